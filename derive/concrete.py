@@ -1,0 +1,232 @@
+"""What an abstract expression means, in numbers: the independent check of every derivation step.
+
+Vectors become lists of coordinates in a small dimension d, expectations become lattice sums over R^d, densities become sums of
+exponentials, gradients become complex-step or coordinate derivatives. Nothing here uses a rule of the derivation, so a step is
+checked by giving its two sides their meaning and comparing them to 30 digits.
+
+The lattice sum is the trapezoidal rule. For a Gaussian weight times a function analytic in a strip of half-width δ its error is
+about e^{−2πδ/h} + e^{−2π²/h²}; the step h follows from δ, which the nearest complex zero of a mixture density sets.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import mpmath
+import sympy as sp
+
+from derive.expectation import Expectation, StandardNormal
+from derive.flow import Descent, OverlapRate
+from derive.mixtures import DIMENSION, LogDensity, Mixture, Responsibility
+from derive.objective import LOG_PARTITION, MixtureExpectation
+from derive.step import Value
+from derive.vectors import ExpectedVector, GaussianVector, Gradient, Inner, Vector, VectorSymbol
+
+DIGITS = 30
+GUARD = 15
+
+
+
+@dataclass(frozen=True)
+class Point:
+    """Numbers for every vector (tuples of `dimension` coordinates) and every scalar symbol."""
+
+    dimension: int
+    vectors: Mapping[VectorSymbol, tuple]
+    scalars: Mapping[sp.Symbol, mpmath.mpf]
+
+
+class Meaning:
+    """Gives expressions their numbers at one point; averages that occur again are not summed again."""
+
+    def __init__(self, point: Point) -> None:
+        self.point = point
+        self._averages: dict[sp.Expr, mpmath.mpf] = {}
+
+    def evaluate(self, value: Value, definitions: Mapping[sp.Symbol, Value] | None = None) -> tuple:
+        """The value's coordinates (one for a scalar, d for a vector), to about 30 digits.
+
+        definitions: what named symbols in the value stand for; they are evaluated at the same point first.
+        """
+        with mpmath.workdps(DIGITS + GUARD):
+            return tuple(_Evaluation(self.point, definitions or {}, self._averages).coordinates_of(value))
+
+
+class _Evaluation:
+    def __init__(self, point: Point, definitions: Mapping[sp.Symbol, Value], averages: dict[sp.Expr, mpmath.mpf]) -> None:
+        self.point = point
+        self.definitions = definitions
+        self.averages = averages
+        self.numbers: dict[sp.Symbol, mpmath.mpf] = dict(point.scalars)
+        self.numbers[DIMENSION] = mpmath.mpf(point.dimension)
+        self.numbers.setdefault(LOG_PARTITION, mpmath.mpf(0))
+        for vector, coordinates in point.vectors.items():
+            self.numbers.update(zip(self.symbols_of(vector), coordinates, strict=True))
+
+    def symbols_of(self, vector: VectorSymbol) -> tuple[sp.Symbol, ...]:
+        return tuple(sp.Symbol(f"{vector.name}[{c}]", real=True) for c in range(self.point.dimension))
+
+    def coordinates_of(self, value: Value) -> list:
+        if isinstance(value, Descent):
+            return self._descent(value)
+        if isinstance(value, OverlapRate):
+            return [self._overlap_rate(value)]
+        if not isinstance(value, Vector):
+            return self._numeric([self.scalar(value)])
+        outer = [(a, c) for a, c in value if isinstance(a, Gradient)]
+        inner = Vector({a: c for a, c in value if not isinstance(a, Gradient)})
+        total = self._numeric(self._vector_coordinates(inner))
+        for atom, coefficient in outer:
+            (factor,) = self._numeric([self.scalar(coefficient)])
+            total = [t + factor * g for t, g in zip(total, self._functional_gradient(*atom.args), strict=True)]
+        return total
+
+    def _descent(self, value: Descent) -> list:
+        slope = self.coordinates_of(value.gradient)
+        if value.manifold == "euclidean":
+            return [-g for g in slope]
+        mean = self.point.vectors[value.mean]
+        radial = mpmath.fdot(mean, slope) / mpmath.fdot(mean, mean)
+        return [radial * a - g for a, g in zip(mean, slope, strict=True)]
+
+    def _overlap_rate(self, value: OverlapRate) -> mpmath.mpf:
+        """The derivative of u(t)·v(t) by a complex step along the two velocities."""
+        step = mpmath.mpc(0, mpmath.mpf(10) ** (-2 * (DIGITS + GUARD)))
+        velocities = dict(value.velocities)
+
+        def moved(vector: VectorSymbol) -> list:
+            position = self.point.vectors[vector]
+            if vector not in velocities:
+                return list(position)
+            return [x + step * v for x, v in zip(position, self.coordinates_of(velocities[vector]), strict=True)]
+
+        u, v = value.overlap.args
+        return mpmath.fsum(a * b for a, b in zip(moved(u), moved(v), strict=True)).imag / step.imag
+
+    def _functional_gradient(self, functional: sp.Expr, mean: VectorSymbol) -> list:
+        """Complex-step derivative of a whole functional in the coordinates of one mean, laws of the samples included."""
+        step = mpmath.mpf(10) ** (-2 * (DIGITS + GUARD))
+        slope = []
+        for symbol in self.symbols_of(mean):
+            moved = _Evaluation(self.point, self.definitions, {})
+            moved.numbers[symbol] = moved.numbers[symbol] + mpmath.mpc(0, step)
+            slope.append(moved._numeric([moved.scalar(functional)])[0].imag / step)
+        return slope
+
+    def scalar(self, expression: sp.Expr) -> sp.Expr:
+        """An expression in coordinate symbols, averages still inside it."""
+        if isinstance(expression, Inner):
+            u, v = (self.symbols_of(a) for a in expression.args)
+            return sp.Add(*(a * b for a, b in zip(u, v, strict=True)))
+        if isinstance(expression, LogDensity):
+            mixture, x = expression.args
+            return sp.log(sp.Add(*(sp.exp(self.scalar(mixture.logit(j, x))) for j in range(mixture.size))))
+        if isinstance(expression, Responsibility):
+            weights = [sp.exp(self.scalar(expression.mixture.logit(j, expression.point))) for j in range(expression.mixture.size)]
+            return weights[expression.component] / sp.Add(*weights)
+        if isinstance(expression, Expectation):
+            if all(isinstance(v, StandardNormal) for v in expression.variables):
+                for symbol in expression.free_symbols & set(self.definitions):
+                    self.scalar(symbol)
+                return expression
+            (x,) = expression.variables
+            return _Average(self.scalar(expression.integrand), x)
+        if isinstance(expression, MixtureExpectation):
+            integrand, x, mixture = expression.args
+            density = sp.Add(*(sp.exp(self.scalar(mixture.logit(j, x))) for j in range(mixture.size)))
+            return _Average(density * self.scalar(integrand), x)
+        if expression in self.definitions:
+            (number,) = self.coordinates_of(self.definitions[expression])
+            self.numbers[expression] = number
+            return expression
+        return expression.func(*map(self.scalar, expression.args)) if expression.args else expression
+
+    def _vector_coordinates(self, vector: Vector) -> list[sp.Expr]:
+        total: list[sp.Expr] = [sp.S.Zero] * self.point.dimension
+        for atom, coefficient in vector:
+            outer = self.scalar(coefficient)
+            total = [t + outer * a for t, a in zip(total, self._atom_coordinates(atom), strict=True)]
+        return total
+
+    def _atom_coordinates(self, atom: sp.Basic) -> Sequence[sp.Expr]:
+        if isinstance(atom, VectorSymbol):
+            return self.symbols_of(atom)
+        if isinstance(atom, Gradient):
+            function = self.scalar(atom.args[0])
+            return [sp.diff(function, symbol) for symbol in self.symbols_of(atom.args[1])]
+        if isinstance(atom, ExpectedVector):
+            factor, inner, x = atom.args
+            return [_Average(self.scalar(factor) * c, x) for c in self._atom_coordinates(inner)]
+        raise TypeError(f"no coordinates for {type(atom).__name__}")
+
+    def _numeric(self, expressions: list[sp.Expr]) -> list:
+        """Numbers for expressions in coordinate symbols; all averages over one sample share one pass over the lattice."""
+        averages = sorted(set().union(*(e.atoms(_Average) for e in expressions)), key=sp.default_sort_key)
+        known: dict[sp.Expr, sp.Symbol] = {}
+        numbers = dict(self.numbers)
+        new = [a for a in averages if a not in self.averages]
+        for x in dict.fromkeys(a.args[1] for a in new):
+            group = [a for a in new if a.args[1] == x]
+            self.averages.update(zip(group, self._lattice_sums([a.args[0] for a in group], x), strict=True))
+        for average in averages:
+            known[average] = sp.Dummy("average")
+            numbers[known[average]] = self.averages[average]
+        plain = [e.xreplace(known) for e in expressions]
+        for node in sorted(set().union(*(e.atoms(Expectation) for e in plain)), key=sp.default_sort_key):
+            known[node] = sp.Dummy("average")
+            exact = {s: sp.Float(numbers[s], DIGITS + GUARD) for s in node.free_symbols}
+            numbers[known[node]] = node.xreplace(exact).evalf(DIGITS + GUARD // 2)._to_mpmath(mpmath.mp.prec)
+        plain = [e.xreplace(known) for e in plain]
+        symbols = sorted(set().union(*(e.free_symbols for e in plain)), key=sp.default_sort_key)
+        function = sp.lambdify(symbols, plain, modules="mpmath", cse=True, dummify=True)
+        return [mpmath.mpmathify(v) for v in function(*(numbers[s] for s in symbols))]
+
+    def _lattice_sums(self, integrands: list[sp.Expr], x: VectorSymbol) -> list:
+        """E over x ~ N(mean, scale² I), or the plain integral over x when x carries no law of its own."""
+        h = self._lattice_step(x)
+        reach = mpmath.sqrt(2 * (DIGITS + 6) * mpmath.log(10)) + (0 if isinstance(x, GaussianVector) else 2)
+        line = [h * n for n in range(-int(reach / h) - 1, int(reach / h) + 2)]
+        if isinstance(x, GaussianVector):
+            weight_of = {z: mpmath.exp(-z * z / 2) * h / mpmath.sqrt(2 * mpmath.pi) for z in line}
+            (scale,) = self._numeric([x.scale])
+            centre = [self.numbers[s] for s in self.symbols_of(x.mean)]
+        else:
+            weight_of, scale, centre = dict.fromkeys(line, h), mpmath.mpf(1), [mpmath.mpf(0)] * self.point.dimension
+        bound = self.symbols_of(x)
+        free = sorted(set().union(*(i.free_symbols for i in integrands)) - set(bound), key=sp.default_sort_key)
+        function = sp.lambdify([*bound, *free], integrands, modules="mpmath", cse=True, dummify=True)
+        constants = [self.numbers[s] for s in free]
+        totals = [mpmath.mpf(0)] * len(integrands)
+        for z in itertools.product(line, repeat=self.point.dimension):
+            weight = mpmath.fprod(weight_of[c] for c in z)
+            if abs(weight) < mpmath.mpf(10) ** (-DIGITS - 8) and isinstance(x, GaussianVector):
+                continue
+            sample = [m + scale * c for m, c in zip(centre, z, strict=True)]
+            totals = [t + weight * f for t, f in zip(totals, function(*sample, *constants), strict=True)]
+        return totals
+
+    def _lattice_step(self, x: VectorSymbol) -> mpmath.mpf:
+        """The h for which both error terms are below 10^−(digits + 3), from the largest separation of the point's vectors."""
+        target = (DIGITS + 3) * mpmath.log(10)
+        vectors = list(self.point.vectors.values())
+        separation = max(mpmath.sqrt(mpmath.fsum((a - b) ** 2 for a, b in zip(u, v, strict=True))) for u in vectors for v in vectors)
+        smallest = min([mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma"))])
+        width = max(mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma")), mpmath.mpf(1))
+        strip = mpmath.pi * smallest**2 / (max(separation, mpmath.mpf(1) / 10) * width)
+        return min(2 * mpmath.pi * strip / target, mpmath.pi * mpmath.sqrt(2 / target) * smallest / width)
+
+
+class _Average(sp.Expr):
+    """The integral over x of an integrand already written in coordinates."""
+
+    is_commutative = True
+
+    def __new__(cls, integrand: sp.Expr, x: VectorSymbol) -> _Average:
+        return super().__new__(cls, integrand, x)
+
+
+def mixture_symbols(mixtures: Iterable[Mixture]) -> set[sp.Symbol]:
+    """Every scalar symbol in the weights and scales of some mixtures."""
+    return set().union(*(e.free_symbols for m in mixtures for e in (*m.weights, *m.scales)))

@@ -1,0 +1,107 @@
+"""What is known of the vectors: modes that are images of others, lengths that are fixed, and the overlaps' final names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy as sp
+
+from derive.flow import gram_symbols
+from derive.objective import Setting
+from derive.system import Domain
+from derive.vectors import Inner, Vector, VectorSymbol, substitute_vectors
+
+R = sp.Symbol("R", positive=True)
+RADIUS = sp.Symbol("r", positive=True)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """images: modes written by the other modes (ν_2 = −ν_1). lengths: vectors of known, constant length.
+
+    cosines: whether the overlaps are divided by the lengths (m, s) or kept as they are (M, Q).
+    """
+
+    images: tuple[tuple[VectorSymbol, Vector], ...] = ()
+    lengths: tuple[tuple[VectorSymbol, sp.Expr], ...] = ()
+    cosines: bool = False
+
+
+def antipodal(setting: Setting, radius: sp.Expr = R) -> Geometry:
+    """Two opposite modes at distance R from the origin and, on the sphere, components at the given radius."""
+    first, second = setting.target.means
+    lengths = [(first, R)]
+    if setting.manifold == "sphere":
+        lengths += [(a, radius) for a in setting.proposal.means]
+    return Geometry(((second, Vector({first: sp.S.NegativeOne})),), tuple(lengths), cosines=setting.manifold == "sphere")
+
+
+def unrelated(setting: Setting, radius: sp.Expr = RADIUS) -> Geometry:
+    """Modes in any position, known by their Gram matrix Γ alone; on the sphere, components at the given radius."""
+    lengths = [(a, radius) for a in setting.proposal.means] if setting.manifold == "sphere" else []
+    return Geometry((), tuple(lengths))
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """The Gram entries by name, what the geometry makes of each, and those that move.
+
+    names: inner product → symbol. relations: symbol → expression in the kept ones and the lengths.
+    moving: (state, inner product, Gram expression per unit state) triples, in the order of the states.
+    """
+
+    names: tuple[tuple[Inner, sp.Symbol], ...]
+    relations: tuple[tuple[sp.Symbol, sp.Expr], ...]
+    moving: tuple[tuple[sp.Symbol, Inner, sp.Expr], ...]
+    domain: Domain
+
+
+def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
+    modes, means = tuple(setting.target.means), tuple(setting.proposal.means)
+    names = gram_symbols(modes, means)
+    images, lengths = dict(geometry.images), dict(geometry.lengths)
+    relations = {}
+    for inner, name in names.items():
+        image = substitute_vectors(inner, images).xreplace({Inner(v, v): length**2 for v, length in lengths.items()}).xreplace(names)
+        if image != name:
+            relations[name] = image
+    independent = [nu for nu in modes if nu not in images]
+    moving = []
+    for i, a in enumerate(means, 1):
+        for k, nu in enumerate(independent, 1):
+            tail = f"_{i}" if len(independent) == 1 else f"_{i}{k}"
+            factor = lengths[a] * lengths[nu] if geometry.cosines else sp.S.One
+            moving.append((sp.Symbol("m" + tail, real=True) if geometry.cosines else names[Inner(a, nu)], Inner(a, nu), factor))
+    for i, a in enumerate(means, 1):
+        for j in range(i, len(means) + 1):
+            inner = Inner(a, means[j - 1])
+            if names[inner] in relations:
+                continue
+            tail = "" if len(means) == 2 else f"_{i}{j}"
+            factor = lengths[a] * lengths[means[j - 1]] if geometry.cosines else sp.S.One
+            moving.append((sp.Symbol("s" + tail, real=True) if geometry.cosines else names[inner], inner, factor))
+    return Overlaps(
+        tuple(names.items()), tuple(relations.items()), tuple(moving), _domain(setting, geometry, names, relations, moving, independent)
+    )
+
+
+def _domain(setting, geometry, names, relations, moving, independent) -> Domain:  # type: ignore[no-untyped-def]
+    vectors = [*independent, *setting.proposal.means]
+    lengths = dict(geometry.lengths)
+    in_states = {names[inner]: factor * state for state, inner, factor in moving}
+
+    def entry(i: int, j: int) -> sp.Expr:
+        name = names[Inner(vectors[i], vectors[j])]
+        value = relations.get(name, name).xreplace(in_states)
+        return value / (lengths[vectors[i]] * lengths[vectors[j]]) if geometry.cosines else value
+
+    def interval(inner: Inner) -> tuple[sp.Expr, sp.Expr]:
+        if geometry.cosines:
+            return -sp.S.One, sp.S.One
+        squares = [sp.sqrt(relations.get(names[Inner(v, v)], names[Inner(v, v)])) for v in inner.args]
+        moves = {names[i] for _, i, _ in moving}
+        if any(s.free_symbols & moves for s in squares):
+            return (sp.S.Zero if inner.args[0] == inner.args[1] else -sp.oo), sp.oo
+        return -squares[0] * squares[1], squares[0] * squares[1]
+
+    return Domain(sp.ImmutableMatrix(len(vectors), len(vectors), entry), tuple(interval(inner) for _, inner, _ in moving))

@@ -1,0 +1,202 @@
+"""Problems as TOML: read from a file or by a built-in name, changed by `section.key=value`, written back.
+
+TOML text -> nested dictionary -> `Problem`. Every section and key is optional; what is missing takes the bimodal case's value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from derive.problem import BadInput, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target, shown
+from derive.schedules import make_schedule
+
+BUILT_IN: dict[str, Problem] = {"bimodal": Problem()}
+
+SECTIONS: dict[str, type] = {
+    "target": Target,
+    "proposal": Proposal,
+    "flow": Flow,
+    "schedule": ScheduleSpec,
+    "space": Space,
+    "init": Init,
+}
+
+MOST_BYTES = 2**20
+MOST_POINTS_IN_LINE = 200
+_BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_POINT_IN_NAME = re.compile(r"\.[ \t]*(?:[^0-9 \t]|[0-9]+[ \t]*\.)")  # not the point of a decimal number
+
+
+def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Problem:
+    """The problem of a TOML file or a built-in name, with `overrides` applied, fully checked, its schedule's formula included.
+
+    path_or_name: a built-in name comes before a file of the same name; write ./bimodal for a file.
+    overrides: `section.key=value` or `name=value`, the value in TOML; a bare word counts as text, so that
+        `schedule.kind=linear` needs no quotes. Later ones win. A new schedule.kind sets aside the file's points or expression.
+    Raises BadInput, one line that names the file (or --set), the key and a remedy.
+    """
+    source = os.fsdecode(path_or_name)
+    document = problem_as_dict(BUILT_IN[source]) if source in BUILT_IN else _read_toml(source)
+    changes = [_parse_override(text) for text in overrides]
+    changed = dict(changes)
+    if "schedule.kind" in changed:
+        _drop_details_of_other_kinds(document, changed["schedule.kind"])
+    for key, value in changes:
+        _apply_override(document, key, value, source)
+    try:
+        problem = problem_from_dict(document)
+        make_schedule(problem.schedule)
+    except BadInput as mistake:
+        raise mistake.at("--set" if mistake.key.split("[")[0] in changed else source) from None
+    return problem
+
+
+def problem_from_dict(document: Mapping[str, Any], source: str = "problem") -> Problem:
+    """The problem that nested dictionaries (a TOML document) state. Raises BadInput for an unknown section or key."""
+    try:
+        values: dict[str, Any] = {}
+        for name, content in document.items():
+            if name == "name":
+                values[name] = content
+                continue
+            section = SECTIONS.get(name)
+            if section is None:
+                raise BadInput(_short(name), "an unknown section", _choice(name, ("name", *SECTIONS)))
+            if not isinstance(content, Mapping):
+                raise BadInput(name, f"{shown(content)} is not a section", f"write [{name}] and its keys below it")
+            for key in content:
+                if key not in _keys(name):
+                    raise BadInput(f"{name}.{_short(key)}", "an unknown key", _choice(key, _keys(name)))
+            values[name] = section(**content)
+        return Problem(**values)
+    except BadInput as mistake:
+        raise mistake.at(source) from None
+
+
+def problem_as_dict(problem: Problem) -> dict[str, Any]:
+    """The problem as nested dictionaries and lists, fit for JSON and for `problem_from_dict`. Empty points and expression are left out."""
+    document: dict[str, Any] = {"name": problem.name}
+    for name in SECTIONS:
+        section = getattr(problem, name)
+        values = {f.name: _as_lists(getattr(section, f.name)) for f in fields(section)}
+        document[name] = {key: value for key, value in values.items() if value not in ([], "")}
+    return document
+
+
+def problem_to_toml(problem: Problem) -> str:
+    """TOML text from which `load_problem` makes the same problem."""
+    document = problem_as_dict(problem)
+    lines = [f"name = {_toml_value(document.pop('name'))}"]
+    for name, values in document.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_toml_value(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _read_toml(source: str) -> dict[str, Any]:
+    if not source:
+        raise BadInput("", "an empty name", f"give a TOML file or one of {', '.join(BUILT_IN)}")
+    try:
+        with Path(source).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        known = _choice(source, list(BUILT_IN))
+        raise BadInput("", "no such file or built-in problem", f"give a TOML file; of the built-in names, {known}", source) from None
+    except IsADirectoryError:
+        raise BadInput("", "a directory", "give a TOML file in it", source) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadInput("", f"cannot be read ({reason})", "give a readable TOML file", source) from None
+    if len(content) > MOST_BYTES:
+        raise BadInput("", "larger than 1 MiB", "give a problem file; one is a few hundred bytes", source)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise BadInput("", f"line {line} is not UTF-8", "save the file as UTF-8 text", source) from None
+    return _parse_toml(text, source, "correct it there")
+
+
+def _parse_toml(text: str, source: str, remedy: str) -> dict[str, Any]:
+    # tomllib takes a time quadratic in the parts of one dotted name, tens of seconds for 100 kB
+    for number, line in enumerate(text.split("\n"), start=1):
+        if len(_POINT_IN_NAME.findall(line)) > MOST_POINTS_IN_LINE:
+            raise BadInput("", f"line {number} has over {MOST_POINTS_IN_LINE} points outside numbers", "shorten it", source)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput("", f"not TOML: {error}", remedy, source) from None
+    except RecursionError:
+        raise BadInput("", "not TOML: nested too deeply", remedy, source) from None
+    except ValueError:
+        raise BadInput("", "not TOML: an integer of thousands of digits, or no such date", remedy, source) from None
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    key, value = key.strip(), value.strip()
+    if not equals or not key:
+        raise BadInput("", f"{shown(text)} sets nothing", "write section.key=value, such as schedule.T0=100", "--set")
+    if len(value) > MOST_BYTES or "\n" in value:
+        raise BadInput(key, "a value of many lines or over 1 MiB", "put it into a problem file", "--set")
+    if _BARE_WORD.fullmatch(value) and value not in ("true", "false", "inf", "nan"):
+        return key, value
+    remedy = "write a TOML value; text needs quotes: 'key=\"text\"'"
+    return key, _parse_toml(f"value = {value}", f"--set {_short(key)}", remedy)["value"]
+
+
+def _apply_override(document: dict[str, Any], key: str, value: Any, source: str) -> None:
+    if key == "name":
+        document["name"] = value
+        return
+    section, point, leaf = key.partition(".")
+    if section not in SECTIONS:
+        raise BadInput(_short(section), "an unknown section", _choice(section, ("name", *SECTIONS)), "--set")
+    if not point:
+        raise BadInput(section, "a section, not a key", f"write {section}.KEY=value with KEY one of {', '.join(_keys(section))}", "--set")
+    if leaf not in _keys(section):
+        raise BadInput(f"{section}.{_short(leaf)}", "an unknown key", _choice(leaf, _keys(section)), "--set")
+    content = document.setdefault(section, {})
+    if not isinstance(content, dict):
+        raise BadInput(section, f"{shown(content)} is not a section", f"write [{section}] and its keys below it", source)
+    content[leaf] = value
+
+
+def _drop_details_of_other_kinds(document: dict[str, Any], kind: Any) -> None:
+    schedule = document.get("schedule")
+    if isinstance(schedule, dict):
+        for detail, owner in (("points", "table"), ("expression", "expression")):
+            if kind != owner:
+                schedule.pop(detail, None)
+
+
+def _keys(section: str) -> list[str]:
+    return [f.name for f in fields(SECTIONS[section])]
+
+
+def _short(name: str) -> str:
+    return shown(name)[1:-1]
+
+
+def _choice(given: str, allowed: Iterable[str]) -> str:
+    allowed = list(allowed)
+    close = difflib.get_close_matches(given[:100], allowed, n=1)
+    return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(allowed)}"
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    # JSON's escapes of printable text, and of blanks, are TOML's
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -1,0 +1,127 @@
+"""From the closed rates to the final system: the steps whose equations contain overlaps and averages only."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from derive.expectation import Expectation
+from derive.flow import close
+from derive.geometry import Overlaps
+from derive.notation import symbol_tex
+from derive.objective import Setting
+from derive.reduction import reduce_to_scalars
+from derive.step import Equation, Equations, Step, definitions, map_values, rates
+from derive.two_modes import cameron_martin_to_sech, sigmoid_as_tanh
+
+
+def scalar_steps(setting: Setting, overlaps: Overlaps, closed: Equations) -> tuple[Step, ...]:
+    """Rates with averages over vectors → rates in the final states with averages over standard normals."""
+    names, relations = dict(overlaps.names), dict(overlaps.relations)
+    moving = [f"d{names[inner].name}" for _, inner, _ in overlaps.moving]
+    steps = []
+
+    def record(rule: str, statement: str, after: Equations) -> None:
+        before = steps[-1].after if steps else closed
+        steps.append(Step(rule, statement, before, after, in_geometry=bool(steps)))
+
+    record(
+        "jointly Gaussian scalars",
+        "A responsibility sees its sample only through the linear forms in its logits; these are jointly Gaussian.",
+        (*rates(closed), *map_values(definitions(closed), lambda average: close(reduce_to_scalars(average), names))),
+    )
+    by_label = {e.label: e for e in steps[-1].after}
+    kept = (*(by_label[label] for label in moving), *definitions(steps[-1].after))
+    record(
+        "geometry",
+        "Put in what is known of the vectors' lengths and relations; dependent overlaps leave the list.",
+        _tidied(map_values(kept, lambda value: value.xreplace(relations))),
+    )
+    if setting.target.size == 2:
+        record("two modes: tanh", "1/(1 + e^y) = ½ + ½ tanh(−y/2), and E[1] = 1.", _target_as_tanh(setting, steps[-1].after))
+    if setting.proposal.size == 2:
+        record(
+            "two components: sech",
+            "A Cameron–Martin shift leaves an even integrand; the reflection z → −z then shows w_1 E_1[ρ_2] = w_2 E_2[ρ_1] = g.",
+            _proposal_as_sech(setting, steps[-1].after),
+        )
+    per_state = {f"d{names[inner].name}": (state, factor) for state, inner, factor in overlaps.moving}
+    scaled = (*(_per_state(e, *per_state[e.label]) for e in rates(steps[-1].after)), *definitions(steps[-1].after))
+    in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
+    final = _tidied(map_values(scaled, lambda value: value.xreplace(in_states)))
+    steps.append(
+        Step("final variables", "Divide the overlaps by the lengths and write everything in the states.", scaled, final, in_geometry=True)
+    )
+    return tuple(steps)
+
+
+def _per_state(rate: Equation, state: sp.Symbol, factor: sp.Expr) -> Equation:
+    return Equation(f"d{state.name}", rf"\frac{{d{symbol_tex(state)}}}{{dt}}", rate.value / factor)
+
+
+def _tidied(equations: Equations) -> Equations:
+    """Factor what stands under square roots, and group each rate by the averages it contains."""
+    averages = [e.symbol for e in definitions(equations)]
+
+    def tidy(expression: sp.Expr) -> sp.Expr:
+        rooted = expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half, lambda e: sp.sqrt(sp.factor(e.base)))
+        return rooted if rooted.has(Expectation) else sp.collect(sp.expand(rooted), averages, sp.factor_terms)
+
+    return map_values(equations, tidy)
+
+
+def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
+    """ρ̄*_i1 = (1 + F_i)/2 and ρ̄*_i2 = (1 − F_i)/2, with h* half the log ratio of the target's weights."""
+    log_ratio = _LogRatio(sp.Symbol("h_star", real=True), setting.target.weights, halves=2)
+    tangents: dict[sp.Symbol, sp.Expr] = {}
+    replaced: dict[sp.Symbol, sp.Expr] = {}
+    for average in definitions(current):
+        if not average.label.startswith("rho_star"):
+            continue
+        i = average.label.removeprefix("rho_star_")[:-1]
+        F = sp.Symbol(f"F_{i}", real=True)
+        half_sum = sigmoid_as_tanh(average.value)
+        (tangent,) = half_sum.atoms(Expectation)
+        replaced[average.symbol] = half_sum.xreplace({tangent: F})
+        if tangents.setdefault(F, tangent) != tangent:
+            raise ArithmeticError("the averages of two responsibilities are not one average of tanh")
+    named = [Equation(F.name, symbol_tex(F), log_ratio.name_in(tangent, sp.tanh), F) for F, tangent in tangents.items()]
+    kept = [e for e in definitions(current) if e.symbol not in replaced]
+    moved = map_values(rates(current), lambda rate: rate.xreplace(replaced))
+    return _tidied((*moved, log_ratio.definition(), *named, *kept))
+
+
+def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
+    """ρ̄_12 = g/w_1 and ρ̄_21 = g/w_2, once both fluxes w_i ρ̄_ij have become the same expression."""
+    log_ratio = _LogRatio(sp.Symbol("lambda_q", real=True), setting.proposal.weights, halves=1)
+    weight_of = dict(zip(("rho_12", "rho_21"), setting.proposal.weights, strict=True))
+    averages = [e for e in definitions(current) if e.label in weight_of]
+    g = sp.Symbol("g", positive=True)
+    fluxes = map_values(_tidied(tuple(averages)), cameron_martin_to_sech)
+    fluxes = tuple(Equation(e.label, e.left, weight_of[e.label] * e.value, e.symbol) for e in fluxes)
+    if len(fluxes) != 2 or sp.simplify(fluxes[0].value - fluxes[1].value) != 0:
+        raise ArithmeticError("w_1 E_1[ρ_2] and w_2 E_2[ρ_1] did not become one expression")
+    flux = Equation("g", "g", log_ratio.name_in(fluxes[0].value, sp.sech), g)
+    replaced = {e.symbol: g / weight_of[e.label] for e in averages}
+    kept = [e for e in definitions(current) if e.symbol not in replaced]
+    moved = map_values(rates(current), lambda rate: rate.xreplace(replaced))
+    return _tidied((*moved, *kept, log_ratio.definition(), flux))
+
+
+class _LogRatio:
+    """The name of (log w_1 − log w_2)/halves, and its place in the arguments of averages."""
+
+    def __init__(self, symbol: sp.Symbol, weights: sp.Tuple, halves: int) -> None:
+        self.symbol, self.weights, self.halves = symbol, weights, halves
+
+    def definition(self) -> Equation:
+        first, second = self.weights
+        return Equation(self.symbol.name, symbol_tex(self.symbol), (sp.log(first) - sp.log(second)) / self.halves, self.symbol)
+
+    def name_in(self, average: sp.Expr, function: type[sp.Function]) -> sp.Expr:
+        first, second = self.weights
+        ratio = {sp.log(first): self.halves * self.symbol + sp.log(second)}
+
+        def named(argument: sp.Expr) -> sp.Expr:
+            return sp.expand(sp.expand(sp.expand_log(argument, force=True)).xreplace(ratio))
+
+        return average.replace(lambda e: isinstance(e, function), lambda e: function(named(e.args[0])))

@@ -1,0 +1,296 @@
+import dataclasses
+import json
+import math
+import pickle
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from derive.problem import LEARNABLE, BadInput, Flow, Problem, Proposal, ScheduleSpec, Space, Target
+from derive.problem_file import BUILT_IN, load_problem, problem_as_dict, problem_from_dict, problem_to_toml
+
+INTERFACE_DEFAULTS = {
+    "name": "bimodal",
+    "target": {"weights": [0.8, 0.2], "means": [[3.0], [-3.0]], "scales": [1.0, 1.0]},
+    "proposal": {"weights": [0.5, 0.5], "scales": [1.0, 1.0], "radius": 3.0},
+    "flow": {"manifold": "sphere", "learn": ["means"]},
+    "schedule": {"kind": "exponential", "T0": 300.0, "t0": 1152.0},
+    "space": {"dimension": 128},
+    "init": {"law": "uniform-sphere"},
+}
+
+
+def write(folder: Path, content: str | bytes) -> Path:
+    path = folder / "my.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def refusal(path: str | Path, *overrides: str) -> str:
+    start = time.perf_counter()
+    with pytest.raises(BadInput) as caught:
+        load_problem(path, overrides)
+    assert time.perf_counter() - start < 2
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 500 + len(str(path))
+    return message
+
+
+def test_defaults_are_the_published_bimodal_case(tmp_path: Path) -> None:
+    assert problem_as_dict(Problem()) == INTERFACE_DEFAULTS
+    assert load_problem("bimodal") == load_problem(write(tmp_path, "")) == problem_from_dict(INTERFACE_DEFAULTS) == Problem()
+
+
+def test_the_interface_page_example_is_the_default(tmp_path: Path) -> None:
+    text = """
+name = "bimodal"
+[target]                       # a comment
+weights = [0.8, 0.2]
+means   = [[3.0], [-3.0]]
+scales  = [1.0, 1.0]
+[proposal]
+weights = [0.5, 0.5]
+scales  = [1, 1]
+radius  = 3
+[schedule]
+kind = "exponential"
+T0   = 300
+"""
+    assert load_problem(write(tmp_path, text)) == Problem()
+    assert load_problem(write(tmp_path, b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())) == Problem()
+
+
+def test_problems_are_hashable_immutable_and_picklable() -> None:
+    problem = Problem()
+    assert len({problem, Problem()}) == 1
+    assert pickle.loads(pickle.dumps(problem)) == problem
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        problem.name = "other"  # type: ignore[misc]
+    mistake = BadInput("a", "b", "c", "d")
+    assert str(pickle.loads(pickle.dumps(mistake))) == str(mistake) == "d: a: b; c"
+
+
+def test_arrays_and_lists_become_tuples_of_floats() -> None:
+    target = Target(weights=np.array([0.25, 0.75]), means=np.array([[1, 2], [3, 4]]), scales=[1, 2])  # type: ignore[arg-type]
+    assert target == Target((0.25, 0.75), ((1.0, 2.0), (3.0, 4.0)), (1.0, 2.0))
+    assert all(type(x) is float for x in (*target.weights, *target.means[1], *target.scales))
+    assert type(Space(np.int64(7)).dimension) is int  # type: ignore[arg-type]
+
+
+def test_padding_of_the_means_is_dropped() -> None:
+    assert Target(means=((3, 0, 0), (-3, 0, 0))) == Target()
+    assert Target((0.5, 0.5), ((0, 3, 0), (1, 0, 0))).coordinates == 2
+    assert Target((1.0,), ((0, 0),), (1.0,)).means == ((0.0,),)
+    assert Problem(target=Target(means=((3, 0, 0), (-3, 0, 0))), space=Space(1)).space.dimension == 1
+
+
+def test_what_is_learned_is_kept_in_one_order() -> None:
+    assert Flow(learn=("scales", "means")) == Flow(learn=("means", "scales"))
+
+
+def test_the_name_of_a_built_in_comes_before_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bimodal").write_text('name = "mine"')
+    assert load_problem("bimodal").name == "bimodal"
+    assert load_problem("./bimodal").name == "mine"
+
+
+def test_overrides_are_toml_or_bare_words(tmp_path: Path) -> None:
+    path = write(tmp_path, "[schedule]\nT0 = 10")
+    overrides = ["schedule.kind=beta-exponential", " schedule.t0 = 2e3 ", "target.means=[[1, 0], [0, 1]]", "name=two-words"]
+    problem = load_problem(path, [*overrides, "schedule.t0=5", 'flow.manifold="euclidean"'])
+    assert problem.schedule == ScheduleSpec("beta-exponential", 10, 5)
+    assert problem.target.means == ((1.0, 0.0), (0.0, 1.0))
+    assert problem.flow.manifold == "euclidean"
+    assert problem.name == "two-words"
+
+
+def test_a_new_kind_sets_the_points_of_a_table_aside(tmp_path: Path) -> None:
+    path = write(tmp_path, '[schedule]\nkind = "table"\npoints = [[0, 3], [1, 1]]')
+    assert load_problem(path).schedule.points == ((0.0, 3.0), (1.0, 1.0))
+    assert load_problem(path, ["schedule.kind=linear"]).schedule == ScheduleSpec("linear")
+    changed = load_problem(path, ['schedule.expression="max(1, T0 - t/t0)"', "schedule.kind=expression"])
+    assert changed.schedule.points == ()
+    assert "no use for it" in refusal("bimodal", "schedule.points=[[0, 3], [1, 1]]")
+
+
+def test_an_override_leaves_the_built_in_untouched() -> None:
+    load_problem("bimodal", ["target.weights=[0.5, 0.5]"])
+    assert BUILT_IN["bimodal"] == Problem()
+
+
+BAD_FILES = [
+    ("[target]\nweights = [0.5, 0.4]", ["target.weights", "0.9", "sum to one within 1e-09"]),
+    ("[target]\nweights = [1.2, -0.2]", ["target.weights[1]", "-0.2", "above zero"]),
+    ("[target]\nweights = [1.0, 0.0]", ["target.weights[1]", "not positive"]),
+    ("[target]\nweights = [nan, 1.0]", ["target.weights[0]", "nan", "magnitude"]),
+    ("[target]\nweights = [true, false]", ["target.weights[0]", "True is not a number"]),
+    ("[target]\nweights = '0.5'", ["target.weights", "not a list"]),
+    ("[target]\nweights = {a = 1}", ["target.weights", "not a list"]),
+    ("[target]\nweights = []", ["target.weights", "without components"]),
+    (f"[target]\nweights = {[1 / 65] * 65}", ["target.weights", "65 entries", "at most 64"]),
+    (f"[proposal]\nweights = {[1 / 65] * 65}", ["proposal.weights", "65 entries", "at most 64"]),
+    ("[target]\nweights = [1.0]", ["target.means", "2 entries", "as many as target.weights, 1"]),
+    ("[target]\nmeans = [3.0, -3.0]", ["target.means[0]", "one list of coordinates per component"]),
+    ("[target]\nmeans = [[3.0], [1.0, 2.0]]", ["target.means[1]", "2 entries", "1"]),
+    ("[target]\nmeans = [[], []]", ["target.means[0]", "without coordinates"]),
+    ("[target]\nmeans = [[inf], [1.0]]", ["target.means[0][0]", "inf is not finite"]),
+    ("[target]\nmeans = [[1e200], [1.0]]", ["target.means[0][0]", "too large"]),
+    ("[target]\nmeans = [[3.0], [3.0]]", ["target.means[1]", "same mean and scale", "merge them"]),
+    ("[target]\nscales = [1.0]", ["target.scales", "1 entries", "2"]),
+    ("[target]\nscales = [1.0, 0.0]", ["target.scales[1]", "not positive"]),
+    ("[proposal]\nscales = [1.0]", ["proposal.scales", "as many as proposal.weights, 2"]),
+    ("[proposal]\nradius = 0", ["proposal.radius", "not positive"]),
+    ("[proposal]\nradius = 1e-200", ["proposal.radius", "too small"]),
+    ("[flow]\nmanifold = 'torus'", ["flow.manifold", "'torus'", "sphere, euclidean"]),
+    ("[flow]\nlearn = 'means'", ["flow.learn", 'such as ["means"]']),
+    ("[flow]\nlearn = []", ["flow.learn", "at least one of means, weights, scales"]),
+    ("[flow]\nlearn = ['mean']", ["flow.learn[0]", "means, weights, scales"]),
+    ("[flow]\nlearn = ['means', 'means']", ["flow.learn", "twice"]),
+    ("[schedule]\nT0 = 0.5", ["schedule.T0", "0.5 is below 1"]),
+    ("[schedule]\nT0 = inf", ["schedule.T0", "not finite"]),
+    ("[schedule]\nT0 = 0x" + "f" * 5000, ["schedule.T0", "thousands of digits"]),
+    ("[schedule]\nT0 = " + "9" * 5000, ["not TOML", "thousands of digits"]),
+    ("[schedule]\nt0 = 0.0", ["schedule.t0", "not positive"]),
+    ("[schedule]\nkind = 'linaer'", ["schedule.kind", "choose one of constant, exponential"]),
+    ("[schedule]\nkind = ['linear']", ["schedule.kind", "choose one of"]),
+    ("[schedule]\nkind = 'table'", ["schedule.points", "needs it"]),
+    ("[schedule]\nexpression = '1'", ["schedule.expression", "no use for it"]),
+    ("[schedule]\nkind = 'expression'\nexpression = 3", ["schedule.expression", "in quotes"]),
+    ("[schedule]\nkind = 'expression'\nexpression = '1 + x'", ["schedule.expression", "column 5"]),
+    ("[schedule]\nkind = 'expression'\nexpression = '2'", ["schedule.expression", "let it fall to 1"]),
+    ("[space]\ndimension = 128.0", ["space.dimension", "without a point"]),
+    ("[space]\ndimension = true", ["space.dimension", "not an integer"]),
+    ("[space]\ndimension = 0", ["space.dimension", "below 1"]),
+    ("[space]\ndimension = 1_000_000_001", ["space.dimension", "at most 10^9"]),
+    ("[space]\ndimension = 1\n[target]\nmeans = [[1, 2], [2, 1]]", ["space.dimension", "at least 2"]),
+    ("[init]\nlaw = 1979-05-27", ["init.law", "uniform-sphere"]),
+    ("name = 3", ["name", "quotes"]),
+    ("name = ''", ["name", "1 to 80"]),
+    ("name = '../x'", ["name", "slashes"]),
+    ("name = 'a\\nb'", ["name"]),
+    ('name = "a\\nb"', ["name", "printable"]),
+    ("target = 3", ["target", "write [target]"]),
+    ("[targt]\nweights = [1.0]", ["targt", "unknown section", "did you mean target?"]),
+    ("[target]\nweight = [1.0]", ["target.weight", "unknown key", "did you mean weights?"]),
+    ("weights = [1.0]", ["weights", "unknown section"]),
+    ('["a\\nb"]', ["a\\nb", "unknown section"]),
+    ('[target]\n"\\u001b[31m" = 1', ["unknown key"]),
+    (f'"{"k" * 5000}" = 1', ["unknown section"]),
+    ("[target]\nweights = [0.5, 0.5", ["not TOML", "line"]),
+    ("name = \n", ["not TOML", "line 1"]),
+    ("a = 1\na = 2", ["not TOML", "overwrite"]),
+    ("a = " + "[" * 100_000, ["not TOML"]),
+    ("a." * 100_000 + "a = 1", ["line 1", "points"]),
+    ('"a,".' * 50_000 + "a = 1", ["line 1", "points"]),
+    ("1." * 100_000 + "1 = 1", ["line 1", "points"]),
+    (b"name = '\xff'", ["line 1", "UTF-8"]),
+    (b"\x00" * 100, ["not TOML"]),
+    ("#" * (2**20 + 1), ["larger than 1 MiB"]),
+]
+
+
+@pytest.mark.parametrize(("content", "fragments"), BAD_FILES, ids=[ascii(content[:40]) for content, _ in BAD_FILES])
+def test_every_mistake_is_one_line_with_file_key_and_remedy(tmp_path: Path, content: str | bytes, fragments: list[str]) -> None:
+    path = write(tmp_path, content)
+    message = refusal(path)
+    assert message.startswith(f"{path}: ")
+    assert all(fragment in message for fragment in fragments), message
+
+
+BAD_OVERRIDES = [
+    ("schedul.T0=5", ["schedul", "did you mean schedule?"]),
+    ("schedule.t1=5", ["schedule.t1", "unknown key"]),
+    ("target.weights[0]=3", ["target.weights[0]", "did you mean weights?"]),
+    ("schedule", ["section.key=value"]),
+    ("=5", ["section.key=value"]),
+    ("", ["section.key=value"]),
+    ("schedule=5", ["KEY one of kind, T0, t0"]),
+    ("schedule.T0=", ["schedule.T0", "not TOML"]),
+    ("schedule.expression=1+t", ["schedule.expression", "needs quotes"]),
+    ("schedule.T0=5\nt0 = 3", ["schedule.T0", "many lines"]),
+    ("schedule.T0=5, t0=3", ["schedule.T0", "not TOML"]),
+    ("schedule.T0=abc", ["schedule.T0", "'abc' is not a number"]),
+    ("schedule.T0=true", ["schedule.T0", "True is not a number"]),
+    ("schedule.T0=nan", ["schedule.T0", "nan is not finite"]),
+    ("target.weights=[0.5, 0.6]", ["target.weights", "sum to 1.1"]),
+    ("name=\x1b", ["not TOML"]),
+]
+
+
+@pytest.mark.parametrize(("override", "fragments"), BAD_OVERRIDES, ids=[ascii(text) for text, _ in BAD_OVERRIDES])
+def test_every_bad_override_is_one_line_that_names_it(override: str, fragments: list[str]) -> None:
+    message = refusal("bimodal", override)
+    assert message.startswith("--set")
+    assert all(fragment in message for fragment in fragments), message
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert "directory" in refusal(tmp_path)
+    assert "did you mean bimodal?" in refusal("bimodel")
+    assert "no such file" in refusal(tmp_path / "missing.toml")
+    assert "no such file" in refusal("\udcff")
+    assert "cannot be read" in refusal("a\0b")
+    assert "cannot be read" in refusal(tmp_path / ("x" * 5000))
+    assert "empty name" in refusal("")
+
+
+def answer_to(document: dict[str, object]) -> Problem | BadInput:
+    try:
+        return problem_from_dict(document, "x.toml")
+    except BadInput as mistake:
+        return mistake
+
+
+weights = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=5).map(lambda ws: tuple(w / math.fsum(ws) for w in ws))
+coordinates = st.floats(-1e6, 1e6)
+scales = st.floats(1e-6, 1e6)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    target_weights, proposal_weights = draw(weights), draw(weights)
+    count, rank = len(target_weights), draw(st.integers(1, 3))
+    means = draw(st.lists(st.tuples(*[coordinates] * rank), min_size=count, max_size=count, unique=True))
+    name = draw(st.text(st.characters(exclude_characters="/\\"), min_size=1, max_size=20).filter(lambda s: s.isprintable() and s[0] != "."))
+    return Problem(
+        name=name,
+        target=Target(target_weights, tuple(means), draw(st.tuples(*[scales] * count))),
+        proposal=Proposal(proposal_weights, draw(st.tuples(*[scales] * len(proposal_weights))), draw(scales)),
+        flow=Flow(draw(st.sampled_from(["sphere", "euclidean"])), tuple(draw(st.sets(st.sampled_from(LEARNABLE), min_size=1)))),
+        schedule=draw(
+            st.one_of(
+                st.builds(ScheduleSpec, st.sampled_from(["linear", "hold"]), st.floats(1, 1e9), st.floats(1e-9, 1e9)),
+                st.just(ScheduleSpec("table", points=((0, 5), (0.1, 1)))),
+                st.just(ScheduleSpec("expression", expression="1 + 299*\n\texp(-t/100)")),
+            )
+        ),
+        space=Space(draw(st.integers(3, 10**9))),
+    )
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(problems())
+def test_toml_and_dictionary_give_the_same_problem_back(problem: Problem) -> None:
+    assert problem_from_dict(tomllib.loads(problem_to_toml(problem))) == problem
+    assert problem_from_dict(json.loads(json.dumps(problem_as_dict(problem)))) == problem
+
+
+def test_a_written_file_loads_as_the_same_problem(tmp_path: Path) -> None:
+    problem = Problem('a "quoted" β', schedule=ScheduleSpec("table", points=((0, 5), (10, 1))))
+    assert load_problem(write(tmp_path, problem_to_toml(problem))) == problem
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), st.lists, max_leaves=8), st.data())
+def test_any_value_of_any_key_is_taken_or_plainly_refused(value: object, data: st.DataObject) -> None:
+    section = data.draw(st.sampled_from([name for name in INTERFACE_DEFAULTS if name != "name"]))
+    key = data.draw(st.sampled_from(sorted(INTERFACE_DEFAULTS[section])))  # type: ignore[arg-type]
+    answer = answer_to({section: {key: value}})
+    assert isinstance(answer, Problem) or (str(answer).startswith("x.toml: ") and str(answer).isprintable())
