@@ -176,8 +176,10 @@ class _Evaluation:
         plain = [e.xreplace(known) for e in expressions]
         for node in sorted(set().union(*(e.atoms(Expectation) for e in plain)), key=sp.default_sort_key):
             known[node] = sp.Dummy("average")
-            exact = {s: sp.Float(numbers[s], DIGITS + GUARD) for s in node.free_symbols}
-            numbers[known[node]] = node.xreplace(exact).evalf(DIGITS + GUARD // 2)._to_mpmath(mpmath.mp.prec)
+            exact = node.xreplace({s: sp.Float(numbers[s], DIGITS + GUARD) for s in node.free_symbols})
+            if exact not in self.averages:
+                self.averages[exact] = exact.evalf(DIGITS + 3)._to_mpmath(mpmath.mp.prec)
+            numbers[known[node]] = self.averages[exact]
         plain = [e.xreplace(known) for e in plain]
         symbols = sorted(set().union(*(e.free_symbols for e in plain)), key=sp.default_sort_key)
         function = sp.lambdify(symbols, plain, modules="mpmath", cse=True, dummify=True)

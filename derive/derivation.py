@@ -38,7 +38,7 @@ class Derivation:
 def derive(setting: Setting, geometry: Geometry, label: str) -> Derivation:
     """Run every rule, from the setting's objective to the carrier of the closed system.
 
-    Raises RuleDoesNotApply where a rule's hypothesis fails: at present, unequal scales within one mixture.
+    Raises RuleDoesNotApplyError where a rule's hypothesis fails: at present, unequal scales within one mixture.
     """
     overlaps = overlaps_of(setting, geometry)
     gradient = gradient_steps(setting)

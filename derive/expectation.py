@@ -106,7 +106,7 @@ def _trapezoid(integrand: sp.Expr, variables: tuple[sp.Symbol, ...], digits: int
     raise ArithmeticError(f"the trapezoidal rule did not reach {digits} digits for {integrand}")
 
 
-def _tensor_sum(function, nodes: list, weights: list, dimension: int) -> mpmath.mpf:  # type: ignore[no-untyped-def]
+def _tensor_sum(function, nodes: list, weights: list, dimension: int) -> mpmath.mpf:
     def level(prefix: tuple, depth: int) -> mpmath.mpf:
         if depth == dimension:
             return function(*prefix)

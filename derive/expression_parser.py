@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -24,8 +24,10 @@ import sympy as sp
 from derive.problem import BadInput, shown
 
 MOST_CHARACTERS = 1000
-MOST_NODES = 200
+MOST_NODES = 100
 MOST_NESTING = 50
+MOST_SUMS_IN_SUMS = 3
+_SUMS = (sp.Add, sp.Max, sp.Min)
 LARGEST_EXPONENT = 100
 LARGEST_EXACT_INTEGER = 2**53
 
@@ -215,10 +217,9 @@ class _Parser:
         function = FUNCTIONS.get(token.text)
         if function is None:
             self.fail(f"{token} is not a known function", f"use * to multiply, or one of {', '.join(FUNCTIONS)}", token)
-        arguments = [self.sum()]
-        while self.take_if(","):
-            arguments.append(self.sum())
-        self.require(")")
+        arguments = self.arguments()
+        if len(arguments) > 1:
+            self.require_shallow(_depth_of_sum(arguments), token)  # SymPy forms their differences
         if not function.fewest <= len(arguments) <= function.most:
             wanted = "1 argument" if function.most == 1 else f"{function.fewest} to {function.most} arguments"
             self.fail(f"{token.text} with {len(arguments)} arguments", f"give it {wanted}", token)
@@ -230,6 +231,13 @@ class _Parser:
             if isinstance(error, BadInput):
                 raise
             self.fail(f"{token} of something that is not real", "avoid roots of negative numbers", token)
+
+    def arguments(self) -> list[sp.Expr]:
+        values = [self.sum()]
+        while self.take_if(","):
+            values.append(self.sum())
+        self.require(")")
+        return values
 
     def constant(self, function: Callable[..., float], arguments: tuple[sp.Expr, ...], token: _Token) -> sp.Expr:
         """The double that a function has at constants; an integer where it is one, so that t**(2*2) stays a polynomial."""
@@ -263,7 +271,23 @@ class _Parser:
                 self.finite(_as_float(node), token)
             if isinstance(node, sp.Pow) and node.exp.is_number and abs(_as_float(node.exp)) > LARGEST_EXPONENT:
                 self.fail(f"an exponent above {LARGEST_EXPONENT}", "write exp(exponent*log(base))", token)
+        self.require_shallow(_sums_in_sums(value), token)
         return value.xreplace(large) if large else value
+
+    def require_shallow(self, depth: int, token: _Token) -> None:
+        if depth > MOST_SUMS_IN_SUMS:
+            self.fail(f"sums within sums, over {MOST_SUMS_IN_SUMS} levels deep", "multiply it out or simplify it", token)
+
+
+def _sums_in_sums(value: sp.Expr) -> int:
+    """How deep sums stand within sums. SymPy's search for the sign of a sum takes a time exponential in it."""
+    if isinstance(value, _SUMS):
+        return _depth_of_sum(value.args)
+    return max(map(_sums_in_sums, value.args), default=0)
+
+
+def _depth_of_sum(terms: Iterable[sp.Expr]) -> int:
+    return 1 + max(_sums_in_sums(term) - isinstance(term, _SUMS) for term in terms)
 
 
 def _as_float(number: sp.Expr) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from derive.gradient_rules import RuleDoesNotApply
+from derive.gradient_rules import RuleDoesNotApplyError
 from derive.vectors import Inner, Vector, VectorSymbol
 
 MANIFOLDS = ("sphere", "euclidean")
@@ -74,5 +74,5 @@ def close(expression: sp.Expr, names: dict[Inner, sp.Symbol]) -> sp.Expr:
     closed = expression.xreplace(names)
     stray = closed.atoms(VectorSymbol)
     if stray:
-        raise RuleDoesNotApply(f"the system does not close: {sorted(map(str, stray))} are left")
+        raise RuleDoesNotApplyError(f"the system does not close: {sorted(map(str, stray))} are left")
     return closed

@@ -85,7 +85,7 @@ def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
     )
 
 
-def _domain(setting, geometry, names, relations, moving, independent) -> Domain:  # type: ignore[no-untyped-def]
+def _domain(setting, geometry, names, relations, moving, independent) -> Domain:
     vectors = [*independent, *setting.proposal.means]
     lengths = dict(geometry.lengths)
     in_states = {names[inner]: factor * state for state, inner, factor in moving}

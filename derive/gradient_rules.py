@@ -15,7 +15,7 @@ from derive.objective import POINT
 from derive.vectors import ExpectedVector, GaussianVector, Gradient, Vector, VectorSymbol, gradient
 
 
-class RuleDoesNotApply(ValueError):
+class RuleDoesNotApplyError(ValueError):
     """A rule met an expression outside its hypotheses; the message says which hypothesis."""
 
 
@@ -72,8 +72,8 @@ def exchange_responsibilities(vector: Vector, proposal: Mixture, samples: tuple[
     for atom, coefficient in vector:
         for term in sp.Add.make_args(sp.expand(coefficient)):
             outer, factor, x, inner = _as_average(atom, term)
-            own = [] if x is None else [r for r in factor.atoms(Responsibility) if r.mixture == proposal and r.point == x]
-            if len(own) != 1 or factor.coeff(own[0]) == 0:
+            own = [r for r in factor.atoms(Responsibility) if r.mixture == proposal and r.point == x]
+            if x is None or len(own) != 1 or factor.coeff(own[0]) == 0:
                 kept += Vector({atom: term})
                 continue
             f = (factor / own[0]).xreplace({x: POINT})
@@ -148,9 +148,9 @@ def stein(vector: Vector) -> Vector:
             continue
         factor, inner, x = atom.args
         if inner != x:
-            raise RuleDoesNotApply(f"Stein's lemma needs E[f x], not E[f {inner}]")
+            raise RuleDoesNotApplyError(f"Stein's lemma needs E[f x], not E[f {inner}]")
         averaged = Vector({x.mean: Expectation(factor, x)}) + x.scale**2 * expect(gradient(factor, x), x)
         if any(isinstance(a, ExpectedVector) for a, _ in averaged):
-            raise RuleDoesNotApply("Stein's lemma does not close: the components of a mixture have unequal scales")
+            raise RuleDoesNotApplyError("Stein's lemma does not close: the components of a mixture have unequal scales")
         total += coefficient * averaged
     return total.map(sp.expand)

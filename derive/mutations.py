@@ -87,11 +87,16 @@ def _symmetries(variables: list[sp.Symbol], names: list[StandardNormal]) -> Iter
 
 
 def _expanded(expression: sp.Expr) -> sp.Expr:
-    """Expanded at every depth; factors leave radicals, so that √(2R²(1−s)) has one form."""
-    factored = expression.replace(
-        lambda e: e.is_Pow and e.exp.is_Rational and not e.exp.is_Integer and e.base.is_Add, lambda e: sp.factor(e.base) ** e.exp
-    )
-    return sp.expand(factored)
+    """Expanded at every depth outside expectations; factors leave radicals, so that √(2R²(1−s)) has one form."""
+    opaque = {e: sp.Dummy(real=True) for e in sorted(expression.atoms(Expectation), key=sp.default_sort_key)}
+    radicals = {e: _factored(e) for e in expression.atoms(sp.Pow) if e.exp.is_Rational and not e.exp.is_Integer and e.base.is_Add}
+    expanded = sp.expand(expression.xreplace({**radicals, **opaque}))
+    return expanded.xreplace({dummy: e for e, dummy in opaque.items()})
+
+
+@cache
+def _factored(radical: sp.Pow) -> sp.Expr:
+    return sp.factor(radical.base) ** radical.exp
 
 
 def _system_form(system: OdeSystem) -> tuple[sp.Expr, ...]:

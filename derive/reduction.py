@@ -10,7 +10,7 @@ from __future__ import annotations
 import sympy as sp
 
 from derive.expectation import Expectation, StandardNormal
-from derive.gradient_rules import RuleDoesNotApply
+from derive.gradient_rules import RuleDoesNotApplyError
 from derive.mixtures import Responsibility
 from derive.vectors import GaussianVector, Inner, Vector
 
@@ -50,7 +50,7 @@ def _linear_form(logit: sp.Expr, x: GaussianVector) -> Vector:
         first, second = node.args
         other = second if first == x else first
         if other == x:
-            raise RuleDoesNotApply("‖x‖² is left in a logit: the components of a mixture have unequal scales")
+            raise RuleDoesNotApplyError("‖x‖² is left in a logit: the components of a mixture have unequal scales")
         form += Vector({other: sp.expand(logit).coeff(node)})
     return form
 

@@ -18,7 +18,7 @@ def scalar_steps(setting: Setting, overlaps: Overlaps, closed: Equations) -> tup
     """Rates with averages over vectors → rates in the final states with averages over standard normals."""
     names, relations = dict(overlaps.names), dict(overlaps.relations)
     moving = [f"d{names[inner].name}" for _, inner, _ in overlaps.moving]
-    steps = []
+    steps: list[Step] = []
 
     def record(rule: str, statement: str, after: Equations) -> None:
         before = steps[-1].after if steps else closed
@@ -36,9 +36,10 @@ def scalar_steps(setting: Setting, overlaps: Overlaps, closed: Equations) -> tup
         "Put in what is known of the vectors' lengths and relations; dependent overlaps leave the list.",
         _tidied(map_values(kept, lambda value: value.xreplace(relations))),
     )
-    if setting.target.size == 2:
+    present = {e.label for e in definitions(steps[-1].after)}
+    if setting.target.size == 2 and any(label.startswith("rho_star") for label in present):
         record("two modes: tanh", "1/(1 + e^y) = ½ + ½ tanh(−y/2), and E[1] = 1.", _target_as_tanh(setting, steps[-1].after))
-    if setting.proposal.size == 2:
+    if setting.proposal.size == 2 and {"rho_12", "rho_21"} <= present:
         record(
             "two components: sech",
             "A Cameron–Martin shift leaves an even integrand; the reflection z → −z then shows w_1 E_1[ρ_2] = w_2 E_2[ρ_1] = g.",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import sympy as sp
 
-from derive.flow import Descent, OverlapRate
 from derive.notation import tex
-from derive.vectors import Vector
 
-Value = sp.Expr | Vector | Descent | OverlapRate
+Value = Any  # sp.Expr | Vector | Descent | OverlapRate; SymPy ships no types
 
 
 @dataclass(frozen=True)

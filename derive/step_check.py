@@ -62,8 +62,13 @@ def _value(side: tuple[Equation, ...], label: str, meaning: Meaning) -> tuple:
     return meaning.evaluate(equation.value, definitions)
 
 
-def sample_point(derivation: Derivation, dimension: int, seed: int, in_geometry: bool) -> Point:
-    """Random vectors and parameters. Lengths are about a sixth, which keeps the densities' complex zeros far from the lattice."""
+def sample_point(
+    derivation: Derivation, dimension: int, seed: int, in_geometry: bool, lengths: tuple[float, float] = (0.12, 0.22)
+) -> Point:
+    """Random vectors and parameters; every vector's length lies between the two given.
+
+    Lengths of about a sixth keep the densities' complex zeros far from the real lattice, so that 30 digits are cheap.
+    """
     rng = random.Random(f"{seed}, {dimension}, {in_geometry}")
     setting, geometry = derivation.setting, derivation.geometry
     with mpmath.workdps(DIGITS + GUARD):
@@ -81,11 +86,11 @@ def sample_point(derivation: Derivation, dimension: int, seed: int, in_geometry:
             scalars.update({w: s / mpmath.fsum(shares) for w, s in zip(mixture.weights, shares, strict=True)})
             scalars.update({s: uniform(0.8, 1.2) for s in dict.fromkeys(mixture.scales) if s.is_Symbol})
         for length in dict.fromkeys(length for _, length in geometry.lengths):
-            scalars[length] = uniform(0.12, 0.22)
-        lengths = dict(geometry.lengths) if in_geometry else {}
+            scalars[length] = uniform(*lengths)
+        known_lengths = dict(geometry.lengths) if in_geometry else {}
         vectors: dict[VectorSymbol, tuple] = {}
         for v in (*setting.target.means, *setting.proposal.means):
-            size = scalars[lengths[v]] if v in lengths else uniform(0.12, 0.22)
+            size = scalars[known_lengths[v]] if v in known_lengths else uniform(*lengths)
             vectors[v] = tuple(size * x for x in direction())
         if in_geometry:
             for v, image in geometry.images:

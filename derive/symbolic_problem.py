@@ -10,7 +10,7 @@ import sympy as sp
 
 from derive.derivation import Derivation, derive
 from derive.geometry import RADIUS, Geometry, R, antipodal, unrelated
-from derive.gradient_rules import RuleDoesNotApply
+from derive.gradient_rules import RuleDoesNotApplyError
 from derive.mixtures import Mixture
 from derive.objective import Setting, tempered_reverse_kl
 from derive.problem import BadInput, Problem
@@ -58,7 +58,7 @@ def symbolise(problem: Problem) -> SymbolicProblem:
     return SymbolicProblem(setting, unrelated(setting), values, tuple(range(len(means))))
 
 
-def _mixture(  # type: ignore[no-untyped-def]
+def _mixture(
     density: str, posterior: str, letter: str, letter_tex: str, weight: str, scale: str, weights, scales, values: dict
 ) -> Mixture:
     weight_symbols = [sp.Symbol(f"{weight}_{j}", positive=True) for j in range(1, len(weights) + 1)]
@@ -78,7 +78,7 @@ def derive_problem(problem: Problem) -> Derivation:
     symbolic = symbolise(problem)
     try:
         return derive(symbolic.setting, symbolic.geometry, problem.name)
-    except RuleDoesNotApply as refusal:
+    except RuleDoesNotApplyError as refusal:
         raise BadInput("problem", str(refusal), "this version derives mixtures whose components share one scale") from None
 
 

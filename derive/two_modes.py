@@ -9,13 +9,13 @@ from __future__ import annotations
 import sympy as sp
 
 from derive.expectation import Expectation
-from derive.gradient_rules import RuleDoesNotApply
+from derive.gradient_rules import RuleDoesNotApplyError
 
 
 def _logistic_argument(average: Expectation) -> tuple[sp.Expr, sp.Symbol]:
     """The y with integrand = 1/(1 + e^y), and the one normal variable that it depends on."""
     if len(average.variables) != 1:
-        raise RuleDoesNotApply("the two-mode rules need an expectation over one scalar")
+        raise RuleDoesNotApplyError("the two-mode rules need an expectation over one scalar")
     odds = sp.Mul.make_args(1 / average.integrand - 1)
     # A square root of an overlap is real in the domain, which SymPy cannot know: it would leave log(exp(..)) standing.
     y = sp.Add(*(f.args[0] if isinstance(f, sp.exp) else sp.expand_log(sp.log(f)) for f in odds))
@@ -58,5 +58,5 @@ def _in_powers_of(expression: sp.Expr, z: sp.Symbol) -> sp.Expr:
     """a + b z with both coefficients collected."""
     linear = sp.Poly(sp.expand(expression), z)
     if linear.degree() > 1:
-        raise RuleDoesNotApply("a two-mode logit must be linear in its normal variable")
+        raise RuleDoesNotApplyError("a two-mode logit must be linear in its normal variable")
     return linear.coeff_monomial(1) + linear.coeff_monomial(z) * z

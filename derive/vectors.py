@@ -158,7 +158,7 @@ class Vector:
     def latex(self) -> str:
         if not self._terms:
             return "0"
-        pieces = []
+        pieces: list[str] = []
         for atom, coefficient in self:
             unit = sp.Dummy("unit", commutative=True)
             body = tex(coefficient * unit, {unit: sp.latex(atom)})

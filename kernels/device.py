@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numba
 
 DeviceRequest = Literal["auto", "cpu", "cuda"]
 
 
-class DeviceUnavailable(RuntimeError):
+class DeviceUnavailable(RuntimeError):  # noqa: N818
     """The requested device cannot run here; the message says what to install."""
 
 
@@ -49,22 +49,16 @@ def resolve_device(request: DeviceRequest = "auto") -> Device:
     raise ValueError(f'device must be "auto", "cpu" or "cuda", not {request!r}')
 
 
-def import_cuda() -> Any:
-    """The module `numba.cuda`, imported on first use because it is slow to load and optional; raises DeviceUnavailable."""
-    try:
-        from numba import cuda
-    except ImportError as error:
-        raise DeviceUnavailable(_how_to_get_cuda(f"numba.cuda cannot be imported ({error})")) from error
-    return cuda
-
-
 def _cpu() -> Device:
     threads = numba.get_num_threads()
     return Device("cpu", f"cpu ({threads} thread{'s' if threads > 1 else ''})")
 
 
 def _gpu() -> Device:
-    cuda = import_cuda()
+    try:
+        from numba import cuda
+    except ImportError as error:
+        raise DeviceUnavailable(_how_to_get_cuda(f"numba.cuda cannot be imported ({error})")) from error
     if not cuda.is_available():
         raise DeviceUnavailable(_how_to_get_cuda("no usable CUDA device was found"))
     name = cuda.get_current_device().name

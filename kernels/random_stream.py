@@ -6,7 +6,7 @@ as 1, 2, 3" (SC 2011).
 
 Resolution, in single and in double precision alike: each pair of normals uses 64 random bits, 32 for the radius and 32 for the angle.
 The radius takes 2^32 values, the largest sqrt(64 log 2) = 6.66, which cuts off a probability of 2.7e-11 per normal. In single
-precision radii below 3e-4 (probability 6e-8) are rounded to a coarser grid.
+precision the squared radius also has an absolute resolution of 1.2e-7.
 
 The functions compile for the CPU and for CUDA. The logarithm, sine and cosine are short series without branches or library calls,
 because LLVM then draws 8 or 16 normals at once in one vector register; they also agree between devices to rounding. A 32-bit word is

@@ -1,0 +1,29 @@
+"""One check's outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KINDS = ("symbolic", "numeric", "monte-carlo")
+
+
+@dataclass(frozen=True)
+class Check:
+    """name: what was compared. kind: symbolic, numeric or monte-carlo. statistic ≤ bound means passed.
+
+    note: how the bound is argued, or what ran.
+    """
+
+    name: str
+    kind: str
+    statistic: float
+    bound: float
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"{self.kind!r} is not a kind of check")
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.statistic <= self.bound)  # False for a NaN

@@ -1,0 +1,52 @@
+"""Runs the ODE kernel and the particle kernel on CUDA and on the CPU and prints the largest differences as JSON.
+
+A process of its own, since Numba decides at import whether CUDA is simulated. The problem comes as TOML on standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from annealvi.session import open_session
+from derive.problem_file import load_problem
+from kernels.particles import simulate_particles, uniform_sphere_means
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "problem.toml"
+        path.write_text(sys.stdin.read(), encoding="utf-8")
+        session = open_session(load_problem(str(path)))
+    states = session.random_states(3, seed=11)
+    times = np.array([0.0, 2.0])
+    ode = [session.compile(device).integrate(states, times, rtol=1e-6, atol=1e-8).y for device in ("cuda", "cpu")]
+    problem = session.problem
+    modes = session.modes()[:, :4]
+    means = uniform_sphere_means(2, len(problem.proposal.weights), 4, problem.proposal.radius, 5)
+    clouds = [
+        simulate_particles(
+            means,
+            modes,
+            np.array(problem.target.weights),
+            np.array(problem.target.scales),
+            np.array(problem.proposal.weights),
+            np.array(problem.proposal.scales),
+            np.array([0.2, 0.3]),
+            0.1,
+            particles=8,
+            seed=5,
+            manifold=problem.flow.manifold,
+            device=device,
+        ).final_means
+        for device in ("cuda", "cpu")
+    ]
+    json.dump({"ode": float(np.abs(ode[0] - ode[1]).max()), "particles": float(np.abs(clouds[0] - clouds[1]).max())}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The derived equations against particles in the problem's own dimension: one velocity without bias, then whole paths."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from annealvi.checks.check import Check
+from annealvi.session import Session, open_session
+from derive.problem import ScheduleSpec
+from kernels.particles import ParticleRun, estimate_velocity, extrapolate_step, simulate_particles
+
+LEVEL = 1e-3
+"""Probability that a right theory fails one comparison of this module, over all its states and times (Bonferroni)."""
+SEED = 20260212
+
+
+@dataclass(frozen=True)
+class PathSetting:
+    """A schedule to compare paths under: its name, until when, and the coarse step (the fine one is half)."""
+
+    name: str
+    schedule: ScheduleSpec
+    t_end: float
+    dt: float
+
+
+SETTINGS = (
+    PathSetting("β = 1", ScheduleSpec("constant", 1.0), 6.0, 0.1),
+    PathSetting("hot and slow", ScheduleSpec("exponential", 30.0, 25.0), 60.0, 0.2),
+    PathSetting("hot and fast", ScheduleSpec("exponential", 30.0, 5.0), 24.0, 0.15),
+)
+REPLICAS, PARTICLES, TIMES = 32, 96, 6
+
+
+@dataclass(frozen=True)
+class PathComparison:
+    """setting; t (n_out,); ode, particles, standard_error, bias: (n_out, states); ode_fine_t, ode_fine: for drawing.
+
+    z: (n_out − 1, states), differences in standard errors, the common start left out. bias: the finer run's, by extrapolation.
+    """
+
+    setting: PathSetting
+    t: np.ndarray
+    ode: np.ndarray
+    particles: np.ndarray
+    standard_error: np.ndarray
+    bias: np.ndarray
+    z: np.ndarray
+    fine_t: np.ndarray
+    ode_fine: np.ndarray
+    device: str
+
+
+def start(session: Session) -> np.ndarray:
+    """Initial means (L, d) with overlaps of a few tenths, so that every term of the equations acts from the start."""
+    problem = session.problem
+    rng = np.random.default_rng(SEED)
+    mode = session.modes()[0] / np.linalg.norm(session.modes()[0])
+    tilts = [0.35, -0.15, 0.2, -0.3]
+    noise = rng.normal(size=(len(problem.proposal.weights), problem.space.dimension))
+    means = np.array([tilts[i % 4] * mode + row / np.linalg.norm(row) for i, row in enumerate(noise)])
+    return problem.proposal.radius * means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def largest_z(count: int, degrees: int) -> float:
+    """The bound on the largest of `count` Student-t values at LEVEL, two-sided, however they are correlated."""
+    return float(stats.t.isf(LEVEL / (2 * count), degrees))
+
+
+def velocity_check(session: Session, device: str) -> Check:
+    """One velocity at β = 0.3: the particles' estimate has no step size and no bias, so only its standard error counts."""
+    problem, means = session.problem, start(session)
+    estimate = estimate_velocity(
+        means, session.modes(), *_mixture_arrays(session), 0.3, particles=2048, replicas=64, seed=SEED, manifold=problem.flow.manifold, device=device
+    )
+    kernel = session.compile("cpu")
+    derived = kernel.rhs_at_beta(0.3, session.states_of_vectors(means[None]))[0]
+    mean = session.states_of_overlaps(estimate.M[None], estimate.Q[None])[0]
+    error = np.abs(session.states_of_overlaps(estimate.M_standard_error[None], estimate.Q_standard_error[None])[0])
+    z = float(np.abs((mean - derived) / error).max())
+    bound = largest_z(len(derived), 63)
+    return Check("one velocity against particles", "monte-carlo", z, bound, f"largest |z| of {len(derived)} rates; {estimate.device}")
+
+
+def compare_paths(session: Session, setting: PathSetting, device: str, progress: Callable[[int, int], None] | None = None) -> PathComparison:
+    """Run the ODE and two particle ensembles (dt and dt/2), all from the same start, and extrapolate the ensembles to dt = 0."""
+    problem = dataclasses.replace(session.problem, schedule=setting.schedule)
+    here = open_session(problem)
+    means = start(here)
+    coarse = _run(here, means, setting, 1, device, progress)
+    fine = _run(here, means, setting, 2, device, progress)
+    at_zero = extrapolate_step(coarse, fine)
+    kernel = here.compile("cpu")
+    initial = here.states_of_vectors(means[None])
+    ode = kernel.integrate(initial, at_zero.t, rtol=1e-10, atol=1e-12).y[0]
+    fine_t = np.linspace(0, float(at_zero.t[-1]), 200)
+    particles = here.states_of_overlaps(at_zero.M, at_zero.Q)
+    error = np.abs(here.states_of_overlaps(at_zero.M_standard_error, at_zero.Q_standard_error))
+    return PathComparison(
+        setting,
+        at_zero.t,
+        ode,
+        particles,
+        error,
+        here.states_of_overlaps(at_zero.M_bias, at_zero.Q_bias),
+        (particles[1:] - ode[1:]) / error[1:],
+        fine_t,
+        kernel.integrate(initial, fine_t, rtol=1e-10, atol=1e-12).y[0],
+        coarse.device,
+    )
+
+
+def path_checks(comparisons: list[PathComparison]) -> Iterator[Check]:
+    for c in comparisons:
+        bound = largest_z(c.z.size, REPLICAS - 1)
+        note = f"largest |z| of {c.z.size} over the path; {REPLICAS} × {PARTICLES} particles, dt = {c.setting.dt:g} and half; {c.device}"
+        yield Check(f"path against particles, {c.setting.name}", "monte-carlo", float(np.abs(c.z).max()), bound, note)
+
+
+def _run(session: Session, means: np.ndarray, setting: PathSetting, halvings: int, device: str, progress) -> ParticleRun:  # type: ignore[no-untyped-def]
+    dt = setting.dt / halvings
+    steps = round(setting.t_end / dt)
+    return simulate_particles(
+        np.repeat(means[None], REPLICAS, axis=0),
+        session.modes(),
+        *_mixture_arrays(session),
+        np.array([session.schedule.beta_at(n * dt) for n in range(steps)]),
+        dt,
+        particles=PARTICLES,
+        seed=SEED + halvings,
+        manifold=session.problem.flow.manifold,
+        record_every=steps // TIMES,
+        device=device,
+        progress=progress,
+    )
+
+
+def _mixture_arrays(session: Session) -> tuple[np.ndarray, ...]:
+    target, proposal = session.problem.target, session.problem.proposal
+    return tuple(np.array(x) for x in (target.weights, target.scales, proposal.weights, proposal.scales))

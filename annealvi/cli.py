@@ -1,0 +1,145 @@
+"""The command line. Heavy imports wait until a command needs them; wrong input is one line and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from annealvi import __version__
+
+DONE, CHECK_FAILED, BAD_INPUT, MISSING_COMPONENT, INTERRUPTED = 0, 1, 2, 3, 130
+
+PLANNED = ("collapse", "phase", "fixed-points", "recommend", "flow", "paper")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with its errors as one line and without abbreviated options."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"annealvi: {message}; see `{self.prog} --help`\n".replace("\r", " "))
+        sys.exit(BAD_INPUT)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="annealvi",
+        description="Mode collapse in annealed variational inference: derive the summary-statistics equations from the objective, "
+        "generate kernels from them, and check both against particles.",
+        epilog="PROBLEM is a TOML file or the name of a built-in problem (default: bimodal, the study's own setting).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"annealvi {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    verify = _command(commands, "verify", "check every derivation step, the kernels, and the equations against particles")
+    verify.add_argument("--quiet", action="store_true", help="print no progress")
+
+    derive = _command(commands, "derive", "the derivation, step by step")
+    derive.add_argument("--format", choices=("text", "markdown", "latex"), default="text", help="how to print it (default: text)")
+
+    rhs = _command(commands, "rhs", "the flow's velocity at one state")
+    rhs.add_argument("--state", required=True, metavar="FILE", help='JSON: {"means": L lists, "weights", "scales", "beta"}')
+
+    integrate = _command(commands, "integrate", "the summary-statistics ODE from given or random initial states")
+    _path_options(integrate, points=201)
+    integrate.add_argument("--n", type=_count, default=16, help="random initial states (default: 16)")
+    integrate.add_argument("--rtol", type=_tolerance, default=1e-9, help="relative tolerance per step (default: 1e-9)")
+    integrate.add_argument("--initial", metavar="FILE", help='JSON: {"states": {"m_1": [...], ...}}, one entry per trajectory')
+
+    simulate = _command(commands, "simulate", "the particle simulation: d-dimensional stochastic gradient flow")
+    _path_options(simulate, points=101)
+    simulate.add_argument("--replicas", type=_count, default=16, help="independent runs side by side (default: 16)")
+    simulate.add_argument("--particles", type=_count, default=256, help="samples per component and step (default: 256)")
+    simulate.add_argument("--dt", type=_positive, default=0.1, help="step in the flow's time (default: 0.1)")
+    simulate.add_argument("--precision", choices=("float64", "float32"), default="float64", help="of the samples (default: float64)")
+    return parser
+
+
+def _command(commands: Any, name: str, about: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False)
+    parser.add_argument("problem", nargs="?", default="bimodal", metavar="PROBLEM", help="TOML file or built-in name (default: bimodal)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override section.key, in TOML syntax; repeatable")
+    parser.add_argument("--json", metavar="PATH", help="write the result as JSON; - is standard output")
+    parser.add_argument("--out", metavar="DIR", help="write the report and figures to this folder")
+    parser.add_argument("--seed", type=_seed, default=0, help="seed of every random choice (default: 0)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where kernels run (default: auto)")
+    return parser
+
+
+def _path_options(parser: argparse.ArgumentParser, points: int) -> None:
+    parser.add_argument("--t-end", type=_positive, metavar="T", help="final time (default: the schedule's settling time plus 50)")
+    parser.add_argument("--points", type=_points, default=points, help=f"output times (default: {points})")
+
+
+def _number(convert: Callable[[str], Any], accept: Callable[[Any], bool], wanted: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = convert(text)
+        except ValueError:
+            value = None
+        if value is None or not accept(value):
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not {wanted}")
+        return value
+
+    return parse
+
+
+_seed = _number(int, lambda x: 0 <= x < 2**64, "an integer from 0 to 2^64 − 1")
+_count = _number(int, lambda x: 1 <= x <= 10**9, "a whole number from 1 to 10^9")
+_points = _number(int, lambda x: 2 <= x <= 10**7, "a whole number from 2 to 10^7")
+_positive = _number(float, lambda x: 0 < x < 1e12, "a positive number below 1e12")
+_tolerance = _number(float, lambda x: 1e-13 <= x <= 1e-2, "a tolerance from 1e-13 to 1e-2")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 a check failed, 2 bad input, 3 a missing component."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in PLANNED:
+        sys.stderr.write(f"annealvi: {given[0]} is not part of this version; it has verify, derive, rhs, integrate and simulate\n")
+        return BAD_INPUT
+    try:
+        options = build_parser().parse_args(given)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        _require_own_kernels()
+        return importlib.import_module("annealvi.commands").RUN[options.command](options)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nannealvi: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left: nobody is told
+        return DONE
+    except Exception as error:
+        status = _status_of(error)
+        if status is None:
+            raise
+        sys.stderr.write(f"annealvi: {error}\n")
+        return status
+
+
+def _status_of(error: Exception) -> int | None:
+    """The exit status of an error that is the user's to mend, None for one that is ours."""
+    from derive.problem import BadInput
+
+    if isinstance(error, BadInput):
+        return BAD_INPUT
+    if type(error).__name__ == "DeviceUnavailable":
+        return MISSING_COMPONENT
+    if type(error).__name__ in ("DomainError", "IntegrationError"):
+        return CHECK_FAILED
+    return None
+
+
+def _require_own_kernels() -> None:
+    import kernels
+
+    if not getattr(kernels, "IS_ANNEALVI", False):
+        from derive.problem import BadInput
+
+        found = getattr(kernels, "__file__", "?")
+        raise BadInput("kernels", f"another distribution's package is imported from {found}", "uninstall it: the two cannot share one environment", "")

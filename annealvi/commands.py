@@ -1,0 +1,212 @@
+"""What each command does: read the problem, compute, print for people, write JSON and files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from annealvi.output import require_writable, write_file, write_json
+from derive.problem import BadInput, Problem, one_line
+from derive.problem_file import load_problem
+
+
+def _problem(options: argparse.Namespace) -> Problem:
+    problem = load_problem(options.problem, options.set)
+    require_writable(options.json)
+    require_writable(None if options.out is None else str(Path(options.out) / "report.md"))
+    return problem
+
+
+def _say(options: argparse.Namespace, text: str) -> None:
+    """Text for people; it moves to standard error when standard output carries JSON."""
+    print(text, file=sys.stderr if options.json == "-" else sys.stdout)
+
+
+@contextmanager
+def _progress(label: str):  # type: ignore[no-untyped-def]
+    """A progress bar on a terminal, nothing elsewhere; yields a callable (done, total)."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def run_derive(options: argparse.Namespace) -> int:
+    problem = _problem(options)
+    from derive.rendering import RENDERERS, final_equations
+    from derive.symbolic_problem import derive_problem
+
+    derivation = derive_problem(problem)
+    text = RENDERERS[options.format](derivation)
+    if options.json != "-" or options.format != "text":
+        _say(options, text.rstrip())
+    result = {
+        "states": [s.name for s in derivation.system.states],
+        "equations": {
+            (e.label[1:] if e.symbol is None else e.label): {"expression": str(e.value), "latex": e.latex()} for e in final_equations(derivation)
+        },
+        "steps": [
+            {
+                "rule": step.rule,
+                "statement": step.statement,
+                "before": [{"label": e.label, "expression": _expression(e), "latex": e.latex()} for e in step.before],
+                "after": [{"label": e.label, "expression": _expression(e), "latex": e.latex()} for e in step.after],
+            }
+            for step in derivation.steps
+        ],
+    }
+    write_json(options.json, result)
+    if options.out is not None:
+        suffix = {"text": "txt", "markdown": "md", "latex": "tex"}[options.format]
+        write_file(Path(options.out) / f"derivation.{suffix}", text.encode())
+    return 0
+
+
+def _expression(equation: Any) -> str:
+    value = equation.value
+    return str(value) if not hasattr(value, "latex") or hasattr(value, "free_symbols") else repr(value)
+
+
+def run_rhs(options: argparse.Namespace) -> int:
+    problem = _problem(options)
+    from annealvi import rhs
+
+    result = rhs.result(problem, rhs.read_state(options.state, problem))
+    if options.json != "-":
+        for i, row in enumerate(result["means"], 1):
+            _say(options, f"da_{i}/dt = [{', '.join(f'{x:.12g}' for x in row)}]")
+        for name in ("M", "Q"):
+            _say(options, f"d{name}/dt  = {[[float(f'{x:.12g}') for x in row] for row in result['overlaps'][name]]}")
+    write_json(options.json, result)
+    if options.out is not None:
+        write_json(str(Path(options.out) / "rhs.json"), result)
+    return 0
+
+
+def run_integrate(options: argparse.Namespace) -> int:
+    problem = _problem(options)
+    from annealvi.session import open_session
+    from annealvi.trajectories import integrate
+
+    session = open_session(problem)
+    initial = None if options.initial is None else _read_initial(options.initial, session)
+    with _progress("integrating") as progress:
+        paths = integrate(
+            session,
+            initial,
+            n=options.n,
+            t_end=options.t_end,
+            points=options.points,
+            rtol=options.rtol,
+            seed=options.seed,
+            device=options.device,
+            progress=progress,
+        )
+    return _finish_paths(options, paths, f"{len(paths.values)} trajectories")
+
+
+def run_simulate(options: argparse.Namespace) -> int:
+    problem = _problem(options)
+    from annealvi.session import open_session
+    from annealvi.trajectories import simulate
+
+    session = open_session(problem)
+    with _progress("simulating") as progress:
+        paths = simulate(
+            session,
+            replicas=options.replicas,
+            particles=options.particles,
+            dt=options.dt,
+            t_end=options.t_end,
+            points=options.points,
+            seed=options.seed,
+            precision=options.precision,
+            device=options.device,
+            progress=progress,
+        )
+    return _finish_paths(options, paths, f"{len(paths.values)} replicas")
+
+
+def _finish_paths(options: argparse.Namespace, paths: Any, what: str) -> int:
+    if options.json != "-":
+        from annealvi.report import print_path_table
+
+        print_path_table(paths, what)
+    write_json(options.json, paths.as_dict())
+    if options.out is not None:
+        from annealvi.figures import draw_paths
+
+        write_json(str(Path(options.out) / "paths.json"), paths.as_dict())
+        _say(options, f"figure: {draw_paths(paths, Path(options.out) / 'paths.png')}")
+    return 0
+
+
+def _read_initial(path: str, session: Any) -> Any:
+    """Initial states (n, states) from a file {"states": {name: [...]}}."""
+    import numpy as np
+
+    source = one_line(path)
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput("--initial", error.strerror or str(error), "give the path of a JSON file", source) from None
+    except (ValueError, RecursionError):
+        raise BadInput("", "not JSON", 'write {"states": {"m_1": [0.1], ...}}', source) from None
+    names = list(session.state_names)
+    states = document.get("states") if isinstance(document, dict) else None
+    if not isinstance(states, dict) or sorted(states) != sorted(names):
+        raise BadInput("states", "not an object with one list per state", f"give lists for {', '.join(names)}", source)
+    try:
+        table = np.array([states[name] for name in names], dtype=float)
+    except (TypeError, ValueError):
+        raise BadInput("states", "the lists are not numbers of one length", "give as many numbers for each state", source) from None
+    if table.ndim != 2 or table.shape[1] == 0 or not np.isfinite(table).all():
+        raise BadInput("states", "the lists are not finite numbers of one length", "give as many finite numbers for each state", source)
+    for n, state in enumerate(table.T):
+        smallest = float(np.linalg.eigvalsh(session.gram_of_states(state)).min())
+        if smallest < -1e-9 * session.gram_of_states(state).trace():
+            raise BadInput(f"states[{n}]", "no vectors have these overlaps (their Gram matrix is not positive)", "give overlaps of real vectors", source)
+    return table.T
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    problem = _problem(options)
+    from annealvi.report import print_checks, write_report
+    from annealvi.session import open_session
+    from annealvi.verify import verify
+
+    session = open_session(problem)
+    quiet = options.quiet or not sys.stderr.isatty()
+    outcome = verify(session, device=options.device, progress=None if quiet else _line_of_progress)
+    if not quiet:
+        _line_of_progress("")
+    if options.json != "-":
+        print_checks(outcome)
+    write_json(options.json, outcome.as_dict())
+    if options.out is not None:
+        _say(options, f"report: {write_report(outcome, session, Path(options.out))}")
+    return 0 if outcome.passed else 1
+
+
+def _line_of_progress(text: str) -> None:
+    sys.stderr.write(f"\r\x1b[K{text[:100]}")
+    sys.stderr.flush()
+
+
+RUN: dict[str, Callable[[argparse.Namespace], int]] = {
+    "verify": run_verify,
+    "derive": run_derive,
+    "rhs": run_rhs,
+    "integrate": run_integrate,
+    "simulate": run_simulate,
+}

@@ -1,0 +1,89 @@
+"""Figures, drawn without a display and written whole. One style: Okabe–Ito colours, which the colour-blind can tell apart."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from annealvi.checks.particles import PathComparison
+from annealvi.output import write_file
+from derive.notation import symbol_tex
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.labelsize": 10,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+    "mathtext.fontset": "cm",
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+}
+
+
+def draw_comparisons(comparisons: tuple[PathComparison, ...], states: tuple[Any, ...], path: Path) -> Path:
+    """ODE paths as lines with the particles' means and bands of two standard errors; below, their difference in standard errors.
+
+    states: the symbols, in order.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.3 * len(comparisons), 4.6), layout="constrained")
+        grid = figure.subplots(2, len(comparisons), sharex="col", sharey="row", height_ratios=(3, 1), squeeze=False)
+        for column, comparison in enumerate(comparisons):
+            above, below = grid[:, column]
+            for n, state in enumerate(states):
+                colour, name = COLOURS[n % len(COLOURS)], f"${symbol_tex(state)}$"
+                above.plot(comparison.fine_t, comparison.ode_fine[:, n], color=colour, lw=1.4, label=name)
+                mean, error = comparison.particles[:, n], comparison.standard_error[:, n]
+                above.fill_between(comparison.t, mean - 2 * error, mean + 2 * error, color=colour, alpha=0.25, lw=0)
+                above.plot(comparison.t, mean, "o", color=colour, ms=3.5, mfc="white")
+                below.plot(comparison.t[1:], comparison.z[:, n], "o", color=colour, ms=3)
+            above.set_title(comparison.setting.name)
+            below.axhspan(-2, 2, color="0.92", zorder=0)
+            below.set_xlabel("time $t$")
+        grid[0, 0].set_ylabel("overlap")
+        grid[1, 0].set_ylabel("difference / s.e.")
+        grid[0, -1].legend(loc="best", title="line: ODE\npoints: particles", alignment="left")
+        return _save(figure, path)
+
+
+def draw_paths(paths: Any, path: Path) -> Path:
+    """Every path of every state, thin, with the mean over paths; the inverse temperature below."""
+    with mpl.rc_context(STYLE):
+        size = len(paths.states)
+        figure = Figure(figsize=(max(6.0, 2.6 * size), 4.2), layout="constrained")
+        grid = figure.subplots(2, size, sharex=True, height_ratios=(3, 1), squeeze=False)
+        shown = paths.values[: min(len(paths.values), 200)]
+        for n, name in enumerate(paths.states):
+            above, below = grid[:, n]
+            colour = COLOURS[n % len(COLOURS)]
+            above.plot(paths.t, shown[:, :, n].T, color=colour, lw=0.6, alpha=max(0.08, min(0.7, 8 / len(shown))))
+            if paths.standard_error is not None and len(paths.values) > 1:
+                above.plot(paths.t, paths.values[:, :, n].mean(0), color="black", lw=1.2)
+            above.set_title(f"${_state_tex(name)}$")
+            below.plot(paths.t, paths.beta, color="0.3", lw=1.2)
+            below.set_xlabel("time $t$")
+            below.set_ylim(0, 1.05)
+        grid[1, 0].set_ylabel(r"$\beta$")
+        grid[0, 0].set_ylabel("overlap")
+        return _save(figure, path)
+
+
+def _state_tex(name: str) -> str:
+    import sympy as sp
+
+    return symbol_tex(sp.Symbol(name))
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix.lstrip("."), dpi=160)
+    write_file(path, buffer.getvalue())
+    return path
+
+

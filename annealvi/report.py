@@ -1,0 +1,114 @@
+"""Tables for a terminal and the report that `verify --out` writes."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from annealvi import __version__
+from annealvi.output import write_file, write_json
+from annealvi.session import Session
+from annealvi.verify import Verification
+
+
+def print_checks(outcome: Verification) -> None:
+    """One row per check, then the verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=False)
+    table = Table(title=f"annealvi verify · {outcome.problem} · {outcome.device}", title_justify="left", header_style="bold")
+    for heading, justify in (("check", "left"), ("kind", "left"), ("statistic", "right"), ("bound", "right"), ("", "left")):
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for check in outcome.checks:
+        verdict = "[green]ok[/]" if check.passed else "[bold red]FAILED[/]"
+        table.add_row(check.name, check.kind, _short(check.statistic), _short(check.bound), verdict)
+    console.print(table)
+    for line in (*(c.note for c in outcome.checks if c.name.startswith("negative")), *outcome.notes):
+        console.print(f"  {line}", highlight=False)
+    failed = sum(not check.passed for check in outcome.checks)
+    verdict = "all checks hold" if outcome.passed else f"{failed} of {len(outcome.checks)} checks FAILED"
+    console.print(f"  {len(outcome.checks)} checks in {outcome.seconds:.0f} s: {verdict}", highlight=False)
+
+
+def print_path_table(paths: Any, what: str) -> None:
+    """The mean of each state over the paths at a few times, with its standard error where there is one."""
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"mean over {what} · {paths.method} · {paths.device}", title_justify="left", header_style="bold")
+    for heading in ("t", "β", *paths.states):
+        table.add_column(heading, justify="right")
+    for n in np.unique(np.linspace(0, len(paths.t) - 1, 11).round().astype(int)):
+        cells = [f"{paths.t[n]:.4g}", f"{paths.beta[n]:.4g}"]
+        for k in range(len(paths.states)):
+            mean = f"{paths.values[:, n, k].mean():+.4f}"
+            cells.append(mean if paths.standard_error is None else f"{mean} ± {paths.standard_error[n, k]:.4f}")
+        table.add_row(*cells)
+    Console().print(table)
+
+
+def write_report(outcome: Verification, session: Session, folder: Path) -> Path:
+    """report.md with the figure beside it, verify.json, and the derivation; returns the report's path."""
+    from annealvi.figures import draw_comparisons
+    from derive.problem_file import problem_to_toml
+    from derive.rendering import as_markdown, final_equations
+
+    draw_comparisons(outcome.comparisons, session.derivation.system.states, folder / "paths.png")
+    write_json(str(folder / "verify.json"), outcome.as_dict())
+    write_file(folder / "derivation.md", as_markdown(session.derivation).encode())
+    rows = "\n".join(
+        f"| {c.name} | {c.kind} | {_short(c.statistic)} | {_short(c.bound)} | {'ok' if c.passed else '**FAILED**'} | {c.note} |" for c in outcome.checks
+    )
+    certificates = "\n".join(f"| {' | '.join(map(_cell, certificate))} |" for certificate in outcome.certificates)
+    equations = "\n\n".join(f"$${e.latex()}$$" for e in final_equations(session.derivation))
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("sympy", "numpy", "numba", "scipy", "mpmath"))
+    notes = "".join(f"\n- {note}" for note in outcome.notes)
+    text = f"""# Verification of `{outcome.problem}`
+
+{"All checks hold." if outcome.passed else "**Some checks failed.**"} {len(outcome.checks)} checks in {outcome.seconds:.0f} s on {outcome.device}.
+annealvi {__version__}, Python {platform.python_version()}, {libraries}.
+
+| check | kind | statistic | bound | | how |
+|---|---|---|---|---|---|
+{rows}
+{notes}
+
+A check passes when its statistic is at most its bound.
+
+## Paths
+
+![Overlaps along the flow: lines are the derived ODE, points the particles with bands of two standard errors](paths.png)
+
+## The derived equations
+
+{equations}
+
+All steps: [derivation.md](derivation.md).
+
+## Certificates of the averages
+
+| average | method | size | error bound |
+|---|---|---|---|
+{certificates}
+
+## Problem
+
+```toml
+{problem_to_toml(session.problem).rstrip()}
+```
+"""
+    path = folder / "report.md"
+    write_file(path, text.encode())
+    return path
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if abs(value) < 1e-2 or abs(value) >= 100 else f"{value:.2f}"
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.1e}" if isinstance(value, float) else str(value)

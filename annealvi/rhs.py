@@ -1,0 +1,110 @@
+"""The flow's velocity at one state, for the command `rhs`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from derive.problem import BadInput, Problem, Proposal, one_line
+from derive.symbolic_problem import derive_problem, symbolise
+from derive.velocity import Velocity, velocity_at
+
+_KEYS = ("means", "weights", "scales", "beta")
+_LARGEST_FILE = 1 << 24
+
+
+@dataclass(frozen=True)
+class State:
+    """A proposal and an inverse temperature: means (L lists), weights and scales (L numbers, or the problem's), beta > 0."""
+
+    means: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
+    scales: tuple[float, ...]
+    beta: float
+
+
+def read_state(path: str, problem: Problem) -> State:
+    """Read a state file: JSON with "means", and if wanted "weights", "scales", "beta" (1). BadInput names file and key."""
+    try:
+        if Path(path).stat().st_size > _LARGEST_FILE:
+            raise BadInput("", "the file is larger than 16 MiB", "give one state", path)
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput("--state", f"{error.strerror or error}", "give the path of a JSON state file", one_line(path)) from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput("", f"not JSON ({one_line(str(error))[:80]})", 'write {"means": [[3, 0], [0, 3]], "beta": 1}', one_line(path)) from None
+    return parse_state(document, problem, one_line(path))
+
+
+def parse_state(document: Any, problem: Problem, source: str = "state") -> State:
+    if not isinstance(document, Mapping):
+        raise BadInput("", "the state is not a JSON object", 'write {"means": [[3, 0], [0, 3]], "beta": 1}', source)
+    for key in document:
+        if key not in _KEYS:
+            raise BadInput(one_line(str(key))[:60], "unknown key", f"the keys are {', '.join(_KEYS)}", source)
+    if "means" not in document:
+        raise BadInput("means", "missing", "give L lists of coordinates", source)
+    means = document["means"]
+    count = len(problem.proposal.weights)
+    if not isinstance(means, Sequence) or isinstance(means, str) or len(means) != count:
+        raise BadInput("means", f"not a list of {count} lists", "give one list of coordinates per component of the proposal", source)
+    rows = tuple(_numbers(f"means[{i}]", row, source) for i, row in enumerate(means))
+    if len({len(row) for row in rows}) != 1 or not rows[0]:
+        raise BadInput("means", "the lists have different lengths or none", "pad the shorter ones with zeros", source)
+    span = problem.target.coordinates
+    if not span <= len(rows[0]) <= problem.space.dimension:
+        raise BadInput(
+            "means",
+            f"lists of {len(rows[0])} coordinates",
+            f"give at least the target's {span} and at most space.dimension = {problem.space.dimension}",
+            source,
+        )
+    for i, row in enumerate(rows):
+        if problem.flow.manifold == "sphere" and not any(row):
+            raise BadInput(f"means[{i}]", "is the origin, which has no sphere", "give a nonzero mean or flow.manifold = euclidean", source)
+    proposal = Proposal(
+        document.get("weights", problem.proposal.weights), document.get("scales", problem.proposal.scales), problem.proposal.radius
+    )
+    if len(proposal.weights) != count:
+        raise BadInput("weights", f"{len(proposal.weights)} numbers", f"give {count}", source)
+    (beta,) = _numbers("beta", [document.get("beta", 1.0)], source)
+    if not 0 < beta <= 1:
+        raise BadInput("beta", f"{beta:g}", "give an inverse temperature above 0 and at most 1", source)
+    return State(rows, proposal.weights, proposal.scales, beta)
+
+
+def velocity(problem: Problem, state: State) -> Velocity:
+    """da_i/dt and the overlaps' rates at the state, from the derived equations, averages by mpmath to 17 digits."""
+    proposal = Proposal(state.weights, state.scales, problem.proposal.radius)
+    at_state = dataclasses.replace(problem, proposal=proposal)
+    derivation = derive_problem(at_state)
+    length = len(state.means[0])
+    modes = [[*mean, *[0.0] * (length - len(mean))] for mean in problem.target.means]
+    return velocity_at(derivation, state.means, modes, dict(symbolise(at_state).values), state.beta)
+
+
+def result(problem: Problem, state: State) -> dict[str, Any]:
+    """The JSON of `annealvi rhs`: everything in it is a rate of change. Weights and scales rest: only means are learned."""
+    rates = velocity(problem, state)
+    still = [0.0] * len(state.means)
+    return {
+        "means": rates.means,
+        "weights": still,
+        "scales": still,
+        "overlaps": {"M": rates.M, "Q": rates.Q},
+        "device": "cpu (mpmath)",
+    }
+
+
+def _numbers(key: str, row: Any, source: str) -> tuple[float, ...]:
+    if not isinstance(row, Sequence) or isinstance(row, str):
+        raise BadInput(key, "not a list of numbers", "write [3.0, 0.0, 0.0], say", source)
+    for x in row:
+        if isinstance(x, bool) or not isinstance(x, int | float) or not abs(x) <= 1e100 or not math.isfinite(x):
+            raise BadInput(key, f"{one_line(str(x))[:40]!r} is not a finite number below 1e100", "write plain numbers", source)
+    return tuple(float(x) for x in row)

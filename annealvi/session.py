@@ -1,0 +1,139 @@
+"""One problem with everything that follows from it: derivation, schedule, parameter values, and the maps to and from its states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sympy as sp
+
+from derive.derivation import Derivation
+from derive.problem import BadInput, Problem
+from derive.schedules import Schedule, make_schedule, settling_time
+from derive.symbolic_problem import SymbolicProblem, derive_problem, parameter_values, symbolise
+
+if TYPE_CHECKING:
+    from kernels.integrator import Kernel
+
+
+@dataclass(frozen=True)
+class Session:
+    """problem and what was derived from it. values: the system's parameters as numbers."""
+
+    problem: Problem
+    symbolic: SymbolicProblem
+    derivation: Derivation
+    schedule: Schedule
+    values: Mapping[sp.Symbol, float]
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return tuple(s.name for s in self.derivation.system.states)
+
+    def modes(self, dimension: int | None = None) -> np.ndarray:
+        """The target's means, padded with zeros to (K, dimension)."""
+        given = np.array(self.problem.target.means)
+        modes = np.zeros((len(given), dimension or self.problem.space.dimension))
+        modes[:, : given.shape[1]] = given
+        return modes
+
+    def states_of_gram(self, gram: np.ndarray) -> np.ndarray:
+        """States (n, states) from Gram matrices (n, r + L, r + L) of the independent modes and the means, in that order."""
+        index = self._gram_index()
+        return np.stack([gram[:, index[inner.args[0]], index[inner.args[1]]] / unit for inner, unit in self._measured()], axis=1)
+
+    def states_of_vectors(self, means: np.ndarray) -> np.ndarray:
+        """States (n, states) of proposal means (n, L, d)."""
+        modes = self.modes(means.shape[-1])[list(self.symbolic.independent_modes)]
+        vectors = np.concatenate([np.broadcast_to(modes, (len(means), *modes.shape)), means], axis=1)
+        return self.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
+
+    def states_of_overlaps(self, M: np.ndarray, Q: np.ndarray) -> np.ndarray:
+        """States (..., states) of overlaps M (..., L, K) and Q (..., L, L)."""
+        means = {a: i for i, a in enumerate(self.derivation.setting.proposal.means)}
+        modes = {nu: k for k, nu in enumerate(self.derivation.setting.target.means)}
+        columns = []
+        for inner, unit in self._measured():
+            inside = [a for a in inner.args if a in means]
+            value = Q[..., means[inside[0]], means[inside[-1]]]
+            if len(inside) == 1:
+                (mode,) = (modes[a] for a in inner.args if a in modes)
+                value = M[..., means[inside[0]], mode]
+            columns.append(value / unit)
+        return np.stack(columns, axis=-1)
+
+    def gram_of_states(self, states: np.ndarray) -> np.ndarray:
+        """The Gram matrix (K + L, K + L) of all modes and means at one state (states,), in units of the problem."""
+        names = dict(self.derivation.overlaps.names)
+        relations = dict(self.derivation.overlaps.relations)
+        moving = {
+            names[inner]: unit * float(x) for (inner, unit), x in zip(self._measured(), states, strict=True)
+        }
+        fixed = {s: v for s, v in self.symbolic.values.items()}
+        vectors = [*self.derivation.setting.target.means, *self.derivation.setting.proposal.means]
+
+        def entry(u: Any, v: Any) -> float:
+            name = names[next(inner for inner in names if set(inner.args) == {u, v})]
+            return float(relations.get(name, name).xreplace({**moving, **fixed}))
+
+        return np.array([[entry(u, v) for v in vectors] for u in vectors])
+
+    def _measured(self) -> list[tuple[Any, float]]:
+        """(inner product, its value per unit state) of each state."""
+        return [(inner, float(unit.xreplace(dict(self.symbolic.values)))) for _, inner, unit in self.derivation.overlaps.moving]
+
+    def _gram_index(self) -> dict[Any, int]:
+        modes = [self.derivation.setting.target.means[k] for k in self.symbolic.independent_modes]
+        return {v: n for n, v in enumerate([*modes, *self.derivation.setting.proposal.means])}
+
+    def compile(self, device: str = "auto", tolerance: float = 1e-12, expectations: str = "proxy") -> Kernel:
+        """The generated kernel with this problem's parameters; BadInput where a system cannot be compiled yet."""
+        from kernels.integrator import compile_system
+
+        wide = [e for _, e in self.derivation.system.subexpressions if _expectation_dimension(e) > 1]
+        if wide:
+            raise BadInput(
+                "problem",
+                f"its averages run over {max(map(_expectation_dimension, wide))} Gaussian variables",
+                "kernels cover one variable: use at most two modes and two components",
+            )
+        schedule = self.schedule
+        values = {**self.values, **dict(zip(schedule.parameters, schedule.values, strict=True))}
+        return compile_system(
+            self.derivation.system,
+            schedule.beta,
+            schedule.parameters,
+            values,
+            breakpoints=schedule.breakpoints,
+            tolerance=tolerance,
+            expectations=expectations,
+            device=device,
+        )
+
+    def random_states(self, n: int, seed: int) -> np.ndarray:
+        """n initial states (n, states), drawn from the exact law of the overlaps of independent uniform means."""
+        from kernels.ensembles import initial_gram
+
+        independent = self.modes(len(self.problem.target.means[0]))[list(self.symbolic.independent_modes)]
+        radii = np.full(len(self.problem.proposal.weights), self.problem.proposal.radius)
+        return self.states_of_gram(initial_gram(n, self.problem.space.dimension, radii, independent @ independent.T, seed))
+
+    def end_time(self) -> float:
+        """When the schedule has ended and the flow had time to settle: the settling time plus 50 units of the flow's time."""
+        if self.schedule.kind == "constant":
+            return 50.0
+        return settling_time(self.schedule) + 50.0
+
+
+def open_session(problem: Problem) -> Session:
+    """Derive the problem's equations and make its schedule. BadInput where the derivation does not cover the problem."""
+    derivation = derive_problem(problem)
+    return Session(problem, symbolise(problem), derivation, make_schedule(problem.schedule), parameter_values(problem, derivation))
+
+
+def _expectation_dimension(expression: sp.Expr) -> int:
+    from derive.expectation import Expectation
+
+    return max((len(e.variables) for e in expression.atoms(Expectation)), default=0)

@@ -1,0 +1,135 @@
+"""Paths of the summary statistics: by the derived equations (`integrate`) and by particles in d dimensions (`simulate`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annealvi.session import Session
+from derive.problem import BadInput
+
+MOST_NUMBERS = 200_000_000
+"""Largest number of stored values that a command accepts: 1.6 GB in double precision."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """t, beta: (n_out,). states: the names, in order. values: (n, n_out, states), one path per initial state or replica.
+
+    device, method: what really ran. standard_error: (n_out, states) of the mean over replicas, for particles only.
+    """
+
+    t: np.ndarray
+    beta: np.ndarray
+    states: tuple[str, ...]
+    values: np.ndarray
+    device: str
+    method: str
+    standard_error: np.ndarray | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: trajectories by state, each a list over paths of a list over times."""
+        result: dict[str, Any] = {
+            "t": self.t,
+            "beta": self.beta,
+            "states": list(self.states),
+            "trajectories": {name: self.values[:, :, n] for n, name in enumerate(self.states)},
+            "device": self.device,
+            "method": self.method,
+        }
+        if self.standard_error is not None:
+            result["mean"] = {name: self.values[:, :, n].mean(0) for n, name in enumerate(self.states)}
+            result["standard_error"] = {name: self.standard_error[:, n] for n, name in enumerate(self.states)}
+        return result
+
+
+def integrate(
+    session: Session,
+    initial: np.ndarray | None = None,
+    *,
+    n: int = 16,
+    t_end: float | None = None,
+    points: int = 201,
+    rtol: float = 1e-9,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Paths:
+    """Integrate the summary-statistics ODE from t = 0 to t_end (default: the schedule's settling time plus 50).
+
+    initial: (n, states), or None for n draws from the exact initial law. points: output times, equally spaced.
+    rtol: relative tolerance per step; absolute tolerance is a hundredth of it. Raises kernels.integrator.DomainError if a state
+    leaves the overlaps' domain.
+    """
+    states = session.random_states(n, seed) if initial is None else np.atleast_2d(np.asarray(initial, float))
+    _refuse_large("--n or --points", len(states) * points * len(session.state_names))
+    kernel = session.compile(device)
+    times = np.linspace(0.0, session.end_time() if t_end is None else t_end, points)
+    pieces = []
+    chunk = max(1, min(len(states), 20_000))
+    for start in range(0, len(states), chunk):
+        pieces.append(kernel.integrate(states[start : start + chunk], times, rtol=rtol, atol=rtol / 100))
+        if progress is not None:
+            progress(min(start + chunk, len(states)), len(states))
+    values = np.concatenate([piece.y for piece in pieces])
+    return Paths(times, pieces[0].beta, session.state_names, values, pieces[0].device, pieces[0].method)
+
+
+def simulate(
+    session: Session,
+    initial_means: np.ndarray | None = None,
+    *,
+    replicas: int = 16,
+    particles: int = 256,
+    dt: float = 0.1,
+    t_end: float | None = None,
+    points: int = 101,
+    seed: int = 0,
+    precision: str = "float64",
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Paths:
+    """Simulate the stochastic gradient flow of all d coordinates of every mean, `replicas` times side by side.
+
+    initial_means: (replicas, L, d), or None for independent uniform means on the sphere. particles: per component and step.
+    dt: step in the flow's time; the overlaps' bias is of first order in it. points: recorded times, about equally spaced.
+    """
+    from kernels.particles import mean_and_standard_error, simulate_particles, uniform_sphere_means
+
+    problem = session.problem
+    dimension, size = problem.space.dimension, len(problem.proposal.weights)
+    if initial_means is None:
+        _refuse_large("--replicas or space.dimension", replicas * size * dimension)
+        initial_means = uniform_sphere_means(replicas, size, dimension, problem.proposal.radius, seed)
+    end = session.end_time() if t_end is None else t_end
+    steps = max(1, round(end / dt))
+    record_every = max(1, -(-steps // (points - 1)))
+    run = simulate_particles(
+        initial_means,
+        session.modes(),
+        np.array(problem.target.weights),
+        np.array(problem.target.scales),
+        np.array(problem.proposal.weights),
+        np.array(problem.proposal.scales),
+        np.array([session.schedule.beta_at(n * dt) for n in range(steps)]),
+        dt,
+        particles=particles,
+        seed=seed,
+        manifold=problem.flow.manifold,
+        record_every=record_every,
+        precision=precision,
+        device=device,
+        progress=progress,
+    )
+    values = session.states_of_overlaps(run.M, run.Q).transpose(1, 0, 2)
+    error = mean_and_standard_error(values, axis=0)[1] if len(values) > 1 else np.full(values.shape[1:], np.nan)
+    method = f"stochastic gradient flow, {particles} particles, dt = {dt:g}, {precision}"
+    return Paths(run.t, run.beta, session.state_names, values, run.device, method, error)
+
+
+def _refuse_large(option: str, numbers: int) -> None:
+    if numbers > MOST_NUMBERS:
+        raise BadInput(option, f"{numbers:.3g} stored numbers", f"ask for at most {MOST_NUMBERS:.0e}", "")

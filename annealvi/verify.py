@@ -1,0 +1,100 @@
+"""The main job: every check of a problem's equations, kernels and simulation, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from annealvi.checks.check import Check
+from annealvi.checks.derivation import derivation_checks
+from annealvi.checks.grid import grid_checks, mutant_check, references
+from annealvi.checks.kernels import cuda_check, kernel_checks, order_check
+from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, path_checks, velocity_check
+from annealvi.session import Session
+
+
+@dataclass(frozen=True)
+class Verification:
+    """checks: in the order run. comparisons: the paths behind the particle checks. notes: what did not run, and why.
+
+    certificates: the kernel's (name, method, size, error bound) tuples. seconds: wall time.
+    """
+
+    problem: str
+    device: str
+    checks: tuple[Check, ...]
+    comparisons: tuple[PathComparison, ...]
+    certificates: tuple[Any, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "passed": self.passed,
+            "problem": self.problem,
+            "device": self.device,
+            "seconds": self.seconds,
+            "checks": [
+                {"name": c.name, "kind": c.kind, "passed": c.passed, "statistic": c.statistic, "bound": c.bound, "note": c.note} for c in self.checks
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def verify(session: Session, device: str = "auto", progress: Callable[[str], None] | None = None) -> Verification:
+    """Run every check. device: where kernels and particles run; "auto" is a GPU where one is usable.
+
+    progress: called with a line that says what runs now.
+    """
+    begun = time.perf_counter()
+    checks: list[Check] = []
+    notes: list[str] = []
+
+    def now(what: str) -> None:
+        if progress is not None:
+            progress(f"[{time.perf_counter() - begun:5.1f} s, {len(checks)} checks done] {what}")
+
+    now("compiling the generated kernels")
+    kernel = session.compile(device)
+    now("derivation steps in coordinates, 30 digits")
+    for check in derivation_checks(session.derivation):
+        checks.append(check)
+        now(check.name)
+    now("gradient of the KL on grids")
+    grid = references(session.derivation, (2, 3), 3)
+    checks.extend(grid_checks(session.problem, session.derivation, grid))
+    now("kernels against mpmath")
+    checks.extend(kernel_checks(session, device))
+    checks.append(order_check(session))
+    now("one velocity by particles")
+    checks.append(velocity_check(session, device))
+    comparisons = []
+    for setting in SETTINGS:
+        label = f"particles, {setting.name}"
+        comparisons.append(compare_paths(session, setting, device, lambda done, total, label=label: now(f"{label}: {100 * done // total} %")))
+    checks.extend(path_checks(comparisons))
+    now("CUDA against CPU")
+    twin = cuda_check(session)
+    if isinstance(twin, Check):
+        checks.append(twin)
+    else:
+        notes.append(twin)
+    now("one-term mutants")
+    mutants, survivors = mutant_check(session.derivation, grid)
+    checks.append(mutants)
+    notes.extend(f"survived: {mutant.label}" for mutant in survivors)
+    return Verification(
+        session.problem.name,
+        kernel.device,
+        tuple(checks),
+        tuple(comparisons),
+        kernel.certificates,
+        tuple(notes),
+        time.perf_counter() - begun,
+    )

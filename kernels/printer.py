@@ -1,0 +1,128 @@
+"""The one scalar printer: SymPy expressions as Python text that Numba compiles for the CPU and for CUDA alike."""
+
+from __future__ import annotations
+
+import sympy as sp
+from sympy.printing.codeprinter import CodePrinter
+from sympy.printing.precedence import PRECEDENCE
+
+PRECISIONS = ("float64", "float32")
+
+_FUNCTIONS = {
+    "exp": "math.exp",
+    "log": "math.log",
+    "sin": "math.sin",
+    "cos": "math.cos",
+    "tan": "math.tan",
+    "tanh": "math.tanh",
+    "sinh": "math.sinh",
+    "cosh": "math.cosh",
+    "atan": "math.atan",
+    "asin": "math.asin",
+    "acos": "math.acos",
+    "erf": "math.erf",
+    "Abs": "abs",
+}
+
+
+class ScalarPrinter(CodePrinter):
+    """Prints scalars with every literal in the working precision, so that nothing is promoted behind the user's back.
+
+    precision: "float64" or "float32". A node without a printing rule is a TypeError that names it.
+    """
+
+    printmethod = "_numba"
+    language = "Python"
+    _default_settings = {**CodePrinter._default_settings, "precision": 17, "user_functions": {}, "contract": False}  # noqa: RUF012
+
+    def __init__(self, precision: str = "float64") -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        super().__init__()
+        self.precision = precision
+
+    def literal(self, value: sp.Expr) -> str:
+        text = repr(float(value))
+        return text if self.precision == "float64" else f"float32({text})"
+
+    def _print_Number(self, node: sp.Number) -> str:
+        return self.literal(node)
+
+    _print_Integer = _print_Rational = _print_Float = _print_Half = _print_One = _print_Zero = _print_NegativeOne = _print_Number
+    _print_NumberSymbol = _print_Pi = _print_Exp1 = _print_Number
+
+    def _print_Symbol(self, node: sp.Symbol) -> str:
+        return node.name
+
+    _print_Dummy = _print_Symbol
+
+    def _print_Function(self, node: sp.Function) -> str:
+        name = type(node).__name__
+        if name not in _FUNCTIONS:
+            raise TypeError(f"no kernel form for {name}({', '.join(map(str, node.args))})")
+        return f"{_FUNCTIONS[name]}({self._print(node.args[0])})"
+
+    _print_Abs = _print_exp = _print_log = _print_Function
+
+    def _print_sech(self, node: sp.Function) -> str:
+        raise TypeError("sech is lowered before it is printed")
+
+    def _print_Pow(self, node: sp.Pow, **kwargs: object) -> str:
+        base, exponent = node.args
+        if exponent == sp.S.Half:
+            return f"math.sqrt({self._print(base)})"
+        if exponent == -sp.S.Half:
+            return f"{self.literal(sp.S.One)} / math.sqrt({self._print(base)})"
+        if exponent.is_Integer and 0 < abs(int(exponent)) <= 8:
+            factor = self.parenthesize(base, PRECEDENCE["Pow"])
+            product = " * ".join([factor] * abs(int(exponent)))
+            return f"({product})" if exponent > 0 else f"({self.literal(sp.S.One)} / ({product}))"
+        return f"math.pow({self._print(base)}, {self._print(exponent)})"
+
+    def _print_Mul(self, node: sp.Mul) -> str:
+        numerator, denominator = [], []
+        for factor in node.as_ordered_factors():
+            inverse = factor.is_Pow and factor.exp.is_Number and factor.exp.is_negative
+            (denominator if inverse else numerator).append(1 / factor if inverse else factor)
+        above = " * ".join(self.parenthesize(f, PRECEDENCE["Mul"]) for f in numerator) or self.literal(sp.S.One)
+        if not denominator:
+            return above
+        below = " * ".join(self.parenthesize(f, PRECEDENCE["Mul"]) for f in denominator)
+        return f"{above} / ({below})"
+
+    def _print_Max(self, node: sp.Max) -> str:
+        return self._fold("max", node)
+
+    def _print_Min(self, node: sp.Min) -> str:
+        return self._fold("min", node)
+
+    def _fold(self, name: str, node: sp.Expr) -> str:
+        """Nested calls of two arguments, in a fixed order: Numba on CUDA takes no more."""
+        first, *others = sorted(node.args, key=sp.default_sort_key)
+        text = self._print(first)
+        for other in others:
+            text = f"{name}({text}, {self._print(other)})"
+        return text
+
+    def _print_Piecewise(self, node: sp.Piecewise) -> str:
+        *branches, (last, condition) = node.args
+        if condition != sp.true:
+            raise TypeError("a piecewise expression needs a last branch that always holds")
+        text = self._print(last)
+        for value, holds in reversed(branches):
+            text = f"({self._print(value)} if {self._print(holds)} else {text})"
+        return text
+
+    def _print_Relational(self, node: sp.Rel) -> str:
+        return f"({self._print(node.lhs)} {node.rel_op} {self._print(node.rhs)})"
+
+    def _print_And(self, node: sp.And) -> str:
+        return "(" + " and ".join(self._print(a) for a in sorted(node.args, key=sp.default_sort_key)) + ")"
+
+    def _print_not_supported(self, node: sp.Basic) -> str:
+        raise TypeError(f"no kernel form for {type(node).__name__}: {node}")
+
+    emptyPrinter = _print_not_supported
+
+    def text(self, expression: sp.Expr) -> str:
+        return self._print(sp.sympify(expression))

@@ -1,0 +1,57 @@
+"""Chebyshev proxies: a smooth function of one scalar on an interval, as a polynomial with a measured error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+MOST_DEGREE = 512
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """Σ_n coefficients[n] T_n on [low, high]. error: largest difference seen at points that the fit did not use."""
+
+    coefficients: np.ndarray
+    low: float
+    high: float
+    error: float
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return chebyshev.chebval((2 * x - self.low - self.high) / (self.high - self.low), self.coefficients)
+
+
+def fit(function: Callable[[np.ndarray], np.ndarray], low: float, high: float, tolerance: float) -> Proxy | None:
+    """The proxy of lowest degree, among degrees doubled and then trimmed, whose measured error is at most `tolerance`.
+
+    None when no degree up to MOST_DEGREE reaches it: the function is not smooth enough on the interval.
+    """
+    degree = 16
+    while degree <= MOST_DEGREE:
+        coefficients = chebyshev.chebinterpolate(lambda u: function(low + (high - low) * (u + 1) / 2), degree)
+        trimmed = _trim(coefficients, tolerance / 4)
+        if len(trimmed) < len(coefficients):
+            proxy = Proxy(trimmed, low, high, 0.0)
+            error = _measured_error(proxy, function, degree)
+            if error <= tolerance:
+                return Proxy(trimmed, low, high, error)
+        degree *= 2
+    return None
+
+
+def _trim(coefficients: np.ndarray, allowance: float) -> np.ndarray:
+    """Drop the highest coefficients whose absolute sum stays within the allowance."""
+    dropped = np.cumsum(np.abs(coefficients[::-1])) <= allowance
+    return coefficients[: len(coefficients) - int(dropped.sum())] if not dropped.all() else coefficients[:1]
+
+
+def _measured_error(proxy: Proxy, function: Callable[[np.ndarray], np.ndarray], degree: int) -> float:
+    """Against the function, at four times as many points, clustered at the ends like the nodes but between them."""
+    count = 4 * degree + 3
+    angles = np.pi * (np.arange(count) + 0.37) / count
+    x = (proxy.low + proxy.high) / 2 + (proxy.high - proxy.low) / 2 * np.cos(angles)
+    x = np.concatenate([[proxy.low, proxy.high], x])
+    return float(np.abs(proxy(x) - function(x)).max())

@@ -1,0 +1,120 @@
+"""The CUDA kernels without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU, where there is one, too."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+from kernels.device import DeviceUnavailable, resolve_device
+from kernels.particles import estimate_velocity, simulate_particles, uniform_sphere_means
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PROBLEM = {
+    "target_means": [[3.0, 0, 0, 0, 0], [-1, 2, 0, 0, 0], [0, 0, 1, 0, -2]],
+    "target_weights": [0.5, 0.3, 0.2],
+    "target_scales": [1.0, 0.7, 1.4],
+    "proposal_weights": [0.6, 0.4],
+    "proposal_scales": [1.2, 0.8],
+}
+CASES = [("float64", "sphere"), ("float64", "euclidean"), ("float32", "sphere")]
+
+
+def results(device):
+    """Runs of two steps, with more particles than a block has threads and a dimension that is no multiple of four; and a velocity."""
+    means = uniform_sphere_means(2, 2, 5, 3.0, seed=2**63 + 7)
+    found = {}
+    for precision, manifold in CASES:
+        run = simulate_particles(
+            means, **PROBLEM, betas=[0.2, 0.9], dt=0.3, particles=131, seed=2**40, manifold=manifold, precision=precision, device=device
+        )
+        found[f"{precision} {manifold}"] = run.final_means.tolist()
+        found["device"] = run.device
+    velocity = estimate_velocity(means[0], **PROBLEM, beta=0.5, particles=20, replicas=2, seed=1, device=device)
+    found["velocity"] = velocity.means.tolist()
+    return found
+
+
+def assert_same_to_rounding(found, expected):
+    for name, value in expected.items():
+        if name != "device":
+            # Single precision rounds x by 2e-7; the differences are averaged over 131 particles.
+            np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-6 if "float32" in name else 1e-12, err_msg=name)
+
+
+def test_simulated_cuda_kernels_agree_with_the_cpu():
+    program = "import json, test_particles_cuda as t; print(json.dumps(t.results('cuda')))"
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    finished = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert found["device"] == "cuda simulator"
+    assert_same_to_rounding(found, results("cpu"))
+
+
+@pytest.mark.skipif(numba.config.ENABLE_CUDASIM or resolve_device("auto").kind != "cuda", reason="needs an NVIDIA GPU")
+def test_gpu_agrees_with_the_cpu():
+    found = results("cuda")
+    assert found["device"].startswith("cuda: ")
+    assert found == results("cuda")
+    assert_same_to_rounding(found, results("cpu"))
+
+
+@pytest.mark.skipif(numba.config.ENABLE_CUDASIM, reason="the simulator replaces the compiler")
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_kernels_compile_for_hopper_without_a_gpu(precision, monkeypatch):
+    cuda = pytest.importorskip("numba.cuda")
+    import numba.cuda.dispatcher
+    from numba import boolean, float64, from_dtype, int64, uint64
+
+    from kernels.particles_cuda import kernel_sources
+
+    class Hopper:
+        compute_capability = (9, 0)
+
+    # Numba asks the present device for its architecture when a kernel calls another function.
+    monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", Hopper)
+    real = from_dtype(np.dtype(precision))
+    estimate, move = kernel_sources(np.dtype(precision).type, 5, 128)
+    vector, cube = float64[::1], float64[:, :, ::1]
+    signatures = {
+        estimate: (cube, real[:, :, ::1], vector, vector, vector, vector, float64, int64, uint64, int64),
+        move: (cube, real[:, :, ::1], cube, float64[:, ::1], float64, boolean),
+    }
+    for kernel, signature in signatures.items():
+        ptx, _ = cuda.compile_ptx(kernel, signature, cc=(9, 0))
+        assert ".entry" in ptx
+        assert ".target sm_90" in ptx
+        assert ".shared" in ptx
+
+
+def test_auto_never_chooses_the_simulator(monkeypatch):
+    monkeypatch.setattr(numba.config, "ENABLE_CUDASIM", True)
+    assert resolve_device("auto").kind == "cpu"
+    simulator = resolve_device("cuda")
+    assert simulator.simulated
+    assert simulator.name == "cuda simulator"
+
+
+def test_missing_cuda_component_is_named_with_its_remedy(monkeypatch):
+    monkeypatch.setattr(numba.config, "ENABLE_CUDASIM", False)
+    monkeypatch.setitem(sys.modules, "numba.cuda", None)
+    monkeypatch.delattr(numba, "cuda", raising=False)
+    with pytest.raises(DeviceUnavailable, match=r'cannot be imported.*pip install "annealvi\[cuda\]".*driver'):
+        resolve_device("cuda")
+    assert resolve_device("auto").kind == "cpu"
+
+
+def test_too_many_centres_for_shared_memory_are_refused():
+    pytest.importorskip("numba.cuda")
+    from kernels.particles_cuda import threads_per_block
+
+    assert threads_per_block(4) == 128
+    assert threads_per_block(100) == 32
+    with pytest.raises(ValueError, match="170"):
+        threads_per_block(1000)
