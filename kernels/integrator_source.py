@@ -1,0 +1,180 @@
+"""The text of the adaptive Runge–Kutta integrator, one trajectory at a time.
+
+`codegen` copies these functions into every generated module, after the system's own `rates` and `gram`, so that one file holds all
+that Numba compiles, on the CPU and on CUDA. They are plain Python: scalars, loops and preallocated arrays only. Nothing here runs
+from this module.
+"""
+
+import math
+from typing import Any
+
+rates: Any = None
+gram: Any = None
+beta_at: Any = None
+"""The generated module defines these three, and `device`, its own way; here they only stand for names."""
+
+
+def device(function: Any) -> Any:
+    return function
+
+
+# The copied text begins below this line.
+DONE, TOO_MANY_STEPS, NOT_FINITE, OUTSIDE_GRAM, OUTSIDE_BOUNDS = 0, 1, 2, 3, 4
+
+
+@device
+def clenshaw(tables, start, count, low, high, x):
+    """Σ c_n T_n at x, by Clenshaw's recurrence."""
+    u = (2.0 * x - low - high) / (high - low)
+    later = 0.0
+    last = 0.0
+    for n in range(count - 1, 0, -1):
+        now = tables[start + n] + 2.0 * u * last - later
+        later = last
+        last = now
+    return tables[start] + u * last - later
+
+
+@device
+def outside_domain(y, p, limits, tolerance, matrix):
+    """0 inside; OUTSIDE_BOUNDS where a state leaves its interval, OUTSIDE_GRAM where gram + tolerance · trace · I has no Cholesky factor."""
+    states = limits.shape[0]
+    for i in range(states):
+        slack = tolerance * max(1.0, abs(limits[i, 1]))
+        if y[i] < limits[i, 0] - slack or y[i] > limits[i, 1] + slack:
+            return OUTSIDE_BOUNDS
+    size = gram(y, p, matrix)
+    trace = 0.0
+    for i in range(size):
+        trace += matrix[i * size + i]
+    for i in range(size):
+        matrix[i * size + i] += tolerance * trace
+    for i in range(size):
+        for j in range(i + 1):
+            value = matrix[i * size + j]
+            for k in range(j):
+                value -= matrix[i * size + k] * matrix[j * size + k]
+            if i == j:
+                if not value > 0.0:
+                    return OUTSIDE_GRAM
+                matrix[i * size + i] = math.sqrt(value)
+            else:
+                matrix[i * size + j] = value / matrix[j * size + j]
+    return DONE
+
+
+@device
+def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work, out, failure):
+    """Advance one trajectory through `times`, writing the kept ones to out (n_out, states); returns its status.
+
+    times: (n,) targets, outputs and breakpoints. ends: (n,) the latest time at which a stage may look at beta before each target
+    (one rounding below a breakpoint, so that a jump is met from the left). kept: (n,) 1 for outputs.
+    control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance. work: (size,) scratch.
+    failure: (2,) receives the number of steps and the time reached.
+    """
+    states = initial.shape[0]
+    stages = B.shape[0]
+    rtol, atol, fixed, most, domain_tolerance = control[0], control[1], int(control[2]), control[3], control[4]
+    y = work[0:states]
+    trial = work[states : 2 * states]
+    K = work[2 * states : (stages + 3) * states]
+    matrix = work[(stages + 3) * states :]
+    for i in range(states):
+        y[i] = initial[i]
+    t = times[0]
+    steps = 0.0
+    row = 0
+    status = outside_domain(y, p, limits, domain_tolerance, matrix)
+    if status != DONE:
+        failure[1] = t
+        return status
+    if kept[0] == 1:
+        for i in range(states):
+            out[row, i] = y[i]
+        row += 1
+    h = 0.0
+    for target in range(1, times.shape[0]):
+        end = times[target]
+        latest = ends[target]
+        span = end - t
+        rates(beta_at(min(t, latest), p), y, p, tables, layout, ranges, K[0:states])
+        if fixed > 0:
+            h = span / fixed
+        elif h == 0.0:
+            slope = 0.0
+            for i in range(states):
+                slope = max(slope, abs(K[i]) / (atol + rtol * abs(y[i])))
+            h = span if slope == 0.0 else min(span, 1.0 / slope ** 0.125 / 100.0)
+        done_steps = 0
+        grown = True
+        while t < end:
+            if fixed > 0:
+                last = done_steps == fixed - 1
+            else:
+                last = t + 1.0000001 * h >= end
+            now = end - t if last else h
+            for s in range(1, stages):
+                for i in range(states):
+                    move = 0.0
+                    for r in range(s):
+                        move += A[s, r] * K[r * states + i]
+                    trial[i] = y[i] + now * move
+                rates(beta_at(min(t + C[s] * now, latest), p), trial, p, tables, layout, ranges, K[s * states : (s + 1) * states])
+            for i in range(states):
+                move = 0.0
+                for r in range(stages):
+                    move += B[r] * K[r * states + i]
+                trial[i] = y[i] + now * move
+            rates(beta_at(min(t + now, latest), p), trial, p, tables, layout, ranges, K[stages * states : (stages + 1) * states])
+            steps += 1.0
+            failure[0] = steps
+            failure[1] = t
+            fifth = 0.0
+            third = 0.0
+            finite = True
+            for i in range(states):
+                e5 = 0.0
+                e3 = 0.0
+                for r in range(stages + 1):
+                    e5 += E5[r] * K[r * states + i]
+                    e3 += E3[r] * K[r * states + i]
+                scale = atol + rtol * max(abs(y[i]), abs(trial[i]))
+                fifth += (e5 / scale) * (e5 / scale)
+                third += (e3 / scale) * (e3 / scale)
+                finite = finite and math.isfinite(trial[i])
+            if not finite and fixed > 0:
+                return NOT_FINITE
+            denominator = fifth + 0.01 * third
+            error = 0.0 if denominator == 0.0 else now * fifth / math.sqrt(denominator * states)
+            if not math.isfinite(error) or not finite:
+                error = 1.0e10
+            if fixed > 0 or error < 1.0:
+                t = end if last else t + now
+                done_steps += 1
+                for i in range(states):
+                    y[i] = trial[i]
+                    K[i] = K[stages * states + i]
+                status = outside_domain(y, p, limits, domain_tolerance, matrix)
+                if status != DONE:
+                    failure[1] = t
+                    return status
+                if fixed == 0:
+                    factor = 10.0 if error == 0.0 else min(10.0, 0.9 / error ** 0.125)
+                    if not grown:
+                        factor = min(1.0, factor)
+                    grown = True
+                    # A step cut short to land on a target says nothing against the longer one before it.
+                    h = max(h, now * factor) if last else now * factor
+            else:
+                h = now * max(0.2, 0.9 / error ** 0.125)
+                grown = False
+                if t + 0.1 * h == t:
+                    return NOT_FINITE
+            if steps >= most:
+                return TOO_MANY_STEPS
+        if kept[target] == 1:
+            for i in range(states):
+                out[row, i] = y[i]
+            row += 1
+    failure[1] = t
+    return DONE
