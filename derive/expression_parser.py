@@ -8,14 +8,18 @@
 
 No text is ever given to Python's or SymPy's own parsers. Each value is bounded as it is built, so that SymPy never meets a
 number too large to handle: a constant under a function or a power becomes a double at once, an exponent is at most 100 or
-stands on a constant base, and large integers become doubles.
+stands on a constant base, and large integers become doubles. What SymPy itself may spend on signs and expansions is limited
+by a count of nested sums and, for the rare formula that passes it, by a clock.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -24,9 +28,10 @@ import sympy as sp
 from derive.problem import BadInput, shown
 
 MOST_CHARACTERS = 1000
-MOST_NODES = 100
+MOST_NODES = 200
 MOST_NESTING = 50
-MOST_SUMS_IN_SUMS = 3
+MOST_SUMS_IN_SUMS = 4
+MOST_SECONDS = 0.7  # of processor time; an ordinary formula takes a hundredth
 _SUMS = (sp.Add, sp.Max, sp.Min)
 LARGEST_EXPONENT = 100
 LARGEST_EXACT_INTEGER = 2**53
@@ -78,7 +83,40 @@ def parse_expression(text: str, symbols: Mapping[str, sp.Symbol], key: str = "ex
     symbols: the names the user may write, and what they stand for. key, source: for messages.
     Raises BadInput with the column of the first thing that is not plain mathematics, or too large.
     """
-    return _Parser(text, symbols, key, source).parse()
+    with sympy_guard(key, source):
+        return _Parser(text, symbols, key, source).parse()
+
+
+@contextmanager
+def sympy_guard(key: str, source: str) -> Iterator[None]:
+    """Work of SymPy on a user's formula: a failure within, or more than `MOST_SECONDS` of processor time, raises BadInput.
+
+    The clock is read at every call of a function, which interrupts SymPy in any thread. A profiler already at work is
+    set aside meanwhile.
+    """
+    deadline = time.thread_time() + MOST_SECONDS
+
+    def check(*_: object) -> None:
+        if time.thread_time() > deadline:
+            raise _TooLongError
+
+    profiler = sys.getprofile()
+    sys.setprofile(check)
+    try:
+        yield
+    except BadInput:
+        raise
+    except _TooLongError:
+        raise BadInput(key, "the formula takes too long to analyse", "simplify it", source) from None
+    except (ArithmeticError, AttributeError, NotImplementedError, RecursionError, TypeError, ValueError) as error:
+        # SymPy refuses to compare what it finds complex or undefined, in various ways
+        raise BadInput(key, f"the formula defies analysis ({shown(str(error))})", "avoid what may be undefined or complex", source) from None
+    finally:
+        sys.setprofile(profiler)
+
+
+class _TooLongError(BaseException):
+    """Not an Exception, lest SymPy take it for one of its own."""
 
 
 @dataclass(frozen=True)
@@ -225,12 +263,7 @@ class _Parser:
             self.fail(f"{token.text} with {len(arguments)} arguments", f"give it {wanted}", token)
         if all(argument.is_number for argument in arguments):
             return self.constant(function.value, tuple(arguments), token)
-        try:
-            return self.bounded(function.build(*arguments), token)
-        except (TypeError, ValueError) as error:  # SymPy refuses to compare what it knows to be complex
-            if isinstance(error, BadInput):
-                raise
-            self.fail(f"{token} of something that is not real", "avoid roots of negative numbers", token)
+        return self.bounded(function.build(*arguments), token)
 
     def arguments(self) -> list[sp.Expr]:
         values = [self.sum()]

@@ -28,7 +28,7 @@ from itertools import pairwise
 import sympy as sp
 from sympy.printing.pycode import PythonCodePrinter
 
-from derive.expression_parser import parse_expression
+from derive.expression_parser import parse_expression, sympy_guard
 from derive.problem import BadInput, ScheduleSpec
 from derive.system import TIME
 
@@ -185,8 +185,10 @@ def _expression_schedule(spec: ScheduleSpec, source: str) -> Schedule:
     temperature = parse_expression(spec.expression, symbols, "schedule.expression", source)
     used = [(s, value) for s, value in ((START_TEMPERATURE, spec.T0), (TIME_SCALE, spec.t0)) if s in temperature.free_symbols]
     parameters, values = tuple(s for s, _ in used), tuple(value for _, value in used)
-    latex = f"T(t) = {sp.latex(temperature)}"
-    schedule = Schedule(spec.kind, temperature, 1 / temperature, parameters, values, (), math.inf, latex)
+    with sympy_guard("schedule.expression", source):
+        latex = f"T(t) = {sp.latex(temperature)}"
+        schedule = Schedule(spec.kind, temperature, 1 / temperature, parameters, values, (), math.inf, latex)
+        schedule.temperature_at(0), schedule.beta_at(0)  # compiles both
     for t in _grid():
         _require_temperature(schedule, t, source)
     settled = _scanned_settling_time(schedule, SETTLED_EXCESS, source)

@@ -20,7 +20,7 @@ def initial_gram(n: int, dimension: int, radii: np.ndarray, target_gram: np.ndar
     radii = np.asarray(radii, float)
     coordinates = _coordinates(np.asarray(target_gram, float))
     rank, size = coordinates.shape[1], len(radii)
-    if not 1 <= dimension or rank > dimension:
+    if not dimension >= 1 or rank > dimension:
         raise ValueError(f"modes that span {rank} dimensions do not fit in {dimension}")
     rng = np.random.Generator(np.random.Philox(key=seed))
     freedom = [min(size, dimension - rank), dimension - rank]

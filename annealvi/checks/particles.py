@@ -30,11 +30,11 @@ class PathSetting:
 
 
 SETTINGS = (
-    PathSetting("β = 1", ScheduleSpec("constant", 1.0), 6.0, 0.1),
+    PathSetting("β = 1", ScheduleSpec("constant", 1.0), 6.0, 0.06),
     PathSetting("hot and slow", ScheduleSpec("exponential", 30.0, 25.0), 60.0, 0.2),
     PathSetting("hot and fast", ScheduleSpec("exponential", 30.0, 5.0), 24.0, 0.15),
 )
-REPLICAS, PARTICLES, TIMES = 32, 96, 6
+REPLICAS, PARTICLES, TIMES = 64, 96, 6
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ def largest_z(count: int, degrees: int) -> float:
 def velocity_check(session: Session, device: str) -> Check:
     """One velocity at β = 0.3: the particles' estimate has no step size and no bias, so only its standard error counts."""
     problem, means = session.problem, start(session)
+    manifold = problem.flow.manifold
     estimate = estimate_velocity(
-        means, session.modes(), *_mixture_arrays(session), 0.3, particles=2048, replicas=64, seed=SEED, manifold=problem.flow.manifold, device=device
+        means, session.modes(), *_mixture_arrays(session), 0.3, particles=2048, replicas=64, seed=SEED, manifold=manifold, device=device
     )
     kernel = session.compile("cpu")
     derived = kernel.rhs_at_beta(0.3, session.states_of_vectors(means[None]))[0]
@@ -87,7 +88,9 @@ def velocity_check(session: Session, device: str) -> Check:
     return Check("one velocity against particles", "monte-carlo", z, bound, f"largest |z| of {len(derived)} rates; {estimate.device}")
 
 
-def compare_paths(session: Session, setting: PathSetting, device: str, progress: Callable[[int, int], None] | None = None) -> PathComparison:
+def compare_paths(
+    session: Session, setting: PathSetting, device: str, progress: Callable[[int, int], None] | None = None
+) -> PathComparison:
     """Run the ODE and two particle ensembles (dt and dt/2), all from the same start, and extrapolate the ensembles to dt = 0."""
     problem = dataclasses.replace(session.problem, schedule=setting.schedule)
     here = open_session(problem)
@@ -122,7 +125,14 @@ def path_checks(comparisons: list[PathComparison]) -> Iterator[Check]:
         yield Check(f"path against particles, {c.setting.name}", "monte-carlo", float(np.abs(c.z).max()), bound, note)
 
 
-def _run(session: Session, means: np.ndarray, setting: PathSetting, halvings: int, device: str, progress) -> ParticleRun:  # type: ignore[no-untyped-def]
+def _run(
+    session: Session,
+    means: np.ndarray,
+    setting: PathSetting,
+    halvings: int,
+    device: str,
+    progress: Callable[[int, int], None] | None,
+) -> ParticleRun:
     dt = setting.dt / halvings
     steps = round(setting.t_end / dt)
     return simulate_particles(
@@ -134,7 +144,7 @@ def _run(session: Session, means: np.ndarray, setting: PathSetting, halvings: in
         particles=PARTICLES,
         seed=SEED + halvings,
         manifold=session.problem.flow.manifold,
-        record_every=steps // TIMES,
+        record_every=round(setting.t_end / setting.dt) // TIMES * halvings,
         device=device,
         progress=progress,
     )
