@@ -10,20 +10,27 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from derive.system import OdeSystem
+from derive.system import TIME, OdeSystem
 from kernels.codegen import generate
 from kernels.device import Device, DeviceRequest, resolve_device
-from kernels.integrator_source import DONE, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, TOO_MANY_STEPS
+from kernels.integrator_source import DONE, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, STEP_TOO_SMALL, TOO_MANY_STEPS
 from kernels.module_cache import load_module
+from kernels.printer import PRECISIONS
 from kernels.tableau import Tableau, dop853
 from kernels.tables import Certificate, Tables, build_tables, intervals
 
 MOST_STEPS = 1_000_000
 THREADS_PER_BLOCK = 64
+SMALLEST_RTOL = {"float64": 1e-14, "float32": 1e-6}
+"""Some ten roundings of the working precision: below it the error estimate is noise and steps shrink without end."""
 
 
 class IntegrationError(ArithmeticError):
-    """A trajectory could not be followed; the message says which, when and why."""
+    """A trajectory could not be followed; the message says why. trajectory: its index. time, state (states,): where it stopped."""
+
+    def __init__(self, message: str, trajectory: int, time: float, state: np.ndarray) -> None:
+        super().__init__(message)
+        self.trajectory, self.time, self.state = trajectory, time, state
 
 
 class DomainError(IntegrationError):
@@ -80,8 +87,6 @@ class Kernel:
     def beta_at(self, t: np.ndarray) -> np.ndarray:
         """The schedule's inverse temperature at times t (n,)."""
         values = {s: sp.Float(v, 17) for s, v in zip(self.parameters, self.values, strict=True)}
-        from derive.system import TIME
-
         function = sp.lambdify(TIME, self.beta.xreplace(values), "math")
         return np.array([float(function(float(x))) for x in np.atleast_1d(t)])
 

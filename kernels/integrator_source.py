@@ -2,7 +2,7 @@
 
 `codegen` copies these functions into every generated module, after the system's own `rates` and `gram`, so that one file holds all
 that Numba compiles, on the CPU and on CUDA. They are plain Python: scalars, loops and preallocated arrays only. Nothing here runs
-from this module.
+from this module. For single precision `codegen` casts every float literal; `real` casts the integers that meet a float.
 """
 
 import math
@@ -11,7 +11,8 @@ from typing import Any
 rates: Any = None
 gram: Any = None
 beta_at: Any = None
-"""The generated module defines these three, and `device`, its own way; here they only stand for names."""
+real: Any = None
+"""The generated module defines these four, and `device`, its own way; here they only stand for names."""
 
 
 def device(function: Any) -> Any:
@@ -19,7 +20,7 @@ def device(function: Any) -> Any:
 
 
 # The copied text begins below this line.
-DONE, TOO_MANY_STEPS, NOT_FINITE, OUTSIDE_GRAM, OUTSIDE_BOUNDS = 0, 1, 2, 3, 4
+DONE, TOO_MANY_STEPS, NOT_FINITE, OUTSIDE_GRAM, OUTSIDE_BOUNDS, STEP_TOO_SMALL = 0, 1, 2, 3, 4, 5
 
 
 @device
@@ -37,7 +38,8 @@ def clenshaw(tables, start, count, low, high, x):
 
 @device
 def outside_domain(y, p, limits, tolerance, matrix):
-    """0 inside; OUTSIDE_BOUNDS where a state leaves its interval, OUTSIDE_GRAM where gram + tolerance · trace · I has no Cholesky factor."""
+    """DONE inside; OUTSIDE_BOUNDS where a state leaves its interval; OUTSIDE_GRAM where gram + tolerance · trace · I has no Cholesky
+    factor."""
     states = limits.shape[0]
     for i in range(states):
         slack = tolerance * max(1.0, abs(limits[i, 1]))
@@ -70,11 +72,11 @@ def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C
     times: (n,) targets, outputs and breakpoints. ends: (n,) the latest time at which a stage may look at beta before each target
     (one rounding below a breakpoint, so that a jump is met from the left). kept: (n,) 1 for outputs.
     control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance. work: (size,) scratch.
-    failure: (2,) receives the number of steps and the time reached.
+    failure: (2,) receives the number of steps and the time reached; work[:states] then holds the state there.
     """
     states = initial.shape[0]
     stages = B.shape[0]
-    rtol, atol, fixed, most, domain_tolerance = control[0], control[1], int(control[2]), control[3], control[4]
+    rtol, atol, fixed, most, domain_tolerance = control[0], control[1], control[2], control[3], control[4]
     y = work[0:states]
     trial = work[states : 2 * states]
     K = work[2 * states : (stages + 3) * states]
@@ -98,20 +100,17 @@ def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C
         latest = ends[target]
         span = end - t
         rates(beta_at(min(t, latest), p), y, p, tables, layout, ranges, K[0:states])
-        if fixed > 0:
+        if fixed > 0.0:
             h = span / fixed
         elif h == 0.0:
             slope = 0.0
             for i in range(states):
                 slope = max(slope, abs(K[i]) / (atol + rtol * abs(y[i])))
             h = span if slope == 0.0 else min(span, 1.0 / slope ** 0.125 / 100.0)
-        done_steps = 0
+        done_steps = 0.0
         grown = True
         while t < end:
-            if fixed > 0:
-                last = done_steps == fixed - 1
-            else:
-                last = t + 1.0000001 * h >= end
+            last = done_steps == fixed - 1.0 if fixed > 0.0 else t + 1.0000001 * h >= end
             now = end - t if last else h
             for s in range(1, stages):
                 for i in range(states):
@@ -142,15 +141,15 @@ def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C
                 fifth += (e5 / scale) * (e5 / scale)
                 third += (e3 / scale) * (e3 / scale)
                 finite = finite and math.isfinite(trial[i])
-            if not finite and fixed > 0:
+            if not finite and fixed > 0.0:
                 return NOT_FINITE
             denominator = fifth + 0.01 * third
-            error = 0.0 if denominator == 0.0 else now * fifth / math.sqrt(denominator * states)
+            error = 0.0 if denominator == 0.0 else now * fifth / math.sqrt(denominator * real(states))
             if not math.isfinite(error) or not finite:
                 error = 1.0e10
-            if fixed > 0 or error < 1.0:
+            if fixed > 0.0 or error < 1.0:
                 t = end if last else t + now
-                done_steps += 1
+                done_steps += 1.0
                 for i in range(states):
                     y[i] = trial[i]
                     K[i] = K[stages * states + i]
@@ -158,7 +157,7 @@ def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C
                 if status != DONE:
                     failure[1] = t
                     return status
-                if fixed == 0:
+                if fixed == 0.0:
                     factor = 10.0 if error == 0.0 else min(10.0, 0.9 / error ** 0.125)
                     if not grown:
                         factor = min(1.0, factor)
@@ -169,7 +168,7 @@ def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C
                 h = now * max(0.2, 0.9 / error ** 0.125)
                 grown = False
                 if t + 0.1 * h == t:
-                    return NOT_FINITE
+                    return STEP_TOO_SMALL if finite else NOT_FINITE
             if steps >= most:
                 return TOO_MANY_STEPS
         if kept[target] == 1:

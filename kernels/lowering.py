@@ -15,49 +15,75 @@ def stable_log_sum_exp(expression: sp.Expr) -> sp.Expr:
     """log Σ exp(a_i) = m + log Σ exp(a_i − m) with m the largest a_i: no exponential overflows, and one is exp(0)."""
 
     def is_log_sum_exp(e: sp.Expr) -> bool:
-        return isinstance(e, sp.log) and isinstance(e.args[0], sp.Add) and all(_log_of_term(t) is not None for t in e.args[0].args)
+        return isinstance(e, sp.log) and _exponents(e.args[0]) is not None
 
     def rewritten(e: sp.Expr) -> sp.Expr:
-        exponents = [_log_of_term(t) for t in e.args[0].args]
-        largest = sp.Max(*exponents)
-        return largest + sp.log(sp.Add(*(sp.exp(a - largest) for a in exponents)))
+        largest, shifted = _shifted(_exponents(e.args[0]))
+        return largest + sp.log(shifted)
 
     return expression.replace(is_log_sum_exp, rewritten)
 
 
-def _log_of_term(term: sp.Expr) -> sp.Expr | None:
-    """a for exp(a), log c + a for c exp(a) with a positive number c; None for anything else."""
-    factors = sp.Mul.make_args(term)
-    exponents = [f.args[0] for f in factors if isinstance(f, sp.exp)]
-    rest = sp.Mul(*(f for f in factors if not isinstance(f, sp.exp)))
-    return sp.Add(*exponents, sp.log(rest)) if exponents and rest.is_positive else None
-
-
 def stable_softmax(expression: sp.Expr) -> sp.Expr:
-    """1/(1 + Σ c_i exp(a_i)) = exp(−m)/(exp(−m) + Σ exp(log c_i + a_i − m)) with m the largest of 0 and the exponents."""
+    """exp(b)/(Σ exp(a_i))^n = exp(b − n m)/(Σ exp(a_i − m))^n with m the largest a_i; the sigmoid is its case of two terms."""
 
-    def is_softmax(e: sp.Expr) -> bool:
-        if not (e.is_Pow and e.exp == -1 and isinstance(e.base, sp.Add)):
-            return False
-        rest = [t for t in e.base.args if t != 1]
-        return len(rest) == len(e.base.args) - 1 and all(_log_of_term(t) is not None for t in rest)
+    def is_inverse_sum(e: sp.Expr) -> bool:
+        return e.is_Pow and e.exp.is_Integer and e.exp.is_negative and _exponents(e.base) is not None
 
-    def rewritten(e: sp.Expr) -> sp.Expr:
-        exponents = [_log_of_term(t) for t in e.base.args if t != 1]
-        largest = sp.Max(0, *exponents)
-        return sp.exp(-largest) / (sp.exp(-largest) + sp.Add(*(sp.exp(a - largest) for a in exponents)))
+    def shifted(e: sp.Expr) -> sp.Expr:
+        largest, total = _shifted(_exponents(e.base))
+        return sp.exp(e.exp * largest) * total**e.exp
 
-    return expression.replace(is_softmax, rewritten)
+    # exp(b) exp(−n m) may be an infinity times zero, exp(b − n m) is not.
+    return expression.replace(is_inverse_sum, shifted).replace(lambda e: e.is_Mul, _with_one_exponential)
+
+
+def _exponents(total: sp.Expr) -> list[sp.Expr] | None:
+    """The a_i of Σ exp(a_i), where c exp(a) with a positive c counts as exp(a + log c) and c alone as exp(log c)."""
+    if not total.is_Add or not any(isinstance(f, sp.exp) for term in total.args for f in sp.Mul.make_args(term)):
+        return None
+    exponents = []
+    for term in total.args:
+        factors = sp.Mul.make_args(term)
+        rest = sp.Mul(*(f for f in factors if not isinstance(f, sp.exp)))
+        if not rest.is_positive:
+            return None
+        exponents.append(sp.Add(*(f.args[0] for f in factors if isinstance(f, sp.exp)), sp.log(rest)))
+    return exponents
+
+
+def _shifted(exponents: list[sp.Expr]) -> tuple[sp.Expr, sp.Expr]:
+    """m, the largest exponent, and Σ exp(a_i − m)."""
+    largest = sp.Max(*exponents)
+    return largest, sp.Add(*(sp.exp(a - largest) for a in exponents))
+
+
+def _with_one_exponential(product: sp.Expr) -> sp.Expr:
+    exponents = [f.args[0] for f in product.args if isinstance(f, sp.exp)]
+    if len(exponents) < 2:
+        return product
+    return sp.Mul(*(f for f in product.args if not isinstance(f, sp.exp))) * sp.exp(sp.Add(*exponents))
 
 
 def stable_sech(expression: sp.Expr) -> sp.Expr:
-    """sech x = 2 e^{−|x|}/(1 + e^{−2|x|}), and cosh x = 1/sech x only where SymPy's own form would overflow."""
+    """sech x = 2 e^{−|x|}/(1 + e^{−2|x|}), also where it is written 1/cosh x."""
 
     def rewritten(x: sp.Expr) -> sp.Expr:
         decay = sp.exp(-sp.Abs(x))
         return 2 * decay / (1 + decay**2)
 
-    return expression.replace(sp.sech, rewritten)
+    def is_inverse_cosh(e: sp.Expr) -> bool:
+        return e.is_Pow and isinstance(e.base, sp.cosh) and e.exp.is_negative
+
+    return expression.replace(is_inverse_cosh, lambda e: sp.sech(e.base.args[0]) ** -e.exp).replace(sp.sech, rewritten)
+
+
+def stable_log_cosh(expression: sp.Expr) -> sp.Expr:
+    """log cosh x = |x| − log 2 + log(1 + e^{−2|x|})."""
+    return expression.replace(
+        lambda e: isinstance(e, sp.log) and isinstance(e.args[0], sp.cosh),
+        lambda e: sp.Abs(e.args[0].args[0]) - sp.log(2) + sp.log(1 + sp.exp(-2 * sp.Abs(e.args[0].args[0]))),
+    )
 
 
 def guarded_sqrt(expression: sp.Expr) -> sp.Expr:
@@ -71,7 +97,13 @@ def guarded_sqrt(expression: sp.Expr) -> sp.Expr:
     )
 
 
-REWRITES: tuple[Callable[[sp.Expr], sp.Expr], ...] = (stable_log_sum_exp, stable_softmax, stable_sech, guarded_sqrt)
+REWRITES: tuple[Callable[[sp.Expr], sp.Expr], ...] = (
+    stable_log_sum_exp,
+    stable_softmax,
+    stable_sech,
+    stable_log_cosh,
+    guarded_sqrt,
+)
 
 
 def lower(expression: sp.Expr) -> sp.Expr:

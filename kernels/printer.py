@@ -6,6 +6,9 @@ import sympy as sp
 from sympy.printing.codeprinter import CodePrinter
 from sympy.printing.precedence import PRECEDENCE
 
+# SymPy dispatches on method names that end in a class name, hence the capitals.
+# ruff: noqa: N815
+
 PRECISIONS = ("float64", "float32")
 
 _FUNCTIONS = {
@@ -23,6 +26,8 @@ _FUNCTIONS = {
     "erf": "math.erf",
     "Abs": "abs",
 }
+_STRUCTURE = (sp.Symbol, sp.NumberSymbol, sp.Add, sp.Mul, sp.Pow, sp.Max, sp.Min, sp.Piecewise, sp.functions.elementary.piecewise.ExprCondPair)
+_CONDITIONS = (sp.Rel, sp.And, sp.Or, sp.Not, sp.logic.boolalg.BooleanAtom)
 
 
 class ScalarPrinter(CodePrinter):
@@ -58,14 +63,9 @@ class ScalarPrinter(CodePrinter):
 
     def _print_Function(self, node: sp.Function) -> str:
         name = type(node).__name__
-        if name not in _FUNCTIONS:
-            raise TypeError(f"no kernel form for {name}({', '.join(map(str, node.args))})")
         return f"{_FUNCTIONS[name]}({self._print(node.args[0])})"
 
     _print_Abs = _print_exp = _print_log = _print_Function
-
-    def _print_sech(self, node: sp.Function) -> str:
-        raise TypeError("sech is lowered before it is printed")
 
     def _print_Pow(self, node: sp.Pow, **kwargs: object) -> str:
         base, exponent = node.args
@@ -80,7 +80,8 @@ class ScalarPrinter(CodePrinter):
         return f"math.pow({self._print(base)}, {self._print(exponent)})"
 
     def _print_Mul(self, node: sp.Mul) -> str:
-        numerator, denominator = [], []
+        numerator: list[sp.Expr] = []
+        denominator: list[sp.Expr] = []
         for factor in node.as_ordered_factors():
             inverse = factor.is_Pow and factor.exp.is_Number and factor.exp.is_negative
             (denominator if inverse else numerator).append(1 / factor if inverse else factor)
@@ -117,12 +118,29 @@ class ScalarPrinter(CodePrinter):
         return f"({self._print(node.lhs)} {node.rel_op} {self._print(node.rhs)})"
 
     def _print_And(self, node: sp.And) -> str:
-        return "(" + " and ".join(self._print(a) for a in sorted(node.args, key=sp.default_sort_key)) + ")"
+        return self._joined(" and ", node)
 
-    def _print_not_supported(self, node: sp.Basic) -> str:
-        raise TypeError(f"no kernel form for {type(node).__name__}: {node}")
+    def _print_Or(self, node: sp.Or) -> str:
+        return self._joined(" or ", node)
 
-    emptyPrinter = _print_not_supported
+    def _joined(self, word: str, node: sp.logic.boolalg.BooleanFunction) -> str:
+        return "(" + word.join(self._print(a) for a in sorted(node.args, key=sp.default_sort_key)) + ")"
+
+    def _print_Not(self, node: sp.Not) -> str:
+        return f"(not {self._print(node.args[0])})"
 
     def text(self, expression: sp.Expr) -> str:
-        return self._print(sp.sympify(expression))
+        """The expression as Python. Raises TypeError for a node that has no kernel form, with its name."""
+        expression = sp.sympify(expression, strict=True)
+        for node in sp.preorder_traversal(expression):
+            if not _has_kernel_form(node):
+                raise TypeError(f"no kernel form for {type(node).__name__}: {node}")
+        return self._print(expression)
+
+
+def _has_kernel_form(node: sp.Basic) -> bool:
+    if isinstance(node, sp.Number):
+        return bool(node.is_finite)
+    if isinstance(node, sp.Function) and not isinstance(node, (sp.Max, sp.Min, sp.Piecewise)):
+        return type(node).__name__ in _FUNCTIONS
+    return isinstance(node, (*_STRUCTURE, *_CONDITIONS))

@@ -1,4 +1,5 @@
 import math
+import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derive.expression_parser import parse_expression
+from derive.expression_parser import parse_expression, sympy_guard
 from derive.problem import BadInput
 from derive.system import TIME
 
@@ -50,6 +51,7 @@ def value(expression: sp.Expr, t: float) -> float:
 WRITTEN = [
     ("1 + 299*exp(-t/1152)", lambda t: 1 + 299 * math.exp(-t / 1152)),
     ("T0**0.5 * t", lambda t: math.sqrt(300) * t),
+    ("T0**(1 - t/100)", lambda t: 300 ** (1 - t / 100)),
     ("300**(1 - t/100)", lambda t: 300 ** (1 - t / 100)),
     ("-t**2", lambda t: -(t**2)),
     ("2**-t", lambda t: 2**-t),
@@ -181,6 +183,10 @@ HOSTILE = [
     "(-2)**t",
     "0**t",
     "2**" * 200 + "2",
+    "1/(" * 12 + "t" + "+1/(t+2))" * 12,
+    "(" * 11 + "t" + "*t+1)" * 11,
+    "(t-" * 6 + "t" + "/(1+t))**3" * 6,
+    "tanh((max(t-1,(t*t-t)**5)+(t*t+3)**0.5)**5-log(t-1))**5*max((t-2)**5-(t-log(t))**3,(t-4)**0.5)",
     "(" * 400 + "t" + ")" * 400,
     "(" * 100_000 + "t" + ")" * 100_000,
     "-" * 900 + "t",
@@ -208,6 +214,7 @@ LABOURED = [
     "9**(t + 1000000000)",
     "(1+t)**100*(2+t)**100/(3+t)**100",
     "1/(" * 48 + "t+1" + ")" * 48,
+    "1/(" * 3 + "t" + "+1/(t+2))" * 3,
     "1e-300*1e-300*t",
 ]
 
@@ -216,6 +223,26 @@ LABOURED = [
 def test_laborious_formulas_are_built_promptly(text: str) -> None:
     with promptly():
         assert parse_expression(text, SYMBOLS).free_symbols == {TIME}
+
+
+def test_an_endless_analysis_ends_in_a_refusal_and_restores_the_profiler() -> None:
+    def profiler(*_: object) -> None:
+        return None
+
+    previous = sys.getprofile()
+    sys.setprofile(profiler)
+    try:
+        with promptly(), pytest.raises(BadInput, match="takes too long"), sympy_guard("key", "my.toml"):
+            while True:
+                math.sqrt(2)
+        assert sys.getprofile() is profiler
+    finally:
+        sys.setprofile(previous)
+
+
+def test_what_sympy_cannot_do_is_a_refusal() -> None:
+    with pytest.raises(BadInput, match=r"my.toml: key: .* not comparable"), sympy_guard("key", "my.toml"):
+        sp.Max(sp.I, TIME)
 
 
 def test_a_substitution_into_a_constant_base_computes_no_giant_integer() -> None:
