@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from cycler import cycler
 from matplotlib.figure import Figure
 
 from annealvi.checks.particles import PathComparison
@@ -22,7 +23,7 @@ STYLE = {
     "axes.titlesize": 10,
     "legend.frameon": False,
     "mathtext.fontset": "cm",
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
 }
 
 

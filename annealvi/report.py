@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from annealvi import __version__
+from annealvi.checks.check import Check
 from annealvi.output import write_file, write_json
 from annealvi.session import Session
 from annealvi.verify import Verification
@@ -60,16 +61,15 @@ def write_report(outcome: Verification, session: Session, folder: Path) -> Path:
     draw_comparisons(outcome.comparisons, session.derivation.system.states, folder / "paths.png")
     write_json(str(folder / "verify.json"), outcome.as_dict())
     write_file(folder / "derivation.md", as_markdown(session.derivation).encode())
-    rows = "\n".join(
-        f"| {c.name} | {c.kind} | {_short(c.statistic)} | {_short(c.bound)} | {'ok' if c.passed else '**FAILED**'} | {c.note} |" for c in outcome.checks
-    )
+    rows = "\n".join(_row(check) for check in outcome.checks)
     certificates = "\n".join(f"| {' | '.join(map(_cell, certificate))} |" for certificate in outcome.certificates)
     equations = "\n\n".join(f"$${e.latex()}$$" for e in final_equations(session.derivation))
     libraries = ", ".join(f"{name} {version(name)}" for name in ("sympy", "numpy", "numba", "scipy", "mpmath"))
     notes = "".join(f"\n- {note}" for note in outcome.notes)
+    verdict = "All checks hold." if outcome.passed else "**Some checks failed.**"
     text = f"""# Verification of `{outcome.problem}`
 
-{"All checks hold." if outcome.passed else "**Some checks failed.**"} {len(outcome.checks)} checks in {outcome.seconds:.0f} s on {outcome.device}.
+{verdict} {len(outcome.checks)} checks in {outcome.seconds:.0f} s on {outcome.device}.
 annealvi {__version__}, Python {platform.python_version()}, {libraries}.
 
 | check | kind | statistic | bound | | how |
@@ -104,6 +104,12 @@ All steps: [derivation.md](derivation.md).
     path = folder / "report.md"
     write_file(path, text.encode())
     return path
+
+
+def _row(check: Check) -> str:
+    verdict = "ok" if check.passed else "**FAILED**"
+    note = check.note.replace("|", r"\|")
+    return f"| {check.name} | {check.kind} | {_short(check.statistic)} | {_short(check.bound)} | {verdict} | {note} |"
 
 
 def _short(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from annealvi.checks.check import Check
@@ -40,9 +40,7 @@ class Verification:
             "problem": self.problem,
             "device": self.device,
             "seconds": self.seconds,
-            "checks": [
-                {"name": c.name, "kind": c.kind, "passed": c.passed, "statistic": c.statistic, "bound": c.bound, "note": c.note} for c in self.checks
-            ],
+            "checks": [{**asdict(check), "passed": check.passed} for check in self.checks],
             "notes": list(self.notes),
         }
 
@@ -76,8 +74,7 @@ def verify(session: Session, device: str = "auto", progress: Callable[[str], Non
     checks.append(velocity_check(session, device))
     comparisons = []
     for setting in SETTINGS:
-        label = f"particles, {setting.name}"
-        comparisons.append(compare_paths(session, setting, device, lambda done, total, label=label: now(f"{label}: {100 * done // total} %")))
+        comparisons.append(compare_paths(session, setting, device, _percentage(now, f"particles, {setting.name}")))
     checks.extend(path_checks(comparisons))
     now("CUDA against CPU")
     twin = cuda_check(session)
@@ -98,3 +95,7 @@ def verify(session: Session, device: str = "auto", progress: Callable[[str], Non
         tuple(notes),
         time.perf_counter() - begun,
     )
+
+
+def _percentage(now: Callable[[str], None], label: str) -> Callable[[int, int], None]:
+    return lambda done, total: now(f"{label}: {100 * done // total} %")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable
 
 import sympy as sp
 
 from derive.derivation import Derivation
-from derive.notation import symbol_tex
 from derive.step import Equation, Step
 
 
@@ -46,7 +46,7 @@ def as_latex(derivation: Derivation) -> str:
     """The derivation as a LaTeX fragment: one paragraph and one aligned display per step, every final equation labelled."""
 
     def block(step: Step, number: int) -> str:
-        lines = " \\\\\n".join("  & " + e.latex() for e in step.after)
+        lines = " \\\\\n".join("  " + _broken(e) for e in step.after)
         return f"\\paragraph{{{number}. {step.rule}.}} {_in_tex(step.statement)}\n\\begin{{align*}}\n{lines}\n\\end{{align*}}"
 
     lines = " \\\\\n".join(f"  {_aligned(e)} \\label{{eq:{e.label}}}" for e in final_equations(derivation))
@@ -82,20 +82,39 @@ def _plain(equation: Equation) -> str:
     return f"{left} = {value!r}"
 
 
+LINE = 105
+"""Symbols that fit on one line of a landscape page in footnote size."""
+
+
+def _broken(equation: Equation) -> str:
+    """An aligned equation, broken between terms where it would be wider than LINE symbols."""
+    lines, width = [f"{equation.left} &="], _symbols(equation.left)
+    for term in equation.right_terms():
+        width += _symbols(term)
+        if width > LINE and not lines[-1].endswith(("&=", r"&\quad")):
+            lines.append(r"&\quad")
+            width = _symbols(term)
+        lines[-1] += f" {term}"
+    return " \\\\\n  ".join(lines)
+
+
+def _symbols(latex: str) -> int:
+    """About how many symbols a piece of LaTeX prints on its main line."""
+    without_layout = re.sub(r"\\(left|right|frac|mathbb|bar|dot|operatorname|quad)|[{}_^\s]", "", latex)
+    return len(re.sub(r"\\[a-zA-Z]+", "x", without_layout))
+
+
 def _aligned(equation: Equation) -> str:
     return equation.latex().replace(" = ", " &= ", 1)
 
 
-_TEX = {"σ": r"$\sigma$", "β": r"$\beta$", "ρ": r"$\rho$", "Σ": r"$\sum$", "∇": r"$\nabla$", "½": r"$\tfrac12$", "²": "$^2$"}
-_TEX |= {"→": r"$\to$", "−": "$-$", "·": r"$\cdot$", "u̇": r"$\dot u$", "v̇": r"$\dot v$", "_": r"\_", "^": r"\^{}"}
+_MATH = {"σ": r"\sigma", "β": r"\beta", "ρ": r"\rho", "Σ": r"\sum", "∇": r"\nabla", "½": r"\tfrac12", "²": "^2", "→": r"\to"}
+_MATH |= {"−": "-", "·": r"\cdot", "u̇": r"\dot u", "v̇": r"\dot v", "⋆": r"\star", "𝓛": r"\mathcal L"}
 
 
 def _in_tex(statement: str) -> str:
-    for character, replacement in sorted(_TEX.items(), key=lambda item: -len(item[0])):
-        statement = statement.replace(character, replacement)
-    return statement
-
-
-def state_names(derivation: Derivation) -> list[tuple[str, str]]:
-    """(name, LaTeX) of each state, in order."""
-    return [(s.name, symbol_tex(s)) for s in derivation.system.states]
+    """A statement with its mathematical characters as LaTeX; `_1` and `^y` become subscripts and superscripts."""
+    marked = re.sub(r"([_^])(\w|\{[^}]*\})", r"\\ensuremath{\1{\2}}", statement)
+    for character, macro in sorted(_MATH.items(), key=lambda item: -len(item[0])):
+        marked = marked.replace(character, rf"\ensuremath{{{macro}}}")
+    return marked

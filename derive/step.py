@@ -9,6 +9,7 @@ from typing import Any
 import sympy as sp
 
 from derive.notation import tex
+from derive.vectors import Vector
 
 Value = Any  # sp.Expr | Vector | Descent | OverlapRate; SymPy ships no types
 
@@ -26,8 +27,16 @@ class Equation:
     symbol: sp.Symbol | None = None
 
     def latex(self) -> str:
-        right = tex(self.value) if isinstance(self.value, sp.Basic) else self.value.latex()
-        return f"{self.left} = {right}"
+        return f"{self.left} = {' '.join(self.right_terms())}"
+
+    def right_terms(self) -> list[str]:
+        """The right-hand side's terms in LaTeX, each with its sign, so that a long equation can be broken between them."""
+        if isinstance(self.value, Vector):
+            return self.value.latex_terms()
+        if not isinstance(self.value, sp.Basic):
+            return [self.value.latex()]
+        terms = [tex(term) for term in self.value.as_ordered_terms()]
+        return [term if term.startswith("-") or not n else f"+ {term}" for n, term in enumerate(terms)]
 
 
 Equations = tuple[Equation, ...]

@@ -72,8 +72,8 @@ class Inner(sp.Expr):
 
     def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
         first, second = (printer.doprint(a) for a in self.args)
-        body = rf"\|{first}\|^2" if first == second else rf"{first}\cdot {second}"
-        return body if exp is None else rf"\left({body}\right)^{{{exp}}}"
+        body = rf"\|{first}\|^2" if first == second else rf"\langle {first}, {second}\rangle"
+        return body if exp is None else rf"{body}^{{{exp}}}" if first != second else rf"\|{first}\|^{{2\cdot {exp}}}"
 
     def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
         first, second = (printer.doprint(a) for a in self.args)
@@ -156,14 +156,18 @@ class Vector:
         return sp.Add(*(a * b * Inner(u, v) for u, a in self for v, b in other))
 
     def latex(self) -> str:
+        return " ".join(self.latex_terms())
+
+    def latex_terms(self) -> list[str]:
+        """LaTeX of each term with its sign."""
         if not self._terms:
-            return "0"
+            return ["0"]
         pieces: list[str] = []
         for atom, coefficient in self:
             unit = sp.Dummy("unit", commutative=True)
             body = tex(coefficient * unit, {unit: sp.latex(atom)})
             pieces.append(body if body.startswith("-") or not pieces else "+ " + body)
-        return " ".join(pieces)
+        return pieces
 
     def __repr__(self) -> str:
         return " + ".join(f"({c})*{a}" if c.is_Add else f"{c}*{a}" for a, c in self) or "0"

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numba
 
-DeviceRequest = Literal["auto", "cpu", "cuda"]
+DeviceRequest = str  # "auto", "cpu" or "cuda"; checked where it is used
 
 
 class DeviceUnavailable(RuntimeError):  # noqa: N818

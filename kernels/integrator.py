@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from derive.system import TIME, OdeSystem
+from derive.system import OdeSystem
 from kernels.codegen import generate
 from kernels.device import Device, DeviceRequest, resolve_device
 from kernels.integrator_source import DONE, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, STEP_TOO_SMALL, TOO_MANY_STEPS
@@ -61,6 +61,7 @@ class Kernel:
     tables: Tables
     limits: np.ndarray
     where: Device
+    precision: str
     module: ModuleType
     request: Mapping[str, Any]
 
@@ -70,25 +71,26 @@ class Kernel:
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:
+        """How each average is approximated and how well; the working precision's own rounding comes on top."""
         return self.tables.certificates
 
     def rhs_at_beta(self, beta: float | np.ndarray, y: np.ndarray) -> np.ndarray:
         """dy/dt (N, states) at the states y (N, states) and inverse temperatures beta (a number or (N,))."""
         states = _batch(y, len(self.system.states))
-        betas = np.ascontiguousarray(np.broadcast_to(np.asarray(beta, float), len(states)))
-        dy = np.empty_like(states)
-        self._launch("rates_all", len(states), [betas, states, *self._constants()], [dy])
+        dy = np.empty(states.shape, self.precision)
+        self._launch("rates_all", len(states), [np.broadcast_to(beta, len(states)), states, *self._constants()], [dy])
         return dy
 
-    def rhs(self, t: float, y: np.ndarray) -> np.ndarray:
-        """dy/dt (N, states) at time t under the kernel's schedule."""
-        return self.rhs_at_beta(self.beta_at(np.array([t]))[0], y)
+    def rhs(self, t: float | np.ndarray, y: np.ndarray) -> np.ndarray:
+        """dy/dt (N, states) at times t (a number or (N,)) under the kernel's schedule."""
+        return self.rhs_at_beta(self.beta_at(t) if np.ndim(t) else self.beta_at(t)[0], y)
 
-    def beta_at(self, t: np.ndarray) -> np.ndarray:
-        """The schedule's inverse temperature at times t (n,)."""
-        values = {s: sp.Float(v, 17) for s, v in zip(self.parameters, self.values, strict=True)}
-        function = sp.lambdify(TIME, self.beta.xreplace(values), "math")
-        return np.array([float(function(float(x))) for x in np.atleast_1d(t)])
+    def beta_at(self, t: float | np.ndarray) -> np.ndarray:
+        """The schedule's inverse temperature at times t (a number or (n,)), as (n,)."""
+        times = np.atleast_1d(np.asarray(t, float))
+        betas = np.empty(len(times), self.precision)
+        self._launch("beta_all", len(times), [times, self.values], [betas])
+        return betas
 
     def integrate(
         self,
@@ -105,47 +107,56 @@ class Kernel:
 
         Steps land exactly on the times and on the schedule's breakpoints, where beta is taken from the left. rtol, atol: local error
         per step. fixed_steps: so many equal steps between landings instead. domain_tolerance: how far below zero the Gram matrix's
-        eigenvalues may come, relative to its trace; by default a thousand local errors, at least 1e-9.
+        eigenvalues may come, relative to its trace, and how far a state may pass its bounds. By default 1000 rtol, and at least 1e-9: local
+        errors add up over tens to hundreds of steps, while a wrong equation leaves the domain by orders more.
         Raises DomainError or IntegrationError for the first trajectory that fails; nothing is clipped.
         """
         states = _batch(initial, len(self.system.states))
         wanted = np.asarray(times, float)
         if wanted.ndim != 1 or len(wanted) < 1 or not np.isfinite(wanted).all() or (np.diff(wanted) <= 0).any() or wanted[0] < 0:
             raise ValueError("times must be finite, increasing and not negative")
-        if not 0 < rtol < 1 or not atol >= 0 or fixed_steps < 0:
-            raise ValueError("rtol must lie in (0, 1), atol and fixed_steps must not be negative")
-        landings, ends, kept = _landings(wanted, self.breakpoints)
+        least = SMALLEST_RTOL[self.precision]
+        if not least <= rtol < 1 or not atol > 0 or fixed_steps < 0:
+            raise ValueError(f"rtol must lie in [{least:g}, 1) in {self.precision}, atol must be positive, fixed_steps not negative")
+        landings, ends, kept = _landings(wanted, self.breakpoints, np.dtype(self.precision))
         tolerance = max(1e-9, 1e3 * rtol) if domain_tolerance is None else domain_tolerance
-        control = np.array([rtol, atol, fixed_steps, most_steps, tolerance], float)
+        control = np.array([rtol, atol, fixed_steps, most_steps, tolerance])
         pair = dop853()
         size = self.system.domain.gram.shape[0]
         count, width = states.shape
-        work = np.empty((count, (len(pair.B) + 3) * width + size * size))
-        out = np.empty((count, len(wanted), width))
-        failure, status = np.zeros((count, 2)), np.zeros(count, np.int64)
+        work = np.empty((count, (len(pair.B) + 3) * width + size * size), self.precision)
+        out = np.empty((count, len(wanted), width), self.precision)
+        failure, status = np.zeros((count, 2), self.precision), np.zeros(count, np.int64)
         coefficients = [pair.A, pair.B, pair.C, pair.E3, pair.E5]
         inputs = [states, landings, ends, kept, *self._constants(), *coefficients, self.limits, control]
         self._launch("integrate_all", count, inputs, [work, out, failure, status])
-        _raise_for(status, failure, states)
-        method = _method(pair, rtol, atol, fixed_steps)
+        _raise_for(status, failure, work[:, :width])
+        method = f"{_method(pair, rtol, atol, fixed_steps)}, {self.precision}"
         return Trajectories(wanted, self.beta_at(wanted), out, failure[:, 0].astype(np.int64), self.device, method)
 
-    def with_parameters(self, values: Mapping[sp.Symbol, float]) -> Kernel:
-        """The same system with other parameter values (those given replace the old ones)."""
-        merged = {**dict(zip(self.parameters, self.values, strict=True)), **values}
+    def with_parameters(self, values: Mapping[sp.Symbol | str, float]) -> Kernel:
+        """The same system with other parameter values (those given replace the old ones).
+
+        Nothing is compiled, unless an average changes between proxy and quadrature at the new values.
+        """
+        merged = {**dict(zip(self.parameters, self.values, strict=True)), **_by_symbol(values, self.parameters)}
         return compile_system(self.system, self.beta, **{**self.request, "parameter_values": merged})
 
     def _constants(self) -> list[np.ndarray]:
         return [self.values, self.tables.values, self.tables.layout, self.tables.ranges]
 
     def _launch(self, name: str, count: int, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+        if count == 0:
+            return
         entry = getattr(self.module, name)
+        # Numba compiles anew for another dtype, for a read-only array and for one that is not contiguous.
+        inputs = [np.require(a, self.precision if a.dtype.kind == "f" else a.dtype, ["C", "W"]) for a in inputs]
         if self.where.kind == "cpu":
             entry(*inputs, *outputs)
             return
         from numba import cuda  # slow to load and optional, so imported where a CUDA kernel runs
 
-        on_device = [cuda.to_device(np.ascontiguousarray(a)) for a in (*inputs, *outputs)]
+        on_device = [cuda.to_device(a) for a in (*inputs, *outputs)]
         entry[-(-count // THREADS_PER_BLOCK), THREADS_PER_BLOCK](*on_device)
         for host, there in zip(outputs, on_device[len(inputs) :], strict=True):
             there.copy_to_host(host)
@@ -155,46 +166,65 @@ def compile_system(
     system: OdeSystem,
     beta: sp.Expr,
     schedule_parameters: tuple[sp.Symbol, ...],
-    parameter_values: Mapping[sp.Symbol, float],
+    parameter_values: Mapping[sp.Symbol | str, float],
     *,
     breakpoints: Sequence[sp.Expr] = (),
     tolerance: float = 1e-12,
     expectations: str = "proxy",
+    precision: str = "float64",
     device: DeviceRequest = "auto",
 ) -> Kernel:
     """Generate and compile a system under a schedule.
 
     beta: the schedule, an expression in derive.system.TIME and schedule_parameters. breakpoints: times of its kinks and jumps.
-    parameter_values: a number for every parameter of the system and the schedule. tolerance: absolute error of every average.
+    parameter_values: a number for every parameter of the system and the schedule, by symbol or by name.
+    tolerance: absolute error of every average.
     expectations: "proxy" (Chebyshev where it reaches the tolerance, else the trapezoidal rule) or "quadrature".
-    Raises ValueError for a missing value or an unknown option, DeviceUnavailable where `device` cannot run.
+    precision: "float64", or "float32" for all numbers in the kernel, times included.
+    Raises ValueError for a missing or unknown parameter or an unknown option, DeviceUnavailable where `device` cannot run.
     """
     if expectations not in ("proxy", "quadrature"):
         raise ValueError(f'expectations must be "proxy" or "quadrature", not {expectations!r}')
-    missing = [s.name for s in (*system.parameters, *schedule_parameters) if s not in parameter_values]
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+    numbers = _by_symbol(parameter_values, (*system.parameters, *schedule_parameters))
+    missing = [s.name for s in (*system.parameters, *schedule_parameters) if s not in numbers]
     if missing:
         raise ValueError(f"no value is given for {', '.join(missing)}")
     where = resolve_device(device)
-    own = {s: float(parameter_values[s]) for s in system.parameters}
+    own = {s: numbers[s] for s in system.parameters}
     tables = build_tables(system, own, tolerance, expectations == "proxy")
-    program = generate(system, beta, schedule_parameters, tables.by_proxy, where.kind)
-    values = np.array([float(parameter_values[s]) for s in program.parameters])
+    program = generate(system, beta, schedule_parameters, tables.by_proxy, where.kind, precision)
+    values = np.array([numbers[s] for s in program.parameters], float)
     known = dict(zip(program.parameters, map(sp.Float, values), strict=True))
     times = tuple(float(b.xreplace(known)) for b in breakpoints)
     request = {
         "schedule_parameters": schedule_parameters,
-        "parameter_values": parameter_values,
+        "parameter_values": numbers,
         "breakpoints": tuple(breakpoints),
         "tolerance": tolerance,
         "expectations": expectations,
+        "precision": precision,
         "device": device,
     }
-    module = load_module(program.source, f"{where.kind}_{_stem(system.label)}")
-    return Kernel(system, beta, program.parameters, values, times, tables, intervals(system, own), where, module, request)
+    module = load_module(program.source, f"{where.kind}_{precision}_{_stem(system.label)}")
+    return Kernel(system, beta, program.parameters, values, times, tables, intervals(system, own), where, precision, module, request)
 
 
 def _stem(label: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in label)[:40] or "system"
+
+
+def _by_symbol(values: Mapping[sp.Symbol | str, float], symbols: tuple[sp.Symbol, ...]) -> dict[sp.Symbol, float]:
+    """Values by symbol, of keys that are symbols or their names. Raises ValueError for a key that is neither, or no finite number."""
+    known = {s.name: s for s in symbols} | {s: s for s in symbols}
+    stray = [str(key) for key in values if key not in known]
+    if stray:
+        raise ValueError(f"{', '.join(stray)}: no such parameter; the parameters are {', '.join(s.name for s in symbols)}")
+    numbers = {known[key]: float(value) for key, value in values.items()}
+    if not np.isfinite(list(numbers.values())).all():
+        raise ValueError(f"parameters must be finite numbers: {numbers}")
+    return numbers
 
 
 def _batch(y: np.ndarray, width: int) -> np.ndarray:
@@ -204,26 +234,35 @@ def _batch(y: np.ndarray, width: int) -> np.ndarray:
     return states
 
 
-def _landings(wanted: np.ndarray, breakpoints: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _landings(wanted: np.ndarray, breakpoints: tuple[float, ...], real: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All times to land on; the latest time at which a stage before each may look at beta; whether each is an output."""
-    inner = [b for b in breakpoints if wanted[0] < b <= wanted[-1]]
+    wanted = wanted.astype(real)
+    if (np.diff(wanted) <= 0).any():
+        raise ValueError(f"times must be increasing, also when rounded to {real}")
+    inner = np.array([b for b in breakpoints if wanted[0] < b <= wanted[-1]], real)
     landings = np.union1d(wanted, inner)
-    jumps = np.isin(landings, inner)
-    return landings, np.where(jumps, np.nextafter(landings, -np.inf), landings), np.isin(landings, wanted).astype(np.int64)
+    ends = np.where(np.isin(landings, inner), np.nextafter(landings, real.type(-np.inf)), landings)
+    return landings, ends, np.isin(landings, wanted).astype(np.int64)
 
 
-def _raise_for(status: np.ndarray, failure: np.ndarray, initial: np.ndarray) -> None:
+def _raise_for(status: np.ndarray, failure: np.ndarray, reached: np.ndarray) -> None:
+    """status: (N,). failure: (N, 2) steps and times. reached: (N, states) where each trajectory stopped."""
     failed = np.flatnonzero(status != DONE)
     if len(failed) == 0:
         return
     n = int(failed[0])
-    where = f"trajectory {n} (of {len(failed)} that fail) from {np.array2string(initial[n], precision=6)} at t = {failure[n, 1]:.6g}"
-    if status[n] == OUTSIDE_GRAM:
-        raise DomainError(f"{where}: the overlaps' Gram matrix is no longer positive semidefinite; use a smaller rtol")
-    if status[n] == OUTSIDE_BOUNDS:
-        raise DomainError(f"{where}: an overlap leaves the interval in which the averages are certified; use a smaller rtol")
-    reasons = {TOO_MANY_STEPS: "too many steps; use a larger rtol or a shorter time", NOT_FINITE: "the state is not finite"}
-    raise IntegrationError(f"{where}: {reasons[int(status[n])]}")
+    time, state = float(failure[n, 1]), reached[n].copy()
+    reasons = {
+        TOO_MANY_STEPS: "too many steps; use a larger rtol or a shorter time",
+        NOT_FINITE: "the rates are not finite",
+        STEP_TOO_SMALL: "the step falls below the time's rounding; use a larger rtol",
+        OUTSIDE_GRAM: "the overlaps' Gram matrix is no longer positive semidefinite; use a smaller rtol",
+        OUTSIDE_BOUNDS: "an overlap leaves the interval in which the averages are certified; use a smaller rtol",
+    }
+    kind = DomainError if status[n] in (OUTSIDE_GRAM, OUTSIDE_BOUNDS) else IntegrationError
+    others = f" (the first of {len(failed)} that fail)" if len(failed) > 1 else ""
+    place = f"trajectory {n}{others} at t = {time:.6g}, state {np.array2string(state, precision=6)}"
+    raise kind(f"{place}: {reasons[int(status[n])]}", n, time, state)
 
 
 def _method(pair: Tableau, rtol: float, atol: float, fixed_steps: int) -> str:

@@ -15,7 +15,7 @@ def stable_log_sum_exp(expression: sp.Expr) -> sp.Expr:
     """log Σ exp(a_i) = m + log Σ exp(a_i − m) with m the largest a_i: no exponential overflows, and one is exp(0)."""
 
     def is_log_sum_exp(e: sp.Expr) -> bool:
-        return isinstance(e, sp.log) and _exponents(e.args[0]) is not None
+        return isinstance(e, sp.log) and _is_sum_of_exponentials(e.args[0])
 
     def rewritten(e: sp.Expr) -> sp.Expr:
         largest, shifted = _shifted(_exponents(e.args[0]))
@@ -28,7 +28,7 @@ def stable_softmax(expression: sp.Expr) -> sp.Expr:
     """exp(b)/(Σ exp(a_i))^n = exp(b − n m)/(Σ exp(a_i − m))^n with m the largest a_i; the sigmoid is its case of two terms."""
 
     def is_inverse_sum(e: sp.Expr) -> bool:
-        return e.is_Pow and e.exp.is_Integer and e.exp.is_negative and _exponents(e.base) is not None
+        return e.is_Pow and e.exp.is_Integer and e.exp.is_negative and _is_sum_of_exponentials(e.base)
 
     def shifted(e: sp.Expr) -> sp.Expr:
         largest, total = _shifted(_exponents(e.base))
@@ -38,17 +38,20 @@ def stable_softmax(expression: sp.Expr) -> sp.Expr:
     return expression.replace(is_inverse_sum, shifted).replace(lambda e: e.is_Mul, _with_one_exponential)
 
 
-def _exponents(total: sp.Expr) -> list[sp.Expr] | None:
-    """The a_i of Σ exp(a_i), where c exp(a) with a positive c counts as exp(a + log c) and c alone as exp(log c)."""
+def _is_sum_of_exponentials(total: sp.Expr) -> bool:
+    """Σ c_i exp(a_i) with positive c_i and at least one exponential; an a_i may be zero."""
     if not total.is_Add or not any(isinstance(f, sp.exp) for term in total.args for f in sp.Mul.make_args(term)):
-        return None
+        return False
+    return all(f.is_positive or isinstance(f, sp.exp) for term in total.args for f in sp.Mul.make_args(term))
+
+
+def _exponents(total: sp.Expr) -> list[sp.Expr]:
+    """The a_i + log c_i of Σ c_i exp(a_i)."""
     exponents = []
     for term in total.args:
         factors = sp.Mul.make_args(term)
-        rest = sp.Mul(*(f for f in factors if not isinstance(f, sp.exp)))
-        if not rest.is_positive:
-            return None
-        exponents.append(sp.Add(*(f.args[0] for f in factors if isinstance(f, sp.exp)), sp.log(rest)))
+        coefficient = sp.Mul(*(f for f in factors if not isinstance(f, sp.exp)))
+        exponents.append(sp.Add(*(f.args[0] for f in factors if isinstance(f, sp.exp)), sp.log(coefficient)))
     return exponents
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +35,8 @@ __all__ = [
     "uniform_sphere_means",
 ]
 
-Manifold = Literal["sphere", "euclidean"]
-Precision = Literal["float32", "float64"]
+Manifold = str  # "sphere" or "euclidean"; checked when a run begins
+Precision = str  # "float32" or "float64"; checked when a run begins
 
 COORDINATES_PER_CALL = {"cpu": 2e7, "cuda": 2e9}
 """How many particle coordinates run between two looks at progress and the keyboard: a fraction of a second."""

@@ -31,7 +31,7 @@ def fit(function: Callable[[np.ndarray], np.ndarray], low: float, high: float, t
     """
     degree = 16
     while degree <= MOST_DEGREE:
-        coefficients = chebyshev.chebinterpolate(lambda u: function(low + (high - low) * (u + 1) / 2), degree)
+        coefficients = np.asarray(chebyshev.chebinterpolate(lambda u: function(low + (high - low) * (u + 1) / 2), degree))  # type: ignore[type-var]
         trimmed = _trim(coefficients, tolerance / 4)
         if len(trimmed) < len(coefficients):
             proxy = Proxy(trimmed, low, high, 0.0)

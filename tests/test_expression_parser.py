@@ -186,7 +186,6 @@ HOSTILE = [
     "1/(" * 12 + "t" + "+1/(t+2))" * 12,
     "(" * 11 + "t" + "*t+1)" * 11,
     "(t-" * 6 + "t" + "/(1+t))**3" * 6,
-    "tanh((max(t-1,(t*t-t)**5)+(t*t+3)**0.5)**5-log(t-1))**5*max((t-2)**5-(t-log(t))**3,(t-4)**0.5)",
     "(" * 400 + "t" + ")" * 400,
     "(" * 100_000 + "t" + ")" * 100_000,
     "-" * 900 + "t",
@@ -229,12 +228,15 @@ def test_an_endless_analysis_ends_in_a_refusal_and_restores_the_profiler() -> No
     def profiler(*_: object) -> None:
         return None
 
+    def work_for_ever() -> None:
+        while True:
+            math.sqrt(2)
+
     previous = sys.getprofile()
     sys.setprofile(profiler)
     try:
         with promptly(), pytest.raises(BadInput, match="takes too long"), sympy_guard("key", "my.toml"):
-            while True:
-                math.sqrt(2)
+            work_for_ever()
         assert sys.getprofile() is profiler
     finally:
         sys.setprofile(previous)
@@ -243,6 +245,19 @@ def test_an_endless_analysis_ends_in_a_refusal_and_restores_the_profiler() -> No
 def test_what_sympy_cannot_do_is_a_refusal() -> None:
     with pytest.raises(BadInput, match=r"my.toml: key: .* not comparable"), sympy_guard("key", "my.toml"):
         sp.Max(sp.I, TIME)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max(max(t*t-1,7.3*t*t)+(7-t/3)**0.5,((max(t/7.3,t*3)-min(3,1/7.3))**5+(t*t*t-t)**5/(t*t/7.3+3))**5)",
+        "abs(max(2+t,0.7/t)*(sech(T0)+7.3)/(t+sqrt(t*3))**2)-tanh(((T0/0.7+log(t*2/3))**2+(t*7.3-6)**0.5)**5)*min(7.3+T0,3)",
+        "tanh((max(t-2,(T0/7.3-t*T0-0.7/3)**-2)-(t*t-t)**3*(t-2*2)**3)**-2)*T0*2-min(cosh(t)*(T0*2+7.3)**5,(t*T0-1)**3)",
+    ],
+)
+def test_formulas_that_send_sympy_far_afield_are_settled_promptly(text: str) -> None:
+    with promptly():
+        assert str(answer_to(text)).isprintable()
 
 
 def test_a_substitution_into_a_constant_base_computes_no_giant_integer() -> None:

@@ -62,7 +62,7 @@ def reference(derivation: Derivation, dimension: int, seed: int) -> Reference:
     setting = derivation.setting
     exact = {symbol: sp.Float(value, 30) for symbol, value in point.scalars.items()}
 
-    def mixture(source) -> kl_grid.Mixture:  # type: ignore[no-untyped-def]
+    def mixture(source) -> kl_grid.Mixture:
         means = np.array([[float(x) for x in point.vectors[v]] for v in source.means])
         return kl_grid.Mixture(means, *(np.array([float(e.xreplace(exact)) for e in part]) for part in (source.weights, source.scales)))
 

@@ -154,6 +154,6 @@ def _run(
     )
 
 
-def _mixture_arrays(session: Session) -> tuple[np.ndarray, ...]:
+def _mixture_arrays(session: Session) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     target, proposal = session.problem.target, session.problem.proposal
-    return tuple(np.array(x) for x in (target.weights, target.scales, proposal.weights, proposal.scales))
+    return np.array(target.weights), np.array(target.scales), np.array(proposal.weights), np.array(proposal.scales)

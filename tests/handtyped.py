@@ -1,0 +1,60 @@
+"""The bimodal system and an annealing schedule, typed from the page as the derivation would hand them over: kernels are tested without it.
+
+States m_1, m_2, s are overlaps of unit vectors; parameters R, w_star, w_1. Also a system that is wrong on purpose, for the errors.
+"""
+
+import numpy as np
+import sympy as sp
+
+from derive.expectation import Expectation, StandardNormal
+from derive.system import BETA, TIME, Domain, OdeSystem
+
+m_1, m_2, s = STATES = sp.symbols("m_1 m_2 s", real=True)
+R, w_star, w_1 = PARAMETERS = sp.symbols("R w_star w_1", positive=True)
+T0, t0 = sp.symbols("T0 t0", positive=True)
+z = StandardNormal("z")
+VALUES = {R: 3.0, w_star: 0.8, w_1: 0.5}
+
+
+def _pull(m):
+    return Expectation(sp.tanh(R**2 * m + sp.log(w_star / (1 - w_star)) / 2 + R * z), z)
+
+
+def bimodal_system():
+    w_2 = 1 - w_1
+    delta = R**2 * (1 - s)
+    F_1, F_2, g = sp.symbols("F_1 F_2 g", real=True)
+    repulsion = Expectation(sp.sech((sp.log(w_1 / w_2) + sp.sqrt(2 * delta) * z) / 2), z)
+    subexpressions = ((F_1, _pull(m_1)), (F_2, _pull(m_2)), (g, sp.sqrt(w_1 * w_2) / 2 * sp.exp(-delta / 4) * repulsion))
+    rates = (
+        w_1 * BETA * F_1 * (1 - m_1**2) - g * (m_2 - s * m_1),
+        w_2 * BETA * F_2 * (1 - m_2**2) - g * (m_1 - s * m_2),
+        w_1 * BETA * F_1 * (m_2 - s * m_1) + w_2 * BETA * F_2 * (m_1 - s * m_2) - 2 * g * (1 - s**2),
+    )
+    return OdeSystem("hand-typed bimodal", STATES, PARAMETERS, subexpressions, rates, _domain())
+
+
+def _domain():
+    gram = sp.ImmutableMatrix([[1, m_1, m_2], [m_1, 1, s], [m_2, s, 1]])
+    return Domain(gram, ((sp.Integer(-1), sp.Integer(1)),) * 3)
+
+
+def escaping_system():
+    """Constant rates, which no vectors follow for long, and one that is undefined where the parameter `c` is negative."""
+    a, b, c = sp.symbols("a b c", real=True)
+    return OdeSystem("escaping", STATES, (a, b, c), (), (a, b, BETA * sp.log(c)), _domain())
+
+
+def exponential_beta():
+    return 1 / (1 + (T0 - 1) * sp.exp(-TIME / t0))
+
+
+def hold_beta():
+    return sp.Piecewise((1 / T0, TIME < t0), (sp.Integer(1), True))
+
+
+def states_of_unit_vectors(n, dimension, seed):
+    """(n, 3) overlaps of independent unit vectors, drawn the long way."""
+    x = np.random.default_rng(seed).normal(size=(n, 3, dimension))
+    x /= np.linalg.norm(x, axis=2, keepdims=True)
+    return np.stack([(x[:, 0] * x[:, 1]).sum(1), (x[:, 0] * x[:, 2]).sum(1), (x[:, 1] * x[:, 2]).sum(1)], axis=1)

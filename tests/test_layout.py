@@ -1,0 +1,78 @@
+"""The architecture: layers import one way, the particle simulation knows no derived equation, and the folders are the agreed ones."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+STANDARD = set(sys.stdlib_module_names)
+ALLOWED = {
+    "derive": {"derive", "sympy", "mpmath"},
+    "kernels": {"kernels", "derive", "sympy", "numpy", "scipy", "numba"},
+    "annealvi": {"annealvi", "kernels", "derive", "sympy", "numpy", "scipy", "numba", "matplotlib", "cycler", "rich"},
+}
+INDEPENDENT = ("particles", "particles_cpu", "particles_cuda", "particle_step", "random_stream", "initial_means", "kl_grid")
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, wherever the import stands."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_each_package_imports_only_the_layers_below_it(package):
+    for path in (ROOT / package).rglob("*.py"):
+        stray = {name.split(".")[0] for name in imported(path)} - ALLOWED[package] - STANDARD
+        assert not stray, f"{path.relative_to(ROOT)} imports {sorted(stray)}"
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_the_independent_routes_import_nothing_of_the_derivation(name):
+    stray = {module for module in imported(ROOT / "kernels" / f"{name}.py") if module.split(".")[0] == "derive"}
+    assert not stray
+
+
+def test_no_independent_route_reaches_the_derivation_through_another_module():
+    code = "import sys, kernels.particles, kernels.kl_grid; print([m for m in sys.modules if m.split('.')[0] in ('derive', 'sympy')])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_folders_are_the_agreed_ones():
+    for folder in ("derive", "kernels", "annealvi", "tests", "notebooks", "paper"):
+        assert (ROOT / folder).is_dir()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["scripts"] == {"annealvi": "annealvi.cli:main"}
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["annealvi", "derive", "kernels"]
+
+
+def test_help_comes_without_heavy_imports():
+    code = (
+        "import sys, contextlib, io\n"
+        "from annealvi.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
+        "print([m for m in ('sympy', 'numpy', 'numba', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_another_package_of_the_name_kernels_is_refused(tmp_path):
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "__init__.py").write_text("")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from annealvi.cli import main; sys.exit(main(['derive']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "another distribution" in done.stderr

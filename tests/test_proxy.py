@@ -1,0 +1,97 @@
+"""Chebyshev proxies: certified against quadrature, their degree set by tolerance and smoothness; and the tables of a system."""
+
+import numpy as np
+import pytest
+import sympy as sp
+from handtyped import STATES, VALUES, R, bimodal_system, z
+from numpy.polynomial import chebyshev
+from retyped import F_mp, exchange_sech_mp
+
+from derive.expectation import Expectation
+from derive.system import Domain, OdeSystem
+from kernels.integrator_source import clenshaw
+from kernels.proxy import fit
+from kernels.quadrature import averages, normal_rule, pole_distance
+from kernels.tables import build_tables
+
+
+def force(radius):
+    rule = normal_rule(pole_distance(radius), 1e-14)
+    return lambda m: averages(lambda z, m: np.tanh(radius**2 * m + np.log(2) + radius * z), rule, (m,))
+
+
+@pytest.mark.parametrize("radius", [1.0, 3.0, 6.0])
+@pytest.mark.parametrize("tolerance", [1e-6, 1e-12])
+def test_proxy_keeps_its_certificate_at_random_points(radius, tolerance):
+    function = force(radius)
+    proxy = fit(function, -1.0, 1.0, tolerance)
+    points = np.random.default_rng(1).uniform(-1, 1, 3000)
+    seen = np.abs(proxy(points) - function(points)).max()
+    assert proxy.error <= tolerance
+    assert seen <= 1.2 * proxy.error + 1e-14
+    shorter = type(proxy)(proxy.coefficients[:-3], -1.0, 1.0, 0.0)
+    assert np.abs(shorter(points) - function(points)).max() > tolerance / 4
+
+
+def test_degree_follows_tolerance_and_radius():
+    degrees = [[len(fit(force(radius), -1.0, 1.0, tol).coefficients) for tol in (1e-4, 1e-8, 1e-12)] for radius in (1.0, 3.0, 6.0)]
+    assert np.all(np.diff(degrees, axis=0) > 0)
+    assert np.all(np.diff(degrees, axis=1) > 0)
+
+
+def test_what_is_not_smooth_has_no_proxy():
+    assert fit(lambda x: np.abs(x - 0.1), -1.0, 1.0, 1e-9) is None
+
+
+def test_a_feature_between_the_first_nodes_is_found():
+    """Seventeen nodes miss a spike of width 0.01; the certificate's own points do not."""
+    spike = lambda x: np.exp(-(((x - 0.145) / 0.03) ** 2))  # noqa: E731
+    proxy = fit(spike, -1.0, 1.0, 1e-8)
+    points = np.linspace(-1, 1, 5001)
+    assert np.abs(proxy(points) - spike(points)).max() <= 2e-8
+
+
+def test_kernel_recurrence_is_the_chebyshev_sum():
+    rng = np.random.default_rng(3)
+    coefficients = rng.normal(size=40)
+    table = np.concatenate([np.full(5, np.nan), coefficients, [np.nan]])
+    for x in rng.uniform(2.0, 7.0, 20):
+        expected = chebyshev.chebval((2 * x - 9.0) / 5.0, coefficients)
+        assert clenshaw(table, 5, 40, 2.0, 7.0, x) == pytest.approx(expected, abs=1e-12)
+
+
+def test_certificates_bound_the_error_against_thirty_digits():
+    system = bimodal_system()
+    tables = build_tables(system, VALUES, 1e-12, True)
+    assert [c.method for c in tables.certificates] == ["Chebyshev proxy", "Chebyshev proxy"]
+    assert all(0 < c.error <= 2e-12 for c in tables.certificates)
+
+    def tabulated(n, x):
+        (start, count), (low, high) = tables.layout[n], tables.ranges[n]
+        return clenshaw(tables.values, start, count, low, high, x)
+
+    for x in ("-1", "-0.613", "0.0", "0.07", "0.999", "1"):
+        assert abs(tabulated(0, float(x)) - float(F_mp(x, "3", "0.8"))) <= tables.certificates[0].error + 1e-15
+        factor = 0.25 * np.exp(-9 * (1 - float(x)) / 4)
+        assert abs(factor * tabulated(1, float(x)) - float(exchange_sech_mp(x, "3", "0.5"))) <= factor * tables.certificates[1].error + 1e-15
+
+
+def test_quadrature_is_used_where_asked_or_where_a_state_is_unbounded():
+    system = bimodal_system()
+    asked = build_tables(system, VALUES, 1e-12, False)
+    assert {c.method for c in asked.certificates} == {"trapezoidal rule"}
+    free = Domain(system.domain.gram, ((-sp.oo, sp.oo),) * 3)
+    unbounded = OdeSystem("unbounded", system.states, system.parameters, system.subexpressions, system.rhs, free)
+    assert {c.method for c in build_tables(unbounded, VALUES, 1e-12, True).certificates} == {"trapezoidal rule"}
+
+
+def test_an_integrand_whose_poles_are_not_known_is_refused_rather_than_wrong():
+    """A steep logistic written with exp has poles that the rule's size does not know of; the measured error says so."""
+    m_1 = STATES[0]
+    system = bimodal_system()
+    steep = Expectation(1 / (1 + sp.exp(30 * R * (m_1 + z))), z)
+    symbol = sp.Symbol("steep", real=True)
+    wrong = OdeSystem("steep", STATES, system.parameters, ((symbol, steep),), (symbol, sp.S.Zero, sp.S.Zero), system.domain)
+    for proxies in (False, True):
+        with pytest.raises(ArithmeticError, match="misses the tolerance"):
+            build_tables(wrong, VALUES, 1e-12, proxies)
