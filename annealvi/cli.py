@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from annealvi import __version__
@@ -20,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse with its errors as one line and without abbreviated options."""
 
     def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"annealvi: {message}; see `{self.prog} --help`\n".replace("\r", " "))
+        _tell(f"{message}; see `{self.prog} --help`")
         sys.exit(BAD_INPUT)
 
 
@@ -29,42 +31,68 @@ def build_parser() -> argparse.ArgumentParser:
         prog="annealvi",
         description="Mode collapse in annealed variational inference: derive the summary-statistics equations from the objective, "
         "generate kernels from them, and check both against particles.",
-        epilog="PROBLEM is a TOML file or the name of a built-in problem (default: bimodal, the study's own setting).",
+        epilog="PROBLEM is a TOML file or the name of a built-in problem (default: bimodal, the study's own setting). "
+        "Start with `annealvi verify`; `annealvi COMMAND --help` has an example of each command. "
+        "Exit status: 0 done, 1 a check failed, 2 bad input, 3 a component is missing, 130 interrupted.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"annealvi {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
 
-    verify = _command(commands, "verify", "check every derivation step, the kernels, and the equations against particles")
+    verify = _command(
+        commands, "verify", "check every derivation step, the kernels, and the equations against particles", "verify bimodal --out report"
+    )
     verify.add_argument("--quiet", action="store_true", help="print no progress")
 
-    derive = _command(commands, "derive", "the derivation, step by step")
+    derive = _command(commands, "derive", "the derivation, step by step", "derive bimodal --format markdown --out derivation")
     derive.add_argument("--format", choices=("text", "markdown", "latex"), default="text", help="how to print it (default: text)")
 
-    rhs = _command(commands, "rhs", "the flow's velocity at one state")
-    rhs.add_argument("--state", required=True, metavar="FILE", help='JSON: {"means": L lists, "weights", "scales", "beta"}')
+    rhs = _command(
+        commands,
+        "rhs",
+        "the flow's velocity at one state",
+        'rhs bimodal --state state.json, with {"means": [[3, 0], [0, 3]], "beta": 0.5} in state.json',
+    )
+    rhs.add_argument(
+        "--state",
+        required=True,
+        metavar="FILE",
+        help='JSON: {"means": one list of coordinates per component, "weights", "scales", "beta"}; only means are required, '
+        "the others are the problem's and beta = 1",
+    )
 
-    integrate = _command(commands, "integrate", "the summary-statistics ODE from given or random initial states")
+    integrate = _command(
+        commands,
+        "integrate",
+        "the summary-statistics ODE from given or random initial states",
+        "integrate bimodal --set schedule.T0=30 --n 100 --json paths.json",
+    )
     _path_options(integrate, points=201)
     integrate.add_argument("--n", type=_count, default=16, help="random initial states (default: 16)")
     integrate.add_argument("--rtol", type=_tolerance, default=1e-9, help="relative tolerance per step (default: 1e-9)")
-    integrate.add_argument("--initial", metavar="FILE", help='JSON: {"states": {"m_1": [...], ...}}, one entry per trajectory')
+    integrate.add_argument("--initial", metavar="FILE", help='start here instead; JSON: {"states": {"m_1": [0.1, ...], ...}}, one number per path')
 
-    simulate = _command(commands, "simulate", "the particle simulation: d-dimensional stochastic gradient flow")
+    simulate = _command(
+        commands,
+        "simulate",
+        "the particle simulation: d-dimensional stochastic gradient flow",
+        "simulate bimodal --set schedule.kind=hold --set schedule.t0=100 --replicas 32 --out run",
+    )
     _path_options(simulate, points=101)
-    simulate.add_argument("--replicas", type=_count, default=16, help="independent runs side by side (default: 16)")
-    simulate.add_argument("--particles", type=_count, default=256, help="samples per component and step (default: 256)")
-    simulate.add_argument("--dt", type=_positive, default=0.1, help="step in the flow's time (default: 0.1)")
+    simulate.add_argument("--replicas", type=_replicas, default=16, metavar="N", help="independent runs; errors need at least 2 (default: 16)")
+    simulate.add_argument("--particles", type=_count, default=256, metavar="N", help="samples per component and step (default: 256)")
+    simulate.add_argument("--dt", type=_positive, default=0.1, help="step in the flow's time; the run ends at a whole number of them (default: 0.1)")
     simulate.add_argument("--precision", choices=("float64", "float32"), default="float64", help="of the samples (default: float64)")
     return parser
 
 
-def _command(commands: Any, name: str, about: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False)
+def _command(commands: Any, name: str, about: str, example: str) -> argparse.ArgumentParser:
+    description = about[0].upper() + about[1:] + "."
+    parser = commands.add_parser(name, help=about, description=description, epilog=f"Example: annealvi {example}", allow_abbrev=False)
     parser.add_argument("problem", nargs="?", default="bimodal", metavar="PROBLEM", help="TOML file or built-in name (default: bimodal)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override section.key, in TOML syntax; repeatable")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key of the problem, such as schedule.T0=100; repeatable")
     parser.add_argument("--json", metavar="PATH", help="write the result as JSON; - is standard output")
-    parser.add_argument("--out", metavar="DIR", help="write the report and figures to this folder")
+    parser.add_argument("--out", metavar="DIR", help="write the result as files to this folder")
     parser.add_argument("--seed", type=_seed, default=0, help="seed of every random choice (default: 0)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where kernels run (default: auto)")
     return parser
@@ -72,7 +100,7 @@ def _command(commands: Any, name: str, about: str) -> argparse.ArgumentParser:
 
 def _path_options(parser: argparse.ArgumentParser, points: int) -> None:
     parser.add_argument("--t-end", type=_positive, metavar="T", help="final time (default: the schedule's settling time plus 50)")
-    parser.add_argument("--points", type=_points, default=points, help=f"output times (default: {points})")
+    parser.add_argument("--points", type=_points, default=points, metavar="N", help=f"output times (default: {points})")
 
 
 def _number(convert: Callable[[str], Any], accept: Callable[[Any], bool], wanted: str) -> Callable[[str], Any]:
@@ -90,49 +118,82 @@ def _number(convert: Callable[[str], Any], accept: Callable[[Any], bool], wanted
 
 _seed = _number(int, lambda x: 0 <= x < 2**64, "an integer from 0 to 2^64 − 1")
 _count = _number(int, lambda x: 1 <= x <= 10**9, "a whole number from 1 to 10^9")
+_replicas = _number(int, lambda x: 1 <= x <= 2**24, "a whole number from 1 to 2^24")
 _points = _number(int, lambda x: 2 <= x <= 10**7, "a whole number from 2 to 10^7")
 _positive = _number(float, lambda x: 0 < x < 1e12, "a positive number below 1e12")
 _tolerance = _number(float, lambda x: 1e-13 <= x <= 1e-2, "a tolerance from 1e-13 to 1e-2")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 a check failed, 2 bad input, 3 a missing component."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in PLANNED:
-        sys.stderr.write(f"annealvi: {given[0]} is not part of this version; it has verify, derive, rhs, integrate and simulate\n")
-        return BAD_INPUT
+    """Run one command and return its exit status: 0 done, 1 a check failed, 2 bad input, 3 a missing component, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no β must end a run whose terminal is not UTF-8
+    options = argparse.Namespace(problem="problem", set=[])
     try:
-        options = build_parser().parse_args(given)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    try:
-        _require_own_kernels()
-        return importlib.import_module("annealvi.commands").RUN[options.command](options)
+        status = _run(list(sys.argv[1:] if arguments is None else arguments), options)
+        sys.stdout.flush()  # at exit it would be too late for a message
+        return status
     except KeyboardInterrupt:
-        sys.stderr.write("\nannealvi: interrupted\n")
+        sys.stderr.write("\n")
+        _tell("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left: nobody is told
+        _abandon_standard_output()  # the reader has left: nobody is told
         return DONE
     except Exception as error:
-        status = _status_of(error)
-        if status is None:
+        told = _told(error, options)
+        if told is None:
             raise
-        sys.stderr.write(f"annealvi: {error}\n")
-        return status
+        if isinstance(error, OSError):
+            _abandon_standard_output()
+        _tell(told[1])
+        return told[0]
 
 
-def _status_of(error: Exception) -> int | None:
-    """The exit status of an error that is the user's to mend, None for one that is ours."""
+def _run(given: list[str], options: argparse.Namespace) -> int:
+    if given and given[0] in PLANNED:
+        _tell(f"{given[0]} is not part of this version; it has verify, derive, rhs, integrate and simulate")
+        return BAD_INPUT
+    try:
+        build_parser().parse_args(given, options)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    _require_own_kernels()
+    return importlib.import_module("annealvi.commands").RUN[options.command](options)
+
+
+def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | None:
+    """Exit status and line for an error that is the user's to mend, None for one that is ours."""
     from derive.problem import BadInput
 
     if isinstance(error, BadInput):
-        return BAD_INPUT
+        if error.source == "problem":  # found after reading: name where the key was given
+            changed = {text.partition("=")[0].strip() for text in options.set}
+            error = error.at("--set" if error.key.split("[")[0] in changed else options.problem)
+        if error.key == "problem":
+            error = BadInput("", error.found, error.remedy, error.source)
+        return BAD_INPUT, str(error)
+    if isinstance(error, MemoryError):
+        return BAD_INPUT, "not enough memory; ask for fewer paths, replicas, points or dimensions"
+    if isinstance(error, OSError):
+        return BAD_INPUT, f"{error.filename or 'standard output'}: cannot be written or read ({error.strerror or error}); free space or choose another place"
     if type(error).__name__ == "DeviceUnavailable":
-        return MISSING_COMPONENT
+        return MISSING_COMPONENT, str(error)
     if type(error).__name__ in ("DomainError", "IntegrationError"):
-        return CHECK_FAILED
+        return CHECK_FAILED, str(error)
     return None
+
+
+def _tell(message: str) -> None:
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    sys.stderr.write(f"annealvi: {line}\n")
+
+
+def _abandon_standard_output() -> None:
+    """Point standard output to nowhere, so that what it still holds raises nothing at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _require_own_kernels() -> None:

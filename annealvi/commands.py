@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from annealvi.output import require_writable, write_file, write_json
+from annealvi.output import read_json, require_writable, write_file, write_json
 from derive.problem import BadInput, Problem, one_line
 from derive.problem_file import load_problem
 
 
+MOST_NUMBERS_IN_JSON = 20_000_000
+"""Half a gigabyte of text."""
+
+
 def _problem(options: argparse.Namespace) -> Problem:
     problem = load_problem(options.problem, options.set)
-    require_writable(options.json)
-    require_writable(None if options.out is None else str(Path(options.out) / "report.md"))
+    require_writable(options.json, "--json")
+    require_writable(None if options.out is None else str(Path(options.out) / "report.md"), "--out")
+    if options.device == "cuda" and options.command not in ("derive", "rhs"):
+        from kernels.device import resolve_device
+
+        resolve_device("cuda")  # say now what is missing
     return problem
 
 
+@contextmanager
+def _for_people(options: argparse.Namespace) -> Iterator[None]:
+    """What is printed within moves to standard error when standard output carries JSON."""
+    with redirect_stdout(sys.stderr) if options.json == "-" else nullcontext():
+        yield
+
+
 def _say(options: argparse.Namespace, text: str) -> None:
-    """Text for people; it moves to standard error when standard output carries JSON."""
-    print(text, file=sys.stderr if options.json == "-" else sys.stdout)
+    with _for_people(options):
+        print(text)
 
 
 @contextmanager
@@ -48,13 +62,17 @@ def run_derive(options: argparse.Namespace) -> int:
 
     derivation = derive_problem(problem)
     text = RENDERERS[options.format](derivation)
-    if options.json != "-" or options.format != "text":
-        _say(options, text.rstrip())
+    _say(options, text.rstrip())
+    names = {f"d{s.name}": s.name for s in derivation.system.states}
+
+    def both(equation: Any) -> dict[str, str]:
+        return {"expression": str(equation.value), "latex": equation.latex()}
+
+    equations = final_equations(derivation)
     result = {
         "states": [s.name for s in derivation.system.states],
-        "equations": {
-            (e.label[1:] if e.symbol is None else e.label): {"expression": str(e.value), "latex": e.latex()} for e in final_equations(derivation)
-        },
+        "equations": {names[e.label]: both(e) for e in equations if e.symbol is None},
+        "definitions": {e.label: both(e) for e in equations if e.symbol is not None},
         "steps": [
             {
                 "rule": step.rule,
@@ -82,15 +100,18 @@ def run_rhs(options: argparse.Namespace) -> int:
     from annealvi import rhs
 
     result = rhs.result(problem, rhs.read_state(options.state, problem))
-    if options.json != "-":
-        for i, row in enumerate(result["means"], 1):
-            _say(options, f"da_{i}/dt = [{', '.join(f'{x:.12g}' for x in row)}]")
-        for name in ("M", "Q"):
-            _say(options, f"d{name}/dt  = {[[float(f'{x:.12g}') for x in row] for row in result['overlaps'][name]]}")
+    for i, row in enumerate(result["means"], 1):
+        _say(options, f"da_{i}/dt = {_row(row)}")
+    for name in ("M", "Q"):
+        _say(options, f"d{name}/dt   = [{', '.join(map(_row, result['overlaps'][name]))}]")
     write_json(options.json, result)
     if options.out is not None:
         write_json(str(Path(options.out) / "rhs.json"), result)
     return 0
+
+
+def _row(numbers: Any) -> str:
+    return f"[{', '.join(f'{x:.12g}' for x in numbers)}]"
 
 
 def run_integrate(options: argparse.Namespace) -> int:
@@ -100,6 +121,7 @@ def run_integrate(options: argparse.Namespace) -> int:
 
     session = open_session(problem)
     initial = None if options.initial is None else _read_initial(options.initial, session)
+    _require_writable_size(options, (options.n if initial is None else len(initial)) * options.points * len(session.state_names))
     with _progress("integrating") as progress:
         paths = integrate(
             session,
@@ -121,6 +143,7 @@ def run_simulate(options: argparse.Namespace) -> int:
     from annealvi.trajectories import simulate
 
     session = open_session(problem)
+    _require_writable_size(options, options.replicas * options.points * len(session.state_names))
     with _progress("simulating") as progress:
         paths = simulate(
             session,
@@ -138,9 +161,9 @@ def run_simulate(options: argparse.Namespace) -> int:
 
 
 def _finish_paths(options: argparse.Namespace, paths: Any, what: str) -> int:
-    if options.json != "-":
-        from annealvi.report import print_path_table
+    from annealvi.report import print_path_table
 
+    with _for_people(options):
         print_path_table(paths, what)
     write_json(options.json, paths.as_dict())
     if options.out is not None:
@@ -151,13 +174,22 @@ def _finish_paths(options: argparse.Namespace, paths: Any, what: str) -> int:
     return 0
 
 
+def _require_writable_size(options: argparse.Namespace, numbers: int) -> None:
+    if (options.json or options.out) and numbers > MOST_NUMBERS_IN_JSON:
+        raise BadInput(
+            "--points", f"{numbers:.3g} numbers to write as JSON", f"ask for at most {MOST_NUMBERS_IN_JSON:.0e}, or use the Python functions", ""
+        )
+
+
 def _read_initial(path: str, session: Any) -> Any:
     """Initial states (n, states) from a file {"states": {name: [...]}}."""
     import numpy as np
 
     source = one_line(path)
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = read_json(path)
+    except BadInput:
+        raise
     except OSError as error:
         raise BadInput("--initial", error.strerror or str(error), "give the path of a JSON file", source) from None
     except (ValueError, RecursionError):
@@ -167,14 +199,16 @@ def _read_initial(path: str, session: Any) -> Any:
     if not isinstance(states, dict) or sorted(states) != sorted(names):
         raise BadInput("states", "not an object with one list per state", f"give lists for {', '.join(names)}", source)
     try:
+        if not all(isinstance(x, int | float) and not isinstance(x, bool) for name in names for x in states[name]):
+            raise TypeError
         table = np.array([states[name] for name in names], dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadInput("states", "the lists are not numbers of one length", "give as many numbers for each state", source) from None
     if table.ndim != 2 or table.shape[1] == 0 or not np.isfinite(table).all():
         raise BadInput("states", "the lists are not finite numbers of one length", "give as many finite numbers for each state", source)
     for n, state in enumerate(table.T):
-        smallest = float(np.linalg.eigvalsh(session.gram_of_states(state)).min())
-        if smallest < -1e-9 * session.gram_of_states(state).trace():
+        gram = session.gram_of_states(state)
+        if not np.isfinite(gram).all() or np.linalg.eigvalsh(gram).min() < -1e-9 * gram.trace():
             raise BadInput(f"states[{n}]", "no vectors have these overlaps (their Gram matrix is not positive)", "give overlaps of real vectors", source)
     return table.T
 
@@ -190,7 +224,7 @@ def run_verify(options: argparse.Namespace) -> int:
     outcome = verify(session, device=options.device, progress=None if quiet else _line_of_progress)
     if not quiet:
         _line_of_progress("")
-    if options.json != "-":
+    with _for_people(options):
         print_checks(outcome)
     write_json(options.json, outcome.as_dict())
     if options.out is not None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from derive.problem import BadInput
+from derive.problem import BadInput, one_line
+
+LARGEST_FILE = 1 << 26
 
 
 def as_plain(value: Any) -> Any:
@@ -35,7 +37,7 @@ def write_json(path: str | None, result: dict[str, Any]) -> None:
     """Write a result to a path, or to standard output for "-"; nothing for None."""
     if path is None:
         return
-    text = json.dumps(as_plain(result), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(as_plain(result), indent=2, ensure_ascii=path == "-") + "\n"  # standard output may not be UTF-8
     if path == "-":
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -44,8 +46,17 @@ def write_json(path: str | None, result: dict[str, Any]) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file beside its destination, then rename: readers see the old file or the whole new one."""
+    """Write a file beside its destination, then rename: readers see the old file or the whole new one.
+
+    A device or a pipe is written to, not replaced; a link stays a link.
+    """
+    given = path
     try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as stream:
+                stream.write(content)
+            return
+        path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -59,22 +70,41 @@ def write_file(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 os.unlink(beside)
             raise
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise BadInput(str(path), f"cannot be written ({error.strerror})", "give a path in a folder that exists and can be written", "") from None
+        raise BadInput(str(given), f"cannot be written ({error.strerror})", "give a path in a folder that can be written and has room", "") from None
 
 
-def require_writable(path: str | None) -> None:
-    """Refuse an output path before any computation if its folder cannot take it."""
-    if path in (None, "-"):
+def require_writable(path: str | None, option: str) -> None:
+    """Refuse an output path before any computation if its folder cannot take it. option: for the message."""
+    if path is None or path == "-" and option == "--json":
         return
-    target = Path(str(path))
-    folder = target.parent
-    while not folder.exists():
-        folder = folder.parent
-    if target.is_dir():
-        raise BadInput(str(path), "is a folder", "give a file's path", "")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise BadInput(str(path), f"{folder} cannot be written", "give a path in a folder that can be written", "")
+    target, remedy = Path(path), "give a path in a folder that can be written"
+    try:
+        if target.is_dir():
+            raise BadInput(path, "is a folder", "give a file's path", option)
+        if target.exists():
+            if not os.access(target, os.W_OK):
+                raise BadInput(path, "cannot be written", remedy, option)
+        folder = target.parent
+        while not folder.exists():
+            folder = folder.parent
+    except OSError as error:
+        raise BadInput(one_line(path)[:60], f"cannot be written ({error.strerror})", remedy, option) from None
+    if not folder.is_dir():
+        raise BadInput(path, f"{folder} is a file, not a folder", remedy, option)
+    if not (target.exists() and not target.is_file()) and not os.access(folder, os.W_OK | os.X_OK):
+        raise BadInput(path, f"{folder} cannot be written", remedy, option)
+
+
+def read_json(path: str) -> Any:
+    """The JSON of a user's file. Raises OSError, ValueError or RecursionError as `open` and `json` do, and BadInput for a large file."""
+    with open(path, "rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise BadInput("", "larger than 64 MiB", "give fewer numbers", path)
+    return json.loads(content.decode("utf-8-sig"))
 
 
 def _umask() -> int:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from annealvi.output import read_json
 from derive.problem import BadInput, Problem, Proposal, one_line
 from derive.symbolic_problem import derive_problem, symbolise
 from derive.velocity import Velocity, velocity_at
 
 _KEYS = ("means", "weights", "scales", "beta")
-_LARGEST_FILE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,9 @@ class State:
 def read_state(path: str, problem: Problem) -> State:
     """Read a state file: JSON with "means", and if wanted "weights", "scales", "beta" (1). BadInput names file and key."""
     try:
-        if Path(path).stat().st_size > _LARGEST_FILE:
-            raise BadInput("", "the file is larger than 16 MiB", "give one state", path)
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = read_json(path)
+    except BadInput:
+        raise
     except OSError as error:
         raise BadInput("--state", f"{error.strerror or error}", "give the path of a JSON state file", one_line(path)) from None
     except (ValueError, RecursionError) as error:
@@ -67,11 +65,15 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
     for i, row in enumerate(rows):
         if problem.flow.manifold == "sphere" and not any(row):
             raise BadInput(f"means[{i}]", "is the origin, which has no sphere", "give a nonzero mean or flow.manifold = euclidean", source)
-    proposal = Proposal(
-        document.get("weights", problem.proposal.weights), document.get("scales", problem.proposal.scales), problem.proposal.radius
-    )
-    if len(proposal.weights) != count:
-        raise BadInput("weights", f"{len(proposal.weights)} numbers", f"give {count}", source)
+    for key in ("weights", "scales"):
+        if isinstance(document.get(key), Sequence) and len(document[key]) != count:
+            raise BadInput(key, f"{len(document[key])} entries", f"give {count}, as many as the proposal's components", source)
+    try:
+        proposal = Proposal(
+            document.get("weights", problem.proposal.weights), document.get("scales", problem.proposal.scales), problem.proposal.radius
+        )
+    except BadInput as mistake:
+        raise BadInput(mistake.key.removeprefix("proposal."), mistake.found, mistake.remedy, source) from None
     (beta,) = _numbers("beta", [document.get("beta", 1.0)], source)
     if not 0 < beta <= 1:
         raise BadInput("beta", f"{beta:g}", "give an inverse temperature above 0 and at most 1", source)

@@ -101,16 +101,20 @@ class Session:
             )
         schedule = self.schedule
         values = {**self.values, **dict(zip(schedule.parameters, schedule.values, strict=True))}
-        return compile_system(
-            self.derivation.system,
-            schedule.beta,
-            schedule.parameters,
-            values,
-            breakpoints=schedule.breakpoints,
-            tolerance=tolerance,
-            expectations=expectations,
-            device=device,
-        )
+        try:
+            return compile_system(
+                self.derivation.system,
+                schedule.beta,
+                schedule.parameters,
+                values,
+                breakpoints=schedule.breakpoints,
+                tolerance=tolerance,
+                expectations=expectations,
+                device=device,
+            )
+        except (ArithmeticError, ValueError) as error:  # an average that no table resolves
+            remedy = "bring target.means and proposal.radius within a few hundred scales"
+            raise BadInput("problem", f"its averages cannot be tabulated ({error})", remedy) from error
 
     def random_states(self, n: int, seed: int) -> np.ndarray:
         """n initial states (n, states), drawn from the exact law of the overlaps of independent uniform means."""

@@ -14,6 +14,12 @@ from derive.problem import BadInput
 MOST_NUMBERS = 200_000_000
 """Largest number of stored values that a command accepts: 1.6 GB in double precision."""
 
+MOST_STEPS = 20_000_000
+MOST_WORK = 1e16
+"""Particle coordinates, summed over steps: a day on a fast GPU, months on a CPU."""
+
+LATEST = 1e12
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -64,10 +70,12 @@ def integrate(
     rtol: relative tolerance per step; absolute tolerance is a hundredth of it. Raises kernels.integrator.DomainError if a state
     leaves the overlaps' domain.
     """
-    states = session.random_states(n, seed) if initial is None else np.atleast_2d(np.asarray(initial, float))
-    _refuse_large("--n or --points", len(states) * points * len(session.state_names))
+    given = None if initial is None else np.atleast_2d(np.asarray(initial, float))
+    _refuse_large("--n or --points", (n if given is None else len(given)) * points * len(session.state_names))
+    end = _end_time(session, t_end)
     kernel = session.compile(device)
-    times = np.linspace(0.0, session.end_time() if t_end is None else t_end, points)
+    states = session.random_states(n, seed) if given is None else given
+    times = np.linspace(0.0, end, points)
     pieces = []
     chunk = max(1, min(len(states), 20_000))
     for start in range(0, len(states), chunk):
@@ -101,11 +109,21 @@ def simulate(
 
     problem = session.problem
     dimension, size = problem.space.dimension, len(problem.proposal.weights)
-    if initial_means is None:
-        _refuse_large("--replicas or space.dimension", replicas * size * dimension)
-        initial_means = uniform_sphere_means(replicas, size, dimension, problem.proposal.radius, seed)
-    end = session.end_time() if t_end is None else t_end
+    end = _end_time(session, t_end)
+    if dt > end:
+        raise BadInput("--dt", f"the step {dt:g} is longer than the run, which ends at {end:g}", "give a shorter step or a later --t-end", "")
+    if end / dt > MOST_STEPS:
+        raise BadInput("--dt", f"{end / dt:.3g} steps until t = {end:g}", f"ask for at most {MOST_STEPS:.0e}: a longer --dt or a shorter --t-end", "")
     steps = max(1, round(end / dt))
+    runs = replicas if initial_means is None else len(initial_means)
+    work = float(runs) * size * dimension * particles * steps
+    if work > MOST_WORK:
+        found = f"{work:.2g} particle coordinates over all steps"
+        raise BadInput("--particles", found, f"ask for at most {MOST_WORK:.0e}: fewer particles, replicas, steps or dimensions", "")
+    _refuse_large("--replicas or --points", runs * min(points, steps) * size * (size + len(problem.target.weights)))
+    _refuse_large("space.dimension", (runs * size + len(problem.target.weights)) * dimension)
+    if initial_means is None:
+        initial_means = uniform_sphere_means(replicas, size, dimension, problem.proposal.radius, seed)
     record_every = max(1, -(-steps // (points - 1)))
     run = simulate_particles(
         initial_means,
@@ -128,6 +146,13 @@ def simulate(
     error = mean_and_standard_error(values, axis=0)[1] if len(values) > 1 else np.full(values.shape[1:], np.nan)
     method = f"stochastic gradient flow, {particles} particles, dt = {dt:g}, {precision}"
     return Paths(run.t, run.beta, session.state_names, values, run.device, method, error)
+
+
+def _end_time(session: Session, t_end: float | None) -> float:
+    end = session.end_time() if t_end is None else t_end
+    if not 0 < end <= LATEST:
+        raise BadInput("--t-end", f"the run would end at t = {end:.3g}", f"give a time above 0 and at most {LATEST:.0e}", "")
+    return end
 
 
 def _refuse_large(option: str, numbers: int) -> None:

@@ -138,9 +138,14 @@ def generate(
 
 
 def distinct_averages(system: OdeSystem) -> list[tuple[Expectation, int | None]]:
-    """Every average of the system once, with its only state (if just one) replaced by ARGUMENT, and that state's index."""
+    """Every average of the system once, with its only state (if just one) replaced by ARGUMENT, and that state's index.
+
+    Raises ValueError for an average over several variables, or over states that share it but not their interval.
+    """
     found: dict[Expectation, int | None] = {}
     for average in _averages_in_order(system):
+        if len(average.variables) != 1:
+            raise ValueError(f"kernels average over one Gaussian variable, and {average} has {len(average.variables)} variables")
         shape, state = _shape(average, system)
         if shape in found and state is not None and found[shape] is not None:
             if system.domain.bounds[state] != system.domain.bounds[found[shape]]:  # type: ignore[index]
