@@ -70,7 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
     _path_options(integrate, points=201)
     integrate.add_argument("--n", type=_count, default=16, help="random initial states (default: 16)")
     integrate.add_argument("--rtol", type=_tolerance, default=1e-9, help="relative tolerance per step (default: 1e-9)")
-    integrate.add_argument("--initial", metavar="FILE", help='start here instead; JSON: {"states": {"m_1": [0.1, ...], ...}}, one number per path')
+    integrate.add_argument(
+        "--initial", metavar="FILE", help='start here instead; JSON: {"states": {"m_1": [0.1, ...], ...}}, one number per path'
+    )
 
     simulate = _command(
         commands,
@@ -79,9 +81,13 @@ def build_parser() -> argparse.ArgumentParser:
         "simulate bimodal --set schedule.kind=hold --set schedule.t0=100 --replicas 32 --out run",
     )
     _path_options(simulate, points=101)
-    simulate.add_argument("--replicas", type=_replicas, default=16, metavar="N", help="independent runs; errors need at least 2 (default: 16)")
+    simulate.add_argument(
+        "--replicas", type=_replicas, default=16, metavar="N", help="independent runs; errors need at least 2 (default: 16)"
+    )
     simulate.add_argument("--particles", type=_count, default=256, metavar="N", help="samples per component and step (default: 256)")
-    simulate.add_argument("--dt", type=_positive, default=0.1, help="step in the flow's time; the run ends at a whole number of them (default: 0.1)")
+    simulate.add_argument(
+        "--dt", type=_positive, default=0.1, help="step in the flow's time; the run ends at a whole number of them (default: 0.1)"
+    )
     simulate.add_argument("--precision", choices=("float64", "float32"), default="float64", help="of the samples (default: float64)")
     return parser
 
@@ -90,7 +96,9 @@ def _command(commands: Any, name: str, about: str, example: str) -> argparse.Arg
     description = about[0].upper() + about[1:] + "."
     parser = commands.add_parser(name, help=about, description=description, epilog=f"Example: annealvi {example}", allow_abbrev=False)
     parser.add_argument("problem", nargs="?", default="bimodal", metavar="PROBLEM", help="TOML file or built-in name (default: bimodal)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key of the problem, such as schedule.T0=100; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one key of the problem, such as schedule.T0=100; repeatable"
+    )
     parser.add_argument("--json", metavar="PATH", help="write the result as JSON; - is standard output")
     parser.add_argument("--out", metavar="DIR", help="write the result as files to this folder")
     parser.add_argument("--seed", type=_seed, default=0, help="seed of every random choice (default: 0)")
@@ -126,6 +134,8 @@ _tolerance = _number(float, lambda x: 1e-13 <= x <= 1e-2, "a tolerance from 1e-1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 a check failed, 2 bad input, 3 a missing component, 130 interrupted."""
+    sys.stdout = sys.stdout or io.StringIO()  # None where the caller has closed it
+    sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no β must end a run whose terminal is not UTF-8
@@ -177,7 +187,8 @@ def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | No
     if isinstance(error, MemoryError):
         return BAD_INPUT, "not enough memory; ask for fewer paths, replicas, points or dimensions"
     if isinstance(error, OSError):
-        return BAD_INPUT, f"{error.filename or 'standard output'}: cannot be written or read ({error.strerror or error}); free space or choose another place"
+        place = error.filename or "standard output"
+        return BAD_INPUT, f"{place}: cannot be written or read ({error.strerror or error}); free space or choose another place"
     if type(error).__name__ == "DeviceUnavailable":
         return MISSING_COMPONENT, str(error)
     if type(error).__name__ in ("DomainError", "IntegrationError"):
@@ -203,4 +214,6 @@ def _require_own_kernels() -> None:
         from derive.problem import BadInput
 
         found = getattr(kernels, "__file__", "?")
-        raise BadInput("kernels", f"another distribution's package is imported from {found}", "uninstall it: the two cannot share one environment", "")
+        raise BadInput(
+            "kernels", f"another distribution's package is imported from {found}", "uninstall it: the two cannot share one environment", ""
+        )

@@ -13,7 +13,6 @@ from annealvi.output import read_json, require_writable, write_file, write_json
 from derive.problem import BadInput, Problem, one_line
 from derive.problem_file import load_problem
 
-
 MOST_NUMBERS_IN_JSON = 20_000_000
 """Half a gigabyte of text."""
 
@@ -58,9 +57,9 @@ def _progress(label: str):  # type: ignore[no-untyped-def]
 def run_derive(options: argparse.Namespace) -> int:
     problem = _problem(options)
     from derive.rendering import RENDERERS, final_equations
-    from derive.symbolic_problem import derive_problem
+    from annealvi.session import open_session
 
-    derivation = derive_problem(problem)
+    derivation = open_session(problem).derivation
     text = RENDERERS[options.format](derivation)
     _say(options, text.rstrip())
     names = {f"d{s.name}": s.name for s in derivation.system.states}
@@ -177,7 +176,10 @@ def _finish_paths(options: argparse.Namespace, paths: Any, what: str) -> int:
 def _require_writable_size(options: argparse.Namespace, numbers: int) -> None:
     if (options.json or options.out) and numbers > MOST_NUMBERS_IN_JSON:
         raise BadInput(
-            "--points", f"{numbers:.3g} numbers to write as JSON", f"ask for at most {MOST_NUMBERS_IN_JSON:.0e}, or use the Python functions", ""
+            "--points",
+            f"{numbers:.3g} numbers to write as JSON",
+            f"ask for at most {MOST_NUMBERS_IN_JSON:.0e}, or use the Python functions",
+            "",
         )
 
 
@@ -209,7 +211,12 @@ def _read_initial(path: str, session: Any) -> Any:
     for n, state in enumerate(table.T):
         gram = session.gram_of_states(state)
         if not np.isfinite(gram).all() or np.linalg.eigvalsh(gram).min() < -1e-9 * gram.trace():
-            raise BadInput(f"states[{n}]", "no vectors have these overlaps (their Gram matrix is not positive)", "give overlaps of real vectors", source)
+            raise BadInput(
+                f"states[{n}]",
+                "no vectors have these overlaps (their Gram matrix is not positive)",
+                "give overlaps of real vectors",
+                source,
+            )
     return table.T
 
 

@@ -73,20 +73,21 @@ def write_file(path: Path, content: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise BadInput(str(given), f"cannot be written ({error.strerror})", "give a path in a folder that can be written and has room", "") from None
+        raise BadInput(
+            str(given), f"cannot be written ({error.strerror})", "give a path in a folder that can be written and has room", ""
+        ) from None
 
 
 def require_writable(path: str | None, option: str) -> None:
     """Refuse an output path before any computation if its folder cannot take it. option: for the message."""
-    if path is None or path == "-" and option == "--json":
+    if path is None or (path == "-" and option == "--json"):
         return
     target, remedy = Path(path), "give a path in a folder that can be written"
     try:
         if target.is_dir():
             raise BadInput(path, "is a folder", "give a file's path", option)
-        if target.exists():
-            if not os.access(target, os.W_OK):
-                raise BadInput(path, "cannot be written", remedy, option)
+        if target.exists() and not os.access(target, os.W_OK):
+            raise BadInput(path, "cannot be written", remedy, option)
         folder = target.parent
         while not folder.exists():
             folder = folder.parent

@@ -35,7 +35,9 @@ def read_state(path: str, problem: Problem) -> State:
     except OSError as error:
         raise BadInput("--state", f"{error.strerror or error}", "give the path of a JSON state file", one_line(path)) from None
     except (ValueError, RecursionError) as error:
-        raise BadInput("", f"not JSON ({one_line(str(error))[:80]})", 'write {"means": [[3, 0], [0, 3]], "beta": 1}', one_line(path)) from None
+        raise BadInput(
+            "", f"not JSON ({one_line(str(error))[:80]})", 'write {"means": [[3, 0], [0, 3]], "beta": 1}', one_line(path)
+        ) from None
     return parse_state(document, problem, one_line(path))
 
 

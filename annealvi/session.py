@@ -68,10 +68,8 @@ class Session:
         """The Gram matrix (K + L, K + L) of all modes and means at one state (states,), in units of the problem."""
         names = dict(self.derivation.overlaps.names)
         relations = dict(self.derivation.overlaps.relations)
-        moving = {
-            names[inner]: unit * float(x) for (inner, unit), x in zip(self._measured(), states, strict=True)
-        }
-        fixed = {s: v for s, v in self.symbolic.values.items()}
+        moving = {names[inner]: unit * float(x) for (inner, unit), x in zip(self._measured(), states, strict=True)}
+        fixed = dict(self.symbolic.values)
         vectors = [*self.derivation.setting.target.means, *self.derivation.setting.proposal.means]
 
         def entry(u: Any, v: Any) -> float:
@@ -133,7 +131,10 @@ class Session:
 
 def open_session(problem: Problem) -> Session:
     """Derive the problem's equations and make its schedule. BadInput where the derivation does not cover the problem."""
-    derivation = derive_problem(problem)
+    try:
+        derivation = derive_problem(problem)
+    except ArithmeticError as error:  # a rule checked its own result and refused it
+        raise BadInput("problem", f"the derivation stops ({error})", "use scales of one and at most a few components") from error
     return Session(problem, symbolise(problem), derivation, make_schedule(problem.schedule), parameter_values(problem, derivation))
 
 

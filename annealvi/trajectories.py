@@ -111,9 +111,13 @@ def simulate(
     dimension, size = problem.space.dimension, len(problem.proposal.weights)
     end = _end_time(session, t_end)
     if dt > end:
-        raise BadInput("--dt", f"the step {dt:g} is longer than the run, which ends at {end:g}", "give a shorter step or a later --t-end", "")
+        raise BadInput(
+            "--dt", f"the step {dt:g} is longer than the run, which ends at {end:g}", "give a shorter step or a later --t-end", ""
+        )
     if end / dt > MOST_STEPS:
-        raise BadInput("--dt", f"{end / dt:.3g} steps until t = {end:g}", f"ask for at most {MOST_STEPS:.0e}: a longer --dt or a shorter --t-end", "")
+        raise BadInput(
+            "--dt", f"{end / dt:.3g} steps until t = {end:g}", f"ask for at most {MOST_STEPS:.0e}: a longer --dt or a shorter --t-end", ""
+        )
     steps = max(1, round(end / dt))
     runs = replicas if initial_means is None else len(initial_means)
     work = float(runs) * size * dimension * particles * steps

@@ -80,7 +80,8 @@ class Expectation(sp.Expr):
         digits = int(prec / 3.32) + 1
         with mpmath.workdps(digits + 10):
             value = _trapezoid(self.integrand, self.variables, digits)
-            return sp.Float(value, precision=prec)
+            parts = [sp.Float(x, precision=prec) for x in (mpmath.re(value), mpmath.im(value))]
+            return parts[0] + sp.I * parts[1] if parts[1] != 0 else parts[0]
 
     def _latex(self, printer: LatexPrinter) -> str:
         names = ",".join(printer.doprint(v) for v in self.variables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -139,8 +139,13 @@ class Kernel:
 
         Nothing is compiled, unless an average changes between proxy and quadrature at the new values.
         """
-        merged = {**dict(zip(self.parameters, self.values, strict=True)), **_by_symbol(values, self.parameters)}
-        return compile_system(self.system, self.beta, **{**self.request, "parameter_values": merged})
+        old = dict(zip(self.parameters, self.values, strict=True))
+        merged = {**old, **_by_symbol(values, self.parameters)}
+        request = {**self.request, "parameter_values": merged}
+        if any(merged[s] != old[s] for s in self.system.parameters):
+            return compile_system(self.system, self.beta, **request)
+        numbers = np.array([merged[s] for s in self.parameters], float)
+        return replace(self, values=numbers, breakpoints=_times(self.request["breakpoints"], merged), request=request)
 
     def _constants(self) -> list[np.ndarray]:
         return [self.values, self.tables.values, self.tables.layout, self.tables.ranges]
@@ -196,8 +201,7 @@ def compile_system(
     tables = build_tables(system, own, tolerance, expectations == "proxy")
     program = generate(system, beta, schedule_parameters, tables.by_proxy, where.kind, precision)
     values = np.array([numbers[s] for s in program.parameters], float)
-    known = dict(zip(program.parameters, map(sp.Float, values), strict=True))
-    times = tuple(float(b.xreplace(known)) for b in breakpoints)
+    times = _times(breakpoints, numbers)
     request = {
         "schedule_parameters": schedule_parameters,
         "parameter_values": numbers,
@@ -209,6 +213,11 @@ def compile_system(
     }
     module = load_module(program.source, f"{where.kind}_{precision}_{_stem(system.label)}")
     return Kernel(system, beta, program.parameters, values, times, tables, intervals(system, own), where, precision, module, request)
+
+
+def _times(breakpoints: Sequence[sp.Expr], numbers: Mapping[sp.Symbol, float]) -> tuple[float, ...]:
+    known = {s: sp.Float(v, 17) for s, v in numbers.items()}
+    return tuple(float(b.xreplace(known)) for b in breakpoints)
 
 
 def _stem(label: str) -> str:

@@ -50,7 +50,7 @@ def exponential_beta():
 
 
 def hold_beta():
-    return sp.Piecewise((1 / T0, TIME < t0), (sp.Integer(1), True))
+    return sp.Piecewise((1 / T0, TIME < t0), (sp.Integer(1), True))  # noqa: SIM300
 
 
 def states_of_unit_vectors(n, dimension, seed):

@@ -83,7 +83,8 @@ def test_equal_averages_share_one_function_and_one_table(kernel):
 
 
 def program(target="cpu", precision="float64", system=None, beta=None, parameters=(T0, t0)):
-    return generate(system or bimodal_system(), exponential_beta() if beta is None else beta, parameters, {0: True, 1: True}, target, precision)
+    schedule = exponential_beta() if beta is None else beta
+    return generate(system or bimodal_system(), schedule, parameters, {0: True, 1: True}, target, precision)
 
 
 def test_values_and_tables_are_not_in_the_source():

@@ -1,6 +1,7 @@
 """The adaptive integrator: its order, its error against SciPy, jumps of the schedule, and the states that it must refuse."""
 
 import dataclasses
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from handtyped import STATES, T0, VALUES, bimodal_system, escaping_system, exponential_beta, hold_beta, states_of_unit_vectors, t0
 from scipy.integrate import solve_ivp
 
+from kernels import integrator_source
 from kernels.integrator import DomainError, IntegrationError, compile_system
 from kernels.tableau import dop853
 
@@ -58,12 +60,14 @@ def escaping():
 
 
 def test_order_is_eight(kernel):
+    """From 12 steps on the error is asymptotic; up to 24 it stays far above the reference's own, which is seen by two routes."""
     cold = kernel.with_parameters({T0: 1.0})
     states = states_of_unit_vectors(8, 4, 3)
-    counts = np.array([8, 10, 12, 16, 20])
+    counts = np.array([12, 16, 20, 24])
     reference = cold.integrate(states, [0.0, 8.0], rtol=1e-13, atol=1e-15).y[:, -1]
     errors = [np.abs(cold.integrate(states, [0.0, 8.0], fixed_steps=int(n)).y[:, -1] - reference).max() for n in counts]
-    assert errors[-1] > 1e-12, "the slope would be one of rounding"
+    rounding = np.abs(cold.integrate(states, [0.0, 8.0], fixed_steps=1000).y[:, -1] - reference).max()
+    assert errors[-1] > 20 * rounding
     assert -np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(8, abs=0.3)
 
 
@@ -76,7 +80,7 @@ def test_adaptive_paths_against_scipy(kernel):
     states = states_of_unit_vectors(6, 8, 5)
     beta = lambda t: 1 / (1 + 29 * np.exp(-t / 288))  # noqa: E731
     times = [0.0, 3.0, 60.0, 180.0]
-    expected = np.array([scipy_path(y, [(a, b, beta) for a, b in zip(times[:-1], times[1:], strict=True)]) for y in states])
+    expected = np.array([scipy_path(y, [(a, b, beta) for a, b in pairwise(times)]) for y in states])
     run = kernel.integrate(states, times, rtol=1e-11, atol=1e-13)
     assert run.y.shape == (6, 4, 3)
     np.testing.assert_array_equal(run.y[:, 0], states)
@@ -88,11 +92,11 @@ def test_adaptive_paths_against_scipy(kernel):
 
 def test_error_follows_the_tolerance(kernel):
     states = states_of_unit_vectors(40, 16, 6)
-    reference = kernel.integrate(states, [0.0, 180.0], rtol=1e-13, atol=1e-15).y
-    errors = [np.abs(kernel.integrate(states, [0.0, 180.0], rtol=r, atol=r / 100).y - reference).max(axis=(1, 2)) for r in (1e-5, 1e-7, 1e-9)]
-    medians = np.median(errors, axis=1)
+    reference = kernel.integrate(states, [0.0, 60.0], rtol=1e-13, atol=1e-15).y
+    runs = [kernel.integrate(states, [0.0, 60.0], rtol=r, atol=r / 100).y for r in (1e-5, 1e-7, 1e-9)]
+    medians = [np.median(np.abs(y - reference).max(axis=(1, 2))) for y in runs]
     assert medians[0] / medians[2] > 1e3
-    assert medians[2] < 1e-8
+    assert medians[2] < 1e-9
 
 
 def test_a_jump_of_the_schedule_is_landed_on_from_the_left(hold):
@@ -119,6 +123,7 @@ def test_breakpoints_follow_their_parameters(hold):
     later = hold.with_parameters({t0: 12.0})
     assert later.breakpoints == (12.0,)
     assert later.module is hold.module
+    assert later.tables is hold.tables
     y = states_of_unit_vectors(1, 6, 8)
     expected = scipy_path(y[0], [(0.0, 12.0, lambda t: 1 / 25), (12.0, 20.0, lambda t: 1.0)])[-1]
     np.testing.assert_allclose(later.integrate(y, [0.0, 20.0], rtol=1e-11, atol=1e-13).y[0, -1], expected, rtol=0, atol=1e-9)
@@ -182,12 +187,12 @@ def test_a_start_outside_is_an_error_at_the_start(kernel):
 
 
 def test_domain_tolerance_is_what_it_says(kernel):
-    """A Gram matrix with smallest eigenvalue -e is accepted where tolerance · trace exceeds e, and nowhere else."""
+    """An excess is accepted where the tolerance covers it, and nowhere else."""
     excess = 1e-6
     start = [[0.0, 0.0, 1.0 + excess]]
-    kernel.integrate(start, [0.0, 1.0], domain_tolerance=2 * excess)
+    kernel.integrate(start, [0.0], domain_tolerance=2 * excess)
     with pytest.raises(DomainError):
-        kernel.integrate(start, [0.0, 1.0], domain_tolerance=excess / 10)
+        kernel.integrate(start, [0.0], domain_tolerance=excess / 10)
 
 
 def test_rates_without_a_value_are_an_error(escaping):
@@ -196,6 +201,33 @@ def test_rates_without_a_value_are_an_error(escaping):
         with pytest.raises(IntegrationError, match="not finite") as error:
             undefined.integrate([[0.0, 0.0, 0.0]], [0.0, 1.0], **options)
         assert not isinstance(error.value, DomainError)
+
+
+def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch):
+    """dy/dt = y² from 1 has no value at t = 1; the integrator's text runs as plain Python."""
+
+    def rates(beta, y, p, tables, layout, ranges, dy):
+        dy[0] = y[0] * y[0]
+
+    def gram(y, p, matrix):
+        matrix[0] = 1.0
+        return 1
+
+    for name, value in {"rates": rates, "gram": gram, "beta_at": lambda t, p: 1.0, "real": float}.items():
+        monkeypatch.setattr(integrator_source, name, value)
+    pair, nothing, failure = dop853(), np.zeros((0, 2)), np.zeros(2)
+    times, kept, limits = np.array([0.0, 2.0]), np.array([1, 1]), np.array([[-np.inf, np.inf]])
+    control = np.array([1e-9, 1e-11, 0, 1e6, 1e-6])
+    work, out = np.empty(len(pair.B) + 4), np.empty((2, 1))
+    with np.errstate(all="ignore"):
+        system = (nothing, nothing, nothing, nothing, *coefficients(pair), limits)
+        status = integrator_source.integrate_one(np.array([1.0]), times, times, kept, *system, control, work, out, failure)
+    assert status == integrator_source.STEP_TOO_SMALL
+    assert failure[1] == pytest.approx(1.0, abs=1e-8)
+
+
+def coefficients(pair):
+    return pair.A, pair.B, pair.C, pair.E3, pair.E5
 
 
 def test_too_many_steps_are_an_error(kernel):

@@ -29,9 +29,8 @@ print(json.dumps({"file": kernel.module.__file__, "y": y.tolist(), "counts": cou
 
 def in_new_process(program, cache, **environment):
     paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), VARIABLE: str(cache)}
-    finished = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, **paths, **environment}, capture_output=True, text=True, timeout=120, check=False
-    )
+    environment = {**os.environ, **paths, **environment}
+    finished = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
 
@@ -46,7 +45,7 @@ def test_second_process_compiles_nothing_and_agrees_to_the_bit(tmp_path):
     assert [path.name for path in tmp_path.glob("*.py")] == [Path(first["file"]).name]
 
 
-@pytest.fixture()
+@pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     return tmp_path

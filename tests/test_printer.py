@@ -68,7 +68,7 @@ def test_every_expression_in_the_cuda_simulator():
 
 def test_single_precision_promotes_nothing():
     rounded = [tuple(float(np.float32(v)) for v in point) for point in POINTS]
-    assert_right(evaluated("cpu", "float32").astype(float), 3e-5, rounded, np.finfo(np.float32).tiny)
+    assert_right(evaluated("cpu", "float32").astype(float), 3e-5, rounded, float(np.finfo(np.float32).tiny))
     (text,) = coverage_module("cpu", "float32").evaluate.inspect_llvm().values()
     body = text.split("define ")[1]
     assert "float" in body

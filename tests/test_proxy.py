@@ -39,6 +39,17 @@ def test_degree_follows_tolerance_and_radius():
     assert np.all(np.diff(degrees, axis=1) > 0)
 
 
+def test_repulsion_has_a_proxy_at_every_radius_of_a_sweep():
+    """Its series decays slowest at w_1 = 1/2, where s = 1 is a singular point of E sech: smooth, but not analytic."""
+    sizes = []
+    for radius in (1.0, 3.0, 6.0, 10.0, 15.0):
+        certificate = build_tables(bimodal_system(), {**VALUES, R: radius}, 1e-12, True).certificates[1]
+        assert certificate.method == "Chebyshev proxy", radius
+        assert certificate.error <= 1e-12
+        sizes.append(certificate.size)
+    assert sizes == sorted(sizes)
+
+
 def test_what_is_not_smooth_has_no_proxy():
     assert fit(lambda x: np.abs(x - 0.1), -1.0, 1.0, 1e-9) is None
 
@@ -73,7 +84,8 @@ def test_certificates_bound_the_error_against_thirty_digits():
     for x in ("-1", "-0.613", "0.0", "0.07", "0.999", "1"):
         assert abs(tabulated(0, float(x)) - float(F_mp(x, "3", "0.8"))) <= tables.certificates[0].error + 1e-15
         factor = 0.25 * np.exp(-9 * (1 - float(x)) / 4)
-        assert abs(factor * tabulated(1, float(x)) - float(exchange_sech_mp(x, "3", "0.5"))) <= factor * tables.certificates[1].error + 1e-15
+        exchange = float(exchange_sech_mp(x, "3", "0.5"))
+        assert abs(factor * tabulated(1, float(x)) - exchange) <= factor * tables.certificates[1].error + 1e-15
 
 
 def test_quadrature_is_used_where_asked_or_where_a_state_is_unbounded():

@@ -1,0 +1,107 @@
+"""The ODE kernels on CUDA without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU where there is one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from handtyped import T0, VALUES, bimodal_system, escaping_system, exponential_beta, hold_beta, states_of_unit_vectors, t0
+
+from kernels.codegen import generate
+from kernels.device import resolve_device
+from kernels.integrator import DomainError, compile_system
+from kernels.module_cache import load_module
+
+ROOT = Path(__file__).resolve().parent.parent
+STATES = states_of_unit_vectors(3, 4, 1)
+CASES = {
+    "proxy": {},
+    "quadrature": {"expectations": "quadrature", "tolerance": 1e-4},
+    "float32": {"precision": "float32"},
+}
+
+
+def results(device):
+    """A jump between two outputs, for each lowering and precision; the velocity at one time; and a failure's message."""
+    found = {}
+    for name, options in CASES.items():
+        kernel = compile_system(
+            bimodal_system(), hold_beta(), (T0, t0), {**VALUES, T0: 4.0, t0: 0.5}, breakpoints=(t0,), device=device, **options
+        )
+        loose = {"rtol": 1e-5, "atol": 1e-6}
+        run = kernel.integrate(STATES, [0.0, 1.0], **loose)
+        found[name] = run.y.tolist()
+        found[f"{name} steps"] = run.steps.tolist()
+        found[f"{name} rhs"] = kernel.rhs(0.2, STATES).tolist()
+        found["device"] = run.device
+    escaping = compile_system(
+        escaping_system(), exponential_beta(), (T0, t0), {"a": 0.1, "b": 0.1, "c": 1.0, T0: 1.0, t0: 1.0}, device=device
+    )
+    try:
+        escaping.integrate([[0.0, -0.1, 0.0], [0.1, 0.1, -0.9]], [0.0, 5.0])
+    except DomainError as error:
+        found["failure"] = [error.trajectory, error.time, *error.state.tolist()]
+    return found
+
+
+def assert_same_to_rounding(found, expected):
+    """Fused multiply-adds and another libm differ by roundings, some hundred of which follow one another."""
+    for name, value in expected.items():
+        if name == "device":
+            continue
+        bound = 2e-5 if "float32" in name else 1e-11
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=bound, err_msg=name)
+
+
+def test_simulated_cuda_agrees_with_the_cpu():
+    program = "import json, test_integrator_cuda as t; print(json.dumps(t.results('cuda')))"
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    finished = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert found["device"] == "cuda simulator"
+    assert found["failure"][0] == 1
+    assert_same_to_rounding(found, results("cpu"))
+
+
+@pytest.mark.skipif(numba.config.ENABLE_CUDASIM or resolve_device("auto").kind != "cuda", reason="needs an NVIDIA GPU")
+def test_gpu_agrees_with_the_cpu():
+    found = results("cuda")
+    assert found["device"].startswith("cuda: ")
+    assert found == results("cuda")
+    assert_same_to_rounding(found, results("cpu"))
+
+
+@pytest.mark.skipif(numba.config.ENABLE_CUDASIM, reason="the simulator replaces the compiler")
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("proxies", [True, False])
+def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies, monkeypatch):
+    """The module loads without a GPU, since its decorators are lazy; single precision uses no double at all."""
+    cuda = pytest.importorskip("numba.cuda")
+    import numba.cuda.dispatcher
+
+    class Hopper:
+        compute_capability = (9, 0)
+
+    # Numba asks the present device for its architecture when a kernel calls another function.
+    monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", Hopper)
+    program = generate(bimodal_system(), exponential_beta(), (T0, t0), {0: proxies, 1: proxies}, "cuda", precision)
+    module = load_module(program.source, f"ptx_{precision}")
+    real = numba.from_dtype(np.dtype(precision))
+    line, table, cube, whole = real[::1], real[:, ::1], real[:, :, ::1], numba.int64
+    tables = (line, line, whole[:, ::1], table)
+    pair = (table, line, line, line, line)
+    signatures = {
+        "integrate_all": (table, line, line, whole[::1], *tables, *pair, table, line, table, cube, table, whole[::1]),
+        "rates_all": (line, table, *tables, table),
+        "beta_all": (line, line, line),
+    }
+    for name, signature in signatures.items():
+        ptx, _ = cuda.compile_ptx(getattr(module, name).py_func, signature, cc=(9, 0))
+        assert ".entry" in ptx
+        assert ".target sm_90" in ptx
+        assert (".f64" in ptx) == (precision == "float64"), f"{name}: {[line for line in ptx.splitlines() if '.f64' in line][:5]}"
