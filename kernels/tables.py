@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,10 @@ REACH = 4.0
 
 
 class Certificate(NamedTuple):
-    """average: what is approximated. method: "Chebyshev proxy" or "trapezoidal rule". size: coefficients or nodes. error: measured bound."""
+    """average: what is approximated. method: "Chebyshev proxy" or "trapezoidal rule".
+
+    size: coefficients or nodes. error: measured bound.
+    """
 
     average: str
     method: str
@@ -74,7 +78,8 @@ def build_tables(system: OdeSystem, values: Mapping[sp.Symbol, float], tolerance
         integrand, rule, arguments = _rule(shape, state, system, values, limits, tolerance / 10 if proxies else tolerance)
         proxy = None
         if proxies and state is not None and all(b.is_finite for b in system.domain.bounds[state]):
-            proxy = fit(lambda x, f=integrand, r=rule: averages(f, r, (x,)), *limits[state], tolerance / 2)  # type: ignore[misc]
+            low, high = limits[state]
+            proxy = fit(partial(_averages_of, integrand, rule), low, high, tolerance / 2)
         error = measured_error(integrand, rule, arguments)
         start = sum(map(len, pieces))
         by_proxy[n] = proxy is not None
@@ -116,6 +121,10 @@ def _rule(
         slope = max(slope, float(np.max(steepest)), *map(float, corners))
     rule = normal_rule(pole_distance(slope), tolerance)
     return sp.lambdify((z, *symbols), lower(concrete), "numpy"), rule, arguments
+
+
+def _averages_of(integrand: Callable[..., np.ndarray], rule: NormalRule, x: np.ndarray) -> np.ndarray:
+    return averages(integrand, rule, (x,))
 
 
 def _samples(low: float, high: float, k: int) -> np.ndarray:

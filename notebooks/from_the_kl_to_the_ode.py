@@ -32,7 +32,7 @@ from derive.rendering import final_equations
 
 problem = annealvi.load_problem("bimodal")
 session = annealvi.open_session(problem)
-problem
+problem  # noqa: B018 — a notebook shows its last expression
 
 # %% [markdown]
 # ## The derivation is a value
