@@ -6,9 +6,11 @@ import argparse
 import importlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from annealvi import __version__
@@ -140,6 +142,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no β must end a run whose terminal is not UTF-8
     options = argparse.Namespace(problem="problem", set=[])
+    interrupts: list[int] = []
+    with _noting_interrupts(interrupts):
+        return _guarded(arguments, options, interrupts)
+
+
+def _guarded(arguments: Sequence[str] | None, options: argparse.Namespace, interrupts: list[int]) -> int:
     try:
         status = _run(list(sys.argv[1:] if arguments is None else arguments), options)
         sys.stdout.flush()  # at exit it would be too late for a message
@@ -152,6 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _abandon_standard_output()  # the reader has left: nobody is told
         return DONE
     except Exception as error:
+        if interrupts:  # the compiler drops a KeyboardInterrupt and then fails in its own way
+            _tell("interrupted")
+            return INTERRUPTED
         told = _told(error, options)
         if told is None:
             raise
@@ -159,6 +170,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _abandon_standard_output()
         _tell(told[1])
         return told[0]
+
+
+@contextmanager
+def _noting_interrupts(interrupts: list[int]) -> Iterator[None]:
+    """Note each Ctrl-C besides raising it; nothing outside the main thread or where the caller has a handler of its own."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def note(number: int, frame: Any) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _run(given: list[str], options: argparse.Namespace) -> int:

@@ -41,7 +41,7 @@ def _say(options: argparse.Namespace, text: str) -> None:
 
 
 @contextmanager
-def _progress(label: str):  # type: ignore[no-untyped-def]
+def _progress(label: str):
     """A progress bar on a terminal, nothing elsewhere; yields a callable (done, total)."""
     if not sys.stderr.isatty():
         yield None
@@ -56,8 +56,8 @@ def _progress(label: str):  # type: ignore[no-untyped-def]
 
 def run_derive(options: argparse.Namespace) -> int:
     problem = _problem(options)
-    from derive.rendering import RENDERERS, final_equations
     from annealvi.session import open_session
+    from derive.rendering import RENDERERS, final_equations
 
     derivation = open_session(problem).derivation
     text = RENDERERS[options.format](derivation)

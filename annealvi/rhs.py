@@ -86,7 +86,10 @@ def velocity(problem: Problem, state: State) -> Velocity:
     """da_i/dt and the overlaps' rates at the state, from the derived equations, averages by mpmath to 17 digits."""
     proposal = Proposal(state.weights, state.scales, problem.proposal.radius)
     at_state = dataclasses.replace(problem, proposal=proposal)
-    derivation = derive_problem(at_state)
+    try:
+        derivation = derive_problem(at_state)
+    except ArithmeticError as error:  # a rule checked its own result and refused it
+        raise BadInput("problem", f"the derivation stops ({error})", "use scales of one and at most a few components") from error
     length = len(state.means[0])
     modes = [[*mean, *[0.0] * (length - len(mean))] for mean in problem.target.means]
     return velocity_at(derivation, state.means, modes, dict(symbolise(at_state).values), state.beta)

@@ -77,7 +77,7 @@ def integrate(
     states = session.random_states(n, seed) if given is None else given
     times = np.linspace(0.0, end, points)
     pieces = []
-    chunk = max(1, min(len(states), 20_000))
+    chunk = max(1, min(len(states), 500 if kernel.where.kind == "cpu" else 20_000))  # Ctrl-C is heard between chunks
     for start in range(0, len(states), chunk):
         pieces.append(kernel.integrate(states[start : start + chunk], times, rtol=rtol, atol=rtol / 100))
         if progress is not None:

@@ -74,7 +74,7 @@ def load_module(source: str, stem: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     path = cache_directory() / f"{name}.py"
-    if not path.exists() or path.read_text(encoding="utf-8") != source:
+    if not path.exists() or path.read_bytes() != source.encode():
         _write(path, source)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -92,8 +92,8 @@ def load_module(source: str, stem: str) -> ModuleType:
 def _write(path: Path, source: str) -> None:
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(source)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(source.encode())
         os.replace(beside, path)
     except BaseException:
         with suppress(OSError):

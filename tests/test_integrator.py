@@ -1,7 +1,12 @@
 """The adaptive integrator: its order, its error against SciPy, jumps of the schedule, and the states that it must refuse."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -9,6 +14,7 @@ import pytest
 from handtyped import STATES, T0, VALUES, bimodal_system, escaping_system, exponential_beta, hold_beta, states_of_unit_vectors, t0
 from scipy.integrate import solve_ivp
 
+from derive.problem import SCHEDULE_KINDS
 from kernels import integrator_source
 from kernels.integrator import DomainError, IntegrationError, compile_system
 from kernels.tableau import dop853
@@ -275,3 +281,75 @@ def test_a_tableau_with_a_wrong_coefficient_is_refused():
 
 def test_states_are_the_declared_ones(kernel):
     assert kernel.system.states == STATES
+
+
+@pytest.mark.parametrize("rtol", [1e-6, 1e-9, 1e-12])
+def test_starts_in_the_plane_stay_in_the_domain_for_long(kernel, rtol):
+    """Three unit vectors of a plane have a singular Gram matrix at all times, and among many starts some pairs nearly coincide.
+
+    At the loosest tolerance the closest pairs (sin² some 1e-6) lose all their digits and are left out, as the allowance says.
+    """
+    hot = kernel.with_parameters({T0: 50.0, t0: 1e6})
+    states = states_of_unit_vectors(1000, 2, 21)
+    if rtol == 1e-6:
+        states = states[(1 - states**2).min(axis=1) > 0.01]
+    run = hot.integrate(states, [0.0, 100.0, 3000.0], rtol=rtol, atol=rtol / 100)
+    assert np.abs(run.y).max() <= 1 + 1e-3
+    determinant = 1 + 2 * run.y[..., 0] * run.y[..., 1] * run.y[..., 2] - (run.y**2).sum(axis=-1)
+    assert determinant.min() >= -1e-2  # an eigenvalue of -1e-3 times the trace 3, times two others that sum to 3: at most 9/4 of it
+
+
+def test_the_default_allowance_is_a_thousand_local_errors_unless_a_pair_nearly_coincides(kernel):
+    apart, close = np.array([[0.1, -0.2, 0.3]]), np.array([[0.1, 0.1, 1 - 5e-7]])
+    assert kernel._default_tolerance(apart, 1e-9) == pytest.approx(1e-6)
+    assert kernel._default_tolerance(close, 1e-11) == pytest.approx(1e-4, rel=1e-5)
+    assert kernel._default_tolerance(close, 1e-9) == 1e-3
+
+
+EVERY_SCHEDULE = """
+import json, warnings, numpy as np
+warnings.simplefilter("ignore")
+from annealvi.session import open_session
+from derive.problem import Problem, ScheduleSpec
+specs = [ScheduleSpec(kind, 20.0, 3.0) for kind in ("constant", "exponential", "geometric", "linear", "beta-exponential", "beta-linear",
+         "cosine", "hold")]
+specs += [ScheduleSpec("table", points=((0.0, 20.0), (2.0, 5.0), (3.0, 1.0))), ScheduleSpec("expression", 20.0, 3.0, expression="1 + T0*exp(-t/t0)")]
+found = {}
+for spec in specs:
+    session = open_session(Problem(schedule=spec))
+    run = session.compile("cpu", tolerance=1e-9).integrate(np.array([[0.3, -0.2, 0.1]]), [0.0, 2.5, 5.0], rtol=1e-8, atol=1e-10)
+    found[spec.kind] = [run.y[0].tolist(), run.beta.tolist()]
+print(json.dumps(found))
+"""
+
+
+def test_every_kind_of_schedule_integrates(tmp_path):
+    """The generated text as plain Python, which compiles nothing; each leg between kinks in SciPy, with the formulas retyped."""
+    root = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(root), "ANNEALVI_CACHE_DIR": str(tmp_path)}
+    finished = subprocess.run([sys.executable, "-c", EVERY_SCHEDULE], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    temperatures = {
+        "constant": lambda t: 20.0,
+        "exponential": lambda t: 1 + 19 * np.exp(-t / 3),
+        "geometric": lambda t: 20 ** (1 - t / 3),
+        "linear": lambda t: 1 + 19 * (1 - t / 3),
+        "beta-exponential": lambda t: 1 / (1 - 0.95 * np.exp(-t / 3)),
+        "beta-linear": lambda t: 1 / (0.05 + 0.95 * t / 3),
+        "cosine": lambda t: 1 + 9.5 * (1 + np.cos(np.pi * t / 3)),
+        "hold": lambda t: 20.0,
+        "table": lambda t: 20 * (5 / 20) ** (t / 2) if t < 2 else 5 ** (3 - t),
+        "expression": lambda t: 1 + 20 * np.exp(-t / 3),
+    }
+    assert set(found) == set(SCHEDULE_KINDS) == set(temperatures)
+    endless = {"constant", "exponential", "beta-exponential", "expression"}
+    for kind, T in temperatures.items():
+        beta = lambda t, T=T: 1 / T(t)  # noqa: E731
+        cold = beta if kind in endless else lambda t: 1.0
+        legs = [(0.0, 2.0, beta), (2.0, 2.5, beta), (2.5, 3.0, beta), (3.0, 5.0, cold)]
+        expected = scipy_path([0.3, -0.2, 0.1], legs)[[1, 3]]
+        y, betas = found[kind]
+        # Some thirty steps of 1e-8 each, and ten averages of 1e-9 over a time of 5.
+        np.testing.assert_allclose(y[1:], expected, rtol=0, atol=1e-6, err_msg=kind)
+        np.testing.assert_allclose(betas, [beta(0.0), beta(2.5), cold(5.0)], rtol=1e-12, err_msg=kind)

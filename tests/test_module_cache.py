@@ -79,11 +79,12 @@ def test_package_source_and_versions_are_part_of_the_key(own_cache, monkeypatch,
     assert other.__name__ != module.__name__
 
 
-def test_a_damaged_file_is_written_anew(own_cache):
+@pytest.mark.parametrize("damage", [b"half a fi", b"", b"\xff\xfe\x00"], ids=["half", "empty", "not text"])
+def test_a_damaged_file_is_written_anew(own_cache, damage):
     module = load_module(SOURCE, "damaged")
     path = Path(module.__file__)
     forget(module)
-    path.write_text("half a fi", encoding="utf-8")
+    path.write_bytes(damage)
     assert load_module(SOURCE, "damaged").double(2.0) == 4.0
     assert path.read_text(encoding="utf-8") == SOURCE
 
@@ -135,3 +136,12 @@ def test_nowhere_to_write_is_said_once_and_still_works(tmp_path, monkeypatch, ca
     assert said.count("kernels are not kept") == 1
     assert VARIABLE in said
     module_cache._private_directory.cache_clear()
+
+
+def test_two_processes_that_compile_at_once_both_succeed(tmp_path):
+    program = f"from kernels.module_cache import load_module\nprint(load_module({SOURCE!r}, 'race').double(1.5))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: str(tmp_path)}
+    both = [subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=120)[0] for process in both] == ["3.0\n", "3.0\n"]
+    assert len(list(tmp_path.glob("*.py"))) == 1
+    assert not list(tmp_path.glob(".*.tmp"))

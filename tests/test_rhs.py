@@ -1,0 +1,97 @@
+"""`annealvi rhs` against the gradient of the KL on a grid, and against the integrated equations."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from annealvi import integrate, load_problem, open_session
+from annealvi.cli import main
+from kernels.kl_grid import Mixture, kl_gradient
+
+
+def run(capsys, tmp_path, state, *changes):
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps(state))
+    arguments = ["rhs", "--state", str(path), "--json", "-"]
+    assert main([*arguments, *(word for change in changes for word in ("--set", change))]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("manifold", ["sphere", "euclidean"])
+@pytest.mark.parametrize(
+    ("state", "modes"),
+    [
+        ({"means": [[1.2, 0.7], [-0.4, 1.5]], "weights": [0.3, 0.7], "beta": 0.4}, [[1.5, 0.0], [-1.5, 0.0]]),
+        ({"means": [[1.2, 0.7, 0.1], [-0.4, 1.5, 0.6]]}, [[1.5, 0.0, 0.0], [0.5, 1.2, 0.0]]),
+    ],
+)
+def test_velocity_is_minus_the_gradient_of_the_kl(state, modes, manifold, capsys, tmp_path):
+    result = run(capsys, tmp_path, state, f"flow.manifold={manifold}", f"target.means={modes}")
+    means, nu = np.array(state["means"]), np.array(modes)
+    gradient = kl_gradient(
+        Mixture(means, state.get("weights", [0.5, 0.5]), [1, 1]), Mixture(nu, [0.8, 0.2], [1, 1]), state.get("beta", 1.0), 1e-8
+    )
+    wanted = -gradient.means
+    if manifold == "sphere":
+        wanted -= (wanted * means).sum(1, keepdims=True) / (means**2).sum(1, keepdims=True) * means
+    velocity = np.array(result["means"])
+    assert velocity.shape == means.shape
+    assert np.abs(velocity - wanted).max() < 1e-7
+    assert np.allclose(result["overlaps"]["M"], velocity @ nu.T, atol=1e-12)
+    assert np.allclose(result["overlaps"]["Q"], velocity @ means.T + means @ velocity.T, atol=1e-12)
+    assert result["weights"] == result["scales"] == [0.0, 0.0]
+
+
+def test_padding_a_state_with_zeros_changes_nothing(capsys, tmp_path):
+    short = run(capsys, tmp_path, {"means": [[1.0, 2.0], [-2.0, 0.5]]})
+    long = run(capsys, tmp_path, {"means": [[1.0, 2.0, 0.0], [-2.0, 0.5, 0.0]]})
+    assert np.allclose(short["means"], np.array(long["means"])[:, :2], atol=1e-14)
+
+
+@pytest.mark.parametrize("manifold", ["sphere", "euclidean"])
+def test_velocity_is_the_derivative_of_integrated_paths(manifold, capsys, tmp_path):
+    changes = [f"flow.manifold={manifold}", "schedule.kind=constant", "schedule.T0=2", "target.means=[[3.0, 0.0], [0.0, 3.0]]"]
+    session = open_session(load_problem("bimodal", changes))
+    means = 3 * np.array([[0.6, 0.8, 0.0], [-0.6, 0.0, 0.8]])
+    rates = run(capsys, tmp_path, {"means": means.tolist(), "beta": 0.5}, *changes)["overlaps"]
+    h = 1e-3
+    path = integrate(session, session.states_of_vectors(means[None]), t_end=2 * h, points=3, rtol=1e-12).values[0]
+    derivative = (-3 * path[0] + 4 * path[1] - path[2]) / (2 * h)
+    wanted = session.states_of_overlaps(np.array(rates["M"]), np.array(rates["Q"]))
+    assert np.allclose(derivative, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "not a JSON object"),
+        ("{}", "means"),
+        ({"means": [[1]]}, "means"),
+        ({"means": [[1], [1, 2]]}, "means"),
+        ({"means": [[0], [1]]}, "means[0]"),
+        ({"means": [["a"], [1]]}, "means[0]"),
+        ({"means": [[1e101], [1]]}, "means[0]"),
+        ({"means": [[0] * 200] * 2}, "space.dimension"),
+        ({"means": [[1], [2]], "foo": 1}, "foo"),
+        ({"means": [[1], [2]], "beta": 2}, "beta"),
+        ({"means": [[1], [2]], "beta": None}, "beta"),
+        ({"means": [[1], [2]], "weights": [0.5, 0.6]}, "weights: the weights sum"),
+        ({"means": [[1], [2]], "weights": [1]}, "weights"),
+        ({"means": [[1], [2]], "scales": [1, -1]}, "scales[1]"),
+        ('{"means": [[NaN], [1]]}', "means[0]"),
+    ],
+)
+def test_a_broken_state_is_one_line_that_names_file_and_key(state, word, capsys, tmp_path):
+    path = tmp_path / "state.json"
+    path.write_text(state if isinstance(state, str) else json.dumps(state))
+    assert main(["rhs", "--state", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "state.json" in err
+    assert word in err
