@@ -11,7 +11,7 @@ about e^{−2πδ/h} + e^{−2π²/h²}; the step h follows from δ, which the n
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import mpmath
@@ -19,7 +19,7 @@ import sympy as sp
 
 from derive.expectation import Expectation, StandardNormal
 from derive.flow import Descent, OverlapRate
-from derive.mixtures import DIMENSION, LogDensity, Mixture, Responsibility
+from derive.mixtures import DIMENSION, LogDensity, Responsibility
 from derive.objective import LOG_PARTITION, MixtureExpectation
 from derive.step import Value
 from derive.vectors import ExpectedVector, GaussianVector, Gradient, Inner, Vector, VectorSymbol
@@ -227,8 +227,3 @@ class _Average(sp.Expr):
 
     def __new__(cls, integrand: sp.Expr, x: VectorSymbol) -> _Average:
         return super().__new__(cls, integrand, x)
-
-
-def mixture_symbols(mixtures: Iterable[Mixture]) -> set[sp.Symbol]:
-    """Every scalar symbol in the weights and scales of some mixtures."""
-    return set().union(*(e.free_symbols for m in mixtures for e in (*m.weights, *m.scales)))

@@ -40,10 +40,6 @@ class Mixture(sp.Basic):
     def size(self) -> int:
         return len(self.weights)
 
-    @property
-    def has_equal_scales(self) -> bool:
-        return len(set(self.scales)) == 1
-
     def logit(self, j: int, x: VectorSymbol) -> sp.Expr:
         """log(w_j N(x; a_j, σ_j² I)), written in inner products."""
         weight, mean, scale = self.weights[j], self.means[j], self.scales[j]
