@@ -228,7 +228,7 @@ def run_verify(options: argparse.Namespace) -> int:
 
     session = open_session(problem)
     quiet = options.quiet or not sys.stderr.isatty()
-    outcome = verify(session, device=options.device, progress=None if quiet else _line_of_progress)
+    outcome = verify(session, device=options.device, seed=options.seed, progress=None if quiet else _line_of_progress)
     if not quiet:
         _line_of_progress("")
     with _for_people(options):

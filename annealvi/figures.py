@@ -86,5 +86,3 @@ def _save(figure: Figure, path: Path) -> Path:
     figure.savefig(buffer, format=path.suffix.lstrip("."), dpi=160)
     write_file(path, buffer.getvalue())
     return path
-
-

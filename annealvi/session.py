@@ -13,6 +13,7 @@ from derive.derivation import Derivation
 from derive.problem import BadInput, Problem
 from derive.schedules import Schedule, make_schedule, settling_time
 from derive.symbolic_problem import SymbolicProblem, derive_problem, parameter_values, symbolise
+from derive.vectors import Inner
 
 if TYPE_CHECKING:
     from kernels.integrator import Kernel
@@ -67,14 +68,15 @@ class Session:
     def gram_of_states(self, states: np.ndarray) -> np.ndarray:
         """The Gram matrix (K + L, K + L) of all modes and means at one state (states,), in units of the problem."""
         names = dict(self.derivation.overlaps.names)
-        relations = dict(self.derivation.overlaps.relations)
+        relations: dict[Any, Any] = dict(self.derivation.overlaps.relations)
         moving = {names[inner]: unit * float(x) for (inner, unit), x in zip(self._measured(), states, strict=True)}
         fixed = dict(self.symbolic.values)
         vectors = [*self.derivation.setting.target.means, *self.derivation.setting.proposal.means]
 
         def entry(u: Any, v: Any) -> float:
-            name = names[next(inner for inner in names if set(inner.args) == {u, v})]
-            return float(relations.get(name, name).xreplace({**moving, **fixed}))
+            name = names[Inner(u, v)]
+            value: Any = relations[name] if name in relations else name
+            return float(value.xreplace({**moving, **fixed}))
 
         return np.array([[entry(u, v) for v in vectors] for u in vectors])
 

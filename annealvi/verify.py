@@ -45,10 +45,10 @@ class Verification:
         }
 
 
-def verify(session: Session, device: str = "auto", progress: Callable[[str], None] | None = None) -> Verification:
+def verify(session: Session, device: str = "auto", seed: int = 0, progress: Callable[[str], None] | None = None) -> Verification:
     """Run every check. device: where kernels and particles run; "auto" is a GPU where one is usable.
 
-    progress: called with a line that says what runs now.
+    seed: of the particles. progress: called with a line that says what runs now.
     """
     begun = time.perf_counter()
     checks: list[Check] = []
@@ -71,10 +71,10 @@ def verify(session: Session, device: str = "auto", progress: Callable[[str], Non
     checks.extend(kernel_checks(session, device))
     checks.append(order_check(session))
     now("one velocity by particles")
-    checks.append(velocity_check(session, device))
+    checks.append(velocity_check(session, device, seed))
     comparisons = []
     for setting in SETTINGS:
-        comparisons.append(compare_paths(session, setting, device, _percentage(now, f"particles, {setting.name}")))
+        comparisons.append(compare_paths(session, setting, device, seed, _percentage(now, f"particles, {setting.name}")))
     checks.extend(path_checks(comparisons))
     now("CUDA against CPU")
     twin = cuda_check(session)

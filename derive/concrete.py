@@ -28,7 +28,6 @@ DIGITS = 30
 GUARD = 15
 
 
-
 @dataclass(frozen=True)
 class Point:
     """Numbers for every vector (tuples of `dimension` coordinates) and every scalar symbol."""

@@ -26,8 +26,7 @@ def reduce_to_scalars(average: Expectation) -> sp.Expr:
     gram = sp.Matrix(len(basis), len(basis), lambda i, j: basis[i].dot(basis[j]))
     factor = _cholesky(gram)
     scalars = [
-        basis[i].dot(Vector({x.mean: sp.S.One})) + x.scale * sum(factor[i, j] * normals[j] for j in range(i + 1))
-        for i in range(len(basis))
+        basis[i].dot(Vector({x.mean: sp.S.One})) + x.scale * sum(factor[i, j] * normals[j] for j in range(i + 1)) for i in range(len(basis))
     ]
 
     def in_scalars(logit: sp.Expr) -> sp.Expr:

@@ -31,9 +31,7 @@ class StepCheck:
 
 def check_derivation(derivation: Derivation, points: int = 2, dimension: int = 2) -> Iterator[StepCheck]:
     """The check of each step in turn, at `points` random points of R^dimension."""
-    meanings = {
-        flag: [Meaning(sample_point(derivation, dimension, seed, flag)) for seed in range(points)] for flag in (False, True)
-    }
+    meanings = {flag: [Meaning(sample_point(derivation, dimension, seed, flag)) for seed in range(points)] for flag in (False, True)}
     for step in derivation.steps:
         yield check_step(step, meanings[step.in_geometry])
 

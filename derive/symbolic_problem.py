@@ -10,7 +10,6 @@ import sympy as sp
 
 from derive.derivation import Derivation, derive
 from derive.geometry import RADIUS, Geometry, R, antipodal, unrelated
-from derive.gradient_rules import RuleDoesNotApplyError
 from derive.mixtures import Mixture
 from derive.objective import Setting, tempered_reverse_kl
 from derive.problem import BadInput, Problem
@@ -38,6 +37,9 @@ def symbolise(problem: Problem) -> SymbolicProblem:
     """
     if problem.flow.learn != ("means",):
         raise BadInput("flow.learn", f"{list(problem.flow.learn)} is not derived yet", 'use flow.learn = ["means"]')
+    for key, scales in (("target.scales", problem.target.scales), ("proposal.scales", problem.proposal.scales)):
+        if len(set(scales)) > 1:
+            raise BadInput(key, f"{list(scales)} are unequal, which is not derived yet", "give every component of a mixture one scale")
     values: dict[sp.Symbol, float] = {}
     proposal = _mixture("q", r"\rho", "a", "a", "w", "sigma", problem.proposal.weights, problem.proposal.scales, values)
     target = _mixture(
@@ -58,28 +60,20 @@ def symbolise(problem: Problem) -> SymbolicProblem:
     return SymbolicProblem(setting, unrelated(setting), values, tuple(range(len(means))))
 
 
-def _mixture(
-    density: str, posterior: str, letter: str, letter_tex: str, weight: str, scale: str, weights, scales, values: dict
-) -> Mixture:
+def _mixture(density: str, posterior: str, letter: str, letter_tex: str, weight: str, scale: str, weights, scales, values: dict) -> Mixture:
     weight_symbols = [sp.Symbol(f"{weight}_{j}", positive=True) for j in range(1, len(weights) + 1)]
     values.update(zip(weight_symbols, weights, strict=True))
-    if len(set(scales)) == 1:
-        common = sp.S.One if scales[0] == 1 else sp.Symbol(scale, positive=True)
-        scale_symbols = [common] * len(scales)
-    else:
-        scale_symbols = [sp.Symbol(f"{scale}_{j}", positive=True) for j in range(1, len(scales) + 1)]
-    values.update((s, value) for s, value in zip(scale_symbols, scales, strict=True) if s.is_Symbol)
+    common = sp.S.One if scales[0] == 1 else sp.Symbol(scale, positive=True)
+    if common.is_Symbol:
+        values[common] = scales[0]
     vectors = [VectorSymbol(f"{letter}_{j}", f"{letter_tex}_{{{j}}}") for j in range(1, len(weights) + 1)]
-    return Mixture(sp.Symbol(density), sp.Symbol(posterior), weight_symbols, vectors, scale_symbols)
+    return Mixture(sp.Symbol(density), sp.Symbol(posterior), weight_symbols, vectors, [common] * len(scales))
 
 
 def derive_problem(problem: Problem) -> Derivation:
     """The derivation of a problem's summary-statistics system; BadInput where a rule does not cover it."""
     symbolic = symbolise(problem)
-    try:
-        return derive(symbolic.setting, symbolic.geometry, problem.name)
-    except RuleDoesNotApplyError as refusal:
-        raise BadInput("problem", str(refusal), "this version derives mixtures whose components share one scale") from None
+    return derive(symbolic.setting, symbolic.geometry, problem.name)
 
 
 def parameter_values(problem: Problem, derivation: Derivation) -> dict[sp.Symbol, float]:

@@ -56,7 +56,8 @@ def reflect(argument: sp.Expr, z: sp.Symbol) -> sp.Expr:
 
 def _in_powers_of(expression: sp.Expr, z: sp.Symbol) -> sp.Expr:
     """a + b z with both coefficients collected."""
-    linear = sp.Poly(sp.expand(expression), z)
-    if linear.degree() > 1:
+    expanded = sp.expand(expression)
+    constant, slope = expanded.coeff(z, 0), expanded.coeff(z, 1)
+    if sp.expand(expanded - constant - slope * z) != 0:
         raise RuleDoesNotApplyError("a two-mode logit must be linear in its normal variable")
-    return linear.coeff_monomial(1) + linear.coeff_monomial(z) * z
+    return constant + slope * z

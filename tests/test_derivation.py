@@ -87,10 +87,11 @@ def test_order_of_states_and_parameters_does_not_depend_on_the_hash_seed():
     [
         Problem(),
         Problem(flow=Flow("euclidean")),
+        Problem(target=Target(scales=(0.5, 0.5)), proposal=Proposal(scales=(2.0, 2.0))),
         Problem(target=Target((0.5, 0.3, 0.2), ((3.0, 0.0), (0.0, 2.0), (-1.0, 1.0)), (1.5, 1.5, 1.5))),
         Problem(proposal=Proposal((0.2, 0.3, 0.5), (0.7, 0.7, 0.7), 1.0)),
     ],
-    ids=["bimodal", "euclidean", "three-modes", "three-components"],
+    ids=["bimodal", "euclidean", "scales", "three-modes", "three-components"],
 )
 def test_every_step_holds_to_30_digits(problem):
     checks = list(check_derivation(derive_problem(problem), points=1))

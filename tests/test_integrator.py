@@ -192,6 +192,16 @@ def test_a_start_outside_is_an_error_at_the_start(kernel):
     np.testing.assert_array_equal(error.value.state, [0.9, 0.9, -0.9])
 
 
+def test_a_wrong_equation_leaves_the_domain():
+    """The exchange with the other sign in the overlaps with the target: the error that the domain check exists for."""
+    right = bimodal_system()
+    (exchange,) = (symbol for symbol, _ in right.subexpressions if symbol.name == "g")
+    wrong = dataclasses.replace(right, rhs=(*(rate.subs(exchange, -exchange) for rate in right.rhs[:2]), right.rhs[2]))
+    kernel = compile_system(wrong, exponential_beta(), (T0, t0), {**VALUES, **EXPONENTIAL}, device="cpu")
+    with pytest.raises(DomainError):
+        kernel.integrate(states_of_unit_vectors(20, 4, 14), [0.0, 180.0])
+
+
 def test_domain_tolerance_is_what_it_says(kernel):
     """An excess is accepted where the tolerance covers it, and nowhere else."""
     excess = 1e-6

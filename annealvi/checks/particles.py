@@ -76,12 +76,20 @@ def largest_z(count: int, degrees: int) -> float:
     return float(stats.t.isf(LEVEL / (2 * count), degrees))
 
 
-def velocity_check(session: Session, device: str) -> Check:
+def velocity_check(session: Session, device: str, seed: int) -> Check:
     """One velocity at β = 0.3: the particles' estimate has no step size and no bias, so only its standard error counts."""
     problem, means = session.problem, start(session)
     manifold = problem.flow.manifold
     estimate = estimate_velocity(
-        means, session.modes(), *_mixture_arrays(session), 0.3, particles=2048, replicas=64, seed=SEED, manifold=manifold, device=device
+        means,
+        session.modes(),
+        *_mixture_arrays(session),
+        0.3,
+        particles=2048,
+        replicas=64,
+        seed=SEED + 3 * seed,
+        manifold=manifold,
+        device=device,
     )
     kernel = session.compile("cpu")
     derived = kernel.rhs_at_beta(0.3, session.states_of_vectors(means[None]))[0]
@@ -93,14 +101,14 @@ def velocity_check(session: Session, device: str) -> Check:
 
 
 def compare_paths(
-    session: Session, setting: PathSetting, device: str, progress: Callable[[int, int], None] | None = None
+    session: Session, setting: PathSetting, device: str, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> PathComparison:
     """Run the ODE and two particle ensembles (dt and dt/2), all from the same start, and extrapolate the ensembles to dt = 0."""
     problem = dataclasses.replace(session.problem, schedule=setting.schedule)
     here = open_session(problem)
     means = start(here)
-    coarse = _run(here, means, setting, 1, device, progress)
-    fine = _run(here, means, setting, 2, device, progress)
+    coarse = _run(here, means, setting, 1, device, seed, progress)
+    fine = _run(here, means, setting, 2, device, seed, progress)
     at_zero = extrapolate_step(coarse, fine)
     kernel = here.compile("cpu")
     initial = here.states_of_vectors(means[None])
@@ -135,6 +143,7 @@ def _run(
     setting: PathSetting,
     halvings: int,
     device: str,
+    seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> ParticleRun:
     dt = setting.dt / halvings
@@ -146,7 +155,7 @@ def _run(
         np.array([session.schedule.beta_at(n * dt) for n in range(steps)]),
         dt,
         particles=PARTICLES,
-        seed=SEED + halvings,
+        seed=SEED + 3 * seed + halvings,
         manifold=session.problem.flow.manifold,
         record_every=round(setting.t_end / setting.dt) // TIMES * halvings,
         device=device,
