@@ -56,7 +56,7 @@ _HEADER = {
 }
 
 _ENTRY = {
-    "cpu": '''
+    "cpu": """
 @njit(cache=True, parallel=True, error_model="numpy")
 def integrate_all(initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work, out, failure, status):
     for n in prange(initial.shape[0]):
@@ -75,8 +75,8 @@ def rates_all(betas, states, p, tables, layout, ranges, dy):
 def beta_all(times, p, betas):
     for n in range(times.shape[0]):
         betas[n] = beta_at(times[n], p)
-''',
-    "cuda": '''
+""",
+    "cuda": """
 @cuda.jit
 def integrate_all(initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work, out, failure, status):
     n = cuda.grid(1)
@@ -98,7 +98,7 @@ def beta_all(times, p, betas):
     n = cuda.grid(1)
     if n < times.shape[0]:
         betas[n] = beta_at(times[n], p)
-''',
+""",
 }
 
 

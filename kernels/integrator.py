@@ -149,7 +149,7 @@ class Kernel:
         return replace(self, values=numbers, breakpoints=_times(self.request["breakpoints"], merged), request=request)
 
     def _default_tolerance(self, states: np.ndarray, rtol: float) -> float:
-        """1000 rtol, at least 1e-9; or 10 rtol/ε, at most 1e-3, where that is more. ε: the smallest sin² of an angle that a state measures.
+        """1000 rtol, from 1e-9 to 1e-2; or 10 rtol/ε, at most 1e-3, where that is more. ε: the smallest sin² of a measured angle.
 
         An overlap's local error rtol is an error rtol/ε of the small squared distance ε. The flow drives such a pair apart and keeps
         that relative error, so the Gram matrix ends rtol/ε beside the right one: outside the domain where it is singular, as all are
@@ -166,7 +166,7 @@ class Kernel:
         pairs = moving & (lengths > 0)
         sines = 1 - matrices**2 / np.where(pairs, lengths, 1.0)
         closest = max(float(sines.min(where=pairs, initial=1.0)), 1e-300)
-        return max(1e-9, 1e3 * rtol, min(1e-3, 10 * rtol / closest))
+        return max(1e-9, min(1e-2, 1e3 * rtol), min(1e-3, 10 * rtol / closest))
 
     def _constants(self) -> list[np.ndarray]:
         return [self.values, self.tables.values, self.tables.layout, self.tables.ranges]
@@ -299,6 +299,3 @@ def _method(pair: Tableau, rtol: float, atol: float, fixed_steps: int) -> str:
     if fixed_steps:
         return f"{pair.name}, {fixed_steps} equal steps per interval"
     return f"{pair.name}, rtol = {rtol:g}, atol = {atol:g}"
-
-
-

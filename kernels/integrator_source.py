@@ -106,7 +106,7 @@ def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C
             slope = 0.0
             for i in range(states):
                 slope = max(slope, abs(K[i]) / (atol + rtol * abs(y[i])))
-            h = span if slope == 0.0 else min(span, 1.0 / slope ** 0.125 / 100.0)
+            h = span if slope == 0.0 else min(span, 1.0 / slope**0.125 / 100.0)
         done_steps = 0.0
         grown = True
         while t < end:
@@ -158,14 +158,14 @@ def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C
                     failure[1] = t
                     return status
                 if fixed == 0.0:
-                    factor = 10.0 if error == 0.0 else min(10.0, 0.9 / error ** 0.125)
+                    factor = 10.0 if error == 0.0 else min(10.0, 0.9 / error**0.125)
                     if not grown:
                         factor = min(1.0, factor)
                     grown = True
                     # A step cut short to land on a target says nothing against the longer one before it.
                     h = max(h, now * factor) if last else now * factor
             else:
-                h = now * max(0.2, 0.9 / error ** 0.125)
+                h = now * max(0.2, 0.9 / error**0.125)
                 grown = False
                 if t + 0.1 * h == t:
                     return STEP_TOO_SMALL if finite else NOT_FINITE

@@ -95,9 +95,7 @@ def guarded_sqrt(expression: sp.Expr) -> sp.Expr:
     Under a root stands a squared distance, which rounding takes below zero at coincident vectors. The integrator rejects a state
     whose Gram matrix is negative beyond its tolerance, so what this hides is smaller than that.
     """
-    return expression.replace(
-        lambda e: e.is_Pow and e.exp == sp.S.Half and not e.base.is_nonnegative, lambda e: sp.sqrt(sp.Max(e.base, 0))
-    )
+    return expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half and not e.base.is_nonnegative, lambda e: sp.sqrt(sp.Max(e.base, 0)))
 
 
 REWRITES: tuple[Callable[[sp.Expr], sp.Expr], ...] = (

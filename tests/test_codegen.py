@@ -24,9 +24,7 @@ def kernel():
 
 @pytest.fixture(scope="module")
 def by_quadrature():
-    return compile_system(
-        bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu", expectations="quadrature"
-    )
+    return compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu", expectations="quadrature")
 
 
 def rates_mp(state, beta, radius, w_star, weight):
