@@ -75,7 +75,7 @@ class Session:
 
         def entry(u: Any, v: Any) -> float:
             name = names[Inner(u, v)]
-            value: Any = relations[name] if name in relations else name
+            value: Any = relations.get(name, name)
             return float(value.xreplace({**moving, **fixed}))
 
         return np.array([[entry(u, v) for v in vectors] for u in vectors])
