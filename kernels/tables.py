@@ -17,7 +17,7 @@ from kernels.lowering import lower
 from kernels.proxy import Proxy, fit
 from kernels.quadrature import NormalRule, averages, measured_error, normal_rule, pole_distance
 
-SAMPLES = 65
+SAMPLES = 67  # a prime, so that every stride of `_samples` visits all of them
 REACH = 4.0
 """How far beyond twice the problem's largest length a mean is followed where nothing bounds it; see `intervals`."""
 

@@ -54,7 +54,7 @@ def command(*arguments, **environment):
         ("proposal.radius=inf", ("proposal.radius", "finite")),
         ("flow.learn=['weights']", ("--set", "flow.learn", "not derived")),
         ("space.dimension=1.5", ("space.dimension", "integer")),
-        ("target.scales=[1, 2]", ("bimodal", "unequal scales")),
+        ("target.scales=[1, 2]", ("--set", "target.scales", "unequal")),
         ("schedule.expression='1'", ("schedule.expression", "expression")),
         ("x", ("--set", "sets nothing")),
     ],
