@@ -91,6 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--dt", type=_positive, default=0.1, help="step in the flow's time; the run ends at a whole number of them (default: 0.1)"
     )
     simulate.add_argument("--precision", choices=("float64", "float32"), default="float64", help="of the samples (default: float64)")
+    simulate.add_argument(
+        "--extrapolate", action="store_true", help="run again with half the step, extrapolate to step zero and report the step's bias"
+    )
     return parser
 
 

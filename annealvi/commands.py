@@ -153,6 +153,7 @@ def run_simulate(options: argparse.Namespace) -> int:
             points=options.points,
             seed=options.seed,
             precision=options.precision,
+            extrapolate=options.extrapolate,
             device=options.device,
             progress=progress,
         )

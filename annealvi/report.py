@@ -49,7 +49,11 @@ def print_path_table(paths: Any, what: str) -> None:
             mean = f"{paths.values[:, n, k].mean():+.4f}"
             cells.append(mean if paths.standard_error is None else f"{mean} ± {paths.standard_error[n, k]:.4f}")
         table.add_row(*cells)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if paths.bias is not None:
+        worst = ", ".join(f"{name} {np.abs(paths.bias[:, k]).max():.1e}" for k, name in enumerate(paths.states))
+        console.print(f"largest bias that half the step leaves in the mean: {worst}", highlight=False)
 
 
 def write_report(outcome: Verification, session: Session, folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ MOST_WORK = 1e16
 """Particle coordinates, summed over steps: a day on a fast GPU, months on a CPU."""
 
 LATEST = 1e12
+ANOTHER_STREAM = 1 << 63
+"""Flips the seed's highest bit: the finer run of an extrapolation draws its noise independently."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Paths:
     """t, beta: (n_out,). states: the names, in order. values: (n, n_out, states), one path per initial state or replica.
 
     device, method: what really ran. standard_error: (n_out, states) of the mean over replicas, for particles only.
+    bias: (n_out, states) that the step dt/2 leaves in the mean, estimated by extrapolation; for extrapolated particles only.
     """
 
     t: np.ndarray
@@ -35,6 +39,7 @@ class Paths:
     device: str
     method: str
     standard_error: np.ndarray | None = None
+    bias: np.ndarray | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: trajectories by state, each a list over paths of a list over times."""
@@ -49,6 +54,8 @@ class Paths:
         if self.standard_error is not None:
             result["mean"] = {name: self.values[:, :, n].mean(0) for n, name in enumerate(self.states)}
             result["standard_error"] = {name: self.standard_error[:, n] for n, name in enumerate(self.states)}
+        if self.bias is not None:
+            result["bias"] = {name: self.bias[:, n] for n, name in enumerate(self.states)}
         return result
 
 
@@ -97,15 +104,18 @@ def simulate(
     points: int = 101,
     seed: int = 0,
     precision: str = "float64",
+    extrapolate: bool = False,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Paths:
     """Simulate the stochastic gradient flow of all d coordinates of every mean, `replicas` times side by side.
 
     initial_means: (replicas, L, d), or None for independent uniform means on the sphere. particles: per component and step.
-    dt: step in the flow's time; the overlaps' bias is of first order in it. points: recorded times, about equally spaced.
+    dt: step in the flow's time; the overlaps' bias, from the step itself and from the gradient's noise, is of first order in it.
+    points: recorded times, about equally spaced. extrapolate: run once more with dt/2 and independent noise, return the paths
+    extrapolated to dt = 0, replica by replica, and report the bias.
     """
-    from kernels.particles import mean_and_standard_error, simulate_particles, uniform_sphere_means
+    from kernels.particles import mean_and_standard_error, uniform_sphere_means
 
     problem = session.problem
     dimension, size = problem.space.dimension, len(problem.proposal.weights)
@@ -120,7 +130,7 @@ def simulate(
         )
     steps = max(1, round(end / dt))
     runs = replicas if initial_means is None else len(initial_means)
-    work = float(runs) * size * dimension * particles * steps
+    work = float(runs) * size * dimension * particles * steps * (3 if extrapolate else 1)
     if work > MOST_WORK:
         found = f"{work:.2g} particle coordinates over all steps"
         raise BadInput("--particles", found, f"ask for at most {MOST_WORK:.0e}: fewer particles, replicas, steps or dimensions", "")
@@ -129,27 +139,53 @@ def simulate(
     if initial_means is None:
         initial_means = uniform_sphere_means(replicas, size, dimension, problem.proposal.radius, seed)
     record_every = max(1, -(-steps // (points - 1)))
+    run = partial(_particle_values, session, initial_means, particles=particles, precision=precision, device=device, progress=progress)
+    t, beta, values, ran_on = run(dt, steps, record_every, seed)
+    method, bias = f"stochastic gradient flow, {particles} particles, dt = {dt:g}, {precision}", None
+    if extrapolate:
+        _, _, fine, _ = run(dt / 2, 2 * steps, 2 * record_every, seed ^ ANOTHER_STREAM)
+        values = 2 * fine - values
+        bias = (fine - values).mean(0)
+        method += ", extrapolated to dt = 0"
+    error = mean_and_standard_error(values, axis=0)[1] if len(values) > 1 else np.full(values.shape[1:], np.nan)
+    return Paths(t, beta, session.state_names, values, ran_on, method, error, bias)
+
+
+def _particle_values(
+    session: Session,
+    initial_means: np.ndarray,
+    dt: float,
+    steps: int,
+    record_every: int,
+    seed: int,
+    *,
+    particles: int,
+    precision: str,
+    device: str,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    """One run: t and beta (n_out,), the states (replicas, n_out, states), and the device."""
+    from kernels.particles import simulate_particles
+
+    target, proposal = session.problem.target, session.problem.proposal
     run = simulate_particles(
         initial_means,
         session.modes(),
-        np.array(problem.target.weights),
-        np.array(problem.target.scales),
-        np.array(problem.proposal.weights),
-        np.array(problem.proposal.scales),
+        np.array(target.weights),
+        np.array(target.scales),
+        np.array(proposal.weights),
+        np.array(proposal.scales),
         np.array([session.schedule.beta_at(n * dt) for n in range(steps)]),
         dt,
         particles=particles,
         seed=seed,
-        manifold=problem.flow.manifold,
+        manifold=session.problem.flow.manifold,
         record_every=record_every,
         precision=precision,
         device=device,
         progress=progress,
     )
-    values = session.states_of_overlaps(run.M, run.Q).transpose(1, 0, 2)
-    error = mean_and_standard_error(values, axis=0)[1] if len(values) > 1 else np.full(values.shape[1:], np.nan)
-    method = f"stochastic gradient flow, {particles} particles, dt = {dt:g}, {precision}"
-    return Paths(run.t, run.beta, session.state_names, values, run.device, method, error)
+    return run.t, run.beta, session.states_of_overlaps(run.M, run.Q).transpose(1, 0, 2), run.device
 
 
 def _end_time(session: Session, t_end: float | None) -> float:

@@ -41,7 +41,7 @@ class GaussianVector(VectorSymbol):
 
     def __new__(cls, name: str, mean: VectorSymbol, scale: sp.Expr, tex: str | None = None) -> GaussianVector:
         symbol = super().__new__(cls, name, tex)
-        symbol.mean, symbol.scale = mean, sp.sympify(scale)
+        symbol.mean, symbol.scale = mean, sp.sympify(scale, strict=True)
         return symbol
 
     def __getnewargs_ex__(self) -> tuple:
@@ -118,7 +118,7 @@ class Vector:
     __slots__ = ("_terms",)
 
     def __init__(self, terms: Mapping[sp.Basic, sp.Expr] | None = None) -> None:
-        kept = {atom: sp.sympify(c) for atom, c in (terms or {}).items() if sp.sympify(c) != 0}
+        kept = {atom: sp.sympify(c, strict=True) for atom, c in (terms or {}).items() if c != 0}
         self._terms = dict(sorted(kept.items(), key=lambda item: sp.default_sort_key(item[0])))
 
     def __iter__(self) -> Iterator[tuple[sp.Basic, sp.Expr]]:
