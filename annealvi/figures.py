@@ -39,7 +39,7 @@ def draw_comparisons(comparisons: tuple[PathComparison, ...], states: tuple[Any,
             above, below = grid[:, column]
             for n, state in enumerate(states):
                 colour, name = COLOURS[n % len(COLOURS)], f"${symbol_tex(state)}$"
-                above.plot(comparison.fine_t, comparison.ode_fine[:, n], color=colour, lw=1.4, label=name)
+                above.plot(comparison.drawn_t, comparison.drawn[:, n], color=colour, lw=1.4, label=name)
                 mean, error = comparison.particles[:, n], comparison.standard_error[:, n]
                 above.fill_between(comparison.t, mean - 2 * error, mean + 2 * error, color=colour, alpha=0.25, lw=0)
                 above.plot(comparison.t, mean, "o", color=colour, ms=3.5, mfc="white")

@@ -52,8 +52,11 @@ def print_path_table(paths: Any, what: str) -> None:
     console = Console()
     console.print(table)
     if paths.bias is not None:
-        worst = ", ".join(f"{name} {np.abs(paths.bias[:, k]).max():.1e}" for k, name in enumerate(paths.states))
-        console.print(f"largest bias that half the step leaves in the mean: {worst}", highlight=False)
+        worst = []
+        for k, name in enumerate(paths.states):
+            n = np.abs(paths.bias[:, k]).argmax()
+            worst.append(f"{name} {paths.bias[n, k]:+.1e} ± {paths.bias_standard_error[n, k]:.1e}")
+        console.print(f"largest bias that half the step leaves in the mean: {', '.join(worst)}", highlight=False)
 
 
 def write_report(outcome: Verification, session: Session, folder: Path) -> Path:

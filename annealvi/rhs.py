@@ -89,7 +89,7 @@ def velocity(problem: Problem, state: State) -> Velocity:
     try:
         derivation = derive_problem(at_state)
     except ArithmeticError as error:  # a rule checked its own result and refused it
-        raise BadInput("problem", f"the derivation stops ({error})", "use scales of one and at most a few components") from error
+        raise BadInput("problem", f"the derivation stops ({error})", "please report it with this problem file") from error
     length = len(state.means[0])
     modes = [[*mean, *[0.0] * (length - len(mean))] for mean in problem.target.means]
     return velocity_at(derivation, state.means, modes, dict(symbolise(at_state).values), state.beta)

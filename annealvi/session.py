@@ -136,7 +136,7 @@ def open_session(problem: Problem) -> Session:
     try:
         derivation = derive_problem(problem)
     except ArithmeticError as error:  # a rule checked its own result and refused it
-        raise BadInput("problem", f"the derivation stops ({error})", "use scales of one and at most a few components") from error
+        raise BadInput("problem", f"the derivation stops ({error})", "please report it with this problem file") from error
     return Session(problem, symbolise(problem), derivation, make_schedule(problem.schedule), parameter_values(problem, derivation))
 
 

@@ -29,7 +29,8 @@ class Paths:
     """t, beta: (n_out,). states: the names, in order. values: (n, n_out, states), one path per initial state or replica.
 
     device, method: what really ran. standard_error: (n_out, states) of the mean over replicas, for particles only.
-    bias: (n_out, states) that the step dt/2 leaves in the mean, estimated by extrapolation; for extrapolated particles only.
+    bias, bias_standard_error: (n_out, states) that the step dt/2 leaves in the mean, estimated by extrapolation; for extrapolated
+    particles only.
     """
 
     t: np.ndarray
@@ -40,6 +41,7 @@ class Paths:
     method: str
     standard_error: np.ndarray | None = None
     bias: np.ndarray | None = None
+    bias_standard_error: np.ndarray | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: trajectories by state, each a list over paths of a list over times."""
@@ -54,8 +56,9 @@ class Paths:
         if self.standard_error is not None:
             result["mean"] = {name: self.values[:, :, n].mean(0) for n, name in enumerate(self.states)}
             result["standard_error"] = {name: self.standard_error[:, n] for n, name in enumerate(self.states)}
-        if self.bias is not None:
+        if self.bias is not None and self.bias_standard_error is not None:
             result["bias"] = {name: self.bias[:, n] for n, name in enumerate(self.states)}
+            result["bias_standard_error"] = {name: self.bias_standard_error[:, n] for n, name in enumerate(self.states)}
         return result
 
 
@@ -115,7 +118,7 @@ def simulate(
     points: recorded times, about equally spaced. extrapolate: run once more with dt/2 and independent noise, return the paths
     extrapolated to dt = 0, replica by replica, and report the bias.
     """
-    from kernels.particles import mean_and_standard_error, uniform_sphere_means
+    from kernels.particles import uniform_sphere_means
 
     problem = session.problem
     dimension, size = problem.space.dimension, len(problem.proposal.weights)
@@ -141,14 +144,23 @@ def simulate(
     record_every = max(1, -(-steps // (points - 1)))
     run = partial(_particle_values, session, initial_means, particles=particles, precision=precision, device=device, progress=progress)
     t, beta, values, ran_on = run(dt, steps, record_every, seed)
-    method, bias = f"stochastic gradient flow, {particles} particles, dt = {dt:g}, {precision}", None
+    method = f"stochastic gradient flow, {particles} particles, dt = {dt:g}, {precision}"
+    bias = bias_error = None
     if extrapolate:
         _, _, fine, _ = run(dt / 2, 2 * steps, 2 * record_every, seed ^ ANOTHER_STREAM)
+        bias, bias_error = _mean_and_error(values - fine)
         values = 2 * fine - values
-        bias = (fine - values).mean(0)
         method += ", extrapolated to dt = 0"
-    error = mean_and_standard_error(values, axis=0)[1] if len(values) > 1 else np.full(values.shape[1:], np.nan)
-    return Paths(t, beta, session.state_names, values, ran_on, method, error, bias)
+    return Paths(t, beta, session.state_names, values, ran_on, method, _mean_and_error(values)[1], bias, bias_error)
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the replicas and its standard error, which one replica does not give (NaN)."""
+    from kernels.particles import mean_and_standard_error
+
+    if len(values) == 1:
+        return values[0], np.full(values.shape[1:], np.nan)
+    return mean_and_standard_error(values, axis=0)
 
 
 def _particle_values(

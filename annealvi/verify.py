@@ -11,8 +11,9 @@ from annealvi.checks.check import Check
 from annealvi.checks.derivation import derivation_checks
 from annealvi.checks.grid import grid_checks, mutant_check, references
 from annealvi.checks.kernels import cuda_check, kernel_checks, order_check
-from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, path_checks, velocity_check
+from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, compare_velocity, path_checks, velocity_checks
 from annealvi.session import Session
+from derive.problem import BadInput
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
 
     seed: of the particles. progress: called with a line that says what runs now.
     """
+    if session.problem.space.dimension == 1:
+        raise BadInput("space.dimension", "1, where no mean has a direction of its own to start in", "verify in at least 2 dimensions")
     begun = time.perf_counter()
     checks: list[Check] = []
     notes: list[str] = []
@@ -66,12 +69,12 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
         now(check.name)
     now("gradient of the KL on grids")
     grid = references(session.derivation, (2, 3), 3)
-    checks.extend(grid_checks(session.problem, session.derivation, grid))
+    checks.extend(grid_checks(session.problem, session.derivation, grid, session.values))
     now("kernels against mpmath")
     checks.extend(kernel_checks(session, device))
     checks.append(order_check(session))
     now("one velocity by particles")
-    checks.append(velocity_check(session, device, seed))
+    checks.extend(velocity_checks(session, compare_velocity(session, device, seed)))
     comparisons = []
     for setting in SETTINGS:
         comparisons.append(compare_paths(session, setting, device, seed, _percentage(now, f"particles, {setting.name}")))

@@ -1,8 +1,8 @@
 """What an abstract expression means, in numbers: the independent check of every derivation step.
 
 Vectors become lists of coordinates in a small dimension d, expectations become lattice sums over R^d, densities become sums of
-exponentials, gradients become complex-step or coordinate derivatives. Nothing here uses a rule of the derivation, so a step is
-checked by giving its two sides their meaning and comparing them to 30 digits.
+exponentials, gradients become complex-step or coordinate derivatives. No rule of the derivation is used, only the definitions of the
+nodes (a component's log density, an average), so a step is checked by giving its two sides their meaning and comparing them to 30 digits.
 
 The lattice sum is the trapezoidal rule. For a Gaussian weight times a function analytic in a strip of half-width δ its error is
 about e^{−2πδ/h} + e^{−2π²/h²}; the step h follows from δ, which the nearest complex zero of a mixture density sets.
@@ -24,7 +24,8 @@ from derive.objective import LOG_PARTITION, MixtureExpectation
 from derive.step import Value
 from derive.vectors import ExpectedVector, GaussianVector, Gradient, Inner, Vector, VectorSymbol
 
-DIGITS = 30
+DIGITS = 34
+"""Of the averages: four more than the 30 to which steps are compared."""
 GUARD = 15
 
 

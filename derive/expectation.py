@@ -7,6 +7,8 @@ reduction has replaced the vector by scalars.
 
 from __future__ import annotations
 
+import itertools
+
 import mpmath
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
@@ -70,11 +72,7 @@ class Expectation(sp.Expr):
         return Expectation(sp.diff(self.integrand, symbol), *self.variables)
 
     def _eval_evalf(self, prec: int) -> sp.Expr | None:
-        """Tensor trapezoidal rule in mpmath, halved until two levels agree to the asked precision.
-
-        The rule converges geometrically for an integrand that is analytic in a strip; the squared agreement of two levels
-        estimates the error of the finer one.
-        """
+        """Tensor trapezoidal rule in mpmath, halved until it settles at the asked precision; NotConvergedError if it never does."""
         if self.free_symbols or not all(isinstance(v, StandardNormal) for v in self.variables):
             return None
         digits = int(prec / 3.32) + 1
@@ -91,26 +89,41 @@ class Expectation(sp.Expr):
         return f"E_{','.join(v.name for v in self.variables)}[{printer.doprint(self.integrand)}]"
 
 
+class NotConvergedError(ArithmeticError):
+    """The trapezoidal rule did not settle: the integrand has a pole on or too near the real axis."""
+
+
 def _trapezoid(integrand: sp.Expr, variables: tuple[sp.Symbol, ...], digits: int) -> mpmath.mpf:
-    """E[integrand] to about `digits` digits, relative to max(1, |value|)."""
+    """E[integrand] to `digits` digits of its value, or of E|integrand| where it cancels.
+
+    Halving the step squares the rule's error, measured in the integrand's own size, so two levels that agree to half the digits of a
+    value no larger than that size vouch for all digits of the finer one. The width follows the value too: where the weight e^{−z²/2}
+    meets an integrand that grows towards one tail, a small average lives far from the origin.
+    """
     function = sp.lambdify(variables, integrand, modules="mpmath")
-    half_width = mpmath.sqrt(2 * (digits + 8) * mpmath.log(10))
-    step, previous = mpmath.mpf(1) / 2, None
+    nats = (digits + 8) * mpmath.log(10)
+    half_width, step, previous = mpmath.sqrt(2 * nats), mpmath.mpf(1) / 2, None
     while step > mpmath.mpf(1) / 600:
         count = int(mpmath.ceil(half_width / step))
         nodes = [j * step for j in range(-count, count + 1)]
         weights = [mpmath.exp(-x * x / 2) * step / mpmath.sqrt(2 * mpmath.pi) for x in nodes]
-        value = _tensor_sum(function, nodes, weights, len(variables))
-        if previous is not None and abs(value - previous) <= mpmath.mpf(10) ** (-digits / 2 - 1) * max(1, abs(value)):
+        value, size = _tensor_sums(function, nodes, weights, len(variables))
+        wanted = mpmath.sqrt(2 * (nats + max(0, -mpmath.log(size)))) if size > 0 else half_width
+        if wanted > half_width:
+            half_width, previous = wanted, None
+            continue
+        agreed = max(mpmath.mpf(10) ** (-digits / 2 - 1) * abs(value), mpmath.mpf(10) ** (-digits - 7) * size)
+        if previous is not None and abs(value - previous) <= agreed:
             return value
         previous, step = value, step / 2
-    raise ArithmeticError(f"the trapezoidal rule did not reach {digits} digits for {integrand}")
+    raise NotConvergedError(f"the trapezoidal rule did not reach {digits} digits for {integrand}")
 
 
-def _tensor_sum(function, nodes: list, weights: list, dimension: int) -> mpmath.mpf:
-    def level(prefix: tuple, depth: int) -> mpmath.mpf:
-        if depth == dimension:
-            return function(*prefix)
-        return mpmath.fsum(w * level((*prefix, x), depth + 1) for x, w in zip(nodes, weights, strict=True))
-
-    return level((), 0)
+def _tensor_sums(function, nodes: list, weights: list, dimension: int) -> tuple[mpmath.mpf, mpmath.mpf]:
+    """Σ weight f and Σ weight |f| over the tensor grid."""
+    values, sizes = [], []
+    for point in itertools.product(zip(nodes, weights, strict=True), repeat=dimension):
+        term = mpmath.fprod(w for _, w in point) * function(*(x for x, _ in point))
+        values.append(term)
+        sizes.append(abs(term))
+    return mpmath.fsum(values), mpmath.fsum(sizes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import mpmath
@@ -15,8 +15,10 @@ from derive.step import Equation, Step
 from derive.system import BETA
 from derive.vectors import VectorSymbol
 
-BOUND = mpmath.mpf(10) ** (-DIGITS + 2)
-"""Allowed relative difference: the lattice sums are accurate to 10^−(DIGITS+3) per average, and a side adds some tens of them."""
+BOUND = mpmath.mpf(10) ** -30
+SMALLEST = mpmath.mpf(10) ** -3
+"""A difference is relative to the value, or to SMALLEST where the value is less. An average is accurate to 10^−37 and a side adds some
+tens of them, so what is right differs by 10^−32 at most."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def check_step(step: Step, meanings: Sequence[Meaning]) -> StepCheck:
     for meaning in meanings:
         for label in shared:
             old, new = (_value(side, label, meaning) for side in (step.before, step.after))
-            scale = max(mpmath.mpf(1) / 1000, *(abs(x) for x in old))
+            scale = max(SMALLEST, *(abs(x) for x in old))
             worst = max(worst, *(abs(a - b) / scale for a, b in zip(old, new, strict=True)))
     return StepCheck(step.rule, float(worst), len(shared) * len(meanings), bool(worst <= BOUND))
 
@@ -61,11 +63,17 @@ def _value(side: tuple[Equation, ...], label: str, meaning: Meaning) -> tuple:
 
 
 def sample_point(
-    derivation: Derivation, dimension: int, seed: int, in_geometry: bool, lengths: tuple[float, float] = (0.12, 0.22)
+    derivation: Derivation,
+    dimension: int,
+    seed: int,
+    in_geometry: bool,
+    lengths: tuple[float, float] = (0.12, 0.22),
+    fixed: Mapping[sp.Symbol, float] | None = None,
 ) -> Point:
     """Random vectors and parameters; every vector's length lies between the two given.
 
     Lengths of about a sixth keep the densities' complex zeros far from the real lattice, so that 30 digits are cheap.
+    fixed: numbers for parameters (weights, scales, known lengths) that are not to be random.
     """
     rng = random.Random(f"{seed}, {dimension}, {in_geometry}")
     setting, geometry = derivation.setting, derivation.geometry
@@ -85,6 +93,7 @@ def sample_point(
             scalars.update({s: uniform(0.8, 1.2) for s in dict.fromkeys(mixture.scales) if s.is_Symbol})
         for length in dict.fromkeys(length for _, length in geometry.lengths):
             scalars[length] = uniform(*lengths)
+        scalars.update({s: mpmath.mpf(value) for s, value in (fixed or {}).items() if s in scalars})
         known_lengths = dict(geometry.lengths) if in_geometry else {}
         vectors: dict[VectorSymbol, tuple] = {}
         for v in (*setting.target.means, *setting.proposal.means):

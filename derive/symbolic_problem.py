@@ -15,6 +15,8 @@ from derive.objective import Setting, tempered_reverse_kl
 from derive.problem import BadInput, Problem
 from derive.vectors import VectorSymbol
 
+MOST_NAMED = 9
+
 
 @dataclass(frozen=True)
 class SymbolicProblem:
@@ -37,6 +39,9 @@ def symbolise(problem: Problem) -> SymbolicProblem:
     """
     if problem.flow.learn != ("means",):
         raise BadInput("flow.learn", f"{list(problem.flow.learn)} is not derived yet", 'use flow.learn = ["means"]')
+    for key, count in (("target.weights", len(problem.target.weights)), ("proposal.weights", len(problem.proposal.weights))):
+        if count > MOST_NAMED:
+            raise BadInput(key, f"{count} components", f"give at most {MOST_NAMED}: states are named by one digit per index")
     for key, scales in (("target.scales", problem.target.scales), ("proposal.scales", problem.proposal.scales)):
         if len(set(scales)) > 1:
             raise BadInput(key, f"{list(scales)} are unequal, which is not derived yet", "give every component of a mixture one scale")

@@ -26,8 +26,9 @@ def main() -> None:
     times = np.array([0.0, 2.0])
     ode = [session.compile(device).integrate(states, times, rtol=1e-6, atol=1e-8).y for device in ("cuda", "cpu")]
     problem = session.problem
-    modes = session.modes()[:, :4]
-    means = uniform_sphere_means(2, len(problem.proposal.weights), 4, problem.proposal.radius, 5)
+    dimension = max(4, problem.target.coordinates)
+    modes = session.modes(dimension)
+    means = uniform_sphere_means(2, len(problem.proposal.weights), dimension, problem.proposal.radius, 5)
     clouds = [
         simulate_particles(
             means,

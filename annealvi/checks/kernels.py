@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import sympy as sp
@@ -18,7 +19,7 @@ from annealvi.session import Session
 from derive.problem import ScheduleSpec, Space
 from derive.schedules import make_schedule
 from derive.system import BETA
-from kernels.integrator import Kernel
+from kernels.integrator import IntegrationError, Kernel
 
 TOLERANCE = 1e-12
 STATES = 12
@@ -45,18 +46,27 @@ def kernel_checks(session: Session, device: str) -> Iterator[Check]:
 
 
 def order_check(session: Session) -> Check:
-    """The slope of the fixed-step error against the step, under β = 1, where the flow is fastest; within 0.5 it is 8 and no other."""
+    """How far the slope of the fixed-step error falls short of 8, under β = 1, where the flow is fastest.
+
+    A wrong coefficient costs a whole order. A steeper slope is no defect: terms of higher order are still seen at the steps that
+    double precision leaves; on the study's own case, where they are not, a test holds the slope to 8 from both sides.
+    """
     cold = dataclasses.replace(session.problem, schedule=ScheduleSpec("constant", 1.0))
     here = dataclasses.replace(session, problem=cold, schedule=make_schedule(cold.schedule))
     kernel = here.compile("cpu")
     states = _of_every_size(here).random_states(8, seed=3)
-    for span in 4.0 / 2.0 ** np.arange(8):  # short enough for the error's leading term to dominate, by its size alone
-        errors = _fixed_step_errors(kernel, states, np.array([0.0, span]))
-        if errors[0] < 3e-10 * np.abs(states).max():
+    scale = float(np.abs(states).max())
+    errors = np.full(len(ORDER_STEPS), np.inf)
+    for span in 64.0 / 2.0 ** np.arange(0, 10, 0.25):  # shortened until the largest error is so small that its leading term dominates
+        with suppress(IntegrationError):  # steps so long that they leave the domain
+            errors = _fixed_step_errors(kernel, states, np.array([0.0, span]))
+        if errors[0] < 3e-10 * scale:
             break
-    slope = float(-np.polyfit(np.log(ORDER_STEPS), np.log(errors), 1)[0])
+    if not 1e-14 * scale < errors[-1] < errors[0] < 3e-10 * scale:  # a slope into rounding, or none, says nothing
+        errors = np.full(len(ORDER_STEPS), np.nan)
+    slope = float(-np.polyfit(np.log(ORDER_STEPS), np.log(errors), 1)[0]) if np.isfinite(errors).all() else float("nan")
     note = f"measured order {slope:.2f} of DOP853's 8; errors {errors[0]:.1e} to {errors[-1]:.1e}"
-    return Check("order of the integrator", "numeric", abs(slope - 8), 0.5, note)
+    return Check("order of the integrator, short of 8 by", "numeric", max(8 - slope, 0.0) if np.isfinite(slope) else slope, 0.5, note)
 
 
 def _fixed_step_errors(kernel: Kernel, states: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -68,7 +78,9 @@ def _fixed_step_errors(kernel: Kernel, states: np.ndarray, times: np.ndarray) ->
 
 def _of_every_size(session: Session) -> Session:
     """The same session in R⁴, where random overlaps are not small."""
-    return dataclasses.replace(session, problem=dataclasses.replace(session.problem, space=Space(4)))
+    return dataclasses.replace(
+        session, problem=dataclasses.replace(session.problem, space=Space(max(4, session.problem.target.coordinates)))
+    )
 
 
 def cuda_check(session: Session) -> Check | str:
@@ -95,8 +107,10 @@ def cuda_check(session: Session) -> Check | str:
         text=True,
         check=False,
     )
+    name = f"CUDA against CPU ({where})"
     if done.returncode != 0:
-        return Check("CUDA against CPU", "numeric", float("nan"), 0.0, f"{where}: {done.stderr.strip().splitlines()[-1][:120]}")
-    difference = json.loads(done.stdout)
-    note = f"ODE and particles, float64; {where}; 1e-11: some hundred rounded operations per number"
-    return Check("CUDA against CPU", "numeric", max(difference.values()), 1e-11, note)
+        last_words = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        return Check(name, "numeric", float("nan"), 1e-11, last_words[:120])
+    difference = json.loads(done.stdout.strip().splitlines()[-1])
+    note = "ODE and particles, float64; 1e-11: some hundred rounded operations per number"
+    return Check(name, "numeric", float(np.max(list(difference.values()))), 1e-11, note)

@@ -1,0 +1,124 @@
+"""What `verify` is made of: its checks must be able to fail, and must be buildable for every problem that is accepted."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import annealvi
+from annealvi.checks.check import Check
+from annealvi.checks.grid import grid_checks, mutant_check, references
+from annealvi.checks.kernels import order_check
+from annealvi.checks.particles import SETTINGS, compare_velocity, largest_z, start, velocity_checks
+from derive.derivation import Derivation
+from derive.flow import Descent, OverlapRate
+from derive.problem import BadInput
+from derive.symbolic_problem import derive_problem
+from derive.vectors import Gradient
+
+
+def session(*overrides):
+    return annealvi.open_session(annealvi.load_problem("bimodal", overrides))
+
+
+def wrong(derivation: Derivation) -> Derivation:
+    """The same derivation with the repulsion between the components left out of dm_1/dt."""
+    system = derivation.system
+    g = next(s for s, _ in system.subexpressions if s.name == "g")
+    rhs = (system.rhs[0].subs(g, 0), *system.rhs[1:])
+    return dataclasses.replace(derivation, system=dataclasses.replace(system, rhs=rhs))
+
+
+@pytest.fixture(scope="module")
+def study():
+    return session("space.dimension=32")
+
+
+def test_a_wrong_equation_fails_on_the_grid(study):
+    derivation = wrong(study.derivation)
+    grid = references(derivation, (2, 3), 1)
+    checks = list(grid_checks(study.problem, derivation, grid, study.values))
+    assert [c.passed for c in checks] == [True, False, False, False]
+    check, _ = mutant_check(derivation, grid)
+    assert not check.passed
+    assert "true system" in check.note
+
+
+def test_a_wrong_equation_fails_against_particles(study):
+    comparison = compare_velocity(study, "cpu", 0)
+    agreement, power = velocity_checks(study, comparison)
+    assert agreement.passed
+    assert power.passed
+    shifted = dataclasses.replace(comparison, derived=comparison.derived + 6 * comparison.standard_error)
+    assert not next(velocity_checks(study, shifted)).passed
+
+
+def test_a_nan_never_passes():
+    assert not Check("nothing", "numeric", float("nan"), 1.0).passed
+    with pytest.raises(ValueError, match="kind"):
+        Check("nothing", "guess", 0.0, 1.0)
+
+
+def test_the_bound_of_many_comparisons_is_wider_than_of_one():
+    assert largest_z(1, 30) < largest_z(36, 30) < largest_z(36, 10)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("target.means=[[0.0],[3.0]]",),
+        ("space.dimension=2",),
+        ("target.means=[[0,0,0,0,2],[1,0,0,0,-1]]", "space.dimension=5"),
+        ("target.scales=[2.0,2.0]",),
+        ("flow.manifold=euclidean", "space.dimension=3"),
+    ],
+)
+def test_checks_are_built_for_every_accepted_geometry(overrides):
+    here = session(*overrides)
+    means = start(here)
+    assert np.isfinite(means).all()
+    np.testing.assert_allclose(np.linalg.norm(means, axis=1), here.problem.proposal.radius)
+    assert np.isfinite(here.states_of_vectors(means[None])).all()
+    assert order_check(here).passed
+
+
+def test_verify_in_one_dimension_is_refused():
+    with pytest.raises(BadInput, match=r"space\.dimension"):
+        annealvi.verify(session("space.dimension=1"))
+
+
+def test_every_setting_of_the_path_check_ends_cold():
+    for setting in SETTINGS:
+        schedule = annealvi.make_schedule(setting.schedule)
+        assert schedule.beta_at(setting.t_end) > 0.25
+
+
+@pytest.mark.parametrize("overrides", [(), ("flow.manifold=euclidean",), ("target.means=[[3.0,0.0],[-1.0,2.0]]",)])
+def test_every_equation_that_a_step_starts_from_was_derived_or_says_what_it_means(overrides):
+    """An equation before a step is one after an earlier step, or an unevaluated node whose ingredients are."""
+    derivation = derive_problem(annealvi.load_problem("bimodal", overrides))
+    known: dict[str, object] = {"objective": derivation.setting.objective}
+    units = {f"d{state.name}": (str(inner), unit) for state, inner, unit in derivation.overlaps.moving}
+    names = {f"d{name.name}": str(inner) for inner, name in derivation.overlaps.names}
+    by_overlap = {names[label]: label for label in names}
+    for step in derivation.steps:
+        for equation in step.before:
+            value = equation.value
+            if known.get(equation.label) == value or repr(known.get(equation.label)) == repr(value):
+                continue
+            if isinstance(value, Descent):
+                assert repr(value.gradient) == repr(known[f"gradient_{equation.label[-1]}"])
+            elif isinstance(value, OverlapRate):
+                assert names[equation.label] == str(value.overlap)
+                for vector, velocity in value.velocities:
+                    assert repr(velocity) == repr(known[f"velocity_{vector.name[-1]}"])
+            elif equation.label.startswith("gradient_"):
+                ((atom, coefficient),) = value
+                assert isinstance(atom, Gradient)
+                assert (atom.args[0], coefficient) == (known["objective"], 1)
+            else:
+                overlap, unit = units[equation.label]
+                assert value == known[by_overlap[overlap]] / unit
+        known.update({e.label: e.value for e in step.after})

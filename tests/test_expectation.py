@@ -1,0 +1,50 @@
+"""The expectation node: its algebra, and its value to the digits asked, against quadrature that is not its own."""
+
+from __future__ import annotations
+
+import pytest
+import sympy as sp
+from mpmath import nstr
+from retyped import F_mp, exchange_sech_mp
+
+from derive.expectation import Expectation, NotConvergedError, StandardNormal
+
+z, y = StandardNormal("z"), StandardNormal("y")
+a, b = sp.symbols("a b", real=True)
+
+
+@pytest.mark.parametrize("R", ["3", "6", "10", "14"])
+def test_a_small_average_far_from_the_origin_keeps_its_relative_accuracy(R):
+    """At s = −1 and w_1 = ½, G falls from 2e-3 (R = 3) to 1e-44 (R = 14); the integrand's mass sits near z = −√2 R."""
+    gap = 2 * sp.Integer(R) ** 2
+    derived = Expectation(1 / (1 + sp.exp(gap + sp.sqrt(2 * gap) * z)), z).evalf(20)
+    independent = 2 * sp.Float(nstr(exchange_sech_mp("-1", R, "0.5"), 30), 25)
+    assert abs(derived / independent - 1) < sp.Float("1e-17")
+
+
+@pytest.mark.parametrize(("m", "R"), [("0.1", "3"), ("0.1", "6"), ("-0.7", "1.5")])
+def test_thirty_digits_against_panels_of_gauss_legendre(m, R):
+    field = sp.Rational(R) ** 2 * sp.Rational(m) + sp.log(4) / 2
+    derived = Expectation(sp.tanh(field + sp.Rational(R) * z), z).evalf(30)
+    assert abs(derived - sp.Float(nstr(F_mp(m, R, "0.8"), 38), 35)) < sp.Float("1e-27")
+
+
+def test_an_odd_integrand_averages_to_nothing():
+    assert Expectation(sp.tanh(9 * z), z).evalf(30) == 0
+
+
+def test_a_pole_on_the_real_axis_is_refused():
+    with pytest.raises(NotConvergedError):
+        Expectation(1 / sp.cos(3 * z), z).evalf(15)
+
+
+def test_constants_leave_and_bound_names_stay_bound():
+    assert Expectation(a * sp.tanh(z), z) == a * Expectation(sp.tanh(z), z)
+    assert Expectation(a, z) == a
+    assert Expectation(sp.tanh(a * z), z, y) == Expectation(sp.tanh(a * z), z)
+    assert Expectation(sp.tanh(a + z), z).free_symbols == {a}
+    assert Expectation(sp.tanh(a + z), z).subs(z, b) == Expectation(sp.tanh(a + z), z)
+
+
+def test_differentiation_goes_under_the_integral():
+    assert Expectation(sp.tanh(a + z), z).diff(a) == Expectation(1 - sp.tanh(a + z) ** 2, z)
