@@ -8,6 +8,7 @@ reduction has replaced the vector by scalars.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping
 
 import mpmath
 import sympy as sp
@@ -19,6 +20,26 @@ class StandardNormal(sp.Symbol):
 
     def __new__(cls, name: str = "z") -> StandardNormal:
         return super().__new__(cls, name, real=True)
+
+    def __getnewargs_ex__(self) -> tuple:
+        return (self.name,), {}
+
+
+class ChiSquared(sp.Symbol):
+    """A scalar random variable with law χ² with `degrees` degrees of freedom (an expression), independent of the others."""
+
+    degrees: sp.Expr
+
+    def __new__(cls, name: str, degrees: sp.Expr) -> ChiSquared:
+        symbol = sp.Symbol.__xnew__(cls, name, nonnegative=True)
+        symbol.degrees = sp.sympify(degrees, strict=True)
+        return symbol
+
+    def __getnewargs_ex__(self) -> tuple:
+        return (self.name, self.degrees), {}
+
+    def _hashable_content(self) -> tuple:
+        return (*super()._hashable_content(), self.degrees)
 
 
 class Expectation(sp.Expr):
@@ -61,12 +82,27 @@ class Expectation(sp.Expr):
 
     @property
     def free_symbols(self) -> set[sp.Symbol]:
-        return self.integrand.free_symbols - self.bound_symbols
+        laws = (v.degrees.free_symbols for v in self.variables if isinstance(v, ChiSquared))
+        return self.integrand.free_symbols.union(*laws) - self.bound_symbols
 
     def _eval_subs(self, old: sp.Expr, new: sp.Expr) -> sp.Expr | None:
         if old in self.bound_symbols:
             return self
-        return Expectation(self.integrand.subs(old, new), *self.variables)
+        return self._of(lambda e: e.subs(old, new))
+
+    def _xreplace(self, rule: Mapping[sp.Basic, sp.Basic]) -> tuple[sp.Expr, bool]:
+        """Replaces in the integrand and in the laws; the bound variables' names stand for themselves."""
+        if self in rule:
+            return rule[self], True
+        result = self._of(lambda e: e.xreplace(rule))
+        return result, result != self
+
+    def _of(self, change: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
+        """The expectation with its integrand and its variables' degrees of freedom changed."""
+        variables = [ChiSquared(v.name, change(v.degrees)) if isinstance(v, ChiSquared) else v for v in self.variables]
+        renamed = {old: new for old, new in zip(self.variables, variables, strict=True) if old != new}
+        integrand = change(self.integrand)
+        return Expectation(integrand.xreplace(renamed) if renamed else integrand, *variables)
 
     def _eval_derivative(self, symbol: sp.Symbol) -> sp.Expr:
         return Expectation(sp.diff(self.integrand, symbol), *self.variables)
