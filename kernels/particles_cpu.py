@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from kernels import particle_step, random_stream
-from kernels.particle_step import ParticleFlow, squared_distances_to_pulls
+from kernels.particle_step import Estimates, ParticleFlow, Replicas, move_shapes, pulled_squares, squared_distances_to_pulls
 from kernels.random_stream import compiled, fill_normals
 
 CALLED_SOURCE = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in (particle_step, random_stream))).hexdigest()
@@ -34,13 +34,20 @@ def squared_distance(x, centre):
 
 
 @compiled
-def estimate_gradient(gradient, component, centres, flow, beta, replica, step):
-    """Writes the estimate of g_i to `gradient`, (d,) of float64, given one replica's centres, (L + K, d) of the working precision."""
-    d = gradient.size
-    mean, scale = centres[component], centres.dtype.type(flow.scales[component])
+def estimate_component(estimates, component, centres, state, flow, beta, replica, step, with_shapes):
+    """Writes the estimates of one component of one replica, whose centres, (L + K, d) of the working precision, are given.
+
+    with_shapes, whether to estimate what moves weights and scales, is a constant wherever this is inlined, and so is not asked at run time.
+    """
+    gradient = estimates.gradients[replica, component]
+    log_amplitudes, precisions = state.log_amplitudes[replica], state.precisions[replica]
+    proposals, d = state.weights.shape[1], gradient.size
+    mean, scale = centres[component], centres.dtype.type(state.scales[replica, component])
     x = np.empty(4 * ((d + 3) // 4), centres.dtype)
     pulls = np.empty(len(centres))
+    squares = np.empty(len(centres))
     pull_sums = np.zeros(len(centres))
+    log_ratio_sum, pulled_square_sum = 0.0, 0.0
     for c in range(d):
         gradient[c] = 0.0
     for particle in range(flow.particles):
@@ -49,7 +56,13 @@ def estimate_gradient(gradient, component, centres, flow, beta, replica, step):
             x[c] = mean[c] + scale * x[c]
         for c in range(len(centres)):
             pulls[c] = squared_distance(x, centres[c])
-        total_pull = squared_distances_to_pulls(pulls, flow.log_amplitudes, flow.precisions, flow.weights.size, beta)
+        if with_shapes:
+            for c in range(len(centres)):
+                squares[c] = pulls[c]
+        total_pull, log_ratio = squared_distances_to_pulls(pulls, log_amplitudes, precisions, proposals, beta)
+        if with_shapes:
+            log_ratio_sum += log_ratio
+            pulled_square_sum += pulled_squares(pulls, squares, component)
         for c in range(len(centres)):
             pull_sums[c] += pulls[c]
         for c in range(d):
@@ -58,18 +71,24 @@ def estimate_gradient(gradient, component, centres, flow, beta, replica, step):
         for coordinate in range(d):
             gradient[coordinate] += pull_sums[c] * np.float64(centres[c, coordinate])
     for c in range(d):
-        gradient[c] *= flow.weights[component] / flow.particles
+        gradient[c] *= state.weights[replica, component] / flow.particles
+    if with_shapes:
+        separations = 0.0
+        for c in range(len(centres)):
+            separations += pull_sums[c] * squared_distance(mean, centres[c])
+        estimates.log_ratios[replica, component] = log_ratio_sum / flow.particles
+        estimates.stretches[replica, component] = 0.5 * (separations - pulled_square_sum) / flow.particles
 
 
 @compiled
-def estimate_gradients(gradients, centres, means, flow, beta, replica, step):
-    """Writes the estimates of one replica, (L, d), at its means, (L, d); `centres` is work space."""
-    proposals = len(means)
-    for i in range(proposals):
+def estimate_replica(estimates, centres, state, flow, beta, replica, step, with_shapes):
+    """Writes the estimates of one replica; `centres`, (L + K, d), is work space in which the targets stand already."""
+    means = state.means[replica]
+    for i in range(len(means)):
         for c in range(means.shape[1]):
             centres[i, c] = means[i, c]
-    for i in range(proposals):
-        estimate_gradient(gradients[i], i, centres, flow, beta, replica, step)
+    for i in range(len(means)):
+        estimate_component(estimates, i, centres, state, flow, beta, replica, step, with_shapes)
 
 
 @compiled
@@ -91,18 +110,45 @@ def move_mean(mean, gradient, dt, spherical, radius):
             mean[c] *= rescaling
 
 
+compiled_move_shapes = compiled(move_shapes)
+
+
 @compiled
-def work_space(means, targets):
-    """Centres, (L + K, d), of which the targets stand already, and gradients, (L, d)."""
-    proposals, d = means.shape
-    centres = np.empty((proposals + len(targets), d), targets.dtype)
+def move_replica(state, estimates, flow, replica, with_shapes):
+    """Euler step of one replica, in place."""
+    _, proposals, d = state.means.shape
+    if flow.learns_means or not with_shapes:
+        for i in range(proposals):
+            move_mean(state.means[replica, i], estimates.gradients[replica, i], flow.dt, flow.spherical, state.radii[replica, i])
+    if with_shapes:
+        compiled_move_shapes(
+            state.log_weights,
+            state.log_scales,
+            state.weights,
+            state.scales,
+            state.log_amplitudes,
+            state.precisions,
+            estimates.log_ratios,
+            estimates.stretches,
+            replica,
+            d,
+            flow.dt,
+            flow.learns_weights,
+            flow.learns_scales,
+        )
+
+
+@compiled
+def centres_with_targets(targets, proposals):
+    """(L + K, d), of which the last K rows are the targets."""
+    centres = np.empty((proposals + len(targets), targets.shape[1]), targets.dtype)
     for k in range(len(targets)):
-        for c in range(d):
+        for c in range(targets.shape[1]):
             centres[proposals + k, c] = targets[k, c]
-    return centres, np.empty((proposals, d))
+    return centres
 
 
-def compile_cpu_kernels(called_source: str):
+def compile_cpu_kernels(called_source: str, with_shapes: bool):
     """The CPU's two kernels, each for the replicas first .. stop - 1, so that threads can share the replicas out.
 
     Numba's disk cache notices edits of this file alone; its key also holds what a kernel closes over, here the digest of the called files.
@@ -110,57 +156,66 @@ def compile_cpu_kernels(called_source: str):
     threadable = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
 
     @threadable
-    def advance(first, stop, means, radii, betas, first_step, flow):
-        """Moves means, (replicas, L, d) of float64, in place by one step for each of the inverse temperatures `betas`."""
+    def advance(first, stop, state, estimates, betas, first_step, flow):
+        """Moves the state in place by one step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas)."""
         _ = called_source
-        centres, gradients = work_space(means[0], flow.targets)
+        centres = centres_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
-            for n in range(betas.size):
-                estimate_gradients(gradients, centres, means[replica], flow, betas[n], replica, first_step + n)
-                for i in range(len(gradients)):
-                    move_mean(means[replica, i], gradients[i], flow.dt, flow.spherical, radii[replica, i])
+            column = min(replica, betas.shape[1] - 1)
+            for n in range(len(betas)):
+                estimate_replica(estimates, centres, state, flow, betas[n, column], replica, first_step + n, with_shapes)
+                move_replica(state, estimates, flow, replica, with_shapes)
 
     @threadable
-    def estimate(first, stop, estimates, means, flow, beta):
-        """Writes independent estimates of the gradients, (replicas, L, d), one at each replica's means."""
+    def estimate(first, stop, state, estimates, flow, beta):
+        """Writes independent estimates, one at each replica's state."""
         _ = called_source
-        centres, _gradients = work_space(means[0], flow.targets)
+        centres = centres_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
-            estimate_gradients(estimates[replica], centres, means[replica], flow, beta, replica, 0)
+            estimate_replica(estimates, centres, state, flow, beta, replica, 0, with_shapes)
 
     return advance, estimate
 
 
-advance, estimate = compile_cpu_kernels(CALLED_SOURCE)
+KERNELS = {with_shapes: compile_cpu_kernels(CALLED_SOURCE, with_shapes) for with_shapes in (False, True)}
 
 
-class CpuParticles:
-    """The replicas of a run and their step, on as many threads as numba.get_num_threads() says.
+class ReplicaThreads:
+    """Runs kernels whose first arguments are a range of replicas, on as many threads as numba.get_num_threads() says.
 
     Plain threads, because Numba's parallel loops end in spinning barriers, which are slow where other processes share the cores.
     """
 
-    def __init__(self, means: np.ndarray, radii: np.ndarray, flow: ParticleFlow):
-        self._means, self._radii, self._flow = means.copy(), radii, flow
-        threads = min(numba.get_num_threads(), len(means))
+    def __init__(self, replicas: int):
+        threads = min(numba.get_num_threads(), replicas)
         slices = 4 * threads if threads > 1 else 1
-        self._bounds = np.linspace(0, len(means), min(slices, len(means)) + 1).astype(int).tolist()
+        self._bounds = np.linspace(0, replicas, min(slices, replicas) + 1).astype(int).tolist()
         self._pool = ThreadPoolExecutor(threads)
 
-    def means(self) -> np.ndarray:
-        """(replicas, L, d), float64, a copy."""
-        return self._means.copy()
-
-    def advance(self, betas: np.ndarray, first_step: int) -> None:
-        """One step for each inverse temperature, (steps,)."""
-        self._for_all_replicas(advance, self._means, self._radii, betas, first_step, self._flow)
-
-    def gradients(self, beta: float) -> np.ndarray:
-        """Independent estimates of all g_i, (replicas, L, d), at the replicas' means."""
-        estimates = np.empty_like(self._means)
-        self._for_all_replicas(estimate, estimates, self._means, self._flow, beta)
-        return estimates
-
-    def _for_all_replicas(self, kernel: Any, *arguments: Any) -> None:
+    def run(self, kernel: Any, *arguments: Any) -> None:
+        """Returns when the kernel has run for every replica."""
         for slice_done in [self._pool.submit(kernel, first, stop, *arguments) for first, stop in pairwise(self._bounds)]:
             slice_done.result()
+
+
+class CpuParticles:
+    """The replicas of a run and their step."""
+
+    def __init__(self, start: Replicas, flow: ParticleFlow):
+        self._state, self._flow = Replicas(*(array.copy() for array in start)), flow
+        self._estimates = Estimates(np.empty_like(start.means), np.zeros_like(start.weights), np.zeros_like(start.weights))
+        self._advance, self._estimate = KERNELS[flow.learns_shapes]
+        self._threads = ReplicaThreads(len(start.means))
+
+    def state(self) -> Replicas:
+        """A copy."""
+        return Replicas(*(array.copy() for array in self._state))
+
+    def advance(self, betas: np.ndarray, first_step: int) -> None:
+        """One step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas)."""
+        self._threads.run(self._advance, self._state, self._estimates, betas, first_step, self._flow)
+
+    def estimates(self, beta: float) -> Estimates:
+        """Independent estimates, one at each replica's state."""
+        self._threads.run(self._estimate, self._state, self._estimates, self._flow, beta)
+        return Estimates(*(array.copy() for array in self._estimates))

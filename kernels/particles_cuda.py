@@ -18,7 +18,7 @@ import numpy as np
 from numba import cuda
 from numba.core.errors import NumbaPerformanceWarning
 
-from kernels.particle_step import ParticleFlow, squared_distances_to_pulls
+from kernels.particle_step import Estimates, ParticleFlow, Replicas, move_shapes, pulled_squares, squared_distances_to_pulls
 from kernels.random_stream import four_normals
 
 SHARED_BYTES = 48 * 1024
@@ -32,26 +32,37 @@ def threads_per_block(centres: int) -> int:
     raise ValueError(f"the CUDA simulation takes at most 170 mixture components in all, not {centres}: use device='cpu'")
 
 
-def kernel_sources(real: Any, centre_count: int, threads: int) -> tuple[Any, Any]:
-    """The Python functions of the two kernels, `estimate` and `move`, for the precision `real`, before compilation."""
-    float64 = np.float64
+def kernel_sources(real: Any, centre_count: int, threads: int, with_shapes: bool) -> tuple[Any, Any, Any]:
+    """The Python functions of the kernels `estimate`, `move_means` and `move_all_shapes`, for the precision `real`, before compilation.
 
-    def estimate(gradients, centres, weights, scales, log_amplitudes, precisions, beta, particles, seed, step):
-        """Writes the estimates g_i, (replicas, L, d) of float64, at the centres, (replicas, L + K, d) of `real`; grid (replicas, L)."""
+    with_shapes: whether `estimate` also finds what moves weights and scales.
+    """
+    float64 = np.float64
+    move_shapes_there = cuda.jit(device=True)(move_shapes)
+
+    def estimate(gradients, log_ratios, stretches, centres, weights, scales, log_amplitudes, precisions, betas, row, particles, seed, step):
+        """Writes the estimates of `Estimates` at the centres, (replicas, L + K, d) of `real`; grid (replicas, L).
+
+        The inverse temperature stands in the given row of `betas`, which holds one for all replicas or one for each.
+        """
         replica, component, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
-        d = gradients.shape[2]
+        d, proposals = gradients.shape[2], gradients.shape[1]
         blocks = (d + 3) // 4
-        scale = real(scales[component])
+        beta = betas[row, min(replica, betas.shape[1] - 1)]
+        scale = real(scales[replica, component])
         amplitudes = cuda.shared.array(centre_count, float64)
         inverse_variances = cuda.shared.array(centre_count, float64)
         pull_sums = cuda.shared.array(centre_count, float64)
         tile_pulls = cuda.shared.array((threads, centre_count), float64)
         tile_totals = cuda.shared.array(threads, float64)
         pulls = cuda.local.array(centre_count, float64)
+        if with_shapes:
+            squares = cuda.local.array(centre_count, float64)
+            log_ratio_sum, doubled_stretch_sum = 0.0, 0.0
 
         for c in range(thread, centre_count, threads):
-            amplitudes[c] = log_amplitudes[c]
-            inverse_variances[c] = precisions[c]
+            amplitudes[c] = log_amplitudes[replica, c]
+            inverse_variances[c] = precisions[replica, c]
             pull_sums[c] = 0.0
         for coordinate in range(thread, d, threads):
             gradients[replica, component, coordinate] = 0.0
@@ -70,7 +81,14 @@ def kernel_sources(real: Any, centre_count: int, threads: int) -> tuple[Any, Any
                                 difference = float64(x - centres[replica, c, coordinate])
                                 pulls[c] += difference * difference
                         coordinate += 1
-                tile_totals[thread] = squared_distances_to_pulls(pulls, amplitudes, inverse_variances, weights.size, beta)
+                if with_shapes:
+                    for c in range(centre_count):
+                        squares[c] = pulls[c]
+                total_pull, log_ratio = squared_distances_to_pulls(pulls, amplitudes, inverse_variances, proposals, beta)
+                tile_totals[thread] = total_pull
+                if with_shapes:
+                    log_ratio_sum += log_ratio
+                    doubled_stretch_sum -= pulled_squares(pulls, squares, component)
                 for c in range(centre_count):
                     tile_pulls[thread, c] = pulls[c]
             cuda.syncthreads()
@@ -92,9 +110,25 @@ def kernel_sources(real: Any, centre_count: int, threads: int) -> tuple[Any, Any
             gradient = gradients[replica, component, coordinate]
             for c in range(centre_count):
                 gradient += pull_sums[c] * float64(centres[replica, c, coordinate])
-            gradients[replica, component, coordinate] = gradient * weights[component] / particles
+            gradients[replica, component, coordinate] = gradient * weights[replica, component] / particles
 
-    def move(means, centres, gradients, radii, dt, spherical):
+        if with_shapes:
+            for coordinate in range(thread, d, threads):
+                for c in range(centre_count):
+                    separation = float64(centres[replica, c, coordinate] - centres[replica, component, coordinate])
+                    doubled_stretch_sum += pull_sums[c] * separation * separation
+            tile_pulls[thread, 0] = log_ratio_sum
+            tile_totals[thread] = doubled_stretch_sum
+            cuda.syncthreads()
+            if thread == 0:
+                log_ratio_sum, doubled_stretch_sum = 0.0, 0.0
+                for other in range(threads):
+                    log_ratio_sum += tile_pulls[other, 0]
+                    doubled_stretch_sum += tile_totals[other]
+                log_ratios[replica, component] = log_ratio_sum / particles
+                stretches[replica, component] = 0.5 * doubled_stretch_sum / particles
+
+    def move_means(means, centres, gradients, radii, dt, spherical):
         """Euler step of all means, (replicas, L, d) of float64, in place, and of their copies among the centres; grid (replicas, L)."""
         replica, component, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
         d = means.shape[2]
@@ -128,55 +162,109 @@ def kernel_sources(real: Any, centre_count: int, threads: int) -> tuple[Any, Any
             means[replica, component, coordinate] = mean
             centres[replica, component, coordinate] = real(mean)
 
-    return estimate, move
+    def move_all_shapes(
+        log_weights, log_scales, weights, scales, log_amplitudes, precisions, log_ratios, stretches, d, dt, learns_weights, learns_scales
+    ):
+        """Euler step of the weights and scales of all replicas, in place; one thread for each replica."""
+        replica = cuda.grid(1)
+        if replica < len(weights):
+            move_shapes_there(
+                log_weights,
+                log_scales,
+                weights,
+                scales,
+                log_amplitudes,
+                precisions,
+                log_ratios,
+                stretches,
+                replica,
+                d,
+                dt,
+                learns_weights,
+                learns_scales,
+            )
+
+    return estimate, move_means, move_all_shapes
 
 
 @lru_cache
-def compiled_kernels(precision: str, centre_count: int, threads: int) -> tuple[Any, Any]:
+def compiled_kernels(precision: str, centre_count: int, threads: int, with_shapes: bool) -> tuple[Any, ...]:
     """`kernel_sources`, ready to launch; each kernel compiles at its first launch."""
-    estimate, move = kernel_sources(np.dtype(precision).type, centre_count, threads)
-    return cuda.jit(estimate), cuda.jit(move)
+    return tuple(cuda.jit(source) for source in kernel_sources(np.dtype(precision).type, centre_count, threads, with_shapes))
 
 
 class CudaParticles:
     """The replicas of a run and their step, on the current CUDA device."""
 
-    def __init__(self, means: np.ndarray, radii: np.ndarray, flow: ParticleFlow):
-        replicas, proposals, _ = means.shape
-        centres = np.concatenate([means, np.broadcast_to(flow.targets, (replicas, *flow.targets.shape))], axis=1)
+    def __init__(self, start: Replicas, flow: ParticleFlow):
+        replicas, proposals, _ = start.means.shape
+        centres = np.concatenate([start.means, np.broadcast_to(flow.targets, (replicas, *flow.targets.shape))], axis=1)
         self._threads = threads_per_block(centres.shape[1])
         self._grid = (replicas, proposals)
-        self._estimate, self._move = compiled_kernels(flow.targets.dtype.name, centres.shape[1], self._threads)
-        self._means = cuda.to_device(means)
-        self._radii = cuda.to_device(radii)
+        self._estimate, self._move_means, self._move_all_shapes = compiled_kernels(
+            flow.targets.dtype.name, centres.shape[1], self._threads, flow.learns_shapes
+        )
+        self._state: Any = Replicas(*(cuda.to_device(array) for array in start))
         self._centres = cuda.to_device(np.ascontiguousarray(centres, flow.targets.dtype))
-        self._gradients = cuda.to_device(np.empty_like(means))
-        self._mixtures = [cuda.to_device(a) for a in (flow.weights, flow.scales, flow.log_amplitudes, flow.precisions)]
+        zeros = np.zeros_like(start.weights)
+        self._estimates: Any = Estimates(*(cuda.to_device(array) for array in (np.zeros_like(start.means), zeros, zeros)))
         self._flow = flow
 
-    def means(self) -> np.ndarray:
-        """(replicas, L, d), float64, a copy on the host."""
-        return self._means.copy_to_host()
+    def state(self) -> Replicas:
+        """A copy on the host."""
+        return Replicas(*(array.copy_to_host() for array in self._state))
 
     def advance(self, betas: np.ndarray, first_step: int) -> None:
-        """One step for each inverse temperature, (steps,); returns when the device has finished."""
+        """One step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas); waits for the device."""
+        betas_there = cuda.to_device(np.ascontiguousarray(betas))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumbaPerformanceWarning)
-            for n, beta in enumerate(betas):
-                self._launch_estimate(float(beta), first_step + n)
-                self._move[self._grid, self._threads](
-                    self._means, self._centres, self._gradients, self._radii, self._flow.dt, self._flow.spherical
-                )
+            for row in range(len(betas)):
+                self._launch_estimate(betas_there, row, first_step + row)
+                self._launch_moves()
         cuda.synchronize()
 
-    def gradients(self, beta: float) -> np.ndarray:
-        """Independent estimates of all g_i, (replicas, L, d), at the replicas' means."""
+    def estimates(self, beta: float) -> Estimates:
+        """Independent estimates, one at each replica's state."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumbaPerformanceWarning)
-            self._launch_estimate(beta, 0)
-        return self._gradients.copy_to_host()
+            self._launch_estimate(cuda.to_device(np.array([[beta]])), 0, 0)
+        return Estimates(*(array.copy_to_host() for array in self._estimates))
 
-    def _launch_estimate(self, beta: float, step: int) -> None:
+    def _launch_estimate(self, betas: Any, row: int, step: int) -> None:
+        state, flow = self._state, self._flow
         self._estimate[self._grid, self._threads](
-            self._gradients, self._centres, *self._mixtures, beta, self._flow.particles, self._flow.seed, step
+            *self._estimates,
+            self._centres,
+            state.weights,
+            state.scales,
+            state.log_amplitudes,
+            state.precisions,
+            betas,
+            row,
+            flow.particles,
+            flow.seed,
+            step,
         )
+
+    def _launch_moves(self) -> None:
+        state, flow = self._state, self._flow
+        gradients, log_ratios, stretches = self._estimates
+        if flow.learns_means:
+            self._move_means[self._grid, self._threads](state.means, self._centres, gradients, state.radii, flow.dt, flow.spherical)
+        if flow.learns_shapes:
+            replicas, _, d = state.means.shape
+            self._move_all_shapes[(replicas + self._threads - 1) // self._threads, self._threads](
+                state.log_weights,
+                state.log_scales,
+                state.weights,
+                state.scales,
+                state.log_amplitudes,
+                state.precisions,
+                log_ratios,
+                stretches,
+                d,
+                flow.dt,
+                flow.learns_weights,
+                flow.learns_scales,
+            )

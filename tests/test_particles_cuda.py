@@ -22,6 +22,7 @@ PROBLEM = {
     "proposal_weights": [0.6, 0.4],
     "proposal_scales": [1.2, 0.8],
 }
+ALL = ("means", "weights", "scales")
 CASES = [("float64", "sphere"), ("float64", "euclidean"), ("float32", "sphere")]
 
 
@@ -35,6 +36,26 @@ def results(device):
         )
         found[f"{precision} {manifold}"] = run.final_means.tolist()
         found["device"] = run.device
+        run = simulate_particles(
+            means,
+            **PROBLEM,
+            betas=[0.2, 0.9],
+            dt=0.1,
+            particles=131 if manifold == "euclidean" else 9,
+            seed=2**40,
+            manifold=manifold,
+            learn=ALL,
+            precision=precision,
+            device=device,
+        )
+        found |= {f"{precision} {manifold} learned {name}": getattr(run, f"final_{name}").tolist() for name in ALL}
+    resting = simulate_particles(
+        means, **PROBLEM, betas=[0.2, 0.9], dt=0.1, particles=5, seed=3, learn=("weights", "scales"), record_every=2, device=device
+    )
+    found["resting weights"], found["resting scales"] = resting.weights.tolist(), resting.scales.tolist()
+    np.testing.assert_array_equal(resting.final_means, means)
+    learned = estimate_velocity(means[0], **PROBLEM, beta=0.5, particles=20, replicas=2, seed=1, learn=ALL, device=device)
+    found["velocity of weights"], found["velocity of scales"] = learned.weights.tolist(), learned.scales.tolist()
     velocity = estimate_velocity(means[0], **PROBLEM, beta=0.5, particles=20, replicas=2, seed=1, device=device)
     found["velocity"] = velocity.means.tolist()
     return found
@@ -66,8 +87,9 @@ def test_gpu_agrees_with_the_cpu():
 
 
 @pytest.mark.skipif(numba.config.ENABLE_CUDASIM, reason="the simulator replaces the compiler")
+@pytest.mark.parametrize("with_shapes", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_kernels_compile_for_hopper_without_a_gpu(precision, monkeypatch):
+def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes, monkeypatch):
     cuda = pytest.importorskip("numba.cuda")
     import numba.cuda.dispatcher
     from numba import boolean, float64, from_dtype, int64, uint64
@@ -80,17 +102,18 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision, monkeypatch):
     # Numba asks the present device for its architecture when a kernel calls another function.
     monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", Hopper)
     real = from_dtype(np.dtype(precision))
-    estimate, move = kernel_sources(np.dtype(precision).type, 5, 128)
-    vector, cube = float64[::1], float64[:, :, ::1]
+    estimate, move_means, move_all_shapes = kernel_sources(np.dtype(precision).type, 5, 128, with_shapes)
+    table, cube = float64[:, ::1], float64[:, :, ::1]
     signatures = {
-        estimate: (cube, real[:, :, ::1], vector, vector, vector, vector, float64, int64, uint64, int64),
-        move: (cube, real[:, :, ::1], cube, float64[:, ::1], float64, boolean),
+        estimate: (cube, table, table, real[:, :, ::1], table, table, table, table, table, int64, int64, uint64, int64),
+        move_means: (cube, real[:, :, ::1], cube, table, float64, boolean),
+        move_all_shapes: (*[table] * 8, int64, float64, boolean, boolean),
     }
     for kernel, signature in signatures.items():
         ptx, _ = cuda.compile_ptx(kernel, signature, cc=(9, 0))
         assert ".entry" in ptx
         assert ".target sm_90" in ptx
-        assert ".shared" in ptx
+        assert (".shared" in ptx) == (kernel is not move_all_shapes)
 
 
 def test_auto_never_chooses_the_simulator(monkeypatch):

@@ -1,0 +1,335 @@
+"""Learned weights and scales in the particle simulation: against the KL's gradient on a grid, and against Gaussians in closed form.
+
+Seeds are fixed. A comparison within standard errors allows the Student t of a level of 1e-3 shared out over all its numbers.
+"""
+
+import numba
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from kernels.kl_grid import KlGradient, Mixture, kl_gradient
+from kernels.particles import VelocityEstimate, estimate_velocity, extrapolate_step, simulate_particles
+
+ALL = ("means", "weights", "scales")
+REPLICAS = 64
+
+TARGET = {"target_means": [[2.0, 0.5, 0.3], [-1.5, 1.0, -0.4]], "target_weights": [0.7, 0.3], "target_scales": [1.0, 0.7]}
+PROPOSAL = {"proposal_weights": [0.6, 0.4], "proposal_scales": [1.2, 0.8]}
+MEANS = np.array([[1.0, 0.8, -0.2], [-0.6, 0.9, 0.5]])
+
+
+def largest_z(differences, errors):
+    return float(np.abs(np.concatenate([np.ravel(d) for d in differences]) / np.concatenate([np.ravel(e) for e in errors])).max())
+
+
+def bound(numbers, replicas=REPLICAS):
+    return float(student.isf(0.5e-3 / numbers, replicas - 1))
+
+
+def problem(d, proposals=2, targets=2):
+    """The first d coordinates and the first components of the mixtures above, weights rescaled to sum to one."""
+    weights, target_weights = np.array(PROPOSAL["proposal_weights"])[:proposals], np.array(TARGET["target_weights"])[:targets]
+    mixtures = {
+        "target_means": np.array(TARGET["target_means"])[:targets, :d],
+        "target_weights": target_weights / target_weights.sum(),
+        "target_scales": TARGET["target_scales"][:targets],
+        "proposal_weights": weights / weights.sum(),
+        "proposal_scales": np.array(PROPOSAL["proposal_scales"])[:proposals],
+    }
+    return MEANS[:proposals, :d], mixtures
+
+
+def grid_gradient(means, mixtures, beta):
+    proposal = Mixture(means, mixtures["proposal_weights"], mixtures["proposal_scales"])
+    target = Mixture(mixtures["target_means"], mixtures["target_weights"], mixtures["target_scales"])
+    return kl_gradient(proposal, target, beta, 1e-6)
+
+
+def expected_velocities(gradient: KlGradient, mixtures):
+    """da/dt, dw/dt, dsigma/dt in Euclidean space, from the gradient in means, logits and log scales."""
+    weights = mixtures["proposal_weights"]
+    return -gradient.means, -weights * (gradient.logits - weights @ gradient.logits), -mixtures["proposal_scales"] * gradient.log_scales
+
+
+def compare(estimate: VelocityEstimate, expected):
+    differences = [found - exact for found, exact in zip((estimate.means, estimate.weights, estimate.scales), expected, strict=True)]
+    errors = [estimate.means_standard_error, estimate.weights_standard_error, estimate.scales_standard_error]
+    return largest_z(differences, errors)
+
+
+@pytest.mark.parametrize(("d", "precision"), [(1, "float64"), (2, "float64"), (2, "float32"), (3, "float64")])
+@pytest.mark.parametrize("beta", [1.0, 0.2])
+def test_velocities_of_weights_and_scales_descend_the_kl(d, beta, precision):
+    means, mixtures = problem(d)
+    estimate = estimate_velocity(
+        means, **mixtures, beta=beta, particles=4096, replicas=REPLICAS, seed=d, manifold="euclidean", learn=ALL, precision=precision
+    )
+    expected = expected_velocities(grid_gradient(means, mixtures, beta), mixtures)
+    assert compare(estimate, expected) < bound(means.size + 4)
+    assert max(estimate.weights_standard_error.max(), estimate.scales_standard_error.max()) < 4e-3
+    colder = expected_velocities(grid_gradient(means, mixtures, 2 * beta), mixtures)
+    assert np.abs((estimate.weights - colder[1]) / estimate.weights_standard_error).min() > 10
+    assert np.abs((estimate.scales - colder[2]) / estimate.scales_standard_error).min() > 10
+
+
+@pytest.mark.parametrize(("proposals", "targets"), [(1, 2), (2, 1)])
+def test_velocities_with_a_single_component_on_one_side(proposals, targets):
+    means, mixtures = problem(1, proposals, targets)
+    estimate = estimate_velocity(
+        means, **mixtures, beta=0.6, particles=4096, replicas=REPLICAS, seed=21, manifold="euclidean", learn=ALL, device="cpu"
+    )
+    expected = expected_velocities(grid_gradient(means, mixtures, 0.6), mixtures)
+    if proposals == 1:
+        assert estimate.weights == pytest.approx(0, abs=1e-15)
+        expected = (expected[0], estimate.weights, expected[2])
+        estimate.weights_standard_error[:] = 1.0
+    assert compare(estimate, expected) < bound(3 * proposals)
+
+
+def test_what_is_not_learned_rests():
+    means, mixtures = problem(3)
+    start = {"means": means, "weights": mixtures["proposal_weights"], "scales": mixtures["proposal_scales"]}
+    options = {"particles": 16, "replicas": 4, "seed": 3, "beta": 0.5, "device": "cpu"}
+    everything = estimate_velocity(means, **mixtures, learn=ALL, **options)
+    for learned in (("means",), ("weights",), ("scales",), ("weights", "means")):
+        run = simulate_particles(
+            means[None], **mixtures, betas=np.full(7, 0.5), dt=0.05, particles=16, seed=3, learn=learned, record_every=3, device="cpu"
+        )
+        velocity = estimate_velocity(means, **mixtures, learn=learned, **options)
+        final = {"means": run.final_means, "weights": run.final_weights, "scales": run.final_scales}
+        for name, value in start.items():
+            if name in learned:
+                assert np.abs(final[name][0] - value).min() > 1e-6
+                np.testing.assert_allclose(getattr(velocity, name), getattr(everything, name), rtol=1e-12, atol=1e-15)
+            else:
+                np.testing.assert_array_equal(final[name][0], value)
+                np.testing.assert_array_equal(getattr(velocity, name), 0.0)
+        assert run.weights.shape == run.scales.shape == (4, 1, 2)
+        np.testing.assert_array_equal(run.weights[-1], run.final_weights)
+        np.testing.assert_array_equal(run.scales[-1], run.final_scales)
+        np.testing.assert_allclose(run.final_weights.sum(-1), 1.0, rtol=1e-14)
+
+
+def test_first_step_moves_logits_and_log_scales_by_the_velocity_of_the_same_draws():
+    means, mixtures = problem(2)
+    dt, options = 0.1, {"particles": 10, "seed": 4, "manifold": "euclidean", "learn": ALL, "device": "cpu"}
+    run = simulate_particles(np.repeat(means[None], 2, axis=0), **mixtures, betas=[0.5], dt=dt, **options)
+    velocity = estimate_velocity(means, **mixtures, beta=0.5, replicas=2, **options)
+    weights, scales = mixtures["proposal_weights"], mixtures["proposal_scales"]
+    np.testing.assert_allclose(np.log(run.final_scales / scales).mean(0), dt * velocity.scales / scales, rtol=1e-12)
+    moved = np.log(run.final_weights / weights).mean(0)
+    np.testing.assert_allclose(moved[0] - moved[1], dt * (velocity.weights[0] / weights[0] - velocity.weights[1] / weights[1]), rtol=1e-12)
+
+
+def one_gaussian(d, target_scale):
+    return {
+        "target_means": np.linspace(-1, 1, d)[None] if d > 1 else np.array([[0.7]]),
+        "target_weights": [1.0],
+        "target_scales": [target_scale],
+        "proposal_weights": [1.0],
+    }
+
+
+@pytest.mark.parametrize("d", [1, 6, 1024])
+def test_means_of_a_gaussian_relax_geometrically(d):
+    """With one component each, of one scale, and beta = 1 the particles' noise cancels, and Euler's method has a closed form."""
+    scale, dt, steps = 1.3, 0.2, 12
+    mixtures = one_gaussian(d, scale)
+    start = np.sin(np.arange(2.0 * d)).reshape(2, 1, d)
+    run = simulate_particles(
+        start, **mixtures, proposal_scales=[scale], betas=np.ones(steps), dt=dt, particles=3, seed=8, manifold="euclidean", device="cpu"
+    )
+    nu = mixtures["target_means"]
+    np.testing.assert_allclose(run.final_means, nu + (1 - dt / scale**2) ** steps * (start - nu), rtol=0, atol=1e-13 * d)
+
+
+def exact_scale(t, d, start, target_scale, beta):
+    """sigma(t) of one Gaussian: dtau/dt = d (1 - beta sigma^2 / sigma*^2), logistic in sigma^2."""
+    limit = target_scale**2 / beta
+    return np.sqrt(limit / (1 + (limit / start**2 - 1) * np.exp(-2 * d * t)))
+
+
+def test_one_gaussian_follows_the_exact_path_and_ends_at_the_target():
+    """Extrapolation leaves a term of second order in the step, for which a quarter of the finer run's bias is allowed."""
+    d, scale, start_scale, beta, dt = 3, 1.6, 0.7, 0.8, 0.02
+    mixtures, start = one_gaussian(d, scale), np.full((REPLICAS, 1, d), 0.5)
+    runs = [
+        simulate_particles(
+            start,
+            **mixtures,
+            proposal_scales=[start_scale],
+            betas=np.full(20 * halvings, beta),
+            dt=dt / halvings,
+            particles=4096,
+            seed=halvings,
+            manifold="euclidean",
+            learn=ALL,
+            record_every=5 * halvings,
+            device="cpu",
+        )
+        for halvings in (1, 2)
+    ]
+    both = extrapolate_step(*runs)
+    exact = exact_scale(both.t, d, start_scale, scale, beta)[1:, None]
+    excess = np.abs(both.scales[1:] - exact) - 0.25 * np.abs(both.scales_bias[1:])
+    assert np.all(excess < bound(exact.size) * both.scales_standard_error[1:])
+    assert np.max(np.abs(both.scales_bias[1:]) / both.scales_standard_error[1:]) > 5
+    np.testing.assert_allclose(both.scales + both.scales_bias, runs[1].scales.mean(1))
+    np.testing.assert_array_equal(both.weights, 1.0)
+
+    end = simulate_particles(
+        start[:2],
+        **mixtures,
+        proposal_scales=[start_scale],
+        betas=np.ones(1500),
+        dt=0.05,
+        particles=8,
+        seed=5,
+        manifold="euclidean",
+        learn=ALL,
+        record_every=1500,
+        device="cpu",
+    )
+    # At the target the noise vanishes too, so that the limit is reached to rounding.
+    np.testing.assert_allclose(end.final_means, np.broadcast_to(mixtures["target_means"], (2, 1, d)), atol=1e-10)
+    np.testing.assert_allclose(end.final_scales, scale, rtol=1e-10)
+
+
+def test_a_mixture_with_everything_learned_ends_at_the_target():
+    """KL = 0 is a fixed point without noise, which attracts a start that gives one component to each mode."""
+    means, mixtures = problem(2)
+    run = simulate_particles(
+        means[None],
+        **mixtures,
+        betas=np.ones(2500),
+        dt=0.1,
+        particles=32,
+        seed=6,
+        manifold="euclidean",
+        learn=ALL,
+        record_every=2500,
+        device="cpu",
+    )
+    np.testing.assert_allclose(run.final_means[0], mixtures["target_means"], atol=1e-6)
+    np.testing.assert_allclose(run.final_weights[0], mixtures["target_weights"], atol=1e-6)
+    np.testing.assert_allclose(run.final_scales[0], mixtures["target_scales"], atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_a_thousand_dimensions_neither_overflow_nor_lose_accuracy(precision):
+    """Two concentric shells whose particles each see their own component alone: the other's density is exp(-150) times theirs or less."""
+    d, beta, target_scale = 1024, 0.3, 1.1
+    weights, scales = np.array([0.25, 0.75]), np.array([0.5, 1.5])
+    means, nu = np.zeros((2, d)), np.full((1, d), 0.1)
+    estimate = estimate_velocity(
+        means,
+        nu,
+        [1.0],
+        [target_scale],
+        weights,
+        scales,
+        beta,
+        particles=64,
+        replicas=32,
+        seed=9,
+        manifold="euclidean",
+        learn=ALL,
+        precision=precision,
+        device="cpu",
+    )
+    squared = d * scales**2 + np.sum(nu**2)
+    log_ratios = np.log(weights) - d * np.log(scales) + beta * squared / (2 * target_scale**2)
+    logits = -weights * (log_ratios - weights @ log_ratios)
+    expected = (
+        weights[:, None] * beta * nu / target_scale**2 * np.ones((2, 1)),
+        weights * (logits - weights @ logits),
+        scales * weights * d * (1 - beta * scales**2 / target_scale**2),
+    )
+    assert compare(estimate, expected) < bound(means.size + 4, 32)
+    assert np.all(estimate.scales_standard_error < 1e-2 * np.abs(estimate.scales))
+
+
+def test_single_precision_agrees_with_double():
+    means, mixtures = problem(3)
+    double, single = (
+        simulate_particles(
+            means[None], **mixtures, betas=np.full(20, 0.5), dt=0.05, particles=64, seed=8, learn=ALL, precision=precision, device="cpu"
+        )
+        for precision in ("float64", "float32")
+    )
+    for name in ("means", "weights", "scales"):
+        np.testing.assert_allclose(getattr(single, f"final_{name}"), getattr(double, f"final_{name}"), rtol=0, atol=1e-6)
+
+
+def test_each_replica_has_its_own_start_and_no_thread_count_matters(monkeypatch):
+    means, mixtures = problem(3)
+    starts = np.repeat(means[None], 5, axis=0)
+    weights = np.linspace(0.2, 0.8, 5)[:, None] * [1.0, -1.0] + [0.0, 1.0]
+    scales = np.linspace(0.5, 1.5, 10).reshape(5, 2)
+
+    def run(rows=slice(None), **options):
+        arguments = {**mixtures, "proposal_weights": weights[rows], "proposal_scales": scales[rows], **options}
+        return simulate_particles(
+            starts[rows], **arguments, betas=np.full(9, 0.5), dt=0.05, particles=9, seed=6, learn=ALL, record_every=4, device="cpu"
+        )
+
+    reference = run()
+    np.testing.assert_array_equal(reference.weights[0], weights)
+    np.testing.assert_array_equal(reference.scales[0], scales)
+    assert np.all(reference.weights[-1] != reference.weights[0])
+    for threads in (1, 2, 7):
+        monkeypatch.setattr(numba, "get_num_threads", lambda threads=threads: threads)
+        again = run()
+        for name in ("M", "weights", "scales", "final_means"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(reference, name))
+    np.testing.assert_array_equal(run(slice(0, 2)).scales, reference.scales[:, :2])
+    same_for_all = run(proposal_weights=weights[0], proposal_scales=scales[0])
+    np.testing.assert_array_equal(same_for_all.final_weights[0], reference.final_weights[0])
+    np.testing.assert_array_equal(same_for_all.scales[0], np.broadcast_to(scales[0], (5, 2)))
+
+
+def test_standard_errors_of_weights_fall_with_the_particles():
+    """A standard error from n replicas has the relative error 1 / sqrt(2 n): 2.5 % each here, and 0.35 is 5 of the ratio's."""
+    means, mixtures = problem(2)
+    few, many = (
+        estimate_velocity(means, **mixtures, beta=0.5, particles=n, replicas=800, seed=n, learn=ALL, device="cpu") for n in (32, 128)
+    )
+    assert np.all(np.abs(few.weights_standard_error / many.weights_standard_error - 2) < 0.35)
+    assert np.all(np.abs(few.scales_standard_error / many.scales_standard_error - 2) < 0.35)
+
+
+def test_too_long_a_step_of_the_scales_is_an_error():
+    mixtures = one_gaussian(64, 1.0)
+    with pytest.raises(ArithmeticError, match=r"diverge with dt = 5;"):
+        simulate_particles(
+            np.ones((1, 1, 64)), **mixtures, proposal_scales=[2.0], betas=np.ones(9), dt=5.0, particles=4, seed=1, learn=("scales",)
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("learn", (), "learn"),
+        ("learn", "means", "in a tuple"),
+        ("learn", ("means", "variances"), "weights"),
+        ("proposal_weights", [[0.5, 0.5]], "2 replicas"),
+        ("proposal_weights", [[0.5, 0.5], [0.5, 0.6]], r"not to 1\.1"),
+        ("proposal_scales", np.ones((2, 3)), "2 positive numbers"),
+        ("proposal_scales", np.zeros((2, 2)), "2 positive numbers"),
+        ("proposal_scales", np.ones((1, 2, 2)), "1 or 2 dimensions"),
+    ],
+)
+def test_bad_input_is_one_clear_line(key, value, message):
+    means, mixtures = problem(3)
+    good = {**mixtures, "betas": [0.5], "dt": 0.1, "particles": 4, "seed": 0, "learn": ALL, "device": "cpu"}
+    with pytest.raises(ValueError, match=message) as caught:
+        simulate_particles(np.repeat(means[None], 2, axis=0), **{**good, key: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_velocity_has_one_state():
+    means, mixtures = problem(3)
+    rows = {**mixtures, "proposal_weights": np.full((4, 2), 0.5)}
+    with pytest.raises(ValueError, match="proposal_weights"):
+        estimate_velocity(means, **rows, beta=0.5, particles=4, replicas=4, seed=0)
