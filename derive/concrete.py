@@ -1,11 +1,12 @@
 """What an abstract expression means, in numbers: the independent check of every derivation step.
 
-Vectors become lists of coordinates in a small dimension d, expectations become lattice sums over R^d, densities become sums of
+Vectors become lists of coordinates in a small dimension d, expectations become sums over nodes in R^d, densities become sums of
 exponentials, gradients become complex-step or coordinate derivatives. No rule of the derivation is used, only the definitions of the
 nodes (a component's log density, an average), so a step is checked by giving its two sides their meaning and comparing them to 30 digits.
 
-The lattice sum is the trapezoidal rule. For a Gaussian weight times a function analytic in a strip of half-width δ its error is
-about e^{−2πδ/h} + e^{−2π²/h²}; the step h follows from δ, which the nearest complex zero of a mixture density sets.
+Averages over a sample are products of Gauss rules whose order rises until they settle. The average under the mixture itself is a lattice
+sum, the trapezoidal rule: its error is about e^{−2πδ/h} + e^{−2π²/h²} for a function analytic in a strip of half-width δ, and the
+step h follows from δ, which the nearest complex zero of a mixture density sets.
 """
 
 from __future__ import annotations
@@ -17,12 +18,25 @@ from dataclasses import dataclass
 import mpmath
 import sympy as sp
 
-from derive.expectation import Expectation, StandardNormal
+from derive.expectation import ChiSquared, Expectation, StandardNormal, evaluate
 from derive.flow import Descent, OverlapRate
 from derive.mixtures import DIMENSION, LogDensity, Responsibility
+from derive.numeric_averages import gauss
 from derive.objective import LOG_PARTITION, MixtureExpectation
+from derive.reduction import CholeskyRoot
+from derive.slopes import LogitSlope, LogScaleSlope, ScaleRate, WeightRate
+from derive.softmax import Softmax
 from derive.step import Value
-from derive.vectors import ExpectedVector, GaussianVector, Gradient, Inner, Vector, VectorSymbol
+from derive.vectors import (
+    ExpectedVector,
+    GaussianVector,
+    Gradient,
+    Inner,
+    RadialSlope,
+    SquaredDeviation,
+    Vector,
+    VectorSymbol,
+)
 
 DIGITS = 34
 """Of the averages: four more than the 30 to which steps are compared."""
@@ -73,6 +87,10 @@ class _Evaluation:
             return self._descent(value)
         if isinstance(value, OverlapRate):
             return [self._overlap_rate(value)]
+        if isinstance(value, WeightRate):
+            return [self._weight_rate(value)]
+        if isinstance(value, ScaleRate):
+            return [self._scale_rate(value)]
         if not isinstance(value, Vector):
             return self._numeric([self.scalar(value)])
         outer = [(a, c) for a, c in value if isinstance(a, Gradient)]
@@ -93,7 +111,7 @@ class _Evaluation:
 
     def _overlap_rate(self, value: OverlapRate) -> mpmath.mpf:
         """The derivative of u(t)·v(t) by a complex step along the two velocities."""
-        step = mpmath.mpc(0, mpmath.mpf(10) ** (-2 * (DIGITS + GUARD)))
+        step = mpmath.mpc(0, _tiny_step())
         velocities = dict(value.velocities)
 
         def moved(vector: VectorSymbol) -> list:
@@ -105,9 +123,36 @@ class _Evaluation:
         u, v = value.overlap.args
         return mpmath.fsum(a * b for a, b in zip(moved(u), moved(v), strict=True)).imag / step.imag
 
+    def _weight_rate(self, value: WeightRate) -> mpmath.mpf:
+        """The derivative of softmax(θ + t dθ/dt) by a complex step in t."""
+        step = _tiny_step()
+        weights = self._numeric(list(value.weights))
+        rates = self._numeric([self.scalar(rate) for rate in value.logit_rates])
+        moved = [w * mpmath.exp(mpmath.mpc(0, step) * rate) for w, rate in zip(weights, rates, strict=True)]
+        return (moved[value.component] / mpmath.fsum(moved)).imag / step
+
+    def _scale_rate(self, value: ScaleRate) -> mpmath.mpf:
+        step = _tiny_step()
+        (scale,), (rate,) = self._numeric([value.scale]), self._numeric([self.scalar(value.log_rate)])
+        return (scale * mpmath.exp(mpmath.mpc(0, step) * rate)).imag / step
+
+    def _parameter_slope(self, slope: LogitSlope | LogScaleSlope) -> mpmath.mpf:
+        """The functional's derivative along one softmax logit or log scale of the mixture, by a complex step."""
+        functional, mixture, component = slope.args
+        step = _tiny_step()
+        moved = _Evaluation(self.point, self.definitions, {})
+        if isinstance(slope, LogScaleSlope):
+            scale = mixture.scales[int(component)]
+            moved.numbers[scale] = moved.numbers[scale] * mpmath.exp(mpmath.mpc(0, step))
+        else:
+            own = self.numbers[mixture.weights[int(component)]]
+            for j, weight in enumerate(mixture.weights):
+                moved.numbers[weight] = moved.numbers[weight] * mpmath.mpc(1, step * (int(j == int(component)) - own))
+        return moved._numeric([moved.scalar(functional)])[0].imag / step
+
     def _functional_gradient(self, functional: sp.Expr, mean: VectorSymbol) -> list:
         """Complex-step derivative of a whole functional in the coordinates of one mean, laws of the samples included."""
-        step = mpmath.mpf(10) ** (-2 * (DIGITS + GUARD))
+        step = _tiny_step()
         slope = []
         for symbol in self.symbols_of(mean):
             moved = _Evaluation(self.point, self.definitions, {})
@@ -119,7 +164,22 @@ class _Evaluation:
         """An expression in coordinate symbols, averages still inside it."""
         if isinstance(expression, Inner):
             u, v = (self.symbols_of(a) for a in expression.args)
-            return sp.Add(*(a * b for a, b in zip(u, v, strict=True)))
+            outside = _outside(expression.args[0]) if expression.args[0] == expression.args[1] else sp.S.Zero
+            return sp.Add(*(a * b for a, b in zip(u, v, strict=True)), outside)
+        if isinstance(expression, SquaredDeviation):
+            (x,) = expression.args
+            pairs = zip(self.symbols_of(x), self.symbols_of(x.mean), strict=True)
+            return sp.Add(*((a - b) ** 2 for a, b in pairs), _outside(x)) / x.scale**2
+        if isinstance(expression, RadialSlope):
+            function, x = self.scalar(expression.args[0]), expression.args[1]
+            pairs = zip(self.symbols_of(x), self.symbols_of(x.mean), strict=True)
+            return sp.Add(*((a - b) * sp.diff(function, a) for a, b in pairs))
+        if isinstance(expression, LogitSlope | LogScaleSlope):
+            number = sp.Dummy("slope")
+            self.numbers[number] = self._parameter_slope(expression)
+            return number
+        if isinstance(expression, CholeskyRoot):
+            return sp.sqrt(self.scalar(expression.args[0]))
         if isinstance(expression, LogDensity):
             mixture, x = expression.args
             return sp.log(sp.Add(*(sp.exp(self.scalar(mixture.logit(j, x))) for j in range(mixture.size))))
@@ -127,7 +187,7 @@ class _Evaluation:
             weights = [sp.exp(self.scalar(expression.mixture.logit(j, expression.point))) for j in range(expression.mixture.size)]
             return weights[expression.component] / sp.Add(*weights)
         if isinstance(expression, Expectation):
-            if all(isinstance(v, StandardNormal) for v in expression.variables):
+            if all(isinstance(v, StandardNormal | ChiSquared) for v in expression.variables):
                 for symbol in expression.free_symbols & set(self.definitions):
                     self.scalar(symbol)
                 return expression
@@ -174,12 +234,15 @@ class _Evaluation:
             known[average] = sp.Dummy("average")
             numbers[known[average]] = self.averages[average]
         plain = [e.xreplace(known) for e in expressions]
-        for node in sorted(set().union(*(e.atoms(Expectation) for e in plain)), key=sp.default_sort_key):
+        nodes = sorted(set().union(*(e.atoms(Expectation) for e in plain)), key=sp.default_sort_key)
+        exact = {node: node.xreplace({s: sp.Float(numbers[s], DIGITS + GUARD) for s in node.free_symbols}) for node in nodes}
+        new = [e for e in exact.values() if e not in self.averages]
+        for key in dict.fromkeys(map(_shared_pass, new)):
+            group = [e for e in new if _shared_pass(e) == key]
+            self.averages.update(zip(group, evaluate(group, DIGITS + 3), strict=True))
+        for node in nodes:
             known[node] = sp.Dummy("average")
-            exact = node.xreplace({s: sp.Float(numbers[s], DIGITS + GUARD) for s in node.free_symbols})
-            if exact not in self.averages:
-                self.averages[exact] = exact.evalf(DIGITS + 3)._to_mpmath(mpmath.mp.prec)
-            numbers[known[node]] = self.averages[exact]
+            numbers[known[node]] = self.averages[exact[node]]
         plain = [e.xreplace(known) for e in plain]
         symbols = sorted(set().union(*(e.free_symbols for e in plain)), key=sp.default_sort_key)
         function = sp.lambdify(symbols, plain, modules="mpmath", cse=True, dummify=True)
@@ -187,37 +250,54 @@ class _Evaluation:
 
     def _lattice_sums(self, integrands: list[sp.Expr], x: VectorSymbol) -> list:
         """E over x ~ N(mean, scale² I), or the plain integral over x when x carries no law of its own."""
-        h = self._lattice_step(x)
-        reach = mpmath.sqrt(2 * (DIGITS + 6) * mpmath.log(10)) + (0 if isinstance(x, GaussianVector) else 2)
-        line = [h * n for n in range(-int(reach / h) - 1, int(reach / h) + 2)]
-        if isinstance(x, GaussianVector):
-            weight_of = {z: mpmath.exp(-z * z / 2) * h / mpmath.sqrt(2 * mpmath.pi) for z in line}
-            (scale,) = self._numeric([x.scale])
-            centre = [self.numbers[s] for s in self.symbols_of(x.mean)]
-        else:
-            weight_of, scale, centre = dict.fromkeys(line, h), mpmath.mpf(1), [mpmath.mpf(0)] * self.point.dimension
-        bound = self.symbols_of(x)
+        bound = [*self.symbols_of(x), *([_outside(x)] if _outside(x) != 0 else [])]
         free = sorted(set().union(*(i.free_symbols for i in integrands)) - set(bound), key=sp.default_sort_key)
-        function = sp.lambdify([*bound, *free], integrands, modules="mpmath", cse=True, dummify=True)
+        compiled = sp.lambdify([*bound, *free], integrands, modules="mpmath", cse=True, dummify=True)
         constants = [self.numbers[s] for s in free]
-        totals = [mpmath.mpf(0)] * len(integrands)
-        for z in itertools.product(line, repeat=self.point.dimension):
-            weight = mpmath.fprod(weight_of[c] for c in z)
-            if abs(weight) < mpmath.mpf(10) ** (-DIGITS - 8) and isinstance(x, GaussianVector):
-                continue
-            sample = [m + scale * c for m, c in zip(centre, z, strict=True)]
-            totals = [t + weight * f for t, f in zip(totals, function(*sample, *constants), strict=True)]
-        return totals
+        if not isinstance(x, GaussianVector):
+            return self._plain_integrals(lambda *point: compiled(*point, *constants))
+        (scale,) = self._numeric([x.scale])
+        centre = [self.numbers[s] for s in self.symbols_of(x.mean)]
 
-    def _lattice_step(self, x: VectorSymbol) -> mpmath.mpf:
+        def function(*point):
+            sample = [m + scale * z for m, z in zip(centre, point, strict=False)]
+            return compiled(*sample, *(scale**2 * squared for squared in point[len(centre) :]), *constants)
+
+        return gauss(function, self.point.dimension, [mpmath.mpf(x.extra)] if x.extra else [], DIGITS + 3)
+
+    def _plain_integrals(self, function) -> list:
+        """∫ f(x) dx by the trapezoidal rule on a lattice, for f that decays like a mixture density of the point."""
+        h = self._lattice_step()
+        reach = mpmath.sqrt(2 * (DIGITS + 6) * mpmath.log(10)) + 2
+        line = [h * n for n in range(-int(reach / h) - 1, int(reach / h) + 2)]
+        totals: list = []
+        for point in itertools.product(line, repeat=self.point.dimension):
+            found = function(*point)
+            totals = [t + f for t, f in zip(totals, found, strict=True)] if totals else list(found)
+        return [h**self.point.dimension * t for t in totals]
+
+    def _lattice_step(self) -> mpmath.mpf:
         """The h for which both error terms are below 10^−(digits + 3), from the largest separation of the point's vectors."""
         target = (DIGITS + 3) * mpmath.log(10)
         vectors = list(self.point.vectors.values())
         separation = max(mpmath.sqrt(mpmath.fsum((a - b) ** 2 for a, b in zip(u, v, strict=True))) for u in vectors for v in vectors)
-        smallest = min([mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma"))])
-        width = max(mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma")), mpmath.mpf(1))
-        strip = mpmath.pi * smallest**2 / (max(separation, mpmath.mpf(1) / 10) * width)
-        return min(2 * mpmath.pi * strip / target, mpmath.pi * mpmath.sqrt(2 / target) * smallest / width)
+        scales = [mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma"))]
+        strip = mpmath.pi * min(scales) ** 2 / (max(separation, mpmath.mpf(1) / 10) * max(scales))
+        return min(2 * mpmath.pi * strip / target, mpmath.pi * mpmath.sqrt(2 / target) * min(scales) / max(scales))
+
+
+def _tiny_step() -> mpmath.mpf:
+    return mpmath.mpf(10) ** (-2 * (DIGITS + GUARD))
+
+
+def _outside(x: VectorSymbol) -> sp.Expr:
+    """The squared length of a lifted sample's coordinates outside the space of the means."""
+    return sp.Symbol(f"{x.name}[outside]", real=True) if isinstance(x, GaussianVector) and x.extra else sp.S.Zero
+
+
+def _shared_pass(average: Expectation) -> tuple:
+    """What averages have in common that one pass over the nodes can evaluate: variables and logits."""
+    return average.variables, frozenset(node.logits for node in average.integrand.atoms(Softmax))
 
 
 class _Average(sp.Expr):

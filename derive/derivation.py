@@ -14,10 +14,11 @@ import sympy as sp
 
 from derive.geometry import Geometry, Overlaps, overlaps_of
 from derive.objective import Setting
+from derive.parameter_steps import scale_steps, weight_steps
 from derive.scalar_steps import scalar_steps
 from derive.step import Equation, Equations, Step, definitions, rates
-from derive.system import BETA, OdeSystem
-from derive.vector_steps import flow_steps, gradient_steps
+from derive.system import BETA, Domain, OdeSystem
+from derive.vector_steps import flow_steps, gradient_steps, objective_step
 
 
 @dataclass(frozen=True)
@@ -36,23 +37,55 @@ class Derivation:
 
 
 def derive(setting: Setting, geometry: Geometry, label: str) -> Derivation:
-    """Run every rule, from the setting's objective to the carrier of the closed system.
-
-    Raises RuleDoesNotApplyError where a rule's hypothesis fails: at present, unequal scales within one mixture.
-    """
+    """Run every rule, from the setting's objective to the carrier of the closed system."""
     overlaps = overlaps_of(setting, geometry)
-    gradient = gradient_steps(setting)
-    flow = flow_steps(setting, overlaps, gradient[-1].after)
-    scalar = scalar_steps(setting, overlaps, flow[-1].after)
-    return Derivation(setting, geometry, overlaps, (*gradient, *flow, *scalar), _carrier(overlaps, scalar[-1].after, label))
+    slopes = [
+        steps(setting)
+        for learned, steps in (("means", gradient_steps), ("weights", weight_steps), ("scales", scale_steps))
+        if learned in setting.learn
+    ]
+    flow = flow_steps(setting, overlaps, tuple(e for steps in slopes for e in steps[-1].after))
+    scalar = scalar_steps(setting, geometry, overlaps, flow[-1].after)
+    # The objective is taken apart once, however many of its slopes are.
+    first = objective_step(setting)
+    return Derivation(
+        setting,
+        geometry,
+        overlaps,
+        (first, *(s for steps in slopes for s in steps), *flow, *scalar),
+        _carrier(setting, overlaps, scalar[-1].after, label),
+    )
 
 
-def _carrier(overlaps: Overlaps, final: Equations, label: str) -> OdeSystem:
-    states = tuple(state for state, _, _ in overlaps.moving)
-    named = tuple((e.symbol, e.value) for e in definitions(final))
+def _carrier(setting: Setting, overlaps: Overlaps, final: Equations, label: str) -> OdeSystem:
+    learned = [
+        *(setting.proposal.weights if "weights" in setting.learn else ()),
+        *(setting.proposal.scales if "scales" in setting.learn else ()),
+    ]
+    states = (*(state for state, _, _ in overlaps.moving), *learned)
+    shares = [(sp.S.Zero, sp.S.One)] * (setting.proposal.size if "weights" in setting.learn else 0)
+    lengths = [(sp.S.Zero, sp.oo)] * (setting.proposal.size if "scales" in setting.learn else 0)
+    domain = Domain(overlaps.domain.gram, (*overlaps.domain.bounds, *shares, *lengths))
+    named = _in_order_of_use(tuple((e.symbol, e.value) for e in definitions(final)))
     right = {e.label: e.value for e in rates(final)}
     rhs = tuple(right[f"d{s.name}"] for s in states)
-    bounds = [b for pair in overlaps.domain.bounds for b in pair]
-    free: set[sp.Symbol] = set().union(*(e.free_symbols for e in (*rhs, *(v for _, v in named), *overlaps.domain.gram, *bounds)))
+    bounds = [b for pair in domain.bounds for b in pair]
+    free: set[sp.Symbol] = set().union(*(e.free_symbols for e in (*rhs, *(v for _, v in named), *domain.gram, *bounds)))
     parameters = sorted(free - set(states) - {s for s, _ in named} - {BETA}, key=lambda s: s.name)
-    return OdeSystem(label, states, tuple(parameters), named, rhs, overlaps.domain)
+    return OdeSystem(label, states, tuple(parameters), named, rhs, domain)
+
+
+def _in_order_of_use(named: tuple[tuple[sp.Symbol, sp.Expr], ...]) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
+    """The definitions, each after those that it uses."""
+    values = dict(named)
+    ordered: dict[sp.Symbol, sp.Expr] = {}
+
+    def place(symbol: sp.Symbol) -> None:
+        if symbol not in ordered:
+            for used in sorted(values[symbol].free_symbols & set(values), key=list(values).index):
+                place(used)
+            ordered[symbol] = values[symbol]
+
+    for symbol in values:
+        place(symbol)
+    return tuple(ordered.items())

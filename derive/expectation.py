@@ -7,12 +7,16 @@ reduction has replaced the vector by scalars.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import mpmath
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
+
+from derive.numeric_averages import NotConvergedError, averages
+from derive.softmax import written_out
+
+__all__ = ["ChiSquared", "Expectation", "NotConvergedError", "StandardNormal", "evaluate"]
 
 
 class StandardNormal(sp.Symbol):
@@ -108,58 +112,29 @@ class Expectation(sp.Expr):
         return Expectation(sp.diff(self.integrand, symbol), *self.variables)
 
     def _eval_evalf(self, prec: int) -> sp.Expr | None:
-        """Tensor trapezoidal rule in mpmath, halved until it settles at the asked precision; NotConvergedError if it never does."""
-        if self.free_symbols or not all(isinstance(v, StandardNormal) for v in self.variables):
+        """In mpmath at the asked precision; NotConvergedError where the rule does not settle."""
+        if self.free_symbols or not all(isinstance(v, StandardNormal | ChiSquared) for v in self.variables):
             return None
-        digits = int(prec / 3.32) + 1
-        with mpmath.workdps(digits + 10):
-            value = _trapezoid(self.integrand, self.variables, digits)
-            parts = [sp.Float(x, precision=prec) for x in (mpmath.re(value), mpmath.im(value))]
-            return parts[0] + sp.I * parts[1] if parts[1] != 0 else parts[0]
+        (value,) = evaluate([self], int(prec / 3.32) + 1)
+        parts = [sp.Float(x, precision=prec) for x in (mpmath.re(value), mpmath.im(value))]
+        return parts[0] + sp.I * parts[1] if parts[1] != 0 else parts[0]
 
     def _latex(self, printer: LatexPrinter) -> str:
-        names = ",".join(printer.doprint(v) for v in self.variables)
+        names = ",".join(_law_latex(v, printer) for v in self.variables)
         return rf"\mathbb{{E}}_{{{names}}}\left[{printer.doprint(self.integrand)}\right]"
 
     def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
         return f"E_{','.join(v.name for v in self.variables)}[{printer.doprint(self.integrand)}]"
 
 
-class NotConvergedError(ArithmeticError):
-    """The trapezoidal rule did not settle: the integrand has a pole on or too near the real axis."""
+def _law_latex(variable: sp.Symbol, printer: LatexPrinter) -> str:
+    name = printer.doprint(variable)
+    return rf"{name}\sim\chi^2_{{{printer.doprint(variable.degrees)}}}" if isinstance(variable, ChiSquared) else name
 
 
-def _trapezoid(integrand: sp.Expr, variables: tuple[sp.Symbol, ...], digits: int) -> mpmath.mpf:
-    """E[integrand] to `digits` digits of its value, or of E|integrand| where it cancels.
-
-    Halving the step squares the rule's error, measured in the integrand's own size, so two levels that agree to half the digits of a
-    value no larger than that size vouch for all digits of the finer one. The width follows the value too: where the weight e^{−z²/2}
-    meets an integrand that grows towards one tail, a small average lives far from the origin.
-    """
-    function = sp.lambdify(variables, integrand, modules="mpmath")
-    nats = (digits + 8) * mpmath.log(10)
-    half_width, step, previous = mpmath.sqrt(2 * nats), mpmath.mpf(1) / 2, None
-    while step > mpmath.mpf(1) / 600:
-        count = int(mpmath.ceil(half_width / step))
-        nodes = [j * step for j in range(-count, count + 1)]
-        weights = [mpmath.exp(-x * x / 2) * step / mpmath.sqrt(2 * mpmath.pi) for x in nodes]
-        value, size = _tensor_sums(function, nodes, weights, len(variables))
-        wanted = mpmath.sqrt(2 * (nats + max(0, -mpmath.log(size)))) if size > 0 else half_width
-        if wanted > half_width:
-            half_width, previous = wanted, None
-            continue
-        agreed = max(mpmath.mpf(10) ** (-digits / 2 - 1) * abs(value), mpmath.mpf(10) ** (-digits - 7) * size)
-        if previous is not None and abs(value - previous) <= agreed:
-            return value
-        previous, step = value, step / 2
-    raise NotConvergedError(f"the trapezoidal rule did not reach {digits} digits for {integrand}")
-
-
-def _tensor_sums(function, nodes: list, weights: list, dimension: int) -> tuple[mpmath.mpf, mpmath.mpf]:
-    """Σ weight f and Σ weight |f| over the tensor grid."""
-    values, sizes = [], []
-    for point in itertools.product(zip(nodes, weights, strict=True), repeat=dimension):
-        term = mpmath.fprod(w for _, w in point) * function(*(x for x, _ in point))
-        values.append(term)
-        sizes.append(abs(term))
-    return mpmath.fsum(values), mpmath.fsum(sizes)
+def evaluate(expectations: Sequence[Expectation], digits: int) -> list:
+    """The numbers of expectations over the same scalar variables, as mpmath numbers of `digits` digits, in one pass over the nodes."""
+    variables = tuple(dict.fromkeys(v for e in expectations for v in e.variables))
+    normals = [v for v in variables if isinstance(v, StandardNormal)]
+    rest = [(v, v.degrees) for v in variables if isinstance(v, ChiSquared)]
+    return averages([written_out(e.integrand) for e in expectations], normals, rest, digits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sympy as sp
@@ -20,26 +21,30 @@ class Geometry:
     """images: modes written by the other modes (ν_2 = −ν_1). lengths: vectors of known, constant length.
 
     cosines: whether the overlaps are divided by the lengths (m, s) or kept as they are (M, Q).
+    dimension: d where it is known; it matters only where the means' span may fill the space.
+    large_dimension: take the limit d → ∞ of what is left of ‖x‖² outside the span.
     """
 
     images: tuple[tuple[VectorSymbol, Vector], ...] = ()
     lengths: tuple[tuple[VectorSymbol, sp.Expr], ...] = ()
     cosines: bool = False
+    dimension: int | None = None
+    large_dimension: bool = False
 
 
-def antipodal(setting: Setting, radius: sp.Expr = R) -> Geometry:
-    """Two opposite modes at distance R from the origin and, on the sphere, components at the given radius."""
+def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
+    """Two opposite modes at distance R from the origin and, on the sphere, components at the given radii."""
     first, second = setting.target.means
-    lengths = [(first, R)]
-    if setting.manifold == "sphere":
-        lengths += [(a, radius) for a in setting.proposal.means]
-    return Geometry(((second, Vector({first: sp.S.NegativeOne})),), tuple(lengths), cosines=setting.manifold == "sphere")
+    on_sphere = setting.manifold == "sphere"
+    lengths = ((first, R), *zip(setting.proposal.means, radii, strict=True)) if on_sphere else ((first, R),)
+    return Geometry(((second, Vector({first: sp.S.NegativeOne})),), lengths, cosines=on_sphere)
 
 
-def unrelated(setting: Setting, radius: sp.Expr = RADIUS) -> Geometry:
-    """Modes in any position, known by their Gram matrix Γ alone; on the sphere, components at the given radius."""
-    lengths = [(a, radius) for a in setting.proposal.means] if setting.manifold == "sphere" else []
-    return Geometry((), tuple(lengths))
+def unrelated(setting: Setting, radii: Sequence[sp.Expr] | None = None, images: Sequence[tuple[VectorSymbol, Vector]] = ()) -> Geometry:
+    """Modes known by the Gram matrix Γ of those that are no images; on the sphere, components at the given radii (r, r, …)."""
+    if setting.manifold != "sphere":
+        return Geometry(tuple(images))
+    return Geometry(tuple(images), tuple(zip(setting.proposal.means, radii or [RADIUS] * setting.proposal.size, strict=True)))
 
 
 @dataclass(frozen=True)

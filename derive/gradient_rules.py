@@ -10,9 +10,9 @@ from collections import defaultdict
 import sympy as sp
 
 from derive.expectation import Expectation
-from derive.mixtures import Mixture, Responsibility
+from derive.mixtures import DIMENSION, Mixture, Responsibility
 from derive.objective import POINT
-from derive.vectors import ExpectedVector, GaussianVector, Gradient, Vector, VectorSymbol, gradient
+from derive.vectors import ExpectedVector, GaussianVector, Gradient, Inner, SquaredDeviation, Vector, VectorSymbol, gradient
 
 
 class RuleDoesNotApplyError(ValueError):
@@ -137,10 +137,7 @@ def _eliminate_last(factor: sp.Expr) -> sp.Expr:
 
 
 def stein(vector: Vector) -> Vector:
-    """E_x[f(x) x] = a E_x[f] + σ² E_x[∇f] for x ~ N(a, σ² I).
-
-    With unequal scales ∇f contains x again and the recursion does not end; the rule then says so.
-    """
+    """E_x[f(x) x] = a E_x[f] + σ² E_{x⁺}[∇f at x − a = 0 outside f], see `lifted_gradient`."""
     total = Vector()
     for atom, coefficient in vector:
         if not isinstance(atom, ExpectedVector):
@@ -149,8 +146,72 @@ def stein(vector: Vector) -> Vector:
         factor, inner, x = atom.args
         if inner != x:
             raise RuleDoesNotApplyError(f"Stein's lemma needs E[f x], not E[f {inner}]")
-        averaged = Vector({x.mean: Expectation(factor, x)}) + x.scale**2 * expect(gradient(factor, x), x)
-        if any(isinstance(a, ExpectedVector) for a, _ in averaged):
-            raise RuleDoesNotApplyError("Stein's lemma does not close: the components of a mixture have unequal scales")
-        total += coefficient * averaged
+        total += coefficient * (Vector({x.mean: average(factor, x)}) + x.scale**2 * lifted_gradient(factor, x))
     return total.map(sp.expand)
+
+
+def lifted_gradient(factor: sp.Expr, x: GaussianVector) -> Vector:
+    """E_x[f(x) (x − a)]/σ² for a product f of responsibilities, by Stein's lemma.
+
+    With equal scales it is E_x[∇f], where the multiples of x cancel. With unequal scales f depends on x = a + σz through linear forms
+    B_l·z and on s = ‖z‖², and E[f z] = Σ_l E[∂_l f] B_l + 2 E[∂_s f z] calls for itself again and again, until
+    E[f z] = Σ_l E[(1 − 2∂_s)^{−1} ∂_l f] B_l. Since (1 − 2∂_s)^{−1} g(s) is the average of g(s + c) over c ~ χ²_2, this is one average
+    in two dimensions more: E_{x⁺}[∇f] with x − a left out where it stands beside f.
+    """
+    slope = gradient(factor, x).map(_in_pairs)
+    sample = x if slope.coefficient(x) == 0 else x.lifted()
+    total = Vector()
+    for atom, coefficient in slope:
+        total += Vector({x.mean if atom == x else atom: coefficient})
+    return total.map(lambda coefficient: average(sp.expand(coefficient).xreplace({x: sample}), sample))
+
+
+def average(expression: sp.Expr, x: GaussianVector) -> sp.Expr:
+    """E_x by linearity, one average for each product of responsibilities."""
+    return sp.Add(*(Expectation(term, x) for term in sp.Add.make_args(sp.expand(expression))))
+
+
+def _in_pairs(expression: sp.Expr) -> sp.Expr:
+    """Squares of a responsibility by products of two: ρ_j² = ρ_j − Σ_{l≠j} ρ_j ρ_l."""
+
+    def square(power: sp.Pow) -> sp.Expr:
+        rho = power.base
+        return rho - sp.Add(*(rho * Responsibility(rho.mixture, l, rho.point) for l in range(rho.mixture.size) if l != rho.component))
+
+    expanded = sp.expand(expression)
+    return sp.expand(expanded.replace(lambda e: e.is_Pow and isinstance(e.base, Responsibility) and e.exp == 2, square))
+
+
+def second_moments(expression: sp.Expr) -> sp.Expr:
+    """E_x[f x·u] and E_x[f ‖x‖²] for products f of responsibilities: x = a + (x − a), and Stein's lemma for what is linear in x − a."""
+    return expression.xreplace({node: _moments(node) for node in expression.atoms(Expectation)})
+
+
+def sum_to_one_in_moments(expression: sp.Expr) -> sp.Expr:
+    """Σ_j ρ_j = 1 in averages of responsibilities times inner products with x: the last responsibility of each mixture leaves."""
+
+    def eliminated(node: Expectation) -> sp.Expr:
+        return average(_eliminate_last(sp.expand(node.integrand)), *node.variables)
+
+    return expression.xreplace({node: eliminated(node) for node in expression.atoms(Expectation)})
+
+
+def _moments(node: Expectation) -> sp.Expr:
+    (x,) = node.variables
+    total = sp.S.Zero
+    for term in sp.Add.make_args(sp.expand(node.integrand)):
+        inners = [e for e in sp.Mul.make_args(term) if isinstance(e, Inner) and x in e.args]
+        if not inners:
+            total += Expectation(term, x)
+            continue
+        (inner,) = inners
+        constant, factor = (term / inner).as_independent(x, as_Add=False)
+        deviation = x.scale**2 * lifted_gradient(factor, x) if factor != 1 else Vector()
+        others = [u for u in inner.args if u != x] or [x.mean]
+        along = deviation.dot(Vector({others[0]: sp.S.One}))
+        if inner.args == (x, x):
+            squared = Expectation(factor * SquaredDeviation(x), x) if factor != 1 else DIMENSION
+            total += constant * (Inner(x.mean, x.mean) * average(factor, x) + 2 * along + x.scale**2 * squared)
+        else:
+            total += constant * (Inner(x.mean, others[0]) * average(factor, x) + along)
+    return sp.expand(total)

@@ -6,6 +6,7 @@ Both gradients are obtained by differentiating log Σ exp and its softmax, not s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import sympy as sp
@@ -59,13 +60,17 @@ class LogDensity(sp.Expr):
     def vector_gradient(self, v: VectorSymbol) -> Vector:
         """Σ_j ∂log q/∂logit_j ∇_v logit_j, where the partial derivatives are the responsibilities."""
         mixture, x = self.args
-        logits, log_sum_exp, softmax = _softmax_calculus(mixture.size)
+        _require_softmax_calculus(mixture.size)
         total = Vector()
         for j in range(mixture.size):
-            if sp.simplify(sp.diff(log_sum_exp, logits[j]) - softmax[j]) != 0:
-                raise ArithmeticError("the derivative of log Σ exp is not the softmax")
             total += Responsibility(mixture, j, x) * gradient(mixture.logit(j, x), v)
         return total
+
+    def parameter_derivative(self, derivative: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
+        """Σ_j ρ_j ∂logit_j, for a derivation with respect to a parameter of the mixture, given on logits."""
+        mixture, x = self.args
+        _require_softmax_calculus(mixture.size)
+        return sp.Add(*(Responsibility(mixture, j, x) * derivative(mixture.logit(j, x)) for j in range(mixture.size)))
 
     def _latex(self, printer: LatexPrinter) -> str:
         mixture, x = self.args
@@ -109,12 +114,10 @@ class Responsibility(sp.Expr):
     def vector_gradient(self, v: VectorSymbol) -> Vector:
         """Σ_l ∂ρ_j/∂logit_l ∇_v logit_l, where differentiating the softmax gives ρ_j (δ_jl − ρ_l)."""
         mixture, j, x = self.mixture, self.component, self.point
-        logits, _, softmax = _softmax_calculus(mixture.size)
+        _require_softmax_calculus(mixture.size)
         total = Vector()
         for l in range(mixture.size):
             kronecker = sp.Integer(int(j == l))
-            if sp.simplify(sp.diff(softmax[j], logits[l]) - softmax[j] * (kronecker - softmax[l])) != 0:
-                raise ArithmeticError("the softmax does not differentiate to ρ_j (δ_jl − ρ_l)")
             total += self * (kronecker - Responsibility(mixture, l, x)) * gradient(mixture.logit(l, x), v)
         return total
 
@@ -131,7 +134,14 @@ def _plain(tex: str) -> str:
 
 
 @cache
-def _softmax_calculus(size: int) -> tuple[tuple[sp.Symbol, ...], sp.Expr, tuple[sp.Expr, ...]]:
+def _require_softmax_calculus(size: int) -> None:
+    """∂ log Σ exp/∂ℓ_j = ρ_j and ∂ρ_j/∂ℓ_l = ρ_j (δ_jl − ρ_l), shown by differentiating."""
     logits = sp.symbols(f"logit_1:{size + 1}", real=True)
     partition = sp.Add(*(sp.exp(l) for l in logits))
-    return logits, sp.log(partition), tuple(sp.exp(l) / partition for l in logits)
+    softmax = [sp.exp(l) / partition for l in logits]
+    for j in range(size):
+        if sp.simplify(sp.diff(sp.log(partition), logits[j]) - softmax[j]) != 0:
+            raise ArithmeticError("the derivative of log Σ exp is not the softmax")
+        for l in range(size):
+            if sp.simplify(sp.diff(softmax[j], logits[l]) - softmax[j] * (sp.Integer(int(j == l)) - softmax[l])) != 0:
+                raise ArithmeticError("the softmax does not differentiate to ρ_j (δ_jl − ρ_l)")

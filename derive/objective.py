@@ -36,7 +36,7 @@ class Setting:
 
     proposal: q, whose means move. target: p*. samples: one x_i ~ N(a_i, σ_i² I) per component of q.
     integrand: the function of `POINT` averaged under q. constant: what does not depend on q's parameters.
-    manifold: "sphere" or "euclidean".
+    manifold: "sphere" or "euclidean". learn: what moves, of "means", "weights" and "scales".
     """
 
     proposal: Mixture
@@ -45,19 +45,20 @@ class Setting:
     integrand: sp.Expr
     constant: sp.Expr = LOG_PARTITION
     manifold: str = "sphere"
+    learn: tuple[str, ...] = ("means",)
 
     @property
     def objective(self) -> sp.Expr:
         return MixtureExpectation(self.integrand, POINT, self.proposal) + self.constant
 
 
-def tempered_reverse_kl(proposal: Mixture, target: Mixture, manifold: str = "sphere") -> Setting:
-    """KL(q ‖ p*^β/Z(β)) = E_q[log q − β log p*] + log Z(β), with the flow's manifold."""
+def tempered_reverse_kl(proposal: Mixture, target: Mixture, manifold: str = "sphere", learn: tuple[str, ...] = ("means",)) -> Setting:
+    """KL(q ‖ p*^β/Z(β)) = E_q[log q − β log p*] + log Z(β), with the flow's manifold and what it moves."""
     samples = tuple(
         GaussianVector(f"x_{i + 1}", mean, scale) for i, (mean, scale) in enumerate(zip(proposal.means, proposal.scales, strict=True))
     )
     integrand = LogDensity(proposal, POINT) - BETA * LogDensity(target, POINT)
-    return Setting(proposal, target, samples, integrand, manifold=manifold)
+    return Setting(proposal, target, samples, integrand, manifold=manifold, learn=learn)
 
 
 def expand_over_components(setting: Setting) -> sp.Expr:

@@ -106,18 +106,29 @@ class Target:
 class Proposal:
     """q(x) = sum_i weights[i] N(x; a_i, scales[i]^2 I), L components, with ||a_i|| = radius at the start.
 
-    weights: L positive numbers that sum to one within 1e-9. scales: L positive standard deviations. radius: positive.
+    weights: L positive numbers that sum to one within 1e-9. scales: L positive standard deviations.
+    radius: positive, one number for all components or a list of L.
     """
 
     weights: tuple[float, ...] = (0.5, 0.5)
     scales: tuple[float, ...] = (1.0, 1.0)
-    radius: float = 3.0
+    radius: float | tuple[float, ...] = 3.0
 
     def __post_init__(self) -> None:
         weights = _mixture_weights("proposal.weights", self.weights)
         scales = _positives("proposal.scales", self.scales)
         _require_length("proposal.scales", scales, len(weights), f"as many as proposal.weights, {len(weights)}")
-        _keep(self, weights=weights, scales=scales, radius=_positive("proposal.radius", self.radius))
+        if isinstance(self.radius, Collection) and not isinstance(self.radius, str | bytes):
+            radius: float | tuple[float, ...] = _positives("proposal.radius", self.radius)
+            _require_length("proposal.radius", self.radius, len(weights), f"one number, or as many as proposal.weights, {len(weights)}")
+        else:
+            radius = _positive("proposal.radius", self.radius)
+        _keep(self, weights=weights, scales=scales, radius=radius)
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """The L components' radii."""
+        return self.radius if isinstance(self.radius, tuple) else (self.radius,) * len(self.weights)
 
 
 @dataclass(frozen=True)

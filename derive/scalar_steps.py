@@ -4,49 +4,65 @@ from __future__ import annotations
 
 import sympy as sp
 
-from derive.expectation import Expectation
+from derive.expectation import Expectation, StandardNormal
 from derive.flow import close
-from derive.geometry import Overlaps
+from derive.geometry import Geometry, Overlaps
+from derive.mixtures import Responsibility
 from derive.notation import symbol_tex
 from derive.objective import Setting
-from derive.reduction import reduce_to_scalars
+from derive.reduction import Surroundings, reduce_to_scalars
+from derive.softmax import Softmax
 from derive.step import Equation, Equations, Step, definitions, map_values, rates
 from derive.two_modes import cameron_martin_to_sech, sigmoid_as_tanh
 
 
-def scalar_steps(setting: Setting, overlaps: Overlaps, closed: Equations) -> tuple[Step, ...]:
-    """Rates with averages over vectors → rates in the final states with averages over standard normals."""
+def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, closed: Equations) -> tuple[Step, ...]:
+    """Rates with averages over vectors → rates in the final states with averages over independent scalars."""
     names, relations = dict(overlaps.names), dict(overlaps.relations)
-    moving = [f"d{names[inner].name}" for _, inner, _ in overlaps.moving]
+    overlap_rates = {f"d{name.name}" for name in names.values()}
     steps: list[Step] = []
 
-    def record(rule: str, statement: str, after: Equations) -> None:
+    def record(rule: str, statement: str, after: Equations, limit: bool = False) -> None:
         before = steps[-1].after if steps else closed
-        steps.append(Step(rule, statement, before, after, in_geometry=bool(steps)))
+        steps.append(Step(rule, statement, before, after, in_geometry=bool(steps or geometry.images), limit=limit))
 
+    exact = Surroundings(dict(geometry.images), geometry.dimension)
     record(
         "jointly Gaussian scalars",
-        "A responsibility sees its sample only through the linear forms in its logits; these are jointly Gaussian.",
-        (*rates(closed), *map_values(definitions(closed), lambda average: close(reduce_to_scalars(average), names))),
+        "A responsibility sees its sample only through the linear forms in its logits, which are jointly Gaussian, and with unequal scales "
+        "through the sample's squared length, of which an independent χ² variable is left.",
+        (*rates(closed), *_in_scalars(setting, exact, names, definitions(closed))),
     )
+    if geometry.large_dimension:
+        limit = Surroundings(dict(geometry.images), geometry.dimension, large_dimension=True)
+        record(
+            "limit of many dimensions",
+            "As d → ∞ the squared length becomes Gaussian, N(d, 2d), and the logits jointly Gaussian.",
+            (*rates(closed), *_in_scalars(setting, limit, names, definitions(closed))),
+            limit=True,
+        )
     by_label = {e.label: e for e in steps[-1].after}
-    kept = (*(by_label[label] for label in moving), *definitions(steps[-1].after))
+    others = tuple(e for e in rates(steps[-1].after) if e.label not in overlap_rates)
+    kept = (*(by_label[f"d{names[inner].name}"] for _, inner, _ in overlaps.moving), *others, *definitions(steps[-1].after))
     record(
         "geometry",
         "Put in what is known of the vectors' lengths and relations; dependent overlaps leave the list.",
         _tidied(map_values(kept, lambda value: value.xreplace(relations))),
     )
-    present = {e.label for e in definitions(steps[-1].after)}
-    if setting.target.size == 2 and any(label.startswith("rho_star") for label in present):
+    first_order = {e.label for e in definitions(steps[-1].after) if _is_sigmoid(e.value)}
+    if setting.target.size == 2 and any(label.startswith("rho_star") for label in first_order):
         record("two modes: tanh", "1/(1 + e^y) = ½ + ½ tanh(−y/2), and E[1] = 1.", _target_as_tanh(setting, steps[-1].after))
-    if setting.proposal.size == 2 and {"rho_12", "rho_21"} <= present:
+    if setting.proposal.size == 2 and {"rho_12", "rho_21"} <= first_order and "weights" not in setting.learn:
         record(
             "two components: sech",
             "A Cameron–Martin shift leaves an even integrand; the reflection z → −z then shows w_1 E_1[ρ_2] = w_2 E_2[ρ_1] = g.",
             _proposal_as_sech(setting, steps[-1].after),
         )
     per_state = {f"d{names[inner].name}": (state, factor) for state, inner, factor in overlaps.moving}
-    scaled = (*(_per_state(e, *per_state[e.label]) for e in rates(steps[-1].after)), *definitions(steps[-1].after))
+    scaled = (
+        *(_per_state(e, *per_state[e.label]) if e.label in per_state else e for e in rates(steps[-1].after)),
+        *definitions(steps[-1].after),
+    )
     in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
     final = _tidied(map_values(scaled, lambda value: value.xreplace(in_states)))
     steps.append(
@@ -55,13 +71,48 @@ def scalar_steps(setting: Setting, overlaps: Overlaps, closed: Equations) -> tup
     return tuple(steps)
 
 
+def _in_scalars(setting: Setting, surroundings: Surroundings, names: dict, defined: Equations) -> Equations:
+    """The definitions with every average over independent scalars, after the Cholesky entries that they use."""
+    factors: dict[sp.Symbol, Equation] = {}
+    reduced: list[Equation] = []
+    for equation in defined:
+        if not isinstance(equation.value, Expectation):
+            reduced.append(equation)
+            continue
+        result = reduce_to_scalars(equation.value, surroundings, _factor_prefix(equation.value, setting))
+        for symbol, value in result.factor:
+            entry = Equation(symbol.name, symbol_tex(symbol), close(value, names), symbol)
+            if factors.setdefault(symbol, entry).value != entry.value:
+                raise ArithmeticError(f"two Cholesky factors share the name {symbol}")
+        reduced.append(Equation(equation.label, equation.left, close(result.average, names), equation.symbol))
+    return (*factors.values(), *reduced)
+
+
+def _factor_prefix(average: Expectation, setting: Setting) -> str:
+    """C_star for the target's factor, which equal scales make the same for every component; C_star_i and C_i else."""
+    (x,) = average.variables
+    i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)
+    (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}
+    if mixture != setting.target:
+        return f"C_{i}"
+    return "C_star" if len(set(mixture.scales)) == 1 else f"C_star_{i}"
+
+
+def _is_sigmoid(value: sp.Expr) -> bool:
+    """Whether a definition is the average of one share of two whose logit is linear in one normal variable."""
+    if not isinstance(value, Expectation) or not isinstance(value.integrand, Softmax) or len(value.variables) != 1:
+        return False
+    (z,), logits = value.variables, value.integrand.logits
+    return isinstance(z, StandardNormal) and len(logits) == 2 and all(sp.diff(logit, z, 2) == 0 for logit in logits)
+
+
 def _per_state(rate: Equation, state: sp.Symbol, factor: sp.Expr) -> Equation:
     return Equation(f"d{state.name}", rf"\frac{{d{symbol_tex(state)}}}{{dt}}", rate.value / factor)
 
 
 def _tidied(equations: Equations) -> Equations:
     """Factor what stands under square roots, and group each rate by the averages it contains."""
-    averages = [e.symbol for e in definitions(equations)]
+    averages = [e.symbol for e in definitions(equations) if not e.label.startswith("C_")]
 
     def tidy(expression: sp.Expr) -> sp.Expr:
         rooted = expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half, lambda e: sp.sqrt(sp.factor(e.base)))
@@ -76,7 +127,7 @@ def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
     tangents: dict[sp.Symbol, sp.Expr] = {}
     replaced: dict[sp.Symbol, sp.Expr] = {}
     for average in definitions(current):
-        if not average.label.startswith("rho_star"):
+        if not average.label.startswith("rho_star") or not _is_sigmoid(average.value):
             continue
         i = average.label.removeprefix("rho_star_")[:-1]
         F = sp.Symbol(f"F_{i}", real=True)

@@ -46,7 +46,7 @@ Equations = tuple[Equation, ...]
 class Step:
     """One application of a rule. Equations of the same label on both sides must mean the same.
 
-    in_geometry: whether the two sides agree only for vectors in the declared geometry.
+    in_geometry: whether the two sides agree only for vectors in the declared geometry. limit: whether they agree only as d → ∞.
     """
 
     rule: str
@@ -54,6 +54,7 @@ class Step:
     before: Equations
     after: Equations
     in_geometry: bool = False
+    limit: bool = False
 
 
 def definitions(equations: Equations) -> Equations:

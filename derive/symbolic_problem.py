@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
+import mpmath
 import sympy as sp
 
 from derive.derivation import Derivation, derive
-from derive.geometry import RADIUS, Geometry, R, antipodal, unrelated
-from derive.mixtures import Mixture
+from derive.geometry import RADIUS, Geometry, R, antipodal, overlaps_of, unrelated
+from derive.mixtures import DIMENSION, Mixture
 from derive.objective import Setting, tempered_reverse_kl
 from derive.problem import BadInput, Problem
-from derive.vectors import VectorSymbol
+from derive.vectors import Vector, VectorSymbol
 
 MOST_NAMED = 9
+DEPENDENT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -31,53 +34,132 @@ class SymbolicProblem:
     independent_modes: tuple[int, ...]
 
 
-def symbolise(problem: Problem) -> SymbolicProblem:
+def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProblem:
     """Symbols for the problem's weights, scales, lengths and Gram entries.
 
-    A scale of one stays the number one. Two opposite modes become an antipodal pair at distance R; proposal means on the same
-    radius share the symbol R, on another have r. Raises BadInput for what the derivation does not cover.
+    A scale that all components of a mixture share is one symbol, or the number one; unequal scales have a symbol each, and so have learned
+    ones. Two opposite modes become an antipodal pair at distance R; proposal means on the same radius share the symbol R, on
+    another have r. Of other modes a largest independent subset keeps its Gram entries, and the others are written by it.
+    large_dimension: derive the limit d → ∞ of what unequal scales make depend on d. Raises BadInput for what the derivation does not cover.
     """
-    if problem.flow.learn != ("means",):
-        raise BadInput("flow.learn", f"{list(problem.flow.learn)} is not derived yet", 'use flow.learn = ["means"]')
     for key, count in (("target.weights", len(problem.target.weights)), ("proposal.weights", len(problem.proposal.weights))):
         if count > MOST_NAMED:
             raise BadInput(key, f"{count} components", f"give at most {MOST_NAMED}: states are named by one digit per index")
-    for key, scales in (("target.scales", problem.target.scales), ("proposal.scales", problem.proposal.scales)):
-        if len(set(scales)) > 1:
-            raise BadInput(key, f"{list(scales)} are unequal, which is not derived yet", "give every component of a mixture one scale")
-    values: dict[sp.Symbol, float] = {}
-    proposal = _mixture("q", r"\rho", "a", "a", "w", "sigma", problem.proposal.weights, problem.proposal.scales, values)
-    target = _mixture(
-        r"p^{\star}", r"\rho^{\star}", "nu", r"\nu", "w_star", "sigma_star", problem.target.weights, problem.target.scales, values
-    )
-    setting = tempered_reverse_kl(proposal, target, problem.flow.manifold)
+    learn = problem.flow.learn
+    values: dict[sp.Symbol, float] = {DIMENSION: float(problem.space.dimension)}
+    proposal = _mixture(_PROPOSAL, problem.proposal.weights, problem.proposal.scales, values, "scales" in learn)
+    target = _mixture(_TARGET, problem.target.weights, problem.target.scales, values)
+    setting = tempered_reverse_kl(proposal, target, problem.flow.manifold, learn)
+    radii = _radius_symbols(problem, values)
     means = problem.target.means
-    if len(means) == 2 and all(x == -y for x, y in zip(*means, strict=True)):
-        distance = math.hypot(*means[0])
-        values[R] = distance
-        radius = R if math.isclose(problem.proposal.radius, distance, rel_tol=1e-12) else RADIUS
-        values[radius] = problem.proposal.radius if radius == RADIUS else distance
-        return SymbolicProblem(setting, antipodal(setting, radius), values, (0,))
-    values[RADIUS] = problem.proposal.radius
-    for k, u in enumerate(means, 1):
-        for l, v in enumerate(means[k - 1 :], k):
-            values[sp.Symbol(f"Gamma_{k}{l}", real=True)] = math.fsum(x * y for x, y in zip(u, v, strict=True))
-    return SymbolicProblem(setting, unrelated(setting), values, tuple(range(len(means))))
+    if len(means) == 2 and any(means[0]) and all(x == -y for x, y in zip(*means, strict=True)):
+        geometry, independent = antipodal(setting, radii), (0,)
+    else:
+        independent, images = _independent_modes(means, target.means, values)
+        geometry = unrelated(setting, radii, images)
+        for k in independent:
+            for l in independent:
+                if k <= l:
+                    gram = math.fsum(x * y for x, y in zip(means[k], means[l], strict=True))
+                    values[sp.Symbol(f"Gamma_{k + 1}{l + 1}", real=True)] = gram
+    geometry = replace(geometry, dimension=problem.space.dimension, large_dimension=large_dimension)
+    _require_room(problem, setting, geometry, len(independent))
+    return SymbolicProblem(setting, geometry, values, independent)
 
 
-def _mixture(density: str, posterior: str, letter: str, letter_tex: str, weight: str, scale: str, weights, scales, values: dict) -> Mixture:
+_PROPOSAL = ("q", r"\rho", "a", "a", "w", "sigma")
+_TARGET = (r"p^{\star}", r"\rho^{\star}", "nu", r"\nu", "w_star", "sigma_star")
+
+
+def _mixture(
+    names: tuple[str, ...], weights: Sequence[float], scales: Sequence[float], values: dict[sp.Symbol, float], learned: bool = False
+) -> Mixture:
+    density, posterior, letter, letter_tex, weight, scale = names
     weight_symbols = [sp.Symbol(f"{weight}_{j}", positive=True) for j in range(1, len(weights) + 1)]
     values.update(zip(weight_symbols, weights, strict=True))
-    common = sp.S.One if scales[0] == 1 else sp.Symbol(scale, positive=True)
-    if common.is_Symbol:
-        values[common] = scales[0]
     vectors = [VectorSymbol(f"{letter}_{j}", f"{letter_tex}_{{{j}}}") for j in range(1, len(weights) + 1)]
-    return Mixture(sp.Symbol(density), sp.Symbol(posterior), weight_symbols, vectors, [common] * len(scales))
+    if learned or len(set(scales)) > 1:
+        first = [j if learned else scales.index(value) for j, value in enumerate(scales)]
+        scale_symbols = [sp.Symbol(f"{scale}_{j + 1}", positive=True) for j in first]
+        values.update(zip(scale_symbols, scales, strict=True))
+    elif scales[0] == 1:
+        scale_symbols = [sp.S.One] * len(scales)
+    else:
+        scale_symbols = [sp.Symbol(scale, positive=True)] * len(scales)
+        values[scale_symbols[0]] = scales[0]
+    return Mixture(sp.Symbol(density), sp.Symbol(posterior), weight_symbols, vectors, scale_symbols)
 
 
-def derive_problem(problem: Problem) -> Derivation:
+def _radius_symbols(problem: Problem, values: dict[sp.Symbol, float]) -> list[sp.Symbol]:
+    """R for an antipodal pair and what lies on its sphere, else r, or r_1, r_2, … where radii differ."""
+    means, radii = problem.target.means, problem.proposal.radii
+    if len(means) == 2 and any(means[0]) and all(x == -y for x, y in zip(*means, strict=True)):
+        distance = math.hypot(*means[0])
+        values[R] = distance
+        if all(math.isclose(radius, distance, rel_tol=1e-12) for radius in radii):
+            return [R] * len(radii)
+    if len(set(radii)) == 1:
+        values[RADIUS] = radii[0]
+        return [RADIUS] * len(radii)
+    symbols = [sp.Symbol(f"r_{i}", positive=True) for i in range(1, len(radii) + 1)]
+    values.update(zip(symbols, radii, strict=True))
+    return symbols
+
+
+def _independent_modes(
+    means: Sequence[Sequence[float]], vectors: Sequence[VectorSymbol], values: dict[sp.Symbol, float]
+) -> tuple[tuple[int, ...], list[tuple[VectorSymbol, Vector]]]:
+    """Indices of a largest independent subset, first come first kept, and every other mode as a combination of the subset.
+
+    Independent means further from the span of those before than DEPENDENT times its own length. A coefficient is a rational number of
+    small denominator where the modes allow it, else a parameter c_kl.
+    """
+    kept: list[int] = []
+    images: list[tuple[VectorSymbol, Vector]] = []
+    longest = max(math.hypot(*row) for row in means)
+    for k, row in enumerate(means):
+        coefficients = _least_squares([means[j] for j in kept], row)
+        rest = [x - math.fsum(c * means[j][n] for c, j in zip(coefficients, kept, strict=True)) for n, x in enumerate(row)]
+        if math.hypot(*rest) > DEPENDENT * longest:
+            kept.append(k)
+            continue
+        terms: dict[VectorSymbol, sp.Expr] = {}
+        for c, j in zip(coefficients, kept, strict=True):
+            simple = Fraction(c).limit_denominator(64)
+            if abs(c - simple) <= DEPENDENT:
+                terms[vectors[j]] = sp.Rational(simple.numerator, simple.denominator)
+            else:
+                symbol = sp.Symbol(f"c_{k + 1}{j + 1}", real=True)
+                values[symbol] = c
+                terms[vectors[j]] = symbol
+        images.append((vectors[k], Vector(terms)))
+    return tuple(kept), images
+
+
+def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) -> list[float]:
+    """Coefficients of the combination of `columns`, which are independent, nearest to `wanted`."""
+    if not columns:
+        return []
+    matrix = mpmath.matrix([list(column) for column in columns]).T
+    solution, _ = mpmath.qr_solve(matrix, mpmath.matrix(list(wanted)))
+    return [float(c) for c in solution]
+
+
+def _require_room(problem: Problem, setting: Setting, geometry: Geometry, rank: int) -> None:
+    """With unequal scales a sample's squared length matters beyond the forms in its logits, which must then fit into the space."""
+    d = problem.space.dimension
+    for key, mixture in (("proposal.scales", setting.proposal), ("target.scales", setting.target)):
+        forms = mixture.size - 1
+        if len(set(mixture.scales)) > 1 and forms > d:
+            found = f"{mixture.size} components of unequal scale in {d} dimensions"
+            raise BadInput("space.dimension", found, f"give at least {forms}, or equal {key}")
+    if not overlaps_of(setting, geometry).moving and problem.flow.learn == ("means",):
+        raise BadInput("target.means", "nothing moves: every mode is at the origin", "give a mode elsewhere, or learn weights or scales")
+
+
+def derive_problem(problem: Problem, large_dimension: bool = False) -> Derivation:
     """The derivation of a problem's summary-statistics system; BadInput where a rule does not cover it."""
-    symbolic = symbolise(problem)
+    symbolic = symbolise(problem, large_dimension)
     return derive(symbolic.setting, symbolic.geometry, problem.name)
 
 

@@ -10,13 +10,14 @@ import sympy as sp
 
 from derive.expectation import Expectation
 from derive.gradient_rules import RuleDoesNotApplyError
+from derive.softmax import written_out
 
 
 def _logistic_argument(average: Expectation) -> tuple[sp.Expr, sp.Symbol]:
     """The y with integrand = 1/(1 + e^y), and the one normal variable that it depends on."""
     if len(average.variables) != 1:
         raise RuleDoesNotApplyError("the two-mode rules need an expectation over one scalar")
-    odds = sp.Mul.make_args(1 / average.integrand - 1)
+    odds = sp.Mul.make_args(1 / written_out(average.integrand) - 1)
     # A square root of an overlap is real in the domain, which SymPy cannot know: it would leave log(exp(..)) standing.
     y = sp.Add(*(f.args[0] if isinstance(f, sp.exp) else sp.expand_log(sp.log(f)) for f in odds))
     return sp.expand(y), average.variables[0]

@@ -11,8 +11,20 @@ from derive.gradient_rules import evaluate_gradients, exchange_responsibilities,
 from derive.mixtures import Responsibility
 from derive.notation import symbol_tex
 from derive.objective import Setting, expand_over_components
-from derive.step import Equation, Equations, Step, map_values
-from derive.vectors import Gradient, Vector
+from derive.slopes import ScaleRate, WeightRate
+from derive.step import Equation, Equations, Step, definitions, map_values, rates
+from derive.vectors import Gradient, SquaredDeviation, Vector
+
+
+def objective_step(setting: Setting) -> Step:
+    """𝓛_β as a mixture of its components' averages."""
+    left = r"\mathcal{L}_\beta"
+    return Step(
+        "average over components",
+        "An average under a mixture is the mixture of the averages under its components.",
+        (Equation("objective", left, setting.objective),),
+        (Equation("objective", left, expand_over_components(setting)),),
+    )
 
 
 def gradient_steps(setting: Setting) -> tuple[Step, ...]:
@@ -36,12 +48,6 @@ def gradient_steps(setting: Setting) -> tuple[Step, ...]:
     collected = tuple(Equation(w.label, w.left, p.value + e.value) for w, p, e in pairs)
     normalised = map_values(collected, responsibilities_sum_to_one)
     return (
-        Step(
-            "average over components",
-            "An average under a mixture is the mixture of the averages under its components.",
-            (Equation("objective", left, setting.objective),),
-            (Equation("objective", left, expanded),),
-        ),
         Step(
             "pathwise gradient",
             "Write x_i = a_i + σ_i z and differentiate under the integral: through the sample (p), and through the integrand's own "
@@ -68,7 +74,17 @@ def gradient_steps(setting: Setting) -> tuple[Step, ...]:
             collected,
             normalised,
         ),
-        Step("Stein's lemma", "E[f(x) x] = a E[f] + σ² E[∇f] for x ~ N(a, σ² I).", normalised, map_values(normalised, stein)),
+        Step("Stein's lemma", _stein_in_words(setting), normalised, map_values(normalised, stein)),
+    )
+
+
+def _stein_in_words(setting: Setting) -> str:
+    plain = "E[f(x) x] = a E[f] + σ² E[∇f] for x ~ N(a, σ² I)."
+    if len(set(setting.proposal.scales)) == len(set(setting.target.scales)) == 1:
+        return plain
+    return (
+        f"{plain} With unequal scales ∇f contains x again; the recursion sums to an average over a sample x^+ with two coordinates more, "
+        "with x = a outside the responsibilities."
     )
 
 
@@ -76,49 +92,99 @@ def _without_score_function(equation: Equation, setting: Setting) -> Equation:
     return Equation(equation.label, equation.left, stein(exchange_responsibilities(equation.value, setting.proposal, setting.samples)))
 
 
-def flow_steps(setting: Setting, overlaps: Overlaps, gradients: Equations) -> tuple[Step, ...]:
-    """Gradients → rates of the overlaps, closed in the overlaps and the named averages."""
+def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Equations) -> tuple[Step, ...]:
+    """Gradients and slopes → rates of the overlaps, weights and scales, closed in them and the named averages.
+
+    slopes: the gradients of the means, the slopes of softmax logits and log scales, of what is learned, and the energies' definitions.
+    """
     means = setting.proposal.means
     names = dict(overlaps.names)
-    descents = tuple(
-        Equation(f"velocity_{i}", rf"\dot{{{sp.latex(a)}}}", Descent(g.value, a, setting.manifold))
-        for i, (a, g) in enumerate(zip(means, gradients, strict=True), 1)
-    )
-    velocities = map_values(descents, project)
-    moving = tuple((a, v.value) for a, v in zip(means, velocities, strict=True))
-    rates = tuple(
+    steps: list[Step] = []
+    velocities: Equations = ()
+    if "means" in setting.learn:
+        gradients = [e for e in slopes if e.label.startswith("gradient")]
+        descents = tuple(
+            Equation(f"velocity_{i}", rf"\dot{{{sp.latex(a)}}}", Descent(g.value, a, setting.manifold))
+            for i, (a, g) in enumerate(zip(means, gradients, strict=True), 1)
+        )
+        velocities = map_values(descents, project)
+        on_sphere = setting.manifold == "sphere"
+        steps.append(
+            Step(
+                "projected flow" if on_sphere else "gradient flow",
+                "Each mean follows minus its gradient" + (", projected on the tangent space of its sphere." if on_sphere else "."),
+                descents,
+                velocities,
+            )
+        )
+    moving = tuple((a, v.value) for a, v in zip(means, velocities, strict=False))
+    overlap_rates = tuple(
         Equation(f"d{name.name}", rf"\dot{{{symbol_tex(name)}}}", OverlapRate(inner, moving))
         for inner, name in overlaps.names
         if any(a in inner.args for a in means)
     )
-    chained = map_values(rates, product_rule)
+    chained = map_values(overlap_rates, product_rule)
+    steps.append(Step("product rule", "d(u·v)/dt = u̇·v + u·v̇.", overlap_rates, chained))
+    for learned, rule, statement, parameter_rates in (
+        (
+            "weights",
+            "flow of the weights",
+            "w = softmax(θ) and dθ_i/dt = −∂𝓛/∂θ_i give dw_i/dt = w_i (dθ_i/dt − Σ_j w_j dθ_j/dt).",
+            _weight_rates,
+        ),
+        ("scales", "flow of the scales", "σ_i = exp(τ_i) and dτ_i/dt = −∂𝓛/∂τ_i give dσ_i/dt = σ_i dτ_i/dt.", _scale_rates),
+    ):
+        if learned not in setting.learn:
+            continue
+        unevaluated = parameter_rates(setting, slopes)
+        energies = definitions(slopes) if learned == "weights" else ()
+        done = map_values(unevaluated, lambda rate: rate.by_chain_rule())
+        steps.append(Step(rule, statement, (*unevaluated, *energies), (*done, *energies)))
+        chained = (*chained, *done, *energies)
     averages = sorted(set().union(*(e.value.atoms(Expectation) for e in chained)), key=sp.default_sort_key)
     named = {average: _average_name(average, setting) for average in averages}
     closed = map_values(chained, lambda rate: close(rate.xreplace(named), names))
     averaged = tuple(Equation(s.name, symbol_tex(s), average, s) for average, s in named.items())
-    on_sphere = setting.manifold == "sphere"
-    return (
-        Step(
-            "projected flow" if on_sphere else "gradient flow",
-            "Each mean follows minus its gradient" + (", projected on the tangent space of its sphere." if on_sphere else "."),
-            descents,
-            velocities,
-        ),
-        Step("product rule", "d(u·v)/dt = u̇·v + u·v̇.", rates, chained),
+    steps.append(
         Step(
             "closure",
-            "Only inner products of the means and modes are left: name them, and name the averaged responsibilities.",
+            "Only inner products of the means and modes are left: name them, and name the averages.",
             chained,
-            (*closed, *averaged),
-        ),
+            (*rates(closed), *averaged, *definitions(closed)),
+        )
+    )
+    return tuple(steps)
+
+
+def _weight_rates(setting: Setting, slopes: Equations) -> Equations:
+    logit_rates = tuple(-e.value for e in slopes if e.label.startswith("slope_theta"))
+    weights = tuple(setting.proposal.weights)
+    return tuple(
+        Equation(f"d{w.name}", rf"\frac{{d{symbol_tex(w)}}}{{dt}}", WeightRate(weights, i, logit_rates)) for i, w in enumerate(weights)
+    )
+
+
+def _scale_rates(setting: Setting, slopes: Equations) -> Equations:
+    log_rates = [-e.value for e in slopes if e.label.startswith("slope_tau")]
+    scales = setting.proposal.scales
+    return tuple(
+        Equation(f"d{s.name}", rf"\frac{{d{symbol_tex(s)}}}{{dt}}", ScaleRate(s, i, rate))
+        for i, (s, rate) in enumerate(zip(scales, log_rates, strict=True))
     )
 
 
 def _average_name(average: Expectation, setting: Setting) -> sp.Symbol:
+    """rho_ij = E_i[ρ_j], rho_i_jl = E_i[ρ_j ρ_l], S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²], ell_i = E_i[log ρ]; with `star` for the target's."""
     (x,) = average.variables
-    responsibility = average.integrand
-    if not isinstance(responsibility, Responsibility):
-        raise TypeError(f"expected the average of one responsibility, not {responsibility}")
-    i, j = setting.samples.index(x) + 1, responsibility.component + 1
-    head = "rho_star" if responsibility.mixture == setting.target else "rho"
-    return sp.Symbol(f"{head}_{i}{j}", real=True)
+    i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)
+    shares = sorted(average.integrand.atoms(Responsibility), key=lambda rho: rho.component)
+    star = "_star" if shares[0].mixture == setting.target else ""
+    components = "".join(str(rho.component + 1) for rho in shares)
+    plain = sp.Mul(*shares)
+    if average.integrand == plain:
+        return sp.Symbol(f"rho{star}_{i}{components}" if len(shares) == 1 else f"rho{star}_{i}_{components}", real=True)
+    if average.integrand == plain * SquaredDeviation(x):
+        return sp.Symbol(f"S{star}_{i}{components}", real=True)
+    if average.integrand == sp.log(shares[0]):
+        return sp.Symbol(f"ell{star}_{i}", real=True)
+    raise TypeError(f"no name for the average of {average.integrand}")

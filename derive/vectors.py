@@ -34,21 +34,67 @@ class VectorSymbol(sp.Symbol):
 
 
 class GaussianVector(VectorSymbol):
-    """A random vector with law N(mean, scale² I)."""
+    """A random vector with law N(mean, scale² I) in d + extra dimensions; `extra` coordinates lie outside the space of the means."""
 
     mean: VectorSymbol
     scale: sp.Expr
+    extra: int
 
-    def __new__(cls, name: str, mean: VectorSymbol, scale: sp.Expr, tex: str | None = None) -> GaussianVector:
+    def __new__(cls, name: str, mean: VectorSymbol, scale: sp.Expr, tex: str | None = None, extra: int = 0) -> GaussianVector:
         symbol = super().__new__(cls, name, tex)
-        symbol.mean, symbol.scale = mean, sp.sympify(scale, strict=True)
+        symbol.mean, symbol.scale, symbol.extra = mean, sp.sympify(scale, strict=True), extra
         return symbol
 
+    def lifted(self) -> GaussianVector:
+        """The same law with two further coordinates."""
+        return GaussianVector(f"{self.name}_plus", self.mean, self.scale, f"{self.tex}^{{+}}", self.extra + 2)
+
     def __getnewargs_ex__(self) -> tuple:
-        return (self.name, self.mean, self.scale, self.tex), {}
+        return (self.name, self.mean, self.scale, self.tex, self.extra), {}
 
     def _hashable_content(self) -> tuple:
-        return (*super()._hashable_content(), self.mean, self.scale)
+        return (*super()._hashable_content(), self.mean, self.scale, self.extra)
+
+
+class SquaredDeviation(sp.Expr):
+    """‖x − a‖²/σ² of a Gaussian vector x ~ N(a, σ² I)."""
+
+    is_commutative = True
+    is_real = True
+    is_nonnegative = True
+
+    def __new__(cls, x: GaussianVector) -> SquaredDeviation:
+        return super().__new__(cls, x)
+
+    def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
+        x = self.args[0]
+        body = rf"\|{printer.doprint(x)} - {printer.doprint(x.mean)}\|^2"
+        if x.scale != 1:
+            body = rf"\frac{{{body}}}{{{tex(x.scale**2)}}}"
+        return body if exp is None else rf"\left({body}\right)^{{{exp}}}"
+
+    def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
+        x = self.args[0]
+        return f"|{x}-{x.mean}|^2" + ("" if x.scale == 1 else f"/{printer.parenthesize(x.scale, 51)}^2")
+
+
+class RadialSlope(sp.Expr):
+    """(x − a)·∇_x f for x ~ N(a, σ² I): how f grows when the scale does."""
+
+    is_commutative = True
+    is_real = True
+
+    def __new__(cls, scalar: sp.Expr, x: GaussianVector) -> RadialSlope:
+        return super().__new__(cls, scalar, x)
+
+    def _latex(self, printer: LatexPrinter) -> str:
+        scalar, x = self.args
+        name = printer.doprint(x)
+        return rf"\langle {name} - {printer.doprint(x.mean)}, \nabla_{{{name}}}\left[{printer.doprint(scalar)}\right]\rangle"
+
+    def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
+        scalar, x = self.args
+        return f"<{x}-{x.mean}, grad_{x}({printer.doprint(scalar)})>"
 
 
 class Inner(sp.Expr):

@@ -1,0 +1,148 @@
+"""Averages over independent standard normal and χ² variables in mpmath, to a wanted number of digits.
+
+One normal variable: the trapezoidal rule, whose error squares when the step is halved, also where the integrand has a pole close to
+the real axis. Several variables: products of Gauss rules, which need few nodes where the integrand's slopes are gentle, and say
+so where they are not.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+
+import mpmath
+import sympy as sp
+
+ORDERS = range(6, 61, 6)
+MOST_NODES = 400_000
+
+
+class NotConvergedError(ArithmeticError):
+    """The rule did not settle: the integrand has a pole on or too near the real axis."""
+
+
+def averages(
+    integrands: Sequence[sp.Expr], normals: Sequence[sp.Symbol], chi_squared: Sequence[tuple[sp.Symbol, sp.Expr]], digits: int
+) -> list:
+    """E of each integrand to `digits` digits of its value, or of E|integrand| where it cancels.
+
+    normals: N(0, 1) variables. chi_squared: (variable, degrees of freedom) pairs. The integrands share one pass over the nodes.
+    Raises NotConvergedError.
+    """
+    with mpmath.workdps(digits + 10):
+        variables = [*normals, *(c for c, _ in chi_squared)]
+        function = sp.lambdify(variables, list(integrands), modules="mpmath", cse=True)
+        degrees = [mpmath.mpf(sp.Float(k, digits + 10)._to_mpmath(mpmath.mp.prec)) for _, k in chi_squared]
+        if len(normals) == 1 and not degrees:
+            return trapezoid(function, digits)
+        return gauss(function, len(normals), degrees, digits)
+
+
+def trapezoid(function: Callable[..., Sequence], digits: int) -> list:
+    """E[f(z)], f a list of numbers.
+
+    Halving the step squares the rule's error, measured in the integrand's own size, so two levels that agree to half the digits of a
+    value no larger than that size vouch for all digits of the finer one. The width follows the value too: where the weight e^{−z²/2}
+    meets an integrand that grows towards one tail, a small average lives far from the origin.
+    """
+    nats = (digits + 8) * mpmath.log(10)
+    half_width, step, previous = mpmath.sqrt(2 * nats), mpmath.mpf(1) / 2, None
+    while step > mpmath.mpf(1) / 600:
+        count = int(mpmath.ceil(half_width / step))
+        nodes = (j * step for j in range(-count, count + 1))
+        rule = ((mpmath.exp(-x * x / 2) * step / mpmath.sqrt(2 * mpmath.pi), (x,)) for x in nodes)
+        values, sizes = _sums(function, rule)
+        sizes = [mpmath.re(size) for size in sizes]
+        present = [size for size in sizes if size > 0]
+        wanted = mpmath.sqrt(2 * (nats + max(0, -mpmath.log(min(present))))) if present else half_width
+        if wanted > half_width:
+            half_width, previous = wanted, None
+            continue
+        if previous is not None and all(
+            abs(new - old) <= max(mpmath.mpf(10) ** (-digits / 2 - 1) * abs(new), mpmath.mpf(10) ** (-digits - 7) * size)
+            for new, old, size in zip(values, previous, sizes, strict=True)
+        ):
+            return values
+        previous, step = values, step / 2
+    raise NotConvergedError(f"the trapezoidal rule did not reach {digits} digits")
+
+
+def gauss(function: Callable[..., Sequence], normals: int, degrees: Sequence, digits: int) -> list:
+    """E[f(z, c)] by products of Gauss–Hermite and generalised Gauss–Laguerre rules of rising order.
+
+    The error falls geometrically with the order, so of three orders with differences d_1 and then d_2 the last errs by about d_2²/d_1.
+    """
+    history: list[list] = []
+    for order in ORDERS:
+        if order ** (normals + len(degrees)) > MOST_NODES:
+            break
+        axes = [hermite(order)] * normals + [laguerre(order, k) for k in degrees]
+        values, sizes = _sums(function, _product(axes))
+        history.append(values)
+        if len(history) >= 3 and all(_settled(*h, size, digits) for *h, size in zip(*history[-3:], sizes, strict=True)):
+            return values
+    raise NotConvergedError(f"Gauss rules of up to {MOST_NODES} nodes did not reach {digits} digits")
+
+
+def _settled(first, second, third, size, digits: int) -> bool:
+    """In the real part and, where a complex step is taken, in the imaginary part by itself."""
+    for part in (mpmath.re, mpmath.im):
+        floor = mpmath.mpf(10) ** (-digits - 2) * part(size)
+        early, late = abs(part(second - first)), abs(part(third - second))
+        if late > floor and not (late < early and late * late / early <= floor):
+            return False
+    return True
+
+
+def _sums(function: Callable[..., Sequence], rule: Iterator[tuple[mpmath.mpf, tuple]]) -> tuple[list, list]:
+    """Σ weight f, and Σ weight |f| of the real and imaginary parts, over (weight, point) pairs."""
+    values: list = []
+    sizes: list = []
+    for weight, point in rule:
+        found = function(*point)
+        if not values:
+            values, sizes = [mpmath.mpf(0)] * len(found), [mpmath.mpf(0)] * len(found)
+        for n, f in enumerate(found):
+            values[n] += weight * f
+            sizes[n] += weight * mpmath.mpc(abs(mpmath.re(f)), abs(mpmath.im(f)))
+    return values, sizes
+
+
+def _product(axes: Sequence[Sequence[tuple]]) -> Iterator[tuple[mpmath.mpf, tuple]]:
+    for point in itertools.product(*axes):
+        yield mpmath.fprod(w for w, _ in point), tuple(x for _, x in point)
+
+
+def hermite(order: int) -> tuple[tuple, ...]:
+    """(weight, node) pairs of the Gauss rule for N(0, 1), in the working precision."""
+    return _hermite(order, mpmath.mp.prec)
+
+
+def laguerre(order: int, degrees) -> tuple[tuple, ...]:
+    """(weight, node) pairs of the Gauss rule for χ² with `degrees` degrees of freedom, in the working precision."""
+    return _laguerre(order, degrees, mpmath.mp.prec)
+
+
+@cache
+def _hermite(order: int, precision: int) -> tuple[tuple, ...]:
+    return _golub_welsch([mpmath.mpf(0)] * order, [mpmath.sqrt(n) for n in range(1, order)])
+
+
+@cache
+def _laguerre(order: int, degrees, precision: int) -> tuple[tuple, ...]:
+    shape = degrees / 2
+    inner = _golub_welsch([2 * n + shape for n in range(order)], [mpmath.sqrt(n * (n + shape - 1)) for n in range(1, order)])
+    return tuple((weight, 2 * node) for weight, node in inner)
+
+
+def _golub_welsch(diagonal: list, off_diagonal: list) -> tuple[tuple, ...]:
+    """Nodes and weights from the eigenvalues and first components of the orthogonal polynomials' Jacobi matrix."""
+    size = len(diagonal)
+    jacobi = mpmath.zeros(size)
+    for n in range(size):
+        jacobi[n, n] = diagonal[n]
+        if n:
+            jacobi[n, n - 1] = jacobi[n - 1, n] = off_diagonal[n - 1]
+    nodes, vectors = mpmath.eigsy(jacobi)
+    return tuple((vectors[0, n] ** 2, nodes[n]) for n in range(size))
