@@ -1,7 +1,8 @@
 """From an OdeSystem and a schedule to the source of one module, for the CPU or for CUDA.
 
 Only the structure is in the source. Parameter values, and the tables behind the averages, are arrays given at run time, so a sweep
-over R, w* or T0 compiles nothing. Averages that differ only in the state they look at share one function and one table.
+over R, w* or T0 compiles nothing. Averages over one variable that differ only in the state they look at share one function and one
+table. Averages over several variables are summed by `lattice_code`, those of the same shares in one pass.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ import sympy as sp
 
 from derive.expectation import Expectation
 from derive.system import BETA, TIME, OdeSystem
-from kernels.lowering import lower, share
+from kernels.lattice import Group, Pattern, definitions_for, groups_of, is_lattice_average, patterns_of
+from kernels.lattice_code import COUNTER, Layout, lattice_functions, scratch_size
+from kernels.lowering import hoisted, lower, share
 from kernels.printer import ScalarPrinter
 
 ARGUMENT = sp.Symbol("argument", real=True)
 
 _TAKEN = re.compile(
-    r"argument|beta|beta_now|count|dy|j|layout|math|matrix|p|ranges|start|t|tables|total|y|abs|max|min|range|float32|float64|real"
-    r"|(average|constant|mean|shared)_\d+"
+    r"argument|beta|beta_now|count|dy|j|layout|math|matrix|p|ranges|scratch|start|t|tables|total|y|abs|max|min|range|float32|float64|real"
+    r"|(average|constant|group|mean|moments|shared)_\d+|moment_\d+_\d+"
 )
 
 
@@ -43,11 +46,15 @@ class Average:
 
 @dataclass(frozen=True)
 class Program:
-    """source: the module's text. averages: in the order of their tables. parameters: the order of the run-time values."""
+    """source: the module's text. averages: in the order of their tables. parameters: the order of the run-time values.
+
+    scratch: how many numbers the right-hand side needs to work in; the first counts the nodes that it visits.
+    """
 
     source: str
     averages: tuple[Average, ...]
     parameters: tuple[sp.Symbol, ...]
+    scratch: int
 
 
 _HEADER = {
@@ -55,20 +62,29 @@ _HEADER = {
     "cuda": "from numba import cuda, {real}\n\nreal = {real}\ndevice = cuda.jit(device=True)\n",
 }
 
+_FUSED = {
+    "cpu": "fused = njit(cache=True, error_model='numpy', fastmath={'contract', 'reassoc'})\n",
+    "cuda": "fused = device\n",
+}
+"""The innermost loops of lattice averages are sums of many terms of a size, which only vectorise if they may be added in any order."""
+
 _ENTRY = {
     "cpu": """
 @njit(cache=True, parallel=True, error_model="numpy")
-def integrate_all(initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work, out, failure, status):
+def integrate_all(
+    initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work, scratch, out, failure, status
+):
     for n in prange(initial.shape[0]):
         status[n] = integrate_one(
-            initial[n], times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work[n], out[n], failure[n]
+            initial[n], times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control,
+            work[n], scratch[n], out[n], failure[n],
         )
 
 
-@njit(cache=True, error_model="numpy")
-def rates_all(betas, states, p, tables, layout, ranges, dy):
-    for n in range(states.shape[0]):
-        rates(betas[n], states[n], p, tables, layout, ranges, dy[n])
+@njit(cache=True, parallel={parallel}, error_model="numpy")
+def rates_all(betas, states, p, tables, layout, ranges, dy, scratch):
+    for n in prange(states.shape[0]):
+        rates(betas[n], states[n], p, tables, layout, ranges, dy[n], scratch[n])
 
 
 @njit(cache=True, error_model="numpy")
@@ -78,19 +94,22 @@ def beta_all(times, p, betas):
 """,
     "cuda": """
 @cuda.jit
-def integrate_all(initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work, out, failure, status):
+def integrate_all(
+    initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work, scratch, out, failure, status
+):
     n = cuda.grid(1)
     if n < initial.shape[0]:
         status[n] = integrate_one(
-            initial[n], times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work[n], out[n], failure[n]
+            initial[n], times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control,
+            work[n], scratch[n], out[n], failure[n],
         )
 
 
 @cuda.jit
-def rates_all(betas, states, p, tables, layout, ranges, dy):
+def rates_all(betas, states, p, tables, layout, ranges, dy, scratch):
     n = cuda.grid(1)
     if n < states.shape[0]:
-        rates(betas[n], states[n], p, tables, layout, ranges, dy[n])
+        rates(betas[n], states[n], p, tables, layout, ranges, dy[n], scratch[n])
 
 
 @cuda.jit
@@ -120,32 +139,35 @@ def generate(
         raise ValueError(f"the schedule contains {sorted(map(str, stray))}, which are not its parameters")
     parameters = (*system.parameters, *schedule_parameters)
     printer = ScalarPrinter(precision)
-    averages = distinct_averages(system)
-    _require_usable_names([*system.states, *parameters, *(v for e, _ in averages for v in e.variables)])
+    averages, groups = distinct_averages(system), groups_of(system)
+    if groups and precision != "float64":
+        raise ValueError(f"averages over several variables need float64, not {precision}")
+    patterns = patterns_of(groups)
+    definitions = definitions_for([c for group in groups for c in group.coefficients], system)
+    _require_usable_names([*system.states, *parameters, *(v for e, _ in averages for v in e.variables), *(s for s, _ in definitions)])
     found = tuple(Average(e, s, proxies.get(n, False)) for n, (e, s) in enumerate(averages))
     title = f"Generated by annealvi from the derived system {system.label!r}; do not edit."
     blocks = [
         f"{title!r}\n\nimport math\n\n" + _HEADER[target].format(real=precision),
         _integrator_text(printer),
         *(_average_function(n, average, system, parameters, printer) for n, average in enumerate(found)),
+        *_lattice_blocks(groups, patterns, len(found), system, parameters, printer, target),
         _beta_function(beta, parameters, printer),
         _gram_function(system, parameters, printer),
-        _rates_function(system, parameters, averages, printer),
-        _ENTRY[target],
+        _rates_function(system, parameters, averages, groups, patterns, printer),
+        _ENTRY[target].replace("{parallel}", str(bool(groups))),
     ]
     # A called function is looked up when its caller is first compiled, so the order of the blocks is free.
-    return Program("\n\n\n".join(block.strip() for block in blocks) + "\n", found, parameters)
+    return Program("\n\n\n".join(block.strip() for block in blocks) + "\n", found, parameters, scratch_size(patterns))
 
 
 def distinct_averages(system: OdeSystem) -> list[tuple[Expectation, int | None]]:
-    """Every average of the system once, with its only state (if just one) replaced by ARGUMENT, and that state's index.
+    """Every average over one variable once, with its only state (if just one) replaced by ARGUMENT, and that state's index.
 
-    Raises ValueError for an average over several variables, or over states that share it but not their interval.
+    Raises ValueError for states that share an average but not their interval.
     """
     found: dict[Expectation, int | None] = {}
     for average in _averages_in_order(system):
-        if len(average.variables) != 1:
-            raise ValueError(f"kernels average over one Gaussian variable, and {average} has {len(average.variables)} variables")
         shape, state = _shape(average, system)
         if shape in found and state is not None and found[shape] is not None:
             if system.domain.bounds[state] != system.domain.bounds[found[shape]]:  # type: ignore[index]
@@ -165,7 +187,8 @@ def written_out(expression: sp.Expr, system: OdeSystem) -> sp.Expr:
 
 def _averages_in_order(system: OdeSystem) -> list[Expectation]:
     expressions = [*(e for _, e in system.subexpressions), *system.rhs]
-    return [a for e in expressions for a in sorted(written_out(e, system).atoms(Expectation), key=sp.default_sort_key)]
+    found = ([written_out(a, system) for a in e.atoms(Expectation) if not is_lattice_average(a)] for e in expressions)
+    return [a for averages in found for a in sorted(averages, key=sp.default_sort_key)]
 
 
 def _shape(average: Expectation, system: OdeSystem) -> tuple[Expectation, int | None]:
@@ -184,10 +207,15 @@ def _require_usable_names(symbols: list[sp.Symbol]) -> None:
         raise ValueError(f"two symbols share a name: {sorted(names)}")
 
 
+def _copied_text(module: str) -> str:
+    """The functions of a module that is kept as plain Python for its own sake."""
+    source = Path(__file__).with_name(module).read_text(encoding="utf-8")
+    return source.split("# The copied text begins below this line.\n", 1)[1]
+
+
 def _integrator_text(printer: ScalarPrinter) -> str:
     """The integrator's functions with every float literal in the printer's precision."""
-    source = Path(__file__).with_name("integrator_source.py").read_text(encoding="utf-8")
-    text = source.split("# The copied text begins below this line.\n", 1)[1]
+    text = _copied_text("integrator_source.py")
     lines = text.splitlines(keepends=True)
     for token in reversed(list(tokenize.generate_tokens(io.StringIO(text).readline))):
         if token.type == tokenize.NUMBER and not token.string.isdigit():
@@ -211,7 +239,7 @@ def _average_function(n: int, average: Average, system: OdeSystem, parameters: t
         where = f"layout[{n}, 0], layout[{n}, 1], ranges[{n}, 0], ranges[{n}, 1]"
         return _function(f"average_{n}", arguments, [f"return clenshaw(tables, {where}, argument)"])
     integrand, (z,) = average.expression.integrand, average.expression.variables
-    outside, inside = _split_by(lower(integrand), z)
+    outside, inside = hoisted(lower(integrand), {z})
     used = average.expression.free_symbols
     lines = [*_unpack(system.states, used, "y"), *_unpack(parameters, used, "p")]
     lines += [f"{s.name} = {printer.text(e)}" for s, e in outside]
@@ -222,23 +250,45 @@ def _average_function(n: int, average: Average, system: OdeSystem, parameters: t
     return _function(f"average_{n}", arguments, lines)
 
 
-def _split_by(integrand: sp.Expr, z: sp.Symbol) -> tuple[list[tuple[sp.Symbol, sp.Expr]], sp.Expr]:
-    """Name the largest parts that do not depend on z, so that the loop over nodes does not compute them again."""
-    named: dict[sp.Expr, sp.Symbol] = {}
+def _lattice_blocks(
+    groups: list[Group],
+    patterns: list[Pattern],
+    first: int,
+    system: OdeSystem,
+    parameters: tuple[sp.Symbol, ...],
+    printer: ScalarPrinter,
+    target: str,
+) -> list[str]:
+    """All functions of the averages over several variables; `first` is the row of the first group's table in the layout."""
+    if not groups:
+        return []
+    distinct = list(dict.fromkeys(patterns))
+    functions = [text for n, pattern in enumerate(distinct) for text in lattice_functions(n, pattern)]
+    for g, (group, pattern) in enumerate(zip(groups, patterns, strict=True)):
+        functions.append(_group_function(g, first + g, distinct.index(pattern), group, pattern, system, parameters, printer))
+    return [_FUSED[target], _copied_text("lattice_source.py"), *functions]
 
-    def visit(e: sp.Expr) -> sp.Expr:
-        if z not in e.free_symbols:
-            if e.is_Atom:
-                return e
-            return named.setdefault(e, sp.Symbol(f"constant_{len(named)}", real=True))
-        if e.is_Add or e.is_Mul:
-            free, bound = e.as_independent(z, as_Add=e.is_Add)
-            parts = [visit(a) for a in (bound.args if bound.func is e.func else (bound,))]
-            return e.func(visit(free), *parts) if free != e.identity else e.func(*parts)
-        return e.func(*map(visit, e.args)) if e.args else e
 
-    inside = visit(integrand)
-    return [(symbol, expression) for expression, symbol in named.items()], inside
+def _group_function(
+    g: int,
+    row: int,
+    function: int,
+    group: Group,
+    pattern: Pattern,
+    system: OdeSystem,
+    parameters: tuple[sp.Symbol, ...],
+    printer: ScalarPrinter,
+) -> str:
+    """The logits' coefficients at a state, put where the pattern's function reads them."""
+    definitions = [(s, lower(e)) for s, e in definitions_for(group.coefficients, system)]
+    shared, coefficients = share([lower(c) for c in group.coefficients])
+    used = set().union(*(e.free_symbols for e in (*coefficients, *(e for _, e in (*definitions, *shared)))))
+    lines = [*_unpack(system.states, used, "y"), *_unpack(parameters, used, "p"), *(["beta = beta_now"] if BETA in used else [])]
+    lines += [f"{s.name} = {printer.text(e)}" for s, e in (*definitions, *shared)]
+    place = Layout(pattern).coefficients
+    lines += [f"scratch[{place + k}] = {printer.text(c)}" for k, c in enumerate(coefficients)]
+    lines += [f"moments_{function}(tables, layout[{row}, 0], layout[{row}, 1], scratch)"]
+    return _function(f"group_{g}", "beta_now, y, p, tables, layout, scratch", lines)
 
 
 def _beta_function(beta: sp.Expr, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter) -> str:
@@ -256,8 +306,14 @@ def _gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer
 
 
 def _rates_function(
-    system: OdeSystem, parameters: tuple[sp.Symbol, ...], averages: list[tuple[Expectation, int | None]], printer: ScalarPrinter
+    system: OdeSystem,
+    parameters: tuple[sp.Symbol, ...],
+    averages: list[tuple[Expectation, int | None]],
+    groups: list[Group],
+    patterns: list[Pattern],
+    printer: ScalarPrinter,
 ) -> str:
+    lattice, moment_lines = _from_moments(groups, patterns, printer)
     index = {shape: n for n, (shape, _) in enumerate(averages)}
     calls: dict[Expectation, sp.Symbol] = {}
     lines: list[str] = []
@@ -271,7 +327,7 @@ def _rates_function(
         return calls[average]
 
     def without_averages(expression: sp.Expr) -> sp.Expr:
-        expression = written_out(expression, system)
+        expression = written_out(expression.xreplace(lattice), system)
         return lower(expression.xreplace({a: call(a) for a in sorted(expression.atoms(Expectation), key=sp.default_sort_key)}))
 
     definitions = {s: without_averages(e) for s, e in system.subexpressions if e.has(Expectation)}
@@ -281,5 +337,20 @@ def _rates_function(
     used = set().union(*(e.free_symbols for e in (*right, *(e for _, e in shared))), *(a.free_symbols for a in calls))
     head = [*_unpack(system.states, used, "y"), *_unpack(parameters, used, "p")]
     head += [] if BETA not in used else ["beta = beta_now"]
+    head += moment_lines
     body = [f"{s.name} = {printer.text(e)}" for s, e in shared] + [f"dy[{n}] = {printer.text(e)}" for n, e in enumerate(right)]
-    return _function("rates", "beta_now, y, p, tables, layout, ranges, dy", [*head, *lines, *body])
+    return _function("rates", "beta_now, y, p, tables, layout, ranges, dy, scratch", [*head, *lines, *body])
+
+
+def _from_moments(groups: list[Group], patterns: list[Pattern], printer: ScalarPrinter) -> tuple[dict[Expectation, sp.Expr], list[str]]:
+    """Every average over several variables as a combination of moments, and the lines that compute these."""
+    lattice: dict[Expectation, sp.Expr] = {}
+    lines = [f"scratch[{COUNTER}] = {printer.literal(sp.S.Zero)}"] if groups else []
+    for g, (group, pattern) in enumerate(zip(groups, patterns, strict=True)):
+        names = {m: sp.Symbol(f"moment_{g}_{k}", real=True) for k, m in enumerate(pattern.moments)}
+        for average, combination in group.averages.items():
+            lattice[average] = sp.Add(*(c * names[m] for m, c in combination.items()))
+        place = Layout(pattern).moments
+        lines.append(f"group_{g}(beta_now, y, p, tables, layout, scratch)")
+        lines += [f"{name.name} = scratch[{place + k}]" for k, (m, name) in enumerate(names.items()) if m in group.moments]
+    return lattice, lines

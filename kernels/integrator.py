@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,7 @@ from derive.system import OdeSystem
 from kernels.codegen import generate
 from kernels.device import Device, DeviceRequest, resolve_device
 from kernels.integrator_source import DONE, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, STEP_TOO_SMALL, TOO_MANY_STEPS
+from kernels.lattice_code import COUNTER
 from kernels.module_cache import load_module
 from kernels.printer import PRECISIONS
 from kernels.tableau import Tableau, dop853
@@ -62,6 +64,7 @@ class Kernel:
     limits: np.ndarray
     where: Device
     precision: str
+    scratch: int
     module: ModuleType
     request: Mapping[str, Any]
 
@@ -76,10 +79,34 @@ class Kernel:
 
     def rhs_at_beta(self, beta: float | np.ndarray, y: np.ndarray) -> np.ndarray:
         """dy/dt (N, states) at the states y (N, states) and inverse temperatures beta (a number or (N,))."""
+        return self._rates(beta, y)[0]
+
+    def nodes(self, y: np.ndarray) -> np.ndarray:
+        """How many nodes of averages over several variables one right-hand side visits at each state of y (N, states): (N,) integers.
+
+        They are nearly all of its cost. Zero for a system whose averages have one variable.
+        """
+        return self._rates(1.0, y)[1][:, COUNTER].astype(np.int64)
+
+    def seconds_per_rate(self, y: np.ndarray) -> float:
+        """Measured time of one right-hand side, on average over the states y (N, states) together, so with all threads at work."""
+        self._rates(1.0, np.asarray(y, float)[:1])  # compiles
+        start = perf_counter()
+        self._rates(1.0, y)
+        return (perf_counter() - start) / len(y)
+
+    @property
+    def average_error(self) -> float:
+        """The largest error that a certificate states; more than the tolerance where quasi-random points could not reach it."""
+        return max((c.error for c in self.certificates), default=0.0)
+
+    def _rates(self, beta: float | np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """dy/dt (N, states), and the array (N, scratch) that the right-hand sides worked in."""
         states = _batch(y, len(self.system.states))
         dy = np.empty(states.shape, self.precision)
-        self._launch("rates_all", len(states), [np.broadcast_to(beta, len(states)), states, *self._constants()], [dy])
-        return dy
+        scratch = np.zeros((len(states), self.scratch), self.precision)
+        self._launch("rates_all", len(states), [np.broadcast_to(beta, len(states)), states, *self._constants()], [dy, scratch])
+        return dy, scratch
 
     def rhs(self, t: float | np.ndarray, y: np.ndarray) -> np.ndarray:
         """dy/dt (N, states) at times t (a number or (N,)) under the kernel's schedule."""
@@ -126,11 +153,12 @@ class Kernel:
         size = self.system.domain.gram.shape[0]
         count, width = states.shape
         work = np.empty((count, (len(pair.B) + 3) * width + size * size), self.precision)
+        scratch = np.zeros((count, self.scratch), self.precision)
         out = np.empty((count, len(wanted), width), self.precision)
         failure, status = np.zeros((count, 2), self.precision), np.zeros(count, np.int64)
         coefficients = [pair.A, pair.B, pair.C, pair.E3, pair.E5]
         inputs = [states, landings, ends, kept, *self._constants(), *coefficients, self.limits, control]
-        self._launch("integrate_all", count, inputs, [work, out, failure, status])
+        self._launch("integrate_all", count, inputs, [work, scratch, out, failure, status])
         _raise_for(status, failure, work[:, :width])
         method = f"{_method(pair, rtol, atol, fixed_steps)}, {self.precision}"
         return Trajectories(wanted, self.beta_at(wanted), out, failure[:, 0].astype(np.int64), self.device, method)
@@ -159,6 +187,8 @@ class Kernel:
         gram = self.system.domain.gram.xreplace(known)
         entries = sp.lambdify(self.system.states, list(gram), "numpy")(*states.T)
         size = gram.shape[0]
+        if size == 0:
+            return max(1e-9, min(1e-2, 1e3 * rtol))
         matrices = np.stack([np.broadcast_to(np.asarray(e, float), len(states)) for e in entries], -1).reshape(-1, size, size)
         squared = np.einsum("nii->ni", matrices)
         lengths = squared[:, :, None] * squared[:, None, :]
@@ -233,7 +263,9 @@ def compile_system(
         "device": device,
     }
     module = load_module(program.source, f"{where.kind}_{precision}_{_stem(system.label)}")
-    return Kernel(system, beta, program.parameters, values, times, tables, intervals(system, own), where, precision, module, request)
+    return Kernel(
+        system, beta, program.parameters, values, times, tables, intervals(system, own), where, precision, program.scratch, module, request
+    )
 
 
 def _times(breakpoints: Sequence[sp.Expr], numbers: Mapping[sp.Symbol, float]) -> tuple[float, ...]:

@@ -66,13 +66,14 @@ def outside_domain(y, p, limits, tolerance, matrix):
 
 
 @device
-def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work, out, failure):
+def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work, scratch, out, failure):
     """Advance one trajectory through `times`, writing the kept ones to out (n_out, states); returns its status.
 
     times: (n,) targets, outputs and breakpoints. ends: (n,) the latest time at which a stage may look at beta before each target
     (one rounding below a breakpoint, so that a jump is met from the left). kept: (n,) 1 for outputs.
-    control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance. work: (size,) scratch.
-    failure: (2,) receives the number of steps and the time reached; work[:states] then holds the state there.
+    control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance. work: (size,) the integrator's scratch.
+    scratch: (size,) that of `rates`. failure: (2,) receives the number of steps and the time reached; work[:states] then holds the
+    state there.
     """
     states = initial.shape[0]
     stages = B.shape[0]
@@ -99,7 +100,7 @@ def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C
         end = times[target]
         latest = ends[target]
         span = end - t
-        rates(beta_at(min(t, latest), p), y, p, tables, layout, ranges, K[0:states])
+        rates(beta_at(min(t, latest), p), y, p, tables, layout, ranges, K[0:states], scratch)
         if fixed > 0.0:
             h = span / fixed
         elif h == 0.0:
@@ -118,13 +119,13 @@ def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C
                     for r in range(s):
                         move += A[s, r] * K[r * states + i]
                     trial[i] = y[i] + now * move
-                rates(beta_at(min(t + C[s] * now, latest), p), trial, p, tables, layout, ranges, K[s * states : (s + 1) * states])
+                rates(beta_at(min(t + C[s] * now, latest), p), trial, p, tables, layout, ranges, K[s * states : (s + 1) * states], scratch)
             for i in range(states):
                 move = 0.0
                 for r in range(stages):
                     move += B[r] * K[r * states + i]
                 trial[i] = y[i] + now * move
-            rates(beta_at(min(t + now, latest), p), trial, p, tables, layout, ranges, K[stages * states : (stages + 1) * states])
+            rates(beta_at(min(t + now, latest), p), trial, p, tables, layout, ranges, K[stages * states : (stages + 1) * states], scratch)
             steps += 1.0
             failure[0] = steps
             failure[1] = t

@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 import sympy as sp
 
+ROUNDING = 1e-15
+"""Some roundings of float64; see `guarded_cholesky_root`."""
+
 
 def stable_log_sum_exp(expression: sp.Expr) -> sp.Expr:
     """log Σ exp(a_i) = m + log Σ exp(a_i − m) with m the largest a_i: no exponential overflows, and one is exp(0)."""
@@ -98,12 +101,24 @@ def guarded_sqrt(expression: sp.Expr) -> sp.Expr:
     return expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half and not e.base.is_nonnegative, lambda e: sp.sqrt(sp.Max(e.base, 0)))
 
 
+def guarded_cholesky_root(expression: sp.Expr) -> sp.Expr:
+    """CholeskyRoot(remainder, own) = √max(remainder, ROUNDING · own), with `own` the matrix's diagonal entry.
+
+    Where vectors are dependent the remainder is rounding, of either sign, and later entries are divided by its root. The floor moves the
+    matrix by no more than rounding has moved it already: the factor is exact for a neighbouring matrix.
+    """
+    return expression.replace(
+        lambda e: type(e).__name__ == "CholeskyRoot", lambda e: sp.sqrt(sp.Max(e.args[0], sp.Float(ROUNDING) * e.args[1]))
+    )
+
+
 REWRITES: tuple[Callable[[sp.Expr], sp.Expr], ...] = (
     stable_log_sum_exp,
     stable_softmax,
     stable_sech,
     stable_log_cosh,
     guarded_sqrt,
+    guarded_cholesky_root,
 )
 
 
@@ -112,6 +127,26 @@ def lower(expression: sp.Expr) -> sp.Expr:
     for rewrite in REWRITES:
         expression = rewrite(expression)
     return expression
+
+
+def hoisted(expression: sp.Expr, bound: set[sp.Symbol]) -> tuple[list[tuple[sp.Symbol, sp.Expr]], sp.Expr]:
+    """Names for the largest parts that do not depend on the bound variables, so that a loop over nodes does not compute them again,
+    and the expression in terms of them."""
+    named: dict[sp.Expr, sp.Symbol] = {}
+
+    def visit(e: sp.Expr) -> sp.Expr:
+        if not e.free_symbols & bound:
+            if e.is_Atom:
+                return e
+            return named.setdefault(e, sp.Symbol(f"constant_{len(named)}", real=True))
+        if e.is_Add or e.is_Mul:
+            free, dependent = e.as_independent(*bound, as_Add=e.is_Add)
+            parts = [visit(a) for a in (dependent.args if dependent.func is e.func else (dependent,))]
+            return e.func(visit(free), *parts) if free != e.identity else e.func(*parts)
+        return e.func(*map(visit, e.args)) if e.args else e
+
+    inside = visit(expression)
+    return [(symbol, definition) for definition, symbol in named.items()], inside
 
 
 def share(expressions: list[sp.Expr]) -> tuple[list[tuple[sp.Symbol, sp.Expr]], list[sp.Expr]]:

@@ -11,21 +11,29 @@ import numpy as np
 import sympy as sp
 
 from derive.expectation import Expectation
-from derive.system import OdeSystem
+from derive.system import BETA, OdeSystem
 from kernels.codegen import ARGUMENT, distinct_averages, written_out
+from kernels.lattice import groups_of, patterns_of
+from kernels.lattice_rule import LatticeRule, rule_for
+from kernels.lattice_states import random_states
 from kernels.lowering import lower
 from kernels.proxy import Proxy, fit
 from kernels.quadrature import NormalRule, averages, measured_error, normal_rule, pole_distance
 
+LATTICE_STATES = 12
 SAMPLES = 67  # a prime, so that every stride of `_samples` visits all of them
 REACH = 4.0
 """How far beyond twice the problem's largest length a mean is followed where nothing bounds it; see `intervals`."""
 
 
-class Certificate(NamedTuple):
-    """average: what is approximated. method: "Chebyshev proxy" or "trapezoidal rule".
+SCALES = (0.2, 5.0)
 
-    size: coefficients or nodes. error: measured bound.
+
+class Certificate(NamedTuple):
+    """average: what is approximated. method: "Chebyshev proxy", "trapezoidal rule", or a lattice over so many variables.
+
+    size: coefficients or nodes, at a typical state where they follow from it. error: measured bound; of lattices relative to E|f|
+    where that exceeds one, and of quasi-random points a standard error.
     """
 
     average: str
@@ -36,9 +44,11 @@ class Certificate(NamedTuple):
 
 @dataclass(frozen=True)
 class Tables:
-    """values: (total,) coefficients, or nodes then weights, of every average. layout: (averages, 2) start and count.
+    """values: (total,) coefficients, or nodes then weights, of every average, then the rules of lattices. layout: (averages + groups, 2)
+    start and count.
 
-    ranges: (averages, 2) intervals of proxies. by_proxy: which averages have one. certificates: one per average.
+    ranges: (averages + groups, 2) intervals of proxies. by_proxy: which averages have one. certificates: one per average over one
+    variable, and one per group of averages over several.
     """
 
     values: np.ndarray
@@ -50,18 +60,25 @@ class Tables:
 
 def intervals(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> np.ndarray:
     """(states, 2): the states' intervals in numbers. A state that nothing bounds gets the interval of means of length
-    2 · (largest length in the problem) + REACH, outside of which the averages are not certified and the integrator stops."""
+    2 · (largest length in the problem) + REACH, and a positive one whose name begins with `sigma` that of scales, SCALES times the
+    largest scale given. Outside of it the averages are not certified and the integrator stops."""
     known = dict(values)
     gram = system.domain.gram.xreplace(known)
-    lengths = [float(sp.sqrt(e)) for e in gram.diagonal() if e.is_number]
+    lengths = [float(sp.sqrt(gram[i, i])) for i in range(gram.shape[0]) if gram[i, i].is_number]
     lengths += [v for s, v in known.items() if s.name in ("R", "r")]
     farthest = (2 * max(lengths, default=1.0) + REACH) ** 2
+    scale = max((v for s, v in known.items() if s.name.startswith("sigma")), default=1.0)
 
     def number(bound: sp.Expr) -> float:
         value = bound.xreplace(known)
         return float(np.clip(float(value), -farthest, farthest))
 
-    return np.array([[number(low), number(high)] for low, high in system.domain.bounds])
+    def interval(state: sp.Symbol, low: sp.Expr, high: sp.Expr) -> tuple[float, float]:
+        if state.name.startswith("sigma") and not high.is_finite:
+            return SCALES[0] * scale, SCALES[1] * scale
+        return number(low), number(high)
+
+    return np.array([interval(s, *b) for s, b in zip(system.states, system.domain.bounds, strict=True)]).reshape(-1, 2)
 
 
 def build_tables(system: OdeSystem, values: Mapping[sp.Symbol, float], tolerance: float, proxies: bool) -> Tables:
@@ -94,6 +111,11 @@ def build_tables(system: OdeSystem, values: Mapping[sp.Symbol, float], tolerance
         ranges.append((proxy.low, proxy.high) if isinstance(proxy, Proxy) else (0.0, 0.0))
         if not certificates[-1].error <= 2 * tolerance:
             raise ArithmeticError(f"{shape}: measured error {certificates[-1].error:.1e} misses the tolerance {tolerance:.1e}")
+    for lattice, certificate in _lattice_rules(system, values, limits, tolerance):
+        layout.append((sum(map(len, pieces)), lattice.points))
+        pieces.append(lattice.table)
+        ranges.append((0.0, 0.0))
+        certificates.append(certificate)
     values_array = np.concatenate(pieces) if pieces else np.zeros(1)
     return Tables(
         values_array,
@@ -102,6 +124,41 @@ def build_tables(system: OdeSystem, values: Mapping[sp.Symbol, float], tolerance
         by_proxy,
         tuple(certificates),
     )
+
+
+def _lattice_rules(
+    system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, tolerance: float
+) -> list[tuple[LatticeRule, Certificate]]:
+    """For each group of averages over several variables, measured at random states."""
+    groups = groups_of(system)
+    if not groups:
+        return []
+    numbers = _numbers_at(system, values, random_states(system, values, limits, LATTICE_STATES))
+    found = []
+    for group, pattern in zip(groups, patterns_of(groups), strict=True):
+        rule = rule_for(group, pattern, numbers, tolerance)
+        kind = "quasi-random lines" if pattern.sampled else "trapezoidal lattice"
+        method = f"{kind}, {pattern.variables} variable{'s' * (pattern.variables > 1)}"
+        found.append((rule, Certificate(str(group), method, rule.size, rule.error)))
+    return found
+
+
+def _numbers_at(system: OdeSystem, values: Mapping[sp.Symbol, float], states: np.ndarray) -> dict[sp.Symbol, np.ndarray]:
+    """Every state, parameter, beta and named subexpression without an average at the states (n, states): (n,) each.
+
+    A coefficient may contain beta, whose value hardly matters to a rule; it is taken as one.
+    """
+    count = len(states)
+    numbers: dict[sp.Symbol, np.ndarray] = {BETA: np.ones(count)}
+    numbers |= {s: np.full(count, float(v)) for s, v in values.items()}
+    numbers |= dict(zip(system.states, states.T, strict=True))
+    for symbol, definition in system.subexpressions:
+        if not definition.free_symbols <= set(numbers) or definition.has(Expectation):
+            continue
+        used = sorted(definition.free_symbols, key=lambda s: s.name)
+        found = sp.lambdify(used, lower(definition), "numpy")(*(numbers[s] for s in used))
+        numbers[symbol] = np.broadcast_to(np.asarray(found, float), count)
+    return numbers
 
 
 def _rule(

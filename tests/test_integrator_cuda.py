@@ -96,8 +96,8 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies, monkeypatc
     tables = (line, line, whole[:, ::1], table)
     pair = (table, line, line, line, line)
     signatures = {
-        "integrate_all": (table, line, line, whole[::1], *tables, *pair, table, line, table, cube, table, whole[::1]),
-        "rates_all": (line, table, *tables, table),
+        "integrate_all": (table, line, line, whole[::1], *tables, *pair, table, line, table, table, cube, table, whole[::1]),
+        "rates_all": (line, table, *tables, table, table),
         "beta_all": (line, line, line),
     }
     for name, signature in signatures.items():

@@ -9,11 +9,29 @@ import sympy as sp
 
 from derive.expectation import StandardNormal
 from kernels import lowering
-from kernels.lowering import REWRITES, guarded_sqrt, lower, share, stable_log_cosh, stable_log_sum_exp, stable_sech, stable_softmax
+from kernels.lowering import (
+    REWRITES,
+    guarded_cholesky_root,
+    guarded_sqrt,
+    lower,
+    share,
+    stable_log_cosh,
+    stable_log_sum_exp,
+    stable_sech,
+    stable_softmax,
+)
 
 a, b, c = SYMBOLS = sp.symbols("a b c", real=True)
 w = sp.Symbol("w", positive=True)
 z = StandardNormal("z")
+
+
+class CholeskyRoot(sp.Function):
+    """The derivation's node of this name, which rewrites know by it."""
+
+    def _eval_evalf(self, prec):
+        return sp.sqrt(self.args[0])._eval_evalf(prec)
+
 
 ORDINARY = [(0.3, -1.1, 2.0), (-7.5, 4.25, 0.0), (3.0, 2.0, 3.0), (0.0, 0.0, 0.0)]
 EXTREME = [(800.0, 900.0, -5.0), (-800.0, -900.0, -1000.0), (0.0, 1500.0, -1500.0)]
@@ -31,6 +49,7 @@ CASES = {
     "inverse cosh": (stable_sech, 1 / sp.cosh(a)),
     "log cosh": (stable_log_cosh, sp.log(sp.cosh(a))),
     "guarded root": (guarded_sqrt, sp.sqrt(60 + a * b + c * w)),
+    "root of a Cholesky factor": (guarded_cholesky_root, CholeskyRoot(60 + a * b + c * w, sp.Integer(90))),
 }
 
 
@@ -72,6 +91,11 @@ def test_a_logarithm_with_a_negative_term_is_left_alone():
 def test_guarded_root_is_zero_at_rounding_below_zero():
     assert guarded_sqrt(sp.sqrt(1 - a)).subs(a, sp.Float(1 + 2**-52)) == 0
     assert guarded_sqrt(sp.sqrt(w)) == sp.sqrt(w)
+
+
+def test_a_cholesky_root_stays_above_rounding():
+    root = guarded_cholesky_root(CholeskyRoot(1 - a, sp.Integer(4)))
+    assert root.subs(a, sp.Float(1 + 2**-52)) == pytest.approx(math.sqrt(4e-15))
 
 
 def test_every_rewrite_is_named_documented_and_tested():

@@ -1,0 +1,233 @@
+"""Averages over several independent scalars, recognised and sorted for one pass each.
+
+An average is E[polynomial in the variables, in softmax shares and in their logarithms] over standard normals z_1 … z_r and at most one
+χ² variable c. The logits are separable: ℓ_l = A_l + Σ_n (B_ln z_n + k_ln z_n²) + k'_l c. All averages of a system with the same logits
+form a group. What they have in common are moments, E[Π z_n^a c^b Π ρ_l^p Π (log ρ_l)^q]: numbers that depend on the logits'
+coefficients alone, so that a compiled function knows nothing of the system's states, and groups of one shape share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import sympy as sp
+
+from derive.expectation import ChiSquared, Expectation, StandardNormal
+from derive.softmax import Softmax
+from derive.system import BETA, OdeSystem
+from kernels.lowering import hoisted
+
+MOST_TENSOR_VARIABLES = 3
+"""Beyond it a tensor grid is too large, and quasi-random points replace all its axes but one."""
+
+
+class Moment(NamedTuple):
+    """E[Π x_n^variables[n] · Π ρ_l^shares[l] · Π (log ρ_l)^logs[l]]; the χ² variable, if there is one, comes last in `variables`."""
+
+    variables: tuple[int, ...]
+    shares: tuple[int, ...]
+    logs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What decides a compiled function: the variables, the number of components, which coefficients exist, and the moments."""
+
+    normals: int
+    chi_squared: bool
+    components: int
+    curved: bool
+    moments: tuple[Moment, ...]
+
+    @property
+    def variables(self) -> int:
+        return self.normals + self.chi_squared
+
+    @property
+    def sampled(self) -> bool:
+        return self.variables > MOST_TENSOR_VARIABLES
+
+    @property
+    def logged(self) -> tuple[int, ...]:
+        """Components whose log share some moment contains."""
+        return tuple(l for l in range(self.components) if any(m.logs[l] for m in self.moments))
+
+
+@dataclass(frozen=True)
+class Group:
+    """All averages of a system over one set of logits.
+
+    normals, chi_squared: the variables. logits: (C,). offsets: (C,) A_l. slopes, curvatures: (C, r) B_ln and k_ln.
+    chi_slopes: (C,) k'_l. averages: each as its moments with coefficients, which do not depend on the variables.
+    """
+
+    normals: tuple[StandardNormal, ...]
+    chi_squared: ChiSquared | None
+    logits: tuple[sp.Expr, ...]
+    offsets: tuple[sp.Expr, ...]
+    slopes: tuple[tuple[sp.Expr, ...], ...]
+    curvatures: tuple[tuple[sp.Expr, ...], ...]
+    chi_slopes: tuple[sp.Expr, ...]
+    averages: Mapping[Expectation, Mapping[Moment, sp.Expr]]
+
+    @property
+    def variables(self) -> tuple[sp.Symbol, ...]:
+        return (*self.normals, self.chi_squared) if self.chi_squared is not None else self.normals
+
+    @property
+    def curved(self) -> bool:
+        return any(k != 0 for row in self.curvatures for k in row)
+
+    @cached_property
+    def moments(self) -> frozenset[Moment]:
+        return frozenset(m for combination in self.averages.values() for m in combination)
+
+    @property
+    def coefficients(self) -> tuple[sp.Expr, ...]:
+        """All of them in the order in which a compiled function reads them."""
+        rows = [*self.offsets, *(b for row in self.slopes for b in row)]
+        rows += [k for row in self.curvatures for k in row] if self.curved else []
+        return (*rows, *self.chi_slopes) if self.chi_squared is not None else tuple(rows)
+
+    def __str__(self) -> str:
+        first, *others = map(str, self.averages)
+        shortened = first if len(first) <= 80 else f"{first[:77]}..."
+        return f"{shortened} and {len(others)} more of the same shares" if others else shortened
+
+
+def is_lattice_average(average: Expectation) -> bool:
+    """Whether an average belongs here; the others are averages of tanh and sech over one normal variable."""
+    return average.has(Softmax) or len(average.variables) != 1 or not isinstance(average.variables[0], StandardNormal)
+
+
+def averages_of(system: OdeSystem) -> list[Expectation]:
+    """Every average of the system that belongs here, once, in order of appearance."""
+    expressions = (*(e for _, e in system.subexpressions), *system.rhs)
+    found = (a for e in expressions for a in sorted(e.atoms(Expectation), key=sp.default_sort_key) if is_lattice_average(a))
+    return list(dict.fromkeys(found))
+
+
+def definitions_for(expressions: Iterable[sp.Expr], system: OdeSystem) -> list[tuple[sp.Symbol, sp.Expr]]:
+    """The named subexpressions that the expressions need, directly or through others, in order.
+
+    Raises ValueError where one of them is itself an average: an average within an average has no kernel.
+    """
+    needed = set().union(*(e.free_symbols for e in expressions))
+    kept = []
+    for symbol, definition in reversed(system.subexpressions):
+        if symbol in needed:
+            if definition.has(Expectation):
+                raise ValueError(f"{symbol}, an average, stands inside another average")
+            kept.append((symbol, definition))
+            needed |= definition.free_symbols
+    return kept[::-1]
+
+
+def groups_of(system: OdeSystem) -> list[Group]:
+    """The system's averages over several variables, sorted into groups. Raises ValueError for one that has no kernel form."""
+    sorted_out: dict[tuple[sp.Expr, ...], list[Expectation]] = {}
+    for average in averages_of(system):
+        logits = _logits(average)
+        sorted_out.setdefault(logits or average.variables, []).append(average)
+    groups = [_group(_logits(averages[0]), averages) for averages in sorted_out.values()]
+    known = {*system.states, *system.parameters, BETA, *(s for s, _ in system.subexpressions)}
+    for group in groups:
+        stray = set().union(*(e.free_symbols for e in group.coefficients)) - known
+        if stray:
+            raise ValueError(f"{group}: {sorted(map(str, stray))} are neither states nor parameters")
+    return groups
+
+
+def patterns_of(groups: list[Group]) -> list[Pattern]:
+    """One pattern per group; groups of the same variables and components share the union of their moments, and so one function."""
+    shapes = [_shape(group) for group in groups]
+    unions: dict[tuple, set[Moment]] = {}
+    for group, shape in zip(groups, shapes, strict=True):
+        unions.setdefault(shape, set()).update(group.moments)
+    return [
+        Pattern(len(g.normals), g.chi_squared is not None, len(g.offsets), g.curved, tuple(sorted(unions[shape])))
+        for g, shape in zip(groups, shapes, strict=True)
+    ]
+
+
+def _shape(group: Group) -> tuple:
+    """Groups without logarithms do not share a function with groups that need them, which costs several times more."""
+    logarithms = any(any(m.logs) for m in group.moments)
+    return len(group.normals), group.chi_squared is not None, len(group.offsets), group.curved, logarithms
+
+
+def _logits(average: Expectation) -> tuple[sp.Expr, ...]:
+    found = {node.logits for node in average.integrand.atoms(Softmax)}
+    if len(found) > 1:
+        raise ValueError(f"{average} contains shares of more than one set of logits")
+    return found.pop() if found else ()
+
+
+def _group(logits: tuple[sp.Expr, ...], averages: list[Expectation]) -> Group:
+    variables = list(dict.fromkeys(v for a in sorted(averages, key=lambda a: -len(a.variables)) for v in a.variables))
+    normals = tuple(v for v in variables if isinstance(v, StandardNormal))
+    others = [v for v in variables if not isinstance(v, StandardNormal)]
+    if len(others) > 1 or not all(isinstance(v, ChiSquared) for v in others):
+        raise ValueError(f"{averages[0]}: beside standard normal variables an average may have one chi-squared variable")
+    chi_squared = others[0] if others else None
+    parts = [_separated(logit, normals, chi_squared) for logit in (logits or (sp.S.Zero,))]
+    offsets, slopes, curvatures, chi_slopes = zip(*parts, strict=True)
+    bound = (*normals, *others)
+    combinations = {a: _moments(a, logits, bound) for a in averages}
+    return Group(normals, chi_squared, logits, offsets, slopes, curvatures, chi_slopes, combinations)
+
+
+def _separated(
+    logit: sp.Expr, normals: tuple[StandardNormal, ...], chi_squared: ChiSquared | None
+) -> tuple[sp.Expr, tuple[sp.Expr, ...], tuple[sp.Expr, ...], sp.Expr]:
+    """A, B_n, k_n and k' of a logit. Raises ValueError where it is not separable."""
+    bound = (*normals, *((chi_squared,) if chi_squared is not None else ()))
+    constants, text = hoisted(logit, set(bound))
+    polynomial = _polynomial(text, bound, f"the logit {logit}")
+    back = dict(constants)
+    found: dict[tuple[int, ...], sp.Expr] = {power: sp.sympify(c).xreplace(back) for power, c in polynomial.terms()}
+
+    def take(*power: int) -> sp.Expr:
+        return found.pop(power, sp.S.Zero)
+
+    def unit(n: int, order: int) -> tuple[int, ...]:
+        return tuple(order * (m == n) for m in range(len(bound)))
+
+    offset = take(*unit(-1, 0))
+    slopes = tuple(take(*unit(n, 1)) for n in range(len(normals)))
+    curvatures = tuple(take(*unit(n, 2)) for n in range(len(normals)))
+    chi_slope = take(*unit(len(normals), 1)) if chi_squared is not None else sp.S.Zero
+    if any(c != 0 for c in found.values()):
+        raise ValueError(f"the logit {logit} is not a sum of functions of one variable each, linear or quadratic")
+    return offset, slopes, curvatures, chi_slope
+
+
+def _moments(average: Expectation, logits: tuple[sp.Expr, ...], bound: tuple[sp.Symbol, ...]) -> dict[Moment, sp.Expr]:
+    count = max(len(logits), 1)
+    shares = sp.symbols(f"share_:{count}", positive=True)
+    logs = sp.symbols(f"log_share_:{count}", real=True)
+    flat = average.integrand.replace(
+        lambda e: isinstance(e, sp.log) and isinstance(e.args[0], Softmax), lambda e: logs[e.args[0].component - 1]
+    )
+    flat = flat.xreplace({node: shares[node.component - 1] for node in flat.atoms(Softmax)})
+    generators = (*bound, *shares, *logs)
+    constants, text = hoisted(flat, set(generators))
+    back = dict(constants)
+    found = {}
+    for power, coefficient in _polynomial(text, generators, str(average)).terms():
+        first = len(bound)
+        found[Moment(power[:first], power[first : first + count], power[first + count :])] = sp.sympify(coefficient).xreplace(back)
+    return found
+
+
+def _polynomial(expression: sp.Expr, generators: tuple[sp.Symbol, ...], what: str) -> sp.Poly:
+    try:
+        polynomial = sp.Poly(expression, *generators)
+    except sp.PolynomialError:
+        polynomial = None
+    if polynomial is None or any(set(c.free_symbols) & set(generators) for c in polynomial.coeffs()):
+        raise ValueError(f"{what} is not a polynomial in its variables and softmax shares, which kernels over several variables need")
+    return polynomial

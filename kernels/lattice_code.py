@@ -1,0 +1,308 @@
+"""The text of the functions that sum a group's moments over a lattice, for the CPU and for CUDA alike.
+
+The logits are separable, so e^{ℓ_l} = e^{a_l} e^{φ_l(x)} with a_l from the outer variables and x the innermost one. The factors
+e^{φ_l(x)} are tabulated once per call; the innermost loop then multiplies, adds and divides once per node, without branches.
+
+No exponential overflows, however far the components are apart. The innermost axis is cut in blocks of at most BLOCK nodes, whose
+table holds differences to the block's middle and to the first component. As the step is chosen from the slopes, logits differ by a
+few units at most from node to node, so a table stays within e^{±600}; and what a component has at the block's middle is shifted by the
+largest of them before it is exponentiated. A component that this underflows is below the largest by more than a block can make good.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from kernels.lattice import Pattern
+
+BLOCK = 128
+LANES = 8
+"""Row lengths are multiples of this, so that no remainder is left to scalar instructions."""
+MOST_NODES = 1.0e10
+"""More than this, minutes for one right-hand side, is answered by nan: a state far outside of what makes sense."""
+COUNTER = 0
+"""Where in the scratch array the number of visited nodes is added up."""
+INVERSE_ROOT = "0.3989422804014327"  # 1/√(2π)
+
+RowSum = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""Powers of the innermost variable, of the shares and of their logarithms, whose weighted sum over a row is taken."""
+
+
+class Layout:
+    """Where in the scratch array a pattern keeps what: coefficients, moments, then the block's tables."""
+
+    def __init__(self, pattern: Pattern) -> None:
+        c, r = pattern.components, pattern.normals
+        self.coefficients = COUNTER + 1
+        self.moments = self.coefficients + c * (1 + r * (1 + pattern.curved) + pattern.chi_squared)
+        self.nodes = self.moments + len(pattern.moments)
+        self.weights = self.nodes + BLOCK
+        self.factors = self.weights + BLOCK
+        self.exponents = self.factors + (c - 1) * BLOCK
+        self.size = self.exponents + (c - 1) * BLOCK * bool(pattern.logged)
+
+
+def scratch_size(patterns: list[Pattern]) -> int:
+    return max((Layout(p).size for p in patterns), default=1)
+
+
+CHI_HEAD = ("degrees", "normaliser", "lowest", "highest", "own_density", "steepest", "peak")
+"""What of a χ² law stands at the head of a group's table, after the nats; see `lattice_rule.ChiLaw`."""
+
+
+def lattice_functions(n: int, pattern: Pattern) -> list[str]:
+    """The texts of `row_n`, the innermost loop, and of `moments_n`, which sums a pattern's moments into the scratch array."""
+    sums = sorted({_row_sum(pattern, m) for m in range(len(pattern.moments))})
+    return [_row_function(n, pattern, sums), _moments_function(n, pattern, sums)]
+
+
+def outer_variables(pattern: Pattern) -> list[str]:
+    """All but the innermost, which is the last normal variable, or the χ² variable where it is alone."""
+    if pattern.normals == 0:
+        return []
+    return [*(["c"] if pattern.chi_squared else []), *(f"z_{n}" for n in range(pattern.normals - 1))]
+
+
+def _row_sum(pattern: Pattern, m: int) -> RowSum:
+    moment = pattern.moments[m]
+    return moment.variables[max(pattern.normals - 1, 0)], moment.shares, moment.logs
+
+
+class _Text:
+    """Lines under construction, indented by the loops that are open, and products that are named once per loop body."""
+
+    def __init__(self, head: str) -> None:
+        self.lines = [head]
+        self.depth = 1
+        self.products: dict[tuple[str, ...], str] = {}
+
+    def __call__(self, *lines: str) -> None:
+        self.lines += ["    " * self.depth + line for line in lines]
+
+    def open(self, head: str) -> None:
+        self(head)
+        self.depth += 1
+
+    def close(self) -> None:
+        self.depth -= 1
+
+    def product(self, factors: tuple[str, ...]) -> str:
+        """The name of a product; products that begin alike share the beginning."""
+        if len(factors) == 1:
+            return factors[0]
+        if factors not in self.products:
+            before = self.product(factors[:-1])
+            self.products[factors] = f"product_{len(self.products)}"
+            self(f"{self.products[factors]} = {before} * {factors[-1]}")
+        return self.products[factors]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+def _row_arguments(pattern: Pattern) -> list[str]:
+    c = range(pattern.components)
+    return [
+        "nodes",
+        "weights",
+        *(f"e_{l}" for l in c),
+        *(f"t_{l}" for l in c if l),
+        *(f"f_{l}" for l in pattern.logged),
+        *(f"x_{l}" for l in pattern.logged if l),
+    ]
+
+
+def _row_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
+    """Two loops: a logarithm is a call, and would keep the compiler from vectorising all else."""
+    text = _Text(f"@fused\ndef row_{n}({', '.join(_row_arguments(pattern))}):")
+    for logarithms in (False, True):
+        kept = [(k, s) for k, s in enumerate(sums) if any(s[2]) == logarithms]
+        if not kept:
+            continue
+        text(*(f"sum_{k} = 0.0" for k, _ in kept))
+        text.open("for i in range(weights.shape[0]):")
+        _row_body(text, pattern, kept)
+        text.close()
+        text.products.clear()
+    text(f"return ({', '.join(f'sum_{k}' for k in range(len(sums)))},)")
+    return str(text)
+
+
+def _row_body(text: _Text, pattern: Pattern, kept: list[tuple[int, RowSum]]) -> None:
+    components = range(pattern.components)
+    text("weight = weights[i]")
+    if any(power for _, (power, _, _) in kept):
+        text("x = nodes[i]")
+    shared = [l for l in components if any(s[1][l] for _, s in kept)]
+    logged = [l for l in components if any(s[2][l] for _, s in kept)]
+    if shared or logged:
+        text(*(f"p_{l} = e_{l} * t_{l}[i]" if l else "p_0 = e_0" for l in components))
+        text(f"total = {' + '.join(f'p_{l}' for l in components)}")
+    if shared:
+        text("inverse = 1.0 / total", *(f"share_{l} = p_{l} * inverse" for l in shared))
+    if logged:
+        text("log_total = math.log(total)")
+        text(*(f"log_{l} = f_{l} + x_{l}[i] - log_total" if l else "log_0 = f_0 - log_total" for l in logged))
+    for k, (power, shares, logs) in kept:
+        factors = [f"share_{l}" for l in components for _ in range(shares[l])]
+        factors += [f"log_{l}" for l in components for _ in range(logs[l])]
+        text(f"sum_{k} += {text.product(('weight', *factors, *['x'] * power))}")
+
+
+def _moments_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
+    text = _Text(f"@device\ndef moments_{n}(tables, start, points, scratch):")
+    layout = Layout(pattern)
+    _read_coefficients(text, pattern, layout)
+    _choose_steps(text, pattern, layout)
+    text(*(f"total_{m} = 0.0" for m in range(len(pattern.moments))), "visited = 0")
+    text(f"blocks = (count + {BLOCK - 1}) // {BLOCK}")
+    text(f"length = {LANES} * ((count + {LANES} * blocks - 1) // ({LANES} * blocks))")
+    text.open("for block in range(blocks):")
+    _tabulate_block(text, pattern, layout)
+    outer = outer_variables(pattern)
+    if pattern.sampled:
+        _open_points(text, pattern, outer)
+    else:
+        _open_axes(text, pattern, outer)
+    _sum_row(text, n, pattern, sums, outer)
+    text.depth = 1
+    text(*(f"scratch[{layout.moments + m}] = total_{m}" for m in range(len(pattern.moments))))
+    text(f"scratch[{COUNTER}] += visited")
+    return str(text)
+
+
+def _read_coefficients(text: _Text, pattern: Pattern, layout: Layout) -> None:
+    components, normals = range(pattern.components), range(pattern.normals)
+    names = [f"offset_{l}" for l in components]
+    names += [f"slope_{l}_{v}" for l in components for v in normals]
+    names += [f"curve_{l}_{v}" for l in components for v in normals] if pattern.curved else []
+    names += [f"chi_{l}" for l in components] if pattern.chi_squared else []
+    text(*(f"{name} = scratch[{layout.coefficients + k}]" for k, name in enumerate(names)))
+    head = ("nats", *(CHI_HEAD if pattern.chi_squared else ()))
+    text(*(f"{name} = tables[start + {k}]" for k, name in enumerate(head)))
+
+
+def _spread(names: list[str]) -> str:
+    """The largest difference among numbers."""
+    if len(names) == 1:
+        return "0.0"
+    largest = reduce(lambda a, b: f"max({a}, {b})", names)
+    return f"{largest} - {largest.replace('max(', 'min(')}"
+
+
+def _choose_steps(text: _Text, pattern: Pattern, layout: Layout) -> None:
+    """Steps of the axes that are summed by the trapezoidal rule, and the innermost one's number of nodes."""
+    components = range(pattern.components)
+    inner = pattern.normals - 1
+    text("radius = math.sqrt(2.0 * nats)")
+    sizes = []
+    for v in [inner] if pattern.sampled else range(pattern.normals):
+        quadratic = f"2.0 * ({_spread([f'curve_{l}_{v}' for l in components])})" if pattern.curved else "0.0"
+        text(f"density_{v} = normal_density({_spread([f'slope_{l}_{v}' for l in components])}, {quadratic}, nats)")
+        text(f"step_{v} = 1.0 / density_{v}")
+        sizes.append(f"2.0 * radius * density_{v}")
+    if pattern.chi_squared and not pattern.sampled:
+        text(f"density_c = chi_density({_spread([f'chi_{l}' for l in components])}, own_density, steepest)")
+        text("step_c = 1.0 / density_c")
+        sizes.append("(highest - lowest) * density_c")
+    sizes += ["points"] if pattern.sampled else []
+    text.open(f"if not {' * '.join(sizes)} < {MOST_NODES}:")
+    text(*(f"scratch[{layout.moments + m}] = math.nan" for m in range(len(pattern.moments))), "return")
+    text.close()
+    width = f"2.0 * radius * density_{inner}" if pattern.normals else "(highest - lowest) * density_c"
+    text(f"count = {LANES} * (int({width}) // {LANES} + 1)")
+    step, middle = (f"step_{inner}", "") if pattern.normals else ("step_c", "0.5 * (lowest + highest) ")
+    text(f"step, leftmost = {step}, {middle}- 0.5 * (count - 1) * {step}")
+
+
+def _tabulate_block(text: _Text, pattern: Pattern, layout: Layout) -> None:
+    components, inner = range(pattern.components), pattern.normals - 1
+    text("begin = leftmost + block * length * step", "at_middle = begin + 0.5 * (length - 1) * step")
+    text("middle = at_middle" if pattern.normals else "middle = degrees * math.exp(chi_log_ratio(at_middle, degrees))")
+    text.open("for i in range(length):")
+    if pattern.normals:
+        text("x = begin + i * step", f"scratch[{layout.weights} + i] = {INVERSE_ROOT} * step * math.exp(-0.5 * x * x)")
+    else:
+        text("tau = begin + i * step", "x = degrees * math.exp(chi_log_ratio(tau, degrees))")
+        text(f"scratch[{layout.weights} + i] = step * math.exp(chi_log_weight(tau, degrees, normaliser))")
+    text(f"scratch[{layout.nodes} + i] = x", "away = x - middle")
+    text(*(["squared_away = away * (x + middle)"] if pattern.curved else []))
+    for l in components[1:]:
+        slope, curve = (f"slope_{{}}_{inner}", f"curve_{{}}_{inner}") if pattern.normals else ("chi_{}", "")
+        exponent = f"({slope.format(l)} - {slope.format(0)}) * away"
+        exponent += f" + ({curve.format(l)} - {curve.format(0)}) * squared_away" if pattern.curved else ""
+        text(f"exponent = {exponent}", f"scratch[{layout.factors + (l - 1) * BLOCK} + i] = math.exp(exponent)")
+        if l in pattern.logged:
+            text(f"scratch[{layout.exponents + (l - 1) * BLOCK} + i] = exponent")
+    text.close()
+    for l in components:
+        text(f"level_{l} = offset_{l} + {_logit_part(pattern, l, f'z_{inner}' if pattern.normals else 'c', 'middle')}")
+
+
+def _logit_part(pattern: Pattern, l: int, variable: str, value: str) -> str:
+    """What one variable adds to a logit."""
+    if variable == "c":
+        return f"chi_{l} * {value}"
+    v = variable.removeprefix("z_")
+    return f"(slope_{l}_{v} + curve_{l}_{v} * {value}) * {value}" if pattern.curved else f"slope_{l}_{v} * {value}"
+
+
+def _open_points(text: _Text, pattern: Pattern, outer: list[str]) -> None:
+    first = 1 + len(CHI_HEAD) * pattern.chi_squared
+    text("first, last = 0, length", "outer_weight = 1.0 / points")
+    text.open("for point in range(points):")
+    text(f"place = start + {first} + {len(outer)} * point", *(f"{v} = tables[place + {k}]" for k, v in enumerate(outer)))
+    for l in range(pattern.components):
+        text(f"a_{l} = level_{l} + " + " + ".join(_logit_part(pattern, l, v, v) for v in outer))
+
+
+def _open_axes(text: _Text, pattern: Pattern, outer: list[str]) -> None:
+    """Loops over the outer axes within the ball that the Gaussian weights leave, or that part of the last one's rows."""
+    components = range(pattern.components)
+    budget, weight, level = "nats", "1.0", "level_{}"
+    for k, v in enumerate(outer):
+        if v == "c":
+            text("reach_c = int((highest - lowest) * density_c) + 1")
+            text.open("for index_c in range(reach_c):")
+            text("tau = lowest + index_c * step_c", "log_weight = chi_log_weight(tau, degrees, normaliser)")
+            text("c = degrees * math.exp(chi_log_ratio(tau, degrees))")
+            text("weight_c = step_c * math.exp(log_weight)", "budget_c = min(nats, nats + log_weight - peak)")
+        else:
+            n = v.removeprefix("z_")
+            text(f"reach_{n} = int(math.sqrt(2.0 * max(0.0, {budget})) * density_{n})")
+            text.open(f"for index_{n} in range(-reach_{n}, reach_{n} + 1):")
+            text(f"{v} = index_{n} * step_{n}", f"budget_{n} = {budget} - 0.5 * {v} * {v}")
+            text(f"weight_{n} = {weight} * {INVERSE_ROOT} * step_{n} * math.exp(-0.5 * {v} * {v})")
+        suffix = v.removeprefix("z_")
+        budget, weight = f"budget_{suffix}", f"weight_{suffix}"
+        new = "a_{}" if k == len(outer) - 1 else f"level_{suffix}_{{}}"
+        text(*(f"{new.format(l)} = {level.format(l)} + {_logit_part(pattern, l, v, v)}" for l in components))
+        level = new
+    if not outer:
+        text("first, last, outer_weight = 0, length, 1.0", *(f"a_{l} = level_{l}" for l in components))
+        return
+    text(f"outer_weight = {weight}", f"half = math.sqrt(2.0 * max(0.0, {budget}))")
+    text(f"first = {LANES} * max(0, int(math.floor((-half - begin) / (step * {LANES}))))")
+    text(f"last = min(length, {LANES} * (int(math.floor((half - begin) / (step * {LANES}))) + 1))")
+    text.open("if last > first:")
+
+
+def _sum_row(text: _Text, n: int, pattern: Pattern, sums: list[RowSum], outer: list[str]) -> None:
+    components, layout = range(pattern.components), Layout(pattern)
+    text(f"peak_logit = {reduce(lambda a, b: f'max({a}, {b})', [f'a_{l}' for l in components])}")
+    text(*(f"f_{l} = a_{l} - peak_logit" for l in components))
+
+    def section(offset: int) -> str:
+        return f"scratch[{offset} + first : {offset} + last]"
+
+    arguments = [section(layout.nodes), section(layout.weights), *(f"math.exp(f_{l})" for l in components)]
+    arguments += [section(layout.factors + (l - 1) * BLOCK) for l in components[1:]]
+    arguments += [f"f_{l}" for l in pattern.logged]
+    arguments += [section(layout.exponents + (l - 1) * BLOCK) for l in pattern.logged if l]
+    text(f"({', '.join(f'part_{k}' for k in range(len(sums)))},) = row_{n}({', '.join(arguments)})")
+    for m, moment in enumerate(pattern.moments):
+        powers = {f"z_{v}": moment.variables[v] for v in range(pattern.normals)}
+        powers |= {"c": moment.variables[-1]} if pattern.chi_squared else {}
+        factors = ("outer_weight", *(v for v in outer for _ in range(powers[v])))
+        text(f"total_{m} += {text.product(factors)} * part_{sums.index(_row_sum(pattern, m))}")
+    text("visited += last - first")

@@ -1,0 +1,166 @@
+"""Averages over several variables in NumPy, slowly: the integrand as it was derived, on grids that are halved until nothing changes.
+
+Nothing here knows of the kernels' rule, of moments or of tables; the χ² variable is integrated in log c.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import sympy as sp
+from scipy.special import ndtri
+from scipy.stats import chi2, qmc
+
+from derive.expectation import ChiSquared, Expectation
+from derive.softmax import Softmax
+from kernels.lowering import lower
+
+MOST_NODES = 2**26
+CHUNK = 2**18
+SCRAMBLES = 8
+Integrand = Callable[[Sequence[np.ndarray], Mapping[sp.Symbol, np.ndarray]], list[np.ndarray]]
+
+
+def integrand_values(integrands: Sequence[sp.Expr], variables: Sequence[sp.Symbol], others: Sequence[sp.Symbol]) -> Integrand:
+    """A function of the variables' values and of the other symbols' numbers, all of shapes that broadcast, with shares that cannot
+    overflow. It returns one array per integrand."""
+    families = list(dict.fromkeys(n.logits for f in integrands for n in sorted(f.atoms(Softmax), key=sp.default_sort_key)))
+    names: dict[sp.Expr, sp.Symbol] = {}
+    for k, logits in enumerate(families):
+        for j in range(1, len(logits) + 1):
+            names[Softmax(j, *logits)] = sp.Symbol(f"share_{k}_{j}")
+            names[sp.log(Softmax(j, *logits))] = sp.Symbol(f"log_share_{k}_{j}")
+    arguments = (*variables, *others)
+    logit_functions = [sp.lambdify(arguments, [lower(l) for l in logits], "numpy") for logits in families]
+    flat = [lower(f.replace(lambda e: e in names and isinstance(e, sp.log), lambda e: names[e]).xreplace(names)) for f in integrands]
+    function = sp.lambdify((*arguments, *names.values()), flat, "numpy", cse=True)
+
+    def evaluate(values: Sequence[np.ndarray], numbers: Mapping[sp.Symbol, np.ndarray]) -> list[np.ndarray]:
+        given = [*values, *(numbers[s] for s in others)]
+        shares: list[np.ndarray] = []
+        for logit_function in logit_functions:
+            logits = np.stack(np.broadcast_arrays(*map(np.asarray, logit_function(*given))))
+            shifted = logits - logits.max(axis=0)
+            exponentials = np.exp(shifted)
+            total = exponentials.sum(axis=0)
+            for share, log_share in zip(exponentials / total, shifted - np.log(total), strict=True):
+                shares += [share, log_share]
+        return [np.asarray(f) for f in function(*given, *shares)]
+
+    return evaluate
+
+
+def average_value(expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float = 1e-13) -> float:
+    """E[f] to `tolerance` relative to E|f| with up to three variables; beyond, by quasi-random points to `average_error`'s value.
+
+    numbers: a value for every free symbol. nan where the integrand is not finite and real, or no grid of MOST_NODES settles.
+    """
+    return average_and_error(expectation, numbers, tolerance)[0]
+
+
+def average_and_error(expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float = 1e-13) -> tuple[float, float]:
+    """`average_value` with its absolute error: tolerance · E|f| on grids, the standard error among scrambles of quasi-random points."""
+    if not isinstance(expectation, Expectation):
+        value = complex(expectation.xreplace({s: sp.Float(v, 17) for s, v in numbers.items()}))
+        return (value.real, 0.0) if value.imag == 0 else (math.nan, math.nan)
+    variables = expectation.variables
+    free = sorted(expectation.integrand.free_symbols - set(variables), key=lambda s: s.name)
+    evaluate = integrand_values([expectation.integrand], variables, free)
+    known = {s: np.asarray(float(numbers[s])) for s in free}
+    degrees = [_number(v.degrees, numbers) if isinstance(v, ChiSquared) else None for v in variables]
+
+    def integrand(values: Sequence[np.ndarray]) -> np.ndarray:
+        found = np.broadcast_to(evaluate(values, known)[0], values[0].shape)
+        return found if np.isrealobj(found) else np.full(values[0].shape, np.nan)
+
+    with np.errstate(all="ignore"):
+        if any(k is not None and not k > 0 for k in degrees):
+            return math.nan, math.nan
+        if len(variables) > 3:
+            return _quasi_random(integrand, degrees)
+        return _settled(integrand, degrees, tolerance)
+
+
+def _number(expression: sp.Expr, numbers: Mapping[sp.Symbol, float]) -> float:
+    return float(expression.xreplace({s: sp.Float(v, 17) for s, v in numbers.items()}))
+
+
+def _settled(integrand: Callable[..., np.ndarray], degrees: list[float | None], tolerance: float) -> tuple[float, float]:
+    """Halve one axis at a time. Halving squares an axis' error, so that an axis is done once halving it changes the value by less than
+    a tenth of √tolerance, or before it is halved where that changes nothing within the tolerance."""
+    nats = math.log(1e3 / tolerance)
+    steps = [0.7 if k is None else 0.7 * _log_width(k) for k in degrees]
+    value, size = _sums(integrand, degrees, steps, nats)
+    for n in range(len(steps)):
+        while True:
+            finer = [h / 2 if m == n else h for m, h in enumerate(steps)]
+            next_value, next_size = _sums(integrand, degrees, finer, nats)
+            if not math.isfinite(next_size):
+                return math.nan, math.nan
+            change, size = abs(next_value - value), next_size
+            if change <= 0.1 * tolerance * size:
+                break
+            value, steps = next_value, finer
+            if change <= 0.1 * math.sqrt(tolerance) * size:
+                break
+    return value, tolerance * size
+
+
+def _log_width(degrees: float) -> float:
+    """A length of log c over which the χ² density changes: its standard deviation, and no more than the strip's π/2 allows."""
+    return min(1.0, math.sqrt(2 / degrees))
+
+
+def _sums(integrand: Callable[..., np.ndarray], degrees: list[float | None], steps: list[float], nats: float) -> tuple[float, float]:
+    """Σ weight f and Σ weight |f| over the grid's nodes that are worth e^{−nats}; nan where the grid is too large."""
+    axes = [_axis(k, h, nats) for k, h in zip(degrees, steps, strict=True)]
+    if math.prod(len(x) for x, _ in axes) > MOST_NODES:
+        return math.nan, math.nan
+    totals, sizes = [], []
+    for values, log_weight in _chunks(axes, nats):
+        f, weight = integrand(values), np.exp(log_weight)
+        totals.append(f @ weight)
+        sizes.append(np.abs(f) @ weight)
+    return math.fsum(totals), math.fsum(sizes)
+
+
+def _axis(degrees: float | None, step: float, nats: float) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and logarithms of weights that sum to one."""
+    if degrees is None:
+        count = math.ceil(1.1 * math.sqrt(2 * nats) / step)
+        nodes = step * np.arange(-count, count + 1)
+        return nodes, -(nodes**2) / 2 + math.log(step / math.sqrt(2 * math.pi))
+    lowest, highest = -2 * nats / degrees - 10 * _log_width(degrees), math.log1p(4 * nats / degrees + 10 * math.sqrt(nats / degrees))
+    t = step * np.arange(math.floor(lowest / step), math.ceil(highest / step) + 1)
+    log_weight = degrees / 2 * (t - np.expm1(t))
+    log_weight -= log_weight.max()
+    return degrees * np.exp(t), log_weight - math.log(np.exp(log_weight).sum())
+
+
+def _chunks(axes: list[tuple[np.ndarray, np.ndarray]], nats: float) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
+    """The product grid without its negligible corners, in pieces: values of each variable (n,), log weights (n,)."""
+    most = sum(w.max() for _, w in axes)
+    first, *others = axes
+    grids = np.meshgrid(*(x for x, _ in others), indexing="ij") if others else []
+    flat = [g.ravel() for g in grids]
+    weights = sum((g.ravel() for g in np.meshgrid(*(w for _, w in others), indexing="ij")), np.zeros(1)) if others else np.zeros(1)
+    rows = max(1, CHUNK // len(weights))
+    for begin in range(0, len(first[0]), rows):
+        x, w = first[0][begin : begin + rows], first[1][begin : begin + rows]
+        log_weight = (w[:, None] + weights[None, :]).ravel()
+        kept = log_weight > most - 1.2 * nats
+        values = [np.repeat(x, len(weights))[kept], *(np.tile(g, len(x))[kept] for g in flat)]
+        if kept.any():
+            yield values, log_weight[kept]
+
+
+def _quasi_random(integrand: Callable[..., np.ndarray], degrees: list[float | None], log_points: int = 15) -> tuple[float, float]:
+    """The mean of independently scrambled Sobol rules, and its standard error."""
+    means = []
+    for seed in range(SCRAMBLES):
+        uniform = qmc.Sobol(len(degrees), scramble=True, rng=np.random.default_rng([seed, 20])).random_base2(log_points)
+        values = [ndtri(u) if k is None else chi2.ppf(u, k) for u, k in zip(uniform.T, degrees, strict=True)]
+        means.append(integrand(values).mean())
+    return float(np.mean(means)), float(np.std(means, ddof=1) / math.sqrt(SCRAMBLES))

@@ -1,0 +1,268 @@
+"""The numbers behind lattice averages: how many nats of accuracy, the χ² law, quasi-random points; and what errors they leave.
+
+The error of a tensor rule is at most the sum over its axes of the one-dimensional rule's error, averaged over the other variables.
+That is what is measured: at states of the system, with the other variables drawn from their law, along each axis with the kernel's
+own step against half the step and 1.2 times the width. The integrands are those of the derivation, not the kernel's moments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, replace
+from functools import cache
+
+import numpy as np
+import sympy as sp
+from scipy.special import ndtri
+from scipy.stats import chi2, qmc
+
+from kernels.lattice import Group, Pattern
+from kernels.lattice_reference import Integrand, integrand_values
+from kernels.lattice_source import chi_density, normal_density
+from kernels.lowering import lower
+
+CONSTANT = 8.0
+"""Stands for residues and the strip's bound in the error formula, as in `quadrature`."""
+DRAWS = 48
+TIGHTENINGS = 5
+SCRAMBLES = 8
+FEWEST_POINTS, MOST_POINTS = 2**6, 2**12
+"""Quasi-random points per scramble."""
+FINEST_INNER = 1e-8
+"""Quasi-random points reach no better than this, so the innermost axis of such an average need not either."""
+
+
+@dataclass(frozen=True)
+class ChiLaw:
+    """χ² with `degrees` degrees of freedom in the variable τ of `lattice_source`.
+
+    normaliser: of the log density. lowest, highest: where the density, with c² beside it, falls to e^{−nats} of its peak.
+    own_density: nodes per unit of τ that integrate 1, c and c² alone. steepest: by which a slope in c is multiplied for the q of
+    `chi_density`. peak: the largest log density.
+    """
+
+    degrees: float
+    normaliser: float
+    lowest: float
+    highest: float
+    own_density: float
+    steepest: float
+    peak: float
+
+
+@cache
+def chi_law(degrees: float, nats: float) -> ChiLaw:
+    """Raises ValueError for fewer than one degree of freedom."""
+    if not degrees >= 1:
+        raise ValueError(f"a chi-squared variable needs at least one degree of freedom, not {degrees:g}")
+    half = sp.Float(degrees, 30) / 2
+    normaliser = float(half * sp.log(half) - half - sp.loggamma(half).evalf(30))
+    law = ChiLaw(degrees, normaliser, -8.0, 8.0, 0.0, 0.0, 0.0)
+    width = min(8.0, 20 * math.sqrt(nats / degrees))
+    tau = np.linspace(-width, width, 100_001)
+    c, log_weight = _chi_nodes(law, tau)
+    peak = float(log_weight.max())
+    kept = tau[log_weight + 2 * np.maximum(np.log(c / degrees), 0) > peak - nats]
+    slopes = c * (1 + np.exp(-tau) / degrees) * (nats + log_weight - peak)
+    law = replace(law, lowest=float(kept[0]), highest=float(kept[-1]), peak=peak, steepest=float(slopes.max()) / (2 * math.pi**2))
+    own = math.sqrt(nats * degrees) / (4 * math.pi)
+    while _moment_error(law, own) > max(CONSTANT * math.exp(-nats), 1e-14):
+        own *= 1.05
+    return replace(law, own_density=own)
+
+
+def _chi_nodes(law: ChiLaw, tau: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """c and the log density in τ."""
+    ratio = np.exp(-tau) / law.degrees
+    t = tau - ratio
+    return law.degrees * np.exp(t), law.degrees / 2 * (t - np.expm1(t)) + np.log1p(ratio) + law.normaliser
+
+
+def _moment_error(law: ChiLaw, density: float) -> float:
+    """Largest error of E[1], E[c/ν] and E[(c/ν)²] over shifts of the grid."""
+    errors = [0.0]
+    for shift in (0.0, 0.25, 0.5):
+        tau = law.lowest + (np.arange(math.ceil((law.highest - law.lowest) * density) + 1) - shift) / density
+        c, log_weight = _chi_nodes(law, tau)
+        weights, c = np.exp(log_weight) / density, c / law.degrees
+        errors += [abs(weights.sum() - 1), abs(weights @ c - 1), abs(weights @ c**2 / (1 + 2 / law.degrees) - 1)]
+    return max(errors)
+
+
+@dataclass(frozen=True)
+class LatticeRule:
+    """table: the group's part of the run-time tables. points: quasi-random points in it, 0 for a tensor grid.
+
+    size: nodes of one pass at a typical state. error: measured, absolute or relative to E|f| where that exceeds one.
+    """
+
+    table: np.ndarray
+    points: int
+    size: int
+    error: float
+
+
+def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndarray], tolerance: float) -> LatticeRule:
+    """The rule of a group.
+
+    numbers: (m,) sampled values of every state, parameter and named subexpression. tolerance: of each average.
+    Raises ArithmeticError where a tensor grid misses the tolerance at some sampled state, however it is tightened.
+    """
+    survey = _Survey(group, numbers)
+    if pattern.sampled:
+        return _sampled_rule(group, survey, tolerance)
+    nats = math.log(CONSTANT * pattern.variables / tolerance)
+    for _ in range(TIGHTENINGS):
+        error, sizes = survey.axis_errors(nats)
+        if error <= tolerance:
+            return LatticeRule(survey.head(nats), 0, int(np.median(sizes)), error)
+        nats += math.log(10)
+    raise ArithmeticError(f"{group}: measured error {error:.1e} misses the tolerance {tolerance:.1e}")
+
+
+def _sampled_rule(group: Group, survey: _Survey, tolerance: float) -> LatticeRule:
+    nats = math.log(CONSTANT / max(tolerance, FINEST_INNER))
+    points = FEWEST_POINTS
+    while True:
+        outer = outer_points(group, points, survey.degrees)
+        error, sizes = survey.scramble_error(nats, outer)
+        if error <= tolerance or points == MOST_POINTS:
+            inner, _ = survey.axis_errors(nats, only_inner=True)
+            table = np.concatenate([survey.head(nats), outer.ravel()])
+            return LatticeRule(table, len(outer), int(np.median(sizes)), error + inner)
+        points *= 2
+
+
+def outer_points(group: Group, points: int, degrees: float | None) -> np.ndarray:
+    """(SCRAMBLES · points, outer variables) quasi-random values: χ² first where there is one, then all normals but the last."""
+    # The seeds are fixed: a kernel is a function of the state.
+    columns = (group.chi_squared is not None) + len(group.normals) - 1
+    uniform = np.concatenate(
+        [qmc.Sobol(columns, scramble=True, rng=np.random.default_rng([seed, 1])).random(points) for seed in range(SCRAMBLES)]
+    )
+    values = ndtri(uniform)
+    if degrees is not None:
+        values[:, 0] = chi2.ppf(uniform[:, 0], degrees)
+    return values
+
+
+class _Survey:
+    """A group's integrands and steps at sampled states."""
+
+    def __init__(self, group: Group, numbers: Mapping[sp.Symbol, np.ndarray]) -> None:
+        self.group = group
+        self.states = len(next(iter(numbers.values())))
+        self.numbers = numbers
+        integrands = [a.integrand for a in group.averages]
+        free = sorted(set().union(*(f.free_symbols for f in integrands)) - set(group.variables), key=lambda s: s.name)
+        self.free = free
+        self.evaluate: Integrand = integrand_values(integrands, group.variables, free)
+        self.degrees = None
+        if group.chi_squared is not None:
+            degrees = self._at_states(group.chi_squared.degrees)
+            if np.ptp(degrees) != 0:
+                raise ValueError(f"{group}: degrees of freedom that depend on the state have no kernel")
+            self.degrees = float(degrees[0])
+        r = len(group.normals)
+        self.linear = np.array([[_spread(self._at_states(row[n]) for row in group.slopes) for n in range(r)]]).reshape(r, -1)
+        self.quadratic = np.array([2 * _spread(self._at_states(row[n]) for row in group.curvatures) for n in range(r)]).reshape(r, -1)
+        self.chi_slope = _spread(self._at_states(k) for k in group.chi_slopes)
+
+    def _at_states(self, expression: sp.Expr) -> np.ndarray:
+        symbols = sorted(expression.free_symbols, key=lambda s: s.name)
+        found = sp.lambdify(symbols, lower(expression), "numpy")(*(self.numbers[s] for s in symbols))
+        return np.broadcast_to(np.asarray(found, float), self.states)
+
+    def law(self, nats: float) -> ChiLaw | None:
+        return None if self.degrees is None else chi_law(self.degrees, nats)
+
+    def head(self, nats: float) -> np.ndarray:
+        law = self.law(nats)
+        return np.array([nats, *(astuple(law) if law is not None else ())])
+
+    def density(self, state: int, axis: int, nats: float) -> float:
+        """Nodes per unit length; the last axis is the χ² variable's where there is one."""
+        if axis < len(self.group.normals):
+            return normal_density(self.linear[axis, state], self.quadratic[axis, state], nats)
+        law = chi_law(self.degrees, nats)
+        return chi_density(self.chi_slope[state], law.own_density, law.steepest)
+
+    def axis_errors(self, nats: float, only_inner: bool = False) -> tuple[float, list[float]]:
+        """The largest error over states and averages, and the nodes of a pass at each state."""
+        generator = np.random.default_rng(7)
+        law, variables, r = self.law(nats), self.group.variables, len(self.group.normals)
+        worst, sizes = 0.0, []
+        for state in range(self.states):
+            others = [generator.normal(size=DRAWS) for _ in range(r)]
+            budget = nats - sum((z**2 / 2 for z in others), np.zeros(DRAWS))
+            if law is not None:
+                others.append(generator.chisquare(law.degrees, DRAWS))
+            totals = np.zeros(len(self.group.averages))
+            lengths = np.ones(len(self.group.averages))
+            for axis in [r - 1] if only_inner else range(len(variables)):
+                density = self.density(state, axis, nats)
+                spent = budget + others[axis] ** 2 / 2 if axis < r else budget
+                coarse, _ = self._along(state, axis, others, density, spent, 1.0, nats)
+                fine, size = self._along(state, axis, others, 2 * density, np.full(DRAWS, np.inf), 1.2, nats)
+                totals += np.abs(coarse - fine).mean(axis=1)
+                lengths = np.maximum(lengths, size.mean(axis=1))
+            worst = max(worst, float(np.nan_to_num(totals / lengths, nan=np.inf).max()))
+            sizes.append(self._tensor_size(state, nats))
+        return worst, sizes
+
+    def _along(
+        self, state: int, axis: int, others: list[np.ndarray], density: float, budget: np.ndarray, stretch: float, nats: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Σ weight f and Σ weight |f| along one axis: (averages, DRAWS) each."""
+        law = self.law(nats)
+        if axis < len(self.group.normals):
+            count = math.ceil(stretch * math.sqrt(2 * nats) * density)
+            nodes = np.arange(-count, count + 1) / density
+            log_weight = -(nodes**2) / 2 - math.log(density * math.sqrt(2 * math.pi))
+            weights = np.exp(log_weight)[:, None] * (nodes[:, None] ** 2 / 2 <= budget)
+        else:
+            assert law is not None
+            extra = (stretch - 1) * (law.highest - law.lowest) / 2
+            count = math.ceil((law.highest - law.lowest + 2 * extra) * density) + 1
+            nodes, log_weight = _chi_nodes(law, law.lowest - extra + np.arange(count) / density)
+            weights = np.exp(log_weight)[:, None] / density
+        values = [nodes[:, None] if n == axis else x[None, :] for n, x in enumerate(others)]
+        found = self.evaluate(values, {s: self.numbers[s][state] for s in self.free})
+        stacked = np.stack([np.broadcast_to(f, (len(nodes), DRAWS)) for f in found])
+        return (stacked * weights).sum(axis=1), (np.abs(stacked) * weights).sum(axis=1)
+
+    def scramble_error(self, nats: float, outer: np.ndarray) -> tuple[float, list[float]]:
+        """The largest standard error among scrambles over states and averages, and the nodes of a pass at each state."""
+        worst, sizes, r = 0.0, [], len(self.group.normals)
+        chi = [] if self.degrees is None else [outer[:, 0]]
+        normals = list(outer[:, len(chi) :].T)
+        for state in range(self.states):
+            density = self.density(state, r - 1, nats)
+            count = math.ceil(math.sqrt(2 * nats) * density)
+            nodes = np.arange(-count, count + 1) / density
+            weights = np.exp(-(nodes**2) / 2) / (density * math.sqrt(2 * math.pi))
+            values = [*(x[:, None] for x in normals), nodes[None, :], *(x[:, None] for x in chi)]
+            found = self.evaluate(values, {s: self.numbers[s][state] for s in self.free})
+            for f in found:
+                rows = np.broadcast_to(f, (len(outer), len(nodes)))
+                means = (rows @ weights).reshape(SCRAMBLES, -1).mean(axis=1)
+                size = max(1.0, float((np.abs(rows) @ weights).mean()))
+                worst = max(worst, float(np.std(means, ddof=1)) / math.sqrt(SCRAMBLES) / size)
+            sizes.append(float(len(outer) * len(nodes)))
+        return worst, sizes
+
+    def _tensor_size(self, state: int, nats: float) -> float:
+        """Nodes of the tensor grid within the ball that the Gaussian weights leave."""
+        r = len(self.group.normals)
+        radius = math.sqrt(2 * nats)
+        ball = math.pi ** (r / 2) / math.gamma(r / 2 + 1)
+        size = ball * math.prod(radius * self.density(state, n, nats) for n in range(r))
+        law = self.law(nats)
+        return size if law is None else size * (law.highest - law.lowest) * self.density(state, r, nats)
+
+
+def _spread(values) -> np.ndarray:
+    """The largest difference among (m,) arrays."""
+    stacked = np.stack(list(values))
+    return np.ptp(stacked, axis=0)

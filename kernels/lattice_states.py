@@ -1,0 +1,62 @@
+"""Random states of a system, drawn so that their Gram matrix is one of real vectors: where the rules of its averages are tried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import sympy as sp
+
+from derive.system import OdeSystem
+
+
+def random_states(system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, count: int, seed: int = 3) -> np.ndarray:
+    """(count, states). limits: (states, 2) intervals; positive ones that span several factors are filled evenly in the logarithm.
+
+    Vectors whose inner products are all given stay as they are, the others have random directions and lengths. States that no entry
+    of the Gram matrix determines are drawn from their intervals.
+    """
+    generator = np.random.default_rng(seed)
+    return np.array([_one_state(system, values, limits, generator) for _ in range(count)]).reshape(count, len(system.states))
+
+
+def _one_state(system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    state = np.array([_drawn(low, high, generator) for low, high in limits])
+    gram = system.domain.gram.xreplace(dict(values))
+    vectors = _vectors(system, gram, state, generator)
+    for i in range(len(vectors)):
+        for j in range(i):
+            entry = gram[i, j]
+            (symbol,) = entry.free_symbols if len(entry.free_symbols) == 1 else (None,)
+            if symbol in system.states and sp.diff(entry, symbol).is_number:
+                slope = float(sp.diff(entry, symbol))
+                n = system.states.index(symbol)
+                wanted = (float(vectors[i] @ vectors[j]) - float(entry.xreplace({symbol: sp.S.Zero}))) / slope
+                state[n] = np.clip(wanted, *limits[n])
+    return state
+
+
+def _drawn(low: float, high: float, generator: np.random.Generator) -> float:
+    if low > 0 and high > 4 * low:
+        return float(np.exp(generator.uniform(np.log(low), np.log(high))))
+    margin = 0.01 * (high - low)  # weights are open at both ends
+    return float(generator.uniform(low + margin, high - margin))
+
+
+def _vectors(system: OdeSystem, gram: sp.Matrix, state: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """(size, size) rows with the Gram matrix's numbers where these are given, and its lengths."""
+    size = gram.shape[0]
+    known = dict(zip(system.states, state, strict=True))
+    lengths = np.array([float(gram[i, i].xreplace(known)) for i in range(size)])
+    fixed = [i for i in range(size) if gram[i, i].is_number and sum(gram[i, j].is_number for j in range(size)) > 1]
+    fixed = [i for i in fixed if all(gram[i, j].is_number for j in fixed)]
+    directions = generator.normal(size=(size, size))
+    vectors = (
+        directions / np.linalg.norm(directions, axis=1, keepdims=True) * np.sqrt(np.maximum(lengths, 0))[:, None] if size else directions
+    )
+    if fixed:
+        given = np.array([[float(gram[i, j]) for j in fixed] for i in fixed])
+        eigenvalues, eigenvectors = np.linalg.eigh(given)
+        vectors[fixed] = 0.0
+        vectors[np.ix_(fixed, range(len(fixed)))] = eigenvectors * np.sqrt(np.maximum(eigenvalues, 0))
+    return vectors
