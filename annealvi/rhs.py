@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from annealvi.output import read_json
+from derive.expectation import Expectation
 from derive.problem import BadInput, Problem, Proposal, one_line
 from derive.symbolic_problem import derive_problem, symbolise
 from derive.velocity import Velocity, velocity_at
+
+LEAST_ACCURATE = 1e-5
+"""Largest error of an average that a velocity is given with; averages over more than three variables are sampled."""
 
 _KEYS = ("means", "weights", "scales", "beta")
 
@@ -83,7 +87,20 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
 
 
 def velocity(problem: Problem, state: State) -> Velocity:
-    """da_i/dt and the overlaps' rates at the state, from the derived equations, averages by mpmath to 17 digits."""
+    """da_i/dt, dw_i/dt, dσ_i/dt and the overlaps' rates at the state, from the derived equations.
+
+    Averages over one variable are accurate to 17 digits, those over two or three to 1e-13. BadInput where those over more are not
+    accurate to LEAST_ACCURATE.
+    """
+    from kernels.lattice_reference import average_and_error
+
+    def several(average: Expectation) -> float:
+        value, error = average_and_error(average, {})
+        if not error <= LEAST_ACCURATE:
+            found = f"an average over {len(average.variables)} variables is known to {error:.1e} only"
+            raise BadInput("problem", found, "use fewer modes and components, or ones closer together")
+        return value
+
     proposal = Proposal(state.weights, state.scales, problem.proposal.radius)
     at_state = dataclasses.replace(problem, proposal=proposal)
     try:
@@ -92,19 +109,18 @@ def velocity(problem: Problem, state: State) -> Velocity:
         raise BadInput("problem", f"the derivation stops ({error})", "please report it with this problem file") from error
     length = len(state.means[0])
     modes = [[*mean, *[0.0] * (length - len(mean))] for mean in problem.target.means]
-    return velocity_at(derivation, state.means, modes, dict(symbolise(at_state).values), state.beta)
+    return velocity_at(derivation, state.means, modes, symbolise(at_state).values, state.beta, several)
 
 
 def result(problem: Problem, state: State) -> dict[str, Any]:
-    """The JSON of `annealvi rhs`: everything in it is a rate of change. Weights and scales rest: only means are learned."""
+    """The JSON of `annealvi rhs`: everything in it is a rate of change; weights and scales rest unless they are learned."""
     rates = velocity(problem, state)
-    still = [0.0] * len(state.means)
     return {
         "means": rates.means,
-        "weights": still,
-        "scales": still,
+        "weights": rates.weights,
+        "scales": rates.scales,
         "overlaps": {"M": rates.M, "Q": rates.Q},
-        "device": "cpu (mpmath)",
+        "device": "cpu",
     }
 
 
