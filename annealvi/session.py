@@ -40,19 +40,29 @@ class Session:
         modes[:, : given.shape[1]] = given
         return modes
 
+    @property
+    def overlap_count(self) -> int:
+        """How many states are overlaps; learned weights, then learned scales, follow them."""
+        return len(self.derivation.overlaps.moving)
+
     def states_of_gram(self, gram: np.ndarray) -> np.ndarray:
-        """States (n, states) from Gram matrices (n, r + L, r + L) of the independent modes and the means, in that order."""
+        """States (n, states) from Gram matrices (n, r + L, r + L) of the independent modes and the means, in that order.
+
+        Learned weights and scales are those of the problem.
+        """
         index = self._gram_index()
-        return np.stack([gram[:, index[inner.args[0]], index[inner.args[1]]] / unit for inner, unit in self._measured()], axis=1)
+        overlaps = [gram[:, index[inner.args[0]], index[inner.args[1]]] / unit for inner, unit in self._measured()]
+        proposal = self.problem.proposal
+        return self._with_parameters(overlaps, np.array(proposal.weights), np.array(proposal.scales), gram.shape[:1])
 
     def states_of_vectors(self, means: np.ndarray) -> np.ndarray:
-        """States (n, states) of proposal means (n, L, d)."""
+        """States (n, states) of proposal means (n, L, d), with the problem's own weights and scales."""
         modes = self.modes(means.shape[-1])[list(self.symbolic.independent_modes)]
         vectors = np.concatenate([np.broadcast_to(modes, (len(means), *modes.shape)), means], axis=1)
         return self.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
 
-    def states_of_overlaps(self, M: np.ndarray, Q: np.ndarray) -> np.ndarray:
-        """States (..., states) of overlaps M (..., L, K) and Q (..., L, L)."""
+    def states_of_overlaps(self, M: np.ndarray, Q: np.ndarray, weights: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        """States (..., states) of overlaps M (..., L, K), Q (..., L, L), weights and scales (..., L). Linear, so rates become rates."""
         means = {a: i for i, a in enumerate(self.derivation.setting.proposal.means)}
         modes = {nu: k for k, nu in enumerate(self.derivation.setting.target.means)}
         columns = []
@@ -63,13 +73,18 @@ class Session:
                 (mode,) = (modes[a] for a in inner.args if a in modes)
                 value = M[..., means[inside[0]], mode]
             columns.append(value / unit)
-        return np.stack(columns, axis=-1)
+        return self._with_parameters(columns, weights, scales, Q.shape[:-2])
+
+    def _with_parameters(self, overlaps: list[np.ndarray], weights: np.ndarray, scales: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        learned = [given for name, given in (("weights", weights), ("scales", scales)) if name in self.problem.flow.learn]
+        columns = [np.broadcast_to(given[..., i], shape) for given in learned for i in range(given.shape[-1])]
+        return np.stack([*overlaps, *columns], axis=-1)
 
     def gram_of_states(self, states: np.ndarray) -> np.ndarray:
         """The Gram matrix (K + L, K + L) of all modes and means at one state (states,), in units of the problem."""
         names = dict(self.derivation.overlaps.names)
         relations: dict[Any, Any] = dict(self.derivation.overlaps.relations)
-        moving = {names[inner]: unit * float(x) for (inner, unit), x in zip(self._measured(), states, strict=True)}
+        moving = {names[inner]: unit * float(x) for (inner, unit), x in zip(self._measured(), states, strict=False)}
         fixed = dict(self.symbolic.values)
         vectors = [*self.derivation.setting.target.means, *self.derivation.setting.proposal.means]
 
@@ -89,16 +104,9 @@ class Session:
         return {v: n for n, v in enumerate([*modes, *self.derivation.setting.proposal.means])}
 
     def compile(self, device: str = "auto", tolerance: float = 1e-12, expectations: str = "proxy") -> Kernel:
-        """The generated kernel with this problem's parameters; BadInput where a system cannot be compiled yet."""
+        """The generated kernel with this problem's parameters. tolerance: absolute error of each average."""
         from kernels.integrator import compile_system
 
-        wide = [e for _, e in self.derivation.system.subexpressions if _expectation_dimension(e) > 1]
-        if wide:
-            raise BadInput(
-                "problem",
-                f"its averages run over {max(map(_expectation_dimension, wide))} Gaussian variables",
-                "kernels cover one variable: use at most two modes and two components",
-            )
         schedule = self.schedule
         values = {**self.values, **dict(zip(schedule.parameters, schedule.values, strict=True))}
         try:
@@ -121,7 +129,7 @@ class Session:
         from kernels.ensembles import initial_gram
 
         independent = self.modes(len(self.problem.target.means[0]))[list(self.symbolic.independent_modes)]
-        radii = np.full(len(self.problem.proposal.weights), self.problem.proposal.radius)
+        radii = np.array(self.problem.proposal.radii)
         return self.states_of_gram(initial_gram(n, self.problem.space.dimension, radii, independent @ independent.T, seed))
 
     def end_time(self) -> float:
@@ -131,16 +139,14 @@ class Session:
         return settling_time(self.schedule) + 50.0
 
 
-def open_session(problem: Problem) -> Session:
-    """Derive the problem's equations and make its schedule. BadInput where the derivation does not cover the problem."""
+def open_session(problem: Problem, large_dimension: bool = False) -> Session:
+    """Derive the problem's equations and make its schedule. BadInput where the derivation does not cover the problem.
+
+    large_dimension: derive the limit d → ∞ of what unequal scales make depend on d, instead of the equations exact in every d.
+    """
     try:
-        derivation = derive_problem(problem)
+        derivation = derive_problem(problem, large_dimension)
     except ArithmeticError as error:  # a rule checked its own result and refused it
         raise BadInput("problem", f"the derivation stops ({error})", "please report it with this problem file") from error
-    return Session(problem, symbolise(problem), derivation, make_schedule(problem.schedule), parameter_values(problem, derivation))
-
-
-def _expectation_dimension(expression: sp.Expr) -> int:
-    from derive.expectation import Expectation
-
-    return max((len(e.variables) for e in expression.atoms(Expectation)), default=0)
+    symbolic = symbolise(problem, large_dimension)
+    return Session(problem, symbolic, derivation, make_schedule(problem.schedule), parameter_values(problem, derivation))

@@ -140,7 +140,7 @@ def simulate(
     _refuse_large("--replicas or --points", runs * min(points, steps) * size * (size + len(problem.target.weights)))
     _refuse_large("space.dimension", (runs * size + len(problem.target.weights)) * dimension)
     if initial_means is None:
-        initial_means = uniform_sphere_means(replicas, size, dimension, problem.proposal.radius, seed)
+        initial_means = uniform_sphere_means(replicas, size, dimension, np.array(problem.proposal.radii), seed)
     record_every = max(1, -(-steps // (points - 1)))
     run = partial(_particle_values, session, initial_means, particles=particles, precision=precision, device=device, progress=progress)
     t, beta, values, ran_on = run(dt, steps, record_every, seed)
@@ -192,12 +192,13 @@ def _particle_values(
         particles=particles,
         seed=seed,
         manifold=session.problem.flow.manifold,
+        learn=session.problem.flow.learn,
         record_every=record_every,
         precision=precision,
         device=device,
         progress=progress,
     )
-    return run.t, run.beta, session.states_of_overlaps(run.M, run.Q).transpose(1, 0, 2), run.device
+    return run.t, run.beta, session.states_of_overlaps(run.M, run.Q, run.weights, run.scales).transpose(1, 0, 2), run.device
 
 
 def _end_time(session: Session, t_end: float | None) -> float:

@@ -2,10 +2,11 @@
 
 The stages, each a function from frozen value to frozen value:
 
-    problem_file   TOML → Problem (checked when made)
+    problem_file, built_in   TOML or a name → Problem (checked when made)
     symbolic_problem   Problem → Setting (objective, densities, manifold) and Geometry (what is known of the vectors)
     derivation     Setting, Geometry → Derivation: ordered steps, each rule in a module of its own
-                     objective, mixtures, vectors (the nodes) · gradient_rules · flow · reduction · two_modes
+                     objective, mixtures, vectors, softmax, expectation (the nodes)
+                     gradient_rules (means) · slopes (weights, scales) · flow · reduction · two_modes (the rules)
     system         Derivation → OdeSystem, the carrier that kernels are generated from
     schedules      ScheduleSpec → β(t) as a SymPy expression
     concrete, step_check   each step's two sides are given their meaning in coordinates and compared to 30 digits

@@ -15,10 +15,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from derive.built_in import BUILT_IN
 from derive.problem import BadInput, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target, shown
 from derive.schedules import make_schedule
-
-BUILT_IN: dict[str, Problem] = {"bimodal": Problem()}
 
 SECTIONS: dict[str, type] = {
     "target": Target,
