@@ -197,7 +197,7 @@ def run_and_record(
     betas_of_steps(first, last): the inverse temperatures of steps first .. last - 1, (last - first, 1) for all replicas alike or
     (last - first, replicas). It is asked in order, when step `first` is about to begin, and never across a multiple of `stop_every`.
     """
-    _positive_integer("record_every", record_every, MAX_STEPS)
+    check_integer("record_every", record_every, 1, MAX_STEPS)
     flow, replicas = simulation.flow, simulation.replicas
     state = replicas.state()
     chunk = max(1, int(COORDINATES_PER_CALL[simulation.device.kind] / (state.means.size * flow.particles)))
@@ -264,7 +264,7 @@ def estimate_velocity(
     at least 2.
     """
     state = _finite("means", means, 2)
-    _positive_integer("replicas", replicas, MAX_REPLICAS)
+    check_integer("replicas", replicas, 1, MAX_REPLICAS)
     beta = float(_finite("beta", beta, 0))
     if replicas < 2 or beta < 0:
         raise ValueError("a velocity needs at least 2 replicas for its standard error, and beta must not be negative")
@@ -378,7 +378,7 @@ def prepare_simulation(
     dt = float(_finite("dt", dt, 0))
     if dt <= 0:
         raise ValueError(f"dt must be positive, not {dt!r}")
-    _positive_integer("particles", particles, MAX_PARTICLES)
+    check_integer("particles", particles, 1, MAX_PARTICLES)
     start = replicas_at(
         means,
         _per_replica(_weights("proposal_weights", proposal_weights, L, 1, 2), replicas, "proposal_weights"),
@@ -480,6 +480,7 @@ def _per_replica(array: np.ndarray, replicas: int, name: str) -> np.ndarray:
     return np.array(np.broadcast_to(array, (replicas, array.shape[-1])))
 
 
-def _positive_integer(name: str, value: Any, largest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= largest:
-        raise ValueError(f"{name} must be an integer from 1 to {largest}, not {value!r}")
+def check_integer(name: str, value: Any, smallest: int, largest: int) -> None:
+    """Raises ValueError unless the value is an integer within the bounds."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not smallest <= value <= largest:
+        raise ValueError(f"{name} must be an integer from {smallest} to {largest}, not {value!r}")

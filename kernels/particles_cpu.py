@@ -17,8 +17,16 @@ import numpy as np
 from numba import njit
 
 from kernels import particle_step, random_stream
-from kernels.particle_step import Estimates, ParticleFlow, Replicas, move_shapes, pulled_squares, squared_distances_to_pulls
-from kernels.random_stream import compiled, fill_normals
+from kernels.particle_step import (
+    Estimates,
+    ParticleFlow,
+    Replicas,
+    move_shapes,
+    normalise_exponentials,
+    pulled_squares,
+    squared_distances_to_pulls,
+)
+from kernels.random_stream import MAX_PARTICLES, compiled, fill_normals
 
 CALLED_SOURCE = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in (particle_step, random_stream))).hexdigest()
 
@@ -148,12 +156,14 @@ def centres_with_targets(targets, proposals):
     return centres
 
 
+threadable = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+
+
 def compile_cpu_kernels(called_source: str, with_shapes: bool):
-    """The CPU's two kernels, each for the replicas first .. stop - 1, so that threads can share the replicas out.
+    """The step's two kernels, each for the replicas first .. stop - 1, so that threads can share the replicas out.
 
     Numba's disk cache notices edits of this file alone; its key also holds what a kernel closes over, here the digest of the called files.
     """
-    threadable = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
 
     @threadable
     def advance(first, stop, state, estimates, betas, first_step, flow):
@@ -177,7 +187,36 @@ def compile_cpu_kernels(called_source: str, with_shapes: bool):
     return advance, estimate
 
 
+def compile_log_target_kernel(called_source: str):
+    """The kernel that evaluates the target for an adaptive schedule, cached like the others."""
+
+    @threadable
+    def write_log_targets(first, stop, log_targets, chosen, state, targets, seed, step):
+        """Writes log p* + (d/2) log 2 pi at q's particles, (chosen, L, particles), for the replicas chosen[first:stop].
+
+        A particle's number is counted down from the largest, where no step's particles are.
+        """
+        _ = called_source
+        proposals, d = state.weights.shape[1], targets.shape[1]
+        x = np.empty(4 * ((d + 3) // 4))
+        logits = np.empty(len(targets))
+        for row in range(first, stop):
+            replica = chosen[row]
+            for i in range(proposals):
+                for particle in range(log_targets.shape[2]):
+                    fill_normals(x, seed, replica, step, i, MAX_PARTICLES - 1 - particle)
+                    for c in range(d):
+                        x[c] = state.means[replica, i, c] + state.scales[replica, i] * x[c]
+                    for k in range(len(targets)):
+                        amplitude, precision = state.log_amplitudes[replica, proposals + k], state.precisions[replica, proposals + k]
+                        logits[k] = amplitude - 0.5 * precision * squared_distance(x, targets[k])
+                    log_targets[row, i, particle] = normalise_exponentials(logits, 0, len(targets))
+
+    return write_log_targets
+
+
 KERNELS = {with_shapes: compile_cpu_kernels(CALLED_SOURCE, with_shapes) for with_shapes in (False, True)}
+write_log_targets = compile_log_target_kernel(CALLED_SOURCE)
 
 
 class ReplicaThreads:
@@ -219,3 +258,16 @@ class CpuParticles:
         """Independent estimates, one at each replica's state."""
         self._threads.run(self._estimate, self._state, self._estimates, self._flow, beta)
         return Estimates(*(array.copy() for array in self._estimates))
+
+
+def log_target_of_particles(
+    state: Replicas, target_means: np.ndarray, chosen: np.ndarray, particles: int, seed: np.uint64, step: int
+) -> np.ndarray:
+    """log p* up to a constant at fresh particles of the chosen replicas' components, (chosen, L, particles), in double precision.
+
+    target_means: (K, d); chosen: the replicas' numbers; particles: of each component. No step of a run with at most
+    MAX_PARTICLES - particles particles sees these draws.
+    """
+    log_targets = np.empty((len(chosen), state.weights.shape[1], particles))
+    ReplicaThreads(len(chosen)).run(write_log_targets, log_targets, chosen, state, target_means, seed, step)
+    return log_targets

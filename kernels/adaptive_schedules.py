@@ -1,0 +1,222 @@
+"""Adaptive schedules of the particle simulation: a rule raises beta along the run, for each replica by what its own particles see.
+
+Every so many steps the rule draws fresh particles from the replica's mixture q, evaluates log p* there, and chooses the next beta:
+
+* AdaAnn (Cobian, Hauenstein, Liu and Schiavazzi, "AdaAnn: adaptive annealing scheduler for probability density approximation"):
+  beta' = beta + tau / sqrt(Var_q[log p*]), since the KL from p*^beta to p*^beta' is about (beta' - beta)^2 / 2 times that variance;
+* the effective sample size: the largest beta' for which the weights p*^(beta' - beta) of q's particles are still even enough.
+
+Both stop at beta = 1. The rule's particles are draws that no step uses, in double precision and on the CPU for either device: they are
+needed too seldom to be worth a kernel of their own on the GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kernels.device import DeviceRequest
+from kernels.particles import Manifold, ParticleRun, ParticleSimulation, Precision, check_integer, prepare_simulation, run_and_record
+from kernels.particles_cpu import log_target_of_particles
+from kernels.random_stream import MAX_PARTICLES, MAX_STEPS
+
+BISECTIONS = 40
+"""The effective sample size fixes beta' to (1 - beta) 2^-40, below 1e-12."""
+
+
+@dataclass(frozen=True)
+class AdaAnn:
+    """beta grows by tau / sqrt(Var_q[log p*]) after every `every` steps, up to 1.
+
+    tau: positive; start_beta: from 0 to 1; particles: per component, of each estimate of the variance, at least 2.
+    """
+
+    tau: float
+    every: int
+    start_beta: float
+    particles: int
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.tau) or not 0 < self.tau < math.inf:
+            raise ValueError(f"tau must be positive and finite, not {self.tau!r}")
+        _check_rule(self.every, self.start_beta, self.particles)
+
+    def next_betas(self, betas: np.ndarray, log_targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """(replicas,), from the betas (replicas,), log p* at the particles (replicas, L, particles), and the weights (replicas, L)."""
+        deviations = np.sqrt(mixture_variance(log_targets, weights))
+        # Deviations below tau allow the whole way in any case, so that none needs to be divided by.
+        return np.minimum(1.0, betas + self.tau / np.maximum(deviations, self.tau))
+
+
+@dataclass(frozen=True)
+class EffectiveSampleSize:
+    """After every `every` steps beta grows to the largest beta' <= 1 that keeps the relative effective sample size at `level`.
+
+    level: between 0 and 1; start_beta: from 0 to 1; particles: per component, of each estimate, at least 2.
+    """
+
+    level: float
+    every: int
+    start_beta: float
+    particles: int
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.level) or not 0 < self.level < 1:
+            raise ValueError(f"level must lie between 0 and 1, not {self.level!r}")
+        _check_rule(self.every, self.start_beta, self.particles)
+
+    def next_betas(self, betas: np.ndarray, log_targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """(replicas,), from the betas (replicas,), log p* at the particles (replicas, L, particles), and the weights (replicas, L).
+
+        The effective sample size of fixed particles never grows with beta', so that bisection finds the largest one.
+        """
+
+        def enough(candidates: np.ndarray) -> np.ndarray:
+            return relative_effective_sample_size(candidates - betas, log_targets, weights) >= self.level
+
+        allowed, refused = betas, np.ones_like(betas)
+        whole = enough(refused)
+        for _ in range(BISECTIONS):
+            middle = (allowed + refused) / 2
+            keep = enough(middle)
+            allowed, refused = np.where(keep, middle, allowed), np.where(keep, refused, middle)
+        return np.where(whole, 1.0, allowed)
+
+
+Rule = AdaAnn | EffectiveSampleSize
+
+
+@dataclass(frozen=True)
+class ScheduleCost:
+    """What a schedule took, each (replicas,).
+
+    updates: how often the rule adjusted beta, until it reached 1; steps_to_one: the steps done by then, -1 where it never did;
+    rule_evaluations: evaluations of log p* by the rule; gradient_evaluations: of its gradient, by the steps of the whole run.
+    """
+
+    updates: np.ndarray
+    steps_to_one: np.ndarray
+    rule_evaluations: np.ndarray
+    gradient_evaluations: np.ndarray
+
+
+@dataclass(frozen=True)
+class AdaptiveRun(ParticleRun):
+    """A ParticleRun whose beta is (n_out, replicas), and what its schedule cost."""
+
+    cost: ScheduleCost
+
+
+def simulate_adaptively(
+    initial_means: np.ndarray,
+    target_means: np.ndarray,
+    target_weights: np.ndarray,
+    target_scales: np.ndarray,
+    proposal_weights: np.ndarray,
+    proposal_scales: np.ndarray,
+    rule: Rule,
+    dt: float,
+    *,
+    steps: int,
+    particles: int,
+    seed: int,
+    manifold: Manifold = "sphere",
+    learn: Sequence[str] = ("means",),
+    record_every: int = 1,
+    precision: Precision = "float64",
+    device: DeviceRequest = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> AdaptiveRun:
+    """`simulate_particles` for `steps` steps under a rule: beta is rule.start_beta for rule.every steps, and then what the rule says.
+
+    The other arguments and the errors are those of `simulate_particles`; particles are those of the steps. The result is a function of
+    the arguments alone, too; but rounding differs between devices, and a rule carries it into the betas.
+    """
+    if not isinstance(rule, Rule):
+        raise ValueError(f"rule must be an AdaAnn or an EffectiveSampleSize, not {rule!r}")
+    check_integer("steps", steps, 1, MAX_STEPS)
+    simulation = prepare_simulation(
+        initial_means,
+        target_means,
+        target_weights,
+        target_scales,
+        proposal_weights,
+        proposal_scales,
+        dt,
+        particles=particles,
+        seed=seed,
+        manifold=manifold,
+        learn=learn,
+        precision=precision,
+        device=device,
+    )
+    if particles + rule.particles > MAX_PARTICLES:
+        raise ValueError(f"the particles of steps and rule must be at most {MAX_PARTICLES} together, not {particles + rule.particles}")
+    controller = _Controller(rule, simulation)
+    run = run_and_record(simulation, steps, record_every, controller.betas_of_steps, stop_every=rule.every, progress=progress)
+    replicas, L = run.final_weights.shape
+    cost = ScheduleCost(
+        updates=controller.updates,
+        steps_to_one=controller.steps_to_one,
+        rule_evaluations=controller.updates * L * rule.particles,
+        gradient_evaluations=np.full(replicas, steps * L * particles),
+    )
+    return AdaptiveRun(**vars(run), cost=cost)
+
+
+class _Controller:
+    """The replicas' betas along a run, and what has become of them."""
+
+    def __init__(self, rule: Rule, simulation: ParticleSimulation):
+        replicas = len(simulation.replicas.state().means)
+        self._rule, self._simulation = rule, simulation
+        self._betas = np.full(replicas, float(rule.start_beta))
+        self.updates = np.zeros(replicas, int)
+        self.steps_to_one = np.where(self._betas < 1, -1, 0)
+
+    def betas_of_steps(self, first: int, last: int) -> np.ndarray:
+        """(last - first, replicas); adjusts the betas if `first` is a step at which the rule is due."""
+        rising = np.flatnonzero(self._betas < 1)
+        if first > 0 and first % self._rule.every == 0 and len(rising) > 0:
+            self._adjust(rising, first)
+        return np.tile(self._betas, (last - first, 1))
+
+    def _adjust(self, rising: np.ndarray, step: int) -> None:
+        simulation, state = self._simulation, self._simulation.replicas.state()
+        log_targets = log_target_of_particles(state, simulation.target_means, rising, self._rule.particles, simulation.flow.seed, step)
+        self._betas[rising] = self._rule.next_betas(self._betas[rising], log_targets, state.weights[rising])
+        self.updates[rising] += 1
+        self.steps_to_one[rising[self._betas[rising] == 1]] = step
+
+
+def mixture_variance(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Var_q of a function, (...), from its values at as many particles of each component, (..., L, particles), and the weights (..., L).
+
+    Unbiased: within components the particles' own variances; between them that of the means, less what their errors add to it.
+    """
+    particles = values.shape[-1]
+    within, means = values.var(axis=-1, ddof=1), values.mean(axis=-1)
+    average = np.sum(weights * means, axis=-1, keepdims=True)
+    return np.sum(weights * (within * (1 - (1 - weights) / particles) + (means - average) ** 2), axis=-1)
+
+
+def relative_effective_sample_size(increments: np.ndarray, log_targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(E_q u)^2 / E_q u^2, (replicas,), for u = p*^increment, from log p* at q's particles (replicas, L, particles)."""
+    exponents = increments[:, None, None] * log_targets
+    u = np.exp(exponents - exponents.max(axis=(1, 2), keepdims=True))
+    return np.sum(weights * u.mean(axis=-1), axis=-1) ** 2 / np.sum(weights * (u**2).mean(axis=-1), axis=-1)
+
+
+def _check_rule(every: Any, start_beta: Any, particles: Any) -> None:
+    check_integer("every", every, 1, MAX_STEPS)
+    check_integer("the rule's particles", particles, 2, MAX_PARTICLES)
+    if not _is_number(start_beta) or not 0 <= start_beta <= 1:
+        raise ValueError(f"start_beta must lie from 0 to 1, not {start_beta!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
