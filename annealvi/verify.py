@@ -9,7 +9,7 @@ from typing import Any
 
 from annealvi.checks.check import Check
 from annealvi.checks.derivation import derivation_checks
-from annealvi.checks.grid import grid_checks, mutant_check, references
+from annealvi.checks.grid import grid_checks, low_dimensions, mutant_check, references
 from annealvi.checks.kernels import cuda_check, kernel_checks, order_check
 from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, compare_velocity, path_checks, velocity_checks
 from annealvi.session import Session
@@ -68,7 +68,7 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
         checks.append(check)
         now(check.name)
     now("gradient of the KL on grids")
-    grid = references(session.derivation, (2, 3), 3)
+    grid = references(session.problem, low_dimensions(session.derivation.setting), 3)
     checks.extend(grid_checks(session.problem, session.derivation, grid, session.values))
     now("kernels against mpmath")
     checks.extend(kernel_checks(session, device))

@@ -8,6 +8,7 @@ earlier mutant, is left out. The proof is a canonical form, never the outcome of
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from itertools import permutations, product
 
 import sympy as sp
 
-from derive.expectation import Expectation, StandardNormal
+from derive.expectation import ChiSquared, Expectation, StandardNormal
+from derive.reduction import CholeskyRoot
+from derive.softmax import Softmax
 from derive.system import OdeSystem
 
 SCALED_KINDS = (("sign", "sign flipped", -1), ("factor 2", "factor 2", 2), ("dropped term", "dropped", 0))
@@ -39,11 +42,18 @@ class Mutant:
     system: OdeSystem
 
 
-def one_term_mutations(system: OdeSystem) -> tuple[Mutant, ...]:
-    """Every one-term mutant of the system, in a fixed order, less those provably equivalent to it or to an earlier one."""
+def one_term_mutations(system: OdeSystem, most: int | None = None) -> tuple[Mutant, ...]:
+    """Every one-term mutant of the system, in a fixed order, less those provably equivalent to it or to an earlier one.
+
+    most: of more candidates than this a sample of so many is taken, always the same one.
+    """
+    candidates = list(_candidates(system))
+    if most is not None and len(candidates) > most:
+        chosen = sorted(random.Random(0).sample(range(len(candidates)), most))
+        candidates = [candidates[n] for n in chosen]
     seen = {_system_form(system)}
     mutants = []
-    for label, kind, candidate in _candidates(system):
+    for label, kind, candidate in candidates:
         form = _system_form(candidate)
         if form not in seen:
             seen.add(form)
@@ -66,17 +76,18 @@ def canonical(expression: sp.Expr) -> sp.Expr:
 @cache
 def _canonical_expectation(average: Expectation) -> sp.Expr:
     """Independent standard normal variables may be renamed, permuted and reflected; a term mapped to its negative averages to 0."""
-    if not all(isinstance(v, StandardNormal) for v in average.variables):
+    if not all(isinstance(v, StandardNormal | ChiSquared) for v in average.variables):
         return average
     total = sp.S.Zero
+    rest = [v for v in average.variables if isinstance(v, ChiSquared)]
     for term in sp.Add.make_args(canonical(average.integrand)):
         constant, varying = term.as_independent(*average.variables, as_Add=False)
-        used = [v for v in average.variables if v in varying.free_symbols]
+        used = [v for v in average.variables if v in varying.free_symbols and v not in rest]
         names = [StandardNormal(f"z_{n}") for n in range(1, len(used) + 1)]
         images = {_expanded(varying.xreplace(symmetry)).as_coeff_Mul() for symmetry in _symmetries(used, names)}
         if not any((-sign, body) in images for sign, body in images):
             sign, body = min(images, key=lambda image: sp.default_sort_key(image[1]))
-            total += constant * sign * (Expectation(body, *names) if names else body)
+            total += constant * sign * (Expectation(body, *names, *rest) if names or rest else body)
     return total
 
 
@@ -100,7 +111,11 @@ def _factored(radical: sp.Pow) -> sp.Expr:
 
 
 def _system_form(system: OdeSystem) -> tuple[sp.Expr, ...]:
-    return tuple(canonical(e) for e in system.expanded_rhs())
+    """With everything written out where averages run over one variable; else name by name, since written out it would be too long."""
+    named = [e for _, e in system.subexpressions]
+    if all(len(a.variables) == 1 for e in named for a in e.atoms(Expectation)):
+        return tuple(canonical(e) for e in system.expanded_rhs())
+    return tuple(canonical(e) for e in (*named, *system.rhs))
 
 
 def _candidates(system: OdeSystem) -> Iterator[tuple[str, str, OdeSystem]]:
@@ -165,13 +180,18 @@ def _sites(expression: sp.Expr) -> list[tuple[str, Path]]:
     for node, path in _walk(expression):
         if isinstance(node, Expectation):
             sites.append(("integrand", (*path, 0)))
-        elif _has_argument_site(node):
-            sites.append((f"{node.func.__name__} argument", (*path, 0)))
-    return sites
+        sites += [(f"{node.func.__name__} argument", (*path, n)) for n in _argument_sites(node)]
+    # The sign of a Cholesky factor's root is free, so what can be wrong with it stands under the root.
+    return sites[1:] if isinstance(expression, CholeskyRoot) else sites
 
 
-def _has_argument_site(node: sp.Basic) -> bool:
-    return isinstance(node, sp.Function) and len(node.args) == 1 and not isinstance(node, sp.log)
+def _argument_sites(node: sp.Basic) -> tuple[int, ...]:
+    """Which arguments of a function are sites: those of a softmax are its logits that are not simply zero."""
+    if isinstance(node, Softmax):
+        return tuple(n for n, logit in enumerate(node.args) if n and logit != 0)
+    if isinstance(node, CholeskyRoot) or (isinstance(node, sp.Function) and len(node.args) == 1 and not isinstance(node, sp.log)):
+        return (0,)
+    return ()
 
 
 def _occurrences(term: sp.Expr) -> list[tuple[str, Path]]:
@@ -183,8 +203,8 @@ def _walk(node: sp.Basic, path: Path = (), into_sites: bool = True) -> Iterator[
     """Every node but the variables that an expectation binds, from the root down."""
     yield node, path
     is_expectation = isinstance(node, Expectation)
-    if into_sites or not (is_expectation or _has_argument_site(node)):
-        for n, child in enumerate(node.args[:1] if is_expectation else node.args):
+    if into_sites or not (is_expectation or _argument_sites(node)):
+        for n, child in enumerate(node.args[:1] if is_expectation or isinstance(node, CholeskyRoot) else node.args):
             yield from _walk(child, (*path, n), into_sites)
 
 

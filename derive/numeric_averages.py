@@ -56,7 +56,7 @@ def trapezoid(function: Callable[..., Sequence], digits: int) -> list:
         sizes = [mpmath.re(size) for size in sizes]
         present = [size for size in sizes if size > 0]
         wanted = mpmath.sqrt(2 * (nats + max(0, -mpmath.log(min(present))))) if present else half_width
-        if wanted > half_width:
+        if wanted > half_width + mpmath.mpf(1) / 100:
             half_width, previous = wanted, None
             continue
         if previous is not None and all(
@@ -80,7 +80,7 @@ def gauss(function: Callable[..., Sequence], normals: int, degrees: Sequence, di
         axes = [hermite(order)] * normals + [laguerre(order, k) for k in degrees]
         values, sizes = _sums(function, _product(axes))
         history.append(values)
-        if len(history) >= 3 and all(_settled(*h, size, digits) for *h, size in zip(*history[-3:], sizes, strict=True)):
+        if len(history) >= 3 and all(map(_settled, *history[-3:], sizes, [digits] * len(sizes))):
             return values
     raise NotConvergedError(f"Gauss rules of up to {MOST_NODES} nodes did not reach {digits} digits")
 

@@ -37,6 +37,9 @@ class Softmax(sp.Function):
         others = (logit for n, logit in enumerate(self.logits, 1) if n != self.component)
         return 1 / (1 + sp.Add(*(sp.exp(logit - own) for logit in others)))
 
+    def _eval_evalf(self, prec: int) -> sp.Expr:
+        return self.explicit().evalf(int(prec / 3.32) + 1)
+
     def fdiff(self, argindex: int = 1) -> sp.Expr:
         """∂ρ_j/∂ℓ_l = ρ_j (δ_jl − ρ_l)."""
         if not 2 <= argindex <= len(self.args):

@@ -80,12 +80,14 @@ def sample_point(
     seed: int,
     in_geometry: bool,
     lengths: tuple[float, float] = (0.05, 0.1),
+    scales: tuple[float, float] = (0.998, 1.002),
     fixed: Mapping[sp.Symbol, float] | None = None,
 ) -> Point:
     """Random vectors and parameters; every vector's length lies between the two given.
 
     Short vectors and nearly equal scales keep the densities' complex zeros far from the real nodes, so that 30 digits are cheap.
-    fixed: numbers for parameters (weights, scales, known lengths) that are not to be random.
+    scales: the range of scales that differ within a mixture. fixed: numbers for parameters (weights, scales, known lengths) that are not
+    to be random.
     """
     rng = random.Random(f"{seed}, {dimension}, {in_geometry}")
     setting, geometry = derivation.setting, derivation.geometry
@@ -103,7 +105,7 @@ def sample_point(
             shares = [uniform(0.5, 2) for _ in mixture.weights]
             scalars.update({w: s / mpmath.fsum(shares) for w, s in zip(mixture.weights, shares, strict=True)})
             several = len(set(mixture.scales)) > 1  # their differences make averages expensive, a common scale does not
-            scalars.update({s: uniform(*((0.998, 1.002) if several else (0.8, 1.2))) for s in dict.fromkeys(mixture.scales) if s.is_Symbol})
+            scalars.update({s: uniform(*(scales if several else (0.8, 1.2))) for s in dict.fromkeys(mixture.scales) if s.is_Symbol})
         for length in dict.fromkeys(length for _, length in geometry.lengths):
             scalars[length] = uniform(*lengths)
         for coefficient in sorted(set().union(*(c.free_symbols for _, image in geometry.images for _, c in image)), key=str):

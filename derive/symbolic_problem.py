@@ -53,7 +53,8 @@ def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProble
     radii = _radius_symbols(problem, values)
     means = problem.target.means
     if len(means) == 2 and any(means[0]) and all(x == -y for x, y in zip(*means, strict=True)):
-        geometry, independent = antipodal(setting, radii), (0,)
+        geometry = antipodal(setting, radii)
+        independent: tuple[int, ...] = (0,)
     else:
         independent, images = _independent_modes(means, target.means, values)
         geometry = unrelated(setting, radii, images)
@@ -161,6 +162,19 @@ def derive_problem(problem: Problem, large_dimension: bool = False) -> Derivatio
     """The derivation of a problem's summary-statistics system; BadInput where a rule does not cover it."""
     symbolic = symbolise(problem, large_dimension)
     return derive(symbolic.setting, symbolic.geometry, problem.name)
+
+
+def derive_in_dimension(problem: Problem, dimension: int, manifold: str | None = None) -> Derivation:
+    """The derivation of a problem's mixtures as they would be in R^dimension, whose modes may then be dependent; other `manifold` if given.
+
+    For checks in few dimensions: it differs from `derive_problem` only where unequal scales meet a space that the means' span fills.
+    """
+    symbolic = symbolise(problem)
+    setting = symbolic.setting if manifold is None else replace(symbolic.setting, manifold=manifold)
+    geometry = replace(symbolic.geometry, dimension=dimension)
+    if manifold == "euclidean":
+        geometry = replace(geometry, lengths=tuple((v, r) for v, r in geometry.lengths if v in setting.target.means), cosines=False)
+    return derive(setting, geometry, problem.name)
 
 
 def parameter_values(problem: Problem, derivation: Derivation) -> dict[sp.Symbol, float]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from annealvi.checks.check import Check
 from derive.derivation import Derivation
-from derive.step_check import BOUND, check_derivation
+from derive.step_check import BOUND, check_derivation, check_dimension
 
 POINTS = 2
-DIMENSION = 2
 
 
 def derivation_checks(derivation: Derivation) -> Iterator[Check]:
-    for step in check_derivation(derivation, POINTS, DIMENSION):
-        note = f"{step.compared} comparisons at {POINTS} points of R^{DIMENSION}, 30 digits"
+    dimension = check_dimension(derivation)
+    for step in check_derivation(derivation, POINTS, dimension):
+        note = f"{step.compared} comparisons at {POINTS} points of R^{dimension}, 30 digits"
         yield Check(f"step: {step.rule}", "symbolic", step.difference, float(BOUND), note)
