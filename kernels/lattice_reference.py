@@ -19,6 +19,9 @@ from kernels.lowering import lower
 
 MOST_NODES = 2**26
 CHUNK = 2**18
+SMALLEST_SIZE = 1e-12
+"""Averages of less are only followed to the tolerance relative to this."""
+MOST_EXTRA_NATS = -math.log(SMALLEST_SIZE)
 SCRAMBLES = 8
 Integrand = Callable[[Sequence[np.ndarray], Mapping[sp.Symbol, np.ndarray]], list[np.ndarray]]
 
@@ -53,7 +56,8 @@ def integrand_values(integrands: Sequence[sp.Expr], variables: Sequence[sp.Symbo
 
 
 def average_value(expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float = 1e-13) -> float:
-    """E[f] to `tolerance` relative to E|f| with up to three variables; beyond, by quasi-random points to `average_error`'s value.
+    """E[f] to `tolerance` relative to E|f| with up to three variables; beyond, by quasi-random points, see `average_and_error`. Also
+    an expression in such averages.
 
     numbers: a value for every free symbol. nan where the integrand is not finite and real, or no grid of MOST_NODES settles.
     """
@@ -63,8 +67,7 @@ def average_value(expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], tole
 def average_and_error(expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float = 1e-13) -> tuple[float, float]:
     """`average_value` with its absolute error: tolerance · E|f| on grids, the standard error among scrambles of quasi-random points."""
     if not isinstance(expectation, Expectation):
-        value = complex(expectation.xreplace({s: sp.Float(v, 17) for s, v in numbers.items()}))
-        return (value.real, 0.0) if value.imag == 0 else (math.nan, math.nan)
+        return _combined(expectation, numbers, tolerance)
     variables = expectation.variables
     free = sorted(expectation.integrand.free_symbols - set(variables), key=lambda s: s.name)
     evaluate = integrand_values([expectation.integrand], variables, free)
@@ -83,29 +86,57 @@ def average_and_error(expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], 
         return _settled(integrand, degrees, tolerance)
 
 
+def _combined(expression: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float) -> tuple[float, float]:
+    """An expression in averages, and how far it moves when each moves by its error."""
+    names = {a: sp.Symbol(f"average_{n}") for n, a in enumerate(sorted(expression.atoms(Expectation), key=sp.default_sort_key))}
+    found = [average_and_error(a, numbers, tolerance) for a in names]
+    free = sorted(expression.free_symbols, key=lambda s: s.name)
+    function = sp.lambdify((*free, *names.values()), lower(expression.xreplace(names)), "numpy")
+    given = [np.float64(numbers[s]) for s in free]
+
+    def at(averages: list[float]) -> float:
+        value = complex(function(*given, *map(np.float64, averages)))
+        return value.real if value.imag == 0 and math.isfinite(value.real) else math.nan
+
+    with np.errstate(all="ignore"):
+        values = [value for value, _ in found]
+        centre = at(values)
+        moved = (at([v + (n == m) * found[n][1] for n, v in enumerate(values)]) for m in range(len(found)))
+        return centre, sum(abs(m - centre) for m in moved)
+
+
 def _number(expression: sp.Expr, numbers: Mapping[sp.Symbol, float]) -> float:
     return float(expression.xreplace({s: sp.Float(v, 17) for s, v in numbers.items()}))
 
 
 def _settled(integrand: Callable[..., np.ndarray], degrees: list[float | None], tolerance: float) -> tuple[float, float]:
-    """Halve one axis at a time. Halving squares an axis' error, so that an axis is done once halving it changes the value by less than
-    a tenth of √tolerance, or before it is halved where that changes nothing within the tolerance."""
+    """Halve one axis at a time, until that changes nothing or two changes in a row vouch for the next.
+
+    Halving squares an axis' error once the step resolves the integrand; until then, and while another axis is still coarse, it falls at
+    least geometrically, so that after changes d and e the error that is left is below e²/d. The width follows the size: a small
+    average lives far from the origin.
+    """
     nats = math.log(1e3 / tolerance)
     steps = [0.7 if k is None else 0.7 * _log_width(k) for k in degrees]
+    _, size = _sums(integrand, degrees, steps, nats)
+    nats += min(max(0.0, -math.log(size)), MOST_EXTRA_NATS) if size > 0 else MOST_EXTRA_NATS
     value, size = _sums(integrand, degrees, steps, nats)
     for n in range(len(steps)):
+        before = math.inf
         while True:
             finer = [h / 2 if m == n else h for m, h in enumerate(steps)]
             next_value, next_size = _sums(integrand, degrees, finer, nats)
             if not math.isfinite(next_size):
                 return math.nan, math.nan
             change, size = abs(next_value - value), next_size
-            if change <= 0.1 * tolerance * size:
+            enough = 0.1 * tolerance * max(size, SMALLEST_SIZE)
+            if change <= enough:
                 break
             value, steps = next_value, finer
-            if change <= 0.1 * math.sqrt(tolerance) * size:
+            if change < before < math.inf and change * change / before <= enough:
                 break
-    return value, tolerance * size
+            before = change
+    return value, tolerance * max(size, SMALLEST_SIZE)
 
 
 def _log_width(degrees: float) -> float:

@@ -27,6 +27,7 @@ CONSTANT = 8.0
 DRAWS = 48
 TIGHTENINGS = 5
 SCRAMBLES = 8
+SCRAMBLE_STATES = 5
 FEWEST_POINTS, MOST_POINTS = 2**6, 2**12
 """Quasi-random points per scramble."""
 FINEST_INNER = 1e-8
@@ -63,7 +64,7 @@ def chi_law(degrees: float, nats: float) -> ChiLaw:
     tau = np.linspace(-width, width, 100_001)
     c, log_weight = _chi_nodes(law, tau)
     peak = float(log_weight.max())
-    kept = tau[log_weight + 2 * np.maximum(np.log(c / degrees), 0) > peak - nats]
+    kept = tau[log_weight + 2 * np.maximum(tau, 0) > peak - nats]
     slopes = c * (1 + np.exp(-tau) / degrees) * (nats + log_weight - peak)
     law = replace(law, lowest=float(kept[0]), highest=float(kept[-1]), peak=peak, steepest=float(slopes.max()) / (2 * math.pi**2))
     own = math.sqrt(nats * degrees) / (4 * math.pi)
@@ -122,6 +123,7 @@ def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndar
 
 
 def _sampled_rule(group: Group, survey: _Survey, tolerance: float) -> LatticeRule:
+    """As many points as the tolerance asks for where the error falls like one over their number, but not more than MOST_POINTS."""
     nats = math.log(CONSTANT / max(tolerance, FINEST_INNER))
     points = FEWEST_POINTS
     while True:
@@ -131,7 +133,7 @@ def _sampled_rule(group: Group, survey: _Survey, tolerance: float) -> LatticeRul
             inner, _ = survey.axis_errors(nats, only_inner=True)
             table = np.concatenate([survey.head(nats), outer.ravel()])
             return LatticeRule(table, len(outer), int(np.median(sizes)), error + inner)
-        points *= 2
+        points = min(MOST_POINTS, points * 2 ** math.ceil(math.log2(error / tolerance)))
 
 
 def outer_points(group: Group, points: int, degrees: float | None) -> np.ndarray:
@@ -165,8 +167,8 @@ class _Survey:
                 raise ValueError(f"{group}: degrees of freedom that depend on the state have no kernel")
             self.degrees = float(degrees[0])
         r = len(group.normals)
-        self.linear = np.array([[_spread(self._at_states(row[n]) for row in group.slopes) for n in range(r)]]).reshape(r, -1)
-        self.quadratic = np.array([2 * _spread(self._at_states(row[n]) for row in group.curvatures) for n in range(r)]).reshape(r, -1)
+        self.linear = [_spread(self._at_states(row[n]) for row in group.slopes) for n in range(r)]
+        self.quadratic = [2 * _spread(self._at_states(row[n]) for row in group.curvatures) for n in range(r)]
         self.chi_slope = _spread(self._at_states(k) for k in group.chi_slopes)
 
     def _at_states(self, expression: sp.Expr) -> np.ndarray:
@@ -184,7 +186,7 @@ class _Survey:
     def density(self, state: int, axis: int, nats: float) -> float:
         """Nodes per unit length; the last axis is the χ² variable's where there is one."""
         if axis < len(self.group.normals):
-            return normal_density(self.linear[axis, state], self.quadratic[axis, state], nats)
+            return normal_density(self.linear[axis][state], self.quadratic[axis][state], nats)
         law = chi_law(self.degrees, nats)
         return chi_density(self.chi_slope[state], law.own_density, law.steepest)
 
@@ -235,20 +237,22 @@ class _Survey:
     def scramble_error(self, nats: float, outer: np.ndarray) -> tuple[float, list[float]]:
         """The largest standard error among scrambles over states and averages, and the nodes of a pass at each state."""
         worst, sizes, r = 0.0, [], len(self.group.normals)
-        chi = [] if self.degrees is None else [outer[:, 0]]
-        normals = list(outer[:, len(chi) :].T)
-        for state in range(self.states):
+        for state in range(min(self.states, SCRAMBLE_STATES)):
             density = self.density(state, r - 1, nats)
             count = math.ceil(math.sqrt(2 * nats) * density)
             nodes = np.arange(-count, count + 1) / density
             weights = np.exp(-(nodes**2) / 2) / (density * math.sqrt(2 * math.pi))
-            values = [*(x[:, None] for x in normals), nodes[None, :], *(x[:, None] for x in chi)]
-            found = self.evaluate(values, {s: self.numbers[s][state] for s in self.free})
-            for f in found:
-                rows = np.broadcast_to(f, (len(outer), len(nodes)))
-                means = (rows @ weights).reshape(SCRAMBLES, -1).mean(axis=1)
-                size = max(1.0, float((np.abs(rows) @ weights).mean()))
-                worst = max(worst, float(np.std(means, ddof=1)) / math.sqrt(SCRAMBLES) / size)
+            numbers = {s: self.numbers[s][state] for s in self.free}
+            means, lengths = [], []
+            for points in np.split(outer, SCRAMBLES):
+                columns = [x[:, None] for x in points.T]
+                chi = [] if self.degrees is None else [columns.pop(0)]
+                found = self.evaluate([*columns, nodes[None, :], *chi], numbers)
+                rows = [np.broadcast_to(f, (len(points), len(nodes))) for f in found]
+                means.append([(f @ weights).mean() for f in rows])
+                lengths.append([(np.abs(f) @ weights).mean() for f in rows])
+            errors = np.std(means, axis=0, ddof=1) / math.sqrt(SCRAMBLES)
+            worst = max(worst, float((errors / np.maximum(1.0, np.mean(lengths, axis=0))).max()))
             sizes.append(float(len(outer) * len(nodes)))
         return worst, sizes
 

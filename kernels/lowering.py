@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import sympy as sp
 
+from derive.reduction import CholeskyRoot
+
 ROUNDING = 1e-15
 """Some roundings of float64; see `guarded_cholesky_root`."""
 
@@ -107,9 +109,7 @@ def guarded_cholesky_root(expression: sp.Expr) -> sp.Expr:
     Where vectors are dependent the remainder is rounding, of either sign, and later entries are divided by its root. The floor moves the
     matrix by no more than rounding has moved it already: the factor is exact for a neighbouring matrix.
     """
-    return expression.replace(
-        lambda e: type(e).__name__ == "CholeskyRoot", lambda e: sp.sqrt(sp.Max(e.args[0], sp.Float(ROUNDING) * e.args[1]))
-    )
+    return expression.replace(lambda e: isinstance(e, CholeskyRoot), lambda e: sp.sqrt(sp.Max(e.args[0], sp.Float(ROUNDING) * e.args[1])))
 
 
 REWRITES: tuple[Callable[[sp.Expr], sp.Expr], ...] = (

@@ -13,15 +13,18 @@ from kernels.lattice_reference import average_value
 Z = tuple(StandardNormal(f"z_{n + 1}") for n in range(5))
 
 
-def probe_system(averages, states, parameters=()):
-    """A system whose rates are the averages themselves; it has more states than they need, where there are fewer of them."""
+def probe_system(averages, states, steepest=1.0):
+    """A system whose rates are the averages themselves; it has more states than they need, where there are fewer of them.
+
+    Offsets and slopes lie within ±20, coefficients of squares within ±steepest.
+    """
     spare = sp.symbols(f"spare_:{max(0, len(averages) - len(states))}", real=True)
     states = (*states, *spare)
     names = sp.symbols(f"E_:{len(averages)}", real=True)
     rates = (*names, *[sp.S.Zero] * (len(states) - len(names)))
-    bounds = ((sp.Integer(-20), sp.Integer(20)),) * len(states)
-    domain = Domain(sp.ImmutableMatrix(0, 0, []), bounds)
-    return OdeSystem("probe", states, parameters, tuple(zip(names, averages, strict=True)), rates, domain)
+    ends = (sp.Float(steepest) if s.name.startswith("k") else sp.Integer(20) for s in states)
+    domain = Domain(sp.ImmutableMatrix(0, 0, []), tuple((-end, end) for end in ends))
+    return OdeSystem("probe", states, (), tuple(zip(names, averages, strict=True)), rates, domain)
 
 
 def softmax_averages(normals, degrees=None, components=3, curved=False, extra=lambda shares, variables: []):
@@ -46,8 +49,9 @@ def softmax_averages(normals, degrees=None, components=3, curved=False, extra=la
     return [Expectation(f, *variables) for f in (*shares, *extra(shares, variables))], tuple(states)
 
 
-def compiled(averages, states, tolerance=1e-11, **options):
-    return compile_system(probe_system(averages, states), sp.S.One, (), {}, tolerance=tolerance, device="cpu", **options)
+def compiled(averages, states, tolerance=1e-11, steepest=1.0, **options):
+    system = probe_system(averages, states, steepest)
+    return compile_system(system, sp.S.One, (), {}, tolerance=tolerance, device="cpu", **options)
 
 
 def random_numbers(states, count, scale, seed=0):

@@ -8,6 +8,7 @@ import pytest
 import sympy as sp
 
 from derive.expectation import StandardNormal
+from derive.reduction import CholeskyRoot
 from kernels import lowering
 from kernels.lowering import (
     REWRITES,
@@ -24,13 +25,6 @@ from kernels.lowering import (
 a, b, c = SYMBOLS = sp.symbols("a b c", real=True)
 w = sp.Symbol("w", positive=True)
 z = StandardNormal("z")
-
-
-class CholeskyRoot(sp.Function):
-    """The derivation's node of this name, which rewrites know by it."""
-
-    def _eval_evalf(self, prec):
-        return sp.sqrt(self.args[0])._eval_evalf(prec)
 
 
 ORDINARY = [(0.3, -1.1, 2.0), (-7.5, 4.25, 0.0), (3.0, 2.0, 3.0), (0.0, 0.0, 0.0)]
