@@ -47,7 +47,9 @@ REPLICAS, PARTICLES, TIMES = 24, 256, 12
 class PathComparison:
     """setting; t (n_out,); ode, particles, standard_error, bias: (n_out, states); drawn_t, drawn: the ODE on a grid for drawing.
 
-    z: (n_out − 1, states), differences in standard errors, the common start left out. bias: the finer run's, by extrapolation.
+    bias: the finer run's, by extrapolation. remainder: (n_out, states), what extrapolation may leave: the bias times
+    coarse step × fastest rate, since the step's square comes with one rate more than the step. z: (n_out − 1, states), by how many standard
+    errors the differences exceed the remainder, the common start left out; zero for what rests.
     """
 
     setting: PathSetting
@@ -56,6 +58,7 @@ class PathComparison:
     particles: np.ndarray
     standard_error: np.ndarray
     bias: np.ndarray
+    remainder: np.ndarray
     z: np.ndarray
     drawn_t: np.ndarray
     drawn: np.ndarray
@@ -179,7 +182,7 @@ def compare_paths(
     here = dataclasses.replace(session, problem=dataclasses.replace(session.problem, schedule=setting.schedule))
     here = dataclasses.replace(here, schedule=make_schedule(setting.schedule))
     means = start(here)
-    setting = slowed_down(here, means, setting)
+    setting, stiffness = slowed_down(here, means, setting)
     coarse = _run(here, means, setting, 1, device, seed, progress)
     fine = _run(here, means, setting, 2, device, seed, progress)
     at_zero = extrapolate_step(coarse, fine)
@@ -198,14 +201,18 @@ def compare_paths(
     moving = error[1:].max(0) > 0  # what rests has no error and must not have moved
     if not np.allclose(particles[1:, ~moving], ode[1:, ~moving], rtol=0, atol=1e-8):
         raise ArithmeticError("the particles and the equations disagree on what rests")
+    bias = here.states_of_overlaps(at_zero.M_bias, at_zero.Q_bias, at_zero.weights_bias, at_zero.scales_bias)
+    remainder = stiffness * np.abs(bias)
+    excess = np.sign(particles - ode) * np.maximum(np.abs(particles - ode) - remainder, 0)
     return PathComparison(
         setting,
         at_zero.t,
         ode,
         particles,
         error,
-        here.states_of_overlaps(at_zero.M_bias, at_zero.Q_bias, at_zero.weights_bias, at_zero.scales_bias),
-        (particles[1:, moving] - ode[1:, moving]) / error[1:, moving],
+        bias,
+        remainder,
+        np.divide(excess[1:], error[1:], out=np.zeros_like(error[1:]), where=moving),
         drawn_t,
         kernel.integrate(initial, drawn_t, rtol=PATH_RTOL, atol=PATH_RTOL / 100).y[0],
         coarse.device,
@@ -213,12 +220,13 @@ def compare_paths(
 
 
 MOST_STIFF = 0.08
-"""Largest product of the coarse step and the flow's fastest rate: what the step's square leaves after extrapolation is then below noise."""
+"""Largest product of the coarse step and the flow's fastest rate."""
 MOST_STEPS = 1500
 
 
-def slowed_down(session: Session, means: np.ndarray, setting: PathSetting) -> PathSetting:
-    """The setting with a step that resolves the fastest rate met along the derived path, and an end that takes no more than MOST_STEPS.
+def slowed_down(session: Session, means: np.ndarray, setting: PathSetting) -> tuple[PathSetting, float]:
+    """The setting with a step that resolves the fastest rate met along the derived path, and an end that takes no more than MOST_STEPS;
+    and its coarse step times that rate.
 
     The particles remain unaware of the equations: only the choice of their step, which extrapolation makes harmless, looks at them.
     """
@@ -227,10 +235,10 @@ def slowed_down(session: Session, means: np.ndarray, setting: PathSetting) -> Pa
     path = kernel.integrate(session.states_of_vectors(means[None]), times, rtol=1e-6, atol=1e-8)
     fastest = max(_fastest_rate(kernel, float(beta), y) for beta, y in zip(path.beta, path.y[0], strict=True))
     dt = min(setting.dt, MOST_STIFF / fastest)
-    if dt == setting.dt:
-        return setting
-    recorded = round(min(setting.t_end / dt, MOST_STEPS) / TIMES) * TIMES  # a whole number of steps between records
-    return dataclasses.replace(setting, t_end=recorded * dt, dt=dt)
+    if dt < setting.dt:
+        recorded = round(min(setting.t_end / dt, MOST_STEPS) / TIMES) * TIMES  # a whole number of steps between records
+        setting = dataclasses.replace(setting, t_end=recorded * dt, dt=dt)
+    return setting, dt * fastest
 
 
 def _fastest_rate(kernel: Kernel, beta: float, y: np.ndarray) -> float:
@@ -245,7 +253,8 @@ def _fastest_rate(kernel: Kernel, beta: float, y: np.ndarray) -> float:
 def path_checks(comparisons: list[PathComparison]) -> Iterator[Check]:
     for c in comparisons:
         bound = largest_z(c.z.size, REPLICAS - 1)
-        note = f"largest |z| of {c.z.size} over the path; {REPLICAS} × {PARTICLES} particles, dt = {c.setting.dt:g} and half; {c.device}"
+        ran = f"{REPLICAS} × {PARTICLES} particles, dt = {c.setting.dt:g} and half; {c.device}"
+        note = f"largest |z| of {c.z.size} over the path, beyond what the step leaves; {ran}"
         yield Check(f"path against particles, {c.setting.name}", "monte-carlo", float(np.abs(c.z).max()), bound, note)
 
 
