@@ -1,36 +1,150 @@
-"""The LaTeX of every scalar symbol, in one place; vector symbols carry their own."""
+"""What every scalar symbol is called in LaTeX and what it means, in one place; vector symbols carry their own LaTeX.
+
+A name is a head, `_star` where it belongs to the target, and at most two groups of one-digit indices: `rho_star_1_23` is the average
+under component 1 of the product of the target's responsibilities 2 and 3, printed with a semicolon between the groups.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import sympy as sp
 
 _HEADS = {
-    "rho_star": r"\bar{\rho}^{\star}",
     "rho": r"\bar{\rho}",
-    "w_star": r"w^{\star}",
-    "sigma_star": r"\sigma^{\star}",
-    "h_star": r"h^{\star}",
+    "ell": r"\bar{\ell}",
+    "sigma": r"\sigma",
+    "Gamma": r"\Gamma",
     "lambda_q": r"\lambda",
     "log_Z": r"\log Z(\beta)",
+    "e_mean": r"\bar{e}",
     "T0": r"T_0",
     "t0": r"t_0",
 }
-_INDEXED = re.compile(r"(?P<head>.*?)(?:_(?P<index>[0-9]+))?")
+_NAME = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?:_(?P<first>[0-9]+))?(?:_(?P<second>[0-9]+))?")
+
+
+def name_tex(head: str, star: bool = False, *groups: str) -> str:
+    """LaTeX of a head, the target's star, and the groups of indices."""
+    index = ";".join(group for group in groups if group)
+    return _HEADS.get(head, head) + (r"^{\star}" if star else "") + (f"_{{{index}}}" if index else "")
 
 
 def symbol_tex(symbol: sp.Symbol) -> str:
-    """LaTeX of a scalar symbol: its head by the table above (SymPy's own rule otherwise), then its index."""
-    match = _INDEXED.fullmatch(symbol.name)
-    if match is None or match["head"] not in _HEADS:
+    """LaTeX of a scalar symbol: by the rule above, or SymPy's own for a name that does not follow it."""
+    if symbol.name in _HEADS:
+        return _HEADS[symbol.name]
+    match = _NAME.fullmatch(symbol.name)
+    if match is None or not (match["star"] or match["first"]):
         return sp.latex(symbol)
-    index = match["index"]
-    return _HEADS[match["head"]] + (f"_{{{index}}}" if index else "")
+    return name_tex(match["head"], bool(match["star"]), match["first"] or "", match["second"] or "")
 
 
-def tex(expression: sp.Basic, extra: Mapping[sp.Symbol, str] | None = None) -> str:
-    """LaTeX of an expression in this package's notation; `extra` adds names for some of its symbols."""
+def tex(expression: sp.Basic, extra: Mapping[sp.Symbol, str] | None = None, **settings: object) -> str:
+    """LaTeX of an expression in this package's notation; `extra` adds names for some of its symbols, `settings` are the printer's."""
     names = {s: symbol_tex(s) for s in expression.atoms(sp.Symbol) if type(s) is sp.Symbol}
-    return sp.latex(expression, symbol_names={**names, **(extra or {})})
+    return sp.latex(expression, symbol_names={**names, **(extra or {})}, **settings)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Symbols of one kind. pattern: their names. plain, tex: what they mean, for a terminal and in LaTeX."""
+
+    pattern: str
+    plain: str
+    tex: str
+
+
+FAMILIES = (
+    Family(r"beta", "beta = 1/T, the inverse temperature", r"$\beta = 1/T$, the inverse temperature"),
+    Family(r"d", "d: the dimension of space", r"$d$, the dimension of space"),
+    Family(
+        r"m_\d", "m_i: the cosine between component i's mean a_i and the first mode nu_1", r"$m_i$, the cosine between $a_i$ and $\nu_1$"
+    ),
+    Family(r"s", "s: the cosine between the means a_1 and a_2", r"$s$, the cosine between $a_1$ and $a_2$"),
+    Family(r"s_\d\d", "s_ij: the cosine between the means a_i and a_j", r"$s_{ij}$, the cosine between $a_i$ and $a_j$"),
+    Family(
+        r"M_\d\d",
+        "M_ik = a_i·nu_k, overlap of component i's mean and the target's mode k",
+        r"$M_{ik} = a_i\cdot\nu_k$, overlap of a mean and a mode",
+    ),
+    Family(r"Q_\d\d", "Q_ij = a_i·a_j, overlap of two means", r"$Q_{ij} = a_i\cdot a_j$, overlap of two means"),
+    Family(r"Gamma_\d\d", "Gamma_kl = nu_k·nu_l, overlap of two modes", r"$\Gamma_{kl} = \nu_k\cdot\nu_l$, overlap of two modes"),
+    Family(
+        r"c_\d\d",
+        "c_kl: nu_k = sum_l c_kl nu_l for a mode that depends on the others",
+        r"$c_{kl}$, with $\nu_k = \sum_l c_{kl}\,\nu_l$ for a mode that depends on the others",
+    ),
+    Family(r"R", "R: the modes' distance from the origin", r"$R$, the modes' distance from the origin"),
+    Family(r"r(_\d)?", "r (r_i): the length of the means (of a_i)", r"$r$ ($r_i$), the length of the means (of $a_i$)"),
+    Family(r"w_\d", "w_i: the proposal's weights", r"$w_i$, the proposal's weights"),
+    Family(r"w_star_\d", "w_star_k: the target's weights", r"$w^\star_k$, the target's weights"),
+    Family(r"sigma(_\d)?", "sigma (sigma_i): the proposal's scale (scales)", r"$\sigma$ ($\sigma_i$), the proposal's scale (scales)"),
+    Family(
+        r"sigma_star(_\d)?",
+        "sigma_star (sigma_star_k): the target's scale (scales)",
+        r"$\sigma^\star$ ($\sigma^\star_k$), the target's scale (scales)",
+    ),
+    Family(
+        r"rho_\d\d",
+        "rho_ij = E_i[rho_j], the proposal's responsibility j averaged over component i",
+        r"$\bar\rho_{ij} = \mathbb E_i[\rho_j]$, the proposal's responsibility $j$ averaged over component $i$",
+    ),
+    Family(
+        r"rho_star_\d\d",
+        "rho_star_ik = E_i[rho*_k], likewise of the target",
+        r"$\bar\rho^\star_{ik} = \mathbb E_i[\rho^\star_k]$, likewise of the target",
+    ),
+    Family(
+        r"rho_\d_\d\d",
+        "rho_i_jl = E_i[rho_j rho_l], where unequal scales put the sample in two dimensions more",
+        r"$\bar\rho_{i;jl} = \mathbb E_i[\rho_j\rho_l]$, where unequal scales put the sample in two dimensions more",
+    ),
+    Family(
+        r"rho_star_\d_\d\d",
+        "rho_star_i_kl = E_i[rho*_k rho*_l], likewise of the target",
+        r"$\bar\rho^\star_{i;kl} = \mathbb E_i[\rho^\star_k\rho^\star_l]$, likewise of the target",
+    ),
+    Family(
+        r"S_\d\d",
+        "S_ij = E_i[rho_j |x - a_i|^2/sigma_i^2]",
+        r"$S_{ij} = \mathbb E_i[\rho_j\,\|x - a_i\|^2/\sigma_i^2]$",
+    ),
+    Family(
+        r"S_star_\d\d",
+        "S_star_ik = E_i[rho*_k |x - a_i|^2/sigma_i^2]",
+        r"$S^\star_{ik} = \mathbb E_i[\rho^\star_k\,\|x - a_i\|^2/\sigma_i^2]$",
+    ),
+    Family(r"ell_\d", "ell_i = E_i[log rho_i]", r"$\bar\ell_i = \mathbb E_i[\log\rho_i]$"),
+    Family(
+        r"ell_star_\d",
+        "ell_star_i = E_i[log rho*_K], of the last mode",
+        r"$\bar\ell^\star_i = \mathbb E_i[\log\rho^\star_K]$, of the last mode",
+    ),
+    Family(
+        r"e_(\d|mean)",
+        "e_i = E_i[log q - beta log p*] up to a constant that all components share, e_mean = sum_j w_j e_j",
+        r"$e_i = \mathbb E_i[\log q - \beta\log p^\star]$ up to a constant that all components share, $\bar e = \sum_j w_j e_j$",
+    ),
+    Family(r"F_\d", "F_i = E_i[rho*_1 - rho*_2], the pull of the target's two modes", r"$F_i = \mathbb E_i[\rho^\star_1 - \rho^\star_2]$"),
+    Family(r"g", "g = w_1 E_1[rho_2] = w_2 E_2[rho_1]", r"$g = w_1\mathbb E_1[\rho_2] = w_2\mathbb E_2[\rho_1]$"),
+    Family(
+        r"C_star_\d\d|C_(star_)?\d_\d\d",
+        "C_..: Cholesky entries of the Gram matrix of the linear forms in the logits (C_star the target's, C_i at component i)",
+        r"$C$, Cholesky entries of the Gram matrix of the linear forms in the logits ($C^\star$ the target's, $C_{i;\cdot}$ at component $i$)",
+    ),
+    Family(r"z(_\d)?", "z (z_1, z_2, ...): independent N(0, 1) variables", r"$z$ ($z_1, z_2, \dots$), independent $N(0,1)$ variables"),
+    Family(
+        r"c",
+        "c: an independent chi-squared variable, its degrees of freedom stand with the average",
+        r"$c$, an independent $\chi^2$ variable, its degrees of freedom stand with the average",
+    ),
+)
+
+
+def families_of(names: Iterable[str]) -> tuple[Family, ...]:
+    """The families that occur among the names, in the order above."""
+    present = set(names)
+    return tuple(family for family in FAMILIES if any(re.fullmatch(family.pattern, name) for name in present))

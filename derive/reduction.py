@@ -22,7 +22,8 @@ from derive.vectors import GaussianVector, Inner, SquaredDeviation, Vector, Vect
 class CholeskyRoot(sp.Function):
     """√remainder, a diagonal entry of a Cholesky factor; the second argument is the matrix's own diagonal entry.
 
-    A kernel keeps the remainder above rounding's share of that entry, so that dependent vectors divide by no zero.
+    In numbers the remainder is kept above rounding's share of that entry, so that dependent vectors divide by no zero: a root of
+    √share instead of zero moves the averages by its square.
     """
 
     nargs = 2
@@ -32,7 +33,11 @@ class CholeskyRoot(sp.Function):
         return sp.sqrt(self.args[0])
 
     def _eval_evalf(self, prec: int) -> sp.Expr:
-        return self.explicit().evalf(int(prec / 3.32) + 1)
+        digits = int(prec / 3.32) + 1
+        remainder, whole = (argument.evalf(digits) for argument in self.args)
+        if remainder.is_Float and whole.is_Float:
+            return sp.sqrt(max(remainder, whole * sp.Float(10) ** (-(2 * digits) // 3)))
+        return self.explicit().evalf(digits)
 
     def _latex(self, printer, exp: str | None = None) -> str:
         root = rf"\sqrt{{{printer.doprint(self.args[0])}}}"
