@@ -23,13 +23,14 @@ _HEADS = {
     "T0": r"T_0",
     "t0": r"t_0",
 }
-_NAME = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?:_(?P<first>[0-9]+))?(?:_(?P<second>[0-9]+))?")
+_NAME = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?:_(?P<first>[0-9]+))?(?:_(?P<second>[0-9]+))?(?P<lifted>\+)?")
 
 
-def name_tex(head: str, star: bool = False, *groups: str) -> str:
-    """LaTeX of a head, the target's star, and the groups of indices."""
+def name_tex(head: str, star: bool = False, *groups: str, lifted: bool = False) -> str:
+    """LaTeX of a head, the target's star, the groups of indices, and a plus for a sample with two coordinates more."""
     index = ";".join(group for group in groups if group)
-    return _HEADS.get(head, head) + (r"^{\star}" if star else "") + (f"_{{{index}}}" if index else "")
+    raised = (r"\star" if star else "") + ("+" if lifted else "")
+    return _HEADS.get(head, head) + (f"^{{{raised}}}" if raised else "") + (f"_{{{index}}}" if index else "")
 
 
 def symbol_tex(symbol: sp.Symbol) -> str:
@@ -39,7 +40,7 @@ def symbol_tex(symbol: sp.Symbol) -> str:
     match = _NAME.fullmatch(symbol.name)
     if match is None or not (match["star"] or match["first"]):
         return sp.latex(symbol)
-    return name_tex(match["head"], bool(match["star"]), match["first"] or "", match["second"] or "")
+    return name_tex(match["head"], bool(match["star"]), match["first"] or "", match["second"] or "", lifted=bool(match["lifted"]))
 
 
 def tex(expression: sp.Basic, extra: Mapping[sp.Symbol, str] | None = None, **settings: object) -> str:
@@ -77,7 +78,11 @@ FAMILIES = (
         "c_kl: nu_k = sum_l c_kl nu_l for a mode that depends on the others",
         r"$c_{kl}$, with $\nu_k = \sum_l c_{kl}\,\nu_l$ for a mode that depends on the others",
     ),
-    Family(r"R", "R: the modes' distance from the origin", r"$R$, the modes' distance from the origin"),
+    Family(
+        r"R",
+        "R: the distance of the two modes from the origin, and on the sphere of the means, unless r stands for it",
+        r"$R$, the distance of the two modes from the origin, and on the sphere of the means, unless $r$ stands for it",
+    ),
     Family(r"r(_\d)?", "r (r_i): the length of the means (of a_i)", r"$r$ ($r_i$), the length of the means (of $a_i$)"),
     Family(r"w_\d", "w_i: the proposal's weights", r"$w_i$, the proposal's weights"),
     Family(r"w_star_\d", "w_star_k: the target's weights", r"$w^\star_k$, the target's weights"),
@@ -132,8 +137,8 @@ FAMILIES = (
     Family(r"g", "g = w_1 E_1[rho_2] = w_2 E_2[rho_1]", r"$g = w_1\mathbb E_1[\rho_2] = w_2\mathbb E_2[\rho_1]$"),
     Family(
         r"C_star_\d\d|C_(star_)?\d_\d\d",
-        "C_..: Cholesky entries of the Gram matrix of the linear forms in the logits (C_star the target's, C_i at component i)",
-        r"$C$, Cholesky entries of the Gram matrix of the linear forms in the logits ($C^\star$ the target's, $C_{i;\cdot}$ at component $i$)",
+        "C_..: Cholesky entries of the Gram matrix of the logits' linear forms (C_star: the target's; C_i: component i's)",
+        r"$C$, Cholesky entries of the Gram matrix of the logits' linear forms ($C^\star$: the target's; $C_{i;\cdot}$: component $i$'s)",
     ),
     Family(r"z(_\d)?", "z (z_1, z_2, ...): independent N(0, 1) variables", r"$z$ ($z_1, z_2, \dots$), independent $N(0,1)$ variables"),
     Family(
