@@ -31,13 +31,24 @@ def _slips(dimension: int) -> Problem:
     )
 
 
+def _learned_scales() -> Problem:
+    """In 16 dimensions and on a short schedule: the scales' flow has rates of about 2 d w_i, which makes it stiff in many dimensions."""
+    return Problem(
+        "learned-scales",
+        proposal=Proposal(scales=(1.2, 0.9)),
+        flow=Flow(learn=("means", "scales")),
+        schedule=ScheduleSpec("exponential", 30.0, 100.0),
+        space=Space(16),
+    )
+
+
 _PROBLEMS = (
     Problem(),
     Problem("simplex", Target((0.5, 0.3, 0.2), _on_circle(3), (1.0,) * 3), Proposal((1 / 3,) * 3, (1.0,) * 3)),
     Problem("square", Target((0.4, 0.3, 0.2, 0.1), _on_circle(4), (1.0,) * 4), Proposal((0.25,) * 4, (1.0,) * 4)),
     Problem("two-scales", Target(scales=(1.0, 0.9)), Proposal(scales=(1.0, 0.9))),
     Problem("learned-weights", flow=Flow(learn=("means", "weights"))),
-    Problem("learned-scales", proposal=Proposal(scales=(1.2, 0.9)), flow=Flow(learn=("means", "scales"))),
+    _learned_scales(),
     Problem("more-components", proposal=Proposal((0.4, 0.3, 0.3), (1.0,) * 3)),
     Problem("one-component", proposal=Proposal((1.0,), (1.0,))),
     *map(_slips, (8, 16, 32, 64, 128)),

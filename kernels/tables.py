@@ -26,7 +26,10 @@ REACH = 4.0
 """How far beyond twice the problem's largest length a mean is followed where nothing bounds it; see `intervals`."""
 
 
-SCALES = (0.2, 5.0)
+SCALES = (0.05, 30.0)
+SAMPLED_SCALES = (0.2, 5.0)
+"""In units of the largest scale given: where learned scales may go, and where the rules of lattices are measured. A lattice's steps follow
+from the state wherever it is; far apart scales only make the measurement expensive."""
 
 
 class Certificate(NamedTuple):
@@ -58,9 +61,9 @@ class Tables:
     certificates: tuple[Certificate, ...]
 
 
-def intervals(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> np.ndarray:
+def intervals(system: OdeSystem, values: Mapping[sp.Symbol, float], scales: tuple[float, float] = SCALES) -> np.ndarray:
     """(states, 2): the states' intervals in numbers. A state that nothing bounds gets the interval of means of length
-    2 · (largest length in the problem) + REACH, and a positive one whose name begins with `sigma` that of scales, SCALES times the
+    2 · (largest length in the problem) + REACH, and a positive one whose name begins with `sigma` that of `scales` times the
     largest scale given. Outside of it the averages are not certified and the integrator stops."""
     known = dict(values)
     gram = system.domain.gram.xreplace(known)
@@ -75,7 +78,7 @@ def intervals(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> np.ndarra
 
     def interval(state: sp.Symbol, low: sp.Expr, high: sp.Expr) -> tuple[float, float]:
         if state.name.startswith("sigma") and not high.is_finite:
-            return SCALES[0] * scale, SCALES[1] * scale
+            return scales[0] * scale, scales[1] * scale
         return number(low), number(high)
 
     return np.array([interval(s, *b) for s, b in zip(system.states, system.domain.bounds, strict=True)]).reshape(-1, 2)
@@ -111,7 +114,7 @@ def build_tables(system: OdeSystem, values: Mapping[sp.Symbol, float], tolerance
         ranges.append((proxy.low, proxy.high) if isinstance(proxy, Proxy) else (0.0, 0.0))
         if not certificates[-1].error <= 2 * tolerance:
             raise ArithmeticError(f"{shape}: measured error {certificates[-1].error:.1e} misses the tolerance {tolerance:.1e}")
-    for lattice, certificate in _lattice_rules(system, values, limits, tolerance):
+    for lattice, certificate in _lattice_rules(system, values, intervals(system, values, SAMPLED_SCALES), tolerance):
         layout.append((sum(map(len, pieces)), lattice.points))
         pieces.append(lattice.table)
         ranges.append((0.0, 0.0))
