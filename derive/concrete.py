@@ -179,7 +179,10 @@ class _Evaluation:
             self.numbers[number] = self._parameter_slope(expression)
             return number
         if isinstance(expression, CholeskyRoot):
-            return sp.sqrt(self.scalar(expression.args[0]))
+            remainder, whole = self._numeric([self.scalar(argument) for argument in expression.args])
+            root = sp.Dummy("root")  # vectors in few dimensions are dependent, and rounding may take the remainder below zero
+            self.numbers[root] = mpmath.sqrt(max(remainder, whole * mpmath.mpf(10) ** (3 - DIGITS - GUARD)))
+            return root
         if isinstance(expression, LogDensity):
             mixture, x = expression.args
             return sp.log(sp.Add(*(sp.exp(self.scalar(mixture.logit(j, x))) for j in range(mixture.size))))
