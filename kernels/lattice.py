@@ -135,6 +135,7 @@ def groups_of(system: OdeSystem) -> list[Group]:
     groups = [_group(_logits(averages[0]), averages) for averages in sorted_out.values()]
     known = {*system.states, *system.parameters, BETA, *(s for s, _ in system.subexpressions)}
     for group in groups:
+        definitions_for(group.coefficients, system)
         stray = set().union(*(e.free_symbols for e in group.coefficients)) - known
         if stray:
             raise ValueError(f"{group}: {sorted(map(str, stray))} are neither states nor parameters")

@@ -15,8 +15,10 @@ from scipy.stats import chi2, qmc
 
 from derive.expectation import ChiSquared, Expectation
 from derive.softmax import Softmax
-from kernels.lowering import lower
+from kernels.lowering import REWRITES, guarded_sqrt
 
+SQUARED_ROUNDING = 1e-9
+"""How far below zero a squared distance may come by rounding; beyond, its root is not a number, as it is in a wrong equation."""
 MOST_NODES = 2**26
 CHUNK = 2**18
 SMALLEST_SIZE = 1e-12
@@ -36,9 +38,9 @@ def integrand_values(integrands: Sequence[sp.Expr], variables: Sequence[sp.Symbo
             names[Softmax(j, *logits)] = sp.Symbol(f"share_{k}_{j}")
             names[sp.log(Softmax(j, *logits))] = sp.Symbol(f"log_share_{k}_{j}")
     arguments = (*variables, *others)
-    logit_functions = [sp.lambdify(arguments, [lower(l) for l in logits], "numpy") for logits in families]
-    flat = [lower(f.replace(lambda e: e in names and isinstance(e, sp.log), lambda e: names[e]).xreplace(names)) for f in integrands]
-    function = sp.lambdify((*arguments, *names.values()), flat, "numpy", cse=True)
+    logit_functions = [_numeric(arguments, logits) for logits in families]
+    flat = [f.replace(lambda e: e in names and isinstance(e, sp.log), lambda e: names[e]).xreplace(names) for f in integrands]
+    function = _numeric((*arguments, *names.values()), flat)
 
     def evaluate(values: Sequence[np.ndarray], numbers: Mapping[sp.Symbol, np.ndarray]) -> list[np.ndarray]:
         given = [*values, *(numbers[s] for s in others)]
@@ -53,6 +55,18 @@ def integrand_values(integrands: Sequence[sp.Expr], variables: Sequence[sp.Symbo
         return [np.asarray(f) for f in function(*given, *shares)]
 
     return evaluate
+
+
+def _numeric(arguments: Sequence[sp.Symbol], expressions: Sequence[sp.Expr]) -> Callable[..., list]:
+    lowered = list(expressions)
+    for rewrite in REWRITES:
+        if rewrite is not guarded_sqrt:
+            lowered = [rewrite(e) for e in lowered]
+    return sp.lambdify(arguments, lowered, [{"sqrt": _root}, "numpy"], cse=True)
+
+
+def _root(x: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.where((x < 0) & (x > -SQUARED_ROUNDING), 0.0, x))
 
 
 def average_value(expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float = 1e-13) -> float:
@@ -91,11 +105,11 @@ def _combined(expression: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance
     names = {a: sp.Symbol(f"average_{n}") for n, a in enumerate(sorted(expression.atoms(Expectation), key=sp.default_sort_key))}
     found = [average_and_error(a, numbers, tolerance) for a in names]
     free = sorted(expression.free_symbols, key=lambda s: s.name)
-    function = sp.lambdify((*free, *names.values()), lower(expression.xreplace(names)), "numpy")
+    function = _numeric((*free, *names.values()), [expression.xreplace(names)])
     given = [np.float64(numbers[s]) for s in free]
 
     def at(averages: list[float]) -> float:
-        value = complex(function(*given, *map(np.float64, averages)))
+        value = complex(function(*given, *map(np.float64, averages))[0])
         return value.real if value.imag == 0 and math.isfinite(value.real) else math.nan
 
     with np.errstate(all="ignore"):

@@ -24,7 +24,9 @@ from kernels.lowering import lower
 
 CONSTANT = 8.0
 """Stands for residues and the strip's bound in the error formula, as in `quadrature`."""
-DRAWS = 48
+FEWEST_DRAWS, MOST_DRAWS = 3, 48
+MOST_VALUES = 2e5
+"""How many integrand values one axis' measurement may take, in its coarse form; fewer draws of the other variables keep to it."""
 TIGHTENINGS = 5
 SCRAMBLES = 8
 SCRAMBLE_STATES = 5
@@ -114,6 +116,7 @@ def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndar
     if pattern.sampled:
         return _sampled_rule(group, survey, tolerance)
     nats = math.log(CONSTANT * pattern.variables / tolerance)
+    nats += max(sum(m.variables[: len(group.normals)]) for m in group.moments) * math.log(2 * nats) / 2  # a power of z at the radius
     for _ in range(TIGHTENINGS):
         error, sizes = survey.axis_errors(nats)
         if error <= tolerance:
@@ -196,17 +199,19 @@ class _Survey:
         law, variables, r = self.law(nats), self.group.variables, len(self.group.normals)
         worst, sizes = 0.0, []
         for state in range(self.states):
-            others = [generator.normal(size=DRAWS) for _ in range(r)]
-            budget = nats - sum((z**2 / 2 for z in others), np.zeros(DRAWS))
+            values = [generator.normal(size=MOST_DRAWS) for _ in range(r)]
             if law is not None:
-                others.append(generator.chisquare(law.degrees, DRAWS))
+                values.append(generator.chisquare(law.degrees, MOST_DRAWS))
             totals = np.zeros(len(self.group.averages))
             lengths = np.ones(len(self.group.averages))
-            for axis in [r - 1] if only_inner else range(len(variables)):
+            for axis in [max(r - 1, 0)] if only_inner else range(len(variables)):
                 density = self.density(state, axis, nats)
-                spent = budget + others[axis] ** 2 / 2 if axis < r else budget
-                coarse, _ = self._along(state, axis, others, density, spent, 1.0, nats)
-                fine, size = self._along(state, axis, others, 2 * density, np.full(DRAWS, np.inf), 1.2, nats)
+                width = 2 * math.sqrt(2 * nats) if axis < r or law is None else law.highest - law.lowest
+                draws = int(np.clip(MOST_VALUES / (width * density), FEWEST_DRAWS, MOST_DRAWS))
+                drawn = [x[:draws] for x in values]
+                budget = nats - sum((z**2 / 2 for n, z in enumerate(drawn[:r]) if n != axis), np.zeros(draws))
+                coarse, _ = self._along(state, axis, drawn, density, budget, 1.0, nats)
+                fine, size = self._along(state, axis, drawn, 2 * density, np.full(draws, np.inf), 1.2, nats)
                 totals += np.abs(coarse - fine).mean(axis=1)
                 lengths = np.maximum(lengths, size.mean(axis=1))
             worst = max(worst, float(np.nan_to_num(totals / lengths, nan=np.inf).max()))
@@ -214,9 +219,9 @@ class _Survey:
         return worst, sizes
 
     def _along(
-        self, state: int, axis: int, others: list[np.ndarray], density: float, budget: np.ndarray, stretch: float, nats: float
+        self, state: int, axis: int, drawn: list[np.ndarray], density: float, budget: np.ndarray, stretch: float, nats: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Σ weight f and Σ weight |f| along one axis: (averages, DRAWS) each."""
+        """Σ weight f and Σ weight |f| along one axis, for each draw of the other variables: (averages, draws) each."""
         law = self.law(nats)
         if axis < len(self.group.normals):
             count = math.ceil(stretch * math.sqrt(2 * nats) * density)
@@ -229,10 +234,10 @@ class _Survey:
             count = math.ceil((law.highest - law.lowest + 2 * extra) * density) + 1
             nodes, log_weight = _chi_nodes(law, law.lowest - extra + np.arange(count) / density)
             weights = np.exp(log_weight)[:, None] / density
-        values = [nodes[:, None] if n == axis else x[None, :] for n, x in enumerate(others)]
+        values = [nodes[:, None] if n == axis else x[None, :] for n, x in enumerate(drawn)]
         found = self.evaluate(values, {s: self.numbers[s][state] for s in self.free})
-        stacked = np.stack([np.broadcast_to(f, (len(nodes), DRAWS)) for f in found])
-        return (stacked * weights).sum(axis=1), (np.abs(stacked) * weights).sum(axis=1)
+        rows = [np.broadcast_to(f, (len(nodes), len(budget))) for f in found]
+        return np.array([(f * weights).sum(axis=0) for f in rows]), np.array([(np.abs(f) * weights).sum(axis=0) for f in rows])
 
     def scramble_error(self, nats: float, outer: np.ndarray) -> tuple[float, list[float]]:
         """The largest standard error among scrambles over states and averages, and the nodes of a pass at each state."""

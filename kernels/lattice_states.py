@@ -13,8 +13,8 @@ from derive.system import OdeSystem
 def random_states(system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, count: int, seed: int = 3) -> np.ndarray:
     """(count, states). limits: (states, 2) intervals; positive ones that span several factors are filled evenly in the logarithm.
 
-    Vectors whose inner products are all given stay as they are, the others have random directions and lengths. States that no entry
-    of the Gram matrix determines are drawn from their intervals.
+    Vectors whose inner products are all given stay as they are, the others have random lengths and directions, from unrelated to nearly
+    parallel. States that no entry of the Gram matrix determines are drawn from their intervals, small values more often than large ones.
     """
     generator = np.random.default_rng(seed)
     return np.array([_one_state(system, values, limits, generator) for _ in range(count)]).reshape(count, len(system.states))
@@ -39,6 +39,8 @@ def _one_state(system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.
 def _drawn(low: float, high: float, generator: np.random.Generator) -> float:
     if low > 0 and high > 4 * low:
         return float(np.exp(generator.uniform(np.log(low), np.log(high))))
+    if low < 0 < high:
+        return float((high - low) / 2 * generator.uniform(-1, 1) ** 3 + (low + high) / 2)
     margin = 0.01 * (high - low)  # weights are open at both ends
     return float(generator.uniform(low + margin, high - margin))
 
@@ -50,7 +52,7 @@ def _vectors(system: OdeSystem, gram: sp.Matrix, state: np.ndarray, generator: n
     lengths = np.array([float(gram[i, i].xreplace(known)) for i in range(size)])
     fixed = [i for i in range(size) if gram[i, i].is_number and sum(gram[i, j].is_number for j in range(size)) > 1]
     fixed = [i for i in fixed if all(gram[i, j].is_number for j in fixed)]
-    directions = generator.normal(size=(size, size))
+    directions = generator.normal(size=(size, size)) + np.exp(generator.uniform(-2, 4)) * generator.normal(size=size)
     vectors = (
         directions / np.linalg.norm(directions, axis=1, keepdims=True) * np.sqrt(np.maximum(lengths, 0))[:, None] if size else directions
     )

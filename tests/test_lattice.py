@@ -1,77 +1,238 @@
-"""Averages over several variables: compiled functions against the derivation's integrands summed by another rule."""
+"""Averages over several variables: compiled functions against mpmath and against the derivation's integrands summed by another rule."""
 
+from dataclasses import replace
+
+import mpmath
+import numba
 import numpy as np
 import pytest
 import sympy as sp
+from lattice_probes import Z, compiled, given, probe_system, random_numbers, softmax_averages
 
-from derive.expectation import ChiSquared, Expectation, StandardNormal
+from derive.expectation import ChiSquared, Expectation
 from derive.softmax import Softmax
-from derive.system import Domain, OdeSystem
+from kernels import lattice_code, lattice_rule
 from kernels.integrator import compile_system
-from kernels.lattice_reference import average_value
+from kernels.lattice_reference import average_and_error, average_value
 
-Z = tuple(StandardNormal(f"z_{n + 1}") for n in range(5))
-
-
-def probe_system(averages, states, steepest=1.0):
-    """A system whose rates are the averages themselves; it has more states than they need, where there are fewer of them.
-
-    Offsets and slopes lie within ±20, coefficients of squares within ±steepest.
-    """
-    spare = sp.symbols(f"spare_:{max(0, len(averages) - len(states))}", real=True)
-    states = (*states, *spare)
-    names = sp.symbols(f"E_:{len(averages)}", real=True)
-    rates = (*names, *[sp.S.Zero] * (len(states) - len(names)))
-    ends = (sp.Float(steepest) if s.name.startswith("k") else sp.Integer(20) for s in states)
-    domain = Domain(sp.ImmutableMatrix(0, 0, []), tuple((-end, end) for end in ends))
-    return OdeSystem("probe", states, (), tuple(zip(names, averages, strict=True)), rates, domain)
+TOLERANCE = 1e-11
 
 
-def softmax_averages(normals, degrees=None, components=3, curved=False, extra=lambda shares, variables: []):
-    """States: one offset and slope per component but the last, whose logit is 0. The averages: all shares, and `extra`."""
-    c = ChiSquared("c", degrees) if degrees is not None else None
-    variables = (*Z[:normals], *(() if c is None else (c,)))
-    states, logits = [], []
-    for l in range(components - 1):
-        own = sp.symbols(f"A_{l} " + " ".join(f"B_{l}{n}" for n in range(normals)), real=True, seq=True)
-        logit = own[0] + sum(b * z for b, z in zip(own[1:], Z, strict=False))
-        states += own
-        if curved:
-            k = sp.Symbol(f"k_{l}", real=True)
-            states.append(k)
-            logit += k * (sum(z**2 for z in Z[:normals]) + (c if c is not None else 0))
-        elif c is not None:
-            k = sp.Symbol(f"k_{l}", real=True)
-            states.append(k)
-            logit += k * (c - degrees)
-        logits.append(logit)
-    shares = [Softmax(j + 1, *logits, sp.S.Zero) for j in range(components)]
-    return [Expectation(f, *variables) for f in (*shares, *extra(shares, variables))], tuple(states)
-
-
-def compiled(averages, states, tolerance=1e-11, steepest=1.0, **options):
-    system = probe_system(averages, states, steepest)
-    return compile_system(system, sp.S.One, (), {}, tolerance=tolerance, device="cpu", **options)
-
-
-def random_numbers(states, count, scale, seed=0):
-    """(count, states): offsets and slopes of order `scale`, coefficients of squares a tenth of it and not positive."""
-    numbers = np.random.default_rng(seed).normal(size=(count, len(states))) * scale
-    for n, s in enumerate(states):
-        if s.name.startswith("k"):
-            numbers[:, n] = -np.abs(numbers[:, n]) / 10
-    return numbers
-
-
-@pytest.mark.parametrize("normals", [1, 2, 3])
-def test_shares_against_the_reference(normals):
-    averages, states = softmax_averages(normals, extra=lambda s, v: [v[-1] * s[0], s[0] * s[1] + 2 * v[0] ** 2 * s[2]])
-    kernel = compiled(averages, states)
-    width = len(kernel.system.states)
-    numbers = np.zeros((4, width))
-    numbers[:, : len(states)] = random_numbers(states, 4, 2.0)
+def assert_agree(kernel, averages, numbers, tolerance=TOLERANCE):
     found = kernel.rhs_at_beta(1.0, numbers)
     for row, values in zip(found, numbers, strict=True):
-        given = dict(zip(kernel.system.states, values, strict=True))
-        expected = [average_value(a, given) for a in averages]
-        np.testing.assert_allclose(row[: len(averages)], expected, rtol=0, atol=2e-11)
+        expected = np.array([average_value(a, given(kernel, values)) for a in averages])
+        np.testing.assert_array_less(np.abs(row[: len(averages)] - expected), tolerance * np.maximum(1, np.abs(expected)))
+
+
+def products(shares, variables):
+    return [variables[-1] * shares[0], shares[0] * shares[1] + 2 * variables[0] ** 2 * shares[-1], sp.log(shares[1]) * shares[0]]
+
+
+@pytest.mark.parametrize(("normals", "components", "curved"), [(1, 2, False), (2, 3, False), (3, 4, False), (2, 3, True)])
+def test_moments_of_shares_against_the_reference(normals, components, curved):
+    averages, states = softmax_averages(normals, None, components, curved, products)
+    kernel = compiled(averages, states)
+    assert_agree(kernel, averages, random_numbers(kernel, 3, 4 / normals))
+
+
+def chi_squared_mp(a, k, degrees):
+    """E of the logistic function of a + k (c − degrees), in log c, in 20 digits."""
+    with mpmath.workdps(25):
+        half = mpmath.mpf(degrees) / 2
+        log_norm = half * mpmath.log(2) + mpmath.loggamma(half)
+
+        def f(v):
+            c = mpmath.exp(v)
+            return mpmath.exp(half * v - c / 2 - log_norm) / (1 + mpmath.exp(-a - k * (c - degrees)))
+
+        width = mpmath.sqrt(2 / mpmath.mpf(degrees))
+        low, high = mpmath.log(degrees) - 14 * width - 120 / mpmath.mpf(degrees), mpmath.log(degrees) + 9 * min(width, 0.5)
+        return float(mpmath.quad(f, mpmath.linspace(low, high, 200)))
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 126, 100_000])
+def test_one_chi_squared_variable_against_mpmath(degrees):
+    """Slopes up to eight per standard deviation of c. At 1e5 degrees the logit itself, a difference of large terms, is right to 1e-11."""
+    averages, states = softmax_averages(0, degrees, 2)
+    deviation = np.sqrt(2 * degrees)
+    kernel = compiled(averages, states, 1e-11, 8 / deviation)
+    numbers = np.array([[0.3, 0.5 / deviation], [-1.0, 8 / deviation], [2.0, -3 / deviation]])
+    exact = [chi_squared_mp(*row, degrees) for row in numbers]
+    np.testing.assert_allclose(kernel.rhs_at_beta(1.0, numbers)[:, 0], exact, rtol=0, atol=3e-11)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 126, 100_000])
+def test_chi_squared_beside_a_normal(degrees):
+    deviation = float(np.sqrt(2 * degrees))
+    averages, states = softmax_averages(1, degrees, 3, extra=lambda s, v: [(v[-1] - degrees) / sp.Float(deviation) * s[0], v[0] * s[1]])
+    kernel = compiled(averages, states, TOLERANCE, 4 / deviation)
+    assert_agree(kernel, averages, random_numbers(kernel, 3, 1.5, 1.5 / deviation))
+
+
+def test_vectors_of_unequal_scales_share_the_curvature():
+    averages, states = softmax_averages(2, 30, 3, True, lambda s, v: [v[0] * s[1]])
+    kernel = compiled(averages, states, 1e-9, 0.5)
+    assert_agree(kernel, averages, random_numbers(kernel, 2, 1.5, 0.2), 1e-9)
+
+
+def test_components_hundreds_of_units_apart():
+    """Exponents of many hundreds: radius 10, or scales five to one. Sums are finite, shares add up, and small ones are right too."""
+    averages, states = softmax_averages(2, None, 4)
+    kernel = compiled(averages, states, 1e-10)
+    numbers = random_numbers(kernel, 4, 14.0)
+    numbers[:, ::3] = np.random.default_rng(5).normal(size=(4, 3)) * [[0.0], [100.0], [300.0], [3000.0]]
+    found = kernel.rhs_at_beta(1.0, numbers)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found[:, :4].sum(axis=1), 1.0, rtol=0, atol=1e-10)
+    assert_agree(kernel, averages, numbers, 1e-10)
+
+
+def test_steep_squares_against_steep_slopes():
+    """k z² of either sign reaches a thousand where the Gaussian weight ends."""
+    averages, states = softmax_averages(2, None, 3, True)
+    kernel = compiled(averages, states, 1e-9, 12.0)
+    numbers = random_numbers(kernel, 3, 10.0, 12.0)
+    assert_agree(kernel, averages, numbers, 1e-9)
+
+
+def test_an_entropy_of_shares_that_underflow():
+    """log ρ is linear where ρ is zero to all digits."""
+    a = sp.Symbol("A", real=True)
+    average = Expectation(sp.log(Softmax(1, a + Z[0], sp.S.Zero)), Z[0])
+    kernel = compiled([average], (a,), 1e-11)
+    found = kernel.rhs_at_beta(1.0, [[-5000.0], [-800.0], [0.4], [800.0]])[:, 0]
+    np.testing.assert_allclose(found[[0, 1, 3]], [-5000.0, -800.0, 0.0], rtol=1e-12, atol=1e-11)
+    with mpmath.workdps(25):
+        exact = mpmath.quad(lambda z: -mpmath.log(1 + mpmath.exp(-0.4 - z)) * mpmath.npdf(z), mpmath.linspace(-13, 13, 60))
+    assert found[2] == pytest.approx(float(exact), abs=1e-11)
+
+
+def test_polynomials_without_shares():
+    c = ChiSquared("c", sp.Integer(7))
+    kernel = compiled([Expectation(Z[0] ** 2 * Z[1] ** 2, Z[0], Z[1]), Expectation(c**2, c)], (sp.Symbol("A", real=True),), 1e-11)
+    np.testing.assert_allclose(kernel.rhs_at_beta(1.0, [[0.0, 0.0]])[0], [1.0, 63.0], rtol=1e-11)
+
+
+def test_nodes_follow_from_the_slopes_and_the_tolerance():
+    averages, states = softmax_averages(2, None, 3)
+    coarse, fine = compiled(averages, states, 1e-5), compiled(averages, states, 1e-11)
+    numbers = np.ones((4, len(coarse.system.states))) * [[0.0], [0.5], [2.0], [8.0]]
+    assert (np.diff(coarse.nodes(numbers)) >= 0).all()
+    assert coarse.nodes(numbers)[-1] > 20 * coarse.nodes(numbers)[0]
+    assert (fine.nodes(numbers) > 2 * coarse.nodes(numbers)).all()
+    assert 0 < fine.seconds_per_rate(numbers) < 1
+
+
+def test_certificates_state_the_measured_error():
+    averages, states = softmax_averages(2, None, 3)
+    for tolerance in (1e-4, 1e-8, 1e-12):
+        kernel = compiled(averages, states, tolerance)
+        (certificate,) = kernel.certificates
+        assert certificate.method == "trapezoidal lattice, 2 variables"
+        assert 0 < certificate.error == kernel.average_error <= tolerance
+        assert certificate.size > 100
+
+
+def test_a_rule_that_is_too_coarse_has_no_certificate(monkeypatch):
+    averages, states = softmax_averages(2, None, 3)
+    honest = lattice_rule.normal_density
+    monkeypatch.setattr(lattice_rule, "normal_density", lambda *a: honest(*a) / 4)
+    with pytest.raises(ArithmeticError, match="misses the tolerance"):
+        compiled(averages, states, 1e-10)
+
+
+def test_a_wrong_weight_is_seen(monkeypatch):
+    """One part in 10⁸ beside 1/√(2π): a comparison that let it pass would be none."""
+    monkeypatch.setattr(lattice_code, "INVERSE_ROOT", "0.3989422844")
+    averages, states = softmax_averages(2, None, 3)
+    kernel = compiled(averages, states)
+    with pytest.raises(AssertionError):
+        assert_agree(kernel, averages, random_numbers(kernel, 1, 2.0))
+
+
+@pytest.mark.parametrize(("normals", "degrees"), [(4, None), (3, 40)])
+def test_quasi_random_errors_are_within_what_is_stated(normals, degrees):
+    averages, states = softmax_averages(normals, degrees, 3, extra=lambda s, v: [v[0] * s[0]])
+    kernel = compiled(averages, states, 3e-4, 0.3)
+    (certificate,) = kernel.certificates
+    assert certificate.method == "quasi-random lines, 4 variables"
+    numbers = random_numbers(kernel, 4, 2.0, 0.1)
+    found = kernel.rhs_at_beta(1.0, numbers)
+    actual = []
+    for row, values in zip(found, numbers, strict=True):
+        for value, average in zip(row, averages, strict=False):
+            expected, reference_error = average_and_error(average, given(kernel, values))
+            assert reference_error < kernel.average_error
+            actual.append(abs(value - expected))
+    assert 1e-8 < max(actual) < 5 * kernel.average_error
+
+
+def test_a_tolerance_out_of_reach_is_stated_not_met(monkeypatch):
+    monkeypatch.setattr(lattice_rule, "MOST_POINTS", 2**6)
+    averages, states = softmax_averages(4, None, 3)
+    assert compiled(averages, states, 1e-10).average_error > 1e-6
+
+
+def test_the_number_of_threads_changes_nothing():
+    averages, states = softmax_averages(2, None, 3)
+    kernel = compiled(averages, states)
+    numbers = random_numbers(kernel, 9, 3.0)
+    together = kernel.rhs_at_beta(1.0, numbers)
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        np.testing.assert_array_equal(kernel.rhs_at_beta(1.0, numbers), together)
+    finally:
+        numba.set_num_threads(threads)
+
+
+def test_groups_of_one_shape_share_a_function():
+    first, states = softmax_averages(2, None, 3)
+    renamed = {s: sp.Symbol(f"{s.name}_too", real=True) for s in states}
+    second = [a.xreplace(renamed) for a in first]
+    kernel = compiled([*first, *second], (*states, *renamed.values()))
+    assert len(kernel.certificates) == 2
+    assert [name for name in dir(kernel.module) if name.startswith("moments_")] == ["moments_0"]
+
+
+def test_a_state_that_makes_no_sense_is_nan():
+    averages, states = softmax_averages(2, None, 3)
+    kernel = compiled(averages, states, 1e-6)
+    values = random_numbers(kernel, 1, 1e9)
+    assert np.isnan(kernel.rhs_at_beta(1.0, values)[0, :3]).all()
+
+
+A = sp.Symbol("A", real=True)
+CHI = ChiSquared("c", sp.Integer(4))
+
+
+@pytest.mark.parametrize(
+    ("average", "message"),
+    [
+        (Expectation(sp.tanh(Z[0] + A * Z[1]), Z[0], Z[1]), "polynomial"),
+        (Expectation(1 / (1 + Softmax(1, A * Z[0], Z[1])), Z[0], Z[1]), "polynomial"),
+        (Expectation(Softmax(1, A * Z[0] * Z[1], sp.S.Zero), Z[0], Z[1]), "one variable each"),
+        (Expectation(Softmax(1, A * CHI**2, sp.S.Zero), CHI), "one variable each"),
+        (Expectation(Softmax(1, A + Z[0], sp.S.Zero) * Softmax(1, A - Z[0], sp.S.Zero), Z[0]), "more than one set"),
+        (Expectation(CHI * ChiSquared("c_2", sp.Integer(3)) * A, CHI, ChiSquared("c_2", sp.Integer(3))), "one chi-squared"),
+        (Expectation(ChiSquared("c", sp.Rational(1, 2)) ** 2, ChiSquared("c", sp.Rational(1, 2))), "degree"),
+    ],
+)
+def test_what_has_no_kernel_is_refused_by_name(average, message):
+    with pytest.raises(ValueError, match=message):
+        compiled([average], (A,))
+
+
+def test_an_average_within_an_average_is_refused():
+    inner, outer = sp.symbols("F G", real=True)
+    first, second = (Expectation(Softmax(1, slope * Z[0], sp.S.Zero), Z[0]) for slope in (A, inner))
+    system = replace(probe_system([first], (A,)), subexpressions=((inner, first), (outer, second)), rhs=(outer,))
+    with pytest.raises(ValueError, match="inside another average"):
+        compile_system(system, sp.S.One, (), {}, device="cpu")
+
+
+def test_single_precision_is_refused():
+    averages, states = softmax_averages(2, None, 3)
+    with pytest.raises(ValueError, match="float64"):
+        compiled(averages, states, 1e-5, precision="float32")

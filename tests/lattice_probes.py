@@ -1,0 +1,60 @@
+"""Systems whose rates are averages over several variables, with every coefficient of the logits a state, so that any can be tried."""
+
+import numpy as np
+import sympy as sp
+
+from derive.expectation import ChiSquared, Expectation, StandardNormal
+from derive.softmax import Softmax
+from derive.system import Domain, OdeSystem
+from kernels.integrator import compile_system
+
+Z = tuple(StandardNormal(f"z_{n + 1}") for n in range(5))
+
+
+def probe_system(averages, states, steepest=1.0):
+    """Spare states are added where there are fewer than averages. Offsets and slopes lie within ±20, coefficients of squares within
+    ±steepest."""
+    spare = sp.symbols(f"spare_:{max(0, len(averages) - len(states))}", real=True)
+    states = (*states, *spare)
+    names = sp.symbols(f"E_:{len(averages)}", real=True)
+    rates = (*names, *[sp.S.Zero] * (len(states) - len(names)))
+    ends = (sp.Float(steepest) if s.name.startswith("k") else sp.Integer(20) for s in states)
+    domain = Domain(sp.ImmutableMatrix(0, 0, []), tuple((-end, end) for end in ends))
+    return OdeSystem("probe", states, (), tuple(zip(names, averages, strict=True)), rates, domain)
+
+
+def softmax_averages(normals, degrees=None, components=3, curved=False, extra=lambda shares, variables: []):
+    """All shares and what `extra` makes of them, and the states: A_l, B_ln and k_l for every component but the last, whose logit is 0.
+
+    k_l multiplies c − degrees, or with `curved` the sum of all squares and c.
+    """
+    c = () if degrees is None else (ChiSquared("c", sp.sympify(degrees)),)
+    variables = (*Z[:normals], *c)
+    states, logits = [], []
+    for l in range(components - 1):
+        offset, *slopes = sp.symbols([f"A_{l}", *(f"B_{l}{n}" for n in range(normals))], real=True)
+        logit = offset + sum(b * z for b, z in zip(slopes, Z, strict=False))
+        states += [offset, *slopes]
+        if curved or c:
+            k = sp.Symbol(f"k_{l}", real=True)
+            states.append(k)
+            logit += k * (sum(z**2 for z in Z[:normals]) + sum(c) if curved else c[0] - degrees)
+        logits.append(logit)
+    shares = [Softmax(j + 1, *logits, sp.S.Zero) for j in range(components)]
+    return [Expectation(f, *variables) for f in (*shares, *extra(shares, variables))], tuple(states)
+
+
+def compiled(averages, states, tolerance=1e-11, steepest=1.0, device="cpu", **options):
+    system = probe_system(averages, states, steepest)
+    return compile_system(system, sp.S.One, (), {}, tolerance=tolerance, device=device, **options)
+
+
+def random_numbers(kernel, count, scale, steepest=0.2, seed=0):
+    """(count, states): offsets and slopes of order `scale`, coefficients of squares of order `steepest`."""
+    numbers = np.random.default_rng(seed).normal(size=(count, len(kernel.system.states)))
+    return numbers * [steepest if s.name.startswith("k") else scale for s in kernel.system.states]
+
+
+def given(kernel, numbers):
+    """One state as a mapping from symbols."""
+    return dict(zip(kernel.system.states, map(float, numbers), strict=True))
