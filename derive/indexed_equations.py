@@ -226,8 +226,8 @@ class IndexedEquation:
         pieces = [_signed(c, p, _in_tex, r"\,").strip() for c, p in self.parts]
         pieces[0] = pieces[0].removeprefix("+ ")
         if self.factor != 1:
-            pieces[0] = rf"{_in_tex(self.factor)}\,{'P_{i}' if self.tangent else ''}\Bigl[ {pieces[0]}"
-            pieces[-1] += r" \Bigr]"
+            pieces[0] = rf"{_in_tex(self.factor)}\,{'P_{i}' if self.tangent else ''}\biggl[ {pieces[0]}"
+            pieces[-1] += r" \biggr]"
         return pieces
 
 

@@ -14,7 +14,7 @@ import sympy as sp
 
 _HEADS = {
     "rho": r"\bar{\rho}",
-    "ell": r"\bar{\ell}",
+    "ell": r"\ell",
     "sigma": r"\sigma",
     "Gamma": r"\Gamma",
     "lambda_q": r"\lambda",
@@ -49,6 +49,11 @@ def tex(expression: sp.Basic, extra: Mapping[sp.Symbol, str] | None = None, **se
     return sp.latex(expression, symbol_names={**names, **(extra or {})}, **settings)
 
 
+def dotted(name: str) -> str:
+    """A time derivative: the dot stands on the letter, not on its indices."""
+    return re.sub(r"^(\\?[A-Za-z]+)", r"\\dot{\1}", name)
+
+
 @dataclass(frozen=True)
 class Family:
     """Symbols of one kind. pattern: their names. plain, tex: what they mean, for a terminal and in LaTeX."""
@@ -80,8 +85,8 @@ FAMILIES = (
     ),
     Family(
         r"R",
-        "R: the distance of the two modes from the origin, and on the sphere of the means, unless r stands for it",
-        r"$R$, the distance of the two modes from the origin, and on the sphere of the means, unless $r$ stands for it",
+        "R: the length of the two modes, on the sphere also of the means unless that is r",
+        r"$R$, the length of the two modes, on the sphere also of the means unless that is $r$",
     ),
     Family(r"r(_\d)?", "r (r_i): the length of the means (of a_i)", r"$r$ ($r_i$), the length of the means (of $a_i$)"),
     Family(r"w_\d", "w_i: the proposal's weights", r"$w_i$, the proposal's weights"),
@@ -122,11 +127,11 @@ FAMILIES = (
         "S_star_ik = E_i[rho*_k |x - a_i|^2/sigma_i^2]",
         r"$S^\star_{ik} = \mathbb E_i[\rho^\star_k\,\|x - a_i\|^2/\sigma_i^2]$",
     ),
-    Family(r"ell_\d", "ell_i = E_i[log rho_i]", r"$\bar\ell_i = \mathbb E_i[\log\rho_i]$"),
+    Family(r"ell_\d", "ell_i = E_i[log rho_i]", r"$\ell_i = \mathbb E_i[\log\rho_i]$"),
     Family(
         r"ell_star_\d",
         "ell_star_i = E_i[log rho*_K], of the last mode",
-        r"$\bar\ell^\star_i = \mathbb E_i[\log\rho^\star_K]$, of the last mode",
+        r"$\ell^\star_i = \mathbb E_i[\log\rho^\star_K]$, of the last mode",
     ),
     Family(
         r"e_(\d|mean)",

@@ -9,7 +9,7 @@ from derive.flow import Descent, OverlapRate, close, product_rule, project
 from derive.geometry import Overlaps
 from derive.gradient_rules import evaluate_gradients, exchange_responsibilities, pathwise, responsibilities_sum_to_one, stein
 from derive.mixtures import Responsibility
-from derive.notation import symbol_tex
+from derive.notation import dotted, symbol_tex
 from derive.objective import Setting, expand_over_components
 from derive.slopes import ScaleRate, WeightRate
 from derive.step import Equation, Equations, Step, definitions, map_values, rates
@@ -104,7 +104,7 @@ def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Equations) -> tuple
     if "means" in setting.learn:
         gradients = [e for e in slopes if e.label.startswith("gradient")]
         descents = tuple(
-            Equation(f"velocity_{i}", rf"\dot{{{sp.latex(a)}}}", Descent(g.value, a, setting.manifold))
+            Equation(f"velocity_{i}", dotted(sp.latex(a)), Descent(g.value, a, setting.manifold))
             for i, (a, g) in enumerate(zip(means, gradients, strict=True), 1)
         )
         velocities = map_values(descents, project)
@@ -119,7 +119,7 @@ def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Equations) -> tuple
         )
     moving = tuple((a, v.value) for a, v in zip(means, velocities, strict=False))
     overlap_rates = tuple(
-        Equation(f"d{name.name}", rf"\dot{{{symbol_tex(name)}}}", OverlapRate(inner, moving))
+        Equation(f"d{name.name}", dotted(symbol_tex(name)), OverlapRate(inner, moving))
         for inner, name in overlaps.names
         if any(a in inner.args for a in means)
     )
