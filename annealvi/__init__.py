@@ -7,6 +7,13 @@ The command line `annealvi` and these functions do the same things:
     paths = annealvi.integrate(session, n=100)    # summary-statistics ODE
     cloud = annealvi.simulate(session)            # d-dimensional particles
     checks = annealvi.verify(session)             # every check of the two
+
+A problem can be built in code as well; what is left out is the study's bimodal case. `proposal.radius` may be one number per component:
+
+    target = annealvi.Target(weights=(0.5, 0.3, 0.2), means=((3, 0), (0, 3), (-3, 0)), scales=(1, 1, 1))
+    problem = annealvi.Problem(target=target, proposal=annealvi.Proposal(radius=(3.0, 2.5)))
+    annealvi.equations(problem)                   # state -> its rate, in SymPy
+    rates = annealvi.rate_function(problem)       # rates(beta, y) -> dy/dt
 """
 
 from __future__ import annotations
@@ -17,11 +24,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BUILT_IN": "derive.built_in",
     "BadInput": "derive.problem",
+    "Flow": "derive.problem",
     "Problem": "derive.problem",
+    "Proposal": "derive.problem",
+    "ScheduleSpec": "derive.problem",
+    "Space": "derive.problem",
+    "Target": "derive.problem",
     "load_problem": "derive.problem_file",
     "derive_problem": "derive.symbolic_problem",
     "make_schedule": "derive.schedules",
+    "equations": "annealvi.equations",
+    "rate_function": "annealvi.equations",
     "Session": "annealvi.session",
     "open_session": "annealvi.session",
     "velocity": "annealvi.rhs",

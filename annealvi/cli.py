@@ -17,6 +17,9 @@ from annealvi import __version__
 
 DONE, CHECK_FAILED, BAD_INPUT, MISSING_COMPONENT, INTERRUPTED = 0, 1, 2, 3, 130
 
+MOST_SECONDS = 3600.0
+"""What a run may be expected to take at most. The bare `annealvi simulate` needs some 800 s on two cores, and is to run."""
+
 PLANNED = ("collapse", "phase", "fixed-points", "recommend", "flow", "paper")
 
 
@@ -49,6 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     derive = _command(commands, "derive", "the derivation, step by step", "derive bimodal --format markdown --out derivation")
     derive.add_argument("--format", choices=("text", "markdown", "latex"), default="text", help="how to print it (default: text)")
 
+    _limit_option(derive)
+
     rhs = _command(
         commands,
         "rhs",
@@ -73,8 +78,12 @@ def build_parser() -> argparse.ArgumentParser:
     integrate.add_argument("--n", type=_count, default=16, help="random initial states (default: 16)")
     integrate.add_argument("--rtol", type=_tolerance, default=1e-9, help="relative tolerance per step (default: 1e-9)")
     integrate.add_argument(
+        "--tolerance", type=_tolerance, metavar="E", help="absolute error of each average (default: 1e-10, or --rtol if that is less)"
+    )
+    integrate.add_argument(
         "--initial", metavar="FILE", help='start here instead; JSON: {"states": {"m_1": [0.1, ...], ...}}, one number per path'
     )
+    _limit_option(integrate)
 
     simulate = _command(
         commands,
@@ -114,6 +123,21 @@ def _command(commands: Any, name: str, about: str, example: str) -> argparse.Arg
 def _path_options(parser: argparse.ArgumentParser, points: int) -> None:
     parser.add_argument("--t-end", type=_positive, metavar="T", help="final time (default: the schedule's settling time plus 50)")
     parser.add_argument("--points", type=_points, default=points, metavar="N", help=f"output times (default: {points})")
+    parser.add_argument(
+        "--max-cost",
+        type=_positive,
+        default=MOST_SECONDS,
+        metavar="SECONDS",
+        help=f"refuse a run that is expected to take longer (default: {MOST_SECONDS:g})",
+    )
+
+
+def _limit_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--large-dimension",
+        action="store_true",
+        help="the limit of many dimensions of what unequal scales make depend on the dimension",
+    )
 
 
 def _number(convert: Callable[[str], Any], accept: Callable[[Any], bool], wanted: str) -> Callable[[str], Any]:

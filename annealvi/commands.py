@@ -40,6 +40,10 @@ def _say(options: argparse.Namespace, text: str) -> None:
         print(text)
 
 
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def _progress(label: str):
     """A progress bar on a terminal, nothing elsewhere; yields a callable (done, total)."""
@@ -59,7 +63,7 @@ def run_derive(options: argparse.Namespace) -> int:
     from annealvi.session import open_session
     from derive.rendering import RENDERERS, final_equations
 
-    derivation = open_session(problem).derivation
+    derivation = open_session(problem, options.large_dimension).derivation
     text = RENDERERS[options.format](derivation)
     _say(options, text.rstrip())
     names = {f"d{s.name}": s.name for s in derivation.system.states}
@@ -118,7 +122,7 @@ def run_integrate(options: argparse.Namespace) -> int:
     from annealvi.session import open_session
     from annealvi.trajectories import integrate
 
-    session = open_session(problem)
+    session = open_session(problem, options.large_dimension)
     initial = None if options.initial is None else _read_initial(options.initial, session)
     _require_writable_size(options, (options.n if initial is None else len(initial)) * options.points * len(session.state_names))
     with _progress("integrating") as progress:
@@ -129,9 +133,12 @@ def run_integrate(options: argparse.Namespace) -> int:
             t_end=options.t_end,
             points=options.points,
             rtol=options.rtol,
+            tolerance=options.tolerance,
+            max_cost=options.max_cost,
             seed=options.seed,
             device=options.device,
             progress=progress,
+            tell=_tell,
         )
     return _finish_paths(options, paths, f"{len(paths.values)} trajectories")
 
@@ -154,8 +161,10 @@ def run_simulate(options: argparse.Namespace) -> int:
             seed=options.seed,
             precision=options.precision,
             extrapolate=options.extrapolate,
+            max_cost=options.max_cost,
             device=options.device,
             progress=progress,
+            tell=_tell,
         )
     return _finish_paths(options, paths, f"{len(paths.values)} replicas")
 
@@ -210,14 +219,7 @@ def _read_initial(path: str, session: Any) -> Any:
     if table.ndim != 2 or table.shape[1] == 0 or not np.isfinite(table).all():
         raise BadInput("states", "the lists are not finite numbers of one length", "give as many finite numbers for each state", source)
     for n, state in enumerate(table.T):
-        gram = session.gram_of_states(state)
-        if not np.isfinite(gram).all() or np.linalg.eigvalsh(gram).min() < -1e-9 * gram.trace():
-            raise BadInput(
-                f"states[{n}]",
-                "no vectors have these overlaps (their Gram matrix is not positive)",
-                "give overlaps of real vectors",
-                source,
-            )
+        session.require_state(state, f"states[{n}]", source)
     return table.T
 
 

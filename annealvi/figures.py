@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
 from matplotlib.figure import Figure
 
@@ -14,6 +15,7 @@ from annealvi.checks.particles import PathComparison
 from annealvi.output import write_file
 from derive.notation import symbol_tex
 
+MOST_COLUMNS = 5
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 STYLE = {
     "font.size": 9,
@@ -54,25 +56,35 @@ def draw_comparisons(comparisons: tuple[PathComparison, ...], states: tuple[Any,
 
 
 def draw_paths(paths: Any, path: Path) -> Path:
-    """Every path of every state, thin, with the mean over paths; the inverse temperature below."""
+    """Every path of every state, thin, with the mean over replicas; the inverse temperature in a panel of its own, the last."""
     with mpl.rc_context(STYLE):
-        size = len(paths.states)
-        figure = Figure(figsize=(max(6.0, 2.6 * size), 4.2), layout="constrained")
-        grid = figure.subplots(2, size, sharex=True, height_ratios=(3, 1), squeeze=False)
+        columns = min(MOST_COLUMNS, len(paths.states) + 1)
+        rows = -(-(len(paths.states) + 1) // columns)
+        figure = Figure(figsize=(max(6.0, 2.3 * columns), 2.1 * rows + 0.6), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
         shown = paths.values[: min(len(paths.values), 200)]
-        for n, name in enumerate(paths.states):
-            above, below = grid[:, n]
-            colour = COLOURS[n % len(COLOURS)]
-            above.plot(paths.t, shown[:, :, n].T, color=colour, lw=0.6, alpha=max(0.08, min(0.7, 8 / len(shown))))
+        alpha = max(0.08, min(0.7, 8 / len(shown)))
+        for n, (panel, name) in enumerate(zip(panels, paths.states, strict=False)):
+            panel.plot(paths.t, shown[:, :, n].T, color=_colour_of(name), lw=0.6, alpha=alpha)
             if paths.standard_error is not None and len(paths.values) > 1:
-                above.plot(paths.t, paths.values[:, :, n].mean(0), color="black", lw=1.2)
-            above.set_title(f"${_state_tex(name)}$")
-            below.plot(paths.t, paths.beta, color="0.3", lw=1.2)
-            below.set_xlabel("time $t$")
-            below.set_ylim(0, 1.05)
-        grid[1, 0].set_ylabel(r"$\beta$")
-        grid[0, 0].set_ylabel("overlap")
+                panel.plot(paths.t, paths.values[:, :, n].mean(0), color="black", lw=1.2)
+            panel.set_title(f"${_state_tex(name)}$", pad=3)
+        last = len(paths.states)
+        panels[last].plot(paths.t, np.atleast_2d(paths.beta)[: len(shown)].T, color="0.3", lw=1.2)
+        panels[last].set_title(r"$\beta$", pad=3)
+        panels[last].set_ylim(0, 1.05)
+        for panel in panels[last + 1 :]:
+            panel.remove()
+        for panel in panels[max(0, last + 1 - columns) : last + 1]:
+            panel.set_xlabel("time $t$")
+            panel.tick_params(labelbottom=True)
         return _save(figure, path)
+
+
+def _colour_of(name: str) -> str:
+    """One colour for each kind of state: overlaps with the target, overlaps within the proposal, weights, scales."""
+    kinds = ("m", "M", "s", "Q", "w", "sigma")
+    return COLOURS[kinds.index(name.split("_")[0]) // 2 + (name.startswith("sigma"))]
 
 
 def _state_tex(name: str) -> str:

@@ -40,17 +40,23 @@ def print_path_table(paths: Any, what: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"mean over {what} · {paths.method} · {paths.device}", title_justify="left", header_style="bold")
-    for heading in ("t", "β", *paths.states):
-        table.add_column(heading, justify="right")
-    for n in np.unique(np.linspace(0, len(paths.t) - 1, 11).round().astype(int)):
-        cells = [f"{paths.t[n]:.4g}", f"{paths.beta[n]:.4g}"]
-        for k in range(len(paths.states)):
-            mean = f"{paths.values[:, n, k].mean():+.4f}"
-            cells.append(mean if paths.standard_error is None else f"{mean} ± {paths.standard_error[n, k]:.4f}")
-        table.add_row(*cells)
     console = Console()
-    console.print(table)
+    rows = np.unique(np.linspace(0, len(paths.t) - 1, 11).round().astype(int))
+    beta = np.atleast_2d(paths.beta).mean(0)
+    fitting = max(1, (console.width - 25) // (11 if paths.standard_error is None else 20))
+    for first in range(0, len(paths.states), fitting):
+        title = f"mean over {what} · {paths.method} · {paths.device}" if first == 0 else None
+        table = Table(title=title, title_justify="left", header_style="bold")
+        shown = range(first, min(first + fitting, len(paths.states)))
+        for heading in ("t", "β", *(paths.states[k] for k in shown)):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for n in rows:
+            cells = [f"{paths.t[n]:.4g}", f"{beta[n]:.4g}"]
+            for k in shown:
+                mean = f"{paths.values[:, n, k].mean():+.4f}"
+                cells.append(mean if paths.standard_error is None else f"{mean} ± {paths.standard_error[n, k]:.4f}")
+            table.add_row(*cells)
+        console.print(table)
     if paths.bias is not None:
         worst = []
         for k, name in enumerate(paths.states):

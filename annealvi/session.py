@@ -10,7 +10,7 @@ import numpy as np
 import sympy as sp
 
 from derive.derivation import Derivation
-from derive.problem import BadInput, Problem
+from derive.problem import SUM_TOLERANCE, BadInput, Problem
 from derive.schedules import Schedule, make_schedule, settling_time
 from derive.symbolic_problem import SymbolicProblem, derive_problem, parameter_values, symbolise
 from derive.vectors import Inner
@@ -94,6 +94,20 @@ class Session:
             return float(value.xreplace({**moving, **fixed}))
 
         return np.array([[entry(u, v) for v in vectors] for u in vectors])
+
+    def require_state(self, state: np.ndarray, key: str, source: str) -> None:
+        """Raise BadInput unless the state (states,) is one: overlaps of real vectors, weights that sum to one, scales above zero."""
+        gram = self.gram_of_states(state)
+        if not np.isfinite(gram).all() or np.linalg.eigvalsh(gram).min() < -1e-9 * gram.trace():
+            found = "no vectors have these overlaps (their Gram matrix is not positive)"
+            raise BadInput(key, found, "give overlaps of real vectors", source)
+        learned = {s: x for s, x in zip(self.state_names, state, strict=True) if s.startswith(("w_", "sigma_"))}
+        for name, value in learned.items():
+            if value <= 0:
+                raise BadInput(f"{key}.{name}", f"{value:g} is not positive", "give weights and scales above zero", source)
+        weights = [value for name, value in learned.items() if name.startswith("w_")]
+        if weights and abs(sum(weights) - 1) > SUM_TOLERANCE:
+            raise BadInput(key, f"the weights sum to {sum(weights):.12g}", f"make them sum to one within {SUM_TOLERANCE:g}", source)
 
     def _measured(self) -> list[tuple[Any, float]]:
         """(inner product, its value per unit state) of each state."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable
 from annealvi.session import Session
 from derive.problem import BadInput
+
+if TYPE_CHECKING:
+    from kernels.integrator import Kernel
 
 MOST_NUMBERS = 200_000_000
 """Largest number of stored values that a command accepts: 1.6 GB in double precision."""
@@ -18,6 +22,16 @@ MOST_NUMBERS = 200_000_000
 MOST_STEPS = 20_000_000
 MOST_WORK = 1e16
 """Particle coordinates, summed over steps: a day on a fast GPU, months on a CPU."""
+
+COARSEST_AVERAGES = 1e-10
+"""Default error of each average where rtol is larger still. An error of the averages enters a path like one of its steps' local errors,
+divided by the step; 1e-10 leaves a smaller trace than rtol = 1e-9 does. Averages over three variables cost half of what 1e-12 takes."""
+
+CHUNK = {"cpu": 500, "cuda": 20_000}
+"""Trajectories between two looks at the keyboard."""
+
+FASTER_INTEGRATION = "ask for fewer trajectories (--n), an earlier --t-end, a larger --tolerance, or a larger --max-cost"
+FASTER_SIMULATION = "ask for fewer particles or replicas, an earlier --t-end, a longer --dt, or a larger --max-cost"
 
 LATEST = 1e12
 ANOTHER_STREAM = 1 << 63
@@ -70,30 +84,51 @@ def integrate(
     t_end: float | None = None,
     points: int = 201,
     rtol: float = 1e-9,
+    tolerance: float | None = None,
+    max_cost: float | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Paths:
     """Integrate the summary-statistics ODE from t = 0 to t_end (default: the schedule's settling time plus 50).
 
     initial: (n, states), or None for n draws from the exact initial law. points: output times, equally spaced.
-    rtol: relative tolerance per step; absolute tolerance is a hundredth of it. Raises kernels.integrator.DomainError if a state
+    rtol: relative tolerance per step; absolute tolerance is a hundredth of it. tolerance: absolute error of each average, by default rtol
+    or COARSEST_AVERAGES, whichever is less. max_cost: refuse what is expected to take more seconds (None: take however long).
+    tell: hears in one line of an expected cost of more than some seconds. Raises BadInput, and kernels.integrator.DomainError if a state
     leaves the overlaps' domain.
     """
     given = None if initial is None else np.atleast_2d(np.asarray(initial, float))
     _refuse_large("--n or --points", (n if given is None else len(given)) * points * len(session.state_names))
     end = _end_time(session, t_end)
-    kernel = session.compile(device)
+    accuracy = min(COARSEST_AVERAGES, rtol) if tolerance is None else tolerance
+    kernel = session.compile(device, accuracy)
     states = session.random_states(n, seed) if given is None else given
     times = np.linspace(0.0, end, points)
+    if max_cost is not None or tell is not None:
+        require_affordable(cost_of_integration(kernel, states, times, rtol, _lanes(kernel)), max_cost, FASTER_INTEGRATION, tell)
     pieces = []
-    chunk = max(1, min(len(states), 500 if kernel.where.kind == "cpu" else 20_000))  # Ctrl-C is heard between chunks
+    chunk = min(len(states), CHUNK[kernel.where.kind])
     for start in range(0, len(states), chunk):
         pieces.append(kernel.integrate(states[start : start + chunk], times, rtol=rtol, atol=rtol / 100))
         if progress is not None:
             progress(min(start + chunk, len(states)), len(states))
     values = np.concatenate([piece.y for piece in pieces])
-    return Paths(times, pieces[0].beta, session.state_names, values, pieces[0].device, pieces[0].method)
+    return Paths(times, pieces[0].beta, session.state_names, values, pieces[0].device, f"{pieces[0].method}{_inaccuracy(kernel, accuracy)}")
+
+
+def _lanes(kernel: Kernel) -> int:
+    """How many trajectories run side by side."""
+    import numba
+
+    return numba.get_num_threads() if kernel.where.kind == "cpu" else CHUNK["cuda"]
+
+
+def _inaccuracy(kernel: Kernel, tolerance: float) -> str:
+    """What is to be said where quasi-random points have not reached the tolerance."""
+    error = kernel.average_error
+    return f", averages by quasi-random points to {error:.1e} only" if error > 2 * tolerance else ""
 
 
 def simulate(
@@ -108,15 +143,17 @@ def simulate(
     seed: int = 0,
     precision: str = "float64",
     extrapolate: bool = False,
+    max_cost: float | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Paths:
     """Simulate the stochastic gradient flow of all d coordinates of every mean, `replicas` times side by side.
 
     initial_means: (replicas, L, d), or None for independent uniform means on the sphere. particles: per component and step.
     dt: step in the flow's time; the overlaps' bias, from the step itself and from the gradient's noise, is of first order in it.
     points: recorded times, about equally spaced. extrapolate: run once more with dt/2 and independent noise, return the paths
-    extrapolated to dt = 0, replica by replica, and report the bias.
+    extrapolated to dt = 0, replica by replica, and report the bias. max_cost, tell: as in `integrate`.
     """
     from kernels.particles import uniform_sphere_means
 
@@ -139,6 +176,7 @@ def simulate(
         raise BadInput("--particles", found, f"ask for at most {MOST_WORK:.0e}: fewer particles, replicas, steps or dimensions", "")
     _refuse_large("--replicas or --points", runs * min(points, steps) * size * (size + len(problem.target.weights)))
     _refuse_large("space.dimension", (runs * size + len(problem.target.weights)) * dimension)
+    require_affordable(cost_of_particles(work, device), max_cost, FASTER_SIMULATION, tell)
     if initial_means is None:
         initial_means = uniform_sphere_means(replicas, size, dimension, np.array(problem.proposal.radii), seed)
     record_every = max(1, -(-steps // (points - 1)))

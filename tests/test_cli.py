@@ -277,7 +277,18 @@ def test_each_command_helps_with_an_example(name, capsys):
 
 
 def test_ctrl_c_ends_a_simulation_with_status_130_and_no_files(tmp_path):
-    arguments = [sys.executable, "-m", "annealvi", "simulate", "--particles", "20000", "--json", str(tmp_path / "r.json")]
+    arguments = [
+        sys.executable,
+        "-m",
+        "annealvi",
+        "simulate",
+        "--max-cost",
+        "1e9",
+        "--particles",
+        "20000",
+        "--json",
+        str(tmp_path / "r.json"),
+    ]
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     time.sleep(4)
     process.send_signal(signal.SIGINT)

@@ -1,0 +1,143 @@
+"""What a run costs is said and refused before it begins; tolerances, initial states and the functions that give the equations."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+import sympy as sp
+
+import annealvi
+from annealvi.cli import main
+from annealvi.costs import Cost, cost_of_integration, duration, require_affordable
+from annealvi.figures import draw_paths
+from annealvi.trajectories import Paths
+
+
+def refused(capsys, arguments, *words):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+
+
+def sets(*changes):
+    return [word for change in changes for word in ("--set", change)]
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return annealvi.open_session(annealvi.load_problem("learned-weights"))
+
+
+def test_the_estimate_is_right_within_a_factor_of_four(weights):
+    """Two thirds of the way, so that the pilot must extrapolate; other work on the machine moves both times."""
+    kernel = weights.compile("cpu", 1e-10)
+    states, times = weights.random_states(12, 0), np.linspace(0, 10_000, 11)
+    cost = cost_of_integration(kernel, states, times, 1e-9, lanes=1)
+    begun = time.perf_counter()
+    for state in states:
+        kernel.integrate(state[None], times, rtol=1e-9, atol=1e-11)
+    assert 0.25 < (time.perf_counter() - begun) / cost.seconds < 4
+    assert "12 trajectories" in str(cost)
+    assert "nodes per rate" in str(cost)
+
+
+def test_a_cost_is_refused_above_the_limit_and_said_where_it_matters():
+    heard = []
+    require_affordable(Cost(4.0, "little"), 10.0, "ask for less", heard.append)
+    require_affordable(Cost(40.0, "much"), None, "ask for less", heard.append)
+    assert heard == ["about 40 s: much"]
+    with pytest.raises(annealvi.BadInput, match="about 3 h: all, above the limit of 10 s; ask for less"):
+        require_affordable(Cost(10800.0, "all"), 10.0, "ask for less", heard.append)
+    assert len(heard) == 1
+    assert [duration(s) for s in (0.31, 59, 7199, 7200, 3 * 86400)] == ["0.31 s", "59 s", "7199 s", "2 h", "3 days"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["integrate", "--n", "200000", "--points", "2", "--max-cost", "0.01"],
+            ("--max-cost", "rates per trajectory", "fewer trajectories"),
+        ),
+        (["simulate", "--max-cost", "10"], ("--max-cost", "particle coordinates", "fewer particles")),
+        (["simulate", "--max-cost", "0"], ("--help",)),
+        (["integrate", "--tolerance", "2"], ("--help",)),
+    ],
+)
+def test_a_run_beyond_the_limit_is_refused_before_it_begins(arguments, words, capsys):
+    refused(capsys, arguments, *words)
+
+
+def test_coarser_averages_give_the_same_path(weights):
+    fine, coarse = (annealvi.integrate(weights, n=2, t_end=300.0, points=3, tolerance=e) for e in (1e-12, 1e-8))
+    np.testing.assert_allclose(coarse.values, fine.values, rtol=0, atol=1e-6)
+    assert not np.array_equal(coarse.values, fine.values)
+    assert "quasi-random" not in fine.method
+
+
+GOOD = {"m_1": [0.1], "m_2": [-0.1], "s": [0.0], "w_1": [0.3], "w_2": [0.7]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [({"w_1": [0.4]}, "sum to 1.1"), ({"w_1": [-0.3], "w_2": [1.3]}, "w_1: -0.3 is not positive"), ({"s": [2.0]}, "Gram")],
+)
+def test_initial_weights_are_checked(changes, word, tmp_path, capsys):
+    path = tmp_path / "initial.json"
+    path.write_text(json.dumps({"states": {**GOOD, **changes}}))
+    refused(capsys, ["integrate", "learned-weights", "--initial", str(path)], "initial.json", "states[0]", word)
+
+
+def test_initial_weights_are_where_the_path_begins(tmp_path, capsys):
+    path = tmp_path / "initial.json"
+    path.write_text(json.dumps({"states": GOOD}))
+    arguments = ["integrate", "learned-weights", "--initial", str(path), "--t-end", "1", "--points", "2", "--json", "-"]
+    assert main(arguments) == 0
+    trajectories = json.loads(capsys.readouterr().out)["trajectories"]
+    assert {name: values[0][0] for name, values in trajectories.items()} == {name: values[0] for name, values in GOOD.items()}
+    assert trajectories["w_1"][0][1] + trajectories["w_2"][0][1] == pytest.approx(1, abs=1e-9)
+
+
+def test_initial_scales_are_checked():
+    session = annealvi.open_session(annealvi.load_problem("learned-scales"))
+    session.require_state(np.array([0.1, -0.1, 0.0, 1.2, 0.9]), "states[0]", "here")
+    with pytest.raises(annealvi.BadInput, match=r"states\[0\].sigma_2: 0 is not positive"):
+        session.require_state(np.array([0.1, -0.1, 0.0, 1.2, 0.0]), "states[0]", "here")
+
+
+def test_equations_are_closed_and_rates_are_their_values():
+    problem = annealvi.Problem(target=annealvi.Target((0.7, 0.3), ((2.0,), (-2.0,))), proposal=annealvi.Proposal(radius=(2.0, 1.5)))
+    found = annealvi.equations(problem)
+    assert [s.name for s in found] == ["m_1", "m_2", "s"]
+    session = annealvi.open_session(problem)
+    state = (0.3, -0.2, 0.1)
+    numbers = {**session.values, **dict(zip(found, state, strict=True)), sp.Symbol("beta", positive=True): 0.4}
+    wanted = [float(rate.xreplace({s: sp.Float(v, 20) for s, v in numbers.items()}).evalf(17)) for rate in found.values()]
+    rates = annealvi.rate_function(problem, "cpu")
+    np.testing.assert_allclose(rates(0.4, np.array(state)), wanted, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(rates(np.array([0.4, 0.4]), np.array([state, state])), [wanted, wanted], rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 14])
+def test_a_figure_has_a_panel_for_each_state_and_one_for_beta(count, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    titles = []
+    saved = Figure.savefig
+
+    def remembered(figure, *arguments, **options):
+        titles.extend(axes.get_title() for axes in figure.axes)
+        saved(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", remembered)
+    names = tuple(f"Q_{n // 9 + 1}{n % 9 + 1}" for n in range(count))
+    paths = Paths(np.arange(3.0), np.ones(3), names, np.zeros((2, 3, count)), "cpu", "by hand")
+    assert draw_paths(paths, tmp_path / "paths.png").stat().st_size > 0
+    assert len(titles) == count + 1
+    assert titles[-1] == r"$\beta$"
