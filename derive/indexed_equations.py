@@ -279,7 +279,7 @@ Linear = Callable[[Entry], sp.Expr]
 
 def indexed_equations(setting: Setting) -> tuple[IndexedEquation, ...]:
     """What the rates are defined by, and the rates of the means and overlaps, and of the weights and scales if learned."""
-    proposal = _side(setting.proposal, "", "a", J, COMPONENTS)
+    proposal = _side(setting.proposal, "", "a", J, COMPONENTS, "scales" in setting.learn)
     target = _side(setting.target, "_star", "nu", K, MODES)
     flow = _means(proposal, target, setting.manifold == "sphere") if "means" in setting.learn else _means_at_rest()
     weights = _weights(proposal, target) if "weights" in setting.learn else []
@@ -287,10 +287,10 @@ def indexed_equations(setting: Setting) -> tuple[IndexedEquation, ...]:
     return (*flow, *weights, *scales)
 
 
-def _side(mixture: Mixture, star: str, letter: str, index: sp.Symbol, size: sp.Symbol) -> _Side:
-    """Scales that have a symbol each, by index; a common one without."""
+def _side(mixture: Mixture, star: str, letter: str, index: sp.Symbol, size: sp.Symbol, learned: bool = False) -> _Side:
+    """Scales that differ or are learned, by index; a common one without."""
     common = mixture.scales[0]
-    indexed = len(set(mixture.scales)) > 1 or (common.is_Symbol and common.name == f"sigma{star}_1")
+    indexed = learned or len(set(mixture.scales)) > 1
 
     def scale(at: sp.Expr) -> sp.Expr:
         return Entry("sigma" + star, at) if indexed else common
