@@ -222,7 +222,7 @@ def test_rates_without_a_value_are_an_error(escaping):
 def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch):
     """dy/dt = y² from 1 has no value at t = 1; the integrator's text runs as plain Python."""
 
-    def rates(beta, y, p, tables, layout, ranges, dy):
+    def rates(beta, y, p, tables, layout, ranges, dy, scratch):
         dy[0] = y[0] * y[0]
 
     def gram(y, p, matrix):
@@ -237,7 +237,8 @@ def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch
     work, out = np.empty(len(pair.B) + 4), np.empty((2, 1))
     with np.errstate(all="ignore"):
         system = (nothing, nothing, nothing, nothing, *coefficients(pair), limits)
-        status = integrator_source.integrate_one(np.array([1.0]), times, times, kept, *system, control, work, out, failure)
+        arrays = (work, np.empty(1), out, failure)
+        status = integrator_source.integrate_one(np.array([1.0]), times, times, kept, *system, control, *arrays)
     assert status == integrator_source.STEP_TOO_SMALL
     assert failure[1] == pytest.approx(1.0, abs=1e-8)
 
