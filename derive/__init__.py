@@ -7,6 +7,7 @@ The stages, each a function from frozen value to frozen value:
     derivation     Setting, Geometry → Derivation: ordered steps, each rule in a module of its own
                      objective, mixtures, vectors, softmax, expectation (the nodes)
                      gradient_rules (means) · slopes (weights, scales) · flow · reduction · two_modes (the rules)
+    indexed_equations   the same rates for any K and L, as sums
     system         Derivation → OdeSystem, the carrier that kernels are generated from
     schedules      ScheduleSpec → β(t) as a SymPy expression
     concrete, step_check   each step's two sides are given their meaning in coordinates and compared to 30 digits

@@ -66,7 +66,7 @@ def _carrier(setting: Setting, overlaps: Overlaps, final: Equations, label: str)
     shares = [(sp.S.Zero, sp.S.One)] * (setting.proposal.size if "weights" in setting.learn else 0)
     lengths = [(sp.S.Zero, sp.oo)] * (setting.proposal.size if "scales" in setting.learn else 0)
     domain = Domain(overlaps.domain.gram, (*overlaps.domain.bounds, *shares, *lengths))
-    named = _in_order_of_use(tuple((e.symbol, e.value) for e in definitions(final)))
+    named = in_order_of_use(tuple((e.symbol, e.value) for e in definitions(final)))
     right = {e.label: e.value for e in rates(final)}
     rhs = tuple(right[f"d{s.name}"] for s in states)
     bounds = [b for pair in domain.bounds for b in pair]
@@ -75,7 +75,7 @@ def _carrier(setting: Setting, overlaps: Overlaps, final: Equations, label: str)
     return OdeSystem(label, states, tuple(parameters), named, rhs, domain)
 
 
-def _in_order_of_use(named: tuple[tuple[sp.Symbol, sp.Expr], ...]) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
+def in_order_of_use(named: tuple[tuple[sp.Symbol, sp.Expr], ...]) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
     """The definitions, each after those that it uses."""
     values = dict(named)
     ordered: dict[sp.Symbol, sp.Expr] = {}

@@ -124,7 +124,8 @@ class Expectation(sp.Expr):
         return rf"\mathbb{{E}}_{{{names}}}\left[{printer.doprint(self.integrand)}\right]"
 
     def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
-        return f"E_{','.join(v.name for v in self.variables)}[{printer.doprint(self.integrand)}]"
+        laws = (f"{v.name}~chi2({v.degrees})" if isinstance(v, ChiSquared) else v.name for v in self.variables)
+        return f"E_{','.join(laws)}[{printer.doprint(self.integrand)}]"
 
 
 def _law_latex(variable: sp.Symbol, printer: LatexPrinter) -> str:

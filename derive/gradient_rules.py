@@ -151,7 +151,7 @@ def stein(vector: Vector) -> Vector:
 
 
 def lifted_gradient(factor: sp.Expr, x: GaussianVector) -> Vector:
-    """E_x[f(x) (x − a)]/σ² for a product f of responsibilities, by Stein's lemma.
+    """E_x[f(x) (x − a)]/σ² for a product f of responsibilities, or the logarithm of one, by Stein's lemma.
 
     With equal scales it is E_x[∇f], where the multiples of x cancel. With unequal scales f depends on x = a + σz through linear forms
     B_l·z and on s = ‖z‖², and E[f z] = Σ_l E[∂_l f] B_l + 2 E[∂_s f z] calls for itself again and again, until
@@ -159,6 +159,8 @@ def lifted_gradient(factor: sp.Expr, x: GaussianVector) -> Vector:
     in two dimensions more: E_{x⁺}[∇f] with x − a left out where it stands beside f.
     """
     slope = gradient(factor, x).map(_in_pairs)
+    if factor.has(sp.log):
+        slope = slope.map(_eliminate_last)  # a logarithm's slope is linear in the shares
     sample = x if slope.coefficient(x) == 0 else x.lifted()
     total = Vector()
     for atom, coefficient in slope:
@@ -183,7 +185,7 @@ def _in_pairs(expression: sp.Expr) -> sp.Expr:
 
 
 def second_moments(expression: sp.Expr) -> sp.Expr:
-    """E_x[f x·u] and E_x[f ‖x‖²] for products f of responsibilities: x = a + (x − a), and Stein's lemma for what is linear in x − a."""
+    """E_x[f x·u] and E_x[f ‖x‖²] for products f of responsibilities or the logarithm of one: x = a + (x − a), and Stein's lemma for what is linear in x − a."""
     return expression.xreplace({node: _moments(node) for node in expression.atoms(Expectation)})
 
 

@@ -47,7 +47,7 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
     record(
         "geometry",
         "Put in what is known of the vectors' lengths and relations; dependent overlaps leave the list.",
-        _tidied(map_values(kept, lambda value: value.xreplace(relations))),
+        tidied(map_values(kept, lambda value: value.xreplace(relations))),
     )
     first_order = {e.label for e in definitions(steps[-1].after) if _is_sigmoid(e.value)}
     if setting.target.size == 2 and any(label.startswith("rho_star") for label in first_order):
@@ -64,7 +64,7 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         *definitions(steps[-1].after),
     )
     in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
-    final = _tidied(map_values(scaled, lambda value: value.xreplace(in_states)))
+    final = tidied(map_values(scaled, lambda value: value.xreplace(in_states)))
     steps.append(
         Step("final variables", "Divide the overlaps by the lengths and write everything in the states.", scaled, final, in_geometry=True)
     )
@@ -79,7 +79,7 @@ def _in_scalars(setting: Setting, surroundings: Surroundings, names: dict, defin
         if not isinstance(equation.value, Expectation):
             reduced.append(equation)
             continue
-        result = reduce_to_scalars(equation.value, surroundings, _factor_prefix(equation.value, setting))
+        result = reduce_to_scalars(equation.value, surroundings, factor_prefix(equation.value, setting))
         for symbol, value in result.factor:
             entry = Equation(symbol.name, symbol_tex(symbol), close(value, names), symbol)
             if factors.setdefault(symbol, entry).value != entry.value:
@@ -88,7 +88,7 @@ def _in_scalars(setting: Setting, surroundings: Surroundings, names: dict, defin
     return (*factors.values(), *reduced)
 
 
-def _factor_prefix(average: Expectation, setting: Setting) -> str:
+def factor_prefix(average: Expectation, setting: Setting) -> str:
     """C_star for the target's factor, which equal scales make the same for every component; C_star_i and C_i else."""
     (x,) = average.variables
     i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)
@@ -110,7 +110,7 @@ def _per_state(rate: Equation, state: sp.Symbol, factor: sp.Expr) -> Equation:
     return Equation(f"d{state.name}", rf"\frac{{d{symbol_tex(state)}}}{{dt}}", rate.value / factor)
 
 
-def _tidied(equations: Equations) -> Equations:
+def tidied(equations: Equations) -> Equations:
     """Factor what stands under square roots, and group each rate by the averages it contains."""
     averages = [e.symbol for e in definitions(equations) if not e.label.startswith("C_")]
 
@@ -139,7 +139,7 @@ def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
     named = [Equation(F.name, symbol_tex(F), log_ratio.name_in(tangent, sp.tanh), F) for F, tangent in tangents.items()]
     kept = [e for e in definitions(current) if e.symbol not in replaced]
     moved = map_values(rates(current), lambda rate: rate.xreplace(replaced))
-    return _tidied((*moved, log_ratio.definition(), *named, *kept))
+    return tidied((*moved, log_ratio.definition(), *named, *kept))
 
 
 def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
@@ -148,7 +148,7 @@ def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
     weight_of = dict(zip(("rho_12", "rho_21"), setting.proposal.weights, strict=True))
     averages = [e for e in definitions(current) if e.label in weight_of]
     g = sp.Symbol("g", positive=True)
-    fluxes = map_values(_tidied(tuple(averages)), cameron_martin_to_sech)
+    fluxes = map_values(tidied(tuple(averages)), cameron_martin_to_sech)
     fluxes = tuple(Equation(e.label, e.left, weight_of[e.label] * e.value, e.symbol) for e in fluxes)
     if len(fluxes) != 2 or sp.simplify(fluxes[0].value - fluxes[1].value) != 0:
         raise ArithmeticError("w_1 E_1[ρ_2] and w_2 E_2[ρ_1] did not become one expression")
@@ -156,7 +156,7 @@ def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
     replaced = {e.symbol: g / weight_of[e.label] for e in averages}
     kept = [e for e in definitions(current) if e.symbol not in replaced]
     moved = map_values(rates(current), lambda rate: rate.xreplace(replaced))
-    return _tidied((*moved, *kept, log_ratio.definition(), flux))
+    return tidied((*moved, *kept, log_ratio.definition(), flux))
 
 
 class _LogRatio:

@@ -142,7 +142,7 @@ def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Equations) -> tuple
         steps.append(Step(rule, statement, (*unevaluated, *energies), (*done, *energies)))
         chained = (*chained, *done, *energies)
     averages = sorted(set().union(*(e.value.atoms(Expectation) for e in chained)), key=sp.default_sort_key)
-    named = {average: _average_name(average, setting) for average in averages}
+    named = {average: average_name(average, setting) for average in averages}
     closed = map_values(chained, lambda rate: close(rate.xreplace(named), names))
     averaged = tuple(Equation(s.name, symbol_tex(s), average, s) for average, s in named.items())
     steps.append(
@@ -173,8 +173,11 @@ def _scale_rates(setting: Setting, slopes: Equations) -> Equations:
     )
 
 
-def _average_name(average: Expectation, setting: Setting) -> sp.Symbol:
-    """rho_ij = E_i[ρ_j], rho_i_jl = E_i[ρ_j ρ_l], S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²], ell_i = E_i[log ρ]; with `star` for the target's."""
+def average_name(average: Expectation, setting: Setting) -> sp.Symbol:
+    """rho_ij = E_i[ρ_j], rho_i_jl = E_i[ρ_j ρ_l], S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²], ell_i = E_i[log ρ]; with `star` for the target's.
+
+    ellsq_i = E_i[(log ρ)²], ellS_i = E_i[log ρ ‖x − a_i‖²/σ_i²]; rhoup_ij is rho_ij in two dimensions more.
+    """
     (x,) = average.variables
     i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)
     shares = sorted(average.integrand.atoms(Responsibility), key=lambda rho: rho.component)
@@ -182,9 +185,14 @@ def _average_name(average: Expectation, setting: Setting) -> sp.Symbol:
     components = "".join(str(rho.component + 1) for rho in shares)
     plain = sp.Mul(*shares)
     if average.integrand == plain:
-        return sp.Symbol(f"rho{star}_{i}{components}" if len(shares) == 1 else f"rho{star}_{i}_{components}", real=True)
+        single = f"rhoup{star}_{i}{components}" if x.extra else f"rho{star}_{i}{components}"
+        return sp.Symbol(single if len(shares) == 1 else f"rho{star}_{i}_{components}", real=True)
     if average.integrand == plain * SquaredDeviation(x):
         return sp.Symbol(f"S{star}_{i}{components}", real=True)
     if average.integrand == sp.log(shares[0]):
         return sp.Symbol(f"ell{star}_{i}", real=True)
+    if average.integrand == sp.log(shares[0]) ** 2:
+        return sp.Symbol(f"ellsq{star}_{i}", real=True)
+    if average.integrand == sp.log(shares[0]) * SquaredDeviation(x):
+        return sp.Symbol(f"ellS{star}_{i}", real=True)
     raise TypeError(f"no name for the average of {average.integrand}")

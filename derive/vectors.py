@@ -211,7 +211,7 @@ class Vector:
         pieces: list[str] = []
         for atom, coefficient in self:
             unit = sp.Dummy("unit", commutative=True)
-            body = tex(coefficient * unit, {unit: sp.latex(atom)})
+            body = tex(coefficient * unit, {unit: tex(atom)})
             pieces.append(body if body.startswith("-") or not pieces else "+ " + body)
         return pieces
 

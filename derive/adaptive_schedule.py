@@ -1,0 +1,248 @@
+"""A schedule that follows the proposal: AdaAnn's rule as a flow of the inverse temperature, closed in the summary statistics.
+
+AdaAnn raises beta by tau/√Var_q[log p*] at intervals t0 of the flow's time (the KL from p*^β to p*^β' is about (β' − β)² Var/2). For small
+tau the increments become a flow, dβ/dt = (tau/t0)/√Var_q[log p*] until β = 1, and the system an autonomous one.
+
+average over components → one mode and its responsibility → variance within and between components → moments of the deviation →
+closure → jointly Gaussian scalars → final variables → flow of the inverse temperature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sympy as sp
+
+from derive.derivation import Derivation, in_order_of_use
+from derive.expectation import ChiSquared, Expectation
+from derive.flow import close
+from derive.geometry import Geometry, Overlaps
+from derive.gradient_rules import average, second_moments
+from derive.mixtures import DIMENSION, LogDensity, Responsibility
+from derive.notation import symbol_tex
+from derive.objective import POINT, MixtureExpectation, Setting
+from derive.reduction import Surroundings, reduce_to_scalars
+from derive.scalar_steps import factor_prefix, tidied
+from derive.softmax import Softmax
+from derive.step import Equation, Equations, Step, definitions, map_values, rates
+from derive.system import BETA, Domain, OdeSystem
+from derive.vector_steps import average_name
+from derive.vectors import GaussianVector, Inner, Vector
+
+INVERSE_TEMPERATURE = sp.Symbol("b", positive=True)
+"""beta as a state; β = min(b, 1)."""
+
+STEP = sp.Symbol("tau", positive=True)
+INTERVAL = sp.Symbol("t0", positive=True)
+VARIANCE = sp.Symbol("V", positive=True)
+
+
+def with_adaann(derivation: Derivation) -> Derivation:
+    """The derivation with the variance's steps after its own, and the system with beta as its last state, see INVERSE_TEMPERATURE.
+
+    STEP and INTERVAL are further parameters, the last two.
+    """
+    variance = variance_steps(derivation.setting, derivation.geometry, derivation.overlaps)
+    final = variance[-1].after
+    rate = sp.Piecewise((STEP / (INTERVAL * sp.sqrt(VARIANCE)), INVERSE_TEMPERATURE < 1), (sp.S.Zero, True))
+    b, V = INVERSE_TEMPERATURE, Equation(VARIANCE.name, VARIANCE.name, _the(final, "variance").value, VARIANCE)
+    own = derivation.steps[-1].after
+    added = _not_yet_defined(definitions(final), own)
+    flow = Step(
+        "flow of the inverse temperature",
+        "AdaAnn's increments tau/√V at intervals t0 are, for small tau, the flow db/dt = tau/(t0 √V) until b = 1; β = min(b, 1).",
+        final,
+        (
+            *rates(own),
+            Equation(f"d{b.name}", rf"\frac{{d{b.name}}}{{dt}}", rate),
+            _the(final, "variance"),
+            *definitions(own),
+            *added,
+            V,
+        ),
+        in_geometry=True,
+    )
+    return replace(derivation, steps=(*derivation.steps, *variance, flow), system=_with_beta_as_state(derivation.system, (*added, V), rate))
+
+
+def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> tuple[Step, ...]:
+    """Var_q[log p*] → averages over independent scalars in the final states. The equation `variance` stands in every step."""
+    names, relations = dict(overlaps.names), dict(overlaps.relations)
+    in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
+    log_density = LogDensity(setting.target, POINT)
+    whole = _variance(lambda power: MixtureExpectation(log_density**power, POINT, setting.proposal))
+    parts = _variance(lambda power: _over_components(setting, lambda x: Expectation(log_density.xreplace({POINT: x}) ** power, x)))
+    distances = {x: _squared_distance(setting, x) for x in setting.samples}
+    logs = {x: _log_responsibility(setting, x) for x in setting.samples}
+    apart = _variance(lambda power: _over_components(setting, lambda x: average(sp.expand((distances[x] + logs[x]) ** power), x)))
+    split = _within_and_between(setting, distances, logs)
+    moments = tuple(replace(e, value=_in_moments(e, setting)) for e in split)
+    averages = sorted(set().union(*(e.value.atoms(Expectation) for e in moments)), key=sp.default_sort_key)
+    named = {a: average_name(a, setting) for a in averages}
+    if len(set(named.values())) < len(named):
+        raise ArithmeticError("two averages share a name")
+    closed = map_values(moments, lambda value: close(value.xreplace(named), names))
+    over_vectors = tuple(Equation(s.name, symbol_tex(s), a, s) for a, s in named.items())
+    surroundings = Surroundings(dict(geometry.images), geometry.dimension, geometry.large_dimension)
+    factors, over_scalars = _in_scalars(over_vectors, setting, surroundings, names)
+    scalar = (*closed, *factors, *over_scalars)
+    # What the rates name too must take the same form here.
+    related = (*closed, *tidied(map_values((*factors, *over_scalars), lambda value: value.xreplace(relations))))
+    final = map_values(related, lambda value: value.xreplace(relations).xreplace(in_states))
+    final = (*final[: len(closed)], *tidied(final[len(closed) :]))
+    return (
+        Step("average of the log density over components", "An average under q is the mixture of averages.", whole, parts),
+        Step(
+            "one mode and its responsibility",
+            "log p* = log(w*_K N_K) − log ρ*_K with the last mode K; what does not depend on x shifts no variance.",
+            parts,
+            apart,
+        ),
+        Step(
+            "variance within and between components",
+            "A mixture's variance is the average of the components' variances v_i and the variance of their averages y_i.",
+            apart,
+            split,
+        ),
+        Step(
+            "moments of the log density",
+            "‖x − ν_K‖² is quadratic in a Gaussian vector; Stein's lemma gives its covariance with log ρ*_K, with two dimensions more where "
+            "scales are unequal.",
+            split,
+            moments,
+        ),
+        Step("closure of the variance", "Name the inner products and the averages.", moments, (*closed, *over_vectors)),
+        Step(
+            "jointly Gaussian scalars of the variance",
+            "As for the rates; a χ² variable that the shares do not see is replaced by its mean.",
+            (*closed, *over_vectors),
+            scalar,
+            in_geometry=bool(geometry.images),
+            limit=geometry.large_dimension,
+        ),
+        Step("final variables of the variance", "Put in lengths and relations, and write everything in the states.", scalar, final, True),
+    )
+
+
+def _variance(moment) -> Equations:
+    """E[f²] − E[f]² from `moment`, power → E[f^power]."""
+    return (Equation("variance", r"\operatorname{Var}_q[\log p^{\star}]", moment(2) - moment(1) ** 2),)
+
+
+def _over_components(setting: Setting, of_sample) -> sp.Expr:
+    return sp.Add(*(w * of_sample(x) for w, x in zip(setting.proposal.weights, setting.samples, strict=True)))
+
+
+def _squared_distance(setting: Setting, x: GaussianVector) -> sp.Expr:
+    """‖x − ν_K‖²/(2 σ*_K²)."""
+    nu, scale = setting.target.means[-1], setting.target.scales[-1]
+    return (Inner(x, x) - 2 * Inner(x, nu) + Inner(nu, nu)) / (2 * scale**2)
+
+
+def _log_responsibility(setting: Setting, x: GaussianVector) -> sp.Expr:
+    """log ρ*_K(x), zero for a single mode."""
+    return sp.log(Responsibility(setting.target, setting.target.size - 1, x))
+
+
+def _within_and_between(setting: Setting, distances: dict, logs: dict) -> Equations:
+    """The variance in the components' averages y_i = E_i[X + H] and variances v_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] + Var_i[H]."""
+    weights = setting.proposal.weights
+    defined: list[Equation] = []
+    for i, x in enumerate(setting.samples, 1):
+        X, H = distances[x], logs[x]
+        mean, mean_X, mean_H = (average(f, x) for f in (X + H, X, H))
+        covariance = average(sp.expand(X * H), x) - mean_X * mean_H
+        variance = _square_average(X, x) - mean_X**2 + 2 * covariance + average(H**2, x) - mean_H**2
+        y, v = _component_average(i), _component_variance(i)
+        defined += [Equation(y.name, symbol_tex(y), mean, y), Equation(v.name, symbol_tex(v), variance, v)]
+    count = len(weights)
+    mean = sp.Add(*(w * _component_average(i) for i, w in enumerate(weights, 1)))
+    between = ((_component_average(i) - mean) ** 2 for i in range(1, count + 1)) if count > 1 else (sp.S.Zero,)
+    total = sp.Add(*(w * (_component_variance(i) + b) for (i, w), b in zip(enumerate(weights, 1), between, strict=True)))
+    return (replace(_variance(lambda power: sp.S.Zero)[0], value=total), *defined)
+
+
+def _square_average(X: sp.Expr, x: GaussianVector) -> sp.Expr:
+    """E[X²] kept as one average."""
+    return Expectation(X**2, x)
+
+
+def _component_average(i: int) -> sp.Symbol:
+    return sp.Symbol(f"y_{i}", real=True)
+
+
+def _component_variance(i: int) -> sp.Symbol:
+    return sp.Symbol(f"v_{i}", real=True)
+
+
+def _in_moments(equation: Equation, setting: Setting) -> sp.Expr:
+    """The right-hand side with the Gaussian moments of ‖x − ν_K‖² carried out.
+
+    With X = ‖x − ν‖²/(2s²), x = a + σz and D = ‖a − ν‖: Var[X] = (σ² D² + d σ⁴/2)/s⁴.
+    """
+    value, s = equation.value, setting.target.scales[-1]
+    for square in value.atoms(Expectation):
+        (x,) = square.variables
+        if square != _square_average(_squared_distance(setting, x), x):
+            continue
+        apart = Vector({x.mean: sp.S.One, setting.target.means[-1]: sp.S.NegativeOne})
+        spread = (x.scale**2 * apart.dot(apart) + DIMENSION * x.scale**4 / 2) / s**4
+        value = value.xreplace({square: spread + average(sp.expand(_squared_distance(setting, x)), x) ** 2})
+    return sp.expand(second_moments(value)) if value.has(Expectation) else value
+
+
+def _in_scalars(over_vectors: Equations, setting: Setting, surroundings: Surroundings, names: dict) -> tuple[Equations, Equations]:
+    """The Cholesky entries, and the averages over independent scalars."""
+    factors: dict[sp.Symbol, Equation] = {}
+    reduced: list[Equation] = []
+    for equation in over_vectors:
+        result = reduce_to_scalars(equation.value, surroundings, factor_prefix(equation.value, setting))
+        for symbol, value in result.factor:
+            entry = Equation(symbol.name, symbol_tex(symbol), close(value, names), symbol)
+            if factors.setdefault(symbol, entry).value != entry.value:
+                raise ArithmeticError(f"two Cholesky factors share the name {symbol}")
+        reduced.append(replace(equation, value=without_idle_chi_squared(close(result.average, names))))
+    return tuple(factors.values()), tuple(reduced)
+
+
+def without_idle_chi_squared(expression: sp.Expr) -> sp.Expr:
+    """E[f(z) (g(z) + c)] = E[f g] + E[c] E[f] for a χ² variable c that the shares do not depend on."""
+
+    def split(node: Expectation) -> sp.Expr:
+        idle = [v for v in node.variables if isinstance(v, ChiSquared) and not any(v in s.free_symbols for s in node.integrand.atoms(Softmax))]
+        if not idle:
+            return node
+        (c,) = idle
+        others = [v for v in node.variables if v != c]
+        constant, slope = (sp.expand(node.integrand).coeff(c, n) for n in (0, 1))
+        if sp.expand(node.integrand - constant - slope * c) != 0:
+            raise ArithmeticError(f"{node} is not linear in {c}")
+        return Expectation(constant, *others) + c.degrees * Expectation(slope, *others)
+
+    return expression.xreplace({node: split(node) for node in expression.atoms(Expectation)})
+
+
+def _not_yet_defined(new: Equations, own: Equations) -> Equations:
+    """The definitions that the system does not have; a name with two meanings is an error."""
+    known = {e.symbol: e.value for e in definitions(own)}
+    for e in new:
+        if e.symbol in known and known[e.symbol] != e.value:
+            raise ArithmeticError(f"{e.symbol} has one meaning in the rates and another in the variance")
+    return tuple(e for e in new if e.symbol not in known)
+
+
+def _with_beta_as_state(system: OdeSystem, added: Equations, rate: sp.Expr) -> OdeSystem:
+    """The autonomous system: beta is min(b, 1), b the last state."""
+    now = {BETA: sp.Min(INVERSE_TEMPERATURE, sp.S.One)}
+    named = tuple((s, e.xreplace(now)) for s, e in system.subexpressions) + in_order_of_use(tuple((e.symbol, e.value) for e in added))
+    right = (*(e.xreplace(now) for e in system.rhs), rate)
+    domain = Domain(system.domain.gram, (*system.domain.bounds, (sp.S.Zero, sp.S.One)))
+    used = set().union(*(e.free_symbols for e in (*right, *(v for _, v in named))))
+    fresh = used - set(system.states) - {INVERSE_TEMPERATURE} - {s for s, _ in named} - set(system.parameters)
+    parameters = (*system.parameters, *sorted(fresh - {STEP, INTERVAL}, key=lambda s: s.name), STEP, INTERVAL)
+    return OdeSystem(system.label, (*system.states, INVERSE_TEMPERATURE), parameters, named, right, domain)
+
+
+def _the(equations: Equations, label: str) -> Equation:
+    (found,) = (e for e in equations if e.label == label)
+    return found
