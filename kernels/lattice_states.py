@@ -52,7 +52,7 @@ def _vectors(system: OdeSystem, gram: sp.Matrix, state: np.ndarray, generator: n
     lengths = np.array([float(gram[i, i].xreplace(known)) for i in range(size)])
     fixed = [i for i in range(size) if gram[i, i].is_number and sum(gram[i, j].is_number for j in range(size)) > 1]
     fixed = [i for i in fixed if all(gram[i, j].is_number for j in fixed)]
-    directions = generator.normal(size=(size, size)) + np.exp(generator.uniform(-2, 4)) * generator.normal(size=size)
+    directions = generator.normal(size=(size, size)) + np.exp(generator.uniform(-4, 3)) * generator.normal(size=size)
     vectors = (
         directions / np.linalg.norm(directions, axis=1, keepdims=True) * np.sqrt(np.maximum(lengths, 0))[:, None] if size else directions
     )
