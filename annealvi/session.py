@@ -61,6 +61,19 @@ class Session:
         vectors = np.concatenate([np.broadcast_to(modes, (len(means), *modes.shape)), means], axis=1)
         return self.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
 
+    def means_of_states(self, states: np.ndarray) -> np.ndarray:
+        """Proposal means (L, d) with the overlaps of one state (states,), for the problem's own modes; unique up to rotations about them.
+
+        Raises ValueError where no vectors of R^d have these overlaps.
+        """
+        from kernels.initial_means import embed_overlaps
+
+        modes, (count, dimension) = self.modes(), self.modes().shape
+        embedded, means = embed_overlaps(self.gram_of_states(states), count, dimension)
+        # The orthogonal matrix that takes the embedded modes to the problem's own takes the means along.
+        left, _, right = np.linalg.svd(modes.T @ embedded)
+        return means @ (left @ right).T
+
     def states_of_overlaps(self, M: np.ndarray, Q: np.ndarray, weights: np.ndarray, scales: np.ndarray) -> np.ndarray:
         """States (..., states) of overlaps M (..., L, K), Q (..., L, L), weights and scales (..., L). Linear, so rates become rates."""
         means = {a: i for i, a in enumerate(self.derivation.setting.proposal.means)}

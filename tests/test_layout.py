@@ -17,7 +17,16 @@ ALLOWED = {
     "kernels": {"kernels", "derive", "sympy", "numpy", "scipy", "numba"},
     "annealvi": {"annealvi", "kernels", "derive", "sympy", "numpy", "scipy", "numba", "matplotlib", "cycler", "rich"},
 }
-INDEPENDENT = ("particles", "particles_cpu", "particles_cuda", "particle_step", "random_stream", "initial_means", "kl_grid")
+INDEPENDENT = (
+    "adaptive_schedules",
+    "particles",
+    "particles_cpu",
+    "particles_cuda",
+    "particle_step",
+    "random_stream",
+    "initial_means",
+    "kl_grid",
+)
 
 
 def imported(path: Path) -> set[str]:

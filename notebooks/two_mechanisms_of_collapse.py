@@ -1,0 +1,82 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Two mechanisms of mode collapse
+#
+# When the weights of the proposal are learned along with its means, a mode can be lost in two ways. Both components may end at
+# the same mode: the *means align*. Or one component is still on its way when the other has arrived; the objective then takes its weight
+# away, and it arrives, if at all, with none: the *weight vanishes*. Annealing prevents both.
+#
+# The equations are derived for this problem as for any other: `learned-weights` is the study's bimodal target with
+# `learn = ["means", "weights"]`. Five summary statistics are left: the cosines $m_1, m_2$ with the target's axis, the cosine $s$
+# between the components, and the weights $w_1, w_2$.
+
+# %%
+import dataclasses
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import annealvi
+from derive.problem import ScheduleSpec
+
+problem = annealvi.load_problem("learned-weights")
+cold = annealvi.open_session(dataclasses.replace(problem, schedule=ScheduleSpec("constant", 1.0)))
+annealed = annealvi.open_session(dataclasses.replace(problem, schedule=ScheduleSpec("exponential", 60.0, 60.0)))
+{str(state): rate for state, rate in zip(cold.derivation.system.states, cold.derivation.system.rhs, strict=True)}
+
+# %% [markdown]
+# Two hundred random starts at $\beta = 1$, until the flow has settled:
+
+# %%
+ensemble = annealvi.integrate(cold, n=200, t_end=40.0, points=41, seed=1)
+start, end = ensemble.values[:, 0], ensemble.values[:, -1]
+aligned = np.sign(end[:, 0]) == np.sign(end[:, 1])
+vanished = end[:, 3:].min(axis=1) < 0.05
+print(f"means aligned: {aligned.mean():.0%}, a weight below 0.05: {vanished.mean():.0%}, neither: {(~aligned & ~vanished).mean():.0%}")
+
+# %% [markdown]
+# One start of each kind, followed at $\beta = 1$ and with annealing. Lines are the derived equations, points are particles in 128
+# dimensions, which know the two densities only.
+
+
+# %%
+def particles(session, state, t_end, dt):
+    initial = np.repeat(session.means_of_states(state)[None], 8, axis=0)
+    return annealvi.simulate(session, initial, dt=dt, t_end=t_end, points=15, particles=256, seed=3)
+
+
+def draw(axes, session, state, t_end, dt, title):
+    line = annealvi.integrate(session, state[None], t_end=t_end, points=300)
+    cloud = particles(session, state, t_end, dt)
+    for column, label, colour in ((0, "$m_1$", "C0"), (1, "$m_2$", "C1")):
+        axes[0].plot(line.t, line.values[0, :, column], color=colour, label=label)
+        axes[0].plot(cloud.t, cloud.values[:, :, column].mean(0), "o", color=colour, ms=3)
+    for column, label, colour in ((3, "$w_1$", "C0"), (4, "$w_2$", "C1")):
+        axes[1].plot(line.t, line.values[0, :, column], color=colour, label=label)
+        axes[1].plot(cloud.t, cloud.values[:, :, column].mean(0), "o", color=colour, ms=3)
+    axes[0].set(title=title, ylim=(-1.1, 1.1))
+    axes[1].set(xlabel="time $t$", ylim=(-0.03, 1.03))
+
+
+first_aligned = start[np.flatnonzero(aligned & ~vanished)[0]]
+first_vanished = start[np.flatnonzero(vanished & ~aligned)[0]]
+figure, grid = plt.subplots(2, 3, figsize=(10, 4.6), sharey="row", layout="constrained")
+draw(grid[:, 0], cold, first_aligned, 12.0, 0.03, "β = 1: the means align")
+draw(grid[:, 1], cold, first_vanished, 12.0, 0.03, "β = 1: a weight vanishes")
+draw(grid[:, 2], annealed, first_vanished, 500.0, 0.2, "the second start, annealed")
+grid[0, 0].set_ylabel("cosine with the target's axis")
+grid[1, 0].set_ylabel("weight")
+grid[0, 0].legend()
+grid[1, 0].legend()
+plt.show()
