@@ -35,14 +35,14 @@ _HOMES = {
     "load_problem": "derive.problem_file",
     "derive_problem": "derive.symbolic_problem",
     "make_schedule": "derive.schedules",
-    "equations": "annealvi.equations",
-    "rate_function": "annealvi.equations",
+    "equations": "annealvi.plain_functions",
+    "rate_function": "annealvi.plain_functions",
     "Session": "annealvi.session",
     "open_session": "annealvi.session",
     "velocity": "annealvi.rhs",
     "integrate": "annealvi.trajectories",
     "simulate": "annealvi.trajectories",
-    "verify": "annealvi.verify",
+    "verify": "annealvi.verification",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

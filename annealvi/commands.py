@@ -63,7 +63,9 @@ def run_derive(options: argparse.Namespace) -> int:
     from annealvi.session import open_session
     from derive.rendering import RENDERERS, final_equations
 
-    derivation = open_session(problem, options.large_dimension).derivation
+    session = open_session(problem, options.large_dimension)
+    has_flow = session.rule is not None and session.rule.kind == "adaann"
+    derivation = session.with_rule() if has_flow else session.derivation
     text = RENDERERS[options.format](derivation)
     _say(options, text.rstrip())
     names = {f"d{s.name}": s.name for s in derivation.system.states}
@@ -227,7 +229,7 @@ def run_verify(options: argparse.Namespace) -> int:
     problem = _problem(options)
     from annealvi.report import print_checks, write_report
     from annealvi.session import open_session
-    from annealvi.verify import verify
+    from annealvi.verification import verify
 
     session = open_session(problem)
     quiet = options.quiet or not sys.stderr.isatty()

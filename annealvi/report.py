@@ -11,7 +11,7 @@ from annealvi import __version__
 from annealvi.checks.check import Check
 from annealvi.output import write_file, write_json
 from annealvi.session import Session
-from annealvi.verify import Verification
+from annealvi.verification import Verification
 
 
 def print_checks(outcome: Verification) -> None:
@@ -57,12 +57,26 @@ def print_path_table(paths: Any, what: str) -> None:
                 cells.append(mean if paths.standard_error is None else f"{mean} ± {paths.standard_error[n, k]:.4f}")
             table.add_row(*cells)
         console.print(table)
+    if paths.cost is not None:
+        console.print(_cost_in_words(paths.cost), highlight=False)
     if paths.bias is not None:
         worst = []
         for k, name in enumerate(paths.states):
             n = np.abs(paths.bias[:, k]).argmax()
             worst.append(f"{name} {paths.bias[n, k]:+.1e} ± {paths.bias_standard_error[n, k]:.1e}")
         console.print(f"largest bias that half the step leaves in the mean: {', '.join(worst)}", highlight=False)
+
+
+def _cost_in_words(cost: Any) -> str:
+    """What an adaptive schedule took, on average over the replicas."""
+    import numpy as np
+
+    times, updates = cost["time_to_one"], np.mean(cost["updates"])
+    reached = times[np.isfinite(times)]
+    when = f"beta = 1 at t = {reached.mean():.4g} ({reached.min():.4g} to {reached.max():.4g})" if len(reached) else "beta stayed below 1"
+    short = f", not in {len(times) - len(reached)} of {len(times)} replicas" if 0 < len(reached) < len(times) else ""
+    by_rule, by_steps = (np.mean(cost[key]) for key in ("rule_evaluations", "gradient_evaluations"))
+    return f"{when}{short}; {updates:.4g} updates; per replica {by_rule:.2g} evaluations of log p* by the rule, {by_steps:.2g} by the steps"
 
 
 def write_report(outcome: Verification, session: Session, folder: Path) -> Path:

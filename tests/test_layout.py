@@ -85,3 +85,11 @@ def test_another_package_of_the_name_kernels_is_refused(tmp_path):
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "another distribution" in done.stderr
+
+
+def test_no_public_name_is_hidden_by_a_module_of_the_same_name():
+    code = (
+        "import annealvi, types; names = [n for n in annealvi.__all__ if n != '__version__']; [getattr(annealvi, n) for n in names]; "
+        "print([n for n in names if isinstance(getattr(annealvi, n), types.ModuleType)])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "[]"
