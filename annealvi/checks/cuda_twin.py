@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from annealvi.checks.kernels import widest_average
 from annealvi.session import Session, open_session
-from derive.expectation import Expectation
 from derive.problem_file import load_problem
 from kernels.particles import simulate_particles, uniform_sphere_means
 
@@ -23,8 +23,7 @@ COARSE = 0.05
 
 def _ode_numbers(session: Session, device: str, states: np.ndarray) -> np.ndarray:
     """A short integration, or where averages run over several variables the rates alone."""
-    widest = max((len(a.variables) for _, e in session.derivation.system.subexpressions for a in e.atoms(Expectation)), default=0)
-    if widest > 1:
+    if widest_average(session) > 1:
         return session.compile(device, COARSE).rhs_at_beta(0.5, states[:1])
     return session.compile(device).integrate(states, np.array([0.0, 2.0]), rtol=1e-6, atol=1e-8).y
 

@@ -23,6 +23,8 @@ from derive.system import BETA
 from kernels.integrator import IntegrationError, Kernel
 
 TOLERANCE = 1e-12
+COARSE_TOLERANCE = 1e-9
+"""Of averages over three variables and more, which the reference rule takes seconds to reach."""
 STATES = 12
 ORDER_STEPS = (4, 5, 6, 7, 8)
 
@@ -30,8 +32,8 @@ ORDER_STEPS = (4, 5, 6, 7, 8)
 def kernel_checks(session: Session, device: str) -> Iterator[Check]:
     """Every lowering of the averages, at random states of R⁴ (overlaps of every size) and inverse temperatures."""
     system = session.derivation.system
-    widest = max((len(a.variables) for _, e in system.subexpressions for a in e.atoms(Expectation)), default=0)
-    count, tolerance = (STATES, TOLERANCE) if widest <= 2 else (2, 1e-9)
+    widest = widest_average(session)
+    count, tolerance = (STATES, TOLERANCE) if widest <= 2 else (2, COARSE_TOLERANCE)
     states = _of_every_size(session).random_states(count, seed=7)
     betas = np.linspace(0.05, 1.0, count)
     numbers = {s: sp.Float(v, 30) for s, v in session.values.items()}
@@ -51,12 +53,20 @@ def kernel_checks(session: Session, device: str) -> Iterator[Check]:
         yield Check(name, "numeric", float(np.abs(got - exact).max()) / scale, 20 * certified, note)
 
 
-def order_check(session: Session) -> Check:
+def widest_average(session: Session) -> int:
+    """The largest number of variables that one of the system's averages runs over."""
+    return max((len(a.variables) for _, e in session.derivation.system.subexpressions for a in e.atoms(Expectation)), default=0)
+
+
+def order_check(session: Session) -> Check | str:
     """How far the slope of the fixed-step error falls short of 8, under β = 1, where the flow is fastest.
 
     A wrong coefficient costs a whole order. A steeper slope is no defect: terms of higher order are still seen at the steps that
-    double precision leaves; on the study's own case, where they are not, a test holds the slope to 8 from both sides.
+    double precision leaves; on the study's own case, where they are not, a test holds the slope to 8 from both sides. A line that says
+    why where it is not measured.
     """
+    if widest_average(session) > 2:
+        return "order of the integrator: not measured, since averages over three variables at full precision would take minutes"
     cold = dataclasses.replace(session.problem, schedule=ScheduleSpec("constant", 1.0))
     here = dataclasses.replace(session, problem=cold, schedule=make_schedule(cold.schedule))
     kernel = here.compile("cpu")
