@@ -52,9 +52,10 @@ def command(*arguments, **environment):
         ("target.means=[[1, 2, 3], [3, 2, 1]]", ()),
         ("schedule.T0=0.5", ("schedule.T0", "at least 1")),
         ("proposal.radius=inf", ("proposal.radius", "finite")),
-        ("flow.learn=['weights']", ("--set", "flow.learn", "not derived")),
+        ("flow.learn=['weight']", ("--set", "flow.learn[0]", "choose one of means, weights, scales")),
+        ("proposal.radius=[1, 2, 3]", ("--set", "proposal.radius", "3 entries")),
         ("space.dimension=1.5", ("space.dimension", "integer")),
-        ("target.scales=[1, 2]", ("--set", "target.scales", "unequal")),
+        ("target.scales=[1, 2, 3]", ("--set", "target.scales", "3 entries")),
         ("schedule.expression='1'", ("schedule.expression", "expression")),
         ("x", ("--set", "sets nothing")),
     ],
@@ -88,8 +89,8 @@ def test_what_is_no_problem_file_is_refused(problem, capsys):
 
 def test_a_mistake_found_by_the_derivation_names_the_problem_file(tmp_path, capsys):
     path = tmp_path / "mine.toml"
-    path.write_text("[flow]\nlearn = ['means', 'scales']\n")
-    refused(capsys, ["integrate", str(path)], "mine.toml", "flow.learn")
+    path.write_text("space.dimension = 1\n[proposal]\nweights = [0.2, 0.3, 0.5]\nscales = [1, 2, 3]\n")
+    refused(capsys, ["integrate", str(path)], "mine.toml", "space.dimension", "equal proposal.scales")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbfname = 'x'\r\n[space]\r\ndimension = 5\r\n"])
@@ -204,6 +205,8 @@ def test_paths_as_json_have_the_promised_keys_and_depend_on_the_seed_alone(argum
         ["space.dimension=1"],
         ["target.means=[[1e-9], [-1e-9]]", "proposal.radius=1e-9"],
         ["proposal.weights=[0.5, 0.3, 0.2]", "proposal.scales=[1, 1, 1]"],
+        ["target.scales=[1, 2]", "proposal.scales=[2, 1]", "proposal.radius=[1, 2]"],
+        ["flow.learn=['weights', 'scales']", "space.dimension=4"],
     ],
 )
 def test_every_kind_of_problem_simulates(changes, capsys):

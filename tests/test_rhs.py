@@ -56,11 +56,12 @@ def test_velocity_is_the_derivative_of_integrated_paths(manifold, capsys, tmp_pa
     changes = [f"flow.manifold={manifold}", "schedule.kind=constant", "schedule.T0=2", "target.means=[[3.0, 0.0], [0.0, 3.0]]"]
     session = open_session(load_problem("bimodal", changes))
     means = 3 * np.array([[0.6, 0.8, 0.0], [-0.6, 0.0, 0.8]])
-    rates = run(capsys, tmp_path, {"means": means.tolist(), "beta": 0.5}, *changes)["overlaps"]
+    rates = run(capsys, tmp_path, {"means": means.tolist(), "beta": 0.5}, *changes)
     h = 1e-3
     path = integrate(session, session.states_of_vectors(means[None]), t_end=2 * h, points=3, rtol=1e-12).values[0]
     derivative = (-3 * path[0] + 4 * path[1] - path[2]) / (2 * h)
-    wanted = session.states_of_overlaps(np.array(rates["M"]), np.array(rates["Q"]))
+    M, Q = (np.array(rates["overlaps"][name]) for name in "MQ")
+    wanted = session.states_of_overlaps(M, Q, np.array(rates["weights"]), np.array(rates["scales"]))
     assert np.allclose(derivative, wanted, atol=1e-5)
 
 
