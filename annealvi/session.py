@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sympy as sp
 
+from derive.adaptive_schedule import INTERVAL, STEP, with_adaann
 from derive.derivation import Derivation
 from derive.problem import SUM_TOLERANCE, BadInput, Problem
-from derive.schedules import Schedule, make_schedule, settling_time
+from derive.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
 from derive.symbolic_problem import SymbolicProblem, derive_problem, parameter_values, symbolise
+from derive.system import OdeSystem
 from derive.vectors import Inner
 
 if TYPE_CHECKING:
@@ -21,13 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Session:
-    """problem and what was derived from it. values: the system's parameters as numbers."""
+    """problem and what was derived from it. values: the system's parameters as numbers.
+
+    rule: of an adaptive schedule; `schedule` is then the temperature until it acts.
+    """
 
     problem: Problem
     symbolic: SymbolicProblem
     derivation: Derivation
     schedule: Schedule
     values: Mapping[sp.Symbol, float]
+    rule: AdaptiveRule | None = None
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -132,21 +138,37 @@ class Session:
 
     def compile(self, device: str = "auto", tolerance: float = 1e-12, expectations: str = "proxy") -> Kernel:
         """The generated kernel with this problem's parameters. tolerance: absolute error of each average."""
-        from kernels.integrator import compile_system
-
         schedule = self.schedule
         values = {**self.values, **dict(zip(schedule.parameters, schedule.values, strict=True))}
+        options = {"breakpoints": schedule.breakpoints, "tolerance": tolerance, "expectations": expectations, "device": device}
+        return self._compiled(self.derivation.system, schedule.beta, schedule.parameters, values, options)
+
+    def with_rule(self) -> Derivation:
+        """The derivation with the rule's flow, and beta as the last state. BadInput for a rule that has no equation."""
+        if self.rule is None or self.rule.kind != "adaann":
+            found = f"{self.problem.schedule.kind!r} has no equation in the summary statistics"
+            raise BadInput("schedule.kind", found, "simulate it, or set schedule.kind = adaann")
+        return with_adaann(self.derivation)
+
+    def compile_with_rule(self, device: str, tolerance: float) -> Kernel:
+        """The kernel of the autonomous system that `with_rule` derives."""
+        system = self.with_rule().system
+        known = {**self.symbolic.values, STEP: self.rule.strength, INTERVAL: self.rule.interval} if self.rule is not None else {}
+        values = {s: known[s] for s in system.parameters}
+        return self._compiled(system, sp.S.One, (), values, {"tolerance": tolerance, "device": device})
+
+    def _compiled(
+        self,
+        system: OdeSystem,
+        beta: sp.Expr,
+        parameters: tuple[sp.Symbol, ...],
+        values: Mapping[sp.Symbol, float],
+        options: Mapping[str, Any],
+    ) -> Kernel:
+        from kernels.integrator import compile_system
+
         try:
-            return compile_system(
-                self.derivation.system,
-                schedule.beta,
-                schedule.parameters,
-                values,
-                breakpoints=schedule.breakpoints,
-                tolerance=tolerance,
-                expectations=expectations,
-                device=device,
-            )
+            return compile_system(system, beta, parameters, values, **options)
         except (ArithmeticError, ValueError) as error:  # an average that no table resolves
             remedy = "bring target.means and proposal.radius within a few hundred scales"
             raise BadInput("problem", f"its averages cannot be tabulated ({error})", remedy) from error
@@ -176,4 +198,6 @@ def open_session(problem: Problem, large_dimension: bool = False) -> Session:
     except ArithmeticError as error:  # a rule checked its own result and refused it
         raise BadInput("problem", f"the derivation stops ({error})", "please report it with this problem file") from error
     symbolic = symbolise(problem, large_dimension)
-    return Session(problem, symbolic, derivation, make_schedule(problem.schedule), parameter_values(problem, derivation))
+    return Session(
+        problem, symbolic, derivation, make_schedule(problem.schedule), parameter_values(problem, derivation), make_rule(problem.schedule)
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,11 +40,14 @@ ANOTHER_STREAM = 1 << 63
 
 @dataclass(frozen=True)
 class Paths:
-    """t, beta: (n_out,). states: the names, in order. values: (n, n_out, states), one path per initial state or replica.
+    """t: (n_out,). beta: (n_out,), or (n, n_out) under an adaptive schedule. states: the names, in order.
+
+    values: (n, n_out, states), one path per initial state or replica.
 
     device, method: what really ran. standard_error: (n_out, states) of the mean over replicas, for particles only.
     bias, bias_standard_error: (n_out, states) that the step dt/2 leaves in the mean, estimated by extrapolation; for extrapolated
-    particles only.
+    particles only. cost: what an adaptive schedule took, each (n,): "updates" of beta, "time_to_one", nan where beta stayed below it,
+    and evaluations of log p*, "rule_evaluations" by the rule and "gradient_evaluations" by the steps; for particles only.
     """
 
     t: np.ndarray
@@ -56,9 +59,10 @@ class Paths:
     standard_error: np.ndarray | None = None
     bias: np.ndarray | None = None
     bias_standard_error: np.ndarray | None = None
+    cost: Mapping[str, np.ndarray] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form: trajectories by state, each a list over paths of a list over times."""
+        """The JSON form: trajectories by state, each a list over paths of a list over times; `beta` likewise under an adaptive schedule."""
         result: dict[str, Any] = {
             "t": self.t,
             "beta": self.beta,
@@ -73,6 +77,8 @@ class Paths:
         if self.bias is not None and self.bias_standard_error is not None:
             result["bias"] = {name: self.bias[:, n] for n, name in enumerate(self.states)}
             result["bias_standard_error"] = {name: self.bias_standard_error[:, n] for n, name in enumerate(self.states)}
+        if self.cost is not None:
+            result["cost"] = dict(self.cost)
         return result
 
 
@@ -93,6 +99,7 @@ def integrate(
 ) -> Paths:
     """Integrate the summary-statistics ODE from t = 0 to t_end (default: the schedule's settling time plus 50).
 
+    Under the adaptive schedule "adaann", beta follows the rule's flow, by default until 50 after every trajectory has reached beta = 1.
     initial: (n, states), or None for n draws from the exact initial law. points: output times, equally spaced.
     rtol: relative tolerance per step; absolute tolerance is a hundredth of it. tolerance: absolute error of each average, by default rtol
     or COARSEST_AVERAGES, whichever is less. max_cost: refuse what is expected to take more seconds (None: take however long).
@@ -100,14 +107,19 @@ def integrate(
     leaves the overlaps' domain.
     """
     given = None if initial is None else np.atleast_2d(np.asarray(initial, float))
-    _refuse_large("--n or --points", (n if given is None else len(given)) * points * len(session.state_names))
-    end = _end_time(session, t_end)
+    refuse_large("--n or --points", (n if given is None else len(given)) * points * len(session.state_names))
     accuracy = min(COARSEST_AVERAGES, rtol) if tolerance is None else tolerance
-    kernel = session.compile(device, accuracy)
     states = session.random_states(n, seed) if given is None else given
+    if session.rule is not None:
+        from annealvi.adaptive import integrate_with_rule
+
+        options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell}
+        return integrate_with_rule(session, states, t_end=t_end, points=points, rtol=rtol, tolerance=accuracy, **options)
+    end = _end_time(session, t_end)
+    kernel = session.compile(device, accuracy)
     times = np.linspace(0.0, end, points)
     if max_cost is not None or tell is not None:
-        require_affordable(cost_of_integration(kernel, states, times, rtol, _lanes(kernel)), max_cost, FASTER_INTEGRATION, tell)
+        require_affordable(cost_of_integration(kernel, states, times, rtol, lanes(kernel)), max_cost, FASTER_INTEGRATION, tell)
     pieces = []
     chunk = min(len(states), CHUNK[kernel.where.kind])
     for start in range(0, len(states), chunk):
@@ -115,17 +127,17 @@ def integrate(
         if progress is not None:
             progress(min(start + chunk, len(states)), len(states))
     values = np.concatenate([piece.y for piece in pieces])
-    return Paths(times, pieces[0].beta, session.state_names, values, pieces[0].device, f"{pieces[0].method}{_inaccuracy(kernel, accuracy)}")
+    return Paths(times, pieces[0].beta, session.state_names, values, pieces[0].device, f"{pieces[0].method}{inaccuracy(kernel, accuracy)}")
 
 
-def _lanes(kernel: Kernel) -> int:
+def lanes(kernel: Kernel) -> int:
     """How many trajectories run side by side."""
     import numba
 
     return numba.get_num_threads() if kernel.where.kind == "cpu" else CHUNK["cuda"]
 
 
-def _inaccuracy(kernel: Kernel, tolerance: float) -> str:
+def inaccuracy(kernel: Kernel, tolerance: float) -> str:
     """What is to be said where quasi-random points have not reached the tolerance."""
     error = kernel.average_error
     return f", averages by quasi-random points to {error:.1e} only" if error > 2 * tolerance else ""
@@ -150,6 +162,8 @@ def simulate(
 ) -> Paths:
     """Simulate the stochastic gradient flow of all d coordinates of every mean, `replicas` times side by side.
 
+    Under an adaptive schedule each replica has a beta of its own; the run ends by default 50 after all have reached beta = 1.
+
     initial_means: (replicas, L, d), or None for independent uniform means on the sphere. particles: per component and step.
     dt: step in the flow's time; the overlaps' bias, from the step itself and from the gradient's noise, is of first order in it.
     points: recorded times, about equally spaced. extrapolate: run once more with dt/2 and independent noise, return the paths
@@ -159,6 +173,19 @@ def simulate(
 
     problem = session.problem
     dimension, size = problem.space.dimension, len(problem.proposal.weights)
+    if session.rule is not None:
+        from annealvi.adaptive import simulate_with_rule
+
+        if extrapolate:
+            found = "under an adaptive schedule runs of different steps have no common temperatures"
+            raise BadInput("--extrapolate", found, "leave it out, or choose a schedule with a formula", "")
+        refuse_large("space.dimension", (replicas * size + len(problem.target.weights)) * dimension)
+        means = initial_means
+        if means is None:
+            means = uniform_sphere_means(replicas, size, dimension, np.array(problem.proposal.radii), seed)
+        options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell, "precision": precision}
+        options |= {"particles": particles, "dt": dt, "t_end": t_end, "points": points, "seed": seed}
+        return simulate_with_rule(session, means, session.rule, **options)
     end = _end_time(session, t_end)
     if dt > end:
         raise BadInput(
@@ -174,8 +201,8 @@ def simulate(
     if work > MOST_WORK:
         found = f"{work:.2g} particle coordinates over all steps"
         raise BadInput("--particles", found, f"ask for at most {MOST_WORK:.0e}: fewer particles, replicas, steps or dimensions", "")
-    _refuse_large("--replicas or --points", runs * min(points, steps) * size * (size + len(problem.target.weights)))
-    _refuse_large("space.dimension", (runs * size + len(problem.target.weights)) * dimension)
+    refuse_large("--replicas or --points", runs * min(points, steps) * size * (size + len(problem.target.weights)))
+    refuse_large("space.dimension", (runs * size + len(problem.target.weights)) * dimension)
     require_affordable(cost_of_particles(work, device), max_cost, FASTER_SIMULATION, tell)
     if initial_means is None:
         initial_means = uniform_sphere_means(replicas, size, dimension, np.array(problem.proposal.radii), seed)
@@ -186,13 +213,13 @@ def simulate(
     bias = bias_error = None
     if extrapolate:
         _, _, fine, _ = run(dt / 2, 2 * steps, 2 * record_every, seed ^ ANOTHER_STREAM)
-        bias, bias_error = _mean_and_error(values - fine)
+        bias, bias_error = mean_and_error(values - fine)
         values = 2 * fine - values
         method += ", extrapolated to dt = 0"
-    return Paths(t, beta, session.state_names, values, ran_on, method, _mean_and_error(values)[1], bias, bias_error)
+    return Paths(t, beta, session.state_names, values, ran_on, method, mean_and_error(values)[1], bias, bias_error)
 
 
-def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over the replicas and its standard error, which one replica does not give (NaN)."""
     from kernels.particles import mean_and_standard_error
 
@@ -246,6 +273,6 @@ def _end_time(session: Session, t_end: float | None) -> float:
     return end
 
 
-def _refuse_large(option: str, numbers: int) -> None:
+def refuse_large(option: str, numbers: int) -> None:
     if numbers > MOST_NUMBERS:
         raise BadInput(option, f"{numbers:.3g} stored numbers", f"ask for at most {MOST_NUMBERS:.0e}", "")

@@ -35,6 +35,7 @@ INVERSE_TEMPERATURE = sp.Symbol("b", positive=True)
 STEP = sp.Symbol("tau", positive=True)
 INTERVAL = sp.Symbol("t0", positive=True)
 VARIANCE = sp.Symbol("V", positive=True)
+VARIANCE_TEX = r"\operatorname{Var}_q[\log p^{\star}]"
 
 
 def with_adaann(derivation: Derivation) -> Derivation:
@@ -45,7 +46,7 @@ def with_adaann(derivation: Derivation) -> Derivation:
     variance = variance_steps(derivation.setting, derivation.geometry, derivation.overlaps)
     final = variance[-1].after
     rate = sp.Piecewise((STEP / (INTERVAL * sp.sqrt(VARIANCE)), INVERSE_TEMPERATURE < 1), (sp.S.Zero, True))
-    b, V = INVERSE_TEMPERATURE, Equation(VARIANCE.name, VARIANCE.name, _the(final, "variance").value, VARIANCE)
+    b, V = INVERSE_TEMPERATURE, Equation(VARIANCE.name, VARIANCE.name, _the(final, VARIANCE.name).value, VARIANCE)
     own = derivation.steps[-1].after
     added = _not_yet_defined(definitions(final), own)
     flow = Step(
@@ -55,7 +56,6 @@ def with_adaann(derivation: Derivation) -> Derivation:
         (
             *rates(own),
             Equation(f"d{b.name}", rf"\frac{{d{b.name}}}{{dt}}", rate),
-            _the(final, "variance"),
             *definitions(own),
             *added,
             V,
@@ -66,16 +66,19 @@ def with_adaann(derivation: Derivation) -> Derivation:
 
 
 def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> tuple[Step, ...]:
-    """Var_q[log p*] → averages over independent scalars in the final states. The equation `variance` stands in every step."""
+    """Var_q[log p*] → averages over independent scalars in the final states. The equation `V` stands in every step."""
     names, relations = dict(overlaps.names), dict(overlaps.relations)
     in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
     log_density = LogDensity(setting.target, POINT)
     whole = _variance(lambda power: MixtureExpectation(log_density**power, POINT, setting.proposal))
     parts = _variance(lambda power: _over_components(setting, lambda x: Expectation(log_density.xreplace({POINT: x}) ** power, x)))
-    distances = {x: _squared_distance(setting, x) for x in setting.samples}
-    logs = {x: _log_responsibility(setting, x) for x in setting.samples}
-    apart = _variance(lambda power: _over_components(setting, lambda x: average(sp.expand((distances[x] + logs[x]) ** power), x)))
-    split = _within_and_between(setting, distances, logs)
+    unit = 1 / (2 * setting.target.scales[-1] ** 2)
+
+    def shifted(x: GaussianVector) -> sp.Expr:
+        return unit * _squared_distance(setting, x) + _log_responsibility(setting, x)
+
+    apart = _variance(lambda power: _over_components(setting, lambda x: average(sp.expand(shifted(x) ** power), x)))
+    split = _within_and_between(setting)
     moments = tuple(replace(e, value=_in_moments(e, setting)) for e in split)
     averages = sorted(set().union(*(e.value.atoms(Expectation) for e in moments)), key=sp.default_sort_key)
     named = {a: average_name(a, setting) for a in averages}
@@ -100,14 +103,14 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
         ),
         Step(
             "variance within and between components",
-            "A mixture's variance is the average of the components' variances v_i and the variance of their averages y_i.",
+            "A mixture's variance is the average of the components' variances V_i and the variance of their averages U_i.",
             apart,
             split,
         ),
         Step(
             "moments of the log density",
-            "‖x − ν_K‖² is quadratic in a Gaussian vector; Stein's lemma gives its covariance with log ρ*_K, with two dimensions more where "
-            "scales are unequal.",
+            "‖x − ν_K‖² is quadratic in a Gaussian vector; Stein's lemma gives its covariance with log ρ*_K, with two dimensions more "
+            "where scales are unequal.",
             split,
             moments,
         ),
@@ -126,7 +129,7 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
 
 def _variance(moment) -> Equations:
     """E[f²] − E[f]² from `moment`, power → E[f^power]."""
-    return (Equation("variance", r"\operatorname{Var}_q[\log p^{\star}]", moment(2) - moment(1) ** 2),)
+    return (Equation(VARIANCE.name, VARIANCE_TEX, moment(2) - moment(1) ** 2),)
 
 
 def _over_components(setting: Setting, of_sample) -> sp.Expr:
@@ -134,9 +137,9 @@ def _over_components(setting: Setting, of_sample) -> sp.Expr:
 
 
 def _squared_distance(setting: Setting, x: GaussianVector) -> sp.Expr:
-    """‖x − ν_K‖²/(2 σ*_K²)."""
-    nu, scale = setting.target.means[-1], setting.target.scales[-1]
-    return (Inner(x, x) - 2 * Inner(x, nu) + Inner(nu, nu)) / (2 * scale**2)
+    """‖x − ν_K‖²."""
+    nu = setting.target.means[-1]
+    return Inner(x, x) - 2 * Inner(x, nu) + Inner(nu, nu)
 
 
 def _log_responsibility(setting: Setting, x: GaussianVector) -> sp.Expr:
@@ -144,50 +147,46 @@ def _log_responsibility(setting: Setting, x: GaussianVector) -> sp.Expr:
     return sp.log(Responsibility(setting.target, setting.target.size - 1, x))
 
 
-def _within_and_between(setting: Setting, distances: dict, logs: dict) -> Equations:
-    """The variance in the components' averages y_i = E_i[X + H] and variances v_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] + Var_i[H]."""
-    weights = setting.proposal.weights
+def _within_and_between(setting: Setting) -> Equations:
+    """The variance in the components' averages U_i = E_i[X + H] and variances V_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] + Var_i[H].
+
+    X = ‖x − ν_K‖²/(2 σ*_K²) and H = log ρ*_K; E_i[X²] is kept as one average.
+    """
+    weights, unit = setting.proposal.weights, 1 / (2 * setting.target.scales[-1] ** 2)
     defined: list[Equation] = []
     for i, x in enumerate(setting.samples, 1):
-        X, H = distances[x], logs[x]
-        mean, mean_X, mean_H = (average(f, x) for f in (X + H, X, H))
-        covariance = average(sp.expand(X * H), x) - mean_X * mean_H
-        variance = _square_average(X, x) - mean_X**2 + 2 * covariance + average(H**2, x) - mean_H**2
-        y, v = _component_average(i), _component_variance(i)
-        defined += [Equation(y.name, symbol_tex(y), mean, y), Equation(v.name, symbol_tex(v), variance, v)]
-    count = len(weights)
+        distance, H = _squared_distance(setting, x), _log_responsibility(setting, x)
+        mean_X, mean_H = unit * average(distance, x), average(H, x)
+        covariance = unit * average(sp.expand(distance * H), x) - mean_X * mean_H
+        variance = unit**2 * Expectation(distance**2, x) - mean_X**2 + 2 * covariance + average(H**2, x) - mean_H**2
+        U, V = _component_average(i), _component_variance(i)
+        defined += [Equation(U.name, symbol_tex(U), mean_X + mean_H, U), Equation(V.name, symbol_tex(V), variance, V)]
     mean = sp.Add(*(w * _component_average(i) for i, w in enumerate(weights, 1)))
-    between = ((_component_average(i) - mean) ** 2 for i in range(1, count + 1)) if count > 1 else (sp.S.Zero,)
-    total = sp.Add(*(w * (_component_variance(i) + b) for (i, w), b in zip(enumerate(weights, 1), between, strict=True)))
-    return (replace(_variance(lambda power: sp.S.Zero)[0], value=total), *defined)
-
-
-def _square_average(X: sp.Expr, x: GaussianVector) -> sp.Expr:
-    """E[X²] kept as one average."""
-    return Expectation(X**2, x)
+    total = sp.Add(*(w * (_component_variance(i) + (_component_average(i) - mean) ** 2) for i, w in enumerate(weights, 1)))
+    if len(weights) == 1:
+        total = _component_variance(1)
+    return (Equation(VARIANCE.name, VARIANCE_TEX, total), *defined)
 
 
 def _component_average(i: int) -> sp.Symbol:
-    return sp.Symbol(f"y_{i}", real=True)
+    return sp.Symbol(f"U_{i}", real=True)
 
 
 def _component_variance(i: int) -> sp.Symbol:
-    return sp.Symbol(f"v_{i}", real=True)
+    return sp.Symbol(f"V_{i}", real=True)
 
 
 def _in_moments(equation: Equation, setting: Setting) -> sp.Expr:
     """The right-hand side with the Gaussian moments of ‖x − ν_K‖² carried out.
 
-    With X = ‖x − ν‖²/(2s²), x = a + σz and D = ‖a − ν‖: Var[X] = (σ² D² + d σ⁴/2)/s⁴.
+    With x = a + σz and D = ‖a − ν‖: Var‖x − ν‖² = 4σ² D² + 2dσ⁴.
     """
-    value, s = equation.value, setting.target.scales[-1]
-    for square in value.atoms(Expectation):
-        (x,) = square.variables
-        if square != _square_average(_squared_distance(setting, x), x):
-            continue
+    value = equation.value
+    for x in setting.samples:
+        distance = _squared_distance(setting, x)
         apart = Vector({x.mean: sp.S.One, setting.target.means[-1]: sp.S.NegativeOne})
-        spread = (x.scale**2 * apart.dot(apart) + DIMENSION * x.scale**4 / 2) / s**4
-        value = value.xreplace({square: spread + average(sp.expand(_squared_distance(setting, x)), x) ** 2})
+        spread = 4 * x.scale**2 * apart.dot(apart) + 2 * DIMENSION * x.scale**4
+        value = value.xreplace({Expectation(distance**2, x): spread + average(distance, x) ** 2})
     return sp.expand(second_moments(value)) if value.has(Expectation) else value
 
 
@@ -209,7 +208,8 @@ def without_idle_chi_squared(expression: sp.Expr) -> sp.Expr:
     """E[f(z) (g(z) + c)] = E[f g] + E[c] E[f] for a χ² variable c that the shares do not depend on."""
 
     def split(node: Expectation) -> sp.Expr:
-        idle = [v for v in node.variables if isinstance(v, ChiSquared) and not any(v in s.free_symbols for s in node.integrand.atoms(Softmax))]
+        seen = set().union(*(share.free_symbols for share in node.integrand.atoms(Softmax)))
+        idle = [v for v in node.variables if isinstance(v, ChiSquared) and v not in seen]
         if not idle:
             return node
         (c,) = idle

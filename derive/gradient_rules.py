@@ -185,7 +185,10 @@ def _in_pairs(expression: sp.Expr) -> sp.Expr:
 
 
 def second_moments(expression: sp.Expr) -> sp.Expr:
-    """E_x[f x·u] and E_x[f ‖x‖²] for products f of responsibilities or the logarithm of one: x = a + (x − a), and Stein's lemma for what is linear in x − a."""
+    """E_x[f x·u] and E_x[f ‖x‖²] for products f of responsibilities or the logarithm of one.
+
+    x = a + (x − a), and Stein's lemma for what is linear in x − a.
+    """
     return expression.xreplace({node: _moments(node) for node in expression.atoms(Expectation)})
 
 

@@ -20,6 +20,9 @@ _HEADS = {
     "lambda_q": r"\lambda",
     "log_Z": r"\log Z(\beta)",
     "e_mean": r"\bar{e}",
+    "ellsq": r"\overline{\ell^2}",
+    "ellS": r"\overline{\ell S}",
+    "rhoup": r"\bar{\varrho}",
     "T0": r"T_0",
     "t0": r"t_0",
 }
@@ -132,6 +135,29 @@ FAMILIES = (
         r"ell_star_\d",
         "ell_star_i = E_i[log rho*_K], of the last mode",
         r"$\ell^\star_i = \mathbb E_i[\log\rho^\star_K]$, of the last mode",
+    ),
+    Family(r"ellsq_star_\d", "ellsq_star_i = E_i[(log rho*_K)^2]", r"$\overline{\ell^2}^\star_i = \mathbb E_i[(\log\rho^\star_K)^2]$"),
+    Family(
+        r"ellS_star_\d",
+        "ellS_star_i = E_i[log rho*_K |x - a_i|^2/sigma_i^2]",
+        r"$\overline{\ell S}^\star_i = \mathbb E_i[\log\rho^\star_K\,\|x - a_i\|^2/\sigma_i^2]$",
+    ),
+    Family(
+        r"rhoup_star_\d\d",
+        "rhoup_star_ik: rho_star_ik with the sample in two dimensions more",
+        r"$\bar\varrho^\star_{ik}$: $\bar\rho^\star_{ik}$ with the sample in two dimensions more",
+    ),
+    Family(
+        r"[UV]_\d",
+        "U_i, V_i: average and variance of -log p* under component i, up to a constant in U_i",
+        r"$U_i$, $V_i$: average and variance of $-\log p^\star$ under component $i$, up to a constant in $U_i$",
+    ),
+    Family(r"V", "V = Var_q[log p*]", r"$V = \operatorname{Var}_q[\log p^\star]$"),
+    Family(r"b", "b: beta as a state, beta = min(b, 1)", r"$b$, the inverse temperature as a state: $\beta = \min(b, 1)$"),
+    Family(
+        r"tau|t0",
+        "tau, t0: the rule raises beta by tau/sqrt(V) at intervals t0",
+        r"$\tau$, $t_0$: the rule raises $\beta$ by $\tau/\sqrt V$ at intervals $t_0$",
     ),
     Family(
         r"e_(\d|mean)",

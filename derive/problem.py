@@ -26,6 +26,9 @@ SCHEDULE_KINDS = (
     "table",
     "expression",
 )
+ADAPTIVE_KINDS = ("adaann", "ess")
+"""Rules that raise beta by what the proposal has become; they have no formula in t."""
+
 MANIFOLDS = ("sphere", "euclidean")
 LEARNABLE = ("means", "weights", "scales")
 LAWS = ("uniform-sphere",)
@@ -152,13 +155,20 @@ class Flow:
         _keep(self, manifold=manifold, learn=tuple(item for item in LEARNABLE if item in chosen))
 
 
+DETAILS = {"points": "table", "expression": "expression", "tau": "adaann", "level": "ess"}
+"""Keys of a schedule that belong to one kind alone."""
+
+
 @dataclass(frozen=True)
 class ScheduleSpec:
     """The temperature's course as the user states it; `derive.schedules` gives it its formula.
 
-    kind: one of `SCHEDULE_KINDS`. T0: the temperature at t = 0, at least 1. t0: the time scale, positive, in the flow's time.
+    kind: one of `SCHEDULE_KINDS` or `ADAPTIVE_KINDS`. T0: the temperature at t = 0, at least 1. t0: the time scale, positive, in the flow's
+        time; of an adaptive kind the time between adjustments.
     points: for "table" alone, 2 to 64 pairs (t, T): t from 0 and strictly increasing, T at least 1 and 1 at the last.
     expression: for "expression" alone, T as plain mathematics in t, T0 and t0; read by `derive.schedules.make_schedule`.
+    tau: for "adaann" alone, positive, 0.05 unless given: beta grows by tau/sqrt(Var_q[log p*]).
+    level: for "ess" alone, between 0 and 1, 0.9 unless given: beta grows as far as the relative effective sample size stays above it.
     """
 
     kind: str = "exponential"
@@ -166,23 +176,30 @@ class ScheduleSpec:
     t0: float = 1152.0
     points: tuple[tuple[float, float], ...] = ()
     expression: str = ""
+    tau: float | None = None
+    level: float | None = None
 
     def __post_init__(self) -> None:
-        kind = _one_of("schedule.kind", self.kind, SCHEDULE_KINDS)
+        kind = _one_of("schedule.kind", self.kind, (*SCHEDULE_KINDS, *ADAPTIVE_KINDS))
         T0 = _real("schedule.T0", self.T0)
         if T0 < 1:
             raise BadInput("schedule.T0", f"{T0} is below 1", "give a temperature of at least 1")
         if not isinstance(self.expression, str):
             raise BadInput("schedule.expression", f"{shown(self.expression)} is not text", 'write it in quotes: "1 + 299*exp(-t/100)"')
         points = _table_points("schedule.points", self.points)
-        for key, given, owner in (("points", points, "table"), ("expression", self.expression, "expression")):
+        for key, owner in DETAILS.items():
+            given = (points if key == "points" else getattr(self, key)) not in ((), "", None)
             if given and kind != owner:
                 remedy = f'set schedule.kind = "{owner}" or leave it out'
                 raise BadInput(f"schedule.{key}", f"schedule.kind {kind!r} has no use for it", remedy)
-            if not given and kind == owner:
+            if not given and kind == owner and key in ("points", "expression"):
                 example = "[[0, 300], [1000, 1]]" if owner == "table" else '"1 + 299*exp(-t/100)"'
                 raise BadInput(f"schedule.{key}", f"schedule.kind {kind!r} needs it", f"give schedule.{key} = {example}, say")
-        _keep(self, kind=kind, T0=T0, t0=_positive("schedule.t0", self.t0), points=points)
+        tau = _positive("schedule.tau", 0.05 if self.tau is None else self.tau) if kind == "adaann" else None
+        level = _positive("schedule.level", 0.9 if self.level is None else self.level) if kind == "ess" else None
+        if level is not None and level >= 1:
+            raise BadInput("schedule.level", f"{level} is not below 1", "give a number between 0 and 1, such as 0.9")
+        _keep(self, kind=kind, T0=T0, t0=_positive("schedule.t0", self.t0), points=points, tau=tau, level=level)
 
 
 @dataclass(frozen=True)

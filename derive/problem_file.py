@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from derive.built_in import BUILT_IN
-from derive.problem import BadInput, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target, shown
+from derive.problem import DETAILS, BadInput, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target, shown
 from derive.schedules import make_schedule
 
 SECTIONS: dict[str, type] = {
@@ -39,7 +39,7 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
 
     path_or_name: a built-in name comes before a file of the same name; write ./bimodal for a file.
     overrides: `section.key=value` or `name=value`, the value in TOML; a bare word counts as text, so that
-        `schedule.kind=linear` needs no quotes. Later ones win. A new schedule.kind sets aside the file's points or expression.
+        `schedule.kind=linear` needs no quotes. Later ones win. A new schedule.kind sets aside what belongs to the file's.
     Raises BadInput, one line that names the file (or --set), the key and a remedy.
     """
     source = os.fsdecode(path_or_name)
@@ -81,12 +81,12 @@ def problem_from_dict(document: Mapping[str, Any], source: str = "problem") -> P
 
 
 def problem_as_dict(problem: Problem) -> dict[str, Any]:
-    """The problem as nested dictionaries and lists, fit for JSON and for `problem_from_dict`. Empty points and expression are left out."""
+    """The problem as nested dictionaries and lists, fit for JSON and for `problem_from_dict`. What is empty or not given is left out."""
     document: dict[str, Any] = {"name": problem.name}
     for name in SECTIONS:
         section = getattr(problem, name)
         values = {f.name: _as_lists(getattr(section, f.name)) for f in fields(section)}
-        document[name] = {key: value for key, value in values.items() if value not in ([], "")}
+        document[name] = {key: value for key, value in values.items() if value not in ([], "", None)}
     return document
 
 
@@ -171,7 +171,7 @@ def _apply_override(document: dict[str, Any], key: str, value: Any, source: str)
 def _drop_details_of_other_kinds(document: dict[str, Any], kind: Any) -> None:
     schedule = document.get("schedule")
     if isinstance(schedule, dict):
-        for detail, owner in (("points", "table"), ("expression", "expression")):
+        for detail, owner in DETAILS.items():
             if kind != owner:
                 schedule.pop(detail, None)
 

@@ -13,6 +13,13 @@
 | table | log T linear between the given points, then 1; points may rise as well as fall |
 | expression | T as the user's own formula in t, T0 and t0 |
 
+Two further kinds are rules, not formulas: every t0 of the flow's time they raise beta by what the proposal q has become, until it is 1.
+
+| kind | next beta |
+|---|---|
+| adaann | beta + tau / sqrt(Var_q[log p*]) |
+| ess | the largest beta' for which the weights p*^(beta' - beta) of q's samples keep the relative effective sample size `level` |
+
 Warning: "KL warm-up", multiplying KL(q || prior) by a beta < 1, is the opposite direction. It tempers the prior colder, where
 annealing as meant here tempers the whole target hotter: L_beta = E_q[log q] - beta E_q[log p*] with beta = 1/T <= 1.
 """
@@ -29,7 +36,7 @@ import sympy as sp
 from sympy.printing.pycode import PythonCodePrinter
 
 from derive.expression_parser import parse_expression, sympy_guard
-from derive.problem import BadInput, ScheduleSpec
+from derive.problem import ADAPTIVE_KINDS, BadInput, ScheduleSpec
 from derive.system import TIME
 
 START_TEMPERATURE = sp.Symbol("T0", positive=True)
@@ -72,8 +79,30 @@ class Schedule:
         return float(_double_function(expression, (TIME, *self.parameters))(float(t), *self.values))
 
 
+@dataclass(frozen=True)
+class AdaptiveRule:
+    """A rule that raises beta until it is 1. kind: "adaann" or "ess". start_beta: beta until the rule acts for the first time.
+
+    interval: the flow's time between adjustments, positive. strength: tau of "adaann", the level of "ess".
+    """
+
+    kind: str
+    start_beta: float
+    interval: float
+    strength: float
+
+
+def make_rule(spec: ScheduleSpec) -> AdaptiveRule | None:
+    """The rule of an adaptive kind; None for a schedule with a formula."""
+    if spec.kind not in ADAPTIVE_KINDS:
+        return None
+    strength = spec.tau if spec.kind == "adaann" else spec.level
+    assert strength is not None  # ScheduleSpec has put in its default
+    return AdaptiveRule(spec.kind, 1 / spec.T0, spec.t0, strength)
+
+
 def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
-    """The schedule with the formula of `spec.kind`.
+    """The schedule with the formula of `spec.kind`; of an adaptive kind the temperature until its rule acts, T0.
 
     Raises BadInput where the user's own expression is not plain mathematics, or where on a grid of times (640 of them,
     geometric from 1e-6 to 1e9, and 2048 uniform until it settles) it is not a finite number of at least 1, or where T - 1
@@ -85,7 +114,7 @@ def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
         return _expression_schedule(spec, source)
     T0, t0, t = START_TEMPERATURE, TIME_SCALE, TIME
     progress = t / t0
-    if spec.kind == "constant":
+    if spec.kind == "constant" or spec.kind in ADAPTIVE_KINDS:
         return _closed_form(spec, T0, duration=0.0)
     if spec.kind == "exponential":
         return _closed_form(spec, 1 + (T0 - 1) * sp.exp(-progress))

@@ -127,12 +127,14 @@ def simulate_adaptively(
     manifold: Manifold = "sphere",
     learn: Sequence[str] = ("means",),
     record_every: int = 1,
+    steps_after_one: int | None = None,
     precision: Precision = "float64",
     device: DeviceRequest = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> AdaptiveRun:
     """`simulate_particles` for `steps` steps under a rule: beta is rule.start_beta for rule.every steps, and then what the rule says.
 
+    steps_after_one: end the run at the first record that comes so many steps after every replica has reached beta = 1; None: run all steps.
     The other arguments and the errors are those of `simulate_particles`; particles are those of the steps. The result is a function of
     the arguments alone, too; but rounding differs between devices, and a rule carries it into the betas.
     """
@@ -157,13 +159,21 @@ def simulate_adaptively(
     if particles + rule.particles > MAX_PARTICLES:
         raise ValueError(f"the particles of steps and rule must be at most {MAX_PARTICLES} together, not {particles + rule.particles}")
     controller = _Controller(rule, simulation)
-    run = run_and_record(simulation, steps, record_every, controller.betas_of_steps, stop_every=rule.every, progress=progress)
+    run = run_and_record(
+        simulation,
+        steps,
+        record_every,
+        controller.betas_of_steps,
+        stop_every=rule.every,
+        ended=None if steps_after_one is None else lambda done: controller.settled(done, steps_after_one),
+        progress=progress,
+    )
     replicas, L = run.final_weights.shape
     cost = ScheduleCost(
         updates=controller.updates,
         steps_to_one=controller.steps_to_one,
         rule_evaluations=controller.updates * L * rule.particles,
-        gradient_evaluations=np.full(replicas, steps * L * particles),
+        gradient_evaluations=np.full(replicas, round(float(run.t[-1]) / dt) * L * particles),
     )
     return AdaptiveRun(**vars(run), cost=cost)
 
@@ -184,6 +194,10 @@ class _Controller:
         if first > 0 and first % self._rule.every == 0 and len(rising) > 0:
             self._adjust(rising, first)
         return np.tile(self._betas, (last - first, 1))
+
+    def settled(self, step: int, steps_after_one: int) -> bool:
+        """Whether every replica has had beta = 1 for `steps_after_one` steps."""
+        return bool((self._betas == 1).all()) and step >= self.steps_to_one.max() + steps_after_one
 
     def _adjust(self, rising: np.ndarray, step: int) -> None:
         simulation, state = self._simulation, self._simulation.replicas.state()

@@ -190,12 +190,14 @@ def run_and_record(
     betas_of_steps: Callable[[int, int], np.ndarray],
     *,
     stop_every: int | None = None,
+    ended: Callable[[int], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ParticleRun:
     """The loop of a run; the `beta` of what it returns is (n_out, 1) or (n_out, replicas).
 
     betas_of_steps(first, last): the inverse temperatures of steps first .. last - 1, (last - first, 1) for all replicas alike or
     (last - first, replicas). It is asked in order, when step `first` is about to begin, and never across a multiple of `stop_every`.
+    ended(steps done): asked at every record; a run that has ended is cut there.
     """
     check_integer("record_every", record_every, 1, MAX_STEPS)
     flow, replicas = simulation.flow, simulation.replicas
@@ -223,6 +225,10 @@ def run_and_record(
         state = replicas.state()
         _refuse_divergence(state, flow)
         record(out)
+        if ended is not None and ended(stop):
+            records = records[: out + 1]
+            M, Q, weights, scales = (values[: out + 1] for values in (M, Q, weights, scales))
+            break
     return ParticleRun(
         t=np.array(records) * flow.dt,
         beta=np.array([*betas, piece[-1]]),

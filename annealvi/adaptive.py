@@ -1,0 +1,209 @@
+"""Paths under an adaptive schedule, whose beta belongs to each path: by AdaAnn's flow (`integrate`) and by particles (`simulate`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable
+from annealvi.session import Session
+from annealvi.trajectories import (
+    CHUNK,
+    FASTER_INTEGRATION,
+    FASTER_SIMULATION,
+    LATEST,
+    MOST_STEPS,
+    Paths,
+    inaccuracy,
+    lanes,
+    mean_and_error,
+    refuse_large,
+)
+from derive.problem import BadInput
+from derive.schedules import AdaptiveRule
+
+if TYPE_CHECKING:
+    from kernels.adaptive_schedules import AdaptiveRun, Rule
+    from kernels.integrator import Kernel
+
+SETTLING = 50.0
+"""How long a run goes on after the last path has reached beta = 1."""
+
+MOST_PIECES = 20
+"""Of a path whose end is not known, each as long as the whole was expected to be."""
+
+
+def integrate_with_rule(
+    session: Session,
+    states: np.ndarray,
+    *,
+    t_end: float | None,
+    points: int,
+    rtol: float,
+    tolerance: float,
+    max_cost: float | None,
+    device: str,
+    progress: Callable[[int, int], None] | None,
+    tell: Callable[[str], None] | None,
+) -> Paths:
+    """`integrate` of states (n, states) and beta together; the Paths' beta is (n, n_out).
+
+    t_end: None for SETTLING after the last trajectory has reached beta = 1; there are then up to `points` output times.
+    """
+    kernel = session.compile_with_rule(device, tolerance)
+    assert session.rule is not None  # compile_with_rule has seen it
+    start = np.column_stack([states, np.full(len(states), session.rule.start_beta)])
+    expected = _expected_end(kernel, start) + SETTLING if t_end is None else t_end
+    if expected > LATEST:
+        raise BadInput("--t-end", f"the run would end at t = {expected:.3g}", f"bring its end to at most {LATEST:.0e}", "")
+    times = np.linspace(0.0, expected, points)
+    if max_cost is not None or tell is not None:
+        require_affordable(cost_of_integration(kernel, start, times, rtol, lanes(kernel)), max_cost, FASTER_INTEGRATION, tell)
+    if t_end is None:
+        times, values, method = _until_cold(kernel, start, times, rtol, progress)
+    else:
+        values, method = _integrated(kernel, start, times, rtol, progress)
+    beta = np.minimum(values[:, :, -1], 1.0)
+    method = f"{method}{inaccuracy(kernel, tolerance)}"
+    return Paths(times, beta, session.state_names, values[:, :, :-1], kernel.device, method)
+
+
+def _expected_end(kernel: Kernel, start: np.ndarray) -> float:
+    """When beta would reach one if it went on as it begins."""
+    rates = kernel.rhs_at_beta(1.0, start)[:, -1]
+    rising = start[:, -1] < 1
+    return float(np.max((1 - start[rising, -1]) / rates[rising], initial=0.0))
+
+
+def _until_cold(
+    kernel: Kernel, start: np.ndarray, times: np.ndarray, rtol: float, progress: Callable[[int, int], None] | None
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Times, values (n, n_out, states) and method until SETTLING after the last trajectory's beta is one; the system is autonomous."""
+    t, pieces, here = np.zeros(1), [start[:, None]], start
+    for _ in range(MOST_PIECES):
+        values, method = _integrated(kernel, here, times, rtol, progress)
+        pieces.append(values[:, 1:])
+        t, here = np.concatenate([t, t[-1] + times[1:]]), values[:, -1]
+        path = np.concatenate(pieces, axis=1)
+        cold = (path[:, :, -1] >= 1).all(axis=0)
+        settled = np.flatnonzero(t >= t[cold.argmax()] + SETTLING)
+        if cold.any() and len(settled):
+            kept = np.unique(np.linspace(0, settled[0], len(times)).round().astype(int))
+            return t[kept], path[:, kept], method
+    raise BadInput("--t-end", f"beta has not reached 1 by t = {t[-1]:.3g} in every trajectory", "give an end with --t-end", "")
+
+
+def _integrated(
+    kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, progress: Callable[[int, int], None] | None
+) -> tuple[np.ndarray, str]:
+    pieces = []
+    chunk = CHUNK[kernel.where.kind]
+    for first in range(0, len(states), chunk):
+        pieces.append(kernel.integrate(states[first : first + chunk], times, rtol=rtol, atol=rtol / 100))
+        if progress is not None:
+            progress(min(first + chunk, len(states)), len(states))
+    return np.concatenate([piece.y for piece in pieces]), pieces[0].method
+
+
+def simulate_with_rule(
+    session: Session,
+    initial_means: np.ndarray,
+    rule: AdaptiveRule,
+    *,
+    particles: int,
+    dt: float,
+    t_end: float | None,
+    points: int,
+    seed: int,
+    precision: str,
+    max_cost: float | None,
+    device: str,
+    progress: Callable[[int, int], None] | None,
+    tell: Callable[[str], None] | None,
+) -> Paths:
+    """`simulate` of initial_means (replicas, L, d) under a rule; the Paths' beta is (replicas, n_out), and `cost` says what it took.
+
+    t_end: None for SETTLING after the last replica has reached beta = 1, but no longer than max_cost allows.
+    """
+    from kernels.adaptive_schedules import simulate_adaptively
+    from kernels.random_stream import MAX_PARTICLES
+
+    if not 2 <= particles <= MAX_PARTICLES // 2:
+        found = f"{particles} per component, of which a rule estimates a variance"
+        raise BadInput("--particles", found, f"give 2 to {MAX_PARTICLES // 2}", "")
+    every = max(1, round(rule.interval / dt))
+    wanted = _expected_updates(session, rule) * every + SETTLING / dt if t_end is None else t_end / dt
+    if not wanted <= MOST_STEPS:
+        found = f"{wanted:.3g} steps until every beta is expected to be 1"
+        raise BadInput("--dt", found, f"ask for at most {MOST_STEPS:.0e}: a shorter schedule.t0, a longer --dt or an earlier --t-end", "")
+    steps = max(1, round(wanted))
+    cost = cost_of_particles(float(initial_means.size) * particles * steps, device)
+    require_affordable(cost, max_cost, FASTER_SIMULATION.replace("ask for", "ask for a shorter schedule.t0,"), tell)
+    record_every = max(1, -(-steps // (points - 1)))
+    if t_end is None:
+        affordable = MOST_PIECES if max_cost is None else max_cost / cost.seconds
+        steps = round(min(MOST_STEPS, steps * min(MOST_PIECES, max(1.0, affordable))))
+    sizes = len(session.problem.proposal.weights), len(session.problem.target.weights)
+    refuse_large("--replicas or --points", len(initial_means) * (steps // record_every) * sizes[0] * sum(sizes))
+    target, proposal = session.problem.target, session.problem.proposal
+    run = simulate_adaptively(
+        initial_means,
+        session.modes(),
+        np.array(target.weights),
+        np.array(target.scales),
+        np.array(proposal.weights),
+        np.array(proposal.scales),
+        _rule_of_particles(rule, every, particles),
+        dt,
+        steps=steps,
+        particles=particles,
+        seed=seed,
+        manifold=session.problem.flow.manifold,
+        learn=session.problem.flow.learn,
+        record_every=record_every,
+        steps_after_one=round(SETTLING / dt) if t_end is None else None,
+        precision=precision,
+        device=device,
+        progress=progress,
+    )
+    kept = np.unique(np.linspace(0, len(run.t) - 1, points).round().astype(int))
+    values = session.states_of_overlaps(run.M, run.Q, run.weights, run.scales).transpose(1, 0, 2)[:, kept]
+    method = f"stochastic gradient flow, {particles} particles, dt = {dt:g}, {precision}, {rule.kind} every {every * dt:g}"
+    return Paths(
+        run.t[kept], run.beta[kept].T, session.state_names, values, run.device, method, mean_and_error(values)[1], cost=_cost_of(run)
+    )
+
+
+def _rule_of_particles(rule: AdaptiveRule, every: int, particles: int) -> Rule:
+    from kernels.adaptive_schedules import AdaAnn, EffectiveSampleSize
+
+    kind = AdaAnn if rule.kind == "adaann" else EffectiveSampleSize
+    return kind(rule.strength, every, rule.start_beta, particles)
+
+
+def _expected_updates(session: Session, rule: AdaptiveRule) -> float:
+    """About how often the rule acts, were the target the nearest to a single mode; for its cost alone.
+
+    The relative effective sample size of a small increment δ is 1/(1 + δ² Var), so that the level stands for tau = √(1/level − 1).
+    """
+    target, proposal, d = session.problem.target, session.problem.proposal, session.problem.space.dimension
+    tau = rule.strength if rule.kind == "adaann" else np.sqrt(1 / rule.strength - 1)
+    variances = [
+        (scale**2 * (radius**2 + sum(x * x for x in nu)) + d * scale**4 / 2) / target_scale**4
+        for radius, scale in zip(proposal.radii, proposal.scales, strict=True)
+        for nu, target_scale in zip(target.means, target.scales, strict=True)
+    ]
+    return float((1 - rule.start_beta) * np.sqrt(max(variances)) / tau) + 1
+
+
+def _cost_of(run: AdaptiveRun) -> dict[str, Any]:
+    """Each (replicas,); time_to_one is nan where beta has not reached one."""
+    reached = run.cost.steps_to_one >= 0
+    return {
+        "updates": run.cost.updates,
+        "time_to_one": np.where(reached, run.cost.steps_to_one * run.dt, np.nan),
+        "rule_evaluations": run.cost.rule_evaluations,
+        "gradient_evaluations": run.cost.gradient_evaluations,
+    }
