@@ -148,6 +148,9 @@ class Session:
         if self.rule is None or self.rule.kind != "adaann":
             found = f"{self.problem.schedule.kind!r} has no equation in the summary statistics"
             raise BadInput("schedule.kind", found, "simulate it, or set schedule.kind = adaann")
+        if self.derivation.geometry.large_dimension:  # there the squared length is correlated with the logits, which takes rules of its own
+            found = "the rule's variance is not derived in the limit of many dimensions"
+            raise BadInput("schedule.kind", found, "leave out --large-dimension, or choose a schedule with a formula")
         return with_adaann(self.derivation)
 
     def compile_with_rule(self, device: str, tolerance: float) -> Kernel:

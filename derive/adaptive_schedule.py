@@ -66,7 +66,10 @@ def with_adaann(derivation: Derivation) -> Derivation:
 
 
 def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> tuple[Step, ...]:
-    """Var_q[log p*] → averages over independent scalars in the final states. The equation `V` stands in every step."""
+    """Var_q[log p*] → averages over independent scalars in the final states, exact in every dimension.
+
+    The equation `V` stands in every step.
+    """
     names, relations = dict(overlaps.names), dict(overlaps.relations)
     in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
     log_density = LogDensity(setting.target, POINT)
@@ -86,7 +89,7 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
         raise ArithmeticError("two averages share a name")
     closed = map_values(moments, lambda value: close(value.xreplace(named), names))
     over_vectors = tuple(Equation(s.name, symbol_tex(s), a, s) for a, s in named.items())
-    surroundings = Surroundings(dict(geometry.images), geometry.dimension, geometry.large_dimension)
+    surroundings = Surroundings(dict(geometry.images), geometry.dimension)
     factors, over_scalars = _in_scalars(over_vectors, setting, surroundings, names)
     scalar = (*closed, *factors, *over_scalars)
     # What the rates name too must take the same form here.
@@ -121,7 +124,6 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
             (*closed, *over_vectors),
             scalar,
             in_geometry=bool(geometry.images),
-            limit=geometry.large_dimension,
         ),
         Step("final variables of the variance", "Put in lengths and relations, and write everything in the states.", scalar, final, True),
     )

@@ -52,7 +52,8 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
     first_order = {e.label for e in definitions(steps[-1].after) if _is_sigmoid(e.value)}
     if setting.target.size == 2 and any(label.startswith("rho_star") for label in first_order):
         record("two modes: tanh", "1/(1 + e^y) = ½ + ½ tanh(−y/2), and E[1] = 1.", _target_as_tanh(setting, steps[-1].after))
-    if setting.proposal.size == 2 and {"rho_12", "rho_21"} <= first_order and "weights" not in setting.learn:
+    equal = len(set(setting.proposal.scales)) == 1  # else the two fluxes are one only before the limit of many dimensions
+    if setting.proposal.size == 2 and equal and {"rho_12", "rho_21"} <= first_order and "weights" not in setting.learn:
         record(
             "two components: sech",
             "A Cameron–Martin shift leaves an even integrand; the reflection z → −z then shows w_1 E_1[ρ_2] = w_2 E_2[ρ_1] = g.",

@@ -212,6 +212,7 @@ def test_simulate_runs_until_every_replica_is_cold(capsys):
         (["simulate", "--set", "schedule.kind=adaann", "--set", "schedule.t0=1e30"], ("steps", "schedule.t0")),
         (["simulate", "--set", "schedule.kind=ess", "--particles", "1"], ("--particles",)),
         (["integrate", "--set", "schedule.kind=adaann", "--set", "schedule.t0=1e30"], ("--t-end",)),
+        (["derive", "two-scales", "--large-dimension", "--set", "schedule.kind=adaann"], ("schedule.kind", "limit", "--large-dimension")),
         (["derive", "--set", "schedule.tau=0.1"], ("schedule.tau", 'schedule.kind = "adaann"')),
         (["derive", "--set", "schedule.kind=adaann", "--set", "schedule.level=0.5"], ("schedule.level", 'schedule.kind = "ess"')),
         (["derive", "--set", "schedule.kind=adaann", "--set", "schedule.tau=0"], ("schedule.tau", "not positive")),
