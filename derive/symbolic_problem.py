@@ -46,6 +46,8 @@ def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProble
         if count > MOST_NAMED:
             raise BadInput(key, f"{count} components", f"give at most {MOST_NAMED}: states are named by one digit per index")
     learn = problem.flow.learn
+    if large_dimension and "scales" in learn:
+        raise BadInput("flow.learn", "learned scales have no limit of many dimensions", "leave out --large-dimension or the scales")
     values: dict[sp.Symbol, float] = {DIMENSION: float(problem.space.dimension)}
     proposal = _mixture(_PROPOSAL, problem.proposal.weights, problem.proposal.scales, values, "scales" in learn)
     target = _mixture(_TARGET, problem.target.weights, problem.target.scales, values)
