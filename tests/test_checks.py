@@ -15,7 +15,7 @@ from annealvi.checks.particles import SETTINGS, compare_velocity, largest_z, sta
 from derive.derivation import Derivation
 from derive.flow import Descent, OverlapRate
 from derive.problem import BadInput
-from derive.symbolic_problem import derive_problem
+from derive.symbolic_problem import derive_in_dimension, derive_problem
 from derive.vectors import Gradient
 
 
@@ -36,12 +36,13 @@ def study():
     return session("space.dimension=32")
 
 
-def test_a_wrong_equation_fails_on_the_grid(study):
-    derivation = wrong(study.derivation)
-    grid = references(derivation, (2, 3), 1)
-    checks = list(grid_checks(study.problem, derivation, grid, study.values))
-    assert [c.passed for c in checks] == [True, False, False, False]
-    check, _ = mutant_check(derivation, grid)
+def test_a_wrong_equation_fails_on_the_grid(study, monkeypatch):
+    grid = references(study.problem, (2, 3), 1)
+    assert all(c.passed for c in grid_checks(study.problem, study.derivation, grid, study.values))
+    monkeypatch.setattr("annealvi.checks.grid.derive_in_dimension", lambda *given: wrong(derive_in_dimension(*given)))
+    checks = list(grid_checks(study.problem, study.derivation, grid, study.values))
+    assert [c.passed for c in checks] == [False] * 4
+    check, _ = mutant_check(wrong(study.derivation), grid)
     assert not check.passed
     assert "true system" in check.note
 
@@ -73,13 +74,15 @@ def test_the_bound_of_many_comparisons_is_wider_than_of_one():
         ("target.means=[[0,0,0,0,2],[1,0,0,0,-1]]", "space.dimension=5"),
         ("target.scales=[2.0,2.0]",),
         ("flow.manifold=euclidean", "space.dimension=3"),
+        ("target.scales=[1.0,0.8]", "proposal.radius=[1.0,2.0]", "space.dimension=4"),
+        ("flow.learn=['means','weights']", "space.dimension=4"),
     ],
 )
 def test_checks_are_built_for_every_accepted_geometry(overrides):
     here = session(*overrides)
     means = start(here)
     assert np.isfinite(means).all()
-    np.testing.assert_allclose(np.linalg.norm(means, axis=1), here.problem.proposal.radius)
+    np.testing.assert_allclose(np.linalg.norm(means, axis=1), here.problem.proposal.radii)
     assert np.isfinite(here.states_of_vectors(means[None])).all()
     assert order_check(here).passed
 
