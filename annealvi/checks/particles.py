@@ -12,6 +12,7 @@ from scipy import stats
 
 from annealvi.checks.check import Check
 from annealvi.checks.grid import Evaluator, most_mutants
+from annealvi.checks.kernels import fastest_rate
 from annealvi.session import Session
 from derive.mutations import one_term_mutations
 from derive.problem import ScheduleSpec
@@ -233,21 +234,12 @@ def slowed_down(session: Session, means: np.ndarray, setting: PathSetting) -> tu
     kernel = compile_for_paths(session)
     times = np.linspace(0.0, setting.t_end, 9)
     path = kernel.integrate(session.states_of_vectors(means[None]), times, rtol=1e-6, atol=1e-8)
-    fastest = max(_fastest_rate(kernel, float(beta), y) for beta, y in zip(path.beta, path.y[0], strict=True))
+    fastest = max(fastest_rate(kernel, float(beta), y) for beta, y in zip(path.beta, path.y[0], strict=True))
     dt = min(setting.dt, MOST_STIFF / fastest)
     if dt < setting.dt:
         recorded = round(min(setting.t_end / dt, MOST_STEPS) / TIMES) * TIMES  # a whole number of steps between records
         setting = dataclasses.replace(setting, t_end=recorded * dt, dt=dt)
     return setting, dt * fastest
-
-
-def _fastest_rate(kernel: Kernel, beta: float, y: np.ndarray) -> float:
-    """The largest modulus of the Jacobian's eigenvalues, by central differences."""
-    steps = 1e-5 * np.maximum(np.abs(y), 1.0)
-    moved = np.concatenate([y + np.diag(steps), y - np.diag(steps)])
-    rates = kernel.rhs_at_beta(beta, moved)
-    jacobian = (rates[: len(y)] - rates[len(y) :]).T / (2 * steps)
-    return float(np.abs(np.linalg.eigvals(jacobian)).max())
 
 
 def path_checks(comparisons: list[PathComparison]) -> Iterator[Check]:
