@@ -144,7 +144,7 @@ def test_a_figure_has_a_panel_for_each_state_and_one_for_beta(count, tmp_path, m
 
 
 def test_the_limit_of_many_dimensions_is_approached():
-    """Scales that differ by 2/√d, at fixed overlaps: a χ² variable of d degrees is Gaussian to O(1/√d), a quarter in 16 times the dimension."""
+    """Scales that differ by 2/√d, at fixed overlaps: a χ² variable is Gaussian to O(1/√d), a quarter in 16 times the dimension."""
     y, differences = np.array([[0.3, -0.2, 0.1]]), []
     for d in (256, 4096):
         scales = f"[1, {1 - 2 / np.sqrt(d)}]"
