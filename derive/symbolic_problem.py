@@ -143,8 +143,11 @@ def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) 
     """Coefficients of the combination of `columns`, which are independent, nearest to `wanted`."""
     if not columns:
         return []
-    matrix = mpmath.matrix([list(column) for column in columns]).T
-    solution, _ = mpmath.qr_solve(matrix, mpmath.matrix(list(wanted)))
+    with mpmath.workdps(60):  # the normal equations square the condition
+        vectors = [[mpmath.mpf(x) for x in column] for column in columns]
+        right = [mpmath.mpf(x) for x in wanted]
+        gram = mpmath.matrix([[mpmath.fdot(u, v) for v in vectors] for u in vectors])
+        solution = mpmath.lu_solve(gram, mpmath.matrix([mpmath.fdot(u, right) for u in vectors]))
     return [float(c) for c in solution]
 
 
