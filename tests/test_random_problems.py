@@ -104,20 +104,20 @@ def agrees_with_the_grid(drawn):
     assert wanted.bound < (1e-8 if problem.space.dimension == 3 else 1e-10)
 
 
-@examples(15)
+@examples(10)
 @given(problems())
 def test_the_velocity_is_the_kls_gradient_on_a_grid(drawn):
     agrees_with_the_grid(drawn)
 
 
 @pytest.mark.slow
-@examples(15)
-@given(problems(most=3, costly=True))
+@examples(10)
+@given(problems(costly=True))
 def test_the_velocity_is_the_kls_gradient_on_a_grid_for_many_problems(drawn):
     agrees_with_the_grid(drawn)
 
 
-@examples(6)
+@examples(4)
 @given(problems(), st.integers(0, 2**32 - 1))
 def test_a_rotation_of_all_vectors_rotates_the_velocity(drawn, seed):
     problem, state = drawn
@@ -130,7 +130,7 @@ def test_a_rotation_of_all_vectors_rotates_the_velocity(drawn, seed):
     np.testing.assert_allclose(turned[2], scales, rtol=0, atol=SAME)
 
 
-@examples(6)
+@examples(4)
 @given(problems(), st.randoms(use_true_random=False))
 def test_other_labels_permute_the_velocity(drawn, random):
     problem, state = drawn
@@ -143,14 +143,14 @@ def test_other_labels_permute_the_velocity(drawn, random):
         np.testing.assert_allclose(permuted, plain[components], rtol=0, atol=SAME)
 
 
-@examples(6)
+@examples(5)
 @given(problems(most=2, spare=1), st.randoms(use_true_random=False))
 def test_half_a_component_moves_at_half_its_speed(drawn, random):
     halves_are_as_fast_together(drawn, random)
 
 
 @pytest.mark.slow
-@examples(4)
+@examples(3)
 @given(problems(dimensions=(2,), most=2, spare=1, costly=True), st.randoms(use_true_random=False))
 def test_half_a_component_of_learned_scale_moves_at_half_its_speed(drawn, random):
     halves_are_as_fast_together(drawn, random)
