@@ -230,17 +230,7 @@ def test_parameter_values_follow_the_problem(bimodal):
 LIMIT_STATES = np.array([[0.4, -0.3, 0.2], [0.8, 0.5, 0.3]])
 
 
-@pytest.mark.parametrize(
-    "unequal",
-    [
-        ("target",),
-        pytest.param(
-            ("target", "proposal"),
-            marks=pytest.mark.xfail(run=False, reason="the two-component rule w_1 E_1[ρ_2] = w_2 E_2[ρ_1] is no limit's"),
-        ),
-    ],
-    ids="-".join,
-)
+@pytest.mark.parametrize("unequal", [("target",), ("target", "proposal")], ids="-".join)
 def test_the_limit_of_many_dimensions_is_approached_like_one_over_their_root(unequal):
     """Scales 1 and 1 − 1/(2√d): ‖x‖² matters at every d, and its law's skewness, of order d^(−1/2), is what the limit leaves out."""
 
