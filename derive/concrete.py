@@ -239,6 +239,8 @@ class _Evaluation:
         plain = [e.xreplace(known) for e in expressions]
         nodes = sorted(set().union(*(e.atoms(Expectation) for e in plain)), key=sp.default_sort_key)
         exact = {node: node.xreplace({s: sp.Float(numbers[s], DIGITS + GUARD) for s in node.free_symbols}) for node in nodes}
+        for constant in (e for e in exact.values() if not isinstance(e, Expectation)):  # coincident vectors leave nothing to average
+            self.averages[constant] = constant.evalf(DIGITS + GUARD)._to_mpmath(mpmath.mp.prec)
         new = [e for e in exact.values() if e not in self.averages]
         for key in dict.fromkeys(map(_shared_pass, new)):
             group = [e for e in new if _shared_pass(e) == key]

@@ -44,10 +44,14 @@ def check_derivation(derivation: Derivation, points: int = 2, dimension: int | N
 
 
 def check_dimension(derivation: Derivation) -> int:
-    """Two, or with unequal scales, where averages cost most, as many as a mixture's logits have linear forms."""
+    """Two, or with unequal scales, where averages cost most, as many as a mixture's logits have linear forms; on a sphere at least two,
+    since it does not move in one. The problem's own, if the forms fill it: no χ² variable is left there."""
     mixtures = (derivation.setting.proposal, derivation.setting.target)
     forms = max([mixture.size - 1 for mixture in mixtures if len(set(mixture.scales)) > 1], default=0)
-    return forms or 2
+    own = derivation.geometry.dimension
+    if own is not None and own <= forms:
+        return own
+    return max(forms, 2) if derivation.setting.manifold == "sphere" else forms or 2
 
 
 def check_step(step: Step, meanings: Sequence[Meaning]) -> StepCheck:

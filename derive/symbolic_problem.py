@@ -121,9 +121,8 @@ def _independent_modes(
     images: list[tuple[VectorSymbol, Vector]] = []
     longest = max(math.hypot(*row) for row in means)
     for k, row in enumerate(means):
-        coefficients = _least_squares([means[j] for j in kept], row)
-        rest = [x - math.fsum(c * means[j][n] for c, j in zip(coefficients, kept, strict=True)) for n, x in enumerate(row)]
-        if math.hypot(*rest) > DEPENDENT * longest:
+        coefficients, distance = _least_squares([means[j] for j in kept], row)
+        if distance > DEPENDENT * longest:
             kept.append(k)
             continue
         terms: dict[VectorSymbol, sp.Expr] = {}
@@ -139,16 +138,17 @@ def _independent_modes(
     return tuple(kept), images
 
 
-def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) -> list[float]:
-    """Coefficients of the combination of `columns`, which are independent, nearest to `wanted`."""
-    if not columns:
-        return []
+def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) -> tuple[list[float], float]:
+    """Coefficients of the combination of `columns`, which are independent, nearest to `wanted`, and the distance that is left."""
     with mpmath.workdps(60):  # the normal equations square the condition
         vectors = [[mpmath.mpf(x) for x in column] for column in columns]
-        right = [mpmath.mpf(x) for x in wanted]
+        rest = [mpmath.mpf(x) for x in wanted]
+        if not vectors:
+            return [], float(mpmath.norm(rest))
         gram = mpmath.matrix([[mpmath.fdot(u, v) for v in vectors] for u in vectors])
-        solution = mpmath.lu_solve(gram, mpmath.matrix([mpmath.fdot(u, right) for u in vectors]))
-    return [float(c) for c in solution]
+        solution = list(mpmath.lu_solve(gram, mpmath.matrix([mpmath.fdot(u, rest) for u in vectors])))
+        rest = [x - mpmath.fsum(c * u[n] for c, u in zip(solution, vectors, strict=True)) for n, x in enumerate(rest)]
+        return [float(c) for c in solution], float(mpmath.norm(rest))
 
 
 def _require_room(problem: Problem, setting: Setting, geometry: Geometry, rank: int) -> None:
