@@ -147,14 +147,9 @@ def simulate_with_rule(
         steps = round(min(MOST_STEPS, steps * min(MOST_PIECES, max(1.0, affordable))))
     sizes = len(session.problem.proposal.weights), len(session.problem.target.weights)
     refuse_large("--replicas or --points", len(initial_means) * (steps // record_every) * sizes[0] * sum(sizes))
-    target, proposal = session.problem.target, session.problem.proposal
     run = simulate_adaptively(
         initial_means,
-        session.modes(),
-        np.array(target.weights),
-        np.array(target.scales),
-        np.array(proposal.weights),
-        np.array(proposal.scales),
+        *session.mixtures(),
         _rule_of_particles(rule, every, particles),
         dt,
         steps=steps,

@@ -46,6 +46,12 @@ class Session:
         modes[:, : given.shape[1]] = given
         return modes
 
+    def mixtures(self, dimension: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What the particles are told of the two mixtures: modes (K, dimension), the target's weights and scales, the proposal's."""
+        target, proposal = self.problem.target, self.problem.proposal
+        parts = np.array(target.weights), np.array(target.scales), np.array(proposal.weights), np.array(proposal.scales)
+        return self.modes(dimension), *parts
+
     @property
     def overlap_count(self) -> int:
         """How many states are overlaps; learned weights, then learned scales, follow them."""

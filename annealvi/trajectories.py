@@ -169,7 +169,7 @@ def simulate(
     points: recorded times, about equally spaced. extrapolate: run once more with dt/2 and independent noise, return the paths
     extrapolated to dt = 0, replica by replica, and report the bias. max_cost, tell: as in `integrate`.
     """
-    from kernels.particles import uniform_sphere_means
+    from kernels.initial_means import uniform_sphere_means
 
     problem = session.problem
     dimension, size = problem.space.dimension, len(problem.proposal.weights)
@@ -221,7 +221,7 @@ def simulate(
 
 def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over the replicas and its standard error, which one replica does not give (NaN)."""
-    from kernels.particles import mean_and_standard_error
+    from kernels.particle_runs import mean_and_standard_error
 
     if len(values) == 1:
         return values[0], np.full(values.shape[1:], np.nan)
@@ -244,14 +244,9 @@ def _particle_values(
     """One run: t and beta (n_out,), the states (replicas, n_out, states), and the device."""
     from kernels.particles import simulate_particles
 
-    target, proposal = session.problem.target, session.problem.proposal
     run = simulate_particles(
         initial_means,
-        session.modes(),
-        np.array(target.weights),
-        np.array(target.scales),
-        np.array(proposal.weights),
-        np.array(proposal.scales),
+        *session.mixtures(),
         np.array([session.schedule.beta_at(n * dt) for n in range(steps)]),
         dt,
         particles=particles,

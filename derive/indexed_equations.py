@@ -1,8 +1,8 @@
 """The flow for any number K of modes and L of components: rates as sums over components j, l and modes k, l.
 
 The averages are free symbols here: E_i[ρ_j] and its kin, named as in the derivation. `indexed_equations` writes the rates for a
-setting's manifold, scales and learned parameters; `instantiate` expands the sums for a derivation's own K and L, where each rate can be
-compared with the derived one.
+setting's manifold, scales and learned parameters; `indexed_instances` expands the sums for a derivation's own K and L, where each rate
+can be compared with the derived one.
 
 With u_ij = (a_j − a_i)/σ_j² and Stein's lemma for E_i[ρ_j (x − a_i)] = σ_i² Σ_l E_i[ρ_j ρ_l] (u_ij − u_il), the score of a mixture is
 E_i[∇ log q] = Σ_j ρ̂_ij u_ij with the shares ρ̂_ij = E_i[ρ_j] − σ_i² Σ_{l≠j} E_i[ρ_j ρ_l] (1/σ_j² − 1/σ_l²): unequal scales change the
@@ -12,178 +12,19 @@ shares and nothing else. Along the deviation it is E_i[(x − a_i)·∇ log q] =
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import sympy as sp
-from sympy.printing.latex import LatexPrinter
-from sympy.printing.str import StrPrinter
 
-from derive.derivation import Derivation
-from derive.flow import close
+from derive.indexed_sums import Entry, SquaredNorm, SumOver, SumOverOthers, SumOverPairs, VectorEntry
 from derive.mixtures import DIMENSION, Mixture
-from derive.notation import name_tex, tex
+from derive.notation import tex
 from derive.objective import Setting
 from derive.system import BETA
-from derive.vectors import Inner, Vector, VectorSymbol
 
 COMPONENTS, MODES = sp.symbols("L K", integer=True, positive=True)
 I, J, K, L, N = sp.symbols("i j k l n", integer=True, positive=True)
-
-
-class Entry(sp.Expr):
-    """One member of a family of symbols, by its indices: w_i, Q_ij, or with a group of its own for the last two, rho_i_jl."""
-
-    is_commutative = True
-    is_real = True
-
-    def __new__(cls, family: str | sp.Symbol, *indices: sp.Expr) -> Entry:
-        return super().__new__(cls, sp.Symbol(str(family)), *map(sp.sympify, indices))
-
-    @classmethod
-    def class_key(cls) -> tuple:
-        """Sorted, and so printed, like a symbol."""
-        return 2, 0, cls.__name__
-
-    @property
-    def family(self) -> str:
-        return self.args[0].name
-
-    @property
-    def indices(self) -> tuple[sp.Expr, ...]:
-        return self.args[1:]
-
-    @property
-    def name(self) -> str:
-        return "_".join([self.family, *(group for group in self._groups() if group)])
-
-    def _groups(self) -> tuple[str, str]:
-        written = [str(index) for index in self.indices]
-        return (written[0], "".join(written[1:])) if len(written) == 3 else ("".join(written), "")
-
-    def _latex(self, printer: LatexPrinter) -> str:
-        head = self.family.removesuffix("_star")
-        starred = head != self.family
-        body = name_tex(_HEADS.get(head, head), starred, *self._groups())
-        return f"{{{body}}}" if starred else body  # a group can have an exponent
-
-    def _sympystr(self, printer: StrPrinter) -> str:
-        return self.name
-
-
-_HEADS = {"nu": r"\nu", "share": r"\hat{\rho}"}
-
-
-class VectorEntry(Entry):
-    """A vector by its indices; it stands behind its coefficient."""
-
-    @classmethod
-    def class_key(cls) -> tuple:
-        return 2, 1, cls.__name__
-
-
-class SumOver(sp.Expr):
-    """Σ of a term over an index from 1 to a size."""
-
-    is_commutative = True
-    is_real = True
-
-    def __new__(cls, term: sp.Expr, index: sp.Symbol, size: sp.Expr) -> SumOver:
-        return super().__new__(cls, term, index, size)
-
-    @property
-    def free_symbols(self) -> set[sp.Symbol]:
-        term, index, size = self.args
-        return (term.free_symbols - {index}) | size.free_symbols
-
-    def expanded(self) -> sp.Expr:
-        """Written out, once the size is a number."""
-        term, index, size = self.args
-        return sp.Add(*(term.xreplace({index: sp.Integer(n)}) for n in range(1, int(size) + 1)))
-
-    def _latex(self, printer: LatexPrinter) -> str:
-        term, index, size = self.args
-        return rf"\sum_{{{printer.doprint(index)}=1}}^{{{printer.doprint(size)}}} {_one_term(term, printer)}"
-
-    def _sympystr(self, printer: StrPrinter) -> str:
-        return f"sum_{self.args[1]}[{printer.doprint(self.args[0])}]"
-
-
-class SumOverPairs(sp.Expr):
-    """Σ of a term over two indices with 1 ≤ first < second ≤ size."""
-
-    is_commutative = True
-    is_real = True
-
-    def __new__(cls, term: sp.Expr, first: sp.Symbol, second: sp.Symbol, size: sp.Expr) -> SumOverPairs:
-        return super().__new__(cls, term, first, second, size)
-
-    @property
-    def free_symbols(self) -> set[sp.Symbol]:
-        term, first, second, size = self.args
-        return (term.free_symbols - {first, second}) | size.free_symbols
-
-    def expanded(self) -> sp.Expr:
-        """Written out, once the size is a number."""
-        term, first, second, size = self.args
-        pairs = itertools.combinations(range(1, int(size) + 1), 2)
-        return sp.Add(*(term.xreplace({first: sp.Integer(a), second: sp.Integer(b)}) for a, b in pairs))
-
-    def _latex(self, printer: LatexPrinter) -> str:
-        term, first, second, size = self.args
-        return rf"\sum_{{1 \le {first} < {second} \le {size}}} {_one_term(term, printer)}"
-
-    def _sympystr(self, printer: StrPrinter) -> str:
-        return f"sum_{self.args[1]}<{self.args[2]}[{printer.doprint(self.args[0])}]"
-
-
-class SumOverOthers(sp.Expr):
-    """Σ of a term over an index from 1 to a size, without one value."""
-
-    is_commutative = True
-    is_real = True
-
-    def __new__(cls, term: sp.Expr, index: sp.Symbol, without: sp.Expr, size: sp.Expr) -> SumOverOthers:
-        return super().__new__(cls, term, index, without, size)
-
-    @property
-    def free_symbols(self) -> set[sp.Symbol]:
-        term, index, without, size = self.args
-        return (term.free_symbols - {index}) | without.free_symbols | size.free_symbols
-
-    def expanded(self) -> sp.Expr:
-        """Written out, once the size and the value left out are numbers."""
-        term, index, without, size = self.args
-        return sp.Add(*(term.xreplace({index: sp.Integer(n)}) for n in range(1, int(size) + 1) if n != without))
-
-    def _latex(self, printer: LatexPrinter) -> str:
-        term, index, without, size = self.args
-        return rf"\sum_{{\substack{{{index}=1\\{index} \ne {without}}}}}^{{{size}}} {_one_term(term, printer)}"
-
-    def _sympystr(self, printer: StrPrinter) -> str:
-        return f"sum_{self.args[1]}!={self.args[2]}[{printer.doprint(self.args[0])}]"
-
-
-def _one_term(term: sp.Expr, printer: LatexPrinter) -> str:
-    written = printer.doprint(term)
-    return rf"\left({written}\right)" if term.is_Add else written
-
-
-class SquaredNorm(sp.Expr):
-    """‖u‖² of a combination of vector entries."""
-
-    is_commutative = True
-    is_real = True
-
-    def __new__(cls, vector: sp.Expr) -> SquaredNorm:
-        return super().__new__(cls, vector)
-
-    def _latex(self, printer: LatexPrinter) -> str:
-        return rf"\left\|{printer.doprint(self.args[0])}\right\|^{{2}}"
-
-    def _sympystr(self, printer: StrPrinter) -> str:
-        return f"|{printer.doprint(self.args[0])}|^2"
 
 
 @dataclass(frozen=True)
@@ -403,76 +244,3 @@ def _with_mode(entry: Entry) -> Entry:
     """Inner product with ν_n."""
     (index,) = entry.indices
     return Entry("M", index, N) if entry.family == "a" else Entry("Gamma", index, N)
-
-
-def instantiate(indexed: tuple[IndexedEquation, ...], derivation: Derivation) -> dict[str, sp.Expr | Vector]:
-    """Every equation at every value of its free indices, in the derivation's own symbols, by the derivation's labels.
-
-    `velocity_i` is a vector; `dM_ik`, `dQ_ij`, `dw_i`, `dsigma_i` and the energies `e_i`, `e_mean` are scalars.
-    """
-    setting = derivation.setting
-    sizes = {COMPONENTS: setting.proposal.size, MODES: setting.target.size}
-    names = dict(derivation.overlaps.names)
-    values: dict[str, sp.Expr | Vector] = {}
-    known: dict[Entry, sp.Expr] = {}
-    for equation in indexed:
-        for point in itertools.product(*(range(1, sizes[size] + 1) for _, size in equation.free)):
-            at = {index: sp.Integer(n) for (index, _), n in zip(equation.free, point, strict=True)}
-            at |= {symbol: sp.Integer(size) for symbol, size in sizes.items()}
-            left = equation.left.xreplace(at)
-            value = _expanded(equation.value.xreplace(at)).xreplace(known)
-            if not equation.rate and left.family in _OWN_DEFINITIONS:
-                known[left] = value
-                continue
-            written = _in_symbols(value, setting)
-            if left.family == "a":
-                values[f"velocity_{point[0]}"] = _velocity(written, setting.proposal.means[point[0] - 1], equation.tangent)
-            elif left.family != "Q" or point[0] <= point[1]:
-                values[("d" if equation.rate else "") + left.name] = close(written, names)
-    return values
-
-
-_OWN_DEFINITIONS = ("share", "share_star", "u", "u_star", "D")
-"""Families that only the indexed equations use."""
-
-
-def _expanded(expression: sp.Expr) -> sp.Expr:
-    sums = expression.atoms(SumOver, SumOverOthers, SumOverPairs)
-    return expression.xreplace({node: node.expanded() for node in sums})
-
-
-def _in_symbols(expression: sp.Expr, setting: Setting) -> sp.Expr:
-    """Entries by the derivation's symbols, and squared norms by inner products."""
-    replaced = expression.xreplace({entry: _symbol(entry, setting) for entry in expression.atoms(Entry)})
-    norms = {norm: _combination(norm.args[0]) for norm in replaced.atoms(SquaredNorm)}
-    return replaced.xreplace({norm: vector.dot(vector) for norm, vector in norms.items()})
-
-
-def _symbol(entry: Entry, setting: Setting) -> sp.Expr:
-    first = int(entry.indices[0]) if entry.indices else 0
-    vectors_of = {"a": setting.proposal.means, "nu": setting.target.means, "w": setting.proposal.weights}
-    known = {**vectors_of, "sigma": setting.proposal.scales, "sigma_star": setting.target.scales}
-    if entry.family in known:
-        return known[entry.family][first - 1]
-    mixture = setting.target if entry.family.endswith("_star") else setting.proposal
-    if mixture.size == 1:
-        certain = {"rho": sp.S.One, "S": DIMENSION, "ell": sp.S.Zero}
-        if entry.family.removesuffix("_star") in certain:
-            return certain[entry.family.removesuffix("_star")]
-    if entry.family in ("Q", "Gamma"):
-        return sp.Symbol(Entry(entry.family, *sorted(entry.indices)).name, real=True)
-    if len(entry.indices) == 3:
-        own, *pair = entry.indices
-        return sp.Symbol(Entry(entry.family, own, *sorted(pair)).name, real=True)
-    return sp.Symbol(entry.name, real=True)
-
-
-def _combination(expression: sp.Expr) -> Vector:
-    """A linear expression in vector symbols as a vector."""
-    expanded = sp.expand(expression)
-    return Vector({symbol: expanded.coeff(symbol) for symbol in sorted(expanded.atoms(VectorSymbol), key=sp.default_sort_key)})
-
-
-def _velocity(expression: sp.Expr, own: VectorSymbol, tangent: bool) -> Vector:
-    vector, mean = _combination(expression), Vector({own: sp.S.One})
-    return vector - vector.dot(mean) / Inner(own, own) * mean if tangent else vector

@@ -11,12 +11,14 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 import sympy as sp
-from sympy.printing.str import StrPrinter
 
 from derive.derivation import Derivation
 from derive.expectation import ChiSquared, Expectation
-from derive.indexed_equations import Entry, IndexedEquation, indexed_equations
-from derive.notation import Family, families_of, symbol_tex, tex
+from derive.indexed_equations import IndexedEquation, indexed_equations
+from derive.indexed_sums import Entry
+from derive.line_breaking import align, broken, markdown_display, terms_tex
+from derive.named_logits import with_named_logits
+from derive.notation import Family, families_of
 from derive.objective import Setting
 from derive.softmax import Softmax
 from derive.step import Equation, Equations, Step
@@ -63,7 +65,7 @@ def as_markdown(derivation: Derivation) -> str:
 
     def block(step: Step, number: int) -> str:
         changed, remark = _changed(step, derivation)
-        displays = [_markdown_display(e.left, _terms(e)) for e in with_named_logits(changed)]
+        displays = [markdown_display(e.left, terms_tex(e)) for e in with_named_logits(changed)]
         return "\n\n".join([f"## {number}. {step.rule}", step.statement, *displays, *([remark] if remark else [])])
 
     general = indexed_equations(derivation.setting)
@@ -74,10 +76,10 @@ def as_markdown(derivation: Derivation) -> str:
         "## For any K and L",
         _general_in_tex(derivation.setting),
         "\n".join(f"- {f.tex}" for f in _of_general(general)),
-        *(_markdown_display(e.latex_left(), e.latex_terms()) for e in general),
+        *(markdown_display(e.latex_left(), e.latex_terms()) for e in general),
         "## The closed system",
         "\n".join(f"- {line}" for line in [*_softmax_in_tex(system), *(f.tex for f in _families(system))]),
-        *(_markdown_display(e.left, _terms(e)) for e in with_named_logits(system)),
+        *(markdown_display(e.left, terms_tex(e)) for e in with_named_logits(system)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -87,7 +89,7 @@ def as_latex(derivation: Derivation) -> str:
 
     def block(step: Step, number: int) -> str:
         changed, remark = _changed(step, derivation)
-        display = [_align([_broken(e.left, _terms(e)) for e in with_named_logits(changed)])] if changed else []
+        display = [align([broken(e.left, terms_tex(e)) for e in with_named_logits(changed)])] if changed else []
         heading = f"\\paragraph{{{number}. {_in_tex(step.rule)}.}} {_in_tex(step.statement)}"
         return "\n".join([heading, *display, *([f"\\noindent {remark}"] if remark else [])])
 
@@ -99,8 +101,8 @@ def general_as_latex(derivation: Derivation) -> str:
     """The equations for any K and L as a LaTeX fragment with its legend."""
     general = indexed_equations(derivation.setting)
     legend = "; ".join(f.tex for f in _of_general(general))
-    rows = [_broken(e.latex_left(), e.latex_terms()) for e in general]
-    return f"\\paragraph{{For any $K$ and $L$.}} {_general_in_tex(derivation.setting)} Here {legend}.\n{_align(rows)}"
+    rows = [broken(e.latex_left(), e.latex_terms()) for e in general]
+    return f"\\paragraph{{For any $K$ and $L$.}} {_general_in_tex(derivation.setting)} Here {legend}.\n{align(rows)}"
 
 
 def closed_system_as_latex(derivation: Derivation) -> str:
@@ -108,91 +110,14 @@ def closed_system_as_latex(derivation: Derivation) -> str:
     system = final_equations(derivation)
     rows = []
     for equation in with_named_logits(system):
-        lines = _broken(equation.left, _terms(equation))
+        lines = broken(equation.left, terms_tex(equation))
         label = re.sub(r"\(.*", "", equation.label)
         rows.append([*(rf"{line} \nonumber" for line in lines[:-1]), rf"{lines[-1]} \label{{eq:{derivation.system.label}:{label}}}"])
     legend = "; ".join([*_softmax_in_tex(system), *(f.tex for f in _families(system))])
-    return f"\\paragraph{{The closed system.}} Here {legend}.\n{_align(rows, 'align')}"
+    return f"\\paragraph{{The closed system.}} Here {legend}.\n{align(rows, 'align')}"
 
 
 RENDERERS: dict[str, Callable[[Derivation], str]] = {"text": as_text, "markdown": as_markdown, "latex": as_latex}
-
-
-def with_named_logits(equations: Sequence[Equation]) -> tuple[Equation, ...]:
-    """The equations with every softmax's logits by name, and the names' definitions before the first equation that uses one.
-
-    y_ij is the logit of component j at a sample of component i, y_star_ik that of mode k, as a function of the average's variables. Two
-    averages whose samples differ in their dimension share it unless the logit itself differs, as where the normal variables fill the space;
-    then the one of more variables has a plus.
-    """
-    values: dict[sp.Symbol, sp.Expr] = {}
-    definitions: list[Equation] = []
-    shortened = list(equations)
-    for n in sorted(range(len(equations)), key=lambda n: _most_variables(equations[n])):
-        shortened[n] = _shortened(equations[n], values, definitions)
-    first = next((n for n, (old, new) in enumerate(zip(equations, shortened, strict=True)) if old != new), 0)
-    return (*shortened[:first], *sorted(definitions, key=lambda e: e.label), *shortened[first:])
-
-
-_AVERAGED = re.compile(r"[A-Za-z]+(?P<star>_star)?_(?P<component>\d).*")
-
-
-def _most_variables(equation: Equation) -> int:
-    averages = equation.value.atoms(Expectation) if isinstance(equation.value, sp.Expr) else ()
-    return max((len(average.variables) for average in averages), default=0)
-
-
-def _shortened(equation: Equation, values: dict[sp.Symbol, sp.Expr], definitions: list[Equation]) -> Equation:
-    if not _most_variables(equation):
-        return equation
-    match = _AVERAGED.fullmatch(equation.label)
-    prefix = f"y{match['star'] or ''}_{match['component']}" if match else f"y_{equation.label}_"
-
-    def name(logit: sp.Expr, number: int, variables: Sequence[sp.Symbol]) -> sp.Expr:
-        if logit == 0:
-            return logit
-        chi_squared = {v: sp.Symbol(v.name, nonnegative=True) for v in variables if isinstance(v, ChiSquared)}
-        value = logit.xreplace(chi_squared)
-        candidates = (sp.Symbol(f"{prefix}{number}{lifted}", real=True) for lifted in ("", "+"))
-        symbol = next(c for c in candidates if values.get(c, value) == value)
-        if symbol not in values:
-            values[symbol] = value
-            used = [v for v in variables if logit.has(v)]
-            plain = f"{symbol.name}({', '.join(v.name for v in used)})" if used else symbol.name
-            left = symbol_tex(symbol) + (f"({','.join(sp.latex(v) for v in used)})" if used else "")
-            definitions.append(Equation(plain, left, value, symbol))
-        return symbol
-
-    def renamed(average: Expectation) -> sp.Expr:
-        shares = {
-            share: Softmax(share.component, *(name(logit, n, average.variables) for n, logit in enumerate(share.logits, 1)))
-            for share in sorted(average.integrand.atoms(Softmax), key=sp.default_sort_key)
-        }
-        return _NamedAverage(average.integrand.xreplace(shares), *average.variables) if shares else average
-
-    averages = {average: renamed(average) for average in sorted(equation.value.atoms(Expectation), key=sp.default_sort_key)}
-    if all(old == new for old, new in averages.items()):
-        return equation
-    return Equation(equation.label, equation.left, equation.value.xreplace(averages), equation.symbol)
-
-
-class _NamedAverage(sp.Expr):
-    """An expectation whose integrand contains its variables through named functions of them; for print only."""
-
-    is_commutative = True
-    is_real = True
-
-    def _latex(self, printer) -> str:
-        laws = ",".join(_law(v, printer.doprint, r"\sim\chi^2_{", "}") for v in self.args[1:])
-        return rf"\mathbb{{E}}_{{{laws}}}\left[{printer.doprint(self.args[0])}\right]"
-
-    def _sympystr(self, printer: StrPrinter) -> str:
-        laws = ", ".join(_law(v, printer.doprint, "~chi2(", ")") for v in self.args[1:])
-        return f"E_{{{laws}}}[{printer.doprint(self.args[0])}]"
-
-
-def _law(variable: sp.Symbol, write: Callable[[sp.Expr], str], opening: str, closing: str) -> str:
-    return f"{write(variable)}{opening}{write(variable.degrees)}{closing}" if isinstance(variable, ChiSquared) else write(variable)
 
 
 def _changed(step: Step, derivation: Derivation) -> tuple[Equations, str]:
@@ -294,74 +219,6 @@ def _plain(equation: Equation) -> str:
     if isinstance(value, sp.Basic):
         return f"{left} = {value}"
     return f"{left} = {value!r}"
-
-
-LINE = 105
-"""Symbols that fit on one line of a landscape page in footnote size."""
-
-
-def _terms(equation: Equation) -> list[str]:
-    """The right-hand side's terms; of a wide one the fraction is taken apart, so that what is long stands on the line."""
-    value = equation.value
-    if isinstance(value, sp.Expr):
-        written = [tex(term) for term in value.as_ordered_terms()]
-        wide = [tex(term, long_frac_ratio=2) for term in value.as_ordered_terms()]
-        return _with_signs([w if _symbols(t) > LINE else t for t, w in zip(written, wide, strict=True)])
-    if isinstance(value, Vector) and len(value):
-        units = [(sp.Dummy("unit", commutative=True), atom, coefficient) for atom, coefficient in value]
-        return _with_signs([tex(coefficient * unit, {unit: tex(atom)}) for unit, atom, coefficient in units])
-    return equation.right_terms()
-
-
-def _with_signs(terms: Sequence[str]) -> list[str]:
-    return [term if term.startswith("-") or not n else f"+ {term}" for n, term in enumerate(terms)]
-
-
-def _align(rows: Sequence[Sequence[str]], environment: str = "align*") -> str:
-    return f"\\begin{{{environment}}}\n" + " \\\\\n".join(f"  {line}" for row in rows for line in row) + f"\n\\end{{{environment}}}"
-
-
-def _markdown_display(left: str, terms: Sequence[str]) -> str:
-    lines = _broken(left, terms)
-    if len(lines) == 1:
-        return f"$${lines[0].replace('&=', '=')}$$"
-    return "$$\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}$$"
-
-
-def _broken(left: str, terms: Sequence[str]) -> list[str]:
-    """The lines of an aligned equation, broken between terms, and within those wider than LINE, where it would be wider than that."""
-    lines, width = [f"{left} &="], _symbols(left)
-    for piece in (p for term in terms for p in _pieces(term)):
-        width += _symbols(piece)
-        if width > LINE and not lines[-1].endswith(("&=", r"&\quad")):
-            lines.append(r"&\quad")
-            width = _symbols(piece)
-        lines[-1] += f" {piece}"
-    return lines
-
-
-_TOKEN = re.compile(r"\\(?:left|right)\\?.|\\[a-zA-Z]+|\\.| [+-] |.", re.DOTALL)
-
-
-def _pieces(term: str) -> list[str]:
-    """A term wider than LINE cut before every sign in its brackets, whose size then no longer follows what they hold."""
-    if _symbols(term) <= LINE:
-        return [term]
-    pieces, depth = [""], 0
-    for token in _TOKEN.findall(term):
-        depth += (token == "{") - (token == "}")
-        if depth == 0 and token.startswith((r"\left", r"\right")) and len(token) <= 8:
-            token = token.replace(r"\left", r"\Bigl").replace(r"\right", r"\Bigr")
-        if depth == 0 and token in (" + ", " - "):
-            pieces.append("")
-        pieces[-1] += token.lstrip() if not pieces[-1] else token
-    return pieces
-
-
-def _symbols(latex: str) -> int:
-    """About how many symbols a piece of LaTeX prints on its main line."""
-    without_layout = re.sub(r"\\(left|right|Bigl|Bigr|biggl|biggr|frac|mathbb|bar|dot|hat|operatorname|quad)|[{}_^\s]", "", latex)
-    return len(re.sub(r"\\[a-zA-Z]+", "x", without_layout))
 
 
 _MATH = {"σ": r"\sigma", "β": r"\beta", "ρ": r"\rho", "Σ": r"\sum", "∇": r"\nabla", "½": r"\tfrac12", "²": "^2", "→": r"\to"}

@@ -6,9 +6,11 @@ With w = softmax(θ), ∂w_j/∂θ_i = w_j (δ_ij − w_i). With x = a_i + σ_i 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
+from sympy.printing.str import StrPrinter
 
 from derive.expectation import Expectation
 from derive.gradient_rules import average, exchange_responsibilities, second_moments
@@ -16,40 +18,33 @@ from derive.mixtures import LogDensity, Mixture, Responsibility
 from derive.vectors import GaussianVector, RadialSlope, Vector, VectorSymbol, gradient
 
 
-class LogitSlope(sp.Expr):
-    """∂functional/∂θ_i where the mixture's weights are softmax(θ); `component` counts from 0."""
+class _Slope(sp.Expr):
+    """Derivative of a functional by a parameter of the mixture's component `component`, which counts from 0."""
 
     is_commutative = True
     is_real = True
+    parameter: str  # in plain text; its LaTeX has a backslash before it
 
-    def __new__(cls, functional: sp.Expr, mixture: Mixture, component: int) -> LogitSlope:
+    def __new__(cls, functional: sp.Expr, mixture: Mixture, component: int) -> Self:
         return super().__new__(cls, functional, mixture, sp.Integer(component))
 
     def _latex(self, printer: LatexPrinter) -> str:
-        return _slope_latex(self, printer, r"\theta")
+        return rf"\partial_{{\{self.parameter}_{{{self.args[2] + 1}}}}}\left[{printer.doprint(self.args[0])}\right]"
 
-    def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
-        return f"d/dtheta_{self.args[2] + 1}[{printer.doprint(self.args[0])}]"
-
-
-class LogScaleSlope(sp.Expr):
-    """∂functional/∂τ_i where the mixture's scales are e^τ; `component` counts from 0."""
-
-    is_commutative = True
-    is_real = True
-
-    def __new__(cls, functional: sp.Expr, mixture: Mixture, component: int) -> LogScaleSlope:
-        return super().__new__(cls, functional, mixture, sp.Integer(component))
-
-    def _latex(self, printer: LatexPrinter) -> str:
-        return _slope_latex(self, printer, r"\tau")
-
-    def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
-        return f"d/dtau_{self.args[2] + 1}[{printer.doprint(self.args[0])}]"
+    def _sympystr(self, printer: StrPrinter) -> str:
+        return f"d/d{self.parameter}_{self.args[2] + 1}[{printer.doprint(self.args[0])}]"
 
 
-def _slope_latex(slope: sp.Expr, printer: LatexPrinter, letter: str) -> str:
-    return rf"\partial_{{{letter}_{{{slope.args[2] + 1}}}}}\left[{printer.doprint(slope.args[0])}\right]"
+class LogitSlope(_Slope):
+    """∂functional/∂θ_i where the mixture's weights are softmax(θ)."""
+
+    parameter = "theta"
+
+
+class LogScaleSlope(_Slope):
+    """∂functional/∂τ_i where the mixture's scales are e^τ."""
+
+    parameter = "tau"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from kernels.device import DeviceRequest
-from kernels.particles import Manifold, ParticleRun, ParticleSimulation, Precision, check_integer, prepare_simulation, run_and_record
+from kernels.particle_runs import ParticleRun
+from kernels.particle_start import Manifold, ParticleSimulation, Precision, check_integer, prepare_simulation
+from kernels.particles import run_and_record
 from kernels.particles_cpu import log_target_of_particles
 from kernels.random_stream import MAX_PARTICLES, MAX_STEPS
 

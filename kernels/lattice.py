@@ -189,7 +189,7 @@ def _separated(
     constants, text = hoisted(logit, set(bound))
     polynomial = _polynomial(text, bound, f"the logit {logit}")
     back = dict(constants)
-    found: dict[tuple[int, ...], sp.Expr] = {power: sp.sympify(c).xreplace(back) for power, c in polynomial.terms()}
+    found: dict[tuple[int, ...], sp.Expr] = {power: c.xreplace(back) for power, c in polynomial.terms()}
 
     def take(*power: int) -> sp.Expr:
         return found.pop(power, sp.S.Zero)
@@ -220,7 +220,7 @@ def _moments(average: Expectation, logits: tuple[sp.Expr, ...], bound: tuple[sp.
     found = {}
     for power, coefficient in _polynomial(text, generators, str(average)).terms():
         first = len(bound)
-        found[Moment(power[:first], power[first : first + count], power[first + count :])] = sp.sympify(coefficient).xreplace(back)
+        found[Moment(power[:first], power[first : first + count], power[first + count :])] = coefficient.xreplace(back)
     return found
 
 

@@ -21,8 +21,10 @@ from kernels.adaptive_schedules import (
     relative_effective_sample_size,
     simulate_adaptively,
 )
+from kernels.initial_means import uniform_sphere_means
+from kernels.particle_runs import extrapolate_step, mean_and_standard_error
 from kernels.particle_step import replicas_at
-from kernels.particles import extrapolate_step, mean_and_standard_error, simulate_particles, uniform_sphere_means
+from kernels.particles import simulate_particles
 from kernels.particles_cpu import log_target_of_particles
 from kernels.random_stream import MAX_PARTICLES, fill_normals
 

@@ -18,7 +18,7 @@ from derive.adaptive_schedule import variance_steps, with_adaann
 from derive.concrete import Meaning
 from derive.step_check import check_dimension, check_step, sample_point
 from kernels.adaptive_schedules import AdaAnn, simulate_adaptively
-from kernels.particles import uniform_sphere_means
+from kernels.initial_means import uniform_sphere_means
 
 RULE = ["schedule.kind=adaann", "schedule.T0=20", "schedule.t0=1", "schedule.tau=0.05"]
 

@@ -13,7 +13,8 @@ from derive.derivation import Derivation
 from derive.expectation import Expectation
 from derive.flow import close
 from derive.geometry import overlaps_of
-from derive.indexed_equations import IndexedEquation, indexed_equations, instantiate
+from derive.indexed_equations import IndexedEquation, indexed_equations
+from derive.indexed_instances import instantiate
 from derive.mixtures import DIMENSION
 from derive.parameter_steps import scale_steps, weight_steps
 from derive.problem import Flow, Problem, Proposal, Space, Target

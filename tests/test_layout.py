@@ -22,6 +22,8 @@ INDEPENDENT = (
     "particles",
     "particles_cpu",
     "particles_cuda",
+    "particle_runs",
+    "particle_start",
     "particle_step",
     "random_stream",
     "initial_means",

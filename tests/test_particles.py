@@ -13,14 +13,9 @@ from scipy.special import expit, logsumexp
 
 from kernels import particles as module
 from kernels.device import DeviceUnavailable, resolve_device
-from kernels.particles import (
-    embed_overlaps,
-    estimate_velocity,
-    extrapolate_step,
-    mean_and_standard_error,
-    simulate_particles,
-    uniform_sphere_means,
-)
+from kernels.initial_means import embed_overlaps, uniform_sphere_means
+from kernels.particle_runs import extrapolate_step, mean_and_standard_error
+from kernels.particles import estimate_velocity, simulate_particles
 
 R, W_STAR, H_STAR = 3.0, 0.8, 0.5 * math.log(4)
 STANDARD_ERRORS = 4.5

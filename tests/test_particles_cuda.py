@@ -12,7 +12,8 @@ import pytest
 
 from kernels.adaptive_schedules import AdaAnn, simulate_adaptively
 from kernels.device import DeviceUnavailable, resolve_device
-from kernels.particles import estimate_velocity, simulate_particles, uniform_sphere_means
+from kernels.initial_means import uniform_sphere_means
+from kernels.particles import estimate_velocity, simulate_particles
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import t as student
 
 from kernels.kl_grid import KlGradient, Mixture, kl_gradient
-from kernels.particles import VelocityEstimate, estimate_velocity, extrapolate_step, simulate_particles
+from kernels.particle_runs import VelocityEstimate, extrapolate_step
+from kernels.particles import estimate_velocity, simulate_particles
 
 ALL = ("means", "weights", "scales")
 REPLICAS = 64

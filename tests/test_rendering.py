@@ -15,10 +15,11 @@ from annealvi.cli import main
 from derive.built_in import BUILT_IN
 from derive.derivation import Derivation
 from derive.expectation import ChiSquared, Expectation, StandardNormal
+from derive.named_logits import with_named_logits
 from derive.notation import dotted, families_of, symbol_tex
 from derive.problem import Flow, Problem, Proposal, Space, Target
 from derive.reduction import CholeskyRoot
-from derive.rendering import RENDERERS, as_latex, as_markdown, as_text, final_equations, with_named_logits
+from derive.rendering import RENDERERS, as_latex, as_markdown, as_text, final_equations
 from derive.softmax import Softmax
 from derive.step import Equation
 from derive.symbolic_problem import derive_problem

@@ -15,7 +15,8 @@ import numpy as np
 from annealvi.checks.kernels import widest_average
 from annealvi.session import Session, open_session
 from derive.problem_file import load_problem
-from kernels.particles import simulate_particles, uniform_sphere_means
+from kernels.initial_means import uniform_sphere_means
+from kernels.particles import simulate_particles
 
 COARSE = 0.05
 """Averages over several variables are compared with few nodes: the simulator takes microseconds for each."""
@@ -37,16 +38,11 @@ def main() -> None:
     ode = [_ode_numbers(session, device, states) for device in ("cuda", "cpu")]
     problem = session.problem
     dimension = max(4, problem.target.coordinates)
-    modes = session.modes(dimension)
     means = uniform_sphere_means(2, len(problem.proposal.weights), dimension, np.array(problem.proposal.radii), 5)
     clouds = [
         simulate_particles(
             means,
-            modes,
-            np.array(problem.target.weights),
-            np.array(problem.target.scales),
-            np.array(problem.proposal.weights),
-            np.array(problem.proposal.scales),
+            *session.mixtures(dimension),
             np.array([0.2, 0.3]),
             0.1,
             particles=8,

@@ -19,7 +19,8 @@ from derive.problem import ScheduleSpec
 from derive.schedules import make_schedule
 from derive.system import BETA
 from kernels.integrator import Kernel
-from kernels.particles import ParticleRun, estimate_velocity, extrapolate_step, simulate_particles
+from kernels.particle_runs import ParticleRun, extrapolate_step
+from kernels.particles import estimate_velocity, simulate_particles
 
 LEVEL = 1e-3
 """Probability that a right theory fails one comparison of this module, over all its states and times (Bonferroni)."""
@@ -125,11 +126,9 @@ errors there, which where components hardly overlap are most of them."""
 def compare_velocity(session: Session, device: str, seed: int) -> VelocityComparison:
     """The particles' estimate has no step size and no bias, so only its standard error counts."""
     means, manifold = start(session), session.problem.flow.manifold
-    arrays = _mixture_arrays(session)
     estimate = estimate_velocity(
         means,
-        session.modes(),
-        *arrays,
+        *session.mixtures(),
         VELOCITY_BETA,
         particles=VELOCITY_PARTICLES,
         replicas=VELOCITY_REPLICAS,
@@ -263,8 +262,7 @@ def _run(
     steps = round(setting.t_end / dt)
     return simulate_particles(
         np.repeat(means[None], REPLICAS, axis=0),
-        session.modes(),
-        *_mixture_arrays(session),
+        *session.mixtures(),
         np.array([session.schedule.beta_at(n * dt) for n in range(steps)]),
         dt,
         particles=PARTICLES,
@@ -275,8 +273,3 @@ def _run(
         device=device,
         progress=progress,
     )
-
-
-def _mixture_arrays(session: Session) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    target, proposal = session.problem.target, session.problem.proposal
-    return np.array(target.weights), np.array(target.scales), np.array(proposal.weights), np.array(proposal.scales)

@@ -1,0 +1,139 @@
+"""A particle simulation that is about to begin: its arguments checked, its replicas on their device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kernels.device import Device, DeviceRequest, resolve_device
+from kernels.initial_means import checked_seed
+from kernels.particle_step import ParticleFlow, Replicas, replicas_at
+from kernels.random_stream import MAX_COMPONENTS, MAX_PARTICLES, MAX_REPLICAS
+
+LEARNABLE = ("means", "weights", "scales")
+
+Manifold = str  # "sphere" or "euclidean"; checked when a run begins
+Precision = str  # "float32" or "float64"; checked when a run begins
+
+
+@dataclass(frozen=True)
+class ParticleSimulation:
+    """A run that is about to begin: its constants, the target's means (K, d) in double precision, and the replicas on their device.
+
+    replicas: a kernels.particles_cpu.CpuParticles, or its twin on CUDA.
+    """
+
+    flow: ParticleFlow
+    target_means: np.ndarray
+    device: Device
+    replicas: Any
+
+
+def prepare_simulation(
+    means: np.ndarray,
+    target_means: Any,
+    target_weights: Any,
+    target_scales: Any,
+    proposal_weights: Any,
+    proposal_scales: Any,
+    dt: float,
+    *,
+    particles: int,
+    seed: int,
+    manifold: str,
+    learn: Sequence[str],
+    precision: str,
+    device: DeviceRequest,
+) -> ParticleSimulation:
+    """Checks the arguments of `simulate_particles`, means (replicas, L, d), and puts the replicas at their start; raises what that does."""
+    means, targets = finite_array("initial_means", means, 3), finite_array("target_means", target_means, 2)
+    replicas, L, d = means.shape
+    K = len(targets)
+    if min(means.shape) < 1 or K < 1 or targets.shape[1] != d:
+        raise ValueError(f"proposal means of shape {means.shape} and target means of shape {targets.shape} do not share a dimension d >= 1")
+    if replicas > MAX_REPLICAS or L > MAX_COMPONENTS:
+        raise ValueError(f"at most {MAX_REPLICAS} replicas and {MAX_COMPONENTS} proposal components, not {replicas} and {L}")
+    if manifold not in ("sphere", "euclidean"):
+        raise ValueError(f'manifold must be "sphere" or "euclidean", not {manifold!r}')
+    if manifold == "sphere" and not np.all(np.any(means != 0, axis=-1)):
+        raise ValueError("on the sphere no initial mean may be zero")
+    if isinstance(learn, str) or not learn or not set(learn) <= set(LEARNABLE):
+        raise ValueError(f"learn must name at least one of {', '.join(LEARNABLE)} in a tuple, not {learn!r}")
+    if precision not in ("float32", "float64"):
+        raise ValueError(f'precision must be "float32" or "float64", not {precision!r}')
+    dt = float(finite_array("dt", dt, 0))
+    if dt <= 0:
+        raise ValueError(f"dt must be positive, not {dt!r}")
+    check_integer("particles", particles, 1, MAX_PARTICLES)
+    start = replicas_at(
+        means,
+        _per_replica(_weights("proposal_weights", proposal_weights, L, 1, 2), replicas, "proposal_weights"),
+        _per_replica(_positive("proposal_scales", proposal_scales, L, 1, 2), replicas, "proposal_scales"),
+        _weights("target_weights", target_weights, K, 1),
+        _positive("target_scales", target_scales, K, 1),
+    )
+    flow = ParticleFlow(
+        targets=np.ascontiguousarray(targets, precision),
+        dt=dt,
+        particles=int(particles),
+        seed=checked_seed(seed),
+        spherical=manifold == "sphere",
+        learns_means="means" in learn,
+        learns_weights="weights" in learn,
+        learns_scales="scales" in learn,
+    )
+    where = resolve_device(device)
+    return ParticleSimulation(flow, targets, where, _replicas_on(where, start, flow))
+
+
+def _replicas_on(device: Device, start: Replicas, flow: ParticleFlow) -> Any:
+    if device.kind == "cuda":
+        from kernels.particles_cuda import CudaParticles
+
+        return CudaParticles(start, flow)
+    from kernels.particles_cpu import CpuParticles
+
+    return CpuParticles(start, flow)
+
+
+def finite_array(name: str, values: Any, *dimensions: int) -> np.ndarray:
+    """The values as an array of one of the numbers of dimensions; raises ValueError for anything else and for what is not finite."""
+    try:
+        array = np.array(values, float, order="C")
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be an array of numbers") from None
+    if array.ndim not in dimensions:
+        raise ValueError(f"{name} must be an array of {' or '.join(map(str, dimensions))} dimensions, not of shape {array.shape}")
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} must be finite")
+    return array
+
+
+def _positive(name: str, values: Any, length: int, *dimensions: int) -> np.ndarray:
+    array = finite_array(name, values, *dimensions)
+    if array.shape[-1] != length or not np.all(array > 0):
+        raise ValueError(f"{name} must be {length} positive numbers, not {array.tolist()!r}")
+    return array
+
+
+def _weights(name: str, values: Any, length: int, *dimensions: int) -> np.ndarray:
+    array = _positive(name, values, length, *dimensions)
+    worst = array.sum(-1).flat[np.argmax(np.abs(array.sum(-1) - 1))]
+    if abs(worst - 1) > 1e-9:
+        raise ValueError(f"{name} must sum to one, not to {worst:.12g}")
+    return array
+
+
+def _per_replica(array: np.ndarray, replicas: int, name: str) -> np.ndarray:
+    if array.ndim == 2 and len(array) != replicas:
+        raise ValueError(f"{name} must have one row for each of {replicas} replicas, not {len(array)}")
+    return np.array(np.broadcast_to(array, (replicas, array.shape[-1])))
+
+
+def check_integer(name: str, value: Any, smallest: int, largest: int) -> None:
+    """Raises ValueError unless the value is an integer within the bounds."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not smallest <= value <= largest:
+        raise ValueError(f"{name} must be an integer from {smallest} to {largest}, not {value!r}")
