@@ -12,7 +12,7 @@ from derive.notation import symbol_tex
 from derive.objective import Setting
 from derive.reduction import Surroundings, reduce_to_scalars
 from derive.softmax import Softmax
-from derive.step import Equation, Equations, Step, definitions, map_values, rates
+from derive.step import Equation, Equations, Step, definitions, map_values, needed, rates
 from derive.two_modes import cameron_martin_to_sech, sigmoid_as_tanh
 
 
@@ -46,8 +46,8 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
     kept = (*(by_label[f"d{names[inner].name}"] for _, inner, _ in overlaps.moving), *others, *definitions(steps[-1].after))
     record(
         "geometry",
-        "Put in what is known of the vectors' lengths and relations; dependent overlaps leave the list.",
-        tidied(map_values(kept, lambda value: value.xreplace(relations))),
+        "Put in what is known of the vectors' lengths and relations; dependent overlaps leave the list, and averages that no rate uses.",
+        needed(tidied(map_values(kept, lambda value: value.xreplace(relations)))),
     )
     first_order = {e.label for e in definitions(steps[-1].after) if _is_sigmoid(e.value)}
     if setting.target.size == 2 and any(label.startswith("rho_star") for label in first_order):

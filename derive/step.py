@@ -69,3 +69,13 @@ def rates(equations: Equations) -> Equations:
 
 def map_values(equations: Equations, function: Callable) -> Equations:
     return tuple(Equation(e.label, e.left, function(e.value), e.symbol) for e in equations)
+
+
+def needed(equations: Equations) -> Equations:
+    """The rates, and the definitions that they use, directly or through other definitions."""
+    wanted = set().union(*(e.value.free_symbols for e in rates(equations)))
+    unread = definitions(equations)
+    while used := [e for e in unread if e.symbol in wanted]:
+        unread = tuple(e for e in unread if e.symbol not in wanted)
+        wanted |= set().union(*(e.value.free_symbols for e in used))
+    return tuple(e for e in equations if e.symbol is None or e.symbol in wanted)

@@ -60,7 +60,10 @@ def test_every_problem_that_has_a_name_is_one_of_these():
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_states_are_the_overlaps_with_independent_modes_and_what_is_learned(name):
     problem = BUILT_IN[name]
-    assert " ".join(s.name for s in derive_problem(problem).system.states) == STATES[name]
+    system = derive_problem(problem).system
+    assert " ".join(s.name for s in system.states) == STATES[name]
+    used = set().union(*(expression.free_symbols for expression in (*system.rhs, *(value for _, value in system.subexpressions))))
+    assert {symbol for symbol, _ in system.subexpressions} <= used
     modes = np.array(problem.target.means)
     assert len(symbolise(problem).independent_modes) == np.linalg.matrix_rank(modes)
 

@@ -1,22 +1,15 @@
 """The ODE kernels on CUDA without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU where there is one."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numba
 import numpy as np
 import pytest
+from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
 from handtyped import T0, VALUES, bimodal_system, escaping_system, exponential_beta, hold_beta, states_of_unit_vectors, t0
 
 from kernels.codegen import generate
-from kernels.device import resolve_device
 from kernels.integrator import DomainError, compile_system
 from kernels.module_cache import load_module
 
-ROOT = Path(__file__).resolve().parent.parent
 STATES = states_of_unit_vectors(3, 4, 1)
 CASES = {
     "proxy": {},
@@ -58,17 +51,13 @@ def assert_same_to_rounding(found, expected):
 
 
 def test_simulated_cuda_agrees_with_the_cpu():
-    program = "import json, test_integrator_cuda as t; print(json.dumps(t.results('cuda')))"
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    finished = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert finished.returncode == 0, finished.stderr
-    found = json.loads(finished.stdout)
+    found = in_simulator("t.results('cuda')", "test_integrator_cuda")
     assert found["device"] == "cuda simulator"
     assert found["failure"][0] == 1
     assert_same_to_rounding(found, results("cpu"))
 
 
-@pytest.mark.skipif(numba.config.ENABLE_CUDASIM or resolve_device("auto").kind != "cuda", reason="needs an NVIDIA GPU")
+@needs_gpu
 def test_gpu_agrees_with_the_cpu():
     found = results("cuda")
     assert found["device"].startswith("cuda: ")
@@ -76,19 +65,12 @@ def test_gpu_agrees_with_the_cpu():
     assert_same_to_rounding(found, results("cpu"))
 
 
-@pytest.mark.skipif(numba.config.ENABLE_CUDASIM, reason="the simulator replaces the compiler")
+@needs_compiler
+@pytest.mark.usefixtures("hopper")
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("proxies", [True, False])
-def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies, monkeypatch):
+def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies):
     """The module loads without a GPU, since its decorators are lazy; single precision uses no double at all."""
-    cuda = pytest.importorskip("numba.cuda")
-    import numba.cuda.dispatcher
-
-    class Hopper:
-        compute_capability = (9, 0)
-
-    # Numba asks the present device for its architecture when a kernel calls another function.
-    monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", Hopper)
     program = generate(bimodal_system(), exponential_beta(), (T0, t0), {0: proxies, 1: proxies}, "cuda", precision)
     module = load_module(program.source, f"ptx_{precision}")
     real = numba.from_dtype(np.dtype(precision))
@@ -101,7 +83,5 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies, monkeypatc
         "beta_all": (line, line, line),
     }
     for name, signature in signatures.items():
-        ptx, _ = cuda.compile_ptx(getattr(module, name).py_func, signature, cc=(9, 0))
-        assert ".entry" in ptx
-        assert ".target sm_90" in ptx
+        ptx = ptx_for_hopper(getattr(module, name).py_func, signature)
         assert (".f64" in ptx) == (precision == "float64"), f"{name}: {[line for line in ptx.splitlines() if '.f64' in line][:5]}"

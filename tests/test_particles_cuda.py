@@ -1,21 +1,16 @@
 """The CUDA kernels without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU, where there is one, too."""
 
-import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
+from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
 
 from kernels.adaptive_schedules import AdaAnn, simulate_adaptively
 from kernels.device import DeviceUnavailable, resolve_device
 from kernels.initial_means import uniform_sphere_means
 from kernels.particles import estimate_velocity, simulate_particles
-
-ROOT = Path(__file__).resolve().parent.parent
 
 PROBLEM = {
     "target_means": [[3.0, 0, 0, 0, 0], [-1, 2, 0, 0, 0], [0, 0, 1, 0, -2]],
@@ -74,16 +69,12 @@ def assert_same_to_rounding(found, expected):
 
 
 def test_simulated_cuda_kernels_agree_with_the_cpu():
-    program = "import json, test_particles_cuda as t; print(json.dumps(t.results('cuda')))"
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    finished = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert finished.returncode == 0, finished.stderr
-    found = json.loads(finished.stdout)
+    found = in_simulator("t.results('cuda')", "test_particles_cuda")
     assert found["device"] == "cuda simulator"
     assert_same_to_rounding(found, results("cpu"))
 
 
-@pytest.mark.skipif(numba.config.ENABLE_CUDASIM or resolve_device("auto").kind != "cuda", reason="needs an NVIDIA GPU")
+@needs_gpu
 def test_gpu_agrees_with_the_cpu():
     found = results("cuda")
     assert found["device"].startswith("cuda: ")
@@ -91,21 +82,15 @@ def test_gpu_agrees_with_the_cpu():
     assert_same_to_rounding(found, results("cpu"))
 
 
-@pytest.mark.skipif(numba.config.ENABLE_CUDASIM, reason="the simulator replaces the compiler")
+@needs_compiler
+@pytest.mark.usefixtures("hopper")
 @pytest.mark.parametrize("with_shapes", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes, monkeypatch):
-    cuda = pytest.importorskip("numba.cuda")
-    import numba.cuda.dispatcher
+def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes):
     from numba import boolean, float64, from_dtype, int64, uint64
 
     from kernels.particles_cuda import kernel_sources
 
-    class Hopper:
-        compute_capability = (9, 0)
-
-    # Numba asks the present device for its architecture when a kernel calls another function.
-    monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", Hopper)
     real = from_dtype(np.dtype(precision))
     estimate, move_means, move_all_shapes = kernel_sources(np.dtype(precision).type, 5, 128, with_shapes)
     table, cube = float64[:, ::1], float64[:, :, ::1]
@@ -115,9 +100,7 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes, monkey
         move_all_shapes: (*[table] * 8, int64, float64, boolean, boolean),
     }
     for kernel, signature in signatures.items():
-        ptx, _ = cuda.compile_ptx(kernel, signature, cc=(9, 0))
-        assert ".entry" in ptx
-        assert ".target sm_90" in ptx
+        ptx = ptx_for_hopper(kernel, signature)
         assert (".shared" in ptx) == (kernel is not move_all_shapes)
 
 
@@ -139,7 +122,6 @@ def test_missing_cuda_component_is_named_with_its_remedy(monkeypatch):
 
 
 def test_too_many_centres_for_shared_memory_are_refused():
-    pytest.importorskip("numba.cuda")
     from kernels.particles_cuda import threads_per_block
 
     assert threads_per_block(4) == 128

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sympy as sp
 from coverage_expressions import EXPRESSIONS, POINTS, SYMBOLS, exact, x, y
+from cuda_without_gpu import needs_compiler, ptx_for_hopper
 
 from kernels.lowering import lower
 from kernels.module_cache import load_module
@@ -75,25 +76,22 @@ def test_single_precision_promotes_nothing():
     assert " double " not in body
 
 
-@pytest.mark.skipif(numba.config.ENABLE_CUDASIM, reason="the simulator replaces the compiler")
+@needs_compiler
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_every_expression_compiles_for_hopper(precision):
     assert ".f64" in ptx_of(precision)
 
 
-@pytest.mark.skipif(numba.config.ENABLE_CUDASIM, reason="the simulator replaces the compiler")
+@needs_compiler
 def test_single_precision_on_cuda_promotes_nothing():
     """But for the trigonometric functions, whose library code reduces large arguments in double precision."""
     assert ".f64" not in ptx_of("float32", without=("sin", "cos", "tan"))
 
 
 def ptx_of(precision, without=()):
-    cuda = pytest.importorskip("numba.cuda")
     real = numba.from_dtype(np.dtype(precision))
     function = coverage_module("cuda", precision, without).evaluate.py_func
-    ptx, _ = cuda.compile_ptx(function, (real[:, ::1], real[:, ::1]), cc=(9, 0))
-    assert ".target sm_90" in ptx
-    return ptx
+    return ptx_for_hopper(function, (real[:, ::1], real[:, ::1]))
 
 
 @pytest.mark.parametrize(
