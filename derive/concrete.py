@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import mpmath
 import sympy as sp
 
-from derive.expectation import ChiSquared, Expectation, StandardNormal, evaluate
+from derive.expectation import ChiSquared, Expectation, StandardNormal, evaluate, without_idle_variables
 from derive.flow import Descent, OverlapRate
 from derive.mixtures import DIMENSION, LogDensity, Responsibility
 from derive.numeric_averages import gauss
@@ -238,7 +238,7 @@ class _Evaluation:
             numbers[known[average]] = self.averages[average]
         plain = [e.xreplace(known) for e in expressions]
         nodes = sorted(set().union(*(e.atoms(Expectation) for e in plain)), key=sp.default_sort_key)
-        exact = {node: node.xreplace({s: sp.Float(numbers[s], DIGITS + GUARD) for s in node.free_symbols}) for node in nodes}
+        exact = {node: self._exact(node, numbers) for node in nodes}
         for constant in (e for e in exact.values() if not isinstance(e, Expectation)):  # coincident vectors leave nothing to average
             self.averages[constant] = constant.evalf(DIGITS + GUARD)._to_mpmath(mpmath.mp.prec)
         new = [e for e in exact.values() if e not in self.averages]
@@ -252,6 +252,10 @@ class _Evaluation:
         symbols = sorted(set().union(*(e.free_symbols for e in plain)), key=sp.default_sort_key)
         function = sp.lambdify(symbols, plain, modules="mpmath", cse=True, dummify=True)
         return [mpmath.mpmathify(v) for v in function(*(numbers[s] for s in symbols))]
+
+    def _exact(self, average: Expectation, numbers: Mapping[sp.Symbol, mpmath.mpf]) -> sp.Expr:
+        given = average.xreplace({s: sp.Float(numbers[s], DIGITS + GUARD) for s in average.free_symbols})
+        return without_idle_variables(given, DIGITS + 3) if isinstance(given, Expectation) else given
 
     def _lattice_sums(self, integrands: list[sp.Expr], x: VectorSymbol) -> list:
         """E over x ~ N(mean, scale² I), or the plain integral over x when x carries no law of its own."""

@@ -14,9 +14,9 @@ import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
 from derive.numeric_averages import NotConvergedError, averages
-from derive.softmax import written_out
+from derive.softmax import Softmax, written_out
 
-__all__ = ["ChiSquared", "Expectation", "NotConvergedError", "StandardNormal", "evaluate"]
+__all__ = ["ChiSquared", "Expectation", "NotConvergedError", "StandardNormal", "evaluate", "without_idle_variables"]
 
 
 class StandardNormal(sp.Symbol):
@@ -139,3 +139,23 @@ def evaluate(expectations: Sequence[Expectation], digits: int) -> list:
     normals = [v for v in variables if isinstance(v, StandardNormal)]
     rest = [(v, v.degrees) for v in variables if isinstance(v, ChiSquared)]
     return averages([written_out(e.integrand) for e in expectations], normals, rest, digits)
+
+
+def without_idle_variables(average: Expectation, digits: int) -> sp.Expr:
+    """An average in numbers without the normal variables that its shares do not see, to `digits` digits.
+
+    Vectors in fewer dimensions than a derivation has forms are dependent, and rounding stands where a variable's coefficients vanish. An
+    average moves by the square of such a coefficient, since a normal variable has mean zero.
+    """
+    idle = {v for v in average.variables if isinstance(v, StandardNormal)}
+    shares = average.integrand.atoms(Softmax)
+    idle -= average.integrand.xreplace({share: sp.Dummy() for share in shares}).free_symbols
+    if not shares or not idle:
+        return average
+    least = sp.Float(10) ** (-(digits + 3) / sp.Integer(2))
+    for logit in dict.fromkeys(logit for share in shares for logit in share.logits):
+        for powers, coefficient in sp.Poly(logit, *average.variables).terms():
+            if abs(coefficient.evalf(2 * digits)) > least:
+                idle -= {v for v, power in zip(average.variables, powers, strict=True) if power}
+    zeros = dict.fromkeys(idle, 0)
+    return average.xreplace({share: Softmax(share.component, *(logit.subs(zeros) for logit in share.logits)) for share in shares})

@@ -73,6 +73,10 @@ class ExtrapolatedRun:
     weights_bias: np.ndarray
     scales_bias: np.ndarray
 
+    def until(self, records: int) -> ExtrapolatedRun:
+        """The first so many records."""
+        return ExtrapolatedRun(*(values[:records] for values in vars(self).values()))
+
 
 def mean_and_standard_error(values: np.ndarray, axis: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Mean over the replicas and its standard error; `axis` is theirs, 1 in a ParticleRun. Raises ValueError for a single replica."""

@@ -11,12 +11,24 @@ import annealvi
 from annealvi.checks.check import Check
 from annealvi.checks.grid import grid_checks, mutant_check, references
 from annealvi.checks.kernels import order_check
-from annealvi.checks.particles import SETTINGS, compare_velocity, largest_z, start, velocity_checks
+from annealvi.checks.particles import (
+    MOST_SCATTER,
+    REPLICAS,
+    SETTINGS,
+    compare_paths,
+    compare_velocity,
+    largest_z,
+    path_checks,
+    records_of_one_path,
+    start,
+    velocity_checks,
+)
 from derive.derivation import Derivation
 from derive.flow import Descent, OverlapRate
 from derive.problem import BadInput
 from derive.symbolic_problem import derive_in_dimension, derive_problem
 from derive.vectors import Gradient
+from kernels.particle_runs import ParticleRun
 
 
 def session(*overrides):
@@ -52,8 +64,35 @@ def test_a_wrong_equation_fails_against_particles(study):
     agreement, power = velocity_checks(study, comparison)
     assert agreement.passed
     assert power.passed
-    shifted = dataclasses.replace(comparison, derived=comparison.derived + 6 * comparison.standard_error)
-    assert not next(velocity_checks(study, shifted)).passed
+    missing = dataclasses.replace(study, derivation=wrong(study.derivation))
+    assert not next(velocity_checks(missing, compare_velocity(missing, "cpu", 0))).passed
+
+
+def test_a_wrong_equation_fails_along_a_path_and_a_right_one_passes(study):
+    """Under β = 1, from the setting's own start, over the first records."""
+    setting = dataclasses.replace(SETTINGS[0], t_end=1.44)
+    right = compare_paths(study, setting, "cpu", 0)
+    assert [c.passed for c in path_checks([right])] == [True]
+    missing = dataclasses.replace(study, derivation=wrong(study.derivation))
+    assert [c.passed for c in path_checks([compare_paths(missing, setting, "cpu", 0)])] == [False]
+    assert [c.passed for c in path_checks([dataclasses.replace(right, z=right.z[:2])])] == [False]
+
+
+def test_a_path_is_compared_until_the_replicas_scatter(study):
+    means = start(study)
+    quiet = np.zeros((5, REPLICAS, 2, 2))
+    overlaps = np.broadcast_to(means @ study.modes().T, quiet.shape), np.broadcast_to(means @ means.T, quiet.shape)
+    alternating = np.where(np.arange(REPLICAS) % 2, 1.0, -1.0)
+
+    def records(scatter):
+        """For a scatter, relative to |a||ν|, that grows from record to record."""
+        moved = np.linspace(0, 1, 5)[:, None] * scatter * 9 * alternating
+        run = ParticleRun(*(np.empty(0),) * 9, device="", seed=0, dt=1.0, particles=1)
+        run = dataclasses.replace(run, t=np.arange(5.0), M=overlaps[0] + moved[..., None, None], Q=overlaps[1])
+        return records_of_one_path(study, means, dataclasses.replace(run, weights=quiet[..., 0], scales=quiet[..., 0]))
+
+    assert records(0.9 * MOST_SCATTER) == 5
+    assert records(2.5 * MOST_SCATTER) == 2
 
 
 def test_a_nan_never_passes():

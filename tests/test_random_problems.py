@@ -29,15 +29,16 @@ def examples(count):
     )
 
 
-def problems(dimensions=(1, 2, 3), most=3, spare=0, costly=False):
-    """A problem with a state. spare: how many components more there must be room for. costly: three components of unequal scales too."""
-    return st.integers(0, 2**32 - 1).map(lambda seed: random_problem(np.random.default_rng(seed), dimensions, most, spare, costly))
+def problems(dimensions=(1, 2, 3), most=3, spare=0, costly=False, sizes=(1, 2, 2, 2, 3, 3)):
+    """A problem with a state. spare: how many components more there must be room for. costly: three components of unequal scales too.
+    sizes: numbers of modes and of components to choose from."""
+    return st.integers(0, 2**32 - 1).map(lambda seed: random_problem(np.random.default_rng(seed), dimensions, most, spare, costly, sizes))
 
 
-def random_problem(rng, dimensions, most, spare, costly):
+def random_problem(rng, dimensions, most, spare, costly, sizes):
     """Vectors in whole tenths or random ones, so that dependent, equal and vanishing ones are met too."""
     d = int(rng.choice(dimensions))
-    K, L = (min(int(size), 2 if d == 3 else most) for size in rng.choice([1, 2, 3], 2, p=[0.15, 0.45, 0.4]))
+    K, L = (min(int(size), 2 if d == 3 else most) for size in rng.choice(sizes, 2))
 
     def vectors(count):
         found = rng.normal(size=(count, d))
@@ -114,6 +115,13 @@ def test_the_velocity_is_the_kls_gradient_on_a_grid(drawn):
 @examples(10)
 @given(problems(costly=True))
 def test_the_velocity_is_the_kls_gradient_on_a_grid_for_many_problems(drawn):
+    agrees_with_the_grid(drawn)
+
+
+@pytest.mark.slow
+@examples(5)
+@given(problems(dimensions=(1, 2), most=5, sizes=(1, 4, 5)))
+def test_the_velocity_is_the_kls_gradient_on_a_grid_for_many_modes_and_components(drawn):
     agrees_with_the_grid(drawn)
 
 
