@@ -197,9 +197,9 @@ def mutant_check(derivation: Derivation, grid: list[Reference]) -> tuple[Check |
 
 
 def most_mutants(derivation: Derivation) -> int:
-    """How many mutants are tried: a sample where averages over two or three variables make each of them costly."""
+    """How many mutants are tried: a sample where averages over several variables make each of them costly."""
     widest = max((len(a.variables) for _, e in derivation.system.subexpressions for a in e.atoms(Expectation)), default=0)
-    return {0: 1000, 1: 1000, 2: 400}.get(widest, 100)
+    return {0: 1000, 1: 1000, 2: 400, 3: 100}.get(widest, 40)
 
 
 def _rejects(state: Reference, system: OdeSystem, evaluator: Evaluator) -> bool:

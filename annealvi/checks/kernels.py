@@ -54,9 +54,9 @@ def kernel_checks(session: Session, device: str) -> Iterator[Check]:
     for expectations in ("proxy", "quadrature") if one_variable else ("quadrature",):
         kernel = session.compile(device, tolerance, expectations)
         got = np.array([kernel.rhs_at_beta(beta, y[None])[0] for beta, y in zip(betas, states, strict=True)])
-        note = f"{count} states; averages certified to {tolerance:g}, some ten of them with factors of order one; {kernel.device}"
         name = f"kernel against {'mpmath' if widest <= 1 else 'another rule'} ({expectations})"
         certified = min(WORST_CERTIFICATE, max([tolerance, *(c.error for c in kernel.certificates)]))
+        note = f"{count} states; averages certified to {certified:.1g}, some ten of them with factors of order one; {kernel.device}"
         yield Check(name, "numeric", float(np.abs(got - exact).max()) / scale, 20 * certified + uncertainty / scale, note)
 
 
