@@ -20,6 +20,7 @@ from annealvi.trajectories import (
     lanes,
     mean_and_error,
     refuse_large,
+    refuse_start_outside,
 )
 from derive.problem import BadInput
 from derive.schedules import AdaptiveRule
@@ -55,6 +56,7 @@ def integrate_with_rule(
     kernel = session.compile_with_rule(device, tolerance)
     assert session.rule is not None  # compile_with_rule has seen it
     start = np.column_stack([states, np.full(len(states), session.rule.start_beta)])
+    refuse_start_outside(kernel, start)
     expected = _expected_end(kernel, start) + SETTLING if t_end is None else t_end
     if expected > LATEST:
         raise BadInput("--t-end", f"the run would end at t = {expected:.3g}", f"bring its end to at most {LATEST:.0e}", "")

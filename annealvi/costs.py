@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 WORTH_SAYING = 5.0
 """Seconds from which on a run is announced."""
 
-PILOT_SECONDS = 0.5
-LONGEST_PILOT = 8192
+PILOT_SECONDS, LONGEST_PILOT = 0.5, 5.0
+FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
+"""The first steps are shorter than those that follow, so a pilot of less than FEWEST_STEPS is only ended by LONGEST_PILOT seconds."""
 
 COORDINATES_PER_SECOND = {"cpu": 1e8, "cuda": 1e10}
 """Particle coordinates of two modes and two components, per CPU thread and per GPU; right within a factor of some two."""
@@ -55,29 +56,33 @@ def cost_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, r
     """The cost of integrating all states (n, states) over times (n_out,), `lanes` trajectories side by side.
 
     The first state's trajectory is followed for about PILOT_SECONDS with the run's own tolerance, and its last step size extrapolated: a
-    count of steps that is guessed would miss a stiff system's by orders of magnitude.
+    count of steps that is guessed would miss a stiff system's by orders of magnitude. Where LONGEST_PILOT allows no more than a few steps,
+    the estimate rests on these; where it allows none, the cost is that of one step for each output, which is the least.
     """
-    steps, seconds_per_step = _expected_steps(kernel, states[:1], times, rtol)
-    rounds = -(-len(states) // lanes)
     stages = 12  # right-hand sides per step of DOP853
-    nodes = float(np.mean(kernel.nodes(states[:64])))
+    one_step = stages * kernel.seconds_per_rate(states[:1])
+    hopeless = 2 * one_step > LONGEST_PILOT
+    steps, seconds_per_step = (float(len(times)), one_step) if hopeless else _expected_steps(kernel, states[:1], times, rtol)
+    rounds = -(-len(states) // lanes)
+    nodes = float(np.mean(kernel.nodes(states[: 1 if hopeless else 64])))
     visited = f"{nodes:.1e} nodes per rate, " if nodes > 0 else ""
     stored = 8e-6 * len(states) * len(times) * states.shape[1]
-    basis = f"{visited}{stages * steps:.1e} rates per trajectory, {len(states)} trajectories on {kernel.device}, {stored:.1f} MB of results"
+    rates = f"{'at least ' if hopeless else ''}{stages * steps:.1e} rates per trajectory"
+    basis = f"{visited}{rates}, {len(states)} trajectories on {kernel.device}, {stored:.1f} MB of results"
     return Cost(rounds * steps * seconds_per_step, basis)
 
 
 def _expected_steps(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float) -> tuple[float, float]:
     """The steps of one trajectory, and the seconds that one takes."""
-    _follow(kernel, state, times, rtol, 1)  # compiles
-    before, most = (0, float(times[0])), 16
+    kernel.integrate(state, times[:1])  # compiles, and takes no step
+    before, most = (0, float(times[0])), 2
     while True:
         begun = time.perf_counter()
         steps, reached, ended = _follow(kernel, state, times, rtol, most)
         seconds = time.perf_counter() - begun
         if ended:
             return steps, seconds / max(steps, 1)
-        if seconds > PILOT_SECONDS or most >= LONGEST_PILOT:
+        if seconds > (PILOT_SECONDS if most >= FEWEST_STEPS else LONGEST_PILOT) or most >= MOST_PILOT_STEPS:
             speed = (reached - before[1]) / (steps - before[0])
             return steps + (float(times[-1]) - reached) / speed, seconds / steps
         before, most = (steps, reached), 2 * most
@@ -85,14 +90,14 @@ def _expected_steps(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: 
 
 def _follow(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float, most: int) -> tuple[int, float, bool]:
     """(steps, time reached, whether there is no more to do) of one trajectory within `most` steps."""
-    from kernels.integrator import IntegrationError
+    from kernels.integrator import IntegrationError, TooManyStepsError
 
     try:
         run = kernel.integrate(state, times, rtol=rtol, atol=rtol / 100, most_steps=most)
-    except IntegrationError as error:
-        if "too many steps" not in str(error):
-            return most, error.time, True  # it fails in the run itself, which says why
+    except TooManyStepsError as error:
         return most, error.time, False
+    except IntegrationError as error:
+        return most, error.time, True  # it fails in the run itself, which says why
     return int(run.steps[0]), float(times[-1]), True
 
 

@@ -175,9 +175,13 @@ class Session:
         options: Mapping[str, Any],
     ) -> Kernel:
         from kernels.integrator import compile_system
+        from kernels.tables import Reach
 
+        target, proposal = self.problem.target, self.problem.proposal
+        scales = (*target.scales, *proposal.scales)
+        longest = max(*proposal.radii, float(np.linalg.norm(self.modes(), axis=1).max()))
         try:
-            return compile_system(system, beta, parameters, values, **options)
+            return compile_system(system, beta, parameters, values, reach=Reach(longest, min(scales), max(scales)), **options)
         except (ArithmeticError, ValueError) as error:  # an average that no table resolves
             remedy = "bring target.means and proposal.radius within a few hundred scales"
             raise BadInput("problem", f"its averages cannot be tabulated ({error})", remedy) from error

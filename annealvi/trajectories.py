@@ -117,6 +117,7 @@ def integrate(
         return integrate_with_rule(session, states, t_end=t_end, points=points, rtol=rtol, tolerance=accuracy, **options)
     end = _end_time(session, t_end)
     kernel = session.compile(device, accuracy)
+    refuse_start_outside(kernel, states)
     times = np.linspace(0.0, end, points)
     if max_cost is not None or tell is not None:
         require_affordable(cost_of_integration(kernel, states, times, rtol, lanes(kernel)), max_cost, FASTER_INTEGRATION, tell)
@@ -128,6 +129,12 @@ def integrate(
             progress(min(start + chunk, len(states)), len(states))
     values = np.concatenate([piece.y for piece in pieces])
     return Paths(times, pieces[0].beta, session.state_names, values, pieces[0].device, f"{pieces[0].method}{inaccuracy(kernel, accuracy)}")
+
+
+def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
+    outside = kernel.outside(states)
+    if outside is not None:
+        raise BadInput("--initial", f"{outside}, where the averages are certified", "start nearer to the problem's lengths and scales", "")
 
 
 def lanes(kernel: Kernel) -> int:

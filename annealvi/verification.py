@@ -74,8 +74,8 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
     now("derivation steps in coordinates, 30 digits")
     rule = session.problem.schedule.kind if session.rule is not None else None
     for check in derivation_checks(session.with_rule() if rule == "adaann" else session.derivation):
-        checks.append(check)
-        now(check.name)
+        take(check)
+        now(check.name if isinstance(check, Check) else check)
     now("gradient of the KL on grids")
     grid = references(session.problem, low_dimensions(session.derivation.setting), 3)
     for outcome in grid_checks(session.problem, session.derivation, grid, session.values):

@@ -162,19 +162,15 @@ def generate(
 
 
 def distinct_averages(system: OdeSystem) -> list[tuple[Expectation, int | None]]:
-    """Every average over one variable once, with its only state (if just one) replaced by ARGUMENT, and that state's index.
+    """Every average over one variable with its only state (if just one) replaced by ARGUMENT, and that state's index.
 
-    Raises ValueError for states that share an average but not their interval.
+    States of different intervals share no average, since its table is made for one.
     """
-    found: dict[Expectation, int | None] = {}
+    found: dict[tuple, tuple[Expectation, int | None]] = {}
     for average in _averages_in_order(system):
         shape, state = _shape(average, system)
-        if shape in found and state is not None and found[shape] is not None:
-            if system.domain.bounds[state] != system.domain.bounds[found[shape]]:  # type: ignore[index]
-                raise ValueError("two states share an average but not an interval")
-            continue
-        found.setdefault(shape, state)
-    return list(found.items())
+        found.setdefault(_table_key(shape, state, system), (shape, state))
+    return list(found.values())
 
 
 def written_out(expression: sp.Expr, system: OdeSystem) -> sp.Expr:
@@ -196,6 +192,10 @@ def _shape(average: Expectation, system: OdeSystem) -> tuple[Expectation, int | 
     if len(states) != 1:
         return average, None
     return average.xreplace({states[0]: ARGUMENT}), system.states.index(states[0])
+
+
+def _table_key(shape: Expectation, state: int | None, system: OdeSystem) -> tuple:
+    return shape, None if state is None else system.domain.bounds[state]
 
 
 def _require_usable_names(symbols: list[sp.Symbol]) -> None:
@@ -314,7 +314,7 @@ def _rates_function(
     printer: ScalarPrinter,
 ) -> str:
     lattice, moment_lines = _from_moments(groups, patterns, printer)
-    index = {shape: n for n, (shape, _) in enumerate(averages)}
+    index = {_table_key(shape, state, system): n for n, (shape, state) in enumerate(averages)}
     calls: dict[Expectation, sp.Symbol] = {}
     lines: list[str] = []
 
@@ -323,7 +323,8 @@ def _rates_function(
             shape, state = _shape(average, system)
             calls[average] = sp.Symbol(f"mean_{len(calls)}", real=True)
             argument = system.states[state].name if state is not None else printer.literal(sp.S.Zero)
-            lines.append(f"{calls[average].name} = average_{index[shape]}({argument}, y, p, tables, layout, ranges)")
+            n = index[_table_key(shape, state, system)]
+            lines.append(f"{calls[average].name} = average_{n}({argument}, y, p, tables, layout, ranges)")
         return calls[average]
 
     def without_averages(expression: sp.Expr) -> sp.Expr:

@@ -43,6 +43,8 @@ def initial_gram(n: int, dimension: int, radii: np.ndarray, target_gram: np.ndar
 
 def _coordinates(gram: np.ndarray) -> np.ndarray:
     """Vectors (k, rank) with the given Gram matrix, in the fewest coordinates."""
+    if gram.size == 0:  # every mode is at the origin
+        return np.zeros((0, 0))
     values, vectors = np.linalg.eigh(gram)
     floor = 1e-12 * max(float(values[-1]), np.finfo(float).tiny)
     if values[0] < -1e3 * floor or not np.allclose(gram, gram.T):

@@ -15,14 +15,16 @@ from derive.system import OdeSystem
 from kernels.codegen import generate
 from kernels.device import Device, DeviceRequest, resolve_device
 from kernels.integrator_source import DONE, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, STEP_TOO_SMALL, TOO_MANY_STEPS
-from kernels.lattice_code import COUNTER
+from kernels.lattice_code import COUNTER, MOST_NODES
 from kernels.module_cache import load_module
 from kernels.printer import PRECISIONS
 from kernels.tableau import Tableau, dop853
-from kernels.tables import Certificate, Tables, build_tables, intervals
+from kernels.tables import Certificate, Reach, Tables, build_tables, intervals, reach_of
 
 MOST_STEPS = 1_000_000
 THREADS_PER_BLOCK = 64
+STRAY = 1e-9
+"""How far beyond its interval, relative to that one's length, a state may start: roundings of what was computed elsewhere."""
 SMALLEST_RTOL = {"float64": 1e-14, "float32": 1e-6}
 """Some ten roundings of the working precision: below it the error estimate is noise and steps shrink without end."""
 
@@ -33,6 +35,10 @@ class IntegrationError(ArithmeticError):
     def __init__(self, message: str, trajectory: int, time: float, state: np.ndarray) -> None:
         super().__init__(message)
         self.trajectory, self.time, self.state = trajectory, time, state
+
+
+class TooManyStepsError(IntegrationError):
+    """The allowed number of steps did not reach the end."""
 
 
 class DomainError(IntegrationError):
@@ -159,7 +165,7 @@ class Kernel:
         coefficients = [pair.A, pair.B, pair.C, pair.E3, pair.E5]
         inputs = [states, landings, ends, kept, *self._constants(), *coefficients, self.limits, control]
         self._launch("integrate_all", count, inputs, [work, scratch, out, failure, status])
-        _raise_for(status, failure, work[:, :width])
+        self._raise_for(status, failure, work[:, :width])
         method = f"{_method(pair, rtol, atol, fixed_steps)}, {self.precision}"
         return Trajectories(wanted, self.beta_at(wanted), out, failure[:, 0].astype(np.int64), self.device, method)
 
@@ -198,6 +204,36 @@ class Kernel:
         closest = max(float(sines.min(where=pairs, initial=1.0)), 1e-300)
         return max(1e-9, min(1e-2, 1e3 * rtol), min(1e-3, 10 * rtol / closest))
 
+    def outside(self, y: np.ndarray) -> str | None:
+        """Which state of y (N, states) lies outside the interval in which the averages are certified, in words; None if all are inside."""
+        low, high = self.limits.T
+        strays = np.argwhere((y < low - STRAY * (high - low)) | (y > high + STRAY * (high - low)))
+        if len(strays) == 0:
+            return None
+        row, n = strays[0]
+        return f"{self.system.states[n].name} = {y[row, n]:.6g} is outside its interval [{low[n]:.6g}, {high[n]:.6g}]"
+
+    def _raise_for(self, status: np.ndarray, failure: np.ndarray, reached: np.ndarray) -> None:
+        """status: (N,). failure: (N, 2) steps and times. reached: (N, states) where each trajectory stopped."""
+        failed = np.flatnonzero(status != DONE)
+        if len(failed) == 0:
+            return
+        n = int(failed[0])
+        time, state = float(failure[n, 1]), reached[n].astype(float)
+        where = self.outside(state[None]) or "a state is at the end of its interval"
+        reasons = {
+            TOO_MANY_STEPS: "too many steps; use a larger rtol or a shorter time",
+            NOT_FINITE: f"the rates are not finite, or an average there takes more than {MOST_NODES:.0e} nodes; use a shorter time",
+            STEP_TOO_SMALL: "the step falls below the time's rounding; use a larger rtol",
+            OUTSIDE_GRAM: "the overlaps' Gram matrix is no longer positive semidefinite; use a smaller rtol",
+            OUTSIDE_BOUNDS: f"{where}, where the averages are certified; use a smaller rtol, or a shorter time if the flow leads there",
+        }
+        kinds = {TOO_MANY_STEPS: TooManyStepsError, OUTSIDE_GRAM: DomainError, OUTSIDE_BOUNDS: DomainError}
+        others = f" (the first of {len(failed)} that fail)" if len(failed) > 1 else ""
+        place = f"trajectory {n}{others} at t = {time:.6g}, state {np.array2string(state, precision=6)}"
+        kind = kinds.get(int(status[n]), IntegrationError)
+        raise kind(f"{place}: {reasons[int(status[n])]}", n, time, state)
+
     def _constants(self) -> list[np.ndarray]:
         return [self.values, self.tables.values, self.tables.layout, self.tables.ranges]
 
@@ -229,6 +265,7 @@ def compile_system(
     expectations: str = "proxy",
     precision: str = "float64",
     device: DeviceRequest = "auto",
+    reach: Reach | None = None,
 ) -> Kernel:
     """Generate and compile a system under a schedule.
 
@@ -236,7 +273,8 @@ def compile_system(
     parameter_values: a number for every parameter of the system and the schedule, by symbol or by name.
     tolerance: absolute error of every average.
     expectations: "proxy" (Chebyshev where it reaches the tolerance, else the trapezoidal rule) or "quadrature".
-    precision: "float64", or "float32" for all numbers in the kernel, times included.
+    precision: "float64", or "float32" for all numbers in the kernel, times included. reach: of the states, where the problem knows of more
+    than its parameters say.
     Raises ValueError for a missing or unknown parameter or an unknown option, DeviceUnavailable where `device` cannot run.
     """
     if expectations not in ("proxy", "quadrature"):
@@ -249,7 +287,8 @@ def compile_system(
         raise ValueError(f"no value is given for {', '.join(missing)}")
     where = resolve_device(device)
     own = {s: numbers[s] for s in system.parameters}
-    tables = build_tables(system, own, tolerance, expectations == "proxy")
+    span = reach_of(system, own) if reach is None else reach.with_other(reach_of(system, own))
+    tables = build_tables(system, own, tolerance, expectations == "proxy", span)
     program = generate(system, beta, schedule_parameters, tables.by_proxy, where.kind, precision)
     values = np.array([numbers[s] for s in program.parameters], float)
     times = _times(breakpoints, numbers)
@@ -261,11 +300,11 @@ def compile_system(
         "expectations": expectations,
         "precision": precision,
         "device": device,
+        "reach": reach,
     }
     module = load_module(program.source, f"{where.kind}_{precision}_{_stem(system.label)}")
-    return Kernel(
-        system, beta, program.parameters, values, times, tables, intervals(system, own), where, precision, program.scratch, module, request
-    )
+    limits = intervals(system, own, span)
+    return Kernel(system, beta, program.parameters, values, times, tables, limits, where, precision, program.scratch, module, request)
 
 
 def _times(breakpoints: Sequence[sp.Expr], numbers: Mapping[sp.Symbol, float]) -> tuple[float, ...]:
@@ -305,26 +344,6 @@ def _landings(wanted: np.ndarray, breakpoints: tuple[float, ...], real: np.dtype
     landings = np.union1d(wanted, inner)
     ends = np.where(np.isin(landings, inner), np.nextafter(landings, real.type(-np.inf)), landings)
     return landings, ends, np.isin(landings, wanted).astype(np.int64)
-
-
-def _raise_for(status: np.ndarray, failure: np.ndarray, reached: np.ndarray) -> None:
-    """status: (N,). failure: (N, 2) steps and times. reached: (N, states) where each trajectory stopped."""
-    failed = np.flatnonzero(status != DONE)
-    if len(failed) == 0:
-        return
-    n = int(failed[0])
-    time, state = float(failure[n, 1]), reached[n].copy()
-    reasons = {
-        TOO_MANY_STEPS: "too many steps; use a larger rtol or a shorter time",
-        NOT_FINITE: "the rates are not finite",
-        STEP_TOO_SMALL: "the step falls below the time's rounding; use a larger rtol",
-        OUTSIDE_GRAM: "the overlaps' Gram matrix is no longer positive semidefinite; use a smaller rtol",
-        OUTSIDE_BOUNDS: "an overlap leaves the interval in which the averages are certified; use a smaller rtol",
-    }
-    kind = DomainError if status[n] in (OUTSIDE_GRAM, OUTSIDE_BOUNDS) else IntegrationError
-    others = f" (the first of {len(failed)} that fail)" if len(failed) > 1 else ""
-    place = f"trajectory {n}{others} at t = {time:.6g}, state {np.array2string(state, precision=6)}"
-    raise kind(f"{place}: {reasons[int(status[n])]}", n, time, state)
 
 
 def _method(pair: Tableau, rtol: float, atol: float, fixed_steps: int) -> str:

@@ -18,6 +18,7 @@ from scipy.special import ndtri
 from scipy.stats import chi2, qmc
 
 from kernels.lattice import Group, Pattern
+from kernels.lattice_code import MOST_NODES
 from kernels.lattice_reference import Integrand, integrand_values
 from kernels.lattice_source import chi_density, normal_density
 from kernels.lowering import lower
@@ -26,7 +27,9 @@ CONSTANT = 8.0
 """Stands for residues and the strip's bound in the error formula, as in `quadrature`."""
 FEWEST_DRAWS, MOST_DRAWS = 3, 48
 MOST_VALUES = 2e5
-"""How many integrand values one axis' measurement may take, in its coarse form; fewer draws of the other variables keep to it."""
+"""How many integrand values one axis' measurement should take, in its coarse form; fewer draws of the other variables keep to it."""
+MOST_ON_AN_AXIS = 2e6
+"""Nodes along one axis beyond which no rule is made: some seconds and 100 MB of measurement each."""
 TIGHTENINGS = 5
 SCRAMBLES = 8
 SCRAMBLE_STATES = 5
@@ -110,13 +113,17 @@ def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndar
     """The rule of a group.
 
     numbers: (m,) sampled values of every state, parameter and named subexpression. tolerance: of each average.
-    Raises ArithmeticError where a tensor grid misses the tolerance at some sampled state, however it is tightened.
+    Raises ArithmeticError where a tensor grid misses the tolerance at some sampled state, however it is tightened, and where it would be
+    too large to visit.
     """
     survey = _Survey(group, numbers)
     if pattern.sampled:
         return _sampled_rule(group, survey, tolerance)
     nats = math.log(CONSTANT * pattern.variables / tolerance)
     nats += max(sum(m.variables[: len(group.normals)]) for m in group.moments) * math.log(2 * nats) / 2  # a power of z at the radius
+    typical = survey.typical_size(nats)
+    if not typical <= MOST_NODES:
+        raise ArithmeticError(f"{group}: about {typical:.1e} nodes at a typical state, and {MOST_NODES:.0e} are the most")
     for _ in range(TIGHTENINGS):
         error, sizes = survey.axis_errors(nats)
         if error <= tolerance:
@@ -132,6 +139,8 @@ def _sampled_rule(group: Group, survey: _Survey, tolerance: float) -> LatticeRul
     while True:
         outer = outer_points(group, points, survey.degrees)
         error, sizes = survey.scramble_error(nats, outer)
+        if not math.isfinite(error):
+            raise ArithmeticError(f"{group}: its integrand is not finite at a sampled state")
         if error <= tolerance or points == MOST_POINTS:
             inner, _ = survey.axis_errors(nats, only_inner=True)
             table = np.concatenate([survey.head(nats), outer.ravel()])
@@ -193,6 +202,10 @@ class _Survey:
         law = chi_law(self.degrees, nats)
         return chi_density(self.chi_slope[state], law.own_density, law.steepest)
 
+    def typical_size(self, nats: float) -> float:
+        """The median over the states of a pass' nodes."""
+        return float(np.median([self._tensor_size(state, nats) for state in range(self.states)]))
+
     def axis_errors(self, nats: float, only_inner: bool = False) -> tuple[float, list[float]]:
         """The largest error over states and averages, and the nodes of a pass at each state."""
         generator = np.random.default_rng(7)
@@ -207,6 +220,7 @@ class _Survey:
             for axis in [max(r - 1, 0)] if only_inner else range(len(variables)):
                 density = self.density(state, axis, nats)
                 width = 2 * math.sqrt(2 * nats) if axis < r or law is None else law.highest - law.lowest
+                self._refuse_fine(width * density)
                 draws = int(np.clip(MOST_VALUES / (width * density), FEWEST_DRAWS, MOST_DRAWS))
                 drawn = [x[:draws] for x in values]
                 budget = nats - sum((z**2 / 2 for n, z in enumerate(drawn[:r]) if n != axis), np.zeros(draws))
@@ -217,6 +231,10 @@ class _Survey:
             worst = max(worst, float(np.nan_to_num(totals / lengths, nan=np.inf).max()))
             sizes.append(self._tensor_size(state, nats))
         return worst, sizes
+
+    def _refuse_fine(self, nodes: float) -> None:
+        if not nodes <= MOST_ON_AN_AXIS:
+            raise ArithmeticError(f"{self.group}: {nodes:.1e} nodes along one variable, and {MOST_ON_AN_AXIS:.0e} are the most")
 
     def _along(
         self, state: int, axis: int, drawn: list[np.ndarray], density: float, budget: np.ndarray, stretch: float, nats: float
@@ -245,6 +263,7 @@ class _Survey:
         for state in range(min(self.states, SCRAMBLE_STATES)):
             density = self.density(state, r - 1, nats)
             count = math.ceil(math.sqrt(2 * nats) * density)
+            self._refuse_fine(count * len(outer) / SCRAMBLES)
             nodes = np.arange(-count, count + 1) / density
             weights = np.exp(-(nodes**2) / 2) / (density * math.sqrt(2 * math.pi))
             numbers = {s: self.numbers[s][state] for s in self.free}
@@ -257,7 +276,7 @@ class _Survey:
                 means.append([(f @ weights).mean() for f in rows])
                 lengths.append([(np.abs(f) @ weights).mean() for f in rows])
             errors = np.std(means, axis=0, ddof=1) / math.sqrt(SCRAMBLES)
-            worst = max(worst, float((errors / np.maximum(1.0, np.mean(lengths, axis=0))).max()))
+            worst = max(worst, float(np.nan_to_num(errors / np.maximum(1.0, np.mean(lengths, axis=0)), nan=np.inf).max()))
             sizes.append(float(len(outer) * len(nodes)))
         return worst, sizes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +23,40 @@ from kernels.quadrature import NormalRule, averages, measured_error, normal_rule
 
 LATTICE_STATES = 12
 SAMPLES = 67  # a prime, so that every stride of `_samples` visits all of them
-REACH = 4.0
-"""How far beyond twice the problem's largest length a mean is followed where nothing bounds it; see `intervals`."""
+FARTHER = 4.0
+"""How many scales beyond twice the problem's largest length a mean is followed where nothing bounds it; see `intervals`."""
 
 
-SCALES = (0.05, 30.0)
-SAMPLED_SCALES = (0.2, 5.0)
-"""In units of the largest scale given: where learned scales may go, and where the rules of lattices are measured. A lattice's steps follow
-from the state wherever it is; far apart scales only make the measurement expensive."""
+@dataclass(frozen=True)
+class Reach:
+    """How far a problem's own vectors and scales go. length: of its longest vector. smallest, largest: of its scales."""
+
+    length: float
+    smallest: float
+    largest: float
+
+    @property
+    def followed_scales(self) -> tuple[float, float]:
+        """Where learned scales may go."""
+        return 0.05 * self.smallest, 30 * self.largest
+
+    @property
+    def sampled_scales(self) -> tuple[float, float]:
+        """Where the rules of lattices are measured. A lattice's steps follow from the state wherever it is; scales far apart only make the
+        measurement expensive."""
+        return min(self.smallest, 0.2 * self.largest), max(self.largest, 5 * self.smallest)
+
+    def with_other(self, other: Reach) -> Reach:
+        return Reach(max(self.length, other.length), min(self.smallest, other.smallest), max(self.largest, other.largest))
+
+
+def reach_of(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Reach:
+    """What a system's parameters say of it: the modes' lengths, R and r, and the scales that are not learned."""
+    gram = system.domain.gram.xreplace(dict(values))
+    lengths = [float(sp.sqrt(gram[i, i])) for i in range(gram.shape[0]) if gram[i, i].is_number]
+    lengths += [v for s, v in values.items() if re.fullmatch(r"R|r(_\d)?", s.name)]
+    scales = [v for s, v in values.items() if s.name.startswith("sigma")] or [1.0]
+    return Reach(max(lengths, default=1.0), min(scales), max(scales))
 
 
 class Certificate(NamedTuple):
@@ -61,16 +88,12 @@ class Tables:
     certificates: tuple[Certificate, ...]
 
 
-def intervals(system: OdeSystem, values: Mapping[sp.Symbol, float], scales: tuple[float, float] = SCALES) -> np.ndarray:
+def intervals(system: OdeSystem, values: Mapping[sp.Symbol, float], reach: Reach, scales: tuple[float, float] | None = None) -> np.ndarray:
     """(states, 2): the states' intervals in numbers. A state that nothing bounds gets the interval of means of length
-    2 · (largest length in the problem) + REACH, and a positive one whose name begins with `sigma` that of `scales` times the
-    largest scale given. Outside of it the averages are not certified and the integrator stops."""
+    2 · reach.length + FARTHER · (largest scale, or one), and a positive one whose name begins with `sigma` that of `scales`, by default
+    reach.followed_scales. Outside of it the averages are not certified and the integrator stops."""
     known = dict(values)
-    gram = system.domain.gram.xreplace(known)
-    lengths = [float(sp.sqrt(gram[i, i])) for i in range(gram.shape[0]) if gram[i, i].is_number]
-    lengths += [v for s, v in known.items() if s.name in ("R", "r")]
-    farthest = (2 * max(lengths, default=1.0) + REACH) ** 2
-    scale = max((v for s, v in known.items() if s.name.startswith("sigma")), default=1.0)
+    farthest = (2 * reach.length + FARTHER * max(1.0, reach.largest)) ** 2
 
     def number(bound: sp.Expr) -> float:
         value = bound.xreplace(known)
@@ -78,19 +101,22 @@ def intervals(system: OdeSystem, values: Mapping[sp.Symbol, float], scales: tupl
 
     def interval(state: sp.Symbol, low: sp.Expr, high: sp.Expr) -> tuple[float, float]:
         if state.name.startswith("sigma") and not high.is_finite:
-            return scales[0] * scale, scales[1] * scale
+            return reach.followed_scales if scales is None else scales
         return number(low), number(high)
 
     return np.array([interval(s, *b) for s, b in zip(system.states, system.domain.bounds, strict=True)]).reshape(-1, 2)
 
 
-def build_tables(system: OdeSystem, values: Mapping[sp.Symbol, float], tolerance: float, proxies: bool) -> Tables:
-    """Tables for every distinct average at the given parameter values.
+def build_tables(
+    system: OdeSystem, values: Mapping[sp.Symbol, float], tolerance: float, proxies: bool, reach: Reach | None = None
+) -> Tables:
+    """Tables for every distinct average at the given parameter values and as far as the states reach (default: what the values say).
 
     tolerance: absolute error of each average. proxies: use a Chebyshev proxy where an average looks at one bounded state and is
     smooth enough; the trapezoidal rule otherwise.
     """
-    limits = intervals(system, values)
+    reach = reach_of(system, values) if reach is None else reach
+    limits = intervals(system, values, reach)
     pieces: list[np.ndarray] = []
     layout, ranges, certificates = [], [], []
     by_proxy = {}
@@ -114,7 +140,7 @@ def build_tables(system: OdeSystem, values: Mapping[sp.Symbol, float], tolerance
         ranges.append((proxy.low, proxy.high) if isinstance(proxy, Proxy) else (0.0, 0.0))
         if not certificates[-1].error <= 2 * tolerance:
             raise ArithmeticError(f"{shape}: measured error {certificates[-1].error:.1e} misses the tolerance {tolerance:.1e}")
-    for lattice, certificate in _lattice_rules(system, values, intervals(system, values, SAMPLED_SCALES), tolerance):
+    for lattice, certificate in _lattice_rules(system, values, intervals(system, values, reach, reach.sampled_scales), tolerance):
         layout.append((sum(map(len, pieces)), lattice.points))
         pieces.append(lattice.table)
         ranges.append((0.0, 0.0))
