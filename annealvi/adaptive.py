@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable
-from annealvi.session import Session
-from annealvi.trajectories import (
+from annealvi.paths import (
     CHUNK,
     FASTER_INTEGRATION,
     FASTER_SIMULATION,
@@ -22,6 +21,7 @@ from annealvi.trajectories import (
     refuse_large,
     refuse_start_outside,
 )
+from annealvi.session import Session
 from derive.problem import BadInput
 from derive.schedules import AdaptiveRule
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from annealvi.adaptive import integrate_with_rule, simulate_with_rule
 from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable
+from annealvi.paths import (
+    CHUNK,
+    FASTER_INTEGRATION,
+    FASTER_SIMULATION,
+    LATEST,
+    MOST_STEPS,
+    Paths,
+    inaccuracy,
+    lanes,
+    mean_and_error,
+    refuse_large,
+    refuse_start_outside,
+)
 from annealvi.session import Session
 from derive.problem import BadInput
 
-if TYPE_CHECKING:
-    from kernels.integrator import Kernel
-
-MOST_NUMBERS = 200_000_000
-"""Largest number of stored values that a command accepts: 1.6 GB in double precision."""
-
-MOST_STEPS = 20_000_000
 MOST_WORK = 1e16
 """Particle coordinates, summed over steps: a day on a fast GPU, months on a CPU."""
 
@@ -27,59 +33,8 @@ COARSEST_AVERAGES = 1e-10
 """Default error of each average where rtol is larger still. An error of the averages enters a path like one of its steps' local errors,
 divided by the step; 1e-10 leaves a smaller trace than rtol = 1e-9 does. Averages over three variables cost half of what 1e-12 takes."""
 
-CHUNK = {"cpu": 500, "cuda": 20_000}
-"""Trajectories between two looks at the keyboard."""
-
-FASTER_INTEGRATION = "ask for fewer trajectories (--n), an earlier --t-end, a larger --tolerance, or a larger --max-cost"
-FASTER_SIMULATION = "ask for fewer particles or replicas, an earlier --t-end, a longer --dt, or a larger --max-cost"
-
-LATEST = 1e12
 ANOTHER_STREAM = 1 << 63
 """Flips the seed's highest bit: the finer run of an extrapolation draws its noise independently."""
-
-
-@dataclass(frozen=True)
-class Paths:
-    """t: (n_out,). beta: (n_out,), or (n, n_out) under an adaptive schedule. states: the names, in order.
-
-    values: (n, n_out, states), one path per initial state or replica.
-
-    device, method: what really ran. standard_error: (n_out, states) of the mean over replicas, for particles only.
-    bias, bias_standard_error: (n_out, states) that the step dt/2 leaves in the mean, estimated by extrapolation; for extrapolated
-    particles only. cost: what an adaptive schedule took, each (n,): "updates" of beta, "time_to_one", nan where beta stayed below it,
-    and evaluations of log p*, "rule_evaluations" by the rule and "gradient_evaluations" by the steps; for particles only.
-    """
-
-    t: np.ndarray
-    beta: np.ndarray
-    states: tuple[str, ...]
-    values: np.ndarray
-    device: str
-    method: str
-    standard_error: np.ndarray | None = None
-    bias: np.ndarray | None = None
-    bias_standard_error: np.ndarray | None = None
-    cost: Mapping[str, np.ndarray] | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON form: trajectories by state, each a list over paths of a list over times; `beta` likewise under an adaptive schedule."""
-        result: dict[str, Any] = {
-            "t": self.t,
-            "beta": self.beta,
-            "states": list(self.states),
-            "trajectories": {name: self.values[:, :, n] for n, name in enumerate(self.states)},
-            "device": self.device,
-            "method": self.method,
-        }
-        if self.standard_error is not None:
-            result["mean"] = {name: self.values[:, :, n].mean(0) for n, name in enumerate(self.states)}
-            result["standard_error"] = {name: self.standard_error[:, n] for n, name in enumerate(self.states)}
-        if self.bias is not None and self.bias_standard_error is not None:
-            result["bias"] = {name: self.bias[:, n] for n, name in enumerate(self.states)}
-            result["bias_standard_error"] = {name: self.bias_standard_error[:, n] for n, name in enumerate(self.states)}
-        if self.cost is not None:
-            result["cost"] = dict(self.cost)
-        return result
 
 
 def integrate(
@@ -111,8 +66,6 @@ def integrate(
     accuracy = min(COARSEST_AVERAGES, rtol) if tolerance is None else tolerance
     states = session.random_states(n, seed) if given is None else given
     if session.rule is not None:
-        from annealvi.adaptive import integrate_with_rule
-
         options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell}
         return integrate_with_rule(session, states, t_end=t_end, points=points, rtol=rtol, tolerance=accuracy, **options)
     end = _end_time(session, t_end)
@@ -129,25 +82,6 @@ def integrate(
             progress(min(start + chunk, len(states)), len(states))
     values = np.concatenate([piece.y for piece in pieces])
     return Paths(times, pieces[0].beta, session.state_names, values, pieces[0].device, f"{pieces[0].method}{inaccuracy(kernel, accuracy)}")
-
-
-def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
-    outside = kernel.outside(states)
-    if outside is not None:
-        raise BadInput("--initial", f"{outside}, where the averages are certified", "start nearer to the problem's lengths and scales", "")
-
-
-def lanes(kernel: Kernel) -> int:
-    """How many trajectories run side by side."""
-    import numba
-
-    return numba.get_num_threads() if kernel.where.kind == "cpu" else CHUNK["cuda"]
-
-
-def inaccuracy(kernel: Kernel, tolerance: float) -> str:
-    """What is to be said where quasi-random points have not reached the tolerance."""
-    error = kernel.average_error
-    return f", averages by quasi-random points to {error:.1e} only" if error > 2 * tolerance else ""
 
 
 def simulate(
@@ -181,8 +115,6 @@ def simulate(
     problem = session.problem
     dimension, size = problem.space.dimension, len(problem.proposal.weights)
     if session.rule is not None:
-        from annealvi.adaptive import simulate_with_rule
-
         if extrapolate:
             found = "under an adaptive schedule runs of different steps have no common temperatures"
             raise BadInput("--extrapolate", found, "leave it out, or choose a schedule with a formula", "")
@@ -226,15 +158,6 @@ def simulate(
     return Paths(t, beta, session.state_names, values, ran_on, method, mean_and_error(values)[1], bias, bias_error)
 
 
-def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the replicas and its standard error, which one replica does not give (NaN)."""
-    from kernels.particle_runs import mean_and_standard_error
-
-    if len(values) == 1:
-        return values[0], np.full(values.shape[1:], np.nan)
-    return mean_and_standard_error(values, axis=0)
-
-
 def _particle_values(
     session: Session,
     initial_means: np.ndarray,
@@ -273,8 +196,3 @@ def _end_time(session: Session, t_end: float | None) -> float:
     if not 0 < end <= LATEST:
         raise BadInput("--t-end", f"the run would end at t = {end:.3g}", f"give a time above 0 and at most {LATEST:.0e}", "")
     return end
-
-
-def refuse_large(option: str, numbers: int) -> None:
-    if numbers > MOST_NUMBERS:
-        raise BadInput(option, f"{numbers:.3g} stored numbers", f"ask for at most {MOST_NUMBERS:.0e}", "")

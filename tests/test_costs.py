@@ -13,7 +13,7 @@ import annealvi
 from annealvi.cli import main
 from annealvi.costs import Cost, cost_of_integration, duration, require_affordable
 from annealvi.figures import draw_paths
-from annealvi.trajectories import Paths
+from annealvi.paths import Paths
 
 
 def refused(capsys, arguments, *words):

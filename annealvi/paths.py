@@ -1,0 +1,103 @@
+"""What runs make, paths of the summary statistics; and what they share: limits, remedies, words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from derive.problem import BadInput
+
+if TYPE_CHECKING:
+    from kernels.integrator import Kernel
+
+MOST_NUMBERS = 200_000_000
+"""Largest number of stored values that a command accepts: 1.6 GB in double precision."""
+
+MOST_STEPS = 20_000_000
+CHUNK = {"cpu": 500, "cuda": 20_000}
+"""Trajectories between two looks at the keyboard."""
+
+FASTER_INTEGRATION = "ask for fewer trajectories (--n), an earlier --t-end, a larger --tolerance, or a larger --max-cost"
+FASTER_SIMULATION = "ask for fewer particles or replicas, an earlier --t-end, a longer --dt, or a larger --max-cost"
+
+LATEST = 1e12
+
+
+@dataclass(frozen=True)
+class Paths:
+    """t: (n_out,). beta: (n_out,), or (n, n_out) under an adaptive schedule. states: the names, in order.
+
+    values: (n, n_out, states), one path per initial state or replica.
+
+    device, method: what really ran. standard_error: (n_out, states) of the mean over replicas, for particles only.
+    bias, bias_standard_error: (n_out, states) that the step dt/2 leaves in the mean, estimated by extrapolation; for extrapolated
+    particles only. cost: what an adaptive schedule took, each (n,): "updates" of beta, "time_to_one", nan where beta stayed below it,
+    and evaluations of log p*, "rule_evaluations" by the rule and "gradient_evaluations" by the steps; for particles only.
+    """
+
+    t: np.ndarray
+    beta: np.ndarray
+    states: tuple[str, ...]
+    values: np.ndarray
+    device: str
+    method: str
+    standard_error: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    bias_standard_error: np.ndarray | None = None
+    cost: Mapping[str, np.ndarray] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: trajectories by state, each a list over paths of a list over times; `beta` likewise under an adaptive schedule."""
+        result: dict[str, Any] = {
+            "t": self.t,
+            "beta": self.beta,
+            "states": list(self.states),
+            "trajectories": {name: self.values[:, :, n] for n, name in enumerate(self.states)},
+            "device": self.device,
+            "method": self.method,
+        }
+        if self.standard_error is not None:
+            result["mean"] = {name: self.values[:, :, n].mean(0) for n, name in enumerate(self.states)}
+            result["standard_error"] = {name: self.standard_error[:, n] for n, name in enumerate(self.states)}
+        if self.bias is not None and self.bias_standard_error is not None:
+            result["bias"] = {name: self.bias[:, n] for n, name in enumerate(self.states)}
+            result["bias_standard_error"] = {name: self.bias_standard_error[:, n] for n, name in enumerate(self.states)}
+        if self.cost is not None:
+            result["cost"] = dict(self.cost)
+        return result
+
+
+def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
+    outside = kernel.outside(states)
+    if outside is not None:
+        raise BadInput("--initial", f"{outside}, where the averages are certified", "start nearer to the problem's lengths and scales", "")
+
+
+def lanes(kernel: Kernel) -> int:
+    """How many trajectories run side by side."""
+    import numba
+
+    return numba.get_num_threads() if kernel.where.kind == "cpu" else CHUNK["cuda"]
+
+
+def inaccuracy(kernel: Kernel, tolerance: float) -> str:
+    """What is to be said where quasi-random points have not reached the tolerance."""
+    error = kernel.average_error
+    return f", averages by quasi-random points to {error:.1e} only" if error > 2 * tolerance else ""
+
+
+def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the replicas and its standard error, which one replica does not give (NaN)."""
+    from kernels.particle_runs import mean_and_standard_error
+
+    if len(values) == 1:
+        return values[0], np.full(values.shape[1:], np.nan)
+    return mean_and_standard_error(values, axis=0)
+
+
+def refuse_large(option: str, numbers: int) -> None:
+    if numbers > MOST_NUMBERS:
+        raise BadInput(option, f"{numbers:.3g} stored numbers", f"ask for at most {MOST_NUMBERS:.0e}", "")
