@@ -121,7 +121,8 @@ def _command(commands: Any, name: str, about: str, example: str) -> argparse.Arg
 
 
 def _path_options(parser: argparse.ArgumentParser, points: int) -> None:
-    parser.add_argument("--t-end", type=_positive, metavar="T", help="final time (default: the schedule's settling time plus 50)")
+    settled = "the schedule's settling time plus 50, or 50 after every path has reached beta = 1 where the schedule is adaptive"
+    parser.add_argument("--t-end", type=_positive, metavar="T", help=f"final time (default: {settled})")
     parser.add_argument("--points", type=_points, default=points, metavar="N", help=f"output times (default: {points})")
     parser.add_argument(
         "--max-cost",
@@ -237,8 +238,6 @@ def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | No
         if error.source == "problem":  # found after reading: name where the key was given
             changed = {text.partition("=")[0].strip() for text in options.set}
             error = error.at("--set" if error.key.split("[")[0] in changed else options.problem)
-        if error.key == "problem":
-            error = BadInput("", error.found, error.remedy, error.source)
         return BAD_INPUT, str(error)
     if isinstance(error, MemoryError):
         return BAD_INPUT, "not enough memory; ask for fewer paths, replicas, points or dimensions"
@@ -247,7 +246,14 @@ def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | No
         return BAD_INPUT, f"{place}: cannot be written or read ({error.strerror or error}); free space or choose another place"
     if type(error).__name__ == "DeviceUnavailable":
         return MISSING_COMPONENT, str(error)
-    if type(error).__name__ in ("DomainError", "IntegrationError"):
+    if type(error).__name__ == "DivergenceError":
+        return (BAD_INPUT, f"--dt: {error}; give a shorter step") if hasattr(options, "dt") else (CHECK_FAILED, str(error))
+    if type(error).__name__ == "NotConvergedError":
+        return (
+            BAD_INPUT,
+            f"an average is too sharp to be computed ({error}); bring modes and means within a few hundred scales of each other",
+        )
+    if any(kind.__name__ == "IntegrationError" for kind in type(error).__mro__):
         return CHECK_FAILED, str(error)
     return None
 

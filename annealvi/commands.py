@@ -13,6 +13,9 @@ from annealvi.output import read_json, require_writable, write_file, write_json
 from derive.problem import BadInput, Problem, one_line
 from derive.problem_file import load_problem
 
+SINGLE_PRECISION = 1e-30, 1e30
+"""Lengths and scales whose products with a sample float32 still holds."""
+
 MOST_NUMBERS_IN_JSON = 20_000_000
 """Half a gigabyte of text."""
 
@@ -61,6 +64,7 @@ def _progress(label: str):
 def run_derive(options: argparse.Namespace) -> int:
     problem = _problem(options)
     from annealvi.session import open_session
+    from derive.indexed_equations import IndexedEquation, indexed_equations
     from derive.rendering import RENDERERS, final_equations
 
     session = open_session(problem, options.large_dimension)
@@ -73,11 +77,20 @@ def run_derive(options: argparse.Namespace) -> int:
     def both(equation: Any) -> dict[str, str]:
         return {"expression": str(equation.value), "latex": equation.latex()}
 
+    def sums(equation: IndexedEquation) -> dict[str, str]:
+        left, _, right = equation.plain().partition(" = ")
+        return {
+            "label": left.removesuffix("/dt"),
+            "expression": right,
+            "latex": f"{equation.latex_left()} = {' '.join(equation.latex_terms())}",
+        }
+
     equations = final_equations(derivation)
     result = {
         "states": [s.name for s in derivation.system.states],
         "equations": {names[e.label]: both(e) for e in equations if e.symbol is None},
         "definitions": {e.label: both(e) for e in equations if e.symbol is not None},
+        "indexed": [sums(e) for e in indexed_equations(derivation.setting)],
         "steps": [
             {
                 "rule": step.rule,
@@ -105,10 +118,12 @@ def run_rhs(options: argparse.Namespace) -> int:
     from annealvi import rhs
 
     result = rhs.result(problem, rhs.read_state(options.state, problem))
-    for i, row in enumerate(result["means"], 1):
-        _say(options, f"da_{i}/dt = {_row(row)}")
-    for name in ("M", "Q"):
-        _say(options, f"d{name}/dt   = [{', '.join(map(_row, result['overlaps'][name]))}]")
+    rows = {f"a_{i}": _row(row) for i, row in enumerate(result["means"], 1)}
+    rows |= {name: _row(result[key]) for key, name in (("weights", "w"), ("scales", "sigma")) if key in problem.flow.learn}
+    rows |= {name: f"[{', '.join(map(_row, matrix))}]" for name, matrix in result["overlaps"].items()}
+    longest = max(map(len, rows))
+    for name, row in rows.items():
+        _say(options, f"{f'd{name}/dt':{longest + 4}} = {row}")
     write_json(options.json, result)
     if options.out is not None:
         write_json(str(Path(options.out) / "rhs.json"), result)
@@ -150,6 +165,8 @@ def run_simulate(options: argparse.Namespace) -> int:
     from annealvi.session import open_session
     from annealvi.trajectories import simulate
 
+    if options.precision == "float32":
+        _require_single_precision(problem)
     session = open_session(problem)
     _require_writable_size(options, options.replicas * options.points * len(session.state_names))
     with _progress("simulating") as progress:
@@ -169,6 +186,15 @@ def run_simulate(options: argparse.Namespace) -> int:
             tell=_tell,
         )
     return _finish_paths(options, paths, f"{len(paths.values)} replicas")
+
+
+def _require_single_precision(problem: Problem) -> None:
+    target, proposal = problem.target, problem.proposal
+    sizes = [*target.scales, *proposal.scales, *proposal.radii, *(abs(x) for row in target.means for x in row if x)]
+    smallest, largest = SINGLE_PRECISION
+    if not smallest <= min(sizes) <= max(sizes) <= largest:
+        found = f"lengths and scales from {min(sizes):g} to {max(sizes):g} do not fit into float32"
+        raise BadInput("--precision", found, f"choose float64, or stay within {smallest:g} and {largest:g}", "")
 
 
 def _finish_paths(options: argparse.Namespace, paths: Any, what: str) -> int:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 WORTH_SAYING = 5.0
 """Seconds from which on a run is announced."""
 
-PILOT_SECONDS, LONGEST_PILOT = 0.5, 5.0
+PILOT_SECONDS, LONGEST_PILOT = 0.5, 10.0
 FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
-"""The first steps are shorter than those that follow, so a pilot of less than FEWEST_STEPS is only ended by LONGEST_PILOT seconds."""
+"""The first steps are shorter than those that follow: from four of them one would expect a hundred times too many."""
+STAGES = 12
+"""Right-hand sides per step of DOP853."""
 
 COORDINATES_PER_SECOND = {"cpu": 1e8, "cuda": 1e10}
 """Particle coordinates of two modes and two components, per CPU thread and per GPU; right within a factor of some two."""
@@ -27,13 +29,14 @@ COORDINATES_PER_SECOND = {"cpu": 1e8, "cuda": 1e10}
 
 @dataclass(frozen=True)
 class Cost:
-    """seconds: expected, right within a factor of some two. basis: what they follow from, for people."""
+    """seconds: expected, right within a factor of some two, or the least that it can be. basis: what they follow from, for people."""
 
     seconds: float
     basis: str
+    least: bool = False
 
     def __str__(self) -> str:
-        return f"about {duration(self.seconds)}: {self.basis}"
+        return f"{'at least' if self.least else 'about'} {duration(self.seconds)}: {self.basis}"
 
 
 def require_affordable(cost: Cost, limit: float | None, remedy: str, tell: Callable[[str], None] | None = None) -> None:
@@ -55,37 +58,41 @@ def duration(seconds: float) -> str:
 def cost_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, lanes: int) -> Cost:
     """The cost of integrating all states (n, states) over times (n_out,), `lanes` trajectories side by side.
 
-    The first state's trajectory is followed for about PILOT_SECONDS with the run's own tolerance, and its last step size extrapolated: a
-    count of steps that is guessed would miss a stiff system's by orders of magnitude. Where LONGEST_PILOT allows no more than a few steps,
-    the estimate rests on these; where it allows none, the cost is that of one step for each output, which is the least.
+    One rate is timed first. The first state's trajectory is then followed for about PILOT_SECONDS with the run's own tolerance, and its
+    last step size extrapolated: a count of steps that is guessed would miss a stiff system's by orders of magnitude. Where FEWEST_STEPS
+    would take more than LONGEST_PILOT seconds, the cost is that of one step for each output, which is the least.
     """
-    stages = 12  # right-hand sides per step of DOP853
-    one_step = stages * kernel.seconds_per_rate(states[:1])
-    hopeless = 2 * one_step > LONGEST_PILOT
-    steps, seconds_per_step = (float(len(times)), one_step) if hopeless else _expected_steps(kernel, states[:1], times, rtol)
+    first = states[:1]
+    nodes = int(kernel.nodes(first)[0])  # compiles
+    begun = time.perf_counter()
+    kernel.rhs_at_beta(1.0, first)
+    one_step = STAGES * (time.perf_counter() - begun)
+    expected = _expected_steps(kernel, first, times, rtol) if FEWEST_STEPS * one_step <= LONGEST_PILOT else None
+    steps, seconds_per_step = expected or (float(len(times)), one_step)
     rounds = -(-len(states) // lanes)
-    nodes = float(np.mean(kernel.nodes(states[: 1 if hopeless else 64])))
     visited = f"{nodes:.1e} nodes per rate, " if nodes > 0 else ""
     stored = 8e-6 * len(states) * len(times) * states.shape[1]
-    rates = f"{'at least ' if hopeless else ''}{stages * steps:.1e} rates per trajectory"
+    rates = f"{STAGES * steps:.1e} rates per trajectory"
     basis = f"{visited}{rates}, {len(states)} trajectories on {kernel.device}, {stored:.1f} MB of results"
-    return Cost(rounds * steps * seconds_per_step, basis)
+    return Cost(rounds * steps * seconds_per_step, basis, expected is None)
 
 
-def _expected_steps(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float) -> tuple[float, float]:
-    """The steps of one trajectory, and the seconds that one takes."""
+def _expected_steps(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float) -> tuple[float, float] | None:
+    """The steps of one trajectory, and the seconds that one takes; None where the first is already too slow for more."""
     kernel.integrate(state, times[:1])  # compiles, and takes no step
-    before, most = (0, float(times[0])), 2
+    before, most = (0, float(times[0])), 1
     while True:
         begun = time.perf_counter()
         steps, reached, ended = _follow(kernel, state, times, rtol, most)
         seconds = time.perf_counter() - begun
         if ended:
             return steps, seconds / max(steps, 1)
-        if seconds > (PILOT_SECONDS if most >= FEWEST_STEPS else LONGEST_PILOT) or most >= MOST_PILOT_STEPS:
+        if most >= FEWEST_STEPS and (seconds > PILOT_SECONDS or most >= MOST_PILOT_STEPS):
             speed = (reached - before[1]) / (steps - before[0])
             return steps + (float(times[-1]) - reached) / speed, seconds / steps
-        before, most = (steps, reached), 2 * most
+        if FEWEST_STEPS * seconds / steps > LONGEST_PILOT:
+            return None
+        before, most = (steps, reached), max(FEWEST_STEPS, 2 * most)
 
 
 def _follow(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float, most: int) -> tuple[int, float, bool]:

@@ -24,13 +24,14 @@ def equations(problem: Problem, large_dimension: bool = False) -> dict[sp.Symbol
     return dict(zip(system.states, system.expanded_rhs(), strict=True))
 
 
-def rate_function(problem: Problem, device: str = "auto", tolerance: float = 1e-12) -> RateFunction:
+def rate_function(problem: Problem, device: str = "auto", tolerance: float = 1e-12, large_dimension: bool = False) -> RateFunction:
     """rates(beta, y) → dy/dt, compiled, with the problem's own parameters.
 
     beta: an inverse temperature, or (n,) of them. y: (n, states) or (states,), in the order of `equations`; dy/dt has the shape of y, per
-    unit of the flow's time. tolerance: absolute error of each average. Raises BadInput for what is not derived or not tabulated.
+    unit of the flow's time. tolerance: absolute error of each average. large_dimension: as in `equations`. Raises BadInput for what is
+    not derived or not tabulated.
     """
-    kernel = open_session(problem).compile(device, tolerance)
+    kernel = open_session(problem, large_dimension).compile(device, tolerance)
 
     def rates(beta: float | np.ndarray, y: np.ndarray) -> np.ndarray:
         states = np.asarray(y, float)

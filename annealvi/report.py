@@ -43,19 +43,17 @@ def print_path_table(paths: Any, what: str) -> None:
     console = Console()
     rows = np.unique(np.linspace(0, len(paths.t) - 1, 11).round().astype(int))
     beta = np.atleast_2d(paths.beta).mean(0)
-    fitting = max(1, (console.width - 25) // (11 if paths.standard_error is None else 20))
+    known = paths.standard_error is not None and np.isfinite(paths.standard_error).all()  # one replica gives none
+    errors = paths.standard_error[rows] if known else None
+    columns = [_column(mean, None if errors is None else errors[:, k]) for k, mean in enumerate(paths.values[:, rows].mean(0).T)]
+    fitting = max(1, (console.width - 25) // (4 + max(len(cell) for column in columns for cell in column)))
     for first in range(0, len(paths.states), fitting):
         title = f"mean over {what} · {paths.method} · {paths.device}" if first == 0 else None
         table = Table(title=title, title_justify="left", header_style="bold")
-        shown = range(first, min(first + fitting, len(paths.states)))
-        for heading in ("t", "β", *(paths.states[k] for k in shown)):
+        for heading in ("t", "β", *paths.states[first : first + fitting]):
             table.add_column(heading, justify="right", no_wrap=True)
-        for n in rows:
-            cells = [f"{paths.t[n]:.4g}", f"{beta[n]:.4g}"]
-            for k in shown:
-                mean = f"{paths.values[:, n, k].mean():+.4f}"
-                cells.append(mean if paths.standard_error is None else f"{mean} ± {paths.standard_error[n, k]:.4f}")
-            table.add_row(*cells)
+        for row, n in enumerate(rows):
+            table.add_row(f"{paths.t[n]:.4g}", f"{beta[n]:.4g}", *(column[row] for column in columns[first : first + fitting]))
         console.print(table)
     if paths.cost is not None:
         console.print(_cost_in_words(paths.cost), highlight=False)
@@ -65,6 +63,13 @@ def print_path_table(paths: Any, what: str) -> None:
             n = np.abs(paths.bias[:, k]).argmax()
             worst.append(f"{name} {paths.bias[n, k]:+.1e} ± {paths.bias_standard_error[n, k]:.1e}")
         console.print(f"largest bias that half the step leaves in the mean: {', '.join(worst)}", highlight=False)
+
+
+def _column(means: Any, errors: Any) -> list[str]:
+    """A state's cells; in four decimals, unless it is too large for them or would vanish in them."""
+    largest = abs(means).max()
+    exact, rough = (".4f", ".4f") if 1e-3 <= largest < 1e4 or largest == 0 else (".3e", ".0e")
+    return [f"{mean:+{exact}}" + ("" if errors is None else f" ± {errors[n]:{rough}}") for n, mean in enumerate(means)]
 
 
 def _cost_in_words(cost: Any) -> str:

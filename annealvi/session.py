@@ -183,7 +183,7 @@ class Session:
         try:
             return compile_system(system, beta, parameters, values, reach=Reach(longest, min(scales), max(scales)), **options)
         except (ArithmeticError, ValueError) as error:  # an average that no table resolves
-            remedy = "bring target.means and proposal.radius within a few hundred scales"
+            remedy = "bring target.means and proposal.radius within a few hundred scales, and scales within a factor of thirty"
             raise BadInput("problem", f"its averages cannot be tabulated ({error})", remedy) from error
 
     def random_states(self, n: int, seed: int) -> np.ndarray:

@@ -21,8 +21,8 @@ from derive.gradient_rules import average, second_moments
 from derive.mixtures import DIMENSION, LogDensity, Responsibility
 from derive.notation import symbol_tex
 from derive.objective import POINT, MixtureExpectation, Setting
-from derive.reduction import Surroundings, reduce_to_scalars
-from derive.scalar_steps import factor_prefix, tidied
+from derive.reduction import Surroundings
+from derive.scalar_steps import in_scalars, tidied
 from derive.softmax import Softmax
 from derive.step import Equation, Equations, Step, definitions, map_values, rates
 from derive.system import BETA, Domain, OdeSystem
@@ -90,10 +90,10 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
     closed = map_values(moments, lambda value: close(value.xreplace(named), names))
     over_vectors = tuple(Equation(s.name, symbol_tex(s), a, s) for a, s in named.items())
     surroundings = Surroundings(dict(geometry.images), geometry.dimension)
-    factors, over_scalars = _in_scalars(over_vectors, setting, surroundings, names)
-    scalar = (*closed, *factors, *over_scalars)
+    over_scalars = map_values(in_scalars(setting, surroundings, names, over_vectors), without_idle_chi_squared)
+    scalar = (*closed, *over_scalars)
     # What the rates name too must take the same form here.
-    related = (*closed, *tidied(map_values((*factors, *over_scalars), lambda value: value.xreplace(relations))))
+    related = (*closed, *tidied(map_values(over_scalars, lambda value: value.xreplace(relations))))
     final = map_values(related, lambda value: value.xreplace(relations).xreplace(in_states))
     final = (*final[: len(closed)], *tidied(final[len(closed) :]))
     return (
@@ -190,20 +190,6 @@ def _in_moments(equation: Equation, setting: Setting) -> sp.Expr:
         spread = 4 * x.scale**2 * apart.dot(apart) + 2 * DIMENSION * x.scale**4
         value = value.xreplace({Expectation(distance**2, x): spread + average(distance, x) ** 2})
     return sp.expand(second_moments(value)) if value.has(Expectation) else value
-
-
-def _in_scalars(over_vectors: Equations, setting: Setting, surroundings: Surroundings, names: dict) -> tuple[Equations, Equations]:
-    """The Cholesky entries, and the averages over independent scalars."""
-    factors: dict[sp.Symbol, Equation] = {}
-    reduced: list[Equation] = []
-    for equation in over_vectors:
-        result = reduce_to_scalars(equation.value, surroundings, factor_prefix(equation.value, setting))
-        for symbol, value in result.factor:
-            entry = Equation(symbol.name, symbol_tex(symbol), close(value, names), symbol)
-            if factors.setdefault(symbol, entry).value != entry.value:
-                raise ArithmeticError(f"two Cholesky factors share the name {symbol}")
-        reduced.append(replace(equation, value=without_idle_chi_squared(close(result.average, names))))
-    return tuple(factors.values()), tuple(reduced)
 
 
 def without_idle_chi_squared(expression: sp.Expr) -> sp.Expr:

@@ -42,9 +42,13 @@ SMALLEST = 1e-100
 
 
 class BadInput(ValueError):  # noqa: N818
-    """A mistake in what the user gave. `str` is one line: source, key, what was found, what to do."""
+    """A mistake in what the user gave. `str` is one line: source, key, what was found, what to do.
+
+    key: empty, or "problem", for the whole of what is in the source.
+    """
 
     def __init__(self, key: str, found: str, remedy: str, source: str = "problem") -> None:
+        key = "" if key == "problem" else key
         super().__init__(key, found, remedy, source)
         self.key, self.found, self.remedy, self.source = key, found, remedy, source
 

@@ -31,14 +31,14 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         "jointly Gaussian scalars",
         "A responsibility sees its sample only through the linear forms in its logits, which are jointly Gaussian, and with unequal scales "
         "through the sample's squared length, of which an independent χ² variable is left.",
-        (*rates(closed), *_in_scalars(setting, exact, names, definitions(closed))),
+        (*rates(closed), *in_scalars(setting, exact, names, definitions(closed))),
     )
     if geometry.large_dimension:
         limit = Surroundings(dict(geometry.images), geometry.dimension, large_dimension=True)
         record(
             "limit of many dimensions",
             "As d → ∞ the squared length becomes Gaussian, N(d, 2d), and the logits jointly Gaussian.",
-            (*rates(closed), *_in_scalars(setting, limit, names, definitions(closed))),
+            (*rates(closed), *in_scalars(setting, limit, names, definitions(closed))),
             limit=True,
         )
     by_label = {e.label: e for e in steps[-1].after}
@@ -72,7 +72,7 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
     return tuple(steps)
 
 
-def _in_scalars(setting: Setting, surroundings: Surroundings, names: dict, defined: Equations) -> Equations:
+def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, defined: Equations) -> Equations:
     """The definitions with every average over independent scalars, after the Cholesky entries that they use."""
     factors: dict[sp.Symbol, Equation] = {}
     reduced: list[Equation] = []

@@ -19,6 +19,8 @@ from derive.vectors import Vector, VectorSymbol
 
 MOST_NAMED = 9
 DEPENDENT = 1e-12
+WELL_APART = 1e-2
+"""Distances from the span of other modes, relative to a mode's own length, so that modes of very unequal lengths are told apart."""
 
 
 @dataclass(frozen=True)
@@ -114,21 +116,23 @@ def _independent_modes(
 ) -> tuple[tuple[int, ...], list[tuple[VectorSymbol, Vector]]]:
     """Indices of a largest independent subset, first come first kept, and every other mode as a combination of the subset.
 
-    Independent means further from the span of those before than DEPENDENT times its own length. A coefficient is a rational number of
-    small denominator where the modes allow it, else a parameter c_kl.
+    A mode no more than DEPENDENT off the span of those kept is dependent, and so is the origin. Modes less than WELL_APART off it are
+    kept only where no others span the space: what is written by nearly parallel vectors has huge coefficients. A coefficient is a
+    rational number of small denominator where the mode is the same to that accuracy, else a parameter c_kl.
     """
+    lengths = [math.hypot(*row) for row in means]
     kept: list[int] = []
+    for off in (WELL_APART, DEPENDENT):
+        for k, row in enumerate(means):
+            if k not in kept and _least_squares([means[j] for j in kept], row)[1] > off * lengths[k]:
+                kept.append(k)
+    kept.sort()
     images: list[tuple[VectorSymbol, Vector]] = []
-    longest = max(math.hypot(*row) for row in means)
-    for k, row in enumerate(means):
-        coefficients, distance = _least_squares([means[j] for j in kept], row)
-        if distance > DEPENDENT * longest:
-            kept.append(k)
-            continue
+    for k in (k for k in range(len(means)) if k not in kept):
         terms: dict[VectorSymbol, sp.Expr] = {}
-        for c, j in zip(coefficients, kept, strict=True):
+        for c, j in zip(_least_squares([means[j] for j in kept], means[k])[0], kept, strict=True):
             simple = Fraction(c).limit_denominator(64)
-            if abs(c - simple) <= DEPENDENT:
+            if abs(c - simple) * lengths[j] <= DEPENDENT * lengths[k]:
                 terms[vectors[j]] = sp.Rational(simple.numerator, simple.denominator)
             else:
                 symbol = sp.Symbol(f"c_{k + 1}{j + 1}", real=True)
@@ -140,15 +144,16 @@ def _independent_modes(
 
 def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) -> tuple[list[float], float]:
     """Coefficients of the combination of `columns`, which are independent, nearest to `wanted`, and the distance that is left."""
-    with mpmath.workdps(60):  # the normal equations square the condition
-        vectors = [[mpmath.mpf(x) for x in column] for column in columns]
+    with mpmath.workdps(60 + 24 * len(columns)):  # the normal equations square the condition, 1/DEPENDENT for each column
+        lengths = [mpmath.norm(column) for column in columns]
+        units = [[x / length for x in column] for column, length in zip(columns, lengths, strict=True)]
         rest = [mpmath.mpf(x) for x in wanted]
-        if not vectors:
+        if not units:
             return [], float(mpmath.norm(rest))
-        gram = mpmath.matrix([[mpmath.fdot(u, v) for v in vectors] for u in vectors])
-        solution = list(mpmath.lu_solve(gram, mpmath.matrix([mpmath.fdot(u, rest) for u in vectors])))
-        rest = [x - mpmath.fsum(c * u[n] for c, u in zip(solution, vectors, strict=True)) for n, x in enumerate(rest)]
-        return [float(c) for c in solution], float(mpmath.norm(rest))
+        gram = mpmath.matrix([[mpmath.fdot(u, v) for v in units] for u in units])
+        solution = list(mpmath.lu_solve(gram, mpmath.matrix([mpmath.fdot(u, rest) for u in units])))
+        rest = [x - mpmath.fsum(c * u[n] for c, u in zip(solution, units, strict=True)) for n, x in enumerate(rest)]
+        return [float(c / length) for c, length in zip(solution, lengths, strict=True)], float(mpmath.norm(rest))
 
 
 def _require_room(problem: Problem, setting: Setting, geometry: Geometry, rank: int) -> None:
@@ -157,8 +162,9 @@ def _require_room(problem: Problem, setting: Setting, geometry: Geometry, rank: 
     for key, mixture in (("proposal.scales", setting.proposal), ("target.scales", setting.target)):
         forms = mixture.size - 1
         if len(set(mixture.scales)) > 1 and forms > d:
-            found = f"{mixture.size} components of unequal scale in {d} dimensions"
-            raise BadInput("space.dimension", found, f"give at least {forms}, or equal {key}")
+            learned = mixture is setting.proposal and "scales" in problem.flow.learn
+            found = f"{mixture.size} components of {'learned' if learned else 'unequal'} scale in {d} dimensions"
+            raise BadInput("space.dimension", found, f"give at least {forms}, or {'do not learn scales' if learned else f'equal {key}'}")
     if not overlaps_of(setting, geometry).moving and problem.flow.learn == ("means",):
         raise BadInput("target.means", "nothing moves: every mode is at the origin", "give a mode elsewhere, or learn weights or scales")
 

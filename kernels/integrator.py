@@ -19,12 +19,14 @@ from kernels.lattice_code import COUNTER, MOST_NODES
 from kernels.module_cache import load_module
 from kernels.printer import PRECISIONS
 from kernels.tableau import Tableau, dop853
-from kernels.tables import Certificate, Reach, Tables, build_tables, intervals, reach_of
+from kernels.tables import Certificate, Reach, Tables, build_tables, intervals, most_nodes, reach_of
 
 MOST_STEPS = 1_000_000
 THREADS_PER_BLOCK = 64
 STRAY = 1e-9
 """How far beyond its interval, relative to that one's length, a state may start: roundings of what was computed elsewhere."""
+NEARLY = 0.99
+"""A step that leads to averages of too many nodes shrinks until its start asks for nearly as many."""
 SMALLEST_RTOL = {"float64": 1e-14, "float32": 1e-6}
 """Some ten roundings of the working precision: below it the error estimate is noise and steps shrink without end."""
 
@@ -189,8 +191,7 @@ class Kernel:
         that relative error, so the Gram matrix ends rtol/ε beside the right one: outside the domain where it is singular, as all are
         in the plane. More than 1e-3 is a loss of accuracy that is to be seen, and its remedy is a smaller rtol.
         """
-        known = dict(zip(self.parameters, map(float, self.values), strict=True))
-        gram = self.system.domain.gram.xreplace(known)
+        gram = self.system.domain.gram.xreplace(self._known())
         entries = sp.lambdify(self.system.states, list(gram), "numpy")(*states.T)
         size = gram.shape[0]
         if size == 0:
@@ -206,12 +207,20 @@ class Kernel:
 
     def outside(self, y: np.ndarray) -> str | None:
         """Which state of y (N, states) lies outside the interval in which the averages are certified, in words; None if all are inside."""
-        low, high = self.limits.T
-        strays = np.argwhere((y < low - STRAY * (high - low)) | (y > high + STRAY * (high - low)))
+        strays = np.argwhere(self._excess(y) > STRAY)
         if len(strays) == 0:
             return None
         row, n = strays[0]
-        return f"{self.system.states[n].name} = {y[row, n]:.6g} is outside its interval [{low[n]:.6g}, {high[n]:.6g}]"
+        return f"states[{row}].{self.system.states[n].name} = {y[row, n]:.6g} is outside its interval {self._interval(n)}"
+
+    def _excess(self, y: np.ndarray) -> np.ndarray:
+        """How far beyond its interval each state of y (N, states) is, relative to that one's length; below zero inside."""
+        low, high = self.limits.T
+        return np.maximum(low - y, y - high) / (high - low)
+
+    def _interval(self, n: int) -> str:
+        low, high = self.limits[n]
+        return f"[{low:.6g}, {high:.6g}]"
 
     def _raise_for(self, status: np.ndarray, failure: np.ndarray, reached: np.ndarray) -> None:
         """status: (N,). failure: (N, 2) steps and times. reached: (N, states) where each trajectory stopped."""
@@ -220,19 +229,44 @@ class Kernel:
             return
         n = int(failed[0])
         time, state = float(failure[n, 1]), reached[n].astype(float)
-        where = self.outside(state[None]) or "a state is at the end of its interval"
         reasons = {
             TOO_MANY_STEPS: "too many steps; use a larger rtol or a shorter time",
-            NOT_FINITE: f"the rates are not finite, or an average there takes more than {MOST_NODES:.0e} nodes; use a shorter time",
             STEP_TOO_SMALL: "the step falls below the time's rounding; use a larger rtol",
             OUTSIDE_GRAM: "the overlaps' Gram matrix is no longer positive semidefinite; use a smaller rtol",
-            OUTSIDE_BOUNDS: f"{where}, where the averages are certified; use a smaller rtol, or a shorter time if the flow leads there",
         }
+        of_state = {NOT_FINITE: self._why_not_finite, OUTSIDE_BOUNDS: self._why_outside}
+        code = int(status[n])
+        why = of_state[code](state) if code in of_state else reasons[code]
         kinds = {TOO_MANY_STEPS: TooManyStepsError, OUTSIDE_GRAM: DomainError, OUTSIDE_BOUNDS: DomainError}
         others = f" (the first of {len(failed)} that fail)" if len(failed) > 1 else ""
         place = f"trajectory {n}{others} at t = {time:.6g}, state {np.array2string(state, precision=6)}"
-        kind = kinds.get(int(status[n]), IntegrationError)
-        raise kind(f"{place}: {reasons[int(status[n])]}", n, time, state)
+        raise kinds.get(code, IntegrationError)(f"{place}: {why}", n, time, state)
+
+    def _why_outside(self, state: np.ndarray) -> str:
+        """A state passes an end that geometry sets by its error alone; any other one the flow itself may lead across."""
+        n = int(self._excess(state[None])[0].argmax())
+        end = int(state[n] > self.limits[n, 1])
+        bound = self.system.domain.bounds[n][end].xreplace(self._known())
+        beyond = f"{self.system.states[n].name} = {state[n]:.6g} leaves its interval {self._interval(n)}"
+        if bound.is_finite and float(bound) == self.limits[n, end]:
+            return f"{beyond}; use a smaller rtol"
+        return (
+            f"{beyond}, in which the averages are certified and which follows from the problem's own lengths and scales; "
+            "end the run before, or keep the temperatures lower"
+        )
+
+    def _why_not_finite(self, state: np.ndarray) -> str:
+        """state: the last one that was reached. One step further, averages may be too large where they are not yet so there."""
+        asked = most_nodes(self.system, self._known(), self.tables, state)
+        limit = f"and {MOST_NODES:.0e} are the most; bring lengths and scales closer to one another, or end the run before"
+        if asked > NEARLY * MOST_NODES:
+            return f"the rates are not finite: an average asks for {asked:.1e} nodes, {limit}"
+        if asked > 0:
+            return f"the rates are not finite, or an average asks for more nodes than the {asked:.1e} at this state, {limit}"
+        return "the rates are not finite"
+
+    def _known(self) -> dict[sp.Symbol, float]:
+        return dict(zip(self.parameters, map(float, self.values), strict=True))
 
     def _constants(self) -> list[np.ndarray]:
         return [self.values, self.tables.values, self.tables.layout, self.tables.ranges]

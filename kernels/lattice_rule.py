@@ -8,9 +8,9 @@ own step against half the step and 1.2 times the width. The integrands are those
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import sympy as sp
@@ -27,9 +27,12 @@ CONSTANT = 8.0
 """Stands for residues and the strip's bound in the error formula, as in `quadrature`."""
 FEWEST_DRAWS, MOST_DRAWS = 3, 48
 MOST_VALUES = 2e5
-"""How many integrand values one axis' measurement should take, in its coarse form; fewer draws of the other variables keep to it."""
+"""How many integrand values one axis' measurement should take, in its coarse form; fewer draws of the other variables keep to it. Of
+values that are held at once it is a limit."""
 MOST_ON_AN_AXIS = 2e6
-"""Nodes along one axis beyond which no rule is made: some seconds and 100 MB of measurement each."""
+"""Nodes along one axis beyond which no rule is made: its measurement at one state would take seconds."""
+MOST_SURVEYED = 2e9
+"""Integrand values, minutes of work, that the measurement of one quasi-random rule may take; fewer points keep to it."""
 TIGHTENINGS = 5
 SCRAMBLES = 8
 SCRAMBLE_STATES = 5
@@ -121,9 +124,7 @@ def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndar
         return _sampled_rule(group, survey, tolerance)
     nats = math.log(CONSTANT * pattern.variables / tolerance)
     nats += max(sum(m.variables[: len(group.normals)]) for m in group.moments) * math.log(2 * nats) / 2  # a power of z at the radius
-    typical = survey.typical_size(nats)
-    if not typical <= MOST_NODES:
-        raise ArithmeticError(f"{group}: about {typical:.1e} nodes at a typical state, and {MOST_NODES:.0e} are the most")
+    survey.refuse_large(nats, 0)
     for _ in range(TIGHTENINGS):
         error, sizes = survey.axis_errors(nats)
         if error <= tolerance:
@@ -133,19 +134,27 @@ def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndar
 
 
 def _sampled_rule(group: Group, survey: _Survey, tolerance: float) -> LatticeRule:
-    """As many points as the tolerance asks for where the error falls like one over their number, but not more than MOST_POINTS."""
+    """As many points as the tolerance asks for where the error falls like one over their number, but not more than MOST_POINTS, and no
+    more than can be measured."""
     nats = math.log(CONSTANT / max(tolerance, FINEST_INNER))
     points = FEWEST_POINTS
+    survey.refuse_large(nats, SCRAMBLES * points)
+    most = survey.most_points(nats)
+    inner, _ = survey.axis_errors(nats, only_inner=True)
     while True:
         outer = outer_points(group, points, survey.degrees)
         error, sizes = survey.scramble_error(nats, outer)
-        if not math.isfinite(error):
+        if not math.isfinite(error + inner):
             raise ArithmeticError(f"{group}: its integrand is not finite at a sampled state")
-        if error <= tolerance or points == MOST_POINTS:
-            inner, _ = survey.axis_errors(nats, only_inner=True)
+        if error <= tolerance or points == most:
             table = np.concatenate([survey.head(nats), outer.ravel()])
             return LatticeRule(table, len(outer), int(np.median(sizes)), error + inner)
-        points = min(MOST_POINTS, points * 2 ** math.ceil(math.log2(error / tolerance)))
+        points = min(most, points * 2 ** math.ceil(math.log2(error / tolerance)))
+
+
+def nodes_asked(group: Group, numbers: Mapping[sp.Symbol, np.ndarray], nats: float, points: int) -> float:
+    """How many nodes a rule with these nats and points asks for at the state of `numbers`, (1,) each: what is held against MOST_NODES."""
+    return _Survey(group, numbers).nodes_asked(0, nats, points)
 
 
 def outer_points(group: Group, points: int, degrees: float | None) -> np.ndarray:
@@ -168,10 +177,8 @@ class _Survey:
         self.group = group
         self.states = len(next(iter(numbers.values())))
         self.numbers = numbers
-        integrands = [a.integrand for a in group.averages]
-        free = sorted(set().union(*(f.free_symbols for f in integrands)) - set(group.variables), key=lambda s: s.name)
-        self.free = free
-        self.evaluate: Integrand = integrand_values(integrands, group.variables, free)
+        self.integrands = [a.integrand for a in group.averages]
+        self.free = sorted(set().union(*(f.free_symbols for f in self.integrands)) - set(group.variables), key=lambda s: s.name)
         self.degrees = None
         if group.chi_squared is not None:
             degrees = self._at_states(group.chi_squared.degrees)
@@ -182,6 +189,10 @@ class _Survey:
         self.linear = [_spread(self._at_states(row[n]) for row in group.slopes) for n in range(r)]
         self.quadratic = [2 * _spread(self._at_states(row[n]) for row in group.curvatures) for n in range(r)]
         self.chi_slope = _spread(self._at_states(k) for k in group.chi_slopes)
+
+    @cached_property
+    def evaluate(self) -> Integrand:
+        return integrand_values(self.integrands, self.group.variables, self.free)
 
     def _at_states(self, expression: sp.Expr) -> np.ndarray:
         symbols = sorted(expression.free_symbols, key=lambda s: s.name)
@@ -202,9 +213,39 @@ class _Survey:
         law = chi_law(self.degrees, nats)
         return chi_density(self.chi_slope[state], law.own_density, law.steepest)
 
-    def typical_size(self, nats: float) -> float:
-        """The median over the states of a pass' nodes."""
-        return float(np.median([self._tensor_size(state, nats) for state in range(self.states)]))
+    def nodes_along(self, state: int, axis: int, nats: float) -> float:
+        law = self.law(nats)
+        width = 2 * math.sqrt(2 * nats) if axis < len(self.group.normals) or law is None else law.highest - law.lowest
+        return width * self.density(state, axis, nats)
+
+    def nodes_asked(self, state: int, nats: float, points: int) -> float:
+        """The size that the kernel holds against MOST_NODES: of the box around the ball, or of all lines through the points."""
+        return max(points, 1) * math.prod(self.nodes_along(state, axis, nats) for axis in self._summed(points))
+
+    def refuse_large(self, nats: float, points: int) -> None:
+        """Raise ArithmeticError, before anything of its size is made, for a rule that is too large at a typical state, or too fine along
+        an axis at any."""
+        typical = float(np.median([self.nodes_asked(state, nats, points) for state in range(self.states)]))
+        if not typical <= MOST_NODES:
+            raise ArithmeticError(f"{self.group}: about {typical:.1e} nodes at a typical state, and {MOST_NODES:.0e} are the most")
+        finest = max(self.nodes_along(state, axis, nats) for state in range(self.states) for axis in self._summed(points))
+        if not finest <= MOST_ON_AN_AXIS:
+            raise ArithmeticError(f"{self.group}: {finest:.1e} nodes along one variable, and {MOST_ON_AN_AXIS:.0e} are the most")
+
+    def most_points(self, nats: float) -> int:
+        """The largest power of two up to MOST_POINTS whose measurement takes no more than MOST_SURVEYED values; at least FEWEST_POINTS."""
+        line = max(self.nodes_along(state, self._inner, nats) for state in range(self.states))
+        affordable = MOST_SURVEYED / (SCRAMBLE_STATES * SCRAMBLES * line)
+        return min(MOST_POINTS, max(FEWEST_POINTS, 2 ** math.floor(math.log2(affordable))))
+
+    @property
+    def _inner(self) -> int:
+        """The innermost axis: the last normal variable's, or that of the χ² variable where it is alone."""
+        return max(len(self.group.normals) - 1, 0)
+
+    def _summed(self, points: int) -> Iterable[int]:
+        """The axes along which the trapezoidal rule goes."""
+        return [self._inner] if points else range(len(self.group.variables))
 
     def axis_errors(self, nats: float, only_inner: bool = False) -> tuple[float, list[float]]:
         """The largest error over states and averages, and the nodes of a pass at each state."""
@@ -217,11 +258,9 @@ class _Survey:
                 values.append(generator.chisquare(law.degrees, MOST_DRAWS))
             totals = np.zeros(len(self.group.averages))
             lengths = np.ones(len(self.group.averages))
-            for axis in [max(r - 1, 0)] if only_inner else range(len(variables)):
+            for axis in [self._inner] if only_inner else range(len(variables)):
                 density = self.density(state, axis, nats)
-                width = 2 * math.sqrt(2 * nats) if axis < r or law is None else law.highest - law.lowest
-                self._refuse_fine(width * density)
-                draws = int(np.clip(MOST_VALUES / (width * density), FEWEST_DRAWS, MOST_DRAWS))
+                draws = int(np.clip(MOST_VALUES / self.nodes_along(state, axis, nats), FEWEST_DRAWS, MOST_DRAWS))
                 drawn = [x[:draws] for x in values]
                 budget = nats - sum((z**2 / 2 for n, z in enumerate(drawn[:r]) if n != axis), np.zeros(draws))
                 coarse, _ = self._along(state, axis, drawn, density, budget, 1.0, nats)
@@ -232,10 +271,6 @@ class _Survey:
             sizes.append(self._tensor_size(state, nats))
         return worst, sizes
 
-    def _refuse_fine(self, nodes: float) -> None:
-        if not nodes <= MOST_ON_AN_AXIS:
-            raise ArithmeticError(f"{self.group}: {nodes:.1e} nodes along one variable, and {MOST_ON_AN_AXIS:.0e} are the most")
-
     def _along(
         self, state: int, axis: int, drawn: list[np.ndarray], density: float, budget: np.ndarray, stretch: float, nats: float
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -244,18 +279,23 @@ class _Survey:
         if axis < len(self.group.normals):
             count = math.ceil(stretch * math.sqrt(2 * nats) * density)
             nodes = np.arange(-count, count + 1) / density
-            log_weight = -(nodes**2) / 2 - math.log(density * math.sqrt(2 * math.pi))
-            weights = np.exp(log_weight)[:, None] * (nodes[:, None] ** 2 / 2 <= budget)
+            spent = nodes**2 / 2
+            log_weight = -spent - math.log(math.sqrt(2 * math.pi))
         else:
             assert law is not None
             extra = (stretch - 1) * (law.highest - law.lowest) / 2
             count = math.ceil((law.highest - law.lowest + 2 * extra) * density) + 1
             nodes, log_weight = _chi_nodes(law, law.lowest - extra + np.arange(count) / density)
-            weights = np.exp(log_weight)[:, None] / density
-        values = [nodes[:, None] if n == axis else x[None, :] for n, x in enumerate(drawn)]
-        found = self.evaluate(values, {s: self.numbers[s][state] for s in self.free})
-        rows = [np.broadcast_to(f, (len(nodes), len(budget))) for f in found]
-        return np.array([(f * weights).sum(axis=0) for f in rows]), np.array([(np.abs(f) * weights).sum(axis=0) for f in rows])
+            spent = np.full(count, -np.inf)
+        numbers = {s: self.numbers[s][state] for s in self.free}
+        sums, sizes = np.zeros((2, len(self.integrands), len(budget)))
+        for part in _parts(len(nodes), len(budget)):
+            weights = np.exp(log_weight[part])[:, None] / density * (spent[part, None] <= budget)
+            values = [nodes[part, None] if n == axis else x[None, :] for n, x in enumerate(drawn)]
+            rows = [np.broadcast_to(f, weights.shape) for f in self.evaluate(values, numbers)]
+            sums += [(f * weights).sum(axis=0) for f in rows]
+            sizes += [(np.abs(f) * weights).sum(axis=0) for f in rows]
+        return sums, sizes
 
     def scramble_error(self, nats: float, outer: np.ndarray) -> tuple[float, list[float]]:
         """The largest standard error among scrambles over states and averages, and the nodes of a pass at each state."""
@@ -263,18 +303,18 @@ class _Survey:
         for state in range(min(self.states, SCRAMBLE_STATES)):
             density = self.density(state, r - 1, nats)
             count = math.ceil(math.sqrt(2 * nats) * density)
-            self._refuse_fine(count * len(outer) / SCRAMBLES)
             nodes = np.arange(-count, count + 1) / density
             weights = np.exp(-(nodes**2) / 2) / (density * math.sqrt(2 * math.pi))
             numbers = {s: self.numbers[s][state] for s in self.free}
-            means, lengths = [], []
-            for points in np.split(outer, SCRAMBLES):
-                columns = [x[:, None] for x in points.T]
+            lines, sizes_of_lines = np.zeros((2, len(self.integrands), len(outer)))
+            for part in _parts(len(outer), len(nodes)):
+                columns = [x[:, None] for x in outer[part].T]
                 chi = [] if self.degrees is None else [columns.pop(0)]
                 found = self.evaluate([*columns, nodes[None, :], *chi], numbers)
-                rows = [np.broadcast_to(f, (len(points), len(nodes))) for f in found]
-                means.append([(f @ weights).mean() for f in rows])
-                lengths.append([(np.abs(f) @ weights).mean() for f in rows])
+                rows = [np.broadcast_to(f, (len(outer[part]), len(nodes))) for f in found]
+                lines[:, part] = [f @ weights for f in rows]
+                sizes_of_lines[:, part] = [np.abs(f) @ weights for f in rows]
+            means, lengths = (np.array(np.split(x, SCRAMBLES, axis=1)).mean(axis=2) for x in (lines, sizes_of_lines))
             errors = np.std(means, axis=0, ddof=1) / math.sqrt(SCRAMBLES)
             worst = max(worst, float(np.nan_to_num(errors / np.maximum(1.0, np.mean(lengths, axis=0)), nan=np.inf).max()))
             sizes.append(float(len(outer) * len(nodes)))
@@ -288,6 +328,12 @@ class _Survey:
         size = ball * math.prod(radius * self.density(state, n, nats) for n in range(r))
         law = self.law(nats)
         return size if law is None else size * (law.highest - law.lowest) * self.density(state, r, nats)
+
+
+def _parts(rows: int, columns: int) -> Iterator[slice]:
+    """Rows of an array, some at a time, so that MOST_VALUES are held at once, or one row."""
+    some = max(1, int(MOST_VALUES / columns))
+    return (slice(begin, begin + some) for begin in range(0, rows, some))
 
 
 def _spread(values) -> np.ndarray:

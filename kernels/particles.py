@@ -24,11 +24,22 @@ import numpy as np
 from kernels.device import DeviceRequest
 from kernels.particle_runs import ParticleRun, VelocityEstimate, mean_and_standard_error
 from kernels.particle_start import Manifold, ParticleSimulation, Precision, check_integer, finite_array, prepare_simulation
-from kernels.particle_step import ParticleFlow, Replicas
+from kernels.particle_step import Replicas
 from kernels.random_stream import MAX_REPLICAS, MAX_STEPS
 
 COORDINATES_PER_CALL = {"cpu": 2e7, "cuda": 2e9}
 """How many particle coordinates run between two looks at progress and the keyboard: a fraction of a second."""
+
+FARTHEST = 1e6
+"""No flow takes a mean this many times farther than all lengths and scales: the target attracts, and components repel each other over some
+scales' distance only. Too long a step takes it there within a few dozen steps."""
+
+LIGHTEST = 1e-30
+"""No flow makes a weight this fraction of what it was: its logarithm falls at a rate proportional to the weight, and so like -log t."""
+
+
+class DivergenceError(ArithmeticError):
+    """Euler's method has left the flow, because the step is too long; the message says how long it may be."""
 
 
 def simulate_particles(
@@ -61,7 +72,7 @@ def simulate_particles(
     state and all sums over particles are double. progress(steps_done, steps_total) is called a few times a second.
 
     The result is a function of the arguments alone: it is the same for any number of threads, and to rounding on any device.
-    Raises ValueError for bad input, ArithmeticError where learned scales diverge because dt is too large, and
+    Raises ValueError for bad input, DivergenceError where means, weights or scales diverge because dt is too large, and
     kernels.device.DeviceUnavailable where `device` cannot run.
     """
     betas = finite_array("betas", betas, 1)
@@ -86,6 +97,7 @@ def simulate_particles(
     return replace(run, beta=run.beta[:, 0])
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what diverges is refused at the next record
 def run_and_record(
     simulation: ParticleSimulation,
     steps: int,
@@ -104,7 +116,7 @@ def run_and_record(
     """
     check_integer("record_every", record_every, 1, MAX_STEPS)
     flow, replicas = simulation.flow, simulation.replicas
-    state = replicas.state()
+    start = state = replicas.state()
     chunk = max(1, int(COORDINATES_PER_CALL[simulation.device.kind] / (state.means.size * flow.particles)))
     records = [*range(0, steps, record_every), steps]
     M = np.empty((len(records), *state.weights.shape, len(flow.targets)))
@@ -117,16 +129,16 @@ def run_and_record(
         weights[out], scales[out] = state.weights, state.scales
 
     record(0)
-    for out, (start, stop) in enumerate(pairwise(records), start=1):
-        for first, last in _pieces(start, stop, chunk, stop_every):
+    for out, (begin, stop) in enumerate(pairwise(records), start=1):
+        for first, last in _pieces(begin, stop, chunk, stop_every):
             piece = betas_of_steps(first, last)
-            if first == start:
+            if first == begin:
                 betas.append(piece[0])
             replicas.advance(piece, first)
             if progress is not None:
                 progress(last, steps)
         state = replicas.state()
-        _refuse_divergence(state, flow)
+        _refuse_divergence(simulation, start, state)
         record(out)
         if ended is not None and ended(stop):
             records = records[: out + 1]
@@ -219,9 +231,24 @@ def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return values - np.sum(weights * values, axis=-1, keepdims=True)
 
 
-def _refuse_divergence(state: Replicas, flow: ParticleFlow) -> None:
-    if not np.all(np.isfinite(state.scales) & (state.scales > 0)):
-        raise ArithmeticError(f"the learned scales diverge with dt = {flow.dt:g}; near the optimum the step must be below 1 / (d w_i)")
+def _refuse_divergence(simulation: ParticleSimulation, start: Replicas, state: Replicas) -> None:
+    """Raises DivergenceError where a mean is beyond FARTHEST, a weight below LIGHTEST, a scale zero or infinite, or anything not a number.
+
+    The bound that it names is Euler's for what relaxes fastest near the optimum; a start far from it may need a shorter step still.
+    """
+    heaviest, sharpest, d = start.weights.max(), start.precisions.max(), start.means.shape[-1]
+    ends = [np.linalg.norm(vectors, axis=-1).max() for vectors in (start.means, simulation.target_means)]
+    whole = np.nanmax([*ends, start.precisions.min() ** -0.5, state.scales.max()])
+    checks = {
+        "means": (np.abs(state.means) <= FARTHEST * whole, "2 sigma^2 / w_i", 2 / (sharpest * heaviest)),
+        "weights": (state.weights > LIGHTEST * start.weights, "2 / w_i", 2 / heaviest),
+        "scales": ((state.scales > 0) & (state.scales < np.inf), "1 / (d w_i)", 1 / (d * heaviest)),
+    }
+    broken = [name for name, (sound, _, _) in checks.items() if not np.all(sound)]
+    if broken:
+        _, rule, limit = min((checks[name] for name in broken), key=lambda check: check[2])
+        what = f"the {' and '.join(broken)} diverge with dt = {simulation.flow.dt:g}"
+        raise DivergenceError(f"{what}; near the optimum the step must be below {rule}, here {limit:.2g}")
 
 
 def _overlaps(means: np.ndarray, target_means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from derive.expectation import Expectation
 from derive.system import BETA, OdeSystem
 from kernels.codegen import ARGUMENT, distinct_averages, written_out
 from kernels.lattice import groups_of, patterns_of
-from kernels.lattice_rule import LatticeRule, rule_for
+from kernels.lattice_rule import LatticeRule, nodes_asked, rule_for
 from kernels.lattice_states import random_states
 from kernels.lowering import lower
 from kernels.proxy import Proxy, fit
@@ -23,6 +23,8 @@ from kernels.quadrature import NormalRule, averages, measured_error, normal_rule
 
 LATTICE_STATES = 12
 SAMPLES = 67  # a prime, so that every stride of `_samples` visits all of them
+MOST_AT_ONCE = 1e6
+"""Integrand values that are held at once while an average over one variable is tabulated, or those at one argument."""
 FARTHER = 4.0
 """How many scales beyond twice the problem's largest length a mean is followed where nothing bounds it; see `intervals`."""
 
@@ -126,7 +128,7 @@ def build_tables(
         if proxies and state is not None and all(b.is_finite for b in system.domain.bounds[state]):
             low, high = limits[state]
             proxy = fit(partial(_averages_of, integrand, rule), low, high, tolerance / 2)
-        error = measured_error(integrand, rule, arguments)
+        error = float(np.max([measured_error(integrand, rule, part) for part in _parts(rule, arguments)]))
         start = sum(map(len, pieces))
         by_proxy[n] = proxy is not None
         if proxy is not None:
@@ -172,6 +174,14 @@ def _lattice_rules(
     return found
 
 
+def most_nodes(system: OdeSystem, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray) -> float:
+    """The largest number of nodes that one average over several variables asks for at a state (states,); 0 without such averages."""
+    groups = groups_of(system)
+    numbers = _numbers_at(system, values, state[None])
+    rows = zip(groups, tables.layout[len(tables.layout) - len(groups) :], strict=True)
+    return max((nodes_asked(group, numbers, tables.values[start], points) for group, (start, points) in rows), default=0.0)
+
+
 def _numbers_at(system: OdeSystem, values: Mapping[sp.Symbol, float], states: np.ndarray) -> dict[sp.Symbol, np.ndarray]:
     """Every state, parameter, beta and named subexpression without an average at the states (n, states): (n,) each.
 
@@ -210,7 +220,14 @@ def _rule(
 
 
 def _averages_of(integrand: Callable[..., np.ndarray], rule: NormalRule, x: np.ndarray) -> np.ndarray:
-    return averages(integrand, rule, (x,))
+    return np.concatenate([averages(integrand, rule, part) for part in _parts(rule, (x,))])
+
+
+def _parts(rule: NormalRule, arguments: tuple[np.ndarray, ...]) -> Iterator[tuple[np.ndarray, ...]]:
+    """The arguments, some at a time."""
+    some = max(1, int(MOST_AT_ONCE / len(rule.nodes)))
+    count = max((len(a) for a in arguments), default=1)
+    return (tuple(a[begin : begin + some] for a in arguments) for begin in range(0, count, some))
 
 
 def _samples(low: float, high: float, k: int) -> np.ndarray:

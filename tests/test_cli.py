@@ -135,6 +135,7 @@ def test_a_wrong_option_is_one_line(arguments, capsys):
         (["simulate", "--set", "schedule.t0=1e100"], "--t-end"),
         (["integrate", "--set", "schedule.t0=1e100"], "--t-end"),
         (["integrate", "--n", "1000000000"], "--n"),
+        (["simulate", "--precision", "float32", "--set", "target.scales=[1e50, 1e50]"], "--precision: lengths and scales"),
         (["integrate", "--n", "1000000", "--points", "10", "--json", "never.json"], "JSON"),
         (["integrate", "--set", "proposal.radius=1e9"], "proposal.radius"),
     ],
@@ -164,6 +165,67 @@ def test_an_output_through_a_link_leaves_the_link(tmp_path, capsys):
     assert json.loads((tmp_path / "real.json").read_text())["states"] == ["m_1", "m_2", "s"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["learned-scales", *sets("space.dimension=128"), "--dt", "1"], ("scales diverge with dt = 1", "1 / (d w_i)")),
+        (
+            sets("target.scales=[0.1, 0.1]", "proposal.scales=[0.1, 0.1]", "flow.manifold=euclidean"),
+            ("means diverge with dt = 0.1", "2 sigma"),
+        ),
+        (
+            sets("schedule.kind=adaann", "schedule.T0=2", "schedule.t0=1", "target.scales=[0.1, 0.1]", "flow.manifold=euclidean"),
+            ("means diverge", "2 sigma"),
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_step_that_diverges_is_one_line_that_names_the_option(arguments, words, capsys, tmp_path):
+    few = ["--replicas", "2", "--particles", "4", "--t-end", "60", "--points", "3"]
+    output = ["--json", str(tmp_path / "never.json"), "--out", str(tmp_path / "never")]
+    refused(
+        capsys,
+        ["simulate", *sets("schedule.T0=2", "space.dimension=8"), *arguments, *few, *output],
+        "--dt: ",
+        "give a shorter step",
+        *words,
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_average_out_of_reach_is_one_line(capsys, tmp_path):
+    state = tmp_path / "state.json"
+    state.write_text('{"means": [[1.8, 2.4], [-0.6, 2.9]]}')
+    refused(capsys, ["rhs", "--state", str(state), *sets("target.scales=[1e-100, 1e-100]")], "an average", "few hundred scales")
+
+
+def test_one_replica_is_shown_without_an_error(capsys):
+    assert main(["simulate", *FEW, "--replicas", "1", *sets("space.dimension=4")]) == 0
+    out = capsys.readouterr().out
+    assert "m_1" in out
+    assert "nan" not in out
+
+
+def test_the_remedy_for_too_few_dimensions_fits_what_is_learned(capsys):
+    three = sets("space.dimension=1", "proposal.weights=[0.2, 0.3, 0.5]", "proposal.scales=[1, 1, 1]")
+    line = refused(
+        capsys, ["derive", *three, *sets("flow.learn=['means', 'scales']")], "space.dimension", "learned scale", "do not learn scales"
+    )
+    assert "equal proposal.scales" not in line
+
+
+@pytest.mark.parametrize(("large", "written"), [(1e12, "e+12"), (1e-12, "e-12"), (0.5, "0.5000 ± 0.0000"), (0.0, "0.0000")])
+def test_numbers_of_any_size_fit_into_the_table_of_paths(large, written, capsys):
+    from annealvi.paths import Paths
+    from annealvi.report import print_path_table
+
+    t = np.arange(3.0)
+    print_path_table(Paths(t, t, ("M_11",), np.full((2, 3, 1), large), "cpu", "none", np.zeros((3, 1))), "2 replicas")
+    row = capsys.readouterr().out.splitlines()[-2]
+    assert written in row
+    assert "…" not in row
+
+
 def test_json_of_derive_separates_equations_from_definitions(capsys):
     assert main(["derive", "--json", "-"]) == 0
     out, err = capsys.readouterr()
@@ -172,6 +234,9 @@ def test_json_of_derive_separates_equations_from_definitions(capsys):
     assert {"F_1", "F_2", "g"} <= set(result["definitions"])
     assert all(set(e) == {"expression", "latex"} for e in (*result["equations"].values(), *result["definitions"].values()))
     assert {"rule", "statement", "before", "after"} <= set(result["steps"][0])
+    assert [e["label"] for e in result["indexed"]] == ["da_i", "dM_in", "D_in", "dQ_in"]
+    assert all(f"{e['expression']}\n" in err for e in result["indexed"])
+    assert result["indexed"][-1]["latex"] == r"\frac{dQ_{in}}{dt} = D_{in} + D_{ni}"
     assert "The closed system" in err
 
 

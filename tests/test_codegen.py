@@ -1,6 +1,7 @@
 """The generated right-hand sides against 30 digits; what is in the source and what is not."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -166,3 +167,14 @@ def test_an_average_over_two_variables_is_refused():
     system = OdeSystem("wide", STATES, (), ((symbol, average),), (symbol, sp.S.Zero, sp.S.Zero), bimodal_system().domain)
     with pytest.raises(ValueError, match="variables"):
         generate(system, hold_beta(), (T0, t0), {}, "cpu")
+
+
+def test_states_of_different_intervals_have_tables_of_their_own():
+    right = bimodal_system()
+    wider = replace(right, domain=replace(right.domain, bounds=((-R, R), *right.domain.bounds[1:])))
+    assert [state for _, state in distinct_averages(wider)] == [0, 1, 2]
+    kernels = [compile_system(s, exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu") for s in (right, wider)]
+    assert [c.average for c in kernels[1].certificates].count(kernels[1].certificates[0].average) == 2
+    np.testing.assert_array_equal(kernels[1].tables.ranges, [[-3, 3], [-1, 1], [-1, 1]])
+    states = np.array(STATE_TEXTS, float)
+    np.testing.assert_allclose(*(k.rhs_at_beta(0.4, states) for k in kernels), rtol=0, atol=6e-12)

@@ -10,10 +10,12 @@ import pytest
 import sympy as sp
 
 import annealvi
+from annealvi import costs
 from annealvi.cli import main
 from annealvi.costs import Cost, cost_of_integration, duration, require_affordable
 from annealvi.figures import draw_paths
 from annealvi.paths import Paths
+from kernels.integrator import Kernel
 
 
 def refused(capsys, arguments, *words):
@@ -45,6 +47,36 @@ def test_the_estimate_is_right_within_a_factor_of_four(weights):
     assert 0.25 < (time.perf_counter() - begun) / cost.seconds < 4
     assert "12 trajectories" in str(cost)
     assert "nodes per rate" in str(cost)
+
+
+def test_a_slow_rate_is_not_followed_for_long(weights, monkeypatch):
+    """Rates of a tenth of a second: sixteen steps would take 20 s. One step is taken at most, and the cost is the least there is."""
+    kernel, states, times = weights.compile("cpu", 1e-6), weights.random_states(4, 0), np.linspace(0, 1000, 11)
+    followed, rates = [], []
+    follow, rate, clock = costs._follow, Kernel._rates, iter(np.arange(1e6) * 0.1)
+
+    def one_rate(self, beta, y):
+        rates.append(len(y))
+        return rate(self, beta, y)
+
+    monkeypatch.setattr(costs, "_follow", lambda *given: followed.append(given[-1]) or follow(*given))
+    monkeypatch.setattr(Kernel, "_rates", one_rate)
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: next(clock))
+    cost = cost_of_integration(kernel, states, times, 1e-9, lanes=2)
+    assert followed == []
+    assert sum(rates) <= 2
+    assert cost.seconds == pytest.approx(2 * len(times) * 12 * 0.1)
+    assert str(cost).startswith("at least 26 s: ")
+
+
+def test_a_pilot_that_turns_out_slow_ends_with_its_first_step(weights, monkeypatch):
+    kernel, states, times = weights.compile("cpu", 1e-6), weights.random_states(4, 0), np.linspace(0, 1000, 11)
+    followed = []
+    follow, clock = costs._follow, iter([0.0, 0.001, 1.0, 3.0])
+    monkeypatch.setattr(costs, "_follow", lambda *given: followed.append(given[-1]) or follow(*given))
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: next(clock))
+    assert cost_of_integration(kernel, states, times, 1e-9, lanes=2).least
+    assert followed == [1]
 
 
 def test_a_cost_is_refused_above_the_limit_and_said_where_it_matters():

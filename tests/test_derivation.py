@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from annealvi import open_session
+from annealvi import equations, open_session, rate_function
 from derive import concrete
 from derive.built_in import BUILT_IN
 from derive.concrete import Meaning
@@ -26,7 +26,7 @@ from derive.problem import LEARNABLE, Flow, Problem, Proposal, Space, Target
 from derive.rendering import as_latex, as_markdown, as_text, final_equations
 from derive.step import Equation, Step
 from derive.step_check import BOUND, check_derivation, check_step, sample_point
-from derive.symbolic_problem import derive_problem, parameter_values
+from derive.symbolic_problem import derive_problem, parameter_values, symbolise
 from derive.system import BETA
 from derive.vectors import GaussianVector, Gradient, Inner, Vector, VectorSymbol, gradient
 
@@ -227,6 +227,61 @@ def test_parameter_values_follow_the_problem(bimodal):
     assert {k.name: v for k, v in values.items()} == {"R": 3.0, "w_1": 0.5, "w_2": 0.5, "w_star_1": 0.8, "w_star_2": 0.2}
 
 
+def symbolise_modes(modes):
+    return symbolise(Problem(target=Target((1 / len(modes),) * len(modes), modes, (1.0,) * len(modes))))
+
+
+def independent_and_images(modes):
+    """The indices of the independent modes, and the others' images in coordinates by index."""
+    symbolic = symbolise_modes(modes)
+    vectors = dict(zip(symbolic.setting.target.means, np.array(modes), strict=True))
+    index = {v: k for k, v in enumerate(vectors)}
+    images = {
+        index[v]: sum((float(c.xreplace(dict(symbolic.values))) * vectors[u] for u, c in image), np.zeros(len(modes[0])))
+        for v, image in symbolic.geometry.images
+    }
+    return symbolic.independent_modes, images
+
+
+@pytest.mark.parametrize("far", [1e6, 1e13, 1e50])
+@pytest.mark.parametrize("near", [(0.0, 1e-7), (1e-7, 0.0), (3e-7, 1e-50), (0.0, 0.0)])
+def test_a_short_mode_beside_a_long_one_is_not_the_origin(far, near):
+    """What counts as dependent is measured by the mode's own length."""
+    modes = ((far, 0.0), near)
+    independent, images = independent_and_images(modes)
+    assert independent == ((0, 1) if near[1] > 1e-12 * near[0] else (0,))
+    for k, image in images.items():
+        assert np.abs(image - modes[k]).max() <= 1e-12 * np.linalg.norm(modes[k])
+
+
+@pytest.mark.parametrize(("space", "digits"), [(2, 3), (2, 12), (4, 14), (4, 17)])
+@pytest.mark.parametrize("lengths", [(3.0, 3.0, 3.0), (3.0, 3e-6, 3e5)])
+def test_modes_in_a_plane_are_dependent_though_they_are_rounded(space, digits, lengths):
+    """In four coordinates the plane is tilted, so that rounding leaves the third mode outside the span of the others."""
+    plane, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(space, 2)))
+    angles = np.array([0.3, 2.5, 4.1])
+    exact = np.array(lengths)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane.T
+    modes = tuple(tuple(float(f"{x:.{digits - 1}e}") for x in row) for row in exact)
+    independent, images = independent_and_images(modes)
+    assert independent == (0, 1)
+    assert np.abs(images[2] - modes[2]).max() <= 2e-12 * lengths[2]
+
+
+@pytest.mark.parametrize("tilt", [1e-3, 1e-6, 1e-9, 1e-13])
+def test_nearly_parallel_modes_write_no_others(tilt):
+    modes = ((3.0, 0.0), (3.0, 3 * tilt), (0.0, 3.0))
+    independent, images = independent_and_images(modes)
+    assert independent == (0, 2)
+    assert np.abs(images[1] - modes[1]).max() <= 3e-12
+    assert independent_and_images(modes[:2])[0] == ((0, 1) if tilt > 1e-12 else (0,))
+
+
+def test_modes_on_a_circle_with_twelve_decimals_are_written_by_whole_numbers():
+    symbolic = symbolise_modes(((3.0, 0.0), (-1.5, 2.598076211353), (-1.5, -2.598076211353)))
+    assert symbolic.independent_modes == (0, 1)
+    assert [c for _, image in symbolic.geometry.images for _, c in image] == [-1, -1]
+
+
 LIMIT_STATES = np.array([[0.4, -0.3, 0.2], [0.8, 0.5, 0.3]])
 
 
@@ -256,3 +311,13 @@ def test_scales_that_close_still_change_the_rates():
         for scale in (1.0, 1 - 0.5 / 100)
     )
     assert np.abs(plain - unequal).max() > 5e-3
+
+
+def test_the_compiled_rates_of_the_limit_are_the_values_of_its_equations():
+    problem = Problem(target=Target(scales=(1.0, 0.95)), space=Space(100))
+    found, state = equations(problem, large_dimension=True), LIMIT_STATES[0]
+    numbers = {**open_session(problem, large_dimension=True).values, **dict(zip(found, state, strict=True)), BETA: 0.4}
+    wanted = [float(rate.xreplace({s: sp.Float(v, 20) for s, v in numbers.items()}).evalf(17)) for rate in found.values()]
+    limit, exact = (rate_function(problem, "cpu", large_dimension=large)(0.4, state) for large in (True, False))
+    np.testing.assert_allclose(limit, wanted, rtol=0, atol=1e-11)
+    assert np.abs(limit - exact).max() > 1e-4

@@ -114,3 +114,9 @@ def test_a_wrong_law_is_found():
     wrong = initial_gram(DRAWS, 6, np.ones(2), ONE_MODE, 11)
     right = brute_force(DRAWS, 5, (1.0, 1.0), ONE_MODE, 12)
     assert stats.ks_2samp(wrong[:, 0, 1], right[:, 0, 1]).pvalue < LEVEL / 1000
+
+
+def test_without_modes_the_means_are_independent_on_their_spheres():
+    gram = initial_gram(DRAWS, 5, np.array([2.0, 3.0]), np.zeros((0, 0)), 4)
+    np.testing.assert_allclose(np.diagonal(gram, axis1=1, axis2=2), [[4.0, 9.0]] * DRAWS, rtol=1e-14)
+    assert stats.kstest((1 + gram[:, 0, 1] / 6) / 2, stats.beta(2, 2).cdf).pvalue > LEVEL

@@ -1,5 +1,6 @@
 """Averages over several variables: compiled functions against mpmath and against the derivation's integrands summed by another rule."""
 
+import tracemalloc
 from dataclasses import replace
 
 import mpmath
@@ -12,8 +13,10 @@ from lattice_probes import Z, compiled, given, probe_system, random_numbers, sof
 from derive.expectation import ChiSquared, Expectation
 from derive.softmax import Softmax
 from kernels import lattice_code, lattice_rule
-from kernels.integrator import compile_system
+from kernels.integrator import IntegrationError, compile_system
+from kernels.lattice import groups_of, patterns_of
 from kernels.lattice_reference import average_and_error, average_value
+from kernels.tables import most_nodes
 
 TOLERANCE = 1e-11
 
@@ -203,6 +206,35 @@ def test_a_state_that_makes_no_sense_is_nan():
     assert np.isnan(kernel.rhs_at_beta(1.0, values)[0, :3]).all()
 
 
+def test_rates_that_would_take_too_many_nodes_say_so():
+    averages, states = softmax_averages(2, None, 3)
+    kernel = compiled(averages, states, 1e-6)
+    kernel = replace(kernel, limits=kernel.limits * 1e10)
+    with pytest.raises(IntegrationError, match=r"not finite: an average asks for \d.*nodes, and 1e\+10 are the most"):
+        kernel.integrate(random_numbers(kernel, 1, 1e9), [0.0, 1.0])
+    assert "or an average asks for more nodes than" in kernel._why_not_finite(random_numbers(kernel, 1, 1.0)[0])
+
+
+def test_what_a_rule_asks_for_is_what_the_kernel_refuses():
+    """The kernel refuses a box around the ball of nodes that it would visit: a rule whose ball alone is small enough is refused too."""
+    averages, states = softmax_averages(3, None, 3)
+    kernel = compiled(averages, states, 1e-6)
+    numbers = random_numbers(kernel, 1, 1.0)
+    numbers[0, [n for n, s in enumerate(kernel.system.states) if s.name.startswith("B")]] *= 2000 / np.abs(numbers).max()
+
+    def asked(y):
+        return most_nodes(kernel.system, {}, kernel.tables, y)
+
+    scale = (lattice_code.MOST_NODES / asked(numbers[0])) ** (1 / 3)
+    fine, coarse = (np.where(np.abs(numbers) > 20, numbers * scale * factor, numbers) for factor in (1.1, 1e-2))
+    assert asked(fine[0]) > lattice_code.MOST_NODES > asked(coarse[0])
+    assert np.isnan(kernel.rhs_at_beta(1.0, fine)).any()
+    (group,) = groups_of(kernel.system)
+    with pytest.raises(ArithmeticError, match="nodes at a typical state"):
+        lattice_rule.rule_for(group, *patterns_of([group]), dict(zip(kernel.system.states, fine.T, strict=True)), 1e-6)
+    assert np.isfinite(kernel.rhs_at_beta(1.0, coarse)).all()
+
+
 A = sp.Symbol("A", real=True)
 CHI = ChiSquared("c", sp.Integer(4))
 
@@ -236,3 +268,34 @@ def test_single_precision_is_refused():
     averages, states = softmax_averages(2, None, 3)
     with pytest.raises(ValueError, match="float64"):
         compiled(averages, states, 1e-5, precision="float32")
+
+
+@pytest.mark.parametrize(("normals", "slope", "curve"), [(1, 5e4, 0.0), (4, 20.0, 12.0)])
+def test_a_rule_is_measured_in_little_memory(normals, slope, curve):
+    """A million nodes along one variable, and two thousand at each of four thousand quasi-random points."""
+    averages, states = softmax_averages(normals, None, 3, True)
+    (group,) = groups_of(probe_system(averages, states))
+    numbers = {s: np.array([{"B": slope, "k": curve}.get(s.name[0], 0.0) * (1 - 2 * int(s.name[2]))]) for s in states}
+    tracemalloc.start()
+    try:
+        rule = lattice_rule.rule_for(group, *patterns_of([group]), numbers, 1e-10)
+        assert tracemalloc.get_traced_memory()[1] < 2e8
+    finally:
+        tracemalloc.stop()
+    assert rule.size > 5e5
+
+
+def test_fewer_points_are_taken_where_their_measurement_would_take_too_long(monkeypatch):
+    averages, states = softmax_averages(4, None, 3)
+    monkeypatch.setattr(lattice_rule, "MOST_SURVEYED", 1e7)
+    kernel = compiled(averages, states, 1e-10)
+    table = kernel.tables.layout[0, 1]
+    assert lattice_rule.SCRAMBLES * lattice_rule.FEWEST_POINTS <= table < lattice_rule.SCRAMBLES * lattice_rule.MOST_POINTS
+    assert kernel.average_error > 1e-10
+
+
+def test_an_innermost_axis_that_is_not_finite_has_no_certificate(monkeypatch):
+    averages, states = softmax_averages(4, None, 3)
+    monkeypatch.setattr(lattice_rule._Survey, "axis_errors", lambda *given, **options: (np.inf, []))
+    with pytest.raises(ArithmeticError, match="not finite"):
+        compiled(averages, states, 1e-2)

@@ -15,7 +15,7 @@ from kernels import particles as module
 from kernels.device import DeviceUnavailable, resolve_device
 from kernels.initial_means import embed_overlaps, uniform_sphere_means
 from kernels.particle_runs import extrapolate_step, mean_and_standard_error
-from kernels.particles import estimate_velocity, simulate_particles
+from kernels.particles import DivergenceError, estimate_velocity, simulate_particles
 
 R, W_STAR, H_STAR = 3.0, 0.8, 0.5 * math.log(4)
 STANDARD_ERRORS = 4.5
@@ -268,6 +268,18 @@ def test_single_and_double_precision_agree():
     single = run_bimodal(0.1, 1.0, 64, replicas=2, seed=8, precision="float32")
     # The same words: single precision rounds each particle by 1e-7 of its size, here some 3, with no bias, and the means stay double.
     np.testing.assert_allclose(single.final_means, double.final_means, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [30, 300, 3000])
+def test_means_that_diverge_are_an_error_that_names_the_step(steps):
+    """Far off as well as beyond the largest number; a step that Euler's method bears, 2 sigma^2/w_i = 0.04 being its limit, is none."""
+    narrow = {**bimodal(4), "target_scales": [0.1, 0.1], "proposal_scales": [0.1, 0.1]}
+    options = {"particles": 4, "seed": 3, "manifold": "euclidean", "device": "cpu", "record_every": steps}
+    means = uniform_sphere_means(2, 2, 4, R, seed=3)
+    with pytest.raises(DivergenceError, match=r"means diverge with dt = 0\.1; .* below 2 sigma\^2 / w_i, here 0\.04$"):
+        simulate_particles(means, **narrow, betas=np.ones(steps), dt=0.1, **options)
+    run = simulate_particles(means, **narrow, betas=np.ones(steps), dt=0.03, **options)
+    assert np.abs(run.final_means).max() < 2 * R
 
 
 def test_initial_means_are_uniform_on_their_spheres():

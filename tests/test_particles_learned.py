@@ -10,7 +10,7 @@ from scipy.stats import t as student
 
 from kernels.kl_grid import KlGradient, Mixture, kl_gradient
 from kernels.particle_runs import VelocityEstimate, extrapolate_step
-from kernels.particles import estimate_velocity, simulate_particles
+from kernels.particles import DivergenceError, estimate_velocity, simulate_particles
 
 ALL = ("means", "weights", "scales")
 REPLICAS = 64
@@ -302,10 +302,17 @@ def test_standard_errors_of_weights_fall_with_the_particles():
 
 def test_too_long_a_step_of_the_scales_is_an_error():
     mixtures = one_gaussian(64, 1.0)
-    with pytest.raises(ArithmeticError, match=r"diverge with dt = 5;"):
+    with pytest.raises(DivergenceError, match=r"^the scales diverge with dt = 5; .* below 1 / \(d w_i\), here 0\.016$"):
         simulate_particles(
             np.ones((1, 1, 64)), **mixtures, proposal_scales=[2.0], betas=np.ones(9), dt=5.0, particles=4, seed=1, learn=("scales",)
         )
+
+
+def test_too_long_a_step_of_the_weights_is_an_error():
+    """A weight that one step makes vanish has no way back."""
+    means, mixtures = problem(3)
+    with pytest.raises(DivergenceError, match=r"^the weights diverge with dt = 1000; .* below 2 / w_i"):
+        simulate_particles(means[None], **mixtures, betas=np.ones(9), dt=1000.0, particles=4, seed=1, learn=("weights",), device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,12 @@ def test_every_bad_override_is_one_line_that_names_it(override: str, fragments: 
     assert all(fragment in message for fragment in fragments), message
 
 
+def test_a_mistake_in_the_whole_problem_names_it_once() -> None:
+    mistake = BadInput("problem", "its averages cannot be tabulated", "bring the modes closer")
+    assert str(mistake) == "problem: its averages cannot be tabulated; bring the modes closer"
+    assert str(mistake.at("mine.toml")) == "mine.toml: its averages cannot be tabulated; bring the modes closer"
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "directory" in refusal(tmp_path)
     assert "did you mean bimodal?" in refusal("bimodel")

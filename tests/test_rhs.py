@@ -45,6 +45,21 @@ def test_velocity_is_minus_the_gradient_of_the_kl(state, modes, manifold, capsys
     assert result["weights"] == result["scales"] == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("learn", [("means",), ("weights",), ("means", "weights", "scales")])
+def test_people_see_the_rates_of_what_is_learned(learn, capsys, tmp_path):
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps({"means": [[1.0, 2.0], [-2.0, 0.5]], "beta": 0.5}))
+    assert main(["rhs", "--state", str(path), "--set", f"flow.learn={list(learn)}", "--json", "-"]) == 0
+    out, err = capsys.readouterr()
+    rows = dict(line.split(" = ") for line in err.splitlines())
+    assert len({line.index(" = ") for line in err.splitlines()}) == 1
+    for name, key in (("dw/dt", "weights"), ("dsigma/dt", "scales")):
+        shown = {label.strip(): row for label, row in rows.items()}.get(name)
+        assert (shown is not None) == (key in learn)
+        if shown is not None:
+            assert np.allclose(json.loads(shown), json.loads(out)[key], rtol=1e-11)
+
+
 def test_padding_a_state_with_zeros_changes_nothing(capsys, tmp_path):
     short = run(capsys, tmp_path, {"means": [[1.0, 2.0], [-2.0, 0.5]]})
     long = run(capsys, tmp_path, {"means": [[1.0, 2.0, 0.0], [-2.0, 0.5, 0.0]]})

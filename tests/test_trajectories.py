@@ -9,6 +9,7 @@ import pytest
 
 import annealvi
 from annealvi.cli import main
+from kernels.integrator import DomainError
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +44,23 @@ def test_the_command_reports_bias_and_standard_error(capsys):
     assert len(result["bias"]["s"]) == len(result["t"])
     assert main(arguments) == 0
     assert "bias" not in capsys.readouterr().out
+
+
+def test_a_start_outside_is_named_by_its_place(session):
+    starts = np.array([[0.1, -0.2, 0.3], [0.1, 1.5, 0.3]])
+    with pytest.raises(annealvi.BadInput, match=r"--initial: states\[1\].m_2 = 1.5 is outside its interval \[-1, 1\]"):
+        annealvi.integrate(session, starts, t_end=1.0, points=2)
+
+
+def test_where_the_flow_leads_out_no_smaller_rtol_is_asked_for():
+    """At a temperature of 1e5 a learned scale grows towards 300; its interval ends at thirty times the largest scale."""
+    hot = annealvi.open_session(annealvi.load_problem("learned-scales", ["schedule.kind=constant", "schedule.T0=1e5"]))
+    with pytest.raises(DomainError, match=r"sigma_\d = .* leaves its interval \[0.045, 36\]") as error:
+        annealvi.integrate(hot, n=1, t_end=1e4, points=2, rtol=1e-5, tolerance=1e-6)
+    assert "lower" in str(error.value)
+    assert "rtol" not in str(error.value)
+
+
+def test_where_an_error_leads_out_a_smaller_rtol_is_asked_for(session):
+    with pytest.raises(DomainError, match=r"s = 1.01 leaves its interval \[-1, 1\]; use a smaller rtol"):
+        session.compile("cpu").integrate([[0.0, 0.0, 1.01]], [0.0, 1.0])
