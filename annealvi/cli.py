@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import importlib
 import io
@@ -171,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # no β must end a run whose terminal is not UTF-8
     options = argparse.Namespace(problem="problem", set=[])
     interrupts: list[int] = []
-    with _noting_interrupts(interrupts):
+    with _insisting_on_interrupts(interrupts):
         return _guarded(arguments, options, interrupts)
 
 
@@ -181,6 +182,7 @@ def _guarded(arguments: Sequence[str] | None, options: argparse.Namespace, inter
         sys.stdout.flush()  # at exit it would be too late for a message
         return status
     except KeyboardInterrupt:
+        exec("")  # one that has passed through an exec would end Python by the signal, whatever status is returned; this clears that
         sys.stderr.write("\n")
         _tell("interrupted")
         return INTERRUPTED
@@ -201,13 +203,23 @@ def _guarded(arguments: Sequence[str] | None, options: argparse.Namespace, inter
 
 
 @contextmanager
-def _noting_interrupts(interrupts: list[int]) -> Iterator[None]:
-    """Note each Ctrl-C besides raising it; nothing outside the main thread or where the caller has a handler of its own."""
+def _insisting_on_interrupts(interrupts: list[int]) -> Iterator[None]:
+    """Note each Ctrl-C besides raising it, and raise it again each second until the command has ended: the compiler drops some.
+
+    Nothing outside the main thread or where the caller has a handler of its own.
+    """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
+    ended = threading.Event()
+
+    def insist() -> None:
+        while not ended.wait(1.0):
+            _thread.interrupt_main()
 
     def note(number: int, frame: Any) -> None:
+        if not interrupts:
+            threading.Thread(target=insist, daemon=True).start()
         interrupts.append(number)
         signal.default_int_handler(number, frame)
 
@@ -215,6 +227,7 @@ def _noting_interrupts(interrupts: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
+        ended.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

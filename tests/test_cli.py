@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -364,6 +365,20 @@ def test_ctrl_c_ends_a_simulation_with_status_130_and_no_files(tmp_path):
     assert process.returncode == 130
     assert err.strip().splitlines()[-1] == "annealvi: interrupted"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_that_the_compiler_drops_is_raised_again(monkeypatch, capsys):
+    def deaf(_):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        for _ in range(100):
+            time.sleep(0.1)
+
+    monkeypatch.setattr("annealvi.commands.RUN", {"derive": deaf})
+    start = time.monotonic()
+    assert main(["derive"]) == 130
+    assert time.monotonic() - start < 5
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_a_terminal_without_unicode_gets_escapes_and_no_traceback():
