@@ -345,6 +345,15 @@ def test_each_command_helps_with_an_example(name, capsys):
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.fixture
+def heard_interrupts():
+    """Ctrl-C as a terminal's programs get it: a shell starts its background jobs, so perhaps these tests, with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_interrupts")
 def test_ctrl_c_ends_a_simulation_with_status_130_and_no_files(tmp_path):
     arguments = [
         sys.executable,
@@ -367,6 +376,7 @@ def test_ctrl_c_ends_a_simulation_with_status_130_and_no_files(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("heard_interrupts")
 def test_ctrl_c_that_the_compiler_drops_is_raised_again(monkeypatch, capsys):
     def deaf(_):
         with contextlib.suppress(KeyboardInterrupt):
