@@ -21,7 +21,7 @@ DONE, CHECK_FAILED, BAD_INPUT, MISSING_COMPONENT, INTERRUPTED = 0, 1, 2, 3, 130
 MOST_SECONDS = 3600.0
 """What a run may be expected to take at most. The bare `annealvi simulate` needs some 800 s on two cores, and is to run."""
 
-PLANNED = ("collapse", "phase", "fixed-points", "recommend", "flow", "paper")
+PLANNED = ("flow", "paper")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -104,6 +104,92 @@ def build_parser() -> argparse.ArgumentParser:
     simulate.add_argument(
         "--extrapolate", action="store_true", help="run again with half the step, extrapolate to step zero and report the step's bias"
     )
+
+    collapse = _command(
+        commands,
+        "collapse",
+        "the probability of mode collapse, by formula, ODE ensemble and particles",
+        "collapse bimodal --set schedule.T0=100 --method formula,ode --n 20000",
+    )
+    collapse.add_argument(
+        "--method",
+        type=_methods,
+        metavar="LIST",
+        help="formula, ode and particles, separated by commas; the formula covers two components under two opposite modes, "
+        "the others cover every problem (default: formula,ode, or ode where the formula does not cover the problem)",
+    )
+    collapse.add_argument("--n", type=_count, default=10_000, help="trajectories of the ODE ensemble (default: 10000)")
+    collapse.add_argument("--replicas", type=_replicas, default=64, metavar="N", help="independent particle runs (default: 64)")
+    collapse.add_argument("--particles", type=_count, default=256, metavar="N", help="samples per component and step (default: 256)")
+    collapse.add_argument("--dt", type=_positive, default=0.1, help="the particles' step in the flow's time (default: 0.1)")
+    collapse.add_argument(
+        "--t-end",
+        type=_positive,
+        metavar="T",
+        help="when the particles are read (default: 1.2 times the time by which the ODE ensemble is proven decided; "
+        "without such a time, the schedule's settling time plus 50)",
+    )
+    _cost_option(collapse)
+
+    fixed = _command(
+        commands,
+        "fixed-points",
+        "fixed points, their spectra, and how they branch as the temperature varies",
+        "fixed-points bimodal --T-range 1:1000 --out branches",
+    )
+    fixed.add_argument(
+        "--T", type=_temperatures, metavar="LIST", help="temperatures, separated by commas, at which all are sought (default: 1)"
+    )
+    fixed.add_argument(
+        "--T-range", type=_range, metavar="LO:HI", help="follow the branches between these temperatures instead, and draw them"
+    )
+    fixed.add_argument(
+        "--levels", type=_points, default=5, metavar="N", help="temperatures of the range at which branches begin (default: 5)"
+    )
+    fixed.add_argument("--starts", type=_replicas, default=48, metavar="N", help="random starts of the search, per round (default: 48)")
+
+    phase = _command(
+        commands,
+        "phase",
+        "a map of the probability of collapse over two numbers of the problem, as netCDF and a figure",
+        "phase bimodal --x schedule.T0=3:3000:60:log --y schedule.t0=10:3000:60:log --out map",
+    )
+    for option, default in (("--x", "schedule.T0=3:3000:40:log"), ("--y", "schedule.t0=10:3000:40:log")):
+        phase.add_argument(
+            option,
+            default=default,
+            metavar="KEY=LO:HI:N[:log]",
+            help="one of schedule.T0, schedule.t0, space.dimension, R (of the modes and the radius), w_star and w_1; "
+            f":log for equal ratios (default: {default})",
+        )
+    phase.add_argument(
+        "--result",
+        choices=("p", "p_leading", "b_c", "growth", "p_ode"),
+        default="p",
+        help="p by the formula, its leading order, b_c, the growth exponent, or p by an ODE ensemble (default: p)",
+    )
+    phase.add_argument("--n", type=_count, default=1000, help="trajectories per point of an ODE ensemble (default: 1000)")
+    phase.add_argument(
+        "--ode", type=_points, metavar="N", help="overlay the contours of ODE ensembles on N × N points of the map (default: none)"
+    )
+    phase.add_argument("--particles", type=_points, metavar="N", help="overlay particle runs at N × N points (default: none)")
+    phase.add_argument("--replicas", type=_replicas, default=32, metavar="N", help="particle runs per point (default: 32)")
+    _cost_option(phase)
+
+    recommend = _command(
+        commands,
+        "recommend",
+        "the cheapest schedule whose probability of collapse is at most a wanted one",
+        "recommend bimodal --p-max 0.05 --R 2:3.5",
+    )
+    recommend.add_argument("--p-max", type=float, required=True, metavar="P", help="the largest probability of collapse to accept")
+    recommend.add_argument(
+        "--kinds", type=lambda text: tuple(text.split(",")), metavar="LIST", help="kinds to try (default: all that have T0 and t0)"
+    )
+    recommend.add_argument("--R", type=_range, metavar="LO:HI", help="the separation lies between these: recommend for the worst case")
+    recommend.add_argument(
+        "--n", type=_count, default=20_000, help="trajectories of the ODE ensemble that checks the result (default: 20000)"
+    )
     return parser
 
 
@@ -125,6 +211,10 @@ def _path_options(parser: argparse.ArgumentParser, points: int) -> None:
     settled = "the schedule's settling time plus 50, or 50 after every path has reached beta = 1 where the schedule is adaptive"
     parser.add_argument("--t-end", type=_positive, metavar="T", help=f"final time (default: {settled})")
     parser.add_argument("--points", type=_points, default=points, metavar="N", help=f"output times (default: {points})")
+    _cost_option(parser)
+
+
+def _cost_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-cost",
         type=_positive,
@@ -153,6 +243,32 @@ def _number(convert: Callable[[str], Any], accept: Callable[[Any], bool], wanted
         return value
 
     return parse
+
+
+def _temperatures(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(map(float, text.split(",")))
+    except ValueError:
+        values = ()
+    if not values or not all(1 <= T < 1e12 for T in values):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a list of temperatures of at least 1, separated by commas")
+    return values
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not LO:HI") from None
+    return low, high
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    known = ("formula", "ode", "particles")
+    names = text.split(",")
+    if not set(names) <= set(known) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a list of {', '.join(known)}, separated by commas")
+    return tuple(names)
 
 
 _seed = _number(int, lambda x: 0 <= x < 2**64, "an integer from 0 to 2^64 − 1")
@@ -233,7 +349,7 @@ def _insisting_on_interrupts(interrupts: list[int]) -> Iterator[None]:
 
 def _run(given: list[str], options: argparse.Namespace) -> int:
     if given and given[0] in PLANNED:
-        _tell(f"{given[0]} is not part of this version; it has verify, derive, rhs, integrate and simulate")
+        _tell(f"{given[0]} is not part of this version; `annealvi --help` lists what is")
         return BAD_INPUT
     try:
         build_parser().parse_args(given, options)

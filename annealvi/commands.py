@@ -188,6 +188,113 @@ def run_simulate(options: argparse.Namespace) -> int:
     return _finish_paths(options, paths, f"{len(paths.values)} replicas")
 
 
+def run_collapse(options: argparse.Namespace) -> int:
+    problem = _problem(options)
+    from annealvi.collapse.command import collapse, print_collapse
+    from annealvi.session import open_session
+
+    session = open_session(problem)
+    with _progress("collapse") as progress:
+        found = collapse(
+            session,
+            options.method,
+            n=options.n,
+            replicas=options.replicas,
+            particles=options.particles,
+            dt=options.dt,
+            t_end=options.t_end,
+            seed=options.seed,
+            device=options.device,
+            max_cost=options.max_cost,
+            progress=progress,
+            tell=_tell,
+        )
+    with _for_people(options):
+        print_collapse(found, problem.name)
+    write_json(options.json, found.as_dict())
+    if options.out is not None:
+        write_json(str(Path(options.out) / "collapse.json"), found.as_dict())
+    return 0
+
+
+def run_fixed_points(options: argparse.Namespace) -> int:
+    problem = _problem(options)
+    if options.T is not None and options.T_range is not None:
+        raise BadInput("--T", "given beside --T-range", "give one of the two", "")
+    if options.T_range is not None and not 1 <= options.T_range[0] < options.T_range[1] < 1e12:
+        raise BadInput("--T-range", "the range is empty or begins below 1", "give LO:HI with 1 <= LO < HI", "")
+    from annealvi.fixed_points import bifurcation_table, continue_branches, find_fixed_points, fixed_point_table
+    from annealvi.session import open_session
+
+    session = open_session(problem)
+    settings: dict[str, Any] = {"count": options.starts, "seed": options.seed, "device": options.device}
+    if options.T_range is None:
+        points = find_fixed_points(session, [1 / T for T in options.T or (1.0,)], **settings)
+        found, table, complete = points.as_dict(), fixed_point_table(points), points.complete
+    else:
+        branches = continue_branches(session, *options.T_range, levels=options.levels, **settings)
+        found, table = branches.as_dict(), bifurcation_table(branches)
+        complete = branches.complete
+    _say(options, table)
+    if options.out is not None:
+        write_json(str(Path(options.out) / "fixed-points.json"), found)
+        if options.T_range is not None:
+            from annealvi.fixed_points.figure import bifurcation_figure
+
+            path = Path(options.out) / "branches.png"
+            bifurcation_figure(branches, path)
+            _say(options, f"figure: {path}")
+    write_json(options.json, found)
+    return 0 if complete else 1
+
+
+def run_phase(options: argparse.Namespace) -> int:
+    problem = _problem(options)
+    from annealvi.collapse.figures import draw_phase
+    from annealvi.collapse.phase import forget_rows, overlay_by_ode, overlay_by_particles, parse_axis, phase_map, save
+
+    folder = Path(options.out or "phase")
+    require_writable(str(folder / "phase.nc"), "--out")
+    x, y = parse_axis(options.x, "--x"), parse_axis(options.y, "--y")
+    settings: dict[str, Any] = {"n": options.n, "seed": options.seed, "device": options.device}
+    rows = folder / "rows"
+    with _progress("rows") as progress:
+        data = phase_map(problem, x, y, options.result, rows=rows, progress=progress, **settings)
+    ode = particles = None
+    if options.ode is not None:
+        with _progress("ODE ensembles") as progress:
+            ode = overlay_by_ode(problem, x, y, options.ode, progress=progress, **settings)
+    if options.particles is not None:
+        cost = {"max_cost": options.max_cost, "tell": _tell}
+        with _progress("particles") as progress:
+            runs = {"replicas": options.replicas, "seed": options.seed, "device": options.device, "progress": progress}
+            particles = overlay_by_particles(problem, x, y, options.particles, **runs, **cost)
+    path = save(data, folder / "phase.nc")
+    figure = draw_phase(data, folder / "phase.png", ode, particles)
+    forget_rows(rows)
+    _say(options, f"map: {path}\nfigure: {figure}")
+    write_json(options.json, {"path": str(path), "figure": str(figure)})
+    return 0
+
+
+def run_recommend(options: argparse.Namespace) -> int:
+    problem = _problem(options)
+    from annealvi.collapse.recommend import KINDS, print_recommendation, recommend
+
+    kinds = options.kinds or KINDS
+    if stray := [kind for kind in kinds if kind not in KINDS]:
+        raise BadInput("--kinds", f"{stray[0][:40]!r} has no T0 and t0 to choose", f"choose from {', '.join(KINDS)}", "")
+    with _progress("searching") as progress:
+        settings: dict[str, Any] = {"n": options.n, "seed": options.seed, "device": options.device, "progress": progress}
+        found = recommend(problem, options.p_max, kinds=kinds, R=options.R, **settings)
+    with _for_people(options):
+        print_recommendation(found, problem.name, options.p_max)
+    write_json(options.json, found.as_dict())
+    if options.out is not None:
+        write_json(str(Path(options.out) / "recommendation.json"), found.as_dict())
+    return 0
+
+
 def _require_single_precision(problem: Problem) -> None:
     target, proposal = problem.target, problem.proposal
     sizes = [*target.scales, *proposal.scales, *proposal.radii, *(abs(x) for row in target.means for x in row if x)]
@@ -281,4 +388,8 @@ RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     "rhs": run_rhs,
     "integrate": run_integrate,
     "simulate": run_simulate,
+    "collapse": run_collapse,
+    "fixed-points": run_fixed_points,
+    "phase": run_phase,
+    "recommend": run_recommend,
 }

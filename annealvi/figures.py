@@ -52,7 +52,7 @@ def draw_comparisons(comparisons: tuple[PathComparison, ...], states: tuple[Any,
         grid[0, 0].set_ylabel("overlap")
         grid[1, 0].set_ylabel("difference / s.e.")
         grid[0, -1].legend(loc="best", title="line: ODE\npoints: particles", alignment="left")
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def draw_paths(paths: Any, path: Path) -> Path:
@@ -78,7 +78,7 @@ def draw_paths(paths: Any, path: Path) -> Path:
         for panel in panels[max(0, last + 1 - columns) : last + 1]:
             panel.set_xlabel("time $t$")
             panel.tick_params(labelbottom=True)
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def _colour_of(name: str) -> str:
@@ -93,7 +93,8 @@ def _state_tex(name: str) -> str:
     return symbol_tex(sp.Symbol(name))
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write the figure in the format of the file's name, whole or not at all."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix.lstrip("."), dpi=160)
     write_file(path, buffer.getvalue())

@@ -49,14 +49,31 @@ class DomainError(IntegrationError):
 
 @dataclass(frozen=True)
 class Trajectories:
-    """t, beta: (n_out,). y: (N, n_out, states). steps: (N,) attempted. device, method: what really ran."""
+    """t, beta: (n_out,). y: (N, n_out, states). steps: (N,) attempted. device, method: what really ran.
+
+    reached: (N,) how far each was integrated: to the last time, or to where a trap stopped it.
+    """
 
     t: np.ndarray
     beta: np.ndarray
     y: np.ndarray
     steps: np.ndarray
+    reached: np.ndarray
     device: str
     method: str
+
+
+@dataclass(frozen=True)
+class Shooting:
+    """bracket: (N, 2) the last place on each segment known to be inside and the first known not to be. runs: how many trajectories."""
+
+    bracket: np.ndarray
+    runs: int
+    device: str
+    method: str
+
+
+NO_TRAPS = np.empty((0, 5))
 
 
 @dataclass(frozen=True)
@@ -137,6 +154,7 @@ class Kernel:
         fixed_steps: int = 0,
         most_steps: int = MOST_STEPS,
         domain_tolerance: float | None = None,
+        traps: np.ndarray = NO_TRAPS,
     ) -> Trajectories:
         """Integrate every initial state (N, states) and return it at the given times (increasing, the first is the start).
 
@@ -145,31 +163,81 @@ class Kernel:
         eigenvalues may come, relative to its trace, and how far a state may pass its bounds. By default 1000 rtol, and at least 1e-9: local
         errors add up over tens to hundreds of steps, while a wrong equation leaves the domain by orders more. A batch with nearly
         parallel vectors is allowed more, see `_default_tolerance`.
+        traps: (n, 5), sets that the flow is known not to leave, in which a trajectory stops and keeps its state: each row (sign_1, sign_2,
+        level, least beta, together) is {sign_i y_i >= level, i = 1, 2} once beta has reached its least value, or {sign_1 y_1 + sign_2 y_2
+        >= level} where together is 1.
         Raises DomainError or IntegrationError for the first trajectory that fails; nothing is clipped.
         """
         states = _batch(initial, len(self.system.states))
         wanted = np.asarray(times, float)
         if wanted.ndim != 1 or len(wanted) < 1 or not np.isfinite(wanted).all() or (np.diff(wanted) <= 0).any() or wanted[0] < 0:
             raise ValueError("times must be finite, increasing and not negative")
+        tolerance = self._default_tolerance(states, rtol) if domain_tolerance is None else domain_tolerance
+        path, method = self._path(wanted, rtol, atol, fixed_steps, most_steps, tolerance, traps)
+        arrays = self._arrays(len(states), len(wanted))
+        status = np.zeros(len(states), np.int64)
+        self._launch("integrate_all", len(states), [states, *path], [*arrays, status])
+        work, _, out, failure = arrays
+        self._raise_for(status, failure, work[:, : states.shape[1]])
+        steps, reached = failure[:, 0].astype(np.int64), failure[:, 1].copy()
+        return Trajectories(wanted, self.beta_at(wanted), out, steps, reached, self.device, method)
+
+    def shoot(
+        self,
+        low: np.ndarray,
+        high: np.ndarray,
+        inside: np.ndarray,
+        t_end: float,
+        *,
+        width: np.ndarray,
+        bracket: np.ndarray,
+        traps: np.ndarray = NO_TRAPS,
+        rtol: float = 1e-6,
+        atol: float = 1e-9,
+        most_steps: int = MOST_STEPS,
+    ) -> Shooting:
+        """Where, on each segment from the initial states low to high (N, states), the outcome at t_end stops to be `inside`, by bisection.
+
+        The outcome is the pair of signs of the first two states: 1, 2, 4, 8 for (− −), (+ −), (− +), (+ +); inside: (N,) the sum of those
+        meant. Places on a segment run from 0 to 1. width: (N,) of each bracket at the end, relative to its place. bracket: (N, 2) where
+        the change is expected, which is checked and widened. It ends as (1, 1) where all is inside and (0, 0) where nothing is.
+        traps: as for `integrate`.
+        Raises IntegrationError where a trajectory fails.
+        """
+        starts, ends = _batch(low, len(self.system.states)), _batch(high, len(self.system.states))
+        path, method = self._path(np.array([0.0, t_end]), rtol, atol, 0, most_steps, 1e3 * rtol, traps)
+        path[2] = np.array([0] * (len(path[2]) - 1) + [1])  # only the end is kept
+        found = np.array(bracket, self.precision)
+        work, scratch, out, failure = self._arrays(len(starts), 1)
+        runs = np.zeros(len(starts), np.int64)
+        inputs = [starts, ends, np.asarray(inside, np.int64), np.asarray(width, float), *path]
+        self._launch("bisect_all", len(starts), inputs, [np.empty_like(starts), work, scratch, out, failure, found, runs])
+        if (runs < 0).any():
+            n = int(np.argmin(runs))
+            time, state = float(failure[n, 1]), work[n, : starts.shape[1]].astype(float)
+            raise IntegrationError(f"a trajectory of the shooting fails at t = {time:.6g}, state {state}", n, time, state)
+        return Shooting(found, int(runs.sum()), self.device, method)
+
+    def _path(
+        self, wanted: np.ndarray, rtol: float, atol: float, fixed_steps: int, most_steps: int, tolerance: float, traps: np.ndarray
+    ) -> tuple[list[np.ndarray], str]:
+        """What the integrator is told besides the initial states, and the method in words."""
         least = SMALLEST_RTOL[self.precision]
         if not least <= rtol < 1 or not atol > 0 or fixed_steps < 0:
             raise ValueError(f"rtol must lie in [{least:g}, 1) in {self.precision}, atol must be positive, fixed_steps not negative")
         landings, ends, kept = _landings(wanted, self.breakpoints, np.dtype(self.precision))
-        tolerance = self._default_tolerance(states, rtol) if domain_tolerance is None else domain_tolerance
         control = np.array([rtol, atol, fixed_steps, most_steps, tolerance])
         pair = dop853()
-        size = self.system.domain.gram.shape[0]
-        count, width = states.shape
-        work = np.empty((count, (len(pair.B) + 3) * width + size * size), self.precision)
-        scratch = np.zeros((count, self.scratch), self.precision)
-        out = np.empty((count, len(wanted), width), self.precision)
-        failure, status = np.zeros((count, 2), self.precision), np.zeros(count, np.int64)
         coefficients = [pair.A, pair.B, pair.C, pair.E3, pair.E5]
-        inputs = [states, landings, ends, kept, *self._constants(), *coefficients, self.limits, control]
-        self._launch("integrate_all", count, inputs, [work, scratch, out, failure, status])
-        self._raise_for(status, failure, work[:, :width])
-        method = f"{_method(pair, rtol, atol, fixed_steps)}, {self.precision}"
-        return Trajectories(wanted, self.beta_at(wanted), out, failure[:, 0].astype(np.int64), self.device, method)
+        path = [landings, ends, kept, *self._constants(), *coefficients, self.limits, traps, control]
+        return path, f"{_method(pair, rtol, atol, fixed_steps)}, {self.precision}"
+
+    def _arrays(self, count: int, n_out: int) -> list[np.ndarray]:
+        """The integrator's scratch, that of the right-hand side, the outputs (count, n_out, states), and (count, 2) steps and times."""
+        width, size = len(self.system.states), self.system.domain.gram.shape[0]
+        work = np.empty((count, (len(dop853().B) + 3) * width + size * size), self.precision)
+        scratch = np.zeros((count, self.scratch), self.precision)
+        return [work, scratch, np.empty((count, n_out, width), self.precision), np.zeros((count, 2), self.precision)]
 
     def with_parameters(self, values: Mapping[sp.Symbol | str, float]) -> Kernel:
         """The same system with other parameter values (those given replace the old ones).

@@ -66,11 +66,28 @@ def outside_domain(y, p, limits, tolerance, matrix):
 
 
 @device
-def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, control, work, scratch, out, failure):
+def is_trapped(beta, y, traps):
+    """Whether the first two states lie in a set that the flow is known not to leave, see `integrate_one`."""
+    for n in range(traps.shape[0]):
+        first = traps[n, 0] * y[0]
+        second = traps[n, 1] * y[1]
+        least = first + second if traps[n, 4] == 1.0 else min(first, second)
+        if least >= traps[n, 2] and beta >= traps[n, 3]:
+            return True
+    return False
+
+
+@device
+def integrate_one(
+    initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, traps, control, work, scratch, out, failure
+):
     """Advance one trajectory through `times`, writing the kept ones to out (n_out, states); returns its status.
 
     times: (n,) targets, outputs and breakpoints. ends: (n,) the latest time at which a stage may look at beta before each target
     (one rounding below a breakpoint, so that a jump is met from the left). kept: (n,) 1 for outputs.
+    traps: (n, 5), each row (sign_1, sign_2, level, least beta, together) a set that no trajectory leaves once beta has reached its least
+    value: {sign_i y[i] >= level, i = 1, 2}, or of their sum where together is 1. In one of them the trajectory stops: what remains of
+    `out` is its state there, and failure[1] the time.
     control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance. work: (size,) the integrator's scratch.
     scratch: (size,) that of `rates`. failure: (2,) receives the number of steps and the time reached; work[:states] then holds the
     state there.
@@ -158,6 +175,12 @@ def integrate_one(initial, times, ends, kept, p, tables, layout, ranges, A, B, C
                 if status != DONE:
                     failure[1] = t
                     return status
+                if traps.shape[0] > 0 and is_trapped(beta_at(min(t, latest), p), y, traps):
+                    for rest in range(row, out.shape[0]):
+                        for i in range(states):
+                            out[rest, i] = y[i]
+                    failure[1] = t
+                    return DONE
                 if fixed == 0.0:
                     factor = 10.0 if error == 0.0 else min(10.0, 0.9 / error**0.125)
                     if not grown:

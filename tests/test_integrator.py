@@ -236,7 +236,7 @@ def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch
     control = np.array([1e-9, 1e-11, 0, 1e6, 1e-6])
     work, out = np.empty(len(pair.B) + 4), np.empty((2, 1))
     with np.errstate(all="ignore"):
-        system = (nothing, nothing, nothing, nothing, *coefficients(pair), limits)
+        system = (nothing, nothing, nothing, nothing, *coefficients(pair), limits, np.empty((0, 5)))
         arrays = (work, np.empty(1), out, failure)
         status = integrator_source.integrate_one(np.array([1.0]), times, times, kept, *system, control, *arrays)
     assert status == integrator_source.STEP_TOO_SMALL

@@ -78,7 +78,11 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies):
     tables = (line, line, whole[:, ::1], table)
     pair = (table, line, line, line, line)
     signatures = {
-        "integrate_all": (table, line, line, whole[::1], *tables, *pair, table, line, table, table, cube, table, whole[::1]),
+        "integrate_all": (table, line, line, whole[::1], *tables, *pair, table, table, line, table, table, cube, table, whole[::1]),
+        "bisect_all": (
+            *(table, table, whole[::1], line, line, line, whole[::1], *tables, *pair, table, table, line),
+            *(table, table, table, cube, table, table, whole[::1]),
+        ),
         "rates_all": (line, table, *tables, table, table),
         "beta_all": (line, line, line),
     }

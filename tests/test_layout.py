@@ -15,7 +15,7 @@ STANDARD = set(sys.stdlib_module_names)
 ALLOWED = {
     "derive": {"derive", "sympy", "mpmath"},
     "kernels": {"kernels", "derive", "sympy", "numpy", "scipy", "numba"},
-    "annealvi": {"annealvi", "kernels", "derive", "sympy", "numpy", "scipy", "numba", "matplotlib", "cycler", "rich"},
+    "annealvi": {"annealvi", "kernels", "derive", "sympy", "numpy", "scipy", "numba", "matplotlib", "cycler", "rich", "xarray"},
 }
 INDEPENDENT = (
     "adaptive_schedules",

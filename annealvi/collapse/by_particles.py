@@ -1,0 +1,34 @@
+"""The probability of collapse by the particle simulation, which knows neither the summary statistics' equations nor their law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from annealvi.collapse.outcome import Outcomes, outcomes_of_states
+from annealvi.session import Session
+from annealvi.trajectories import simulate
+
+
+@dataclass(frozen=True)
+class ParticleRuns:
+    """outcomes: of the replicas. t_end: when they were read."""
+
+    outcomes: Outcomes
+    t_end: float
+    device: str
+    method: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {**self.outcomes.as_dict(), "t_end": self.t_end, "device": self.device, "method": self.method}
+
+
+def collapse_by_particles(session: Session, *, t_end: float | None = None, **options: Any) -> ParticleRuns:
+    """The outcomes of the d-dimensional stochastic gradient flow's replicas at t_end (default: the schedule's end and 50 more).
+
+    options: those of `annealvi.simulate`.
+    """
+    paths = simulate(session, t_end=t_end, points=2, **options)
+    outcomes = outcomes_of_states(session, paths.values[:, -1, : len(session.state_names)])
+    return ParticleRuns(outcomes, float(paths.t[-1]), paths.device, paths.method)

@@ -1,0 +1,112 @@
+"""The command `collapse`: the probability of mode collapse by the routes asked for, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from annealvi.collapse.by_particles import ParticleRuns, collapse_by_particles
+from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
+from annealvi.collapse.formula import Formula, collapse_by_formula
+from annealvi.collapse.separatrix import covers
+from annealvi.session import Session
+
+METHODS = ("formula", "ode", "particles")
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """What each route found; None for one that was not asked for."""
+
+    formula: Formula | None = None
+    ode: Ensemble | None = None
+    particles: ParticleRuns | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: one object per method, with `p` and, where sampled, `stderr`."""
+        found = {"formula": self.formula, "ode": self.ode, "particles": self.particles}
+        return {name: result.as_dict() for name, result in found.items() if result is not None}
+
+
+def collapse(
+    session: Session,
+    methods: Sequence[str] | None = None,
+    *,
+    n: int = 10_000,
+    replicas: int = 64,
+    particles: int = 256,
+    dt: float = 0.1,
+    t_end: float | None = None,
+    precision: str = "float32",
+    seed: int = 0,
+    device: str = "auto",
+    max_cost: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Collapse:
+    """P(collapse) of a problem by "formula", "ode" (n trajectories) and "particles" (replicas).
+
+    methods: by default the formula, where it covers the problem, and the ODE ensemble.
+    t_end: when the particles are read. By default, if an ODE ensemble ran of which every trajectory is proven decided, 1.2 times the time
+    of the last decision; else when the schedule has ended and the flow had time to settle. particles: samples per component and step of
+    length dt. max_cost: refuse what is expected to take more seconds. Raises BadInput for a method that does not cover the problem.
+    """
+    if methods is None:
+        methods = ("formula", "ode") if covers(session) else ("ode",)
+    kernel = session.compile(device) if session.rule is None and {"formula", "ode"} & set(methods) else None
+    formula = collapse_by_formula(session, kernel=kernel, device=device) if "formula" in methods else None
+    ode = None
+    if "ode" in methods:
+        options: dict[str, Any] = {"max_cost": max_cost, "progress": progress, "tell": tell, "seed": seed, "device": device}
+        ode = collapse_by_ensemble(session, n=n, kernel=kernel, **options)
+    runs = None
+    if "particles" in methods:
+        if t_end is None and ode is not None and ode.undecided == 0:
+            t_end = 1.2 * float(ode.t.max())
+        options = {"replicas": replicas, "particles": particles, "dt": dt, "precision": precision, "seed": seed, "device": device}
+        runs = collapse_by_particles(session, t_end=t_end, max_cost=max_cost, progress=progress, tell=tell, **options)
+    return Collapse(formula, ode, runs)
+
+
+def print_collapse(found: Collapse, title: str) -> None:
+    """One row per method, then what each says beyond p."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"probability of mode collapse · {title}", title_justify="left", header_style="bold")
+    for heading, justify in (("method", "left"), ("P(collapse)", "right"), ("± error", "right"), ("", "left")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    if found.formula is not None:
+        table.add_row("formula", f"{found.formula.p:.4f}", f"{found.formula.error:.4f}", f"{found.formula.runs} trajectories shot")
+        table.add_row("  leading order", f"{found.formula.leading:.4f}", "", _separatrix_in_words(found.formula))
+    for name, result, what in (("ODE ensemble", found.ode, "trajectories"), ("particles", found.particles, "replicas")):
+        if result is not None:
+            outcomes = result.outcomes
+            table.add_row(name, f"{outcomes.p:.4f}", f"{outcomes.stderr:.4f}", f"{len(outcomes.covered)} {what}{_decided_in_words(result)}")
+    console.print(table)
+    for result in (found.ode, found.particles):
+        missed = {} if result is None else result.outcomes.as_dict()["modes_missed"]
+        if missed and (result is found.ode or found.ode is None):
+            shares = "; ".join(f"{modes}: {share:.4f}" for modes, share in list(missed.items())[:8])
+            console.print(f"  modes missed: {shares}{'; …' if len(missed) > 8 else ''}", highlight=False)
+    for method, device in ((r.method, r.device) for r in (found.formula, found.ode, found.particles) if r is not None):
+        console.print(f"  {method} · {device}", highlight=False)
+
+
+def _separatrix_in_words(formula: Formula) -> str:
+    low, high = formula.b_c
+    if formula.growth is None:
+        return f"collapse for {low:.4g} < b < {high:.4g}"
+    if formula.prefactor is None:
+        return f"b_c = {high:.4g}, Λ = ∞"
+    return f"b_c = {high:.4g} = {formula.prefactor:.3g} e^−Λ, Λ = {formula.growth:.4g}"
+
+
+def _decided_in_words(result: Ensemble | ParticleRuns) -> str:
+    if isinstance(result, ParticleRuns):
+        return f", read at t = {result.t_end:.4g}"
+    if result.undecided == 0:
+        return f", all proven decided by t = {result.t.max():.4g}"
+    return f", {result.undecided} of them run to the end, t = {result.t.max():.4g}"

@@ -1,0 +1,71 @@
+"""The separatrix formula for the probability of collapse, with its leading order and growth exponent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annealvi.collapse.growth import transverse_growth
+from annealvi.collapse.separatrix import FINE, Accuracy, Separatrix
+from annealvi.session import Session
+
+if TYPE_CHECKING:
+    from kernels.integrator import Kernel
+
+
+@dataclass(frozen=True)
+class Formula:
+    """p: with the exact law of the initial overlaps. error: what finer quadrature and shooting change in it.
+
+    leading: p to leading order in large d, where m_1 + m_2 = s = 0 at the start. b_c: (b_−, b_+), the b = m_1 − m_2 between which all
+    collapses from there; b_+ = −b_− for components that are alike. growth: Λ, infinite at w* = ½ where the two wait between the modes, None
+    for components that are not alike, since b = 0 is not invariant then.
+    runs: trajectories shot.
+    """
+
+    p: float
+    error: float
+    leading: float
+    b_c: tuple[float, float]
+    growth: float | None
+    runs: int
+    device: str
+    method: str
+
+    @property
+    def prefactor(self) -> float | None:
+        """C = b_c e^Λ."""
+        return None if self.growth is None or np.isinf(self.growth) else self.b_c[1] * float(np.exp(self.growth))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: b_c one number for components that are alike, else the two ends."""
+        return {
+            "p": self.p,
+            "error": self.error,
+            "p_leading": self.leading,
+            "b_c": self.b_c[1] if self.growth is not None else list(self.b_c),
+            "growth": None if self.growth is None or np.isinf(self.growth) else self.growth,
+            "prefactor": self.prefactor,
+            "trajectories": self.runs,
+            "device": self.device,
+            "method": self.method,
+        }
+
+
+def collapse_by_formula(session: Session, *, device: str = "auto", kernel: Kernel | None = None) -> Formula:
+    """P(collapse) of two components under two opposite modes, by shooting for the separatrix.
+
+    kernel: the session's, where it is compiled already. Raises BadInput for other problems and for a schedule that never reaches T = 1,
+    IntegrationError where a trajectory fails.
+    """
+    kernel = kernel or session.compile(device)
+    separatrix = Separatrix.of(session, kernel)
+    fine, coarse = separatrix.corrected(FINE), separatrix.corrected(Accuracy())
+    leading = separatrix.leading(FINE)
+    growth = transverse_growth(kernel, separatrix.traps, separatrix.t_end) if separatrix.symmetric else None
+    nodes = f"{FINE.overlap_nodes} × {2 * FINE.sum_nodes} nodes"
+    method = f"separatrix by bisection to 1/{1 / FINE.width:.0f}, {nodes}, DOP853, rtol = {FINE.rtol:g}, {kernel.precision}"
+    runs = fine.runs + coarse.runs + leading.runs
+    return Formula(fine.p, abs(fine.p - coarse.p), leading.p, leading.b_c, growth, runs, kernel.device, method)

@@ -1,0 +1,108 @@
+"""The best monotone β(t) of a given duration: a control problem on the summary statistics, solved numerically.
+
+What is minimised is log b_c, the leading order's boundary, over T(t) that falls from knot to knot with a straight log T between them and is
+1 from the end on: smooth cooling, holding and quenching are all among these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import sympy as sp
+from scipy.optimize import minimize
+
+from annealvi.collapse.family import AVERAGES, SETTLING
+from annealvi.collapse.separatrix import Accuracy, Separatrix
+from annealvi.session import Session, open_session
+from derive.problem import Problem, ScheduleSpec
+from derive.schedules import Schedule
+from derive.system import TIME
+from kernels.integrator import Kernel
+
+EXACT = Accuracy(width=1e-4, rtol=1e-6)
+"""b_c to 1e-5, so that differences over a step of 1e-2 in log T tell the slope."""
+
+STEP = 1e-2
+HOTTEST = 1e6
+
+
+@dataclass(frozen=True)
+class Optimal:
+    """t, T: (knots,) the schedule, T = 1 after the last. b_c: its boundary. p: to leading order in d.
+
+    hold_T, hold_b_c: the best hold-and-quench of the same duration. evaluations: of b_c.
+    """
+
+    t: np.ndarray
+    T: np.ndarray
+    b_c: float
+    p: float
+    hold_temperature: float
+    hold_b_c: float
+    evaluations: int
+
+
+def optimal_schedule(
+    problem: Problem, duration: float, knots: int = 9, device: str = "auto", start: np.ndarray | None = None, monotone: bool = True
+) -> Optimal:
+    """The schedule with the smallest b_c among those with `knots` equally spaced temperatures within `duration`.
+
+    monotone: whether T may only fall.
+
+    start: (knots,) falling temperatures to begin with; by default those of the best hold, a little apart. A local minimum: begin elsewhere
+    to see whether it is the only one. Raises BadInput where the formula does not cover the problem.
+    """
+    session = open_session(replace(problem, schedule=ScheduleSpec("hold", 100.0, duration)))
+    shooting = _Shooting(session, duration, knots, device, monotone)
+    hold = minimize(lambda x: shooting.log_boundary(np.full(knots, x[0])), [np.log(200.0)], method="Nelder-Mead", options={"xatol": 1e-3})
+    hold_T = float(np.exp(hold.x[0]))
+    first = np.full(knots, hold.x[0]) + np.linspace(0.2, 0, knots) if start is None else np.log(start)
+    falls = np.append(-np.diff(first), first[-1])  # from each knot to the next, and at the end to T = 1
+
+    def objective(falls: np.ndarray) -> tuple[float, np.ndarray]:
+        levels = np.cumsum(falls[::-1])[::-1]
+        value = shooting.log_boundary(levels)
+        slope = np.array([shooting.log_boundary(np.cumsum((falls + STEP * row)[::-1])[::-1]) - value for row in np.eye(knots)]) / STEP
+        return value, slope
+
+    hottest = np.log(HOTTEST)
+    bounds = [(0.0 if monotone else -hottest, hottest)] * (knots - 1) + [(0.0, hottest)]
+    found = minimize(objective, falls, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60, "ftol": 1e-7})
+    levels = np.cumsum(found.x[::-1])[::-1]
+    b_c = float(np.exp(found.fun))
+    from scipy.special import erf
+
+    p = float(erf(b_c * np.sqrt(problem.space.dimension) / 2))
+    return Optimal(shooting.times, np.exp(levels), b_c, p, hold_T, float(np.exp(hold.fun)), shooting.evaluations)
+
+
+class _Shooting:
+    """log b_c of piecewise schedules: one kernel whose parameters are the knots' log T."""
+
+    def __init__(self, session: Session, duration: float, knots: int, device: str, monotone: bool) -> None:
+        self.times = np.linspace(0, duration, knots)
+        self.symbols = tuple(sp.Symbol(f"log_T_{k}", real=True) for k in range(knots))
+        width = sp.Float(duration / (knots - 1))
+        pieces = []
+        for k in range(knots - 1):
+            place = TIME / width - k
+            pieces.append((self.symbols[k] * (1 - place) + self.symbols[k + 1] * place, sp.Float(self.times[k + 1]) > TIME))
+        temperature = sp.Piecewise(*((sp.exp(level), until) for level, until in pieces), (sp.Integer(1), True))
+        beta = sp.Piecewise(*((sp.exp(-level), until) for level, until in pieces), (sp.Integer(1), True))
+        breaks = tuple(sp.Float(t) for t in self.times[1:])
+        values = (1.0,) * knots
+        schedule = Schedule("monotone" if monotone else "free", temperature, beta, self.symbols, values, breaks, duration, "")
+        self.kernel: Kernel = replace(session, schedule=schedule).compile(device, AVERAGES)
+        separatrix = Separatrix.of(replace(session, schedule=schedule), self.kernel)
+        self.separatrix = separatrix.with_kernel(self.kernel, duration + SETTLING)
+        self.evaluations = 0
+        self.guess: float | None = None
+
+    def log_boundary(self, levels: np.ndarray) -> float:
+        """log b_c at log T (knots,)."""
+        self.evaluations += 1
+        kernel = self.kernel.with_parameters(dict(zip(self.symbols, np.maximum(levels, 0.0), strict=True)))
+        leading = self.separatrix.with_kernel(kernel, self.separatrix.t_end).leading(EXACT, self.guess)
+        self.guess = leading.b_c[1]
+        return float(np.log(max(leading.b_c[1], 1e-300)))

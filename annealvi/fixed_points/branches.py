@@ -1,0 +1,150 @@
+"""Branches of fixed points as the temperature varies, with the folds where two of them meet and the pitchforks where others leave."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annealvi.fixed_points.continuation import Arm, Bifurcation, follow
+from annealvi.fixed_points.mean_flow import MeanFlow, open_mean_flow
+from annealvi.fixed_points.paths import on_path
+from annealvi.fixed_points.search import SAME, FixedPoint, distance, search
+from annealvi.fixed_points.spectra import Spectrum, spectrum_at
+from annealvi.session import Session
+from derive.problem import BadInput
+
+COLDEST, HOTTEST = 1.0, 1e12
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A curve of fixed points in order. temperature: (n,). states: (n, states). spectra: n. bifurcations: on it, in order.
+
+    images: all states (n, states) that the problem's symmetries make of it, itself first; spectra and bifurcations are the same.
+    ends: how it ends on either side: "range"; "pitchfork", where it meets its own mirror image on another branch, which lists the
+    bifurcation; "closed"; or "not followed", where the continuation failed.
+    """
+
+    rank: int
+    temperature: np.ndarray
+    states: np.ndarray
+    images: tuple[np.ndarray, ...]
+    spectra: tuple[Spectrum, ...]
+    bifurcations: tuple[Bifurcation, ...]
+    ends: tuple[str, str]
+
+    @property
+    def stable(self) -> np.ndarray:
+        """(n,): whether each point attracts."""
+        return np.array([s.stable for s in self.spectra])
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "rank": self.rank,
+            "T": self.temperature,
+            "states": self.states,
+            "eigenvalues": [s.all for s in self.spectra],
+            "stable": self.stable,
+            "bifurcations": [b.as_dict() for b in self.bifurcations],
+            "ends": self.ends,
+        }
+
+
+@dataclass(frozen=True)
+class Branches:
+    """One branch of each class under the problem's symmetries. seeds: the fixed points, of all classes, among which the branches start."""
+
+    state_names: tuple[str, ...]
+    branches: tuple[Branch, ...]
+    seeds: tuple[FixedPoint, ...]
+    device: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether every branch was followed to an end."""
+        return not any("not followed" in branch.ends for branch in self.branches)
+
+    @property
+    def bifurcations(self) -> tuple[Bifurcation, ...]:
+        """Those of all branches, by falling temperature."""
+        return tuple(sorted((b for branch in self.branches for b in branch.bifurcations), key=lambda b: -b.temperature))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "states": self.state_names,
+            "branches": [b.as_dict() for b in self.branches],
+            "bifurcations": [b.as_dict() for b in self.bifurcations],
+            "points": [p.as_dict() for p in self.seeds],
+            "device": self.device,
+        }
+
+
+def continue_branches(
+    session: Session,
+    lowest: float = 1.0,
+    highest: float = 1000.0,
+    *,
+    levels: int = 5,
+    count: int = 48,
+    seed: int = 0,
+    tolerance: float = 1e-12,
+    device: str = "cpu",
+) -> Branches:
+    """Every branch of fixed points between two temperatures that passes through a fixed point found at one of so many temperatures.
+
+    lowest, highest: 1 ≤ lowest < highest. levels: how many, equally spaced in log T from one to the other. count, seed, tolerance,
+    device: see `find_fixed_points`. A closed branch that lies between two levels is missed. Raises BadInput.
+    """
+    if not COLDEST <= lowest < highest <= HOTTEST:
+        found = f"temperatures from {lowest:g} to {highest:g}"
+        raise BadInput("--T", found, f"give 1 <= lowest < highest <= {HOTTEST:.0e}", "")
+    if levels < 2:
+        raise BadInput("--levels", f"{levels}", "give at least two temperatures to search at", "")
+    flow = open_mean_flow(session, tolerance, device)
+    log_t = np.linspace(math.log(lowest), math.log(highest), levels)
+    points: list[FixedPoint] = []
+    branches: list[Branch] = []
+    passed: list[tuple[float, np.ndarray]] = []
+    for level in map(float, log_t):
+        here, _ = search(flow, math.exp(-level), count, seed, points)
+        for point in here:
+            if not _is_passed(flow, level, point.means, passed):
+                branch, crossings = _trace(flow, point, level, log_t)
+                branches.append(branch)
+                passed += [(level, point.means), *crossings]
+        points += here
+    return Branches(session.state_names, tuple(branches), tuple(points), flow.kernel.device)
+
+
+def _is_passed(flow: MeanFlow, level: float, means: np.ndarray, passed: list[tuple[float, np.ndarray]]) -> bool:
+    same_place = [other for at, other in passed if at == level and other.shape == means.shape]
+    return any(distance(flow, image, means) < 10 * SAME for other in same_place for image in flow.images(other))
+
+
+def _trace(flow: MeanFlow, point: FixedPoint, level: float, levels: np.ndarray) -> tuple[Branch, list[tuple[float, np.ndarray]]]:
+    """The whole branch through a fixed point, and the means wherever it passes one of the levels of log T."""
+    start = on_path(flow, point.means, level)
+    up = follow(flow, start, levels)
+    down = Arm(end="closed") if up.end == "closed" else follow(flow, start.reversed(), levels)
+    points = [*down.points[::-1], start, *up.points]
+    states = np.concatenate([flow.states(p.means[None]) for p in points])
+    temperature = np.exp([p.log_t for p in points])
+    spectra = tuple(spectrum_at(flow, p.beta, p.means) for p in points)
+    bifurcations = (*down.bifurcations[::-1], *up.bifurcations)
+    images = np.stack([flow.states(flow.images(p.means)) for p in points], axis=1)
+    branch = Branch(point.rank, temperature, states, _distinct(images), spectra, bifurcations, (down.end, up.end))
+    return branch, [*down.crossings, *up.crossings]
+
+
+def _distinct(images: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of the images (G, n, states) of a branch, itself first, those that differ."""
+    kept: list[np.ndarray] = []
+    for image in images:
+        same = [np.allclose(image, other, atol=1e-6 * np.abs(images).max()) for other in kept]
+        reversed_too = [np.allclose(image[::-1], other, atol=1e-6 * np.abs(images).max()) for other in kept]
+        if not any(same + reversed_too):
+            kept.append(image)
+    return tuple(kept)

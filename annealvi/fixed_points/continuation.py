@@ -1,0 +1,198 @@
+"""A branch of fixed points followed to one side, with what is met on the way; everything is located along the step that passes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+
+from annealvi.fixed_points.mean_flow import MeanFlow, retract, tangent_basis
+from annealvi.fixed_points.paths import PathPoint, advance
+from annealvi.fixed_points.search import SAME, distance
+from annealvi.fixed_points.spectra import Spectrum, slowest_motion, spectrum_at
+
+FIRST_STEP, SMALLEST_STEP, LARGEST_STEP = 0.02, 1e-7, 0.12
+SHARPEST_TURN = 0.2
+"""Largest angle between the tangents at both ends of a step."""
+MOST_STEPS = 5000
+LOCATED = 1e-11
+"""Arclength to which a bifurcation is located."""
+BEFORE_THE_END = 0.98
+"""Part of the last step up to which eigenvalues are compared, where a branch ends at an eigenvalue zero."""
+BROKEN = 1e-6
+"""Relative difference of the overlaps from their images that counts as a broken symmetry."""
+SYMMETRIC = 1e-4
+"""A quadratic term, relative to the forces, that counts as none: it makes a pitchfork of a branch point."""
+
+
+@dataclass(frozen=True)
+class Bifurcation:
+    """kind: "fold" (two fixed points of one branch annihilate), "pitchfork" (a symmetry breaks) or "branch point" (neither).
+
+    temperature and state (states,): where. images: (G, states), what the problem's symmetries make of the state, itself first.
+    across: whether the eigenvalue that vanishes is one across the span of modes and means.
+    """
+
+    kind: str
+    temperature: float
+    state: np.ndarray
+    images: np.ndarray
+    across: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "T": self.temperature, "beta": 1 / self.temperature, "state": self.state, "across": self.across}
+
+
+@dataclass
+class Arm:
+    """One side of a branch, without its start. end: see `branches.Branch`. crossings: level of log T, and the means there."""
+
+    points: list[PathPoint] = field(default_factory=list)
+    bifurcations: list[Bifurcation] = field(default_factory=list)
+    crossings: list[tuple[float, np.ndarray]] = field(default_factory=list)
+    end: str = "not followed"
+
+
+class _StepFailedError(ArithmeticError):
+    """A point within a step that itself was found is not."""
+
+
+def follow(flow: MeanFlow, start: PathPoint, levels: np.ndarray) -> Arm:
+    """The branch from its start along its tangent, to the first or last of the levels of log T, which rise, or to its end before."""
+    arm = Arm()
+    here, length = start, FIRST_STEP
+    spectrum = spectrum_at(flow, here.beta, here.means)
+    for _ in range(MOST_STEPS):
+        there = advance(flow, here, length)
+        if there is None or _turn(here, there) > SHARPEST_TURN:
+            length /= 2
+            if length < SMALLEST_STEP:
+                return arm
+            continue
+        try:
+            last, end = _first_end(flow, here, there, length, levels)
+            if end == "pitchfork":
+                with suppress(_StepFailedError):
+                    _meet(flow, arm, here, spectrum, BEFORE_THE_END * last, levels)
+            elif last > 0:
+                spectrum = _meet(flow, arm, here, spectrum, last, levels)
+        except _StepFailedError:
+            return arm
+        if end == "range":
+            arm.crossings += [(float(level), p.means) for level in levels for p in arm.points[-1:] if abs(p.log_t - level) < LOCATED]
+        elif any(level == start.log_t and distance(flow, means, start.means) < 10 * SAME for level, means in arm.crossings):
+            end = "closed"
+        if end:
+            arm.end = end
+            return arm
+        here = there
+        length = min(LARGEST_STEP, length * (1.5 if here.corrections <= 3 else 0.8))
+    return arm
+
+
+def _first_end(flow: MeanFlow, here: PathPoint, there: PathPoint, length: float, levels: np.ndarray) -> tuple[float, str]:
+    """How much of the step lies before the branch's end, and which end; ("" where it goes on)."""
+    ends = []
+    for edge, outward in ((levels[0], -1), (levels[-1], 1)):
+        if outward * (there.log_t - edge) > 0:
+            ends.append((_located(flow, here, length, _above(edge)), "range"))
+    for part in (_least_part, _asymmetry):
+        before, after = part(flow, here, here), part(flow, here, there)
+        if after < 0:  # the curve is singular where it meets its mirror image, so that its points between are not asked for
+            ends.append((length * before / (before - after), "pitchfork"))
+    return min(ends, default=(length, ""))
+
+
+def _meet(flow: MeanFlow, arm: Arm, here: PathPoint, spectrum: Spectrum, length: float, levels: np.ndarray) -> Spectrum:
+    """Record the point at `length` and all that lies between; the spectrum there."""
+    there = _within(flow, here, length)
+    reached = spectrum_at(flow, there.beta, there.means)
+    met: list[tuple[float, str, bool]] = []
+    if here.slope * there.slope < 0:
+        met.append((_located(flow, here, length, lambda p: p.slope), "fold", False))
+    for name in ("within", "across"):
+        before, after = getattr(spectrum, name), getattr(reached, name)
+        for k in np.flatnonzero(before * after < 0):
+            place = _located(flow, here, length, _eigenvalue(flow, name, int(k)))
+            if not any(abs(place - other) < 1e-4 * length for other, _, across in met if across == (name == "across")):
+                met.append((place, "", name == "across"))
+    for place, kind, across in sorted(met):
+        point = _within(flow, here, place)
+        arm.bifurcations.append(_bifurcation(flow, kind or _kind(flow, point, across), point, across))
+    for level in levels:
+        if (here.log_t - level) * (there.log_t - level) < 0:
+            place = _located(flow, here, length, _above(level))
+            arm.crossings.append((float(level), _within(flow, here, place).means))
+    arm.points.append(there)
+    return reached
+
+
+def _bifurcation(flow: MeanFlow, kind: str, point: PathPoint, across: bool) -> Bifurcation:
+    images = flow.states(flow.images(point.means))
+    return Bifurcation(kind, math.exp(point.log_t), images[0], images, across)
+
+
+def _kind(flow: MeanFlow, point: PathPoint, across: bool) -> str:
+    """A pitchfork where nothing tells the two directions of the vanishing motion apart, as always across the span."""
+    if across:
+        return "pitchfork"
+    basis = tangent_basis(point.means)
+    motion = slowest_motion(flow, point.beta, point.means)
+    angle = 0.1 * flow.angle
+    moves = angle * np.repeat(flow.radii, point.means.shape[1] - 1) * motion
+    ends = np.stack([retract(point.means, basis, sign * moves, flow.radii) for sign in (1, -1)])
+    speeds = np.einsum("inm,sin->sim", basis, flow.velocity(point.beta, ends)).reshape(2, -1) @ motion
+    strength = float(flow.strength(point.beta, point.means[None])[0])
+    return "pitchfork" if abs(speeds.sum()) / angle**2 < SYMMETRIC * strength else "branch point"
+
+
+def _located(flow: MeanFlow, here: PathPoint, length: float, function: Callable[[PathPoint], float]) -> float:
+    """Where along the step a function of the point, of other sign at its end, is zero."""
+    return float(brentq(lambda h: function(_within(flow, here, h)), 0.0, length, xtol=LOCATED, rtol=1e-12))
+
+
+def _above(level: float) -> Callable[[PathPoint], float]:
+    return lambda point: point.log_t - level
+
+
+def _eigenvalue(flow: MeanFlow, name: str, k: int) -> Callable[[PathPoint], float]:
+    return lambda point: getattr(spectrum_at(flow, point.beta, point.means), name)[k]
+
+
+def _within(flow: MeanFlow, here: PathPoint, length: float) -> PathPoint:
+    if length == 0:
+        return here
+    found = advance(flow, here, length)
+    if found is None:
+        raise _StepFailedError
+    return found
+
+
+def _least_part(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
+    """The smallest singular value of the orthogonal parts of the means here, and what has become of it there, with a sign."""
+    r = flow.span
+    if here.means.shape[1] == r:
+        return 1.0
+    left, _, right = np.linalg.svd(here.means[:, r:] / flow.radii[:, None], full_matrices=False)
+    return float(left[:, -1] @ (there.means[:, r:] / flow.radii[:, None]) @ right[-1])
+
+
+def _asymmetry(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
+    """By how much the overlaps here differ from their images under the problem's symmetries, and what has become of it there: the least."""
+    before, after = (flow.states(flow.images(p.means)) for p in (here, there))
+    off, still_off = before[0] - before[1:], after[0] - after[1:]
+    lengths = np.linalg.norm(off, axis=1)
+    broken = lengths > BROKEN * np.linalg.norm(before[0])
+    parts = np.sum(off[broken] * still_off[broken], axis=1) / lengths[broken]
+    return float(parts.min(initial=1.0))
+
+
+def _turn(here: PathPoint, there: PathPoint) -> float:
+    """The angle between two tangents, up to the turn of the means' own tangent spaces."""
+    cosine = np.sum(here.direction * there.direction) + here.slope * there.slope
+    return math.acos(min(1.0, max(-1.0, float(cosine))))

@@ -1,0 +1,215 @@
+"""The spherical flow of the means themselves, in the span of the modes and a few dimensions orthogonal to it, with its linearisation.
+
+The overlaps' own coordinates degenerate wherever means and modes are linearly dependent. There the means are good coordinates still, moved
+along the tangent spaces of their spheres. The linearisation is symmetric, as that of every gradient flow: its eigenvalues are real.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from annealvi.session import Session
+from derive.forces import force_system
+from derive.problem import BadInput, Problem
+from kernels.integrator import Kernel
+
+STEPS = np.array([1.0, 2.0, 3.0])
+WEIGHTS = np.array([45.0, -9.0, 1.0]) / 60
+"""Central differences of sixth order: f' ≈ Σ weights (f(x + step h) − f(x − step h)) / h."""
+FINE = 1e-2
+"""Their step in units of the smallest scale divided by the longest vector, which is an angle. Forces change over an angle of about one such
+unit: the rule errs by some 1e-13 of them, and their own error of 1e-12 is amplified a hundredfold."""
+
+MOST_PERMUTED = 6
+MOST_SYMMETRIES = 200
+"""Beyond them every image of a fixed point is searched for like any other point."""
+
+
+@dataclass(frozen=True)
+class MeanFlow:
+    """modes: (r, r), the independent modes in coordinates of their span; all_modes: (K, r). radii: (L,). dimension: d of the whole space.
+
+    angle: over which the forces change. Means are (N, L, n) with n from r to d, their first r coordinates in the modes' span.
+    symmetries: pairs of a permutation of the components and a rotation (r, r) that permutes the modes, which together change nothing.
+    towards_modes: (state, mean, independent mode) and between_means: (state, mean, mean), which overlap each state is.
+    """
+
+    session: Session
+    kernel: Kernel
+    modes: np.ndarray
+    all_modes: np.ndarray
+    radii: np.ndarray
+    dimension: int
+    angle: float
+    symmetries: tuple[tuple[tuple[int, ...], np.ndarray], ...]
+    towards_modes: tuple[tuple[int, int, int], ...]
+    between_means: tuple[tuple[int, int, int], ...]
+
+    @property
+    def span(self) -> int:
+        """r, the dimension of the modes' span."""
+        return len(self.modes)
+
+    @property
+    def most_orthogonal(self) -> int:
+        """How many dimensions orthogonal to the modes the means can span: min(L, d − r)."""
+        return min(len(self.radii), self.dimension - self.span)
+
+    def states(self, means: np.ndarray) -> np.ndarray:
+        """The overlaps' states (N, states) of means (N, L, n)."""
+        modes = self._modes(means.shape[-1])
+        vectors = np.concatenate([np.broadcast_to(modes, (len(means), *modes.shape)), means], axis=1)
+        return self.session.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
+
+    def forces(self, beta: np.ndarray | float, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients of the modes (N, L, r) and of the other means (N, L, L) in each mean's velocity before the projection."""
+        count, size = means.shape[:2]
+        values = self.kernel.rhs_at_beta(beta, self.states(means))
+        to_modes, to_means = np.zeros((count, size, self.span)), np.zeros((count, size, size))
+        for n, i, k in self.towards_modes:
+            to_modes[:, i, k] = values[:, n]
+        for n, i, j in self.between_means:
+            to_means[:, i, j] = to_means[:, j, i] = values[:, n]
+        return to_modes, to_means
+
+    def velocity(self, beta: np.ndarray | float, means: np.ndarray) -> np.ndarray:
+        """da_i/dt (N, L, n) at the means (N, L, n)."""
+        to_modes, to_means = self.forces(beta, means)
+        pull = to_modes @ self._modes(means.shape[-1]) + to_means @ means
+        return pull - np.sum(pull * means, -1, keepdims=True) / self.radii[:, None] ** 2 * means
+
+    def strength(self, beta: np.ndarray | float, means: np.ndarray) -> np.ndarray:
+        """(N,): the largest sum of the magnitudes of the forces' vectors on one mean; what a residual is compared to."""
+        to_modes, to_means = self.forces(beta, means)
+        lengths = np.linalg.norm(self.modes, axis=1)
+        return np.max(np.abs(to_modes) @ lengths + np.abs(to_means) @ self.radii, axis=1)
+
+    def tangent_velocity(self, beta: np.ndarray | float, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The velocity (N, D) in an orthonormal basis of the tangent spaces, and the basis (N, L, n, n − 1); D = L(n − 1)."""
+        basis = tangent_basis(means)
+        return _in_basis(basis, self.velocity(beta, means)), basis
+
+    def linearisation(self, beta: np.ndarray | float, means: np.ndarray, basis: np.ndarray, fine: bool = False) -> np.ndarray:
+        """(N, D, D): the covariant derivative of the velocity in the basis, by central differences of second or of sixth order."""
+        count, size, n = means.shape
+        dimensions = size * (n - 1)
+        steps, weights, h = (STEPS, WEIGHTS, FINE * self.angle) if fine else (np.ones(1), np.full(1, 0.5), 1e-4 * self.angle)
+        signed = np.concatenate([steps, -steps])
+        directions = np.eye(dimensions) * np.repeat(self.radii, n - 1)[:, None]  # equal angles for all
+        moved = h * signed[:, None, None] * directions
+        shifted = retract(means[:, None, None], basis[:, None, None], moved[None], self.radii)
+        betas = np.repeat(np.broadcast_to(beta, count), len(signed) * dimensions)
+        velocities = self.velocity(betas, shifted.reshape(-1, size, n)).reshape(count, len(signed), dimensions, size, n)
+        projected = _in_basis(basis[:, None, None], velocities)
+        slopes = np.tensordot(np.concatenate([weights, -weights]), projected, (0, 1)) / h
+        slopes /= np.repeat(self.radii, n - 1)[:, None]
+        return slopes.transpose(0, 2, 1)
+
+    def transverse(self, beta: float, means: np.ndarray) -> np.ndarray:
+        """(L, L): the linearised flow along any direction orthogonal to the modes and to all means (L, n) at once.
+
+        The overlaps are stationary along it, and so are the forces.
+        """
+        to_modes, to_means = (f[0] for f in self.forces(beta, means[None]))
+        pull = to_modes @ self._modes(means.shape[-1]) + to_means @ means
+        return to_means - np.diag(np.sum(pull * means, -1) / self.radii**2)
+
+    def images(self, means: np.ndarray) -> np.ndarray:
+        """The images (G, L, n) of means (L, n) under every symmetry of the problem, itself first."""
+        r = self.span
+        return np.stack(
+            [np.concatenate([means[list(order), :r] @ turn, means[list(order), r:]], axis=1) for order, turn in self.symmetries]
+        )
+
+    def _modes(self, n: int) -> np.ndarray:
+        return np.pad(self.modes, ((0, 0), (0, n - self.span)))
+
+
+def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cpu") -> MeanFlow:
+    """The compiled flow of a problem's means. tolerance: absolute error of each average.
+
+    Raises BadInput for what is not covered: Euclidean flows, learned weights or scales, and the limit of many dimensions.
+    """
+    problem, derivation = session.problem, session.derivation
+    if problem.flow.manifold != "sphere":
+        raise BadInput("flow.manifold", "fixed points are found on spheres alone", "set flow.manifold = sphere")
+    if problem.flow.learn != ("means",):
+        found = f"fixed points are found where the means alone are learned, not {', '.join(problem.flow.learn)}"
+        raise BadInput("flow.learn", found, 'set flow.learn = ["means"]')
+    if derivation.geometry.large_dimension:
+        raise BadInput("problem", "the limit of many dimensions is no gradient flow at unequal scales", "leave out --large-dimension")
+    forces = replace(session, derivation=replace(derivation, system=force_system(derivation)))
+    given = session.modes(problem.target.coordinates)
+    kept = list(session.symbolic.independent_modes)
+    frame = np.linalg.qr(given[kept].T)[0]
+    in_span = given @ frame
+    radii = np.array(problem.proposal.radii)
+    longest = max(float(radii.max()), float(np.linalg.norm(session.modes(), axis=1).max()))
+    smallest = min(*problem.target.scales, *problem.proposal.scales)
+    modes = {session.derivation.setting.target.means[k]: n for n, k in enumerate(session.symbolic.independent_modes)}
+    means = {a: i for i, a in enumerate(derivation.setting.proposal.means)}
+    towards, between = [], []
+    for n, (_, inner, _) in enumerate(derivation.overlaps.moving):
+        own = [means[a] for a in inner.args if a in means]
+        if len(own) == 2:
+            between.append((n, own[0], own[1]))
+        else:
+            towards.append((n, own[0], next(modes[a] for a in inner.args if a in modes)))
+    angle = min(1.0, smallest / longest)
+    kernel = forces.compile(device, tolerance)
+    symmetries = symmetries_of(problem, in_span)
+    return MeanFlow(
+        session, kernel, in_span[kept], in_span, radii, problem.space.dimension, angle, symmetries, tuple(towards), tuple(between)
+    )
+
+
+def symmetries_of(problem: Problem, modes: np.ndarray) -> tuple[tuple[tuple[int, ...], np.ndarray], ...]:
+    """Exchanges of components of equal weight, scale and radius, times rotations of modes (K, r) on modes of equal weight and scale.
+
+    The identity comes first. Of a problem with more than MOST_SYMMETRIES the identity alone is kept.
+    """
+    proposal, target = problem.proposal, problem.target
+    exchanges = _permutations(list(zip(proposal.weights, proposal.scales, proposal.radii, strict=True)))
+    turns = []
+    for order in _permutations(list(zip(target.weights, target.scales, strict=True))):
+        turn = np.linalg.lstsq(modes, modes[list(order)], rcond=None)[0]
+        if np.allclose(modes @ turn, modes[list(order)], atol=1e-9 * np.abs(modes).max()) and np.allclose(turn @ turn.T, np.eye(len(turn))):
+            turns.append(turn)
+    if len(exchanges) * len(turns) > MOST_SYMMETRIES:
+        exchanges, turns = exchanges[:1], turns[:1]
+    return tuple(itertools.product(exchanges, turns))
+
+
+def _permutations(kinds: list[tuple[float, ...]]) -> list[tuple[int, ...]]:
+    """Those of equal things among each other, the identity first; it alone if they are too many to go through."""
+    if len(kinds) > MOST_PERMUTED:
+        return [tuple(range(len(kinds)))]
+    orders = itertools.permutations(range(len(kinds)))
+    return [order for order in orders if all(kinds[i] == kinds[j] for i, j in enumerate(order))]
+
+
+def tangent_basis(means: np.ndarray) -> np.ndarray:
+    """Orthonormal bases (..., n, n − 1) of the spaces orthogonal to the means (..., n): a reflection's columns other than each mean."""
+    unit = means / np.linalg.norm(means, axis=-1, keepdims=True)
+    n = unit.shape[-1]
+    sign = np.where(unit[..., :1] < 0, -1.0, 1.0)
+    normal = unit.copy()
+    normal[..., :1] += sign
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    return np.eye(n)[:, 1:] - 2 * normal[..., :, None] * normal[..., None, 1:]
+
+
+def retract(means: np.ndarray, basis: np.ndarray, step: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """The means (..., L, n) moved by tangent coordinates (..., L(n − 1)) and put back on their spheres."""
+    size, n = means.shape[-2:]
+    parts = step.reshape(*step.shape[:-1], size, n - 1)
+    moved = means + np.einsum("...inm,...im->...in", basis, parts)
+    return radii[:, None] * moved / np.linalg.norm(moved, axis=-1, keepdims=True)
+
+
+def _in_basis(basis: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    parts = np.einsum("...inm,...in->...im", basis, vectors)
+    return parts.reshape(*parts.shape[:-2], parts.shape[-2] * parts.shape[-1])

@@ -1,0 +1,104 @@
+"""One step along a curve of fixed points in (means, log T): predictor along the tangent, Newton's corrections orthogonal to it.
+
+The curve is followed by its arclength, angles of the means and log T counted alike, so that it is followed around folds and, in the
+embedding of the means, through the point where it loses a dimension and goes on into its own mirror image.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from annealvi.fixed_points.mean_flow import MeanFlow, retract, tangent_basis
+from annealvi.fixed_points.spectra import rotations
+
+CORRECTIONS = 8
+CONVERGED = 1e-11
+"""Velocity left, relative to the forces: ten times what the search asks for, since the linearisation here is a plain difference."""
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """means: (L, n) at log temperature `log_t`. direction: (L, n) and slope, the unit tangent's parts in angles and in log T."""
+
+    means: np.ndarray
+    log_t: float
+    direction: np.ndarray
+    slope: float
+    corrections: int = 0
+
+    @property
+    def beta(self) -> float:
+        return math.exp(-self.log_t)
+
+    def reversed(self) -> PathPoint:
+        return PathPoint(self.means, self.log_t, -self.direction, -self.slope)
+
+
+def on_path(flow: MeanFlow, means: np.ndarray, log_t: float) -> PathPoint:
+    """The point at fixed points' means (L, n), with the tangent towards higher temperatures."""
+    tangent = _tangent(flow, means, log_t, np.zeros_like(means), 1.0)
+    return PathPoint(means, log_t, *tangent)
+
+
+def advance(flow: MeanFlow, start: PathPoint, length: float) -> PathPoint | None:
+    """The point at arclength `length` from the start along its tangent; None where the corrections do not converge."""
+    basis = tangent_basis(start.means)
+    step = length * flow.radii[:, None] * np.einsum("inm,in->im", basis, start.direction)
+    predicted = retract(start.means, basis, step.ravel(), flow.radii)
+    found = _corrected(flow, predicted, start.log_t + length * start.slope, start.direction, start.slope)
+    if found is None:
+        return None
+    means, log_t, corrections = found
+    direction, slope = _tangent(flow, means, log_t, start.direction, start.slope)
+    return PathPoint(means, log_t, direction, slope, corrections)
+
+
+def _linear_parts(flow: MeanFlow, means: np.ndarray, log_t: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Velocity (D'), its derivative by angles and log T (D', D' + 1), the basis (L, n, n − 1), and the directions (D, D') but rotations."""
+    beta = math.exp(-log_t)
+    velocity, basis = flow.tangent_velocity(beta, means[None])
+    angles = np.repeat(flow.radii, means.shape[1] - 1)
+    slopes = flow.linearisation(beta, means[None], basis)[0]
+    # The velocity is linear in beta, and d/d(log T) = −β d/dβ.
+    by_log_t = flow.tangent_velocity(0.0, means[None])[0][0] - velocity[0]
+    turning = rotations(flow, means, basis[0]) / angles[:, None]
+    rest = np.linalg.qr(turning, mode="complete")[0][:, turning.shape[1] :] if turning.shape[1] else np.eye(len(angles))
+    matrix = np.column_stack([rest.T @ (slopes * angles) @ rest, rest.T @ by_log_t])
+    return rest.T @ velocity[0], matrix, basis[0], rest
+
+
+def _in_coordinates(direction: np.ndarray, slope: float, basis: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    return np.append(rest.T @ np.einsum("inm,in->im", basis, direction).ravel(), slope)
+
+
+def _tangent(flow: MeanFlow, means: np.ndarray, log_t: float, direction: np.ndarray, slope: float) -> tuple[np.ndarray, float]:
+    """The curve's unit tangent, on the side of the given one."""
+    _, matrix, basis, rest = _linear_parts(flow, means, log_t)
+    null = np.linalg.svd(matrix)[2][-1]
+    if null @ _in_coordinates(direction, slope, basis, rest) < 0:
+        null = -null
+    parts = (rest @ null[:-1]).reshape(len(means), -1)
+    return np.einsum("inm,im->in", basis, parts), float(null[-1])
+
+
+def _corrected(
+    flow: MeanFlow, means: np.ndarray, log_t: float, direction: np.ndarray, slope: float
+) -> tuple[np.ndarray, float, int] | None:
+    for n in range(CORRECTIONS):
+        velocity, matrix, basis, rest = _linear_parts(flow, means, log_t)
+        strength = float(flow.strength(math.exp(-log_t), means[None])[0])
+        if np.linalg.norm(velocity) <= CONVERGED * strength:
+            return means, log_t, n
+        square = np.vstack([matrix, _in_coordinates(direction, slope, basis, rest)])
+        try:
+            step = np.linalg.solve(square, np.append(-velocity, 0.0))
+        except np.linalg.LinAlgError:
+            return None
+        if not np.linalg.norm(step) < 1:
+            return None
+        moves = np.repeat(flow.radii, means.shape[1] - 1) * (rest @ step[:-1])
+        means, log_t = retract(means, basis, moves, flow.radii), log_t + float(step[-1])
+    return None

@@ -1,0 +1,195 @@
+"""All fixed points at given temperatures: from many starts in every number of orthogonal dimensions, each kept once, their indices summed.
+
+The overlaps of means in enough dimensions, d ≥ r + L, form a convex set of Gram matrices, which the flow maps into itself. By the
+Lefschetz–Hopf theorem the fixed points' indices in it sum to one: 0 for a point that is unstable across its span, for there the set
+is a cone that the flow expands from its tip, else (−1)^(number of unstable directions within). A sum other than one shows that a
+point is missing. More starts follow until they find nothing new and the sum is one, but MOST_ROUNDS at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annealvi.fixed_points.mean_flow import MeanFlow, open_mean_flow
+from annealvi.fixed_points.spectra import Spectrum, spectrum_at
+from annealvi.fixed_points.zeros import RESOLVED, starts, zeros_near
+from annealvi.session import Session
+from derive.problem import BadInput
+
+SAME = 1e-5
+"""Largest distance, in radii, between means of one and the same point; Newton's iteration leaves some 1e-8."""
+RANK = 1e-6
+"""Smallest singular value, in radii, of the means' orthogonal parts that counts as a dimension of its own."""
+MOST_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """One fixed point of the overlaps' flow.
+
+    state: overlap by name. means: (L, r + rank), in the span of the modes and `rank` orthogonal dimensions; unique up to rotations about
+    the modes. residual: the velocity left, relative to the forces that cancel there. error: of the means, in radii.
+    """
+
+    beta: float
+    state: Mapping[str, float]
+    means: np.ndarray
+    rank: int
+    spectrum: Spectrum
+    residual: float
+    error: float
+
+    @property
+    def stable(self) -> bool:
+        """Whether it attracts all neighbours in R^d; False where an eigenvalue's sign is not resolved, see `Spectrum.resolved`."""
+        return self.spectrum.stable
+
+    @property
+    def eigenvalues(self) -> np.ndarray:
+        """Growth rates per unit of the flow's time, decreasing; those across the span, which occur in each of its directions, once."""
+        return self.spectrum.all
+
+    @property
+    def unstable_directions(self) -> int:
+        """How many independent directions of R^d per mean's motion grow."""
+        return int((self.spectrum.within > 0).sum() + self.spectrum.copies * (self.spectrum.across > 0).sum())
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "state": dict(self.state),
+            "beta": self.beta,
+            "eigenvalues": self.eigenvalues,
+            "stable": self.stable,
+            "resolved": self.spectrum.resolved,
+            "eigenvalues_within": self.spectrum.within,
+            "eigenvalues_across": self.spectrum.across,
+            "copies_across": self.spectrum.copies,
+            "rank": self.rank,
+            "residual": self.residual,
+        }
+
+
+@dataclass(frozen=True)
+class FixedPoints:
+    """points: by falling beta, the stable ones first.
+
+    index_sums: per beta, of the points found; it must be one, and None stands where that does not apply (d < r + L, or a sign that is not
+    resolved). unresolved: per beta, how many starts ended at what is no isolated point: a bifurcation, or a continuous family.
+    """
+
+    state_names: tuple[str, ...]
+    points: tuple[FixedPoint, ...]
+    index_sums: Mapping[float, int | None]
+    unresolved: Mapping[float, int]
+    device: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether no index sum shows that a point is missing."""
+        return all(found in (None, 1) for found in self.index_sums.values())
+
+    def at(self, beta: float) -> tuple[FixedPoint, ...]:
+        return tuple(p for p in self.points if p.beta == beta)
+
+    def as_dict(self) -> dict[str, Any]:
+        by_beta = [{"beta": b, "index_sum": s, "unresolved_starts": self.unresolved[b]} for b, s in self.index_sums.items()]
+        return {"states": self.state_names, "points": [p.as_dict() for p in self.points], "counts": by_beta, "device": self.device}
+
+
+def find_fixed_points(
+    session: Session, betas: Sequence[float] = (1.0,), *, count: int = 48, seed: int = 0, tolerance: float = 1e-12, device: str = "cpu"
+) -> FixedPoints:
+    """All fixed points of the spherical flow of the means at inverse temperatures betas, 0 < beta ≤ 1, with their spectra.
+
+    count: random starts for each number of orthogonal dimensions, beside structured ones. tolerance: absolute error of each average.
+    A start that leads to no zero is dropped, and a zero whose place is not resolved is counted, never returned.
+    Raises BadInput for flows that are not covered, see `open_mean_flow`.
+    """
+    wanted = require_betas(betas)
+    flow = open_mean_flow(session, tolerance, device)
+    points: list[FixedPoint] = []
+    sums: dict[float, int | None] = {}
+    unresolved: dict[float, int] = {}
+    for beta in wanted:
+        found, left = search(flow, beta, count, seed, points)
+        sums[beta], unresolved[beta] = index_sum(flow, found), left
+        points += sorted(found, key=lambda p: (not p.stable, p.unstable_directions, [-x for x in p.state.values()]))
+    return FixedPoints(session.state_names, tuple(points), sums, unresolved, flow.kernel.device)
+
+
+def search(flow: MeanFlow, beta: float, count: int, seed: int, known: Sequence[FixedPoint] = ()) -> tuple[list[FixedPoint], int]:
+    """The fixed points at one beta, and how many starts ended at what is not resolved. known: points elsewhere, to start from too."""
+    random = np.random.default_rng(seed)
+    found: list[FixedPoint] = []
+    unresolved = 0
+    for _ in range(MOST_ROUNDS):
+        before = len(found)
+        for rank in range(flow.most_orthogonal + 1):
+            near = [p.means[None] for p in known if p.rank == rank]
+            means, left = zeros_near(flow, beta, np.concatenate([*near, starts(flow, rank, count, random)]))
+            unresolved += _add_new(flow, beta, means[left <= RESOLVED], left[left <= RESOLVED], found)
+        if len(found) == before and index_sum(flow, found) in (None, 1):
+            break
+    return found, unresolved
+
+
+def _add_new(flow: MeanFlow, beta: float, means: np.ndarray, left: np.ndarray, found: list[FixedPoint]) -> int:
+    """Add what is new among the zeros (N, L, n), with its images under the problem's symmetries; the number that is not resolved."""
+    unresolved = 0
+    rank = means.shape[2] - flow.span
+    for zero, residual in zip(means, left, strict=True):
+        parts = np.linalg.svd(zero[:, flow.span :] / flow.radii[:, None], compute_uv=False)
+        if rank and parts[-1] < RANK:
+            continue  # a point of lower rank, found there
+        if any(distance(flow, zero, p.means) < SAME for p in found if p.rank == rank):
+            continue
+        point = fixed_point(flow, beta, zero, float(residual))
+        if point.error > min(SAME, 0.1 * parts[-1] if rank else SAME):
+            unresolved += 1
+            continue
+        for image in flow.images(zero):
+            if not any(distance(flow, image, p.means) < SAME for p in found if p.rank == rank):
+                found.append(fixed_point(flow, beta, image, float(residual)))
+    return unresolved
+
+
+def fixed_point(flow: MeanFlow, beta: float, means: np.ndarray, residual: float) -> FixedPoint:
+    """The point with its spectrum at a zero (L, n) of the velocity, in all of whose dimensions the means are."""
+    spectrum = spectrum_at(flow, beta, means)
+    state = dict(zip(flow.session.state_names, map(float, flow.states(means[None])[0]), strict=True))
+    strength = float(flow.strength(beta, means[None])[0])
+    slowest = np.abs(spectrum.within).min(initial=np.inf)
+    error = float(residual * strength / max(slowest, spectrum.resolution, np.finfo(float).tiny) / flow.radii.min())
+    if slowest < spectrum.resolution:
+        error = np.inf
+    return FixedPoint(beta, state, means, means.shape[1] - flow.span, spectrum, residual, error)
+
+
+def distance(flow: MeanFlow, first: np.ndarray, second: np.ndarray) -> float:
+    """The largest over the means, in radii, after the rotation about the modes that brings two sets (L, n) of means closest."""
+    r = flow.span
+    left, _, right = np.linalg.svd(first[:, r:].T @ second[:, r:])
+    turned = np.concatenate([first[:, :r], first[:, r:] @ (left @ right)], axis=1)
+    return float(np.max(np.linalg.norm(turned - second, axis=1) / flow.radii))
+
+
+def index_sum(flow: MeanFlow, found: Iterable[FixedPoint]) -> int | None:
+    """The sum of the points' indices, one if none is missing; None where it need not be one or is not known."""
+    points = list(found)
+    if flow.dimension < flow.span + len(flow.radii) or not all(p.spectrum.resolved for p in points):
+        return None
+    return sum(p.spectrum.index for p in points)
+
+
+def require_betas(betas: Sequence[float]) -> tuple[float, ...]:
+    """Inverse temperatures, falling; BadInput unless each is above 0 and at most 1."""
+    for beta in betas:
+        if not 0 < beta <= 1:
+            raise BadInput("--beta", f"{beta:g}", "give inverse temperatures above 0 and at most 1", "")
+    if not betas:
+        raise BadInput("--beta", "no inverse temperature", "give at least one, above 0 and at most 1", "")
+    return tuple(sorted({float(b) for b in betas}, reverse=True))

@@ -1,0 +1,300 @@
+"""The probability of collapse: sets that the flow never leaves, the initial law, the separatrix, ensembles, and the growth exponent."""
+
+from __future__ import annotations
+
+import math
+
+import brute_force
+import numpy as np
+import pytest
+import retyped
+from scipy.integrate import solve_ivp
+from scipy.special import erf
+
+import annealvi
+from annealvi.collapse import initial_law
+from annealvi.collapse.ensemble import collapse_by_ensemble
+from annealvi.collapse.formula import collapse_by_formula
+from annealvi.collapse.growth import transverse_growth
+from annealvi.collapse.outcome import Outcomes, outcomes_of_states
+from annealvi.collapse.separatrix import Accuracy, Separatrix
+from annealvi.collapse.trapping import decided_sets
+from derive.problem import BadInput
+
+SHORT = ["schedule.T0=30", "schedule.t0=100"]
+
+
+def session_of(*changes, name="bimodal"):
+    return annealvi.open_session(annealvi.load_problem(name, list(changes)))
+
+
+def bimodal(R=3.0, w_star=0.8, w_1=0.5, *changes):
+    weights = f"target.weights=[{w_star}, {1 - w_star}]", f"proposal.weights=[{w_1}, {1 - w_1}]"
+    return session_of(f"target.means=[[{R}], [{-R}]]", f"proposal.radius={R}", *weights, *changes)
+
+
+@pytest.fixture(scope="module")
+def short():
+    session = session_of(*SHORT)
+    return session, session.compile()
+
+
+# Sets that the flow never leaves
+
+
+def states_on_faces(signs, level, n, rng):
+    """Random overlaps (n, 3) with the first component on the set's face and the second one anywhere in it, and s anywhere allowed."""
+    m_1 = np.full(n, signs[0] * level)
+    m_2 = signs[1] * (level + (1 - level) * rng.random(n))
+    s = m_1 * m_2 + np.sqrt((1 - m_1**2) * (1 - m_2**2)) * np.cos(np.pi * rng.random(n))
+    return np.stack([m_1, m_2, s], axis=1)
+
+
+def states_of_sum(sign, total, n, rng):
+    """Random overlaps (n, 3) with m_1 + m_2 = sign total."""
+    m_1 = sign * (total - 1 + (2 - total) * rng.random(n))
+    m_2 = sign * total - m_1
+    s = m_1 * m_2 + np.sqrt((1 - m_1**2) * (1 - m_2**2)) * np.cos(np.pi * rng.random(n))
+    return np.stack([m_1, m_2, s], axis=1)
+
+
+@pytest.mark.parametrize(("R", "w_star", "w_1"), [(3.0, 0.8, 0.5), (1.5, 0.95, 0.5), (2.0, 0.5, 0.5), (4.0, 0.6, 0.3)])
+def test_the_retyped_flow_points_into_every_decided_set(R, w_star, w_1):
+    session = bimodal(R, w_star, w_1)
+    traps = decided_sets(session, session.compile())
+    rates = brute_force.flow(R, w_star, w_1)
+    rng = np.random.default_rng(5)
+    assert len(traps) > 10
+    for sign_1, sign_2, level, least, together in traps:
+        for beta in {max(least, 1e-3), 1.0}:
+            if together:
+                face = states_of_sum(sign_1, level, 1000, rng)
+                assert (sign_1 * rates(beta, face)[:, :2].sum(axis=1) > -1e-7).all()
+                continue
+            first = states_on_faces((sign_1, sign_2), level, 400, rng)
+            second = states_on_faces((sign_2, sign_1), level, 400, rng)[:, [1, 0, 2]]
+            # The splines of the retyped averages are exact to 1e-8.
+            assert (sign_1 * rates(beta, first)[:, 0] > -1e-7).all()
+            assert (sign_2 * rates(beta, second)[:, 1] > -1e-7).all()
+
+
+def test_a_lower_level_or_beta_would_be_left():
+    """The check above can fail: a separated set whose level is below |m°|, and a collapsed one at a tenth of its least β."""
+    rates = brute_force.flow(3.0, 0.8, 0.5)
+    rng = np.random.default_rng(6)
+    below = math.log(2) / 9 * 0.8  # |m°| = h*/R²
+    second = states_on_faces((-1, 1), below, 400, rng)[:, [1, 0, 2]]
+    assert (-rates(1.0, second)[:, 1] < -1e-4).any()
+    collapsed = states_on_faces((1, 1), 0.5, 4000, rng)
+    assert (rates(0.02, collapsed)[:, 0] < -1e-4).any()
+    together = states_of_sum(1, 1.2, 4000, rng)
+    assert (rates(0.02, together)[:, :2].sum(axis=1) < -1e-4).any()
+
+
+def test_the_separated_level_is_where_the_attraction_vanishes(short):
+    session, kernel = short
+    assert decided_sets(session, kernel)[0, 2] == pytest.approx(math.log(2) / 9, abs=3e-6)
+
+
+def test_no_set_is_claimed_where_the_argument_does_not_hold():
+    euclidean = session_of("flow.manifold='euclidean'", "flow.learn=['means']")
+    assert len(decided_sets(euclidean, euclidean.compile())) == 0
+    rising = session_of("schedule.kind='expression'", "schedule.expression='1 + 20*exp(-t/50)*(1 + sin(t/5))'")
+    assert (decided_sets(rising, rising.compile())[:, 0] != decided_sets(rising, rising.compile())[:, 1]).all()
+
+
+def test_stopping_early_changes_no_outcome(short):
+    session, kernel = short
+    states = session.random_states(300, 3)
+    times = [0.0, session.end_time()]
+    whole = kernel.integrate(states, times, rtol=1e-7)
+    early = kernel.integrate(states, times, rtol=1e-7, traps=decided_sets(session, kernel))
+    assert (np.sign(whole.y[:, -1, :2]) == np.sign(early.y[:, -1, :2])).all()
+    assert (early.reached < times[1]).all()
+    assert (whole.reached == times[1]).all()
+    assert early.steps.mean() < whole.steps.mean() / 5
+
+
+# The initial law
+
+
+@pytest.mark.parametrize("dimension", [3, 4, 16, 1000])
+def test_the_coordinates_of_random_vectors_have_the_stated_laws(dimension):
+    """Kolmogorov–Smirnov at 10^4 draws: twice the dimension shows, and p-values are uniform for the right law."""
+    from scipy.stats import kstest
+
+    y = brute_force.initial_overlaps(10_000, dimension, np.random.default_rng(dimension))
+    m_1, m_2, s = y.T
+    u_1 = (m_1 + m_2) / np.sqrt(2 * (1 + s))
+    v = (m_1 - m_2) / np.sqrt(2 * (1 - s)) / np.sqrt(1 - u_1**2)
+    assert np.allclose(initial_law.states(u_1, v, s), y, atol=1e-12)
+    assert kstest(u_1, lambda x: initial_law.sum_distribution(x, dimension)).pvalue > 1e-4
+    assert kstest(v, lambda x: initial_law.difference_distribution(x, dimension)).pvalue > 1e-4
+    assert kstest(u_1, lambda x: initial_law.sum_distribution(x, 2 * dimension)).pvalue < 1e-6
+    for pair in ((u_1, v), (u_1, s), (v, s), (u_1**2, v**2), (u_1**2, s**2)):
+        assert abs(np.corrcoef(*pair)[0, 1]) < 4.5 / 100
+
+
+@pytest.mark.parametrize("dimension", [3, 5, 128, 16384])
+def test_gauss_nodes_of_the_overlap_integrate_its_moments(dimension):
+    """E s² = 1/d, E s⁴ = 3/(d (d + 2)), E s⁶ = 15/(d (d + 2)(d + 4)): exact for 4 nodes."""
+    nodes, weights = initial_law.overlap_nodes(4, dimension)
+    d = dimension
+    for power, moment in ((0, 1.0), (2, 1 / d), (4, 3 / d / (d + 2)), (6, 15 / d / (d + 2) / (d + 4))):
+        assert weights @ nodes**power == pytest.approx(moment, rel=1e-11)
+
+
+def test_quantiles_invert_the_distribution():
+    q = np.array([1e-6, 0.1, 0.5, 0.77, 1 - 1e-6])
+    for dimension in (3, 128, 16384):
+        assert initial_law.sum_distribution(initial_law.sum_quantile(q, dimension), dimension) == pytest.approx(q, rel=1e-7)
+
+
+# The separatrix
+
+
+def exponential(T0, t0):
+    return lambda t: 1 / (1 + (T0 - 1) * math.exp(-t / t0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("R", "w_star", "w_1", "dimension", "T0", "t0"),
+    [(3.0, 0.8, 0.5, 128, 30.0, 100.0), (3.0, 0.8, 0.5, 16, 100.0, 60.0), (2.0, 0.5, 0.5, 64, 10.0, 20.0), (3.0, 0.7, 0.6, 32, 30.0, 60.0)],
+)
+def test_the_formula_is_within_its_claim_of_brute_force(R, w_star, w_1, dimension, T0, t0):
+    """The claim is 0.01; what is seen is sampling alone, so the bound is 3.5 standard errors and the formula's own."""
+    session = bimodal(R, w_star, w_1, f"schedule.T0={T0}", f"schedule.t0={t0}", f"space.dimension={dimension}")
+    found = collapse_by_formula(session)
+    # By T = 2, and 40 later, nothing is between the modes any more.
+    p, error = brute_force.collapsed_share(R, w_star, w_1, exponential(T0, t0), t0 * math.log(T0) + 40, dimension, 4000, 17)
+    assert abs(found.p - p) < 3.5 * error + found.error
+    assert found.error < 0.002
+
+
+def test_the_leading_boundary_agrees_with_a_retyped_shooting():
+    session = session_of(*SHORT)
+    leading = Separatrix.of(session, session.compile()).leading(Accuracy(width=1e-4, rtol=1e-9))
+    rates = brute_force.flow(3.0, 0.8, 0.5)
+    beta = exponential(30.0, 100.0)
+
+    def separates(b):
+        right = solve_ivp(lambda t, y: rates(beta(t), y[None])[0], (0, 450), [b / 2, -b / 2, 0.0], method="DOP853", rtol=1e-9, atol=1e-12)
+        return right.y[0, -1] * right.y[1, -1] < 0
+
+    low, high = 0.01, 1.0
+    for _ in range(14):
+        middle = (low + high) / 2
+        low, high = (low, middle) if separates(middle) else (middle, high)
+    # Both brackets' widths: 1e-4 relative there, 6e-5 here.
+    assert leading.b_c[1] == pytest.approx((low + high) / 2, abs=6.1e-5 + 1e-5 * leading.b_c[1])
+    assert leading.p == pytest.approx(erf(leading.b_c[1] * math.sqrt(128) / 2), rel=1e-12)
+
+
+def test_the_growth_exponent_is_the_retyped_integral():
+    """λ(t) = ½[β(F'(m)(1 − m²) − 2mF(m)) + G(s)(1 + s)] of theory, along the retyped path; F' by a difference."""
+    session = session_of(*SHORT)
+    kernel = session.compile()
+    found = transverse_growth(kernel, decided_sets(session, kernel), session.end_time())
+    rates, beta = brute_force.flow(3.0, 0.8, 0.5), exponential(30.0, 100.0)
+    path = solve_ivp(
+        lambda t, y: rates(beta(t), y[None])[0], (0, 400), np.zeros(3), method="DOP853", rtol=1e-10, atol=1e-12, dense_output=True
+    )
+    times = np.linspace(0, 400, 4001)
+    m, _, s = path.sol(times)
+
+    def transverse(t, m, s):
+        F, slope = retyped.F(m, 3.0, 0.8), (retyped.F(m + 1e-5, 3.0, 0.8) - retyped.F(m - 1e-5, 3.0, 0.8)) / 2e-5
+        return (beta(t) * (slope * (1 - m**2) - 2 * m * F) + 2 * retyped.exchange_sech(s, 3.0, 0.5) * (1 + s)) / 2
+
+    values = [transverse(*row) for row in zip(times, m, s, strict=True)]
+    growth = np.cumsum((np.array(values[1:]) + values[:-1]) / 2 * 0.1)
+    assert found == pytest.approx(growth.max(), abs=1e-4)
+
+
+def test_equal_modes_wait_between_them_and_the_correction_alone_decides():
+    session = bimodal(3.0, 0.5, 0.5, *SHORT)
+    found = collapse_by_formula(session)
+    assert found.leading == 0
+    assert math.isinf(found.growth)
+    assert found.as_dict()["growth"] is None
+    ensemble = collapse_by_ensemble(session, n=4000, seed=8)
+    assert abs(found.p - ensemble.outcomes.p) < 4 * ensemble.outcomes.stderr
+
+
+def test_a_guess_changes_the_result_by_less_than_the_brackets_do(short):
+    session, kernel = short
+    separatrix = Separatrix.of(session, kernel)
+    first = separatrix.corrected()
+    again = separatrix.corrected(guess=first.guess)
+    assert again.runs < 0.8 * first.runs
+    assert again.p == pytest.approx(first.p, abs=0.002)
+
+
+def test_the_formula_is_the_same_for_any_number_of_threads(short):
+    import numba
+
+    session, kernel = short
+    separatrix = Separatrix.of(session, kernel)
+    many = separatrix.corrected().p
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        assert separatrix.corrected().p == many
+    finally:
+        numba.set_num_threads(threads)
+
+
+# Outcomes and refusals
+
+
+def test_outcomes_count_modes_and_name_those_missed():
+    outcomes = Outcomes(np.array([[True, True, False], [True, False, False], [True, True, True], [True, True, False]]))
+    found = outcomes.as_dict()
+    assert found["p"] == 0.75
+    assert found["modes_covered"] == {"1": 0.25, "2": 0.5, "3": 0.25}
+    assert found["modes_missed"] == {"3": 0.5, "2,3": 0.25}
+    assert 0 < Outcomes(np.ones((100, 2), bool)).stderr < 0.02
+
+
+def test_outcomes_of_the_simplex_follow_the_nearest_mode():
+    session = session_of(name="simplex")
+    modes = session.modes()
+    on_modes = session.states_of_vectors(np.stack([modes, modes[[0, 0, 1]], modes[[2, 2, 2]]]))
+    assert outcomes_of_states(session, on_modes).covered.tolist() == [[True] * 3, [True, True, False], [False, False, True]]
+
+
+def test_a_component_without_weight_covers_nothing():
+    session = session_of(name="learned-weights")
+    modes = session.modes()
+    state = session.states_of_vectors(modes[None, [0, 1]])[0]
+    gone = state.copy()
+    gone[[session.state_names.index("w_1"), session.state_names.index("w_2")]] = 1 - 1e-5, 1e-5
+    assert outcomes_of_states(session, np.array([state, gone])).collapsed.tolist() == [False, True]
+
+
+def test_the_ensemble_is_reproducible_and_agrees_with_the_formula(short):
+    session, kernel = short
+    one, two = (collapse_by_ensemble(session, n=2000, seed=4, kernel=kernel) for _ in range(2))
+    assert (one.outcomes.covered == two.outcomes.covered).all()
+    assert one.undecided == 0
+    assert abs(collapse_by_formula(session, kernel=kernel).p - one.outcomes.p) < 4 * one.outcomes.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("simplex", [], "two components"),
+        ("bimodal", ["space.dimension=2"], "d >= 3"),
+        ("bimodal", ["schedule.kind='constant'", "schedule.T0=5"], "never settles"),
+        ("bimodal", ["schedule.kind='adaann'"], "two components"),
+    ],
+)
+def test_the_formula_refuses_what_it_does_not_cover(name, changes, said):
+    with pytest.raises(BadInput, match=said):
+        collapse_by_formula(session_of(*changes, name=name))
+
+
+def test_the_ensemble_refuses_a_schedule_that_never_reaches_one():
+    with pytest.raises(BadInput, match="never settles"):
+        collapse_by_ensemble(session_of("schedule.kind='constant'", "schedule.T0=5"), n=4)
