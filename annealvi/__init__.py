@@ -7,6 +7,9 @@ The command line `annealvi` and these functions do the same things:
     paths = annealvi.integrate(session, n=100)    # summary-statistics ODE
     cloud = annealvi.simulate(session)            # d-dimensional particles
     checks = annealvi.verify(session)             # every check of the two
+    found = annealvi.collapse_probability(session)  # by the separatrix formula and by an ensemble of the ODE
+    points = annealvi.find_fixed_points(session)  # with spectra; continue_branches follows them in the temperature
+    advice = annealvi.recommend(problem, 0.05)    # the shortest schedule with P(collapse) <= 0.05
 
 A problem can be built in code as well; what is left out is the study's bimodal case. `proposal.radius` may be one number per component:
 
@@ -43,6 +46,12 @@ _HOMES = {
     "integrate": "annealvi.trajectories",
     "simulate": "annealvi.trajectories",
     "verify": "annealvi.verification",
+    "collapse_probability": "annealvi.collapse.command",
+    "phase_map": "annealvi.collapse.phase",
+    "recommend": "annealvi.collapse.recommend",
+    "optimal_schedule": "annealvi.collapse.optimal",
+    "find_fixed_points": "annealvi.fixed_points",
+    "continue_branches": "annealvi.fixed_points",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -190,12 +190,12 @@ def run_simulate(options: argparse.Namespace) -> int:
 
 def run_collapse(options: argparse.Namespace) -> int:
     problem = _problem(options)
-    from annealvi.collapse.command import collapse, print_collapse
+    from annealvi.collapse.command import collapse_probability, print_collapse
     from annealvi.session import open_session
 
     session = open_session(problem)
     with _progress("collapse") as progress:
-        found = collapse(
+        found = collapse_probability(
             session,
             options.method,
             n=options.n,

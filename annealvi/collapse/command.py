@@ -29,7 +29,7 @@ class Collapse:
         return {name: result.as_dict() for name, result in found.items() if result is not None}
 
 
-def collapse(
+def collapse_probability(
     session: Session,
     methods: Sequence[str] | None = None,
     *,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annealvi import __version__
-from annealvi.collapse.command import collapse
+from annealvi.collapse.command import collapse_probability
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import Family, Member, require_key
 from annealvi.collapse.growth import transverse_growth
@@ -140,7 +140,7 @@ def overlay_by_particles(
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> xr.Dataset:
-    """P by particle runs at count × count points inside the map, each read when an ODE ensemble is decided (see `collapse`)."""
+    """P by particle runs at count × count points inside the map, each read when an ODE ensemble is decided (see `collapse_probability`)."""
     import xarray as xr
 
     family = Family.of(problem, device)
@@ -149,7 +149,7 @@ def overlay_by_particles(
     for done, (j, i) in enumerate(np.ndindex(*table.shape)):
         member = family.at({x.key: float(inner[0][i]), y.key: float(inner[1][j])})
         options: dict[str, Any] = {"replicas": replicas, "seed": seed, "device": device, "max_cost": max_cost, "tell": tell}
-        found = collapse(member.session, ("ode", "particles"), n=1000, **options)
+        found = collapse_probability(member.session, ("ode", "particles"), n=1000, **options)
         assert found.particles is not None
         table[j, i] = found.particles.outcomes.p
         if progress is not None:
