@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import sympy as sp
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import erf
 
 from annealvi.collapse.family import AVERAGES, SETTLING
+from annealvi.collapse.growth import SMALL
 from annealvi.collapse.separatrix import Accuracy, Separatrix
+from annealvi.collapse.trapping import is_pair_on_a_line
 from annealvi.session import Session, open_session
-from derive.problem import Problem, ScheduleSpec
+from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import Schedule
 from derive.system import TIME
 from kernels.integrator import Kernel
@@ -41,6 +44,42 @@ class Optimal:
     hold_temperature: float
     hold_b_c: float
     evaluations: int
+
+
+@dataclass(frozen=True)
+class UltimateHold:
+    """What holds tend to as the duration D grows: their temperature, and the rate of log b_c, −d log b_c/dD. overlap: m while waiting."""
+
+    temperature: float
+    rate: float
+    overlap: float
+
+
+def ultimate_hold(problem: Problem, device: str = "auto") -> UltimateHold:
+    """The best long hold: the largest growth of b at a stationary state m_1 = m_2 (see `derive.hold_and_quench`), over temperatures.
+
+    BadInput for a problem other than two alike components under two opposite modes.
+    """
+    session = open_session(problem)
+    if not is_pair_on_a_line(session) or len(set(problem.proposal.weights)) > 1:
+        found = "its components are not alike, or its modes not two opposite ones"
+        raise BadInput("problem", found, "give two components of one weight, scale and radius", "")
+    kernel = session.compile(device)
+    towards = np.sign(float(kernel.rhs_at_beta(1.0, np.zeros((1, 3)))[0, 0]))  # to the heavier mode; 0 where they are alike
+
+    def growth(m: float) -> tuple[float, float]:
+        """(λ, β) at the stationary state with overlap m."""
+        state = np.array([[m, m, 2 * m**2 - 1]])
+        idle, pulled = kernel.rhs_at_beta(np.array([0.0, 1.0]), np.repeat(state, 2, axis=0))[:, 0]
+        beta = -idle / (pulled - idle)
+        apart = state + np.array([[SMALL / 2, -SMALL / 2, 0.0]])
+        rates = kernel.rhs_at_beta(beta, apart)[0]
+        return (rates[0] - rates[1]) / SMALL, beta
+
+    found = minimize_scalar(lambda m: -growth((towards or 1.0) * m)[0], bounds=(1e-3, 0.7), method="bounded", options={"xatol": 1e-7})
+    m = float((towards or 1.0) * found.x)
+    rate, beta = growth(m)
+    return UltimateHold(1 / float(beta), float(rate), m)
 
 
 def optimal_schedule(
@@ -71,8 +110,6 @@ def optimal_schedule(
     found = minimize(objective, falls, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60, "ftol": 1e-7})
     levels = np.cumsum(found.x[::-1])[::-1]
     b_c = float(np.exp(found.fun))
-    from scipy.special import erf
-
     p = float(erf(b_c * np.sqrt(problem.space.dimension) / 2))
     return Optimal(shooting.times, np.exp(levels), b_c, p, hold_T, float(np.exp(hold.fun)), shooting.evaluations)
 
