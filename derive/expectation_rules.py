@@ -18,7 +18,7 @@ from derive.gradient_rules import RuleDoesNotApplyError
 def steins_lemma(average: Expectation) -> sp.Expr:
     """E[z f(z)] = E[f'(z)], exact, by parts: f is differentiable and f(z) e^{−z²/2} vanishes at both ends."""
     z = _only_variable(average)
-    f = sp.cancel(average.integrand / z) if z not in sp.Mul.make_args(average.integrand) else average.integrand / z
+    f = sp.expand(average.integrand / z)
     if f.subs(z, 0).has(sp.zoo, sp.nan, sp.oo):
         raise RuleDoesNotApplyError(f"Stein's lemma needs a factor {z} in the average")
     return Expectation(sp.diff(f, z), z)
@@ -100,7 +100,7 @@ def sech_moment(power: int, k: int) -> sp.Expr:
 
 
 def _profile(average: Expectation) -> tuple[sp.Expr, sp.Symbol, sp.Expr, sp.Expr]:
-    """(f, y, a, σ) of an average of f(a + σz), f a function of hyperbolic functions of y alone."""
+    """(f, y, a, σ) of an average of f(a + σz), f a function of hyperbolic functions of y alone; σ > 0, as z and −z have one law."""
     z = _only_variable(average)
     arguments = {node.args[0] for node in average.integrand.atoms(sp.sech, sp.tanh)}
     if len(arguments) != 1:
@@ -110,7 +110,8 @@ def _profile(average: Expectation) -> tuple[sp.Expr, sp.Symbol, sp.Expr, sp.Expr
     f = average.integrand.xreplace({argument: y})
     if z in f.free_symbols:
         raise RuleDoesNotApplyError(f"{z} stands outside the hyperbolic functions")
-    return f, y, *_mean_and_slope(argument, z)
+    mean, slope = _mean_and_slope(argument, z)
+    return f, y, mean, -slope if slope.could_extract_minus_sign() else slope
 
 
 def _mean_and_slope(argument: sp.Expr, z: sp.Symbol) -> tuple[sp.Expr, sp.Expr]:

@@ -1,0 +1,144 @@
+"""Maps over two numbers of a problem: axes, values, resumption, and the files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import annealvi
+from annealvi.cli import main
+from annealvi.collapse import phase
+from annealvi.collapse.formula import collapse_by_formula
+from annealvi.collapse.phase import Axis, parse_axis, phase_map
+from derive.problem import BadInput
+
+X, Y = "schedule.T0=5:50:3:log", "schedule.t0=10:40:2"
+SMALL = ["phase", "--x", X, "--y", Y]
+
+
+@pytest.fixture
+def problem():
+    return annealvi.load_problem("bimodal", ["space.dimension=32"])
+
+
+def test_axes_are_read_as_they_are_written():
+    assert parse_axis(X, "--x") == Axis("schedule.T0", 5.0, 50.0, 3, True)
+    assert parse_axis(Y, "--y").values == pytest.approx([10, 40])
+    assert parse_axis(X, "--x").values == pytest.approx([5, np.sqrt(250), 50])
+    assert parse_axis("space.dimension=10:11:5", "--x").values.tolist() == [10, 11]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("schedule.T0", "not an axis"),
+        ("schedule.T0=1:2", "not an axis"),
+        ("schedule.T0=1:2:3:lin", "not an axis"),
+        ("schedule.T0=1:2:3:log:log", "not an axis"),
+        ("schedule.T0=a:2:3", "not an axis"),
+        ("schedule.T0=5:5:3", "empty"),
+        ("schedule.T0=9:5:3", "empty"),
+        ("schedule.T0=1:nan:3", "empty"),
+        ("schedule.T0=1:inf:3", "empty"),
+        ("schedule.T0=1:5:1", "empty"),
+        ("R=0:5:4:log", "empty"),
+        ("schedule.tt=1:5:4", "did you mean schedule.t0"),
+        ("target.weights=0:1:4", "cannot vary"),
+    ],
+)
+def test_what_is_no_axis_is_refused_in_one_line(text, said):
+    with pytest.raises(BadInput, match=said):
+        parse_axis(text, "--x")
+
+
+def test_a_map_holds_the_formula_at_every_point(problem):
+    """QUICK against FINE: within 0.003, as it says."""
+    data = phase_map(problem, parse_axis(X, "--x"), parse_axis(Y, "--y"))
+    assert data["p"].dims == ("schedule.t0", "schedule.T0")
+    for t0 in data["schedule.t0"].values:
+        for T0 in data["schedule.T0"].values:
+            changes = ["space.dimension=32", f"schedule.T0={float(T0)}", f"schedule.t0={float(t0)}"]
+            exact = collapse_by_formula(annealvi.open_session(annealvi.load_problem("bimodal", changes)))
+            assert float(data["p"].sel({"schedule.T0": T0, "schedule.t0": t0})) == pytest.approx(exact.p, abs=0.003)
+
+
+@pytest.mark.parametrize("result", ["p_leading", "b_c", "growth", "p_ode"])
+def test_every_result_has_a_map(problem, result):
+    data = phase_map(problem, parse_axis(X, "--x"), parse_axis(Y, "--y"), result, n=100)
+    assert data[result].shape == (2, 3)
+    assert np.isfinite(data[result]).all()
+    assert "annealvi" in data[result].attrs
+
+
+@pytest.mark.parametrize("key", ["R=1.8:2:2", "w_star=0.6:0.7:2", "w_1=0.5:0.6:2", "space.dimension=16:64:2"])
+def test_each_key_varies_the_problem_itself(problem, key):
+    data = phase_map(problem, parse_axis(key, "--x"), parse_axis("schedule.T0=5:9:2", "--y"))
+    axis = parse_axis(key, "--x")
+    changes = {
+        "R": lambda v: [f"target.means=[[{v}], [{-v}]]", f"proposal.radius={v}"],
+        "w_star": lambda v: [f"target.weights=[{v}, {1 - v}]"],
+        "w_1": lambda v: [f"proposal.weights=[{v}, {1 - v}]"],
+        "space.dimension": lambda v: [f"space.dimension={int(v)}"],
+    }[axis.key](float(axis.values[1]))
+    base = [] if axis.key == "space.dimension" else ["space.dimension=32"]
+    exact = collapse_by_formula(annealvi.open_session(annealvi.load_problem("bimodal", [*base, *changes, "schedule.T0=9"])))
+    assert float(data["p"][1, 1]) == pytest.approx(exact.p, abs=0.003)
+
+
+def test_one_key_cannot_be_both_axes(problem):
+    with pytest.raises(BadInput, match="already"):
+        phase_map(problem, parse_axis(X, "--x"), parse_axis(X, "--y"))
+
+
+def test_values_that_a_problem_refuses_are_refused_before_any_row(problem, tmp_path):
+    with pytest.raises(BadInput, match="below 1"):
+        phase_map(problem, parse_axis("schedule.T0=0.5:5:3", "--x"), parse_axis(Y, "--y"), rows=tmp_path / "rows")
+    assert not (tmp_path / "rows").exists()
+
+
+def test_an_interrupted_map_goes_on_and_ends_bit_identical(problem, tmp_path, monkeypatch):
+    axes = parse_axis(X, "--x"), parse_axis("schedule.t0=10:40:4", "--y")
+    whole = phase_map(problem, *axes)
+    computed = []
+    true_row = phase._row
+
+    def row(*arguments):
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        computed.append(arguments)
+        return true_row(*arguments)
+
+    monkeypatch.setattr(phase, "_row", row)
+    with pytest.raises(KeyboardInterrupt):
+        phase_map(problem, *axes, rows=tmp_path)
+    assert len(list(tmp_path.glob("row-*"))) == 2
+    monkeypatch.setattr(phase, "_row", true_row)
+    again = phase_map(problem, *axes, rows=tmp_path)
+    assert (again["p"].values == whole["p"].values).all()
+
+
+def test_rows_of_another_map_are_not_taken(problem, tmp_path):
+    axes = parse_axis(X, "--x"), parse_axis(Y, "--y")
+    phase_map(problem, *axes, rows=tmp_path)
+    with pytest.raises(BadInput, match="another map"):
+        phase_map(problem, *axes, "b_c", rows=tmp_path)
+
+
+def test_the_command_writes_a_labelled_file_and_a_figure(tmp_path, capsys):
+    assert main([*SMALL, "--ode", "2", "--n", "50", "--out", str(tmp_path / "map"), "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"path", "figure"}
+    data = xr.load_dataset(found["path"], engine="scipy")
+    assert data["p"].dims == ("schedule.t0", "schedule.T0")
+    assert 0 < float(data["p"].min()) < float(data["p"].max()) < 1
+    assert sorted(p.name for p in (tmp_path / "map").iterdir()) == ["phase.nc", "phase.png"]
+
+
+@pytest.mark.parametrize("arguments", [["--x", "schedule.T0=5:1:3"], ["--x", X, "--y", X], ["--result", "q"], ["simplex"], ["--ode", "1"]])
+def test_the_command_refuses_with_status_2_and_writes_nothing(arguments, tmp_path, capsys):
+    assert main(["phase", *arguments, "--out", str(tmp_path / "map")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

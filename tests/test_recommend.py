@@ -1,0 +1,82 @@
+"""Recommended schedules: they keep their promise, nothing tried is shorter, and wrong wishes are refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import annealvi
+from annealvi.cli import main
+from annealvi.collapse.recommend import recommend
+from derive.problem import BadInput
+
+EASY = ["target.means=[[2.0], [-2.0]]", "proposal.radius=2.0", "space.dimension=64"]
+SET = [word for change in EASY for word in ("--set", change)]
+
+
+@pytest.fixture(scope="module")
+def easy():
+    return annealvi.load_problem("bimodal", EASY)
+
+
+@pytest.mark.slow
+def test_the_recommendation_keeps_its_promise_in_an_ensemble_and_is_no_longer_than_needed(easy):
+    found = recommend(easy, 0.3, kinds=("hold", "linear"), n=20_000, seed=3)
+    assert found.p <= 0.3 * 1.01  # the search is quick, the check fine
+    assert found.p_ode < 0.3 + 4 * found.stderr
+    assert found.duration == min(c.duration for c in found.compared)
+    assert found.schedule.kind == found.compared[0].kind
+    for candidate in found.compared:
+        shorter = [*EASY, f"schedule.kind='{candidate.kind}'", f"schedule.T0={candidate.T0}", f"schedule.t0={0.9 * candidate.t0}"]
+        session = annealvi.open_session(annealvi.load_problem("bimodal", shorter))
+        assert annealvi.collapse_probability(session, ["formula"]).formula.p > 0.3
+        assert candidate.equal <= candidate.p * 1.02 or candidate.duration > found.duration
+
+
+@pytest.mark.slow
+def test_a_range_of_separations_gets_the_schedule_of_its_worst_case(easy):
+    found = recommend(easy, 0.4, kinds=("hold",), R=(1.6, 2.2), n=4000)
+    assert found.separation == pytest.approx(2.2)
+    for R in (1.6, 1.75, 1.9, 2.05, 2.2):
+        changes = ["space.dimension=64", f"target.means=[[{R}], [{-R}]]", f"proposal.radius={R}"]
+        spec = found.schedule
+        schedule = ["schedule.kind='hold'", f"schedule.T0={spec.T0}", f"schedule.t0={spec.t0}"]
+        session = annealvi.open_session(annealvi.load_problem("bimodal", [*changes, *schedule]))
+        assert annealvi.collapse_probability(session, ["formula"]).formula.p <= 0.4 * 1.01
+
+
+@pytest.mark.parametrize("p_max", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_no_probability_is_refused(easy, p_max):
+    with pytest.raises(BadInput, match="no probability"):
+        recommend(easy, p_max)
+
+
+def test_an_empty_range_is_refused(easy):
+    with pytest.raises(BadInput, match="empty"):
+        recommend(easy, 0.1, R=(3.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--p-max", "0"],
+        ["--p-max", "x"],
+        [],
+        ["--p-max", "0.1", "--R", "3:2"],
+        ["--p-max", "0.1", "--kinds", "table"],
+        ["simplex", "--p-max", "0.1"],
+    ],
+)
+def test_the_command_refuses_with_one_line_and_status_2(arguments, capsys):
+    assert main(["recommend", *arguments]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_command_prints_json(capsys):
+    assert main(["recommend", *SET, "--p-max", "0.5", "--kinds", "hold", "--n", "500", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"schedule", "p", "duration", "compared"} <= set(found)
+    assert found["schedule"]["kind"] == "hold"
+    assert found["p"] <= 0.505
