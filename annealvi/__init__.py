@@ -50,6 +50,8 @@ _HOMES = {
     "phase_map": "annealvi.collapse.phase",
     "recommend": "annealvi.collapse.recommend",
     "optimal_schedule": "annealvi.collapse.optimal",
+    "ultimate_hold": "annealvi.collapse.optimal",
+    "scaling_law": "annealvi.collapse.scaling",
     "find_fixed_points": "annealvi.fixed_points",
     "continue_branches": "annealvi.fixed_points",
 }

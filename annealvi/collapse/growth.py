@@ -6,8 +6,13 @@ leading order b_c = C e^{−Λ} with C of order one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from annealvi.collapse.trapping import is_pair_on_a_line
+from annealvi.session import Session
+from derive.problem import BadInput
 from kernels.integrator import Kernel
 
 CELLS = 4000
@@ -39,3 +44,36 @@ def transverse_growth(kernel: Kernel, traps: np.ndarray, t_end: float) -> float:
     rates = kernel.rhs_at_beta(kernel.beta_at(middles), apart)
     growth = np.cumsum((rates[:, 0] - rates[:, 1]) / SMALL * np.diff(ends))
     return max(0.0, float(growth.max()))
+
+
+@dataclass(frozen=True)
+class WaitingStates:
+    """The stationary states m_1 = m_2 = m of a pair of alike components, in s = 2m² − 1 (see `derive.hold_and_quench`).
+
+    overlap: m (n,). beta: at which each is stationary. growth: λ of b there. Each (n,).
+    """
+
+    overlap: np.ndarray
+    beta: np.ndarray
+    growth: np.ndarray
+
+
+def waiting_states(kernel: Kernel, overlap: np.ndarray) -> WaitingStates:
+    """Those with the given overlaps (n,), not zero."""
+    states = np.stack([overlap, overlap, 2 * overlap**2 - 1], axis=1)
+    idle, pulled = kernel.rhs_at_beta(0.0, states)[:, 0], kernel.rhs_at_beta(1.0, states)[:, 0]
+    beta = -idle / (pulled - idle)
+    rates = kernel.rhs_at_beta(beta, states + np.array([SMALL / 2, -SMALL / 2, 0.0]))
+    return WaitingStates(overlap, beta, (rates[:, 0] - rates[:, 1]) / SMALL)
+
+
+def heavier_side(kernel: Kernel) -> float:
+    """The sign of m at the heavier mode, where a pair of components is drawn to; 1 for equal modes."""
+    return -1.0 if float(kernel.rhs_at_beta(1.0, np.zeros((1, 3)))[0, 0]) < -BALANCED else 1.0
+
+
+def require_alike(session: Session) -> None:
+    """Raise BadInput unless the problem is two alike components under two opposite modes."""
+    if not is_pair_on_a_line(session) or len(set(session.problem.proposal.weights)) > 1:
+        found = "its components are not alike, or its modes not two opposite ones"
+        raise BadInput("problem", found, "give two components of one weight, scale and radius", "")

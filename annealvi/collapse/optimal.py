@@ -14,11 +14,10 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import erf
 
 from annealvi.collapse.family import AVERAGES, SETTLING
-from annealvi.collapse.growth import SMALL
+from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
 from annealvi.collapse.separatrix import Accuracy, Separatrix
-from annealvi.collapse.trapping import is_pair_on_a_line
 from annealvi.session import Session, open_session
-from derive.problem import BadInput, Problem, ScheduleSpec
+from derive.problem import Problem, ScheduleSpec
 from derive.schedules import Schedule
 from derive.system import TIME
 from kernels.integrator import Kernel
@@ -61,25 +60,16 @@ def ultimate_hold(problem: Problem, device: str = "auto") -> UltimateHold:
     BadInput for a problem other than two alike components under two opposite modes.
     """
     session = open_session(problem)
-    if not is_pair_on_a_line(session) or len(set(problem.proposal.weights)) > 1:
-        found = "its components are not alike, or its modes not two opposite ones"
-        raise BadInput("problem", found, "give two components of one weight, scale and radius", "")
+    require_alike(session)
     kernel = session.compile(device)
-    towards = np.sign(float(kernel.rhs_at_beta(1.0, np.zeros((1, 3)))[0, 0]))  # to the heavier mode; 0 where they are alike
+    side = heavier_side(kernel)
 
-    def growth(m: float) -> tuple[float, float]:
-        """(λ, β) at the stationary state with overlap m."""
-        state = np.array([[m, m, 2 * m**2 - 1]])
-        idle, pulled = kernel.rhs_at_beta(np.array([0.0, 1.0]), np.repeat(state, 2, axis=0))[:, 0]
-        beta = -idle / (pulled - idle)
-        apart = state + np.array([[SMALL / 2, -SMALL / 2, 0.0]])
-        rates = kernel.rhs_at_beta(beta, apart)[0]
-        return (rates[0] - rates[1]) / SMALL, beta
+    def slowness(m: float) -> float:
+        return -float(waiting_states(kernel, np.array([side * m])).growth[0])
 
-    found = minimize_scalar(lambda m: -growth((towards or 1.0) * m)[0], bounds=(1e-3, 0.7), method="bounded", options={"xatol": 1e-7})
-    m = float((towards or 1.0) * found.x)
-    rate, beta = growth(m)
-    return UltimateHold(1 / float(beta), float(rate), m)
+    found = minimize_scalar(slowness, bounds=(1e-3, 0.7), method="bounded", options={"xatol": 1e-7})
+    best = waiting_states(kernel, np.array([side * float(found.x)]))
+    return UltimateHold(1 / float(best.beta[0]), float(best.growth[0]), float(best.overlap[0]))
 
 
 def optimal_schedule(

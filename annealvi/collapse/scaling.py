@@ -1,0 +1,109 @@
+"""How long a schedule must be: the scaling law of t0 with the wanted probability and the dimension.
+
+The slower a schedule, the closer the pair of components stays to the waiting state of the present temperature, so that to leading order
+Λ = A t0 with A = ∫ λ dτ over the schedule's own time τ = t/t0, from its start until the pair is let go: where λ has fallen to zero, at the
+pitchfork that makes the collapsed state an attractor. With b_c = C e^{−Λ} and P = erf(b_c √d/2),
+
+    t0 = (½ log d − log(2 erf⁻¹(p)/C)) / A:
+
+t0 grows with log d, by 1/(2A) for each factor e of the dimension, and with log 1/p.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+from scipy.special import erfinv
+
+from annealvi.collapse.family import Family
+from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
+from annealvi.collapse.separatrix import Accuracy
+from derive.problem import BadInput, Problem
+
+PRECISE = Accuracy(width=1e-4, rtol=1e-7)
+LONGEST = 1e8
+
+
+@dataclass(frozen=True)
+class ScalingLaw:
+    """rate: A = dΛ/dt0 for slow schedules. prefactor: C. reference: the t0 at which b_c was shot for C.
+
+    release: the temperature at which the pair is let go.
+    """
+
+    rate: float
+    prefactor: float
+    reference: float
+    release: float
+
+    def time_scale(self, p: float | np.ndarray, dimension: float | np.ndarray) -> np.ndarray:
+        """The t0 for P(collapse) = p in the given dimension, to leading order in large d."""
+        return (np.log(np.asarray(dimension)) / 2 - np.log(2 * erfinv(np.asarray(p)) / self.prefactor)) / self.rate
+
+
+def scaling_law(problem: Problem, reference: float | None = None, device: str = "auto") -> ScalingLaw:
+    """The law of the problem's kind of schedule and T0. C is that of t0 = reference, by default where A t0 = 5.
+
+    BadInput for components that are not alike, for modes of equal weight (whose b_c is 0 to leading order), for a schedule without T0 and
+    t0, and for a T0 below the temperature of release, from which no slowness helps.
+    """
+    family = Family.of(problem, device)
+    session = family.base.session
+    require_alike(session)
+    if {s.name for s in session.schedule.parameters} != {"T0", "t0"}:
+        raise BadInput("schedule.kind", f"{problem.schedule.kind!r} has no T0 and t0", "choose a kind that has both")
+    if len(set(problem.target.weights)) == 1:
+        raise BadInput("target.weights", "b_c is zero to leading order for equal modes", "give modes of unequal weight")
+    kernel = family.base.kernel
+    overlaps = heavier_side(kernel) * np.linspace(1e-4, 0.98, 4000)
+    states = waiting_states(kernel, overlaps)
+    # From hot to cold: m and β grow together until, past the release, this no longer matters.
+    last = int(np.argmax(states.growth < 0))
+    beta, growth = states.beta[: last + 1], states.growth[: last + 1]
+    if (np.diff(beta) <= 0).any():
+        raise BadInput("problem", "its waiting states have a fold before the pair is let go", "the law holds for a single branch only", "")
+    of_beta = PchipInterpolator(np.concatenate([[0.0], beta]), np.concatenate([[0.0], growth]))
+    release = float(beta[-2] + (beta[-1] - beta[-2]) * growth[-2] / (growth[-2] - growth[-1]))
+    if kernel.beta_at(0.0)[0] >= release:
+        raise BadInput("schedule.T0", f"{problem.schedule.T0:g} is below {1 / release:.4g}, where the pair is let go", "begin hotter")
+    rate = _integral(family, of_beta, release)
+    t0 = 5 / rate if reference is None else reference
+    member = family.at({"schedule.t0": t0})
+    b_c = member.separatrix.leading(PRECISE).b_c[1]
+    return ScalingLaw(rate, float(b_c * np.exp(rate * t0)), t0, 1 / release)
+
+
+def _integral(family: Family, growth_of_beta: PchipInterpolator, release: float) -> float:
+    """∫ λ(β(τ)) dτ until β has reached `release`, over the schedule with t0 = 1."""
+    member = family.at({"schedule.t0": 1.0})
+    until = member.separatrix.t_end
+    ends = np.linspace(0, until, 2)
+    for _ in range(60):  # the time when β passes the release; schedules with a jump pass it there
+        middle = ends.mean()
+        ends = np.array([ends[0], middle]) if member.kernel.beta_at(middle)[0] >= release else np.array([middle, ends[1]])
+    edges = np.linspace(0, ends[1], 20_001)
+    middles = (edges[1:] + edges[:-1]) / 2
+    return float(np.sum(growth_of_beta(np.minimum(member.kernel.beta_at(middles), release))) * (edges[1] - edges[0]))
+
+
+def required_time_scale(problem: Problem, p: float, law: ScalingLaw, device: str = "auto") -> float:
+    """The t0 at which the corrected formula gives P = p in the problem's own dimension, by bisection to 1e-3 about the law's value."""
+    family = Family.of(problem, device)
+    middle = float(law.time_scale(p, problem.space.dimension))
+
+    def probability(t0: float) -> float:
+        return family.at({"schedule.t0": t0}).separatrix.corrected(replace(Accuracy(), width=1 / 512)).p
+
+    low, high = max(middle / 2, 1e-3), max(middle, 1e-3) * 1.5
+    while probability(low) < p:
+        low /= 2
+    while probability(high) > p:
+        high *= 2
+        if high > LONGEST:
+            raise BadInput("schedule.T0", f"no t0 up to {LONGEST:.0e} gives P = {p:g}", "begin hotter")
+    while high > 1.001 * low:
+        middle = np.sqrt(low * high)
+        low, high = (middle, high) if probability(middle) > p else (low, middle)
+    return float(np.sqrt(low * high))
