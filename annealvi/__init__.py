@@ -40,6 +40,8 @@ _HOMES = {
     "make_schedule": "derive.schedules",
     "equations": "annealvi.plain_functions",
     "rate_function": "annealvi.plain_functions",
+    "asymptotics": "annealvi.plain_functions",
+    "linear_stability": "annealvi.plain_functions",
     "Session": "annealvi.session",
     "open_session": "annealvi.session",
     "velocity": "annealvi.rhs",

@@ -1,16 +1,21 @@
-"""The derived equations as plain values: right-hand sides in SymPy, and a function that evaluates them."""
+"""The derived equations as plain values: right-hand sides in SymPy, their limits and stability, and a function that evaluates them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import sympy as sp
 
 from annealvi.session import open_session
-from derive.problem import Problem
+from derive.asymptotics import Asymptotics
+from derive.asymptotics import asymptotics as limits_of
+from derive.linear_stability import BimodalStability, bimodal_stability
+from derive.problem import BadInput, Problem
 from derive.symbolic_problem import derive_problem
 
+Derived = TypeVar("Derived")
 RateFunction = Callable[[float | np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -38,3 +43,30 @@ def rate_function(problem: Problem, device: str = "auto", tolerance: float = 1e-
         return kernel.rhs_at_beta(beta, states).reshape(states.shape)
 
     return rates
+
+
+def asymptotics(problem: Problem) -> Asymptotics:
+    """Every limit that the theory knows of the bimodal system at w_1 = w_2, derived from it: high temperature, distant modes (and with them
+    the critical temperature), small overlaps, near components, slow schedules, and the growth exponent of each schedule kind.
+
+    `.expansions` are values with what is left out and under which hypothesis; `.latex()` has all of it by name. Raises BadInput for a
+    problem that is not two antipodal modes and two components of equal scales on their sphere.
+    """
+    return _bimodal(lambda: limits_of(derive_problem(problem).system))
+
+
+def linear_stability(problem: Problem) -> BimodalStability:
+    """The linearisation at the bimodal system's symmetric states (collapsed, mixed, separated, antipodal), with spectra and `.latex()`.
+
+    Raises BadInput for a problem that is not two antipodal modes and two components of equal scales on their sphere.
+    """
+    return _bimodal(lambda: bimodal_stability(derive_problem(problem)))
+
+
+def _bimodal(derived: Callable[[], Derived]) -> Derived:
+    try:
+        return derived()
+    except BadInput:
+        raise
+    except ValueError as refusal:
+        raise BadInput("problem", str(refusal), "give the bimodal problem, with any R and weights", "") from None

@@ -20,7 +20,7 @@ HALF_LOG_ODDS = sp.Symbol("h_star", real=True)
 
 @dataclass(frozen=True)
 class EqualWeights:
-    """states: (m_1, m_2, s). rates: theirs, in the states, BETA, `PULL` and `REPULSION`. pull, repulsion: F and G, in R and `HALF_LOG_ODDS`."""
+    """states: (m_1, m_2, s). rates: theirs, in the states, BETA, `PULL` and `REPULSION`. pull, repulsion: F and G, averages in R and h*."""
 
     states: tuple[sp.Symbol, ...]
     rates: tuple[sp.Expr, ...]

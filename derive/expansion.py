@@ -38,7 +38,7 @@ class Expansion:
         return sp.Order(self.variable**self.order, (self.variable, self.limit))
 
     def latex(self) -> str:
-        power = tex(self.variable**self.order)
-        left_out = rf"\mathcal O\left({power}\right)"
-        size = "" if self.scale == 1 else tex(self.scale)
-        return rf"{self.left} = {tex(self.expression)} + {size}\,{left_out}, \quad {tex(self.variable)} \to {tex(self.limit)}"
+        left_out = rf"\mathcal O\left({tex(self.variable**self.order)}\right)"
+        if self.scale != 1:
+            left_out = rf"{tex(self.scale)}\,{left_out}"
+        return rf"{self.left} = {tex(self.expression)} + {left_out}, \quad {tex(self.variable)} \to {tex(self.limit)}"

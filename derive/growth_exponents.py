@@ -1,7 +1,7 @@
 """How much b = m_1 − m_2 grows while a schedule is hotter than the critical temperature, and the duration that a wanted probability takes.
 
-Hot, the pair of components is antipodal and between the modes, where the transverse rate is λ = ½ β F'(0). Until T has fallen to T_c nothing
-tears the pair apart, so that to leading order
+Hot, the pair of components is antipodal and between the modes, where the transverse rate is λ = ½ β F'(0). Until T has fallen to T_c
+nothing tears the pair apart, so that to leading order
 
     Λ_hot = ½ F'(0) ∫_0^{t_c} β dt,    T(t_c) = T_c.
 

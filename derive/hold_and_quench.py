@@ -16,13 +16,9 @@ which has the sign of F(0), here positive, under *every* β(t): β is worth more
 begins cold and ends hot; where β may not fall it can do no better than be constant, and then quench. (Wherever a nondecreasing β is not
 constant, moving some of it to earlier times, which flattens it, lowers b_c.)
 
-A long hold waits at the stationary state with m_1 = m_2 = m of its temperature, where the heavier mode's pull and the repulsion balance:
-s = 2m² − 1 and β F(m) = 2 m G(s). There b grows at
-
-    λ(m) = m G(2m² − 1) (F'(m) (1 − m²)/F(m) − m),
-
-and the best long hold is the one with the largest λ: that is the ultimate rate at which log b_c falls with the duration. For w* → ½ it is
-G(−1), at m → 0; for unequal modes it is less, as m cannot be 0.
+A long hold waits at the equilibrium m_1 = m_2 = m of its temperature (`derive.quasi_static`), and b grows at the rate λ(m) of
+`derive.quasi_static.QuasiStatic.growth`. The best long hold is the one with the largest λ: that is the ultimate rate at which log b_c falls
+with the duration. For w* → ½ it is G(−1), at m → 0; for unequal modes it is less, as m cannot be 0.
 """
 
 from __future__ import annotations
@@ -31,13 +27,15 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from derive.system import BETA, TIME, OdeSystem
+from derive.equal_weights import PULL
+from derive.equal_weights import REPULSION as EXCHANGE
+from derive.system import BETA, TIME
+from derive.transverse_growth import MEAN, SymmetricPath
 
-SUM, DIFFERENCE = sp.symbols("a b", real=True)
+SUM = sp.Symbol("a", real=True)
 DRIFT, SLOPE, REPULSION = sp.Symbol("F_0", positive=True), sp.Symbol("F_0'", positive=True), sp.Symbol("G", positive=True)
 """F(0) (of the heavier mode's sign), F'(0), and G(−1)."""
 END = sp.Symbol("D", positive=True)
-OVERLAP, PULL, PULL_SLOPE = sp.Symbol("m", real=True), sp.Symbol("F", positive=True), sp.Symbol("F'", positive=True)
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Pair:
 
     @property
     def fastest_protected_growth(self) -> sp.Expr:
-        """The growth of b at the critical temperature, so the ultimate rate at which a hold lowers b_c with its duration."""
+        """The growth of b at the critical temperature, the most that a pair could have that stayed at m = 0."""
         return sp.simplify(self.growth.subs(BETA, self.critical_beta))
 
     def switching_slope(self) -> sp.Expr:
@@ -75,60 +73,12 @@ class Pair:
         return self.drift * (sp.exp(self.damping * END) - 1) / self.damping
 
 
-@dataclass(frozen=True)
-class WaitingPair:
-    """The stationary state m_1 = m_2 = m of alike components, in OVERLAP, PULL = F(m), PULL_SLOPE = F'(m) and REPULSION = G(s).
-
-    s, beta: of the state. growth: of b there.
-    """
-
-    s: sp.Expr
-    beta: sp.Expr
-    growth: sp.Expr
-
-
-def waiting_pair(system: OdeSystem) -> WaitingPair:
-    """Solve the derived bimodal system at w_1 = w_2 for m_1 = m_2 with s < 1, and linearise it in b there.
-
-    Raises ValueError for another system.
-    """
-    m_1, m_2, s, w_1, w_2, F_1, F_2, g = _bimodal_symbols(system)
-    half = sp.Rational(1, 2)
-    alike = {F_1: PULL, F_2: PULL, g: REPULSION / 2, m_1: OVERLAP, m_2: OVERLAP, w_1: half, w_2: half}
-    towards, _, closer = (rate.subs(alike) for rate in system.rhs)
-    (beta,) = sp.solve(towards, BETA)
-    overlap = next(root for root in sp.solve(sp.numer(sp.together(closer.subs(BETA, beta))), s) if root != 1)
-    apart = {F_1: PULL + PULL_SLOPE * DIFFERENCE / 2, F_2: PULL - PULL_SLOPE * DIFFERENCE / 2}
-    moved = {m_1: OVERLAP + DIFFERENCE / 2, m_2: OVERLAP - DIFFERENCE / 2, g: REPULSION / 2, w_1: half, w_2: half}
-    first, second = (rate.subs(apart).subs(moved) for rate in system.rhs[:2])
-    growth = (first - second).diff(DIFFERENCE).subs(DIFFERENCE, 0)  # g and s change in second order
-    beta = sp.simplify(beta.subs(s, overlap))
-    return WaitingPair(overlap, beta, sp.simplify(growth.subs(s, overlap).subs(BETA, beta)))
-
-
-def protected_pair(system: OdeSystem) -> Pair:
-    """The linear flow near m_1 = m_2 = 0, s = −1, from the derived bimodal system at w_1 = w_2.
-
-    Raises ValueError for another system, and where what is found is not of that form.
-    """
-    m_1, m_2, s, w_1, w_2, F_1, F_2, g = _bimodal_symbols(system)
-    half = sp.Rational(1, 2)
-    small = sp.Symbol("epsilon", positive=True)
-    values = {m_1: small * (SUM + DIFFERENCE) / 2, m_2: small * (SUM - DIFFERENCE) / 2, s: sp.Integer(-1), w_1: half, w_2: half}
-    # F_i is one function of m_i: its Taylor polynomial. Its constant part counts as small, as a is driven by β F(0).
-    averages = {F_1: small * DRIFT + SLOPE * values[m_1], F_2: small * DRIFT + SLOPE * values[m_2], g: REPULSION / 2}
-    first, second = (rate.subs(averages).subs(values).diff(small).subs(small, 0) for rate in system.rhs[:2])
-    total, apart = sp.expand(first + second), sp.expand(first - second)
-    pair = Pair(total.subs({SUM: 0}), sp.factor(total.coeff(SUM)), sp.factor(apart.coeff(DIFFERENCE)))
-    if sp.expand(total - pair.drift - pair.damping * SUM) != 0 or sp.expand(apart - pair.growth * DIFFERENCE) != 0:
-        raise ValueError("sum and difference do not decouple")
-    return pair
-
-
-def _bimodal_symbols(system: OdeSystem) -> tuple[sp.Symbol, ...]:
-    """m_1, m_2, s, w_1, w_2, F_1, F_2, g of the derived bimodal system."""
-    names = {s.name: s for s in (*system.states, *system.parameters, *(s for s, _ in system.subexpressions))}
-    try:
-        return tuple(names[n] for n in ("m_1", "m_2", "s", "w_1", "w_2", "F_1", "F_2", "g"))
-    except KeyError as missing:
-        raise ValueError(f"the system has no {missing}, so it is not the bimodal one") from None
+def protected_pair(path: SymmetricPath) -> Pair:
+    """The linear flow of a = 2m and b near m = 0, s = −1, by the rates about b = 0."""
+    at_origin = {
+        PULL(sp.S.Zero): DRIFT,
+        sp.diff(PULL(MEAN), MEAN).subs(MEAN, 0): SLOPE,
+        EXCHANGE(sp.S.NegativeOne): REPULSION,
+    }
+    drift, damping, growth = (path.at_pair(rate).xreplace(at_origin) for rate in (2 * path.velocity[0], path.longitudinal, path.transverse))
+    return Pair(drift, sp.factor(damping), growth)

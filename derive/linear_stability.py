@@ -66,7 +66,7 @@ class Linearisation:
         """The matrix, and its determinant."""
         where = ", ".join(f"{tex(s)} = {tex(v)}" for s, v in self.state)
         means = r",\quad ".join(f"{tex(s)} = {tex(v)}" for s, v in self.averages)
-        return rf"J({where}) = {sp.latex(self.matrix)},\quad \det J = {tex(self.determinant)},\quad {means}"
+        return rf"J({where}) = {tex(self.matrix)},\quad \det J = {tex(self.determinant)},\quad {means}"
 
 
 @dataclass(frozen=True)

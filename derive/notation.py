@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
+from sympy.printing.latex import LatexPrinter
 
 _HEADS = {
     "rho": r"\bar{\rho}",
@@ -46,10 +48,31 @@ def symbol_tex(symbol: sp.Symbol) -> str:
     return name_tex(match["head"], bool(match["star"]), match["first"] or "", match["second"] or "", lifted=bool(match["lifted"]))
 
 
+class _Printer(LatexPrinter):
+    """SymPy's, with primes for the derivatives of an unknown function of one variable, also at a point: F'(0)."""
+
+    def _print_Derivative(self, expr: sp.Derivative) -> str:
+        primed = _primed(expr, expr.args[0])
+        return primed or super()._print_Derivative(expr)
+
+    def _print_Subs(self, expr: sp.Subs) -> str:
+        derivative, (old,), (new,) = expr.args
+        primed = _primed(derivative, new) if isinstance(derivative, sp.Derivative) and derivative.expr.args == (old,) else None
+        return primed or super()._print_Subs(expr)
+
+
+def _primed(derivative: sp.Derivative, at: sp.Expr) -> str | None:
+    function = derivative.expr
+    if not isinstance(function, AppliedUndef) or len(function.args) != 1 or set(derivative.variables) != set(function.args):
+        return None
+    point = function.args[0] if at == function else at
+    return function.func.__name__ + "'" * len(derivative.variables) + rf"{{\left({tex(point)}\right)}}"
+
+
 def tex(expression: sp.Basic, extra: Mapping[sp.Symbol, str] | None = None, **settings: object) -> str:
     """LaTeX of an expression in this package's notation; `extra` adds names for some of its symbols, `settings` are the printer's."""
     names = {s: symbol_tex(s) for s in expression.atoms(sp.Symbol) if type(s) is sp.Symbol}
-    return sp.latex(expression, symbol_names={**names, **(extra or {})}, **settings)
+    return _Printer({"symbol_names": {**names, **(extra or {})}, **settings}).doprint(expression)
 
 
 def dotted(name: str) -> str:

@@ -45,7 +45,7 @@ class SymmetricPath:
             "similarity on the symmetric path": rf"\dot s = {tex(self.velocity[1])}",
             "transverse growth": rf"\lambda = {tex(self.transverse)}",
             "longitudinal growth": rf"\lambda_\parallel = {tex(self.longitudinal)}",
-            "critical inverse temperature": rf"\beta_c = {tex(self.critical_beta)}",
+            "onset of tearing": rf"\beta_c = {tex(self.critical_beta)}",
         }
 
 

@@ -17,7 +17,8 @@
 # probability of mode collapse is a number that takes milliseconds to compute, so these questions have answers.
 #
 # The problem is the study's own: two components on a sphere under two opposite modes, $R = 3$, $w^\star = 0.8$, $d = 128$. The random
-# start is the only chance in it: by the end of the schedule, either each component has found a mode of its own, or both sit at the same one.
+# start is the only chance in it: by the end of the schedule, either each component has found a mode of its own, or both sit at the same
+# one.
 
 # %%
 from dataclasses import replace
@@ -26,7 +27,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
 from scipy.optimize import minimize_scalar
-from scipy.special import erf
 
 import annealvi
 from annealvi.collapse.ensemble import collapse_by_ensemble
@@ -77,29 +77,29 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.5), sharey=True, shar
 for (t0, p), colour in zip(curves.items(), COLOURS, strict=False):
     left.semilogx(T0, p, color=colour, lw=1.8)
     left.plot(T0[p.argmin()], p.min(), "o", color=colour, ms=6)
-    left.annotate(f"$t_0 = {t0:g}$", (T0[p.argmin()], p.min()), (0, 7), textcoords="offset points", color=colour, ha="center")
+    away = (0, -15 if p.min() > 0.1 else 9)
+    left.annotate(f"$t_0 = {t0:g}$", (T0[p.argmin()], p.min()), away, textcoords="offset points", color=colour, ha="center")
     right.semilogx(T0, p, color="0.82", lw=1.2)
 right.semilogx(together, p_together, color="black", lw=2.2)
 for at in (10, 100, 1000):
-    right.plot(at, np.interp(np.log(at), np.log(together), p_together), "o", color="black", ms=5)
-    right.annotate(
-        f"$t_0 = {3 * at:g}$", (at, np.interp(np.log(at), np.log(together), p_together)), (7, 3), textcoords="offset points"
-    )
+    place = (at, np.interp(np.log(at), np.log(together), p_together))
+    right.plot(*place, "o", color="black", ms=5)
+    right.annotate(f"$t_0 = {3 * at:g}$", place, (8, 4), textcoords="offset points")
 left.set(title="$t_0$ fixed: $P$ falls, then rises again", xlabel="initial temperature $T_0$", ylabel="P(collapse)", ylim=(0, 0.72))
 right.set(title="$T_0$ and $t_0 = 3\\,T_0$ raised together: $P$ only falls", xlabel="initial temperature $T_0$")
 figure.savefig("../paper/figures/trade-off.png", dpi=150)
 plt.show()
 
 # %% [markdown]
-# Left, from cold to hot at a fixed time scale. *Too cold*, and the target pulls both components to its heavier mode before they have parted.
-# *Too hot*, and the time is wasted: near $T = \infty$ the components do part, but in a random direction, and nothing turns that direction
-# towards the modes until the schedule, now steep, rushes through the temperatures that matter. Each $t_0$ has its best $T_0$ (dots).
-# Right, the way out: heat and time together. The grey curves are those of the left.
+# Left, from cold to hot at a fixed time scale. *Too cold*, and the target pulls both components to its heavier mode before they have
+# parted. *Too hot*, and the time is wasted: near $T = \infty$ the components do part, but in a random direction, and nothing turns that
+# direction towards the modes until the schedule, now steep, rushes through the temperatures that matter. Each $t_0$ has its best $T_0$
+# (dots). Right, the way out: heat and time together. The grey curves are those of the left.
 #
 # ## The formula is right
 #
-# The same probabilities by brute force: thousands of ODE trajectories from random starts. Each is followed until it is in a set of overlaps
-# that, as is proven, the flow never leaves, so stopping there cannot bias the result.
+# The same probabilities by brute force: thousands of ODE trajectories from random starts. Each is followed until it is in a set of
+# overlaps that, as is proven, the flow never leaves, so stopping there cannot bias the result.
 
 # %%
 checked = [(t0, float(start)) for t0 in (300.0, 1000.0, 3000.0) for start in T0[[6, 14, 18, 22, 29]]]
@@ -145,18 +145,18 @@ for b in branches.bifurcations:
     print(f"T = {b.temperature:.2f}: {b.kind} at m_1 = m_2 = {b.state[0]:+.3f}")
 
 # %% [markdown]
-# The separated state (blue: $m_1 = 1, m_2 = -1$, or the other way round) attracts at every temperature. The two collapsed states attract only
-# when it is cold: both components near the heavier mode below $T = 129.45$ (orange), both near the lighter one below $T = 62.28$ (green).
-# Above, the repulsion of the components, which is the entropy, tears them apart again: *nothing can be lost for good above $T = 129.45$*.
-# So an annealing that begins below loses runs at once, and what is undecided when it cools through these temperatures is decided there. But a
-# run that has merely not been lost has not been saved either. It must still turn towards the modes, and that takes time.
+# The separated state (blue: $m_1 = 1, m_2 = -1$, or the other way round) attracts at every temperature. The two collapsed states attract
+# only when it is cold: both components near the heavier mode below $T = 129.45$ (orange), both near the lighter one below $T = 62.28$
+# (green). Above, the repulsion of the components, which is the entropy, tears them apart again: *nothing can be lost for good above $T =
+# 129.45$*. So an annealing that begins below loses runs at once, and what is undecided when it cools through these temperatures is decided
+# there. But a run that has merely not been lost has not been saved either. It must still turn towards the modes, and that takes time.
 
 # %% [markdown]
 # ## Which curve? Hold, then quench
 #
-# Let every kind of schedule have the same duration $D$ and its own best $T_0$. A duration counts until $T \leq 1.05$ for good. That is hard
-# on the exponential, which spends most of its time on a cold tail when all is long decided, so it is shown also with only its first three
-# time constants counted (dotted).
+# Let every kind of schedule have the same duration $D$ and its own best $T_0$. A duration counts until $T \leq 1.05$ for good. That is
+# hard on the exponential, which spends most of its time on a cold tail when all is long decided, so it is shown also with only its first
+# three time constants counted (dotted).
 
 # %%
 durations = np.geomspace(250, 4000, 9)
@@ -190,8 +190,8 @@ lines = {
 }
 
 # %% [markdown]
-# Is there anything better than holding? Minimise over *all* falling curves, with a temperature at each of nine knots and straight
-# $\log T$ between them, all within $D = 2000$. And once more without the condition that $T$ falls.
+# Is there anything better than holding? Minimise over *all* falling curves, with a temperature at each of nine knots and straight $\log T$
+# between them, all within $D = 2000$. And once more without the condition that $T$ falls.
 
 # %%
 D = 2000.0
@@ -211,53 +211,58 @@ left.minorticks_off()
 
 at = int(np.argmin(np.abs(durations - D)))
 t = np.linspace(0, D, 400)
-for name, shape in (("exponential", lambda start: 1 + (start - 1) * (0.05 / (start - 1)) ** (t / D)), ("linear", lambda start: 1 + (start - 1) * (1 - t / D))):
+for name, share_left in (
+    ("exponential", lambda start: (0.05 / (start - 1)) ** (t / D)),
+    ("exponential, $3\\,t_0$ counted", lambda start: np.exp(-3 * t / D)),
+    ("linear", lambda start: 1 - t / D),
+):
     (_, starts), colour, style = lines[name]
-    right.semilogy(t, shape(starts[at]), style, color=colour, lw=1.3)
+    right.semilogy(t, 1 + (starts[at] - 1) * share_left(starts[at]), style, color=colour, lw=1.3)
 for curve, colour, width in ((falling, COLOURS[0], 2.2), (free, "black", 1.6)):
     right.semilogy([*curve.t, D, D * 1.12], [*curve.T, 1, 1], color=colour, lw=width)
 right.set(title="their temperatures for $D = 2000$", xlabel="time $t$", ylabel="temperature $T$")
 plt.show()
 
 # %% [markdown]
-# Holding one temperature and then quenching to $T = 1$ at once wins at every duration. The best of all falling curves *is* hold-and-quench to within
-# the descent's tolerance: the blue line on the right is not drawn flat, it was found flat. A curve that may rise (black, a star on the left)
-# begins cold, then is hotter than 1000 for a while, and is better still. Descents from elsewhere end at other curves of that form, with $b_c$ from
-# 0.0057 to 0.0060 where the hold has 0.0088.
+# Holding one temperature and then quenching to $T = 1$ at once wins at every duration. The best of all falling curves *is* hold-and-quench
+# to within the descent's tolerance: the blue line on the right is not drawn flat, it was found flat. A curve that may rise (black, a star
+# on the left) begins cold, then is hotter than 1000 for a while, and is better still. Descents from elsewhere end at other curves of that
+# form, with $b_c$ from 0.0057 to 0.0060 where the hold has 0.0088.
 #
 # ### Why
 #
-# At high temperature the components are soon opposite each other, $s = -1$, on a line across the modes: $m_1 + m_2$ and $m_1 - m_2$ are small. Call them $a$
-# and $b$. With $F$ the target's pull and $G$ the repulsion,
+# At high temperature the components are soon opposite each other, $s = -1$, on a line across the modes: $m_1 + m_2$ and $m_1 - m_2$ are
+# small. Call them $a$ and $b$. With $F$ the target's pull and $G$ the repulsion,
 #
 # $$a' = \beta F(0) + \kappa a, \qquad \kappa = \tfrac12 \beta F'(0) - G(-1), \qquad b' = \tfrac12 \beta F'(0)\, b.$$
 #
-# $b$ is what must grow: the pair turning towards the modes. $a$ is what must not: the pair being dragged to the heavier one. After the quench the
-# pair separates if $b > \psi(a)$, with an increasing $\psi$. Now measure time by $\tau = \int_0^t \beta$. Then $b$ has grown by
+# $b$ is what must grow: the pair turning towards the modes. $a$ is what must not: the pair being dragged to the heavier one. After the
+# quench the pair separates if $b > \psi(a)$, with an increasing $\psi$. Now measure time by $\tau = \int_0^t \beta$. Then $b$ has grown by
 # $e^{F'(0) \tau / 2}$, however $\tau$ was spent, but
 #
 # $$a(D) = F(0) \int_0^{\tau_D} e^{\frac12 F'(0)(\tau_D - \tau)}\; e^{-G(-1)\,(D - t(\tau))}\, d\tau$$
 #
-# is the smaller the *earlier* each $\tau$ is spent: the drag decays at the rate $G(-1)$ while one waits, and what has been gained in $b$ does not.
-# So β is worth more early than late. In the language of control, the derivative of $\log b_c$ with respect to $\beta(t)$ is
+# is the smaller the *earlier* each $\tau$ is spent: the drag decays at the rate $G(-1)$ while one waits, and what has been gained in $b$
+# does not. So β is worth more early than late. In the language of control, the derivative of $\log b_c$ with respect to $\beta(t)$ is
 #
 # $$S(t) = \frac{\psi'}{\psi} \left( F(0) + \tfrac12 F'(0)\, a(t) \right) e^{\int_t^D \kappa} - \tfrac12 F'(0),$$
 #
 # and its slope has the sign of $F(0)\, G(-1) > 0$ for *every* $\beta(t)$, not the best one only.
 #
-# That explains both results. If β may do as it likes, it should be large at first and small later: begin cold, then wait in the heat. If β may only grow,
-# $\tau(t)$ is convex and lies below its chord; the earliest that it can be is the chord itself, a constant β. What is left is a jump to
-# $\beta = 1$ at the end: hold, then quench. (The pair's first moments, when $s$ has not yet reached $-1$, are outside this argument. The numbers
-# above include them.)
+# That explains both results. If β may do as it likes, it should be large at first and small later: begin cold, then wait in the heat. If β
+# may only grow, $\tau(t)$ is convex and lies below its chord; the earliest that it can be is the chord itself, a constant β. What is left
+# is a jump to $\beta = 1$ at the end: hold, then quench. (The pair's first moments, when $s$ has not yet reached $-1$, are outside this
+# argument. The numbers above include them.)
 #
 # The free curve may look like a trick, so here it is put to the test, with the hold, by trajectories that know nothing of a formula:
 
 # %%
 for name, curve in (("hold, then quench", falling), ("free", free)):
-    table = ScheduleSpec("table", points=tuple(zip(curve.t.tolist(), curve.T.tolist(), strict=True)))
+    points = [*zip(curve.t.tolist(), curve.T.tolist(), strict=True), (D + 25, 1.0)]  # a quench that takes 25 units of time
+    table = ScheduleSpec("table", points=tuple(points))
     session = annealvi.open_session(replace(problem, schedule=table))
     outcomes = collapse_by_ensemble(session, n=4000, seed=2).outcomes
-    print(f"{name}: P = {erf(curve.b_c * np.sqrt(128) / 2):.4f} to leading order, {outcomes.p:.4f} ± {outcomes.stderr:.4f} by trajectories")
+    print(f"{name}: P = {curve.p:.4f} to leading order, {outcomes.p:.4f} ± {outcomes.stderr:.4f} by trajectories")
 
 # %% [markdown]
 # ## In practice
@@ -268,11 +273,11 @@ for name, curve in (("hold, then quench", falling), ("free", free)):
 # %%
 advice = annealvi.recommend(problem, 0.05, kinds=("hold", "linear"), n=4000)
 for c in advice.compared:
-    print(f"{c.kind}: T0 = {c.T0:.0f}, t0 = {c.t0:.0f}, duration {c.duration:.0f}; in {advice.duration:.0f} it would reach P = {c.equal:.3f}")
+    print(f"{c.kind}: T0 = {c.T0:.0f}, t0 = {c.t0:.0f}, duration {c.duration:.0f}; P = {c.equal:.3f} in {advice.duration:.0f}")
 print(f"checked: {advice.p_ode:.4f} ± {advice.stderr:.4f}")
 
 # %% [markdown]
-# Where the separation of the modes is known only roughly, give a range, `R=(2.0, 3.5)`: the answer is then the cheapest schedule for the worst
-# of them. If in doubt, err on the hot side: the dots of the first figure lie in wide valleys, and the cold side is where runs are lost for
-# good. And keep in mind what the theory is about: a gradient flow in continuous time. An optimiser with a finite learning
-# rate may not survive a quench from $T = 340$ to $1$. The best linear schedule asks for about a quarter more time, and is gentle.
+# Where the separation of the modes is known only roughly, give a range, `R=(2.0, 3.5)`: the answer is then the cheapest schedule for the
+# worst of them. If in doubt, err on the hot side: the dots of the first figure lie in wide valleys, and the cold side is where runs are
+# lost for good. And keep in mind what the theory is about: a gradient flow in continuous time. An optimiser with a finite learning rate
+# may not survive a quench from $T = 340$ to $1$. The best linear schedule asks for about a quarter more time, and is gentle.

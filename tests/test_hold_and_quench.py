@@ -14,13 +14,21 @@ from scipy.integrate import quad
 
 import annealvi
 from annealvi.collapse.optimal import optimal_schedule, ultimate_hold
-from derive.hold_and_quench import DRIFT, END, OVERLAP, PULL, REPULSION, SLOPE, protected_pair, waiting_pair
+from derive.equal_weights import equal_weights
+from derive.hold_and_quench import DRIFT, END, REPULSION, SLOPE, protected_pair
+from derive.quasi_static import quasi_static
 from derive.system import BETA
+from derive.transverse_growth import MEAN, symmetric_path
+
+
+@cache
+def bimodal():
+    return equal_weights(annealvi.open_session(annealvi.load_problem("bimodal")).derivation.system)
 
 
 @cache
 def pair():
-    return protected_pair(annealvi.open_session(annealvi.load_problem("bimodal")).derivation.system)
+    return protected_pair(symmetric_path(bimodal()))
 
 
 def numbers(R=3.0, w_star=0.8):
@@ -91,11 +99,6 @@ def test_the_held_sum_solves_its_equation():
     assert held(1e-9) == pytest.approx(0, abs=1e-10)
 
 
-def test_another_system_is_refused():
-    with pytest.raises(ValueError, match="not the bimodal one"):
-        protected_pair(annealvi.open_session(annealvi.load_problem("simplex")).derivation.system)
-
-
 @pytest.mark.slow
 def test_the_best_monotone_schedule_is_a_hold_and_the_best_free_one_begins_cold():
     """From a falling start nothing better than the best hold is found, and it is reached; without the constraint b_c is lower."""
@@ -129,13 +132,13 @@ def test_the_best_long_hold_is_the_retyped_maximum(R, w_star):
     assert found.temperature == pytest.approx(1 / beta, rel=1e-6)
 
 
-def test_the_waiting_state_is_stationary_under_the_retyped_flow():
-    waiting = waiting_pair(annealvi.open_session(annealvi.load_problem("bimodal")).derivation.system)
-    m = 0.3
-    known = {OVERLAP: m, PULL: retyped.F(m, 3.0, 0.8), REPULSION: 2 * retyped.exchange_sech(2 * m**2 - 1, 3.0, 0.5)}
-    beta, s = float(waiting.beta.subs(known)), float(waiting.s.subs(known))
+def test_the_waiting_state_is_stationary_under_the_retyped_flow_and_grows_as_retyped():
+    waiting, m = quasi_static(symmetric_path(bimodal())), 0.3
+    at = {MEAN: m, sp.Symbol("R", positive=True): 3, sp.Symbol("h_star", real=True): math.log(4) / 2}
+    beta, s, growth = (float(bimodal().written_out(e).subs(at).evalf()) for e in (waiting.beta, waiting.similarity, waiting.growth))
     rates = brute_force.flow(3.0, 0.8, 0.5)(beta, np.array([[m, m, s]]))
     assert rates == pytest.approx(np.zeros((1, 3)), abs=1e-8)
+    assert growth == pytest.approx(waiting_growth(m, 3.0, 0.8), rel=1e-6)
 
 
 def test_modes_of_equal_weight_wait_between_and_reach_the_repulsion_itself():

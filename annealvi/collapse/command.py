@@ -9,7 +9,7 @@ from typing import Any
 from annealvi.collapse.by_particles import ParticleRuns, collapse_by_particles
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
 from annealvi.collapse.formula import Formula, collapse_by_formula
-from annealvi.collapse.separatrix import covers
+from annealvi.collapse.separatrix import LEAST_DIMENSION, covers
 from annealvi.session import Session
 
 METHODS = ("formula", "ode", "particles")
@@ -53,7 +53,7 @@ def collapse_probability(
     length dt. max_cost: refuse what is expected to take more seconds. Raises BadInput for a method that does not cover the problem.
     """
     if methods is None:
-        methods = ("formula", "ode") if covers(session) else ("ode",)
+        methods = ("formula", "ode") if covers(session) and session.problem.space.dimension >= LEAST_DIMENSION else ("ode",)
     kernel = session.compile(device) if session.rule is None and {"formula", "ode"} & set(methods) else None
     formula = collapse_by_formula(session, kernel=kernel, device=device) if "formula" in methods else None
     ode = None

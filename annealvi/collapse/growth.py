@@ -48,7 +48,7 @@ def transverse_growth(kernel: Kernel, traps: np.ndarray, t_end: float) -> float:
 
 @dataclass(frozen=True)
 class WaitingStates:
-    """The stationary states m_1 = m_2 = m of a pair of alike components, in s = 2m² − 1 (see `derive.hold_and_quench`).
+    """The stationary states m_1 = m_2 = m of a pair of alike components, with s = 2m² − 1 (see `derive.quasi_static`).
 
     overlap: m (n,). beta: at which each is stationary. growth: λ of b there. Each (n,).
     """

@@ -55,7 +55,7 @@ class UltimateHold:
 
 
 def ultimate_hold(problem: Problem, device: str = "auto") -> UltimateHold:
-    """The best long hold: the largest growth of b at a stationary state m_1 = m_2 (see `derive.hold_and_quench`), over temperatures.
+    """The best long hold: the largest growth of b at a stationary state m_1 = m_2 (see `derive.quasi_static`), over temperatures.
 
     BadInput for a problem other than two alike components under two opposite modes.
     """

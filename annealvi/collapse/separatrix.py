@@ -24,6 +24,9 @@ from derive.problem import BadInput
 from derive.schedules import settling_time
 from kernels.integrator import Kernel, Shooting
 
+LEAST_DIMENSION = 3
+"""In the plane the law of v has no density."""
+
 BOTH_MINUS, FIRST_PLUS, SECOND_PLUS, BOTH_PLUS = 1, 2, 4, 8
 """Outcomes of `Kernel.shoot`."""
 
@@ -103,8 +106,10 @@ class Separatrix:
             found = "the formula covers two components on the sphere under two opposite modes, with a schedule that is a function of time"
             raise BadInput("problem", found, "use --method ode for others", "")
         dimension = session.problem.space.dimension
-        if dimension < 3:
-            raise BadInput("space.dimension", f"the formula needs d >= 3, not {dimension}", "use --method ode, or more dimensions")
+        if dimension < LEAST_DIMENSION:
+            raise BadInput(
+                "space.dimension", f"the formula needs d >= {LEAST_DIMENSION}, not {dimension}", "use --method ode, or more dimensions"
+            )
         settling_time(session.schedule)
         proposal = session.problem.proposal
         symmetric = all(len(set(values)) == 1 for values in (proposal.weights, proposal.scales, proposal.radii))
