@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import sympy as sp
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import erf
 
 from annealvi.collapse.family import AVERAGES, SETTLING
-from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
+from annealvi.collapse.holds import best_hold
 from annealvi.collapse.separatrix import Accuracy, Separatrix
 from annealvi.session import Session, open_session
-from derive.problem import Problem, ScheduleSpec
+from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import Schedule
 from derive.system import TIME
 from kernels.integrator import Kernel
@@ -45,48 +45,24 @@ class Optimal:
     evaluations: int
 
 
-@dataclass(frozen=True)
-class UltimateHold:
-    """What holds tend to as the duration D grows: their temperature, and the rate of log b_c, −d log b_c/dD. overlap: m while waiting."""
-
-    temperature: float
-    rate: float
-    overlap: float
-
-
-def ultimate_hold(problem: Problem, device: str = "auto") -> UltimateHold:
-    """The best long hold: the largest growth of b at a stationary state m_1 = m_2 (see `derive.quasi_static`), over temperatures.
-
-    BadInput for a problem other than two alike components under two opposite modes.
-    """
-    session = open_session(problem)
-    require_alike(session)
-    kernel = session.compile(device)
-    side = heavier_side(kernel)
-
-    def slowness(m: float) -> float:
-        return -float(waiting_states(kernel, np.array([side * m])).growth[0])
-
-    found = minimize_scalar(slowness, bounds=(1e-3, 0.7), method="bounded", options={"xatol": 1e-7})
-    best = waiting_states(kernel, np.array([side * float(found.x)]))
-    return UltimateHold(1 / float(best.beta[0]), float(best.growth[0]), float(best.overlap[0]))
-
-
 def optimal_schedule(
     problem: Problem, duration: float, knots: int = 9, device: str = "auto", start: np.ndarray | None = None, monotone: bool = True
 ) -> Optimal:
     """The schedule with the smallest b_c among those with `knots` equally spaced temperatures within `duration`.
 
-    monotone: whether T may only fall.
-
-    start: (knots,) falling temperatures to begin with; by default those of the best hold, a little apart. A local minimum: begin elsewhere
-    to see whether it is the only one. Raises BadInput where the formula does not cover the problem.
+    monotone: whether T may only fall. start: (knots,) temperatures to begin with, falling if `monotone`; by default those of the best hold,
+    a little apart. A local minimum: begin elsewhere to see whether it is the only one. Raises BadInput where the formula does not cover the
+    problem, for modes of equal weight (whose b_c is zero), and for a duration, knots or start that make no schedule.
     """
+    if knots < 2:
+        raise BadInput("knots", f"{knots} do not make a schedule", "give 2 or more", "")
+    if start is not None and not _is_schedule(np.asarray(start, float), knots, monotone):
+        shape = "falling temperatures" if monotone else "temperatures"
+        raise BadInput("start", "it is no schedule", f"give {knots} {shape} of at least 1", "")
+    hold = best_hold(problem, duration, leading=True, device=device)
     session = open_session(replace(problem, schedule=ScheduleSpec("hold", 100.0, duration)))
     shooting = _Shooting(session, duration, knots, device, monotone)
-    hold = minimize(lambda x: shooting.log_boundary(np.full(knots, x[0])), [np.log(200.0)], method="Nelder-Mead", options={"xatol": 1e-3})
-    hold_T = float(np.exp(hold.x[0]))
-    first = np.full(knots, hold.x[0]) + np.linspace(0.2, 0, knots) if start is None else np.log(start)
+    first = np.log(hold.temperature) + np.linspace(0.2, 0, knots) if start is None else np.log(np.asarray(start, float))
     falls = np.append(-np.diff(first), first[-1])  # from each knot to the next, and at the end to T = 1
 
     def objective(falls: np.ndarray) -> tuple[float, np.ndarray]:
@@ -101,7 +77,13 @@ def optimal_schedule(
     levels = np.cumsum(found.x[::-1])[::-1]
     b_c = float(np.exp(found.fun))
     p = float(erf(b_c * np.sqrt(problem.space.dimension) / 2))
-    return Optimal(shooting.times, np.exp(levels), b_c, p, hold_T, float(np.exp(hold.fun)), shooting.evaluations)
+    return Optimal(shooting.times, np.exp(levels), b_c, p, hold.temperature, hold.b_c, shooting.evaluations)
+
+
+def _is_schedule(temperatures: np.ndarray, knots: int, monotone: bool) -> bool:
+    if temperatures.shape != (knots,) or not np.isfinite(temperatures).all() or (temperatures < 1).any():
+        return False
+    return not monotone or bool((np.diff(temperatures) <= 0).all())
 
 
 class _Shooting:
