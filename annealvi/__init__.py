@@ -49,6 +49,7 @@ _HOMES = {
     "simulate": "annealvi.trajectories",
     "verify": "annealvi.verification",
     "collapse_probability": "annealvi.collapse.command",
+    "Axis": "annealvi.collapse.phase",
     "phase_map": "annealvi.collapse.phase",
     "recommend": "annealvi.collapse.recommend",
     "optimal_schedule": "annealvi.collapse.optimal",

@@ -168,7 +168,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="p",
         help="p by the formula, its leading order, b_c, the growth exponent, or p by an ODE ensemble (default: p)",
     )
-    phase.add_argument("--n", type=_count, default=1000, help="trajectories per point of an ODE ensemble (default: 1000)")
+    phase.add_argument("--n", type=_count, default=4000, help="trajectories per point of an ODE ensemble (default: 4000)")
     phase.add_argument(
         "--ode", type=_points, metavar="N", help="overlay the contours of ODE ensembles on N × N points of the map (default: none)"
     )

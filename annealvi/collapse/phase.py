@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +39,24 @@ MOST_POINTS = 10**6
 
 @dataclass(frozen=True)
 class Axis:
-    """key: one of `family.KEYS`. low, high: its ends. count: of points, with equal ratios where `log`, else equal differences."""
+    """key: one of `family.KEYS`. low, high: its ends. count: of points, with equal ratios where `log`, else equal differences.
+
+    Raises BadInput for an unknown key and an empty range.
+    """
 
     key: str
     low: float
     high: float
     count: int
     log: bool = False
+
+    def __post_init__(self) -> None:
+        require_key(self.key, "axis")
+        finite = all(isinstance(x, Real) and np.isfinite(x) for x in (self.low, self.high))
+        counted = isinstance(self.count, Integral) and 2 <= self.count <= MOST_POINTS
+        if not (finite and counted and self.low < self.high) or (self.log and self.low <= 0):
+            found = f"the range {self.low}:{self.high}:{self.count} is empty"
+            raise BadInput("axis", found, "let LO < HI be finite, N at least 2, and LO > 0 with :log", "")
 
     @property
     def values(self) -> np.ndarray:
@@ -65,11 +77,10 @@ def parse_axis(text: str, option: str) -> Axis:
         raise BadInput(option, f"{text[:60]!r} is not an axis", remedy, "") from None
     if len(parts) > 4 or (len(parts) == 4 and parts[3] != "log"):
         raise BadInput(option, f"{text[:60]!r} is not an axis", remedy, "")
-    require_key(key, option)
-    log = len(parts) == 4
-    if not (np.isfinite([low, high]).all() and low < high and 2 <= count <= MOST_POINTS) or (log and low <= 0):
-        raise BadInput(option, f"the range {rest[:60]!r} is empty", "let LO < HI be finite, N at least 2, and LO > 0 with :log", "")
-    return Axis(key, low, high, count, log)
+    try:
+        return Axis(key, low, high, count, log=len(parts) == 4)
+    except BadInput as wrong:
+        raise BadInput(option, wrong.found, wrong.remedy, "") from None
 
 
 def phase_map(
@@ -78,7 +89,7 @@ def phase_map(
     y: Axis,
     result: str = "p",
     *,
-    n: int = 1000,
+    n: int = 4000,
     seed: int = 0,
     device: str = "auto",
     rows: Path | None = None,

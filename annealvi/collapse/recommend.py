@@ -228,10 +228,10 @@ def print_recommendation(found: Recommendation, title: str, p_max: float) -> Non
     )
     table = Table(title=f"shortest schedules with P <= {p_max:g} · {title}", title_justify="left", header_style="bold")
     for heading in ("kind", "T0", "t0", "duration", "P", f"P in {found.duration:.4g}", "its T0"):
-        table.add_column(heading, justify="left" if heading == "kind" else "right")
+        table.add_column(heading, justify="left" if heading == "kind" else "right", no_wrap=heading == "kind")
     for c in found.compared:
         row = (c.T0, c.t0, c.duration, c.p, c.equal, c.equal_start)
-        table.add_row(c.kind, *("–" if math.isnan(x) else f"{x:.4g}" for x in row))
+        table.add_row(c.kind, *("–" if math.isnan(x) else f"{x:.0f}" if x >= 1000 else f"{x:.3g}" for x in row))
     console.print(table)
     checked = f"ODE ensemble at R = {found.separation:g}: {found.p_ode:.4f} ± {found.stderr:.4f}"
     console.print(f"  {checked} · a schedule has ended once T <= {1 + ANNEALED:g} · {found.device}", highlight=False)
