@@ -25,7 +25,7 @@ from derive.growth_exponents import (
     PROBABILITY,
     PULL_SLOPE,
     hot_growth,
-    required_time_scale,
+    sufficient_time_scale,
 )
 from derive.high_temperature import ANGLE, INITIAL_ANGLE, INITIAL_U
 from derive.quasi_static import EQUILIBRIUM, SLOWNESS, SWEEP
@@ -189,7 +189,7 @@ def test_hot_growth(kind):
 def test_the_time_scale_gives_the_wanted_probability(kind):
     growth = hot_growth(kind, limits().path)
     wanted = {**NUMBERS, PROBABILITY: 0.05, DIMENSION: 128, PREFACTOR: 0.7}
-    t0 = float(required_time_scale(growth).subs(wanted).evalf())
+    t0 = float(sufficient_time_scale(growth).subs(wanted).evalf())
     exponent = float(growth.exponent.subs({**NUMBERS, TIME_SCALE: t0}))
     assert math.erf(0.7 * math.exp(-exponent) * math.sqrt(128) / 2) == pytest.approx(0.05, rel=1e-12)
 

@@ -39,6 +39,19 @@ def test_the_rate_of_a_hold_is_the_retyped_growth_itself():
     assert law.rate == pytest.approx(waiting(m)[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("T0", [700, 1000, 2000])
+def test_above_the_critical_temperature_a_hold_between_almost_equal_modes_grows_as_derived(T0):
+    """λ = ½ β F'(0), the rate of all closed forms of Λ_hot, as w* → ½: the pair waits at m of order w* − ½, and λ is even in both."""
+    errors = []
+    for w_star in (0.52, 0.51):
+        weights = f"target.weights=[{w_star}, {1 - w_star}]"
+        law = scaling_law(problem_of("schedule.kind='hold'", f"schedule.T0={T0}", weights))
+        slope = (retyped.F(1e-5, 3.0, w_star) - retyped.F(-1e-5, 3.0, w_star)) / 2e-5
+        errors.append(law.rate * T0 / (slope / 2) - 1)
+    assert abs(errors[0]) < 0.05
+    assert errors[1] == pytest.approx(errors[0] / 4, rel=0.15)
+
+
 @pytest.mark.parametrize(("kind", "T0", "t0"), [("exponential", 1000, 4000.0), ("linear", 1000, 20000.0), ("geometric", 3000, 20000.0)])
 def test_the_rate_is_the_slope_of_the_growth_exponent_of_slow_schedules(kind, T0, t0):
     """Λ = A t0 + const + O(1/t0): between t0 and 2 t0 the slope is off by O(1/t0²), between 2 t0 and 4 t0 by four times less."""
