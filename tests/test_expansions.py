@@ -9,10 +9,10 @@ from functools import cache
 import mpmath
 import pytest
 import sympy as sp
+from derived_limits import expansion, limits
 from error_slopes import DIGITS, average, edge_average, has_order, number, slope
 
 import annealvi
-from derive.asymptotics import asymptotics
 from derive.equal_weights import HALF_LOG_ODDS, equal_weights
 from derive.geometry import R
 from derive.high_temperature import high_temperature
@@ -23,16 +23,6 @@ from derive.transverse_growth import DIFFERENCE, MEAN
 
 RADIUS, ODDS, TILT = sp.Rational(3, 2), sp.Rational(1, 3), sp.Rational(1, 2)
 """R and h* where R is not what grows; h*/R where it is."""
-
-
-@cache
-def limits():
-    return asymptotics(annealvi.open_session(annealvi.load_problem("bimodal")).derivation.system)
-
-
-@cache
-def expansion(name: str):
-    return {e.name: e for e in limits().expansions}[name]
 
 
 def mp(x: sp.Expr | float) -> mpmath.mpf:

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import retyped
 import sympy as sp
+from derived_limits import expansion, limits
 from error_slopes import has_order
 from scipy.integrate import quad, solve_ivp
 from scipy.optimize import brentq
 
-import annealvi
-from derive.asymptotics import asymptotics
 from derive.equal_weights import HALF_LOG_ODDS, PULL, REPULSION
 from derive.growth_exponents import (
     CRITICAL_TEMPERATURE,
@@ -34,16 +33,6 @@ from derive.system import BETA
 from derive.transverse_growth import MEAN
 
 RADIUS, W_STAR = 1.5, 0.7
-
-
-@cache
-def limits():
-    return asymptotics(annealvi.open_session(annealvi.load_problem("bimodal")).derivation.system)
-
-
-@cache
-def expansion(name: str):
-    return {e.name: e for e in limits().expansions}[name]
 
 
 def G(s):

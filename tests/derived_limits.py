@@ -1,0 +1,19 @@
+"""The limits of the bimodal system as derived, once for all tests."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import annealvi
+from derive.asymptotics import Asymptotics
+from derive.expansion import Expansion
+
+
+@cache
+def limits() -> Asymptotics:
+    return annealvi.asymptotics(annealvi.load_problem("bimodal"))
+
+
+@cache
+def expansion(name: str) -> Expansion:
+    return {e.name: e for e in limits().expansions}[name]
