@@ -17,7 +17,6 @@ import sympy as sp
 from derive.derivation import Derivation
 from derive.expectation import Expectation
 from derive.flow import close
-from derive.reduction import CholeskyRoot
 from derive.scalar_steps import scalar_steps
 from derive.step import Equation, Equations, definitions, rates
 from derive.system import OdeSystem
@@ -53,9 +52,7 @@ def force_system(derivation: Derivation) -> OdeSystem:
     final = scalar_steps(setting, derivation.geometry, overlaps, equations)[-1].after
     values = {e.label: e.value for e in rates(final)}
     forces = tuple(sp.expand(factor * values[f"d{state.name}"]) for state, _, factor in overlaps.moving)
-    lengths = dict(derivation.geometry.lengths)
-    scale = sp.Add(*(lengths[a] ** 2 for a in setting.proposal.means))
-    return replace(derivation.system, subexpressions=_guarded(_named(final), scale), rhs=forces)
+    return replace(derivation.system, subexpressions=_named(final), rhs=forces)
 
 
 def _velocities(derivation: Derivation) -> dict[VectorSymbol, Vector]:
@@ -75,13 +72,3 @@ def _coefficient(velocity: Vector, along: VectorSymbol, images: dict[VectorSymbo
 
 def _named(equations: Equations) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
     return tuple((e.symbol, e.value) for e in definitions(equations) if e.symbol is not None)
-
-
-def _guarded(named: tuple[tuple[sp.Symbol, sp.Expr], ...], scale: sp.Expr) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
-    """With roots of Cholesky factors whose floor is relative to the means' lengths, for their distances vanish where means coincide."""
-
-    def floored(root: CholeskyRoot) -> CholeskyRoot:
-        remainder, own = root.args
-        return CholeskyRoot(remainder, own + scale)
-
-    return tuple((symbol, value.replace(lambda e: isinstance(e, CholeskyRoot), floored)) for symbol, value in named)

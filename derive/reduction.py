@@ -22,8 +22,8 @@ from derive.vectors import GaussianVector, Inner, SquaredDeviation, Vector, Vect
 class CholeskyRoot(sp.Function):
     """√remainder, a diagonal entry of a Cholesky factor; the second argument is the matrix's own diagonal entry.
 
-    In numbers the remainder is kept above rounding's share of that entry, so that dependent vectors divide by no zero: a root of
-    √share instead of zero moves the averages by its square.
+    In numbers the remainder is kept above rounding's share of that entry and of one, so that dependent vectors, and coincident ones, divide
+    by no zero: a root of √share instead of zero moves the averages by its square.
     """
 
     nargs = 2
@@ -36,7 +36,7 @@ class CholeskyRoot(sp.Function):
         digits = int(prec / 3.32) + 1
         remainder, whole = (argument.evalf(digits) for argument in self.args)
         if remainder.is_Float and whole.is_Float:
-            return sp.sqrt(max(remainder, whole * sp.Float(10) ** (-(2 * digits) // 3)))
+            return sp.sqrt(max(remainder, (whole + 1) * sp.Float(10) ** (-(2 * digits) // 3)))
         return self.explicit().evalf(digits)
 
     def _latex(self, printer, exp: str | None = None) -> str:

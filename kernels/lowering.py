@@ -104,12 +104,18 @@ def guarded_sqrt(expression: sp.Expr) -> sp.Expr:
 
 
 def guarded_cholesky_root(expression: sp.Expr) -> sp.Expr:
-    """CholeskyRoot(remainder, own) = √max(remainder, ROUNDING · own), with `own` the matrix's diagonal entry.
+    """CholeskyRoot(remainder, own) = √max(remainder, ROUNDING · (own + 1)), with `own` the matrix's diagonal entry.
 
     Where vectors are dependent the remainder is rounding, of either sign, and later entries are divided by its root. The floor moves the
-    matrix by no more than rounding has moved it already: the factor is exact for a neighbouring matrix.
+    matrix by no more than rounding has moved it already: the factor is exact for a neighbouring matrix. `own` itself vanishes where means
+    coincide; one is then the scale, as these are variances of logits.
     """
-    return expression.replace(lambda e: isinstance(e, CholeskyRoot), lambda e: sp.sqrt(sp.Max(e.args[0], sp.Float(ROUNDING) * e.args[1])))
+
+    def floored(root: sp.Expr) -> sp.Expr:
+        remainder, own = root.args
+        return sp.sqrt(sp.Max(remainder, sp.Float(ROUNDING) * (own + 1)))
+
+    return expression.replace(lambda e: isinstance(e, CholeskyRoot), floored)
 
 
 REWRITES: tuple[Callable[[sp.Expr], sp.Expr], ...] = (

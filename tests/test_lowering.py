@@ -89,7 +89,11 @@ def test_guarded_root_is_zero_at_rounding_below_zero():
 
 def test_a_cholesky_root_stays_above_rounding():
     root = guarded_cholesky_root(CholeskyRoot(1 - a, sp.Integer(4)))
-    assert root.subs(a, sp.Float(1 + 2**-52)) == pytest.approx(math.sqrt(4e-15))
+    assert root.subs(a, sp.Float(1 + 2**-52)) == pytest.approx(math.sqrt(5e-15))
+
+
+def test_a_cholesky_root_of_coincident_vectors_divides():
+    assert guarded_cholesky_root(CholeskyRoot(sp.Integer(0), sp.Integer(0))) == pytest.approx(math.sqrt(1e-15))
 
 
 def test_every_rewrite_is_named_documented_and_tested():

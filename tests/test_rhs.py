@@ -111,3 +111,17 @@ def test_a_broken_state_is_one_line_that_names_file_and_key(state, word, capsys,
     assert err.count("\n") == 1
     assert "state.json" in err
     assert word in err
+
+
+@pytest.mark.parametrize("name", ["more-components", "simplex", "square", "learned-scales"])
+def test_means_that_coincide_have_the_rates_of_means_that_almost_do(name):
+    """Rates are Lipschitz continuous in the means: at a distance of 1e-5 they differ by 1e-4 or less."""
+    session = open_session(load_problem(name))
+    means = session.means_of_states(session.random_states(1, seed=4)[0])
+    means[1] = means[0] * np.linalg.norm(means[1]) / np.linalg.norm(means[0])
+    near = means.copy()
+    near[1, -1] += 1e-5
+    kernel = session.compile()
+    together, apart = (kernel.rhs_at_beta(0.7, session.states_of_vectors(a[None])) for a in (means, near))
+    assert np.isfinite(together).all()
+    assert together == pytest.approx(apart, abs=1e-4)
