@@ -116,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=_methods,
         metavar="LIST",
         help="formula, ode and particles, separated by commas; the formula covers two components under two opposite modes, "
-        "the others cover every problem (default: formula,ode, or ode where the formula does not cover the problem)",
+        "the others cover every problem (default: formula,ode, or ode where the formula does not cover the problem or would take long)",
     )
     collapse.add_argument("--n", type=_count, default=10_000, help="trajectories of the ODE ensemble (default: 10000)")
     collapse.add_argument("--replicas", type=_replicas, default=64, metavar="N", help="independent particle runs (default: 64)")

@@ -17,9 +17,10 @@ from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.outcome import Outcomes, outcomes_of_states
-from annealvi.collapse.separatrix import Accuracy, Separatrix
+from annealvi.collapse.separatrix import FINE, QUICK, Accuracy, Separatrix
 from annealvi.collapse.trapping import decided_sets
 from derive.problem import BadInput
+from kernels.integrator import IntegrationError, Kernel
 
 SHORT = ["schedule.T0=30", "schedule.t0=100"]
 
@@ -293,6 +294,43 @@ def test_the_ensemble_is_reproducible_and_agrees_with_the_formula(short):
 def test_the_formula_refuses_what_it_does_not_cover(name, changes, said):
     with pytest.raises(BadInput, match=said):
         collapse_by_formula(session_of(*changes, name=name))
+
+
+def test_unequal_scales_are_left_to_the_ensemble_unless_asked_for():
+    """Each rate is a sum over a lattice then, and the formula would take most of an hour: it says so before it begins."""
+    session = annealvi.open_session(annealvi.load_problem("two-scales", ["schedule.T0=2", "schedule.t0=1"]))
+    found = annealvi.collapse_probability(session, n=4)
+    assert found.formula is None
+    assert found.ode is not None
+    with pytest.raises(BadInput, match=r"4000 trajectories.*use --method ode"):
+        annealvi.collapse_probability(session, ["formula"], max_cost=1.0)
+
+
+def test_where_no_mean_can_move_there_is_no_probability():
+    with pytest.raises(BadInput, match="no mean can move"):
+        collapse_by_ensemble(session_of("space.dimension=1"), n=4)
+
+
+def test_a_shooting_that_leaves_the_domain_is_done_again_with_care(monkeypatch):
+    """The first attempt fails as a wide tolerance may; the second is asked for FINE's, and one that fails there too is reported."""
+    session = session_of("schedule.T0=30", "schedule.t0=30")
+    kernel, asked, honest = session.compile(), [], Kernel.shoot
+    separatrix = Separatrix.of(session, kernel)
+    exact = separatrix.corrected(FINE).p
+
+    def stumbling(self, *segment, rtol, **options):
+        asked.append(rtol)
+        if rtol > FINE.rtol or stubborn:
+            raise IntegrationError("it fails", 0, 0.0, np.zeros(3))
+        return honest(self, *segment, rtol=rtol, **options)
+
+    stubborn = False
+    monkeypatch.setattr(Kernel, "shoot", stumbling)
+    assert separatrix.corrected(QUICK).p == pytest.approx(exact, abs=0.003)
+    assert asked[:2] == [QUICK.rtol, FINE.rtol]
+    stubborn = True
+    with pytest.raises(IntegrationError, match="it fails"):
+        separatrix.corrected(QUICK)
 
 
 def test_the_ensemble_refuses_a_schedule_that_never_reaches_one():

@@ -66,6 +66,14 @@ def test_the_split_state_is_the_attractor_of_collapsed_runs(found):
     assert max(abs(point.state["m_1"] - m), abs(point.state["m_2"] - m), abs(point.state["s"] - s)) < 1e-10
 
 
+def test_one_component_rests_at_the_modes_and_where_they_pull_alike():
+    """F(m°) = 0 at m° = −h*/R², where no other force is left to compare the residual to."""
+    found = find_fixed_points(session_of("one-component"), [1.0, 0.01])
+    assert found.complete
+    for beta in (1.0, 0.01):
+        assert sorted(p.state["m_1"] for p in found.at(beta)) == pytest.approx([-1, -math.log(4) / 2 / 9, 1], abs=1e-9)
+
+
 def test_the_split_state_of_near_modes():
     problem = ("target.means=[[1.5],[-1.5]]", "proposal.radius=1.5", "target.weights=[0.5,0.5]")
     points = find_fixed_points(session_of("bimodal", *problem)).at(1.0)

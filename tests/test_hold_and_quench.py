@@ -195,7 +195,7 @@ def test_equal_modes_have_a_best_hold_too():
         (lambda p: best_hold(p, 0.0), "not a positive number"),
         (lambda p: best_hold(p, float("nan")), "not a positive number"),
         (lambda p: best_hold(annealvi.load_problem("bimodal", ["target.weights=[0.5, 0.5]"]), 100.0, leading=True), "equal modes"),
-        (lambda p: best_hold(annealvi.load_problem("simplex"), 100.0), "use --method ode"),
+        (lambda p: best_hold(annealvi.load_problem("simplex"), 100.0), "--method ode"),
         (lambda p: optimal_schedule(p, -1.0), "not a positive number"),
         (lambda p: optimal_schedule(p, 100.0, knots=1), "2 or more"),
         (lambda p: optimal_schedule(p, 100.0, knots=3, start=np.array([10.0, 20.0, 5.0])), "3 falling temperatures"),

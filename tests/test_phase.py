@@ -142,3 +142,14 @@ def test_the_command_refuses_with_status_2_and_writes_nothing(arguments, tmp_pat
     assert main(["phase", *arguments, "--out", str(tmp_path / "map")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("foo", 3, 30, 5), ("R", 3, 3, 5), ("R", 3, 2, 5), ("R", 2, 3, 1), ("R", 2, 3, 2.5), ("R", float("nan"), 3, 5), ("R", "2", 3, 5)],
+)
+def test_an_axis_made_in_code_is_checked_too(wrong):
+    with pytest.raises(annealvi.BadInput, match="axis"):
+        annealvi.Axis(*wrong)
+    with pytest.raises(annealvi.BadInput, match="axis"):
+        annealvi.Axis("schedule.T0", 0, 30, 5, log=True)

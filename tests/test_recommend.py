@@ -52,6 +52,12 @@ def test_no_probability_is_refused(easy, p_max):
         recommend(easy, p_max)
 
 
+def test_modes_of_which_one_attracts_from_everywhere_are_refused(easy):
+    """|h*| = ½ log 4 = 0.69 is more than R² = 0.25."""
+    with pytest.raises(BadInput, match=r"at R = 0\.5 both components end at the heavier mode"):
+        recommend(easy, 0.3, kinds=("hold",), R=(0.5, 2.0))
+
+
 def test_an_empty_range_is_refused(easy):
     with pytest.raises(BadInput, match="empty"):
         recommend(easy, 0.1, R=(3.0, 2.0))

@@ -9,7 +9,7 @@ from typing import Any
 from annealvi.collapse.by_particles import ParticleRuns, collapse_by_particles
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
 from annealvi.collapse.formula import Formula, collapse_by_formula
-from annealvi.collapse.separatrix import LEAST_DIMENSION, covers
+from annealvi.collapse.separatrix import LEAST_DIMENSION, covers, has_equal_scales
 from annealvi.session import Session
 
 METHODS = ("formula", "ode", "particles")
@@ -47,15 +47,16 @@ def collapse_probability(
 ) -> Collapse:
     """P(collapse) of a problem by "formula", "ode" (n trajectories) and "particles" (replicas).
 
-    methods: by default the formula, where it covers the problem, and the ODE ensemble.
+    methods: by default the ODE ensemble and, where it covers the problem and takes seconds at the most, the formula.
     t_end: when the particles are read. By default, if an ODE ensemble ran of which every trajectory is proven decided, 1.2 times the time
     of the last decision; else when the schedule has ended and the flow had time to settle. particles: samples per component and step of
     length dt. max_cost: refuse what is expected to take more seconds. Raises BadInput for a method that does not cover the problem.
     """
     if methods is None:
-        methods = ("formula", "ode") if covers(session) and session.problem.space.dimension >= LEAST_DIMENSION else ("ode",)
+        quick = covers(session) and has_equal_scales(session) and session.problem.space.dimension >= LEAST_DIMENSION
+        methods = ("formula", "ode") if quick else ("ode",)
     kernel = session.compile(device) if session.rule is None and {"formula", "ode"} & set(methods) else None
-    formula = collapse_by_formula(session, kernel=kernel, device=device) if "formula" in methods else None
+    formula = collapse_by_formula(session, kernel=kernel, device=device, max_cost=max_cost, tell=tell) if "formula" in methods else None
     ode = None
     if "ode" in methods:
         options: dict[str, Any] = {"max_cost": max_cost, "progress": progress, "tell": tell, "seed": seed, "device": device}

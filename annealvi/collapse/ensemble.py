@@ -14,6 +14,7 @@ from annealvi.costs import cost_of_integration, require_affordable
 from annealvi.paths import CHUNK, FASTER_INTEGRATION, lanes
 from annealvi.session import Session
 from annealvi.trajectories import integrate
+from derive.problem import BadInput
 from derive.schedules import settling_time
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def collapse_by_ensemble(
         paths = integrate(session, n=n, points=2, rtol=rtol, seed=seed, device=device, **options)
         outcomes = outcomes_of_states(session, paths.values[:, -1, : len(session.state_names)])
         return Ensemble(outcomes, np.full(n, float(paths.t[-1])), n, paths.device, paths.method)
+    if session.problem.space.dimension == 1 and session.problem.flow.manifold == "sphere":
+        raise BadInput("space.dimension", "on a sphere in one dimension no mean can move", "give 2 dimensions or more")
     settling_time(session.schedule)  # refuses one that never reaches T = 1
     end = session.end_time()
     kernel = kernel or session.compile(device)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from annealvi.collapse.separatrix import Separatrix
+from annealvi.collapse.separatrix import Separatrix, covers, has_equal_scales
 from annealvi.session import Session, open_session
 from derive.problem import BadInput, Problem, Space
 from derive.schedules import settling_time
@@ -86,6 +86,10 @@ class Family:
     def of(cls, problem: Problem, device: str = "auto") -> Family:
         """Derive and compile. BadInput for a problem that the formula does not cover."""
         session = open_session(problem)
+        if covers(session) and not has_equal_scales(session):
+            raise BadInput(
+                "problem", "with unequal scales each point would take many minutes", "use `annealvi collapse` for single ones", ""
+            )
         kernel = session.compile(device, AVERAGES)
         return cls(Member(session, kernel, Separatrix.of(session, kernel)))
 

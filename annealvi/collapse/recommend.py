@@ -87,8 +87,8 @@ def recommend(
     """The schedule of shortest duration, in the flow's time, with P(collapse) <= p_max, and the best of each kind beside it.
 
     R: a range of the separation (modes at ±R on a sphere of radius R), for the worst case over it; by default the problem's own.
-    n, seed: of the ODE ensemble that checks the result. Raises BadInput for p_max outside (0, 1), an empty range, and where no schedule
-    of duration up to 1e6 is good enough.
+    n, seed: of the ODE ensemble that checks the result. Raises BadInput for p_max outside (0, 1), an empty range, modes so close
+    that the heavier one attracts from everywhere, and where no schedule of duration up to 1e6 is good enough.
     """
     if not 0 < p_max < 1:
         raise BadInput("--p-max", f"{p_max:g} is no probability to ask for", "give a number above 0 and below 1", "")
@@ -120,6 +120,14 @@ def recommend(
     return Recommendation(spec, p, best.duration, R_worst, outcomes.p, outcomes.stderr, tuple(compared), ensemble.device)
 
 
+def _require_two_attractors(member: Member) -> None:
+    """Raise BadInput where the heavier mode attracts from everywhere: no schedule keeps a component at the other one."""
+    traps = member.separatrix.traps
+    if len(traps) > 0 and not (traps[:, 0] != traps[:, 1]).any():
+        found = f"at R = {member.session.problem.proposal.radii[0]:g} both components end at the heavier mode under every schedule"
+        raise BadInput("--R", found, "give modes that are farther apart or more alike", "")
+
+
 class _Search:
     """The search within one kind: over T0, for the shortest time scale with P <= p_max."""
 
@@ -134,7 +142,10 @@ class _Search:
         plain = replace(problem, schedule=ScheduleSpec(kind, 100.0, 100.0))
         family = Family.of(plain, device)
         values = [{}] if R is None else [{"R": float(r)} for r in np.linspace(*R, SEPARATIONS)]
-        return cls([(family, family.at(v)) for v in values], kind, p_max)
+        members = [(family, family.at(v)) for v in values]
+        for _, member in members:
+            _require_two_attractors(member)
+        return cls(members, kind, p_max)
 
     def p(self, T0: float, t0: float) -> float:
         """The largest P over the separations; the largest R, which is the worst as a rule, is tried first."""

@@ -82,10 +82,15 @@ class MeanFlow:
         return pull - np.sum(pull * means, -1, keepdims=True) / self.radii[:, None] ** 2 * means
 
     def strength(self, beta: np.ndarray | float, means: np.ndarray) -> np.ndarray:
-        """(N,): the largest sum of the magnitudes of the forces' vectors on one mean; what a residual is compared to."""
+        """(N,): the largest sum of the magnitudes of the forces' vectors on one mean; what a residual is compared to.
+
+        A mode's force is itself a difference of responsibilities, so that it is no less than their share of it: where one component is
+        between two modes nothing else pulls at it.
+        """
         to_modes, to_means = self.forces(beta, means)
         lengths = np.linalg.norm(self.modes, axis=1)
-        return np.max(np.abs(to_modes) @ lengths + np.abs(to_means) @ self.radii, axis=1)
+        least = np.asarray(beta) * max(self.session.problem.proposal.weights) * lengths.max()
+        return np.maximum(np.max(np.abs(to_modes) @ lengths + np.abs(to_means) @ self.radii, axis=1), least)
 
     def tangent_velocity(self, beta: np.ndarray | float, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The velocity (N, D) in an orthonormal basis of the tangent spaces, and the basis (N, L, n, n − 1); D = L(n − 1)."""
