@@ -153,3 +153,8 @@ def test_an_axis_made_in_code_is_checked_too(wrong):
         annealvi.Axis(*wrong)
     with pytest.raises(annealvi.BadInput, match="axis"):
         annealvi.Axis("schedule.T0", 0, 30, 5, log=True)
+
+
+def test_an_axis_of_dimensions_begins_where_the_formula_holds():
+    with pytest.raises(annealvi.BadInput, match="d >= 3, not 2"):
+        phase_map(annealvi.load_problem("bimodal"), Axis("space.dimension", 2, 4, 3), Axis("schedule.t0", 10, 30, 2))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from annealvi.collapse.separatrix import Separatrix, covers, has_equal_scales
+from annealvi.collapse.separatrix import LEAST_DIMENSION, Separatrix, covers, has_equal_scales
 from annealvi.session import Session, open_session
 from derive.problem import BadInput, Problem, Space
 from derive.schedules import settling_time
@@ -43,6 +43,8 @@ def _with_component_weight(problem: Problem, w: float) -> Problem:
 
 
 def _with_dimension(problem: Problem, d: float) -> Problem:
+    if round(d) < LEAST_DIMENSION:
+        raise BadInput("space.dimension", f"the formula needs d >= {LEAST_DIMENSION}, not {round(d)}", "begin at more dimensions", "")
     return replace(problem, space=Space(round(d)))
 
 
