@@ -170,7 +170,7 @@ def overlay_by_particles(
 
 def _row(family: Family, x: Axis, fixed: dict[str, float], result: str, n: int, seed: int) -> np.ndarray:
     member: Member | None = None
-    leading_guess: float | None = None
+    boundaries: list[float] = []
     guess: Guess | None = None
     values = []
     for value in x.values:
@@ -187,10 +187,17 @@ def _row(family: Family, x: Axis, fixed: dict[str, float], result: str, n: int, 
         elif result == "growth":
             values.append(transverse_growth(member.kernel, separatrix.traps, separatrix.t_end) if separatrix.symmetric else np.nan)
         else:
-            leading = separatrix.leading(QUICK, leading_guess)
-            leading_guess = leading.b_c[1] if separatrix.symmetric and leading.b_c[1] > 0 else None
+            leading = separatrix.leading(QUICK, _next_of(boundaries))
+            boundaries = [*boundaries[-1:], leading.b_c[1]] if separatrix.symmetric and leading.b_c[1] > 0 else []
             values.append(leading.p if result == "p_leading" else leading.b_c[1])
     return np.array(values)
+
+
+def _next_of(boundaries: list[float]) -> float | None:
+    """The boundary expected next, from the last two in equal ratios."""
+    if len(boundaries) < 2:
+        return boundaries[-1] if boundaries else None
+    return min(boundaries[1] ** 2 / boundaries[0], 2 * boundaries[1])
 
 
 class _Rows:

@@ -130,7 +130,7 @@ class Separatrix:
         """
         middle, end = np.zeros((1, 3)), np.array([[FARTHEST / 2, -FARTHEST / 2, 0.0]])
         if self.symmetric:
-            bracket = [0.01, 0.1] if guess is None else [guess / FARTHEST * 0.9, min(1.0, guess / FARTHEST * 1.1)]
+            bracket = [0.01, 0.1] if guess is None else [guess / FARTHEST * 0.97, min(1.0, guess / FARTHEST * 1.03)]
             found = self._shoot(middle, end, BOTH_MINUS + BOTH_PLUS, accuracy.width / 4, np.array([bracket]), accuracy)
             place = float(found.bracket.mean())
             b = FARTHEST * place if place > VANISHING else 0.0
