@@ -18,15 +18,21 @@ import sympy as sp
 
 from derive.expectation import Expectation
 from derive.system import BETA, TIME, OdeSystem
+from kernels.entry_source import entry_functions
 from kernels.lattice import Group, Pattern, definitions_for, groups_of, is_lattice_average, patterns_of
 from kernels.lattice_code import COUNTER, Layout, lattice_functions, scratch_size
 from kernels.lowering import hoisted, lower, share
 from kernels.printer import ScalarPrinter
+from kernels.tableau import dop853, tableau_functions
 
 ARGUMENT = sp.Symbol("argument", real=True)
+CLENSHAW_ROWS = 3
+FIRST_LEVEL_CACHE = 24 * 1024
+"""Bytes for the slopes of all stages: half of what today's cores have, so that the tables fit beside."""
 
 _TAKEN = re.compile(
-    r"argument|beta|beta_now|count|dy|j|layout|math|matrix|p|ranges|scratch|start|t|tables|total|y|abs|max|min|range|float32|float64|real"
+    r"argument|at|beta|beta_now|betas|clenshaw|count|dy|exp|j|lane|layout|math|matrix|means|p|ranges|scratch|start|t|tables|tanh|to"
+    r"|weight|work|y|abs|max|min|range|float32|float64|real|LANES|WIDTH"
     r"|(average|constant|group|mean|moments|shared)_\d+|moment_\d+_\d+"
 )
 
@@ -48,18 +54,31 @@ class Average:
 class Program:
     """source: the module's text. averages: in the order of their tables. parameters: the order of the run-time values.
 
-    scratch: how many numbers the right-hand side needs to work in; the first counts the nodes that it visits.
+    lanes: how many trajectories advance together.
     """
 
     source: str
     averages: tuple[Average, ...]
     parameters: tuple[sp.Symbol, ...]
-    scratch: int
+    lanes: int
 
 
 _HEADER = {
-    "cpu": "from numba import njit, prange, {real}\n\nreal = {real}\ndevice = njit(cache=True, error_model='numpy')\n",
-    "cuda": "from numba import cuda, {real}\n\nreal = {real}\ndevice = cuda.jit(device=True)\n",
+    "cpu": """import numpy as np
+from numba import njit, prange
+from numpy import int64, {real}
+
+from kernels.vector_math import exp, tanh
+
+real = {real}
+device = njit(cache=True, error_model='numpy', fastmath={{'contract'}})
+""",
+    "cuda": """from numba import cuda
+from numpy import int64, {real}
+
+real = {real}
+device = cuda.jit(device=True)
+""",
 }
 
 _FUSED = {
@@ -68,82 +87,14 @@ _FUSED = {
 }
 """The innermost loops of lattice averages are sums of many terms of a size, which only vectorise if they may be added in any order."""
 
-_ENTRY = {
-    "cpu": """
-@njit(cache=True, parallel=True, error_model="numpy")
-def integrate_all(
-    initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, traps, control, work, scratch, out, failure, status
-):
-    for n in prange(initial.shape[0]):
-        status[n] = integrate_one(
-            initial[n], times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, traps, control,
-            work[n], scratch[n], out[n], failure[n],
-        )
 
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def bisect_all(
-    low, high, inside, width, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, traps, control,
-    start, work, scratch, out, failure, bracket, runs,
-):
-    for n in prange(low.shape[0]):
-        runs[n] = bisect_one(
-            low[n], high[n], inside[n], width[n], bracket[n], start[n], times, ends, kept, p, tables, layout, ranges,
-            A, B, C, E3, E5, limits, traps, control, work[n], scratch[n], out[n], failure[n],
-        )
-
-
-@njit(cache=True, parallel={parallel}, error_model="numpy")
-def rates_all(betas, states, p, tables, layout, ranges, dy, scratch):
-    for n in prange(states.shape[0]):
-        rates(betas[n], states[n], p, tables, layout, ranges, dy[n], scratch[n])
-
-
-@njit(cache=True, error_model="numpy")
-def beta_all(times, p, betas):
-    for n in range(times.shape[0]):
-        betas[n] = beta_at(times[n], p)
-""",
-    "cuda": """
-@cuda.jit
-def integrate_all(
-    initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, traps, control, work, scratch, out, failure, status
-):
-    n = cuda.grid(1)
-    if n < initial.shape[0]:
-        status[n] = integrate_one(
-            initial[n], times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, traps, control,
-            work[n], scratch[n], out[n], failure[n],
-        )
-
-
-@cuda.jit
-def bisect_all(
-    low, high, inside, width, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, traps, control,
-    start, work, scratch, out, failure, bracket, runs,
-):
-    n = cuda.grid(1)
-    if n < low.shape[0]:
-        runs[n] = bisect_one(
-            low[n], high[n], inside[n], width[n], bracket[n], start[n], times, ends, kept, p, tables, layout, ranges,
-            A, B, C, E3, E5, limits, traps, control, work[n], scratch[n], out[n], failure[n],
-        )
-
-
-@cuda.jit
-def rates_all(betas, states, p, tables, layout, ranges, dy, scratch):
-    n = cuda.grid(1)
-    if n < states.shape[0]:
-        rates(betas[n], states[n], p, tables, layout, ranges, dy[n], scratch[n])
-
-
-@cuda.jit
-def beta_all(times, p, betas):
-    n = cuda.grid(1)
-    if n < times.shape[0]:
-        betas[n] = beta_at(times[n], p)
-""",
-}
+def lanes_for(states: int, target: str, has_lattices: bool) -> int:
+    """How many trajectories the CPU advances together: enough to hide an instruction's latency behind the other lanes, while the slopes of
+    a step's stages stay in the first-level cache. One where the averages over several variables fill the vector registers by
+    themselves, and one for each thread on CUDA."""
+    if target == "cuda" or has_lattices:
+        return 1
+    return next((lanes for lanes in (32, 16) if lanes * states * 13 * 8 <= FIRST_LEVEL_CACHE), 8)
 
 
 def generate(
@@ -163,7 +114,7 @@ def generate(
     if stray:
         raise ValueError(f"the schedule contains {sorted(map(str, stray))}, which are not its parameters")
     parameters = (*system.parameters, *schedule_parameters)
-    printer = ScalarPrinter(precision)
+    printer = ScalarPrinter(precision, inlined=target == "cpu" and precision == "float64")
     averages, groups = distinct_averages(system), groups_of(system)
     if groups and precision != "float64":
         raise ValueError(f"averages over several variables need float64, not {precision}")
@@ -172,19 +123,25 @@ def generate(
     _require_usable_names([*system.states, *parameters, *(v for e, _ in averages for v in e.variables), *(s for s, _ in definitions)])
     found = tuple(Average(e, s, proxies.get(n, False)) for n, (e, s) in enumerate(averages))
     title = f"Generated by annealvi from the derived system {system.label!r}; do not edit."
+    lanes, scratch, gram = lanes_for(len(system.states), target, bool(groups)), scratch_size(patterns), system.domain.gram.shape[0] ** 2
+    rates, calls = _rates_function(system, parameters, averages, groups, patterns, printer)
+    functions = [_average_function(n, average, system, parameters, printer) for n, average in enumerate(found)]
+    rows = calls + max([CLENSHAW_ROWS, *(kept for _, kept in functions)])
+    sizes = {"STATES": len(system.states), "LANES": lanes, "SCRATCH": scratch, "MEAN_ROWS": rows, "GRAM_ENTRIES": max(1, gram)}
     blocks = [
         f"{title!r}\n\nimport math\n\n" + _HEADER[target].format(real=precision),
-        _in_precision("integrator_source.py", printer),
-        _in_precision("shooting_source.py", printer),
-        *(_average_function(n, average, system, parameters, printer) for n, average in enumerate(found)),
+        "\n".join([*(f"{name} = {size}" for name, size in sizes.items()), "WIDTH = STATES * LANES"]),
+        *tableau_functions(dop853(), printer),
+        *(_in_precision(f"{name}_source.py", printer) for name in ("integrator", "shooting", "rates")),
+        *(text for text, _ in functions),
         *_lattice_blocks(groups, patterns, len(found), system, parameters, printer, target),
         _beta_function(beta, parameters, printer),
         _gram_function(system, parameters, printer),
-        _rates_function(system, parameters, averages, groups, patterns, printer),
-        _ENTRY[target].replace("{parallel}", str(bool(groups))),
+        rates,
+        *entry_functions(target, bool(groups)),
     ]
     # A called function is looked up when its caller is first compiled, so the order of the blocks is free.
-    return Program("\n\n\n".join(block.strip() for block in blocks) + "\n", found, parameters, scratch_size(patterns))
+    return Program("\n\n\n".join(block.strip() for block in blocks) + "\n", found, parameters, lanes)
 
 
 def distinct_averages(system: OdeSystem) -> list[tuple[Expectation, int | None]]:
@@ -259,21 +216,42 @@ def _function(name: str, arguments: str, lines: list[str]) -> str:
     return f"@device\ndef {name}({arguments}):\n" + "\n".join(f"    {line}" for line in lines)
 
 
-def _average_function(n: int, average: Average, system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter) -> str:
-    arguments = "argument, y, p, tables, layout, ranges"
+def _for_each_lane(lines: list[str]) -> list[str]:
+    return ["for lane in range(LANES):", *(f"    {line}" for line in lines)]
+
+
+def _states_of_lane(states: tuple[sp.Symbol, ...], used: set[sp.Symbol]) -> list[str]:
+    return [f"{s.name} = y[{n} * LANES + lane]" for n, s in enumerate(states) if s in used]
+
+
+def _average_function(
+    n: int, average: Average, system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter
+) -> tuple[str, int]:
+    """The function that writes an average's values to row `to` of `means`, and how many rows from `work` on it uses beside."""
+    arguments = "y, at, means, to, work, p, tables, layout, ranges"
     if average.by_proxy:
         where = f"layout[{n}, 0], layout[{n}, 1], ranges[{n}, 0], ranges[{n}, 1]"
-        return _function(f"average_{n}", arguments, [f"return clenshaw(tables, {where}, argument)"])
+        return _function(f"average_{n}", arguments, [f"clenshaw(tables, {where}, y, at, means, to, work)"]), CLENSHAW_ROWS
     integrand, (z,) = average.expression.integrand, average.expression.variables
     outside, inside = hoisted(lower(integrand), {z})
-    used = average.expression.free_symbols
-    lines = [*_unpack(system.states, used, "y"), *_unpack(parameters, used, "p")]
-    lines += [f"{s.name} = {printer.text(e)}" for s, e in outside]
-    zero = printer.literal(sp.S.Zero)
-    lines += [f"start, count = layout[{n}, 0], layout[{n}, 1]", f"total = {zero}"]
-    lines += ["for j in range(count):", f"    {z.name} = tables[start + j]"]
-    lines += [f"    total += tables[start + count + j] * ({printer.text(inside)})", "return total"]
-    return _function(f"average_{n}", arguments, lines)
+
+    def of_lane(used: set[sp.Symbol]) -> list[str]:
+        return [*(["argument = y[at * LANES + lane]"] if ARGUMENT in used else []), *_states_of_lane(system.states, used)]
+
+    before = set().union(*(e.free_symbols for _, e in outside))
+    keep = [f"means[(work + {k}) * LANES + lane] = {printer.text(e)}" for k, (_, e) in enumerate(outside)]
+    recall = [f"{s.name} = means[(work + {k}) * LANES + lane]" for k, (s, _) in enumerate(outside)]
+    add = f"means[to * LANES + lane] += weight * ({printer.text(inside)})"
+    lines = [
+        *_unpack(parameters, average.expression.free_symbols, "p"),
+        *_for_each_lane([*of_lane(before), *keep, f"means[to * LANES + lane] = {printer.literal(sp.S.Zero)}"]),
+        f"start, count = layout[{n}, 0], layout[{n}, 1]",
+        "for j in range(count):",
+        f"    {z.name} = tables[start + j]",
+        "    weight = tables[start + count + j]",
+        *(f"    {line}" for line in _for_each_lane([*of_lane(inside.free_symbols), *recall, add])),
+    ]
+    return _function(f"average_{n}", arguments, lines), len(outside)
 
 
 def _lattice_blocks(
@@ -323,12 +301,13 @@ def _beta_function(beta: sp.Expr, parameters: tuple[sp.Symbol, ...], printer: Sc
 
 
 def _gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter) -> str:
+    """The lower triangle of the Gram matrix, each entry a row of `matrix`; returns the matrix's size."""
     matrix = system.domain.gram
     size = matrix.shape[0]
     used = matrix.free_symbols
-    lines = [*_unpack(system.states, used, "y"), *_unpack(parameters, used, "p")]
-    lines += [f"matrix[{i * size + j}] = {printer.text(lower(matrix[i, j]))}" for i in range(size) for j in range(size)]
-    return _function("gram", "y, p, matrix", [*lines, f"return {size}"])
+    entries = [f"matrix[{i * size + j} * LANES + lane] = {printer.text(lower(matrix[i, j]))}" for i in range(size) for j in range(i + 1)]
+    lines = _for_each_lane([*_states_of_lane(system.states, used), *entries]) if entries else []
+    return _function("gram", "y, p, matrix", [*_unpack(parameters, used, "p"), *lines, f"return {size}"])
 
 
 def _rates_function(
@@ -338,20 +317,19 @@ def _rates_function(
     groups: list[Group],
     patterns: list[Pattern],
     printer: ScalarPrinter,
-) -> str:
+) -> tuple[str, int]:
+    """The function that writes each lane's rates to the rows of `dy` from `at` on, and how many averages over one variable it calls for."""
     lattice, moment_lines = _from_moments(groups, patterns, printer)
     index = {_table_key(shape, state, system): n for n, (shape, state) in enumerate(averages)}
     calls: dict[Expectation, sp.Symbol] = {}
-    lines: list[str] = []
 
     def call(average: Expectation) -> sp.Symbol:
-        if average not in calls:
-            shape, state = _shape(average, system)
-            calls[average] = sp.Symbol(f"mean_{len(calls)}", real=True)
-            argument = system.states[state].name if state is not None else printer.literal(sp.S.Zero)
-            n = index[_table_key(shape, state, system)]
-            lines.append(f"{calls[average].name} = average_{n}({argument}, y, p, tables, layout, ranges)")
-        return calls[average]
+        return calls.setdefault(average, sp.Symbol(f"mean_{len(calls)}", real=True))
+
+    def call_line(average: Expectation, row: int) -> str:
+        shape, state = _shape(average, system)
+        n = index[_table_key(shape, state, system)]
+        return f"average_{n}(y, {state or 0}, means, {row}, {len(calls)}, p, tables, layout, ranges)"
 
     def without_averages(expression: sp.Expr) -> sp.Expr:
         expression = written_out(expression.xreplace(lattice), system)
@@ -361,12 +339,14 @@ def _rates_function(
     right = [without_averages(e) for e in system.rhs]
     right = [e.xreplace(definitions) for e in right]
     shared, right = share(right)
-    used = set().union(*(e.free_symbols for e in (*right, *(e for _, e in shared))), *(a.free_symbols for a in calls))
-    head = [*_unpack(system.states, used, "y"), *_unpack(parameters, used, "p")]
-    head += [] if BETA not in used else ["beta = beta_now"]
-    head += moment_lines
-    body = [f"{s.name} = {printer.text(e)}" for s, e in shared] + [f"dy[{n}] = {printer.text(e)}" for n, e in enumerate(right)]
-    return _function("rates", "beta_now, y, p, tables, layout, ranges, dy, scratch", [*head, *lines, *body])
+    used = set().union(*(e.free_symbols for e in (*right, *(e for _, e in shared))))
+    of_lane = [*_states_of_lane(system.states, used), *([] if BETA not in used else ["beta = betas[lane]"])]
+    of_lane += [f"{name.name} = means[{row} * LANES + lane]" for row, name in enumerate(calls.values()) if name in used]
+    of_lane += [f"{s.name} = {printer.text(e)}" for s, e in shared]
+    of_lane += [f"dy[at + {n} * LANES + lane] = {printer.text(e)}" for n, e in enumerate(right)]
+    lines = [*_unpack(parameters, used, "p"), *moment_lines, *(call_line(a, row) for row, a in enumerate(calls))]
+    arguments = "betas, y, p, tables, layout, ranges, dy, at, means, scratch"
+    return _function("rates", arguments, [*lines, *_for_each_lane(of_lane)]), len(calls)
 
 
 def _from_moments(groups: list[Group], patterns: list[Pattern], printer: ScalarPrinter) -> tuple[dict[Expectation, sp.Expr], list[str]]:
@@ -378,6 +358,6 @@ def _from_moments(groups: list[Group], patterns: list[Pattern], printer: ScalarP
         for average, combination in group.averages.items():
             lattice[average] = sp.Add(*(c * names[m] for m, c in combination.items()))
         place = Layout(pattern).moments
-        lines.append(f"group_{g}(beta_now, y, p, tables, layout, scratch)")
+        lines.append(f"group_{g}(betas[0], y, p, tables, layout, scratch)")
         lines += [f"{name.name} = scratch[{place + k}]" for k, (m, name) in enumerate(names.items()) if m in group.moments]
     return lattice, lines

@@ -8,6 +8,7 @@ from time import perf_counter
 from types import ModuleType
 from typing import Any
 
+import numba
 import numpy as np
 import sympy as sp
 
@@ -15,14 +16,18 @@ from derive.system import OdeSystem
 from kernels.codegen import generate
 from kernels.device import Device, DeviceRequest, resolve_device
 from kernels.integrator_source import DONE, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, STEP_TOO_SMALL, TOO_MANY_STEPS
-from kernels.lattice_code import COUNTER, MOST_NODES
+from kernels.lattice_code import MOST_NODES
 from kernels.module_cache import load_module
 from kernels.printer import PRECISIONS
-from kernels.tableau import Tableau, dop853
+from kernels.tableau import dop853
 from kernels.tables import Certificate, Reach, Tables, build_tables, intervals, most_nodes, reach_of
 
 MOST_STEPS = 1_000_000
 THREADS_PER_BLOCK = 64
+RESIDENT_THREADS = 2**18
+"""Enough to fill the largest GPU; further trajectories are taken over by threads that have finished theirs."""
+PARTS_PER_THREAD = 4
+"""How many parts of a batch there are for each CPU thread, where each part then has trajectories enough to keep its lanes busy."""
 STRAY = 1e-9
 """How far beyond its interval, relative to that one's length, a state may start: roundings of what was computed elsewhere."""
 NEARLY = 0.99
@@ -74,6 +79,8 @@ class Shooting:
 
 
 NO_TRAPS = np.empty((0, 5))
+UNREACHABLE = np.array([[1.0, 1.0, np.inf, np.inf, 0.0]])
+"""A trap that no state is in."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class Kernel:
     limits: np.ndarray
     where: Device
     precision: str
-    scratch: int
+    lanes: int
     module: ModuleType
     request: Mapping[str, Any]
 
@@ -111,7 +118,7 @@ class Kernel:
 
         They are nearly all of its cost. Zero for a system whose averages have one variable.
         """
-        return self._rates(1.0, y)[1][:, COUNTER].astype(np.int64)
+        return self._rates(1.0, y)[1].astype(np.int64)
 
     def seconds_per_rate(self, y: np.ndarray) -> float:
         """Measured time of one right-hand side, on average over the states y (N, states) together, so with all threads at work."""
@@ -126,12 +133,12 @@ class Kernel:
         return max((c.error for c in self.certificates), default=0.0)
 
     def _rates(self, beta: float | np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """dy/dt (N, states), and the array (N, scratch) that the right-hand sides worked in."""
+        """dy/dt (N, states), and how many nodes of averages over several variables each visited (N,)."""
         states = _batch(y, len(self.system.states))
-        dy = np.empty(states.shape, self.precision)
-        scratch = np.zeros((len(states), self.scratch), self.precision)
-        self._launch("rates_all", len(states), [np.broadcast_to(beta, len(states)), states, *self._constants()], [dy, scratch])
-        return dy, scratch
+        dy, nodes = np.empty(states.shape, self.precision), np.empty(len(states), self.precision)
+        inputs = [np.broadcast_to(beta, len(states)), states, *_stacked([self], "values", "tables")]
+        self._launch("rates_all", self._parts(len(states)), 1, inputs, [dy, nodes])
+        return dy, nodes
 
     def rhs(self, t: float | np.ndarray, y: np.ndarray) -> np.ndarray:
         """dy/dt (N, states) at times t (a number or (N,)) under the kernel's schedule."""
@@ -141,7 +148,7 @@ class Kernel:
         """The schedule's inverse temperature at times t (a number or (n,)), as (n,)."""
         times = np.atleast_1d(np.asarray(t, float))
         betas = np.empty(len(times), self.precision)
-        self._launch("beta_all", len(times), [times, self.values], [betas])
+        self._launch("beta_all", len(times), None, [times, self.values], [betas])
         return betas
 
     def integrate(
@@ -168,19 +175,17 @@ class Kernel:
         >= level} where together is 1.
         Raises DomainError or IntegrationError for the first trajectory that fails; nothing is clipped.
         """
-        states = _batch(initial, len(self.system.states))
-        wanted = np.asarray(times, float)
-        if wanted.ndim != 1 or len(wanted) < 1 or not np.isfinite(wanted).all() or (np.diff(wanted) <= 0).any() or wanted[0] < 0:
-            raise ValueError("times must be finite, increasing and not negative")
-        tolerance = self._default_tolerance(states, rtol) if domain_tolerance is None else domain_tolerance
-        path, method = self._path(wanted, rtol, atol, fixed_steps, most_steps, tolerance, traps)
-        arrays = self._arrays(len(states), len(wanted))
-        status = np.zeros(len(states), np.int64)
-        self._launch("integrate_all", len(states), [states, *path], [*arrays, status])
-        work, _, out, failure = arrays
-        self._raise_for(status, failure, work[:, : states.shape[1]])
-        steps, reached = failure[:, 0].astype(np.int64), failure[:, 1].copy()
-        return Trajectories(wanted, self.beta_at(wanted), out, steps, reached, self.device, method)
+        return integrate_sets(
+            [self],
+            initial,
+            times,
+            rtol=rtol,
+            atol=atol,
+            fixed_steps=fixed_steps,
+            most_steps=most_steps,
+            domain_tolerance=domain_tolerance,
+            traps=[traps],
+        )[0]
 
     def shoot(
         self,
@@ -205,39 +210,18 @@ class Kernel:
         Raises IntegrationError where a trajectory fails.
         """
         starts, ends = _batch(low, len(self.system.states)), _batch(high, len(self.system.states))
-        path, method = self._path(np.array([0.0, t_end]), rtol, atol, 0, most_steps, 1e3 * rtol, traps)
-        path[2] = np.array([0] * (len(path[2]) - 1) + [1])  # only the end is kept
+        path, method = _path([self], [np.array([0.0, t_end])], rtol, atol, 0, most_steps, 1e3 * rtol, [traps])
+        path[2] = np.zeros_like(path[2])  # no output is kept
         found = np.array(bracket, self.precision)
-        work, scratch, out, failure = self._arrays(len(starts), 1)
-        runs = np.zeros(len(starts), np.int64)
+        runs, failed = np.zeros(len(starts), np.int64), np.zeros((len(starts), 1 + starts.shape[1]), self.precision)
         inputs = [starts, ends, np.asarray(inside, np.int64), np.asarray(width, float), *path]
-        self._launch("bisect_all", len(starts), inputs, [np.empty_like(starts), work, scratch, out, failure, found, runs])
+        out = np.empty((1, 1, 1), self.precision)
+        self._launch("bisect_all", self._parts(len(starts)), 1, inputs, [out, found, runs, failed])
         if (runs < 0).any():
             n = int(np.argmin(runs))
-            time, state = float(failure[n, 1]), work[n, : starts.shape[1]].astype(float)
+            time, state = float(failed[n, 0]), failed[n, 1:].astype(float)
             raise IntegrationError(f"a trajectory of the shooting fails at t = {time:.6g}, state {state}", n, time, state)
         return Shooting(found, int(runs.sum()), self.device, method)
-
-    def _path(
-        self, wanted: np.ndarray, rtol: float, atol: float, fixed_steps: int, most_steps: int, tolerance: float, traps: np.ndarray
-    ) -> tuple[list[np.ndarray], str]:
-        """What the integrator is told besides the initial states, and the method in words."""
-        least = SMALLEST_RTOL[self.precision]
-        if not least <= rtol < 1 or not atol > 0 or fixed_steps < 0:
-            raise ValueError(f"rtol must lie in [{least:g}, 1) in {self.precision}, atol must be positive, fixed_steps not negative")
-        landings, ends, kept = _landings(wanted, self.breakpoints, np.dtype(self.precision))
-        control = np.array([rtol, atol, fixed_steps, most_steps, tolerance])
-        pair = dop853()
-        coefficients = [pair.A, pair.B, pair.C, pair.E3, pair.E5]
-        path = [landings, ends, kept, *self._constants(), *coefficients, self.limits, traps, control]
-        return path, f"{_method(pair, rtol, atol, fixed_steps)}, {self.precision}"
-
-    def _arrays(self, count: int, n_out: int) -> list[np.ndarray]:
-        """The integrator's scratch, that of the right-hand side, the outputs (count, n_out, states), and (count, 2) steps and times."""
-        width, size = len(self.system.states), self.system.domain.gram.shape[0]
-        work = np.empty((count, (len(dop853().B) + 3) * width + size * size), self.precision)
-        scratch = np.zeros((count, self.scratch), self.precision)
-        return [work, scratch, np.empty((count, n_out, width), self.precision), np.zeros((count, 2), self.precision)]
 
     def with_parameters(self, values: Mapping[sp.Symbol | str, float]) -> Kernel:
         """The same system with other parameter values (those given replace the old ones).
@@ -290,13 +274,13 @@ class Kernel:
         low, high = self.limits[n]
         return f"[{low:.6g}, {high:.6g}]"
 
-    def _raise_for(self, status: np.ndarray, failure: np.ndarray, reached: np.ndarray) -> None:
-        """status: (N,). failure: (N, 2) steps and times. reached: (N, states) where each trajectory stopped."""
+    def _raise_for(self, status: np.ndarray, reached: np.ndarray, states: np.ndarray) -> None:
+        """status: (N,). reached: (N, 2) steps and times. states: (N, states) where each trajectory stopped."""
         failed = np.flatnonzero(status != DONE)
         if len(failed) == 0:
             return
         n = int(failed[0])
-        time, state = float(failure[n, 1]), reached[n].astype(float)
+        time, state = float(reached[n, 1]), states[n].astype(float)
         reasons = {
             TOO_MANY_STEPS: "too many steps; use a larger rtol or a shorter time",
             STEP_TOO_SMALL: "the step falls below the time's rounding; use a larger rtol",
@@ -336,24 +320,130 @@ class Kernel:
     def _known(self) -> dict[sp.Symbol, float]:
         return dict(zip(self.parameters, map(float, self.values), strict=True))
 
-    def _constants(self) -> list[np.ndarray]:
-        return [self.values, self.tables.values, self.tables.layout, self.tables.ranges]
+    def _parts(self, count: int, sets: int = 1) -> int:
+        """Among how many units of work the trajectories of a set are shared out. Results do not depend on it."""
+        if self.where.kind == "cuda":
+            return min(count, max(1, RESIDENT_THREADS // sets))
+        threads = numba.get_num_threads()
+        return max(1, min(count, PARTS_PER_THREAD * threads, max(threads, count // (8 * self.lanes))))
 
-    def _launch(self, name: str, count: int, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
-        if count == 0:
+    def _launch(self, name: str, units: int, parts: int | None, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+        """Runs an entry of the module. units: of work, which on CUDA are threads; parts: its last argument, if it takes one."""
+        if units == 0:
             return
         entry = getattr(self.module, name)
         # Numba compiles anew for another dtype, for a read-only array and for one that is not contiguous.
         inputs = [np.require(a, self.precision if a.dtype.kind == "f" else a.dtype, ["C", "W"]) for a in inputs]
+        numbers = [] if parts is None else [parts]
         if self.where.kind == "cpu":
-            entry(*inputs, *outputs)
+            entry(*inputs, *outputs, *numbers)
             return
         from numba import cuda  # slow to load and optional, so imported where a CUDA kernel runs
 
         on_device = [cuda.to_device(a) for a in (*inputs, *outputs)]
-        entry[-(-count // THREADS_PER_BLOCK), THREADS_PER_BLOCK](*on_device)
+        entry[-(-units // THREADS_PER_BLOCK), THREADS_PER_BLOCK](*on_device, *numbers)
         for host, there in zip(outputs, on_device[len(inputs) :], strict=True):
             there.copy_to_host(host)
+
+
+def integrate_sets(
+    kernels: Sequence[Kernel],
+    initial: np.ndarray,
+    times: Sequence[float] | np.ndarray | Sequence[np.ndarray],
+    *,
+    rtol: float = 1e-9,
+    atol: float = 1e-11,
+    fixed_steps: int = 0,
+    most_steps: int = MOST_STEPS,
+    domain_tolerance: float | None = None,
+    traps: Sequence[np.ndarray] = (NO_TRAPS,),
+) -> list[Trajectories]:
+    """`Kernel.integrate` for several sets of parameters in one launch, which alone fills a GPU; what it returns stands in the same order.
+
+    kernels: of one system on one device, as `with_parameters` makes them. initial: (N, states) for all sets, or (sets, N, states).
+    times: (n_out,) for all sets, or (sets, n_out). traps: for all sets, or one array for each. The other arguments and errors are those of
+    `Kernel.integrate`; an error's trajectory counts within its set, and its message names the set where there are several.
+    """
+    one = kernels[0]
+    if any(k.module is not one.module or k.where != one.where for k in kernels):
+        raise ValueError("the kernels of a batch must be those of one system on one device, made by `with_parameters`")
+    count, width = len(kernels), len(one.system.states)
+    batches = np.asarray(initial, float)
+    batches = np.array([_batch(b, width) for b in (batches if batches.ndim == 3 else [batches])])
+    wanted = [_checked_times(t) for t in (times if np.ndim(times) == 2 else [times] * count)]  # type: ignore[list-item]
+    if len(batches) not in (1, count) or len(wanted) != count or len(traps) not in (1, count):
+        raise ValueError(f"{len(batches)} batches of states, {len(wanted)} of times and {len(traps)} of traps do not fit {count} sets")
+    if domain_tolerance is None:
+        states = batches.reshape(-1, width)
+        domain_tolerance = max(k._default_tolerance(states, rtol) for k in kernels)
+    path, method = _path(kernels, wanted, rtol, atol, fixed_steps, most_steps, domain_tolerance, list(traps))
+    shape = (count, batches.shape[1])
+    out, reached = np.empty((*shape, len(wanted[0]), width), one.precision), np.zeros((*shape, 2), one.precision)
+    status = np.zeros(shape, np.int64)
+    parts = one._parts(shape[1], count)
+    one._launch("integrate_all", count * parts, parts, [batches, *path], [out, reached, status])
+    for n, kernel in enumerate(kernels):
+        try:
+            kernel._raise_for(status[n], reached[n], out[n, :, -1])
+        except IntegrationError as error:
+            if count > 1:
+                error.args = (f"set {n}: {error}",)
+            raise
+    return [
+        Trajectories(wanted[n], k.beta_at(wanted[n]), out[n], reached[n, :, 0].astype(np.int64), reached[n, :, 1].copy(), k.device, method)
+        for n, k in enumerate(kernels)
+    ]
+
+
+def _checked_times(times: Sequence[float] | np.ndarray) -> np.ndarray:
+    wanted = np.asarray(times, float)
+    if wanted.ndim != 1 or len(wanted) < 1 or not np.isfinite(wanted).all() or (np.diff(wanted) <= 0).any() or wanted[0] < 0:
+        raise ValueError("times must be finite, increasing and not negative")
+    return wanted
+
+
+def _path(
+    kernels: Sequence[Kernel],
+    wanted: list[np.ndarray],
+    rtol: float,
+    atol: float,
+    fixed_steps: int,
+    most_steps: int,
+    tolerance: float,
+    traps: list[np.ndarray],
+) -> tuple[list[np.ndarray], str]:
+    """What the integrator is told besides the initial states, each array with a row for each set, and the method in words."""
+    precision = kernels[0].precision
+    least = SMALLEST_RTOL[precision]
+    if not least <= rtol < 1 or not atol > 0 or fixed_steps < 0:
+        raise ValueError(f"rtol must lie in [{least:g}, 1) in {precision}, atol must be positive, fixed_steps not negative")
+    landings = [_landings(t, k.breakpoints, np.dtype(precision)) for k, t in zip(kernels, wanted, strict=True)]
+    longest = max(len(times) for times, _, _ in landings)
+    # A target that repeats the last one is passed at once.
+    times, ends = (np.array([np.pad(row[n], (0, longest - len(row[n])), "edge") for row in landings]) for n in (0, 1))
+    kept = np.array([np.pad(row[2], (0, longest - len(row[2]))) for row in landings])
+    most = max(len(t) for t in traps)
+    rows = traps if len(traps) == len(kernels) else traps * len(kernels)
+    traps_of_sets = np.array([np.concatenate([t, np.tile(UNREACHABLE, (most - len(t), 1))]) for t in rows])
+    control = np.array([rtol, atol, fixed_steps, most_steps, tolerance])
+    constants = _stacked(kernels, "values", "tables", "limits")
+    method = f"{fixed_steps} equal steps per interval" if fixed_steps else f"rtol = {rtol:g}, atol = {atol:g}"
+    return [times, ends, kept, *constants, traps_of_sets, control], f"{dop853().name}, {method}, {precision}"
+
+
+def _stacked(kernels: Sequence[Kernel], *what: str) -> list[np.ndarray]:
+    """The constants of several kernels, each array with a row for each; the tables one after the other, and so the layouts shifted."""
+    offsets = np.cumsum([0, *(len(k.tables.values) for k in kernels)])
+    found = {
+        "values": [np.array([k.values for k in kernels])],
+        "tables": [
+            np.concatenate([k.tables.values for k in kernels]),
+            np.array([k.tables.layout + np.array([offset, 0]) for k, offset in zip(kernels, offsets[:-1], strict=True)]),
+            np.array([k.tables.ranges for k in kernels]),
+        ],
+        "limits": [np.array([k.limits for k in kernels])],
+    }
+    return [array for name in what for array in found[name]]
 
 
 def compile_system(
@@ -406,7 +496,7 @@ def compile_system(
     }
     module = load_module(program.source, f"{where.kind}_{precision}_{_stem(system.label)}")
     limits = intervals(system, own, span)
-    return Kernel(system, beta, program.parameters, values, times, tables, limits, where, precision, program.scratch, module, request)
+    return Kernel(system, beta, program.parameters, values, times, tables, limits, where, precision, program.lanes, module, request)
 
 
 def _times(breakpoints: Sequence[sp.Expr], numbers: Mapping[sp.Symbol, float]) -> tuple[float, ...]:
@@ -446,9 +536,3 @@ def _landings(wanted: np.ndarray, breakpoints: tuple[float, ...], real: np.dtype
     landings = np.union1d(wanted, inner)
     ends = np.where(np.isin(landings, inner), np.nextafter(landings, real.type(-np.inf)), landings)
     return landings, ends, np.isin(landings, wanted).astype(np.int64)
-
-
-def _method(pair: Tableau, rtol: float, atol: float, fixed_steps: int) -> str:
-    if fixed_steps:
-        return f"{pair.name}, {fixed_steps} equal steps per interval"
-    return f"{pair.name}, rtol = {rtol:g}, atol = {atol:g}"

@@ -1,8 +1,13 @@
-"""The text of the adaptive Runge–Kutta integrator, one trajectory at a time.
+"""The text of the adaptive Runge–Kutta integrator: LANES trajectories at a time, one each of a vector register's places.
 
-`codegen` copies these functions into every generated module, after the system's own `rates` and `gram`, so that one file holds all
-that Numba compiles, on the CPU and on CUDA. They are plain Python: scalars, loops and preallocated arrays only. Nothing here runs
-from this module. For single precision `codegen` casts every float literal; `real` casts the integers that meet a float.
+`codegen` copies these functions into every generated module, beside the system's own `rates`, `gram` and `beta_at` and the tableau's
+`combine` and `add_errors`, so that one file holds all that Numba compiles, on the CPU and on CUDA. They are plain Python: scalars, loops
+and preallocated arrays only. Nothing here runs from this module. For single precision `codegen` casts every float literal; `real`
+casts the integers that meet a float.
+
+Every array of a group of lanes is flat, with row r of lane l at r · LANES + l: the compiler then knows all distances and turns each loop
+over the lanes into vector instructions. Each lane has its own time and step and takes the next trajectory as soon as its own ends, so
+none waits for another; what a trajectory becomes does not depend on its lane. On CUDA a thread is a group of one lane.
 """
 
 import math
@@ -11,8 +16,15 @@ from typing import Any
 rates: Any = None
 gram: Any = None
 beta_at: Any = None
+combine: Any = None
+add_errors: Any = None
 real: Any = None
-"""The generated module defines these four, and `device`, its own way; here they only stand for names."""
+STATES: Any = None
+LANES: Any = None
+WIDTH: Any = None
+STAGES: Any = None
+FRACTIONS: Any = None
+"""The generated module defines these, and `device`, its own way; here they only stand for names."""
 
 
 def device(function: Any) -> Any:
@@ -21,183 +33,339 @@ def device(function: Any) -> Any:
 
 # The copied text begins below this line.
 DONE, TOO_MANY_STEPS, NOT_FINITE, OUTSIDE_GRAM, OUTSIDE_BOUNDS, STEP_TOO_SMALL = 0, 1, 2, 3, 4, 5
+RUNNING = -1
+# The rows of `clock`, of real numbers.
+TIME, STEP, NOW, LATEST, TAKEN, ATTEMPTS = 0, 1, 2, 3, 4, 5
+FIFTH, THIRD, FLAW, FACTOR, ACCEPTED, TRAPPED, CLOCK_ROWS = 6, 7, 8, 9, 10, 11, 12
+# The rows of `place`, of integers.
+TRAJECTORY, TARGET, ROW, GROWN, FRESH, LAST, STATUS, PLACE_ROWS = 0, 1, 2, 3, 4, 5, 6, 7
+NOBODY = -1
+UNROLLED = 8
 
 
 @device
-def clenshaw(tables, start, count, low, high, x):
-    """Σ c_n T_n at x, by Clenshaw's recurrence."""
-    u = (2.0 * x - low - high) / (high - low)
-    later = 0.0
-    last = 0.0
-    for n in range(count - 1, 0, -1):
-        now = tables[start + n] + 2.0 * u * last - later
-        later = last
-        last = now
-    return tables[start] + u * last - later
+def clenshaw(tables, start, count, low, high, x, at, means, to, work):
+    """Σ c_n T_n at row `at` of x, into row `to` of `means`, by Clenshaw's recurrence. work: the first of three rows of `means` to use.
+
+    count − 1 is a multiple of UNROLLED: so many coefficients are taken at a time, with the sums in registers.
+    """
+    scale = 2.0 / (high - low)
+    for lane in range(LANES):
+        means[work * LANES + lane] = 2.0 * ((x[at * LANES + lane] - low) * scale - 1.0)
+        means[(work + 1) * LANES + lane] = 0.0
+        means[(work + 2) * LANES + lane] = 0.0
+    n = start + count - 1
+    while n > start:
+        c_0, c_1, c_2, c_3 = tables[n], tables[n - 1], tables[n - 2], tables[n - 3]
+        c_4, c_5, c_6, c_7 = tables[n - 4], tables[n - 5], tables[n - 6], tables[n - 7]
+        for lane in range(LANES):
+            u = means[work * LANES + lane]
+            last = means[(work + 1) * LANES + lane]
+            later = means[(work + 2) * LANES + lane]
+            later = (c_0 - later) + u * last
+            last = (c_1 - last) + u * later
+            later = (c_2 - later) + u * last
+            last = (c_3 - last) + u * later
+            later = (c_4 - later) + u * last
+            last = (c_5 - last) + u * later
+            later = (c_6 - later) + u * last
+            last = (c_7 - last) + u * later
+            means[(work + 1) * LANES + lane] = last
+            means[(work + 2) * LANES + lane] = later
+        n -= UNROLLED
+    constant = tables[start]
+    for lane in range(LANES):
+        half = 0.5 * means[work * LANES + lane]
+        means[to * LANES + lane] = constant + half * means[(work + 1) * LANES + lane] - means[(work + 2) * LANES + lane]
 
 
 @device
-def outside_domain(y, p, limits, tolerance, matrix):
-    """DONE inside; OUTSIDE_BOUNDS where a state leaves its interval; OUTSIDE_GRAM where gram + tolerance · trace · I has no Cholesky
-    factor."""
-    states = limits.shape[0]
-    for i in range(states):
-        slack = tolerance * max(1.0, abs(limits[i, 1]))
-        if y[i] < limits[i, 0] - slack or y[i] > limits[i, 1] + slack:
-            return OUTSIDE_BOUNDS
+def find_outside(y, p, limits, tolerance, matrix, place):
+    """Sets the status of each lane: DONE inside the domain; OUTSIDE_BOUNDS where a state leaves its interval; OUTSIDE_GRAM where
+    gram + tolerance · trace · I has no Cholesky factor."""
+    for lane in range(LANES):
+        place[STATUS * LANES + lane] = DONE
     size = gram(y, p, matrix)
-    trace = 0.0
+    for lane in range(LANES):
+        trace = 0.0
+        for i in range(size):
+            trace += matrix[(i * size + i) * LANES + lane]
+        for i in range(size):
+            matrix[(i * size + i) * LANES + lane] += tolerance * trace
     for i in range(size):
-        trace += matrix[i * size + i]
-    for i in range(size):
-        matrix[i * size + i] += tolerance * trace
-    for i in range(size):
-        for j in range(i + 1):
-            value = matrix[i * size + j]
+        for j in range(i):
             for k in range(j):
-                value -= matrix[i * size + k] * matrix[j * size + k]
-            if i == j:
-                if not value > 0.0:
-                    return OUTSIDE_GRAM
-                matrix[i * size + i] = math.sqrt(value)
-            else:
-                matrix[i * size + j] = value / matrix[j * size + j]
-    return DONE
+                for lane in range(LANES):
+                    product = matrix[(i * size + k) * LANES + lane] * matrix[(j * size + k) * LANES + lane]
+                    matrix[(i * size + j) * LANES + lane] -= product
+            for lane in range(LANES):
+                matrix[(i * size + j) * LANES + lane] /= matrix[(j * size + j) * LANES + lane]
+                square = matrix[(i * size + j) * LANES + lane] * matrix[(i * size + j) * LANES + lane]
+                matrix[(i * size + i) * LANES + lane] -= square
+        for lane in range(LANES):
+            pivot = matrix[(i * size + i) * LANES + lane]
+            if not pivot > 0.0:
+                place[STATUS * LANES + lane] = OUTSIDE_GRAM
+            matrix[(i * size + i) * LANES + lane] = math.sqrt(pivot) if pivot > 0.0 else 1.0
+    for i in range(STATES):
+        slack = tolerance * max(1.0, abs(limits[i, 1]))
+        lowest, highest = limits[i, 0] - slack, limits[i, 1] + slack
+        for lane in range(LANES):
+            if y[i * LANES + lane] < lowest or y[i * LANES + lane] > highest:
+                place[STATUS * LANES + lane] = OUTSIDE_BOUNDS
 
 
 @device
-def is_trapped(beta, y, traps):
-    """Whether the first two states lie in a set that the flow is known not to leave, see `integrate_one`."""
+def find_trapped(y, betas, traps, clock):
+    """Sets row TRAPPED to one in the lanes whose first two states lie in a set that the flow is known not to leave."""
+    for lane in range(LANES):
+        clock[TRAPPED * LANES + lane] = 0.0
     for n in range(traps.shape[0]):
-        first = traps[n, 0] * y[0]
-        second = traps[n, 1] * y[1]
-        least = first + second if traps[n, 4] == 1.0 else min(first, second)
-        if least >= traps[n, 2] and beta >= traps[n, 3]:
-            return True
+        sign_1, sign_2, level, least_beta, together = traps[n, 0], traps[n, 1], traps[n, 2], traps[n, 3], traps[n, 4]
+        for lane in range(LANES):
+            first = sign_1 * y[lane]
+            second = sign_2 * y[LANES + lane]
+            least = first + second if together == 1.0 else min(first, second)
+            if least >= level and betas[lane] >= least_beta:
+                clock[TRAPPED * LANES + lane] = 1.0
+
+
+@device
+def find_betas(fraction, p, clock, betas):
+    """The inverse temperature of each lane, such a fraction of its present step after its time."""
+    for lane in range(LANES):
+        t = clock[TIME * LANES + lane] + fraction * clock[NOW * LANES + lane]
+        betas[lane] = beta_at(min(t, clock[LATEST * LANES + lane]), p)
+
+
+@device
+def begin(lane, n, t, clock, place):
+    """Puts trajectory n, whose state is in the lane already, at the start of its path; or NOBODY, and then the lane idles."""
+    clock[TIME * LANES + lane] = t
+    clock[STEP * LANES + lane] = 0.0
+    clock[NOW * LANES + lane] = 0.0
+    clock[LATEST * LANES + lane] = t
+    clock[TAKEN * LANES + lane] = 0.0
+    clock[ATTEMPTS * LANES + lane] = 0.0
+    place[TRAJECTORY * LANES + lane] = n
+    place[TARGET * LANES + lane] = 0
+    place[ROW * LANES + lane] = 0
+    place[GROWN * LANES + lane] = 1
+    place[FRESH * LANES + lane] = 1 if n != NOBODY else 0
+    place[STATUS * LANES + lane] = RUNNING
+
+
+@device
+def land(lane, t, path, group, out):
+    """Keeps the outputs due by the time t and looks ahead to the next target; true where there is none."""
+    times, ends, kept, control = path[0], path[1], path[2], path[9]
+    y, clock, place = group[0], group[3], group[4]
+    target = place[TARGET * LANES + lane]
+    n = place[TRAJECTORY * LANES + lane]
+    while target < times.shape[0] and times[target] <= t:
+        if kept[target] == 1:
+            row = place[ROW * LANES + lane]
+            for i in range(STATES):
+                out[n, row, i] = y[i * LANES + lane]
+            place[ROW * LANES + lane] = row + 1
+        if ends[target] < times[target]:
+            place[FRESH * LANES + lane] = 1
+        target += 1
+    place[TARGET * LANES + lane] = target
+    if target == times.shape[0]:
+        return True
+    clock[LATEST * LANES + lane] = ends[target]
+    clock[TAKEN * LANES + lane] = 0.0
+    if control[2] > 0.0:
+        clock[STEP * LANES + lane] = (times[target] - t) / control[2]
     return False
 
 
 @device
-def integrate_one(
-    initial, times, ends, kept, p, tables, layout, ranges, A, B, C, E3, E5, limits, traps, control, work, scratch, out, failure
-):
-    """Advance one trajectory through `times`, writing the kept ones to out (n_out, states); returns its status.
-
-    times: (n,) targets, outputs and breakpoints. ends: (n,) the latest time at which a stage may look at beta before each target
-    (one rounding below a breakpoint, so that a jump is met from the left). kept: (n,) 1 for outputs.
-    traps: (n, 5), each row (sign_1, sign_2, level, least beta, together) a set that no trajectory leaves once beta has reached its least
-    value: {sign_i y[i] >= level, i = 1, 2}, or of their sum where together is 1. In one of them the trajectory stops: what remains of
-    `out` is its state there, and failure[1] the time.
-    control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance. work: (size,) the integrator's scratch.
-    scratch: (size,) that of `rates`. failure: (2,) receives the number of steps and the time reached; work[:states] then holds the
-    state there.
-    """
-    states = initial.shape[0]
-    stages = B.shape[0]
-    rtol, atol, fixed, most, domain_tolerance = control[0], control[1], control[2], control[3], control[4]
-    y = work[0:states]
-    trial = work[states : 2 * states]
-    K = work[2 * states : (stages + 3) * states]
-    matrix = work[(stages + 3) * states :]
-    for i in range(states):
-        y[i] = initial[i]
-    t = times[0]
-    steps = 0.0
-    row = 0
-    status = outside_domain(y, p, limits, domain_tolerance, matrix)
-    if status != DONE:
-        failure[1] = t
-        return status
-    if kept[0] == 1:
-        for i in range(states):
-            out[row, i] = y[i]
-        row += 1
-    h = 0.0
-    for target in range(1, times.shape[0]):
-        end = times[target]
-        latest = ends[target]
-        span = end - t
-        rates(beta_at(min(t, latest), p), y, p, tables, layout, ranges, K[0:states], scratch)
-        if fixed > 0.0:
-            h = span / fixed
-        elif h == 0.0:
+def look_afresh(path, group, out):
+    """The slopes of the lanes that begin or have met a breakpoint, and the first step of those that begin."""
+    times, p, tables, layout, ranges, limits, control = path[0], path[3], path[4], path[5], path[6], path[7], path[9]
+    y, K, clock, place, betas, means, matrix, scratch = group[0], group[2], group[3], group[4], group[5], group[6], group[7], group[8]
+    rtol, atol = control[0], control[1]
+    find_outside(y, p, limits, control[4], matrix, place)
+    for lane in range(LANES):
+        fresh = place[FRESH * LANES + lane] == 1
+        if place[STATUS * LANES + lane] == DONE or not fresh:
+            place[STATUS * LANES + lane] = RUNNING
+        if fresh and place[STATUS * LANES + lane] == RUNNING and place[TARGET * LANES + lane] == 0:
+            if land(lane, clock[TIME * LANES + lane], path, group, out):
+                place[STATUS * LANES + lane] = DONE
+    find_betas(0.0, p, clock, betas)
+    rates(betas, y, p, tables, layout, ranges, K, STAGES * WIDTH, means, scratch)
+    for lane in range(LANES):
+        if place[FRESH * LANES + lane] == 1:
+            place[FRESH * LANES + lane] = 0
             slope = 0.0
-            for i in range(states):
-                slope = max(slope, abs(K[i]) / (atol + rtol * abs(y[i])))
-            h = span if slope == 0.0 else min(span, 1.0 / slope**0.125 / 100.0)
-        done_steps = 0.0
-        grown = True
-        while t < end:
-            last = done_steps == fixed - 1.0 if fixed > 0.0 else t + 1.0000001 * h >= end
-            now = end - t if last else h
-            for s in range(1, stages):
-                for i in range(states):
-                    move = 0.0
-                    for r in range(s):
-                        move += A[s, r] * K[r * states + i]
-                    trial[i] = y[i] + now * move
-                rates(beta_at(min(t + C[s] * now, latest), p), trial, p, tables, layout, ranges, K[s * states : (s + 1) * states], scratch)
-            for i in range(states):
-                move = 0.0
-                for r in range(stages):
-                    move += B[r] * K[r * states + i]
-                trial[i] = y[i] + now * move
-            rates(beta_at(min(t + now, latest), p), trial, p, tables, layout, ranges, K[stages * states : (stages + 1) * states], scratch)
-            steps += 1.0
-            failure[0] = steps
-            failure[1] = t
-            fifth = 0.0
-            third = 0.0
-            finite = True
-            for i in range(states):
-                e5 = 0.0
-                e3 = 0.0
-                for r in range(stages + 1):
-                    e5 += E5[r] * K[r * states + i]
-                    e3 += E3[r] * K[r * states + i]
-                scale = atol + rtol * max(abs(y[i]), abs(trial[i]))
-                fifth += (e5 / scale) * (e5 / scale)
-                third += (e3 / scale) * (e3 / scale)
-                finite = finite and math.isfinite(trial[i])
-            if not finite and fixed > 0.0:
-                return NOT_FINITE
-            denominator = fifth + 0.01 * third
-            error = 0.0 if denominator == 0.0 else now * fifth / math.sqrt(denominator * real(states))
-            if not math.isfinite(error) or not finite:
-                error = 1.0e10
-            if fixed > 0.0 or error < 1.0:
-                t = end if last else t + now
-                done_steps += 1.0
-                for i in range(states):
-                    y[i] = trial[i]
-                    K[i] = K[stages * states + i]
-                status = outside_domain(y, p, limits, domain_tolerance, matrix)
-                if status != DONE:
-                    failure[1] = t
-                    return status
-                if traps.shape[0] > 0 and is_trapped(beta_at(min(t, latest), p), y, traps):
-                    for rest in range(row, out.shape[0]):
-                        for i in range(states):
-                            out[rest, i] = y[i]
-                    failure[1] = t
-                    return DONE
-                if fixed == 0.0:
-                    factor = 10.0 if error == 0.0 else min(10.0, 0.9 / error**0.125)
-                    if not grown:
-                        factor = min(1.0, factor)
-                    grown = True
-                    # A step cut short to land on a target says nothing against the longer one before it.
-                    h = max(h, now * factor) if last else now * factor
-            else:
-                h = now * max(0.2, 0.9 / error**0.125)
-                grown = False
-                if t + 0.1 * h == t:
-                    return STEP_TOO_SMALL if finite else NOT_FINITE
-            if steps >= most:
-                return TOO_MANY_STEPS
-        if kept[target] == 1:
-            for i in range(states):
-                out[row, i] = y[i]
-            row += 1
-    failure[1] = t
-    return DONE
+            for i in range(STATES):
+                K[i * LANES + lane] = K[STAGES * WIDTH + i * LANES + lane]
+                slope = max(slope, abs(K[i * LANES + lane]) / (atol + rtol * abs(y[i * LANES + lane])))
+            if clock[STEP * LANES + lane] == 0.0 and place[STATUS * LANES + lane] == RUNNING:
+                span = times[place[TARGET * LANES + lane]] - clock[TIME * LANES + lane]
+                first = span if slope == 0.0 else min(span, 0.1 / math.sqrt(math.sqrt(math.sqrt(slope))))
+                clock[STEP * LANES + lane] = first
+
+
+@device
+def attempt(path, group):
+    """One step of every lane, from y into `trial`, with its error relative to the tolerance in row FIFTH and the new step's ratio to it."""
+    times, p, tables, layout, ranges, control = path[0], path[3], path[4], path[5], path[6], path[9]
+    y, trial, K, clock, place, betas, means, scratch = group[0], group[1], group[2], group[3], group[4], group[5], group[6], group[8]
+    fixed = control[2]
+    for lane in range(LANES):
+        if place[TRAJECTORY * LANES + lane] == NOBODY:
+            clock[NOW * LANES + lane] = 0.0
+            continue
+        t, h, end = clock[TIME * LANES + lane], clock[STEP * LANES + lane], times[place[TARGET * LANES + lane]]
+        last = clock[TAKEN * LANES + lane] == fixed - 1.0 if fixed > 0.0 else t + 1.0000001 * h >= end
+        place[LAST * LANES + lane] = 1 if last else 0
+        clock[NOW * LANES + lane] = end - t if last else h
+    for s in range(1, STAGES + 1):
+        combine(s, y, K, clock, trial)
+        find_betas(FRACTIONS[s], p, clock, betas)
+        rates(betas, trial, p, tables, layout, ranges, K, s * WIDTH, means, scratch)
+    add_errors(y, trial, K, control[0], control[1], clock)
+    for lane in range(LANES):
+        fifth = clock[FIFTH * LANES + lane]
+        norm = (fifth + 0.01 * clock[THIRD * LANES + lane]) * real(STATES)
+        error = clock[NOW * LANES + lane] * fifth / math.sqrt(norm if norm > 0.0 else 1.0)
+        finite = clock[FLAW * LANES + lane] == 0.0 and error < 1.0e30
+        error = error if finite else 1.0e10
+        clock[FLAW * LANES + lane] = 0.0 if finite else 1.0
+        clock[FIFTH * LANES + lane] = error
+        clock[FACTOR * LANES + lane] = 0.9 / math.sqrt(math.sqrt(math.sqrt(max(error, 1.0e-30))))
+        clock[ACCEPTED * LANES + lane] = 1.0 if error < 1.0 or (fixed > 0.0 and finite) else 0.0
+
+
+@device
+def move_on(path, group, out):
+    """Takes the steps whose error is small enough. A lane whose trajectory has ended gets its status, the others RUNNING."""
+    times, p, limits, traps, control = path[0], path[3], path[7], path[8], path[9]
+    y, trial, K, clock, place, betas, matrix = group[0], group[1], group[2], group[3], group[4], group[5], group[7]
+    fixed, most = control[2], control[3]
+    for i in range(STATES):
+        for lane in range(LANES):
+            n = i * LANES + lane
+            accepted = clock[ACCEPTED * LANES + lane] == 1.0
+            y[n] = trial[n] if accepted else y[n]
+            K[n] = K[STAGES * WIDTH + n] if accepted else K[n]
+    find_outside(y, p, limits, control[4], matrix, place)
+    if traps.shape[0] > 0:
+        find_betas(1.0, p, clock, betas)
+        find_trapped(y, betas, traps, clock)
+    for lane in range(LANES):
+        status = place[STATUS * LANES + lane]
+        place[STATUS * LANES + lane] = RUNNING
+        if place[TRAJECTORY * LANES + lane] == NOBODY:
+            continue
+        t, now, factor = clock[TIME * LANES + lane], clock[NOW * LANES + lane], clock[FACTOR * LANES + lane]
+        attempts = clock[ATTEMPTS * LANES + lane] + 1.0
+        clock[ATTEMPTS * LANES + lane] = attempts
+        if clock[ACCEPTED * LANES + lane] == 1.0:
+            last = place[LAST * LANES + lane] == 1
+            t = times[place[TARGET * LANES + lane]] if last else t + now
+            clock[TIME * LANES + lane] = t
+            clock[TAKEN * LANES + lane] += 1.0
+            if status != DONE:
+                place[STATUS * LANES + lane] = status
+                continue
+            if traps.shape[0] > 0 and clock[TRAPPED * LANES + lane] == 1.0:
+                place[STATUS * LANES + lane] = DONE
+                continue
+            if fixed == 0.0:
+                # The first step is a guess; after a rejection a step does not grow.
+                limit = 10.0 if attempts > 1.0 else 100.0
+                limit = limit if place[GROWN * LANES + lane] == 1 else 1.0
+                place[GROWN * LANES + lane] = 1
+                h = now * min(limit, factor)
+                # A step cut short to land on a target says nothing against the longer one before it.
+                clock[STEP * LANES + lane] = max(clock[STEP * LANES + lane], h) if last else h
+            if last and land(lane, t, path, group, out):
+                place[STATUS * LANES + lane] = DONE
+                continue
+        else:
+            h = now * max(0.2, factor)
+            clock[STEP * LANES + lane] = h
+            place[GROWN * LANES + lane] = 0
+            finite = clock[FLAW * LANES + lane] == 0.0
+            if t + 0.1 * h == t or fixed > 0.0:
+                place[STATUS * LANES + lane] = STEP_TOO_SMALL if finite else NOT_FINITE
+                continue
+        if attempts >= most:
+            place[STATUS * LANES + lane] = TOO_MANY_STEPS
+
+
+@device
+def advance(path, group, out):
+    """One attempted step of every lane; afterwards row STATUS of `place` tells which trajectories have ended."""
+    place = group[4]
+    fresh = 0
+    for lane in range(LANES):
+        fresh += place[FRESH * LANES + lane]
+    if fresh > 0:
+        look_afresh(path, group, out)
+        ended = 0
+        for lane in range(LANES):
+            if place[STATUS * LANES + lane] != RUNNING:
+                ended += 1
+        if ended > 0:
+            return
+    attempt(path, group)
+    move_on(path, group, out)
+
+
+@device
+def fill(lane, n, initial, path, group):
+    """Puts trajectory n of `initial` (N, states) into a lane, if there is such a one."""
+    y, clock, place = group[0], group[3], group[4]
+    if n < initial.shape[0]:
+        for i in range(STATES):
+            y[i * LANES + lane] = initial[n, i]
+        begin(lane, n, path[0][0], clock, place)
+        return 1
+    begin(lane, NOBODY, path[0][0], clock, place)
+    return 0
+
+
+@device
+def integrate_some(first, stride, initial, path, group, out, ends, status):
+    """Integrates the trajectories first, first + stride, first + 2 stride, … of `initial` (N, states).
+
+    path: (times, ends, kept, p, tables, layout, ranges, limits, traps, control). times: (n,) targets, outputs and breakpoints. ends:
+    (n,) the latest time at which a stage may look at beta before each target (one rounding below a breakpoint, so that a jump is met
+    from the left). kept: (n,) 1 for outputs. limits: (states, 2) the states' intervals.
+    traps: (n, 5), each row (sign_1, sign_2, level, least beta, together) a set that no trajectory leaves once beta has reached its least
+    value: {sign_i y_i >= level, i = 1, 2}, or of their sum where together is 1. In one of them the trajectory stops: what remains of
+    `out` is its state there.
+    control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance.
+    group: (y, trial, K, clock, place, betas, means, matrix, scratch), the lanes' arrays.
+    out: (N, n_out, states); ends: (N, 2) attempted steps and the time reached; status: (N,). Where a trajectory fails, the last row of
+    `out` is its state there.
+    """
+    y, clock, place = group[0], group[3], group[4]
+    following = first
+    running = 0
+    for lane in range(LANES):
+        for i in range(STATES):
+            y[i * LANES + lane] = initial[0, i]
+        running += fill(lane, following, initial, path, group)
+        following += stride
+    while running > 0:
+        advance(path, group, out)
+        for lane in range(LANES):
+            ended = place[STATUS * LANES + lane]
+            if ended != RUNNING and place[TRAJECTORY * LANES + lane] != NOBODY:
+                n = place[TRAJECTORY * LANES + lane]
+                status[n] = ended
+                ends[n, 0] = clock[ATTEMPTS * LANES + lane]
+                ends[n, 1] = clock[TIME * LANES + lane]
+                row = place[ROW * LANES + lane]
+                for rest in range(row if ended == DONE else out.shape[1] - 1, out.shape[1]):
+                    for i in range(STATES):
+                        out[n, rest, i] = y[i * LANES + lane]
+                running += fill(lane, following, initial, path, group) - 1
+                following += stride

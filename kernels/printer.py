@@ -27,6 +27,8 @@ _FUNCTIONS = {
     "erf": "math.erf",
     "Abs": "abs",
 }
+INLINED = ("exp", "tanh")
+"""Functions that `vector_math` has."""
 _STRUCTURE = (sp.Symbol, sp.NumberSymbol, sp.Add, sp.Mul, sp.Pow, sp.Max, sp.Min, sp.Piecewise, ExprCondPair)
 _CONDITIONS = (sp.Rel, sp.And, sp.Or, sp.Not, sp.logic.boolalg.BooleanAtom)
 
@@ -34,18 +36,20 @@ _CONDITIONS = (sp.Rel, sp.And, sp.Or, sp.Not, sp.logic.boolalg.BooleanAtom)
 class ScalarPrinter(CodePrinter):
     """Prints scalars with every literal in the working precision, so that nothing is promoted behind the user's back.
 
-    precision: "float64" or "float32". A node without a printing rule is a TypeError that names it.
+    precision: "float64" or "float32". inlined: print `exp` and `tanh` as the functions of `vector_math`.
+    A node without a printing rule is a TypeError that names it.
     """
 
     printmethod = "_numba"
     language = "Python"
     _default_settings = {**CodePrinter._default_settings, "precision": 17, "user_functions": {}, "contract": False}  # noqa: RUF012
 
-    def __init__(self, precision: str = "float64") -> None:
+    def __init__(self, precision: str = "float64", inlined: bool = False) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
         super().__init__()
         self.precision = precision
+        self.inlined = inlined
 
     def literal(self, value: sp.Expr) -> str:
         text = repr(float(value))
@@ -64,7 +68,8 @@ class ScalarPrinter(CodePrinter):
 
     def _print_Function(self, node: sp.Function) -> str:
         name = type(node).__name__
-        return f"{_FUNCTIONS[name]}({self._print(node.args[0])})"
+        function = name if self.inlined and name in INLINED else _FUNCTIONS[name]
+        return f"{function}({self._print(node.args[0])})"
 
     _print_Abs = _print_exp = _print_log = _print_Function
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import sympy as sp
 from scipy.integrate import DOP853
+
+from kernels.printer import ScalarPrinter
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,50 @@ class Tableau:
         wrong += [abs(B @ A @ C**k - 1 / ((k + 1) * (k + 2))) for k in range(self.order - 1)]
         if not max(wrong) <= 1e-13:
             raise ValueError(f"{self.name} does not satisfy its order conditions")
+
+
+def tableau_functions(pair: Tableau, printer: ScalarPrinter) -> list[str]:
+    """The texts of a pair's constants and of its two sums over stages, without the terms whose coefficient is zero.
+
+    combine(s, …): the state at which stage s is taken, the last one's being the step's end. add_errors(…): the squared norms of the two
+    error estimates relative to the tolerance, before division by the number of states, in rows FIFTH and THIRD of `clock`; row FLAW is
+    zero where the new state is finite.
+    """
+    rows = [*pair.A[1:], pair.B]
+    branches = []
+    for s, row in enumerate(rows, start=1):
+        branches += [
+            f"    {'if' if s == 1 else 'elif'} s == {s}:",
+            "        for i in range(STATES):",
+            "            for lane in range(LANES):",
+            "                n = i * LANES + lane",
+            f"                trial[n] = y[n] + clock[NOW * LANES + lane] * ({_stage_sum(row, printer)})",
+        ]
+    zero = printer.literal(sp.S.Zero)
+    errors = [
+        "    for lane in range(LANES):",
+        *(f"        clock[{row} * LANES + lane] = {zero}" for row in ("FIFTH", "THIRD", "FLAW")),
+        "    for i in range(STATES):",
+        "        for lane in range(LANES):",
+        "            n = i * LANES + lane",
+        "            scale = atol + rtol * max(abs(y[n]), abs(trial[n]))",
+        *(
+            line
+            for name, row in (("FIFTH", pair.E5), ("THIRD", pair.E3))
+            for line in (f"            e = ({_stage_sum(row, printer)}) / scale", f"            clock[{name} * LANES + lane] += e * e")
+        ),
+        f"            clock[FLAW * LANES + lane] += {zero} * trial[n]",
+    ]
+    fractions = ", ".join(printer.literal(sp.Float(c, 17)) for c in (*pair.C, 1.0))
+    return [
+        f"STAGES = {len(rows)}\nFRACTIONS = ({fractions})",
+        "\n".join(["@device", "def combine(s, y, K, clock, trial):", *branches]),
+        "\n".join(["@device", "def add_errors(y, trial, K, rtol, atol, clock):", *errors]),
+    ]
+
+
+def _stage_sum(row: np.ndarray, printer: ScalarPrinter) -> str:
+    return " + ".join(f"{printer.literal(sp.Float(c, 17))} * K[{r} * WIDTH + n]" for r, c in enumerate(row) if c != 0)
 
 
 def dop853() -> Tableau:

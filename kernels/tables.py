@@ -14,6 +14,7 @@ import sympy as sp
 from derive.expectation import Expectation
 from derive.system import BETA, OdeSystem
 from kernels.codegen import ARGUMENT, distinct_averages, written_out
+from kernels.integrator_source import UNROLLED
 from kernels.lattice import groups_of, patterns_of
 from kernels.lattice_rule import LatticeRule, nodes_asked, rule_for
 from kernels.lattice_states import random_states
@@ -132,8 +133,8 @@ def build_tables(
         start = sum(map(len, pieces))
         by_proxy[n] = proxy is not None
         if proxy is not None:
-            pieces.append(proxy.coefficients)
-            layout.append((start, len(proxy.coefficients)))
+            pieces.append(_padded(proxy.coefficients))
+            layout.append((start, len(pieces[-1])))
             certificates.append(Certificate(str(shape), "Chebyshev proxy", len(proxy.coefficients), proxy.error + error))
         else:
             pieces += [rule.nodes, rule.weights]
@@ -155,6 +156,11 @@ def build_tables(
         by_proxy,
         tuple(certificates),
     )
+
+
+def _padded(coefficients: np.ndarray) -> np.ndarray:
+    """With zeros for the highest degrees, so that the recurrence takes UNROLLED coefficients at a time and the constant at last."""
+    return np.pad(coefficients, (0, -(len(coefficients) - 1) % UNROLLED))
 
 
 def _lattice_rules(

@@ -77,7 +77,7 @@ def test_equal_averages_share_one_function_and_one_table(kernel):
     assert [state for _, state in shapes] == [0, 2]
     source = program().source
     assert len(re.findall(r"def average_\d+\(", source)) == 2
-    assert len(re.findall(r"= average_0\(m_[12],", source)) == 2
+    assert len(re.findall(r"average_0\(y, [01], means, ", source)) == 2
     assert len(kernel.certificates) == 2
 
 
@@ -92,12 +92,22 @@ def test_values_and_tables_are_not_in_the_source():
     assert numbers <= {0.0, 0.25, 0.5, 1.0, 2.0}
 
 
-def test_cpu_and_cuda_differ_only_in_header_and_entry():
+def test_cpu_and_cuda_differ_only_in_header_lanes_and_entry():
     def body(target):
-        return program(target).source.split("device = ")[1].split("\n", 1)[1].split("def integrate_all")[0].rsplit("@", 1)[0]
+        lines = program(target, precision="float32").source.split("\ndevice = ")[1].split("\n", 1)[1].splitlines()
+        start = next(n for n, line in enumerate(lines) if line.startswith(("def integrate_unit(", "def integrate_all(")))
+        return [line for line in lines[: start - 1] if not line.startswith("LANES = ")]
 
     assert body("cpu") == body("cuda")
-    assert "fastmath" not in program("cuda").source + program("cpu").source
+    assert "fastmath" not in program("cuda").source
+    assert set(re.findall(r"fastmath=\{([^}]*)\}", program("cpu").source)) == {"'contract'"}
+
+
+@pytest.mark.parametrize(("target", "precision", "own"), [("cpu", "float64", True), ("cpu", "float32", False), ("cuda", "float64", False)])
+def test_only_double_precision_on_the_cpu_has_its_own_exponential(target, precision, own):
+    source = program(target, precision).source
+    assert bool(re.search(r"[^.\w]exp\(", source)) == own
+    assert ("math.exp(" in source) == (not own)
 
 
 def test_every_float_literal_of_single_precision_is_cast():

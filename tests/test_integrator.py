@@ -17,7 +17,8 @@ from scipy.integrate import solve_ivp
 from derive.problem import SCHEDULE_KINDS
 from kernels import integrator_source
 from kernels.integrator import DomainError, IntegrationError, compile_system
-from kernels.tableau import dop853
+from kernels.printer import ScalarPrinter
+from kernels.tableau import dop853, tableau_functions
 
 EXPONENTIAL = {T0: 30.0, t0: 288.0}
 HOLD = {T0: 25.0, t0: 7.3}
@@ -222,29 +223,28 @@ def test_rates_without_a_value_are_an_error(escaping):
 def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch):
     """dy/dt = y² from 1 has no value at t = 1; the integrator's text runs as plain Python."""
 
-    def rates(beta, y, p, tables, layout, ranges, dy, scratch):
-        dy[0] = y[0] * y[0]
+    def rates(betas, y, p, tables, layout, ranges, dy, at, means, scratch):
+        dy[at] = y[0] * y[0]
 
     def gram(y, p, matrix):
         matrix[0] = 1.0
         return 1
 
-    for name, value in {"rates": rates, "gram": gram, "beta_at": lambda t, p: 1.0, "real": float}.items():
-        monkeypatch.setattr(integrator_source, name, value)
-    pair, nothing, failure = dop853(), np.zeros((0, 2)), np.zeros(2)
+    names = {"rates": rates, "gram": gram, "beta_at": lambda t, p: 1.0, "real": float, "STATES": 1, "LANES": 1, "WIDTH": 1}
+    stages = {**vars(integrator_source), **names, "device": lambda function: function}
+    exec("\n\n".join(tableau_functions(dop853(), ScalarPrinter())), stages)
+    for name in (*names, "combine", "add_errors", "STAGES", "FRACTIONS"):
+        monkeypatch.setattr(integrator_source, name, stages[name])
+    nothing, out, reached, status = np.zeros((0, 2)), np.empty((1, 2, 1)), np.empty((1, 2)), np.empty(1, int)
     times, kept, limits = np.array([0.0, 2.0]), np.array([1, 1]), np.array([[-np.inf, np.inf]])
     control = np.array([1e-9, 1e-11, 0, 1e6, 1e-6])
-    work, out = np.empty(len(pair.B) + 4), np.empty((2, 1))
+    path = (times, times, kept, nothing, nothing, nothing, nothing, limits, np.empty((0, 5)), control)
+    clock, place = np.empty(integrator_source.CLOCK_ROWS), np.empty(integrator_source.PLACE_ROWS, int)
+    group = (np.empty(1), np.empty(1), np.empty(13), clock, place, np.empty(1), np.empty(1), np.empty(1), np.empty(1))
     with np.errstate(all="ignore"):
-        system = (nothing, nothing, nothing, nothing, *coefficients(pair), limits, np.empty((0, 5)))
-        arrays = (work, np.empty(1), out, failure)
-        status = integrator_source.integrate_one(np.array([1.0]), times, times, kept, *system, control, *arrays)
-    assert status == integrator_source.STEP_TOO_SMALL
-    assert failure[1] == pytest.approx(1.0, abs=1e-8)
-
-
-def coefficients(pair):
-    return pair.A, pair.B, pair.C, pair.E3, pair.E5
+        integrator_source.integrate_some(0, 1, np.array([[1.0]]), path, group, out, reached, status)
+    assert status[0] == integrator_source.STEP_TOO_SMALL
+    assert reached[0, 1] == pytest.approx(1.0, abs=1e-8)
 
 
 def test_too_many_steps_are_an_error(kernel):

@@ -28,7 +28,8 @@ def results(device):
         loose = {"rtol": 1e-5, "atol": 1e-6}
         run = kernel.integrate(STATES, [0.0, 1.0], **loose)
         found[name] = run.y.tolist()
-        found[f"{name} steps"] = run.steps.tolist()
+        if name != "float32":  # there roundings decide whether a step more is needed
+            found[f"{name} steps"] = run.steps.tolist()
         found[f"{name} rhs"] = kernel.rhs(0.2, STATES).tolist()
         found["device"] = run.device
     escaping = compile_system(
@@ -74,16 +75,12 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies):
     program = generate(bimodal_system(), exponential_beta(), (T0, t0), {0: proxies, 1: proxies}, "cuda", precision)
     module = load_module(program.source, f"ptx_{precision}")
     real = numba.from_dtype(np.dtype(precision))
-    line, table, cube, whole = real[::1], real[:, ::1], real[:, :, ::1], numba.int64
-    tables = (line, line, whole[:, ::1], table)
-    pair = (table, line, line, line, line)
+    line, table, cube, tower, whole = real[::1], real[:, ::1], real[:, :, ::1], real[:, :, :, ::1], numba.int64
+    path = (table, table, whole[:, ::1], table, line, whole[:, :, ::1], cube, cube, cube, line)
     signatures = {
-        "integrate_all": (table, line, line, whole[::1], *tables, *pair, table, table, line, table, table, cube, table, whole[::1]),
-        "bisect_all": (
-            *(table, table, whole[::1], line, line, line, whole[::1], *tables, *pair, table, table, line),
-            *(table, table, table, cube, table, table, whole[::1]),
-        ),
-        "rates_all": (line, table, *tables, table, table),
+        "integrate_all": (cube, *path, tower, cube, whole[:, ::1], whole),
+        "bisect_all": (table, table, whole[::1], line, *path, cube, table, whole[::1], table, whole),
+        "rates_all": (line, table, table, line, whole[:, :, ::1], cube, table, line, whole),
         "beta_all": (line, line, line),
     }
     for name, signature in signatures.items():

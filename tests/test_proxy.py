@@ -11,7 +11,7 @@ from retyped import F_mp, exchange_sech_mp
 
 from derive.expectation import Expectation
 from derive.system import Domain, OdeSystem
-from kernels.integrator_source import clenshaw
+from kernels import integrator_source
 from kernels.proxy import fit
 from kernels.quadrature import averages, normal_rule, pole_distance
 from kernels.tables import build_tables
@@ -64,16 +64,24 @@ def test_a_feature_between_the_first_nodes_is_found():
     assert np.abs(proxy(points) - spike(points)).max() <= 2e-8
 
 
-def test_kernel_recurrence_is_the_chebyshev_sum():
+def recurrence(table, start, count, low, high, x, monkeypatch):
+    """The kernel's sum at one point, by its own text as plain Python."""
+    monkeypatch.setattr(integrator_source, "LANES", 1)
+    means = np.full(5, np.nan)
+    integrator_source.clenshaw(table, start, count, low, high, np.array([np.nan, x]), 1, means, 0, 2)
+    return means[0]
+
+
+def test_kernel_recurrence_is_the_chebyshev_sum(monkeypatch):
     rng = np.random.default_rng(3)
-    coefficients = rng.normal(size=40)
+    coefficients = rng.normal(size=41)
     table = np.concatenate([np.full(5, np.nan), coefficients, [np.nan]])
     for x in rng.uniform(2.0, 7.0, 20):
         expected = chebyshev.chebval((2 * x - 9.0) / 5.0, coefficients)
-        assert clenshaw(table, 5, 40, 2.0, 7.0, x) == pytest.approx(expected, abs=1e-12)
+        assert recurrence(table, 5, 41, 2.0, 7.0, x, monkeypatch) == pytest.approx(expected, abs=1e-12)
 
 
-def test_certificates_bound_the_error_against_thirty_digits():
+def test_certificates_bound_the_error_against_thirty_digits(monkeypatch):
     system = bimodal_system()
     tables = build_tables(system, VALUES, 1e-12, True)
     assert [c.method for c in tables.certificates] == ["Chebyshev proxy", "Chebyshev proxy"]
@@ -81,7 +89,7 @@ def test_certificates_bound_the_error_against_thirty_digits():
 
     def tabulated(n, x):
         (start, count), (low, high) = tables.layout[n], tables.ranges[n]
-        return clenshaw(tables.values, start, count, low, high, x)
+        return recurrence(tables.values, start, count, low, high, x, monkeypatch)
 
     for x in ("-1", "-0.613", "0.0", "0.07", "0.999", "1"):
         assert abs(tabulated(0, float(x)) - float(F_mp(x, "3", "0.8"))) <= tables.certificates[0].error + 1e-15
