@@ -30,11 +30,12 @@ ENTRIES = {
         ],
     ),
     "bisect": (
-        "low, high, inside, width, times, ends, kept, p, tables, layout, ranges, limits, traps, control, out, bracket, runs, failed, parts",
+        "low, high, inside, width, times, ends, kept, p, tables, layout, ranges, limits, traps, control, "
+        "out, bracket, runs, failed, places, parts",
         list(ARRAYS),
         [
             f"path, group = {PATH}, {GROUP}",
-            "bisect_some(unit, parts, low, high, inside, width, path, group, search, out, bracket, runs, failed)",
+            "bisect_some(unit % parts, parts, low, high, inside, width, places, path, group, search, out, bracket, runs, failed)",
         ],
     ),
     "rates": (
@@ -42,7 +43,7 @@ ENTRIES = {
         ["y", "K", "betas", "means", "scratch"],
         [
             "arrays = (y, K, betas, means, scratch)",
-            "rates_some(unit, parts, all_betas, states, p[m], tables, layout[m], ranges[m], dy, counts, arrays)",
+            "rates_some(unit % parts, parts, all_betas, states, p[m], tables, layout[m], ranges[m], dy, counts, arrays)",
         ],
     ),
 }
@@ -74,7 +75,7 @@ def _on_cpu(name: str, parallel: bool) -> list[str]:
     unit = f"@device\ndef {name}_unit(unit, {arguments}):\n    m = unit // parts\n"
     unit += "".join(f"    {line}\n" for line in [*made, *body])
     loop = f'@njit(cache=True, parallel={parallel}, error_model="numpy")\ndef {name}_all({arguments}):\n'
-    loop += f"    for unit in prange(p.shape[0] * parts):\n        {name}_unit(unit, {arguments})"
+    loop += f"    for unit in prange(p.shape[0] * parts):\n        {name}_unit(int64(unit), {arguments})"
     return [unit, loop]
 
 

@@ -19,7 +19,6 @@ from kernels.integrator_source import DONE, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_
 from kernels.lattice_code import MOST_NODES
 from kernels.module_cache import load_module
 from kernels.printer import PRECISIONS
-from kernels.tableau import dop853
 from kernels.tables import Certificate, Reach, Tables, build_tables, intervals, most_nodes, reach_of
 
 MOST_STEPS = 1_000_000
@@ -137,7 +136,8 @@ class Kernel:
         states = _batch(y, len(self.system.states))
         dy, nodes = np.empty(states.shape, self.precision), np.empty(len(states), self.precision)
         inputs = [np.broadcast_to(beta, len(states)), states, *_stacked([self], "values", "tables")]
-        self._launch("rates_all", self._parts(len(states)), 1, inputs, [dy, nodes])
+        units = self._parts(len(states))
+        self._launch("rates_all", units, [units], inputs, [dy, nodes])
         return dy, nodes
 
     def rhs(self, t: float | np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ class Kernel:
         """The schedule's inverse temperature at times t (a number or (n,)), as (n,)."""
         times = np.atleast_1d(np.asarray(t, float))
         betas = np.empty(len(times), self.precision)
-        self._launch("beta_all", len(times), None, [times, self.values], [betas])
+        self._launch("beta_all", len(times), [], [times, self.values], [betas])
         return betas
 
     def integrate(
@@ -216,7 +216,10 @@ class Kernel:
         runs, failed = np.zeros(len(starts), np.int64), np.zeros((len(starts), 1 + starts.shape[1]), self.precision)
         inputs = [starts, ends, np.asarray(inside, np.int64), np.asarray(width, float), *path]
         out = np.empty((1, 1, 1), self.precision)
-        self._launch("bisect_all", self._parts(len(starts)), 1, inputs, [out, found, runs, failed])
+        # A segment alone takes all lanes, and many segments one each. Not by the number of threads: the bracket depends on it.
+        places = max(1, min(self.lanes, 2 * self.lanes // max(1, len(starts))))
+        units = self._parts(len(starts))
+        self._launch("bisect_all", units, [places, units], inputs, [out, found, runs, failed])
         if (runs < 0).any():
             n = int(np.argmin(runs))
             time, state = float(failed[n, 0]), failed[n, 1:].astype(float)
@@ -327,14 +330,13 @@ class Kernel:
         threads = numba.get_num_threads()
         return max(1, min(count, PARTS_PER_THREAD * threads, max(threads, count // (8 * self.lanes))))
 
-    def _launch(self, name: str, units: int, parts: int | None, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
-        """Runs an entry of the module. units: of work, which on CUDA are threads; parts: its last argument, if it takes one."""
+    def _launch(self, name: str, units: int, numbers: list[int], inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+        """Runs an entry of the module. units: of work, which on CUDA are threads; numbers: its last arguments."""
         if units == 0:
             return
         entry = getattr(self.module, name)
         # Numba compiles anew for another dtype, for a read-only array and for one that is not contiguous.
         inputs = [np.require(a, self.precision if a.dtype.kind == "f" else a.dtype, ["C", "W"]) for a in inputs]
-        numbers = [] if parts is None else [parts]
         if self.where.kind == "cpu":
             entry(*inputs, *outputs, *numbers)
             return
@@ -381,7 +383,7 @@ def integrate_sets(
     out, reached = np.empty((*shape, len(wanted[0]), width), one.precision), np.zeros((*shape, 2), one.precision)
     status = np.zeros(shape, np.int64)
     parts = one._parts(shape[1], count)
-    one._launch("integrate_all", count * parts, parts, [batches, *path], [out, reached, status])
+    one._launch("integrate_all", count * parts, [parts], [batches, *path], [out, reached, status])
     for n, kernel in enumerate(kernels):
         try:
             kernel._raise_for(status[n], reached[n], out[n, :, -1])
@@ -420,15 +422,19 @@ def _path(
     landings = [_landings(t, k.breakpoints, np.dtype(precision)) for k, t in zip(kernels, wanted, strict=True)]
     longest = max(len(times) for times, _, _ in landings)
     # A target that repeats the last one is passed at once.
-    times, ends = (np.array([np.pad(row[n], (0, longest - len(row[n])), "edge") for row in landings]) for n in (0, 1))
-    kept = np.array([np.pad(row[2], (0, longest - len(row[2]))) for row in landings])
+    times, ends = (np.array([_extended(row[n], longest, row[n][-1]) for row in landings]) for n in (0, 1))
+    kept = np.array([_extended(row[2], longest, 0) for row in landings])
     most = max(len(t) for t in traps)
     rows = traps if len(traps) == len(kernels) else traps * len(kernels)
     traps_of_sets = np.array([np.concatenate([t, np.tile(UNREACHABLE, (most - len(t), 1))]) for t in rows])
     control = np.array([rtol, atol, fixed_steps, most_steps, tolerance])
     constants = _stacked(kernels, "values", "tables", "limits")
     method = f"{fixed_steps} equal steps per interval" if fixed_steps else f"rtol = {rtol:g}, atol = {atol:g}"
-    return [times, ends, kept, *constants, traps_of_sets, control], f"{dop853().name}, {method}, {precision}"
+    return [times, ends, kept, *constants, traps_of_sets, control], f"DOP853, {method}, {precision}"
+
+
+def _extended(values: np.ndarray, length: int, last: float) -> np.ndarray:
+    return np.concatenate([values, np.full(length - len(values), last, values.dtype)])
 
 
 def _stacked(kernels: Sequence[Kernel], *what: str) -> list[np.ndarray]:

@@ -192,9 +192,9 @@ def look_afresh(path, group, out):
         fresh = place[FRESH * LANES + lane] == 1
         if place[STATUS * LANES + lane] == DONE or not fresh:
             place[STATUS * LANES + lane] = RUNNING
-        if fresh and place[STATUS * LANES + lane] == RUNNING and place[TARGET * LANES + lane] == 0:
-            if land(lane, clock[TIME * LANES + lane], path, group, out):
-                place[STATUS * LANES + lane] = DONE
+        begins = fresh and place[STATUS * LANES + lane] == RUNNING and place[TARGET * LANES + lane] == 0
+        if begins and land(lane, clock[TIME * LANES + lane], path, group, out):
+            place[STATUS * LANES + lane] = DONE
     find_betas(0.0, p, clock, betas)
     rates(betas, y, p, tables, layout, ranges, K, STAGES * WIDTH, means, scratch)
     for lane in range(LANES):
