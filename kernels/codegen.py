@@ -31,8 +31,8 @@ FIRST_LEVEL_CACHE = 24 * 1024
 """Bytes for the slopes of all stages: half of what today's cores have, so that the tables fit beside."""
 
 _TAKEN = re.compile(
-    r"argument|at|beta|beta_now|betas|clenshaw|count|dy|exp|j|lane|layout|math|matrix|means|p|ranges|scratch|start|t|tables|tanh|to"
-    r"|weight|work|y|abs|max|min|range|float32|float64|real|LANES|WIDTH"
+    r"argument|beta|beta_now|betas|clenshaw|count|dy|exp|j|lane|layout|math|matrix|mean|means|p|ranges|scratch|start|t|tables|tanh"
+    r"|weight|work|x|y|abs|max|min|range|float32|float64|real|LANES|WIDTH"
     r"|(average|constant|group|mean|moments|shared)_\d+|moment_\d+_\d+"
 )
 
@@ -227,24 +227,27 @@ def _states_of_lane(states: tuple[sp.Symbol, ...], used: set[sp.Symbol]) -> list
 def _average_function(
     n: int, average: Average, system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter
 ) -> tuple[str, int]:
-    """The function that writes an average's values to row `to` of `means`, and how many rows from `work` on it uses beside."""
-    arguments = "y, at, means, to, work, p, tables, layout, ranges"
+    """The function that writes an average's values into mean (LANES,), and how many rows of lanes it works in.
+
+    x: (LANES,) the only state that it looks at, if it is just one; y: all states.
+    """
+    arguments = "x, y, mean, work, p, tables, layout, ranges"
     if average.by_proxy:
         where = f"layout[{n}, 0], layout[{n}, 1], ranges[{n}, 0], ranges[{n}, 1]"
-        return _function(f"average_{n}", arguments, [f"clenshaw(tables, {where}, y, at, means, to, work)"]), CLENSHAW_ROWS
+        return _function(f"average_{n}", arguments, [f"clenshaw(tables, {where}, x, mean, work)"]), CLENSHAW_ROWS
     integrand, (z,) = average.expression.integrand, average.expression.variables
     outside, inside = hoisted(lower(integrand), {z})
 
     def of_lane(used: set[sp.Symbol]) -> list[str]:
-        return [*(["argument = y[at * LANES + lane]"] if ARGUMENT in used else []), *_states_of_lane(system.states, used)]
+        return [*(["argument = x[lane]"] if ARGUMENT in used else []), *_states_of_lane(system.states, used)]
 
     before = set().union(*(e.free_symbols for _, e in outside))
-    keep = [f"means[(work + {k}) * LANES + lane] = {printer.text(e)}" for k, (_, e) in enumerate(outside)]
-    recall = [f"{s.name} = means[(work + {k}) * LANES + lane]" for k, (s, _) in enumerate(outside)]
-    add = f"means[to * LANES + lane] += weight * ({printer.text(inside)})"
+    keep = [f"work[{k} * LANES + lane] = {printer.text(e)}" for k, (_, e) in enumerate(outside)]
+    recall = [f"{s.name} = work[{k} * LANES + lane]" for k, (s, _) in enumerate(outside)]
+    add = f"mean[lane] += weight * ({printer.text(inside)})"
     lines = [
         *_unpack(parameters, average.expression.free_symbols, "p"),
-        *_for_each_lane([*of_lane(before), *keep, f"means[to * LANES + lane] = {printer.literal(sp.S.Zero)}"]),
+        *_for_each_lane([*of_lane(before), *keep, f"mean[lane] = {printer.literal(sp.S.Zero)}"]),
         f"start, count = layout[{n}, 0], layout[{n}, 1]",
         "for j in range(count):",
         f"    {z.name} = tables[start + j]",
@@ -318,7 +321,7 @@ def _rates_function(
     patterns: list[Pattern],
     printer: ScalarPrinter,
 ) -> tuple[str, int]:
-    """The function that writes each lane's rates to the rows of `dy` from `at` on, and how many averages over one variable it calls for."""
+    """The function that writes each lane's rates to the rows of `dy`, and how many averages over one variable it calls for."""
     lattice, moment_lines = _from_moments(groups, patterns, printer)
     index = {_table_key(shape, state, system): n for n, (shape, state) in enumerate(averages)}
     calls: dict[Expectation, sp.Symbol] = {}
@@ -329,7 +332,8 @@ def _rates_function(
     def call_line(average: Expectation, row: int) -> str:
         shape, state = _shape(average, system)
         n = index[_table_key(shape, state, system)]
-        return f"average_{n}(y, {state or 0}, means, {row}, {len(calls)}, p, tables, layout, ranges)"
+        rows = [f"{array}[{r} * LANES : {r + 1} * LANES]" for array, r in (("y", state or 0), ("means", row))]
+        return f"average_{n}({rows[0]}, y, {rows[1]}, means[{len(calls)} * LANES :], p, tables, layout, ranges)"
 
     def without_averages(expression: sp.Expr) -> sp.Expr:
         expression = written_out(expression.xreplace(lattice), system)
@@ -343,9 +347,9 @@ def _rates_function(
     of_lane = [*_states_of_lane(system.states, used), *([] if BETA not in used else ["beta = betas[lane]"])]
     of_lane += [f"{name.name} = means[{row} * LANES + lane]" for row, name in enumerate(calls.values()) if name in used]
     of_lane += [f"{s.name} = {printer.text(e)}" for s, e in shared]
-    of_lane += [f"dy[at + {n} * LANES + lane] = {printer.text(e)}" for n, e in enumerate(right)]
+    of_lane += [f"dy[{n} * LANES + lane] = {printer.text(e)}" for n, e in enumerate(right)]
     lines = [*_unpack(parameters, used, "p"), *moment_lines, *(call_line(a, row) for row, a in enumerate(calls))]
-    arguments = "betas, y, p, tables, layout, ranges, dy, at, means, scratch"
+    arguments = "betas, y, p, tables, layout, ranges, dy, means, scratch"
     return _function("rates", arguments, [*lines, *_for_each_lane(of_lane)]), len(calls)
 
 

@@ -44,24 +44,24 @@ UNROLLED = 8
 
 
 @device
-def clenshaw(tables, start, count, low, high, x, at, means, to, work):
-    """Σ c_n T_n at row `at` of x, into row `to` of `means`, by Clenshaw's recurrence. work: the first of three rows of `means` to use.
+def clenshaw(tables, start, count, low, high, x, mean, work):
+    """Σ c_n T_n at x (LANES,), into mean (LANES,), by Clenshaw's recurrence. work: three rows of lanes.
 
     count − 1 is a multiple of UNROLLED: so many coefficients are taken at a time, with the sums in registers.
     """
     scale = 2.0 / (high - low)
     for lane in range(LANES):
-        means[work * LANES + lane] = 2.0 * ((x[at * LANES + lane] - low) * scale - 1.0)
-        means[(work + 1) * LANES + lane] = 0.0
-        means[(work + 2) * LANES + lane] = 0.0
+        work[lane] = 2.0 * ((x[lane] - low) * scale - 1.0)
+        work[LANES + lane] = 0.0
+        work[2 * LANES + lane] = 0.0
     n = start + count - 1
     while n > start:
         c_0, c_1, c_2, c_3 = tables[n], tables[n - 1], tables[n - 2], tables[n - 3]
         c_4, c_5, c_6, c_7 = tables[n - 4], tables[n - 5], tables[n - 6], tables[n - 7]
         for lane in range(LANES):
-            u = means[work * LANES + lane]
-            last = means[(work + 1) * LANES + lane]
-            later = means[(work + 2) * LANES + lane]
+            u = work[lane]
+            last = work[LANES + lane]
+            later = work[2 * LANES + lane]
             later = (c_0 - later) + u * last
             last = (c_1 - last) + u * later
             later = (c_2 - later) + u * last
@@ -70,13 +70,12 @@ def clenshaw(tables, start, count, low, high, x, at, means, to, work):
             last = (c_5 - last) + u * later
             later = (c_6 - later) + u * last
             last = (c_7 - last) + u * later
-            means[(work + 1) * LANES + lane] = last
-            means[(work + 2) * LANES + lane] = later
+            work[LANES + lane] = last
+            work[2 * LANES + lane] = later
         n -= UNROLLED
     constant = tables[start]
     for lane in range(LANES):
-        half = 0.5 * means[work * LANES + lane]
-        means[to * LANES + lane] = constant + half * means[(work + 1) * LANES + lane] - means[(work + 2) * LANES + lane]
+        mean[lane] = constant + 0.5 * work[lane] * work[LANES + lane] - work[2 * LANES + lane]
 
 
 @device
@@ -196,7 +195,7 @@ def look_afresh(path, group, out):
         if begins and land(lane, clock[TIME * LANES + lane], path, group, out):
             place[STATUS * LANES + lane] = DONE
     find_betas(0.0, p, clock, betas)
-    rates(betas, y, p, tables, layout, ranges, K, STAGES * WIDTH, means, scratch)
+    rates(betas, y, p, tables, layout, ranges, K[STAGES * WIDTH : (STAGES + 1) * WIDTH], means, scratch)
     for lane in range(LANES):
         if place[FRESH * LANES + lane] == 1:
             place[FRESH * LANES + lane] = 0
@@ -227,7 +226,7 @@ def attempt(path, group):
     for s in range(1, STAGES + 1):
         combine(s, y, K, clock, trial)
         find_betas(FRACTIONS[s], p, clock, betas)
-        rates(betas, trial, p, tables, layout, ranges, K, s * WIDTH, means, scratch)
+        rates(betas, trial, p, tables, layout, ranges, K[s * WIDTH : (s + 1) * WIDTH], means, scratch)
     add_errors(y, trial, K, control[0], control[1], clock)
     for lane in range(LANES):
         fifth = clock[FIFTH * LANES + lane]

@@ -25,7 +25,7 @@ def rates_some(first, stride, all_betas, states, p, tables, layout, ranges, dy, 
             for i in range(STATES):
                 y[i * LANES + lane] = states[n, i]
         scratch[0] = 0.0
-        rates(betas, y, p, tables, layout, ranges, slopes, 0, means, scratch)
+        rates(betas, y, p, tables, layout, ranges, slopes, means, scratch)
         for lane in range(LANES):
             n = group * LANES + lane
             if n < total:

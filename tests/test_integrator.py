@@ -223,8 +223,8 @@ def test_rates_without_a_value_are_an_error(escaping):
 def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch):
     """dy/dt = y² from 1 has no value at t = 1; the integrator's text runs as plain Python."""
 
-    def rates(betas, y, p, tables, layout, ranges, dy, at, means, scratch):
-        dy[at] = y[0] * y[0]
+    def rates(betas, y, p, tables, layout, ranges, dy, means, scratch):
+        dy[0] = y[0] * y[0]
 
     def gram(y, p, matrix):
         matrix[0] = 1.0

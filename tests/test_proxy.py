@@ -67,9 +67,9 @@ def test_a_feature_between_the_first_nodes_is_found():
 def recurrence(table, start, count, low, high, x, monkeypatch):
     """The kernel's sum at one point, by its own text as plain Python."""
     monkeypatch.setattr(integrator_source, "LANES", 1)
-    means = np.full(5, np.nan)
-    integrator_source.clenshaw(table, start, count, low, high, np.array([np.nan, x]), 1, means, 0, 2)
-    return means[0]
+    mean = np.full(1, np.nan)
+    integrator_source.clenshaw(table, start, count, low, high, np.array([x]), mean, np.full(3, np.nan))
+    return mean[0]
 
 
 def test_kernel_recurrence_is_the_chebyshev_sum(monkeypatch):
