@@ -7,14 +7,18 @@ proposal's mean a_i is
 
 a sum over the centres c of both mixtures: the proposal's a_j, pulling with k = rho_j(x) / sigma_j^2, and the target's nu_k, pulling
 with k = -beta rho*_k(x) / sigma*_k^2, where rho and rho* are the responsibilities. All L + K centres lie in one array, the proposal's
-first. Over particles two sums are kept: of k_c(x) for each centre, and of x times the sum of all k_c(x).
+first. Only z is random, and it enters the squared distances as
+
+    |x - c|^2 = |a_i - c|^2 + 2 sigma_i z . (a_i - c) + sigma_i^2 |z|^2,
+
+whose first term is known, so that single precision is left with the random ones. Over particles two sums are kept: of k_c(x) for each
+centre, and of z times the sum of all k_c(x); then g_i = w_i (sum_c E[k_c] (c - a_i) - sigma_i E[z sum_c k_c]).
 
 The gradients in the logits theta_i of the weights and in tau_i = log sigma_i need two numbers more for each component,
 
-    E_i[f(x)]   and   E_i[(x - a_i) . grad f(x)],   (x - a_i) . (c - x) = (|c - a_i|^2 - |x - c|^2 - |x - a_i|^2) / 2,
+    E_i[f(x)]   and   E_i[(x - a_i) . grad f(x)],   (x - a_i) . (c - x) = -sigma_i z . (a_i - c) - sigma_i^2 |z|^2.
 
-of which the second is a sum of squared distances that the pulls needed anyway. The factors (2 pi)^(d/2) are left out of both densities:
-they shift every E_i[f(x)] alike, and only their differences move the weights.
+The factors (2 pi)^(d/2) are left out of both densities: they shift every E_i[f(x)] alike, and only their differences move the weights.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.random_stream import compiled
+from kernels.vector_math import exp
 
 
 class ParticleFlow(NamedTuple):
@@ -101,46 +106,47 @@ def replicas_at(
 
 
 @compiled
-def normalise_exponentials(values, start, stop):
-    """Replaces values[start:stop] by exp(values) over their sum, and returns the sum's logarithm, without overflow."""
-    largest = values[start]
+def normalise_exponentials(values, start, stop, log_sums, lanes):
+    """Replaces the rows start .. stop - 1 of values, (rows, lanes), by exp(values) over their sum, whose logarithm goes to log_sums
+    (lanes,); without overflow."""
+    for lane in range(lanes):
+        log_sums[lane] = values[start, lane]
     for c in range(start + 1, stop):
-        largest = max(largest, values[c])
-    total = 0.0
+        for lane in range(lanes):
+            log_sums[lane] = max(log_sums[lane], values[c, lane])
     for c in range(start, stop):
-        values[c] = math.exp(values[c] - largest)
-        total += values[c]
-    for c in range(start, stop):
-        values[c] /= total
-    return largest + math.log(total)
+        for lane in range(lanes):
+            values[c, lane] = exp(values[c, lane] - log_sums[lane])
+    for lane in range(lanes):
+        total = 0.0
+        for c in range(start, stop):
+            total += values[c, lane]
+        for c in range(start, stop):
+            values[c, lane] /= total
+        log_sums[lane] += math.log(total)
 
 
 @compiled
-def squared_distances_to_pulls(values, log_amplitudes, precisions, proposals, beta):
-    """Replaces the squared distances from x to all centres, (L + K,), by the pulls k_c(x); returns their sum, and f(x) up to a constant.
+def find_pulls(pulls, dots, squares, totals, log_sums, separations, scale, log_amplitudes, precisions, proposals, beta, lanes):
+    """Writes the pulls k_c(x) of all centres on so many particles of component i, (L + K, lanes), and their sums to totals (lanes,).
 
-    log_amplitudes: log weight - d log scale; precisions: 1 / scale^2; proposals: L.
+    dots: (L + K, lanes), z . (a_i - c); squares: (lanes,), |z|^2; separations: (L + K,), |a_i - c|^2; scale: sigma_i;
+    log_amplitudes: log weight - d log scale; precisions: 1 / scale^2; proposals: L. log_sums: (2, lanes) receives log q and log p* at x, up
+    to a constant.
     """
-    for c in range(values.size):
-        values[c] = log_amplitudes[c] - 0.5 * precisions[c] * values[c]
-    log_proposal = normalise_exponentials(values, 0, proposals)
-    log_target = normalise_exponentials(values, proposals, values.size)
-    total = 0.0
-    for c in range(values.size):
-        values[c] *= precisions[c]
-        if c >= proposals:
-            values[c] *= -beta
-        total += values[c]
-    return total, log_proposal - beta * log_target
-
-
-@compiled
-def pulled_squares(pulls, squares, component):
-    """sum_c k_c (|x - c|^2 + |x - a_i|^2), given the pulls and the squared distances, (L + K,), and i: the sampled part of a stretch."""
-    total = 0.0
-    for c in range(pulls.size):
-        total += pulls[c] * (squares[c] + squares[component])
-    return total
+    for c in range(len(pulls)):
+        for lane in range(lanes):
+            squared_distance = separations[c] + scale * (2.0 * dots[c, lane] + scale * squares[lane])
+            pulls[c, lane] = log_amplitudes[c] - 0.5 * precisions[c] * squared_distance
+    normalise_exponentials(pulls, 0, proposals, log_sums[0], lanes)
+    normalise_exponentials(pulls, proposals, len(pulls), log_sums[1], lanes)
+    for lane in range(lanes):
+        totals[lane] = 0.0
+    for c in range(len(pulls)):
+        factor = precisions[c] if c < proposals else -beta * precisions[c]
+        for lane in range(lanes):
+            pulls[c, lane] *= factor
+            totals[lane] += pulls[c, lane]
 
 
 def move_shapes(

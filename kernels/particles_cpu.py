@@ -16,76 +16,98 @@ import numba
 import numpy as np
 from numba import njit
 
-from kernels import particle_step, random_stream
+from kernels import particle_step, random_stream, vector_math
 from kernels.particle_step import (
     Estimates,
     ParticleFlow,
     Replicas,
+    find_pulls,
     move_shapes,
     normalise_exponentials,
-    pulled_squares,
-    squared_distances_to_pulls,
 )
-from kernels.random_stream import MAX_PARTICLES, compiled, fill_normals
+from kernels.random_stream import LANES, MAX_PARTICLES, compiled, draw_block
 
-CALLED_SOURCE = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in (particle_step, random_stream))).hexdigest()
+CALLED_MODULES = (particle_step, random_stream, vector_math)
+CALLED_SOURCE = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in CALLED_MODULES)).hexdigest()
 
 
 @compiled
-def squared_distance(x, centre):
-    """|x - centre|^2; the differences in the precision of x, their sum in double."""
-    total = 0.0
-    for c in range(centre.size):
-        difference = np.float64(x[c] - centre[c])
-        total += difference * difference
-    return total
+def add_block(dots, squares, normals, differences, block):
+    """Adds what coordinates 4 block .. 4 block + 3 contribute to dots (L + K, LANES) and squares (LANES,)."""
+    first, second, third, fourth = normals[4 * block], normals[4 * block + 1], normals[4 * block + 2], normals[4 * block + 3]
+    for lane in range(LANES):
+        low = first[lane] * first[lane] + second[lane] * second[lane]
+        squares[lane] += low + (third[lane] * third[lane] + fourth[lane] * fourth[lane])
+    for c in range(len(dots)):
+        row = dots[c]
+        along = differences[c, 4 * block : 4 * block + 4]
+        for lane in range(LANES):
+            low = along[0] * first[lane] + along[1] * second[lane]
+            row[lane] += low + (along[2] * third[lane] + along[3] * fourth[lane])
 
 
 @compiled
 def estimate_component(estimates, component, centres, state, flow, beta, replica, step, with_shapes):
     """Writes the estimates of one component of one replica, whose centres, (L + K, d) of the working precision, are given.
 
-    with_shapes, whether to estimate what moves weights and scales, is a constant wherever this is inlined, and so is not asked at run time.
+    LANES particles are drawn at a time, one in each place of the vector registers. with_shapes, whether to estimate what moves weights and
+    scales, is a constant wherever this is inlined, and so is not asked at run time.
     """
     gradient = estimates.gradients[replica, component]
     log_amplitudes, precisions = state.log_amplitudes[replica], state.precisions[replica]
-    proposals, d = state.weights.shape[1], gradient.size
-    mean, scale = centres[component], centres.dtype.type(state.scales[replica, component])
-    x = np.empty(4 * ((d + 3) // 4), centres.dtype)
-    pulls = np.empty(len(centres))
-    squares = np.empty(len(centres))
-    pull_sums = np.zeros(len(centres))
-    log_ratio_sum, pulled_square_sum = 0.0, 0.0
-    for c in range(d):
-        gradient[c] = 0.0
-    for particle in range(flow.particles):
-        fill_normals(x, flow.seed, replica, step, component, particle)
-        for c in range(d):
-            x[c] = mean[c] + scale * x[c]
-        for c in range(len(centres)):
-            pulls[c] = squared_distance(x, centres[c])
-        if with_shapes:
-            for c in range(len(centres)):
-                squares[c] = pulls[c]
-        total_pull, log_ratio = squared_distances_to_pulls(pulls, log_amplitudes, precisions, proposals, beta)
-        if with_shapes:
-            log_ratio_sum += log_ratio
-            pulled_square_sum += pulled_squares(pulls, squares, component)
-        for c in range(len(centres)):
-            pull_sums[c] += pulls[c]
-        for c in range(d):
-            gradient[c] -= total_pull * np.float64(x[c])
-    for c in range(len(centres)):
+    count, proposals, d = len(centres), state.weights.shape[1], gradient.size
+    blocks = (d + 3) // 4
+    mean, scale, real = centres[component], state.scales[replica, component], centres.dtype.type
+    normals, words = np.empty((4 * blocks, LANES), centres.dtype), np.empty((4, LANES), np.uint32)
+    dots, squares, weights = np.empty((count, LANES), centres.dtype), np.empty(LANES, centres.dtype), np.empty(LANES, centres.dtype)
+    pulls, totals, log_sums = np.empty((count, LANES)), np.empty(LANES), np.empty((2, LANES))
+    differences, separations, pull_sums = np.zeros((count, 4 * blocks), centres.dtype), np.zeros(count), np.zeros(count)
+    log_ratio_sum, stretch_sum = 0.0, 0.0
+    for c in range(count):
         for coordinate in range(d):
-            gradient[coordinate] += pull_sums[c] * np.float64(centres[c, coordinate])
-    for c in range(d):
-        gradient[c] *= state.weights[replica, component] / flow.particles
+            difference = np.float64(mean[coordinate]) - np.float64(centres[c, coordinate])
+            differences[c, coordinate] = difference
+            separations[c] += difference * difference
+    for coordinate in range(d):
+        gradient[coordinate] = 0.0
+    for first in range(0, flow.particles, LANES):
+        members = min(LANES, flow.particles - first)
+        dots[:] = real(0)
+        squares[:] = real(0)
+        for block in range(blocks):
+            draw_block(normals, words, flow.seed, replica, step, component, first, block)
+            if 4 * block + 4 > d:
+                normals[d:] = real(0)
+            add_block(dots, squares, normals, differences, block)
+        find_pulls(pulls, dots, squares, totals, log_sums, separations, scale, log_amplitudes, precisions, proposals, beta, LANES)
+        for lane in range(LANES):
+            weights[lane] = totals[lane] if lane < members else 0.0
+        for coordinate in range(d):
+            row = normals[coordinate]
+            total = real(0)
+            for lane in range(LANES):
+                total += weights[lane] * row[lane]
+            gradient[coordinate] -= np.float64(total)
+        for c in range(count):
+            for lane in range(members):
+                pull_sums[c] += pulls[c, lane]
+        if with_shapes:
+            for lane in range(members):
+                log_ratio_sum += log_sums[0, lane] - beta * log_sums[1, lane]
+                stretch_sum -= scale * scale * totals[lane] * squares[lane]
+            for c in range(count):
+                for lane in range(members):
+                    stretch_sum -= scale * pulls[c, lane] * dots[c, lane]
+    for coordinate in range(d):
+        gradient[coordinate] *= scale
+    for c in range(count):
+        for coordinate in range(d):
+            gradient[coordinate] -= pull_sums[c] * np.float64(differences[c, coordinate])
+    for coordinate in range(d):
+        gradient[coordinate] *= state.weights[replica, component] / flow.particles
     if with_shapes:
-        separations = 0.0
-        for c in range(len(centres)):
-            separations += pull_sums[c] * squared_distance(mean, centres[c])
         estimates.log_ratios[replica, component] = log_ratio_sum / flow.particles
-        estimates.stretches[replica, component] = 0.5 * (separations - pulled_square_sum) / flow.particles
+        estimates.stretches[replica, component] = stretch_sum / flow.particles
 
 
 @compiled
@@ -197,20 +219,29 @@ def compile_log_target_kernel(called_source: str):
         A particle's number is counted down from the largest, where no step's particles are.
         """
         _ = called_source
-        proposals, d = state.weights.shape[1], targets.shape[1]
-        x = np.empty(4 * ((d + 3) // 4))
-        logits = np.empty(len(targets))
+        proposals, d, count = state.weights.shape[1], targets.shape[1], len(targets)
+        blocks = (d + 3) // 4
+        normals, words = np.zeros((4 * blocks, LANES)), np.empty((4, LANES), np.uint32)
+        logits, log_sums = np.empty((count, LANES)), np.empty(LANES)
         for row in range(first, stop):
             replica = chosen[row]
             for i in range(proposals):
-                for particle in range(log_targets.shape[2]):
-                    fill_normals(x, seed, replica, step, i, MAX_PARTICLES - 1 - particle)
-                    for c in range(d):
-                        x[c] = state.means[replica, i, c] + state.scales[replica, i] * x[c]
-                    for k in range(len(targets)):
+                for particle in range(0, log_targets.shape[2], LANES):
+                    for block in range(blocks):
+                        draw_block(normals, words, seed, replica, step, i, MAX_PARTICLES - LANES - particle, block)
+                    for k in range(count):
+                        logits[k] = 0.0
+                        for c in range(d):
+                            separation, scale = state.means[replica, i, c] - targets[k, c], state.scales[replica, i]
+                            for lane in range(LANES):
+                                difference = separation + scale * normals[c, lane]
+                                logits[k, lane] += difference * difference
                         amplitude, precision = state.log_amplitudes[replica, proposals + k], state.precisions[replica, proposals + k]
-                        logits[k] = amplitude - 0.5 * precision * squared_distance(x, targets[k])
-                    log_targets[row, i, particle] = normalise_exponentials(logits, 0, len(targets))
+                        for lane in range(LANES):
+                            logits[k, lane] = amplitude - 0.5 * precision * logits[k, lane]
+                    normalise_exponentials(logits, 0, count, log_sums, LANES)
+                    for lane in range(min(LANES, log_targets.shape[2] - particle)):
+                        log_targets[row, i, particle + lane] = log_sums[LANES - 1 - lane]
 
     return write_log_targets
 

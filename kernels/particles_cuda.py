@@ -1,8 +1,10 @@
 """The particle simulation on CUDA: one block of threads for each replica and component, sums in a fixed order.
 
-A block takes its particles a tile at a time. First each thread owns one particle and finds its pulls; then each thread owns blocks of four
-coordinates and adds up x over the tile's particles, drawing their normals a second time instead of storing them, so that memory
-does not grow with the dimension times the particles.
+A block takes its particles a tile at a time. A thread draws four coordinates of a particle at once, keeps them, and leaves what they
+contribute to the dot products with the centres in shared memory; so many threads as a particle has such columns share it, and the
+block's groups of threads have different particles. Then each sum is added up by one thread, each particle's pulls are found by one thread,
+and each thread adds what it has kept, weighted by the pulls, to its own coordinates. No normal is drawn twice, nothing is added by two
+threads at once, and memory does not grow with the dimension times the particles.
 
 Importing this module imports numba.cuda, which is slow to load and optional: only a run on CUDA does so.
 """
@@ -12,33 +14,79 @@ from __future__ import annotations
 import math
 import warnings
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda
 from numba.core.errors import NumbaPerformanceWarning
 
-from kernels.particle_step import Estimates, ParticleFlow, Replicas, move_shapes, pulled_squares, squared_distances_to_pulls
-from kernels.random_stream import four_normals
+from kernels.particle_step import Estimates, ParticleFlow, Replicas, find_pulls, move_shapes
+from kernels.random_stream import blocks_of, four_normals
 
 SHARED_BYTES = 48 * 1024
+"""What a block of threads has on every GPU."""
+SHARED_FOR_TILE = 24 * 1024
+"""For a tile's partial sums: then two blocks or more fit on a multiprocessor at once."""
+THREADS = (128, 64, 32)
 
 
-def threads_per_block(centres: int) -> int:
-    """The largest usual number of threads whose pulls on `centres` centres fit in shared memory; raises ValueError if none does."""
-    for threads in (128, 64, 32):
-        if 8 * (threads * (centres + 1) + 3 * centres) <= SHARED_BYTES:
-            return threads
-    raise ValueError(f"the CUDA simulation takes at most 170 mixture components in all, not {centres}: use device='cpu'")
+class BlockShape(NamedTuple):
+    """How a block of threads shares out its work.
+
+    span: threads that share a particle, each with every span-th block of four coordinates; passes: such blocks for each thread; groups:
+    particles in work at once; tile: particles between two rounds of sums, a multiple of groups.
+    """
+
+    threads: int
+    span: int
+    passes: int
+    groups: int
+    tile: int
 
 
-def kernel_sources(real: Any, centre_count: int, threads: int, with_shapes: bool) -> tuple[Any, Any, Any]:
+def block_shape(d: int, particles: int, centres: int, real_bytes: int) -> BlockShape:
+    """The shape for particles of d coordinates under so many centres; raises ValueError where shared memory does not hold these.
+
+    There are fewer threads than THREADS[0] where the particles' blocks of coordinates are fewer, or the centres many.
+    """
+    blocks = blocks_of(d)
+    for threads in THREADS:
+        span = min(blocks, threads)
+        sums_of_particle = (centres + 1) * (real_bytes * (span + 1) + 8) + 8 * (centres + 1)
+        most = min(threads, max(1, SHARED_FOR_TILE // sums_of_particle))
+        groups = min(threads // span, most)
+        tile = most // groups * groups
+        shared = tile * sums_of_particle + 8 * (threads * (centres + 5) + 4 * centres)
+        enough = threads == THREADS[-1] or blocks * particles > threads // 2
+        if enough and shared <= SHARED_BYTES:
+            return BlockShape(threads, span, -(-blocks // span), groups, tile)
+    raise ValueError(f"the CUDA simulation has no room for {centres} mixture components in all: use device='cpu'")
+
+
+def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes: bool) -> tuple[Any, Any, Any]:
     """The Python functions of the kernels `estimate`, `move_means` and `move_all_shapes`, for the precision `real`, before compilation.
 
     with_shapes: whether `estimate` also finds what moves weights and scales.
     """
     float64 = np.float64
+    threads, span, passes, groups, tile = shape
+    rows = centre_count + 1  # the dot product with each centre, and the particle's own square
+    own = tile // groups
+    kept_size, differences_size, coordinates = own * passes * 4, centre_count * passes * 4, passes * 4
+    partials_size, sums_size, parts_size = rows * tile * (span + 1), rows * tile, centre_count * threads
     move_shapes_there = cuda.jit(device=True)(move_shapes)
+
+    @cuda.jit(device=True)
+    def add_up(parts, row_count, thread):
+        """Adds up each row of parts, (row_count, threads) flat, into its first place, in an order that depends on nothing."""
+        cuda.syncthreads()
+        stride = threads // 2
+        while stride > 0:
+            if thread < stride:
+                for row in range(row_count):
+                    parts[row * threads + thread] += parts[row * threads + thread + stride]
+            cuda.syncthreads()
+            stride //= 2
 
     def estimate(gradients, log_ratios, stretches, centres, weights, scales, log_amplitudes, precisions, betas, row, particles, seed, step):
         """Writes the estimates of `Estimates` at the centres, (replicas, L + K, d) of `real`; grid (replicas, L).
@@ -48,115 +96,167 @@ def kernel_sources(real: Any, centre_count: int, threads: int, with_shapes: bool
         replica, component, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
         d, proposals = gradients.shape[2], gradients.shape[1]
         blocks = (d + 3) // 4
+        column, group = thread % span, thread // span
         beta = betas[row, min(replica, betas.shape[1] - 1)]
-        scale = real(scales[replica, component])
+        scale = scales[replica, component]
         amplitudes = cuda.shared.array(centre_count, float64)
         inverse_variances = cuda.shared.array(centre_count, float64)
+        separations = cuda.shared.array(centre_count, float64)
         pull_sums = cuda.shared.array(centre_count, float64)
-        tile_pulls = cuda.shared.array((threads, centre_count), float64)
-        tile_totals = cuda.shared.array(threads, float64)
-        pulls = cuda.local.array(centre_count, float64)
-        if with_shapes:
-            squares = cuda.local.array(centre_count, float64)
-            log_ratio_sum, doubled_stretch_sum = 0.0, 0.0
+        parts = cuda.shared.array(parts_size, float64)
+        gathered = cuda.shared.array((threads, 4), float64)
+        partials = cuda.shared.array(partials_size, real)
+        sums = cuda.shared.array(sums_size, float64)
+        tile_pulls = cuda.shared.array((centre_count, tile), float64)
+        tile_totals = cuda.shared.array(tile, float64)
+        kept = cuda.local.array(kept_size, real)
+        differences = cuda.local.array(differences_size, real)
+        gradient = cuda.local.array(coordinates, float64)
+        tile_gradient = cuda.local.array(coordinates, real)
+        along = cuda.local.array(centre_count, real)
+        normals = cuda.local.array(4, real)
+        dots = cuda.local.array((centre_count, 1), float64)
+        squares = cuda.local.array(1, float64)
+        pulls = cuda.local.array((centre_count, 1), float64)
+        totals = cuda.local.array(1, float64)
+        log_sums = cuda.local.array((2, 1), float64)
+        log_ratio_sum, stretch_sum = 0.0, 0.0
 
         for c in range(thread, centre_count, threads):
             amplitudes[c] = log_amplitudes[replica, c]
             inverse_variances[c] = precisions[replica, c]
             pull_sums[c] = 0.0
-        for coordinate in range(thread, d, threads):
-            gradients[replica, component, coordinate] = 0.0
+        for c in range(centre_count):
+            part = 0.0
+            for coordinate in range(thread, d, threads):
+                difference = float64(centres[replica, component, coordinate]) - float64(centres[replica, c, coordinate])
+                part += difference * difference
+            parts[c * threads + thread] = part
+        add_up(parts, centre_count, thread)
+        for c in range(thread, centre_count, threads):
+            separations[c] = parts[c * threads]
+        for n in range(coordinates):
+            gradient[n] = 0.0
+            coordinate = 4 * (column + n // 4 * span) + n % 4
+            for c in range(centre_count):
+                difference = 0.0
+                if coordinate < d:
+                    difference = float64(centres[replica, component, coordinate]) - float64(centres[replica, c, coordinate])
+                differences[c * coordinates + n] = real(difference)
         cuda.syncthreads()
 
-        for first in range(0, particles, threads):
-            if first + thread < particles:
-                for c in range(centre_count):
-                    pulls[c] = 0.0
-                for block in range(blocks):
-                    coordinate = 4 * block
-                    for normal in four_normals(seed, replica, step, component, first + thread, block, real):
-                        if coordinate < d:
-                            x = centres[replica, component, coordinate] + scale * normal
-                            for c in range(centre_count):
-                                difference = float64(x - centres[replica, c, coordinate])
-                                pulls[c] += difference * difference
-                        coordinate += 1
-                if with_shapes:
+        for first in range(0, particles, tile):
+            members = min(tile, particles - first)
+            for q in range(own):
+                member = group + q * groups
+                if group < groups and member < members:
+                    square = real(0)
                     for c in range(centre_count):
-                        squares[c] = pulls[c]
-                total_pull, log_ratio = squared_distances_to_pulls(pulls, amplitudes, inverse_variances, proposals, beta)
-                tile_totals[thread] = total_pull
-                if with_shapes:
-                    log_ratio_sum += log_ratio
-                    doubled_stretch_sum -= pulled_squares(pulls, squares, component)
+                        along[c] = real(0)
+                    for block in range(column, blocks, span):
+                        n = block // span * 4
+                        normals[0], normals[1], normals[2], normals[3] = four_normals(
+                            seed, replica, step, component, first + member, block, real
+                        )
+                        for e in range(4):
+                            normal = normals[e] if 4 * block + e < d else real(0)
+                            kept[q * coordinates + n + e] = normal
+                            square += normal * normal
+                            for c in range(centre_count):
+                                along[c] += differences[c * coordinates + n + e] * normal
+                    for c in range(centre_count):
+                        partials[(c * tile + member) * (span + 1) + column] = along[c]
+                    partials[(centre_count * tile + member) * (span + 1) + column] = square
+            cuda.syncthreads()
+            for place in range(thread, sums_size, threads):
+                if place % tile < members:
+                    total = 0.0
+                    for other in range(span):
+                        total += float64(partials[place * (span + 1) + other])
+                    sums[place] = total
+            cuda.syncthreads()
+            if thread < members:
                 for c in range(centre_count):
-                    tile_pulls[thread, c] = pulls[c]
+                    dots[c, 0] = sums[c * tile + thread]
+                squares[0] = sums[centre_count * tile + thread]
+                find_pulls(
+                    pulls, dots, squares, totals, log_sums, separations, scale, amplitudes, inverse_variances, proposals, beta, 1
+                )
+                tile_totals[thread] = totals[0]
+                for c in range(centre_count):
+                    tile_pulls[c, thread] = pulls[c, 0]
+                if with_shapes:
+                    log_ratio_sum += log_sums[0, 0] - beta * log_sums[1, 0]
+                    stretch_sum -= scale * scale * totals[0] * squares[0]
+                    for c in range(centre_count):
+                        stretch_sum -= scale * pulls[c, 0] * dots[c, 0]
             cuda.syncthreads()
-            tile = min(threads, particles - first)
             for c in range(thread, centre_count, threads):
-                for member in range(tile):
-                    pull_sums[c] += tile_pulls[member, c]
-            for block in range(thread, blocks, threads):
-                for member in range(tile):
-                    coordinate = 4 * block
-                    for normal in four_normals(seed, replica, step, component, first + member, block, real):
-                        if coordinate < d:
-                            x = centres[replica, component, coordinate] + scale * normal
-                            gradients[replica, component, coordinate] -= tile_totals[member] * float64(x)
-                        coordinate += 1
-            cuda.syncthreads()
+                for member in range(members):
+                    pull_sums[c] += tile_pulls[c, member]
+            for n in range(coordinates):
+                tile_gradient[n] = real(0)
+            for q in range(own):
+                member = group + q * groups
+                if group < groups and member < members:
+                    total_pull = real(tile_totals[member])
+                    for n in range(coordinates):
+                        if column + n // 4 * span < blocks:
+                            tile_gradient[n] += total_pull * kept[q * coordinates + n]
+            for n in range(coordinates):
+                gradient[n] -= float64(tile_gradient[n])
 
-        for coordinate in range(thread, d, threads):
-            gradient = gradients[replica, component, coordinate]
-            for c in range(centre_count):
-                gradient += pull_sums[c] * float64(centres[replica, c, coordinate])
-            gradients[replica, component, coordinate] = gradient * weights[replica, component] / particles
+        for n in range(0, coordinates, 4):
+            cuda.syncthreads()
+            for e in range(4):
+                gathered[thread, e] = gradient[n + e]
+            cuda.syncthreads()
+            block = column + n // 4 * span
+            if group == 0:
+                for e in range(4):
+                    coordinate = 4 * block + e
+                    if coordinate < d:
+                        total = 0.0
+                        for other in range(groups):
+                            total += gathered[other * span + column, e]
+                        total *= scale
+                        for c in range(centre_count):
+                            total -= pull_sums[c] * float64(differences[c * coordinates + n + e])
+                        gradients[replica, component, coordinate] = total * weights[replica, component] / particles
 
         if with_shapes:
-            for coordinate in range(thread, d, threads):
-                for c in range(centre_count):
-                    separation = float64(centres[replica, c, coordinate] - centres[replica, component, coordinate])
-                    doubled_stretch_sum += pull_sums[c] * separation * separation
-            tile_pulls[thread, 0] = log_ratio_sum
-            tile_totals[thread] = doubled_stretch_sum
-            cuda.syncthreads()
+            parts[thread] = log_ratio_sum
+            add_up(parts, 1, thread)
             if thread == 0:
-                log_ratio_sum, doubled_stretch_sum = 0.0, 0.0
-                for other in range(threads):
-                    log_ratio_sum += tile_pulls[other, 0]
-                    doubled_stretch_sum += tile_totals[other]
-                log_ratios[replica, component] = log_ratio_sum / particles
-                stretches[replica, component] = 0.5 * doubled_stretch_sum / particles
+                log_ratios[replica, component] = parts[0] / particles
+            cuda.syncthreads()
+            parts[thread] = stretch_sum
+            add_up(parts, 1, thread)
+            if thread == 0:
+                stretches[replica, component] = parts[0] / particles
 
     def move_means(means, centres, gradients, radii, dt, spherical):
         """Euler step of all means, (replicas, L, d) of float64, in place, and of their copies among the centres; grid (replicas, L)."""
         replica, component, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
         d = means.shape[2]
         radius = radii[replica, component]
-        partial_sums = cuda.shared.array(threads, float64)
+        parts = cuda.shared.array(threads, float64)
         along = 0.0
         if spherical:
-            partial_sums[thread] = 0.0
+            parts[thread] = 0.0
             for coordinate in range(thread, d, threads):
-                partial_sums[thread] += gradients[replica, component, coordinate] * means[replica, component, coordinate]
+                parts[thread] += gradients[replica, component, coordinate] * means[replica, component, coordinate]
+            add_up(parts, 1, thread)
+            along = parts[0] / (radius * radius)
             cuda.syncthreads()
-            for other in range(threads):
-                along += partial_sums[other]
-            along /= radius * radius
-            cuda.syncthreads()
-        partial_sums[thread] = 0.0
+        parts[thread] = 0.0
         for coordinate in range(thread, d, threads):
             mean = means[replica, component, coordinate]
             mean -= dt * (gradients[replica, component, coordinate] - along * mean)
             means[replica, component, coordinate] = mean
-            partial_sums[thread] += mean * mean
-        cuda.syncthreads()
-        rescaling = 1.0
-        if spherical:
-            squared_norm = 0.0
-            for other in range(threads):
-                squared_norm += partial_sums[other]
-            rescaling = radius / math.sqrt(squared_norm)
+            parts[thread] += mean * mean
+        add_up(parts, 1, thread)
+        rescaling = radius / math.sqrt(parts[0]) if spherical else 1.0
         for coordinate in range(thread, d, threads):
             mean = rescaling * means[replica, component, coordinate]
             means[replica, component, coordinate] = mean
@@ -188,9 +288,9 @@ def kernel_sources(real: Any, centre_count: int, threads: int, with_shapes: bool
 
 
 @lru_cache
-def compiled_kernels(precision: str, centre_count: int, threads: int, with_shapes: bool) -> tuple[Any, ...]:
+def compiled_kernels(precision: str, centre_count: int, shape: BlockShape, with_shapes: bool) -> tuple[Any, ...]:
     """`kernel_sources`, ready to launch; each kernel compiles at its first launch."""
-    return tuple(cuda.jit(source) for source in kernel_sources(np.dtype(precision).type, centre_count, threads, with_shapes))
+    return tuple(cuda.jit(source) for source in kernel_sources(np.dtype(precision).type, centre_count, shape, with_shapes))
 
 
 class CudaParticles:
@@ -199,10 +299,11 @@ class CudaParticles:
     def __init__(self, start: Replicas, flow: ParticleFlow):
         replicas, proposals, _ = start.means.shape
         centres = np.concatenate([start.means, np.broadcast_to(flow.targets, (replicas, *flow.targets.shape))], axis=1)
-        self._threads = threads_per_block(centres.shape[1])
+        shape = block_shape(centres.shape[2], flow.particles, centres.shape[1], flow.targets.dtype.itemsize)
+        self._threads = shape.threads
         self._grid = (replicas, proposals)
         self._estimate, self._move_means, self._move_all_shapes = compiled_kernels(
-            flow.targets.dtype.name, centres.shape[1], self._threads, flow.learns_shapes
+            flow.targets.dtype.name, centres.shape[1], shape, flow.learns_shapes
         )
         self._state: Any = Replicas(*(cuda.to_device(array) for array in start))
         self._centres = cuda.to_device(np.ascontiguousarray(centres, flow.targets.dtype))

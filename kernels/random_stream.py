@@ -9,7 +9,7 @@ The radius takes 2^32 values, the largest sqrt(64 log 2) = 6.66, which cuts off 
 precision the squared radius also has an absolute resolution of 1.2e-7.
 
 The functions compile for the CPU and for CUDA. The logarithm, sine and cosine are short series without branches or library calls,
-because LLVM then draws 8 or 16 normals at once in one vector register; they also agree between devices to rounding. A 32-bit word is
+because LLVM then draws a vector register full of normals at once; they also agree between devices to rounding. A 32-bit word is
 held in a uint64: products stay exact, and neither Numba nor NumPy promotes it to a float.
 """
 
@@ -33,11 +33,17 @@ MAX_PARTICLES = 2**32 - 1
 INITIAL_STATE = 2**32 - 1
 """The particle number that no particle has: the stream of initial states."""
 
-LOG_2, SQRT_HALF, QUARTER_TURN = math.log(2), math.sqrt(0.5), math.pi / 2
-ARCTANH_SERIES = tuple(1 / n for n in range(19, 0, -2))
-SIN_SERIES = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(7, -1, -1))
-COS_SERIES = tuple((-1) ** n / math.factorial(2 * n) for n in range(8, -1, -1))
-"""Highest power first; each is cut where the rest is below 1e-17 of the sum on the range that the callers reach."""
+LANES = 32
+"""How many particles the CPU draws at once: several vector registers of them, so that instructions wait for each other less."""
+LOG_2, QUARTER_TURN = math.log(2), math.pi / 2
+SQRT_HALF_BITS = {32: 0x3F3504F3, 64: 0x3FE6A09E667F3BCD}
+"""√½ as a number of so many bits."""
+ARCTANH_SERIES = {32: tuple(1 / n for n in range(9, 0, -2)), 64: tuple(1 / n for n in range(19, 0, -2))}
+SIN_SERIES = {bits: tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(last, -1, -1)) for bits, last in ((32, 4), (64, 7))}
+COS_SERIES = {bits: tuple((-1) ** n / math.factorial(2 * n) for n in range(last, -1, -1)) for bits, last in ((32, 5), (64, 8))}
+"""Highest power first; each is cut where the rest is below 5e-9 of the sum, or 1e-17 in double precision, on the range of its callers."""
+LOG_32, LOG_64, SIN_32, SIN_64, COS_32, COS_64 = (series[bits] for series in (ARCTANH_SERIES, SIN_SERIES, COS_SERIES) for bits in (32, 64))
+HALF_32, HALF_64 = SQRT_HALF_BITS[32], SQRT_HALF_BITS[64]
 
 compiled = njit(forceinline=True, error_model="numpy", fastmath={"contract", "reassoc"})
 """Inlined, without a test for division by zero, and free to fuse and regroup sums: what LLVM needs to vectorise the callers' loops."""
@@ -68,29 +74,26 @@ def polynomial(coefficients, x, real):
 
 
 @compiled
+def is_single(real):
+    """Whether `real` is float32; known when a caller is compiled, so that only one branch of what depends on it remains."""
+    return real(1e-12) + real(1) == real(1)
+
+
+@compiled
 def log_of_unit(u, real):
-    """log(u) for 2^-32 <= u <= 1."""
-    halvings = real(0)
-    if u < real(2.0**-16):
-        u *= real(2.0**16)
-        halvings += real(16)
-    if u < real(2.0**-8):
-        u *= real(2.0**8)
-        halvings += real(8)
-    if u < real(2.0**-4):
-        u *= real(2.0**4)
-        halvings += real(4)
-    if u < real(2.0**-2):
-        u *= real(2.0**2)
-        halvings += real(2)
-    if u < real(2.0**-1):
-        u *= real(2)
-        halvings += real(1)
-    if u < real(SQRT_HALF):
-        u *= real(2)
-        halvings += real(1)
-    s = (u - real(1)) / (u + real(1))
-    return real(2) * s * polynomial(ARCTANH_SERIES, s * s, real) - halvings * real(LOG_2)
+    """log(u) for 2^-32 <= u <= 1: u is 2^k m with m between √½ and √2, both read off its bits, and log m = 2 artanh((m − 1)/(m + 1))."""
+    if is_single(real):
+        bits = np.float32(u).view(np.int32)
+        k = np.int32((bits - HALF_32) >> 23)
+        m = real(np.int32(bits - (k << 23)).view(np.float32))
+    else:
+        long_bits = np.float64(u).view(np.int64)
+        long_k = (long_bits - HALF_64) >> 52
+        m = real(np.int64(long_bits - (long_k << 52)).view(np.float64))
+        k = np.int32(long_k)
+    s = (m - real(1)) / (m + real(1))
+    series = polynomial(LOG_32, s * s, real) if is_single(real) else polynomial(LOG_64, s * s, real)
+    return real(2) * s * series + real(k) * real(LOG_2)
 
 
 @compiled
@@ -103,8 +106,11 @@ def normal_pair(radius_word, angle_word, real):
     radius = real(math.sqrt(real(-2) * log_of_unit(u, real)))
     angle = (real(angle_word & np.uint64(0x3FFFFFFF)) * real(2.0**-30) - real(0.5 - 2.0**-31)) * real(QUARTER_TURN)
     squared = angle * angle
-    along = radius * polynomial(COS_SERIES, squared, real)
-    across = radius * angle * polynomial(SIN_SERIES, squared, real)
+    if is_single(real):
+        cosine, sine = polynomial(COS_32, squared, real), angle * polynomial(SIN_32, squared, real)
+    else:
+        cosine, sine = polynomial(COS_64, squared, real), angle * polynomial(SIN_64, squared, real)
+    along, across = radius * cosine, radius * sine
     if angle_word & np.uint64(0x80000000):
         along = -along
     if angle_word & np.uint64(0x40000000):
@@ -130,6 +136,38 @@ def four_normals(seed, replica, step, component, particle, block, real):
     first, second = normal_pair(word_0, word_1, real)
     third, fourth = normal_pair(word_2, word_3, real)
     return first, second, third, fourth
+
+
+@compiled
+def draw_block(normals, words, seed, replica, step, component, first_particle, block):
+    """Writes coordinates 4 block .. 4 block + 3 of the particles first_particle .. first_particle + LANES − 1 to these rows of `normals`,
+    (4 blocks, LANES) of float32 or float64.
+
+    words: (4, LANES) of uint32, to work in: the integers of Philox have twice the width of single precision's numbers, and a loop over
+    both would fill half of a vector register with nothing.
+    """
+    real = normals.dtype.type
+    chain = (np.uint64(replica) << COMPONENT_BITS) | np.uint64(component)
+    for lane in range(LANES):
+        word_0, word_1, word_2, word_3 = philox4x32(
+            np.uint64(block) & WORD,
+            np.uint64(first_particle + lane) & WORD,
+            np.uint64(step) & WORD,
+            chain & WORD,
+            np.uint64(seed) & WORD,
+            np.uint64(seed) >> WORD_BITS,
+        )
+        words[0, lane] = word_0
+        words[1, lane] = word_1
+        words[2, lane] = word_2
+        words[3, lane] = word_3
+    for half in range(2):
+        radius_words, angle_words = words[2 * half], words[2 * half + 1]
+        first_row, second_row = normals[4 * block + 2 * half], normals[4 * block + 2 * half + 1]
+        for lane in range(LANES):
+            first, second = normal_pair(radius_words[lane], angle_words[lane], real)
+            first_row[lane] = first
+            second_row[lane] = second
 
 
 @compiled

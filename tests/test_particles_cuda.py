@@ -89,10 +89,12 @@ def test_gpu_agrees_with_the_cpu():
 def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes):
     from numba import boolean, float64, from_dtype, int64, uint64
 
-    from kernels.particles_cuda import kernel_sources
+    from kernels.particles_cuda import block_shape, kernel_sources
 
     real = from_dtype(np.dtype(precision))
-    estimate, move_means, move_all_shapes = kernel_sources(np.dtype(precision).type, 5, 128, with_shapes)
+    estimate, move_means, move_all_shapes = kernel_sources(
+        np.dtype(precision).type, 5, block_shape(128, 256, 5, real.bitwidth // 8), with_shapes
+    )
     table, cube = float64[:, ::1], float64[:, :, ::1]
     signatures = {
         estimate: (cube, table, table, real[:, :, ::1], table, table, table, table, table, int64, int64, uint64, int64),
@@ -121,10 +123,22 @@ def test_missing_cuda_component_is_named_with_its_remedy(monkeypatch):
     assert resolve_device("auto").kind == "cpu"
 
 
-def test_too_many_centres_for_shared_memory_are_refused():
-    from kernels.particles_cuda import threads_per_block
+@pytest.mark.parametrize("d", [1, 5, 128, 700, 1024])
+@pytest.mark.parametrize("centres", [2, 4, 16, 60])
+@pytest.mark.parametrize("real_bytes", [4, 8])
+def test_blocks_of_threads_cover_every_coordinate(d, centres, real_bytes):
+    from kernels.particles_cuda import block_shape
 
-    assert threads_per_block(4) == 128
-    assert threads_per_block(100) == 32
-    with pytest.raises(ValueError, match="170"):
-        threads_per_block(1000)
+    shape = block_shape(d, 256, centres, real_bytes)
+    assert shape.span * shape.passes >= (d + 3) // 4 > shape.span * (shape.passes - 1)
+    assert shape.groups * shape.span <= shape.threads in (32, 64, 128)
+    assert 0 < shape.tile <= shape.threads
+    assert shape.tile % shape.groups == 0
+    assert block_shape(d, 1, 2, 4).threads <= shape.threads or centres == 60
+
+
+def test_too_many_centres_for_shared_memory_are_refused():
+    from kernels.particles_cuda import block_shape
+
+    with pytest.raises(ValueError, match="1000 mixture components"):
+        block_shape(128, 256, 1000, 8)
