@@ -27,6 +27,8 @@ from kernels.particle_step import (
 )
 from kernels.random_stream import LANES, MAX_PARTICLES, compiled, draw_block
 
+MOST_UNFLUSHED = 16
+"""Terms added up in the working precision before double takes over: single precision then errs by its own rounding, not by many of it."""
 CALLED_MODULES = (particle_step, random_stream, vector_math)
 CALLED_SOURCE = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in CALLED_MODULES)).hexdigest()
 
@@ -47,6 +49,26 @@ def add_block(dots, squares, normals, differences, block):
 
 
 @compiled
+def add_weighted(sums, normals, weights):
+    """Adds weights (LANES,) times normals to sums (d, LANES)."""
+    for coordinate in range(len(sums)):
+        row, sum_row = normals[coordinate], sums[coordinate]
+        for lane in range(LANES):
+            sum_row[lane] += weights[lane] * row[lane]
+
+
+@compiled
+def flush(gradient, sums):
+    """Takes the sums (d, LANES) over their lanes from the gradient, in double precision, and empties them."""
+    for coordinate in range(len(sums)):
+        total = 0.0
+        for lane in range(LANES):
+            total += np.float64(sums[coordinate, lane])
+            sums[coordinate, lane] = 0.0
+        gradient[coordinate] -= total
+
+
+@compiled
 def estimate_component(estimates, component, centres, state, flow, beta, replica, step, with_shapes):
     """Writes the estimates of one component of one replica, whose centres, (L + K, d) of the working precision, are given.
 
@@ -62,7 +84,8 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
     dots, squares, weights = np.empty((count, LANES), centres.dtype), np.empty(LANES, centres.dtype), np.empty(LANES, centres.dtype)
     pulls, totals, log_sums = np.empty((count, LANES)), np.empty(LANES), np.empty((2, LANES))
     differences, separations, pull_sums = np.zeros((count, 4 * blocks), centres.dtype), np.zeros(count), np.zeros(count)
-    log_ratio_sum, stretch_sum = 0.0, 0.0
+    weighted = np.zeros((d, LANES), centres.dtype)
+    log_ratio_sum, stretch_sum, unflushed = 0.0, 0.0, 0
     for c in range(count):
         for coordinate in range(d):
             difference = np.float64(mean[coordinate]) - np.float64(centres[c, coordinate])
@@ -82,12 +105,11 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
         find_pulls(pulls, dots, squares, totals, log_sums, separations, scale, log_amplitudes, precisions, proposals, beta, LANES)
         for lane in range(LANES):
             weights[lane] = totals[lane] if lane < members else 0.0
-        for coordinate in range(d):
-            row = normals[coordinate]
-            total = real(0)
-            for lane in range(LANES):
-                total += weights[lane] * row[lane]
-            gradient[coordinate] -= np.float64(total)
+        add_weighted(weighted, normals, weights)
+        unflushed += 1
+        if unflushed == MOST_UNFLUSHED or first + LANES >= flow.particles:
+            flush(gradient, weighted)
+            unflushed = 0
         for c in range(count):
             for lane in range(members):
                 pull_sums[c] += pulls[c, lane]

@@ -1,0 +1,188 @@
+"""Benchmarks against other libraries, both sides in one run, and how speed scales; written as JSON, as a table and as a figure.
+
+    uv run --extra bench python tests/benchmarks/run.py                 # everything that this machine can do, some five minutes
+    uv run --extra bench python tests/benchmarks/run.py ensemble        # one part: ensemble, particles, startup
+    uv run python tests/benchmarks/run.py --out DIR --trajectories 512  # without the peers that are not installed
+
+An error is checked before a time is reported. For a GPU see gpu.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import matplotlib as mpl
+import numba
+import numpy as np
+import peers
+import work
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # after the choice of a backend
+
+LARGEST_ERROR = 1e-7
+"""What a final state of the ensemble may be wrong by, for a time to count."""
+RESULTS = Path(__file__).parent / "results"
+
+
+def ensemble(options):
+    """The ensemble of peers and ours, in turn; then ours under other choices."""
+    starts = work.initial_overlaps(options.trajectories, 128)
+    truth = peers.reference(starts[: work.REFERENCE_RUNS])
+    rows = []
+
+    def report(name, seconds, final, count):
+        errors = np.abs(final[: len(truth)] - truth[: len(final)]).max(1)
+        rows.append(row(name, "ms per trajectory", 1e3 * seconds / count, error=float(errors.max()), median_error=float(np.median(errors))))
+
+    for name, (peer, most) in peers.ENSEMBLES.items():
+        some = starts[:most]
+        try:
+            report(name, *peer(some), len(some))
+        except ImportError as missing:
+            rows.append(row(name, "ms per trajectory", None, note=f"not installed: {missing.name}"))
+            continue
+        # Ours after each peer, so that a machine that slows down slows both.
+        report(f"annealvi, after {name}", *work.ensemble(starts, repeats=3), len(starts))
+    report("annealvi, rtol 1e-7", *work.ensemble(starts), len(starts))
+    for rtol in (1e-5, 1e-6, 1e-8, 1e-10, 1e-12):
+        report(f"annealvi, rtol {rtol:.0e}", *work.ensemble(starts, rtol), len(starts))
+    quadrature = work.study_kernel(tolerance=1e-9, expectations="quadrature")
+    report("annealvi, rtol 1e-7, quadrature", *work.ensemble(starts, kernel=quadrature, repeats=3), len(starts))
+    for count in (1, 2):
+        if count <= numba.config.NUMBA_NUM_THREADS:
+            found = work.with_threads(count, lambda: work.ensemble(starts, repeats=3))
+            report(f"annealvi, rtol 1e-7, {count} thread{'s' * (count > 1)}", *found, len(starts))
+    for count in (32, 256, 65536):
+        many = work.initial_overlaps(count, 128)
+        many[: min(count, work.REFERENCE_RUNS)] = starts[: min(count, work.REFERENCE_RUNS)]
+        report(f"annealvi, rtol 1e-7, N = {count}", *work.ensemble(many, repeats=3), count)
+    return rows
+
+
+def particles(options):
+    """The stochastic gradient flow of JAX and ours, in turn; then ours under other choices."""
+    rows = []
+    try:
+        rate, backend = peers.jax_particles(16, 256, 128, 100)
+        rows.append(row(f"JAX, float32, {backend}", "coordinates per second", rate))
+    except ImportError as missing:
+        rows.append(row("JAX", "coordinates per second", None, note=f"not installed: {missing.name}"))
+    cases = {
+        "float32": {},
+        "float64": {"precision": "float64"},
+        "float32, d = 16": {"d": 16},
+        "float32, d = 1024": {"d": 1024, "steps": 20},
+        "float32, 64 particles": {"particles": 64},
+        "float32, 4096 particles": {"particles": 4096, "steps": 10},
+        "float32, L = K = 4": {"L": 4, "K": 4, "steps": 50},
+        "float32, L = K = 8": {"L": 8, "K": 8, "steps": 20},
+        "float32, projected": {"projected": True},
+    }
+    for name, choice in cases.items():
+        rate, device = work.particle_rate(**choice)
+        rows.append(row(f"annealvi, {name}, {device}", "coordinates per second", rate))
+    for count in (1, 2):
+        if count <= numba.config.NUMBA_NUM_THREADS:
+            rate, _ = work.with_threads(count, work.particle_rate)
+            rows.append(row(f"annealvi, float32, {count} thread{'s' * (count > 1)}", "coordinates per second", rate))
+    return rows
+
+
+def startup(options):
+    """Time to the first help text, and to derive and compile with an empty cache and a filled one."""
+    rows = [row("annealvi --help", "s", work.process_seconds(["-m", "annealvi", "--help"]))]
+    rows += [row("python -c pass", "s", work.process_seconds(["-c", "pass"]))]
+    for name, (derived, tabulated, ran) in zip(("empty", "filled"), work.derive_and_compile(), strict=True):
+        rows += [row(f"derive, {name} cache", "s", derived), row(f"tabulate, {name} cache", "s", tabulated)]
+        rows += [row(f"compile and run, {name} cache", "s", ran)]
+    return rows
+
+
+PARTS = {"ensemble": ensemble, "particles": particles, "startup": startup}
+
+
+def row(name, unit, value, **more):
+    return {"name": name, "unit": unit, "value": value, **more}
+
+
+def machine():
+    """What a reader needs to place the numbers."""
+    model = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        model = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), model)
+    libraries = {}
+    for name in ("annealvi", "numba", "llvmlite", "numpy", "sympy", "scipy", "jax", "diffrax", "heyoka"):
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:
+            libraries[name] = None
+    return {"processor": model, "threads": numba.config.NUMBA_NUM_THREADS, "python": platform.python_version(), "libraries": libraries}
+
+
+def table(rows):
+    lines = ["| what | value | unit | largest error | median error |", "|---|---|---|---|---|"]
+    for r in rows:
+        value = r.get("note", "–") if r["value"] is None else f"{r['value']:.3g}"
+        errors = [f"{r[k]:.1e}" if k in r else "" for k in ("error", "median_error")]
+        lines.append(f"| {r['name']} | {value} | {r['unit']} | {errors[0]} | {errors[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+def figure(found, path):
+    """Bars for the peers' works, ours in another colour; times to the left, rates to the right."""
+    parts = [p for p in ("ensemble", "particles") if p in found]
+    if not parts:
+        return
+    shown = {p: [r for r in found[p] if r["value"] is not None and ", after " not in r["name"]] for p in parts}
+    height = 0.9 + 0.24 * max(len(rows) for rows in shown.values())
+    drawing, axes = plt.subplots(1, len(parts), figsize=(6.5 * len(parts), height), squeeze=False, layout="constrained")
+    for axis, part in zip(axes[0], parts, strict=True):
+        rows = shown[part][::-1]
+        colours = ["C0" if r["name"].startswith("annealvi") else "0.6" for r in rows]
+        axis.barh([r["name"] for r in rows], [r["value"] for r in rows], color=colours)
+        axis.set_xscale("log")
+        axis.set_xlabel(rows[0]["unit"])
+        for n, r in enumerate(rows):
+            axis.annotate(f" {r['value']:.2g}", (r["value"], n), va="center", fontsize="small")
+        axis.margins(x=0.15)
+        axis.spines[["top", "right"]].set_visible(False)
+    drawing.savefig(path, dpi=150)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results (default: beside this script)")
+    parser.add_argument("--trajectories", type=int, default=4096, metavar="N", help="of the ensemble (default: 4096)")
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"{', '.join(sorted(unknown))}: no such part; the parts are {', '.join(PARTS)}")
+    found = {}
+    for part in options.parts or PARTS:
+        found[part] = PARTS[part](options)
+        print(f"\n## {part}\n\n{table(found[part])}", flush=True)
+    wrong = [r["name"] for rows in found.values() for r in rows if r["name"].startswith("annealvi, rtol 1e-7") and r["error"] > LARGEST_ERROR]
+    options.out.mkdir(parents=True, exist_ok=True)
+    command = " ".join(["python", "tests/benchmarks/run.py", *sys.argv[1:]])
+    record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "seed": 0, "machine": machine(), **found}
+    (options.out / "cpu.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    tables = "\n".join(f"## {part}\n\n{table(rows)}" for part, rows in found.items())
+    place = f"{record['date']}, {record['machine']['processor']}, {record['machine']['threads']} threads\n\n`{command}`"
+    (options.out / "cpu.md").write_text(f"# Benchmarks\n\n{place}\n\n{tables}", encoding="utf-8")
+    figure(found, options.out / "cpu.png")
+    print(f"written to {options.out}")
+    if wrong:
+        sys.exit(f"errors above {LARGEST_ERROR:g}: {', '.join(wrong)}")
+
+
+if __name__ == "__main__":
+    main()

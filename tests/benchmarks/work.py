@@ -1,0 +1,125 @@
+"""Our side of each benchmark: the same work as the peers', and how time and error depend on what a user chooses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from time import perf_counter
+
+import numba
+import numpy as np
+import peers
+
+import annealvi
+from kernels.particles import simulate_particles
+
+STUDY = ["schedule.T0=30", "schedule.t0=288"]
+REFERENCE_RUNS = 48
+
+
+def initial_overlaps(n, d, seed=0):
+    """n draws of (m_1, m_2, s) for three independent directions on the sphere in R^d; shape (n, 3)."""
+    x = np.random.default_rng(seed).normal(size=(n, 2, d))
+    x /= np.linalg.norm(x, axis=2, keepdims=True)
+    return np.stack([x[:, 0, 0], x[:, 1, 0], (x[:, 0] * x[:, 1]).sum(1)], 1)
+
+
+def study_kernel(device="cpu", **options):
+    return annealvi.open_session(annealvi.load_problem("bimodal", STUDY)).compile(device, **options)
+
+
+def median_seconds(function, repeats=5):
+    """Median time of `repeats` calls after one that compiles, and the last result."""
+    function()
+    seconds = []
+    for _ in range(repeats):
+        start = perf_counter()
+        result = function()
+        seconds.append(perf_counter() - start)
+    return float(np.median(seconds)), result
+
+
+def ensemble(starts, rtol=1e-7, kernel=None, repeats=5):
+    """Seconds and final states (N, 3) of the study's ensemble; averages two orders finer than the steps."""
+    kernel = study_kernel(tolerance=max(1e-14, rtol / 100)) if kernel is None else kernel
+    seconds, run = median_seconds(lambda: kernel.integrate(starts, [0.0, peers.T_END], rtol=rtol, atol=rtol / 100), repeats)
+    return seconds, run.y[:, -1]
+
+
+def particle_rate(d=128, particles=256, replicas=16, steps=100, L=2, K=2, precision="float32", device="cpu", repeats=5, **options):
+    """Particle coordinates per second, without the start of a run: L components under K modes, all of weight and scale alike."""
+    rng = np.random.default_rng(0)
+    means, modes = rng.normal(size=(replicas, L, d)), rng.normal(size=(K, d))
+    means *= peers.R / np.linalg.norm(means, axis=-1, keepdims=True)
+    modes *= peers.R / np.linalg.norm(modes, axis=-1, keepdims=True)
+
+    def run():
+        return simulate_particles(
+            means,
+            modes,
+            np.full(K, 1 / K),
+            np.ones(K),
+            np.full(L, 1 / L),
+            np.ones(L),
+            np.full(steps, 0.1),
+            0.02,
+            particles=particles,
+            seed=1,
+            record_every=steps,
+            precision=precision,
+            device=device,
+            **options,
+        )
+
+    seconds, result = median_seconds(run, repeats)
+    return replicas * L * particles * d * steps / seconds, result.device
+
+
+def with_threads(count, function):
+    """What `function` returns with so many threads."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(count)
+    try:
+        return function()
+    finally:
+        numba.set_num_threads(before)
+
+
+def process_seconds(arguments, environment=None, repeats=5):
+    """Median time of a Python process with these arguments, from its start to its end."""
+    seconds = []
+    for _ in range(repeats):
+        start = perf_counter()
+        subprocess.run([sys.executable, *arguments], env={**os.environ, **(environment or {})}, check=True, capture_output=True)
+        seconds.append(perf_counter() - start)
+    return float(np.median(seconds))
+
+
+COMPILE = """
+import time, annealvi
+begin = time.perf_counter()
+session = annealvi.open_session(annealvi.load_problem("bimodal"))
+derived = time.perf_counter()
+kernel = session.compile("cpu")
+tabulated = time.perf_counter()
+kernel.integrate(session.random_states(64, 0), [0.0, 180.0])
+print(derived - begin, tabulated - derived, time.perf_counter() - tabulated)
+"""
+
+
+def derive_and_compile():
+    """Seconds to derive, to tabulate the averages, and to compile and run 64 trajectories: with an empty cache, and with a filled one."""
+    with tempfile.TemporaryDirectory() as cache:
+        found = []
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, "-c", COMPILE],
+                env={**os.environ, "ANNEALVI_CACHE_DIR": cache},
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            found.append([float(word) for word in done.stdout.split()])
+    return found
