@@ -29,9 +29,9 @@ COMPONENT_BITS = np.uint64(8)
 MAX_COMPONENTS = 2**8
 MAX_REPLICAS = 2**24
 MAX_STEPS = 2**32
-MAX_PARTICLES = 2**32 - 1
-INITIAL_STATE = 2**32 - 1
-"""The particle number that no particle has: the stream of initial states."""
+MAX_PARTICLES = 2**32 - 2
+INITIAL_STATE, ORTHOGONAL_NOISE = 2**32 - 1, 2**32 - 2
+"""Particle numbers that no particle has: the streams of initial states, and of what particles have in common outside the centres' span."""
 
 LOG_2, SQRT_HALF, QUARTER_TURN = math.log(2), math.sqrt(0.5), math.pi / 2
 ARCTANH_SERIES = tuple(1 / n for n in range(19, 0, -2))
