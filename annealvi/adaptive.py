@@ -15,6 +15,7 @@ from annealvi.paths import (
     LATEST,
     MOST_STEPS,
     Paths,
+    flow_in_words,
     inaccuracy,
     lanes,
     mean_and_error,
@@ -120,6 +121,7 @@ def simulate_with_rule(
     points: int,
     seed: int,
     precision: str,
+    projected: bool,
     max_cost: float | None,
     device: str,
     progress: Callable[[int, int], None] | None,
@@ -130,6 +132,7 @@ def simulate_with_rule(
     t_end: None for SETTLING after the last replica has reached beta = 1, but no longer than max_cost allows.
     """
     from kernels.adaptive_schedules import simulate_adaptively
+    from kernels.particle_step import draws_per_component
     from kernels.random_stream import MAX_PARTICLES
 
     if not 2 <= particles <= MAX_PARTICLES // 2:
@@ -141,13 +144,15 @@ def simulate_with_rule(
         found = f"{wanted:.3g} steps until every beta is expected to be 1"
         raise BadInput("--dt", found, f"ask for at most {MOST_STEPS:.0e}: a shorter schedule.t0, a longer --dt or an earlier --t-end", "")
     steps = max(1, round(wanted))
-    cost = cost_of_particles(float(initial_means.size) * particles * steps, device)
+    sizes = len(session.problem.proposal.weights), len(session.problem.target.weights)
+    draws = draws_per_component(initial_means.shape[-1], sum(sizes), particles, projected)
+    estimates = float(len(initial_means)) * sizes[0] * steps
+    cost = cost_of_particles(estimates * draws, estimates * particles, device)
     require_affordable(cost, max_cost, FASTER_SIMULATION.replace("ask for", "ask for a shorter schedule.t0,"), tell)
     record_every = max(1, -(-steps // (points - 1)))
     if t_end is None:
         affordable = MOST_PIECES if max_cost is None else max_cost / cost.seconds
         steps = round(min(MOST_STEPS, steps * min(MOST_PIECES, max(1.0, affordable))))
-    sizes = len(session.problem.proposal.weights), len(session.problem.target.weights)
     refuse_large("--replicas or --points", len(initial_means) * (steps // record_every) * sizes[0] * sum(sizes))
     run = simulate_adaptively(
         initial_means,
@@ -163,13 +168,22 @@ def simulate_with_rule(
         steps_after_one=round(SETTLING / dt) if t_end is None else None,
         precision=precision,
         device=device,
+        projected=projected,
         progress=progress,
     )
     kept = np.unique(np.linspace(0, len(run.t) - 1, points).round().astype(int))
     values = session.states_of_overlaps(run.M, run.Q, run.weights, run.scales).transpose(1, 0, 2)[:, kept]
-    method = f"stochastic gradient flow, {particles} particles, dt = {dt:g}, {precision}, {rule.kind} every {every * dt:g}"
+    method = f"{flow_in_words(particles, dt, precision, run.projected)}, {rule.kind} every {every * dt:g}"
     return Paths(
-        run.t[kept], run.beta[kept].T, session.state_names, values, run.device, method, mean_and_error(values)[1], cost=_cost_of(run)
+        run.t[kept],
+        run.beta[kept].T,
+        session.state_names,
+        values,
+        run.device,
+        method,
+        mean_and_error(values)[1],
+        cost=_cost_of(run),
+        projected=run.projected,
     )
 
 

@@ -100,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     simulate.add_argument(
         "--dt", type=_positive, default=0.1, help="step in the flow's time; the run ends at a whole number of them (default: 0.1)"
     )
+    _projected_option(simulate)
     simulate.add_argument("--precision", choices=("float64", "float32"), default="float64", help="of the samples (default: float64)")
     simulate.add_argument(
         "--extrapolate", action="store_true", help="run again with half the step, extrapolate to step zero and report the step's bias"
@@ -122,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     collapse.add_argument("--replicas", type=_replicas, default=64, metavar="N", help="independent particle runs (default: 64)")
     collapse.add_argument("--particles", type=_count, default=256, metavar="N", help="samples per component and step (default: 256)")
     collapse.add_argument("--dt", type=_positive, default=0.1, help="the particles' step in the flow's time (default: 0.1)")
+    _projected_option(collapse)
     collapse.add_argument(
         "--t-end",
         type=_positive,
@@ -221,6 +223,15 @@ def _cost_option(parser: argparse.ArgumentParser) -> None:
         default=MOST_SECONDS,
         metavar="SECONDS",
         help=f"refuse a run that is expected to take longer (default: {MOST_SECONDS:g})",
+    )
+
+
+def _projected_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--projected",
+        action="store_true",
+        help="draw the particles in the span of modes and means only, and what they have outside as one vector: the same law, and in many "
+        "dimensions faster; for one scale in each mixture and nothing learned but means",
     )
 
 

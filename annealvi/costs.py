@@ -25,6 +25,8 @@ STAGES = 12
 
 COORDINATES_PER_SECOND = {"cpu": 1e8, "cuda": 1e10}
 """Particle coordinates of two modes and two components, per CPU thread and per GPU; right within a factor of some two."""
+RESPONSIBILITIES = 8
+"""What a particle's responsibilities take, in coordinates; it matters where few are drawn of each."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,13 @@ def _follow(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float, m
     return int(run.steps[0]), float(times[-1]), True
 
 
-def cost_of_particles(coordinates: float, device: str) -> Cost:
-    """coordinates: replicas × components × dimension × particles, summed over steps. device: "auto", "cpu" or "cuda"."""
+def cost_of_particles(coordinates: float, particles: float, device: str) -> Cost:
+    """coordinates: drawn, and particles: of all replicas and components, both summed over steps. device: "auto", "cpu" or "cuda"."""
     import numba
 
     from kernels.device import resolve_device
 
     where = resolve_device(device)
     speed = COORDINATES_PER_SECOND[where.kind] * (numba.get_num_threads() if where.kind == "cpu" else 1)
-    return Cost(coordinates / speed, f"{coordinates:.1e} particle coordinates over all steps on {where.name}")
+    seconds = (coordinates + RESPONSIBILITIES * particles) / speed
+    return Cost(seconds, f"{coordinates:.1e} particle coordinates over all steps on {where.name}")

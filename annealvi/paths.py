@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from derive.problem import BadInput
+from derive.problem import BadInput, Problem
 
 if TYPE_CHECKING:
     from kernels.integrator import Kernel
@@ -22,6 +22,7 @@ CHUNK = {"cpu": 500, "cuda": 20_000}
 
 FASTER_INTEGRATION = "ask for fewer trajectories (--n), an earlier --t-end, a larger --tolerance, or a larger --max-cost"
 FASTER_SIMULATION = "ask for fewer particles or replicas, an earlier --t-end, a longer --dt, or a larger --max-cost"
+NOT_PROJECTED = "leave out --projected"
 
 LATEST = 1e12
 
@@ -36,6 +37,7 @@ class Paths:
     bias, bias_standard_error: (n_out, states) that the step dt/2 leaves in the mean, estimated by extrapolation; for extrapolated
     particles only. cost: what an adaptive schedule took, each (n,): "updates" of beta, "time_to_one", nan where beta stayed below it,
     and evaluations of log p*, "rule_evaluations" by the rule and "gradient_evaluations" by the steps; for particles only.
+    projected: whether particles were drawn in the span of modes and means; None where there are none.
     """
 
     t: np.ndarray
@@ -48,6 +50,7 @@ class Paths:
     bias: np.ndarray | None = None
     bias_standard_error: np.ndarray | None = None
     cost: Mapping[str, np.ndarray] | None = None
+    projected: bool | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: trajectories by state, each a list over paths of a list over times; `beta` likewise under an adaptive schedule."""
@@ -67,6 +70,8 @@ class Paths:
             result["bias_standard_error"] = {name: self.bias_standard_error[:, n] for n, name in enumerate(self.states)}
         if self.cost is not None:
             result["cost"] = dict(self.cost)
+        if self.projected is not None:
+            result["projected"] = self.projected
         return result
 
 
@@ -89,6 +94,11 @@ def inaccuracy(kernel: Kernel, tolerance: float) -> str:
     return f", averages by quasi-random points to {error:.1e} only" if error > 2 * tolerance else ""
 
 
+def flow_in_words(particles: int, dt: float, precision: str, projected: bool) -> str:
+    """How particles were simulated."""
+    return f"stochastic gradient flow, {particles} {'projected ' if projected else ''}particles, dt = {dt:g}, {precision}"
+
+
 def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over the replicas and its standard error, which one replica does not give (NaN)."""
     from kernels.particle_runs import mean_and_standard_error
@@ -96,6 +106,15 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(values) == 1:
         return values[0], np.full(values.shape[1:], np.nan)
     return mean_and_standard_error(values, axis=0)
+
+
+def refuse_projection(problem: Problem) -> None:
+    """Raise BadInput where particles drawn in the span of modes and means would follow another law than those in all d dimensions."""
+    for name, scales in (("target", problem.target.scales), ("proposal", problem.proposal.scales)):
+        if len(set(scales)) > 1:
+            raise BadInput("--projected", f"it needs one scale in each mixture, and {name}.scales differ", NOT_PROJECTED, "")
+    if set(problem.flow.learn) != {"means"}:
+        raise BadInput("--projected", f"flow.learn names {' and '.join(problem.flow.learn)}, and it covers means alone", NOT_PROJECTED, "")
 
 
 def refuse_large(option: str, numbers: int) -> None:

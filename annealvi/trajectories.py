@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,14 +17,19 @@ from annealvi.paths import (
     LATEST,
     MOST_STEPS,
     Paths,
+    flow_in_words,
     inaccuracy,
     lanes,
     mean_and_error,
     refuse_large,
+    refuse_projection,
     refuse_start_outside,
 )
 from annealvi.session import Session
 from derive.problem import BadInput
+
+if TYPE_CHECKING:
+    from kernels.particle_runs import ParticleRun
 
 MOST_WORK = 1e16
 """Particle coordinates, summed over steps: a day on a fast GPU, months on a CPU."""
@@ -96,6 +101,7 @@ def simulate(
     seed: int = 0,
     precision: str = "float64",
     extrapolate: bool = False,
+    projected: bool = False,
     max_cost: float | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -109,10 +115,15 @@ def simulate(
     dt: step in the flow's time; the overlaps' bias, from the step itself and from the gradient's noise, is of first order in it.
     points: recorded times, about equally spaced. extrapolate: run once more with dt/2 and independent noise, return the paths
     extrapolated to dt = 0, replica by replica, and report the bias. max_cost, tell: as in `integrate`.
+    projected: draw the particles in the span of modes and means: other numbers of the same law, in less time where that has far fewer than
+    d dimensions. Raises BadInput, also for that where a mixture's scales differ or more than means is learned.
     """
     from kernels.initial_means import uniform_sphere_means
+    from kernels.particle_step import draws_per_component
 
     problem = session.problem
+    if projected:
+        refuse_projection(problem)
     dimension, size = problem.space.dimension, len(problem.proposal.weights)
     if session.rule is not None:
         if extrapolate:
@@ -123,7 +134,7 @@ def simulate(
         if means is None:
             means = uniform_sphere_means(replicas, size, dimension, np.array(problem.proposal.radii), seed)
         options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell, "precision": precision}
-        options |= {"particles": particles, "dt": dt, "t_end": t_end, "points": points, "seed": seed}
+        options |= {"particles": particles, "dt": dt, "t_end": t_end, "points": points, "seed": seed, "projected": projected}
         return simulate_with_rule(session, means, session.rule, **options)
     end = _end_time(session, t_end)
     if dt > end:
@@ -136,29 +147,40 @@ def simulate(
         )
     steps = max(1, round(end / dt))
     runs = replicas if initial_means is None else len(initial_means)
-    work = float(runs) * size * dimension * particles * steps * (3 if extrapolate else 1)
+    estimates = float(runs) * size * steps * (3 if extrapolate else 1)
+    work = estimates * draws_per_component(dimension, size + len(problem.target.weights), particles, projected)
     if work > MOST_WORK:
         found = f"{work:.2g} particle coordinates over all steps"
         raise BadInput("--particles", found, f"ask for at most {MOST_WORK:.0e}: fewer particles, replicas, steps or dimensions", "")
     refuse_large("--replicas or --points", runs * min(points, steps) * size * (size + len(problem.target.weights)))
     refuse_large("space.dimension", (runs * size + len(problem.target.weights)) * dimension)
-    require_affordable(cost_of_particles(work, device), max_cost, FASTER_SIMULATION, tell)
+    require_affordable(cost_of_particles(work, estimates * particles, device), max_cost, FASTER_SIMULATION, tell)
     if initial_means is None:
         initial_means = uniform_sphere_means(replicas, size, dimension, np.array(problem.proposal.radii), seed)
     record_every = max(1, -(-steps // (points - 1)))
-    run = partial(_particle_values, session, initial_means, particles=particles, precision=precision, device=device, progress=progress)
-    t, beta, values, ran_on = run(dt, steps, record_every, seed)
-    method = f"stochastic gradient flow, {particles} particles, dt = {dt:g}, {precision}"
+    simulated = partial(
+        _simulated,
+        session,
+        initial_means,
+        particles=particles,
+        precision=precision,
+        device=device,
+        projected=projected,
+        progress=progress,
+    )
+    run, values = simulated(dt, steps, record_every, seed)
+    method = flow_in_words(particles, dt, precision, run.projected)
     bias = bias_error = None
     if extrapolate:
-        _, _, fine, _ = run(dt / 2, 2 * steps, 2 * record_every, seed ^ ANOTHER_STREAM)
+        _, fine = simulated(dt / 2, 2 * steps, 2 * record_every, seed ^ ANOTHER_STREAM)
         bias, bias_error = mean_and_error(values - fine)
         values = 2 * fine - values
         method += ", extrapolated to dt = 0"
-    return Paths(t, beta, session.state_names, values, ran_on, method, mean_and_error(values)[1], bias, bias_error)
+    error = mean_and_error(values)[1]
+    return Paths(run.t, run.beta, session.state_names, values, run.device, method, error, bias, bias_error, projected=run.projected)
 
 
-def _particle_values(
+def _simulated(
     session: Session,
     initial_means: np.ndarray,
     dt: float,
@@ -169,9 +191,10 @@ def _particle_values(
     particles: int,
     precision: str,
     device: str,
+    projected: bool,
     progress: Callable[[int, int], None] | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """One run: t and beta (n_out,), the states (replicas, n_out, states), and the device."""
+) -> tuple[ParticleRun, np.ndarray]:
+    """One run, and its states (replicas, n_out, states)."""
     from kernels.particles import simulate_particles
 
     run = simulate_particles(
@@ -186,9 +209,10 @@ def _particle_values(
         record_every=record_every,
         precision=precision,
         device=device,
+        projected=projected,
         progress=progress,
     )
-    return run.t, run.beta, session.states_of_overlaps(run.M, run.Q, run.weights, run.scales).transpose(1, 0, 2), run.device
+    return run, session.states_of_overlaps(run.M, run.Q, run.weights, run.scales).transpose(1, 0, 2)
 
 
 def _end_time(session: Session, t_end: float | None) -> float:

@@ -6,6 +6,7 @@ lattice*               averages over several variables, a χ² one among them: s
 tableau, integrator    adaptive Runge–Kutta over batches of initial states
 ensembles              the exact law of the initial overlaps in any dimension
 random_stream, particle_step, particles   the d-dimensional simulation; it knows densities and sampling only
+projection             the same in law, with its particles drawn in the span of the centres
 adaptive_schedules     the same under AdaAnn or the effective-sample-size rule
 kl_grid                the reverse KL and its gradient by quadrature on a grid: a route that shares nothing with the rest
 """

@@ -106,7 +106,7 @@ class ScheduleCost:
     gradient_evaluations: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdaptiveRun(ParticleRun):
     """A ParticleRun whose beta is (n_out, replicas), and what its schedule cost."""
 
@@ -132,13 +132,15 @@ def simulate_adaptively(
     steps_after_one: int | None = None,
     precision: Precision = "float64",
     device: DeviceRequest = "auto",
+    projected: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> AdaptiveRun:
     """`simulate_particles` for `steps` steps under a rule: beta is rule.start_beta for rule.every steps, and then what the rule says.
 
     steps_after_one: end the run at the first record that comes so many steps after every replica has reached beta = 1; None: run all steps.
-    The other arguments and the errors are those of `simulate_particles`; particles are those of the steps. The result is a function of
-    the arguments alone, too; but rounding differs between devices, and a rule carries it into the betas.
+    The other arguments and the errors are those of `simulate_particles`; particles are those of the steps, and projected concerns these
+    only: the rule's are drawn in all d dimensions. The result is a function of the arguments alone, too; but rounding differs between
+    devices, and a rule carries it into the betas.
     """
     if not isinstance(rule, Rule):
         raise ValueError(f"rule must be an AdaAnn or an EffectiveSampleSize, not {rule!r}")
@@ -157,6 +159,7 @@ def simulate_adaptively(
         learn=learn,
         precision=precision,
         device=device,
+        projected=projected,
     )
     if particles + rule.particles > MAX_PARTICLES:
         raise ValueError(f"the particles of steps and rule must be at most {MAX_PARTICLES} together, not {particles + rule.particles}")

@@ -14,7 +14,7 @@ class ParticleRun:
     t, beta: (n_out,); beta is that of the step which starts at t, and the last one's at the end.
     M: (n_out, replicas, L, K) overlaps a_i . nu_k; Q: (n_out, replicas, L, L) overlaps a_i . a_j.
     weights, scales: (n_out, replicas, L), of the proposal. final_means: (replicas, L, d); final_weights, final_scales: (replicas, L).
-    device: what really ran. dt, particles (per component and step), seed: as given.
+    device, projected: what really ran. dt, particles (per component and step), seed: as given.
     """
 
     t: np.ndarray
@@ -30,6 +30,7 @@ class ParticleRun:
     seed: int
     dt: float
     particles: int
+    projected: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,14 @@ Precision = str  # "float32" or "float64"; checked when a run begins
 class ParticleSimulation:
     """A run that is about to begin: its constants, the target's means (K, d) in double precision, and the replicas on their device.
 
-    replicas: a kernels.particles_cpu.CpuParticles, or its twin on CUDA.
+    replicas: a kernels.particles_cpu.CpuParticles or its twin on CUDA; where projected, one of `kernels.projection` and its twin.
     """
 
     flow: ParticleFlow
     target_means: np.ndarray
     device: Device
     replicas: Any
+    projected: bool
 
 
 def prepare_simulation(
@@ -47,6 +48,7 @@ def prepare_simulation(
     learn: Sequence[str],
     precision: str,
     device: DeviceRequest,
+    projected: bool,
 ) -> ParticleSimulation:
     """Checks the arguments of `simulate_particles`, means (replicas, L, d), and puts the replicas at their start; raises what that does."""
     means, targets = finite_array("initial_means", means, 3), finite_array("target_means", target_means, 2)
@@ -75,6 +77,8 @@ def prepare_simulation(
         _weights("target_weights", target_weights, K, 1),
         _positive("target_scales", target_scales, K, 1),
     )
+    if projected:
+        _refuse_projection(start, L, learn)
     flow = ParticleFlow(
         targets=np.ascontiguousarray(targets, precision),
         dt=dt,
@@ -86,14 +90,31 @@ def prepare_simulation(
         learns_scales="scales" in learn,
     )
     where = resolve_device(device)
-    return ParticleSimulation(flow, targets, where, _replicas_on(where, start, flow))
+    return ParticleSimulation(flow, targets, where, _replicas_on(where, start, flow, projected), projected)
 
 
-def _replicas_on(device: Device, start: Replicas, flow: ParticleFlow) -> Any:
+def _refuse_projection(start: Replicas, proposals: int, learn: Sequence[str]) -> None:
+    """Raises ValueError where what is outside the centres' span has another law than one Gaussian vector's."""
+    for name, precisions in (("proposal", start.precisions[:, :proposals]), ("target", start.precisions[:, proposals:])):
+        if np.any(precisions != precisions[:, :1]):
+            raise ValueError(f"projected particles need one scale in each mixture, and the {name}'s differ: leave out projected=True")
+    if set(learn) != {"means"}:
+        raise ValueError(f"projected particles move means alone, not {' and '.join(learn)}: leave out projected=True")
+
+
+def _replicas_on(device: Device, start: Replicas, flow: ParticleFlow, projected: bool) -> Any:
     if device.kind == "cuda":
+        if projected:
+            from kernels.projection_cuda import ProjectedCudaParticles
+
+            return ProjectedCudaParticles(start, flow)
         from kernels.particles_cuda import CudaParticles
 
         return CudaParticles(start, flow)
+    if projected:
+        from kernels.projection import ProjectedCpuParticles
+
+        return ProjectedCpuParticles(start, flow)
     from kernels.particles_cpu import CpuParticles
 
     return CpuParticles(start, flow)

@@ -84,6 +84,12 @@ class Estimates(NamedTuple):
     stretches: np.ndarray
 
 
+def draws_per_component(d: int, centres: int, particles: int, projected: bool) -> int:
+    """The standard normals that one step draws for each component: all coordinates of its particles or, where these are projected onto
+    the span of the `centres` = L + K centres, that many coordinates of each and one vector of R^d."""
+    return particles * centres + d if projected else particles * d
+
+
 def replicas_at(
     means: np.ndarray, weights: np.ndarray, scales: np.ndarray, target_weights: np.ndarray, target_scales: np.ndarray
 ) -> Replicas:

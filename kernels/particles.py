@@ -24,7 +24,7 @@ import numpy as np
 from kernels.device import DeviceRequest
 from kernels.particle_runs import ParticleRun, VelocityEstimate, mean_and_standard_error
 from kernels.particle_start import Manifold, ParticleSimulation, Precision, check_integer, finite_array, prepare_simulation
-from kernels.particle_step import Replicas
+from kernels.particle_step import Replicas, draws_per_component
 from kernels.random_stream import MAX_REPLICAS, MAX_STEPS
 
 COORDINATES_PER_CALL = {"cpu": 2e7, "cuda": 2e9}
@@ -59,6 +59,7 @@ def simulate_particles(
     record_every: int = 1,
     precision: Precision = "float64",
     device: DeviceRequest = "auto",
+    projected: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ParticleRun:
     """Runs the stochastic gradient flow of all replicas at once, one Euler step for each entry of `betas`.
@@ -70,6 +71,8 @@ def simulate_particles(
     learn: which of "means", "weights" and "scales" move; the others rest.
     The state is recorded at t = 0, then after every `record_every` steps, and at the end. precision is that of samples and scores; the
     state and all sums over particles are double. progress(steps_done, steps_total) is called a few times a second.
+    projected: draw the particles in the span of the centres, which gives other numbers with the same law (`kernels.projection`). Only
+    where each mixture has one scale and nothing but means is learned.
 
     The result is a function of the arguments alone: it is the same for any number of threads, and to rounding on any device.
     Raises ValueError for bad input, DivergenceError where means, weights or scales diverge because dt is too large, and
@@ -92,6 +95,7 @@ def simulate_particles(
         learn=learn,
         precision=precision,
         device=device,
+        projected=projected,
     )
     run = run_and_record(simulation, len(betas), record_every, lambda first, last: betas[first:last, None], progress=progress)
     return replace(run, beta=run.beta[:, 0])
@@ -117,7 +121,9 @@ def run_and_record(
     check_integer("record_every", record_every, 1, MAX_STEPS)
     flow, replicas = simulation.flow, simulation.replicas
     start = state = replicas.state()
-    chunk = max(1, int(COORDINATES_PER_CALL[simulation.device.kind] / (state.means.size * flow.particles)))
+    _, L, d = state.means.shape
+    draws = state.weights.size * draws_per_component(d, L + len(flow.targets), flow.particles, simulation.projected)
+    chunk = max(1, int(COORDINATES_PER_CALL[simulation.device.kind] / draws))
     records = [*range(0, steps, record_every), steps]
     M = np.empty((len(records), *state.weights.shape, len(flow.targets)))
     Q = np.empty((len(records), *state.weights.shape, state.weights.shape[1]))
@@ -158,6 +164,7 @@ def run_and_record(
         seed=int(flow.seed),
         dt=flow.dt,
         particles=flow.particles,
+        projected=simulation.projected,
     )
 
 
@@ -177,6 +184,7 @@ def estimate_velocity(
     learn: Sequence[str] = ("means",),
     precision: Precision = "float64",
     device: DeviceRequest = "auto",
+    projected: bool = False,
 ) -> VelocityEstimate:
     """The velocity of the flow at one state, means (L, d), from `replicas` independent estimates of `particles` samples per component each.
 
@@ -203,6 +211,7 @@ def estimate_velocity(
         learn=learn,
         precision=precision,
         device=device,
+        projected=projected,
     )
     velocity, weight_velocity, scale_velocity = _velocities(simulation, beta)
     inner = np.einsum("ric,jc->rij", velocity, state)

@@ -333,10 +333,14 @@ class CudaParticles:
         return Estimates(*(array.copy_to_host() for array in self._estimates))
 
     def _launch_estimate(self, betas: Any, row: int, step: int) -> None:
+        self._launch_estimate_at(self._centres, self._estimates, betas, row, step)
+
+    def _launch_estimate_at(self, centres: Any, estimates: Any, betas: Any, row: int, step: int) -> None:
+        """Estimates at the centres, (replicas, L + K, coordinates), in as many coordinates."""
         state, flow = self._state, self._flow
         self._estimate[self._grid, self._threads](
-            *self._estimates,
-            self._centres,
+            *estimates,
+            centres,
             state.weights,
             state.scales,
             state.log_amplitudes,

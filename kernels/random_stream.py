@@ -29,9 +29,9 @@ COMPONENT_BITS = np.uint64(8)
 MAX_COMPONENTS = 2**8
 MAX_REPLICAS = 2**24
 MAX_STEPS = 2**32
-MAX_PARTICLES = 2**32 - 1
-INITIAL_STATE = 2**32 - 1
-"""The particle number that no particle has: the stream of initial states."""
+MAX_PARTICLES = 2**32 - 2
+INITIAL_STATE, ORTHOGONAL_NOISE = 2**32 - 1, 2**32 - 2
+"""Particle numbers that no particle has: the streams of initial states, and of what particles have in common outside the centres' span."""
 
 LANES = 32
 """How many particles the CPU draws at once: several vector registers of them, so that instructions wait for each other less."""

@@ -25,6 +25,8 @@ INDEPENDENT = (
     "particle_runs",
     "particle_start",
     "particle_step",
+    "projection",
+    "projection_cuda",
     "random_stream",
     "initial_means",
     "kl_grid",

@@ -12,7 +12,7 @@ from numba import njit
 from scipy import stats
 
 from kernels import random_stream
-from kernels.random_stream import INITIAL_STATE, fill_normals, four_normals, log_of_unit, normal_pair, philox4x32
+from kernels.random_stream import INITIAL_STATE, ORTHOGONAL_NOISE, fill_normals, four_normals, log_of_unit, normal_pair, philox4x32
 
 ONES = 0xFFFFFFFF
 KNOWN_ANSWERS = [  # kat_vectors of Random123, philox4x32 with 10 rounds: counter, key, output
@@ -107,6 +107,7 @@ def test_the_four_normals_of_a_block_are_independent():
         {"component": 1},
         {"first_particle": 1},
         {"first_particle": INITIAL_STATE},
+        {"first_particle": ORTHOGONAL_NOISE},
     ],
     ids=str,
 )

@@ -12,16 +12,18 @@ from annealvi.trajectories import simulate
 
 @dataclass(frozen=True)
 class ParticleRuns:
-    """outcomes: of the replicas. t_end: when they were read."""
+    """outcomes: of the replicas. t_end: when they were read. projected: whether particles were drawn in the span of modes and means."""
 
     outcomes: Outcomes
     t_end: float
     device: str
     method: str
+    projected: bool
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return {**self.outcomes.as_dict(), "t_end": self.t_end, "device": self.device, "method": self.method}
+        ran = {"t_end": self.t_end, "device": self.device, "method": self.method, "projected": self.projected}
+        return {**self.outcomes.as_dict(), **ran}
 
 
 def collapse_by_particles(session: Session, *, t_end: float | None = None, **options: Any) -> ParticleRuns:
@@ -31,4 +33,4 @@ def collapse_by_particles(session: Session, *, t_end: float | None = None, **opt
     """
     paths = simulate(session, t_end=t_end, points=2, **options)
     outcomes = outcomes_of_states(session, paths.values[:, -1, : len(session.state_names)])
-    return ParticleRuns(outcomes, float(paths.t[-1]), paths.device, paths.method)
+    return ParticleRuns(outcomes, float(paths.t[-1]), paths.device, paths.method, bool(paths.projected))

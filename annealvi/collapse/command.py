@@ -10,7 +10,9 @@ from annealvi.collapse.by_particles import ParticleRuns, collapse_by_particles
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
 from annealvi.collapse.formula import Formula, collapse_by_formula
 from annealvi.collapse.separatrix import LEAST_DIMENSION, covers, has_equal_scales
+from annealvi.paths import refuse_projection
 from annealvi.session import Session
+from derive.problem import BadInput
 
 METHODS = ("formula", "ode", "particles")
 
@@ -39,6 +41,7 @@ def collapse_probability(
     dt: float = 0.1,
     t_end: float | None = None,
     precision: str = "float32",
+    projected: bool = False,
     seed: int = 0,
     device: str = "auto",
     max_cost: float | None = None,
@@ -50,11 +53,16 @@ def collapse_probability(
     methods: by default the ODE ensemble and, where it covers the problem and takes seconds at the most, the formula.
     t_end: when the particles are read. By default, if an ODE ensemble ran of which every trajectory is proven decided, 1.2 times the time
     of the last decision; else when the schedule has ended and the flow had time to settle. particles: samples per component and step of
-    length dt. max_cost: refuse what is expected to take more seconds. Raises BadInput for a method that does not cover the problem.
+    length dt, drawn in the span of modes and means if projected (see `annealvi.simulate`). max_cost: refuse what is expected to take more
+    seconds. Raises BadInput for a method that does not cover the problem, and for projected where no particles run.
     """
     if methods is None:
         quick = covers(session) and has_equal_scales(session) and session.problem.space.dimension >= LEAST_DIMENSION
         methods = ("formula", "ode") if quick else ("ode",)
+    if projected:  # before the other methods take their time
+        if "particles" not in methods:
+            raise BadInput("--projected", "no particles are asked for", "add particles to --method, or leave it out", "")
+        refuse_projection(session.problem)
     kernel = session.compile(device) if session.rule is None and {"formula", "ode"} & set(methods) else None
     formula = collapse_by_formula(session, kernel=kernel, device=device, max_cost=max_cost, tell=tell) if "formula" in methods else None
     ode = None
@@ -66,7 +74,8 @@ def collapse_probability(
         if t_end is None and ode is not None and ode.undecided == 0:
             t_end = 1.2 * float(ode.t.max())
         options = {"replicas": replicas, "particles": particles, "dt": dt, "precision": precision, "seed": seed, "device": device}
-        runs = collapse_by_particles(session, t_end=t_end, max_cost=max_cost, progress=progress, tell=tell, **options)
+        options |= {"projected": projected, "max_cost": max_cost, "progress": progress, "tell": tell}
+        runs = collapse_by_particles(session, t_end=t_end, **options)
     return Collapse(formula, ode, runs)
 
 
