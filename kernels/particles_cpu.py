@@ -27,8 +27,6 @@ from kernels.particle_step import (
 )
 from kernels.random_stream import LANES, MAX_PARTICLES, compiled, draw_block
 
-MOST_UNFLUSHED = 16
-"""Terms added up in the working precision before double takes over: single precision then errs by its own rounding, not by many of it."""
 CALLED_MODULES = (particle_step, random_stream, vector_math)
 CALLED_SOURCE = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in CALLED_MODULES)).hexdigest()
 
@@ -49,23 +47,24 @@ def add_block(dots, squares, normals, differences, block):
 
 
 @compiled
-def add_weighted(sums, normals, weights):
-    """Adds weights (LANES,) times normals to sums (d, LANES)."""
-    for coordinate in range(len(sums)):
-        row, sum_row = normals[coordinate], sums[coordinate]
-        for lane in range(LANES):
-            sum_row[lane] += weights[lane] * row[lane]
+def subtract_weighted(gradient, normals, weights):
+    """Takes from the gradient (d,) the normals, (4 blocks, LANES), times weights (LANES,), summed over the lanes.
 
-
-@compiled
-def flush(gradient, sums):
-    """Takes the sums (d, LANES) over their lanes from the gradient, in double precision, and empties them."""
-    for coordinate in range(len(sums)):
-        total = 0.0
+    Four rows at a time, as one row's sum is over before the next instruction could begin.
+    """
+    real = normals.dtype.type
+    for block in range(len(normals) // 4):
+        first, second, third, fourth = normals[4 * block], normals[4 * block + 1], normals[4 * block + 2], normals[4 * block + 3]
+        sum_1, sum_2, sum_3, sum_4 = real(0), real(0), real(0), real(0)
         for lane in range(LANES):
-            total += np.float64(sums[coordinate, lane])
-            sums[coordinate, lane] = 0.0
-        gradient[coordinate] -= total
+            sum_1 += weights[lane] * first[lane]
+            sum_2 += weights[lane] * second[lane]
+            sum_3 += weights[lane] * third[lane]
+            sum_4 += weights[lane] * fourth[lane]
+        gradient[4 * block] -= np.float64(sum_1)
+        gradient[4 * block + 1] -= np.float64(sum_2)
+        gradient[4 * block + 2] -= np.float64(sum_3)
+        gradient[4 * block + 3] -= np.float64(sum_4)
 
 
 @compiled
@@ -84,15 +83,13 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
     dots, squares, weights = np.empty((count, LANES), centres.dtype), np.empty(LANES, centres.dtype), np.empty(LANES, centres.dtype)
     pulls, totals, log_sums = np.empty((count, LANES)), np.empty(LANES), np.empty((2, LANES))
     differences, separations, pull_sums = np.zeros((count, 4 * blocks), centres.dtype), np.zeros(count), np.zeros(count)
-    weighted = np.zeros((d, LANES), centres.dtype)
-    log_ratio_sum, stretch_sum, unflushed = 0.0, 0.0, 0
+    noise = np.zeros(4 * blocks)
+    log_ratio_sum, stretch_sum = 0.0, 0.0
     for c in range(count):
         for coordinate in range(d):
             difference = np.float64(mean[coordinate]) - np.float64(centres[c, coordinate])
             differences[c, coordinate] = difference
             separations[c] += difference * difference
-    for coordinate in range(d):
-        gradient[coordinate] = 0.0
     for first in range(0, flow.particles, LANES):
         members = min(LANES, flow.particles - first)
         dots[:] = real(0)
@@ -105,11 +102,7 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
         find_pulls(pulls, dots, squares, totals, log_sums, separations, scale, log_amplitudes, precisions, proposals, beta, LANES)
         for lane in range(LANES):
             weights[lane] = totals[lane] if lane < members else 0.0
-        add_weighted(weighted, normals, weights)
-        unflushed += 1
-        if unflushed == MOST_UNFLUSHED or first + LANES >= flow.particles:
-            flush(gradient, weighted)
-            unflushed = 0
+        subtract_weighted(noise, normals, weights)
         for c in range(count):
             for lane in range(members):
                 pull_sums[c] += pulls[c, lane]
@@ -121,7 +114,7 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
                 for lane in range(members):
                     stretch_sum -= scale * pulls[c, lane] * dots[c, lane]
     for coordinate in range(d):
-        gradient[coordinate] *= scale
+        gradient[coordinate] = scale * noise[coordinate]
     for c in range(count):
         for coordinate in range(d):
             gradient[coordinate] -= pull_sums[c] * np.float64(differences[c, coordinate])

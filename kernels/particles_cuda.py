@@ -294,12 +294,12 @@ def compiled_kernels(precision: str, centre_count: int, shape: BlockShape, with_
 
 
 class CudaParticles:
-    """The replicas of a run and their step, on the current CUDA device."""
+    """The replicas of a run and their step, on the current CUDA device. drawn: in how many coordinates particles are, by default all."""
 
-    def __init__(self, start: Replicas, flow: ParticleFlow):
+    def __init__(self, start: Replicas, flow: ParticleFlow, drawn: int | None = None):
         replicas, proposals, _ = start.means.shape
         centres = np.concatenate([start.means, np.broadcast_to(flow.targets, (replicas, *flow.targets.shape))], axis=1)
-        shape = block_shape(centres.shape[2], flow.particles, centres.shape[1], flow.targets.dtype.itemsize)
+        shape = block_shape(drawn or centres.shape[2], flow.particles, centres.shape[1], flow.targets.dtype.itemsize)
         self._threads = shape.threads
         self._grid = (replicas, proposals)
         self._estimate, self._move_means, self._move_all_shapes = compiled_kernels(

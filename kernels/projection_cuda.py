@@ -117,8 +117,8 @@ class ProjectedCudaParticles(CudaParticles):
     """Replicas whose particles are drawn in the span of the centres. Only means move, and each mixture has one scale."""
 
     def __init__(self, start: Replicas, flow: ParticleFlow):
-        super().__init__(start, flow)
         replicas, proposals, _ = start.means.shape
+        super().__init__(start, flow, drawn=proposals + len(flow.targets))
         self._span_means, self._lift = compiled_kernels(flow.targets.dtype.name, self._threads)
         basis, coordinates = (
             cuda.to_device(np.repeat(array[None], replicas, axis=0)) for array in basis_with_targets(flow.targets, proposals)
