@@ -372,7 +372,8 @@ def integrate_sets(
     count, width = len(kernels), len(one.system.states)
     batches = np.asarray(initial, float)
     batches = np.array([_batch(b, width) for b in (batches if batches.ndim == 3 else [batches])])
-    wanted = [_checked_times(t) for t in (times if np.ndim(times) == 2 else [times] * count)]  # type: ignore[list-item]
+    table = np.asarray(times, float)
+    wanted = [_checked_times(t) for t in (table if table.ndim == 2 else [table] * count)]
     if len(batches) not in (1, count) or len(wanted) != count or len(traps) not in (1, count):
         raise ValueError(f"{len(batches)} batches of states, {len(wanted)} of times and {len(traps)} of traps do not fit {count} sets")
     if domain_tolerance is None:

@@ -139,7 +139,7 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
             gradient[n] = 0.0
             coordinate = 4 * (column + n // 4 * span) + n % 4
             for c in range(centre_count):
-                difference = 0.0
+                difference = float64(0)
                 if coordinate < d:
                     difference = float64(centres[replica, component, coordinate]) - float64(centres[replica, c, coordinate])
                 differences[c * coordinates + n] = real(difference)
@@ -179,9 +179,7 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
                 for c in range(centre_count):
                     dots[c, 0] = sums[c * tile + thread]
                 squares[0] = sums[centre_count * tile + thread]
-                find_pulls(
-                    pulls, dots, squares, totals, log_sums, separations, scale, amplitudes, inverse_variances, proposals, beta, 1
-                )
+                find_pulls(pulls, dots, squares, totals, log_sums, separations, scale, amplitudes, inverse_variances, proposals, beta, 1)
                 tile_totals[thread] = totals[0]
                 for c in range(centre_count):
                     tile_pulls[c, thread] = pulls[c, 0]

@@ -170,7 +170,9 @@ def main():
     for part in options.parts or PARTS:
         found[part] = PARTS[part](options)
         print(f"\n## {part}\n\n{table(found[part])}", flush=True)
-    wrong = [r["name"] for rows in found.values() for r in rows if r["name"].startswith("annealvi, rtol 1e-7") and r["error"] > LARGEST_ERROR]
+    wrong = [
+        r["name"] for rows in found.values() for r in rows if r["name"].startswith("annealvi, rtol 1e-7") and r["error"] > LARGEST_ERROR
+    ]
     options.out.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python", "tests/benchmarks/run.py", *sys.argv[1:]])
     record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "seed": 0, "machine": machine(), **found}
