@@ -142,11 +142,13 @@ class Session:
         modes = [self.derivation.setting.target.means[k] for k in self.symbolic.independent_modes]
         return {v: n for n, v in enumerate([*modes, *self.derivation.setting.proposal.means])}
 
-    def compile(self, device: str = "auto", tolerance: float = 1e-12, expectations: str = "proxy") -> Kernel:
-        """The generated kernel with this problem's parameters. tolerance: absolute error of each average."""
+    def compile(self, device: str = "auto", tolerance: float = 1e-12, expectations: str = "proxy", precision: str = "float64") -> Kernel:
+        """The generated kernel with this problem's parameters. tolerance: absolute error of each average; for the other options see
+        `kernels.integrator.compile_system`."""
         schedule = self.schedule
         values = {**self.values, **dict(zip(schedule.parameters, schedule.values, strict=True))}
         options = {"breakpoints": schedule.breakpoints, "tolerance": tolerance, "expectations": expectations, "device": device}
+        options["precision"] = precision
         return self._compiled(self.derivation.system, schedule.beta, schedule.parameters, values, options)
 
     def with_rule(self) -> Derivation:

@@ -20,6 +20,7 @@ import numpy as np
 from numba import cuda
 from numba.core.errors import NumbaPerformanceWarning
 
+from kernels.cuda_functions import for_cuda
 from kernels.particle_step import Estimates, ParticleFlow, Replicas, find_pulls, move_shapes
 from kernels.random_stream import blocks_of, four_normals
 
@@ -75,6 +76,7 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
     kept_size, differences_size, coordinates = own * passes * 4, centre_count * passes * 4, passes * 4
     partials_size, sums_size, parts_size = rows * tile * (span + 1), rows * tile, centre_count * threads
     move_shapes_there = cuda.jit(device=True)(move_shapes)
+    find_pulls_there, four_normals_there = for_cuda(find_pulls), for_cuda(four_normals)
 
     @cuda.jit(device=True)
     def add_up(parts, row_count, thread):
@@ -155,7 +157,7 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
                         along[c] = real(0)
                     for block in range(column, blocks, span):
                         n = block // span * 4
-                        normals[0], normals[1], normals[2], normals[3] = four_normals(
+                        normals[0], normals[1], normals[2], normals[3] = four_normals_there(
                             seed, replica, step, component, first + member, block, real
                         )
                         for e in range(4):
@@ -179,7 +181,9 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
                 for c in range(centre_count):
                     dots[c, 0] = sums[c * tile + thread]
                 squares[0] = sums[centre_count * tile + thread]
-                find_pulls(pulls, dots, squares, totals, log_sums, separations, scale, amplitudes, inverse_variances, proposals, beta, 1)
+                find_pulls_there(
+                    pulls, dots, squares, totals, log_sums, separations, scale, amplitudes, inverse_variances, proposals, beta, 1
+                )
                 tile_totals[thread] = totals[0]
                 for c in range(centre_count):
                     tile_pulls[c, thread] = pulls[c, 0]

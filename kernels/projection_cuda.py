@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from kernels.cuda_functions import for_cuda
 from kernels.particle_step import ParticleFlow, Replicas
 from kernels.particles_cuda import CudaParticles
 from kernels.projection import DEPENDENT, basis_with_targets, noise_factor
@@ -24,6 +25,7 @@ def kernel_sources(real: Any, threads: int) -> tuple[Any, Any]:
     threads: of a block, a power of two.
     """
     float64 = np.float64
+    noise_factor_there, four_normals_there = for_cuda(noise_factor), for_cuda(four_normals)
 
     @cuda.jit(device=True)
     def sum_over_block(partial_sums, own):
@@ -87,11 +89,11 @@ def kernel_sources(real: Any, threads: int) -> tuple[Any, Any]:
         _, proposals, d = gradients.shape
         beta = betas[row, min(replica, betas.shape[1] - 1)]
         total_pull = precisions[replica, component] - beta * precisions[replica, proposals]
-        factor = noise_factor(weights[replica, component], scales[replica, component], total_pull, particles)
+        factor = noise_factor_there(weights[replica, component], scales[replica, component], total_pull, particles)
         partial_sums = cuda.shared.array(threads, float64)
         for block in range(thread, (d + 3) // 4, threads):
             coordinate = 4 * block
-            for normal in four_normals(seed, replica, step, component, ORTHOGONAL_NOISE, block, float64):
+            for normal in four_normals_there(seed, replica, step, component, ORTHOGONAL_NOISE, block, float64):
                 if coordinate < d:
                     gradients[replica, component, coordinate] = factor * normal
                 coordinate += 1

@@ -1,5 +1,6 @@
 """The CUDA kernels without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU, where there is one, too."""
 
+import re
 import sys
 
 import numba
@@ -104,6 +105,7 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes):
     for kernel, signature in signatures.items():
         ptx = ptx_for_hopper(kernel, signature)
         assert (".shared" in ptx) == (kernel is not move_all_shapes)
+        assert not re.search(r"(div|sqrt)\.approx", ptx)
 
 
 def test_auto_never_chooses_the_simulator(monkeypatch):

@@ -1,0 +1,30 @@
+"""Functions that are written once and compiled for the CPU, compiled for CUDA as well.
+
+Importing this module imports numba.cuda, which is slow to load and optional.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+import numba
+from numba import cuda
+from numba.core.dispatcher import Dispatcher
+
+
+@cache
+def for_cuda(function: Any) -> Any:
+    """A compiled function, and all compiled functions that it calls, as device functions under CUDA's own, strict arithmetic.
+
+    Numba would carry the CPU's options over, and on CUDA the leave to regroup sums brings approximate division and roots with it. The
+    simulator runs the CPU's functions as they are.
+    """
+    if numba.config.ENABLE_CUDASIM:
+        return function
+    python = function.py_func
+    known = dict(python.__globals__)
+    known |= {name: for_cuda(known[name]) for name in python.__code__.co_names if isinstance(known.get(name), Dispatcher)}
+    there = FunctionType(python.__code__, known, python.__name__, python.__defaults__, python.__closure__)
+    return cuda.jit(device=True, forceinline=True)(there)

@@ -1,0 +1,176 @@
+"""Trajectories that advance together: none may notice its lane, its neighbours, the threads or the other sets of parameters."""
+
+import math
+import platform
+
+import mpmath
+import numba
+import numpy as np
+import pytest
+from handtyped import T0, VALUES, bimodal_system, escaping_system, exponential_beta, hold_beta, states_of_unit_vectors, t0
+from numba import njit
+
+from kernels import vector_math
+from kernels.codegen import lanes_for
+from kernels.integrator import DomainError, compile_system, integrate_sets
+
+OPTIONS = {"rtol": 1e-7, "atol": 1e-9}
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    return compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, T0: 30.0, t0: 288.0}, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def jumping():
+    """With a jump of beta at t0, which the integrator lands on."""
+    return compile_system(bimodal_system(), hold_beta(), (T0, t0), {**VALUES, T0: 4.0, t0: 5.0}, breakpoints=(t0,), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def starts():
+    return states_of_unit_vectors(150, 32, 8)
+
+
+def test_a_batch_may_come_in_any_order_and_in_pieces(kernel, starts):
+    times = [0.0, 7.0, 60.0, 180.0]
+    whole = kernel.integrate(starts, times, **OPTIONS)
+    order = np.random.default_rng(0).permutation(len(starts))
+    shuffled = kernel.integrate(starts[order], times, **OPTIONS)
+    np.testing.assert_array_equal(shuffled.y, whole.y[order])
+    np.testing.assert_array_equal(shuffled.steps, whole.steps[order])
+    for some in (slice(0, 1), slice(3, 40), slice(149, 150)):
+        np.testing.assert_array_equal(kernel.integrate(starts[some], times, **OPTIONS).y, whole.y[some])
+
+
+def test_the_number_of_threads_changes_nothing(kernel, starts):
+    many = np.tile(starts, (5, 1))
+    before = numba.get_num_threads()
+    found = []
+    try:
+        for threads in {1, before}:
+            numba.set_num_threads(threads)
+            found.append((kernel.integrate(many, [0.0, 180.0], **OPTIONS).y, kernel.rhs_at_beta(0.3, many)))
+    finally:
+        numba.set_num_threads(before)
+    for y, dy in found[1:]:
+        np.testing.assert_array_equal(y, found[0][0])
+        np.testing.assert_array_equal(dy, found[0][1])
+
+
+def test_traps_stop_a_trajectory_and_leave_its_neighbours_alone(kernel, starts):
+    free = kernel.integrate(starts, [0.0, 180.0], **OPTIONS)
+    traps = np.array([[1.0, 1.0, 0.5, 0.0, 0.0]])  # not a trap of the flow, but both overlaps above one half stop
+    stopped = kernel.integrate(starts, [0.0, 180.0], traps=traps, **OPTIONS)
+    early = stopped.reached < 180.0
+    assert 0 < early.sum() < len(starts)
+    assert (stopped.y[early, -1, :2] >= 0.5).all()
+    np.testing.assert_array_equal(stopped.y[~early], free.y[~early])
+
+
+def test_several_sets_of_parameters_in_one_launch(jumping, starts):
+    """Sets differ in a parameter that the tables depend on and in the time of a jump, which only some meet."""
+    sets = [jumping.with_parameters(v) for v in ({}, {"R": 2.0}, {"t0": 1.5}, {"t0": 300.0}, {"T0": 9.0})]
+    times = [0.0, 3.0, 20.0]
+    together = integrate_sets(sets, starts[:20], times, **OPTIONS)
+    for kernel, run in zip(sets, together, strict=True):
+        alone = kernel.integrate(starts[:20], times, **OPTIONS)
+        np.testing.assert_array_equal(run.y, alone.y)
+        np.testing.assert_array_equal(run.beta, alone.beta)
+    own = [starts[20 * n : 20 * (n + 1)] for n in range(5)]
+    ends = np.array([[0.0, 1.0 + n] for n in range(5)])
+    for n, run in enumerate(integrate_sets(sets, own, ends, **OPTIONS)):
+        np.testing.assert_array_equal(run.y, sets[n].integrate(own[n], ends[n], **OPTIONS).y)
+
+
+def test_sets_of_another_system_or_another_size_are_refused(jumping, kernel, starts):
+    with pytest.raises(ValueError, match="with_parameters"):
+        integrate_sets([jumping, kernel], starts, [0.0, 1.0])
+    with pytest.raises(ValueError, match="do not fit 2 sets"):
+        integrate_sets([jumping, jumping], [starts, starts, starts], [0.0, 1.0])
+
+
+def test_a_failure_is_that_of_its_own_trajectory():
+    """Ninety-nine stay, one escapes."""
+    values = {"a": 0.1, "b": 0.1, "c": 1.0, T0: 1.0, t0: 1.0}
+    escaping = compile_system(escaping_system(), exponential_beta(), (T0, t0), values, device="cpu")
+    states = np.zeros((100, 3))
+    states[61] = [0.1, 0.1, -0.9]
+    with pytest.raises(DomainError, match="^trajectory 61 ") as caught:
+        escaping.integrate(states, [0.0, 5.0])
+    assert caught.value.trajectory == 61
+    with pytest.raises(DomainError, match="^set 1: trajectory 61 "):
+        integrate_sets([escaping, escaping.with_parameters({})], [0 * states, states], [0.0, 5.0])
+
+
+def test_shooting_finds_the_same_change_with_one_lane_or_with_all(kernel):
+    """From the middle to (b, −b): the more segments, the fewer lanes has each."""
+    ends = np.array([[0.6, -0.6, 0.0], [0.5, -0.5, 0.0], [0.7, -0.7, 0.0]])
+    brackets = []
+    for copies in (1, 7, 40):
+        high = np.tile(ends, (copies, 1))
+        n = len(high)
+        found = kernel.shoot(
+            np.zeros_like(high), high, np.full(n, 1 | 8), 180.0, width=np.full(n, 1e-4), bracket=np.tile([0.1, 0.4], (n, 1)), rtol=1e-8
+        )
+        low, high_end = found.bracket.T
+        assert ((low > 0) & (low < high_end) & (high_end - low <= 1e-4 * high_end)).all()
+        brackets.append(found.bracket[:3])
+        np.testing.assert_array_equal(found.bracket, np.tile(found.bracket[:3], (copies, 1)))
+    for other in brackets[1:]:
+        np.testing.assert_allclose(other.mean(1), brackets[0].mean(1), rtol=2e-4, atol=0)
+    b = brackets[0].mean(1) * ends[:, 0]
+    np.testing.assert_allclose(b, b[0], rtol=2e-4, atol=0)
+
+
+def test_lanes_are_one_where_something_else_fills_the_registers():
+    assert lanes_for(3, "cuda", False) == lanes_for(3, "cpu", True) == 1
+    assert [lanes_for(n, "cpu", False) for n in (1, 3, 7, 10, 14, 30)] == [32, 32, 32, 16, 16, 8]
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the names of instructions are those of x86-64")
+def test_the_averages_are_vector_instructions(kernel, starts):
+    """What makes the lanes worth having, and what a careless index would undo."""
+    kernel.rhs_at_beta(0.5, starts[:2])
+    kernel.integrate(starts[:2], [0.0, 1.0])
+    for entry in (kernel.module.integrate_all, kernel.module.rates_all):
+        (text,) = entry.inspect_asm().values()
+        packed = sum(f"{name}" in text for name in ("mulpd", "addpd", "subpd", "divpd", "sqrtpd", "213pd", "231pd", "132pd"))
+        assert packed >= 4
+
+
+@njit
+def compiled_values(function, x, out):
+    for n in range(x.size):
+        out[n] = function(x[n])
+
+
+def values(function, x):
+    out = np.empty(len(x))
+    compiled_values(function, np.asarray(x, float), out)
+    return out
+
+
+def test_exponential_is_good_to_two_units_in_the_last_place():
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.uniform(-708, 709, 1500), rng.uniform(-2, 2, 1500), rng.normal(size=200) * 1e-9, [0.0, -0.0, -708.0, 709.0]])
+    with mpmath.workdps(30):
+        exact = [mpmath.exp(mpmath.mpf(float(v))) for v in x]
+        errors = [abs(mpmath.mpf(float(v)) / e - 1) for v, e in zip(values(vector_math.exp, x), exact, strict=True)]
+    assert max(errors) <= 2 * np.finfo(float).eps
+    assert values(vector_math.exp, [0.0])[0] == 1.0
+
+
+def test_exponential_beyond_its_range():
+    found = values(vector_math.exp, [710.0, np.inf, -1000.0, -np.inf, np.nan])
+    assert found[:2].tolist() == [np.inf, np.inf]
+    assert (found[2:4] >= 0).all()
+    assert (found[2:4] < 1e-307).all()
+    assert math.isnan(found[4])
+
+
+def test_hyperbolic_tangent_is_good_to_rounding():
+    x = np.concatenate([np.linspace(-30, 30, 2001), [1e-300, -1e-12, np.inf, -np.inf]])
+    np.testing.assert_allclose(values(vector_math.tanh, x), np.tanh(x), rtol=0, atol=3e-16)
+    assert math.isnan(values(vector_math.tanh, [np.nan])[0])
