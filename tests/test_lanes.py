@@ -97,10 +97,10 @@ def test_a_failure_is_that_of_its_own_trajectory():
     escaping = compile_system(escaping_system(), exponential_beta(), (T0, t0), values, device="cpu")
     states = np.zeros((100, 3))
     states[61] = [0.1, 0.1, -0.9]
-    with pytest.raises(DomainError, match="^trajectory 61 ") as caught:
+    with pytest.raises(DomainError, match=r"^trajectory 61 ") as caught:
         escaping.integrate(states, [0.0, 5.0])
     assert caught.value.trajectory == 61
-    with pytest.raises(DomainError, match="^set 1: trajectory 61 "):
+    with pytest.raises(DomainError, match=r"^set 1: trajectory 61 "):
         integrate_sets([escaping, escaping.with_parameters({})], [0 * states, states], [0.0, 5.0])
 
 
