@@ -31,7 +31,7 @@ FIRST_LEVEL_CACHE = 24 * 1024
 """Bytes for the slopes of all stages: half of what today's cores have, so that the tables fit beside."""
 
 _TAKEN = re.compile(
-    r"argument|beta|beta_now|betas|clenshaw|count|dy|exp|j|lane|layout|math|matrix|mean|means|p|ranges|scratch|start|t|tables|tanh"
+    r"argument|beta|beta_now|betas|clenshaw|count|dy|exp|j|lane|layout|log|math|matrix|mean|means|p|ranges|scratch|start|t|tables|tanh"
     r"|weight|work|x|y|abs|max|min|range|float32|float64|real|LANES|WIDTH"
     r"|(average|constant|group|mean|moments|shared)_\d+|moment_\d+_\d+"
 )
@@ -68,12 +68,14 @@ _HEADER = {
 from numba import njit, prange
 from numpy import int64, {real}
 
-from kernels.vector_math import exp, tanh
+from {library} import exp, log, tanh
 
 real = {real}
 device = njit(cache=True, error_model='numpy', fastmath={{'contract'}})
 """,
-    "cuda": """from numba import cuda
+    "cuda": """from math import exp, log, tanh
+
+from numba import cuda
 from numpy import int64, {real}
 
 real = {real}
@@ -114,7 +116,7 @@ def generate(
     if stray:
         raise ValueError(f"the schedule contains {sorted(map(str, stray))}, which are not its parameters")
     parameters = (*system.parameters, *schedule_parameters)
-    printer = ScalarPrinter(precision, inlined=target == "cpu" and precision == "float64")
+    printer = ScalarPrinter(precision)
     averages, groups = distinct_averages(system), groups_of(system)
     if groups and precision != "float64":
         raise ValueError(f"averages over several variables need float64, not {precision}")
@@ -129,7 +131,8 @@ def generate(
     rows = calls + max([CLENSHAW_ROWS, *(kept for _, kept in functions)])
     sizes = {"STATES": len(system.states), "LANES": lanes, "SCRATCH": scratch, "MEAN_ROWS": rows, "GRAM_ENTRIES": max(1, gram)}
     blocks = [
-        f"{title!r}\n\nimport math\n\n" + _HEADER[target].format(real=precision),
+        f"{title!r}\n\nimport math\n\n"
+        + _HEADER[target].format(real=precision, library="kernels.vector_math" if precision == "float64" else "math"),
         "\n".join([*(f"{name} = {size}" for name, size in sizes.items()), "WIDTH = STATES * LANES"]),
         *tableau_functions(dop853(), printer),
         *(_in_precision(f"{name}_source.py", printer) for name in ("integrator", "shooting", "rates")),

@@ -113,7 +113,7 @@ def _row_arguments(pattern: Pattern) -> list[str]:
 
 
 def _row_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
-    """Two loops: a logarithm is a call, and would keep the compiler from vectorising all else."""
+    """Two loops, so that sums without a logarithm do not wait for one."""
     text = _Text(f"@fused\ndef row_{n}({', '.join(_row_arguments(pattern))}):")
     for logarithms in (False, True):
         kept = [(k, s) for k, s in enumerate(sums) if any(s[2]) == logarithms]
@@ -141,7 +141,7 @@ def _row_body(text: _Text, pattern: Pattern, kept: list[tuple[int, RowSum]]) -> 
     if shared:
         text("inverse = 1.0 / total", *(f"share_{l} = p_{l} * inverse" for l in shared))
     if logged:
-        text("log_total = math.log(total)")
+        text("log_total = log(total)")
         text(*(f"log_{l} = f_{l} + x_{l}[i] - log_total" if l else "log_0 = f_0 - log_total" for l in logged))
     for k, (power, shares, logs) in kept:
         factors = [f"share_{l}" for l in components for _ in range(shares[l])]
@@ -218,20 +218,20 @@ def _choose_steps(text: _Text, pattern: Pattern, layout: Layout) -> None:
 def _tabulate_block(text: _Text, pattern: Pattern, layout: Layout) -> None:
     components, inner = range(pattern.components), pattern.normals - 1
     text("begin = leftmost + block * length * step", "at_middle = begin + 0.5 * (length - 1) * step")
-    text("middle = at_middle" if pattern.normals else "middle = degrees * math.exp(chi_log_ratio(at_middle, degrees))")
+    text("middle = at_middle" if pattern.normals else "middle = degrees * exp(chi_log_ratio(at_middle, degrees))")
     text.open("for i in range(length):")
     if pattern.normals:
-        text("x = begin + i * step", f"scratch[{layout.weights} + i] = {INVERSE_ROOT} * step * math.exp(-0.5 * x * x)")
+        text("x = begin + i * step", f"scratch[{layout.weights} + i] = {INVERSE_ROOT} * step * exp(-0.5 * x * x)")
     else:
-        text("tau = begin + i * step", "x = degrees * math.exp(chi_log_ratio(tau, degrees))")
-        text(f"scratch[{layout.weights} + i] = step * math.exp(chi_log_weight(tau, degrees, normaliser))")
+        text("tau = begin + i * step", "x = degrees * exp(chi_log_ratio(tau, degrees))")
+        text(f"scratch[{layout.weights} + i] = step * exp(chi_log_weight(tau, degrees, normaliser))")
     text(f"scratch[{layout.nodes} + i] = x", "away = x - middle")
     text(*(["squared_away = away * (x + middle)"] if pattern.curved else []))
     for l in components[1:]:
         slope, curve = (f"slope_{{}}_{inner}", f"curve_{{}}_{inner}") if pattern.normals else ("chi_{}", "")
         exponent = f"({slope.format(l)} - {slope.format(0)}) * away"
         exponent += f" + ({curve.format(l)} - {curve.format(0)}) * squared_away" if pattern.curved else ""
-        text(f"exponent = {exponent}", f"scratch[{layout.factors + (l - 1) * BLOCK} + i] = math.exp(exponent)")
+        text(f"exponent = {exponent}", f"scratch[{layout.factors + (l - 1) * BLOCK} + i] = exp(exponent)")
         if l in pattern.logged:
             text(f"scratch[{layout.exponents + (l - 1) * BLOCK} + i] = exponent")
     text.close()
@@ -265,14 +265,14 @@ def _open_axes(text: _Text, pattern: Pattern, outer: list[str]) -> None:
             text("reach_c = int((highest - lowest) * density_c) + 1")
             text.open("for index_c in range(reach_c):")
             text("tau = lowest + index_c * step_c", "log_weight = chi_log_weight(tau, degrees, normaliser)")
-            text("c = degrees * math.exp(chi_log_ratio(tau, degrees))")
-            text("weight_c = step_c * math.exp(log_weight)", "budget_c = min(nats, nats + log_weight - peak)")
+            text("c = degrees * exp(chi_log_ratio(tau, degrees))")
+            text("weight_c = step_c * exp(log_weight)", "budget_c = min(nats, nats + log_weight - peak)")
         else:
             n = v.removeprefix("z_")
             text(f"reach_{n} = int(math.sqrt(2.0 * max(0.0, {budget})) * density_{n})")
             text.open(f"for index_{n} in range(-reach_{n}, reach_{n} + 1):")
             text(f"{v} = index_{n} * step_{n}", f"budget_{n} = {budget} - 0.5 * {v} * {v}")
-            text(f"weight_{n} = {weight} * {INVERSE_ROOT} * step_{n} * math.exp(-0.5 * {v} * {v})")
+            text(f"weight_{n} = {weight} * {INVERSE_ROOT} * step_{n} * exp(-0.5 * {v} * {v})")
         suffix = v.removeprefix("z_")
         budget, weight = f"budget_{suffix}", f"weight_{suffix}"
         new = "a_{}" if k == len(outer) - 1 else f"level_{suffix}_{{}}"
@@ -295,7 +295,7 @@ def _sum_row(text: _Text, n: int, pattern: Pattern, sums: list[RowSum], outer: l
     def section(offset: int) -> str:
         return f"scratch[{offset} + first : {offset} + last]"
 
-    arguments = [section(layout.nodes), section(layout.weights), *(f"math.exp(f_{l})" for l in components)]
+    arguments = [section(layout.nodes), section(layout.weights), *(f"exp(f_{l})" for l in components)]
     arguments += [section(layout.factors + (l - 1) * BLOCK) for l in components[1:]]
     arguments += [f"f_{l}" for l in pattern.logged]
     arguments += [section(layout.exponents + (l - 1) * BLOCK) for l in pattern.logged if l]

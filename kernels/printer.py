@@ -13,12 +13,12 @@ from sympy.printing.precedence import PRECEDENCE
 PRECISIONS = ("float64", "float32")
 
 _FUNCTIONS = {
-    "exp": "math.exp",
-    "log": "math.log",
+    "exp": "exp",
+    "log": "log",
     "sin": "math.sin",
     "cos": "math.cos",
     "tan": "math.tan",
-    "tanh": "math.tanh",
+    "tanh": "tanh",
     "sinh": "math.sinh",
     "cosh": "math.cosh",
     "atan": "math.atan",
@@ -27,8 +27,7 @@ _FUNCTIONS = {
     "erf": "math.erf",
     "Abs": "abs",
 }
-INLINED = ("exp", "tanh")
-"""Functions that `vector_math` has."""
+"""The names of a generated module; `exp`, `log` and `tanh` are those of `vector_math` or of `math`."""
 _STRUCTURE = (sp.Symbol, sp.NumberSymbol, sp.Add, sp.Mul, sp.Pow, sp.Max, sp.Min, sp.Piecewise, ExprCondPair)
 _CONDITIONS = (sp.Rel, sp.And, sp.Or, sp.Not, sp.logic.boolalg.BooleanAtom)
 
@@ -36,20 +35,18 @@ _CONDITIONS = (sp.Rel, sp.And, sp.Or, sp.Not, sp.logic.boolalg.BooleanAtom)
 class ScalarPrinter(CodePrinter):
     """Prints scalars with every literal in the working precision, so that nothing is promoted behind the user's back.
 
-    precision: "float64" or "float32". inlined: print `exp` and `tanh` as the functions of `vector_math`.
-    A node without a printing rule is a TypeError that names it.
+    precision: "float64" or "float32". A node without a printing rule is a TypeError that names it.
     """
 
     printmethod = "_numba"
     language = "Python"
     _default_settings = {**CodePrinter._default_settings, "precision": 17, "user_functions": {}, "contract": False}  # noqa: RUF012
 
-    def __init__(self, precision: str = "float64", inlined: bool = False) -> None:
+    def __init__(self, precision: str = "float64") -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
         super().__init__()
         self.precision = precision
-        self.inlined = inlined
 
     def literal(self, value: sp.Expr) -> str:
         text = repr(float(value))
@@ -67,9 +64,7 @@ class ScalarPrinter(CodePrinter):
     _print_Dummy = _print_Symbol
 
     def _print_Function(self, node: sp.Function) -> str:
-        name = type(node).__name__
-        function = name if self.inlined and name in INLINED else _FUNCTIONS[name]
-        return f"{function}({self._print(node.args[0])})"
+        return f"{_FUNCTIONS[type(node).__name__]}({self._print(node.args[0])})"
 
     _print_Abs = _print_exp = _print_log = _print_Function
 

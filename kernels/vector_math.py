@@ -16,9 +16,14 @@ LOG_2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
 PER_LOG_2 = 1 / math.log(2)
 LOWEST, HIGHEST = -708.0, 709.0
 """Between these an exponential is a normal number; below the lowest it stays what it is there, 3e-308."""
-INTEGER_BITS = 6755399441055744.0  # 1.5 · 2^52: a double of this size has an integer in its lowest bits
-SERIES = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
+INTEGER_BITS, INTEGER_PATTERN = 6755399441055744.0, 0x4338000000000000
+"""1.5 · 2^52: a double of this size has an integer in its lowest bits. And its bits."""
+EXP_SERIES = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
 """exp on |x| <= log(2)/2, highest power first; the rest is below 1e-17."""
+ARTANH_SERIES = tuple(1 / n for n in range(21, 0, -2))
+"""artanh(s)/s in s² on |s| <= 0.172, highest power first; the rest is below 1e-17."""
+SQRT_HALF_PATTERN = 0x3FE6A09E667F3BCD
+SMALLEST_NORMAL = 2.0**-1022
 
 inlined = njit(forceinline=True, error_model="numpy", fastmath={"contract"})
 
@@ -29,8 +34,8 @@ def exp(x):
     bounded = min(max(x, LOWEST), HIGHEST)
     halvings = math.floor(bounded * PER_LOG_2 + 0.5)
     rest = bounded - halvings * LOG_2_HIGH - halvings * LOG_2_LOW
-    series = SERIES[0]
-    for coefficient in SERIES[1:]:
+    series = EXP_SERIES[0]
+    for coefficient in EXP_SERIES[1:]:
         series = series * rest + coefficient
     exponent = np.float64(halvings + INTEGER_BITS).view(np.int64) + 1023
     value = series * np.int64(exponent << 52).view(np.float64)
@@ -43,3 +48,22 @@ def tanh(x):
     decay = exp(-2.0 * abs(x))
     size = (1.0 - decay) / (1.0 + decay)
     return -size if x < 0.0 else size
+
+
+@inlined
+def log(x):
+    """log(x) to 2 units in the last place, for float64: x is 2^k m with m between √½ and √2, and log m = 2 artanh((m − 1)/(m + 1))."""
+    shift = 54.0 if x < SMALLEST_NORMAL else 0.0
+    bits = np.float64(x * 2.0**54 if x < SMALLEST_NORMAL else x).view(np.int64)
+    k_bits = (bits - SQRT_HALF_PATTERN) >> 52
+    m = np.int64(bits - (k_bits << 52)).view(np.float64)
+    # The integer in a double's lowest bits, as INTEGER_BITS has it in `exp`: no instruction of AVX2 converts 64-bit integers.
+    k = np.int64(k_bits + INTEGER_PATTERN).view(np.float64) - INTEGER_BITS - shift
+    s = (m - 1.0) / (m + 1.0)
+    square = s * s
+    series = ARTANH_SERIES[0]
+    for coefficient in ARTANH_SERIES[1:]:
+        series = series * square + coefficient
+    value = k * LOG_2_HIGH + (k * LOG_2_LOW + 2.0 * s * series)
+    special = -np.inf if x == 0.0 else (x if x > 0.0 else np.nan)
+    return value if 0.0 < x < np.inf else special

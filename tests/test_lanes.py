@@ -170,6 +170,19 @@ def test_exponential_beyond_its_range():
     assert math.isnan(found[4])
 
 
+def test_logarithm_is_good_to_two_units_in_the_last_place():
+    rng = np.random.default_rng(2)
+    x = np.concatenate(
+        [np.exp(rng.uniform(-740, 709, 1500)), rng.uniform(0.5, 2, 1500), 1 + rng.normal(size=200) * 1e-9, [5e-324, 1.7e308]]
+    )
+    with mpmath.workdps(30):
+        exact = [mpmath.log(mpmath.mpf(float(v))) for v in x]
+        errors = [abs(mpmath.mpf(float(v)) / e - 1) for v, e in zip(values(vector_math.log, x), exact, strict=True)]
+    assert max(errors) <= 2 * np.finfo(float).eps
+    assert values(vector_math.log, [1.0, 0.0, np.inf]).tolist() == [0.0, -np.inf, np.inf]
+    assert np.isnan(values(vector_math.log, [-1.0, np.nan, -np.inf])).all()
+
+
 def test_hyperbolic_tangent_is_good_to_rounding():
     x = np.concatenate([np.linspace(-30, 30, 2001), [1e-300, -1e-12, np.inf, -np.inf]])
     np.testing.assert_allclose(values(vector_math.tanh, x), np.tanh(x), rtol=0, atol=3e-16)

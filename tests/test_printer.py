@@ -31,7 +31,7 @@ def coverage_module(target, precision="float64", without=()):
     printer = ScalarPrinter(precision)
     lines = ["def evaluate(points, out):", "    for n in range(points.shape[0]):", "        x, y = points[n, 0], points[n, 1]"]
     lines += [f"        out[{i}, n] = {printer.text(lower(e))}" for i, (name, e) in enumerate(EXPRESSIONS.items()) if name not in without]
-    source = "\n".join(["import math", "from numba import float32", HEADERS[target], *lines, ""])
+    source = "\n".join(["import math", "from math import exp, log, tanh", "from numba import float32", HEADERS[target], *lines, ""])
     return load_module(source, f"coverage_{target}_{precision}")
 
 
