@@ -9,18 +9,18 @@ import numpy as np
 
 from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable
 from annealvi.paths import (
-    CHUNK,
     FASTER_INTEGRATION,
     FASTER_SIMULATION,
     LATEST,
     MOST_STEPS,
     Paths,
+    chunk_of,
     flow_in_words,
     inaccuracy,
-    lanes,
     mean_and_error,
     refuse_large,
     refuse_start_outside,
+    side_by_side,
 )
 from annealvi.session import Session
 from derive.problem import BadInput
@@ -63,7 +63,7 @@ def integrate_with_rule(
         raise BadInput("--t-end", f"the run would end at t = {expected:.3g}", f"bring its end to at most {LATEST:.0e}", "")
     times = np.linspace(0.0, expected, points)
     if max_cost is not None or tell is not None:
-        require_affordable(cost_of_integration(kernel, start, times, rtol, lanes(kernel)), max_cost, FASTER_INTEGRATION, tell)
+        require_affordable(cost_of_integration(kernel, start, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
     if t_end is None:
         times, values, method = _until_cold(kernel, start, times, rtol, progress)
     else:
@@ -102,7 +102,7 @@ def _integrated(
     kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, progress: Callable[[int, int], None] | None
 ) -> tuple[np.ndarray, str]:
     pieces = []
-    chunk = CHUNK[kernel.where.kind]
+    chunk = chunk_of(kernel)
     for first in range(0, len(states), chunk):
         pieces.append(kernel.integrate(states[first : first + chunk], times, rtol=rtol, atol=rtol / 100))
         if progress is not None:

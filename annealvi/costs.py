@@ -23,7 +23,7 @@ FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
 STAGES = 12
 """Right-hand sides per step of DOP853."""
 
-COORDINATES_PER_SECOND = {"cpu": 1e8, "cuda": 1e10}
+COORDINATES_PER_SECOND = {"cpu": 3e8, "cuda": 1e10}
 """Particle coordinates of two modes and two components, per CPU thread and per GPU; right within a factor of some two."""
 RESPONSIBILITIES = 8
 """What a particle's responsibilities take, in coordinates; it matters where few are drawn of each."""
@@ -57,8 +57,8 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
-def cost_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, lanes: int) -> Cost:
-    """The cost of integrating all states (n, states) over times (n_out,), `lanes` trajectories side by side.
+def cost_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, side_by_side: int) -> Cost:
+    """The cost of integrating all states (n, states) over times (n_out,), with so many trajectories side by side.
 
     One rate is timed first. The first state's trajectory is then followed for about PILOT_SECONDS with the run's own tolerance, and its
     last step size extrapolated: a count of steps that is guessed would miss a stiff system's by orders of magnitude. Where FEWEST_STEPS
@@ -71,7 +71,7 @@ def cost_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, r
     one_step = STAGES * (time.perf_counter() - begun)
     expected = _expected_steps(kernel, first, times, rtol) if FEWEST_STEPS * one_step <= LONGEST_PILOT else None
     steps, seconds_per_step = expected or (float(len(times)), one_step)
-    rounds = -(-len(states) // lanes)
+    rounds = -(-len(states) // side_by_side)
     visited = f"{nodes:.1e} nodes per rate, " if nodes > 0 else ""
     stored = 8e-6 * len(states) * len(times) * states.shape[1]
     rates = f"{STAGES * steps:.1e} rates per trajectory"

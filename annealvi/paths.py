@@ -17,9 +17,6 @@ MOST_NUMBERS = 200_000_000
 """Largest number of stored values that a command accepts: 1.6 GB in double precision."""
 
 MOST_STEPS = 20_000_000
-CHUNK = {"cpu": 500, "cuda": 20_000}
-"""Trajectories between two looks at the keyboard."""
-
 FASTER_INTEGRATION = "ask for fewer trajectories (--n), an earlier --t-end, a larger --tolerance, or a larger --max-cost"
 FASTER_SIMULATION = "ask for fewer particles or replicas, an earlier --t-end, a longer --dt, or a larger --max-cost"
 NOT_PROJECTED = "leave out --projected"
@@ -81,11 +78,18 @@ def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
         raise BadInput("--initial", f"{outside}, where the averages are certified", "start nearer to the problem's lengths and scales", "")
 
 
-def lanes(kernel: Kernel) -> int:
+def chunk_of(kernel: Kernel) -> int:
+    """How many trajectories run between two looks at the keyboard: enough to keep all lanes busy."""
+    return 250 * kernel.lanes if kernel.where.kind == "cpu" else 2**20
+
+
+def side_by_side(kernel: Kernel) -> int:
     """How many trajectories run side by side."""
     import numba
 
-    return numba.get_num_threads() if kernel.where.kind == "cpu" else CHUNK["cuda"]
+    from kernels.integrator import RESIDENT_THREADS
+
+    return numba.get_num_threads() * kernel.lanes if kernel.where.kind == "cpu" else RESIDENT_THREADS
 
 
 def inaccuracy(kernel: Kernel, tolerance: float) -> str:

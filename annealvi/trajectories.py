@@ -11,19 +11,19 @@ import numpy as np
 from annealvi.adaptive import integrate_with_rule, simulate_with_rule
 from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable
 from annealvi.paths import (
-    CHUNK,
     FASTER_INTEGRATION,
     FASTER_SIMULATION,
     LATEST,
     MOST_STEPS,
     Paths,
+    chunk_of,
     flow_in_words,
     inaccuracy,
-    lanes,
     mean_and_error,
     refuse_large,
     refuse_projection,
     refuse_start_outside,
+    side_by_side,
 )
 from annealvi.session import Session
 from derive.problem import BadInput
@@ -78,9 +78,9 @@ def integrate(
     refuse_start_outside(kernel, states)
     times = np.linspace(0.0, end, points)
     if max_cost is not None or tell is not None:
-        require_affordable(cost_of_integration(kernel, states, times, rtol, lanes(kernel)), max_cost, FASTER_INTEGRATION, tell)
+        require_affordable(cost_of_integration(kernel, states, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
     pieces = []
-    chunk = min(len(states), CHUNK[kernel.where.kind])
+    chunk = min(len(states), chunk_of(kernel))
     for start in range(0, len(states), chunk):
         pieces.append(kernel.integrate(states[start : start + chunk], times, rtol=rtol, atol=rtol / 100))
         if progress is not None:

@@ -40,7 +40,7 @@ def test_the_estimate_is_right_within_a_factor_of_four(weights):
     """Two thirds of the way, so that the pilot must extrapolate; other work on the machine moves both times."""
     kernel = weights.compile("cpu", 1e-10)
     states, times = weights.random_states(12, 0), np.linspace(0, 10_000, 11)
-    cost = cost_of_integration(kernel, states, times, 1e-9, lanes=1)
+    cost = cost_of_integration(kernel, states, times, 1e-9, side_by_side=1)
     begun = time.perf_counter()
     for state in states:
         kernel.integrate(state[None], times, rtol=1e-9, atol=1e-11)
@@ -62,7 +62,7 @@ def test_a_slow_rate_is_not_followed_for_long(weights, monkeypatch):
     monkeypatch.setattr(costs, "_follow", lambda *given: followed.append(given[-1]) or follow(*given))
     monkeypatch.setattr(Kernel, "_rates", one_rate)
     monkeypatch.setattr(costs.time, "perf_counter", lambda: next(clock))
-    cost = cost_of_integration(kernel, states, times, 1e-9, lanes=2)
+    cost = cost_of_integration(kernel, states, times, 1e-9, side_by_side=2)
     assert followed == []
     assert sum(rates) <= 2
     assert cost.seconds == pytest.approx(2 * len(times) * 12 * 0.1)
@@ -75,7 +75,7 @@ def test_a_pilot_that_turns_out_slow_ends_with_its_first_step(weights, monkeypat
     follow, clock = costs._follow, iter([0.0, 0.001, 1.0, 3.0])
     monkeypatch.setattr(costs, "_follow", lambda *given: followed.append(given[-1]) or follow(*given))
     monkeypatch.setattr(costs.time, "perf_counter", lambda: next(clock))
-    assert cost_of_integration(kernel, states, times, 1e-9, lanes=2).least
+    assert cost_of_integration(kernel, states, times, 1e-9, side_by_side=2).least
     assert followed == [1]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from annealvi.collapse.outcome import Outcomes, outcomes_of_states
 from annealvi.collapse.trapping import decided_sets
 from annealvi.costs import cost_of_integration, require_affordable
-from annealvi.paths import CHUNK, FASTER_INTEGRATION, lanes
+from annealvi.paths import FASTER_INTEGRATION, chunk_of, side_by_side
 from annealvi.session import Session
 from annealvi.trajectories import integrate
 from derive.problem import BadInput
@@ -73,10 +73,10 @@ def collapse_by_ensemble(
     states = session.random_states(n, seed)
     times = np.array([0.0, end])
     if len(traps) == 0:
-        require_affordable(cost_of_integration(kernel, states, times, rtol, lanes(kernel)), max_cost, FASTER_INTEGRATION, tell)
+        require_affordable(cost_of_integration(kernel, states, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
     finals, reached, method = np.empty_like(states), np.empty(n), ""
-    for first in range(0, n, CHUNK[kernel.where.kind]):
-        part = slice(first, first + CHUNK[kernel.where.kind])
+    for first in range(0, n, chunk_of(kernel)):
+        part = slice(first, first + chunk_of(kernel))
         run = kernel.integrate(states[part], times, rtol=rtol, atol=rtol / 100, traps=traps)
         finals[part], reached[part], method = run.y[:, -1], run.reached, run.method
         if progress is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.separatrix import FINE, Accuracy, Separatrix
 from annealvi.costs import cost_of_integration, require_affordable
-from annealvi.paths import lanes
+from annealvi.paths import side_by_side
 from annealvi.session import Session
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def collapse_by_formula(
     separatrix = Separatrix.of(session, kernel)
     if len(separatrix.traps) == 0:
         starts, times = session.random_states(USUAL_RUNS, 0), np.array([0.0, separatrix.t_end])
-        cost = cost_of_integration(kernel, starts, times, FINE.rtol, lanes(kernel))
+        cost = cost_of_integration(kernel, starts, times, FINE.rtol, side_by_side(kernel))
         require_affordable(cost, max_cost, "use --method ode, or raise the limit", tell)
     fine, coarse = separatrix.corrected(FINE), separatrix.corrected(Accuracy())
     leading = separatrix.leading(FINE)
