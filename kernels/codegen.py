@@ -23,7 +23,7 @@ from kernels.lattice import Group, Pattern, definitions_for, groups_of, is_latti
 from kernels.lattice_code import COUNTER, Layout, lattice_functions, scratch_size
 from kernels.lowering import hoisted, lower, share
 from kernels.printer import ScalarPrinter
-from kernels.tableau import dop853, tableau_functions
+from kernels.tableau import dop853, tableau_constants
 
 ARGUMENT = sp.Symbol("argument", real=True)
 CLENSHAW_ROWS = 3
@@ -65,16 +65,18 @@ class Program:
 
 _HEADER = {
     "cpu": """import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy import int64, {real}
 
 from {library} import exp, log, tanh
 
 real = {real}
-device = njit(cache=True, error_model='numpy', fastmath={{'contract'}})
+device = njit(error_model='numpy', fastmath={{'contract'}}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+entry = njit(cache=True, nogil=True, error_model='numpy', fastmath={{'contract'}})
 """,
     "cuda": """from math import exp, log, tanh
 
+import numpy as np
 from numba import cuda
 from numpy import int64, {real}
 
@@ -84,7 +86,7 @@ device = cuda.jit(device=True)
 }
 
 _FUSED = {
-    "cpu": "fused = njit(cache=True, error_model='numpy', fastmath={'contract', 'reassoc'})\n",
+    "cpu": "fused = njit(error_model='numpy', fastmath={'contract', 'reassoc'}, no_cpython_wrapper=True, no_cfunc_wrapper=True)\n",
     "cuda": "fused = device\n",
 }
 """The innermost loops of lattice averages are sums of many terms of a size, which only vectorise if they may be added in any order."""
@@ -134,14 +136,14 @@ def generate(
         f"{title!r}\n\nimport math\n\n"
         + _HEADER[target].format(real=precision, library="kernels.vector_math" if precision == "float64" else "math"),
         "\n".join([*(f"{name} = {size}" for name, size in sizes.items()), "WIDTH = STATES * LANES"]),
-        *tableau_functions(dop853(), printer),
+        tableau_constants(dop853(), printer),
         *(_in_precision(f"{name}_source.py", printer) for name in ("integrator", "shooting", "rates")),
         *(text for text, _ in functions),
         *_lattice_blocks(groups, patterns, len(found), system, parameters, printer, target),
         _beta_function(beta, parameters, printer),
         _gram_function(system, parameters, printer),
         rates,
-        *entry_functions(target, bool(groups)),
+        *entry_functions(target),
     ]
     # A called function is looked up when its caller is first compiled, so the order of the blocks is free.
     return Program("\n\n\n".join(block.strip() for block in blocks) + "\n", found, parameters, lanes)

@@ -51,16 +51,14 @@ ENTRIES = {
 of one set of parameters, m: units run over the parts of set 0, then of set 1, and so on."""
 
 
-def entry_functions(target: str, parallel_rates: bool) -> list[str]:
-    """The texts of the arrays' sizes and of `integrate_all`, `bisect_all`, `rates_all` and `beta_all`."""
+def entry_functions(target: str) -> list[str]:
+    """The texts of the arrays' sizes and of `integrate_all`, `bisect_all`, `rates_all` and `beta_all`.
+
+    A CUDA thread has one unit. On the CPU an entry takes the units from its first argument to before its second, which `run_on_threads`
+    hands out.
+    """
     sizes = "\n".join(f"{_size(name)} = {size}" for name, (size, _) in ARRAYS.items())
-    make = _on_cuda if target == "cuda" else _on_cpu
-    found = [text for name in ENTRIES for text in make(name, parallel_rates or name != "rates")]
-    head = "@cuda.jit" if target == "cuda" else '@njit(cache=True, error_model="numpy")'
-    loop = "for n in range(times.shape[0]):"
-    if target == "cuda":
-        loop = "n = cuda.grid(1)\n    if n < times.shape[0]:"
-    return [sizes, *found, f"{head}\ndef beta_all(times, p, betas):\n    {loop}\n        betas[n] = beta_at(times[n], p)"]
+    return [sizes, *(_entry(name, target) for name in ENTRIES), _beta_entry(target)]
 
 
 def _size(name: str) -> str:
@@ -68,20 +66,31 @@ def _size(name: str) -> str:
     return f"{name.upper()}_SIZE"
 
 
-def _on_cpu(name: str, parallel: bool) -> list[str]:
-    """A unit's function, which makes the arrays of its lanes, and the loop over the units."""
+def _entry(name: str, target: str) -> str:
     arguments, arrays, body = ENTRIES[name]
-    made = [f"{a} = np.zeros({_size(a)}, {ARRAYS[a][1]})" for a in arrays]
-    unit = f"@device\ndef {name}_unit(unit, {arguments}):\n    m = unit // parts\n"
-    unit += "".join(f"    {line}\n" for line in [*made, *body])
-    loop = f'@njit(cache=True, parallel={parallel}, error_model="numpy")\ndef {name}_all({arguments}):\n'
-    loop += f"    for unit in prange(p.shape[0] * parts):\n        {name}_unit(int64(unit), {arguments})"
-    return [unit, loop]
+    allocate = "cuda.local.array" if target == "cuda" else "np.zeros"
+    made = [f"{a} = {allocate}({_size(a)}, {ARRAYS[a][1]})" for a in arrays]
+    if target == "cuda":
+        work = [*_lines_of_one("unit", "p.shape[0] * parts"), *_indented([*made, "m = unit // parts", *body])]
+    else:
+        work = [*made, "for unit in range(first, stop):", *_indented(["m = unit // parts", *body])]
+    return _function(f"{name}_all", arguments, work, target)
 
 
-def _on_cuda(name: str, _: bool) -> list[str]:
-    arguments, arrays, body = ENTRIES[name]
-    made = [f"{a} = cuda.local.array({_size(a)}, {ARRAYS[a][1]})" for a in arrays]
-    head = f"@cuda.jit\ndef {name}_all({arguments}):\n    unit = cuda.grid(1)\n"
-    head += "    if unit < p.shape[0] * parts:\n        m = unit // parts\n"
-    return [head + "".join(f"        {line}\n" for line in [*made, *body])]
+def _beta_entry(target: str) -> str:
+    head = _lines_of_one("n", "times.shape[0]") if target == "cuda" else ["for n in range(first, stop):"]
+    return _function("beta_all", "times, p, betas", [*head, *_indented(["betas[n] = beta_at(times[n], p)"])], target)
+
+
+def _lines_of_one(name: str, count: str) -> list[str]:
+    """The start of a CUDA kernel of so many threads, each of which has one number."""
+    return [f"{name} = cuda.grid(1)", f"if {name} < {count}:"]
+
+
+def _function(name: str, arguments: str, lines: list[str], target: str) -> str:
+    head = f"@cuda.jit\ndef {name}({arguments}):" if target == "cuda" else f"@entry\ndef {name}(first, stop, {arguments}):"
+    return "\n".join([head, *_indented(lines)])
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]

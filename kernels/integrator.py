@@ -20,6 +20,7 @@ from kernels.lattice_code import MOST_NODES
 from kernels.module_cache import load_module
 from kernels.printer import PRECISIONS
 from kernels.tables import Certificate, Reach, Tables, build_tables, intervals, most_nodes, reach_of
+from kernels.threads import run_on_threads
 
 MOST_STEPS = 1_000_000
 THREADS_PER_BLOCK = 64
@@ -338,7 +339,7 @@ class Kernel:
         # Numba compiles anew for another dtype, for a read-only array and for one that is not contiguous.
         inputs = [np.require(a, self.precision if a.dtype.kind == "f" else a.dtype, ["C", "W"]) for a in inputs]
         if self.where.kind == "cpu":
-            entry(*inputs, *outputs, *numbers)
+            run_on_threads(entry, units, *inputs, *outputs, *numbers)
             return
         from numba import cuda  # slow to load and optional, so imported where a CUDA kernel runs
 

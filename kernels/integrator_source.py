@@ -1,7 +1,7 @@
 """The text of the adaptive Runge–Kutta integrator: LANES trajectories at a time, one each of a vector register's places.
 
 `codegen` copies these functions into every generated module, beside the system's own `rates`, `gram` and `beta_at` and the tableau's
-`combine` and `add_errors`, so that one file holds all that Numba compiles, on the CPU and on CUDA. They are plain Python: scalars, loops
+constants, so that one file holds all that Numba compiles, on the CPU and on CUDA. They are plain Python: scalars, loops
 and preallocated arrays only. Nothing here runs from this module. For single precision `codegen` casts every float literal; `real`
 casts the integers that meet a float.
 
@@ -16,14 +16,14 @@ from typing import Any
 rates: Any = None
 gram: Any = None
 beta_at: Any = None
-combine: Any = None
-add_errors: Any = None
 real: Any = None
 STATES: Any = None
 LANES: Any = None
 WIDTH: Any = None
 STAGES: Any = None
 FRACTIONS: Any = None
+COEFFICIENTS: Any = None
+ERRORS: Any = None
 """The generated module defines these, and `device`, its own way; here they only stand for names."""
 
 
@@ -36,7 +36,7 @@ DONE, TOO_MANY_STEPS, NOT_FINITE, OUTSIDE_GRAM, OUTSIDE_BOUNDS, STEP_TOO_SMALL =
 RUNNING = -1
 # The rows of `clock`, of real numbers.
 TIME, STEP, NOW, LATEST, TAKEN, ATTEMPTS = 0, 1, 2, 3, 4, 5
-FIFTH, THIRD, FLAW, FACTOR, ACCEPTED, TRAPPED, CLOCK_ROWS = 6, 7, 8, 9, 10, 11, 12
+FIFTH, THIRD, FLAW, FACTOR, ACCEPTED, TRAPPED, SUM, CLOCK_ROWS = 6, 7, 8, 9, 10, 11, 12, 13
 # The rows of `place`, of integers.
 TRAJECTORY, TARGET, ROW, GROWN, FRESH, LAST, STATUS, PLACE_ROWS = 0, 1, 2, 3, 4, 5, 6, 7
 NOBODY = -1
@@ -181,11 +181,17 @@ def land(lane, t, path, group, out):
 
 
 @device
-def look_afresh(path, group, out):
-    """The slopes of the lanes that begin or have met a breakpoint, and the first step of those that begin."""
+def all_set_out(path, group, out):
+    """Gives the lanes that begin or have met a breakpoint their slopes, and those that begin their first step. False where one of their
+    trajectories ends at once, as row STATUS of `place` then tells."""
     times, p, tables, layout, ranges, limits, control = path[0], path[3], path[4], path[5], path[6], path[7], path[9]
     y, K, clock, place, betas, means, matrix, scratch = group[0], group[2], group[3], group[4], group[5], group[6], group[7], group[8]
     rtol, atol = control[0], control[1]
+    fresh_lanes = 0
+    for lane in range(LANES):
+        fresh_lanes += place[FRESH * LANES + lane]
+    if fresh_lanes == 0:
+        return True
     find_outside(y, p, limits, control[4], matrix, place)
     for lane in range(LANES):
         fresh = place[FRESH * LANES + lane] == 1
@@ -207,6 +213,50 @@ def look_afresh(path, group, out):
                 span = times[place[TARGET * LANES + lane]] - clock[TIME * LANES + lane]
                 first = span if slope == 0.0 else min(span, 0.1 / math.sqrt(math.sqrt(math.sqrt(slope))))
                 clock[STEP * LANES + lane] = first
+    running = 0
+    for lane in range(LANES):
+        running += 1 if place[STATUS * LANES + lane] == RUNNING else 0
+    return running == LANES
+
+
+@device
+def combine(s, y, K, clock, trial):
+    """The state at which stage s looks at the rates, into `trial`."""
+    for n in range(WIDTH):
+        trial[n] = 0.0
+    for r in range(s):
+        coefficient = COEFFICIENTS[s, r]
+        if coefficient != 0.0:
+            for n in range(WIDTH):
+                trial[n] += coefficient * K[r * WIDTH + n]
+    for i in range(STATES):
+        for lane in range(LANES):
+            n = i * LANES + lane
+            trial[n] = y[n] + clock[NOW * LANES + lane] * trial[n]
+
+
+@device
+def find_errors(y, trial, K, rtol, atol, clock):
+    """The squared norms of the two error estimates relative to the tolerance, before division by the number of states, into rows FIFTH
+    and THIRD of `clock`; row FLAW becomes zero where the new state is finite."""
+    for row in range(FIFTH, FLAW + 1):
+        for lane in range(LANES):
+            clock[row * LANES + lane] = 0.0
+    for i in range(STATES):
+        for estimate in range(2):
+            for lane in range(LANES):
+                clock[SUM * LANES + lane] = 0.0
+            for r in range(STAGES + 1):
+                coefficient = ERRORS[estimate, r]
+                if coefficient != 0.0:
+                    for lane in range(LANES):
+                        clock[SUM * LANES + lane] += coefficient * K[r * WIDTH + i * LANES + lane]
+            for lane in range(LANES):
+                n = i * LANES + lane
+                error = clock[SUM * LANES + lane] / (atol + rtol * max(abs(y[n]), abs(trial[n])))
+                clock[(FIFTH + estimate) * LANES + lane] += error * error
+        for lane in range(LANES):
+            clock[FLAW * LANES + lane] += 0.0 * trial[i * LANES + lane]
 
 
 @device
@@ -227,7 +277,7 @@ def attempt(path, group):
         combine(s, y, K, clock, trial)
         find_betas(FRACTIONS[s], p, clock, betas)
         rates(betas, trial, p, tables, layout, ranges, K[s * WIDTH : (s + 1) * WIDTH], means, scratch)
-    add_errors(y, trial, K, control[0], control[1], clock)
+    find_errors(y, trial, K, control[0], control[1], clock)
     for lane in range(LANES):
         fifth = clock[FIFTH * LANES + lane]
         norm = (fifth + 0.01 * clock[THIRD * LANES + lane]) * real(STATES)
@@ -299,25 +349,6 @@ def move_on(path, group, out):
 
 
 @device
-def advance(path, group, out):
-    """One attempted step of every lane; afterwards row STATUS of `place` tells which trajectories have ended."""
-    place = group[4]
-    fresh = 0
-    for lane in range(LANES):
-        fresh += place[FRESH * LANES + lane]
-    if fresh > 0:
-        look_afresh(path, group, out)
-        ended = 0
-        for lane in range(LANES):
-            if place[STATUS * LANES + lane] != RUNNING:
-                ended += 1
-        if ended > 0:
-            return
-    attempt(path, group)
-    move_on(path, group, out)
-
-
-@device
 def fill(lane, n, initial, path, group):
     """Puts trajectory n of `initial` (N, states) into a lane, if there is such a one."""
     y, clock, place = group[0], group[3], group[4]
@@ -354,7 +385,9 @@ def integrate_some(first, stride, initial, path, group, out, ends, status):
         running += fill(lane, following, initial, path, group)
         following += stride
     while running > 0:
-        advance(path, group, out)
+        if all_set_out(path, group, out):
+            attempt(path, group)
+            move_on(path, group, out)
         for lane in range(LANES):
             ended = place[STATUS * LANES + lane]
             if ended != RUNNING and place[TRAJECTORY * LANES + lane] != NOBODY:

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import numba
 import numpy as np
 from numba import njit
 
@@ -26,6 +22,7 @@ from kernels.particle_step import (
     normalise_exponentials,
 )
 from kernels.random_stream import LANES, MAX_PARTICLES, compiled, draw_block
+from kernels.threads import run_on_threads
 
 CALLED_MODULES = (particle_step, random_stream, vector_math)
 CALLED_SOURCE = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in CALLED_MODULES)).hexdigest()
@@ -265,24 +262,6 @@ KERNELS = {with_shapes: compile_cpu_kernels(CALLED_SOURCE, with_shapes) for with
 write_log_targets = compile_log_target_kernel(CALLED_SOURCE)
 
 
-class ReplicaThreads:
-    """Runs kernels whose first arguments are a range of replicas, on as many threads as numba.get_num_threads() says.
-
-    Plain threads, because Numba's parallel loops end in spinning barriers, which are slow where other processes share the cores.
-    """
-
-    def __init__(self, replicas: int):
-        threads = min(numba.get_num_threads(), replicas)
-        slices = 4 * threads if threads > 1 else 1
-        self._bounds = np.linspace(0, replicas, min(slices, replicas) + 1).astype(int).tolist()
-        self._pool = ThreadPoolExecutor(threads)
-
-    def run(self, kernel: Any, *arguments: Any) -> None:
-        """Returns when the kernel has run for every replica."""
-        for slice_done in [self._pool.submit(kernel, first, stop, *arguments) for first, stop in pairwise(self._bounds)]:
-            slice_done.result()
-
-
 class CpuParticles:
     """The replicas of a run and their step."""
 
@@ -290,7 +269,6 @@ class CpuParticles:
         self._state, self._flow = Replicas(*(array.copy() for array in start)), flow
         self._estimates = Estimates(np.empty_like(start.means), np.zeros_like(start.weights), np.zeros_like(start.weights))
         self._advance, self._estimate = KERNELS[flow.learns_shapes]
-        self._threads = ReplicaThreads(len(start.means))
 
     def state(self) -> Replicas:
         """A copy."""
@@ -298,11 +276,11 @@ class CpuParticles:
 
     def advance(self, betas: np.ndarray, first_step: int) -> None:
         """One step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas)."""
-        self._threads.run(self._advance, self._state, self._estimates, betas, first_step, self._flow)
+        run_on_threads(self._advance, len(self._state.means), self._state, self._estimates, betas, first_step, self._flow)
 
     def estimates(self, beta: float) -> Estimates:
         """Independent estimates, one at each replica's state."""
-        self._threads.run(self._estimate, self._state, self._estimates, self._flow, beta)
+        run_on_threads(self._estimate, len(self._state.means), self._state, self._estimates, self._flow, beta)
         return Estimates(*(array.copy() for array in self._estimates))
 
 
@@ -315,5 +293,5 @@ def log_target_of_particles(
     MAX_PARTICLES - particles particles sees these draws.
     """
     log_targets = np.empty((len(chosen), state.weights.shape[1], particles))
-    ReplicaThreads(len(chosen)).run(write_log_targets, log_targets, chosen, state, target_means, seed, step)
+    run_on_threads(write_log_targets, len(chosen), log_targets, chosen, state, target_means, seed, step)
     return log_targets

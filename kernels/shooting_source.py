@@ -7,7 +7,9 @@ each of which tries another place on it at the same time. Nothing here runs from
 from typing import Any
 
 begin: Any = None
-advance: Any = None
+all_set_out: Any = None
+attempt: Any = None
+move_on: Any = None
 real: Any = None
 STATES: Any = None
 LANES: Any = None
@@ -128,7 +130,9 @@ def bisect_some(first, stride, low, high, inside, width, places, path, group, se
         running += open_segment(slot, places, following, low, high, bracket, path, group, search)
         following += stride
     while running > 0:
-        advance(path, group, out)
+        if all_set_out(path, group, out):
+            attempt(path, group)
+            move_on(path, group, out)
         for lane in range(LANES):
             ended = place[STATUS * LANES + lane]
             n = place[TRAJECTORY * LANES + lane]

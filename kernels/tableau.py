@@ -36,48 +36,20 @@ class Tableau:
             raise ValueError(f"{self.name} does not satisfy its order conditions")
 
 
-def tableau_functions(pair: Tableau, printer: ScalarPrinter) -> list[str]:
-    """The texts of a pair's constants and of its two sums over stages, without the terms whose coefficient is zero.
+def tableau_constants(pair: Tableau, printer: ScalarPrinter) -> str:
+    """The text of a pair's constants.
 
-    combine(s, …): the state at which stage s is taken, the last one's being the step's end. add_errors(…): the squared norms of the two
-    error estimates relative to the tolerance, before division by the number of states, in rows FIFTH and THIRD of `clock`; row FLAW is
-    zero where the new state is finite.
+    FRACTIONS[s], COEFFICIENTS[s]: when and with which slopes stage s looks at the rates, the last one being the step's end. ERRORS: the
+    two estimators, that of order 5 first.
     """
-    rows = [*pair.A[1:], pair.B]
-    branches = []
-    for s, row in enumerate(rows, start=1):
-        branches += [
-            f"    {'if' if s == 1 else 'elif'} s == {s}:",
-            "        for i in range(STATES):",
-            "            for lane in range(LANES):",
-            "                n = i * LANES + lane",
-            f"                trial[n] = y[n] + clock[NOW * LANES + lane] * ({_stage_sum(row, printer)})",
-        ]
-    zero = printer.literal(sp.S.Zero)
-    errors = [
-        "    for lane in range(LANES):",
-        *(f"        clock[{row} * LANES + lane] = {zero}" for row in ("FIFTH", "THIRD", "FLAW")),
-        "    for i in range(STATES):",
-        "        for lane in range(LANES):",
-        "            n = i * LANES + lane",
-        "            scale = atol + rtol * max(abs(y[n]), abs(trial[n]))",
-        *(
-            line
-            for name, row in (("FIFTH", pair.E5), ("THIRD", pair.E3))
-            for line in (f"            e = ({_stage_sum(row, printer)}) / scale", f"            clock[{name} * LANES + lane] += e * e")
-        ),
-        f"            clock[FLAW * LANES + lane] += {zero} * trial[n]",
-    ]
-    fractions = ", ".join(printer.literal(sp.Float(c, 17)) for c in (*pair.C, 1.0))
-    return [
-        f"STAGES = {len(rows)}\nFRACTIONS = ({fractions})",
-        "\n".join(["@device", "def combine(s, y, K, clock, trial):", *branches]),
-        "\n".join(["@device", "def add_errors(y, trial, K, rtol, atol, clock):", *errors]),
-    ]
+    steps = np.vstack([pair.A, pair.B])
+    tables = {"FRACTIONS": np.array([*pair.C, 1.0]), "COEFFICIENTS": steps, "ERRORS": np.array([pair.E5, pair.E3])}
+    return "\n".join([f"STAGES = {len(pair.B)}", *(f"{name} = np.array({_list(values, printer)})" for name, values in tables.items())])
 
 
-def _stage_sum(row: np.ndarray, printer: ScalarPrinter) -> str:
-    return " + ".join(f"{printer.literal(sp.Float(c, 17))} * K[{r} * WIDTH + n]" for r, c in enumerate(row) if c != 0)
+def _list(values: np.ndarray, printer: ScalarPrinter) -> str:
+    inner = (_list(v, printer) if v.ndim else printer.literal(sp.Float(v, 17)) for v in values)
+    return f"[{', '.join(inner)}]"
 
 
 def dop853() -> Tableau:

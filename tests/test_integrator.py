@@ -18,7 +18,7 @@ from derive.problem import SCHEDULE_KINDS
 from kernels import integrator_source
 from kernels.integrator import DomainError, IntegrationError, compile_system
 from kernels.printer import ScalarPrinter
-from kernels.tableau import dop853, tableau_functions
+from kernels.tableau import dop853, tableau_constants
 
 EXPONENTIAL = {T0: 30.0, t0: 288.0}
 HOLD = {T0: 25.0, t0: 7.3}
@@ -231,10 +231,11 @@ def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch
         return 1
 
     names = {"rates": rates, "gram": gram, "beta_at": lambda t, p: 1.0, "real": float, "STATES": 1, "LANES": 1, "WIDTH": 1}
-    stages = {**vars(integrator_source), **names, "device": lambda function: function}
-    exec("\n\n".join(tableau_functions(dop853(), ScalarPrinter())), stages)
-    for name in (*names, "combine", "add_errors", "STAGES", "FRACTIONS"):
-        monkeypatch.setattr(integrator_source, name, stages[name])
+    tables = {"np": np}
+    exec(tableau_constants(dop853(), ScalarPrinter()), tables)
+    names |= {name: tables[name] for name in ("STAGES", "FRACTIONS", "COEFFICIENTS", "ERRORS")}
+    for name, value in names.items():
+        monkeypatch.setattr(integrator_source, name, value)
     nothing, out, reached, status = np.zeros((0, 2)), np.empty((1, 2, 1)), np.empty((1, 2)), np.empty(1, int)
     times, kept, limits = np.array([0.0, 2.0]), np.array([1, 1]), np.array([[-np.inf, np.inf]])
     control = np.array([1e-9, 1e-11, 0, 1e6, 1e-6])
