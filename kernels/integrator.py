@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from time import perf_counter
 from types import ModuleType
 from typing import Any
@@ -26,8 +27,9 @@ MOST_STEPS = 1_000_000
 THREADS_PER_BLOCK = 64
 RESIDENT_THREADS = 2**18
 """Enough to fill the largest GPU; further trajectories are taken over by threads that have finished theirs."""
-PARTS_PER_THREAD = 4
-"""How many parts of a batch there are for each CPU thread, where each part then has trajectories enough to keep its lanes busy."""
+PARTS_PER_THREAD, ROUNDS = 4, 8
+"""How many parts of a batch there are for each CPU thread, where each part then fills its lanes so many times. In fewer rounds too much of
+the time goes to lanes that wait for the last one."""
 STRAY = 1e-9
 """How far beyond its interval, relative to that one's length, a state may start: roundings of what was computed elsewhere."""
 NEARLY = 0.99
@@ -149,7 +151,7 @@ class Kernel:
         """The schedule's inverse temperature at times t (a number or (n,)), as (n,)."""
         times = np.atleast_1d(np.asarray(t, float))
         betas = np.empty(len(times), self.precision)
-        self._launch("beta_all", len(times), [], [times, self.values], [betas])
+        self._launch("beta_all", len(times), [], [times, self.values], [betas], most_threads=1)
         return betas
 
     def integrate(
@@ -219,7 +221,7 @@ class Kernel:
         out = np.empty((1, 1, 1), self.precision)
         # A segment alone takes all lanes, and many segments one each. Not by the number of threads: the bracket depends on it.
         places = max(1, min(self.lanes, 2 * self.lanes // max(1, len(starts))))
-        units = self._parts(len(starts))
+        units = min(len(starts), self._parts(len(starts) * places))
         self._launch("bisect_all", units, [places, units], inputs, [out, found, runs, failed])
         if (runs < 0).any():
             n = int(np.argmin(runs))
@@ -247,15 +249,15 @@ class Kernel:
         that relative error, so the Gram matrix ends rtol/ε beside the right one: outside the domain where it is singular, as all are
         in the plane. More than 1e-3 is a loss of accuracy that is to be seen, and its remedy is a smaller rtol.
         """
-        gram = self.system.domain.gram.xreplace(self._known())
-        entries = sp.lambdify(self.system.states, list(gram), "numpy")(*states.T)
+        gram, symbols = self.system.domain.gram, self.system.states
         size = gram.shape[0]
         if size == 0:
             return max(1e-9, min(1e-2, 1e3 * rtol))
+        entries = _numpy_function(tuple(gram), (*symbols, *self.parameters))(*states.T, *self.values)
         matrices = np.stack([np.broadcast_to(np.asarray(e, float), len(states)) for e in entries], -1).reshape(-1, size, size)
         squared = np.einsum("nii->ni", matrices)
         lengths = squared[:, :, None] * squared[:, None, :]
-        moving = np.array([i != j and bool(gram[i, j].free_symbols) for i in range(size) for j in range(size)]).reshape(size, size)
+        moving = np.array([[i != j and gram[i, j].has(*symbols) for j in range(size)] for i in range(size)])
         pairs = moving & (lengths > 0)
         sines = 1 - matrices**2 / np.where(pairs, lengths, 1.0)
         closest = max(float(sines.min(where=pairs, initial=1.0)), 1e-300)
@@ -329,17 +331,26 @@ class Kernel:
         if self.where.kind == "cuda":
             return min(count, max(1, RESIDENT_THREADS // sets))
         threads = numba.get_num_threads()
-        return max(1, min(count, PARTS_PER_THREAD * threads, max(threads, count // (8 * self.lanes))))
+        full = max(1, count // self.lanes)
+        return min(full, PARTS_PER_THREAD * threads, max(threads, full // ROUNDS))
 
-    def _launch(self, name: str, units: int, numbers: list[int], inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
-        """Runs an entry of the module. units: of work, which on CUDA are threads; numbers: its last arguments."""
+    def _launch(
+        self,
+        name: str,
+        units: int,
+        numbers: list[int],
+        inputs: list[np.ndarray],
+        outputs: list[np.ndarray],
+        most_threads: int | None = None,
+    ) -> None:
+        """Runs an entry of the module. units: of work, which on CUDA are threads; numbers: its last arguments; most_threads: of the CPU."""
         if units == 0:
             return
         entry = getattr(self.module, name)
         # Numba compiles anew for another dtype, for a read-only array and for one that is not contiguous.
         inputs = [np.require(a, self.precision if a.dtype.kind == "f" else a.dtype, ["C", "W"]) for a in inputs]
         if self.where.kind == "cpu":
-            run_on_threads(entry, units, *inputs, *outputs, *numbers)
+            run_on_threads(entry, units, *inputs, *outputs, *numbers, most_threads=most_threads)
             return
         from numba import cuda  # slow to load and optional, so imported where a CUDA kernel runs
 
@@ -505,6 +516,11 @@ def compile_system(
     module = load_module(program.source, f"{where.kind}_{precision}_{_stem(system.label)}")
     limits = intervals(system, own, span)
     return Kernel(system, beta, program.parameters, values, times, tables, limits, where, precision, program.lanes, module, request)
+
+
+@cache
+def _numpy_function(expressions: tuple[sp.Expr, ...], symbols: tuple[sp.Symbol, ...]) -> Callable[..., list[np.ndarray]]:
+    return sp.lambdify(symbols, list(expressions), "numpy")
 
 
 def _times(breakpoints: Sequence[sp.Expr], numbers: Mapping[sp.Symbol, float]) -> tuple[float, ...]:
