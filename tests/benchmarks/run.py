@@ -51,8 +51,8 @@ def ensemble(options):
         # Ours after each peer, so that a machine that slows down slows both.
         report(f"annealvi, after {name}", *work.ensemble(starts, repeats=3), len(starts))
     report("annealvi, rtol 1e-7", *work.ensemble(starts), len(starts))
-    for rtol in (1e-5, 1e-6, 1e-8, 1e-10, 1e-12):
-        report(f"annealvi, rtol {rtol:.0e}", *work.ensemble(starts, rtol), len(starts))
+    for digits in (5, 6, 8, 10, 12):
+        report(f"annealvi, rtol 1e-{digits}", *work.ensemble(starts, 10.0**-digits), len(starts))
     quadrature = work.study_kernel(tolerance=1e-9, expectations="quadrature")
     report("annealvi, rtol 1e-7, quadrature", *work.ensemble(starts, kernel=quadrature, repeats=3), len(starts))
     for count in (1, 2):
@@ -71,7 +71,7 @@ def particles(options):
     rows = []
     try:
         rate, backend = peers.jax_particles(16, 256, 128, 100)
-        rows.append(row(f"JAX, float32, {backend}", "coordinates per second", rate))
+        rows.append(row("JAX, float32", "coordinates per second", rate, device=backend))
     except ImportError as missing:
         rows.append(row("JAX", "coordinates per second", None, note=f"not installed: {missing.name}"))
     cases = {
@@ -87,11 +87,11 @@ def particles(options):
     }
     for name, choice in cases.items():
         rate, device = work.particle_rate(**choice)
-        rows.append(row(f"annealvi, {name}, {device}", "coordinates per second", rate))
+        rows.append(row(f"annealvi, {name}", "coordinates per second", rate, device=device))
     for count in (1, 2):
         if count <= numba.config.NUMBA_NUM_THREADS:
-            rate, _ = work.with_threads(count, work.particle_rate)
-            rows.append(row(f"annealvi, float32, {count} thread{'s' * (count > 1)}", "coordinates per second", rate))
+            rate, device = work.with_threads(count, work.particle_rate)
+            rows.append(row(f"annealvi, float32, {count} thread{'s' * (count > 1)}", "coordinates per second", rate, device=device))
     return rows
 
 
@@ -136,25 +136,52 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
+OURS = {"ensemble": ("annealvi, rtol 1e-7", -1), "particles": ("annealvi, float32", 1)}
+"""The row of each part that is compared with the peers, and whether more (1) or less (−1) is better."""
+
+
+def verdict(part, rows):
+    """How many times faster ours is than the fastest peer of the same run, in words; none where no peer ran."""
+    name, sign = OURS.get(part, ("", 1))
+    ran = [r for r in rows if r["value"] is not None]
+    ours = next((r for r in ran if r["name"] == name), None)
+    theirs = [r for r in ran if not r["name"].startswith("annealvi")]
+    if ours is None or not theirs:
+        return ""
+    best = max(theirs, key=lambda r: sign * r["value"])
+    return f"\n{name}: {(ours['value'] / best['value']) ** sign:.3g} times as fast as {best['name']}, the fastest peer of this run.\n"
+
+
+TITLES = {"ensemble": "Ensemble of ODEs: further left is faster", "particles": "Particles: further right is faster"}
+
+
 def figure(found, path):
-    """Bars for the peers' works, ours in another colour; times to the left, rates to the right."""
-    parts = [p for p in ("ensemble", "particles") if p in found]
+    """One point for each row, ours in another colour, on a logarithmic axis."""
+    parts = [p for p in TITLES if p in found]
     if not parts:
         return
     shown = {p: [r for r in found[p] if r["value"] is not None and ", after " not in r["name"]] for p in parts}
-    height = 0.9 + 0.24 * max(len(rows) for rows in shown.values())
+    height = 1.2 + 0.24 * max(len(rows) for rows in shown.values())
     drawing, axes = plt.subplots(1, len(parts), figsize=(6.5 * len(parts), height), squeeze=False, layout="constrained")
     for axis, part in zip(axes[0], parts, strict=True):
-        rows = shown[part][::-1]
-        colours = ["C0" if r["name"].startswith("annealvi") else "0.6" for r in rows]
-        axis.barh([r["name"] for r in rows], [r["value"] for r in rows], color=colours)
+        for r in shown[part]:
+            axis.plot(r["value"], r["name"], "o", color="C0" if r["name"].startswith("annealvi") else "C1")
+            axis.annotate(
+                f"{r['value']:.2g}", (r["value"], r["name"]), xytext=(7, 0), textcoords="offset points", va="center", fontsize="small"
+            )
         axis.set_xscale("log")
-        axis.set_xlabel(rows[0]["unit"])
-        for n, r in enumerate(rows):
-            axis.annotate(f" {r['value']:.2g}", (r["value"], n), va="center", fontsize="small")
+        axis.invert_yaxis()
         axis.margins(x=0.15)
+        axis.grid(axis="y", color="0.9")
+        axis.set_axisbelow(True)
+        axis.set_xlabel(shown[part][0]["unit"])
+        axis.set_title(TITLES[part], fontsize="medium", loc="left")
         axis.spines[["top", "right"]].set_visible(False)
     drawing.savefig(path, dpi=150)
+
+
+def section(part, rows):
+    return f"## {part}\n\n{table(rows)}{verdict(part, rows)}"
 
 
 def main():
@@ -169,7 +196,7 @@ def main():
     found = {}
     for part in options.parts or PARTS:
         found[part] = PARTS[part](options)
-        print(f"\n## {part}\n\n{table(found[part])}", flush=True)
+        print(section(part, found[part]), flush=True)
     wrong = [
         r["name"] for rows in found.values() for r in rows if r["name"].startswith("annealvi, rtol 1e-7") and r["error"] > LARGEST_ERROR
     ]
@@ -177,7 +204,7 @@ def main():
     command = " ".join(["python", "tests/benchmarks/run.py", *sys.argv[1:]])
     record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "seed": 0, "machine": machine(), **found}
     (options.out / "cpu.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    tables = "\n".join(f"## {part}\n\n{table(rows)}" for part, rows in found.items())
+    tables = "\n".join(section(part, rows) for part, rows in found.items())
     place = f"{record['date']}, {record['machine']['processor']}, {record['machine']['threads']} threads\n\n`{command}`"
     (options.out / "cpu.md").write_text(f"# Benchmarks\n\n{place}\n\n{tables}", encoding="utf-8")
     figure(found, options.out / "cpu.png")
