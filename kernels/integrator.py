@@ -331,7 +331,7 @@ class Kernel:
         if self.where.kind == "cuda":
             return min(count, max(1, RESIDENT_THREADS // sets))
         threads = numba.get_num_threads()
-        full = max(1, count // self.lanes)
+        full = -(-count // self.lanes)
         return min(full, PARTS_PER_THREAD * threads, max(threads, full // ROUNDS))
 
     def _launch(
@@ -524,6 +524,8 @@ def _numpy_function(expressions: tuple[sp.Expr, ...], symbols: tuple[sp.Symbol, 
 
 
 def _times(breakpoints: Sequence[sp.Expr], numbers: Mapping[sp.Symbol, float]) -> tuple[float, ...]:
+    if not breakpoints:
+        return ()
     known = {s: sp.Float(v, 17) for s, v in numbers.items()}
     return tuple(float(b.xreplace(known)) for b in breakpoints)
 
