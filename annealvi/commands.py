@@ -24,7 +24,7 @@ def _problem(options: argparse.Namespace) -> Problem:
     problem = load_problem(options.problem, options.set)
     require_writable(options.json, "--json")
     require_writable(None if options.out is None else str(Path(options.out) / "report.md"), "--out")
-    if options.device == "cuda" and options.command not in ("derive", "rhs"):
+    if options.device == "cuda" and options.command not in ("derive", "rhs", "flow"):
         from kernels.device import resolve_device
 
         resolve_device("cuda")  # say now what is missing
@@ -297,6 +297,47 @@ def run_recommend(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_flow(options: argparse.Namespace) -> int:
+    problem = _problem(options)
+    from annealvi.flows.components import require_flows
+
+    require_flows()
+    import numpy as np
+
+    from annealvi.flows.figures import draw_flow
+    from annealvi.flows.report import print_flow
+    from annealvi.flows.run import train_flow
+    from annealvi.flows.training import Architecture, Optimiser
+
+    folder = None if options.out is None else Path(options.out)
+    with _progress("training") as progress:
+        run = train_flow(
+            problem,
+            steps=options.steps,
+            seeds=options.seeds,
+            architecture=Architecture(options.layers, options.width, options.depth),
+            optimiser=Optimiser(options.batch, options.learning_rate),
+            time_per_step=options.time_per_step,
+            records=options.records,
+            samples=options.samples,
+            seed=options.seed,
+            device=options.device,
+            checkpoint=None if folder is None else folder / "checkpoint.npz",
+            max_cost=options.max_cost,
+            progress=progress,
+            tell=_tell,
+        )
+    with _for_people(options):
+        print_flow(run, problem.name)
+    if folder is not None:
+        write_file(folder / "flow.nc", bytes(run.data.to_netcdf(engine="scipy")))
+        figure = draw_flow(run.data, np.array(problem.target.scales), folder / "flow.png")
+        _say(options, f"result: {folder / 'flow.nc'}\nfigure: {figure}")
+        (folder / "checkpoint.npz").unlink(missing_ok=True)
+    write_json(options.json, run.as_dict())
+    return 0
+
+
 def _require_single_precision(problem: Problem) -> None:
     target, proposal = problem.target, problem.proposal
     sizes = [*target.scales, *proposal.scales, *proposal.radii, *(abs(x) for row in target.means for x in row if x)]
@@ -394,4 +435,5 @@ RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     "fixed-points": run_fixed_points,
     "phase": run_phase,
     "recommend": run_recommend,
+    "flow": run_flow,
 }

@@ -1,0 +1,90 @@
+"""The figure of a training run: curves over the steps, the last samples along the modes' direction, and in the plane."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import norm
+
+from annealvi.figures import COLOURS, STYLE, save_figure
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+CURVES = {
+    "mode_weights": "weight of the first mode",
+    "projected_variance": "projected variance",
+    "reverse_ess": "reverse ESS",
+    "forward_ess": "forward ESS",
+    "reverse_kl": r"$\mathrm{KL}(q\,\|\,p^\star)$",
+    "beta": r"inverse temperature $\beta$",
+}
+MOST_FLOWS = 50
+
+
+def draw_flow(data: xr.Dataset, target_scales: np.ndarray, path: Path) -> Path:
+    """One thin line for each flow, collapsed ones in another colour; the target dashed where it has a value."""
+    weights, modes = data["target_weights"].to_numpy(), data["projected_modes"].to_numpy()[0]  # the same for all flows
+    mean = weights @ modes[:, 0]
+    exact = {
+        "mode_weights": weights[0],
+        "projected_variance": weights @ (target_scales**2 + (modes[:, 0] - mean) ** 2),
+        "reverse_ess": 1.0,
+        "forward_ess": 1.0,
+        "reverse_kl": 0.0,
+    }
+    colours = [COLOURS[0] if all(covered) else COLOURS[1] for covered in data["covered"].to_numpy()[:MOST_FLOWS]]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 7.0), layout="constrained")
+        panels = figure.subplots(3, 3).ravel()
+        for panel, (name, title) in zip(panels, CURVES.items(), strict=False):
+            values = (data[name].isel(mode=0) if name == "mode_weights" else data[name]).to_numpy()[:MOST_FLOWS]
+            for line, colour in zip(values, colours, strict=True):
+                panel.plot(data["step"], line, color=colour, lw=0.9, alpha=0.8)
+            if name in exact:
+                panel.axhline(exact[name], color="0.3", lw=0.9, ls="--")
+            if name in ("mode_weights", "reverse_ess", "forward_ess", "beta"):
+                panel.set_ylim(-0.04, 1.04)
+            if name == "projected_variance":
+                panel.set_yscale("log")
+            if name == "reverse_kl":
+                panel.set_yscale("symlog", linthresh=0.1)
+            panel.set_title(title, pad=3)
+            panel.set_xlabel("step")
+        samples = data["projection"].to_numpy()[:MOST_FLOWS]
+        _histogram(panels[6], samples[:, :, 0], colours, weights, modes[:, 0], target_scales)
+        _plane(panels[7], samples, colours, modes)
+        panels[8].axis("off")
+        for colour, label in ((COLOURS[0], "covers all modes"), (COLOURS[1], "misses a mode")):
+            panels[8].plot([], [], color=colour, label=f"{label}: {sum(c == colour for c in colours)} flows")
+        panels[8].plot([], [], color="0.3", ls="--", label="target")
+        panels[8].legend(loc="center left", frameon=False)
+        return save_figure(figure, path)
+
+
+def _histogram(panel, along, colours, weights, centres, scales):
+    """The density of each flow's samples along the first axis, against the target's."""
+    reach = np.abs(centres).max() + 4 * scales.max()
+    edges = np.linspace(-reach, reach, 61)
+    for samples, colour in zip(along, colours, strict=True):
+        panel.stairs(np.histogram(samples, edges, density=True)[0], edges, color=colour, lw=0.7, alpha=0.6)
+    x = np.linspace(-reach, reach, 400)
+    panel.plot(x, (weights * norm.pdf(x[:, None], centres, scales)).sum(1), color="0.3", lw=1.1, ls="--")
+    panel.set_title("samples along the modes", pad=3)
+    panel.set_xlabel("first axis")
+
+
+def _plane(panel, samples, colours, modes):
+    """Samples of the flows in the plane of both axes, few of each; the target's modes as crosses."""
+    few = max(20, 1500 // len(samples))
+    for points, colour in zip(samples, colours, strict=True):
+        panel.plot(*points[:few].T, ".", color=colour, ms=1.5, alpha=0.5)
+    panel.plot(*modes.T, "x", color="black", ms=7, mew=1.6)
+    panel.set_aspect("equal", adjustable="datalim")
+    panel.set_title("samples in the plane", pad=3)
+    panel.set_xlabel("first axis")
+    panel.set_ylabel("second axis")

@@ -1,0 +1,208 @@
+"""`annealvi flow`: a RealNVP flow trained on the problem's target, many seeds side by side, with what tells collapse from coverage."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from annealvi.collapse.outcome import Outcomes
+from annealvi.costs import Cost, require_affordable
+from annealvi.flows.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
+from annealvi.flows.components import MissingComponent
+from annealvi.flows.target import turned
+from annealvi.flows.tempering import betas_of, default_steps
+from annealvi.flows.training import Architecture, Optimiser, Task, Trainer, make_trainer
+from derive.problem import BadInput, Problem
+from derive.schedules import make_rule
+from kernels.particles import DivergenceError
+
+MISSED = 0.1
+"""A flow misses a mode, and has collapsed, where it gives it less than this share of the mode's own weight."""
+SAMPLES = 2048
+KEPT_SAMPLES = 1000
+"""Projected samples of each seed that the result keeps."""
+RECORDS = 20
+FLOPS_PER_SECOND = {"cpu": 1e11, "gpu": 1e13}
+"""What training reaches on two cores (measured, right within a factor of two) and on a GPU (a guess)."""
+SECONDS_PER_STEP = {"cpu": 4e-4, "gpu": 1e-4}
+"""What a step of one seed takes besides."""
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """data: the labelled result, with axes seed, step (of the records), mode, sample and axis. device, method: what ran, in words."""
+
+    data: xr.Dataset
+    device: str
+    method: str
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """Which modes each flow covers in the end, and P(collapse) with its standard error."""
+        return Outcomes(self.data["covered"].to_numpy().astype(bool))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The keys of the command's JSON; every list has one entry for each seed, of the last record."""
+        last = self.data.isel(step=-1)
+        return {
+            "mode_weights": last["mode_weights"].to_numpy(),
+            "projected_variance": last["projected_variance"].to_numpy(),
+            "emc": last["entropic_mode_coverage"].to_numpy(),
+            "ess": {"reverse": last["reverse_ess"].to_numpy(), "forward": last["forward_ess"].to_numpy()},
+            "kl": {"reverse": last["reverse_kl"].to_numpy(), "forward": last["forward_kl"].to_numpy()},
+            "collapsed": self.outcomes.collapsed,
+            **self.outcomes.as_dict(),
+            "steps": int(self.data["step"][-1]),
+            "device": self.device,
+            "method": self.method,
+        }
+
+
+def train_flow(
+    problem: Problem,
+    *,
+    steps: int | None = None,
+    seeds: int = 4,
+    architecture: Architecture | None = None,
+    optimiser: Optimiser | None = None,
+    time_per_step: float = 1.0,
+    records: int = RECORDS,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    device: str = "auto",
+    checkpoint: Path | None = None,
+    max_cost: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> FlowRun:
+    """Train `seeds` flows on the problem's target under its schedule, whose time is the number of steps times `time_per_step`.
+
+    steps: of the optimiser; None for the schedule's settling time and 2000 more. records: how often, evenly, the flows are judged besides
+    the start. samples: of each diagnosis. seed: of everything; flow n of a run depends on (seed, n), not on how many there are, up to the
+    rounding of differently grouped sums. device: "auto", "cpu" or "cuda". checkpoint: a file that is kept up to date, and from which a run
+    with the same settings goes on; max_cost: seconds that it may be expected to take.
+    Raises BadInput, MissingComponent where JAX has no such device, DivergenceError where a loss is no longer finite.
+    """
+    architecture, optimiser = architecture or Architecture(), optimiser or Optimiser()
+    dimension, rule = problem.space.dimension, make_rule(problem.schedule)
+    if dimension < 2:
+        raise BadInput("space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem")
+    total = default_steps(problem.schedule, rule, time_per_step) if steps is None else steps
+    bounds = np.unique(np.linspace(0, total, min(records, total) + 1).round().astype(int))
+    where = _jax_device(device)
+    cost = _cost(dimension, architecture, optimiser, seeds, total, where.platform)
+    require_affordable(cost, max_cost, "take fewer --steps or --seeds, a smaller --batch or --width, or raise --max-cost", tell)
+    settings = {
+        "problem": dataclasses.asdict(problem),
+        **dataclasses.asdict(architecture),
+        **dataclasses.asdict(optimiser),
+        **{"steps": total, "seeds": seeds, "time_per_step": time_per_step, "records": records, "samples": samples, "seed": seed},
+        "device": where.device_kind,
+        "versions": {name: version(name) for name in ("annealvi", "jax", "jaxlib", "equinox", "optax")},
+    }
+    with jax.default_device(where), jax.default_matmul_precision("float32"):
+        trainer = make_trainer(dimension, architecture, optimiser, rule, samples)
+        tasks = _tasks(problem, seed, seeds)
+        betas = betas_of(problem.schedule, total, time_per_step)
+        found = list(_records(trainer, tasks, betas, bounds, checkpoint, fingerprint_of(settings), progress))
+    data = _dataset(found, bounds, tasks, settings)
+    method = (
+        f"RealNVP of {architecture.layers} couplings, {architecture.depth} × {architecture.width} hidden units, Adam at "
+        f"{optimiser.learning_rate:g}, batch {optimiser.batch}, {total} steps, float32"
+    )
+    return FlowRun(data, f"{where.platform} ({where.device_kind})", method)
+
+
+def _tasks(problem: Problem, seed: int, flows: int) -> Task:
+    """Each flow's own target, turned its own way, and its own key."""
+    mixtures, axes = zip(*(turned(problem.target, problem.space.dimension, seed, n) for n in range(flows)), strict=True)
+    words = np.random.SeedSequence(seed).generate_state(1)  # a key takes 32 bits, a seed may have 64
+    keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(int(words[0])), n))(jnp.arange(flows))
+    return Task(jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures), jnp.asarray(np.array(axes), jnp.float32), keys)
+
+
+def _records(
+    trainer: Trainer,
+    tasks: Task,
+    betas: np.ndarray,
+    bounds: np.ndarray,
+    checkpoint: Path | None,
+    fingerprint: str,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """One record for each bound; the checkpoint is written after each."""
+    state = trainer.begin(tasks)
+    kept = None if checkpoint is None else load_checkpoint(checkpoint, fingerprint, state)
+    if kept is None:
+        records = [_record(trainer, state, tasks, 0, float(betas[0]) if len(betas) else 1.0)]
+    else:
+        state, records = kept
+    for first, stop in zip(bounds[len(records) - 1 : -1], bounds[len(records) :], strict=True):
+        if progress is not None:
+            progress(int(first), int(bounds[-1]))
+        state, losses = trainer.advance(state, tasks, int(first), jnp.asarray(betas[first:stop]))
+        wrong = np.argwhere(~np.isfinite(np.asarray(losses.loss)))
+        if len(wrong):
+            seed, step = wrong[wrong[:, 1].argmin()]
+            raise DivergenceError(f"the loss of flow {seed} is not finite at step {first + step}; take a smaller learning rate")
+        records.append(_record(trainer, state, tasks, int(stop), np.asarray(losses.beta[:, -1]), np.asarray(losses.loss).mean(1)))
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, fingerprint, state, records)
+    yield from records
+
+
+def _record(trainer: Trainer, state: Any, tasks: Task, step: int, beta: Any, loss: Any = math.nan) -> dict[str, np.ndarray]:
+    """The diagnoses at a step; β of the step before and the mean loss of the steps since the last record."""
+    judged = {name: np.asarray(value) for name, value in trainer.judge(state, tasks, step)._asdict().items()}
+    judged["projection"] = judged["projection"][:, :KEPT_SAMPLES]
+    each = np.ones(len(tasks.key), np.float32)
+    return {**judged, "beta": np.float32(beta) * each, "loss": np.float32(loss) * each}
+
+
+def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Task, settings: dict[str, Any]) -> xr.Dataset:
+    columns = {name: np.stack([r[name] for r in records], 1) for name in records[0] if name != "projection"}
+    of_modes = columns.pop("mode_weights")
+    wanted = np.asarray(tasks.target.weights[0])
+    coordinates = {"seed": np.arange(of_modes.shape[0]), "step": bounds, "mode": np.arange(len(wanted))}
+    return xr.Dataset(
+        {
+            **{name: (("seed", "step"), values) for name, values in columns.items()},
+            "mode_weights": (("seed", "step", "mode"), of_modes),
+            "target_weights": ("mode", wanted),
+            "projected_modes": (("seed", "mode", "axis"), np.asarray(tasks.target.modes @ tasks.axes.swapaxes(1, 2))),
+            "projection": (("seed", "sample", "axis"), records[-1]["projection"]),
+            "covered": (("seed", "mode"), of_modes[:, -1] >= MISSED * wanted),
+        },
+        coordinates,
+        {"settings": fingerprint_of(settings), "title": "RealNVP under tempered reverse KL; the schedule's time is steps × time_per_step"},
+    )
+
+
+def _jax_device(request: str) -> Any:
+    """Raises MissingComponent where JAX has no such device."""
+    if request == "auto":
+        return jax.devices()[0]
+    try:
+        return jax.devices(request)[0]
+    except RuntimeError:
+        raise MissingComponent(
+            'JAX sees no CUDA device: install `pip install "jax[cuda13]"` on a machine with an NVIDIA GPU, or leave out --device cuda'
+        ) from None
+
+
+def _cost(dimension: int, architecture: Architecture, optimiser: Optimiser, seeds: int, steps: int, platform: str) -> Cost:
+    width, kind = architecture.width, "cpu" if platform == "cpu" else "gpu"
+    products = 2 * architecture.layers * (dimension * width + (architecture.depth - 1) * width**2)
+    flops = 6.0 * products * optimiser.batch * seeds * steps
+    seconds = flops / FLOPS_PER_SECOND[kind] + steps * seeds * SECONDS_PER_STEP[kind]
+    return Cost(seconds, f"{flops:.2g} operations for {seeds} flows of {steps} steps on {platform}")

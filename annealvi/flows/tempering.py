@@ -1,0 +1,57 @@
+"""The inverse temperature of each optimiser step: of a schedule, or raised by an adaptive rule from the step's own samples."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from derive.problem import BadInput, ScheduleSpec
+from derive.schedules import AdaptiveRule, make_schedule, settling_time
+
+AFTER_SETTLING = 2000
+"""Steps at β = 1 that a run has by default."""
+STEPS_OF_ADAPTIVE_RUNS = 10_000
+HALVINGS = 30
+"""Of the interval in which the ESS rule looks for its next β."""
+
+
+def betas_of(spec: ScheduleSpec, steps: int, time_per_step: float) -> np.ndarray:
+    """β at the start of each step, (steps,): the schedule's time is the number of steps times `time_per_step`."""
+    schedule = make_schedule(spec)
+    return np.array([schedule.beta_at(n * time_per_step) for n in range(steps)], np.float32)
+
+
+def default_steps(spec: ScheduleSpec, rule: AdaptiveRule | None, time_per_step: float) -> int:
+    """Enough for the schedule to settle, and AFTER_SETTLING more."""
+    if rule is not None:
+        return STEPS_OF_ADAPTIVE_RUNS
+    steps = settling_time(make_schedule(spec)) / time_per_step
+    if not steps < 1e8:
+        raise BadInput("schedule", f"it takes {steps:.2g} steps to settle", "give --steps, or a shorter t0", "problem")
+    return math.ceil(steps) + AFTER_SETTLING
+
+
+def next_beta(rule: AdaptiveRule, beta: jax.Array, log_target: jax.Array) -> jax.Array:
+    """β after an adjustment. log_target: (n,) log p* at samples of q.
+
+    "adaann": β + τ/√Var_q[log p*]. "ess": the largest β' for which the weights p*^(β' − β) keep the relative effective sample size.
+    """
+    if rule.kind == "adaann":
+        return jnp.minimum(1.0, beta + rule.strength / jnp.std(log_target))
+
+    def enough(candidate: jax.Array) -> jax.Array:
+        log_weights = (candidate - beta) * log_target
+        size = jnp.exp(2 * jax.nn.logsumexp(log_weights) - jax.nn.logsumexp(2 * log_weights)) / len(log_target)
+        return size >= rule.strength
+
+    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bounds
+        middle = 0.5 * (low + high)
+        good = enough(middle)
+        return jnp.where(good, middle, low), jnp.where(good, high, middle)
+
+    low, _ = jax.lax.fori_loop(0, HALVINGS, halve, (beta, jnp.ones_like(beta)))
+    return jnp.where(enough(jnp.ones_like(beta)), 1.0, low)

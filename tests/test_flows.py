@@ -1,0 +1,270 @@
+"""RealNVP by itself: change of variables by autodiff, exact divergences, adaptive rules against NumPy; then training."""
+
+import json
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.optimize import brentq
+from scipy.stats import multivariate_normal
+
+from annealvi.cli import main
+from annealvi.flows import components
+from annealvi.flows.diagnostics import diagnose
+from annealvi.flows.realnvp import RealNVP
+from annealvi.flows.run import train_flow
+from annealvi.flows.target import Mixture, main_axes, turned
+from annealvi.flows.tempering import AFTER_SETTLING, betas_of, default_steps, next_beta
+from annealvi.flows.training import Architecture, Optimiser
+from derive.problem import BadInput, Problem, ScheduleSpec, Space, Target
+from derive.schedules import AdaptiveRule
+from kernels.particles import DivergenceError
+
+SMALL = {"architecture": Architecture(2, 8, 2), "optimiser": Optimiser(32, 1e-3), "samples": 200}
+UNTEMPERED = ScheduleSpec(kind="hold", T0=1.0, t0=1.0)
+
+
+def problem_in(dimension, schedule=UNTEMPERED, target=None):
+    return Problem(target=target or Target(), schedule=schedule, space=Space(dimension))
+
+
+@pytest.fixture
+def in_double():
+    with jax.enable_x64(True):
+        yield
+
+
+def wide_flow(dimension):
+    """Its parameters are far from those of the start, where all layers are nearly the identity."""
+    flow = RealNVP(dimension, 5, 16, 2, jax.random.key(dimension))
+    arrays, rest = eqx.partition(flow, eqx.is_inexact_array)
+    return eqx.combine(jax.tree.map(lambda a: 1.7 * a.astype(float), arrays), rest)
+
+
+@pytest.mark.usefixtures("in_double")
+@pytest.mark.parametrize("dimension", [2, 3, 6, 7])
+def test_density_is_the_change_of_variables(dimension):
+    """log q(f(z)) + log |det f'(z)| = log N(z), the determinant by forward-mode differentiation of the whole map."""
+    flow = wide_flow(dimension)
+    for z in np.random.default_rng(dimension).normal(size=(5, dimension)):
+        x, log_q = flow.forward(jnp.array(z))
+        jacobian = jax.jacfwd(lambda z: flow.forward(z)[0])(jnp.array(z))
+        expected = multivariate_normal(np.zeros(dimension)).logpdf(z) - np.linalg.slogdet(np.asarray(jacobian))[1]
+        assert log_q == pytest.approx(expected, abs=1e-11)
+        assert flow.log_density(x) == pytest.approx(expected, abs=1e-9)
+        assert abs(np.linalg.slogdet(np.asarray(jacobian))[1]) > 0.05  # not the identity
+
+
+@pytest.mark.usefixtures("in_double")
+def test_density_integrates_to_one_in_the_plane():
+    """By the trapezoidal rule on a square that holds all of the mass."""
+    flow = wide_flow(2)
+    x, _ = flow.sample(jax.random.key(0), 4000)
+    low, high = np.asarray(x).min(0) - 3, np.asarray(x).max(0) + 3
+    axes = [np.linspace(a, b, 801) for a, b in zip(low, high, strict=True)]
+    points = jnp.array(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2))
+    total = np.exp(np.asarray(jax.vmap(flow.log_density)(points))).sum() * np.prod((high - low) / 800)
+    assert total == pytest.approx(1, abs=2e-3)
+
+
+def test_target_density_and_samples():
+    target = Target(weights=(0.5, 0.3, 0.2), means=((3, 0), (0, 2), (-2, -1)), scales=(1.0, 0.5, 2.0))
+    mixture, axes = turned(target, 5, 1, 0)
+    modes = np.asarray(mixture.modes, float)
+    np.testing.assert_allclose(modes @ modes.T, np.array(target.means) @ np.array(target.means).T, atol=1e-5)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(2), atol=1e-12)
+    x = np.random.default_rng(0).normal(size=(50, 5)) * 3
+    components = zip(target.weights, modes, target.scales, strict=True)
+    expected = np.log(sum(w * multivariate_normal(m, s**2 * np.eye(5)).pdf(x) for w, m, s in components))
+    np.testing.assert_allclose(jax.vmap(mixture.log_density)(jnp.array(x)), expected, rtol=2e-5)
+    samples = np.asarray(mixture.sample(jax.random.key(0), 40_000), float)
+    spread = np.sqrt(np.einsum("k,k->", target.weights, np.array(target.scales) ** 2) + 9)
+    np.testing.assert_allclose(samples.mean(0), np.array(target.weights) @ modes, atol=5 * spread / 200)
+
+
+def test_directions_differ_between_flows_and_projections_do_not():
+    tetrahedron = Target(weights=(0.25,) * 4, means=((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)), scales=(1,) * 4)
+    for target in (Target(), tetrahedron):
+        found = [turned(target, 6, 0, n) for n in range(4)]
+        shown = np.array([np.asarray(m.modes) @ axes.T for m, axes in found])
+        np.testing.assert_allclose(shown, np.broadcast_to(shown[:1], shown.shape), atol=1e-5)
+        assert len({float(m.modes[0, 0]) for m, _ in found}) == 4
+    axes = main_axes(np.array([[3.0, 0], [-3, 0]]), np.array([0.8, 0.2]))
+    np.testing.assert_allclose(np.abs(axes), np.eye(2), atol=1e-9)
+    assert axes[0, 0] > 0
+
+
+def test_diagnostics_are_right_where_everything_is_known():
+    """q = N(0, I) and p = N(m, s² I): both divergences and both effective sample sizes have closed forms."""
+    d, s, n = 4, 0.8, 200_000
+    m = np.array([0.3, -0.2, 0.1, 0.25])
+    flow = jax.tree.map(lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, RealNVP(d, 2, 4, 1, jax.random.key(0)))
+    mixture = Mixture(jnp.array([m], jnp.float32), jnp.ones(1), jnp.full(1, s, jnp.float32))
+    axes = np.stack([m / np.linalg.norm(m), np.array([2.0, 3, 0, 0]) / math.sqrt(13)])
+    found = diagnose(flow, mixture, jnp.array(axes, jnp.float32), jax.random.key(1), n)
+    square = m @ m
+    reverse = 0.5 * ((d + square) / s**2 - d + 2 * d * math.log(s))
+    forward = 0.5 * (d * s**2 + square - d - 2 * d * math.log(s))
+    assert float(found.reverse_kl) == pytest.approx(reverse, abs=5 * float(found.reverse_kl_error))
+    assert float(found.forward_kl) == pytest.approx(forward, abs=5 * float(found.forward_kl_error))
+    # E_q[w²] = E_p[w] = ∫ p²/q; p has the lighter tails, so w is bounded by 4, and 2 % are ten standard errors.
+    second = (s**2 * (2 - s**2)) ** (-d / 2) * math.exp(square / (2 - s**2))
+    assert float(found.reverse_ess) == pytest.approx(1 / second, rel=0.02)
+    assert float(found.forward_ess) == pytest.approx(1 / second, rel=0.02)
+    assert float(found.projected_variance) == pytest.approx(1, abs=5 * math.sqrt(2 / n))
+    assert float(found.projected_mean) == pytest.approx(0, abs=5 / math.sqrt(n))
+    np.testing.assert_allclose(found.mode_weights, [1])
+
+
+def test_mode_weights_and_coverage_of_a_flow_between_two_equal_modes():
+    flow = jax.tree.map(lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, RealNVP(3, 2, 4, 1, jax.random.key(0)))
+    mixture, axes = turned(Target(weights=(0.5, 0.5)), 3, 0, 0)
+    found = diagnose(flow, mixture, jnp.array(axes, jnp.float32), jax.random.key(1), 20_000)
+    np.testing.assert_allclose(found.mode_weights, [0.5, 0.5], atol=5 * 0.5 / math.sqrt(20_000))
+    assert float(found.entropic_mode_coverage) == pytest.approx(1, abs=1e-3)
+
+
+def test_betas_are_the_schedule_at_the_steps():
+    exponential = betas_of(ScheduleSpec(kind="exponential", T0=30.0, t0=40.0), 100, 0.5)
+    np.testing.assert_allclose(exponential, 1 / (1 + 29 * np.exp(-np.arange(100) * 0.5 / 40)), rtol=1e-6)
+    hold = betas_of(ScheduleSpec(kind="hold", T0=20.0, t0=10.0), 20, 1.0)
+    np.testing.assert_allclose(hold, np.where(np.arange(20) < 10, 1 / 20, 1), rtol=1e-6)
+    assert default_steps(ScheduleSpec(kind="linear", T0=20.0, t0=100.0), None, 0.5) == pytest.approx(200 + AFTER_SETTLING, abs=1)
+
+
+def test_adaptive_rules_against_numpy():
+    log_target = np.random.default_rng(0).normal(size=400) * 7 - 40
+    beta = jnp.float32(0.05)
+    adaann = next_beta(AdaptiveRule("adaann", 0.05, 10.0, 0.3), beta, jnp.array(log_target))
+    assert float(adaann) == pytest.approx(0.05 + 0.3 / log_target.std(), rel=1e-5)
+
+    def relative_size(step):
+        weights = np.exp(step * (log_target - log_target.max()))
+        return weights.sum() ** 2 / (weights**2).sum() / len(weights)
+
+    ess = next_beta(AdaptiveRule("ess", 0.05, 10.0, 0.8), beta, jnp.array(log_target))
+    assert float(ess) == pytest.approx(0.05 + brentq(lambda step: relative_size(step) - 0.8, 1e-6, 0.9), rel=1e-4)
+    for kind, strength in (("adaann", 100.0), ("ess", 1e-3)):
+        assert float(next_beta(AdaptiveRule(kind, 0.05, 10.0, strength), beta, jnp.array(0.01 * log_target))) == 1.0
+
+
+def test_a_gaussian_target_is_learned():
+    """One component: nothing can collapse, and the divergence goes to zero."""
+    target = Target(weights=(1.0,), means=((1.5,),), scales=(0.7,))
+    run = train_flow(problem_in(4, target=target), steps=1500, seeds=2, **{**SMALL, "samples": 5000})
+    last = run.data.isel(step=-1)
+    assert (last["reverse_kl"] < 0.02).all()
+    assert (last["reverse_ess"] > 0.95).all()
+    assert (run.data.isel(step=0)["reverse_kl"] > 0.5).all()
+    np.testing.assert_allclose(last["projected_variance"], 0.49, rtol=0.12)
+    assert run.outcomes.p == 0
+
+
+@pytest.mark.slow
+def test_cold_flows_collapse_and_annealed_ones_do_not():
+    """The study's claim in sixteen dimensions: KL ends near log(1/w*) without annealing, and nearer zero with it."""
+    settings = {"seeds": 6, "architecture": Architecture(4, 32, 3), "optimiser": Optimiser(128, 1e-3)}
+    cold = train_flow(problem_in(16), steps=1500, **settings)
+    warm = train_flow(problem_in(16, ScheduleSpec(kind="exponential", T0=300.0, t0=150.0)), steps=3000, **settings)
+    assert cold.outcomes.p >= 5 / 6
+    assert warm.outcomes.p <= 1 / 6
+    collapsed = cold.data["reverse_kl"].isel(step=-1).to_numpy()[cold.outcomes.collapsed]
+    np.testing.assert_allclose(collapsed, math.log(1 / 0.8), atol=0.06)
+    assert warm.data["reverse_kl"].isel(step=-1).median() < 0.18
+
+
+def values(run):
+    return {name: array.to_numpy() for name, array in run.data.data_vars.items()}
+
+
+@pytest.mark.parametrize("schedule", [ScheduleSpec(kind="linear", T0=20.0, t0=40.0), ScheduleSpec(kind="adaann", T0=20.0, t0=5.0)])
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, schedule):
+    problem, path = problem_in(4, schedule), tmp_path / "checkpoint.npz"
+    options = {"steps": 50, "seeds": 2, "records": 5, **SMALL}
+    whole = train_flow(problem, **options)
+    beta = whole.data["beta"].to_numpy()
+    assert (np.diff(beta, axis=1) >= 0).all()
+    assert beta[0, 0] == pytest.approx(1 / 20)
+    assert beta[0, -1] > beta[0, 0]
+
+    def interrupt(done, total):
+        if done >= 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_flow(problem, **options, checkpoint=path, progress=interrupt)
+    begun = []
+    resumed = train_flow(problem, **options, checkpoint=path, progress=lambda done, total: begun.append(done))
+    assert begun == [30, 40]
+    for name, value in values(whole).items():
+        np.testing.assert_array_equal(values(resumed)[name], value)
+    with pytest.raises(BadInput, match="another run"):
+        train_flow(problem, **{**options, "steps": 60}, checkpoint=path)
+    path.write_bytes(b"not an archive")
+    with pytest.raises(BadInput, match="cannot be read"):
+        train_flow(problem, **options, checkpoint=path)
+
+
+def test_a_flow_does_not_depend_on_how_many_there_are():
+    """Up to float32's roundings, which the grouping of sums decides and 40 steps of Adam let grow a little."""
+    two, three = (values(train_flow(problem_in(4), steps=40, seeds=n, records=2, **SMALL)) for n in (2, 3))
+    np.testing.assert_allclose(three["loss"][:2, 1:], two["loss"][:, 1:], atol=1e-3)
+    np.testing.assert_allclose(three["projection"][:2], two["projection"], atol=1e-2)
+    assert abs(two["loss"][0, 1] - two["loss"][1, 1]) > 1e-3
+    other = values(train_flow(problem_in(4), steps=40, seeds=2, records=2, seed=1, **SMALL))
+    assert np.abs(other["loss"][:, 1:] - two["loss"][:, 1:]).max() > 1e-3
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+    with pytest.raises(DivergenceError, match="smaller learning rate"):
+        train_flow(problem_in(4), steps=60, seeds=1, **{**SMALL, "optimiser": Optimiser(32, 1e6)})
+
+
+ARGUMENTS = ["flow", "--set", "space.dimension=3", "--steps", "6", "--layers", "2", "--width", "4", "--batch", "16", "--samples", "200"]
+
+
+def test_command_writes_what_it_says(tmp_path, capsys):
+    assert main([*ARGUMENTS, "--seeds", "3", "--records", "2", "--out", str(tmp_path / "run"), "--json", "-"]) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert {"mode_weights", "projected_variance", "emc", "ess", "collapsed"} <= found.keys()
+    assert len(found["collapsed"]) == 3
+    assert found["steps"] == 6
+    assert found["runs"] == 3
+    assert "P(collapse) = " in printed.err
+    assert "cpu" in found["device"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["flow.nc", "flow.png"]
+    data = xr.load_dataset(tmp_path / "run" / "flow.nc", engine="scipy")
+    assert data["mode_weights"].dims == ("seed", "step", "mode")
+    assert data["step"].to_numpy().tolist() == [0, 3, 6]
+    np.testing.assert_allclose(data["mode_weights"].isel(step=-1), found["mode_weights"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [
+        (["--set", "space.dimension=1"], 2, "choose at least 2"),
+        (["--steps", "0"], 2, "--steps"),
+        (["--learning-rate", "-1"], 2, "--learning-rate"),
+        (["--max-cost", "1e-6"], 2, "--max-cost"),
+        (["--device", "cuda"], 3, "JAX sees no CUDA device"),
+        (["--learning-rate", "1e6", "--steps", "60"], 1, "smaller learning rate"),
+    ],
+)
+def test_wrong_input_is_one_line(changes, status, words, capsys, tmp_path):
+    if changes[-1] == "cuda" and jax.default_backend() != "cpu":
+        pytest.skip("there is a CUDA device")
+    assert main([*ARGUMENTS, *changes, "--seeds", "1", "--out", str(tmp_path / "run")]) == status
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("annealvi: ")
+    assert words in error
+
+
+def test_missing_libraries_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(components, "find_spec", lambda name: None)
+    assert main(["flow"]) == 3
+    assert 'pip install "annealvi[flows]"' in capsys.readouterr().err
