@@ -185,9 +185,7 @@ def build_parser() -> argparse.ArgumentParser:
         "recommend bimodal --p-max 0.05 --R 2:3.5",
     )
     recommend.add_argument("--p-max", type=float, required=True, metavar="P", help="the largest probability of collapse to accept")
-    recommend.add_argument(
-        "--kinds", type=lambda text: tuple(text.split(",")), metavar="LIST", help="kinds to try (default: all that have T0 and t0)"
-    )
+    recommend.add_argument("--kinds", type=_names, metavar="LIST", help="kinds to try (default: all that have T0 and t0)")
     recommend.add_argument("--R", type=_range, metavar="LO:HI", help="the separation lies between these: recommend for the worst case")
     recommend.add_argument(
         "--n", type=_count, default=20_000, help="trajectories of the ODE ensemble that checks the result (default: 20000)"
@@ -211,6 +209,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--time-per-step", type=_positive, default=1.0, metavar="TIME", help="of the schedule's t (default: 1, so t0 counts steps)"
     )
     flow.add_argument("--records", type=_count, default=20, metavar="N", help="how often the flows are judged (default: 20)")
+    keys = "of schedule.T0, schedule.t0, space.dimension, R and w_star"
+    flow.add_argument("--x", metavar="KEY=LO:HI:N[:log]", help=f"with --y: map P(collapse) over two {keys}; with --kinds: schedule.T0")
+    flow.add_argument("--y", metavar="KEY=LO:HI:N[:log]", help="see --x")
+    flow.add_argument("--kinds", type=_names, metavar="LIST", help="compare these kinds of schedule over --x, at equal numbers of steps")
+    flow.add_argument(
+        "--anneal", type=_count, default=1500, metavar="N", help="steps in which compared schedules come to T = 1.05 (default: 1500)"
+    )
     flow.add_argument("--samples", type=_samples, default=2048, metavar="N", help="of each judgement (default: 2048)")
     _cost_option(flow)
     return parser
@@ -301,6 +306,10 @@ def _methods(text: str) -> tuple[str, ...]:
     if not set(names) <= set(known) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a list of {', '.join(known)}, separated by commas")
     return tuple(names)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 _seed = _number(int, lambda x: 0 <= x < 2**64, "an integer from 0 to 2^64 − 1")

@@ -253,7 +253,8 @@ def run_fixed_points(options: argparse.Namespace) -> int:
 def run_phase(options: argparse.Namespace) -> int:
     problem = _problem(options)
     from annealvi.collapse.figures import draw_phase
-    from annealvi.collapse.phase import forget_rows, overlay_by_ode, overlay_by_particles, parse_axis, phase_map, save
+    from annealvi.collapse.phase import overlay_by_ode, overlay_by_particles, parse_axis, phase_map, save
+    from annealvi.rows import forget_rows
 
     folder = Path(options.out or "phase")
     require_writable(str(folder / "phase.nc"), "--out")
@@ -309,14 +310,18 @@ def run_flow(options: argparse.Namespace) -> int:
     from annealvi.flows.run import train_flow
     from annealvi.flows.training import Architecture, Optimiser
 
+    architecture = Architecture(options.layers, options.width, options.depth)
+    optimiser = Optimiser(options.batch, options.learning_rate)
+    if options.x is not None or options.y is not None or options.kinds is not None:
+        return _sweep_flows(options, problem, architecture, optimiser)
     folder = None if options.out is None else Path(options.out)
     with _progress("training") as progress:
         run = train_flow(
             problem,
             steps=options.steps,
             seeds=options.seeds,
-            architecture=Architecture(options.layers, options.width, options.depth),
-            optimiser=Optimiser(options.batch, options.learning_rate),
+            architecture=architecture,
+            optimiser=optimiser,
             time_per_step=options.time_per_step,
             records=options.records,
             samples=options.samples,
@@ -336,6 +341,56 @@ def run_flow(options: argparse.Namespace) -> int:
         (folder / "checkpoint.npz").unlink(missing_ok=True)
     write_json(options.json, run.as_dict())
     return 0
+
+
+def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: Any, optimiser: Any) -> int:
+    """Flows over two keys, or kinds of schedule over T0, the mixtures' theory beside them where it covers the problem."""
+    from annealvi.collapse.phase import parse_axis, save
+    from annealvi.flows.report import print_kinds, print_map
+    from annealvi.flows.sweep import KINDS, Training, compare_kinds, flow_map
+    from annealvi.flows.sweep_figures import draw_kinds, draw_map
+    from annealvi.flows.theory import theory_map, theory_of_kinds
+    from annealvi.rows import forget_rows
+
+    if options.x is None or (options.y is None) == (options.kinds is None):
+        raise BadInput("--x", "a map needs --x and --y, and a comparison --x and --kinds", "give two of the three", "")
+    x = parse_axis(options.x, "--x")
+    y = None if options.y is None else parse_axis(options.y, "--y")
+    if y is None and x.key != "schedule.T0":
+        raise BadInput("--x", f"kinds are compared over schedule.T0, not {x.key}", "write --x schedule.T0=LO:HI:N:log", "")
+    kinds = options.kinds or ()
+    name = "flows" if y is not None else "kinds"
+    folder = Path(options.out or "flow")
+    require_writable(str(folder / f"{name}.nc"), "--out")
+    training = Training(
+        options.steps, options.seeds, architecture, optimiser, options.time_per_step, options.samples, options.seed, options.device
+    )
+    settings: dict[str, Any] = {"rows": folder / "rows", "max_cost": options.max_cost, "tell": _tell}
+    with _progress("schedules") as progress:
+        if y is not None:
+            data = flow_map(problem, x, y, training, progress=progress, **settings)
+        else:
+            data = compare_kinds(problem, x.values.tolist(), kinds or KINDS, options.anneal, training, progress=progress, **settings)
+    try:
+        theory = theory_map(problem, x, y) if y is not None else theory_of_kinds(problem, kinds)
+    except BadInput as wrong:
+        theory = None
+        _tell(f"no theory beside the flows: {wrong.found}")
+    with _for_people(options):
+        (print_map if y is not None else print_kinds)(data, problem.name)
+    path = save(data, folder / f"{name}.nc")
+    title = f"RealNVP flows, d = {problem.space.dimension}"
+    figure = (draw_map if y is not None else draw_kinds)(data, theory, title, folder / f"{name}.png")
+    if theory is not None:
+        save(theory, folder / "theory.nc")
+    forget_rows(folder / "rows")
+    _say(options, f"result: {path}\nfigure: {figure}")
+    write_json(options.json, {"path": str(path), "figure": str(figure), **{key: data[key].to_numpy() for key in SWEPT}})
+    return 0
+
+
+SWEPT = ("p", "stderr", "mode_weights", "projected_variance")
+"""What the JSON of a sweep of flows holds, in the order of its axes; all of it is in the netCDF file."""
 
 
 def _require_single_precision(problem: Problem) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -21,6 +17,7 @@ from annealvi.collapse.family import Family, Member, require_key
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.separatrix import QUICK, Guess
 from annealvi.output import write_file
+from annealvi.rows import Rows
 from derive.problem import BadInput, Problem
 from derive.problem_file import problem_to_toml
 
@@ -113,7 +110,7 @@ def phase_map(
     for key, ends in ((x.key, x.values[[0, -1]]), (y.key, y.values[[0, -1]])):
         for value in ends:
             family.at({key: float(value)})  # refuses at once what it would refuse later
-    store = _Rows(rows, f"{__version__}\n{problem_to_toml(problem)}\n{x}\n{y}\n{result}\n{n}\n{seed}\n{family.base.kernel.device}")
+    store = Rows(rows, f"{__version__}\n{problem_to_toml(problem)}\n{x}\n{y}\n{result}\n{n}\n{seed}\n{family.base.kernel.device}")
     table = np.empty((len(y.values), len(x.values)))
     for j, value in enumerate(y.values):
         row = store.read(j)
@@ -200,43 +197,7 @@ def _next_of(boundaries: list[float]) -> float | None:
     return min(boundaries[1] ** 2 / boundaries[0], 2 * boundaries[1])
 
 
-class _Rows:
-    """Finished rows in a folder, each a file of its own that appears whole; none are kept without a folder."""
-
-    def __init__(self, folder: Path | None, request: str) -> None:
-        self.folder, mark = folder, hashlib.sha256(request.encode()).hexdigest()
-        if folder is None:
-            return
-        stated = folder / "request.json"
-        if not stated.exists():
-            write_file(stated, json.dumps({"request": mark}).encode())
-        elif json.loads(stated.read_text(encoding="utf-8")).get("request") != mark:
-            raise BadInput("--out", f"{folder} holds the rows of another map", "remove that folder or choose another one", "")
-
-    def read(self, j: int) -> np.ndarray | None:
-        """Row j, None where it is not there."""
-        if self.folder is None or not (path := self._path(j)).exists():
-            return None
-        return np.load(path, allow_pickle=False)
-
-    def write(self, j: int, row: np.ndarray) -> None:
-        """Keep row j."""
-        if self.folder is not None:
-            buffer = io.BytesIO()
-            np.save(buffer, row)
-            write_file(self._path(j), buffer.getvalue())
-
-    def _path(self, j: int) -> Path:
-        assert self.folder is not None
-        return self.folder / f"row-{j:06d}.npy"
-
-
 def save(data: xr.Dataset, path: Path) -> Path:
     """Write the map as netCDF 3, which SciPy reads and writes."""
     write_file(path, bytes(data.to_netcdf(engine="scipy")))
     return path
-
-
-def forget_rows(folder: Path) -> None:
-    """Remove the rows of a map that is complete."""
-    shutil.rmtree(folder, ignore_errors=True)

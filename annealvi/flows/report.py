@@ -1,12 +1,17 @@
-"""The table of a training run."""
+"""Tables of flows: of one training run, and of many schedules."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from annealvi.flows.run import FlowRun
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 MOST_ROWS = 20
 
@@ -32,3 +37,48 @@ def print_flow(run: FlowRun, name: str) -> None:
     share = f"P(collapse) = {result['p']:.3f} ± {result['stderr']:.3f} over {result['runs']} flows"
     console.print(f"  {share}; mean mode weights {mean}, of the target {wanted}", highlight=False)
     console.print(f"  {run.method} · {run.device}", highlight=False)
+
+
+def print_map(data: xr.Dataset, name: str) -> None:
+    """One row for each value of the second key: P(collapse) against the first one."""
+    console = Console()
+    y, x = (str(key) for key in data["p"].dims)
+    table = Table(title=f"P(collapse) of flows · {name}", title_justify="left", header_style="bold")
+    table.add_column(f"{y} \\ {x}", justify="right")
+    for value in data[x].to_numpy():
+        table.add_column(f"{value:.4g}", justify="right")
+    for j, value in enumerate(data[y].to_numpy()):
+        table.add_row(f"{value:.4g}", *(f"{p:.2f}" for p in data["p"].to_numpy()[j]))
+    console.print(table)
+    console.print(f"  standard error up to {float(data['stderr'].max()):.2f}; nan: a loss was not finite", highlight=False)
+    _print_what_ran(console, data)
+
+
+def print_kinds(data: xr.Dataset, name: str) -> None:
+    """The best initial temperature of each kind: the fewest collapses, then the smallest error of the mode weights."""
+    console = Console()
+    table = Table(title=f"kinds of schedule at equal numbers of steps · {name}", title_justify="left", header_style="bold")
+    for heading in ("kind", "T0", "t0", "P(collapse)", "error of weights", "KL(q‖p)", "mean P"):
+        table.add_column(heading, justify="left" if heading == "kind" else "right")
+    error, divergence = data["weight_error"].mean("seed").to_numpy(), data["reverse_kl"].mean("seed").to_numpy()
+    for kind in dict.fromkeys(data["kind"].to_numpy().tolist()):
+        own = np.flatnonzero(data["kind"].to_numpy() == kind)
+        p = data["p"].to_numpy()[own]
+        best = own[np.lexsort((error[own], p))[0]]
+        chosen = data.isel(schedule=best)
+        table.add_row(
+            kind,
+            "" if kind == "none" else f"{float(chosen['T0']):.4g}",
+            "" if kind == "none" else f"{float(chosen['t0']):.4g}",
+            f"{float(chosen['p']):.2f} ± {float(chosen['stderr']):.2f}",
+            f"{error[best]:.3f}",
+            f"{divergence[best]:.3f}",
+            f"{p.mean():.2f}",
+        )
+    console.print(table)
+    console.print("  the best T0 of each kind; mean P: over all T0 that were tried", highlight=False)
+    _print_what_ran(console, data)
+
+
+def _print_what_ran(console: Console, data: xr.Dataset) -> None:
+    console.print(f"  {data.attrs['method']} · {data.attrs['device']}", highlight=False)

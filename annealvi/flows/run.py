@@ -99,17 +99,16 @@ def train_flow(
         raise BadInput("space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem")
     total = default_steps(problem.schedule, rule, time_per_step) if steps is None else steps
     bounds = np.unique(np.linspace(0, total, min(records, total) + 1).round().astype(int))
-    where = _jax_device(device)
-    cost = _cost(dimension, architecture, optimiser, seeds, total, where.platform)
+    where = device_of(device)
+    cost = cost_of(dimension, architecture, optimiser, seeds, total, where.platform)
     require_affordable(cost, max_cost, "take fewer --steps or --seeds, a smaller --batch or --width, or raise --max-cost", tell)
-    settings = {
-        "problem": dataclasses.asdict(problem),
-        **dataclasses.asdict(architecture),
-        **dataclasses.asdict(optimiser),
+    settings = settings_of(
+        problem,
+        where,
+        architecture=architecture,
+        optimiser=optimiser,
         **{"steps": total, "seeds": seeds, "time_per_step": time_per_step, "records": records, "samples": samples, "seed": seed},
-        "device": where.device_kind,
-        "versions": {name: version(name) for name in ("annealvi", "jax", "jaxlib", "equinox", "optax")},
-    }
+    )
     with jax.default_device(where), jax.default_matmul_precision("float32"):
         trainer = make_trainer(dimension, architecture, optimiser, rule, samples)
         tasks = _tasks(problem, seed, seeds)
@@ -120,7 +119,19 @@ def train_flow(
         f"RealNVP of {architecture.layers} couplings, {architecture.depth} × {architecture.width} hidden units, Adam at "
         f"{optimiser.learning_rate:g}, batch {optimiser.batch}, {total} steps, float32"
     )
-    return FlowRun(data, f"{where.platform} ({where.device_kind})", method)
+    return FlowRun(data, describe(where), method)
+
+
+def settings_of(problem: Problem, where: Any, **settings: Any) -> dict[str, Any]:
+    """All that decides a result, in plain values. where: the JAX device."""
+    plain = {name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value for name, value in settings.items()}  # type: ignore[arg-type]
+    versions = {name: version(name) for name in ("annealvi", "jax", "jaxlib", "equinox", "optax")}
+    return {"problem": dataclasses.asdict(problem), **plain, "device": where.device_kind, "versions": versions}
+
+
+def describe(where: Any) -> str:
+    """A JAX device in words."""
+    return f"{where.platform} ({where.device_kind})"
 
 
 def _tasks(problem: Problem, seed: int, flows: int) -> Task:
@@ -188,8 +199,8 @@ def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Ta
     )
 
 
-def _jax_device(request: str) -> Any:
-    """Raises MissingComponent where JAX has no such device."""
+def device_of(request: str) -> Any:
+    """The JAX device of a request "auto", "cpu" or "cuda". Raises MissingComponent where JAX has no such device."""
     if request == "auto":
         return jax.devices()[0]
     try:
@@ -200,7 +211,8 @@ def _jax_device(request: str) -> Any:
         ) from None
 
 
-def _cost(dimension: int, architecture: Architecture, optimiser: Optimiser, seeds: int, steps: int, platform: str) -> Cost:
+def cost_of(dimension: int, architecture: Architecture, optimiser: Optimiser, seeds: int, steps: int, platform: str) -> Cost:
+    """What training costs on a JAX platform, without compiling."""
     width, kind = architecture.width, "cpu" if platform == "cpu" else "gpu"
     products = 2 * architecture.layers * (dimension * width + (architecture.depth - 1) * width**2)
     flops = 6.0 * products * optimiser.batch * seeds * steps

@@ -1,0 +1,115 @@
+"""Figures of flows under many schedules, the theory of mixtures beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from annealvi.collapse.figures import LEVELS, NAMES
+from annealvi.figures import COLOURS, STYLE, save_figure
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MOST_LABELLED = 150
+"""Cells up to which each has its number written in it."""
+
+
+def draw_map(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: Path) -> Path:
+    """P(collapse) of the flows, cell by cell, and beside it the theory's map with contours; grey: a loss was not finite.
+
+    A dot marks a cell whose β has not come to 0.95 in the last step, so that it is judged before its annealing has ended.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.2 if theory is None else 8.4, 3.7), layout="constrained")
+        panels = figure.subplots(1, 1 if theory is None else 2, squeeze=False)[0]
+        mesh = _cells(panels[0], flows, title)
+        if theory is not None:
+            values = theory["p"]
+            y, x = values.dims
+            panels[1].pcolormesh(theory[x], theory[y], values, cmap="viridis", norm=Normalize(0, 1), shading="nearest", rasterized=True)
+            lines = panels[1].contour(theory[x], theory[y], values, levels=LEVELS, colors="white", linewidths=0.9)
+            panels[1].clabel(lines, fontsize=7, fmt="%g")
+            _scales(panels[1], theory, str(x), str(y))
+            panels[1].set_title("two Gaussian components, by the theory")
+            _labels(panels[1], str(x), str(y), "gradient flow's time")
+        figure.colorbar(mesh, ax=list(panels), label="P(collapse)")
+        return save_figure(figure, path)
+
+
+def _cells(panel, flows, title):
+    values = flows["p"]
+    y, x = (str(name) for name in values.dims)
+    panel.set_facecolor("0.8")
+    mesh = panel.pcolormesh(
+        flows[x], flows[y], np.ma.masked_invalid(values.to_numpy()), cmap="viridis", norm=Normalize(0, 1), shading="nearest"
+    )
+    _scales(panel, flows, x, y)
+    unfinished = flows["beta"].min("seed").to_numpy() < 0.95
+    for j, i in np.ndindex(*values.shape):
+        place, p = (float(flows[x][i]), float(flows[y][j])), float(values[j, i])
+        if values.size <= MOST_LABELLED and np.isfinite(p):
+            panel.annotate(f"{p:.2g}", place, ha="center", va="center", fontsize=7, color="white" if p < 0.6 else "black")
+        if unfinished[j, i]:
+            panel.annotate("•", place, (0, -9), textcoords="offset points", ha="center", va="center", color="red")
+    panel.set_title(title)
+    _labels(panel, x, y, "steps")
+    return mesh
+
+
+def _scales(panel, data, x, y):
+    for key, scale in ((x, panel.set_xscale), (y, panel.set_yscale)):
+        steps = data[key].values
+        if len(steps) > 2 and steps[0] > 0 and np.isclose(steps[1] / steps[0], steps[2] / steps[1]):
+            scale("log")
+
+
+def _labels(panel, x, y, unit):
+    names = {**NAMES, "schedule.t0": f"{NAMES['schedule.t0']} ({unit})"}
+    panel.set_xlabel(names[x])
+    panel.set_ylabel(names[y])
+
+
+def draw_kinds(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: Path) -> Path:
+    """Against the initial temperature, for each kind: P(collapse) of the flows, the error of their mode weights, and the theory's P.
+
+    Bars: one standard error. Dashed: no annealing. Kinds are shifted a little sideways, so that their bars do not hide one another.
+    """
+    kinds = [kind for kind in dict.fromkeys(flows["kind"].to_numpy().tolist()) if kind != "none"]
+    colours = dict(zip(kinds, COLOURS, strict=False))
+    cold = flows.isel(schedule=int(np.flatnonzero(flows["kind"].to_numpy() == "none")[0]))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2 if theory is None else 10.4, 3.4), layout="constrained")
+        panels = figure.subplots(1, 2 if theory is None else 3)
+        for n, kind in enumerate(kinds):
+            own = flows.isel(schedule=np.flatnonzero(flows["kind"].to_numpy() == kind))
+            shifted = own["T0"].to_numpy() * 1.025 ** (n - (len(kinds) - 1) / 2)
+            panels[0].errorbar(shifted, own["p"], own["stderr"], color=colours[kind], marker="o", ms=3, lw=1.1, elinewidth=0.7, label=kind)
+            errors = own["weight_error"].to_numpy()
+            spread = errors.std(1) / np.sqrt(errors.shape[1])
+            panels[1].errorbar(shifted, errors.mean(1), spread, color=colours[kind], marker="o", ms=3, lw=1.1, elinewidth=0.7)
+        panels[0].axhline(float(cold["p"]), color="0.3", lw=0.9, ls="--", label="no annealing")
+        panels[1].axhline(float(cold["weight_error"].mean()), color="0.3", lw=0.9, ls="--")
+        panels[0].set_ylabel("P(collapse)")
+        panels[0].set_title(title)
+        panels[1].set_ylabel("error of the mode weights")
+        panels[1].set_title("the same flows")
+        panels[1].set_ylim(bottom=0)
+        if theory is not None:
+            for kind in theory["kind"].to_numpy().tolist():
+                panels[2].plot(theory["T0"], theory["p"].sel(kind=kind), color=colours[kind], lw=1.1)
+            panels[2].axhline(float(theory["none"]), color="0.3", lw=0.9, ls="--")
+            panels[2].set_ylabel("P(collapse)")
+            panels[2].set_title(f"two components, by the theory, in {theory.attrs['duration']:g}")
+            panels[2].set_ylim(-0.03, 1.03)
+        panels[0].set_ylim(-0.03, 1.03)
+        for panel in panels:
+            panel.set_xscale("log")
+            panel.set_xlabel(NAMES["schedule.T0"])
+        figure.legend(loc="outside lower center", ncols=len(kinds) + 1)
+        return save_figure(figure, path)

@@ -1,0 +1,51 @@
+"""Finished parts of a long result, kept in a folder so that an interrupted run goes on after them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from annealvi.output import write_file
+from derive.problem import BadInput
+
+
+class Rows:
+    """Arrays, each a file of its own that appears whole; none are kept without a folder."""
+
+    def __init__(self, folder: Path | None, request: str) -> None:
+        """request: all that decides the rows. Raises BadInput for a folder with the rows of another one."""
+        self.folder, mark = folder, hashlib.sha256(request.encode()).hexdigest()
+        if folder is None:
+            return
+        stated = folder / "request.json"
+        if not stated.exists():
+            write_file(stated, json.dumps({"request": mark}).encode())
+        elif json.loads(stated.read_text(encoding="utf-8")).get("request") != mark:
+            raise BadInput("--out", f"{folder} holds the rows of another map", "remove that folder or choose another one", "")
+
+    def read(self, j: int) -> np.ndarray | None:
+        """Row j, None where it is not there."""
+        if self.folder is None or not (path := self._path(j)).exists():
+            return None
+        return np.load(path, allow_pickle=False)
+
+    def write(self, j: int, row: np.ndarray) -> None:
+        """Keep row j."""
+        if self.folder is not None:
+            buffer = io.BytesIO()
+            np.save(buffer, row)
+            write_file(self._path(j), buffer.getvalue())
+
+    def _path(self, j: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"row-{j:06d}.npy"
+
+
+def forget_rows(folder: Path) -> None:
+    """Remove the rows of a result that is complete."""
+    shutil.rmtree(folder, ignore_errors=True)
