@@ -300,9 +300,9 @@ def run_recommend(options: argparse.Namespace) -> int:
 
 def run_flow(options: argparse.Namespace) -> int:
     problem = _problem(options)
-    from annealvi.flows.components import require_flows
+    from annealvi.components import require
 
-    require_flows()
+    require("training a flow", "jax", "equinox", "optax")
     import numpy as np
 
     from annealvi.flows.figures import draw_flow

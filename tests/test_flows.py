@@ -12,8 +12,8 @@ import xarray as xr
 from scipy.optimize import brentq
 from scipy.stats import multivariate_normal
 
+from annealvi import components
 from annealvi.cli import main
-from annealvi.flows import components
 from annealvi.flows.diagnostics import diagnose
 from annealvi.flows.realnvp import RealNVP
 from annealvi.flows.run import train_flow

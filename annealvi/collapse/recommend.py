@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from annealvi.betas import ANNEALED
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import Family, Member
 from annealvi.collapse.separatrix import FINE, QUICK
@@ -18,9 +19,6 @@ from derive.schedules import settling_time
 
 KINDS = ("exponential", "geometric", "linear", "beta-exponential", "beta-linear", "cosine", "hold")
 """Those with an initial temperature T0 and a time scale t0, for the user to choose."""
-
-ANNEALED = 0.05
-"""A schedule has ended once T <= 1.05 for good; one that only tends to T = 1 would have no duration otherwise."""
 
 LONGEST = 1e6
 HOTTEST = 1e5

@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 
 from annealvi.collapse.outcome import Outcomes
+from annealvi.components import MissingComponent
 from annealvi.costs import Cost, require_affordable
 from annealvi.flows.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
-from annealvi.flows.components import MissingComponent
 from annealvi.flows.target import turned
 from annealvi.flows.tempering import betas_of, default_steps
 from annealvi.flows.training import Architecture, Optimiser, Task, Trainer, make_trainer
@@ -112,14 +112,10 @@ def train_flow(
     with jax.default_device(where), jax.default_matmul_precision("float32"):
         trainer = make_trainer(dimension, architecture, optimiser, rule, samples)
         tasks = _tasks(problem, seed, seeds)
-        betas = betas_of(problem.schedule, total, time_per_step)
+        betas = betas_of(problem.schedule, total, time_per_step) if rule is None else np.full(total, rule.start_beta, np.float32)
         found = list(_records(trainer, tasks, betas, bounds, checkpoint, fingerprint_of(settings), progress))
     data = _dataset(found, bounds, tasks, settings)
-    method = (
-        f"RealNVP of {architecture.layers} couplings, {architecture.depth} × {architecture.width} hidden units, Adam at "
-        f"{optimiser.learning_rate:g}, batch {optimiser.batch}, {total} steps, float32"
-    )
-    return FlowRun(data, describe(where), method)
+    return FlowRun(data, describe(where), method_of(architecture, optimiser, total))
 
 
 def settings_of(problem: Problem, where: Any, **settings: Any) -> dict[str, Any]:
@@ -127,6 +123,14 @@ def settings_of(problem: Problem, where: Any, **settings: Any) -> dict[str, Any]
     plain = {name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value for name, value in settings.items()}  # type: ignore[arg-type]
     versions = {name: version(name) for name in ("annealvi", "jax", "jaxlib", "equinox", "optax")}
     return {"problem": dataclasses.asdict(problem), **plain, "device": where.device_kind, "versions": versions}
+
+
+def method_of(architecture: Architecture, optimiser: Optimiser, steps: int) -> str:
+    """What ran, in words."""
+    return (
+        f"RealNVP of {architecture.layers} couplings, {architecture.depth} × {architecture.width} hidden units, Adam at "
+        f"{optimiser.learning_rate:g}, batch {optimiser.batch}, {steps} steps, float32"
+    )
 
 
 def describe(where: Any) -> str:

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from annealvi.betas import ANNEALED, schedule_within
 from annealvi.collapse.family import KEYS
 from annealvi.collapse.outcome import Outcomes
 from annealvi.collapse.phase import Axis
-from annealvi.collapse.recommend import ANNEALED
 from annealvi.collapse.recommend import KINDS as FORMULAS
 from annealvi.costs import Cost, require_affordable
 from annealvi.flows.checkpoint import fingerprint_of
-from annealvi.flows.run import MISSED, cost_of, describe, device_of, settings_of, train_flow
+from annealvi.flows.run import MISSED, cost_of, describe, device_of, method_of, settings_of, train_flow
 from annealvi.flows.tempering import default_steps
 from annealvi.flows.training import Architecture, Optimiser
 from annealvi.rows import Rows
 from derive.problem import BadInput, Problem, ScheduleSpec
-from derive.schedules import make_rule, make_schedule, settling_time
+from derive.schedules import make_rule
 from kernels.particles import DivergenceError
 
 KINDS = (*FORMULAS, "adaann")
@@ -110,8 +110,7 @@ def spec_of_kind(kind: str, T0: float, duration: float, dimension: int, time_per
     if kind == "adaann":
         interval = ADAANN_INTERVAL * time_per_step
         return ScheduleSpec(kind, T0, interval, tau=math.sqrt(dimension / 2) * math.log(T0) * interval / duration)
-    unit = settling_time(make_schedule(ScheduleSpec(kind, T0, 1.0)), ANNEALED)
-    return ScheduleSpec(kind, T0, duration / unit)
+    return schedule_within(kind, T0, duration)
 
 
 def _train_all(problems: list[Problem], training: Training, options: dict[str, Any]) -> xr.Dataset:
@@ -156,7 +155,7 @@ def _train_all(problems: list[Problem], training: Training, options: dict[str, A
         attrs={
             "settings": fingerprint_of(settings[0]),
             "device": describe(where),
-            "method": f"{training.architecture}, {training.optimiser}, {training.seeds} flows of {steps} steps, float32",
+            "method": f"{training.seeds} seeds: {method_of(training.architecture, training.optimiser, steps)}",
             "steps": steps,
         },
     )

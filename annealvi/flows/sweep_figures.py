@@ -35,7 +35,8 @@ def draw_map(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: Pat
             panels[1].pcolormesh(theory[x], theory[y], values, cmap="viridis", norm=Normalize(0, 1), shading="nearest", rasterized=True)
             lines = panels[1].contour(theory[x], theory[y], values, levels=LEVELS, colors="white", linewidths=0.9)
             panels[1].clabel(lines, fontsize=7, fmt="%g")
-            _scales(panels[1], theory, str(x), str(y))
+            for key, scale in ((x, panels[1].set_xscale), (y, panels[1].set_yscale)):
+                scale("linear" if np.allclose(np.diff(theory[key], 2), 0) else "log")
             panels[1].set_title("two Gaussian components, by the theory")
             _labels(panels[1], str(x), str(y), "gradient flow's time")
         figure.colorbar(mesh, ax=list(panels), label="P(collapse)")
@@ -43,30 +44,23 @@ def draw_map(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: Pat
 
 
 def _cells(panel, flows, title):
-    values = flows["p"]
-    y, x = (str(name) for name in values.dims)
+    """As a table of coloured cells, whose places are those of the axes' values in order."""
+    values = flows["p"].to_numpy()
+    y, x = (str(name) for name in flows["p"].dims)
     panel.set_facecolor("0.8")
-    mesh = panel.pcolormesh(
-        flows[x], flows[y], np.ma.masked_invalid(values.to_numpy()), cmap="viridis", norm=Normalize(0, 1), shading="nearest"
-    )
-    _scales(panel, flows, x, y)
+    mesh = panel.imshow(np.ma.masked_invalid(values), cmap="viridis", norm=Normalize(0, 1), origin="lower", aspect="auto")
     unfinished = flows["beta"].min("seed").to_numpy() < 0.95
     for j, i in np.ndindex(*values.shape):
-        place, p = (float(flows[x][i]), float(flows[y][j])), float(values[j, i])
-        if values.size <= MOST_LABELLED and np.isfinite(p):
-            panel.annotate(f"{p:.2g}", place, ha="center", va="center", fontsize=7, color="white" if p < 0.6 else "black")
+        if values.size <= MOST_LABELLED and np.isfinite(values[j, i]):
+            panel.text(i, j, f"{values[j, i]:.2g}", ha="center", va="center", fontsize=7, color="white" if values[j, i] < 0.6 else "black")
         if unfinished[j, i]:
-            panel.annotate("•", place, (0, -9), textcoords="offset points", ha="center", va="center", color="red")
+            panel.annotate("•", (i, j), (0, -9), textcoords="offset points", ha="center", va="center", color="red")
+    for key, set_ticks in ((x, panel.set_xticks), (y, panel.set_yticks)):
+        every = np.arange(0, len(flows[key]), 1 + len(flows[key]) // 12)
+        set_ticks(every, [f"{value:.3g}" for value in flows[key].to_numpy()[every]])
     panel.set_title(title)
     _labels(panel, x, y, "steps")
     return mesh
-
-
-def _scales(panel, data, x, y):
-    for key, scale in ((x, panel.set_xscale), (y, panel.set_yscale)):
-        steps = data[key].values
-        if len(steps) > 2 and steps[0] > 0 and np.isclose(steps[1] / steps[0], steps[2] / steps[1]):
-            scale("log")
 
 
 def _labels(panel, x, y, unit):
@@ -105,11 +99,15 @@ def draw_kinds(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: P
                 panels[2].plot(theory["T0"], theory["p"].sel(kind=kind), color=colours[kind], lw=1.1)
             panels[2].axhline(float(theory["none"]), color="0.3", lw=0.9, ls="--")
             panels[2].set_ylabel("P(collapse)")
-            panels[2].set_title(f"two components, by the theory, in {theory.attrs['duration']:g}")
+            panels[2].set_title("two components, by the theory")
             panels[2].set_ylim(-0.03, 1.03)
         panels[0].set_ylim(-0.03, 1.03)
         for panel in panels:
             panel.set_xscale("log")
             panel.set_xlabel(NAMES["schedule.T0"])
+        for panel in panels[:2]:
+            tried = np.unique(flows["T0"].to_numpy()[flows["kind"].to_numpy() != "none"])
+            panel.set_xticks(tried, [f"{T0:.3g}" for T0 in tried])
+            panel.minorticks_off()
         figure.legend(loc="outside lower center", ncols=len(kinds) + 1)
         return save_figure(figure, path)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from annealvi.betas import BetaSchedule
 from derive.problem import BadInput, ScheduleSpec
 from derive.schedules import AdaptiveRule, make_schedule, settling_time
 
@@ -20,8 +21,7 @@ HALVINGS = 30
 
 def betas_of(spec: ScheduleSpec, steps: int, time_per_step: float) -> np.ndarray:
     """β at the start of each step, (steps,): the schedule's time is the number of steps times `time_per_step`."""
-    schedule = make_schedule(spec)
-    return np.array([schedule.beta_at(n * time_per_step) for n in range(steps)], np.float32)
+    return BetaSchedule(spec, time_per_step).values(steps).astype(np.float32)
 
 
 def default_steps(spec: ScheduleSpec, rule: AdaptiveRule | None, time_per_step: float) -> int:

@@ -1,0 +1,88 @@
+"""The inverse temperature of each optimiser step, for training loops of one's own: a plain callable, or one that JAX can trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from annealvi.components import require
+from derive.problem import ADAPTIVE_KINDS, BadInput, ScheduleSpec
+from derive.schedules import Schedule, make_schedule, settling_time
+from derive.system import TIME
+
+ANNEALED = 0.05
+"""A schedule has ended once T <= 1.05 for good; one that only tends to T = 1 would have no duration otherwise."""
+
+
+@dataclass(frozen=True)
+class BetaSchedule:
+    """β(step) of a schedule whose time is the number of steps times `time_per_step`. The loss to descend is E_q[log q − β log p*].
+
+    Warning: "KL warm-up", which multiplies KL(q‖prior) by a factor below one, goes the opposite way.
+    Raises BadInput for an adaptive kind, whose β depends on the samples.
+    """
+
+    spec: ScheduleSpec
+    time_per_step: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.spec.kind in ADAPTIVE_KINDS:
+            raise BadInput("schedule.kind", f"the β of {self.spec.kind!r} is no function of the step", "choose a kind with a formula", "")
+        if not 0 < self.time_per_step < math.inf:
+            raise BadInput("time_per_step", f"{self.time_per_step} is no length of time", "give a positive number", "")
+
+    def __call__(self, step: int) -> float:
+        """β at step 0, 1, …, a float in (0, 1]."""
+        return self._schedule.beta_at(step * self.time_per_step)
+
+    def values(self, steps: int) -> np.ndarray:
+        """β of the steps 0 … steps − 1, (steps,), in double precision."""
+        return np.array([self(n) for n in range(steps)])
+
+    @property
+    def steps(self) -> int:
+        """How many steps come before T <= 1.05 for good. Raises BadInput for a constant T0 > 1.05."""
+        return math.ceil(settling_time(self._schedule, ANNEALED) / self.time_per_step)
+
+    def optax(self) -> Callable[[Any], Any]:
+        """The same as an optax schedule, count ↦ β, which JAX can trace, differentiate and map; in JAX's own precision.
+
+        Raises MissingComponent without JAX.
+        """
+        require("an optax schedule", "jax")
+        import jax.numpy as jnp
+
+        schedule = self._schedule
+        formula = sp.lambdify(TIME, schedule.beta.subs(dict(zip(schedule.parameters, schedule.values, strict=True))), "jax")
+
+        def beta(count: Any) -> Any:
+            time = jnp.asarray(count, float) * self.time_per_step
+            return jnp.broadcast_to(jnp.asarray(formula(time), float), time.shape)
+
+        return beta
+
+    @cached_property
+    def _schedule(self) -> Schedule:
+        return make_schedule(self.spec)
+
+
+def beta_schedule(kind: str, T0: float, steps: int) -> BetaSchedule:
+    """The schedule of a kind that begins at temperature T0 and comes to T = 1.05 after `steps`, or jumps to T = 1 there ("hold").
+
+    kind: one with a T0 and a t0 and a formula (see `annealvi.schedules`). Raises BadInput for another one, and for T0 <= 1.05.
+    """
+    return BetaSchedule(schedule_within(kind, T0, float(steps)))
+
+
+def schedule_within(kind: str, T0: float, duration: float) -> ScheduleSpec:
+    """The schedule of a kind that takes `duration`, in its own time, from T0 to T = 1.05. Raises BadInput for T0 <= 1.05."""
+    unit = settling_time(make_schedule(ScheduleSpec(kind, T0, 1.0)), ANNEALED)
+    if not unit > 0:
+        raise BadInput("T0", f"T0 = {T0:g} leaves nothing to anneal", f"begin above {1 + ANNEALED:g}", "")
+    return ScheduleSpec(kind, T0, duration / unit)

@@ -1,0 +1,16 @@
+"""The optional libraries of this package, named where one is missing."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+
+class MissingComponent(RuntimeError):  # noqa: N818
+    """An optional library is not installed; the message says how to get it."""
+
+
+def require(purpose: str, *libraries: str) -> None:
+    """Raises MissingComponent where one of the libraries of the extra `flows` is missing."""
+    missing = [name for name in libraries if find_spec(name) is None]
+    if missing:
+        raise MissingComponent(f'{purpose} needs {", ".join(missing)}: install the extra with `pip install "annealvi[flows]"`')

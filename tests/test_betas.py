@@ -1,0 +1,86 @@
+"""β(step) for other people's training loops, against the formulas of the kinds retyped; optax's protocol; wrong input."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import annealvi
+from annealvi import components
+from derive.problem import BadInput, ScheduleSpec
+
+T0, t0 = 30.0, 40.0
+STEPS = np.arange(0, 120)
+TEMPERATURES = {
+    "constant": T0 + 0 * STEPS,
+    "exponential": 1 + (T0 - 1) * np.exp(-STEPS / t0),
+    "geometric": np.maximum(1, T0 ** (1 - STEPS / t0)),
+    "linear": np.maximum(1, 1 + (T0 - 1) * (1 - STEPS / t0)),
+    "beta-exponential": 1 / (1 - (1 - 1 / T0) * np.exp(-STEPS / t0)),
+    "beta-linear": 1 / np.minimum(1, 1 / T0 + (1 - 1 / T0) * STEPS / t0),
+    "cosine": 1 + (T0 - 1) * (1 + np.cos(np.pi * np.minimum(1, STEPS / t0))) / 2,
+    "hold": np.where(t0 > STEPS, T0, 1),
+}
+EXTRA = {
+    "table": ScheduleSpec("table", points=((0.0, 20.0), (10.0, 5.0), (30.0, 1.0))),
+    "expression": ScheduleSpec("expression", 4.0, t0, expression="1 + (T0 - 1)*exp(-t/t0)*cos(t/9)**2"),
+}
+
+
+@pytest.mark.parametrize("kind", TEMPERATURES)
+def test_beta_is_the_kinds_formula_at_each_step(kind):
+    schedule = annealvi.BetaSchedule(ScheduleSpec(kind, T0, t0))
+    np.testing.assert_allclose(schedule.values(len(STEPS)), 1 / TEMPERATURES[kind], rtol=1e-12)
+    assert isinstance(schedule(3), float)
+
+
+@pytest.mark.parametrize("spec", [*(ScheduleSpec(kind, T0, t0) for kind in TEMPERATURES), *EXTRA.values()], ids=lambda spec: spec.kind)
+def test_the_traced_schedule_is_the_plain_one(spec):
+    schedule = annealvi.BetaSchedule(spec, time_per_step=0.5)
+    traced = schedule.optax()
+    np.testing.assert_allclose(jax.jit(jax.vmap(traced))(jnp.arange(120)), schedule.values(120), rtol=2e-6)
+    assert jax.jit(traced)(jnp.array(3)).shape == ()
+    assert float(traced(3)) == pytest.approx(schedule(3), rel=2e-6)
+
+
+def test_optax_takes_it_for_a_hyperparameter():
+    schedule = annealvi.beta_schedule("linear", 20.0, 50).optax()
+    optimiser = optax.inject_hyperparams(optax.sgd)(learning_rate=schedule)
+    state = optimiser.init(jnp.zeros(2))
+    for count in range(4):
+        updates, state = optimiser.update(jnp.ones(2), state)
+        np.testing.assert_allclose(updates, -float(schedule(count)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TEMPERATURES if kind != "constant"])
+@pytest.mark.parametrize("hot", [2.0, 300.0])
+def test_the_annealing_takes_the_steps_asked_for(kind, hot):
+    schedule = annealvi.beta_schedule(kind, hot, 700)
+    assert schedule.steps == pytest.approx(700, abs=1)
+    assert schedule(0) == pytest.approx(1 / hot)
+    assert 1 / schedule(701) <= 1.05 * (1 + 1e-9)
+    assert 1 / schedule(690) > 1.05
+
+
+def test_a_recommendation_fits():
+    spec = ScheduleSpec("hold", 300.0, 1500.0)
+    schedule = annealvi.BetaSchedule(spec, time_per_step=0.5)
+    assert schedule.steps == 3000
+    assert [schedule(0), schedule(2999), schedule(3000)] == [pytest.approx(1 / 300), pytest.approx(1 / 300), 1.0]
+
+
+def test_wrong_input_is_refused_with_a_remedy(monkeypatch):
+    with pytest.raises(BadInput, match="no function of the step"):
+        annealvi.BetaSchedule(ScheduleSpec("adaann", 30.0, 10.0))
+    with pytest.raises(BadInput, match="positive"):
+        annealvi.BetaSchedule(ScheduleSpec("hold", 30.0, 10.0), time_per_step=math.nan)
+    with pytest.raises(BadInput, match="begin above"):
+        annealvi.beta_schedule("exponential", 1.0, 100)
+    with pytest.raises(BadInput, match="kind"):
+        annealvi.beta_schedule("logarithmic", 10.0, 100)
+    monkeypatch.setattr(components, "find_spec", lambda name: None)
+    with pytest.raises(components.MissingComponent, match="needs jax"):
+        annealvi.beta_schedule("hold", 10.0, 100).optax()
