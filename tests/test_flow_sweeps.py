@@ -1,0 +1,182 @@
+"""Flows under many schedules: cells against single runs, resumption, equal numbers of steps, the theory beside them, wrong input."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from annealvi.betas import BetaSchedule
+from annealvi.cli import main
+from annealvi.collapse.formula import collapse_by_formula
+from annealvi.collapse.phase import Axis
+from annealvi.flows import sweep, theory
+from annealvi.flows.run import train_flow
+from annealvi.flows.sweep import Training, compare_kinds, flow_map
+from annealvi.flows.training import Architecture, Optimiser
+from annealvi.session import open_session
+from derive.problem import BadInput, Problem, ScheduleSpec, Space
+from kernels.particles import DivergenceError
+
+ARCHITECTURE, OPTIMISER = Architecture(2, 8, 1), Optimiser(16, 1e-3)
+TRAINING = Training(steps=20, seeds=2, architecture=ARCHITECTURE, optimiser=OPTIMISER, samples=200)
+PROBLEM = Problem(space=Space(3))
+X, Y = Axis("schedule.T0", 2.0, 50.0, 2, log=True), Axis("schedule.t0", 4.0, 12.0, 2)
+
+
+def test_a_cell_is_the_run_of_its_schedule():
+    found = flow_map(PROBLEM, X, Y, TRAINING)
+    assert found["p"].dims == ("schedule.t0", "schedule.T0")
+    assert found["mode_weights"].shape == (2, 2, 2, 2)
+    single = Problem(space=Space(3), schedule=ScheduleSpec("exponential", 50.0, 4.0))
+    run = train_flow(single, steps=20, seeds=2, architecture=ARCHITECTURE, optimiser=OPTIMISER, samples=200, records=1)
+    cell, last = found.isel({"schedule.t0": 0, "schedule.T0": 1}), run.data.isel(step=-1)
+    np.testing.assert_array_equal(cell["mode_weights"], last["mode_weights"])
+    np.testing.assert_array_equal(cell["reverse_kl"], last["reverse_kl"])
+    assert float(cell["p"]) == run.outcomes.p
+    np.testing.assert_allclose(cell["weight_error"], np.abs(last["mode_weights"].isel(mode=0) - 0.8), atol=1e-6)
+    # β is that of the last step taken, whose number is 19.
+    np.testing.assert_allclose(cell["beta"], 1 / (1 + 49 * math.exp(-19 / 4)), rtol=1e-5)
+
+
+def test_an_interrupted_map_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
+    whole = flow_map(PROBLEM, X, Y, TRAINING)
+
+    def interrupt(done, total):
+        assert total == 4
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        flow_map(PROBLEM, X, Y, TRAINING, rows=tmp_path, progress=interrupt)
+    trained = []
+    monkeypatch.setattr(sweep, "train_flow", lambda problem, **options: trained.append(problem) or train_flow(problem, **options))
+    resumed = flow_map(PROBLEM, X, Y, TRAINING, rows=tmp_path)
+    assert len(trained) == 1
+    xr.testing.assert_identical(resumed, whole)
+    with pytest.raises(BadInput, match="another map"):
+        flow_map(PROBLEM, X, Axis("schedule.t0", 4.0, 13.0, 2), TRAINING, rows=tmp_path)
+
+
+def test_kinds_are_compared_at_equal_steps():
+    found = compare_kinds(PROBLEM, [3.0, 30.0], ("hold", "geometric", "adaann"), anneal=12, training=TRAINING)
+    assert found["kind"].to_numpy().tolist() == ["none", "hold", "hold", "geometric", "geometric", "adaann", "adaann"]
+    assert found["T0"].to_numpy().tolist() == [1, 3, 30, 3, 30, 3, 30]
+    assert found.attrs["steps"] == 20
+    np.testing.assert_allclose(found["beta"].isel(schedule=slice(0, 5)), 1)
+    for kind in ("geometric", "exponential", "cosine"):
+        schedule = BetaSchedule(sweep.spec_of_kind(kind, 30.0, 1200.0, 3))
+        assert 1 / schedule(1200) == pytest.approx(1.05, rel=1e-9)
+
+
+def test_adaann_takes_the_steps_asked_for_where_the_flow_keeps_up():
+    """One Gaussian in eight dimensions: q can follow p^β, whose log-density then has variance d/2 T²."""
+    problem = Problem(space=Space(8))
+    spec = sweep.spec_of_kind("adaann", 10.0, 600.0, 8)
+    training = {"architecture": Architecture(4, 16, 2), "optimiser": Optimiser(256, 3e-3), "seeds": 2, "samples": 200}
+    run = train_flow(Problem(problem.name, problem.target, schedule=spec, space=problem.space), steps=1200, records=60, **training)
+    arrived = run.data["step"].to_numpy()[(run.data["beta"].to_numpy() >= 1).argmax(1)]
+    assert (arrived > 300).all()
+    assert (arrived < 900).all()
+
+
+def test_a_cell_that_diverges_is_not_a_number_and_is_told(monkeypatch):
+    def fail_when_hot(problem, **options):
+        if problem.schedule.T0 > 40:
+            raise DivergenceError("the loss of flow 0 is not finite at step 3; take a smaller learning rate")
+        return train_flow(problem, **options)
+
+    monkeypatch.setattr(sweep, "train_flow", fail_when_hot)
+    told = []
+    found = flow_map(PROBLEM, X, Y, TRAINING, tell=told.append)
+    assert np.isnan(found["p"].to_numpy()).tolist() == [[False, True], [False, True]]
+    assert len([line for line in told if "T0 = 50" in line and "not finite" in line]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda: flow_map(PROBLEM, X, X, TRAINING), "key of --x already"),
+        (lambda: flow_map(PROBLEM, X, Axis("w_1", 0.2, 0.8, 2), TRAINING), "a flow has no 'w_1'"),
+        (lambda: compare_kinds(PROBLEM, [3.0], ("logarithmic",)), "has no T0 to choose"),
+        (lambda: compare_kinds(PROBLEM, [1.0, 3.0]), "leaves nothing to anneal"),
+        (lambda: flow_map(PROBLEM, X, Y, TRAINING, max_cost=1e-9), "above the limit"),
+    ],
+)
+def test_wrong_requests_are_refused(change, words):
+    with pytest.raises(BadInput, match=words):
+        change()
+
+
+def test_the_theory_beside_them_is_the_formula_at_the_same_duration(monkeypatch):
+    monkeypatch.setattr(theory, "TEMPERATURES", np.array([30.0, 300.0]))
+    found = theory.theory_of_kinds(Problem(), ("linear", "adaann"), 2000.0)
+    assert found["kind"].to_numpy().tolist() == ["linear"]
+    # Linear in T from T0 to 1.05 in 2000: t0 = 2000 (T0 - 1)/(T0 - 1.05).
+    spec = ScheduleSpec("linear", 300.0, 2000 * 299 / 298.95)
+    expected = collapse_by_formula(open_session(Problem(schedule=spec))).p
+    assert float(found["p"].sel(kind="linear", T0=300.0)) == pytest.approx(expected, abs=5e-3)  # the quick quadrature's own error is .003
+    assert float(found["none"]) > float(found["p"].max())
+
+
+ARGUMENTS = [
+    "flow",
+    "--set",
+    "space.dimension=3",
+    "--steps",
+    "8",
+    "--layers",
+    "2",
+    "--width",
+    "4",
+    "--batch",
+    "16",
+    "--samples",
+    "200",
+    "--seeds",
+    "2",
+]
+MAP = ["--x", "schedule.T0=2:50:2:log", "--y", "schedule.t0=2:4:2"]
+
+
+def test_commands_write_what_they_say(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(theory, "POINTS", 2)
+    monkeypatch.setattr(theory, "TEMPERATURES", np.array([30.0, 300.0]))
+    assert main([*ARGUMENTS, *MAP, "--out", str(tmp_path / "map"), "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sorted(path.name for path in (tmp_path / "map").iterdir()) == ["flows.nc", "flows.png", "theory.nc"]
+    np.testing.assert_array_equal(xr.load_dataset(found["path"], engine="scipy")["p"], found["p"])
+    assert xr.load_dataset(tmp_path / "map" / "theory.nc", engine="scipy")["p"].shape == (2, 2)
+    kinds = [*MAP[:2], "--kinds", "hold,adaann", "--anneal", "4"]
+    assert main([*ARGUMENTS, *kinds, "--out", str(tmp_path / "kinds")]) == 0
+    printed = capsys.readouterr().out
+    assert "adaann" in printed
+    assert sorted(path.name for path in (tmp_path / "kinds").iterdir()) == ["kinds.nc", "kinds.png", "theory.nc"]
+
+
+def test_a_problem_without_a_theory_says_so(tmp_path, capsys):
+    three = ["--set", "target.means=[[3.0],[-3.0],[0.0]]", "--set", "target.weights=[0.5,0.3,0.2]", "--set", "target.scales=[1.0,1.0,1.0]"]
+    assert main([*ARGUMENTS, *three, *MAP, "--out", str(tmp_path / "map")]) == 0
+    assert "no theory beside the flows: " in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "map").iterdir()) == ["flows.nc", "flows.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--x", "schedule.T0=2:50:2"], "give two of the three"),
+        (["--kinds", "hold"], "give two of the three"),
+        ([*MAP, "--kinds", "hold"], "give two of the three"),
+        (["--x", "schedule.t0=2:50:2", "--kinds", "hold"], "kinds are compared over schedule.T0"),
+        (["--x", "schedule.T0=2:50:2", "--y", "schedule.t1=2:4:2"], "did you mean schedule.t0?"),
+        (["--x", "schedule.T0=0.5:50:2", "--y", "schedule.t0=2:4:2"], "T0"),
+        (["--x", "schedule.T0=2:50:2", "--kinds", "hold,"], "has no T0 to choose"),
+    ],
+)
+def test_wrong_options_are_one_line(options, words, tmp_path, capsys):
+    assert main([*ARGUMENTS, *options, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert error[-1].startswith("annealvi: ")
+    assert words in error[-1]
+    assert not (tmp_path / "run").exists()
