@@ -120,23 +120,8 @@ def test_the_theory_beside_them_is_the_formula_at_the_same_duration(monkeypatch)
     assert float(found["none"]) > float(found["p"].max())
 
 
-ARGUMENTS = [
-    "flow",
-    "--set",
-    "space.dimension=3",
-    "--steps",
-    "8",
-    "--layers",
-    "2",
-    "--width",
-    "4",
-    "--batch",
-    "16",
-    "--samples",
-    "200",
-    "--seeds",
-    "2",
-]
+SMALL = ["--steps", "8", "--layers", "2", "--width", "4", "--batch", "16", "--samples", "200", "--seeds", "2"]
+ARGUMENTS = ["flow", "--set", "space.dimension=3", *SMALL]
 MAP = ["--x", "schedule.T0=2:50:2:log", "--y", "schedule.t0=2:4:2"]
 
 
