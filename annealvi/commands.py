@@ -385,12 +385,11 @@ def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: An
         save(theory, folder / "theory.nc")
     forget_rows(folder / "rows")
     _say(options, f"result: {path}\nfigure: {figure}")
-    write_json(options.json, {"path": str(path), "figure": str(figure), **{key: data[key].to_numpy() for key in SWEPT}})
+    found = {name: data[name].to_numpy() for name in ("p", "stderr", "mode_weights", "projected_variance", "collapsed")}
+    found["emc"] = data["entropic_mode_coverage"].to_numpy()
+    sizes = {side: data[f"{side}_ess"].to_numpy() for side in ("reverse", "forward")}
+    write_json(options.json, {"path": str(path), "figure": str(figure), **found, "ess": sizes})
     return 0
-
-
-SWEPT = ("p", "stderr", "mode_weights", "projected_variance")
-"""What the JSON of a sweep of flows holds, in the order of its axes; all of it is in the netCDF file."""
 
 
 def _require_single_precision(problem: Problem) -> None:

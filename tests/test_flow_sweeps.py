@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,7 @@ def test_a_cell_that_diverges_is_not_a_number_and_is_told(monkeypatch):
     [
         (lambda: flow_map(PROBLEM, X, X, TRAINING), "key of --x already"),
         (lambda: flow_map(PROBLEM, X, Axis("w_1", 0.2, 0.8, 2), TRAINING), "a flow has no 'w_1'"),
+        (lambda: flow_map(replace(PROBLEM, schedule=ScheduleSpec("constant", 3.0, 1.0)), X, Y, TRAINING), "has no such number"),
         (lambda: compare_kinds(PROBLEM, [3.0], ("logarithmic",)), "has no T0 to choose"),
         (lambda: compare_kinds(PROBLEM, [1.0, 3.0]), "leaves nothing to anneal"),
         (lambda: flow_map(PROBLEM, X, Y, TRAINING, max_cost=1e-9), "above the limit"),
@@ -131,7 +133,10 @@ def test_commands_write_what_they_say(tmp_path, capsys, monkeypatch):
     assert main([*ARGUMENTS, *MAP, "--out", str(tmp_path / "map"), "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert sorted(path.name for path in (tmp_path / "map").iterdir()) == ["flows.nc", "flows.png", "theory.nc"]
-    np.testing.assert_array_equal(xr.load_dataset(found["path"], engine="scipy")["p"], found["p"])
+    kept = xr.load_dataset(found["path"], engine="scipy")
+    np.testing.assert_array_equal(kept["p"], found["p"])
+    np.testing.assert_array_equal(kept["collapsed"].mean("seed"), found["p"])
+    assert {"path", "figure", "stderr", "mode_weights", "projected_variance", "emc", "ess", "collapsed"} <= found.keys()
     assert xr.load_dataset(tmp_path / "map" / "theory.nc", engine="scipy")["p"].shape == (2, 2)
     kinds = [*MAP[:2], "--kinds", "hold,adaann", "--anneal", "4"]
     assert main([*ARGUMENTS, *kinds, "--out", str(tmp_path / "kinds")]) == 0

@@ -24,7 +24,7 @@ from annealvi.flows.tempering import default_steps
 from annealvi.flows.training import Architecture, Optimiser
 from annealvi.rows import Rows
 from derive.problem import BadInput, Problem, ScheduleSpec
-from derive.schedules import make_rule
+from derive.schedules import make_rule, make_schedule
 from kernels.particles import DivergenceError
 
 KINDS = (*FORMULAS, "adaann")
@@ -62,6 +62,10 @@ def flow_map(problem: Problem, x: Axis, y: Axis, training: Training | None = Non
     for axis in (x, y):
         if axis.key == "w_1":
             raise BadInput("axis", "a flow has no 'w_1'", "vary another key", "")
+        names = {"T0", "t0"} if make_rule(problem.schedule) else {p.name for p in make_schedule(problem.schedule).parameters}
+        if axis.key.startswith("schedule.") and axis.key.removeprefix("schedule.") not in names:
+            found = f"schedule.kind {problem.schedule.kind!r} has no such number"
+            raise BadInput(axis.key, found, "vary another key or choose another kind", "")
     problems = [KEYS[y.key](KEYS[x.key](problem, float(u)), float(v)) for v in y.values for u in x.values]
     data = _train_all(problems, training or Training(), options)
     shape = len(y.values), len(x.values)
@@ -149,6 +153,7 @@ def _train_all(problems: list[Problem], training: Training, options: dict[str, A
             "stderr": ("cell", np.where(failed, np.nan, [o.stderr for o in outcomes])),
             **{name: (("cell", "seed"), values[..., k]) for k, name in enumerate(LAST)},
             "mode_weights": (("cell", "seed", "mode"), weights),
+            "collapsed": (("cell", "seed"), np.array([o.collapsed for o in outcomes])),
             "target_weights": (("cell", "mode"), wanted),
             "weight_error": (("cell", "seed"), 0.5 * np.abs(weights - wanted[:, None]).sum(2)),
         },
