@@ -58,7 +58,7 @@ SWEEPS = {
     "map-16": Sweep(16, replace(SMALL, steps=2500), hot(1.5, 300, 7), slow(5, 250, 6)),
     "kinds-16": Sweep(16, replace(SMALL, steps=3500), hot(2, 300, 6), anneal=1500),
     "map-128": Sweep(128, REDUCED, hot(2, 200, 5), slow(50, 450, 3)),
-    "kinds-128": Sweep(128, REDUCED, hot(4, 256, 3), anneal=3000),
+    "kinds-128": Sweep(128, replace(REDUCED, steps=4000), hot(4, 256, 3), anneal=2500),
     "map-128-full": Sweep(128, FULL, hot(1.5, 1000, 8), slow(20, 1000, 8)),
     "kinds-128-full": Sweep(128, FULL, hot(2, 1000, 8), anneal=8000),
 }
@@ -81,7 +81,7 @@ def run_sweep(name: str, sweep: Sweep, rows: Path, progress: Callable[[int, int]
     save(data, RESULTS / f"{name}.nc")
 
 
-SLIPS_KINDS = ("hold", "exponential", "geometric", "adaann")
+SLIPS_KINDS = ("hold", "geometric", "adaann")
 
 
 def run_slips(name: str, rows: Path, progress: Callable[[int, int], None]) -> None:
