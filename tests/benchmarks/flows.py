@@ -31,7 +31,7 @@ from derive.problem import Problem, Space
 RESULTS = Path(__file__).parent / "results" / "flows"
 KINDS = ("hold", "exponential", "geometric", "linear", "adaann")
 SMALL = Training(seeds=8, architecture=Architecture(6, 32), optimiser=Optimiser(128))
-REDUCED = Training(steps=5000, seeds=4, architecture=Architecture(6, 64), optimiser=Optimiser(128))
+REDUCED = replace(SMALL, steps=5500, seeds=4)
 FULL = Training(steps=12_000, seeds=16)
 
 
@@ -57,8 +57,8 @@ def slow(low: float, high: float, count: int) -> Axis:
 SWEEPS = {
     "map-16": Sweep(16, replace(SMALL, steps=2500), hot(1.5, 300, 7), slow(5, 250, 6)),
     "kinds-16": Sweep(16, replace(SMALL, steps=3500), hot(2, 300, 6), anneal=1500),
-    "map-128": Sweep(128, REDUCED, hot(2, 200, 5), slow(50, 450, 3)),
-    "kinds-128": Sweep(128, replace(REDUCED, steps=4000), hot(4, 256, 3), anneal=2500),
+    "map-128": Sweep(128, REDUCED, hot(2, 200, 5), slow(150, 600, 3)),
+    "kinds-128": Sweep(128, replace(REDUCED, steps=5000), hot(4, 256, 3), anneal=4000),
     "map-128-full": Sweep(128, FULL, hot(1.5, 1000, 8), slow(20, 1000, 8)),
     "kinds-128-full": Sweep(128, FULL, hot(2, 1000, 8), anneal=8000),
 }
@@ -89,7 +89,7 @@ def run_slips(name: str, rows: Path, progress: Callable[[int, int], None]) -> No
     found = []
     for dimension in (8, 16, 32, 64, 128):
         problem = BUILT_IN[f"slips-{dimension}"]
-        training = replace(SMALL, seeds=4, steps=6000)
+        training = replace(REDUCED, steps=6000)
         T0 = dimension / problem.target.scales[0] ** 2
         data = compare_kinds(problem, [T0], SLIPS_KINDS, 5000, training, rows=rows / str(dimension), progress=progress)
         print_kinds(data, problem.name)
