@@ -379,7 +379,7 @@ def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: An
     with _for_people(options):
         (print_map if y is not None else print_kinds)(data, problem.name)
     path = save(data, folder / f"{name}.nc")
-    title = f"RealNVP flows, d = {problem.space.dimension}"
+    title = f"RealNVP flows, d = {problem.space.dimension}, {options.seeds} seeds"
     figure = (draw_map if y is not None else draw_kinds)(data, theory, title, folder / f"{name}.png")
     if theory is not None:
         save(theory, folder / "theory.nc")

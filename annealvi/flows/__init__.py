@@ -1,4 +1,4 @@
-"""RealNVP flows trained on the tempered reverse KL: target → flow → training → diagnostics → figures.
+"""RealNVP flows trained on the tempered reverse KL: target → flow → training → diagnostics → one run → many schedules → figures.
 
-Needs JAX, equinox and optax, the extra `flows`. Nothing here uses the theory of the mixtures, which is to be compared with it.
+Needs JAX, equinox and optax, the extra `flows`. The training knows nothing of the theory of mixtures; `theory` puts that beside it.
 """

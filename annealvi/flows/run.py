@@ -32,9 +32,9 @@ SAMPLES = 2048
 KEPT_SAMPLES = 1000
 """Projected samples of each seed that the result keeps."""
 RECORDS = 20
-FLOPS_PER_SECOND = {"cpu": 1e11, "gpu": 1e13}
+FLOPS_PER_SECOND = {"cpu": 6e10, "gpu": 1e13}
 """What training reaches on two cores (measured, right within a factor of two) and on a GPU (a guess)."""
-SECONDS_PER_STEP = {"cpu": 4e-4, "gpu": 1e-4}
+SECONDS_PER_STEP = {"cpu": 3e-4, "gpu": 1e-4}
 """What a step of one seed takes besides."""
 
 
