@@ -21,8 +21,6 @@ DONE, CHECK_FAILED, BAD_INPUT, MISSING_COMPONENT, INTERRUPTED = 0, 1, 2, 3, 130
 MOST_SECONDS = 3600.0
 """What a run may be expected to take at most. The bare `annealvi simulate` needs some 800 s on two cores, and is to run."""
 
-PLANNED = ("paper",)
-
 
 class _Parser(argparse.ArgumentParser):
     """argparse with its errors as one line and without abbreviated options."""
@@ -218,18 +216,34 @@ def build_parser() -> argparse.ArgumentParser:
     )
     flow.add_argument("--samples", type=_samples, default=2048, metavar="N", help="of each judgement (default: 2048)")
     _cost_option(flow)
+
+    _command(
+        commands,
+        "paper",
+        "the article with its equations, tables and figures, from the derivation and from results computed anew",
+        "paper three-mode.toml --out paper",
+        problem_help="TOML file or built-in name that gets an appendix of its own (default: none beside the article's)",
+        out_help="the folder to write (default: paper)",
+    )
     return parser
 
 
-def _command(commands: Any, name: str, about: str, example: str) -> argparse.ArgumentParser:
+def _command(
+    commands: Any,
+    name: str,
+    about: str,
+    example: str,
+    problem_help: str = "TOML file or built-in name (default: bimodal)",
+    out_help: str = "write the result as files to this folder",
+) -> argparse.ArgumentParser:
     description = about[0].upper() + about[1:] + "."
     parser = commands.add_parser(name, help=about, description=description, epilog=f"Example: annealvi {example}", allow_abbrev=False)
-    parser.add_argument("problem", nargs="?", default="bimodal", metavar="PROBLEM", help="TOML file or built-in name (default: bimodal)")
+    parser.add_argument("problem", nargs="?", default="bimodal", metavar="PROBLEM", help=problem_help)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one key of the problem, such as schedule.T0=100; repeatable"
     )
     parser.add_argument("--json", metavar="PATH", help="write the result as JSON; - is standard output")
-    parser.add_argument("--out", metavar="DIR", help="write the result as files to this folder")
+    parser.add_argument("--out", metavar="DIR", help=out_help)
     parser.add_argument("--seed", type=_seed, default=0, help="seed of every random choice (default: 0)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where kernels run (default: auto)")
     return parser
@@ -392,9 +406,6 @@ def _insisting_on_interrupts(interrupts: list[int]) -> Iterator[None]:
 
 
 def _run(given: list[str], options: argparse.Namespace) -> int:
-    if given and given[0] in PLANNED:
-        _tell(f"{given[0]} is not part of this version; `annealvi --help` lists what is")
-        return BAD_INPUT
     try:
         build_parser().parse_args(given, options)
     except SystemExit as stop:
@@ -417,6 +428,8 @@ def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | No
     if isinstance(error, OSError):
         place = error.filename or "standard output"
         return BAD_INPUT, f"{place}: cannot be written or read ({error.strerror or error}); free space or choose another place"
+    if type(error).__name__ == "TypesettingError":
+        return CHECK_FAILED, str(error)
     if type(error).__name__ in ("DeviceUnavailable", "MissingComponent"):
         return MISSING_COMPONENT, str(error)
     if type(error).__name__ == "DivergenceError":

@@ -479,6 +479,18 @@ def _line_of_progress(text: str) -> None:
     sys.stderr.flush()
 
 
+def run_paper(options: argparse.Namespace) -> int:
+    options.out = options.out or "paper"
+    problem = _problem(options)
+    from annealvi.paper.build import print_paper, rebuild
+
+    paper = rebuild(Path(options.out), problem, options.device, options.seed, _tell)
+    with _for_people(options):
+        print_paper(paper)
+    write_json(options.json, paper.as_dict())
+    return 0 if paper.passed else 1
+
+
 RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     "verify": run_verify,
     "derive": run_derive,
@@ -490,4 +502,5 @@ RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     "phase": run_phase,
     "recommend": run_recommend,
     "flow": run_flow,
+    "paper": run_paper,
 }

@@ -15,13 +15,13 @@ LINE = 105
 """Symbols that fit on one line of a landscape page in footnote size."""
 
 
-def terms_tex(equation: Equation) -> list[str]:
+def terms_tex(equation: Equation, line: int = LINE) -> list[str]:
     """The right-hand side's terms; of a wide one the fraction is taken apart, so that what is long stands on the line."""
     value = equation.value
     if isinstance(value, sp.Expr):
         written = [tex(term) for term in value.as_ordered_terms()]
         wide = [tex(term, long_frac_ratio=2) for term in value.as_ordered_terms()]
-        return _with_signs([w if _symbols(t) > LINE else t for t, w in zip(written, wide, strict=True)])
+        return _with_signs([w if _symbols(t) > line else t for t, w in zip(written, wide, strict=True)])
     if isinstance(value, Vector) and len(value):
         units = [(sp.Dummy("unit", commutative=True), atom, coefficient) for atom, coefficient in value]
         return _with_signs([tex(coefficient * unit, {unit: tex(atom)}) for unit, atom, coefficient in units])
@@ -43,12 +43,12 @@ def markdown_display(left: str, terms: Sequence[str]) -> str:
     return "$$\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}$$"
 
 
-def broken(left: str, terms: Sequence[str]) -> list[str]:
-    """The lines of an aligned equation, broken between terms, and within those wider than LINE, where it would be wider than that."""
+def broken(left: str, terms: Sequence[str], line: int = LINE) -> list[str]:
+    """The lines of an aligned equation, broken between terms and, within those wider than `line` symbols, before signs."""
     lines, width = [f"{left} &="], _symbols(left)
-    for piece in (p for term in terms for p in _pieces(term)):
+    for piece in (p for term in terms for p in _pieces(term, line)):
         width += _symbols(piece)
-        if width > LINE and not lines[-1].endswith(("&=", r"&\quad")):
+        if width > line and not lines[-1].endswith(("&=", r"&\quad")):
             lines.append(r"&\quad")
             width = _symbols(piece)
         lines[-1] += f" {piece}"
@@ -58,9 +58,9 @@ def broken(left: str, terms: Sequence[str]) -> list[str]:
 _TOKEN = re.compile(r"\\(?:left|right)\\?.|\\[a-zA-Z]+|\\.| [+-] |.", re.DOTALL)
 
 
-def _pieces(term: str) -> list[str]:
-    """A term wider than LINE cut before every sign in its brackets, whose size then no longer follows what they hold."""
-    if _symbols(term) <= LINE:
+def _pieces(term: str, line: int) -> list[str]:
+    """A term wider than `line` cut before every sign in its brackets, whose size then no longer follows what they hold."""
+    if _symbols(term) <= line or r"\begin" in term:
         return [term]
     pieces, depth = [""], 0
     for token in _TOKEN.findall(term):
@@ -71,6 +71,21 @@ def _pieces(term: str) -> list[str]:
             pieces.append("")
         pieces[-1] += token.lstrip() if not pieces[-1] else token
     return pieces
+
+
+def terms_of(latex: str) -> list[str]:
+    """A formula cut before every sign and after every comma that stands in no brackets."""
+    terms, depth = [""], 0
+    for token in _TOKEN.findall(latex):
+        opening = token in "{([" or token.startswith(r"\left")
+        depth += opening - (token in "})]" or token.startswith(r"\right"))
+        if depth == 0 and token in (" + ", " - ") and terms[-1]:
+            terms.append("")
+            token = token.lstrip()
+        terms[-1] += token
+        if depth == 0 and token == r"\quad":
+            terms.append("")
+    return [term.strip() for term in terms if term.strip()]
 
 
 def _symbols(latex: str) -> int:

@@ -108,11 +108,12 @@ def general_as_latex(derivation: Derivation) -> str:
 def closed_system_as_latex(derivation: Derivation) -> str:
     """The closed system as a LaTeX fragment with its legend; the labels are `eq:PROBLEM:LABEL`."""
     system = final_equations(derivation)
+    problem = re.sub(r"[^A-Za-z0-9]+", "-", derivation.system.label)  # a user's name for it may be no label
     rows = []
     for equation in with_named_logits(system):
         lines = broken(equation.left, terms_tex(equation))
         label = re.sub(r"\(.*", "", equation.label)
-        rows.append([*(rf"{line} \nonumber" for line in lines[:-1]), rf"{lines[-1]} \label{{eq:{derivation.system.label}:{label}}}"])
+        rows.append([*(rf"{line} \nonumber" for line in lines[:-1]), rf"{lines[-1]} \label{{eq:{problem}:{label}}}"])
     legend = "; ".join([*_softmax_in_tex(system), *(f.tex for f in _families(system))])
     return f"\\paragraph{{The closed system.}} Here {legend}.\n{align(rows, 'align')}"
 

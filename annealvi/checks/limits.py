@@ -20,6 +20,7 @@ from derive.geometry import R
 from derive.growth_exponents import CRITICAL_TEMPERATURE, DIMENSION, PREFACTOR, PULL_SLOPE, HotGrowth
 from derive.high_temperature import ANGLE, U
 from derive.large_separation import SCALED_OVERLAP, SEPARATION
+from derive.linear_stability import BimodalStability
 from derive.near_equal import DEFECT
 from derive.problem import ScheduleSpec
 from derive.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule
@@ -57,6 +58,29 @@ def limit_checks(limits: Asymptotics) -> Iterator[tuple[str, Check]]:
     for expansion in limits.expansions:
         if _is_exact(expansion.quantity):
             yield expansion.name, _order(expansion, numbers)
+
+
+def stability_checks(limits: Asymptotics, stability: BimodalStability) -> Iterator[tuple[str, Check]]:
+    """The linearisation at each corner of the overlaps against the derived rates nearby, by the corner's name.
+
+    Means moved off the modes' line by x_i in one direction have m_i = ±√(1 − x_i²) and s = m_1 m_2 + x_1 x_2; the rate of m_i gives that
+    of x_i, which must be J x.
+    """
+    numbers = _Numbers(limits)
+    for corner in (stability.collapsed, stability.mixed, stability.separated):
+        signs = [value for _, value in corner.state[:2]]
+        odds = sp.exp(2 * POINT[HALF_LOG_ODDS])
+        weights = {"w_1": sp.S.Half, "w_2": sp.S.Half, "w_star_1": odds / (1 + odds), "w_star_2": 1 / (1 + odds), "R": POINT[R]}
+        averages = [value for _, value in corner.averages]
+        symbols = {s for value in averages for s in value.free_symbols} | corner.matrix.free_symbols
+        matrix = corner.at({s: weights[s.name] for s in symbols if s.name in weights} | {BETA: POINT[BETA]}).evalf(DIGITS)
+        sides = []
+        for x in ((STEP, 2 * STEP), (STEP, -STEP)):
+            m = [sign * sp.sqrt(1 - y**2) for sign, y in zip(signs, x, strict=True)]
+            moved = numbers.rates(m[0], m[1], m[0] * m[1] + x[0] * x[1])
+            linear = matrix * sp.Matrix(x)
+            sides += [(-moved[i] * m[i] / x[i], linear[i]) for i in (0, 1)]
+        yield corner.name, _identity(f"linearisation at the {corner.name} state", sides)
 
 
 class _Numbers:

@@ -1,0 +1,164 @@
+"""The paper's files: equations that say what the kernels compute, checks that can fail, and an article without faults."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import sympy as sp
+from derived_limits import limits
+from latex_numbers import Reader, equations_in
+
+import annealvi
+from annealvi.checks.check import Check
+from annealvi.checks.limits import limit_checks, stability_checks
+from annealvi.paper.build import article_source, faults, write_equations
+from annealvi.paper.equations import PaperEquation, bundle, limit_equations, system_equations
+from annealvi.paper.fragments import booktabs, mark, named, number, text
+from derive.linear_stability import bimodal_stability
+from derive.notation import symbol_tex
+from derive.symbolic_problem import derive_problem
+from derive.system import BETA
+
+
+def joined(symbol: sp.Symbol) -> str:
+    return re.sub(r"[\s{}]", "", symbol_tex(symbol))
+
+
+def read_back(name: str, equations) -> Reader:
+    """The equations as their files print them, with the problem's numbers."""
+    session = annealvi.open_session(annealvi.load_problem(name))
+    definitions = {}
+    for equation in equations:
+        for left, (_, right) in equations_in(equation.as_file()).items():
+            assert left not in definitions
+            definitions[left] = right
+    values = {joined(symbol): float(value) for symbol, value in session.values.items()}
+    return Reader(definitions, values)
+
+
+@pytest.mark.parametrize("name", ["bimodal", "learned-weights", "two-scales", "simplex", "more-components", "one-component"])
+def test_the_exported_equations_say_what_the_kernel_computes(name):
+    """By a reader of LaTeX and quadratures that share nothing with the package; the kernel's averages are good to 1e-11 here."""
+    session = annealvi.open_session(annealvi.load_problem(name))
+    equations = system_equations(name, session.derivation, ())
+    beta, state = 0.4, session.random_states(1, seed=3)[0]
+    kernel = annealvi.rate_function(session.problem, tolerance=1e-11)(beta, state)
+    reader = read_back(name, equations)
+    reader.values |= {joined(BETA): beta, **{joined(s): float(x) for s, x in zip(session.derivation.system.states, state, strict=True)}}
+    printed = [reader.value("d" + joined(s)) for s in session.derivation.system.states]
+    np.testing.assert_allclose(printed, kernel, rtol=0, atol=1e-9)
+
+
+def test_a_wrong_sign_in_a_file_would_be_found():
+    session = annealvi.open_session(annealvi.load_problem("bimodal"))
+    equations = system_equations("bimodal", session.derivation, ())
+    state = session.random_states(1, seed=3)[0]
+    kernel = annealvi.rate_function(session.problem)(0.4, state)
+    for wrong in ("F_{1} \\beta", "m_{1} s - m_{2}", "R^{2} m_{1} + h", "s}{4} - \\frac"):
+        changed = [replace(e, lines=tuple(line.replace(wrong, _spoiled(wrong)) for line in e.lines)) for e in equations]
+        assert changed != list(equations)
+        reader = read_back("bimodal", changed)
+        reader.values |= {r"\beta": 0.4, **dict(zip(("m_1", "m_2", "s"), state, strict=True))}
+        printed = [reader.value(rate) for rate in ("dm_1", "dm_2", "ds")]
+        assert np.abs(np.subtract(printed, kernel)).max() > 1e-6
+
+
+def _spoiled(part: str) -> str:
+    return part.replace(" - ", " + ") if " - " in part else part.replace(" + ", " - ") if " + " in part else f"2 {part}"
+
+
+def test_limits_pass_and_wrong_ones_fail():
+    checks = dict(limit_checks(limits()))
+    left_out = set(limits().latex()) - set(checks)
+    assert left_out == {f"{u} along the relaxation" for u in ("u_1", "u_2")} | {f"{y} under a slow schedule" for y in ("m", "s")}
+    assert all(check.passed for check in checks.values())
+    wrong_path = replace(limits().path, transverse=limits().path.transverse * sp.Rational(1001, 1000))
+    spoiled = tuple(replace(e, expression=e.expression * sp.Rational(1001, 1000)) for e in limits().expansions)
+    growth = tuple(replace(g, exponent=g.exponent * sp.Rational(1001, 1000)) for g in limits().growth)
+    wrong = dict(limit_checks(replace(limits(), path=wrong_path, growth=growth, expansions=spoiled)))
+    failed = {name for name, check in wrong.items() if not check.passed}
+    assert failed == {"transverse growth"} | {f"hot growth, {g.kind}" for g in growth} | {e.name for e in spoiled if e.name in wrong}
+
+
+def test_stability_passes_and_a_wrong_matrix_fails():
+    stability = bimodal_stability(derive_problem(annealvi.load_problem("bimodal")))
+    assert all(check.passed for _, check in stability_checks(limits(), stability))
+    wrong = replace(stability, collapsed=replace(stability.collapsed, matrix=stability.collapsed.matrix * sp.Rational(1001, 1000)))
+    assert [name for name, check in stability_checks(limits(), wrong) if not check.passed] == ["collapsed"]
+
+
+def test_labels_macros_and_files_are_names_that_latex_takes():
+    equations = limit_equations("bimodal", limits(), {})
+    for equation in equations:
+        assert re.fullmatch(r"\\AV[A-Za-z]+", equation.macro)
+        assert re.fullmatch(r"[A-Za-z0-9-]+\.tex", equation.file)
+        assert re.fullmatch(r"[a-z]+:[A-Za-z0-9_-]+", equation.label)
+    assert len({e.macro for e in equations}) == len({e.file for e in equations}) == len(equations)
+    hostile = PaperEquation(r"x}\input{/etc/passwd}:dm_1", ("m &= 1",), "", "", ())
+    assert re.fullmatch(r"[A-Za-z0-9-]+\.tex", hostile.file)
+    assert re.fullmatch(r"\\AV[A-Za-z]+", hostile.macro)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_files_and_bundle_typeset_in_a_document_of_somebody_else(tmp_path):
+    derivation = derive_problem(annealvi.load_problem("bimodal"))
+    equations = (*system_equations("bimodal", derivation, ()), *limit_equations("bimodal", limits(), {}))
+    write_equations(tmp_path, equations)
+    inputs = "\n".join(rf"\input{{equations/{e.file}}}" for e in equations)
+    macros = "\n".join(rf"\[ {e.macro} \]" for e in equations)
+    body = rf"\input{{equations/bundle}} \begin{{document}} {inputs} \clearpage {macros} See \eqref{{eq:bimodal:dm_1}}. \end{{document}}"
+    (tmp_path / "theirs.tex").write_text(rf"\documentclass{{article}}\usepackage{{amsmath,amssymb}}{body}", encoding="utf-8")
+    for _ in range(2):
+        run = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "theirs"], cwd=tmp_path, capture_output=True)
+    assert run.returncode == 0, run.stdout[-2000:]
+    log = (tmp_path / "theirs.log").read_text(encoding="latin-1")
+    assert not [f for f in faults(log) if "Overfull" not in f]
+
+
+def test_faults_of_a_log_are_found():
+    assert faults("LaTeX Warning: There were undefined references.") != []
+    assert faults("LaTeX Warning: Reference `eq:x' on page 1 undefined on input line 7.") != []
+    assert faults("! LaTeX Error: File `figures/x.pdf' not found.") != []
+    assert faults("Overfull \\hbox (10.1pt too wide) in paragraph at lines 1--2") != []
+    assert faults("Overfull \\hbox (9.9pt too wide) in paragraph at lines 1--2\nOutput written on article.pdf") == []
+    broken_at_79 = "LaTeX Warning: Reference `eq:bimodal:a-label-that-is-rather-long' on page 1 unde"
+    assert faults(broken_at_79[:79] + "\n" + broken_at_79[79:] + "fined on input line 7.") != []
+
+
+def test_what_the_article_looks_up_is_made():
+    """Every equation and table of the prose by name; numbers are looked up by LaTeX itself, which stops at one that is not there."""
+    source = article_source()
+    derivation = derive_problem(annealvi.load_problem("bimodal"))
+    made = {e.label: e for e in (*system_equations("bimodal", derivation, ()), *limit_equations("bimodal", limits(), {}))}
+    stability = {f"bimodal:{corner}-{part}" for corner in ("collapsed", "separated") for part in ("matrix", "determinant")}
+    hold = {"bimodal:protected-sum", "bimodal:protected-difference", "bimodal:switching-slope"}
+    assert set(re.findall(r"\\checked\{([^}#]+)\}", source)) <= {*made, *stability, *hold}
+    cited = set(re.findall(r"\\cite\{(\w+)\}", source))
+    assert cited == set(re.findall(r"\\bibitem\{(\w+)\}", source))
+    labels = set(re.findall(r"\\label\{([^}]+)\}", source))
+    assert set(re.findall(r"\\(?:eq)?ref\{([^}]+)\}", source)) <= labels
+    digits = re.sub(r"\\(?:num|usepackage|includegraphics|label|cite|bibitem|ref|eqref)(?:\[[^]]*\])?\{[^}]*\}", "", source)
+    assert "eq. (" not in digits.lower()
+
+
+def test_fragments():
+    assert number(0.0123) == "$0.0123$"
+    assert number(344.2) == "$344$"
+    assert number(1.234e-14, 2) == r"$1.2\cdot 10^{-14}$"
+    assert number(float("nan")) == "--"
+    assert text(r"50 % of _x_ & \y^2 {β}") == r"50 \% of \_x\_ \& \textbackslash{}y\textasciicircum{}2 \{$\beta$\}"
+    assert named({"steps": "15"}, "num") == "\\expandafter\\def\\csname num:steps\\endcsname{15}\n"
+    assert booktabs("lr", ("a", "b"), [("1", "2")]).count(r"\\") == 2
+    assert "FAILED" in mark([Check("a", "numeric", 2.0, 1.0), Check("b", "numeric", 0.1, 1.0)])
+    assert "FAILED" not in mark([Check("a", "numeric", 0.2, 1.0)])
+    assert "test suite" in mark([])
+
+
+def test_the_bundle_defines_each_equation_once():
+    equations = limit_equations("bimodal", limits(), {})
+    assert bundle(equations).count(r"\newcommand") == len(equations)
