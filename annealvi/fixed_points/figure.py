@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import sympy as sp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from annealvi.figures import COLOURS, STYLE
+from annealvi import style
 from annealvi.fixed_points.branches import Branch, Branches
-from annealvi.output import write_file
 from derive.notation import symbol_tex
 from derive.problem import BadInput
 
 MOST_PANELS = 6
-UNSTABLE = "0.62"
+UNSTABLE: dict[str, Any] = {"color": style.FAINT, "lw": 1.0, "ls": (0, (4, 2.5))}
 MARKERS = {"fold": ("o", "fold"), "pitchfork": ("D", "pitchfork"), "branch point": ("s", "branch point")}
 
 
@@ -32,33 +29,32 @@ def bifurcation_figure(branches: Branches, path: Path | None = None, states: Seq
     """
     names = list(branches.state_names)
     shown = _telling_apart(branches) if states is None else [_place_of(name, names) for name in states]
-    coloured = iter(COLOURS * (1 + len(branches.branches) // len(COLOURS)))
+    coloured = iter(style.SERIES * (1 + len(branches.branches) // len(style.SERIES)))
     colours = {n: next(coloured) for n, branch in enumerate(branches.branches) if branch.stable.any()}
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(4.2, 3.4 * min(3, len(shown))), 3.1 * -(-len(shown) // 3) + 0.35), layout="constrained")
-        rows = -(-len(shown) // 3)
-        panels = figure.subplots(rows, -(-len(shown) // rows), sharex=True, squeeze=False).ravel()
+    rows = -(-len(shown) // 3)
+    columns = -(-len(shown) // rows)
+    width = 4.6 if columns == 1 else style.TWO_COLUMNS
+    with style.figure(width, 2.4 * rows + 0.35, rows, columns, sharex=True, squeeze=False) as (figure, grid):
+        panels = grid.ravel()
         for panel, state in zip(panels, shown, strict=False):
             for n, branch in enumerate(branches.branches):
-                _draw_branch(panel, branch, state, colours.get(n, UNSTABLE))
+                _draw_branch(panel, branch, state, colours.get(n, style.FAINT))
             panel.set_xscale("log")
             panel.set_xlim(*_range_of(branches))
-            panel.set_xlabel("temperature $T$")
+            panel.set_xlabel(style.LABELS["T"])
             panel.set_ylabel(f"${symbol_tex(sp.Symbol(names[state]))}$", rotation=0, labelpad=10)
         for panel in panels[len(shown) :]:
             panel.remove()
         kinds = {b.kind for b in branches.bifurcations}
         handles = [
-            Line2D([], [], color="black", lw=1.8, label="stable, a colour for each branch"),
-            Line2D([], [], color=UNSTABLE, lw=1.0, ls="--", label="unstable"),
+            Line2D([], [], color=style.BLACK, lw=1.8, label="stable, a colour for each branch"),
+            Line2D([], [], **UNSTABLE, label="unstable"),
         ]
         handles += [_marker(kind, label=text) for kind, (_, text) in MARKERS.items() if kind in kinds]
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=2.2)
-        if path is not None:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=path.suffix.lstrip("."), dpi=160)
-            write_file(path, buffer.getvalue())
-        return figure
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    if path is not None:
+        style.save(figure, path)
+    return figure
 
 
 def _draw_branch(panel: Axes, branch: Branch, state: int, colour: str) -> None:
@@ -66,10 +62,8 @@ def _draw_branch(panel: Axes, branch: Branch, state: int, colour: str) -> None:
         values, stable = image[:, state], branch.stable
         for first, last, solid in _runs(stable):
             part = slice(first, last + 1)
-            style: dict[str, Any] = {"color": colour, "lw": 1.8, "zorder": 3}
-            if not solid:
-                style = {"color": UNSTABLE, "lw": 1.0, "ls": (0, (4, 2.5)), "zorder": 2}
-            panel.plot(branch.temperature[part], values[part], solid_capstyle="butt", **style)
+            look = {"color": colour, "lw": 1.8, "zorder": 3} if solid else {**UNSTABLE, "zorder": 2}
+            panel.plot(branch.temperature[part], values[part], solid_capstyle="butt", **look)
     for bifurcation in branch.bifurcations:
         for image in bifurcation.images:
             panel.add_line(_marker(bifurcation.kind, [bifurcation.temperature], [image[state]]))
@@ -77,7 +71,7 @@ def _draw_branch(panel: Axes, branch: Branch, state: int, colour: str) -> None:
 
 def _marker(kind: str, x: Sequence[float] = (), y: Sequence[float] = (), label: str = "") -> Line2D:
     shape = MARKERS[kind][0]
-    return Line2D(x, y, ls="", marker=shape, ms=4.5, mfc="white", mec="black", mew=1.0, zorder=4, label=label)
+    return Line2D(x, y, ls="", marker=shape, ms=4.5, mfc="white", mec=style.BLACK, mew=1.0, zorder=4, label=label)
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int, bool]]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from annealvi.figures import COLOURS, STYLE, save_figure
+from annealvi import style
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,7 +19,7 @@ CURVES = {
     "reverse_ess": "reverse ESS",
     "forward_ess": "forward ESS",
     "reverse_kl": r"$\mathrm{KL}(q\,\|\,p^\star)$",
-    "beta": r"inverse temperature $\beta$",
+    "beta": style.LABELS["beta"],
 }
 MOST_FLOWS = 50
 
@@ -37,33 +35,32 @@ def draw_flow(data: xr.Dataset, target_scales: np.ndarray, path: Path) -> Path:
         "forward_ess": 1.0,
         "reverse_kl": 0.0,
     }
-    colours = [COLOURS[0] if all(covered) else COLOURS[1] for covered in data["covered"].to_numpy()[:MOST_FLOWS]]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 7.0), layout="constrained")
-        panels = figure.subplots(3, 3).ravel()
+    colours = [style.KEPT if all(covered) else style.LOST for covered in data["covered"].to_numpy()[:MOST_FLOWS]]
+    with style.figure(style.TWO_COLUMNS, 5.6, 3, 3) as (figure, grid):
+        panels = grid.ravel()
         for panel, (name, title) in zip(panels, CURVES.items(), strict=False):
             values = (data[name].isel(mode=0) if name == "mode_weights" else data[name]).to_numpy()[:MOST_FLOWS]
             for line, colour in zip(values, colours, strict=True):
                 panel.plot(data["step"], line, color=colour, lw=0.9, alpha=0.8)
             if name in exact:
-                panel.axhline(exact[name], color="0.3", lw=0.9, ls="--")
+                panel.axhline(exact[name], **style.REFERENCE)
             if name in ("mode_weights", "reverse_ess", "forward_ess", "beta"):
                 panel.set_ylim(-0.04, 1.04)
             if name == "projected_variance":
                 panel.set_yscale("log")
             if name == "reverse_kl":
                 panel.set_yscale("symlog", linthresh=0.1)
-            panel.set_title(title, pad=3)
+            panel.set_title(title)
             panel.set_xlabel("step")
         samples = data["projection"].to_numpy()[:MOST_FLOWS]
         _histogram(panels[6], samples[:, :, 0], colours, weights, modes[:, 0], target_scales)
         _plane(panels[7], samples, colours, modes)
         panels[8].axis("off")
-        for colour, label in ((COLOURS[0], "covers all modes"), (COLOURS[1], "misses a mode")):
+        for colour, label in ((style.KEPT, "covers all modes"), (style.LOST, "misses a mode")):
             panels[8].plot([], [], color=colour, label=f"{label}: {sum(c == colour for c in colours)} flows")
-        panels[8].plot([], [], color="0.3", ls="--", label="target")
-        panels[8].legend(loc="center left", frameon=False)
-        return save_figure(figure, path)
+        panels[8].plot([], [], **style.REFERENCE, label="target")
+        panels[8].legend(loc="center left")
+    return style.save(figure, path)
 
 
 def _histogram(panel, along, colours, weights, centres, scales):
@@ -73,8 +70,8 @@ def _histogram(panel, along, colours, weights, centres, scales):
     for samples, colour in zip(along, colours, strict=True):
         panel.stairs(np.histogram(samples, edges, density=True)[0], edges, color=colour, lw=0.7, alpha=0.6)
     x = np.linspace(-reach, reach, 400)
-    panel.plot(x, (weights * norm.pdf(x[:, None], centres, scales)).sum(1), color="0.3", lw=1.1, ls="--")
-    panel.set_title("samples along the modes", pad=3)
+    panel.plot(x, (weights * norm.pdf(x[:, None], centres, scales)).sum(1), **style.REFERENCE)
+    panel.set_title("samples along the modes")
     panel.set_xlabel("first axis")
 
 
@@ -83,8 +80,8 @@ def _plane(panel, samples, colours, modes):
     few = max(20, 1500 // len(samples))
     for points, colour in zip(samples, colours, strict=True):
         panel.plot(*points[:few].T, ".", color=colour, ms=1.5, alpha=0.5)
-    panel.plot(*modes.T, "x", color="black", ms=7, mew=1.6)
+    panel.plot(*modes.T, "x", color=style.BLACK, ms=7, mew=1.6)
     panel.set_aspect("equal", adjustable="datalim")
-    panel.set_title("samples in the plane", pad=3)
+    panel.set_title("samples in the plane")
     panel.set_xlabel("first axis")
     panel.set_ylabel("second axis")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
-from annealvi.collapse.figures import LEVELS, NAMES
-from annealvi.figures import COLOURS, STYLE, save_figure
+from annealvi import style
+from annealvi.collapse.figures import phase_panel
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,22 +23,17 @@ def draw_map(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: Pat
 
     A dot marks a cell whose β has not come to 0.95 in the last step, so that it is judged before its annealing has ended.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.2 if theory is None else 8.4, 3.7), layout="constrained")
-        panels = figure.subplots(1, 1 if theory is None else 2, squeeze=False)[0]
+    width = style.ONE_COLUMN + 0.4 if theory is None else style.TWO_COLUMNS
+    with style.figure(width, 2.9, columns=1 if theory is None else 2, squeeze=False) as (figure, grid):
+        panels = grid[0]
         mesh = _cells(panels[0], flows, title)
         if theory is not None:
-            values = theory["p"]
-            y, x = values.dims
-            panels[1].pcolormesh(theory[x], theory[y], values, cmap="viridis", norm=Normalize(0, 1), shading="nearest", rasterized=True)
-            lines = panels[1].contour(theory[x], theory[y], values, levels=LEVELS, colors="white", linewidths=0.9)
-            panels[1].clabel(lines, fontsize=7, fmt="%g")
-            for key, scale in ((x, panels[1].set_xscale), (y, panels[1].set_yscale)):
-                scale("linear" if np.allclose(np.diff(theory[key], 2), 0) else "log")
+            phase_panel(panels[1], theory)
             panels[1].set_title("two Gaussian components, by the theory")
-            _labels(panels[1], str(x), str(y), "gradient flow's time")
-        figure.colorbar(mesh, ax=list(panels), label="P(collapse)")
-        return save_figure(figure, path)
+            y, x = (str(name) for name in theory["p"].dims)
+            _labels(panels[1], x, y, "gradient flow's time")
+        figure.colorbar(mesh, ax=list(panels), label=style.LABELS["p"])
+    return style.save(figure, path)
 
 
 def _cells(panel, flows, title):
@@ -48,13 +41,14 @@ def _cells(panel, flows, title):
     values = flows["p"].to_numpy()
     y, x = (str(name) for name in flows["p"].dims)
     panel.set_facecolor("0.8")
-    mesh = panel.imshow(np.ma.masked_invalid(values), cmap="viridis", norm=Normalize(0, 1), origin="lower", aspect="auto")
+    mesh = panel.imshow(np.ma.masked_invalid(values), cmap=style.MAP, norm=Normalize(0, 1), origin="lower", aspect="auto")
     unfinished = flows["beta"].min("seed").to_numpy() < 0.95
     for j, i in np.ndindex(*values.shape):
         if values.size <= MOST_LABELLED and np.isfinite(values[j, i]):
-            panel.text(i, j, f"{values[j, i]:.2g}", ha="center", va="center", fontsize=7, color="white" if values[j, i] < 0.6 else "black")
+            ink = style.OVERLAY if values[j, i] < 0.6 else style.BLACK
+            panel.text(i, j, f"{values[j, i]:.2g}", ha="center", va="center", fontsize=style.SMALL, color=ink)
         if unfinished[j, i]:
-            panel.annotate("•", (i, j), (0, -9), textcoords="offset points", ha="center", va="center", color="red")
+            panel.annotate("•", (i, j), (0, -9), textcoords="offset points", ha="center", va="center", color=style.VERMILION)
     for key, set_ticks in ((x, panel.set_xticks), (y, panel.set_yticks)):
         every = np.arange(0, len(flows[key]), 1 + len(flows[key]) // 12)
         set_ticks(every, [f"{value:.3g}" for value in flows[key].to_numpy()[every]])
@@ -64,7 +58,7 @@ def _cells(panel, flows, title):
 
 
 def _labels(panel, x, y, unit):
-    names = {**NAMES, "schedule.t0": f"{NAMES['schedule.t0']} ({unit})"}
+    names = {**style.LABELS, "schedule.t0": f"{style.LABELS['schedule.t0']} ({unit})"}
     panel.set_xlabel(names[x])
     panel.set_ylabel(names[y])
 
@@ -75,39 +69,39 @@ def draw_kinds(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: P
     Bars: one standard error. Dashed: no annealing. Kinds are shifted a little sideways, so that their bars do not hide one another.
     """
     kinds = [kind for kind in dict.fromkeys(flows["kind"].to_numpy().tolist()) if kind != "none"]
-    colours = dict(zip(kinds, COLOURS, strict=False))
+    place = {kind: n for n, kind in enumerate(kinds)}
     cold = flows.isel(schedule=int(np.flatnonzero(flows["kind"].to_numpy() == "none")[0]))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2 if theory is None else 10.4, 3.4), layout="constrained")
-        panels = figure.subplots(1, 2 if theory is None else 3)
+    columns = 2 if theory is None else 3
+    with style.figure(style.TWO_COLUMNS, 2.9, columns=columns) as (figure, panels):
         for n, kind in enumerate(kinds):
             own = flows.isel(schedule=np.flatnonzero(flows["kind"].to_numpy() == kind))
             shifted = own["T0"].to_numpy() * 1.025 ** (n - (len(kinds) - 1) / 2)
-            panels[0].errorbar(shifted, own["p"], own["stderr"], color=colours[kind], marker="o", ms=3, lw=1.1, elinewidth=0.7, label=kind)
+            look = {**style.points(n), **style.line(n), "ms": 3, "lw": 1.1, "elinewidth": 0.7, "capsize": 0}
+            panels[0].errorbar(shifted, own["p"], own["stderr"], **look, label=kind)
             errors = own["weight_error"].to_numpy()
             spread = errors.std(1) / np.sqrt(errors.shape[1])
-            panels[1].errorbar(shifted, errors.mean(1), spread, color=colours[kind], marker="o", ms=3, lw=1.1, elinewidth=0.7)
-        panels[0].axhline(float(cold["p"]), color="0.3", lw=0.9, ls="--", label="no annealing")
-        panels[1].axhline(float(cold["weight_error"].mean()), color="0.3", lw=0.9, ls="--")
-        panels[0].set_ylabel("P(collapse)")
+            panels[1].errorbar(shifted, errors.mean(1), spread, **look)
+        panels[0].axhline(float(cold["p"]), **style.REFERENCE, label="no annealing")
+        panels[1].axhline(float(cold["weight_error"].mean()), **style.REFERENCE)
+        panels[0].set_ylabel(style.LABELS["p"])
         panels[0].set_title(title)
         panels[1].set_ylabel("error of the mode weights")
         panels[1].set_title("the same flows")
         panels[1].set_ylim(bottom=0)
         if theory is not None:
             for kind in theory["kind"].to_numpy().tolist():
-                panels[2].plot(theory["T0"], theory["p"].sel(kind=kind), color=colours[kind], lw=1.1)
-            panels[2].axhline(float(theory["none"]), color="0.3", lw=0.9, ls="--")
-            panels[2].set_ylabel("P(collapse)")
+                panels[2].plot(theory["T0"], theory["p"].sel(kind=kind), **style.line(place[kind]), lw=1.1)
+            panels[2].axhline(float(theory["none"]), **style.REFERENCE)
+            panels[2].set_ylabel(style.LABELS["p"])
             panels[2].set_title("two components, by the theory")
             panels[2].set_ylim(-0.03, 1.03)
         panels[0].set_ylim(-0.03, 1.03)
         for panel in panels:
             panel.set_xscale("log")
-            panel.set_xlabel(NAMES["schedule.T0"])
+            panel.set_xlabel(style.LABELS["schedule.T0"])
         for panel in panels[:2]:
             tried = np.unique(flows["T0"].to_numpy()[flows["kind"].to_numpy() != "none"])
             panel.set_xticks(tried, [f"{T0:.3g}" for T0 in tried])
             panel.minorticks_off()
         figure.legend(loc="outside lower center", ncols=len(kinds) + 1)
-        return save_figure(figure, path)
+    return style.save(figure, path)

@@ -66,7 +66,7 @@ SWEEPS = {
 
 def run_sweep(name: str, sweep: Sweep, rows: Path, progress: Callable[[int, int], None]) -> None:
     problem = Problem(space=Space(sweep.dimension))
-    title = f"RealNVP flows, d = {sweep.dimension}, {sweep.training.seeds} seeds"
+    title = f"RealNVP flows, $d = {sweep.dimension}$, {sweep.training.seeds} seeds"
     if sweep.y is not None:
         data = flow_map(problem, sweep.x, sweep.y, sweep.training, rows=rows, progress=progress)
         theory = theory_map(problem, sweep.x, sweep.y)

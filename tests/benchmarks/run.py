@@ -17,14 +17,12 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import matplotlib as mpl
 import numba
 import numpy as np
 import peers
 import work
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt  # after the choice of a backend
+from annealvi import style
 
 LARGEST_ERROR = 1e-7
 """What a final state of the ensemble may be wrong by, for a time to count."""
@@ -152,7 +150,7 @@ def verdict(part, rows):
     return f"\n{name}: {(ours['value'] / best['value']) ** sign:.3g} times as fast as {best['name']}, the fastest peer of this run.\n"
 
 
-TITLES = {"ensemble": "Ensemble of ODEs: further left is faster", "particles": "Particles: further right is faster"}
+TITLES = {"ensemble": "less is faster", "particles": "more is faster"}
 
 
 def figure(found, path):
@@ -161,23 +159,22 @@ def figure(found, path):
     if not parts:
         return
     shown = {p: [r for r in found[p] if r["value"] is not None and ", after " not in r["name"]] for p in parts}
-    height = 1.2 + 0.24 * max(len(rows) for rows in shown.values())
-    drawing, axes = plt.subplots(1, len(parts), figsize=(6.5 * len(parts), height), squeeze=False, layout="constrained")
-    for axis, part in zip(axes[0], parts, strict=True):
-        for r in shown[part]:
-            axis.plot(r["value"], r["name"], "o", color="C0" if r["name"].startswith("annealvi") else "C1")
-            axis.annotate(
-                f"{r['value']:.2g}", (r["value"], r["name"]), xytext=(7, 0), textcoords="offset points", va="center", fontsize="small"
-            )
-        axis.set_xscale("log")
-        axis.invert_yaxis()
-        axis.margins(x=0.15)
-        axis.grid(axis="y", color="0.9")
-        axis.set_axisbelow(True)
-        axis.set_xlabel(shown[part][0]["unit"])
-        axis.set_title(TITLES[part], fontsize="medium", loc="left")
-        axis.spines[["top", "right"]].set_visible(False)
-    drawing.savefig(path, dpi=150)
+    height = 0.9 + 0.17 * max(len(rows) for rows in shown.values())
+    with style.figure(style.TWO_COLUMNS, height, columns=len(parts), squeeze=False) as (drawing, grid):
+        for axis, part in zip(grid[0], parts, strict=True):
+            for r in shown[part]:
+                own = r["name"].startswith("annealvi")
+                axis.plot([r["value"]], [r["name"]], **style.points(0 if own else 1))
+                place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": style.SMALL}
+                axis.annotate(f"{r['value']:.2g}", (r["value"], r["name"]), **place)
+            axis.set_xscale("log")
+            axis.invert_yaxis()
+            axis.margins(x=0.2)
+            axis.grid(axis="y", color=style.BAND)
+            axis.set_axisbelow(True)
+            axis.tick_params(axis="y", labelsize=style.SMALL)
+            axis.set_xlabel(f"{shown[part][0]['unit']} ({TITLES[part]})")
+    style.save(drawing, path)
 
 
 def section(part, rows):
