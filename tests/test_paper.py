@@ -16,7 +16,8 @@ from latex_numbers import Reader, equations_in
 import annealvi
 from annealvi.checks.check import Check
 from annealvi.checks.limits import limit_checks, stability_checks
-from annealvi.paper.build import article_source, faults, write_equations
+from annealvi.cli import main
+from annealvi.paper.build import TypesettingError, article_source, faults, typeset, write_equations
 from annealvi.paper.equations import PaperEquation, bundle, limit_equations, system_equations
 from annealvi.paper.fragments import booktabs, mark, named, number, text
 from derive.linear_stability import bimodal_stability
@@ -118,6 +119,26 @@ def test_files_and_bundle_typeset_in_a_document_of_somebody_else(tmp_path):
     assert run.returncode == 0, run.stdout[-2000:]
     log = (tmp_path / "theirs.log").read_text(encoding="latin-1")
     assert not [f for f in faults(log) if "Overfull" not in f]
+
+
+def test_without_latex_the_pdf_alone_is_missing_and_a_note_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    pdf, notes = typeset(tmp_path, print)
+    assert pdf is None
+    assert "latexmk" in notes[0]
+
+
+@pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexmk is not installed")
+def test_an_article_with_a_fault_is_an_error(tmp_path):
+    (tmp_path / "article.tex").write_text(r"\documentclass{article}\begin{document}See \ref{nowhere}.\end{document}", encoding="utf-8")
+    with pytest.raises(TypesettingError, match="undefined"):
+        typeset(tmp_path, lambda line: None)
+
+
+def test_a_problem_that_is_not_derived_is_refused_before_anything_is_computed(tmp_path, capsys):
+    assert main(["paper", "nosuch.toml", "--out", str(tmp_path / "paper")]) == 2
+    assert "nosuch.toml" in capsys.readouterr().err
+    assert not (tmp_path / "paper").exists()
 
 
 def test_faults_of_a_log_are_found():

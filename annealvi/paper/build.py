@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from annealvi.collapse.figures import draw_phase, draw_trade_off
-from annealvi.figures import draw_comparisons
-from annealvi.fixed_points.figure import bifurcation_figure
 from annealvi.output import write_file
 from annealvi.paper.equations import PaperEquation, bundle, hold_equations, limit_equations, stability_equations, system_equations
-from annealvi.paper.flows import draw_flows, flow_datasets, flow_numbers, flow_tables
-from annealvi.paper.fragments import checked, named, numbers, step_table, tables, text
-from annealvi.paper.results import OTHERS, STARTS, Mixture, Progress, Results, compute, mixture, stored_flows
+from annealvi.paper.figures import draw_all
+from annealvi.paper.flows import flow_datasets, flow_numbers, flow_tables
+from annealvi.paper.fragments import checked, index, named, numbers, step_table, tables, text
+from annealvi.paper.results import OTHERS, Mixture, Progress, Results, compute, mixture, stored_flows
 from derive.built_in import BUILT_IN
 from derive.problem import Problem
 from derive.rendering import as_latex, closed_system_as_latex, general_as_latex
@@ -72,17 +70,18 @@ def write(folder: Path, results: Results, extra: Sequence[Mixture], tell: Progre
     write_equations(folder, equations)
     flows = flow_datasets(stored_flows())
     written = _write_tables(folder, {**tables(results), **flow_tables(flows)})
-    figures = _draw(results, folder / "figures", flows)
+    figures = draw_all(results, flows, folder / "figures")
     _write(folder / "numbers.tex", named(numbers(results, flow_numbers(flows)), "num"))
     _write(folder / "checks.tex", named(checked(equations), "chk"))
     _write(folder / "derivation.tex", as_latex(results.session.derivation))
+    _write(folder / "index.tex", index(equations))
     _write(folder / "mixtures.tex", "\n".join(_appendix(m) for m in others))
     _write(folder / "article.tex", article_source())
     notes = [] if flows else ["the flows' results are not at hand: their section is left out"]
     notes += [note for m in others for note in m.notes]
     pdf, told = typeset(folder, tell)
     checks = [*results.verification.checks, *results.limit_checks.values(), *(c for m in others for c in m.checks)]
-    return Paper(folder, equations, tuple(figures), tuple(written), pdf, (*notes, *told), all(c.passed for c in checks))
+    return Paper(folder, equations, figures, tuple(written), pdf, (*notes, *told), all(c.passed for c in checks))
 
 
 def collect(results: Results, others: Sequence[Mixture]) -> tuple[PaperEquation, ...]:
@@ -123,22 +122,6 @@ def _write(path: Path, content: str) -> Path:
 
 def _write_tables(folder: Path, found: dict[str, str]) -> list[Path]:
     return [_write(folder / "tables" / f"{name}.tex", table) for name, table in found.items()]
-
-
-def _draw(results: Results, folder: Path, flows: dict) -> list[Path]:
-    """Every figure as PDF for print and as PNG for the screen."""
-    drawn: list[Path] = []
-    for suffix in (".pdf", ".png"):
-        drawn.append(
-            draw_comparisons(results.verification.comparisons, results.session.derivation.system.states, folder / f"paths{suffix}")
-        )
-        drawn.append(draw_phase(results.phase, folder / f"phase{suffix}", results.ode))
-        curves = [(t0, STARTS, p) for t0, p in results.trade_off]
-        drawn.append(draw_trade_off(curves, results.together, folder / f"temperature-and-rate{suffix}"))
-        bifurcation_figure(results.branches, folder / f"bifurcations{suffix}")
-        drawn.append(folder / f"bifurcations{suffix}")
-        drawn.extend(draw_flows(flows, folder, suffix))
-    return drawn
 
 
 def _appendix(m: Mixture) -> str:

@@ -43,6 +43,7 @@ def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
         "flow-cold": _p(cold),
         "flow-cold-weight": number(float(cold["mode_weights"].to_numpy()[:, 0].mean())),
         "flow-cold-kl": number(float(cold["reverse_kl"].mean())),
+        "flow-kept": number(float(kept.mean()), 2),
         "flow-kept-low": number(float(kept.min()), 2),
         "flow-kept-high": number(float(kept.max()), 2),
         "flow-theory-hold": rough(float(hold.min())),

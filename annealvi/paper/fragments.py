@@ -193,3 +193,11 @@ def _largest_difference(results: Results) -> float:
 
 def checked(equations: Iterable[PaperEquation]) -> dict[str, str]:
     return {e.label: mark(e.checks) for e in equations}
+
+
+def index(equations: Iterable[PaperEquation]) -> str:
+    """Every equation: its label and macro, the rule that it comes from, what computes it, and its check closest to the bound."""
+    head = r"\textbf{label} & \textbf{from} & \textbf{computed by} & \textbf{check} \\ \midrule \endhead"
+    rows = [" & ".join((rf"\texttt{{{text(e.label)}}}", text(e.rule), text(e.kernel), mark(e.checks))) + r" \\" for e in equations]
+    columns = r"p{0.26\linewidth}p{0.15\linewidth}p{0.21\linewidth}p{0.3\linewidth}"
+    return "\n".join([rf"\begin{{longtable}}{{{columns}}}", head, *rows, r"\bottomrule", r"\end{longtable}", ""])
