@@ -50,6 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     derive = _command(commands, "derive", "the derivation, step by step", "derive bimodal --format markdown --out derivation")
     derive.add_argument("--format", choices=("text", "markdown", "latex"), default="text", help="how to print it (default: text)")
+    derive.add_argument(
+        "--html", metavar="PATH", help="check every step and write one self-contained page with rendered mathematics; status 1 if one fails"
+    )
 
     _limit_option(derive)
 

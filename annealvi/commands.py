@@ -62,6 +62,9 @@ def _progress(label: str):
 
 
 def run_derive(options: argparse.Namespace) -> int:
+    if options.html == "-":
+        raise BadInput("--html", "- is standard output, which carries the derivation", "give a path to write the page to", "")
+    require_writable(options.html, "--html")
     problem = _problem(options)
     from annealvi.session import open_session
     from derive.indexed_equations import IndexedEquation, indexed_equations
@@ -105,7 +108,16 @@ def run_derive(options: argparse.Namespace) -> int:
     if options.out is not None:
         suffix = {"text": "txt", "markdown": "md", "latex": "tex"}[options.format]
         write_file(Path(options.out) / f"derivation.{suffix}", text.encode())
-    return 0
+    return 0 if options.html is None else _write_page(derivation, Path(options.html))
+
+
+def _write_page(derivation: Any, path: Path) -> int:
+    from annealvi.derivation_page import check_steps, derivation_page
+
+    steps = check_steps(derivation, _tell)
+    write_file(path, derivation_page(derivation, steps).encode())
+    _tell(f"written: {path}")
+    return int(any(step.status == "failed" for step in steps))
 
 
 def _expression(equation: Any) -> str:

@@ -38,7 +38,7 @@ def as_text(derivation: Derivation) -> str:
     """The derivation for a terminal: rules, statements and equations in SymPy's plain notation."""
 
     def block(step: Step, number: int) -> str:
-        changed, remark = _changed(step, derivation)
+        changed, remark = changed_equations(step, derivation)
         lines = [f"     {_plain(e)}" for e in with_named_logits(changed)] + ([f"   {remark}"] if remark else [])
         return "\n".join([f"{number}. {step.rule}", _filled(step.statement, "   "), *lines])
 
@@ -48,7 +48,7 @@ def as_text(derivation: Derivation) -> str:
     words = [*_general_in_words(derivation.setting), *(f.plain for f in _of_general(general))]
     about = "\n".join(_filled(line, "     ", "  ") for line in words)
     parts = [
-        _headline(derivation),
+        headline(derivation),
         *_numbered(derivation, block),
         "For any K and L",
         about,
@@ -64,14 +64,14 @@ def as_markdown(derivation: Derivation) -> str:
     """The derivation as Markdown with display mathematics."""
 
     def block(step: Step, number: int) -> str:
-        changed, remark = _changed(step, derivation)
+        changed, remark = changed_equations(step, derivation)
         displays = [markdown_display(e.left, terms_tex(e)) for e in with_named_logits(changed)]
         return "\n\n".join([f"## {number}. {step.rule}", step.statement, *displays, *([remark] if remark else [])])
 
     general = indexed_equations(derivation.setting)
     system = final_equations(derivation)
     parts = [
-        f"# {_headline(derivation)}",
+        f"# {headline(derivation)}",
         *_numbered(derivation, block),
         "## For any K and L",
         _general_in_tex(derivation.setting),
@@ -88,12 +88,12 @@ def as_latex(derivation: Derivation) -> str:
     """The derivation as a LaTeX fragment: one paragraph and one aligned display per step, every final equation labelled."""
 
     def block(step: Step, number: int) -> str:
-        changed, remark = _changed(step, derivation)
+        changed, remark = changed_equations(step, derivation)
         display = [align([broken(e.left, terms_tex(e)) for e in with_named_logits(changed)])] if changed else []
         heading = f"\\paragraph{{{number}. {_in_tex(step.rule)}.}} {_in_tex(step.statement)}"
         return "\n".join([heading, *display, *([f"\\noindent {remark}"] if remark else [])])
 
-    parts = [f"% {_headline(derivation)}", *_numbered(derivation, block), general_as_latex(derivation), closed_system_as_latex(derivation)]
+    parts = [f"% {headline(derivation)}", *_numbered(derivation, block), general_as_latex(derivation), closed_system_as_latex(derivation)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,10 +118,21 @@ def closed_system_as_latex(derivation: Derivation) -> str:
     return f"\\paragraph{{The closed system.}} Here {legend}.\n{align(rows, 'align')}"
 
 
+def general_legend(derivation: Derivation) -> tuple[str, ...]:
+    """What the symbols of the equations for any K and L mean, with $mathematics$."""
+    return _general_in_tex(derivation.setting), *(f.tex for f in _of_general(indexed_equations(derivation.setting)))
+
+
+def closed_legend(derivation: Derivation) -> tuple[str, ...]:
+    """What the symbols of the closed system mean, with $mathematics$."""
+    system = final_equations(derivation)
+    return *_softmax_in_tex(system), *(f.tex for f in _families(system))
+
+
 RENDERERS: dict[str, Callable[[Derivation], str]] = {"text": as_text, "markdown": as_markdown, "latex": as_latex}
 
 
-def _changed(step: Step, derivation: Derivation) -> tuple[Equations, str]:
+def changed_equations(step: Step, derivation: Derivation) -> tuple[Equations, str]:
     """The equations to print, and what is said of the others."""
     if step is derivation.steps[-1]:
         return (), "This is the closed system below."
@@ -140,7 +151,8 @@ def _numbered(derivation: Derivation, block: Callable[[Step, int], str]) -> list
     return [block(step, number) for number, step in enumerate(derivation.steps, 1)]
 
 
-def _headline(derivation: Derivation) -> str:
+def headline(derivation: Derivation) -> str:
+    """The setting in one line."""
     setting = derivation.setting
     flow = "spherical" if setting.manifold == "sphere" else "Euclidean"
     modes, components = setting.target.size, setting.proposal.size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -198,6 +199,12 @@ def checked(equations: Iterable[PaperEquation]) -> dict[str, str]:
 def index(equations: Iterable[PaperEquation]) -> str:
     """Every equation: its label and macro, the rule that it comes from, what computes it, and its check closest to the bound."""
     head = r"\textbf{label} & \textbf{from} & \textbf{computed by} & \textbf{check} \\ \midrule \endhead"
-    rows = [" & ".join((rf"\texttt{{{text(e.label)}}}", text(e.rule), text(e.kernel), mark(e.checks))) + r" \\" for e in equations]
-    columns = r"p{0.26\linewidth}p{0.15\linewidth}p{0.21\linewidth}p{0.3\linewidth}"
+    rows = [" & ".join((_breaking(e.label), text(e.rule), text(e.kernel), mark(e.checks))) + r" \\" for e in equations]
+    columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}" for width in (0.24, 0.14, 0.22, 0.28))
     return "\n".join([rf"\begin{{longtable}}{{{columns}}}", head, *rows, r"\bottomrule", r"\end{longtable}", ""])
+
+
+def _breaking(label: str) -> str:
+    """A label that may be broken after its hyphens and colons."""
+    breaking = re.sub("([-:])", r"\1\\allowbreak{}", text(label))
+    return rf"\texttt{{{breaking}}}"

@@ -1,0 +1,221 @@
+"""The derivation as one HTML page that needs nothing but itself: steps that fold, rendered mathematics, and a mark with the check of each.
+
+Whatever a problem file may say is text in it, never markup or script.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+
+from annealvi import __version__
+from annealvi.checks.check import Check
+from annealvi.checks.derivation import derivation_checks
+from derive.derivation import Derivation
+from derive.indexed_equations import indexed_equations
+from derive.line_breaking import broken, terms_tex
+from derive.named_logits import with_named_logits
+from derive.rendering import changed_equations, closed_legend, final_equations, general_legend, headline
+from derive.step import Step
+
+LINE = 70
+"""Symbols on a line of a wide screen; what is wider than a narrow one scrolls."""
+
+
+@dataclass(frozen=True)
+class CheckedStep:
+    """A step and its check, or why it was not compared."""
+
+    step: Step
+    check: Check | None
+    reason: str = ""
+
+    @property
+    def status(self) -> str:
+        return "left" if self.check is None else "passed" if self.check.passed else "failed"
+
+
+def check_steps(derivation: Derivation, progress: Callable[[str], None] | None = None) -> tuple[CheckedStep, ...]:
+    """Every step with its check. progress: called with a line for each."""
+    outcomes = derivation_checks(derivation)
+    checked: list[CheckedStep] = []
+    beyond = ""
+    for step in derivation.steps:
+        if step.limit:
+            checked.append(CheckedStep(step, None, "a limit d → ∞ is no equality"))
+            continue
+        outcome = beyond or next(outcomes)
+        if isinstance(outcome, str):
+            beyond = outcome
+            checked.append(CheckedStep(step, None, "its averages run over too many variables for 30 digits"))
+            continue
+        if outcome.name != f"step: {step.rule}":
+            raise AssertionError(f"{outcome.name!r} is no check of the step {step.rule!r}")
+        checked.append(CheckedStep(step, outcome))
+        if progress is not None:
+            progress(f"checked: {step.rule}")
+    return tuple(checked)
+
+
+def derivation_page(derivation: Derivation, steps: Sequence[CheckedStep]) -> str:
+    """The page. steps: all of the derivation's, from `check_steps`."""
+    title = f"Derivation: {derivation.system.label}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{escape(headline(derivation))}.</p>",
+        f'<p class="summary {_worst(steps)}">{_summary(steps)}</p>',
+        '<p class="buttons"><button type="button" data-open="1">Unfold all</button> <button type="button">Fold all</button></p>',
+        "<h2>From the objective to the closed system</h2>",
+        *(_step(n, checked, derivation) for n, checked in enumerate(steps, 1)),
+        '<h2 id="general">For any <i>K</i> and <i>L</i></h2>',
+        *_legend(general_legend(derivation)),
+        *(_display(broken(e.latex_left(), e.latex_terms(), LINE)) for e in indexed_equations(derivation.setting)),
+        '<h2 id="closed">The closed system</h2>',
+        *_legend(closed_legend(derivation)),
+        *(_display(broken(e.left, terms_tex(e, LINE), LINE), e.label) for e in with_named_logits(final_equations(derivation))),
+        f"<footer>annealvi {escape(__version__)}. The setting is that of arXiv:2602.12923 and arXiv:2410.13300; "
+        "all formulas are derived anew.</footer>",
+    ]
+    body = "\n".join(parts)
+    script = f"<script>{_katex('katex.min.js')}</script>\n<script>{_SCRIPT}</script>"
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{_fonts_inlined(_katex("katex.min.css"))}</style>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+{script}
+</body>
+</html>
+"""
+
+
+def _worst(steps: Sequence[CheckedStep]) -> str:
+    return "failed" if any(s.status == "failed" for s in steps) else "passed"
+
+
+def _summary(steps: Sequence[CheckedStep]) -> str:
+    checks = [s.check for s in steps if s.check is not None]
+    failed, left = sum(not c.passed for c in checks), len(steps) - len(checks)
+    verdict = "all hold" if not failed else f"{failed} <strong>failed</strong>"
+    rest = f"; {left} not compared" if left else ""
+    worst = f" The largest relative difference is {max(c.statistic for c in checks):.1e}." if checks else ""
+    compared = f"{len(steps)} steps, {len(checks)} compared with their meaning in coordinates to 30 digits"
+    return f"{_mark(_worst(steps))} {compared}: {verdict}{rest}.{worst}"
+
+
+def _step(number: int, checked: CheckedStep, derivation: Derivation) -> str:
+    changed, remark = changed_equations(checked.step, derivation)
+    check = checked.check
+    if check is None:
+        outcome = f"Not compared: {checked.reason}."
+    else:
+        verdict = "Holds" if check.passed else "FAILED"
+        outcome = f"{verdict}: the two sides differ by {check.statistic:.1e}, at most {check.bound:.0e} is allowed. {check.note}."
+    return "\n".join(
+        [
+            f'<details id="step-{number}" class="{checked.status}"{" open" if checked.status == "failed" else ""}>',
+            f'<summary><span class="number">{number}</span> <span class="rule">{escape(checked.step.rule)}</span> '
+            f"{_mark(checked.status)}</summary>",
+            f"<p>{_with_indices(checked.step.statement)}</p>",
+            *(_display(broken(e.left, terms_tex(e, LINE), LINE)) for e in with_named_logits(changed)),
+            *([f"<p>{escape(remark)}</p>"] if remark else []),
+            f'<p class="check">{escape(outcome)}</p>',
+            "</details>",
+        ]
+    )
+
+
+def _mark(status: str) -> str:
+    sign, word = {"passed": ("✓", "holds"), "failed": ("✗", "failed"), "left": ("–", "not compared")}[status]
+    return f'<span class="mark {status}">{sign} {word}</span>'
+
+
+def _with_indices(statement: str) -> str:
+    """A rule's statement, with x_i and R^d as subscripts and superscripts."""
+    marked = re.sub(r"_(\{[^}]*\}|\w+)", r"<sub>\1</sub>", escape(statement))
+    marked = re.sub(r"\^(\{[^}]*\}|[\w+−-]+)", r"<sup>\1</sup>", marked)
+    return re.sub(r"[{}]", "", marked)
+
+
+def _display(lines: Sequence[str], label: str = "") -> str:
+    latex = lines[0].replace("&=", "=") if len(lines) == 1 else "\\begin{aligned}" + " \\\\ ".join(lines) + "\\end{aligned}"
+    anchor = f' id="eq-{escape(re.sub(r"[^A-Za-z0-9_]+", "-", label))}"' if label else ""
+    return f'<div class="tex display"{anchor}>{escape(latex)}</div>'
+
+
+def _legend(lines: Iterable[str]) -> Iterator[str]:
+    """Sentences with $mathematics$ in them."""
+    yield "<ul>"
+    for line in lines:
+        pieces = line.split("$")
+        yield "<li>" + "".join(f'<span class="tex">{escape(p)}</span>' if n % 2 else escape(p) for n, p in enumerate(pieces)) + "</li>"
+    yield "</ul>"
+
+
+def _katex(name: str) -> str:
+    return (resources.files("annealvi") / "katex" / name).read_text(encoding="utf-8")
+
+
+def _fonts_inlined(css: str) -> str:
+    """Every font-face with its woff2 file as data, and no other source."""
+
+    def inlined(match: re.Match[str]) -> str:
+        content = (resources.files("annealvi") / "katex" / "fonts" / match[1]).read_bytes()
+        return f'src:url(data:font/woff2;base64,{base64.b64encode(content).decode()}) format("woff2")'
+
+    return re.sub(r'src:url\(fonts/([\w-]+\.woff2)\) format\("woff2"\)[^;}]*', inlined, css)
+
+
+_SCRIPT = """
+for (const place of document.querySelectorAll(".tex")) {
+  const latex = place.textContent;
+  katex.render(latex, place, {displayMode: place.classList.contains("display"), throwOnError: false, strict: "ignore"});
+  if (place.classList.contains("display")) place.title = latex;
+}
+for (const button of document.querySelectorAll("button")) {
+  button.addEventListener("click", () => {
+    for (const step of document.querySelectorAll("details")) step.open = Boolean(button.dataset.open);
+  });
+}
+const unfold = () => { const step = document.getElementById(location.hash.slice(1)); if (step && "open" in step) step.open = true; };
+addEventListener("hashchange", unfold);
+unfold();
+"""
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1b1b; --quiet: #5d5d5d; --paper: #ffffff; --line: #d8d8d8; --good: #00664b; --bad: #b03a00; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8e8; --quiet: #a8a8a8; --paper: #17191c; --line: #3a3d42; --good: #4fd1a5; --bad: #ff9a66; }
+}
+body { margin: 0; background: var(--paper); color: var(--ink); font: 17px/1.55 Georgia, "Times New Roman", serif; }
+main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin-top: 2.4rem; }
+details { border-top: 1px solid var(--line); padding: 0.35rem 0; }
+details:last-of-type { border-bottom: 1px solid var(--line); }
+summary { cursor: pointer; padding: 0.25rem 0; }
+summary:focus-visible, button:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
+.number { display: inline-block; min-width: 1.6rem; color: var(--quiet); text-align: right; margin-right: 0.4rem; }
+.rule { font-weight: bold; }
+.mark { font-size: 0.85rem; margin-left: 0.6rem; white-space: nowrap; }
+.mark.passed { color: var(--good); } .mark.failed { color: var(--bad); font-weight: bold; } .mark.left { color: var(--quiet); }
+.summary .mark { margin-left: 0; }
+details.failed { border-left: 4px solid var(--bad); padding-left: 0.6rem; }
+.display { overflow-x: auto; overflow-y: hidden; padding: 0.2rem 0; }
+.display .katex-display { margin: 0.5rem 0; text-align: left; } .display .katex-display > .katex { text-align: left; }
+.check, footer { color: var(--quiet); font-size: 0.88rem; } footer { margin-top: 3rem; }
+button { font: inherit; font-size: 0.88rem; padding: 0.15rem 0.7rem; }
+ul { padding-left: 1.2rem; color: var(--quiet); font-size: 0.92rem; }
+@media print { .buttons { display: none; } details { break-inside: avoid; } }
+"""
