@@ -74,7 +74,7 @@ def write(folder: Path, results: Results, extra: Sequence[Mixture], tell: Progre
     _write(folder / "numbers.tex", named(numbers(results, flow_numbers(flows)), "num"))
     _write(folder / "checks.tex", named(checked(equations), "chk"))
     _write(folder / "derivation.tex", as_latex(results.session.derivation))
-    _write(folder / "index.tex", index(equations))
+    _write(folder / "index.tex", index(e for e in equations if e.label.startswith("bimodal:")))
     _write(folder / "mixtures.tex", "\n".join(_appendix(m) for m in others))
     _write(folder / "article.tex", article_source())
     notes = [] if flows else ["the flows' results are not at hand: their section is left out"]

@@ -199,12 +199,12 @@ def checked(equations: Iterable[PaperEquation]) -> dict[str, str]:
 def index(equations: Iterable[PaperEquation]) -> str:
     """Every equation: its label and macro, the rule that it comes from, what computes it, and its check closest to the bound."""
     head = r"\textbf{label} & \textbf{from} & \textbf{computed by} & \textbf{check} \\ \midrule \endhead"
-    rows = [" & ".join((_breaking(e.label), text(e.rule), text(e.kernel), mark(e.checks))) + r" \\" for e in equations]
+    cells = ((rf"\texttt{{{_breakable(e.label)}}}", _breakable(e.rule), text(e.kernel), mark(e.checks)) for e in equations)
+    rows = [" & ".join(row) + r" \\" for row in cells]
     columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}" for width in (0.24, 0.14, 0.22, 0.28))
     return "\n".join([rf"\begin{{longtable}}{{{columns}}}", head, *rows, r"\bottomrule", r"\end{longtable}", ""])
 
 
-def _breaking(label: str) -> str:
-    """A label that may be broken after its hyphens and colons."""
-    breaking = re.sub("([-:])", r"\1\\allowbreak{}", text(label))
-    return rf"\texttt{{{breaking}}}"
+def _breakable(name: str) -> str:
+    """A label or a module's name, which may be broken after its marks."""
+    return re.sub(r"([-:.]|\\_)", r"\1\\allowbreak{}", text(name))
