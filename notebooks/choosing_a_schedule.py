@@ -32,8 +32,9 @@ import annealvi
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import Family
 from annealvi.collapse.separatrix import Accuracy
-from annealvi.figures import COLOURS, STYLE
 from annealvi.fixed_points.figure import bifurcation_figure
+from annealvi.style import SERIES as COLOURS
+from annealvi.style import SETTINGS as STYLE
 from derive.problem import ScheduleSpec
 from derive.schedules import settling_time
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import mpmath
 import sympy as sp
 
 from annealvi.checks.check import Check
@@ -174,11 +173,8 @@ def _integrated(growth: HotGrowth) -> Sides:
     """T at t_c, and Λ_hot with the integral of β done numerically."""
     schedule = make_schedule(ScheduleSpec(growth.kind, 2.0, 1.0)).beta.subs(SCHEDULE)
     end, exponent = (e.subs(SCHEDULE).subs(PULL_SLOPE, 2).evalf(DIGITS) for e in (growth.crossing, growth.exponent))
-    beta = sp.lambdify(TIME, schedule, "mpmath")
-    with mpmath.workdps(DIGITS + 5):
-        last = mpmath.mpf(end._mpf_) if end.is_Float else mpmath.mpf(int(end))
-        total = mpmath.quad(lambda t: beta(t), mpmath.linspace(0, last, 9))
-    sides = [(exponent, sp.Float(total, DIGITS))]
+    total = sp.Integral(schedule, (TIME, 0, end)).evalf(DIGITS)
+    sides = [(exponent, total)]
     if growth.kind != "hold":  # which passes T_c in its jump
         sides.append((schedule.subs(TIME, end).evalf(DIGITS), 1 / SCHEDULE[CRITICAL_TEMPERATURE]))
     return sides

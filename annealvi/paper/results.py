@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mpmath
 import numpy as np
+import sympy as sp
 
 from annealvi.checks.check import Check
 from annealvi.checks.derivation import derivation_checks
@@ -190,8 +190,7 @@ def _trade_off(problem: Problem, device: str) -> tuple[tuple[tuple[float, np.nda
 
 def _critical(limits: Asymptotics, separation: int) -> Critical:
     """At w* = 0.8, to 15 digits."""
-    odds = mpmath.log(mpmath.mpf(4)) / 2
-    at = {R: separation, HALF_LOG_ODDS: odds}
+    at = {R: separation, HALF_LOG_ODDS: sp.log(4) / 2}
     (expansion,) = (e for e in limits.expansions if e.name == "critical temperature")
     exact = limits.pair.written_out(1 / limits.path.critical_beta).subs(at).evalf(15)
     return Critical(separation, float(exact), float(expansion.expression.subs(at).evalf(15)))

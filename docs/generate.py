@@ -1,0 +1,163 @@
+"""What the site does not have to be told: pages made from the code, the results and the notebooks when it is built."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+import annealvi
+from annealvi.cli import build_parser
+from derive.built_in import BUILT_IN
+from derive.problem import Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target
+from derive.problem_file import problem_to_toml
+from derive.rendering import closed_legend, final_equations
+from derive.symbolic_problem import derive_problem
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages, the figures, the notebooks and KaTeX."""
+
+    def add(path: str, content: str | bytes) -> None:
+        files.append(File.generated(config, path, content=content))
+
+    add("reference/cli.md", command_line())
+    add("reference/problem.md", problem_file())
+    add("reference/python.md", python_api())
+    add("benchmarks.md", benchmarks())
+    for name, content in notebooks().items():
+        add(f"notebooks/{name}", content)
+    for figure in sorted((ROOT / "paper" / "figures").glob("*.png")):
+        add(f"figures/{figure.name}", figure.read_bytes())
+    for figure in sorted((ROOT / "tests" / "benchmarks" / "results").rglob("*.png")):
+        add(f"results/{figure.relative_to(ROOT / 'tests' / 'benchmarks' / 'results').as_posix()}", figure.read_bytes())
+    katex = ROOT / "annealvi" / "katex"
+    for part in ("katex.min.css", "katex.min.js", "auto-render.min.js", *(f"fonts/{f.name}" for f in sorted((katex / "fonts").iterdir()))):
+        add(f"katex/{part}", (katex / part).read_bytes())
+    return files
+
+
+def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: Files) -> str:
+    """Put the derived equations where a page asks for them."""
+    return markdown.replace("<!-- the closed system -->", closed_system()) if "<!-- the closed system -->" in markdown else markdown
+
+
+def closed_system() -> str:
+    derivation = derive_problem(Problem())
+    rows = " \\\\[0.6em]\n".join(e.latex().replace(" = ", " &= ", 1) for e in final_equations(derivation))
+    return f"$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$" + "\n\nHere " + "; ".join(closed_legend(derivation)) + "."
+
+
+def command_line() -> str:
+    """A section for each command, from the parser itself."""
+    parser = build_parser()
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    parts = ["# Command line", str(parser.description), f"`annealvi COMMAND [PROBLEM] [options]`. {parser.epilog}"]
+    for name, command in commands.choices.items():
+        parts += [f"## {name}", str(command.description), "```text\n" + str(command.epilog).removeprefix("Example: ") + "\n```"]
+        rows = ["| option | |", "|---|---|"]
+        for action in command._actions:
+            if action.dest != "help":
+                rows.append(f"| {_option(action)} | {_cell(action.help or '')} |")
+        parts.append("\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _option(action: argparse.Action) -> str:
+    name = ", ".join(action.option_strings) or str(action.metavar)
+    value = str(action.metavar) if action.metavar else "|".join(map(str, action.choices or ()))
+    return f"`{name}{' ' + value if action.option_strings and action.nargs != 0 and value else ''}`"
+
+
+def _cell(words: str) -> str:
+    return words.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("%%", "%")
+
+
+def problem_file() -> str:
+    """Every section and key with its default, from the dataclasses, and the built-in problems."""
+    parts = [
+        "# Problem file",
+        "A problem is a TOML file. Every section and key is optional; what is left out is the study's bimodal case, which in full is",
+        f"```toml\n{problem_to_toml(Problem())}```",
+        "A key can be changed on the command line: `--set schedule.T0=100`. Unknown keys, wrong types and numbers out of range are refused "
+        "in one line that names the key and the remedy. Expressions are parsed by a whitelist and never run as Python.",
+    ]
+    for section in (Target, Proposal, Flow, ScheduleSpec, Space, Init):
+        name = {"ScheduleSpec": "schedule"}.get(section.__name__, section.__name__.lower())
+        rows = ["| key | default |", "|---|---|"]
+        rows += [f"| `{name}.{f.name}` | `{_default(f)}` |" for f in dataclasses.fields(section)]
+        parts += [f"## {name}", "```text\n" + inspect.cleandoc(section.__doc__ or "") + "\n```", "\n".join(rows)]
+    rows = ["| name | modes | components | manifold | learned | dimension |", "|---|---|---|---|---|---|"]
+    for name, problem in BUILT_IN.items():
+        sizes = f"{len(problem.target.weights)} | {len(problem.proposal.weights)}"
+        rows.append(f"| `{name}` | {sizes} | {problem.flow.manifold} | {', '.join(problem.flow.learn)} | {problem.space.dimension} |")
+    return "\n\n".join([*parts, "## Built-in problems", "\n".join(rows)]) + "\n"
+
+
+def _default(field: dataclasses.Field) -> object:
+    return field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+
+
+GROUPS = {
+    "Problems": ("Problem", "Target", "Proposal", "Flow", "ScheduleSpec", "Space", "BUILT_IN", "load_problem", "BadInput"),
+    "Derivation": ("derive_problem", "equations", "rate_function", "asymptotics", "linear_stability", "make_schedule"),
+    "Runs": ("Session", "open_session", "integrate", "simulate", "velocity", "verify"),
+    "Collapse": ("collapse_probability", "Axis", "phase_map", "recommend", "optimal_schedule", "best_hold", "ultimate_hold", "scaling_law"),
+    "Fixed points": ("find_fixed_points", "continue_branches"),
+    "Flows and schedules": ("BetaSchedule", "beta_schedule", "train_flow", "flow_map", "compare_kinds"),
+}
+
+
+def python_api() -> str:
+    """Every public name under its group; a name that is in none is an error."""
+    grouped = {name for names in GROUPS.values() for name in names}
+    if missing := {n for n in annealvi.__all__ if n != "__version__"} ^ grouped:
+        raise ValueError(f"docs/generate.py: put into a group, or take out: {sorted(missing)}")
+    parts = ["# Python", "All of these are names of `annealvi`: `import annealvi`, then `annealvi.verify(...)`."]
+    for group, names in GROUPS.items():
+        parts.append(f"## {group}")
+        parts += [f"::: {_home(name)}.{name}" for name in names]
+    return "\n\n".join(parts) + "\n"
+
+
+def _home(name: str) -> str:
+    """The module that defines a public name."""
+    return getattr(getattr(annealvi, name), "__module__", None) or annealvi._HOMES[name] if name != "BUILT_IN" else annealvi._HOMES[name]
+
+
+def benchmarks() -> str:
+    text = (ROOT / "tests" / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"\]\((results/[^)]*\.png)\)", r"](\1)", text)
+    return _without_links_to_files(text)
+
+
+def _without_links_to_files(markdown: str) -> str:
+    """Links that lead out of the site, into the repository, as their text alone."""
+    return re.sub(r"(?<!!)\[([^]]*)\]\((?!https?:|#)[^)]*\)", r"\1", markdown)
+
+
+def notebooks() -> dict[str, str | bytes]:
+    """Each rendered notebook as a page with its figures, and a page that lists them."""
+    from nbconvert import MarkdownExporter
+
+    found: dict[str, str | bytes] = {}
+    entries = ["# Notebooks", "Executed on two cores in under three minutes each; their sources are in the repository's `notebooks/`."]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        body, resources = MarkdownExporter().from_filename(str(path), resources={"unique_key": path.stem})
+        found.update(resources["outputs"])
+        body = _without_links_to_files(body)
+        found[f"{path.stem}.md"] = body
+        title = next((line[2:] for line in body.splitlines() if line.startswith("# ")), path.stem)
+        entries.append(f"- [{title}]({path.stem}.md)")
+    page = (ROOT / "notebooks" / "annealing_a_flow_of_your_own.md").read_text(encoding="utf-8")
+    found["annealing_a_flow_of_your_own.md"] = re.sub(r"\]\(\.\./tests/benchmarks/README\.md(#\w+)?\)", r"](../benchmarks.md\1)", page)
+    entries.append("- [Annealing a flow of your own](annealing_a_flow_of_your_own.md): normflows, flowjax, JAX with optax")
+    found["index.md"] = "\n\n".join(entries[:2]) + "\n\n" + "\n".join(entries[2:]) + "\n"
+    return found

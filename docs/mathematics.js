@@ -1,0 +1,8 @@
+document.addEventListener("DOMContentLoaded", () => {
+  for (const place of document.querySelectorAll(".arithmatex")) {
+    renderMathInElement(place, {
+      delimiters: [{left: "\\(", right: "\\)", display: false}, {left: "\\[", right: "\\]", display: true}],
+      throwOnError: false,
+    });
+  }
+});
