@@ -97,7 +97,8 @@ def share(data, kind, T0=None):
 print(f"no annealing:             {share(flows, 'none')[0]:.2f} ± {share(flows, 'none')[1]:.2f}")
 for T0 in (5, 100, 300):
     p, error = share(flows, "hold", T0)
-    print(f"hold from T0 near {T0:3d}:    {p:.2f} ± {error:.2f}, theory {float(theory['p'].sel(kind='hold', T0=T0, method='nearest')):.2f}")
+    by_theory = float(theory["p"].sel(kind="hold").sel(T0=T0, method="nearest"))
+    print(f"hold from T0 near {T0:3d}:    {p:.2f} ± {error:.2f}, theory {by_theory:.2f}")
 geometric = flows["collapsed"].to_numpy()[flows["kind"].to_numpy() == "geometric"]
 print(f"geometric, from any T0:   {geometric.sum()} of {geometric.size} flows collapsed")
 assert share(flows, "hold", 100)[0] > share(flows, "none")[0] + 2 * share(flows, "none")[1]
