@@ -187,12 +187,10 @@ with style.figure(style.TWO_COLUMNS, 3.4, columns=2, sharex=True, sharey=True) a
             panel.plot(x[-1], y[-1], **{**style.points(i), "markerfacecolor": style.SERIES[i], "ms": 5 + 2 * (2 - i)}, zorder=2 - 0.1 * i)
         for k, (mode, weight) in enumerate(zip(problem.target.means, problem.target.weights, strict=True), 1):
             panel.plot(*mode, "+", color=style.BLACK, ms=11, zorder=4)
-            away = (-10, -12) if k < 3 else (12, -10)
-            panel.annotate(
-                f"$w^\\star_{k} = {weight}$", mode, away, textcoords="offset points", ha="right" if k < 3 else "left", fontsize=8
-            )
+            away, side = ((9, -3), "left") if k == 1 else ((0, 9 if k == 2 else -16), "center")
+            panel.annotate(f"$w^\\star_{k} = {weight}$", mode, away, textcoords="offset points", ha=side, fontsize=8)
         panel.add_patch(Circle((0, 0), 3, fill=False, color=style.FAINT, lw=0.7))
-        panel.set(aspect="equal", title=words, xlabel=r"along $\mu^\star_1$", xlim=(-3.3, 3.5), ylim=(-3.3, 3.5))
+        panel.set(aspect="equal", title=words, xlabel=r"along $\mu^\star_1$", xlim=(-3.4, 4.7), ylim=(-3.4, 3.9))
     panels[0].set_ylabel(r"along $\mu^\star_2$")
     panels[0].legend(loc="lower right")
 figure

@@ -66,7 +66,7 @@ for T0, t0 in ((60.0, 60.0), (300.0, 200.0), (1000.0, 400.0)):
 
 # %% [markdown]
 # One start of each kind, followed at $\beta = 1$ and with annealing. Lines are the derived equations, points are particles in 128
-# dimensions, which know the two densities only.
+# dimensions, which know the two densities only: the mean of eight runs with two standard errors.
 
 
 # %%
@@ -81,7 +81,8 @@ def draw(panels, session, state, t_end, dt, title):
     for panel, first, name in ((panels[0], 0, "m"), (panels[1], 3, "w")):
         for n in (0, 1):
             panel.plot(line.t, line.values[0, :, first + n], **style.line(n), label=f"${name}_{n + 1}$")
-            panel.plot(cloud.t, cloud.values[:, :, first + n].mean(0), **style.points(n), ms=3)
+            error = 2 * cloud.standard_error[:, first + n]
+            panel.errorbar(cloud.t, cloud.values[:, :, first + n].mean(0), error, **style.points(n), ms=3, lw=0.8)
     panels[0].set(ylim=(-1.1, 1.1))
     panels[0].set_title(title)
     panels[1].set(xlabel=style.LABELS["t"], ylim=(-0.03, 1.03))
@@ -93,8 +94,8 @@ with style.figure(style.TWO_COLUMNS, 3.6, 2, 3, sharex="col", sharey="row") as (
     draw(grid[:, 0], cold, first_aligned, 12.0, 0.03, r"$\beta = 1$: the means align")
     draw(grid[:, 1], cold, first_vanished, 12.0, 0.03, r"$\beta = 1$: a weight vanishes")
     draw(grid[:, 2], annealed, first_vanished, 500.0, 0.2, "the second start, annealed")
-    grid[0, 0].set_ylabel("cosine with the target's axis")
-    grid[1, 0].set_ylabel("weight")
+    grid[0, 0].set_ylabel("cosine $m_i$ with the axis")
+    grid[1, 0].set_ylabel("weight $w_i$")
     for row in grid:
         row[0].legend()
 style.save(figure, "../paper/figures/two-mechanisms.png")

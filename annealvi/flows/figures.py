@@ -56,6 +56,7 @@ def flow_figure(data: xr.Dataset, target_scales: np.ndarray) -> Figure:
                 panel.set_yscale("log")
             if name == "reverse_kl":
                 panel.set_yscale("symlog", linthresh=0.1)
+                panel.set_ylim(bottom=-0.1)
             panel.set_title(title)
             panel.set_xlabel("step")
         samples = data["projection"].to_numpy()[:MOST_FLOWS]
