@@ -29,7 +29,7 @@ def draw_comparisons(comparisons: tuple[PathComparison, ...], states: tuple[Any,
                 above.plot(comparison.drawn_t, comparison.drawn[:, n], **style.line(n), label=f"${symbol_tex(state)}$")
                 mean, error = comparison.particles[:, n], comparison.standard_error[:, n]
                 above.fill_between(comparison.t, mean - 2 * error, mean + 2 * error, color=colour, alpha=0.25, lw=0)
-                above.plot(comparison.t, mean, **style.points(n), ms=3)
+                above.plot(comparison.t, mean, **style.points(n), ms=3.5)
                 below.plot(comparison.t[1:], comparison.z[:, n], **style.points(n), ms=3)
             above.set_title(comparison.setting.name)
             below.axhspan(-2, 2, color=style.BAND, zorder=0)

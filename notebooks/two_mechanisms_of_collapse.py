@@ -13,6 +13,8 @@
 # %% [markdown]
 # # Two mechanisms of mode collapse
 #
+# Install: `python -m pip install annealvi` (in a clone of the repository: `uv run --with jupyter jupyter lab`).
+#
 # When the weights of the proposal are learned along with its means, a mode can be lost in two ways. Both components may end at
 # the same mode: the *means align*. Or one component is still on its way when the other has arrived; the objective then takes its weight
 # away, and it arrives, if at all, with none: the *weight vanishes*. Annealing prevents both, the second one easily, the first one if it
@@ -25,10 +27,10 @@
 # %%
 import dataclasses
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 import annealvi
+from annealvi import style
 from derive.problem import ScheduleSpec
 
 problem = annealvi.load_problem("learned-weights")
@@ -64,7 +66,7 @@ for T0, t0 in ((60.0, 60.0), (300.0, 200.0), (1000.0, 400.0)):
 
 # %% [markdown]
 # One start of each kind, followed at $\beta = 1$ and with annealing. Lines are the derived equations, points are particles in 128
-# dimensions, which know the two densities only.
+# dimensions, which know the two densities only: the mean of eight runs with two standard errors.
 
 
 # %%
@@ -73,28 +75,28 @@ def particles(session, state, t_end, dt):
     return annealvi.simulate(session, initial, dt=dt, t_end=t_end, points=15, particles=256, seed=3)
 
 
-def draw(axes, session, state, t_end, dt, title):
+def draw(panels, session, state, t_end, dt, title):
     line = annealvi.integrate(session, state[None], t_end=t_end, points=300)
     cloud = particles(session, state, t_end, dt)
-    for column, label, colour in ((0, "$m_1$", "C0"), (1, "$m_2$", "C1")):
-        axes[0].plot(line.t, line.values[0, :, column], color=colour, label=label)
-        axes[0].plot(cloud.t, cloud.values[:, :, column].mean(0), "o", color=colour, ms=3)
-    for column, label, colour in ((3, "$w_1$", "C0"), (4, "$w_2$", "C1")):
-        axes[1].plot(line.t, line.values[0, :, column], color=colour, label=label)
-        axes[1].plot(cloud.t, cloud.values[:, :, column].mean(0), "o", color=colour, ms=3)
-    axes[0].set(title=title, ylim=(-1.1, 1.1))
-    axes[1].set(xlabel="time $t$", ylim=(-0.03, 1.03))
+    for panel, first, name in ((panels[0], 0, "m"), (panels[1], 3, "w")):
+        for n in (0, 1):
+            panel.plot(line.t, line.values[0, :, first + n], **style.line(n), label=f"${name}_{n + 1}$")
+            error = 2 * cloud.standard_error[:, first + n]
+            panel.errorbar(cloud.t, cloud.values[:, :, first + n].mean(0), error, **style.points(n), ms=3, lw=0.8)
+    panels[0].set(ylim=(-1.1, 1.1))
+    panels[0].set_title(title)
+    panels[1].set(xlabel=style.LABELS["t"], ylim=(-0.03, 1.03))
 
 
 first_aligned = start[np.flatnonzero(aligned & ~vanished)[0]]
 first_vanished = start[np.flatnonzero(vanished & ~aligned)[0]]
-figure, grid = plt.subplots(2, 3, figsize=(10, 4.6), sharey="row", layout="constrained")
-draw(grid[:, 0], cold, first_aligned, 12.0, 0.03, "β = 1: the means align")
-draw(grid[:, 1], cold, first_vanished, 12.0, 0.03, "β = 1: a weight vanishes")
-draw(grid[:, 2], annealed, first_vanished, 500.0, 0.2, "the second start, annealed")
-grid[0, 0].set_ylabel("cosine with the target's axis")
-grid[1, 0].set_ylabel("weight")
-grid[0, 0].legend()
-grid[1, 0].legend()
-figure.savefig("../paper/figures/two-mechanisms.png", dpi=150)
-plt.show()
+with style.figure(style.TWO_COLUMNS, 3.6, 2, 3, sharex="col", sharey="row") as (figure, grid):
+    draw(grid[:, 0], cold, first_aligned, 12.0, 0.03, r"$\beta = 1$: the means align")
+    draw(grid[:, 1], cold, first_vanished, 12.0, 0.03, r"$\beta = 1$: a weight vanishes")
+    draw(grid[:, 2], annealed, first_vanished, 500.0, 0.2, "the second start, annealed")
+    grid[0, 0].set_ylabel("cosine $m_i$ with the axis")
+    grid[1, 0].set_ylabel("weight $w_i$")
+    for row in grid:
+        row[0].legend()
+style.save(figure, "../paper/figures/two-mechanisms.png")
+figure

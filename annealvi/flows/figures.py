@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from annealvi import style
@@ -25,6 +26,11 @@ MOST_FLOWS = 50
 
 
 def draw_flow(data: xr.Dataset, target_scales: np.ndarray, path: Path) -> Path:
+    """Write the figure of a run."""
+    return style.save(flow_figure(data, target_scales), path)
+
+
+def flow_figure(data: xr.Dataset, target_scales: np.ndarray) -> Figure:
     """One thin line for each flow, collapsed ones in another colour; the target dashed where it has a value."""
     weights, modes = data["target_weights"].to_numpy(), data["projected_modes"].to_numpy()[0]  # the same for all flows
     mean = weights @ modes[:, 0]
@@ -50,6 +56,7 @@ def draw_flow(data: xr.Dataset, target_scales: np.ndarray, path: Path) -> Path:
                 panel.set_yscale("log")
             if name == "reverse_kl":
                 panel.set_yscale("symlog", linthresh=0.1)
+                panel.set_ylim(bottom=-0.1)
             panel.set_title(title)
             panel.set_xlabel("step")
         samples = data["projection"].to_numpy()[:MOST_FLOWS]
@@ -60,7 +67,7 @@ def draw_flow(data: xr.Dataset, target_scales: np.ndarray, path: Path) -> Path:
             panels[8].plot([], [], color=colour, label=f"{label}: {sum(c == colour for c in colours)} flows")
         panels[8].plot([], [], **style.REFERENCE, label="target")
         panels[8].legend(loc="center left")
-    return style.save(figure, path)
+    return figure
 
 
 def _histogram(panel, along, colours, weights, centres, scales):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 
 from annealvi import style
 from annealvi.collapse.figures import phase_panel
@@ -19,6 +20,16 @@ MOST_LABELLED = 150
 
 
 def draw_map(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: Path) -> Path:
+    """Write the map."""
+    return style.save(map_figure(flows, theory, title), path)
+
+
+def draw_kinds(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: Path) -> Path:
+    """Write the comparison of kinds."""
+    return style.save(kinds_figure(flows, theory, title), path)
+
+
+def map_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figure:
     """P(collapse) of the flows, cell by cell, and beside it the theory's map with contours; grey: a loss was not finite.
 
     A dot marks a cell whose β has not come to 0.95 in the last step, so that it is judged before its annealing has ended.
@@ -33,7 +44,7 @@ def draw_map(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: Pat
             y, x = (str(name) for name in theory["p"].dims)
             _labels(panels[1], x, y, "gradient flow's time")
         figure.colorbar(mesh, ax=list(panels), label=style.LABELS["p"])
-    return style.save(figure, path)
+    return figure
 
 
 def _cells(panel, flows, title):
@@ -63,7 +74,7 @@ def _labels(panel, x, y, unit):
     panel.set_ylabel(names[y])
 
 
-def draw_kinds(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: Path) -> Path:
+def kinds_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figure:
     """Against the initial temperature, for each kind: P(collapse) of the flows, the error of their mode weights, and the theory's P.
 
     Bars: one standard error. Dashed: no annealing. Kinds are shifted a little sideways, so that their bars do not hide one another.
@@ -104,4 +115,4 @@ def draw_kinds(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: P
             panel.set_xticks(tried, [f"{T0:.3g}" for T0 in tried])
             panel.minorticks_off()
         figure.legend(loc="outside lower center", ncols=len(kinds) + 1)
-    return style.save(figure, path)
+    return figure

@@ -11,53 +11,101 @@
 # ---
 
 # %% [markdown]
-# # How to choose a schedule that does not collapse
+# # Collapse, temperature and rate
+#
+# Install: `python -m pip install annealvi` (in a clone of the repository: `uv run --with jupyter jupyter lab`).
 #
 # Annealing saves the modes of a target if it begins hot enough and is slow enough. How hot, how slow, and along which curve? Here the
 # probability of mode collapse is a number that takes milliseconds to compute, so these questions have answers.
 #
-# The problem is the study's own: two components on a sphere under two opposite modes, $R = 3$, $w^\star = 0.8$, $d = 128$. The random
-# start is the only chance in it: by the end of the schedule, either each component has found a mode of its own, or both sit at the same
-# one.
+# The problem is that of Fogliani, Loureiro and Gabrié ([arXiv:2602.12923](https://arxiv.org/abs/2602.12923)): two components on a sphere
+# under two opposite modes, $R = 3$, $w^\star = 0.8$, $d = 128$. The random start is the only chance in it: by the end of the schedule,
+# either each component has found a mode of its own, or both sit at the same one.
 
 # %%
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import display
+import xarray as xr
 from scipy.optimize import minimize_scalar
 
 import annealvi
+from annealvi import style
+from annealvi.collapse.by_particles import collapse_by_particles
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import Family
+from annealvi.collapse.figures import phase_panel
+from annealvi.collapse.phase import overlay_by_ode
 from annealvi.collapse.separatrix import Accuracy
 from annealvi.fixed_points.figure import bifurcation_figure
-from annealvi.style import SERIES as COLOURS
-from annealvi.style import SETTINGS as STYLE
-from derive.problem import ScheduleSpec
 from derive.schedules import settling_time
 
-plt.rcParams.update(STYLE)
 problem = annealvi.load_problem("bimodal")
 
 
-def family_of(kind):
-    """All schedules of one kind, derived and compiled once."""
-    return Family.of(replace(problem, schedule=ScheduleSpec(kind, 300.0, 1000.0)))
+def with_schedule(kind, T0=300.0, t0=1000.0):
+    return replace(problem, schedule=annealvi.ScheduleSpec(kind, T0, t0))
 
 
 # %% [markdown]
-# ## Hotter is not safer
+# ## The phase diagram
 #
 # A schedule that is linear in $T$ has two numbers, the initial temperature $T_0$ and the time $t_0$ that it takes. For each pair the
 # *separatrix formula* finds, by shooting with the derived ODE, the surface of initial overlaps between those that collapse and those that
 # do not, and integrates their exact law over one side of it.
+#
+# Two other routes check it, and neither knows the formula. Thousands of trajectories of the ODE from random starts: each is followed until
+# it is in a set of overlaps that, as is proven, the flow never leaves, so stopping there cannot bias the result. And particles: the
+# stochastic gradient flow of all $2 \times 128$ coordinates, with 256 samples of each component at every step, which does not even know
+# the ODE.
 
 # %%
-linear = family_of("linear")
+hot, slow = annealvi.Axis("schedule.T0", 3, 30_000, 41, log=True), annealvi.Axis("schedule.t0", 30, 10_000, 31, log=True)
+phase = annealvi.phase_map(with_schedule("linear"), hot, slow)
+by_ode = overlay_by_ode(with_schedule("linear"), hot, slow, 13, n=2000)
+
+linear = Family.of(with_schedule("linear"))
+tried = [(T0, t0) for t0 in (100.0, 300.0, 1000.0) for T0 in (10.0, 100.0, 1000.0)]
+checked = []
+for n, (T0, t0) in enumerate(tried):  # with other starts each
+    member = linear.at({"schedule.T0": T0, "schedule.t0": t0})
+    ensemble = collapse_by_ensemble(member.session, n=10_000, kernel=member.kernel, seed=n)
+    options = {"replicas": 64, "projected": True, "precision": "float32", "seed": n}
+    runs = collapse_by_particles(member.session, t_end=1.2 * ensemble.t.max(), **options)
+    checked.append((member.separatrix.corrected(Accuracy()).p, ensemble.outcomes, runs.outcomes))
+
+# %%
+p_particles = np.array([particles.p for _, _, particles in checked]).reshape(3, 3)
+particles = xr.Dataset(
+    {"p_particles": (("schedule.t0", "schedule.T0"), p_particles)},
+    {"schedule.t0": [100.0, 300.0, 1000.0], "schedule.T0": [10.0, 100.0, 1000.0]},
+)
+with style.figure(5.2, 3.8) as (figure, panel):
+    mesh = phase_panel(panel, phase, by_ode, particles)
+    figure.colorbar(mesh, label=style.LABELS["p"])
+    panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+figure
+
+# %% [markdown]
+# *The probability of collapse under linear cooling: colours and white contours by the formula, dashed contours by 2000 ODE trajectories at
+# each of 13 × 13 points, straight lines between them, discs by 64 particle runs each.*
+#
+# In numbers, with standard errors:
+
+# %%
+print("    T0    t0   formula   10 000 trajectories   64 particle runs")
+for (T0, t0), (p, of_ode, of_particles) in zip(tried, checked, strict=True):
+    print(f"{T0:6g} {t0:5g}   {p:7.4f}    {of_ode.p:.4f} ± {of_ode.stderr:.4f}       {of_particles.p:.2f} ± {of_particles.stderr:.2f}")
+    assert abs(of_ode.p - p) < 4 * of_ode.stderr
+    assert abs(of_particles.p - p) < 4 * of_particles.stderr
+
+# %% [markdown]
+# ## Why hot starts need slow cooling
+#
+# Cuts through the diagram. Left, at a fixed time scale; right, with heat and time raised together.
 
 
+# %%
 def p_along(starts, scales):
     """P(collapse) along a curve of T0 and t0; each point begins its shooting where the last one ended."""
     member, guess, found = linear.base, None, []
@@ -74,22 +122,29 @@ curves = {t0: p_along(T0, t0) for t0 in (100.0, 300.0, 1000.0, 3000.0)}
 together = T0[T0 < 4000]
 p_together = p_along(together, 3 * together)
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.5), sharey=True, sharex=True, layout="constrained")
-for (t0, p), colour in zip(curves.items(), COLOURS, strict=False):
-    left.semilogx(T0, p, color=colour, lw=1.8)
-    left.plot(T0[p.argmin()], p.min(), "o", color=colour, ms=6)
-    away = (0, -15 if p.min() > 0.1 else 9)
-    left.annotate(f"$t_0 = {t0:g}$", (T0[p.argmin()], p.min()), away, textcoords="offset points", color=colour, ha="center")
-    right.semilogx(T0, p, color="0.82", lw=1.2)
-right.semilogx(together, p_together, color="black", lw=2.2)
-for at in (10, 100, 1000):
-    place = (at, np.interp(np.log(at), np.log(together), p_together))
-    right.plot(*place, "o", color="black", ms=5)
-    right.annotate(f"$t_0 = {3 * at:g}$", place, (8, 4), textcoords="offset points")
-left.set(title="$t_0$ fixed: $P$ falls, then rises again", xlabel="initial temperature $T_0$", ylabel="P(collapse)", ylim=(0, 0.72))
-right.set(title="$T_0$ and $t_0 = 3\\,T_0$ raised together: $P$ only falls", xlabel="initial temperature $T_0$")
-figure.savefig("../paper/figures/trade-off.png", dpi=150)
-plt.show()
+with style.figure(style.TWO_COLUMNS, 2.8, columns=2, sharey=True, sharex=True) as (figure, (left, right)):
+    for n, (t0, p) in enumerate(curves.items()):
+        left.semilogx(T0, p, **style.line(n), label=f"$t_0 = {t0:g}$")
+        left.plot(T0[p.argmin()], p.min(), "o", color=style.SERIES[n])
+        right.semilogx(T0, p, color=style.FAINT, lw=0.8)
+    right.semilogx(together, p_together, color=style.BLACK, lw=1.8)
+    for at in (10, 100, 1000):
+        place = (at, np.interp(np.log(at), np.log(together), p_together))
+        right.plot(*place, "o", color=style.BLACK)
+        plate = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+        right.annotate(f"$t_0 = {3 * at:g}$", place, (7, 5), textcoords="offset points", fontsize=8, bbox=plate)
+    left.legend(loc="lower left", title="dots: the best $T_0$", alignment="left")
+    left.set(xlabel=style.LABELS["schedule.T0"], ylabel=style.LABELS["p"], ylim=(0, 0.72))
+    right.set(xlabel=style.LABELS["schedule.T0"])
+    left.set_title("$t_0$ fixed")
+    right.set_title("$t_0 = 3\\,T_0$")
+style.save(figure, "../paper/figures/trade-off.png")
+figure
+
+# %%
+for p in curves.values():
+    assert p[[0, -1]].min() > p.min() + 0.02
+assert (np.diff(p_together) < 0).all()
 
 # %% [markdown]
 # Left, from cold to hot at a fixed time scale. *Too cold*, and the target pulls both components to its heavier mode before they have
@@ -97,36 +152,6 @@ plt.show()
 # direction towards the modes until the schedule, now steep, rushes through the temperatures that matter. Each $t_0$ has its best $T_0$
 # (dots). Right, the way out: heat and time together. The grey curves are those of the left.
 #
-# ## The formula is right
-#
-# The same probabilities by brute force: thousands of ODE trajectories from random starts. Each is followed until it is in a set of
-# overlaps that, as is proven, the flow never leaves, so stopping there cannot bias the result.
-
-# %%
-checked = [(t0, float(start)) for t0 in (300.0, 1000.0, 3000.0) for start in T0[[6, 14, 18, 22, 29]]]
-sampled = []
-for t0, start in checked:
-    member = linear.at({"schedule.T0": start, "schedule.t0": t0})
-    sampled.append(collapse_by_ensemble(member.session, n=4000, kernel=member.kernel, seed=1).outcomes)
-difference = [(s.p - np.interp(np.log(start), np.log(T0), curves[t0])) / s.stderr for s, (t0, start) in zip(sampled, checked, strict=True)]
-
-figure, (above, below) = plt.subplots(2, 1, figsize=(5.8, 4.4), sharex=True, height_ratios=(3, 1), layout="constrained")
-for t0, colour in zip((300.0, 1000.0, 3000.0), COLOURS[1:], strict=False):
-    here = [n for n, (scale, _) in enumerate(checked) if scale == t0]
-    x = [checked[n][1] for n in here]
-    above.semilogx(T0, curves[t0], color=colour, lw=1.4, label=f"$t_0 = {t0:g}$")
-    errors = [2 * sampled[n].stderr for n in here]
-    above.errorbar(x, [sampled[n].p for n in here], errors, fmt="o", color=colour, mfc="white", ms=4.5, capsize=2.5)
-    below.semilogx(x, [difference[n] for n in here], "o", color=colour, ms=4)
-above.set(title="lines: formula; points: 4000 ODE trajectories, ± 2 s.e.", ylabel="P(collapse)", ylim=(0, 0.72))
-above.legend(loc="lower left")
-below.axhspan(-2, 2, color="0.92", zorder=0)
-below.set(xlabel="initial temperature $T_0$", ylabel="difference / s.e.", ylim=(-4, 4))
-plt.show()
-
-# %%
-assert np.abs(difference).max() < 4, difference
-
 # %% [markdown]
 # ## What is hot enough?
 #
@@ -135,15 +160,19 @@ assert np.abs(difference).max() < 4, difference
 # %%
 branches = annealvi.continue_branches(annealvi.open_session(problem), 1.0, 1000.0)
 figure = bifurcation_figure(branches)
-for axis, words in (
-    (figure.axes[0], (("one at each mode", 60, 0.9), ("both near the heavier", 1.05, 0.6), ("both near the lighter", 1.05, -0.62))),
-    (figure.axes[1], (("both near one mode", 4.2, 0.62), ("one at each mode", 1.05, -0.92))),
-):
-    for text, x, y in words:
-        axis.text(x, y, f" {text}", fontsize=8, va="center")
-display(figure)
+with style.applied():
+    for axis, words in (
+        (figure.axes[0], (("one at each mode", 60, 0.9), ("both near the heavier", 1.05, 0.6), ("both near the lighter", 1.05, -0.62))),
+        (figure.axes[1], (("both near one mode", 4.2, 0.62), ("one at each mode", 1.05, -0.92))),
+    ):
+        for text, x, y in words:
+            axis.text(x, y, f" {text}", fontsize=style.SMALL, va="center")
+figure
+
+# %%
 for b in branches.bifurcations:
     print(f"T = {b.temperature:.2f}: {b.kind} at m_1 = m_2 = {b.state[0]:+.3f}")
+assert {f"{b.temperature:.2f}" for b in branches.bifurcations} >= {"129.45", "62.28"}
 
 # %% [markdown]
 # The separated state (blue: $m_1 = 1, m_2 = -1$, or the other way round) attracts at every temperature. The two collapsed states attract
@@ -165,22 +194,31 @@ for b in branches.bifurcations:
 # of the probability.
 
 # %%
-cooling = replace(problem, schedule=ScheduleSpec("exponential", 1000.0, 1000.0))
+cooling = with_schedule("exponential", 1000.0)
 law = annealvi.scaling_law(cooling)
 family = Family.of(cooling)
 dimensions = np.array([64, 512, 4096, 32_768, 262_144, 2_097_152])
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.3), layout="constrained")
-for wanted, colour in zip((0.1, 0.01, 0.001), COLOURS, strict=False):
-    scales = law.time_scale(wanted, dimensions)
-    members = [family.at({"space.dimension": float(d), "schedule.t0": t0}) for d, t0 in zip(dimensions, scales, strict=True)]
-    sampled = [collapse_by_ensemble(m.session, n=20_000, kernel=m.kernel, seed=3).outcomes for m in members]
-    left.semilogx(dimensions, scales, "o-", color=colour, ms=4, label=f"P = {wanted:g}")
-    right.errorbar(dimensions, [o.p for o in sampled], [2 * o.stderr for o in sampled], fmt="o", color=colour, ms=4, capsize=2.5)
-    right.axhline(wanted, color=colour, lw=1)
-left.set(title="the time scale that the law asks for", xlabel="dimension $d$", ylabel="$t_0$", ylim=(0, None))
-left.legend(loc="lower right")
-right.set(title="what it gives: 20 000 trajectories, ± 2 s.e.", xlabel="dimension $d$", ylabel="P(collapse)", xscale="log", yscale="log")
-plt.show()
+with style.figure(style.TWO_COLUMNS, 2.6, columns=2) as (figure, (left, right)):
+    for n, wanted in enumerate((0.1, 0.01, 0.001)):
+        scales = law.time_scale(wanted, dimensions)
+        members = [family.at({"space.dimension": float(d), "schedule.t0": t0}) for d, t0 in zip(dimensions, scales, strict=True)]
+        sampled = [collapse_by_ensemble(m.session, n=20_000, kernel=m.kernel, seed=3).outcomes for m in members]
+        left.semilogx(dimensions, scales, **style.line(n))
+        left.semilogx(dimensions, scales, **style.points(n))
+        left.annotate(
+            f"$P = {wanted:g}$", (dimensions[-2], scales[-2]), (0, -13), textcoords="offset points", color=style.SERIES[n], fontsize=8
+        )
+        right.errorbar(dimensions, [o.p for o in sampled], [2 * o.stderr for o in sampled], **style.points(n))
+        right.axhline(wanted, color=style.SERIES[n], lw=1)
+    left.set(xlabel=style.LABELS["space.dimension"], ylabel=style.LABELS["schedule.t0"], ylim=(0, None))
+    right.set(xlabel=style.LABELS["space.dimension"], ylabel=style.LABELS["p"], xscale="log", yscale="log")
+figure
+
+# %% [markdown]
+# *Left: the time scale that the law asks for. Right: what it gives, by 20 000 trajectories each, with two standard errors. The law is the
+# leading order for slow schedules and many dimensions; at $P = 0.1$ and small $d$ its error shows.*
+
+# %%
 print(f"A = {law.rate:.6f}, C = {law.prefactor:.4f}, let go at T = {law.release:.2f}")
 
 # %% [markdown]
@@ -210,12 +248,12 @@ def best_of(family):
 
 
 families = {
-    "exponential": family_of("exponential"),
-    "geometric": family_of("geometric"),
+    "hold, then quench": Family.of(with_schedule("hold")),
+    "exponential": Family.of(with_schedule("exponential")),
+    "geometric": Family.of(with_schedule("geometric")),
     "linear": linear,
-    "hold, then quench": family_of("hold"),
 }
-lines = {name: (best_of(family), colour) for (name, family), colour in zip(families.items(), COLOURS[1:4] + COLOURS[:1], strict=True)}
+best = {name: best_of(family) for name, family in families.items()}
 
 # %% [markdown]
 # Is there anything better than holding? Minimise over *all* falling curves, with a temperature at each of nine knots and straight $\log T$
@@ -227,15 +265,6 @@ falling = annealvi.optimal_schedule(problem, D)
 free = annealvi.optimal_schedule(problem, D, start=np.array([30.0, 1000.0] + [400.0] * 7), monotone=False)
 print(f"b_c: best hold {falling.hold_b_c:.4f} at T = {falling.hold_temperature:.0f}, best falling {falling.b_c:.4f}, free {free.b_c:.4f}")
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.7), layout="constrained")
-for name, ((p, _), colour) in lines.items():
-    left.loglog(durations, p, color=colour, label=name, lw=1.8)
-left.plot(D, free.p, "*", color="black", ms=10, label="free to rise and fall")
-left.set(title="the best of each kind", xlabel="duration $D$", ylabel="P(collapse)")
-left.legend(loc="lower left", handlelength=1.8)
-left.set_yticks([0.01, 0.03, 0.1, 0.3], ["0.01", "0.03", "0.1", "0.3"])
-left.set_xticks([250, 500, 1000, 2000, 4000], ["250", "500", "1000", "2000", "4000"])
-left.minorticks_off()
 
 at = int(np.argmin(np.abs(durations - D)))
 t = np.linspace(0, D, 400)
@@ -244,15 +273,32 @@ temperatures = {
     "geometric": lambda start: start * 1.05 ** (t / D) * start ** (-t / D),
     "linear": lambda start: 1 + (start - 1) * (1 - t / D),
 }
-for name, temperature in temperatures.items():
-    (_, starts), colour = lines[name]
-    right.semilogy(t, temperature(starts[at]), color=colour, lw=1.3)
-for curve, colour, width in ((falling, COLOURS[0], 2.2), (free, "black", 1.6)):
-    right.semilogy([*curve.t, D, D * 1.12], [*curve.T, 1, 1], color=colour, lw=width)
-right.set(title="their temperatures for $D = 2000$", xlabel="time $t$", ylabel="temperature $T$")
-plt.show()
+with style.figure(style.TWO_COLUMNS, 3.0, columns=2) as (figure, (left, right)):
+    for n, (name, (p, starts)) in enumerate(best.items()):
+        left.loglog(durations, p, **style.line(n), label=name)
+        if name in temperatures:
+            right.semilogy(t, temperatures[name](starts[at]), **style.line(n))
+    left.plot(D, free.p, "*", color=style.BLACK, ms=8, label="free to rise and fall")
+    left.set(xlabel=style.LABELS["duration"], ylabel=style.LABELS["p"])
+    left.legend(loc="lower left")
+    left.set_yticks([0.01, 0.03, 0.1, 0.3], ["0.01", "0.03", "0.1", "0.3"])
+    left.set_xticks([250, 500, 1000, 2000, 4000], ["250", "500", "1000", "2000", "4000"])
+    left.minorticks_off()
+    for curve, look in ((falling, {**style.line(0), "lw": 2}), (free, {"color": style.BLACK})):
+        right.semilogy([*curve.t, D, D * 1.12], [*curve.T, 1, 1], **look)
+    right.set(xlabel=style.LABELS["t"], ylabel=style.LABELS["T"])
+figure
+
+# %%
+hold_p = best["hold, then quench"][0]
+assert all((hold_p <= p).all() for p, _ in best.values())
+assert abs(falling.b_c / falling.hold_b_c - 1) < 0.03
+assert free.b_c < falling.b_c
 
 # %% [markdown]
+# *Left: the best of each kind, at each duration. Right: the temperatures of those that last $D = 2000$, the best hold as it was found among
+# all falling curves.*
+#
 # Holding one temperature and then quenching to $T = 1$ at once wins at every duration. The best of all falling curves *is* hold-and-quench
 # to within the descent's tolerance: the blue line on the right is not drawn flat, it was found flat. A curve that may rise (black, a star
 # on the left) begins cold, then is hotter than 1000 for a while, and is better still. Descents from elsewhere end at other curves of that
@@ -304,7 +350,7 @@ print(f"D -> infinity: {ultimate.temperature:.0f}; there -log P grows by {ultima
 # %%
 for name, curve in (("hold, then quench", falling), ("free", free)):
     points = [*zip(curve.t.tolist(), curve.T.tolist(), strict=True), (D + 25, 1.0)]  # a quench that takes 25 units of time
-    table = ScheduleSpec("table", points=tuple(points))
+    table = annealvi.ScheduleSpec("table", points=tuple(points))
     session = annealvi.open_session(replace(problem, schedule=table))
     outcomes = collapse_by_ensemble(session, n=4000, seed=2).outcomes
     print(f"{name}: P = {curve.p:.4f} to leading order, {outcomes.p:.4f} ± {outcomes.stderr:.4f} by trajectories")
@@ -320,9 +366,13 @@ advice = annealvi.recommend(problem, 0.05, kinds=("hold", "linear"), n=4000)
 for c in advice.compared:
     print(f"{c.kind}: T0 = {c.T0:.0f}, t0 = {c.t0:.0f}, duration {c.duration:.0f}; P = {c.equal:.3f} in {advice.duration:.0f}")
 print(f"checked: {advice.p_ode:.4f} ± {advice.stderr:.4f}")
+assert 1.2 < advice.compared[1].duration / advice.compared[0].duration < 1.3
 
 # %% [markdown]
 # Where the separation of the modes is known only roughly, give a range, `R=(2.0, 3.5)`: the answer is then the cheapest schedule for the
 # worst of them. If in doubt, err on the hot side: the dots of the first figure lie in wide valleys, and the cold side is where runs are
 # lost for good. And keep in mind what the theory is about: a gradient flow in continuous time. An optimiser with a finite learning rate
 # may not survive a quench from $T = 340$ to $1$. The best linear schedule asks for about a quarter more time, and is gentle.
+#
+# Next: [3_your_own_mixture](3_your_own_mixture.ipynb), for a target that no formula covers, and
+# [4_choosing_a_schedule_for_your_flow](4_choosing_a_schedule_for_your_flow.ipynb), for normalizing flows, where the quench does harm.

@@ -1,0 +1,196 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Choosing a schedule for your flow
+#
+# Install: `python -m pip install "annealvi[flows]"` (in a clone of the repository: `uv run --extra flows --with jupyter jupyter lab`).
+#
+# A normalizing flow that is trained on the reverse KL loses modes, too. The theory of annealing
+# ([arXiv:2602.12923](https://arxiv.org/abs/2602.12923), with [arXiv:2410.13300](https://arxiv.org/abs/2410.13300)) is about Gaussian
+# mixtures. What of it can be used for a flow, and what must not be? First a schedule from the theory; then what some six hundred trained
+# flows say of it; then flows that train here, in a minute or two; then the one line that goes into your own training loop.
+
+# %%
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+
+import annealvi
+from annealvi import style
+from annealvi.betas import schedule_within
+from annealvi.flows.figures import flow_figure
+from annealvi.flows.sweep_figures import kinds_figure, map_figure
+from annealvi.flows.training import Architecture, Optimiser
+
+RESULTS = "../tests/benchmarks/results/flows/"
+
+
+def stored(name):
+    """A result of tests/benchmarks/flows.py, which took an hour and a half."""
+    with xr.open_dataset(f"{RESULTS}{name}.nc", engine="scipy") as data:
+        data = data.load()
+    return data.assign_coords(kind=data["kind"].astype(str)) if "kind" in data.coords else data
+
+
+# %% [markdown]
+# ## What the theory advises
+#
+# For two Gaussian components under two modes, $R = 3$, $w^\star = 0.8$, in 16 dimensions: the shortest schedules that collapse with
+# probability 0.05 at most.
+
+# %%
+problem = annealvi.Problem(space=annealvi.Space(16))
+advice = annealvi.recommend(problem, 0.05, kinds=("hold", "linear"), n=4000)
+for c in advice.compared:
+    print(f"{c.kind:10s} T0 = {c.T0:5.0f}, duration {c.duration:5.0f}; P = {c.equal:.3f} in {advice.duration:.0f}")
+print(f"{advice.schedule.kind} by 4000 trajectories: P = {advice.p_ode:.4f} ± {advice.stderr:.4f}")
+assert advice.schedule.kind == "hold"
+assert advice.compared[0].T0 > 100
+
+# %% [markdown]
+# Hold a temperature of some hundreds, then quench: this is optimal for the mixture, whose components have a fixed width. A flow has none.
+#
+# ## What transfers to flows, and what does not
+#
+# RealNVP flows of six couplings under the same targets, from the repository's
+# [benchmarks](../tests/benchmarks/README.md#flows), with the theory beside them. The time scale counts optimiser steps on the left, and the
+# gradient flow's time on the right; between the two there is no fixed ratio, so what may be compared is the shape.
+
+# %%
+map_figure(stored("map-16"), stored("map-16-theory"), "RealNVP flows, $d = 16$, 8 seeds")
+
+# %% [markdown]
+# *P(collapse) under exponential cooling. Each cell on the left is the share of 8 flows, ± 0.1 to 0.16. **The shape transfers**: the start
+# must be warm enough and the cooling slow enough. At a fixed number of steps, too hot is bad again, more so than in the theory.*
+
+# %%
+kinds_figure(stored("kinds-16"), stored("kinds-16-theory"), "RealNVP flows, $d = 16$, 8 seeds")
+
+# %% [markdown]
+# *Kinds of schedule, all of which reach $T = 1.05$ after the same time. Left and middle: 8 flows each with one standard error, no annealing
+# dashed. Right: the theory. **The optimal schedule does not transfer**: hold-and-quench is best on the right and worst on the left.*
+#
+# In numbers:
+
+# %%
+flows, theory = stored("kinds-16"), stored("kinds-16-theory")
+
+
+def share(data, kind, T0=None):
+    """The share of collapsed flows of a kind, at the T0 nearest to the given one, and its standard error."""
+    own = np.flatnonzero(data["kind"].to_numpy() == kind)
+    place = own[0] if T0 is None else own[np.abs(np.log(data["T0"].to_numpy()[own] / T0)).argmin()]
+    return float(data["p"][place]), float(data["stderr"][place])
+
+
+print(f"no annealing:             {share(flows, 'none')[0]:.2f} ± {share(flows, 'none')[1]:.2f}")
+for T0 in (5, 100, 300):
+    p, error = share(flows, "hold", T0)
+    by_theory = float(theory["p"].sel(kind="hold").sel(T0=T0, method="nearest"))
+    print(f"hold from T0 near {T0:3d}:    {p:.2f} ± {error:.2f}, theory {by_theory:.2f}")
+geometric = flows["collapsed"].to_numpy()[flows["kind"].to_numpy() == "geometric"]
+print(f"geometric, from any T0:   {geometric.sum()} of {geometric.size} flows collapsed")
+assert share(flows, "hold", 100)[0] > share(flows, "none")[0] + 2 * share(flows, "none")[1]
+assert geometric.sum() == 0
+
+# %% [markdown]
+# Why? At $T_0 = 100$ a flow is one broad bump of variance $\sim T_0$ over both modes. The quench drops it at $\beta = 1$ in one step, and
+# it falls into the nearest mode as if it had never been annealed. The mixture at that temperature has two components, already parted, which
+# only need to turn. So for a flow the temperatures that matter are those around the barrier between the modes, about $R^2/2 = 4.5$, and it
+# should pass them gradually.
+#
+# ## See for yourself
+#
+# Sixteen flows in eight dimensions for each of three schedules, every one with its own start and direction of the modes; 1200 of 2000
+# steps are annealed.
+
+# %%
+small = annealvi.Problem(space=annealvi.Space(8))
+schedules = {
+    "no annealing": annealvi.ScheduleSpec("constant", 1.0),
+    "hold at $T_0 = 100$, quench": schedule_within("hold", 100.0, 1200.0),
+    "geometric from $T_0 = 10$": schedule_within("geometric", 10.0, 1200.0),
+}
+training = {"steps": 2000, "seeds": 16, "architecture": Architecture(6, 32), "optimiser": Optimiser(128)}
+runs = {name: annealvi.train_flow(replace(small, schedule=spec), **training) for name, spec in schedules.items()}
+for name, run in runs.items():
+    weights = run.data["mode_weights"].to_numpy()[:, -1, 0]
+    kept = weights[~run.outcomes.collapsed]
+    words = f"; where both are kept, the first has weight {kept.mean():.2f} ± {kept.std() / np.sqrt(len(kept)):.2f}"
+    print(f"{name.replace('$', ''):28s} P(collapse) = {run.outcomes.p:.2f} ± {run.outcomes.stderr:.2f}{words}")
+
+# %%
+with style.figure(style.TWO_COLUMNS, 2.5, columns=3, sharex=True, sharey=True) as (figure, panels):
+    for panel, (name, run) in zip(panels, runs.items(), strict=True):
+        for line, collapsed in zip(run.data["mode_weights"].to_numpy()[:, :, 0], run.outcomes.collapsed, strict=True):
+            panel.plot(run.data["step"], line, color=style.LOST if collapsed else style.KEPT, lw=0.8)
+        panel.axhline(0.8, **style.REFERENCE)
+        panel.set_title(name)
+        panel.set_xlabel("step")
+    panels[0].set_ylabel(r"weight of the first mode")
+    panels[0].set_ylim(-0.04, 1.04)
+figure
+
+# %% [markdown]
+# *The weight that each flow gives to the first mode while it is trained; the target's, $w^\star = 0.8$, dashed; in red the flows that end
+# without one of the modes.*
+
+# %%
+_, quench, gradual = (run.outcomes for run in runs.values())
+assert quench.p - gradual.p > 2 * np.hypot(quench.stderr, gradual.stderr)
+
+# %% [markdown]
+# ## Did it collapse? Do not ask the loss
+#
+# All diagnostics of the flows that were quenched:
+
+# %%
+flow_figure(runs["hold at $T_0 = 100$, quench"].data, np.array(small.target.scales))
+
+# %% [markdown]
+# *The flows that were quenched. A flow that has lost the lighter mode fits the heavier one as well as any: its reverse effective sample
+# size,
+# which looks where the flow is, comes near one, and its divergence is larger by no more than $-\log w^\star = 0.22$ at the most. The
+# forward
+# ESS, from samples of the target, is zero; but it is small for every flow that is not yet accurate in the tails.*
+#
+# The medians, of collapsed flows among the quenched ones and of those that were cooled gradually:
+
+# %%
+quenched, gradual = (runs[name].data.isel(step=-1) for name in (list(runs)[1], list(runs)[2]))
+lost = quenched["mode_weights"].to_numpy()[:, 0] > 0.98
+for name, column in (("reverse ESS", "reverse_ess"), ("forward ESS", "forward_ess"), ("KL(q‖p*)", "reverse_kl")):
+    medians = np.median(quenched[column].to_numpy()[lost]), np.median(gradual[column].to_numpy())
+    print(f"{name:12s} collapsed {medians[0]:.3f}, gradual {medians[1]:.3f}")
+
+# %% [markdown]
+# ## In your own training loop
+#
+# The schedule is one factor in the loss, $\mathbb E_q[\log q - \beta(\text{step}) \log p^\star]$:
+
+# %%
+schedule = annealvi.beta_schedule("geometric", T0=10.0, steps=1500)
+print([round(schedule(step), 3) for step in (0, 500, 1000, 1500)])
+
+# %% [markdown]
+# Complete programs for normflows, flowjax and plain JAX are in [annealing_a_flow_of_your_own.md](annealing_a_flow_of_your_own.md). In
+# short:
+#
+# * cool gradually, at an even pace per factor of temperature (`geometric`), and the slower the better;
+# * begin at the barrier between the modes in units of $\log p^\star$, or up to ten times as hot;
+# * do not quench from far above it, whatever the theory of mixtures says;
+# * judge by the modes' weights, or by samples of the target, over several seeds.
+#
+# What stands behind it is limited: RealNVP, two modes (and the SLIPS benchmark, which no schedule of this budget solved), up to 128
+# dimensions, four to sixteen seeds each. With 128 dimensions all modes are kept after 5500 steps, but not with the right weights.
