@@ -159,9 +159,9 @@ assert quench.p - gradual.p > 2 * np.hypot(quench.stderr, gradual.stderr)
 flow_figure(runs["hold at $T_0 = 100$, quench"].data, np.array(small.target.scales))
 
 # %% [markdown]
-# *The flows that were quenched. One that has lost the lighter mode fits the heavier one as well as any: its reverse effective sample size,
-# which looks where the flow is, comes near one, and its divergence is no larger than about $-\log w^\star = 0.22$. The forward ESS, from
-# samples of the target, is zero; but it is small for every flow that is not yet accurate in the tails.*
+# *The flows that were quenched. The reverse effective sample size looks only where the flow is: it comes near one, and falls again, with or
+# without the lighter mode. The divergence of a flow that has lost it is no larger than about $-\log w^\star = 0.22$. The forward ESS, from
+# samples of the target, is zero then; but it is small, too, for a flow that covers both modes and is not yet accurate in the tails.*
 #
 # The medians, of collapsed flows among the quenched ones and of those that were cooled gradually:
 
