@@ -178,7 +178,7 @@ saved = annealvi.integrate(session, misses_third, points=801, tolerance=1e-6, rt
 here = int(np.flatnonzero(~outcomes_of_states(session, saved.values[:, -1]).collapsed)[0])
 unsaved = annealvi.integrate(cold, misses_third[here : here + 1], t_end=60.0, points=601, tolerance=1e-6, rtol=1e-6)
 
-with style.figure(style.TWO_COLUMNS, 3.4, columns=2, sharex=True, sharey=True) as (figure, panels):
+with style.figure(style.TWO_COLUMNS, 3.7, columns=2, sharex=True, sharey=True) as (figure, panels):
     for panel, way, words in ((panels[0], unsaved.values[0], r"$\beta = 1$"), (panels[1], saved.values[here], "annealed")):
         for i in range(3):
             x, y = way[:, 2 * i] / 3, way[:, 2 * i + 1] / 3
