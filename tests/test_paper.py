@@ -17,11 +17,13 @@ import annealvi
 from annealvi.checks.check import Check
 from annealvi.checks.limits import limit_checks, stability_checks
 from annealvi.cli import main
-from annealvi.paper.build import TypesettingError, article_source, faults, typeset, write_equations
+from annealvi.paper.build import TypesettingError, _appendix, article_source, faults, typeset, write_equations
 from annealvi.paper.equations import PaperEquation, bundle, limit_equations, system_equations
 from annealvi.paper.fragments import booktabs, mark, named, number, text
+from annealvi.paper.results import Mixture
 from derive.linear_stability import bimodal_stability
 from derive.notation import symbol_tex
+from derive.problem import Problem
 from derive.symbolic_problem import derive_problem
 from derive.system import BETA
 
@@ -126,6 +128,19 @@ def test_without_latex_the_pdf_alone_is_missing_and_a_note_says_so(tmp_path, mon
     pdf, notes = typeset(tmp_path, print)
     assert pdf is None
     assert "latexmk" in notes[0]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_a_problem_with_any_name_has_an_appendix_that_typesets(tmp_path):
+    derivation = derive_problem(replace(annealvi.load_problem("one-component"), name="my mix_1 {x} & $ % # ~ ^ β 中"))
+    own = Mixture(derivation.system.label, Problem(), derivation, (), ())
+    files = "\n".join(e.as_file() for e in system_equations(own.name, derivation, ()))
+    packages = r"\usepackage[utf8]{inputenc}\usepackage{amsmath,amssymb,booktabs}"
+    source = rf"\documentclass{{article}}{packages}\begin{{document}}{_appendix(own)} {files}\end{{document}}"
+    (tmp_path / "own.tex").write_text(source, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "own"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True)
+    assert run.returncode == 0, run.stdout[-1500:]
 
 
 @pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexmk is not installed")
