@@ -95,7 +95,11 @@ def system_equations(problem: str, derivation: Derivation, checks: Sequence[Chec
         computed = f"the generated kernel, rate {states[name]}" if name in states else _kernel_of(e)
         found.append(
             PaperEquation(
-                f"{_slug(problem)}:{name}", tuple(broken(e.left, terms_tex(e, COLUMN), COLUMN)), _rule_of(e, derivation), computed, tuple(checks)
+                f"{_slug(problem)}:{name}",
+                tuple(broken(e.left, terms_tex(e, COLUMN), COLUMN)),
+                _rule_of(e, derivation),
+                computed,
+                tuple(checks),
             )
         )
     return tuple(found)
