@@ -81,15 +81,15 @@ def derivation_page(derivation: Derivation, steps: Sequence[CheckedStep]) -> str
         "all formulas are derived anew.</footer>",
     ]
     body = "\n".join(parts)
-    script = f"<script>{_katex('katex.min.js')}</script>\n<script>{_SCRIPT}</script>"
+    script = f"<script>{_packaged('katex/katex.min.js')}</script>\n<script>{_packaged('derivation_page.js')}</script>"
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
-<style>{_fonts_inlined(_katex("katex.min.css"))}</style>
-<style>{_STYLE}</style>
+<style>{_fonts_inlined(_packaged("katex/katex.min.css"))}</style>
+<style>{_packaged("derivation_page.css")}</style>
 </head>
 <body>
 <main>
@@ -164,8 +164,8 @@ def _legend(lines: Iterable[str]) -> Iterator[str]:
     yield "</ul>"
 
 
-def _katex(name: str) -> str:
-    return (resources.files("annealvi") / "katex" / name).read_text(encoding="utf-8")
+def _packaged(path: str) -> str:
+    return (resources.files("annealvi") / path).read_text(encoding="utf-8")
 
 
 def _fonts_inlined(css: str) -> str:
@@ -176,46 +176,3 @@ def _fonts_inlined(css: str) -> str:
         return f'src:url(data:font/woff2;base64,{base64.b64encode(content).decode()}) format("woff2")'
 
     return re.sub(r'src:url\(fonts/([\w-]+\.woff2)\) format\("woff2"\)[^;}]*', inlined, css)
-
-
-_SCRIPT = """
-for (const place of document.querySelectorAll(".tex")) {
-  const latex = place.textContent;
-  katex.render(latex, place, {displayMode: place.classList.contains("display"), throwOnError: false, strict: "ignore"});
-  if (place.classList.contains("display")) place.title = latex;
-}
-for (const button of document.querySelectorAll("button")) {
-  button.addEventListener("click", () => {
-    for (const step of document.querySelectorAll("details")) step.open = Boolean(button.dataset.open);
-  });
-}
-const unfold = () => { const step = document.getElementById(location.hash.slice(1)); if (step && "open" in step) step.open = true; };
-addEventListener("hashchange", unfold);
-unfold();
-"""
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --quiet: #5d5d5d; --paper: #ffffff; --line: #d8d8d8; --good: #00664b; --bad: #b03a00; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e8e8; --quiet: #a8a8a8; --paper: #17191c; --line: #3a3d42; --good: #4fd1a5; --bad: #ff9a66; }
-}
-body { margin: 0; background: var(--paper); color: var(--ink); font: 17px/1.55 Georgia, "Times New Roman", serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin-top: 2.4rem; }
-details { border-top: 1px solid var(--line); padding: 0.35rem 0; }
-details:last-of-type { border-bottom: 1px solid var(--line); }
-summary { cursor: pointer; padding: 0.25rem 0; }
-summary:focus-visible, button:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
-.number { display: inline-block; min-width: 1.6rem; color: var(--quiet); text-align: right; margin-right: 0.4rem; }
-.rule { font-weight: bold; }
-.mark { font-size: 0.85rem; margin-left: 0.6rem; white-space: nowrap; }
-.mark.passed { color: var(--good); } .mark.failed { color: var(--bad); font-weight: bold; } .mark.left { color: var(--quiet); }
-.summary .mark { margin-left: 0; }
-details.failed { border-left: 4px solid var(--bad); padding-left: 0.6rem; }
-.display { overflow-x: auto; overflow-y: hidden; padding: 0.2rem 0; }
-.display .katex-display { margin: 0.5rem 0; text-align: left; } .display .katex-display > .katex { text-align: left; }
-.check, footer { color: var(--quiet); font-size: 0.88rem; } footer { margin-top: 3rem; }
-button { font: inherit; font-size: 0.88rem; padding: 0.15rem 0.7rem; }
-ul { padding-left: 1.2rem; color: var(--quiet); font-size: 0.92rem; }
-@media print { .buttons { display: none; } details { break-inside: avoid; } }
-"""
