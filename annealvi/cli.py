@@ -217,6 +217,13 @@ def build_parser() -> argparse.ArgumentParser:
     flow.add_argument(
         "--anneal", type=_count, default=1500, metavar="N", help="steps in which compared schedules come to T = 1.05 (default: 1500)"
     )
+    flow.add_argument(
+        "--after",
+        type=_count,
+        default=2000,
+        metavar="N",
+        help="steps of each cell of a map or comparison once it has come to T = 1.05, where --steps is not given (default: 2000)",
+    )
     flow.add_argument("--samples", type=_samples, default=2048, metavar="N", help="of each judgement (default: 2048)")
     _cost_option(flow)
 

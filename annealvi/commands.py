@@ -357,50 +357,48 @@ def run_flow(options: argparse.Namespace) -> int:
 
 def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: Any, optimiser: Any) -> int:
     """Flows over two keys, or kinds of schedule over T0, the mixtures' theory beside them where it covers the problem."""
-    from annealvi.collapse.phase import parse_axis, save
-    from annealvi.flows.report import print_kinds, print_map
-    from annealvi.flows.sweep import KINDS, Training, compare_kinds, flow_map
-    from annealvi.flows.sweep_figures import draw_kinds, draw_map
-    from annealvi.flows.theory import theory_map, theory_of_kinds
+    from annealvi.collapse.phase import parse_axis
+    from annealvi.flows.experiments import Kinds, Map, as_dict, keep
+    from annealvi.flows.sweep import Training
     from annealvi.rows import forget_rows
 
     if options.x is None or (options.y is None) == (options.kinds is None):
         raise BadInput("--x", "a map needs --x and --y, and a comparison --x and --kinds", "give two of the three", "")
-    x = parse_axis(options.x, "--x")
-    y = None if options.y is None else parse_axis(options.y, "--y")
-    if y is None and x.key != "schedule.T0":
-        raise BadInput("--x", f"kinds are compared over schedule.T0, not {x.key}", "write --x schedule.T0=LO:HI:N:log", "")
-    kinds = options.kinds or ()
-    name = "flows" if y is not None else "kinds"
-    folder = Path(options.out or "flow")
-    require_writable(str(folder / f"{name}.nc"), "--out")
     training = Training(
-        options.steps, options.seeds, architecture, optimiser, options.time_per_step, options.samples, options.seed, options.device
+        options.steps,
+        options.after,
+        options.seeds,
+        architecture,
+        optimiser,
+        options.time_per_step,
+        options.samples,
+        options.seed,
+        options.device,
     )
-    settings: dict[str, Any] = {"rows": folder / "rows", "max_cost": options.max_cost, "tell": _tell}
+    x = parse_axis(options.x, "--x")
+    experiment: Map | Kinds
+    if options.kinds is None:
+        experiment = Map(problem, x, parse_axis(options.y, "--y"), training)
+    elif x.key == "schedule.T0":
+        experiment = Kinds(problem, tuple(x.values.tolist()), tuple(options.kinds), options.anneal, training)
+    else:
+        raise BadInput("--x", f"kinds are compared over schedule.T0, not {x.key}", "write --x schedule.T0=LO:HI:N:log", "")
+    folder = Path(options.out or "flow")
+    require_writable(str(folder / f"{experiment.name}.nc"), "--out")
+    rows = folder / f"{experiment.name}.rows"
     with _progress("schedules") as progress:
-        if y is not None:
-            data = flow_map(problem, x, y, training, progress=progress, **settings)
-        else:
-            data = compare_kinds(problem, x.values.tolist(), kinds or KINDS, options.anneal, training, progress=progress, **settings)
+        data = experiment.train(rows=rows, max_cost=options.max_cost, tell=_tell, progress=progress)
     try:
-        theory = theory_map(problem, x, y) if y is not None else theory_of_kinds(problem, kinds)
+        theory = experiment.theory(options.device)
     except BadInput as wrong:
         theory = None
         _tell(f"no theory beside the flows: {wrong.found}")
     with _for_people(options):
-        (print_map if y is not None else print_kinds)(data, problem.name)
-    path = save(data, folder / f"{name}.nc")
-    title = f"RealNVP flows, d = {problem.space.dimension}, {options.seeds} seeds"
-    figure = (draw_map if y is not None else draw_kinds)(data, theory, title, folder / f"{name}.png")
-    if theory is not None:
-        save(theory, folder / "theory.nc")
-    forget_rows(folder / "rows")
+        experiment.show(data)
+    path, figure = keep(experiment, data, theory, folder, experiment.name)
+    forget_rows(rows)
     _say(options, f"result: {path}\nfigure: {figure}")
-    found = {name: data[name].to_numpy() for name in ("p", "stderr", "mode_weights", "projected_variance", "collapsed")}
-    found["emc"] = data["entropic_mode_coverage"].to_numpy()
-    sizes = {side: data[f"{side}_ess"].to_numpy() for side in ("reverse", "forward")}
-    write_json(options.json, {"path": str(path), "figure": str(figure), **found, "ess": sizes})
+    write_json(options.json, {"path": str(path), "figure": str(figure), **as_dict(data)})
     return 0
 
 

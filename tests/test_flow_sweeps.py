@@ -11,13 +11,14 @@ import xarray as xr
 from annealvi.betas import BetaSchedule
 from annealvi.cli import main
 from annealvi.collapse.formula import collapse_by_formula
+from annealvi.collapse.outcome import Outcomes
 from annealvi.collapse.phase import Axis
 from annealvi.flows import sweep, theory
 from annealvi.flows.run import train_flow
 from annealvi.flows.sweep import Training, compare_kinds, flow_map
 from annealvi.flows.training import Architecture, Optimiser
 from annealvi.session import open_session
-from derive.problem import BadInput, Problem, ScheduleSpec, Space
+from derive.problem import BadInput, Problem, ScheduleSpec, Space, Target
 from kernels.particles import DivergenceError
 
 ARCHITECTURE, OPTIMISER = Architecture(2, 8, 1), Optimiser(16, 1e-3)
@@ -31,14 +32,32 @@ def test_a_cell_is_the_run_of_its_schedule():
     assert found["p"].dims == ("schedule.t0", "schedule.T0")
     assert found["mode_weights"].shape == (2, 2, 2, 2)
     single = Problem(space=Space(3), schedule=ScheduleSpec("exponential", 50.0, 4.0))
-    run = train_flow(single, steps=20, seeds=2, architecture=ARCHITECTURE, optimiser=OPTIMISER, samples=200, records=1)
+    # The second cell: its seed is that of the first and one, so that cells share no flow and their shares are independent.
+    run = train_flow(single, steps=20, seeds=2, seed=1, architecture=ARCHITECTURE, optimiser=OPTIMISER, samples=200, records=1)
     cell, last = found.isel({"schedule.t0": 0, "schedule.T0": 1}), run.data.isel(step=-1)
     np.testing.assert_array_equal(cell["mode_weights"], last["mode_weights"])
     np.testing.assert_array_equal(cell["reverse_kl"], last["reverse_kl"])
     assert float(cell["p"]) == run.outcomes.p
+    assert (float(cell["p_low"]), float(cell["p_high"])) == run.outcomes.interval
     np.testing.assert_allclose(cell["weight_error"], np.abs(last["mode_weights"].isel(mode=0) - 0.8), atol=1e-6)
     # β is that of the last step taken, whose number is 19.
     np.testing.assert_allclose(cell["beta"], 1 / (1 + 49 * math.exp(-19 / 4)), rtol=1e-5)
+
+
+def test_cells_are_judged_after_the_same_time_at_the_end(monkeypatch):
+    """Exponential from T0: T = 1.05 at t0 log((T0 - 1)/0.05), rounded up with the steps after it to a multiple of the stride."""
+    monkeypatch.setattr(sweep, "STRIDE", 8)
+    found = flow_map(PROBLEM, X, Y, replace(TRAINING, steps=None, after=6))
+    wanted = [[8 * math.ceil((math.ceil(t0 * math.log((T0 - 1) / 0.05)) + 6) / 8) for T0 in (2, 50)] for t0 in (4, 12)]
+    assert found["steps"].to_numpy().tolist() == wanted
+    assert (found["annealed_at"] + 6 <= found["steps"]).all()
+
+
+def test_the_interval_of_a_share_is_clopper_and_pearsons():
+    """None of 8: (0, 1 − 0.025^(1/8)); one of one mirrors it."""
+    none = Outcomes(np.ones((8, 1), bool))
+    assert none.interval == pytest.approx((0, 1 - 0.025 ** (1 / 8)))
+    assert Outcomes(np.zeros((8, 1), bool)).interval == pytest.approx((0.025 ** (1 / 8), 1))
 
 
 def test_an_interrupted_map_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
@@ -62,24 +81,26 @@ def test_an_interrupted_map_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
 
 def test_kinds_are_compared_at_equal_steps():
     found = compare_kinds(PROBLEM, [3.0, 30.0], ("hold", "geometric", "adaann"), anneal=12, training=TRAINING)
-    assert found["kind"].to_numpy().tolist() == ["none", "hold", "hold", "geometric", "geometric", "adaann", "adaann"]
-    assert found["T0"].to_numpy().tolist() == [1, 3, 30, 3, 30, 3, 30]
-    assert found.attrs["steps"] == 20
-    np.testing.assert_allclose(found["beta"].isel(schedule=slice(0, 5)), 1)
+    assert found["kind"].to_numpy().tolist() == ["none", "none", "hold", "hold", "geometric", "geometric", "adaann", "adaann"]
+    assert found["T0"].to_numpy().tolist() == [1, 1, 3, 30, 3, 30, 3, 30]
+    # No annealing at all, for as long as the others are trained and for as long as they are at the target's own temperature.
+    assert found["steps"].to_numpy().tolist() == [20, 8, *[20] * 6]
+    np.testing.assert_allclose(found["beta"].isel(schedule=slice(0, 6)), 1)
+    assert found["annealed_at"].to_numpy()[:6, 0].tolist() == [0, 0, 12, 12, 12, 12]
+    assert np.isfinite(found["tau"].to_numpy()).tolist() == [False] * 6 + [True] * 2
     for kind in ("geometric", "exponential", "cosine"):
         schedule = BetaSchedule(sweep.spec_of_kind(kind, 30.0, 1200.0, 3))
         assert 1 / schedule(1200) == pytest.approx(1.05, rel=1e-9)
 
 
 def test_adaann_takes_the_steps_asked_for_where_the_flow_keeps_up():
-    """One Gaussian in eight dimensions: q can follow p^β, whose log-density then has variance d/2 T²."""
-    problem = Problem(space=Space(8))
+    """One Gaussian in eight dimensions: q can follow p^β, and log p then has variance d/2 T². It steps ahead until it has come to T0."""
     spec = sweep.spec_of_kind("adaann", 10.0, 600.0, 8)
+    problem = Problem(target=Target(weights=(1.0,), means=((1.0,),), scales=(1.0,)), schedule=spec, space=Space(8))
     training = {"architecture": Architecture(4, 16, 2), "optimiser": Optimiser(256, 3e-3), "seeds": 2, "samples": 200}
-    run = train_flow(Problem(problem.name, problem.target, schedule=spec, space=problem.space), steps=1200, records=60, **training)
-    arrived = run.data["step"].to_numpy()[(run.data["beta"].to_numpy() >= 1).argmax(1)]
+    arrived = train_flow(problem, steps=1200, records=1, **training).data["annealed_at"][:, -1]
     assert (arrived > 300).all()
-    assert (arrived < 900).all()
+    assert (arrived < 660).all()
 
 
 def test_a_cell_that_diverges_is_not_a_number_and_is_told(monkeypatch):
@@ -92,6 +113,7 @@ def test_a_cell_that_diverges_is_not_a_number_and_is_told(monkeypatch):
     told = []
     found = flow_map(PROBLEM, X, Y, TRAINING, tell=told.append)
     assert np.isnan(found["p"].to_numpy()).tolist() == [[False, True], [False, True]]
+    assert np.isnan(found["collapsed"].to_numpy()).any(2).tolist() == [[False, True], [False, True]]
     assert len([line for line in told if "T0 = 50" in line and "not finite" in line]) == 2
 
 
@@ -104,6 +126,9 @@ def test_a_cell_that_diverges_is_not_a_number_and_is_told(monkeypatch):
         (lambda: compare_kinds(PROBLEM, [3.0], ("logarithmic",)), "has no T0 to choose"),
         (lambda: compare_kinds(PROBLEM, [1.0, 3.0]), "leaves nothing to anneal"),
         (lambda: flow_map(PROBLEM, X, Y, TRAINING, max_cost=1e-9), "above the limit"),
+        (lambda: compare_kinds(PROBLEM, [3.0], ("hold",), 20, TRAINING), "leave none at T = 1"),
+        (lambda: compare_kinds(PROBLEM, [3.0], ("hold", "hold"), 5, TRAINING), "stands there twice"),
+        (lambda: compare_kinds(PROBLEM, []), "nothing to compare"),
     ],
 )
 def test_wrong_requests_are_refused(change, words):
@@ -132,17 +157,18 @@ def test_commands_write_what_they_say(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(theory, "TEMPERATURES", np.array([30.0, 300.0]))
     assert main([*ARGUMENTS, *MAP, "--out", str(tmp_path / "map"), "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert sorted(path.name for path in (tmp_path / "map").iterdir()) == ["flows.nc", "flows.png", "theory.nc"]
+    assert sorted(path.name for path in (tmp_path / "map").iterdir()) == ["flows-theory.nc", "flows.nc", "flows.png"]
     kept = xr.load_dataset(found["path"], engine="scipy")
     np.testing.assert_array_equal(kept["p"], found["p"])
     np.testing.assert_array_equal(kept["collapsed"].mean("seed"), found["p"])
     assert {"path", "figure", "stderr", "mode_weights", "projected_variance", "emc", "ess", "collapsed"} <= found.keys()
-    assert xr.load_dataset(tmp_path / "map" / "theory.nc", engine="scipy")["p"].shape == (2, 2)
+    assert found["schedule.T0"] == pytest.approx([2, 50])
+    assert xr.load_dataset(tmp_path / "map" / "flows-theory.nc", engine="scipy")["p"].shape == (2, 2)
     kinds = [*MAP[:2], "--kinds", "hold,adaann", "--anneal", "4"]
     assert main([*ARGUMENTS, *kinds, "--out", str(tmp_path / "kinds")]) == 0
     printed = capsys.readouterr().out
     assert "adaann" in printed
-    assert sorted(path.name for path in (tmp_path / "kinds").iterdir()) == ["kinds.nc", "kinds.png", "theory.nc"]
+    assert sorted(path.name for path in (tmp_path / "kinds").iterdir()) == ["kinds-theory.nc", "kinds.nc", "kinds.png"]
 
 
 def test_a_problem_without_a_theory_says_so(tmp_path, capsys):

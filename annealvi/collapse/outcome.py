@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from annealvi.session import Session
 
@@ -30,6 +31,12 @@ class Outcomes:
         n = len(self.covered)
         smoothed = (self.collapsed.sum() + 1) / (n + 2)
         return float(np.sqrt(smoothed * (1 - smoothed) / (n + 2)))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Clopper and Pearson's interval for p, which holds it in 95 % of experiments or more, however few the runs are."""
+        found = binomtest(int(self.collapsed.sum()), len(self.covered)).proportion_ci(0.95)
+        return float(found.low), float(found.high)
 
     @property
     def collapsed(self) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from annealvi.collapse.outcome import Outcomes
 from annealvi.flows.run import FlowRun
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def print_map(data: xr.Dataset, name: str) -> None:
     for j, value in enumerate(data[y].to_numpy()):
         table.add_row(f"{value:.4g}", *(f"{p:.2f}" for p in data["p"].to_numpy()[j]))
     console.print(table)
-    console.print(f"  standard error up to {float(data['stderr'].max()):.2f}; nan: a loss was not finite", highlight=False)
+    console.print("  nan: a flow was no longer finite", highlight=False)
     _print_what_ran(console, data)
 
 
@@ -58,27 +59,32 @@ def print_kinds(data: xr.Dataset, name: str) -> None:
     """The best initial temperature of each kind: the fewest collapses, then the smallest error of the mode weights."""
     console = Console()
     table = Table(title=f"kinds of schedule at equal numbers of steps · {name}", title_justify="left", header_style="bold")
-    for heading in ("kind", "T0", "t0", "P(collapse)", "error of weights", "KL(q‖p)", "mean P"):
+    for heading in ("kind", "steps", "T0", "t0", "T ≤ 1.05 at", "P(collapse)", "error of weights", "KL(q‖p)", "mean P"):
         table.add_column(heading, justify="left" if heading == "kind" else "right")
     error, divergence = data["weight_error"].mean("seed").to_numpy(), data["reverse_kl"].mean("seed").to_numpy()
-    for kind in dict.fromkeys(data["kind"].to_numpy().tolist()):
-        own = np.flatnonzero(data["kind"].to_numpy() == kind)
+    kinds, steps = data["kind"].to_numpy(), data["steps"].to_numpy()
+    for kind, count in dict.fromkeys(zip(kinds.tolist(), steps.tolist(), strict=True)):
+        own = np.flatnonzero((kinds == kind) & (steps == count))
         p = data["p"].to_numpy()[own]
         best = own[np.lexsort((error[own], p))[0]]
         chosen = data.isel(schedule=best)
         table.add_row(
             kind,
+            str(count),
             "" if kind == "none" else f"{float(chosen['T0']):.4g}",
             "" if kind == "none" else f"{float(chosen['t0']):.4g}",
+            f"{float(chosen['annealed_at'].median()):.0f}",
             f"{float(chosen['p']):.2f} ± {float(chosen['stderr']):.2f}",
             f"{error[best]:.3f}",
             f"{divergence[best]:.3f}",
             f"{p.mean():.2f}",
         )
     console.print(table)
-    console.print("  the best T0 of each kind; mean P: over all T0 that were tried", highlight=False)
+    console.print("  the best T0 of each kind; T ≤ 1.05 at: the median flow's step; mean P: over all T0 that were tried", highlight=False)
     _print_what_ran(console, data)
 
 
 def _print_what_ran(console: Console, data: xr.Dataset) -> None:
+    none, n = Outcomes(np.ones((data.sizes["seed"], 1), bool)), data.sizes["seed"]
+    console.print(f"  ±: standard error; 0 of {n} collapsed flows mean P < {none.interval[1]:.2f} at 95 % confidence", highlight=False)
     console.print(f"  {data.attrs['method']} · {data.attrs['device']}", highlight=False)

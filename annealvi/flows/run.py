@@ -15,15 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from annealvi.betas import ANNEALED
 from annealvi.collapse.outcome import Outcomes
 from annealvi.components import MissingComponent
 from annealvi.costs import Cost, require_affordable
 from annealvi.flows.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
 from annealvi.flows.target import turned
-from annealvi.flows.tempering import betas_of, default_steps
-from annealvi.flows.training import Architecture, Optimiser, Task, Trainer, make_trainer
+from annealvi.flows.tempering import betas_of, default_steps, steps_between_adjustments
+from annealvi.flows.training import Architecture, Optimiser, Rule, Task, Trainer, make_trainer
 from derive.problem import BadInput, Problem
-from derive.schedules import make_rule
+from derive.schedules import AdaptiveRule, make_rule
 from kernels.particles import DivergenceError
 
 MISSED = 0.1
@@ -40,7 +41,10 @@ SECONDS_PER_STEP = {"cpu": 3e-4, "gpu": 1e-4}
 
 @dataclass(frozen=True)
 class FlowRun:
-    """data: the labelled result, with axes seed, step (of the records), mode, sample and axis. device, method: what ran, in words."""
+    """data: the labelled result, with axes seed, step (of the records), mode, sample and axis. device, method: what ran, in words.
+
+    The variable annealed_at is the first step that each flow took at T <= 1.05, as known at each record; NaN before.
+    """
 
     data: xr.Dataset
     device: str
@@ -60,6 +64,8 @@ class FlowRun:
             "emc": last["entropic_mode_coverage"].to_numpy(),
             "ess": {"reverse": last["reverse_ess"].to_numpy(), "forward": last["forward_ess"].to_numpy()},
             "kl": {"reverse": last["reverse_kl"].to_numpy(), "forward": last["forward_kl"].to_numpy()},
+            "uncovered": last["uncovered"].to_numpy(),
+            "annealed_at": last["annealed_at"].to_numpy(),
             "collapsed": self.outcomes.collapsed,
             **self.outcomes.as_dict(),
             "steps": int(self.data["step"][-1]),
@@ -91,16 +97,18 @@ def train_flow(
     the start. samples: of each diagnosis. seed: of everything; flow n of a run depends on (seed, n), not on how many there are, up to the
     rounding of differently grouped sums. device: "auto", "cpu" or "cuda". checkpoint: a file that is kept up to date, and from which a run
     with the same settings goes on; max_cost: seconds that it may be expected to take.
-    Raises BadInput, MissingComponent where JAX has no such device, DivergenceError where a loss is no longer finite.
+    Raises BadInput, MissingComponent where JAX has no such device, DivergenceError where a flow is no longer finite.
     """
     architecture, optimiser = architecture or Architecture(), optimiser or Optimiser()
+    _require_positive(seeds=seeds, records=records, samples=samples, **vars(architecture), **vars(optimiser))
     dimension, rule = problem.space.dimension, make_rule(problem.schedule)
     if dimension < 2:
         raise BadInput("space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem")
     total = default_steps(problem.schedule, rule, time_per_step) if steps is None else steps
+    _require_positive(steps=total)
     bounds = np.unique(np.linspace(0, total, min(records, total) + 1).round().astype(int))
     where = device_of(device)
-    cost = cost_of(dimension, architecture, optimiser, seeds, total, where.platform)
+    cost = cost_of(dimension, architecture, optimiser, seeds, total, where.platform, samples * len(bounds))
     require_affordable(cost, max_cost, "take fewer --steps or --seeds, a smaller --batch or --width, or raise --max-cost", tell)
     settings = settings_of(
         problem,
@@ -110,12 +118,34 @@ def train_flow(
         **{"steps": total, "seeds": seeds, "time_per_step": time_per_step, "records": records, "samples": samples, "seed": seed},
     )
     with jax.default_device(where), jax.default_matmul_precision("float32"):
-        trainer = make_trainer(dimension, architecture, optimiser, rule, samples)
+        trainer, betas, adaptive = _prepared(problem, rule, architecture, optimiser, samples, total, time_per_step)
         tasks = _tasks(problem, seed, seeds)
-        betas = betas_of(problem.schedule, total, time_per_step) if rule is None else np.full(total, rule.start_beta, np.float32)
-        found = list(_records(trainer, tasks, betas, bounds, checkpoint, fingerprint_of(settings), progress))
+        found = list(_records(trainer, tasks, adaptive, betas, bounds, checkpoint, fingerprint_of(settings), progress))
     data = _dataset(found, bounds, tasks, settings)
     return FlowRun(data, describe(where), method_of(architecture, optimiser, total))
+
+
+def _require_positive(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise BadInput(f"--{name.replace('_', '-')}", f"{number} is not positive", "give a positive number", "")
+
+
+def _prepared(
+    problem: Problem,
+    rule: AdaptiveRule | None,
+    architecture: Architecture,
+    optimiser: Optimiser,
+    samples: int,
+    steps: int,
+    time_per_step: float,
+) -> tuple[Trainer, np.ndarray, Rule]:
+    """The compiled functions, β of each step (the first one's, where a rule raises it), and the rule's numbers."""
+    dimension = problem.space.dimension
+    if rule is None:
+        return make_trainer(dimension, architecture, optimiser, samples), betas_of(problem.schedule, steps, time_per_step), Rule()
+    trainer = make_trainer(dimension, architecture, optimiser, samples, rule.kind, steps_between_adjustments(rule, time_per_step))
+    return trainer, np.full(steps, rule.start_beta, np.float32), Rule(rule.start_beta, rule.strength)
 
 
 def settings_of(problem: Problem, where: Any, **settings: Any) -> dict[str, Any]:
@@ -125,7 +155,7 @@ def settings_of(problem: Problem, where: Any, **settings: Any) -> dict[str, Any]
     return {"problem": dataclasses.asdict(problem), **plain, "device": where.device_kind, "versions": versions}
 
 
-def method_of(architecture: Architecture, optimiser: Optimiser, steps: int) -> str:
+def method_of(architecture: Architecture, optimiser: Optimiser, steps: int | str) -> str:
     """What ran, in words."""
     return (
         f"RealNVP of {architecture.layers} couplings, {architecture.depth} × {architecture.width} hidden units, Adam at "
@@ -149,6 +179,7 @@ def _tasks(problem: Problem, seed: int, flows: int) -> Task:
 def _records(
     trainer: Trainer,
     tasks: Task,
+    rule: Rule,
     betas: np.ndarray,
     bounds: np.ndarray,
     checkpoint: Path | None,
@@ -156,32 +187,49 @@ def _records(
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """One record for each bound; the checkpoint is written after each."""
-    state = trainer.begin(tasks)
+    state = trainer.begin(tasks, rule)
     kept = None if checkpoint is None else load_checkpoint(checkpoint, fingerprint, state)
     if kept is None:
-        records = [_record(trainer, state, tasks, 0, float(betas[0]) if len(betas) else 1.0)]
+        records = [_record(trainer, state, tasks, 0, float(betas[0]))]
     else:
         state, records = kept
     for first, stop in zip(bounds[len(records) - 1 : -1], bounds[len(records) :], strict=True):
         if progress is not None:
             progress(int(first), int(bounds[-1]))
-        state, losses = trainer.advance(state, tasks, int(first), jnp.asarray(betas[first:stop]))
-        wrong = np.argwhere(~np.isfinite(np.asarray(losses.loss)))
-        if len(wrong):
-            seed, step = wrong[wrong[:, 1].argmin()]
-            raise DivergenceError(f"the loss of flow {seed} is not finite at step {first + step}; take a smaller learning rate")
-        records.append(_record(trainer, state, tasks, int(stop), np.asarray(losses.beta[:, -1]), np.asarray(losses.loss).mean(1)))
+        state, losses = trainer.advance(state, tasks, rule, int(first), jnp.asarray(betas[first:stop]))
+        loss, beta = np.asarray(losses.loss), np.asarray(losses.beta)
+        _require_finite("loss", loss, int(first))
+        annealed = np.fmin(records[-1]["annealed_at"], _first_annealed(beta, int(first)))
+        records.append(_record(trainer, state, tasks, int(stop), beta[:, -1], loss.mean(1), annealed))
+        # The last update of all has no loss after it that would tell.
+        _require_finite("density", records[-1]["reverse_kl"][:, None], int(stop))
         if checkpoint is not None:
             save_checkpoint(checkpoint, fingerprint, state, records)
     yield from records
 
 
-def _record(trainer: Trainer, state: Any, tasks: Task, step: int, beta: Any, loss: Any = math.nan) -> dict[str, np.ndarray]:
+def _require_finite(what: str, values: np.ndarray, first: int) -> None:
+    """values: (flows, steps from `first` on)."""
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong):
+        flow, step = wrong[wrong[:, 1].argmin()]
+        raise DivergenceError(f"the {what} of flow {flow} is not finite at step {first + step}; take a smaller learning rate")
+
+
+def _first_annealed(beta: np.ndarray, first: int) -> np.ndarray:
+    """(flows,) the first step at T <= 1 + ANNEALED, of β (flows, steps from `first` on); NaN where there is none."""
+    there = beta >= 1 / (1 + ANNEALED) - 1e-6  # β is in single precision
+    return np.where(there.any(1), first + there.argmax(1), np.nan)
+
+
+def _record(
+    trainer: Trainer, state: Any, tasks: Task, step: int, beta: Any, loss: Any = math.nan, annealed_at: Any = math.nan
+) -> dict[str, np.ndarray]:
     """The diagnoses at a step; β of the step before and the mean loss of the steps since the last record."""
     judged = {name: np.asarray(value) for name, value in trainer.judge(state, tasks, step)._asdict().items()}
     judged["projection"] = judged["projection"][:, :KEPT_SAMPLES]
     each = np.ones(len(tasks.key), np.float32)
-    return {**judged, "beta": np.float32(beta) * each, "loss": np.float32(loss) * each}
+    return {**judged, "beta": np.float32(beta) * each, "loss": np.float32(loss) * each, "annealed_at": np.float64(annealed_at) * each}
 
 
 def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Task, settings: dict[str, Any]) -> xr.Dataset:
@@ -199,7 +247,11 @@ def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Ta
             "covered": (("seed", "mode"), of_modes[:, -1] >= MISSED * wanted),
         },
         coordinates,
-        {"settings": fingerprint_of(settings), "title": "RealNVP under tempered reverse KL; the schedule's time is steps × time_per_step"},
+        {
+            "settings": fingerprint_of(settings),
+            "title": "RealNVP under tempered reverse KL; the schedule's time is steps × time_per_step",
+            "covered": f"modes that have at least {MISSED:g} of their own weight",
+        },
     )
 
 
@@ -207,6 +259,8 @@ def device_of(request: str) -> Any:
     """The JAX device of a request "auto", "cpu" or "cuda". Raises MissingComponent where JAX has no such device."""
     if request == "auto":
         return jax.devices()[0]
+    if request not in ("cpu", "cuda"):
+        raise BadInput("--device", f"{request!r} is no device", "choose auto, cpu or cuda", "")
     try:
         return jax.devices(request)[0]
     except RuntimeError:
@@ -215,10 +269,12 @@ def device_of(request: str) -> Any:
         ) from None
 
 
-def cost_of(dimension: int, architecture: Architecture, optimiser: Optimiser, seeds: int, steps: int, platform: str) -> Cost:
-    """What training costs on a JAX platform, without compiling."""
+def cost_of(
+    dimension: int, architecture: Architecture, optimiser: Optimiser, seeds: int, steps: int, platform: str, judged: int = 0
+) -> Cost:
+    """What training costs on a JAX platform, without compiling. judged: samples of all diagnoses of one flow."""
     width, kind = architecture.width, "cpu" if platform == "cpu" else "gpu"
     products = 2 * architecture.layers * (dimension * width + (architecture.depth - 1) * width**2)
-    flops = 6.0 * products * optimiser.batch * seeds * steps
+    flops = products * seeds * (6.0 * optimiser.batch * steps + 4.0 * judged)  # a gradient is twice its value; a diagnosis has two passes
     seconds = flops / FLOPS_PER_SECOND[kind] + steps * seeds * SECONDS_PER_STEP[kind]
     return Cost(seconds, f"{flops:.2g} operations for {seeds} flows of {steps} steps on {platform}")

@@ -30,7 +30,7 @@ def draw_kinds(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: P
 
 
 def map_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figure:
-    """P(collapse) of the flows, cell by cell, and beside it the theory's map with contours; grey: a loss was not finite.
+    """P(collapse) of the flows, cell by cell, and beside it the theory's map with contours; grey: a flow was no longer finite.
 
     A dot marks a cell whose β has not come to 0.95 in the last step, so that it is judged before its annealing has ended.
     """
@@ -77,23 +77,27 @@ def _labels(panel, x, y, unit):
 def kinds_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figure:
     """Against the initial temperature, for each kind: P(collapse) of the flows, the error of their mode weights, and the theory's P.
 
-    Bars: one standard error. Dashed: no annealing. Kinds are shifted a little sideways, so that their bars do not hide one another.
+    Bars: 95 % intervals of P, one standard error of the weights. Grey: no annealing, for as many steps as the others have in all (dashed)
+    and at T = 1 (dotted). Kinds are shifted a little sideways, so that their bars do not hide one another.
     """
     kinds = [kind for kind in dict.fromkeys(flows["kind"].to_numpy().tolist()) if kind != "none"]
     place = {kind: n for n, kind in enumerate(kinds)}
-    cold = flows.isel(schedule=int(np.flatnonzero(flows["kind"].to_numpy() == "none")[0]))
+    cold = [flows.isel(schedule=n) for n in np.flatnonzero(flows["kind"].to_numpy() == "none")]
     columns = 2 if theory is None else 3
     with style.figure(style.TWO_COLUMNS, 2.9, columns=columns) as (figure, panels):
         for n, kind in enumerate(kinds):
             own = flows.isel(schedule=np.flatnonzero(flows["kind"].to_numpy() == kind))
             shifted = own["T0"].to_numpy() * 1.025 ** (n - (len(kinds) - 1) / 2)
             look = {**style.points(n), **style.line(n), "ms": 3, "lw": 1.1, "elinewidth": 0.7, "capsize": 0}
-            panels[0].errorbar(shifted, own["p"], own["stderr"], **look, label=kind)
+            reach = np.stack([own["p"] - own["p_low"], own["p_high"] - own["p"]])
+            panels[0].errorbar(shifted, own["p"], reach, **look, label=kind)
             errors = own["weight_error"].to_numpy()
             spread = errors.std(1) / np.sqrt(errors.shape[1])
             panels[1].errorbar(shifted, errors.mean(1), spread, **look)
-        panels[0].axhline(float(cold["p"]), **style.REFERENCE, label="no annealing")
-        panels[1].axhline(float(cold["weight_error"].mean()), **style.REFERENCE)
+        for untempered, dash in zip(cold, ("--", ":"), strict=True):
+            look = {**style.REFERENCE, "linestyle": dash}
+            panels[0].axhline(float(untempered["p"]), **look, label=f"no annealing, {int(untempered['steps'])} steps")
+            panels[1].axhline(float(untempered["weight_error"].mean()), **look)
         panels[0].set_ylabel(style.LABELS["p"])
         panels[0].set_title(title)
         panels[1].set_ylabel("error of the mode weights")
@@ -114,5 +118,5 @@ def kinds_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Fi
             tried = np.unique(flows["T0"].to_numpy()[flows["kind"].to_numpy() != "none"])
             panel.set_xticks(tried, [f"{T0:.3g}" for T0 in tried])
             panel.minorticks_off()
-        figure.legend(loc="outside lower center", ncols=len(kinds) + 1)
+        figure.legend(loc="outside lower center", ncols=4)
     return figure

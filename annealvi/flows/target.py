@@ -22,9 +22,9 @@ class Mixture(NamedTuple):
     def log_terms(self, x: jax.Array) -> jax.Array:
         """log of each component's weight times its density at x (d,): (K,)."""
         d = self.modes.shape[1]
-        # Expanded, so that a batch needs one product of matrices instead of K differences of all samples.
-        squares = jnp.sum(x * x) - 2 * self.modes @ x + jnp.sum(self.modes**2, 1)
-        return jnp.log(self.weights) - 0.5 * squares / self.scales**2 - d * (jnp.log(self.scales) + 0.5 * math.log(2 * math.pi))
+        # Not expanded: narrow modes far from the origin would lose all digits of single precision in |x|² − 2 x·ν + |ν|².
+        squares = jnp.sum(((x - self.modes) / self.scales[:, None]) ** 2, 1)
+        return jnp.log(self.weights) - 0.5 * squares - d * (jnp.log(self.scales) + 0.5 * math.log(2 * math.pi))
 
     def log_density(self, x: jax.Array) -> jax.Array:
         """log p*(x) at x (d,), with its constant."""

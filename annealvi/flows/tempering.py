@@ -10,7 +10,7 @@ import numpy as np
 
 from annealvi.betas import BetaSchedule
 from derive.problem import BadInput, ScheduleSpec
-from derive.schedules import AdaptiveRule, make_schedule, settling_time
+from derive.schedules import SETTLED_EXCESS, AdaptiveRule, make_schedule, settling_time
 
 AFTER_SETTLING = 2000
 """Steps at β = 1 that a run has by default."""
@@ -24,28 +24,36 @@ def betas_of(spec: ScheduleSpec, steps: int, time_per_step: float) -> np.ndarray
     return BetaSchedule(spec, time_per_step).values(steps).astype(np.float32)
 
 
-def default_steps(spec: ScheduleSpec, rule: AdaptiveRule | None, time_per_step: float) -> int:
-    """Enough for the schedule to settle, and AFTER_SETTLING more."""
+def default_steps(
+    spec: ScheduleSpec, rule: AdaptiveRule | None, time_per_step: float, after: int = AFTER_SETTLING, excess: float = SETTLED_EXCESS
+) -> int:
+    """Enough for the schedule to come to T <= 1 + excess, and `after` more."""
     if rule is not None:
         return STEPS_OF_ADAPTIVE_RUNS
-    steps = settling_time(make_schedule(spec)) / time_per_step
+    steps = settling_time(make_schedule(spec), excess) / time_per_step
     if not steps < 1e8:
         raise BadInput("schedule", f"it takes {steps:.2g} steps to settle", "give --steps, or a shorter t0", "problem")
-    return math.ceil(steps) + AFTER_SETTLING
+    return math.ceil(steps) + after
 
 
-def next_beta(rule: AdaptiveRule, beta: jax.Array, log_target: jax.Array) -> jax.Array:
-    """β after an adjustment. log_target: (n,) log p* at samples of q.
+def steps_between_adjustments(rule: AdaptiveRule, time_per_step: float) -> int:
+    """Of an adaptive rule, whose interval is in the schedule's time."""
+    return max(1, round(rule.interval / time_per_step))
 
-    "adaann": β + τ/√Var_q[log p*]. "ess": the largest β' for which the weights p*^(β' − β) keep the relative effective sample size.
+
+def next_beta(kind: str, strength: jax.Array | float, beta: jax.Array, log_target: jax.Array) -> jax.Array:
+    """β after an adjustment by the rule `kind`. log_target: (n,) log p* at samples of q.
+
+    "adaann": β + τ/√Var_q[log p*], τ the strength. "ess": the largest β' for which the weights p*^(β' − β) keep a relative effective
+    sample size of `strength`.
     """
-    if rule.kind == "adaann":
-        return jnp.minimum(1.0, beta + rule.strength / jnp.std(log_target))
+    if kind == "adaann":
+        return jnp.minimum(1.0, beta + strength / jnp.std(log_target))
 
     def enough(candidate: jax.Array) -> jax.Array:
         log_weights = (candidate - beta) * log_target
         size = jnp.exp(2 * jax.nn.logsumexp(log_weights) - jax.nn.logsumexp(2 * log_weights)) / len(log_target)
-        return size >= rule.strength
+        return size >= strength
 
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bounds

@@ -16,7 +16,6 @@ from annealvi.flows.diagnostics import Diagnostics, diagnose
 from annealvi.flows.realnvp import RealNVP
 from annealvi.flows.target import Mixture
 from annealvi.flows.tempering import next_beta
-from derive.schedules import AdaptiveRule
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,13 @@ class Task(NamedTuple):
     key: jax.Array
 
 
+class Rule(NamedTuple):
+    """What of an adaptive rule may differ between runs that share their compiled loop. For a schedule with a formula neither matters."""
+
+    start_beta: jax.Array | float = 1.0
+    strength: jax.Array | float = 0.0
+
+
 class State(NamedTuple):
     """Of all flows: every array has them as its first axis. beta: (flows,) at which the next step is taken, of an adaptive rule."""
 
@@ -63,12 +69,12 @@ class Losses(NamedTuple):
 class Trainer:
     """The compiled functions of one setting, and the fixed parts of its flows.
 
-    begin(tasks) -> State. advance(state, tasks, first step, betas (steps,)) -> State, Losses. judge(state, tasks, step) -> Diagnostics.
-    flow(state, n) -> the n-th flow. What a flow draws depends on its key and the step alone.
+    begin(tasks, rule) -> State. advance(state, tasks, rule, first step, betas (steps,)) -> State, Losses.
+    judge(state, tasks, step) -> Diagnostics. flow(state, n) -> the n-th flow. What a flow draws depends on its key and the step alone.
     """
 
-    begin: Callable[[Task], State]
-    advance: Callable[[State, Task, int, jax.Array], tuple[State, Losses]]
+    begin: Callable[[Task, Rule], State]
+    advance: Callable[[State, Task, Rule, int, jax.Array], tuple[State, Losses]]
     judge: Callable[[State, Task, int], Diagnostics]
     flow: Callable[[State, int], RealNVP]
 
@@ -78,8 +84,10 @@ INITIAL, TRAINING, JUDGING = 0, 1, 2
 
 
 @lru_cache(maxsize=8)
-def make_trainer(dimension: int, architecture: Architecture, optimiser: Optimiser, rule: AdaptiveRule | None, samples: int) -> Trainer:
-    """rule: of an adaptive schedule, which then decides β instead of `betas`. samples: of each diagnosis.
+def make_trainer(
+    dimension: int, architecture: Architecture, optimiser: Optimiser, samples: int, adaptive: str | None = None, interval: int = 1
+) -> Trainer:
+    """samples: of each diagnosis. adaptive: the kind of the rule that decides β instead of `betas`, every `interval` steps.
 
     One for each setting, kept, since compiling takes longer than thousands of small steps.
     """
@@ -90,29 +98,29 @@ def make_trainer(dimension: int, architecture: Architecture, optimiser: Optimise
 
     fixed = eqx.partition(eqx.filter_eval_shape(new_flow, jax.random.key(0)), _is_array)[1]
 
-    def begin(task: Task) -> State:
+    def begin(task: Task, rule: Rule) -> State:
         parameters = eqx.partition(new_flow(jax.random.fold_in(task.key, INITIAL)), eqx.is_inexact_array)[0]
-        return State(parameters, adam.init(parameters), jnp.float32(1.0 if rule is None else rule.start_beta))
+        return State(parameters, adam.init(parameters), jnp.asarray(rule.start_beta, jnp.float32))
 
     def loss(parameters: Any, target: Mixture, key: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
         x, log_q = eqx.combine(parameters, fixed).sample(key, optimiser.batch)
         log_target = jax.vmap(target.log_density)(x)
         return jnp.mean(log_q - beta * log_target), log_target
 
-    def advance(state: State, task: Task, first: jax.Array, betas: jax.Array) -> tuple[State, Losses]:
+    def advance(state: State, task: Task, rule: Rule, first: jax.Array, betas: jax.Array) -> tuple[State, Losses]:
         stream = jax.random.fold_in(task.key, TRAINING)
 
         def step(state: State, now: tuple[jax.Array, jax.Array]) -> tuple[State, Losses]:
             number, scheduled = now
-            beta = scheduled if rule is None else state.beta
+            beta = scheduled if adaptive is None else state.beta
             (value, log_target), gradient = jax.value_and_grad(loss, has_aux=True)(
                 state.parameters, task.target, jax.random.fold_in(stream, number), beta
             )
             updates, moments = adam.update(gradient, state.moments)
             adjusted = state.beta
-            if rule is not None:
-                due = (number + 1) % max(1, round(rule.interval)) == 0
-                adjusted = jnp.where(due, next_beta(rule, beta, log_target), beta)
+            if adaptive is not None:
+                due = (number + 1) % interval == 0
+                adjusted = jnp.where(due, next_beta(adaptive, rule.strength, beta, log_target), beta)
             return State(optax.apply_updates(state.parameters, updates), moments, adjusted), Losses(value, beta)
 
         return jax.lax.scan(step, state, (first + jnp.arange(len(betas)), betas))
@@ -125,8 +133,8 @@ def make_trainer(dimension: int, architecture: Architecture, optimiser: Optimise
         return eqx.combine(jax.tree.map(lambda a: a[n], state.parameters), fixed)
 
     return Trainer(
-        jax.jit(jax.vmap(begin)),
-        jax.jit(jax.vmap(advance, in_axes=(0, 0, None, None)), donate_argnums=0),
+        jax.jit(jax.vmap(begin, in_axes=(0, None))),
+        jax.jit(jax.vmap(advance, in_axes=(0, 0, None, None, None)), donate_argnums=0),
         jax.jit(jax.vmap(judge, in_axes=(0, 0, None))),
         one_flow,
     )

@@ -1,0 +1,93 @@
+"""Flows under many schedules with the mixtures' theory beside them: what is trained, what the theory says, how it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from annealvi.collapse.phase import Axis, save
+from annealvi.flows.report import print_kinds, print_map
+from annealvi.flows.sweep import Training, compare_kinds, flow_map
+from annealvi.flows.sweep_figures import draw_kinds, draw_map
+from annealvi.flows.theory import theory_map, theory_of_kinds
+from derive.problem import Problem
+
+SHOWN = ("p", "stderr", "p_low", "p_high", "steps", "mode_weights", "projected_variance", "uncovered", "collapsed", "annealed_at")
+
+
+@dataclass(frozen=True)
+class Map:
+    """P(collapse) over two numbers of the problem."""
+
+    problem: Problem
+    x: Axis
+    y: Axis
+    training: Training = field(default_factory=Training)
+
+    name = "flows"
+
+    def train(self, **options: Any) -> xr.Dataset:
+        """options: as of `flow_map`."""
+        return flow_map(self.problem, self.x, self.y, self.training, **options)
+
+    def theory(self, device: str = "auto") -> xr.Dataset:
+        """Raises BadInput for a problem that the theory does not cover."""
+        return theory_map(self.problem, self.x, self.y, device)
+
+    def show(self, data: xr.Dataset) -> None:
+        print_map(data, self.problem.name)
+
+    def draw(self, data: xr.Dataset, theory: xr.Dataset | None, path: Path) -> Path:
+        return draw_map(data, theory, _title(self.problem, self.training), path)
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Kinds of schedule from several initial temperatures, at equal numbers of steps of which `anneal` are annealed."""
+
+    problem: Problem
+    temperatures: tuple[float, ...]
+    kinds: tuple[str, ...]
+    anneal: int
+    training: Training = field(default_factory=Training)
+
+    name = "kinds"
+
+    def train(self, **options: Any) -> xr.Dataset:
+        """options: as of `compare_kinds`."""
+        return compare_kinds(self.problem, self.temperatures, self.kinds, self.anneal, self.training, **options)
+
+    def theory(self, device: str = "auto") -> xr.Dataset:
+        """Raises BadInput for a problem that the theory does not cover."""
+        return theory_of_kinds(self.problem, self.kinds, device=device)
+
+    def show(self, data: xr.Dataset) -> None:
+        print_kinds(data, self.problem.name)
+
+    def draw(self, data: xr.Dataset, theory: xr.Dataset | None, path: Path) -> Path:
+        return draw_kinds(data, theory, _title(self.problem, self.training), path)
+
+
+def keep(experiment: Map | Kinds, data: xr.Dataset, theory: xr.Dataset | None, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write NAME.nc, NAME.png and, where there is a theory, NAME-theory.nc; the paths of the first two."""
+    path = save(data, folder / f"{name}.nc")
+    if theory is not None:
+        save(theory, folder / f"{name}-theory.nc")
+    return path, experiment.draw(data, theory, folder / f"{name}.png")
+
+
+def as_dict(data: xr.Dataset) -> dict[str, Any]:
+    """The JSON form: the axes, or which schedule each entry is of, then the keys of a single run, an entry for each schedule and flow."""
+    places = {str(name): coordinate.to_numpy().tolist() for name, coordinate in data.coords.items()}
+    found: dict[str, Any] = {**places, **{name: data[name].to_numpy() for name in SHOWN if name in data.data_vars}}
+    found["emc"] = data["entropic_mode_coverage"].to_numpy()
+    found["ess"] = {side: data[f"{side}_ess"].to_numpy() for side in ("reverse", "forward")}
+    found["kl"] = {side: data[f"{side}_kl"].to_numpy() for side in ("reverse", "forward")}
+    return found
+
+
+def _title(problem: Problem, training: Training) -> str:
+    return f"RealNVP flows, $d = {problem.space.dimension}$, {training.seeds} seeds"
