@@ -1,9 +1,8 @@
 """The experiments with RealNVP flows: every one a command by name, its result files beside the other results.
 
-    uv run --extra flows python tests/benchmarks/flows.py map-16 kinds-16 map-128 kinds-128 slips    # two cores: about an hour and a half
-    uv run --extra flows python tests/benchmarks/flows.py map-128-full kinds-128-full                # a GPU
+    uv run --extra flows python tests/benchmarks/flows.py NAME ...    # about two hours on two cores for all but the -full ones
 
-An interrupted experiment goes on where it stopped.
+Those are for a GPU. An interrupted experiment goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -12,38 +11,29 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+from annealvi.betas import schedule_within
 from annealvi.collapse.phase import Axis, save
-from annealvi.flows.report import print_kinds, print_map
-from annealvi.flows.sweep import Training, compare_kinds, flow_map
-from annealvi.flows.sweep_figures import draw_kinds, draw_map
-from annealvi.flows.theory import theory_map, theory_of_kinds
+from annealvi.flows.experiments import Kinds, Map, keep
+from annealvi.flows.run import describe, device_of, method_of, train_flow
+from annealvi.flows.sweep import Training
 from annealvi.flows.training import Architecture, Optimiser
+from annealvi.output import write_file
 from annealvi.rows import forget_rows
 from derive.built_in import BUILT_IN
-from derive.problem import Problem, Space
+from derive.problem import Problem, ScheduleSpec, Space
 
 RESULTS = Path(__file__).parent / "results" / "flows"
 KINDS = ("hold", "exponential", "geometric", "linear", "adaann")
 SMALL = Training(seeds=8, architecture=Architecture(6, 32), optimiser=Optimiser(128))
-REDUCED = replace(SMALL, steps=5500, seeds=4)
-FULL = Training(steps=12_000, seeds=16)
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A map where y is given, a comparison of KINDS, annealed for `anneal` steps, where it is not."""
-
-    dimension: int
-    training: Training
-    x: Axis
-    y: Axis | None = None
-    anneal: int = 0
+REDUCED = replace(SMALL, seeds=4)
+FULL = Training(after=4000, seeds=16)
+Progress = Callable[[int, int], None]
 
 
 def hot(low: float, high: float, count: int) -> Axis:
@@ -54,52 +44,113 @@ def slow(low: float, high: float, count: int) -> Axis:
     return Axis("schedule.t0", low, high, count, log=True)
 
 
-SWEEPS = {
-    "map-16": Sweep(16, replace(SMALL, steps=2500), hot(1.5, 300, 7), slow(5, 250, 6)),
-    "kinds-16": Sweep(16, replace(SMALL, steps=3500), hot(2, 300, 6), anneal=1500),
-    "map-128": Sweep(128, REDUCED, hot(2, 200, 5), slow(150, 600, 3)),
-    "kinds-128": Sweep(128, replace(REDUCED, steps=5000), hot(4, 256, 3), anneal=4000),
-    "map-128-full": Sweep(128, FULL, hot(1.5, 1000, 8), slow(20, 1000, 8)),
-    "kinds-128-full": Sweep(128, FULL, hot(2, 1000, 8), anneal=8000),
+def study(dimension: int, kind: str = "exponential") -> Problem:
+    return Problem(schedule=ScheduleSpec(kind), space=Space(dimension))
+
+
+def kinds(dimension: int, starts: Axis, anneal: int, training: Training) -> Kinds:
+    return Kinds(study(dimension), tuple(starts.values.tolist()), KINDS, anneal, training)
+
+
+SWEEPS: dict[str, Map | Kinds] = {
+    "map-16": Map(study(16), hot(1.5, 300, 7), slow(5, 250, 6), SMALL),
+    "map-16-linear": Map(study(16, "linear"), hot(1.5, 300, 7), slow(30, 3000, 5), SMALL),
+    "kinds-16": kinds(16, hot(2, 300, 6), 1500, replace(SMALL, seeds=16)),
+    "map-128": Map(study(128), hot(2, 200, 5), slow(150, 600, 3), REDUCED),
+    "kinds-128": kinds(128, hot(4, 256, 3), 4000, replace(SMALL, after=1000)),
+    "map-128-full": Map(study(128), hot(1.5, 1000, 8), slow(20, 1000, 8), FULL),
+    "kinds-128-full": kinds(128, hot(2, 1000, 8), 8000, FULL),
 }
 
 
-def run_sweep(name: str, sweep: Sweep, rows: Path, progress: Callable[[int, int], None]) -> None:
-    problem = Problem(space=Space(sweep.dimension))
-    title = f"RealNVP flows, $d = {sweep.dimension}$, {sweep.training.seeds} seeds"
-    if sweep.y is not None:
-        data = flow_map(problem, sweep.x, sweep.y, sweep.training, rows=rows, progress=progress)
-        theory = theory_map(problem, sweep.x, sweep.y)
-        draw_map(data, theory, title, RESULTS / f"{name}.png")
-        print_map(data, name)
-    else:
-        data = compare_kinds(problem, sweep.x.values.tolist(), KINDS, sweep.anneal, sweep.training, rows=rows, progress=progress)
-        theory = theory_of_kinds(problem, KINDS)
-        draw_kinds(data, theory, title, RESULTS / f"{name}.png")
-        print_kinds(data, name)
-    save(theory, RESULTS / f"{name}-theory.nc")
-    save(data, RESULTS / f"{name}.nc")
+def run_sweep(name: str, experiment: Map | Kinds, rows: Path, progress: Progress) -> None:
+    data = experiment.train(rows=rows, progress=progress)
+    experiment.show(data)
+    keep(experiment, data, experiment.theory(), RESULTS, name)
+
+
+LENGTHS = (4000, 8000, 16_000)
+FROM = 10.0
+"""T0 of `weights-128`: twice the barrier between the modes."""
+
+
+def run_weights(name: str, rows: Path, progress: Progress) -> None:
+    """How long geometric cooling has to be for the modes' weights in 128 dimensions: curves over the steps, a quarter of them at T = 1."""
+    found = []
+    for n, anneal in enumerate(LENGTHS):
+        problem = replace(study(128), schedule=schedule_within("geometric", FROM, float(anneal)))
+        run = train_flow(
+            problem,
+            steps=anneal + anneal // 3,
+            seeds=4,
+            architecture=SMALL.architecture,
+            optimiser=SMALL.optimiser,
+            checkpoint=rows / f"{anneal}.npz",
+            progress=lambda done, total, n=n: progress(n, len(LENGTHS)) if done == 0 else None,
+        )
+        curve = run.data.drop_vars("projection").assign_coords(record=("step", np.arange(run.data.sizes["step"])))
+        found.append(curve.swap_dims(step="record").reset_coords("step"))
+    save(xr.concat(found, "anneal").assign_coords(anneal=list(LENGTHS)), RESULTS / f"{name}.nc")
 
 
 SLIPS_KINDS = ("hold", "geometric", "adaann")
 
 
-def run_slips(name: str, rows: Path, progress: Callable[[int, int], None]) -> None:
+def run_slips(name: str, rows: Path, progress: Progress) -> None:
     """From T0 = (R/σ)², half the modes' distance over their scale squared: there p^β begins to have two modes."""
-    found = []
+    found, settings = [], []
     for dimension in (8, 16, 32, 64, 128):
         problem = BUILT_IN[f"slips-{dimension}"]
-        training = replace(REDUCED, steps=6000)
         T0 = dimension / problem.target.scales[0] ** 2
-        data = compare_kinds(problem, [T0], SLIPS_KINDS, 5000, training, rows=rows / str(dimension), progress=progress)
-        print_kinds(data, problem.name)
-        found.append(data.drop_vars(["T0", "t0"]).assign_coords(dimension=dimension))
-    save(xr.concat(found, "dimension", combine_attrs="drop_conflicts"), RESULTS / f"{name}.nc")
+        experiment = Kinds(problem, (T0,), SLIPS_KINDS, 5000, replace(REDUCED, after=1000))
+        data = experiment.train(rows=rows / str(dimension), progress=progress)
+        experiment.show(data)
+        found.append(data.reset_coords(["T0", "t0", "tau"]).assign_coords(dimension=dimension))
+        settings.append(data.attrs["settings"])
+    attributes = {**found[0].attrs, "settings": json.dumps(settings)}
+    save(xr.concat(found, "dimension", combine_attrs="drop").assign_attrs(attributes), RESULTS / f"{name}.nc")
+
+
+COSTS = (
+    (16, Architecture(6, 32), Optimiser(128), 8),
+    (128, Architecture(6, 32), Optimiser(128), 4),
+    (128, Architecture(6, 64), Optimiser(128), 4),
+    (128, Architecture(), Optimiser(), 1),
+)
+"""dimension, architecture, optimiser, flows side by side."""
+
+
+def run_cost(name: str, rows: Path, progress: Progress) -> None:
+    """Milliseconds of a step of one flow: the second of two runs alike but for their seeds, so that nothing is compiled in it."""
+    found = []
+    for n, (dimension, architecture, optimiser, seeds) in enumerate(COSTS):
+        steps, seconds = 200, []
+        for seed in range(2):
+            begun = time.perf_counter()
+            settings = {"steps": steps, "seeds": seeds, "architecture": architecture, "optimiser": optimiser, "records": 1}
+            train_flow(study(dimension), **settings, seed=seed, samples=2)
+            seconds.append(time.perf_counter() - begun)
+        found.append(
+            {
+                "dimension": dimension,
+                "method": method_of(architecture, optimiser, steps),
+                "flows": seeds,
+                "ms": 1e3 * seconds[1] / steps / seeds,
+                "device": describe(device_of("auto")),
+            }
+        )
+        progress(n + 1, len(COSTS))
+    print(json.dumps(found, indent=2))
+    write_file(RESULTS / f"{name}.json", json.dumps(found, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+OTHERS = {"weights-128": run_weights, "slips": run_slips, "cost": run_cost}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", choices=[*SWEEPS, "slips"], metavar="NAME", help=", ".join([*SWEEPS, "slips"]))
+    names = [*SWEEPS, *OTHERS]
+    parser.add_argument("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in parser.parse_args().names:
         rows, begun = RESULTS / f"{name}.rows", time.perf_counter()
@@ -107,8 +158,8 @@ def main() -> None:
         def progress(done: int, total: int, name: str = name, begun: float = begun) -> None:
             print(f"{name}: {done} of {total}, {time.perf_counter() - begun:.0f} s", flush=True)
 
-        if name == "slips":
-            run_slips(name, rows, progress)
+        if name in OTHERS:
+            OTHERS[name](name, rows, progress)
         else:
             run_sweep(name, SWEEPS[name], rows, progress)
         forget_rows(rows)
