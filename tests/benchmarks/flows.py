@@ -69,28 +69,31 @@ def run_sweep(name: str, experiment: Map | Kinds, rows: Path, progress: Progress
     keep(experiment, data, experiment.theory(), RESULTS, name)
 
 
-LENGTHS = (4000, 8000, 16_000)
+LENGTHS = (2000, 4000, 8000, 16_000)
 FROM = 10.0
 """T0 of `weights-128`: twice the barrier between the modes."""
+AT_ONE = 8000
+"""Its steps at T = 1."""
 
 
 def run_weights(name: str, rows: Path, progress: Progress) -> None:
-    """How long geometric cooling has to be for the modes' weights in 128 dimensions: curves over the steps, a quarter of them at T = 1."""
+    """The modes' weights in 128 dimensions over the steps: geometric cooling of several lengths, then AT_ONE steps at T = 1."""
     found = []
     for n, anneal in enumerate(LENGTHS):
         problem = replace(study(128), schedule=schedule_within("geometric", FROM, float(anneal)))
         run = train_flow(
             problem,
-            steps=anneal + anneal // 3,
+            steps=anneal + AT_ONE,
+            seed=n,
+            records=(anneal + AT_ONE) // 500,
             seeds=4,
             architecture=SMALL.architecture,
             optimiser=SMALL.optimiser,
             checkpoint=rows / f"{anneal}.npz",
             progress=lambda done, total, n=n: progress(n, len(LENGTHS)) if done == 0 else None,
         )
-        curve = run.data.drop_vars("projection").assign_coords(record=("step", np.arange(run.data.sizes["step"])))
-        found.append(curve.swap_dims(step="record").reset_coords("step"))
-    save(xr.concat(found, "anneal").assign_coords(anneal=list(LENGTHS)), RESULTS / f"{name}.nc")
+        found.append(run.data.drop_vars("projection").assign_coords(step=run.data["step"] - anneal))
+    save(xr.concat(found, "anneal", join="outer").assign_coords(anneal=list(LENGTHS)), RESULTS / f"{name}.nc")
 
 
 SLIPS_KINDS = ("hold", "geometric", "adaann")
