@@ -133,7 +133,8 @@ def make_trainer(
         return eqx.combine(jax.tree.map(lambda a: a[n], state.parameters), fixed)
 
     return Trainer(
-        jax.jit(jax.vmap(begin, in_axes=(0, None))),
+        # Not compiled as a whole: dozens of draws in one program take longer to compile than a short training.
+        jax.vmap(begin, in_axes=(0, None)),
         jax.jit(jax.vmap(advance, in_axes=(0, 0, None, None, None)), donate_argnums=0),
         jax.jit(jax.vmap(judge, in_axes=(0, 0, None))),
         one_flow,
