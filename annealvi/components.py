@@ -13,4 +13,10 @@ def require(purpose: str, *libraries: str) -> None:
     """Raises MissingComponent where one of the libraries of the extra `flows` is missing."""
     missing = [name for name in libraries if find_spec(name) is None]
     if missing:
-        raise MissingComponent(f'{purpose} needs {", ".join(missing)}: install the extra with `pip install "annealvi[flows]"`')
+        raise MissingComponent(f"{purpose} needs {', '.join(missing)}: {how_to_install('flows')}")
+
+
+def how_to_install(extra: str) -> str:
+    """An installed package takes its extra by name; a clone, which nothing need have published, from where it is."""
+    in_a_clone = f'`pip install ".[{extra}]"` or `uv run --extra {extra}`'
+    return f'install the extra with `pip install "annealvi[{extra}]"`, in a clone with {in_a_clone}'

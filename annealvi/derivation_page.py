@@ -6,6 +6,7 @@ Whatever a problem file may say is text in it, never markup or script.
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from derive.step import Step
 
 LINE = 70
 """Symbols on a line of a wide screen; what is wider than a narrow one scrolls."""
+
+MARKS = {"passed": ("✓", "holds"), "partly": ("◐", "partly compared"), "left": ("–", "not compared"), "failed": ("✗", "failed")}
+"""A sign and a word for a step, and for all of them together."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def derivation_page(derivation: Derivation, steps: Sequence[CheckedStep]) -> str
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(headline(derivation))}.</p>",
-        f'<p class="summary {_worst(steps)}">{_summary(steps)}</p>',
+        f'<p class="summary {_verdict(steps)}">{_summary(steps)}</p>',
         '<p class="buttons"><button type="button" data-open="1">Unfold all</button> <button type="button">Fold all</button></p>',
         "<h2>From the objective to the closed system</h2>",
         *(_step(n, checked, derivation) for n, checked in enumerate(steps, 1)),
@@ -81,11 +85,12 @@ def derivation_page(derivation: Derivation, steps: Sequence[CheckedStep]) -> str
         "all formulas are derived anew.</footer>",
     ]
     body = "\n".join(parts)
-    script = f"<script>{_packaged('katex/katex.min.js')}</script>\n<script>{_packaged('derivation_page.js')}</script>"
+    scripts = [_packaged("katex/katex.min.js"), _packaged("derivation_page.js")]
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
 <style>{_fonts_inlined(_packaged("katex/katex.min.css"))}</style>
@@ -95,24 +100,37 @@ def derivation_page(derivation: Derivation, steps: Sequence[CheckedStep]) -> str
 <main>
 {body}
 </main>
-{script}
+{"".join(f"<script>{script}</script>" for script in scripts)}
 </body>
 </html>
 """
 
 
-def _worst(steps: Sequence[CheckedStep]) -> str:
-    return "failed" if any(s.status == "failed" for s in steps) else "passed"
+def _policy(scripts: Iterable[str]) -> str:
+    """What a browser is to allow: these scripts, the page's own styles and fonts, and nothing from elsewhere."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
+    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'"
+
+
+def _verdict(steps: Sequence[CheckedStep]) -> str:
+    """Of all steps: "passed" only where each was compared, "left" where none was."""
+    found = {s.status for s in steps}
+    if "failed" in found:
+        return "failed"
+    return "partly" if found == {"passed", "left"} else "passed" if found == {"passed"} else "left"
 
 
 def _summary(steps: Sequence[CheckedStep]) -> str:
     checks = [s.check for s in steps if s.check is not None]
-    failed, left = sum(not c.passed for c in checks), len(steps) - len(checks)
-    verdict = "all hold" if not failed else f"{failed} <strong>failed</strong>"
-    rest = f"; {left} not compared" if left else ""
-    worst = f" The largest relative difference is {max(c.statistic for c in checks):.1e}." if checks else ""
+    mark = _mark(_verdict(steps))
+    if not checks:
+        return f"{mark} {len(steps)} steps, none of them compared with its meaning in coordinates."
+    failed, left = sum(not c.passed for c in checks), [str(n) for n, s in enumerate(steps, 1) if s.check is None]
+    verdict = f"{failed} <strong>failed</strong>" if failed else "these hold" if left else "all hold"
+    rest = f"; not compared: step{'s' if len(left) > 1 else ''} {', '.join(left)}" if left else ""
     compared = f"{len(steps)} steps, {len(checks)} compared with their meaning in coordinates to 30 digits"
-    return f"{_mark(_worst(steps))} {compared}: {verdict}{rest}.{worst}"
+    worst = f"The largest relative difference is {max(c.statistic for c in checks):.1e}."
+    return f"{mark} {compared}: {verdict}{rest}. {worst}"
 
 
 def _step(number: int, checked: CheckedStep, derivation: Derivation) -> str:
@@ -131,14 +149,14 @@ def _step(number: int, checked: CheckedStep, derivation: Derivation) -> str:
             f"<p>{_with_indices(checked.step.statement)}</p>",
             *(_display(broken(e.left, terms_tex(e, LINE), LINE)) for e in with_named_logits(changed)),
             *([f"<p>{escape(remark)}</p>"] if remark else []),
-            f'<p class="check">{escape(outcome)}</p>',
+            f'<p class="check">{_with_indices(outcome)}</p>',
             "</details>",
         ]
     )
 
 
 def _mark(status: str) -> str:
-    sign, word = {"passed": ("✓", "holds"), "failed": ("✗", "failed"), "left": ("–", "not compared")}[status]
+    sign, word = MARKS[status]
     return f'<span class="mark {status}">{sign} {word}</span>'
 
 
@@ -150,7 +168,7 @@ def _with_indices(statement: str) -> str:
 
 
 def _display(lines: Sequence[str], label: str = "") -> str:
-    latex = lines[0].replace("&=", "=") if len(lines) == 1 else "\\begin{aligned}" + " \\\\ ".join(lines) + "\\end{aligned}"
+    latex = lines[0].replace("&=", "=") if len(lines) == 1 else "\\begin{aligned}" + " \\\\[0.3em] ".join(lines) + "\\end{aligned}"
     anchor = f' id="eq-{escape(re.sub(r"[^A-Za-z0-9_]+", "-", label))}"' if label else ""
     return f'<div class="tex display"{anchor}>{escape(latex)}</div>'
 
@@ -159,7 +177,8 @@ def _legend(lines: Iterable[str]) -> Iterator[str]:
     """Sentences with $mathematics$ in them."""
     yield "<ul>"
     for line in lines:
-        pieces = line.split("$")
+        # A word joiner keeps a comma on the line of the formula before it.
+        pieces = ["\u2060" + piece if piece[:1] in tuple(".,;:)") else piece for piece in line.split("$")]
         yield "<li>" + "".join(f'<span class="tex">{escape(p)}</span>' if n % 2 else escape(p) for n, p in enumerate(pieces)) + "</li>"
     yield "</ul>"
 

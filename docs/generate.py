@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import annealvi
 from annealvi.cli import build_parser
 from derive.built_in import BUILT_IN
-from derive.problem import Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target
+from derive.problem import ADAPTIVE_KINDS, SCHEDULE_KINDS, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target
 from derive.problem_file import problem_to_toml
 from derive.rendering import closed_legend, final_equations
 from derive.symbolic_problem import derive_problem
@@ -61,8 +64,9 @@ def command_line() -> str:
     (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     parts = ["# Command line", str(parser.description), f"`annealvi COMMAND [PROBLEM] [options]`. {parser.epilog}"]
     for name, command in commands.choices.items():
-        parts += [f"## {name}", str(command.description), "```text\n" + str(command.epilog).removeprefix("Example: ") + "\n```"]
-        rows = ["| option | |", "|---|---|"]
+        example, _, remark = str(command.epilog).removeprefix("Example: ").partition(", ")
+        parts += [f"## {name}", str(command.description), f"```sh\n{example}\n```", _cell(remark)]
+        rows = ["| option | meaning |", "|---|---|"]
         for action in command._actions:
             if action.dest != "help":
                 rows.append(f"| {_option(action)} | {_cell(action.help or '')} |")
@@ -91,9 +95,11 @@ def problem_file() -> str:
     ]
     for section in (Target, Proposal, Flow, ScheduleSpec, Space, Init):
         name = {"ScheduleSpec": "schedule"}.get(section.__name__, section.__name__.lower())
-        rows = ["| key | default |", "|---|---|"]
-        rows += [f"| `{name}.{f.name}` | `{_default(f)}` |" for f in dataclasses.fields(section)]
-        parts += [f"## {name}", "```text\n" + inspect.cleandoc(section.__doc__ or "") + "\n```", "\n".join(rows)]
+        fields = dataclasses.fields(section)
+        prose, meanings = described(inspect.cleandoc(section.__doc__ or ""), [f.name for f in fields])
+        rows = ["| key | default | meaning |", "|---|---|---|"]
+        rows += [f"| `{name}.{f.name}` | {_default(f)} | {_cell(_with_kinds(meanings.get(f.name, '')))} |" for f in fields]
+        parts += [f"## {name}", *map(_cell, prose), "\n".join(rows)]
     rows = ["| name | modes | components | manifold | learned | dimension |", "|---|---|---|---|---|---|"]
     for name, problem in BUILT_IN.items():
         sizes = f"{len(problem.target.weights)} | {len(problem.proposal.weights)}"
@@ -101,8 +107,49 @@ def problem_file() -> str:
     return "\n\n".join([*parts, "## Built-in problems", "\n".join(rows)]) + "\n"
 
 
-def _default(field: dataclasses.Field) -> object:
-    return field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+def _default(field: dataclasses.Field) -> str:
+    """As TOML, which for these values is JSON."""
+    value = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+    return "" if value is None else f"`{json.dumps(value)}`"
+
+
+def _with_kinds(meaning: str) -> str:
+    for name, kinds in (("SCHEDULE_KINDS", SCHEDULE_KINDS), ("ADAPTIVE_KINDS", ADAPTIVE_KINDS)):
+        meaning = meaning.replace(f"`{name}`", ", ".join(f"`{kind}`" for kind in kinds))
+    return meaning
+
+
+def described(docstring: str, names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """A docstring's paragraphs, and what it says of each name in the form "name: meaning", which then is in no paragraph."""
+    beginning = re.compile(rf"(?:^|(?<=[.;)] )|(?<=\n))({'|'.join(map(re.escape, names))}): ")
+    paragraphs, meanings = [], {}
+    for paragraph in re.split(r"\n\s*\n", docstring):
+        before, *found = beginning.split(paragraph) if names else [paragraph]
+        if found:
+            # What a call raises is said after its last argument.
+            found[-1], *after = re.split(r"(?<=\.)\s+(?=Raises )", found[-1])
+            meanings.update({name: " ".join(meaning.split()) for name, meaning in zip(found[::2], found[1::2], strict=True)})
+            paragraphs += [before, *after]
+        else:
+            paragraphs.append(before)
+    return [text.strip() for text in paragraphs if text.strip()], meanings
+
+
+class Lists(griffe.Extension):
+    """Arguments and fields that a docstring describes become a list in the reference."""
+
+    def on_function_instance(self, *, func: griffe.Function, **_: object) -> None:
+        self._list(func, [parameter.name for parameter in func.parameters])
+
+    def on_class_members(self, *, cls: griffe.Class, **_: object) -> None:
+        self._list(cls, [name for name, member in cls.members.items() if member.is_attribute])
+
+    def _list(self, documented: griffe.Function | griffe.Class, names: list[str]) -> None:
+        if documented.docstring is None or not names:
+            return
+        prose, meanings = described(documented.docstring.value, names)
+        entries = "\n".join(f"- `{name}`: {meaning}" for name, meaning in meanings.items())
+        documented.docstring.value = "\n\n".join([*prose[:1], *([entries] if entries else []), *prose[1:]])
 
 
 GROUPS = {
@@ -134,23 +181,27 @@ def _home(name: str) -> str:
 
 def benchmarks() -> str:
     text = (ROOT / "tests" / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    text = re.sub(r"\]\((results/[^)]*\.png)\)", r"](\1)", text)
     return _without_links_to_files(text)
 
 
 def _without_links_to_files(markdown: str) -> str:
-    """Links that lead out of the site, into the repository, as their text alone."""
-    return re.sub(r"(?<!!)\[([^]]*)\]\((?!https?:|#)[^)]*\)", r"\1", markdown)
+    """Links that lead out of the site, into the repository, as their text alone; those to figures and notebooks stay."""
+    inside = r"https?:|#|results/[\w/-]+\.png\)|\w+\.ipynb\)|annealing_a_flow_of_your_own\.md\)"
+    markdown = re.sub(rf"(?<!!)\[([^]]*)\]\((?!{inside})[^)]*\)", r"\1", markdown)
+    return re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", markdown)
 
 
 def notebooks() -> dict[str, str | bytes]:
     """Each rendered notebook as a page with its figures, and a page that lists them."""
     from nbconvert import MarkdownExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
+    # What one cell prints is one block, in however many pieces it came.
+    exporter = MarkdownExporter(preprocessors=[CoalesceStreamsPreprocessor(enabled=True)])
     found: dict[str, str | bytes] = {}
     entries = ["# Notebooks", "Executed on two cores in under three minutes each; their sources are in the repository's `notebooks/`."]
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        body, resources = MarkdownExporter().from_filename(str(path), resources={"unique_key": path.stem})
+        body, resources = exporter.from_filename(str(path), resources={"unique_key": path.stem})
         found.update(resources["outputs"])
         body = _without_links_to_files(body)
         found[f"{path.stem}.md"] = body

@@ -66,4 +66,5 @@ def _gpu() -> Device:
 
 
 def _how_to_get_cuda(problem: str) -> str:
-    return f'{problem}: install the CUDA component with `pip install "annealvi[cuda]"`; an NVIDIA GPU and its driver are needed too'
+    ways = '`pip install "annealvi[cuda]"`, in a clone with `pip install ".[cuda]"` or `uv run --extra cuda`'
+    return f"{problem}: install the CUDA component with {ways}; an NVIDIA GPU and its driver are needed too"

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # From the KL divergence to the ODE
 #
-# Install: `python -m pip install annealvi` (in a clone of the repository: `uv run --with jupyter jupyter lab`).
+# Install, in a clone of the repository: `python -m pip install . jupyter` (or, with uv, `uv run --with jupyter jupyter lab`).
 #
 # A mixture of Gaussians is fitted to a bimodal target by descending the reverse KL divergence while the target is annealed from hot to
 # cold. All that matters of this flow in $d$ dimensions are three numbers, and they obey an ordinary differential equation. It was found by
@@ -50,10 +50,10 @@ def show(number, *labels):
 # %% [markdown]
 # ## The objective
 #
-# The target $p^\star$ has two opposite modes $\pm\mu^\star$ of weights $w^\star = 0.8$ and $1 - w^\star$, at distance $R = 3$ from the
-# origin. The proposal $q$ has two components of weight one half, whose means $\mu_1, \mu_2$ move on the sphere of radius $R$ in $d = 128$
-# dimensions. At inverse temperature $\beta = 1/T$ the means descend the divergence of $q$ from $(p^\star)^\beta / Z(\beta)$. (In the
-# program's own equations $a_i$ stands for $\mu_i$ and $\nu_k$ for the modes $\mu^\star_k$, here $\nu_2 = -\nu_1$.)
+# The target $p^\star$ has two opposite modes $\nu_1 = R\mu^\star$ and $\nu_2 = -R\mu^\star$ of weights $w^\star = 0.8$ and $1 - w^\star$;
+# $\|\mu^\star\| = 1$ and $R = 3$. The proposal $q$ has two components of weight one half, whose means $a_i = R\mu_i$ with $\|\mu_i\| = 1$
+# move on the sphere of radius $R$ in $d = 128$ dimensions. At inverse temperature $\beta = 1/T$ the means descend the divergence of $q$
+# from $(p^\star)^\beta / Z(\beta)$.
 
 # %%
 display(Math(steps[0].before[0].latex()))

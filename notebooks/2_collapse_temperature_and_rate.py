@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Collapse, temperature and rate
 #
-# Install: `python -m pip install annealvi` (in a clone of the repository: `uv run --with jupyter jupyter lab`).
+# Install, in a clone of the repository: `python -m pip install . jupyter` (or, with uv, `uv run --with jupyter jupyter lab`).
 #
 # Annealing saves the modes of a target if it begins hot enough and is slow enough. How hot, how slow, and along which curve? Here the
 # probability of mode collapse is a number that takes milliseconds to compute, so these questions have answers.

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Your own mixture in ten minutes
 #
-# Install: `python -m pip install annealvi` (in a clone of the repository: `uv run --with jupyter jupyter lab`).
+# Install, in a clone of the repository: `python -m pip install . jupyter` (or, with uv, `uv run --with jupyter jupyter lab`).
 #
 # The study's target has two opposite modes ([arXiv:2602.12923](https://arxiv.org/abs/2602.12923),
 # [arXiv:2410.13300](https://arxiv.org/abs/2410.13300)). Yours has others. This notebook takes a target with three modes of different
@@ -69,10 +69,10 @@ except annealvi.BadInput as mistake:
 # %% [markdown]
 # ## Its equations
 #
-# Three means $\mu_i$ on a sphere in 32 dimensions under three modes $\mu^\star_k$ in a plane. The program finds that the third mode is a
-# combination of the other two, $\mu^\star_3 = -0.8\,\mu^\star_1 - 0.6\,\mu^\star_2$, so nine overlaps are left: six $M_{ik}$ of a mean with
-# a mode, and three $Q_{ij}$ of two means. Their rates, for any number of modes and components (in the program's letters, $a_i$ for $\mu_i$
-# and $\nu_k$ for $\mu^\star_k$; the responsibilities are averaged over component $i$):
+# Three means $a_i$ on a sphere of radius 3 in 32 dimensions under three modes $\nu_k$ in a plane. The program finds that the third mode is
+# a combination of the other two, $\nu_3 = -0.8\,\nu_1 - 0.6\,\nu_2$, so nine overlaps are left: six $M_{ik} = a_i \cdot \nu_k$ of a mean
+# with a mode, and three $Q_{ij} = a_i \cdot a_j$ of two means. Their rates, for any number of modes and components (the responsibilities
+# are averaged over component $i$):
 
 # %%
 session = annealvi.open_session(problem)
@@ -182,7 +182,7 @@ with style.figure(style.TWO_COLUMNS, 3.7, columns=2, sharex=True, sharey=True) a
     for panel, way, words in ((panels[0], unsaved.values[0], r"$\beta = 1$"), (panels[1], saved.values[here], "annealed")):
         for i in range(3):
             x, y = way[:, 2 * i] / 3, way[:, 2 * i + 1] / 3
-            panel.plot(x, y, **style.line(i), label=f"$\\mu_{i + 1}$")
+            panel.plot(x, y, **style.line(i), label=f"$a_{i + 1}$")
             panel.plot(x[0], y[0], **style.points(i))
             panel.plot(x[-1], y[-1], **{**style.points(i), "markerfacecolor": style.SERIES[i], "ms": 5 + 2 * (2 - i)}, zorder=2 - 0.1 * i)
         for k, (mode, weight) in enumerate(zip(problem.target.means, problem.target.weights, strict=True), 1):
@@ -190,8 +190,8 @@ with style.figure(style.TWO_COLUMNS, 3.7, columns=2, sharex=True, sharey=True) a
             away, side = ((9, -3), "left") if k == 1 else ((0, 9 if k == 2 else -16), "center")
             panel.annotate(f"$w^\\star_{k} = {weight}$", mode, away, textcoords="offset points", ha=side, fontsize=8)
         panel.add_patch(Circle((0, 0), 3, fill=False, color=style.FAINT, lw=0.7))
-        panel.set(aspect="equal", title=words, xlabel=r"along $\mu^\star_1$", xlim=(-3.4, 4.7), ylim=(-3.4, 3.9))
-    panels[0].set_ylabel(r"along $\mu^\star_2$")
+        panel.set(aspect="equal", title=words, xlabel=r"along $\nu_1$", xlim=(-3.4, 4.7), ylim=(-3.4, 3.9))
+    panels[0].set_ylabel(r"along $\nu_2$")
     panels[0].legend(loc="lower right")
 figure
 

@@ -13,7 +13,8 @@
 # %% [markdown]
 # # Choosing a schedule for your flow
 #
-# Install: `python -m pip install "annealvi[flows]"` (in a clone of the repository: `uv run --extra flows --with jupyter jupyter lab`).
+# Install, in a clone of the repository: `python -m pip install ".[flows]" jupyter` (or, with uv,
+# `uv run --extra flows --with jupyter jupyter lab`).
 #
 # A normalizing flow that is trained on the reverse KL loses modes, too. The theory of annealing
 # ([arXiv:2602.12923](https://arxiv.org/abs/2602.12923), with [arXiv:2410.13300](https://arxiv.org/abs/2410.13300)) is about Gaussian

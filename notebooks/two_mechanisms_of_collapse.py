@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Two mechanisms of mode collapse
 #
-# Install: `python -m pip install annealvi` (in a clone of the repository: `uv run --with jupyter jupyter lab`).
+# Install, in a clone of the repository: `python -m pip install . jupyter` (or, with uv, `uv run --with jupyter jupyter lab`).
 #
 # When the weights of the proposal are learned along with its means, a mode can be lost in two ways. Both components may end at
 # the same mode: the *means align*. Or one component is still on its way when the other has arrived; the objective then takes its weight

@@ -329,4 +329,6 @@ def test_wrong_input_is_one_line(changes, status, words, capsys, tmp_path):
 def test_missing_libraries_are_named(monkeypatch, capsys):
     monkeypatch.setattr(components, "find_spec", lambda name: None)
     assert main(["flow"]) == 3
-    assert 'pip install "annealvi[flows]"' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    for way in ('pip install "annealvi[flows]"', 'pip install ".[flows]"', "uv run --extra flows"):
+        assert way in error
