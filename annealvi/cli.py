@@ -209,13 +209,17 @@ def build_parser() -> argparse.ArgumentParser:
     flow.add_argument(
         "--time-per-step", type=_positive, default=1.0, metavar="TIME", help="of the schedule's t (default: 1, so t0 counts steps)"
     )
-    flow.add_argument("--records", type=_count, default=20, metavar="N", help="how often the flows are judged (default: 20)")
+    flow.add_argument("--records", type=_count, default=20, metavar="N", help="how often the flows of one run are judged (default: 20)")
     keys = "of schedule.T0, schedule.t0, space.dimension, R and w_star"
     flow.add_argument("--x", metavar="KEY=LO:HI:N[:log]", help=f"with --y: map P(collapse) over two {keys}; with --kinds: schedule.T0")
     flow.add_argument("--y", metavar="KEY=LO:HI:N[:log]", help="see --x")
     flow.add_argument("--kinds", type=_names, metavar="LIST", help="compare these kinds of schedule over --x, at equal numbers of steps")
     flow.add_argument(
-        "--anneal", type=_count, default=1500, metavar="N", help="steps in which compared schedules come to T = 1.05 (default: 1500)"
+        "--anneal",
+        type=_count,
+        default=1500,
+        metavar="N",
+        help="with --kinds: steps in which the schedules come to T = 1.05 (default: 1500)",
     )
     flow.add_argument(
         "--after",

@@ -13,6 +13,8 @@ import numpy as np
 from annealvi.output import write_file
 from derive.problem import BadInput
 
+REMEDY = "remove that folder or choose another one"
+
 
 class Rows:
     """Arrays, each a file of its own that appears whole; none are kept without a folder."""
@@ -25,14 +27,22 @@ class Rows:
         stated = folder / "request.json"
         if not stated.exists():
             write_file(stated, json.dumps({"request": mark}).encode())
-        elif json.loads(stated.read_text(encoding="utf-8")).get("request") != mark:
-            raise BadInput("--out", f"{folder} holds the rows of another map", "remove that folder or choose another one", "")
+            return
+        try:
+            found = json.loads(stated.read_text(encoding="utf-8"))["request"]
+        except (ValueError, TypeError, KeyError, OSError):
+            raise self._unreadable(stated) from None
+        if found != mark:
+            raise BadInput("--out", f"{folder} holds the rows of another map", REMEDY, "")
 
     def read(self, j: int) -> np.ndarray | None:
         """Row j, None where it is not there."""
         if self.folder is None or not (path := self._path(j)).exists():
             return None
-        return np.load(path, allow_pickle=False)
+        try:
+            return np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError):
+            raise self._unreadable(path) from None
 
     def write(self, j: int, row: np.ndarray) -> None:
         """Keep row j."""
@@ -40,6 +50,9 @@ class Rows:
             buffer = io.BytesIO()
             np.save(buffer, row)
             write_file(self._path(j), buffer.getvalue())
+
+    def _unreadable(self, path: Path) -> BadInput:
+        return BadInput("--out", f"{path} cannot be read", REMEDY, "")
 
     def _path(self, j: int) -> Path:
         assert self.folder is not None

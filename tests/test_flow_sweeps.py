@@ -77,6 +77,10 @@ def test_an_interrupted_map_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
     xr.testing.assert_identical(resumed, whole)
     with pytest.raises(BadInput, match="another map"):
         flow_map(PROBLEM, X, Axis("schedule.t0", 4.0, 13.0, 2), TRAINING, rows=tmp_path)
+    for name in ("row-000001.npy", "request.json"):
+        (tmp_path / name).write_bytes(b"half of")
+        with pytest.raises(BadInput, match=f"{name} cannot be read"):
+            flow_map(PROBLEM, X, Y, TRAINING, rows=tmp_path)
 
 
 def test_kinds_are_compared_at_equal_steps():

@@ -83,6 +83,9 @@ def test_target_density_and_samples():
     samples = np.asarray(mixture.sample(jax.random.key(0), 40_000), float)
     spread = np.sqrt(np.einsum("k,k->", target.weights, np.array(target.scales) ** 2) + 9)
     np.testing.assert_allclose(samples.mean(0), np.array(target.weights) @ modes, atol=5 * spread / 200)
+    second = np.einsum("k,ki,kj->ij", target.weights, modes, modes) + np.eye(5) * (target.weights @ np.array(target.scales) ** 2)
+    # A product of two coordinates scatters by less than three times the second moments' largest: five standard errors.
+    np.testing.assert_allclose(samples.T @ samples / 40_000, second, atol=5 * 3 * second.max() / 200)
 
 
 def test_directions_differ_between_flows_and_projections_do_not():

@@ -64,7 +64,8 @@ def flow_figure(data: xr.Dataset, target_scales: np.ndarray) -> Figure:
         _plane(panels[7], samples, colours, modes)
         panels[8].axis("off")
         for colour, label in ((style.KEPT, "covers all modes"), (style.LOST, "misses a mode")):
-            panels[8].plot([], [], color=colour, label=f"{label}: {sum(c == colour for c in colours)} flows")
+            count = int((data["covered"].all("mode") == (colour == style.KEPT)).sum())
+            panels[8].plot([], [], color=colour, label=f"{label}: {count} flows")
         panels[8].plot([], [], **style.REFERENCE, label="target")
         panels[8].legend(loc="center left")
     return figure
