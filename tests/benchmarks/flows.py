@@ -56,7 +56,7 @@ SWEEPS: dict[str, Map | Kinds] = {
     "map-16": Map(study(16), hot(1.5, 300, 7), slow(5, 250, 6), SMALL),
     "map-16-linear": Map(study(16, "linear"), hot(1.5, 300, 7), slow(30, 3000, 5), SMALL),
     "kinds-16": kinds(16, hot(2, 300, 6), 1500, replace(SMALL, seeds=16)),
-    "map-128": Map(study(128), hot(2, 200, 5), slow(150, 600, 3), SMALL),
+    "map-128": Map(study(128), hot(2, 200, 5), slow(150, 600, 3), replace(SMALL, seeds=6)),
     "kinds-128": kinds(128, hot(4, 256, 3), 4000, replace(SMALL, after=1000)),
     "map-128-full": Map(study(128), hot(1.5, 1000, 8), slow(20, 1000, 8), FULL),
     "kinds-128-full": kinds(128, hot(2, 1000, 8), 8000, FULL),
@@ -69,7 +69,7 @@ def run_sweep(name: str, experiment: Map | Kinds, rows: Path, progress: Progress
     keep(experiment, data, experiment.theory(), RESULTS, name)
 
 
-LENGTHS = (2000, 4000, 8000, 16_000)
+LENGTHS = (2000, 4000, 8000)
 FROM = 10.0
 """T0 of `weights-128`: twice the barrier between the modes."""
 AT_ONE = 8000
