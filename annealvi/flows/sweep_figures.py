@@ -62,7 +62,7 @@ def _cells(panel, flows, title):
             panel.annotate("•", (i, j), (0, -9), textcoords="offset points", ha="center", va="center", color=style.VERMILION)
     for key, set_ticks in ((x, panel.set_xticks), (y, panel.set_yticks)):
         every = np.arange(0, len(flows[key]), 1 + len(flows[key]) // 12)
-        set_ticks(every, [f"{value:.3g}" for value in flows[key].to_numpy()[every]])
+        set_ticks(every, [f"{float(f'{value:.3g}'):g}" for value in flows[key].to_numpy()[every]])
     panel.set_title(title)
     _labels(panel, x, y, "steps")
     return mesh

@@ -19,7 +19,7 @@ from annealvi.collapse.separatrix import QUICK
 from annealvi.flows.sweep import spec_of_kind
 from derive.problem import Problem, ScheduleSpec
 
-RANGES = {"schedule.T0": (3.0, 3000.0), "schedule.t0": (10.0, 3000.0)}
+RANGES = {"schedule.T0": (3.0, 30_000.0), "schedule.t0": (10.0, 3000.0)}
 """In the theory's own time; other keys mean the same to both."""
 POINTS = 30
 DURATION = 2000.0
