@@ -19,6 +19,7 @@ from derive.linear_stability import BimodalStability
 from derive.named_logits import with_named_logits
 from derive.notation import tex
 from derive.rendering import final_equations
+from derive.slug import slug
 from derive.step import Equation
 
 EVALUATED = "the expression itself, in SymPy"
@@ -47,8 +48,7 @@ class PaperEquation:
     @property
     def macro(self) -> str:
         """Its LaTeX command, which may have letters only: bimodal:dm_1 is \\AVbimodalDmOne."""
-        words = re.findall(r"[A-Za-z]+|\d|'|\+", self.label)
-        return "\\AV" + words[0] + "".join(_IN_LETTERS.get(w, w[0].upper() + w[1:]) for w in words[1:])
+        return "\\AV" + in_letters(self.label)
 
     @property
     def latex(self) -> str:
@@ -71,11 +71,14 @@ class PaperEquation:
         return {"label": self.label, "macro": self.macro, "latex": self.latex, "rule": self.rule, "kernel": self.kernel, "checks": checks}
 
 
+def in_letters(label: str) -> str:
+    """A label as what a macro's name may have, letters only; the first word keeps its case."""
+    first, *others = re.findall(r"[A-Za-z]+|\d|'|\+", label)
+    return _IN_LETTERS.get(first, first) + "".join(_IN_LETTERS.get(w, w[0].upper() + w[1:]) for w in others)
+
+
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
-_IN_LETTERS = dict(zip("0123456789", _DIGITS, strict=True)) | {
-    "'": "Prime",
-    "+": "Plus",
-}
+_IN_LETTERS = dict(zip("0123456789", _DIGITS, strict=True)) | {"'": "Prime", "+": "Plus"}
 
 
 def in_words(check: Check) -> str:
@@ -95,7 +98,7 @@ def system_equations(problem: str, derivation: Derivation, checks: Sequence[Chec
         computed = f"the generated kernel, rate {states[name]}" if name in states else _kernel_of(e)
         found.append(
             PaperEquation(
-                f"{_slug(problem)}:{name}",
+                f"{slug(problem)}:{name}",
                 tuple(broken(e.left, terms_tex(e, COLUMN), COLUMN)),
                 _rule_of(e, derivation),
                 computed,
@@ -132,7 +135,7 @@ def limit_equations(problem: str, limits: Asymptotics, checks: Mapping[str, Chec
     }
     return tuple(
         PaperEquation(
-            f"{problem}:{_slug(name)}",
+            f"{problem}:{slug(name)}",
             tuple(_lines(latex)),
             origins.get(name, "derive.large_separation"),
             EVALUATED,
@@ -164,11 +167,6 @@ def hold_equations(problem: str, pair: Pair) -> tuple[PaperEquation, ...]:
         PaperEquation(f"{problem}:{name}", (f"{left} &= {tex(value, names)}",), "derive.hold_and_quench", EVALUATED, ())
         for name, (left, value) in lines.items()
     )
-
-
-def _slug(name: str) -> str:
-    """A name without what a label may not have: "dm/dt of near components" is dm-dt-of-near-components."""
-    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")
 
 
 def _lines(latex: str) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from annealvi import __version__
 from annealvi.checks.check import Check
+from annealvi.checks.grid import MUTANTS
 from annealvi.paper.equations import PaperEquation
 from annealvi.paper.results import COMPARED_SCHEDULES, P_MAX, Mixture, Results
 from derive.derivation import Derivation
@@ -17,20 +19,49 @@ from derive.expectation import ChiSquared, Expectation
 from derive.problem import ScheduleSpec
 
 _SPECIAL = {c: rf"\{c}" for c in "&%#_${}"} | {"~": r"\textasciitilde{}", "\\": r"\textbackslash{}", "^": r"\textasciicircum{}"}
+_SPECIAL |= {c: f"${c}$" for c in "<>|"} | {"[": "{[}", "]": "{]}"}  # after a table's \\ a bracket would be an argument
 _GREEK = {"β": r"\beta", "χ": r"\chi", "σ": r"\sigma", "ρ": r"\rho", "λ": r"\lambda", "μ": r"\mu", "ν": r"\nu", "θ": r"\theta"}
 _SIGNS = {"≤": r"\le", "≥": r"\ge", "±": r"\pm", "×": r"\times", "−": "-", "→": r"\to", "∞": r"\infty", "⋆": r"\star", "½": r"\frac12"}
 _SPECIAL |= {c: f"${tex}$" for c, tex in {**_GREEK, **_SIGNS, "²": "^2", "₁": "_1", "₂": "_2", "⁻": "^-"}.items()}
+_SPECIAL |= {
+    "ß": r"\ss{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "œ": r"\oe{}",
+    "Œ": r"\OE{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
+}
+_SPECIAL |= {"ı": r"\i{}", "–": "--", "—": "---", "‘": "`", "’": "'", "“": "``", "”": "''", "…": r"\dots{}", "\u00a0": "~"}
+_ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0323\u0327\u0331", "`'^~=u.\"rHvdcb", strict=True))
 
 
 def text(words: str) -> str:
-    """Plain text for LaTeX; a character that pdfLaTeX has no letter for becomes a question mark."""
-    return "".join(_SPECIAL.get(c, c if ord(c) < 0x250 else "?") for c in words)
+    """Plain text for LaTeX, in ASCII; a character that its default encoding of fonts, OT1, has no letter for becomes a question mark."""
+    return "".join(_letter(c) for c in words)
+
+
+def _letter(character: str) -> str:
+    if character in _SPECIAL:
+        return _SPECIAL[character]
+    if character.isascii():
+        return character if character.isprintable() else "?"
+    parts = unicodedata.normalize("NFD", character)
+    base, accent = parts[0], parts[1:]
+    if accent in _ACCENTS and base.isascii() and base.isalpha():
+        dotless = "\\" if base in "ij" else ""
+        return rf"\{_ACCENTS[accent]}{{{dotless}{base}}}"
+    return "?"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number in mathematics: 0.0123, 344, 1.2 · 10⁻¹⁴, and a dash for none."""
+    """A number in mathematics: 0.0123, 344, 1.2 · 10⁻¹⁴, ∞, and a dash for none."""
     if math.isnan(value):
         return "--"
+    if math.isinf(value):
+        return r"$\infty$" if value > 0 else r"$-\infty$"
     if value == 0:
         return "$0$"
     if 1e-3 <= abs(value) < 1e5:
@@ -63,7 +94,8 @@ def mark(checks: Sequence[Check]) -> str:
     worst = max(checks, key=lambda c: (not c.passed, c.statistic / c.bound if c.bound else c.statistic))
     sign = r"$\checkmark$" if all(c.passed for c in checks) else r"$\times$ FAILED"
     several = f"{len(checks)} checks; closest to its bound: " if len(checks) > 1 else ""
-    return f"{sign} {several}{text(worst.name)}: {rough(worst.statistic)} $\\le$ {rough(worst.bound)}"
+    relation = r"$\le$" if worst.passed else r"$\not\le$"  # a NaN is neither below the bound nor above
+    return f"{sign} {several}{text(worst.name)}: {rough(worst.statistic)} {relation} {rough(worst.bound)}"
 
 
 def check_table(checks: Sequence[Check]) -> str:
@@ -80,9 +112,6 @@ def step_table(derivation: Derivation, checks: Sequence[Check]) -> str:
         outcome = "--" if check is None else f"{rough(check.statistic)} {'' if check.passed else 'FAILED'}"
         rows.append((str(n), text(step.rule), outcome))
     return booktabs("rlr", ("", "rule", "difference"), rows)
-
-
-MIXTURE_COLUMNS = ("problem", "$K$", "$L$", "states", "averages over", "worst step")
 
 
 def tables(results: Results) -> dict[str, str]:
@@ -132,11 +161,16 @@ def _mixture_row(mixture: Mixture) -> tuple[str, ...]:
     return text(mixture.name), str(setting.target.size), str(setting.proposal.size), str(len(system.states)), over, rough(worst)
 
 
+def only(checks: Iterable[Check], name: str) -> Check:
+    """The one check of that name; ValueError where there is none or another."""
+    (found,) = (c for c in checks if c.name == name)
+    return found
+
+
 def numbers(results: Results, flows: Mapping[str, str]) -> dict[str, str]:
     """Every number in the article's sentences, by name."""
     verification = results.verification
     steps = [c for c in verification.checks if c.name.startswith("step: ")]
-    mutants = next(c for c in verification.checks if c.name.startswith("negative controls"))
     orders = [c for c in results.limit_checks.values() if c.bound > 1e-3]
     identities = [c for c in results.limit_checks.values() if c.bound < 1e-3]
     deviations = [abs(f.p - o.p) / o.stderr for _, f, o in results.compared]
@@ -152,7 +186,7 @@ def numbers(results: Results, flows: Mapping[str, str]) -> dict[str, str]:
         "steps-worst": rough(max(c.statistic for c in steps)),
         "checks": str(len(verification.checks)),
         "verdict": "all of them hold" if verification.passed else r"\textbf{not all of them hold}",
-        "mutants": text(mutants.note),
+        "mutants": text(only(verification.checks, MUTANTS).note),
         "limits": str(len(results.limit_checks)),
         "limits-failed": str(sum(not c.passed for c in results.limit_checks.values())),
         "orders-worst": rough(max(c.statistic for c in orders)),
@@ -199,12 +233,13 @@ def checked(equations: Iterable[PaperEquation]) -> dict[str, str]:
 def index(equations: Iterable[PaperEquation]) -> str:
     """Every equation: its label and macro, the rule that it comes from, what computes it, and its check closest to the bound."""
     head = r"\textbf{label} & \textbf{from} & \textbf{computed by} & \textbf{check} \\ \midrule \endhead"
-    cells = ((rf"\texttt{{{_breakable(e.label)}}}", _breakable(e.rule), text(e.kernel), mark(e.checks)) for e in equations)
+    cells = ((rf"\texttt{{{breakable(e.label)}}}", breakable(e.rule), text(e.kernel), mark(e.checks)) for e in equations)
     rows = [" & ".join(row) + r" \\" for row in cells]
     columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}" for width in (0.24, 0.14, 0.22, 0.28))
     return "\n".join([rf"\begin{{longtable}}{{{columns}}}", head, *rows, r"\bottomrule", r"\end{longtable}", ""])
 
 
-def _breakable(name: str) -> str:
-    """A label or a module's name, which may be broken after its marks."""
-    return re.sub(r"([-:.]|\\_)", r"\1\\allowbreak{}", text(name))
+def breakable(name: str) -> str:
+    """A label, a problem's or a module's name, which may be broken after its marks and in long words."""
+    pieces = re.findall(r"[A-Za-z0-9]{1,24}|.", name)
+    return "".join(text(piece) + (r"\allowbreak{}" if len(piece) == 24 or piece in "-_:. " else "") for piece in pieces)

@@ -150,9 +150,9 @@ def compute(device: str, seed: int, tell: Progress, n: int = 4000) -> Results:
 
 
 def mixture(name: str, problem: Problem, tell: Progress) -> Mixture:
-    """Derive a problem and check the steps to 30 digits."""
+    """Derive a problem, under the name that its labels shall have, and check the steps to 30 digits."""
     tell(f"derivation of {name}")
-    derivation = derive_problem(problem)
+    derivation = derive_problem(replace(problem, name=name))
     checks: list[Check] = []
     notes: list[str] = []
     for outcome in derivation_checks(derivation):
