@@ -138,13 +138,14 @@ def changed_equations(step: Step, derivation: Derivation) -> tuple[Equations, st
     if step is derivation.steps[-1]:
         return (), "This is the closed system below."
     before = {e.label: e.value for e in step.before}
-    changed = tuple(e for e in step.after if not _same(before.get(e.label), e.value))
+    changed = tuple(e for e in step.after if not same_value(before.get(e.label), e.value))
     if not changed:
         return (), "No equation changes."
     return changed, "" if len(changed) == len(step.after) else "The other equations stay as they are."
 
 
-def _same(old: object, new: object) -> bool:
+def same_value(old: object, new: object) -> bool:
+    """Whether a step left a value as it was."""
     return list(old) == list(new) if isinstance(old, Vector) and isinstance(new, Vector) else old == new
 
 

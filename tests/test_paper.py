@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
+import pkgutil
 import re
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +19,13 @@ from derived_limits import limits
 from latex_numbers import Reader, equations_in
 
 import annealvi
+import annealvi.paper.flows
 from annealvi.checks.check import Check
 from annealvi.checks.grid import MUTANTS
-from annealvi.checks.limits import limit_checks, stability_checks
 from annealvi.cli import main
 from annealvi.output import write_file
 from annealvi.paper.build import (
+    READ_BACK,
     TypesettingError,
     _appendix,
     appendix_name,
@@ -29,12 +34,22 @@ from annealvi.paper.build import (
     rebuild,
     typeset,
     wide_lines,
+    write,
     write_equations,
 )
-from annealvi.paper.equations import PaperEquation, bundle, limit_equations, system_equations
+from annealvi.paper.equations import (
+    PaperEquation,
+    bundle,
+    hold_equations,
+    limit_equations,
+    stability_equations,
+    system_equations,
+)
+from annealvi.paper.figures import draw_all
 from annealvi.paper.folder import renewed
-from annealvi.paper.fragments import booktabs, mark, named, number, only, text
+from annealvi.paper.fragments import booktabs, mark, named, number, numbers, only, tables, text
 from annealvi.paper.results import Mixture, mixture
+from derive.hold_and_quench import protected_pair
 from derive.linear_stability import bimodal_stability
 from derive.notation import symbol_tex
 from derive.problem import BadInput, Problem, Proposal, ScheduleSpec, Space, Target
@@ -90,26 +105,6 @@ def test_a_wrong_sign_in_a_file_would_be_found():
 
 def _spoiled(part: str) -> str:
     return part.replace(" - ", " + ") if " - " in part else part.replace(" + ", " - ") if " + " in part else f"2 {part}"
-
-
-def test_limits_pass_and_wrong_ones_fail():
-    checks = dict(limit_checks(limits()))
-    left_out = set(limits().latex()) - set(checks)
-    assert left_out == {f"{u} along the relaxation" for u in ("u_1", "u_2")} | {f"{y} under a slow schedule" for y in ("m", "s")}
-    assert all(check.passed for check in checks.values())
-    wrong_path = replace(limits().path, transverse=limits().path.transverse * sp.Rational(1001, 1000))
-    spoiled = tuple(replace(e, expression=e.expression * sp.Rational(1001, 1000)) for e in limits().expansions)
-    growth = tuple(replace(g, exponent=g.exponent * sp.Rational(1001, 1000)) for g in limits().growth)
-    wrong = dict(limit_checks(replace(limits(), path=wrong_path, growth=growth, expansions=spoiled)))
-    failed = {name for name, check in wrong.items() if not check.passed}
-    assert failed == {"transverse growth"} | {f"hot growth, {g.kind}" for g in growth} | {e.name for e in spoiled if e.name in wrong}
-
-
-def test_stability_passes_and_a_wrong_matrix_fails():
-    stability = bimodal_stability(derive_problem(annealvi.load_problem("bimodal")))
-    assert all(check.passed for _, check in stability_checks(limits(), stability))
-    wrong = replace(stability, collapsed=replace(stability.collapsed, matrix=stability.collapsed.matrix * sp.Rational(1001, 1000)))
-    assert [name for name, check in stability_checks(limits(), wrong) if not check.passed] == ["collapsed"]
 
 
 def test_labels_macros_and_files_are_names_that_latex_takes():
@@ -168,7 +163,7 @@ def test_a_problem_with_any_name_has_an_appendix_that_typesets(tmp_path, name):
     own = Mixture(name, problem, derive_problem(problem), (), ())
     equations = system_equations(own.name, own.derivation, ())
     write_equations(tmp_path, equations)
-    packages = r"\usepackage[utf8]{inputenc}\usepackage{amsmath,amssymb,booktabs,pdflscape}"
+    packages = r"\usepackage[utf8]{inputenc}\usepackage{amsmath,amssymb,booktabs,pdflscape}\usepackage[hidelinks]{hyperref}"
     labels = r"\section{x}\label{app:index}\label{tab:steps}\input{equations/bundle} \begin{landscape}"
     source = rf"\documentclass{{article}}{packages}\begin{{document}}{labels}{_appendix(own)}\end{{landscape}} \[ {equations[-1].macro} \]"
     (tmp_path / "own.tex").write_text(source + r"\end{document}", encoding="utf-8")
@@ -284,20 +279,95 @@ def test_faults_of_a_log_are_found():
     assert faults(broken_at_79[:79] + "\n" + broken_at_79[79:] + "fined on input line 7.") != []
 
 
-def test_what_the_article_looks_up_is_made():
-    """Every equation and table of the prose by name; numbers are looked up by LaTeX itself, which stops at one that is not there."""
-    source = article_source()
+def made_equations() -> tuple[PaperEquation, ...]:
+    """The study's own, with checks that say nothing."""
     derivation = derive_problem(annealvi.load_problem("bimodal"))
-    made = {e.label: e for e in (*system_equations("bimodal", derivation, ()), *limit_equations("bimodal", limits(), {}))}
-    stability = {f"bimodal:{corner}-{part}" for corner in ("collapsed", "separated") for part in ("matrix", "determinant")}
-    hold = {"bimodal:protected-sum", "bimodal:protected-difference", "bimodal:switching-slope"}
-    assert set(re.findall(r"\\checked\{([^}#]+)\}", source)) <= {*made, *stability, *hold}
-    cited = set(re.findall(r"\\cite\{(\w+)\}", source))
-    assert cited == set(re.findall(r"\\bibitem\{(\w+)\}", source))
-    labels = set(re.findall(r"\\label\{([^}]+)\}", source))
-    assert set(re.findall(r"\\(?:eq)?ref\{([^}]+)\}", source)) <= labels
-    digits = re.sub(r"\\(?:num|usepackage|includegraphics|label|cite|bibitem|ref|eqref)(?:\[[^]]*\])?\{[^}]*\}", "", source)
-    assert "eq. (" not in digits.lower()
+    check = Check("none", "numeric", 0.0, 1.0)
+    names = [f"{corner}-{part}" for corner in ("collapsed", "mixed", "separated") for part in ("matrix", "determinant")]
+    checks = dict.fromkeys([*names, "protected-sum", "protected-difference", "switching-slope", *limits().latex()], check)
+    return (
+        *system_equations("bimodal", derivation, [Check(f"step: {s.rule}", "symbolic", 0.0, 1.0) for s in derivation.steps], [check]),
+        *limit_equations("bimodal", limits(), checks),
+        *stability_equations("bimodal", bimodal_stability(derivation), checks),
+        *hold_equations("bimodal", protected_pair(limits().path), checks),
+    )
+
+
+def keys_returned(function) -> set[str]:
+    """The names in the dictionaries that a function returns, read from its source."""
+    returned = [node.value for node in ast.walk(ast.parse(inspect.getsource(function))) if isinstance(node, ast.Return)]
+    return {key.value for value in returned if isinstance(value, ast.Dict) for key in value.keys if isinstance(key, ast.Constant)}
+
+
+def test_what_the_article_looks_up_is_made():
+    source = re.sub(r"(?m)(?<!\\)%.*$", "", article_source())
+    made = {e.label: e for e in made_equations()}
+    looked_up = set(re.findall(r"\\checked\{([^}#]+)\}", source))
+    assert looked_up <= set(made)
+    assert all(made[label].checks for label in looked_up)
+    macros = set(re.findall(r"(?<!\|)\\AV[A-Za-z]+", source))
+    assert len(macros) > 15
+    assert macros <= {e.macro for e in made.values()}
+    of_flows = inspect.getsource(annealvi.paper.flows)
+    assert set(re.findall(r"\\input\{tables/([\w-]+)\}", source)) == keys_returned(tables) | {"flows"}
+    drawn = set(re.findall(r"([\w-]+)\{suffix\}", inspect.getsource(draw_all) + of_flows))
+    assert set(re.findall(r"figures/([\w-]+)\.pdf", source)) == drawn
+    named_numbers = set(re.findall(r"\\num\{([^}#]+)\}", source))
+    assert {n for n in named_numbers if not n.startswith("flow-")} == keys_returned(numbers)
+    assert {n for n in named_numbers if n.startswith("flow-")} <= set(re.findall(r'"(flow-[\w-]+)"', of_flows))
+    written = set(re.findall(r'scratch / "([\w-]+)\.tex"', inspect.getsource(write))) - {"article"}
+    assert set(re.findall(r"\\input\{([\w-]+)\}", source)) == written
+    assert set(re.findall(r"\\cite\{(\w+)\}", source)) == set(re.findall(r"\\bibitem\{(\w+)\}", source))
+    labels = re.findall(r"\\label\{([^}]+)\}", source)
+    assert len(set(labels)) == len(labels)
+    assert set(re.findall(r"\\(?:eq)?ref\{([^}]+)\}", source)) <= set(labels)
+
+
+def hard_coded(prose: str) -> list[str]:
+    """Numbers of two digits or more, with a fraction, or beside an equality sign and above two; lengths and names are none."""
+    prose = re.sub(r"(?m)(?<!\\)%.*$|\\frac12", "", prose)
+    prose = re.sub(r"\\(?:includegraphics|input|label|cite|ref|eqref|num|checked)(?:\[[^]]*\])?\{[^}]*\}", "", prose)
+    return re.findall(r"\d+\.\d+|\d{2,}(?:\\,\d+)*|= ?[3-9]\b(?!\\,)", prose)
+
+
+def test_no_result_stands_in_the_prose_as_a_number():
+    source = article_source()
+    begin, flows = source.index(r"\begin{abstract}"), source.index(r"\section{Flows}")
+    checked, end = source.index(r"\section{How"), source.index(r"\begin{thebib")
+    assert hard_coded(source[begin:flows] + source[checked:end] + source[source.index(r"\appendix") :]) == []
+    found = hard_coded(r"at $R = 3$ and $0.8$ from $T_0 = 30\,000$, \num{a1} of 128, \includegraphics[width=0.7\linewidth]{x}")
+    assert found == ["= 3", "0.8", r"30\,000", "128"]
+
+
+def test_each_equation_has_the_steps_that_led_to_it_and_the_words_for_the_others():
+    equations = {e.label: e for e in made_equations()}
+    steps = {e.label.removeprefix("bimodal:"): [c.name.removeprefix("step: ") for c in e.checks] for e in equations.values()}
+    assert steps["h_star"] == ["two modes: tanh"]
+    assert steps["g"] == ["two components: sech", "final variables"]
+    assert {"product rule", "closure", "final variables"} < set(steps["dm_1"])
+    assert "two modes: tanh" in steps["F_1"]
+    assert "closure" not in steps["F_1"]
+    assert "the system as a whole: " in mark(equations["bimodal:ds"])
+    step = Check("step: closure", "symbolic", 0.0, 1.0)
+    mixture_only = system_equations("x", derive_problem(annealvi.load_problem("one-component")), [step])
+    compared = [e for e in mixture_only if e.checks]
+    assert compared
+    assert all(mark(e).endswith("steps only") for e in compared)
+    assert all(e.kernel == "no kernel on this page" for e in mixture_only)
+
+
+def test_kernels_and_tests_are_names_that_can_be_followed():
+    root = Path(__file__).parents[1]
+    for equation in made_equations():
+        module = equation.kernel.split(",")[0]
+        if module != "no kernel on this page":
+            pkgutil.resolve_name(module)
+        if not equation.label.startswith("bimodal:d") and equation.test:
+            file, _, function = equation.test.partition("::")
+            assert f"def {function.partition('[')[0]}(" in (root / file).read_text(encoding="utf-8")
+        assert equation.test or equation.whole
+    file, _, function = READ_BACK.partition("::")
+    assert f"def {function.partition('[')[0]}(" in (root / file).read_text(encoding="utf-8")
 
 
 def test_fragments():
@@ -310,13 +380,20 @@ def test_fragments():
     assert text(r"50 % of _x_ & \y^2 {β}") == r"50 \% of \_x\_ \& \textbackslash{}y\textasciicircum{}2 \{$\beta$\}"
     assert named({"steps": "15"}, "num") == "\\expandafter\\def\\csname num:steps\\endcsname{15}\n"
     assert booktabs("lr", ("a", "b"), [("1", "2")]).count(r"\\") == 2
-    assert mark([Check("a", "numeric", 2.0, 1.0), Check("b", "numeric", 0.1, 1.0)]).endswith(
-        r"$\times$ FAILED 2 checks; closest to its bound: a: $2.0$ $\not\le$ $1.0$"
-    )
-    assert mark([Check("a", "numeric", 0.2, 1.0)]) == r"$\checkmark$ a: $0.20$ $\le$ $1.0$"
+
+
+def equation_with(*checks: Check, whole: tuple[Check, ...] = (), test: str = "") -> PaperEquation:
+    return PaperEquation("bimodal:x", ("x &= 1",), "", "", checks, whole, test)
+
+
+def test_marks():
+    failed, passed = Check("a", "numeric", 2.0, 1.0), Check("b", "numeric", 0.1, 1.0)
+    assert mark(equation_with(failed, passed)) == r"$\times$ FAILED 2 checks, closest to its bound: a: $2.0$ $\not\le$ $1.0$"
+    assert mark(equation_with(passed)) == r"$\checkmark$ b: $0.10$ $\le$ $1.0$"
+    assert mark(equation_with(passed, whole=(failed,))).startswith(r"$\times$ FAILED b: ")
     for statistic in (math.inf, math.nan):
-        assert "FAILED" in mark([Check("a", "numeric", statistic, 0.0), Check("b", "numeric", 0.0, 0.0)])
-    assert "test suite" in mark([])
+        assert "FAILED" in mark(equation_with(Check("a", "numeric", statistic, 0.0), Check("b", "numeric", 0.0, 0.0)))
+    assert mark(equation_with(test="tests/x.py::y")).endswith("only")
 
 
 def test_the_number_of_rejected_mutants_is_the_grids():

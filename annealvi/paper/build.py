@@ -35,6 +35,7 @@ ARTICLE = ("bimodal", *OTHERS)
 """Built-in problems whose equations the article has."""
 
 PACKAGES = "latexmk texlive-latex-base texlive-latex-recommended"
+READ_BACK = "tests/test_paper.py::test_the_exported_equations_say_what_the_kernel_computes[{}]"
 AUXILIARY = ("aux", "fdb_latexmk", "fls", "log", "out")
 
 TOLERATED = 10.0
@@ -125,14 +126,17 @@ def write(folder: Path, results: Results, extra: Sequence[Mixture], tell: Progre
 
 def collect(results: Results, others: Sequence[Mixture]) -> tuple[PaperEquation, ...]:
     """Every equation with its checks; a label or a macro that occurs twice is an error."""
-    checks = [c for c in results.verification.checks if c.name.startswith(("step: ", "right-hand side", "kernel"))]
+    checks = results.verification.checks
+    steps = [c for c in checks if c.name.startswith("step: ")]
+    whole = [c for c in checks if c.name.startswith(("right-hand side", "kernel"))]
     found = [
-        *system_equations("bimodal", results.session.derivation, checks),
+        *system_equations("bimodal", results.session.derivation, steps, whole, READ_BACK.format("bimodal")),
         *limit_equations("bimodal", results.limits, results.limit_checks),
         *stability_equations("bimodal", results.stability, results.limit_checks),
-        *hold_equations("bimodal", results.pair),
-        *(e for m in others for e in system_equations(m.name, m.derivation, m.checks)),
+        *hold_equations("bimodal", results.pair, results.limit_checks),
     ]
+    for m in others:
+        found += system_equations(m.name, m.derivation, m.checks, test=READ_BACK.format(m.name) if m.name in OTHERS else "")
     for names in ([e.label for e in found], [e.macro for e in found], [e.file for e in found]):
         if twice := {n for n in names if names.count(n) > 1}:
             raise ValueError(f"two equations have the name {sorted(twice)[0]}")
