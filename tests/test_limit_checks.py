@@ -86,6 +86,11 @@ def test_a_wrong_identity_fails(name, n):
     assert not identity(name, IDENTITIES[name](Numbers(SPOILED[name][n]()))).passed
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_no_number_fails(order):
+    assert not identity("x", [(sp.nan, sp.S.One), (sp.S.One, sp.S.One)][::order]).passed
+
+
 def test_wrong_growths_and_expansions_fail():
     spoiled = tuple(replace(e, expression=e.expression * OFF) for e in limits().expansions)
     fields = ("exponent", "crossing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import sympy as sp
@@ -28,7 +29,8 @@ Sides = Sequence[tuple[sp.Expr, sp.Expr]]
 
 def identity(name: str, sides: Sides) -> Check:
     """The largest relative difference between the two numbers of a pair."""
-    worst = max(float(abs((a - b) / b).evalf(DIGITS)) for a, b in sides)
+    differences = [float(abs((a - b) / b).evalf(DIGITS)) for a, b in sides]
+    worst = max(differences, key=lambda x: (math.isnan(x), x))  # a NaN is the worst
     return Check(name, "numeric", worst, IDENTITY, f"relative difference, numbers compared: {len(sides)}, to {DIGITS} digits")
 
 
