@@ -234,7 +234,7 @@ def build_parser() -> argparse.ArgumentParser:
     _command(
         commands,
         "paper",
-        "the article with its equations, tables and figures, from the derivation and from results computed anew",
+        "the article with its equations, tables and figures, from the derivation and from results computed anew (of flows: stored ones)",
         "paper three-mode.toml --out paper",
         problem_help="TOML file or built-in name that gets an appendix of its own (default: none beside the article's)",
         out_help="the folder to write (default: paper)",

@@ -494,7 +494,10 @@ def run_paper(options: argparse.Namespace) -> int:
     problem = _problem(options)
     from annealvi.paper.build import print_paper, rebuild
 
-    paper = rebuild(Path(options.out), problem, options.device, options.seed, _tell)
+    live = sys.stderr.isatty()
+    paper = rebuild(Path(options.out), problem, options.device, options.seed, _line_of_progress if live else _tell)
+    if live:
+        _line_of_progress("")
     with _for_people(options):
         print_paper(paper)
     write_json(options.json, paper.as_dict())

@@ -19,7 +19,7 @@ _HEADS = {
     "ell": r"\ell",
     "sigma": r"\sigma",
     "Gamma": r"\Gamma",
-    "lambda_q": r"\lambda",
+    "lambda_q": r"\eta",
     "log_Z": r"\log Z(\beta)",
     "e_mean": r"\bar{e}",
     "ellsq": r"\overline{\ell^2}",

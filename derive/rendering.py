@@ -20,6 +20,7 @@ from derive.line_breaking import align, broken, markdown_display, terms_tex
 from derive.named_logits import with_named_logits
 from derive.notation import Family, families_of
 from derive.objective import Setting
+from derive.slug import slug
 from derive.softmax import Softmax
 from derive.step import Equation, Equations, Step
 from derive.vectors import Vector
@@ -108,7 +109,7 @@ def general_as_latex(derivation: Derivation) -> str:
 def closed_system_as_latex(derivation: Derivation) -> str:
     """The closed system as a LaTeX fragment with its legend; the labels are `eq:PROBLEM:LABEL`."""
     system = final_equations(derivation)
-    problem = re.sub(r"[^A-Za-z0-9]+", "-", derivation.system.label)  # a user's name for it may be no label
+    problem = slug(derivation.system.label)
     rows = []
     for equation in with_named_logits(system):
         lines = broken(equation.left, terms_tex(equation))
@@ -137,13 +138,14 @@ def changed_equations(step: Step, derivation: Derivation) -> tuple[Equations, st
     if step is derivation.steps[-1]:
         return (), "This is the closed system below."
     before = {e.label: e.value for e in step.before}
-    changed = tuple(e for e in step.after if not _same(before.get(e.label), e.value))
+    changed = tuple(e for e in step.after if not same_value(before.get(e.label), e.value))
     if not changed:
         return (), "No equation changes."
     return changed, "" if len(changed) == len(step.after) else "The other equations stay as they are."
 
 
-def _same(old: object, new: object) -> bool:
+def same_value(old: object, new: object) -> bool:
+    """Whether a step left a value as it was."""
     return list(old) == list(new) if isinstance(old, Vector) and isinstance(new, Vector) else old == new
 
 

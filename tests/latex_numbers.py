@@ -1,18 +1,20 @@
 """Reads exported equations as a person would, from their LaTeX alone, and evaluates them: no SymPy, no kernels.
 
-The subset: sums, products by juxtaposition, fractions, roots, powers, the functions below, and averages over independent normal and χ²
-variables, which are done by quadrature. A symbol is its LaTeX without spaces.
+The subset: sums, products by juxtaposition, fractions, roots, powers, the functions below and those that the reader is given, integrals
+between limits, and averages over independent normal and χ² variables; both are done by quadrature. A symbol is its LaTeX without spaces.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.polynomial.legendre import leggauss
 from scipy.special import erf, roots_genlaguerre
 
 TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|[a-zA-Z]|\d+|'+|\S")
-IGNORED = {r"\left", r"\right", r"\Bigl", r"\Bigr", r"\,", r"\ ", r"\quad", "&"}
+IGNORED = {r"\left", r"\right", r"\Bigl", r"\Bigr", r"\,", r"\ ", r"\quad", "&", r"\limits"}
 FUNCTIONS = {
     r"\tanh": np.tanh,
     r"\log": np.log,
@@ -24,7 +26,7 @@ FUNCTIONS = {
     "sech": lambda x: 1 / np.cosh(x),
 }
 ACCENTS = {r"\bar", r"\overline", r"\dot"}
-NORMAL_STEP, NORMAL_REACH, CHI_NODES = 0.1, 9.0, 80
+NORMAL_STEP, NORMAL_REACH, CHI_NODES, LEGENDRE_NODES = 0.1, 9.0, 80, 60
 
 
 def equations_in(latex: str) -> dict[str, tuple[str, str]]:
@@ -39,16 +41,63 @@ def equations_in(latex: str) -> dict[str, tuple[str, str]]:
     return {_joined(name): (arguments, right)}
 
 
+@dataclass(frozen=True)
+class Formula:
+    """left: without spaces. right: its LaTeX; of a matrix the cells, row by row. left_out: scale and argument of a remainder O(...)."""
+
+    left: str
+    right: tuple[str, ...]
+    left_out: tuple[str, str] | None
+
+
+def formulas_in(latex: str) -> list[Formula]:
+    """Every formula of one `align` environment, without the limits, as in R → ∞, that stand beside them."""
+    body = re.search(r"\\begin\{align\}(.*)\\end\{align\}", latex, re.DOTALL)[1]
+    matrices: list[str] = []
+
+    def put_aside(match: re.Match) -> str:
+        matrices.append(match[1])
+        return f"@{len(matrices) - 1}"
+
+    body = re.sub(r"\\left\[\\begin\{matrix\}(.*?)\\end\{matrix\}\\right\]", put_aside, body, flags=re.DOTALL)
+    body = re.sub(r"\\label\{[^}]*\}|\\nonumber", " ", body).replace(r"&\quad", " ")
+    lines = [line for line in body.split(r"\\") if line.strip()]
+    joined = "".join(rf",\quad {line}" if "&=" in line and n else line for n, line in enumerate(lines)).replace("&=", "=")
+    parts = [part for part in re.split(r",\s*\\quad", joined) if r"\to" not in part]
+    formulas = []
+    for part in parts:
+        left, _, right = part.partition("=")
+        right, left_out = _without_remainder(right)
+        aside = re.fullmatch(r"\s*@(\d+)\s*", right)
+        cells = tuple(re.split(r"\\\\|&", matrices[int(aside[1])])) if aside else (right,)
+        formulas.append(Formula(re.sub(r"\s", "", left), cells, left_out))
+    return formulas
+
+
+def _without_remainder(right: str) -> tuple[str, tuple[str, str] | None]:
+    """What stands before the last sum's term with an O, and that term's factor and argument."""
+    before, order, argument = right.partition(r"\mathcal O")
+    if not order:
+        return right, None
+    depth, cut = 0, -1
+    for n, character in enumerate(before):
+        depth += (character in "{([") - (character in "})]")
+        if depth == 0 and character == "+":
+            cut = n
+    scale = before[cut + 1 :].replace(r"\,", "").strip() or "1"
+    return before[:cut], (scale, re.sub(r"^\\left|\\right(?=\)\s*$)", "", argument.strip()))
+
+
 def _joined(symbol: str) -> str:
     """A symbol's key: no spaces, no braces about one character."""
     return re.sub(r"\{(\\?\w+)\}", r"\1", re.sub(r"\s", "", symbol)).replace("{", "").replace("}", "")
 
 
 class Reader:
-    """definitions: name → right-hand side. values: name → number."""
+    """definitions: name → right-hand side. values: name → number. functions: name, with primes for derivatives → function."""
 
-    def __init__(self, definitions: dict[str, str], values: dict[str, float]) -> None:
-        self.definitions, self.values, self.known = definitions, values, {}
+    def __init__(self, definitions: dict[str, str], values: dict[str, float], functions: dict | None = None) -> None:
+        self.definitions, self.values, self.functions, self.known = definitions, values, functions or {}, {}
 
     def value(self, name: str):
         """A number for a definition without variables of averages."""
@@ -156,7 +205,12 @@ class _Parser:
             return self.named()
         if token == r"\mathbb":
             return self.average()
-        return self.reader.look_up(self.symbol(), self.variables)
+        if token == r"\int":
+            return self.integral()
+        name = self.symbol()
+        if name in self.reader.functions:
+            return self.applied(self.reader.functions[name])
+        return self.reader.look_up(name, self.variables)
 
     def applied(self, function):
         raised = None
@@ -183,7 +237,10 @@ class _Parser:
         name = self.take()
         if name in ACCENTS:
             name += self.raw()
-        while self.peek() in ("_", "^"):
+        while self.peek() in ("_", "^") or self.peek().startswith("'"):
+            if self.peek().startswith("'"):
+                name += self.take()
+                continue
             ahead = "".join(self.tokens[self.at + 1 : self.at + 3])
             if self.peek() == "^" and r"\star" not in ahead:
                 break  # a power
@@ -220,6 +277,20 @@ class _Parser:
         value = inner.within("[", "]")
         self.at = inner.at
         return float((value * weight).sum())
+
+    def integral(self):
+        """Between limits, over the variable after the d at the integrand's end."""
+        self.take()
+        ends = {}
+        for _ in "ab":
+            mark = self.take()
+            ends[mark] = self.group()
+        end = next(n for n in range(self.at, len(self.tokens)) if self.tokens[n] == "d" and self.tokens[n + 1].startswith("\\"))
+        nodes, weights = leggauss(LEGENDRE_NODES)
+        half = (ends["^"] - ends["_"]) / 2
+        inner = _Parser(self.tokens[self.at : end], self.reader, {**self.variables, self.tokens[end + 1]: ends["_"] + half * (nodes + 1)})
+        self.at = end + 2
+        return float((inner.whole() * weights).sum() * half)
 
     def rule(self, degrees: str | None) -> tuple[np.ndarray, np.ndarray]:
         """Nodes and weights of N(0, 1), or of χ² with the degrees that are written."""

@@ -57,7 +57,7 @@ def derived(name: str) -> Derivation:
         ("w_star_1", r"w^{\star}_{1}"),
         ("y_star_11+", r"y^{\star+}_{11}"),
         ("h_star", r"h^{\star}"),
-        ("lambda_q", r"\lambda"),
+        ("lambda_q", r"\eta"),
         ("log_Z", r"\log Z(\beta)"),
         ("beta", r"\beta"),
         ("R", "R"),

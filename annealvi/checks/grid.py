@@ -28,6 +28,7 @@ LENGTHS = {1: (0.8, 2.5), 2: (0.8, 2.5), 3: (0.8, 1.8)}
 SCALES = (0.8, 1.25)
 DIGITS = 20
 AVERAGE_TOLERANCE, AVERAGE_DIGITS = 1e-12, 14
+MUTANTS = "negative controls: surviving one-term mutants"
 TOO_MANY = "not run, since so many components of unequal scale need more dimensions than it has"
 SAMPLED_ERRORS = 60
 """How many standard errors of a quasi-random average a rate may be off: six, of some ten averages with factors of order one."""
@@ -190,10 +191,10 @@ def mutant_check(derivation: Derivation, grid: list[Reference]) -> tuple[Check |
     evaluator = Evaluator()
     mutants = one_term_mutations(derivation.system, most_mutants(derivation))
     if any(_rejects(r, derivation.system, evaluator) for r in grid):
-        return Check("negative controls: surviving one-term mutants", "numeric", np.inf, 0.0, "the true system is rejected too"), []
+        return Check(MUTANTS, "numeric", np.inf, 0.0, "the true system is rejected too"), []
     survivors = [mutant for mutant in mutants if not any(_rejects(r, mutant.system, evaluator) for r in grid)]
     note = f"{len(mutants) - len(survivors)} of {len(mutants)} mutants rejected by the grid"
-    return Check("negative controls: surviving one-term mutants", "numeric", float(len(survivors)), 0.0, note), survivors
+    return Check(MUTANTS, "numeric", float(len(survivors)), 0.0, note), survivors
 
 
 def most_mutants(derivation: Derivation) -> int:

@@ -1,4 +1,4 @@
-"""Writes the paper's files, each whole or not at all, and typesets the article where LaTeX is installed."""
+"""Writes the paper's files, all of them or none, and typesets the article where LaTeX is installed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,37 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from annealvi.output import write_file
-from annealvi.paper.equations import PaperEquation, bundle, hold_equations, limit_equations, stability_equations, system_equations
+from annealvi.paper.equations import (
+    PaperEquation,
+    bundle,
+    hold_equations,
+    in_letters,
+    limit_equations,
+    stability_equations,
+    system_equations,
+)
 from annealvi.paper.figures import draw_all
 from annealvi.paper.flows import flow_datasets, flow_numbers, flow_tables
-from annealvi.paper.fragments import checked, index, named, numbers, step_table, tables, text
+from annealvi.paper.folder import renewed
+from annealvi.paper.fragments import breakable, checked, index, named, numbers, step_table, tables, text
 from annealvi.paper.results import OTHERS, Mixture, Progress, Results, compute, mixture, stored_flows
 from derive.built_in import BUILT_IN
-from derive.problem import Problem
+from derive.problem import BadInput, Problem
 from derive.rendering import as_latex, closed_system_as_latex, general_as_latex
+from derive.slug import slug
+from derive.symbolic_problem import derive_problem, symbolise
+
+ARTICLE = ("bimodal", *OTHERS)
+"""Built-in problems whose equations the article has."""
+
+PACKAGES = "latexmk texlive-latex-base texlive-latex-recommended"
+READ_BACK = "tests/test_paper.py::test_the_exported_equations_say_what_the_kernel_computes[{}]"
+AUXILIARY = ("aux", "fdb_latexmk", "fls", "log", "out")
 
 TOLERATED = 10.0
 """Points by which a line may be too wide."""
@@ -53,47 +71,72 @@ class Paper:
 
 
 def rebuild(folder: Path, own: Problem, device: str, seed: int, tell: Progress) -> Paper:
-    """Compute, write and typeset everything. own: a problem that gets an appendix of its own, unless the article has it already.
+    """Compute, write and typeset everything. own: a problem that gets an appendix of its own, unless the article has its equations already.
 
-    Raises BadInput for what is not derived, and TypesettingError for an article that LaTeX finds fault with.
+    Raises BadInput for what is not derived and for a name that the article needs, before anything is computed, and TypesettingError for an
+    article that LaTeX finds fault with.
     """
-    known = {name: BUILT_IN[name] for name in ("bimodal", *OTHERS)}
-    extra = () if own in known.values() else (mixture(f"{own.name}-own" if own.name in known else own.name, own, tell),)
-    return write(folder, compute(device, seed, tell), extra, tell)
+    name = appendix_name(own)
+    extra = () if name is None else (mixture(name, own, tell),)
+    notes = () if extra or own in BUILT_IN.values() else (f"the article has the equations of {own.name} already: no appendix of its own",)
+    return write(folder, compute(device, seed, tell), extra, tell, notes)
 
 
-def write(folder: Path, results: Results, extra: Sequence[Mixture], tell: Progress) -> Paper:
-    """All files, from what was computed. extra: mixtures besides those of the article."""
+def appendix_name(own: Problem) -> str | None:
+    """A name for the problem's labels beside the article's; None where the article derives the same equations, with whatever numbers."""
+    if any(_same_equations(own, BUILT_IN[name]) for name in ARTICLE):
+        return None
+    name = f"{own.name}-own" if own.name in ARTICLE else own.name  # a file without a name has the default's
+    for taken in ARTICLE:
+        if in_letters(slug(name)).lower() == in_letters(slug(taken)).lower():
+            raise BadInput("name", f"{name!r} makes the same labels as {taken!r} of the article", "give the problem another name")
+    return name
+
+
+def _same_equations(own: Problem, other: Problem) -> bool:
+    if symbolise(own).setting != symbolise(other).setting:
+        return False
+    return derive_problem(replace(own, name=other.name)).system == derive_problem(other).system
+
+
+def write(folder: Path, results: Results, extra: Sequence[Mixture], tell: Progress, notes: Sequence[str] = ()) -> Paper:
+    """All files, from what was computed. extra: mixtures besides those of the article. notes: what is to be told besides."""
     others = (*results.others, *extra)
     equations = collect(results, others)
     tell("writing equations, tables and figures")
-    write_equations(folder, equations)
     flows = flow_datasets(stored_flows())
-    written = _write_tables(folder, {**tables(results), **flow_tables(flows)})
-    figures = draw_all(results, flows, folder / "figures")
-    _write(folder / "numbers.tex", named(numbers(results, flow_numbers(flows)), "num"))
-    _write(folder / "checks.tex", named(checked(equations), "chk"))
-    _write(folder / "derivation.tex", as_latex(results.session.derivation))
-    _write(folder / "index.tex", index(e for e in equations if e.label.startswith("bimodal:")))
-    _write(folder / "mixtures.tex", "\n".join(_appendix(m) for m in others))
-    _write(folder / "article.tex", article_source())
-    notes = [] if flows else ["the flows' results are not at hand: their section is left out"]
-    notes += [note for m in others for note in m.notes]
-    pdf, told = typeset(folder, tell)
+    told = [*notes, *([] if flows else ["the flows' results are not at hand: their section is left out"])]
+    told += [note for m in others for note in m.notes]
+    with renewed(folder, TypesettingError) as scratch:
+        write_equations(scratch, equations)
+        written = _write_tables(scratch, {**tables(results), **flow_tables(flows)})
+        figures = draw_all(results, flows, scratch / "figures")
+        _write(scratch / "numbers.tex", named(numbers(results, flow_numbers(flows)), "num"))
+        _write(scratch / "checks.tex", named(checked(equations), "chk"))
+        _write(scratch / "derivation.tex", as_latex(results.session.derivation))
+        _write(scratch / "index.tex", index(e for e in equations if e.label.startswith("bimodal:")))
+        _write(scratch / "mixtures.tex", "\n".join(_appendix(m) for m in others))
+        _write(scratch / "article.tex", article_source())
+        pdf, remarks = typeset(scratch, tell, wide_is_fault=not extra)
+        final = [[folder / path.relative_to(scratch) for path in paths] for paths in (figures, written, [] if pdf is None else [pdf])]
     checks = [*results.verification.checks, *results.limit_checks.values(), *(c for m in others for c in m.checks)]
-    return Paper(folder, equations, figures, tuple(written), pdf, (*notes, *told), all(c.passed for c in checks))
+    pdf = final[2][0] if final[2] else None
+    return Paper(folder, equations, tuple(final[0]), tuple(final[1]), pdf, (*told, *remarks), all(c.passed for c in checks))
 
 
 def collect(results: Results, others: Sequence[Mixture]) -> tuple[PaperEquation, ...]:
     """Every equation with its checks; a label or a macro that occurs twice is an error."""
-    checks = [c for c in results.verification.checks if c.name.startswith(("step: ", "right-hand side", "kernel"))]
+    checks = results.verification.checks
+    steps = [c for c in checks if c.name.startswith("step: ")]
+    whole = [c for c in checks if c.name.startswith(("right-hand side", "kernel"))]
     found = [
-        *system_equations("bimodal", results.session.derivation, checks),
+        *system_equations("bimodal", results.session.derivation, steps, whole, READ_BACK.format("bimodal")),
         *limit_equations("bimodal", results.limits, results.limit_checks),
         *stability_equations("bimodal", results.stability, results.limit_checks),
-        *hold_equations("bimodal", results.pair),
-        *(e for m in others for e in system_equations(m.name, m.derivation, m.checks)),
+        *hold_equations("bimodal", results.pair, results.limit_checks),
     ]
+    for m in others:
+        found += system_equations(m.name, m.derivation, m.checks, test=READ_BACK.format(m.name) if m.name in OTHERS else "")
     for names in ([e.label for e in found], [e.macro for e in found], [e.file for e in found]):
         if twice := {n for n in names if names.count(n) > 1}:
             raise ValueError(f"two equations have the name {sorted(twice)[0]}")
@@ -127,7 +170,7 @@ def _write_tables(folder: Path, found: dict[str, str]) -> list[Path]:
 def _appendix(m: Mixture) -> str:
     """One mixture's sums, closed system and steps."""
     parts = [
-        rf"\subsection{{\texttt{{{text(m.name)}}}}}\label{{app:{re.sub(r'[^A-Za-z0-9]+', '-', m.name)}}}",
+        rf"\subsection{{\texttt{{{breakable(m.name)}}}}}\label{{mixture:{slug(m.name)}}}",
         r"{\footnotesize",
         general_as_latex(m.derivation),
         closed_system_as_latex(m.derivation),
@@ -140,18 +183,26 @@ def _appendix(m: Mixture) -> str:
     return "\n".join(parts)
 
 
-def typeset(folder: Path, tell: Progress) -> tuple[Path | None, list[str]]:
-    """Run latexmk. The PDF and nothing, or None and why there is none; a fault in the log is an error."""
+def typeset(folder: Path, tell: Progress, wide_is_fault: bool = True) -> tuple[Path | None, list[str]]:
+    """Run latexmk. The PDF, or None, and what there is to say of it; a fault in the log is an error.
+
+    wide_is_fault: whether a line that is too wide is one. The article's own lines fit; of somebody else's mixture a term may not.
+    """
     if shutil.which("latexmk") is None or shutil.which("pdflatex") is None:
-        return None, ["no PDF: latexmk and pdflatex are not installed (Debian: latexmk texlive-latex-recommended texlive-latex-extra)"]
+        return None, [f"no PDF: latexmk and pdflatex are not installed (Debian: {PACKAGES})"]
     tell("typesetting")
     command = ["latexmk", "-pdf", "-quiet", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "article.tex"]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     log = folder / "article.log"
-    found = faults(log.read_text(encoding="latin-1")) if log.is_file() else ["no log was written"]
+    written = log.read_text(encoding="latin-1") if log.is_file() else ""
+    found, wide = faults(written) if written else ["no log was written"], wide_lines(written)
+    if wide_is_fault:
+        found += wide
     if run.returncode != 0 or found:
         raise TypesettingError(f"{log}: {found[0] if found else 'latexmk failed'}")
-    return folder / "article.pdf", []
+    for suffix in AUXILIARY:
+        (folder / f"article.{suffix}").unlink(missing_ok=True)
+    return folder / "article.pdf", [f"article.pdf: {line}" for line in wide]
 
 
 class TypesettingError(RuntimeError):
@@ -159,12 +210,18 @@ class TypesettingError(RuntimeError):
 
 
 def faults(log: str) -> list[str]:
-    """Errors, undefined references, labels defined twice, missing figures and lines too wide by more than TOLERATED points."""
-    joined = re.sub(r"(?<=.{79})\n", "", log)  # TeX breaks its log's lines at 79 characters
+    """Errors, undefined references, labels defined twice and missing figures."""
     patterns = r"^! .*|.*(?:undefined references|Reference .* undefined|Citation .* undefined|multiply.defined).*|.*File .* not found.*"
-    found = re.findall(patterns, joined, re.MULTILINE)
-    wide = [w for w in re.finditer(r"Overfull \\hbox \(([\d.]+)pt too wide\).*", joined) if float(w[1]) > TOLERATED]
-    return [*found, *(w[0] for w in wide)]
+    return re.findall(patterns, _joined(log), re.MULTILINE)
+
+
+def wide_lines(log: str) -> list[str]:
+    """Lines too wide by more than TOLERATED points."""
+    return [w[0] for w in re.finditer(r"Overfull \\hbox \(([\d.]+)pt too wide\).*", _joined(log)) if float(w[1]) > TOLERATED]
+
+
+def _joined(log: str) -> str:
+    return re.sub(r"(?<=.{79})\n", "", log)  # TeX breaks its log's lines at 79 characters
 
 
 def print_paper(paper: Paper) -> None:

@@ -18,12 +18,15 @@ from derive.line_breaking import align, broken, terms_of, terms_tex
 from derive.linear_stability import BimodalStability
 from derive.named_logits import with_named_logits
 from derive.notation import tex
-from derive.rendering import final_equations
-from derive.step import Equation
+from derive.rendering import final_equations, same_value
+from derive.slug import slug
+from derive.step import Equation, Step
 
-EVALUATED = "the expression itself, in SymPy"
 COLUMN = 60
 """Symbols that fit on a line of the article's text."""
+
+KERNEL = "kernels.integrator.Kernel.rhs_at_beta"
+NO_KERNEL = "no kernel on this page"
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,17 @@ class PaperEquation:
     """One equation of the paper.
 
     label: PROBLEM:NAME, unique. lines: LaTeX lines, aligned at `&`. rule: the derivation's rule, or the module, that it comes from.
-    kernel: what evaluates it in numbers. checks: what was compared; empty for what only the tests compare.
+    kernel: the function or module that evaluates it in numbers. checks: what it passed, or failed, by itself. whole: what the system that
+    it is part of did as a whole. test: the test that compares it, by pytest's name; empty for somebody's own mixture.
     """
 
     label: str
     lines: tuple[str, ...]
     rule: str
     kernel: str
-    checks: tuple[Check, ...]
+    checks: tuple[Check, ...] = ()
+    whole: tuple[Check, ...] = ()
+    test: str = ""
 
     @property
     def file(self) -> str:
@@ -47,8 +53,7 @@ class PaperEquation:
     @property
     def macro(self) -> str:
         """Its LaTeX command, which may have letters only: bimodal:dm_1 is \\AVbimodalDmOne."""
-        words = re.findall(r"[A-Za-z]+|\d|'|\+", self.label)
-        return "\\AV" + words[0] + "".join(_IN_LETTERS.get(w, w[0].upper() + w[1:]) for w in words[1:])
+        return "\\AV" + in_letters(self.label)
 
     @property
     def latex(self) -> str:
@@ -59,23 +64,33 @@ class PaperEquation:
 
     @property
     def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
+        return all(check.passed for check in (*self.checks, *self.whole))
 
     def as_file(self) -> str:
         """A numbered display with its label, under a comment that says where it comes from."""
-        head = [f"% {self.label}", f"% from: {self.rule}", f"% computed by: {self.kernel}", *(f"% {in_words(c)}" for c in self.checks)]
+        head = [f"% {self.label}", f"% from: {self.rule}", f"% computed by: {self.kernel}"]
+        head += [f"% tested by: {self.test}"] if self.test else []
+        head += [f"% {in_words(c)}" for c in self.checks]
+        head += [f"% the system as a whole {in_words(c)}" for c in self.whole]
         return "\n".join([*head, align([_with_label(self.lines, f"eq:{self.label}")], "align")]) + "\n"
 
     def as_dict(self) -> dict:
-        checks = [{"name": c.name, "statistic": c.statistic, "bound": c.bound, "passed": c.passed} for c in self.checks]
-        return {"label": self.label, "macro": self.macro, "latex": self.latex, "rule": self.rule, "kernel": self.kernel, "checks": checks}
+        found = {"label": self.label, "macro": self.macro, "latex": self.latex, "rule": self.rule, "kernel": self.kernel, "test": self.test}
+        return {**found, "checks": _as_dicts(self.checks), "checks_of_the_system": _as_dicts(self.whole)}
+
+
+def _as_dicts(checks: Iterable[Check]) -> list[dict]:
+    return [{"name": c.name, "statistic": c.statistic, "bound": c.bound, "passed": c.passed} for c in checks]
+
+
+def in_letters(label: str) -> str:
+    """A label as what a macro's name may have, letters only; the first word keeps its case."""
+    first, *others = re.findall(r"[A-Za-z]+|\d|'|\+", label)
+    return _IN_LETTERS.get(first, first) + "".join(_IN_LETTERS.get(w, w[0].upper() + w[1:]) for w in others)
 
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
-_IN_LETTERS = dict(zip("0123456789", _DIGITS, strict=True)) | {
-    "'": "Prime",
-    "+": "Plus",
-}
+_IN_LETTERS = dict(zip("0123456789", _DIGITS, strict=True)) | {"'": "Prime", "+": "Plus"}
 
 
 def in_words(check: Check) -> str:
@@ -86,89 +101,118 @@ def _with_label(lines: Sequence[str], label: str) -> list[str]:
     return [*(rf"{line} \nonumber" for line in lines[:-1]), rf"{lines[-1]} \label{{{label}}}"]
 
 
-def system_equations(problem: str, derivation: Derivation, checks: Sequence[Check]) -> tuple[PaperEquation, ...]:
-    """The closed system: definitions, then rates. checks: what all of it, or a rate, passed."""
+def system_equations(
+    problem: str, derivation: Derivation, steps: Sequence[Check], whole: Sequence[Check] = (), test: str = ""
+) -> tuple[PaperEquation, ...]:
+    """The closed system: definitions, then rates. steps: the derivation's checks; each equation has those of the steps that led to it.
+
+    whole: what grids and kernels say of all rates together, where that was run.
+    """
     states = {f"d{s.name}": n for n, s in enumerate(derivation.system.states)}
     found = []
     for e in with_named_logits(final_equations(derivation)):
         name = re.sub(r"\(.*", "", e.label)
-        computed = f"the generated kernel, rate {states[name]}" if name in states else _kernel_of(e)
+        kernel = NO_KERNEL if not whole else f"{KERNEL}, column {states[name]}" if name in states else f"{KERNEL}, within"
+        rules = {f"step: {step.rule}" for step in _steps_behind(e.label, derivation)}
         found.append(
             PaperEquation(
-                f"{_slug(problem)}:{name}",
+                f"{slug(problem)}:{name}",
                 tuple(broken(e.left, terms_tex(e, COLUMN), COLUMN)),
                 _rule_of(e, derivation),
-                computed,
-                tuple(checks),
+                kernel,
+                tuple(c for c in steps if c.name in rules),
+                tuple(whole),
+                test,
             )
         )
     return tuple(found)
 
 
-def _kernel_of(equation: Equation) -> str:
-    return "the generated kernel, by name" if "mathbb{E}" not in equation.latex() else "the generated kernel, by a certified approximation"
+def _steps_behind(label: str, derivation: Derivation) -> list[Step]:
+    """Those that bring an equation in or change it, under its own label or that of the overlap whose rate it is in other units."""
+    names = dict(derivation.overlaps.names)
+    labels = {label, *(f"d{names[inner].name}" for state, inner, _ in derivation.overlaps.moving if label == f"d{state.name}")}
+    return [step for step in derivation.steps if any(_changes(step, name) for name in labels)]
+
+
+def _changes(step: Step, label: str) -> bool:
+    before, after = ({e.label: e.value for e in side} for side in (step.before, step.after))
+    return label in after and not same_value(before.get(label), after[label])
 
 
 def _rule_of(equation: Equation, derivation: Derivation) -> str:
     """The last step that changed the equation, or brought it in."""
-    for step in reversed(derivation.steps):
-        before = {e.label: e.value for e in step.before}
-        after = {e.label: e.value for e in step.after}
-        if equation.label in after and before.get(equation.label) != after[equation.label]:
-            return step.rule
-    return "naming of the logits"
+    behind = [step.rule for step in derivation.steps if _changes(step, equation.label)]
+    return behind[-1] if behind else "naming of the logits"
+
+
+_LIMITS, _IN_TIME = "tests/test_limit_checks.py::", "tests/test_limits_in_time.py::"
 
 
 def limit_equations(problem: str, limits: Asymptotics, checks: Mapping[str, Check]) -> tuple[PaperEquation, ...]:
     """The theory's limits by name. checks: by the same names."""
-    origins = {
-        **dict.fromkeys(limits.path.latex(), "derive.transverse_growth"),
-        **dict.fromkeys(limits.hot.latex(), "derive.high_temperature"),
-        **dict.fromkeys(limits.slow.latex(), "derive.quasi_static"),
-        **{f"hot growth, {g.kind}": "derive.growth_exponents" for g in limits.growth},
-        **{f"{g.kind} schedule for a small probability": "derive.growth_exponents" for g in limits.growth},
-        **{e.name: "derive.small_overlaps" for e in limits.expansions if e.name.endswith("small overlaps")},
-        **{e.name: "derive.near_equal" for e in limits.expansions if e.name.endswith("near components")},
-    }
-    return tuple(
-        PaperEquation(
-            f"{problem}:{_slug(name)}",
-            tuple(_lines(latex)),
-            origins.get(name, "derive.large_separation"),
-            EVALUATED,
-            (checks[name],) if name in checks else (),
-        )
-        for name, latex in limits.latex().items()
+    expanded, orders = {e.name for e in limits.expansions}, "tests/test_expansions.py::test_what_is_left_out_is_of_the_stated_order"
+    groups = (  # those of a name in several are in the last one
+        (limits.latex(), "derive.large_separation", orders),
+        ((n for n in expanded if n.endswith("small overlaps")), "derive.small_overlaps", orders),
+        ((n for n in expanded if n.endswith("near components")), "derive.near_equal", orders),
+        (limits.path.latex(), "derive.transverse_growth", f"{_LIMITS}test_a_wrong_identity_fails"),
+        (limits.hot.latex(), "derive.high_temperature", f"{_LIMITS}test_a_wrong_identity_fails"),
+        (limits.slow.latex(), "derive.quasi_static", f"{_LIMITS}test_a_wrong_identity_fails"),
+        ((e.name for e in limits.hot.path), "derive.high_temperature", f"{_IN_TIME}test_high_temperature"),
+        ((e.name for e in limits.slow.expansions), "derive.quasi_static", f"{_IN_TIME}test_slow_schedules"),
+        ((f"hot growth, {g.kind}" for g in limits.growth), "derive.growth_exponents", f"{_IN_TIME}test_hot_growth"),
+        ((n for n in expanded if n.endswith("small probability")), "derive.growth_exponents", f"{_IN_TIME}test_small_probabilities"),
     )
-
-
-def stability_equations(problem: str, stability: BimodalStability, checks: Mapping[str, Check]) -> tuple[PaperEquation, ...]:
-    """The matrix and the determinant at each corner of the overlaps. checks: by the corners' names."""
+    origins = {name: origin for names, *origin in groups for name in names}
     found = []
-    for corner in (stability.collapsed, stability.mixed, stability.separated):
-        for part, left, value in (("matrix", "J", corner.matrix), ("determinant", r"\det J", corner.determinant)):
-            label, lines = f"{problem}:{corner.name}-{part}", (f"{left} &= {tex(value)}",)
-            found.append(PaperEquation(label, lines, "derive.linear_stability", EVALUATED, (checks[corner.name],)))
+    for name, latex in limits.latex().items():
+        module, test = origins[name]
+        behind = (checks[name],) if name in checks else ()
+        evaluated = "annealvi.checks.limits" if behind else NO_KERNEL
+        found.append(PaperEquation(f"{problem}:{slug(name)}", tuple(_lines(latex)), module, evaluated, behind, test=test))
     return tuple(found)
 
 
-def hold_equations(problem: str, pair: Pair) -> tuple[PaperEquation, ...]:
-    """The protected pair's linear flow and the slope of its switching function, per (ψ'/ψ) e^{∫κ}."""
+def stability_equations(problem: str, stability: BimodalStability, checks: Mapping[str, Check]) -> tuple[PaperEquation, ...]:
+    """The matrix J, its determinant, and the averages in them, at each corner of the overlaps. checks: by the labels' ends."""
+    found = []
+    for corner in (stability.collapsed, stability.mixed, stability.separated):
+        behind = {part: (checks[f"{corner.name}-{part}"],) for part in ("matrix", "determinant")}
+        parts: dict[str, tuple[str, ...]] = {
+            "matrix": (f"J &= {tex(corner.matrix)}",),
+            "determinant": (rf"\det J &= {tex(corner.determinant)}",),
+            "averages": tuple(f"{tex(symbol)} &= {tex(value)}" for symbol, value in corner.averages),
+        }
+        for part, lines in parts.items():
+            compared = part if part in behind else "matrix"
+            found.append(
+                PaperEquation(
+                    f"{problem}:{corner.name}-{part}",
+                    lines,
+                    "derive.linear_stability",
+                    "annealvi.checks.corners",
+                    behind[compared],
+                    test=f"{_LIMITS}test_a_wrong_{compared}_fails",
+                )
+            )
+    return tuple(found)
+
+
+def hold_equations(problem: str, pair: Pair, checks: Mapping[str, Check]) -> tuple[PaperEquation, ...]:
+    """The protected pair's linear flow and the slope of its switching function, per (ψ'/ψ) e^{∫κ}. checks: by the equations' names."""
     names = {DRIFT: "F(0)", SLOPE: "F'(0)", REPULSION: "G(-1)"}
     lines = {
         "protected-sum": (r"\dot a", pair.drift + pair.damping * SUM),
         "protected-difference": (r"\dot b / b", pair.growth),
         "switching-slope": (r"\dot S\,\big/\,\tfrac{\psi'}{\psi}e^{\int\kappa}", pair.switching_slope()),
     }
+    module, evaluated = "derive.hold_and_quench", "annealvi.checks.holds"
+    test = f"{_LIMITS}test_what_is_said_of_holds_passes_and_fails_where_it_is_wrong"
     return tuple(
-        PaperEquation(f"{problem}:{name}", (f"{left} &= {tex(value, names)}",), "derive.hold_and_quench", EVALUATED, ())
+        PaperEquation(f"{problem}:{name}", (f"{left} &= {tex(value, names)}",), module, evaluated, (checks[name],), test=test)
         for name, (left, value) in lines.items()
     )
-
-
-def _slug(name: str) -> str:
-    """A name without what a label may not have: "dm/dt of near components" is dm-dt-of-near-components."""
-    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")
 
 
 def _lines(latex: str) -> list[str]:

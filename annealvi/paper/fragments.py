@@ -4,33 +4,68 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from annealvi import __version__
+from annealvi.betas import ANNEALED
 from annealvi.checks.check import Check
+from annealvi.checks.grid import DIGITS, MUTANTS
+from annealvi.checks.limit_numbers import IDENTITY
+from annealvi.checks.limits import MARGIN
 from annealvi.paper.equations import PaperEquation
-from annealvi.paper.results import COMPARED_SCHEDULES, P_MAX, Mixture, Results
+from annealvi.paper.results import COLDEST, COMPARED_SCHEDULES, HOTTEST, P_MAX, STARTS, TRADE_OFF, Mixture, Results
 from derive.derivation import Derivation
 from derive.expectation import ChiSquared, Expectation
 from derive.problem import ScheduleSpec
+from derive.step_check import BOUND
 
 _SPECIAL = {c: rf"\{c}" for c in "&%#_${}"} | {"~": r"\textasciitilde{}", "\\": r"\textbackslash{}", "^": r"\textasciicircum{}"}
+_SPECIAL |= {c: f"${c}$" for c in "<>|"} | {"[": "{[}", "]": "{]}"}  # after a table's \\ a bracket would be an argument
 _GREEK = {"β": r"\beta", "χ": r"\chi", "σ": r"\sigma", "ρ": r"\rho", "λ": r"\lambda", "μ": r"\mu", "ν": r"\nu", "θ": r"\theta"}
 _SIGNS = {"≤": r"\le", "≥": r"\ge", "±": r"\pm", "×": r"\times", "−": "-", "→": r"\to", "∞": r"\infty", "⋆": r"\star", "½": r"\frac12"}
 _SPECIAL |= {c: f"${tex}$" for c, tex in {**_GREEK, **_SIGNS, "²": "^2", "₁": "_1", "₂": "_2", "⁻": "^-"}.items()}
+_SPECIAL |= {
+    "ß": r"\ss{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "œ": r"\oe{}",
+    "Œ": r"\OE{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
+}
+_SPECIAL |= {"ı": r"\i{}", "–": "--", "—": "---", "‘": "`", "’": "'", "“": "``", "”": "''", "…": r"\dots{}", "\u00a0": "~"}
+_ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0323\u0327\u0331", "`'^~=u.\"rHvdcb", strict=True))
 
 
 def text(words: str) -> str:
-    """Plain text for LaTeX; a character that pdfLaTeX has no letter for becomes a question mark."""
-    return "".join(_SPECIAL.get(c, c if ord(c) < 0x250 else "?") for c in words)
+    """Plain text for LaTeX, in ASCII; a character that its default encoding of fonts, OT1, has no letter for becomes a question mark."""
+    return "".join(_letter(c) for c in words)
+
+
+def _letter(character: str) -> str:
+    if character in _SPECIAL:
+        return _SPECIAL[character]
+    if character.isascii():
+        return character if character.isprintable() else "?"
+    parts = unicodedata.normalize("NFD", character)
+    base, accent = parts[0], parts[1:]
+    if accent in _ACCENTS and base.isascii() and base.isalpha():
+        dotless = "\\" if base in "ij" else ""
+        return rf"\{_ACCENTS[accent]}{{{dotless}{base}}}"
+    return "?"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number in mathematics: 0.0123, 344, 1.2 · 10⁻¹⁴, and a dash for none."""
+    """A number in mathematics: 0.0123, 344, 1.2 · 10⁻¹⁴, ∞, and a dash for none."""
     if math.isnan(value):
         return "--"
+    if math.isinf(value):
+        return r"$\infty$" if value > 0 else r"$-\infty$"
     if value == 0:
         return "$0$"
     if 1e-3 <= abs(value) < 1e5:
@@ -56,14 +91,23 @@ def named(values: Mapping[str, str], kind: str) -> str:
     return "".join(f"\\expandafter\\def\\csname {kind}:{name}\\endcsname{{{value}}}\n" for name, value in values.items())
 
 
-def mark(checks: Sequence[Check]) -> str:
-    """What stands under an equation: a mark, the worst check's name, its statistic and bound."""
-    if not checks:
-        return r"compared in the test suite only"
+def mark(equation: PaperEquation) -> str:
+    """What stands under an equation: a mark, its check closest to the bound, and the closest of the whole system that it is part of."""
+    checks, whole = equation.checks, equation.whole
+    if not checks and not whole:
+        return rf"compared by \texttt{{{breakable(equation.test)}}} only" if equation.test else "not compared"
+    found = [_closest(checks)] if checks else []
+    found += [f"the system as a whole: {_closest(whole)}"] if whole else ["steps only"] if checks[0].name.startswith("step: ") else []
+    sign = r"$\checkmark$" if equation.passed else r"$\times$ FAILED"
+    return f"{sign} {'; '.join(found)}"
+
+
+def _closest(checks: Sequence[Check]) -> str:
+    """Of several checks, the failed one or the one closest to its bound."""
     worst = max(checks, key=lambda c: (not c.passed, c.statistic / c.bound if c.bound else c.statistic))
-    sign = r"$\checkmark$" if all(c.passed for c in checks) else r"$\times$ FAILED"
-    several = f"{len(checks)} checks; closest to its bound: " if len(checks) > 1 else ""
-    return f"{sign} {several}{text(worst.name)}: {rough(worst.statistic)} $\\le$ {rough(worst.bound)}"
+    several = f"{len(checks)} checks, closest to its bound: " if len(checks) > 1 else ""
+    relation = r"$\le$" if worst.passed else r"$\not\le$"  # a NaN is neither below the bound nor above
+    return f"{several}{text(worst.name)}: {rough(worst.statistic)} {relation} {rough(worst.bound)}"
 
 
 def check_table(checks: Sequence[Check]) -> str:
@@ -80,9 +124,6 @@ def step_table(derivation: Derivation, checks: Sequence[Check]) -> str:
         outcome = "--" if check is None else f"{rough(check.statistic)} {'' if check.passed else 'FAILED'}"
         rows.append((str(n), text(step.rule), outcome))
     return booktabs("rlr", ("", "rule", "difference"), rows)
-
-
-MIXTURE_COLUMNS = ("problem", "$K$", "$L$", "states", "averages over", "worst step")
 
 
 def tables(results: Results) -> dict[str, str]:
@@ -132,79 +173,104 @@ def _mixture_row(mixture: Mixture) -> tuple[str, ...]:
     return text(mixture.name), str(setting.target.size), str(setting.proposal.size), str(len(system.states)), over, rough(worst)
 
 
+def only(checks: Iterable[Check], name: str) -> Check:
+    """The one check of that name; ValueError where there is none or another."""
+    (found,) = (c for c in checks if c.name == name)
+    return found
+
+
 def numbers(results: Results, flows: Mapping[str, str]) -> dict[str, str]:
-    """Every number in the article's sentences, by name."""
-    verification = results.verification
+    """Every number in the article's sentences, by name, and the words that depend on results."""
+    verification, problem = results.verification, results.session.problem
     steps = [c for c in verification.checks if c.name.startswith("step: ")]
-    mutants = next(c for c in verification.checks if c.name.startswith("negative controls"))
-    orders = [c for c in results.limit_checks.values() if c.bound > 1e-3]
-    identities = [c for c in results.limit_checks.values() if c.bound < 1e-3]
+    orders = [c for c in results.limit_checks.values() if c.bound == MARGIN]
+    identities = [c for c in results.limit_checks.values() if c.bound == IDENTITY]
     deviations = [abs(f.p - o.p) / o.stderr for _, f, o in results.compared]
     recommended, law, ultimate = results.recommended, results.scaling, results.ultimate
-    three = next(c for c in results.critical if c.separation == 3)
+    here = next(c for c in results.critical if c.separation == problem.proposal.radii[0])
     by_kind = {c.kind: c for c in recommended.compared}
     curves = dict(results.trade_off)
+    interior = all(0 < p.argmin() < len(p) - 1 for _, p in results.trade_off)
+    raised, _, low = results.together
     return {
         "version": text(__version__),
         "device": text(verification.device),
+        "separation": number(problem.proposal.radii[0], 1),
+        "heavier-weight": number(max(problem.target.weights), 1),
+        "first-weight": number(problem.proposal.weights[0], 1),
+        "dimension": str(problem.space.dimension),
         "steps": str(len(results.session.derivation.steps)),
         "steps-checked": str(len(steps)),
         "steps-worst": rough(max(c.statistic for c in steps)),
+        "step-digits": str(round(-math.log10(BOUND))),
+        "rate-digits": str(DIGITS),
         "checks": str(len(verification.checks)),
         "verdict": "all of them hold" if verification.passed else r"\textbf{not all of them hold}",
-        "mutants": text(mutants.note),
+        "mutants": text(only(verification.checks, MUTANTS).note),
         "limits": str(len(results.limit_checks)),
         "limits-failed": str(sum(not c.passed for c in results.limit_checks.values())),
         "orders-worst": rough(max(c.statistic for c in orders)),
         "identities-worst": rough(max(c.statistic for c in identities)),
-        "critical": number(three.exact, 4),
+        "critical": number(here.exact, 4),
         "compared": str(len(COMPARED_SCHEDULES)),
         "ensemble": str(results.n),
         "deviation-worst": rough(max(deviations)),
         "untempered": number(results.compared[0][1].p),
-        "study": number(next(f.p for s, f, _ in results.compared if s.kind == "exponential" and s.t0 == 1152.0)),
+        "study": number(next(f.p for s, f, _ in results.compared if s == problem.schedule)),
+        "study-kind": text(problem.schedule.kind),
+        "study-start": number(problem.schedule.T0),
         "p-max": number(P_MAX, 1),
+        "ended": number(1 + ANNEALED, 3),
+        "kinds-verdict": "bears that out" if recommended.schedule.kind == "hold" else r"does \emph{not} bear that out",
         "best-kind": text(recommended.schedule.kind),
         "best-start": number(recommended.schedule.T0),
         "best-duration": number(recommended.duration, 4),
         "best-ode": rf"{number(recommended.p_ode)} $\pm$ {rough(recommended.stderr)}",
         "exponential-duration": number(by_kind["exponential"].duration, 3),
         "geometric-duration": number(by_kind["geometric"].duration, 3),
-        "linear-best-start": number(results.recommended.compared[1].T0) if len(recommended.compared) > 1 else "--",
+        "holds-trend": "rises" if all(np.diff([h.temperature for _, h in results.holds]) > 0) else r"does \emph{not} rise",
         "ultimate-temperature": number(ultimate.temperature),
         "ultimate-rate": number(ultimate.rate, 3),
         "scaling-rate": number(law.rate, 3),
         "scaling-prefactor": number(law.prefactor, 2),
         "release": number(law.release, 3),
         "scaling-decade": number(math.log(10) / (2 * law.rate), 3),
-        "trade-off-lowest": number(float(curves[1000.0].min()), 2),
-        "trade-off-hottest": number(float(curves[1000.0][-1]), 2),
+        "trade-off-scale": number(TRADE_OFF),
+        "trade-off-lowest": number(float(curves[TRADE_OFF].min()), 2),
+        "trade-off-hottest": number(float(curves[TRADE_OFF][-1]), 2),
+        "trade-off-hottest-start": number(STARTS[-1]),
+        "trade-off-verdict": "falls with $T_0$ and rises again" if interior else "is not least between the ends",
+        "together-start": number(raised[-1]),
+        "together": number(float(low[-1]), 2),
+        "coldest": number(COLDEST, 1),
+        "hottest": number(HOTTEST),
         "bifurcations": str(sum(len(b.bifurcations) for b in results.branches.branches)),
         "branches": str(len(results.branches.branches)),
-        "ode-worst": number(float(_largest_difference(results)), 2),
+        "ode-worst": number(float(np.abs(results.at_ensembles["p"] - results.ode["p_ode"]).max()), 2),
         **flows,
     }
 
 
-def _largest_difference(results: Results) -> float:
-    """Between the map and the ensembles' own coarse map, at the latter's points."""
-    interpolated = results.phase["p"].interp({k: results.ode[k] for k in results.ode.coords})
-    return float(np.abs(interpolated - results.ode["p_ode"]).max())
-
-
 def checked(equations: Iterable[PaperEquation]) -> dict[str, str]:
-    return {e.label: mark(e.checks) for e in equations}
+    return {e.label: mark(e) for e in equations}
 
 
 def index(equations: Iterable[PaperEquation]) -> str:
-    """Every equation: its label and macro, the rule that it comes from, what computes it, and its check closest to the bound."""
-    head = r"\textbf{label} & \textbf{from} & \textbf{computed by} & \textbf{check} \\ \midrule \endhead"
-    cells = ((rf"\texttt{{{_breakable(e.label)}}}", _breakable(e.rule), text(e.kernel), mark(e.checks)) for e in equations)
-    rows = [" & ".join(row) + r" \\" for row in cells]
-    columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}" for width in (0.24, 0.14, 0.22, 0.28))
+    """Every equation: its label, the rule that it comes from, what computes it, its check closest to the bound, and the test."""
+    head = r"\textbf{label} & \textbf{from} & \textbf{computed by} & \textbf{check and test} \\ \midrule \endhead"
+    rows = [" & ".join(_index_row(e)) + r" \\" for e in equations]
+    columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}" for width in (0.21, 0.13, 0.18, 0.39))
     return "\n".join([rf"\begin{{longtable}}{{{columns}}}", head, *rows, r"\bottomrule", r"\end{longtable}", ""])
 
 
-def _breakable(name: str) -> str:
-    """A label or a module's name, which may be broken after its marks."""
-    return re.sub(r"([-:.]|\\_)", r"\1\\allowbreak{}", text(name))
+def _index_row(equation: PaperEquation) -> tuple[str, ...]:
+    found = mark(equation)
+    if equation.checks or equation.whole:
+        found += rf"; \texttt{{{breakable(equation.test)}}}"
+    return rf"\texttt{{{breakable(equation.label)}}}", breakable(equation.rule), rf"\texttt{{{breakable(equation.kernel)}}}", found
+
+
+def breakable(name: str) -> str:
+    """A label, a problem's or a module's name, which may be broken after its marks and in long words."""
+    pieces = re.findall(r"[A-Za-z0-9]{1,24}|.", name)
+    return "".join(text(piece) + (r"\allowbreak{}" if len(piece) == 24 or piece in "-_:. " else "") for piece in pieces)

@@ -11,8 +11,10 @@ import numpy as np
 import sympy as sp
 
 from annealvi.checks.check import Check
+from annealvi.checks.corners import corner_checks
 from annealvi.checks.derivation import derivation_checks
-from annealvi.checks.limits import limit_checks, stability_checks
+from annealvi.checks.holds import hold_checks
+from annealvi.checks.limits import limit_checks
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import Family
 from annealvi.collapse.formula import Formula, collapse_by_formula
@@ -51,9 +53,17 @@ COMPARED_SCHEDULES = (
 """Those whose probability is given by the formula and by an ensemble side by side."""
 
 HOT, SLOW = Axis("schedule.T0", 3, 3000, 40, log=True), Axis("schedule.t0", 10, 3000, 40, log=True)
+COARSE = 7
+"""Points along each axis of the grid of ensembles."""
 SCALES = (100.0, 300.0, 1000.0, 3000.0)
 STARTS = np.geomspace(3, 30_000, 36)
 SEPARATIONS = (2, 3, 4, 5, 6)
+TRADE_OFF = 1000.0
+"""The one of SCALES that is read out in the text."""
+
+COLDEST, HOTTEST = 1.0, 1000.0
+"""Temperatures between which fixed points are followed."""
+
 P_MAX = 0.05
 HOLD_DURATIONS = (1000.0, 2000.0, 4000.0)
 OTHERS = ("simplex", "two-scales", "learned-weights")
@@ -82,7 +92,10 @@ class Critical:
 
 @dataclass(frozen=True)
 class Results:
-    """All that the article's numbers, tables and figures are made of. n: trajectories of each ensemble."""
+    """All that the article's numbers, tables and figures are made of. n: trajectories of each ensemble.
+
+    phase: the map by the formula. ode: ensembles on a coarse grid. at_ensembles: the formula there.
+    """
 
     session: Session
     verification: Verification
@@ -95,6 +108,7 @@ class Results:
     n: int
     phase: xr.Dataset
     ode: xr.Dataset
+    at_ensembles: xr.Dataset
     trade_off: tuple[tuple[float, np.ndarray], ...]
     together: tuple[np.ndarray, np.ndarray, np.ndarray]
     recommended: Recommendation
@@ -109,22 +123,25 @@ def compute(device: str, seed: int, tell: Progress, n: int = 4000) -> Results:
     """Everything for the study's own problem, in the order of the article. tell: called with what runs now."""
     problem = Problem()
     session = open_session(problem)
-    verification = verify(session, device, seed, lambda line: tell(f"verification: {line}"))
+    tell("verification")
+    verification = verify(session, device, seed)
     tell("limits of the theory")
     limits = asymptotics(session.derivation.system)
     stability = bimodal_stability(session.derivation)
-    checks = {**dict(limit_checks(limits)), **dict(stability_checks(limits, stability))}
+    pair = protected_pair(limits.path)
+    checks = dict([*limit_checks(limits), *corner_checks(session.derivation.system, stability), *hold_checks(limits, pair)])
     tell("probabilities by formula and ensemble")
     compared = tuple(_compare(replace(problem, schedule=spec), n, device, seed) for spec in COMPARED_SCHEDULES)
     tell("map of the probability of collapse")
     phase = phase_map(problem, HOT, SLOW, device=device)
-    ode = overlay_by_ode(problem, HOT, SLOW, 7, n=n // 2, seed=seed, device=device)
+    ode = overlay_by_ode(problem, HOT, SLOW, COARSE, n=n // 2, seed=seed, device=device)
+    at_ensembles = phase_map(problem, replace(HOT, count=COARSE), replace(SLOW, count=COARSE), device=device)
     trade_off, together = _trade_off(problem, device)
     tell("schedules compared")
     recommended = recommend(problem, P_MAX, n=n, seed=seed, device=device)
     holds = tuple((duration, best_hold(problem, duration, device=device)) for duration in HOLD_DURATIONS)
     tell("fixed points")
-    branches = continue_branches(session, 1.0, 1000.0)
+    branches = continue_branches(session, COLDEST, HOTTEST)
     others = tuple(mixture(name, BUILT_IN[name], tell) for name in OTHERS)
     return Results(
         session,
@@ -132,12 +149,13 @@ def compute(device: str, seed: int, tell: Progress, n: int = 4000) -> Results:
         limits,
         checks,
         stability,
-        protected_pair(limits.path),
-        tuple(_critical(limits, r) for r in SEPARATIONS),
+        pair,
+        tuple(_critical(limits, r, problem.target.weights[0]) for r in SEPARATIONS),
         compared,
         n,
         phase,
         ode,
+        at_ensembles,
         trade_off,
         together,
         recommended,
@@ -150,9 +168,9 @@ def compute(device: str, seed: int, tell: Progress, n: int = 4000) -> Results:
 
 
 def mixture(name: str, problem: Problem, tell: Progress) -> Mixture:
-    """Derive a problem and check the steps to 30 digits."""
+    """Derive a problem, under the name that its labels shall have, and check the steps to 30 digits."""
     tell(f"derivation of {name}")
-    derivation = derive_problem(problem)
+    derivation = derive_problem(replace(problem, name=name))
     checks: list[Check] = []
     notes: list[str] = []
     for outcome in derivation_checks(derivation):
@@ -188,9 +206,9 @@ def _trade_off(problem: Problem, device: str) -> tuple[tuple[tuple[float, np.nda
     return curves, (raised, 3 * raised, along(raised, 3 * raised))
 
 
-def _critical(limits: Asymptotics, separation: int) -> Critical:
-    """At w* = 0.8, to 15 digits."""
-    at = {R: separation, HALF_LOG_ODDS: sp.log(4) / 2}
+def _critical(limits: Asymptotics, separation: int, weight: float) -> Critical:
+    """To 15 digits. weight: w*."""
+    at = {R: separation, HALF_LOG_ODDS: sp.log(weight / (1 - weight)) / 2}
     (expansion,) = (e for e in limits.expansions if e.name == "critical temperature")
     exact = limits.pair.written_out(1 / limits.path.critical_beta).subs(at).evalf(15)
     return Critical(separation, float(exact), float(expansion.expression.subs(at).evalf(15)))

@@ -1,0 +1,51 @@
+"""A folder of generated files, brought up to date only when all of them are there. What is not generated stays in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from annealvi.output import write_file
+from derive.problem import BadInput
+
+MANIFEST = "generated.txt"
+"""Lists what the last run made, so that the next one can remove what it makes no longer."""
+
+
+@contextmanager
+def renewed(folder: Path, keep: type[Exception]) -> Iterator[Path]:
+    """A scratch folder inside `folder`; its files replace those of the last run if the block ends well.
+
+    After `keep` the scratch folder stays, to be looked at; after any other exception it is removed. Either way `folder` is as it was.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".building-"))
+    except OSError as error:
+        raise BadInput(str(folder), f"cannot be written ({error.strerror})", "give a folder that can be written", "--out") from None
+    try:
+        yield scratch
+        _replace(scratch, folder)
+    except keep:
+        raise
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    shutil.rmtree(scratch)
+
+
+def _replace(scratch: Path, folder: Path) -> None:
+    made = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_file())
+    listed = folder / MANIFEST
+    earlier = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    for name in made:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(scratch / name, folder / name)
+    for stale in (folder / name for name in set(earlier) - set(made)):
+        if stale.is_file() and stale.resolve().is_relative_to(folder.resolve()):  # the list may have been edited
+            stale.unlink()
+    write_file(listed, "".join(f"{name}\n" for name in made).encode())
