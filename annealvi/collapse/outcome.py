@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from annealvi.session import Session
 
+CONFIDENCE = 0.95
 LEAST_WEIGHT = 1e-3
 """A component whose learned weight has fallen below this covers no mode: the second way to collapse."""
 
@@ -34,8 +35,8 @@ class Outcomes:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Clopper and Pearson's interval for p, which holds it in 95 % of experiments or more, however few the runs are."""
-        found = binomtest(int(self.collapsed.sum()), len(self.covered)).proportion_ci(0.95)
+        """Clopper and Pearson's interval for p, which holds it in CONFIDENCE of experiments or more, however few the runs are."""
+        found = binomtest(int(self.collapsed.sum()), len(self.covered)).proportion_ci(CONFIDENCE)
         return float(found.low), float(found.high)
 
     @property

@@ -20,6 +20,7 @@ from annealvi.collapse.outcome import Outcomes
 from annealvi.components import MissingComponent
 from annealvi.costs import Cost, require_affordable
 from annealvi.flows.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
+from annealvi.flows.coverage import MISSED, covered
 from annealvi.flows.target import turned
 from annealvi.flows.tempering import betas_of, default_steps, steps_between_adjustments
 from annealvi.flows.training import Architecture, Optimiser, Rule, Task, Trainer, make_trainer
@@ -27,8 +28,6 @@ from derive.problem import BadInput, Problem
 from derive.schedules import AdaptiveRule, make_rule
 from kernels.particles import DivergenceError
 
-MISSED = 0.1
-"""A flow misses a mode, and has collapsed, where it gives it less than this share of the mode's own weight."""
 SAMPLES = 2048
 KEPT_SAMPLES = 1000
 """Projected samples of each seed that the result keeps."""
@@ -244,7 +243,7 @@ def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Ta
             "target_weights": ("mode", wanted),
             "projected_modes": (("seed", "mode", "axis"), np.asarray(tasks.target.modes @ tasks.axes.swapaxes(1, 2))),
             "projection": (("seed", "sample", "axis"), records[-1]["projection"]),
-            "covered": (("seed", "mode"), of_modes[:, -1] >= MISSED * wanted),
+            "covered": (("seed", "mode"), covered(of_modes[:, -1], wanted)),
         },
         coordinates,
         {

@@ -19,7 +19,8 @@ from annealvi.collapse.phase import Axis
 from annealvi.collapse.recommend import KINDS as FORMULAS
 from annealvi.costs import Cost, require_affordable
 from annealvi.flows.checkpoint import fingerprint_of
-from annealvi.flows.run import MISSED, cost_of, describe, device_of, method_of, settings_of, train_flow
+from annealvi.flows.coverage import MISSED, covered
+from annealvi.flows.run import cost_of, describe, device_of, method_of, settings_of, train_flow
 from annealvi.flows.tempering import AFTER_SETTLING, default_steps
 from annealvi.flows.training import Architecture, Optimiser
 from annealvi.rows import Rows
@@ -178,8 +179,7 @@ def _train_all(problems: list[Problem], steps: list[int], training: Training, op
     values = np.array(found)  # cells, seeds, LAST and the mode weights
     weights = values[..., len(LAST) :]
     wanted = np.array([p.target.weights for p in problems])
-    covered = weights >= MISSED * wanted[:, None]
-    outcomes = [Outcomes(cell) for cell in covered]
+    outcomes = [Outcomes(cell) for cell in covered(weights, wanted[:, None])]
     failed = np.isnan(weights).any((1, 2))
     low, high = np.transpose([o.interval for o in outcomes])
     shares = {"p": [o.p for o in outcomes], "stderr": [o.stderr for o in outcomes], "p_low": low, "p_high": high}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from annealvi import style
+from annealvi.collapse.outcome import CONFIDENCE
+from annealvi.flows.coverage import MISSED
 from annealvi.flows.figures import weights_figure
 from annealvi.flows.sweep_figures import draw_kinds, draw_map
 from annealvi.paper.fragments import booktabs, number, rough, text
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 MAPS = {"map-16-linear": "flows-map-linear", "map-128": "flows-map"}
 KINDS = {"kinds-16": "flows-kinds-small", "kinds-128": "flows-kinds"}
 WEIGHTS = "weights-128"
+FIGURES = (*MAPS.values(), *KINDS.values(), "flows-weights")
 NAMES = (*MAPS, *(f"{name}-theory" for name in MAPS), *KINDS, *(f"{name}-theory" for name in KINDS), WEIGHTS)
 
 
@@ -32,46 +37,62 @@ def flow_datasets(folder: Path | None) -> dict[str, xr.Dataset]:
 
 
 def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
-    """By name; those of the comparison in 128 dimensions are `flow-`, in 16 dimensions `flow-small-`."""
+    """By name; those of the comparison in 128 dimensions are `flow-`, of that in 16 dimensions `flow-small-`."""
     if not data:
         return {}
-    large = data["kinds-128"]
-    cold = large.isel(schedule=_untempered(large)[0])
-    kept = large.where(large["collapsed"] == 0)
-    long = data[WEIGHTS]
+    large, linear, long = data["kinds-128"], data["map-16-linear"], data[WEIGHTS]
+    cold, kept = large.isel(schedule=_untempered(large)[0]), large.where(large["collapsed"] == 0)
+    scale = linear.isel({"schedule.t0": linear.sizes["schedule.t0"] // 2})
+    best = scale.isel({"schedule.T0": int(scale["p"].to_numpy().argmin())})
+    ends = {"coldest": scale.isel({"schedule.T0": 0}), "best": best, "hottest": scale.isel({"schedule.T0": -1})}
+    after = linear["steps"] - linear["annealed_at"].max("seed")
     return {
         **_numbers_of_kinds("flow", large, data["kinds-128-theory"]),
         **_numbers_of_kinds("flow-small", data["kinds-16"], data["kinds-16-theory"]),
-        "flow-map-seeds": str(data["map-128"].sizes["seed"]),
-        "flow-map-after": str(int((data["map-128"]["steps"] - data["map-128"]["annealed_at"].max("seed")).min() // 100 * 100)),
-        "flow-method": text(str(large.attrs["method"]).replace("×", "x")),
+        "flow-method": text(str(large.attrs["method"]).partition(": ")[2].replace("×", "x")),
         "flow-device": text(str(large.attrs["device"])),
+        "flow-missed": number(MISSED, 1),
+        "flow-confidence": f"{100 * CONFIDENCE:.0f}",
+        "flow-small-after": str(int(after.min())),
+        "flow-linear-scale": number(float(scale["schedule.t0"]), 3),
+        **{f"flow-linear-{name}": _count(cell) for name, cell in ends.items()},
+        **{f"flow-linear-{name}-start": number(float(cell["schedule.T0"]), 2) for name, cell in ends.items()},
         "flow-cold-weight": number(float(cold["mode_weights"].isel(mode=0).mean()), 3),
         "flow-cold-kl": number(float(cold["reverse_kl"].mean()), 2),
+        "flow-one-mode": number(-math.log(float(large["target_weights"][0, 0])), 3),
         "flow-kept-weight": number(float(kept["mode_weights"].isel(mode=0).mean()), 2),
         "flow-kept-kl": number(float(kept["reverse_kl"].median()), 2),
-        "flow-long": ", ".join(_final(long.sel(anneal=a)["mode_weights"].isel(mode=0)) for a in long["anneal"]),
-        "flow-long-kl": ", ".join(_final(long.sel(anneal=a)["reverse_kl"]) for a in long["anneal"]),
+        "flow-long-start": number(1 / float(long["beta"][0, 0].dropna("step")[0]), 2),
         "flow-long-lengths": ", ".join(str(int(a)) for a in long["anneal"]),
         "flow-long-after": str(int(long["step"].max())),
-        "flow-long-seeds": str(long.sizes["seed"]),
+        "flow-long": ", ".join(_final(long.sel(anneal=a)["mode_weights"].isel(mode=0)) for a in long["anneal"]),
+        "flow-long-kl": ", ".join(_final(long.sel(anneal=a)["reverse_kl"]) for a in long["anneal"]),
     }
 
 
 def _numbers_of_kinds(prefix: str, flows: xr.Dataset, theory: xr.Dataset) -> dict[str, str]:
     whole, short = (flows.isel(schedule=n) for n in _untempered(flows))
-    kinds = flows["kind"].to_numpy()
-    gradual = flows.isel(schedule=np.flatnonzero(np.isin(kinds, ["geometric", "exponential"])))
-    hold = theory["p"].sel(kind="hold")
+    problem = json.loads(flows.attrs["settings"])["first cell"]["problem"]
+    barrier = problem["target"]["means"][0][0] ** 2 / 2
+    kinds, T0 = flows["kind"].to_numpy(), flows["T0"].to_numpy()
+    by_theory = theory["p"].sel(kind="hold")
+
+    def lost(where: np.ndarray) -> str:
+        cells = flows["collapsed"].isel(schedule=np.flatnonzero(where))
+        return f"{int(cells.sum())} of {cells.size}"
+
     return {
+        f"{prefix}-dimension": str(problem["space"]["dimension"]),
         f"{prefix}-seeds": str(flows.sizes["seed"]),
         f"{prefix}-steps": str(int(flows["steps"].max())),
         f"{prefix}-cold": _count(whole),
         f"{prefix}-cold-short": _count(short),
         f"{prefix}-cold-short-steps": str(int(short["steps"])),
-        f"{prefix}-gradual": f"{int(gradual['collapsed'].sum())} of {gradual['collapsed'].size}",
-        f"{prefix}-theory-hold": rough(float(hold.min())),
-        f"{prefix}-theory-hold-start": number(float(theory["T0"].to_numpy()[hold.to_numpy().argmin()])),
+        f"{prefix}-hold-hot": lost((kinds == "hold") & (4 * barrier <= T0)),
+        f"{prefix}-hold-mild": lost((kinds == "hold") & (2 * barrier >= T0)),
+        f"{prefix}-gradual": lost(np.isin(kinds, ["geometric", "exponential"])),
+        f"{prefix}-theory-hold": rough(float(by_theory.min())),
+        f"{prefix}-theory-hold-start": number(float(theory["T0"].to_numpy()[by_theory.to_numpy().argmin()])),
     }
 
 

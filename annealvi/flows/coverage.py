@@ -1,0 +1,13 @@
+"""Which modes a flow covers; needs no JAX, so that stored results can be read without it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MISSED = 0.1
+"""A flow misses a mode, and has collapsed, where it gives it less than this share of the mode's own weight."""
+
+
+def covered(mode_weights: np.ndarray, target_weights: np.ndarray) -> np.ndarray:
+    """Whether each mode has its share. mode_weights: (…, K). target_weights: alike or broadcast."""
+    return mode_weights >= MISSED * target_weights
