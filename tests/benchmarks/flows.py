@@ -20,7 +20,7 @@ import xarray as xr
 from annealvi.betas import schedule_within
 from annealvi.collapse.phase import Axis, save
 from annealvi.flows.experiments import Kinds, Map, keep
-from annealvi.flows.run import describe, device_of, method_of, train_flow
+from annealvi.flows.run import describe, device_of, train_flow
 from annealvi.flows.sweep import Training
 from annealvi.flows.training import Architecture, Optimiser
 from annealvi.output import write_file
@@ -136,7 +136,8 @@ def run_cost(name: str, rows: Path, progress: Progress) -> None:
         found.append(
             {
                 "dimension": dimension,
-                "method": method_of(architecture, optimiser, steps),
+                "network": f"{architecture.layers} × 2 × {architecture.depth} × {architecture.width}",
+                "batch": optimiser.batch,
                 "flows": seeds,
                 "ms": 1e3 * seconds[1] / steps / seeds,
                 "device": describe(device_of("auto")),

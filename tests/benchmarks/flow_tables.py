@@ -1,0 +1,148 @@
+"""The tables of README.md on flows, from the result files; a test looks for their lines there, and running this file prints them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "flows"
+HALF = 0.5
+
+
+def load(name: str) -> xr.Dataset:
+    return xr.load_dataset(RESULTS / f"{name}.nc", engine="scipy")
+
+
+def row(*cells: object) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def head(*cells: object) -> list[str]:
+    return [row(*cells), "|" + "---|" * len(cells)]
+
+
+def short(value: float) -> str:
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def lost(cell: xr.Dataset) -> str:
+    """How many flows give some mode less than a tenth of its weight."""
+    return str(int(cell["collapsed"].sum()))
+
+
+def map_table(name: str) -> list[str]:
+    flows = load(name)
+    starts = flows["schedule.T0"].to_numpy()
+    lines = head(f"`{name}`: of {flows.sizes['seed']}; t₀ \\ T₀", *map(short, starts))
+    for n, scale in enumerate(flows["schedule.t0"].to_numpy()):
+        lines.append(row(short(scale), *(lost(flows.isel({"schedule.t0": n, "schedule.T0": k})) for k in range(len(starts)))))
+    return lines
+
+
+def schedules(flows: xr.Dataset) -> Iterator[tuple[str, list[xr.Dataset]]]:
+    """Each row's name and cells: without annealing for each number of steps, then each kind from every start."""
+    kinds = flows["kind"].to_numpy()
+    for n in np.flatnonzero(kinds == "none"):
+        yield f"no annealing, {int(flows['steps'][n])} steps", [flows.isel(schedule=n)]
+    for kind in dict.fromkeys(kinds[kinds != "none"].tolist()):
+        yield kind, [flows.isel(schedule=n) for n in np.flatnonzero(kinds == kind)]
+
+
+def kinds_table(name: str) -> list[str]:
+    flows = load(name)
+    starts = sorted(set(flows["T0"].to_numpy()[flows["kind"].to_numpy() != "none"].tolist()))
+    theory = xr.load_dataset(RESULTS / f"{name}-theory.nc", engine="scipy")
+    lines = head(f"`{name}`: of {flows.sizes['seed']}; T₀", *map(short, starts), "theory's best, at T₀")
+    for kind, cells in schedules(flows):
+        counts = [lost(cell) for cell in cells] + [""] * (len(starts) - len(cells))
+        lines.append(row(kind, *counts, best_by_theory(theory, kind)))
+    return lines
+
+
+def best_by_theory(theory: xr.Dataset, kind: str) -> str:
+    if kind.startswith("no annealing"):
+        return f"{float(theory['none']):.2f}"
+    if kind not in theory["kind"].to_numpy().tolist():
+        return "not covered"
+    p = theory["p"].sel(kind=kind)
+    best = int(p.to_numpy().argmin())
+    return f"{float(p[best]):.2f}, {short(float(theory['T0'][best]))}"
+
+
+def quality_table(name: str) -> list[str]:
+    """Over all starts of a kind: also a stricter count, and medians."""
+    flows = load(name)
+    lines = head(
+        *(f"`{name}`: all T₀", "lost", "lost or below half its weight", "first mode's weight", "KL(q‖p*)", "ESS(q)", "uncovered"),
+        "T ≤ 1.05 at step",
+    )
+    for kind, cells in schedules(flows):
+        own = xr.concat(cells, "schedule")
+        short_of = (own["mode_weights"] < HALF * own["target_weights"]).any("mode")
+        total = own["collapsed"].size
+        medians = (float(own[name].median()) for name in ("reverse_kl", "reverse_ess", "uncovered", "annealed_at"))
+        kl, ess, uncovered, annealed = medians
+        weight = float(own["mode_weights"].isel(mode=0).median())
+        counts = f"{int(own['collapsed'].sum())} of {total}", f"{int(short_of.sum())} of {total}"
+        lines.append(row(kind, *counts, f"{weight:.3f}", f"{kl:.3f}", f"{ess:.2f}", f"{uncovered:.3f}", f"{annealed:.0f}"))
+    return lines
+
+
+def weights_table() -> list[str]:
+    """The flows' mean and standard error at some steps after the end of cooling."""
+    long = load("weights-128")
+    at = [0, 2000, 4000, 8000]
+    lines = head("`weights-128`: steps of cooling", *(f"weight, {n} steps later" for n in at), "KL(q‖p*) in the end")
+    for anneal in long["anneal"].to_numpy():
+        run = long.sel(anneal=anneal)
+        shown = (with_error(run["mode_weights"].isel(mode=0).sel(step=n)) for n in at)
+        lines.append(row(anneal, *shown, with_error(run["reverse_kl"].sel(step=at[-1]))))
+    return lines
+
+
+def with_error(values: xr.DataArray) -> str:
+    return f"{float(values.mean()):.2f} ± {float(values.std(ddof=1)) / np.sqrt(values.size):.2f}"
+
+
+def slips_table() -> list[str]:
+    flows = load("slips")
+    kinds, steps = flows["kind"].to_numpy(), flows["steps"].to_numpy()
+    count = flows.sizes["seed"]
+    names = [f"no annealing, {steps[n]} steps" if kind == "none" else kind for n, kind in enumerate(kinds)]
+    lines = head(f"`slips`: lost, of {count}; error of the weight. d", *names)
+    for d in flows["dimension"].to_numpy():
+        cells = [flows.sel(dimension=d).isel(schedule=n) for n in range(len(kinds))]
+        lines.append(row(d, *(f"{lost(cell)}; {float(cell['weight_error'].mean()):.2f}" for cell in cells)))
+    return lines
+
+
+def cost_table() -> list[str]:
+    lines = head("d", "couplings and networks", "batch", "flows side by side", "ms for a step of one flow")
+    for found in json.loads((RESULTS / "cost.json").read_text(encoding="utf-8")):
+        lines.append(row(found["dimension"], found["network"], found["batch"], found["flows"], f"{found['ms']:.1f}"))
+    return lines
+
+
+def all_tables() -> list[list[str]]:
+    return [
+        map_table("map-16-linear"),
+        map_table("map-16"),
+        map_table("map-128"),
+        kinds_table("kinds-16"),
+        kinds_table("kinds-128"),
+        quality_table("kinds-16"),
+        quality_table("kinds-128"),
+        weights_table(),
+        slips_table(),
+        cost_table(),
+    ]
+
+
+if __name__ == "__main__":
+    for table in all_tables():
+        print("\n".join(table), end="\n\n")
