@@ -18,8 +18,8 @@
 #
 # A normalizing flow that is trained on the reverse KL loses modes, too. The theory of annealing
 # ([arXiv:2602.12923](https://arxiv.org/abs/2602.12923), with [arXiv:2410.13300](https://arxiv.org/abs/2410.13300)) is about Gaussian
-# mixtures. What of it can be used for a flow, and what must not be? First a schedule from the theory; then what a thousand trained flows say
-# of it; then flows that train here, in a minute or two; then the one line that goes into your own training loop.
+# mixtures. What of it can be used for a flow, and what must not be? First a schedule from the theory; then what a thousand trained flows
+# say of it; then flows that train here, in a minute or two; then the one line that goes into your own training loop.
 
 # %%
 from dataclasses import replace
@@ -74,28 +74,26 @@ map_figure(stored("map-16-linear"), stored("map-16-linear-theory"), "RealNVP flo
 
 # %% [markdown]
 # *P(collapse) under linear cooling. Each cell on the left is the share of 8 flows, judged 2000 steps after the annealing; none of 8 means
-# $P < 0.37$ at 95 % confidence. **The trade-off transfers**: at a fixed time scale a start can be too cold or too hot, and the best one is hotter
-# where there is more time.*
+# $P < 0.37$ at 95 % confidence. **The trade-off transfers**: at a fixed time scale a start can be too cold or too hot, and the best one is
+# hotter where there is more time.*
 
 # %%
 flows = stored("map-16-linear")
 row = flows.isel({"schedule.t0": 2})
-lost = row["collapsed"].sum("seed").to_numpy().astype(int)
-print(
-    f"t0 = {float(row['schedule.t0']):.0f}:",
-    ", ".join(f"{n} of 8 from T0 = {T0:.3g}" for n, T0 in zip(lost, row["schedule.T0"].to_numpy())),
-)
-best = lost.argmin()
-for end in (0, -1):  # both differences are more than chance
-    assert fisher_exact([[lost[best], 8 - lost[best]], [lost[end], 8 - lost[end]]]).pvalue < 0.01
+counts = row["collapsed"].sum("seed").to_numpy().astype(int)
+for T0, count in zip(row["schedule.T0"].to_numpy(), counts, strict=True):
+    print(f"t0 = {float(row['schedule.t0']):.0f}, T0 = {T0:5.1f}: {count} of 8 collapsed")
+fewest = counts.min()
+for count in counts[[0, -1]]:  # both ends differ from it by more than chance
+    assert fisher_exact([[fewest, 8 - fewest], [count, 8 - count]]).pvalue < 0.01
 
 # %%
 kinds_figure(stored("kinds-16"), stored("kinds-16-theory"), "RealNVP flows, $d = 16$, 16 seeds")
 
 # %% [markdown]
 # *Kinds of schedule, all of which reach $T = 1.05$ after 1500 of 3500 steps. Left: the share of 16 flows with its 95 % interval; grey: no
-# annealing, for as many steps in all, and for as many as the others have at $T = 1$. Middle: half the sum of the weights' errors. Right: the theory.
-# **The optimal schedule does not transfer**: hold-and-quench is best on the right and worst on the left.*
+# annealing, for as many steps in all, and for as many as the others have at $T = 1$. Middle: half the sum of the weights' errors. Right:
+# the theory. **The optimal schedule does not transfer**: hold-and-quench is best on the right and worst on the left.*
 #
 # In numbers:
 
@@ -116,10 +114,9 @@ gradual = lost((kind == "geometric") | (kind == "exponential"))
 print(f"no annealing, 3500 steps:      {cold[0]} of {sum(cold)}")
 print(f"no annealing, 2000 steps:      {cold_for_as_long[0]} of {sum(cold_for_as_long)}")
 print(f"hold below twice the barrier:  {mild[0]} of {sum(mild)}")
-print(
-    f"hold above four times:         {hot[0]} of {sum(hot)}; theory at T0 = 300: {float(theory['p'].sel(kind='hold', T0=300, method='nearest')):.2f}"
-)
+print(f"hold above four times:         {hot[0]} of {sum(hot)}")
 print(f"geometric, exponential:        {gradual[0]} of {sum(gradual)}")
+print(f"theory, hold at T0 = 300:      {float(theory['p'].sel(kind='hold').sel(T0=300, method='nearest')):.2f}")
 assert fisher_exact([hot, gradual]).pvalue < 1e-6
 assert fisher_exact([hot, mild]).pvalue < 1e-6
 assert fisher_exact([hot, cold_for_as_long]).pvalue > 0.1  # a hot hold is as if it had never been annealed
@@ -181,8 +178,8 @@ flow_figure(runs["hold at $T_0 = 100$, quench"].data, np.array(small.target.scal
 # %% [markdown]
 # *The flows that were quenched. The reverse effective sample size looks only where the flow is: it comes near one, and falls again, with or
 # without the lighter mode. The divergence of a flow that has lost it is no larger than about $-\log w^\star = 0.22$. The forward ESS, from
-# samples of the target, is zero then; but it is small, too, for a flow that covers both modes and is not yet accurate in the tails. What tells
-# them apart is the share of the target's samples at which $q < p^\star/100$: it is the weight of what was lost.*
+# samples of the target, is zero then; but it is small, too, for a flow that covers both modes and is not yet accurate in the tails. What
+# tells them apart is the share of the target's samples at which $q < p^\star/100$: it is the weight of what was lost.*
 #
 # The medians, of collapsed flows among the quenched ones and of those that were cooled gradually:
 
