@@ -59,8 +59,8 @@ def print_kinds(data: xr.Dataset, name: str) -> None:
     """The best initial temperature of each kind: the fewest collapses, then the smallest error of the mode weights."""
     console = Console()
     table = Table(title=f"kinds of schedule at equal numbers of steps · {name}", title_justify="left", header_style="bold")
-    for heading in ("kind", "steps", "T0", "t0", "T ≤ 1.05 at", "P(collapse)", "error of weights", "KL(q‖p)", "mean P"):
-        table.add_column(heading, justify="left" if heading == "kind" else "right")
+    for heading in ("kind", "T0", "annealed", "P", "weights", "KL(q‖p)", "mean P"):
+        table.add_column(heading, justify="left" if heading == "kind" else "right", no_wrap=True)
     error, divergence = data["weight_error"].mean("seed").to_numpy(), data["reverse_kl"].mean("seed").to_numpy()
     kinds, steps = data["kind"].to_numpy(), data["steps"].to_numpy()
     for kind, count in dict.fromkeys(zip(kinds.tolist(), steps.tolist(), strict=True)):
@@ -69,10 +69,8 @@ def print_kinds(data: xr.Dataset, name: str) -> None:
         best = own[np.lexsort((error[own], p))[0]]
         chosen = data.isel(schedule=best)
         table.add_row(
-            kind,
-            str(count),
+            f"none, {count} steps" if kind == "none" else kind,
             "" if kind == "none" else f"{float(chosen['T0']):.4g}",
-            "" if kind == "none" else f"{float(chosen['t0']):.4g}",
             f"{float(chosen['annealed_at'].median()):.0f}",
             f"{float(chosen['p']):.2f} ± {float(chosen['stderr']):.2f}",
             f"{error[best]:.3f}",
@@ -80,7 +78,8 @@ def print_kinds(data: xr.Dataset, name: str) -> None:
             f"{p.mean():.2f}",
         )
     console.print(table)
-    console.print("  the best T0 of each kind; T ≤ 1.05 at: the median flow's step; mean P: over all T0 that were tried", highlight=False)
+    console.print("  P(collapse) at the best T0 of each kind; annealed: the median step at T = 1.05;", highlight=False)
+    console.print("  weights: their mean error; mean P: over all T0 that were tried", highlight=False)
     _print_what_ran(console, data)
 
 
