@@ -59,7 +59,7 @@ def print_kinds(data: xr.Dataset, name: str) -> None:
     """The best initial temperature of each kind: the fewest collapses, then the smallest error of the mode weights."""
     console = Console()
     table = Table(title=f"kinds of schedule at equal numbers of steps · {name}", title_justify="left", header_style="bold")
-    for heading in ("kind", "T0", "annealed", "P", "weights", "KL(q‖p)", "mean P"):
+    for heading in ("kind", "T0", "step", "P", "weights", "KL(q‖p)", "mean P"):
         table.add_column(heading, justify="left" if heading == "kind" else "right", no_wrap=True)
     error, divergence = data["weight_error"].mean("seed").to_numpy(), data["reverse_kl"].mean("seed").to_numpy()
     kinds, steps = data["kind"].to_numpy(), data["steps"].to_numpy()
@@ -78,7 +78,7 @@ def print_kinds(data: xr.Dataset, name: str) -> None:
             f"{p.mean():.2f}",
         )
     console.print(table)
-    console.print("  P(collapse) at the best T0 of each kind; annealed: the median step at T = 1.05;", highlight=False)
+    console.print("  P(collapse) at the best T0 of each kind; step: the median flow's, at T = 1.05;", highlight=False)
     console.print("  weights: their mean error; mean P: over all T0 that were tried", highlight=False)
     _print_what_ran(console, data)
 
