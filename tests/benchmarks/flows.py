@@ -127,7 +127,7 @@ def run_cost(name: str, rows: Path, progress: Progress) -> None:
     """Milliseconds of a step of one flow: the second of two runs alike but for their seeds, so that nothing is compiled in it."""
     found = []
     for n, (dimension, architecture, optimiser, seeds) in enumerate(COSTS):
-        steps, seconds = 200, []
+        steps, seconds = 1000, []
         for seed in range(2):
             begun = time.perf_counter()
             settings = {"steps": steps, "seeds": seeds, "architecture": architecture, "optimiser": optimiser, "records": 1}
