@@ -44,3 +44,33 @@ def test_every_cell_was_judged_after_its_annealing():
         given = flows.isel(schedule=~np.isin(flows["kind"].to_numpy(), ["none", "adaann"]))
         left = xr.DataArray(given["steps"] - given["annealed_at"])
         assert len(np.unique(left)) == 1
+
+
+def test_the_counts_in_the_readme_are_those_of_the_files():
+    readme = " ".join((BENCHMARKS.parent.parent / "README.md").read_text(encoding="utf-8").split())
+
+    def lost(name, *conditions):
+        flows = flow_tables.load(name)
+        cells = flows["collapsed"].to_numpy()[np.logical_and.reduce([condition(flows) for condition in conditions])]
+        return f"{int(cells.sum())} of {cells.size}"
+
+    def of_kinds(*kinds):
+        return lambda flows: np.isin(flows["kind"].to_numpy(), kinds)
+
+    gradual = of_kinds("exponential", "geometric", "adaann")
+    for words in (
+        f"mode in {lost('kinds-16', of_kinds('hold'), lambda f: f['T0'].to_numpy() > 40)} from T₀ = 40 on",
+        f"after the quench ({lost('kinds-16', of_kinds('none'), lambda f: f['steps'].to_numpy() == 2000)})",
+        f"lose one in {lost('kinds-16', of_kinds('hold'), lambda f: f['T0'].to_numpy() < 6)}.",
+        f"lost one in {lost('kinds-16', gradual)} from T₀ = 2 to 300",
+        f"d = 128 in {lost('kinds-128', gradual)}, where hold and quench lost {lost('kinds-128', of_kinds('hold'))}",
+    ):
+        assert words in readme
+    map_128 = flow_tables.load("map-128")
+    warm = map_128["collapsed"].isel({"schedule.T0": slice(1, None)})
+    counts = warm.sum(["schedule.T0", "seed"]).to_numpy().astype(int)
+    assert f"t₀ = 150 loses a mode in {counts[0]} of {warm[0].size} flows, 300 in {counts[1]} and 600 in {counts[2]}." in readme
+    assert lost("kinds-128", of_kinds("none")) == "16 of 16"
+    linear = flow_tables.load("map-16-linear")["collapsed"].sel({"schedule.t0": 300}, method="nearest").sum("seed").to_numpy()
+    assert linear[[0, 1]].tolist() == [6, 0]
+    assert (linear[4:] == 8).all()
