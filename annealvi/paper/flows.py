@@ -62,7 +62,7 @@ def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
         "flow-one-mode": number(-math.log(float(large["target_weights"][0, 0])), 3),
         "flow-kept-weight": number(float(kept["mode_weights"].isel(mode=0).mean()), 2),
         "flow-kept-kl": number(float(kept["reverse_kl"].median()), 2),
-        "flow-long-start": number(1 / float(long["beta"][0, 0].dropna("step")[0]), 2),
+        "flow-long-start": f"{1 / float(long['beta'][0, 0].dropna('step')[0]):.2g}",
         "flow-long-lengths": ", ".join(str(int(a)) for a in long["anneal"]),
         "flow-long-after": str(int(long["step"].max())),
         "flow-long": ", ".join(_final(long.sel(anneal=a)["mode_weights"].isel(mode=0)) for a in long["anneal"]),
