@@ -133,6 +133,8 @@ def test_a_cell_that_diverges_is_not_a_number_and_is_told(monkeypatch):
         (lambda: compare_kinds(PROBLEM, [3.0], ("hold",), 20, TRAINING), "leave none at T = 1"),
         (lambda: compare_kinds(PROBLEM, [3.0], ("hold", "hold"), 5, TRAINING), "stands there twice"),
         (lambda: compare_kinds(PROBLEM, []), "nothing to compare"),
+        (lambda: flow_map(PROBLEM, X, replace(Y, count=9999), TRAINING), "ask for at most"),
+        (lambda: compare_kinds(PROBLEM, np.linspace(2, 3, 9999), ("hold", "linear")), "ask for at most"),
     ],
 )
 def test_wrong_requests_are_refused(change, words):

@@ -77,6 +77,7 @@ def flow_map(problem: Problem, x: Axis, y: Axis, training: Training | None = Non
         if axis.key.startswith("schedule.") and axis.key.removeprefix("schedule.") not in names:
             found = f"schedule.kind {problem.schedule.kind!r} has no such number"
             raise BadInput(axis.key, found, "vary another key or choose another kind", "")
+    _require_few(len(x.values) * len(y.values))
     problems = [KEYS[y.key](KEYS[x.key](problem, float(u)), float(v)) for v in y.values for u in x.values]
     training = training or Training()
     data = _train_all(problems, [_steps_of(p, training) for p in problems], training, options)
@@ -117,6 +118,7 @@ def compare_kinds(
     steps = anneal + training.after if training.steps is None else training.steps
     if not steps > anneal:
         raise BadInput("--anneal", f"{anneal} of {steps} steps leave none at T = 1", "anneal for fewer steps, or give more --steps", "")
+    _require_few(len(kinds) * len(temperatures))
     scale, d = anneal * training.time_per_step, problem.space.dimension
     specs = [ScheduleSpec("constant", 1.0, 1.0)] * 2
     specs += [spec_of_kind(kind, T0, scale, d, training.time_per_step) for kind in kinds for T0 in temperatures]
@@ -141,6 +143,11 @@ def spec_of_kind(kind: str, T0: float, duration: float, dimension: int, time_per
     return schedule_within(kind, T0, duration)
 
 
+def _require_few(cells: int) -> None:
+    if cells > MOST_CELLS:
+        raise BadInput("--x", f"{cells} cells", f"ask for at most {MOST_CELLS}", "")
+
+
 def _steps_of(problem: Problem, training: Training) -> int:
     if training.steps is not None:
         return training.steps
@@ -150,8 +157,6 @@ def _steps_of(problem: Problem, training: Training) -> int:
 
 def _train_all(problems: list[Problem], steps: list[int], training: Training, options: dict[str, Any]) -> xr.Dataset:
     """All cells, one after the other, each for its own number of steps with all its seeds side by side: over (cell, seed)."""
-    if len(problems) > MOST_CELLS:
-        raise BadInput("--x", f"{len(problems)} cells", f"ask for at most {MOST_CELLS}", "")
     rows: Path | None = options.get("rows")
     progress: Callable[[int, int], None] | None = options.get("progress")
     tell: Callable[[str], None] | None = options.get("tell")
