@@ -210,4 +210,4 @@ print([round(schedule(step), 3) for step in (0, 500, 1000, 1500)])
 # * judge by the modes' weights, or by samples of the target; the loss and the seeds' agreement say nothing.
 #
 # What stands behind it is limited: RealNVP, two modes (and the SLIPS benchmark, which no schedule of this budget solved), up to 128
-# dimensions, four to sixteen flows for each schedule. In 128 dimensions flows keep both modes long before they have the right weights.
+# dimensions, four to sixteen flows for each schedule. In 128 dimensions flows keep both modes, but not the right weights.
