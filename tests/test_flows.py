@@ -183,10 +183,11 @@ def test_a_tempered_gaussian_is_learned(temperature):
     schedule = ScheduleSpec(kind="constant", T0=temperature, t0=1.0)
     run = train_flow(problem_in(4, schedule, target), steps=1500, seeds=2, **{**SMALL, "samples": 5000})
     last, variance = run.data.isel(step=-1), temperature * 0.49
-    # Five standard errors of 5000 samples are 10 %, and the last steps' noise moves it as much.
-    np.testing.assert_allclose(last["projected_variance"], variance, rtol=0.2)
-    # Each of four coordinates has KL(N(0, T σ²) ‖ N(0, σ²)) = (T − 1 − log T)/2, and q is not exact.
-    np.testing.assert_allclose(last["reverse_kl"], 2 * (temperature - 1 - math.log(temperature)), atol=0.02 + 0.1 * (temperature - 1))
+    # Five standard errors of 5000 samples are 10 %; the rest is q's own error.
+    np.testing.assert_allclose(last["projected_variance"], variance, rtol=0.12)
+    # Each of four coordinates has KL(N(0, T σ²) ‖ N(0, σ²)) = (T − 1 − log T)/2. log q − log p is (T − 1)/2 times a χ² variable of four
+    # degrees of freedom, whose mean over 5000 has the standard error 0.02 (T − 1); the other 0.02 is q's own.
+    np.testing.assert_allclose(last["reverse_kl"], 2 * (temperature - 1 - math.log(temperature)), atol=0.02 + 5 * 0.02 * (temperature - 1))
     if temperature == 1:
         assert (last["reverse_ess"] > 0.95).all()
         assert (run.data.isel(step=0)["reverse_kl"] > 0.5).all()
