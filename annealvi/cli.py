@@ -132,7 +132,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="when the particles are read (default: 1.2 times the time by which the ODE ensemble is proven decided; "
         "without such a time, the schedule's settling time plus 50)",
     )
+    collapse.add_argument(
+        "--over",
+        action="append",
+        default=[],
+        metavar="KEY=LO:HI:N[:log]",
+        help="compute it at every value of a key, or of some with KEY=VALUE,VALUE,…; repeat it for a grid",
+    )
     _cost_option(collapse)
+    _sweep_options(collapse)
 
     fixed = _command(
         commands,
@@ -162,8 +170,8 @@ def build_parser() -> argparse.ArgumentParser:
             option,
             default=default,
             metavar="KEY=LO:HI:N[:log]",
-            help="one of schedule.T0, schedule.t0, space.dimension, R (of the modes and the radius), w_star and w_1; "
-            f":log for equal ratios (default: {default})",
+            help="a key of the problem file such as schedule.T0 or target.scales[0], or R (of the modes and the radius), w_star or w_1; "
+            f":log for equal ratios; KEY=VALUE,VALUE,… for some (default: {default})",
         )
     phase.add_argument(
         "--result",
@@ -178,6 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
     phase.add_argument("--particles", type=_points, metavar="N", help="overlay particle runs at N × N points (default: none)")
     phase.add_argument("--replicas", type=_replicas, default=32, metavar="N", help="particle runs per point (default: 32)")
     _cost_option(phase)
+    _sweep_options(phase)
 
     recommend = _command(
         commands,
@@ -210,7 +219,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--time-per-step", type=_positive, default=1.0, metavar="TIME", help="of the schedule's t (default: 1, so t0 counts steps)"
     )
     flow.add_argument("--records", type=_count, default=20, metavar="N", help="how often the flows of one run are judged (default: 20)")
-    keys = "of schedule.T0, schedule.t0, space.dimension, R and w_star"
+    keys = "keys of the target, the schedule or the space, or R or w_star"
     flow.add_argument("--x", metavar="KEY=LO:HI:N[:log]", help=f"with --y: map P(collapse) over two {keys}; with --kinds: schedule.T0")
     flow.add_argument("--y", metavar="KEY=LO:HI:N[:log]", help="see --x")
     flow.add_argument("--kinds", type=_names, metavar="LIST", help="compare these kinds of schedule over --x, at equal numbers of steps")
@@ -230,6 +239,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     flow.add_argument("--samples", type=_samples, default=2048, metavar="N", help="of each judgement (default: 2048)")
     _cost_option(flow)
+    _sweep_options(flow)
 
     _command(
         commands,
@@ -258,6 +268,7 @@ def _command(
     )
     parser.add_argument("--json", metavar="PATH", help="write the result as JSON; - is standard output")
     parser.add_argument("--out", metavar="DIR", help=out_help)
+    parser.add_argument("--force", action="store_true", help="overwrite results that are there already")
     parser.add_argument("--seed", type=_seed, default=0, help="seed of every random choice (default: 0)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where kernels run (default: auto)")
     return parser
@@ -278,6 +289,17 @@ def _cost_option(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"refuse a run that is expected to take longer (default: {MOST_SECONDS:g})",
     )
+
+
+def _sweep_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how a sweep is run", "Its numbers do not depend on any of these. An interrupted one goes on.")
+    group.add_argument("--plan", action="store_true", help="say what a sweep would take, and do nothing")
+    group.add_argument("--workers", type=_workers, metavar="N", help="processes that share the cores (default: the command's own choice)")
+    group.add_argument("--chunk", type=_count, metavar="N", help="units of work kept together (default: some seconds' worth)")
+    group.add_argument(
+        "--engine", choices=("local", "dask"), default="local", help="processes of this machine, or Dask, an extra (default: local)"
+    )
+    group.add_argument("--scheduler", metavar="tcp://…", help="of a Dask cluster (default: a cluster of this machine's own)")
 
 
 def _projected_option(parser: argparse.ArgumentParser) -> None:
@@ -344,6 +366,7 @@ _seed = _number(int, lambda x: 0 <= x < 2**64, "an integer from 0 to 2^64 − 1"
 _count = _number(int, lambda x: 1 <= x <= 10**9, "a whole number from 1 to 10^9")
 _replicas = _number(int, lambda x: 1 <= x <= 2**24, "a whole number from 1 to 2^24")
 _points = _number(int, lambda x: 2 <= x <= 10**7, "a whole number from 2 to 10^7")
+_workers = _number(int, lambda x: 1 <= x <= 1024, "a whole number from 1 to 1024")
 _layers = _number(int, lambda x: 1 <= x <= 64, "a whole number from 1 to 64")
 _width = _number(int, lambda x: 1 <= x <= 8192, "a whole number from 1 to 8192")
 _samples = _number(int, lambda x: 100 <= x <= 10**6, "a whole number from 100 to 10^6")

@@ -4,68 +4,33 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from annealvi.output import read_json, require_writable, write_file, write_json
+from annealvi.console import for_people, problem_of, progress_bar, say, tell
+from annealvi.output import read_json, require_free, require_writable, write_file, write_json
+from annealvi.paper.folder import MANIFEST
+from annealvi.sweep_commands import run_collapse, run_flow, run_phase
 from derive.problem import BadInput, Problem, one_line
-from derive.problem_file import load_problem
 
 SINGLE_PRECISION = 1e-30, 1e30
 """Lengths and scales whose products with a sample float32 still holds."""
 
+SUFFIXES = {"text": "txt", "markdown": "md", "latex": "tex"}
+REPORT = ("report.md", "paths.png", "verify.json", "derivation.md")
+
 MOST_NUMBERS_IN_JSON = 20_000_000
 """Half a gigabyte of text."""
-
-
-def _problem(options: argparse.Namespace) -> Problem:
-    problem = load_problem(options.problem, options.set)
-    require_writable(options.json, "--json")
-    require_writable(None if options.out is None else str(Path(options.out) / "report.md"), "--out")
-    if options.device == "cuda" and options.command not in ("derive", "rhs", "flow"):
-        from kernels.device import resolve_device
-
-        resolve_device("cuda")  # say now what is missing
-    return problem
-
-
-@contextmanager
-def _for_people(options: argparse.Namespace) -> Iterator[None]:
-    """What is printed within moves to standard error when standard output carries JSON."""
-    with redirect_stdout(sys.stderr) if options.json == "-" else nullcontext():
-        yield
-
-
-def _say(options: argparse.Namespace, text: str) -> None:
-    with _for_people(options):
-        print(text)
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _progress(label: str):
-    """A progress bar on a terminal, nothing elsewhere; yields a callable (done, total)."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def run_derive(options: argparse.Namespace) -> int:
     if options.html == "-":
         raise BadInput("--html", "- is standard output, which carries the derivation", "give a path to write the page to", "")
     require_writable(options.html, "--html")
-    problem = _problem(options)
+    require_free(options.html, "--html", options.force)
+    name = f"derivation.{SUFFIXES[options.format]}"
+    problem = problem_of(options, name)
     from annealvi.session import open_session
     from derive.indexed_equations import IndexedEquation, indexed_equations
     from derive.rendering import RENDERERS, final_equations
@@ -74,7 +39,7 @@ def run_derive(options: argparse.Namespace) -> int:
     has_flow = session.rule is not None and session.rule.kind == "adaann"
     derivation = session.with_rule() if has_flow else session.derivation
     text = RENDERERS[options.format](derivation)
-    _say(options, text.rstrip())
+    say(options, text.rstrip())
     names = {f"d{s.name}": s.name for s in derivation.system.states}
 
     def both(equation: Any) -> dict[str, str]:
@@ -106,17 +71,16 @@ def run_derive(options: argparse.Namespace) -> int:
     }
     write_json(options.json, result)
     if options.out is not None:
-        suffix = {"text": "txt", "markdown": "md", "latex": "tex"}[options.format]
-        write_file(Path(options.out) / f"derivation.{suffix}", text.encode())
+        write_file(Path(options.out) / name, text.encode())
     return 0 if options.html is None else _write_page(derivation, Path(options.html))
 
 
 def _write_page(derivation: Any, path: Path) -> int:
     from annealvi.derivation_page import check_steps, derivation_page
 
-    steps = check_steps(derivation, _tell)
+    steps = check_steps(derivation, tell)
     write_file(path, derivation_page(derivation, steps).encode())
-    _tell(f"written: {path}")
+    tell(f"written: {path}")
     return int(any(step.status == "failed" for step in steps))
 
 
@@ -126,7 +90,7 @@ def _expression(equation: Any) -> str:
 
 
 def run_rhs(options: argparse.Namespace) -> int:
-    problem = _problem(options)
+    problem = problem_of(options, "rhs.json")
     from annealvi import rhs
 
     result = rhs.result(problem, rhs.read_state(options.state, problem))
@@ -135,7 +99,7 @@ def run_rhs(options: argparse.Namespace) -> int:
     rows |= {name: f"[{', '.join(map(_row, matrix))}]" for name, matrix in result["overlaps"].items()}
     longest = max(map(len, rows))
     for name, row in rows.items():
-        _say(options, f"{f'd{name}/dt':{longest + 4}} = {row}")
+        say(options, f"{f'd{name}/dt':{longest + 4}} = {row}")
     write_json(options.json, result)
     if options.out is not None:
         write_json(str(Path(options.out) / "rhs.json"), result)
@@ -147,14 +111,14 @@ def _row(numbers: Any) -> str:
 
 
 def run_integrate(options: argparse.Namespace) -> int:
-    problem = _problem(options)
+    problem = problem_of(options, "paths.json", "paths.png")
     from annealvi.session import open_session
     from annealvi.trajectories import integrate
 
     session = open_session(problem, options.large_dimension)
     initial = None if options.initial is None else _read_initial(options.initial, session)
     _require_writable_size(options, (options.n if initial is None else len(initial)) * options.points * len(session.state_names))
-    with _progress("integrating") as progress:
+    with progress_bar("integrating") as progress:
         paths = integrate(
             session,
             initial,
@@ -167,13 +131,13 @@ def run_integrate(options: argparse.Namespace) -> int:
             seed=options.seed,
             device=options.device,
             progress=progress,
-            tell=_tell,
+            tell=tell,
         )
     return _finish_paths(options, paths, f"{len(paths.values)} trajectories")
 
 
 def run_simulate(options: argparse.Namespace) -> int:
-    problem = _problem(options)
+    problem = problem_of(options, "paths.json", "paths.png")
     from annealvi.session import open_session
     from annealvi.trajectories import simulate
 
@@ -181,7 +145,7 @@ def run_simulate(options: argparse.Namespace) -> int:
         _require_single_precision(problem)
     session = open_session(problem)
     _require_writable_size(options, options.replicas * options.points * len(session.state_names))
-    with _progress("simulating") as progress:
+    with progress_bar("simulating") as progress:
         paths = simulate(
             session,
             replicas=options.replicas,
@@ -196,43 +160,13 @@ def run_simulate(options: argparse.Namespace) -> int:
             max_cost=options.max_cost,
             device=options.device,
             progress=progress,
-            tell=_tell,
+            tell=tell,
         )
     return _finish_paths(options, paths, f"{len(paths.values)} replicas")
 
 
-def run_collapse(options: argparse.Namespace) -> int:
-    problem = _problem(options)
-    from annealvi.collapse.command import collapse_probability, print_collapse
-    from annealvi.session import open_session
-
-    session = open_session(problem)
-    with _progress("collapse") as progress:
-        found = collapse_probability(
-            session,
-            options.method,
-            n=options.n,
-            replicas=options.replicas,
-            particles=options.particles,
-            dt=options.dt,
-            t_end=options.t_end,
-            projected=options.projected,
-            seed=options.seed,
-            device=options.device,
-            max_cost=options.max_cost,
-            progress=progress,
-            tell=_tell,
-        )
-    with _for_people(options):
-        print_collapse(found, problem.name)
-    write_json(options.json, found.as_dict())
-    if options.out is not None:
-        write_json(str(Path(options.out) / "collapse.json"), found.as_dict())
-    return 0
-
-
 def run_fixed_points(options: argparse.Namespace) -> int:
-    problem = _problem(options)
+    problem = problem_of(options, "fixed-points.json", *(("branches.png",) if options.T_range is not None else ()))
     if options.T is not None and options.T_range is not None:
         raise BadInput("--T", "given beside --T-range", "give one of the two", "")
     if options.T_range is not None and not 1 <= options.T_range[0] < options.T_range[1] < 1e12:
@@ -249,7 +183,7 @@ def run_fixed_points(options: argparse.Namespace) -> int:
         branches = continue_branches(session, *options.T_range, levels=options.levels, **settings)
         found, table = branches.as_dict(), bifurcation_table(branches)
         complete = branches.complete
-    _say(options, table)
+    say(options, table)
     if options.out is not None:
         write_json(str(Path(options.out) / "fixed-points.json"), found)
         if options.T_range is not None:
@@ -257,148 +191,26 @@ def run_fixed_points(options: argparse.Namespace) -> int:
 
             path = Path(options.out) / "branches.png"
             bifurcation_figure(branches, path)
-            _say(options, f"figure: {path}")
+            say(options, f"figure: {path}")
     write_json(options.json, found)
     return 0 if complete else 1
 
 
-def run_phase(options: argparse.Namespace) -> int:
-    problem = _problem(options)
-    from annealvi.collapse.figures import draw_phase
-    from annealvi.collapse.phase import overlay_by_ode, overlay_by_particles, parse_axis, phase_map, save
-    from annealvi.rows import forget_rows
-
-    folder = Path(options.out or "phase")
-    require_writable(str(folder / "phase.nc"), "--out")
-    x, y = parse_axis(options.x, "--x"), parse_axis(options.y, "--y")
-    settings: dict[str, Any] = {"n": options.n, "seed": options.seed, "device": options.device}
-    rows = folder / "rows"
-    with _progress("rows") as progress:
-        data = phase_map(problem, x, y, options.result, rows=rows, progress=progress, **settings)
-    ode = particles = None
-    if options.ode is not None:
-        with _progress("ODE ensembles") as progress:
-            ode = overlay_by_ode(problem, x, y, options.ode, progress=progress, **settings)
-    if options.particles is not None:
-        cost = {"max_cost": options.max_cost, "tell": _tell}
-        with _progress("particles") as progress:
-            runs = {"replicas": options.replicas, "seed": options.seed, "device": options.device, "progress": progress}
-            particles = overlay_by_particles(problem, x, y, options.particles, **runs, **cost)
-    path = save(data, folder / "phase.nc")
-    figure = draw_phase(data, folder / "phase.png", ode, particles)
-    forget_rows(rows)
-    _say(options, f"map: {path}\nfigure: {figure}")
-    write_json(options.json, {"path": str(path), "figure": str(figure)})
-    return 0
-
-
 def run_recommend(options: argparse.Namespace) -> int:
-    problem = _problem(options)
+    problem = problem_of(options, "recommendation.json")
     from annealvi.collapse.recommend import KINDS, print_recommendation, recommend
 
     kinds = options.kinds or KINDS
     if stray := [kind for kind in kinds if kind not in KINDS]:
         raise BadInput("--kinds", f"{stray[0][:40]!r} has no T0 and t0 to choose", f"choose from {', '.join(KINDS)}", "")
-    with _progress("searching") as progress:
+    with progress_bar("searching") as progress:
         settings: dict[str, Any] = {"n": options.n, "seed": options.seed, "device": options.device, "progress": progress}
         found = recommend(problem, options.p_max, kinds=kinds, R=options.R, **settings)
-    with _for_people(options):
+    with for_people(options):
         print_recommendation(found, problem.name, options.p_max)
     write_json(options.json, found.as_dict())
     if options.out is not None:
         write_json(str(Path(options.out) / "recommendation.json"), found.as_dict())
-    return 0
-
-
-def run_flow(options: argparse.Namespace) -> int:
-    problem = _problem(options)
-    from annealvi.components import require
-
-    require("training a flow", "jax", "equinox", "optax")
-    import numpy as np
-
-    from annealvi.flows.figures import draw_flow
-    from annealvi.flows.report import print_flow
-    from annealvi.flows.run import train_flow
-    from annealvi.flows.training import Architecture, Optimiser
-
-    architecture = Architecture(options.layers, options.width, options.depth)
-    optimiser = Optimiser(options.batch, options.learning_rate)
-    if options.x is not None or options.y is not None or options.kinds is not None:
-        return _sweep_flows(options, problem, architecture, optimiser)
-    folder = None if options.out is None else Path(options.out)
-    with _progress("training") as progress:
-        run = train_flow(
-            problem,
-            steps=options.steps,
-            seeds=options.seeds,
-            architecture=architecture,
-            optimiser=optimiser,
-            time_per_step=options.time_per_step,
-            records=options.records,
-            samples=options.samples,
-            seed=options.seed,
-            device=options.device,
-            checkpoint=None if folder is None else folder / "checkpoint.npz",
-            max_cost=options.max_cost,
-            progress=progress,
-            tell=_tell,
-        )
-    with _for_people(options):
-        print_flow(run, problem.name)
-    if folder is not None:
-        write_file(folder / "flow.nc", bytes(run.data.to_netcdf(engine="scipy")))
-        figure = draw_flow(run.data, np.array(problem.target.scales), folder / "flow.png")
-        _say(options, f"result: {folder / 'flow.nc'}\nfigure: {figure}")
-        (folder / "checkpoint.npz").unlink(missing_ok=True)
-    write_json(options.json, run.as_dict())
-    return 0
-
-
-def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: Any, optimiser: Any) -> int:
-    """Flows over two keys, or kinds of schedule over T0, the mixtures' theory beside them where it covers the problem."""
-    from annealvi.collapse.phase import parse_axis
-    from annealvi.flows.experiments import Kinds, Map, as_dict, keep
-    from annealvi.flows.sweep import Training
-    from annealvi.rows import forget_rows
-
-    if options.x is None or (options.y is None) == (options.kinds is None):
-        raise BadInput("--x", "a map needs --x and --y, and a comparison --x and --kinds", "give two of the three", "")
-    training = Training(
-        options.steps,
-        options.after,
-        options.seeds,
-        architecture,
-        optimiser,
-        options.time_per_step,
-        options.samples,
-        options.seed,
-        options.device,
-    )
-    x = parse_axis(options.x, "--x")
-    experiment: Map | Kinds
-    if options.kinds is None:
-        experiment = Map(problem, x, parse_axis(options.y, "--y"), training)
-    elif x.key == "schedule.T0":
-        experiment = Kinds(problem, tuple(x.values.tolist()), tuple(options.kinds), options.anneal, training)
-    else:
-        raise BadInput("--x", f"kinds are compared over schedule.T0, not {x.key}", "write --x schedule.T0=LO:HI:N:log", "")
-    folder = Path(options.out or "flow")
-    require_writable(str(folder / f"{experiment.name}.nc"), "--out")
-    rows = folder / f"{experiment.name}.rows"
-    with _progress("schedules") as progress:
-        data = experiment.train(rows=rows, max_cost=options.max_cost, tell=_tell, progress=progress)
-    try:
-        theory = experiment.theory(options.device)
-    except BadInput as wrong:
-        theory = None
-        _tell(f"no theory beside the flows: {wrong.found}")
-    with _for_people(options):
-        experiment.show(data)
-    path, figure = keep(experiment, data, theory, folder, experiment.name)
-    forget_rows(rows)
-    _say(options, f"result: {path}\nfigure: {figure}")
-    write_json(options.json, {"path": str(path), "figure": str(figure), **as_dict(data)})
     return 0
 
 
@@ -414,14 +226,14 @@ def _require_single_precision(problem: Problem) -> None:
 def _finish_paths(options: argparse.Namespace, paths: Any, what: str) -> int:
     from annealvi.report import print_path_table
 
-    with _for_people(options):
+    with for_people(options):
         print_path_table(paths, what)
     write_json(options.json, paths.as_dict())
     if options.out is not None:
         from annealvi.figures import draw_paths
 
         write_json(str(Path(options.out) / "paths.json"), paths.as_dict())
-        _say(options, f"figure: {draw_paths(paths, Path(options.out) / 'paths.png')}")
+        say(options, f"figure: {draw_paths(paths, Path(options.out) / 'paths.png')}")
     return 0
 
 
@@ -466,7 +278,7 @@ def _read_initial(path: str, session: Any) -> Any:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    problem = _problem(options)
+    problem = problem_of(options, *REPORT)
     from annealvi.report import print_checks, write_report
     from annealvi.session import open_session
     from annealvi.verification import verify
@@ -476,11 +288,11 @@ def run_verify(options: argparse.Namespace) -> int:
     outcome = verify(session, device=options.device, seed=options.seed, progress=None if quiet else _line_of_progress)
     if not quiet:
         _line_of_progress("")
-    with _for_people(options):
+    with for_people(options):
         print_checks(outcome)
     write_json(options.json, outcome.as_dict())
     if options.out is not None:
-        _say(options, f"report: {write_report(outcome, session, Path(options.out))}")
+        say(options, f"report: {write_report(outcome, session, Path(options.out))}")
     return 0 if outcome.passed else 1
 
 
@@ -491,14 +303,14 @@ def _line_of_progress(text: str) -> None:
 
 def run_paper(options: argparse.Namespace) -> int:
     options.out = options.out or "paper"
-    problem = _problem(options)
+    problem = problem_of(options, MANIFEST, "article.tex", "article.pdf")
     from annealvi.paper.build import print_paper, rebuild
 
     live = sys.stderr.isatty()
-    paper = rebuild(Path(options.out), problem, options.device, options.seed, _line_of_progress if live else _tell)
+    paper = rebuild(Path(options.out), problem, options.device, options.seed, _line_of_progress if live else tell, options.force)
     if live:
         _line_of_progress("")
-    with _for_people(options):
+    with for_people(options):
         print_paper(paper)
     write_json(options.json, paper.as_dict())
     return 0 if paper.passed else 1

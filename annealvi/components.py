@@ -9,11 +9,11 @@ class MissingComponent(RuntimeError):  # noqa: N818
     """An optional library is not installed; the message says how to get it."""
 
 
-def require(purpose: str, *libraries: str) -> None:
-    """Raises MissingComponent where one of the libraries of the extra `flows` is missing."""
+def require(purpose: str, *libraries: str, extra: str = "flows") -> None:
+    """Raises MissingComponent where one of the libraries of an extra is missing."""
     missing = [name for name in libraries if find_spec(name) is None]
     if missing:
-        raise MissingComponent(f"{purpose} needs {', '.join(missing)}: {how_to_install('flows')}")
+        raise MissingComponent(f"{purpose} needs {', '.join(missing)}: {how_to_install(extra)}")
 
 
 def how_to_install(extra: str) -> str:

@@ -66,6 +66,7 @@ def write_file(path: Path, content: bytes) -> None:
                 os.fsync(stream.fileno())
             os.chmod(beside, 0o666 & ~_umask())
             os.replace(beside, path)
+            synchronise(path.parent)
         except BaseException:
             with suppress(OSError):
                 os.unlink(beside)
@@ -76,6 +77,16 @@ def write_file(path: Path, content: bytes) -> None:
         raise BadInput(
             str(given), f"cannot be written ({error.strerror})", "give a path in a folder that can be written and has room", ""
         ) from None
+
+
+def synchronise(folder: Path) -> None:
+    """Bring the names of a folder's files to the disk, so that a renamed file is still there after a power cut."""
+    with suppress(OSError):  # some file systems have no such thing
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def require_writable(path: str | None, option: str) -> None:
@@ -97,6 +108,18 @@ def require_writable(path: str | None, option: str) -> None:
         raise BadInput(path, f"{folder} is a file, not a folder", remedy, option)
     if not (target.exists() and not target.is_file()) and not os.access(folder, os.W_OK | os.X_OK):
         raise BadInput(path, f"{folder} cannot be written", remedy, option)
+
+
+def require_free(path: str | None, option: str, force: bool) -> None:
+    """Refuse to overwrite a file unless forced. option: for the message."""
+    if path is not None and not force and Path(path).is_file():
+        raise BadInput(path, "exists already", "give another path, or --force to overwrite it", option)
+
+
+def require_inside(path: Path, folder: Path, option: str) -> None:
+    """Refuse a path in a folder that a link leads out of it. option: for the message."""
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise BadInput(str(path), f"leads out of {folder}", "remove that link, or give another folder", option)
 
 
 def read_json(path: str) -> Any:

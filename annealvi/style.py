@@ -78,6 +78,12 @@ LABELS = {
 }
 """What an axis shows, in the study's notation."""
 
+
+def label(key: str) -> str:
+    """Of an axis over a key of the problem."""
+    return LABELS.get(key, key)
+
+
 SETTINGS: dict[str, Any] = {
     "font.family": ["STIXGeneral", "DejaVu Sans"],
     "mathtext.fontset": "stix",

@@ -26,7 +26,7 @@ from annealvi.paths import (
     side_by_side,
 )
 from annealvi.session import Session
-from derive.problem import BadInput
+from derive.problem import BadInput, Problem
 
 if TYPE_CHECKING:
     from kernels.particle_runs import ParticleRun
@@ -119,7 +119,6 @@ def simulate(
     d dimensions. Raises BadInput, also for that where a mixture's scales differ or more than means is learned.
     """
     from kernels.initial_means import uniform_sphere_means
-    from kernels.particle_step import draws_per_component
 
     problem = session.problem
     if projected:
@@ -147,14 +146,14 @@ def simulate(
         )
     steps = max(1, round(end / dt))
     runs = replicas if initial_means is None else len(initial_means)
-    estimates = float(runs) * size * steps * (3 if extrapolate else 1)
-    work = estimates * draws_per_component(dimension, size + len(problem.target.weights), particles, projected)
+    passes = 3 if extrapolate else 1
+    work, estimates = _work(problem, passes * runs * float(steps), particles, projected)
     if work > MOST_WORK:
         found = f"{work:.2g} particle coordinates over all steps"
         raise BadInput("--particles", found, f"ask for at most {MOST_WORK:.0e}: fewer particles, replicas, steps or dimensions", "")
     refuse_large("--replicas or --points", runs * min(points, steps) * size * (size + len(problem.target.weights)))
     refuse_large("space.dimension", (runs * size + len(problem.target.weights)) * dimension)
-    require_affordable(cost_of_particles(work, estimates * particles, device), max_cost, FASTER_SIMULATION, tell)
+    require_affordable(cost_of_particles(work, estimates, device), max_cost, FASTER_SIMULATION, tell)
     if initial_means is None:
         initial_means = uniform_sphere_means(replicas, size, dimension, np.array(problem.proposal.radii), seed)
     record_every = max(1, -(-steps // (points - 1)))
@@ -178,6 +177,23 @@ def simulate(
         method += ", extrapolated to dt = 0"
     error = mean_and_error(values)[1]
     return Paths(run.t, run.beta, session.state_names, values, run.device, method, error, bias, bias_error, projected=run.projected)
+
+
+def seconds_of_simulation(
+    session: Session, replicas: int, particles: int, dt: float, t_end: float | None, projected: bool, device: str
+) -> float:
+    """What `simulate` is expected to take under a schedule that is a function of time."""
+    steps = max(1, round(_end_time(session, t_end) / dt))
+    return cost_of_particles(*_work(session.problem, replicas * float(steps), particles, projected), device).seconds
+
+
+def _work(problem: Problem, steps: float, particles: int, projected: bool) -> tuple[float, float]:
+    """Coordinates and particles that are drawn in the steps of all replicas."""
+    from kernels.particle_step import draws_per_component
+
+    size = len(problem.proposal.weights)
+    draws = draws_per_component(problem.space.dimension, size + len(problem.target.weights), particles, projected)
+    return steps * size * draws, steps * size * particles
 
 
 def _simulated(

@@ -28,9 +28,12 @@ SECTIONS: dict[str, type] = {
     "init": Init,
 }
 
+KEYS = tuple(f"{name}.{f.name}" for name, section in SECTIONS.items() for f in fields(section))
+
 MOST_BYTES = 2**20
 MOST_POINTS_IN_LINE = 200
 _BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_ENTRY = re.compile(r"\[([0-9]{1,4})\]")
 _POINT_IN_NAME = re.compile(r"\.[ \t]*(?:[^0-9 \t]|[0-9]+[ \t]*\.)")  # not the point of a decimal number
 
 
@@ -56,6 +59,28 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
     except BadInput as mistake:
         raise mistake.at("--set" if mistake.key.split("[")[0] in changed else source) from None
     return problem
+
+
+def with_changes(problem: Problem, changes: Mapping[str, Any]) -> Problem:
+    """The problem with other values at some keys, checked like a file. BadInput for an unknown key and a value that a file may not have.
+
+    A key is `name`, `section.key`, or one entry of a list, numbered from 0: `target.scales[1]`, `target.means[0][1]`. Another share of the
+    weights at one entry leaves the others in their proportions, so that all sum to one. A whole float counts as an integer where the file
+    wants one; a number for each component may be set where the problem has one for all.
+    """
+    document = problem_as_dict(problem)
+    for key, value in changes.items():
+        _set(document, key, value)
+    if "schedule.kind" in changes:
+        _drop_details_of_other_kinds(document, changes["schedule.kind"])
+    changed = problem_from_dict(document)
+    make_schedule(changed.schedule)
+    return changed
+
+
+def is_key(key: str) -> bool:
+    """Whether `with_changes` knows a key, of whatever entry."""
+    return _ENTRY.sub("", key) in KEYS
 
 
 def problem_from_dict(document: Mapping[str, Any], source: str = "problem") -> Problem:
@@ -166,6 +191,31 @@ def _apply_override(document: dict[str, Any], key: str, value: Any, source: str)
     if not isinstance(content, dict):
         raise BadInput(section, f"{shown(content)} is not a section", f"write [{section}] and its keys below it", source)
     content[leaf] = value
+
+
+def _set(document: dict[str, Any], key: str, value: Any) -> None:
+    plain, indices = _ENTRY.sub("", key), [int(n) for n in _ENTRY.findall(key)]
+    section, _, leaf = plain.partition(".")
+    if plain == "space.dimension" and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not indices:
+        _apply_override(document, plain, value, "problem")
+        return
+    if plain not in KEYS:
+        raise BadInput(_short(plain), "an unknown key", _choice(plain, KEYS))
+    content = document[section].get(leaf)
+    if plain == "proposal.radius" and not isinstance(content, list):
+        content = [content] * len(document[section]["weights"])
+    entries: Any = content
+    for index in indices[:-1]:
+        entries = entries[index] if isinstance(entries, list) and index < len(entries) else None
+    last = indices[-1]
+    if not isinstance(entries, list) or last >= len(entries):
+        raise BadInput(_short(key), "no such entry", f"{plain} is {shown(content)}; entries are numbered from 0")
+    if leaf == "weights" and isinstance(value, float | int) and (rest := sum(entries) - entries[last]) > 0:
+        entries[:] = [w * (1 - value) / rest for w in entries]
+    entries[last] = value
+    document[section][leaf] = content
 
 
 def _drop_details_of_other_kinds(document: dict[str, Any], kind: Any) -> None:

@@ -12,12 +12,13 @@ from annealvi.betas import BetaSchedule
 from annealvi.cli import main
 from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.outcome import Outcomes
-from annealvi.collapse.phase import Axis
 from annealvi.flows import sweep, theory
 from annealvi.flows.run import train_flow
 from annealvi.flows.sweep import Training, compare_kinds, flow_map
 from annealvi.flows.training import Architecture, Optimiser
 from annealvi.session import open_session
+from annealvi.sweeps.axis import Axis
+from annealvi.sweeps.run import Execution
 from derive.problem import BadInput, Problem, ScheduleSpec, Space, Target
 from kernels.particles import DivergenceError
 
@@ -58,29 +59,6 @@ def test_the_interval_of_a_share_is_clopper_and_pearsons():
     none = Outcomes(np.ones((8, 1), bool))
     assert none.interval == pytest.approx((0, 1 - 0.025 ** (1 / 8)))
     assert Outcomes(np.zeros((8, 1), bool)).interval == pytest.approx((0.025 ** (1 / 8), 1))
-
-
-def test_an_interrupted_map_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
-    whole = flow_map(PROBLEM, X, Y, TRAINING)
-
-    def interrupt(done, total):
-        assert total == 4
-        if done == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        flow_map(PROBLEM, X, Y, TRAINING, rows=tmp_path, progress=interrupt)
-    trained = []
-    monkeypatch.setattr(sweep, "train_flow", lambda problem, **options: trained.append(problem) or train_flow(problem, **options))
-    resumed = flow_map(PROBLEM, X, Y, TRAINING, rows=tmp_path)
-    assert len(trained) == 1
-    xr.testing.assert_identical(resumed, whole)
-    with pytest.raises(BadInput, match="another map"):
-        flow_map(PROBLEM, X, Axis("schedule.t0", 4.0, 13.0, 2), TRAINING, rows=tmp_path)
-    for name in ("row-000001.npy", "request.json"):
-        (tmp_path / name).write_bytes(b"half of")
-        with pytest.raises(BadInput, match=f"{name} cannot be read"):
-            flow_map(PROBLEM, X, Y, TRAINING, rows=tmp_path)
 
 
 def test_kinds_are_compared_at_equal_steps():
@@ -129,7 +107,7 @@ def test_a_cell_that_diverges_is_not_a_number_and_is_told(monkeypatch):
         (lambda: flow_map(replace(PROBLEM, schedule=ScheduleSpec("constant", 3.0, 1.0)), X, Y, TRAINING), "has no such number"),
         (lambda: compare_kinds(PROBLEM, [3.0], ("logarithmic",)), "has no T0 to choose"),
         (lambda: compare_kinds(PROBLEM, [1.0, 3.0]), "leaves nothing to anneal"),
-        (lambda: flow_map(PROBLEM, X, Y, TRAINING, max_cost=1e-9), "above the limit"),
+        (lambda: flow_map(PROBLEM, X, Y, TRAINING, how=Execution(max_cost=1e-9)), "above the limit"),
         (lambda: compare_kinds(PROBLEM, [3.0], ("hold",), 20, TRAINING), "leave none at T = 1"),
         (lambda: compare_kinds(PROBLEM, [3.0], ("hold", "hold"), 5, TRAINING), "stands there twice"),
         (lambda: compare_kinds(PROBLEM, []), "nothing to compare"),
@@ -164,7 +142,7 @@ def test_commands_write_what_they_say(tmp_path, capsys, monkeypatch):
     assert main([*ARGUMENTS, *MAP, "--out", str(tmp_path / "map"), "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert sorted(path.name for path in (tmp_path / "map").iterdir()) == ["flows-theory.nc", "flows.nc", "flows.png"]
-    kept = xr.load_dataset(found["path"], engine="scipy")
+    kept = xr.load_dataset(found["path"], engine="h5netcdf")
     np.testing.assert_array_equal(kept["p"], found["p"])
     np.testing.assert_array_equal(kept["collapsed"].mean("seed"), found["p"])
     assert {"path", "figure", "stderr", "mode_weights", "projected_variance", "emc", "ess", "collapsed"} <= found.keys()

@@ -56,9 +56,7 @@ def collapse_probability(
     length dt, drawn in the span of modes and means if projected (see `annealvi.simulate`). max_cost: refuse what is expected to take more
     seconds. Raises BadInput for a method that does not cover the problem, and for projected where no particles run.
     """
-    if methods is None:
-        quick = covers(session) and has_equal_scales(session) and session.problem.space.dimension >= LEAST_DIMENSION
-        methods = ("formula", "ode") if quick else ("ode",)
+    methods = default_methods(session) if methods is None else methods
     if projected:  # before the other methods take their time
         if "particles" not in methods:
             raise BadInput("--projected", "no particles are asked for", "add particles to --method, or leave it out", "")
@@ -77,6 +75,12 @@ def collapse_probability(
         options |= {"projected": projected, "max_cost": max_cost, "progress": progress, "tell": tell}
         runs = collapse_by_particles(session, t_end=t_end, **options)
     return Collapse(formula, ode, runs)
+
+
+def default_methods(session: Session) -> tuple[str, ...]:
+    """The ODE ensemble and, where it covers the problem and takes seconds at the most, the formula."""
+    quick = covers(session) and has_equal_scales(session) and session.problem.space.dimension >= LEAST_DIMENSION
+    return ("formula", "ode") if quick else ("ode",)
 
 
 def print_collapse(found: Collapse, title: str) -> None:

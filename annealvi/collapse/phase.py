@@ -1,25 +1,30 @@
-"""Maps of a result over two numbers of a problem, computed row by row so that an interrupted one goes on where it stopped."""
+"""Maps of a result over two numbers of a problem. A map is a sweep whose units are its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annealvi import __version__
-from annealvi.collapse.command import collapse_probability
 from annealvi.collapse.ensemble import collapse_by_ensemble
-from annealvi.collapse.family import Family, Member, require_key
+from annealvi.collapse.family import Family, Member, require_numbers
+from annealvi.collapse.grid import CollapseGrid, Sampling
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.separatrix import QUICK, Guess
 from annealvi.output import write_file
-from annealvi.rows import Rows
+from annealvi.session import open_session
+from annealvi.sweeps.axis import Axis, Choices
+from annealvi.sweeps.keys import in_words, vary
+from annealvi.sweeps.pilot import seconds_of_ensemble, timed
+from annealvi.sweeps.run import run_sweep
+from annealvi.sweeps.sweep import Sweep, Variable
 from derive.problem import BadInput, Problem
 from derive.problem_file import problem_to_toml
+from kernels.device import resolve_device
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,159 +40,132 @@ MOST_POINTS = 10**6
 
 
 @dataclass(frozen=True)
-class Axis:
-    """key: one of `family.KEYS`. low, high: its ends. count: of points, with equal ratios where `log`, else equal differences.
+class PhaseMap(Sweep):
+    """One of RESULTS over x and y. n, seed: of the ODE ensembles of "p_ode".
 
-    Raises BadInput for an unknown key and an empty range.
+    Each row begins without a guess, so no row depends on another one. Raises BadInput for axes that do not make a map.
     """
 
-    key: str
-    low: float
-    high: float
-    count: int
-    log: bool = False
+    problem: Problem
+    x: Axis | Choices
+    y: Axis | Choices
+    result: str = "p"
+    n: int = 4000
+    seed: int = 0
+    device: str = "auto"
 
     def __post_init__(self) -> None:
-        require_key(self.key, "axis")
-        finite = all(isinstance(x, Real) and np.isfinite(x) for x in (self.low, self.high))
-        counted = isinstance(self.count, Integral) and 2 <= self.count <= MOST_POINTS
-        if not (finite and counted and self.low < self.high) or (self.log and self.low <= 0):
-            found = f"the range {self.low}:{self.high}:{self.count} is empty"
-            raise BadInput("axis", found, "let LO < HI be finite, N at least 2, and LO > 0 with :log", "")
+        if self.x.key == self.y.key:
+            raise BadInput("--y", f"{self.y.key!r} is the key of --x already", "vary another key", "")
+        if (points := len(self.x.values) * len(self.y.values)) > MOST_POINTS:
+            raise BadInput("--x", f"{points} points", f"ask for at most {MOST_POINTS:.0e}", "")
+        object.__setattr__(self, "device", resolve_device(self.device).kind)  # here, and not by each of those that compute
 
     @property
-    def values(self) -> np.ndarray:
-        """(count,); whole numbers for the dimension."""
-        spread = np.geomspace if self.log else np.linspace
-        values = spread(self.low, self.high, self.count)
-        return np.unique(values.round()) if self.key == "space.dimension" else values
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.y.values),)
 
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return (self.y.key,)
 
-def parse_axis(text: str, option: str) -> Axis:
-    """An axis from KEY=LO:HI:N or KEY=LO:HI:N:log. BadInput for another form, an unknown key and an empty range."""
-    key, _, rest = text.partition("=")
-    parts = rest.split(":")
-    remedy = "write KEY=LO:HI:N or KEY=LO:HI:N:log, such as schedule.T0=10:1000:50:log"
-    try:
-        low, high, count = float(parts[0]), float(parts[1]), int(parts[2])
-    except (IndexError, ValueError):
-        raise BadInput(option, f"{text[:60]!r} is not an axis", remedy, "") from None
-    if len(parts) > 4 or (len(parts) == 4 and parts[3] != "log"):
-        raise BadInput(option, f"{text[:60]!r} is not an axis", remedy, "")
-    try:
-        return Axis(key, low, high, count, log=len(parts) == 4)
-    except BadInput as wrong:
-        raise BadInput(option, wrong.found, wrong.remedy, "") from None
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        return {self.result: Variable((self.x.key,), (len(self.x.values),), {"long_name": RESULTS[self.result]})}
 
+    @property
+    def coordinates(self) -> Mapping[str, tuple[tuple[str, ...], np.ndarray]]:
+        return {axis.key: ((axis.key,), axis.values) for axis in (self.y, self.x)}
 
-def phase_map(
-    problem: Problem,
-    x: Axis,
-    y: Axis,
-    result: str = "p",
-    *,
-    n: int = 4000,
-    seed: int = 0,
-    device: str = "auto",
-    rows: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> xr.Dataset:
-    """One of RESULTS over x and y, as a dataset with the two keys as coordinates.
+    @property
+    def request(self) -> Mapping[str, Any]:
+        sampled = {"n": self.n, "seed": self.seed} if self.result == "p_ode" else {}
+        axes = {"x": self.x.stated, "y": self.y.stated}
+        return {"problem": problem_to_toml(self.problem), **axes, "result": self.result, **sampled, "device": self.processor}
 
-    n, seed: of the ODE ensembles of "p_ode". rows: a folder that keeps finished rows; a map that was interrupted begins after them, and
-    ends bit-identical. Each row begins without a guess, so no row depends on another one.
-    Raises BadInput for a problem that the formula does not cover, for values that the problem refuses, and for a folder with another
-    map's rows.
-    """
-    import xarray as xr
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        return {"problem": problem_to_toml(self.problem), "device": self.processor}
 
-    if x.key == y.key:
-        raise BadInput("--y", f"{y.key!r} is the key of --x already", "vary another key", "")
-    if x.count * y.count > MOST_POINTS:
-        raise BadInput("--x", f"{x.count * y.count} points", f"ask for at most {MOST_POINTS:.0e}", "")
-    family = Family.of(problem, device)
-    # The averages depend on the keys of a row at most, where that can be arranged: the row's member is shared by its points.
-    for key, ends in ((x.key, x.values[[0, -1]]), (y.key, y.values[[0, -1]])):
-        for value in ends:
-            family.at({key: float(value)})  # refuses at once what it would refuse later
-    store = Rows(rows, f"{__version__}\n{problem_to_toml(problem)}\n{x}\n{y}\n{result}\n{n}\n{seed}\n{family.base.kernel.device}")
-    table = np.empty((len(y.values), len(x.values)))
-    for j, value in enumerate(y.values):
-        row = store.read(j)
-        if row is None:
-            row = _row(family, x, {y.key: float(value)}, result, n, seed)
-            store.write(j, row)
-        table[j] = row
-        if progress is not None:
-            progress(j + 1, len(table))
-    attributes = {
-        "problem": problem_to_toml(problem),
-        "annealvi": __version__,
-        "device": family.base.kernel.device,
-        "long_name": RESULTS[result],
-    }
-    data = xr.Dataset({result: ((y.key, x.key), table, attributes)}, coords={x.key: x.values, y.key: y.values})
-    return data
+    @property
+    def processor(self) -> str:
+        """What computes, without the number of its threads."""
+        where = resolve_device(self.device)
+        return where.name if where.kind == "cuda" else "cpu"
 
+    @property
+    def on_gpu(self) -> bool:  # type: ignore[override]
+        return self.device == "cuda"
 
-def overlay_by_ode(problem: Problem, x: Axis, y: Axis, count: int, **options: Any) -> xr.Dataset:
-    """P by ODE ensembles at count × count points of the map. options: those of `phase_map`."""
-    return phase_map(problem, replace(x, count=count), replace(y, count=count), "p_ode", **options)
+    @property
+    def points_per_unit(self) -> int:
+        return len(self.x.values)
 
+    def check(self) -> None:
+        """Try the ends of both axes."""
+        corners = [{axis.key: value} for axis in (self.x, self.y) for value in axis.ends]
+        for values in corners:
+            if self._family is not None:
+                self._family.at(values)
+            else:
+                require_numbers(open_session(vary(self.problem, values)).schedule, values)
 
-def overlay_by_particles(
-    problem: Problem,
-    x: Axis,
-    y: Axis,
-    count: int,
-    *,
-    replicas: int = 32,
-    seed: int = 0,
-    device: str = "auto",
-    max_cost: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    tell: Callable[[str], None] | None = None,
-) -> xr.Dataset:
-    """P by particle runs at count × count points inside the map, each read when an ODE ensemble is decided (see `collapse_probability`)."""
-    import xarray as xr
+    def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
+        """A row of the map."""
+        return {self.result: self._row(self.y.settings[unit], list(self.x.settings))}
 
-    family = Family.of(problem, device)
-    inner = [replace(axis, count=count + 2).values[1:-1] for axis in (x, y)]
-    table = np.empty((len(inner[1]), len(inner[0])))
-    for done, (j, i) in enumerate(np.ndindex(*table.shape)):
-        member = family.at({x.key: float(inner[0][i]), y.key: float(inner[1][j])})
-        options: dict[str, Any] = {"replicas": replicas, "seed": seed, "device": device, "max_cost": max_cost, "tell": tell}
-        found = collapse_probability(member.session, ("ode", "particles"), n=1000, **options)
-        assert found.particles is not None
-        table[j, i] = found.particles.outcomes.p
-        if progress is not None:
-            progress(done + 1, table.size)
-    return xr.Dataset({"p_particles": ((y.key, x.key), table)}, coords={x.key: inner[0], y.key: inner[1]})
+    def seconds_per_unit(self) -> float:
+        """Times a point in the middle, after another one that gives it a guess."""
+        value, settings = self.y.settings[len(self.y.settings) // 2], self.x.settings
+        if self.result == "p_ode":
+            middle = list(settings[len(settings) // 2 :][:1])
+            return len(settings) * seconds_of_ensemble(lambda n: replace(self, n=n)._row(value, middle), self.n)
+        middle = list(settings[(len(settings) - 1) // 2 :][:2])
+        self._row(value, middle[:1])  # compiles
+        one, two = (timed(partial(self._row, value, points)) for points in (middle[:1], middle))
+        return one + (len(settings) - 1) * max(two - one, one / 10)
 
+    @property
+    def _family(self) -> Family | None:
+        """Those of the formula's; None where an ensemble is asked for of a problem that it does not cover."""
+        return _family_of(self.problem, self.device, self.result == "p_ode")
 
-def _row(family: Family, x: Axis, fixed: dict[str, float], result: str, n: int, seed: int) -> np.ndarray:
-    member: Member | None = None
-    boundaries: list[float] = []
-    guess: Guess | None = None
-    values = []
-    for value in x.values:
-        member = family.at({**fixed, x.key: float(value)}, member)
-        separatrix = member.separatrix
-        if result == "p":
-            if x.key == "space.dimension":
-                guess = None  # its places are in units of d's own range
-            corrected = separatrix.corrected(QUICK, guess)
-            guess = corrected.guess
-            values.append(corrected.p)
-        elif result == "p_ode":
-            values.append(collapse_by_ensemble(member.session, n=n, seed=seed, kernel=member.kernel).outcomes.p)
-        elif result == "growth":
-            values.append(transverse_growth(member.kernel, separatrix.traps, separatrix.t_end) if separatrix.symmetric else np.nan)
-        else:
-            leading = separatrix.leading(QUICK, _next_of(boundaries))
-            boundaries = [*boundaries[-1:], leading.b_c[1]] if separatrix.symmetric and leading.b_c[1] > 0 else []
-            values.append(leading.p if result == "p_leading" else leading.b_c[1])
-    return np.array(values)
+    def _row(self, y: Any, xs: list[Any]) -> np.ndarray:
+        settings: dict[str, Any] = {}
+        try:
+            return self._values(y, xs, settings)
+        except BadInput as wrong:
+            raise wrong.at(f"at {in_words(settings)}") from None
+
+    def _values(self, y: Any, xs: list[Any], settings: dict[str, Any]) -> np.ndarray:
+        """settings: is told where the row has come to."""
+        member: Member | None = None
+        boundaries: list[float] = []
+        guess: Guess | None = None
+        values = []
+        for value in xs:
+            settings.update({self.y.key: y, self.x.key: value})
+            if self._family is None:
+                session = open_session(vary(self.problem, settings))
+                values.append(collapse_by_ensemble(session, n=self.n, seed=self.seed, device=self.device).outcomes.p)
+                continue
+            member = self._family.at(settings, member)
+            separatrix = member.separatrix
+            if self.result == "p":
+                if self.x.key == "space.dimension":
+                    guess = None  # its places are in units of d's own range
+                corrected = separatrix.corrected(QUICK, guess)
+                guess = corrected.guess
+                values.append(corrected.p)
+            elif self.result == "p_ode":
+                values.append(collapse_by_ensemble(member.session, n=self.n, seed=self.seed, kernel=member.kernel).outcomes.p)
+            elif self.result == "growth":
+                values.append(transverse_growth(member.kernel, separatrix.traps, separatrix.t_end) if separatrix.symmetric else np.nan)
+            else:
+                leading = separatrix.leading(QUICK, _next_of(boundaries))
+                boundaries = [*boundaries[-1:], leading.b_c[1]] if separatrix.symmetric and leading.b_c[1] > 0 else []
+                values.append(leading.p if self.result == "p_leading" else leading.b_c[1])
+        return np.array(values)
 
 
 def _next_of(boundaries: list[float]) -> float | None:
@@ -197,7 +175,65 @@ def _next_of(boundaries: list[float]) -> float | None:
     return min(boundaries[1] ** 2 / boundaries[0], 2 * boundaries[1])
 
 
+@lru_cache(maxsize=4)
+def _family_of(problem: Problem, device: str, optional: bool) -> Family | None:
+    try:
+        return Family.of(problem, device)
+    except BadInput:
+        if optional:
+            return None
+        raise
+
+
+def phase_map(
+    problem: Problem,
+    x: Axis | Choices,
+    y: Axis | Choices,
+    result: str = "p",
+    *,
+    n: int = 4000,
+    seed: int = 0,
+    device: str = "auto",
+    path: Path | None = None,
+    **running: Any,
+) -> xr.Dataset:
+    """One of RESULTS over x and y, as a dataset with the two keys as coordinates.
+
+    n, seed: of the ODE ensembles of "p_ode", which cover every problem. path: a netCDF file to write; a map that was interrupted goes on to
+    the same file, byte for byte. running: `how` (an `Execution`), `progress` and `tell` of `run_sweep`.
+    Raises BadInput for a problem that the formula does not cover, and for values that the problem refuses.
+    """
+    return run_sweep(PhaseMap(problem, x, y, result, n, seed, device), path, **running)
+
+
+def ensemble_map(
+    problem: Problem, x: Axis | Choices, y: Axis | Choices, count: int, n: int = 4000, seed: int = 0, device: str = "auto"
+) -> PhaseMap:
+    """P by ODE ensembles at count × count points of the map over x and y."""
+    return PhaseMap(problem, coarser(x, count), coarser(y, count), "p_ode", n, seed, device)
+
+
+def overlay_by_ode(problem: Problem, x: Axis | Choices, y: Axis | Choices, count: int, **options: Any) -> xr.Dataset:
+    """The dataset of `ensemble_map`."""
+    return run_sweep(ensemble_map(problem, x, y, count, **options))
+
+
+def particle_grid(
+    problem: Problem, x: Axis | Choices, y: Axis | Choices, count: int, replicas: int = 32, seed: int = 0, device: str = "auto"
+) -> CollapseGrid:
+    """P by particle runs at count × count points inside the map, each read when an ODE ensemble is decided (see `collapse_probability`)."""
+    axes = tuple(Choices(axis.key, coarser(axis, count + 2).settings[1:-1]) for axis in (y, x))
+    return CollapseGrid(problem, axes, ("ode", "particles"), Sampling(n=1000, replicas=replicas, seed=seed), device)
+
+
+def coarser(axis: Axis | Choices, count: int) -> Axis:
+    """The same range in another number of points. BadInput for an axis without a range."""
+    if isinstance(axis, Choices):
+        raise BadInput("--ode", f"{axis.key} has no range to take points from", "write KEY=LO:HI:N, or leave the overlay out", "")
+    return replace(axis, count=count)
+
+
 def save(data: xr.Dataset, path: Path) -> Path:
-    """Write the map as netCDF 3, which SciPy reads and writes."""
+    """Write a small result as netCDF 3, which SciPy reads and writes."""
     write_file(path, bytes(data.to_netcdf(engine="scipy")))
     return path

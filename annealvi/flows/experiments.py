@@ -8,11 +8,12 @@ from typing import Any
 
 import xarray as xr
 
-from annealvi.collapse.phase import Axis, save
+from annealvi.collapse.phase import save
 from annealvi.flows.report import print_kinds, print_map
-from annealvi.flows.sweep import Training, compare_kinds, flow_map
+from annealvi.flows.sweep import FlowMap, FlowSweep, KindsOfSchedule, Training
 from annealvi.flows.sweep_figures import draw_kinds, draw_map
 from annealvi.flows.theory import theory_map, theory_of_kinds
+from annealvi.sweeps.axis import Axis, Choices
 from derive.problem import Problem
 
 SHOWN = ("p", "stderr", "p_low", "p_high", "steps", "mode_weights", "projected_variance", "uncovered", "collapsed", "annealed_at")
@@ -23,15 +24,16 @@ class Map:
     """P(collapse) over two numbers of the problem."""
 
     problem: Problem
-    x: Axis
-    y: Axis
+    x: Axis | Choices
+    y: Axis | Choices
     training: Training = field(default_factory=Training)
 
     name = "flows"
 
-    def train(self, **options: Any) -> xr.Dataset:
-        """options: as of `flow_map`."""
-        return flow_map(self.problem, self.x, self.y, self.training, **options)
+    @property
+    def sweep(self) -> FlowSweep:
+        """What is computed."""
+        return FlowMap(self.problem, self.training, self.x, self.y)
 
     def theory(self, device: str = "auto") -> xr.Dataset:
         """Raises BadInput for a problem that the theory does not cover."""
@@ -56,9 +58,10 @@ class Kinds:
 
     name = "kinds"
 
-    def train(self, **options: Any) -> xr.Dataset:
-        """options: as of `compare_kinds`."""
-        return compare_kinds(self.problem, self.temperatures, self.kinds, self.anneal, self.training, **options)
+    @property
+    def sweep(self) -> FlowSweep:
+        """What is computed."""
+        return KindsOfSchedule(self.problem, self.training, self.temperatures, self.kinds, self.anneal)
 
     def theory(self, device: str = "auto") -> xr.Dataset:
         """Raises BadInput for a problem that the theory does not cover."""
@@ -71,18 +74,19 @@ class Kinds:
         return draw_kinds(data, theory, _title(self.problem, self.training), path)
 
 
-def keep(experiment: Map | Kinds, data: xr.Dataset, theory: xr.Dataset | None, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write NAME.nc, NAME.png and, where there is a theory, NAME-theory.nc; the paths of the first two."""
-    path = save(data, folder / f"{name}.nc")
+def accompany(experiment: Map | Kinds, data: xr.Dataset, theory: xr.Dataset | None, path: Path) -> Path:
+    """Write NAME.png and, where there is a theory, NAME-theory.nc beside NAME.nc; the first one's path."""
     if theory is not None:
-        save(theory, folder / f"{name}-theory.nc")
-    return path, experiment.draw(data, theory, folder / f"{name}.png")
+        save(theory, path.with_name(f"{path.stem}-theory.nc"))
+    return experiment.draw(data, theory, path.with_suffix(".png"))
 
 
 def as_dict(data: xr.Dataset) -> dict[str, Any]:
     """The JSON form: the axes, or which schedule each entry is of, then the keys of a single run, an entry for each schedule and flow."""
     places = {str(name): coordinate.to_numpy().tolist() for name, coordinate in data.coords.items()}
     found: dict[str, Any] = {**places, **{name: data[name].to_numpy() for name in SHOWN if name in data.data_vars}}
+    if "steps" in data.data_vars:
+        found["steps"] = found["steps"].astype(int)
     found["emc"] = data["entropic_mode_coverage"].to_numpy()
     found["ess"] = {side: data[f"{side}_ess"].to_numpy() for side in ("reverse", "forward")}
     found["kl"] = {side: data[f"{side}_kl"].to_numpy() for side in ("reverse", "forward")}

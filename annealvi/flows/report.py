@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -48,12 +48,16 @@ def print_map(data: xr.Dataset, name: str) -> None:
     table = Table(title=f"P(collapse) of flows · {name}", title_justify="left", header_style="bold")
     table.add_column(f"{y} \\ {x}", justify="right")
     for value in data[x].to_numpy():
-        table.add_column(f"{value:.4g}", justify="right")
+        table.add_column(_short(value), justify="right")
     for j, value in enumerate(data[y].to_numpy()):
-        table.add_row(f"{value:.4g}", *(f"{p:.2f}" for p in data["p"].to_numpy()[j]))
+        table.add_row(_short(value), *(f"{p:.2f}" for p in data["p"].to_numpy()[j]))
     console.print(table)
     console.print("  nan: a flow was no longer finite", highlight=False)
     _print_what_ran(console, data)
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def print_kinds(data: xr.Dataset, name: str) -> None:

@@ -1,11 +1,16 @@
-"""Flows under many schedules: a map over two numbers of the problem, or kinds of schedule side by side at equal numbers of steps."""
+"""Flows under many schedules: a map over two numbers of the problem, or kinds of schedule side by side at equal numbers of steps.
+
+Both are sweeps whose units are cells: problems, each with its own number of steps and with all its seeds side by side.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +18,20 @@ import numpy as np
 import xarray as xr
 
 from annealvi.betas import ANNEALED, schedule_within
-from annealvi.collapse.family import KEYS
 from annealvi.collapse.outcome import Outcomes
-from annealvi.collapse.phase import Axis
 from annealvi.collapse.recommend import KINDS as FORMULAS
-from annealvi.costs import Cost, require_affordable
 from annealvi.flows.checkpoint import fingerprint_of
 from annealvi.flows.coverage import MISSED, covered
 from annealvi.flows.run import cost_of, describe, device_of, method_of, settings_of, train_flow
 from annealvi.flows.tempering import AFTER_SETTLING, default_steps
 from annealvi.flows.training import Architecture, Optimiser
-from annealvi.rows import Rows
+from annealvi.sweeps.axis import Axis, Choices
+from annealvi.sweeps.engines import cores
+from annealvi.sweeps.keys import vary
+from annealvi.sweeps.run import run_sweep
+from annealvi.sweeps.sweep import Sweep, Variable
 from derive.problem import BadInput, Problem, ScheduleSpec
+from derive.problem_file import problem_to_toml
 from derive.schedules import make_rule, make_schedule
 from kernels.particles import DivergenceError
 
@@ -40,6 +47,10 @@ LAST = (
     *("beta", "annealed_at"),
 )
 """What a sweep keeps of each flow's last record, besides its mode weights."""
+SHARES = ("p", "stderr", "p_low", "p_high", "steps")
+"""What it says of each cell. p_low and p_high are Clopper and Pearson's 95 % interval."""
+LONG = 60.0
+"""Seconds from which on a sweep is shared out among processes, each of which takes some ten seconds to begin."""
 
 
 @dataclass(frozen=True)
@@ -61,33 +72,228 @@ class Training:
     device: str = "auto"
 
 
-def flow_map(problem: Problem, x: Axis, y: Axis, training: Training | None = None, **options: Any) -> xr.Dataset:
-    """Flows over two numbers of the problem, as a dataset over (y, x, seed): p, stderr, and what LAST names.
+@dataclass(frozen=True)
+class FlowSweep(Sweep):
+    """Cells of flows, trained as `training` says. A cell in which a flow is no longer finite is NaN, its `collapsed` too."""
 
-    p_low and p_high are Clopper and Pearson's 95 % interval. The time scale t0 counts steps over `training.time_per_step`. options: rows, a
-    folder that keeps finished cells, from which an interrupted map goes on to the same result; max_cost, progress, tell as in `train_flow`.
-    A cell in which a flow is no longer finite is NaN, its `collapsed` too. Raises BadInput.
+    problem: Problem
+    training: Training
+
+    libraries = (*Sweep.libraries, "jax", "jaxlib", "equinox", "optax")
+
+    def __post_init__(self) -> None:
+        kind = "cpu" if device_of(self.training.device).platform == "cpu" else "cuda"
+        object.__setattr__(self, "training", replace(self.training, device=kind))  # here, and not by each of those that compute
+
+    @property
+    @abstractmethod
+    def cells(self) -> Sequence[tuple[Problem, int]]:
+        """Each cell's problem and number of steps."""
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        flows, modes = self.training.seeds, len(self.problem.target.weights)
+        each = {name: Variable(("seed",), (flows,)) for name in (*LAST, "collapsed", "weight_error")}
+        of_modes = {"mode_weights": Variable(("seed", "mode"), (flows, modes)), "target_weights": Variable(("mode",), (modes,))}
+        return {name: Variable() for name in SHARES} | each | of_modes
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        return {"problem": problem_to_toml(self.problem), "training": dataclasses.asdict(self.training), "device": self._where.device_kind}
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        training, steps = self.training, [count for _, count in self.cells]
+        return {
+            "problem": problem_to_toml(self.problem),
+            "settings": fingerprint_of({"first cell": settings_of(self.cells[0][0], self._where, **self._run(0))}),
+            "seeds": "the n-th cell, numbered from 0, has the seed of the first and n",
+            "collapsed": f"a mode has less than {MISSED:g} of its own weight",
+            "device": describe(self._where),
+            "method": f"{training.seeds} seeds: {method_of(training.architecture, training.optimiser, _in_words(steps))}",
+        }
+
+    @property
+    def on_gpu(self) -> bool:  # type: ignore[override]
+        return self.training.device == "cuda"
+
+    @property
+    def workers(self) -> int:  # type: ignore[override]
+        """Small networks gain nothing from threads."""
+        return 1 if self.on_gpu or self.units * self.seconds_per_unit() < LONG else min(cores(), self.units)
+
+    def check(self) -> None:
+        for problem in dict.fromkeys(problem for problem, _ in self.cells):
+            if problem.space.dimension < 2:
+                found = "a coupling layer has nothing to couple in one dimension"
+                raise BadInput("space.dimension", found, "begin at 2 dimensions or more", "")
+            if len(problem.target.weights) != len(self.problem.target.weights):
+                raise BadInput("axis", "the numbers of modes differ", "vary what leaves their number alone", "")
+
+    def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
+        """The last record of a cell's flows; NaN where a loss was not finite."""
+        problem, steps = self.cells[unit]
+        wanted = np.array(problem.target.weights)
+        try:
+            last = train_flow(problem, **self._run(unit), records=_records(steps)).data.isel(step=-1)
+        except DivergenceError as error:
+            if tell is not None:
+                tell(f"T0 = {problem.schedule.T0:g}, t0 = {problem.schedule.t0:g}: {error}")
+            empty = {name: np.full(variable.shape, np.nan) for name, variable in self.variables.items()}
+            return empty | {"steps": steps, "target_weights": wanted}
+        weights = last["mode_weights"].to_numpy()
+        outcomes = Outcomes(covered(weights, wanted))
+        low, high = outcomes.interval
+        return {
+            **dict(zip(SHARES, (outcomes.p, outcomes.stderr, low, high, steps), strict=True)),
+            **{name: last[name].to_numpy() for name in LAST},
+            "mode_weights": weights,
+            "collapsed": outcomes.collapsed,
+            "target_weights": wanted,
+            "weight_error": 0.5 * np.abs(weights - wanted).sum(1),
+        }
+
+    def seconds_per_unit(self) -> float:
+        training, platform = self.training, self._where.platform
+        size = training.architecture, training.optimiser, training.seeds
+        judged = ((problem.space.dimension, steps, training.samples * _records(steps)) for problem, steps in self.cells)
+        return sum(cost_of(d, *size, steps, platform, samples).seconds for d, steps, samples in judged) / self.units
+
+    def _run(self, unit: int) -> dict[str, Any]:
+        """How a cell's flows are trained."""
+        training = self.training
+        common = {f.name: getattr(training, f.name) for f in dataclasses.fields(training) if f.name != "after"}
+        return {**common, "steps": self.cells[unit][1], "seed": training.seed + unit}
+
+    @property
+    def _where(self) -> Any:
+        return device_of(self.training.device)
+
+
+@dataclass(frozen=True)
+class FlowMap(FlowSweep):
+    """Flows over two keys. The time scale t0 counts steps over `training.time_per_step`."""
+
+    x: Axis | Choices
+    y: Axis | Choices
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.x.key == self.y.key:
+            raise BadInput("--y", f"{self.y.key!r} is the key of --x already", "vary another key", "")
+        for axis in (self.x, self.y):
+            if axis.key == "w_1" or axis.key.split(".")[0] in ("proposal", "flow", "init"):
+                raise BadInput("axis", f"a flow has no {axis.key!r}", "vary another key", "")
+        _require_few(math.prod(self.shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.y.values), len(self.x.values)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return self.y.key, self.x.key
+
+    @property
+    def coordinates(self) -> Mapping[str, tuple[tuple[str, ...], np.ndarray]]:
+        return {axis.key: ((axis.key,), axis.values) for axis in (self.y, self.x)}
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        return {**super().request, "x": self.x.stated, "y": self.y.stated}
+
+    @cached_property
+    def cells(self) -> Sequence[tuple[Problem, int]]:
+        places = [{self.y.key: v, self.x.key: u} for v in self.y.settings for u in self.x.settings]
+        problems = [vary(self.problem, place) for place in places]
+        for problem in problems:
+            self._require_numbers(problem.schedule)
+        return [(problem, _steps_of(problem, self.training)) for problem in problems]
+
+    def _require_numbers(self, schedule: ScheduleSpec) -> None:
+        names = {"T0", "t0"} if make_rule(schedule) else {p.name for p in make_schedule(schedule).parameters}
+        for key in self.dims:
+            if key in ("schedule.T0", "schedule.t0") and key.removeprefix("schedule.") not in names:
+                found = f"schedule.kind {schedule.kind!r} has no such number"
+                raise BadInput(key, found, "vary another key or choose another kind", "")
+
+
+@dataclass(frozen=True)
+class KindsOfSchedule(FlowSweep):
+    """Kinds of schedule at equal numbers of steps, each from every one of the temperatures, and no annealing."""
+
+    temperatures: tuple[float, ...]
+    kinds: tuple[str, ...] = KINDS
+    anneal: int = 1500
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kinds, temperatures = self.kinds, self.temperatures
+        if not kinds or not len(temperatures):
+            raise BadInput("--kinds", "there is nothing to compare", "give at least one kind and one T0", "")
+        if twice := [kind for kind in kinds if list(kinds).count(kind) > 1]:
+            raise BadInput("--kinds", f"{twice[0]!r} stands there twice", "name each kind once", "")
+        if stray := [kind for kind in kinds if kind not in KINDS]:
+            raise BadInput("--kinds", f"{stray[0][:40]!r} has no T0 to choose", f"choose from {', '.join(KINDS)}", "")
+        if not min(temperatures) > 1 + ANNEALED:
+            raise BadInput("--x", f"T0 = {min(temperatures):g} leaves nothing to anneal", f"begin above T0 = {1 + ANNEALED:g}", "")
+        if not self._steps > self.anneal:
+            found = f"{self.anneal} of {self._steps} steps leave none at T = 1"
+            raise BadInput("--anneal", found, "anneal for fewer steps, or give more --steps", "")
+        _require_few(len(kinds) * len(temperatures))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (2 + len(self.kinds) * len(self.temperatures),)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return ("schedule",)
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        return {name: variable for name, variable in super().variables.items() if name != "steps"}
+
+    @property
+    def coordinates(self) -> Mapping[str, tuple[tuple[str, ...], np.ndarray]]:
+        specs = [problem.schedule for problem, _ in self.cells]
+        of_each = {
+            "kind": np.array(["none", "none", *(spec.kind for spec in specs[2:])], object),
+            "T0": np.array([spec.T0 for spec in specs]),
+            "t0": np.array([spec.t0 for spec in specs]),
+            "tau": np.array([math.nan if spec.tau is None else spec.tau for spec in specs]),
+            "steps": np.array([count for _, count in self.cells]),
+        }
+        return {name: (("schedule",), values) for name, values in of_each.items()}
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        return {**super().request, "temperatures": self.temperatures, "kinds": self.kinds, "anneal": self.anneal}
+
+    @cached_property
+    def cells(self) -> Sequence[tuple[Problem, int]]:
+        steps, training = self._steps, self.training
+        scale, d = self.anneal * training.time_per_step, self.problem.space.dimension
+        untempered = replace(self.problem, schedule=ScheduleSpec("constant", 1.0, 1.0))
+        specs = [spec_of_kind(kind, T0, scale, d, training.time_per_step) for kind in self.kinds for T0 in self.temperatures]
+        compared = [(replace(self.problem, schedule=spec), steps) for spec in specs]
+        return [(untempered, steps), (untempered, steps - self.anneal), *compared]
+
+    @property
+    def _steps(self) -> int:
+        return self.anneal + self.training.after if self.training.steps is None else self.training.steps
+
+
+def flow_map(
+    problem: Problem, x: Axis | Choices, y: Axis | Choices, training: Training | None = None, path: Path | None = None, **running: Any
+) -> xr.Dataset:
+    """Flows over two keys of the problem, as a dataset over (y, x, seed): what SHARES says of each cell and LAST of each flow.
+
+    The time scale t0 counts steps over `training.time_per_step`. path: a netCDF file to write; a map that was interrupted goes on to the
+    same file, byte for byte. running: `how` (an `Execution`), `progress` and `tell` of `run_sweep`. A cell in which a flow is no longer
+    finite is NaN, its `collapsed` too. Raises BadInput.
     """
-    if x.key == y.key:
-        raise BadInput("--y", f"{y.key!r} is the key of --x already", "vary another key", "")
-    for axis in (x, y):
-        if axis.key == "w_1":
-            raise BadInput("axis", "a flow has no 'w_1'", "vary another key", "")
-        names = {"T0", "t0"} if make_rule(problem.schedule) else {p.name for p in make_schedule(problem.schedule).parameters}
-        if axis.key.startswith("schedule.") and axis.key.removeprefix("schedule.") not in names:
-            found = f"schedule.kind {problem.schedule.kind!r} has no such number"
-            raise BadInput(axis.key, found, "vary another key or choose another kind", "")
-    _require_few(len(x.values) * len(y.values))
-    problems = [KEYS[y.key](KEYS[x.key](problem, float(u)), float(v)) for v in y.values for u in x.values]
-    training = training or Training()
-    data = _train_all(problems, [_steps_of(p, training) for p in problems], training, options)
-    shape = len(y.values), len(x.values)
-    places = {y.key: y.values, x.key: x.values}
-    return xr.Dataset(
-        {name: ((y.key, x.key, *array.dims[1:]), array.to_numpy().reshape(*shape, *array.shape[1:])) for name, array in data.items()},
-        places,
-        data.attrs,
-    )
+    return run_sweep(FlowMap(problem, training or Training(), x, y), path, **running)
 
 
 def compare_kinds(
@@ -96,7 +302,8 @@ def compare_kinds(
     kinds: Sequence[str] = KINDS,
     anneal: int = 1500,
     training: Training | None = None,
-    **options: Any,
+    path: Path | None = None,
+    **running: Any,
 ) -> xr.Dataset:
     """Kinds of schedule at equal numbers of steps, each from every one of the temperatures, and no annealing: over (schedule, seed).
 
@@ -104,35 +311,10 @@ def compare_kinds(
     its τ, √(d/2) log T0 × interval / anneal, makes it as long where q follows p^β and that is nearly Gaussian; a flow that has not come to
     T0 yet has a smaller variance, and steps ahead. The dataset's coordinates kind, T0, t0, tau and steps say which is which. The kind
     "none" is β = 1 throughout, twice: for as many steps as the others have in all, and for as many as they have at T <= 1.05.
-    training, options: as of `flow_map`; steps None are `training.after` once annealed.
+    training, path, running: as of `flow_map`; steps None are `training.after` once annealed.
     """
-    if not kinds or not len(temperatures):
-        raise BadInput("--kinds", "there is nothing to compare", "give at least one kind and one T0", "")
-    if twice := [kind for kind in kinds if list(kinds).count(kind) > 1]:
-        raise BadInput("--kinds", f"{twice[0]!r} stands there twice", "name each kind once", "")
-    if stray := [kind for kind in kinds if kind not in KINDS]:
-        raise BadInput("--kinds", f"{stray[0][:40]!r} has no T0 to choose", f"choose from {', '.join(KINDS)}", "")
-    if not min(temperatures) > 1 + ANNEALED:
-        raise BadInput("--x", f"T0 = {min(temperatures):g} leaves nothing to anneal", f"begin above T0 = {1 + ANNEALED:g}", "")
-    training = training or Training()
-    steps = anneal + training.after if training.steps is None else training.steps
-    if not steps > anneal:
-        raise BadInput("--anneal", f"{anneal} of {steps} steps leave none at T = 1", "anneal for fewer steps, or give more --steps", "")
-    _require_few(len(kinds) * len(temperatures))
-    scale, d = anneal * training.time_per_step, problem.space.dimension
-    specs = [ScheduleSpec("constant", 1.0, 1.0)] * 2
-    specs += [spec_of_kind(kind, T0, scale, d, training.time_per_step) for kind in kinds for T0 in temperatures]
-    counts = [steps, steps - anneal] + [steps] * (len(specs) - 2)
-    data = _train_all([replace(problem, schedule=spec) for spec in specs], counts, training, options)
-    places = {
-        "kind": ["none", "none", *(spec.kind for spec in specs[2:])],
-        "T0": [spec.T0 for spec in specs],
-        "t0": [spec.t0 for spec in specs],
-        "tau": [math.nan if spec.tau is None else spec.tau for spec in specs],
-        "steps": counts,
-    }
-    data = data.drop_vars("steps")
-    return data.rename(cell="schedule").assign_coords({name: ("schedule", values) for name, values in places.items()})
+    sweep = KindsOfSchedule(problem, training or Training(), tuple(map(float, temperatures)), tuple(kinds), anneal)
+    return run_sweep(sweep, path, **running)
 
 
 def spec_of_kind(kind: str, T0: float, duration: float, dimension: int, time_per_step: float = 1.0) -> ScheduleSpec:
@@ -155,73 +337,9 @@ def _steps_of(problem: Problem, training: Training) -> int:
     return STRIDE * math.ceil(needed / STRIDE)
 
 
-def _train_all(problems: list[Problem], steps: list[int], training: Training, options: dict[str, Any]) -> xr.Dataset:
-    """All cells, one after the other, each for its own number of steps with all its seeds side by side: over (cell, seed)."""
-    rows: Path | None = options.get("rows")
-    progress: Callable[[int, int], None] | None = options.get("progress")
-    tell: Callable[[str], None] | None = options.get("tell")
-    where, total = device_of(training.device), sum(steps)
-    size = training.architecture, training.optimiser, training.seeds
-    seconds = sum(
-        cost_of(p.space.dimension, *size, n, where.platform, training.samples * _records(n)).seconds
-        for p, n in zip(problems, steps, strict=True)
-    )
-    cost = Cost(seconds, f"{len(problems)} cells of {training.seeds} flows, {total} steps in all, on {where.platform}")
-    require_affordable(cost, options.get("max_cost"), "take fewer cells, --steps or --seeds, or raise --max-cost", tell)
-    common = {f.name: getattr(training, f.name) for f in dataclasses.fields(training) if f.name != "after"}
-    runs = [{**common, "steps": count, "seed": training.seed + n} for n, count in enumerate(steps)]
-    settings = [settings_of(p, where, **run) for p, run in zip(problems, runs, strict=True)]
-    store = Rows(rows, fingerprint_of({"cells": settings}))
-    found = []
-    for n, (problem, run) in enumerate(zip(problems, runs, strict=True)):
-        cell = store.read(n)
-        if cell is None:
-            cell = _cell(problem, run, tell)
-            store.write(n, cell)
-        found.append(cell)
-        if progress is not None:
-            progress(n + 1, len(problems))
-    values = np.array(found)  # cells, seeds, LAST and the mode weights
-    weights = values[..., len(LAST) :]
-    wanted = np.array([p.target.weights for p in problems])
-    outcomes = [Outcomes(cell) for cell in covered(weights, wanted[:, None])]
-    failed = np.isnan(weights).any((1, 2))
-    low, high = np.transpose([o.interval for o in outcomes])
-    shares = {"p": [o.p for o in outcomes], "stderr": [o.stderr for o in outcomes], "p_low": low, "p_high": high}
-    return xr.Dataset(
-        {
-            **{name: ("cell", np.where(failed, np.nan, share)) for name, share in shares.items()},
-            "steps": ("cell", np.array(steps)),
-            **{name: (("cell", "seed"), values[..., k]) for k, name in enumerate(LAST)},
-            "mode_weights": (("cell", "seed", "mode"), weights),
-            "collapsed": (("cell", "seed"), np.where(failed[:, None], np.nan, [o.collapsed for o in outcomes])),
-            "target_weights": (("cell", "mode"), wanted),
-            "weight_error": (("cell", "seed"), 0.5 * np.abs(weights - wanted[:, None]).sum(2)),
-        },
-        attrs={
-            "settings": fingerprint_of({"first cell": settings[0]}),
-            "seeds": "the n-th cell, numbered from 0, has the seed of the first and n",
-            "collapsed": f"a mode has less than {MISSED:g} of its own weight",
-            "device": describe(where),
-            "method": f"{training.seeds} seeds: {method_of(training.architecture, training.optimiser, _in_words(steps))}",
-        },
-    )
-
-
 def _records(steps: int) -> int:
     return max(1, steps // STRIDE)
 
 
 def _in_words(steps: list[int]) -> str:
     return f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)} to {max(steps)}"
-
-
-def _cell(problem: Problem, run: dict[str, Any], tell: Callable[[str], None] | None) -> np.ndarray:
-    """(seeds, LAST and the mode weights) of the last record; NaN where a loss was not finite."""
-    try:
-        last = train_flow(problem, **run, records=_records(run["steps"])).data.isel(step=-1)
-    except DivergenceError as error:
-        if tell is not None:
-            tell(f"T0 = {problem.schedule.T0:g}, t0 = {problem.schedule.t0:g}: {error}")
-        return np.full((run["seeds"], len(LAST) + len(problem.target.weights)), np.nan)
-    return np.column_stack([*(last[name].to_numpy() for name in LAST), last["mode_weights"].to_numpy()])

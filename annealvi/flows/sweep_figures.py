@@ -62,7 +62,7 @@ def _cells(panel, flows, title):
             panel.annotate("•", (i, j), (0, -9), textcoords="offset points", ha="center", va="center", color=style.VERMILION)
     for key, set_ticks in ((x, panel.set_xticks), (y, panel.set_yticks)):
         every = np.arange(0, len(flows[key]), 1 + len(flows[key]) // 12)
-        set_ticks(every, [f"{float(f'{value:.3g}'):g}" for value in flows[key].to_numpy()[every]])
+        set_ticks(every, [value if isinstance(value, str) else f"{float(f'{value:.3g}'):g}" for value in flows[key].to_numpy()[every]])
     panel.set_title(title)
     _labels(panel, x, y, "steps")
     return mesh
@@ -70,8 +70,8 @@ def _cells(panel, flows, title):
 
 def _labels(panel, x, y, unit):
     names = {**style.LABELS, "schedule.t0": f"{style.LABELS['schedule.t0']} ({unit})"}
-    panel.set_xlabel(names[x])
-    panel.set_ylabel(names[y])
+    panel.set_xlabel(names.get(x, x))
+    panel.set_ylabel(names.get(y, y))
 
 
 def kinds_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figure:

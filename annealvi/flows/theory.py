@@ -13,10 +13,11 @@ import numpy as np
 import xarray as xr
 
 from annealvi.collapse.family import Family
-from annealvi.collapse.phase import Axis, phase_map
+from annealvi.collapse.phase import phase_map
 from annealvi.collapse.recommend import KINDS as FORMULAS
 from annealvi.collapse.separatrix import QUICK
 from annealvi.flows.sweep import spec_of_kind
+from annealvi.sweeps.axis import Axis, Choices
 from derive.problem import Problem, ScheduleSpec
 
 RANGES = {"schedule.T0": (3.0, 30_000.0), "schedule.t0": (10.0, 3000.0)}
@@ -27,7 +28,7 @@ DURATION = 2000.0
 TEMPERATURES = np.geomspace(3.0, 3000.0, 16)
 
 
-def theory_map(problem: Problem, x: Axis, y: Axis, device: str = "auto") -> xr.Dataset:
+def theory_map(problem: Problem, x: Axis | Choices, y: Axis | Choices, device: str = "auto") -> xr.Dataset:
     """P(collapse) by the formula over the keys of x and y. Raises BadInput for a problem that it does not cover."""
     return phase_map(problem, _in_its_own_time(x), _in_its_own_time(y), device=device)
 
@@ -50,6 +51,8 @@ def theory_of_kinds(problem: Problem, kinds: Sequence[str], duration: float = DU
     return xr.Dataset({"p": (("kind", "T0"), table), "none": cold}, {"kind": formulas, "T0": TEMPERATURES}, {"duration": duration})
 
 
-def _in_its_own_time(axis: Axis) -> Axis:
+def _in_its_own_time(axis: Axis | Choices) -> Axis | Choices:
+    if isinstance(axis, Choices):
+        return axis
     low, high = RANGES.get(axis.key, (axis.low, axis.high))
     return Axis(axis.key, low, high, POINTS, axis.log or axis.key in RANGES)

@@ -70,8 +70,9 @@ class Paper:
         }
 
 
-def rebuild(folder: Path, own: Problem, device: str, seed: int, tell: Progress) -> Paper:
+def rebuild(folder: Path, own: Problem, device: str, seed: int, tell: Progress, force: bool = False) -> Paper:
     """Compute, write and typeset everything. own: a problem that gets an appendix of its own, unless the article has its equations already.
+    force: overwrite what is in the folder.
 
     Raises BadInput for what is not derived and for a name that the article needs, before anything is computed, and TypesettingError for an
     article that LaTeX finds fault with.
@@ -79,7 +80,7 @@ def rebuild(folder: Path, own: Problem, device: str, seed: int, tell: Progress) 
     name = appendix_name(own)
     extra = () if name is None else (mixture(name, own, tell),)
     notes = () if extra or own in BUILT_IN.values() else (f"the article has the equations of {own.name} already: no appendix of its own",)
-    return write(folder, compute(device, seed, tell), extra, tell, notes)
+    return write(folder, compute(device, seed, tell), extra, tell, notes, force)
 
 
 def appendix_name(own: Problem) -> str | None:
@@ -99,15 +100,17 @@ def _same_equations(own: Problem, other: Problem) -> bool:
     return derive_problem(replace(own, name=other.name)).system == derive_problem(other).system
 
 
-def write(folder: Path, results: Results, extra: Sequence[Mixture], tell: Progress, notes: Sequence[str] = ()) -> Paper:
-    """All files, from what was computed. extra: mixtures besides those of the article. notes: what is to be told besides."""
+def write(
+    folder: Path, results: Results, extra: Sequence[Mixture], tell: Progress, notes: Sequence[str] = (), force: bool = False
+) -> Paper:
+    """All files, from what was computed. extra: mixtures besides those of the article. notes: what is to be told. force: overwrite."""
     others = (*results.others, *extra)
     equations = collect(results, others)
     tell("writing equations, tables and figures")
     flows = flow_datasets(stored_flows())
     told = [*notes, *([] if flows else ["the flows' results are not at hand: their section is left out"])]
     told += [note for m in others for note in m.notes]
-    with renewed(folder, TypesettingError) as scratch:
+    with renewed(folder, TypesettingError, force) as scratch:
         write_equations(scratch, equations)
         written = _write_tables(scratch, {**tables(results), **flow_tables(flows)})
         figures = draw_all(results, flows, scratch / "figures")

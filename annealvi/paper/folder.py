@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from annealvi.output import write_file
+from annealvi.output import require_free, require_inside, write_file
 from derive.problem import BadInput
 
+SOURCE = "article.in.tex"
 MANIFEST = "generated.txt"
 """Lists what the last run made, so that the next one can remove what it makes no longer."""
 
 
 @contextmanager
-def renewed(folder: Path, keep: type[Exception]) -> Iterator[Path]:
-    """A scratch folder inside `folder`; its files replace those of the last run if the block ends well.
+def renewed(folder: Path, keep: type[Exception], force: bool = False) -> Iterator[Path]:
+    """A scratch folder inside `folder`; its files go there if the block ends well, in place of those of the last run if forced.
+
+    Without force any file that is there already is BadInput, but in the folder of the article's own source, where its figures are.
 
     After `keep` the scratch folder stays, to be looked at; after any other exception it is removed. Either way `folder` is as it was.
     """
@@ -29,7 +32,7 @@ def renewed(folder: Path, keep: type[Exception]) -> Iterator[Path]:
         raise BadInput(str(folder), f"cannot be written ({error.strerror})", "give a folder that can be written", "--out") from None
     try:
         yield scratch
-        _replace(scratch, folder)
+        _replace(scratch, folder, force or (folder / SOURCE).is_file())
     except keep:
         raise
     except BaseException:
@@ -38,10 +41,13 @@ def renewed(folder: Path, keep: type[Exception]) -> Iterator[Path]:
     shutil.rmtree(scratch)
 
 
-def _replace(scratch: Path, folder: Path) -> None:
+def _replace(scratch: Path, folder: Path, force: bool) -> None:
     made = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_file())
     listed = folder / MANIFEST
     earlier = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    for name in made:
+        require_inside(folder / name, folder, "--out")
+        require_free(str(folder / name), "--out", force)
     for name in made:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(scratch / name, folder / name)

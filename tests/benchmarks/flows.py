@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,13 +19,14 @@ import numpy as np
 import xarray as xr
 
 from annealvi.betas import schedule_within
-from annealvi.collapse.phase import Axis, save
-from annealvi.flows.experiments import Kinds, Map, keep
+from annealvi.collapse.phase import save
+from annealvi.flows.experiments import Kinds, Map, accompany
 from annealvi.flows.run import describe, device_of, train_flow
 from annealvi.flows.sweep import Training
 from annealvi.flows.training import Architecture, Optimiser
 from annealvi.output import write_file
-from annealvi.rows import forget_rows
+from annealvi.sweeps.axis import Axis
+from annealvi.sweeps.run import Execution, run_sweep, sweeping
 from derive.built_in import BUILT_IN
 from derive.problem import Problem, ScheduleSpec, Space
 
@@ -63,10 +65,11 @@ SWEEPS: dict[str, Map | Kinds] = {
 }
 
 
-def run_sweep(name: str, experiment: Map | Kinds, rows: Path, progress: Progress) -> None:
-    data = experiment.train(rows=rows, progress=progress)
-    experiment.show(data)
-    keep(experiment, data, experiment.theory(), RESULTS, name)
+def run_map(name: str, experiment: Map | Kinds, progress: Progress) -> None:
+    path = RESULTS / f"{name}.nc"
+    with sweeping(experiment.sweep, path, Execution(force=True), progress=progress, tell=print) as data:
+        experiment.show(data)
+        accompany(experiment, data, experiment.theory(), path)
 
 
 LENGTHS = (2000, 4000, 8000)
@@ -76,7 +79,7 @@ AT_ONE = 8000
 """Its steps at T = 1."""
 
 
-def run_weights(name: str, rows: Path, progress: Progress) -> None:
+def run_weights(name: str, parts: Path, progress: Progress) -> None:
     """The modes' weights in 128 dimensions over the steps: geometric cooling of several lengths, then AT_ONE steps at T = 1."""
     found = []
     for n, anneal in enumerate(LENGTHS):
@@ -89,7 +92,7 @@ def run_weights(name: str, rows: Path, progress: Progress) -> None:
             seeds=4,
             architecture=SMALL.architecture,
             optimiser=SMALL.optimiser,
-            checkpoint=rows / f"{anneal}.npz",
+            checkpoint=parts / f"{anneal}.npz",
             progress=lambda done, total, n=n: progress(n, len(LENGTHS)) if done == 0 else None,
         )
         found.append(run.data.drop_vars("projection").assign_coords(step=run.data["step"] - anneal))
@@ -99,14 +102,14 @@ def run_weights(name: str, rows: Path, progress: Progress) -> None:
 SLIPS_KINDS = ("hold", "geometric", "adaann")
 
 
-def run_slips(name: str, rows: Path, progress: Progress) -> None:
+def run_slips(name: str, parts: Path, progress: Progress) -> None:
     """From T0 = (R/σ)², half the modes' distance over their scale squared: there p^β begins to have two modes."""
     found, settings = [], []
     for dimension in (8, 16, 32, 64, 128):
         problem = BUILT_IN[f"slips-{dimension}"]
         T0 = dimension / problem.target.scales[0] ** 2
         experiment = Kinds(problem, (T0,), SLIPS_KINDS, 5000, replace(REDUCED, after=1000))
-        data = experiment.train(rows=rows / str(dimension), progress=progress)
+        data = run_sweep(experiment.sweep, parts / f"{dimension}.nc", Execution(force=True), progress=progress)
         experiment.show(data)
         found.append(data.reset_coords(["T0", "t0", "tau"]).assign_coords(dimension=dimension))
         settings.append(data.attrs["settings"])
@@ -123,7 +126,7 @@ COSTS = (
 """dimension, architecture, optimiser, flows side by side."""
 
 
-def run_cost(name: str, rows: Path, progress: Progress) -> None:
+def run_cost(name: str, parts: Path, progress: Progress) -> None:
     """Milliseconds of a step of one flow: the second of two runs alike but for their seeds, so that nothing is compiled in it."""
     found = []
     for n, (dimension, architecture, optimiser, seeds) in enumerate(COSTS):
@@ -157,16 +160,16 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in parser.parse_args().names:
-        rows, begun = RESULTS / f"{name}.rows", time.perf_counter()
+        parts, begun = RESULTS / f"{name}.parts", time.perf_counter()
 
         def progress(done: int, total: int, name: str = name, begun: float = begun) -> None:
             print(f"{name}: {done} of {total}, {time.perf_counter() - begun:.0f} s", flush=True)
 
         if name in OTHERS:
-            OTHERS[name](name, rows, progress)
+            OTHERS[name](name, parts, progress)
+            shutil.rmtree(parts, ignore_errors=True)
         else:
-            run_sweep(name, SWEEPS[name], rows, progress)
-        forget_rows(rows)
+            run_map(name, SWEEPS[name], progress)
         print(json.dumps({"experiment": name, "seconds": round(time.perf_counter() - begun)}), flush=True)
 
 

@@ -1,0 +1,231 @@
+"""The commands that run sweeps: maps of the probability of collapse, grids of it, and flows under many schedules."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from annealvi.console import for_people, problem_of, progress_bar, say, tell
+from annealvi.output import require_inside, require_writable, write_file, write_json
+from derive.problem import BadInput, Problem
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from annealvi.sweeps.run import Execution
+    from annealvi.sweeps.sweep import Sweep
+
+
+def run_phase(options: argparse.Namespace) -> int:
+    folder = Path(options.out or "phase")
+    problem = problem_of(options)
+    from annealvi.collapse.figures import draw_phase
+    from annealvi.collapse.phase import PhaseMap, ensemble_map, particle_grid
+    from annealvi.sweeps.axis import parse_axis
+
+    x, y = parse_axis(options.x, "--x"), parse_axis(options.y, "--y")
+    sampling = {"n": options.n, "seed": options.seed, "device": options.device}
+    sweep = PhaseMap(problem, x, y, options.result, **sampling)
+    ode = None if options.ode is None else ensemble_map(problem, x, y, options.ode, **sampling)
+    particles = None
+    if options.particles is not None:
+        particles = particle_grid(problem, x, y, options.particles, options.replicas, options.seed, options.device)
+    path = folder / "phase.nc"
+    if options.plan:
+        return _show_plans(options, [s for s in (sweep, ode, particles) if s is not None], path)
+    with ExitStack() as running:
+        # The overlays first: the map's own chunks are then the first to be removed in the end, and with them goes what says "unfinished".
+        overlays = {
+            name: running.enter_context(_sweeping(options, overlay, folder / f"phase-{name}.nc", label))
+            for name, label, overlay in (("ode", "ODE ensembles", ode), ("particles", "particles", particles))
+            if overlay is not None
+        }
+        data = running.enter_context(_sweeping(options, sweep, path, "rows", path.with_suffix(".png")))
+        figure = draw_phase(data, path.with_suffix(".png"), **overlays)
+    say(options, f"map: {path}\nfigure: {figure}")
+    write_json(options.json, {"path": str(path), "figure": str(figure)})
+    return 0
+
+
+def run_collapse(options: argparse.Namespace) -> int:
+    if options.over:
+        return _collapse_over(options)
+    if options.plan:
+        raise BadInput("--plan", "there is no grid to plan", "add --over KEY=LO:HI:N", "")
+    problem = problem_of(options, "collapse.json")
+    from annealvi.collapse.command import collapse_probability, print_collapse
+    from annealvi.session import open_session
+
+    session = open_session(problem)
+    with progress_bar("collapse") as progress:
+        found = collapse_probability(
+            session,
+            options.method,
+            **_sampling(options),
+            device=options.device,
+            max_cost=options.max_cost,
+            progress=progress,
+            tell=tell,
+        )
+    with for_people(options):
+        print_collapse(found, problem.name)
+    write_json(options.json, found.as_dict())
+    if options.out is not None:
+        write_json(str(Path(options.out) / "collapse.json"), found.as_dict())
+    return 0
+
+
+def _sampling(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("n", "replicas", "particles", "dt", "t_end", "projected", "seed")}
+
+
+def _collapse_over(options: argparse.Namespace) -> int:
+    """P(collapse) at every combination of some keys' values."""
+    folder = Path(options.out or "collapse")
+    problem = problem_of(options)
+    from annealvi.collapse.figures import draw_grid
+    from annealvi.collapse.grid import CollapseGrid, Sampling, grid_as_dict, print_grid
+    from annealvi.sweeps.axis import parse_axis
+
+    axes = tuple(parse_axis(text, "--over") for text in options.over)
+    sweep = CollapseGrid(problem, axes, options.method or (), Sampling(**_sampling(options)), options.device)
+    path = folder / "collapse.nc"
+    if options.plan:
+        return _show_plans(options, [sweep], path)
+    drawn = [path.with_suffix(".png")] if len(axes) <= 2 else []
+    with _sweeping(options, sweep, path, "points", *drawn) as data:
+        figure = draw_grid(data, sweep.methods, path.with_suffix(".png")) if drawn else None
+        with for_people(options):
+            print_grid(data, sweep.methods, problem.name)
+        say(options, f"grid: {path}" + (f"\nfigure: {figure}" if figure else ""))
+        if options.json is not None:
+            write_json(options.json, {"path": str(path), "figure": figure and str(figure), **grid_as_dict(data, sweep.methods)})
+    return 0
+
+
+def run_flow(options: argparse.Namespace) -> int:
+    swept = options.x is not None or options.y is not None or options.kinds is not None
+    if options.plan and not swept:
+        raise BadInput("--plan", "there is no map or comparison to plan", "add --x and --y, or --x and --kinds", "")
+    folder = None if options.out is None else Path(options.out)
+    unfinished = folder is not None and (folder / "checkpoint.npz").is_file()  # whose settings are compared before anything is written
+    problem = problem_of(options, *(() if swept or unfinished else ("flow.nc", "flow.png")))
+    from annealvi.components import require
+
+    require("training a flow", "jax", "equinox", "optax")
+    from annealvi.flows.training import Architecture, Optimiser
+
+    architecture = Architecture(options.layers, options.width, options.depth)
+    optimiser = Optimiser(options.batch, options.learning_rate)
+    if swept:
+        return _sweep_flows(options, problem, architecture, optimiser)
+    import numpy as np
+
+    from annealvi.flows.figures import draw_flow
+    from annealvi.flows.report import print_flow
+    from annealvi.flows.run import train_flow
+
+    with progress_bar("training") as progress:
+        run = train_flow(
+            problem,
+            steps=options.steps,
+            seeds=options.seeds,
+            architecture=architecture,
+            optimiser=optimiser,
+            time_per_step=options.time_per_step,
+            records=options.records,
+            samples=options.samples,
+            seed=options.seed,
+            device=options.device,
+            checkpoint=None if folder is None else folder / "checkpoint.npz",
+            max_cost=options.max_cost,
+            progress=progress,
+            tell=tell,
+        )
+    with for_people(options):
+        print_flow(run, problem.name)
+    if folder is not None:
+        write_file(folder / "flow.nc", bytes(run.data.to_netcdf(engine="scipy")))
+        figure = draw_flow(run.data, np.array(problem.target.scales), folder / "flow.png")
+        say(options, f"result: {folder / 'flow.nc'}\nfigure: {figure}")
+        (folder / "checkpoint.npz").unlink(missing_ok=True)
+    write_json(options.json, run.as_dict())
+    return 0
+
+
+def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: Any, optimiser: Any) -> int:
+    """Flows over two keys, or kinds of schedule over T0, the mixtures' theory beside them where it covers the problem."""
+    from annealvi.flows.experiments import Kinds, Map, accompany, as_dict
+    from annealvi.flows.sweep import Training
+    from annealvi.sweeps.axis import parse_axis
+
+    if options.x is None or (options.y is None) == (options.kinds is None):
+        raise BadInput("--x", "a map needs --x and --y, and a comparison --x and --kinds", "give two of the three", "")
+    training = Training(
+        options.steps,
+        options.after,
+        options.seeds,
+        architecture,
+        optimiser,
+        options.time_per_step,
+        options.samples,
+        options.seed,
+        options.device,
+    )
+    x = parse_axis(options.x, "--x")
+    experiment: Map | Kinds
+    if options.kinds is None:
+        experiment = Map(problem, x, parse_axis(options.y, "--y"), training)
+    elif x.key == "schedule.T0":
+        experiment = Kinds(problem, tuple(map(float, x.settings)), tuple(options.kinds), options.anneal, training)
+    else:
+        raise BadInput("--x", f"kinds are compared over schedule.T0, not {x.key}", "write --x schedule.T0=LO:HI:N:log", "")
+    path = Path(options.out or "flow") / f"{experiment.name}.nc"
+    sweep = experiment.sweep
+    if options.plan:
+        return _show_plans(options, [sweep], path)
+    with _sweeping(options, sweep, path, "schedules", path.with_suffix(".png"), path.with_name(f"{path.stem}-theory.nc")) as data:
+        try:
+            theory = experiment.theory(options.device)
+        except BadInput as wrong:
+            theory = None
+            tell(f"no theory beside the flows: {wrong.found}")
+        with for_people(options):
+            experiment.show(data)
+        figure = accompany(experiment, data, theory, path)
+        say(options, f"result: {path}\nfigure: {figure}")
+        write_json(options.json, {"path": str(path), "figure": str(figure), **as_dict(data)})
+    return 0
+
+
+def _execution(options: argparse.Namespace) -> Execution:
+    from annealvi.sweeps.run import Execution
+
+    return Execution(options.workers, options.engine, options.scheduler, options.chunk, options.max_cost, options.force)
+
+
+@contextmanager
+def _sweeping(options: argparse.Namespace, sweep: Sweep, path: Path, label: str, *beside: Path) -> Iterator[xr.Dataset]:
+    """Run a sweep with a progress bar. beside: further files that are written."""
+    from annealvi.sweeps.run import parts_of, refuse_overwriting, sweeping
+
+    for file in (path, *beside):
+        require_writable(str(file), "--out")
+        refuse_overwriting(sweep, path, file, options.force)
+    for place in (path, parts_of(path), *beside):
+        require_inside(place, path.parent, "--out")
+    with progress_bar(label) as progress, sweeping(sweep, path, _execution(options), progress=progress, tell=tell) as data:
+        yield data
+
+
+def _show_plans(options: argparse.Namespace, sweeps: list[Sweep], path: Path) -> int:
+    from annealvi.sweeps.run import plan_sweep
+
+    plans = [plan_sweep(sweep, path, _execution(options)) for sweep in sweeps]
+    for plan in plans:
+        say(options, str(plan))
+    write_json(options.json, {"plan": [vars(plan) for plan in plans]})
+    return 0

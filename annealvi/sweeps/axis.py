@@ -1,0 +1,140 @@
+"""One direction of a grid: a key of the problem and the values that it takes."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from annealvi.sweeps.keys import require_key
+from derive.problem import BadInput
+
+MOST_POINTS = 10**7
+REMEDY = "write KEY=LO:HI:N or KEY=LO:HI:N:log, such as schedule.T0=10:1000:50:log, or KEY=VALUE,VALUE,…"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """key: see `sweeps.keys`. low, high: its ends. count: of points, with equal ratios where `log`, else equal differences.
+
+    Raises BadInput for an unknown key and an empty range.
+    """
+
+    key: str
+    low: float
+    high: float
+    count: int
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        require_key(self.key, "axis")
+        finite = all(isinstance(x, Real) and np.isfinite(x) for x in (self.low, self.high))
+        counted = isinstance(self.count, Integral) and 2 <= self.count <= MOST_POINTS
+        if not (finite and counted and self.low < self.high) or (self.log and self.low <= 0):
+            found = f"the range {self.low}:{self.high}:{self.count} is empty"
+            raise BadInput("axis", found, "let LO < HI be finite, N at least 2, and LO > 0 with :log", "")
+
+    @property
+    def values(self) -> np.ndarray:
+        """(count,); whole numbers for the dimension."""
+        spread = np.geomspace if self.log else np.linspace
+        values = spread(self.low, self.high, self.count)
+        return np.unique(values.round()) if self.key == "space.dimension" else values
+
+    @property
+    def settings(self) -> list[Any]:
+        """What the key is set to at each value."""
+        return self.values.tolist()
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The axis in plain values."""
+        return vars(self)
+
+    @property
+    def ends(self) -> list[Any]:
+        """What is tried before a run: what lies between them is as good."""
+        return [self.settings[0], self.settings[-1]]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """key: see `sweeps.keys`. settings: the values that it takes, as a problem file would have them: numbers, words or lists.
+
+    Raises BadInput for an unknown key, for none, and for one that is given twice.
+    """
+
+    key: str
+    settings: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        require_key(self.key, "axis")
+        object.__setattr__(self, "settings", tuple(map(_frozen, self.settings)))
+        if not self.settings:
+            raise BadInput("axis", f"{self.key} has no value", "give at least one", "")
+        if len(set(map(str, self.settings))) < len(self.settings):
+            raise BadInput("axis", f"{self.key} has a value twice", "give each once", "")
+
+    @property
+    def values(self) -> np.ndarray:
+        """(count,): numbers where all are, else their text."""
+        numbers = all(isinstance(x, Real) and not isinstance(x, bool) for x in self.settings)
+        return np.array(self.settings, float) if numbers else np.array([_text(x) for x in self.settings], object)
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The axis in plain values."""
+        return vars(self)
+
+    @property
+    def ends(self) -> list[Any]:
+        """All, since nothing lies between them."""
+        return list(self.settings)
+
+
+def parse_axis(text: str, option: str) -> Axis | Choices:
+    """An axis from KEY=LO:HI:N, KEY=LO:HI:N:log, KEY=VALUE,VALUE,… or KEY=[…] in TOML. Raises BadInput."""
+    key, equals, rest = text.partition("=")
+    wrong = BadInput(option, f"{text[:60]!r} is not an axis", REMEDY, "")
+    try:
+        require_key(key, option)
+    except BadInput as unknown:
+        raise (unknown if equals and rest else wrong) from None
+    try:
+        if rest.startswith("["):
+            return Choices(key, tomllib.loads(f"x = {rest}")["x"])
+        if ":" not in rest:
+            return Choices(key, [_value(word) for word in rest.split(",")])
+        low, high, count, *scale = rest.split(":")
+        if scale not in ([], ["log"]):
+            raise wrong
+        return Axis(key, float(low), float(high), int(count), log=bool(scale))
+    except BadInput as mistake:
+        raise BadInput(option, mistake.found, mistake.remedy, "") from None
+    except (ValueError, RecursionError):
+        raise wrong from None
+
+
+def _value(word: str) -> Any:
+    """A number or a word."""
+    word = word.strip()
+    for read in (int, float):
+        try:
+            return read(word)
+        except ValueError:
+            continue
+    if not word:
+        raise ValueError(word)
+    return word
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _text(value: Any) -> str:
+    return f"[{', '.join(map(_text, value))}]" if isinstance(value, tuple) else str(value)

@@ -1,0 +1,76 @@
+"""What a sweep may vary: every key of a problem file, and the bimodal case's own three numbers."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from derive.problem import BadInput, Problem, Space
+from derive.problem_file import KEYS, is_key, with_changes
+
+
+def _with_separation(problem: Problem, R: float) -> Problem:
+    lengths = [math.hypot(*row) for row in problem.target.means]
+    means = tuple(tuple(R * x / length for x in row) for row, length in zip(problem.target.means, lengths, strict=True))
+    return replace(problem, target=replace(problem.target, means=means), proposal=replace(problem.proposal, radius=R))
+
+
+def _with_mode_weight(problem: Problem, w: float) -> Problem:
+    return replace(problem, target=replace(problem.target, weights=(w, 1 - w)))
+
+
+def _with_component_weight(problem: Problem, w: float) -> Problem:
+    return replace(problem, proposal=replace(problem.proposal, weights=(w, 1 - w)))
+
+
+SHORT: Mapping[str, Callable[[Problem, float], Problem]] = {
+    "R": _with_separation,
+    "w_star": _with_mode_weight,
+    "w_1": _with_component_weight,
+}
+"""The distance of all modes from the origin and the radius of all components at once; the first mode's weight; the first component's."""
+
+
+def _with_dimension(problem: Problem, d: float) -> Problem:
+    return replace(problem, space=Space(int(d) if float(d).is_integer() else d))  # type: ignore[arg-type]
+
+
+DIRECT: Mapping[str, Callable[[Problem, Any], Problem]] = {
+    "schedule.T0": lambda problem, T0: replace(problem, schedule=replace(problem.schedule, T0=T0)),
+    "schedule.t0": lambda problem, t0: replace(problem, schedule=replace(problem.schedule, t0=t0)),
+    "space.dimension": _with_dimension,
+    **SHORT,
+}
+"""Set without writing out the problem and reading it again, which at each point of a large map would take as long as the point."""
+
+
+def vary(problem: Problem, settings: Mapping[str, Any]) -> Problem:
+    """The problem with other values at some keys, checked like a file. BadInput says at which."""
+    try:
+        others = {key: value for key, value in settings.items() if key not in DIRECT}
+        problem = with_changes(problem, others) if others else problem
+        for key in (key for key in DIRECT if key in settings):
+            problem = DIRECT[key](problem, settings[key])
+        return problem
+    except BadInput as wrong:
+        raise wrong.at(f"at {in_words(settings)}") from None
+    except ZeroDivisionError:
+        raise BadInput(
+            "R", "a mode is at the origin, so no factor brings it to a distance", "vary target.means[k][n] instead", ""
+        ) from None
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """The settings of a point, for messages."""
+    return ", ".join(f"{key} = {value:.6g}" if isinstance(value, float) else f"{key} = {value}" for key, value in settings.items())
+
+
+def require_key(key: str, option: str) -> None:
+    """Raise BadInput for what is no key."""
+    if key not in SHORT and not is_key(key):
+        near = difflib.get_close_matches(key, (*KEYS, *SHORT), 1)
+        remedy = f"did you mean {near[0]}?" if near else "vary a key of the problem file such as schedule.T0, or R, w_star or w_1"
+        raise BadInput(option, f"{key[:40]!r} cannot vary", remedy, "")

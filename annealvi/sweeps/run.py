@@ -1,0 +1,140 @@
+"""A sweep from plan to result: resumed where it stopped, computed by an engine, kept chunk by chunk, and written as one file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import xarray as xr
+
+from annealvi.costs import require_affordable
+from annealvi.output import synchronise
+from annealvi.sweeps.engines import Engine, InProcess, Processes, Tell, cores, gpus_of_machine
+from annealvi.sweeps.plan import Plan, make_plan
+from annealvi.sweeps.provenance import processor
+from annealvi.sweeps.result import as_dataset, write_netcdf
+from annealvi.sweeps.store import RESULT, Store, matches
+from annealvi.sweeps.sweep import Arrays, Sweep
+from derive.problem import BadInput
+
+ENGINES = ("local", "dask")
+FASTER = "take fewer points, more --workers, or raise --max-cost"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a sweep is run; its numbers do not depend on it.
+
+    workers: processes; 1 computes in this one, with threads; None for the engine's own choice. engine: "local" or "dask". scheduler: the
+    address of a Dask scheduler; None for a cluster of this machine's own. chunk: units computed between two savings; None for some
+    seconds' worth. max_cost: refuse what is expected to take more seconds. force: overwrite results, and empty a folder of another
+    sweep's chunks.
+    """
+
+    workers: int | None = None
+    engine: str = "local"
+    scheduler: str | None = None
+    chunk: int | None = None
+    max_cost: float | None = None
+    force: bool = False
+
+
+def run_sweep(
+    sweep: Sweep, path: Path | None = None, how: Execution | None = None, *, progress: Progress | None = None, tell: Tell = None
+) -> xr.Dataset:
+    """Compute all units, and load the result. path: a netCDF file to write, as `sweeping` does; None for a result in memory alone."""
+    if path is not None:
+        with sweeping(sweep, path, how, progress=progress, tell=tell) as data:
+            return data.load()
+    how = how or Execution()
+    sweep.check()
+    engine, chunk = _engine(sweep, how), how.chunk or 1
+    if how.max_cost is not None:
+        require_affordable(make_plan(sweep, 0, engine, chunk).cost, how.max_cost, FASTER, tell)
+    return as_dataset(sweep, _computed(sweep, engine, [(0, sweep.units)], chunk, 0, progress, tell), [processor()])
+
+
+@contextmanager
+def sweeping(
+    sweep: Sweep, path: Path, how: Execution | None = None, *, progress: Progress | None = None, tell: Tell = None
+) -> Iterator[xr.Dataset]:
+    """Compute all units and write them to a netCDF file, which must not exist unless forced; yields it opened, not loaded.
+
+    Finished chunks are in the folder NAME.parts beside it until the block has ended well, so that a run that was ended in any way goes on
+    after them, to the same file byte for byte. progress: hears (units done, of all). tell: takes lines for people, the plan of a long run
+    first. Raises BadInput, before anything is written where it can, and `WorkersLost` where those that compute are gone.
+    """
+    how = how or Execution()
+    sweep.check()
+    refuse_overwriting(sweep, path, path, how.force)
+    store = Store(parts_of(path), sweep, anew=how.force, tell=tell)
+    try:
+        engine = _engine(sweep, how)
+        plan = make_plan(sweep, store.finished, engine, how.chunk)
+        require_affordable(plan.cost, how.max_cost, FASTER, tell)
+        for first, arrays in _computed(sweep, engine, store.missing(), plan.chunk, store.finished, progress, tell):
+            store.keep(first, arrays)
+        whole = store.folder / RESULT
+        write_netcdf(whole, sweep, store.chunks(), store.processors())
+        os.replace(whole, path)
+        synchronise(path.parent)
+        with xr.open_dataset(path, engine="h5netcdf") as data:
+            yield data
+        store.remove()
+    finally:
+        store.close()
+
+
+def plan_sweep(sweep: Sweep, path: Path, how: Execution) -> Plan:
+    """What `sweeping` would do, with nothing written or computed but what is timed. Raises BadInput as it does."""
+    sweep.check()
+    refuse_overwriting(sweep, path, path, how.force)
+    finished = 0
+    if matches(parts_of(path), sweep):
+        with closing(Store(parts_of(path), sweep)) as store:
+            finished = store.finished
+    return make_plan(sweep, finished, _engine(sweep, how), how.chunk)
+
+
+def refuse_overwriting(sweep: Sweep, path: Path, file: Path, force: bool) -> None:
+    """Raise BadInput for a file that is there already, unless an interrupted run of this very sweep to `path` has made it."""
+    if not force and os.path.lexists(file) and not matches(parts_of(path), sweep):
+        raise BadInput(str(file), "exists already", "choose another --out, or give --force to overwrite it", "")
+
+
+def parts_of(path: Path) -> Path:
+    """The folder of a result's finished chunks."""
+    return path.with_name(f"{path.stem}.parts")
+
+
+def _engine(sweep: Sweep, how: Execution) -> Engine:
+    if how.engine not in ENGINES:
+        raise BadInput("--engine", f"{how.engine[:40]!r} is unknown", f"choose from {', '.join(ENGINES)}", "")
+    if how.scheduler is not None and how.engine != "dask":
+        raise BadInput("--scheduler", "it is Dask's", "add --engine dask", "")
+    gpus = gpus_of_machine() if sweep.on_gpu else ()
+    if how.engine == "dask":
+        from annealvi.sweeps.on_dask import OnDask
+
+        return OnDask(how.scheduler, how.workers or len(gpus) or cores(), gpus)
+    workers = how.workers or (len(gpus) if len(gpus) > 1 else sweep.workers)
+    return Processes(workers, gpus) if workers > 1 else InProcess()
+
+
+def _computed(
+    sweep: Sweep, engine: Engine, missing: Iterable[tuple[int, int]], chunk: int, done: int, progress: Progress | None, tell: Tell
+) -> Iterator[tuple[int, Arrays]]:
+    if progress is not None:
+        progress(done, sweep.units)
+    wanted = ((start, min(start + chunk, stop)) for first, stop in list(missing) for start in range(first, stop, chunk))
+    with closing(engine.run(sweep, wanted, tell)) as results:
+        for first, arrays in results:
+            yield first, arrays
+            done += len(next(iter(arrays.values())))
+            if progress is not None:
+                progress(done, sweep.units)
