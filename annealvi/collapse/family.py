@@ -38,7 +38,7 @@ class Member:
         session = open_session(problem)
         if covers(session) and not has_equal_scales(session):
             found = "with unequal scales each point would take many minutes"
-            raise BadInput("problem", found, "use `annealvi collapse` for single ones", "")
+            raise BadInput("problem", found, "use `annealvi collapse`, or an ODE ensemble (--result p_ode)", "")
         kernel = session.compile(device, AVERAGES)
         return cls(session, kernel, Separatrix.of(session, kernel))
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.colors import Normalize
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from annealvi import style
-from annealvi.collapse.phase import RESULTS
 
 if TYPE_CHECKING:
     import xarray as xr
 
 NAMES = {"formula": "formula", "ode": "ODE ensemble", "particles": "particles"}
+FEW_DECADES = 100.0
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -23,7 +24,8 @@ def draw_phase(data: xr.Dataset, path: Path, ode: xr.Dataset | None = None, part
     """The map as colours with labelled contours; dashed, the contours of an ODE ensemble's own coarse map; discs, particle runs."""
     with style.figure(4.6, 3.6) as (figure, axes):
         mesh = phase_panel(axes, data, ode, particles)
-        figure.colorbar(mesh, label=RESULTS[str(next(iter(data.data_vars)))])
+        (values,) = data.data_vars.values()
+        figure.colorbar(mesh, label=values.attrs["long_name"])
         if ode is not None or particles is not None:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
     return style.save(figure, path)
@@ -66,6 +68,8 @@ def draw_grid(data: xr.Dataset, methods: Sequence[str], path: Path) -> Path:
         for n, (method, column) in enumerate(zip(methods, columns, strict=True)):
             error = data.get(f"stderr_{method}")
             look = {**style.points(n), **style.line(n), "ms": 3.5, "lw": 1.1, "elinewidth": 0.8}
+            if data[key].dtype.kind != "f":
+                look["linestyle"] = "none"  # nothing lies between words
             axes.errorbar(_places(data[key]), data[column], error, **look, label=NAMES[method])
         _graduate(axes.xaxis, data[key], axes.set_xscale)
         axes.set_ylim(-0.02, 1.02)
@@ -86,3 +90,7 @@ def _graduate(axis, coordinate: xr.DataArray, set_scale) -> None:
         axis.set_ticks(range(len(steps)), labels=[str(word) for word in steps])
     elif len(steps) > 2 and steps[0] > 0 and np.isclose(steps[1] / steps[0], steps[2] / steps[1]):
         set_scale("log")
+        if steps[-1] < FEW_DECADES * steps[0]:  # powers of ten alone would be one or two, and all digits would overlap
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FormatStrFormatter("%g"))
+            axis.set_minor_formatter(NullFormatter())

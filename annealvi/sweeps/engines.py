@@ -74,7 +74,7 @@ class Processes:
         context = multiprocessing.get_context("spawn")  # a fork would take over threads' locks and a GPU's context
         numbers = context.SimpleQueue()
         for number in range(self.workers):
-            numbers.put(environment_of(number, self.workers, self.gpus))
+            numbers.put((environment_of(number, self.workers, self.gpus), cores_of(number, self.workers)))
         pool = ProcessPoolExecutor(self.workers, context, _begin_worker, (numbers,))
         waiting: set[Future[Any]] = set()
         try:
@@ -103,6 +103,14 @@ def environment_of(number: int, workers: int, gpus: tuple[str, ...]) -> Mapping[
     return environment | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {})
 
 
+def cores_of(number: int, workers: int) -> set[int]:
+    """One worker's share of the cores, for libraries that start a thread on each that they see; empty where cores cannot be chosen."""
+    if not hasattr(os, "sched_getaffinity"):
+        return set()
+    every = sorted(os.sched_getaffinity(0))
+    return set(every[number % len(every) :: workers])
+
+
 def gpus_of_machine() -> tuple[str, ...]:
     """The numbers by which a process chooses among the GPUs that this one sees."""
     from numba import cuda
@@ -119,7 +127,10 @@ def cores() -> int:
 def _begin_worker(numbers: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process of a terminal: the one that started these ends them
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it writes is not left half-written
-    os.environ.update(numbers.get())
+    environment, own = numbers.get()
+    os.environ.update(environment)
+    if own:
+        os.sched_setaffinity(0, own)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,10 @@ import xarray as xr
 from annealvi.output import as_plain, synchronise
 from annealvi.sweeps.provenance import versions
 from annealvi.sweeps.sweep import Arrays, Sweep
+from derive.problem import BadInput
+
+MARGIN = 2**14
+"""Bytes that HDF5 may take for a variable besides its numbers."""
 
 
 def as_dataset(sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: list[str]) -> xr.Dataset:
@@ -26,7 +31,8 @@ def as_dataset(sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: l
 
 
 def write_netcdf(path: Path, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: list[str]) -> None:
-    """The same as netCDF 4, with no more than one chunk in memory. Equal results are equal files."""
+    """The same as netCDF 4, with no more than one chunk in memory. Equal results are equal files. Raises BadInput where there is no room."""
+    _require_room(path, sweep)
     with h5netcdf.File(path, "w", track_order=True) as file:
         sizes = dict(zip(sweep.dims, sweep.shape, strict=True))
         for variable in sweep.variables.values():
@@ -55,6 +61,22 @@ def attributes(sweep: Sweep, processors: list[str]) -> dict[str, str]:
     """What made the result. There is nothing in it of when, or by how many workers: that does not change the numbers."""
     made = {"annealvi": versions(())["annealvi"], "versions": json.dumps(versions(sweep.libraries)), "processor": ", ".join(processors)}
     return {**sweep.attributes, **made, "request": json.dumps(as_plain(dict(sweep.request)))}
+
+
+def _require_room(path: Path, sweep: Sweep) -> None:
+    """HDF5 that runs out of room says so on every object that it then cannot close, so it is not begun."""
+    coordinates = sum(8 * values.size for _, values in sweep.coordinates.values())
+    labels = 2 * len(json.dumps(attributes(sweep, [])))
+    needed = sweep.units * sweep.bytes_per_unit + coordinates + labels + MARGIN * (1 + len(sweep.variables))
+    try:
+        with path.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, needed)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        if error.errno == errno.EOPNOTSUPP:
+            return
+        found = f"a result of {needed} bytes cannot be written ({error.strerror})"
+        raise BadInput(str(path.parent), found, "free space: what is computed is kept, and the same command goes on", "") from None
 
 
 def _fill(found: Any, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]]) -> None:

@@ -53,7 +53,7 @@ class Store:
         or with those of another version, and for one that another process works on.
         """
         self.folder, self.sweep = folder, sweep
-        self._made, self._ours = not folder.exists(), False
+        self._made, self._ours = [place for place in (folder, *folder.parents) if not place.exists()], False
         self._chunks: list[Chunk] = []
         _make(folder)
         self._lock = _locked(folder)
@@ -111,12 +111,12 @@ class Store:
         return sorted(found)
 
     def close(self) -> None:
-        """Let other processes have the folder. One without a chunk is removed."""
+        """Let other processes have the folder. One without a chunk is removed, with those that were made for it."""
         if self._ours and not self._chunks:
             self._empty()
-        if self._made or self._ours:
+        for place in dict.fromkeys([*([self.folder] if self._ours else []), *self._made]):
             with suppress(OSError):  # there is something in it
-                self.folder.rmdir()
+                place.rmdir()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
