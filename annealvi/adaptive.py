@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from annealvi.paths import (
     LATEST,
     MOST_STEPS,
     Paths,
-    chunk_of,
+    chunks_of,
     flow_in_words,
     inaccuracy,
+    integrate_in_chunks,
     mean_and_error,
+    random_chunks,
     refuse_large,
     refuse_start_outside,
     side_by_side,
@@ -35,6 +38,16 @@ SETTLING = 50.0
 
 MOST_PIECES = 20
 """Of a path whose end is not known, each as long as the whole was expected to be."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """states: (n, states) of trajectories at their common end t. device, method: what really ran."""
+
+    t: float
+    states: np.ndarray
+    device: str
+    method: str
 
 
 def integrate_with_rule(
@@ -59,18 +72,65 @@ def integrate_with_rule(
     start = np.column_stack([states, np.full(len(states), session.rule.start_beta)])
     refuse_start_outside(kernel, start)
     expected = _expected_end(kernel, start) + SETTLING if t_end is None else t_end
-    if expected > LATEST:
-        raise BadInput("--t-end", f"the run would end at t = {expected:.3g}", f"bring its end to at most {LATEST:.0e}", "")
+    _refuse_late(expected)
     times = np.linspace(0.0, expected, points)
     if max_cost is not None or tell is not None:
         require_affordable(cost_of_integration(kernel, start, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
     if t_end is None:
         times, values, method = _until_cold(kernel, start, times, rtol, progress)
     else:
-        values, method = _integrated(kernel, start, times, rtol, progress)
+        values, run = integrate_in_chunks(kernel, start, times, rtol, progress)
+        method = run.method
     beta = np.minimum(values[:, :, -1], 1.0)
     method = f"{method}{inaccuracy(kernel, tolerance)}"
     return Paths(times, beta, session.state_names, values[:, :, :-1], kernel.device, method)
+
+
+def ends_with_rule(
+    session: Session,
+    n: int,
+    *,
+    seed: int,
+    rtol: float,
+    tolerance: float,
+    max_cost: float | None,
+    device: str,
+    progress: Callable[[int, int], None] | None,
+    tell: Callable[[str], None] | None,
+) -> Ends:
+    """Where `integrate_with_rule` leads n random states, with no output time but its end. Of each trajectory one state is kept."""
+    from kernels.integrator import widest_tolerance
+
+    refuse_large("--n", 2 * n * len(session.state_names))
+    kernel = session.compile_with_rule(device, tolerance)
+    assert session.rule is not None  # compile_with_rule has seen it
+    here = np.full((n, len(session.state_names) + 1), session.rule.start_beta)
+    for chunk, states in random_chunks(session, kernel, n, seed):
+        here[chunk, :-1] = states
+    chunks = chunks_of(kernel, n)
+    piece = max(_expected_end(kernel, here[chunk]) for chunk in chunks) + SETTLING
+    _refuse_late(piece)
+    times = np.array([0.0, piece])
+    if max_cost is not None or tell is not None:
+        require_affordable(cost_of_integration(kernel, here, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
+    options: dict[str, Any] = {"rtol": rtol, "atol": rtol / 100, "domain_tolerance": widest_tolerance(rtol)}
+    t, cold = 0.0, 0.0 if (here[:, -1] >= 1).all() else np.inf
+    for _ in range(MOST_PIECES):
+        for chunk in chunks:
+            run = kernel.integrate(here[chunk], times, number=chunk.start, **options)
+            here[chunk] = run.y[:, -1]
+            if progress is not None:
+                progress(chunk.stop, n)
+        t += piece
+        cold = min(cold, t if (here[:, -1] >= 1).all() else np.inf)
+        if t >= cold + SETTLING:
+            return Ends(t, here[:, :-1], kernel.device, f"{run.method}{inaccuracy(kernel, tolerance)}")
+    raise _never_cold(t)
+
+
+def _refuse_late(end: float) -> None:
+    if end > LATEST:
+        raise BadInput("--t-end", f"the run would end at t = {end:.3g}", f"bring its end to at most {LATEST:.0e}", "")
 
 
 def _expected_end(kernel: Kernel, start: np.ndarray) -> float:
@@ -86,7 +146,7 @@ def _until_cold(
     """Times, values (n, n_out, states) and method until SETTLING after the last trajectory's beta is one; the system is autonomous."""
     t, pieces, here = np.zeros(1), [start[:, None]], start
     for _ in range(MOST_PIECES):
-        values, method = _integrated(kernel, here, times, rtol, progress)
+        values, run = integrate_in_chunks(kernel, here, times, rtol, progress)
         pieces.append(values[:, 1:])
         t, here = np.concatenate([t, t[-1] + times[1:]]), values[:, -1]
         path = np.concatenate(pieces, axis=1)
@@ -94,20 +154,12 @@ def _until_cold(
         settled = np.flatnonzero(t >= t[cold.argmax()] + SETTLING)
         if cold.any() and len(settled):
             kept = np.unique(np.linspace(0, settled[0], len(times)).round().astype(int))
-            return t[kept], path[:, kept], method
-    raise BadInput("--t-end", f"beta has not reached 1 by t = {t[-1]:.3g} in every trajectory", "give an end with --t-end", "")
+            return t[kept], path[:, kept], run.method
+    raise _never_cold(t[-1])
 
 
-def _integrated(
-    kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, progress: Callable[[int, int], None] | None
-) -> tuple[np.ndarray, str]:
-    pieces = []
-    chunk = chunk_of(kernel)
-    for first in range(0, len(states), chunk):
-        pieces.append(kernel.integrate(states[first : first + chunk], times, rtol=rtol, atol=rtol / 100))
-        if progress is not None:
-            progress(min(first + chunk, len(states)), len(states))
-    return np.concatenate([piece.y for piece in pieces]), pieces[0].method
+def _never_cold(t: float) -> BadInput:
+    return BadInput("--t-end", f"beta has not reached 1 by t = {t:.3g} in every trajectory", "give an end with --t-end", "")
 
 
 def simulate_with_rule(

@@ -57,9 +57,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
-def cost_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, side_by_side: int) -> Cost:
+def cost_of_integration(
+    kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, side_by_side: int, count: int | None = None
+) -> Cost:
     """The cost of integrating all states (n, states) over times (n_out,), with so many trajectories side by side.
 
+    count: of all states, where only the first of them are given.
     One rate is timed first. The first state's trajectory is then followed for about PILOT_SECONDS with the run's own tolerance, and its
     last step size extrapolated: a count of steps that is guessed would miss a stiff system's by orders of magnitude. Where FEWEST_STEPS
     would take more than LONGEST_PILOT seconds, the cost is that of one step for each output, which is the least.
@@ -71,11 +74,12 @@ def cost_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, r
     one_step = STAGES * (time.perf_counter() - begun)
     expected = _expected_steps(kernel, first, times, rtol) if FEWEST_STEPS * one_step <= LONGEST_PILOT else None
     steps, seconds_per_step = expected or (float(len(times)), one_step)
-    rounds = -(-len(states) // side_by_side)
+    count = len(states) if count is None else count
+    rounds = -(-count // side_by_side)
     visited = f"{nodes:.1e} nodes per rate, " if nodes > 0 else ""
-    stored = 8e-6 * len(states) * len(times) * states.shape[1]
+    stored = 8e-6 * count * len(times) * states.shape[1]
     rates = f"{STAGES * steps:.1e} rates per trajectory"
-    basis = f"{visited}{rates}, {len(states)} trajectories on {kernel.device}, {stored:.1f} MB of results"
+    basis = f"{visited}{rates}, {count} trajectories on {kernel.device}, {stored:.1f} MB of results"
     return Cost(rounds * steps * seconds_per_step, basis, expected is None)
 
 

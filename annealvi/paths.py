@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from derive.problem import BadInput, Problem
 
 if TYPE_CHECKING:
-    from kernels.integrator import Kernel
+    from annealvi.session import Session
+    from kernels.integrator import Kernel, Trajectories
 
 MOST_NUMBERS = 200_000_000
 """Largest number of stored values that a command accepts: 1.6 GB in double precision."""
@@ -81,6 +82,32 @@ def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
 def chunk_of(kernel: Kernel) -> int:
     """How many trajectories run between two looks at the keyboard: enough to keep all lanes busy."""
     return 250 * kernel.lanes if kernel.where.kind == "cpu" else 2**20
+
+
+def chunks_of(kernel: Kernel, n: int) -> list[slice]:
+    """n trajectories in chunks."""
+    size = chunk_of(kernel)
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
+
+
+def random_chunks(session: Session, kernel: Kernel, n: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """n random initial states in chunks, drawn when their turn comes."""
+    return zip(chunks_of(kernel, n), session.random_states_in_parts(n, seed, chunk_of(kernel)), strict=True)
+
+
+def integrate_in_chunks(
+    kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, progress: Callable[[int, int], None] | None
+) -> tuple[np.ndarray, Trajectories]:
+    """The paths (n, n_out, states) from all states (n, states), and the first chunk's run, which tells what the chunks have in common."""
+    chunks = chunks_of(kernel, len(states))
+    tolerance = max(kernel.domain_tolerance(states[chunk], rtol) for chunk in chunks)  # of all, whichever chunk the closest pair is in
+    runs = []
+    for chunk in chunks:
+        run = kernel.integrate(states[chunk], times, rtol=rtol, atol=rtol / 100, domain_tolerance=tolerance, number=chunk.start)
+        runs.append(run)
+        if progress is not None:
+            progress(chunk.stop, len(states))
+    return np.concatenate([run.y for run in runs]), runs[0]
 
 
 def side_by_side(kernel: Kernel) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ from derive.vectors import Inner
 
 if TYPE_CHECKING:
     from kernels.integrator import Kernel
+
+DRAWN_AT_ONCE = 2**14
+"""Initial states, whose Gram matrices and their factors take several times the memory of the states themselves."""
 
 
 @dataclass(frozen=True)
@@ -190,17 +193,28 @@ class Session:
 
     def random_states(self, n: int, seed: int) -> np.ndarray:
         """n initial states (n, states), drawn from the exact law of the overlaps of independent uniform means."""
-        from kernels.ensembles import initial_gram
+        (states,) = self.random_states_in_parts(n, seed, n)
+        return states
+
+    def random_states_in_parts(self, n: int, seed: int, size: int) -> Iterator[np.ndarray]:
+        """The states of `random_states`, in parts of up to `size`: the same numbers, without the memory that all take together."""
+        from kernels.ensembles import GramStream
 
         independent = self.modes(len(self.problem.target.means[0]))[list(self.symbolic.independent_modes)]
-        radii = np.array(self.problem.proposal.radii)
-        return self.states_of_gram(initial_gram(n, self.problem.space.dimension, radii, independent @ independent.T, seed))
+        stream = GramStream(self.problem.space.dimension, np.array(self.problem.proposal.radii), independent @ independent.T, seed)
+        for part in _shares(n, size):
+            yield np.concatenate([self.states_of_gram(stream.draw(few)) for few in _shares(part, DRAWN_AT_ONCE)])
 
     def end_time(self) -> float:
         """When the schedule has ended and the flow had time to settle: the settling time plus 50 units of the flow's time."""
         if self.schedule.kind == "constant":
             return 50.0
         return settling_time(self.schedule) + 50.0
+
+
+def _shares(n: int, size: int) -> list[int]:
+    """n in shares of up to `size`; of none there is one empty share."""
+    return [min(size, n - first) for first in range(0, n, size)] if n else [0]
 
 
 def open_session(problem: Problem, large_dimension: bool = False) -> Session:

@@ -16,9 +16,9 @@ from annealvi.paths import (
     LATEST,
     MOST_STEPS,
     Paths,
-    chunk_of,
     flow_in_words,
     inaccuracy,
+    integrate_in_chunks,
     mean_and_error,
     refuse_large,
     refuse_projection,
@@ -79,14 +79,8 @@ def integrate(
     times = np.linspace(0.0, end, points)
     if max_cost is not None or tell is not None:
         require_affordable(cost_of_integration(kernel, states, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
-    pieces = []
-    chunk = min(len(states), chunk_of(kernel))
-    for start in range(0, len(states), chunk):
-        pieces.append(kernel.integrate(states[start : start + chunk], times, rtol=rtol, atol=rtol / 100))
-        if progress is not None:
-            progress(min(start + chunk, len(states)), len(states))
-    values = np.concatenate([piece.y for piece in pieces])
-    return Paths(times, pieces[0].beta, session.state_names, values, pieces[0].device, f"{pieces[0].method}{inaccuracy(kernel, accuracy)}")
+    values, run = integrate_in_chunks(kernel, states, times, rtol, progress)
+    return Paths(times, run.beta, session.state_names, values, run.device, f"{run.method}{inaccuracy(kernel, accuracy)}")
 
 
 def simulate(

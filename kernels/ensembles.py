@@ -11,34 +11,52 @@ import numpy as np
 
 
 def initial_gram(n: int, dimension: int, radii: np.ndarray, target_gram: np.ndarray, seed: int) -> np.ndarray:
-    """n Gram matrices (n, r + L, r + L) of the modes and of L independent means, uniform on spheres of the given radii.
+    """The first n matrices of a `GramStream`, as (n, r + L, r + L)."""
+    return GramStream(dimension, radii, target_gram, seed).draw(n)
 
-    radii: (L,). target_gram: (k, k), the modes' own Gram matrix, of any rank up to `dimension`.
-    The draws are those of one stream: the first n of a longer request are the same.
-    Raises ValueError for a dimension below the modes' rank or a matrix that is no Gram matrix.
+
+class GramStream:
+    """Gram matrices of the modes and of L independent means, uniform on spheres of the given radii, one after the other.
+
+    They are the same numbers whether they are drawn at once or in parts.
     """
-    radii = np.asarray(radii, float)
-    coordinates = _coordinates(np.asarray(target_gram, float))
-    rank, size = coordinates.shape[1], len(radii)
-    if not dimension >= 1 or rank > dimension:
-        raise ValueError(f"modes that span {rank} dimensions do not fit in {dimension}")
-    rng = np.random.Generator(np.random.Philox(key=seed))
-    freedom = [min(size, dimension - rank), dimension - rank]
-    columns = rank + freedom[0]
-    draws = rng.standard_normal((n, size * columns))
-    factor = draws.reshape(n, size, columns)
-    chi = np.random.Generator(np.random.Philox(key=seed).jumped()).standard_gamma
-    degrees = np.array([(freedom[1] - i) / 2 for i in range(freedom[0])])
-    lengths = np.sqrt(2 * chi(np.broadcast_to(degrees, (n, freedom[0])))) if freedom[0] else np.zeros((n, 0))
-    for i in range(size):
-        factor[:, i, rank + i + 1 :] = 0.0
-        if i < freedom[0]:
-            factor[:, i, rank + i] = lengths[:, i]
-    means = factor * (radii[:, None] / np.linalg.norm(factor, axis=2, keepdims=True))
-    modes = np.zeros((n, len(coordinates), columns))
-    modes[:, :, :rank] = coordinates
-    vectors = np.concatenate([modes, means], axis=1)
-    return vectors @ vectors.transpose(0, 2, 1)
+
+    def __init__(self, dimension: int, radii: np.ndarray, target_gram: np.ndarray, seed: int) -> None:
+        """radii: (L,). target_gram: (k, k), the modes' own Gram matrix, of any rank up to `dimension`.
+
+        Raises ValueError for a dimension below the modes' rank or a matrix that is no Gram matrix.
+        """
+        self.radii = np.asarray(radii, float)
+        self.modes = _coordinates(np.asarray(target_gram, float))
+        rank = self.modes.shape[1]
+        if not dimension >= 1 or rank > dimension:
+            raise ValueError(f"modes that span {rank} dimensions do not fit in {dimension}")
+        self.others = dimension - rank
+        # A stream for each kind of variable: of one for both, the order would tell how many are drawn at once.
+        self.normals = np.random.Generator(np.random.Philox(key=seed))
+        self.chis = np.random.Generator(np.random.Philox(key=seed).jumped())
+
+    def draw(self, n: int) -> np.ndarray:
+        """The next n matrices (n, r + L, r + L)."""
+        factor = self._factors(n)
+        means = factor * (self.radii[:, None] / np.linalg.norm(factor, axis=2, keepdims=True))
+        modes = np.zeros((n, len(self.modes), factor.shape[2]))
+        modes[:, :, : self.modes.shape[1]] = self.modes
+        vectors = np.concatenate([modes, means], axis=1)
+        return vectors @ vectors.transpose(0, 2, 1)
+
+    def _factors(self, n: int) -> np.ndarray:
+        """n times L Gaussian vectors (n, L, coordinates), rotated into as few coordinates as they need."""
+        size, rank = len(self.radii), self.modes.shape[1]
+        outside = min(size, self.others)
+        factor = self.normals.standard_normal((n, size * (rank + outside))).reshape(n, size, rank + outside)
+        degrees = np.array([(self.others - i) / 2 for i in range(outside)])
+        lengths = np.sqrt(2 * self.chis.standard_gamma(np.broadcast_to(degrees, (n, outside)))) if outside else np.zeros((n, 0))
+        for i in range(size):
+            factor[:, i, rank + i + 1 :] = 0.0
+            if i < outside:
+                factor[:, i, rank + i] = lengths[:, i]
+        return factor
 
 
 def _coordinates(gram: np.ndarray) -> np.ndarray:

@@ -37,6 +37,9 @@ NEARLY = 0.99
 SMALLEST_RTOL = {"float64": 1e-14, "float32": 1e-6}
 """Some ten roundings of the working precision: below it the error estimate is noise and steps shrink without end."""
 
+MOST_FOR_PARALLEL = 1e-3
+"""The tolerance of a batch with nearly parallel vectors, see `Kernel.domain_tolerance`."""
+
 
 class IntegrationError(ArithmeticError):
     """A trajectory could not be followed; the message says why. trajectory: its index. time, state (states,): where it stopped."""
@@ -165,6 +168,7 @@ class Kernel:
         most_steps: int = MOST_STEPS,
         domain_tolerance: float | None = None,
         traps: np.ndarray = NO_TRAPS,
+        number: int = 0,
     ) -> Trajectories:
         """Integrate every initial state (N, states) and return it at the given times (increasing, the first is the start).
 
@@ -172,10 +176,10 @@ class Kernel:
         per step. fixed_steps: so many equal steps between landings instead. domain_tolerance: how far below zero the Gram matrix's
         eigenvalues may come, relative to its trace, and how far a state may pass its bounds. By default 1000 rtol, and at least 1e-9: local
         errors add up over tens to hundreds of steps, while a wrong equation leaves the domain by orders more. A batch with nearly
-        parallel vectors is allowed more, see `_default_tolerance`.
+        parallel vectors is allowed more, see `domain_tolerance`.
         traps: (n, 5), sets that the flow is known not to leave, in which a trajectory stops and keeps its state: each row (sign_1, sign_2,
         level, least beta, together) is {sign_i y_i >= level, i = 1, 2} once beta has reached its least value, or {sign_1 y_1 + sign_2 y_2
-        >= level} where together is 1.
+        >= level} where together is 1. number: that of the first trajectory, where the batch is a part of a larger one.
         Raises DomainError or IntegrationError for the first trajectory that fails; nothing is clipped.
         """
         return integrate_sets(
@@ -188,6 +192,7 @@ class Kernel:
             most_steps=most_steps,
             domain_tolerance=domain_tolerance,
             traps=[traps],
+            number=number,
         )[0]
 
     def shoot(
@@ -242,7 +247,7 @@ class Kernel:
         numbers = np.array([merged[s] for s in self.parameters], float)
         return replace(self, values=numbers, breakpoints=_times(self.request["breakpoints"], merged), request=request)
 
-    def _default_tolerance(self, states: np.ndarray, rtol: float) -> float:
+    def domain_tolerance(self, states: np.ndarray, rtol: float) -> float:
         """1000 rtol, from 1e-9 to 1e-2; or 10 rtol/ε, at most 1e-3, where that is more. ε: the smallest sin² of a measured angle.
 
         An overlap's local error rtol is an error rtol/ε of the small squared distance ε. The flow drives such a pair apart and keeps
@@ -252,7 +257,7 @@ class Kernel:
         gram, symbols = self.system.domain.gram, self.system.states
         size = gram.shape[0]
         if size == 0:
-            return max(1e-9, min(1e-2, 1e3 * rtol))
+            return _usual_tolerance(rtol)
         entries = _numpy_function(tuple(gram), (*symbols, *self.parameters))(*states.T, *self.values)
         matrices = np.stack([np.broadcast_to(np.asarray(e, float), len(states)) for e in entries], -1).reshape(-1, size, size)
         squared = np.einsum("nii->ni", matrices)
@@ -261,7 +266,7 @@ class Kernel:
         pairs = moving & (lengths > 0)
         sines = 1 - matrices**2 / np.where(pairs, lengths, 1.0)
         closest = max(float(sines.min(where=pairs, initial=1.0)), 1e-300)
-        return max(1e-9, min(1e-2, 1e3 * rtol), min(1e-3, 10 * rtol / closest))
+        return max(_usual_tolerance(rtol), min(MOST_FOR_PARALLEL, 10 * rtol / closest))
 
     def outside(self, y: np.ndarray) -> str | None:
         """Which state of y (N, states) lies outside the interval in which the averages are certified, in words; None if all are inside."""
@@ -280,8 +285,8 @@ class Kernel:
         low, high = self.limits[n]
         return f"[{low:.6g}, {high:.6g}]"
 
-    def _raise_for(self, status: np.ndarray, reached: np.ndarray, states: np.ndarray) -> None:
-        """status: (N,). reached: (N, 2) steps and times. states: (N, states) where each trajectory stopped."""
+    def _raise_for(self, status: np.ndarray, reached: np.ndarray, states: np.ndarray, number: int) -> None:
+        """status: (N,). reached: (N, 2) steps and times. states: (N, states) where each trajectory stopped. number: of the first."""
         failed = np.flatnonzero(status != DONE)
         if len(failed) == 0:
             return
@@ -297,8 +302,8 @@ class Kernel:
         why = of_state[code](state) if code in of_state else reasons[code]
         kinds = {TOO_MANY_STEPS: TooManyStepsError, OUTSIDE_GRAM: DomainError, OUTSIDE_BOUNDS: DomainError}
         others = f" (the first of {len(failed)} that fail)" if len(failed) > 1 else ""
-        place = f"trajectory {n}{others} at t = {time:.6g}, state {np.array2string(state, precision=6)}"
-        raise kinds.get(code, IntegrationError)(f"{place}: {why}", n, time, state)
+        place = f"trajectory {number + n}{others} at t = {time:.6g}, state {np.array2string(state, precision=6)}"
+        raise kinds.get(code, IntegrationError)(f"{place}: {why}", number + n, time, state)
 
     def _why_outside(self, state: np.ndarray) -> str:
         """A state passes an end that geometry sets by its error alone; any other one the flow itself may lead across."""
@@ -371,6 +376,7 @@ def integrate_sets(
     most_steps: int = MOST_STEPS,
     domain_tolerance: float | None = None,
     traps: Sequence[np.ndarray] = (NO_TRAPS,),
+    number: int = 0,
 ) -> list[Trajectories]:
     """`Kernel.integrate` for several sets of parameters in one launch, which alone fills a GPU; what it returns stands in the same order.
 
@@ -390,7 +396,7 @@ def integrate_sets(
         raise ValueError(f"{len(batches)} batches of states, {len(wanted)} of times and {len(traps)} of traps do not fit {count} sets")
     if domain_tolerance is None:
         states = batches.reshape(-1, width)
-        domain_tolerance = max(k._default_tolerance(states, rtol) for k in kernels)
+        domain_tolerance = max(k.domain_tolerance(states, rtol) for k in kernels)
     path, method = _path(kernels, wanted, rtol, atol, fixed_steps, most_steps, domain_tolerance, list(traps))
     shape = (count, batches.shape[1])
     out, reached = np.empty((*shape, len(wanted[0]), width), one.precision), np.zeros((*shape, 2), one.precision)
@@ -399,7 +405,7 @@ def integrate_sets(
     one._launch("integrate_all", count * parts, [parts], [batches, *path], [out, reached, status])
     for n, kernel in enumerate(kernels):
         try:
-            kernel._raise_for(status[n], reached[n], out[n, :, -1])
+            kernel._raise_for(status[n], reached[n], out[n, :, -1], number)
         except IntegrationError as error:
             if count > 1:
                 error.args = (f"set {n}: {error}",)
@@ -408,6 +414,15 @@ def integrate_sets(
         Trajectories(wanted[n], k.beta_at(wanted[n]), out[n], reached[n, :, 0].astype(np.int64), reached[n, :, 1].copy(), k.device, method)
         for n, k in enumerate(kernels)
     ]
+
+
+def widest_tolerance(rtol: float) -> float:
+    """What `Kernel.domain_tolerance` allows a batch with vectors as nearly parallel as you like."""
+    return max(_usual_tolerance(rtol), MOST_FOR_PARALLEL)
+
+
+def _usual_tolerance(rtol: float) -> float:
+    return max(1e-9, min(1e-2, 1e3 * rtol))
 
 
 def _checked_times(times: Sequence[float] | np.ndarray) -> np.ndarray:

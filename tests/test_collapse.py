@@ -258,6 +258,16 @@ def test_outcomes_count_modes_and_name_those_missed():
     assert 0 < Outcomes(np.ones((100, 2), bool)).stderr < 0.02
 
 
+@pytest.mark.parametrize("modes", [1, 7, 9, 64])
+def test_missed_sets_are_counted_by_rows_for_any_number_of_modes(modes):
+    covered = np.random.default_rng(modes).random((500, modes)) < 0.9 ** (8 / modes)
+    sets, counts = np.unique(~covered, axis=0, return_counts=True)
+    shares = {",".join(str(k + 1) for k in np.flatnonzero(row)): count / 500 for row, count in zip(sets, counts, strict=True)}
+    found = Outcomes(covered).as_dict()
+    assert list(found["modes_missed"].items()) == sorted(((key, x) for key, x in shares.items() if key), key=lambda item: -item[1])
+    assert found["modes_covered"] == {str(k): (covered.sum(axis=1) == k).mean() for k in range(1, modes + 1)}
+
+
 def test_outcomes_of_the_simplex_follow_the_nearest_mode():
     session = session_of(name="simplex")
     modes = session.modes()

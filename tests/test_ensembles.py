@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kernels.ensembles import initial_gram
+import annealvi
+from annealvi import session as session_module
+from kernels.ensembles import GramStream, initial_gram
 
 LEVEL = 1e-4
 DRAWS = 20_000
@@ -90,6 +92,26 @@ def test_a_longer_request_begins_with_the_shorter_one():
     short, long = (initial_gram(n, 7, np.ones(2), ONE_MODE, 21) for n in (10, 5000))
     np.testing.assert_array_equal(long[:10], short)
     assert not np.array_equal(initial_gram(10, 7, np.ones(2), ONE_MODE, 22), short)
+
+
+@pytest.mark.parametrize("dimension", [2, 7, 128])
+def test_parts_of_any_size_are_the_same_numbers(dimension):
+    request = dimension, np.array([1.5, 0.5, 2.0]), TWO_MODES, 21
+    stream = GramStream(*request)
+    parts = [stream.draw(n) for n in (1, 2, 0, 60, 1, 500)]
+    np.testing.assert_array_equal(np.concatenate(parts), initial_gram(564, *request))
+
+
+@pytest.mark.parametrize("size", [1, 16, 300, 1000])
+def test_states_in_parts_are_the_same_numbers(monkeypatch, size):
+    session = annealvi.open_session(annealvi.load_problem("learned-weights"))
+    whole = session.random_states(300, 4)
+    monkeypatch.setattr(session_module, "DRAWN_AT_ONCE", 7)
+    parts = list(session.random_states_in_parts(300, 4, size))
+    assert [len(part) for part in parts] == [size] * (300 // size) + [300 % size] * (300 % size > 0)
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(session.random_states(300, 4), whole)
+    assert session.random_states(0, 4).shape == (0, whole.shape[1])
 
 
 def test_dependent_modes_are_allowed():

@@ -312,9 +312,9 @@ def test_starts_in_the_plane_stay_in_the_domain_for_long(kernel, rtol):
 
 def test_the_default_allowance_is_a_thousand_local_errors_unless_a_pair_nearly_coincides(kernel):
     apart, close = np.array([[0.1, -0.2, 0.3]]), np.array([[0.1, 0.1, 1 - 5e-7]])
-    assert kernel._default_tolerance(apart, 1e-9) == pytest.approx(1e-6)
-    assert kernel._default_tolerance(close, 1e-11) == pytest.approx(1e-4, rel=1e-5)
-    assert kernel._default_tolerance(close, 1e-9) == 1e-3
+    assert kernel.domain_tolerance(apart, 1e-9) == pytest.approx(1e-6)
+    assert kernel.domain_tolerance(close, 1e-11) == pytest.approx(1e-4, rel=1e-5)
+    assert kernel.domain_tolerance(close, 1e-9) == 1e-3
 
 
 EVERY_SCHEDULE = """

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annealvi.collapse.outcome import Outcomes, outcomes_of_states
+from annealvi.adaptive import ends_with_rule
+from annealvi.collapse.outcome import Outcomes, covering
 from annealvi.collapse.trapping import decided_sets
 from annealvi.costs import cost_of_integration, require_affordable
-from annealvi.paths import FASTER_INTEGRATION, chunk_of, side_by_side
+from annealvi.paths import FASTER_INTEGRATION, random_chunks, side_by_side
 from annealvi.session import Session
-from annealvi.trajectories import integrate
+from annealvi.trajectories import COARSEST_AVERAGES
 from derive.problem import BadInput
 from derive.schedules import settling_time
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 RTOL = 1e-6
 """Per step. Outcomes ask less than paths: a local error moves the boundary between them by about itself relative to the overlaps, far
 below the standard error of any number of runs that one can afford."""
+
+JUDGED_AT_ONCE = 2**14
+"""Final states, whose distances to the modes take several times their memory."""
 
 
 @dataclass(frozen=True)
@@ -59,27 +63,32 @@ def collapse_by_ensemble(
     until the schedule has ended and the flow had time to settle. rtol: per step. max_cost: refuse what is expected to take more seconds.
     kernel: the session's, where it is compiled already. Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
     """
+    from kernels.integrator import widest_tolerance
+
     if session.rule is not None:
-        options: dict[str, Any] = {"max_cost": max_cost, "progress": progress, "tell": tell}
-        paths = integrate(session, n=n, points=2, rtol=rtol, seed=seed, device=device, **options)
-        outcomes = outcomes_of_states(session, paths.values[:, -1, : len(session.state_names)])
-        return Ensemble(outcomes, np.full(n, float(paths.t[-1])), n, paths.device, paths.method)
+        options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell}
+        ends = ends_with_rule(session, n, seed=seed, rtol=rtol, tolerance=min(COARSEST_AVERAGES, rtol), **options)
+        cover = covering(session)
+        covered = np.concatenate([cover(part) for part in np.array_split(ends.states, 1 + n // JUDGED_AT_ONCE)])
+        return Ensemble(Outcomes(covered), np.full(n, ends.t), n, ends.device, ends.method)
     if session.problem.space.dimension == 1 and session.problem.flow.manifold == "sphere":
         raise BadInput("space.dimension", "on a sphere in one dimension no mean can move", "give 2 dimensions or more")
     settling_time(session.schedule)  # refuses one that never reaches T = 1
     end = session.end_time()
     kernel = kernel or session.compile(device)
     traps = decided_sets(session, kernel)
-    states = session.random_states(n, seed)
     times = np.array([0.0, end])
     if len(traps) == 0:
-        require_affordable(cost_of_integration(kernel, states, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
-    finals, reached, method = np.empty_like(states), np.empty(n), ""
-    for first in range(0, n, chunk_of(kernel)):
-        part = slice(first, first + chunk_of(kernel))
-        run = kernel.integrate(states[part], times, rtol=rtol, atol=rtol / 100, traps=traps)
-        finals[part], reached[part], method = run.y[:, -1], run.reached, run.method
+        cost = cost_of_integration(kernel, session.random_states(1, seed), times, rtol, side_by_side(kernel), n)
+        require_affordable(cost, max_cost, FASTER_INTEGRATION, tell)
+    cover = covering(session)
+    covered, reached, method = np.empty((n, len(session.problem.target.weights)), bool), np.empty(n), ""
+    # Among many states some are nearly parallel, and which part they are in must not decide what the others are allowed.
+    control: dict[str, Any] = {"rtol": rtol, "atol": rtol / 100, "traps": traps, "domain_tolerance": widest_tolerance(rtol)}
+    for part, states in random_chunks(session, kernel, n, seed):
+        run = kernel.integrate(states, times, number=part.start, **control)
+        covered[part], reached[part], method = cover(run.y[:, -1]), run.reached, run.method
         if progress is not None:
-            progress(min(part.stop, n), n)
+            progress(part.stop, n)
     undecided = int((reached >= end).sum())
-    return Ensemble(outcomes_of_states(session, finals), reached, undecided, kernel.device, method)
+    return Ensemble(Outcomes(covered), reached, undecided, kernel.device, method)

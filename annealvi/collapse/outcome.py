@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,38 +48,59 @@ class Outcomes:
     def as_dict(self) -> dict[str, Any]:
         """p and stderr; the share of runs that covered 1, 2, … modes; the share that missed each set of modes, numbered from 1."""
         n, modes = self.covered.shape
-        covered = np.bincount(self.covered.sum(axis=1), minlength=modes + 1) / n
-        sets, counts = np.unique(~self.covered, axis=0, return_counts=True)
-        missed = {",".join(str(k + 1) for k in np.flatnonzero(row)): float(count / n) for row, count in zip(sets, counts, strict=True)}
+        missed, counts = self._missed_sets()
+        covered = np.bincount(modes - missed.sum(axis=1), weights=counts, minlength=modes + 1) / n
+        shares = {",".join(str(k + 1) for k in np.flatnonzero(row)): float(count / n) for row, count in zip(missed, counts, strict=True)}
         return {
             "p": self.p,
             "stderr": self.stderr,
             "runs": n,
             "modes_covered": {str(k): float(share) for k, share in enumerate(covered) if k > 0},
-            "modes_missed": {key: missed[key] for key in sorted(missed, key=lambda key: -missed[key]) if key},
+            "modes_missed": {key: shares[key] for key in sorted(shares, key=lambda key: -shares[key]) if key},
         }
+
+    def _missed_sets(self) -> tuple[np.ndarray, np.ndarray]:
+        """The different sets of missed modes (sets, K), and how many runs missed each (sets,)."""
+        modes = self.covered.shape[1]
+        bits = np.packbits(~self.covered, axis=1)  # short words in place of rows, which NumPy would sort as records
+        words, counts = np.unique(bits.view(f"S{bits.shape[1]}"), return_counts=True)
+        return np.unpackbits(words.view(np.uint8).reshape(len(words), -1), axis=1, count=modes).astype(bool), counts
 
 
 def outcomes_of_states(session: Session, states: np.ndarray) -> Outcomes:
     """The outcomes of final states (n, states). Modes are as near as their means are, whatever their scales."""
-    modes = session.modes()
-    count = len(modes)
-    gram = _gram_of_all(session, states)
-    to_modes = gram[:, count:, :count]
-    distances = np.einsum("nii->ni", gram)[:, None, :count] - 2 * to_modes  # |a|² is the same for all modes
-    nearest = distances.argmin(axis=2)
-    counts = np.ones(nearest.shape, bool)
-    names = session.state_names
-    weights = [names.index(name) for name in names if name.startswith("w_")]
-    if weights:
-        counts = states[:, weights] >= LEAST_WEIGHT
-    covered = np.stack([((nearest == k) & counts).any(axis=1) for k in range(count)], axis=1)
-    return Outcomes(covered)
+    return Outcomes(covering(session)(states))
 
 
-def _gram_of_all(session: Session, states: np.ndarray) -> np.ndarray:
-    """The Gram matrices (n, K + L, K + L) of modes and means. They are affine in the states, so a few of them give all."""
-    width = states.shape[1]
-    constant = session.gram_of_states(np.zeros(width))
-    slopes = np.stack([session.gram_of_states(row) - constant for row in np.eye(width)])
-    return constant + np.tensordot(states, slopes, axes=1)
+def covering(session: Session) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from final states (n, states) to which modes each covers (n, K), for states that come in parts."""
+    constant, slopes = _distances_to_modes(session)
+    modes = constant.shape[1]
+    weights = [i for i, name in enumerate(session.state_names) if name.startswith("w_")]
+
+    def covered(states: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(states), modes), bool)
+        for component in range(len(constant)):
+            distances = np.tile(constant[component], (len(states), 1))
+            # A sum over states in their order: a product of matrices rounds each row as the number of rows and of threads has it.
+            for column, slope in zip(states.T, slopes[:, component], strict=True):
+                distances += column[:, None] * slope
+            counts = states[:, weights[component]] >= LEAST_WEIGHT if weights else np.ones(len(states), bool)
+            found |= (distances.argmin(axis=1)[:, None] == np.arange(modes)) & counts[:, None]
+        return found
+
+    return covered
+
+
+def _distances_to_modes(session: Session) -> tuple[np.ndarray, np.ndarray]:
+    """|ν_k|² − 2 a_l·ν_k, which orders the modes as their distances from component l do, at the states 0 (L, K), and its change with each
+    state (states, L, K). It is affine in the states, as the Gram matrix is, so a few of them give all."""
+    count = len(session.problem.target.weights)
+
+    def distances(state: np.ndarray) -> np.ndarray:
+        gram = session.gram_of_states(state)
+        return np.diagonal(gram)[:count] - 2 * gram[count:, :count]
+
+    width = len(session.state_names)
+    constant = distances(np.zeros(width))
+    return constant, np.stack([distances(row) - constant for row in np.eye(width)])
