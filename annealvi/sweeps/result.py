@@ -31,7 +31,7 @@ def as_dataset(sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: l
 
 
 def write_netcdf(path: Path, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: list[str]) -> None:
-    """The same as netCDF 4, with no more than one chunk in memory. Equal results are equal files. Raises BadInput where there is no room."""
+    """The same as netCDF 4, with no more than a chunk in memory. Equal results are equal files. BadInput where there is no room."""
     _require_room(path, sweep)
     with h5netcdf.File(path, "w", track_order=True) as file:
         sizes = dict(zip(sweep.dims, sweep.shape, strict=True))
@@ -65,6 +65,8 @@ def attributes(sweep: Sweep, processors: list[str]) -> dict[str, str]:
 
 def _require_room(path: Path, sweep: Sweep) -> None:
     """HDF5 that runs out of room says so on every object that it then cannot close, so it is not begun."""
+    if not hasattr(os, "posix_fallocate"):
+        return
     coordinates = sum(8 * values.size for _, values in sweep.coordinates.values())
     labels = 2 * len(json.dumps(attributes(sweep, [])))
     needed = sweep.units * sweep.bytes_per_unit + coordinates + labels + MARGIN * (1 + len(sweep.variables))
