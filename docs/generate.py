@@ -156,7 +156,8 @@ GROUPS = {
     "Problems": ("Problem", "Target", "Proposal", "Flow", "ScheduleSpec", "Space", "BUILT_IN", "load_problem", "BadInput"),
     "Derivation": ("derive_problem", "equations", "rate_function", "asymptotics", "linear_stability", "make_schedule"),
     "Runs": ("Session", "open_session", "integrate", "simulate", "velocity", "verify"),
-    "Collapse": ("collapse_probability", "Axis", "phase_map", "recommend", "optimal_schedule", "best_hold", "ultimate_hold", "scaling_law"),
+    "Collapse": ("collapse_probability", "recommend", "optimal_schedule", "best_hold", "ultimate_hold", "scaling_law"),
+    "Sweeps": ("Axis", "Choices", "phase_map", "collapse_grid", "Sampling", "Execution"),
     "Fixed points": ("find_fixed_points", "continue_branches"),
     "Flows and schedules": ("BetaSchedule", "beta_schedule", "train_flow", "flow_map", "compare_kinds"),
 }

@@ -41,7 +41,7 @@ def numbers(result):
 
 def map_of(path):
     """The numbers of a netCDF file, to the last bit."""
-    data = xarray.load_dataset(path, engine="scipy")
+    data = xarray.load_dataset(path, engine="h5netcdf")
     return {str(name): values.to_numpy().tobytes() for name, values in data.variables.items()}
 
 

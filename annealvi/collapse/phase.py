@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from annealvi.output import write_file
 from annealvi.session import open_session
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.keys import in_words, vary
-from annealvi.sweeps.pilot import seconds_of_ensemble, timed
+from annealvi.sweeps.pilot import seconds_of, seconds_of_ensemble
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Sweep, Variable
 from derive.problem import BadInput, Problem
@@ -37,6 +37,8 @@ RESULTS = {
     "p_ode": "P(collapse), ODE ensemble",
 }
 MOST_POINTS = 10**6
+PILOT = 8
+"""Points that are computed to learn what a row takes."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +117,13 @@ class PhaseMap(Sweep):
         return {self.result: self._row(self.y.settings[unit], list(self.x.settings))}
 
     def seconds_per_unit(self) -> float:
-        """Times a point in the middle, after another one that gives it a guess."""
-        value, settings = self.y.settings[len(self.y.settings) // 2], self.x.settings
+        """Times some points in the middle, where each but the first has a guess."""
+        value, settings = self.y.settings[len(self.y.settings) // 2], list(self.x.settings)
         if self.result == "p_ode":
-            middle = list(settings[len(settings) // 2 :][:1])
+            middle = settings[len(settings) // 2 :][:1]
             return len(settings) * seconds_of_ensemble(lambda n: replace(self, n=n)._row(value, middle), self.n)
-        middle = list(settings[(len(settings) - 1) // 2 :][:2])
-        self._row(value, middle[:1])  # compiles
-        one, two = (timed(partial(self._row, value, points)) for points in (middle[:1], middle))
-        return one + (len(settings) - 1) * max(two - one, one / 10)
+        middle = settings[max(0, (len(settings) - PILOT) // 2) :][:PILOT]
+        return seconds_of(lambda: self._row(value, middle)) * len(settings) / len(middle)
 
     @property
     def _family(self) -> Family | None:
