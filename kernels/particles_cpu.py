@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from kernels import particle_step, random_stream, vector_math
+from kernels.kept_code import kept
 from kernels.particle_step import (
     Estimates,
     ParticleFlow,
@@ -190,7 +191,7 @@ def centres_with_targets(targets, proposals):
     return centres
 
 
-threadable = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+threadable = kept(njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}))
 
 
 def compile_cpu_kernels(called_source: str, with_shapes: bool):
