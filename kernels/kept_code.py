@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from numba.core.caching import Cache
@@ -39,6 +41,9 @@ class KeptCode(Cache):
 
     def __init__(self, function: Any) -> None:
         self._py_func = function
+        self._source = b""
+        with suppress(OSError):  # of a module without a file, whose name then tells
+            self._source = Path(function.__code__.co_filename).read_bytes()
         self.enable()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -64,5 +69,5 @@ class KeptCode(Cache):
     def _file(self, sig: Any, codegen: Any) -> str:
         """Named by all that decides the code; Numba's key has the types, the processor, the byte code and what the function closes over."""
         function = self._py_func
-        key = (environment_digest(), function.__module__, function.__qualname__, self._index_key(sig, codegen))
-        return f"{function.__name__}-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.compiled"
+        key = (environment_digest(), self._source, function.__module__, function.__qualname__, self._index_key(sig, codegen))
+        return f"{function.__name__}-{DIGEST(repr(key).encode()).hexdigest()[:32]}.compiled"

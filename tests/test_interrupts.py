@@ -215,9 +215,12 @@ def drop_and_fail(_):
 @pytest.mark.usefixtures("heard_interrupts")
 @pytest.mark.parametrize("command", [drop, drop_in_a_destructor, drop_and_fail])
 def test_ctrl_c_that_was_dropped_is_status_130_at_the_end(command, monkeypatch, capsys):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
     monkeypatch.setattr("annealvi.commands.RUN", {"derive": command})
     assert main(["derive"]) == 130
     assert capsys.readouterr().err == "annealvi: interrupted\n"
+    assert told == []
 
 
 @pytest.mark.usefixtures("heard_interrupts")

@@ -1,6 +1,7 @@
 """The cache: kept between processes, never stale, checked before use, written whole, and a line of what cannot be kept."""
 
 import errno
+import importlib.util
 import json
 import os
 import pickle
@@ -118,6 +119,21 @@ def test_package_source_and_versions_are_part_of_the_key(own_cache, monkeypatch,
     assert other.__name__ != module.__name__
     assert sum(other.double.stats.cache_misses.values()) == 1
     assert len(list(own_cache.glob("*.compiled"))) == 2
+
+
+def test_what_a_function_calls_in_its_own_file_is_part_of_the_key(own_cache, tmp_path):
+    """Two files of one name, as of a module and its mutant, whose kept functions have the same byte code."""
+    helper = "from numba import njit\n\n\n@njit\ndef factor():\n    return {factor}\n\n\n"
+    for factor in (2.0, 3.0):
+        path = tmp_path / str(factor) / "called.py"
+        path.parent.mkdir()
+        path.write_text(helper.format(factor=factor) + SOURCE.replace("2.0 *", "factor() *"), encoding="utf-8")
+        specification = importlib.util.spec_from_file_location("called", path)
+        module = importlib.util.module_from_spec(specification)
+        sys.modules["called"] = module
+        specification.loader.exec_module(module)
+        assert module.double(1.5) == factor * 1.5
+    del sys.modules["called"]
 
 
 DAMAGES = {
