@@ -44,7 +44,8 @@ def ends_interrupted(process, folder, status=130):
     """The status, the line and the folders as they were; what is finished in the cache may be there."""
     _, err = process.communicate(timeout=300)
     assert process.returncode == status, err
-    assert err == "annealvi: interrupted\n"
+    told = [line for line in err.splitlines() if not line.startswith("about ")]  # how long it would have been
+    assert told == ["annealvi: interrupted"]
     assert [path for name in ("work", "tmp") for path in (folder / name).iterdir()] == []
     assert [path for path in (folder / "cache").iterdir() if path.suffix not in (".py", ".compiled")] == []
 
@@ -59,8 +60,8 @@ BEGUN = "import runpy, sys; sys.argv[0] = 'annealvi'; print(flush=True); runpy.r
     [
         *((["derive", *OUTPUTS], seconds) for seconds in (0.1, 0.3, 0.6, 1.0, 1.5)),
         (["derive", "--html", "page.html"], 5.0),
-        *((["integrate", *OUTPUTS], seconds) for seconds in (2.0, 4.0, 8.0)),
-        (LONG, 10.0),
+        *((["integrate", *OUTPUTS], seconds) for seconds in (2.0, 5.0)),
+        (LONG, 7.0),
     ],
 )
 def test_ctrl_c_ends_a_command_with_status_130_and_no_files(arguments, seconds, tmp_path):
