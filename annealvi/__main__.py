@@ -2,6 +2,10 @@
 
 import sys
 
-from annealvi.cli import main
+try:
+    from annealvi.cli import main
 
-sys.exit(main())
+    sys.exit(main())
+except KeyboardInterrupt:  # during that import; `main` sees to the rest
+    sys.stderr.write("annealvi: interrupted\n")
+    sys.exit(130)

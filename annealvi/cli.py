@@ -10,13 +10,18 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, NoReturn
 
 from annealvi import __version__
 
 DONE, CHECK_FAILED, BAD_INPUT, MISSING_COMPONENT, INTERRUPTED = 0, 1, 2, 3, 130
+
+SOON = 0.5
+"""Seconds after one interrupt in which another raises nothing."""
 
 MOST_SECONDS = 3600.0
 """What a run may be expected to take at most. The bare `annealvi simulate` needs some 800 s on two cores, and is to run."""
@@ -375,34 +380,35 @@ _tolerance = _number(float, lambda x: 1e-13 <= x <= 1e-2, "a tolerance from 1e-1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 a check failed, 2 bad input, 3 a missing component, 130 interrupted."""
+    """Run one command and return its exit status: 0 done, 1 a check failed, 2 bad input, 3 a missing component, 128 + a signal's number.
+
+    Without arguments the process is taken to be this command's: they are those of the process, and once it has ended Ctrl-C is ignored.
+    """
+    signals: list[signal.Signals] = []
+    try:
+        with _insisting_on_interrupts(signals, afterwards=signal.SIG_IGN if arguments is None else signal.default_int_handler):
+            status = _guarded(arguments, signals)
+    except KeyboardInterrupt:
+        return _interrupted(signals)
+    return _interrupted(signals) if signals else status
+
+
+def _guarded(arguments: Sequence[str] | None, signals: list[signal.Signals]) -> int:
     sys.stdout = sys.stdout or io.StringIO()  # None where the caller has closed it
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no β must end a run whose terminal is not UTF-8
     options = argparse.Namespace(problem="problem", set=[])
-    interrupts: list[int] = []
-    with _insisting_on_interrupts(interrupts):
-        return _guarded(arguments, options, interrupts)
-
-
-def _guarded(arguments: Sequence[str] | None, options: argparse.Namespace, interrupts: list[int]) -> int:
     try:
         status = _run(list(sys.argv[1:] if arguments is None else arguments), options)
         sys.stdout.flush()  # at exit it would be too late for a message
         return status
-    except KeyboardInterrupt:
-        exec("")  # one that has passed through an exec would end Python by the signal, whatever status is returned; this clears that
-        sys.stderr.write("\n")
-        _tell("interrupted")
-        return INTERRUPTED
     except BrokenPipeError:
         _abandon_standard_output()  # the reader has left: nobody is told
         return DONE
     except Exception as error:
-        if interrupts:  # the compiler drops a KeyboardInterrupt and then fails in its own way
-            _tell("interrupted")
+        if signals:  # the compiler drops a KeyboardInterrupt and then fails in its own way
             return INTERRUPTED
         told = _told(error, options)
         if told is None:
@@ -413,33 +419,61 @@ def _guarded(arguments: Sequence[str] | None, options: argparse.Namespace, inter
         return told[0]
 
 
-@contextmanager
-def _insisting_on_interrupts(interrupts: list[int]) -> Iterator[None]:
-    """Note each Ctrl-C besides raising it, and raise it again each second until the command has ended: the compiler drops some.
+def _interrupted(signals: list[signal.Signals]) -> int:
+    exec("")  # a KeyboardInterrupt that has passed through an exec would end Python by the signal, whatever status is returned
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")  # after the terminal's ^C
+    _tell("interrupted")
+    return 128 + signals[0] if signals else INTERRUPTED
 
-    Nothing outside the main thread or where the caller has a handler of its own.
+
+@contextmanager
+def _insisting_on_interrupts(signals: list[signal.Signals], afterwards: Any) -> Iterator[None]:
+    """Make SIGTERM and a closed terminal what Ctrl-C is, note each, and raise it again each second until the command has ended.
+
+    The compiler drops some. One that comes soon after another is noted only, so that files are removed undisturbed, and so is one outside
+    `_guarded`, so that this is. A signal that the caller handles or ignores stays as it is, and so do all outside the main thread.
+    afterwards: what then handles Ctrl-C.
     """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    ended = threading.Event()
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    in_main = threading.current_thread() is threading.main_thread()
+    ours = [number for number, handler in usual.items() if in_main and signal.getsignal(number) == handler]
+    ended, raised = threading.Event(), -SOON
 
     def insist() -> None:
         while not ended.wait(1.0):
-            _thread.interrupt_main()
+            _thread.interrupt_main(signals[0])
 
-    def note(number: int, frame: Any) -> None:
-        if not interrupts:
-            threading.Thread(target=insist, daemon=True).start()
-        interrupts.append(number)
-        signal.default_int_handler(number, frame)
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal raised
+        if not signals:
+            _thread.start_new_thread(insist, ())  # by threading.Thread it could meet a lock that this thread holds
+        signals.append(signal.Signals(number))
+        if _is_guarded(frame) and time.monotonic() - raised >= SOON:
+            raised = time.monotonic()
+            raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, note)
+    def unraisable(found: Any) -> None:
+        if not isinstance(found.exc_value, KeyboardInterrupt):  # that one is noted, and raised again where it is heard
+            before(found)
+
+    before = sys.unraisablehook
     try:
+        sys.unraisablehook = unraisable
+        for number in ours:
+            signal.signal(number, note)
         yield
     finally:
         ended.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in ours:
+            signal.signal(number, afterwards if number == signal.SIGINT else signal.SIG_DFL)
+        sys.unraisablehook = before
+
+
+def _is_guarded(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code is not _guarded.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _run(given: list[str], options: argparse.Namespace) -> int:
@@ -448,6 +482,9 @@ def _run(given: list[str], options: argparse.Namespace) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     _require_own_kernels()
+    import logging
+
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of having no folder for its fonts, which changes no figure
     return importlib.import_module("annealvi.commands").RUN[options.command](options)
 
 

@@ -68,11 +68,12 @@ _HEADER = {
 from numba import njit
 from numpy import int64, {real}
 
+from kernels.kept_code import kept
 from {library} import exp, log, tanh
 
 real = {real}
 device = njit(error_model='numpy', fastmath={{'contract'}}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-entry = njit(cache=True, nogil=True, error_model='numpy', fastmath={{'contract'}})
+entry = kept(njit(nogil=True, error_model='numpy', fastmath={{'contract'}}))
 """,
     "cuda": """from math import exp, log, tanh
 

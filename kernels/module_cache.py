@@ -1,18 +1,18 @@
-"""Generated source as real module files, kept between processes.
+"""The cache directory, and generated source as modules with files in it.
 
-A file's name contains a hash of its text, of this package's own source and of the versions of the libraries that compile it, so a
-stale module is never found. Files are written beside and renamed. The module is entered in `sys.modules` before it executes:
-Numba's disk cache refers to it by name, and would otherwise fail in the next process.
+A file's name contains a hash of all that decides its content: a generated text, this package's own source, and the versions of the
+libraries that compile it. So a stale file is never found. What cannot be read is made anew, and what cannot be written is not kept.
+Nothing from a directory that others could write to is used, as reading compiled code means to run it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import platform
+import secrets
+import stat
 import sys
-import tempfile
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -22,40 +22,73 @@ from types import ModuleType
 VARIABLE = "ANNEALVI_CACHE_DIR"
 
 
-def cache_directory() -> Path:
-    """$ANNEALVI_CACHE_DIR, else the user's cache folder, else a private folder that this process alone uses and says so once."""
-    wanted = os.environ.get(VARIABLE)
-    if wanted:
-        candidates = [Path(wanted)]
-    else:
-        base = os.environ.get("XDG_CACHE_HOME")
-        with suppress(RuntimeError):  # no home directory can be found
-            base = base or str(Path.home() / ".cache")
-        candidates = [Path(base) / "annealvi"] if base else []
-    for candidate in candidates:
-        if _usable(candidate):
-            return candidate
-    return _private_directory(str(candidates[0]) if candidates else "no home directory")
-
-
-def _usable(directory: Path) -> bool:
+def cache_directory() -> Path | None:
+    """$ANNEALVI_CACHE_DIR, else the user's cache folder; None, which standard error is told once, if neither is a folder to trust."""
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=directory):
-            return directory.stat().st_uid == os.getuid()
-    except OSError:
-        return False
+        wanted = _wanted_directory()
+        if wanted is None:
+            return _not_kept("no home directory is known")
+        wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = wanted.stat()
+    except OSError as error:
+        return _not_kept(_reason(error, error.filename))
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return _not_kept(f"others can write to {_shown(wanted)}")
+    return wanted
+
+
+def read_kept(name: str) -> bytes | None:
+    """The content of a file of the cache directory, None where it cannot be had."""
+    directory = cache_directory()
+    with suppress(OSError):
+        return None if directory is None else (directory / name).read_bytes()
+    return None
+
+
+def keep(name: str, content: bytes) -> None:
+    """Write a file of the cache directory: whole, or not at all, which standard error is told once."""
+    directory = cache_directory()
+    if directory is None:
+        return
+    beside = directory / f".{secrets.token_hex(8)}.tmp"
+    try:
+        try:  # from before the file is there, so that no interrupt finds it unguarded
+            with open(beside, "xb", opener=_for_the_owner) as stream:
+                stream.write(content)
+            os.replace(beside, directory / name)
+        except BaseException:
+            with suppress(OSError):
+                beside.unlink()
+            raise
+    except OSError as error:
+        _not_kept(_reason(error, directory))  # of the folder, so that a full disk is told of once
+
+
+def load_module(source: str, stem: str) -> ModuleType:
+    """The module of a generated source, which is kept as a file for people and tracebacks to look at. stem: starts its name.
+
+    It is in `sys.modules` before it executes: compiled code refers to it by name.
+    """
+    key = hashlib.sha256(f"{environment_digest()}\n{source}".encode()).hexdigest()[:24]
+    name = f"annealvi_{stem}_{key}"
+    if name in sys.modules:
+        return sys.modules[name]
+    file, text = f"{name}.py", source.encode()
+    if read_kept(file) != text:
+        keep(file, text)
+    module = ModuleType(name)
+    module.__file__ = str((cache_directory() or Path()) / file)
+    sys.modules[name] = module
+    try:
+        exec(compile(source, module.__file__, "exec", dont_inherit=True), module.__dict__)  # what was checked, and not the file again
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 @cache
-def _private_directory(refused: str) -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="annealvi-"))
-    sys.stderr.write(f"annealvi: kernels are not kept, since {refused} cannot be used; set {VARIABLE} to a folder of your own\n")
-    return directory
-
-
-@cache
-def _environment_digest() -> str:
+def environment_digest() -> str:
     """What else decides the compiled code: this package's source, the interpreter and the libraries."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parent
@@ -63,39 +96,37 @@ def _environment_digest() -> str:
         for path in sorted(folder.glob("*.py")):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     libraries = [f"{name} {version(name)}" for name in ("numba", "llvmlite", "numpy", "sympy")]
-    digest.update("\n".join([platform.python_version(), platform.machine(), *libraries]).encode())
+    digest.update("\n".join([sys.version, platform.machine(), *libraries]).encode())
     return digest.hexdigest()
 
 
-def load_module(source: str, stem: str) -> ModuleType:
-    """The module of a generated source, imported from its file in the cache directory. stem: starts its name, for people."""
-    key = hashlib.sha256(f"{_environment_digest()}\n{source}".encode()).hexdigest()[:24]
-    name = f"annealvi_{stem}_{key}"
-    if name in sys.modules:
-        return sys.modules[name]
-    path = cache_directory() / f"{name}.py"
-    if not path.exists() or path.read_bytes() != source.encode():
-        _write(path, source)
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+def _wanted_directory() -> Path | None:
+    """None without a home; one that is not there is not made, and a relative one is none."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named).absolute()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if base.is_absolute():
+        return base / "annealvi"
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return home / ".cache" / "annealvi" if home.is_absolute() and home.is_dir() else None
 
 
-def _write(path: Path, source: str) -> None:
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(source.encode())
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _reason(error: OSError, place: object) -> str:
+    return f"{_shown(place)}: {error.strerror or error}"
+
+
+def _shown(place: object) -> str:
+    """On one line, whatever bytes the name has."""
+    return ascii(str(place))[:200]
+
+
+@cache
+def _not_kept(reason: str) -> None:
+    sys.stderr.write(f"annealvi: compiled kernels are not kept ({reason}); set {VARIABLE} to a folder that you alone can write to\n")

@@ -5,14 +5,12 @@ Each replica runs its steps in one thread, so that the numbers cannot depend on 
 
 from __future__ import annotations
 
-import hashlib
 import math
-from pathlib import Path
 
 import numpy as np
 from numba import njit
 
-from kernels import particle_step, random_stream, vector_math
+from kernels.kept_code import kept
 from kernels.particle_step import (
     Estimates,
     ParticleFlow,
@@ -23,9 +21,6 @@ from kernels.particle_step import (
 )
 from kernels.random_stream import LANES, MAX_PARTICLES, compiled, draw_block
 from kernels.threads import run_on_threads
-
-CALLED_MODULES = (particle_step, random_stream, vector_math)
-CALLED_SOURCE = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in CALLED_MODULES)).hexdigest()
 
 
 @compiled
@@ -190,19 +185,15 @@ def centres_with_targets(targets, proposals):
     return centres
 
 
-threadable = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+threadable = kept(njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}))
 
 
-def compile_cpu_kernels(called_source: str, with_shapes: bool):
-    """The step's two kernels, each for the replicas first .. stop - 1, so that threads can share the replicas out.
-
-    Numba's disk cache notices edits of this file alone; its key also holds what a kernel closes over, here the digest of the called files.
-    """
+def compile_cpu_kernels(with_shapes: bool):
+    """The step's two kernels, each for the replicas first .. stop - 1, so that threads can share the replicas out."""
 
     @threadable
     def advance(first, stop, state, estimates, betas, first_step, flow):
         """Moves the state in place by one step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas)."""
-        _ = called_source
         centres = centres_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
             column = min(replica, betas.shape[1] - 1)
@@ -213,7 +204,6 @@ def compile_cpu_kernels(called_source: str, with_shapes: bool):
     @threadable
     def estimate(first, stop, state, estimates, flow, beta):
         """Writes independent estimates, one at each replica's state."""
-        _ = called_source
         centres = centres_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
             estimate_replica(estimates, centres, state, flow, beta, replica, 0, with_shapes)
@@ -221,8 +211,8 @@ def compile_cpu_kernels(called_source: str, with_shapes: bool):
     return advance, estimate
 
 
-def compile_log_target_kernel(called_source: str):
-    """The kernel that evaluates the target for an adaptive schedule, cached like the others."""
+def compile_log_target_kernel():
+    """The kernel that evaluates the target for an adaptive schedule, kept like the others."""
 
     @threadable
     def write_log_targets(first, stop, log_targets, chosen, state, targets, seed, step):
@@ -230,7 +220,6 @@ def compile_log_target_kernel(called_source: str):
 
         A particle's number is counted down from the largest, where no step's particles are.
         """
-        _ = called_source
         proposals, d, count = state.weights.shape[1], targets.shape[1], len(targets)
         blocks = (d + 3) // 4
         normals, words = np.zeros((4 * blocks, LANES)), np.empty((4, LANES), np.uint32)
@@ -258,8 +247,8 @@ def compile_log_target_kernel(called_source: str):
     return write_log_targets
 
 
-KERNELS = {with_shapes: compile_cpu_kernels(CALLED_SOURCE, with_shapes) for with_shapes in (False, True)}
-write_log_targets = compile_log_target_kernel(CALLED_SOURCE)
+KERNELS = {with_shapes: compile_cpu_kernels(with_shapes) for with_shapes in (False, True)}
+write_log_targets = compile_log_target_kernel()
 
 
 class CpuParticles:

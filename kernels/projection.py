@@ -14,19 +14,14 @@ that depends linearly on those before it is zero. Its coordinate is drawn all th
 
 from __future__ import annotations
 
-import hashlib
 import math
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from kernels import particles_cpu
 from kernels.particle_step import ParticleFlow, Replicas
 from kernels.particles_cpu import CpuParticles, estimate_component, move_replica, threadable
 from kernels.random_stream import ORTHOGONAL_NOISE, compiled, fill_normals
-
-CALLED_SOURCE = hashlib.sha256(particles_cpu.CALLED_SOURCE.encode() + Path(str(particles_cpu.__file__)).read_bytes()).hexdigest()
 
 DEPENDENT = 1e-12
 """A centre of which the others leave less than this fraction is linearly dependent on them. Far above rounding, so that what is left of
@@ -116,13 +111,12 @@ def estimate_replica(estimates, within, basis, centres, state, flow, beta, repli
         set_coordinates(gradient, basis, within.gradients[replica, i])
 
 
-def compile_projected_kernels(called_source: str):
+def compile_projected_kernels():
     """The twins of `kernels.particles_cpu.compile_cpu_kernels`, with the estimates of the gradients' coordinates, `within`, beside."""
 
     @threadable
     def advance(first, stop, state, estimates, betas, first_step, flow, within):
         """Moves the state in place by one step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas)."""
-        _ = called_source
         basis, centres = basis_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
             column = min(replica, betas.shape[1] - 1)
@@ -133,7 +127,6 @@ def compile_projected_kernels(called_source: str):
     @threadable
     def estimate(first, stop, state, estimates, flow, beta, within):
         """Writes independent estimates, one at each replica's state."""
-        _ = called_source
         basis, centres = basis_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
             estimate_replica(estimates, within, basis, centres, state, flow, beta, replica, 0)
@@ -141,7 +134,7 @@ def compile_projected_kernels(called_source: str):
     return advance, estimate
 
 
-KERNELS = compile_projected_kernels(CALLED_SOURCE)
+KERNELS = compile_projected_kernels()
 
 
 class ProjectedCpuParticles(CpuParticles):

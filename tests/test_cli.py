@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -342,52 +340,6 @@ def test_each_command_helps_with_an_example(name, capsys):
     out = capsys.readouterr().out
     assert f"Example: annealvi {name}" in out
     assert max(map(len, out.splitlines())) <= 80
-
-
-@pytest.fixture
-def heard_interrupts():
-    """Ctrl-C as a terminal's programs get it: a shell starts its background jobs, so perhaps these tests, with it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heard_interrupts")
-def test_ctrl_c_ends_a_simulation_with_status_130_and_no_files(tmp_path):
-    arguments = [
-        sys.executable,
-        "-m",
-        "annealvi",
-        "simulate",
-        "--max-cost",
-        "1e9",
-        "--particles",
-        "20000",
-        "--json",
-        str(tmp_path / "r.json"),
-    ]
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    time.sleep(4)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert err.strip().splitlines()[-1] == "annealvi: interrupted"
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("heard_interrupts")
-def test_ctrl_c_that_the_compiler_drops_is_raised_again(monkeypatch, capsys):
-    def deaf(_):
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        for _ in range(100):
-            time.sleep(0.1)
-
-    monkeypatch.setattr("annealvi.commands.RUN", {"derive": deaf})
-    start = time.monotonic()
-    assert main(["derive"]) == 130
-    assert time.monotonic() - start < 5
-    assert "interrupted" in capsys.readouterr().err
 
 
 def test_a_terminal_without_unicode_gets_escapes_and_no_traceback():
