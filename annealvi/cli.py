@@ -42,7 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
         "generate kernels from them, and check both against particles.",
         epilog="PROBLEM is a TOML file or the name of a built-in problem (default: bimodal, the study's own setting). "
         "Start with `annealvi verify`; `annealvi COMMAND --help` has an example of each command. "
-        "Exit status: 0 done, 1 a check failed, 2 bad input, 3 a component is missing, 130 interrupted.",
+        "Exit status: 0 done, 1 a check failed or workers were lost, 2 bad input, 3 a component is missing, 130 interrupted, "
+        "143 terminated.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"annealvi {__version__}")
@@ -513,6 +514,8 @@ def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | No
             BAD_INPUT,
             f"an average is too sharp to be computed ({error}); bring modes and means within a few hundred scales of each other",
         )
+    if type(error).__name__ == "WorkersLost":
+        return CHECK_FAILED, str(error)
     if any(kind.__name__ == "IntegrationError" for kind in type(error).__mro__):
         return CHECK_FAILED, str(error)
     return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -58,18 +58,17 @@ def write_file(path: Path, content: bytes) -> None:
             return
         path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
+        beside = path.parent / f".{secrets.token_hex(8)}.tmp"
+        try:  # from before the file is there, so that no interrupt finds it unguarded
+            with open(beside, "xb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(beside, 0o666 & ~_umask())
             os.replace(beside, path)
             synchronise(path.parent)
         except BaseException:
             with suppress(OSError):
-                os.unlink(beside)
+                beside.unlink()
             raise
     except BrokenPipeError:
         raise
@@ -129,9 +128,3 @@ def read_json(path: str) -> Any:
     if len(content) > LARGEST_FILE:
         raise BadInput("", "larger than 64 MiB", "give fewer numbers", path)
     return json.loads(content.decode("utf-8-sig"))
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

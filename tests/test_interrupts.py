@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from small_sweep import SmallSweep
 
 from annealvi import cli, output
 from annealvi.cli import main
+from annealvi.sweeps import result, run, store
+from annealvi.sweeps.run import Execution, parts_of, run_sweep
 from kernels import module_cache
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -151,6 +155,55 @@ def test_ctrl_c_before_any_opcode_of_a_write_to_the_cache_leaves_nothing(tmp_pat
         if not struck:
             break
     assert 30 < opcode < 10_000
+
+
+@pytest.mark.usefixtures("heard_interrupts")
+def test_ctrl_c_before_any_opcode_of_a_write_of_a_result_leaves_nothing_half_written(tmp_path):
+    path = tmp_path / "result"
+    for opcode in range(1, 10_000):
+        path.write_bytes(b"before")
+        struck = True
+        with contextlib.suppress(KeyboardInterrupt):
+            struck = strike_at(opcode, {output.__file__}, lambda: output.write_file(path, b"content"))
+        assert {found.name for found in tmp_path.iterdir()} == {"result"}
+        assert path.read_bytes() in (b"before", b"content")
+        if not struck:
+            break
+    assert 30 < opcode < 10_000
+
+
+def let_go(folder):
+    """Give up the lock on a folder, as the end of the process would."""
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{descriptor}") in (str(folder), f"{folder} (deleted)"):
+                os.close(int(descriptor))
+
+
+@pytest.mark.usefixtures("heard_interrupts")
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
+def test_ctrl_c_at_any_moment_of_a_sweep_leaves_chunks_from_which_it_goes_on(tmp_path):
+    """Before every 53rd opcode of what writes."""
+    sweep, path = SmallSweep(rows=2, columns=2), tmp_path / "found" / "found.nc"
+    run_sweep(sweep, tmp_path / "whole.nc")
+    whole, count = (tmp_path / "whole.nc").read_bytes(), 0
+    files = {module.__file__ for module in (output, store, run, result)}
+    for opcode in range(1, 100_000, 53):
+        struck = True
+        with contextlib.suppress(KeyboardInterrupt):
+            struck = strike_at(opcode, files, lambda: run_sweep(sweep, path, Execution(chunk=2)))
+        let_go(parts_of(path))
+        left = {str(file.relative_to(path.parent)) for file in path.parent.rglob("*")} if path.parent.exists() else set()
+        assert not [name for name in left if "/." in name or name.startswith(".")]
+        done = path.exists() and not (parts_of(path) / store.STATED).exists()
+        run_sweep(sweep, path, Execution(force=done))
+        assert path.read_bytes() == whole
+        assert [file.name for file in path.parent.iterdir()] == ["found.nc"]
+        shutil.rmtree(path.parent)
+        count += 1
+        if not struck:
+            break
+    assert count > 30
 
 
 @pytest.mark.usefixtures("heard_interrupts")

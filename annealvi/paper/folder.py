@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,12 +25,9 @@ def renewed(folder: Path, keep: type[Exception], force: bool = False) -> Iterato
 
     After `keep` the scratch folder stays, to be looked at; after any other exception it is removed. Either way `folder` is as it was.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".building-"))
-    except OSError as error:
-        raise BadInput(str(folder), f"cannot be written ({error.strerror})", "give a folder that can be written", "--out") from None
-    try:
+    scratch = folder / f".building-{secrets.token_hex(8)}"
+    try:  # from before the folder is there, so that no interrupt finds it unguarded
+        _make(scratch)
         yield scratch
         _replace(scratch, folder, force or (folder / SOURCE).is_file())
     except keep:
@@ -39,6 +36,13 @@ def renewed(folder: Path, keep: type[Exception], force: bool = False) -> Iterato
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     shutil.rmtree(scratch)
+
+
+def _make(scratch: Path) -> None:
+    try:
+        scratch.mkdir(parents=True)
+    except OSError as error:
+        raise BadInput(str(scratch.parent), f"cannot be written ({error.strerror})", "give a folder that can be written", "--out") from None
 
 
 def _replace(scratch: Path, folder: Path, force: bool) -> None:

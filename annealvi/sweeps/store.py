@@ -30,7 +30,7 @@ STATED = "sweep.json"
 RESULT = "result.nc"
 """The whole result while it is being written."""
 _CHUNK = re.compile(r"([0-9]{9})-([0-9]{9})-([0-9a-f]{16})\.nc")
-_LEFT_OVER = re.compile(rf"\.({_CHUNK.pattern}|{re.escape(STATED)})\..*|{re.escape(RESULT)}")
+_LEFT_OVER = re.compile(rf"\.[0-9a-f]{{16}}\.tmp|{re.escape(RESULT)}")
 _REMEDY = "give --force to begin anew, or choose another --out"
 
 
