@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from annealvi.collapse.separatrix import LEAST_DIMENSION, Separatrix, covers, has_equal_scales
 from annealvi.session import Session, open_session
-from annealvi.sweeps.keys import vary
+from annealvi.sweeps.keys import require_numbers, vary
 from derive.problem import BadInput, Problem
-from derive.schedules import Schedule, settling_time
+from derive.schedules import settling_time
 from kernels.integrator import Kernel
 
 AVERAGES = 1e-6
@@ -64,7 +64,7 @@ class Family:
         start = near or self.base
         if _but_for_cheap(problem) != _but_for_cheap(start.session.problem):
             start = Member.of(problem, self.base.kernel.where.kind)
-        require_numbers(start.session.schedule, values)
+        require_numbers(problem.schedule.kind, numbers_of(start.session), values)
         if problem.space.dimension < LEAST_DIMENSION:
             found = f"the formula needs d >= {LEAST_DIMENSION}, not {problem.space.dimension}"
             raise BadInput("space.dimension", found, "begin at more dimensions", "")
@@ -77,13 +77,9 @@ class Family:
         return Member(session, kernel, separatrix)
 
 
-def require_numbers(schedule: Schedule, keys: Iterable[str]) -> None:
-    """Raise BadInput for a key of a number that a schedule of its kind does not have, so that varying it would change nothing."""
-    names = {f"schedule.{p.name}" for p in schedule.parameters}
-    for key in keys:
-        if key in ("schedule.T0", "schedule.t0") and key not in names:
-            found = f"schedule.kind {schedule.kind!r} has no such number"
-            raise BadInput(key, found, "vary another key or choose another kind", "")
+def numbers_of(session: Session) -> tuple[str, ...]:
+    """Those of T0 and t0 that the schedule has."""
+    return CHEAP if session.rule is not None else tuple(p.name for p in session.schedule.parameters)
 
 
 def _but_for_cheap(problem: Problem) -> tuple[Any, ...]:

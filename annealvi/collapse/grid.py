@@ -12,18 +12,18 @@ import numpy as np
 
 from annealvi.collapse.command import Collapse, collapse_probability, default_methods
 from annealvi.collapse.ensemble import collapse_by_ensemble
-from annealvi.collapse.family import require_numbers
+from annealvi.collapse.family import numbers_of
 from annealvi.collapse.formula import collapse_by_formula
+from annealvi.collapse.kernel_sweep import KernelSweep
 from annealvi.session import Session, open_session
 from annealvi.sweeps.axis import Axis, Choices
-from annealvi.sweeps.keys import in_words, vary
+from annealvi.sweeps.keys import in_words, require_numbers, vary
 from annealvi.sweeps.pilot import seconds_of, seconds_of_ensemble
 from annealvi.sweeps.run import run_sweep
-from annealvi.sweeps.sweep import Sweep, Variable
+from annealvi.sweeps.sweep import Variable
 from annealvi.trajectories import seconds_of_simulation
 from derive.problem import BadInput, Problem
 from derive.problem_file import problem_to_toml
-from kernels.device import resolve_device
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -66,7 +66,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class CollapseGrid(Sweep):
+class CollapseGrid(KernelSweep):
     """P by `methods` at every combination of the axes' values. Raises BadInput for axes that do not make a grid."""
 
     problem: Problem
@@ -83,7 +83,7 @@ class CollapseGrid(Sweep):
             raise BadInput("--over", f"{twice[0]!r} is given twice", "vary each key once", "")
         if self.units > MOST_POINTS:
             raise BadInput("--over", f"{self.units} points", f"ask for at most {MOST_POINTS:.0e}", "")
-        object.__setattr__(self, "device", resolve_device(self.device).kind)  # here, and not by each of those that compute
+        self.settle_device()
         object.__setattr__(self, "methods", tuple(self.methods) or default_methods(open_session(self.problem)))
 
     @property
@@ -107,26 +107,13 @@ class CollapseGrid(Sweep):
         settings = {"methods": self.methods, **vars(self.sampling), "device": self.processor}
         return {"problem": problem_to_toml(self.problem), "axes": [axis.stated for axis in self.axes], **settings}
 
-    @property
-    def attributes(self) -> Mapping[str, str]:
-        return {"problem": problem_to_toml(self.problem), "device": self.processor}
-
-    @property
-    def processor(self) -> str:
-        """What computes, without the number of its threads."""
-        where = resolve_device(self.device)
-        return where.name if where.kind == "cuda" else "cpu"
-
-    @property
-    def on_gpu(self) -> bool:  # type: ignore[override]
-        return self.device == "cuda"
-
     def check(self) -> None:
         """Try the ends of each axis, the others at their first values."""
         first = {axis.key: axis.ends[0] for axis in self.axes}
         for axis in self.axes:
             for value in axis.ends:
-                require_numbers(self._session({**first, axis.key: value}).schedule, self.dims)
+                session = self._session({**first, axis.key: value})
+                require_numbers(session.problem.schedule.kind, numbers_of(session), self.dims)
 
     def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
         """A point of the grid."""

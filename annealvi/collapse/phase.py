@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annealvi.collapse.ensemble import collapse_by_ensemble
-from annealvi.collapse.family import Family, Member, require_numbers
+from annealvi.collapse.family import Family, Member, numbers_of
 from annealvi.collapse.grid import CollapseGrid, Sampling
 from annealvi.collapse.growth import transverse_growth
+from annealvi.collapse.kernel_sweep import KernelSweep
 from annealvi.collapse.separatrix import QUICK, Guess
 from annealvi.output import write_file
 from annealvi.session import open_session
 from annealvi.sweeps.axis import Axis, Choices
-from annealvi.sweeps.keys import in_words, vary
+from annealvi.sweeps.keys import in_words, require_numbers, vary
 from annealvi.sweeps.pilot import seconds_of, seconds_of_ensemble
 from annealvi.sweeps.run import run_sweep
-from annealvi.sweeps.sweep import Sweep, Variable
+from annealvi.sweeps.sweep import Variable
 from derive.problem import BadInput, Problem
 from derive.problem_file import problem_to_toml
-from kernels.device import resolve_device
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,7 +42,7 @@ PILOT = 8
 
 
 @dataclass(frozen=True)
-class PhaseMap(Sweep):
+class PhaseMap(KernelSweep):
     """One of RESULTS over x and y. n, seed: of the ODE ensembles of "p_ode".
 
     Each row begins without a guess, so no row depends on another one. Raises BadInput for axes that do not make a map.
@@ -61,7 +61,7 @@ class PhaseMap(Sweep):
             raise BadInput("--y", f"{self.y.key!r} is the key of --x already", "vary another key", "")
         if (points := len(self.x.values) * len(self.y.values)) > MOST_POINTS:
             raise BadInput("--x", f"{points} points", f"ask for at most {MOST_POINTS:.0e}", "")
-        object.__setattr__(self, "device", resolve_device(self.device).kind)  # here, and not by each of those that compute
+        self.settle_device()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -86,20 +86,6 @@ class PhaseMap(Sweep):
         return {"problem": problem_to_toml(self.problem), **axes, "result": self.result, **sampled, "device": self.processor}
 
     @property
-    def attributes(self) -> Mapping[str, str]:
-        return {"problem": problem_to_toml(self.problem), "device": self.processor}
-
-    @property
-    def processor(self) -> str:
-        """What computes, without the number of its threads."""
-        where = resolve_device(self.device)
-        return where.name if where.kind == "cuda" else "cpu"
-
-    @property
-    def on_gpu(self) -> bool:  # type: ignore[override]
-        return self.device == "cuda"
-
-    @property
     def points_per_unit(self) -> int:
         return len(self.x.values)
 
@@ -110,7 +96,8 @@ class PhaseMap(Sweep):
             if self._family is not None:
                 self._family.at(values)
             else:
-                require_numbers(open_session(vary(self.problem, values)).schedule, values)
+                session = open_session(vary(self.problem, values))
+                require_numbers(session.problem.schedule.kind, numbers_of(session), values)
 
     def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
         """A row of the map."""

@@ -27,7 +27,7 @@ from annealvi.flows.tempering import AFTER_SETTLING, default_steps
 from annealvi.flows.training import Architecture, Optimiser
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.engines import cores
-from annealvi.sweeps.keys import vary
+from annealvi.sweeps.keys import require_numbers, vary
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Sweep, Variable
 from derive.problem import BadInput, Problem, ScheduleSpec
@@ -206,16 +206,10 @@ class FlowMap(FlowSweep):
     def cells(self) -> Sequence[tuple[Problem, int]]:
         places = [{self.y.key: v, self.x.key: u} for v in self.y.settings for u in self.x.settings]
         problems = [vary(self.problem, place) for place in places]
-        for problem in problems:
-            self._require_numbers(problem.schedule)
+        for spec in {problem.schedule.kind: problem.schedule for problem in problems}.values():
+            names = {"T0", "t0"} if make_rule(spec) else {p.name for p in make_schedule(spec).parameters}
+            require_numbers(spec.kind, names, self.dims)
         return [(problem, _steps_of(problem, self.training)) for problem in problems]
-
-    def _require_numbers(self, schedule: ScheduleSpec) -> None:
-        names = {"T0", "t0"} if make_rule(schedule) else {p.name for p in make_schedule(schedule).parameters}
-        for key in self.dims:
-            if key in ("schedule.T0", "schedule.t0") and key.removeprefix("schedule.") not in names:
-                found = f"schedule.kind {schedule.kind!r} has no such number"
-                raise BadInput(key, found, "vary another key or choose another kind", "")
 
 
 @dataclass(frozen=True)

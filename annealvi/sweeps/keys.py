@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -66,6 +66,13 @@ def vary(problem: Problem, settings: Mapping[str, Any]) -> Problem:
 def in_words(settings: Mapping[str, Any]) -> str:
     """The settings of a point, for messages."""
     return ", ".join(f"{key} = {value:.6g}" if isinstance(value, float) else f"{key} = {value}" for key, value in settings.items())
+
+
+def require_numbers(kind: str, numbers: Collection[str], keys: Iterable[str]) -> None:
+    """Raise BadInput for a key of a number that schedules of a kind do not have, so that varying it would change nothing."""
+    for key in keys:
+        if key in ("schedule.T0", "schedule.t0") and key.removeprefix("schedule.") not in numbers:
+            raise BadInput(key, f"schedule.kind {kind!r} has no such number", "vary another key or choose another kind", "")
 
 
 def require_key(key: str, option: str) -> None:

@@ -1,0 +1,35 @@
+"""What sweeps of this package's own kernels have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from annealvi.sweeps.sweep import Sweep
+from derive.problem import Problem
+from derive.problem_file import problem_to_toml
+from kernels.device import resolve_device
+
+
+class KernelSweep(Sweep):
+    """A sweep over a problem. Those that are frozen dataclasses call `settle_device` in the end."""
+
+    problem: Problem
+    device: str
+
+    def settle_device(self) -> None:
+        """Decide here where kernels run, and not in each of the processes that compute."""
+        object.__setattr__(self, "device", resolve_device(self.device).kind)
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        return {"problem": problem_to_toml(self.problem), "device": self.processor}
+
+    @property
+    def processor(self) -> str:
+        """What computes, without the number of its threads."""
+        where = resolve_device(self.device)
+        return where.name if where.kind == "cuda" else "cpu"
+
+    @property
+    def on_gpu(self) -> bool:  # type: ignore[override]
+        return self.device == "cuda"
