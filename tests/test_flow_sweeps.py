@@ -61,6 +61,24 @@ def test_the_interval_of_a_share_is_clopper_and_pearsons():
     assert Outcomes(np.zeros((8, 1), bool)).interval == pytest.approx((0.025 ** (1 / 8), 1))
 
 
+def test_an_interrupted_map_goes_on_in_other_processes_to_the_same_file(tmp_path):
+    """One cell in this process, whose libraries have all cores; the others in two that have one each."""
+
+    def interrupt(done, total):
+        assert total == 4
+        if done == 2:
+            raise KeyboardInterrupt
+
+    flow_map(PROBLEM, X, Y, TRAINING, tmp_path / "whole.nc")
+    path = tmp_path / "found.nc"
+    with pytest.raises(KeyboardInterrupt):
+        flow_map(PROBLEM, X, Y, TRAINING, path, how=Execution(chunk=1), progress=interrupt)
+    resumed = flow_map(PROBLEM, X, Y, TRAINING, path, how=Execution(chunk=1, workers=2))
+    assert path.read_bytes() == (tmp_path / "whole.nc").read_bytes()
+    xr.testing.assert_identical(resumed, flow_map(PROBLEM, X, Y, TRAINING))
+    assert json.loads(resumed.attrs["versions"]).keys() >= {"jax", "jaxlib", "equinox", "optax"}
+
+
 def test_kinds_are_compared_at_equal_steps():
     found = compare_kinds(PROBLEM, [3.0, 30.0], ("hold", "geometric", "adaann"), anneal=12, training=TRAINING)
     assert found["kind"].to_numpy().tolist() == ["none", "none", "hold", "hold", "geometric", "geometric", "adaann", "adaann"]
