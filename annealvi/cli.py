@@ -143,7 +143,8 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=LO:HI:N[:log]",
-        help="compute it at every value of a key, or of some with KEY=VALUE,VALUE,…; repeat it for a grid",
+        help="compute it at these values of a key, or at some with KEY=VALUE,VALUE,…; repeat it for a grid "
+        "(written to --out, or to ./collapse)",
     )
     _cost_option(collapse)
     _sweep_options(collapse)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import random
 
 import equinox as eqx
 import jax
@@ -14,6 +16,7 @@ from scipy.stats import multivariate_normal
 
 from annealvi import components
 from annealvi.cli import main
+from annealvi.flows.checkpoint import load_checkpoint, save_checkpoint
 from annealvi.flows.diagnostics import diagnose
 from annealvi.flows.realnvp import RealNVP
 from annealvi.flows.run import train_flow
@@ -257,6 +260,36 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, schedule):
     path.write_bytes(b"not an archive")
     with pytest.raises(BadInput, match="cannot be read"):
         train_flow(problem, **options, checkpoint=path)
+
+
+def test_any_damage_to_a_checkpoint_is_one_line_or_changes_nothing(tmp_path):
+    """Cut short, bytes changed, bytes put in; a pipe, which would be waited for."""
+    path, chance = tmp_path / "checkpoint.npz", random.Random(1)
+    state = {"weights": np.arange(12.0).reshape(3, 4), "steps": np.float32(3)}
+    save_checkpoint(path, "settings", state, [{"loss": np.arange(3.0)} for _ in range(2)])
+    whole, refused = path.read_bytes(), []
+    for n in range(400):
+        damaged = bytearray(whole)
+        if n % 3 == 0:
+            del damaged[chance.randrange(len(whole)) :]
+        elif n % 3 == 1:
+            damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        else:
+            damaged[chance.randrange(len(whole)) :] = chance.randbytes(chance.randrange(1, 99))
+        path.write_bytes(damaged)
+        try:
+            found, records = load_checkpoint(path, "settings", state)
+        except BadInput as wrong:
+            refused.append(str(wrong))
+            continue
+        np.testing.assert_array_equal(found["weights"], state["weights"])
+        assert len(records) == 2
+    assert 200 < len(refused) < 400
+    assert all(line.count("\n") == 0 and "remove it to begin anew" in line for line in refused)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BadInput, match="cannot be read"):
+        load_checkpoint(path, "settings", state)
 
 
 def test_a_flow_does_not_depend_on_how_many_there_are():

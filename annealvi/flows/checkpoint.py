@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +33,19 @@ def load_checkpoint(path: Path, fingerprint: str, state: Any) -> tuple[Any, list
         return None
     remedy = "remove it to begin anew, or choose another folder"
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError(path)
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError):
+        kept = str(found["fingerprint"])
+        leaves = [found[f"state_{n}"] for n in range(len(jax.tree.leaves(state)))] if kept == fingerprint else []
+        names = [name.removeprefix("record_") for name in found if name.startswith("record_")]
+        records = [{n: found[f"record_{n}"][k] for n in names} for k in range(len(found[f"record_{names[0]}"]))]
+    except Exception:  # of a damaged archive it may be almost any
         raise BadInput("--out", "checkpoint.npz cannot be read", remedy, str(path.parent)) from None
-    if str(found.get("fingerprint")) != fingerprint:
+    if kept != fingerprint:
         raise BadInput("--out", "checkpoint.npz belongs to another run", f"{remedy}; a run goes on only as it began", str(path.parent))
-    leaves = [found[f"state_{n}"] for n in range(len(jax.tree.leaves(state)))]
-    names = [name.removeprefix("record_") for name in found if name.startswith("record_")]
-    count = len(found[f"record_{names[0]}"])
-    return jax.tree.unflatten(jax.tree.structure(state), leaves), [{n: found[f"record_{n}"][k] for n in names} for k in range(count)]
+    return jax.tree.unflatten(jax.tree.structure(state), leaves), records
 
 
 def fingerprint_of(settings: dict[str, Any]) -> str:

@@ -75,7 +75,7 @@ class OnDask:
                     yield first, arrays
                     fill()
             except KilledWorker:
-                found = f"{DEATHS} workers died one after the other under the same chunk, perhaps for want of memory"
+                found = "workers died one after the other under the same chunk, perhaps for want of memory"
                 raise WorkersLost(f"{found}; what is finished is kept: give them more, or a smaller --chunk") from None
             except FutureCancelledError:
                 raise gone from None

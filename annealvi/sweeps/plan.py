@@ -46,8 +46,8 @@ class Plan:
 
 def make_plan(sweep: Sweep, finished: int, engine: Engine, chunk: int | None) -> Plan:
     """Time what can be timed, and size the chunks. chunk: its size, where one is asked for."""
-    each, workers = sweep.seconds_per_unit(), engine.workers
-    left = sweep.units - finished
+    left, workers = sweep.units - finished, engine.workers
+    each = sweep.seconds_per_unit() if left else 0.0
     if chunk is None:
         fitting = min(CHUNK_SECONDS / max(each, 1e-9), CHUNK_BYTES / sweep.bytes_per_unit, left / (CHUNKS_PER_WORKER * workers))
         chunk = max(1, int(fitting))

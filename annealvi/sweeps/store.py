@@ -77,7 +77,7 @@ class Store:
     @property
     def finished(self) -> int:
         """How many units have been computed."""
-        return sum(chunk.stop - chunk.first for chunk in self._chunks)
+        return self.sweep.units - sum(stop - first for first, stop in self.missing())
 
     def missing(self) -> Iterator[tuple[int, int]]:
         """The stretches (first, stop) of units that no chunk holds."""
@@ -106,7 +106,7 @@ class Store:
         """The kinds of CPU that computed the chunks."""
         found = set()
         for chunk in self._chunks:
-            with xr.open_dataset(io.BytesIO(chunk.path.read_bytes()), engine="scipy") as data:
+            with xr.open_dataset(chunk.path, engine="scipy") as data:
                 found.add(str(data.attrs["processor"]))
         return sorted(found)
 
