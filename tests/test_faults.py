@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,14 +53,14 @@ def nameless_user():
 
 
 @pytest.fixture
-def temporary(tmp_path):
-    """A folder that every user can make temporary files in."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    folder.chmod(0o777)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(parent.stat().st_mode | 0o011)
-    return folder
+def temporary():
+    """A folder that every user can make temporary files in, and can come to, which pytest's own are not for."""
+    with tempfile.TemporaryDirectory() as outer:
+        os.chmod(outer, 0o711)
+        folder = Path(outer) / "tmp"
+        folder.mkdir()
+        folder.chmod(0o777)
+        yield folder
 
 
 NOWHERE = {VARIABLE: None, "XDG_CACHE_HOME": None, "XDG_CONFIG_HOME": None, "MPLCONFIGDIR": None}

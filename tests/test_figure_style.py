@@ -21,7 +21,8 @@ SOURCES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
     if path != ROOT / "annealvi" / "style.py"
 ]
-FIGURES = [path for path in SOURCES if re.search(r"set_xlabel|set\(xlabel|savefig|matplotlib", path.read_text(encoding="utf-8"))]
+DRAWING = re.compile(r"set_xlabel|set\(xlabel|savefig|(?:import|from) matplotlib")
+FIGURES = [path for path in SOURCES if DRAWING.search(path.read_text(encoding="utf-8"))]
 SETTING = re.compile(r"rcParams|rc_context|plt\.|pyplot|\.savefig|#[0-9A-Fa-f]{6}\b|font\.size|figsize|dpi=")
 
 # Machado, Oliveira, Fernandes (2009), severity 1, on linear RGB; retyped.

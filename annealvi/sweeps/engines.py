@@ -8,7 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -126,12 +125,25 @@ def cores() -> int:
 
 def _begin_worker(numbers: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process of a terminal: the one that started these ends them
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it writes is not left half-written
+    signal.signal(signal.SIGTERM, _leave)
     environment, own = numbers.get()
     os.environ.update(environment)
     if own:
         os.sched_setaffinity(0, own)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+class _Ended(BaseException):
+    """Raised where a worker that is to end computes, so that it does not leave what it writes half-written."""
+
+
+_computing = False
+
+
+def _leave(*_: Any) -> None:
+    if _computing:
+        raise _Ended
+    os._exit(1)
 
 
 def _end_with_parent() -> None:
@@ -160,5 +172,12 @@ def pass_on(told: list[str], tell: Tell) -> None:
 
 
 def _compute(sweep: Sweep, first: int, stop: int) -> tuple[int, Arrays, list[str]]:
+    global _computing
     told: list[str] = []
-    return first, compute_chunk(sweep, first, stop, told.append), told
+    try:
+        _computing = True
+        return first, compute_chunk(sweep, first, stop, told.append), told
+    except _Ended:
+        os._exit(1)
+    finally:
+        _computing = False
