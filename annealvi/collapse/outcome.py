@@ -61,8 +61,7 @@ class Outcomes:
 
 def outcomes_of_states(session: Session, states: np.ndarray) -> Outcomes:
     """The outcomes of final states (n, states). Modes are as near as their means are, whatever their scales."""
-    modes = session.modes()
-    count = len(modes)
+    count = len(session.problem.target.means)
     gram = _gram_of_all(session, states)
     to_modes = gram[:, count:, :count]
     distances = np.einsum("nii->ni", gram)[:, None, :count] - 2 * to_modes  # |a|² is the same for all modes
