@@ -36,7 +36,7 @@ SECONDS = 5.0
 """Of processor time, which reading may take; of real time, where other work may come in between, ten times as much."""
 DEEP_SECONDS = 60.0
 """The same for the derivation of a small accepted problem, and for a short integration."""
-CASES_OF_A_WORKER = 10_000
+CASES_OF_A_WORKER = 4000
 MOST_CHARACTERS = 1000
 FILES = {"problem": "case.toml", "set": None, "state": "case.json", "initial": "case.json"}
 COMMANDS = {
@@ -155,43 +155,32 @@ class Watch:
         return module.split(".")[0] in self.LIBRARIES
 
 
+_ARITHMETIC = (
+    ast.Constant,
+    ast.Name,
+    ast.Load,
+    ast.Call,
+    ast.BinOp,
+    ast.operator,
+    ast.UnaryOp,
+    ast.unaryop,
+    ast.IfExp,
+    ast.Compare,
+    ast.cmpop,
+)
+
+
 def is_plain_formula(source: Any) -> bool:
-    """Whether Python source is what SymPy makes of a schedule: one function that returns arithmetic, on names without attributes."""
-    body = ast.parse(source).body if isinstance(source, str | bytes) else []
-    if len(body) != 1 or not isinstance(body[0], ast.FunctionDef) or body[0].decorator_list or not isinstance(body[0].body[-1], ast.Return):
-        return False
+    """Whether Python source is what SymPy makes of a schedule: one function that returns arithmetic in known names, without attributes."""
     from derive.expression_parser import FUNCTIONS
     from derive.schedules import _DOUBLE_FUNCTIONS
 
-    known = {
-        *FUNCTIONS,
-        *(function.__name__ for function in _DOUBLE_FUNCTIONS.values()),
-        "pi",
-        "e",
-        "nan",
-        "inf",
-        "fabs",
-        "t",
-        "T0",
-        "t0",
-        "float",
-    }
-    plain = (
-        ast.Return,
-        ast.Name,
-        ast.Load,
-        ast.Constant,
-        ast.Call,
-        ast.BinOp,
-        ast.UnaryOp,
-        ast.operator,
-        ast.unaryop,
-        ast.IfExp,
-        ast.Compare,
-        ast.cmpop,
-    )
-    nodes = [node for statement in body[0].body for node in ast.walk(statement)]
-    return all(isinstance(node, plain) and not (isinstance(node, ast.Name) and node.id not in known) for node in nodes)
+    known = {*FUNCTIONS, *(f.__name__ for f in _DOUBLE_FUNCTIONS.values()), *("pi", "e", "nan", "inf", "fabs", "float", "t", "T0", "t0")}
+    match ast.parse(source).body if isinstance(source, str | bytes) else []:
+        case [ast.FunctionDef(args=arguments, body=[ast.Return(value=ast.expr() as formula)], decorator_list=[])]:
+            nodes = [*ast.walk(formula), *(node for value in arguments.defaults for node in ast.walk(value))]
+            return all(isinstance(node, _ARITHMETIC) and getattr(node, "id", "t") in known for node in nodes)
+    return False
 
 
 class ReadingEndedError(BaseException):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sympy as sp
-from fuzz_problem_files import Task, generator, normalised, run
+from fuzz_problem_files import Task, generator, is_plain_formula, normalised, run
 from problem_file_grammar import INPUTS
 
 import annealvi
@@ -13,23 +13,23 @@ from annealvi.collapse.outcome import outcomes_of_states
 from derive.problem_file import load_problem
 
 
-def all_is_well(kind, cases, share):
-    """The cases pass, and at least `share` and at most 60 % of them are accepted."""
-    summary = run(Task(kind, 0, 0, cases))
+def all_is_well(kind, first, cases, share):
+    """The cases pass, and at least `share` and at most 60 % of them are accepted. Returns how many distinct refusals there were."""
+    summary = run(Task(kind, 0, first, first + cases))
     assert summary.cases == cases
     assert [(failure.number, failure.faults) for failure in summary.failures] == []
     assert share <= summary.accepted / cases <= 0.6
-    return summary
+    return len(summary.messages)
 
 
-def test_two_thousand_problem_files_are_each_a_problem_or_one_clear_line():
-    summary = all_is_well("problem", 2000, 0.25)
-    assert len(summary.messages) > 90
+@pytest.mark.parametrize("first", [0, 1000])
+def test_two_thousand_problem_files_are_each_a_problem_or_one_clear_line(first):
+    assert all_is_well("problem", first, 1000, 0.25) > 70
 
 
 @pytest.mark.parametrize(("kind", "share", "messages"), [("set", 0.15, 30), ("state", 0.3, 15), ("initial", 0.3, 4)])
 def test_other_inputs_are_each_accepted_or_one_clear_line(kind, share, messages):
-    assert len(all_is_well(kind, 400, share).messages) >= messages
+    assert all_is_well(kind, 0, 400, share) >= messages
 
 
 FAULTS = {
@@ -68,6 +68,23 @@ def test_a_case_is_known_by_its_seed_and_number(kind):
     assert first == [generator(kind)(0, number) for number in range(20)]
     assert len(set(first)) > 10
     assert first != [case(1, number) for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("source", "plain"),
+    [
+        ("def f(t, T0):\n    return 1 + T0*double_exp(-t/3) if t < 5 else double_max(1, t)\n", True),
+        ("def f(t):\n    return t.real\n", False),
+        ("def f(t):\n    return __import__('os')\n", False),
+        ("def f(t):\n    import os\n    return t\n", False),
+        ("def f(t):\n    return [t for t in (1, 2)]\n", False),
+        ("@f\ndef f(t):\n    return t\n", False),
+        ("def f(t=exit()):\n    return t\n", False),
+        ("1 + 1", False),
+    ],
+)
+def test_only_arithmetic_passes_for_a_formula(source, plain):
+    assert is_plain_formula(source) == plain
 
 
 def test_refusals_are_told_apart_by_what_they_say_alone():
