@@ -184,7 +184,7 @@ class Session:
 
         target, proposal = self.problem.target, self.problem.proposal
         scales = (*target.scales, *proposal.scales)
-        longest = max(*proposal.radii, float(np.linalg.norm(self.modes(), axis=1).max()))
+        longest = max(*proposal.radii, float(np.linalg.norm(target.means, axis=1).max()))
         try:
             return compile_system(system, beta, parameters, values, reach=Reach(longest, min(scales), max(scales)), **options)
         except (ArithmeticError, ValueError) as error:  # an average that no table resolves

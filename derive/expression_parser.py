@@ -9,7 +9,7 @@
 No text is ever given to Python's or SymPy's own parsers. Each value is bounded as it is built, so that SymPy never meets a
 number too large to handle: a constant under a function or a power becomes a double at once, an exponent is at most 100 or
 stands on a constant base, and large integers become doubles. What SymPy itself may spend on signs and expansions is limited
-by a count of nested sums and, for the rare formula that passes it, by a count of SymPy's steps.
+by counts of nested sums and of a power's terms and, for the rare formula that passes them, by a count of SymPy's steps.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ MOST_NODES = 200
 MOST_NESTING = 50
 MOST_SUMS_IN_SUMS = 4
 MOST_STEPS = 2_000_000  # calls and returns within SymPy, somewhat under a second; an ordinary formula takes thousands
+MOST_SECONDS = 2.0  # of processor time, for the rarer formula whose steps are long
+MOST_TERMS = 100_000
 _SUMS = (sp.Add, sp.Max, sp.Min)
 LARGEST_EXPONENT = 100
 LARGEST_EXACT_INTEGER = 2**53
@@ -88,17 +91,18 @@ def parse_expression(text: str, symbols: Mapping[str, sp.Symbol], key: str = "ex
 
 @contextmanager
 def sympy_guard(key: str, source: str) -> Iterator[None]:
-    """Work of SymPy on a user's formula: a failure within, or more than `MOST_STEPS`, raises BadInput.
+    """Work of SymPy on a user's formula: a failure within, more than `MOST_STEPS` or more than `MOST_SECONDS`, raises BadInput.
 
     A profile function counts the steps: unlike a signal it works in any thread and on any system, and unlike a clock it
-    gives one answer on slow and fast machines. A profiler already at work is set aside meanwhile.
+    gives one answer on slow and fast machines; the clock ends only what would take many times longer than steps do. A profiler
+    already at work is set aside meanwhile.
     """
-    steps = 0
+    steps, end = 0, time.thread_time() + MOST_SECONDS
 
     def count(*_: object) -> None:
         nonlocal steps
         steps += 1
-        if steps > MOST_STEPS:
+        if steps > MOST_STEPS or (steps % 128 == 0 and time.thread_time() > end):
             raise _TooLongError
 
     profiler = sys.getprofile()
@@ -308,6 +312,8 @@ class _Parser:
                 self.finite(_as_float(node), token)
             if isinstance(node, sp.Pow) and node.exp.is_number and abs(_as_float(node.exp)) > LARGEST_EXPONENT:
                 self.fail(f"an exponent above {LARGEST_EXPONENT}", "write exp(exponent*log(base))", token)
+            if isinstance(node, sp.Pow) and _terms(node) > MOST_TERMS:
+                self.fail(f"a power of over {MOST_TERMS} terms when multiplied out", "write exp(exponent*log(base))", token)
         self.require_shallow(_sums_in_sums(value), token)
         return value.xreplace(large) if large else value
 
@@ -325,6 +331,18 @@ def _sums_in_sums(value: sp.Expr) -> int:
 
 def _depth_of_sum(terms: Iterable[sp.Expr]) -> int:
     return 1 + max(_sums_in_sums(term) - isinstance(term, _SUMS) for term in terms)
+
+
+def _terms(value: sp.Expr) -> int:
+    """How many terms the value has when multiplied out. SymPy does so in its search for signs, and with a power in a single step."""
+    if value.is_Add:
+        return sum(map(_terms, value.args))
+    if value.is_Mul:
+        return math.prod(map(_terms, value.args))
+    if value.is_Pow and value.exp.is_number:
+        terms, power = _terms(value.base), int(abs(_as_float(value.exp)))
+        return math.comb(terms + power - 1, power)
+    return 1
 
 
 def _as_float(number: sp.Expr) -> float:

@@ -156,7 +156,7 @@ def _parse_toml(text: str, source: str, remedy: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BadInput("", f"not TOML: {error}", remedy, source) from None
+        raise BadInput("", f"not TOML: {_without_middle(str(error))}", remedy, source) from None
     except RecursionError:
         raise BadInput("", "not TOML: nested too deeply", remedy, source) from None
     except ValueError:
@@ -232,6 +232,11 @@ def _keys(section: str) -> list[str]:
 
 def _short(name: str) -> str:
     return shown(name)[1:-1]
+
+
+def _without_middle(text: str) -> str:
+    """A message of at most 205 characters, with its ends: it may quote a key of any length, and says at the end where."""
+    return text if len(text) <= 200 else f"{text[:100]} ... {text[-100:]}"
 
 
 def _choice(given: str, allowed: Iterable[str]) -> str:

@@ -215,7 +215,7 @@ def _expression_schedule(spec: ScheduleSpec, source: str) -> Schedule:
     used = [(s, value) for s, value in ((START_TEMPERATURE, spec.T0), (TIME_SCALE, spec.t0)) if s in temperature.free_symbols]
     parameters, values = tuple(s for s, _ in used), tuple(value for _, value in used)
     with sympy_guard("schedule.expression", source):
-        latex = f"T(t) = {sp.latex(temperature)}"
+        latex = f"T(t) = {_plain_latex(temperature)}"
         schedule = Schedule(spec.kind, temperature, 1 / temperature, parameters, values, (), math.inf, latex)
         schedule.temperature_at(0), schedule.beta_at(0)  # compiles both
     for t in _grid():
@@ -224,6 +224,16 @@ def _expression_schedule(spec: ScheduleSpec, source: str) -> Schedule:
     for i in range(2048):
         _require_temperature(schedule, settled * i / 2048, source)
     return schedule
+
+
+def _plain_latex(formula: sp.Expr) -> str:
+    """LaTeX of a user's formula. Where SymPy's printer knows an exponent to be negative it asks whether that is constant, and to find out
+    it simplifies, tries random numbers and evaluates text; so here it knows nothing of exponents."""
+
+    def veiled(exponent: sp.Expr) -> sp.Expr:
+        return exponent if exponent.is_number else sp.UnevaluatedExpr(exponent)
+
+    return sp.latex(formula.replace(sp.exp, lambda x: sp.exp(veiled(x))).replace(sp.Pow, lambda base, x: base ** veiled(x)))
 
 
 def _require_temperature(schedule: Schedule, t: float, source: str) -> None:

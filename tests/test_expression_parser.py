@@ -16,14 +16,14 @@ from derive.system import TIME
 
 T0 = sp.Symbol("T0", positive=True)
 SYMBOLS = {"t": TIME, "T0": T0}
-MOST_SECONDS = 2.0
+MOST_SECONDS = 3.0  # of processor time: SymPy's two, and what is not SymPy's
 
 
 @contextmanager
 def promptly():
-    start = time.perf_counter()
+    start = time.process_time()
     yield
-    assert time.perf_counter() - start < MOST_SECONDS
+    assert time.process_time() - start < MOST_SECONDS
 
 
 def answer_to(text: str) -> sp.Expr | BadInput:
@@ -179,6 +179,8 @@ HOSTILE = [
     "t**101",
     "t**60*t**60",
     "1/t**1e9",
+    "(((t + 1)**100 + 1)**100 + 1)**100",
+    "(t + t**2 + t**3 + t**4 + t**5 + t**6 + t**7 + t**8)**100",
     "t**t",
     "(-2)**t",
     "0**t",
@@ -224,13 +226,14 @@ def test_laborious_formulas_are_built_promptly(text: str) -> None:
         assert parse_expression(text, SYMBOLS).free_symbols == {TIME}
 
 
-def test_an_endless_analysis_ends_in_a_refusal_and_restores_the_profiler() -> None:
+@pytest.mark.parametrize("step", [lambda: math.sqrt(2), lambda: sum(range(100_000))], ids=["short steps", "long steps"])
+def test_an_endless_analysis_ends_in_a_refusal_and_restores_the_profiler(step: Callable[[], float]) -> None:
     def profiler(*_: object) -> None:
         return None
 
     def work_for_ever() -> None:
         while True:
-            math.sqrt(2)
+            step()
 
     previous = sys.getprofile()
     sys.setprofile(profiler)

@@ -187,6 +187,7 @@ BAD_FILES = [
     ("name = \n", ["not TOML", "line 1"]),
     ("a = 1\na = 2", ["not TOML", "overwrite"]),
     ("a = " + "[" * 100_000, ["not TOML"]),
+    (f"[{'a' * 5000}]\n" * 2, ["not TOML: Cannot declare", "twice (at line 2, column"]),
     ("a." * 100_000 + "a = 1", ["line 1", "points"]),
     ('"a,".' * 50_000 + "a = 1", ["line 1", "points"]),
     ("1." * 100_000 + "1 = 1", ["line 1", "points"]),

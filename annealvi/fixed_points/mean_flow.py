@@ -152,7 +152,7 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
     frame = np.linalg.qr(given[kept].T)[0]
     in_span = given @ frame
     radii = np.array(problem.proposal.radii)
-    longest = max(float(radii.max()), float(np.linalg.norm(session.modes(), axis=1).max()))
+    longest = max(float(radii.max()), float(np.linalg.norm(given, axis=1).max()))
     smallest = min(*problem.target.scales, *problem.proposal.scales)
     modes = {session.derivation.setting.target.means[k]: n for n, k in enumerate(session.symbolic.independent_modes)}
     means = {a: i for i, a in enumerate(derivation.setting.proposal.means)}
