@@ -272,8 +272,7 @@ def _read_initial(path: str, session: Any) -> Any:
         raise BadInput("states", "the lists are not numbers of one length", "give as many numbers for each state", source) from None
     if table.ndim != 2 or table.shape[1] == 0 or not np.isfinite(table).all():
         raise BadInput("states", "the lists are not finite numbers of one length", "give as many finite numbers for each state", source)
-    for n, state in enumerate(table.T):
-        session.require_state(state, f"states[{n}]", source)
+    session.require_states(table.T, "states", source)
     return table.T
 
 

@@ -137,6 +137,25 @@ class Session:
         if weights and abs(sum(weights) - 1) > SUM_TOLERANCE:
             raise BadInput(key, f"the weights sum to {sum(weights):.12g}", f"make them sum to one within {SUM_TOLERANCE:g}", source)
 
+    def require_states(self, states: np.ndarray, key: str, source: str) -> None:
+        """Raise BadInput, as `require_state` does, for the first of many states (n, states) that is none; a million take seconds."""
+        width = states.shape[1]
+        constant = self.gram_of_states(np.zeros(width))
+        slopes = np.stack([self.gram_of_states(row) - constant for row in np.eye(width)])  # it is affine in the states
+        learned = [n for n, name in enumerate(self.state_names) if name.startswith(("w_", "sigma_"))]
+        weights = [n for n, name in enumerate(self.state_names) if name.startswith("w_")]
+        for first in range(0, len(states), DRAWN_AT_ONCE):
+            part = states[first : first + DRAWN_AT_ONCE]
+            with np.errstate(over="ignore", invalid="ignore"):
+                gram = constant + np.tensordot(part, slopes, axes=1)
+            finite = np.isfinite(gram).all(axis=(1, 2))
+            suspect = ~finite | (part[:, learned] <= 0).any(axis=1)
+            suspect[finite] |= np.linalg.eigvalsh(gram[finite])[:, 0] < -5e-10 * np.einsum("nii->n", gram[finite])
+            if weights:
+                suspect |= np.abs(part[:, weights].sum(axis=1) - 1) > SUM_TOLERANCE / 2
+            for n in np.flatnonzero(suspect):
+                self.require_state(part[n], f"{key}[{first + n}]", source)
+
     def _measured(self) -> list[tuple[Any, float]]:
         """(inner product, its value per unit state) of each state."""
         return [(inner, float(unit.xreplace(dict(self.symbolic.values)))) for _, inner, unit in self.derivation.overlaps.moving]

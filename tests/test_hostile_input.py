@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -10,6 +12,7 @@ from problem_file_grammar import INPUTS
 
 import annealvi
 from annealvi.collapse.outcome import outcomes_of_states
+from derive.problem import BadInput
 from derive.problem_file import load_problem
 
 
@@ -111,3 +114,32 @@ def test_a_billion_dimensions_cost_the_equations_nothing():
     paths = annealvi.integrate(session, n=2, points=2, t_end=0.1, device="cpu")
     assert np.isfinite(paths.values).all()
     assert outcomes_of_states(session, paths.values[:, -1]).covered.shape == (2, 2)
+
+
+@pytest.mark.parametrize("learn", ["['means']", "['means', 'weights', 'scales']"])
+def test_many_states_are_judged_as_each_alone_and_promptly(learn):
+    session = annealvi.open_session(annealvi.load_problem("bimodal", [f"flow.learn={learn}"]))
+    good, chance, refused = session.random_states(200_000, 1), np.random.default_rng(0), 0
+    for _ in range(60):
+        states = good[:5].copy()
+        states[3] += chance.normal(size=states.shape[1]) * 10.0 ** chance.uniform(-11, 1)
+
+        def one_by_one(states=states):
+            for n, state in enumerate(states):
+                session.require_state(state, f"states[{n}]", "initial.json")
+
+        alone, together = refusal(one_by_one), refusal(lambda states=states: session.require_states(states, "states", "initial.json"))
+        assert alone == together
+        refused += alone is not None
+    assert 5 < refused < 60
+    begun = time.process_time()
+    session.require_states(good, "states", "initial.json")
+    assert time.process_time() - begun < 5
+
+
+def refusal(call):
+    try:
+        call()
+    except BadInput as wrong:
+        return str(wrong)
+    return None
