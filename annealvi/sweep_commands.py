@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -34,27 +35,27 @@ def run_phase(options: argparse.Namespace) -> int:
     if options.particles is not None:
         particles = particle_grid(problem, x, y, options.particles, options.replicas, options.seed, options.device)
     path = folder / "phase.nc"
+    overlaid = {"ode": ode, "particles": particles}
+    beside = {folder / f"phase-{name}.nc": overlay for name, overlay in overlaid.items() if overlay is not None}
     if options.plan:
-        return _show_plans(options, [s for s in (sweep, ode, particles) if s is not None], path)
+        return _show_plans(options, {**beside, path: sweep}, path.with_suffix(".png"))
     with ExitStack() as running:
         # The overlays first: the map's own chunks are then the first to be removed in the end, and with them goes what says "unfinished".
         overlays = {
-            name: running.enter_context(_sweeping(options, overlay, folder / f"phase-{name}.nc", label))
-            for name, label, overlay in (("ode", "ODE ensembles", ode), ("particles", "particles", particles))
-            if overlay is not None
+            file.stem.removeprefix("phase-"): running.enter_context(_sweeping(options, overlay, file, f"overlay of {file.stem}"))
+            for file, overlay in beside.items()
         }
         data = running.enter_context(_sweeping(options, sweep, path, "rows", path.with_suffix(".png")))
         figure = draw_phase(data, path.with_suffix(".png"), **overlays)
+        write_json(options.json, {"path": str(path), "figure": str(figure)})
     say(options, f"map: {path}\nfigure: {figure}")
-    write_json(options.json, {"path": str(path), "figure": str(figure)})
     return 0
 
 
 def run_collapse(options: argparse.Namespace) -> int:
     if options.over:
         return _collapse_over(options)
-    if options.plan:
-        raise BadInput("--plan", "there is no grid to plan", "add --over KEY=LO:HI:N", "")
+    _refuse_sweep_options(options, "add --over KEY=LO:HI:N")
     problem = problem_of(options, "collapse.json")
     from annealvi.collapse.command import collapse_probability, print_collapse
     from annealvi.session import open_session
@@ -94,7 +95,7 @@ def _collapse_over(options: argparse.Namespace) -> int:
     sweep = CollapseGrid(problem, axes, options.method or (), Sampling(**_sampling(options)), options.device)
     path = folder / "collapse.nc"
     if options.plan:
-        return _show_plans(options, [sweep], path)
+        return _show_plans(options, {path: sweep}, path.with_suffix(".png"))
     drawn = [path.with_suffix(".png")] if len(axes) <= 2 else []
     with _sweeping(options, sweep, path, "points", *drawn) as data:
         figure = draw_grid(data, sweep.methods, path.with_suffix(".png")) if drawn else None
@@ -108,8 +109,8 @@ def _collapse_over(options: argparse.Namespace) -> int:
 
 def run_flow(options: argparse.Namespace) -> int:
     swept = options.x is not None or options.y is not None or options.kinds is not None
-    if options.plan and not swept:
-        raise BadInput("--plan", "there is no map or comparison to plan", "add --x and --y, or --x and --kinds", "")
+    if not swept:
+        _refuse_sweep_options(options, "add --x and --y, or --x and --kinds")
     folder = None if options.out is None else Path(options.out)
     unfinished = folder is not None and (folder / "checkpoint.npz").is_file()  # whose settings are compared before anything is written
     problem = problem_of(options, *(() if swept or unfinished else ("flow.nc", "flow.png")))
@@ -180,13 +181,15 @@ def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: An
     if options.kinds is None:
         experiment = Map(problem, x, parse_axis(options.y, "--y"), training)
     elif x.key == "schedule.T0":
+        if x.values.dtype.kind != "f":
+            raise BadInput("--x", "a temperature is no number", "write --x schedule.T0=LO:HI:N:log", "")
         experiment = Kinds(problem, tuple(map(float, x.settings)), tuple(options.kinds), options.anneal, training)
     else:
         raise BadInput("--x", f"kinds are compared over schedule.T0, not {x.key}", "write --x schedule.T0=LO:HI:N:log", "")
     path = Path(options.out or "flow") / f"{experiment.name}.nc"
     sweep = experiment.sweep
     if options.plan:
-        return _show_plans(options, [sweep], path)
+        return _show_plans(options, {path: sweep}, path.with_suffix(".png"))
     with _sweeping(options, sweep, path, "schedules", path.with_suffix(".png"), path.with_name(f"{path.stem}-theory.nc")) as data:
         try:
             theory = experiment.theory(options.device)
@@ -207,24 +210,42 @@ def _execution(options: argparse.Namespace) -> Execution:
     return Execution(options.workers, options.engine, options.scheduler, options.chunk, options.max_cost, options.force)
 
 
+def _refuse_sweep_options(options: argparse.Namespace, remedy: str) -> None:
+    given = {"--plan": options.plan, "--workers": options.workers, "--chunk": options.chunk, "--scheduler": options.scheduler}
+    for option in (*(name for name, value in given.items() if value), *(["--engine"] if options.engine != "local" else [])):
+        raise BadInput(option, "there is no sweep", f"{remedy}, or leave it out", "")
+
+
 @contextmanager
 def _sweeping(options: argparse.Namespace, sweep: Sweep, path: Path, label: str, *beside: Path) -> Iterator[xr.Dataset]:
     """Run a sweep with a progress bar. beside: further files that are written."""
-    from annealvi.sweeps.run import parts_of, refuse_overwriting, sweeping
+    from annealvi.sweeps.run import sweeping
 
-    for file in (path, *beside):
-        require_writable(str(file), "--out")
-        refuse_overwriting(sweep, path, file, options.force)
-    for place in (path, parts_of(path), *beside):
-        require_inside(place, path.parent, "--out")
+    _require_places(options, sweep, path, *beside)
     with progress_bar(label) as progress, sweeping(sweep, path, _execution(options), progress=progress, tell=tell) as data:
         yield data
 
 
-def _show_plans(options: argparse.Namespace, sweeps: list[Sweep], path: Path) -> int:
+def _require_places(options: argparse.Namespace, sweep: Sweep, path: Path, *beside: Path) -> None:
+    """Refuse files that cannot be written, that are there already, that a link leads elsewhere, or that --json would overwrite."""
+    from annealvi.sweeps.run import parts_of, refuse_overwriting
+
+    for file in (path, *beside):
+        require_writable(str(file), "--out")
+    refuse_overwriting(sweep, path, (path, *beside), options.force)
+    for place in (path, parts_of(path), *beside):
+        require_inside(place, path.parent, "--out")
+        if options.json not in (None, "-") and Path(os.path.realpath(options.json)).is_relative_to(os.path.realpath(place)):
+            raise BadInput("--json", f"{options.json} is a file of the result", "give another path", "")
+
+
+def _show_plans(options: argparse.Namespace, sweeps: dict[Path, Sweep], figure: Path) -> int:
+    """Say what each of the sweeps, given by the files that they would write, would take."""
     from annealvi.sweeps.run import plan_sweep
 
-    plans = [plan_sweep(sweep, path, _execution(options)) for sweep in sweeps]
+    for path, sweep in sweeps.items():
+        _require_places(options, sweep, path, *([figure] if figure == path.with_suffix(".png") else []))
+    plans = [plan_sweep(sweep, path, _execution(options)) for path, sweep in sweeps.items()]
     for plan in plans:
         say(options, str(plan))
     write_json(options.json, {"plan": [vars(plan) for plan in plans]})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annealvi.adaptive import integrate_with_rule, simulate_with_rule
+from annealvi.adaptive import SETTLING, integrate_with_rule, simulate_with_rule
 from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable
 from annealvi.paths import (
     FASTER_INTEGRATION,
@@ -176,8 +176,9 @@ def simulate(
 def seconds_of_simulation(
     session: Session, replicas: int, particles: int, dt: float, t_end: float | None, projected: bool, device: str
 ) -> float:
-    """What `simulate` is expected to take under a schedule that is a function of time."""
-    steps = max(1, round(_end_time(session, t_end) / dt))
+    """What `simulate` is expected to take; the least that it can be under an adaptive schedule, which ends when it has come to T = 1."""
+    end = _end_time(session, t_end) if session.rule is None else t_end or SETTLING
+    steps = max(1, round(end / dt))
     return cost_of_particles(*_work(session.problem, replicas * float(steps), particles, projected), device).seconds
 
 

@@ -34,6 +34,7 @@ MOST_BYTES = 2**20
 MOST_POINTS_IN_LINE = 200
 _BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _ENTRY = re.compile(r"\[([0-9]{1,4})\]")
+_PLACE = re.compile(r"([^\[\]]*)((?:\[[0-9]{1,4}\])+)")
 _POINT_IN_NAME = re.compile(r"\.[ \t]*(?:[^0-9 \t]|[0-9]+[ \t]*\.)")  # not the point of a decimal number
 
 
@@ -80,7 +81,8 @@ def with_changes(problem: Problem, changes: Mapping[str, Any]) -> Problem:
 
 def is_key(key: str) -> bool:
     """Whether `with_changes` knows a key, of whatever entry."""
-    return _ENTRY.sub("", key) in KEYS
+    plain, _ = _split(key)
+    return plain in KEYS
 
 
 def problem_from_dict(document: Mapping[str, Any], source: str = "problem") -> Problem:
@@ -193,8 +195,14 @@ def _apply_override(document: dict[str, Any], key: str, value: Any, source: str)
     content[leaf] = value
 
 
+def _split(key: str) -> tuple[str, list[int]]:
+    """A key and the numbers of an entry behind it."""
+    found = _PLACE.fullmatch(key)
+    return (key, []) if found is None else (found[1], [int(n) for n in _ENTRY.findall(found[2])])
+
+
 def _set(document: dict[str, Any], key: str, value: Any) -> None:
-    plain, indices = _ENTRY.sub("", key), [int(n) for n in _ENTRY.findall(key)]
+    plain, indices = _split(key)
     section, _, leaf = plain.partition(".")
     if plain == "space.dimension" and isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -20,16 +20,23 @@ OPERATIONS = ("replace", "fsync", "unlink", "rmdir", "chmod", "mkdir")
 
 
 def cut_power_at(number):
-    """The process ends before its number-th operation. What is not yet brought to the disk is lost by half."""
-    done = []
+    """The process ends before its number-th operation. A file that is not yet brought to the disk is lost by half, and a rename undone."""
+    done, renamed = [], []
+    undo = os.rename
 
     def counted(name, true):
         def operation(target, *arguments, **options):
             if len(done) == number:
+                if renamed:
+                    undo(*renamed)
                 if name == "fsync" and os.path.isfile(f"/proc/self/fd/{target}"):
                     os.ftruncate(target, os.fstat(target).st_size // 2)
                 os._exit(9)
             done.append(name)
+            if name == "replace" and not os.path.exists(arguments[0]):
+                renamed[:] = arguments[0], target
+            elif name == "fsync" and os.path.isdir(f"/proc/self/fd/{target}"):
+                renamed.clear()
             return true(target, *arguments, **options)
 
         return operation

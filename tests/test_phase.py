@@ -43,7 +43,7 @@ def test_axes_are_read_as_they_are_written():
         ("schedule.T0=9:5:3", "empty"),
         ("schedule.T0=1:nan:3", "empty"),
         ("schedule.T0=1:inf:3", "empty"),
-        ("schedule.T0=1:5:1", "empty"),
+        ("schedule.T0=1:5:1", "no number of points"),
         ("R=0:5:4:log", "empty"),
         ("schedule.tt=1:5:4", "did you mean schedule.t0"),
         ("foo.bar=0:1:4", "cannot vary"),

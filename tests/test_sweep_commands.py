@@ -62,6 +62,43 @@ def test_a_key_varies_as_the_problem_file_would_have_it(settings, changes):
     assert vary(annealvi.load_problem("bimodal"), settings) == annealvi.load_problem("bimodal", changes)
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("target.weights[0]", "target.weights[1]"),
+        ("w_star", "target.weights[0]"),
+        ("w_1", "proposal.weights"),
+        ("R", "proposal.radius"),
+        ("target.means[0][0]", "R"),
+        ("target.scales", "target.scales[0]"),
+        ("target.means[0]", "target.means[0][0]"),
+    ],
+)
+def test_keys_that_undo_one_another_do_not_make_a_grid(keys, problem):
+    with pytest.raises(BadInput, match="both set"):
+        CollapseGrid(problem, tuple(Choices(key, (1.0, 2.0)) for key in keys), ("ode",))
+    with pytest.raises(BadInput, match="both set"):
+        phase_map(problem, *(Choices(key, (1.0, 2.0)) for key in keys))
+
+
+def test_entries_that_have_nothing_to_do_with_one_another_do(problem):
+    axes = tuple(Choices(key, (1.0, 2.0)) for key in ("target.scales[0]", "target.scales[1]", "R", "w_star", "w_1"))
+    assert CollapseGrid(problem, axes, ("ode",)).units == 32
+
+
+@pytest.mark.parametrize("key", ["target[0].weights", "target.weights[0]x", "target.weights[]", "target.weights[-1]", "[0]", ""])
+def test_what_only_looks_like_an_entry_is_no_key(key):
+    with pytest.raises(BadInput, match="cannot vary"):
+        Choices(key, (1.0,))
+
+
+@pytest.mark.parametrize("key", ["R", "w_star", "w_1", "schedule.T0", "space.dimension"])
+@pytest.mark.parametrize("value", ["abc", True, (1.0,), {"a": 1}])
+def test_a_number_is_asked_for_where_one_is_needed(key, value):
+    with pytest.raises(BadInput, match="is not a number"):
+        vary(annealvi.load_problem("bimodal"), {key: value})
+
+
 def test_weights_keep_their_proportions():
     three = annealvi.load_problem("bimodal", ["target.weights=[0.5, 0.3, 0.2]", "target.means=[[1],[2],[3]]", "target.scales=[1,1,1]"])
     found = vary(three, {"target.weights[0]": 0.75}).target.weights
@@ -362,7 +399,11 @@ def test_chunks_are_not_kept_where_a_link_leads(elsewhere, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["collapse", "--plan"], "no grid to plan"),
+        (["collapse", "--plan"], "there is no sweep; add --over"),
+        (["collapse", "--workers", "2"], "--workers: there is no sweep"),
+        (["flow", "--engine", "dask"], "--engine: there is no sweep"),
+        (["flow", "--x", "schedule.T0=a,b", "--kinds", "hold"], "a temperature is no number"),
+        (["phase", "--x", "schedule.T0=2:3:1"], "1 is no number of points"),
         (["collapse", "--over", "R=2,3", "--over", "R=3,4"], "given twice"),
         (["collapse", "--over", "R=2:3:4000", "--over", "w_star=.6:.8:4000"], "ask for at most"),
         (["collapse", "--over", "schedule.T0=0.5:3:4"], "schedule.T0"),
@@ -372,7 +413,7 @@ def test_chunks_are_not_kept_where_a_link_leads(elsewhere, capsys):
         (["phase", "--scheduler", "tcp://127.0.0.1:1"], "add --engine dask"),
         (["phase", "--max-cost", "0.001"], "above the limit"),
         (["phase", "--x", "schedule.kind=hold,linear", "--ode", "3"], "no range to take points from"),
-        (["flow", "--plan"], "no map or comparison to plan"),
+        (["flow", "--plan"], "add --x and --y, or --x and --kinds"),
         (["flow", "--x", "proposal.radius=2,3", "--y", "R=2,3"], "a flow has no 'proposal.radius'"),
     ],
 )
@@ -382,6 +423,19 @@ def test_wrong_options_of_sweeps_are_one_line_and_nothing_is_written(arguments, 
     assert said in err
     assert err.count("\n") == 1
     assert not Path("found").exists()
+
+
+@pytest.mark.parametrize("name", ["phase.nc", "phase.png", "phase.parts/sweep.json"])
+def test_json_does_not_go_where_a_result_goes(name, elsewhere, capsys):
+    assert main([*MAP, "--out", "found", "--json", f"found/{name}", "--force"]) == 2
+    assert "is a file of the result" in capsys.readouterr().err
+    assert not Path("found").exists()
+
+
+def test_figures_have_numbers_in_order(elsewhere, recwarn):
+    assert main(["collapse", "mine.toml", "--method", "ode", "--n", "10", "--over", "schedule.T0=30,10,20", "--out", "found"]) == 0
+    assert main(["phase", "mine.toml", "--x", "schedule.T0=30,10,20", "--y", "R=2,3", "--out", "found"]) == 0
+    assert not [warning for warning in recwarn if "monotonic" in str(warning.message)]
 
 
 def test_a_grid_in_json_is_nested_in_the_order_of_its_axes(elsewhere, capsys):

@@ -241,7 +241,7 @@ def test_chunks_of_another_sweep_are_not_taken_but_by_force(tmp_path, whole):
     path = tmp_path / "found.nc"
     interrupted(path, 10, replace(SWEEP, seed=1))
     kept = chunks_of(path)
-    with pytest.raises(BadInput, match="those of another sweep: seed differs; give --force"):
+    with pytest.raises(BadInput, match="those of another sweep, with another seed; give --force"):
         run_sweep(SWEEP, path)
     assert chunks_of(path) == kept
     run_sweep(SWEEP, path, Execution(force=True))
@@ -326,6 +326,31 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         pytest.fail("a worker has outlived its parent")
 
 
+def test_a_sweep_ends_its_own_workers_alone():
+    bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    bystander.start()
+    try:
+        run_sweep(SWEEP, how=Execution(workers=2))
+        assert multiprocessing.active_children() == [bystander]
+        assert bystander.is_alive()
+    finally:
+        bystander.kill()
+        bystander.join()
+
+
+def test_a_script_that_does_not_guard_its_main_part_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from small_sweep import SmallSweep; from annealvi.sweeps.engines import WorkersLost\n"
+        "from annealvi.sweeps.run import Execution, run_sweep\n"
+        "try: run_sweep(SmallSweep(), how=Execution(workers=2))\n"
+        "except WorkersLost as error: print(error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert 'under `if __name__ == "__main__":`' in done.stdout
+
+
 def test_each_worker_sees_a_gpu_of_its_own(monkeypatch):
     assert engines.environment_of(3, 4, ("0", "1"))["CUDA_VISIBLE_DEVICES"] == "1"
     assert "CUDA_VISIBLE_DEVICES" not in engines.environment_of(0, 2, ())
@@ -366,6 +391,51 @@ def test_chunks_take_some_seconds_and_leave_none_idle():
     assert make_plan(SmallSweep(seconds=60), 0, InProcess(), None).chunk == 1
     assert make_plan(SmallSweep(rows=100, columns=8, seconds=1e-6), 0, Processes(10), None).chunk == 20
     assert make_plan(SmallSweep(rows=1000, width=2**20, seconds=1e-9), 0, InProcess(), None).chunk == 1
+
+
+def test_a_plan_changes_nothing(tmp_path):
+    path = tmp_path / "found.nc"
+    interrupted(path, 10)
+    victim = chunks_of(path)[1]
+    victim.write_bytes(b"damaged")
+    (parts_of(path) / f".{'0' * 16}.tmp").touch()
+    held = Store(parts_of(path), SWEEP)
+    before = sorted((file, file.read_bytes()) for file in parts_of(path).iterdir())
+    plan = plan_sweep(SWEEP, path, Execution())
+    held.close()
+    assert plan.finished == 2 * len(chunks_of(path)) - 2
+    assert sorted((file, file.read_bytes()) for file in parts_of(path).iterdir()) == before
+
+
+@pytest.mark.parametrize("how", [Execution(max_cost=1e-9, force=True), Execution(scheduler="tcp://x:1", force=True)])
+def test_a_forced_run_that_is_refused_has_removed_nothing(how, tmp_path):
+    path = tmp_path / "found.nc"
+    interrupted(path, 10, replace(SWEEP, seed=1))
+    before = sorted(os.listdir(parts_of(path)))
+    with pytest.raises(BadInput):
+        run_sweep(replace(SWEEP, seconds=1.0), path, how)
+    assert sorted(os.listdir(parts_of(path))) == before
+
+
+def test_a_result_beside_chunks_is_overwritten_only_if_it_is_made_of_them(tmp_path, whole):
+    """One of an earlier sweep, say, which a forced run that was interrupted was to replace."""
+    path = tmp_path / "found.nc"
+    interrupted(path, 10)
+    path.write_text("hours of work")
+    with pytest.raises(BadInput, match="exists already"):
+        run_sweep(SWEEP, path)
+    assert path.read_text() == "hours of work"
+    run_sweep(SWEEP, path, Execution(force=True))
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", [f"000000000-000000002-{'0' * 16}.nc", "result.nc"])
+def test_a_folder_in_the_place_of_a_file_is_refused_in_one_line(name, tmp_path):
+    path = tmp_path / "found.nc"
+    interrupted(path, 10)
+    (parts_of(path) / name).mkdir()
+    with pytest.raises(BadInput, match="is a folder; remove it"):
+        run_sweep(SWEEP, path)
 
 
 def test_work_beyond_the_limit_is_refused_before_it_begins(tmp_path):

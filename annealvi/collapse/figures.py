@@ -34,6 +34,7 @@ def draw_phase(data: xr.Dataset, path: Path, ode: xr.Dataset | None = None, part
 def phase_panel(axes, data: xr.Dataset, ode: xr.Dataset | None = None, particles: xr.Dataset | None = None):
     """The same in a panel of a figure of one's own; returns what a colour bar is made from."""
     (result,) = data.data_vars
+    data = _in_order(data)
     values = data[result]
     y, x = (str(key) for key in values.dims)
     probability = str(result).startswith("p")
@@ -64,6 +65,7 @@ def draw_grid(data: xr.Dataset, methods: Sequence[str], path: Path) -> Path:
     if len(data.dims) == 2:
         return draw_phase(data[columns[:1]], path)
     (key,) = (str(dim) for dim in data.dims)
+    data = _in_order(data)
     with style.figure(style.ONE_COLUMN, 2.7) as (figure, axes):
         for n, (method, column) in enumerate(zip(methods, columns, strict=True)):
             error = data.get(f"stderr_{method}")
@@ -79,6 +81,11 @@ def draw_grid(data: xr.Dataset, methods: Sequence[str], path: Path) -> Path:
     return style.save(figure, path)
 
 
+def _in_order(data: xr.Dataset) -> xr.Dataset:
+    """Numbers from the smallest on, however they were listed."""
+    return data.sortby([str(key) for key in data.dims if data[key].dtype.kind == "f"])
+
+
 def _places(coordinate: xr.DataArray) -> np.ndarray:
     """Numbers as they are; words side by side."""
     return coordinate.to_numpy() if coordinate.dtype.kind == "f" else np.arange(len(coordinate))
@@ -88,7 +95,7 @@ def _graduate(axis, coordinate: xr.DataArray, set_scale) -> None:
     steps = coordinate.to_numpy()
     if coordinate.dtype.kind != "f":
         axis.set_ticks(range(len(steps)), labels=[str(word) for word in steps])
-    elif len(steps) > 2 and steps[0] > 0 and np.isclose(steps[1] / steps[0], steps[2] / steps[1]):
+    elif len(steps) > 2 and steps[0] > 0 and np.allclose(steps[1:] / steps[:-1], steps[1] / steps[0]):
         set_scale("log")
         if steps[-1] < FEW_DECADES * steps[0]:  # powers of ten alone would be one or two, and all digits would overlap
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -17,7 +17,7 @@ from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.kernel_sweep import KernelSweep
 from annealvi.session import Session, open_session
 from annealvi.sweeps.axis import Axis, Choices
-from annealvi.sweeps.keys import in_words, require_numbers, vary
+from annealvi.sweeps.keys import in_words, require_independent, require_numbers, vary
 from annealvi.sweeps.pilot import seconds_of, seconds_of_ensemble
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Variable
@@ -81,6 +81,7 @@ class CollapseGrid(KernelSweep):
             raise BadInput("--over", "there is no axis", "give at least one", "")
         if twice := [key for key in keys if keys.count(key) > 1]:
             raise BadInput("--over", f"{twice[0]!r} is given twice", "vary each key once", "")
+        require_independent(keys)
         if self.units > MOST_POINTS:
             raise BadInput("--over", f"{self.units} points", f"ask for at most {MOST_POINTS:.0e}", "")
         self.settle_device()
@@ -104,7 +105,9 @@ class CollapseGrid(KernelSweep):
 
     @property
     def request(self) -> Mapping[str, Any]:
-        settings = {"methods": self.methods, **vars(self.sampling), "device": self.processor}
+        drawn = {"ode": ("n", "seed"), "particles": ("replicas", "particles", "dt", "t_end", "projected", "seed")}
+        sampled = {name: getattr(self.sampling, name) for method in self.methods for name in drawn.get(method, ())}
+        settings = {"methods": self.methods, **sampled, "device": self.processor}
         return {"problem": problem_to_toml(self.problem), "axes": [axis.stated for axis in self.axes], **settings}
 
     def check(self) -> None:
@@ -133,7 +136,7 @@ class CollapseGrid(KernelSweep):
             seconds += seconds_of(lambda: collapse_by_formula(session, device=self.device))
         if "ode" in self.methods:
             seconds += seconds_of_ensemble(lambda n: collapse_by_ensemble(session, n=n, device=self.device), sampling.n)
-        if "particles" in self.methods and session.rule is None:
+        if "particles" in self.methods:
             drawn = (sampling.replicas, sampling.particles, sampling.dt, sampling.t_end, sampling.projected)
             seconds += seconds_of_simulation(session, *drawn, self.device)
         return seconds

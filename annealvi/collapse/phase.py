@@ -19,7 +19,7 @@ from annealvi.collapse.separatrix import QUICK, Guess
 from annealvi.output import write_file
 from annealvi.session import open_session
 from annealvi.sweeps.axis import Axis, Choices
-from annealvi.sweeps.keys import in_words, require_numbers, vary
+from annealvi.sweeps.keys import in_words, require_independent, require_numbers, vary
 from annealvi.sweeps.pilot import seconds_of, seconds_of_ensemble
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Variable
@@ -59,6 +59,7 @@ class PhaseMap(KernelSweep):
     def __post_init__(self) -> None:
         if self.x.key == self.y.key:
             raise BadInput("--y", f"{self.y.key!r} is the key of --x already", "vary another key", "")
+        require_independent((self.x.key, self.y.key))
         if (points := len(self.x.values) * len(self.y.values)) > MOST_POINTS:
             raise BadInput("--x", f"{points} points", f"ask for at most {MOST_POINTS:.0e}", "")
         self.settle_device()

@@ -27,7 +27,7 @@ from annealvi.flows.tempering import AFTER_SETTLING, default_steps
 from annealvi.flows.training import Architecture, Optimiser
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.engines import cores
-from annealvi.sweeps.keys import require_numbers, vary
+from annealvi.sweeps.keys import require_independent, require_numbers, vary
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Sweep, Variable
 from derive.problem import BadInput, Problem, ScheduleSpec
@@ -181,6 +181,7 @@ class FlowMap(FlowSweep):
         super().__post_init__()
         if self.x.key == self.y.key:
             raise BadInput("--y", f"{self.y.key!r} is the key of --x already", "vary another key", "")
+        require_independent(self.dims)
         for axis in (self.x, self.y):
             if axis.key == "w_1" or axis.key.split(".")[0] in ("proposal", "flow", "init"):
                 raise BadInput("axis", f"a flow has no {axis.key!r}", "vary another key", "")

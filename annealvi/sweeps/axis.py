@@ -33,10 +33,11 @@ class Axis:
     def __post_init__(self) -> None:
         require_key(self.key, "axis")
         finite = all(isinstance(x, Real) and np.isfinite(x) for x in (self.low, self.high))
-        counted = isinstance(self.count, Integral) and 2 <= self.count <= MOST_POINTS
-        if not (finite and counted and self.low < self.high) or (self.log and self.low <= 0):
+        if not (isinstance(self.count, Integral) and 2 <= self.count <= MOST_POINTS):
+            raise BadInput("axis", f"{self.count} is no number of points", f"give a whole number from 2 to {MOST_POINTS:.0e}", "")
+        if not (finite and self.low < self.high) or (self.log and self.low <= 0):
             found = f"the range {self.low}:{self.high}:{self.count} is empty"
-            raise BadInput("axis", found, "let LO < HI be finite, N at least 2, and LO > 0 with :log", "")
+            raise BadInput("axis", found, "let LO < HI be finite, and LO > 0 with :log", "")
 
     @property
     def values(self) -> np.ndarray:
@@ -76,7 +77,7 @@ class Choices:
         object.__setattr__(self, "settings", tuple(map(_frozen, self.settings)))
         if not self.settings:
             raise BadInput("axis", f"{self.key} has no value", "give at least one", "")
-        if len(set(map(str, self.settings))) < len(self.settings):
+        if len(set(self.values.tolist())) < len(self.settings):
             raise BadInput("axis", f"{self.key} has a value twice", "give each once", "")
 
     @property

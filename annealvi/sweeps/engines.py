@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from annealvi.sweeps.sweep import Arrays, Sweep, compute_chunk
@@ -23,6 +24,8 @@ Tell = Callable[[str], None] | None
 Results = Generator[tuple[int, Arrays], None, None]
 PATIENCE = 3.0
 """Seconds that workers have to end by themselves."""
+KILLED = "a worker was killed, perhaps for want of memory; what is finished is kept, and the same command goes on, with fewer --workers"
+NOT_BEGUN = 'worker processes ended before they had computed anything; a script has to begin them under `if __name__ == "__main__":`'
 AHEAD = 2
 """Chunks for each worker that are handed out before they are needed. More would wait in memory when they come back."""
 
@@ -71,11 +74,11 @@ class Processes:
 
     def run(self, sweep: Sweep, chunks: Iterator[tuple[int, int]], tell: Tell) -> Results:
         context = multiprocessing.get_context("spawn")  # a fork would take over threads' locks and a GPU's context
-        numbers = context.SimpleQueue()
-        for number in range(self.workers):
-            numbers.put((environment_of(number, self.workers, self.gpus), cores_of(number, self.workers)))
-        pool = ProcessPoolExecutor(self.workers, context, _begin_worker, (numbers,))
+        leash, held = context.Pipe(duplex=False)
+        share = (context.Value("i", 0), self.workers, self.gpus, leash)
+        pool = ProcessPoolExecutor(self.workers, context, _begin_worker, share)
         waiting: set[Future[Any]] = set()
+        begun = False
         try:
             while True:
                 while len(waiting) < AHEAD * self.workers and (chunk := next(chunks, None)) is not None:
@@ -85,15 +88,17 @@ class Processes:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     first, arrays, told = future.result()
+                    begun = True
                     pass_on(told, tell)
                     yield first, arrays
         except BrokenProcessPool:
-            raise WorkersLost(
-                "a worker was killed, perhaps for want of memory; what is finished is kept: the same command goes on, with fewer --workers"
-            ) from None
+            raise WorkersLost(KILLED if begun else NOT_BEGUN) from None
         finally:
-            pool.shutdown(wait=not waiting, cancel_futures=True)
-            _end(multiprocessing.active_children())
+            if waiting:
+                held.close()
+            pool.shutdown(cancel_futures=True)
+            held.close()
+            leash.close()
 
 
 def environment_of(number: int, workers: int, gpus: tuple[str, ...]) -> Mapping[str, str]:
@@ -123,14 +128,24 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _begin_worker(numbers: Any) -> None:
+def _begin_worker(count: Any, workers: int, gpus: tuple[str, ...], leash: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process of a terminal: the one that started these ends them
     signal.signal(signal.SIGTERM, _leave)
-    environment, own = numbers.get()
-    os.environ.update(environment)
-    if own:
+    with count.get_lock():
+        number, count.value = count.value, count.value + 1
+    os.environ.update(environment_of(number, workers, gpus))
+    if own := cores_of(number, workers):
         os.sched_setaffinity(0, own)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
+
+
+def _end_with(leash: Connection) -> None:
+    """When the other end is closed, by the process that started this one or by its death."""
+    with suppress(EOFError, OSError):
+        leash.recv_bytes()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os._exit(1)  # within a kernel no signal is heard
 
 
 class _Ended(BaseException):
@@ -144,24 +159,6 @@ def _leave(*_: Any) -> None:
     if _computing:
         raise _Ended
     os._exit(1)
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its workers, and a worker that waits for the next chunk would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _end(workers: list[BaseProcess]) -> None:
-    for worker in workers:
-        worker.terminate()
-    until = time.monotonic() + PATIENCE
-    for worker in workers:
-        worker.join(max(0.0, until - time.monotonic()))
-        if worker.is_alive():  # within a kernel
-            worker.kill()
 
 
 def pass_on(told: list[str], tell: Tell) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
+from numbers import Real
 from typing import Any
 
 from derive.problem import BadInput, Problem, Space
@@ -50,6 +52,9 @@ DIRECT: Mapping[str, Callable[[Problem, Any], Problem]] = {
 def vary(problem: Problem, settings: Mapping[str, Any]) -> Problem:
     """The problem with other values at some keys, checked like a file. BadInput says at which."""
     try:
+        for key, value in settings.items():
+            if key in DIRECT and (isinstance(value, bool) or not isinstance(value, Real)):
+                raise BadInput(key, f"{value!r} is not a number", "write a number such as 3.0")
         others = {key: value for key, value in settings.items() if key not in DIRECT}
         problem = with_changes(problem, others) if others else problem
         for key in (key for key in DIRECT if key in settings):
@@ -66,6 +71,20 @@ def vary(problem: Problem, settings: Mapping[str, Any]) -> Problem:
 def in_words(settings: Mapping[str, Any]) -> str:
     """The settings of a point, for messages."""
     return ", ".join(f"{key} = {value:.6g}" if isinstance(value, float) else f"{key} = {value}" for key, value in settings.items())
+
+
+def require_independent(keys: Sequence[str]) -> None:
+    """Raise BadInput for two keys of which one would undo what the other sets."""
+    for one, other in combinations(keys, 2):
+        common = _set_by(one) & _set_by(other)
+        entries = "[" in one and "[" in other and not (one.startswith(other) or other.startswith(one))
+        if common and not (entries and not common & {"target.weights", "proposal.weights"}):
+            raise BadInput("axis", f"{one} and {other} both set {min(common)}", "vary one of them", "")
+
+
+def _set_by(key: str) -> set[str]:
+    short = {"R": {"target.means", "proposal.radius"}, "w_star": {"target.weights"}, "w_1": {"proposal.weights"}}
+    return short.get(key, {key.split("[")[0]})
 
 
 def require_numbers(kind: str, numbers: Collection[str], keys: Iterable[str]) -> None:

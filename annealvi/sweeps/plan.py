@@ -51,6 +51,7 @@ def make_plan(sweep: Sweep, finished: int, engine: Engine, chunk: int | None) ->
     if chunk is None:
         fitting = min(CHUNK_SECONDS / max(each, 1e-9), CHUNK_BYTES / sweep.bytes_per_unit, left / (CHUNKS_PER_WORKER * workers))
         chunk = max(1, int(fitting))
+    chunk = max(1, min(chunk, left))
     seconds = each * chunk * math.ceil(left / chunk / workers) if workers > 1 else each * left
     result = sweep.units * sweep.bytes_per_unit
     memory = workers * (resident() + 3 * chunk * sweep.bytes_per_unit)

@@ -11,12 +11,11 @@ from pathlib import Path
 import xarray as xr
 
 from annealvi.costs import require_affordable
-from annealvi.output import synchronise
 from annealvi.sweeps.engines import Engine, InProcess, Processes, Tell, cores, gpus_of_machine
 from annealvi.sweeps.plan import Plan, make_plan
 from annealvi.sweeps.provenance import processor
 from annealvi.sweeps.result import as_dataset, write_netcdf
-from annealvi.sweeps.store import RESULT, Store, matches
+from annealvi.sweeps.store import RESULT, Store, is_own_result, matches, survey, units_in
 from annealvi.sweeps.sweep import Arrays, Sweep
 from derive.problem import BadInput
 
@@ -71,18 +70,18 @@ def sweeping(
     """
     how = how or Execution()
     sweep.check()
-    refuse_overwriting(sweep, path, path, how.force)
-    store = Store(parts_of(path), sweep, anew=how.force, tell=tell)
+    engine = _engine(sweep, how)
+    refuse_overwriting(sweep, path, (path,), how.force)
+    store = Store(parts_of(path), sweep, anew=how.force)
     try:
-        engine = _engine(sweep, how)
+        refuse_overwriting(sweep, path, (path,), how.force)  # another run may have ended before this one had the folder
         plan = make_plan(sweep, store.finished, engine, how.chunk)
         require_affordable(plan.cost, how.max_cost, FASTER, tell)
+        store.begin(tell)
         for first, arrays in _computed(sweep, engine, store.missing(), plan.chunk, store.finished, progress, tell):
             store.keep(first, arrays)
-        whole = store.folder / RESULT
-        write_netcdf(whole, sweep, store.chunks(), store.processors())
-        os.replace(whole, path)
-        synchronise(path.parent)
+        write_netcdf(store.folder / RESULT, sweep, store.chunks(), store.processors())
+        store.publish(path)
         with xr.open_dataset(path, engine="h5netcdf") as data:
             yield data
         store.remove()
@@ -91,20 +90,19 @@ def sweeping(
 
 
 def plan_sweep(sweep: Sweep, path: Path, how: Execution) -> Plan:
-    """What `sweeping` would do, with nothing written or computed but what is timed. Raises BadInput as it does."""
+    """What `sweeping` would do, with nothing written, and nothing computed but what is timed. Raises BadInput as it does."""
     sweep.check()
-    refuse_overwriting(sweep, path, path, how.force)
-    finished = 0
-    if matches(parts_of(path), sweep):
-        with closing(Store(parts_of(path), sweep)) as store:
-            finished = store.finished
-    return make_plan(sweep, finished, _engine(sweep, how), how.chunk)
+    engine = _engine(sweep, how)
+    refuse_overwriting(sweep, path, (path,), how.force)
+    chunks = survey(parts_of(path), sweep)[0] if matches(parts_of(path), sweep) else []
+    return make_plan(sweep, units_in(chunks, sweep.units), engine, how.chunk)
 
 
-def refuse_overwriting(sweep: Sweep, path: Path, file: Path, force: bool) -> None:
-    """Raise BadInput for a file that is there already, unless an interrupted run of this very sweep to `path` has made it."""
-    if not force and os.path.lexists(file) and not matches(parts_of(path), sweep):
-        raise BadInput(str(file), "exists already", "choose another --out, or give --force to overwrite it", "")
+def refuse_overwriting(sweep: Sweep, path: Path, files: Iterable[Path], force: bool) -> None:
+    """Raise BadInput for files that are there already, unless `path` is what an interrupted run of this very sweep has made."""
+    for file in files if not force else ():
+        if os.path.lexists(file) and not is_own_result(parts_of(path), sweep, path):
+            raise BadInput(str(file), "exists already", "choose another --out, or give --force to overwrite it", "")
 
 
 def parts_of(path: Path) -> Path:

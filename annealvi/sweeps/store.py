@@ -13,7 +13,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 import xarray as xr
 
-from annealvi.output import as_plain, read_json, write_file
+from annealvi.output import as_plain, read_json, synchronise, write_file
 from annealvi.sweeps.provenance import processor, versions
 from annealvi.sweeps.sweep import Arrays, Sweep
 from derive.problem import BadInput
@@ -29,8 +29,10 @@ from derive.problem import BadInput
 STATED = "sweep.json"
 RESULT = "result.nc"
 """The whole result while it is being written."""
+MARK = "written"
+"""The digest of the result, once it is there."""
 _CHUNK = re.compile(r"([0-9]{9})-([0-9]{9})-([0-9a-f]{16})\.nc")
-_LEFT_OVER = re.compile(rf"\.[0-9a-f]{{16}}\.tmp|{re.escape(RESULT)}")
+_LEFT_OVER = re.compile(rf"\.[0-9a-f]{{16}}\.tmp|{re.escape(RESULT)}|{MARK}")
 _REMEDY = "give --force to begin anew, or choose another --out"
 
 
@@ -44,48 +46,53 @@ class Chunk:
 
 
 class Store:
-    """The chunks of one sweep. Holds the folder for this process until `close`."""
+    """The chunks of one sweep. Holds the folder for this process until `close`; changes nothing in it before `begin`."""
 
-    def __init__(self, folder: Path, sweep: Sweep, *, anew: bool = False, tell: Callable[[str], None] | None = None) -> None:
-        """Open the sweep's folder, or make it. anew: empty it where it is not this sweep's.
+    def __init__(self, folder: Path, sweep: Sweep, *, anew: bool = False) -> None:
+        """Open the sweep's folder, or make it. anew: take it, empty, where it is another sweep's.
 
-        A damaged chunk is removed, and `tell` says so: it will be computed again. Raises BadInput for a folder with another sweep's chunks,
-        or with those of another version, and for one that another process works on.
+        Raises BadInput for a folder with chunks of another sweep or another version, and for one that another process works on.
         """
         self.folder, self.sweep = folder, sweep
-        self._made, self._ours = [place for place in (folder, *folder.parents) if not place.exists()], False
+        self._made, self._begun = [place for place in (folder, *folder.parents) if not place.exists()], False
         self._chunks: list[Chunk] = []
+        self._damaged: list[Path] = []
         _make(folder)
         self._lock = _locked(folder)
         try:
+            # What is there without a statement is left of a run that was complete.
             self.resumed = os.path.lexists(folder / STATED)
             if self.resumed and (difference := _difference(folder / STATED, statement(sweep))):
                 if not anew:
                     raise BadInput("", difference, _REMEDY, str(folder))
                 self.resumed = False
-            self._ours = True
-            if not self.resumed:  # what is there without a statement is left of a run that was complete
-                self._empty()
-            self._remove(_LEFT_OVER)
-            self._chunks = sorted(_found(folder, sweep.units, tell), key=lambda chunk: chunk.first)
-            if not self.resumed:
-                write_file(folder / STATED, json.dumps(statement(sweep), indent=1, sort_keys=True).encode())
+            if self.resumed:
+                self._chunks, self._damaged = survey(folder, sweep)
         except BaseException:
             self.close()
             raise
 
+    def begin(self, tell: Callable[[str], None] | None = None) -> None:
+        """Remove what is no use: left-overs, other sweeps' chunks, damaged ones, of which `tell` hears since they are computed again."""
+        self._begun = True
+        for path in self._damaged:
+            if tell is not None:
+                tell(f"{path} is damaged: its units are computed again")
+            path.unlink()
+        if self.resumed:
+            self._remove(_LEFT_OVER)
+        else:
+            self._empty()
+            write_file(self.folder / STATED, json.dumps(statement(self.sweep), indent=1, sort_keys=True).encode())
+
     @property
     def finished(self) -> int:
         """How many units have been computed."""
-        return self.sweep.units - sum(stop - first for first, stop in self.missing())
+        return units_in(self._chunks, self.sweep.units)
 
     def missing(self) -> Iterator[tuple[int, int]]:
         """The stretches (first, stop) of units that no chunk holds."""
-        reached = 0
-        for first, stop in [*((c.first, c.stop) for c in self._chunks), (self.sweep.units, self.sweep.units)]:
-            if first > reached:
-                yield reached, first
-            reached = max(reached, stop)
+        return _gaps(self._chunks, self.sweep.units)
 
     def keep(self, first: int, arrays: Arrays) -> None:
         """Keep the variables of units first, first + 1, …"""
@@ -110,11 +117,18 @@ class Store:
                 found.add(str(data.attrs["processor"]))
         return sorted(found)
 
+    def publish(self, path: Path) -> None:
+        """Give the whole result, which is at RESULT in the folder, its own name. A mark lets the next run know it for this one's."""
+        whole = self.folder / RESULT
+        write_file(self.folder / MARK, _digest_of(whole).encode())
+        os.replace(whole, path)
+        synchronise(path.parent)
+
     def close(self) -> None:
         """Let other processes have the folder. One without a chunk is removed, with those that were made for it."""
-        if self._ours and not self._chunks:
+        if self._begun and not self._chunks:
             self._empty()
-        for place in dict.fromkeys([*([self.folder] if self._ours else []), *self._made]):
+        for place in dict.fromkeys([*([self.folder] if self._begun else []), *self._made]):
             with suppress(OSError):  # there is something in it
                 place.rmdir()
         if self._lock is not None:
@@ -135,6 +149,47 @@ class Store:
         for path in self.folder.iterdir():
             if pattern.fullmatch(path.name) and not path.is_dir():
                 path.unlink(missing_ok=True)
+
+
+def survey(folder: Path, sweep: Sweep) -> tuple[list[Chunk], list[Path]]:
+    """The whole chunks in a folder, in order, and the damaged ones. Raises BadInput for a folder in the place of a file."""
+    chunks, damaged = [], []
+    for path in sorted(folder.iterdir()):
+        if path.name == RESULT and path.is_dir():
+            raise BadInput(str(path), "is a folder", "remove it", "")
+        if not (match := _CHUNK.fullmatch(path.name)):
+            continue
+        if path.is_dir():
+            raise BadInput(str(path), "is a folder", "remove it", "")
+        first, stop = int(match[1]), int(match[2])
+        whole = path.is_file() and not path.is_symlink() and _digest(path.read_bytes()) == match[3]
+        if whole and first < stop <= sweep.units:
+            chunks.append(Chunk(first, stop, path))
+        else:
+            damaged.append(path)
+    return sorted(chunks, key=lambda chunk: chunk.first), damaged
+
+
+def units_in(chunks: Sequence[Chunk], units: int) -> int:
+    """How many of so many units the chunks hold."""
+    return units - sum(stop - first for first, stop in _gaps(chunks, units))
+
+
+def is_own_result(folder: Path, sweep: Sweep, path: Path) -> bool:
+    """Whether the file at `path` is what the interrupted run, whose chunks are in the folder, has made of them."""
+    if not matches(folder, sweep) or not path.is_file():
+        return False
+    with suppress(OSError):
+        return (folder / MARK).read_text(encoding="ascii", errors="replace") == _digest_of(path)
+    return False
+
+
+def _gaps(chunks: Sequence[Chunk], units: int) -> Iterator[tuple[int, int]]:
+    reached = 0
+    for first, stop in [*((c.first, c.stop) for c in chunks), (units, units)]:
+        if first > reached:
+            yield reached, first
+        reached = max(reached, stop)
 
 
 def statement(sweep: Sweep) -> dict[str, Any]:
@@ -167,26 +222,17 @@ def _difference(path: Path, wanted: Mapping[str, Any]) -> str:
     for name, key, old, new in changed:
         if name == "versions":
             return "its chunks were computed by other source" if key == "source" else f"its chunks were computed by {key} {old}, not {new}"
-    return f"its chunks are those of another sweep: {', '.join(key for _, key, _, _ in changed)} differs"
-
-
-def _found(folder: Path, units: int, tell: Callable[[str], None] | None) -> Iterator[Chunk]:
-    for path in sorted(folder.iterdir()):
-        if not (match := _CHUNK.fullmatch(path.name)):
-            continue
-        first, stop = int(match[1]), int(match[2])
-        whole = path.is_file() and not path.is_symlink() and _digest(path.read_bytes()) == match[3]
-        if whole and first < stop <= units:
-            yield Chunk(first, stop, path)
-            continue
-        if tell is not None:
-            tell(f"{path} is damaged: its units are computed again")
-        path.unlink()
+    return f"its chunks are those of another sweep, with another {' and another '.join(key for _, key, _, _ in changed)}"
 
 
 def _as_netcdf(sweep: Sweep, arrays: Arrays) -> bytes:
     data = {name: (("unit", *variable.dims), arrays[name]) for name, variable in sweep.variables.items()}
     return bytes(xr.Dataset(data, attrs={"processor": processor()}).to_netcdf(engine="scipy"))
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest(content: bytes) -> str:
