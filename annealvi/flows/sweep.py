@@ -181,10 +181,10 @@ class FlowMap(FlowSweep):
         super().__post_init__()
         if self.x.key == self.y.key:
             raise BadInput("--y", f"{self.y.key!r} is the key of --x already", "vary another key", "")
-        require_independent(self.dims)
         for axis in (self.x, self.y):
             if axis.key == "w_1" or axis.key.split(".")[0] in ("proposal", "flow", "init"):
                 raise BadInput("axis", f"a flow has no {axis.key!r}", "vary another key", "")
+        require_independent(self.dims)
         _require_few(math.prod(self.shape))
 
     @property
