@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -84,6 +85,26 @@ def test_all_workers_that_are_killed_at_once_come_back(cluster, tmp_path, whole)
 
     how = Execution(engine="dask", scheduler=cluster.scheduler_address, chunk=2)
     run_sweep(replace(SWEEP, seconds=0.02), tmp_path / "found.nc", how, progress=kill)
+    assert (tmp_path / "found.nc").read_bytes() == whole
+
+
+def test_workers_whose_nannies_end_too_are_made_anew(tmp_path, whole, monkeypatch):
+    """As they do where a worker dies again and again while it starts."""
+    clusters, true = [], on_dask._own_cluster
+
+    @contextmanager
+    def watched(*arguments):
+        with true(*arguments) as made:
+            clusters.append(made)
+            yield made
+
+    def close(done, total):
+        if done == 4:
+            for nanny in list(clusters[0].workers.values()):
+                clusters[0].sync(nanny.close)
+
+    monkeypatch.setattr(on_dask, "_own_cluster", watched)
+    run_sweep(replace(SWEEP, seconds=0.02), tmp_path / "found.nc", Execution(engine="dask", workers=2, chunk=1), progress=close)
     assert (tmp_path / "found.nc").read_bytes() == whole
 
 

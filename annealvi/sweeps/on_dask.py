@@ -89,9 +89,12 @@ def _own_cluster(workers: int, gpus: tuple[str, ...]) -> Iterator[Any]:
     with TemporaryDirectory(prefix="annealvi-") as scratch:
         common = {"nthreads": 1, "host": LOOPBACK, "local_directory": scratch, "silence_logs": logging.CRITICAL}
         common["memory_limit"] = 0  # none: a worker that is ended for its size would be given the same chunk again
-        each = {n: {"cls": Nanny, "options": {**common, "env": dict(environment_of(n, workers, gpus))}} for n in range(workers)}
+        each = [{"cls": Nanny, "options": {**common, "env": dict(environment_of(n, workers, gpus))}} for n in range(workers)]
         scheduler = {"cls": Scheduler, "options": {"host": LOOPBACK, "dashboard": False}}
-        with SpecCluster(workers=each, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster:
+        specification = {"workers": dict(enumerate(each))} if gpus else {"worker": each[0]}
+        with SpecCluster(**specification, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster:
+            if not gpus:  # a worker that dies while it starts takes its nanny with it, and is then made anew
+                cluster.adapt(minimum=workers, maximum=workers, interval="500 ms")
             yield cluster
 
 
