@@ -48,7 +48,7 @@ def ends_interrupted(process, folder, status=130):
     """The status, the line and the folders as they were; what is finished in the cache may be there."""
     _, err = process.communicate(timeout=300)
     assert process.returncode == status, err
-    told = [line for line in err.splitlines() if not line.startswith("about ")]  # how long it would have been
+    told = [line for line in err.splitlines() if not line.startswith(("about ", "checked: "))]  # what was said on the way
     assert told == ["annealvi: interrupted"]
     assert [path for name in ("work", "tmp") for path in (folder / name).iterdir()] == []
     assert [path for path in (folder / "cache").iterdir() if path.suffix not in (".py", ".compiled")] == []
@@ -73,6 +73,9 @@ def test_ctrl_c_ends_a_command_with_status_130_and_no_files(arguments, seconds, 
     process.stdout.readline()
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
+    if arguments is not LONG and process.wait(timeout=300) == 0:  # a fast machine was done before
+        assert {path.name for path in (tmp_path / "work").iterdir()} in ({"out", "r.json"}, {"page.html"})
+        return
     ends_interrupted(process, tmp_path)
 
 
