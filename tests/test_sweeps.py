@@ -293,6 +293,22 @@ def test_a_run_that_ended_after_the_file_but_before_the_rest_goes_on(tmp_path, w
     assert not parts_of(path).exists()
 
 
+def test_such_a_run_may_be_ended_again_before_it_has_written_the_file_anew(tmp_path, whole, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "found.nc"
+    with pytest.raises(KeyboardInterrupt), sweeping(SWEEP, path):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as again:
+        again.setattr("annealvi.sweeps.run.write_netcdf", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(SWEEP, path)
+    run_sweep(SWEEP, path)
+    assert path.read_bytes() == whole
+    assert sorted(os.listdir(tmp_path)) == ["found.nc", "whole.nc"]
+
+
 def test_a_killed_worker_is_one_line_and_what_is_finished_is_kept(tmp_path, whole):
     path, sweep = tmp_path / "found.nc", replace(SWEEP, seconds=0.05)
 

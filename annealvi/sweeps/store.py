@@ -32,7 +32,7 @@ RESULT = "result.nc"
 MARK = "written"
 """The digest of the result, once it is there."""
 _CHUNK = re.compile(r"([0-9]{9})-([0-9]{9})-([0-9a-f]{16})\.nc")
-_LEFT_OVER = re.compile(rf"\.[0-9a-f]{{16}}\.tmp|{re.escape(RESULT)}|{MARK}")
+_LEFT_OVER = re.compile(rf"\.[0-9a-f]{{16}}\.tmp|{re.escape(RESULT)}")
 _REMEDY = "give --force to begin anew, or choose another --out"
 
 
@@ -144,6 +144,7 @@ class Store:
         (self.folder / STATED).unlink(missing_ok=True)  # first: without it the rest means nothing
         self._remove(_LEFT_OVER)
         self._remove(_CHUNK)
+        (self.folder / MARK).unlink(missing_ok=True)
 
     def _remove(self, pattern: re.Pattern[str]) -> None:
         for path in self.folder.iterdir():
