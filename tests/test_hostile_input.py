@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import time
 
 import numpy as np
@@ -114,6 +115,17 @@ def test_a_billion_dimensions_cost_the_equations_nothing():
     paths = annealvi.integrate(session, n=2, points=2, t_end=0.1, device="cpu")
     assert np.isfinite(paths.values).all()
     assert outcomes_of_states(session, paths.values[:, -1]).covered.shape == (2, 2)
+
+
+@pytest.mark.parametrize("name", ['x""" ; planted() ; """', "x''' ; planted() ; '''", "' + planted() + '", "{planted()}"])
+def test_a_problems_name_is_a_text_in_the_source_that_is_generated_and_run(name):
+    """The name is all that a user's text gives to that source."""
+    module = annealvi.open_session(annealvi.Problem(name=name)).compile("cpu").module
+    with open(module.__file__, encoding="utf-8") as file:
+        source = file.read()
+    assert "planted()" in source
+    called = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    assert "planted" not in called
 
 
 @pytest.mark.parametrize("learn", ["['means']", "['means', 'weights', 'scales']"])
