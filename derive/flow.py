@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from derive.gradient_rules import RuleDoesNotApplyError
+from derive.notation import indexed_name, indices_apart
 from derive.vectors import Inner, Vector, VectorSymbol
 
 MANIFOLDS = ("sphere", "euclidean")
@@ -58,14 +59,19 @@ def product_rule(rate: OverlapRate) -> sp.Expr:
 def gram_symbols(target: tuple[VectorSymbol, ...], proposal: tuple[VectorSymbol, ...]) -> dict[Inner, sp.Symbol]:
     """The overlaps' names: M_ik = a_i·ν_k, Q_ij = a_i·a_j, Γ_kl = ν_k·ν_l."""
     names: dict[Inner, sp.Symbol] = {}
+    apart = indices_apart(len(target), len(proposal))
+
+    def named(head: str, i: int, j: int) -> sp.Symbol:
+        return sp.Symbol(indexed_name(head, (i, j), apart=apart), real=True)
+
     for i, a in enumerate(proposal, 1):
         for k, nu in enumerate(target, 1):
-            names[Inner(a, nu)] = sp.Symbol(f"M_{i}{k}", real=True)
+            names[Inner(a, nu)] = named("M", i, k)
         for j in range(i, len(proposal) + 1):
-            names[Inner(a, proposal[j - 1])] = sp.Symbol(f"Q_{i}{j}", real=True)
+            names[Inner(a, proposal[j - 1])] = named("Q", i, j)
     for k, nu in enumerate(target, 1):
         for l in range(k, len(target) + 1):
-            names[Inner(nu, target[l - 1])] = sp.Symbol(f"Gamma_{k}{l}", real=True)
+            names[Inner(nu, target[l - 1])] = named("Gamma", k, l)
     return names
 
 

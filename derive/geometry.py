@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from derive.flow import gram_symbols
+from derive.notation import indexed_name, indices_apart
 from derive.objective import Setting
 from derive.system import Domain
 from derive.vectors import Inner, Vector, VectorSymbol, substitute_vectors
@@ -71,20 +72,25 @@ def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
         if image != name:
             relations[name] = image
     independent = [nu for nu in modes if nu not in images]
+    apart = indices_apart(len(modes), len(means))
+
+    def named(head: str, *indices: int) -> sp.Symbol:
+        return sp.Symbol(indexed_name(head, indices, apart=apart), real=True)
+
     moving = []
     for i, a in enumerate(means, 1):
         for k, nu in enumerate(independent, 1):
-            tail = f"_{i}" if len(independent) == 1 else f"_{i}{k}"
+            tail = (i,) if len(independent) == 1 else (i, k)
             factor = lengths[a] * lengths[nu] if geometry.cosines else sp.S.One
-            moving.append((sp.Symbol("m" + tail, real=True) if geometry.cosines else names[Inner(a, nu)], Inner(a, nu), factor))
+            moving.append((named("m", *tail) if geometry.cosines else names[Inner(a, nu)], Inner(a, nu), factor))
     for i, a in enumerate(means, 1):
         for j in range(i, len(means) + 1):
             inner = Inner(a, means[j - 1])
             if names[inner] in relations:
                 continue
-            tail = "" if len(means) == 2 else f"_{i}{j}"
+            tail = () if len(means) == 2 else (i, j)
             factor = lengths[a] * lengths[means[j - 1]] if geometry.cosines else sp.S.One
-            moving.append((sp.Symbol("s" + tail, real=True) if geometry.cosines else names[inner], inner, factor))
+            moving.append((named("s", *tail) if geometry.cosines else names[inner], inner, factor))
     return Overlaps(
         tuple(names.items()), tuple(relations.items()), tuple(moving), _domain(setting, geometry, names, relations, moving, independent)
     )

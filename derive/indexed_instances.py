@@ -38,7 +38,7 @@ def instantiate(indexed: tuple[IndexedEquation, ...], derivation: Derivation) ->
             if left.family == "a":
                 values[f"velocity_{point[0]}"] = _velocity(written, setting.proposal.means[point[0] - 1], equation.tangent)
             elif left.family != "Q" or point[0] <= point[1]:
-                values[("d" if equation.rate else "") + left.name] = close(written, names)
+                values[("d" if equation.rate else "") + left.named(setting.apart)] = close(written, names)
     return values
 
 
@@ -69,11 +69,11 @@ def _symbol(entry: Entry, setting: Setting) -> sp.Expr:
         if entry.family.removesuffix("_star") in certain:
             return certain[entry.family.removesuffix("_star")]
     if entry.family in ("Q", "Gamma"):
-        return sp.Symbol(Entry(entry.family, *sorted(entry.indices)).name, real=True)
+        entry = Entry(entry.family, *sorted(entry.indices))
     if len(entry.indices) == 3:
         own, *pair = entry.indices
-        return sp.Symbol(Entry(entry.family, own, *sorted(pair)).name, real=True)
-    return sp.Symbol(entry.name, real=True)
+        entry = Entry(entry.family, own, *sorted(pair))
+    return sp.Symbol(entry.named(setting.apart), real=True)
 
 
 def _combination(expression: sp.Expr) -> Vector:

@@ -9,7 +9,7 @@ import sympy as sp
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
-from derive.notation import name_tex
+from derive.notation import indexed_name, name_tex
 
 
 class Entry(sp.Expr):
@@ -36,16 +36,19 @@ class Entry(sp.Expr):
 
     @property
     def name(self) -> str:
-        return "_".join([self.family, *(group for group in self._groups() if group)])
+        return self.named(apart=False)
 
-    def _groups(self) -> tuple[str, str]:
-        written = [str(index) for index in self.indices]
-        return (written[0], "".join(written[1:])) if len(written) == 3 else ("".join(written), "")
+    def named(self, apart: bool) -> str:
+        """The name; apart: whether the indices stand apart."""
+        return indexed_name(self.family, *self._groups(), apart=apart)
+
+    def _groups(self) -> tuple[tuple[sp.Expr, ...], ...]:
+        return (self.indices[:1], self.indices[1:]) if len(self.indices) == 3 else (self.indices,)
 
     def _latex(self, printer: LatexPrinter) -> str:
         head = self.family.removesuffix("_star")
         starred = head != self.family
-        body = name_tex(_HEADS.get(head, head), starred, *self._groups())
+        body = name_tex(_HEADS.get(head, head), starred, *("".join(map(str, group)) for group in self._groups()))
         return f"{{{body}}}" if starred else body  # a group can have an exponent
 
     def _sympystr(self, printer: StrPrinter) -> str:

@@ -60,7 +60,7 @@ class LogDensity(sp.Expr):
     def vector_gradient(self, v: VectorSymbol) -> Vector:
         """Σ_j ∂log q/∂logit_j ∇_v logit_j, where the partial derivatives are the responsibilities."""
         mixture, x = self.args
-        _require_softmax_calculus(mixture.size)
+        _require_softmax_calculus()
         total = Vector()
         for j in range(mixture.size):
             total += Responsibility(mixture, j, x) * gradient(mixture.logit(j, x), v)
@@ -69,7 +69,7 @@ class LogDensity(sp.Expr):
     def parameter_derivative(self, derivative: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
         """Σ_j ρ_j ∂logit_j, for a derivation with respect to a parameter of the mixture, given on logits."""
         mixture, x = self.args
-        _require_softmax_calculus(mixture.size)
+        _require_softmax_calculus()
         return sp.Add(*(Responsibility(mixture, j, x) * derivative(mixture.logit(j, x)) for j in range(mixture.size)))
 
     def _latex(self, printer: LatexPrinter) -> str:
@@ -114,7 +114,7 @@ class Responsibility(sp.Expr):
     def vector_gradient(self, v: VectorSymbol) -> Vector:
         """Σ_l ∂ρ_j/∂logit_l ∇_v logit_l, where differentiating the softmax gives ρ_j (δ_jl − ρ_l)."""
         mixture, j, x = self.mixture, self.component, self.point
-        _require_softmax_calculus(mixture.size)
+        _require_softmax_calculus()
         total = Vector()
         for l in range(mixture.size):
             kronecker = sp.Integer(int(j == l))
@@ -134,14 +134,15 @@ def _plain(tex: str) -> str:
 
 
 @cache
-def _require_softmax_calculus(size: int) -> None:
-    """∂ log Σ exp/∂ℓ_j = ρ_j and ∂ρ_j/∂ℓ_l = ρ_j (δ_jl − ρ_l), shown by differentiating."""
-    logits = sp.symbols(f"logit_1:{size + 1}", real=True)
-    partition = sp.Add(*(sp.exp(l) for l in logits))
-    softmax = [sp.exp(l) / partition for l in logits]
-    for j in range(size):
-        if sp.simplify(sp.diff(sp.log(partition), logits[j]) - softmax[j]) != 0:
-            raise ArithmeticError("the derivative of log Σ exp is not the softmax")
-        for l in range(size):
-            if sp.simplify(sp.diff(softmax[j], logits[l]) - softmax[j] * (sp.Integer(int(j == l)) - softmax[l])) != 0:
-                raise ArithmeticError("the softmax does not differentiate to ρ_j (δ_jl − ρ_l)")
+def _require_softmax_calculus() -> None:
+    """∂ log Σ exp/∂ℓ_j = ρ_j and ∂ρ_j/∂ℓ_l = ρ_j (δ_jl − ρ_l), shown by differentiating.
+
+    A derivative along one or two logits sees the exponentials of all others as one constant, whatever their number.
+    """
+    own, other, others = sp.Symbol("logit_j", real=True), sp.Symbol("logit_l", real=True), sp.Symbol("rest", nonnegative=True)
+    partition = sp.exp(own) + sp.exp(other) + others
+    share, share_of_other = sp.exp(own) / partition, sp.exp(other) / partition
+    if sp.simplify(sp.diff(sp.log(partition), own) - share) != 0:
+        raise ArithmeticError("the derivative of log Σ exp is not the softmax")
+    if sp.simplify(sp.diff(share, own) - share * (1 - share)) != 0 or sp.simplify(sp.diff(share, other) + share * share_of_other) != 0:
+        raise ArithmeticError("the softmax does not differentiate to ρ_j (δ_jl − ρ_l)")

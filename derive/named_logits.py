@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import sympy as sp
@@ -10,7 +9,7 @@ from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
 from derive.expectation import ChiSquared, Expectation
-from derive.notation import symbol_tex
+from derive.notation import apart_in, indexed_name, read_name, symbol_tex
 from derive.softmax import Softmax
 from derive.step import Equation
 
@@ -25,13 +24,11 @@ def with_named_logits(equations: Sequence[Equation]) -> tuple[Equation, ...]:
     values: dict[sp.Symbol, sp.Expr] = {}
     definitions: list[Equation] = []
     shortened = list(equations)
+    apart = apart_in(e.label for e in equations)
     for n in sorted(range(len(equations)), key=lambda n: _most_variables(equations[n])):
-        shortened[n] = _shortened(equations[n], values, definitions)
+        shortened[n] = _shortened(equations[n], values, definitions, apart)
     first = next((n for n, (old, new) in enumerate(zip(equations, shortened, strict=True)) if old != new), 0)
     return (*shortened[:first], *sorted(definitions, key=lambda e: e.label), *shortened[first:])
-
-
-_AVERAGED = re.compile(r"[A-Za-z]+(?P<star>_star)?_(?P<component>\d).*")
 
 
 def _most_variables(equation: Equation) -> int:
@@ -39,18 +36,18 @@ def _most_variables(equation: Equation) -> int:
     return max((len(average.variables) for average in averages), default=0)
 
 
-def _shortened(equation: Equation, values: dict[sp.Symbol, sp.Expr], definitions: list[Equation]) -> Equation:
+def _shortened(equation: Equation, values: dict[sp.Symbol, sp.Expr], definitions: list[Equation], apart: bool) -> Equation:
     if not _most_variables(equation):
         return equation
-    match = _AVERAGED.fullmatch(equation.label)
-    prefix = f"y{match['star'] or ''}_{match['component']}" if match else f"y_{equation.label}_"
+    average = read_name(equation.label)
+    head, component = ("y_star" if average.star else "y", average.groups[0][0]) if average and average.groups else ("y", equation.label)
 
     def name(logit: sp.Expr, number: int, variables: Sequence[sp.Symbol]) -> sp.Expr:
         if logit == 0:
             return logit
         chi_squared = {v: sp.Symbol(v.name, nonnegative=True) for v in variables if isinstance(v, ChiSquared)}
         value = logit.xreplace(chi_squared)
-        candidates = (sp.Symbol(f"{prefix}{number}{lifted}", real=True) for lifted in ("", "+"))
+        candidates = (sp.Symbol(indexed_name(head, (component, number), apart=apart) + lifted, real=True) for lifted in ("", "+"))
         symbol = next(c for c in candidates if values.get(c, value) == value)
         if symbol not in values:
             values[symbol] = value

@@ -1,13 +1,15 @@
 """What every scalar symbol is called in LaTeX and what it means, in one place; vector symbols carry their own LaTeX.
 
-A name is a head, `_star` where it belongs to the target, and at most two groups of one-digit indices: `rho_star_1_23` is the average
-under component 1 of the product of the target's responsibilities 2 and 3, printed with a semicolon between the groups.
+A name is a head, `_star` where it belongs to the target, and at most two groups of indices. In a problem of at most nine modes and nine
+components the indices of a group stand together: `M_12`, and `rho_star_1_23`, the average under component 1 of the product of the target's
+responsibilities 2 and 3. In a larger problem every index stands by itself: `M_1_2`, `M_10_2`, `rho_star_1_2_13`. `indexed_name` writes names,
+`read_name` reads them, and nothing else knows of digits.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sympy as sp
@@ -28,7 +30,61 @@ _HEADS = {
     "T0": r"T_0",
     "t0": r"t_0",
 }
-_NAME = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?:_(?P<first>[0-9]+))?(?:_(?P<second>[0-9]+))?(?P<lifted>\+)?")
+MOST_TOGETHER = 9
+"""The most modes and components for which an index has one digit."""
+_NAME = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?P<groups>(?:_[0-9]+){0,3})(?P<lifted>\+)?")
+_SEPARATED = re.compile(r"_[0-9]_[0-9]$|_[0-9]{2}_[0-9]|_[0-9]+_[0-9]+_[0-9]")
+_WITH_A_GROUP_OF_TWO = {"rho", "C"}
+_ONE_INDEX = {"w", "m", "sigma", "r", "e", "ell", "ellsq", "ellS", "F", "U", "V", "z", "a", "nu", "x"}
+
+
+def indices_apart(*sizes: int) -> bool:
+    """Whether the names of a problem with so many modes and components have their indices apart."""
+    return max(sizes) > MOST_TOGETHER
+
+
+def indexed_name(head: str, *groups: Sequence[object], apart: bool = False) -> str:
+    """A head (with its `_star`) and its groups of indices."""
+    if apart:
+        return "_".join([head, *(str(index) for group in groups for index in group)])
+    return "_".join([head, *("".join(map(str, group)) for group in groups if group)])
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name taken apart. groups: of indices, as they are written. apart: whether the indices were."""
+
+    head: str
+    star: bool
+    groups: tuple[tuple[str, ...], ...]
+    apart: bool
+    lifted: bool
+
+
+def read_name(name: str) -> Name | None:
+    """The parts of a name, None for one that does not follow the rule.
+
+    `rho_1_23` is read as a product of two responsibilities. In a large problem it is responsibility 23 alone: `apart_in` tells it by the
+    names beside it, and both are the same in LaTeX.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    found = match["groups"].split("_")[1:]
+    apart = bool(_SEPARATED.search(match["groups"])) or (len(found) > 1 and match["head"] not in _WITH_A_GROUP_OF_TWO)
+    groups: tuple[tuple[str, ...], ...] = tuple(tuple(group) for group in found)
+    if len(found) == 1 and (match["head"] in _ONE_INDEX or len(found[0]) > 2):
+        groups = ((found[0],),)
+    elif match["head"] in _WITH_A_GROUP_OF_TWO and len(found) > 1 and not (match["head"] == "C" and apart and len(found) == 2):
+        groups = ((found[0],), tuple(found[1:]) if apart else tuple(found[1]))
+    elif len(found) > 1:
+        groups = (tuple(found),)
+    return Name(match["head"], bool(match["star"]), groups, apart, bool(match["lifted"]))
+
+
+def apart_in(names: Iterable[str]) -> bool:
+    """Whether the names are those of a problem whose indices stand apart."""
+    return any(found.apart for found in map(read_name, names) if found is not None)
 
 
 def name_tex(head: str, star: bool = False, *groups: str, lifted: bool = False) -> str:
@@ -42,10 +98,10 @@ def symbol_tex(symbol: sp.Symbol) -> str:
     """LaTeX of a scalar symbol: by the rule above, or SymPy's own for a name that does not follow it."""
     if symbol.name in _HEADS:
         return _HEADS[symbol.name]
-    match = _NAME.fullmatch(symbol.name)
-    if match is None or not (match["star"] or match["first"]):
+    name = read_name(symbol.name)
+    if name is None or not (name.star or name.groups):
         return sp.latex(symbol)
-    return name_tex(match["head"], bool(match["star"]), match["first"] or "", match["second"] or "", lifted=bool(match["lifted"]))
+    return name_tex(name.head, name.star, *((("," if name.apart else "").join(g)) for g in name.groups), lifted=name.lifted)
 
 
 class _Printer(LatexPrinter):
@@ -82,7 +138,7 @@ def dotted(name: str) -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """Symbols of one kind. pattern: their names. plain, tex: what they mean, for a terminal and in LaTeX."""
+    """Symbols of one kind. pattern: their names, with # for an index. plain, tex: what they mean, for a terminal and in LaTeX."""
 
     pattern: str
     plain: str
@@ -93,19 +149,19 @@ FAMILIES = (
     Family(r"beta", "beta = 1/T, the inverse temperature", r"$\beta = 1/T$, the inverse temperature"),
     Family(r"d", "d: the dimension of space", r"$d$, the dimension of space"),
     Family(
-        r"m_\d", "m_i: the cosine between component i's mean a_i and the first mode nu_1", r"$m_i$, the cosine between $a_i$ and $\nu_1$"
+        r"m_#", "m_i: the cosine between component i's mean a_i and the first mode nu_1", r"$m_i$, the cosine between $a_i$ and $\nu_1$"
     ),
     Family(r"s", "s: the cosine between the means a_1 and a_2", r"$s$, the cosine between $a_1$ and $a_2$"),
-    Family(r"s_\d\d", "s_ij: the cosine between the means a_i and a_j", r"$s_{ij}$, the cosine between $a_i$ and $a_j$"),
+    Family(r"s_##", "s_ij: the cosine between the means a_i and a_j", r"$s_{ij}$, the cosine between $a_i$ and $a_j$"),
     Family(
-        r"M_\d\d",
+        r"M_##",
         "M_ik = a_i·nu_k, overlap of component i's mean and the target's mode k",
         r"$M_{ik} = a_i\cdot\nu_k$, overlap of a mean and a mode",
     ),
-    Family(r"Q_\d\d", "Q_ij = a_i·a_j, overlap of two means", r"$Q_{ij} = a_i\cdot a_j$, overlap of two means"),
-    Family(r"Gamma_\d\d", "Gamma_kl = nu_k·nu_l, overlap of two modes", r"$\Gamma_{kl} = \nu_k\cdot\nu_l$, overlap of two modes"),
+    Family(r"Q_##", "Q_ij = a_i·a_j, overlap of two means", r"$Q_{ij} = a_i\cdot a_j$, overlap of two means"),
+    Family(r"Gamma_##", "Gamma_kl = nu_k·nu_l, overlap of two modes", r"$\Gamma_{kl} = \nu_k\cdot\nu_l$, overlap of two modes"),
     Family(
-        r"c_\d\d",
+        r"c_##",
         "c_kl: nu_k = sum_l c_kl nu_l for a mode that depends on the others",
         r"$c_{kl}$, with $\nu_k = \sum_l c_{kl}\,\nu_l$ for a mode that depends on the others",
     ),
@@ -114,64 +170,64 @@ FAMILIES = (
         "R: the length of the two modes, on the sphere also of the means unless that is r",
         r"$R$, the length of the two modes, on the sphere also of the means unless that is $r$",
     ),
-    Family(r"r(_\d)?", "r (r_i): the length of the means (of a_i)", r"$r$ ($r_i$), the length of the means (of $a_i$)"),
-    Family(r"w_\d", "w_i: the proposal's weights", r"$w_i$, the proposal's weights"),
-    Family(r"w_star_\d", "w_star_k: the target's weights", r"$w^\star_k$, the target's weights"),
-    Family(r"sigma(_\d)?", "sigma (sigma_i): the proposal's scale (scales)", r"$\sigma$ ($\sigma_i$), the proposal's scale (scales)"),
+    Family(r"r(_#)?", "r (r_i): the length of the means (of a_i)", r"$r$ ($r_i$), the length of the means (of $a_i$)"),
+    Family(r"w_#", "w_i: the proposal's weights", r"$w_i$, the proposal's weights"),
+    Family(r"w_star_#", "w_star_k: the target's weights", r"$w^\star_k$, the target's weights"),
+    Family(r"sigma(_#)?", "sigma (sigma_i): the proposal's scale (scales)", r"$\sigma$ ($\sigma_i$), the proposal's scale (scales)"),
     Family(
-        r"sigma_star(_\d)?",
+        r"sigma_star(_#)?",
         "sigma_star (sigma_star_k): the target's scale (scales)",
         r"$\sigma^\star$ ($\sigma^\star_k$), the target's scale (scales)",
     ),
     Family(
-        r"rho_\d\d",
+        r"rho_##",
         "rho_ij = E_i[rho_j], the proposal's responsibility j averaged over component i",
         r"$\bar\rho_{ij} = \mathbb E_i[\rho_j]$, the proposal's responsibility $j$ averaged over component $i$",
     ),
     Family(
-        r"rho_star_\d\d",
+        r"rho_star_##",
         "rho_star_ik = E_i[rho*_k], likewise of the target",
         r"$\bar\rho^\star_{ik} = \mathbb E_i[\rho^\star_k]$, likewise of the target",
     ),
     Family(
-        r"rho_\d_\d\d",
+        r"rho_#_##",
         "rho_i_jl = E_i[rho_j rho_l], where unequal scales put the sample in two dimensions more",
         r"$\bar\rho_{i;jl} = \mathbb E_i[\rho_j\rho_l]$, where unequal scales put the sample in two dimensions more",
     ),
     Family(
-        r"rho_star_\d_\d\d",
+        r"rho_star_#_##",
         "rho_star_i_kl = E_i[rho*_k rho*_l], likewise of the target",
         r"$\bar\rho^\star_{i;kl} = \mathbb E_i[\rho^\star_k\rho^\star_l]$, likewise of the target",
     ),
     Family(
-        r"S_\d\d",
+        r"S_##",
         "S_ij = E_i[rho_j |x - a_i|^2/sigma_i^2]",
         r"$S_{ij} = \mathbb E_i[\rho_j\,\|x - a_i\|^2/\sigma_i^2]$",
     ),
     Family(
-        r"S_star_\d\d",
+        r"S_star_##",
         "S_star_ik = E_i[rho*_k |x - a_i|^2/sigma_i^2]",
         r"$S^\star_{ik} = \mathbb E_i[\rho^\star_k\,\|x - a_i\|^2/\sigma_i^2]$",
     ),
-    Family(r"ell_\d", "ell_i = E_i[log rho_i]", r"$\ell_i = \mathbb E_i[\log\rho_i]$"),
+    Family(r"ell_#", "ell_i = E_i[log rho_i]", r"$\ell_i = \mathbb E_i[\log\rho_i]$"),
     Family(
-        r"ell_star_\d",
+        r"ell_star_#",
         "ell_star_i = E_i[log rho*_K], of the last mode",
         r"$\ell^\star_i = \mathbb E_i[\log\rho^\star_K]$, of the last mode",
     ),
-    Family(r"ellsq_star_\d", "ellsq_star_i = E_i[(log rho*_K)^2]", r"$\overline{\ell^2}^\star_i = \mathbb E_i[(\log\rho^\star_K)^2]$"),
+    Family(r"ellsq_star_#", "ellsq_star_i = E_i[(log rho*_K)^2]", r"$\overline{\ell^2}^\star_i = \mathbb E_i[(\log\rho^\star_K)^2]$"),
     Family(
-        r"ellS_star_\d",
+        r"ellS_star_#",
         "ellS_star_i = E_i[log rho*_K |x - a_i|^2/sigma_i^2]",
         r"$\overline{\ell S}^\star_i = \mathbb E_i[\log\rho^\star_K\,\|x - a_i\|^2/\sigma_i^2]$",
     ),
     Family(
-        r"rhoup_star_\d\d",
+        r"rhoup_star_##",
         "rhoup_star_ik: rho_star_ik with the sample in two dimensions more",
         r"$\bar\varrho^\star_{ik}$: $\bar\rho^\star_{ik}$ with the sample in two dimensions more",
     ),
     Family(
-        r"[UV]_\d",
+        r"[UV]_#",
         "U_i, V_i: average and variance of -log p* under component i, up to a constant in U_i",
         r"$U_i$, $V_i$: average and variance of $-\log p^\star$ under component $i$, up to a constant in $U_i$",
     ),
@@ -183,18 +239,18 @@ FAMILIES = (
         r"$\tau$, $t_0$: the rule raises $\beta$ by $\tau/\sqrt V$ at intervals $t_0$",
     ),
     Family(
-        r"e_(\d|mean)",
+        r"e_(#|mean)",
         "e_i = E_i[log q - beta log p*] up to a constant that all components share, e_mean = sum_j w_j e_j",
         r"$e_i = \mathbb E_i[\log q - \beta\log p^\star]$ up to a constant that all components share, $\bar e = \sum_j w_j e_j$",
     ),
-    Family(r"F_\d", "F_i = E_i[rho*_1 - rho*_2], the pull of the target's two modes", r"$F_i = \mathbb E_i[\rho^\star_1 - \rho^\star_2]$"),
+    Family(r"F_#", "F_i = E_i[rho*_1 - rho*_2], the pull of the target's two modes", r"$F_i = \mathbb E_i[\rho^\star_1 - \rho^\star_2]$"),
     Family(r"g", "g = w_1 E_1[rho_2] = w_2 E_2[rho_1]", r"$g = w_1\mathbb E_1[\rho_2] = w_2\mathbb E_2[\rho_1]$"),
     Family(
-        r"C_star_\d\d|C_(star_)?\d_\d\d",
+        r"C_star_##|C_(star_)?#_##",
         "C_..: Cholesky entries of the Gram matrix of the logits' linear forms (C_star: the target's; C_i: component i's)",
         r"$C$, Cholesky entries of the Gram matrix of the logits' linear forms ($C^\star$: the target's; $C_{i;\cdot}$: component $i$'s)",
     ),
-    Family(r"z(_\d)?", "z (z_1, z_2, ...): independent N(0, 1) variables", r"$z$ ($z_1, z_2, \dots$), independent $N(0,1)$ variables"),
+    Family(r"z(_#)?", "z (z_1, z_2, ...): independent N(0, 1) variables", r"$z$ ($z_1, z_2, #ots$), independent $N(0,1)$ variables"),
     Family(
         r"c",
         "c: an independent chi-squared variable, its degrees of freedom stand with the average",
@@ -204,6 +260,8 @@ FAMILIES = (
 
 
 def families_of(names: Iterable[str]) -> tuple[Family, ...]:
-    """The families that occur among the names, in the order above."""
+    """The families that occur among the names of one problem, in the order above."""
     present = set(names)
-    return tuple(family for family in FAMILIES if any(re.fullmatch(family.pattern, name) for name in present))
+    together = "[0-9]+_[0-9]+" if apart_in(present) else "[0-9][0-9]"
+    patterns = [re.compile(family.pattern.replace("##", together).replace("#", "[0-9]+")) for family in FAMILIES]
+    return tuple(family for family, pattern in zip(FAMILIES, patterns, strict=True) if any(map(pattern.fullmatch, present)))

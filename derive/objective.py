@@ -9,6 +9,7 @@ from sympy.printing.latex import LatexPrinter
 
 from derive.expectation import Expectation
 from derive.mixtures import LogDensity, Mixture
+from derive.notation import indices_apart
 from derive.system import BETA
 from derive.vectors import GaussianVector, VectorSymbol
 
@@ -46,6 +47,11 @@ class Setting:
     constant: sp.Expr = LOG_PARTITION
     manifold: str = "sphere"
     learn: tuple[str, ...] = ("means",)
+
+    @property
+    def apart(self) -> bool:
+        """Whether the indices in the symbols' names stand apart."""
+        return indices_apart(self.proposal.size, self.target.size)
 
     @property
     def objective(self) -> sp.Expr:

@@ -15,6 +15,7 @@ import sympy as sp
 
 from derive.expectation import ChiSquared, Expectation, StandardNormal
 from derive.mixtures import DIMENSION, Mixture, Responsibility
+from derive.notation import indexed_name
 from derive.softmax import Softmax
 from derive.vectors import GaussianVector, Inner, SquaredDeviation, Vector, VectorSymbol, substitute_vectors
 
@@ -69,14 +70,29 @@ class Reduced:
     factor: tuple[tuple[sp.Symbol, sp.Expr], ...]
 
 
+@dataclass(frozen=True)
+class FactorNames:
+    """What the entries of a Cholesky factor are called. component: whose samples it is of, where they have a factor each.
+
+    apart: whether indices stand apart.
+    """
+
+    head: str
+    component: tuple[int, ...] = ()
+    apart: bool = False
+
+    def __call__(self, row: int, column: int) -> sp.Symbol:
+        return sp.Symbol(indexed_name(self.head, self.component, (row, column), apart=self.apart), real=True)
+
+
 RADIAL = VectorSymbol("radial")
 """Stands for the direction of ‖z‖² − d in the limit d → ∞, where it is Gaussian and independent of every linear form."""
 
 
-def reduce_to_scalars(average: Expectation, surroundings: Surroundings, prefix: str) -> Reduced:
+def reduce_to_scalars(average: Expectation, surroundings: Surroundings, names: FactorNames | None = None) -> Reduced:
     """E_x of a polynomial in responsibilities (of one mixture), their logarithm and ‖x − a‖²/σ², over independent scalars.
 
-    prefix: begins the names of the Cholesky factor's entries.
+    names: of the Cholesky factor's entries.
     """
     (x,) = average.variables
     (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}
@@ -86,7 +102,7 @@ def reduce_to_scalars(average: Expectation, surroundings: Surroundings, prefix: 
     basis = _independent([p.linear for p in parts])
     lengths = {Inner(RADIAL, RADIAL): 2 * DIMENSION * x.scale**2}
     gram = sp.Matrix(len(basis), len(basis), lambda i, j: _without_radial(basis[i].dot(basis[j]).xreplace(lengths)))
-    factor, entries = _cholesky(gram, prefix)
+    factor, entries = _cholesky(gram, names or FactorNames("C"))
     normals = _standard_normals(len(basis))
     scalars = [x.scale * sp.Add(*(factor[i, j] * normals[j] for j in range(i + 1))) for i in range(len(basis))]
     squared, rest = _squared_length(x, normals, surroundings)
@@ -182,7 +198,7 @@ def _coordinates(form: Vector, basis: list[Vector]) -> list[sp.Expr]:
     return list(solution)
 
 
-def _cholesky(gram: sp.Matrix, prefix: str) -> tuple[sp.Matrix, tuple[tuple[sp.Symbol, sp.Expr], ...]]:
+def _cholesky(gram: sp.Matrix, names: FactorNames) -> tuple[sp.Matrix, tuple[tuple[sp.Symbol, sp.Expr], ...]]:
     """The lower triangular factor of a symbolic Gram matrix, its entries by name, and the names' values.
 
     The root of a single form is written out. SymPy is not asked to prove the matrix positive.
@@ -195,7 +211,7 @@ def _cholesky(gram: sp.Matrix, prefix: str) -> tuple[sp.Matrix, tuple[tuple[sp.S
     for i in range(size):
         for j in range(i + 1):
             remainder = sp.expand(gram[i, j]) - sp.Add(*(factor[i, k] * factor[j, k] for k in range(j)))
-            name = sp.Symbol(f"{prefix}_{i + 1}{j + 1}", real=True)
+            name = names(i + 1, j + 1)
             entries.append((name, CholeskyRoot(remainder, sp.expand(gram[i, i])) if i == j else remainder / factor[j, j]))
             factor[i, j] = name
     return factor, tuple(entries)

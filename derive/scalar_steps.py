@@ -8,9 +8,9 @@ from derive.expectation import Expectation, StandardNormal
 from derive.flow import close
 from derive.geometry import Geometry, Overlaps
 from derive.mixtures import Responsibility
-from derive.notation import symbol_tex
+from derive.notation import indexed_name, read_name, symbol_tex
 from derive.objective import Setting
-from derive.reduction import Surroundings, reduce_to_scalars
+from derive.reduction import FactorNames, Surroundings, reduce_to_scalars
 from derive.softmax import Softmax
 from derive.step import Equation, Equations, Step, definitions, map_values, needed, rates
 from derive.two_modes import cameron_martin_to_sech, sigmoid_as_tanh
@@ -53,7 +53,7 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
     if setting.target.size == 2 and any(label.startswith("rho_star") for label in first_order):
         record("two modes: tanh", "1/(1 + e^y) = ½ + ½ tanh(−y/2), and E[1] = 1.", _target_as_tanh(setting, steps[-1].after))
     equal = len(set(setting.proposal.scales)) == 1  # else the two fluxes are one only before the limit of many dimensions
-    if setting.proposal.size == 2 and equal and {"rho_12", "rho_21"} <= first_order and "weights" not in setting.learn:
+    if setting.proposal.size == 2 and equal and set(_fluxes(setting)) <= first_order and "weights" not in setting.learn:
         record(
             "two components: sech",
             "A Cameron–Martin shift leaves an even integrand; the reflection z → −z then shows w_1 E_1[ρ_2] = w_2 E_2[ρ_1] = g.",
@@ -80,7 +80,7 @@ def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, define
         if not isinstance(equation.value, Expectation):
             reduced.append(equation)
             continue
-        result = reduce_to_scalars(equation.value, surroundings, factor_prefix(equation.value, setting))
+        result = reduce_to_scalars(equation.value, surroundings, factor_names(equation.value, setting))
         for symbol, value in result.factor:
             entry = Equation(symbol.name, symbol_tex(symbol), close(value, names), symbol)
             if factors.setdefault(symbol, entry).value != entry.value:
@@ -89,14 +89,20 @@ def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, define
     return (*factors.values(), *reduced)
 
 
-def factor_prefix(average: Expectation, setting: Setting) -> str:
+def factor_names(average: Expectation, setting: Setting) -> FactorNames:
     """C_star for the target's factor, which equal scales make the same for every component; C_star_i and C_i else."""
     (x,) = average.variables
     i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)
     (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}
     if mixture != setting.target:
-        return f"C_{i}"
-    return "C_star" if len(set(mixture.scales)) == 1 else f"C_star_{i}"
+        return FactorNames("C", (i,), setting.apart)
+    return FactorNames("C_star", () if len(set(mixture.scales)) == 1 else (i,), setting.apart)
+
+
+def _fluxes(setting: Setting) -> tuple[str, str]:
+    """The labels of E_1[ρ_2] and E_2[ρ_1]."""
+    first, second = (indexed_name("rho", pair, apart=setting.apart) for pair in ((1, 2), (2, 1)))
+    return first, second
 
 
 def _is_sigmoid(value: sp.Expr) -> bool:
@@ -130,7 +136,7 @@ def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
     for average in definitions(current):
         if not average.label.startswith("rho_star") or not _is_sigmoid(average.value):
             continue
-        i = average.label.removeprefix("rho_star_")[:-1]
+        i = read_name(average.label).groups[0][0]
         F = sp.Symbol(f"F_{i}", real=True)
         half_sum = sigmoid_as_tanh(average.value)
         (tangent,) = half_sum.atoms(Expectation)
@@ -146,7 +152,7 @@ def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
 def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
     """ρ̄_12 = g/w_1 and ρ̄_21 = g/w_2, once both fluxes w_i ρ̄_ij have become the same expression."""
     log_ratio = _LogRatio(sp.Symbol("lambda_q", real=True), setting.proposal.weights, halves=1)
-    weight_of = dict(zip(("rho_12", "rho_21"), setting.proposal.weights, strict=True))
+    weight_of = dict(zip(_fluxes(setting), setting.proposal.weights, strict=True))
     averages = [e for e in definitions(current) if e.label in weight_of]
     g = sp.Symbol("g", positive=True)
     fluxes = map_values(tidied(tuple(averages)), cameron_martin_to_sech)

@@ -133,7 +133,7 @@ def _log_of_one_component(mixture: Mixture, x: GaussianVector, proposal: Mixture
 def component_averages(expanded: sp.Expr) -> list[tuple[sp.Expr, Expectation]]:
     """(w_j, E_{x_j}[f]) of each component of an average under a mixture, in order."""
     terms = (term.as_independent(Expectation, as_Add=False) for term in sp.Add.make_args(expanded))
-    return sorted(((weight, mean) for weight, mean in terms if mean != 1), key=lambda pair: pair[1].variables[0].name)
+    return sorted(((weight, mean) for weight, mean in terms if mean != 1), key=lambda pair: int(pair[1].variables[0].name.removeprefix("x_")))
 
 
 def _along_logit(expression: sp.Expr, mixture: Mixture, component: int) -> sp.Expr:

@@ -11,13 +11,14 @@ import mpmath
 import sympy as sp
 
 from derive.derivation import Derivation, derive
+from derive.flow import gram_symbols
 from derive.geometry import RADIUS, Geometry, R, antipodal, overlaps_of, unrelated
 from derive.mixtures import DIMENSION, Mixture
+from derive.notation import indexed_name
 from derive.objective import Setting, tempered_reverse_kl
 from derive.problem import BadInput, Problem
-from derive.vectors import Vector, VectorSymbol
+from derive.vectors import Inner, Vector, VectorSymbol
 
-MOST_NAMED = 9
 DEPENDENT = 1e-12
 WELL_APART = 1e-2
 """Distances from the span of other modes, relative to a mode's own length, so that modes of very unequal lengths are told apart."""
@@ -44,9 +45,6 @@ def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProble
     another have r. Of other modes a largest independent subset keeps its Gram entries, and the others are written by it.
     large_dimension: derive the limit d → ∞ of what unequal scales make depend on d. Raises BadInput for what the derivation does not cover.
     """
-    for key, count in (("target.weights", len(problem.target.weights)), ("proposal.weights", len(problem.proposal.weights))):
-        if count > MOST_NAMED:
-            raise BadInput(key, f"{count} components", f"give at most {MOST_NAMED}: states are named by one digit per index")
     learn = problem.flow.learn
     if large_dimension and "scales" in learn:
         raise BadInput("flow.learn", "learned scales have no limit of many dimensions", "leave out --large-dimension or the scales")
@@ -60,13 +58,14 @@ def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProble
         geometry = antipodal(setting, radii)
         independent: tuple[int, ...] = (0,)
     else:
-        independent, images = _independent_modes(means, target.means, values)
+        independent, images = _independent_modes(means, target.means, values, setting.apart)
         geometry = unrelated(setting, radii, images)
+        names = gram_symbols(target.means, proposal.means)
         for k in independent:
             for l in independent:
                 if k <= l:
                     gram = math.fsum(x * y for x, y in zip(means[k], means[l], strict=True))
-                    values[sp.Symbol(f"Gamma_{k + 1}{l + 1}", real=True)] = gram
+                    values[names[Inner(target.means[k], target.means[l])]] = gram
     geometry = replace(geometry, dimension=problem.space.dimension, large_dimension=large_dimension)
     _require_room(problem, setting, geometry, len(independent))
     return SymbolicProblem(setting, geometry, values, independent)
@@ -112,7 +111,7 @@ def _radius_symbols(problem: Problem, values: dict[sp.Symbol, float]) -> list[sp
 
 
 def _independent_modes(
-    means: Sequence[Sequence[float]], vectors: Sequence[VectorSymbol], values: dict[sp.Symbol, float]
+    means: Sequence[Sequence[float]], vectors: Sequence[VectorSymbol], values: dict[sp.Symbol, float], apart: bool
 ) -> tuple[tuple[int, ...], list[tuple[VectorSymbol, Vector]]]:
     """Indices of a largest independent subset, first come first kept, and every other mode as a combination of the subset.
 
@@ -135,7 +134,7 @@ def _independent_modes(
             if abs(c - simple) * lengths[j] <= DEPENDENT * lengths[k]:
                 terms[vectors[j]] = sp.Rational(simple.numerator, simple.denominator)
             else:
-                symbol = sp.Symbol(f"c_{k + 1}{j + 1}", real=True)
+                symbol = sp.Symbol(indexed_name("c", (k + 1, j + 1), apart=apart), real=True)
                 values[symbol] = c
                 terms[vectors[j]] = symbol
         images.append((vectors[k], Vector(terms)))

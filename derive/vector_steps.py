@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sympy as sp
 
 from derive.expectation import Expectation
@@ -9,7 +11,7 @@ from derive.flow import Descent, OverlapRate, close, product_rule, project
 from derive.geometry import Overlaps
 from derive.gradient_rules import evaluate_gradients, exchange_responsibilities, pathwise, responsibilities_sum_to_one, stein
 from derive.mixtures import Responsibility
-from derive.notation import dotted, symbol_tex
+from derive.notation import dotted, indexed_name, symbol_tex
 from derive.objective import Setting, expand_over_components
 from derive.slopes import ScaleRate, WeightRate
 from derive.step import Equation, Equations, Step, definitions, map_values, rates
@@ -182,17 +184,22 @@ def average_name(average: Expectation, setting: Setting) -> sp.Symbol:
     i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)
     shares = sorted(average.integrand.atoms(Responsibility), key=lambda rho: rho.component)
     star = "_star" if shares[0].mixture == setting.target else ""
-    components = "".join(str(rho.component + 1) for rho in shares)
+    components = [rho.component + 1 for rho in shares]
     plain = sp.Mul(*shares)
+
+    def named(head: str, *groups: Sequence[int]) -> sp.Symbol:
+        return sp.Symbol(indexed_name(head + star, *groups, apart=setting.apart), real=True)
+
     if average.integrand == plain:
-        single = f"rhoup{star}_{i}{components}" if x.extra else f"rho{star}_{i}{components}"
-        return sp.Symbol(single if len(shares) == 1 else f"rho{star}_{i}_{components}", real=True)
+        if len(shares) > 1:
+            return named("rho", (i,), components)
+        return named("rhoup" if x.extra else "rho", (i, *components))
     if average.integrand == plain * SquaredDeviation(x):
-        return sp.Symbol(f"S{star}_{i}{components}", real=True)
+        return named("S", (i, *components))
     if average.integrand == sp.log(shares[0]):
-        return sp.Symbol(f"ell{star}_{i}", real=True)
+        return named("ell", (i,))
     if average.integrand == sp.log(shares[0]) ** 2:
-        return sp.Symbol(f"ellsq{star}_{i}", real=True)
+        return named("ellsq", (i,))
     if average.integrand == sp.log(shares[0]) * SquaredDeviation(x):
-        return sp.Symbol(f"ellS{star}_{i}", real=True)
+        return named("ellS", (i,))
     raise TypeError(f"no name for the average of {average.integrand}")

@@ -65,7 +65,7 @@ def velocity_at(
 
         def value(average: Expectation) -> sp.Expr:
             if average not in known:
-                reduced = reduce_to_scalars(average, surroundings, "C")
+                reduced = reduce_to_scalars(average, surroundings)
                 at = dict(exact)
                 for symbol, entry in reduced.factor:
                     at[symbol] = _cholesky_entry(close(entry, names), at)

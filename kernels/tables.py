@@ -57,7 +57,7 @@ def reach_of(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Reach:
     """What a system's parameters say of it: the modes' lengths, R and r, and the scales that are not learned."""
     gram = system.domain.gram.xreplace(dict(values))
     lengths = [float(sp.sqrt(gram[i, i])) for i in range(gram.shape[0]) if gram[i, i].is_number]
-    lengths += [v for s, v in values.items() if re.fullmatch(r"R|r(_\d)?", s.name)]
+    lengths += [v for s, v in values.items() if re.fullmatch(r"R|r(_\d+)?", s.name)]
     scales = [v for s, v in values.items() if s.name.startswith("sigma")] or [1.0]
     return Reach(max(lengths, default=1.0), min(scales), max(scales))
 

@@ -17,7 +17,7 @@ from derive.hold_and_quench import DRIFT, REPULSION, SLOPE, SUM, Pair
 from derive.line_breaking import align, broken, terms_of, terms_tex
 from derive.linear_stability import BimodalStability
 from derive.named_logits import with_named_logits
-from derive.notation import tex
+from derive.notation import apart_in, tex
 from derive.rendering import final_equations, same_value
 from derive.slug import slug
 from derive.step import Equation, Step
@@ -84,13 +84,17 @@ def _as_dicts(checks: Iterable[Check]) -> list[dict]:
 
 
 def in_letters(label: str) -> str:
-    """A label as what a macro's name may have, letters only; the first word keeps its case."""
-    first, *others = re.findall(r"[A-Za-z]+|\d|'|\+", label)
+    """A label as what a macro's name may have, letters only; the first word keeps its case.
+
+    Between indices that stand apart is `And`: M_1_23 is no M_12_3.
+    """
+    between = r"|(?<=\d)_(?=\d)" if apart_in([label.rsplit(":", 1)[-1].removeprefix("d")]) else ""
+    first, *others = re.findall(rf"[A-Za-z]+|\d|'|\+{between}", label)
     return _IN_LETTERS.get(first, first) + "".join(_IN_LETTERS.get(w, w[0].upper() + w[1:]) for w in others)
 
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
-_IN_LETTERS = dict(zip("0123456789", _DIGITS, strict=True)) | {"'": "Prime", "+": "Plus"}
+_IN_LETTERS = dict(zip("0123456789", _DIGITS, strict=True)) | {"'": "Prime", "+": "Plus", "_": "And"}
 
 
 def in_words(check: Check) -> str:
