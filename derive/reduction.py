@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import sympy as sp
 
@@ -48,7 +50,7 @@ class CholeskyRoot(sp.Function):
         return f"sqrt({printer.doprint(self.args[0])})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Surroundings:
     """What the reduction knows beside the average.
 
@@ -96,13 +98,31 @@ def reduce_to_scalars(average: Expectation, surroundings: Surroundings, names: F
     """
     (x,) = average.variables
     (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}
+    found = _logits_in_scalars(mixture, x, surroundings, names or FactorNames("C"))
+    scalar_nodes = {rho: Softmax(rho.component + 1, *found.logits) for rho in average.integrand.atoms(Responsibility)}
+    scalar_nodes |= dict.fromkeys(average.integrand.atoms(SquaredDeviation), found.squared)
+    return Reduced(Expectation(average.integrand.xreplace(scalar_nodes), *found.variables), found.factor)
+
+
+class _Logits(NamedTuple):
+    """A mixture's logits at a sample, in scalar `variables`; squared: ‖x − a‖²/σ²."""
+
+    logits: tuple[sp.Expr, ...]
+    squared: sp.Expr
+    variables: tuple[sp.Symbol, ...]
+    factor: tuple[tuple[sp.Symbol, sp.Expr], ...]
+
+
+@lru_cache(maxsize=64)
+def _logits_in_scalars(mixture: Mixture, x: GaussianVector, surroundings: Surroundings, names: FactorNames) -> _Logits:
+    """They are the same for all averages over the sample: one for each responsibility."""
     means = list(mixture.means)
     reference = means.index(x.mean) if x.mean in means else mixture.size - 1
     parts = [_QuadraticForm.of(mixture, c, reference, x, surroundings) for c in range(mixture.size)]
     basis = _independent([p.linear for p in parts])
     lengths = {Inner(RADIAL, RADIAL): 2 * DIMENSION * x.scale**2}
     gram = sp.Matrix(len(basis), len(basis), lambda i, j: _without_radial(basis[i].dot(basis[j]).xreplace(lengths)))
-    factor, entries = _cholesky(gram, names or FactorNames("C"))
+    factor, entries = _cholesky(gram, names)
     normals = _standard_normals(len(basis))
     scalars = [x.scale * sp.Add(*(factor[i, j] * normals[j] for j in range(i + 1))) for i in range(len(basis))]
     squared, rest = _squared_length(x, normals, surroundings)
@@ -112,10 +132,7 @@ def reduce_to_scalars(average: Expectation, surroundings: Surroundings, names: F
         linear = sp.Add(*(c * y for c, y in zip(_coordinates(part.linear, basis), scalars, strict=True)))
         return part.constant + linear + x.scale**2 * part.curvature * typical
 
-    logits = [logit(part) for part in parts]
-    scalar_nodes = {rho: Softmax(rho.component + 1, *logits) for rho in average.integrand.atoms(Responsibility)}
-    scalar_nodes |= dict.fromkeys(average.integrand.atoms(SquaredDeviation), squared)
-    return Reduced(Expectation(average.integrand.xreplace(scalar_nodes), *normals, *rest), entries)
+    return _Logits(tuple(map(logit, parts)), squared, (*normals, *rest), entries)
 
 
 @dataclass(frozen=True)

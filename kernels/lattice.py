@@ -93,9 +93,9 @@ class Group:
         return (*rows, *self.chi_slopes) if self.chi_squared is not None else tuple(rows)
 
     def __str__(self) -> str:
-        first, *others = map(str, self.averages)
+        first, others = str(next(iter(self.averages))), len(self.averages) - 1
         shortened = first if len(first) <= 80 else f"{first[:77]}..."
-        return f"{shortened} and {len(others)} more of the same shares" if others else shortened
+        return f"{shortened} and {others} more of the same shares" if others else shortened
 
 
 def is_lattice_average(average: Expectation) -> bool:
@@ -187,7 +187,7 @@ def _separated(
     """A, B_n, k_n and k' of a logit. Raises ValueError where it is not separable."""
     bound = (*normals, *((chi_squared,) if chi_squared is not None else ()))
     constants, text = hoisted(logit, set(bound))
-    polynomial = _polynomial(text, bound, f"the logit {logit}")
+    polynomial = _polynomial(text, bound, logit)
     back = dict(constants)
     found: dict[tuple[int, ...], sp.Expr] = {power: c.xreplace(back) for power, c in polynomial.terms()}
 
@@ -218,13 +218,13 @@ def _moments(average: Expectation, logits: tuple[sp.Expr, ...], bound: tuple[sp.
     constants, text = hoisted(flat, set(generators))
     back = dict(constants)
     found = {}
-    for power, coefficient in _polynomial(text, generators, str(average)).terms():
+    for power, coefficient in _polynomial(text, generators, average).terms():
         first = len(bound)
         found[Moment(power[:first], power[first : first + count], power[first + count :])] = coefficient.xreplace(back)
     return found
 
 
-def _polynomial(expression: sp.Expr, generators: tuple[sp.Symbol, ...], what: str) -> sp.Poly:
+def _polynomial(expression: sp.Expr, generators: tuple[sp.Symbol, ...], what: sp.Expr) -> sp.Poly:
     try:
         polynomial = sp.Poly(expression, *generators)
     except sp.PolynomialError:
