@@ -7,7 +7,8 @@ import math
 import os
 import secrets
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ import numpy as np
 from derive.problem import BadInput, one_line
 
 LARGEST_FILE = 1 << 26
+
+PathLike = str | os.PathLike[str]
+"""Of every public function that takes a path."""
+
+_WITH_ROOM = "give a path in a folder that can be written and has room"
 
 
 def as_plain(value: Any) -> Any:
@@ -53,29 +59,46 @@ def write_file(path: Path, content: bytes) -> None:
     given = path
     try:
         if path.exists() and not path.is_file():
-            with path.open("wb") as stream:
+            with named(path), path.open("wb") as stream:
                 stream.write(content)
             return
         path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.parent / f".{secrets.token_hex(8)}.tmp"
-        try:  # from before the file is there, so that no interrupt finds it unguarded
+        with temporary(path.parent) as beside:
             with open(beside, "xb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(beside, path)
             synchronise(path.parent)
-        except BaseException:
-            with suppress(OSError):
-                beside.unlink()
-            raise
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise BadInput(
-            str(given), f"cannot be written ({error.strerror})", "give a path in a folder that can be written and has room", ""
-        ) from None
+        raise BadInput(str(given), f"cannot be written ({error.strerror})", _WITH_ROOM, "") from None
+
+
+@contextmanager
+def temporary(folder: Path) -> Iterator[Path]:
+    """A name in a folder for a file to be made within the block, which is removed after it unless it has been renamed."""
+    beside = folder / f".{secrets.token_hex(8)}.tmp"
+    try:  # from before the file is there, so that no interrupt finds it unguarded
+        yield beside
+        beside.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+
+
+@contextmanager
+def named(path: PathLike) -> Iterator[None]:
+    """Give errors of the operating system within the block the file's name where they have none: those of open files, and HDF5's."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
 
 
 def synchronise(folder: Path) -> None:
@@ -89,7 +112,7 @@ def synchronise(folder: Path) -> None:
 
 
 def require_writable(path: str | None, option: str) -> None:
-    """Refuse an output path before any computation if its folder cannot take it. option: for the message."""
+    """Refuse an output path before any computation if its folder does not take a file. option: for the message."""
     if path is None or (path == "-" and option == "--json"):
         return
     target, remedy = Path(path), "give a path in a folder that can be written"
@@ -98,6 +121,8 @@ def require_writable(path: str | None, option: str) -> None:
             raise BadInput(path, "is a folder", "give a file's path", option)
         if target.exists() and not os.access(target, os.W_OK):
             raise BadInput(path, "cannot be written", remedy, option)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(target)  # fails for a name that the file system does not take
         folder = target.parent
         while not folder.exists():
             folder = folder.parent
@@ -105,8 +130,13 @@ def require_writable(path: str | None, option: str) -> None:
         raise BadInput(one_line(path)[:60], f"cannot be written ({error.strerror})", remedy, option) from None
     if not folder.is_dir():
         raise BadInput(path, f"{folder} is a file, not a folder", remedy, option)
-    if not (target.exists() and not target.is_file()) and not os.access(folder, os.W_OK | os.X_OK):
-        raise BadInput(path, f"{folder} cannot be written", remedy, option)
+    if target.exists() and not target.is_file():
+        return
+    try:
+        with temporary(folder) as beside:
+            beside.write_bytes(b"\0")  # permissions alone do not tell of a full disk, a quota or a file system that is mounted to be read
+    except OSError as error:
+        raise BadInput(path, f"{folder} cannot be written ({error.strerror})", _WITH_ROOM, option) from None
 
 
 def require_free(path: str | None, option: str, force: bool) -> None:

@@ -73,22 +73,27 @@ def cut_everywhere(folder, whole):
 
 
 def without_room(folder, whole):
-    """A limit of the kernel's on the size of a file: the chunks fit, the whole does not."""
+    """A limit of the kernel's on the size of a file: the chunks fit, the whole does not. It is found out before anything is computed, and
+    where the room goes while the sweep runs, what is computed is kept."""
     path, small = folder / "found.nc", 6000
     assert len(whole) > small
 
-    def work():
+    def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (small, small))
+
+    def work(limit_at):
         try:
-            run_sweep(SWEEP, path, Execution(chunk=2))
+            limit_at == 0 and limit()
+            run_sweep(SWEEP, path, Execution(chunk=2), progress=lambda done, _: done == limit_at > 0 and limit())
         except Exception as error:
             print(type(error).__name__, error, flush=True)
             return 2
 
-    assert in_a_child(work) == 2
-    assert not path.exists()
-    assert len(list(parts_of(path).glob("0*.nc"))) == 10
+    for limit_at, chunks in ((0, 0), (2, 10)):
+        assert in_a_child(lambda at=limit_at: work(at)) == 2
+        assert not path.exists()
+        assert len(list(parts_of(path).glob("0*.nc"))) == chunks
     run_sweep(SWEEP, path)
     assert path.read_bytes() == whole
     assert os.listdir(folder) == ["found.nc"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-import resource
 import sys
 from dataclasses import dataclass
 
 from annealvi.costs import Cost
 from annealvi.sweeps.engines import Engine
 from annealvi.sweeps.sweep import Sweep
+
+try:
+    from resource import RUSAGE_SELF, getrusage
+except ModuleNotFoundError:  # Windows
+    getrusage = None  # type: ignore[assignment]
 
 CHUNK_SECONDS = 5.0
 """What may be lost: short beside any patience, long beside the milliseconds that keeping a chunk takes."""
@@ -20,7 +24,10 @@ CHUNKS_PER_WORKER = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """points: of the whole map. units: of work, of which `finished` are done. chunk: units in each chunk. seconds: for what is left."""
+    """points: of the whole map. units: of work, of which `finished` are done. chunk: units in each chunk. seconds: for what is left.
+
+    memory, result: in bytes; the memory None where the system does not tell what a process has.
+    """
 
     points: int
     units: int
@@ -28,7 +35,7 @@ class Plan:
     chunk: int
     where: str
     seconds: float
-    memory: int
+    memory: int | None
     result: int
 
     def __str__(self) -> str:
@@ -40,7 +47,8 @@ class Plan:
         left = self.units - self.finished
         kept = f", {self.points * self.finished // self.units} of them finished" if self.finished else ""
         work = f"{math.ceil(left / self.chunk)} chunks on {self.where}"
-        sizes = f"{size(self.memory)} of memory, a result of {size(self.result)}"
+        memory = "" if self.memory is None else f"{size(self.memory)} of memory, "
+        sizes = f"{memory}a result of {size(self.result)}"
         return Cost(self.seconds, f"{self.points} points{kept}, {work}, {sizes}")
 
 
@@ -54,13 +62,14 @@ def make_plan(sweep: Sweep, finished: int, engine: Engine, chunk: int | None) ->
     chunk = max(1, min(chunk, left))
     seconds = each * chunk * math.ceil(left / chunk / workers) if workers > 1 else each * left
     result = sweep.units * sweep.bytes_per_unit
-    memory = workers * (resident() + 3 * chunk * sweep.bytes_per_unit)
+    held = resident()
+    memory = None if held is None else workers * (held + 3 * chunk * sweep.bytes_per_unit)
     return Plan(sweep.units * sweep.points_per_unit, sweep.units, finished, chunk, engine.where, seconds, memory, result)
 
 
-def resident() -> int:
+def resident() -> int | None:
     """The most memory that this process has had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return None if getrusage is None else getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def size(count: float) -> str:

@@ -14,7 +14,7 @@ from annealvi.costs import require_affordable
 from annealvi.sweeps.engines import Engine, InProcess, Processes, Tell, cores, gpus_of_machine
 from annealvi.sweeps.plan import Plan, make_plan
 from annealvi.sweeps.provenance import processor
-from annealvi.sweeps.result import as_dataset, write_netcdf
+from annealvi.sweeps.result import as_dataset, open_netcdf, require_place, write_netcdf
 from annealvi.sweeps.store import RESULT, Store, is_own_result, matches, survey, units_in
 from annealvi.sweeps.sweep import Arrays, Sweep
 from derive.problem import BadInput
@@ -75,6 +75,7 @@ def sweeping(
     store = Store(parts_of(path), sweep, anew=how.force)
     try:
         refuse_overwriting(sweep, path, (path,), how.force)  # another run may have ended before this one had the folder
+        require_place(store.folder, sweep, store.finished)
         plan = make_plan(sweep, store.finished, engine, how.chunk)
         require_affordable(plan.cost, how.max_cost, FASTER, tell)
         store.begin(tell)
@@ -82,7 +83,7 @@ def sweeping(
             store.keep(first, arrays)
         write_netcdf(store.folder / RESULT, sweep, store.chunks(), store.processors())
         store.publish(path)
-        with xr.open_dataset(path, engine="h5netcdf") as data:
+        with open_netcdf(path) as data:
             yield data
         store.remove()
     finally:

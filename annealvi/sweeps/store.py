@@ -7,7 +7,6 @@ These files are netCDF 3, which SciPy reads in plain Python: a damaged one canno
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -21,10 +20,15 @@ from typing import Any
 
 import xarray as xr
 
-from annealvi.output import as_plain, read_json, synchronise, write_file
+from annealvi.output import as_plain, named, read_json, synchronise, write_file
 from annealvi.sweeps.provenance import processor, versions
 from annealvi.sweeps.sweep import Arrays, Sweep
 from derive.problem import BadInput
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ModuleNotFoundError:  # Windows
+    flock = None  # type: ignore[assignment]
 
 STATED = "sweep.json"
 RESULT = "result.nc"
@@ -75,6 +79,8 @@ class Store:
     def begin(self, tell: Callable[[str], None] | None = None) -> None:
         """Remove what is no use: left-overs, other sweeps' chunks, damaged ones, of which `tell` hears since they are computed again."""
         self._begun = True
+        if self._lock is None and tell is not None:
+            tell(f"{self.folder} cannot be locked: see to it that no other run works on it")
         for path in self._damaged:
             if tell is not None:
                 tell(f"{path} is damaged: its units are computed again")
@@ -106,14 +112,15 @@ class Store:
     def chunks(self) -> Iterator[tuple[int, Arrays]]:
         """(first unit, variables) of every chunk in order, one in memory at a time."""
         for chunk in self._chunks:
-            data = xr.load_dataset(io.BytesIO(chunk.path.read_bytes()), engine="scipy")
+            with named(chunk.path):
+                data = xr.load_dataset(io.BytesIO(chunk.path.read_bytes()), engine="scipy")
             yield chunk.first, {name: data[name].to_numpy() for name in self.sweep.variables}
 
     def processors(self) -> list[str]:
         """The kinds of CPU that computed the chunks."""
         found = set()
         for chunk in self._chunks:
-            with xr.open_dataset(chunk.path, engine="scipy") as data:
+            with named(chunk.path), xr.open_dataset(chunk.path, engine="scipy") as data:
                 found.add(str(data.attrs["processor"]))
         return sorted(found)
 
@@ -163,7 +170,8 @@ def survey(folder: Path, sweep: Sweep) -> tuple[list[Chunk], list[Path]]:
         if path.is_dir():
             raise BadInput(str(path), "is a folder", "remove it", "")
         first, stop = int(match[1]), int(match[2])
-        whole = path.is_file() and not path.is_symlink() and _digest(path.read_bytes()) == match[3]
+        with named(path):
+            whole = path.is_file() and not path.is_symlink() and _digest(path.read_bytes()) == match[3]
         if whole and first < stop <= sweep.units:
             chunks.append(Chunk(first, stop, path))
         else:
@@ -232,7 +240,7 @@ def _as_netcdf(sweep: Sweep, arrays: Arrays) -> bytes:
 
 
 def _digest_of(path: Path) -> str:
-    with path.open("rb") as stream:
+    with named(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -248,10 +256,12 @@ def _make(folder: Path) -> None:
 
 
 def _locked(folder: Path) -> int | None:
-    """A lock that goes with this process, however it ends; None where the file system has none."""
+    """A lock that goes with this process, however it ends; None where the system or the file system has none."""
+    if flock is None:
+        return None
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(descriptor, LOCK_EX | LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise BadInput(str(folder), "another process is working on it", "wait for it, or choose another --out", "") from None
