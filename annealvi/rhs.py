@@ -22,7 +22,7 @@ _KEYS = ("means", "weights", "scales", "beta")
 
 @dataclass(frozen=True)
 class State:
-    """A proposal and an inverse temperature: means (L lists), weights and scales (L numbers, or the problem's), beta > 0."""
+    """A proposal and an inverse temperature: means (L lists, of one length), weights and scales (L numbers, or the problem's), beta > 0."""
 
     means: tuple[tuple[float, ...], ...]
     weights: tuple[float, ...]
@@ -58,8 +58,11 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
     if not isinstance(means, Sequence) or isinstance(means, str) or len(means) != count:
         raise BadInput("means", f"not a list of {count} lists", "give one list of coordinates per component of the proposal", source)
     rows = tuple(_numbers(f"means[{i}]", row, source) for i, row in enumerate(means))
-    if len({len(row) for row in rows}) != 1 or not rows[0]:
-        raise BadInput("means", "the lists have different lengths or none", "pad the shorter ones with zeros", source)
+    for i, row in enumerate(rows):
+        if not row:
+            raise BadInput(f"means[{i}]", "a mean without coordinates", "give at least one coordinate", source)
+    longest = max(map(len, rows))
+    rows = tuple((*row, *[0.0] * (longest - len(row))) for row in rows)
     span = problem.target.coordinates
     if not span <= len(rows[0]) <= problem.space.dimension:
         raise BadInput(

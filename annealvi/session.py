@@ -133,9 +133,11 @@ class Session:
         for name, value in learned.items():
             if value <= 0:
                 raise BadInput(f"{key}.{name}", f"{value:g} is not positive", "give weights and scales above zero", source)
-        weights = [value for name, value in learned.items() if name.startswith("w_")]
+        weights = [float(value) for name, value in learned.items() if name.startswith("w_")]
         if weights and abs(sum(weights) - 1) > SUM_TOLERANCE:
-            raise BadInput(key, f"the weights sum to {sum(weights):.12g}", f"make them sum to one within {SUM_TOLERANCE:g}", source)
+            shares = ", ".join(f"w_{i} = {w / sum(weights)!r}" for i, w in enumerate(weights, 1))
+            remedy = f"make them sum to one within {SUM_TOLERANCE:g}, such as {shares}"
+            raise BadInput(key, f"the weights sum to {sum(weights):.12g}", remedy, source)
 
     def require_states(self, states: np.ndarray, key: str, source: str) -> None:
         """Raise BadInput, as `require_state` does, for the first of many states (n, states) that is none; a million take seconds."""

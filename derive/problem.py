@@ -34,6 +34,7 @@ LEARNABLE = ("means", "weights", "scales")
 LAWS = ("uniform-sphere",)
 
 MOST_COMPONENTS = 64
+MOST_PASTED = 16
 MOST_POINTS = 64
 MOST_DIMENSIONS = 10**9
 SUM_TOLERANCE = 1e-9
@@ -82,8 +83,8 @@ class Target:
     """p*(x) = sum_k weights[k] N(x; means[k], scales[k]^2 I), K components.
 
     weights: K positive numbers that sum to one within 1e-9.
-    means: K lists of equally many coordinates in R^r, padded with zeros to the dimension of the space. Trailing coordinates
-        that are zero in every mean are dropped (one is always kept), so r never counts mere padding.
+    means: K lists of coordinates in R^r, each padded with zeros to the dimension of the space, so lists may differ in length. Trailing
+        coordinates that are zero in every mean are dropped (one is always kept), so r never counts mere padding.
     scales: K positive standard deviations.
 
     Two components with the same mean and scale are refused: they are one component, and "the modes found" would be undefined.
@@ -96,7 +97,7 @@ class Target:
     def __post_init__(self) -> None:
         weights = _mixture_weights("target.weights", self.weights)
         count = f"as many as target.weights, {len(weights)}"
-        means = _without_padding(_mean_vectors("target.means", self.means))
+        means = _padded_alike(_mean_vectors("target.means", self.means))
         _require_length("target.means", means, len(weights), count)
         scales = _positives("target.scales", self.scales)
         _require_length("target.scales", scales, len(weights), count)
@@ -306,8 +307,18 @@ def _mixture_weights(key: str, value: Any) -> tuple[float, ...]:
         raise BadInput(key, "a mixture without components", "give at least one weight")
     total = math.fsum(weights)
     if abs(total - 1) > SUM_TOLERANCE:
-        raise BadInput(key, f"the weights sum to {total:.12g}", f"make them sum to one within {SUM_TOLERANCE:g}")
+        raise BadInput(
+            key, f"the weights sum to {total:.12g}", f"make them sum to one within {SUM_TOLERANCE:g}{_normalised(weights, total)}"
+        )
     return weights
+
+
+def _normalised(weights: tuple[float, ...], total: float) -> str:
+    """The weights divided by their sum, to be pasted; of many, what to divide by, since a message is one line."""
+    shares = [w / total for w in weights]
+    if len(shares) > MOST_PASTED or min(shares) < SMALLEST:
+        return f": divide each by {total!r}"
+    return f", such as [{', '.join(map(repr, shares))}]"
 
 
 def _mean_vectors(key: str, value: Any) -> tuple[tuple[float, ...], ...]:
@@ -316,13 +327,13 @@ def _mean_vectors(key: str, value: Any) -> tuple[tuple[float, ...], ...]:
     for k, row in enumerate(rows):
         if not row:
             raise BadInput(f"{key}[{k}]", "a mean without coordinates", "give at least one coordinate")
-        _require_length(f"{key}[{k}]", row, len(rows[0]), f"as many coordinates as {key}[0], {len(rows[0])}")
     return tuple(tuple(_real(f"{key}[{k}][{j}]", x) for j, x in enumerate(row)) for k, row in enumerate(rows))
 
 
-def _without_padding(means: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+def _padded_alike(means: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+    """All means with as many coordinates as the last one that is not zero takes, and one at least."""
     used = max((j for row in means for j, x in enumerate(row, start=1) if x != 0), default=1)
-    return tuple(row[:used] for row in means)
+    return tuple((*row[:used], *[0.0] * (used - len(row))) for row in means)
 
 
 def _table_points(key: str, value: Any) -> tuple[tuple[float, float], ...]:
