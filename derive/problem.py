@@ -33,6 +33,7 @@ MANIFOLDS = ("sphere", "euclidean")
 LEARNABLE = ("means", "weights", "scales")
 LAWS = ("uniform-sphere",)
 
+LONGEST_NAME = 80
 MOST_COMPONENTS = 64
 MOST_PASTED = 16
 MOST_POINTS = 64
@@ -240,9 +241,11 @@ class Problem:
 
     The means are placed by padding them with zeros, so `space.dimension` must be at least the coordinates they use. That
     implies the theory's own condition, a dimension no smaller than the rank of the span.
+
+    name: for titles, labels and files. Without one, the study's own mixtures and flow are "bimodal" and others "unnamed".
     """
 
-    name: str = "bimodal"
+    name: str = ""
     target: Target = field(default_factory=Target)
     proposal: Proposal = field(default_factory=Proposal)
     flow: Flow = field(default_factory=Flow)
@@ -251,7 +254,10 @@ class Problem:
     init: Init = field(default_factory=Init)
 
     def __post_init__(self) -> None:
-        _require_name("name", self.name)
+        if self.name == "":
+            own = (self.target, self.proposal, self.flow) == (Target(), Proposal(), Flow())
+            _keep(self, name="bimodal" if own else "unnamed")
+        require_name("name", self.name)
         d, r = self.space.dimension, self.target.coordinates
         if d < r:
             raise BadInput(
@@ -378,9 +384,9 @@ def _require_distinct_modes(means: tuple[tuple[float, ...], ...], scales: tuple[
         seen[mode] = k
 
 
-def _require_name(key: str, name: Any) -> None:
+def require_name(key: str, name: Any) -> None:
     if not isinstance(name, str):
         raise BadInput(key, f"{shown(name)} is not text", 'write it in quotes, such as "bimodal"')
-    if not 1 <= len(name) <= 80 or not name.isprintable() or set(name) & set("/\\") or name.startswith("."):
-        remedy = "give 1 to 80 printable characters without slashes or a leading dot"
+    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or set(name) & set("/\\") or name.startswith("."):
+        remedy = f"give 1 to {LONGEST_NAME} printable characters without slashes or a leading dot"
         raise BadInput(key, f"{shown(name)} cannot serve in file names", remedy)

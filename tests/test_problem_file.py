@@ -44,7 +44,41 @@ def refusal(path: str | Path, *overrides: str) -> str:
 
 def test_defaults_are_the_published_bimodal_case(tmp_path: Path) -> None:
     assert problem_as_dict(Problem()) == INTERFACE_DEFAULTS
-    assert load_problem("bimodal") == load_problem(write(tmp_path, "")) == problem_from_dict(INTERFACE_DEFAULTS) == Problem()
+    assert load_problem("bimodal") == problem_from_dict(INTERFACE_DEFAULTS) == problem_from_dict({}) == Problem()
+    assert load_problem(write(tmp_path, "")) == dataclasses.replace(Problem(), name="my")
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("mine.toml", "mine"),
+        ("three.modes.toml", "three.modes"),
+        ("no-ending", "no-ending"),
+        (".hidden.toml", "hidden"),
+        ("...toml", "unnamed"),
+        ("a\nb\x1b[31m\\c.toml", "a-b-[31m-c"),
+        ("\udcff.toml", "-"),
+        ("β case.toml", "β case"),
+        ("x" * 200 + ".toml", "x" * 80),
+        ("bimodal.toml", "bimodal"),
+    ],
+    ids=ascii,
+)
+def test_a_file_without_a_name_is_called_by_its_own(file: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.write_text("[target]\nweights = [0.5, 0.5]\n")
+    assert load_problem(path).name == name
+    assert load_problem(path, ["schedule.T0=9"]).name == name
+    assert load_problem(path, ["name=other"]).name == "other"
+    path.write_text('name = "given"')
+    assert load_problem(path).name == "given"
+
+
+def test_a_problem_without_a_name_is_bimodal_only_where_it_is() -> None:
+    assert Problem(schedule=ScheduleSpec("linear"), space=Space(7)).name == "bimodal"
+    assert Problem(target=Target((0.5, 0.5))).name == Problem(flow=Flow("euclidean")).name == "unnamed"
+    assert problem_from_dict({"proposal": {"radius": 2.0}}).name == "unnamed"
+    assert load_problem("bimodal", ["target.weights=[0.5, 0.5]"]).name == "bimodal"
 
 
 def test_the_interface_page_example_is_the_default(tmp_path: Path) -> None:
