@@ -10,6 +10,7 @@ import numpy as np
 import sympy as sp
 
 from derive.adaptive_schedule import INTERVAL, STEP, with_adaann
+from derive.arguments import checked
 from derive.derivation import Derivation
 from derive.problem import SUM_TOLERANCE, BadInput, Problem
 from derive.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
@@ -238,6 +239,7 @@ def _shares(n: int, size: int) -> list[int]:
     return [min(size, n - first) for first in range(0, n, size)] if n else [0]
 
 
+@checked
 def open_session(problem: Problem, large_dimension: bool = False) -> Session:
     """Derive the problem's equations and make its schedule. BadInput where the derivation does not cover the problem.
 

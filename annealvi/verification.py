@@ -14,6 +14,7 @@ from annealvi.checks.kernels import COARSE_TOLERANCE, cuda_check, kernel_checks,
 from annealvi.checks.kernels import TOLERANCE as KERNEL_TOLERANCE
 from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, compare_velocity, path_checks, velocity_checks
 from annealvi.session import Session
+from derive.arguments import checked
 from derive.problem import BadInput
 
 
@@ -47,6 +48,7 @@ class Verification:
         }
 
 
+@checked
 def verify(session: Session, device: str = "auto", seed: int = 0, progress: Callable[[str], None] | None = None) -> Verification:
     """Run every check. device: where kernels and particles run; "auto" is a GPU where one is usable.
 

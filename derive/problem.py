@@ -254,6 +254,16 @@ class Problem:
     init: Init = field(default_factory=Init)
 
     def __post_init__(self) -> None:
+        for key, kind in (
+            ("target", Target),
+            ("proposal", Proposal),
+            ("flow", Flow),
+            ("schedule", ScheduleSpec),
+            ("space", Space),
+            ("init", Init),
+        ):
+            if not isinstance(getattr(self, key), kind):
+                raise BadInput(key, f"{shown(getattr(self, key))} is no {kind.__name__}", f"make one by annealvi.{kind.__name__}(...)")
         if self.name == "":
             own = (self.target, self.proposal, self.flow) == (Target(), Proposal(), Flow())
             _keep(self, name="bimodal" if own else "unnamed")

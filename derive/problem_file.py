@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from derive.arguments import checked
 from derive.built_in import BUILT_IN
 from derive.problem import DETAILS, LONGEST_NAME, BadInput, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target, require_name, shown
 from derive.schedules import make_schedule
@@ -38,6 +39,7 @@ _PLACE = re.compile(r"([^\[\]]*)((?:\[[0-9]{1,4}\])+)")
 _POINT_IN_NAME = re.compile(r"\.[ \t]*(?:[^0-9 \t]|[0-9]+[ \t]*\.)")  # not the point of a decimal number
 
 
+@checked
 def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Problem:
     """The problem of a TOML file or a built-in name, with `overrides` applied, fully checked, its schedule's formula included.
 

@@ -35,6 +35,7 @@ from itertools import pairwise
 import sympy as sp
 from sympy.printing.pycode import PythonCodePrinter
 
+from derive.arguments import checked
 from derive.expression_parser import parse_expression, sympy_guard
 from derive.problem import ADAPTIVE_KINDS, BadInput, ScheduleSpec
 from derive.system import TIME
@@ -101,6 +102,7 @@ def make_rule(spec: ScheduleSpec) -> AdaptiveRule | None:
     return AdaptiveRule(spec.kind, 1 / spec.T0, spec.t0, strength)
 
 
+@checked
 def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
     """The schedule with the formula of `spec.kind`; of an adaptive kind the temperature until its rule acts, T0.
 

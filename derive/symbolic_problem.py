@@ -10,6 +10,7 @@ from fractions import Fraction
 import mpmath
 import sympy as sp
 
+from derive.arguments import checked
 from derive.derivation import Derivation, derive
 from derive.geometry import RADIUS, Geometry, R, antipodal, overlaps_of, unrelated
 from derive.mixtures import DIMENSION, Mixture
@@ -169,6 +170,7 @@ def _require_room(problem: Problem, setting: Setting, geometry: Geometry, rank: 
         raise BadInput("target.means", "nothing moves: every mode is at the origin", "give a mode elsewhere, or learn weights or scales")
 
 
+@checked
 def derive_problem(problem: Problem, large_dimension: bool = False) -> Derivation:
     """The derivation of a problem's summary-statistics system; BadInput where a rule does not cover it."""
     symbolic = symbolise(problem, large_dimension)

@@ -22,6 +22,7 @@ from annealvi.sweeps.pilot import seconds_of, seconds_of_ensemble
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Variable
 from annealvi.trajectories import seconds_of_simulation
+from derive.arguments import checked, require_choice, require_fields
 from derive.problem import BadInput, Problem
 from derive.problem_file import problem_to_toml
 
@@ -64,6 +65,9 @@ class Sampling:
     projected: bool = False
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_fields(self)
+
 
 @dataclass(frozen=True)
 class CollapseGrid(KernelSweep):
@@ -76,6 +80,7 @@ class CollapseGrid(KernelSweep):
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        require_choice("methods", self.methods, tuple(COLUMNS))
         keys = [axis.key for axis in self.axes]
         if not keys:
             raise BadInput("--over", "there is no axis", "give at least one", "")
@@ -164,6 +169,7 @@ def _columns(found: Collapse) -> dict[str, float]:
     return columns
 
 
+@checked
 def collapse_grid(
     problem: Problem,
     axes: tuple[Axis | Choices, ...],

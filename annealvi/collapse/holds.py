@@ -15,6 +15,7 @@ from annealvi.collapse.family import Family, Member
 from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
 from annealvi.collapse.separatrix import Accuracy
 from annealvi.session import open_session
+from derive.arguments import checked
 from derive.problem import BadInput, Problem, ScheduleSpec
 
 HOTTEST = 1e7
@@ -40,6 +41,7 @@ class UltimateHold:
     overlap: float
 
 
+@checked
 def best_hold(problem: Problem, duration: float, leading: bool = False, device: str = "auto") -> BestHold:
     """The hold-and-quench of the given duration (units of the flow's time) with the smallest P(collapse).
 
@@ -72,6 +74,7 @@ def best_hold(problem: Problem, duration: float, leading: bool = False, device: 
     return BestHold(float(np.exp(found.x)), boundary.p if leading else float(found.fun), float(boundary.b_c[1]))
 
 
+@checked
 def ultimate_hold(problem: Problem, device: str = "auto") -> UltimateHold:
     """The best long hold: the largest growth of b in an equilibrium m_1 = m_2, over temperatures.
 

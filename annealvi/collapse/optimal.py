@@ -17,6 +17,7 @@ from annealvi.collapse.family import AVERAGES, SETTLING
 from annealvi.collapse.holds import best_hold
 from annealvi.collapse.separatrix import Accuracy, Separatrix
 from annealvi.session import Session, open_session
+from derive.arguments import checked
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import Schedule
 from derive.system import TIME
@@ -45,6 +46,7 @@ class Optimal:
     evaluations: int
 
 
+@checked
 def optimal_schedule(
     problem: Problem, duration: float, knots: int = 9, device: str = "auto", start: np.ndarray | None = None, monotone: bool = True
 ) -> Optimal:

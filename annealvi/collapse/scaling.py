@@ -20,6 +20,7 @@ from scipy.special import erfinv
 from annealvi.collapse.family import Family
 from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
 from annealvi.collapse.separatrix import Accuracy
+from derive.arguments import checked
 from derive.problem import BadInput, Problem
 
 PRECISE = Accuracy(width=1e-4, rtol=1e-7)
@@ -43,6 +44,7 @@ class ScalingLaw:
         return (np.log(np.asarray(dimension)) / 2 - np.log(2 * erfinv(np.asarray(p)) / self.prefactor)) / self.rate
 
 
+@checked
 def scaling_law(problem: Problem, reference: float | None = None, device: str = "auto") -> ScalingLaw:
     """The law of the problem's kind of schedule and T0. C is that of t0 = reference, by default where A t0 = 5.
 

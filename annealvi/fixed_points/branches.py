@@ -14,6 +14,7 @@ from annealvi.fixed_points.paths import on_path
 from annealvi.fixed_points.search import SAME, FixedPoint, distance, search
 from annealvi.fixed_points.spectra import Spectrum, spectrum_at
 from annealvi.session import Session
+from derive.arguments import checked
 from derive.problem import BadInput
 
 COLDEST, HOTTEST = 1.0, 1e12
@@ -82,6 +83,7 @@ class Branches:
         }
 
 
+@checked
 def continue_branches(
     session: Session,
     lowest: float = 1.0,

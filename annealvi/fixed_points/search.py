@@ -18,6 +18,7 @@ from annealvi.fixed_points.mean_flow import MeanFlow, open_mean_flow
 from annealvi.fixed_points.spectra import Spectrum, spectrum_at
 from annealvi.fixed_points.zeros import RESOLVED, starts, zeros_near
 from annealvi.session import Session
+from derive.arguments import checked
 from derive.problem import BadInput
 
 SAME = 1e-5
@@ -100,6 +101,7 @@ class FixedPoints:
         return {"states": self.state_names, "points": [p.as_dict() for p in self.points], "counts": by_beta, "device": self.device}
 
 
+@checked
 def find_fixed_points(
     session: Session, betas: Sequence[float] = (1.0,), *, count: int = 48, seed: int = 0, tolerance: float = 1e-12, device: str = "cpu"
 ) -> FixedPoints:

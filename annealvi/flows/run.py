@@ -24,6 +24,7 @@ from annealvi.flows.coverage import MISSED, covered
 from annealvi.flows.target import turned
 from annealvi.flows.tempering import betas_of, default_steps, steps_between_adjustments
 from annealvi.flows.training import Architecture, Optimiser, Rule, Task, Trainer, make_trainer
+from derive.arguments import checked
 from derive.problem import BadInput, Problem
 from derive.schedules import AdaptiveRule, make_rule
 from kernels.particles import DivergenceError
@@ -73,6 +74,7 @@ class FlowRun:
         }
 
 
+@checked
 def train_flow(
     problem: Problem,
     *,

@@ -30,6 +30,7 @@ from annealvi.sweeps.engines import cores
 from annealvi.sweeps.keys import require_independent, require_numbers, vary
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Sweep, Variable
+from derive.arguments import checked
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.problem_file import problem_to_toml
 from derive.schedules import make_rule, make_schedule
@@ -279,6 +280,7 @@ class KindsOfSchedule(FlowSweep):
         return self.anneal + self.training.after if self.training.steps is None else self.training.steps
 
 
+@checked
 def flow_map(
     problem: Problem, x: Axis | Choices, y: Axis | Choices, training: Training | None = None, path: Path | None = None, **running: Any
 ) -> xr.Dataset:
@@ -291,6 +293,7 @@ def flow_map(
     return run_sweep(FlowMap(problem, training or Training(), x, y), path, **running)
 
 
+@checked
 def compare_kinds(
     problem: Problem,
     temperatures: Sequence[float],

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from annealvi.sweeps.keys import require_key
+from derive.arguments import require_fields
 from derive.problem import BadInput
 
 MOST_POINTS = 10**7
@@ -73,6 +74,7 @@ class Choices:
     settings: Sequence[Any]
 
     def __post_init__(self) -> None:
+        require_fields(self)
         require_key(self.key, "axis")
         object.__setattr__(self, "settings", tuple(map(_frozen, self.settings)))
         if not self.settings:
