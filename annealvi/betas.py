@@ -15,6 +15,7 @@ from annealvi.components import require
 from derive.arguments import checked, require_choice, require_fields
 from derive.problem import ADAPTIVE_KINDS, BadInput, ScheduleSpec
 from derive.schedules import Schedule, make_schedule, settling_time
+from derive.short_repr import short_repr
 from derive.system import TIME
 
 TIMED_KINDS = ("exponential", "geometric", "linear", "beta-exponential", "beta-linear", "cosine", "hold")
@@ -34,6 +35,8 @@ class BetaSchedule:
 
     spec: ScheduleSpec
     time_per_step: float = 1.0
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_fields(self)

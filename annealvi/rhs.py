@@ -11,6 +11,7 @@ from typing import Any
 from annealvi.output import read_json
 from derive.expectation import Expectation
 from derive.problem import BadInput, Problem, Proposal, one_line
+from derive.short_repr import short_repr
 from derive.symbolic_problem import derive_problem, symbolise
 from derive.velocity import Velocity, velocity_at
 
@@ -28,6 +29,8 @@ class State:
     weights: tuple[float, ...]
     scales: tuple[float, ...]
     beta: float
+
+    __repr__ = short_repr
 
 
 def read_state(path: str, problem: Problem) -> State:

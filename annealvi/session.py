@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import sympy as sp
@@ -14,6 +14,7 @@ from derive.arguments import checked
 from derive.derivation import Derivation
 from derive.problem import SUM_TOLERANCE, BadInput, Problem
 from derive.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
+from derive.short_repr import short_repr
 from derive.symbolic_problem import SymbolicProblem, derive_problem, parameter_values, symbolise
 from derive.system import OdeSystem
 from derive.vectors import Inner
@@ -38,6 +39,9 @@ class Session:
     schedule: Schedule
     values: Mapping[sp.Symbol, float]
     rule: AdaptiveRule | None = None
+
+    SHOWN: ClassVar = ("problem", "state_names")
+    __repr__ = short_repr
 
     @property
     def state_names(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from annealvi.checks.check import Check
 from annealvi.checks.derivation import derivation_checks
@@ -16,6 +16,7 @@ from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, c
 from annealvi.session import Session
 from derive.arguments import checked
 from derive.problem import BadInput
+from derive.short_repr import short_repr
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Verification:
     certificates: tuple[Any, ...]
     notes: tuple[str, ...]
     seconds: float
+
+    SHOWN: ClassVar = ("problem", "passed", "checks", "seconds", "device")
+    __repr__ = short_repr
 
     @property
     def passed(self) -> bool:

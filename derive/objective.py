@@ -9,6 +9,7 @@ from sympy.printing.latex import LatexPrinter
 
 from derive.expectation import Expectation
 from derive.mixtures import LogDensity, Mixture
+from derive.short_repr import short_repr
 from derive.system import BETA
 from derive.vectors import GaussianVector, VectorSymbol
 
@@ -46,6 +47,8 @@ class Setting:
     constant: sp.Expr = LOG_PARTITION
     manifold: str = "sphere"
     learn: tuple[str, ...] = ("means",)
+
+    __repr__ = short_repr
 
     @property
     def objective(self) -> sp.Expr:

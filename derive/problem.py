@@ -14,6 +14,8 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from derive.short_repr import short_repr
+
 SCHEDULE_KINDS = (
     "constant",
     "exponential",
@@ -95,6 +97,8 @@ class Target:
     means: tuple[tuple[float, ...], ...] = ((3.0,), (-3.0,))
     scales: tuple[float, ...] = (1.0, 1.0)
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         weights = _mixture_weights("target.weights", self.weights)
         count = f"as many as target.weights, {len(weights)}"
@@ -122,6 +126,8 @@ class Proposal:
     weights: tuple[float, ...] = (0.5, 0.5)
     scales: tuple[float, ...] = (1.0, 1.0)
     radius: float | tuple[float, ...] = 3.0
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         weights = _mixture_weights("proposal.weights", self.weights)
@@ -184,6 +190,8 @@ class ScheduleSpec:
     expression: str = ""
     tau: float | None = None
     level: float | None = None
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         kind = _one_of("schedule.kind", self.kind, (*SCHEDULE_KINDS, *ADAPTIVE_KINDS))
@@ -252,6 +260,8 @@ class Problem:
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     space: Space = field(default_factory=Space)
     init: Init = field(default_factory=Init)
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         for key, kind in (

@@ -38,6 +38,7 @@ from sympy.printing.pycode import PythonCodePrinter
 from derive.arguments import checked
 from derive.expression_parser import parse_expression, sympy_guard
 from derive.problem import ADAPTIVE_KINDS, BadInput, ScheduleSpec
+from derive.short_repr import short_repr
 from derive.system import TIME
 
 START_TEMPERATURE = sp.Symbol("T0", positive=True)
@@ -65,6 +66,8 @@ class Schedule:
     breakpoints: tuple[sp.Expr, ...]
     duration: float
     latex: str
+
+    __repr__ = short_repr
 
     def temperature_at(self, t: float) -> float:
         """T at time t >= 0, in double precision."""

@@ -16,6 +16,7 @@ from derive.geometry import RADIUS, Geometry, R, antipodal, overlaps_of, unrelat
 from derive.mixtures import DIMENSION, Mixture
 from derive.objective import Setting, tempered_reverse_kl
 from derive.problem import BadInput, Problem
+from derive.short_repr import short_repr
 from derive.vectors import Vector, VectorSymbol
 
 MOST_NAMED = 9
@@ -35,6 +36,8 @@ class SymbolicProblem:
     geometry: Geometry
     values: Mapping[sp.Symbol, float]
     independent_modes: tuple[int, ...]
+
+    __repr__ = short_repr
 
 
 def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProblem:

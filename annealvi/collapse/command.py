@@ -14,6 +14,7 @@ from annealvi.paths import refuse_projection
 from annealvi.session import Session
 from derive.arguments import checked, require_choice
 from derive.problem import BadInput
+from derive.short_repr import short_repr
 
 METHODS = ("formula", "ode", "particles")
 
@@ -25,6 +26,8 @@ class Collapse:
     formula: Formula | None = None
     ode: Ensemble | None = None
     particles: ParticleRuns | None = None
+
+    __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: one object per method, with `p` and, where sampled, `stderr`."""

@@ -25,6 +25,7 @@ from annealvi.trajectories import seconds_of_simulation
 from derive.arguments import checked, require_choice, require_fields
 from derive.problem import BadInput, Problem
 from derive.problem_file import problem_to_toml
+from derive.short_repr import short_repr
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,6 +66,8 @@ class Sampling:
     projected: bool = False
     seed: int = 0
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         require_fields(self)
 
@@ -78,6 +81,8 @@ class CollapseGrid(KernelSweep):
     methods: tuple[str, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     device: str = "auto"
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_choice("methods", self.methods, tuple(COLUMNS))

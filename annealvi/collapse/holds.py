@@ -17,6 +17,7 @@ from annealvi.collapse.separatrix import Accuracy
 from annealvi.session import open_session
 from derive.arguments import checked
 from derive.problem import BadInput, Problem, ScheduleSpec
+from derive.short_repr import short_repr
 
 HOTTEST = 1e7
 PRECISE = Accuracy(width=1e-4, rtol=1e-7)
@@ -31,6 +32,8 @@ class BestHold:
     p: float
     b_c: float
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class UltimateHold:
@@ -39,6 +42,8 @@ class UltimateHold:
     temperature: float
     rate: float
     overlap: float
+
+    __repr__ = short_repr
 
 
 @checked

@@ -20,6 +20,7 @@ from annealvi.session import Session, open_session
 from derive.arguments import checked
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import Schedule
+from derive.short_repr import short_repr
 from derive.system import TIME
 from kernels.integrator import Kernel
 
@@ -44,6 +45,8 @@ class Optimal:
     hold_temperature: float
     hold_b_c: float
     evaluations: int
+
+    __repr__ = short_repr
 
 
 @checked

@@ -26,6 +26,7 @@ from annealvi.sweeps.sweep import Variable
 from derive.arguments import checked, require_choice
 from derive.problem import BadInput, Problem
 from derive.problem_file import problem_to_toml
+from derive.short_repr import short_repr
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,6 +57,8 @@ class PhaseMap(KernelSweep):
     n: int = 4000
     seed: int = 0
     device: str = "auto"
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_choice("result", [self.result], tuple(RESULTS))

@@ -17,6 +17,7 @@ from annealvi.collapse.separatrix import FINE, QUICK
 from derive.arguments import checked, require_choice
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import settling_time
+from derive.short_repr import short_repr
 
 KINDS = TIMED_KINDS
 LONGEST = 1e6
@@ -40,6 +41,8 @@ class Candidate:
     equal: float = math.nan
     equal_start: float = math.nan
 
+    __repr__ = short_repr
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
         own = {"kind": self.kind, "T0": self.T0, "t0": self.t0, "duration": self.duration, "p": self.p}
@@ -62,6 +65,8 @@ class Recommendation:
     stderr: float
     compared: tuple[Candidate, ...]
     device: str
+
+    __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""

@@ -22,6 +22,7 @@ from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
 from annealvi.collapse.separatrix import Accuracy
 from derive.arguments import checked
 from derive.problem import BadInput, Problem
+from derive.short_repr import short_repr
 
 PRECISE = Accuracy(width=1e-4, rtol=1e-7)
 LONGEST = 1e8
@@ -38,6 +39,8 @@ class ScalingLaw:
     prefactor: float
     reference: float
     release: float
+
+    __repr__ = short_repr
 
     def time_scale(self, p: float | np.ndarray, dimension: float | np.ndarray) -> np.ndarray:
         """The t0 for P(collapse) = p in the given dimension, to leading order in large d."""

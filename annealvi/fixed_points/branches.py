@@ -16,6 +16,7 @@ from annealvi.fixed_points.spectra import Spectrum, spectrum_at
 from annealvi.session import Session
 from derive.arguments import checked
 from derive.problem import BadInput
+from derive.short_repr import short_repr
 
 COLDEST, HOTTEST = 1.0, 1e12
 
@@ -36,6 +37,8 @@ class Branch:
     spectra: tuple[Spectrum, ...]
     bifurcations: tuple[Bifurcation, ...]
     ends: tuple[str, str]
+
+    __repr__ = short_repr
 
     @property
     def stable(self) -> np.ndarray:
@@ -62,6 +65,8 @@ class Branches:
     branches: tuple[Branch, ...]
     seeds: tuple[FixedPoint, ...]
     device: str
+
+    __repr__ = short_repr
 
     @property
     def complete(self) -> bool:

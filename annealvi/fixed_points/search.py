@@ -20,6 +20,7 @@ from annealvi.fixed_points.zeros import RESOLVED, starts, zeros_near
 from annealvi.session import Session
 from derive.arguments import checked
 from derive.problem import BadInput
+from derive.short_repr import short_repr
 
 SAME = 1e-5
 """Largest distance, in radii, between means of one and the same point; Newton's iteration leaves some 1e-8."""
@@ -43,6 +44,8 @@ class FixedPoint:
     spectrum: Spectrum
     residual: float
     error: float
+
+    __repr__ = short_repr
 
     @property
     def stable(self) -> bool:
@@ -87,6 +90,8 @@ class FixedPoints:
     index_sums: Mapping[float, int | None]
     unresolved: Mapping[float, int]
     device: str
+
+    __repr__ = short_repr
 
     @property
     def complete(self) -> bool:

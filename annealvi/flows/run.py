@@ -27,6 +27,7 @@ from annealvi.flows.training import Architecture, Optimiser, Rule, Task, Trainer
 from derive.arguments import checked
 from derive.problem import BadInput, Problem
 from derive.schedules import AdaptiveRule, make_rule
+from derive.short_repr import short_repr
 from kernels.particles import DivergenceError
 
 SAMPLES = 2048
@@ -49,6 +50,8 @@ class FlowRun:
     data: xr.Dataset
     device: str
     method: str
+
+    __repr__ = short_repr
 
     @property
     def outcomes(self) -> Outcomes:

@@ -34,6 +34,7 @@ from derive.arguments import checked
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.problem_file import problem_to_toml
 from derive.schedules import make_rule, make_schedule
+from derive.short_repr import short_repr
 from kernels.particles import DivergenceError
 
 KINDS = (*FORMULAS, "adaann")
@@ -71,6 +72,8 @@ class Training:
     samples: int = 2048
     seed: int = 0
     device: str = "auto"
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
