@@ -12,9 +12,14 @@ import numpy as np
 import sympy as sp
 
 from annealvi.components import require
+from derive.arguments import checked, require_choice, require_fields
 from derive.problem import ADAPTIVE_KINDS, BadInput, ScheduleSpec
 from derive.schedules import Schedule, make_schedule, settling_time
+from derive.short_repr import short_repr
 from derive.system import TIME
+
+TIMED_KINDS = ("exponential", "geometric", "linear", "beta-exponential", "beta-linear", "cosine", "hold")
+"""Those with an initial temperature T0 and a time scale t0, for the user to choose."""
 
 ANNEALED = 0.05
 """A schedule has ended once T <= 1.05 for good; one that only tends to T = 1 would have no duration otherwise."""
@@ -31,7 +36,10 @@ class BetaSchedule:
     spec: ScheduleSpec
     time_per_step: float = 1.0
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
+        require_fields(self)
         if self.spec.kind in ADAPTIVE_KINDS:
             raise BadInput("schedule.kind", f"the β of {self.spec.kind!r} is no function of the step", "choose a kind with a formula", "")
         if not 0 < self.time_per_step < math.inf:
@@ -72,16 +80,24 @@ class BetaSchedule:
         return make_schedule(self.spec)
 
 
+@checked
 def beta_schedule(kind: str, T0: float, steps: int) -> BetaSchedule:
     """The schedule of a kind that begins at temperature T0 and comes to T = 1.05 after `steps`, or jumps to T = 1 there ("hold").
 
-    kind: one with a T0 and a t0 and a formula (see `annealvi.schedules`). Raises BadInput for another one, and for T0 <= 1.05.
+    kind: one of TIMED_KINDS, which have a T0, a t0 and a formula (see `derive.schedules`). Raises BadInput for another one, for T0 <= 1.05,
+    and for steps below 1.
     """
+    if steps < 1:
+        raise BadInput("steps", f"{steps} leaves no step to anneal in", "give a whole number of at least 1", "")
     return BetaSchedule(schedule_within(kind, T0, float(steps)))
 
 
 def schedule_within(kind: str, T0: float, duration: float) -> ScheduleSpec:
-    """The schedule of a kind that takes `duration`, in its own time, from T0 to T = 1.05. Raises BadInput for T0 <= 1.05."""
+    """The schedule of a kind that takes `duration`, in its own time, from T0 to T = 1.05. Raises BadInput for T0 <= 1.05.
+
+    kind: one of TIMED_KINDS.
+    """
+    require_choice("kind", [kind], TIMED_KINDS)
     unit = settling_time(make_schedule(ScheduleSpec(kind, T0, 1.0)), ANNEALED)
     if not unit > 0:
         raise BadInput("T0", f"T0 = {T0:g} leaves nothing to anneal", f"begin above {1 + ANNEALED:g}", "")

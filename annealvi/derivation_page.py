@@ -21,6 +21,7 @@ from derive.indexed_equations import indexed_equations
 from derive.line_breaking import broken, terms_tex
 from derive.named_logits import with_named_logits
 from derive.rendering import changed_equations, closed_legend, final_equations, general_legend, headline
+from derive.short_repr import short_repr
 from derive.step import Step
 
 LINE = 70
@@ -37,6 +38,8 @@ class CheckedStep:
     step: Step
     check: Check | None
     reason: str = ""
+
+    __repr__ = short_repr
 
     @property
     def status(self) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from derive.problem import BadInput, Problem
+from derive.short_repr import short_repr
 
 if TYPE_CHECKING:
     from annealvi.session import Session
@@ -49,6 +50,9 @@ class Paths:
     bias_standard_error: np.ndarray | None = None
     cost: Mapping[str, np.ndarray] | None = None
     projected: bool | None = None
+
+    SHOWN: ClassVar = ("states", "values", "t", "device", "method")
+    __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: trajectories by state, each a list over paths of a list over times; `beta` likewise under an adaptive schedule."""

@@ -9,6 +9,7 @@ import numpy as np
 import sympy as sp
 
 from annealvi.session import open_session
+from derive.arguments import checked
 from derive.asymptotics import Asymptotics
 from derive.asymptotics import asymptotics as limits_of
 from derive.linear_stability import BimodalStability, bimodal_stability
@@ -19,6 +20,7 @@ Derived = TypeVar("Derived")
 RateFunction = Callable[[float | np.ndarray, np.ndarray], np.ndarray]
 
 
+@checked
 def equations(problem: Problem, large_dimension: bool = False) -> dict[sp.Symbol, sp.Expr]:
     """State → its rate d(state)/dt, in the states' order, with every named part written out.
 
@@ -29,6 +31,7 @@ def equations(problem: Problem, large_dimension: bool = False) -> dict[sp.Symbol
     return dict(zip(system.states, system.expanded_rhs(), strict=True))
 
 
+@checked
 def rate_function(problem: Problem, device: str = "auto", tolerance: float = 1e-12, large_dimension: bool = False) -> RateFunction:
     """rates(beta, y) → dy/dt, compiled, with the problem's own parameters.
 
@@ -45,6 +48,7 @@ def rate_function(problem: Problem, device: str = "auto", tolerance: float = 1e-
     return rates
 
 
+@checked
 def asymptotics(problem: Problem) -> Asymptotics:
     """Every limit that the theory knows of the bimodal system at w_1 = w_2, derived from it: high temperature, distant modes (and with them
     the critical temperature), small overlaps, near components, slow schedules, and the growth exponent of each schedule kind.
@@ -55,6 +59,7 @@ def asymptotics(problem: Problem) -> Asymptotics:
     return _bimodal(lambda: limits_of(derive_problem(problem).system))
 
 
+@checked
 def linear_stability(problem: Problem) -> BimodalStability:
     """The linearisation at the bimodal system's symmetric states (collapsed, mixed, separated, antipodal), with spectra and `.latex()`.
 

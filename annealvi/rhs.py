@@ -11,6 +11,7 @@ from typing import Any
 from annealvi.output import read_json
 from derive.expectation import Expectation
 from derive.problem import BadInput, Problem, Proposal, one_line
+from derive.short_repr import short_repr
 from derive.symbolic_problem import derive_problem, symbolise
 from derive.velocity import Velocity, velocity_at
 
@@ -22,12 +23,14 @@ _KEYS = ("means", "weights", "scales", "beta")
 
 @dataclass(frozen=True)
 class State:
-    """A proposal and an inverse temperature: means (L lists), weights and scales (L numbers, or the problem's), beta > 0."""
+    """A proposal and an inverse temperature: means (L lists, of one length), weights and scales (L numbers, or the problem's), beta > 0."""
 
     means: tuple[tuple[float, ...], ...]
     weights: tuple[float, ...]
     scales: tuple[float, ...]
     beta: float
+
+    __repr__ = short_repr
 
 
 def read_state(path: str, problem: Problem) -> State:
@@ -58,8 +61,11 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
     if not isinstance(means, Sequence) or isinstance(means, str) or len(means) != count:
         raise BadInput("means", f"not a list of {count} lists", "give one list of coordinates per component of the proposal", source)
     rows = tuple(_numbers(f"means[{i}]", row, source) for i, row in enumerate(means))
-    if len({len(row) for row in rows}) != 1 or not rows[0]:
-        raise BadInput("means", "the lists have different lengths or none", "pad the shorter ones with zeros", source)
+    for i, row in enumerate(rows):
+        if not row:
+            raise BadInput(f"means[{i}]", "a mean without coordinates", "give at least one coordinate", source)
+    longest = max(map(len, rows))
+    rows = tuple((*row, *[0.0] * (longest - len(row))) for row in rows)
     span = problem.target.coordinates
     if not span <= len(rows[0]) <= problem.space.dimension:
         raise BadInput(

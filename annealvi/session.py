@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import sympy as sp
 
 from derive.adaptive_schedule import INTERVAL, STEP, with_adaann
+from derive.arguments import checked
 from derive.derivation import Derivation
 from derive.problem import SUM_TOLERANCE, BadInput, Problem
 from derive.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
+from derive.short_repr import short_repr
 from derive.symbolic_problem import SymbolicProblem, derive_problem, parameter_values, symbolise
 from derive.system import OdeSystem
 from derive.vectors import Inner
@@ -37,6 +39,9 @@ class Session:
     schedule: Schedule
     values: Mapping[sp.Symbol, float]
     rule: AdaptiveRule | None = None
+
+    SHOWN: ClassVar = ("problem", "state_names")
+    __repr__ = short_repr
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -133,9 +138,11 @@ class Session:
         for name, value in learned.items():
             if value <= 0:
                 raise BadInput(f"{key}.{name}", f"{value:g} is not positive", "give weights and scales above zero", source)
-        weights = [value for name, value in learned.items() if name.startswith("w_")]
+        weights = [float(value) for name, value in learned.items() if name.startswith("w_")]
         if weights and abs(sum(weights) - 1) > SUM_TOLERANCE:
-            raise BadInput(key, f"the weights sum to {sum(weights):.12g}", f"make them sum to one within {SUM_TOLERANCE:g}", source)
+            shares = ", ".join(f"w_{i} = {w / sum(weights)!r}" for i, w in enumerate(weights, 1))
+            remedy = f"make them sum to one within {SUM_TOLERANCE:g}, such as {shares}"
+            raise BadInput(key, f"the weights sum to {sum(weights):.12g}", remedy, source)
 
     def require_states(self, states: np.ndarray, key: str, source: str) -> None:
         """Raise BadInput, as `require_state` does, for the first of many states (n, states) that is none; a million take seconds."""
@@ -236,6 +243,7 @@ def _shares(n: int, size: int) -> list[int]:
     return [min(size, n - first) for first in range(0, n, size)] if n else [0]
 
 
+@checked
 def open_session(problem: Problem, large_dimension: bool = False) -> Session:
     """Derive the problem's equations and make its schedule. BadInput where the derivation does not cover the problem.
 

@@ -26,6 +26,7 @@ from annealvi.paths import (
     side_by_side,
 )
 from annealvi.session import Session
+from derive.arguments import checked
 from derive.problem import BadInput, Problem
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ ANOTHER_STREAM = 1 << 63
 """Flips the seed's highest bit: the finer run of an extrapolation draws its noise independently."""
 
 
+@checked
 def integrate(
     session: Session,
     initial: np.ndarray | None = None,
@@ -67,6 +69,11 @@ def integrate(
     leaves the overlaps' domain.
     """
     given = None if initial is None else np.atleast_2d(np.asarray(initial, float))
+    if given is not None and given.shape[1:] != (len(session.state_names),):
+        wanted = f"give (n, {len(session.state_names)}): {', '.join(session.state_names)}"
+        raise BadInput("initial", f"an array of shape {given.shape}", wanted, "")
+    if not 0 < rtol < 1:
+        raise BadInput("rtol", f"{rtol:g} is no relative tolerance", "give a number between 0 and 1, such as 1e-9", "")
     refuse_large("--n or --points", (n if given is None else len(given)) * points * len(session.state_names))
     accuracy = min(COARSEST_AVERAGES, rtol) if tolerance is None else tolerance
     states = session.random_states(n, seed) if given is None else given
@@ -83,6 +90,7 @@ def integrate(
     return Paths(times, run.beta, session.state_names, values, run.device, f"{run.method}{inaccuracy(kernel, accuracy)}")
 
 
+@checked
 def simulate(
     session: Session,
     initial_means: np.ndarray | None = None,
@@ -114,6 +122,8 @@ def simulate(
     """
     from kernels.initial_means import uniform_sphere_means
 
+    if not dt > 0:
+        raise BadInput("--dt", f"{dt:g} is no length of a step", "give a number above zero", "")
     problem = session.problem
     if projected:
         refuse_projection(problem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from annealvi.checks.check import Check
 from annealvi.checks.derivation import derivation_checks
@@ -14,7 +14,9 @@ from annealvi.checks.kernels import COARSE_TOLERANCE, cuda_check, kernel_checks,
 from annealvi.checks.kernels import TOLERANCE as KERNEL_TOLERANCE
 from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, compare_velocity, path_checks, velocity_checks
 from annealvi.session import Session
+from derive.arguments import checked
 from derive.problem import BadInput
+from derive.short_repr import short_repr
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Verification:
     notes: tuple[str, ...]
     seconds: float
 
+    SHOWN: ClassVar = ("problem", "passed", "checks", "seconds", "device")
+    __repr__ = short_repr
+
     @property
     def passed(self) -> bool:
         return bool(self.checks) and all(check.passed for check in self.checks)
@@ -47,6 +52,7 @@ class Verification:
         }
 
 
+@checked
 def verify(session: Session, device: str = "auto", seed: int = 0, progress: Callable[[str], None] | None = None) -> Verification:
     """Run every check. device: where kernels and particles run; "auto" is a GPU where one is usable.
 

@@ -11,6 +11,7 @@ from derive.high_temperature import HighTemperature, high_temperature
 from derive.large_separation import large_separation
 from derive.near_equal import near_equal
 from derive.quasi_static import QuasiStatic, quasi_static
+from derive.short_repr import short_repr
 from derive.small_overlaps import small_overlaps
 from derive.system import OdeSystem
 from derive.transverse_growth import SymmetricPath, symmetric_path
@@ -29,6 +30,8 @@ class Asymptotics:
     slow: QuasiStatic
     growth: tuple[HotGrowth, ...]
     expansions: tuple[Expansion, ...]
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         names = [expansion.name for expansion in self.expansions]

@@ -16,6 +16,7 @@ from derive.geometry import Geometry, Overlaps, overlaps_of
 from derive.objective import Setting
 from derive.parameter_steps import scale_steps, weight_steps
 from derive.scalar_steps import scalar_steps
+from derive.short_repr import short_repr
 from derive.step import Equation, Equations, Step, definitions, rates
 from derive.system import BETA, Domain, OdeSystem
 from derive.vector_steps import flow_steps, gradient_steps, objective_step
@@ -30,6 +31,8 @@ class Derivation:
     overlaps: Overlaps
     steps: tuple[Step, ...]
     system: OdeSystem
+
+    __repr__ = short_repr
 
     def equations(self) -> Mapping[str, Equation]:
         """The final equations by label: the definitions and the rates of the states."""

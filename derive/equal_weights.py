@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
+from derive.short_repr import short_repr
 from derive.system import OdeSystem
 
 PULL = sp.Function("F", real=True)
@@ -26,6 +27,8 @@ class EqualWeights:
     rates: tuple[sp.Expr, ...]
     pull: sp.Lambda
     repulsion: sp.Lambda
+
+    __repr__ = short_repr
 
     def written_out(self, expression: sp.Expr) -> sp.Expr:
         """The expression with the averages that F and G stand for."""

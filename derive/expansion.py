@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from derive.notation import tex
+from derive.short_repr import short_repr
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Expansion:
     order: sp.Rational
     hypothesis: str
     scale: sp.Expr = sp.S.One
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if self.limit not in (0, sp.oo) or (self.order > 0) != (self.limit == 0):

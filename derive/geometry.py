@@ -10,6 +10,7 @@ import sympy as sp
 from derive.flow import gram_symbols
 from derive.notation import indexed_name, indices_apart
 from derive.objective import Setting
+from derive.short_repr import short_repr
 from derive.system import Domain
 from derive.vectors import Inner, Vector, VectorSymbol, substitute_vectors
 
@@ -31,6 +32,8 @@ class Geometry:
     cosines: bool = False
     dimension: int | None = None
     large_dimension: bool = False
+
+    __repr__ = short_repr
 
 
 def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
@@ -60,6 +63,8 @@ class Overlaps:
     relations: tuple[tuple[sp.Symbol, sp.Expr], ...]
     moving: tuple[tuple[sp.Symbol, Inner, sp.Expr], ...]
     domain: Domain
+
+    __repr__ = short_repr
 
 
 def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:

@@ -22,6 +22,7 @@ from derive.expansion import Expansion
 from derive.notation import tex
 from derive.problem import ScheduleSpec
 from derive.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule
+from derive.short_repr import short_repr
 from derive.system import BETA, TIME
 from derive.transverse_growth import MEAN, SymmetricPath
 
@@ -57,6 +58,8 @@ class HotGrowth:
     kind: str
     crossing: sp.Expr
     exponent: sp.Expr
+
+    __repr__ = short_repr
 
     @property
     def per_time_scale(self) -> sp.Expr:

@@ -17,6 +17,7 @@ import sympy as sp
 from derive.equal_weights import PULL, EqualWeights
 from derive.expansion import Expansion
 from derive.notation import tex
+from derive.short_repr import short_repr
 from derive.system import BETA
 
 U = sp.symbols("u_1 u_2", real=True)
@@ -41,6 +42,8 @@ class HighTemperature:
     relaxation: sp.Expr
     drift: tuple[sp.Expr, sp.Expr]
     path: tuple[Expansion, Expansion]
+
+    __repr__ = short_repr
 
     def latex(self) -> dict[str, str]:
         """Each result by name."""

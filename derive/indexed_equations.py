@@ -21,6 +21,7 @@ from derive.indexed_sums import Entry, SquaredNorm, SumOver, SumOverOthers, SumO
 from derive.mixtures import DIMENSION, Mixture
 from derive.notation import tex
 from derive.objective import Setting
+from derive.short_repr import short_repr
 from derive.system import BETA
 
 COMPONENTS, MODES = sp.symbols("L K", integer=True, positive=True)
@@ -42,6 +43,8 @@ class IndexedEquation:
     factor: sp.Expr
     parts: tuple[tuple[sp.Expr, sp.Expr], ...]
     tangent: bool = False
+
+    __repr__ = short_repr
 
     @property
     def value(self) -> sp.Expr:

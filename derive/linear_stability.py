@@ -21,6 +21,7 @@ from derive.derivation import Derivation
 from derive.expectation import Expectation
 from derive.forces import force_system
 from derive.notation import tex
+from derive.short_repr import short_repr
 from derive.system import BETA, OdeSystem
 
 PULL = sp.symbols("p_1 p_2", positive=True)
@@ -42,6 +43,8 @@ class Linearisation:
     matrix: sp.ImmutableMatrix
     averages: tuple[tuple[sp.Symbol, sp.Expr], ...]
     conclusion: str
+
+    __repr__ = short_repr
 
     @property
     def determinant(self) -> sp.Expr:
@@ -83,6 +86,8 @@ class AntipodalPair:
     across: sp.Expr
     critical_beta: sp.Expr
 
+    __repr__ = short_repr
+
     def latex(self) -> str:
         rates = rf"\lambda_- = {tex(self.together)},\quad \lambda_+ = {tex(self.apart)},\quad \lambda_\perp = {tex(self.across)}"
         return rf"{rates},\quad \beta_c = {tex(self.critical_beta)}"
@@ -96,6 +101,8 @@ class BimodalStability:
     mixed: Linearisation
     separated: Linearisation
     pair: AntipodalPair
+
+    __repr__ = short_repr
 
     def latex(self) -> Mapping[str, str]:
         """Each result by name."""

@@ -10,6 +10,7 @@ from sympy.printing.latex import LatexPrinter
 from derive.expectation import Expectation
 from derive.mixtures import LogDensity, Mixture
 from derive.notation import indices_apart
+from derive.short_repr import short_repr
 from derive.system import BETA
 from derive.vectors import GaussianVector, VectorSymbol
 
@@ -47,6 +48,8 @@ class Setting:
     constant: sp.Expr = LOG_PARTITION
     manifold: str = "sphere"
     learn: tuple[str, ...] = ("means",)
+
+    __repr__ = short_repr
 
     @property
     def apart(self) -> bool:

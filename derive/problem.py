@@ -14,6 +14,8 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from derive.short_repr import short_repr
+
 SCHEDULE_KINDS = (
     "constant",
     "exponential",
@@ -33,7 +35,9 @@ MANIFOLDS = ("sphere", "euclidean")
 LEARNABLE = ("means", "weights", "scales")
 LAWS = ("uniform-sphere",)
 
+LONGEST_NAME = 80
 MOST_COMPONENTS = 64
+MOST_PASTED = 16
 MOST_POINTS = 64
 MOST_DIMENSIONS = 10**9
 SUM_TOLERANCE = 1e-9
@@ -82,8 +86,8 @@ class Target:
     """p*(x) = sum_k weights[k] N(x; means[k], scales[k]^2 I), K components.
 
     weights: K positive numbers that sum to one within 1e-9.
-    means: K lists of equally many coordinates in R^r, padded with zeros to the dimension of the space. Trailing coordinates
-        that are zero in every mean are dropped (one is always kept), so r never counts mere padding.
+    means: K lists of coordinates in R^r, each padded with zeros to the dimension of the space, so lists may differ in length. Trailing
+        coordinates that are zero in every mean are dropped (one is always kept), so r never counts mere padding.
     scales: K positive standard deviations.
 
     Two components with the same mean and scale are refused: they are one component, and "the modes found" would be undefined.
@@ -93,10 +97,12 @@ class Target:
     means: tuple[tuple[float, ...], ...] = ((3.0,), (-3.0,))
     scales: tuple[float, ...] = (1.0, 1.0)
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         weights = _mixture_weights("target.weights", self.weights)
         count = f"as many as target.weights, {len(weights)}"
-        means = _without_padding(_mean_vectors("target.means", self.means))
+        means = _padded_alike(_mean_vectors("target.means", self.means))
         _require_length("target.means", means, len(weights), count)
         scales = _positives("target.scales", self.scales)
         _require_length("target.scales", scales, len(weights), count)
@@ -120,6 +126,8 @@ class Proposal:
     weights: tuple[float, ...] = (0.5, 0.5)
     scales: tuple[float, ...] = (1.0, 1.0)
     radius: float | tuple[float, ...] = 3.0
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         weights = _mixture_weights("proposal.weights", self.weights)
@@ -183,6 +191,8 @@ class ScheduleSpec:
     tau: float | None = None
     level: float | None = None
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         kind = _one_of("schedule.kind", self.kind, (*SCHEDULE_KINDS, *ADAPTIVE_KINDS))
         T0 = _real("schedule.T0", self.T0)
@@ -239,9 +249,11 @@ class Problem:
 
     The means are placed by padding them with zeros, so `space.dimension` must be at least the coordinates they use. That
     implies the theory's own condition, a dimension no smaller than the rank of the span.
+
+    name: for titles, labels and files. Without one, the study's own mixtures and flow are "bimodal" and others "unnamed".
     """
 
-    name: str = "bimodal"
+    name: str = ""
     target: Target = field(default_factory=Target)
     proposal: Proposal = field(default_factory=Proposal)
     flow: Flow = field(default_factory=Flow)
@@ -249,8 +261,23 @@ class Problem:
     space: Space = field(default_factory=Space)
     init: Init = field(default_factory=Init)
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
-        _require_name("name", self.name)
+        for key, kind in (
+            ("target", Target),
+            ("proposal", Proposal),
+            ("flow", Flow),
+            ("schedule", ScheduleSpec),
+            ("space", Space),
+            ("init", Init),
+        ):
+            if not isinstance(getattr(self, key), kind):
+                raise BadInput(key, f"{shown(getattr(self, key))} is no {kind.__name__}", f"make one by annealvi.{kind.__name__}(...)")
+        if self.name == "":
+            own = (self.target, self.proposal, self.flow) == (Target(), Proposal(), Flow())
+            _keep(self, name="bimodal" if own else "unnamed")
+        require_name("name", self.name)
         d, r = self.space.dimension, self.target.coordinates
         if d < r:
             raise BadInput(
@@ -306,8 +333,18 @@ def _mixture_weights(key: str, value: Any) -> tuple[float, ...]:
         raise BadInput(key, "a mixture without components", "give at least one weight")
     total = math.fsum(weights)
     if abs(total - 1) > SUM_TOLERANCE:
-        raise BadInput(key, f"the weights sum to {total:.12g}", f"make them sum to one within {SUM_TOLERANCE:g}")
+        raise BadInput(
+            key, f"the weights sum to {total:.12g}", f"make them sum to one within {SUM_TOLERANCE:g}{_normalised(weights, total)}"
+        )
     return weights
+
+
+def _normalised(weights: tuple[float, ...], total: float) -> str:
+    """The weights divided by their sum, to be pasted; of many, what to divide by, since a message is one line."""
+    shares = [w / total for w in weights]
+    if len(shares) > MOST_PASTED or min(shares) < SMALLEST:
+        return f": divide each by {total!r}"
+    return f", such as [{', '.join(map(repr, shares))}]"
 
 
 def _mean_vectors(key: str, value: Any) -> tuple[tuple[float, ...], ...]:
@@ -316,13 +353,13 @@ def _mean_vectors(key: str, value: Any) -> tuple[tuple[float, ...], ...]:
     for k, row in enumerate(rows):
         if not row:
             raise BadInput(f"{key}[{k}]", "a mean without coordinates", "give at least one coordinate")
-        _require_length(f"{key}[{k}]", row, len(rows[0]), f"as many coordinates as {key}[0], {len(rows[0])}")
     return tuple(tuple(_real(f"{key}[{k}][{j}]", x) for j, x in enumerate(row)) for k, row in enumerate(rows))
 
 
-def _without_padding(means: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+def _padded_alike(means: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+    """All means with as many coordinates as the last one that is not zero takes, and one at least."""
     used = max((j for row in means for j, x in enumerate(row, start=1) if x != 0), default=1)
-    return tuple(row[:used] for row in means)
+    return tuple((*row[:used], *[0.0] * (used - len(row))) for row in means)
 
 
 def _table_points(key: str, value: Any) -> tuple[tuple[float, float], ...]:
@@ -367,9 +404,9 @@ def _require_distinct_modes(means: tuple[tuple[float, ...], ...], scales: tuple[
         seen[mode] = k
 
 
-def _require_name(key: str, name: Any) -> None:
+def require_name(key: str, name: Any) -> None:
     if not isinstance(name, str):
         raise BadInput(key, f"{shown(name)} is not text", 'write it in quotes, such as "bimodal"')
-    if not 1 <= len(name) <= 80 or not name.isprintable() or set(name) & set("/\\") or name.startswith("."):
-        remedy = "give 1 to 80 printable characters without slashes or a leading dot"
+    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or set(name) & set("/\\") or name.startswith("."):
+        remedy = f"give 1 to {LONGEST_NAME} printable characters without slashes or a leading dot"
         raise BadInput(key, f"{shown(name)} cannot serve in file names", remedy)

@@ -15,8 +15,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from derive.arguments import checked
 from derive.built_in import BUILT_IN
-from derive.problem import DETAILS, BadInput, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target, shown
+from derive.problem import DETAILS, LONGEST_NAME, BadInput, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target, require_name, shown
 from derive.schedules import make_schedule
 
 SECTIONS: dict[str, type] = {
@@ -38,16 +39,18 @@ _PLACE = re.compile(r"([^\[\]]*)((?:\[[0-9]{1,4}\])+)")
 _POINT_IN_NAME = re.compile(r"\.[ \t]*(?:[^0-9 \t]|[0-9]+[ \t]*\.)")  # not the point of a decimal number
 
 
+@checked
 def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Problem:
     """The problem of a TOML file or a built-in name, with `overrides` applied, fully checked, its schedule's formula included.
 
-    path_or_name: a built-in name comes before a file of the same name; write ./bimodal for a file.
+    path_or_name: a built-in name comes before a file of the same name; write ./bimodal for a file. A file that states no name is called
+        by its own, without the ending.
     overrides: `section.key=value` or `name=value`, the value in TOML; a bare word counts as text, so that
         `schedule.kind=linear` needs no quotes. Later ones win. A new schedule.kind sets aside what belongs to the file's.
     Raises BadInput, one line that names the file (or --set), the key and a remedy.
     """
     source = os.fsdecode(path_or_name)
-    document = problem_as_dict(BUILT_IN[source]) if source in BUILT_IN else _read_toml(source)
+    document = problem_as_dict(BUILT_IN[source]) if source in BUILT_IN else {"name": _name_of_file(source), **_read_toml(source)}
     changes = [_parse_override(text) for text in overrides]
     changed = dict(changes)
     if "schedule.kind" in changed:
@@ -91,6 +94,7 @@ def problem_from_dict(document: Mapping[str, Any], source: str = "problem") -> P
         values: dict[str, Any] = {}
         for name, content in document.items():
             if name == "name":
+                require_name(name, content)
                 values[name] = content
                 continue
             section = SECTIONS.get(name)
@@ -148,6 +152,12 @@ def _read_toml(source: str) -> dict[str, Any]:
         line = content[: error.start].count(b"\n") + 1
         raise BadInput("", f"line {line} is not UTF-8", "save the file as UTF-8 text", source) from None
     return _parse_toml(text, source, "correct it there")
+
+
+def _name_of_file(path: str) -> str:
+    """A file's name without its ending, and with what no problem's name may hold left out or as a hyphen."""
+    plain = "".join(c if c.isprintable() and c != "\\" else "-" for c in Path(path).stem)
+    return plain.lstrip(".")[:LONGEST_NAME] or "unnamed"
 
 
 def _parse_toml(text: str, source: str, remedy: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import sympy as sp
 from derive.equal_weights import PULL, REPULSION
 from derive.expansion import Expansion
 from derive.notation import tex
+from derive.short_repr import short_repr
 from derive.system import BETA
 from derive.transverse_growth import MEAN, SymmetricPath
 
@@ -44,6 +45,8 @@ class QuasiStatic:
     jacobian: sp.ImmutableMatrix
     correction: tuple[sp.Expr, sp.Expr]
     expansions: tuple[Expansion, ...]
+
+    __repr__ = short_repr
 
     def latex(self) -> dict[str, str]:
         """Each result by name."""

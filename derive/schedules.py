@@ -35,8 +35,10 @@ from itertools import pairwise
 import sympy as sp
 from sympy.printing.pycode import PythonCodePrinter
 
+from derive.arguments import checked
 from derive.expression_parser import parse_expression, sympy_guard
 from derive.problem import ADAPTIVE_KINDS, BadInput, ScheduleSpec
+from derive.short_repr import short_repr
 from derive.system import TIME
 
 START_TEMPERATURE = sp.Symbol("T0", positive=True)
@@ -64,6 +66,8 @@ class Schedule:
     breakpoints: tuple[sp.Expr, ...]
     duration: float
     latex: str
+
+    __repr__ = short_repr
 
     def temperature_at(self, t: float) -> float:
         """T at time t >= 0, in double precision."""
@@ -101,6 +105,7 @@ def make_rule(spec: ScheduleSpec) -> AdaptiveRule | None:
     return AdaptiveRule(spec.kind, 1 / spec.T0, spec.t0, strength)
 
 
+@checked
 def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
     """The schedule with the formula of `spec.kind`; of an adaptive kind the temperature until its rule acts, T0.
 

@@ -9,6 +9,7 @@ from typing import Any
 import sympy as sp
 
 from derive.notation import tex
+from derive.short_repr import short_repr
 from derive.vectors import Vector
 
 Value = Any  # sp.Expr | Vector | Descent | OverlapRate; SymPy ships no types
@@ -25,6 +26,8 @@ class Equation:
     left: str
     value: Value
     symbol: sp.Symbol | None = None
+
+    __repr__ = short_repr
 
     def latex(self) -> str:
         return f"{self.left} = {' '.join(self.right_terms())}"
@@ -55,6 +58,8 @@ class Step:
     after: Equations
     in_geometry: bool = False
     limit: bool = False
+
+    __repr__ = short_repr
 
 
 def definitions(equations: Equations) -> Equations:

@@ -10,6 +10,7 @@ from fractions import Fraction
 import mpmath
 import sympy as sp
 
+from derive.arguments import checked
 from derive.derivation import Derivation, derive
 from derive.flow import gram_symbols
 from derive.geometry import RADIUS, Geometry, R, antipodal, overlaps_of, unrelated
@@ -17,6 +18,7 @@ from derive.mixtures import DIMENSION, Mixture
 from derive.notation import indexed_name
 from derive.objective import Setting, tempered_reverse_kl
 from derive.problem import BadInput, Problem
+from derive.short_repr import short_repr
 from derive.vectors import Inner, Vector, VectorSymbol
 
 DEPENDENT = 1e-12
@@ -35,6 +37,8 @@ class SymbolicProblem:
     geometry: Geometry
     values: Mapping[sp.Symbol, float]
     independent_modes: tuple[int, ...]
+
+    __repr__ = short_repr
 
 
 def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProblem:
@@ -168,6 +172,7 @@ def _require_room(problem: Problem, setting: Setting, geometry: Geometry, rank: 
         raise BadInput("target.means", "nothing moves: every mode is at the origin", "give a mode elsewhere, or learn weights or scales")
 
 
+@checked
 def derive_problem(problem: Problem, large_dimension: bool = False) -> Derivation:
     """The derivation of a problem's summary-statistics system; BadInput where a rule does not cover it."""
     symbolic = symbolise(problem, large_dimension)

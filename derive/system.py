@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import sympy as sp
 
+from derive.short_repr import short_repr
+
 TIME = sp.Symbol("t", real=True, nonnegative=True)
 BETA = sp.Symbol("beta", positive=True)
 
@@ -24,6 +26,8 @@ class Domain:
 
     gram: sp.ImmutableMatrix
     bounds: tuple[tuple[sp.Expr, sp.Expr], ...]
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class OdeSystem:
     subexpressions: tuple[tuple[sp.Symbol, sp.Expr], ...]
     rhs: tuple[sp.Expr, ...]
     domain: Domain
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if len(self.rhs) != len(self.states) or len(self.domain.bounds) != len(self.states):

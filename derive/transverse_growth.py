@@ -11,6 +11,7 @@ import sympy as sp
 
 from derive.equal_weights import PULL, REPULSION, EqualWeights
 from derive.notation import tex
+from derive.short_repr import short_repr
 from derive.system import BETA
 
 MEAN = sp.Symbol("m", real=True)
@@ -33,6 +34,8 @@ class SymmetricPath:
     transverse: sp.Expr
     longitudinal: sp.Expr
     critical_beta: sp.Expr
+
+    __repr__ = short_repr
 
     def at_pair(self, rate: sp.Expr) -> sp.Expr:
         """A rate at the antipodal pair between the modes, m = 0 and s = −1."""

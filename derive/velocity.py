@@ -17,6 +17,7 @@ from derive.derivation import Derivation
 from derive.expectation import Expectation, StandardNormal
 from derive.flow import close
 from derive.reduction import CholeskyRoot, Surroundings, reduce_to_scalars
+from derive.short_repr import short_repr
 from derive.step import Equation
 from derive.system import BETA
 from derive.vectors import Vector, VectorSymbol
@@ -38,6 +39,8 @@ class Velocity:
     scales: tuple[float, ...]
     M: tuple[tuple[float, ...], ...]
     Q: tuple[tuple[float, ...], ...]
+
+    __repr__ = short_repr
 
 
 def velocity_at(

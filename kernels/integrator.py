@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import sympy as sp
 
+from derive.short_repr import short_repr
 from derive.system import OdeSystem
 from kernels.codegen import generate
 from kernels.device import Device, DeviceRequest, resolve_device
@@ -72,6 +73,8 @@ class Trajectories:
     device: str
     method: str
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class Shooting:
@@ -104,6 +107,8 @@ class Kernel:
     lanes: int
     module: ModuleType
     request: Mapping[str, Any]
+
+    __repr__ = short_repr
 
     @property
     def device(self) -> str:

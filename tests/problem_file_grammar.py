@@ -60,9 +60,13 @@ def scales(count: int) -> st.SearchStrategy[str]:
 
 
 def means(count: int, coordinates: int) -> st.SearchStrategy[str]:
-    """Distinct by their first coordinates."""
-    rest = choices(count * (coordinates - 1), COORDINATES)
-    return rest.map(lambda texts: array(array([f"{3 - 6 * k}.0", *texts[k::count]]) for k in range(count)))
+    """Distinct by their first coordinates; some lists are shorter than others."""
+
+    def written(texts: list[str], unequal: bool) -> str:
+        rows = [[f"{3 - 6 * k}.0", *texts[k::count]] for k in range(count)]
+        return array(array(row[: 1 + k % coordinates] if unequal else row) for k, row in enumerate(rows))
+
+    return st.builds(written, choices(count * (coordinates - 1), COORDINATES), st.booleans())
 
 
 def array(items: Iterable[str]) -> str:

@@ -118,7 +118,12 @@ GOOD = {"m_1": [0.1], "m_2": [-0.1], "s": [0.0], "w_1": [0.3], "w_2": [0.7]}
 
 @pytest.mark.parametrize(
     ("changes", "word"),
-    [({"w_1": [0.4]}, "sum to 1.1"), ({"w_1": [-0.3], "w_2": [1.3]}, "w_1: -0.3 is not positive"), ({"s": [2.0]}, "Gram")],
+    [
+        ({"w_1": [0.4]}, "sum to 1.1"),
+        ({"w_1": [0.5], "w_2": [1.5]}, "w_1 = 0.25, w_2 = 0.75"),
+        ({"w_1": [-0.3], "w_2": [1.3]}, "w_1: -0.3 is not positive"),
+        ({"s": [2.0]}, "Gram"),
+    ],
 )
 def test_initial_weights_are_checked(changes, word, tmp_path, capsys):
     path = tmp_path / "initial.json"

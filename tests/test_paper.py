@@ -186,9 +186,9 @@ def test_a_problem_whose_equations_the_article_has_gets_no_appendix(changed):
     assert appendix_name(replace(Problem(), **changed)) is None
 
 
-def test_a_file_without_a_name_gets_labels_of_its_own(monkeypatch):
+def test_a_changed_built_in_problem_gets_labels_of_its_own(monkeypatch):
     monkeypatch.setattr("annealvi.paper.results.derivation_checks", lambda derivation: ())
-    own = Problem(target=Target(means=((2.5,), (-2.5,))))
+    own = Problem("bimodal", Target(means=((2.5,), (-2.5,))))
     assert appendix_name(own) == "bimodal-own"
     there = mixture("bimodal-own", replace(own, proposal=Proposal((1.0,), (1.0,))), lambda line: None)
     assert r"\label{eq:bimodal-own:dm_1}" in closed_system_as_latex(there.derivation)

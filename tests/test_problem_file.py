@@ -44,7 +44,41 @@ def refusal(path: str | Path, *overrides: str) -> str:
 
 def test_defaults_are_the_published_bimodal_case(tmp_path: Path) -> None:
     assert problem_as_dict(Problem()) == INTERFACE_DEFAULTS
-    assert load_problem("bimodal") == load_problem(write(tmp_path, "")) == problem_from_dict(INTERFACE_DEFAULTS) == Problem()
+    assert load_problem("bimodal") == problem_from_dict(INTERFACE_DEFAULTS) == problem_from_dict({}) == Problem()
+    assert load_problem(write(tmp_path, "")) == dataclasses.replace(Problem(), name="my")
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("mine.toml", "mine"),
+        ("three.modes.toml", "three.modes"),
+        ("no-ending", "no-ending"),
+        (".hidden.toml", "hidden"),
+        ("...toml", "unnamed"),
+        ("a\nb\x1b[31m\\c.toml", "a-b-[31m-c"),
+        ("\udcff.toml", "-"),
+        ("β case.toml", "β case"),
+        ("x" * 200 + ".toml", "x" * 80),
+        ("bimodal.toml", "bimodal"),
+    ],
+    ids=ascii,
+)
+def test_a_file_without_a_name_is_called_by_its_own(file: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.write_text("[target]\nweights = [0.5, 0.5]\n")
+    assert load_problem(path).name == name
+    assert load_problem(path, ["schedule.T0=9"]).name == name
+    assert load_problem(path, ["name=other"]).name == "other"
+    path.write_text('name = "given"')
+    assert load_problem(path).name == "given"
+
+
+def test_a_problem_without_a_name_is_bimodal_only_where_it_is() -> None:
+    assert Problem(schedule=ScheduleSpec("linear"), space=Space(7)).name == "bimodal"
+    assert Problem(target=Target((0.5, 0.5))).name == Problem(flow=Flow("euclidean")).name == "unnamed"
+    assert problem_from_dict({"proposal": {"radius": 2.0}}).name == "unnamed"
+    assert load_problem("bimodal", ["target.weights=[0.5, 0.5]"]).name == "bimodal"
 
 
 def test_the_interface_page_example_is_the_default(tmp_path: Path) -> None:
@@ -83,10 +117,32 @@ def test_arrays_and_lists_become_tuples_of_floats() -> None:
     assert type(Space(np.int64(7)).dimension) is int  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("section", ["target", "proposal"])
+@pytest.mark.parametrize("given_weights", [(0.5, 0.6), (8, 2), (1 / 3,) * 2, (0.1,) * 11, (1e-90, 1e9, 1e9)])
+def test_weights_that_do_not_sum_to_one_are_answered_by_weights_that_do(section: str, given_weights: tuple[float, ...]) -> None:
+    means = [[float(k)] for k in range(len(given_weights))]
+    rest: dict[str, object] = {"scales": [1.0] * len(given_weights)} | ({"means": means} if section == "target" else {})
+    refused = answer_to({section: {"weights": given_weights, **rest}})
+    assert isinstance(refused, BadInput)
+    pasted = json.loads(refused.remedy[refused.remedy.index("[") :])
+    assert pasted == pytest.approx([w / sum(given_weights) for w in given_weights], rel=1e-15)
+    assert isinstance(problem_from_dict({section: {"weights": pasted, **rest}}), Problem)
+
+
+def test_many_weights_are_answered_by_their_divisor() -> None:
+    weights = tuple(0.1 * (k + 1) for k in range(60))
+    answer = answer_to({"proposal": {"weights": weights, "scales": [1.0] * 60}})
+    assert isinstance(answer, BadInput)
+    divisor = float(answer.remedy.rpartition(" ")[2])
+    Proposal(tuple(w / divisor for w in weights), (1.0,) * 60)
+
+
 def test_padding_of_the_means_is_dropped() -> None:
     assert Target(means=((3, 0, 0), (-3, 0, 0))) == Target()
     assert Target((0.5, 0.5), ((0, 3, 0), (1, 0, 0))).coordinates == 2
     assert Target((1.0,), ((0, 0),), (1.0,)).means == ((0.0,),)
+    assert Target(means=((3,), (1, 2))) == Target(means=((3, 0), (1, 2)))
+    assert Target(means=((3, 0, 0, 0), (-3,))) == Target()
     assert Problem(target=Target(means=((3, 0, 0), (-3, 0, 0))), space=Space(1)).space.dimension == 1
 
 
@@ -138,7 +194,7 @@ BAD_FILES = [
     (f"[proposal]\nweights = {[1 / 65] * 65}", ["proposal.weights", "65 entries", "at most 64"]),
     ("[target]\nweights = [1.0]", ["target.means", "2 entries", "as many as target.weights, 1"]),
     ("[target]\nmeans = [3.0, -3.0]", ["target.means[0]", "one list of coordinates per component"]),
-    ("[target]\nmeans = [[3.0], [1.0, 2.0]]", ["target.means[1]", "2 entries", "1"]),
+    ("[target]\nmeans = [[3.0], []]", ["target.means[1]", "without coordinates"]),
     ("[target]\nmeans = [[], []]", ["target.means[0]", "without coordinates"]),
     ("[target]\nmeans = [[inf], [1.0]]", ["target.means[0][0]", "inf is not finite"]),
     ("[target]\nmeans = [[1e200], [1.0]]", ["target.means[0][0]", "too large"]),

@@ -64,6 +64,8 @@ def test_padding_a_state_with_zeros_changes_nothing(capsys, tmp_path):
     short = run(capsys, tmp_path, {"means": [[1.0, 2.0], [-2.0, 0.5]]})
     long = run(capsys, tmp_path, {"means": [[1.0, 2.0, 0.0], [-2.0, 0.5, 0.0]]})
     assert np.allclose(short["means"], np.array(long["means"])[:, :2], atol=1e-14)
+    unequal = run(capsys, tmp_path, {"means": [[1.0], [-2.0, 0.5]]})
+    assert unequal == run(capsys, tmp_path, {"means": [[1.0, 0.0], [-2.0, 0.5]]})
 
 
 @pytest.mark.parametrize("manifold", ["sphere", "euclidean"])
@@ -88,7 +90,7 @@ def test_velocity_is_the_derivative_of_integrated_paths(manifold, capsys, tmp_pa
         ("[]", "not a JSON object"),
         ("{}", "means"),
         ({"means": [[1]]}, "means"),
-        ({"means": [[1], [1, 2]]}, "means"),
+        ({"means": [[1], []]}, "means[1]"),
         ({"means": [[0], [1]]}, "means[0]"),
         ({"means": [["a"], [1]]}, "means[0]"),
         ({"means": [[1e101], [1]]}, "means[0]"),

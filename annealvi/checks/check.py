@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from derive.short_repr import short_repr
 
 KINDS = ("symbolic", "numeric", "monte-carlo")
 
@@ -19,6 +22,9 @@ class Check:
     statistic: float
     bound: float
     note: str = ""
+
+    SHOWN: ClassVar = ("name", "passed", "statistic", "bound")
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -16,6 +16,7 @@ from derive.mixtures import DIMENSION
 from derive.mutations import Mutant, one_term_mutations
 from derive.objective import Setting
 from derive.problem import Problem
+from derive.short_repr import short_repr
 from derive.step_check import sample_point
 from derive.symbolic_problem import derive_in_dimension
 from derive.system import BETA, OdeSystem
@@ -42,6 +43,8 @@ class Reference:
     numbers: dict[sp.Symbol, sp.Float]
     rates: np.ndarray
     bound: float
+
+    __repr__ = short_repr
 
 
 class Evaluator:

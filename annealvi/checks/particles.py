@@ -17,6 +17,7 @@ from annealvi.session import Session
 from derive.mutations import one_term_mutations
 from derive.problem import ScheduleSpec
 from derive.schedules import make_schedule
+from derive.short_repr import short_repr
 from derive.system import BETA
 from kernels.integrator import Kernel
 from kernels.particle_runs import ParticleRun, extrapolate_step
@@ -66,6 +67,8 @@ class PathComparison:
     drawn: np.ndarray
     device: str
 
+    __repr__ = short_repr
+
 
 def start(session: Session) -> np.ndarray:
     """Initial means (L, d), the same for every setting: the first tilted towards a mode, the others close to the equator.
@@ -114,6 +117,8 @@ class VelocityComparison:
     estimated: np.ndarray
     standard_error: np.ndarray
     device: str
+
+    __repr__ = short_repr
 
     @property
     def bound(self) -> float:

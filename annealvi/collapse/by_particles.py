@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from annealvi.collapse.outcome import Outcomes, outcomes_of_states
 from annealvi.session import Session
 from annealvi.trajectories import simulate
+from derive.short_repr import short_repr
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class ParticleRuns:
     device: str
     method: str
     projected: bool
+
+    SHOWN: ClassVar = ("outcomes", "t_end", "device", "method")
+    __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""

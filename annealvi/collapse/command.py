@@ -12,7 +12,9 @@ from annealvi.collapse.formula import Formula, collapse_by_formula
 from annealvi.collapse.separatrix import LEAST_DIMENSION, covers, has_equal_scales
 from annealvi.paths import refuse_projection
 from annealvi.session import Session
+from derive.arguments import checked, require_choice
 from derive.problem import BadInput
+from derive.short_repr import short_repr
 
 METHODS = ("formula", "ode", "particles")
 
@@ -25,12 +27,15 @@ class Collapse:
     ode: Ensemble | None = None
     particles: ParticleRuns | None = None
 
+    __repr__ = short_repr
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: one object per method, with `p` and, where sampled, `stderr`."""
         found = {"formula": self.formula, "ode": self.ode, "particles": self.particles}
         return {name: result.as_dict() for name, result in found.items() if result is not None}
 
 
+@checked
 def collapse_probability(
     session: Session,
     methods: Sequence[str] | None = None,
@@ -57,6 +62,9 @@ def collapse_probability(
     seconds. Raises BadInput for a method that does not cover the problem, and for projected where no particles run.
     """
     methods = default_methods(session) if methods is None else methods
+    require_choice("methods", methods, METHODS)
+    if not methods:
+        raise BadInput("methods", "none is asked for", f"name some of {', '.join(METHODS)}", "")
     if projected:  # before the other methods take their time
         if "particles" not in methods:
             raise BadInput("--projected", "no particles are asked for", "add particles to --method, or leave it out", "")

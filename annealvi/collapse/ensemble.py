@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from annealvi.session import Session
 from annealvi.trajectories import COARSEST_AVERAGES
 from derive.problem import BadInput
 from derive.schedules import settling_time
+from derive.short_repr import short_repr
 
 if TYPE_CHECKING:
     from kernels.integrator import Kernel
@@ -38,6 +39,9 @@ class Ensemble:
     undecided: int
     device: str
     method: str
+
+    SHOWN: ClassVar = ("outcomes", "undecided", "device", "method")
+    __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""

@@ -11,6 +11,7 @@ from annealvi.session import Session, open_session
 from annealvi.sweeps.keys import require_numbers, vary
 from derive.problem import BadInput, Problem
 from derive.schedules import settling_time
+from derive.short_repr import short_repr
 from kernels.integrator import Kernel
 
 AVERAGES = 1e-6
@@ -32,6 +33,8 @@ class Member:
     kernel: Kernel
     separatrix: Separatrix
 
+    __repr__ = short_repr
+
     @classmethod
     def of(cls, problem: Problem, device: str) -> Member:
         """Derive and compile. BadInput for a problem that the formula does not cover, or not in little time."""
@@ -48,6 +51,8 @@ class Family:
     """A problem that the separatrix formula covers, and those that differ from it in what a sweep may vary."""
 
     base: Member
+
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, problem: Problem, device: str = "auto") -> Family:

@@ -13,6 +13,7 @@ from annealvi.collapse.separatrix import FINE, Accuracy, Separatrix
 from annealvi.costs import cost_of_integration, require_affordable
 from annealvi.paths import side_by_side
 from annealvi.session import Session
+from derive.short_repr import short_repr
 
 if TYPE_CHECKING:
     from kernels.integrator import Kernel
@@ -36,6 +37,8 @@ class Formula:
     runs: int
     device: str
     method: str
+
+    __repr__ = short_repr
 
     @property
     def prefactor(self) -> float | None:

@@ -22,8 +22,10 @@ from annealvi.sweeps.pilot import seconds_of, seconds_of_ensemble
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Variable
 from annealvi.trajectories import seconds_of_simulation
+from derive.arguments import checked, require_choice, require_fields
 from derive.problem import BadInput, Problem
 from derive.problem_file import problem_to_toml
+from derive.short_repr import short_repr
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -64,6 +66,11 @@ class Sampling:
     projected: bool = False
     seed: int = 0
 
+    __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        require_fields(self)
+
 
 @dataclass(frozen=True)
 class CollapseGrid(KernelSweep):
@@ -75,7 +82,10 @@ class CollapseGrid(KernelSweep):
     sampling: Sampling = field(default_factory=Sampling)
     device: str = "auto"
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
+        require_choice("methods", self.methods, tuple(COLUMNS))
         keys = [axis.key for axis in self.axes]
         if not keys:
             raise BadInput("--over", "there is no axis", "give at least one", "")
@@ -164,6 +174,7 @@ def _columns(found: Collapse) -> dict[str, float]:
     return columns
 
 
+@checked
 def collapse_grid(
     problem: Problem,
     axes: tuple[Axis | Choices, ...],

@@ -15,7 +15,9 @@ from annealvi.collapse.family import Family, Member
 from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
 from annealvi.collapse.separatrix import Accuracy
 from annealvi.session import open_session
+from derive.arguments import checked
 from derive.problem import BadInput, Problem, ScheduleSpec
+from derive.short_repr import short_repr
 
 HOTTEST = 1e7
 PRECISE = Accuracy(width=1e-4, rtol=1e-7)
@@ -30,6 +32,8 @@ class BestHold:
     p: float
     b_c: float
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class UltimateHold:
@@ -39,7 +43,10 @@ class UltimateHold:
     rate: float
     overlap: float
 
+    __repr__ = short_repr
 
+
+@checked
 def best_hold(problem: Problem, duration: float, leading: bool = False, device: str = "auto") -> BestHold:
     """The hold-and-quench of the given duration (units of the flow's time) with the smallest P(collapse).
 
@@ -72,6 +79,7 @@ def best_hold(problem: Problem, duration: float, leading: bool = False, device: 
     return BestHold(float(np.exp(found.x)), boundary.p if leading else float(found.fun), float(boundary.b_c[1]))
 
 
+@checked
 def ultimate_hold(problem: Problem, device: str = "auto") -> UltimateHold:
     """The best long hold: the largest growth of b in an equilibrium m_1 = m_2, over temperatures.
 

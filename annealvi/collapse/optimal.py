@@ -17,8 +17,10 @@ from annealvi.collapse.family import AVERAGES, SETTLING
 from annealvi.collapse.holds import best_hold
 from annealvi.collapse.separatrix import Accuracy, Separatrix
 from annealvi.session import Session, open_session
+from derive.arguments import checked
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import Schedule
+from derive.short_repr import short_repr
 from derive.system import TIME
 from kernels.integrator import Kernel
 
@@ -44,7 +46,10 @@ class Optimal:
     hold_b_c: float
     evaluations: int
 
+    __repr__ = short_repr
 
+
+@checked
 def optimal_schedule(
     problem: Problem, duration: float, knots: int = 9, device: str = "auto", start: np.ndarray | None = None, monotone: bool = True
 ) -> Optimal:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.stats import binomtest
 
 from annealvi.session import Session
+from derive.short_repr import short_repr
 
 CONFIDENCE = 0.95
 LEAST_WEIGHT = 1e-3
@@ -21,6 +22,9 @@ class Outcomes:
     """covered: (n, K), whether each mode is the nearest to a component of weight LEAST_WEIGHT or more, in n runs."""
 
     covered: np.ndarray
+
+    SHOWN: ClassVar = ("p", "stderr")
+    __repr__ = short_repr
 
     @property
     def p(self) -> float:

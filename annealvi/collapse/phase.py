@@ -23,8 +23,10 @@ from annealvi.sweeps.keys import in_words, require_independent, require_numbers,
 from annealvi.sweeps.pilot import seconds_of, seconds_of_ensemble
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Variable
+from derive.arguments import checked, require_choice
 from derive.problem import BadInput, Problem
 from derive.problem_file import problem_to_toml
+from derive.short_repr import short_repr
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,7 +58,10 @@ class PhaseMap(KernelSweep):
     seed: int = 0
     device: str = "auto"
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
+        require_choice("result", [self.result], tuple(RESULTS))
         if self.x.key == self.y.key:
             raise BadInput("--y", f"{self.y.key!r} is the key of --x already", "vary another key", "")
         require_independent((self.x.key, self.y.key))
@@ -173,6 +178,7 @@ def _family_of(problem: Problem, device: str, optional: bool) -> Family | None:
         raise
 
 
+@checked
 def phase_map(
     problem: Problem,
     x: Axis | Choices,

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from annealvi.betas import ANNEALED
+from annealvi.betas import ANNEALED, TIMED_KINDS
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import Family, Member
 from annealvi.collapse.separatrix import FINE, QUICK
+from derive.arguments import checked, require_choice
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import settling_time
+from derive.short_repr import short_repr
 
-KINDS = ("exponential", "geometric", "linear", "beta-exponential", "beta-linear", "cosine", "hold")
-"""Those with an initial temperature T0 and a time scale t0, for the user to choose."""
-
+KINDS = TIMED_KINDS
 LONGEST = 1e6
 HOTTEST = 1e5
 SEPARATIONS = 5
@@ -40,6 +40,8 @@ class Candidate:
     p: float
     equal: float = math.nan
     equal_start: float = math.nan
+
+    __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -64,6 +66,8 @@ class Recommendation:
     compared: tuple[Candidate, ...]
     device: str
 
+    __repr__ = short_repr
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
         spec = {"kind": self.schedule.kind, "T0": self.schedule.T0, "t0": self.schedule.t0}
@@ -71,6 +75,7 @@ class Recommendation:
         return {"schedule": spec, "p": self.p, "duration": self.duration, "compared": [c.as_dict() for c in self.compared], **sampled}
 
 
+@checked
 def recommend(
     problem: Problem,
     p_max: float,
@@ -90,6 +95,9 @@ def recommend(
     """
     if not 0 < p_max < 1:
         raise BadInput("--p-max", f"{p_max:g} is no probability to ask for", "give a number above 0 and below 1", "")
+    require_choice("kinds", kinds, KINDS)
+    if not kinds:
+        raise BadInput("kinds", "no kind to choose from", f"give some of {', '.join(KINDS)}", "")
     if R is not None and not (0 < R[0] < R[1] < math.inf):
         raise BadInput("--R", f"the range {R[0]:g}:{R[1]:g} is empty", "give LO:HI with 0 < LO < HI", "")
     searches = []

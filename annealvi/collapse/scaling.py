@@ -20,7 +20,9 @@ from scipy.special import erfinv
 from annealvi.collapse.family import Family
 from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
 from annealvi.collapse.separatrix import Accuracy
+from derive.arguments import checked
 from derive.problem import BadInput, Problem
+from derive.short_repr import short_repr
 
 PRECISE = Accuracy(width=1e-4, rtol=1e-7)
 LONGEST = 1e8
@@ -38,11 +40,14 @@ class ScalingLaw:
     reference: float
     release: float
 
+    __repr__ = short_repr
+
     def time_scale(self, p: float | np.ndarray, dimension: float | np.ndarray) -> np.ndarray:
         """The t0 for P(collapse) = p in the given dimension, to leading order in large d."""
         return (np.log(np.asarray(dimension)) / 2 - np.log(2 * erfinv(np.asarray(p)) / self.prefactor)) / self.rate
 
 
+@checked
 def scaling_law(problem: Problem, reference: float | None = None, device: str = "auto") -> ScalingLaw:
     """The law of the problem's kind of schedule and T0. C is that of t0 = reference, by default where A t0 = 5.
 

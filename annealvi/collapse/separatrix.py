@@ -22,6 +22,7 @@ from annealvi.collapse.trapping import decided_sets
 from annealvi.session import Session
 from derive.problem import BadInput
 from derive.schedules import settling_time
+from derive.short_repr import short_repr
 from kernels.integrator import IntegrationError, Kernel, Shooting
 
 LEAST_DIMENSION = 3
@@ -104,6 +105,8 @@ class Separatrix:
     t_end: float
     dimension: int
     symmetric: bool
+
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, session: Session, kernel: Kernel) -> Separatrix:

@@ -14,7 +14,9 @@ from annealvi.fixed_points.paths import on_path
 from annealvi.fixed_points.search import SAME, FixedPoint, distance, search
 from annealvi.fixed_points.spectra import Spectrum, spectrum_at
 from annealvi.session import Session
+from derive.arguments import checked
 from derive.problem import BadInput
+from derive.short_repr import short_repr
 
 COLDEST, HOTTEST = 1.0, 1e12
 
@@ -35,6 +37,8 @@ class Branch:
     spectra: tuple[Spectrum, ...]
     bifurcations: tuple[Bifurcation, ...]
     ends: tuple[str, str]
+
+    __repr__ = short_repr
 
     @property
     def stable(self) -> np.ndarray:
@@ -62,6 +66,8 @@ class Branches:
     seeds: tuple[FixedPoint, ...]
     device: str
 
+    __repr__ = short_repr
+
     @property
     def complete(self) -> bool:
         """Whether every branch was followed to an end."""
@@ -82,6 +88,7 @@ class Branches:
         }
 
 
+@checked
 def continue_branches(
     session: Session,
     lowest: float = 1.0,

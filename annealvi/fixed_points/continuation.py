@@ -15,6 +15,7 @@ from annealvi.fixed_points.mean_flow import MeanFlow, retract, tangent_basis
 from annealvi.fixed_points.paths import PathPoint, advance
 from annealvi.fixed_points.search import SAME, distance
 from annealvi.fixed_points.spectra import Spectrum, slowest_motion, spectrum_at
+from derive.short_repr import short_repr
 
 FIRST_STEP, SMALLEST_STEP, LARGEST_STEP = 0.02, 1e-7, 0.12
 SHARPEST_TURN = 0.2
@@ -43,6 +44,8 @@ class Bifurcation:
     state: np.ndarray
     images: np.ndarray
     across: bool
+
+    __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "T": self.temperature, "beta": 1 / self.temperature, "state": self.state, "across": self.across}

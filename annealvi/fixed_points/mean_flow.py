@@ -14,6 +14,7 @@ import numpy as np
 from annealvi.session import Session
 from derive.forces import force_system
 from derive.problem import BadInput, Problem
+from derive.short_repr import short_repr
 from kernels.integrator import Kernel
 
 STEPS = np.array([1.0, 2.0, 3.0])
@@ -47,6 +48,8 @@ class MeanFlow:
     symmetries: tuple[tuple[tuple[int, ...], np.ndarray], ...]
     towards_modes: tuple[tuple[int, int, int], ...]
     between_means: tuple[tuple[int, int, int], ...]
+
+    __repr__ = short_repr
 
     @property
     def span(self) -> int:

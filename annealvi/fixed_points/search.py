@@ -18,7 +18,9 @@ from annealvi.fixed_points.mean_flow import MeanFlow, open_mean_flow
 from annealvi.fixed_points.spectra import Spectrum, spectrum_at
 from annealvi.fixed_points.zeros import RESOLVED, starts, zeros_near
 from annealvi.session import Session
+from derive.arguments import checked
 from derive.problem import BadInput
+from derive.short_repr import short_repr
 
 SAME = 1e-5
 """Largest distance, in radii, between means of one and the same point; Newton's iteration leaves some 1e-8."""
@@ -42,6 +44,8 @@ class FixedPoint:
     spectrum: Spectrum
     residual: float
     error: float
+
+    __repr__ = short_repr
 
     @property
     def stable(self) -> bool:
@@ -87,6 +91,8 @@ class FixedPoints:
     unresolved: Mapping[float, int]
     device: str
 
+    __repr__ = short_repr
+
     @property
     def complete(self) -> bool:
         """Whether no index sum shows that a point is missing."""
@@ -100,6 +106,7 @@ class FixedPoints:
         return {"states": self.state_names, "points": [p.as_dict() for p in self.points], "counts": by_beta, "device": self.device}
 
 
+@checked
 def find_fixed_points(
     session: Session, betas: Sequence[float] = (1.0,), *, count: int = 48, seed: int = 0, tolerance: float = 1e-12, device: str = "cpu"
 ) -> FixedPoints:

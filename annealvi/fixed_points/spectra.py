@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from annealvi.fixed_points.mean_flow import MeanFlow, tangent_basis
+from derive.short_repr import short_repr
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Spectrum:
     across: np.ndarray
     copies: int
     resolution: float
+
+    __repr__ = short_repr
 
     @property
     def all(self) -> np.ndarray:

@@ -24,8 +24,10 @@ from annealvi.flows.coverage import MISSED, covered
 from annealvi.flows.target import turned
 from annealvi.flows.tempering import betas_of, default_steps, steps_between_adjustments
 from annealvi.flows.training import Architecture, Optimiser, Rule, Task, Trainer, make_trainer
+from derive.arguments import checked
 from derive.problem import BadInput, Problem
 from derive.schedules import AdaptiveRule, make_rule
+from derive.short_repr import short_repr
 from kernels.particles import DivergenceError
 
 SAMPLES = 2048
@@ -48,6 +50,8 @@ class FlowRun:
     data: xr.Dataset
     device: str
     method: str
+
+    __repr__ = short_repr
 
     @property
     def outcomes(self) -> Outcomes:
@@ -73,6 +77,7 @@ class FlowRun:
         }
 
 
+@checked
 def train_flow(
     problem: Problem,
     *,

@@ -30,9 +30,11 @@ from annealvi.sweeps.engines import cores
 from annealvi.sweeps.keys import require_independent, require_numbers, vary
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Sweep, Variable
+from derive.arguments import checked
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.problem_file import problem_to_toml
 from derive.schedules import make_rule, make_schedule
+from derive.short_repr import short_repr
 from kernels.particles import DivergenceError
 
 KINDS = (*FORMULAS, "adaann")
@@ -70,6 +72,8 @@ class Training:
     samples: int = 2048
     seed: int = 0
     device: str = "auto"
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -279,6 +283,7 @@ class KindsOfSchedule(FlowSweep):
         return self.anneal + self.training.after if self.training.steps is None else self.training.steps
 
 
+@checked
 def flow_map(
     problem: Problem, x: Axis | Choices, y: Axis | Choices, training: Training | None = None, path: Path | None = None, **running: Any
 ) -> xr.Dataset:
@@ -291,6 +296,7 @@ def flow_map(
     return run_sweep(FlowMap(problem, training or Training(), x, y), path, **running)
 
 
+@checked
 def compare_kinds(
     problem: Problem,
     temperatures: Sequence[float],

@@ -87,7 +87,7 @@ def appendix_name(own: Problem) -> str | None:
     """A name for the problem's labels beside the article's; None where the article derives the same equations, with whatever numbers."""
     if any(_same_equations(own, BUILT_IN[name]) for name in ARTICLE):
         return None
-    name = f"{own.name}-own" if own.name in ARTICLE else own.name  # a file without a name has the default's
+    name = f"{own.name}-own" if own.name in ARTICLE else own.name  # a built-in problem with other numbers keeps its name
     for taken in ARTICLE:
         if in_letters(slug(name)).lower() == in_letters(slug(taken)).lower():
             raise BadInput("name", f"{name!r} makes the same labels as {taken!r} of the article", "give the problem another name")

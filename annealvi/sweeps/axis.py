@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from annealvi.sweeps.keys import require_key
+from derive.arguments import require_fields
 from derive.problem import BadInput
+from derive.short_repr import short_repr
 
 MOST_POINTS = 10**7
 REMEDY = "write KEY=LO:HI:N or KEY=LO:HI:N:log, such as schedule.T0=10:1000:50:log, or KEY=VALUE,VALUE,…"
@@ -29,6 +31,8 @@ class Axis:
     high: float
     count: int
     log: bool = False
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_key(self.key, "axis")
@@ -72,7 +76,10 @@ class Choices:
     key: str
     settings: Sequence[Any]
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
+        require_fields(self)
         require_key(self.key, "axis")
         object.__setattr__(self, "settings", tuple(map(_frozen, self.settings)))
         if not self.settings:

@@ -1,0 +1,137 @@
+"""Tables and lines for people: on a terminal never wider than it is, and as HTML in a notebook."""
+
+from __future__ import annotations
+
+import html
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+LEAST_WORDS = 16
+"""Columns that a column of words is left where it is too long for its line and goes on below."""
+
+
+class Printer(Protocol):
+    """What a function that shows a result prints to. width: columns that fit side by side."""
+
+    @property
+    def width(self) -> int: ...
+
+    def print(self, what: Table | str, *, highlight: bool = True) -> None:
+        """A table, or a line."""
+
+
+class Terminal:
+    """Standard output; a table that is too wide comes in blocks, each with the first column."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+
+    @property
+    def width(self) -> int:
+        return self._console.width
+
+    def print(self, what: Table | str, *, highlight: bool = True) -> None:
+        for part in in_blocks(what, self.width) if isinstance(what, Table) else [what]:
+            self._console.print(part, highlight=highlight)
+
+
+class Page:
+    """HTML for a notebook."""
+
+    width = 10_000
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+
+    def print(self, what: Table | str, *, highlight: bool = True) -> None:
+        self._parts.append(_table_as_html(what) if isinstance(what, Table) else f"<div>{_plain(what)}</div>")
+
+    def __str__(self) -> str:
+        return "\n".join(self._parts)
+
+
+def as_html(show: Callable[..., None], *shown: Any) -> str:
+    """What `show(*shown, to)` prints, as HTML."""
+    page = Page()
+    show(*shown, to=page)
+    return str(page)
+
+
+def in_blocks(table: Table, width: int) -> list[Table]:
+    """The table, or where it is wider than `width` several of some of its columns, each with the first one."""
+    needed = [_needed(table, n) for n in range(len(table.columns))]
+    if sum(needed) + 1 <= width:
+        return [table]
+    blocks: list[list[int]] = [[0]]
+    for n in range(1, len(needed)):
+        if len(blocks[-1]) > 1 and sum(needed[k] for k in blocks[-1]) + needed[n] + 1 > width:
+            blocks.append([0])
+        blocks[-1].append(n)
+    return [_of_columns(table, columns, first=columns is blocks[0]) for columns in blocks]
+
+
+def _needed(table: Table, n: int) -> int:
+    """A column's width with its border; words may go on below."""
+    column = table.columns[n]
+    widest = max((cell_len(_text(cell)) for cell in (column.header, *column.cells)), default=0)
+    return 3 + (min(widest, LEAST_WORDS) if column.justify == "left" and not column.no_wrap else widest)
+
+
+def _of_columns(table: Table, columns: list[int], first: bool) -> Table:
+    part = Table(title=table.title if first else None, title_justify=table.title_justify, header_style=table.header_style)
+    for n in columns:
+        column = table.columns[n]
+        part.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, overflow=column.overflow)
+    for row in zip(*(table.columns[n].cells for n in columns), strict=True):
+        part.add_row(*row)
+    return part
+
+
+def _table_as_html(table: Table) -> str:
+    sides = [column.justify for column in table.columns]
+    rows = zip(*(column.cells for column in table.columns), strict=True)
+    lines = ["<table>", f"<caption style='text-align: left'>{_plain(table.title)}</caption>" if table.title else ""]
+    lines.append(f"<tr>{''.join(f'<th>{_plain(column.header)}</th>' for column in table.columns)}</tr>")
+    for row in rows:
+        cells = (f"<td style='text-align: {side}'>{_plain(cell)}</td>" for side, cell in zip(sides, row, strict=True))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return "\n".join(line for line in [*lines, "</table>"] if line)
+
+
+def _text(cell: Any) -> str:
+    return Text.from_markup(cell).plain if isinstance(cell, str) else str(cell)
+
+
+def _plain(cell: Any) -> str:
+    return html.escape(_text(cell))
+
+
+def fitted(text: str) -> str:
+    """Lines broken between words, and further in than they begin, where the terminal is narrower; where there is none they stay."""
+    width = _width()
+    if width is None:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())] + "    "
+        if len(line) > width:
+            lines += textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False, drop_whitespace=True) or [""]
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _width() -> int | None:
+    """Of the terminal that standard output is, or COLUMNS where that is set."""
+    if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty():
+        return max(20, shutil.get_terminal_size().columns)
+    return None
