@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import brute_force
 import numpy as np
@@ -17,8 +18,9 @@ from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.outcome import Outcomes, outcomes_of_states
+from annealvi.collapse.pair_flow import PairFlow
 from annealvi.collapse.separatrix import FINE, QUICK, Accuracy, Separatrix
-from annealvi.collapse.trapping import decided_sets
+from annealvi.collapse.trapping import DecidedSet, beyond_steps, decided_sets, lasting_beta, least_beta, separating_level
 from derive.problem import BadInput
 from kernels.integrator import IntegrationError, Kernel
 
@@ -92,16 +94,110 @@ def test_a_lower_level_or_beta_would_be_left():
     assert (rates(0.02, together)[:, :2].sum(axis=1) < -1e-4).any()
 
 
+def test_bounds_of_the_averages_hold_the_exact_ones():
+    """Of F and g as the docstring states them, by mpmath to 20 digits."""
+    R, w_star, w_1, sigma_star, sigma = 6.0, 0.6, 0.3, 1.5, 0.8
+    session = bimodal(R, w_star, w_1, f"target.scales=[{sigma_star}, {sigma_star}]", f"proposal.scales=[{sigma}, {sigma}]")
+    flow = PairFlow.of(session, session.compile())
+    places = np.array([-1.0, -0.07, 0.999])
+    bounds = np.stack([flow.attraction(places), flow.repulsion(places)])
+    assert (bounds[:, 1] - bounds[:, 0] < 2e-12).all()
+    mp = retyped.mpmath.mp
+    with mp.workdps(20):
+        for n, x in enumerate(map(mp.mpf, map(float, places))):
+            field = mp.mpf(R) ** 2 * x / mp.mpf(sigma_star) ** 2 + mp.log(mp.mpf(w_star) / (1 - mp.mpf(w_star))) / 2
+            spread = mp.mpf(R) * mp.mpf(sigma) / mp.mpf(sigma_star) ** 2
+            attraction = retyped.gaussian_mean_mp(lambda z, a=field, b=spread: mp.tanh(a + b * z), 10)
+            apart = mp.mpf(R) / mp.mpf(sigma) * mp.sqrt((1 - x) / 2)
+            mean = retyped.gaussian_mean_mp(lambda z, b=apart: mp.sech(b * z - mp.log(mp.mpf(w_1) / (1 - mp.mpf(w_1))) / 2), 10)
+            strength = mp.sqrt(mp.mpf(w_1) * (1 - mp.mpf(w_1))) / (2 * mp.mpf(sigma) ** 2)
+            repulsion = strength * mp.exp(-(apart**2) / 2) * mean
+            for value, (low, high) in zip((attraction, repulsion), bounds[:, :, n], strict=True):
+                # The weights of target and proposal reach the bounds as doubles: a few roundings.
+                assert mp.mpf(float(low)) - mp.mpf("1e-15") <= value <= mp.mpf(float(high)) + mp.mpf("1e-15")
+
+
 def test_the_separated_level_is_where_the_attraction_vanishes(short):
+    """m° = −h*/R², and at it F is as large as what the kernel's averages may be off, 2e-12 at a slope of 2."""
     session, kernel = short
-    assert decided_sets(session, kernel)[0, 2] == pytest.approx(math.log(2) / 9, abs=3e-6)
+    assert decided_sets(session, kernel)[0, 2] == pytest.approx(math.log(2) / 9, abs=1e-8)
+
+
+def test_sets_that_are_too_large_or_leave_the_kernel_no_room_are_not_kept(short):
+    session, _ = short
+    for tolerance in (1e-12, 1e-6, 1e-3):
+        flow = PairFlow.of(session, session.compile(tolerance=tolerance))
+        edge = math.log(2) / 9
+        assert math.isinf(least_beta(flow, DecidedSet(1, -1, 0.8 * edge, 0.0, 0)))
+        # F(m) is some 2.2 (m − m°) there, and twice the tolerance is asked of it.
+        assert math.isinf(least_beta(flow, DecidedSet(-1, 1, edge + tolerance / 2, 0.0, 0)))
+        assert least_beta(flow, DecidedSet(-1, 1, edge + 4 * tolerance + 1e-8, 0.0, 0)) == 0
+        assert edge + tolerance / 2 < separating_level(flow) < edge + 4 * tolerance + 1e-8
+        assert math.isinf(least_beta(flow, DecidedSet(-1, -1, 0.05, 0.0, 0)))  # inside m°, where the heavier mode attracts
+        assert math.isinf(least_beta(flow, DecidedSet(-1, -1, 1.02, 0.0, 1)))
+        assert 0.1 < least_beta(flow, DecidedSet(1, 1, 0.5, 0.0, 0)) < 1
+
+
+def test_a_kernel_of_another_flow_or_a_worse_one_than_it_claims_is_caught(short):
+    session, kernel = short
+    with pytest.raises(ArithmeticError, match="attraction is off"):
+        PairFlow.of(bimodal(3.0, 0.8 - 1e-10), kernel)
+    flow = PairFlow.of(session, kernel)
+    with pytest.raises(ArithmeticError, match="repulsion is off"):
+        replace(flow, strength=flow.strength * (1 + 1e-9)).require_rates_of(kernel)
+    coarse = session.compile(tolerance=1e-4)
+    with pytest.raises(ArithmeticError, match="attraction is off"):
+        PairFlow.of(session, replace(coarse, request={**coarse.request, "tolerance": 1e-12}))
+
+
+def nearest_to_leaving(kernel, found, level, rtol, rng):
+    """The least that a set's coordinate comes to along trajectories from its face at `level`."""
+    signs = found.sign_1, found.sign_2
+    start = states_of_sum(signs[0], level, 40, rng) if found.together else states_on_faces(signs, level, 40, rng)
+    path = kernel.integrate(start, [0.0, 0.1, 1.0, 10.0, 100.0], rtol=rtol, atol=rtol / 100, domain_tolerance=1e-2).y[:, :, :2] * signs
+    return (path.sum(axis=2) if found.together else path.min(axis=2)).min()
+
+
+@pytest.mark.parametrize("tolerance", [1e-12, 1e-6, 1e-3])
+def test_no_trajectory_of_the_kernel_leaves_a_set_from_within(tolerance):
+    """From the faces of the sets as steps of rtol see them none is ever outside of the proven sets; far below the least β some are."""
+    session = bimodal(5.0, 0.8, 0.4, "schedule.kind='constant'", "schedule.T0=1")
+    kernel = session.compile(tolerance=tolerance)
+    sets, rng = decided_sets(session, kernel), np.random.default_rng(11)
+    for rtol in (1e-3, 1e-7):
+        for beta in (1.0, 0.2):
+            held = kernel.with_parameters({"T0": 1 / beta})
+            for row, seen in zip(sets[::6], beyond_steps(sets, rtol)[::6], strict=True):
+                proven = DecidedSet(*row)
+                assert proven.least_beta > beta or nearest_to_leaving(held, proven, seen[2], rtol, rng) >= proven.level
+    last = DecidedSet(*sets[-1])
+    assert nearest_to_leaving(kernel.with_parameters({"T0": 100.0}), last, last.level, 1e-7, rng) < last.level - 0.01
 
 
 def test_no_set_is_claimed_where_the_argument_does_not_hold():
     euclidean = session_of("flow.manifold='euclidean'", "flow.learn=['means']")
     assert len(decided_sets(euclidean, euclidean.compile())) == 0
-    rising = session_of("schedule.kind='expression'", "schedule.expression='1 + 20*exp(-t/50)*(1 + sin(t/5))'")
-    assert (decided_sets(rising, rising.compile())[:, 0] != decided_sets(rising, rising.compile())[:, 1]).all()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "lasting"),
+    [
+        (["schedule.kind='expression'", "schedule.expression='1 + 20*exp(-t/50)*(1 + sin(t/5))'"], 0.0),
+        (["schedule.kind='table'", "schedule.points=[[0, 20], [10, 2], [20, 4], [30, 1]]"], 1 / 20),
+        (["schedule.kind='table'", "schedule.points=[[0, 4], [10, 2], [20, 4], [30, 1]]"], 1 / 4),
+        (["schedule.kind='table'", "schedule.points=[[0, 20], [10, 2], [20, 2], [30, 1]]"], 1.0),
+    ],
+)
+def test_sets_that_need_a_beta_are_used_only_where_it_lasts(short, schedule, lasting):
+    """Sets of the sum are kept from β = 0.109 on here, so a table that may rise to T = 20 has none, and one that may rise to 4 has some."""
+    session, kernel = short
+    heated = replace(session, problem=session_of(*schedule).problem, schedule=session_of(*schedule).schedule)
+    sets = decided_sets(heated, kernel)
+    assert lasting_beta(heated) == lasting
+    assert len(sets) > 0
+    assert (sets[:, 3] <= lasting).all()
+    assert (sets[:, 0] == sets[:, 1]).any() == (lasting > 0.109)
+    assert len(sets) < len(decided_sets(session, kernel)) or lasting == 1
 
 
 def test_stopping_early_changes_no_outcome(short):

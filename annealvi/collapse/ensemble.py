@@ -10,7 +10,7 @@ import numpy as np
 
 from annealvi.adaptive import ends_with_rule
 from annealvi.collapse.outcome import Outcomes, covering
-from annealvi.collapse.trapping import decided_sets
+from annealvi.collapse.trapping import beyond_steps, decided_sets
 from annealvi.costs import cost_of_integration, require_affordable
 from annealvi.paths import FASTER_INTEGRATION, random_chunks, side_by_side
 from annealvi.session import Session
@@ -63,9 +63,10 @@ def collapse_by_ensemble(
 ) -> Ensemble:
     """The outcomes of n trajectories of the summary-statistics ODE, from the exact law of the initial overlaps.
 
-    A trajectory stops early only in a set that is proven to be one the flow never leaves (see `trapping`); where none is known, each runs
-    until the schedule has ended and the flow had time to settle. rtol: per step. max_cost: refuse what is expected to take more seconds.
-    kernel: the session's, where it is compiled already. Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
+    A trajectory stops early only in a set of which it is proven that the flow never leaves it (see `trapping`); where none is known, each
+    runs until the schedule has ended and the flow had time to settle. rtol: per step. max_cost: refuse what is expected to take more
+    seconds. kernel: the session's, where it is compiled already. Raises BadInput for a schedule that never reaches T = 1, and above
+    max_cost.
     """
     from kernels.integrator import widest_tolerance
 
@@ -80,7 +81,7 @@ def collapse_by_ensemble(
     settling_time(session.schedule)  # refuses one that never reaches T = 1
     end = session.end_time()
     kernel = kernel or session.compile(device)
-    traps = decided_sets(session, kernel)
+    traps = beyond_steps(decided_sets(session, kernel), rtol)
     times = np.array([0.0, end])
     if len(traps) == 0:
         cost = cost_of_integration(kernel, session.random_states(1, seed), times, rtol, side_by_side(kernel), n)

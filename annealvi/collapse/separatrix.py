@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import erf
 
 from annealvi.collapse import initial_law
-from annealvi.collapse.trapping import decided_sets
+from annealvi.collapse.trapping import beyond_steps, decided_sets
 from annealvi.session import Session
 from derive.problem import BadInput
 from derive.schedules import settling_time
@@ -185,7 +185,8 @@ class Separatrix:
             u_1 = (left + right) / 2
             v, more, _ = self._surfaces(u_1, s, accuracy, None)
             middle = initial_law.states(u_1, v.mean(axis=1), s)
-            run = self.kernel.integrate(middle, [0.0, self.t_end], rtol=accuracy.rtol, atol=accuracy.rtol / 100, traps=self.traps)
+            traps = beyond_steps(self.traps, accuracy.rtol)
+            run = self.kernel.integrate(middle, [0.0, self.t_end], rtol=accuracy.rtol, atol=accuracy.rtol / 100, traps=traps)
             up = run.y[:, -1, 0] > 0
             left, right, runs = np.where(up, left, u_1), np.where(up, u_1, right), runs + more + n
         return (left + right) / 2, runs
@@ -215,9 +216,8 @@ class Separatrix:
         widths, insides = np.full(n, width), np.full(n, inside)
 
         def shoot(rtol: float) -> Shooting:
-            return self.kernel.shoot(
-                low, high, insides, self.t_end, width=widths, bracket=bracket, traps=self.traps, rtol=rtol, atol=rtol / 100
-            )
+            traps = beyond_steps(self.traps, rtol)
+            return self.kernel.shoot(low, high, insides, self.t_end, width=widths, bracket=bracket, traps=traps, rtol=rtol, atol=rtol / 100)
 
         try:
             return shoot(accuracy.rtol)

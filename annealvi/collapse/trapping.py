@@ -1,61 +1,89 @@
 """Sets of overlaps that the flow never leaves, so that a trajectory in one of them is decided before the schedule has ended.
 
-Two components of equal radius and scale under equal-scale modes on a line obey
+A closed convex set is never left if on its boundary the velocity points inwards or along it (Nagumo). For two components under two opposite
+modes, with F, g and a_i of `pair_flow`, θ the angle of the component on a face, cos θ = c, and any level c > 0:
 
-    dm_1/dt = β f(m_1) − g_1(s) (m_2 − s m_1),    dm_2/dt = β f(m_2) w_2/w_1 − g_2(s) (m_1 − s m_2)
+* Separated, {m_1 >= c, m_2 <= −c} and its mirror image. Kept where F(c) >= 0 >= F(−c), at any β >= 0: with m_2 = cos φ <= −c, that is
+  θ + φ >= π, the bracket on the face m_1 = c is m_2 − s c <= sin θ sin(θ + φ) <= 0, so repulsion and attraction both point inwards.
+* Collapsed, {m_1 >= c, m_2 >= c} or both below −c. On the face m_1 = c the attraction must outweigh the repulsion, β a_1 F(c) (1 − c²) >=
+  max g(s) (m_2 − s c) over the overlaps of the face. That is a least β, from which on the set is kept as long as β does not fall below it.
+* Collapsed, by the sum, {m_1 + m_2 >= A}, A > 1, where both are positive. Together the repulsions are −g(s) (1 − s) (m_1 + m_2), with
+  g(s) (1 − s) small for every s, and on the face the attraction must outweigh that: a least β too.
 
-with f(m) of the sign of m − m°, because the target's mean posterior mode grows with m, and g_i ≥ 0 growing with s, because the overlap of
-two Gaussians shrinks with their distance (data processing). Hence, for any c >= |m°|:
-
-* Separated. On the face m_1 = c of {m_1 >= c, m_2 <= −c}, m_2 − s m_1 <= sin θ cos(θ + φ) with cos θ = c and sin φ = −m_2 >= c, that
-  is θ + φ >= π/2: the repulsion points inwards, as the attraction does. Likewise on the other face. No trajectory leaves, at any β >= 0.
-* Collapsed. On the face m_1 = c of {m_1 >= c, m_2 >= c} the attraction must outweigh the repulsion, β f(c) >= max g_1(s) (m_2 − s c) over
-  the overlaps of the face. That is a least β, from which on no trajectory leaves as long as β does not fall.
-* Collapsed, by the sum. The two repulsions are of one strength, w_1 G_1 = w_2 G_2, so that together they are −g(s) (1 − s) (m_1 + m_2),
-  with g(s) (1 − s) small for every s. On the face of {m_1 + m_2 >= A}, A > 1, where both are positive, the attraction must outweigh that.
+Each inequality is checked with bounds of F and g that are proven, over cells in which the two are monotone, and with F and g as far off
+as the averages of the kernel that runs may be. So it holds for the exact flow, by proof, and for the kernel's as far as its averages keep
+to the error that they claim. Where the kernel's g may be negative, a separated set has a least β too. What a step of the integrator may be
+off by is allowed for by `beyond_steps`.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.optimize import brentq
+from itertools import pairwise
+from typing import NamedTuple
 
+import numpy as np
+
+from annealvi.collapse.pair_flow import PairFlow
 from annealvi.session import Session
 from kernels.integrator import NO_TRAPS, Kernel
 
-MONOTONE = ("constant", "exponential", "geometric", "linear", "beta-exponential", "beta-linear", "cosine", "hold", "monotone")
-"""Schedules whose β never falls, as "monotone" ones of `optimal` by construction. That of a table or of an expression may."""
+LEVELS = np.linspace(0.05, 0.95, 19)
+SUMS = np.linspace(1.02, 1.9, 23)
+CELLS = 160
+OUTWARDS = 1 + 1e-12
+"""For the roundings of the few products behind a bound."""
 
-_LEVELS = np.linspace(0.05, 0.95, 19)
-_SUMS = np.linspace(1.02, 1.9, 23)
-_CELLS = 160
-_ROUNDING = 1e-6
-"""Relative widening of every bound, far above the kernels' own error of 1e-12."""
+
+class DecidedSet(NamedTuple):
+    """{sign_1 m_1 >= level, sign_2 m_2 >= level}, or {sign_1 (m_1 + m_2) >= level} where together is 1, once β has reached its least value.
+
+    The fields are those of a row of `Kernel.integrate`'s traps.
+    """
+
+    sign_1: float
+    sign_2: float
+    level: float
+    least_beta: float
+    together: float = 0.0
 
 
 def decided_sets(session: Session, kernel: Kernel) -> np.ndarray:
-    """The sets above as rows (sign_1, sign_2, level, least β, together) for `Kernel.integrate`, (n, 5).
+    """Proven sets as rows of `DecidedSet` for `Kernel.integrate`, (n, 5). None where the argument does not apply.
 
-    None where the argument does not apply.
+    Under a schedule whose β may fall again only those whose least β lasts are given.
     """
     if not is_pair_on_a_line(session):
         return NO_TRAPS
-    separating = _saddle(kernel)
-    rows = []
-    if separating is not None:
-        level = separating * (1 + _ROUNDING) + _ROUNDING
-        rows += [(1.0, -1.0, level, 0.0, 0.0), (-1.0, 1.0, level, 0.0, 0.0)]
-    if session.schedule.kind in MONOTONE:
-        s = np.linspace(-1, 1, _CELLS + 1)
-        repulsion = _repulsion(kernel, s)
-        for level in _LEVELS:
-            against = np.array([_greatest_repulsion(g, s, level) for g in repulsion]) * (1 + _ROUNDING)
-            for sign in (1.0, -1.0):
-                pull = sign * _attraction(kernel, sign * level)
-                if (pull > 0).all() and (against <= pull).all():
-                    rows.append((sign, sign, level, float((against / pull).max()), 0.0))
-        rows += [(sign, sign, total, least, 1.0) for sign in (1.0, -1.0) for total, least in _sums(kernel, sign, s, repulsion[0])]
-    return np.array(rows) if rows else NO_TRAPS
+    flow = PairFlow.of(session, kernel)
+    least = separating_level(flow)
+    apart = [] if least is None else [least, *LEVELS[least < LEVELS]] if flow.spurious > 0 else [least]
+    asked = [DecidedSet(sign, -sign, float(level), 0.0) for level in apart for sign in (1.0, -1.0)]
+    asked += [DecidedSet(sign, sign, float(level), 0.0) for level in LEVELS for sign in (1.0, -1.0)]
+    asked += [DecidedSet(sign, sign, float(total), 0.0, together=1.0) for sign in (1.0, -1.0) for total in SUMS]
+    sets = np.array([found._replace(least_beta=least_beta(flow, found)) for found in asked])
+    return sets[sets[:, 3] <= lasting_beta(session)]
+
+
+def beyond_steps(sets: np.ndarray, rtol: float) -> np.ndarray:
+    """The sets (n, 5) drawn in by what a step of tolerance rtol (and rtol/100, absolute) may be off by, as far as its own estimate tells.
+
+    The estimate bounds the root mean square over three states, so one state by √3 · 1.01 rtol and a sum of two by √2 times as much. The
+    exact flow from where the step began is that near to a computed state in such a set, and so in the proven one.
+    """
+    return sets + np.outer(2 + sets[:, 4], [0, 0, rtol, 0, 0])
+
+
+def lasting_beta(session: Session) -> float:
+    """The largest least β that lasts once β(t) has reached it: 1 where β never falls below 1 again, else the smallest β that is known of.
+
+    From T0 every kind with a formula goes straight to 1. A table may rise, and of a user's expression nothing is known.
+    """
+    kind = session.schedule.kind
+    if kind == "table":
+        temperatures = [*(T for _, T in session.problem.schedule.points), 1.0]
+        return 1.0 if all(before >= after for before, after in pairwise(temperatures)) else 1 / max(temperatures)
+    straight = ("constant", "exponential", "geometric", "linear", "beta-exponential", "beta-linear", "cosine", "hold")
+    return 1.0 if kind in (*straight, "monotone") else 0.0  # "monotone": that of `optimal`, by construction
 
 
 def is_pair_on_a_line(session: Session) -> bool:
@@ -66,61 +94,69 @@ def is_pair_on_a_line(session: Session) -> bool:
     return alike and session.state_names == ("m_1", "m_2", "s") and problem.flow.manifold == "sphere" and problem.flow.learn == ("means",)
 
 
-def _attraction(kernel: Kernel, m: float) -> np.ndarray:
-    """β f(m) of both components at β = 1, (2,). Coincident components do not repel each other."""
-    return _attractions(kernel, np.array([m]))[0]
+def separating_level(flow: PairFlow) -> float | None:
+    """The smallest c, to 1e-9, beyond which both F and −F(−·) are above the kernel's error; None where they never are."""
+
+    def separates(c: float) -> bool:
+        return bool(min(_pull(flow, sign, np.array([c]))[0] for sign in (1.0, -1.0)) > 0)
+
+    low, high = 0.0, 1.0 - 1e-9
+    if not separates(high):
+        return None
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (low, middle) if separates(middle) else (middle, high)
+    return high
 
 
-def _repulsion(kernel: Kernel, s: np.ndarray) -> np.ndarray:
-    """g_i(s) of both components, (2, n): how fast one without overlap with the target moves at β = 0."""
-    s = np.minimum(np.maximum(s, -1 + 1e-9), 1 - 1e-9)
-    other = np.sqrt(1 - s**2)
-    none = np.zeros_like(s)
-    first = kernel.rhs_at_beta(0.0, np.stack([none, other, s], 1))[:, 0]
-    second = kernel.rhs_at_beta(0.0, np.stack([other, none, s], 1))[:, 1]
-    return np.stack([-first / other, -second / other])
+def least_beta(flow: PairFlow, found: DecidedSet) -> float:
+    """From which β on the set is never left; infinite where that is not proven. 0 < level < 1, or 1 < level < 2 of a sum."""
+    if found.together:
+        return _least_of_sum(flow, found.sign_1, found.level)
+    level = found.level
+    pulls = [_pull(flow, sign, np.array([level]))[0] for sign in (found.sign_1, found.sign_2)]
+    against = flow.spurious * np.sqrt(1 - level**2)  # the bracket is nowhere on the face below −sin θ
+    if found.sign_1 == found.sign_2:
+        against = max(against, _greatest_repulsion(flow, level))
+    return _quotient(against, min(flow.pulls) * min(pulls) * (1 - level**2))
 
 
-def _sums(kernel: Kernel, sign: float, s: np.ndarray, g: np.ndarray) -> list[tuple[float, float]]:
-    """(A, least β) of the sets {sign (m_1 + m_2) >= A}, for A in _SUMS.
-
-    g grows with s and 1 − s falls, so the two ends of a cell bound their product. The attraction along a face is that of the cells' ends
-    less what it can change in half a cell, by its largest slope there.
-    """
-    strongest = float((g[1:] * (1 - s[:-1])).max())
-    found = []
-    for total in _SUMS:
-        first = np.linspace(total - 1, 1, 4 * _CELLS + 1)
-        pull = sign * (_attractions(kernel, sign * first)[:, 0] + _attractions(kernel, sign * (total - first))[:, 1])
-        least = pull.min() - 2 * np.abs(np.diff(pull)).max()
-        if least > 0 and total * strongest <= least:
-            found.append((float(total), float(total * strongest / least * (1 + _ROUNDING))))
-    return found
+def _pull(flow: PairFlow, sign: float, m: np.ndarray) -> np.ndarray:
+    """A lower bound of sign F(sign m), for the exact F and the kernel's, at m (n,)."""
+    low, high = flow.attraction(sign * m)
+    return (low if sign > 0 else -high) - flow.error
 
 
-def _attractions(kernel: Kernel, m: np.ndarray) -> np.ndarray:
-    """β f(m) of both components at β = 1, (n, 2), at overlaps m (n,)."""
-    return kernel.rhs_at_beta(1.0, np.stack([m, m, np.ones_like(m)], 1))[:, :2]
+def _quotient(against: float, pull: float) -> float:
+    return np.inf if pull <= 0 else float(against / pull) * OUTWARDS
 
 
-def _saddle(kernel: Kernel) -> float | None:
-    """|m°|, where the target's attraction changes its sign; None where it never does."""
-
-    def pull(m: float) -> float:
-        return float(_attraction(kernel, m)[0])
-
-    edge = 1 - 1e-9
-    return abs(brentq(pull, -edge, edge)) if pull(-edge) < 0 < pull(edge) else None
+def _repulsion_in_cells(flow: PairFlow) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of cells of s (n + 1,), and an upper bound of g in each (n,)."""
+    s = np.linspace(-1, 1, CELLS + 1)
+    return s, flow.repulsion(s[1:])[1] + flow.repulsion_error
 
 
-def _greatest_repulsion(g: np.ndarray, s: np.ndarray, c: float) -> float:
+def _least_of_sum(flow: PairFlow, sign: float, total: float) -> float:
+    """g grows with s and 1 − s falls. Along a cell of the face F(m_1) is at least what it is at the smallest m_1, and so for m_2."""
+    s, g = _repulsion_in_cells(flow)
+    m = np.linspace(total - 1, 1, CELLS + 1)  # of m_1, and backwards the same of m_2
+    pull = _pull(flow, sign, m[:-1])
+    inside = np.stack([1 - m[1:] ** 2, 1 - m[:-1] ** 2])
+    one = np.where(pull > 0, inside.min(axis=0), inside.max(axis=0)) * pull
+    least = (flow.pulls[0] * one + flow.pulls[1] * one[::-1]).min()
+    return _quotient(total * (g * (1 - s[:-1])).max(), least)
+
+
+def _greatest_repulsion(flow: PairFlow, c: float) -> float:
     """An upper bound of g(s) (m − s c) over the overlaps s, m >= c of the face where the other component has overlap c.
 
     g grows with s and the bracket falls with it, so g at a cell's upper end times the bracket at its lower end bounds both. With cos θ = c
     and cos φ = m the face is cos(θ + φ) <= s <= cos(θ − φ), both widest at the cell's smallest m.
     """
-    m = np.linspace(c, 1, _CELLS // 4 + 1)
-    theta, phi = np.arccos(c), np.arccos(m[:-1])
-    inside = (s[:-1, None] <= np.cos(theta - phi)) & (s[1:, None] >= np.cos(theta + phi))
-    bound = g[1:, None] * np.maximum(m[1:] - s[:-1, None] * c, 0)
+    s, g = _repulsion_in_cells(flow)
+    m = np.linspace(c, 1, CELLS // 4 + 1)
+    theta, phi, rounding = np.arccos(c), np.arccos(m[:-1]), 1e-7  # of an arc cosine near one
+    inside = (s[:-1, None] <= np.cos(theta - phi) + rounding) & (s[1:, None] >= np.cos(theta + phi) - rounding)
+    bound = g[:, None] * np.maximum(m[1:] - s[:-1, None] * c, 0)
     return float(bound.max(where=inside, initial=0.0))
