@@ -31,7 +31,7 @@ FIRST_LEVEL_CACHE = 24 * 1024
 """Bytes for the slopes of all stages: half of what today's cores have, so that the tables fit beside."""
 
 _TAKEN = re.compile(
-    r"argument|beta|beta_now|betas|clenshaw|count|dy|exp|j|lane|layout|log|math|matrix|mean|means|p|ranges|scratch|start|t|tables|tanh"
+    r"argument|beta|beta_now|betas|clenshaw|count|dy|exp|flag|halted|j|lane|layout|log|math|matrix|mean|means|p|ranges|scratch|start|t|tables|tanh"
     r"|weight|work|x|y|abs|max|min|range|float32|float64|real|LANES|WIDTH"
     r"|(average|constant|group|mean|moments|shared)_\d+|moment_\d+_\d+"
 )
@@ -68,6 +68,7 @@ _HEADER = {
 from numba import njit
 from numpy import int64, {real}
 
+from kernels.halting import halted
 from kernels.kept_code import kept
 from {library} import exp, log, tanh
 
@@ -83,6 +84,11 @@ from numpy import int64, {real}
 
 real = {real}
 device = cuda.jit(device=True)
+
+
+@device
+def halted(flag):
+    return flag[0] != 0
 """,
 }
 
@@ -300,8 +306,8 @@ def _group_function(
     lines += [f"{s.name} = {printer.text(e)}" for s, e in (*definitions, *shared)]
     place = Layout(pattern).coefficients
     lines += [f"scratch[{place + k}] = {printer.text(c)}" for k, c in enumerate(coefficients)]
-    lines += [f"moments_{function}(tables, layout[{row}, 0], layout[{row}, 1], scratch)"]
-    return _function(f"group_{g}", "beta_now, y, p, tables, layout, scratch", lines)
+    lines += [f"moments_{function}(tables, layout[{row}, 0], layout[{row}, 1], scratch, flag)"]
+    return _function(f"group_{g}", "beta_now, y, p, tables, layout, scratch, flag", lines)
 
 
 def _beta_function(beta: sp.Expr, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter) -> str:
@@ -354,8 +360,9 @@ def _rates_function(
     of_lane += [f"{name.name} = means[{row} * LANES + lane]" for row, name in enumerate(calls.values()) if name in used]
     of_lane += [f"{s.name} = {printer.text(e)}" for s, e in shared]
     of_lane += [f"dy[{n} * LANES + lane] = {printer.text(e)}" for n, e in enumerate(right)]
-    lines = [*_unpack(parameters, used, "p"), *moment_lines, *(call_line(a, row) for row, a in enumerate(calls))]
-    arguments = "betas, y, p, tables, layout, ranges, dy, means, scratch"
+    lines = ["if halted(flag):", "    return"]
+    lines += [*_unpack(parameters, used, "p"), *moment_lines, *(call_line(a, row) for row, a in enumerate(calls))]
+    arguments = "betas, y, p, tables, layout, ranges, dy, means, scratch, flag"
     return _function("rates", arguments, [*lines, *_for_each_lane(of_lane)]), len(calls)
 
 
@@ -368,6 +375,6 @@ def _from_moments(groups: list[Group], patterns: list[Pattern], printer: ScalarP
         for average, combination in group.averages.items():
             lattice[average] = sp.Add(*(c * names[m] for m, c in combination.items()))
         place = Layout(pattern).moments
-        lines.append(f"group_{g}(betas[0], y, p, tables, layout, scratch)")
+        lines.append(f"group_{g}(betas[0], y, p, tables, layout, scratch, flag)")
         lines += [f"{name.name} = scratch[{place + k}]" for k, (m, name) in enumerate(names.items()) if m in group.moments]
     return lattice, lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PATH = "(times[m], ends[m], kept[m], p[m], tables, layout[m], ranges[m], limits[m], traps[m], control)"
+PATH = "(times[m], ends[m], kept[m], p[m], tables, layout[m], ranges[m], limits[m], traps[m], control, flag)"
 GROUP = "(y, trial, K, clock, place, betas, means, matrix, scratch)"
 
 ARRAYS = {
@@ -43,7 +43,7 @@ ENTRIES = {
         ["y", "K", "betas", "means", "scratch"],
         [
             "arrays = (y, K, betas, means, scratch)",
-            "rates_some(unit % parts, parts, all_betas, states, p[m], tables, layout[m], ranges[m], dy, counts, arrays)",
+            "rates_some(unit % parts, parts, all_betas, states, p[m], tables, layout[m], ranges[m], dy, counts, arrays, flag)",
         ],
     ),
 }
@@ -55,7 +55,7 @@ def entry_functions(target: str) -> list[str]:
     """The texts of the arrays' sizes and of `integrate_all`, `bisect_all`, `rates_all` and `beta_all`.
 
     A CUDA thread has one unit. On the CPU an entry takes the units from its first argument to before its second, which `run_on_threads`
-    hands out.
+    hands out. flag: stops either.
     """
     sizes = "\n".join(f"{_size(name)} = {size}" for name, (size, _) in ARRAYS.items())
     return [sizes, *(_entry(name, target) for name in ENTRIES), _beta_entry(target)]
@@ -88,7 +88,7 @@ def _lines_of_one(name: str, count: str) -> list[str]:
 
 
 def _function(name: str, arguments: str, lines: list[str], target: str) -> str:
-    head = f"@cuda.jit\ndef {name}({arguments}):" if target == "cuda" else f"@entry\ndef {name}(first, stop, {arguments}):"
+    head = f"@cuda.jit\ndef {name}(flag, {arguments}):" if target == "cuda" else f"@entry\ndef {name}(first, stop, flag, {arguments}):"
     return "\n".join([head, *_indented(lines)])
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from time import perf_counter
+from functools import cache, partial
+from time import monotonic, perf_counter, sleep
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +22,7 @@ from kernels.lattice_code import MOST_NODES
 from kernels.module_cache import load_module
 from kernels.printer import PRECISIONS
 from kernels.tables import Certificate, Reach, Tables, build_tables, intervals, most_nodes, reach_of
-from kernels.threads import run_on_threads
+from kernels.threads import run_on_threads, wait_until
 
 MOST_STEPS = 1_000_000
 THREADS_PER_BLOCK = 64
@@ -37,6 +37,9 @@ NEARLY = 0.99
 """A step that leads to averages of too many nodes shrinks until its start asks for nearly as many."""
 SMALLEST_RTOL = {"float64": 1e-14, "float32": 1e-6}
 """Some ten roundings of the working precision: below it the error estimate is noise and steps shrink without end."""
+
+BRIEF = 10_000
+"""Numbers in the tables of averages over one variable with which a right-hand side is over in a moment."""
 
 MOST_FOR_PARALLEL = 1e-3
 """The tolerance of a batch with nearly parallel vectors, see `Kernel.domain_tolerance`."""
@@ -148,7 +151,8 @@ class Kernel:
         dy, nodes = np.empty(states.shape, self.precision), np.empty(len(states), self.precision)
         inputs = [np.broadcast_to(beta, len(states)), states, *_stacked([self], "values", "tables")]
         units = self._parts(len(states))
-        self._launch("rates_all", units, [units], inputs, [dy, nodes])
+        brief = units == 1 and len(self.tables.layout) == len(self.tables.by_proxy) and len(self.tables.values) < BRIEF
+        self._launch("rates_all", units, [units], inputs, [dy, nodes], brief=brief)
         return dy, nodes
 
     def rhs(self, t: float | np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -159,7 +163,7 @@ class Kernel:
         """The schedule's inverse temperature at times t (a number or (n,)), as (n,)."""
         times = np.atleast_1d(np.asarray(t, float))
         betas = np.empty(len(times), self.precision)
-        self._launch("beta_all", len(times), [], [times, self.values], [betas], most_threads=1)
+        self._launch("beta_all", len(times), [], [times, self.values], [betas], brief=True)
         return betas
 
     def integrate(
@@ -351,23 +355,38 @@ class Kernel:
         numbers: list[int],
         inputs: list[np.ndarray],
         outputs: list[np.ndarray],
-        most_threads: int | None = None,
+        brief: bool = False,
     ) -> None:
-        """Runs an entry of the module. units: of work, which on CUDA are threads; numbers: its last arguments; most_threads: of the CPU."""
+        """Runs an entry of the module. units: of work, which on CUDA are threads; numbers: its last arguments; brief: on the CPU."""
         if units == 0:
             return
         entry = getattr(self.module, name)
         # Numba compiles anew for another dtype, for a read-only array and for one that is not contiguous.
         inputs = [np.require(a, self.precision if a.dtype.kind == "f" else a.dtype, ["C", "W"]) for a in inputs]
         if self.where.kind == "cpu":
-            run_on_threads(entry, units, *inputs, *outputs, *numbers, most_threads=most_threads)
+            run_on_threads(entry, units, *inputs, *outputs, *numbers, brief=brief)
             return
         from numba import cuda  # slow to load and optional, so imported where a CUDA kernel runs
 
         on_device = [cuda.to_device(a) for a in (*inputs, *outputs)]
-        entry[-(-units // THREADS_PER_BLOCK), THREADS_PER_BLOCK](*on_device, *numbers)
+        flag, done = cuda.mapped_array(1, np.int64), cuda.event(timing=False)  # memory of this process, which the GPU reads
+        flag[0] = 0
+        entry[-(-units // THREADS_PER_BLOCK), THREADS_PER_BLOCK](flag, *on_device, *numbers)
+        done.record()
+        if not self.where.simulated:  # whose launches are over when they return
+            wait_until(partial(_is_past, done), flag)
         for host, there in zip(outputs, on_device[len(inputs) :], strict=True):
             there.copy_to_host(host)
+
+
+def _is_past(event: Any, seconds: float) -> bool:
+    """Whether a CUDA event is past, after waiting so long at most."""
+    end = monotonic() + seconds
+    while not event.query():
+        if monotonic() > end:
+            return False
+        sleep(1e-4)
+    return True
 
 
 def integrate_sets(

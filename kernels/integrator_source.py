@@ -16,6 +16,7 @@ from typing import Any
 rates: Any = None
 gram: Any = None
 beta_at: Any = None
+halted: Any = None
 real: Any = None
 STATES: Any = None
 LANES: Any = None
@@ -201,7 +202,7 @@ def all_set_out(path, group, out):
         if begins and land(lane, clock[TIME * LANES + lane], path, group, out):
             place[STATUS * LANES + lane] = DONE
     find_betas(0.0, p, clock, betas)
-    rates(betas, y, p, tables, layout, ranges, K[STAGES * WIDTH : (STAGES + 1) * WIDTH], means, scratch)
+    rates(betas, y, p, tables, layout, ranges, K[STAGES * WIDTH : (STAGES + 1) * WIDTH], means, scratch, path[10])
     for lane in range(LANES):
         if place[FRESH * LANES + lane] == 1:
             place[FRESH * LANES + lane] = 0
@@ -276,7 +277,7 @@ def attempt(path, group):
     for s in range(1, STAGES + 1):
         combine(s, y, K, clock, trial)
         find_betas(FRACTIONS[s], p, clock, betas)
-        rates(betas, trial, p, tables, layout, ranges, K[s * WIDTH : (s + 1) * WIDTH], means, scratch)
+        rates(betas, trial, p, tables, layout, ranges, K[s * WIDTH : (s + 1) * WIDTH], means, scratch, path[10])
     find_errors(y, trial, K, control[0], control[1], clock)
     for lane in range(LANES):
         fifth = clock[FIFTH * LANES + lane]
@@ -365,13 +366,14 @@ def fill(lane, n, initial, path, group):
 def integrate_some(first, stride, initial, path, group, out, ends, status):
     """Integrates the trajectories first, first + stride, first + 2 stride, … of `initial` (N, states).
 
-    path: (times, ends, kept, p, tables, layout, ranges, limits, traps, control). times: (n,) targets, outputs and breakpoints. ends:
+    path: (times, ends, kept, p, tables, layout, ranges, limits, traps, control, flag). times: (n,) targets, outputs and breakpoints. ends:
     (n,) the latest time at which a stage may look at beta before each target (one rounding below a breakpoint, so that a jump is met
     from the left). kept: (n,) 1 for outputs. limits: (states, 2) the states' intervals.
     traps: (n, 5), each row (sign_1, sign_2, level, least beta, together) a set that no trajectory leaves once beta has reached its least
     value: {sign_i y_i >= level, i = 1, 2}, or of their sum where together is 1. In one of them the trajectory stops: what remains of
     `out` is its state there.
-    control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance.
+    control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance. flag: (1,), by which another thread stops
+    this, and then nothing of what is written counts.
     group: (y, trial, K, clock, place, betas, means, matrix, scratch), the lanes' arrays.
     out: (N, n_out, states); ends: (N, 2) attempted steps and the time reached; status: (N,). Where a trajectory fails, the last row of
     `out` is its state there.
@@ -384,7 +386,7 @@ def integrate_some(first, stride, initial, path, group, out, ends, status):
             y[i * LANES + lane] = initial[0, i]
         running += fill(lane, following, initial, path, group)
         following += stride
-    while running > 0:
+    while running > 0 and not halted(path[10]):
         if all_set_out(path, group, out):
             attempt(path, group)
             move_on(path, group, out)

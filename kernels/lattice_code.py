@@ -150,7 +150,7 @@ def _row_body(text: _Text, pattern: Pattern, kept: list[tuple[int, RowSum]]) -> 
 
 
 def _moments_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
-    text = _Text(f"@device\ndef moments_{n}(tables, start, points, scratch):")
+    text = _Text(f"@device\ndef moments_{n}(tables, start, points, scratch, flag):")
     layout = Layout(pattern)
     _read_coefficients(text, pattern, layout)
     _choose_steps(text, pattern, layout)
@@ -158,6 +158,7 @@ def _moments_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
     text(f"blocks = (count + {BLOCK - 1}) // {BLOCK}")
     text(f"length = {LANES} * ((count + {LANES} * blocks - 1) // ({LANES} * blocks))")
     text.open("for block in range(blocks):")
+    _return_when_halted(text)
     _tabulate_block(text, pattern, layout)
     outer = outer_variables(pattern)
     if pattern.sampled:
@@ -169,6 +170,11 @@ def _moments_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
     text(*(f"scratch[{layout.moments + m}] = total_{m}" for m in range(len(pattern.moments))))
     text(f"scratch[{COUNTER}] += visited")
     return str(text)
+
+
+def _return_when_halted(text: _Text) -> None:
+    """Once per row, which is nothing beside its nodes."""
+    text("if halted(flag):", "    return")
 
 
 def _read_coefficients(text: _Text, pattern: Pattern, layout: Layout) -> None:
@@ -251,6 +257,7 @@ def _open_points(text: _Text, pattern: Pattern, outer: list[str]) -> None:
     first = 1 + len(CHI_HEAD) * pattern.chi_squared
     text("first, last = 0, length", "outer_weight = 1.0 / points")
     text.open("for point in range(points):")
+    _return_when_halted(text)
     text(f"place = start + {first} + {len(outer)} * point", *(f"{v} = tables[place + {k}]" for k, v in enumerate(outer)))
     for l in range(pattern.components):
         text(f"a_{l} = level_{l} + " + " + ".join(_logit_part(pattern, l, v, v) for v in outer))
@@ -273,6 +280,7 @@ def _open_axes(text: _Text, pattern: Pattern, outer: list[str]) -> None:
             text.open(f"for index_{n} in range(-reach_{n}, reach_{n} + 1):")
             text(f"{v} = index_{n} * step_{n}", f"budget_{n} = {budget} - 0.5 * {v} * {v}")
             text(f"weight_{n} = {weight} * {INVERSE_ROOT} * step_{n} * exp(-0.5 * {v} * {v})")
+        _return_when_halted(text)
         suffix = v.removeprefix("z_")
         budget, weight = f"budget_{suffix}", f"weight_{suffix}"
         new = "a_{}" if k == len(outer) - 1 else f"level_{suffix}_{{}}"

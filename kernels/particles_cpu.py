@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from kernels.halting import halted
 from kernels.kept_code import kept
 from kernels.particle_step import (
     Estimates,
@@ -60,11 +61,11 @@ def subtract_weighted(gradient, normals, weights):
 
 
 @compiled
-def estimate_component(estimates, component, centres, state, flow, beta, replica, step, with_shapes):
+def estimate_component(estimates, component, centres, state, flow, beta, replica, step, with_shapes, flag):
     """Writes the estimates of one component of one replica, whose centres, (L + K, d) of the working precision, are given.
 
     LANES particles are drawn at a time, one in each place of the vector registers. with_shapes, whether to estimate what moves weights and
-    scales, is a constant wherever this is inlined, and so is not asked at run time.
+    scales, is a constant wherever this is inlined, and so is not asked at run time. flag: once set, nothing that is written counts.
     """
     gradient = estimates.gradients[replica, component]
     log_amplitudes, precisions = state.log_amplitudes[replica], state.precisions[replica]
@@ -87,6 +88,8 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
         dots[:] = real(0)
         squares[:] = real(0)
         for block in range(blocks):
+            if halted(flag):
+                return
             draw_block(normals, words, flow.seed, replica, step, component, first, block)
             if 4 * block + 4 > d:
                 normals[d:] = real(0)
@@ -118,14 +121,14 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
 
 
 @compiled
-def estimate_replica(estimates, centres, state, flow, beta, replica, step, with_shapes):
+def estimate_replica(estimates, centres, state, flow, beta, replica, step, with_shapes, flag):
     """Writes the estimates of one replica; `centres`, (L + K, d), is work space in which the targets stand already."""
     means = state.means[replica]
     for i in range(len(means)):
         for c in range(means.shape[1]):
             centres[i, c] = means[i, c]
     for i in range(len(means)):
-        estimate_component(estimates, i, centres, state, flow, beta, replica, step, with_shapes)
+        estimate_component(estimates, i, centres, state, flow, beta, replica, step, with_shapes, flag)
 
 
 @compiled
@@ -189,24 +192,26 @@ threadable = kept(njit(nogil=True, error_model="numpy", fastmath={"contract", "r
 
 
 def compile_cpu_kernels(with_shapes: bool):
-    """The step's two kernels, each for the replicas first .. stop - 1, so that threads can share the replicas out."""
+    """The step's two kernels, each for the replicas first .. stop - 1, so that threads can share the replicas out; see `run_on_threads`."""
 
     @threadable
-    def advance(first, stop, state, estimates, betas, first_step, flow):
+    def advance(first, stop, flag, state, estimates, betas, first_step, flow):
         """Moves the state in place by one step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas)."""
         centres = centres_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
             column = min(replica, betas.shape[1] - 1)
             for n in range(len(betas)):
-                estimate_replica(estimates, centres, state, flow, betas[n, column], replica, first_step + n, with_shapes)
+                if halted(flag):
+                    return
+                estimate_replica(estimates, centres, state, flow, betas[n, column], replica, first_step + n, with_shapes, flag)
                 move_replica(state, estimates, flow, replica, with_shapes)
 
     @threadable
-    def estimate(first, stop, state, estimates, flow, beta):
+    def estimate(first, stop, flag, state, estimates, flow, beta):
         """Writes independent estimates, one at each replica's state."""
         centres = centres_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
-            estimate_replica(estimates, centres, state, flow, beta, replica, 0, with_shapes)
+            estimate_replica(estimates, centres, state, flow, beta, replica, 0, with_shapes, flag)
 
     return advance, estimate
 
@@ -215,7 +220,7 @@ def compile_log_target_kernel():
     """The kernel that evaluates the target for an adaptive schedule, kept like the others."""
 
     @threadable
-    def write_log_targets(first, stop, log_targets, chosen, state, targets, seed, step):
+    def write_log_targets(first, stop, flag, log_targets, chosen, state, targets, seed, step):
         """Writes log p* + (d/2) log 2 pi at q's particles, (chosen, L, particles), for the replicas chosen[first:stop].
 
         A particle's number is counted down from the largest, where no step's particles are.
@@ -229,6 +234,8 @@ def compile_log_target_kernel():
             for i in range(proposals):
                 for particle in range(0, log_targets.shape[2], LANES):
                     for block in range(blocks):
+                        if halted(flag):
+                            return
                         draw_block(normals, words, seed, replica, step, i, MAX_PARTICLES - LANES - particle, block)
                     for k in range(count):
                         logits[k] = 0.0

@@ -19,6 +19,7 @@ from functools import partial
 
 import numpy as np
 
+from kernels.halting import halted
 from kernels.particle_step import ParticleFlow, Replicas
 from kernels.particles_cpu import CpuParticles, estimate_component, move_replica, threadable
 from kernels.random_stream import ORTHOGONAL_NOISE, compiled, fill_normals
@@ -91,7 +92,7 @@ def set_coordinates(vector, basis, coordinates):
 
 
 @compiled
-def estimate_replica(estimates, within, basis, centres, state, flow, beta, replica, step):
+def estimate_replica(estimates, within, basis, centres, state, flow, beta, replica, step, flag):
     """Writes the gradients of one replica to `estimates`, (replicas, L, d), and their coordinates to `within`, (replicas, L, L + K).
 
     basis, centres: those of `basis_with_targets`; work space in all else.
@@ -101,7 +102,7 @@ def estimate_replica(estimates, within, basis, centres, state, flow, beta, repli
         add_to_basis(basis, len(basis) - proposals + i, state.means[replica, i], centres[i])
     normals = np.empty(4 * ((d + 3) // 4))
     for i in range(proposals):
-        estimate_component(within, i, centres, state, flow, beta, replica, step, False)
+        estimate_component(within, i, centres, state, flow, beta, replica, step, False, flag)
         total_pull = state.precisions[replica, i] - beta * state.precisions[replica, proposals]
         factor = noise_factor(state.weights[replica, i], state.scales[replica, i], total_pull, flow.particles)
         gradient = estimates.gradients[replica, i]
@@ -115,21 +116,23 @@ def compile_projected_kernels():
     """The twins of `kernels.particles_cpu.compile_cpu_kernels`, with the estimates of the gradients' coordinates, `within`, beside."""
 
     @threadable
-    def advance(first, stop, state, estimates, betas, first_step, flow, within):
+    def advance(first, stop, flag, state, estimates, betas, first_step, flow, within):
         """Moves the state in place by one step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas)."""
         basis, centres = basis_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
             column = min(replica, betas.shape[1] - 1)
             for n in range(len(betas)):
-                estimate_replica(estimates, within, basis, centres, state, flow, betas[n, column], replica, first_step + n)
+                if halted(flag):
+                    return
+                estimate_replica(estimates, within, basis, centres, state, flow, betas[n, column], replica, first_step + n, flag)
                 move_replica(state, estimates, flow, replica, False)
 
     @threadable
-    def estimate(first, stop, state, estimates, flow, beta, within):
+    def estimate(first, stop, flag, state, estimates, flow, beta, within):
         """Writes independent estimates, one at each replica's state."""
         basis, centres = basis_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
-            estimate_replica(estimates, within, basis, centres, state, flow, beta, replica, 0)
+            estimate_replica(estimates, within, basis, centres, state, flow, beta, replica, 0, flag)
 
     return advance, estimate
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 rates: Any = None
+halted: Any = None
 STATES: Any = None
 LANES: Any = None
 """The generated module defines them; here they only stand for names."""
@@ -14,7 +15,7 @@ def device(function: Any) -> Any:
 
 # The copied text begins below this line.
 @device
-def rates_some(first, stride, all_betas, states, p, tables, layout, ranges, dy, counts, arrays):
+def rates_some(first, stride, all_betas, states, p, tables, layout, ranges, dy, counts, arrays, flag):
     """The rates at LANES states, then at those `stride` such groups further, …; into dy (N, states). counts: (N,) of visited nodes."""
     y, slopes, betas, means, scratch = arrays[0], arrays[1], arrays[2], arrays[3], arrays[4]
     total = states.shape[0]
@@ -25,7 +26,9 @@ def rates_some(first, stride, all_betas, states, p, tables, layout, ranges, dy, 
             for i in range(STATES):
                 y[i * LANES + lane] = states[n, i]
         scratch[0] = 0.0
-        rates(betas, y, p, tables, layout, ranges, slopes, means, scratch)
+        rates(betas, y, p, tables, layout, ranges, slopes, means, scratch, flag)
+        if halted(flag):
+            return
         for lane in range(LANES):
             n = group * LANES + lane
             if n < total:

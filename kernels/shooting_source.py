@@ -10,6 +10,7 @@ begin: Any = None
 all_set_out: Any = None
 attempt: Any = None
 move_on: Any = None
+halted: Any = None
 real: Any = None
 STATES: Any = None
 LANES: Any = None
@@ -129,7 +130,7 @@ def bisect_some(first, stride, low, high, inside, width, places, path, group, se
     for slot in range(LANES // places):
         running += open_segment(slot, places, following, low, high, bracket, path, group, search)
         following += stride
-    while running > 0:
+    while running > 0 and not halted(path[10]):
         if all_set_out(path, group, out):
             attempt(path, group)
             move_on(path, group, out)

@@ -1,5 +1,6 @@
-"""Work on threads: every unit once, errors come out, and nobody begins another range after one."""
+"""Work on threads: every unit once, errors come out, and errors, interrupts and time limits stop it."""
 
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import pytest
 
-from kernels.threads import run_on_threads
+from kernels.threads import TimeLimitError, at_most, run_on_threads
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -15,7 +16,7 @@ from kernels.threads import run_on_threads
 def test_every_unit_runs_once(monkeypatch, threads, units):
     monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
     seen = []
-    run_on_threads(lambda first, stop, found: found.extend(range(first, stop)), units, seen)
+    run_on_threads(lambda first, stop, flag, found: found.extend(range(first, stop)), units, seen)
     assert sorted(seen) == list(range(units))
 
 
@@ -23,33 +24,68 @@ def test_threads_work_at_the_same_time(monkeypatch):
     """Each of three ranges waits until the others have begun: one thread alone would never end."""
     monkeypatch.setattr(numba, "get_num_threads", lambda: 3)
     meeting = threading.Barrier(3, timeout=20)
-    run_on_threads(lambda first, stop: meeting.wait(), 3)
+    run_on_threads(lambda first, stop, flag: meeting.wait() if stop > first else None, 3)
 
 
-def test_one_thread_at_most_is_the_callers_own(monkeypatch):
+def test_brief_work_is_done_by_the_callers_own_thread(monkeypatch):
     monkeypatch.setattr(numba, "get_num_threads", lambda: 4)
     names = set()
-    run_on_threads(lambda first, stop: names.add(threading.current_thread().name), 9, most_threads=1)
+    run_on_threads(lambda first, stop, flag: names.add(threading.current_thread().name), 9, brief=True)
     assert names == {threading.current_thread().name}
 
 
-@pytest.mark.parametrize("own_thread", [True, False])
-def test_an_error_comes_out_and_ends_the_work(monkeypatch, own_thread):
+def test_an_error_comes_out_and_ends_the_work(monkeypatch):
     monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
-    caller, begun = threading.current_thread(), []
-    failed = threading.Event()
+    begun, flags = [], []
+    meeting = threading.Barrier(2, timeout=20)
 
-    def fail_in_one(first, stop):
+    def fail_in_one(first, stop, flag):
+        if stop == first:
+            return
         begun.append(first)
-        if (threading.current_thread() is caller) == own_thread:
-            failed.set()
+        if meeting.wait() == 0:
             raise ArithmeticError("broken")
-        failed.wait(20)
-        time.sleep(0.2)
+        while flag[0] == 0:
+            time.sleep(0.01)
+        flags.append(flag[0])
 
     with pytest.raises(ArithmeticError, match="broken"):
         run_on_threads(fail_in_one, 1000)
-    assert len(begun) <= 2
+    assert len(begun) == 2
+    assert flags == [1]
+
+
+def wait_for_the_flag(ended):
+    """Work that never ends by itself, and notes when it has ended."""
+
+    def work(first, stop, flag):
+        while stop > first and flag[0] == 0:
+            time.sleep(0.01)
+        ended.append((first, stop))
+
+    return work
+
+
+def test_an_interrupt_stops_the_work_and_waits_for_its_end(monkeypatch):
+    """The signal comes to the main thread while it waits; nothing is left running when KeyboardInterrupt is raised."""
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    ended = []
+    try:
+        threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            run_on_threads(wait_for_the_flag(ended), 2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sorted(ended) == [(0, 0), (0, 1), (1, 2)]
+
+
+def test_a_time_limit_stops_the_work():
+    ended = []
+    with pytest.raises(TimeLimitError), at_most(60.0), at_most(0.2):
+        run_on_threads(wait_for_the_flag(ended), 1)
+    assert ended == [(0, 0), (0, 1)]
+    run_on_threads(lambda first, stop, flag: None, 1)  # no limit is left
 
 
 def test_callers_on_several_threads_do_not_disturb_each_other(monkeypatch):
@@ -57,7 +93,7 @@ def test_callers_on_several_threads_do_not_disturb_each_other(monkeypatch):
 
     def count(units):
         seen = []
-        run_on_threads(lambda first, stop: seen.extend(range(first, stop)), units)
+        run_on_threads(lambda first, stop, flag: seen.extend(range(first, stop)), units)
         return sorted(seen)
 
     with ThreadPoolExecutor(4) as pool:
