@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
+from sympy.printing.numpy import JaxPrinter
 
 from annealvi.components import require
 from derive.arguments import checked, require_choice, require_fields
 from derive.problem import ADAPTIVE_KINDS, BadInput, ScheduleSpec
+from derive.scaled_form import Largest, Smallest
 from derive.schedules import Schedule, make_schedule, settling_time
 from derive.short_repr import short_repr
 from derive.system import TIME
@@ -23,6 +25,25 @@ TIMED_KINDS = ("exponential", "geometric", "linear", "beta-exponential", "beta-l
 
 ANNEALED = 0.05
 """A schedule has ended once T <= 1.05 for good; one that only tends to T = 1 would have no duration otherwise."""
+
+
+_PRINTING = {"fully_qualified_modules": False, "inline": True, "allow_unknown_functions": True}
+
+
+class _TracedPrinter(JaxPrinter):
+    """JAX code with every literal to the last bit, and with functions that take numbers beside arrays."""
+
+    def _print_Float(self, literal: sp.Float) -> str:
+        return repr(float(literal))
+
+    def _print_Max(self, node: sp.Max) -> str:
+        return self._print(Largest(*node.args))
+
+    def _print_Min(self, node: sp.Min) -> str:
+        return self._print(Smallest(*node.args))
+
+    def _print_erf(self, node: sp.erf) -> str:
+        return f"{self._module_format('jax.scipy.special.erf')}({self._print(node.args[0])})"
 
 
 @dataclass(frozen=True)
@@ -46,7 +67,7 @@ class BetaSchedule:
             raise BadInput("time_per_step", f"{self.time_per_step} is no length of time", "give a positive number", "")
 
     def __call__(self, step: int) -> float:
-        """β at step 0, 1, …, a float in (0, 1]."""
+        """β at step 0, 1, …: 1/T, a float that is not negative."""
         return self._schedule.beta_at(step * self.time_per_step)
 
     def values(self, steps: int) -> np.ndarray:
@@ -67,11 +88,11 @@ class BetaSchedule:
         import jax.numpy as jnp
 
         schedule = self._schedule
-        formula = sp.lambdify(TIME, schedule.beta.subs(dict(zip(schedule.parameters, schedule.values, strict=True))), "jax")
+        formula = sp.lambdify((TIME, *schedule.parameters), schedule.beta, "jax", printer=_TracedPrinter(_PRINTING))
 
         def beta(count: Any) -> Any:
             time = jnp.asarray(count, float) * self.time_per_step
-            return jnp.broadcast_to(jnp.asarray(formula(time), float), time.shape)
+            return jnp.broadcast_to(jnp.asarray(formula(time, *schedule.values), float), time.shape)
 
         return beta
 

@@ -26,6 +26,7 @@ from typing import NoReturn
 import sympy as sp
 
 from derive.problem import BadInput, shown
+from derive.scaled_form import Exponential, Floor
 
 MOST_CHARACTERS = 1000
 MOST_NODES = 200
@@ -60,8 +61,16 @@ def _hyperbolic_secant(x: sp.Expr) -> sp.Expr:
     return 1 / sp.cosh(x)
 
 
+def _sigmoid(x: sp.Expr) -> sp.Expr:
+    return 1 / (1 + Exponential(-x))
+
+
+def _remainder(x: sp.Expr, divisor: sp.Expr) -> sp.Expr:
+    return x - divisor * Floor(x / divisor)
+
+
 FUNCTIONS: dict[str, _Function] = {
-    "exp": _Function(sp.exp, math.exp),
+    "exp": _Function(Exponential, math.exp),
     "log": _Function(sp.log, math.log),
     "sqrt": _Function(sp.sqrt, math.sqrt),
     "sin": _Function(sp.sin, math.sin),
@@ -76,6 +85,9 @@ FUNCTIONS: dict[str, _Function] = {
     "abs": _Function(_absolute, abs),
     "min": _Function(sp.Min, min, 2, 4),
     "max": _Function(sp.Max, max, 2, 4),
+    "sigmoid": _Function(_sigmoid, lambda x: 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x))),
+    "floor": _Function(Floor, lambda x: float(math.floor(x))),
+    "mod": _Function(_remainder, lambda x, divisor: x - divisor * math.floor(x / divisor), 2, 2),
 }
 
 
@@ -267,7 +279,8 @@ class _Parser:
         if len(arguments) > 1:
             self.require_shallow(_depth_of_sum(arguments), token)  # SymPy forms their differences
         if not function.fewest <= len(arguments) <= function.most:
-            wanted = "1 argument" if function.most == 1 else f"{function.fewest} to {function.most} arguments"
+            fewest, most = function.fewest, function.most
+            wanted = f"{fewest} argument{'s' * (fewest > 1)}" if fewest == most else f"{fewest} to {most} arguments"
             self.fail(f"{token.text} with {len(arguments)} arguments", f"give it {wanted}", token)
         if all(argument.is_number for argument in arguments):
             return self.constant(function.value, tuple(arguments), token)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
+import re
 import reprlib
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
@@ -38,7 +40,7 @@ LAWS = ("uniform-sphere",)
 LONGEST_NAME = 80
 MOST_COMPONENTS = 64
 MOST_PASTED = 16
-MOST_POINTS = 64
+MOST_POINTS = 10_000
 MOST_DIMENSIONS = 10**9
 SUM_TOLERANCE = 1e-9
 LARGEST = 1e100  # squares and ratios of admitted numbers stay finite in double precision
@@ -167,18 +169,27 @@ class Flow:
         _keep(self, manifold=manifold, learn=tuple(item for item in LEARNABLE if item in chosen))
 
 
-DETAILS = {"points": "table", "expression": "expression", "tau": "adaann", "level": "ess"}
+DETAILS = {"points": "table", "expression": "expression", "beta_expression": "expression", "tau": "adaann", "level": "ess"}
 """Keys of a schedule that belong to one kind alone."""
+NEEDED = {
+    "table": (("points",), "[[0, 300], [1000, 1]]"),
+    "expression": (("expression", "beta_expression"), '"1 + 299*exp(-t/100)"'),
+}
+"""Of which keys a kind needs one, and an example of the first."""
+FROM_INFINITY = ("beta-exponential", "beta-linear", "hold")
+"""Kinds whose formula has a meaning for T0 = inf, where beta begins at 0."""
 
 
 @dataclass(frozen=True)
 class ScheduleSpec:
     """The temperature's course as the user states it; `derive.schedules` gives it its formula.
 
-    kind: one of `SCHEDULE_KINDS` or `ADAPTIVE_KINDS`. T0: the temperature at t = 0, at least 1. t0: the time scale, positive, in the flow's
-        time; of an adaptive kind the time between adjustments.
-    points: for "table" alone, 2 to 64 pairs (t, T): t from 0 and strictly increasing, T at least 1 and 1 at the last.
+    kind: one of `SCHEDULE_KINDS` or `ADAPTIVE_KINDS`. T0: the temperature at t = 0, at least 1; inf (beta = 0) for a kind of
+        `FROM_INFINITY`. t0: the time scale, positive, in the flow's time; of an adaptive kind the time between adjustments.
+    points: for "table" alone, 2 to 10 000 pairs (t, T): t from 0 and ascending, two at one time for a jump, T positive and 1 at the last;
+        or the name of a file of two columns, which is read at once (`derive.points_file`).
     expression: for "expression" alone, T as plain mathematics in t, T0 and t0; read by `derive.schedules.make_schedule`.
+    beta_expression: in its place, beta = 1/T likewise.
     tau: for "adaann" alone, positive, 0.05 unless given: beta grows by tau/sqrt(Var_q[log p*]).
     level: for "ess" alone, between 0 and 1, 0.9 unless given: beta grows as far as the relative effective sample size stays above it.
     """
@@ -188,6 +199,7 @@ class ScheduleSpec:
     t0: float = 1152.0
     points: tuple[tuple[float, float], ...] = ()
     expression: str = ""
+    beta_expression: str = ""
     tau: float | None = None
     level: float | None = None
 
@@ -195,20 +207,25 @@ class ScheduleSpec:
 
     def __post_init__(self) -> None:
         kind = _one_of("schedule.kind", self.kind, (*SCHEDULE_KINDS, *ADAPTIVE_KINDS))
-        T0 = _real("schedule.T0", self.T0)
-        if T0 < 1:
-            raise BadInput("schedule.T0", f"{T0} is below 1", "give a temperature of at least 1")
-        if not isinstance(self.expression, str):
-            raise BadInput("schedule.expression", f"{shown(self.expression)} is not text", 'write it in quotes: "1 + 299*exp(-t/100)"')
+        T0 = _start_temperature(kind, self.T0)
+        for key in NEEDED["expression"][0]:
+            if not isinstance(getattr(self, key), str):
+                raise BadInput(f"schedule.{key}", f"{shown(getattr(self, key))} is not text", 'write it in quotes: "1 + 299*exp(-t/100)"')
         points = _table_points("schedule.points", self.points)
-        for key, owner in DETAILS.items():
-            given = (points if key == "points" else getattr(self, key)) not in ((), "", None)
-            if given and kind != owner:
-                remedy = f'set schedule.kind = "{owner}" or leave it out'
+        given = [key for key in DETAILS if (points if key == "points" else getattr(self, key)) not in ((), "", None)]
+        for key in given:
+            if kind != DETAILS[key]:
+                remedy = f'set schedule.kind = "{DETAILS[key]}" or leave it out'
                 raise BadInput(f"schedule.{key}", f"schedule.kind {kind!r} has no use for it", remedy)
-            if not given and kind == owner and key in ("points", "expression"):
-                example = "[[0, 300], [1000, 1]]" if owner == "table" else '"1 + 299*exp(-t/100)"'
-                raise BadInput(f"schedule.{key}", f"schedule.kind {kind!r} needs it", f"give schedule.{key} = {example}, say")
+        choices, example = NEEDED.get(kind, ((), ""))
+        found = [key for key in choices if key in given]
+        if choices and not found:
+            others = "".join(f", or schedule.{key}" for key in choices[1:])
+            raise BadInput(
+                f"schedule.{choices[0]}", f"schedule.kind {kind!r} needs it", f"give schedule.{choices[0]} = {example}, say{others}"
+            )
+        if len(found) > 1:
+            raise BadInput(f"schedule.{found[1]}", f"schedule.{found[0]} is given too", "leave one of them out")
         tau = _positive("schedule.tau", 0.05 if self.tau is None else self.tau) if kind == "adaann" else None
         level = _positive("schedule.level", 0.9 if self.level is None else self.level) if kind == "ess" else None
         if level is not None and level >= 1:
@@ -362,21 +379,54 @@ def _padded_alike(means: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ..
     return tuple((*row[:used], *[0.0] * (used - len(row))) for row in means)
 
 
+def _start_temperature(kind: str, value: Any) -> float:
+    key = "schedule.T0"
+    if isinstance(value, numbers.Real) and value == math.inf:
+        if kind in FROM_INFINITY:
+            return math.inf
+        remedy = f"give a number, or one of the kinds {', '.join(FROM_INFINITY)}"
+        raise BadInput(key, f"the formula of schedule.kind {kind!r} has no meaning for inf", remedy)
+    T0 = _real(key, value)
+    if T0 < 1:
+        remedy = 'give a temperature of at least 1; kinds "table" and "expression" may be colder than 1 on the way'
+        raise BadInput(key, f"{T0} is below 1", remedy)
+    return T0
+
+
 def _table_points(key: str, value: Any) -> tuple[tuple[float, float], ...]:
-    remedy = "write a list of pairs [time, temperature] such as [[0, 300], [1000, 1]]"
+    if not isinstance(value, str | os.PathLike):
+        return _checked_points(key, value)
+    if not os.fspath(value):
+        return ()
+    from derive.points_file import read_points  # which needs BadInput
+
+    points, places = read_points(value, key)
+    try:
+        return _checked_points(key, points)
+    except BadInput as mistake:
+        entry = re.match(r".*?\[([0-9]+)\]", mistake.key)
+        place = places[int(entry[1])] if entry else os.fsdecode(value)
+        raise BadInput(key, f"{one_line(place)}: {mistake.found}", mistake.remedy) from None
+
+
+def _checked_points(key: str, value: Any) -> tuple[tuple[float, float], ...]:
+    remedy = "write a list of pairs [time, temperature] such as [[0, 300], [1000, 1]], or the name of a file of two columns"
     points: list[tuple[float, float]] = []
     for i, entry in enumerate(_sequence(key, value, remedy, MOST_POINTS)):
         pair = _sequence(f"{key}[{i}]", entry, remedy, 2)
         if len(pair) != 2:
             raise BadInput(f"{key}[{i}]", f"{len(pair)} entries", remedy)
+        if pair[1] == math.inf:
+            finite = 'give a finite temperature, or schedule.kind = "beta-linear" with T0 = inf'
+            raise BadInput(f"{key}[{i}]", "log T is linear between points, and inf has none", finite)
         time, temperature = (_real(f"{key}[{i}][{j}]", x) for j, x in enumerate(pair))
         if i == 0 and time != 0:
             raise BadInput(f"{key}[0]", f"the first time is {time}", "begin at time 0")
-        if points and time <= points[-1][0]:
-            raise BadInput(f"{key}[{i}]", f"time {time} does not come after {points[-1][0]}", "give strictly increasing times")
-        if temperature < 1:
-            raise BadInput(f"{key}[{i}]", f"temperature {temperature} is below 1", "give temperatures of at least 1")
-        points.append((time, temperature))
+        if points and time < points[-1][0]:
+            raise BadInput(f"{key}[{i}]", f"time {time} does not come after {points[-1][0]}", "give ascending times")
+        if len(points) > 1 and time == points[-2][0]:
+            raise BadInput(f"{key}[{i}]", f"a third point at time {time}", "give at most two, before and after a jump")
+        points.append((time, _positive(f"{key}[{i}][1]", temperature)))
     if len(points) == 1:
         raise BadInput(key, "one point", "give at least two")
     if points and points[-1][1] != 1:

@@ -10,14 +10,28 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from derive.arguments import checked
 from derive.built_in import BUILT_IN
-from derive.problem import DETAILS, LONGEST_NAME, BadInput, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target, require_name, shown
+from derive.problem import (
+    DETAILS,
+    LONGEST_NAME,
+    NEEDED,
+    BadInput,
+    Flow,
+    Init,
+    Problem,
+    Proposal,
+    ScheduleSpec,
+    Space,
+    Target,
+    require_name,
+    shown,
+)
 from derive.schedules import make_schedule
 
 SECTIONS: dict[str, type] = {
@@ -50,11 +64,14 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
     Raises BadInput, one line that names the file (or --set), the key and a remedy.
     """
     source = os.fsdecode(path_or_name)
-    document = problem_as_dict(BUILT_IN[source]) if source in BUILT_IN else {"name": _name_of_file(source), **_read_toml(source)}
+    document = (
+        problem_as_dict(BUILT_IN[source]) if source in BUILT_IN else {"name": _name_of_file(source), **_beside(source, _read_toml(source))}
+    )
     changes = [_parse_override(text) for text in overrides]
     changed = dict(changes)
     if "schedule.kind" in changed:
         _drop_details_of_other_kinds(document, changed["schedule.kind"])
+    _drop_replaced_formula(document, changed)
     for key, value in changes:
         _apply_override(document, key, value, source)
     try:
@@ -73,6 +90,7 @@ def with_changes(problem: Problem, changes: Mapping[str, Any]) -> Problem:
     wants one; a number for each component may be set where the problem has one for all.
     """
     document = problem_as_dict(problem)
+    _drop_replaced_formula(document, changes)
     for key, value in changes.items():
         _set(document, key, value)
     if "schedule.kind" in changes:
@@ -236,12 +254,28 @@ def _set(document: dict[str, Any], key: str, value: Any) -> None:
     document[section][leaf] = content
 
 
+def _beside(source: str, document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a file with the name of its points' file relative to its own folder."""
+    schedule = document.get("schedule")
+    if isinstance(schedule, dict) and isinstance(schedule.get("points"), str) and schedule["points"]:
+        schedule["points"] = str(Path(source).parent / schedule["points"])
+    return document
+
+
 def _drop_details_of_other_kinds(document: dict[str, Any], kind: Any) -> None:
     schedule = document.get("schedule")
     if isinstance(schedule, dict):
         for detail, owner in DETAILS.items():
             if kind != owner:
                 schedule.pop(detail, None)
+
+
+def _drop_replaced_formula(document: dict[str, Any], changed: Collection[str]) -> None:
+    """A new formula for T or for beta takes the place of either."""
+    schedule, formulas = document.get("schedule"), NEEDED["expression"][0]
+    if isinstance(schedule, dict) and any(f"schedule.{formula}" in changed for formula in formulas):
+        for formula in formulas:
+            schedule.pop(formula, None)
 
 
 def _keys(section: str) -> list[str]:

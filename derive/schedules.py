@@ -10,8 +10,11 @@
 | beta-linear | beta = 1/T0 + (1 - 1/T0) t/t0 for t < t0, then 1 |
 | cosine | T = 1 + (T0 - 1) (1 + cos(pi t/t0))/2 for t < t0, then 1: half a period, flat at both ends |
 | hold | T = T0 for t < t0, then 1 |
-| table | log T linear between the given points, then 1; points may rise as well as fall |
-| expression | T as the user's own formula in t, T0 and t0 |
+| table | log T linear between the given points, then 1; points may rise as well as fall, and two at one time are a jump |
+| expression | T (`expression`) or beta (`beta_expression`) as the user's own formula in t, T0 and t0 |
+
+beta is 0 (T infinite) at the start of "beta-linear", "beta-exponential" and "hold" where T0 = inf, and wherever a user's formula says so.
+Tables and formulas may be colder than 1 on the way (beta > 1, "cold posterior"). At the end T is 1.
 
 Two further kinds are rules, not formulas: every t0 of the flow's time they raise beta by what the proposal q has become, until it is 1.
 
@@ -21,23 +24,26 @@ Two further kinds are rules, not formulas: every t0 of the flow's time they rais
 | ess | the largest beta' for which the weights p*^(beta' - beta) of q's samples keep the relative effective sample size `level` |
 
 Warning: "KL warm-up", multiplying KL(q || prior) by a beta < 1, is the opposite direction. It tempers the prior colder, where
-annealing as meant here tempers the whole target hotter: L_beta = E_q[log q] - beta E_q[log p*] with beta = 1/T <= 1.
+annealing as meant here tempers the whole target hotter: L_beta = E_q[log q] - beta E_q[log p*] with beta = 1/T.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import sympy as sp
+from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.pycode import PythonCodePrinter
 
 from derive.arguments import checked
 from derive.expression_parser import parse_expression, sympy_guard
+from derive.interpolation import Interpolated, Logarithms, Numbers, interpolate, points_in_latex
 from derive.problem import ADAPTIVE_KINDS, BadInput, ScheduleSpec
+from derive.scaled_form import Floor, inverse_without_overflow, without_overflow
 from derive.short_repr import short_repr
 from derive.system import TIME
 
@@ -46,7 +52,7 @@ TIME_SCALE = sp.Symbol("t0", positive=True)
 
 HORIZON = 1e9  # the time by which a user's expression has settled
 SETTLED_EXCESS = 1e-3
-_ROUNDING = 1e-12
+MOST_JUMPS = 10_000
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Schedule:
     temperature, beta: T and 1/T in TIME and `parameters`. parameters, values: the symbols that a run may set, in order, and
     the problem's values of them. breakpoints: the times, ascending, where the formula changes. duration: the time from which
     T is constant, infinity where it only tends to 1. latex: the formula of T, or of beta where that is the simpler one.
+    temperature and beta overflow only where their values do.
     """
 
     kind: str
@@ -70,7 +77,7 @@ class Schedule:
     __repr__ = short_repr
 
     def temperature_at(self, t: float) -> float:
-        """T at time t >= 0, in double precision."""
+        """T at time t >= 0, in double precision; infinite where beta is 0."""
         return self._at(self.temperature, t)
 
     def beta_at(self, t: float) -> float:
@@ -109,16 +116,16 @@ def make_rule(spec: ScheduleSpec) -> AdaptiveRule | None:
 def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
     """The schedule with the formula of `spec.kind`; of an adaptive kind the temperature until its rule acts, T0.
 
-    Raises BadInput where the user's own expression is not plain mathematics, or where on a grid of times (640 of them,
-    geometric from 1e-6 to 1e9, and 2048 uniform until it settles) it is not a finite number of at least 1, or where T - 1
-    stays above 1e-3 until t = 1e9. Misbehaviour between grid points is not seen.
+    Raises BadInput where the user's own expression is not plain mathematics, or where on a grid of times (640 of them, geometric from
+    1e-6 to 1e9, and 2048 uniform until it settles) T is not positive or beta not finite, or where T is not within 1e-3 of 1 at t = 1e9.
+    Misbehaviour between grid points is not seen, and of a `floor` or `mod` no jump there and back between two of them.
     """
     if spec.kind == "table":
         return _table_schedule(spec)
     if spec.kind == "expression":
         return _expression_schedule(spec, source)
-    T0, t0, t = START_TEMPERATURE, TIME_SCALE, TIME
-    progress = t / t0
+    T0: sp.Expr = sp.oo if math.isinf(spec.T0) else START_TEMPERATURE
+    progress = TIME / TIME_SCALE
     if spec.kind == "constant" or spec.kind in ADAPTIVE_KINDS:
         return _closed_form(spec, T0, duration=0.0)
     if spec.kind == "exponential":
@@ -137,10 +144,10 @@ def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
 
 
 def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
-    """The time from which T - 1 <= excess for good. excess: positive.
+    """The time from which |T - 1| <= excess for good. excess: positive.
 
     A closed form except for "expression", whose last crossing is found on the grid of `make_schedule` and bisected.
-    Raises BadInput for a constant T0 > 1 + excess and for an expression above 1 + excess at t = 1e9.
+    Raises BadInput for a constant T0 > 1 + excess and for an expression that is not so near 1 at t = 1e9.
     """
     if not 0 < excess < math.inf:
         raise ValueError(f"the excess must be positive and finite, not {excess}")
@@ -148,13 +155,14 @@ def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
         return _table_settling_time(schedule, excess)
     if schedule.kind == "expression":
         return _scanned_settling_time(schedule, excess, "problem")
-    T0, t0 = (*schedule.values, 0.0)[:2]
+    numbers = dict(zip(schedule.parameters, schedule.values, strict=True))
+    T0, t0 = numbers.get(START_TEMPERATURE, math.inf), numbers.get(TIME_SCALE, 0.0)
     height = T0 - 1
     if height <= excess:
         return 0.0
     if schedule.kind == "constant":
         raise BadInput("schedule.kind", f"a constant temperature of {T0} never settles at 1", "set schedule.T0 = 1 or another kind")
-    cold_gap, start_gap = excess / (1 + excess), height / T0  # of 1 - beta, at the settling time and at t = 0
+    cold_gap, start_gap = excess / (1 + excess), height / T0 if height < math.inf else 1.0  # of 1 - beta, at the settling time and at t = 0
     fractions = {
         "exponential": lambda: math.log(height / excess),
         "geometric": lambda: 1 - math.log1p(excess) / math.log(T0),
@@ -192,43 +200,105 @@ def _closed_form(
 
 
 def _table_schedule(spec: ScheduleSpec) -> Schedule:
-    t, temperatures, betas = TIME, [], []
-    for (start, T), (end, T_end) in pairwise(spec.points):
-        slope = sp.Float(math.log(T_end / T) / (end - start))
-        segment = sp.Float(T) * sp.exp(slope * (t - sp.Float(start)))
-        temperatures.append((segment, t < sp.Float(end)))
-        betas.append((1 / segment, t < sp.Float(end)))
-    temperature, beta = (sp.Piecewise(*branches, (sp.Integer(1), True)) for branches in (temperatures, betas))
-    times = tuple(sp.Float(time) for time, _ in spec.points[1:])
-    return Schedule(spec.kind, temperature, beta, (), (), times, float(times[-1]), f"T(t) = {sp.latex(temperature)}")
+    times, temperatures = zip(*spec.points, strict=True)
+    log_temperature = Interpolated(TIME, Numbers(times), Logarithms(temperatures))
+    breakpoints = tuple(sp.Float(time) for time, _ in groupby(times) if time > 0)
+    points = points_in_latex([(sp.latex(sp.Float(t)), sp.latex(sp.Float(T))) for t, T in spec.points])
+    between = r"T(t) = T_k^{1 - f} T_{k+1}^f,\quad f = \frac{t - t_k}{t_{k+1} - t_k},\quad (t_k, T_k) = "
+    return Schedule(spec.kind, sp.exp(log_temperature), sp.exp(-log_temperature), (), (), breakpoints, times[-1], between + points)
 
 
 def _table_settling_time(schedule: Schedule, excess: float) -> float:
-    times = [0.0, *map(float, schedule.breakpoints)]
-    temperatures = [schedule.temperature_at(t) for t in times]
-    hot = [i for i, temperature in enumerate(temperatures) if temperature - 1 > excess]
-    if not hot:
-        return 0.0
-    i = hot[-1]
-    fraction = math.log(temperatures[i] / (1 + excess)) / math.log(temperatures[i] / temperatures[i + 1])
-    return times[i] + (times[i + 1] - times[i]) * fraction
+    (table,) = schedule.temperature.atoms(Interpolated)
+    _, times, levels = table.args
+    segments = list(pairwise(zip(times.doubles, levels.doubles, strict=True)))
+    hottest, coldest = math.log1p(excess), math.log1p(-excess) if excess < 1 else -math.inf
+    for (start, level), (end, next_level) in reversed(segments):
+        for bound, beyond in ((hottest, level > hottest), (coldest, level < coldest)):
+            if beyond:
+                return start + (end - start) * min(1.0, (bound - level) / (next_level - level))
+        if not coldest <= next_level <= hottest:
+            return end
+    return 0.0
 
 
 def _expression_schedule(spec: ScheduleSpec, source: str) -> Schedule:
     symbols = {"t": TIME, "T0": START_TEMPERATURE, "t0": TIME_SCALE}
-    temperature = parse_expression(spec.expression, symbols, "schedule.expression", source)
-    used = [(s, value) for s, value in ((START_TEMPERATURE, spec.T0), (TIME_SCALE, spec.t0)) if s in temperature.free_symbols]
-    parameters, values = tuple(s for s, _ in used), tuple(value for _, value in used)
-    with sympy_guard("schedule.expression", source):
-        latex = f"T(t) = {_plain_latex(temperature)}"
-        schedule = Schedule(spec.kind, temperature, 1 / temperature, parameters, values, (), math.inf, latex)
-        schedule.temperature_at(0), schedule.beta_at(0)  # compiles both
+    key = "schedule.expression" if spec.expression else "schedule.beta_expression"
+    stated = parse_expression(spec.expression or spec.beta_expression, symbols, key, source)
+    used = {s: value for s, value in ((START_TEMPERATURE, spec.T0), (TIME_SCALE, spec.t0)) if s in stated.free_symbols}
+    with sympy_guard(key, source):
+        latex = f"{'T' if spec.expression else chr(92) + 'beta'}(t) = {_plain_latex(stated)}"
+        if stated.has(Floor):  # where it jumps is a matter of numbers
+            stated, used = stated.xreplace({s: sp.Float(value) for s, value in used.items()}), {}
+        schedule = _of_formula(stated, key, used, latex)
     for t in _grid():
-        _require_temperature(schedule, t, source)
-    settled = _scanned_settling_time(schedule, SETTLED_EXCESS, source)
+        _require_value(schedule, t, key, source)
+    settled = _scanned_settling_time(schedule, SETTLED_EXCESS, source, key)
     for i in range(2048):
-        _require_temperature(schedule, settled * i / 2048, source)
+        _require_value(schedule, settled * i / 2048, key, source)
+    floors = sorted(stated.atoms(Floor), key=sp.default_sort_key)
+    if not floors:
+        return schedule
+    jumps = {floor: _jumps(floor.args[0], settled, key, source) for floor in floors}
+    with sympy_guard(key, source):
+        tabulated = stated.xreplace({floor: _looked_up(floor, found) for floor, found in jumps.items() if len(found) > 1})
+        times = sorted({time for found in jumps.values() for time, _ in found[1:]})
+        return _of_formula(tabulated, key, {}, latex, tuple(map(sp.Float, times)))
+
+
+def _of_formula(stated: sp.Expr, key: str, used: Mapping[sp.Symbol, float], latex: str, breakpoints: tuple[sp.Expr, ...] = ()) -> Schedule:
+    direct, inverse = without_overflow(stated), inverse_without_overflow(stated)
+    temperature, beta = (direct, inverse) if key == "schedule.expression" else (inverse, direct)
+    schedule = Schedule("expression", temperature, beta, tuple(used), tuple(used.values()), breakpoints, math.inf, latex)
+    schedule.temperature_at(0), schedule.beta_at(0)  # compiles both
     return schedule
+
+
+Jumps = list[tuple[float, float]]
+"""(time, value from then on), first those of t = 0."""
+
+
+def _jumps(argument: sp.Expr, end: float, key: str, source: str) -> Jumps:
+    """Where the floor of an argument changes until `end`: each time is the first double with the new value."""
+    evaluate = _double_function(without_overflow(argument), (TIME,))
+    grid = sorted({0.0, *(t for t in _grid() if t < end), *(end * i / 2048 for i in range(2049))})
+    values = [evaluate(t) for t in grid]
+    if not all(map(math.isfinite, values)):
+        raise BadInput(key, "floor or mod of what is not finite", "keep what they act on finite for every t >= 0", source)
+    floors = list(map(math.floor, values))
+    if sum(abs(b - a) for a, b in pairwise(floors)) > MOST_JUMPS:
+        found = f"floor or mod jumps over {MOST_JUMPS} times before T has settled at 1"
+        raise BadInput(key, found, "make its steps longer, or let T settle sooner", source)
+    jumps: Jumps = [(0.0, float(floors[0]))]
+    for (start, before), (stop, after) in pairwise(zip(grid, values, strict=True)):
+        pending = [(start, before, stop, after)]
+        while pending:
+            low, at_low, high, at_high = pending.pop()
+            steps = abs(math.floor(at_high) - math.floor(at_low))
+            middle = (low + high) / 2
+            if steps == 0:
+                continue
+            if not low < middle < high:
+                jumps.append((high, float(math.floor(at_high))))
+                continue
+            if steps == 1 and at_high != at_low:  # nearly straight: next to where a line would jump, then by halves
+                level = max(math.floor(at_low), math.floor(at_high))
+                guess = low + (high - low) * ((level - at_low) / (at_high - at_low))
+                tried = guess + 1e-9 * (high - low) * (1 if evaluate(guess) < level == at_high > at_low else -1)
+                middle = next((t for t in (tried, guess) if low < t < high), middle)
+            at_middle = evaluate(middle)
+            pending += [(middle, at_middle, high, at_high), (low, at_low, middle, at_middle)]
+    return jumps
+
+
+def _looked_up(floor: sp.Expr, jumps: Jumps) -> sp.Expr:
+    """The floor as a table of its jumps, so that in every precision it has its new value from the landing point on, and later itself."""
+    times, levels = [0.0], [jumps[0][1]]
+    for time, value in jumps[1:]:
+        times += [time, time]
+        levels += [levels[-1], value]
+    return sp.Piecewise((Interpolated(TIME, Numbers(times), Numbers(levels)), sp.Float(times[-1]) > TIME), (floor, True))
 
 
 def _plain_latex(formula: sp.Expr) -> str:
@@ -241,27 +311,32 @@ def _plain_latex(formula: sp.Expr) -> str:
     return sp.latex(formula.replace(sp.exp, lambda x: sp.exp(veiled(x))).replace(sp.Pow, lambda base, x: base ** veiled(x)))
 
 
-def _require_temperature(schedule: Schedule, t: float, source: str) -> None:
-    T, key = schedule.temperature_at(t), "schedule.expression"
-    if not math.isfinite(T):
-        raise BadInput(key, f"the temperature is not a finite real number at t = {t:g}", "give T(t) for every t >= 0", source)
-    if T < 1 - _ROUNDING:
-        raise BadInput(key, f"the temperature is {T:g}, below 1, at t = {t:g}", "end at 1, for example as max(1, ...)", source)
+def _require_value(schedule: Schedule, t: float, key: str, source: str) -> None:
+    T, beta = schedule.temperature_at(t), schedule.beta_at(t)
+    name, value = ("temperature", T) if key == "schedule.expression" else ("inverse temperature", beta)
+    if math.isnan(value):
+        raise BadInput(key, f"the {name} is not a real number at t = {t:g}", "give it for every t >= 0", source)
+    if not (T > 0 and 0 <= beta < math.inf):
+        remedy = "keep it positive and let it come to 1, for example as max(1, ...)"
+        raise BadInput(key, f"the {name} is {value:g} at t = {t:g}", remedy, source)
 
 
-def _scanned_settling_time(schedule: Schedule, excess: float, source: str) -> float:
+def _scanned_settling_time(schedule: Schedule, excess: float, source: str, key: str = "schedule.expression") -> float:
+    def is_away(t: float) -> bool:
+        return not abs(schedule.temperature_at(t) - 1) <= excess
+
     grid = _grid()
-    if schedule.temperature_at(grid[-1]) - 1 > excess:
+    if is_away(grid[-1]):
         found = f"the temperature is {schedule.temperature_at(grid[-1]):g} at t = {HORIZON:g}"
-        raise BadInput("schedule.expression", found, "let it fall to 1; a constant temperature is schedule.kind = 'constant'", source)
-    above = [i for i, t in enumerate(grid) if schedule.temperature_at(t) - 1 > excess]
-    if not above:
+        raise BadInput(key, found, "let it come to 1; a constant temperature is schedule.kind = 'constant'", source)
+    away = [i for i, t in enumerate(grid) if is_away(t)]
+    if not away:
         return 0.0
-    hot, cold = grid[above[-1]], grid[above[-1] + 1]
-    while cold - hot > 1e-12 * cold:
-        middle = (hot + cold) / 2
-        hot, cold = (middle, cold) if schedule.temperature_at(middle) - 1 > excess else (hot, middle)
-    return cold
+    last, settled = grid[away[-1]], grid[away[-1] + 1]
+    while settled - last > 1e-12 * settled:
+        middle = (last + settled) / 2
+        last, settled = (middle, settled) if is_away(middle) else (last, middle)
+    return settled
 
 
 def _grid() -> list[float]:
@@ -276,18 +351,25 @@ def _double_function(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> C
 
     Python's own operators would raise instead, or return a complex root of a negative number.
     """
-    named = expression
-    for node, function in _DOUBLE_FUNCTIONS.items():
-        named = named.replace(node, sp.Function(function.__name__))
     printer = _DoublePrinter({"fully_qualified_modules": False, "inline": True, "allow_unknown_functions": True})
-    return sp.lambdify(arguments, named, modules=[{f.__name__: f for f in _DOUBLE_FUNCTIONS.values()}, "math"], printer=printer)
+    names = {f.__name__: f for f in (*_DOUBLE_FUNCTIONS.values(), interpolate)}
+    return sp.lambdify(arguments, expression, modules=[names, "math"], printer=printer)
 
 
 class _DoublePrinter(PythonCodePrinter):
-    """Python code with every literal to the last bit; SymPy itself prints 15 digits."""
+    """Python code with every literal to the last bit, where SymPy itself prints 15 digits, and functions of double precision."""
+
+    def _print(self, node: sp.Basic, **settings: object) -> str:
+        function = _DOUBLE_FUNCTIONS.get(type(node))
+        if function is None:
+            return super()._print(node, **settings)
+        return f"{function.__name__}({', '.join(map(self._print, node.args))})"
 
     def _print_Float(self, literal: sp.Float) -> str:
         return repr(float(literal))
+
+    def _print_Mul(self, product: sp.Mul) -> str:
+        return "*".join(self.parenthesize(factor, PRECEDENCE["Mul"]) for factor in product.args)  # without a division, which may raise
 
 
 def double_exp(x: float) -> float:
@@ -338,6 +420,10 @@ def double_min(*values: float) -> float:
     return math.nan if any(map(math.isnan, values)) else min(values)
 
 
+def double_floor(x: float) -> float:
+    return float(math.floor(x)) if math.isfinite(x) else x
+
+
 _DOUBLE_FUNCTIONS: dict[type[sp.Basic], Callable[..., float]] = {
     sp.exp: double_exp,
     sp.sinh: double_sinh,
@@ -347,6 +433,7 @@ _DOUBLE_FUNCTIONS: dict[type[sp.Basic], Callable[..., float]] = {
     sp.sin: double_sin,
     sp.cos: double_cos,
     sp.tan: double_tan,
+    sp.floor: double_floor,
     sp.Max: double_max,
     sp.Min: double_min,
 }

@@ -17,6 +17,7 @@ from pathlib import Path
 import sympy as sp
 
 from derive.expectation import Expectation
+from derive.interpolation import Interpolated, Numbers
 from derive.system import BETA, TIME, OdeSystem
 from kernels.entry_source import entry_functions
 from kernels.lattice import Group, Pattern, definitions_for, groups_of, is_lattice_average, patterns_of
@@ -33,7 +34,7 @@ FIRST_LEVEL_CACHE = 24 * 1024
 _TAKEN = re.compile(
     r"argument|beta|beta_now|betas|clenshaw|count|dy|exp|flag|halted|j|lane|layout|log|math|matrix|mean|means|p|ranges|scratch|start|t|tables|tanh"
     r"|weight|work|x|y|abs|max|min|range|float32|float64|real|LANES|WIDTH"
-    r"|(average|constant|group|mean|moments|shared)_\d+|moment_\d+_\d+"
+    r"|(average|constant|group|level|mean|moments|shared)_\d+|moment_\d+_\d+|interpolated"
 )
 
 
@@ -144,7 +145,7 @@ def generate(
         + _HEADER[target].format(real=precision, library="kernels.vector_math" if precision == "float64" else "math"),
         "\n".join([*(f"{name} = {size}" for name, size in sizes.items()), "WIDTH = STATES * LANES"]),
         tableau_constants(dop853(), printer),
-        *(_in_precision(f"{name}_source.py", printer) for name in ("integrator", "shooting", "rates")),
+        *(_in_precision(f"{name}_source.py", printer) for name in ("integrator", "shooting", "rates", "schedule")),
         *(text for text, _ in functions),
         *_lattice_blocks(groups, patterns, len(found), system, parameters, printer, target),
         _beta_function(beta, parameters, printer),
@@ -310,9 +311,34 @@ def _group_function(
     return _function(f"group_{g}", "beta_now, y, p, tables, layout, scratch, flag", lines)
 
 
+def rows_as_parameters(beta: sp.Expr) -> tuple[sp.Expr, dict[sp.Symbol, float]]:
+    """The schedule with a symbol for each number of its rows of points, and the numbers: so another table compiles nothing anew."""
+    values: dict[sp.Symbol, float] = {}
+    named: dict[sp.Expr, sp.Expr] = {}
+    nodes = [node for node in sp.preorder_traversal(beta) if isinstance(node, Interpolated)]
+    rows = dict.fromkeys(row for node in nodes for row in node.args[1:] if isinstance(row, Numbers))
+    for k, row in enumerate(rows):
+        symbols = [sp.Symbol(f"row_{k}_{n}", real=True) for n in range(len(row.given))]
+        values.update(zip(symbols, row.doubles, strict=True))
+        named[row] = sp.Tuple(*symbols)
+    return beta.xreplace(named), values
+
+
 def _beta_function(beta: sp.Expr, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter) -> str:
-    used = beta.free_symbols
-    return _function("beta_at", "t, p", [*_unpack(parameters, used, "p"), f"return {printer.text(lower(beta))}"])
+    """`beta_at`. What it interpolates it reads where the parameters are, and so its points must stand there side by side."""
+    place = {s: n for n, s in enumerate(parameters)}
+    calls: dict[sp.Expr, sp.Expr] = {}
+    lines = []
+    for node in sorted(beta.atoms(Interpolated), key=lambda node: [place[s] for s in (*node.args[1], *node.args[2])]):
+        time, times, levels = node.args
+        first = [place[row[0]] for row in (times, levels)]
+        if any([place[s] for s in row] != list(range(n, n + len(row))) for n, row in zip(first, (times, levels), strict=True)):
+            raise ValueError("the points of an interpolation must be neighbours among the parameters")
+        calls[node] = sp.Symbol(f"level_{len(calls)}", real=True)
+        lines.append(f"{calls[node].name} = interpolated({printer.text(time)}, p, {first[0]}, {first[1]}, {len(times)})")
+    beta = beta.xreplace(calls)
+    used = beta.free_symbols.union(*(node.args[0].free_symbols for node in calls))
+    return _function("beta_at", "t, p", [*_unpack(parameters, used, "p"), *lines, f"return {printer.text(beta)}"])
 
 
 def _gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter) -> str:

@@ -15,7 +15,7 @@ import sympy as sp
 
 from derive.short_repr import short_repr
 from derive.system import OdeSystem
-from kernels.codegen import generate
+from kernels.codegen import generate, rows_as_parameters
 from kernels.device import Device, DeviceRequest, resolve_device
 from kernels.integrator_source import DONE, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, STEP_TOO_SMALL, TOO_MANY_STEPS
 from kernels.lattice_code import MOST_NODES
@@ -267,7 +267,8 @@ class Kernel:
         size = gram.shape[0]
         if size == 0:
             return _usual_tolerance(rtol)
-        entries = _numpy_function(tuple(gram), (*symbols, *self.parameters))(*states.T, *self.values)
+        own = {s: x for s, x in self._known().items() if s in gram.free_symbols}
+        entries = _numpy_function(tuple(gram), (*symbols, *own))(*states.T, *own.values())
         matrices = np.stack([np.broadcast_to(np.asarray(e, float), len(states)) for e in entries], -1).reshape(-1, size, size)
         squared = np.einsum("nii->ni", matrices)
         lengths = squared[:, :, None] * squared[:, None, :]
@@ -531,7 +532,9 @@ def compile_system(
         raise ValueError(f'expectations must be "proxy" or "quadrature", not {expectations!r}')
     if precision not in PRECISIONS:
         raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
-    numbers = _by_symbol(parameter_values, (*system.parameters, *schedule_parameters))
+    formula, points = rows_as_parameters(beta)
+    schedule_parameters = (*schedule_parameters, *(s for s in points if s not in schedule_parameters))
+    numbers = _by_symbol({**points, **parameter_values}, (*system.parameters, *schedule_parameters))
     missing = [s.name for s in (*system.parameters, *schedule_parameters) if s not in numbers]
     if missing:
         raise ValueError(f"no value is given for {', '.join(missing)}")
@@ -539,7 +542,7 @@ def compile_system(
     own = {s: numbers[s] for s in system.parameters}
     span = reach_of(system, own) if reach is None else reach.with_other(reach_of(system, own))
     tables = build_tables(system, own, tolerance, expectations == "proxy", span)
-    program = generate(system, beta, schedule_parameters, tables.by_proxy, where.kind, precision)
+    program = generate(system, formula, schedule_parameters, tables.by_proxy, where.kind, precision)
     values = np.array([numbers[s] for s in program.parameters], float)
     times = _times(breakpoints, numbers)
     request = {

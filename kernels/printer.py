@@ -7,6 +7,8 @@ from sympy.functions.elementary.piecewise import ExprCondPair
 from sympy.printing.codeprinter import CodePrinter
 from sympy.printing.precedence import PRECEDENCE
 
+from derive.scaled_form import Kept
+
 # SymPy dispatches on method names that end in a class name, hence the capitals.
 # ruff: noqa: N815
 
@@ -92,6 +94,9 @@ class ScalarPrinter(CodePrinter):
         below = " * ".join(self.parenthesize(f, PRECEDENCE["Mul"]) for f in denominator)
         return f"{above} / ({below})"
 
+    def _print_floor(self, node: sp.floor) -> str:
+        return f"real(math.floor({self._print(node.args[0])}))"  # Numba's floor is an integer, which would promote what it meets
+
     def _print_Max(self, node: sp.Max) -> str:
         return self._fold("max", node)
 
@@ -142,6 +147,8 @@ class ScalarPrinter(CodePrinter):
 def _has_kernel_form(node: sp.Basic) -> bool:
     if isinstance(node, sp.Number):
         return bool(node.is_finite)
+    if isinstance(node, Kept):
+        return True
     if isinstance(node, sp.Function) and not isinstance(node, (sp.Max, sp.Min, sp.Piecewise)):
         return type(node).__name__ in _FUNCTIONS
     return isinstance(node, (*_STRUCTURE, *_CONDITIONS))

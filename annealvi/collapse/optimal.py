@@ -18,6 +18,7 @@ from annealvi.collapse.holds import best_hold
 from annealvi.collapse.separatrix import Accuracy, Separatrix
 from annealvi.session import Session, open_session
 from derive.arguments import checked
+from derive.interpolation import Interpolated, Numbers
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import Schedule
 from derive.short_repr import short_repr
@@ -97,16 +98,12 @@ class _Shooting:
     def __init__(self, session: Session, duration: float, knots: int, device: str, monotone: bool) -> None:
         self.times = np.linspace(0, duration, knots)
         self.symbols = tuple(sp.Symbol(f"log_T_{k}", real=True) for k in range(knots))
-        width = sp.Float(duration / (knots - 1))
-        pieces = []
-        for k in range(knots - 1):
-            place = TIME / width - k
-            pieces.append((self.symbols[k] * (1 - place) + self.symbols[k + 1] * place, sp.Float(self.times[k + 1]) > TIME))
-        temperature = sp.Piecewise(*((sp.exp(level), until) for level, until in pieces), (sp.Integer(1), True))
-        beta = sp.Piecewise(*((sp.exp(-level), until) for level, until in pieces), (sp.Integer(1), True))
+        levels = (*self.symbols, sp.Symbol("log_T_end", real=True))  # a jump after the last knot
+        log_T = Interpolated(TIME, Numbers([*self.times, duration]), sp.Tuple(*levels))
         breaks = tuple(sp.Float(t) for t in self.times[1:])
-        values = (1.0,) * knots
-        schedule = Schedule("monotone" if monotone else "free", temperature, beta, self.symbols, values, breaks, duration, "")
+        values = (*(1.0,) * knots, 0.0)
+        kind = "monotone" if monotone else "free"
+        schedule = Schedule(kind, sp.exp(log_T), sp.exp(-log_T), levels, values, breaks, duration, "")
         self.kernel: Kernel = replace(session, schedule=schedule).compile(device, AVERAGES)
         separatrix = Separatrix.of(replace(session, schedule=schedule), self.kernel)
         self.separatrix = separatrix.with_kernel(self.kernel, duration + SETTLING)
