@@ -64,12 +64,10 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
     Raises BadInput, one line that names the file (or --set), the key and a remedy.
     """
     source = os.fsdecode(path_or_name)
-    document = (
     if source in BUILT_IN:
         document = problem_as_dict(BUILT_IN[source])
     else:
         document = {"name": _name_of_file(source), **_beside(source, _read_toml(source))}
-    )
     changes = [_parse_override(text) for text in overrides]
     changed = dict(changes)
     if "schedule.kind" in changed:
