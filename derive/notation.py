@@ -1,9 +1,9 @@
 """What every scalar symbol is called in LaTeX and what it means, in one place; vector symbols carry their own LaTeX.
 
 A name is a head, `_star` where it belongs to the target, and at most two groups of indices. In a problem of at most nine modes and nine
-components the indices of a group stand together: `M_12`, and `rho_star_1_23`, the average under component 1 of the product of the target's
-responsibilities 2 and 3. In a larger problem every index stands by itself: `M_1_2`, `M_10_2`, `rho_star_1_2_13`. `indexed_name` writes names,
-`read_name` reads them, and nothing else knows of digits.
+components the indices of a group stand together: `M_12`, and `rho_star_1_23`, the average under component 1 of the product of the
+target's responsibilities 2 and 3. In a larger problem every index stands by itself: `M_1_2`, `M_10_2`, `rho_star_1_2_13`.
+`indexed_name` writes names, `read_name` reads them, and nothing else knows of digits.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ FAMILIES = (
     ),
     Family(
         r"P_##",
-        "P_in: what of |a_i|^2 the first n - 1 coordinates leave; N_n: root of the largest; pick(p_1, ...; v_1, ...): the v at the largest p",
+        "P_in: what of |a_i|^2 the first n - 1 coordinates leave; N_n: root of the largest; pick(p_1, ...; v_1, ...): v of the largest p",
         r"$P_{in}$, what of $\|a_i\|^2$ the first $n - 1$ coordinates leave; $\operatorname{pick}(p_1,\dots;\ v_1,\dots)$, the $v$ at the "
         r"largest $p$; $N_n$, the largest's root",
     ),

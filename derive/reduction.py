@@ -167,20 +167,18 @@ def _logits_in_scalars(mixture: Mixture, x: GaussianVector, surroundings: Surrou
     if surroundings.dimension is not None and more_than_fit(len(basis), surroundings):
         normals = _standard_normals(surroundings.dimension)
         coordinates, entries = frame(surroundings, surroundings.dimension)
-        lines = [_along(part.linear, coordinates, normals) for part in parts]
+        lines = [x.scale * _along(part.linear, coordinates, normals) for part in parts]
     else:
         normals = _standard_normals(len(basis))
         lengths = {Inner(RADIAL, RADIAL): 2 * DIMENSION * x.scale**2}
         gram = sp.Matrix(len(basis), len(basis), lambda i, j: _without_radial(basis[i].dot(basis[j]).xreplace(lengths)))
         factor, entries = _cholesky(gram, names)
-        scalars = [sp.Add(*(factor[i, j] * normals[j] for j in range(i + 1))) for i in range(len(basis))]
+        scalars = [x.scale * sp.Add(*(factor[i, j] * normals[j] for j in range(i + 1))) for i in range(len(basis))]
         lines = [sp.Add(*(c * y for c, y in zip(_coordinates(p.linear, basis), scalars, strict=True))) for p in parts]
     squared, rest = _squared_length(x, normals, surroundings)
     typical = DIMENSION if surroundings.large_dimension else squared
-    logits = (
-        part.constant + sp.expand(x.scale * line) + x.scale**2 * part.curvature * typical for part, line in zip(parts, lines, strict=True)
-    )
-    return _Logits(tuple(logits), squared, (*normals, *rest), entries)
+    logits = tuple(part.constant + line + x.scale**2 * part.curvature * typical for part, line in zip(parts, lines, strict=True))
+    return _Logits(logits, squared, (*normals, *rest), entries)
 
 
 def more_than_fit(forms: int, surroundings: Surroundings) -> bool:
