@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from annealvi.checks.check import Check
 from annealvi.checks.derivation import derivation_checks
-from annealvi.checks.grid import grid_checks, low_dimensions, mutant_check, references
+from annealvi.checks.grid import LOW_DIMENSIONS, grid_checks, mutant_check, references
 from annealvi.checks.kernels import COARSE_TOLERANCE, cuda_check, kernel_checks, order_check, widest_average
 from annealvi.checks.kernels import TOLERANCE as KERNEL_TOLERANCE
 from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, compare_velocity, path_checks, velocity_checks
@@ -83,7 +83,7 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
         take(check)
         now(check.name if isinstance(check, Check) else check)
     now("gradient of the KL on grids")
-    grid = references(session.problem, low_dimensions(session.derivation.setting), 3)
+    grid = references(session.problem, LOW_DIMENSIONS, 3)
     for outcome in grid_checks(session.problem, session.derivation, grid, session.values):
         take(outcome)
     now("kernels against mpmath")

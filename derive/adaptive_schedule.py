@@ -89,7 +89,7 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
         raise ArithmeticError("two averages share a name")
     closed = map_values(moments, lambda value: close(value.xreplace(named), names))
     over_vectors = tuple(Equation(s.name, symbol_tex(s), a, s) for a, s in named.items())
-    surroundings = Surroundings(dict(geometry.images), geometry.dimension)
+    surroundings = Surroundings.of(setting, geometry)
     over_scalars = map_values(in_scalars(setting, surroundings, names, over_vectors), without_idle_chi_squared)
     scalar = (*closed, *over_scalars)
     # What the rates name too must take the same form here.

@@ -23,7 +23,7 @@ from derive.flow import Descent, OverlapRate
 from derive.mixtures import DIMENSION, LogDensity, Responsibility
 from derive.numeric_averages import gauss
 from derive.objective import LOG_PARTITION, MixtureExpectation
-from derive.reduction import CholeskyRoot
+from derive.reduction import AtLargest, CholeskyRoot
 from derive.slopes import LogitSlope, LogScaleSlope, ScaleRate, WeightRate
 from derive.softmax import Softmax
 from derive.step import Value
@@ -183,6 +183,9 @@ class _Evaluation:
             root = sp.Dummy("root")  # vectors in few dimensions are dependent, and rounding may take the remainder below zero
             self.numbers[root] = mpmath.sqrt(max(remainder, whole * mpmath.mpf(10) ** (3 - DIGITS - GUARD)))
             return root
+        if isinstance(expression, AtLargest):
+            keys = self._numeric([self.scalar(key) for key in expression.keys])
+            return self.scalar(expression.values[max(range(len(keys)), key=lambda n: (keys[n], -n))])
         if isinstance(expression, LogDensity):
             mixture, x = expression.args
             return sp.log(sp.Add(*(sp.exp(self.scalar(mixture.logit(j, x))) for j in range(mixture.size))))

@@ -85,7 +85,7 @@ def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
     moving = []
     for i, a in enumerate(means, 1):
         for k, nu in enumerate(independent, 1):
-            tail = (i,) if len(independent) == 1 else (i, k)
+            tail: tuple[int, ...] = (i,) if len(independent) == 1 else (i, k)
             factor = lengths[a] * lengths[nu] if geometry.cosines else sp.S.One
             moving.append((named("m", *tail) if geometry.cosines else names[Inner(a, nu)], Inner(a, nu), factor))
     for i, a in enumerate(means, 1):

@@ -19,7 +19,7 @@ from itertools import permutations, product
 import sympy as sp
 
 from derive.expectation import ChiSquared, Expectation, StandardNormal
-from derive.reduction import CholeskyRoot
+from derive.reduction import AtLargest, CholeskyRoot
 from derive.softmax import Softmax
 from derive.system import OdeSystem
 
@@ -204,8 +204,10 @@ def _walk(node: sp.Basic, path: Path = (), into_sites: bool = True) -> Iterator[
     yield node, path
     is_expectation = isinstance(node, Expectation)
     if into_sites or not (is_expectation or _argument_sites(node)):
-        for n, child in enumerate(node.args[:1] if is_expectation or isinstance(node, CholeskyRoot) else node.args):
-            yield from _walk(child, (*path, n), into_sites)
+        first = len(node.args) // 2 if isinstance(node, AtLargest) else 0  # which mean gives a direction is free
+        last = 1 if is_expectation or isinstance(node, CholeskyRoot) else len(node.args)
+        for n in range(first, last):
+            yield from _walk(node.args[n], (*path, n), into_sites)
 
 
 def _numbered(places: list[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:

@@ -1,9 +1,9 @@
 """What every scalar symbol is called in LaTeX and what it means, in one place; vector symbols carry their own LaTeX.
 
 A name is a head, `_star` where it belongs to the target, and at most two groups of indices. In a problem of at most nine modes and nine
-components the indices of a group stand together: `M_12`, and `rho_star_1_23`, the average under component 1 of the product of the target's
-responsibilities 2 and 3. In a larger problem every index stands by itself: `M_1_2`, `M_10_2`, `rho_star_1_2_13`. `indexed_name` writes names,
-`read_name` reads them, and nothing else knows of digits.
+components the indices of a group stand together: `M_12`, and `rho_star_1_23`, the average under component 1 of the product of the
+target's responsibilities 2 and 3. In a larger problem every index stands by itself: `M_1_2`, `M_10_2`, `rho_star_1_2_13`.
+`indexed_name` writes names, `read_name` reads them, and nothing else knows of digits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOST_TOGETHER = 9
 _NAME = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?P<groups>(?:_[0-9]+){0,3})(?P<lifted>\+)?")
 _SEPARATED = re.compile(r"_[0-9]_[0-9]$|_[0-9]{2}_[0-9]|_[0-9]+_[0-9]+_[0-9]")
 _WITH_A_GROUP_OF_TWO = {"rho", "C"}
-_ONE_INDEX = {"w", "m", "sigma", "r", "e", "ell", "ellsq", "ellS", "F", "U", "V", "z", "a", "nu", "x"}
+_ONE_INDEX = {"w", "m", "sigma", "r", "e", "ell", "ellsq", "ellS", "F", "U", "V", "N", "z", "a", "nu", "x"}
 
 
 def indices_apart(*sizes: int) -> bool:
@@ -80,6 +80,14 @@ def read_name(name: str) -> Name | None:
     elif len(found) > 1:
         groups = (tuple(found),)
     return Name(match["head"], bool(match["star"]), groups, apart, bool(match["lifted"]))
+
+
+def first_index(name: str) -> str:
+    """The index of an average's component. ValueError for a name without one."""
+    found = read_name(name)
+    if found is None or not found.groups:
+        raise ValueError(f"{name} has no index")
+    return found.groups[0][0]
 
 
 def apart_in(names: Iterable[str]) -> bool:
@@ -250,7 +258,18 @@ FAMILIES = (
         "C_..: Cholesky entries of the Gram matrix of the logits' linear forms (C_star: the target's; C_i: component i's)",
         r"$C$, Cholesky entries of the Gram matrix of the logits' linear forms ($C^\star$: the target's; $C_{i;\cdot}$: component $i$'s)",
     ),
-    Family(r"z(_#)?", "z (z_1, z_2, ...): independent N(0, 1) variables", r"$z$ ($z_1, z_2, #ots$), independent $N(0,1)$ variables"),
+    Family(
+        r"X_(star_)?##",
+        "X_in (X_star_kn): coordinate n of a_i (nu_k) in orthonormal directions, first those of the modes",
+        r"$X_{in}$ ($X^\star_{kn}$), coordinate $n$ of $a_i$ ($\nu_k$) in orthonormal directions, first those of the modes",
+    ),
+    Family(
+        r"P_##",
+        "P_in: what of |a_i|^2 the first n - 1 coordinates leave; N_n: root of the largest; pick(p_1, ...; v_1, ...): v of the largest p",
+        r"$P_{in}$, what of $\|a_i\|^2$ the first $n - 1$ coordinates leave; $\operatorname{pick}(p_1,\dots;\ v_1,\dots)$, the $v$ at the "
+        r"largest $p$; $N_n$, the largest's root",
+    ),
+    Family(r"z(_#)?", "z (z_1, z_2, ...): independent N(0, 1) variables", r"$z$ ($z_1, z_2, \dots$), independent $N(0,1)$ variables"),
     Family(
         r"c",
         "c: an independent chi-squared variable, its degrees of freedom stand with the average",

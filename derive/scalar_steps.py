@@ -8,7 +8,7 @@ from derive.expectation import Expectation, StandardNormal
 from derive.flow import close
 from derive.geometry import Geometry, Overlaps
 from derive.mixtures import Responsibility
-from derive.notation import indexed_name, read_name, symbol_tex
+from derive.notation import first_index, indexed_name, symbol_tex
 from derive.objective import Setting
 from derive.reduction import FactorNames, Surroundings, reduce_to_scalars
 from derive.softmax import Softmax
@@ -26,7 +26,7 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         before = steps[-1].after if steps else closed
         steps.append(Step(rule, statement, before, after, in_geometry=bool(steps or geometry.images), limit=limit))
 
-    exact = Surroundings(dict(geometry.images), geometry.dimension)
+    exact = Surroundings.of(setting, geometry)
     record(
         "jointly Gaussian scalars",
         "A responsibility sees its sample only through the linear forms in its logits, which are jointly Gaussian, and with unequal scales "
@@ -34,7 +34,7 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         (*rates(closed), *in_scalars(setting, exact, names, definitions(closed))),
     )
     if geometry.large_dimension:
-        limit = Surroundings(dict(geometry.images), geometry.dimension, large_dimension=True)
+        limit = Surroundings.of(setting, geometry, large_dimension=True)
         record(
             "limit of many dimensions",
             "As d → ∞ the squared length becomes Gaussian, N(d, 2d), and the logits jointly Gaussian.",
@@ -119,7 +119,7 @@ def _per_state(rate: Equation, state: sp.Symbol, factor: sp.Expr) -> Equation:
 
 def tidied(equations: Equations) -> Equations:
     """Factor what stands under square roots, and group each rate by the averages it contains."""
-    averages = [e.symbol for e in definitions(equations) if not e.label.startswith("C_")]
+    averages = [e.symbol for e in definitions(equations) if not e.label.startswith(("C_", "X_", "P_", "N_"))]
 
     def tidy(expression: sp.Expr) -> sp.Expr:
         rooted = expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half, lambda e: sp.sqrt(sp.factor(e.base)))
@@ -136,7 +136,7 @@ def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
     for average in definitions(current):
         if not average.label.startswith("rho_star") or not _is_sigmoid(average.value):
             continue
-        i = read_name(average.label).groups[0][0]
+        i = first_index(average.label)
         F = sp.Symbol(f"F_{i}", real=True)
         half_sum = sigmoid_as_tanh(average.value)
         (tangent,) = half_sum.atoms(Expectation)

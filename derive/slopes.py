@@ -15,6 +15,7 @@ from sympy.printing.str import StrPrinter
 from derive.expectation import Expectation
 from derive.gradient_rules import average, exchange_responsibilities, second_moments
 from derive.mixtures import LogDensity, Mixture, Responsibility
+from derive.notation import first_index
 from derive.vectors import GaussianVector, RadialSlope, Vector, VectorSymbol, gradient
 
 
@@ -133,7 +134,8 @@ def _log_of_one_component(mixture: Mixture, x: GaussianVector, proposal: Mixture
 def component_averages(expanded: sp.Expr) -> list[tuple[sp.Expr, Expectation]]:
     """(w_j, E_{x_j}[f]) of each component of an average under a mixture, in order."""
     terms = (term.as_independent(Expectation, as_Add=False) for term in sp.Add.make_args(expanded))
-    return sorted(((weight, mean) for weight, mean in terms if mean != 1), key=lambda pair: int(pair[1].variables[0].name.removeprefix("x_")))
+    found = ((weight, mean) for weight, mean in terms if mean != 1)
+    return sorted(found, key=lambda pair: int(first_index(pair[1].variables[0].name)))
 
 
 def _along_logit(expression: sp.Expr, mixture: Mixture, component: int) -> sp.Expr:

@@ -11,6 +11,7 @@ import sympy as sp
 
 from derive.concrete import DIGITS, GUARD, Meaning, Point
 from derive.derivation import Derivation
+from derive.reduction import holds_in, most_forms
 from derive.step import Equation, Step
 from derive.system import BETA
 from derive.vectors import VectorSymbol
@@ -45,13 +46,12 @@ def check_derivation(derivation: Derivation, points: int = 2, dimension: int | N
 
 def check_dimension(derivation: Derivation) -> int:
     """Two, or with unequal scales, where averages cost most, as many as a mixture's logits have linear forms; on a sphere at least two,
-    since it does not move in one. The problem's own, if the forms fill it: no χ² variable is left there."""
-    mixtures = (derivation.setting.proposal, derivation.setting.target)
-    forms = max([mixture.size - 1 for mixture in mixtures if len(set(mixture.scales)) > 1], default=0)
-    own = derivation.geometry.dimension
-    if own is not None and own <= forms:
-        return own
-    return max(forms, 2) if derivation.setting.manifold == "sphere" else forms or 2
+    since it does not move in one. The problem's own, if the equations hold in that alone."""
+    setting, geometry = derivation.setting, derivation.geometry
+    forms = most_forms(setting, geometry)
+    if geometry.dimension is not None and not holds_in(setting, geometry, geometry.dimension + 1):
+        return geometry.dimension
+    return max(forms, 2) if setting.manifold == "sphere" else forms or 2
 
 
 def check_step(step: Step, meanings: Sequence[Meaning]) -> StepCheck:

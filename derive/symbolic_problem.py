@@ -18,6 +18,7 @@ from derive.mixtures import DIMENSION, Mixture
 from derive.notation import indexed_name
 from derive.objective import Setting, tempered_reverse_kl
 from derive.problem import BadInput, Problem
+from derive.reduction import holds_in
 from derive.short_repr import short_repr
 from derive.vectors import Inner, Vector, VectorSymbol
 
@@ -71,7 +72,7 @@ def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProble
                     gram = math.fsum(x * y for x, y in zip(means[k], means[l], strict=True))
                     values[names[Inner(target.means[k], target.means[l])]] = gram
     geometry = replace(geometry, dimension=problem.space.dimension, large_dimension=large_dimension)
-    _require_room(problem, setting, geometry, len(independent))
+    _require_motion(problem, setting, geometry)
     return SymbolicProblem(setting, geometry, values, independent)
 
 
@@ -159,15 +160,7 @@ def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) 
         return [float(c / length) for c, length in zip(solution, lengths, strict=True)], float(mpmath.norm(rest))
 
 
-def _require_room(problem: Problem, setting: Setting, geometry: Geometry, rank: int) -> None:
-    """With unequal scales a sample's squared length matters beyond the forms in its logits, which must then fit into the space."""
-    d = problem.space.dimension
-    for key, mixture in (("proposal.scales", setting.proposal), ("target.scales", setting.target)):
-        forms = mixture.size - 1
-        if len(set(mixture.scales)) > 1 and forms > d:
-            learned = mixture is setting.proposal and "scales" in problem.flow.learn
-            found = f"{mixture.size} components of {'learned' if learned else 'unequal'} scale in {d} dimensions"
-            raise BadInput("space.dimension", found, f"give at least {forms}, or {'do not learn scales' if learned else f'equal {key}'}")
+def _require_motion(problem: Problem, setting: Setting, geometry: Geometry) -> None:
     if not overlaps_of(setting, geometry).moving and problem.flow.learn == ("means",):
         raise BadInput("target.means", "nothing moves: every mode is at the origin", "give a mode elsewhere, or learn weights or scales")
 
@@ -182,13 +175,15 @@ def derive_problem(problem: Problem, large_dimension: bool = False) -> Derivatio
 def derive_in_dimension(problem: Problem, dimension: int, manifold: str | None = None) -> Derivation:
     """The derivation of a problem's mixtures as they would be in R^dimension, whose modes may then be dependent; other `manifold` if given.
 
-    For checks in few dimensions: it differs from `derive_problem` only where unequal scales meet a space that the means' span fills.
+    For checks in few dimensions: it differs from `derive_problem` only where the problem's own equations do not hold there.
     """
     symbolic = symbolise(problem)
     setting = symbolic.setting if manifold is None else replace(symbolic.setting, manifold=manifold)
-    geometry = replace(symbolic.geometry, dimension=dimension)
+    geometry = symbolic.geometry
     if manifold == "euclidean":
         geometry = replace(geometry, lengths=tuple((v, r) for v, r in geometry.lengths if v in setting.target.means), cosines=False)
+    if not holds_in(setting, geometry, dimension):
+        geometry = replace(geometry, dimension=dimension)
     return derive(setting, geometry, problem.name)
 
 

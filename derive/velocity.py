@@ -54,7 +54,7 @@ def velocity_at(
     """
     setting, geometry = derivation.setting, derivation.geometry
     names = dict(derivation.overlaps.names)
-    surroundings = Surroundings(dict(geometry.images), geometry.dimension, geometry.large_dimension)
+    surroundings = Surroundings.of(setting, geometry, geometry.large_dimension)
     coordinates: dict[VectorSymbol, list[mpmath.mpf]] = {}
     for symbol, vector in zip((*setting.proposal.means, *setting.target.means), (*means, *modes), strict=True):
         coordinates[symbol] = [mpmath.mpf(x) for x in vector]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import sympy as sp
 
-from derive.reduction import CholeskyRoot
+from derive.reduction import AtLargest, CholeskyRoot
 
 ROUNDING = 1e-15
 """Some roundings of float64; see `guarded_cholesky_root`."""
@@ -118,6 +118,11 @@ def guarded_cholesky_root(expression: sp.Expr) -> sp.Expr:
     return expression.replace(lambda e: isinstance(e, CholeskyRoot), floored)
 
 
+def written_out_choice(expression: sp.Expr) -> sp.Expr:
+    """AtLargest by comparisons with the largest key. The keys are symbols, so that a key is compared with the very number it gave."""
+    return expression.replace(lambda e: isinstance(e, AtLargest), lambda e: e.explicit())
+
+
 REWRITES: tuple[Callable[[sp.Expr], sp.Expr], ...] = (
     stable_log_sum_exp,
     stable_softmax,
@@ -125,6 +130,7 @@ REWRITES: tuple[Callable[[sp.Expr], sp.Expr], ...] = (
     stable_log_cosh,
     guarded_sqrt,
     guarded_cholesky_root,
+    written_out_choice,
 )
 
 

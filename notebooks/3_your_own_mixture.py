@@ -35,7 +35,7 @@ from matplotlib.patches import Circle
 import annealvi
 from annealvi import style
 from annealvi.betas import schedule_within
-from annealvi.checks.grid import grid_checks, low_dimensions, references
+from annealvi.checks.grid import LOW_DIMENSIONS, grid_checks, references
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.outcome import outcomes_of_states
 from derive.indexed_equations import indexed_equations
@@ -98,7 +98,7 @@ print("rates at the modes themselves:", rates_of(1.0, session.states_of_vectors(
 # bound is ten times the grid's own error:
 
 # %%
-grids = references(problem, low_dimensions(session.derivation.setting), 3)
+grids = references(problem, LOW_DIMENSIONS, 3)
 for check in grid_checks(problem, session.derivation, grids, session.values):
     print(f"{check.name}: {check.statistic:.0e}, bound {check.bound:.0e}")
     assert check.passed

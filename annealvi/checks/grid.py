@@ -16,6 +16,7 @@ from derive.mixtures import DIMENSION
 from derive.mutations import Mutant, one_term_mutations
 from derive.objective import Setting
 from derive.problem import Problem
+from derive.reduction import holds_in
 from derive.short_repr import short_repr
 from derive.step_check import sample_point
 from derive.symbolic_problem import derive_in_dimension
@@ -30,7 +31,7 @@ SCALES = (0.8, 1.25)
 DIGITS = 20
 AVERAGE_TOLERANCE, AVERAGE_DIGITS = 1e-12, 14
 MUTANTS = "negative controls: surviving one-term mutants"
-TOO_MANY = "not run, since so many components of unequal scale need more dimensions than it has"
+TOO_MANY = "not run, since the problem's own equations hold in more dimensions than it has"
 SAMPLED_ERRORS = 60
 """How many standard errors of a quasi-random average a rate may be off: six, of some ten averages with factors of order one."""
 
@@ -132,19 +133,8 @@ def _velocity_by_grid(setting: Setting, q: kl_grid.Mixture, p: kl_grid.Mixture, 
     return _Velocity(moved, weights * (weights @ gradient.logits - gradient.logits), -scales * gradient.log_scales)
 
 
-def low_dimensions(setting: Setting) -> tuple[int, ...]:
-    """Where the grid can follow the mixtures: R² and R³, without those too small for the linear forms of unequal scales."""
-    return tuple(d for d in (2, 3) if d >= _forms(setting))
-
-
-def dimensions_of_its_own(setting: Setting) -> tuple[int, ...]:
-    """Those of them in which the problem's own equations hold: where a χ² variable is left beyond the linear forms."""
-    forms = _forms(setting)
-    return tuple(d for d in (2, 3) if forms == 0 or d > forms)
-
-
-def _forms(setting: Setting) -> int:
-    return max([m.size - 1 for m in (setting.proposal, setting.target) if len(set(m.scales)) > 1], default=0)
+LOW_DIMENSIONS = (2, 3)
+"""Where the grid follows the mixtures; a sphere in R¹ does not move."""
 
 
 def references(problem: Problem, dimensions: tuple[int, ...], points: int) -> list[Reference]:
@@ -156,21 +146,15 @@ def grid_checks(
 ) -> Iterator[Check | str]:
     """The derived flow in R² and R³ at random parameters and at the problem's own `values`, and its Euclidean twin in R¹.
 
-    A sphere in R¹ does not move, so there only the Euclidean flow of the same mixtures can be compared. A line that says why where
-    even R³ is too small.
+    A sphere in R¹ does not move, so there only the Euclidean flow of the same mixtures can be compared.
     """
     manifold = derivation.setting.manifold
-    dimensions = low_dimensions(derivation.setting)
-    compared = [(derive_in_dimension(problem, d), manifold, [r for r in grid if r.dimension == d]) for d in dimensions]
-    for d in dimensions[:1]:
-        here = derive_in_dimension(problem, d)
-        own = {symbol: value for symbol, value in values.items() if symbol != DIMENSION}
-        compared.append((here, "own parameters", [reference(here, d, seed, own) for seed in range(2)]))
-    if _forms(derivation.setting) <= 1:
-        line = derive_in_dimension(problem, 1, "euclidean")
-        compared.insert(0, (line, "Euclidean", [reference(line, 1, seed) for seed in range(2)]))
-    if not compared:
-        yield f"right-hand side against the KL on a grid: {TOO_MANY}"
+    compared = [(derive_in_dimension(problem, d), manifold, [r for r in grid if r.dimension == d]) for d in LOW_DIMENSIONS]
+    plane = compared[0][0]
+    own = {symbol: value for symbol, value in values.items() if symbol != DIMENSION}
+    compared.append((plane, "own parameters", [reference(plane, 2, seed, own) for seed in range(2)]))
+    line = derive_in_dimension(problem, 1, "euclidean")
+    compared.insert(0, (line, "Euclidean", [reference(line, 1, seed) for seed in range(2)]))
     for here, what, states in compared:
         evaluator, worst, bound = Evaluator(), 0.0, states[0].bound
         for r in states:
@@ -187,8 +171,7 @@ def mutant_check(derivation: Derivation, grid: list[Reference]) -> tuple[Check |
 
     A line that says why where the equations hold in more dimensions only than a grid has.
     """
-    own = dimensions_of_its_own(derivation.setting)
-    grid = [r for r in grid if r.dimension in own]
+    grid = [r for r in grid if holds_in(derivation.setting, derivation.geometry, r.dimension)]
     if not grid:
         return f"negative controls on a grid: {TOO_MANY}", []
     evaluator = Evaluator()
