@@ -24,6 +24,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from annealvi.own_packages import require_own_packages
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -76,6 +78,7 @@ def __getattr__(name: str) -> Any:
     """Public names are imported on first use, so that the command starts quickly."""
     if name not in _HOMES:
         raise AttributeError(f"module 'annealvi' has no attribute {name!r}")
+    require_own_packages()
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from annealvi import __version__
+from annealvi.own_packages import ForeignPackage, require_own_packages
 
 DONE, CHECK_FAILED, BAD_INPUT, MISSING_COMPONENT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -410,9 +411,11 @@ def _guarded(arguments: Sequence[str] | None, signals: list[signal.Signals]) -> 
         _abandon_standard_output()  # the reader has left: nobody is told
         return DONE
     except Exception as error:
-        if signals:  # the compiler drops a KeyboardInterrupt and then fails in its own way
-            return INTERRUPTED
         told = _told(error, options)
+        if signals:  # the compiler drops a KeyboardInterrupt and then fails in its own way, and so may what is removed on the way out
+            line = told[1] if told else f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+            _tell(f"on the way out: {line}")
+            return INTERRUPTED
         if told is None:
             raise
         if isinstance(error, OSError):
@@ -437,7 +440,9 @@ def _insisting_on_interrupts(signals: list[signal.Signals], afterwards: Any) -> 
     `_guarded`, so that this is. A signal that the caller handles or ignores stays as it is, and so do all outside the main thread.
     afterwards: what then handles Ctrl-C.
     """
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        usual[signal.SIGHUP] = signal.SIG_DFL
     in_main = threading.current_thread() is threading.main_thread()
     ours = [number for number, handler in usual.items() if in_main and signal.getsignal(number) == handler]
     ended, raised = threading.Event(), -SOON
@@ -483,7 +488,7 @@ def _run(given: list[str], options: argparse.Namespace) -> int:
         build_parser().parse_args(given, options)
     except SystemExit as stop:
         return int(stop.code or 0)
-    _require_own_kernels()
+    require_own_packages()
     import logging
 
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of having no folder for its fonts, which changes no figure
@@ -492,6 +497,8 @@ def _run(given: list[str], options: argparse.Namespace) -> int:
 
 def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | None:
     """Exit status and line for an error that is the user's to mend, None for one that is ours."""
+    if isinstance(error, ForeignPackage):
+        return BAD_INPUT, str(error)
     from derive.problem import BadInput
 
     if isinstance(error, BadInput):
@@ -502,9 +509,9 @@ def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | No
     if isinstance(error, MemoryError):
         return BAD_INPUT, "not enough memory; ask for fewer paths, replicas, points or dimensions"
     if isinstance(error, OSError):
-        place = error.filename or "standard output"
+        place = error.filename or ("standard output" if _fails(sys.stdout) else "standard output, or what has no name")
         return BAD_INPUT, f"{place}: cannot be written or read ({error.strerror or error}); free space or choose another place"
-    if type(error).__name__ == "TypesettingError":
+    if type(error).__name__ in ("TypesettingError", "NoFigure", "WorkersLost"):
         return CHECK_FAILED, str(error)
     if type(error).__name__ in ("DeviceUnavailable", "MissingComponent"):
         return MISSING_COMPONENT, str(error)
@@ -515,8 +522,6 @@ def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | No
             BAD_INPUT,
             f"an average is too sharp to be computed ({error}); bring modes and means within a few hundred scales of each other",
         )
-    if type(error).__name__ == "WorkersLost":
-        return CHECK_FAILED, str(error)
     if any(kind.__name__ == "IntegrationError" for kind in type(error).__mro__):
         return CHECK_FAILED, str(error)
     return None
@@ -527,19 +532,16 @@ def _tell(message: str) -> None:
     sys.stderr.write(f"annealvi: {line}\n")
 
 
+def _fails(stream: IO[str]) -> bool:
+    """Whether a stream still holds what it could not write."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        return True
+    return False
+
+
 def _abandon_standard_output() -> None:
     """Point standard output to nowhere, so that what it still holds raises nothing at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _require_own_kernels() -> None:
-    import kernels
-
-    if not getattr(kernels, "IS_ANNEALVI", False):
-        from derive.problem import BadInput
-
-        found = getattr(kernels, "__file__", "?")
-        raise BadInput(
-            "kernels", f"another distribution's package is imported from {found}", "uninstall it: the two cannot share one environment", ""
-        )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from annealvi.console import for_people, problem_of, progress_bar, say, tell
+from annealvi.console import drawn, for_people, problem_of, progress_bar, say, show_figure, tell
 from annealvi.output import read_json, require_free, require_writable, write_file, write_json
 from annealvi.paper.folder import MANIFEST
 from annealvi.sweep_commands import run_collapse, run_flow, run_phase
@@ -186,13 +186,12 @@ def run_fixed_points(options: argparse.Namespace) -> int:
     say(options, table)
     if options.out is not None:
         write_json(str(Path(options.out) / "fixed-points.json"), found)
-        if options.T_range is not None:
-            from annealvi.fixed_points.figure import bifurcation_figure
-
-            path = Path(options.out) / "branches.png"
-            bifurcation_figure(branches, path)
-            say(options, f"figure: {path}")
     write_json(options.json, found)
+    if options.out is not None and options.T_range is not None:
+        from annealvi.fixed_points.figure import bifurcation_figure
+
+        path = Path(options.out) / "branches.png"
+        show_figure(options, drawn(bifurcation_figure, branches, path), path)
     return 0 if complete else 1
 
 
@@ -233,7 +232,8 @@ def _finish_paths(options: argparse.Namespace, paths: Any, what: str) -> int:
         from annealvi.figures import draw_paths
 
         write_json(str(Path(options.out) / "paths.json"), paths.as_dict())
-        say(options, f"figure: {draw_paths(paths, Path(options.out) / 'paths.png')}")
+        path = Path(options.out) / "paths.png"
+        show_figure(options, drawn(draw_paths, paths, path), path)
     return 0
 
 
@@ -291,7 +291,11 @@ def run_verify(options: argparse.Namespace) -> int:
         print_checks(outcome)
     write_json(options.json, outcome.as_dict())
     if options.out is not None:
+        from annealvi.figures import draw_comparisons
+
+        path = Path(options.out) / "paths.png"
         say(options, f"report: {write_report(outcome, session, Path(options.out))}")
+        show_figure(options, drawn(draw_comparisons, outcome.comparisons, session.derivation.system.states, path), path)
     return 0 if outcome.passed else 1
 
 

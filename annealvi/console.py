@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
+from typing import Any, TypeVar
 
 from annealvi.output import require_free, require_inside, require_writable
-from derive.problem import Problem
+from derive.problem import BadInput, Problem, one_line
 from derive.problem_file import load_problem
+
+T = TypeVar("T")
 
 
 def problem_of(options: argparse.Namespace, *outputs: str) -> Problem:
@@ -28,11 +31,35 @@ def problem_of(options: argparse.Namespace, *outputs: str) -> Problem:
 
 def require_outputs(options: argparse.Namespace, *names: str) -> None:
     """Refuse files of --out that cannot be written, that are there already, or that would lead out of it."""
+    if options.out is not None and any(name.endswith(".png") for name in names):
+        import annealvi.style  # noqa: F401  # say now why it cannot draw
     for name in names if options.out is not None else ():
         path = Path(options.out) / name
         require_writable(str(path), "--out")
         require_inside(path, Path(options.out), "--out")
         require_free(str(path), "--out", options.force)
+
+
+class NoFigure(RuntimeError):  # noqa: N818
+    """A figure that could not be drawn. Its numbers are kept."""
+
+
+def drawn(draw: Callable[..., T], *arguments: Any) -> T | NoFigure:
+    """What draw(*arguments) gives, or, for `show_figure` to raise once all else is written, why it cannot."""
+    try:
+        return draw(*arguments)
+    except (BadInput, OSError, MemoryError):
+        raise
+    except Exception as error:
+        found = NoFigure(f"the figure cannot be drawn ({type(error).__name__}: {one_line(str(error))[:200]}); its numbers are kept")
+        return found.with_traceback(error.__traceback__)
+
+
+def show_figure(options: argparse.Namespace, figure: Any, path: Path) -> None:
+    """Say where a figure is. Raises a NoFigure."""
+    if isinstance(figure, NoFigure):
+        raise figure
+    say(options, f"figure: {path}")
 
 
 @contextmanager

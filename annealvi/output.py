@@ -59,7 +59,7 @@ def write_file(path: Path, content: bytes) -> None:
     given = path
     try:
         if path.exists() and not path.is_file():
-            with named(path), path.open("wb") as stream:
+            with path.open("wb") as stream:
                 stream.write(content)
             return
         path = Path(os.path.realpath(path))

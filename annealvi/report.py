@@ -85,12 +85,10 @@ def _cost_in_words(cost: Any) -> str:
 
 
 def write_report(outcome: Verification, session: Session, folder: Path) -> Path:
-    """report.md with the figure beside it, verify.json, and the derivation; returns the report's path."""
-    from annealvi.figures import draw_comparisons
+    """report.md, which shows a figure paths.png beside it, verify.json, and the derivation; returns the report's path."""
     from derive.problem_file import problem_to_toml
     from derive.rendering import as_markdown, final_equations
 
-    draw_comparisons(outcome.comparisons, session.derivation.system.states, folder / "paths.png")
     write_json(str(folder / "verify.json"), outcome.as_dict())
     write_file(folder / "derivation.md", as_markdown(session.derivation).encode())
     rows = "\n".join(_row(check) for check in outcome.checks)

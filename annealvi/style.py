@@ -8,7 +8,9 @@
         left.set(xlabel=style.LABELS["t"], ylabel="overlap")
     style.save(figure, "paper/figures/overlaps.png", pdf=True)  # and overlaps.pdf
 
-In a notebook a cell that ends with `figure` shows it. Nothing is set for the process: Matplotlib's settings are as before outside.
+In a notebook a cell that ends with `figure` shows it. Nothing is set for the process: Matplotlib's settings are as before outside, and
+within they are this style's and Matplotlib's defaults, nothing of a matplotlibrc. Figures have canvases of their own and need no pyplot, so
+MPLBACKEND does not matter. Other modules take what they need of Matplotlib from here, where it is imported whatever that names.
 
 Colours are those of Okabe and Ito, which people with any of the common deficiencies tell apart; as they can share a lightness, each
 series has a dash and a marker too and survives a grey print. A figure has no title, for that is its caption; panels may have a label.
@@ -17,16 +19,41 @@ series has a dash and a marker too and survives a grey print. A figure has no ti
 from __future__ import annotations
 
 import io
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from cycler import cycler
-from matplotlib.figure import Figure
+from annealvi.output import PathLike, write_file
+from derive.problem import BadInput
 
-from annealvi.output import write_file
+
+@contextmanager
+def _whatever_the_backend() -> Iterator[None]:
+    """Matplotlib does not import where MPLBACKEND names no backend. One that it knows is chosen afterwards, as it would have been."""
+    named = os.environ.pop("MPLBACKEND", None) if "matplotlib" not in sys.modules else None
+    try:
+        yield
+    except Exception as error:
+        said = f"Matplotlib does not start ({type(error).__name__}: {str(error)[:200]})"
+        raise BadInput("figures", said, "mend the matplotlibrc that it reads, or install it anew", "") from error
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+    if named:
+        with suppress(ValueError):
+            mpl.rcParams["backend"] = named
+
+
+with _whatever_the_backend():
+    import matplotlib as mpl
+    from cycler import cycler
+    from matplotlib import ticker as ticker
+    from matplotlib.colors import Normalize as Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D as Line2D
 
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
 """Widths in inches at which a figure is printed, so that its letters are printed at their size."""
@@ -119,7 +146,8 @@ SETTINGS: dict[str, Any] = {
 
 def applied() -> AbstractContextManager[Any]:
     """The style while the context lasts; as a decorator, while the function runs. `figure` needs neither."""
-    return mpl.rc_context(SETTINGS)
+    defaults = {name: value for name, value in dict.items(mpl.rcParamsDefault) if name != "backend"}
+    return mpl.rc_context({**defaults, **SETTINGS})
 
 
 class Drawing(Figure):
@@ -145,7 +173,7 @@ def figure(width: float = TWO_COLUMNS, height: float = 2.6, rows: int = 1, colum
         yield begun, begun.subplots(rows, columns, **options)
 
 
-def save(figure: Figure, path: str | Path, pdf: bool = False) -> Path:
+def save(figure: Figure, path: PathLike, pdf: bool = False) -> Path:
     """Write the figure in the format of the path's name (PNG at DPI, PDF, SVG), whole or not at all; returns the path.
 
     pdf: write it beside as PDF too, with lines as vectors and the fonts embedded as Type 42.

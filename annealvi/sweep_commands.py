@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from annealvi.console import for_people, problem_of, progress_bar, say, tell
+from annealvi.console import NoFigure, drawn, for_people, problem_of, progress_bar, say, show_figure, tell
 from annealvi.output import require_inside, require_writable, write_file, write_json
 from derive.problem import BadInput, Problem
 
@@ -39,6 +39,8 @@ def run_phase(options: argparse.Namespace) -> int:
     beside = {folder / f"phase-{name}.nc": overlay for name, overlay in overlaid.items() if overlay is not None}
     if options.plan:
         return _show_plans(options, {**beside, path: sweep}, path.with_suffix(".png"))
+    for file, wanted in {**beside, path: sweep}.items():
+        _require_places(options, wanted, file, *([path.with_suffix(".png")] if file == path else []))
     with ExitStack() as running:
         # The overlays first: the map's own chunks are then the first to be removed in the end, and with them goes what says "unfinished".
         overlays = {
@@ -46,9 +48,10 @@ def run_phase(options: argparse.Namespace) -> int:
             for file, overlay in beside.items()
         }
         data = running.enter_context(_sweeping(options, sweep, path, "rows", path.with_suffix(".png")))
-        figure = draw_phase(data, path.with_suffix(".png"), **overlays)
-        write_json(options.json, {"path": str(path), "figure": str(figure)})
-    say(options, f"map: {path}\nfigure: {figure}")
+        figure = drawn(lambda: draw_phase(data, path.with_suffix(".png"), **overlays))
+        write_json(options.json, {"path": str(path), "figure": _stated(figure)})
+        say(options, f"map: {path}")
+        show_figure(options, figure, path.with_suffix(".png"))
     return 0
 
 
@@ -96,14 +99,16 @@ def _collapse_over(options: argparse.Namespace) -> int:
     path = folder / "collapse.nc"
     if options.plan:
         return _show_plans(options, {path: sweep}, path.with_suffix(".png"))
-    drawn = [path.with_suffix(".png")] if len(axes) <= 2 else []
-    with _sweeping(options, sweep, path, "points", *drawn) as data:
-        figure = draw_grid(data, sweep.methods, path.with_suffix(".png")) if drawn else None
+    beside = [path.with_suffix(".png")] if len(axes) <= 2 else []
+    with _sweeping(options, sweep, path, "points", *beside) as data:
+        figure = drawn(draw_grid, data, sweep.methods, *beside) if beside else None
         with for_people(options):
             print_grid(data, sweep.methods, problem.name)
-        say(options, f"grid: {path}" + (f"\nfigure: {figure}" if figure else ""))
+        say(options, f"grid: {path}")
         if options.json is not None:
-            write_json(options.json, {"path": str(path), "figure": figure and str(figure), **grid_as_dict(data, sweep.methods)})
+            write_json(options.json, {"path": str(path), "figure": _stated(figure), **grid_as_dict(data, sweep.methods)})
+        for place in beside:
+            show_figure(options, figure, place)
     return 0
 
 
@@ -114,6 +119,8 @@ def run_flow(options: argparse.Namespace) -> int:
     folder = None if options.out is None else Path(options.out)
     unfinished = folder is not None and (folder / "checkpoint.npz").is_file()  # whose settings are compared before anything is written
     problem = problem_of(options, *(() if swept or unfinished else ("flow.nc", "flow.png")))
+    if folder is not None and unfinished:
+        require_writable(str(folder / "flow.nc"), "--out")
     from annealvi.components import require
 
     require("training a flow", "jax", "equinox", "optax")
@@ -150,10 +157,12 @@ def run_flow(options: argparse.Namespace) -> int:
         print_flow(run, problem.name)
     if folder is not None:
         write_file(folder / "flow.nc", bytes(run.data.to_netcdf(engine="scipy")))
-        figure = draw_flow(run.data, np.array(problem.target.scales), folder / "flow.png")
-        say(options, f"result: {folder / 'flow.nc'}\nfigure: {figure}")
-        (folder / "checkpoint.npz").unlink(missing_ok=True)
+        say(options, f"result: {folder / 'flow.nc'}")
     write_json(options.json, run.as_dict())
+    if folder is not None:
+        figure = drawn(draw_flow, run.data, np.array(problem.target.scales), folder / "flow.png")
+        show_figure(options, figure, folder / "flow.png")
+        (folder / "checkpoint.npz").unlink(missing_ok=True)
     return 0
 
 
@@ -198,10 +207,16 @@ def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: An
             tell(f"no theory beside the flows: {wrong.found}")
         with for_people(options):
             experiment.show(data)
-        figure = accompany(experiment, data, theory, path)
-        say(options, f"result: {path}\nfigure: {figure}")
-        write_json(options.json, {"path": str(path), "figure": str(figure), **as_dict(data)})
+        figure = drawn(accompany, experiment, data, theory, path)
+        say(options, f"result: {path}")
+        write_json(options.json, {"path": str(path), "figure": _stated(figure), **as_dict(data)})
+        show_figure(options, figure, path.with_suffix(".png"))
     return 0
+
+
+def _stated(figure: Path | NoFigure | None) -> str | None:
+    """For JSON."""
+    return str(figure) if isinstance(figure, Path) else None
 
 
 def _execution(options: argparse.Namespace) -> Execution:

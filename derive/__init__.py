@@ -21,3 +21,6 @@ The stages, each a function from frozen value to frozen value:
 
 This package imports SymPy and mpmath only.
 """
+
+IS_ANNEALVI = True
+"""Other modules are called `derive` too; `annealvi` looks for this mark."""

@@ -12,4 +12,4 @@ kl_grid                the reverse KL and its gradient by quadrature on a grid: 
 """
 
 IS_ANNEALVI = True
-"""Another distribution also calls itself `kernels`; the command line looks for this mark."""
+"""Another distribution also calls itself `kernels`; `annealvi` looks for this mark."""

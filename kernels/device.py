@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import sys
+import warnings
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import numba
+import numpy as np
 
 DeviceRequest = str  # "auto", "cpu" or "cuda"; checked where it is used
 
 
 class DeviceUnavailable(RuntimeError):  # noqa: N818
-    """The requested device cannot run here; the message says what to install."""
+    """The requested device cannot run here; the message says what to install. present: whether there is a GPU all the same."""
+
+    def __init__(self, message: str, present: bool = False) -> None:
+        super().__init__(message)
+        self.present = present
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,8 @@ class Device:
 def resolve_device(request: DeviceRequest = "auto") -> Device:
     """The device that `request` means on this machine.
 
-    "auto" is a real GPU where one is usable, else the CPU. "cuda" is the GPU, or Numba's simulator where NUMBA_ENABLE_CUDASIM is set.
+    "auto" is a real GPU where one runs a small kernel, else the CPU; of a GPU that is there and does not, standard error is told once.
+    "cuda" is the GPU, or Numba's simulator where NUMBA_ENABLE_CUDASIM is set.
     Raises DeviceUnavailable when "cuda" is asked for and cannot run, ValueError for any other word.
     """
     if request == "cpu":
@@ -40,7 +50,9 @@ def resolve_device(request: DeviceRequest = "auto") -> Device:
             return _cpu()
         try:
             return _gpu()
-        except DeviceUnavailable:
+        except DeviceUnavailable as unavailable:
+            if unavailable.present:
+                tell_of_fallback(str(unavailable))
             return _cpu()
     if request == "cuda":
         if numba.config.ENABLE_CUDASIM:
@@ -54,15 +66,70 @@ def _cpu() -> Device:
     return Device("cpu", f"cpu ({threads} thread{'s' if threads > 1 else ''})")
 
 
+@cache
+def tell_of_fallback(reason: str) -> None:
+    """Say on standard error, once in a process, why a GPU that is there is not used."""
+    sys.stderr.write(f"annealvi: computing on the CPU: {reason}\n")
+
+
 def _gpu() -> Device:
     try:
         from numba import cuda
     except ImportError as error:
         raise DeviceUnavailable(_how_to_get_cuda(f"numba.cuda cannot be imported ({error})")) from error
     if not cuda.is_available():
+        if found := _fault_at_start(cuda):
+            raise DeviceUnavailable(_how_to_mend_cuda(found), present=True)
         raise DeviceUnavailable(_how_to_get_cuda("no usable CUDA device was found"))
-    name = cuda.get_current_device().name
-    return Device("cuda", f"cuda: {name.decode() if isinstance(name, bytes) else name}")
+    name, fault = _tried()
+    if fault:
+        raise DeviceUnavailable(_how_to_mend_cuda(fault), present=True)
+    return Device("cuda", f"cuda: {name}")
+
+
+def _fault_at_start(cuda: Any) -> str:
+    """What Numba says of a GPU that it does not offer; empty where there is none."""
+    driver = getattr(getattr(getattr(cuda, "cudadrv", None), "driver", None), "driver", None)
+    said = getattr(driver, "initialization_error", "")
+    if said is None:
+        return "the CUDA toolkit's compiler is not found"
+    return "" if not said or "NO_DEVICE" in str(said) or "cannot be found" in str(said) else _first_line(said)
+
+
+@cache
+def _tried() -> tuple[str, str]:
+    """The GPU's name, and why it cannot run a kernel: one that calls the toolkit's library is compiled, linked and run, once in a process.
+
+    A driver older than the toolkit shows when code is linked only, and memory that others have taken when a context is made.
+    """
+    from numba import cuda
+
+    def exponentials(x: Any) -> None:
+        i = cuda.grid(1)
+        if i < x.size:
+            x[i] = math.exp(x[i])
+
+    values = np.linspace(0, 1, 4)
+    wanted = np.exp(values)
+    try:
+        name = cuda.get_current_device().name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # so small a kernel leaves most of a GPU idle
+            cuda.jit(exponentials)[1, 4](values)
+        cuda.synchronize()
+    except Exception as error:  # of Numba's, of the driver's, of the linker's
+        return "", f"{type(error).__name__}: {_first_line(error)}"
+    fault = "" if np.allclose(values, wanted, rtol=1e-14) else "it computes wrong numbers"
+    return name.decode() if isinstance(name, bytes) else name, fault
+
+
+def _first_line(said: object) -> str:
+    return (str(said).strip().splitlines() or ["no reason is given"])[0][:200]
+
+
+def _how_to_mend_cuda(fault: str) -> str:
+    remedy = "update the NVIDIA driver (`nvidia-smi` names the CUDA version that it supports), or install a CUDA toolkit that is not newer"
+    return f"a GPU is there, and cannot be used ({fault}): {remedy}"
 
 
 def _how_to_get_cuda(problem: str) -> str:

@@ -32,7 +32,8 @@ def cache_directory() -> Path | None:
         found = wanted.stat()
     except OSError as error:
         return _not_kept(_reason(error, error.filename))
-    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    # Windows tells neither an owner nor such rights; there the user's own folders are closed to others.
+    if hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
         return _not_kept(f"others can write to {_shown(wanted)}")
     return wanted
 

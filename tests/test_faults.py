@@ -1,6 +1,7 @@
-"""Surroundings that fail a command: no home, a user without a name, text that is not UTF-8."""
+"""Surroundings that fail a command: no home, a user without a name, text that is not UTF-8, no locks, a system that is not POSIX."""
 
 import ast
+import errno
 import json
 import os
 import subprocess
@@ -9,9 +10,13 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import h5netcdf
 import pytest
+from small_sweep import SmallSweep
 
-from annealvi.cli import build_parser
+from annealvi.cli import build_parser, main
+from annealvi.sweeps.run import run_sweep
+from derive.problem import BadInput
 from kernels.module_cache import VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -163,3 +168,171 @@ def test_no_text_is_read_or_written_in_the_locales_encoding(package):
                 )
                 of_python = not (isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") in ("os", "text"))
                 assert not (text and of_python) or "encoding" in said, f"{path}:{node.lineno}"
+
+
+NO_LOCKS = """
+import ctypes, errno, platform, struct, sys
+
+def instruction(code, if_true, if_not, operand):
+    return struct.pack("HBBI", code, if_true, if_not, operand)
+
+# A filter of system calls: load the number of the call; is it flock's? then ENOLCK, else let it pass.
+flock = {"x86_64": 73, "aarch64": 32}[platform.machine()]
+program = b"".join([instruction(0x20, 0, 0, 0), instruction(0x15, 0, 1, flock),
+                    instruction(0x06, 0, 0, 0x00050000 | errno.ENOLCK), instruction(0x06, 0, 0, 0x7FFF0000)])
+class Filter(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("program", ctypes.c_char_p)]
+libc = ctypes.CDLL(None)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(Filter(4, ctypes.cast(program, ctypes.c_char_p))), 0, 0):
+    sys.exit(77)
+"""
+SWEEP_WITHOUT_LOCKS = """
+import sys
+from small_sweep import SmallSweep
+from annealvi.sweeps.run import Execution, run_sweep
+from derive.problem import BadInput
+progress = lambda done, total: print(done, end=" ")
+try:
+    run_sweep(SmallSweep(), sys.argv[1], Execution(chunk=10), progress=progress, tell=lambda line: print(line, file=sys.stderr))
+except BadInput as wrong:
+    print(wrong, file=sys.stderr)
+    sys.exit(2)
+"""
+
+
+def without_locks(path, **environment):
+    """A sweep on a file system without locks."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("needs Linux, which can be told to refuse a lock")
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    program = ("-c", NO_LOCKS + SWEEP_WITHOUT_LOCKS)
+    status, out, err = ended(started([str(path)], program=program, **{"HDF5_USE_FILE_LOCKING": None, "PYTHONPATH": paths, **environment}))
+    if status == 77:
+        pytest.skip("this system takes no filter of system calls")
+    return status, out.decode(), err.decode()
+
+
+def test_a_file_system_without_locks_takes_a_sweep_which_says_so(tmp_path):
+    run_sweep(SmallSweep(), tmp_path / "whole.nc")
+    path = tmp_path / "found.nc"
+    status, out, err = without_locks(path)
+    assert (status, out) == (0, "0 10 20 ")
+    assert err.splitlines()[0] == f"{tmp_path / 'found.parts'} cannot be locked: see to it that no other run works on it"
+    assert path.read_bytes() == (tmp_path / "whole.nc").read_bytes()
+
+
+def test_where_hdf5_is_told_to_lock_that_is_found_out_before_the_work_and_the_place_is_named(tmp_path):
+    status, out, err = without_locks(tmp_path / "found.nc", HDF5_USE_FILE_LOCKING="TRUE")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"{tmp_path / 'found.parts'}: HDF5 cannot write there (")
+    assert "No locks available" in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["HDF5", "fsync", "read"])
+def test_every_error_of_the_disk_in_a_sweep_names_its_file(name, tmp_path, monkeypatch):
+    """Those of open files and of HDF5 come without one."""
+    broken = OSError(errno.EIO, "Input/output error")
+
+    def fail(*_, **__):
+        raise broken
+
+    def begin_to_fail(done, _):
+        if done == 20:
+            place = {"HDF5": (h5netcdf, "File"), "fsync": (os, "fsync"), "read": (Path, "read_bytes")}[name]
+            monkeypatch.setattr(*place, fail)
+
+    with pytest.raises((OSError, BadInput)) as found:
+        run_sweep(SmallSweep(), tmp_path / "found.nc", progress=begin_to_fail)
+    assert str(tmp_path / "found.parts") in str(found.value)
+    assert "Input/output error" in str(found.value)
+
+
+def test_an_error_without_a_name_is_not_blamed_on_standard_output(capsys, monkeypatch):
+    def fail(_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("annealvi.commands.RUN", {"derive": fail})
+    assert main(["derive"]) == 2
+    assert capsys.readouterr().err.startswith("annealvi: standard output, or what has no name: cannot be written or read (No locks")
+
+
+POSIX = {
+    "modules": ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog", "readline", "curses"),
+    "signal": ("SIGHUP", "SIGKILL", "SIGQUIT", "SIGALRM", "SIGUSR1", "SIGXFSZ", "SIGCHLD", "alarm", "setitimer", "pthread_sigmask"),
+    "os": (
+        *("geteuid", "getuid", "getgid", "getegid", "getgroups", "fork", "setsid", "killpg", "getpgid", "nice", "sched_getaffinity"),
+        *("sched_setaffinity", "posix_fallocate", "fchmod", "fchown", "chown", "mkfifo", "sysconf", "getloadavg"),
+        *("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC", "O_TMPFILE", "WEXITSTATUS", "wait", "waitid", "register_at_fork"),
+    ),
+}
+"""What Windows does not have."""
+
+
+@pytest.mark.parametrize("package", ["annealvi", "kernels", "derive"])
+def test_what_windows_does_not_have_is_asked_for_before_it_is_used(package):
+    for path in (ROOT / package).rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else {node.module}
+                assert names.isdisjoint(POSIX["modules"]) or "except ModuleNotFoundError:  # Windows" in source, f"{path}:{node.lineno}"
+            elif isinstance(node, ast.Attribute) and node.attr in POSIX.get(getattr(node.value, "id", ""), ()):
+                assert f'hasattr({ast.unparse(node.value)}, "{node.attr}")' in source, f"{path}:{node.lineno}"
+
+
+WINDOWS = f"""
+import asyncio, concurrent.futures, importlib.metadata, multiprocessing, platform, subprocess, tempfile  # with what is there
+import h5netcdf, llvmlite.binding, matplotlib.figure, numba, rich.console, scipy.io, sympy, xarray
+import builtins, os, signal, sys
+platform.processor()
+POSIX = {POSIX!r}
+for name in POSIX["modules"]:
+    sys.modules[name] = None
+for module in (os, signal):
+    for name in POSIX[module.__name__]:
+        if hasattr(module, name):
+            delattr(module, name)
+opened, is_folder, synchronised = os.open, os.path.isdir, os.fsync
+def open_no_folder(path, flags, *arguments, **options):
+    if is_folder(path):
+        raise PermissionError(13, "Permission denied", str(path))
+    return opened(path, flags, *arguments, **options)
+def synchronise_what_can_be_written(descriptor):
+    os.write(descriptor, b"")  # EBADF for one that is open to be read
+    synchronised(descriptor)
+os.open, os.fsync = open_no_folder, synchronise_what_can_be_written
+from small_sweep import SmallSweep
+from annealvi.cli import main
+from annealvi.sweeps.engines import InProcess
+from annealvi.sweeps.plan import make_plan
+from annealvi.sweeps.run import run_sweep
+from kernels.module_cache import VARIABLE, keep
+out, cache, *command = sys.argv[1:]
+status = main(command)
+os.environ[VARIABLE] = cache
+keep("kept", b"")
+print(make_plan(SmallSweep(), 0, InProcess(), None))
+run_sweep(SmallSweep(), os.path.join(out, "found.nc"), tell=print)
+sys.exit(status)
+"""
+
+
+def test_without_what_windows_does_not_have_kernels_and_sweeps_run_all_the_same(tmp_path):
+    """The names are taken away, and no folder can be opened; all that one can see there of the cache's is that every user writes to it."""
+    run_sweep(SmallSweep(), tmp_path / "whole.nc")
+    cache, out = tmp_path / "cache", tmp_path / "out"
+    cache.mkdir()
+    cache.chmod(0o777)
+    command = [str(out), str(cache), "integrate", *FEW, "--out", str(out)]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    status, printed, err = ended(started(command, program=("-c", WINDOWS), PYTHONPATH=paths))
+    assert (status, err) == (0, b"")
+    assert {path.name for path in out.iterdir()} == {"paths.json", "paths.png", "found.nc"}
+    assert (out / "found.nc").read_bytes() == (tmp_path / "whole.nc").read_bytes()
+    assert os.listdir(cache) == ["kept"]
+    planned, locked, _ = printed.decode().splitlines()[-3:]
+    assert "a result of" in planned
+    assert "memory" not in planned
+    assert locked == f"{out / 'found.parts'} cannot be locked: see to it that no other run works on it"

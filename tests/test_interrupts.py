@@ -16,6 +16,7 @@ from annealvi import cli, output
 from annealvi.cli import main
 from annealvi.sweeps import result, run, store
 from annealvi.sweeps.run import Execution, parts_of, run_sweep
+from derive.problem import BadInput
 from kernels import module_cache
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +49,8 @@ def ends_interrupted(process, folder, status=130):
     """The status, the line and the folders as they were; what is finished in the cache may be there."""
     _, err = process.communicate(timeout=300)
     assert process.returncode == status, err
-    told = [line for line in err.splitlines() if not line.startswith(("about ", "checked: "))]  # what was said on the way
+    on_the_way = ("about ", "checked: ", "annealvi: on the way out: ")  # the last where the compiler fails in its own way
+    told = [line for line in err.splitlines() if not line.startswith(on_the_way)]
     assert told == ["annealvi: interrupted"]
     assert [path for name in ("work", "tmp") for path in (folder / name).iterdir()] == []
     assert [path for path in (folder / "cache").iterdir() if path.suffix not in (".py", ".compiled")] == []
@@ -266,17 +268,30 @@ def drop_in_a_destructor(_):
 
 def drop_and_fail(_):
     drop(_)
-    raise RuntimeError("in its own way")
+    raise RuntimeError("in its own way\nand at length")
+
+
+def drop_and_refuse(_):
+    drop(_)
+    raise BadInput("--out", "a disk that is full", "free space", "")
 
 
 @pytest.mark.usefixtures("heard_interrupts")
-@pytest.mark.parametrize("command", [drop, drop_in_a_destructor, drop_and_fail])
-def test_ctrl_c_that_was_dropped_is_status_130_at_the_end(command, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (drop, ""),
+        (drop_in_a_destructor, ""),
+        (drop_and_fail, "annealvi: on the way out: RuntimeError: in its own way\n"),
+        (drop_and_refuse, "annealvi: on the way out: --out: a disk that is full; free space\n"),
+    ],
+)
+def test_ctrl_c_that_was_dropped_is_status_130_at_the_end_and_what_failed_after_it_is_told(command, said, monkeypatch, capsys):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
     monkeypatch.setattr("annealvi.commands.RUN", {"derive": command})
     assert main(["derive"]) == 130
-    assert capsys.readouterr().err == "annealvi: interrupted\n"
+    assert capsys.readouterr().err == f"{said}annealvi: interrupted\n"
     assert told == []
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from annealvi.own_packages import ForeignPackage, require_own_packages
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDARD = set(sys.stdlib_module_names)
@@ -109,14 +112,47 @@ def test_help_comes_without_heavy_imports():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
-def test_another_package_of_the_name_kernels_is_refused(tmp_path):
-    (tmp_path / "kernels").mkdir()
-    (tmp_path / "kernels" / "__init__.py").write_text("")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from annealvi.cli import main; sys.exit(main(['derive']))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "another distribution" in done.stderr
+SHADOWS = {
+    "derive.py": ("", "imported in place of annealvi's own; rename it, or work in another folder"),
+    "derive/__init__.py": ("", "imported in place of annealvi's own; rename it, or work in another folder"),
+    "kernels/__init__.py": ("PYTHONPATH", "out of PYTHONPATH"),
+    "kernels.py": ("site-packages", "another distribution's package"),
+}
+
+
+@pytest.mark.parametrize("name", SHADOWS)
+@pytest.mark.parametrize("program", ["-m annealvi", "import"])
+def test_a_file_in_the_place_of_one_of_our_packages_is_named_with_what_to_do(name, program, tmp_path):
+    """Whether the command or a script's import meets it, by whichever way Python comes to it first."""
+    way, said = SHADOWS[name]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("")
+    first = {"": "", "PYTHONPATH": "", "site-packages": f"import site; site.getsitepackages = lambda: [{str(tmp_path)!r}]; "}[way]
+    run = "import runpy; sys.argv = ['annealvi', 'derive']; runpy.run_module('annealvi', run_name='__main__', alter_sys=True)"
+    code = f"import sys; {first}{run if program == '-m annealvi' else 'import annealvi; annealvi.load_problem'}"
+    # An installed package comes after the working folder, as this checkout does on its path.
+    places = [str(ROOT)] if way != "PYTHONPATH" else [str(tmp_path), str(ROOT)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    folder = tmp_path if way != "PYTHONPATH" else ROOT.anchor
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    *_, line = done.stderr.splitlines()
+    assert done.returncode == (2 if program == "-m annealvi" else 1)
+    assert str(tmp_path / name) in line
+    assert said in line
+    assert ("distribution" in line) == ("uninstall" in line) == (way == "site-packages")
+    assert program == "import" or done.stderr.count("\n") == 1
+
+
+def test_a_package_of_the_name_that_has_overwritten_ours_is_called_another_distributions(monkeypatch):
+    import kernels
+
+    require_own_packages.cache_clear()
+    require_own_packages()
+    require_own_packages.cache_clear()
+    monkeypatch.delattr(kernels, "IS_ANNEALVI")
+    with pytest.raises(ForeignPackage, match=r"another distribution's package is imported from .*uninstall it"):
+        require_own_packages()
+    require_own_packages.cache_clear()
 
 
 def test_no_public_name_is_hidden_by_a_module_of_the_same_name():

@@ -2,12 +2,16 @@
 
 import re
 import sys
+from types import SimpleNamespace
 
 import numba
+import numba.cuda
 import numpy as np
 import pytest
 from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
 
+from annealvi.cli import main
+from kernels import device
 from kernels.adaptive_schedules import AdaAnn, simulate_adaptively
 from kernels.device import DeviceUnavailable, resolve_device
 from kernels.initial_means import uniform_sphere_means
@@ -123,6 +127,85 @@ def test_missing_cuda_component_is_named_with_its_remedy(monkeypatch):
     with pytest.raises(DeviceUnavailable, match=r'cannot be imported.*pip install "annealvi\[cuda\]".*driver'):
         resolve_device("cuda")
     assert resolve_device("auto").kind == "cpu"
+
+
+class Launched:
+    """A kernel of a GPU that is not here. does: with its array of the kernel's function."""
+
+    def __init__(self, does):
+        self.does = does
+
+    def __getitem__(self, grid):
+        return self.does
+
+
+class LinkerError(RuntimeError):
+    """As Numba's is called."""
+
+
+def fail(*_):
+    raise LinkerError("[222] Call to cuLinkAddData results in CUDA_ERROR_UNSUPPORTED_PTX_VERSION\nptxas ...")
+
+
+GPUS = {
+    "computes": (lambda x: np.exp(x, out=x), ""),
+    "has too old a driver": (fail, "(LinkerError: [222] Call to cuLinkAddData results in CUDA_ERROR_UNSUPPORTED_PTX_VERSION): update"),
+    "computes something else": (lambda x: None, "(it computes wrong numbers): update"),
+}
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_a_gpu_is_tried_before_it_is_used(gpu, monkeypatch, capfd):
+    """Once in a process. One that is there and cannot be used is said to be, with a remedy."""
+    does, said = GPUS[gpu]
+    tries = []
+    monkeypatch.setattr(numba.config, "ENABLE_CUDASIM", False)
+    monkeypatch.setattr(numba.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(numba.cuda, "get_current_device", lambda: SimpleNamespace(name=b"NVIDIA H0"))
+    monkeypatch.setattr(numba.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(numba.cuda, "jit", lambda function: tries.append(function) or Launched(does))
+    forget()
+    try:
+        assert [resolve_device("auto").kind for _ in range(3)] == ["cuda" if gpu == "computes" else "cpu"] * 3
+        assert len(tries) == 1
+        told = capfd.readouterr().err
+        assert told.count("\n") == (gpu != "computes")
+        assert said in told
+        status = main(["integrate", "--n", "2", "--t-end", "1", "--points", "2", "--device", "cuda"]) if said else 3
+        err = capfd.readouterr().err
+        assert (status, err.count("\n")) == (3, 1 if said else 0)
+        assert said in err
+    finally:
+        forget()
+
+
+@pytest.mark.parametrize(
+    ("error", "there"),
+    [
+        ("CUDA driver library cannot be found.", False),
+        ("[100] Call to cuInit results in CUDA_ERROR_NO_DEVICE", False),
+        ("[803] Call to cuInit results in CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", True),
+        (None, True),
+    ],
+)
+def test_auto_is_silent_only_where_there_is_no_gpu(error, there, monkeypatch, capfd):
+    """None: the driver has begun, and the toolkit is missing."""
+    monkeypatch.setattr(numba.config, "ENABLE_CUDASIM", False)
+    monkeypatch.setattr(numba.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(numba.cuda.cudadrv.driver, "driver", SimpleNamespace(initialization_error=error))
+    forget()
+    assert resolve_device("auto").kind == "cpu"
+    told = capfd.readouterr().err
+    assert told.count("\n") == there
+    assert not there or (error or "the CUDA toolkit's compiler is not found") in told
+    with pytest.raises(DeviceUnavailable, match="update the NVIDIA driver" if there else r"annealvi\[cuda\]"):
+        resolve_device("cuda")
+    forget()
+
+
+def forget():
+    device._tried.cache_clear()
+    device.tell_of_fallback.cache_clear()
 
 
 @pytest.mark.parametrize("d", [1, 5, 128, 700, 1024])

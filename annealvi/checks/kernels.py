@@ -120,7 +120,7 @@ def cuda_check(session: Session) -> Check | str:
     """CUDA against the CPU on a GPU, or in Numba's simulator in another process; a line that says why where neither runs."""
     from kernels.device import DeviceUnavailable, resolve_device
 
-    environment = dict(os.environ)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
         where = resolve_device("cuda").name
     except DeviceUnavailable:
@@ -134,7 +134,7 @@ def cuda_check(session: Session) -> Check | str:
 
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "annealvi.checks.cuda_twin"],
+            [sys.executable, "-P", "-m", "annealvi.checks.cuda_twin"],  # -P: not from the working folder, unless this process looks there
             input=problem_to_toml(session.problem),
             env=environment,
             capture_output=True,

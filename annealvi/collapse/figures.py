@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.colors import Normalize
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from annealvi import style
 
@@ -38,7 +36,7 @@ def phase_panel(axes, data: xr.Dataset, ode: xr.Dataset | None = None, particles
     values = data[result]
     y, x = (str(key) for key in values.dims)
     probability = str(result).startswith("p")
-    limits = Normalize(0, 1) if probability else None
+    limits = style.Normalize(0, 1) if probability else None
     places = _places(data[x]), _places(data[y])
     mesh = axes.pcolormesh(*places, values, cmap=style.MAP, norm=limits, shading="nearest", rasterized=True)
     continuous = data[x].dtype.kind == data[y].dtype.kind == "f" and min(values.shape) > 1
@@ -98,6 +96,6 @@ def _graduate(axis, coordinate: xr.DataArray, set_scale) -> None:
     elif len(steps) > 2 and steps[0] > 0 and np.allclose(steps[1:] / steps[:-1], steps[1] / steps[0]):
         set_scale("log")
         if steps[-1] < FEW_DECADES * steps[0]:  # powers of ten alone would be one or two, and all digits would overlap
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(FormatStrFormatter("%g"))
-            axis.set_minor_formatter(NullFormatter())
+            axis.set_major_locator(style.ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(style.ticker.FormatStrFormatter("%g"))
+            axis.set_minor_formatter(style.ticker.NullFormatter())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import numbers_of
 from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.kernel_sweep import KernelSweep
+from annealvi.output import PathLike
 from annealvi.session import Session, open_session
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.keys import in_words, require_independent, require_numbers, vary
@@ -182,7 +182,7 @@ def collapse_grid(
     *,
     sampling: Sampling | None = None,
     device: str = "auto",
-    path: Path | None = None,
+    path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
     """P(collapse) at every combination of the axes' values, as a dataset with the keys as coordinates; its columns are those of COLUMNS.

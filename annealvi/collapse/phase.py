@@ -16,7 +16,7 @@ from annealvi.collapse.grid import CollapseGrid, Sampling
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.kernel_sweep import KernelSweep
 from annealvi.collapse.separatrix import QUICK, Guess
-from annealvi.output import write_file
+from annealvi.output import PathLike, write_file
 from annealvi.session import open_session
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.keys import in_words, require_independent, require_numbers, vary
@@ -188,7 +188,7 @@ def phase_map(
     n: int = 4000,
     seed: int = 0,
     device: str = "auto",
-    path: Path | None = None,
+    path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
     """One of RESULTS over x and y, as a dataset with the two keys as coordinates.

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy as sp
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from annealvi import style
 from annealvi.fixed_points.branches import Branch, Branches
+from annealvi.output import PathLike
 from derive.notation import symbol_tex
 from derive.problem import BadInput
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_PANELS = 6
 UNSTABLE: dict[str, Any] = {"color": style.FAINT, "lw": 1.0, "ls": (0, (4, 2.5))}
 MARKERS = {"fold": ("o", "fold"), "pitchfork": ("D", "pitchfork"), "branch point": ("s", "branch point")}
 
 
-def bifurcation_figure(branches: Branches, path: Path | None = None, states: Sequence[str] | None = None) -> Figure:
+def bifurcation_figure(branches: Branches, path: PathLike | None = None, states: Sequence[str] | None = None) -> Figure:
     """Branches with all their images: stable parts solid and in a colour of their own, unstable ones dashed, bifurcations marked.
 
     states: one panel for each; by default all whose panels differ, MOST_PANELS at most. path: where to write it, as PNG, PDF or SVG.
@@ -47,8 +48,8 @@ def bifurcation_figure(branches: Branches, path: Path | None = None, states: Seq
             panel.remove()
         kinds = {b.kind for b in branches.bifurcations}
         handles = [
-            Line2D([], [], color=style.BLACK, lw=1.8, label="stable, a colour for each branch"),
-            Line2D([], [], **UNSTABLE, label="unstable"),
+            style.Line2D([], [], color=style.BLACK, lw=1.8, label="stable, a colour for each branch"),
+            style.Line2D([], [], **UNSTABLE, label="unstable"),
         ]
         handles += [_marker(kind, label=text) for kind, (_, text) in MARKERS.items() if kind in kinds]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
@@ -69,9 +70,9 @@ def _draw_branch(panel: Axes, branch: Branch, state: int, colour: str) -> None:
             panel.add_line(_marker(bifurcation.kind, [bifurcation.temperature], [image[state]]))
 
 
-def _marker(kind: str, x: Sequence[float] = (), y: Sequence[float] = (), label: str = "") -> Line2D:
+def _marker(kind: str, x: Sequence[float] = (), y: Sequence[float] = (), label: str = "") -> style.Line2D:
     shape = MARKERS[kind][0]
-    return Line2D(x, y, ls="", marker=shape, ms=4.5, mfc="white", mec=style.BLACK, mew=1.0, zorder=4, label=label)
+    return style.Line2D(x, y, ls="", marker=shape, ms=4.5, mfc="white", mec=style.BLACK, mew=1.0, zorder=4, label=label)
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int, bool]]:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from annealvi.flows.coverage import MISSED, covered
 from annealvi.flows.target import turned
 from annealvi.flows.tempering import betas_of, default_steps, steps_between_adjustments
 from annealvi.flows.training import Architecture, Optimiser, Rule, Task, Trainer, make_trainer
+from annealvi.output import PathLike
 from derive.arguments import checked
 from derive.problem import BadInput, Problem
 from derive.schedules import AdaptiveRule, make_rule
 from derive.short_repr import short_repr
+from kernels.device import tell_of_fallback
 from kernels.particles import DivergenceError
 
 SAMPLES = 2048
@@ -90,7 +93,7 @@ def train_flow(
     samples: int = SAMPLES,
     seed: int = 0,
     device: str = "auto",
-    checkpoint: Path | None = None,
+    checkpoint: PathLike | None = None,
     max_cost: float | None = None,
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
@@ -124,7 +127,8 @@ def train_flow(
     with jax.default_device(where), jax.default_matmul_precision("float32"):
         trainer, betas, adaptive = _prepared(problem, rule, architecture, optimiser, samples, total, time_per_step)
         tasks = _tasks(problem, seed, seeds)
-        found = list(_records(trainer, tasks, adaptive, betas, bounds, checkpoint, fingerprint_of(settings), progress))
+        kept = None if checkpoint is None else Path(checkpoint)
+        found = list(_records(trainer, tasks, adaptive, betas, bounds, kept, fingerprint_of(settings), progress))
     data = _dataset(found, bounds, tasks, settings)
     return FlowRun(data, describe(where), method_of(architecture, optimiser, total))
 
@@ -260,17 +264,32 @@ def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Ta
 
 
 def device_of(request: str) -> Any:
-    """The JAX device of a request "auto", "cpu" or "cuda". Raises MissingComponent where JAX has no such device."""
-    if request == "auto":
-        return jax.devices()[0]
-    if request not in ("cpu", "cuda"):
+    """The JAX device of a request "auto", "cpu" or "cuda". Raises MissingComponent where JAX has no such device, or it does not compute."""
+    if request not in ("auto", "cpu", "cuda"):
         raise BadInput("--device", f"{request!r} is no device", "choose auto, cpu or cuda", "")
     try:
-        return jax.devices(request)[0]
+        where = jax.devices()[0] if request == "auto" else jax.devices(request)[0]
     except RuntimeError:
         raise MissingComponent(
             'JAX sees no CUDA device: install `pip install "jax[cuda13]"` on a machine with an NVIDIA GPU, or leave out --device cuda'
         ) from None
+    if where.platform == "cpu" or not (fault := _fault_of(where)):
+        return where
+    reason = f"JAX cannot use the GPU that is there ({fault}): update its driver, or install a JAX for an older CUDA"
+    if request == "cuda":
+        raise MissingComponent(reason)
+    tell_of_fallback(reason)
+    return jax.devices("cpu")[0]
+
+
+@cache
+def _fault_of(where: Any) -> str:
+    """Why a device cannot compute, found by a small function that is compiled and run there, once in a process."""
+    try:
+        jax.block_until_ready(jax.jit(jnp.exp)(jax.device_put(np.ones(4, np.float32), where)))
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+    return ""
 
 
 def cost_of(

@@ -11,7 +11,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from annealvi.flows.coverage import MISSED, covered
 from annealvi.flows.run import cost_of, describe, device_of, method_of, settings_of, train_flow
 from annealvi.flows.tempering import AFTER_SETTLING, default_steps
 from annealvi.flows.training import Architecture, Optimiser
+from annealvi.output import PathLike
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.engines import cores
 from annealvi.sweeps.keys import require_independent, require_numbers, vary
@@ -285,7 +285,7 @@ class KindsOfSchedule(FlowSweep):
 
 @checked
 def flow_map(
-    problem: Problem, x: Axis | Choices, y: Axis | Choices, training: Training | None = None, path: Path | None = None, **running: Any
+    problem: Problem, x: Axis | Choices, y: Axis | Choices, training: Training | None = None, path: PathLike | None = None, **running: Any
 ) -> xr.Dataset:
     """Flows over two keys of the problem, as a dataset over (y, x, seed): what SHARES says of each cell and LAST of each flow.
 
@@ -303,7 +303,7 @@ def compare_kinds(
     kinds: Sequence[str] = KINDS,
     anneal: int = 1500,
     training: Training | None = None,
-    path: Path | None = None,
+    path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
     """Kinds of schedule at equal numbers of steps, each from every one of the temperatures, and no annealing: over (schedule, seed).

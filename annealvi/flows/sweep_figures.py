@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
 from annealvi import style
 from annealvi.collapse.figures import phase_panel
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
 MOST_LABELLED = 150
 """Cells up to which each has its number written in it."""
@@ -52,7 +51,7 @@ def _cells(panel, flows, title):
     values = flows["p"].to_numpy()
     y, x = (str(name) for name in flows["p"].dims)
     panel.set_facecolor("0.8")
-    mesh = panel.imshow(np.ma.masked_invalid(values), cmap=style.MAP, norm=Normalize(0, 1), origin="lower", aspect="auto")
+    mesh = panel.imshow(np.ma.masked_invalid(values), cmap=style.MAP, norm=style.Normalize(0, 1), origin="lower", aspect="auto")
     unfinished = flows["beta"].min("seed").to_numpy() < 0.95
     for j, i in np.ndindex(*values.shape):
         if values.size <= MOST_LABELLED and np.isfinite(values[j, i]):

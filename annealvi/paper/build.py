@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
+from annealvi.console import NoFigure, drawn
 from annealvi.output import write_file
 from annealvi.paper.equations import (
     PaperEquation,
@@ -110,16 +111,18 @@ def write(
     flows = flow_datasets(stored_flows())
     told = [*notes, *([] if flows else ["the flows' results are not at hand: their section is left out"])]
     told += [note for m in others for note in m.notes]
-    with renewed(folder, TypesettingError, force) as scratch:
+    with renewed(folder, (TypesettingError, NoFigure), force) as scratch:
         write_equations(scratch, equations)
         written = _write_tables(scratch, {**tables(results), **flow_tables(flows)})
-        figures = draw_all(results, flows, scratch / "figures")
         _write(scratch / "numbers.tex", named(numbers(results, flow_numbers(flows)), "num"))
         _write(scratch / "checks.tex", named(checked(equations), "chk"))
         _write(scratch / "derivation.tex", as_latex(results.session.derivation))
         _write(scratch / "index.tex", index(e for e in equations if e.label.startswith("bimodal:")))
         _write(scratch / "mixtures.tex", "\n".join(_appendix(m) for m in others))
         _write(scratch / "article.tex", article_source())
+        figures = drawn(draw_all, results, flows, scratch / "figures")
+        if isinstance(figures, NoFigure):
+            raise NoFigure(f"{figures} in {scratch}")
         pdf, remarks = typeset(scratch, tell, wide_is_fault=not extra)
         final = [[folder / path.relative_to(scratch) for path in paths] for paths in (figures, written, [] if pdf is None else [pdf])]
     checks = [*results.verification.checks, *results.limit_checks.values(), *(c for m in others for c in m.checks)]

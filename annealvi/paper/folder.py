@@ -18,12 +18,12 @@ MANIFEST = "generated.txt"
 
 
 @contextmanager
-def renewed(folder: Path, keep: type[Exception], force: bool = False) -> Iterator[Path]:
+def renewed(folder: Path, keep: type[Exception] | tuple[type[Exception], ...], force: bool = False) -> Iterator[Path]:
     """A scratch folder inside `folder`; its files go there if the block ends well, in place of those of the last run if forced.
 
     Without force any file that is there already is BadInput, but in the folder of the article's own source, where its figures are.
 
-    After `keep` the scratch folder stays, to be looked at; after any other exception it is removed. Either way `folder` is as it was.
+    After an exception of `keep` the scratch folder stays, to be looked at; after any other it is removed. Either way `folder` is as it was.
     """
     scratch = folder / f".building-{secrets.token_hex(8)}"
     try:  # from before the folder is there, so that no interrupt finds it unguarded

@@ -109,7 +109,7 @@ def environment_of(number: int, workers: int, gpus: tuple[str, ...]) -> Mapping[
 
 def cores_of(number: int, workers: int) -> set[int]:
     """One worker's share of the cores, for libraries that start a thread on each that they see; empty where cores cannot be chosen."""
-    if not hasattr(os, "sched_getaffinity"):
+    if not hasattr(os, "sched_setaffinity"):
         return set()
     every = sorted(os.sched_getaffinity(0))
     return set(every[number % len(every) :: workers])

@@ -11,6 +11,7 @@ from pathlib import Path
 import xarray as xr
 
 from annealvi.costs import require_affordable
+from annealvi.output import PathLike, require_writable
 from annealvi.sweeps.engines import Engine, InProcess, Processes, Tell, cores, gpus_of_machine
 from annealvi.sweeps.plan import Plan, make_plan
 from annealvi.sweeps.provenance import processor
@@ -49,7 +50,7 @@ class Execution:
 
 
 def run_sweep(
-    sweep: Sweep, path: Path | None = None, how: Execution | None = None, *, progress: Progress | None = None, tell: Tell = None
+    sweep: Sweep, path: PathLike | None = None, how: Execution | None = None, *, progress: Progress | None = None, tell: Tell = None
 ) -> xr.Dataset:
     """Compute all units, and load the result. path: a netCDF file to write, as `sweeping` does; None for a result in memory alone."""
     if path is not None:
@@ -65,7 +66,7 @@ def run_sweep(
 
 @contextmanager
 def sweeping(
-    sweep: Sweep, path: Path, how: Execution | None = None, *, progress: Progress | None = None, tell: Tell = None
+    sweep: Sweep, path: PathLike, how: Execution | None = None, *, progress: Progress | None = None, tell: Tell = None
 ) -> Iterator[xr.Dataset]:
     """Compute all units and write them to a netCDF file, which must not exist unless forced; yields it opened, not loaded.
 
@@ -73,9 +74,10 @@ def sweeping(
     after them, to the same file byte for byte. progress: hears (units done, of all). tell: takes lines for people, the plan of a long run
     first. Raises BadInput, before anything is written where it can, and `WorkersLost` where those that compute are gone.
     """
-    how = how or Execution()
+    path, how = Path(path), how or Execution()
     sweep.check()
     engine = _engine(sweep, how)
+    require_writable(str(path), "")
     refuse_overwriting(sweep, path, (path,), how.force)
     store = Store(parts_of(path), sweep, anew=how.force)
     try:
