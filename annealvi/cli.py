@@ -136,9 +136,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--t-end",
         type=_positive,
         metavar="T",
-        help="when the particles are read (default: 1.2 times the time by which the ODE ensemble is proven decided; "
-        "without such a time, the schedule's settling time plus 50)",
+        help="when particles are read, and trajectories that are not proven decided (default: the schedule's settling time plus 50, and of "
+        "particles 1.2 times the time by which the ODE ensemble is proven decided, where there is such a time)",
     )
+    _weight_option(collapse)
     collapse.add_argument(
         "--over",
         action="append",
@@ -187,6 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="p",
         help="p by the formula, its leading order, b_c, the growth exponent, or p by an ODE ensemble (default: p)",
     )
+    _weight_option(phase)
     phase.add_argument("--n", type=_count, default=4000, help="trajectories per point of an ODE ensemble (default: 4000)")
     phase.add_argument(
         "--ode", type=_points, metavar="N", help="overlay the contours of ODE ensembles on N × N points of the map (default: none)"
@@ -319,6 +321,16 @@ def _projected_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _weight_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--least-weight",
+        type=_share,
+        metavar="SHARE",
+        help="with learned weights: a mode is missed as well where the components nearest to it hold less than this share of the mode's "
+        "own weight (default: 0.1, as of flows)",
+    )
+
+
 def _limit_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--large-dimension",
@@ -379,6 +391,7 @@ _layers = _number(int, lambda x: 1 <= x <= 64, "a whole number from 1 to 64")
 _width = _number(int, lambda x: 1 <= x <= 8192, "a whole number from 1 to 8192")
 _samples = _number(int, lambda x: 100 <= x <= 10**6, "a whole number from 100 to 10^6")
 _positive = _number(float, lambda x: 0 < x < 1e12, "a positive number below 1e12")
+_share = _number(float, lambda x: 0 < x < 1, "a number above 0 and below 1")
 _tolerance = _number(float, lambda x: 1e-13 <= x <= 1e-2, "a tolerance from 1e-13 to 1e-2")
 
 

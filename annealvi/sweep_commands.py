@@ -29,7 +29,7 @@ def run_phase(options: argparse.Namespace) -> int:
 
     x, y = parse_axis(options.x, "--x"), parse_axis(options.y, "--y")
     sampling = {"n": options.n, "seed": options.seed, "device": options.device}
-    sweep = PhaseMap(problem, x, y, options.result, **sampling)
+    sweep = PhaseMap(problem, x, y, options.result, **sampling, least_weight=options.least_weight)
     ode = None if options.ode is None else ensemble_map(problem, x, y, options.ode, **sampling)
     particles = None
     if options.particles is not None:
@@ -83,7 +83,7 @@ def run_collapse(options: argparse.Namespace) -> int:
 
 
 def _sampling(options: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in ("n", "replicas", "particles", "dt", "t_end", "projected", "seed")}
+    return {name: getattr(options, name) for name in ("n", "replicas", "particles", "dt", "t_end", "projected", "seed", "least_weight")}
 
 
 def _collapse_over(options: argparse.Namespace) -> int:

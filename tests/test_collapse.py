@@ -13,6 +13,7 @@ from scipy.integrate import solve_ivp
 from scipy.special import erf
 
 import annealvi
+from annealvi.cli import main
 from annealvi.collapse import initial_law
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.formula import collapse_by_formula
@@ -371,13 +372,65 @@ def test_outcomes_of_the_simplex_follow_the_nearest_mode():
     assert outcomes_of_states(session, on_modes).covered.tolist() == [[True] * 3, [True, True, False], [False, False, True]]
 
 
-def test_a_component_without_weight_covers_nothing():
+def learned_states(session, *rows):
+    """States of components on modes (numbered from 0) with weights: each row ((mode, mode), (w_1, w_2))."""
+    modes, states = session.modes(), []
+    for places, weights in rows:
+        state = session.states_of_vectors(modes[None, list(places)])[0]
+        state[[session.state_names.index("w_1"), session.state_names.index("w_2")]] = weights
+        states.append(state)
+    return np.array(states)
+
+
+def test_the_two_mechanisms_are_counted_apart():
+    """Modes of weight 0.8 and 0.2: a tenth of their own is 0.08 and 0.02."""
     session = session_of(name="learned-weights")
-    modes = session.modes()
-    state = session.states_of_vectors(modes[None, [0, 1]])[0]
-    gone = state.copy()
-    gone[[session.state_names.index("w_1"), session.state_names.index("w_2")]] = 1 - 1e-5, 1e-5
-    assert outcomes_of_states(session, np.array([state, gone])).collapsed.tolist() == [False, True]
+    rows = [((0, 1), (0.979, 0.021)), ((0, 1), (0.981, 0.019)), ((1, 0), (0.93, 0.07)), ((0, 0), (0.5, 0.5)), ((1, 1), (0.99, 0.01))]
+    states = learned_states(session, *rows)
+    found = outcomes_of_states(session, states)
+    assert found.collapsed.tolist() == [False, True, True, True, True]
+    assert found.mechanisms == pytest.approx({"means_align": 0.4, "weight_vanishes": 0.4, "both": 0.0})
+    strict, lenient = outcomes_of_states(session, states, 0.2), outcomes_of_states(session, states, 0.001)
+    assert strict.mechanisms == pytest.approx({"means_align": 0.4, "weight_vanishes": 0.6, "both": 0.0})
+    assert lenient.mechanisms == pytest.approx({"means_align": 0.4, "weight_vanishes": 0.0, "both": 0.0})
+    third = Outcomes(np.array([[True, False, False]]), np.array([[True, True, False]]))
+    assert third.as_dict()["mechanisms"] == {"means_align": 0.0, "weight_vanishes": 0.0, "both": 1.0}
+    assert "mechanisms" not in Outcomes(np.ones((3, 2), bool)).as_dict()
+
+
+def test_learned_weights_are_read_at_several_times_as_integrated():
+    """Against paths of `integrate` that are judged by the signs of m and the weights alone; these starts change their outcome in time."""
+    session = session_of("schedule.kind='constant'", "schedule.T0=1", name="learned-weights")
+    found = collapse_by_ensemble(session, n=16, seed=1, t_end=48.0, least_weight=0.5)
+    assert list(found.readings) == [12.0, 24.0, 48.0]
+    paths = annealvi.integrate(session, session.random_states(16, 1), t_end=48.0, points=5, rtol=1e-7)
+    shares = []
+    for entry, values in zip(found.as_dict()["in_time"], paths.values[:, [1, 2, 4]].transpose(1, 0, 2), strict=True):
+        first = (values[:, :2] > 0) * values[:, 3:]
+        held = np.stack([first.sum(axis=1), 1 - first.sum(axis=1)], axis=1)
+        align = (values[:, 0] > 0) == (values[:, 1] > 0)
+        vanish = ~align & (held < [0.4, 0.1]).any(axis=1)
+        assert (entry["means_align"], entry["weight_vanishes"]) == (align.mean(), vanish.mean())
+        assert entry["p"] == align.mean() + vanish.mean()
+        shares.append(vanish.mean())
+    assert found.outcomes.p == entry["p"]
+    assert shares[0] != shares[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["collapse", "--method", "formula", "--least-weight", "0.2"],
+        ["collapse", "--over", "schedule.T0=3,5", "--least-weight", "0.2"],
+        ["collapse", "learned-weights", "--least-weight", "1"],
+        ["phase", "--least-weight", "0.2"],
+        ["phase", "--result", "p_ode", "--least-weight", "0.2"],
+    ],
+)
+def test_a_least_weight_that_says_nothing_is_refused(arguments, capsys, tmp_path):
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    assert "--least-weight" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_ensemble_is_reproducible_and_agrees_with_the_formula(short):

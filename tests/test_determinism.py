@@ -14,7 +14,7 @@ import annealvi
 from annealvi import adaptive, paths
 from annealvi.cli import main
 from annealvi.collapse.ensemble import collapse_by_ensemble
-from annealvi.collapse.outcome import covering, outcomes_of_states
+from annealvi.collapse.outcome import judging, outcomes_of_states
 from kernels.integrator import IntegrationError, Kernel
 
 QUICK = ["--set", "schedule.T0=3", "--set", "schedule.t0=5"]
@@ -134,6 +134,6 @@ def test_outcomes_do_not_depend_on_how_many_are_judged_at_once(name):
     session = annealvi.open_session(annealvi.load_problem(name))
     states = session.random_states(200, 6)
     states[::2] = states[0]  # most of them many times
-    cover = covering(session)
-    alone = np.concatenate([cover(states[n : n + 1]) for n in range(len(states))])
+    judge = judging(session)
+    alone = np.concatenate([judge(states[n : n + 1]).covered for n in range(len(states))])
     np.testing.assert_array_equal(outcomes_of_states(session, states).covered, alone)

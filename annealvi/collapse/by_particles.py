@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from annealvi.collapse.outcome import Outcomes, outcomes_of_states
+from annealvi.collapse.outcome import Outcomes, judging
 from annealvi.session import Session
 from annealvi.trajectories import simulate
 from derive.short_repr import short_repr
@@ -30,11 +30,14 @@ class ParticleRuns:
         return {**self.outcomes.as_dict(), **ran}
 
 
-def collapse_by_particles(session: Session, *, t_end: float | None = None, **options: Any) -> ParticleRuns:
+def collapse_by_particles(
+    session: Session, *, t_end: float | None = None, least_weight: float | None = None, **options: Any
+) -> ParticleRuns:
     """The outcomes of the d-dimensional stochastic gradient flow's replicas at t_end (default: the schedule's end and 50 more).
 
-    options: those of `annealvi.simulate`.
+    least_weight: as of `collapse_by_ensemble`. options: those of `annealvi.simulate`.
     """
+    judge = judging(session, least_weight)
     paths = simulate(session, t_end=t_end, points=2, **options)
-    outcomes = outcomes_of_states(session, paths.values[:, -1, : len(session.state_names)])
+    outcomes = judge(paths.values[:, -1, : len(session.state_names)])
     return ParticleRuns(outcomes, float(paths.t[-1]), paths.device, paths.method, bool(paths.projected))

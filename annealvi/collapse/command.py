@@ -9,6 +9,7 @@ from typing import Any
 from annealvi.collapse.by_particles import ParticleRuns, collapse_by_particles
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
 from annealvi.collapse.formula import Formula, collapse_by_formula
+from annealvi.collapse.outcome import judging
 from annealvi.collapse.separatrix import LEAST_DIMENSION, covers, has_equal_scales
 from annealvi.paths import refuse_projection
 from annealvi.session import Session
@@ -45,6 +46,7 @@ def collapse_probability(
     particles: int = 256,
     dt: float = 0.1,
     t_end: float | None = None,
+    least_weight: float | None = None,
     precision: str = "float32",
     projected: bool = False,
     seed: int = 0,
@@ -56,15 +58,17 @@ def collapse_probability(
     """P(collapse) of a problem by "formula", "ode" (n trajectories) and "particles" (replicas).
 
     methods: by default the ODE ensemble and, where it covers the problem and takes seconds at the most, the formula.
-    t_end: when the particles are read. By default, if an ODE ensemble ran of which every trajectory is proven decided, 1.2 times the time
-    of the last decision; else when the schedule has ended and the flow had time to settle. particles: samples per component and step of
-    length dt, drawn in the span of modes and means if projected (see `annealvi.simulate`). max_cost: refuse what is expected to take more
-    seconds. Raises BadInput for a method that does not cover the problem, and for projected where no particles run.
+    t_end: when particles are read, and trajectories that are not proven decided. By default when the schedule has ended and the flow had
+    time to settle, and of particles 1.2 times the time of the last decision, if an ODE ensemble ran of which every trajectory is proven
+    decided. least_weight: with learned weights, the share of a mode's own weight below which it is missed. particles: samples per component
+    and step of length dt, drawn in the span of modes and means if projected (see `annealvi.simulate`). max_cost: refuse what is expected to
+    take more seconds. Raises BadInput for a method that does not cover the problem, and for projected where no particles run.
     """
     methods = default_methods(session) if methods is None else methods
     require_choice("methods", methods, METHODS)
     if not methods:
         raise BadInput("methods", "none is asked for", f"name some of {', '.join(METHODS)}", "")
+    judging(session, least_weight)  # refuses one that says nothing, whatever the methods
     if projected:  # before the other methods take their time
         if "particles" not in methods:
             raise BadInput("--projected", "no particles are asked for", "add particles to --method, or leave it out", "")
@@ -74,13 +78,14 @@ def collapse_probability(
     ode = None
     if "ode" in methods:
         options: dict[str, Any] = {"max_cost": max_cost, "progress": progress, "tell": tell, "seed": seed, "device": device}
+        options |= {"t_end": t_end, "least_weight": least_weight}
         ode = collapse_by_ensemble(session, n=n, kernel=kernel, **options)
     runs = None
     if "particles" in methods:
         if t_end is None and ode is not None and ode.undecided == 0:
             t_end = 1.2 * float(ode.t.max())
         options = {"replicas": replicas, "particles": particles, "dt": dt, "precision": precision, "seed": seed, "device": device}
-        options |= {"projected": projected, "max_cost": max_cost, "progress": progress, "tell": tell}
+        options |= {"projected": projected, "max_cost": max_cost, "progress": progress, "tell": tell, "least_weight": least_weight}
         runs = collapse_by_particles(session, t_end=t_end, **options)
     return Collapse(formula, ode, runs)
 
@@ -113,6 +118,8 @@ def print_collapse(found: Collapse, title: str) -> None:
         if missed and (result is found.ode or found.ode is None):
             shares = "; ".join(f"{modes}: {share:.4f}" for modes, share in list(missed.items())[:8])
             console.print(f"  modes missed: {shares}{'; …' if len(missed) > 8 else ''}", highlight=False)
+    for line in _mechanisms_in_words(found):
+        console.print(f"  {line}", highlight=False)
     for method, device in ((r.method, r.device) for r in (found.formula, found.ode, found.particles) if r is not None):
         console.print(f"  {method} · {device}", highlight=False)
 
@@ -124,6 +131,21 @@ def _separatrix_in_words(formula: Formula) -> str:
     if formula.prefactor is None:
         return f"b_c = {high:.4g}, Λ = ∞"
     return f"b_c = {high:.4g} = {formula.prefactor:.3g} e^−Λ, Λ = {formula.growth:.4g}"
+
+
+def _mechanisms_in_words(found: Collapse) -> list[str]:
+    """How a mode was missed where weights are learned, and how that depends on when it is asked."""
+    result = found.ode or found.particles
+    shares = None if result is None else result.outcomes.mechanisms
+    if result is None or shares is None:
+        return []
+    both = f", both {shares['both']:.4f}" if shares["both"] else ""
+    lines = [f"of these: means align {shares['means_align']:.4f}, a weight vanishes {shares['weight_vanishes']:.4f}{both}"]
+    if isinstance(result, Ensemble):
+        lines.append(f"  (a mode's components hold less than {result.least_weight:g} of its weight: --least-weight)")
+        lines += [f"P(collapse) read at t = {t:.4g}: {read.p:.4f}" for t, read in list(result.readings.items())[:-1]]
+        lines.append("  (small weights come back slowly: --t-end reads later)")
+    return lines
 
 
 def _decided_in_words(result: Ensemble | ParticleRuns) -> str:

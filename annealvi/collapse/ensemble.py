@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TYPE_CHECKING
 
 import numpy as np
 
 from annealvi.adaptive import ends_with_rule
-from annealvi.collapse.outcome import Outcomes, covering
+from annealvi.collapse.outcome import LEAST_WEIGHT, Outcomes, judging
 from annealvi.collapse.trapping import beyond_steps, decided_sets
 from annealvi.costs import cost_of_integration, require_affordable
 from annealvi.paths import FASTER_INTEGRATION, random_chunks, side_by_side
@@ -26,26 +26,38 @@ RTOL = 1e-6
 """Per step. Outcomes ask less than paths: a local error moves the boundary between them by about itself relative to the overlaps, far
 below the standard error of any number of runs that one can afford."""
 
+READ = np.array([0.25, 0.5, 1.0])
+"""When trajectories with learned weights are read, between the schedule's end and theirs."""
+
 JUDGED_AT_ONCE = 2**14
 """Final states, whose distances to the modes take several times their memory."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """outcomes: of n trajectories. t: (n,) when each was decided, or the end. undecided: how many were proven decided by no trap."""
+    """outcomes: of n trajectories. t: (n,) when each was decided, or the end. undecided: how many were proven decided by no trap.
+
+    readings: time -> outcomes, of those then not decided as they stand. With learned weights, which go on moving for very long once the
+    schedule has ended, they are several and the last is `outcomes`. least_weight: see `outcome.judging`.
+    """
 
     outcomes: Outcomes
     t: np.ndarray
     undecided: int
     device: str
     method: str
+    readings: Mapping[float, Outcomes] = field(default_factory=dict)
+    least_weight: float = LEAST_WEIGHT
 
     SHOWN: ClassVar = ("outcomes", "undecided", "device", "method")
     __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        more = {"decided_by": float(self.t.max()), "proven_decided": len(self.t) - self.undecided}
+        more: dict[str, Any] = {"decided_by": float(self.t.max()), "proven_decided": len(self.t) - self.undecided}
+        if self.outcomes.mechanisms is not None:
+            more["least_weight"] = self.least_weight
+            more["in_time"] = [{"t": t, "p": read.p, **(read.mechanisms or {})} for t, read in self.readings.items()]
         return {**self.outcomes.as_dict(), **more, "device": self.device, "method": self.method}
 
 
@@ -54,6 +66,8 @@ def collapse_by_ensemble(
     *,
     n: int = 10_000,
     rtol: float = RTOL,
+    t_end: float | None = None,
+    least_weight: float | None = None,
     seed: int = 0,
     device: str = "auto",
     max_cost: float | None = None,
@@ -64,36 +78,41 @@ def collapse_by_ensemble(
     """The outcomes of n trajectories of the summary-statistics ODE, from the exact law of the initial overlaps.
 
     A trajectory stops early only in a set of which it is proven that the flow never leaves it (see `trapping`); where none is known, each
-    runs until the schedule has ended and the flow had time to settle. rtol: per step. max_cost: refuse what is expected to take more
-    seconds. kernel: the session's, where it is compiled already. Raises BadInput for a schedule that never reaches T = 1, and above
-    max_cost.
+    runs to t_end, by default until the schedule has ended and the flow had time to settle; an adaptive schedule has no other end. rtol: per
+    step. least_weight: with learned weights the share of a mode's own weight below which it is missed, by default LEAST_WEIGHT. max_cost:
+    refuse what is expected to take more seconds. kernel: the session's, where it is compiled already. Raises BadInput for a schedule that
+    never reaches T = 1, and above max_cost.
     """
     from kernels.integrator import widest_tolerance
 
+    judge = judging(session, least_weight)
+    share = LEAST_WEIGHT if least_weight is None else least_weight
     if session.rule is not None:
         options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell}
         ends = ends_with_rule(session, n, seed=seed, rtol=rtol, tolerance=min(COARSEST_AVERAGES, rtol), **options)
-        cover = covering(session)
-        covered = np.concatenate([cover(part) for part in np.array_split(ends.states, 1 + n // JUDGED_AT_ONCE)])
-        return Ensemble(Outcomes(covered), np.full(n, ends.t), n, ends.device, ends.method)
+        outcomes = Outcomes.joined([judge(part) for part in np.array_split(ends.states, 1 + n // JUDGED_AT_ONCE)])
+        return Ensemble(outcomes, np.full(n, ends.t), n, ends.device, ends.method, {ends.t: outcomes}, share)
     if session.problem.space.dimension == 1 and session.problem.flow.manifold == "sphere":
         raise BadInput("space.dimension", "on a sphere in one dimension no mean can move", "give 2 dimensions or more")
-    settling_time(session.schedule)  # refuses one that never reaches T = 1
-    end = session.end_time()
+    settled = settling_time(session.schedule)  # refuses one that never reaches T = 1
+    end = session.end_time() if t_end is None else t_end
     kernel = kernel or session.compile(device)
     traps = beyond_steps(decided_sets(session, kernel), rtol)
-    times = np.array([0.0, end])
+    learned = "weights" in session.problem.flow.learn
+    times = np.array([0.0, *(settled + (end - settled) * READ if learned and end > settled else [end])])
     if len(traps) == 0:
         cost = cost_of_integration(kernel, session.random_states(1, seed), times, rtol, side_by_side(kernel), n)
         require_affordable(cost, max_cost, FASTER_INTEGRATION, tell)
-    cover = covering(session)
-    covered, reached, method = np.empty((n, len(session.problem.target.weights)), bool), np.empty(n), ""
+    parts: list[list[Outcomes]] = []
+    reached, method = np.empty(n), ""
     # Among many states some are nearly parallel, and which part they are in must not decide what the others are allowed.
     control: dict[str, Any] = {"rtol": rtol, "atol": rtol / 100, "traps": traps, "domain_tolerance": widest_tolerance(rtol)}
     for part, states in random_chunks(session, kernel, n, seed):
         run = kernel.integrate(states, times, number=part.start, **control)
-        covered[part], reached[part], method = cover(run.y[:, -1]), run.reached, run.method
+        reached[part], method = run.reached, run.method
+        parts.append([judge(states) for states in run.y.transpose(1, 0, 2)[1:]])
         if progress is not None:
             progress(part.stop, n)
     undecided = int((reached >= end).sum())
-    return Ensemble(Outcomes(covered), reached, undecided, kernel.device, method)
+    readings = {float(t): Outcomes.joined(read) for t, read in zip(times[1:], zip(*parts, strict=True), strict=True)}
+    return Ensemble(readings[float(times[-1])], reached, undecided, kernel.device, method, readings, share)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import numbers_of
 from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.kernel_sweep import KernelSweep
+from annealvi.collapse.outcome import Outcomes, judging
 from annealvi.output import PathLike
 from annealvi.session import Session, open_session
 from annealvi.sweeps.axis import Axis, Choices
@@ -42,11 +45,13 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "p_ode": "P(collapse), ODE ensemble",
         "stderr_ode": "standard error of p_ode",
         "undecided": "trajectories that no proven set decided",
+        "vanished_ode": "the part of p_ode in which a learned weight vanishes and no means align",
     },
     "particles": {
         "p_particles": "P(collapse), particles",
         "stderr_particles": "standard error of p_particles",
         "t_end": "when the particles were read",
+        "vanished_particles": "the part of p_particles in which a learned weight vanishes and no means align",
     },
 }
 """What a point has of each method."""
@@ -65,6 +70,7 @@ class Sampling:
     t_end: float | None = None
     projected: bool = False
     seed: int = 0
+    least_weight: float | None = None
 
     __repr__ = short_repr
 
@@ -115,7 +121,10 @@ class CollapseGrid(KernelSweep):
 
     @property
     def request(self) -> Mapping[str, Any]:
-        drawn = {"ode": ("n", "seed"), "particles": ("replicas", "particles", "dt", "t_end", "projected", "seed")}
+        drawn = {
+            "ode": ("n", "t_end", "least_weight", "seed"),
+            "particles": ("replicas", "particles", "dt", "t_end", "least_weight", "projected", "seed"),
+        }
         sampled = {name: getattr(self.sampling, name) for method in self.methods for name in drawn.get(method, ())}
         settings = {"methods": self.methods, **sampled, "device": self.processor}
         return {"problem": problem_to_toml(self.problem), "axes": [axis.stated for axis in self.axes], **settings}
@@ -127,6 +136,7 @@ class CollapseGrid(KernelSweep):
             for value in axis.ends:
                 session = self._session({**first, axis.key: value})
                 require_numbers(session.problem.schedule.kind, numbers_of(session), self.dims)
+                judging(session, self.sampling.least_weight)  # refuses one that says nothing
 
     def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
         """A point of the grid."""
@@ -145,7 +155,8 @@ class CollapseGrid(KernelSweep):
         if "formula" in self.methods:
             seconds += seconds_of(lambda: collapse_by_formula(session, device=self.device))
         if "ode" in self.methods:
-            seconds += seconds_of_ensemble(lambda n: collapse_by_ensemble(session, n=n, device=self.device), sampling.n)
+            run = partial(collapse_by_ensemble, session, t_end=sampling.t_end, device=self.device)
+            seconds += seconds_of_ensemble(lambda n: run(n=n), sampling.n)
         if "particles" in self.methods:
             drawn = (sampling.replicas, sampling.particles, sampling.dt, sampling.t_end, sampling.projected)
             seconds += seconds_of_simulation(session, *drawn, self.device)
@@ -168,10 +179,16 @@ def _columns(found: Collapse) -> dict[str, float]:
         columns |= {"b_c": formula.b_c[1], "growth": growth}
     if found.ode is not None:
         columns |= {"p_ode": found.ode.outcomes.p, "stderr_ode": found.ode.outcomes.stderr, "undecided": found.ode.undecided}
+        columns["vanished_ode"] = _vanished(found.ode.outcomes)
     if found.particles is not None:
         runs = found.particles
         columns |= {"p_particles": runs.outcomes.p, "stderr_particles": runs.outcomes.stderr, "t_end": runs.t_end}
+        columns["vanished_particles"] = _vanished(runs.outcomes)
     return columns
+
+
+def _vanished(outcomes: Outcomes) -> float:
+    return 0.0 if outcomes.mechanisms is None else outcomes.mechanisms["weight_vanishes"]
 
 
 @checked
@@ -198,7 +215,7 @@ def grid_as_dict(data: xr.Dataset, methods: Sequence[str]) -> dict[str, Any]:
     """The JSON form: the axes' values, then `p` and, where sampled, `stderr` of each method, nested in the order of the axes."""
     found: dict[str, Any] = {"axes": {str(key): data[key].to_numpy().tolist() for key in data["p_" + methods[0]].dims}}
     for method in methods:
-        columns = {"p": f"p_{method}", "stderr": f"stderr_{method}", "error": f"error_{method}"}
+        columns = {"p": f"p_{method}", "stderr": f"stderr_{method}", "error": f"error_{method}", "weight_vanishes": f"vanished_{method}"}
         found[method] = {name: data[column].to_numpy() for name, column in columns.items() if column in data}
     return found
 

@@ -1,8 +1,8 @@
-"""What a run ended with: which modes of the target are the nearest to some component."""
+"""What a run ended with: which modes of the target are the nearest to some component, and hold weight."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,18 +10,33 @@ import numpy as np
 from scipy.stats import binomtest
 
 from annealvi.session import Session
+from derive.problem import BadInput
 from derive.short_repr import short_repr
 
 CONFIDENCE = 0.95
-LEAST_WEIGHT = 1e-3
-"""A component whose learned weight has fallen below this covers no mode: the second way to collapse."""
+LEAST_WEIGHT = 0.1
+"""The share of a mode's own weight that the components nearest to it must hold where weights are learned, as of flows.
+
+A small weight w changes at a rate of order w², once by the softmax and once by the component's own share of the objective. So one below
+0.1 w*_k needs some 1/w > 10/w*_k to come back, for w*_k <= 0.2 longer than the 50 units of time that a run is given to settle.
+"""
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """covered: (n, K), whether each mode is the nearest to a component of weight LEAST_WEIGHT or more, in n runs."""
+    """covered: (n, K), whether each mode is the nearest to some component, in n runs, and where weights are learned to some with enough.
+
+    approached: (n, K), whether it is the nearest to some, whatever they hold; None where weights are not learned.
+    """
 
     covered: np.ndarray
+    approached: np.ndarray | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Outcomes]) -> Outcomes:
+        """Those of all runs."""
+        approached = [part.approached for part in parts if part.approached is not None]
+        return cls(np.concatenate([part.covered for part in parts]), np.concatenate(approached) if approached else None)
 
     SHOWN: ClassVar = ("p", "stderr")
     __repr__ = short_repr
@@ -49,8 +64,19 @@ class Outcomes:
         """(n,) whether some mode was missed."""
         return np.logical_not(self.covered.all(axis=1))
 
+    @property
+    def mechanisms(self) -> dict[str, float] | None:
+        """The shares of runs that collapsed because "means_align", some mode is the nearest to no component, because "weight_vanishes",
+        those nearest to some mode hold too little, and by "both", of two modes. They sum to p. None where weights are not learned."""
+        if self.approached is None:
+            return None
+        align, vanish = ~self.approached.all(axis=1), (self.approached & ~self.covered).any(axis=1)
+        kinds = {"means_align": align & ~vanish, "weight_vanishes": vanish & ~align, "both": align & vanish}
+        return {name: float(runs.mean()) for name, runs in kinds.items()}
+
     def as_dict(self) -> dict[str, Any]:
-        """p and stderr; the share of runs that covered 1, 2, … modes; the share that missed each set of modes, numbered from 1."""
+        """p and stderr; the share of runs that covered 1, 2, … modes; the share that missed each set of modes, numbered from 1; the
+        mechanisms where weights are learned."""
         n, modes = self.covered.shape
         missed, counts = self._missed_sets()
         covered = np.bincount(modes - missed.sum(axis=1), weights=counts, minlength=modes + 1) / n
@@ -61,6 +87,7 @@ class Outcomes:
             "runs": n,
             "modes_covered": {str(k): float(share) for k, share in enumerate(covered) if k > 0},
             "modes_missed": {key: shares[key] for key in sorted(shares, key=lambda key: -shares[key]) if key},
+            **({} if self.mechanisms is None else {"mechanisms": self.mechanisms}),
         }
 
     def _missed_sets(self) -> tuple[np.ndarray, np.ndarray]:
@@ -71,29 +98,40 @@ class Outcomes:
         return np.unpackbits(words.view(np.uint8).reshape(len(words), -1), axis=1, count=modes).astype(bool), counts
 
 
-def outcomes_of_states(session: Session, states: np.ndarray) -> Outcomes:
-    """The outcomes of final states (n, states). Modes are as near as their means are, whatever their scales."""
-    return Outcomes(covering(session)(states))
+def outcomes_of_states(session: Session, states: np.ndarray, least_weight: float | None = None) -> Outcomes:
+    """The outcomes of final states (n, states). Modes are as near as their means, whatever their scales. least_weight: as of `judging`."""
+    return judging(session, least_weight)(states)
 
 
-def covering(session: Session) -> Callable[[np.ndarray], np.ndarray]:
-    """The function from final states (n, states) to which modes each covers (n, K), for states that come in parts."""
+def judging(session: Session, least_weight: float | None = None) -> Callable[[np.ndarray], Outcomes]:
+    """The function from final states (n, states) to their outcomes, for states that come in parts.
+
+    least_weight: the share of a mode's own weight that the components nearest to it must hold, LEAST_WEIGHT by default. Raises BadInput for
+    one where weights are not learned, and for no share.
+    """
+    learned = [i for i, name in enumerate(session.state_names) if name.startswith("w_")]
+    if least_weight is not None and not learned:
+        raise BadInput("--least-weight", "the proposal's weights are not learned", "leave it out, or add weights to flow.learn", "")
+    share = LEAST_WEIGHT if least_weight is None else least_weight
+    if not 0 < share < 1:
+        raise BadInput("--least-weight", f"{share:g} is no share of a mode's weight", "give a number above 0 and below 1", "")
     constant, slopes = _distances_to_modes(session)
-    modes = constant.shape[1]
-    weights = [i for i, name in enumerate(session.state_names) if name.startswith("w_")]
+    wanted = share * np.array(session.problem.target.weights)
 
-    def covered(states: np.ndarray) -> np.ndarray:
-        found = np.zeros((len(states), modes), bool)
+    def judge(states: np.ndarray) -> Outcomes:
+        approached, held = np.zeros((len(states), len(wanted)), bool), np.zeros((len(states), len(wanted)))
         for component in range(len(constant)):
             distances = np.tile(constant[component], (len(states), 1))
             # A sum over states in their order: a product of matrices rounds each row as the number of rows and of threads has it.
             for column, slope in zip(states.T, slopes[:, component], strict=True):
                 distances += column[:, None] * slope
-            counts = states[:, weights[component]] >= LEAST_WEIGHT if weights else np.ones(len(states), bool)
-            found |= (distances.argmin(axis=1)[:, None] == np.arange(modes)) & counts[:, None]
-        return found
+            nearest = distances.argmin(axis=1)[:, None] == np.arange(len(wanted))
+            approached |= nearest
+            if learned:
+                held += nearest * states[:, learned[component], None]
+        return Outcomes(approached & (held >= wanted), approached) if learned else Outcomes(approached)
 
-    return covered
+    return judge
 
 
 def _distances_to_modes(session: Session) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from annealvi.collapse.family import Family, Member, numbers_of
 from annealvi.collapse.grid import CollapseGrid, Sampling
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.kernel_sweep import KernelSweep
+from annealvi.collapse.outcome import judging
 from annealvi.collapse.separatrix import QUICK, Guess
 from annealvi.output import PathLike, write_file
 from annealvi.session import open_session
@@ -57,11 +58,14 @@ class PhaseMap(KernelSweep):
     n: int = 4000
     seed: int = 0
     device: str = "auto"
+    least_weight: float | None = None
 
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_choice("result", [self.result], tuple(RESULTS))
+        if self.least_weight is not None and self.result != "p_ode":
+            raise BadInput("--least-weight", "no ensemble is asked for", "add --result p_ode, or leave it out", "")
         if self.x.key == self.y.key:
             raise BadInput("--y", f"{self.y.key!r} is the key of --x already", "vary another key", "")
         require_independent((self.x.key, self.y.key))
@@ -87,7 +91,7 @@ class PhaseMap(KernelSweep):
 
     @property
     def request(self) -> Mapping[str, Any]:
-        sampled = {"n": self.n, "seed": self.seed} if self.result == "p_ode" else {}
+        sampled = {"n": self.n, "seed": self.seed, "least_weight": self.least_weight} if self.result == "p_ode" else {}
         axes = {"x": self.x.stated, "y": self.y.stated}
         return {"problem": problem_to_toml(self.problem), **axes, "result": self.result, **sampled, "device": self.processor}
 
@@ -100,10 +104,11 @@ class PhaseMap(KernelSweep):
         corners = [{axis.key: value} for axis in (self.x, self.y) for value in axis.ends]
         for values in corners:
             if self._family is not None:
-                self._family.at(values)
+                session = self._family.at(values).session
             else:
                 session = open_session(vary(self.problem, values))
                 require_numbers(session.problem.schedule.kind, numbers_of(session), values)
+            judging(session, self.least_weight)  # refuses one that says nothing
 
     def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
         """A row of the map."""
@@ -140,7 +145,9 @@ class PhaseMap(KernelSweep):
             settings.update({self.y.key: y, self.x.key: value})
             if self._family is None:
                 session = open_session(vary(self.problem, settings))
-                values.append(collapse_by_ensemble(session, n=self.n, seed=self.seed, device=self.device).outcomes.p)
+                share = self.least_weight
+                ensemble = collapse_by_ensemble(session, n=self.n, seed=self.seed, device=self.device, least_weight=share)
+                values.append(ensemble.outcomes.p)
                 continue
             member = self._family.at(settings, member)
             separatrix = member.separatrix
@@ -151,7 +158,9 @@ class PhaseMap(KernelSweep):
                 guess = corrected.guess
                 values.append(corrected.p)
             elif self.result == "p_ode":
-                values.append(collapse_by_ensemble(member.session, n=self.n, seed=self.seed, kernel=member.kernel).outcomes.p)
+                kernel, share = member.kernel, self.least_weight
+                ensemble = collapse_by_ensemble(member.session, n=self.n, seed=self.seed, kernel=kernel, least_weight=share)
+                values.append(ensemble.outcomes.p)
             elif self.result == "growth":
                 values.append(transverse_growth(member.kernel, separatrix.traps, separatrix.t_end) if separatrix.symmetric else np.nan)
             else:
@@ -188,16 +197,17 @@ def phase_map(
     n: int = 4000,
     seed: int = 0,
     device: str = "auto",
+    least_weight: float | None = None,
     path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
     """One of RESULTS over x and y, as a dataset with the two keys as coordinates.
 
-    n, seed: of the ODE ensembles of "p_ode", which cover every problem. path: a netCDF file to write; a map that was interrupted goes on to
-    the same file, byte for byte. running: `how` (an `Execution`), `progress` and `tell` of `run_sweep`.
+    n, seed, least_weight: of the ODE ensembles of "p_ode", which cover every problem. path: a netCDF file to write; a map that was
+    interrupted goes on to the same file, byte for byte. running: `how` (an `Execution`), `progress` and `tell` of `run_sweep`.
     Raises BadInput for a problem that the formula does not cover, and for values that the problem refuses.
     """
-    return run_sweep(PhaseMap(problem, x, y, result, n, seed, device), path, **running)
+    return run_sweep(PhaseMap(problem, x, y, result, n, seed, device, least_weight), path, **running)
 
 
 def ensemble_map(

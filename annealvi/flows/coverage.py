@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-MISSED = 0.1
+from annealvi.collapse.outcome import LEAST_WEIGHT
+
+MISSED = LEAST_WEIGHT
 """A flow misses a mode, and has collapsed, where it gives it less than this share of the mode's own weight."""
 
 
