@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from annealvi.checks.check import Check
-from annealvi.checks.derivation import derivation_checks
+from annealvi.checks.derivation import derivation_checks, system_check
 from annealvi.checks.grid import LOW_DIMENSIONS, grid_checks, mutant_check, references
 from annealvi.checks.kernels import COARSE_TOLERANCE, cuda_check, kernel_checks, order_check, widest_average
 from annealvi.checks.kernels import TOLERANCE as KERNEL_TOLERANCE
 from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, compare_velocity, path_checks, velocity_checks
+from annealvi.checks.theory import Theory, checked_theory
 from annealvi.session import Session
 from derive.arguments import checked
 from derive.problem import BadInput
@@ -23,7 +24,8 @@ from derive.short_repr import short_repr
 class Verification:
     """checks: in the order run. comparisons: the paths behind the particle checks. notes: what did not run, and why.
 
-    certificates: the kernel's (name, method, size, error bound) tuples. seconds: wall time.
+    certificates: the kernel's (name, method, size, measured error) tuples. theory: limits, symmetric states and holds, where there is one
+    of the problem; its checks are among `checks`. seconds: wall time.
     """
 
     problem: str
@@ -31,6 +33,7 @@ class Verification:
     checks: tuple[Check, ...]
     comparisons: tuple[PathComparison, ...]
     certificates: tuple[Any, ...]
+    theory: Theory | None
     notes: tuple[str, ...]
     seconds: float
 
@@ -82,6 +85,7 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
     for check in derivation_checks(session.with_rule() if rule == "adaann" else session.derivation):
         take(check)
         now(check.name if isinstance(check, Check) else check)
+    take(system_check(session.derivation))
     now("gradient of the KL on grids")
     grid = references(session.problem, LOW_DIMENSIONS, 3)
     for outcome in grid_checks(session.problem, session.derivation, grid, session.values):
@@ -89,6 +93,12 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
     now("kernels against mpmath")
     checks.extend(kernel_checks(session, device))
     take(order_check(session))
+    now("limits of the theory")
+    theory = checked_theory(session.derivation)
+    if isinstance(theory, Theory):
+        checks.extend(theory.checks.values())
+    else:
+        notes.append(theory)
     now("one velocity by particles")
     checks.extend(velocity_checks(session, compare_velocity(session, device, seed)))
     comparisons = []
@@ -109,6 +119,7 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
         tuple(checks),
         tuple(comparisons),
         kernel.certificates,
+        theory if isinstance(theory, Theory) else None,
         tuple(notes),
         time.perf_counter() - begun,
     )

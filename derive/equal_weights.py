@@ -35,12 +35,23 @@ class EqualWeights:
         return expression.replace(PULL, self.pull).replace(REPULSION, self.repulsion).doit()
 
 
+PARAMETERS = {"R", "w_1", "w_2", "w_star_1", "w_star_2", "sigma", "sigma_star"}
+"""Of such a system. A radius r beside R would say that the components are not on the modes' sphere."""
+
+
+def is_bimodal(system: OdeSystem) -> bool:
+    """Whether the system is of two antipodal modes and two components of equal scales on the modes' sphere, means alone moving."""
+    states, named = [state.name for state in system.states], {symbol.name for symbol, _ in system.subexpressions}
+    parameters = {p.name for p in system.parameters}
+    return states == ["m_1", "m_2", "s"] and {"F_1", "F_2", "g"} <= named and {"w_1", "w_2"} <= parameters <= PARAMETERS
+
+
 def equal_weights(system: OdeSystem) -> EqualWeights:
     """The derived bimodal system at w_1 = w_2 = ½. Raises ValueError for another system."""
     named = dict(system.subexpressions)
     symbols = {symbol.name: symbol for symbol in (*system.parameters, *named)}
-    if [state.name for state in system.states] != ["m_1", "m_2", "s"] or not {"F_1", "F_2", "g", "w_1", "w_2", "h_star"} <= set(symbols):
-        raise ValueError("the theory's expansions are of two antipodal modes and two components of equal scales on their sphere")
+    if not is_bimodal(system):
+        raise ValueError("the theory's expansions are of two antipodal modes and two components of equal scales on the modes' sphere")
     m_1, m_2, s = system.states
     halves = {symbols["w_1"]: sp.S.Half, symbols["w_2"]: sp.S.Half}
     pulls = [sp.Lambda(m, named[symbols[name]]) for name, m in (("F_1", m_1), ("F_2", m_2))]

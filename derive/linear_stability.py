@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from derive.derivation import Derivation
+from derive.equal_weights import is_bimodal
 from derive.expectation import Expectation
 from derive.forces import force_system
 from derive.notation import tex
@@ -35,14 +36,15 @@ class Linearisation:
     """The flow's linearisation at one state, in each direction that is orthogonal to the modes.
 
     state: overlap → value. matrix: (2, 2), in beta, the weights, `PULL` and `EXCHANGE`. averages: what these stand for at the state, in the
-    system's parameters. conclusion: the spectrum's signs, and why.
+    system's parameters; that they are positive, and pulls below one, is shown when they are derived. conditions: what must be positive for
+    the pulls to be.
     """
 
     name: str
     state: tuple[tuple[sp.Symbol, sp.Expr], ...]
     matrix: sp.ImmutableMatrix
     averages: tuple[tuple[sp.Symbol, sp.Expr], ...]
-    conclusion: str
+    conditions: tuple[sp.Expr, ...]
 
     __repr__ = short_repr
 
@@ -54,6 +56,24 @@ class Linearisation:
     @property
     def trace(self) -> sp.Expr:
         return sp.factor(self.matrix.trace())
+
+    @property
+    def is_saddle(self) -> bool:
+        """Whether det < 0, which is one rate of each sign, is shown for every 0 < beta <= 1 and all pulls between 0 and 1."""
+        return bool(_anywhere(self.determinant).is_negative)
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether trace < 0 < det, which is two negative rates, is shown for every 0 < beta <= 1 and all pulls between 0 and 1."""
+        return bool(_anywhere(self.trace).is_negative and _anywhere(self.determinant).is_positive)
+
+    @property
+    def conclusion(self) -> str:
+        """The spectrum's signs in words, as far as they are shown; scales other than one can leave them open."""
+        if not (self.is_saddle or self.is_stable):
+            return "undecided: the signs depend on parameters"
+        where = " and ".join(f"{c} > 0" for c in self.conditions)
+        return f"{'a saddle' if self.is_saddle else 'linearly stable'} for every 0 < beta <= 1 where {where}"
 
     def eigenvalues(self) -> tuple[sp.Expr, sp.Expr]:
         """The larger one first. The matrix is symmetric: what stands under the root is a sum of squares."""
@@ -113,34 +133,62 @@ class BimodalStability:
 def bimodal_stability(derivation: Derivation) -> BimodalStability:
     """The spectra at the symmetric states. Raises ValueError unless the derivation is the bimodal case's, means on the modes' sphere."""
     forces = force_system(derivation)
-    if [s.name for s in forces.states] != ["m_1", "m_2", "s"] or not {"F_1", "F_2", "g"} <= {s.name for s, _ in forces.subexpressions}:
-        raise ValueError("linear stability is derived for two antipodal modes and two components of equal scales on their sphere")
-    saddle = (
-        "a saddle for every 0 < beta <= 1: with equal pulls p < 1 at the same mode, det = w_1 w_2 beta p (beta p - 1) < 0. "
-        "|F| < 1 as |tanh| < 1, and the pull at a mode is positive as long as |h*| < R^2"
-    )
-    stable = "linearly stable for every beta > 0: trace < 0 and det > 0, as both pulls are positive as long as |h*| < R^2"
+    if not is_bimodal(forces):
+        raise ValueError("linear stability is derived for two antipodal modes and two components of equal scales on the modes' sphere")
     return BimodalStability(
-        _corner(forces, "collapsed", (1, 1), saddle),
-        _corner(forces, "mixed", (-1, -1), saddle),
-        _corner(forces, "separated", (1, -1), stable),
+        _corner(forces, "collapsed", (1, 1)),
+        _corner(forces, "mixed", (-1, -1)),
+        _corner(forces, "separated", (1, -1)),
         _antipodal_pair(forces),
     )
 
 
+def _anywhere(expression: sp.Expr) -> sp.Expr:
+    """The expression with beta and the pulls written by what is free: beta = 1/(1 + u) with u ≥ 0, and p_i = 1/(1 + v_i) with v_i > 0."""
+    free = {p: 1 / (1 + sp.Dummy(positive=True)) for p in PULL}
+    return sp.factor(expression.xreplace({**free, BETA: 1 / (1 + sp.Dummy(nonnegative=True))}))
+
+
+def pull_condition(pull: sp.Expr) -> sp.Expr:
+    """What must be positive for a pull E[tanh y] to be positive, where the law of y is symmetric about it: its mean A.
+
+    E tanh(A + x) = ½ E[tanh(A + x) + tanh(A − x)], and the sum is sinh 2A times a positive function. With `unit_interval_gap`, 0 < p < 1.
+    Raises ArithmeticError where one of the two is not shown.
+    """
+    sign, average = pull.as_coeff_Mul()
+    unit_interval_gap(average)
+    A, x = sp.symbols("A x", real=True)
+    pair, factor = sp.tanh(A + x) + sp.tanh(A - x), sp.cosh(A + x) * sp.cosh(A - x)
+    if sp.simplify((pair * factor - sp.sinh(2 * A)).rewrite(sp.exp)) != 0 or not _is_shown_positive(factor):
+        raise ArithmeticError("the two halves of the average did not combine")
+    (z,) = average.variables
+    mean, slope = (sp.expand(average.integrand.args[0]).coeff(z, n) for n in (0, 1))
+    if sign not in (1, -1) or sp.expand(average.integrand.args[0] - mean - slope * z) != 0:
+        raise ArithmeticError("the average is not one of ± a Gaussian variable's hyperbolic tangent")
+    return sp.factor_terms(sign * mean)
+
+
+def _is_shown_positive(expression: sp.Expr) -> bool:
+    """Whether SymPy sees that it is, an average of a positive function being positive."""
+    averages = expression.atoms(Expectation)
+    positive = {a: sp.Dummy(positive=True) for a in averages if _is_shown_positive(a.integrand)}
+    plain = expression.xreplace(positive)
+    return any(form.rewrite(sp.exp).is_positive for form in (plain, sp.simplify(plain)))
+
+
 def unit_interval_gap(average: Expectation) -> Expectation:
     """1 − E[tanh y] as the average 2 E[1/(e^{2y} + 1)] of a positive function: the proof that F < 1; −F < 1 likewise at −y."""
-    (tangent,) = average.integrand.atoms(sp.tanh)
-    if average.integrand != tangent:
+    if not isinstance(average, Expectation) or not isinstance(average.integrand, sp.tanh):
         raise ValueError("the average is not one of a hyperbolic tangent")
+    tangent = average.integrand
     y = sp.Symbol("y", real=True)
     gap = sp.simplify((1 - sp.tanh(y)).rewrite(sp.exp))
-    if not gap.is_positive:
+    if not _is_shown_positive(gap):
         raise ArithmeticError("1 - tanh y did not become positive")
     return Expectation(gap.xreplace({y: tangent.args[0]}), *average.variables)
 
 
-def _corner(forces: OdeSystem, name: str, signs: tuple[int, int], conclusion: str) -> Linearisation:
+def _corner(forces: OdeSystem, name: str, signs: tuple[int, int]) -> Linearisation:
     """Both means in the modes' line, on the sides `signs`."""
     at = dict(zip(forces.states, (*map(sp.Integer, signs), sp.Integer(signs[0] * signs[1])), strict=True))
     named = {s.name: s for s, _ in forces.subexpressions}
@@ -148,18 +196,21 @@ def _corner(forces: OdeSystem, name: str, signs: tuple[int, int], conclusion: st
     together = signs[0] == signs[1]
     pulls = (PULL[0], PULL[0]) if together else PULL
     averages = {pulls[i]: signs[i] * values[named[f"F_{i + 1}"]] for i in (0, 1)}
+    conditions = tuple(dict.fromkeys(map(pull_condition, averages.values())))
     repulsion = values[named["g"]]
     known = {named[f"F_{i + 1}"]: signs[i] * pulls[i] for i in (0, 1)}
     if together:
         known[named["g"]] = _coincident(repulsion, forces)
     else:
+        if not _is_shown_positive(repulsion):
+            raise ArithmeticError("the repulsion did not become positive")
         known[named["g"]] = EXCHANGE
         averages[EXCHANGE] = repulsion
     first, second, between = (f.xreplace(at).xreplace(known) for f in forces.rhs)
     side = at[forces.states[2]]
     held = signs[0] * first + side * between, signs[1] * second + side * between
     matrix = sp.ImmutableMatrix([[-held[0], between], [between, -held[1]]]).applyfunc(sp.factor)
-    return Linearisation(name, tuple(at.items()), matrix, tuple(averages.items()), conclusion)
+    return Linearisation(name, tuple(at.items()), matrix, tuple(averages.items()), conditions)
 
 
 def _written_out(forces: OdeSystem) -> list[sp.Expr]:
@@ -201,5 +252,7 @@ def _antipodal_pair(forces: OdeSystem) -> AntipodalPair:
     together, apart = slopes[0, 0] + slopes[0, 1], slopes[0, 0] - slopes[0, 1]
     repulsion = between.subs(there)
     # Across the plane λ_i = −f_12 for both means, so that their common turn has rate zero and their opposite one 2 f_12.
+    if not _is_shown_positive(sp.diff(apart, BETA)):
+        raise ArithmeticError("a colder target did not come out as one that tears the pair apart more strongly")
     (critical,) = sp.solve(apart, BETA)
     return AntipodalPair(together, apart, 2 * repulsion, critical)

@@ -24,7 +24,9 @@ tens of them, so what is right differs by 10^−32 at most."""
 
 @dataclass(frozen=True)
 class StepCheck:
-    """rule: the step's. difference: the largest relative difference over points, equations and coordinates. passed: below BOUND."""
+    """rule: the step's. difference: the largest relative difference over points, equations and coordinates; NaN where one is not a number,
+    infinite where nothing was compared. compared: how many sides. passed: up to BOUND.
+    """
 
     rule: str
     difference: float
@@ -63,12 +65,14 @@ def check_step(step: Step, meanings: Sequence[Meaning]) -> StepCheck:
     shared = [e.label for e in step.after if e.label in before]
     if not shared:
         raise ValueError(f"{step.rule}: no equation stands on both sides")
-    worst = mpmath.mpf(0)
+    differences = []
     for meaning in meanings:
         for label in shared:
             old, new = (_value(side, label, meaning) for side in (step.before, step.after))
-            scale = max(SMALLEST, *(abs(x) for x in old))
-            worst = max(worst, *(abs(a - b) / scale for a, b in zip(old, new, strict=True)))
+            scale = max([SMALLEST, *(abs(x) for x in old)])
+            differences += [abs(a - b) / scale for a, b in zip(old, new, strict=True)]
+    # `max` alone would pass over a NaN.
+    worst = max(differences, key=lambda x: (mpmath.isnan(x), x), default=mpmath.inf)
     return StepCheck(step.rule, float(worst), len(shared) * len(meanings), bool(worst <= BOUND))
 
 

@@ -1,6 +1,7 @@
 """Averages over several variables in NumPy, slowly: the integrand as it was derived, on grids that are halved until nothing changes.
 
-Nothing here knows of the kernels' rule, of moments or of tables; the χ² variable is integrated in log c.
+It shares with the kernels the derived integrand and nothing else: no rewrite of it, no moments, no rule, no table. Shares are formed here
+from their logits, and the χ² variable is integrated in log c. (Conversely, the build measures the kernels' rules with these integrands.)
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from scipy.stats import chi2, qmc
 
 from derive.expectation import ChiSquared, Expectation
 from derive.softmax import Softmax
-from kernels.lowering import REWRITES, guarded_sqrt
 
 SQUARED_ROUNDING = 1e-9
 """How far below zero a squared distance may come by rounding; beyond, its root is not a number, as it is in a wrong equation."""
@@ -58,11 +58,12 @@ def integrand_values(integrands: Sequence[sp.Expr], variables: Sequence[sp.Symbo
 
 
 def _numeric(arguments: Sequence[sp.Symbol], expressions: Sequence[sp.Expr]) -> Callable[..., list]:
-    lowered = list(expressions)
-    for rewrite in REWRITES:
-        if rewrite is not guarded_sqrt:
-            lowered = [rewrite(e) for e in lowered]
-    return sp.lambdify(arguments, lowered, [{"sqrt": _root}, "numpy"], cse=True)
+    return sp.lambdify(arguments, list(expressions), [{"sqrt": _root, "sech": _sech}, "numpy"], cse=True)
+
+
+def _sech(x: np.ndarray) -> np.ndarray:
+    decay = np.exp(-np.abs(x))
+    return 2 * decay / (1 + decay * decay)
 
 
 def _root(x: np.ndarray) -> np.ndarray:

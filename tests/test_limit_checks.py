@@ -130,7 +130,7 @@ class WrongDeterminant(Linearisation):
 @pytest.mark.parametrize("name", ["collapsed", "mixed", "separated"])
 def test_a_wrong_determinant_fails(name):
     corner = getattr(stability()[1], name)
-    wrong = WrongDeterminant(corner.name, corner.state, corner.matrix, corner.averages, corner.conclusion)
+    wrong = WrongDeterminant(corner.name, corner.state, corner.matrix, corner.averages, corner.conditions)
     assert corner_failures(replace(stability()[1], **{name: wrong})) == {f"{name}-determinant"}
 
 

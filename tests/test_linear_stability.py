@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import mpmath
 import pytest
 import sympy as sp
 from retyped import F_mp, G_1_mp, gaussian_mean_mp
 
+from derive.asymptotics import asymptotics
 from derive.built_in import BUILT_IN
+from derive.expectation import Expectation, StandardNormal
 from derive.forces import force_system
-from derive.linear_stability import EXCHANGE, PULL, bimodal_stability, unit_interval_gap
+from derive.linear_stability import EXCHANGE, PULL, bimodal_stability, pull_condition
+from derive.problem_file import load_problem
 from derive.symbolic_problem import derive_problem
 from derive.system import BETA
 
@@ -47,15 +52,54 @@ def test_the_tangent_matrix_of_coincident_means(stability, symbols, name):
     assert sp.expand(found.determinant - w_1 * w_2 * BETA * p * (BETA * p - 1)) == 0
 
 
-def test_coincident_means_are_a_saddle_because_the_pull_is_below_one(stability):
-    for name in ("collapsed", "mixed"):
-        found = getattr(stability, name)
-        pull = dict(found.averages)[PULL[0]]
-        gap = unit_interval_gap(pull if name == "collapsed" else -pull)
-        assert gap.args[-1].args[0].is_positive if gap.is_Mul else gap.integrand.is_positive
-        below_one = sp.Symbol("u", positive=True)  # β p = 1/(1 + u) < 1
-        sign = found.determinant.subs(PULL[0], 1 / (1 + below_one) / BETA)
-        assert sp.factor(sign).is_negative
+def changed(found, **images):
+    """The same state with another matrix: pulls or the repulsion times numbers."""
+    symbols = {"pull": PULL, "g": (EXCHANGE,)}
+    factors = {symbol: factor * symbol for name, factor in images.items() for symbol in symbols[name]}
+    return dataclasses.replace(found, matrix=found.matrix.xreplace(factors))
+
+
+@pytest.mark.parametrize("name", ["collapsed", "mixed"])
+def test_coincident_means_are_a_saddle_because_the_pull_is_between_zero_and_one(stability, name):
+    found = getattr(stability, name)
+    assert (found.is_saddle, found.is_stable) == (True, False)
+    assert found.conclusion.startswith("a saddle for every 0 < beta <= 1")
+    for factor in (-1, 2):  # a push, and one that may exceed one
+        wrong = changed(found, pull=sp.Integer(factor))
+        assert (wrong.is_saddle, wrong.is_stable) == (False, False)
+        assert wrong.conclusion.startswith("undecided")
+
+
+def test_the_separated_state_is_stable_because_it_is_pulled_and_repelled(stability):
+    found = stability.separated
+    assert (found.is_saddle, found.is_stable) == (False, True)
+    assert found.conclusion.startswith("linearly stable for every 0 < beta <= 1")
+    assert not changed(found, g=-sp.S.One).is_stable
+    pushed = changed(found, pull=-sp.S.One, g=sp.S.Zero)  # two positive rates
+    assert (pushed.is_saddle, pushed.is_stable) == (False, False)
+
+
+@pytest.mark.parametrize("mean", ["0.05", "-0.05", "1.5"])
+def test_a_pull_has_the_sign_of_what_is_its_condition(mean):
+    z, A = StandardNormal("z"), sp.Symbol("A", real=True)
+    assert pull_condition(Expectation(sp.tanh(A + 2 * z), z)) == A
+    assert pull_condition(-Expectation(sp.tanh(2 * z - A), z)) == A
+    value = gaussian_mean_mp(lambda x: mpmath.tanh(mpmath.mpf(mean) + 2 * x))
+    assert mpmath.sign(value) == mpmath.sign(mpmath.mpf(mean))
+    assert abs(value) < 1
+
+
+@pytest.mark.parametrize("f", [lambda y: y, lambda y: sp.sech(y), lambda y: sp.tanh(y) ** 2])
+def test_what_is_no_pull_gets_no_condition(f):
+    z = StandardNormal("z")
+    with pytest.raises((ValueError, ArithmeticError)):
+        pull_condition(Expectation(f(1 + 2 * z), z))
+
+
+def test_what_scales_leave_open_is_not_concluded():
+    stability = bimodal_stability(derive_problem(load_problem("bimodal", ["target.scales=[0.8, 0.8]"])))
+    assert stability.collapsed.conclusion == "undecided: the signs depend on parameters"
+    assert stability.separated.is_stable
 
 
 def test_the_separated_state_is_stable_at_every_temperature(stability, symbols):
@@ -112,6 +156,11 @@ def test_results_have_latex(stability):
 def test_what_is_not_bimodal_is_refused():
     with pytest.raises(ValueError, match="two antipodal modes"):
         bimodal_stability(derive_problem(BUILT_IN["one-component"]))
+    off_the_sphere = derive_problem(load_problem("bimodal", ["proposal.radius=2.0"]))
+    with pytest.raises(ValueError, match="modes' sphere"):
+        bimodal_stability(off_the_sphere)
+    with pytest.raises(ValueError, match="modes' sphere"):
+        asymptotics(off_the_sphere.system)
     with pytest.raises(ValueError, match="spherical flow of the means"):
         force_system(derive_problem(BUILT_IN["learned-weights"]))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import sympy as sp
 
 from annealvi.checks.check import Check
-from annealvi.checks.limit_numbers import DIGITS, STEP, Averages, identity
+from annealvi.checks.limit_numbers import DIGITS, SCALES, STEP, Averages, identity
 from derive.linear_stability import BimodalStability, Linearisation
 from derive.system import BETA, OdeSystem
 
@@ -18,6 +18,7 @@ PARAMETERS = {
     "w_star_1": sp.Rational(7, 10),
     "w_star_2": sp.Rational(3, 10),
     "beta": sp.Rational(3, 10),
+    **SCALES,
 }
 """Weights are unequal, so that one in the other's place is seen."""
 
@@ -26,7 +27,7 @@ MOVES = sp.Matrix([[1, 1], [2, -1]]) * STEP
 
 
 def corner_checks(system: OdeSystem, stability: BimodalStability) -> Iterator[tuple[str, Check]]:
-    """CORNER-matrix and CORNER-determinant with their checks.
+    """CORNER-matrix and CORNER-determinant with their checks, and CORNER-spectrum where the signs of the spectrum are concluded.
 
     Means moved off the modes' line by x_i in one direction have m_i = ±√(1 − x_i²) and s = m_1 m_2 + x_1 x_2; the rate of m_i gives that
     of x_i, which must be J x.
@@ -41,6 +42,16 @@ def corner_checks(system: OdeSystem, stability: BimodalStability) -> Iterator[tu
         name = f"the {corner.name} state"
         yield f"{corner.name}-matrix", identity(f"linearisation at {name}", list(zip(matrix, measured, strict=True)))
         yield f"{corner.name}-determinant", identity(f"determinant at {name}", [(determinant[0], measured.det())])
+        if corner.is_saddle or corner.is_stable:
+            yield f"{corner.name}-spectrum", _spectrum(f"signs of the spectrum at {name}", corner, measured)
+
+
+def _spectrum(name: str, corner: Linearisation, measured: sp.Matrix) -> Check:
+    """How many of the two answers, is it a saddle and is it stable, are not those that the measured matrix gives."""
+    trace, determinant = measured.trace(), measured.det()
+    found = {"saddle": bool(determinant < 0), "stable": bool(trace < 0 < determinant)}
+    wrong = (corner.is_saddle != found["saddle"]) + (corner.is_stable != found["stable"])
+    return Check(name, "numeric", float(wrong), 0.0, corner.conclusion)
 
 
 def _measured(system: OdeSystem, corner: Linearisation, averages: Averages) -> sp.Matrix:

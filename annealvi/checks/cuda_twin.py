@@ -1,20 +1,18 @@
 """Runs the ODE kernel and the particle kernel on CUDA and on the CPU and prints the largest differences as JSON.
 
-A process of its own, since Numba decides at import whether CUDA is simulated. The problem comes as TOML on standard input.
+A process of its own, since Numba decides at import whether CUDA is simulated. The session comes pickled on standard input.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
 from annealvi.checks.kernels import widest_average
-from annealvi.session import Session, open_session
-from derive.problem_file import load_problem
+from annealvi.session import Session
 from kernels.initial_means import uniform_sphere_means
 from kernels.particles import simulate_particles
 
@@ -30,10 +28,7 @@ def _ode_numbers(session: Session, device: str, states: np.ndarray) -> np.ndarra
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "problem.toml"
-        path.write_text(sys.stdin.read(), encoding="utf-8")
-        session = open_session(load_problem(str(path)))
+    session: Session = pickle.load(sys.stdin.buffer)
     states = session.random_states(3, seed=11)
     ode = [_ode_numbers(session, device, states) for device in ("cuda", "cpu")]
     problem = session.problem

@@ -138,44 +138,58 @@ LOW_DIMENSIONS = (2, 3)
 
 
 def references(problem: Problem, dimensions: tuple[int, ...], points: int) -> list[Reference]:
+    """Random states in each of the dimensions, `points` of them, in R³ one."""
     return [reference(derive_in_dimension(problem, d), d, seed) for d in dimensions for seed in range(points if d < 3 else 1)]
 
 
 def grid_checks(
     problem: Problem, derivation: Derivation, grid: list[Reference], values: Mapping[sp.Symbol, float]
 ) -> Iterator[Check | str]:
-    """The derived flow in R² and R³ at random parameters and at the problem's own `values`, and its Euclidean twin in R¹.
+    """The given derivation's system in R² and R³ at random parameters and at the problem's own `values`, where it holds there.
 
-    A sphere in R¹ does not move, so there only the Euclidean flow of the same mixtures can be compared.
+    Where the given derivation does not hold in so few dimensions the equations are derived anew, as is the Euclidean twin in R¹, where a
+    sphere does not move: their names say so, since they judge the problem's derivation and not the given one.
     """
-    manifold = derivation.setting.manifold
-    compared = [(derive_in_dimension(problem, d), manifold, [r for r in grid if r.dimension == d]) for d in LOW_DIMENSIONS]
-    plane = compared[0][0]
+    setting = derivation.setting
     own = {symbol: value for symbol, value in values.items() if symbol != DIMENSION}
-    compared.append((plane, "own parameters", [reference(plane, 2, seed, own) for seed in range(2)]))
     line = derive_in_dimension(problem, 1, "euclidean")
-    compared.insert(0, (line, "Euclidean", [reference(line, 1, seed) for seed in range(2)]))
-    for here, what, states in compared:
-        evaluator, worst, bound = Evaluator(), 0.0, states[0].bound
-        for r in states:
-            difference = np.abs(evaluator.rates_or_nan(here.system, r.numbers) - r.rates).max()
-            worst = float(np.maximum(worst, difference))  # which lets a NaN stay
-            bound = max(bound, r.bound + evaluator.uncertainty)
-        name = f"right-hand side against the KL on a grid, d = {states[0].dimension}, {what}"
-        sampled = "" if bound == states[0].bound else ", and what quasi-random averages may be off"
-        yield Check(name, "numeric", worst, bound, f"{len(states)} random states; ten times the grid's tolerance{sampled}")
+    compared = [("Euclidean twin, derived anew", line.system, [reference(line, 1, seed) for seed in range(2)], 1)]
+    for d in LOW_DIMENSIONS:
+        given = holds_in(setting, derivation.geometry, d)
+        here = derivation if given else derive_in_dimension(problem, d)
+        anew = "" if given else ", derived anew"
+        compared.append((f"{setting.manifold}{anew}", here.system, [r for r in grid if r.dimension == d], d))
+        if d == LOW_DIMENSIONS[0]:
+            compared.append((f"own parameters{anew}", here.system, [reference(here, d, seed, own) for seed in range(2)], d))
+    for what, system, states, d in compared:
+        yield _grid_check(f"right-hand side against the KL on a grid, d = {d}, {what}", system, states)
+
+
+def _grid_check(name: str, system: OdeSystem, states: list[Reference]) -> Check:
+    """A system's rates at the states against the grid's; infinitely wrong where there is no state."""
+    evaluator, bound = Evaluator(), 0.0
+    worst = 0.0 if states else np.inf
+    for r in states:
+        difference = np.abs(evaluator.rates_or_nan(system, r.numbers) - r.rates).max()
+        worst = float(np.maximum(worst, difference))  # which lets a NaN stay
+        bound = max(bound, r.bound + evaluator.uncertainty)
+    sampled = ", and what quasi-random averages may be off" if any(bound > r.bound for r in states) else ""
+    return Check(name, "numeric", worst, bound, f"{len(states)} random states; ten times the grid's tolerance{sampled}")
 
 
 def mutant_check(derivation: Derivation, grid: list[Reference]) -> tuple[Check | str, list[Mutant]]:
     """Every one-term mutant must differ from the grid, beyond the bound that the true system meets, at one state at least.
 
-    A line that says why where the equations hold in more dimensions only than a grid has.
+    A line that says why where the equations hold in more dimensions only than a grid has. Without a state or a mutant the check fails.
     """
-    grid = [r for r in grid if holds_in(derivation.setting, derivation.geometry, r.dimension)]
-    if not grid:
+    holding = [d for d in LOW_DIMENSIONS if holds_in(derivation.setting, derivation.geometry, d)]
+    if not holding:
         return f"negative controls on a grid: {TOO_MANY}", []
+    grid = [r for r in grid if r.dimension in holding]
     evaluator = Evaluator()
     mutants = one_term_mutations(derivation.system, most_mutants(derivation))
+    if not grid or not mutants:
+        return Check(MUTANTS, "numeric", np.inf, 0.0, f"{len(mutants)} mutants at {len(grid)} states: nothing was compared"), []
     if any(_rejects(r, derivation.system, evaluator) for r in grid):
         return Check(MUTANTS, "numeric", np.inf, 0.0, "the true system is rejected too"), []
     survivors = [mutant for mutant in mutants if not any(_rejects(r, mutant.system, evaluator) for r in grid)]

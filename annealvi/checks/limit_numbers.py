@@ -21,16 +21,24 @@ STEP = sp.Rational(1, 10**7)
 IDENTITY = 1e-11
 """What a relative difference of two sides may be: STEP² times the third derivatives, which are below some hundred."""
 
-POINT = {R: sp.Rational(3, 2), HALF_LOG_ODDS: sp.Rational(1, 3), BETA: sp.Rational(3, 10)}
+SCALES = {"sigma": sp.Rational(9, 10), "sigma_star": sp.Rational(11, 10)}
+"""Of all components and of all modes, where they are not one."""
+
+POINT = {
+    R: sp.Rational(3, 2),
+    HALF_LOG_ODDS: sp.Rational(1, 3),
+    BETA: sp.Rational(3, 10),
+    **{sp.Symbol(name, positive=True): value for name, value in SCALES.items()},
+}
 
 Sides = Sequence[tuple[sp.Expr, sp.Expr]]
 """Pairs of numbers that must agree."""
 
 
 def identity(name: str, sides: Sides) -> Check:
-    """The largest relative difference between the two numbers of a pair."""
+    """The largest relative difference between the two numbers of a pair; infinite for no pairs."""
     differences = [float(abs((a - b) / b).evalf(DIGITS)) for a, b in sides]
-    worst = max(differences, key=lambda x: (math.isnan(x), x))  # a NaN is the worst
+    worst = max(differences, key=lambda x: (math.isnan(x), x), default=math.inf)  # a NaN is the worst
     return Check(name, "numeric", worst, IDENTITY, f"relative difference, numbers compared: {len(sides)}, to {DIGITS} digits")
 
 

@@ -46,7 +46,7 @@ def limit_checks(limits: Asymptotics) -> Iterator[tuple[str, Check]]:
     for name, sides in IDENTITIES.items():
         yield name, identity(name, sides(numbers))
     for growth in limits.growth:
-        yield f"hot growth, {growth.kind}", identity(f"hot growth, {growth.kind}", _integrated(growth))
+        yield f"hot growth, {growth.kind}", identity(f"hot growth, {growth.kind}", _integrated(growth, numbers))
     for expansion in limits.expansions:
         if _is_exact(expansion.quantity):
             yield expansion.name, _order(expansion, numbers)
@@ -134,12 +134,13 @@ IDENTITIES: dict[str, Callable[[Numbers], Sides]] = {
 """What is exact, by name: pairs of the result's number and of what it says."""
 
 
-def _integrated(growth: HotGrowth) -> Sides:
-    """T at t_c, and Λ_hot with the integral of β done numerically."""
+def _integrated(growth: HotGrowth, numbers: Numbers) -> Sides:
+    """T at t_c, and Λ_hot as the antipodal pair's rate per β, by the rates, times the integral of β, done numerically."""
     schedule = make_schedule(ScheduleSpec(growth.kind, 2.0, 1.0)).beta.subs(SCHEDULE)
-    end, exponent = (e.subs(SCHEDULE).subs(PULL_SLOPE, 2).evalf(DIGITS) for e in (growth.crossing, growth.exponent))
+    slope = numbers.value(sp.diff(PULL(MEAN), MEAN).subs(MEAN, 0), {})
+    end, exponent = (numbers.value(e.subs({**SCHEDULE, PULL_SLOPE: slope}), {}) for e in (growth.crossing, growth.exponent))
     total = sp.Integral(schedule, (TIME, 0, end)).evalf(DIGITS)
-    sides = [(exponent, total)]
+    sides = [(exponent, numbers.growth(sp.S.Zero, sp.S.NegativeOne) / POINT[BETA] * total)]
     if growth.kind != "hold":  # which passes T_c in its jump
         sides.append((schedule.subs(TIME, end).evalf(DIGITS), 1 / SCHEDULE[CRITICAL_TEMPERATURE]))
     return sides

@@ -169,7 +169,7 @@ def velocity_checks(session: Session, comparison: VelocityComparison) -> Iterato
     def largest(rates: np.ndarray) -> float:
         differences = comparison.estimated - rates
         resting = np.abs(differences[~known]).max(initial=0.0) > 1e-12
-        return np.inf if resting else float(np.abs(differences[known] / comparison.standard_error[known]).max())
+        return np.inf if resting or not known.any() else float(np.abs(differences[known] / comparison.standard_error[known]).max())
 
     system, evaluator = session.derivation.system, Evaluator()
     numbers = {s: sp.Float(v, 30) for s, v in session.values.items()} | {BETA: sp.Float(VELOCITY_BETA, 30)}
@@ -179,7 +179,7 @@ def velocity_checks(session: Session, comparison: VelocityComparison) -> Iterato
     note = f"largest |z| of {len(comparison.derived)} rates; {comparison.device}"
     yield Check("one velocity against particles", "monte-carlo", largest(comparison.derived), comparison.bound, note)
     note = f"{rejected} of {len(mutants)} mutants rejected by one particle velocity alone, at the same bound"
-    share = 1 - rejected / max(1, len(mutants))
+    share = 1 - rejected / len(mutants) if mutants else 1.0
     yield Check("negative controls: share that one velocity lets pass", "monte-carlo", share, 1 - LEAST_POWER, note)
 
 
@@ -272,9 +272,11 @@ def records_of_one_path(session: Session, means: np.ndarray, run: ParticleRun) -
 
 
 def path_checks(comparisons: list[PathComparison]) -> Iterator[Check]:
+    """One for each path. Fails where too few times are compared, or nothing moves."""
     for c in comparisons:
-        bound = largest_z(c.z.size, REPLICAS - 1)
-        largest = float(np.abs(c.z).max()) if len(c.z) >= LEAST_COMPARED else np.inf
+        bound = largest_z(max(c.z.size, 1), REPLICAS - 1)
+        compared = len(c.z) >= LEAST_COMPARED and (c.standard_error[1:] > 0).any()
+        largest = float(np.abs(c.z).max()) if compared else np.inf
         ran = f"{REPLICAS} × {PARTICLES} particles, dt = {c.setting.dt:g} and half; {c.device}"
         whole = c.t[-1] >= c.setting.t_end * (1 - 1e-9)
         until = "" if whole else f" until t = {c.t[-1]:.3g}, where the replicas begin to scatter"

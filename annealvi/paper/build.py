@@ -125,7 +125,7 @@ def write(
             raise NoFigure(f"{figures} in {scratch}")
         pdf, remarks = typeset(scratch, tell, wide_is_fault=not extra)
         final = [[folder / path.relative_to(scratch) for path in paths] for paths in (figures, written, [] if pdf is None else [pdf])]
-    checks = [*results.verification.checks, *results.limit_checks.values(), *(c for m in others for c in m.checks)]
+    checks = [*results.verification.checks, *(c for m in others for c in m.checks)]
     pdf = final[2][0] if final[2] else None
     return Paper(folder, equations, tuple(final[0]), tuple(final[1]), pdf, (*told, *remarks), all(c.passed for c in checks))
 
@@ -137,9 +137,9 @@ def collect(results: Results, others: Sequence[Mixture]) -> tuple[PaperEquation,
     whole = [c for c in checks if c.name.startswith(("right-hand side", "kernel"))]
     found = [
         *system_equations("bimodal", results.session.derivation, steps, whole, READ_BACK.format("bimodal")),
-        *limit_equations("bimodal", results.limits, results.limit_checks),
-        *stability_equations("bimodal", results.stability, results.limit_checks),
-        *hold_equations("bimodal", results.pair, results.limit_checks),
+        *limit_equations("bimodal", results.theory.limits, results.theory.checks),
+        *stability_equations("bimodal", results.theory.stability, results.theory.checks),
+        *hold_equations("bimodal", results.theory.pair, results.theory.checks),
     ]
     for m in others:
         found += system_equations(m.name, m.derivation, m.checks, test=READ_BACK.format(m.name) if m.name in OTHERS else "")

@@ -128,6 +128,7 @@ def step_table(derivation: Derivation, checks: Sequence[Check]) -> str:
 
 def tables(results: Results) -> dict[str, str]:
     """Each table by its file's name."""
+    theory = list(results.theory.checks.values())
     schedules = [
         (_kind(spec.kind), *_times(spec), number(formula.p), number(formula.leading), rf"{number(o.p)} $\pm$ {rough(o.stderr)}")
         for spec, formula, o in results.compared
@@ -143,8 +144,8 @@ def tables(results: Results) -> dict[str, str]:
     holds = [(f"{duration:.0f}", number(h.temperature), rough(h.p)) for duration, h in results.holds]
     return {
         "steps": step_table(results.session.derivation, results.verification.checks),
-        "checks": check_table([c for c in results.verification.checks if not c.name.startswith("step: ")]),
-        "limits": check_table(list(results.limit_checks.values())),
+        "checks": check_table([c for c in results.verification.checks if not c.name.startswith("step: ") and c not in theory]),
+        "limits": check_table(theory),
         "schedules": booktabs("lrrrrr", ("schedule", "$T_0$", "$t_0$", "formula", "leading order", "ensemble"), schedules),
         "kinds": booktabs("lrrrrr", ("kind", "$T_0$", "$t_0$", "duration", "$P$ at equal duration", "its $T_0$"), kinds),
         "critical": booktabs("rrrr", ("$R$", "$T_c$", "expansion", "error"), critical),
@@ -182,9 +183,10 @@ def only(checks: Iterable[Check], name: str) -> Check:
 def numbers(results: Results, flows: Mapping[str, str]) -> dict[str, str]:
     """Every number in the article's sentences, by name, and the words that depend on results."""
     verification, problem = results.verification, results.session.problem
+    theory = list(results.theory.checks.values())
     steps = [c for c in verification.checks if c.name.startswith("step: ")]
-    orders = [c for c in results.limit_checks.values() if c.bound == MARGIN]
-    identities = [c for c in results.limit_checks.values() if c.bound == IDENTITY]
+    orders = [c for c in theory if c.bound == MARGIN]
+    identities = [c for c in theory if c.bound == IDENTITY]
     deviations = [abs(f.p - o.p) / o.stderr for _, f, o in results.compared]
     recommended, law, ultimate = results.recommended, results.scaling, results.ultimate
     here = next(c for c in results.critical if c.separation == problem.proposal.radii[0])
@@ -207,8 +209,8 @@ def numbers(results: Results, flows: Mapping[str, str]) -> dict[str, str]:
         "checks": str(len(verification.checks)),
         "verdict": "all of them hold" if verification.passed else r"\textbf{not all of them hold}",
         "mutants": text(only(verification.checks, MUTANTS).note),
-        "limits": str(len(results.limit_checks)),
-        "limits-failed": str(sum(not c.passed for c in results.limit_checks.values())),
+        "limits": str(len(theory)),
+        "limits-failed": str(sum(not c.passed for c in theory)),
         "orders-worst": rough(max(c.statistic for c in orders)),
         "identities-worst": rough(max(c.statistic for c in identities)),
         "critical": number(here.exact, 4),

@@ -11,10 +11,8 @@ import numpy as np
 import sympy as sp
 
 from annealvi.checks.check import Check
-from annealvi.checks.corners import corner_checks
 from annealvi.checks.derivation import derivation_checks
-from annealvi.checks.holds import hold_checks
-from annealvi.checks.limits import limit_checks
+from annealvi.checks.theory import Theory
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import Family
 from annealvi.collapse.formula import Formula, collapse_by_formula
@@ -27,13 +25,11 @@ from annealvi.collapse.separatrix import QUICK
 from annealvi.fixed_points import Branches, continue_branches
 from annealvi.session import Session, open_session
 from annealvi.verification import Verification, verify
-from derive.asymptotics import Asymptotics, asymptotics
+from derive.asymptotics import Asymptotics
 from derive.built_in import BUILT_IN
 from derive.derivation import Derivation
 from derive.equal_weights import HALF_LOG_ODDS
 from derive.geometry import R
-from derive.hold_and_quench import Pair, protected_pair
-from derive.linear_stability import BimodalStability, bimodal_stability
 from derive.problem import Problem, ScheduleSpec
 from derive.symbolic_problem import derive_problem
 
@@ -99,10 +95,7 @@ class Results:
 
     session: Session
     verification: Verification
-    limits: Asymptotics
-    limit_checks: dict[str, Check]
-    stability: BimodalStability
-    pair: Pair
+    theory: Theory
     critical: tuple[Critical, ...]
     compared: tuple[tuple[ScheduleSpec, Formula, Outcomes], ...]
     n: int
@@ -125,11 +118,8 @@ def compute(device: str, seed: int, tell: Progress, n: int = 4000) -> Results:
     session = open_session(problem)
     tell("verification")
     verification = verify(session, device, seed)
-    tell("limits of the theory")
-    limits = asymptotics(session.derivation.system)
-    stability = bimodal_stability(session.derivation)
-    pair = protected_pair(limits.path)
-    checks = dict([*limit_checks(limits), *corner_checks(session.derivation.system, stability), *hold_checks(limits, pair)])
+    theory = verification.theory
+    assert theory is not None, "the study's own problem is what the theory is of"
     tell("probabilities by formula and ensemble")
     compared = tuple(_compare(replace(problem, schedule=spec), n, device, seed) for spec in COMPARED_SCHEDULES)
     tell("map of the probability of collapse")
@@ -146,11 +136,8 @@ def compute(device: str, seed: int, tell: Progress, n: int = 4000) -> Results:
     return Results(
         session,
         verification,
-        limits,
-        checks,
-        stability,
-        pair,
-        tuple(_critical(limits, r, problem.target.weights[0]) for r in SEPARATIONS),
+        theory,
+        tuple(_critical(theory.limits, r, problem.target.weights[0]) for r in SEPARATIONS),
         compared,
         n,
         phase,
