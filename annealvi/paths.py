@@ -80,7 +80,9 @@ class Paths:
 def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
     outside = kernel.outside(states)
     if outside is not None:
-        raise BadInput("--initial", f"{outside}, where the averages are certified", "start nearer to the problem's lengths and scales", "")
+        raise BadInput(
+            "--initial", f"{outside}, for which the averages' tables are made", "start nearer to the problem's lengths and scales", ""
+        )
 
 
 def chunk_of(kernel: Kernel) -> int:

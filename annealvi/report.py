@@ -119,10 +119,13 @@ A check passes when its statistic is at most its bound.
 
 All steps: [derivation.md](derivation.md).
 
-## Certificates of the averages
+## Errors of the averages
 
-| average | method | size | error bound |
-|---|---|---|---|
+The largest difference from a finer rule at the places named, and no bound beyond them. Of averages over several variables it is relative to
+E|f| where that exceeds one, and of quasi-random points it is a standard error. The checks of kernels compare rates at other states.
+
+| average | method | size | measured error | at |
+|---|---|---|---|---|
 {certificates}
 
 ## Problem

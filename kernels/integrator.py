@@ -21,7 +21,7 @@ from kernels.integrator_source import DONE, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_
 from kernels.lattice_code import MOST_NODES
 from kernels.module_cache import load_module
 from kernels.printer import PRECISIONS
-from kernels.tables import Certificate, Reach, Tables, build_tables, intervals, most_nodes, reach_of
+from kernels.tables import Certificate, MeasuredError, Reach, Tables, build_tables, intervals, most_nodes, reach_of
 from kernels.threads import run_on_threads, wait_until
 
 MOST_STEPS = 1_000_000
@@ -118,8 +118,8 @@ class Kernel:
         return self.where.name
 
     @property
-    def certificates(self) -> tuple[Certificate, ...]:
-        """How each average is approximated and how well; the working precision's own rounding comes on top."""
+    def certificates(self) -> tuple[MeasuredError, ...]:
+        """How each average is approximated, and with which error as measured; the working precision's own rounding comes on top."""
         return self.tables.certificates
 
     def rhs_at_beta(self, beta: float | np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -142,7 +142,7 @@ class Kernel:
 
     @property
     def average_error(self) -> float:
-        """The largest error that a certificate states; more than the tolerance where quasi-random points could not reach it."""
+        """The largest error that was measured of an average; more than the tolerance where quasi-random points could not reach it."""
         return max((c.error for c in self.certificates), default=0.0)
 
     def _rates(self, beta: float | np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -279,7 +279,7 @@ class Kernel:
         return max(_usual_tolerance(rtol), min(MOST_FOR_PARALLEL, 10 * rtol / closest))
 
     def outside(self, y: np.ndarray) -> str | None:
-        """Which state of y (N, states) lies outside the interval in which the averages are certified, in words; None if all are inside."""
+        """Which state of y (N, states) lies outside the interval that the averages' tables are made for, in words; None if none."""
         strays = np.argwhere(self._excess(y) > STRAY)
         if len(strays) == 0:
             return None
@@ -324,7 +324,7 @@ class Kernel:
         if bound.is_finite and float(bound) == self.limits[n, end]:
             return f"{beyond}; use a smaller rtol"
         return (
-            f"{beyond}, in which the averages are certified and which follows from the problem's own lengths and scales; "
+            f"{beyond}, for which the averages' tables are made and which follows from the problem's own lengths and scales; "
             "end the run before, or keep the temperatures lower"
         )
 

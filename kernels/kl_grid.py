@@ -1,6 +1,6 @@
 """The tempered reverse KL of Gaussian mixtures by quadrature on a grid, in one, two or three dimensions, and the flow that descends it.
 
-This is a second route to every drift, and shares nothing with the first: it evaluates densities at points and sums. No score, no
+This is a second route to every drift, and imports nothing of the first: it evaluates densities at points and sums. No score, no
 responsibility and no Gaussian identity enters. The gradient is the complex-step derivative of the quadrature's own value, which is
 exact to rounding since both log densities are analytic in their parameters.
 

@@ -1,4 +1,4 @@
-"""How fine a trapezoidal lattice must be: plain functions that every generated module copies and that the build's certificates call.
+"""How fine a trapezoidal lattice must be: plain functions that every generated module copies and that the measurement of errors calls.
 
 Along one variable the sum of exponentials Σ e^{ℓ_l} cannot vanish while all its phases lie within a half plane. With S the largest
 difference of two logits' slopes there, that holds up to the imaginary distance δ = π/S, and the shares are analytic so far. The

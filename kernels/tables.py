@@ -16,7 +16,7 @@ from derive.system import BETA, OdeSystem
 from kernels.codegen import ARGUMENT, distinct_averages, written_out
 from kernels.integrator_source import UNROLLED
 from kernels.lattice import groups_of, patterns_of
-from kernels.lattice_rule import LatticeRule, nodes_asked, rule_for
+from kernels.lattice_rule import SCRAMBLE_STATES, LatticeRule, nodes_asked, rule_for
 from kernels.lattice_states import random_states
 from kernels.lowering import lower
 from kernels.proxy import Proxy, fit
@@ -62,17 +62,19 @@ def reach_of(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Reach:
     return Reach(max(lengths, default=1.0), min(scales), max(scales))
 
 
-class Certificate(NamedTuple):
-    """average: what is approximated. method: "Chebyshev proxy", "trapezoidal rule", or a lattice over so many variables.
+class MeasuredError(NamedTuple):
+    """How an average is approximated, and the largest error seen when its table was made: what the samples showed, and no bound.
 
-    size: coefficients or nodes, at a typical state where they follow from it. error: measured bound; of lattices relative to E|f|
-    where that exceeds one, and of quasi-random points a standard error.
+    average: what is approximated. method: "Chebyshev proxy", "trapezoidal rule", or a lattice over so many variables.
+    size: coefficients or nodes, at a typical state where they follow from it. error: the largest difference from a finer rule; of lattices
+    relative to E|f| where that exceeds one, and of quasi-random points a standard error. samples: where it was measured, in words.
     """
 
     average: str
     method: str
     size: int
     error: float
+    samples: str
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,13 @@ class Tables:
     layout: np.ndarray
     ranges: np.ndarray
     by_proxy: dict[int, bool]
-    certificates: tuple[Certificate, ...]
+    certificates: tuple[MeasuredError, ...]
 
 
 def intervals(system: OdeSystem, values: Mapping[sp.Symbol, float], reach: Reach, scales: tuple[float, float] | None = None) -> np.ndarray:
     """(states, 2): the states' intervals in numbers. A state that nothing bounds gets the interval of means of length
     2 · reach.length + FARTHER · (largest scale, or one), and a positive one whose name begins with `sigma` that of `scales`, by default
-    reach.followed_scales. Outside of it the averages are not certified and the integrator stops."""
+    reach.followed_scales. Outside of it no average was measured and the integrator stops."""
     known = dict(values)
     farthest = (2 * reach.length + FARTHER * max(1.0, reach.largest)) ** 2
 
@@ -130,16 +132,18 @@ def build_tables(
             low, high = limits[state]
             proxy = fit(partial(_averages_of, integrand, rule), low, high, tolerance / 2)
         error = float(np.max([measured_error(integrand, rule, part) for part in _parts(rule, arguments)]))
+        seen = f"{SAMPLES} points across the domain, ends included" if arguments else "its only value"
         start = sum(map(len, pieces))
         by_proxy[n] = proxy is not None
         if proxy is not None:
             pieces.append(_padded(proxy.coefficients))
             layout.append((start, len(pieces[-1])))
-            certificates.append(Certificate(str(shape), "Chebyshev proxy", len(proxy.coefficients), proxy.error + error))
+            seen = f"{proxy.compared} arguments, most of them at the ends, and of its rule {seen}"
+            certificates.append(MeasuredError(str(shape), "Chebyshev proxy", len(proxy.coefficients), proxy.error + error, seen))
         else:
             pieces += [rule.nodes, rule.weights]
             layout.append((start, len(rule.nodes)))
-            certificates.append(Certificate(str(shape), "trapezoidal rule", len(rule.nodes), error))
+            certificates.append(MeasuredError(str(shape), "trapezoidal rule", len(rule.nodes), error, seen))
         ranges.append((proxy.low, proxy.high) if isinstance(proxy, Proxy) else (0.0, 0.0))
         if not certificates[-1].error <= 2 * tolerance:
             raise ArithmeticError(f"{shape}: measured error {certificates[-1].error:.1e} misses the tolerance {tolerance:.1e}")
@@ -165,7 +169,7 @@ def _padded(coefficients: np.ndarray) -> np.ndarray:
 
 def _lattice_rules(
     system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, tolerance: float
-) -> list[tuple[LatticeRule, Certificate]]:
+) -> list[tuple[LatticeRule, MeasuredError]]:
     """For each group of averages over several variables, measured at random states."""
     groups = groups_of(system)
     if not groups:
@@ -176,7 +180,8 @@ def _lattice_rules(
         rule = rule_for(group, pattern, numbers, tolerance)
         kind = "quasi-random lines" if pattern.sampled else "trapezoidal lattice"
         method = f"{kind}, {pattern.variables} variable{'s' * (pattern.variables > 1)}"
-        found.append((rule, Certificate(str(group), method, rule.size, rule.error)))
+        seen = f"{SCRAMBLE_STATES if pattern.sampled else LATTICE_STATES} random states"
+        found.append((rule, MeasuredError(str(group), method, rule.size, rule.error, seen)))
     return found
 
 

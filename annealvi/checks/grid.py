@@ -52,7 +52,7 @@ class Evaluator:
     """Right-hand sides in numbers; an average that occurs again is not integrated again.
 
     Averages over one normal variable are mpmath's, to 20 digits. Those over more are a NumPy tensor rule's, halved until it settles
-    to 1e-12 of E|f|: it shares nothing with the kernels' rule. Those over more than three come from quasi-random points, and only they
+    to 1e-12 of E|f|, on the derived integrand itself. Those over more than three come from quasi-random points, and only they
     have an error that counts: `uncertainty` is what it may do to the rates found last.
     """
 
