@@ -208,7 +208,10 @@ def build_parser() -> argparse.ArgumentParser:
     recommend.add_argument("--kinds", type=_names, metavar="LIST", help="kinds to try (default: all that have T0 and t0)")
     recommend.add_argument("--R", type=_range, metavar="LO:HI", help="the separation lies between these: recommend for the worst case")
     recommend.add_argument(
-        "--n", type=_count, default=20_000, help="trajectories of the ODE ensemble that checks the result (default: 20000)"
+        "--n",
+        type=_count,
+        default=20_000,
+        help="trajectories of each ODE ensemble that is to confirm the result; status 1 where it does not (default: 20000)",
     )
 
     flow = _command(

@@ -210,7 +210,7 @@ def run_recommend(options: argparse.Namespace) -> int:
     write_json(options.json, found.as_dict())
     if options.out is not None:
         write_json(str(Path(options.out) / "recommendation.json"), found.as_dict())
-    return 0
+    return 0 if found.confirmed else 1
 
 
 def _require_single_precision(problem: Problem) -> None:

@@ -59,6 +59,11 @@ class Outcomes:
         found = binomtest(int(self.collapsed.sum()), len(self.covered)).proportion_ci(CONFIDENCE)
         return float(found.low), float(found.high)
 
+    def upper_bound(self, confidence: float) -> float:
+        """Clopper and Pearson's one-sided bound: p is larger in 1 − confidence of experiments or fewer."""
+        found = binomtest(int(self.collapsed.sum()), len(self.covered), alternative="less").proportion_ci(confidence)
+        return float(found.high)
+
     @property
     def collapsed(self) -> np.ndarray:
         """(n,) whether some mode was missed."""
