@@ -23,7 +23,7 @@ _KEYS = ("means", "weights", "scales", "beta")
 
 @dataclass(frozen=True)
 class State:
-    """A proposal and an inverse temperature: means (L lists, of one length), weights and scales (L numbers, or the problem's), beta > 0."""
+    """A proposal and an inverse temperature: means (L lists, of one length), weights and scales (L numbers, or the problem's), beta >= 0."""
 
     means: tuple[tuple[float, ...], ...]
     weights: tuple[float, ...]
@@ -87,8 +87,8 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
     except BadInput as mistake:
         raise BadInput(mistake.key.removeprefix("proposal."), mistake.found, mistake.remedy, source) from None
     (beta,) = _numbers("beta", [document.get("beta", 1.0)], source)
-    if not 0 < beta <= 1:
-        raise BadInput("beta", f"{beta:g}", "give an inverse temperature above 0 and at most 1", source)
+    if beta < 0:
+        raise BadInput("beta", f"{beta:g} is negative", "give an inverse temperature of at least 0", source)
     return State(rows, proposal.weights, proposal.scales, beta)
 
 

@@ -66,7 +66,7 @@ def _sigmoid(x: sp.Expr) -> sp.Expr:
 
 
 def _remainder(x: sp.Expr, divisor: sp.Expr) -> sp.Expr:
-    return x - divisor * Floor(x / divisor)
+    return sp.nan if divisor.is_zero else x - divisor * Floor(x / divisor)
 
 
 FUNCTIONS: dict[str, _Function] = {

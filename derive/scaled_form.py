@@ -175,7 +175,8 @@ def _pair(e: sp.Expr) -> Pair:
         m = (1 + Exponential(-2 * Magnitude(x))) / 2
         return (m if isinstance(e, sp.cosh) else m * sp.tanh(x)), Magnitude(x)
     if e.is_Mul:
-        pairs = [_pair(factor) for factor in e.args]
+        # Beside an exponential that is nearly out of range a plain factor would come too late.
+        pairs = [_signed(without_overflow(f)) if not _is_wild(f) and not f.is_number else _pair(f) for f in e.args]
         return sp.Mul(*(m for m, _ in pairs)), sp.Add(*(k for _, k in pairs))
     return _pair_of_power(e) if e.is_Pow else _pair_of_sum(e)
 
@@ -189,8 +190,8 @@ def _pair_of_power(e: sp.Pow) -> Pair:
         return m**power, k * power
     if not power.is_Integer:
         return sp.S.One, power * (k + Logarithm(m))  # undefined where the base is negative, as it should be
-    sign = sp.S.One if power % 2 == 0 or m.is_nonnegative else sp.Piecewise((-1, m < 0), (1, True))
-    return sign, power * (k + _log_magnitude(m))
+    sign, log = _signed(m)
+    return sign ** (power % 2), power * (k + log)
 
 
 def _pair_of_sum(e: sp.Add) -> Pair:
@@ -199,6 +200,10 @@ def _pair_of_sum(e: sp.Add) -> Pair:
     largest = Largest(-FURTHEST, Smallest(FURTHEST, Largest(*exponents)))
     terms = [m * Exponential(k - largest if m.is_number else Smallest(LARGEST_FACTOR, k - largest)) for m, k in pairs]
     return sp.Add(*terms), largest
+
+
+def _signed(m: sp.Expr) -> Pair:
+    return (sp.S.One if m.is_nonnegative else sp.Piecewise((-1, m < 0), (1, True))), _log_magnitude(m)
 
 
 def _log_magnitude(m: sp.Expr) -> sp.Expr:

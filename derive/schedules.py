@@ -42,7 +42,7 @@ from sympy.printing.pycode import PythonCodePrinter
 from derive.arguments import checked
 from derive.expression_parser import parse_expression, sympy_guard
 from derive.interpolation import Interpolated, Logarithms, Numbers, interpolate, points_in_latex
-from derive.problem import ADAPTIVE_KINDS, BadInput, ScheduleSpec
+from derive.problem import ADAPTIVE_KINDS, SCHEDULE_KINDS, BadInput, ScheduleSpec
 from derive.scaled_form import Floor, inverse_without_overflow, without_overflow
 from derive.short_repr import short_repr
 from derive.system import TIME
@@ -146,7 +146,8 @@ def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
 def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
     """The time from which |T - 1| <= excess for good. excess: positive.
 
-    A closed form except for "expression", whose last crossing is found on the grid of `make_schedule` and bisected.
+    A closed form except for "expression", whose last crossing is found on the grid of `make_schedule` and bisected. Of a schedule that is of
+    no kind the duration.
     Raises BadInput for a constant T0 > 1 + excess and for an expression that is not so near 1 at t = 1e9.
     """
     if not 0 < excess < math.inf:
@@ -155,6 +156,8 @@ def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
         return _table_settling_time(schedule, excess)
     if schedule.kind == "expression":
         return _scanned_settling_time(schedule, excess, "problem")
+    if schedule.kind not in (*SCHEDULE_KINDS, *ADAPTIVE_KINDS):
+        return schedule.duration
     numbers = dict(zip(schedule.parameters, schedule.values, strict=True))
     T0, t0 = numbers.get(START_TEMPERATURE, math.inf), numbers.get(TIME_SCALE, 0.0)
     height = T0 - 1
@@ -317,7 +320,7 @@ def _require_value(schedule: Schedule, t: float, key: str, source: str) -> None:
     if math.isnan(value):
         raise BadInput(key, f"the {name} is not a real number at t = {t:g}", "give it for every t >= 0", source)
     if not (T > 0 and 0 <= beta < math.inf):
-        remedy = "keep it positive and let it come to 1, for example as max(1, ...)"
+        remedy = "keep it positive, finite and coming to 1, for example as max(1, ...)"
         raise BadInput(key, f"the {name} is {value:g} at t = {t:g}", remedy, source)
 
 

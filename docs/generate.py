@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 import annealvi
 from annealvi.cli import build_parser
 from derive.built_in import BUILT_IN
-from derive.problem import ADAPTIVE_KINDS, SCHEDULE_KINDS, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target
+from derive.problem import ADAPTIVE_KINDS, FROM_INFINITY, SCHEDULE_KINDS, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target
 from derive.problem_file import problem_to_toml
 from derive.rendering import closed_legend, final_equations
 from derive.symbolic_problem import derive_problem
@@ -114,7 +114,7 @@ def _default(field: dataclasses.Field) -> str:
 
 
 def _with_kinds(meaning: str) -> str:
-    for name, kinds in (("SCHEDULE_KINDS", SCHEDULE_KINDS), ("ADAPTIVE_KINDS", ADAPTIVE_KINDS)):
+    for name, kinds in (("SCHEDULE_KINDS", SCHEDULE_KINDS), ("ADAPTIVE_KINDS", ADAPTIVE_KINDS), ("FROM_INFINITY", FROM_INFINITY)):
         meaning = meaning.replace(f"`{name}`", ", ".join(f"`{kind}`" for kind in kinds))
     return meaning
 

@@ -25,6 +25,8 @@ def run(capsys, tmp_path, state, *changes):
     ("state", "modes"),
     [
         ({"means": [[1.2, 0.7], [-0.4, 1.5]], "weights": [0.3, 0.7], "beta": 0.4}, [[1.5, 0.0], [-1.5, 0.0]]),
+        ({"means": [[1.2, 0.7], [-0.4, 1.5]], "beta": 0}, [[1.5, 0.0], [-1.5, 0.0]]),
+        ({"means": [[1.2, 0.7], [-0.4, 1.5]], "beta": 2.5}, [[1.5, 0.0], [-1.5, 0.0]]),
         ({"means": [[1.2, 0.7, 0.1], [-0.4, 1.5, 0.6]]}, [[1.5, 0.0, 0.0], [0.5, 1.2, 0.0]]),
     ],
 )
@@ -96,7 +98,7 @@ def test_velocity_is_the_derivative_of_integrated_paths(manifold, capsys, tmp_pa
         ({"means": [[1e101], [1]]}, "means[0]"),
         ({"means": [[0] * 200] * 2}, "space.dimension"),
         ({"means": [[1], [2]], "foo": 1}, "foo"),
-        ({"means": [[1], [2]], "beta": 2}, "beta"),
+        ({"means": [[1], [2]], "beta": -2}, "negative"),
         ({"means": [[1], [2]], "beta": None}, "beta"),
         ({"means": [[1], [2]], "weights": [0.5, 0.6]}, "weights: the weights sum"),
         ({"means": [[1], [2]], "weights": [1]}, "weights"),

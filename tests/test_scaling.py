@@ -96,6 +96,8 @@ def test_the_law_is_logarithmic():
         (["schedule.T0=100"], "let go"),
         (["target.weights=[0.5, 0.5]"], "equal modes"),
         (["proposal.weights=[0.4, 0.6]"], "not alike"),
+        (["schedule.kind='expression'", "schedule.expression='1+(T0-1)*exp(-t/t0)'"], "never falls"),
+        (["schedule.kind='hold'", "schedule.T0=inf"], "finite T0"),
         (["schedule.kind='table'", "schedule.points=[[0, 300], [1000, 1]]"], "no T0 and t0"),
     ],
 )

@@ -20,6 +20,7 @@ from scipy.special import erfinv
 from annealvi.collapse.family import Family
 from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
 from annealvi.collapse.separatrix import Accuracy
+from annealvi.collapse.trapping import MONOTONE
 from derive.arguments import checked
 from derive.problem import BadInput, Problem
 from derive.short_repr import short_repr
@@ -52,13 +53,16 @@ def scaling_law(problem: Problem, reference: float | None = None, device: str = 
     """The law of the problem's kind of schedule and T0. C is that of t0 = reference, by default where A t0 = 5.
 
     BadInput for components that are not alike, for modes of equal weight (whose b_c is 0 to leading order), for a schedule without T0 and
-    t0, and for a T0 below the temperature of release, from which no slowness helps.
+    t0 or whose β may fall, and for a T0 below the temperature of release, from which no slowness helps.
     """
     family = Family.of(problem, device)
     session = family.base.session
     require_alike(session)
     if {s.name for s in session.schedule.parameters} != {"T0", "t0"}:
-        raise BadInput("schedule.kind", f"{problem.schedule.kind!r} has no T0 and t0", "choose a kind that has both")
+        raise BadInput("schedule.kind", f"{problem.schedule.kind!r} has no T0 and t0", "choose a kind that has both, and give a finite T0")
+    if problem.schedule.kind not in MONOTONE:
+        found = f"the law is for a β that depends on t/t0 and never falls, and that of {problem.schedule.kind!r} need not"
+        raise BadInput("schedule.kind", found, "choose a kind other than table and expression")
     if len(set(problem.target.weights)) == 1:
         raise BadInput("target.weights", "b_c is zero to leading order for equal modes", "give modes of unequal weight")
     kernel = family.base.kernel
