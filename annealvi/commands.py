@@ -133,7 +133,7 @@ def run_integrate(options: argparse.Namespace) -> int:
             progress=progress,
             tell=tell,
         )
-    return _finish_paths(options, paths, f"{len(paths.values)} trajectories")
+    return _finish_paths(options, paths)
 
 
 def run_simulate(options: argparse.Namespace) -> int:
@@ -162,7 +162,7 @@ def run_simulate(options: argparse.Namespace) -> int:
             progress=progress,
             tell=tell,
         )
-    return _finish_paths(options, paths, f"{len(paths.values)} replicas")
+    return _finish_paths(options, paths)
 
 
 def run_fixed_points(options: argparse.Namespace) -> int:
@@ -222,11 +222,11 @@ def _require_single_precision(problem: Problem) -> None:
         raise BadInput("--precision", found, f"choose float64, or stay within {smallest:g} and {largest:g}", "")
 
 
-def _finish_paths(options: argparse.Namespace, paths: Any, what: str) -> int:
-    from annealvi.report import print_path_table
+def _finish_paths(options: argparse.Namespace, paths: Any) -> int:
+    from annealvi.path_table import print_path_table
 
     with for_people(options):
-        print_path_table(paths, what)
+        print_path_table(paths)
     write_json(options.json, paths.as_dict())
     if options.out is not None:
         from annealvi.figures import draw_paths

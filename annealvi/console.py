@@ -71,8 +71,10 @@ def for_people(options: argparse.Namespace) -> Iterator[None]:
 
 def say(options: argparse.Namespace, text: str) -> None:
     """Print for people."""
+    from annealvi.printing import fitted
+
     with for_people(options):
-        print(text)
+        print(fitted(text))
 
 
 def tell(line: str) -> None:

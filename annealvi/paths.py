@@ -37,6 +37,7 @@ class Paths:
     particles only. cost: what an adaptive schedule took, each (n,): "updates" of beta, "time_to_one", nan where beta stayed below it,
     and evaluations of log p*, "rule_evaluations" by the rule and "gradient_evaluations" by the steps; for particles only.
     projected: whether particles were drawn in the span of modes and means; None where there are none.
+    nearest: (n, L) the mode, counted from 0, that each component's mean is nearest to in the end. modes: how many the target has.
     """
 
     t: np.ndarray
@@ -50,12 +51,23 @@ class Paths:
     bias_standard_error: np.ndarray | None = None
     cost: Mapping[str, np.ndarray] | None = None
     projected: bool | None = None
+    nearest: np.ndarray | None = None
+    modes: int = 0
 
     SHOWN: ClassVar = ("states", "values", "t", "device", "method")
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        from annealvi.path_table import print_path_table
+        from annealvi.printing import as_html
+
+        return as_html(print_path_table, self)
+
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form: trajectories by state, each a list over paths of a list over times; `beta` likewise under an adaptive schedule."""
+        """The JSON form: trajectories by state, each a list over paths of a list over times; `beta` likewise under an adaptive schedule.
+
+        "nearest_modes": for each path a list over components, modes counted from 1.
+        """
         result: dict[str, Any] = {
             "t": self.t,
             "beta": self.beta,
@@ -72,6 +84,8 @@ class Paths:
             result["bias_standard_error"] = {name: self.bias_standard_error[:, n] for n, name in enumerate(self.states)}
         if self.cost is not None:
             result["cost"] = dict(self.cost)
+        if self.nearest is not None:
+            result["nearest_modes"] = self.nearest + 1
         if self.projected is not None:
             result["projected"] = self.projected
         return result

@@ -40,8 +40,13 @@ class Terminal:
         return self._console.width
 
     def print(self, what: Table | str, *, highlight: bool = True) -> None:
-        for part in in_blocks(what, self.width) if isinstance(what, Table) else [what]:
-            self._console.print(part, highlight=highlight)
+        if not isinstance(what, Table):
+            self._console.print(what, highlight=highlight)
+            return
+        if what.title is not None:  # as a table's own it would be broken at the width of the table
+            self._console.print(what.title, style="table.title", highlight=False)
+        for part in in_blocks(what, self.width):
+            self._console.print(part)
 
 
 class Page:
@@ -67,16 +72,14 @@ def as_html(show: Callable[..., None], *shown: Any) -> str:
 
 
 def in_blocks(table: Table, width: int) -> list[Table]:
-    """The table, or where it is wider than `width` several of some of its columns, each with the first one."""
+    """The table without its title; where it is wider than `width` several of some of its columns, each with the first one."""
     needed = [_needed(table, n) for n in range(len(table.columns))]
-    if sum(needed) + 1 <= width:
-        return [table]
     blocks: list[list[int]] = [[0]]
     for n in range(1, len(needed)):
         if len(blocks[-1]) > 1 and sum(needed[k] for k in blocks[-1]) + needed[n] + 1 > width:
             blocks.append([0])
         blocks[-1].append(n)
-    return [_of_columns(table, columns, first=columns is blocks[0]) for columns in blocks]
+    return [_of_columns(table, columns) for columns in blocks]
 
 
 def _needed(table: Table, n: int) -> int:
@@ -86,8 +89,8 @@ def _needed(table: Table, n: int) -> int:
     return 3 + (min(widest, LEAST_WORDS) if column.justify == "left" and not column.no_wrap else widest)
 
 
-def _of_columns(table: Table, columns: list[int], first: bool) -> Table:
-    part = Table(title=table.title if first else None, title_justify=table.title_justify, header_style=table.header_style)
+def _of_columns(table: Table, columns: list[int]) -> Table:
+    part = Table(header_style=table.header_style)
     for n in columns:
         column = table.columns[n]
         part.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, overflow=column.overflow)

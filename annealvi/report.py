@@ -1,25 +1,29 @@
-"""Tables for a terminal and the report that `verify --out` writes."""
+"""The table of checks and the report that `verify --out` writes."""
 
 from __future__ import annotations
 
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from annealvi import __version__
 from annealvi.checks.check import Check
 from annealvi.output import write_file, write_json
 from annealvi.session import Session
-from annealvi.verification import Verification
+
+if TYPE_CHECKING:
+    from annealvi.printing import Printer
+    from annealvi.verification import Verification
 
 
-def print_checks(outcome: Verification) -> None:
+def print_checks(outcome: Verification, to: Printer | None = None) -> None:
     """One row per check, then the verdict."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=False)
+    from annealvi.printing import Terminal
+
+    console = to or Terminal()
     table = Table(title=f"annealvi verify · {outcome.problem} · {outcome.device}", title_justify="left", header_style="bold")
     for heading, justify in (("check", "left"), ("kind", "left"), ("statistic", "right"), ("bound", "right"), ("", "left")):
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -32,56 +36,6 @@ def print_checks(outcome: Verification) -> None:
     failed = sum(not check.passed for check in outcome.checks)
     verdict = "all checks hold" if outcome.passed else f"{failed} of {len(outcome.checks)} checks FAILED"
     console.print(f"  {len(outcome.checks)} checks in {outcome.seconds:.0f} s: {verdict}", highlight=False)
-
-
-def print_path_table(paths: Any, what: str) -> None:
-    """The mean of each state over the paths at a few times, with its standard error where there is one."""
-    import numpy as np
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    rows = np.unique(np.linspace(0, len(paths.t) - 1, 11).round().astype(int))
-    beta = np.atleast_2d(paths.beta).mean(0)
-    known = paths.standard_error is not None and np.isfinite(paths.standard_error).all()  # one replica gives none
-    errors = paths.standard_error[rows] if known else None
-    columns = [_column(mean, None if errors is None else errors[:, k]) for k, mean in enumerate(paths.values[:, rows].mean(0).T)]
-    fitting = max(1, (console.width - 25) // (4 + max(len(cell) for column in columns for cell in column)))
-    for first in range(0, len(paths.states), fitting):
-        title = f"mean over {what} · {paths.method} · {paths.device}" if first == 0 else None
-        table = Table(title=title, title_justify="left", header_style="bold")
-        for heading in ("t", "β", *paths.states[first : first + fitting]):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for row, n in enumerate(rows):
-            table.add_row(f"{paths.t[n]:.4g}", f"{beta[n]:.4g}", *(column[row] for column in columns[first : first + fitting]))
-        console.print(table)
-    if paths.cost is not None:
-        console.print(_cost_in_words(paths.cost), highlight=False)
-    if paths.bias is not None:
-        worst = []
-        for k, name in enumerate(paths.states):
-            n = np.abs(paths.bias[:, k]).argmax()
-            worst.append(f"{name} {paths.bias[n, k]:+.1e} ± {paths.bias_standard_error[n, k]:.1e}")
-        console.print(f"largest bias that half the step leaves in the mean: {', '.join(worst)}", highlight=False)
-
-
-def _column(means: Any, errors: Any) -> list[str]:
-    """A state's cells; in four decimals, unless it is too large for them or would vanish in them."""
-    largest = abs(means).max()
-    exact, rough = (".4f", ".4f") if 1e-3 <= largest < 1e4 or largest == 0 else (".3e", ".0e")
-    return [f"{mean:+{exact}}" + ("" if errors is None else f" ± {errors[n]:{rough}}") for n, mean in enumerate(means)]
-
-
-def _cost_in_words(cost: Any) -> str:
-    """What an adaptive schedule took, on average over the replicas."""
-    import numpy as np
-
-    times, updates = cost["time_to_one"], np.mean(cost["updates"])
-    reached = times[np.isfinite(times)]
-    when = f"beta = 1 at t = {reached.mean():.4g} ({reached.min():.4g} to {reached.max():.4g})" if len(reached) else "beta stayed below 1"
-    short = f", not in {len(times) - len(reached)} of {len(times)} replicas" if 0 < len(reached) < len(times) else ""
-    by_rule, by_steps = (np.mean(cost[key]) for key in ("rule_evaluations", "gradient_evaluations"))
-    return f"{when}{short}; {updates:.4g} updates; per replica {by_rule:.2g} evaluations of log p* by the rule, {by_steps:.2g} by the steps"
 
 
 def write_report(outcome: Verification, session: Session, folder: Path) -> Path:

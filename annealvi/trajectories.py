@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annealvi.adaptive import SETTLING, integrate_with_rule, simulate_with_rule
+from annealvi.collapse.outcome import nearest_modes
 from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable
 from annealvi.paths import (
     FASTER_INTEGRATION,
@@ -79,7 +81,8 @@ def integrate(
     states = session.random_states(n, seed) if given is None else given
     if session.rule is not None:
         options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell}
-        return integrate_with_rule(session, states, t_end=t_end, points=points, rtol=rtol, tolerance=accuracy, **options)
+        options |= {"t_end": t_end, "points": points, "rtol": rtol, "tolerance": accuracy}
+        return _with_ends(session, integrate_with_rule(session, states, **options))
     end = _end_time(session, t_end)
     kernel = session.compile(device, accuracy)
     refuse_start_outside(kernel, states)
@@ -87,7 +90,8 @@ def integrate(
     if max_cost is not None or tell is not None:
         require_affordable(cost_of_integration(kernel, states, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
     values, run = integrate_in_chunks(kernel, states, times, rtol, progress)
-    return Paths(times, run.beta, session.state_names, values, run.device, f"{run.method}{inaccuracy(kernel, accuracy)}")
+    paths = Paths(times, run.beta, session.state_names, values, run.device, f"{run.method}{inaccuracy(kernel, accuracy)}")
+    return _with_ends(session, paths)
 
 
 @checked
@@ -138,7 +142,7 @@ def simulate(
             means = uniform_sphere_means(replicas, size, dimension, np.array(problem.proposal.radii), seed)
         options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell, "precision": precision}
         options |= {"particles": particles, "dt": dt, "t_end": t_end, "points": points, "seed": seed, "projected": projected}
-        return simulate_with_rule(session, means, session.rule, **options)
+        return _with_ends(session, simulate_with_rule(session, means, session.rule, **options))
     end = _end_time(session, t_end)
     if dt > end:
         raise BadInput(
@@ -180,7 +184,12 @@ def simulate(
         values = 2 * fine - values
         method += ", extrapolated to dt = 0"
     error = mean_and_error(values)[1]
-    return Paths(run.t, run.beta, session.state_names, values, run.device, method, error, bias, bias_error, projected=run.projected)
+    paths = Paths(run.t, run.beta, session.state_names, values, run.device, method, error, bias, bias_error, projected=run.projected)
+    return _with_ends(session, paths)
+
+
+def _with_ends(session: Session, paths: Paths) -> Paths:
+    return replace(paths, nearest=nearest_modes(session, paths.values[:, -1]), modes=len(session.problem.target.weights))
 
 
 def seconds_of_simulation(

@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from derive.scope import outside
 from derive.short_repr import short_repr
 
 SCHEDULE_KINDS = (
@@ -184,8 +185,9 @@ FROM_INFINITY = ("beta-exponential", "beta-linear", "hold")
 class ScheduleSpec:
     """The temperature's course as the user states it; `derive.schedules` gives it its formula.
 
-    kind: one of `SCHEDULE_KINDS` or `ADAPTIVE_KINDS`. T0: the temperature at t = 0, at least 1; inf (beta = 0) for a kind of
-        `FROM_INFINITY`. t0: the time scale, positive, in the flow's time; of an adaptive kind the time between adjustments.
+    kind: one of `SCHEDULE_KINDS` or `ADAPTIVE_KINDS`; "geometric" is cooling by equal factors, not the path q0^(1-beta) p^beta.
+    T0: the temperature at t = 0, at least 1; inf (beta = 0) for a kind of `FROM_INFINITY`.
+    t0: the time scale, positive, in the flow's time; of an adaptive kind the time between adjustments.
     points: for "table" alone, 2 to 10 000 pairs (t, T): t from 0 and ascending, two at one time for a jump, T positive and 1 at the last;
         or the name of a file of two columns, which is read at once (`derive.points_file`).
     expression: for "expression" alone, T as plain mathematics in t, T0 and t0; read by `derive.schedules.make_schedule`.
@@ -436,7 +438,10 @@ def _checked_points(key: str, value: Any) -> tuple[tuple[float, float], ...]:
 
 def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in allowed:
-        raise BadInput(key, f"{shown(value)} is unknown", f"choose one of {', '.join(allowed)}")
+        found, remedy = f"{shown(value)} is unknown", f"choose one of {', '.join(allowed)}"
+        if isinstance(value, str) and (known := outside(f"{key}={value}")):
+            found, remedy = f"{shown(value)}: {known[0]}", known[1]
+        raise BadInput(key, found, remedy)
     return value
 
 

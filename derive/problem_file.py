@@ -33,6 +33,7 @@ from derive.problem import (
     shown,
 )
 from derive.schedules import make_schedule
+from derive.scope import outside
 
 SECTIONS: dict[str, type] = {
     "target": Target,
@@ -118,12 +119,12 @@ def problem_from_dict(document: Mapping[str, Any], source: str = "problem") -> P
                 continue
             section = SECTIONS.get(name)
             if section is None:
-                raise BadInput(_short(name), "an unknown section", _choice(name, ("name", *SECTIONS)))
+                raise _unknown(name, content)
             if not isinstance(content, Mapping):
                 raise BadInput(name, f"{shown(content)} is not a section", f"write [{name}] and its keys below it")
             for key in content:
                 if key not in _keys(name):
-                    raise BadInput(f"{name}.{_short(key)}", "an unknown key", _choice(key, _keys(name)))
+                    raise _unknown(f"{name}.{key}", content[key])
             values[name] = section(**content)
         return Problem(**values)
     except BadInput as mistake:
@@ -213,11 +214,11 @@ def _apply_override(document: dict[str, Any], key: str, value: Any, source: str)
         return
     section, point, leaf = key.partition(".")
     if section not in SECTIONS:
-        raise BadInput(_short(section), "an unknown section", _choice(section, ("name", *SECTIONS)), "--set")
+        raise _unknown(key, value).at("--set")
     if not point:
         raise BadInput(section, "a section, not a key", f"write {section}.KEY=value with KEY one of {', '.join(_keys(section))}", "--set")
     if leaf not in _keys(section):
-        raise BadInput(f"{section}.{_short(leaf)}", "an unknown key", _choice(leaf, _keys(section)), "--set")
+        raise _unknown(key, value).at("--set")
     content = document.setdefault(section, {})
     if not isinstance(content, dict):
         raise BadInput(section, f"{shown(content)} is not a section", f"write [{section}] and its keys below it", source)
@@ -277,6 +278,16 @@ def _drop_replaced_formula(document: dict[str, Any], changed: Collection[str]) -
     if isinstance(schedule, dict) and any(f"schedule.{formula}" in changed for formula in formulas):
         for formula in formulas:
             schedule.pop(formula, None)
+
+
+def _unknown(key: str, value: Any) -> BadInput:
+    """What to say of a section, or of section.key, that no problem file has. Its value tells what is looked for."""
+    section, point, leaf = key.partition(".")
+    if known := outside(key, value):
+        return BadInput(_short(key), *known)
+    if section not in SECTIONS:
+        return BadInput(_short(section), "an unknown section", _choice(section, ("name", *SECTIONS)))
+    return BadInput(f"{section}{point}{_short(leaf)}", "an unknown key", _choice(leaf, _keys(section)))
 
 
 def _keys(section: str) -> list[str]:

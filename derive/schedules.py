@@ -4,7 +4,7 @@
 |---|---|
 | constant | T = T0 throughout, the only kind that does not end at T = 1 (T0 = 1: no annealing) |
 | exponential | T = 1 + (T0 - 1) exp(-t/t0) |
-| geometric | T = T0^(1 - t/t0) for t < t0, then 1 |
+| geometric | T = T0^(1 - t/t0) for t < t0, then 1: geometric cooling, not the geometric path q0^(1 - beta) p^beta |
 | linear | T = 1 + (T0 - 1) (1 - t/t0) for t < t0, then 1 |
 | beta-exponential | beta = 1 - (1 - 1/T0) exp(-t/t0) |
 | beta-linear | beta = 1/T0 + (1 - 1/T0) t/t0 for t < t0, then 1 |

@@ -21,7 +21,7 @@ from kernels.integrator_source import DONE, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_
 from kernels.lattice_code import MOST_NODES
 from kernels.module_cache import load_module
 from kernels.printer import PRECISIONS
-from kernels.tables import Certificate, MeasuredError, Reach, Tables, build_tables, intervals, most_nodes, reach_of
+from kernels.tables import MeasuredError, Reach, Tables, build_tables, intervals, most_nodes, reach_of
 from kernels.threads import run_on_threads, wait_until
 
 MOST_STEPS = 1_000_000

@@ -214,12 +214,12 @@ def test_the_remedy_for_too_few_dimensions_fits_what_is_learned(capsys):
 
 @pytest.mark.parametrize(("large", "written"), [(1e12, "e+12"), (1e-12, "e-12"), (0.5, "0.5000 ± 0.0000"), (0.0, "0.0000")])
 def test_numbers_of_any_size_fit_into_the_table_of_paths(large, written, capsys):
+    from annealvi.path_table import print_path_table
     from annealvi.paths import Paths
-    from annealvi.report import print_path_table
 
     t = np.arange(3.0)
-    print_path_table(Paths(t, t, ("M_11",), np.full((2, 3, 1), large), "cpu", "none", np.zeros((3, 1))), "2 replicas")
-    row = capsys.readouterr().out.splitlines()[-2]
+    print_path_table(Paths(t, t, ("M_11",), np.full((2, 3, 1), large), "cpu", "none", np.zeros((3, 1))))
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("│ 2 │"))
     assert written in row
     assert "…" not in row
 
@@ -243,7 +243,7 @@ def test_paths_as_json_have_the_promised_keys_and_depend_on_the_seed_alone(argum
     def result(seed):
         assert main([*arguments, "--seed", seed, "--json", "-"]) == 0
         out, err = capsys.readouterr()
-        assert "mean over 3" in err
+        assert "over 3" in err
         return json.loads(out)
 
     first, second, other = result("7"), result("7"), result("8")

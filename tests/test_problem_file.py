@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derive.problem import LEARNABLE, BadInput, Flow, Problem, Proposal, ScheduleSpec, Space, Target
-from derive.problem_file import BUILT_IN, load_problem, problem_as_dict, problem_from_dict, problem_to_toml
+from derive.problem import ADAPTIVE_KINDS, LEARNABLE, SCHEDULE_KINDS, BadInput, Flow, Problem, Proposal, ScheduleSpec, Space, Target
+from derive.problem_file import BUILT_IN, KEYS, load_problem, problem_as_dict, problem_from_dict, problem_to_toml
+from derive.scope import OUTSIDE, outside
 
 INTERFACE_DEFAULTS = {
     "name": "bimodal",
@@ -259,6 +260,53 @@ def test_every_mistake_is_one_line_with_file_key_and_remedy(tmp_path: Path, cont
     message = refusal(path)
     assert message.startswith(f"{path}: ")
     assert all(fragment in message for fragment in fragments), message
+
+
+OUTSIDE_THE_THEORY = [
+    ('target.family = "student-t"', "target.family", "Student's t"),
+    ("target.df = 3", "target.df", "Student's t"),
+    ('proposal.family = "full-rank"', "proposal.family", "Gaussian mixtures"),
+    ("target.covariances = [[[1.0]]]", "target.covariances", "isotropic"),
+    ('flow.learn = ["covariances"]', "flow.learn[0]", "isotropic"),
+    ("proposal.means = [[1.0]]", "proposal.means", "--initial"),
+    ('init.law = "gaussian"', "init.law", "proposal.radius"),
+    ("flow.learning_rate = 0.1", "flow.learning_rate", "no learning rate"),
+    ("lr = 0.1", "lr", "no learning rate"),
+    ('flow.optimizer = "adam"', "flow.optimizer", "plain gradient flow"),
+    ('optimiser.name = "adam"', "optimiser", "plain gradient flow"),
+    ("flow.batch_size = 3", "flow.batch_size", "to the command"),
+    ("flow.layers = 8", "flow.layers", "annealvi flow --layers"),
+    ('schedule.kind = "geometric-path"', "schedule.kind", 'kind = "geometric" is cooling'),
+    ("prior.scale = 2.0", "prior", "no prior"),
+    ("target.base = 1", "target.base", "no prior"),
+    ('objective.kind = "forward-kl"', "objective", "reverse KL"),
+    ("mcmc.steps = 10", "mcmc", "no sampler"),
+    ('schedule.kind = "warm-up"', "schedule.kind", "opposite direction"),
+    ('schedule.kind = "cyclical"', "schedule.kind", "rises again"),
+    ('schedule.kind = "none"', "schedule.kind", 'kind = "constant" with T0 = 1'),
+    ('schedule.kind = "step"', "schedule.kind", 'kind = "table"'),
+    ("schedule.beta0 = 0.1", "schedule.beta0", "T0 = 1/beta"),
+    ('flow.manifold = "torus"', "flow.manifold", "not covered"),
+]
+
+
+@pytest.mark.parametrize(("line", "key", "word"), OUTSIDE_THE_THEORY, ids=[line for line, _, _ in OUTSIDE_THE_THEORY])
+def test_what_the_theory_does_not_cover_has_a_line_of_its_own(tmp_path: Path, line: str, key: str, word: str) -> None:
+    path = write(tmp_path, line)
+    for source, message in ((str(path), refusal(path)), ("--set", refusal("bimodal", line))):
+        assert message.startswith(f"{source}: {key}")
+        assert word in message
+        assert "unknown" not in message
+
+
+def test_every_line_on_what_is_not_covered_is_said_somewhere_and_hides_nothing_that_is() -> None:
+    said = {outside(key.strip(), tomllib.loads(f"x = {value}")["x"]) for key, _, value in (x[0].partition("=") for x in OUTSIDE_THE_THEORY)}
+    said.add(outside("flow.learn[0]=covariances"))
+    assert said >= {(entry.found, entry.remedy) for entry in OUTSIDE}
+    for key in KEYS:
+        assert outside(key) is None
+    for kind in (*SCHEDULE_KINDS, *ADAPTIVE_KINDS):
+        assert outside(f"schedule.kind={kind}") is None
 
 
 BAD_OVERRIDES = [

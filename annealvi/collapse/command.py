@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from annealvi.collapse.by_particles import ParticleRuns, collapse_by_particles
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
@@ -16,6 +16,9 @@ from annealvi.session import Session
 from derive.arguments import checked, require_choice
 from derive.problem import BadInput
 from derive.short_repr import short_repr
+
+if TYPE_CHECKING:
+    from annealvi.printing import Printer
 
 METHODS = ("formula", "ode", "particles")
 
@@ -96,12 +99,13 @@ def default_methods(session: Session) -> tuple[str, ...]:
     return ("formula", "ode") if quick else ("ode",)
 
 
-def print_collapse(found: Collapse, title: str) -> None:
+def print_collapse(found: Collapse, title: str, to: Printer | None = None) -> None:
     """One row per method, then what each says beyond p."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from annealvi.printing import Terminal
+
+    console = to or Terminal()
     table = Table(title=f"probability of mode collapse · {title}", title_justify="left", header_style="bold")
     for heading, justify in (("method", "left"), ("P(collapse)", "right"), ("± error", "right"), ("", "left")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]

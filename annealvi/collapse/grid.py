@@ -221,10 +221,11 @@ def grid_as_dict(data: xr.Dataset, methods: Sequence[str]) -> dict[str, Any]:
 
 def print_grid(data: xr.Dataset, methods: Sequence[str], title: str) -> None:
     """One row for each of the first MOST_ROWS points: the keys' values, then P by each method with its error."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from annealvi.printing import Terminal
+
+    console = Terminal()
     table = Table(title=f"probability of mode collapse · {title}", title_justify="left", header_style="bold")
     dims = [str(key) for key in data["p_" + methods[0]].dims]
     for heading in (*dims, *methods):

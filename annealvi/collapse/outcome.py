@@ -139,6 +139,16 @@ def judging(session: Session, least_weight: float | None = None) -> Callable[[np
     return judge
 
 
+def nearest_modes(session: Session, states: np.ndarray) -> np.ndarray:
+    """The mode, counted from 0, that each component's mean is nearest to, (n, L), at states (n, states)."""
+    constant, slopes = _distances_to_modes(session)
+    nearest = np.empty((len(states), len(constant)), int)
+    for component, distances in enumerate(constant):
+        terms = (column[:, None] * slope for column, slope in zip(states.T, slopes[:, component], strict=True))
+        nearest[:, component] = sum(terms, start=distances).argmin(axis=1)
+    return nearest
+
+
 def _distances_to_modes(session: Session) -> tuple[np.ndarray, np.ndarray]:
     """|ν_k|² − 2 a_l·ν_k, which orders the modes as their distances from component l do, at the states 0 (L, K), and its change with each
     state (states, L, K). It is affine in the states, as the Gram matrix is, so a few of them give all."""

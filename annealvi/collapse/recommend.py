@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -18,6 +18,9 @@ from derive.arguments import checked, require_choice
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import settling_time
 from derive.short_repr import short_repr
+
+if TYPE_CHECKING:
+    from annealvi.printing import Printer
 
 KINDS = TIMED_KINDS
 LONGEST = 1e6
@@ -303,12 +306,13 @@ class _Search:
         return family.at({"R": member.session.problem.proposal.radii[0], "schedule.T0": T0, "schedule.t0": t0}, member)
 
 
-def print_recommendation(found: Recommendation, title: str, p_max: float) -> None:
+def print_recommendation(found: Recommendation, title: str, p_max: float, to: Printer | None = None) -> None:
     """The schedule in one line, then the kinds side by side."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from annealvi.printing import Terminal
+
+    console = to or Terminal()
     spec = found.schedule
     console.print(
         f"[bold]{spec.kind}[/], T0 = {spec.T0:.4g}, t0 = {spec.t0:.5g}: P(collapse) = {found.p:.4g} in {found.duration:.5g} units of time"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from annealvi.collapse.outcome import Outcomes
 from annealvi.flows.run import FlowRun
+from annealvi.printing import Printer, Terminal
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 MOST_ROWS = 20
 
 
-def print_flow(run: FlowRun, name: str) -> None:
+def print_flow(run: FlowRun, name: str, to: Printer | None = None) -> None:
     """One row for each flow, the first MOST_ROWS of them, then how many collapsed."""
-    console, result = Console(), run.as_dict()
+    console, result = to or Terminal(), run.as_dict()
     table = Table(title=f"flows in the end · {name}", title_justify="left", header_style="bold")
     for heading in ("flow", "mode weights", "var", "EMC", "ESS", "uncovered", "KL(q‖p)", "misses"):
         table.add_column(heading, justify="right", no_wrap=heading == "mode weights")
@@ -43,7 +43,7 @@ def print_flow(run: FlowRun, name: str) -> None:
 
 def print_map(data: xr.Dataset, name: str) -> None:
     """One row for each value of the second key: P(collapse) against the first one."""
-    console = Console()
+    console = Terminal()
     y, x = (str(key) for key in data["p"].dims)
     table = Table(title=f"P(collapse) of flows · {name}", title_justify="left", header_style="bold")
     table.add_column(f"{y} \\ {x}", justify="right")
@@ -62,7 +62,7 @@ def _short(value: Any) -> str:
 
 def print_kinds(data: xr.Dataset, name: str) -> None:
     """The best initial temperature of each kind: the fewest collapses, then the smallest error of the mode weights."""
-    console = Console()
+    console = Terminal()
     table = Table(title=f"kinds of schedule at equal numbers of steps · {name}", title_justify="left", header_style="bold")
     for heading in ("kind", "T0", "step", "P", "weights", "KL(q‖p)", "mean P"):
         table.add_column(heading, justify="left" if heading == "kind" else "right", no_wrap=True)
@@ -88,7 +88,7 @@ def print_kinds(data: xr.Dataset, name: str) -> None:
     _print_what_ran(console, data)
 
 
-def _print_what_ran(console: Console, data: xr.Dataset) -> None:
+def _print_what_ran(console: Printer, data: xr.Dataset) -> None:
     none, n = Outcomes(np.ones((data.sizes["seed"], 1), bool)), data.sizes["seed"]
     console.print(f"  ±: standard error; 0 of {n} collapsed flows mean P < {none.interval[1]:.2f} at 95 % confidence", highlight=False)
     console.print(f"  {data.attrs['method']} · {data.attrs['device']}", highlight=False)

@@ -1,0 +1,141 @@
+"""What people look for in a problem file and the theory does not cover, each with one line that says so and what to do instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True)
+class Outside:
+    """places: patterns, separated by blanks, of keys (`section`, `section.key`) and of values (`section.key=value`), in lower case.
+
+    found, remedy: what is said of them.
+    """
+
+    places: str
+    found: str
+    remedy: str
+
+
+OUTSIDE = (
+    Outside(
+        "target.df target.dof target.nu target.degrees* target.tail* *.family=*student* *.kind=*student* *.family=cauchy *.family=laplace",
+        "targets and proposals are Gaussian mixtures: tails such as Student's t have no closed equations",
+        "give Gaussians by target.weights, target.means and target.scales",
+    ),
+    Outside(
+        "*.family *.distribution *.density *.log_prob *.logp *.energy *.potential target.kind target.type "
+        "proposal.kind proposal.type  "
+        "target.expression target.function likelihood* data data.*",
+        "targets and proposals are Gaussian mixtures, and no other density or data can be given",
+        "give Gaussians by weights, means and scales; for a density of your own take annealvi.beta_schedule into your own loop",
+    ),
+    Outside(
+        "target.cov* proposal.cov* target.precision* proposal.precision* target.cholesky* proposal.cholesky* "
+        "target.sigma* proposal.sigma*  "
+        "target.std* proposal.std* target.variance* proposal.variance* flow.learn[[]*=cov* flow.learn[[]*=precision*",
+        "components are isotropic, N(mean, scale^2 I): full and diagonal covariances are not covered",
+        "give one standard deviation per component, scales = [1.0, 1.0]",
+    ),
+    Outside(
+        "proposal.mean* proposal.init* init.mean* init.state* init.law=gauss* init.law=normal* init.law=zero* "
+        "init.law=origin init.law=data init.law=prior init.law=mode* init.scale* init.radius init.seed",
+        "initial means are independent and uniform on spheres of proposal.radius",
+        "leave it out, or start from states of your own by `annealvi integrate --initial FILE`",
+    ),
+    Outside(
+        "*learning_rate* *learning-rate* lr *.lr *.step_size *.stepsize step_size flow.step flow.rate flow.eta",
+        "gradient flow is continuous and has no learning rate",
+        "leave it out; `annealvi simulate --dt` is the particles' step, `annealvi flow --learning-rate` that of Adam",
+    ),
+    Outside(
+        "*optimi[sz]er* adam* sgd* training* algorithm* flow.algorithm* flow.method* flow.solver* flow.momentum* "
+        "flow.beta*  "
+        "flow.weight_decay flow.precondition* flow.natural* momentum",
+        "the flow is plain gradient flow: Adam, momentum and natural gradients have no closed equations here",
+        "leave it out; `annealvi flow` trains RealNVP flows with Adam",
+    ),
+    Outside(
+        "*batch* *epochs* *iterations* flow.steps steps flow.samples samples flow.particles particles flow.seed* "
+        "seed seeds flow.replicas  "
+        "replicas device flow.device",
+        "how much is computed, and where, is no part of the problem",
+        "give it to the command, such as `annealvi simulate --particles 256 --replicas 16 --seed 0`",
+    ),
+    Outside(
+        "network* model* nn* realnvp* architecture* flow.layer* flow.width* flow.depth* flow.hidden* flow.network* "
+        "flow.architecture*  "
+        "flow.coupling* flow.activation flow.kind* flow.type* flow.model*",
+        "[flow] is the gradient flow of the mixture, and networks are no part of a problem file",
+        "use `annealvi flow --layers 8 --width 128`, which trains RealNVP flows on the problem's target",
+    ),
+    Outside(
+        "*geometric[ _-]path* *geometric[ _-]bridge* *geometric[ _-]mixture* schedule.kind=*path schedule.kind=*bridge *.path",
+        'the path q0^(1-beta) p^beta is not covered: what is tempered is p^beta, and kind = "geometric" is cooling, T = T0^(1 - t/t0)',
+        'leave it out, or choose kind = "geometric" for that cooling',
+    ),
+    Outside(
+        "prior* *.prior* *.base* *.q0 *.p0 *.reference*",
+        "there is no prior and no base density: all of log p is multiplied by beta",
+        "leave it out, and state the whole target, with its prior if it has one, in [target]",
+    ),
+    Outside(
+        "objective* loss* divergence* flow.objective* flow.loss* flow.divergence* flow.estimator* *alpha_divergence* *renyi*",
+        "the objective is the reverse KL(q || p^beta/Z): no other divergence or distance is covered",
+        "leave it out",
+    ),
+    Outside(
+        "mcmc* sampler* langevin* hmc* smc* ais* annealing* tempering* parallel* flow.noise* "
+        "flow.langevin* flow.diffusion* flow.temperature*",
+        "no sampler is covered: neither MCMC and Langevin dynamics nor AIS, SMC and parallel tempering",
+        "leave it out; the temperature's course is stated in [schedule]",
+    ),
+    Outside(
+        "schedule.kind=*warm*up* schedule.kind=kl* schedule.kind=*vae schedule.warmup* schedule.warm_up*",
+        "KL warm-up multiplies KL(q || prior) by a factor below one, which tempers the prior colder: the opposite direction",
+        'choose kind = "linear", "geometric" or "exponential" to anneal the target',
+    ),
+    Outside(
+        "schedule.kind=cycl* schedule.kind=*restart* schedule.kind=saw* schedule.kind=periodic "
+        "schedule.cycle* schedule.period* schedule.restart*",
+        "there is no kind of temperature that rises again",
+        'write it out, such as kind = "table" with points = [[0, 300], [500, 1], [501, 100], [1000, 1]], or as kind = "expression"',
+    ),
+    Outside(
+        "schedule.kind=none schedule.kind=off schedule.kind=no",
+        "there is no such kind",
+        'no annealing is kind = "constant" with T0 = 1',
+    ),
+    Outside(
+        "schedule.kind=step* schedule.kind=stair* schedule.kind=piecewise* schedule.kind=log* "
+        "schedule.kind=inverse* schedule.kind=poly*  "
+        "schedule.kind=power* schedule.kind=sigmoid* schedule.kind=tanh schedule.kind=sqrt* schedule.kind=custom "
+        "schedule.function",
+        "there is no kind for this curve",
+        'give its points, kind = "table" and points = [[0, 300], [1000, 1]], or its formula, kind = "expression"',
+    ),
+    Outside(
+        "schedule.beta schedule.beta0 schedule.beta_0 schedule.beta_[smeil]* schedule.t_[smeif]* "
+        "schedule.tmin schedule.tmax schedule.steps schedule.duration schedule.decay* schedule.gamma schedule.rate",
+        "a schedule is stated by T0 = 1/beta at the start and the time scale t0, and ends at T = 1",
+        'give T0 and t0, or kind = "table" with points = [[0, 300], [1000, 1]]',
+    ),
+    Outside(
+        "flow.manifold=torus flow.manifold=simplex flow.manifold=hyperbolic flow.manifold=stiefel "
+        "flow.manifold=*wasserstein* flow.manifold=bures* flow.manifold=fisher* flow.metric* flow.geometry*",
+        "means move on their spheres or freely in Euclidean space: other manifolds and metrics are not covered",
+        "let manifold be one of sphere, euclidean",
+    ),
+)
+"""The first that fits is said."""
+
+
+def outside(key: str, value: object = None) -> tuple[str, str] | None:
+    """What is found and the remedy, for a key or a key's value that people look for and the problem file does not have."""
+    texts = [key.lower()[:80]] if value is None else [f"{key}={value}".lower()[:80], key.lower()[:80]]
+    for text in texts:
+        for entry in OUTSIDE:
+            if any(fnmatchcase(text, place) for place in entry.places.split()):
+                return entry.found, entry.remedy
+    return None
