@@ -73,6 +73,7 @@ def cost_of_integration(
     where steps become so slow that the pilot is stopped after that time, it is the way that is left at the price of the nodes there.
     """
     from kernels.integrator import StoppedError
+    from kernels.stages import stage
     from kernels.threads import at_most
 
     first = states[:1]
@@ -80,7 +81,7 @@ def cost_of_integration(
     nodes = float(kernel.nodes(first)[0]) if one_step < LONGEST_PILOT else kernel.nodes_asked(first[0])
     steps, seconds_per_step, expected = float(len(times)), one_step, None
     try:
-        with at_most(LONGEST_PILOT):
+        with stage("estimating the cost"), at_most(LONGEST_PILOT):
             expected = _expected_steps(kernel, first, times, rtol) if FEWEST_STEPS * one_step <= LONGEST_PILOT else None
     except StoppedError as stopped:
         gone = stopped.time - float(times[0])

@@ -19,6 +19,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from kernels.stages import stage
+
 SLICES_PER_THREAD = 4
 LOOK = 0.1
 """Seconds after which a waiting thread looks at signals and at its time limit."""
@@ -54,7 +56,8 @@ def run_on_threads(kernel: Any, units: int, *arguments: Any, brief: bool = False
     would take longer, and the caller's thread does it.
     """
     flag = np.zeros(1, np.int64)
-    kernel(0, 0, flag, *arguments)  # compiles in the caller's thread, where an interrupt ends it
+    with stage("compiling the kernels"):
+        kernel(0, 0, flag, *arguments)  # in the caller's thread, where an interrupt ends it
     if units == 0:
         return
     if brief:
