@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable
+from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable, stopped_in_time
 from annealvi.paths import (
     FASTER_INTEGRATION,
     FASTER_SIMULATION,
@@ -74,13 +74,14 @@ def integrate_with_rule(
     expected = _expected_end(kernel, start) + SETTLING if t_end is None else t_end
     _refuse_late(expected)
     times = np.linspace(0.0, expected, points)
-    if max_cost is not None or tell is not None:
-        require_affordable(cost_of_integration(kernel, start, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
-    if t_end is None:
-        times, values, method = _until_cold(kernel, start, times, rtol, progress)
-    else:
-        values, run = integrate_in_chunks(kernel, start, times, rtol, progress)
-        method = run.method
+    with stopped_in_time(max_cost, FASTER_INTEGRATION):
+        if max_cost is not None or tell is not None:
+            require_affordable(cost_of_integration(kernel, start, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
+        if t_end is None:
+            times, values, method = _until_cold(kernel, start, times, rtol, progress)
+        else:
+            values, run = integrate_in_chunks(kernel, start, times, rtol, progress)
+            method = run.method
     beta = np.minimum(values[:, :, -1], 1.0)
     method = f"{method}{inaccuracy(kernel, tolerance)}"
     return Paths(times, beta, session.state_names, values[:, :, :-1], kernel.device, method)
@@ -115,16 +116,17 @@ def ends_with_rule(
         require_affordable(cost_of_integration(kernel, here, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
     options: dict[str, Any] = {"rtol": rtol, "atol": rtol / 100, "domain_tolerance": widest_tolerance(rtol)}
     t, cold = 0.0, 0.0 if (here[:, -1] >= 1).all() else np.inf
-    for _ in range(MOST_PIECES):
-        for chunk in chunks:
-            run = kernel.integrate(here[chunk], times, number=chunk.start, **options)
-            here[chunk] = run.y[:, -1]
-            if progress is not None:
-                progress(chunk.stop, n)
-        t += piece
-        cold = min(cold, t if (here[:, -1] >= 1).all() else np.inf)
-        if t >= cold + SETTLING:
-            return Ends(t, here[:, :-1], kernel.device, f"{run.method}{inaccuracy(kernel, tolerance)}")
+    with stopped_in_time(max_cost, FASTER_INTEGRATION):
+        for _ in range(MOST_PIECES):
+            for chunk in chunks:
+                run = kernel.integrate(here[chunk], times, number=chunk.start, **options)
+                here[chunk] = run.y[:, -1]
+                if progress is not None:
+                    progress(chunk.stop, n)
+            t += piece
+            cold = min(cold, t if (here[:, -1] >= 1).all() else np.inf)
+            if t >= cold + SETTLING:
+                return Ends(t, here[:, :-1], kernel.device, f"{run.method}{inaccuracy(kernel, tolerance)}")
     raise _never_cold(t)
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import IO, Any, NoReturn
 
@@ -420,7 +420,7 @@ def _guarded(arguments: Sequence[str] | None, signals: list[signal.Signals]) -> 
             stream.reconfigure(errors="backslashreplace")  # no β must end a run whose terminal is not UTF-8
     options = argparse.Namespace(problem="problem", set=[])
     try:
-        status = _run(list(sys.argv[1:] if arguments is None else arguments), options)
+        status = _run(list(sys.argv[1:] if arguments is None else arguments), options, arguments is None)
         sys.stdout.flush()  # at exit it would be too late for a message
         return status
     except BrokenPipeError:
@@ -499,7 +499,7 @@ def _is_guarded(frame: FrameType | None) -> bool:
     return frame is not None
 
 
-def _run(given: list[str], options: argparse.Namespace) -> int:
+def _run(given: list[str], options: argparse.Namespace, own_process: bool) -> int:
     try:
         build_parser().parse_args(given, options)
     except SystemExit as stop:
@@ -508,7 +508,11 @@ def _run(given: list[str], options: argparse.Namespace) -> int:
     import logging
 
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of having no folder for its fonts, which changes no figure
-    return importlib.import_module("annealvi.commands").RUN[options.command](options)
+    from annealvi.console import telling_stages
+
+    quiet = not own_process or getattr(options, "quiet", False)
+    with nullcontext() if quiet else telling_stages(options.command):
+        return importlib.import_module("annealvi.commands").RUN[options.command](options)
 
 
 def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | None:

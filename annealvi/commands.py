@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from annealvi.output import read_json, require_free, require_writable, write_fil
 from annealvi.paper.folder import MANIFEST
 from annealvi.sweep_commands import run_collapse, run_flow, run_phase
 from derive.problem import BadInput, Problem, one_line
+from kernels.stages import spoken_for
 
 SINGLE_PRECISION = 1e-30, 1e30
 """Lengths and scales whose products with a sample float32 still holds."""
@@ -284,7 +286,8 @@ def run_verify(options: argparse.Namespace) -> int:
 
     session = open_session(problem)
     quiet = options.quiet or not sys.stderr.isatty()
-    outcome = verify(session, device=options.device, seed=options.seed, progress=None if quiet else _line_of_progress)
+    with nullcontext() if quiet else spoken_for():
+        outcome = verify(session, device=options.device, seed=options.seed, progress=None if quiet else _line_of_progress)
     if not quiet:
         _line_of_progress("")
     with for_people(options):
@@ -310,7 +313,8 @@ def run_paper(options: argparse.Namespace) -> int:
     from annealvi.paper.build import print_paper, rebuild
 
     live = sys.stderr.isatty()
-    paper = rebuild(Path(options.out), problem, options.device, options.seed, _line_of_progress if live else tell, options.force)
+    with spoken_for():
+        paper = rebuild(Path(options.out), problem, options.device, options.seed, _line_of_progress if live else tell, options.force)
     if live:
         _line_of_progress("")
     with for_people(options):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from annealvi.output import require_free, require_inside, require_writable
 from derive.problem import BadInput, Problem, one_line
 from derive.problem_file import load_problem
+from kernels.stages import is_spoken_for, now, spoken_for, stage
 
 T = TypeVar("T")
 
@@ -82,16 +84,48 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+SILENCE = 2.5
+"""Seconds without a word after which people are told what is done just now."""
+
+
+@contextmanager
+def telling_stages(command: str) -> Iterator[None]:
+    """Tell, on standard error, what a command is doing where that takes long: each stage once, in a line of its own."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        told = {""}
+        while not ended.wait(SILENCE):
+            what = now()
+            if what not in told and not is_spoken_for():
+                told.add(what)
+                with suppress(OSError, ValueError):  # standard error is closed, so nobody listens
+                    tell(f"{command}: {what} …")
+
+    with stage("computing"):
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with the time left on a terminal, nothing elsewhere; yields a callable (done, total)."""
+    """A bar with the time left on a terminal, which says what is done until that is known; nothing elsewhere. Yields a callable
+    (done, total)."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    class Doing(TextColumn):
+        def render(self, task: Task) -> Text:
+            return Text(task.description if task.total else f"{task.description}: {now()}")
+
+    columns = Doing(""), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with spoken_for(), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

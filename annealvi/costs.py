@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ WORTH_SAYING = 5.0
 PILOT_SECONDS, LONGEST_PILOT = 0.5, 10.0
 FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
 """The first steps are shorter than those that follow: from four of them one would expect a hundred times too many."""
+OVERRUN = 2.0
+"""A run that takes so many times its limit is stopped: estimates are right within that, unless steps become dearer on the way."""
 STAGES = 12
 """Right-hand sides per step of DOP853."""
 
@@ -63,17 +67,27 @@ def cost_of_integration(
     """The cost of integrating all states (n, states) over times (n_out,), with so many trajectories side by side.
 
     count: of all states, where only the first of them are given.
-    One rate is timed first. The first state's trajectory is then followed for about PILOT_SECONDS with the run's own tolerance, and its
-    last step size extrapolated: a count of steps that is guessed would miss a stiff system's by orders of magnitude. Where FEWEST_STEPS
-    would take more than LONGEST_PILOT seconds, the cost is that of one step for each output, which is the least.
+    One rate is timed first, or a part of it. The first state's trajectory is then followed for about PILOT_SECONDS with the run's own
+    tolerance, and its last step size extrapolated: a count of steps that is guessed would miss a stiff system's by orders of magnitude.
+    Where FEWEST_STEPS would take more than LONGEST_PILOT seconds, the cost is that of one step for each output, which is the least; and
+    where steps become so slow that the pilot is stopped after that time, it is the way that is left at the price of the nodes there.
     """
+    from kernels.integrator import StoppedError
+    from kernels.stages import stage
+    from kernels.threads import at_most
+
     first = states[:1]
-    nodes = int(kernel.nodes(first)[0])  # compiles
-    begun = time.perf_counter()
-    kernel.rhs_at_beta(1.0, first)
-    one_step = STAGES * (time.perf_counter() - begun)
-    expected = _expected_steps(kernel, first, times, rtol) if FEWEST_STEPS * one_step <= LONGEST_PILOT else None
-    steps, seconds_per_step = expected or (float(len(times)), one_step)
+    one_step = STAGES * kernel.seconds_per_rate(first, LONGEST_PILOT / STAGES)
+    nodes = float(kernel.nodes(first)[0]) if one_step < LONGEST_PILOT else kernel.nodes_asked(first[0])
+    steps, seconds_per_step, expected = float(len(times)), one_step, None
+    try:
+        with stage("estimating the cost"), at_most(LONGEST_PILOT):
+            expected = _expected_steps(kernel, first, times, rtol) if FEWEST_STEPS * one_step <= LONGEST_PILOT else None
+    except StoppedError as stopped:
+        gone = stopped.time - float(times[0])
+        steps = stopped.steps * (float(times[-1]) - stopped.time) / gone if gone > 0 else steps
+        seconds_per_step *= max(1.0, kernel.nodes_asked(stopped.state) / nodes if nodes > 0 else 1.0)
+    steps, seconds_per_step = expected or (steps, seconds_per_step)
     count = len(states) if count is None else count
     rounds = -(-count // side_by_side)
     visited = f"{nodes:.1e} nodes per rate, " if nodes > 0 else ""
@@ -85,7 +99,7 @@ def cost_of_integration(
 
 def _expected_steps(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float) -> tuple[float, float] | None:
     """The steps of one trajectory, and the seconds that one takes; None where the first is already too slow for more."""
-    kernel.integrate(state, times[:1])  # compiles, and takes no step
+    kernel.integrate(state[:0], times[:1])  # compiles
     before, most = (0, float(times[0])), 1
     while True:
         begun = time.perf_counter()
@@ -112,6 +126,20 @@ def _follow(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float, m
     except IntegrationError as error:
         return most, error.time, True  # it fails in the run itself, which says why
     return int(run.steps[0]), float(times[-1]), True
+
+
+@contextmanager
+def stopped_in_time(limit: float | None, remedy: str) -> Iterator[None]:
+    """Raise BadInput once compiled code has run for OVERRUN times `limit` seconds within (None: no limit), the pilot of a cost included."""
+    from kernels.threads import TimeLimitError, at_most
+
+    try:
+        with at_most(math.inf if limit is None else OVERRUN * limit):
+            yield
+    except TimeLimitError as error:
+        assert limit is not None
+        found = f"the run has taken {duration(OVERRUN * limit)}, {OVERRUN:g} times the limit, and is stopped"
+        raise BadInput("--max-cost", found, remedy, "") from error
 
 
 def cost_of_particles(coordinates: float, particles: float, device: str) -> Cost:

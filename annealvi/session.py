@@ -206,13 +206,15 @@ class Session:
         options: Mapping[str, Any],
     ) -> Kernel:
         from kernels.integrator import compile_system
+        from kernels.stages import stage
         from kernels.tables import Reach
 
         target, proposal = self.problem.target, self.problem.proposal
         scales = (*target.scales, *proposal.scales)
         longest = max(*proposal.radii, float(np.linalg.norm(target.means, axis=1).max()))
         try:
-            return compile_system(system, beta, parameters, values, reach=Reach(longest, min(scales), max(scales)), **options)
+            with stage("tabulating averages and writing the kernels"):
+                return compile_system(system, beta, parameters, values, reach=Reach(longest, min(scales), max(scales)), **options)
         except (ArithmeticError, ValueError) as error:  # an average that no table resolves
             remedy = "bring target.means and proposal.radius within a few hundred scales, and scales within a factor of thirty"
             raise BadInput("problem", f"its averages cannot be tabulated ({error})", remedy) from error
@@ -249,8 +251,11 @@ def open_session(problem: Problem, large_dimension: bool = False) -> Session:
 
     large_dimension: derive the limit d → ∞ of what unequal scales make depend on d, instead of the equations exact in every d.
     """
+    from kernels.stages import stage
+
     try:
-        derivation = derive_problem(problem, large_dimension)
+        with stage("deriving the equations"):
+            derivation = derive_problem(problem, large_dimension)
     except ArithmeticError as error:  # a rule checked its own result and refused it
         raise BadInput("problem", f"the derivation stops ({error})", "please report it with this problem file") from error
     symbolic = symbolise(problem, large_dimension)

@@ -11,7 +11,7 @@ import numpy as np
 
 from annealvi.adaptive import SETTLING, integrate_with_rule, simulate_with_rule
 from annealvi.collapse.outcome import nearest_modes
-from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable
+from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable, stopped_in_time
 from annealvi.paths import (
     FASTER_INTEGRATION,
     FASTER_SIMULATION,
@@ -87,9 +87,10 @@ def integrate(
     kernel = session.compile(device, accuracy)
     refuse_start_outside(kernel, states)
     times = np.linspace(0.0, end, points)
-    if max_cost is not None or tell is not None:
-        require_affordable(cost_of_integration(kernel, states, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
-    values, run = integrate_in_chunks(kernel, states, times, rtol, progress)
+    with stopped_in_time(max_cost, FASTER_INTEGRATION):
+        if max_cost is not None or tell is not None:
+            require_affordable(cost_of_integration(kernel, states, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
+        values, run = integrate_in_chunks(kernel, states, times, rtol, progress)
     paths = Paths(times, run.beta, session.state_names, values, run.device, f"{run.method}{inaccuracy(kernel, accuracy)}")
     return _with_ends(session, paths)
 

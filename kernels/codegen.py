@@ -83,13 +83,10 @@ import numpy as np
 from numba import cuda
 from numpy import int64, {real}
 
+from kernels.cuda_functions import halted
+
 real = {real}
 device = cuda.jit(device=True)
-
-
-@device
-def halted(flag):
-    return flag[0] != 0
 """,
 }
 

@@ -28,3 +28,9 @@ def for_cuda(function: Any) -> Any:
     known |= {name: for_cuda(known[name]) for name in python.__code__.co_names if isinstance(known.get(name), Dispatcher)}
     there = FunctionType(python.__code__, known, python.__name__, python.__defaults__, python.__closure__)
     return cuda.jit(device=True, forceinline=True)(there)
+
+
+@cuda.jit(device=True)
+def halted(flag):
+    """`kernels.halting.halted`: an ordinary load, which is made anew after every write to memory, so in every step."""
+    return flag[0] != 0

@@ -17,12 +17,12 @@ from derive.short_repr import short_repr
 from derive.system import OdeSystem
 from kernels.codegen import generate, rows_as_parameters
 from kernels.device import Device, DeviceRequest, resolve_device
-from kernels.integrator_source import DONE, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, STEP_TOO_SMALL, TOO_MANY_STEPS
+from kernels.integrator_source import DONE, HALTED, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, STEP_TOO_SMALL, TOO_MANY_STEPS
 from kernels.lattice_code import MOST_NODES
 from kernels.module_cache import load_module
 from kernels.printer import PRECISIONS
-from kernels.tables import MeasuredError, Reach, Tables, build_tables, intervals, most_nodes, reach_of
-from kernels.threads import run_on_threads, wait_until
+from kernels.tables import Certificate, MeasuredError, Reach, Tables, all_nodes, build_tables, intervals, most_nodes, reach_of
+from kernels.threads import TimeLimitError, at_most, run_on_threads, wait_until
 
 MOST_STEPS = 1_000_000
 THREADS_PER_BLOCK = 64
@@ -55,6 +55,14 @@ class IntegrationError(ArithmeticError):
 
 class TooManyStepsError(IntegrationError):
     """The allowed number of steps did not reach the end."""
+
+
+class StoppedError(TimeLimitError):
+    """The limit of `kernels.threads.at_most` came first. steps, time, state (states,): how far the first trajectory that had begun was."""
+
+    def __init__(self, steps: int, time: float, state: np.ndarray) -> None:
+        super().__init__(f"stopped at t = {time:.6g}")
+        self.steps, self.time, self.state = steps, time, state
 
 
 class DomainError(IntegrationError):
@@ -133,22 +141,38 @@ class Kernel:
         """
         return self._rates(1.0, y)[1].astype(np.int64)
 
-    def seconds_per_rate(self, y: np.ndarray) -> float:
-        """Measured time of one right-hand side, on average over the states y (N, states) together, so with all threads at work."""
-        self._rates(1.0, np.asarray(y, float)[:1])  # compiles
-        start = perf_counter()
-        self._rates(1.0, y)
-        return (perf_counter() - start) / len(y)
+    def seconds_per_rate(self, y: np.ndarray, within: float = np.inf) -> float:
+        """Measured time of one right-hand side, on average over the states y (N, states) together, so with all threads at work.
+
+        What would take more than `within` seconds in all is stopped then, and the time follows from the nodes that were visited and those
+        that the states ask for.
+        """
+        self._rates(1.0, np.empty((0, len(self.system.states))))  # compiles
+        states = np.atleast_2d(np.asarray(y, float))
+        nodes = np.zeros(len(states), self.precision)
+        begun = perf_counter()
+        try:
+            with at_most(within):
+                self._rates(1.0, states, nodes)
+        except TimeLimitError:
+            asked, visited = sum(map(self.nodes_asked, states)), float(nodes.sum())
+            return (perf_counter() - begun) * max(1.0, asked / visited if visited > 0 else 1.0) / len(states)
+        return (perf_counter() - begun) / len(states)
+
+    def nodes_asked(self, state: np.ndarray) -> float:
+        """How many nodes one right-hand side visits at a state (states,), about, without visiting them."""
+        return all_nodes(self.system, self._known(), self.tables, state)
 
     @property
     def average_error(self) -> float:
         """The largest error that was measured of an average; more than the tolerance where quasi-random points could not reach it."""
         return max((c.error for c in self.certificates), default=0.0)
 
-    def _rates(self, beta: float | np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """dy/dt (N, states), and how many nodes of averages over several variables each visited (N,)."""
+    def _rates(self, beta: float | np.ndarray, y: np.ndarray, nodes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """dy/dt (N, states), and how many nodes of averages over several variables each visited, as `nodes` (N,) tells also if stopped."""
         states = _batch(y, len(self.system.states))
-        dy, nodes = np.empty(states.shape, self.precision), np.empty(len(states), self.precision)
+        dy = np.empty(states.shape, self.precision)
+        nodes = np.empty(len(states), self.precision) if nodes is None else nodes
         inputs = [np.broadcast_to(beta, len(states)), states, *_stacked([self], "values", "tables")]
         units = self._parts(len(states))
         brief = units == 1 and len(self.tables.layout) == len(self.tables.by_proxy) and len(self.tables.values) < BRIEF
@@ -359,13 +383,13 @@ class Kernel:
         brief: bool = False,
     ) -> None:
         """Runs an entry of the module. units: of work, which on CUDA are threads; numbers: its last arguments; brief: on the CPU."""
-        if units == 0:
-            return
         entry = getattr(self.module, name)
         # Numba compiles anew for another dtype, for a read-only array and for one that is not contiguous.
         inputs = [np.require(a, self.precision if a.dtype.kind == "f" else a.dtype, ["C", "W"]) for a in inputs]
         if self.where.kind == "cpu":
             run_on_threads(entry, units, *inputs, *outputs, *numbers, brief=brief)
+            return
+        if units == 0:
             return
         from numba import cuda  # slow to load and optional, so imported where a CUDA kernel runs
 
@@ -427,7 +451,14 @@ def integrate_sets(
     out, reached = np.empty((*shape, len(wanted[0]), width), one.precision), np.zeros((*shape, 2), one.precision)
     status = np.zeros(shape, np.int64)
     parts = one._parts(shape[1], count)
-    one._launch("integrate_all", count * parts, [parts], [batches, *path], [out, reached, status])
+    try:
+        one._launch("integrate_all", count * parts, [parts], [batches, *path], [out, reached, status])
+    except TimeLimitError as error:
+        begun = np.argwhere(status == HALTED)
+        if len(begun) == 0:
+            raise StoppedError(0, float(wanted[0][0]), batches[0, 0]) from error
+        at = tuple(begun[0])
+        raise StoppedError(int(reached[at][0]), float(reached[at][1]), out[at][-1].astype(float)) from error
     for n, kernel in enumerate(kernels):
         try:
             kernel._raise_for(status[n], reached[n], out[n, :, -1], number)

@@ -33,7 +33,7 @@ def device(function: Any) -> Any:
 
 
 # The copied text begins below this line.
-DONE, TOO_MANY_STEPS, NOT_FINITE, OUTSIDE_GRAM, OUTSIDE_BOUNDS, STEP_TOO_SMALL = 0, 1, 2, 3, 4, 5
+DONE, TOO_MANY_STEPS, NOT_FINITE, OUTSIDE_GRAM, OUTSIDE_BOUNDS, STEP_TOO_SMALL, HALTED = 0, 1, 2, 3, 4, 5, 6
 RUNNING = -1
 # The rows of `clock`, of real numbers.
 TIME, STEP, NOW, LATEST, TAKEN, ATTEMPTS = 0, 1, 2, 3, 4, 5
@@ -373,7 +373,7 @@ def integrate_some(first, stride, initial, path, group, out, ends, status):
     value: {sign_i y_i >= level, i = 1, 2}, or of their sum where together is 1. In one of them the trajectory stops: what remains of
     `out` is its state there.
     control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance. flag: (1,), by which another thread stops
-    this, and then nothing of what is written counts.
+    this; trajectories that have begun and not ended are then HALTED.
     group: (y, trial, K, clock, place, betas, means, matrix, scratch), the lanes' arrays.
     out: (N, n_out, states); ends: (N, 2) attempted steps and the time reached; status: (N,). Where a trajectory fails, the last row of
     `out` is its state there.
@@ -386,9 +386,13 @@ def integrate_some(first, stride, initial, path, group, out, ends, status):
             y[i * LANES + lane] = initial[0, i]
         running += fill(lane, following, initial, path, group)
         following += stride
-    while running > 0 and not halted(path[10]):
-        if all_set_out(path, group, out):
+    while running > 0:
+        underway = all_set_out(path, group, out)
+        if underway:
             attempt(path, group)
+        if halted(path[10]):  # before a step is taken whose rates may not be whole
+            break
+        if underway:
             move_on(path, group, out)
         for lane in range(LANES):
             ended = place[STATUS * LANES + lane]
@@ -403,3 +407,11 @@ def integrate_some(first, stride, initial, path, group, out, ends, status):
                         out[n, rest, i] = y[i * LANES + lane]
                 running += fill(lane, following, initial, path, group) - 1
                 following += stride
+    for lane in range(LANES):
+        n = place[TRAJECTORY * LANES + lane]
+        if n != NOBODY:
+            status[n] = HALTED
+            ends[n, 0] = clock[ATTEMPTS * LANES + lane]
+            ends[n, 1] = clock[TIME * LANES + lane]
+            for i in range(STATES):
+                out[n, out.shape[1] - 1, i] = y[i * LANES + lane]

@@ -173,8 +173,8 @@ def _moments_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
 
 
 def _return_when_halted(text: _Text) -> None:
-    """Once per row, which is nothing beside its nodes."""
-    text("if halted(flag):", "    return")
+    """Once per row, which is nothing beside its nodes. What was visited until then tells how long the rest would take."""
+    text("if halted(flag):", f"    scratch[{COUNTER}] += visited", "    return")
 
 
 def _read_coefficients(text: _Text, pattern: Pattern, layout: Layout) -> None:

@@ -157,6 +157,12 @@ def nodes_asked(group: Group, numbers: Mapping[sp.Symbol, np.ndarray], nats: flo
     return _Survey(group, numbers).nodes_asked(0, nats, points)
 
 
+def nodes_visited(group: Group, numbers: Mapping[sp.Symbol, np.ndarray], nats: float, points: int) -> float:
+    """How many of the nodes asked for lie within the ball that the Gaussian weights leave, about."""
+    survey = _Survey(group, numbers)
+    return survey.nodes_asked(0, nats, points) if points else survey.tensor_size(0, nats)
+
+
 def outer_points(group: Group, points: int, degrees: float | None) -> np.ndarray:
     """(SCRAMBLES · points, outer variables) quasi-random values: χ² first where there is one, then all normals but the last."""
     # The seeds are fixed: a kernel is a function of the state.
@@ -268,7 +274,7 @@ class _Survey:
                 totals += np.abs(coarse - fine).mean(axis=1)
                 lengths = np.maximum(lengths, size.mean(axis=1))
             worst = max(worst, float(np.nan_to_num(totals / lengths, nan=np.inf).max()))
-            sizes.append(self._tensor_size(state, nats))
+            sizes.append(self.tensor_size(state, nats))
         return worst, sizes
 
     def _along(
@@ -320,7 +326,7 @@ class _Survey:
             sizes.append(float(len(outer) * len(nodes)))
         return worst, sizes
 
-    def _tensor_size(self, state: int, nats: float) -> float:
+    def tensor_size(self, state: int, nats: float) -> float:
         """Nodes of the tensor grid within the ball that the Gaussian weights leave."""
         r = len(self.group.normals)
         radius = math.sqrt(2 * nats)

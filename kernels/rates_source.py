@@ -27,11 +27,11 @@ def rates_some(first, stride, all_betas, states, p, tables, layout, ranges, dy, 
                 y[i * LANES + lane] = states[n, i]
         scratch[0] = 0.0
         rates(betas, y, p, tables, layout, ranges, slopes, means, scratch, flag)
-        if halted(flag):
-            return
         for lane in range(LANES):
             n = group * LANES + lane
             if n < total:
                 counts[n] = scratch[0]
                 for i in range(STATES):
                     dy[n, i] = slopes[i * LANES + lane]
+        if halted(flag):
+            return

@@ -16,7 +16,7 @@ from derive.system import BETA, OdeSystem
 from kernels.codegen import ARGUMENT, distinct_averages, written_out
 from kernels.integrator_source import UNROLLED
 from kernels.lattice import groups_of, patterns_of
-from kernels.lattice_rule import SCRAMBLE_STATES, LatticeRule, nodes_asked, rule_for
+from kernels.lattice_rule import LatticeRule, SCRAMBLE_STATES, nodes_asked, nodes_visited, rule_for
 from kernels.lattice_states import random_states
 from kernels.lowering import lower
 from kernels.proxy import Proxy, fit
@@ -187,10 +187,21 @@ def _lattice_rules(
 
 def most_nodes(system: OdeSystem, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray) -> float:
     """The largest number of nodes that one average over several variables asks for at a state (states,); 0 without such averages."""
+    return max(_sizes(nodes_asked, system, values, tables, state), default=0.0)
+
+
+def all_nodes(system: OdeSystem, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray) -> float:
+    """How many nodes all averages over several variables visit at a state (states,), about."""
+    return sum(_sizes(nodes_visited, system, values, tables, state))
+
+
+def _sizes(
+    size: Callable[..., float], system: OdeSystem, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray
+) -> list[float]:
     groups = groups_of(system)
     numbers = _numbers_at(system, values, state[None])
     rows = zip(groups, tables.layout[len(tables.layout) - len(groups) :], strict=True)
-    return max((nodes_asked(group, numbers, tables.values[start], points) for group, (start, points) in rows), default=0.0)
+    return [size(group, numbers, tables.values[start], points) for group, (start, points) in rows]
 
 
 def _numbers_at(system: OdeSystem, values: Mapping[sp.Symbol, float], states: np.ndarray) -> dict[sp.Symbol, np.ndarray]:

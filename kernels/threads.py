@@ -19,6 +19,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from kernels.stages import stage
+
 SLICES_PER_THREAD = 4
 LOOK = 0.1
 """Seconds after which a waiting thread looks at signals and at its time limit."""
@@ -32,17 +34,17 @@ class TimeLimitError(Exception):
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Stop compiled code that this thread asks for within, and raise TimeLimitError, once so much time has passed."""
-    before = _limit()
-    _own.limit = min(before, time.monotonic() + seconds)
+    """Stop compiled code within, once this thread has waited so long for it, and raise TimeLimitError. Compiling it does not count."""
+    before = _seconds_left()
+    _own.seconds_left = given = min(before, seconds)
     try:
         yield
     finally:
-        _own.limit = before
+        _own.seconds_left = before - (given - _seconds_left())
 
 
-def _limit() -> float:
-    return getattr(_own, "limit", np.inf)
+def _seconds_left() -> float:
+    return getattr(_own, "seconds_left", np.inf)
 
 
 def run_on_threads(kernel: Any, units: int, *arguments: Any, brief: bool = False) -> None:
@@ -54,7 +56,10 @@ def run_on_threads(kernel: Any, units: int, *arguments: Any, brief: bool = False
     would take longer, and the caller's thread does it.
     """
     flag = np.zeros(1, np.int64)
-    kernel(0, 0, flag, *arguments)  # compiles in the caller's thread, where an interrupt ends it
+    with stage("compiling the kernels"):
+        kernel(0, 0, flag, *arguments)  # in the caller's thread, where an interrupt ends it
+    if units == 0:
+        return
     if brief:
         kernel(0, units, flag, *arguments)
         return
@@ -95,13 +100,16 @@ def wait_until(over: Callable[[float], bool], flag: np.ndarray) -> None:
 
     over(seconds): waits so long at most, and tells whether the work is over.
     """
+    end = time.monotonic() + _seconds_left()
     try:
-        while not over(max(0.0, min(LOOK, _limit() - time.monotonic()))):
-            if time.monotonic() >= _limit():
+        while not over(max(0.0, min(LOOK, end - time.monotonic()))):
+            if time.monotonic() >= end:
                 raise TimeLimitError
     except BaseException:
         flag[0] = 1
         raise
+    finally:
+        _own.seconds_left = end - time.monotonic()
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

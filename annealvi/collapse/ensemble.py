@@ -11,7 +11,7 @@ import numpy as np
 from annealvi.adaptive import ends_with_rule
 from annealvi.collapse.outcome import LEAST_WEIGHT, Outcomes, judging
 from annealvi.collapse.trapping import beyond_steps, decided_sets
-from annealvi.costs import cost_of_integration, require_affordable
+from annealvi.costs import cost_of_integration, require_affordable, stopped_in_time
 from annealvi.paths import FASTER_INTEGRATION, random_chunks, side_by_side
 from annealvi.session import Session
 from annealvi.trajectories import COARSEST_AVERAGES
@@ -107,12 +107,13 @@ def collapse_by_ensemble(
     reached, method = np.empty(n), ""
     # Among many states some are nearly parallel, and which part they are in must not decide what the others are allowed.
     control: dict[str, Any] = {"rtol": rtol, "atol": rtol / 100, "traps": traps, "domain_tolerance": widest_tolerance(rtol)}
-    for part, states in random_chunks(session, kernel, n, seed):
-        run = kernel.integrate(states, times, number=part.start, **control)
-        reached[part], method = run.reached, run.method
-        parts.append([judge(states) for states in run.y.transpose(1, 0, 2)[1:]])
-        if progress is not None:
-            progress(part.stop, n)
+    with stopped_in_time(max_cost, FASTER_INTEGRATION):
+        for part, states in random_chunks(session, kernel, n, seed):
+            run = kernel.integrate(states, times, number=part.start, **control)
+            reached[part], method = run.reached, run.method
+            parts.append([judge(states) for states in run.y.transpose(1, 0, 2)[1:]])
+            if progress is not None:
+                progress(part.stop, n)
     undecided = int((reached >= end).sum())
     readings = {float(t): Outcomes.joined(read) for t, read in zip(times[1:], zip(*parts, strict=True), strict=True)}
     return Ensemble(readings[float(times[-1])], reached, undecided, kernel.device, method, readings, share)

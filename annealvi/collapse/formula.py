@@ -10,7 +10,7 @@ import numpy as np
 
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.separatrix import FINE, Accuracy, Separatrix
-from annealvi.costs import cost_of_integration, require_affordable
+from annealvi.costs import cost_of_integration, require_affordable, stopped_in_time
 from annealvi.paths import side_by_side
 from annealvi.session import Session
 from derive.short_repr import short_repr
@@ -60,6 +60,7 @@ class Formula:
         }
 
 
+CHEAPER = "use --method ode, or raise the limit"
 USUAL_RUNS = 4000
 """Trajectories that are shot; from 3500 to 5000 in what was measured."""
 
@@ -82,10 +83,11 @@ def collapse_by_formula(
     if len(separatrix.traps) == 0:
         starts, times = session.random_states(USUAL_RUNS, 0), np.array([0.0, separatrix.t_end])
         cost = cost_of_integration(kernel, starts, times, FINE.rtol, side_by_side(kernel))
-        require_affordable(cost, max_cost, "use --method ode, or raise the limit", tell)
-    fine, coarse = separatrix.corrected(FINE), separatrix.corrected(Accuracy())
-    leading = separatrix.leading(FINE)
-    growth = transverse_growth(kernel, separatrix.traps, separatrix.t_end) if separatrix.symmetric else None
+        require_affordable(cost, max_cost, CHEAPER, tell)
+    with stopped_in_time(max_cost, CHEAPER):
+        fine, coarse = separatrix.corrected(FINE), separatrix.corrected(Accuracy())
+        leading = separatrix.leading(FINE)
+        growth = transverse_growth(kernel, separatrix.traps, separatrix.t_end) if separatrix.symmetric else None
     nodes = f"{FINE.overlap_nodes} × {2 * FINE.sum_nodes} nodes"
     method = f"separatrix by bisection to 1/{1 / FINE.width:.0f}, {nodes}, DOP853, rtol = {FINE.rtol:g}, {kernel.precision}"
     runs = fine.runs + coarse.runs + leading.runs
