@@ -20,6 +20,11 @@ WORTH_SAYING = 5.0
 PILOT_SECONDS, LONGEST_PILOT = 0.5, 10.0
 FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
 """The first steps are shorter than those that follow: from four of them one would expect a hundred times too many."""
+STATIONS = 8
+"""Times at which the rest of a path is sampled. The stiffness rises where the temperature falls: over a third of the path or more."""
+WARMING, WARMED = 16, 48
+"""Steps of a station's first run and of its second. Sixteen are enough to grow from the first guess to the size that the flow allows."""
+MOST_TRAJECTORIES = 10**9
 STAGES = 12
 """Right-hand sides per step of DOP853."""
 
@@ -62,56 +67,141 @@ def cost_of_integration(
 ) -> Cost:
     """The cost of integrating all states (n, states) over times (n_out,), with so many trajectories side by side.
 
-    count: of all states, where only the first of them are given.
-    One rate is timed first. The first state's trajectory is then followed for about PILOT_SECONDS with the run's own tolerance, and its
-    last step size extrapolated: a count of steps that is guessed would miss a stiff system's by orders of magnitude. Where FEWEST_STEPS
-    would take more than LONGEST_PILOT seconds, the cost is that of one step for each output, which is the least.
+    count: of all states, where only the first of them are given. See `pace_of_integration`.
     """
-    first = states[:1]
-    nodes = int(kernel.nodes(first)[0])  # compiles
+    return pace_of_integration(kernel, states, times, rtol, side_by_side).cost(len(states) if count is None else count)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a trajectory. nodes: visited by all its rates. seconds: with all threads at work."""
+
+    steps: float
+    nodes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What one trajectory of many takes: the sum of its parts. bytes: of its result. least: whether it takes that much at least."""
+
+    parts: tuple[Part, ...]
+    side_by_side: int
+    bytes: float
+    device: str
+    least: bool
+
+    @property
+    def steps(self) -> float:
+        return sum(part.steps for part in self.parts)
+
+    @property
+    def nodes(self) -> float:
+        return sum(part.nodes for part in self.parts)
+
+    @property
+    def seconds(self) -> float:
+        """Of a round of `side_by_side` trajectories."""
+        return sum(part.seconds for part in self.parts)
+
+    def cost(self, count: int) -> Cost:
+        """Of so many trajectories."""
+        rates = STAGES * self.steps
+        visited = f"{self.nodes / rates:.1e} nodes per rate, " if self.nodes > 0 else ""
+        sizes = f"{count} trajectories on {self.device}, {1e-6 * count * self.bytes:.1f} MB of results"
+        basis = f"{visited}{rates:.1e} rates per trajectory, {sizes}"
+        return Cost(-(-count // self.side_by_side) * self.seconds, basis, self.least)
+
+    def affordable(self, seconds: float) -> int:
+        """How many trajectories are expected to take no more than so many seconds."""
+        return int(seconds / self.seconds * self.side_by_side) if self.seconds > 0 else MOST_TRAJECTORIES
+
+
+def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, side_by_side: int) -> Pace:
+    """What a trajectory from one of the states (n, states) over times (n_out,) takes, with so many side by side.
+
+    One rate is timed first. As many trajectories as run side by side are then followed for about PILOT_SECONDS with the run's own
+    tolerance, since threads that share a core or the memory slow one another down. Their steps grow or shrink by orders of magnitude as
+    the temperature falls and the flow becomes stiff, so the rest of the path is sampled at STATIONS times, see `_at_stations`. Where that
+    would take more than LONGEST_PILOT seconds, the pace is one step for each output, which is the least.
+    """
+    crew = np.resize(states, (side_by_side, states.shape[1])) if len(states) < side_by_side else states[:side_by_side]
+    nodes = float(kernel.nodes(crew[:1])[0])  # compiles
     begun = time.perf_counter()
-    kernel.rhs_at_beta(1.0, first)
+    kernel.rhs_at_beta(1.0, crew[:1])
     one_step = STAGES * (time.perf_counter() - begun)
-    expected = _expected_steps(kernel, first, times, rtol) if FEWEST_STEPS * one_step <= LONGEST_PILOT else None
-    steps, seconds_per_step = expected or (float(len(times)), one_step)
-    count = len(states) if count is None else count
-    rounds = -(-count // side_by_side)
-    visited = f"{nodes:.1e} nodes per rate, " if nodes > 0 else ""
-    stored = 8e-6 * count * len(times) * states.shape[1]
-    rates = f"{STAGES * steps:.1e} rates per trajectory"
-    basis = f"{visited}{rates}, {count} trajectories on {kernel.device}, {stored:.1f} MB of results"
-    return Cost(rounds * steps * seconds_per_step, basis, expected is None)
+    parts = _expected_parts(kernel, crew, times, rtol) if FEWEST_STEPS * one_step <= LONGEST_PILOT else None
+    least = parts is None
+    if parts is None:
+        parts = [Part(len(times), STAGES * len(times) * nodes, len(times) * one_step)]
+    return Pace(tuple(parts), side_by_side, 8.0 * len(times) * states.shape[1], kernel.device, least)
 
 
-def _expected_steps(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float) -> tuple[float, float] | None:
-    """The steps of one trajectory, and the seconds that one takes; None where the first is already too slow for more."""
-    kernel.integrate(state, times[:1])  # compiles, and takes no step
-    before, most = (0, float(times[0])), 1
+def _expected_parts(kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float) -> list[Part] | None:
+    """The parts of the crew's trajectories; None where the first step is already too slow for more."""
+    kernel.integrate(crew, times[:1])  # compiles, and takes no step
+    most = 1
     while True:
         begun = time.perf_counter()
-        steps, reached, ended = _follow(kernel, state, times, rtol, most)
+        steps, reached, state = _follow(kernel, crew, times, rtol, most)
         seconds = time.perf_counter() - begun
-        if ended:
-            return steps, seconds / max(steps, 1)
+        begins = Part(steps, STAGES * steps * _nodes(kernel, crew[0], state), seconds)
+        if reached >= times[-1]:
+            return [begins]
         if most >= FEWEST_STEPS and (seconds > PILOT_SECONDS or most >= MOST_PILOT_STEPS):
-            speed = (reached - before[1]) / (steps - before[0])
-            return steps + (float(times[-1]) - reached) / speed, seconds / steps
-        if FEWEST_STEPS * seconds / steps > LONGEST_PILOT:
+            rest = _at_stations(kernel, np.resize(state, crew.shape), times, reached, rtol, seconds / steps)
+            return None if rest is None else [begins, *rest]
+        if FEWEST_STEPS * seconds / max(steps, 1) > LONGEST_PILOT:
             return None
-        before, most = (steps, reached), max(FEWEST_STEPS, 2 * most)
+        most = max(FEWEST_STEPS, 2 * most)
 
 
-def _follow(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float, most: int) -> tuple[int, float, bool]:
-    """(steps, time reached, whether there is no more to do) of one trajectory within `most` steps."""
+def _at_stations(
+    kernel: Kernel, crew: np.ndarray, times: np.ndarray, first: float, rtol: float, seconds_per_step: float
+) -> list[Part] | None:
+    """The parts of the path from the time `first` on: as many intervals of equal length, each with the pace of its middle.
+
+    A trajectory that is put into the middle of an interval, in the state where the last station left it, is soon where the flow takes it
+    at that temperature. How far it comes in its last steps of two runs, of WARMING and of WARMED steps, gives the steps of the interval.
+    None where fewer than two stations are to be had in LONGEST_PILOT seconds.
+    """
+    count = min(STATIONS, int(LONGEST_PILOT / ((WARMING + WARMED) * seconds_per_step)))
+    if count < 2:
+        return None
+    parts, length = [], (float(times[-1]) - first) / count
+    for n in range(count):
+        middle = first + (n + 0.5) * length
+        due = np.concatenate([[middle], times[times > middle]])
+        warming, warm, _ = _follow(kernel, crew, due, rtol, WARMING)
+        begun = time.perf_counter()
+        steps, reached, state = _follow(kernel, crew, due, rtol, WARMED)
+        seconds = time.perf_counter() - begun
+        # A path that is at its end while it is still warming has few steps anyway.
+        ahead = (steps - warming) / (reached - warm) if reached > warm else steps / max(reached - middle, length / 2)
+        parts.append(Part(ahead * length, STAGES * ahead * length * _nodes(kernel, crew[0], state), ahead * length * seconds / max(steps, 1)))
+        crew = np.resize(state, crew.shape)
+    return parts
+
+
+def _nodes(kernel: Kernel, *states: np.ndarray) -> float:
+    """Visited by one rate, in the mean of some states."""
+    return float(kernel.nodes(np.array(states)).mean())
+
+
+def _follow(kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float, most: int) -> tuple[float, float, np.ndarray]:
+    """(steps, time reached, state there) of the crew's first trajectory within `most` steps; of all of them, if they end, the mean steps.
+
+    One that fails has come to the end: the run itself will say why.
+    """
     from kernels.integrator import IntegrationError, TooManyStepsError
 
     try:
-        run = kernel.integrate(state, times, rtol=rtol, atol=rtol / 100, most_steps=most)
+        run = kernel.integrate(crew, times, rtol=rtol, atol=rtol / 100, most_steps=most)
     except TooManyStepsError as error:
-        return most, error.time, False
+        return most, error.time, error.state
     except IntegrationError as error:
-        return most, error.time, True  # it fails in the run itself, which says why
-    return int(run.steps[0]), float(times[-1]), True
+        return most, float(times[-1]), error.state
+    return float(run.steps.mean()), float(times[-1]), run.y[0, -1]
 
 
 def cost_of_particles(coordinates: float, particles: float, device: str) -> Cost:
