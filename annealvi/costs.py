@@ -14,7 +14,7 @@ import numpy as np
 from derive.problem import BadInput
 
 if TYPE_CHECKING:
-    from kernels.integrator import Kernel
+    from kernels.integrator import Kernel, StoppedError
 
 WORTH_SAYING = 5.0
 """Seconds from which on a run is announced."""
@@ -24,6 +24,11 @@ FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
 """The first steps are shorter than those that follow: from four of them one would expect a hundred times too many."""
 OVERRUN = 2.0
 """A run that takes so many times its limit is stopped: estimates are right within that, unless steps become dearer on the way."""
+STATIONS = 8
+"""Times at which the rest of a path is sampled. The stiffness rises where the temperature falls: over a third of the path or more."""
+WARMING, WARMED = 16, 48
+"""Steps of a station's first run and of its second. Sixteen are enough to grow from the first guess to the size that the flow allows."""
+MOST_TRAJECTORIES = 10**9
 STAGES = 12
 """Right-hand sides per step of DOP853."""
 
@@ -66,66 +71,183 @@ def cost_of_integration(
 ) -> Cost:
     """The cost of integrating all states (n, states) over times (n_out,), with so many trajectories side by side.
 
-    count: of all states, where only the first of them are given.
-    One rate is timed first, or a part of it. The first state's trajectory is then followed for about PILOT_SECONDS with the run's own
-    tolerance, and its last step size extrapolated: a count of steps that is guessed would miss a stiff system's by orders of magnitude.
-    Where FEWEST_STEPS would take more than LONGEST_PILOT seconds, the cost is that of one step for each output, which is the least; and
+    count: of all states, where only the first of them are given. See `pace_of_integration`.
+    """
+    return pace_of_integration(kernel, states, times, rtol, side_by_side).cost(len(states) if count is None else count)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a trajectory. nodes: visited by all its rates. seconds: with all threads at work."""
+
+    steps: float
+    nodes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What one trajectory of many takes: the sum of its parts. bytes: of its result. least: whether it takes that much at least."""
+
+    parts: tuple[Part, ...]
+    side_by_side: int
+    bytes: float
+    device: str
+    least: bool
+
+    @property
+    def steps(self) -> float:
+        return sum(part.steps for part in self.parts)
+
+    @property
+    def nodes(self) -> float:
+        return sum(part.nodes for part in self.parts)
+
+    @property
+    def seconds(self) -> float:
+        """Of a round of `side_by_side` trajectories."""
+        return sum(part.seconds for part in self.parts)
+
+    def cost(self, count: int) -> Cost:
+        """Of so many trajectories."""
+        rates = STAGES * self.steps
+        visited = f"{self.nodes / rates:.1e} nodes per rate, " if self.nodes > 0 else ""
+        sizes = f"{count} trajectories on {self.device}, {1e-6 * count * self.bytes:.1f} MB of results"
+        basis = f"{visited}{rates:.1e} rates per trajectory, {sizes}"
+        return Cost(-(-count // self.side_by_side) * self.seconds, basis, self.least)
+
+    def affordable(self, seconds: float) -> int:
+        """How many trajectories are expected to take no more than so many seconds."""
+        return int(seconds / self.seconds * self.side_by_side) if self.seconds > 0 else MOST_TRAJECTORIES
+
+
+def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, side_by_side: int) -> Pace:
+    """What a trajectory from one of the states (n, states) over times (n_out,) takes, with so many side by side.
+
+    One rate is timed first, or a part of it. As many trajectories as run side by side are then followed for about PILOT_SECONDS with the
+    run's own tolerance, since threads that share a core or the memory slow one another down. Their steps grow or shrink by orders of
+    magnitude as the temperature falls and the flow becomes stiff, so the rest of the path is sampled at STATIONS times, see
+    `_at_stations`. Where that would take more than LONGEST_PILOT seconds, the pace is one step for each output, which is the least; and
     where steps become so slow that the pilot is stopped after that time, it is the way that is left at the price of the nodes there.
     """
-    from kernels.integrator import StoppedError
     from kernels.stages import stage
-    from kernels.threads import at_most
 
-    first = states[:1]
-    one_step = STAGES * kernel.seconds_per_rate(first, LONGEST_PILOT / STAGES)
-    nodes = float(kernel.nodes(first)[0]) if one_step < LONGEST_PILOT else kernel.nodes_asked(first[0])
-    steps, seconds_per_step, expected = float(len(times)), one_step, None
-    try:
-        with stage("estimating the cost"), at_most(LONGEST_PILOT):
-            expected = _expected_steps(kernel, first, times, rtol) if FEWEST_STEPS * one_step <= LONGEST_PILOT else None
-    except StoppedError as stopped:
-        gone = stopped.time - float(times[0])
-        steps = stopped.steps * (float(times[-1]) - stopped.time) / gone if gone > 0 else steps
-        seconds_per_step *= max(1.0, kernel.nodes_asked(stopped.state) / nodes if nodes > 0 else 1.0)
-    steps, seconds_per_step = expected or (steps, seconds_per_step)
-    count = len(states) if count is None else count
-    rounds = -(-count // side_by_side)
-    visited = f"{nodes:.1e} nodes per rate, " if nodes > 0 else ""
-    stored = 8e-6 * count * len(times) * states.shape[1]
-    rates = f"{STAGES * steps:.1e} rates per trajectory"
-    basis = f"{visited}{rates}, {count} trajectories on {kernel.device}, {stored:.1f} MB of results"
-    return Cost(rounds * steps * seconds_per_step, basis, expected is None)
+    crew = np.resize(states, (side_by_side, states.shape[1])) if len(states) < side_by_side else states[:side_by_side]
+    one_step = STAGES * kernel.seconds_per_rate(crew[:1], LONGEST_PILOT / STAGES)
+    nodes = _nodes(kernel, crew[0]) if one_step < LONGEST_PILOT else kernel.nodes_asked(crew[0])
+    least = FEWEST_STEPS * one_step > LONGEST_PILOT
+    parts = [Part(len(times), STAGES * len(times) * nodes, len(times) * one_step)]
+    if not least:
+        with stage("estimating the cost"):
+            parts, least = _Pilot(kernel, crew, times, rtol, one_step, nodes).parts(parts)
+    return Pace(tuple(parts), side_by_side, 8.0 * len(times) * states.shape[1], kernel.device, least)
 
 
-def _expected_steps(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float) -> tuple[float, float] | None:
-    """The steps of one trajectory, and the seconds that one takes; None where the first is already too slow for more."""
-    kernel.integrate(state[:0], times[:1])  # compiles
-    before, most = (0, float(times[0])), 1
-    while True:
-        begun = time.perf_counter()
-        steps, reached, ended = _follow(kernel, state, times, rtol, most)
-        seconds = time.perf_counter() - begun
-        if ended:
-            return steps, seconds / max(steps, 1)
-        if most >= FEWEST_STEPS and (seconds > PILOT_SECONDS or most >= MOST_PILOT_STEPS):
-            speed = (reached - before[1]) / (steps - before[0])
-            return steps + (float(times[-1]) - reached) / speed, seconds / steps
-        if FEWEST_STEPS * seconds / steps > LONGEST_PILOT:
-            return None
-        before, most = (steps, reached), max(FEWEST_STEPS, 2 * most)
+@dataclass(frozen=True)
+class _Pilot:
+    """A crew of trajectories (side_by_side, states) that are followed for a while. one_step: its seconds, of `nodes`, at the start."""
+
+    kernel: Kernel
+    crew: np.ndarray
+    times: np.ndarray
+    rtol: float
+    one_step: float
+    nodes: float
+
+    def parts(self, otherwise: list[Part]) -> tuple[list[Part], bool]:
+        """The parts of the crew's trajectories, and whether they are the least that these take; `otherwise` where nothing is learned."""
+        from kernels.integrator import StoppedError
+        from kernels.threads import at_most
+
+        self.kernel.integrate(self.crew[:0], self.times[:1])  # compiles
+        try:
+            with at_most(LONGEST_PILOT):
+                found = self._beginning()
+        except StoppedError as stopped:
+            return self._stopped(stopped, float(self.times[0]), float(self.times[-1])) or otherwise, True
+        if found is None:
+            return otherwise, True
+        begins, reached, state = found
+        if reached >= self.times[-1]:
+            return [begins], False
+        rest, least = self._at_stations(state, reached, begins.seconds / max(begins.steps, 1))
+        return ([begins, *rest], least) if rest else (otherwise, True)
+
+    def _beginning(self) -> tuple[Part, float, np.ndarray] | None:
+        """What some PILOT_SECONDS took, the time reached and the state there; None where the first step is already too slow for more."""
+        most = 1
+        while True:
+            begun = time.perf_counter()
+            steps, reached, state = self._follow(self.crew, self.times, most)
+            seconds = time.perf_counter() - begun
+            ended = reached >= self.times[-1]
+            if ended or (most >= FEWEST_STEPS and (seconds > PILOT_SECONDS or most >= MOST_PILOT_STEPS)):
+                return Part(steps, STAGES * steps * _nodes(self.kernel, self.crew[0], state), seconds), reached, state
+            if FEWEST_STEPS * seconds / max(steps, 1) > LONGEST_PILOT:
+                return None
+            most = max(FEWEST_STEPS, 2 * most)
+
+    def _at_stations(self, state: np.ndarray, first: float, seconds_per_step: float) -> tuple[list[Part], bool]:
+        """The parts of the path from the time `first` on: as many intervals of equal length, each with the pace of its middle.
+
+        A trajectory that is put into the middle of an interval, in the state where the last station left it, is soon where the flow takes
+        it at that temperature. How far it comes in its last steps of two runs, of WARMING and of WARMED steps, gives the steps of the
+        interval. No part where fewer than two stations are to be had in LONGEST_PILOT seconds, and the least where one takes that long.
+        """
+        from kernels.integrator import StoppedError
+        from kernels.threads import at_most
+
+        count = min(STATIONS, int(LONGEST_PILOT / ((WARMING + WARMED) * seconds_per_step)))
+        if count < 2:
+            return [], True
+        parts: list[Part] = []
+        end = float(self.times[-1])
+        length = (end - first) / count
+        for n in range(count):
+            middle, crew = first + (n + 0.5) * length, np.resize(state, self.crew.shape)
+            due = np.concatenate([[middle], self.times[self.times > middle]])
+            try:
+                with at_most(LONGEST_PILOT):
+                    warming, warm, _ = self._follow(crew, due, WARMING)
+                    begun = time.perf_counter()
+                    steps, reached, state = self._follow(crew, due, WARMED)
+                    seconds = time.perf_counter() - begun
+            except StoppedError as stopped:
+                return [*parts, *self._stopped(stopped, middle, end + length / 2)], True
+            # A path that is at its end while it is still warming has few steps anyway.
+            ahead = (steps - warming) / (reached - warm) if reached > warm else steps / max(reached - middle, length / 2)
+            nodes = _nodes(self.kernel, crew[0], state)
+            parts.append(Part(ahead * length, STAGES * ahead * length * nodes, ahead * length * seconds / max(steps, 1)))
+        return parts, False
+
+    def _stopped(self, stopped: StoppedError, begun: float, end: float) -> list[Part]:
+        """The way from `begun` to `end` at the pace of a run that was stopped, at the price of the nodes there; no part without a step."""
+        gone = stopped.time - begun
+        if not gone > 0:
+            return []
+        steps, nodes = stopped.steps * (end - begun) / gone, self.kernel.nodes_asked(stopped.state)
+        dearer = max(1.0, nodes / self.nodes if self.nodes > 0 else 1.0)
+        return [Part(steps, STAGES * steps * nodes, steps * self.one_step * dearer)]
+
+    def _follow(self, crew: np.ndarray, times: np.ndarray, most: int) -> tuple[float, float, np.ndarray]:
+        """(steps, time reached, state there) of the crew's first trajectory within `most` steps; of all of them, if they end, mean steps.
+
+        One that fails has come to the end: the run itself will say why.
+        """
+        from kernels.integrator import IntegrationError, TooManyStepsError
+
+        try:
+            run = self.kernel.integrate(crew, times, rtol=self.rtol, atol=self.rtol / 100, most_steps=most)
+        except TooManyStepsError as error:
+            return most, error.time, error.state
+        except IntegrationError as error:
+            return most, float(times[-1]), error.state
+        return float(run.steps.mean()), float(times[-1]), run.y[0, -1]
 
 
-def _follow(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float, most: int) -> tuple[int, float, bool]:
-    """(steps, time reached, whether there is no more to do) of one trajectory within `most` steps."""
-    from kernels.integrator import IntegrationError, TooManyStepsError
-
-    try:
-        run = kernel.integrate(state, times, rtol=rtol, atol=rtol / 100, most_steps=most)
-    except TooManyStepsError as error:
-        return most, error.time, False
-    except IntegrationError as error:
-        return most, error.time, True  # it fails in the run itself, which says why
-    return int(run.steps[0]), float(times[-1]), True
+def _nodes(kernel: Kernel, *states: np.ndarray) -> float:
+    """Visited by one rate, in the mean of some states."""
+    return float(kernel.nodes(np.array(states)).mean())
 
 
 @contextmanager

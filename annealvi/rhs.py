@@ -23,7 +23,7 @@ _KEYS = ("means", "weights", "scales", "beta")
 
 @dataclass(frozen=True)
 class State:
-    """A proposal and an inverse temperature: means (L lists, of one length), weights and scales (L numbers, or the problem's), beta >= 0."""
+    """A proposal and an inverse temperature: means (L lists of one length), weights and scales (L numbers or the problem's), beta >= 0."""
 
     means: tuple[tuple[float, ...], ...]
     weights: tuple[float, ...]

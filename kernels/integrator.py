@@ -21,7 +21,7 @@ from kernels.integrator_source import DONE, HALTED, NOT_FINITE, OUTSIDE_BOUNDS, 
 from kernels.lattice_code import MOST_NODES
 from kernels.module_cache import load_module
 from kernels.printer import PRECISIONS
-from kernels.tables import Certificate, MeasuredError, Reach, Tables, all_nodes, build_tables, intervals, most_nodes, reach_of
+from kernels.tables import MeasuredError, Reach, Tables, all_nodes, build_tables, intervals, most_nodes, reach_of
 from kernels.threads import TimeLimitError, at_most, run_on_threads, wait_until
 
 MOST_STEPS = 1_000_000

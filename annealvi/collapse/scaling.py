@@ -20,7 +20,7 @@ from scipy.special import erfinv
 from annealvi.collapse.family import Family
 from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
 from annealvi.collapse.separatrix import Accuracy
-from annealvi.collapse.trapping import MONOTONE
+from annealvi.collapse.trapping import lasting_beta
 from derive.arguments import checked
 from derive.problem import BadInput, Problem
 from derive.short_repr import short_repr
@@ -60,7 +60,7 @@ def scaling_law(problem: Problem, reference: float | None = None, device: str = 
     require_alike(session)
     if {s.name for s in session.schedule.parameters} != {"T0", "t0"}:
         raise BadInput("schedule.kind", f"{problem.schedule.kind!r} has no T0 and t0", "choose a kind that has both, and give a finite T0")
-    if problem.schedule.kind not in MONOTONE:
+    if lasting_beta(session) < 1:
         found = f"the law is for a β that depends on t/t0 and never falls, and that of {problem.schedule.kind!r} need not"
         raise BadInput("schedule.kind", found, "choose a kind other than table and expression")
     if len(set(problem.target.weights)) == 1:
