@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from derive.points_file import MOST_POINTS, BadPointsError, read_points
 from derive.scope import outside
 from derive.short_repr import short_repr
 
@@ -41,7 +42,6 @@ LAWS = ("uniform-sphere",)
 LONGEST_NAME = 80
 MOST_COMPONENTS = 64
 MOST_PASTED = 16
-MOST_POINTS = 10_000
 MOST_DIMENSIONS = 10**9
 SUM_TOLERANCE = 1e-9
 LARGEST = 1e100  # squares and ratios of admitted numbers stay finite in double precision
@@ -400,15 +400,16 @@ def _table_points(key: str, value: Any) -> tuple[tuple[float, float], ...]:
         return _checked_points(key, value)
     if not os.fspath(value):
         return ()
-    from derive.points_file import read_points  # which needs BadInput
-
-    points, places = read_points(value, key)
+    try:
+        points, places = read_points(value)
+    except BadPointsError as mistake:
+        raise BadInput(key, mistake.found, mistake.remedy) from None
     try:
         return _checked_points(key, points)
     except BadInput as mistake:
         entry = re.match(r".*?\[([0-9]+)\]", mistake.key)
         place = places[int(entry[1])] if entry else os.fsdecode(value)
-        raise BadInput(key, f"{one_line(place)}: {mistake.found}", mistake.remedy) from None
+        raise BadInput(key, f"{place}: {mistake.found}", mistake.remedy) from None
 
 
 def _checked_points(key: str, value: Any) -> tuple[tuple[float, float], ...]:

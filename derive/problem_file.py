@@ -60,8 +60,8 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
 
     path_or_name: a built-in name comes before a file of the same name; write ./bimodal for a file. A file that states no name is called
         by its own, without the ending.
-    overrides: `section.key=value` or `name=value`, the value in TOML; a bare word counts as text, so that
-        `schedule.kind=linear` needs no quotes. Later ones win. A new schedule.kind sets aside what belongs to the file's.
+    overrides: `section.key=value` or `name=value`, the value in TOML; a bare word counts as text, and so does the name of a file of
+        points, so that `schedule.kind=linear` needs no quotes. Later ones win. A new schedule.kind sets aside what belongs to the file's.
     Raises BadInput, one line that names the file (or --set), the key and a remedy.
     """
     source = os.fsdecode(path_or_name)
@@ -203,6 +203,8 @@ def _parse_override(text: str) -> tuple[str, Any]:
     if len(value) > MOST_BYTES or "\n" in value:
         raise BadInput(key, "a value of many lines or over 1 MiB", "put it into a problem file", "--set")
     if _BARE_WORD.fullmatch(value) and value not in ("true", "false", "inf", "nan"):
+        return key, value
+    if key == "schedule.points" and value[:1].isalnum():  # a file's name, as a shell completes it
         return key, value
     remedy = "write a TOML value; text needs quotes: 'key=\"text\"'"
     return key, _parse_toml(f"value = {value}", f"--set {_short(key)}", remedy)["value"]

@@ -146,8 +146,8 @@ def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
 def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
     """The time from which |T - 1| <= excess for good. excess: positive.
 
-    A closed form except for "expression", whose last crossing is found on the grid of `make_schedule` and bisected. Of a schedule that is of
-    no kind the duration.
+    A closed form except for "expression", whose last crossing is found on the grid of `make_schedule` and bisected. Of a schedule of no
+    kind the duration.
     Raises BadInput for a constant T0 > 1 + excess and for an expression that is not so near 1 at t = 1e9.
     """
     if not 0 < excess < math.inf:

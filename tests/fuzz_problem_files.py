@@ -165,6 +165,7 @@ _ARITHMETIC = (
     ast.UnaryOp,
     ast.unaryop,
     ast.IfExp,
+    ast.Tuple,
     ast.Compare,
     ast.cmpop,
 )
@@ -175,7 +176,11 @@ def is_plain_formula(source: Any) -> bool:
     from derive.expression_parser import FUNCTIONS
     from derive.schedules import _DOUBLE_FUNCTIONS
 
-    known = {*FUNCTIONS, *(f.__name__ for f in _DOUBLE_FUNCTIONS.values()), *("pi", "e", "nan", "inf", "fabs", "float", "t", "T0", "t0")}
+    known = {
+        *FUNCTIONS,
+        *(f.__name__ for f in _DOUBLE_FUNCTIONS.values()),
+        *("pi", "e", "nan", "inf", "fabs", "float", "interpolate", "t", "T0", "t0"),
+    }
     match ast.parse(source).body if isinstance(source, str | bytes) else []:
         case [ast.FunctionDef(args=arguments, body=[ast.Return(value=ast.expr() as formula)], decorator_list=[])]:
             nodes = [*ast.walk(formula), *(node for value in arguments.defaults for node in ast.walk(value))]

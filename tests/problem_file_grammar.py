@@ -20,11 +20,12 @@ KEYS = {
     "target": ("weights", "means", "scales"),
     "proposal": ("weights", "scales", "radius"),
     "flow": ("manifold", "learn"),
-    "schedule": ("kind", "T0", "t0", "points", "expression", "tau", "level"),
+    "schedule": ("kind", "T0", "t0", "points", "expression", "beta_expression", "tau", "level"),
     "space": ("dimension",),
     "init": ("law",),
 }
 PLACES = [(TOP, "name"), *((section, key) for section, keys in KEYS.items() for key in keys)]
+FROM_INFINITY = ("beta-exponential", "beta-linear", "hold")
 CLOSED_FORMS = ("constant", "exponential", "geometric", "linear", "beta-exponential", "beta-linear", "cosine", "hold")
 
 
@@ -80,14 +81,14 @@ numbers = st.one_of(
     st.integers(0, 400).map(str), st.floats(0, 50).map(lambda x: f"{x:.3g}"), st.sampled_from(["1e308", "2e-308", ".5", "3.", "0", "1e3"])
 )
 atoms = st.one_of(numbers, st.sampled_from(["t", "t", "t", "T0", "t0", "pi"]))
-FUNCTIONS = ("exp", "log", "sqrt", "sin", "cos", "tan", "atan", "sinh", "cosh", "tanh", "sech", "erf", "abs")
+FUNCTIONS = ("exp", "log", "sqrt", "sin", "cos", "tan", "atan", "sinh", "cosh", "tanh", "sech", "erf", "abs", "sigmoid", "floor")
 
 
 def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.one_of(
         st.builds("{} {} {}".format, inner, st.sampled_from(["+", "-", "*", "/", "**"]), inner),
         st.builds("{}({})".format, st.sampled_from([*FUNCTIONS, "", "", "-", "+"]), inner),
-        st.builds("{}({}, {})".format, st.sampled_from(["min", "max"]), inner, inner),
+        st.builds("{}({}, {})".format, st.sampled_from(["min", "max", "mod"]), inner, inner),
         st.builds("max({}, {}, {})".format, inner, inner, inner),
     )
 
@@ -98,6 +99,9 @@ coolings = st.one_of(
     st.builds("max(1, T0 - {}*t/t0)".format, st.integers(1, 99)),
     st.builds("1 + (T0 - 1)*exp(-t/t0)*{}({})**2".format, st.sampled_from(["cos", "sin", "tanh", "erf", "atan", "sech"]), formulas),
     st.builds("max(1, min(T0, {})*exp(-{}*t/t0))".format, formulas, st.integers(1, 9)),
+    st.builds("1 + {}*sigmoid(({} - t)/{})".format, st.integers(1, 999), st.integers(1, 10**6), st.integers(1, 999)),
+    st.builds("max(1, {} - {}*floor(t/{}))".format, st.integers(1, 999), st.integers(1, 99), st.integers(1, 10**6)),
+    st.builds("max(1, 1 + (T0 - 1)*mod({}, {})*(1 - t/t0))".format, formulas, formulas),
     st.builds("1 + {}/(1 + t**2/{})**{}".format, st.integers(1, 999), st.integers(1, 999), st.sampled_from(["1", "0.5", "2", "1.25"])),
     formulas,
 )
@@ -257,14 +261,26 @@ def schedules(draw: st.DrawFn) -> list[Entry]:
     entries = [("schedule", "kind", quoted(kind))]
     if draw(ordinary):
         entries.append(
-            ("schedule", "T0", draw(st.one_of(st.integers(1, 1000).map(str), st.sampled_from(["1", "1.0", "1e12", "1e100", "30.5"]))))
+            (
+                "schedule",
+                "T0",
+                draw(
+                    st.one_of(
+                        st.integers(1, 1000).map(str),
+                        st.sampled_from(
+                            ["1", "1.0", "1e12", "1e100", "30.5", "inf"] if kind in FROM_INFINITY else ["1", "1.0", "1e12", "1e100", "30.5"]
+                        ),
+                    )
+                ),
+            )
         )
     if draw(ordinary):
         entries.append(("schedule", "t0", draw(positives)))
     if kind == "table":
         entries.append(("schedule", "points", draw(tables())))
     elif kind == "expression":
-        entries.append(("schedule", "expression", quoted(draw(coolings))))
+        formula, quantity = draw(coolings), draw(st.sampled_from(["expression", "expression", "beta_expression"]))
+        entries.append(("schedule", quantity, quoted(f"1/({formula})" if quantity == "beta_expression" and draw(ordinary) else formula)))
     elif kind == "adaann" and draw(ordinary):
         entries.append(("schedule", "tau", draw(positives)))
     elif kind == "ess" and draw(ordinary):
@@ -274,9 +290,12 @@ def schedules(draw: st.DrawFn) -> list[Entry]:
 
 @st.composite
 def tables(draw: st.DrawFn) -> str:
-    temperatures = draw(st.lists(st.integers(1, 999), min_size=1, max_size=draw(st.sampled_from([1, 3, 63]))))
-    step = draw(st.sampled_from([1, 0.1, 1000, 1e90]))
-    return array(f"[{n * step}, {T}]" for n, T in enumerate([*temperatures, 1]))
+    temperatures = draw(
+        st.lists(st.sampled_from([1, 2, 300, 999, 0.5, 1e-9, 1e100]), min_size=1, max_size=draw(st.sampled_from([1, 3, 63])))
+    )
+    step = draw(st.sampled_from([1, 0.1, 1000, 1e90, 5e-324]))
+    places = [max(0, n // 2 if draw(ordinary) else n) for n in range(len(temperatures) + 1)]
+    return array(f"[{n * step}, {T}]" for n, T in zip(sorted(places), [*temperatures, 1], strict=True))
 
 
 odd_text = st.one_of(

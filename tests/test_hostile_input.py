@@ -78,6 +78,7 @@ def test_a_case_is_known_by_its_seed_and_number(kind):
     ("source", "plain"),
     [
         ("def f(t, T0):\n    return 1 + T0*double_exp(-t/3) if t < 5 else double_max(1, t)\n", True),
+        ("def f(t):\n    return interpolate(t, (0.0, 1.0), (2.0, 3.0))\n", True),
         ("def f(t):\n    return t.real\n", False),
         ("def f(t):\n    return __import__('os')\n", False),
         ("def f(t):\n    import os\n    return t\n", False),

@@ -5,6 +5,7 @@ or twice: the result is the exact value at a time and at parameters that differ 
 So it lies between the least and the greatest value of the definition in that neighbourhood, however steep a ramp is there.
 """
 
+import dataclasses
 import math
 from bisect import bisect_right
 from functools import cache
@@ -13,6 +14,7 @@ from itertools import pairwise, product
 import jax
 import mpmath
 import numpy as np
+import pytest
 import sympy as sp
 from cuda_without_gpu import in_simulator
 from hypothesis import example, given, settings
@@ -221,6 +223,24 @@ def test_every_kind_on_cuda():
     """The same text, by Numba's simulator."""
     for precision, found in in_simulator("{p: t.betas_of_all('cuda', p) for p in t.EPS}", "test_schedule_targets").items():
         assert_all_right(found, precision)
+
+
+@pytest.mark.parametrize(("name", "end"), [("table", 1010.0), ("max(1, 1 + 20*(1 - mod(t, 500)/500)*(1 - t/5000))", 720.0)])
+def test_the_integrator_lands_on_every_jump_and_kink(name, end):
+    """m = exp(−∫ β dt): a step's relative error is at most rtol, and relative errors add up. A step across a jump is rejected until it is
+    small, so that without the landing points there are more."""
+    schedule = make_schedule(spec_of(name))
+    kernel = kernel_of_all("cpu", "float64").with_parameters({KIND: list(BETAS).index(name)})
+    landing = dataclasses.replace(kernel, breakpoints=tuple(map(float, schedule.breakpoints)))
+    run, blind = (k.integrate(np.ones((1, 1)), [0.0, end], rtol=1e-9, atol=1e-200) for k in (landing, kernel))
+
+    def beta(t):
+        return mpmath.exp(-log_temperature(STEEP, t)) if name == "table" else BETAS[name](t, 300, 40)
+
+    ends = sorted({mpmath.mpf(0), *(mpmath.mpf(b) for b in landing.breakpoints if b < end), mpmath.mpf(end)})
+    exact = -sum(mpmath.quad(beta, [a, b - (b - a) * mpmath.mpf(10) ** -14]) for a, b in pairwise(ends))
+    assert abs(math.log(run.y[0, -1, 0]) - exact) < run.steps[0] * 1e-9 + 1e-11 * end
+    assert run.steps[0] < blind.steps[0]
 
 
 class Running:

@@ -181,7 +181,7 @@ def test_users_formulas_are_evaluated_wherever_double_precision_has_a_limit(expr
         ("1 + exp(-t)*tanh(floor(1/t))", "not finite"),
         ("1 + mod(t)", "2 arguments"),
         ("import os", "unknown"),
-        ("exp(" * 45 + "-t" + ")" * 45, "let it come to 1"),
+        ("exp(" * 45 + "-t" + ")" * 45, "to 1"),
         ("9**9**9", "column"),
         ("x" * 10**6, "shorten"),
     ],
@@ -234,7 +234,7 @@ def test_a_bad_table_is_one_line(points: object, fragment: str) -> None:
 
 def test_a_table_comes_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = ((0.0, 300.0), (1000.0, 300.0), (1000.0, 2.5), (1200.0, 1.0))
-    (tmp_path / "cooling.csv").write_text("\ufefft,T\n0,300\n# held\n1e3, 300\n\n1e3;2.5\n1200\t1.0\n", encoding="utf-8")
+    (tmp_path / "cooling.csv").write_text("\ufeff# measured\nt,T\n0,300\n# held\n1e3, 300\n\n1e3;2.5\n1200\t1.0\n", encoding="utf-8")
     (tmp_path / "a.toml").write_text('[schedule]\nkind = "table"\npoints = "cooling.csv"\n', encoding="utf-8")
     problem = load_problem(tmp_path / "a.toml")
     assert problem.schedule.points == points
@@ -248,7 +248,7 @@ def test_a_table_comes_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert ScheduleSpec("table", points=Path("cooling.csv")).points == points  # type: ignore[arg-type]
 
 
-FROM_FILE = ["schedule.kind=table", 'schedule.points="cooling.csv"']
+FROM_FILE = ["schedule.kind=table", "schedule.points=cooling.csv"]
 
 
 @pytest.mark.parametrize(

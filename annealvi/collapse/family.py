@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -89,4 +90,5 @@ def numbers_of(session: Session) -> tuple[str, ...]:
 
 def _but_for_cheap(problem: Problem) -> tuple[Any, ...]:
     schedule = {name: value for name, value in vars(problem.schedule).items() if name not in CHEAP}
-    return problem.target, problem.proposal, problem.flow, problem.init, schedule
+    infinite = math.isinf(problem.schedule.T0)  # such a schedule has a formula without T0
+    return problem.target, problem.proposal, problem.flow, problem.init, schedule, infinite

@@ -91,7 +91,8 @@ def require_numbers(kind: str, numbers: Collection[str], keys: Iterable[str]) ->
     """Raise BadInput for a key of a number that schedules of a kind do not have, so that varying it would change nothing."""
     for key in keys:
         if key in ("schedule.T0", "schedule.t0") and key.removeprefix("schedule.") not in numbers:
-            raise BadInput(key, f"schedule.kind {kind!r} has no such number", "vary another key or choose another kind", "")
+            fixed = ", or one that floor and mod have made fixed" if kind == "expression" else ""
+            raise BadInput(key, f"schedule.kind {kind!r} has no such number{fixed}", "vary another key or choose another kind", "")
 
 
 def require_key(key: str, option: str) -> None:
