@@ -20,7 +20,7 @@ import annealvi
 from annealvi.cli import main
 from annealvi.collapse.command import collapse_probability
 from annealvi.collapse.grid import CollapseGrid, Sampling, collapse_grid
-from annealvi.collapse.phase import phase_map
+from annealvi.collapse.phase import _family_of, phase_map
 from annealvi.sweeps.axis import Axis, Choices, parse_axis
 from annealvi.sweeps.keys import vary
 from annealvi.sweeps.run import Execution
@@ -178,7 +178,21 @@ def test_ensembles_have_maps_of_problems_without_a_formula():
     axes = Choices("schedule.T0", (3.0, 5.0)), Choices("schedule.t0", (5.0, 6.0))
     with pytest.raises(BadInput, match="the formula covers"):
         phase_map(euclidean, *axes)
-    assert phase_map(euclidean, *axes, "p_ode", n=20)["p_ode"].shape == (2, 2)
+    told = []
+    assert phase_map(euclidean, *axes, "p_ode", n=20, tell=told.append)["p_ode"].shape == (2, 2)
+    assert [line for line in told if "derived and compiled by itself" in line] == told[-1:]
+
+
+def test_ensembles_take_their_own_route_for_want_of_a_formula_alone(problem, monkeypatch):
+    """Any other refusal is the user's to hear."""
+
+    def refuse(*_):
+        raise BadInput("schedule.T0", "something else is wrong", "correct it", "")
+
+    monkeypatch.setattr("annealvi.collapse.phase.Family.of", refuse)
+    monkeypatch.setattr("annealvi.collapse.phase._family_of", _family_of.__wrapped__)  # without what is kept of earlier problems
+    with pytest.raises(BadInput, match="something else is wrong"):
+        phase_map(problem, Axis("R", 2, 3, 2), Axis("w_star", 0.6, 0.7, 2), "p_ode")
 
 
 @pytest.mark.slow
