@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from annealvi.output import require_free, require_inside, require_writable
-from derive.problem import BadInput, Problem, one_line
+from derive.problem import BadInput, Problem
 from derive.problem_file import load_problem
 from kernels.stages import is_spoken_for, now, spoken_for, stage
 
@@ -53,7 +53,7 @@ def drawn(draw: Callable[..., T], *arguments: Any) -> T | NoFigure:
     except (BadInput, OSError, MemoryError):
         raise
     except Exception as error:
-        found = NoFigure(f"the figure cannot be drawn ({type(error).__name__}: {one_line(str(error))[:200]}); its numbers are kept")
+        found = NoFigure(f"the figure cannot be drawn ({type(error).__name__}: {' '.join(str(error).split())[:200]}); its numbers are kept")
         return found.with_traceback(error.__traceback__)
 
 

@@ -470,7 +470,7 @@ def test_where_no_mean_can_move_there_is_no_probability():
         collapse_by_ensemble(session_of("space.dimension=1"), n=4)
 
 
-def test_a_shooting_that_leaves_the_domain_is_done_again_with_care(monkeypatch):
+def test_a_shooting_that_leaves_the_domain_is_done_again_with_care_which_is_told(monkeypatch, capsys):
     """The first attempt fails as a wide tolerance may; the second is asked for FINE's, and one that fails there too is reported."""
     session = session_of("schedule.T0=30", "schedule.t0=30")
     kernel, asked, honest = session.compile(), [], Kernel.shoot
@@ -487,6 +487,12 @@ def test_a_shooting_that_leaves_the_domain_is_done_again_with_care(monkeypatch):
     monkeypatch.setattr(Kernel, "shoot", stumbling)
     assert separatrix.corrected(QUICK).p == pytest.approx(exact, abs=0.003)
     assert asked[:2] == [QUICK.rtol, FINE.rtol]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == asked.count(QUICK.rtol)
+    assert set(told) == {
+        "at d = 128 the separatrix is shot for again with rtol = 1e-07: with 0.001 "
+        + str(IntegrationError("it fails", 0, 0.0, np.zeros(3)))
+    }
     stubborn = True
     with pytest.raises(IntegrationError, match="it fails"):
         separatrix.corrected(QUICK)

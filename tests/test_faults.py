@@ -2,8 +2,10 @@
 
 import ast
 import errno
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,8 +16,11 @@ import h5netcdf
 import pytest
 from small_sweep import SmallSweep
 
+import annealvi
+from annealvi import style
 from annealvi.cli import build_parser, main
-from annealvi.sweeps.run import run_sweep
+from annealvi.fixed_points.figure import bifurcation_figure
+from annealvi.sweeps.run import run_sweep, sweeping
 from derive.problem import BadInput
 from kernels.module_cache import VARIABLE
 
@@ -336,3 +341,52 @@ def test_without_what_windows_does_not_have_kernels_and_sweeps_run_all_the_same(
     assert "a result of" in planned
     assert "memory" not in planned
     assert locked == f"{out / 'found.parts'} cannot be locked: see to it that no other run works on it"
+
+
+def paths_of(function):
+    """The parameters of a function that take a path."""
+    return [p for p in inspect.signature(function).parameters.values() if re.search(r"[Pp]ath", f"{p.name} {p.annotation}")]
+
+
+def with_paths():
+    """(name, parameter) of everything public that takes a path."""
+    public = {name: getattr(annealvi, name) for name in annealvi.__all__}
+    methods = {f"{n}.{m}": f for n, c in public.items() if inspect.isclass(c) for m, f in vars(c).items() if inspect.isfunction(f)}
+    functions = {name: value for name, value in public.items() if inspect.isfunction(value)} | methods
+    functions |= {f.__name__: f for f in (bifurcation_figure, style.save, run_sweep, sweeping)}  # of the notebooks and docs
+    return [(name, parameter) for name, function in functions.items() for parameter in paths_of(function)]
+
+
+def test_every_public_path_may_be_any_path():
+    assert len(with_paths()) >= 10
+    for name, parameter in with_paths():
+        assert "PathLike" in str(parameter.annotation), f"{name}({parameter})"
+
+
+class ByAnotherLibrary(os.PathLike):
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __fspath__(self):
+        return self.path
+
+
+@pytest.mark.parametrize("kind", [str, Path, ByAnotherLibrary])
+def test_paths_of_every_kind_are_taken(kind, tmp_path, monkeypatch):
+    """Sweeps, to which the maps and grids hand their path as it is, problem files and figures."""
+    (tmp_path / "mine.toml").write_text("space.dimension = 8", encoding="utf-8")
+    problem = annealvi.load_problem(kind(tmp_path / "mine.toml"))
+    assert problem.space.dimension == 8
+    run_sweep(SmallSweep(), kind(tmp_path / "found.nc"))
+    with sweeping(SmallSweep(), kind(tmp_path / "again.nc")) as data:
+        assert dict(data.sizes) == {"y": 4, "x": 5, "k": 3}
+    handed = []
+    axis, other = annealvi.Axis("schedule.T0", 3, 5, 2), annealvi.Axis("schedule.t0", 5, 6, 2)
+    monkeypatch.setattr("annealvi.collapse.grid.run_sweep", lambda _, path: handed.append(path))
+    monkeypatch.setattr("annealvi.collapse.phase.run_sweep", lambda _, path: handed.append(path))
+    annealvi.collapse_grid(problem, (axis,), path=kind(tmp_path / "g.nc"))
+    annealvi.phase_map(problem, axis, other, path=kind(tmp_path / "p.nc"))
+    assert [os.fspath(path) for path in handed] == [str(tmp_path / "g.nc"), str(tmp_path / "p.nc")]
+    with style.figure() as (figure, _):
+        style.save(figure, kind(tmp_path / "figure.png"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.nc", "figure.png", "found.nc", "mine.toml"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -61,6 +64,74 @@ def test_every_figure_uses_the_style(path):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_else_sets_one(path):
     assert SETTING.findall(path.read_text(encoding="utf-8")) == []
+
+
+def sample(folder: Path) -> list[bytes]:
+    """A figure in every format, with what Matplotlib has settings for."""
+    with style.figure(rows=2, sharex=True) as (figure, (above, below)):
+        above.plot([0, 1, 2], [1e-7, 3e-7, 2e-7], **style.line(1), label=r"$w^\star$")
+        above.errorbar([0, 1], [1e-7, 2e-7], [1e-8, 1e-8], **style.points(0))
+        above.legend(title="legend")
+        figure.colorbar(below.imshow([[0.0, 1.0], [-1.0, 0.5]]))
+        below.set_xlabel(style.LABELS["T"])
+        below.text(0, 0, "text")
+    return [*(style.save(figure, folder / f"figure.{form}").read_bytes() for form in ("png", "pdf")), figure._repr_png_()]
+
+
+def test_nothing_of_the_users_settings_is_in_a_figure(tmp_path):
+    """Every setting at some other value of its kind, numbers, switches and words."""
+    plain = sample(tmp_path)
+    other = {}
+    for name, value in mpl.rcParams.items():
+        if name.split(".")[0] in ("backend", "backend_fallback", "interactive", "toolbar", "keymap", "tk", "webagg", "macosx", "animation"):
+            continue
+        other[name] = (not value) if isinstance(value, bool) else value * 1.5 + 0.1 if isinstance(value, float) else value
+    other |= {"text.usetex": True, "font.family": ["no such font"], "image.cmap": "jet", "savefig.bbox": "tight", "savefig.format": "svg"}
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        taken = 0
+        for name, value in other.items():
+            with contextlib.suppress(ValueError):
+                mpl.rcParams[name] = value
+                taken += mpl.rcParams[name] != mpl.rcParamsDefault[name]
+        assert taken > 100
+        assert sample(tmp_path) == plain
+
+
+@pytest.mark.parametrize("backend", ["nonsense", "module://no_such_module", "svg", "", None])
+def test_no_named_backend_is_needed_and_one_that_is_known_is_chosen_as_before(backend, tmp_path):
+    """For the user's own use of pyplot, which figures do without."""
+    code = (
+        "import os, sys; from annealvi import style\n"
+        f"with style.figure() as (figure, panel): panel.plot([0, 1])\n"
+        f"style.save(figure, {str(tmp_path / 'figure.png')!r}); assert 'matplotlib.pyplot' not in sys.modules\n"
+        "print(os.environ.get('MPLBACKEND'), dict.get(style.mpl.rcParams, 'backend'), sep='|')"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    environment |= {} if backend is None else {"MPLBACKEND": backend}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stderr == ""
+    environ, chosen = done.stdout.strip().split("|")
+    assert environ == str(backend)
+    assert (chosen == backend) == (backend in ("svg", "module://no_such_module"))
+
+
+def test_a_matplotlib_that_does_not_start_is_one_line_before_the_work(tmp_path):
+    (tmp_path / "matplotlibrc").write_bytes(b"# \xff\n")
+    code = "import sys; from annealvi.cli import main; sys.exit(main(['integrate', '--out', 'found']))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("annealvi: figures: Matplotlib does not start (UnicodeDecodeError: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["matplotlibrc"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_matplotlib_is_imported_by_the_style_alone(path):
+    """Which sees to the backend. Types may be named."""
+    source = path.read_text(encoding="utf-8")
+    imports = [line for line in source.splitlines() if re.match(r"(?:import|from) matplotlib", line)]
+    assert imports == [] or path.parent.name == "notebooks"  # whose kernel names a backend of its own
 
 
 def test_nothing_is_set_for_the_process(tmp_path):

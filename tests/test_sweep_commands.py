@@ -11,6 +11,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
@@ -19,7 +20,7 @@ import annealvi
 from annealvi.cli import main
 from annealvi.collapse.command import collapse_probability
 from annealvi.collapse.grid import CollapseGrid, Sampling, collapse_grid
-from annealvi.collapse.phase import phase_map
+from annealvi.collapse.phase import _family_of, phase_map
 from annealvi.sweeps.axis import Axis, Choices, parse_axis
 from annealvi.sweeps.keys import vary
 from annealvi.sweeps.run import Execution
@@ -177,7 +178,21 @@ def test_ensembles_have_maps_of_problems_without_a_formula():
     axes = Choices("schedule.T0", (3.0, 5.0)), Choices("schedule.t0", (5.0, 6.0))
     with pytest.raises(BadInput, match="the formula covers"):
         phase_map(euclidean, *axes)
-    assert phase_map(euclidean, *axes, "p_ode", n=20)["p_ode"].shape == (2, 2)
+    told = []
+    assert phase_map(euclidean, *axes, "p_ode", n=20, tell=told.append)["p_ode"].shape == (2, 2)
+    assert [line for line in told if "derived and compiled by itself" in line] == told[-1:]
+
+
+def test_ensembles_take_their_own_route_for_want_of_a_formula_alone(problem, monkeypatch):
+    """Any other refusal is the user's to hear."""
+
+    def refuse(*_):
+        raise BadInput("schedule.T0", "something else is wrong", "correct it", "")
+
+    monkeypatch.setattr("annealvi.collapse.phase.Family.of", refuse)
+    monkeypatch.setattr("annealvi.collapse.phase._family_of", _family_of.__wrapped__)  # without what is kept of earlier problems
+    with pytest.raises(BadInput, match="something else is wrong"):
+        phase_map(problem, Axis("R", 2, 3, 2), Axis("w_star", 0.6, 0.7, 2), "p_ode")
 
 
 @pytest.mark.slow
@@ -362,6 +377,89 @@ def test_force_overwrites(name, elsewhere, capsys):
     assert main([command, "mine.toml", *rest, "--out", "found", "--force"]) == 0
     assert all(content != b"hours of work" for content in tree(Path("found")).values())
     assert sorted(tree(Path("found"))) == sorted(names)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that takes no file, whoever asks")
+@pytest.mark.parametrize("option", ["--out", "--json"])
+@pytest.mark.parametrize("name", [*COMMANDS, *SLOW_COMMANDS])
+def test_that_a_result_cannot_be_written_is_found_out_before_the_work(name, option, elsewhere, capsys, monkeypatch):
+    """By trying: to root the folder's rights look as if it took files."""
+
+    def work(*_, **__):
+        raise AssertionError("it is computed before it is known whether it can be written")
+
+    for place in ("annealvi.session.open_session", "annealvi.sweeps.run._computed", "annealvi.sweeps.run.make_plan"):
+        monkeypatch.setattr(place, work)
+    (command, *rest), _ = {**COMMANDS, **SLOW_COMMANDS}[name]
+    assert main([command, "mine.toml", *rest, option, "/proc/self/found"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "/proc/self" in err
+    assert "cannot be written" in err
+
+
+@pytest.mark.parametrize("broken", ["phase.nc", "phase-ode.nc", "phase.png"])
+def test_every_file_of_a_map_is_tried_before_the_first_is_computed(broken, elsewhere, capsys, monkeypatch):
+    monkeypatch.setattr("annealvi.sweeps.run.make_plan", lambda *_: pytest.fail("computed too early"))
+    Path("found", broken).mkdir(parents=True)
+    assert main([*MAP, "--ode", "2", "--out", "found", "--force"]) == 2
+    assert f"{broken}: is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["integrate", "collapse --over", "phase"])
+def test_a_figure_that_cannot_be_drawn_loses_no_numbers(name, elsewhere, capsys, monkeypatch):
+    """Status 1 and one line; the same command draws it later, and a sweep computes nothing anew for that."""
+
+    def fail(*_, **__):
+        raise RuntimeError("latex could not be found\nin any place")
+
+    (command, *rest), names = COMMANDS[name]
+    swept = names[0].endswith(".nc")
+    monkeypatch.setattr("annealvi.style.save", fail)
+    arguments = [command, "mine.toml", *rest, "--out", "found", "--json", "numbers.json"]
+    assert main(arguments) == 1
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line == "annealvi: the figure cannot be drawn (RuntimeError: latex could not be found in any place); its numbers are kept"
+    assert {path.name for path in Path("found").iterdir() if path.is_file()} == set(names) - {names[-1]}
+    kept = json.loads(Path("numbers.json").read_text())
+    assert not swept or kept["figure"] is None
+    monkeypatch.undo()
+    monkeypatch.chdir(elsewhere / "work")
+    if swept:
+        monkeypatch.setattr("annealvi.sweeps.engines.compute_chunk", fail)
+        Path("numbers.json").unlink()
+        assert main(arguments) == 0
+        assert sorted(os.listdir("found")) == sorted(names)
+        assert json.loads(Path("numbers.json").read_text()) == {**kept, "figure": f"found/{names[-1]}"}
+
+
+DRAW = """
+import xarray
+from pathlib import Path
+from annealvi.cli import main
+from annealvi.collapse.figures import draw_grid, draw_phase
+main(["integrate", "mine.toml", "--n", "2", "--points", "3", "--t-end", "1", "--out", out])
+values = ("w_star", "R"), [[0.1, 0.2], [0.3, 0.45]], {"long_name": "P(collapse)"}
+data = xarray.Dataset({"p_ode": values}, {"w_star": [0.6, 0.7], "R": [2.0, 3.0]})
+draw_phase(data, Path(out, "phase.png"))
+draw_grid(data.isel(w_star=0, drop=True), ("ode",), Path(out, "grid.png"))
+"""
+
+
+def test_figures_are_the_same_whatever_the_users_settings_of_matplotlib_are(elsewhere, capsys):
+    """A matplotlibrc in the working folder, with TeX that need not be there, and a backend that is not."""
+    exec(DRAW, {"out": "plain"})
+    settings = ["text.usetex: True", "font.size: 40", "font.family: no such font", "savefig.bbox: tight", "savefig.format: pdf"]
+    settings += ["axes.facecolor: red", "axes.grid: True", "image.cmap: jet", "backend: nonsense", "no.such.key: 1", "lines.marker: x: y"]
+    Path("matplotlibrc").write_text("\n".join(settings))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "nonsense", "PATH": ""}
+    environment["MPLCONFIGDIR"] = matplotlib.get_cachedir()  # where the list of fonts is
+    program = [sys.executable, "-c", f"out = 'found'\n{DRAW}"]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = {path.name: path.read_bytes() for path in Path("plain").glob("*.png")}
+    assert set(figures) == {"paths.png", "phase.png", "grid.png"}
+    assert {path.name: path.read_bytes() for path in Path("found").glob("*.png")} == figures
 
 
 @pytest.mark.parametrize("option", ["--json", "--html"])

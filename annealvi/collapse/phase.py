@@ -16,7 +16,7 @@ from annealvi.collapse.grid import CollapseGrid, Sampling
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.kernel_sweep import KernelSweep
 from annealvi.collapse.outcome import judging
-from annealvi.collapse.separatrix import QUICK, Guess
+from annealvi.collapse.separatrix import Guess, NotCovered, QUICK
 from annealvi.output import PathLike, write_file
 from annealvi.session import open_session
 from annealvi.sweeps.axis import Axis, Choices
@@ -112,6 +112,8 @@ class PhaseMap(KernelSweep):
 
     def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
         """A row of the map."""
+        if unit == 0 and tell is not None and self._family is None:
+            tell("the formula's kernel does not serve this problem: each point of the ensembles is derived and compiled by itself")
         return {self.result: self._row(self.y.settings[unit], list(self.x.settings))}
 
     def seconds_per_unit(self) -> float:
@@ -181,7 +183,7 @@ def _next_of(boundaries: list[float]) -> float | None:
 def _family_of(problem: Problem, device: str, optional: bool) -> Family | None:
     try:
         return Family.of(problem, device)
-    except BadInput:
+    except NotCovered:
         if optional:
             return None
         raise

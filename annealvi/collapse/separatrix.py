@@ -19,6 +19,7 @@ from scipy.special import erf
 
 from annealvi.collapse import initial_law
 from annealvi.collapse.trapping import beyond_steps, decided_sets
+from annealvi.console import tell
 from annealvi.session import Session
 from derive.problem import BadInput
 from derive.schedules import settling_time
@@ -39,6 +40,10 @@ VANISHING = 1e-13
 
 BEYOND = 1e-6
 """Probability of the initial states that lie farther out than any segment reaches."""
+
+
+class NotCovered(BadInput):
+    """A problem that the formula does not cover, whatever it would take; ensembles do."""
 
 
 def covers(session: Session) -> bool:
@@ -110,13 +115,13 @@ class Separatrix:
 
     @classmethod
     def of(cls, session: Session, kernel: Kernel) -> Separatrix:
-        """Raises BadInput for a problem without the states m_1, m_2 and s, for d < 3, and for a schedule that never reaches T = 1."""
+        """Raises NotCovered without the states m_1, m_2 and s and for d < 3, BadInput for a schedule that never reaches T = 1."""
         if not covers(session):
             found = "the formula covers two components on the sphere under two opposite modes, with a schedule that is a function of time"
-            raise BadInput("problem", found, "use `collapse --method ode` for others", "")
+            raise NotCovered("problem", found, "use `collapse --method ode` for others", "")
         dimension = session.problem.space.dimension
         if dimension < LEAST_DIMENSION:
-            raise BadInput(
+            raise NotCovered(
                 "space.dimension",
                 f"the formula needs d >= {LEAST_DIMENSION}, not {dimension}",
                 "use `collapse --method ode`, or more dimensions",
@@ -221,10 +226,11 @@ class Separatrix:
 
         try:
             return shoot(accuracy.rtol)
-        except IntegrationError:
+        except IntegrationError as error:
             # A wide tolerance lets a trajectory that rests at a saddle jump out of the domain, about once in 10^5 shootings.
             if accuracy.rtol <= FINE.rtol:
                 raise
+            tell(f"at d = {self.dimension} the separatrix is shot for again with rtol = {FINE.rtol:g}: with {accuracy.rtol:g} {error}")
             return shoot(FINE.rtol)
 
     def with_kernel(self, kernel: Kernel, t_end: float) -> Separatrix:
