@@ -317,7 +317,7 @@ def ten_modes():
 
 def test_ten_modes_have_names_with_their_indices_apart(ten_modes):
     system = ten_modes.derivation.system
-    assert [s.name for s in system.states] == "M_1_1 M_1_2 M_2_1 M_2_2 Q_1_1 Q_1_2 Q_2_2".split()
+    assert [s.name for s in system.states] == ["M_1_1", "M_1_2", "M_2_1", "M_2_2", "Q_1_1", "Q_1_2", "Q_2_2"]
     named = [s.name for s, _ in system.subexpressions]
     assert {"rho_star_1_2", "rho_star_2_10"} <= set(named)
     assert len(set(named)) == len(named)
