@@ -11,9 +11,12 @@ from by_grid import velocity_by_grid
 from scipy import stats
 
 import annealvi
-from annealvi.rhs import State
+from annealvi.rhs import State, velocity
 from derive.built_in import BUILT_IN
+from derive.expectation import ChiSquared, Expectation
+from derive.notation import families_of
 from derive.problem import BadInput, Flow, Problem, Proposal, Space, Target
+from derive.reduction import most_forms
 from derive.symbolic_problem import derive_problem, symbolise
 from kernels.particles import estimate_velocity
 
@@ -264,18 +267,29 @@ def test_a_space_smaller_than_the_span_is_refused():
         problem_with(((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)), dimension=2)
 
 
-@pytest.mark.parametrize("key", ["proposal", "target"])
-def test_more_unequal_scales_than_dimensions_are_refused(key):
-    unequal = {"weights": (0.2, 0.3, 0.5), "scales": (1.0, 0.9, 1.1)}
-    part = Proposal(**unequal) if key == "proposal" else Target(means=((1.0,), (2.0,), (-2.0,)), **unequal)
-    with pytest.raises(BadInput, match=rf"space\.dimension: 3 components of unequal scale .* equal {key}\.scales"):
-        derive_problem(dataclasses.replace(Problem(space=Space(1)), **{key: part}))
-    derive_problem(dataclasses.replace(Problem(space=Space(2)), **{key: part}))
+FOUR_MODES = Target((0.1, 0.2, 0.3, 0.4), ((2.0, 0.0), (0.0, 1.5), (-1.0, -1.0), (0.5, -1.0)), (1.0, 0.9, 1.1, 0.8))
 
 
-def test_learned_scales_count_as_unequal():
-    with pytest.raises(BadInput, match=r"space\.dimension"):
-        derive_problem(Problem(proposal=Proposal((0.2, 0.3, 0.5), (1.0,) * 3), flow=Flow(learn=("scales",)), space=Space(1)))
+def test_modes_of_unequal_scale_beyond_the_dimensions_compile_to_the_kls_gradient():
+    """Three linear forms, of two modes and the mean, in the plane: no χ² variable is left but that of Stein's lemma."""
+    problem = Problem("four modes", FOUR_MODES, Proposal((1.0,), (1.0,), 1.5), space=Space(2))
+    session = annealvi.open_session(problem)
+    variables = {a.variables for _, e in session.derivation.system.subexpressions for a in e.atoms(Expectation)}
+    assert sorted(len([v for v in found if not isinstance(v, ChiSquared)]) for found in variables) == [2, 2]
+    means = random_means(problem, 1)
+    wanted = velocity_by_grid(problem, state_of(problem, means, 0.6))
+    found = session.compile("cpu").rhs_at_beta(0.6, session.states_of_vectors(means[None]))[0]
+    np.testing.assert_allclose(found, as_states(session, means, wanted), rtol=0, atol=2 * 2 * wanted.bound + 1e-10)
+
+
+def test_the_rank_of_the_forms_is_that_of_the_modes_given():
+    """Many modes of unequal scale in a plane have three forms, in whatever dimension."""
+    modes = tuple((float(i), float(j)) for i in range(-1, 2) for j in range(-1, 2))
+    scales = tuple(1 + 0.01 * n for n in range(9))
+    for d in (2, 3, 50):
+        problem = problem_with(modes, dimension=d, components=1, scales=scales)
+        symbolic = symbolise(problem)
+        assert most_forms(symbolic.setting, symbolic.geometry) == min(d, 3)
 
 
 @pytest.mark.parametrize("radius", [0.0, -1.0, (3.0,), (3.0, 2.0, 1.0), (3.0, 0.0), float("nan"), "3"])
@@ -290,16 +304,42 @@ def test_each_component_may_have_its_own_radius():
     np.testing.assert_allclose(np.diag(gram)[2:], [1.5**2, 2.5**2], rtol=1e-12)
 
 
-@pytest.mark.parametrize("key", ["proposal", "target"])
-def test_ten_components_are_refused_and_nine_are_not(key):
-    def many(count):
-        parts = (1 / count,) * count, (1.0,) * count
-        part = Proposal(*parts) if key == "proposal" else Target(parts[0], tuple((float(n),) for n in range(1, count + 1)), parts[1])
-        return dataclasses.replace(Problem(), **{key: part})
+TEN = tuple((math.cos(n), math.sin(n)) for n in range(10))
 
-    symbolise(many(9))
-    with pytest.raises(BadInput, match=rf"{key}\.weights.*at most 9"):
-        symbolise(many(10))
+
+@pytest.fixture(scope="module")
+def ten_modes():
+    """Ten modes in the plane and two components, with Euclidean means."""
+    shares = np.arange(1.0, 11.0) / 55
+    target = Target(tuple(shares), tuple((2 * x, 2 * y) for x, y in TEN), (1.0,) * 10)
+    return annealvi.open_session(Problem("ten-modes", target, flow=Flow("euclidean"), space=Space(2)))
+
+
+def test_ten_modes_have_names_with_their_indices_apart(ten_modes):
+    system = ten_modes.derivation.system
+    assert [s.name for s in system.states] == ["M_1_1", "M_1_2", "M_2_1", "M_2_2", "Q_1_1", "Q_1_2", "Q_2_2"]
+    named = [s.name for s, _ in system.subexpressions]
+    assert {"rho_star_1_2", "rho_star_2_10"} <= set(named)
+    assert len(set(named)) == len(named)
+    for symbol in (*system.states, *system.parameters, *(s for s, _ in system.subexpressions)):
+        assert families_of([symbol.name, "M_1_1"]) or symbol.name == "lambda_q", symbol
+
+
+def test_ten_modes_compile_to_the_kls_gradient(ten_modes):
+    problem, means = ten_modes.problem, np.array([[1.0, 0.5], [-0.4, 1.3]])
+    wanted = velocity_by_grid(problem, state_of(problem, means, 0.6))
+    kernel = ten_modes.compile("cpu")
+    found = kernel.rhs_at_beta(0.6, ten_modes.states_of_vectors(means[None]))[0]
+    np.testing.assert_allclose(found, as_states(ten_modes, means, wanted), rtol=0, atol=2 * 2 * wanted.bound + 1e-10)
+
+
+@pytest.mark.slow
+def test_ten_components_on_a_line_have_averages_over_one_variable():
+    proposal = Proposal((0.1,) * 10, (1.0,) * 10, tuple(0.5 + 0.1 * n for n in range(10)))
+    problem = Problem("ten", Target((0.7, 0.3), ((1.5,), (-1.0,)), (1.0, 1.0)), proposal, Flow("euclidean"), space=Space(1))
+    state = State(tuple((0.3 * n - 1.2,) for n in range(10)), proposal.weights, proposal.scales, 0.5)
+    wanted = velocity_by_grid(problem, state)
+    assert np.abs(np.array(velocity(problem, state).means) - wanted.means).max() <= wanted.bound
 
 
 def test_modes_all_at_the_origin_move_no_single_component():

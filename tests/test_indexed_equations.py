@@ -16,6 +16,7 @@ from derive.geometry import overlaps_of
 from derive.indexed_equations import IndexedEquation, indexed_equations
 from derive.indexed_instances import instantiate
 from derive.mixtures import DIMENSION
+from derive.notation import indexed_name
 from derive.parameter_steps import scale_steps, weight_steps
 from derive.problem import Flow, Problem, Proposal, Space, Target
 from derive.step import Equation, definitions
@@ -79,7 +80,7 @@ def numbers(symbols: set[sp.Symbol], derivation: Derivation, seed: int = 0) -> d
         for i in range(1, setting.proposal.size + 1):
             for letter, total in (("rho", sp.S.One), ("S", at[DIMENSION])):
                 parts = [draw() for _ in range(mixture.size)]
-                row = (sp.Symbol(f"{letter}{head}_{i}{j}", real=True) for j in range(1, mixture.size + 1))
+                row = (sp.Symbol(indexed_name(letter + head, (i, j), apart=setting.apart), real=True) for j in range(1, mixture.size + 1))
                 shares.update({s: total * p / sum(parts) for s, p in zip(row, parts, strict=True)})
     weights = [draw() for _ in setting.proposal.weights]
     shares.update({w: x / sum(weights) for w, x in zip(setting.proposal.weights, weights, strict=True)})
@@ -137,6 +138,18 @@ def test_unequal_scales_and_learned_parameters(modes, components, learn):
 @pytest.mark.parametrize("learn", ["weights", "scales"])
 def test_one_mixture_of_unequal_scales(learn, unequal, manifold):
     derivation = derivation_of(3, 2, manifold, learn, unequal)
+    assert disagreements(derivation, indexed_equations(derivation.setting)) == []
+
+
+def test_more_than_nine_modes():
+    derivation = derivation_of(10, 1, "sphere")
+    assert disagreements(derivation, indexed_equations(derivation.setting)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("modes", "components", "learn", "unequal"), [(10, 1, "means", "p"), (1, 10, "weights", "")])
+def test_more_than_nine_modes_of_unequal_scale_or_components_of_learned_weight(modes, components, learn, unequal):
+    derivation = derivation_of(modes, components, "sphere", learn, unequal)
     assert disagreements(derivation, indexed_equations(derivation.setting)) == []
 
 

@@ -56,6 +56,17 @@ def derived(name: str) -> Derivation:
         ("sigma_star", r"\sigma^{\star}"),
         ("w_star_1", r"w^{\star}_{1}"),
         ("y_star_11+", r"y^{\star+}_{11}"),
+        ("M_10_2", "M_{10,2}"),
+        ("M_1_23", "M_{1,23}"),
+        ("M_1_2", "M_{1,2}"),
+        ("w_12", "w_{12}"),
+        ("ell_star_12", r"\ell^{\star}_{12}"),
+        ("rho_star_10_2", r"\bar{\rho}^{\star}_{10;2}"),
+        ("rho_star_1_2_13", r"\bar{\rho}^{\star}_{1;2,13}"),
+        ("C_star_10_2", r"C^{\star}_{10,2}"),
+        ("C_star_1_10_2", r"C^{\star}_{1;10,2}"),
+        ("y_star_1_12+", r"y^{\star+}_{1,12}"),
+        ("X_star_21", r"X^{\star}_{21}"),
         ("h_star", r"h^{\star}"),
         ("lambda_q", r"\eta"),
         ("log_Z", r"\log Z(\beta)"),
@@ -65,6 +76,15 @@ def derived(name: str) -> Derivation:
 )
 def test_symbols_in_latex(name, latex):
     assert symbol_tex(sp.Symbol(name)) == latex
+
+
+def test_legends_of_names_with_indices_apart():
+    """`rho_1_23` is a product of two responsibilities beside `M_11`, and responsibility 23 beside `M_1_1`."""
+    product, single = "rho_ij = ", "rho_i_jl = "
+    for beside, wanted in (("M_1_1", product), ("M_11", single)):
+        legend = [family.plain for family in families_of([beside, "rho_1_23"])]
+        assert any(line.startswith(wanted) for line in legend)
+        assert len(legend) == 2
 
 
 @pytest.mark.parametrize("name", NAMES)
