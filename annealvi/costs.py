@@ -22,6 +22,8 @@ WORTH_SAYING = 5.0
 PILOT_SECONDS, LONGEST_PILOT = 0.5, 10.0
 FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
 """The first steps are shorter than those that follow: from four of them one would expect a hundred times too many."""
+SHORT_STEPS = 3
+"""After a first step that is a guess each may be ten times the one before it."""
 OVERRUN = 2.0
 """A run that takes so many times its limit is stopped: estimates are right within that, unless steps become dearer on the way."""
 STAGES = 12
@@ -69,8 +71,8 @@ def cost_of_integration(
     count: of all states, where only the first of them are given.
     One rate is timed first, or a part of it. The first state's trajectory is then followed for about PILOT_SECONDS with the run's own
     tolerance, and its last step size extrapolated: a count of steps that is guessed would miss a stiff system's by orders of magnitude.
-    Where FEWEST_STEPS would take more than LONGEST_PILOT seconds, the cost is that of one step for each output, which is the least; and
-    where steps become so slow that the pilot is stopped after that time, it is the way that is left at the price of the nodes there.
+    Where that takes more than LONGEST_PILOT seconds, the cost is the least that it can be: steps of the size and the price at which the
+    pilot was stopped, or one step for each output where it had not come through the first short ones.
     """
     from kernels.integrator import StoppedError
     from kernels.stages import stage
@@ -82,10 +84,10 @@ def cost_of_integration(
     steps, seconds_per_step, expected = float(len(times)), one_step, None
     try:
         with stage("estimating the cost"), at_most(LONGEST_PILOT):
-            expected = _expected_steps(kernel, first, times, rtol) if FEWEST_STEPS * one_step <= LONGEST_PILOT else None
+            expected = _expected_steps(kernel, first, times, rtol) if one_step < LONGEST_PILOT else None
     except StoppedError as stopped:
-        gone = stopped.time - float(times[0])
-        steps = stopped.steps * (float(times[-1]) - stopped.time) / gone if gone > 0 else steps
+        if stopped.steps > SHORT_STEPS:
+            steps = stopped.steps + (float(times[-1]) - stopped.time) / stopped.step
         seconds_per_step *= max(1.0, kernel.nodes_asked(stopped.state) / nodes if nodes > 0 else 1.0)
     steps, seconds_per_step = expected or (steps, seconds_per_step)
     count = len(states) if count is None else count
@@ -97,8 +99,8 @@ def cost_of_integration(
     return Cost(rounds * steps * seconds_per_step, basis, expected is None)
 
 
-def _expected_steps(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float) -> tuple[float, float] | None:
-    """The steps of one trajectory, and the seconds that one takes; None where the first is already too slow for more."""
+def _expected_steps(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: float) -> tuple[float, float]:
+    """The steps of one trajectory, and the seconds that one takes."""
     kernel.integrate(state[:0], times[:1])  # compiles
     before, most = (0, float(times[0])), 1
     while True:
@@ -110,8 +112,6 @@ def _expected_steps(kernel: Kernel, state: np.ndarray, times: np.ndarray, rtol: 
         if most >= FEWEST_STEPS and (seconds > PILOT_SECONDS or most >= MOST_PILOT_STEPS):
             speed = (reached - before[1]) / (steps - before[0])
             return steps + (float(times[-1]) - reached) / speed, seconds / steps
-        if FEWEST_STEPS * seconds / steps > LONGEST_PILOT:
-            return None
         before, most = (steps, reached), max(FEWEST_STEPS, 2 * most)
 
 
