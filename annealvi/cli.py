@@ -300,7 +300,7 @@ def _cost_option(parser: argparse.ArgumentParser) -> None:
         type=_positive,
         default=MOST_SECONDS,
         metavar="SECONDS",
-        help=f"refuse a run that is expected to take longer (default: {MOST_SECONDS:g})",
+        help=f"refuse a run that is expected to take longer, stop one that takes twice as long (default: {MOST_SECONDS:g})",
     )
 
 

@@ -22,6 +22,8 @@ WORTH_SAYING = 5.0
 PILOT_SECONDS, LONGEST_PILOT = 0.5, 10.0
 FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
 """The first steps are shorter than those that follow: from four of them one would expect a hundred times too many."""
+SHORT_STEPS = 3
+"""After a first step that is a guess each may be ten times the one before it."""
 OVERRUN = 2.0
 """A run that takes so many times its limit is stopped: estimates are right within that, unless steps become dearer on the way."""
 STATIONS = 8
@@ -127,19 +129,19 @@ def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, r
     One rate is timed first, or a part of it. As many trajectories as run side by side are then followed for about PILOT_SECONDS with the
     run's own tolerance, since threads that share a core or the memory slow one another down. Their steps grow or shrink by orders of
     magnitude as the temperature falls and the flow becomes stiff, so the rest of the path is sampled at STATIONS times, see
-    `_at_stations`. Where that would take more than LONGEST_PILOT seconds, the pace is one step for each output, which is the least; and
-    where steps become so slow that the pilot is stopped after that time, it is the way that is left at the price of the nodes there.
+    `_at_stations`. Where one of these takes more than LONGEST_PILOT seconds, the pace is the least that it can be: steps of the size and the
+    price at which it was stopped, or one step for each output where it had not come through the first short ones.
     """
     from kernels.stages import stage
 
     crew = np.resize(states, (side_by_side, states.shape[1])) if len(states) < side_by_side else states[:side_by_side]
     one_step = STAGES * kernel.seconds_per_rate(crew[:1], LONGEST_PILOT / STAGES)
-    nodes = _nodes(kernel, crew[0]) if one_step < LONGEST_PILOT else kernel.nodes_asked(crew[0])
-    least = FEWEST_STEPS * one_step > LONGEST_PILOT
-    parts = [Part(len(times), STAGES * len(times) * nodes, len(times) * one_step)]
-    if not least:
+    slow = one_step >= LONGEST_PILOT
+    nodes = kernel.nodes_asked(crew[0]) if slow else _nodes(kernel, crew[0])
+    parts, least = [Part(len(times), STAGES * len(times) * nodes, len(times) * one_step)], slow
+    if not slow:
         with stage("estimating the cost"):
-            parts, least = _Pilot(kernel, crew, times, rtol, one_step, nodes).parts(parts)
+            parts, least = _Pilot(kernel, crew, times, rtol, one_step, nodes).parts()
     return Pace(tuple(parts), side_by_side, 8.0 * len(times) * states.shape[1], kernel.device, least)
 
 
@@ -154,37 +156,31 @@ class _Pilot:
     one_step: float
     nodes: float
 
-    def parts(self, otherwise: list[Part]) -> tuple[list[Part], bool]:
-        """The parts of the crew's trajectories, and whether they are the least that these take; `otherwise` where nothing is learned."""
+    def parts(self) -> tuple[list[Part], bool]:
+        """The parts of the crew's trajectories, and whether they are the least that these take."""
         from kernels.integrator import StoppedError
         from kernels.threads import at_most
 
         self.kernel.integrate(self.crew[:0], self.times[:1])  # compiles
         try:
             with at_most(LONGEST_PILOT):
-                found = self._beginning()
+                begins, reached, state = self._beginning()
         except StoppedError as stopped:
-            return self._stopped(stopped, float(self.times[0]), float(self.times[-1])) or otherwise, True
-        if found is None:
-            return otherwise, True
-        begins, reached, state = found
+            return [self._stopped(stopped, float(self.times[-1]))], True
         if reached >= self.times[-1]:
             return [begins], False
         rest, least = self._at_stations(state, reached, begins.seconds / max(begins.steps, 1))
-        return ([begins, *rest], least) if rest else (otherwise, True)
+        return [begins, *rest], least
 
-    def _beginning(self) -> tuple[Part, float, np.ndarray] | None:
-        """What some PILOT_SECONDS took, the time reached and the state there; None where the first step is already too slow for more."""
+    def _beginning(self) -> tuple[Part, float, np.ndarray]:
+        """What some PILOT_SECONDS took, the time reached and the state there."""
         most = 1
         while True:
             begun = time.perf_counter()
-            steps, reached, state = self._follow(self.crew, self.times, most)
+            steps, reached, state = _follow(self.kernel, self.crew, self.times, self.rtol, most)
             seconds = time.perf_counter() - begun
-            ended = reached >= self.times[-1]
-            if ended or (most >= FEWEST_STEPS and (seconds > PILOT_SECONDS or most >= MOST_PILOT_STEPS)):
+            if reached >= self.times[-1] or (most >= FEWEST_STEPS and (seconds > PILOT_SECONDS or most >= MOST_PILOT_STEPS)):
                 return Part(steps, STAGES * steps * _nodes(self.kernel, self.crew[0], state), seconds), reached, state
-            if FEWEST_STEPS * seconds / max(steps, 1) > LONGEST_PILOT:
-                return None
             most = max(FEWEST_STEPS, 2 * most)
 
     def _at_stations(self, state: np.ndarray, first: float, seconds_per_step: float) -> tuple[list[Part], bool]:
@@ -192,14 +188,13 @@ class _Pilot:
 
         A trajectory that is put into the middle of an interval, in the state where the last station left it, is soon where the flow takes
         it at that temperature. How far it comes in its last steps of two runs, of WARMING and of WARMED steps, gives the steps of the
-        interval. No part where fewer than two stations are to be had in LONGEST_PILOT seconds, and the least where one takes that long.
+        interval. There are fewer stations where STATIONS would take more than LONGEST_PILOT seconds, and the parts are the least where one
+        of them is stopped after that time.
         """
         from kernels.integrator import StoppedError
         from kernels.threads import at_most
 
-        count = min(STATIONS, int(LONGEST_PILOT / ((WARMING + WARMED) * seconds_per_step)))
-        if count < 2:
-            return [], True
+        count = max(2, min(STATIONS, int(LONGEST_PILOT / ((WARMING + WARMED) * seconds_per_step))))
         parts: list[Part] = []
         end = float(self.times[-1])
         length = (end - first) / count
@@ -208,41 +203,41 @@ class _Pilot:
             due = np.concatenate([[middle], self.times[self.times > middle]])
             try:
                 with at_most(LONGEST_PILOT):
-                    warming, warm, _ = self._follow(crew, due, WARMING)
+                    warming, warm, _ = _follow(self.kernel, crew, due, self.rtol, WARMING)
                     begun = time.perf_counter()
-                    steps, reached, state = self._follow(crew, due, WARMED)
+                    steps, reached, state = _follow(self.kernel, crew, due, self.rtol, WARMED)
                     seconds = time.perf_counter() - begun
             except StoppedError as stopped:
-                return [*parts, *self._stopped(stopped, middle, end + length / 2)], True
+                return [*parts, self._stopped(stopped, end + length / 2)], True
             # A path that is at its end while it is still warming has few steps anyway.
             ahead = (steps - warming) / (reached - warm) if reached > warm else steps / max(reached - middle, length / 2)
             nodes = _nodes(self.kernel, crew[0], state)
             parts.append(Part(ahead * length, STAGES * ahead * length * nodes, ahead * length * seconds / max(steps, 1)))
         return parts, False
 
-    def _stopped(self, stopped: StoppedError, begun: float, end: float) -> list[Part]:
-        """The way from `begun` to `end` at the pace of a run that was stopped, at the price of the nodes there; no part without a step."""
-        gone = stopped.time - begun
-        if not gone > 0:
-            return []
-        steps, nodes = stopped.steps * (end - begun) / gone, self.kernel.nodes_asked(stopped.state)
+    def _stopped(self, stopped: StoppedError, end: float) -> Part:
+        """The way to `end` at the pace at which a run was stopped, and at the price of the nodes there."""
+        many = stopped.steps > SHORT_STEPS
+        steps = stopped.steps + (end - stopped.time) / stopped.step if many else float(len(self.times))
+        nodes = self.kernel.nodes_asked(stopped.state)
         dearer = max(1.0, nodes / self.nodes if self.nodes > 0 else 1.0)
-        return [Part(steps, STAGES * steps * nodes, steps * self.one_step * dearer)]
+        return Part(steps, STAGES * steps * nodes, steps * self.one_step * dearer)
 
-    def _follow(self, crew: np.ndarray, times: np.ndarray, most: int) -> tuple[float, float, np.ndarray]:
-        """(steps, time reached, state there) of the crew's first trajectory within `most` steps; of all of them, if they end, mean steps.
 
-        One that fails has come to the end: the run itself will say why.
-        """
-        from kernels.integrator import IntegrationError, TooManyStepsError
+def _follow(kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float, most: int) -> tuple[float, float, np.ndarray]:
+    """(steps, time reached, state there) of the crew's first trajectory within `most` steps; of all of them, if they end, the mean steps.
 
-        try:
-            run = self.kernel.integrate(crew, times, rtol=self.rtol, atol=self.rtol / 100, most_steps=most)
-        except TooManyStepsError as error:
-            return most, error.time, error.state
-        except IntegrationError as error:
-            return most, float(times[-1]), error.state
-        return float(run.steps.mean()), float(times[-1]), run.y[0, -1]
+    One that fails has come to the end: the run itself will say why.
+    """
+    from kernels.integrator import IntegrationError, TooManyStepsError
+
+    try:
+        run = kernel.integrate(crew, times, rtol=rtol, atol=rtol / 100, most_steps=most)
+    except TooManyStepsError as error:
+        return most, error.time, error.state
+    except IntegrationError as error:
+        return most, float(times[-1]), error.state
+    return float(run.steps.mean()), float(times[-1]), run.y[0, -1]
 
 
 def _nodes(kernel: Kernel, *states: np.ndarray) -> float:

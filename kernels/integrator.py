@@ -58,11 +58,14 @@ class TooManyStepsError(IntegrationError):
 
 
 class StoppedError(TimeLimitError):
-    """The limit of `kernels.threads.at_most` came first. steps, time, state (states,): how far the first trajectory that had begun was."""
+    """The limit of `kernels.threads.at_most` came first.
 
-    def __init__(self, steps: int, time: float, state: np.ndarray) -> None:
+    steps, time, state (states,): how far the first trajectory that had begun was, after so many attempted. step: the next one's size.
+    """
+
+    def __init__(self, steps: int, time: float, step: float, state: np.ndarray) -> None:
         super().__init__(f"stopped at t = {time:.6g}")
-        self.steps, self.time, self.state = steps, time, state
+        self.steps, self.time, self.step, self.state = steps, time, step, state
 
 
 class DomainError(IntegrationError):
@@ -320,7 +323,7 @@ class Kernel:
         return f"[{low:.6g}, {high:.6g}]"
 
     def _raise_for(self, status: np.ndarray, reached: np.ndarray, states: np.ndarray, number: int) -> None:
-        """status: (N,). reached: (N, 2) steps and times. states: (N, states) where each trajectory stopped. number: of the first."""
+        """status: (N,). reached: (N, 3) steps and times. states: (N, states) where each trajectory stopped. number: of the first."""
         failed = np.flatnonzero(status != DONE)
         if len(failed) == 0:
             return
@@ -448,7 +451,7 @@ def integrate_sets(
         domain_tolerance = max(k.domain_tolerance(states, rtol) for k in kernels)
     path, method = _path(kernels, wanted, rtol, atol, fixed_steps, most_steps, domain_tolerance, list(traps))
     shape = (count, batches.shape[1])
-    out, reached = np.empty((*shape, len(wanted[0]), width), one.precision), np.zeros((*shape, 2), one.precision)
+    out, reached = np.empty((*shape, len(wanted[0]), width), one.precision), np.zeros((*shape, 3), one.precision)
     status = np.zeros(shape, np.int64)
     parts = one._parts(shape[1], count)
     try:
@@ -456,9 +459,10 @@ def integrate_sets(
     except TimeLimitError as error:
         begun = np.argwhere(status == HALTED)
         if len(begun) == 0:
-            raise StoppedError(0, float(wanted[0][0]), batches[0, 0]) from error
+            raise StoppedError(0, float(wanted[0][0]), 0.0, batches[0, 0]) from error
         at = tuple(begun[0])
-        raise StoppedError(int(reached[at][0]), float(reached[at][1]), out[at][-1].astype(float)) from error
+        steps, time, step = reached[at].astype(float)
+        raise StoppedError(int(steps), float(time), float(step), out[at][-1].astype(float)) from error
     for n, kernel in enumerate(kernels):
         try:
             kernel._raise_for(status[n], reached[n], out[n, :, -1], number)

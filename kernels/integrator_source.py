@@ -375,8 +375,8 @@ def integrate_some(first, stride, initial, path, group, out, ends, status):
     control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance. flag: (1,), by which another thread stops
     this; trajectories that have begun and not ended are then HALTED.
     group: (y, trial, K, clock, place, betas, means, matrix, scratch), the lanes' arrays.
-    out: (N, n_out, states); ends: (N, 2) attempted steps and the time reached; status: (N,). Where a trajectory fails, the last row of
-    `out` is its state there.
+    out: (N, n_out, states); ends: (N, 3) attempted steps, the time reached and, where HALTED, the next step; status: (N,). Where a
+    trajectory fails or is HALTED, the last row of `out` is its state there.
     """
     y, clock, place = group[0], group[3], group[4]
     following = first
@@ -413,5 +413,6 @@ def integrate_some(first, stride, initial, path, group, out, ends, status):
             status[n] = HALTED
             ends[n, 0] = clock[ATTEMPTS * LANES + lane]
             ends[n, 1] = clock[TIME * LANES + lane]
+            ends[n, 2] = clock[STEP * LANES + lane]
             for i in range(STATES):
                 out[n, out.shape[1] - 1, i] = y[i * LANES + lane]

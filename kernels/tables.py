@@ -16,7 +16,7 @@ from derive.system import BETA, OdeSystem
 from kernels.codegen import ARGUMENT, distinct_averages, written_out
 from kernels.integrator_source import UNROLLED
 from kernels.lattice import groups_of, patterns_of
-from kernels.lattice_rule import LatticeRule, SCRAMBLE_STATES, nodes_asked, nodes_visited, rule_for
+from kernels.lattice_rule import SCRAMBLE_STATES, LatticeRule, nodes_asked, nodes_visited, rule_for
 from kernels.lattice_states import random_states
 from kernels.lowering import lower
 from kernels.proxy import Proxy, fit

@@ -12,12 +12,12 @@ import pytest
 import sympy as sp
 
 import annealvi
-from annealvi import costs
+from annealvi import costs, trajectories
 from annealvi.cli import main
 from annealvi.costs import Cost, cost_of_integration, duration, require_affordable
 from annealvi.figures import draw_paths
 from annealvi.paths import Paths
-from kernels.integrator import Kernel
+from kernels.integrator import Kernel, StoppedError
 
 
 def refused(capsys, arguments, *words):
@@ -89,34 +89,37 @@ def test_as_many_trajectories_are_timed_together_as_will_run_together(weights, m
     assert set(followed) == {3}
 
 
-def test_a_slow_rate_is_not_followed_for_long(weights, monkeypatch):
-    """Rates of a tenth of a second: sixteen steps would take 20 s. One step is taken at most, and the cost is the least there is."""
+def test_a_slow_rate_is_not_followed(weights, monkeypatch):
+    """Rates of a second: no step is taken, since one alone would take longer than a pilot may, and the cost is the least there is."""
     kernel, states, times = weights.compile("cpu", 1e-6), weights.random_states(4, 0), np.linspace(0, 1000, 11)
-    followed, rates = [], []
-    follow, rate, clock = costs._follow, Kernel._rates, iter(np.arange(1e6) * 0.1)
-
-    def one_rate(self, beta, y):
-        rates.append(len(y))
-        return rate(self, beta, y)
-
-    monkeypatch.setattr(costs, "_follow", lambda *given: followed.append(given[-1]) or follow(*given))
-    monkeypatch.setattr(Kernel, "_rates", one_rate)
-    monkeypatch.setattr(costs.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(costs, "_follow", lambda *_: pytest.fail("a step is taken"))
+    monkeypatch.setattr(Kernel, "seconds_per_rate", lambda *_: 1.0)
     cost = cost_of_integration(kernel, states, times, 1e-9, side_by_side=2)
-    assert followed == []
-    assert sum(rates) <= 2
-    assert cost.seconds == pytest.approx(2 * len(times) * 12 * 0.1)
-    assert str(cost).startswith("at least 26 s: ")
+    assert cost.seconds == pytest.approx(2 * len(times) * 12 * 1.0)
+    assert str(cost).startswith("at least 264 s: ")
 
 
-def test_a_pilot_that_turns_out_slow_ends_with_its_first_step(weights, monkeypatch):
+@pytest.mark.parametrize(("taken", "expected"), [(3, 11), (5, 5 + 900 / 50)])
+def test_a_pilot_that_is_stopped_counts_the_steps_that_are_left(taken, expected, weights, monkeypatch):
+    """At the price of the nodes there, twice those of the start; by the outputs alone after the first steps, which are too short."""
     kernel, states, times = weights.compile("cpu", 1e-6), weights.random_states(4, 0), np.linspace(0, 1000, 11)
-    followed = []
-    follow, clock = costs._follow, iter([0.0, 0.001, 1.0, 3.0])
-    monkeypatch.setattr(costs, "_follow", lambda *given: followed.append(given[-1]) or follow(*given))
-    monkeypatch.setattr(costs.time, "perf_counter", lambda: next(clock))
-    assert cost_of_integration(kernel, states, times, 1e-9, side_by_side=2).least
-    assert followed == [1]
+
+    def stopped(*_):
+        raise StoppedError(taken, 100.0, 50.0, states[1])
+
+    monkeypatch.setattr(costs, "_follow", stopped)
+    monkeypatch.setattr(Kernel, "seconds_per_rate", lambda *_: 0.5)
+    monkeypatch.setattr(Kernel, "nodes_asked", lambda self, state: 2 * float(self.nodes(states[:1])[0]))
+    cost = cost_of_integration(kernel, states, times, 1e-9, side_by_side=2)
+    assert cost.least
+    assert cost.seconds == pytest.approx(2 * expected * 12 * 0.5 * 2)
+
+
+def test_a_run_that_outgrows_its_limit_is_stopped(weights, monkeypatch):
+    """Though it was expected to cost nothing; and what remains of a limit is what the pilot has left of it."""
+    monkeypatch.setattr(trajectories, "cost_of_integration", lambda *_: Cost(0.0, "nothing"))
+    with pytest.raises(annealvi.BadInput, match=r"--max-cost: the run has taken 0\.1 s, 2 times the limit, and is stopped; ask for fewer"):
+        annealvi.integrate(weights, n=2000, t_end=1e5, rtol=1e-13, max_cost=0.05, device="cpu")
 
 
 def test_a_cost_is_refused_above_the_limit_and_said_where_it_matters():

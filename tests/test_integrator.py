@@ -16,9 +16,10 @@ from scipy.integrate import solve_ivp
 
 from derive.problem import SCHEDULE_KINDS
 from kernels import integrator_source
-from kernels.integrator import DomainError, IntegrationError, compile_system
+from kernels.integrator import DomainError, IntegrationError, StoppedError, TooManyStepsError, compile_system
 from kernels.printer import ScalarPrinter
 from kernels.tableau import dop853, tableau_constants
+from kernels.threads import at_most
 
 EXPONENTIAL = {T0: 30.0, t0: 288.0}
 HOLD = {T0: 25.0, t0: 7.3}
@@ -365,3 +366,16 @@ def test_every_kind_of_schedule_integrates(tmp_path):
         # Some thirty steps of 1e-8 each, and ten averages of 1e-9 over a time of 5.
         np.testing.assert_allclose(y[1:], expected, rtol=0, atol=1e-6, err_msg=kind)
         np.testing.assert_allclose(betas, [beta(0.0), beta(2.5), cold(5.0)], rtol=1e-12, err_msg=kind)
+
+
+def test_a_time_limit_stops_a_path_at_the_end_of_a_step(kernel):
+    """Where as many steps end without a limit, to the last bit: a step whose rates were cut short is not taken."""
+    path = {"initial": states_of_unit_vectors(1, 4, 1), "times": [0.0, 1e4], "fixed_steps": 10**8}
+    with pytest.raises(StoppedError, match="stopped at t = ") as stopped, at_most(0.5):
+        kernel.integrate(**path, most_steps=10**9)
+    assert stopped.value.steps > 0
+    assert stopped.value.step == 1e-4
+    with pytest.raises(TooManyStepsError) as same:
+        kernel.integrate(**path, most_steps=stopped.value.steps)
+    assert stopped.value.time == same.value.time
+    np.testing.assert_array_equal(stopped.value.state, same.value.state)

@@ -2,6 +2,7 @@
 
 import math
 import platform
+import time
 
 import mpmath
 import numba
@@ -13,6 +14,7 @@ from numba import njit
 from kernels import vector_math
 from kernels.codegen import lanes_for
 from kernels.integrator import DomainError, compile_system, integrate_sets
+from kernels.threads import TimeLimitError, at_most
 
 OPTIONS = {"rtol": 1e-7, "atol": 1e-9}
 
@@ -122,6 +124,21 @@ def test_shooting_finds_the_same_change_with_one_lane_or_with_all(kernel):
         np.testing.assert_allclose(other.mean(1), brackets[0].mean(1), rtol=2e-4, atol=0)
     b = brackets[0].mean(1) * ends[:, 0]
     np.testing.assert_allclose(b, b[0], rtol=2e-4, atol=0)
+
+
+def test_shooting_is_stopped_by_a_time_limit(kernel):
+    """A million segments would take minutes."""
+    high = np.tile([0.6, -0.6, 0.0], (10**6, 1))
+
+    def shoot(n):
+        places = {"width": np.full(n, 1e-4), "bracket": np.tile([0.1, 0.4], (n, 1))}
+        return kernel.shoot(0 * high[:n], high[:n], np.full(n, 1 | 8), 180.0, **places)
+
+    shoot(1)  # compiles
+    begun = time.process_time()
+    with pytest.raises(TimeLimitError), at_most(0.2):
+        shoot(len(high))
+    assert time.process_time() - begun < 3
 
 
 def test_lanes_are_one_where_something_else_fills_the_registers():

@@ -1,5 +1,6 @@
 """Averages over several variables: compiled functions against mpmath and against the derivation's integrands summed by another rule."""
 
+import time
 import tracemalloc
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from kernels.integrator import IntegrationError, compile_system
 from kernels.lattice import groups_of, patterns_of
 from kernels.lattice_reference import average_and_error, average_value
 from kernels.tables import most_nodes
+from kernels.threads import TimeLimitError, at_most
 
 TOLERANCE = 1e-11
 
@@ -226,13 +228,32 @@ def test_what_a_rule_asks_for_is_what_the_kernel_refuses():
         return most_nodes(kernel.system, {}, kernel.tables, y)
 
     scale = (lattice_code.MOST_NODES / asked(numbers[0])) ** (1 / 3)
-    fine, coarse = (np.where(np.abs(numbers) > 20, numbers * scale * factor, numbers) for factor in (1.1, 1e-2))
+    fine, coarse = (np.where(np.abs(numbers) > 20, numbers * scale * factor, numbers) for factor in (1.1, 0.05))
     assert asked(fine[0]) > lattice_code.MOST_NODES > asked(coarse[0])
+    visited = float(kernel.nodes(coarse)[0])
+    assert kernel.nodes_asked(coarse[0]) == pytest.approx(visited, rel=0.2)
+    assert asked(coarse[0]) > 1.4 * visited
     assert np.isnan(kernel.rhs_at_beta(1.0, fine)).any()
     (group,) = groups_of(kernel.system)
     with pytest.raises(ArithmeticError, match="nodes at a typical state"):
         lattice_rule.rule_for(group, *patterns_of([group]), dict(zip(kernel.system.states, fine.T, strict=True)), 1e-6)
     assert np.isfinite(kernel.rhs_at_beta(1.0, coarse)).all()
+
+
+def test_a_sum_over_billions_of_nodes_is_stopped_between_two_rows():
+    """By a time limit, and so by an interrupt; some 5 · 10⁹ nodes would take half a minute. What was visited says how long."""
+    averages, states = softmax_averages(3, None, 3)
+    kernel = compiled(averages, states, 1e-6)
+    numbers = random_numbers(kernel, 1, 1.0)
+    large = numbers * (5e9 / kernel.nodes_asked(numbers[0])) ** (1 / 3)
+    large *= (5e9 / kernel.nodes_asked(large[0])) ** (1 / 3)
+    kernel.rhs_at_beta(1.0, numbers)
+    begun = time.process_time()
+    with pytest.raises(TimeLimitError), at_most(0.2):
+        kernel.rhs_at_beta(1.0, large)
+    assert kernel.seconds_per_rate(large, within=0.2) > 5
+    assert time.process_time() - begun < 3
+    assert np.isfinite(kernel.rhs_at_beta(1.0, numbers)).all()
 
 
 A = sp.Symbol("A", real=True)

@@ -64,5 +64,5 @@ def test_lattices_compile_for_hopper_without_a_gpu(name):
     averages, states = softmax_averages(*CASES[name], 3, extra=logarithm)
     module = load_module(generate(probe_system(averages, states), sp.S.One, (), {}, "cuda").source, "ptx_lattice")
     line, table, cube, whole = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1], numba.int64
-    signature = (line, table, table, line, whole[:, :, ::1], cube, table, line, whole)
+    signature = (whole[::1], line, table, table, line, whole[:, :, ::1], cube, table, line, whole)
     ptx_for_hopper(module.rates_all.py_func, signature)

@@ -4,6 +4,7 @@ Seeds are fixed. A comparison with an exact value allows 4.5 standard errors (7e
 """
 
 import math
+import time
 
 import numba
 import numpy as np
@@ -16,6 +17,7 @@ from kernels.device import DeviceUnavailable, resolve_device
 from kernels.initial_means import embed_overlaps, uniform_sphere_means
 from kernels.particle_runs import extrapolate_step, mean_and_standard_error
 from kernels.particles import DivergenceError, estimate_velocity, simulate_particles
+from kernels.threads import TimeLimitError, at_most
 
 R, W_STAR, H_STAR = 3.0, 0.8, 0.5 * math.log(4)
 STANDARD_ERRORS = 4.5
@@ -394,3 +396,15 @@ def test_devices_are_named_and_never_silently_replaced():
     if auto.kind == "cpu" and not numba.config.ENABLE_CUDASIM:
         with pytest.raises(DeviceUnavailable, match=r"annealvi\[cuda\].*driver"):
             resolve_device("cuda")
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_one_estimate_of_many_particles_is_stopped_by_a_time_limit(projected):
+    """It would take a minute, and is one step of one replica."""
+    means = bimodal_means(128, 0.1, -0.1, 0.0)
+    few = {"replicas": 2, "seed": 0, "projected": projected, "device": "cpu"}
+    estimate_velocity(means, **bimodal(128), beta=0.5, particles=4, **few)
+    begun = time.process_time()
+    with pytest.raises(TimeLimitError), at_most(0.2):
+        estimate_velocity(means, **bimodal(128), beta=0.5, particles=4 * 10**8 if projected else 2 * 10**7, **few)
+    assert time.process_time() - begun < 3

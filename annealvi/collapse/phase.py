@@ -16,7 +16,7 @@ from annealvi.collapse.grid import CollapseGrid, Sampling
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.kernel_sweep import KernelSweep
 from annealvi.collapse.outcome import judging
-from annealvi.collapse.separatrix import Guess, NotCovered, QUICK
+from annealvi.collapse.separatrix import QUICK, Guess, NotCovered
 from annealvi.output import PathLike, write_file
 from annealvi.session import open_session
 from annealvi.sweeps.axis import Axis, Choices
