@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 
@@ -51,6 +51,13 @@ def say(options: argparse.Namespace, text: str) -> None:
 def tell(line: str) -> None:
     """Print a remark."""
     print(line, file=sys.stderr, flush=True)
+
+
+def noted(warnings: Sequence[str]) -> list[str]:
+    """Print what a result is to be read with, a line each, and return it for the JSON."""
+    for line in warnings:
+        tell(f"note: {line}")
+    return list(warnings)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from annealvi.betas import ANNEALED
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
 from annealvi.collapse.family import Family, Member
 from annealvi.collapse.separatrix import FINE, QUICK
+from annealvi.resolution import warnings_of
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import settling_time
 
@@ -77,12 +78,14 @@ class Recommendation:
     p_upper: float
     confirmed: bool
     n: int
+    warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
         spec = {"kind": self.schedule.kind, "T0": self.schedule.T0, "t0": self.schedule.t0}
         sampled = {"p_ode": self.p_ode, "stderr": self.stderr, "worst_R": self.separation, "device": self.device}
         sampled |= {"n": self.n, "p_upper": self.p_upper, "confidence": CONFIDENCE, "confirmed": self.confirmed, "covers": " ".join(SCOPE)}
+        sampled["warnings"] = list(self.warnings)
         return {"schedule": spec, "p": self.p, "duration": self.duration, "compared": [c.as_dict() for c in self.compared], **sampled}
 
 
@@ -140,6 +143,7 @@ def recommend(
         p_upper=upper,
         confirmed=upper <= p_max,
         n=n,
+        warnings=tuple(dict.fromkeys(line for _, member in best.members for line in warnings_of(member.session.problem))),
     )
 
 
@@ -163,7 +167,7 @@ def _confirm(search: _Search, p_max: float, n: int, seed: int, device: str) -> _
         check = _Check(search, p, worst, ensemble, ensemble.outcomes.upper_bound(confidence))
         if check.upper <= p_max or done == ROUNDS or n < fewest_to_confirm(p_max):
             break
-        aim *= p_max / check.upper
+        aim -= min(check.upper - p_max, aim / 2)
         longer = search.tightened(aim)
         if not math.isfinite(longer.duration):
             break
