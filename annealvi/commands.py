@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from annealvi.console import drawn, for_people, problem_of, progress_bar, say, show_figure, tell
+from annealvi.console import drawn, for_people, noted, problem_of, progress_bar, say, show_figure, tell
 from annealvi.output import read_json, require_free, require_writable, write_file, write_json
 from annealvi.paper.folder import MANIFEST
 from annealvi.sweep_commands import run_collapse, run_flow, run_phase
@@ -209,6 +209,7 @@ def run_recommend(options: argparse.Namespace) -> int:
         found = recommend(problem, options.p_max, kinds=kinds, R=options.R, **settings)
     with for_people(options):
         print_recommendation(found, problem.name, options.p_max)
+    noted(found.warnings)
     write_json(options.json, found.as_dict())
     if options.out is not None:
         write_json(str(Path(options.out) / "recommendation.json"), found.as_dict())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,6 +108,13 @@ def telling_stages(command: str) -> Iterator[None]:
             yield
         finally:
             ended.set()
+
+
+def noted(warnings: Sequence[str]) -> list[str]:
+    """Print what a result is to be read with, a line each, and return it for the JSON."""
+    for line in warnings:
+        tell(f"note: {line}")
+    return list(warnings)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from annealvi.console import NoFigure, drawn, for_people, problem_of, progress_bar, say, show_figure, tell
+from annealvi.console import NoFigure, drawn, for_people, noted, problem_of, progress_bar, say, show_figure, tell
 from annealvi.output import require_inside, require_writable, write_file, write_json
 from derive.problem import BadInput, Problem
 
@@ -49,7 +49,8 @@ def run_phase(options: argparse.Namespace) -> int:
         }
         data = running.enter_context(_sweeping(options, sweep, path, "rows", path.with_suffix(".png")))
         figure = drawn(lambda: draw_phase(data, path.with_suffix(".png"), **overlays))
-        write_json(options.json, {"path": str(path), "figure": _stated(figure)})
+        warnings = noted(sweep.warnings)
+        write_json(options.json, {"path": str(path), "figure": _stated(figure), "warnings": warnings})
         say(options, f"map: {path}")
         show_figure(options, figure, path.with_suffix(".png"))
     return 0
@@ -76,6 +77,7 @@ def run_collapse(options: argparse.Namespace) -> int:
         )
     with for_people(options):
         print_collapse(found, problem.name)
+    noted(found.warnings)
     write_json(options.json, found.as_dict())
     if options.out is not None:
         write_json(str(Path(options.out) / "collapse.json"), found.as_dict())
@@ -105,8 +107,9 @@ def _collapse_over(options: argparse.Namespace) -> int:
         with for_people(options):
             print_grid(data, sweep.methods, problem.name)
         say(options, f"grid: {path}")
+        files = {"path": str(path), "figure": _stated(figure), "warnings": noted(sweep.warnings)}
         if options.json is not None:
-            write_json(options.json, {"path": str(path), "figure": _stated(figure), **grid_as_dict(data, sweep.methods)})
+            write_json(options.json, {**files, **grid_as_dict(data, sweep.methods)})
         for place in beside:
             show_figure(options, figure, place)
     return 0
@@ -135,6 +138,7 @@ def run_flow(options: argparse.Namespace) -> int:
     from annealvi.flows.figures import draw_flow
     from annealvi.flows.report import print_flow
     from annealvi.flows.run import train_flow
+    from annealvi.resolution import warnings_of
 
     with progress_bar("training") as progress:
         run = train_flow(
@@ -158,7 +162,7 @@ def run_flow(options: argparse.Namespace) -> int:
     if folder is not None:
         write_file(folder / "flow.nc", bytes(run.data.to_netcdf(engine="scipy")))
         say(options, f"result: {folder / 'flow.nc'}")
-    write_json(options.json, run.as_dict())
+    write_json(options.json, {**run.as_dict(), "warnings": noted(warnings_of(problem, options.samples))})
     if folder is not None:
         figure = drawn(draw_flow, run.data, np.array(problem.target.scales), folder / "flow.png")
         show_figure(options, figure, folder / "flow.png")
@@ -170,6 +174,7 @@ def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: An
     """Flows over two keys, or kinds of schedule over T0, the mixtures' theory beside them where it covers the problem."""
     from annealvi.flows.experiments import Kinds, Map, accompany, as_dict
     from annealvi.flows.sweep import Training
+    from annealvi.resolution import warnings_over
     from annealvi.sweeps.axis import parse_axis
 
     if options.x is None or (options.y is None) == (options.kinds is None):
@@ -209,7 +214,9 @@ def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: An
             experiment.show(data)
         figure = drawn(accompany, experiment, data, theory, path)
         say(options, f"result: {path}")
-        write_json(options.json, {"path": str(path), "figure": _stated(figure), **as_dict(data)})
+        varied = (experiment.x, experiment.y) if isinstance(experiment, Map) else ()
+        warnings = noted(warnings_over(problem, varied, options.samples))
+        write_json(options.json, {"path": str(path), "figure": _stated(figure), "warnings": warnings, **as_dict(data)})
         show_figure(options, figure, path.with_suffix(".png"))
     return 0
 

@@ -105,7 +105,7 @@ def test_values_that_a_problem_refuses_are_refused_before_any_row(problem, tmp_p
 def test_the_command_writes_a_labelled_file_and_a_figure(tmp_path, capsys):
     assert main([*SMALL, "--ode", "2", "--n", "50", "--out", str(tmp_path / "map"), "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"path", "figure"}
+    assert set(found) == {"path", "figure", "warnings"}
     data = xr.load_dataset(found["path"], engine="h5netcdf")
     assert data["p"].dims == ("schedule.t0", "schedule.T0")
     assert 0 < float(data["p"].min()) < float(data["p"].max()) < 1

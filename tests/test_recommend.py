@@ -55,7 +55,7 @@ class Known:
         return self if self.stubborn else Known(p_max, self.promised)
 
 
-@pytest.mark.parametrize(("promised", "n", "rounds", "confirmed"), [(0.5, 4000, 1, True), (1.1, 4000, 3, True), (1.3, 4000, 4, False)])
+@pytest.mark.parametrize(("promised", "n", "rounds", "confirmed"), [(0.5, 4000, 1, True), (1.1, 4000, 2, True), (1.3, 4000, 4, False)])
 def test_longer_schedules_are_tried_until_an_ensemble_confirms(monkeypatch, promised, n, rounds, confirmed):
     """With exact shares in place of samples: a formula that promises too little is asked for less; one that is far off is not confirmed."""
     seen = []

@@ -12,6 +12,7 @@ from annealvi.collapse.formula import Formula, collapse_by_formula
 from annealvi.collapse.outcome import judging
 from annealvi.collapse.separatrix import LEAST_DIMENSION, covers, has_equal_scales
 from annealvi.paths import refuse_projection
+from annealvi.resolution import warnings_of
 from annealvi.session import Session
 from derive.arguments import checked, require_choice
 from derive.problem import BadInput
@@ -25,18 +26,20 @@ METHODS = ("formula", "ode", "particles")
 
 @dataclass(frozen=True)
 class Collapse:
-    """What each route found; None for one that was not asked for."""
+    """What each route found; None for one that was not asked for. warnings: see `annealvi.resolution`."""
 
     formula: Formula | None = None
     ode: Ensemble | None = None
     particles: ParticleRuns | None = None
+    warnings: tuple[str, ...] = ()
 
     __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form: one object per method, with `p` and, where sampled, `stderr`."""
+        """The JSON form: one object per method, with `p` and, where sampled, `stderr`; `warnings` of modes that cannot be told apart."""
         found = {"formula": self.formula, "ode": self.ode, "particles": self.particles}
-        return {name: result.as_dict() for name, result in found.items() if result is not None}
+        by_method = {name: result.as_dict() for name, result in found.items() if result is not None}
+        return {**by_method, "warnings": list(self.warnings)}
 
 
 @checked
@@ -90,7 +93,7 @@ def collapse_probability(
         options = {"replicas": replicas, "particles": particles, "dt": dt, "precision": precision, "seed": seed, "device": device}
         options |= {"projected": projected, "max_cost": max_cost, "progress": progress, "tell": tell, "least_weight": least_weight}
         runs = collapse_by_particles(session, t_end=t_end, **options)
-    return Collapse(formula, ode, runs)
+    return Collapse(formula, ode, runs, warnings_of(session.problem))
 
 
 def default_methods(session: Session) -> tuple[str, ...]:

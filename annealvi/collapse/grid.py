@@ -103,6 +103,10 @@ class CollapseGrid(KernelSweep):
         object.__setattr__(self, "methods", tuple(self.methods) or default_methods(open_session(self.problem)))
 
     @property
+    def varied(self) -> tuple[Axis | Choices, ...]:
+        return self.axes
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return tuple(len(axis.values) for axis in self.axes)
 

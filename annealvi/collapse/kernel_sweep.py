@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 
+from annealvi.resolution import warnings_over
+from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.sweep import Sweep
 from derive.problem import Problem
 from derive.problem_file import problem_to_toml
@@ -22,7 +25,18 @@ class KernelSweep(Sweep):
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        return {"problem": problem_to_toml(self.problem), "device": self.processor}
+        known = {"problem": problem_to_toml(self.problem), "device": self.processor}
+        return {**known, "warnings": "\n".join(self.warnings)} if self.warnings else known
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be said of the target's modes at its points, see `annealvi.resolution`."""
+        return warnings_over(self.problem, self.varied)
+
+    @property
+    @abstractmethod
+    def varied(self) -> tuple[Axis | Choices, ...]:
+        """The axes of all keys that the sweep varies."""
 
     @property
     def processor(self) -> str:

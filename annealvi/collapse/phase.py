@@ -74,6 +74,10 @@ class PhaseMap(KernelSweep):
         self.settle_device()
 
     @property
+    def varied(self) -> tuple[Axis | Choices, ...]:
+        return self.x, self.y
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return (len(self.y.values),)
 

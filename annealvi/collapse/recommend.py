@@ -14,6 +14,7 @@ from annealvi.betas import ANNEALED, TIMED_KINDS
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
 from annealvi.collapse.family import Family, Member
 from annealvi.collapse.separatrix import FINE, QUICK
+from annealvi.resolution import warnings_of
 from derive.arguments import checked, require_choice
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import settling_time
@@ -82,6 +83,7 @@ class Recommendation:
     p_upper: float
     confirmed: bool
     n: int
+    warnings: tuple[str, ...] = ()
 
     __repr__ = short_repr
 
@@ -90,6 +92,7 @@ class Recommendation:
         spec = {"kind": self.schedule.kind, "T0": self.schedule.T0, "t0": self.schedule.t0}
         sampled = {"p_ode": self.p_ode, "stderr": self.stderr, "worst_R": self.separation, "device": self.device}
         sampled |= {"n": self.n, "p_upper": self.p_upper, "confidence": CONFIDENCE, "confirmed": self.confirmed, "covers": " ".join(SCOPE)}
+        sampled["warnings"] = list(self.warnings)
         return {"schedule": spec, "p": self.p, "duration": self.duration, "compared": [c.as_dict() for c in self.compared], **sampled}
 
 
@@ -151,6 +154,7 @@ def recommend(
         p_upper=upper,
         confirmed=upper <= p_max,
         n=n,
+        warnings=tuple(dict.fromkeys(line for _, member in best.members for line in warnings_of(member.session.problem))),
     )
 
 
@@ -174,7 +178,7 @@ def _confirm(search: _Search, p_max: float, n: int, seed: int, device: str) -> _
         check = _Check(search, p, worst, ensemble, ensemble.outcomes.upper_bound(confidence))
         if check.upper <= p_max or done == ROUNDS or n < fewest_to_confirm(p_max):
             break
-        aim *= p_max / check.upper
+        aim -= min(check.upper - p_max, aim / 2)
         longer = search.tightened(aim)
         if not math.isfinite(longer.duration):
             break

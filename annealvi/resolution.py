@@ -1,0 +1,104 @@
+"""What of a target can be told apart: modes that make one maximum of its density, and modes so light that nothing here resolves them.
+
+Such a question is answered all the same; what is said beside the answer keeps it from being read as more than it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from annealvi.sweeps.axis import Axis, Choices
+from annealvi.sweeps.keys import SHORT, in_words, vary
+from derive.problem import BadInput, Problem
+
+LIGHTEST = 1e-6
+"""A proposal without a mode of weight w is within −log(1 − w), some w, of the target in KL, which is what the flow descends. The averages
+behind maps and recommendations are computed to 1e-6, and a million perfect samples hold one of such a mode."""
+
+MOST_OF_AN_AXIS = 100
+
+
+def warnings_of(problem: Problem, samples: int | None = None) -> tuple[str, ...]:
+    """What to say of the target's modes, a line each. samples: of a flow, by which it is judged."""
+    weights = problem.target.weights
+    lines = [
+        f"modes {', '.join(str(k + 1) for k in group)} make one maximum of the target's density along the line between them: they are "
+        "one mode to any sampler, whatever is said of one that is missed"
+        for group in _groups_of_one(problem)
+    ]
+    for k, w in enumerate(weights, 1):
+        if w < LIGHTEST:
+            lines.append(f"mode {k} has the weight {w:.3g}, below the resolution of {LIGHTEST:g}: to miss it changes nothing measurable")
+        elif samples is not None and w * samples < 1:
+            lines.append(f"mode {k} has the weight {w:.3g}: of the {samples} samples of a judgement less than one is expected there")
+    return tuple(lines)
+
+
+def warnings_over(problem: Problem, axes: Sequence[Axis | Choices], samples: int | None = None) -> tuple[str, ...]:
+    """The same over a sweep: how many of its points have something to say, and what the first of them is.
+
+    Of an axis with more values MOST_OF_AN_AXIS are looked at, evenly.
+    """
+    concerned = [axis for axis in axes if axis.key in SHORT or axis.key.startswith("target")]
+    if not concerned:
+        return warnings_of(problem, samples)
+    settings = [[{axis.key: value} for value in _some(axis.settings)] for axis in concerned]
+    points: list[Mapping[str, Any]] = [{k: v for one in chosen for k, v in one.items()} for chosen in itertools.product(*settings)]
+    said = [(point, lines) for point in points if (lines := _warnings_at(problem, point, samples))]
+    if not said:
+        return ()
+    point, lines = said[0]
+    return tuple(f"at {len(said)} of {len(points)} points, such as {in_words(point)}: {line}" for line in lines)
+
+
+def maxima_between(weights: tuple[float, float], scales: tuple[float, float], distance: float) -> int:
+    """How many maxima a mixture of two Gaussians has in the coordinate along the line through their means: 1 or 2, exactly.
+
+    For equal scales that is the number of maxima of its density in any dimension, which all lie on the line (Carreira-Perpiñán and Williams
+    2003; Ray and Lindsay, Annals of Statistics 33, 2005). For unequal ones in many dimensions the density itself would count volumes σ^d,
+    which say nothing of where samples are; the coordinate's marginal does not.
+
+    At the fraction x of the way its slope has the sign of S(x) = log(w_2 φ_2/w_1 φ_1) + log((1 − x)/x) − log(σ_2²/σ_1²), from +∞ to −∞. S'
+    vanishes at roots of a cubic, between which S is monotone: its signs there tell how often it falls through zero.
+    """
+    (w_1, w_2), (s_1, s_2) = weights, (scales[0] / distance, scales[1] / distance)  # in units of the distance
+    rising, bend = 1 / s_2**2, 1 / s_1**2 - 1 / s_2**2  # of the logarithm of the ratio: its slope is rising + bend x
+    turns = np.roots([-bend, bend - rising, rising, -1])  # (rising + bend x) x (1 − x) = 1
+
+    def slope(x: float) -> float:
+        ratio = math.log(w_2 / w_1) - math.log(s_2 / s_1) - ((1 - x) / s_2) ** 2 / 2 + (x / s_1) ** 2 / 2
+        return ratio + math.log((1 - x) / x) - 2 * math.log(s_2 / s_1)
+
+    real = sorted(float(x.real) for x in turns if abs(x.imag) < 1e-9 and 0 < x.real < 1)
+    signs = [1.0, *(math.copysign(1.0, slope(x)) for x in real), -1.0]
+    return sum(1 for one, other in itertools.pairwise(signs) if one > other)
+
+
+def _groups_of_one(problem: Problem) -> list[list[int]]:
+    """Modes that are linked by pairs of which each alone makes one maximum, two or more in each group."""
+    target = problem.target
+    means = np.array(target.means)
+    group = list(range(len(means)))
+    for i, j in itertools.combinations(range(len(means)), 2):
+        distance = float(np.linalg.norm(means[i] - means[j]))
+        pair = (target.weights[i], target.weights[j]), (target.scales[i], target.scales[j])
+        if distance == 0 or maxima_between(*pair, distance) == 1:
+            group = [group[i] if g == group[j] else g for g in group]
+    return [members for g in dict.fromkeys(group) if len(members := [k for k, own in enumerate(group) if own == g]) > 1]
+
+
+def _warnings_at(problem: Problem, point: Mapping[str, Any], samples: int | None) -> tuple[str, ...]:
+    try:
+        return warnings_of(vary(problem, point), samples)
+    except BadInput:
+        return ()  # the sweep itself refuses the point
+
+
+def _some(values: Sequence[Any]) -> list[Any]:
+    places = np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_OF_AN_AXIS)).round().astype(int))
+    return [values[int(n)] for n in places]
