@@ -81,6 +81,19 @@ def of_kernels(mistaken) -> list[Check]:
         return list(kernels.kernel_checks(session(), "cpu"))
 
 
+def of_worst_state(tolerance: float, mistaken) -> list[Check]:
+    """The check of a loose kernel with tables for the tolerance given, of another derivation."""
+    compiled = Session.compile
+
+    def compile_wrong(self, device, asked):
+        loose = asked == kernels.LOOSE_TOLERANCE
+        return compiled(replace(self, derivation=mistaken(self.derivation)), device, tolerance) if loose else compiled(self, device, asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "compile", compile_wrong)
+        return [kernels.worst_state_check(session())]
+
+
 def of_order(slope: float) -> list[Check]:
     """The check of an integrator whose error falls with the given power of the number of steps."""
     errors = 1e-10 * (np.array(kernels.ORDER_STEPS) / kernels.ORDER_STEPS[0]) ** -slope
@@ -168,6 +181,13 @@ RIGHT_AND_WRONG = {
         },
     ),
     "kernel_checks": (lambda: of_kernels(lambda right: right), {"a kernel of another system": lambda: of_kernels(off)}),
+    "worst_state_check": (
+        lambda: [kernels.worst_state_check(session())],
+        {
+            "a table that was made for less": lambda: of_worst_state(1e-7, lambda right: right),
+            "a kernel of another system": lambda: of_worst_state(kernels.LOOSE_TOLERANCE, off),
+        },
+    ),
     "order_check": (
         lambda: of_order(8),
         {
