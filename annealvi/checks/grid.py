@@ -152,25 +152,26 @@ def references(problem: Problem, dimensions: tuple[int, ...], points: int) -> li
 def grid_checks(
     problem: Problem, derivation: Derivation, grid: list[Reference], values: Mapping[sp.Symbol, float]
 ) -> Iterator[Check | str]:
-    """The given derivation's system in R² and R³ at random parameters and at the problem's own `values`, where it holds there.
+    """The given derivation's system in R² and R³ at random parameters and at the problem's own `values`, and if Euclidean in R¹.
 
-    Where unequal scales fill R² or R³ with linear forms, no χ² variable is left and the equations are others; they are derived anew, as is
-    the Euclidean twin in R¹, where a sphere does not move: their names say so, since they judge the problem's derivation and not the given
-    one. A line that says why where even R³ is too small.
+    Where unequal scales fill the space with linear forms, no χ² variable is left and the equations are others. They are derived anew, as
+    is in R¹, where a sphere does not move, its Euclidean twin: the names say so, since these checks judge how the problem is derived and
+    not the given system. A line that says why where even R³ is too small.
     """
-    setting = derivation.setting
+    setting, dimensions = derivation.setting, low_dimensions(derivation.setting)
     own = {symbol: value for symbol, value in values.items() if symbol != DIMENSION}
     compared: list[tuple[str, OdeSystem, list[Reference], int]] = []
-    for d in low_dimensions(setting):
-        given = d in dimensions_of_its_own(setting)
-        here = derivation if given else derive_in_dimension(problem, d)
-        anew = "" if given else ", derived anew"
+    own_dimensions = dimensions_of_its_own(setting)
+    held = [(d, derivation, "") if d in own_dimensions else (d, derive_in_dimension(problem, d), ", derived anew") for d in dimensions]
+    for d, here, anew in held:
         compared.append((f"{setting.manifold}{anew}", here.system, [r for r in grid if r.dimension == d], d))
-        if d == low_dimensions(setting)[0]:
-            compared.append((f"own parameters{anew}", here.system, [reference(here, d, seed, own) for seed in range(2)], d))
+    for d, here, anew in held[:1]:
+        compared.append((f"own parameters{anew}", here.system, [reference(here, d, seed, own) for seed in range(2)], d))
     if _forms(setting) <= 1:
-        line = derive_in_dimension(problem, 1, "euclidean")
-        compared.insert(0, ("Euclidean twin, derived anew", line.system, [reference(line, 1, seed) for seed in range(2)], 1))
+        given = setting.manifold == "euclidean" and _forms(setting) == 0
+        line = derivation if given else derive_in_dimension(problem, 1, "euclidean")
+        what = "euclidean" if given else "Euclidean twin, derived anew"
+        compared.insert(0, (what, line.system, [reference(line, 1, seed) for seed in range(2)], 1))
     if not compared:
         yield f"right-hand side against the KL on a grid: {TOO_MANY}"
     for what, system, states, d in compared:

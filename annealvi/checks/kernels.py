@@ -99,7 +99,9 @@ def worst_state_check(session: Session) -> Check | str:
 
 def _sensitivity(session: Session) -> Callable[[np.ndarray], np.ndarray]:
     """By how much each rate (n, states) may change per error of the averages, at states (n, states) and β = 1."""
-    system, averages, known = session.derivation.system, {}, {}
+    system = session.derivation.system
+    averages: dict[sp.Expr, sp.Symbol] = {}
+    known: dict[sp.Symbol, sp.Expr] = {}
     for symbol, expression in system.subexpressions:
         for average in expression.atoms(Expectation):
             averages.setdefault(average, sp.Dummy(real=True))
