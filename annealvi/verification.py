@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from annealvi.checks.check import Check
 from annealvi.checks.derivation import derivation_checks, system_check
 from annealvi.checks.grid import LOW_DIMENSIONS, grid_checks, mutant_check, references
-from annealvi.checks.kernels import COARSE_TOLERANCE, cuda_check, kernel_checks, order_check, widest_average
+from annealvi.checks.kernels import COARSE_TOLERANCE, cuda_check, kernel_checks, order_check, widest_average, worst_state_check
 from annealvi.checks.kernels import TOLERANCE as KERNEL_TOLERANCE
 from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, compare_velocity, path_checks, velocity_checks
 from annealvi.checks.theory import Theory, checked_theory
@@ -92,6 +92,7 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
         take(outcome)
     now("kernels against mpmath")
     checks.extend(kernel_checks(session, device))
+    take(worst_state_check(session))
     take(order_check(session))
     now("limits of the theory")
     theory = checked_theory(session.derivation)

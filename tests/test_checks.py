@@ -9,7 +9,6 @@ import pytest
 
 import annealvi
 from annealvi.checks.check import Check
-from annealvi.checks.grid import grid_checks, mutant_check, references
 from annealvi.checks.kernels import order_check
 from annealvi.checks.particles import (
     MOST_SCATTER,
@@ -46,18 +45,6 @@ def wrong(derivation: Derivation) -> Derivation:
 @pytest.fixture(scope="module")
 def study():
     return session("space.dimension=32")
-
-
-def test_a_wrong_equation_fails_on_the_grid(study):
-    """All of the given system's checks do; the twin on a line is derived anew."""
-    grid = references(study.problem, (2, 3), 1)
-    assert all(c.passed for c in grid_checks(study.problem, study.derivation, grid, study.values))
-    checks = list(grid_checks(study.problem, wrong(study.derivation), grid, study.values))
-    assert [c.passed for c in checks] == ["derived anew" in c.name for c in checks]
-    assert len(checks) == 4
-    check, _ = mutant_check(wrong(study.derivation), grid)
-    assert not check.passed
-    assert "true system" in check.note
 
 
 def test_a_wrong_equation_fails_against_particles(study):

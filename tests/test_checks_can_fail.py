@@ -81,6 +81,19 @@ def of_kernels(mistaken) -> list[Check]:
         return list(kernels.kernel_checks(session(), "cpu"))
 
 
+def of_worst_state(tolerance: float, mistaken) -> list[Check]:
+    """The check of a loose kernel with tables for the tolerance given, of another derivation."""
+    compiled = Session.compile
+
+    def compile_wrong(self, device, asked):
+        loose = asked == kernels.LOOSE_TOLERANCE
+        return compiled(replace(self, derivation=mistaken(self.derivation)), device, tolerance) if loose else compiled(self, device, asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "compile", compile_wrong)
+        return [kernels.worst_state_check(session())]
+
+
 def of_order(slope: float) -> list[Check]:
     """The check of an integrator whose error falls with the given power of the number of steps."""
     errors = 1e-10 * (np.array(kernels.ORDER_STEPS) / kernels.ORDER_STEPS[0]) ** -slope
@@ -154,20 +167,23 @@ RIGHT_AND_WRONG = {
     ),
     "grid_checks": (
         lambda: of_the_grid(session().derivation, (*references(), *references(3))),
-        {
-            "a wrong system": lambda: of_the_grid(off(session().derivation), (*references(), *references(3))),
-            "no state": lambda: of_the_grid(session().derivation, references()),
-        },
+        {"no state": lambda: of_the_grid(session().derivation, references())},
     ),
     "mutant_check": (
         lambda: [grid.mutant_check(session().derivation, list(references()))[0]],
         {
-            "a wrong system": lambda: [grid.mutant_check(off(session().derivation), list(references()))[0]],
             "no state": lambda: [grid.mutant_check(session().derivation, [])[0]],
             "no mutant": lambda: [grid.mutant_check(still(session().derivation), list(references()))[0]],
         },
     ),
     "kernel_checks": (lambda: of_kernels(lambda right: right), {"a kernel of another system": lambda: of_kernels(off)}),
+    "worst_state_check": (
+        lambda: [kernels.worst_state_check(session())],
+        {
+            "a table that was made for less": lambda: of_worst_state(1e-7, lambda right: right),
+            "a kernel of another system": lambda: of_worst_state(kernels.LOOSE_TOLERANCE, off),
+        },
+    ),
     "order_check": (
         lambda: of_order(8),
         {
@@ -227,7 +243,7 @@ RIGHT_AND_WRONG = {
     ),
     "checked_theory": (None, {"a system that is not what the steps lead to": lambda: of_theory(without_repulsion(bimodal()))}),
 }
-"""By the function's name: it given what is right (None where another test has that at a price), and what is wrong."""
+"""By the function's name: it given what is right (None where another test has that), and what is wrong, which for the grid is below too."""
 
 
 def test_no_public_check_is_left_out():
@@ -254,6 +270,15 @@ def test_what_is_right_passes(name, right):
 )
 def test_what_is_wrong_fails(wrong):
     assert any(not check.passed for check in wrong())
+
+
+def test_the_grid_judges_the_system_that_it_is_given():
+    """And what it derives anew says so."""
+    failed = {check.name: not check.passed for check in of_the_grid(off(session().derivation), (*references(), *references(3)))}
+    assert list(failed.values()) == ["derived anew" not in name for name in failed]
+    assert len(failed) == 4
+    check, _ = grid.mutant_check(off(session().derivation), list(references()))
+    assert "true system" in check.note
 
 
 def test_the_device_is_given_the_sessions_own_system():

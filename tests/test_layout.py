@@ -69,6 +69,10 @@ def test_the_independent_routes_import_nothing_of_the_derivation(name):
     assert not stray
 
 
+def test_the_reference_for_averages_shares_no_code_with_the_kernels():
+    assert not {module for module in imported(ROOT / "kernels" / "lattice_reference.py") if module.split(".")[0] == "kernels"}
+
+
 def test_no_independent_route_reaches_the_derivation_through_another_module():
     code = "import sys, kernels.particles, kernels.kl_grid; print([m for m in sys.modules if m.split('.')[0] in ('derive', 'sympy')])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

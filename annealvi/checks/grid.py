@@ -145,19 +145,21 @@ def references(problem: Problem, dimensions: tuple[int, ...], points: int) -> li
 def grid_checks(
     problem: Problem, derivation: Derivation, grid: list[Reference], values: Mapping[sp.Symbol, float]
 ) -> Iterator[Check | str]:
-    """The given derivation's system in R² and R³ at random parameters and at the problem's own `values`, where it holds there.
+    """The given derivation's system in R² and R³ at random parameters and at the problem's own `values`, and if Euclidean in R¹.
 
-    Where the given derivation does not hold in so few dimensions the equations are derived anew, as is the Euclidean twin in R¹, where a
-    sphere does not move: their names say so, since they judge the problem's derivation and not the given one.
+    Where the given derivation does not hold in so few dimensions the equations are derived anew, as is in R¹, where a sphere does not move,
+    its Euclidean twin: the names say so, since these checks judge how the problem is derived and not the given system.
     """
     setting = derivation.setting
     own = {symbol: value for symbol, value in values.items() if symbol != DIMENSION}
-    line = derive_in_dimension(problem, 1, "euclidean")
-    compared = [("Euclidean twin, derived anew", line.system, [reference(line, 1, seed) for seed in range(2)], 1)]
+    compared: list[tuple[str, OdeSystem, list[Reference], int]] = []
+    given = setting.manifold == "euclidean" and holds_in(setting, derivation.geometry, 1)
+    line = derivation if given else derive_in_dimension(problem, 1, "euclidean")
+    what = "euclidean" if given else "Euclidean twin, derived anew"
+    compared.append((what, line.system, [reference(line, 1, seed) for seed in range(2)], 1))
     for d in LOW_DIMENSIONS:
         given = holds_in(setting, derivation.geometry, d)
-        here = derivation if given else derive_in_dimension(problem, d)
-        anew = "" if given else ", derived anew"
+        here, anew = (derivation, "") if given else (derive_in_dimension(problem, d), ", derived anew")
         compared.append((f"{setting.manifold}{anew}", here.system, [r for r in grid if r.dimension == d], d))
         if d == LOW_DIMENSIONS[0]:
             compared.append((f"own parameters{anew}", here.system, [reference(here, d, seed, own) for seed in range(2)], d))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -59,6 +60,66 @@ def kernel_checks(session: Session, device: str) -> Iterator[Check]:
         error = min(WORST_ERROR, max(tolerance, kernel.average_error))
         note = f"{count} states; an average's measured error is {error:.1g}, a rate has some ten with factors of order one; {kernel.device}"
         yield Check(name, "numeric", float(np.abs(got - exact).max()) / scale, 20 * error + uncertainty / scale, note)
+
+
+LOOSE_TOLERANCE = 1e-9
+SEARCHED, CLIMBS = 2000, 8
+ROUNDING = 1e-13
+"""Of a rate, relative to one or to itself."""
+
+
+def worst_state_check(session: Session) -> Check | str:
+    """Whether averages err by no more than was asked for, at the state where a rate shows most of it.
+
+    The error that is measured when a table is made is that of a few states, and can be exceeded at others. A kernel is compared with one
+    that is a thousand times more accurate, its rates' differences with what the two tolerances make of them. The state is searched: among
+    random ones and the corners at which every mean is at a mode, and then between the worst and the others, nearer and nearer; between
+    overlaps of vectors are overlaps of vectors. A line that says why where nothing is searched: over several variables errors are relative
+    to the averages' sizes.
+    """
+    if widest_average(session) > 1:
+        return "kernel at its worst state: not searched, since averages run over several variables"
+    loose, tight = (session.compile("cpu", tolerance) for tolerance in (LOOSE_TOLERANCE, TOLERANCE))
+    sensitivity, error = _sensitivity(session), LOOSE_TOLERANCE + TOLERANCE
+    states = np.concatenate([_of_every_size(session).random_states(SEARCHED, seed=13), _corners(session)])
+    worst, largest, compared = states[0], 0.0, 0
+    for step in [1.0, *0.5 ** np.arange(CLIMBS)]:
+        near = worst + step * (states - worst)
+        exact = tight.rhs_at_beta(1.0, near)
+        allowed = sensitivity(near) * error + ROUNDING * np.maximum(1.0, np.abs(exact))
+        shares = (np.abs(loose.rhs_at_beta(1.0, near) - exact) / allowed).max(axis=1)
+        compared += len(near)
+        n = int(np.argmax(shares))  # of a NaN, if there is one
+        if not shares[n] <= largest:
+            worst, largest = near[n], float(shares[n])
+    measured = f"{largest * error:.1g}, where {loose.average_error:.1g} was measured when the tables were made"
+    note = f"share of the tolerance {LOOSE_TOLERANCE:g}, at the worst of {compared} states; an average is off by {measured}; cpu"
+    return Check("kernel at its worst state", "numeric", largest, 1.0, note)
+
+
+def _sensitivity(session: Session) -> Callable[[np.ndarray], np.ndarray]:
+    """By how much each rate (n, states) may change per error of the averages, at states (n, states) and β = 1."""
+    system = session.derivation.system
+    averages: dict[sp.Expr, sp.Symbol] = {}
+    known: dict[sp.Symbol, sp.Expr] = {}
+    for symbol, expression in system.subexpressions:
+        for average in expression.atoms(Expectation):
+            averages.setdefault(average, sp.Dummy(real=True))
+        known[symbol] = expression.xreplace(averages).xreplace(known)
+    rates = [rate.xreplace(known).xreplace({**session.values, BETA: sp.S.One}) for rate in system.rhs]
+    slopes = [sp.Add(*(sp.Abs(sp.diff(rate, average)) for average in averages.values())) for rate in rates]
+    function = sp.lambdify(system.states, slopes, "numpy")  # which knows no average: rates are linear in them
+    return lambda states: np.stack([np.broadcast_to(np.asarray(x, float), len(states)) for x in function(*states.T)], axis=1)
+
+
+def _corners(session: Session) -> np.ndarray:
+    """States at which every mean has the direction of a mode or the opposite one, no more than a hundred."""
+    lengths = np.linalg.norm(session.modes(), axis=1)
+    directions = [sign * mode / length for mode, length in zip(session.modes(), lengths, strict=True) if length > 0 for sign in (1, -1)]
+    radii = np.array(session.problem.proposal.radii)[:, None]
+    chosen = itertools.islice(itertools.product(directions, repeat=len(radii)), 100)
+    means = np.array([radii * np.array(row) for row in chosen])
+    return session.states_of_vectors(means) if len(means) else np.empty((0, len(session.state_names)))
 
 
 def widest_average(session: Session) -> int:
