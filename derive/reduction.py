@@ -8,18 +8,20 @@ normals z_1 … z_r, as many as there are linearly independent forms: at most K 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import sympy as sp
+from sympy.printing.codeprinter import CodePrinter
 
 from derive.expectation import ChiSquared, Expectation, StandardNormal
+from derive.lambdified import Coded
 from derive.mixtures import DIMENSION, Mixture, Responsibility
 from derive.softmax import Softmax
 from derive.vectors import GaussianVector, Inner, SquaredDeviation, Vector, VectorSymbol, substitute_vectors
 
 
-class CholeskyRoot(sp.Function):
+class CholeskyRoot(Coded, sp.Function):
     """√remainder, a diagonal entry of a Cholesky factor; the second argument is the matrix's own diagonal entry.
 
     In numbers the remainder is kept above rounding's share of that entry and of one, so that dependent vectors, and coincident ones, divide
@@ -38,6 +40,10 @@ class CholeskyRoot(sp.Function):
         if remainder.is_Float and whole.is_Float:
             return sp.sqrt(max(remainder, (whole + 1) * sp.Float(10) ** (-(2 * digits) // 3)))
         return self.explicit().evalf(digits)
+
+    def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
+        call = printer._module_format("derive.lambdified.cholesky_root")
+        return f"{call}({', '.join(map(printer.doprint, self.args))}, {name('sqrt')}, {name('maximum')})"
 
     def _latex(self, printer, exp: str | None = None) -> str:
         root = rf"\sqrt{{{printer.doprint(self.args[0])}}}"
