@@ -33,13 +33,17 @@ from IPython.display import Math, display
 from matplotlib.patches import Circle
 
 import annealvi
-from annealvi import style
-from annealvi.betas import schedule_within
-from annealvi.checks.grid import grid_checks, low_dimensions, references
-from annealvi.collapse.ensemble import collapse_by_ensemble
-from annealvi.collapse.outcome import outcomes_of_states
-from derive.indexed_equations import indexed_equations
-from derive.problem_file import problem_to_toml
+from annealvi import (
+    collapse_by_ensemble,
+    grid_checks,
+    indexed_equations,
+    low_dimensions,
+    outcomes_of_states,
+    problem_to_toml,
+    references,
+    schedule_within,
+    style,
+)
 
 problem = annealvi.Problem(
     "three-modes",
