@@ -37,6 +37,12 @@ class Verification:
     SHOWN: ClassVar = ("problem", "passed", "checks", "seconds", "device")
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        from annealvi.printing import as_html
+        from annealvi.report import print_checks
+
+        return as_html(print_checks, self)
+
     @property
     def passed(self) -> bool:
         return bool(self.checks) and all(check.passed for check in self.checks)
