@@ -16,6 +16,7 @@ A problem can be built in code as well; what is left out is the study's bimodal 
     target = annealvi.Target(weights=(0.5, 0.3, 0.2), means=((3, 0), (0, 3), (-3, 0)), scales=(1, 1, 1))
     problem = annealvi.Problem(target=target, proposal=annealvi.Proposal(radius=(3.0, 2.5)))
     annealvi.equations(problem)                   # state -> its rate, in SymPy
+    annealvi.symbols(problem)["M_11"]             # its symbols by name, for subs and sympy.lambdify
     rates = annealvi.rate_function(problem)       # rates(beta, y) -> dy/dt
 """
 
@@ -69,6 +70,29 @@ _HOMES = {
     "scaling_law": "annealvi.collapse.scaling",
     "find_fixed_points": "annealvi.fixed_points",
     "continue_branches": "annealvi.fixed_points",
+    "symbols": "annealvi.plain_functions",
+    "State": "annealvi.rhs",
+    "final_equations": "derive.rendering",
+    "indexed_equations": "derive.indexed_equations",
+    "problem_to_toml": "derive.problem_file",
+    "settling_time": "derive.schedules",
+    "schedule_within": "annealvi.betas",
+    "derivation_checks": "annealvi.checks.derivation",
+    "grid_checks": "annealvi.checks.grid",
+    "references": "annealvi.checks.grid",
+    "outcomes_of_states": "annealvi.collapse.outcome",
+    "collapse_by_ensemble": "annealvi.collapse.ensemble",
+    "collapse_by_particles": "annealvi.collapse.by_particles",
+    "Family": "annealvi.collapse.family",
+    "phase_panel": "annealvi.collapse.figures",
+    "overlay_by_ode": "annealvi.collapse.phase",
+    "Accuracy": "annealvi.collapse.separatrix",
+    "bifurcation_figure": "annealvi.fixed_points.figure",
+    "flow_figure": "annealvi.flows.figures",
+    "kinds_figure": "annealvi.flows.sweep_figures",
+    "map_figure": "annealvi.flows.sweep_figures",
+    "Architecture": "annealvi.flows.training",
+    "Optimiser": "annealvi.flows.training",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

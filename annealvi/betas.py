@@ -59,6 +59,9 @@ class BetaSchedule:
 
     __repr__ = short_repr
 
+    def _repr_latex_(self) -> str:
+        return self._schedule._repr_latex_()
+
     def __post_init__(self) -> None:
         require_fields(self)
         if self.spec.kind in ADAPTIVE_KINDS:

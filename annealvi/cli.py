@@ -73,8 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--state",
         required=True,
         metavar="FILE",
-        help='JSON: {"means": one list of coordinates per component, "weights", "scales", "beta"}; only means are required, '
-        "the others are the problem's and beta = 1",
+        help='JSON: {"means": one list of coordinates per component, "weights", "scales", "beta"}, or {"states": {"m_1": 0.1, ...}} or '
+        '{"overlaps": {"M": [[...]], "Q": [[...]]}} in place of means; the others may be left out: the problem\'s and beta = 1',
     )
 
     integrate = _command(

@@ -96,7 +96,8 @@ def run_rhs(options: argparse.Namespace) -> int:
     from annealvi import rhs
 
     result = rhs.result(problem, rhs.read_state(options.state, problem))
-    rows = {f"a_{i}": _row(row) for i, row in enumerate(result["means"], 1)}
+    rows = {f"a_{i}": _row(row) for i, row in enumerate(result.get("means", ()), 1)}
+    rows |= {name: f"{rate:.12g}" for name, rate in result.get("states", {}).items()}
     rows |= {name: _row(result[key]) for key, name in (("weights", "w"), ("scales", "sigma")) if key in problem.flow.learn}
     rows |= {name: f"[{', '.join(map(_row, matrix))}]" for name, matrix in result["overlaps"].items()}
     longest = max(map(len, rows))

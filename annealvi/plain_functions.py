@@ -15,6 +15,7 @@ from derive.asymptotics import asymptotics as limits_of
 from derive.linear_stability import BimodalStability, bimodal_stability
 from derive.problem import BadInput, Problem
 from derive.symbolic_problem import derive_problem
+from derive.system import BETA, TIME
 
 Derived = TypeVar("Derived")
 RateFunction = Callable[[float | np.ndarray, np.ndarray], np.ndarray]
@@ -29,6 +30,18 @@ def equations(problem: Problem, large_dimension: bool = False) -> dict[sp.Symbol
     """
     system = derive_problem(problem, large_dimension).system
     return dict(zip(system.states, system.expanded_rhs(), strict=True))
+
+
+@checked
+def symbols(problem: Problem, large_dimension: bool = False) -> dict[str, sp.Symbol]:
+    """The symbols of `equations` by name: the states, then the parameters, in their order, then `beta`, and the time `t` of schedules.
+
+    A symbol that is made by its name alone, as by sympy.Symbol("m_1"), is another one, since these are known to be real or positive.
+    With them `subs`, `evalf` and `sympy.lambdify` (NumPy, SciPy, math, mpmath) work on the equations, averages included: those over one
+    variable take milliseconds for arrays of any shape, those over several seconds, for which `rate_function` is made.
+    """
+    system = derive_problem(problem, large_dimension).system
+    return {symbol.name: symbol for symbol in (*system.states, *system.parameters, BETA, TIME)}
 
 
 @checked

@@ -58,7 +58,7 @@ class Page:
         self._parts: list[str] = []
 
     def print(self, what: Table | str, *, highlight: bool = True) -> None:
-        self._parts.append(_table_as_html(what) if isinstance(what, Table) else f"<div>{_plain(what)}</div>")
+        self._parts.append(_table_as_html(what) if isinstance(what, Table) else _text_as_html(what))
 
     def __str__(self) -> str:
         return "\n".join(self._parts)
@@ -99,6 +99,10 @@ def _of_columns(table: Table, columns: list[int]) -> Table:
     return part
 
 
+def _text_as_html(text: str) -> str:
+    return f"<pre>{_plain(text)}</pre>" if "\n" in text else f"<div>{_plain(text)}</div>"
+
+
 def _table_as_html(table: Table) -> str:
     sides = [column.justify for column in table.columns]
     rows = zip(*(column.cells for column in table.columns), strict=True)
@@ -120,7 +124,7 @@ def _plain(cell: Any) -> str:
 
 def fitted(text: str) -> str:
     """Lines broken between words, and further in than they begin, where the terminal is narrower; where there is none they stay."""
-    width = _width()
+    width = text_width()
     if width is None:
         return text
     lines = []
@@ -133,7 +137,7 @@ def fitted(text: str) -> str:
     return "\n".join(lines)
 
 
-def _width() -> int | None:
+def text_width() -> int | None:
     """Of the terminal that standard output is, or COLUMNS where that is set."""
     if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty():
         return max(20, shutil.get_terminal_size().columns)

@@ -38,6 +38,22 @@ def print_checks(outcome: Verification, to: Printer | None = None) -> None:
     console.print(f"  {len(outcome.checks)} checks in {outcome.seconds:.0f} s: {verdict}", highlight=False)
 
 
+def print_session(session: Session, to: Printer) -> None:
+    """The problem, its states and its parameters."""
+    from rich.table import Table
+
+    problem, system = session.problem, session.derivation.system
+    table = Table(title=f"{problem.name} · {len(session.derivation.steps)} steps", title_justify="left")
+    for heading in ("", ""):
+        table.add_column(heading, justify="left")
+    table.add_row("states", ", ".join(session.state_names))
+    table.add_row("parameters", ", ".join(f"{s.name} = {session.values[s]:.6g}" for s in system.parameters))
+    spec = problem.schedule
+    table.add_row("schedule", f"{spec.kind}, T0 = {spec.T0:g}, t0 = {spec.t0:g}")
+    table.add_row("flow", f"{problem.flow.manifold}, learns {', '.join(problem.flow.learn)}, d = {problem.space.dimension}")
+    to.print(table)
+
+
 def write_report(outcome: Verification, session: Session, folder: Path) -> Path:
     """report.md, which shows a figure paths.png beside it, verify.json, and the derivation; returns the report's path."""
     from derive.problem_file import problem_to_toml

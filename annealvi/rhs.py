@@ -8,33 +8,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from annealvi.output import read_json
+from annealvi.session import Session, open_session
+from derive.arguments import checked
 from derive.expectation import Expectation
 from derive.problem import BadInput, Problem, Proposal, one_line
 from derive.short_repr import short_repr
 from derive.symbolic_problem import derive_problem, symbolise
 from derive.velocity import Velocity, velocity_at
 
+CONSISTENT = 1e-6
+"""Share of the largest overlap by which given overlaps may differ from what the others make them: what numbers of seven digits do."""
+
 LEAST_ACCURATE = 1e-5
 """Largest error of an average that a velocity is given with; averages over more than three variables are sampled."""
 
-_KEYS = ("means", "weights", "scales", "beta")
+_KEYS = ("means", "states", "overlaps", "weights", "scales", "beta")
+_EXAMPLE = '{"means": [[3, 0], [0, 3]], "beta": 1}, {"states": {"m_1": 0.1, ...}} or {"overlaps": {"M": [[...]], "Q": [[...]]}}'
 
 
 @dataclass(frozen=True)
 class State:
-    """A proposal and an inverse temperature: means (L lists of one length), weights and scales (L numbers or the problem's), beta >= 0."""
+    """A proposal and an inverse temperature: means (L lists of one length), weights and scales (L numbers or the problem's), beta >= 0.
+
+    by_overlaps: the state was given by overlaps; the means are then one choice of those that have them.
+    """
 
     means: tuple[tuple[float, ...], ...]
     weights: tuple[float, ...]
     scales: tuple[float, ...]
     beta: float
+    by_overlaps: bool = False
 
     __repr__ = short_repr
 
 
 def read_state(path: str, problem: Problem) -> State:
-    """Read a state file: JSON with "means", and if wanted "weights", "scales", "beta" (1). BadInput names file and key."""
+    """Read a state file: JSON with "means", "states" or "overlaps", and if wanted "weights", "scales", "beta" (1).
+
+    BadInput names file and key.
+    """
     try:
         document = read_json(path)
     except BadInput:
@@ -49,13 +64,21 @@ def read_state(path: str, problem: Problem) -> State:
 
 
 def parse_state(document: Any, problem: Problem, source: str = "state") -> State:
+    """A state from plain values: {"means": L lists}, {"states": {name: number}} or {"overlaps": {"M": L lists of K, "Q": L lists of L}}.
+
+    Beside them "weights", "scales" and "beta", if wanted. BadInput names source and key.
+    """
     if not isinstance(document, Mapping):
         raise BadInput("", "the state is not a JSON object", 'write {"means": [[3, 0], [0, 3]], "beta": 1}', source)
     for key in document:
         if key not in _KEYS:
             raise BadInput(one_line(str(key))[:60], "unknown key", f"the keys are {', '.join(_KEYS)}", source)
-    if "means" not in document:
-        raise BadInput("means", "missing", "give L lists of coordinates", source)
+    given = [key for key in ("means", "states", "overlaps") if key in document]
+    if len(given) != 1:
+        found = f"{given[1]} beside {given[0]}" if given else "neither means nor states nor overlaps"
+        raise BadInput(given[1] if given else "means", found, f"give one of them: {_EXAMPLE}", source)
+    if given != ["means"]:
+        return _by_overlaps(document, given[0], problem, source)
     means = document["means"]
     count = len(problem.proposal.weights)
     if not isinstance(means, Sequence) or isinstance(means, str) or len(means) != count:
@@ -77,6 +100,13 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
     for i, row in enumerate(rows):
         if problem.flow.manifold == "sphere" and not any(row):
             raise BadInput(f"means[{i}]", "is the origin, which has no sphere", "give a nonzero mean or flow.manifold = euclidean", source)
+    proposal, beta = _beside(document, problem, source)
+    return State(rows, proposal.weights, proposal.scales, beta)
+
+
+def _beside(document: Mapping[str, Any], problem: Problem, source: str) -> tuple[Proposal, float]:
+    """Weights and scales, as a proposal, and beta."""
+    count = len(problem.proposal.weights)
     for key in ("weights", "scales"):
         if isinstance(document.get(key), Sequence) and len(document[key]) != count:
             raise BadInput(key, f"{len(document[key])} entries", f"give {count}, as many as the proposal's components", source)
@@ -89,12 +119,69 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
     (beta,) = _numbers("beta", [document.get("beta", 1.0)], source)
     if beta < 0:
         raise BadInput("beta", f"{beta:g} is negative", "give an inverse temperature of at least 0", source)
-    return State(rows, proposal.weights, proposal.scales, beta)
+    return proposal, beta
 
 
-def velocity(problem: Problem, state: State) -> Velocity:
+def _by_overlaps(document: Mapping[str, Any], key: str, problem: Problem, source: str) -> State:
+    """A state given by its summary statistics, with means that have them in as few coordinates as hold all modes and means."""
+    session = open_session(problem)
+    proposal, beta = _beside(document, problem, source)
+    weights, scales = np.array(proposal.weights), np.array(proposal.scales)
+    if key == "states":
+        state = _named_states(document["states"], session, source)
+        learned = dict(zip(session.state_names, state.tolist(), strict=True))
+        for name, values in (("w", weights), ("sigma", scales)):
+            values[:] = [learned.get(f"{name}_{i}", value) for i, value in enumerate(values, 1)]
+    else:
+        M, Q = _matrices(document["overlaps"], problem, source)
+        state = session.states_of_overlaps(M, Q, weights, scales)
+        modes = len(M[0])
+        gram = session.gram_of_states(state)
+        for name, matrix, own in (("M", M, gram[modes:, :modes]), ("Q", Q, gram[modes:, modes:])):
+            off = np.abs(matrix - own)
+            if not off.max() <= CONSISTENT * np.abs(gram).max():
+                i, j = np.unravel_index(off.argmax(), off.shape)
+                found = f"{matrix[i, j]:g}, and the modes, the radii and the other overlaps make it {own[i, j]:g}"
+                raise BadInput(f"overlaps.{name}[{i}][{j}]", found, "give overlaps of means on their spheres with target.means", source)
+    session.require_state(state, key, source)
+    room = min(problem.space.dimension, problem.target.coordinates + len(weights))
+    try:
+        means = session.means_of_states(state, room)
+    except ValueError as error:
+        raise BadInput(key, str(error), "give overlaps of real vectors", source) from None
+    return State(tuple(map(tuple, means.tolist())), tuple(weights.tolist()), tuple(scales.tolist()), beta, by_overlaps=True)
+
+
+def _named_states(given: Any, session: Session, source: str) -> np.ndarray:
+    names = session.state_names
+    if not isinstance(given, Mapping) or sorted(map(str, given)) != sorted(names):
+        raise BadInput("states", "not an object with one number per state", f"give numbers for {', '.join(names)}", source)
+    return np.array([_numbers(f"states.{name}", [given[name]], source)[0] for name in names])
+
+
+def _matrices(given: Any, problem: Problem, source: str) -> tuple[np.ndarray, np.ndarray]:
+    count, modes = len(problem.proposal.weights), len(problem.target.weights)
+    if not isinstance(given, Mapping) or set(given) != {"M", "Q"}:
+        raise BadInput(
+            "overlaps", "not an object with M and Q", f"give M ({count} lists of {modes}) and Q ({count} lists of {count})", source
+        )
+    found = []
+    for name, width in (("M", modes), ("Q", count)):
+        rows = given[name]
+        if not isinstance(rows, Sequence) or isinstance(rows, str) or len(rows) != count:
+            raise BadInput(f"overlaps.{name}", f"not a list of {count} lists", f"give {count} lists of {width} numbers", source)
+        table = [_numbers(f"overlaps.{name}[{i}]", row, source) for i, row in enumerate(rows)]
+        if any(len(row) != width for row in table):
+            raise BadInput(f"overlaps.{name}", "lists of other lengths", f"give {count} lists of {width} numbers", source)
+        found.append(np.array(table))
+    return found[0], found[1]
+
+
+@checked
+def velocity(problem: Problem, state: State | Mapping[str, Any]) -> Velocity:
     """da_i/dt, dw_i/dt, dσ_i/dt and the overlaps' rates at the state, from the derived equations.
 
+    state: a State, or plain values as `parse_state` reads them, such as {"means": [[3, 0], [0, 3]], "beta": 0.5}.
     Averages over one variable are accurate to 17 digits, those over two or three to 1e-13. BadInput where those over more are not
     accurate to LEAST_ACCURATE.
     """
@@ -107,6 +194,8 @@ def velocity(problem: Problem, state: State) -> Velocity:
             raise BadInput("problem", found, "use fewer modes and components, or ones closer together")
         return value
 
+    if not isinstance(state, State):
+        state = parse_state(state, problem)
     proposal = Proposal(state.weights, state.scales, problem.proposal.radius)
     at_state = dataclasses.replace(problem, proposal=proposal)
     try:
@@ -119,10 +208,18 @@ def velocity(problem: Problem, state: State) -> Velocity:
 
 
 def result(problem: Problem, state: State) -> dict[str, Any]:
-    """The JSON of `annealvi rhs`: everything in it is a rate of change; weights and scales rest unless they are learned."""
+    """The JSON of `annealvi rhs`: everything in it is a rate of change; weights and scales rest unless they are learned.
+
+    A state given by its overlaps has the rates of the states by name in place of those of the means.
+    """
     rates = velocity(problem, state)
+    first: dict[str, Any] = {"means": rates.means}
+    if state.by_overlaps:
+        session = open_session(problem)
+        parts = map(np.array, (rates.M, rates.Q, rates.weights, rates.scales))
+        first = {"states": dict(zip(session.state_names, session.states_of_overlaps(*parts).tolist(), strict=True))}
     return {
-        "means": rates.means,
+        **first,
         "weights": rates.weights,
         "scales": rates.scales,
         "overlaps": {"M": rates.M, "Q": rates.Q},

@@ -43,6 +43,12 @@ class Session:
     SHOWN: ClassVar = ("problem", "state_names")
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        from annealvi.printing import as_html
+        from annealvi.report import print_session
+
+        return as_html(print_session, self)
+
     @property
     def state_names(self) -> tuple[str, ...]:
         return tuple(s.name for s in self.derivation.system.states)
@@ -81,15 +87,15 @@ class Session:
         vectors = np.concatenate([np.broadcast_to(modes, (len(means), *modes.shape)), means], axis=1)
         return self.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
 
-    def means_of_states(self, states: np.ndarray) -> np.ndarray:
+    def means_of_states(self, states: np.ndarray, dimension: int | None = None) -> np.ndarray:
         """Proposal means (L, d) with the overlaps of one state (states,), for the problem's own modes; unique up to rotations about them.
 
-        Raises ValueError where no vectors of R^d have these overlaps.
+        dimension: d, the problem's own unless given. Raises ValueError where no vectors of R^d have these overlaps.
         """
         from kernels.initial_means import embed_overlaps
 
-        modes, (count, dimension) = self.modes(), self.modes().shape
-        embedded, means = embed_overlaps(self.gram_of_states(states), count, dimension)
+        modes = self.modes(dimension)
+        embedded, means = embed_overlaps(self.gram_of_states(states), *modes.shape)
         # The orthogonal matrix that takes the embedded modes to the problem's own takes the means along.
         left, _, right = np.linalg.svd(modes.T @ embedded)
         return means @ (left @ right).T

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from annealvi.checks.check import Check
 from annealvi.checks.derivation import derivation_checks, system_check
-from annealvi.checks.grid import LOW_DIMENSIONS, grid_checks, mutant_check, references
+from annealvi.checks.grid import grid_checks, mutant_check, references
 from annealvi.checks.kernels import COARSE_TOLERANCE, cuda_check, kernel_checks, order_check, widest_average, worst_state_check
 from annealvi.checks.kernels import TOLERANCE as KERNEL_TOLERANCE
 from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, compare_velocity, path_checks, velocity_checks
@@ -39,6 +39,12 @@ class Verification:
 
     SHOWN: ClassVar = ("problem", "passed", "checks", "seconds", "device")
     __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        from annealvi.printing import as_html
+        from annealvi.report import print_checks
+
+        return as_html(print_checks, self)
 
     @property
     def passed(self) -> bool:
@@ -87,7 +93,7 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
         now(check.name if isinstance(check, Check) else check)
     take(system_check(session.derivation))
     now("gradient of the KL on grids")
-    grid = references(session.problem, LOW_DIMENSIONS, 3)
+    grid = references(session.problem)
     for outcome in grid_checks(session.problem, session.derivation, grid, session.values):
         take(outcome)
     now("kernels against mpmath")

@@ -33,6 +33,9 @@ class Asymptotics:
 
     __repr__ = short_repr
 
+    def _repr_latex_(self) -> str:
+        return "\n\n".join(f"$${formula}$$" for formula in self.latex().values())
+
     def __post_init__(self) -> None:
         names = [expansion.name for expansion in self.expansions]
         if len(set(names)) < len(names):

@@ -17,7 +17,7 @@ from derive.objective import Setting
 from derive.parameter_steps import scale_steps, weight_steps
 from derive.scalar_steps import scalar_steps
 from derive.short_repr import short_repr
-from derive.step import Equation, Equations, Step, definitions, rates
+from derive.step import Equation, Equations, Step, definitions, display, rates
 from derive.system import BETA, Domain, OdeSystem
 from derive.vector_steps import flow_steps, gradient_steps, objective_step
 
@@ -33,6 +33,10 @@ class Derivation:
     system: OdeSystem
 
     __repr__ = short_repr
+
+    def _repr_latex_(self) -> str:
+        """The closed system."""
+        return display(tuple(self.equations().values()))
 
     def equations(self) -> Mapping[str, Equation]:
         """The final equations by label: the definitions and the rates of the states."""

@@ -31,6 +31,9 @@ class Expansion:
 
     __repr__ = short_repr
 
+    def _repr_latex_(self) -> str:
+        return f"$${self.latex()}$$"
+
     def __post_init__(self) -> None:
         if self.limit not in (0, sp.oo) or (self.order > 0) != (self.limit == 0):
             raise ValueError(f"{self.name}: what is left out must vanish at the limit, 0 or oo")

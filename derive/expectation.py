@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import mpmath
 import sympy as sp
+from sympy.printing.codeprinter import CodePrinter
 from sympy.printing.latex import LatexPrinter
 
+from derive.lambdified import Coded
 from derive.numeric_averages import NotConvergedError, averages
-from derive.softmax import Softmax, written_out
+from derive.softmax import LogSoftmax, Softmax, written_out
 
 __all__ = ["ChiSquared", "Expectation", "NotConvergedError", "StandardNormal", "evaluate", "without_idle_variables"]
 
@@ -46,7 +48,7 @@ class ChiSquared(sp.Symbol):
         return (*super()._hashable_content(), self.degrees)
 
 
-class Expectation(sp.Expr):
+class Expectation(Coded, sp.Expr):
     """E[integrand] over the bound Gaussian variables.
 
     Constants leave the expectation, E[1] = 1, and sums stay together: splitting them is the business of a rule, since
@@ -126,6 +128,27 @@ class Expectation(sp.Expr):
     def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
         laws = (f"{v.name}~chi2({v.degrees})" if isinstance(v, ChiSquared) else v.name for v in self.variables)
         return f"E_{','.join(laws)}[{printer.doprint(self.integrand)}]"
+
+    def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
+        names = ", ".join(printer.doprint(v) for v in self.variables)
+        degrees = ", ".join(printer.doprint(v.degrees) if isinstance(v, ChiSquared) else "None" for v in self.variables)
+        call = printer._module_format("derive.lambdified.gaussian_average")
+        return f"{call}(lambda {names}: {printer.doprint(_codeable(self.integrand))}, [{degrees}], {name('arange')})"
+
+    def _mpmathcode(self, printer: CodePrinter) -> str:
+        """At the precision that mpmath has when the function is called."""
+        normals = [v for v in self.variables if isinstance(v, StandardNormal)]
+        laws = [v for v in self.variables if isinstance(v, ChiSquared)]
+        names = ", ".join(printer.doprint(v) for v in (*normals, *laws))
+        degrees = ", ".join(printer.doprint(v.degrees) for v in laws)
+        call = printer._module_format("derive.numeric_averages.of_function")
+        return f"{call}(lambda {names}: {printer.doprint(_codeable(self.integrand))}, {len(normals)}, [{degrees}])"
+
+
+def _codeable(integrand: sp.Expr) -> sp.Expr:
+    """An integrand whose functions all modules have, and which overflows nowhere."""
+    plain = integrand.replace(sp.sech, lambda x: 2 * sp.exp(-abs(x)) / (1 + sp.exp(-2 * abs(x))))
+    return plain.replace(lambda e: isinstance(e, sp.log) and isinstance(e.args[0], Softmax), lambda e: LogSoftmax(*e.args[0].args))
 
 
 def _law_latex(variable: sp.Symbol, printer: LatexPrinter) -> str:

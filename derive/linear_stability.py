@@ -124,6 +124,9 @@ class BimodalStability:
 
     __repr__ = short_repr
 
+    def _repr_latex_(self) -> str:
+        return "\n\n".join(f"$${formula}$$" for formula in self.latex().values())
+
     def latex(self) -> Mapping[str, str]:
         """Each result by name."""
         lines = {part.name: part.latex() for part in (self.collapsed, self.mixed, self.separated)}

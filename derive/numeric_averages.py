@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 import mpmath
 import sympy as sp
@@ -37,6 +38,15 @@ def averages(
         if len(normals) == 1 and not degrees:
             return trapezoid(function, digits)
         return gauss(function, len(normals), degrees, digits)
+
+
+def of_function(function: Callable[..., Any], normals: int, degrees: Sequence) -> Any:
+    """E of one mpmath function of `normals` N(0, 1) variables and of χ² variables, to the working precision."""
+    digits = mpmath.mp.dps
+    with mpmath.workdps(digits + 10):
+        listed = lambda *point: [function(*point)]  # noqa: E731
+        (value,) = trapezoid(listed, digits) if normals == 1 and not degrees else gauss(listed, normals, list(degrees), digits)
+    return +value
 
 
 def trapezoid(function: Callable[..., Sequence], digits: int) -> list:

@@ -10,15 +10,17 @@ Where there are more forms than dimensions, z_1 … z_d are the sample's coordin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 import sympy as sp
+from sympy.printing.codeprinter import CodePrinter
 
 from derive.expectation import ChiSquared, Expectation, StandardNormal
 from derive.geometry import Geometry
+from derive.lambdified import Coded
 from derive.mixtures import DIMENSION, Mixture, Responsibility
 from derive.notation import indexed_name
 from derive.objective import Setting
@@ -26,7 +28,7 @@ from derive.softmax import Softmax
 from derive.vectors import GaussianVector, Inner, SquaredDeviation, Vector, VectorSymbol, substitute_vectors
 
 
-class CholeskyRoot(sp.Function):
+class CholeskyRoot(Coded, sp.Function):
     """√remainder, a diagonal entry of a Cholesky factor; the second argument is the matrix's own diagonal entry.
 
     In numbers the remainder is kept above rounding's share of that entry and of one, so that dependent vectors, and coincident ones, divide
@@ -45,6 +47,10 @@ class CholeskyRoot(sp.Function):
         if remainder.is_Float and whole.is_Float:
             return sp.sqrt(max(remainder, (whole + 1) * sp.Float(10) ** (-(2 * digits) // 3)))
         return self.explicit().evalf(digits)
+
+    def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
+        call = printer._module_format("derive.lambdified.cholesky_root")
+        return f"{call}({', '.join(map(printer.doprint, self.args))}, {name('sqrt')}, {name('maximum')})"
 
     def _latex(self, printer, exp: str | None = None) -> str:
         root = rf"\sqrt{{{printer.doprint(self.args[0])}}}"

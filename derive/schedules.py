@@ -76,6 +76,9 @@ class Schedule:
 
     __repr__ = short_repr
 
+    def _repr_latex_(self) -> str:
+        return f"$${self.latex}$$"
+
     def temperature_at(self, t: float) -> float:
         """T at time t >= 0, in double precision; infinite where beta is 0."""
         return self._at(self.temperature, t)

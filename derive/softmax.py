@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import sympy as sp
+from sympy.printing.codeprinter import CodePrinter
 from sympy.printing.latex import LatexPrinter
 
+from derive.lambdified import Coded
 
-class Softmax(sp.Function):
+
+class Softmax(Coded, sp.Function):
     """Softmax(j, ℓ_1, …, ℓ_C) = e^{ℓ_j} / Σ_l e^{ℓ_l}, with j counted from 1.
 
     Kept as a node of its own: SymPy would merge the exponentials of a product of shares, and the shares of one set of logits would no
@@ -54,6 +59,22 @@ class Softmax(sp.Function):
 
     def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
         return f"softmax_{self.component}({', '.join(printer.doprint(logit) for logit in self.logits)})"
+
+    def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
+        call = printer._module_format("derive.lambdified.share")
+        return f"{call}({_arguments(self, printer)}, {name('exp')}, {name('maximum')})"
+
+
+class LogSoftmax(Coded, sp.Function):
+    """log Softmax(j, ℓ_1, …), as functions made by lambdify compute it: finite where the share underflows."""
+
+    def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
+        call = printer._module_format("derive.lambdified.log_share")
+        return f"{call}({_arguments(self, printer)}, {name('exp')}, {name('maximum')}, {name('log')})"
+
+
+def _arguments(share: sp.Function, printer: CodePrinter) -> str:
+    return f"{int(share.args[0])}, [{', '.join(printer.doprint(logit) for logit in share.args[1:])}]"
 
 
 def written_out(expression: sp.Expr) -> sp.Expr:

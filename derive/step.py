@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,9 @@ class Equation:
 
     __repr__ = short_repr
 
+    def _repr_latex_(self) -> str:
+        return display([self])
+
     def latex(self) -> str:
         return f"{self.left} = {' '.join(self.right_terms())}"
 
@@ -43,6 +46,14 @@ class Equation:
 
 
 Equations = tuple[Equation, ...]
+
+
+def display(equations: Sequence[Equation]) -> str:
+    """Equations for a notebook, one below the other, each broken between its terms where it is long."""
+    from derive.line_breaking import broken, terms_tex
+
+    lines = [line for e in equations for line in broken(e.left, terms_tex(e))]
+    return "$$\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}$$"
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,10 @@ class Step:
     limit: bool = False
 
     __repr__ = short_repr
+
+    def _repr_latex_(self) -> str:
+        """What the step leads to; its statement is in words."""
+        return display(self.after)
 
 
 def definitions(equations: Equations) -> Equations:

@@ -49,6 +49,14 @@ class OdeSystem:
 
     __repr__ = short_repr
 
+    def _repr_latex_(self) -> str:
+        from derive.notation import dotted, symbol_tex
+        from derive.step import Equation, display
+
+        named = [Equation(s.name, symbol_tex(s), value, s) for s, value in self.subexpressions]
+        rates = [Equation(f"d{s.name}", dotted(symbol_tex(s)), value) for s, value in zip(self.states, self.rhs, strict=True)]
+        return display([*named, *rates])
+
     def __post_init__(self) -> None:
         if len(self.rhs) != len(self.states) or len(self.domain.bounds) != len(self.states):
             raise ValueError("one right-hand side and one interval per state are needed")

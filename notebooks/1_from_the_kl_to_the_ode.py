@@ -28,10 +28,7 @@ import numpy as np
 from IPython.display import Markdown, Math, display
 
 import annealvi
-from annealvi import style
-from annealvi.checks.derivation import derivation_checks
-from annealvi.collapse.outcome import outcomes_of_states
-from derive.rendering import final_equations
+from annealvi import derivation_checks, final_equations, outcomes_of_states, style
 
 problem = annealvi.load_problem("bimodal")
 session = annealvi.open_session(problem)

@@ -30,15 +30,17 @@ import xarray as xr
 from scipy.optimize import minimize_scalar
 
 import annealvi
-from annealvi import style
-from annealvi.collapse.by_particles import collapse_by_particles
-from annealvi.collapse.ensemble import collapse_by_ensemble
-from annealvi.collapse.family import Family
-from annealvi.collapse.figures import phase_panel
-from annealvi.collapse.phase import overlay_by_ode
-from annealvi.collapse.separatrix import Accuracy
-from annealvi.fixed_points.figure import bifurcation_figure
-from derive.schedules import settling_time
+from annealvi import (
+    Accuracy,
+    Family,
+    bifurcation_figure,
+    collapse_by_ensemble,
+    collapse_by_particles,
+    overlay_by_ode,
+    phase_panel,
+    settling_time,
+    style,
+)
 
 problem = annealvi.load_problem("bimodal")
 

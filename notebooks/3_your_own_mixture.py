@@ -33,13 +33,16 @@ from IPython.display import Math, display
 from matplotlib.patches import Circle
 
 import annealvi
-from annealvi import style
-from annealvi.betas import schedule_within
-from annealvi.checks.grid import LOW_DIMENSIONS, grid_checks, references
-from annealvi.collapse.ensemble import collapse_by_ensemble
-from annealvi.collapse.outcome import outcomes_of_states
-from derive.indexed_equations import indexed_equations
-from derive.problem_file import problem_to_toml
+from annealvi import (
+    collapse_by_ensemble,
+    grid_checks,
+    indexed_equations,
+    outcomes_of_states,
+    problem_to_toml,
+    references,
+    schedule_within,
+    style,
+)
 
 problem = annealvi.Problem(
     "three-modes",
@@ -98,7 +101,7 @@ print("rates at the modes themselves:", rates_of(1.0, session.states_of_vectors(
 # where a sphere does not move, the Euclidean flow of the same mixtures is derived and compared. The bound is ten times the tolerance:
 
 # %%
-grids = references(problem, LOW_DIMENSIONS, 3)
+grids = references(problem)
 for check in grid_checks(problem, session.derivation, grids, session.values):
     print(f"{check.name}: {check.statistic:.0e}, bound {check.bound:.0e}")
     assert check.passed

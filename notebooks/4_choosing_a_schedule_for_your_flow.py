@@ -29,11 +29,15 @@ import xarray as xr
 from scipy.stats import fisher_exact
 
 import annealvi
-from annealvi import style
-from annealvi.betas import schedule_within
-from annealvi.flows.figures import flow_figure
-from annealvi.flows.sweep_figures import kinds_figure, map_figure
-from annealvi.flows.training import Architecture, Optimiser
+from annealvi import (
+    Architecture,
+    Optimiser,
+    flow_figure,
+    kinds_figure,
+    map_figure,
+    schedule_within,
+    style,
+)
 
 RESULTS = "../tests/benchmarks/results/flows/"
 

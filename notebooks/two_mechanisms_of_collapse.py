@@ -30,8 +30,7 @@ import dataclasses
 import numpy as np
 
 import annealvi
-from annealvi import style
-from derive.problem import ScheduleSpec
+from annealvi import ScheduleSpec, style
 
 problem = annealvi.load_problem("learned-weights")
 cold = annealvi.open_session(dataclasses.replace(problem, schedule=ScheduleSpec("constant", 1.0)))

@@ -6,9 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 
+import annealvi
 from annealvi import integrate, load_problem, open_session
 from annealvi.cli import main
+from annealvi.rhs import parse_state, result
 from kernels.kl_grid import Mixture, kl_gradient
 
 
@@ -84,9 +87,46 @@ def test_velocity_is_the_derivative_of_integrated_paths(manifold, capsys, tmp_pa
     assert np.allclose(derivative, wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["bimodal", "learned-weights", "simplex"])
+def test_a_state_by_its_overlaps_has_the_rates_of_its_means(name):
+    problem = load_problem(name, ["space.dimension=1000000"])
+    session = open_session(problem)
+    gram = session.gram_of_states(session.random_states(1, seed=3)[0])
+    state = dict(zip(session.state_names, session.random_states(1, seed=3)[0].tolist(), strict=True))
+    count = len(problem.target.weights)
+    overlaps = {"M": gram[count:, :count].tolist(), "Q": gram[count:, count:].tolist()}
+    by_states, by_overlaps = (
+        result(problem, parse_state({**given, "beta": 0.4}, problem)) for given in ({"states": state}, {"overlaps": overlaps})
+    )
+    wanted = session.compile().rhs_at_beta(0.4, np.array([list(state.values())]))[0]
+    for rates in (by_states, by_overlaps):
+        assert list(rates["states"].values()) == pytest.approx(wanted, abs=1e-10)
+        assert "means" not in rates
+    assert np.array(annealvi.velocity(problem, {"states": state, "beta": 0.4}).M) == pytest.approx(np.array(by_states["overlaps"]["M"]))
+
+
+def test_people_see_the_rates_of_states(capsys, tmp_path):
+    rates = run(capsys, tmp_path, {"states": {"m_1": 0.6, "m_2": -0.2, "s": 0.1}, "beta": 0.5})
+    F = [
+        quad(lambda z, m=m: np.tanh(9 * m + np.log(4) / 2 + 3 * z) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi), -9, 9, epsabs=1e-12)[0]
+        for m in (0.6, -0.2)
+    ]
+    delta = 9 * 0.9
+    G = quad(lambda z: np.exp(-z * z / 2) / np.sqrt(2 * np.pi) / (1 + np.exp(delta + np.sqrt(2 * delta) * z)), -9, 9, epsabs=1e-12)[0]
+    assert rates["states"]["m_1"] == pytest.approx(0.5 * (0.5 * F[0] * (1 - 0.36) - G * (-0.2 - 0.1 * 0.6)), abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("state", "word"),
     [
+        ({"states": {"m_1": 0.1}}, "m_1, m_2, s"),
+        ({"states": {"m_1": 1, "m_2": 1, "s": -1}}, "no vectors"),
+        ({"states": {"m_1": "x", "m_2": 1, "s": -1}}, "states.m_1"),
+        ({"states": {}, "means": [[1], [2]]}, "one of them"),
+        ({"overlaps": {"M": [[1, -1], [1, -1]]}}, "M and Q"),
+        ({"overlaps": {"M": [[1, -1], [1]], "Q": [[9, 0], [0, 9]]}}, "overlaps.M"),
+        ({"overlaps": {"M": [[1, 2], [1, -1]], "Q": [[9, 0], [0, 9]]}}, "overlaps.M[0][1]"),
+        ({"overlaps": {"M": [[1, -1], [1, -1]], "Q": [[4, 0], [0, 9]]}}, "overlaps.Q[0][0]"),
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[]", "not a JSON object"),

@@ -137,7 +137,7 @@ LOW_DIMENSIONS = (2, 3)
 """Where the grid follows the mixtures; a sphere in R¹ does not move."""
 
 
-def references(problem: Problem, dimensions: tuple[int, ...], points: int) -> list[Reference]:
+def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, points: int = 3) -> list[Reference]:
     """Random states in each of the dimensions, `points` of them, in R³ one."""
     return [reference(derive_in_dimension(problem, d), d, seed) for d in dimensions for seed in range(points if d < 3 else 1)]
 

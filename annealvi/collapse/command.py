@@ -35,6 +35,11 @@ class Collapse:
 
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        from annealvi.printing import as_html
+
+        return as_html(print_collapse, self, "")
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: one object per method, with `p` and, where sampled, `stderr`; `warnings` of modes that cannot be told apart."""
         found = {"formula": self.formula, "ode": self.ode, "particles": self.particles}
@@ -109,7 +114,7 @@ def print_collapse(found: Collapse, title: str, to: Printer | None = None) -> No
     from annealvi.printing import Terminal
 
     console = to or Terminal()
-    table = Table(title=f"probability of mode collapse · {title}", title_justify="left", header_style="bold")
+    table = Table(title=" · ".join(filter(None, ("probability of mode collapse", title))), title_justify="left", header_style="bold")
     for heading, justify in (("method", "left"), ("P(collapse)", "right"), ("± error", "right"), ("", "left")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     if found.formula is not None:

@@ -87,6 +87,11 @@ class Recommendation:
 
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        from annealvi.printing import as_html
+
+        return as_html(print_recommendation, self)
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
         spec = {"kind": self.schedule.kind, "T0": self.schedule.T0, "t0": self.schedule.t0}
@@ -310,7 +315,7 @@ class _Search:
         return family.at({"R": member.session.problem.proposal.radii[0], "schedule.T0": T0, "schedule.t0": t0}, member)
 
 
-def print_recommendation(found: Recommendation, title: str, p_max: float, to: Printer | None = None) -> None:
+def print_recommendation(found: Recommendation, title: str = "", p_max: float | None = None, to: Printer | None = None) -> None:
     """The schedule in one line, then the kinds side by side."""
     from rich.table import Table
 
@@ -321,7 +326,8 @@ def print_recommendation(found: Recommendation, title: str, p_max: float, to: Pr
     console.print(
         f"[bold]{spec.kind}[/], T0 = {spec.T0:.4g}, t0 = {spec.t0:.5g}: P(collapse) = {found.p:.4g} in {found.duration:.5g} units of time"
     )
-    table = Table(title=f"shortest schedules with P <= {p_max:g} · {title}", title_justify="left", header_style="bold")
+    wanted = "" if p_max is None else f" with P <= {p_max:g} · {title}"
+    table = Table(title=f"shortest schedules{wanted}", title_justify="left", header_style="bold")
     for heading in ("kind", "T0", "t0", "duration", "P", f"P in {found.duration:.4g}", "its T0"):
         table.add_column(heading, justify="left" if heading == "kind" else "right", no_wrap=heading == "kind")
     for c in found.compared:

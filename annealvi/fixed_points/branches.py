@@ -68,6 +68,12 @@ class Branches:
 
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        from annealvi.fixed_points.table import print_bifurcations
+        from annealvi.printing import as_html
+
+        return as_html(print_bifurcations, self)
+
     @property
     def complete(self) -> bool:
         """Whether every branch was followed to an end."""

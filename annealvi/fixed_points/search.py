@@ -93,6 +93,12 @@ class FixedPoints:
 
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        from annealvi.fixed_points.table import print_fixed_points
+        from annealvi.printing import as_html
+
+        return as_html(print_fixed_points, self)
+
     @property
     def complete(self) -> bool:
         """Whether no index sum shows that a point is missing."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from annealvi.fixed_points.branches import Branches
 from annealvi.fixed_points.search import FixedPoint, FixedPoints
+from annealvi.printing import Printer, text_width
+from derive.notation import families_of
 
 MOST_ROWS = 60
 MOST_EIGENVALUES = 4
@@ -23,6 +27,7 @@ def fixed_point_table(found: FixedPoints) -> str:
         if found.unresolved[beta]:
             lines.append(f"  {_count(found.unresolved[beta], 'start')} ended at no isolated point: a bifurcation, or a continuous family")
         lines.append("")
+    lines += [family.plain for family in families_of(found.state_names)]
     lines.append("growth rates: those across the span of modes and means, marked by *, occur once for each direction of space that is left")
     return "\n".join(lines)
 
@@ -37,6 +42,16 @@ def bifurcation_table(branches: Branches) -> str:
     if broken:
         lines.append(f"  {_count(broken, 'branch', 'branches')} could not be followed to the end")
     return "\n".join(lines)
+
+
+def print_fixed_points(found: FixedPoints, to: Printer) -> None:
+    """The same as HTML."""
+    to.print(fixed_point_table(found), highlight=False)
+
+
+def print_bifurcations(branches: Branches, to: Printer) -> None:
+    """The same as HTML."""
+    to.print(bifurcation_table(branches), highlight=False)
 
 
 def _rows(names: tuple[str, ...], points: tuple[FixedPoint, ...]) -> list[str]:
@@ -55,8 +70,23 @@ def _growth_rates(point: FixedPoint) -> str:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """Columns side by side; those that do not fit on the terminal come below, their rows numbered."""
+    widths = [2 + max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = text_width()
+    if room is None or sum(widths) <= room:
+        return [_line(row, widths, range(len(row))) for row in rows]
+    number = 2 + len(str(len(rows)))
+    blocks: list[list[int]] = [[]]
+    for n, width in enumerate(widths):
+        if blocks[-1] and number + sum(widths[k] for k in blocks[-1]) + width > room:
+            blocks.append([])
+        blocks[-1].append(n)
+    numbers = ["", *map(str, range(1, len(rows)))]
+    return [f"{k:>{number}}{_line(row, widths, block)}" for block in blocks for k, row in zip(numbers, rows, strict=True)]
+
+
+def _line(row: list[str], widths: list[int], columns: Iterable[int]) -> str:
+    return "".join(row[n].rjust(widths[n]) for n in columns).rstrip()
 
 
 def _completeness(total: int | None) -> str:

@@ -56,6 +56,12 @@ class FlowRun:
 
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        from annealvi.flows.report import print_flow
+        from annealvi.printing import as_html
+
+        return as_html(print_flow, self, "")
+
     @property
     def outcomes(self) -> Outcomes:
         """Which modes each flow covers in the end, and P(collapse) with its standard error."""
