@@ -14,6 +14,7 @@ from derive.problem import BadInput
 if TYPE_CHECKING:
     from kernels.integrator import Kernel
 
+FASTER_TRAINING = "take fewer --steps or --seeds, a smaller --batch or --width, or raise --max-cost"
 WORTH_SAYING = 5.0
 """Seconds from which on a run is announced."""
 
@@ -126,7 +127,7 @@ def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, r
     would take more than LONGEST_PILOT seconds, the pace is one step for each output, which is the least.
     """
     crew = np.resize(states, (side_by_side, states.shape[1])) if len(states) < side_by_side else states[:side_by_side]
-    nodes = float(kernel.nodes(crew[:1])[0])  # compiles
+    nodes = _nodes(kernel, (times[0], crew[0]))  # compiles
     begun = time.perf_counter()
     kernel.rhs_at_beta(1.0, crew[:1])
     one_step = STAGES * (time.perf_counter() - begun)
@@ -145,7 +146,7 @@ def _expected_parts(kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: f
         begun = time.perf_counter()
         steps, reached, state = _follow(kernel, crew, times, rtol, most)
         seconds = time.perf_counter() - begun
-        begins = Part(steps, STAGES * steps * _nodes(kernel, crew[0], state), seconds)
+        begins = Part(steps, STAGES * steps * _nodes(kernel, (times[0], crew[0]), (reached, state)), seconds)
         if reached >= times[-1]:
             return [begins]
         if most >= FEWEST_STEPS and (seconds > PILOT_SECONDS or most >= MOST_PILOT_STEPS):
@@ -177,15 +178,16 @@ def _at_stations(
         steps, reached, state = _follow(kernel, crew, due, rtol, WARMED)
         seconds = time.perf_counter() - begun
         # A path that is at its end while it is still warming has few steps anyway.
-        ahead = (steps - warming) / (reached - warm) if reached > warm else steps / max(reached - middle, length / 2)
-        parts.append(Part(ahead * length, STAGES * ahead * length * _nodes(kernel, crew[0], state), ahead * length * seconds / max(steps, 1)))
+        ahead = length * ((steps - warming) / (reached - warm) if reached > warm else steps / max(reached - middle, length / 2))
+        nodes = _nodes(kernel, (middle, crew[0]), (reached, state))
+        parts.append(Part(ahead, STAGES * ahead * nodes, ahead * seconds / max(steps, 1)))
         crew = np.resize(state, crew.shape)
     return parts
 
 
-def _nodes(kernel: Kernel, *states: np.ndarray) -> float:
-    """Visited by one rate, in the mean of some states."""
-    return float(kernel.nodes(np.array(states)).mean())
+def _nodes(kernel: Kernel, *places: tuple[float, np.ndarray]) -> float:
+    """Visited by one rate, in the mean of some (time, state)."""
+    return float(np.mean([kernel.nodes(state[None], kernel.beta_at(t))[0] for t, state in places]))
 
 
 def _follow(kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float, most: int) -> tuple[float, float, np.ndarray]:

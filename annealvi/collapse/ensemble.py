@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,8 @@ import numpy as np
 from annealvi.adaptive import ends_with_rule
 from annealvi.collapse.outcome import Outcomes, covering
 from annealvi.collapse.trapping import decided_sets
-from annealvi.costs import cost_of_integration, require_affordable
-from annealvi.paths import FASTER_INTEGRATION, random_chunks, side_by_side
+from annealvi.costs import Pace, pace_of_integration, require_affordable
+from annealvi.paths import FASTER_ENSEMBLE, random_chunks, side_by_side
 from annealvi.session import Session
 from annealvi.trajectories import COARSEST_AVERAGES
 from derive.problem import BadInput
@@ -27,6 +28,15 @@ below the standard error of any number of runs that one can afford."""
 
 JUDGED_AT_ONCE = 2**14
 """Final states, whose distances to the modes take several times their memory."""
+
+
+FEWEST, MOST = 100, 10_000
+"""Trajectories where no number is given: P is then known to 0.05, its largest standard error, or better, and to 0.005 at the best."""
+PATIENCE = 120.0
+"""Seconds that an ensemble may take where no number is given."""
+LADDER = (200, 500, 1000, 2000, 5000, MOST)
+"""Round numbers, so that another run on the same machine chooses the same."""
+PILOT_RUNS = 2000
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Ensemble:
 def collapse_by_ensemble(
     session: Session,
     *,
-    n: int = 10_000,
+    n: int | None = 10_000,
     rtol: float = RTOL,
     seed: int = 0,
     device: str = "auto",
@@ -61,11 +71,13 @@ def collapse_by_ensemble(
 
     A trajectory stops early only in a set that is proven to be one the flow never leaves (see `trapping`); where none is known, each runs
     until the schedule has ended and the flow had time to settle. rtol: per step. max_cost: refuse what is expected to take more seconds.
-    kernel: the session's, where it is compiled already. Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
+    n: None for as many as the problem can afford, see `affordable_number`. kernel: the session's, where it is compiled already.
+    Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
     """
     from kernels.integrator import widest_tolerance
 
     if session.rule is not None:
+        n = MOST if n is None else n
         options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell}
         ends = ends_with_rule(session, n, seed=seed, rtol=rtol, tolerance=min(COARSEST_AVERAGES, rtol), **options)
         cover = covering(session)
@@ -78,13 +90,18 @@ def collapse_by_ensemble(
     kernel = kernel or session.compile(device)
     traps = decided_sets(session, kernel)
     times = np.array([0.0, end])
-    if len(traps) == 0:
-        cost = cost_of_integration(kernel, session.random_states(1, seed), times, rtol, side_by_side(kernel), n)
-        require_affordable(cost, max_cost, FASTER_INTEGRATION, tell)
+    if len(traps) == 0 and (n is None or max_cost is not None or tell is not None):
+        pace = _pace(session, kernel, times, rtol, seed)
+        if n is None:
+            n = affordable_number(pace, max_cost, tell)
+        require_affordable(pace.cost(n), max_cost, FASTER_ENSEMBLE, tell)
+    n = MOST if n is None else n  # what is decided early takes a moment
     cover = covering(session)
     covered, reached, method = np.empty((n, len(session.problem.target.weights)), bool), np.empty(n), ""
     # Among many states some are nearly parallel, and which part they are in must not decide what the others are allowed.
     control: dict[str, Any] = {"rtol": rtol, "atol": rtol / 100, "traps": traps, "domain_tolerance": widest_tolerance(rtol)}
+    if progress is not None:
+        progress(0, n)
     for part, states in random_chunks(session, kernel, n, seed):
         run = kernel.integrate(states, times, number=part.start, **control)
         covered[part], reached[part], method = cover(run.y[:, -1]), run.reached, run.method
@@ -92,3 +109,38 @@ def collapse_by_ensemble(
             progress(part.stop, n)
     undecided = int((reached >= end).sum())
     return Ensemble(Outcomes(covered), reached, undecided, kernel.device, method)
+
+
+def affordable_number(pace: Pace, max_cost: float | None, tell: Callable[[str], None] | None) -> int:
+    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST; `tell` hears which, and why."""
+    seconds = PATIENCE if max_cost is None else min(PATIENCE, max_cost)
+    n = max((step for step in LADDER if step <= pace.affordable(seconds) and not pace.least), default=FEWEST)
+    if n < MOST and tell is not None:
+        why = f"as many as take about {PATIENCE:.0f} s at most" if n > FEWEST else "the fewest, since a trajectory takes long"
+        tell(f"{n} trajectories, {why}: P to {0.5 / np.sqrt(n):.2g} or better; --n takes another number")
+    return n
+
+
+def seconds_of_ensemble(point: Callable[[], tuple[Session, Kernel | None]], n: int, device: str) -> float:
+    """What an ensemble of n is expected to take at a point of a sweep, given by its session and the kernel that it has already, if any.
+
+    Derivation and tables are timed, compilation, which other points share, is not. Where trajectories are decided early, up to PILOT_RUNS
+    are run; others are sampled (see `pace_of_integration`), which takes some ten seconds at the most.
+    """
+    session, kernel = point()  # whatever all points share is made
+    begun = time.perf_counter()
+    session, kernel = point()
+    kernel = kernel or (session.compile(device) if session.rule is None else None)
+    seconds = time.perf_counter() - begun
+    if kernel is None or len(decided_sets(session, kernel)) > 0:
+        few = min(n, PILOT_RUNS if kernel is not None else FEWEST)
+        collapse_by_ensemble(session, n=1, kernel=kernel, device=device)  # compiles
+        begun = time.perf_counter()
+        collapse_by_ensemble(session, n=few, kernel=kernel, device=device)
+        return seconds + (time.perf_counter() - begun) * n / few
+    return seconds + _pace(session, kernel, np.array([0.0, session.end_time()]), RTOL, 0).cost(n).seconds
+
+
+def _pace(session: Session, kernel: Kernel, times: np.ndarray, rtol: float, seed: int) -> Pace:
+    crew = side_by_side(kernel)
+    return pace_of_integration(kernel, session.random_states(crew, seed), times, rtol, crew)

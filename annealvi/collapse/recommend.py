@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from annealvi.betas import ANNEALED
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import Family, Member
-from annealvi.collapse.separatrix import FINE, QUICK
+from annealvi.collapse.separatrix import FINE, QUICK, require_quick
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.schedules import settling_time
 
@@ -92,6 +92,7 @@ def recommend(
         raise BadInput("--p-max", f"{p_max:g} is no probability to ask for", "give a number above 0 and below 1", "")
     if R is not None and not (0 < R[0] < R[1] < math.inf):
         raise BadInput("--R", f"the range {R[0]:g}:{R[1]:g} is empty", "give LO:HI with 0 < LO < HI", "")
+    require_quick(problem, "compare schedules by ensembles: `annealvi collapse --over schedule.T0=LO:HI:N:log`")
     searches = []
     for done, kind in enumerate(kinds):
         searches.append(_Search.of(problem, kind, R, p_max, device))
