@@ -127,7 +127,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="formula, ode and particles, separated by commas; the formula covers two components under two opposite modes, "
         "the others cover every problem (default: formula,ode, or ode where the formula does not cover the problem or would take long)",
     )
-    collapse.add_argument("--n", type=_count, default=10_000, help="trajectories of the ODE ensemble (default: 10000)")
+    collapse.add_argument(
+        "--n",
+        type=_count,
+        help="trajectories of the ODE ensemble (default: 10000; fewer, and no fewer than 100, where those would take more than two minutes "
+        "here, but with --over always 10000)",
+    )
     collapse.add_argument("--replicas", type=_replicas, default=64, metavar="N", help="independent particle runs (default: 64)")
     collapse.add_argument("--particles", type=_count, default=256, metavar="N", help="samples per component and step (default: 256)")
     collapse.add_argument("--dt", type=_positive, default=0.1, help="the particles' step in the flow's time (default: 0.1)")

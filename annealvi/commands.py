@@ -209,7 +209,7 @@ def run_recommend(options: argparse.Namespace) -> int:
         settings: dict[str, Any] = {"n": options.n, "seed": options.seed, "device": options.device, "progress": progress}
         found = recommend(problem, options.p_max, kinds=kinds, R=options.R, **settings)
     with for_people(options):
-        print_recommendation(found, problem.name, options.p_max)
+        print_recommendation(found, problem.name)
     noted(found.warnings)
     write_json(options.json, found.as_dict())
     if options.out is not None:

@@ -16,6 +16,7 @@ from derive.problem import BadInput
 if TYPE_CHECKING:
     from kernels.integrator import Kernel, StoppedError
 
+FASTER_TRAINING = "take fewer --steps or --seeds, a smaller --batch or --width, or raise --max-cost"
 WORTH_SAYING = 5.0
 """Seconds from which on a run is announced."""
 
@@ -129,15 +130,15 @@ def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, r
     One rate is timed first, or a part of it. As many trajectories as run side by side are then followed for about PILOT_SECONDS with the
     run's own tolerance, since threads that share a core or the memory slow one another down. Their steps grow or shrink by orders of
     magnitude as the temperature falls and the flow becomes stiff, so the rest of the path is sampled at STATIONS times, see
-    `_at_stations`. Where one of these takes more than LONGEST_PILOT seconds, the pace is the least that it can be: steps of the size and the
-    price at which it was stopped, or one step for each output where it had not come through the first short ones.
+    `_at_stations`. Where one of these takes more than LONGEST_PILOT seconds, the pace is the least that it can be: steps of the size and
+    the price at which it was stopped, or one step for each output where it had not come through the first short ones.
     """
     from kernels.stages import stage
 
     crew = np.resize(states, (side_by_side, states.shape[1])) if len(states) < side_by_side else states[:side_by_side]
     one_step = STAGES * kernel.seconds_per_rate(crew[:1], LONGEST_PILOT / STAGES)
     slow = one_step >= LONGEST_PILOT
-    nodes = kernel.nodes_asked(crew[0]) if slow else _nodes(kernel, crew[0])
+    nodes = kernel.nodes_asked(crew[0]) if slow else _nodes(kernel, (times[0], crew[0]))
     parts, least = [Part(len(times), STAGES * len(times) * nodes, len(times) * one_step)], slow
     if not slow:
         with stage("estimating the cost"):
@@ -180,7 +181,8 @@ class _Pilot:
             steps, reached, state = _follow(self.kernel, self.crew, self.times, self.rtol, most)
             seconds = time.perf_counter() - begun
             if reached >= self.times[-1] or (most >= FEWEST_STEPS and (seconds > PILOT_SECONDS or most >= MOST_PILOT_STEPS)):
-                return Part(steps, STAGES * steps * _nodes(self.kernel, self.crew[0], state), seconds), reached, state
+                nodes = _nodes(self.kernel, (self.times[0], self.crew[0]), (reached, state))
+                return Part(steps, STAGES * steps * nodes, seconds), reached, state
             most = max(FEWEST_STEPS, 2 * most)
 
     def _at_stations(self, state: np.ndarray, first: float, seconds_per_step: float) -> tuple[list[Part], bool]:
@@ -210,9 +212,9 @@ class _Pilot:
             except StoppedError as stopped:
                 return [*parts, self._stopped(stopped, end + length / 2)], True
             # A path that is at its end while it is still warming has few steps anyway.
-            ahead = (steps - warming) / (reached - warm) if reached > warm else steps / max(reached - middle, length / 2)
-            nodes = _nodes(self.kernel, crew[0], state)
-            parts.append(Part(ahead * length, STAGES * ahead * length * nodes, ahead * length * seconds / max(steps, 1)))
+            ahead = length * ((steps - warming) / (reached - warm) if reached > warm else steps / max(reached - middle, length / 2))
+            nodes = _nodes(self.kernel, (middle, crew[0]), (reached, state))
+            parts.append(Part(ahead, STAGES * ahead * nodes, ahead * seconds / max(steps, 1)))
         return parts, False
 
     def _stopped(self, stopped: StoppedError, end: float) -> Part:
@@ -222,6 +224,11 @@ class _Pilot:
         nodes = self.kernel.nodes_asked(stopped.state)
         dearer = max(1.0, nodes / self.nodes if self.nodes > 0 else 1.0)
         return Part(steps, STAGES * steps * nodes, steps * self.one_step * dearer)
+
+
+def _nodes(kernel: Kernel, *places: tuple[float, np.ndarray]) -> float:
+    """Visited by one rate, in the mean of some (time, state)."""
+    return float(np.mean([kernel.nodes(state[None], kernel.beta_at(t))[0] for t, state in places]))
 
 
 def _follow(kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float, most: int) -> tuple[float, float, np.ndarray]:
@@ -238,11 +245,6 @@ def _follow(kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float, mo
     except IntegrationError as error:
         return most, float(times[-1]), error.state
     return float(run.steps.mean()), float(times[-1]), run.y[0, -1]
-
-
-def _nodes(kernel: Kernel, *states: np.ndarray) -> float:
-    """Visited by one rate, in the mean of some states."""
-    return float(kernel.nodes(np.array(states)).mean())
 
 
 @contextmanager

@@ -19,7 +19,8 @@ MOST_NUMBERS = 200_000_000
 """Largest number of stored values that a command accepts: 1.6 GB in double precision."""
 
 MOST_STEPS = 20_000_000
-FASTER_INTEGRATION = "ask for fewer trajectories (--n), an earlier --t-end, a larger --tolerance, or a larger --max-cost"
+FASTER_INTEGRATION = "ask for fewer trajectories (--n, or in --initial), an earlier --t-end, or a larger --max-cost"
+FASTER_ENSEMBLE = "ask for fewer trajectories (--n), a shorter schedule (schedule.t0), or a larger --max-cost"
 FASTER_SIMULATION = "ask for fewer particles or replicas, an earlier --t-end, a longer --dt, or a larger --max-cost"
 NOT_PROJECTED = "leave out --projected"
 
@@ -100,8 +101,10 @@ def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
 
 
 def chunk_of(kernel: Kernel) -> int:
-    """How many trajectories run between two looks at the keyboard: enough to keep all lanes busy."""
-    return 250 * kernel.lanes if kernel.where.kind == "cpu" else 2**20
+    """How many trajectories run between two looks at the keyboard and two movements of a bar: enough to keep all lanes busy."""
+    if kernel.where.kind != "cpu":
+        return 2**20
+    return 250 * kernel.lanes if kernel.lanes > 1 else 8 * side_by_side(kernel)  # a single lane has averages over several variables
 
 
 def chunks_of(kernel: Kernel, n: int) -> list[slice]:
@@ -122,6 +125,8 @@ def integrate_in_chunks(
     chunks = chunks_of(kernel, len(states))
     tolerance = max(kernel.domain_tolerance(states[chunk], rtol) for chunk in chunks)  # of all, whichever chunk the closest pair is in
     runs = []
+    if progress is not None:
+        progress(0, len(states))
     for chunk in chunks:
         run = kernel.integrate(states[chunk], times, rtol=rtol, atol=rtol / 100, domain_tolerance=tolerance, number=chunk.start)
         runs.append(run)

@@ -62,8 +62,11 @@ def run_collapse(options: argparse.Namespace) -> int:
     _refuse_sweep_options(options, "add --over KEY=LO:HI:N")
     problem = problem_of(options, "collapse.json")
     from annealvi.collapse.command import collapse_probability, print_collapse
+    from annealvi.collapse.separatrix import UNCOVERED, is_covered
     from annealvi.session import open_session
 
+    if "formula" in (options.method or ()) and not is_covered(problem):  # known before anything is derived
+        raise BadInput("--method", UNCOVERED, "use --method ode for others", "")
     session = open_session(problem)
     with progress_bar("collapse") as progress:
         found = collapse_probability(
@@ -97,7 +100,8 @@ def _collapse_over(options: argparse.Namespace) -> int:
     from annealvi.sweeps.axis import parse_axis
 
     axes = tuple(parse_axis(text, "--over") for text in options.over)
-    sweep = CollapseGrid(problem, axes, options.method or (), Sampling(**_sampling(options)), options.device)
+    given = {name: value for name, value in _sampling(options).items() if value is not None}
+    sweep = CollapseGrid(problem, axes, options.method or (), Sampling(**given), options.device)
     path = folder / "collapse.nc"
     if options.plan:
         return _show_plans(options, {path: sweep}, path.with_suffix(".png"))

@@ -137,12 +137,13 @@ class Kernel:
         """dy/dt (N, states) at the states y (N, states) and inverse temperatures beta (a number or (N,))."""
         return self._rates(beta, y)[0]
 
-    def nodes(self, y: np.ndarray) -> np.ndarray:
+    def nodes(self, y: np.ndarray, beta: float | np.ndarray = 1.0) -> np.ndarray:
         """How many nodes of averages over several variables one right-hand side visits at each state of y (N, states): (N,) integers.
+        beta: a number or (N,).
 
         They are nearly all of its cost. Zero for a system whose averages have one variable.
         """
-        return self._rates(1.0, y)[1].astype(np.int64)
+        return self._rates(beta, y)[1].astype(np.int64)
 
     def seconds_per_rate(self, y: np.ndarray, within: float = np.inf) -> float:
         """Measured time of one right-hand side, on average over the states y (N, states) together, so with all threads at work.

@@ -9,7 +9,9 @@ import pytest
 import xarray as xr
 
 import annealvi
+import annealvi.session
 from annealvi.cli import main
+from annealvi.collapse import separatrix
 from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.phase import phase_map
 from annealvi.sweeps.axis import Axis, parse_axis
@@ -133,3 +135,44 @@ def test_an_axis_made_in_code_is_checked_too(wrong):
 def test_an_axis_of_dimensions_begins_where_the_formula_holds():
     with pytest.raises(annealvi.BadInput, match="d >= 3, not 2"):
         phase_map(annealvi.load_problem("bimodal"), Axis("space.dimension", 2, 4, 3), Axis("schedule.t0", 10, 30, 2))
+
+
+VARIANTS = {
+    "euclidean": ["flow.manifold=euclidean"],
+    "modes at an angle": ["target.means=[[3,0],[0,3]]"],
+    "modes on a line": ["target.means=[[3],[-2]]"],
+    "unequal radii": ["proposal.radius=[3,2.5]"],
+    "adaptive": ["schedule.kind=adaann"],
+    "constant": ["schedule.kind=constant", "schedule.T0=1"],
+}
+
+
+@pytest.mark.parametrize("name", [*(name for name in annealvi.BUILT_IN if not name.startswith("slips-")), "slips-8", *VARIANTS])
+def test_what_the_formula_covers_is_known_before_a_derivation(name):
+    problem = annealvi.load_problem(name) if name in annealvi.BUILT_IN else annealvi.load_problem("bimodal", VARIANTS[name])
+    assert separatrix.is_covered(problem) == separatrix.covers(annealvi.open_session(problem))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["phase", "simplex"], "--result p_ode"),
+        (["phase", "two-scales"], "--result p_ode"),
+        (["phase", "slips-8", "--plan"], "--result p_ode"),
+        (["phase", "bimodal", "--set", "space.dimension=2"], "--result p_ode"),
+        (["recommend", "simplex", "--p-max", "0.1"], "collapse --over"),
+        (["recommend", "two-scales", "--p-max", "0.1"], "collapse --over"),
+        (["collapse", "simplex", "--method", "formula"], "--method ode"),
+    ],
+)
+def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(arguments, remedy, monkeypatch, tmp_path, capsys):
+    def derived(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(annealvi.session, "derive_problem", derived)
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert remedy in err
+    assert list(tmp_path.iterdir()) == []

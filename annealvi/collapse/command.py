@@ -52,7 +52,7 @@ def collapse_probability(
     session: Session,
     methods: Sequence[str] | None = None,
     *,
-    n: int = 10_000,
+    n: int | None = None,
     replicas: int = 64,
     particles: int = 256,
     dt: float = 0.1,
@@ -66,7 +66,7 @@ def collapse_probability(
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Collapse:
-    """P(collapse) of a problem by "formula", "ode" (n trajectories) and "particles" (replicas).
+    """P(collapse) of a problem by "formula", "ode" (n trajectories; None: as many as the problem can afford) and "particles" (replicas).
 
     methods: by default the ODE ensemble and, where it covers the problem and takes seconds at the most, the formula.
     t_end: when particles are read, and trajectories that are not proven decided. By default when the schedule has ended and the flow had

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,8 +13,8 @@ import numpy as np
 from annealvi.adaptive import ends_with_rule
 from annealvi.collapse.outcome import LEAST_WEIGHT, Outcomes, judging
 from annealvi.collapse.trapping import beyond_steps, decided_sets
-from annealvi.costs import cost_of_integration, require_affordable, stopped_in_time
-from annealvi.paths import FASTER_INTEGRATION, random_chunks, side_by_side
+from annealvi.costs import Pace, pace_of_integration, require_affordable, stopped_in_time
+from annealvi.paths import FASTER_ENSEMBLE, random_chunks, side_by_side
 from annealvi.session import Session
 from annealvi.trajectories import COARSEST_AVERAGES
 from derive.problem import BadInput
@@ -31,6 +33,15 @@ READ = np.array([0.25, 0.5, 1.0])
 
 JUDGED_AT_ONCE = 2**14
 """Final states, whose distances to the modes take several times their memory."""
+
+
+FEWEST, MOST = 100, 10_000
+"""Trajectories where no number is given: P is then known to 0.05, its largest standard error, or better, and to 0.005 at the best."""
+PATIENCE = 120.0
+"""Seconds that an ensemble may take where no number is given."""
+LADDER = (200, 500, 1000, 2000, 5000, MOST)
+"""Round numbers, so that another run on the same machine chooses the same."""
+PILOT_RUNS = 2000
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ class Ensemble:
 def collapse_by_ensemble(
     session: Session,
     *,
-    n: int = 10_000,
+    n: int | None = 10_000,
     rtol: float = RTOL,
     t_end: float | None = None,
     least_weight: float | None = None,
@@ -80,34 +91,39 @@ def collapse_by_ensemble(
     A trajectory stops early only in a set of which it is proven that the flow never leaves it (see `trapping`); where none is known, each
     runs to t_end, by default until the schedule has ended and the flow had time to settle; an adaptive schedule has no other end. rtol: per
     step. least_weight: with learned weights the share of a mode's own weight below which it is missed, by default LEAST_WEIGHT. max_cost:
-    refuse what is expected to take more seconds. kernel: the session's, where it is compiled already. Raises BadInput for a schedule that
-    never reaches T = 1, and above max_cost.
+    refuse what is expected to take more seconds. n: None for as many as the problem can afford, see `affordable_number`. kernel: the
+    session's, where it is compiled already. Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
     """
     from kernels.integrator import widest_tolerance
 
     judge = judging(session, least_weight)
     share = LEAST_WEIGHT if least_weight is None else least_weight
     if session.rule is not None:
+        n = MOST if n is None else n
         options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell}
         ends = ends_with_rule(session, n, seed=seed, rtol=rtol, tolerance=min(COARSEST_AVERAGES, rtol), **options)
         outcomes = Outcomes.joined([judge(part) for part in np.array_split(ends.states, 1 + n // JUDGED_AT_ONCE)])
         return Ensemble(outcomes, np.full(n, ends.t), n, ends.device, ends.method, {ends.t: outcomes}, share)
     if session.problem.space.dimension == 1 and session.problem.flow.manifold == "sphere":
         raise BadInput("space.dimension", "on a sphere in one dimension no mean can move", "give 2 dimensions or more")
-    settled = settling_time(session.schedule)  # refuses one that never reaches T = 1
+    settling_time(session.schedule)  # refuses one that never reaches T = 1
     end = session.end_time() if t_end is None else t_end
     kernel = kernel or session.compile(device)
     traps = beyond_steps(decided_sets(session, kernel), rtol)
-    learned = "weights" in session.problem.flow.learn
-    times = np.array([0.0, *(settled + (end - settled) * READ if learned and end > settled else [end])])
-    if len(traps) == 0:
-        cost = cost_of_integration(kernel, session.random_states(1, seed), times, rtol, side_by_side(kernel), n)
-        require_affordable(cost, max_cost, FASTER_INTEGRATION, tell)
+    times = _reading_times(session, end)
+    if len(traps) == 0 and (n is None or max_cost is not None or tell is not None):
+        pace = _pace(session, kernel, times, rtol, seed)
+        if n is None:
+            n = affordable_number(pace, max_cost, tell)
+        require_affordable(pace.cost(n), max_cost, FASTER_ENSEMBLE, tell)
+    n = MOST if n is None else n  # what is decided early takes a moment
     parts: list[list[Outcomes]] = []
     reached, method = np.empty(n), ""
     # Among many states some are nearly parallel, and which part they are in must not decide what the others are allowed.
     control: dict[str, Any] = {"rtol": rtol, "atol": rtol / 100, "traps": traps, "domain_tolerance": widest_tolerance(rtol)}
-    with stopped_in_time(max_cost, FASTER_INTEGRATION):
+    if progress is not None:
+        progress(0, n)
+    with stopped_in_time(max_cost, FASTER_ENSEMBLE):
         for part, states in random_chunks(session, kernel, n, seed):
             run = kernel.integrate(states, times, number=part.start, **control)
             reached[part], method = run.reached, run.method
@@ -117,3 +133,47 @@ def collapse_by_ensemble(
     undecided = int((reached >= end).sum())
     readings = {float(t): Outcomes.joined(read) for t, read in zip(times[1:], zip(*parts, strict=True), strict=True)}
     return Ensemble(readings[float(times[-1])], reached, undecided, kernel.device, method, readings, share)
+
+
+def _reading_times(session: Session, end: float) -> np.ndarray:
+    """0 and when trajectories are read: at the end, and where weights are learned on the way from the schedule's end to it too."""
+    settled = settling_time(session.schedule)  # refuses one that never reaches T = 1
+    learned = "weights" in session.problem.flow.learn
+    return np.array([0.0, *(settled + (end - settled) * READ if learned and end > settled else [end])])
+
+
+def affordable_number(pace: Pace, max_cost: float | None, tell: Callable[[str], None] | None) -> int:
+    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST; `tell` hears which, and why."""
+    seconds = PATIENCE if max_cost is None else min(PATIENCE, max_cost)
+    n = max((step for step in LADDER if step <= pace.affordable(seconds) and not pace.least), default=FEWEST)
+    if n < MOST and tell is not None:
+        why = f"as many as take about {PATIENCE:.0f} s at most" if n > FEWEST else "the fewest, since a trajectory takes long"
+        tell(f"{n} trajectories, {why}: P to {0.5 / np.sqrt(n):.2g} or better; --n takes another number")
+    return n
+
+
+def seconds_of_ensemble(point: Callable[[], tuple[Session, Kernel | None]], n: int, device: str, t_end: float | None = None) -> float:
+    """What an ensemble of n is expected to take at a point of a sweep, given by its session and the kernel that it has already, if any.
+
+    Derivation and tables are timed, compilation, which other points share, is not. Where trajectories are decided early, up to PILOT_RUNS
+    are run; others are sampled (see `pace_of_integration`), which takes some ten seconds at the most.
+    """
+    session, kernel = point()  # whatever all points share is made
+    begun = time.perf_counter()
+    session, kernel = point()
+    kernel = kernel or (session.compile(device) if session.rule is None else None)
+    seconds = time.perf_counter() - begun
+    if kernel is None or len(decided_sets(session, kernel)) > 0:
+        few = min(n, PILOT_RUNS if kernel is not None else FEWEST)
+        run = partial(collapse_by_ensemble, session, t_end=t_end, kernel=kernel, device=device)
+        run(n=1)  # compiles
+        begun = time.perf_counter()
+        run(n=few)
+        return seconds + (time.perf_counter() - begun) * n / few
+    times = _reading_times(session, session.end_time() if t_end is None else t_end)
+    return seconds + _pace(session, kernel, times, RTOL, 0).cost(n).seconds
+
+
+def _pace(session: Session, kernel: Kernel, times: np.ndarray, rtol: float, seed: int) -> Pace:
+    crew = side_by_side(kernel)
+    return pace_of_integration(kernel, session.random_states(crew, seed), times, rtol, crew)

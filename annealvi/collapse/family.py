@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from annealvi.collapse.separatrix import LEAST_DIMENSION, NotCovered, Separatrix, covers, has_equal_scales
+from annealvi.collapse.separatrix import LEAST_DIMENSION, Separatrix, require_quick
 from annealvi.session import Session, open_session
 from annealvi.sweeps.keys import require_numbers, vary
 from derive.problem import BadInput, Problem
@@ -38,11 +38,9 @@ class Member:
 
     @classmethod
     def of(cls, problem: Problem, device: str) -> Member:
-        """Derive and compile. NotCovered for a problem that the formula does not cover, or not in little time."""
+        """Derive and compile. BadInput for a problem that the formula does not cover, or not in little time."""
+        require_quick(problem, "use `annealvi collapse --method ode`")
         session = open_session(problem)
-        if covers(session) and not has_equal_scales(session):
-            found = "with unequal scales each point would take many minutes"
-            raise NotCovered("problem", found, "use `annealvi collapse`, or an ODE ensemble (--result p_ode)", "")
         kernel = session.compile(device, AVERAGES)
         return cls(session, kernel, Separatrix.of(session, kernel))
 

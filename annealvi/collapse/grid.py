@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annealvi.collapse.command import Collapse, collapse_probability, default_methods
-from annealvi.collapse.ensemble import collapse_by_ensemble
+from annealvi.collapse.ensemble import seconds_of_ensemble
 from annealvi.collapse.family import numbers_of
 from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.kernel_sweep import KernelSweep
@@ -20,7 +19,7 @@ from annealvi.output import PathLike
 from annealvi.session import Session, open_session
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.keys import in_words, require_independent, require_numbers, vary
-from annealvi.sweeps.pilot import seconds_of, seconds_of_ensemble
+from annealvi.sweeps.pilot import seconds_of
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Variable
 from annealvi.trajectories import seconds_of_simulation
@@ -153,13 +152,14 @@ class CollapseGrid(KernelSweep):
 
     def seconds_per_unit(self) -> float:
         """Times the point in the middle: the formula, and an ensemble of few; particles are counted."""
-        session = self._session(self._settings(int(np.ravel_multi_index([n // 2 for n in self.shape], self.shape))))
+        settings = self._settings(int(np.ravel_multi_index([n // 2 for n in self.shape], self.shape)))
+        session = self._session(settings)
         sampling, seconds = self.sampling, 0.0
         if "formula" in self.methods:
             seconds += seconds_of(lambda: collapse_by_formula(session, device=self.device))
         if "ode" in self.methods:
-            run = partial(collapse_by_ensemble, session, t_end=sampling.t_end, device=self.device)
-            seconds += seconds_of_ensemble(lambda n: run(n=n), sampling.n)
+            end = sampling.t_end
+            seconds += seconds_of_ensemble(lambda: (self._session(settings), None), sampling.n, self.device, end)
         if "particles" in self.methods:
             drawn = (sampling.replicas, sampling.particles, sampling.dt, sampling.t_end, sampling.projected)
             seconds += seconds_of_simulation(session, *drawn, self.device)

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annealvi.collapse.ensemble import collapse_by_ensemble
+from annealvi.collapse.ensemble import collapse_by_ensemble, seconds_of_ensemble
 from annealvi.collapse.family import Family, Member, numbers_of
 from annealvi.collapse.grid import CollapseGrid, Sampling
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.kernel_sweep import KernelSweep
 from annealvi.collapse.outcome import judging
-from annealvi.collapse.separatrix import QUICK, Guess, NotCovered
+from annealvi.collapse.separatrix import QUICK, Guess, is_quick, require_quick
 from annealvi.output import PathLike, write_file
-from annealvi.session import open_session
+from annealvi.session import Session, open_session
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.keys import in_words, require_independent, require_numbers, vary
-from annealvi.sweeps.pilot import seconds_of, seconds_of_ensemble
+from annealvi.sweeps.pilot import seconds_of
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Variable
 from derive.arguments import checked, require_choice
@@ -31,6 +31,8 @@ from derive.short_repr import short_repr
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from kernels.integrator import Kernel
 
 RESULTS = {
     "p": "P(collapse)",
@@ -71,6 +73,8 @@ class PhaseMap(KernelSweep):
         require_independent((self.x.key, self.y.key))
         if (points := len(self.x.values) * len(self.y.values)) > MOST_POINTS:
             raise BadInput("--x", f"{points} points", f"ask for at most {MOST_POINTS:.0e}", "")
+        if self.result != "p_ode":
+            require_quick(self.problem, "map P by ODE ensembles with --result p_ode")
         self.settle_device()
 
     @property
@@ -124,15 +128,22 @@ class PhaseMap(KernelSweep):
         """Times some points in the middle, where each but the first has a guess."""
         value, settings = self.y.settings[len(self.y.settings) // 2], list(self.x.settings)
         if self.result == "p_ode":
-            middle = settings[len(settings) // 2 :][:1]
-            return len(settings) * seconds_of_ensemble(lambda n: replace(self, n=n)._row(value, middle), self.n)
+            middle = settings[len(settings) // 2]
+            return len(settings) * seconds_of_ensemble(lambda: self._at({self.y.key: value, self.x.key: middle}), self.n, self.device)
         middle = settings[max(0, (len(settings) - PILOT) // 2) :][:PILOT]
         return seconds_of(lambda: self._row(value, middle)) * len(settings) / len(middle)
 
     @property
     def _family(self) -> Family | None:
         """Those of the formula's; None where an ensemble is asked for of a problem that it does not cover."""
-        return _family_of(self.problem, self.device, self.result == "p_ode")
+        return _family_of(self.problem, self.device) if is_quick(self.problem) else None
+
+    def _at(self, values: Mapping[str, Any]) -> tuple[Session, Kernel | None]:
+        """A point's session, and its kernel where the family has compiled it."""
+        if self._family is None:
+            return open_session(vary(self.problem, values)), None
+        member = self._family.at(values)
+        return member.session, member.kernel
 
     def _row(self, y: Any, xs: list[Any]) -> np.ndarray:
         settings: dict[str, Any] = {}
@@ -184,13 +195,8 @@ def _next_of(boundaries: list[float]) -> float | None:
 
 
 @lru_cache(maxsize=4)
-def _family_of(problem: Problem, device: str, optional: bool) -> Family | None:
-    try:
-        return Family.of(problem, device)
-    except NotCovered:
-        if optional:
-            return None
-        raise
+def _family_of(problem: Problem, device: str) -> Family:
+    return Family.of(problem, device)
 
 
 @checked

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from annealvi.betas import ANNEALED, TIMED_KINDS
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
 from annealvi.collapse.family import Family, Member
-from annealvi.collapse.separatrix import FINE, QUICK
+from annealvi.collapse.separatrix import FINE, QUICK, require_quick
 from annealvi.resolution import warnings_of
 from derive.arguments import checked, require_choice
 from derive.problem import BadInput, Problem, ScheduleSpec
@@ -68,7 +68,7 @@ class Candidate:
 class Recommendation:
     """schedule: the cheapest found, p its probability by the formula (the largest over `separations`), p_ode by an ODE ensemble.
 
-    stderr: of p_ode. p_upper: what P is below by the ensemble alone, at CONFIDENCE. confirmed: whether that is at most what was asked for.
+    stderr: of p_ode. p_max: what was asked for. p_upper: what P is below by the ensemble alone, at CONFIDENCE. confirmed: p_upper <= p_max.
     compared: the best of each kind by the formula, cheapest first. separation: the R at which p is largest. n: of the ensemble.
     """
 
@@ -80,6 +80,7 @@ class Recommendation:
     stderr: float
     compared: tuple[Candidate, ...]
     device: str
+    p_max: float
     p_upper: float
     confirmed: bool
     n: int
@@ -127,6 +128,7 @@ def recommend(
         raise BadInput("kinds", "no kind to choose from", f"give some of {', '.join(KINDS)}", "")
     if R is not None and not (0 < R[0] < R[1] < math.inf):
         raise BadInput("--R", f"the range {R[0]:g}:{R[1]:g} is empty", "give LO:HI with 0 < LO < HI", "")
+    require_quick(problem, "compare schedules by ensembles: `annealvi collapse --over schedule.T0=LO:HI:N:log`")
     searches = []
     for done, kind in enumerate(kinds):
         searches.append(_Search.of(problem, kind, R, p_max, device))
@@ -156,6 +158,7 @@ def recommend(
         stderr=outcomes.stderr,
         compared=tuple(compared),
         device=check.ensemble.device,
+        p_max=p_max,
         p_upper=upper,
         confirmed=upper <= p_max,
         n=n,
@@ -315,19 +318,18 @@ class _Search:
         return family.at({"R": member.session.problem.proposal.radii[0], "schedule.T0": T0, "schedule.t0": t0}, member)
 
 
-def print_recommendation(found: Recommendation, title: str = "", p_max: float | None = None, to: Printer | None = None) -> None:
+def print_recommendation(found: Recommendation, title: str = "", to: Printer | None = None) -> None:
     """The schedule in one line, then the kinds side by side."""
     from rich.table import Table
 
     from annealvi.printing import Terminal
 
     console = to or Terminal()
-    spec = found.schedule
+    spec, p_max = found.schedule, found.p_max
     console.print(
         f"[bold]{spec.kind}[/], T0 = {spec.T0:.4g}, t0 = {spec.t0:.5g}: P(collapse) = {found.p:.4g} in {found.duration:.5g} units of time"
     )
-    wanted = "" if p_max is None else f" with P <= {p_max:g} · {title}"
-    table = Table(title=f"shortest schedules{wanted}", title_justify="left", header_style="bold")
+    table = Table(title=f"shortest schedules with P <= {p_max:g}{' · ' if title else ''}{title}", title_justify="left", header_style="bold")
     for heading in ("kind", "T0", "t0", "duration", "P", f"P in {found.duration:.4g}", "its T0"):
         table.add_column(heading, justify="left" if heading == "kind" else "right", no_wrap=heading == "kind")
     for c in found.compared:

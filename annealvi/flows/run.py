@@ -19,7 +19,7 @@ import xarray as xr
 from annealvi.betas import ANNEALED
 from annealvi.collapse.outcome import Outcomes
 from annealvi.components import MissingComponent
-from annealvi.costs import Cost, require_affordable
+from annealvi.costs import FASTER_TRAINING, Cost, require_affordable
 from annealvi.flows.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
 from annealvi.flows.coverage import MISSED, covered
 from annealvi.flows.target import turned
@@ -122,7 +122,7 @@ def train_flow(
     bounds = np.unique(np.linspace(0, total, min(records, total) + 1).round().astype(int))
     where = device_of(device)
     cost = cost_of(dimension, architecture, optimiser, seeds, total, where.platform, samples * len(bounds))
-    require_affordable(cost, max_cost, "take fewer --steps or --seeds, a smaller --batch or --width, or raise --max-cost", tell)
+    require_affordable(cost, max_cost, FASTER_TRAINING, tell)
     settings = settings_of(
         problem,
         where,
