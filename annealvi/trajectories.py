@@ -66,9 +66,9 @@ def integrate(
     Under the adaptive schedule "adaann", beta follows the rule's flow, by default until 50 after every trajectory has reached beta = 1.
     initial: (n, states), or None for n draws from the exact initial law. points: output times, equally spaced.
     rtol: relative tolerance per step; absolute tolerance is a hundredth of it. tolerance: absolute error of each average, by default rtol
-    or COARSEST_AVERAGES, whichever is less. max_cost: refuse what is expected to take more seconds (None: take however long).
-    tell: hears in one line of an expected cost of more than some seconds. Raises BadInput, and kernels.integrator.DomainError if a state
-    leaves the overlaps' domain.
+    or COARSEST_AVERAGES, whichever is less. max_cost: refuse what is expected to take more seconds, and stop what takes twice as many
+    (None: take however long). tell: hears in one line of an expected cost of more than some seconds. Raises BadInput, and
+    kernels.integrator.DomainError if a state leaves the overlaps' domain.
     """
     given = None if initial is None else np.atleast_2d(np.asarray(initial, float))
     if given is not None and given.shape[1:] != (len(session.state_names),):

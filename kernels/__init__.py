@@ -8,6 +8,7 @@ ensembles              the exact law of the initial overlaps in any dimension
 random_stream, particle_step, particles   the d-dimensional simulation; it knows densities and sampling only
 projection             the same in law, with its particles drawn in the span of the centres
 adaptive_schedules     the same under AdaAnn or the effective-sample-size rule
+threads, halting, stages   how long work is shared out, stopped, and told of
 kl_grid                the reverse KL and its gradient by quadrature on a grid: a route that imports nothing of the rest
 """
 

@@ -398,11 +398,12 @@ class Kernel:
         from numba import cuda  # slow to load and optional, so imported where a CUDA kernel runs
 
         on_device = [cuda.to_device(a) for a in (*inputs, *outputs)]
-        flag, done = cuda.mapped_array(1, np.int64), cuda.event(timing=False)  # memory of this process, which the GPU reads
+        flag = cuda.mapped_array(1, np.int64)  # memory of this process, which the GPU reads
         flag[0] = 0
         entry[-(-units // THREADS_PER_BLOCK), THREADS_PER_BLOCK](flag, *on_device, *numbers)
-        done.record()
         if not self.where.simulated:  # whose launches are over when they return
+            done = cuda.event(timing=False)
+            done.record()
             wait_until(partial(_is_past, done), flag)
         for host, there in zip(outputs, on_device[len(inputs) :], strict=True):
             there.copy_to_host(host)
