@@ -133,9 +133,9 @@ OUTSIDE = (
 
 def outside(key: str, value: object = None) -> tuple[str, str] | None:
     """What is found and the remedy, for a key or a key's value that people look for and the problem file does not have."""
-    texts = [key.lower()[:80]] if value is None else [f"{key}={value}".lower()[:80], key.lower()[:80]]
+    texts = [f"{key}={value}", key] if isinstance(value, str) else [key]
     for text in texts:
         for entry in OUTSIDE:
-            if any(fnmatchcase(text, place) for place in entry.places.split()):
+            if any(fnmatchcase(text[:80].lower(), place) for place in entry.places.split()):
                 return entry.found, entry.remedy
     return None

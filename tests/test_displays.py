@@ -17,6 +17,12 @@ from scipy.stats import chi2
 
 import annealvi
 from annealvi.cli import main
+from annealvi.collapse.command import print_collapse
+from annealvi.collapse.outcome import nearest_modes
+from annealvi.fixed_points import fixed_point_table
+from annealvi.path_table import print_path_table
+from annealvi.paths import Paths
+from annealvi.printing import fitted
 from derive.expectation import ChiSquared, Expectation, StandardNormal
 from derive.softmax import Softmax
 
@@ -220,21 +226,48 @@ def test_the_derived_equations_are_functions_of_arrays(session):
     assert float(rate.subs({**numbers, s["m_1"]: 0.6, s["m_2"]: -0.2, s["s"]: 0.1})) == pytest.approx(wanted, rel=1e-10)
 
 
-@pytest.mark.parametrize("columns", [60, 80])
-def test_nothing_printed_is_wider_than_the_terminal(columns, capsys, monkeypatch, tmp_path):
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_nothing_printed_is_wider_than_the_terminal(columns, session, points, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", str(columns))
     state = tmp_path / "state.json"
-    state.write_text('{"means": [[1.8, 2.4], [-0.6, 2.9], [1.0, 0.5]]}')
-    short = ["--t-end", "0.5", "--points", "3"]
-    for arguments in (
-        ["derive", "simplex"],
-        ["rhs", "more-components", "--state", str(state)],
-        ["integrate", "more-components", "--n", "5", *short],
-        ["simulate", "square", "--replicas", "3", "--particles", "8", *short],
-        ["fixed-points", "more-components", "--starts", "2"],
-        ["collapse", "--method", "ode", "--n", "20", "--set", "schedule.t0=1"],
-    ):
-        assert main(arguments) in (0, 1)
-        lines = capsys.readouterr().out.splitlines()
-        assert len(lines) > 2
-        assert [line for line in lines if len(line) > columns] == [], arguments
+    state.write_text('{"means": [[1.8, 2.4, 0.123456789], [-0.6, 2.9, 0.123456789]]}')
+    assert main(["derive"]) == 0
+    assert main(["rhs", "--state", str(state)]) == 0
+    print(fitted(fixed_point_table(points)))
+    wide = tuple(f"M_{i}{k}" for i in range(1, 4) for k in range(1, 10))
+    random = np.random.default_rng(1)
+    values, nearest = random.normal(size=(5, 3, len(wide))), random.integers(9, size=(5, 3))
+    errors = {"standard_error": values[0], "bias": values[1], "bias_standard_error": values[2]}
+    for more in ({}, errors):
+        print_path_table(Paths(np.arange(3.0), np.ones(3), wide, values, "cpu", "a method in words", **more, nearest=nearest, modes=9))
+    print_collapse(annealvi.collapse_probability(session, ("ode",), n=50), "a long name of a problem")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 100
+    assert [line for line in lines if len(line) > columns] == []
+    text = "\n".join(lines)
+    assert all(name in text for name in wide)
+    assert "M_ik = a_i·nu_k" in text
+    assert "50 %" in text
+
+
+def test_the_table_of_paths_tells_where_the_runs_end(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    ends = np.repeat([[1.0], [-1.0]], [57, 43], axis=0)
+    values = np.stack([np.zeros((100, 1)), ends], axis=1)
+    nearest = (ends < 0).astype(int)
+    print_path_table(Paths(np.array([0.0, 9.0]), np.ones(2), ("m_1",), values, "cpu", "none", nearest=nearest, modes=2))
+    lines = capsys.readouterr().out.splitlines()
+    deviation = np.sqrt((57 * 0.86**2 + 43 * 1.14**2) / 99)
+    assert any(f"+0.1400 ± {deviation:.4f}" in line for line in lines)
+    assert any(re.fullmatch(r"│ +m_1 │ -1.0000 │ \+1.0000 │ \+1.0000 │", line) for line in lines)
+    assert any(re.fullmatch(r"│ component 1 │ +0.570 │ +0.430 │", line) for line in lines)
+    assert "  some mode is the nearest of no component in 100.0 % of them" in lines
+
+
+def test_the_nearest_mode_is_the_one_at_the_least_distance():
+    problem = annealvi.load_problem("square", ["space.dimension=5"])
+    session = annealvi.open_session(problem)
+    means = np.random.default_rng(2).normal(size=(20, 4, 5))
+    means *= 3 / np.linalg.norm(means, axis=2, keepdims=True)
+    distances = np.linalg.norm(means[:, :, None] - session.modes()[None, None], axis=3)
+    assert (nearest_modes(session, session.states_of_vectors(means)) == distances.argmin(axis=2)).all()

@@ -148,6 +148,7 @@ def _forms(setting: Setting) -> int:
 
 
 def references(problem: Problem, dimensions: tuple[int, ...], points: int) -> list[Reference]:
+    """References in each of the dimensions, at so many random states in one and two of them, and at one in more."""
     return [reference(derive_in_dimension(problem, d), d, seed) for d in dimensions for seed in range(points if d < 3 else 1)]
 
 
