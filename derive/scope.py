@@ -100,7 +100,7 @@ OUTSIDE = (
         "schedule.kind=cycl* schedule.kind=*restart* schedule.kind=saw* schedule.kind=periodic "
         "schedule.cycle* schedule.period* schedule.restart*",
         "there is no kind of temperature that rises again",
-        'write it out, such as kind = "table" with points = [[0, 300], [500, 1], [501, 100], [1000, 1]], or as kind = "expression"',
+        'write it out, such as kind = "table" with points = [[0, 300], [500, 1], [501, 100], [1000, 1]], or as kind = "expression" with mod',
     ),
     Outside(
         "schedule.kind=none schedule.kind=off schedule.kind=no",
@@ -113,10 +113,10 @@ OUTSIDE = (
         "schedule.kind=power* schedule.kind=sigmoid* schedule.kind=tanh schedule.kind=sqrt* schedule.kind=custom "
         "schedule.function",
         "there is no kind for this curve",
-        'give its points, kind = "table" and points = [[0, 300], [1000, 1]], or its formula, kind = "expression"',
+        'give its points, kind = "table" and points = [[0, 300], [1000, 1]], or its formula, kind = "expression", which knows sigmoid, floor and mod',
     ),
     Outside(
-        "schedule.beta schedule.beta0 schedule.beta_0 schedule.beta_[smeil]* schedule.t_[smeif]* "
+        "schedule.beta schedule.beta0 schedule.beta_0 schedule.beta_[smil]* schedule.beta_end* schedule.t_[smeif]* "
         "schedule.tmin schedule.tmax schedule.steps schedule.duration schedule.decay* schedule.gamma schedule.rate",
         "a schedule is stated by T0 = 1/beta at the start and the time scale t0, and ends at T = 1",
         'give T0 and t0, or kind = "table" with points = [[0, 300], [1000, 1]]',
@@ -133,9 +133,9 @@ OUTSIDE = (
 
 def outside(key: str, value: object = None) -> tuple[str, str] | None:
     """What is found and the remedy, for a key or a key's value that people look for and the problem file does not have."""
-    texts = [key.lower()[:80]] if value is None else [f"{key}={value}".lower()[:80], key.lower()[:80]]
+    texts = [f"{key}={value}", key] if isinstance(value, str) else [key]
     for text in texts:
         for entry in OUTSIDE:
-            if any(fnmatchcase(text, place) for place in entry.places.split()):
+            if any(fnmatchcase(text[:80].lower(), place) for place in entry.places.split()):
                 return entry.found, entry.remedy
     return None

@@ -12,6 +12,7 @@ import numpy as np
 import sympy as sp
 
 from derive.expectation import Expectation
+from derive.short_repr import short_repr
 from derive.system import BETA, OdeSystem
 from kernels.codegen import ARGUMENT, distinct_averages, written_out
 from kernels.integrator_source import UNROLLED
@@ -91,6 +92,8 @@ class Tables:
     ranges: np.ndarray
     by_proxy: dict[int, bool]
     certificates: tuple[MeasuredError, ...]
+
+    __repr__ = short_repr
 
 
 def intervals(system: OdeSystem, values: Mapping[sp.Symbol, float], reach: Reach, scales: tuple[float, float] | None = None) -> np.ndarray:

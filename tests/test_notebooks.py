@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import jupytext
@@ -32,3 +33,8 @@ def test_the_notebook_was_run_in_order_and_without_errors(pair):
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
     assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
+
+
+def test_a_notebook_needs_public_names_alone(pair):
+    imports = re.findall(r"^(?:from|import) ((?:annealvi|derive|kernels)[\w.]*)", "\n".join(cell.source for cell in pair[0]), re.MULTILINE)
+    assert set(imports) == {"annealvi"}

@@ -213,6 +213,7 @@ BAD_FILES = [
     ("[schedule]\nT0 = 0.5", ["schedule.T0", "0.5 is below 1"]),
     ("[schedule]\nT0 = inf", ["schedule.T0", "no meaning for inf"]),
     ("[schedule]\nT0 = 0x" + "f" * 5000, ["schedule.T0", "thousands of digits"]),
+    ("[schedule]\nT9 = 0x" + "f" * 5000, ["schedule.T9", "unknown key"]),
     ("[schedule]\nT0 = " + "9" * 5000, ["not TOML", "thousands of digits"]),
     ("[schedule]\nt0 = 0.0", ["schedule.t0", "not positive"]),
     ("[schedule]\nkind = 'linaer'", ["schedule.kind", "choose one of constant, exponential"]),

@@ -138,7 +138,7 @@ LOW_DIMENSIONS = (2, 3)
 
 
 def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, points: int = 3) -> list[Reference]:
-    """Random states in each of the dimensions, `points` of them, in R³ one."""
+    """References in each of the dimensions, at `points` random states in one and two of them, and at one in more."""
     return [reference(derive_in_dimension(problem, d), d, seed) for d in dimensions for seed in range(points if d < 3 else 1)]
 
 
