@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import sympy as sp
 from by_grid import velocity_by_grid
 from scipy import stats
 
@@ -16,8 +17,10 @@ from derive.built_in import BUILT_IN
 from derive.expectation import ChiSquared, Expectation
 from derive.notation import families_of
 from derive.problem import BadInput, Flow, Problem, Proposal, Space, Target
-from derive.reduction import most_forms
+from derive.reduction import Surroundings, frame, most_forms
 from derive.symbolic_problem import derive_problem, symbolise
+from derive.vectors import Inner, VectorSymbol
+from kernels.lowering import lower
 from kernels.particles import estimate_velocity
 
 SLIPS = [name for name in BUILT_IN if name.startswith("slips")]
@@ -302,6 +305,40 @@ def test_each_component_may_have_its_own_radius():
     session = annealvi.open_session(Problem(proposal=Proposal(radius=(1.5, 2.5)), target=Target(means=((3.0, 0.0), (0.0, 3.0)))))
     gram = session.gram_of_states(session.random_states(1, 0)[0])
     np.testing.assert_allclose(np.diag(gram)[2:], [1.5**2, 2.5**2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("means", ["random", "at modes", "coincident"])
+def test_a_frames_coordinates_have_the_vectors_inner_products(rank, means):
+    """In three dimensions, of modes that span some of it, with means that give the other directions, and some that cannot."""
+    rng = np.random.default_rng(rank)
+    modes, vectors = rng.normal(size=(rank, 3)), rng.normal(size=(6, 3))
+    if means == "at modes":
+        vectors[:rank] = modes
+    elif means == "coincident":
+        vectors[:4] = vectors[0]
+    nus, means_of_q = (
+        tuple(VectorSymbol(f"{name}_{n}") for n in range(1, len(rows) + 1)) for name, rows in (("nu", modes), ("a", vectors))
+    )
+    coordinates, entries = frame(Surroundings({}, 3, nus, means_of_q), 3)
+    place = dict(zip((*nus, *means_of_q), np.concatenate([modes, vectors]), strict=True))
+    numbers = {}
+    for symbol, value in entries:
+        inner = {node: sp.Float(float(place[node.args[0]] @ place[node.args[1]]), 17) for node in value.atoms(Inner)}
+        numbers[symbol] = lower(value.xreplace(inner | numbers)).evalf(17)
+    found = np.array([[float(sp.sympify(x).xreplace(numbers)) for x in coordinates[v]] for v in place])
+    wanted = np.array(list(place.values()))
+    np.testing.assert_allclose(found @ found.T, wanted @ wanted.T, rtol=0, atol=1e-13)
+
+
+def test_components_of_unequal_scale_beyond_the_dimensions_move_by_the_kls_gradient():
+    """On a line with no mode to give a direction, so that one of the means does."""
+    proposal = Proposal((0.2, 0.3, 0.5), (1.0, 0.9, 1.1), (0.4, 1.0, 1.2))
+    problem = Problem("three on a line", Target((1.0,), ((0.0,),), (1.0,)), proposal, Flow("euclidean"), space=Space(1))
+    for means in (((0.4,), (-1.0,), (1.2,)), ((0.0,), (0.0,), (1.2,))):
+        state = State(means, proposal.weights, proposal.scales, 0.5)
+        wanted = velocity_by_grid(problem, state)
+        assert np.abs(np.array(velocity(problem, state).means) - wanted.means).max() <= wanted.bound
 
 
 TEN = tuple((math.cos(n), math.sin(n)) for n in range(10))

@@ -103,6 +103,19 @@ SLOW_STEP_CASES = {
 }
 
 
+SLOW_STEP_CASES |= {
+    "more modes of unequal scale than dimensions": Problem(
+        target=Target((0.2, 0.3, 0.5), ((2.0,), (-1.0,), (0.5,)), (1.0, 0.8, 1.2)),
+        proposal=Proposal((1.0,), (1.0,)),
+        flow=EUCLIDEAN,
+        space=Space(1),
+    ),
+    "more components of unequal scale than dimensions": Problem(
+        target=Target((1.0,), ((0.0,),), (1.0,)), proposal=Proposal((0.2, 0.3, 0.5), (1.0, 0.9, 1.1)), flow=EUCLIDEAN, space=Space(1)
+    ),
+}
+
+
 def broken_steps(problem, dimension=None):
     """The rules of the steps whose sides differ at a random point; a step too few would be a step unchecked."""
     derivation = derive_problem(problem)
