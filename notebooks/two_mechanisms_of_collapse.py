@@ -38,9 +38,9 @@ annealed = annealvi.open_session(dataclasses.replace(problem, schedule=ScheduleS
 {str(state): rate for state, rate in zip(cold.derivation.system.states, cold.derivation.system.rhs, strict=True)}
 
 # %% [markdown]
-# Two hundred random starts at $\beta = 1$, until the means have settled. The weights have not: a small one comes back, if its mean is at a mode,
-# in a time of order one over itself. `annealvi collapse learned-weights` therefore reads the weights at several times, and counts those below a
-# tenth of the mode's own (`--least-weight`):
+# Two hundred random starts at $\beta = 1$, until the means have settled. The weights have not: a small one comes back, if its mean is at
+# a mode, in a time of order one over itself. `annealvi collapse learned-weights` therefore reads the weights at several times, and counts
+# those below a tenth of the mode's own (`--least-weight`):
 
 # %%
 ensemble = annealvi.integrate(cold, n=200, t_end=40.0, points=41, seed=1)
