@@ -67,7 +67,7 @@ def asymptotics(problem: Problem) -> Asymptotics:
     the critical temperature), small overlaps, near components, slow schedules, and the growth exponent of each schedule kind.
 
     `.expansions` are values with what is left out and under which hypothesis; `.latex()` has all of it by name. Raises BadInput for a
-    problem that is not two antipodal modes and two components of equal scales on their sphere.
+    problem that is not two antipodal modes and two components of equal scales on the modes' sphere.
     """
     return _bimodal(lambda: limits_of(derive_problem(problem).system))
 
@@ -76,7 +76,7 @@ def asymptotics(problem: Problem) -> Asymptotics:
 def linear_stability(problem: Problem) -> BimodalStability:
     """The linearisation at the bimodal system's symmetric states (collapsed, mixed, separated, antipodal), with spectra and `.latex()`.
 
-    Raises BadInput for a problem that is not two antipodal modes and two components of equal scales on their sphere.
+    Raises BadInput for a problem that is not two antipodal modes and two components of equal scales on the modes' sphere.
     """
     return _bimodal(lambda: bimodal_stability(derive_problem(problem)))
 

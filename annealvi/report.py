@@ -62,7 +62,7 @@ def write_report(outcome: Verification, session: Session, folder: Path) -> Path:
     write_json(str(folder / "verify.json"), outcome.as_dict())
     write_file(folder / "derivation.md", as_markdown(session.derivation).encode())
     rows = "\n".join(_row(check) for check in outcome.checks)
-    certificates = "\n".join(f"| {' | '.join(map(_cell, certificate))} |" for certificate in outcome.certificates)
+    measured_errors = "\n".join(f"| {' | '.join(map(_cell, measured))} |" for measured in outcome.measured_errors)
     equations = "\n\n".join(f"$${e.latex()}$$" for e in final_equations(session.derivation))
     libraries = ", ".join(f"{name} {version(name)}" for name in ("sympy", "numpy", "numba", "scipy", "mpmath"))
     notes = "".join(f"\n- {note}" for note in outcome.notes)
@@ -96,7 +96,7 @@ E|f| where that exceeds one, and of quasi-random points it is a standard error. 
 
 | average | method | size | measured error | at |
 |---|---|---|---|---|
-{certificates}
+{measured_errors}
 
 ## Problem
 

@@ -24,15 +24,15 @@ from derive.short_repr import short_repr
 class Verification:
     """checks: in the order run. comparisons: the paths behind the particle checks. notes: what did not run, and why.
 
-    certificates: the kernel's (name, method, size, measured error) tuples. theory: limits, symmetric states and holds, where there is one
-    of the problem; its checks are among `checks`. seconds: wall time.
+    measured_errors: of the kernel's averages, see `kernels.tables.MeasuredError`. theory: limits, symmetric states and holds, where there
+    is one of the problem; its checks are among `checks`. seconds: wall time.
     """
 
     problem: str
     device: str
     checks: tuple[Check, ...]
     comparisons: tuple[PathComparison, ...]
-    certificates: tuple[Any, ...]
+    measured_errors: tuple[Any, ...]
     theory: Theory | None
     notes: tuple[str, ...]
     seconds: float
@@ -125,7 +125,7 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
         kernel.device,
         tuple(checks),
         tuple(comparisons),
-        kernel.certificates,
+        kernel.measured_errors,
         theory if isinstance(theory, Theory) else None,
         tuple(notes),
         time.perf_counter() - begun,

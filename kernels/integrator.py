@@ -129,9 +129,9 @@ class Kernel:
         return self.where.name
 
     @property
-    def certificates(self) -> tuple[MeasuredError, ...]:
+    def measured_errors(self) -> tuple[MeasuredError, ...]:
         """How each average is approximated, and with which error as measured; the working precision's own rounding comes on top."""
-        return self.tables.certificates
+        return self.tables.measured_errors
 
     def rhs_at_beta(self, beta: float | np.ndarray, y: np.ndarray) -> np.ndarray:
         """dy/dt (N, states) at the states y (N, states) and inverse temperatures beta (a number or (N,))."""
@@ -170,7 +170,7 @@ class Kernel:
     @property
     def average_error(self) -> float:
         """The largest error that was measured of an average; more than the tolerance where quasi-random points could not reach it."""
-        return max((c.error for c in self.certificates), default=0.0)
+        return max((c.error for c in self.measured_errors), default=0.0)
 
     def _rates(self, beta: float | np.ndarray, y: np.ndarray, nodes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """dy/dt (N, states), and how many nodes of averages over several variables each visited, as `nodes` (N,) tells also if stopped."""

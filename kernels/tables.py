@@ -83,7 +83,7 @@ class Tables:
     """values: (total,) coefficients, or nodes then weights, of every average, then the rules of lattices. layout: (averages + groups, 2)
     start and count.
 
-    ranges: (averages + groups, 2) intervals of proxies. by_proxy: which averages have one. certificates: one per average over one
+    ranges: (averages + groups, 2) intervals of proxies. by_proxy: which averages have one. measured_errors: one per average over one
     variable, and one per group of averages over several.
     """
 
@@ -91,7 +91,7 @@ class Tables:
     layout: np.ndarray
     ranges: np.ndarray
     by_proxy: dict[int, bool]
-    certificates: tuple[MeasuredError, ...]
+    measured_errors: tuple[MeasuredError, ...]
 
     __repr__ = short_repr
 
@@ -126,7 +126,7 @@ def build_tables(
     reach = reach_of(system, values) if reach is None else reach
     limits = intervals(system, values, reach)
     pieces: list[np.ndarray] = []
-    layout, ranges, certificates = [], [], []
+    layout, ranges, measured_errors = [], [], []
     by_proxy = {}
     for n, (shape, state) in enumerate(distinct_averages(system)):
         integrand, rule, arguments = _rule(shape, state, system, values, limits, tolerance / 10 if proxies else tolerance)
@@ -142,26 +142,26 @@ def build_tables(
             pieces.append(_padded(proxy.coefficients))
             layout.append((start, len(pieces[-1])))
             seen = f"{proxy.compared} arguments, most of them at the ends, and of its rule {seen}"
-            certificates.append(MeasuredError(str(shape), "Chebyshev proxy", len(proxy.coefficients), proxy.error + error, seen))
+            measured_errors.append(MeasuredError(str(shape), "Chebyshev proxy", len(proxy.coefficients), proxy.error + error, seen))
         else:
             pieces += [rule.nodes, rule.weights]
             layout.append((start, len(rule.nodes)))
-            certificates.append(MeasuredError(str(shape), "trapezoidal rule", len(rule.nodes), error, seen))
+            measured_errors.append(MeasuredError(str(shape), "trapezoidal rule", len(rule.nodes), error, seen))
         ranges.append((proxy.low, proxy.high) if isinstance(proxy, Proxy) else (0.0, 0.0))
-        if not certificates[-1].error <= 2 * tolerance:
-            raise ArithmeticError(f"{shape}: measured error {certificates[-1].error:.1e} misses the tolerance {tolerance:.1e}")
-    for lattice, certificate in _lattice_rules(system, values, intervals(system, values, reach, reach.sampled_scales), tolerance):
+        if not measured_errors[-1].error <= 2 * tolerance:
+            raise ArithmeticError(f"{shape}: measured error {measured_errors[-1].error:.1e} misses the tolerance {tolerance:.1e}")
+    for lattice, measured in _lattice_rules(system, values, intervals(system, values, reach, reach.sampled_scales), tolerance):
         layout.append((sum(map(len, pieces)), lattice.points))
         pieces.append(lattice.table)
         ranges.append((0.0, 0.0))
-        certificates.append(certificate)
+        measured_errors.append(measured)
     values_array = np.concatenate(pieces) if pieces else np.zeros(1)
     return Tables(
         values_array,
         np.array(layout, dtype=np.int64).reshape(-1, 2),
         np.array(ranges, dtype=float).reshape(-1, 2),
         by_proxy,
-        tuple(certificates),
+        tuple(measured_errors),
     )
 
 

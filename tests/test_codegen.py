@@ -78,7 +78,7 @@ def test_equal_averages_share_one_function_and_one_table(kernel):
     source = program().source
     assert len(re.findall(r"def average_\d+\(", source)) == 2
     assert len(re.findall(r"average_0\(y\[[01] \* LANES :", source)) == 2
-    assert len(kernel.certificates) == 2
+    assert len(kernel.measured_errors) == 2
 
 
 def program(target="cpu", precision="float64", system=None, beta=None, parameters=(T0, t0)):
@@ -183,7 +183,7 @@ def test_states_of_different_intervals_have_tables_of_their_own():
     wider = replace(right, domain=replace(right.domain, bounds=((-R, R), *right.domain.bounds[1:])))
     assert [state for _, state in distinct_averages(wider)] == [0, 1, 2]
     kernels = [compile_system(s, exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu") for s in (right, wider)]
-    assert [c.average for c in kernels[1].certificates].count(kernels[1].certificates[0].average) == 2
+    assert [c.average for c in kernels[1].measured_errors].count(kernels[1].measured_errors[0].average) == 2
     np.testing.assert_array_equal(kernels[1].tables.ranges, [[-3, 3], [-1, 1], [-1, 1]])
     states = np.array(STATE_TEXTS, float)
     np.testing.assert_allclose(*(k.rhs_at_beta(0.4, states) for k in kernels), rtol=0, atol=6e-12)

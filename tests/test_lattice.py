@@ -129,17 +129,17 @@ def test_nodes_follow_from_the_slopes_and_the_tolerance():
     assert 0 < fine.seconds_per_rate(numbers) < 1
 
 
-def test_certificates_state_the_measured_error():
+def test_the_measured_error_is_stated():
     averages, states = softmax_averages(2, None, 3)
     for tolerance in (1e-4, 1e-8, 1e-12):
         kernel = compiled(averages, states, tolerance)
-        (certificate,) = kernel.certificates
-        assert certificate.method == "trapezoidal lattice, 2 variables"
-        assert 0 < certificate.error == kernel.average_error <= tolerance
-        assert certificate.size > 100
+        (measured,) = kernel.measured_errors
+        assert measured.method == "trapezoidal lattice, 2 variables"
+        assert 0 < measured.error == kernel.average_error <= tolerance
+        assert measured.size > 100
 
 
-def test_a_rule_that_is_too_coarse_has_no_certificate(monkeypatch):
+def test_a_rule_that_is_too_coarse_is_refused(monkeypatch):
     averages, states = softmax_averages(2, None, 3)
     honest = lattice_rule.normal_density
     monkeypatch.setattr(lattice_rule, "normal_density", lambda *a: honest(*a) / 4)
@@ -160,8 +160,8 @@ def test_a_wrong_weight_is_seen(monkeypatch):
 def test_quasi_random_errors_are_within_what_is_stated(normals, degrees):
     averages, states = softmax_averages(normals, degrees, 3, extra=lambda s, v: [v[0] * s[0]])
     kernel = compiled(averages, states, 3e-4, 0.3)
-    (certificate,) = kernel.certificates
-    assert certificate.method == "quasi-random lines, 4 variables"
+    (measured,) = kernel.measured_errors
+    assert measured.method == "quasi-random lines, 4 variables"
     numbers = random_numbers(kernel, 4, 2.0, 0.1)
     found = kernel.rhs_at_beta(1.0, numbers)
     actual = []
@@ -197,7 +197,7 @@ def test_groups_of_one_shape_share_a_function():
     renamed = {s: sp.Symbol(f"{s.name}_too", real=True) for s in states}
     second = [a.xreplace(renamed) for a in first]
     kernel = compiled([*first, *second], (*states, *renamed.values()))
-    assert len(kernel.certificates) == 2
+    assert len(kernel.measured_errors) == 2
     assert [name for name in dir(kernel.module) if name.startswith("moments_")] == ["moments_0"]
 
 
@@ -315,7 +315,7 @@ def test_fewer_points_are_taken_where_their_measurement_would_take_too_long(monk
     assert kernel.average_error > 1e-10
 
 
-def test_an_innermost_axis_that_is_not_finite_has_no_certificate(monkeypatch):
+def test_an_innermost_axis_that_is_not_finite_is_refused(monkeypatch):
     averages, states = softmax_averages(4, None, 3)
     monkeypatch.setattr(lattice_rule._Survey, "axis_errors", lambda *given, **options: (np.inf, []))
     with pytest.raises(ArithmeticError, match="not finite"):

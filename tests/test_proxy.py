@@ -1,4 +1,4 @@
-"""Chebyshev proxies: certified against quadrature, their degree set by tolerance and smoothness; and the tables of a system."""
+"""Chebyshev proxies: measured against quadrature, their degree set by tolerance and smoothness; and the tables of a system."""
 
 import tracemalloc
 
@@ -24,7 +24,7 @@ def force(radius):
 
 @pytest.mark.parametrize("radius", [1.0, 3.0, 6.0])
 @pytest.mark.parametrize("tolerance", [1e-6, 1e-12])
-def test_proxy_keeps_its_certificate_at_random_points(radius, tolerance):
+def test_proxy_keeps_its_measured_error_at_random_points(radius, tolerance):
     function = force(radius)
     proxy = fit(function, -1.0, 1.0, tolerance)
     points = np.random.default_rng(1).uniform(-1, 1, 3000)
@@ -45,10 +45,10 @@ def test_repulsion_has_a_proxy_at_every_radius_of_a_sweep():
     """Its series decays slowest at w_1 = 1/2, where s = 1 is a singular point of E sech: smooth, but not analytic."""
     sizes = []
     for radius in (1.0, 3.0, 6.0, 10.0, 15.0):
-        certificate = build_tables(bimodal_system(), {**VALUES, R: radius}, 1e-12, True).certificates[1]
-        assert certificate.method == "Chebyshev proxy", radius
-        assert certificate.error <= 1e-12
-        sizes.append(certificate.size)
+        measured = build_tables(bimodal_system(), {**VALUES, R: radius}, 1e-12, True).measured_errors[1]
+        assert measured.method == "Chebyshev proxy", radius
+        assert measured.error <= 1e-12
+        sizes.append(measured.size)
     assert sizes == sorted(sizes)
 
 
@@ -57,7 +57,7 @@ def test_what_is_not_smooth_has_no_proxy():
 
 
 def test_a_feature_between_the_first_nodes_is_found():
-    """Seventeen nodes miss a spike of width 0.01; the certificate's own points do not."""
+    """Seventeen nodes miss a spike of width 0.01; the points of the measurement do not."""
     spike = lambda x: np.exp(-(((x - 0.145) / 0.03) ** 2))  # noqa: E731
     proxy = fit(spike, -1.0, 1.0, 1e-8)
     points = np.linspace(-1, 1, 5001)
@@ -81,30 +81,30 @@ def test_kernel_recurrence_is_the_chebyshev_sum(monkeypatch):
         assert recurrence(table, 5, 41, 2.0, 7.0, x, monkeypatch) == pytest.approx(expected, abs=1e-12)
 
 
-def test_certificates_bound_the_error_against_thirty_digits(monkeypatch):
+def test_measured_errors_hold_against_thirty_digits(monkeypatch):
     system = bimodal_system()
     tables = build_tables(system, VALUES, 1e-12, True)
-    assert [c.method for c in tables.certificates] == ["Chebyshev proxy", "Chebyshev proxy"]
-    assert all(0 < c.error <= 2e-12 for c in tables.certificates)
+    assert [c.method for c in tables.measured_errors] == ["Chebyshev proxy", "Chebyshev proxy"]
+    assert all(0 < c.error <= 2e-12 for c in tables.measured_errors)
 
     def tabulated(n, x):
         (start, count), (low, high) = tables.layout[n], tables.ranges[n]
         return recurrence(tables.values, start, count, low, high, x, monkeypatch)
 
     for x in ("-1", "-0.613", "0.0", "0.07", "0.999", "1"):
-        assert abs(tabulated(0, float(x)) - float(F_mp(x, "3", "0.8"))) <= tables.certificates[0].error + 1e-15
+        assert abs(tabulated(0, float(x)) - float(F_mp(x, "3", "0.8"))) <= tables.measured_errors[0].error + 1e-15
         factor = 0.25 * np.exp(-9 * (1 - float(x)) / 4)
         exchange = float(exchange_sech_mp(x, "3", "0.5"))
-        assert abs(factor * tabulated(1, float(x)) - exchange) <= factor * tables.certificates[1].error + 1e-15
+        assert abs(factor * tabulated(1, float(x)) - exchange) <= factor * tables.measured_errors[1].error + 1e-15
 
 
 def test_quadrature_is_used_where_asked_or_where_a_state_is_unbounded():
     system = bimodal_system()
     asked = build_tables(system, VALUES, 1e-12, False)
-    assert {c.method for c in asked.certificates} == {"trapezoidal rule"}
+    assert {c.method for c in asked.measured_errors} == {"trapezoidal rule"}
     free = Domain(system.domain.gram, ((-sp.oo, sp.oo),) * 3)
     unbounded = OdeSystem("unbounded", system.states, system.parameters, system.subexpressions, system.rhs, free)
-    assert {c.method for c in build_tables(unbounded, VALUES, 1e-12, True).certificates} == {"trapezoidal rule"}
+    assert {c.method for c in build_tables(unbounded, VALUES, 1e-12, True).measured_errors} == {"trapezoidal rule"}
 
 
 def test_an_integrand_whose_poles_are_not_known_is_refused_rather_than_wrong():
@@ -127,4 +127,4 @@ def test_steep_averages_are_tabulated_in_little_memory():
         assert tracemalloc.get_traced_memory()[1] < 1e8
     finally:
         tracemalloc.stop()
-    assert tables.certificates[0].size > 10_000
+    assert tables.measured_errors[0].size > 10_000

@@ -73,7 +73,7 @@ def test_averages_of_too_many_nodes_are_refused_at_once(radius, capsys):
     assert time.process_time() - begun < 10
 
 
-def test_an_integrand_that_is_not_finite_has_no_certificate(monkeypatch):
+def test_an_integrand_that_is_not_finite_is_refused(monkeypatch):
     averages, states = softmax_averages(4, None, 3)
     evaluate = lattice_rule.integrand_values
 
