@@ -15,6 +15,7 @@ The stages, each a function from frozen value to frozen value:
     asymptotics    all of these limits, each Expansion with what it leaves out
     linear_stability   Derivation → spectra at the symmetric states, by forces
     schedules      ScheduleSpec → β(t) as a SymPy expression
+                     points_file (a table's file) · interpolation (its node) · scaled_form (formulas that do not overflow on the way)
     concrete, step_check   each step's two sides are given their meaning in coordinates and compared to 30 digits
     mutations      OdeSystem → its one-term mutants, the negative controls
     rendering      Derivation → text, Markdown, LaTeX

@@ -116,7 +116,8 @@ class Interpolated(sp.Expr):
         names = ("asarray", "searchsorted", "where")
         array, search, where = (printer._module_format(f"{printer._module}.{name}") for name in names)
         time, times, levels = self.args
-        fraction = f"{where}(j > i, (t - x[i]) / {where}(j > i, x[j] - x[i], 1), 0)"
+        # Two times are one where a library takes their difference for zero, as XLA does below the smallest normal number.
+        fraction = f"(lambda w: {where}(w > 0, (t - x[i]) / {where}(w > 0, w, 1), 0))(x[j] - x[i])"
         between = f"(lambda i, j: y[i] + (y[j] - y[i]) * {fraction})"
         value = f"(lambda i: {between}(i, i + (i < len(x) - 1)))({search}(x, t, side='right') - 1)"
         rows = f"{array}({times.doubles!r}), {array}({levels.doubles!r})"

@@ -61,7 +61,8 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
     path_or_name: a built-in name comes before a file of the same name; write ./bimodal for a file. A file that states no name is called
         by its own, without the ending.
     overrides: `section.key=value` or `name=value`, the value in TOML; a bare word counts as text, and so does the name of a file of
-        points, so that `schedule.kind=linear` needs no quotes. Later ones win. A new schedule.kind sets aside what belongs to the file's.
+        points, so that `schedule.kind=linear` needs no quotes. Later ones win. A new schedule.kind sets aside what belongs to the file's,
+        and a new formula the file's.
     Raises BadInput, one line that names the file (or --set), the key and a remedy.
     """
     source = os.fsdecode(path_or_name)

@@ -66,6 +66,13 @@ class Logarithm(Kept):
 class Largest(Kept):
     plain = sp.Max
     of_two = "maximum"
+    choose: ClassVar[Any] = max
+
+    def _eval_evalf(self, prec: int) -> sp.Expr:
+        values = [a.evalf(prec_to_digits(prec)) for a in self.args]
+        if not all(v.is_Float or v.is_Rational for v in values):
+            return self.plain(*values)
+        return type(self).choose(values, key=lambda v: v._to_mpmath(prec))  # SymPy does not compare a zero that it is not sure of
 
     def _numpycode(self, printer: Any, **_: object) -> str:
         """Of two at a time, as arrays of different shapes need it."""
@@ -80,6 +87,7 @@ class Largest(Kept):
 class Smallest(Largest):
     plain = sp.Min
     of_two = "minimum"
+    choose = min
 
 
 class Floor(Kept):

@@ -100,7 +100,7 @@ OUTSIDE = (
         "schedule.kind=cycl* schedule.kind=*restart* schedule.kind=saw* schedule.kind=periodic "
         "schedule.cycle* schedule.period* schedule.restart*",
         "there is no kind of temperature that rises again",
-        'write it out, such as kind = "table" with points = [[0, 300], [500, 1], [501, 100], [1000, 1]], or as kind = "expression" with mod',
+        'write it out: kind = "table", points = [[0, 300], [500, 1], [501, 100], [1000, 1]], or kind = "expression" with mod',
     ),
     Outside(
         "schedule.kind=none schedule.kind=off schedule.kind=no",
@@ -113,7 +113,8 @@ OUTSIDE = (
         "schedule.kind=power* schedule.kind=sigmoid* schedule.kind=tanh schedule.kind=sqrt* schedule.kind=custom "
         "schedule.function",
         "there is no kind for this curve",
-        'give its points, kind = "table" and points = [[0, 300], [1000, 1]], or its formula, kind = "expression", which knows sigmoid, floor and mod',
+        'give its points, kind = "table" and points = [[0, 300], [1000, 1]], or its formula, kind = "expression", '
+        "which knows sigmoid, floor and mod",
     ),
     Outside(
         "schedule.beta schedule.beta0 schedule.beta_0 schedule.beta_[smil]* schedule.beta_end* schedule.t_[smeif]* "
