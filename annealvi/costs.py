@@ -43,7 +43,10 @@ RESPONSIBILITIES = 8
 
 @dataclass(frozen=True)
 class Cost:
-    """seconds: expected, right within a factor of some two, or the least that it can be. basis: what they follow from, for people."""
+    """seconds: expected, or the least that it can be. basis: what they follow from, for people.
+
+    Of integrations right within a factor of 1.5, as long as other work on the machine stays as it is; of the others of some two.
+    """
 
     seconds: float
     basis: str

@@ -306,4 +306,4 @@ def cost_of(
     products = 2 * architecture.layers * (dimension * width + (architecture.depth - 1) * width**2)
     flops = products * seeds * (6.0 * optimiser.batch * steps + 4.0 * judged)  # a gradient is twice its value; a diagnosis has two passes
     seconds = flops / FLOPS_PER_SECOND[kind] + steps * seeds * SECONDS_PER_STEP[kind]
-    return Cost(seconds, f"{flops:.2g} operations for {seeds} flows of {steps} steps on {platform}")
+    return Cost(seconds, f"{flops:.2g} operations for {seeds} flows of {steps} steps on {platform}, once they are compiled")
