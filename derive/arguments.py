@@ -16,7 +16,7 @@ from derive.problem import BadInput, shown
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LEAST = {"n": 1, "replicas": 1, "particles": 1, "points": 2, "seed": 0, "seeds": 1, "workers": 1, "chunk": 1}
+LEAST = {"n": 1, "replicas": 1, "particles": 1, "points": 2, "seed": 0, "workers": 1, "chunk": 1}
 """What whole numbers of these names are at least."""
 
 _KINDS: dict[Any, tuple[type, ...]] = {

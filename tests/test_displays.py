@@ -105,7 +105,7 @@ WRONG = {
     'annealvi.recommend(session.problem, 0.05, kinds=("adaann",))': "choose from",
     "annealvi.best_hold(session.problem, 'x')": "duration",
     "annealvi.find_fixed_points(session, 1.0)": "a list",
-    'annealvi.Execution(engine="nope")': "local, dask",
+    'annealvi.Execution(workers="x")': "a whole number",
     "annealvi.Sampling(n='x')": "a whole number",
     "annealvi.velocity(session.problem, None)": "a State",
 }

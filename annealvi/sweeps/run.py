@@ -18,7 +18,7 @@ from annealvi.sweeps.provenance import processor
 from annealvi.sweeps.result import as_dataset, open_netcdf, require_place, write_netcdf
 from annealvi.sweeps.store import RESULT, Store, is_own_result, matches, survey, units_in
 from annealvi.sweeps.sweep import Arrays, Sweep
-from derive.arguments import require_choice, require_fields
+from derive.arguments import require_fields
 from derive.problem import BadInput
 
 ENGINES = ("local", "dask")
@@ -46,7 +46,6 @@ class Execution:
 
     def __post_init__(self) -> None:
         require_fields(self)
-        require_choice("engine", [self.engine], ENGINES)
 
 
 def run_sweep(
