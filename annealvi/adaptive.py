@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annealvi.costs import cost_of_integration, cost_of_particles, require_affordable, stopped_in_time
+from annealvi.costs import (
+    affordable_number,
+    cost_of_integration,
+    cost_of_particles,
+    pace_of_integration,
+    require_affordable,
+    stopped_in_time,
+)
 from annealvi.paths import (
+    FASTER_ADAPTIVE,
     FASTER_INTEGRATION,
     FASTER_SIMULATION,
     LATEST,
@@ -89,7 +97,7 @@ def integrate_with_rule(
 
 def ends_with_rule(
     session: Session,
-    n: int,
+    n: int | None,
     *,
     seed: int,
     rtol: float,
@@ -99,12 +107,25 @@ def ends_with_rule(
     progress: Callable[[int, int], None] | None,
     tell: Callable[[str], None] | None,
 ) -> Ends:
-    """Where `integrate_with_rule` leads n random states, with no output time but its end. Of each trajectory one state is kept."""
+    """Where `integrate_with_rule` leads n random states, with no output time but its end. Of each trajectory one state is kept.
+
+    n: None for as many as the problem can afford, see `costs.affordable_number`.
+    """
     from kernels.integrator import widest_tolerance
 
-    refuse_large("--n", 2 * n * len(session.state_names))
     kernel = session.compile_with_rule(device, tolerance)
     assert session.rule is not None  # compile_with_rule has seen it
+    crew = side_by_side(kernel)
+    if n is None or max_cost is not None or tell is not None:
+        few = session.random_states(crew, seed)
+        few = np.column_stack([few, np.full(len(few), session.rule.start_beta)])
+        expected = np.array([0.0, _expected_end(kernel, few) + SETTLING])
+        with stopped_in_time(max_cost, FASTER_ADAPTIVE):
+            pace = pace_of_integration(kernel, few, expected, rtol, crew)
+        if n is None:
+            n = affordable_number(pace, max_cost, tell)
+        require_affordable(pace.cost(n), max_cost, FASTER_ADAPTIVE, tell)
+    refuse_large("--n", 2 * n * len(session.state_names))
     here = np.full((n, len(session.state_names) + 1), session.rule.start_beta)
     for chunk, states in random_chunks(session, kernel, n, seed):
         here[chunk, :-1] = states
@@ -112,11 +133,9 @@ def ends_with_rule(
     piece = max(_expected_end(kernel, here[chunk]) for chunk in chunks) + SETTLING
     _refuse_late(piece)
     times = np.array([0.0, piece])
-    if max_cost is not None or tell is not None:
-        require_affordable(cost_of_integration(kernel, here, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
     options: dict[str, Any] = {"rtol": rtol, "atol": rtol / 100, "domain_tolerance": widest_tolerance(rtol)}
     t, cold = 0.0, 0.0 if (here[:, -1] >= 1).all() else np.inf
-    with stopped_in_time(max_cost, FASTER_INTEGRATION):
+    with stopped_in_time(max_cost, FASTER_ADAPTIVE):
         for _ in range(MOST_PIECES):
             for chunk in chunks:
                 run = kernel.integrate(here[chunk], times, number=chunk.start, **options)

@@ -547,7 +547,7 @@ def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | No
             BAD_INPUT,
             f"an average is too sharp to be computed ({error}); bring modes and means within a few hundred scales of each other",
         )
-    if any(kind.__name__ == "IntegrationError" for kind in type(error).__mro__):
+    if type(error) is ArithmeticError or any(kind.__name__ == "IntegrationError" for kind in type(error).__mro__):
         return CHECK_FAILED, str(error)
     return None
 

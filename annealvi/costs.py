@@ -35,6 +35,13 @@ MOST_TRAJECTORIES = 10**9
 STAGES = 12
 """Right-hand sides per step of DOP853."""
 
+FEWEST, MOST = 100, 10_000
+"""Trajectories where no number is given: P is then known to 0.05, its largest standard error, or better, and to 0.005 at the best."""
+PATIENCE = 120.0
+"""Seconds that an ensemble may take where no number is given."""
+LADDER = (200, 500, 1000, 2000, 5000, MOST)
+"""Round numbers, so that another run on the same machine chooses the same."""
+
 COORDINATES_PER_SECOND = {"cpu": 3e8, "cuda": 1e10}
 """Particle coordinates of two modes and two components, per CPU thread and per GPU; right within a factor of some two."""
 RESPONSIBILITIES = 8
@@ -125,6 +132,16 @@ class Pace:
     def affordable(self, seconds: float) -> int:
         """How many trajectories are expected to take no more than so many seconds."""
         return int(seconds / self.seconds * self.side_by_side) if self.seconds > 0 else MOST_TRAJECTORIES
+
+
+def affordable_number(pace: Pace, max_cost: float | None, tell: Callable[[str], None] | None) -> int:
+    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST; `tell` hears which, and why."""
+    seconds = PATIENCE if max_cost is None else min(PATIENCE, max_cost)
+    n = max((step for step in LADDER if step <= pace.affordable(seconds) and not pace.least), default=FEWEST)
+    if n < MOST and tell is not None:
+        why = f"as many as take about {duration(seconds)} at most" if n > FEWEST else "the fewest, since a trajectory takes long"
+        tell(f"{n} trajectories, {why}: P to {0.5 / np.sqrt(n):.2g} or better; --n takes another number")
+    return n
 
 
 def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, side_by_side: int) -> Pace:

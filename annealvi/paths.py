@@ -21,6 +21,7 @@ MOST_NUMBERS = 200_000_000
 MOST_STEPS = 20_000_000
 FASTER_INTEGRATION = "ask for fewer trajectories (--n, or in --initial), an earlier --t-end, or a larger --max-cost"
 FASTER_ENSEMBLE = "ask for fewer trajectories (--n), a shorter schedule (schedule.t0), or a larger --max-cost"
+FASTER_ADAPTIVE = "ask for fewer trajectories (--n) or a larger --max-cost"
 FASTER_SIMULATION = "ask for fewer particles or replicas, an earlier --t-end, a longer --dt, or a larger --max-cost"
 NOT_PROJECTED = "leave out --projected"
 

@@ -315,19 +315,19 @@ def pace(seconds, least=False):
 
 def test_a_problem_gets_as_many_trajectories_as_it_can_afford():
     heard = []
-    chosen = [ensemble.affordable_number(pace(seconds), None, heard.append) for seconds in (1e-3, 0.1, 0.4, 4.2, 60.0)]
+    chosen = [costs.affordable_number(pace(seconds), None, heard.append) for seconds in (1e-3, 0.1, 0.4, 4.2, 60.0)]
     assert chosen == [10_000, 2000, 500, 100, 100]  # of 240 000, 2400, 600, 57 and 4 in two minutes
     assert "2000 trajectories, as many as take about 120 s" in heard[0]
     assert "P to 0.011 or better; --n" in heard[0]
     assert "100 trajectories, the fewest" in heard[-1]
     assert len(heard) == 4
-    assert ensemble.affordable_number(pace(0.1), 30.0, None) == 500
-    assert ensemble.affordable_number(pace(0.1, least=True), None, None) == 100
+    assert costs.affordable_number(pace(0.1), 30.0, None) == 500
+    assert costs.affordable_number(pace(0.1, least=True), None, None) == 100
 
 
 def test_the_chosen_number_is_said_and_gives_what_the_same_number_gives(monkeypatch, capsys):
-    monkeypatch.setattr(ensemble, "PATIENCE", 1e-9)
-    monkeypatch.setattr(ensemble, "FEWEST", 4)
+    monkeypatch.setattr(costs, "PATIENCE", 1e-9)
+    monkeypatch.setattr(costs, "FEWEST", 4)
     arguments = ["collapse", "learned-weights", "--set", "schedule.t0=20", "--json", "-"]
     assert main(arguments) == 0
     out, err = capsys.readouterr()

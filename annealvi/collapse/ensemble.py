@@ -13,7 +13,7 @@ import numpy as np
 from annealvi.adaptive import ends_with_rule
 from annealvi.collapse.outcome import LEAST_WEIGHT, Outcomes, judging
 from annealvi.collapse.trapping import beyond_steps, decided_sets
-from annealvi.costs import Pace, pace_of_integration, require_affordable, stopped_in_time
+from annealvi.costs import MOST, Pace, affordable_number, pace_of_integration, require_affordable, stopped_in_time
 from annealvi.paths import FASTER_ENSEMBLE, random_chunks, side_by_side
 from annealvi.session import Session
 from annealvi.trajectories import COARSEST_AVERAGES
@@ -35,13 +35,7 @@ JUDGED_AT_ONCE = 2**14
 """Final states, whose distances to the modes take several times their memory."""
 
 
-FEWEST, MOST = 100, 10_000
-"""Trajectories where no number is given: P is then known to 0.05, its largest standard error, or better, and to 0.005 at the best."""
-PATIENCE = 120.0
-"""Seconds that an ensemble may take where no number is given."""
-LADDER = (200, 500, 1000, 2000, 5000, MOST)
-"""Round numbers, so that another run on the same machine chooses the same."""
-PILOT_RUNS = 2000
+PILOT_RUNS, PILOT_RUNS_WITH_RULE = 2000, 10
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ def collapse_by_ensemble(
     A trajectory stops early only in a set of which it is proven that the flow never leaves it (see `trapping`); where none is known, each
     runs to t_end, by default until the schedule has ended and the flow had time to settle; an adaptive schedule has no other end. rtol: per
     step. least_weight: with learned weights the share of a mode's own weight below which it is missed, by default LEAST_WEIGHT. max_cost:
-    refuse what is expected to take more seconds. n: None for as many as the problem can afford, see `affordable_number`. kernel: the
+    refuse what is expected to take more seconds. n: None for as many as the problem can afford, see `costs.affordable_number`. kernel: the
     session's, where it is compiled already. Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
     """
     from kernels.integrator import widest_tolerance
@@ -99,10 +93,12 @@ def collapse_by_ensemble(
     judge = judging(session, least_weight)
     share = LEAST_WEIGHT if least_weight is None else least_weight
     if session.rule is not None:
-        n = MOST if n is None else n
+        if t_end is not None and tell is not None:
+            tell("under an adaptive schedule trajectories run until all have come to T = 1 and settled, whatever --t-end")
         options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell}
         ends = ends_with_rule(session, n, seed=seed, rtol=rtol, tolerance=min(COARSEST_AVERAGES, rtol), **options)
-        outcomes = Outcomes.joined([judge(part) for part in np.array_split(ends.states, 1 + n // JUDGED_AT_ONCE)])
+        outcomes = Outcomes.joined([judge(part) for part in np.array_split(ends.states, 1 + len(ends.states) // JUDGED_AT_ONCE)])
+        n = len(ends.states)
         return Ensemble(outcomes, np.full(n, ends.t), n, ends.device, ends.method, {ends.t: outcomes}, share)
     if session.problem.space.dimension == 1 and session.problem.flow.manifold == "sphere":
         raise BadInput("space.dimension", "on a sphere in one dimension no mean can move", "give 2 dimensions or more")
@@ -142,16 +138,6 @@ def _reading_times(session: Session, end: float) -> np.ndarray:
     return np.array([0.0, *(settled + (end - settled) * READ if learned and end > settled else [end])])
 
 
-def affordable_number(pace: Pace, max_cost: float | None, tell: Callable[[str], None] | None) -> int:
-    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST; `tell` hears which, and why."""
-    seconds = PATIENCE if max_cost is None else min(PATIENCE, max_cost)
-    n = max((step for step in LADDER if step <= pace.affordable(seconds) and not pace.least), default=FEWEST)
-    if n < MOST and tell is not None:
-        why = f"as many as take about {PATIENCE:.0f} s at most" if n > FEWEST else "the fewest, since a trajectory takes long"
-        tell(f"{n} trajectories, {why}: P to {0.5 / np.sqrt(n):.2g} or better; --n takes another number")
-    return n
-
-
 def seconds_of_ensemble(point: Callable[[], tuple[Session, Kernel | None]], n: int, device: str, t_end: float | None = None) -> float:
     """What an ensemble of n is expected to take at a point of a sweep, given by its session and the kernel that it has already, if any.
 
@@ -164,7 +150,7 @@ def seconds_of_ensemble(point: Callable[[], tuple[Session, Kernel | None]], n: i
     kernel = kernel or (session.compile(device) if session.rule is None else None)
     seconds = time.perf_counter() - begun
     if kernel is None or len(decided_sets(session, kernel)) > 0:
-        few = min(n, PILOT_RUNS if kernel is not None else FEWEST)
+        few = min(n, PILOT_RUNS if kernel is not None else PILOT_RUNS_WITH_RULE)
         run = partial(collapse_by_ensemble, session, t_end=t_end, kernel=kernel, device=device)
         run(n=1)  # compiles
         begun = time.perf_counter()

@@ -62,8 +62,8 @@ class PairFlow:
     def of(cls, session: Session, kernel: Kernel) -> PairFlow:
         """That of a session of which `is_pair_on_a_line` holds.
 
-        Raises ArithmeticError where the kernel's rates are not these within `error`: twice the tolerance of its averages, as much as any of
-        its certificates may state, and some roundings.
+        Raises ArithmeticError where the kernel's rates are not these within `error`: twice the tolerance of its averages, which
+        their measured errors keep to, and some roundings.
         """
         target, proposal = session.problem.target, session.problem.proposal
         R, r = (float(np.linalg.norm(target.means[0])), proposal.radii[0])

@@ -18,6 +18,7 @@ off by is allowed for by `beyond_steps`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -131,6 +132,7 @@ def _quotient(against: float, pull: float) -> float:
     return np.inf if pull <= 0 else float(against / pull) * OUTWARDS
 
 
+@lru_cache(maxsize=4)
 def _repulsion_in_cells(flow: PairFlow) -> tuple[np.ndarray, np.ndarray]:
     """The ends of cells of s (n + 1,), and an upper bound of g in each (n,)."""
     s = np.linspace(-1, 1, CELLS + 1)
