@@ -40,7 +40,7 @@ def at_most(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        _own.seconds_left = before - (given - _seconds_left())
+        _own.seconds_left = before if before == np.inf else before - (given - _seconds_left())
 
 
 def _seconds_left() -> float:

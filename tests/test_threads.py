@@ -80,9 +80,12 @@ def test_an_interrupt_stops_the_work_and_waits_for_its_end(monkeypatch):
     assert sorted(ended) == [(0, 0), (0, 1), (1, 2)]
 
 
-def test_a_time_limit_stops_the_work():
+@pytest.mark.parametrize("outer", [60.0, float("inf")])
+def test_a_time_limit_stops_the_work(outer):
     ended = []
-    with pytest.raises(TimeLimitError), at_most(60.0), at_most(0.2):
+    with at_most(float("inf")):
+        run_on_threads(lambda first, stop, flag: None, 1)
+    with pytest.raises(TimeLimitError), at_most(outer), at_most(0.2):
         run_on_threads(wait_for_the_flag(ended), 1)
     assert ended == [(0, 0), (0, 1)]
     run_on_threads(lambda first, stop, flag: None, 1)  # no limit is left
