@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import types
+from numba import config, types
 from numba.extending import intrinsic
 
 
 @intrinsic
-def halted(_: Any, flag: Any) -> tuple[Any, Any]:
-    """Whether another thread has set the flag, an array of one integer.
-
-    An atomic load: without stores in a loop the compiler would take an ordinary one out of it and look once.
-    """
+def _atomically(_: Any, flag: Any) -> tuple[Any, Any]:
+    """An atomic load: without stores in a loop the compiler would take an ordinary one out of it and look once."""
 
     def load(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -21,3 +18,11 @@ def halted(_: Any, flag: Any) -> tuple[Any, Any]:
         return builder.icmp_signed("!=", word, word.type(0))
 
     return types.boolean(flag), load
+
+
+def _plainly(flag: Any) -> bool:
+    return bool(flag[0] != 0)
+
+
+halted: Any = _plainly if config.DISABLE_JIT else _atomically
+"""Whether another thread has set the flag, an array of one integer. Without a compiler the text of a kernel runs as plain Python."""

@@ -224,7 +224,7 @@ def test_rates_without_a_value_are_an_error(escaping):
 def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch):
     """dy/dt = y² from 1 has no value at t = 1; the integrator's text runs as plain Python."""
 
-    def rates(betas, y, p, tables, layout, ranges, dy, means, scratch):
+    def rates(betas, y, p, tables, layout, ranges, dy, means, scratch, flag):
         dy[0] = y[0] * y[0]
 
     def gram(y, p, matrix):
@@ -232,6 +232,7 @@ def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch
         return 1
 
     names = {"rates": rates, "gram": gram, "beta_at": lambda t, p: 1.0, "real": float, "STATES": 1, "LANES": 1, "WIDTH": 1}
+    names["halted"] = lambda flag: False
     tables = {"np": np}
     exec(tableau_constants(dop853(), ScalarPrinter()), tables)
     names |= {name: tables[name] for name in ("STAGES", "FRACTIONS", "COEFFICIENTS", "ERRORS")}
@@ -240,7 +241,7 @@ def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch
     nothing, out, reached, status = np.zeros((0, 2)), np.empty((1, 2, 1)), np.empty((1, 2)), np.empty(1, int)
     times, kept, limits = np.array([0.0, 2.0]), np.array([1, 1]), np.array([[-np.inf, np.inf]])
     control = np.array([1e-9, 1e-11, 0, 1e6, 1e-6])
-    path = (times, times, kept, nothing, nothing, nothing, nothing, limits, np.empty((0, 5)), control)
+    path = (times, times, kept, nothing, nothing, nothing, nothing, limits, np.empty((0, 5)), control, np.zeros(1, np.int64))
     clock, place = np.empty(integrator_source.CLOCK_ROWS), np.empty(integrator_source.PLACE_ROWS, int)
     group = (np.empty(1), np.empty(1), np.empty(13), clock, place, np.empty(1), np.empty(1), np.empty(1), np.empty(1))
     with np.errstate(all="ignore"):
