@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,9 +13,9 @@ import xarray as xr
 import annealvi
 import annealvi.session
 from annealvi.cli import main
-from annealvi.collapse import separatrix
+from annealvi.collapse import coverage, separatrix
 from annealvi.collapse.formula import collapse_by_formula
-from annealvi.collapse.phase import phase_map
+from annealvi.collapse.phase import ensemble_map, particle_grid, phase_map
 from annealvi.sweeps.axis import Axis, parse_axis
 from derive.problem import BadInput
 
@@ -150,7 +152,7 @@ VARIANTS = {
 @pytest.mark.parametrize("name", [*(name for name in annealvi.BUILT_IN if not name.startswith("slips-")), "slips-8", *VARIANTS])
 def test_what_the_formula_covers_is_known_before_a_derivation(name):
     problem = annealvi.load_problem(name) if name in annealvi.BUILT_IN else annealvi.load_problem("bimodal", VARIANTS[name])
-    assert separatrix.is_covered(problem) == separatrix.covers(annealvi.open_session(problem))
+    assert coverage.is_covered(problem) == separatrix.covers(annealvi.open_session(problem))
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,7 @@ def test_what_the_formula_covers_is_known_before_a_derivation(name):
         (["recommend", "simplex", "--p-max", "0.1"], "collapse --over"),
         (["recommend", "two-scales", "--p-max", "0.1"], "collapse --over"),
         (["collapse", "simplex", "--method", "formula"], "--method ode"),
+        (["phase", "bimodal", "--x", "space.dimension=2:9:3"], "--result p_ode"),
     ],
 )
 def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(arguments, remedy, monkeypatch, tmp_path, capsys):
@@ -175,4 +178,36 @@ def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(argument
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert remedy in err
+    assert err.startswith(f"annealvi: {'--set' if '--set' in arguments else arguments[1]}: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["recommend", "k3.toml", "--p-max", "0.1"], "k3.toml: target.means: the formula covers"),
+        (["collapse", "k3.toml", "--method", "formula"], "k3.toml: target.means: the formula covers"),
+        (["phase", "k3.toml", "--result", "p_ode", "--x", "schedule.T0=0.1:30:4"], "at schedule.T0 = 0.1"),
+        (
+            ["phase", "--set", "schedule.kind=table", "--set", "schedule.points=[[0,9],[9,1]]", "--x", "R=2:3:3"],
+            "schedule.t0: schedule.kind",
+        ),
+        (["collapse", "--over", "schedule.t0=0:30:4"], "at schedule.t0 = 0: schedule.t0"),
+    ],
+)
+def test_what_the_problem_alone_decides_is_refused_without_the_libraries_that_compute(arguments, said, tmp_path):
+    """A wrong axis even where its map exists."""
+    (tmp_path / "k3.toml").write_text("[target]\nweights = [0.5, 0.3, 0.2]\nmeans = [[3], [-3], [0, 4]]\nscales = [1, 1, 1]\n")
+    (tmp_path / arguments[0]).mkdir()
+    (tmp_path / arguments[0] / f"{arguments[0]}.nc").touch()
+    blocked = "sys.modules.update(dict.fromkeys(('numba', 'matplotlib', 'scipy', 'xarray')))"
+    code = f"import sys; {blocked}; from annealvi.cli import main; main({arguments})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert said in done.stderr
+
+
+def test_the_share_of_a_missed_mode_reaches_the_overlays():
+    problem, axes = annealvi.load_problem("learned-weights"), (Axis("R", 2, 3, 5), Axis("schedule.t0", 5, 9, 5))
+    assert ensemble_map(problem, *axes, 2, least_weight=0.3).least_weight == 0.3
+    assert particle_grid(problem, *axes, 2, least_weight=0.3).sampling.least_weight == 0.3
