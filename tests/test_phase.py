@@ -15,7 +15,7 @@ import annealvi.session
 from annealvi.cli import main
 from annealvi.collapse import coverage, separatrix
 from annealvi.collapse.formula import collapse_by_formula
-from annealvi.collapse.phase import ensemble_map, particle_grid, phase_map
+from annealvi.collapse.phase import phase_map
 from annealvi.sweeps.axis import Axis, parse_axis
 from derive.problem import BadInput
 
@@ -49,6 +49,8 @@ def test_axes_are_read_as_they_are_written():
         ("schedule.T0=1:inf:3", "empty"),
         ("schedule.T0=1:5:1", "no number of points"),
         ("R=0:5:4:log", "empty"),
+        ("space.dimension=2.5:30:4", "space.dimension = 2.5 is not an integer"),
+        ("space.dimension=8:30.5:4", "space.dimension = 30.5 is not an integer"),
         ("schedule.tt=1:5:4", "did you mean schedule.t0"),
         ("foo.bar=0:1:4", "cannot vary"),
         ("R=2,2", "has a value twice"),
@@ -188,11 +190,9 @@ def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(argument
         (["recommend", "k3.toml", "--p-max", "0.1"], "k3.toml: target.means: the formula covers"),
         (["collapse", "k3.toml", "--method", "formula"], "k3.toml: target.means: the formula covers"),
         (["phase", "k3.toml", "--result", "p_ode", "--x", "schedule.T0=0.1:30:4"], "at schedule.T0 = 0.1"),
-        (
-            ["phase", "--set", "schedule.kind=table", "--set", "schedule.points=[[0,9],[9,1]]", "--x", "R=2:3:3"],
-            "schedule.t0: schedule.kind",
-        ),
-        (["collapse", "--over", "schedule.t0=0:30:4"], "at schedule.t0 = 0: schedule.t0"),
+        (["phase", "--set", "schedule.kind=table", "--set", "schedule.points=[[0,9],[9,1]]"], "schedule.T0: schedule.kind 'table' has no"),
+        (["phase", "--x", "schedule.kind=3:30:4"], "schedule.kind: 3.0 is unknown"),
+        (["collapse", "--over", "schedule.t0=0:30:4"], "at schedule.t0 = 0"),
     ],
 )
 def test_what_the_problem_alone_decides_is_refused_without_the_libraries_that_compute(arguments, said, tmp_path):
@@ -207,7 +207,10 @@ def test_what_the_problem_alone_decides_is_refused_without_the_libraries_that_co
     assert said in done.stderr
 
 
-def test_the_share_of_a_missed_mode_reaches_the_overlays():
-    problem, axes = annealvi.load_problem("learned-weights"), (Axis("R", 2, 3, 5), Axis("schedule.t0", 5, 9, 5))
-    assert ensemble_map(problem, *axes, 2, least_weight=0.3).least_weight == 0.3
-    assert particle_grid(problem, *axes, 2, least_weight=0.3).sampling.least_weight == 0.3
+def test_the_share_of_a_missed_mode_reaches_the_overlays(tmp_path, monkeypatch):
+    sweeps = []
+    monkeypatch.setattr("annealvi.sweep_commands._show_plans", lambda _options, wanted, _figure: sweeps.extend(wanted.values()) or 0)
+    arguments = ["learned-weights", "--result", "p_ode", "--least-weight", "0.3", "--ode", "2", "--particles", "2", "--plan"]
+    assert main(["phase", *arguments, "--out", str(tmp_path / "map")]) == 0
+    overlay, particles, whole = sweeps
+    assert (overlay.least_weight, particles.sampling.least_weight, whole.least_weight) == (0.3, 0.3, 0.3)
