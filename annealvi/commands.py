@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from annealvi.collapse.coverage import INSTEAD_OF_RECOMMENDING, require_quick
 from annealvi.console import drawn, for_people, noted, problem_of, progress_bar, say, show_figure, tell
 from annealvi.output import read_json, require_free, require_writable, write_file, write_json
 from annealvi.paper.folder import MANIFEST
@@ -200,6 +201,7 @@ def run_fixed_points(options: argparse.Namespace) -> int:
 
 def run_recommend(options: argparse.Namespace) -> int:
     problem = problem_of(options, "recommendation.json")
+    require_quick(problem, INSTEAD_OF_RECOMMENDING)
     from annealvi.collapse.recommend import KINDS, print_recommendation, recommend
 
     kinds = options.kinds or KINDS

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from annealvi.sweeps.axis import Axis, Choices
-from annealvi.sweeps.keys import SHORT, in_words, vary
+from annealvi.sweeps.keys import in_words, vary
 from derive.problem import BadInput, Problem
 
 LIGHTEST = 1e-6
 """A proposal without a mode of weight w is within −log(1 − w), some w, of the target in KL, which is what the flow descends. The averages
 behind maps and recommendations are computed to 1e-6, and a million perfect samples hold one of such a mode."""
 
-MOST_OF_AN_AXIS = 100
+MOST_POINTS = 2000
 
 
 def warnings_of(problem: Problem, samples: int | None = None) -> tuple[str, ...]:
@@ -42,12 +42,13 @@ def warnings_of(problem: Problem, samples: int | None = None) -> tuple[str, ...]
 def warnings_over(problem: Problem, axes: Sequence[Axis | Choices], samples: int | None = None) -> tuple[str, ...]:
     """The same over a sweep: how many of its points have something to say, and what the first of them is.
 
-    Of an axis with more values MOST_OF_AN_AXIS are looked at, evenly.
+    At most MOST_POINTS are looked at: of each axis that concerns the target equally many values, evenly.
     """
-    concerned = [axis for axis in axes if axis.key in SHORT or axis.key.startswith("target")]
+    concerned = [axis for axis in axes if axis.key in ("R", "w_star") or axis.key.startswith("target")]
     if not concerned:
         return warnings_of(problem, samples)
-    settings = [[{axis.key: value} for value in _some(axis.settings)] for axis in concerned]
+    most = int(MOST_POINTS ** (1 / len(concerned)))
+    settings = [[{axis.key: value} for value in _some(axis.settings, most)] for axis in concerned]
     points: list[Mapping[str, Any]] = [{k: v for one in chosen for k, v in one.items()} for chosen in itertools.product(*settings)]
     said = [(point, lines) for point in points if (lines := _warnings_at(problem, point, samples))]
     if not said:
@@ -99,6 +100,6 @@ def _warnings_at(problem: Problem, point: Mapping[str, Any], samples: int | None
         return ()  # the sweep itself refuses the point
 
 
-def _some(values: Sequence[Any]) -> list[Any]:
-    places = np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_OF_AN_AXIS)).round().astype(int))
+def _some(values: Sequence[Any], most: int) -> list[Any]:
+    places = np.unique(np.linspace(0, len(values) - 1, min(len(values), most)).round().astype(int))
     return [values[int(n)] for n in places]

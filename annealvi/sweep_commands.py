@@ -9,8 +9,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from annealvi.collapse.coverage import INSTEAD_OF_MAPPING, require_covered, require_quick
 from annealvi.console import NoFigure, drawn, for_people, noted, problem_of, progress_bar, say, show_figure, tell
 from annealvi.output import require_inside, require_writable, write_file, write_json
+from annealvi.sweeps.axis import parse_axis, require_ends
 from derive.problem import BadInput, Problem
 
 if TYPE_CHECKING:
@@ -23,17 +25,21 @@ if TYPE_CHECKING:
 def run_phase(options: argparse.Namespace) -> int:
     folder = Path(options.out or "phase")
     problem = problem_of(options)
+    if options.result != "p_ode":
+        require_quick(problem, INSTEAD_OF_MAPPING)
+    x, y = parse_axis(options.x, "--x"), parse_axis(options.y, "--y")
+    tried = require_ends(problem, (x, y))
+    for one in tried if options.result != "p_ode" else ():
+        require_quick(one, INSTEAD_OF_MAPPING)
     from annealvi.collapse.figures import draw_phase
     from annealvi.collapse.phase import PhaseMap, ensemble_map, particle_grid
-    from annealvi.sweeps.axis import parse_axis
 
-    x, y = parse_axis(options.x, "--x"), parse_axis(options.y, "--y")
-    sampling = {"n": options.n, "seed": options.seed, "device": options.device}
-    sweep = PhaseMap(problem, x, y, options.result, **sampling, least_weight=options.least_weight)
-    ode = None if options.ode is None else ensemble_map(problem, x, y, options.ode, **sampling)
+    judged = {"seed": options.seed, "device": options.device, "least_weight": options.least_weight}
+    sweep = PhaseMap(problem, x, y, options.result, options.n, **judged)
+    ode = None if options.ode is None else ensemble_map(problem, x, y, options.ode, options.n, **judged)
     particles = None
     if options.particles is not None:
-        particles = particle_grid(problem, x, y, options.particles, options.replicas, options.seed, options.device)
+        particles = particle_grid(problem, x, y, options.particles, options.replicas, **judged)
     path = folder / "phase.nc"
     overlaid = {"ode": ode, "particles": particles}
     beside = {folder / f"phase-{name}.nc": overlay for name, overlay in overlaid.items() if overlay is not None}
@@ -61,12 +67,11 @@ def run_collapse(options: argparse.Namespace) -> int:
         return _collapse_over(options)
     _refuse_sweep_options(options, "add --over KEY=LO:HI:N")
     problem = problem_of(options, "collapse.json")
+    if "formula" in (options.method or ()):
+        require_covered(problem, "use --method ode")
     from annealvi.collapse.command import collapse_probability, print_collapse
-    from annealvi.collapse.separatrix import UNCOVERED, is_covered
     from annealvi.session import open_session
 
-    if "formula" in (options.method or ()) and not is_covered(problem):  # known before anything is derived
-        raise BadInput("--method", UNCOVERED, "use --method ode for others", "")
     session = open_session(problem)
     with progress_bar("collapse") as progress:
         found = collapse_probability(
@@ -95,11 +100,13 @@ def _collapse_over(options: argparse.Namespace) -> int:
     """P(collapse) at every combination of some keys' values."""
     folder = Path(options.out or "collapse")
     problem = problem_of(options)
+    axes = tuple(parse_axis(text, "--over") for text in options.over)
+    tried = require_ends(problem, axes)
+    for one in tried if "formula" in (options.method or ()) else ():
+        require_covered(one, "use --method ode")
     from annealvi.collapse.figures import draw_grid
     from annealvi.collapse.grid import CollapseGrid, Sampling, grid_as_dict, print_grid
-    from annealvi.sweeps.axis import parse_axis
 
-    axes = tuple(parse_axis(text, "--over") for text in options.over)
     given = {name: value for name, value in _sampling(options).items() if value is not None}
     sweep = CollapseGrid(problem, axes, options.method or (), Sampling(**given), options.device)
     path = folder / "collapse.nc"
@@ -179,7 +186,6 @@ def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: An
     from annealvi.flows.experiments import Kinds, Map, accompany, as_dict
     from annealvi.flows.sweep import Training
     from annealvi.resolution import warnings_over
-    from annealvi.sweeps.axis import parse_axis
 
     if options.x is None or (options.y is None) == (options.kinds is None):
         raise BadInput("--x", "a map needs --x and --y, and a comparison --x and --kinds", "give two of the three", "")

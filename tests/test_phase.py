@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import xarray as xr
 import annealvi
 import annealvi.session
 from annealvi.cli import main
-from annealvi.collapse import separatrix
+from annealvi.collapse import coverage, separatrix
 from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.phase import phase_map
 from annealvi.sweeps.axis import Axis, parse_axis
@@ -47,6 +49,8 @@ def test_axes_are_read_as_they_are_written():
         ("schedule.T0=1:inf:3", "empty"),
         ("schedule.T0=1:5:1", "no number of points"),
         ("R=0:5:4:log", "empty"),
+        ("space.dimension=2.5:30:4", "space.dimension = 2.5 is not an integer"),
+        ("space.dimension=8:30.5:4", "space.dimension = 30.5 is not an integer"),
         ("schedule.tt=1:5:4", "did you mean schedule.t0"),
         ("foo.bar=0:1:4", "cannot vary"),
         ("R=2,2", "has a value twice"),
@@ -150,7 +154,7 @@ VARIANTS = {
 @pytest.mark.parametrize("name", [*(name for name in annealvi.BUILT_IN if not name.startswith("slips-")), "slips-8", *VARIANTS])
 def test_what_the_formula_covers_is_known_before_a_derivation(name):
     problem = annealvi.load_problem(name) if name in annealvi.BUILT_IN else annealvi.load_problem("bimodal", VARIANTS[name])
-    assert separatrix.is_covered(problem) == separatrix.covers(annealvi.open_session(problem))
+    assert coverage.is_covered(problem) == separatrix.covers(annealvi.open_session(problem))
 
 
 @pytest.mark.parametrize(
@@ -163,6 +167,7 @@ def test_what_the_formula_covers_is_known_before_a_derivation(name):
         (["recommend", "simplex", "--p-max", "0.1"], "collapse --over"),
         (["recommend", "two-scales", "--p-max", "0.1"], "collapse --over"),
         (["collapse", "simplex", "--method", "formula"], "--method ode"),
+        (["phase", "bimodal", "--x", "space.dimension=2:9:3"], "--result p_ode"),
     ],
 )
 def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(arguments, remedy, monkeypatch, tmp_path, capsys):
@@ -175,4 +180,37 @@ def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(argument
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert remedy in err
+    assert err.startswith(f"annealvi: {'--set' if '--set' in arguments else arguments[1]}: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["recommend", "k3.toml", "--p-max", "0.1"], "k3.toml: target.means: the formula covers"),
+        (["collapse", "k3.toml", "--method", "formula"], "k3.toml: target.means: the formula covers"),
+        (["phase", "k3.toml", "--result", "p_ode", "--x", "schedule.T0=0.1:30:4"], "at schedule.T0 = 0.1"),
+        (["phase", "--set", "schedule.kind=table", "--set", "schedule.points=[[0,9],[9,1]]"], "schedule.T0: schedule.kind 'table' has no"),
+        (["phase", "--x", "schedule.kind=3:30:4"], "schedule.kind: 3.0 is unknown"),
+        (["collapse", "--over", "schedule.t0=0:30:4"], "at schedule.t0 = 0"),
+    ],
+)
+def test_what_the_problem_alone_decides_is_refused_without_the_libraries_that_compute(arguments, said, tmp_path):
+    """A wrong axis even where its map exists."""
+    (tmp_path / "k3.toml").write_text("[target]\nweights = [0.5, 0.3, 0.2]\nmeans = [[3], [-3], [0, 4]]\nscales = [1, 1, 1]\n")
+    (tmp_path / arguments[0]).mkdir()
+    (tmp_path / arguments[0] / f"{arguments[0]}.nc").touch()
+    blocked = "sys.modules.update(dict.fromkeys(('numba', 'matplotlib', 'scipy', 'xarray')))"
+    code = f"import sys; {blocked}; from annealvi.cli import main; main({arguments})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert said in done.stderr
+
+
+def test_the_share_of_a_missed_mode_reaches_the_overlays(tmp_path, monkeypatch):
+    sweeps = []
+    monkeypatch.setattr("annealvi.sweep_commands._show_plans", lambda _options, wanted, _figure: sweeps.extend(wanted.values()) or 0)
+    arguments = ["learned-weights", "--result", "p_ode", "--least-weight", "0.3", "--ode", "2", "--particles", "2", "--plan"]
+    assert main(["phase", *arguments, "--out", str(tmp_path / "map")]) == 0
+    overlay, particles, whole = sweeps
+    assert (overlay.least_weight, particles.sampling.least_weight, whole.least_weight) == (0.3, 0.3, 0.3)

@@ -11,7 +11,9 @@ import xarray as xr
 from scipy.stats import norm
 
 import annealvi
+from annealvi import resolution
 from annealvi.cli import main
+from annealvi.collapse.phase import PhaseMap
 from annealvi.resolution import maxima_between, warnings_of, warnings_over
 from annealvi.sweeps.axis import Axis
 from derive.built_in import BUILT_IN
@@ -68,6 +70,20 @@ def test_a_sweep_says_at_how_many_points():
     (line,) = warnings_over(annealvi.Problem(), axes)
     assert line.startswith("at 2 of 5 points, such as R = 0.5: modes 1, 2 make one")  # 0.8 and 0.2 part at R = 1.29, of 0.5, 1, 1.5, …
     assert warnings_over(annealvi.Problem(), axes[1:]) == ()
+
+
+def test_a_sweep_looks_at_so_many_points_and_no_more(monkeypatch):
+    """Once, however often its labels are asked for; and at none for the proposal's sake."""
+    seen = []
+    monkeypatch.setattr(resolution, "warnings_of", lambda problem, _samples: seen.append(problem) or ())
+    axes = (Axis("R", 2, 3, 1000), Axis("w_star", 0.6, 0.7, 1000))
+    sweep = PhaseMap(annealvi.Problem(), *axes, device="cpu")
+    for _ in range(3):
+        assert "warnings" not in sweep.attributes
+    assert resolution.MOST_POINTS / 2 < len(seen) <= resolution.MOST_POINTS
+    seen.clear()
+    warnings_over(annealvi.Problem(), (Axis("w_1", 0.2, 0.8, 9),))
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize(("change", "said"), [(CLOSE, "make one maximum"), (LIGHT, "below the resolution")])

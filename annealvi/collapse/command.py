@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from annealvi.collapse.by_particles import ParticleRuns, collapse_by_particles
+from annealvi.collapse.coverage import LEAST_DIMENSION, has_equal_scales
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
 from annealvi.collapse.formula import Formula, collapse_by_formula
 from annealvi.collapse.outcome import judging
-from annealvi.collapse.separatrix import LEAST_DIMENSION, covers, has_equal_scales
+from annealvi.collapse.separatrix import covers
 from annealvi.paths import refuse_projection
 from annealvi.resolution import warnings_of
 from annealvi.session import Session
@@ -103,7 +104,7 @@ def collapse_probability(
 
 def default_methods(session: Session) -> tuple[str, ...]:
     """The ODE ensemble and, where it covers the problem and takes seconds at the most, the formula."""
-    quick = covers(session) and has_equal_scales(session) and session.problem.space.dimension >= LEAST_DIMENSION
+    quick = covers(session) and has_equal_scales(session.problem) and session.problem.space.dimension >= LEAST_DIMENSION
     return ("formula", "ode") if quick else ("ode",)
 
 

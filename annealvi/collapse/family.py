@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from annealvi.collapse.separatrix import LEAST_DIMENSION, Separatrix, require_quick
+from annealvi.collapse.coverage import LEAST_DIMENSION, require_quick
+from annealvi.collapse.separatrix import Separatrix
 from annealvi.session import Session, open_session
 from annealvi.sweeps.keys import require_numbers, vary
 from derive.problem import BadInput, Problem

@@ -11,14 +11,13 @@ import numpy as np
 
 from annealvi.collapse.command import Collapse, collapse_probability, default_methods
 from annealvi.collapse.ensemble import seconds_of_ensemble
-from annealvi.collapse.family import numbers_of
 from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.kernel_sweep import KernelSweep
 from annealvi.collapse.outcome import Outcomes, judging
 from annealvi.output import PathLike
 from annealvi.session import Session, open_session
-from annealvi.sweeps.axis import Axis, Choices
-from annealvi.sweeps.keys import in_words, require_independent, require_numbers, vary
+from annealvi.sweeps.axis import Axis, Choices, at_ends, require_ends
+from annealvi.sweeps.keys import in_words, require_independent, vary
 from annealvi.sweeps.pilot import seconds_of
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Variable
@@ -133,12 +132,9 @@ class CollapseGrid(KernelSweep):
 
     def check(self) -> None:
         """Try the ends of each axis, the others at their first values."""
-        first = {axis.key: axis.ends[0] for axis in self.axes}
-        for axis in self.axes:
-            for value in axis.ends:
-                session = self._session({**first, axis.key: value})
-                require_numbers(session.problem.schedule.kind, numbers_of(session), self.dims)
-                judging(session, self.sampling.least_weight)  # refuses one that says nothing
+        require_ends(self.problem, self.axes)
+        for settings in at_ends(self.axes):
+            judging(self._session(settings), self.sampling.least_weight)  # refuses one that says nothing
 
     def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
         """A point of the grid."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 
 from annealvi.resolution import warnings_over
 from annealvi.sweeps.axis import Axis, Choices
@@ -28,7 +29,7 @@ class KernelSweep(Sweep):
         known = {"problem": problem_to_toml(self.problem), "device": self.processor}
         return {**known, "warnings": "\n".join(self.warnings)} if self.warnings else known
 
-    @property
+    @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What is to be said of the target's modes at its points, see `annealvi.resolution`."""
         return warnings_over(self.problem, self.varied)

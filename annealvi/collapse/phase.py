@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annealvi.collapse.coverage import INSTEAD_OF_MAPPING, is_quick, require_quick
 from annealvi.collapse.ensemble import collapse_by_ensemble, seconds_of_ensemble
-from annealvi.collapse.family import Family, Member, numbers_of
+from annealvi.collapse.family import Family, Member
 from annealvi.collapse.grid import CollapseGrid, Sampling
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.kernel_sweep import KernelSweep
 from annealvi.collapse.outcome import judging
-from annealvi.collapse.separatrix import QUICK, Guess, is_quick, require_quick
+from annealvi.collapse.separatrix import QUICK, Guess
 from annealvi.output import PathLike, write_file
 from annealvi.session import Session, open_session
-from annealvi.sweeps.axis import Axis, Choices
-from annealvi.sweeps.keys import in_words, require_independent, require_numbers, vary
+from annealvi.sweeps.axis import Axis, Choices, at_ends, require_ends
+from annealvi.sweeps.keys import in_words, require_independent, vary
 from annealvi.sweeps.pilot import seconds_of
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Variable
@@ -74,7 +75,7 @@ class PhaseMap(KernelSweep):
         if (points := len(self.x.values) * len(self.y.values)) > MOST_POINTS:
             raise BadInput("--x", f"{points} points", f"ask for at most {MOST_POINTS:.0e}", "")
         if self.result != "p_ode":
-            require_quick(self.problem, "map P by ODE ensembles with --result p_ode")
+            require_quick(self.problem, INSTEAD_OF_MAPPING)
         self.settle_device()
 
     @property
@@ -104,24 +105,25 @@ class PhaseMap(KernelSweep):
         return {"problem": problem_to_toml(self.problem), **axes, "result": self.result, **sampled, "device": self.processor}
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        if is_quick(self.problem):
+            return ()
+        return ("the formula's kernel does not serve this problem: each point of the ensembles is derived and compiled by itself",)
+
+    @property
     def points_per_unit(self) -> int:
         return len(self.x.values)
 
     def check(self) -> None:
-        """Try the ends of both axes."""
-        corners = [{axis.key: value} for axis in (self.x, self.y) for value in axis.ends]
-        for values in corners:
-            if self._family is not None:
-                session = self._family.at(values).session
-            else:
-                session = open_session(vary(self.problem, values))
-                require_numbers(session.problem.schedule.kind, numbers_of(session), values)
-            judging(session, self.least_weight)  # refuses one that says nothing
+        """Try the ends of each axis, the other at its first value."""
+        tried = require_ends(self.problem, self.varied)
+        for problem in tried if self.result != "p_ode" else ():
+            require_quick(problem, INSTEAD_OF_MAPPING)
+        for settings in at_ends(self.varied):
+            judging(self._at(settings)[0], self.least_weight)  # refuses one that says nothing
 
     def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
         """A row of the map."""
-        if unit == 0 and tell is not None and self._family is None:
-            tell("the formula's kernel does not serve this problem: each point of the ensembles is derived and compiled by itself")
         return {self.result: self._row(self.y.settings[unit], list(self.x.settings))}
 
     def seconds_per_unit(self) -> float:
@@ -223,10 +225,17 @@ def phase_map(
 
 
 def ensemble_map(
-    problem: Problem, x: Axis | Choices, y: Axis | Choices, count: int, n: int = 4000, seed: int = 0, device: str = "auto"
+    problem: Problem,
+    x: Axis | Choices,
+    y: Axis | Choices,
+    count: int,
+    n: int = 4000,
+    seed: int = 0,
+    device: str = "auto",
+    least_weight: float | None = None,
 ) -> PhaseMap:
     """P by ODE ensembles at count × count points of the map over x and y."""
-    return PhaseMap(problem, coarser(x, count), coarser(y, count), "p_ode", n, seed, device)
+    return PhaseMap(problem, coarser(x, count), coarser(y, count), "p_ode", n, seed, device, least_weight)
 
 
 def overlay_by_ode(problem: Problem, x: Axis | Choices, y: Axis | Choices, count: int, **options: Any) -> xr.Dataset:
@@ -235,11 +244,19 @@ def overlay_by_ode(problem: Problem, x: Axis | Choices, y: Axis | Choices, count
 
 
 def particle_grid(
-    problem: Problem, x: Axis | Choices, y: Axis | Choices, count: int, replicas: int = 32, seed: int = 0, device: str = "auto"
+    problem: Problem,
+    x: Axis | Choices,
+    y: Axis | Choices,
+    count: int,
+    replicas: int = 32,
+    seed: int = 0,
+    device: str = "auto",
+    least_weight: float | None = None,
 ) -> CollapseGrid:
     """P by particle runs at count × count points inside the map, each read when an ODE ensemble is decided (see `collapse_probability`)."""
     axes = tuple(Choices(axis.key, coarser(axis, count + 2).settings[1:-1]) for axis in (y, x))
-    return CollapseGrid(problem, axes, ("ode", "particles"), Sampling(n=1000, replicas=replicas, seed=seed), device)
+    sampling = Sampling(n=1000, replicas=replicas, seed=seed, least_weight=least_weight)
+    return CollapseGrid(problem, axes, ("ode", "particles"), sampling, device)
 
 
 def coarser(axis: Axis | Choices, count: int) -> Axis:

@@ -11,9 +11,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from annealvi.betas import ANNEALED, TIMED_KINDS
+from annealvi.collapse.coverage import INSTEAD_OF_RECOMMENDING, require_quick
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
 from annealvi.collapse.family import Family, Member
-from annealvi.collapse.separatrix import FINE, QUICK, require_quick
+from annealvi.collapse.separatrix import FINE, QUICK
 from annealvi.resolution import warnings_of
 from derive.arguments import checked, require_choice
 from derive.problem import BadInput, Problem, ScheduleSpec
@@ -128,7 +129,7 @@ def recommend(
         raise BadInput("kinds", "no kind to choose from", f"give some of {', '.join(KINDS)}", "")
     if R is not None and not (0 < R[0] < R[1] < math.inf):
         raise BadInput("--R", f"the range {R[0]:g}:{R[1]:g} is empty", "give LO:HI with 0 < LO < HI", "")
-    require_quick(problem, "compare schedules by ensembles: `annealvi collapse --over schedule.T0=LO:HI:N:log`")
+    require_quick(problem, INSTEAD_OF_RECOMMENDING)
     searches = []
     for done, kind in enumerate(kinds):
         searches.append(_Search.of(problem, kind, R, p_max, device))

@@ -18,16 +18,14 @@ import numpy as np
 from scipy.special import erf
 
 from annealvi.collapse import initial_law
+from annealvi.collapse.coverage import LEAST_DIMENSION, UNCOVERED
 from annealvi.collapse.trapping import beyond_steps, decided_sets
 from annealvi.console import tell
 from annealvi.session import Session
-from derive.problem import BadInput, Problem
-from derive.schedules import make_rule, settling_time
+from derive.problem import BadInput
+from derive.schedules import settling_time
 from derive.short_repr import short_repr
 from kernels.integrator import IntegrationError, Kernel, Shooting
-
-LEAST_DIMENSION = 3
-"""In the plane the law of v has no density."""
 
 BOTH_MINUS, FIRST_PLUS, SECOND_PLUS, BOTH_PLUS = 1, 2, 4, 8
 """Outcomes of `Kernel.shoot`."""
@@ -38,11 +36,6 @@ FARTHEST = np.sqrt(2) * (1 - 1e-12)
 VANISHING = 1e-13
 """Places closer to b = 0 than this are rounding: there all b separate, as at w* = ½."""
 
-UNCOVERED = (
-    "the formula covers two components on the sphere that learn their means under two opposite modes, "
-    "with a schedule that is a function of time"
-)
-
 BEYOND = 1e-6
 """Probability of the initial states that lie farther out than any segment reaches."""
 
@@ -50,39 +43,6 @@ BEYOND = 1e-6
 def covers(session: Session) -> bool:
     """Whether the formula covers the problem: two components on the sphere under two opposite modes, and a schedule β(t)."""
     return session.state_names == ("m_1", "m_2", "s") and session.rule is None
-
-
-def is_covered(problem: Problem) -> bool:
-    """What `covers` says of the problem's session, known without a derivation."""
-    target, proposal, flow = problem.target, problem.proposal, problem.flow
-    opposite = len(target.means) == 2 and any(target.means[0]) and all(x == -y for x, y in zip(*target.means, strict=True))
-    plain = flow.manifold == "sphere" and set(flow.learn) == {"means"} and make_rule(problem.schedule) is None
-    return opposite and plain and len(proposal.weights) == 2
-
-
-def is_quick(problem: Problem) -> bool:
-    """Whether the formula covers the problem and takes seconds at the most."""
-    return is_covered(problem) and _equal_scales(problem) and problem.space.dimension >= LEAST_DIMENSION
-
-
-def require_quick(problem: Problem, remedy: str) -> None:
-    """Raise BadInput, before anything is derived, for a problem that the formula does not cover or not in little time."""
-    if not is_covered(problem):
-        raise BadInput("problem", UNCOVERED, remedy, "")
-    if not _equal_scales(problem):
-        raise BadInput("problem", "with unequal scales each point of the formula would take many minutes", remedy, "")
-    if problem.space.dimension < LEAST_DIMENSION:
-        found = f"the formula needs d >= {LEAST_DIMENSION}, not {problem.space.dimension}"
-        raise BadInput("space.dimension", found, f"{remedy}, or more dimensions", "")
-
-
-def has_equal_scales(session: Session) -> bool:
-    """Within each mixture. If not, each rate is a sum over a lattice, and shooting takes a thousand times longer."""
-    return _equal_scales(session.problem)
-
-
-def _equal_scales(problem: Problem) -> bool:
-    return all(len(set(scales)) == 1 for scales in (problem.target.scales, problem.proposal.scales))
 
 
 @dataclass(frozen=True)

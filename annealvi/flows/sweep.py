@@ -27,13 +27,13 @@ from annealvi.flows.training import Architecture, Optimiser
 from annealvi.output import PathLike
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.engines import cores
-from annealvi.sweeps.keys import require_independent, require_numbers, vary
+from annealvi.sweeps.keys import numbers_of, require_independent, require_numbers, vary
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Sweep, Variable
 from derive.arguments import checked
 from derive.problem import BadInput, Problem, ScheduleSpec
 from derive.problem_file import problem_to_toml
-from derive.schedules import make_rule, make_schedule
+from derive.schedules import make_rule
 from derive.short_repr import short_repr
 from kernels.particles import DivergenceError
 
@@ -212,8 +212,7 @@ class FlowMap(FlowSweep):
         places = [{self.y.key: v, self.x.key: u} for v in self.y.settings for u in self.x.settings]
         problems = [vary(self.problem, place) for place in places]
         for spec in {problem.schedule.kind: problem.schedule for problem in problems}.values():
-            names = {"T0", "t0"} if make_rule(spec) else {p.name for p in make_schedule(spec).parameters}
-            require_numbers(spec.kind, names, self.dims)
+            require_numbers(spec.kind, numbers_of(spec), self.dims)
         return [(problem, _steps_of(problem, self.training)) for problem in problems]
 
 

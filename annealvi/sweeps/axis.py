@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from annealvi.sweeps.keys import require_key
+from annealvi.sweeps.keys import numbers_of, require_key, require_numbers, vary
 from derive.arguments import require_fields
-from derive.problem import BadInput
+from derive.problem import BadInput, Problem
 from derive.short_repr import short_repr
 
 MOST_POINTS = 10**7
@@ -42,6 +42,8 @@ class Axis:
         if not (finite and self.low < self.high) or (self.log and self.low <= 0):
             found = f"the range {self.low}:{self.high}:{self.count} is empty"
             raise BadInput("axis", found, "let LO < HI be finite, and LO > 0 with :log", "")
+        if self.key == "space.dimension" and (parts := [x for x in (self.low, self.high) if not float(x).is_integer()]):
+            raise BadInput("axis", f"{self.key} = {parts[0]:g} is not an integer", "let LO and HI be whole numbers, such as 8:128", "")
 
     @property
     def values(self) -> np.ndarray:
@@ -102,6 +104,24 @@ class Choices:
     def ends(self) -> list[Any]:
         """All, since nothing lies between them."""
         return list(self.settings)
+
+
+def at_ends(axes: Sequence[Axis | Choices]) -> list[dict[str, Any]]:
+    """The settings that are tried before a run: each axis at its ends, the others at their first values."""
+    first = {axis.key: axis.ends[0] for axis in axes}
+    return [{**first, axis.key: value} for axis in axes for value in axis.ends]
+
+
+def require_ends(problem: Problem, axes: Sequence[Axis | Choices]) -> list[Problem]:
+    """The problems at the ends, known to be such before anything is derived.
+
+    Raises BadInput for values that the problem refuses, and for a number that its schedule does not have.
+    """
+    tried = [vary(problem, settings) for settings in at_ends(axes)]
+    keys = [axis.key for axis in axes]
+    for spec in dict.fromkeys(one.schedule for one in tried) if not {"schedule.T0", "schedule.t0"}.isdisjoint(keys) else ():
+        require_numbers(spec.kind, numbers_of(spec), keys)
+    return tried
 
 
 def parse_axis(text: str, option: str) -> Axis | Choices:

@@ -10,8 +10,9 @@ from itertools import combinations
 from numbers import Real
 from typing import Any
 
-from derive.problem import BadInput, Problem, Space
+from derive.problem import ADAPTIVE_KINDS, BadInput, Problem, ScheduleSpec, Space
 from derive.problem_file import KEYS, is_key, with_changes
+from derive.schedules import make_schedule
 
 
 def _with_separation(problem: Problem, R: float) -> Problem:
@@ -87,12 +88,17 @@ def _set_by(key: str) -> set[str]:
     return short.get(key, {key.split("[")[0]})
 
 
+def numbers_of(spec: ScheduleSpec) -> tuple[str, ...]:
+    """Those of T0 and t0 that the schedule has."""
+    return ("T0", "t0") if spec.kind in ADAPTIVE_KINDS else tuple(p.name for p in make_schedule(spec).parameters)
+
+
 def require_numbers(kind: str, numbers: Collection[str], keys: Iterable[str]) -> None:
     """Raise BadInput for a key of a number that schedules of a kind do not have, so that varying it would change nothing."""
     for key in keys:
         if key in ("schedule.T0", "schedule.t0") and key.removeprefix("schedule.") not in numbers:
             fixed = ", or one that floor and mod have made fixed" if kind == "expression" else ""
-            raise BadInput(key, f"schedule.kind {kind!r} has no such number{fixed}", "vary another key or choose another kind", "")
+            raise BadInput(key, f"schedule.kind {kind!r} has no such number{fixed}", "vary another key or choose another kind")
 
 
 def require_key(key: str, option: str) -> None:

@@ -136,7 +136,11 @@ def _computed(
 ) -> Iterator[tuple[int, Arrays]]:
     if progress is not None:
         progress(done, sweep.units)
-    wanted = ((start, min(start + chunk, stop)) for first, stop in list(missing) for start in range(first, stop, chunk))
+    missing = list(missing)
+    if missing and tell is not None:
+        for line in sweep.remarks:
+            tell(line)
+    wanted = ((start, min(start + chunk, stop)) for first, stop in missing for start in range(first, stop, chunk))
     with closing(engine.run(sweep, wanted, tell)) as results:
         for first, arrays in results:
             yield first, arrays

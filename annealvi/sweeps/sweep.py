@@ -65,6 +65,11 @@ class Sweep(ABC):
         """Further labels of the file."""
         return {}
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What people should know of any run, a line each."""
+        return ()
+
     @abstractmethod
     def check(self) -> None:
         """Raise BadInput for what a unit would refuse, as far as that can be known in a moment."""

@@ -1,0 +1,62 @@
+"""Which problems the separatrix formula covers, known from the problem alone: before a derivation, and without what one needs."""
+
+from __future__ import annotations
+
+from derive.problem import ADAPTIVE_KINDS, BadInput, Problem
+
+LEAST_DIMENSION = 3
+"""In the plane the law of the means' difference has no density."""
+
+UNCOVERED = (
+    "the formula covers two components on the sphere that learn their means under two opposite modes, "
+    "with a schedule that is a function of time"
+)
+
+INSTEAD_OF_MAPPING = "map P by ODE ensembles with --result p_ode"
+INSTEAD_OF_RECOMMENDING = "compare schedules by ensembles: `annealvi collapse --over schedule.T0=LO:HI:N:log`"
+
+
+def uncovered_key(problem: Problem) -> str | None:
+    """The first key whose value the formula does not cover."""
+    target, proposal, flow = problem.target, problem.proposal, problem.flow
+    opposite = len(target.means) == 2 and any(target.means[0]) and all(x == -y for x, y in zip(*target.means, strict=True))
+    covered = {
+        "target.means": opposite,
+        "proposal.weights": len(proposal.weights) == 2,
+        "flow.manifold": flow.manifold == "sphere",
+        "flow.learn": set(flow.learn) == {"means"},
+        "schedule.kind": problem.schedule.kind not in ADAPTIVE_KINDS,
+    }
+    return next((key for key, holds in covered.items() if not holds), None)
+
+
+def is_covered(problem: Problem) -> bool:
+    """What `separatrix.covers` says of the problem's session."""
+    return uncovered_key(problem) is None
+
+
+def is_quick(problem: Problem) -> bool:
+    """Whether the formula covers the problem and takes seconds at the most."""
+    return is_covered(problem) and has_equal_scales(problem) and problem.space.dimension >= LEAST_DIMENSION
+
+
+def require_covered(problem: Problem, remedy: str) -> None:
+    """Raise BadInput for a problem that the formula does not cover."""
+    if (key := uncovered_key(problem)) is not None:
+        raise BadInput(key, UNCOVERED, remedy)
+
+
+def require_quick(problem: Problem, remedy: str) -> None:
+    """Raise BadInput for a problem that the formula does not cover or not in little time."""
+    require_covered(problem, remedy)
+    if not has_equal_scales(problem):
+        key = "target.scales" if len(set(problem.target.scales)) > 1 else "proposal.scales"
+        raise BadInput(key, "with unequal scales each point of the formula would take many minutes", remedy)
+    if problem.space.dimension < LEAST_DIMENSION:
+        found = f"the formula needs d >= {LEAST_DIMENSION}, not {problem.space.dimension}"
+        raise BadInput("space.dimension", found, f"{remedy}, or more dimensions")
+
+
+def has_equal_scales(problem: Problem) -> bool:
+    """Within each mixture. If not, each rate is a sum over a lattice, and shooting takes a thousand times longer."""
+    return all(len(set(scales)) == 1 for scales in (problem.target.scales, problem.proposal.scales))
