@@ -94,6 +94,15 @@ class Floor(Kept):
     plain = sp.floor
 
 
+class Tabulated(Kept):
+    """Tabulated(time, end, table, f): a function f of time from its table until `end`. To SymPy one thing, whose branches it would carry
+    into conditions."""
+
+    @staticmethod
+    def plain(time: sp.Expr, end: sp.Expr, table: sp.Expr, function: sp.Expr, evaluate: bool = True) -> sp.Expr:
+        return sp.Piecewise((table, end > time), (function, True), evaluate=evaluate)
+
+
 class Magnitude(Kept):
     plain = sp.Abs
     is_extended_nonnegative = True

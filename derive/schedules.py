@@ -43,7 +43,7 @@ from derive.arguments import checked
 from derive.expression_parser import parse_expression, sympy_guard
 from derive.interpolation import Interpolated, Logarithms, Numbers, interpolate, points_in_latex
 from derive.problem import ADAPTIVE_KINDS, SCHEDULE_KINDS, BadInput, ScheduleSpec
-from derive.scaled_form import Floor, inverse_without_overflow, without_overflow
+from derive.scaled_form import Floor, Tabulated, inverse_without_overflow, without_overflow
 from derive.short_repr import short_repr
 from derive.system import TIME
 
@@ -304,7 +304,7 @@ def _looked_up(floor: sp.Expr, jumps: Jumps) -> sp.Expr:
     for time, value in jumps[1:]:
         times += [time, time]
         levels += [levels[-1], value]
-    return sp.Piecewise((Interpolated(TIME, Numbers(times), Numbers(levels)), sp.Float(times[-1]) > TIME), (floor, True))
+    return Tabulated(TIME, sp.Float(times[-1]), Interpolated(TIME, Numbers(times), Numbers(levels)), floor)
 
 
 def _plain_latex(formula: sp.Expr) -> str:
