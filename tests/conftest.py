@@ -1,4 +1,9 @@
+import os
+
 import pytest
+
+os.environ.pop("COLUMNS", None)
+"""What is printed to no terminal is wrapped where this is set; the tests say so themselves where they want it."""
 
 
 @pytest.fixture

@@ -216,8 +216,7 @@ def test_numbers_of_any_size_fit_into_the_table_of_paths(large, written, capsys)
     assert "…" not in row
 
 
-def test_json_of_derive_separates_equations_from_definitions(capsys, monkeypatch):
-    monkeypatch.delenv("COLUMNS", raising=False)  # which the tests' own workers set, and which wraps what is printed
+def test_json_of_derive_separates_equations_from_definitions(capsys):
     assert main(["derive", "--json", "-"]) == 0
     out, err = capsys.readouterr()
     result = json.loads(out)
