@@ -116,6 +116,7 @@ def beta_schedule(kind: str, T0: float, steps: int) -> BetaSchedule:
     return BetaSchedule(schedule_within(kind, T0, float(steps)))
 
 
+@checked
 def schedule_within(kind: str, T0: float, duration: float) -> ScheduleSpec:
     """The schedule of a kind that takes `duration`, in its own time, from T0 to T = 1.05. Raises BadInput for T0 <= 1.05.
 

@@ -93,6 +93,12 @@ class Paths:
         return result
 
 
+def require_tolerance(name: str, value: float) -> None:
+    """BadInput for what the averages cannot be, or need not be, right to."""
+    if not 1e-13 <= value <= 1e-2:
+        raise BadInput(name, f"{value:g} is no tolerance", "give a number from 1e-13 to 1e-2", "")
+
+
 def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
     outside = kernel.outside(states)
     if outside is not None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import sympy as sp
 
+from annealvi.paths import require_tolerance
 from annealvi.session import open_session
 from derive.arguments import checked
 from derive.asymptotics import Asymptotics
@@ -49,14 +50,27 @@ def rate_function(problem: Problem, device: str = "auto", tolerance: float = 1e-
     """rates(beta, y) → dy/dt, compiled, with the problem's own parameters.
 
     beta: an inverse temperature, or (n,) of them. y: (n, states) or (states,), in the order of `equations`; dy/dt has the shape of y, per
-    unit of the flow's time. tolerance: absolute error of each average. large_dimension: as in `equations`. Raises BadInput for what is
-    not derived or not tabulated.
+    unit of the flow's time. tolerance: absolute error of each average, from 1e-13 to 1e-2. large_dimension: as in `equations`. Raises
+    BadInput for what is not derived or not tabulated, as do the rates for what is no state and no temperature.
     """
+    require_tolerance("tolerance", tolerance)
     kernel = open_session(problem, large_dimension).compile(device, tolerance)
+    count = len(kernel.system.states)
 
     def rates(beta: float | np.ndarray, y: np.ndarray) -> np.ndarray:
-        states = np.asarray(y, float)
-        return kernel.rhs_at_beta(beta, states).reshape(states.shape)
+        try:
+            betas, states = np.asarray(beta, float), np.asarray(y, float)
+        except (TypeError, ValueError):
+            raise BadInput("y", "beta or y is not made of numbers", "give arrays of numbers", "") from None
+        if not (np.isfinite(betas).all() and (betas >= 0).all()):
+            raise BadInput("beta", "not a number of at least 0", "give an inverse temperature, or one for each state", "")
+        if states.ndim not in (1, 2) or states.shape[-1] != count:
+            raise BadInput("y", f"an array of shape {states.shape}", f"give ({count},) or (n, {count}), in the order of `equations`", "")
+        if betas.ndim > 1 or (betas.ndim == 1 and states.shape[:-1] != betas.shape):
+            raise BadInput("beta", f"{betas.size} of them for {states[..., 0].size} states", "give one, or one for each state", "")
+        if outside := kernel.outside(np.atleast_2d(states)):
+            raise BadInput("y", f"{outside}, for which the averages' tables are made", "give states of vectors that there are", "")
+        return kernel.rhs_at_beta(betas, states).reshape(states.shape)
 
     return rates
 

@@ -225,6 +225,7 @@ class Session:
             remedy = "bring target.means and proposal.radius within a few hundred scales, and scales within a factor of thirty"
             raise BadInput("problem", f"its averages cannot be tabulated ({error})", remedy) from error
 
+    @checked
     def random_states(self, n: int, seed: int) -> np.ndarray:
         """n initial states (n, states), drawn from the exact law of the overlaps of independent uniform means."""
         (states,) = self.random_states_in_parts(n, seed, n)

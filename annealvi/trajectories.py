@@ -25,6 +25,7 @@ from annealvi.paths import (
     refuse_large,
     refuse_projection,
     refuse_start_outside,
+    require_tolerance,
     side_by_side,
 )
 from annealvi.session import Session
@@ -78,6 +79,8 @@ def integrate(
         raise BadInput("rtol", f"{rtol:g} is no relative tolerance", "give a number between 0 and 1, such as 1e-9", "")
     refuse_large("--n or --points", (n if given is None else len(given)) * points * len(session.state_names))
     accuracy = min(COARSEST_AVERAGES, rtol) if tolerance is None else tolerance
+    if tolerance is not None:
+        require_tolerance("tolerance", tolerance)
     states = session.random_states(n, seed) if given is None else given
     if session.rule is not None:
         options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell}

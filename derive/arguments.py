@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from derive.problem import BadInput, shown
+from derive.problem import BadInput, shown, without_axes
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,6 +85,7 @@ def _hints(owner: Any) -> dict[str, Any]:
 def _fits(value: Any, hint: Any) -> bool:
     if hint is Any:
         return True
+    value = without_axes(value)
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return any(_fits(value, each) for each in inside)

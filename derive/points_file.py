@@ -21,7 +21,7 @@ class BadPointsError(ValueError):
         self.found, self.remedy = found, remedy
 
 
-_REMEDY = "write a time and a temperature on each line, such as 1000,300, under a line of headings if you like"
+_REMEDY = "write a time and a temperature on each line, such as 1000,300 with decimal points, under a line of headings if you like"
 
 
 def read_points(path: str | os.PathLike[str]) -> tuple[list[tuple[float, float]], list[str]]:
@@ -58,6 +58,8 @@ def _text(path: Path, name: str) -> str:
             raise BadPointsError(f"{name}: not a file", "give the name of a file of two columns")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
+    except BadPointsError:
+        raise
     except FileNotFoundError:
         remedy = "give a file beside the problem file (of --set and of Python: in the working folder)"
         raise BadPointsError(f"{name}: no such file", remedy) from None

@@ -312,7 +312,13 @@ def _keep(instance: object, **values: object) -> None:
         object.__setattr__(instance, name, value)
 
 
+def without_axes(value: Any) -> Any:
+    """The number in an array of no axes; anything else as it is."""
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+
+
 def _real(key: str, value: Any) -> float:
+    value = without_axes(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise BadInput(key, f"{shown(value)} is not a number", "write a number such as 1.0")
     try:

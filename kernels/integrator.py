@@ -308,7 +308,7 @@ class Kernel:
 
     def outside(self, y: np.ndarray) -> str | None:
         """Which state of y (N, states) lies outside the interval that the averages' tables are made for, in words; None if none."""
-        strays = np.argwhere(self._excess(y) > STRAY)
+        strays = np.argwhere((self._excess(y) > STRAY) | ~np.isfinite(y))
         if len(strays) == 0:
             return None
         row, n = strays[0]

@@ -108,13 +108,30 @@ WRONG = {
     'annealvi.Execution(workers="x")': "a whole number",
     "annealvi.Sampling(n='x')": "a whole number",
     "annealvi.velocity(session.problem, None)": "a State",
+    "annealvi.collapse_by_ensemble(session, n=0)": "at least 1",
+    "annealvi.integrate(session, [[float('nan')] * 3])": "outside its interval",
+    "annealvi.integrate(session, tolerance=0)": "tolerance",
+    "annealvi.integrate(session, tolerance=float('nan'))": "tolerance",
+    "annealvi.rate_function(session.problem, tolerance=1)": "tolerance",
+    "session.random_states(-1, seed=0)": "at least 1",
+    "session.random_states(3, seed='x')": "a whole number",
+    "rates(0.1, [[5, 0.2, 0.3]])": "outside its interval [-1, 1]",
+    "rates(float('nan'), [[0.1, 0.2, 0.3]])": "beta",
+    "rates('a', [[0.1, 0.2, 0.3]])": "numbers",
+    "rates(0.1, [[0.1, 0.2]])": "in the order of",
+    "rates([0.1, 0.2], [[0.1, 0.2, 0.3]])": "one for each state",
 }
 
 
+@pytest.fixture(scope="module")
+def rates(session):
+    return annealvi.rate_function(session.problem)
+
+
 @pytest.mark.parametrize("call", WRONG)
-def test_a_wrong_argument_is_one_line(call, session):
+def test_a_wrong_argument_is_one_line(call, session, rates):
     with pytest.raises(annealvi.BadInput) as caught:
-        eval(call, {"annealvi": annealvi, "session": session})
+        eval(call, {"annealvi": annealvi, "session": session, "rates": rates})
     assert WRONG[call].removeprefix("an ") in str(caught.value)
     assert len(str(caught.value)) < 250
 
@@ -122,6 +139,14 @@ def test_a_wrong_argument_is_one_line(call, session):
 def test_numbers_of_numpy_and_arrays_are_arguments_too(session):
     paths = annealvi.integrate(session, np.array([0.1, -0.1, 0.0]), t_end=np.float32(1), points=np.int64(3))
     assert paths.values.shape == (1, 3, 3)
+    assert annealvi.beta_schedule("linear", np.array(20.0), np.array(100)).steps == 100
+    assert annealvi.collapse_probability(session, (method for method in ["ode"]), n=10).ode is not None
+
+
+def test_rates_of_one_state_and_of_several_at_one_temperature_or_their_own(rates):
+    states = np.array([[0.1, 0.2, 0.3], [0.4, -0.2, 0.0]])
+    both = rates(np.array([0.1, 0.5]), states)
+    np.testing.assert_array_equal(both, [rates(0.1, states[0]), rates(0.5, states[1])])
 
 
 def everything_within(value, depth=0):

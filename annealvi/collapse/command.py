@@ -76,7 +76,7 @@ def collapse_probability(
     and step of length dt, drawn in the span of modes and means if projected (see `annealvi.simulate`). max_cost: refuse what is expected to
     take more seconds. Raises BadInput for a method that does not cover the problem, and for projected where no particles run.
     """
-    methods = default_methods(session) if methods is None else methods
+    methods = default_methods(session) if methods is None else tuple(methods)
     require_choice("methods", methods, METHODS)
     if not methods:
         raise BadInput("methods", "none is asked for", f"name some of {', '.join(METHODS)}", "")

@@ -17,6 +17,7 @@ from annealvi.costs import MOST, Pace, affordable_number, pace_of_integration, r
 from annealvi.paths import FASTER_ENSEMBLE, random_chunks, side_by_side
 from annealvi.session import Session
 from annealvi.trajectories import COARSEST_AVERAGES
+from derive.arguments import checked
 from derive.problem import BadInput
 from derive.schedules import settling_time
 from derive.short_repr import short_repr
@@ -66,6 +67,7 @@ class Ensemble:
         return {**self.outcomes.as_dict(), **more, "device": self.device, "method": self.method}
 
 
+@checked
 def collapse_by_ensemble(
     session: Session,
     *,

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from annealvi.session import Session
+from derive.arguments import checked
 from derive.problem import BadInput
 from derive.short_repr import short_repr
 
@@ -103,6 +104,7 @@ class Outcomes:
         return np.unpackbits(words.view(np.uint8).reshape(len(words), -1), axis=1, count=modes).astype(bool), counts
 
 
+@checked
 def outcomes_of_states(session: Session, states: np.ndarray, least_weight: float | None = None) -> Outcomes:
     """The outcomes of final states (n, states). Modes are as near as their means, whatever their scales. least_weight: as of `judging`."""
     return judging(session, least_weight)(states)

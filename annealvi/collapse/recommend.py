@@ -122,6 +122,7 @@ def recommend(
     n, seed: of the ensembles, whose later rounds take the seeds that follow. Raises BadInput for p_max outside (0, 1), an empty range,
     modes so close that the heavier one attracts from everywhere, and where no schedule of duration up to 1e6 is good enough.
     """
+    kinds = tuple(kinds)
     if not 0 < p_max < 1:
         raise BadInput("--p-max", f"{p_max:g} is no probability to ask for", "give a number above 0 and below 1", "")
     require_choice("kinds", kinds, KINDS)
