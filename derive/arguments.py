@@ -73,10 +73,10 @@ def require_choice(name: str, values: Iterable[Any], allowed: Sequence[str]) -> 
 def _hints(owner: Any) -> dict[str, Any]:
     """Annotations by name; those whose names are known to type checkers alone are left out."""
     space = vars(inspect.getmodule(owner))
-    hints = {}
+    hints: dict[str, Any] = {}
     for name, text in owner.__annotations__.items():
         try:
-            hints[name] = eval(text, space) if isinstance(text, str) else text
+            hints |= typing.get_type_hints(types.SimpleNamespace(__annotations__={name: text}), globalns=space)
         except NameError:
             continue
     return hints

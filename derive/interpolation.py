@@ -73,7 +73,7 @@ class Interpolated(sp.Expr):
     is_extended_real = True
 
     def __new__(cls, time: sp.Expr, times: Numbers | sp.Tuple, levels: Numbers | sp.Tuple) -> Interpolated:
-        return super().__new__(cls, sp.sympify(time), times, levels)
+        return super().__new__(cls, sp.sympify(time, strict=True), times, levels)
 
     def _eval_evalf(self, prec: int) -> sp.Expr:
         time, times, levels = self.args
