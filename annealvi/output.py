@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -133,8 +134,8 @@ def require_writable(path: str | None, option: str) -> None:
     if target.exists() and not target.is_file():
         return
     try:
-        with temporary(folder) as beside:
-            beside.write_bytes(b"\0")  # permissions alone do not tell of a full disk, a quota or a file system that is mounted to be read
+        with tempfile.TemporaryFile(dir=folder) as nameless:
+            nameless.write(b"\0")  # permissions alone do not tell of a full disk, a quota or a file system that is mounted to be read
     except OSError as error:
         raise BadInput(path, f"{folder} cannot be written ({error.strerror})", _WITH_ROOM, option) from None
 

@@ -293,7 +293,9 @@ def test_ctrl_c_ends_a_sweep_and_its_workers_with_status_130(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
-    assert err.strip() == "annealvi: interrupted"
+    *stages, last = err.splitlines()
+    assert last == "annealvi: interrupted"
+    assert all(line.startswith("phase: ") and line.endswith(" …") for line in stages)
     assert os.listdir(tmp_path / "map") == ["phase.parts"]
     assert not [name for name in os.listdir(tmp_path / "map" / "phase.parts") if name.startswith(".")]
     assert os.listdir(tmp_path / "scratch") == []
