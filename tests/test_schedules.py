@@ -244,7 +244,11 @@ def test_a_table_comes_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "a.toml").rename("other/a.toml")
     with pytest.raises(BadInput, match=r"^other/a.toml: schedule.points: other/cooling.csv: no such file; .* beside the problem file"):
         load_problem("other/a.toml")
-    assert load_problem("other/a.toml", ['schedule.points="cooling.csv"']) == load_problem("bimodal", FROM_FILE) == load_problem("b.toml")
+    found = load_problem("other/a.toml", ['schedule.points="cooling.csv"'])
+    assert found == load_problem("b.toml")
+    assert found.schedule == load_problem("bimodal", FROM_FILE).schedule
+    with pytest.raises(BadInput, match=r"schedule.points: \.: not a file; give the name of a file of two columns$"):
+        ScheduleSpec("table", points=".")  # type: ignore[arg-type]
     assert ScheduleSpec("table", points=Path("cooling.csv")).points == points  # type: ignore[arg-type]
 
 
