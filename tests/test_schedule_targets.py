@@ -163,8 +163,8 @@ BETAS = {
     "max(1, 1 + 20*(1 - mod(t, 500)/500)*(1 - t/5000))": lambda t, T0, t0: (
         1 / max(1, 1 + 20 * (1 - (t - 500 * mpmath.floor(t / 500)) / 500) * (1 - t / 5000))
     ),
-    "1 + 9*exp(-t/100)*min(floor(t/500), mod(t, 500)/500)": lambda t, T0, t0: (
-        1 / (1 + 9 * mpmath.exp(-t / 100) * min(mpmath.floor(t / 500), t / 500 - mpmath.floor(t / 500)))
+    "1 + 9*exp(-t/100)*min(1 + floor(t/500), 0.5 + mod(t, 500)/500)": lambda t, T0, t0: (
+        1 / (1 + 9 * mpmath.exp(-t / 100) * min(1 + mpmath.floor(t / 500), t / 500 - mpmath.floor(t / 500) + mpmath.mpf(0.5)))
     ),
 }
 """The definitions, retyped, each monotone in T0, in t0, and in t but for its jumps; of the table see `between`."""
