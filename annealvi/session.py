@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import sympy as sp
 
 from derive.adaptive_schedule import INTERVAL, STEP, with_adaann
-from derive.arguments import checked
+from derive.arguments import LEAST, checked
 from derive.derivation import Derivation
 from derive.problem import SUM_TOLERANCE, BadInput, Problem
 from derive.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
@@ -225,7 +226,7 @@ class Session:
             remedy = "bring target.means and proposal.radius within a few hundred scales, and scales within a factor of thirty"
             raise BadInput("problem", f"its averages cannot be tabulated ({error})", remedy) from error
 
-    @checked
+    @partial(checked, least={**LEAST, "n": 0})
     def random_states(self, n: int, seed: int) -> np.ndarray:
         """n initial states (n, states), drawn from the exact law of the overlaps of independent uniform means."""
         (states,) = self.random_states_in_parts(n, seed, n)

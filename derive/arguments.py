@@ -33,14 +33,14 @@ _REMEDIES = {
 }
 
 
-def checked(function: Callable[P, T]) -> Callable[P, T]:
+def checked(function: Callable[P, T], least: Mapping[str, int] = types.MappingProxyType(LEAST)) -> Callable[P, T]:
     """The function with its arguments held to their annotations; BadInput names the argument and what is wanted."""
     signature = inspect.signature(function)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         for name, value in signature.bind(*args, **kwargs).arguments.items():
-            require_argument(name, value, _hints(function).get(name, Any))
+            require_argument(name, value, _hints(function).get(name, Any), least)
         return function(*args, **kwargs)
 
     return call
@@ -52,14 +52,14 @@ def require_fields(instance: Any) -> None:
         require_argument(name, getattr(instance, name), hint)
 
 
-def require_argument(name: str, value: Any, hint: Any) -> None:
+def require_argument(name: str, value: Any, hint: Any, least: Mapping[str, int] = types.MappingProxyType(LEAST)) -> None:
     """BadInput unless a value is what an annotation says, and no smaller than numbers of its name may be."""
     if not _fits(value, hint):
         wanted = _in_words(hint)
         remedy = next((text for key, text in _REMEDIES.items() if key in wanted.split()), f"give {wanted}")
         raise BadInput(name, f"{_described(value)} is not {wanted}", remedy, "")
-    if isinstance(value, numbers.Integral) and value < LEAST.get(name, value):
-        raise BadInput(name, f"{value} is below {LEAST[name]}", f"give a whole number of at least {LEAST[name]}", "")
+    if isinstance(value, numbers.Integral) and value < least.get(name, value):
+        raise BadInput(name, f"{value} is below {least[name]}", f"give a whole number of at least {least[name]}", "")
 
 
 def require_choice(name: str, values: Iterable[Any], allowed: Sequence[str]) -> None:
