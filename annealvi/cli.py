@@ -230,9 +230,25 @@ def build_parser() -> argparse.ArgumentParser:
     flow.add_argument("--seeds", type=_replicas, default=4, metavar="N", help="flows, trained side by side (default: 4)")
     flow.add_argument("--batch", type=_points, default=256, metavar="N", help="samples in each step (default: 256)")
     flow.add_argument("--layers", type=_layers, default=8, metavar="N", help="coupling layers (default: 8)")
-    flow.add_argument("--width", type=_width, default=128, metavar="N", help="of their networks' hidden layers (default: 128)")
+    flow.add_argument("--width", type=_width, default=64, metavar="N", help="of their networks' hidden layers (default: 64)")
     flow.add_argument("--depth", type=_layers, default=3, metavar="N", help="hidden layers of each network (default: 3)")
-    flow.add_argument("--learning-rate", type=_positive, default=1e-3, metavar="RATE", help="of Adam (default: 0.001)")
+    flow.add_argument(
+        "--architecture",
+        choices=("plain", "study"),
+        default="plain",
+        help="study: batch normalisation on each network's input, as in the study's code (default: plain, without)",
+    )
+    flow.add_argument(
+        "--gradient",
+        choices=("path", "total"),
+        default="path",
+        help="path: of log q along the samples' paths alone, without noise where q = p; total: all of it (default: path)",
+    )
+    flow.add_argument("--learning-rate", type=_positive, default=1e-3, metavar="RATE", help="of Adam, in the first step (default: 0.001)")
+    flow.add_argument(
+        "--decay", choices=("cosine", "constant"), default="cosine", help="of the learning rate, to a hundredth of it (default: cosine)"
+    )
+    flow.add_argument("--clip", type=_positive, metavar="NORM", help="scale gradients down to this norm (default: as they are)")
     flow.add_argument(
         "--time-per-step", type=_positive, default=1.0, metavar="TIME", help="of the schedule's t (default: 1, so t0 counts steps)"
     )

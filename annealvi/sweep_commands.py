@@ -140,8 +140,8 @@ def run_flow(options: argparse.Namespace) -> int:
     require("training a flow", "jax", "equinox", "optax")
     from annealvi.flows.training import Architecture, Optimiser
 
-    architecture = Architecture(options.layers, options.width, options.depth)
-    optimiser = Optimiser(options.batch, options.learning_rate)
+    architecture = Architecture(options.layers, options.width, options.depth, options.architecture)
+    optimiser = Optimiser(options.batch, options.learning_rate, options.gradient, options.decay, options.clip)
     if swept:
         return _sweep_flows(options, problem, architecture, optimiser)
     import numpy as np

@@ -16,7 +16,19 @@ from annealvi.flows.theory import theory_map, theory_of_kinds
 from annealvi.sweeps.axis import Axis, Choices
 from derive.problem import Problem
 
-SHOWN = ("p", "stderr", "p_low", "p_high", "steps", "mode_weights", "projected_variance", "uncovered", "collapsed", "annealed_at")
+SHOWN = (
+    "p",
+    "stderr",
+    "p_low",
+    "p_high",
+    "steps",
+    "mode_weights",
+    "projected_variance",
+    "uncovered",
+    "collapsed",
+    "annealed_at",
+    "half_life",
+)
 
 
 @dataclass(frozen=True)

@@ -7,31 +7,78 @@ a softplus.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+VARIANCE_FLOOR, MOMENTUM = 1e-5, 0.1
+"""Of batch normalisation, the usual ones: added to the variance, and the newest batch's share in the running averages."""
+
+
+class Moments(NamedTuple):
+    """What a layer's batch normalisations subtract and divide by the root of, (staying coordinates,) each."""
+
+    mean: jax.Array
+    variance: jax.Array
+
+
+class Network(eqx.Module):
+    """Hidden ReLU layers on inputs that come normalised, if at all; then they are stretched and shifted first."""
+
+    mlp: eqx.nn.MLP
+    stretch: jax.Array | None
+    shift: jax.Array | None
+
+    def __init__(self, inputs: int, outputs: int, width: int, depth: int, normalised: bool, key: jax.Array):
+        self.mlp = eqx.nn.MLP(inputs, outputs, width, depth, key=key)
+        self.stretch, self.shift = (jnp.ones(inputs), jnp.zeros(inputs)) if normalised else (None, None)
+
+    def __call__(self, u: jax.Array) -> jax.Array:
+        return self.mlp(u if self.stretch is None else self.stretch * u + self.shift)
+
 
 class Coupling(eqx.Module):
-    """One layer: half of the coordinates stay, the others become x e^s + t with s = tanh(net_s), t = net_t of those that stay."""
+    """One layer: half of the coordinates stay, the others become x e^s + t with s = tanh(net_s), t = net_t of those that stay.
 
-    scale: eqx.nn.MLP
-    shift: eqx.nn.MLP
+    moments: of the batch normalisation on both networks' inputs, running averages that no optimiser moves; None without it.
+    """
 
-    def __init__(self, staying: int, moving: int, width: int, depth: int, key: jax.Array):
+    scale: Network
+    shift: Network
+    moments: Moments | None
+
+    def __init__(self, staying: int, moving: int, width: int, depth: int, normalised: bool, key: jax.Array):
         """staying, moving: coordinates of each half. width, depth: of the hidden ReLU layers."""
-        self.scale, self.shift = (eqx.nn.MLP(staying, moving, width, depth, key=k) for k in jax.random.split(key))
+        self.scale, self.shift = (Network(staying, moving, width, depth, normalised, k) for k in jax.random.split(key))
+        self.moments = Moments(jnp.zeros(staying), jnp.ones(staying)) if normalised else None
+
+    def parameters(self, stays: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """s and t."""
+        if self.moments is not None:
+            stays = (stays - self.moments.mean) / jnp.sqrt(self.moments.variance + VARIANCE_FLOOR)
+        return jnp.tanh(self.scale(stays)), self.shift(stays)
 
     def forward(self, stays: jax.Array, moves: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The image of the half that moves, and log |det| of the Jacobian."""
-        s = jnp.tanh(self.scale(stays))
-        return moves * jnp.exp(s) + self.shift(stays), jnp.sum(s)
+        s, t = self.parameters(stays)
+        return moves * jnp.exp(s) + t, jnp.sum(s)
 
     def inverse(self, stays: jax.Array, moved: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What forward maps to `moved`, and log |det| of the inverse's Jacobian."""
-        s = jnp.tanh(self.scale(stays))
-        return (moved - self.shift(stays)) * jnp.exp(-s), -jnp.sum(s)
+        s, t = self.parameters(stays)
+        return (moved - t) * jnp.exp(-s), -jnp.sum(s)
+
+    def push_score(self, stays: jax.Array, moves: jax.Array, of_staying: jax.Array, of_moving: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """∇log density of the image of a point, for both halves, from that at the point itself.
+
+        log q(stays, moved) is the old one at u = (moved − t) e^{−s} less Σs, so ∂/∂moved = e^{−s} ∂/∂u, and s and t have the cotangents
+        −(1 + u ∂/∂u) and −∂/∂moved (Vaitl, Winkler, Richter and Kessel, "Fast and unified path gradient estimators", 2024).
+        """
+        (s, _), pull = jax.vjp(self.parameters, stays)
+        of_moved = of_moving * jnp.exp(-s)
+        return of_staying + pull((-(1 + moves * of_moving), -of_moved))[0], of_moved
 
 
 class RealNVP(eqx.Module):
@@ -40,10 +87,10 @@ class RealNVP(eqx.Module):
     layers: tuple[Coupling, ...]
     dimension: int = eqx.field(static=True)
 
-    def __init__(self, dimension: int, layers: int, width: int, depth: int, key: jax.Array):
-        """dimension: at least 2, so that each half has a coordinate."""
+    def __init__(self, dimension: int, layers: int, width: int, depth: int, key: jax.Array, normalised: bool = False):
+        """dimension: at least 2, so that each half has a coordinate. normalised: batch normalisation on each network's input."""
         keys, sizes = jax.random.split(key, layers), ((dimension + 1) // 2, dimension // 2)
-        self.layers = tuple(Coupling(sizes[n % 2], sizes[1 - n % 2], width, depth, k) for n, k in enumerate(keys))
+        self.layers = tuple(Coupling(sizes[n % 2], sizes[1 - n % 2], width, depth, normalised, k) for n, k in enumerate(keys))
         self.dimension = dimension
 
     def forward(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -53,6 +100,15 @@ class RealNVP(eqx.Module):
             halves[1 - n % 2], log_det = layer.forward(halves[n % 2], halves[1 - n % 2])
             log_density -= log_det
         return _interleaved(*halves), log_density
+
+    def score(self, z: jax.Array) -> jax.Array:
+        """z (d,) ↦ ∇log q at x = f(z), (d,): what autodiff of `log_density` gives there, from the networks' values on the way forward."""
+        halves, scores = [z[0::2], z[1::2]], [-z[0::2], -z[1::2]]
+        for n, layer in enumerate(self.layers):
+            stays, moves = n % 2, 1 - n % 2
+            scores[stays], scores[moves] = layer.push_score(halves[stays], halves[moves], scores[stays], scores[moves])
+            halves[moves], _ = layer.forward(halves[stays], halves[moves])
+        return _interleaved(*scores)
 
     def log_density(self, x: jax.Array) -> jax.Array:
         """log q(x) at x (d,)."""
@@ -65,6 +121,38 @@ class RealNVP(eqx.Module):
     def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
         """n samples (n, d) and their log q (n,)."""
         return jax.vmap(self.forward)(jax.random.normal(key, (n, self.dimension)))
+
+    def normalised_by(self, z: jax.Array) -> RealNVP:
+        """The flow with the moments that a batch z (n, d) has on its way through; itself where it normalises nothing."""
+        halves, layers = [z[:, 0::2], z[:, 1::2]], list(self.layers)
+        for n, layer in enumerate(self.layers):
+            if layer.moments is None:
+                return self
+            stays, moves = halves[n % 2], halves[1 - n % 2]
+            layers[n] = _with_moments(layer, Moments(jnp.mean(stays, 0), jnp.var(stays, 0)))
+            halves[1 - n % 2], _ = jax.vmap(layers[n].forward)(stays, moves)
+        return eqx.tree_at(lambda flow: flow.layers, self, tuple(layers))
+
+    def remembering(self, newest: RealNVP, n: int) -> RealNVP:
+        """Its running averages moved towards the moments of `newest`, which a batch of n decided."""
+        return eqx.tree_at(
+            lambda flow: flow.layers,
+            self,
+            tuple(
+                old if old.moments is None or new.moments is None else _with_moments(old, _averaged(old.moments, new.moments, n))
+                for old, new in zip(self.layers, newest.layers, strict=True)
+            ),
+        )
+
+
+def _averaged(old: Moments, new: Moments, n: int) -> Moments:
+    """The variance of a batch is made unbiased, as is usual."""
+    unbiased = Moments(new.mean, new.variance * n / max(1, n - 1))
+    return Moments(*((1 - MOMENTUM) * a + MOMENTUM * b for a, b in zip(old, unbiased, strict=True)))
+
+
+def _with_moments(layer: Coupling, moments: Moments) -> Coupling:
+    return eqx.tree_at(lambda layer: layer.moments, layer, moments)
 
 
 def _interleaved(even: jax.Array, odd: jax.Array) -> jax.Array:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,9 +23,10 @@ from annealvi.components import MissingComponent
 from annealvi.costs import FASTER_TRAINING, Cost, require_affordable
 from annealvi.flows.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
 from annealvi.flows.coverage import MISSED, covered
+from annealvi.flows.recovery import first_records, half_lives, sampling_error, weight_error
 from annealvi.flows.target import turned
 from annealvi.flows.tempering import betas_of, default_steps, steps_between_adjustments
-from annealvi.flows.training import Architecture, Optimiser, Rule, Task, Trainer, make_trainer
+from annealvi.flows.training import Architecture, Optimiser, Rule, Steps, Task, Trainer, make_trainer
 from annealvi.output import PathLike
 from derive.arguments import checked
 from derive.problem import BadInput, Problem
@@ -80,6 +82,7 @@ class FlowRun:
             "kl": {"reverse": last["reverse_kl"].to_numpy(), "forward": last["forward_kl"].to_numpy()},
             "uncovered": last["uncovered"].to_numpy(),
             "annealed_at": last["annealed_at"].to_numpy(),
+            "half_life": last["half_life"].to_numpy(),
             "collapsed": self.outcomes.collapsed,
             **self.outcomes.as_dict(),
             "steps": int(self.data["step"][-1]),
@@ -115,7 +118,7 @@ def train_flow(
     Raises BadInput, MissingComponent where JAX has no such device, DivergenceError where a flow is no longer finite.
     """
     architecture, optimiser = architecture or Architecture(), optimiser or Optimiser()
-    _require_positive(seeds=seeds, records=records, samples=samples, **vars(architecture), **vars(optimiser))
+    _require_positive(seeds=seeds, records=records, samples=samples, **_numbers(architecture), **_numbers(optimiser))
     dimension, rule = problem.space.dimension, make_rule(problem.schedule)
     if dimension < 2:
         raise BadInput("space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem")
@@ -133,16 +136,20 @@ def train_flow(
         **{"steps": total, "seeds": seeds, "time_per_step": time_per_step, "records": records, "samples": samples, "seed": seed},
     )
     with jax.default_device(where), jax.default_matmul_precision("float32"):
-        trainer, betas, adaptive = _prepared(problem, rule, architecture, optimiser, samples, total, time_per_step)
+        trainer, given, adaptive = _prepared(problem, rule, architecture, optimiser, samples, total, time_per_step)
         tasks = _tasks(problem, seed, seeds)
         kept = None if checkpoint is None else Path(checkpoint)
-        found = list(_records(trainer, tasks, adaptive, betas, bounds, kept, fingerprint_of(settings), progress))
-    data = _dataset(found, bounds, tasks, settings)
+        found = list(_records(trainer, tasks, adaptive, given, bounds, kept, fingerprint_of(settings), progress))
+    data = _dataset(found, bounds, tasks, settings, samples)
     return FlowRun(data, describe(where), method_of(architecture, optimiser, total))
 
 
-def _require_positive(**numbers: float) -> None:
-    for name, number in numbers.items():
+def _numbers(settings: Architecture | Optimiser) -> dict[str, float]:
+    return {name: value for name, value in vars(settings).items() if isinstance(value, numbers.Real)}
+
+
+def _require_positive(**given: float) -> None:
+    for name, number in given.items():
         if not 0 < number < math.inf:
             raise BadInput(f"--{name.replace('_', '-')}", f"{number} is not positive", "give a positive number", "")
 
@@ -155,13 +162,15 @@ def _prepared(
     samples: int,
     steps: int,
     time_per_step: float,
-) -> tuple[Trainer, np.ndarray, Rule]:
-    """The compiled functions, β of each step (the first one's, where a rule raises it), and the rule's numbers."""
-    dimension = problem.space.dimension
+) -> tuple[Trainer, Steps, Rule]:
+    """The compiled functions, β of each step (the first one's, where a rule raises it) with its learning rate, and the rule's numbers."""
+    # What compiling does not depend on is left out of its key: runs that differ in it alone share a compiled loop.
+    dimension, compiled, rates = problem.space.dimension, replace(optimiser, learning_rate=1.0, decay="constant"), optimiser.rates(steps)
     if rule is None:
-        return make_trainer(dimension, architecture, optimiser, samples), betas_of(problem.schedule, steps, time_per_step), Rule()
-    trainer = make_trainer(dimension, architecture, optimiser, samples, rule.kind, steps_between_adjustments(rule, time_per_step))
-    return trainer, np.full(steps, rule.start_beta, np.float32), Rule(rule.start_beta, rule.strength)
+        betas = betas_of(problem.schedule, steps, time_per_step)
+        return make_trainer(dimension, architecture, compiled, samples), Steps(betas, rates), Rule()
+    trainer = make_trainer(dimension, architecture, compiled, samples, rule.kind, steps_between_adjustments(rule, time_per_step))
+    return trainer, Steps(np.full(steps, rule.start_beta, np.float32), rates), Rule(rule.start_beta, rule.strength)
 
 
 def settings_of(problem: Problem, where: Any, **settings: Any) -> dict[str, Any]:
@@ -173,9 +182,12 @@ def settings_of(problem: Problem, where: Any, **settings: Any) -> dict[str, Any]
 
 def method_of(architecture: Architecture, optimiser: Optimiser, steps: int | str) -> str:
     """What ran, in words."""
+    kind = "" if architecture.kind == "plain" else " and batch normalisation (--architecture study)"
+    decay = " falling as a cosine" if optimiser.decay == "cosine" else ""
+    clip = "" if optimiser.clip is None else f", clipped at {optimiser.clip:g}"
     return (
-        f"RealNVP of {architecture.layers} couplings, {architecture.depth} × {architecture.width} hidden units, Adam at "
-        f"{optimiser.learning_rate:g}, batch {optimiser.batch}, {steps} steps, float32"
+        f"RealNVP of {architecture.layers} couplings, {architecture.depth} × {architecture.width} hidden units{kind}, {optimiser.gradient} "
+        f"gradients{clip}, Adam at {optimiser.learning_rate:g}{decay}, batch {optimiser.batch}, {steps} steps, float32"
     )
 
 
@@ -196,7 +208,7 @@ def _records(
     trainer: Trainer,
     tasks: Task,
     rule: Rule,
-    betas: np.ndarray,
+    given: Steps,
     bounds: np.ndarray,
     checkpoint: Path | None,
     fingerprint: str,
@@ -206,13 +218,13 @@ def _records(
     state = trainer.begin(tasks, rule)
     kept = None if checkpoint is None else load_checkpoint(checkpoint, fingerprint, state)
     if kept is None:
-        records = [_record(trainer, state, tasks, 0, float(betas[0]))]
+        records = [_record(trainer, state, tasks, 0, float(given.beta[0]))]
     else:
         state, records = kept
     for first, stop in zip(bounds[len(records) - 1 : -1], bounds[len(records) :], strict=True):
         if progress is not None:
             progress(int(first), int(bounds[-1]))
-        state, losses = trainer.advance(state, tasks, rule, int(first), jnp.asarray(betas[first:stop]))
+        state, losses = trainer.advance(state, tasks, rule, int(first), Steps(*(jnp.asarray(each[first:stop]) for each in given)))
         loss, beta = np.asarray(losses.loss), np.asarray(losses.beta)
         _require_finite("loss", loss, int(first))
         annealed = np.fmin(records[-1]["annealed_at"], _first_annealed(beta, int(first)))
@@ -248,10 +260,12 @@ def _record(
     return {**judged, "beta": np.float32(beta) * each, "loss": np.float32(loss) * each, "annealed_at": np.float64(annealed_at) * each}
 
 
-def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Task, settings: dict[str, Any]) -> xr.Dataset:
+def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Task, settings: dict[str, Any], samples: int) -> xr.Dataset:
     columns = {name: np.stack([r[name] for r in records], 1) for name in records[0] if name != "projection"}
     of_modes = columns.pop("mode_weights")
     wanted = np.asarray(tasks.target.weights[0])
+    annealed = columns["annealed_at"][:, -1]
+    recovery = half_lives(bounds, weight_error(of_modes, wanted), annealed, sampling_error(wanted, samples))
     coordinates = {"seed": np.arange(of_modes.shape[0]), "step": bounds, "mode": np.arange(len(wanted))}
     return xr.Dataset(
         {
@@ -261,12 +275,16 @@ def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Ta
             "projected_modes": (("seed", "mode", "axis"), np.asarray(tasks.target.modes @ tasks.axes.swapaxes(1, 2))),
             "projection": (("seed", "sample", "axis"), records[-1]["projection"]),
             "covered": (("seed", "mode"), covered(of_modes[:, -1], wanted)),
+            "annealed_weights": (("seed", "mode"), of_modes[np.arange(len(of_modes)), first_records(bounds, annealed)]),
+            "half_life": ("seed", recovery),
         },
         coordinates,
         {
             "settings": fingerprint_of(settings),
             "title": "RealNVP under tempered reverse KL; the schedule's time is steps × time_per_step",
-            "covered": f"modes that have at least {MISSED:g} of their own weight",
+            "covered": f"modes that have at least {MISSED:g} of their own weight at the last step",
+            "annealed_weights": "those of the first record at T <= 1.05",
+            "half_life": "steps from that record on in which the mode weights' error halves; 0: it was none; inf: not seen; NaN: not annealed",
         },
     )
 
@@ -306,6 +324,8 @@ def cost_of(
     """What training costs on a JAX platform, without compiling. judged: samples of all diagnoses of one flow."""
     width, kind = architecture.width, "cpu" if platform == "cpu" else "gpu"
     products = 2 * architecture.layers * (dimension * width + (architecture.depth - 1) * width**2)
-    flops = products * seeds * (6.0 * optimiser.batch * steps + 4.0 * judged)  # a gradient is twice its value; a diagnosis has two passes
+    # A gradient is twice its value, and a path gradient's score as much as another value; a diagnosis has two passes.
+    passes = 4.0 if optimiser.gradient == "path" else 3.0
+    flops = products * seeds * (2 * passes * optimiser.batch * steps + 4.0 * judged)
     seconds = flops / FLOPS_PER_SECOND[kind] + steps * seeds * SECONDS_PER_STEP[kind]
     return Cost(seconds, f"{flops:.2g} operations for {seeds} flows of {steps} steps on {platform}")

@@ -21,6 +21,7 @@ from annealvi.collapse.outcome import Outcomes
 from annealvi.collapse.recommend import KINDS as FORMULAS
 from annealvi.flows.checkpoint import fingerprint_of
 from annealvi.flows.coverage import MISSED, covered
+from annealvi.flows.recovery import weight_error
 from annealvi.flows.run import cost_of, describe, device_of, method_of, settings_of, train_flow
 from annealvi.flows.tempering import AFTER_SETTLING, default_steps
 from annealvi.flows.training import Architecture, Optimiser
@@ -46,9 +47,9 @@ STRIDE = 250
 
 LAST = (
     *("projected_variance", "entropic_mode_coverage", "reverse_ess", "forward_ess", "uncovered", "reverse_kl", "forward_kl"),
-    *("beta", "annealed_at"),
+    *("beta", "annealed_at", "half_life"),
 )
-"""What a sweep keeps of each flow's last record, besides its mode weights."""
+"""What a sweep keeps of each flow's last record, besides its mode weights; and its half-life, see `annealvi.flows.recovery`."""
 SHARES = ("p", "stderr", "p_low", "p_high", "steps")
 """What it says of each cell. p_low and p_high are Clopper and Pearson's 95 % interval."""
 LONG = 60.0
@@ -98,7 +99,8 @@ class FlowSweep(Sweep):
     def variables(self) -> Mapping[str, Variable]:
         flows, modes = self.training.seeds, len(self.problem.target.weights)
         each = {name: Variable(("seed",), (flows,)) for name in (*LAST, "collapsed", "weight_error")}
-        of_modes = {"mode_weights": Variable(("seed", "mode"), (flows, modes)), "target_weights": Variable(("mode",), (modes,))}
+        of_modes = {name: Variable(("seed", "mode"), (flows, modes)) for name in ("mode_weights", "annealed_weights")}
+        of_modes["target_weights"] = Variable(("mode",), (modes,))
         return {name: Variable() for name in SHARES} | each | of_modes
 
     @property
@@ -112,7 +114,8 @@ class FlowSweep(Sweep):
             "problem": problem_to_toml(self.problem),
             "settings": fingerprint_of({"first cell": settings_of(self.cells[0][0], self._where, **self._run(0))}),
             "seeds": "the n-th cell, numbered from 0, has the seed of the first and n",
-            "collapsed": f"a mode has less than {MISSED:g} of its own weight",
+            "collapsed": f"a mode has less than {MISSED:g} of its own weight at the last step",
+            "half_life": "steps from the first look at T <= 1.05 on in which the weights' error halves; 0: it was none; inf: not seen",
             "device": describe(self._where),
             "method": f"{training.seeds} seeds: {method_of(training.architecture, training.optimiser, _in_words(steps))}",
         }
@@ -152,9 +155,10 @@ class FlowSweep(Sweep):
             **dict(zip(SHARES, (outcomes.p, outcomes.stderr, low, high, steps), strict=True)),
             **{name: last[name].to_numpy() for name in LAST},
             "mode_weights": weights,
+            "annealed_weights": last["annealed_weights"].to_numpy(),
             "collapsed": outcomes.collapsed,
             "target_weights": wanted,
-            "weight_error": 0.5 * np.abs(weights - wanted).sum(1),
+            "weight_error": weight_error(weights, wanted),
         }
 
     def seconds_per_unit(self) -> float:

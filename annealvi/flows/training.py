@@ -1,4 +1,9 @@
-"""Training on E_q[log q − β(t) log p*] by Adam: one compiled loop between two records, all flows side by side."""
+"""Training on E_q[log q − β(t) log p*] by Adam: one compiled loop between two records.
+
+The gradient is taken along the samples' paths: of log q only the dependence on x is differentiated, q's parameters held fixed in it
+(sticking the landing: Roeder, Wu and Duvenaud, 2017; Vaitl, Nicoli, Nakajima and Kessel, 2022). What is left out has mean zero, and a
+variance that does not vanish where q = p.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +15,61 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from annealvi.flows.diagnostics import Diagnostics, diagnose
 from annealvi.flows.realnvp import RealNVP
 from annealvi.flows.target import Mixture
 from annealvi.flows.tempering import next_beta
+from derive.arguments import require_choice
+
+ARCHITECTURES = ("plain", "study")
+GRADIENTS = ("path", "total")
+DECAYS = ("cosine", "constant")
+LAST_RATE = 0.01
+"""What is left of the learning rate in the last step of a cosine decay."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """layers: coupling layers. width, depth: of the hidden layers of each of their two networks."""
+    """layers: coupling layers. width, depth: of the hidden layers of each of their two networks.
+
+    kind: "study" has batch normalisation on each network's input, as the study's first author's code has (with running averages where
+    it is judged, so that log q is a density there); "plain" has none.
+    """
 
     layers: int = 8
-    width: int = 128
+    width: int = 64
     depth: int = 3
+    kind: str = "plain"
+
+    def __post_init__(self) -> None:
+        require_choice("architecture", [self.kind], ARCHITECTURES)
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """Adam. batch: samples of q in each step. learning_rate: constant."""
+    """Adam. batch: samples of q in each step. learning_rate: of the first step. decay: how it falls, "cosine" to LAST_RATE of it.
+
+    gradient: "path", or "total" for all of log q's derivative. clip: the norm down to which gradients are scaled, or None.
+    """
 
     batch: int = 256
     learning_rate: float = 1e-3
+    gradient: str = "path"
+    decay: str = "cosine"
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        require_choice("gradient", [self.gradient], GRADIENTS)
+        require_choice("decay", [self.decay], DECAYS)
+
+    def rates(self, steps: int) -> np.ndarray:
+        """The learning rate of each of a run's steps, (steps,)."""
+        if self.decay == "constant":
+            return np.full(steps, self.learning_rate, np.float32)
+        return np.asarray(optax.cosine_decay_schedule(self.learning_rate, steps, LAST_RATE)(np.arange(steps)), np.float32)
 
 
 class Task(NamedTuple):
@@ -48,6 +85,13 @@ class Rule(NamedTuple):
 
     start_beta: jax.Array | float = 1.0
     strength: jax.Array | float = 0.0
+
+
+class Steps(NamedTuple):
+    """What is given for each step, (steps,): the schedule's β and the learning rate."""
+
+    beta: jax.Array
+    rate: jax.Array
 
 
 class State(NamedTuple):
@@ -69,12 +113,12 @@ class Losses(NamedTuple):
 class Trainer:
     """The compiled functions of one setting, and the fixed parts of its flows.
 
-    begin(tasks, rule) -> State. advance(state, tasks, rule, first step, betas (steps,)) -> State, Losses.
+    begin(tasks, rule) -> State. advance(state, tasks, rule, first step, steps) -> State, Losses.
     judge(state, tasks, step) -> Diagnostics. flow(state, n) -> the n-th flow. What a flow draws depends on its key and the step alone.
     """
 
     begin: Callable[[Task, Rule], State]
-    advance: Callable[[State, Task, Rule, int, jax.Array], tuple[State, Losses]]
+    advance: Callable[[State, Task, Rule, int, Steps], tuple[State, Losses]]
     judge: Callable[[State, Task, int], Diagnostics]
     flow: Callable[[State, int], RealNVP]
 
@@ -91,10 +135,10 @@ def make_trainer(
 
     One for each setting, kept, since compiling takes longer than thousands of small steps.
     """
-    adam = optax.adam(optimiser.learning_rate)
+    adam = optax.chain(*([] if optimiser.clip is None else [optax.clip_by_global_norm(optimiser.clip)]), optax.scale_by_adam())
 
     def new_flow(key: jax.Array) -> RealNVP:
-        return RealNVP(dimension, architecture.layers, architecture.width, architecture.depth, key)
+        return RealNVP(dimension, architecture.layers, architecture.width, architecture.depth, key, architecture.kind == "study")
 
     fixed = eqx.partition(eqx.filter_eval_shape(new_flow, jax.random.key(0)), _is_array)[1]
 
@@ -102,28 +146,29 @@ def make_trainer(
         parameters = eqx.partition(new_flow(jax.random.fold_in(task.key, INITIAL)), eqx.is_inexact_array)[0]
         return State(parameters, adam.init(parameters), jnp.asarray(rule.start_beta, jnp.float32))
 
-    def loss(parameters: Any, target: Mixture, key: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x, log_q = eqx.combine(parameters, fixed).sample(key, optimiser.batch)
-        log_target = jax.vmap(target.log_density)(x)
-        return jnp.mean(log_q - beta * log_target), log_target
+    def loss(parameters: Any, target: Mixture, key: jax.Array, beta: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array, RealNVP]]:
+        z = jax.random.normal(key, (optimiser.batch, dimension))
+        return tempered_loss(eqx.combine(parameters, fixed), z, target.log_density, beta, optimiser.gradient)
 
-    def advance(state: State, task: Task, rule: Rule, first: jax.Array, betas: jax.Array) -> tuple[State, Losses]:
+    def advance(state: State, task: Task, rule: Rule, first: jax.Array, steps: Steps) -> tuple[State, Losses]:
         stream = jax.random.fold_in(task.key, TRAINING)
 
-        def step(state: State, now: tuple[jax.Array, jax.Array]) -> tuple[State, Losses]:
-            number, scheduled = now
-            beta = scheduled if adaptive is None else state.beta
-            (value, log_target), gradient = jax.value_and_grad(loss, has_aux=True)(
+        def step(state: State, now: tuple[jax.Array, Steps]) -> tuple[State, Losses]:
+            number, given = now
+            beta = given.beta if adaptive is None else state.beta
+            (_, (value, log_target, moved)), gradient = jax.value_and_grad(loss, has_aux=True)(
                 state.parameters, task.target, jax.random.fold_in(stream, number), beta
             )
             updates, moments = adam.update(gradient, state.moments)
+            parameters = optax.apply_updates(state.parameters, jax.tree.map(lambda u: -given.rate * u, updates))
+            flow = eqx.combine(parameters, fixed).remembering(moved, optimiser.batch)
             adjusted = state.beta
             if adaptive is not None:
                 due = (number + 1) % interval == 0
                 adjusted = jnp.where(due, next_beta(adaptive, rule.strength, beta, log_target), beta)
-            return State(optax.apply_updates(state.parameters, updates), moments, adjusted), Losses(value, beta)
+            return State(eqx.partition(flow, eqx.is_inexact_array)[0], moments, adjusted), Losses(value, beta)
 
-        return jax.lax.scan(step, state, (first + jnp.arange(len(betas)), betas))
+        return jax.lax.scan(step, state, (first + jnp.arange(len(steps.beta)), steps))
 
     def judge(state: State, task: Task, step: jax.Array) -> Diagnostics:
         flow = eqx.combine(state.parameters, fixed)
@@ -139,6 +184,25 @@ def make_trainer(
         jax.jit(jax.vmap(judge, in_axes=(0, 0, None))),
         one_flow,
     )
+
+
+def tempered_loss(
+    flow: RealNVP, z: jax.Array, log_target: Callable[[jax.Array], jax.Array], beta: jax.Array | float, gradient: str
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, RealNVP]]:
+    """What is differentiated; then E_q[log q] − β E_q[log p*] itself, log p* (n,), and the flow with the moments of the batch z (n, d).
+
+    gradient: "path" or "total". A path gradient's function has no meaning of its own but for its derivative: log q enters by its score
+    alone, which is a constant.
+    """
+    moved = flow.normalised_by(z)
+    x, log_q = jax.vmap(moved.forward)(z)
+    log_p = jax.vmap(log_target)(x)
+    value = jnp.mean(log_q - beta * log_p)
+    seen = jax.lax.stop_gradient((value, log_p, eqx.filter(moved, eqx.is_inexact_array)))
+    if gradient == "total":
+        return value, seen
+    held = jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, moved)
+    return jnp.mean(jnp.sum(jax.vmap(held.score)(z) * x, 1) - beta * log_p), seen
 
 
 def _is_array(leaf: Any) -> bool:
