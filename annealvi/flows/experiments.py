@@ -17,17 +17,8 @@ from annealvi.sweeps.axis import Axis, Choices
 from derive.problem import Problem
 
 SHOWN = (
-    "p",
-    "stderr",
-    "p_low",
-    "p_high",
-    "steps",
-    "mode_weights",
-    "projected_variance",
-    "uncovered",
-    "collapsed",
-    "annealed_at",
-    "half_life",
+    *("p", "stderr", "p_low", "p_high", "steps", "mode_weights", "projected_variance", "uncovered", "collapsed"),
+    *("annealed_at", "half_life"),
 )
 
 

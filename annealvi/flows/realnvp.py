@@ -36,7 +36,7 @@ class Network(eqx.Module):
         self.stretch, self.shift = (jnp.ones(inputs), jnp.zeros(inputs)) if normalised else (None, None)
 
     def __call__(self, u: jax.Array) -> jax.Array:
-        return self.mlp(u if self.stretch is None else self.stretch * u + self.shift)
+        return self.mlp(u if self.stretch is None or self.shift is None else self.stretch * u + self.shift)
 
 
 class Coupling(eqx.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -145,7 +144,7 @@ def train_flow(
 
 
 def _numbers(settings: Architecture | Optimiser) -> dict[str, float]:
-    return {name: value for name, value in vars(settings).items() if isinstance(value, numbers.Real)}
+    return {name: value for name, value in vars(settings).items() if isinstance(value, int | float)}
 
 
 def _require_positive(**given: float) -> None:
@@ -284,7 +283,7 @@ def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Ta
             "title": "RealNVP under tempered reverse KL; the schedule's time is steps × time_per_step",
             "covered": f"modes that have at least {MISSED:g} of their own weight at the last step",
             "annealed_weights": "those of the first record at T <= 1.05",
-            "half_life": "steps from that record on in which the mode weights' error halves; 0: it was none; inf: not seen; NaN: not annealed",
+            "half_life": "steps from then on in which the mode weights' error halves; 0: it was none; inf: not seen; NaN: not annealed",
         },
     )
 

@@ -90,8 +90,8 @@ class Rule(NamedTuple):
 class Steps(NamedTuple):
     """What is given for each step, (steps,): the schedule's β and the learning rate."""
 
-    beta: jax.Array
-    rate: jax.Array
+    beta: jax.Array | np.ndarray
+    rate: jax.Array | np.ndarray
 
 
 class State(NamedTuple):
