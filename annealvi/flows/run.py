@@ -167,9 +167,9 @@ def _prepared(
     dimension, compiled, rates = problem.space.dimension, replace(optimiser, learning_rate=1.0, decay="constant"), optimiser.rates(steps)
     if rule is None:
         betas = betas_of(problem.schedule, steps, time_per_step)
-        return make_trainer(dimension, architecture, compiled, samples), Steps(betas, rates), Rule()
+        return make_trainer(dimension, architecture, compiled, samples), Steps(jnp.asarray(betas), jnp.asarray(rates)), Rule()
     trainer = make_trainer(dimension, architecture, compiled, samples, rule.kind, steps_between_adjustments(rule, time_per_step))
-    return trainer, Steps(np.full(steps, rule.start_beta, np.float32), rates), Rule(rule.start_beta, rule.strength)
+    return trainer, Steps(jnp.full(steps, rule.start_beta, jnp.float32), jnp.asarray(rates)), Rule(rule.start_beta, rule.strength)
 
 
 def settings_of(problem: Problem, where: Any, **settings: Any) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _records(
     for first, stop in zip(bounds[len(records) - 1 : -1], bounds[len(records) :], strict=True):
         if progress is not None:
             progress(int(first), int(bounds[-1]))
-        state, losses = trainer.advance(state, tasks, rule, int(first), Steps(*(jnp.asarray(each[first:stop]) for each in given)))
+        state, losses = trainer.advance(state, tasks, rule, int(first), Steps(*(each[first:stop] for each in given)))
         loss, beta = np.asarray(losses.loss), np.asarray(losses.beta)
         _require_finite("loss", loss, int(first))
         annealed = np.fmin(records[-1]["annealed_at"], _first_annealed(beta, int(first)))

@@ -90,8 +90,8 @@ class Rule(NamedTuple):
 class Steps(NamedTuple):
     """What is given for each step, (steps,): the schedule's β and the learning rate."""
 
-    beta: jax.Array | np.ndarray
-    rate: jax.Array | np.ndarray
+    beta: jax.Array
+    rate: jax.Array
 
 
 class State(NamedTuple):
