@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,10 @@ from annealvi.sweeps.axis import Axis
 from annealvi.sweeps.run import Execution, run_sweep, sweeping
 from derive.built_in import BUILT_IN
 from derive.problem import Problem, ScheduleSpec, Space
+from derive.problem_file import load_problem
 
 RESULTS = Path(__file__).parent / "results" / "flows"
+PROBLEMS = Path(__file__).parent / "problems"
 KINDS = ("hold", "exponential", "geometric", "linear", "adaann")
 SMALL = Training(seeds=8, architecture=Architecture(6, 32), optimiser=Optimiser(128))
 REDUCED = replace(SMALL, seeds=4)
@@ -55,11 +57,11 @@ def kinds(dimension: int, starts: Axis, anneal: int, training: Training) -> Kind
 
 
 SWEEPS: dict[str, Map | Kinds] = {
-    "map-16": Map(study(16), hot(1.5, 300, 7), slow(5, 250, 6), SMALL),
+    "map-16": Map(study(16), hot(1.5, 300, 7), slow(24, 250, 4), SMALL),
     "map-16-linear": Map(study(16, "linear"), hot(1.5, 300, 7), slow(30, 3000, 5), SMALL),
-    "kinds-16": kinds(16, hot(2, 300, 6), 1500, replace(SMALL, seeds=16)),
+    "kinds-16": kinds(16, hot(2, 300, 6), 1500, SMALL),
     "map-128": Map(study(128), hot(2, 200, 5), slow(150, 600, 3), replace(SMALL, seeds=6)),
-    "kinds-128": kinds(128, hot(4, 256, 3), 4000, replace(SMALL, after=1000)),
+    "kinds-128": kinds(128, hot(4, 256, 3), 4000, replace(SMALL, seeds=6)),
     "map-128-full": Map(study(128), hot(1.5, 1000, 8), slow(20, 1000, 8), FULL),
     "kinds-128-full": kinds(128, hot(2, 1000, 8), 8000, FULL),
 }
@@ -72,31 +74,72 @@ def run_map(name: str, experiment: Map | Kinds, progress: Progress) -> None:
         accompany(experiment, data, experiment.theory(), path)
 
 
-LENGTHS = (2000, 4000, 8000)
-FROM = 10.0
-"""T0 of `weights-128`: twice the barrier between the modes."""
-AT_ONE = 8000
-"""Its steps at T = 1."""
+TRIED = Architecture()
+"""The command's own default, larger than SMALL: what ends in the wrong place is not to be blamed on the network."""
+LOOKS = 500
+"""Steps between two records of `weights-128`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to train in 128 dimensions. cooling: steps until T = 1.05, 0 for none; steps: of all."""
+
+    kind: str
+    T0: float
+    cooling: int
+    steps: int
+    gradient: str = "path"
+    decay: str = "cosine"
+
+    @property
+    def schedule(self) -> ScheduleSpec:
+        return schedule_within(self.kind, self.T0, float(self.cooling)) if self.cooling else ScheduleSpec("constant", 1.0, 1.0)
+
+
+ROWS = (
+    Row("geometric", 20.0, 6000, 20_000),
+    Row("geometric", 20.0, 6000, 20_000, gradient="total"),
+    Row("hold", 20.0, 4000, 12_000),
+    Row("hold", 4.0, 4000, 12_000),
+    Row("geometric", 20.0, 600, 12_000),
+    Row("constant", 1.0, 0, 12_000),
+    Row("geometric", 20.0, 6000, 20_000, decay="constant"),
+    Row("geometric", 20.0, 6000, 20_000, gradient="total", decay="constant"),
+)
 
 
 def run_weights(name: str, parts: Path, progress: Progress) -> None:
-    """The modes' weights in 128 dimensions over the steps: geometric cooling of several lengths, then AT_ONE steps at T = 1."""
+    """The modes' weights in 128 dimensions over the steps: both estimators of the gradient, and schedules from gradual to none."""
     found = []
-    for n, anneal in enumerate(LENGTHS):
-        problem = replace(study(128), schedule=schedule_within("geometric", FROM, float(anneal)))
+    for n, row in enumerate(ROWS):
         run = train_flow(
-            problem,
-            steps=anneal + AT_ONE,
+            replace(study(128), schedule=row.schedule),
+            steps=row.steps,
             seed=n,
-            records=(anneal + AT_ONE) // 500,
+            records=row.steps // LOOKS,
             seeds=4,
-            architecture=SMALL.architecture,
-            optimiser=SMALL.optimiser,
-            checkpoint=parts / f"{anneal}.npz",
-            progress=lambda done, total, n=n: progress(n, len(LENGTHS)) if done == 0 else None,
+            architecture=TRIED,
+            optimiser=Optimiser(gradient=row.gradient, decay=row.decay),
+            checkpoint=parts / f"{n}.npz",
+            progress=lambda done, total, n=n: progress(n, len(ROWS)) if done == 0 else None,
         )
-        found.append(run.data.drop_vars("projection").assign_coords(step=run.data["step"] - anneal))
-    save(xr.concat(found, "anneal", join="outer").assign_coords(anneal=list(LENGTHS)), RESULTS / f"{name}.nc")
+        found.append(run.data.drop_vars("projection"))
+    columns = {f.name: ("run", [getattr(row, f.name) for row in ROWS]) for f in fields(Row)}
+    save(xr.concat(found, "run", join="outer", combine_attrs="drop_conflicts").assign_coords(columns), RESULTS / f"{name}.nc")
+
+
+FAR = {"ring-8": (100.0, 6000, 4000), "fab-40": (1000.0, 9000, 3000)}
+"""T0, steps of cooling and steps at T = 1 of two targets in the plane with many modes."""
+
+
+def run_far(name: str, parts: Path, progress: Progress) -> None:
+    """Many modes in the plane: no annealing, hold and quench, geometric cooling, AdaAnn."""
+    T0, anneal, after = FAR[name]
+    problem = load_problem(str(PROBLEMS / f"{name}.toml"))
+    training = Training(seeds=4, after=after, architecture=TRIED)
+    experiment = Kinds(problem, (T0,), SLIPS_KINDS, anneal, training)
+    data = run_sweep(experiment.sweep, RESULTS / f"{name}.nc", Execution(force=True), progress=progress, tell=print)
+    experiment.show(data)
 
 
 SLIPS_KINDS = ("hold", "geometric", "adaann")
@@ -151,7 +194,7 @@ def run_cost(name: str, parts: Path, progress: Progress) -> None:
     write_file(RESULTS / f"{name}.json", json.dumps(found, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
-OTHERS = {"weights-128": run_weights, "slips": run_slips, "cost": run_cost}
+OTHERS = {"weights-128": run_weights, "ring-8": run_far, "fab-40": run_far, "slips": run_slips, "cost": run_cost}
 
 
 def main() -> None:
