@@ -119,3 +119,45 @@ def kinds_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Fi
             panel.minorticks_off()
         figure.legend(loc="outside lower center", ncols=4)
     return figure
+
+
+def rows_in_words(runs: xr.Dataset) -> list[str]:
+    """What tells the runs of `training_figure` apart, one line each."""
+    names = []
+    for n in range(runs.sizes["run"]):
+        run = runs.isel(run=n)
+        cooling = f"{run['kind'].item()}, $T_0 = {float(run['T0']):g}$, {int(run['cooling'])} steps"
+        how = [word for word, usual in ((run["gradient"].item(), "path"), (run["decay"].item(), "cosine")) if word != usual]
+        names.append(" · ".join([cooling if int(run["cooling"]) else "no annealing", *how]))
+    return names
+
+
+def training_figure(runs: xr.Dataset) -> Figure:
+    """The first mode's weight, and KL(q‖p*) at T = 1, while flows are trained: of runs (run, seed, step) the median, and the range shaded.
+
+    Runs that differ in the estimator or in the rate alone stand on the left, beside the schedules under the usual ones on the right.
+    """
+    usual = (runs["gradient"].to_numpy() == "path") & (runs["decay"].to_numpy() == "cosine")
+    first = int(np.flatnonzero(usual)[0])
+    estimators = [first, *np.flatnonzero(~usual).tolist()]
+    names, exact = rows_in_words(runs), float(runs["target_weights"].isel(run=0, mode=0))
+    with style.figure(style.TWO_COLUMNS, 5.2, 2, 2, sharex="col", sharey="row") as (figure, grid):
+        for column, (shown, title) in enumerate(((estimators, "estimator and rate"), (np.flatnonzero(usual).tolist(), "schedules"))):
+            for place, n in enumerate(shown):
+                run = runs.isel(run=n)
+                cold = run["beta"].to_numpy().min(0) > 0.95
+                values = {0: run["mode_weights"].isel(mode=0).to_numpy(), 1: np.where(cold, run["reverse_kl"].to_numpy(), np.nan)}
+                for line, value in values.items():
+                    there = np.isfinite(value).all(0)
+                    steps, value = run["step"].to_numpy()[there], value[:, there]
+                    grid[line, column].fill_between(steps, value.min(0), value.max(0), color=style.line(place)["color"], alpha=0.15, lw=0)
+                    grid[line, column].plot(steps, np.median(value, 0), **style.line(place), lw=1.2, label=names[n])
+            grid[0, column].axhline(exact, **style.REFERENCE)
+            grid[0, column].set_title(title)
+            grid[1, column].set_xlabel("step")
+            grid[1, column].legend(loc="lower left", fontsize=style.SMALL)
+        grid[0, 0].set_ylabel("weight of the first mode")
+        grid[1, 0].set_ylabel(r"$\mathrm{KL}(q\,\|\,p^\star)$ at $T \leq 1.05$")
+        grid[1, 0].set_yscale("log")
+        grid[0, 0].set_ylim(0.45, 1.02)
+    return figure
