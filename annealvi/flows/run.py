@@ -282,8 +282,8 @@ def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Ta
             "settings": fingerprint_of(settings),
             "title": "RealNVP under tempered reverse KL; the schedule's time is steps × time_per_step",
             "covered": f"modes that have at least {MISSED:g} of their own weight at the last step",
-            "annealed_weights": "those of the first record at T <= 1.05",
-            "half_life": "steps from then on in which the mode weights' error halves; 0: it was none; inf: not seen; NaN: not annealed",
+            "annealed_weights": "those of the first record after a step at T <= 1.05",
+            "half_life": "steps in which the mode weights' error halves from its largest since then; 0: it was none; inf: not seen",
         },
     )
 
