@@ -10,8 +10,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from annealvi.flows.realnvp import Moments, RealNVP
-from annealvi.flows.target import Mixture
-from annealvi.flows.training import tempered_loss
+from annealvi.flows.target import Mixture, turned
+from annealvi.flows.training import JUDGING, TRAINING, Architecture, Optimiser, Rule, Steps, Task, make_trainer, tempered_loss
+from derive.problem import Problem, Space
 
 pytestmark = pytest.mark.usefixtures("in_double")
 
@@ -225,3 +226,53 @@ def test_batches_are_normalised_and_remembered_as_in_numpy():
         np.testing.assert_allclose(layer.moments.mean, expected[0], rtol=1e-12)
         np.testing.assert_allclose(layer.moments.variance, expected[1], rtol=1e-12)
     np.testing.assert_allclose(jax.vmap(flow.forward)(jnp.array(z))[0], by_numpy(flow, z, running)[0], rtol=1e-10, atol=1e-10)
+
+
+CLIP = 0.05
+
+
+def test_a_step_is_clipped_adam_and_leaves_moments_to_the_batch():
+    """Each flow's gradient is clipped by its own norm, to which moments add nothing; they become the running averages of NumPy."""
+    with jax.enable_x64(False):
+        trainer = make_trainer(5, Architecture(2, 4, 1, "study"), Optimiser(16, 1.0, clip=CLIP, decay="constant"), 50)
+        problem = Problem(space=Space(5))
+        mixtures, axes = zip(*(turned(problem.target, 5, 0, n) for n in range(2)), strict=True)
+        keys = jnp.stack([jax.random.key(n) for n in (3, 4)])
+        task = Task(jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures), jnp.array(np.array(axes), jnp.float32), keys)
+        start = jax.tree.map(np.array, trainer.begin(task, Rule()))
+        steps = Steps(jnp.full(1, 0.5), jnp.full(1, 1e-3))
+        end, _ = trainer.advance(jax.tree.map(jnp.array, start), task, Rule(), 0, steps)
+        for n in range(2):
+            before, after = (trainer.flow(state, n) for state in (start, end))
+            z = jax.random.normal(jax.random.fold_in(jax.random.fold_in(keys[n], TRAINING), 0), (16, 5))
+            for layer, (mean, _, variance) in zip(after.layers, by_numpy(before, z)[1], strict=True):
+                np.testing.assert_allclose(layer.moments.mean, 0.1 * mean, rtol=1e-4, atol=1e-6)
+                np.testing.assert_allclose(layer.moments.variance, 0.9 + 0.1 * variance, rtol=1e-4)
+            gradient = one_gradient(before, z, mixtures[n])
+            assert not any(np.any(leaf) for layer in gradient.layers for leaf in layer.moments)
+            gradient, old, new = (flat_networks(flow) for flow in (gradient, before, after))
+            norm = np.linalg.norm(gradient)
+            assert norm > 2 * CLIP
+            clipped = gradient * CLIP / norm
+            large = np.abs(clipped) > 1e-5  # the others are decided by what Adam adds to its denominator, and by roundings
+            assert large.mean() > 0.5
+            np.testing.assert_allclose((new - old)[large], -1e-3 * np.sign(clipped)[large], rtol=2e-2)
+            kept = np.concatenate([np.ravel(leaf[n]) for leaf in jax.tree.leaves(end.moments[1].mu)])
+            assert np.linalg.norm(kept) == pytest.approx(0.1 * CLIP, rel=1e-4)
+        # What is judged has the running averages, and the same for any number of samples.
+        judged = trainer.judge(end, task, 1)
+        key = jax.random.split(jax.random.fold_in(jax.random.fold_in(keys[1], JUDGING), 1))[0]
+        x = by_numpy(after, jax.random.normal(key, (50, 5)), [[np.asarray(each) for each in layer.moments] for layer in after.layers])[0]
+        np.testing.assert_allclose(judged.projection[1], x @ np.asarray(axes[1]).T, atol=1e-4)
+
+
+@eqx.filter_jit
+def one_gradient(flow, z, mixture):
+    return eqx.filter_grad(lambda flow: tempered_loss(flow, z, mixture.log_density, 0.5, "path")[0])(flow)
+
+
+def flat_networks(flow):
+    """All parameters but the moments, in one vector."""
+    return np.concatenate(
+        [np.ravel(leaf) for layer in flow.layers for leaf in jax.tree.leaves(eqx.filter((layer.scale, layer.shift), eqx.is_array))]
+    )

@@ -25,7 +25,7 @@ from annealvi.flows.coverage import MISSED, covered
 from annealvi.flows.recovery import first_records, half_lives, sampling_error, weight_error
 from annealvi.flows.target import turned
 from annealvi.flows.tempering import betas_of, default_steps, steps_between_adjustments
-from annealvi.flows.training import Architecture, Optimiser, Rule, Steps, Task, Trainer, make_trainer
+from annealvi.flows.training import Architecture, Optimiser, Rule, Steps, Task, Trainer, make_trainer, require_positive
 from annealvi.output import PathLike
 from derive.arguments import checked
 from derive.problem import BadInput, Problem
@@ -117,12 +117,14 @@ def train_flow(
     Raises BadInput, MissingComponent where JAX has no such device, DivergenceError where a flow is no longer finite.
     """
     architecture, optimiser = architecture or Architecture(), optimiser or Optimiser()
-    _require_positive(seeds=seeds, records=records, samples=samples, **_numbers(architecture), **_numbers(optimiser))
+    require_positive(seeds=seeds, records=records, samples=samples, time_per_step=time_per_step)
+    if architecture.kind == "study" and optimiser.batch < 2:
+        raise BadInput("--batch", "one sample has no variance to normalise by", "choose at least 2 with --architecture study", "")
     dimension, rule = problem.space.dimension, make_rule(problem.schedule)
     if dimension < 2:
         raise BadInput("space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem")
     total = default_steps(problem.schedule, rule, time_per_step) if steps is None else steps
-    _require_positive(steps=total)
+    require_positive(steps=total)
     bounds = np.unique(np.linspace(0, total, min(records, total) + 1).round().astype(int))
     where = device_of(device)
     cost = cost_of(dimension, architecture, optimiser, seeds, total, where.platform, samples * len(bounds))
@@ -141,16 +143,6 @@ def train_flow(
         found = list(_records(trainer, tasks, adaptive, given, bounds, kept, fingerprint_of(settings), progress))
     data = _dataset(found, bounds, tasks, settings, samples)
     return FlowRun(data, describe(where), method_of(architecture, optimiser, total))
-
-
-def _numbers(settings: Architecture | Optimiser) -> dict[str, float]:
-    return {name: value for name, value in vars(settings).items() if isinstance(value, int | float)}
-
-
-def _require_positive(**given: float) -> None:
-    for name, number in given.items():
-        if not 0 < number < math.inf:
-            raise BadInput(f"--{name.replace('_', '-')}", f"{number} is not positive", "give a positive number", "")
 
 
 def _prepared(
