@@ -38,8 +38,8 @@ SAMPLES = 2048
 KEPT_SAMPLES = 1000
 """Projected samples of each seed that the result keeps."""
 RECORDS = 20
-FLOPS_PER_SECOND = {"cpu": 6e10, "gpu": 1e13}
-"""What training reaches on two cores (measured, right within a factor of two) and on a GPU (a guess)."""
+FLOPS_PER_SECOND = {"cpu": 8e10, "gpu": 1e13}
+"""What training reaches on one or two cores (measured, right within a factor of two) and on a GPU (a guess)."""
 SECONDS_PER_STEP = {"cpu": 3e-4, "gpu": 1e-4}
 """What a step of one seed takes besides."""
 COMPILING = 15.0
