@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-LIKELY = 3.0
-"""Standard errors within which weights are those of the target: there is nothing to recover."""
+LIKELY = 4.0
+"""Standard errors within which weights are those of the target, in each of some twenty records: there is nothing to recover."""
 
 
 def weight_error(mode_weights: np.ndarray, target_weights: np.ndarray) -> np.ndarray:
@@ -16,7 +16,7 @@ def weight_error(mode_weights: np.ndarray, target_weights: np.ndarray) -> np.nda
 
 
 def sampling_error(target_weights: np.ndarray, samples: int) -> float:
-    """What `weight_error` of the target's own weights, counted in so many samples, exceeds in few of a thousand cases."""
+    """What `weight_error` of the target's own weights, counted in so many samples, exceeds in one of a thousand cases at most."""
     errors = np.sqrt(target_weights * (1 - target_weights) / samples)
     # Half the mean of a sum of absolute normal deviates, and LIKELY times a bound of its standard deviation.
     return 0.5 * float(math.sqrt(2 / math.pi) * errors.sum() + LIKELY * np.sqrt((errors**2).sum()))
