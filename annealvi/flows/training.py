@@ -30,7 +30,7 @@ ARCHITECTURES = ("plain", "study")
 GRADIENTS = ("path", "total")
 DECAYS = ("cosine", "constant")
 LAST_RATE = 0.01
-"""What is left of the learning rate in the last step of a cosine decay."""
+"""What is left of the learning rate when a cosine decay ends, one step after the last."""
 
 
 def require_positive(**given: float) -> None:
