@@ -13,7 +13,7 @@ from annealvi.cli import main
 from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.outcome import Outcomes
 from annealvi.flows import sweep, theory
-from annealvi.flows.run import train_flow
+from annealvi.flows.run import cost_of, train_flow
 from annealvi.flows.sweep import Training, compare_kinds, flow_map
 from annealvi.flows.training import Architecture, Optimiser
 from annealvi.session import open_session
@@ -198,3 +198,23 @@ def test_wrong_options_are_one_line(options, words, tmp_path, capsys):
     assert error[-1].startswith("annealvi: ")
     assert words in error[-1]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("dimension", "architecture", "optimiser", "flows", "milliseconds"),
+    [
+        (2, Architecture(), Optimiser(), 4, 3.15),
+        (2, Architecture(6, 32), Optimiser(128), 8, 0.47),
+        (16, Architecture(), Optimiser(), 4, 3.43),
+        (16, Architecture(6, 32), Optimiser(128), 8, 0.55),
+        (128, Architecture(6, 32), Optimiser(128), 4, 1.37),
+        (128, Architecture(6, 32), Optimiser(128, gradient="total"), 4, 1.30),
+        (128, Architecture(), Optimiser(), 4, 5.11),
+        (128, Architecture(), Optimiser(gradient="total"), 4, 3.96),
+    ],
+)
+def test_the_cost_of_training_is_right_within_a_factor_of_two(dimension, architecture, optimiser, flows, milliseconds):
+    """Against steps of one flow, measured on one core and in 128 dimensions on two."""
+    steps = 1000
+    estimate = cost_of(dimension, architecture, optimiser, flows, steps, "cpu").seconds / steps / flows
+    assert 0.5 < 1e3 * estimate / milliseconds < 2

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -40,9 +41,9 @@ def in_double():
         yield
 
 
-def wide_flow(dimension):
+def wide_flow(dimension, normalised=False):
     """Its parameters are far from those of the start, where all layers are nearly the identity."""
-    flow = RealNVP(dimension, 5, 16, 2, jax.random.key(dimension))
+    flow = RealNVP(dimension, 5, 16, 2, jax.random.key(dimension), normalised)
     arrays, rest = eqx.partition(flow, eqx.is_inexact_array)
     return eqx.combine(jax.tree.map(lambda a: 1.7 * a.astype(float), arrays), rest)
 
@@ -62,9 +63,12 @@ def test_density_is_the_change_of_variables(dimension):
 
 
 @pytest.mark.usefixtures("in_double")
-def test_density_integrates_to_one_in_the_plane():
-    """By the trapezoidal rule on a square that holds all of the mass."""
-    flow = wide_flow(2)
+@pytest.mark.parametrize("normalised", [False, True], ids=["plain", "study"])
+def test_density_integrates_to_one_in_the_plane(normalised):
+    """By the trapezoidal rule on a square that holds all of the mass. Running averages are those that a few batches leave."""
+    flow = wide_flow(2, normalised)
+    for n in range(3 if normalised else 0):
+        flow = flow.remembering(flow.normalised_by(jax.random.normal(jax.random.key(n), (64, 2)) + n), 64)
     x, _ = flow.sample(jax.random.key(0), 4000)
     low, high = np.asarray(x).min(0) - 3, np.asarray(x).max(0) + 3
     axes = [np.linspace(a, b, 801) for a, b in zip(low, high, strict=True)]
@@ -179,12 +183,13 @@ def test_a_run_says_when_it_was_annealed():
     np.testing.assert_array_equal(cold.data["annealed_at"][0, 1:], 0)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_a_tempered_gaussian_is_learned(temperature):
+@pytest.mark.parametrize(("temperature", "kind"), [(1.0, "study"), (4.0, "plain")])
+def test_a_tempered_gaussian_is_learned(temperature, kind):
     """One component: p^β is the Gaussian of variance T σ². A loss without its β learns σ² at every temperature."""
     target = Target(weights=(1.0,), means=((1.5,),), scales=(0.7,))
     schedule = ScheduleSpec(kind="constant", T0=temperature, t0=1.0)
-    run = train_flow(problem_in(4, schedule, target), steps=1500, seeds=2, **{**SMALL, "samples": 5000})
+    options = {**SMALL, "samples": 5000, "architecture": Architecture(2, 8, 2, kind)}
+    run = train_flow(problem_in(4, schedule, target), steps=1500, seeds=2, **options)
     last, variance = run.data.isel(step=-1), temperature * 0.49
     # Five standard errors of 5000 samples are 10 %; the rest is q's own error.
     np.testing.assert_allclose(last["projected_variance"], variance, rtol=0.12)
@@ -234,10 +239,16 @@ def values(run):
     return {name: array.to_numpy() for name, array in run.data.data_vars.items()}
 
 
-@pytest.mark.parametrize("schedule", [ScheduleSpec(kind="linear", T0=20.0, t0=40.0), ScheduleSpec(kind="adaann", T0=20.0, t0=5.0)])
-def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, schedule):
+STUDY = {**SMALL, "architecture": Architecture(2, 8, 2, "study"), "optimiser": Optimiser(32, 1e-3, "path", "cosine", 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "settings"),
+    [(ScheduleSpec(kind="linear", T0=20.0, t0=40.0), SMALL), (ScheduleSpec(kind="adaann", T0=20.0, t0=5.0), STUDY)],
+)
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, schedule, settings):
     problem, path = problem_in(4, schedule), tmp_path / "checkpoint.npz"
-    options = {"steps": 50, "seeds": 2, "records": 5, **SMALL}
+    options = {"steps": 50, "seeds": 2, "records": 5, **settings}
     whole = train_flow(problem, **options)
     beta = whole.data["beta"].to_numpy()
     assert (np.diff(beta, axis=1) >= 0).all()
@@ -255,8 +266,13 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, schedule):
     assert begun == [30, 40]
     for name, value in values(whole).items():
         np.testing.assert_array_equal(values(resumed)[name], value)
-    with pytest.raises(BadInput, match="another run"):
-        train_flow(problem, **{**options, "steps": 60}, checkpoint=path)
+    optimiser, kind = settings["optimiser"], "plain" if settings["architecture"].kind == "study" else "study"
+    others = [
+        {"optimiser": replace(optimiser, **{name: value})} for name, value in (("gradient", "total"), ("decay", "constant"), ("clip", 2))
+    ]
+    for other in ({"steps": 60}, {"architecture": replace(settings["architecture"], kind=kind)}, *others):
+        with pytest.raises(BadInput, match="another run"):
+            train_flow(problem, **{**options, **other}, checkpoint=path)
     path.write_bytes(b"not an archive")
     with pytest.raises(BadInput, match="cannot be read"):
         train_flow(problem, **options, checkpoint=path)
@@ -311,11 +327,45 @@ def test_a_loss_that_is_not_finite_is_an_error():
 
 @pytest.mark.parametrize(
     "options",
-    [{"steps": 0}, {"seeds": 0}, {"records": 0}, {"samples": 0}, {"optimiser": Optimiser(0)}, {"architecture": Architecture(0)}],
+    [{"steps": 0}, {"seeds": 0}, {"records": 0}, {"samples": 0}, {"time_per_step": 0.0}],
 )
 def test_nothing_is_trained_for_nothing(options):
     with pytest.raises(BadInput, match="is not positive"):
         train_flow(problem_in(4), **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Optimiser(0), "--batch: 0 is not positive"),
+        (lambda: Optimiser(clip=-1), "--clip: -1 is not positive"),
+        (lambda: Optimiser(clip=math.inf), "--clip: inf is not positive"),
+        (lambda: Optimiser(learning_rate=math.nan), "--learning-rate: nan is not positive"),
+        (lambda: Optimiser(learning_rate="fast"), "learning_rate: 'fast' is not a number"),
+        (lambda: Optimiser(gradient="x"), "choose from path, total"),
+        (lambda: Optimiser(gradient=None), "gradient: None is not a text"),
+        (lambda: Optimiser(decay="x"), "choose from cosine, constant"),
+        (lambda: Architecture(0), "--layers: 0 is not positive"),
+        (lambda: Architecture(width=2.5), "width: 2.5 is not a whole number"),
+        (lambda: Architecture(kind=3), "kind: 3 is not a text"),
+        (lambda: Architecture(kind="x"), "choose from plain, study"),
+        (lambda: train_flow(problem_in(4), architecture=Architecture(kind="study"), optimiser=Optimiser(1)), "choose at least 2"),
+    ],
+)
+def test_settings_of_a_training_are_refused_in_one_line(make, words):
+    with pytest.raises(BadInput) as refused:
+        make()
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_learning_rates_fall_as_a_cosine_or_not_at_all():
+    steps = 400
+    rates = Optimiser(learning_rate=2e-3).rates(steps)
+    expected = [2e-3 * (0.01 + 0.99 * math.cos(0.5 * math.pi * n / steps) ** 2) for n in range(steps)]
+    assert rates.dtype == np.float32
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)  # float32 near a cosine of −1
+    np.testing.assert_array_equal(Optimiser(learning_rate=2e-3, decay="constant").rates(steps), np.full(steps, 2e-3, np.float32))
 
 
 def test_a_device_that_is_none_is_refused():
@@ -349,6 +399,12 @@ def test_command_writes_what_it_says(tmp_path, capsys):
         (["--set", "space.dimension=1"], 2, "choose at least 2"),
         (["--steps", "0"], 2, "--steps"),
         (["--learning-rate", "-1"], 2, "--learning-rate"),
+        (["--gradient", "foo"], 2, "choose from 'path', 'total'"),
+        (["--decay", "foo"], 2, "choose from 'cosine', 'constant'"),
+        (["--architecture", "foo"], 2, "choose from 'plain', 'study'"),
+        (["--clip", "0"], 2, "--clip"),
+        (["--clip", "nan"], 2, "--clip"),
+        (["--architecture", "study", "--batch", "1"], 2, "--batch"),
         (["--max-cost", "1e-6"], 2, "--max-cost"),
         (["--device", "cuda"], 3, "JAX sees no CUDA device"),
         (["--learning-rate", "1e6", "--steps", "60"], 1, "smaller learning rate"),

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-LIKELY = 3.0
-"""Standard errors within which weights are those of the target: there is nothing to recover."""
+LIKELY = 4.0
+"""Standard errors within which weights are those of the target, in each of some twenty records: there is nothing to recover."""
 
 
 def weight_error(mode_weights: np.ndarray, target_weights: np.ndarray) -> np.ndarray:
@@ -16,36 +16,39 @@ def weight_error(mode_weights: np.ndarray, target_weights: np.ndarray) -> np.nda
 
 
 def sampling_error(target_weights: np.ndarray, samples: int) -> float:
-    """What `weight_error` of the target's own weights, counted in so many samples, exceeds in few of a thousand cases."""
+    """What `weight_error` of the target's own weights, counted in so many samples, exceeds in one of a thousand cases at most."""
     errors = np.sqrt(target_weights * (1 - target_weights) / samples)
     # Half the mean of a sum of absolute normal deviates, and LIKELY times a bound of its standard deviation.
     return 0.5 * float(math.sqrt(2 / math.pi) * errors.sum() + LIKELY * np.sqrt((errors**2).sum()))
 
 
 def half_lives(steps: np.ndarray, errors: np.ndarray, annealed_at: np.ndarray, least: float) -> np.ndarray:
-    """Steps after which each flow's error is half of what it was in the first record at T <= 1.05, (flows,).
+    """Steps in which each flow's error halves from its largest in the records that follow a step at T <= 1.05, (flows,).
 
-    steps: (records,). errors: (flows, records). annealed_at: (flows,). 0 where that first error is at most `least`: nothing to recover;
-    inf where no record has half of it: no recovery seen; NaN for a flow that no record judges at T <= 1.05. Linear between records.
+    The record before that step is none of them: a flow that has just begun or been quenched has not settled at that temperature, and may
+    lose its modes only then. steps: (records,). errors: (flows, records). annealed_at: (flows,). 0 where the error is never above `least`:
+    nothing to recover; inf where no later record has half of it: no recovery seen; NaN for a flow that no record judges after a step at
+    T <= 1.05. Linear between records.
     """
     return np.array([_half_life(steps, error, at, least) for error, at in zip(errors, annealed_at, strict=True)])
 
 
 def first_records(steps: np.ndarray, annealed_at: np.ndarray) -> np.ndarray:
-    """The index of each flow's first record at T <= 1.05; that of the last where there is none."""
-    return np.minimum(np.searchsorted(steps, np.nan_to_num(annealed_at, nan=np.inf)), len(steps) - 1)
+    """The index of each flow's first record after a step at T <= 1.05; that of the last where there is none."""
+    return np.minimum(np.searchsorted(steps, np.nan_to_num(annealed_at, nan=np.inf), side="right"), len(steps) - 1)
 
 
 def _half_life(steps: np.ndarray, errors: np.ndarray, annealed_at: float, least: float) -> float:
-    if not annealed_at <= steps[-1]:
+    if not annealed_at < steps[-1]:
         return math.nan
-    first = int(np.searchsorted(steps, annealed_at))
-    if errors[first] <= least:
+    first = int(first_records(steps, np.array(annealed_at)))
+    worst = first + int(errors[first:].argmax())
+    if errors[worst] <= least:
         return 0.0
-    half = 0.5 * errors[first]
-    below = np.flatnonzero(errors[first:] <= half)
+    half = 0.5 * errors[worst]
+    below = np.flatnonzero(errors[worst:] <= half)
     if not len(below):
         return math.inf
-    n = first + int(below[0])
+    n = worst + int(below[0])
     share = (errors[n - 1] - half) / (errors[n - 1] - errors[n])
-    return float(steps[n - 1] + share * (steps[n] - steps[n - 1]) - steps[first])
+    return float(steps[n - 1] + share * (steps[n] - steps[n - 1]) - steps[worst])

@@ -25,7 +25,7 @@ from annealvi.flows.coverage import MISSED, covered
 from annealvi.flows.recovery import first_records, half_lives, sampling_error, weight_error
 from annealvi.flows.target import turned
 from annealvi.flows.tempering import betas_of, default_steps, steps_between_adjustments
-from annealvi.flows.training import Architecture, Optimiser, Rule, Steps, Task, Trainer, make_trainer
+from annealvi.flows.training import Architecture, Optimiser, Rule, Steps, Task, Trainer, make_trainer, require_positive
 from annealvi.output import PathLike
 from derive.arguments import checked
 from derive.problem import BadInput, Problem
@@ -38,8 +38,8 @@ SAMPLES = 2048
 KEPT_SAMPLES = 1000
 """Projected samples of each seed that the result keeps."""
 RECORDS = 20
-FLOPS_PER_SECOND = {"cpu": 6e10, "gpu": 1e13}
-"""What training reaches on two cores (measured, right within a factor of two) and on a GPU (a guess)."""
+FLOPS_PER_SECOND = {"cpu": 8e10, "gpu": 1e13}
+"""What training reaches on one or two cores (measured, right within a factor of two) and on a GPU (a guess)."""
 SECONDS_PER_STEP = {"cpu": 3e-4, "gpu": 1e-4}
 """What a step of one seed takes besides."""
 COMPILING = 15.0
@@ -117,12 +117,14 @@ def train_flow(
     Raises BadInput, MissingComponent where JAX has no such device, DivergenceError where a flow is no longer finite.
     """
     architecture, optimiser = architecture or Architecture(), optimiser or Optimiser()
-    _require_positive(seeds=seeds, records=records, samples=samples, **_numbers(architecture), **_numbers(optimiser))
+    require_positive(seeds=seeds, records=records, samples=samples, time_per_step=time_per_step)
+    if architecture.kind == "study" and optimiser.batch < 2:
+        raise BadInput("--batch", "one sample has no variance to normalise by", "choose at least 2 with --architecture study", "")
     dimension, rule = problem.space.dimension, make_rule(problem.schedule)
     if dimension < 2:
         raise BadInput("space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem")
     total = default_steps(problem.schedule, rule, time_per_step) if steps is None else steps
-    _require_positive(steps=total)
+    require_positive(steps=total)
     bounds = np.unique(np.linspace(0, total, min(records, total) + 1).round().astype(int))
     where = device_of(device)
     cost = cost_of(dimension, architecture, optimiser, seeds, total, where.platform, samples * len(bounds))
@@ -141,16 +143,6 @@ def train_flow(
         found = list(_records(trainer, tasks, adaptive, given, bounds, kept, fingerprint_of(settings), progress))
     data = _dataset(found, bounds, tasks, settings, samples)
     return FlowRun(data, describe(where), method_of(architecture, optimiser, total))
-
-
-def _numbers(settings: Architecture | Optimiser) -> dict[str, float]:
-    return {name: value for name, value in vars(settings).items() if isinstance(value, int | float)}
-
-
-def _require_positive(**given: float) -> None:
-    for name, number in given.items():
-        if not 0 < number < math.inf:
-            raise BadInput(f"--{name.replace('_', '-')}", f"{number} is not positive", "give a positive number", "")
 
 
 def _prepared(
@@ -282,8 +274,8 @@ def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Ta
             "settings": fingerprint_of(settings),
             "title": "RealNVP under tempered reverse KL; the schedule's time is steps × time_per_step",
             "covered": f"modes that have at least {MISSED:g} of their own weight at the last step",
-            "annealed_weights": "those of the first record at T <= 1.05",
-            "half_life": "steps from then on in which the mode weights' error halves; 0: it was none; inf: not seen; NaN: not annealed",
+            "annealed_weights": "those of the first record after a step at T <= 1.05",
+            "half_life": "steps in which the mode weights' error halves from its largest since then; 0: it was none; inf: not seen",
         },
     )
 

@@ -115,7 +115,7 @@ class FlowSweep(Sweep):
             "settings": fingerprint_of({"first cell": settings_of(self.cells[0][0], self._where, **self._run(0))}),
             "seeds": "the n-th cell, numbered from 0, has the seed of the first and n",
             "collapsed": f"a mode has less than {MISSED:g} of its own weight at the last step",
-            "half_life": "steps from the first look at T <= 1.05 on in which the weights' error halves; 0: it was none; inf: not seen",
+            "half_life": "steps in which the weights' error halves from its largest at T <= 1.05; 0: it was none; inf: not seen",
             "device": describe(self._where),
             "method": f"{training.seeds} seeds: {method_of(training.architecture, training.optimiser, _in_words(steps))}",
         }

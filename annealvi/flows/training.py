@@ -7,6 +7,7 @@ variance that does not vanish where q = p.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,13 +23,21 @@ from annealvi.flows.diagnostics import Diagnostics, diagnose
 from annealvi.flows.realnvp import RealNVP
 from annealvi.flows.target import Mixture
 from annealvi.flows.tempering import next_beta
-from derive.arguments import require_choice
+from derive.arguments import require_choice, require_fields
+from derive.problem import BadInput
 
 ARCHITECTURES = ("plain", "study")
 GRADIENTS = ("path", "total")
 DECAYS = ("cosine", "constant")
 LAST_RATE = 0.01
-"""What is left of the learning rate in the last step of a cosine decay."""
+"""What is left of the learning rate when a cosine decay ends, one step after the last."""
+
+
+def require_positive(**given: float) -> None:
+    """BadInput for the first number that is none, or infinite; its name is an option of the command."""
+    for name, number in given.items():
+        if not 0 < number < math.inf:
+            raise BadInput(f"--{name.replace('_', '-')}", f"{number} is not positive", "give a positive number", "")
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,9 @@ class Architecture:
     kind: str = "plain"
 
     def __post_init__(self) -> None:
+        require_fields(self)
         require_choice("architecture", [self.kind], ARCHITECTURES)
+        require_positive(layers=self.layers, width=self.width, depth=self.depth)
 
 
 @dataclass(frozen=True)
@@ -62,8 +73,10 @@ class Optimiser:
     clip: float | None = None
 
     def __post_init__(self) -> None:
+        require_fields(self)
         require_choice("gradient", [self.gradient], GRADIENTS)
         require_choice("decay", [self.decay], DECAYS)
+        require_positive(batch=self.batch, learning_rate=self.learning_rate, clip=1 if self.clip is None else self.clip)
 
     def rates(self, steps: int) -> np.ndarray:
         """The learning rate of each of a run's steps, (steps,)."""
