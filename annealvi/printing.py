@@ -85,12 +85,12 @@ def in_blocks(table: Table, width: int) -> list[Table]:
 def _needed(table: Table, n: int) -> int:
     """A column's width with its border; words may go on below."""
     column = table.columns[n]
-    widest = max((cell_len(_text(cell)) for cell in (column.header, *column.cells)), default=0)
+    widest = max((cell_len(line) for cell in (column.header, *column.cells) for line in _text(cell).splitlines()), default=0)
     return 3 + (min(widest, LEAST_WORDS) if column.justify == "left" and not column.no_wrap else widest)
 
 
 def _of_columns(table: Table, columns: list[int]) -> Table:
-    part = Table(header_style=table.header_style)
+    part = Table(header_style=table.header_style, show_lines=table.show_lines)
     for n in columns:
         column = table.columns[n]
         part.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, overflow=column.overflow)

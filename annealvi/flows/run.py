@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -70,8 +71,21 @@ class FlowRun:
         """Which modes each flow covers in the end, and P(collapse) with its standard error."""
         return Outcomes(self.data["covered"].to_numpy().astype(bool))
 
+    @property
+    def weight_errors(self) -> np.ndarray:
+        """(flows,) the share of each flow's mass that is with the wrong mode in the end, see `annealvi.flows.recovery`."""
+        return weight_error(self.data["mode_weights"].isel(step=-1).to_numpy(), self.data["target_weights"].to_numpy())
+
+    @property
+    def sampling_error(self) -> float:
+        """What `weight_errors` of right weights seldom exceeds, counted in as many samples."""
+        return sampling_error(self.data["target_weights"].to_numpy(), json.loads(self.data.attrs["settings"])["samples"])
+
     def as_dict(self) -> dict[str, Any]:
-        """The keys of the command's JSON; every list has one entry for each seed, of the last record."""
+        """The keys of the command's JSON; every list has one entry for each seed, of the last record, which is at step judged_at.
+
+        JSON's null stands for a half-life of a flow that did not recover, or that no record judges at T <= 1.05 (its annealed_at tells).
+        """
         last = self.data.isel(step=-1)
         return {
             "mode_weights": last["mode_weights"].to_numpy(),
@@ -82,9 +96,12 @@ class FlowRun:
             "uncovered": last["uncovered"].to_numpy(),
             "annealed_at": last["annealed_at"].to_numpy(),
             "half_life": last["half_life"].to_numpy(),
+            "weight_error": self.weight_errors,
             "collapsed": self.outcomes.collapsed,
             **self.outcomes.as_dict(),
-            "steps": int(self.data["step"][-1]),
+            "p_interval": self.outcomes.interval,
+            "judged_at": int(last["step"]),
+            "steps": int(last["step"]),
             "device": self.device,
             "method": self.method,
         }
