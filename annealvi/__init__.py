@@ -61,6 +61,8 @@ _HOMES = {
     "recommend": "annealvi.collapse.recommend",
     "BetaSchedule": "annealvi.betas",
     "beta_schedule": "annealvi.betas",
+    "AdaAnn": "annealvi.adaptive_betas",
+    "EffectiveSampleSize": "annealvi.adaptive_betas",
     "train_flow": "annealvi.flows.run",
     "flow_map": "annealvi.flows.sweep",
     "compare_kinds": "annealvi.flows.sweep",

@@ -196,6 +196,8 @@ GROUPS = {
         "BetaSchedule",
         "beta_schedule",
         "schedule_within",
+        "AdaAnn",
+        "EffectiveSampleSize",
         "make_schedule",
         "settling_time",
         "train_flow",
