@@ -63,6 +63,8 @@ _HOMES = {
     "beta_schedule": "annealvi.betas",
     "AdaAnn": "annealvi.adaptive_betas",
     "EffectiveSampleSize": "annealvi.adaptive_betas",
+    "Barrier": "annealvi.barrier",
+    "find_barrier": "annealvi.barrier",
     "train_flow": "annealvi.flows.run",
     "flow_map": "annealvi.flows.sweep",
     "compare_kinds": "annealvi.flows.sweep",

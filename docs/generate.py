@@ -198,6 +198,8 @@ GROUPS = {
         "schedule_within",
         "AdaAnn",
         "EffectiveSampleSize",
+        "find_barrier",
+        "Barrier",
         "make_schedule",
         "settling_time",
         "train_flow",
