@@ -110,6 +110,19 @@ def test_a_curved_ridge_is_lower_than_the_segment_says():
     assert found.height > across - along > along
 
 
+@pytest.mark.parametrize("separation", [3.0, 4.0, 8.0])
+def test_the_variance_of_log_p_along_a_hot_run_hardly_knows_the_barrier(separation):
+    """By quadrature along the line, at T from 1 to 300; the other directions add T²/2 each. What stands in the notebook."""
+    log_density, _ = on_a_line((separation, -separation), (0.8, 0.2), (1.0, 1.0), 1)
+    log_p = log_density(np.linspace(-200, 200, 40_001)[:, None])
+    excess = []
+    for T in np.geomspace(1, 300, 40):
+        share = np.exp((log_p - log_p.max()) / T)
+        share /= share.sum()
+        excess.append(share @ (log_p - share @ log_p) ** 2 / T**2 - 0.5)
+    assert -0.19 < min(excess) < max(excess) < 0.31
+
+
 @pytest.mark.parametrize("separation", [0.0, 1.1])
 def test_where_one_maximum_is_found_there_is_no_temperature_to_begin_at(separation):
     """At R = 1.1 and equal weights there are two maxima, whose barrier of 0.004 counts for nothing."""
