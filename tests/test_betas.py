@@ -10,6 +10,7 @@ import pytest
 
 import annealvi
 from annealvi import components
+from annealvi.flows.tempering import next_beta
 from derive.problem import BadInput, ScheduleSpec
 
 T0, t0 = 30.0, 40.0
@@ -84,3 +85,56 @@ def test_wrong_input_is_refused_with_a_remedy(monkeypatch):
     monkeypatch.setattr(components, "find_spec", lambda name: None)
     with pytest.raises(components.MissingComponent, match="needs jax"):
         annealvi.beta_schedule("hold", 10.0, 100).optax()
+
+
+@pytest.mark.parametrize("library", [list, np.float32, jnp.array])
+def test_adaptive_rules_on_two_samples_are_solved_by_hand(library):
+    """Of log p* = a and a − Δ the deviation is Δ/√2; with u = exp(−δΔ) the relative sample size (1 + u)²/(2 + 2u²) is the level."""
+    gap, tau, level = 4.0, 0.5, 0.9
+    log_p = library([-700.0, -700.0 - gap])
+    rule = annealvi.AdaAnn(tau, T0=10.0)
+    assert rule.beta == 0.1
+    assert rule.update(log_p) == pytest.approx(0.1 + tau * math.sqrt(2) / gap, rel=1e-12)
+    u = (1 - math.sqrt(1 - (2 * level - 1) ** 2)) / (2 * level - 1)
+    even = annealvi.EffectiveSampleSize(level, T0=10.0)
+    assert even.update(log_p) == even.beta == pytest.approx(0.1 - math.log(u) / gap, rel=1e-10)
+    assert isinstance(even.update(log_p), float)
+
+
+@pytest.mark.parametrize(("rule", "kind", "strength"), [(annealvi.AdaAnn, "adaann", 0.3), (annealvi.EffectiveSampleSize, "ess", 0.8)])
+def test_adaptive_rules_are_those_of_the_trained_flows(rule, kind, strength):
+    """In single precision there, and with the deviation of the samples where this one estimates that of q: √(n/(n − 1))."""
+    log_p, mine = np.random.default_rng(0).normal(size=400) * 7 - 40, rule(strength, T0=20.0)
+    theirs = float(next_beta(kind, strength, jnp.float32(0.05), jnp.array(log_p)))
+    factor = math.sqrt(400 / 399) if kind == "adaann" else 1.0
+    assert factor * (mine.update(log_p) - 0.05) == pytest.approx(theirs - 0.05, rel=1e-4)
+    assert repr(mine).startswith(f"{rule.__name__}({'tau' if kind == 'adaann' else 'level'}={strength}, beta=0.")
+    path = [mine.update(log_p.reshape(20, 20)) for _ in range(200)]
+    assert path == sorted(path)
+    assert path[-1] == 1.0
+
+
+@pytest.mark.parametrize("rule", [annealvi.AdaAnn(0.3), annealvi.EffectiveSampleSize(0.8)])
+@pytest.mark.parametrize(
+    ("log_p", "named"),
+    [
+        ([1.0], "two samples"),
+        ([1.0, math.nan], "1 of 2 values"),
+        ([-math.inf, 0.0, 1.0], "not finite"),
+        ("x", "a str"),
+        (None, "a NoneType"),
+        (np.array([1j, 2.0]), "complex"),
+        (np.array([True, False]), "bool"),
+        ([[1.0, 2.0], [3.0]], "a list"),
+    ],
+)
+def test_values_that_say_nothing_leave_beta_where_it_was(rule, log_p, named):
+    with pytest.raises(BadInput, match=named) as caught:
+        rule.update(log_p)
+    assert "\n" not in str(caught.value)
+    assert rule.beta == 0.1
+
+
+def test_an_adaptive_rule_inside_jit_is_refused_in_one_line():
+    with pytest.raises(BadInput, match="outside jit"):
+        jax.jit(annealvi.AdaAnn(0.3).update)(jnp.arange(3.0))

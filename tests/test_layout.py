@@ -92,10 +92,10 @@ def test_the_core_needs_none_of_the_extra():
         "import annealvi\n"
         "from annealvi.cli import main\n"
         "with contextlib.redirect_stdout(io.StringIO()): status = main(['rhs', '--help'])\n"
-        "print(status, annealvi.beta_schedule('hold', 9.0, 100)(0), annealvi.recommend.__name__)"
+        "print(status, annealvi.beta_schedule('hold', 9.0, 100)(0), annealvi.recommend.__name__, annealvi.AdaAnn(0.1, 4.0).update([0, 1]))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert found == ["0", str(1 / 9), "recommend"]
+    assert found == ["0", str(1 / 9), "recommend", str(0.25 + 0.1 / 0.5**0.5)]
 
 
 def test_the_folders_are_the_agreed_ones():

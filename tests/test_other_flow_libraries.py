@@ -6,10 +6,14 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import annealvi
+
 PAGE = Path(__file__).resolve().parent.parent / "notebooks" / "annealing_a_flow_of_your_own.md"
-LOST = 0.03
+WITHIN = 0.03
+"""What the page says of the weight that is found."""
 
 
 def example(heading):
@@ -20,22 +24,22 @@ def example(heading):
 
 
 ANNEALED = re.compile(r"annealvi\.beta_schedule\(.*?\)(\.optax\(\))?")
-SEED = re.compile(r"(?<=key\()0(?=\))|(?<=manual_seed\()0(?=\))")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("heading", "library"), [("normflows", "normflows"), ("flowjax", "flowjax"), ("JAX and optax", "optax")])
-def test_an_example_keeps_both_modes_and_would_lose_one_without_annealing(heading, library):
-    """Training amplifies rounding, so the weight differs between machines: the claims are those that hold over seeds."""
+def test_an_example_finds_the_weights_of_both_modes(heading, library):
+    """Training amplifies rounding, so the weight differs between machines: the range is the page's, over seeds."""
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
-    code = example(heading)
-    # The lighter mode, of weight 0.2, is not lost; the heavier one, of weight 0.8, leads.
-    assert 0.5 < weight_found_by(code) < 1 - LOST
-    untempered, changes = ANNEALED.subn("(lambda step: 1.0)", code)
+    assert abs(weight_found_by(example(heading)) - 0.8) < WITHIN
+
+
+@pytest.mark.slow
+def test_without_annealing_the_same_flow_has_lost_a_mode_after_as_many_steps():
+    untempered, changes = ANNEALED.subn("(lambda step: 1.0)", example("JAX and optax"))
     assert changes == 1
-    # Of 19 untempered runs on two of the libraries 15 lost a mode, either one: three that keep both have a chance of 1 %.
-    assert any(not LOST < weight_found_by(SEED.sub(str(seed), untempered)) < 1 - LOST for seed in range(3))
+    assert abs(weight_found_by(untempered) - 0.8) > WITHIN
 
 
 def weight_found_by(code):
@@ -43,10 +47,27 @@ def weight_found_by(code):
     return float(re.search(r"weight of the first mode: ([\d.]+)", run.stdout)[1])
 
 
-def test_the_numbers_in_the_first_example_are_right():
-    block = example("The schedule")
-    names = {}
+def test_the_numbers_in_the_example_of_a_schedule_are_right():
+    block, names = example("The schedule"), {}
     exec(block, names)
     schedule = names["schedule"]
     stated = [float(x) for x in re.search(r"# ([\d.]+), ([\d.]+), ([\d.]+):", block).groups()]
     assert [round(schedule(n), 3) for n in (0, 750, 1500)] == stated
+
+
+def test_the_numbers_in_the_example_of_a_barrier_are_right():
+    block, names = example("How hot to begin"), {}
+    exec(block, names)
+    found = names["found"]
+    *hits, height, hot = re.search(r"# maxima found by (\d+) and (\d+) starts, barrier ([\d.]+), T0 = ([\d.]+)", block).groups()
+    assert [str(n) for n in found.hits] == hits
+    assert (f"{found.height:.2f}", f"{found.T0:.2f}") == (height, hot)
+    for heading in ("normflows", "flowjax", "JAX and optax"):
+        assert f'beta_schedule("geometric", T0={round(found.T0)}.0, steps=steps // 2)' in example(heading)
+
+
+def test_the_loop_with_an_adaptive_rule_runs():
+    drawn = np.random.default_rng(0)
+    names = {"annealvi": annealvi, "descend": lambda beta: -0.5 * drawn.chisquare(8, 128) / beta}
+    exec(example("Adaptive rules"), names)
+    assert names["rule"].beta == 1

@@ -135,4 +135,4 @@ def test_the_command_prints_json(capsys):
     assert found["p"] <= 0.505
     assert found["confirmed"]
     assert found["p_ode"] < found["p_upper"] <= 0.5
-    assert "flows" in found["covers"]
+    assert "T0 and t0 do not carry over to flows" in found["covers"]

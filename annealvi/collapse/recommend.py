@@ -37,7 +37,8 @@ NEAR = 0.5
 
 SCOPE = (
     "for two Gaussian components of fixed width and weight on a sphere, without",
-    "the noise of finite samples; normalizing flows are not covered",
+    "the noise of finite samples;",
+    "T0 and t0 do not carry over to flows, whose width is free: see find_barrier",
 )
 
 
