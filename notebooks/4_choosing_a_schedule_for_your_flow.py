@@ -44,7 +44,7 @@ RESULTS = "../tests/benchmarks/results/flows/"
 
 def stored(name):
     """A result of tests/benchmarks/flows.py, which took two hours."""
-    with xr.open_dataset(f"{RESULTS}{name}.nc", engine="scipy") as data:
+    with xr.open_dataset(f"{RESULTS}{name}.nc") as data:
         data = data.load()
     return data.assign_coords(kind=data["kind"].astype(str)) if "kind" in data.coords else data
 

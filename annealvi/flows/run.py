@@ -25,7 +25,7 @@ from annealvi.flows.checkpoint import fingerprint_of, load_checkpoint, save_chec
 from annealvi.flows.coverage import MISSED, covered
 from annealvi.flows.recovery import first_records, half_lives, sampling_error, weight_error
 from annealvi.flows.target import turned
-from annealvi.flows.tempering import betas_of, default_steps, steps_between_adjustments
+from annealvi.flows.tempering import AFTER_SETTLING_ALONE, betas_of, default_steps, steps_between_adjustments
 from annealvi.flows.training import Architecture, Optimiser, Rule, Steps, Task, Trainer, make_trainer, require_positive
 from annealvi.output import PathLike
 from derive.arguments import checked
@@ -127,7 +127,7 @@ def train_flow(
 ) -> FlowRun:
     """Train `seeds` flows on the problem's target under its schedule, whose time is the number of steps times `time_per_step`.
 
-    steps: of the optimiser; None for the schedule's settling time and 2000 more. records: how often, evenly, the flows are judged besides
+    steps: of the optimiser; None for the schedule's settling time and 7000 more. records: how often, evenly, the flows are judged besides
     the start. samples: of each diagnosis. seed: of everything; flow n of a run depends on (seed, n), not on how many there are, up to the
     rounding of differently grouped sums. device: "auto", "cpu" or "cuda". checkpoint: a file that is kept up to date, and from which a run
     with the same settings goes on; max_cost: seconds that it may be expected to take.
@@ -140,7 +140,7 @@ def train_flow(
     dimension, rule = problem.space.dimension, make_rule(problem.schedule)
     if dimension < 2:
         raise BadInput("space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem")
-    total = default_steps(problem.schedule, rule, time_per_step) if steps is None else steps
+    total = default_steps(problem.schedule, rule, time_per_step, AFTER_SETTLING_ALONE) if steps is None else steps
     require_positive(steps=total)
     bounds = np.unique(np.linspace(0, total, min(records, total) + 1).round().astype(int))
     where = device_of(device)

@@ -13,7 +13,9 @@ from derive.problem import BadInput, ScheduleSpec
 from derive.schedules import SETTLED_EXCESS, AdaptiveRule, make_schedule, settling_time
 
 AFTER_SETTLING = 2000
-"""Steps at β = 1 that a run has by default."""
+"""Steps at β = 1 that each flow of a sweep has by default."""
+AFTER_SETTLING_ALONE = 7000
+"""Those of a single run, whose weights are to be right."""
 STEPS_OF_ADAPTIVE_RUNS = 10_000
 HALVINGS = 30
 """Of the interval in which the ESS rule looks for its next β."""

@@ -33,7 +33,7 @@ def flow_datasets(folder: Path | None) -> dict[str, xr.Dataset]:
     paths = {name: folder / f"{name}.nc" for name in NAMES} if folder is not None else {}
     if not paths or not all(path.is_file() for path in paths.values()):
         return {}
-    return {name: xr.load_dataset(path, engine="scipy") for name, path in paths.items()}
+    return {name: xr.load_dataset(path) for name, path in paths.items()}
 
 
 def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:

@@ -17,7 +17,7 @@ HALF = 0.5
 
 
 def load(name: str) -> xr.Dataset:
-    return xr.load_dataset(RESULTS / f"{name}.nc", engine="scipy")
+    return xr.load_dataset(RESULTS / f"{name}.nc")
 
 
 def row(*cells: object) -> str:
@@ -58,7 +58,7 @@ def schedules(flows: xr.Dataset) -> Iterator[tuple[str, list[xr.Dataset]]]:
 def kinds_table(name: str) -> list[str]:
     flows = load(name)
     starts = sorted(set(flows["T0"].to_numpy()[flows["kind"].to_numpy() != "none"].tolist()))
-    theory = xr.load_dataset(RESULTS / f"{name}-theory.nc", engine="scipy")
+    theory = xr.load_dataset(RESULTS / f"{name}-theory.nc")
     lines = head(f"`{name}`: of {flows.sizes['seed']}; T₀", *map(short, starts), "theory's best, at T₀")
     for kind, cells in schedules(flows):
         counts = [lost(cell) for cell in cells] + [""] * (len(starts) - len(cells))
@@ -161,7 +161,6 @@ def cost_table() -> list[str]:
 def all_tables() -> list[list[str]]:
     return [
         map_table("map-16-linear"),
-        map_table("map-16"),
         map_table("map-128"),
         kinds_table("kinds-16"),
         kinds_table("kinds-128"),

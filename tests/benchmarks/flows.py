@@ -57,7 +57,6 @@ def kinds(dimension: int, starts: Axis, anneal: int, training: Training) -> Kind
 
 
 SWEEPS: dict[str, Map | Kinds] = {
-    "map-16": Map(study(16), hot(1.5, 300, 7), slow(24, 250, 4), SMALL),
     "map-16-linear": Map(study(16, "linear"), hot(1.5, 300, 7), slow(30, 3000, 5), SMALL),
     "kinds-16": kinds(16, hot(2, 300, 6), 1500, SMALL),
     "map-128": Map(study(128), hot(2, 200, 5), slow(150, 600, 3), REDUCED),
