@@ -68,7 +68,7 @@ OUTSIDE = (
         "flow.architecture*  "
         "flow.coupling* flow.activation flow.kind* flow.type* flow.model*",
         "[flow] is the gradient flow of the mixture, and networks are no part of a problem file",
-        "use `annealvi flow --layers 8 --width 128`, which trains RealNVP flows on the problem's target",
+        "use `annealvi flow --layers 8 --width 64`, which trains RealNVP flows on the problem's target",
     ),
     Outside(
         "*geometric[ _-]path* *geometric[ _-]bridge* *geometric[ _-]mixture* schedule.kind=*path schedule.kind=*bridge *.path",

@@ -84,29 +84,6 @@ def flow_figure(data: xr.Dataset, target_scales: np.ndarray) -> Figure:
     return figure
 
 
-def weights_figure(data: xr.Dataset) -> Figure:
-    """The first mode's weight and KL(q‖p*) of runs (anneal, seed, step), whose steps count from the end of cooling; a column for each."""
-    lengths = data["anneal"].to_numpy()
-    rows = (("mode_weights", "weight of the first mode", float(data["target_weights"][0, 0])), ("reverse_kl", CURVES["reverse_kl"], 0.0))
-    with style.figure(style.TWO_COLUMNS, 3.9, 2, len(lengths), sharey="row", sharex="col") as (figure, grid):
-        for column, anneal in enumerate(lengths):
-            run = data.sel(anneal=anneal)
-            weights = run["mode_weights"].isel(mode=0)
-            for panel, (name, label, exact) in zip(grid[:, column], rows, strict=True):
-                for seed in range(data.sizes["seed"]):
-                    values = weights if name == "mode_weights" else run[name]
-                    panel.plot(data["step"], values.isel(seed=seed), color=style.SERIES[0], lw=0.9, alpha=0.8)
-                panel.axhline(exact, **style.REFERENCE)
-                panel.axvline(0, color=style.FAINT, lw=0.6)
-                if column == 0:
-                    panel.set_ylabel(label)
-            grid[0, column].set_title(f"cooled for {anneal} steps")
-            grid[1, column].set_xlabel("steps at $T = 1$")
-        grid[0, 0].set_ylim(0.45, 1.02)
-        grid[1, 0].set_yscale("log")
-    return figure
-
-
 def _mark_annealed(panel, data):
     """The first step at T <= 1.05, the median flow's; nothing where no flow came there."""
     annealed = data["annealed_at"].isel(step=-1).to_numpy()

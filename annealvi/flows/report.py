@@ -121,7 +121,7 @@ def print_map(data: xr.Dataset, name: str) -> None:
     steps, annealed = data["steps"].to_numpy()[..., None], data["annealed_at"].to_numpy()
     shares = tuple(data[of].to_numpy() for of in ("p", "p_low", "p_high"))
     errors, half_lives = data["weight_error"].to_numpy(), data["half_life"].to_numpy()
-    _print_cells(to, data, f"P(collapse) of flows · {name}", lambda at: _share(*(part[at] for part in shares), "\n"))
+    _print_cells(to, data, f"P(collapse) of flows · {name}", lambda at: _share(shares[0][at], shares[1][at], shares[2][at], "\n"))
     _say(to, f"below it: its {INTERVAL}; nan: a flow was no longer finite")
     _print_cells(to, data, "weight error", lambda at: _error(errors[at], "\n"))
     _say(to, f"{WEIGHT_ERROR}: {_spread_in_words(flows)}")

@@ -127,7 +127,8 @@ def rows_in_words(runs: xr.Dataset) -> list[str]:
     for n in range(runs.sizes["run"]):
         run = runs.isel(run=n)
         cooling = f"{run['kind'].item()}, $T_0 = {float(run['T0']):g}$, {int(run['cooling'])} steps"
-        how = [word for word, usual in ((run["gradient"].item(), "path"), (run["decay"].item(), "cosine")) if word != usual]
+        told = ((str(run["gradient"].item()), "path", "gradient"), (str(run["decay"].item()), "cosine", "rate"))
+        how = [f"{word} {what}" for word, usual, what in told if word != usual]
         names.append(" · ".join([cooling if int(run["cooling"]) else "no annealing", *how]))
     return names
 

@@ -12,8 +12,7 @@ import numpy as np
 from annealvi import style
 from annealvi.collapse.outcome import CONFIDENCE
 from annealvi.flows.coverage import MISSED
-from annealvi.flows.figures import weights_figure
-from annealvi.flows.sweep_figures import draw_kinds, draw_map
+from annealvi.flows.sweep_figures import draw_kinds, draw_map, rows_in_words, training_figure
 from annealvi.paper.fragments import booktabs, number, rough, text
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ NAMES = (*MAPS, *(f"{name}-theory" for name in MAPS), *KINDS, *(f"{name}-theory"
 
 
 def flow_datasets(folder: Path | None) -> dict[str, xr.Dataset]:
-    """Maps and comparisons of kinds, each with the theory's beside it, and the long runs; empty unless all of them are there."""
+    """Maps and comparisons of kinds, each with the theory's beside it, and the runs by estimator; empty unless all of them are there."""
     import xarray as xr
 
     paths = {name: folder / f"{name}.nc" for name in NAMES} if folder is not None else {}
@@ -40,8 +39,8 @@ def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
     """By name; those of the comparison in 128 dimensions are `flow-`, of that in 16 dimensions `flow-small-`."""
     if not data:
         return {}
-    large, linear, long = data["kinds-128"], data["map-16-linear"], data[WEIGHTS]
-    cold, kept = large.isel(schedule=_untempered(large)[0]), large.where(large["collapsed"] == 0)
+    large, linear, runs = data["kinds-128"], data["map-16-linear"], data[WEIGHTS]
+    path, total = (_last(runs.isel(run=int(np.flatnonzero(runs["gradient"].to_numpy() == kind)[0]))) for kind in ("path", "total"))
     scale = linear.isel({"schedule.t0": linear.sizes["schedule.t0"] // 2})
     best = scale.isel({"schedule.T0": int(scale["p"].to_numpy().argmin())})
     ends = {"coldest": scale.isel({"schedule.T0": 0}), "best": best, "hottest": scale.isel({"schedule.T0": -1})}
@@ -57,16 +56,13 @@ def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
         "flow-linear-scale": number(float(scale["schedule.t0"]), 3),
         **{f"flow-linear-{name}": _count(cell) for name, cell in ends.items()},
         **{f"flow-linear-{name}-start": number(float(cell["schedule.T0"]), 2) for name, cell in ends.items()},
-        "flow-cold-weight": number(float(cold["mode_weights"].isel(mode=0).mean()), 3),
-        "flow-cold-kl": number(float(cold["reverse_kl"].mean()), 2),
         "flow-one-mode": number(-math.log(float(large["target_weights"][0, 0])), 3),
-        "flow-kept-weight": number(float(kept["mode_weights"].isel(mode=0).mean()), 2),
-        "flow-kept-kl": number(float(kept["reverse_kl"].median()), 2),
-        "flow-long-start": f"{1 / float(long['beta'][0, 0].dropna('step')[0]):.2g}",
-        "flow-long-lengths": ", ".join(str(int(a)) for a in long["anneal"]),
-        "flow-long-after": str(int(long["step"].max())),
-        "flow-long": ", ".join(_final(long.sel(anneal=a)["mode_weights"].isel(mode=0)) for a in long["anneal"]),
-        "flow-long-kl": ", ".join(_final(long.sel(anneal=a)["reverse_kl"]) for a in long["anneal"]),
+        "flow-wanted": number(float(large["target_weights"][0, 0]), 2),
+        "flow-runs-seeds": str(runs.sizes["seed"]),
+        "flow-path-weight": _over_flows(path["mode_weights"].isel(mode=0)),
+        "flow-path-kl": _over_flows(path["reverse_kl"]),
+        "flow-total-weight": _over_flows(total["mode_weights"].isel(mode=0)),
+        "flow-total-kl": _over_flows(total["reverse_kl"]),
     }
 
 
@@ -106,15 +102,28 @@ def _count(cell: xr.Dataset) -> str:
     return f"{int(cell['collapsed'].sum())} of {cell.sizes['seed']}"
 
 
-def _final(values: xr.DataArray) -> str:
-    """The mean over the flows in the end, with its standard error."""
-    last = values.isel(step=-1).to_numpy()
-    return rf"{number(float(last.mean()), 2)} $\pm$ {rough(float(last.std(ddof=1) / np.sqrt(len(last))))}"
+def _last(run: xr.Dataset) -> xr.Dataset:
+    """The records of a run's last step; runs stand side by side with others that are longer."""
+    return run.sel(step=int(run["steps"]))
+
+
+def _over_flows(values: xr.DataArray) -> str:
+    """The median over the flows, with the least and the largest."""
+    return rf"{float(values.median()):.3f} ({float(values.min()):.3f} to {float(values.max()):.3f})"
 
 
 def flow_tables(data: dict[str, xr.Dataset]) -> dict[str, str]:
-    """Collapsed flows of all by kind and initial temperature, in each number of dimensions."""
-    return {KINDS[name]: _table(data[name]) for name in KINDS} if data else {}
+    """Collapsed flows of all by kind and initial temperature, in each number of dimensions; and the runs by estimator and schedule."""
+    return {KINDS[name]: _table(data[name]) for name in KINDS} | {FIGURES[-1]: _table_of_runs(data[WEIGHTS])} if data else {}
+
+
+def _table_of_runs(runs: xr.Dataset) -> str:
+    rows = []
+    for n, name in enumerate(rows_in_words(runs)):
+        run = _last(runs.isel(run=n))
+        last = run["mode_weights"].isel(mode=0), run["reverse_kl"]
+        rows.append((name.replace("·", ";"), str(int(run["steps"])), *map(_over_flows, last), f"{float(run['reverse_ess'].median()):.2f}"))
+    return booktabs("lrrrr", ("schedule, cooling", "steps", "weight", r"$\KL(q\,\|\,p^\star)$", "ESS"), rows)
 
 
 def _table(flows: xr.Dataset) -> str:
@@ -131,7 +140,7 @@ def _table(flows: xr.Dataset) -> str:
 
 
 def draw_flows(data: dict[str, xr.Dataset], folder: Path, suffix: str) -> list[Path]:
-    """The maps and the comparisons with the theory beside them, and the long runs."""
+    """The maps and the comparisons with the theory beside them, and the runs by estimator."""
     if not data:
         return []
 
@@ -141,5 +150,5 @@ def draw_flows(data: dict[str, xr.Dataset], folder: Path, suffix: str) -> list[P
     return [
         *(draw_map(data[n], data[f"{n}-theory"], title(n), folder / f"{figure}{suffix}") for n, figure in MAPS.items()),
         *(draw_kinds(data[n], data[f"{n}-theory"], title(n), folder / f"{figure}{suffix}") for n, figure in KINDS.items()),
-        style.save(weights_figure(data[WEIGHTS]), folder / f"flows-weights{suffix}"),
+        style.save(training_figure(data[WEIGHTS]), folder / f"flows-weights{suffix}"),
     ]
