@@ -12,8 +12,8 @@ import pytest
 import annealvi
 
 PAGE = Path(__file__).resolve().parent.parent / "notebooks" / "annealing_a_flow_of_your_own.md"
-WITHIN = 0.03
-"""What the page says of the weight that is found."""
+WITHIN, LOST = 0.05, 0.03
+"""How far from 0.8 the weight may be, three times the root mean square over seven seeds; below which weight a mode counts as lost."""
 
 
 def example(heading):
@@ -24,22 +24,29 @@ def example(heading):
 
 
 ANNEALED = re.compile(r"annealvi\.beta_schedule\(.*?\)(\.optax\(\))?")
+SEED = re.compile(r"(?<=key\()0(?=\))")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("heading", "library"), [("normflows", "normflows"), ("flowjax", "flowjax"), ("JAX and optax", "optax")])
 def test_an_example_finds_the_weights_of_both_modes(heading, library):
-    """Training amplifies rounding, so the weight differs between machines: the range is the page's, over seeds."""
+    """Training amplifies rounding, so the weight differs between machines as it does between seeds."""
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     assert abs(weight_found_by(example(heading)) - 0.8) < WITHIN
 
 
 @pytest.mark.slow
-def test_without_annealing_the_same_flow_has_lost_a_mode_after_as_many_steps():
-    untempered, changes = ANNEALED.subn("(lambda step: 1.0)", example("JAX and optax"))
+def test_without_annealing_the_same_flow_loses_a_mode_that_is_farther_off():
+    """At half the distance 4, in as many steps as annealing keeps both in. Path gradients bring nearer modes back without it.
+
+    Either mode may be lost, and by chance none: the claim is of one seed in three.
+    """
+    farther = re.sub(r"modes = 3 ", "modes = 4 ", re.sub(r"steps = 8, \d+", "steps = 8, 2000", example("JAX and optax")))
+    assert LOST < weight_found_by(farther.replace("T0=9.0", "T0=16.0")) < 1 - LOST
+    untempered, changes = ANNEALED.subn("(lambda step: 1.0)", farther)
     assert changes == 1
-    assert abs(weight_found_by(untempered) - 0.8) > WITHIN
+    assert any(not LOST < weight_found_by(SEED.sub(str(seed), untempered)) < 1 - LOST for seed in range(3))
 
 
 def weight_found_by(code):
