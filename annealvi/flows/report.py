@@ -247,7 +247,7 @@ def _spread_in_words(flows: int) -> str:
     return f"median of {_flows(flows)} ({'10 to 90 % of them' if flows >= FEWEST_FOR_QUANTILES else 'least to largest'})"
 
 
-def _share(p: float, low: float, high: float, between: str) -> str:
+def _share(p: Any, low: Any, high: Any, between: str) -> str:
     return "nan" if np.isnan(p) else f"{p:.2f}{between}({low:.2f}–{high:.2f})"
 
 
