@@ -52,15 +52,15 @@ def study(dimension: int, kind: str = "exponential") -> Problem:
     return Problem(schedule=ScheduleSpec(kind), space=Space(dimension))
 
 
-def kinds(dimension: int, starts: Axis, anneal: int, training: Training) -> Kinds:
-    return Kinds(study(dimension), tuple(starts.values.tolist()), KINDS, anneal, training)
+def kinds(dimension: int, starts: Axis, anneal: int, training: Training, compared: tuple[str, ...] = KINDS) -> Kinds:
+    return Kinds(study(dimension), tuple(starts.values.tolist()), compared, anneal, training)
 
 
 SWEEPS: dict[str, Map | Kinds] = {
     "map-16-linear": Map(study(16, "linear"), hot(1.5, 300, 7), slow(30, 3000, 5), SMALL),
     "kinds-16": kinds(16, hot(2, 300, 6), 1500, SMALL),
     "map-128": Map(study(128), hot(2, 200, 5), slow(150, 600, 3), REDUCED),
-    "kinds-128": kinds(128, hot(4, 256, 3), 4000, REDUCED),
+    "kinds-128": kinds(128, hot(4, 256, 3), 4000, REDUCED, ("hold", "geometric", "linear")),
     "map-128-full": Map(study(128), hot(1.5, 1000, 8), slow(20, 1000, 8), FULL),
     "kinds-128-full": kinds(128, hot(2, 1000, 8), 8000, FULL),
 }
@@ -125,21 +125,21 @@ def run_weights(name: str, parts: Path, progress: Progress) -> None:
     save(xr.concat(found, "run", join="outer", combine_attrs="drop_conflicts").assign_coords(columns), RESULTS / f"{name}.nc")
 
 
-FAR = {"ring-8": (100.0, 6000, 4000), "fab-40": (1000.0, 6000, 2000)}
-"""T0, steps of cooling and steps at T = 1 of two targets in the plane with many modes."""
+FAR = {"ring-8": (100.0, 6000, 4000, ("hold", "geometric", "adaann")), "fab-40": (1000.0, 6000, 2000, ("hold", "geometric"))}
+"""T0, steps of cooling, steps at T = 1 and kinds of schedule, of two targets in the plane with many modes."""
 
 
 def run_far(name: str, parts: Path, progress: Progress) -> None:
     """Many modes in the plane: no annealing, hold and quench, geometric cooling, AdaAnn."""
-    T0, anneal, after = FAR[name]
+    T0, anneal, after, compared = FAR[name]
     problem = load_problem(str(PROBLEMS / f"{name}.toml"))
     training = Training(seeds=4, after=after, architecture=TRIED)
-    experiment = Kinds(problem, (T0,), SLIPS_KINDS, anneal, training)
+    experiment = Kinds(problem, (T0,), compared, anneal, training)
     data = run_sweep(experiment.sweep, RESULTS / f"{name}.nc", Execution(force=True), progress=progress, tell=print)
     experiment.show(data)
 
 
-SLIPS_KINDS = ("hold", "geometric", "adaann")
+SLIPS_KINDS = ("geometric", "adaann")
 
 
 def run_slips(name: str, parts: Path, progress: Progress) -> None:
