@@ -1,5 +1,6 @@
 """What the benchmarks' page says of the flows is what their result files say."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -18,6 +19,12 @@ TABLES = flow_tables.all_tables()
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table[0].split("`")[1] if "`" in table[0] else "cost")
 def test_a_table_of_the_page_is_what_the_files_say(table):
     assert "\n".join(table) in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+
+
+def test_path_gradients_cost_at_most_seven_tenths_more():
+    for found in json.loads((flow_tables.RESULTS / "cost.json").read_text(encoding="utf-8")):
+        assert found["ratio"] == pytest.approx(found["path"] / found["total"])
+        assert found["ratio"] <= 1.7
 
 
 @pytest.mark.parametrize("name", ["map-16-linear", "map-128", "kinds-16", "kinds-128"])

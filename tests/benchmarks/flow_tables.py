@@ -152,9 +152,10 @@ def slips_table() -> list[str]:
 
 
 def cost_table() -> list[str]:
-    lines = head("d", "couplings and networks", "batch", "flows side by side", "ms for a step of one flow")
+    lines = head("d", "couplings and networks", "batch", "flows side by side", "ms for a step of one flow, path gradient", "total", "ratio")
     for found in json.loads((RESULTS / "cost.json").read_text(encoding="utf-8")):
-        lines.append(row(found["dimension"], found["network"], found["batch"], found["flows"], f"{found['ms']:.1f}"))
+        setting = found["dimension"], found["network"], found["batch"], found["flows"]
+        lines.append(row(*setting, f"{found['path']:.2f}", f"{found['total']:.2f}", f"{found['ratio']:.2f}"))
     return lines
 
 

@@ -23,7 +23,7 @@ from annealvi.collapse.phase import save
 from annealvi.flows.experiments import Kinds, Map, accompany
 from annealvi.flows.run import describe, device_of, train_flow
 from annealvi.flows.sweep import Training
-from annealvi.flows.training import Architecture, Optimiser
+from annealvi.flows.training import GRADIENTS, Architecture, Optimiser
 from annealvi.output import write_file
 from annealvi.sweeps.axis import Axis
 from annealvi.sweeps.run import Execution, run_sweep, sweeping
@@ -161,28 +161,34 @@ COSTS = (
     (16, Architecture(6, 32), Optimiser(128), 8),
     (128, Architecture(6, 32), Optimiser(128), 4),
     (128, Architecture(6, 64), Optimiser(128), 4),
-    (128, Architecture(), Optimiser(), 1),
+    (128, Architecture(), Optimiser(), 4),
 )
 """dimension, architecture, optimiser, flows side by side."""
 
 
 def run_cost(name: str, parts: Path, progress: Progress) -> None:
-    """Milliseconds of a step of one flow: the second of two runs alike but for their seeds, so that nothing is compiled in it."""
-    found = []
-    for n, (dimension, architecture, optimiser, seeds) in enumerate(COSTS):
-        steps, seconds = 1000, []
-        for seed in range(2):
-            begun = time.perf_counter()
-            settings = {"steps": steps, "seeds": seeds, "architecture": architecture, "optimiser": optimiser, "records": 1}
-            train_flow(study(dimension), **settings, seed=seed, samples=2)
-            seconds.append(time.perf_counter() - begun)
+    """Milliseconds of a step of one flow, with either gradient: the least of some runs, in turn, so that other work troubles both alike.
+
+    The first run of each compiles and is not counted.
+    """
+    found, steps = [], 300
+    for n, (dimension, architecture, optimiser, flows) in enumerate(COSTS):
+        seconds: dict[str, list[float]] = {gradient: [] for gradient in GRADIENTS}
+        for seed in range(4):
+            for gradient in GRADIENTS:
+                begun = time.perf_counter()
+                settings = {"steps": steps, "seeds": flows, "architecture": architecture, "records": 1, "samples": 2, "seed": seed}
+                train_flow(study(dimension), **settings, optimiser=replace(optimiser, gradient=gradient))
+                seconds[gradient].append(time.perf_counter() - begun)
+        ms = {gradient: 1e3 * min(runs[1:]) / steps / flows for gradient, runs in seconds.items()}
         found.append(
             {
                 "dimension": dimension,
                 "network": f"{architecture.layers} × 2 × {architecture.depth} × {architecture.width}",
                 "batch": optimiser.batch,
-                "flows": seeds,
-                "ms": 1e3 * seconds[1] / steps / seeds,
+                "flows": flows,
+                **ms,
+                "ratio": ms["path"] / ms["total"],
                 "device": describe(device_of("auto")),
             }
         )
