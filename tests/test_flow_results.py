@@ -53,31 +53,61 @@ def test_every_cell_was_judged_after_its_annealing():
         assert len(np.unique(left)) == 1
 
 
+README = " ".join((BENCHMARKS.parent.parent / "README.md").read_text(encoding="utf-8").split())
+
+
+def lost(name, *conditions):
+    """How many flows are lost of those of all schedules that meet the conditions."""
+    flows = flow_tables.load(name)
+    cells = flows["collapsed"].to_numpy()[np.logical_and.reduce([condition(flows) for condition in conditions])]
+    return f"{int(cells.sum())} of {cells.size}"
+
+
+def of_kinds(*kinds):
+    return lambda flows: np.isin(flows["kind"].to_numpy(), kinds)
+
+
 def test_the_counts_in_the_readme_are_those_of_the_files():
-    readme = " ".join((BENCHMARKS.parent.parent / "README.md").read_text(encoding="utf-8").split())
-
-    def lost(name, *conditions):
-        flows = flow_tables.load(name)
-        cells = flows["collapsed"].to_numpy()[np.logical_and.reduce([condition(flows) for condition in conditions])]
-        return f"{int(cells.sum())} of {cells.size}"
-
-    def of_kinds(*kinds):
-        return lambda flows: np.isin(flows["kind"].to_numpy(), kinds)
-
     gradual = of_kinds("exponential", "geometric", "adaann")
     for words in (
-        f"mode in {lost('kinds-16', of_kinds('hold'), lambda f: f['T0'].to_numpy() > 40)} from T₀ = 40 on",
-        f"after the quench ({lost('kinds-16', of_kinds('none'), lambda f: f['steps'].to_numpy() == 2000)})",
-        f"lose one in {lost('kinds-16', of_kinds('hold'), lambda f: f['T0'].to_numpy() < 6)}.",
-        f"lost one in {lost('kinds-16', gradual)} from T₀ = 2 to 300",
-        f"d = 128 in {lost('kinds-128', gradual)}, where hold and quench lost {lost('kinds-128', of_kinds('hold'))}",
+        f"a mode in {lost('kinds-16', of_kinds('hold'), lambda f: f['T0'].to_numpy() > 40)} from T₀ = 40 on",
+        f"after as many steps ({lost('kinds-16', of_kinds('none'), lambda f: f['steps'].to_numpy() == 2000)})",
+        f"they lose one in {lost('kinds-16', of_kinds('hold'), lambda f: f['T0'].to_numpy() < 6)}.",
+        f"cooling lost one in {lost('kinds-16', gradual)}.",
+        f"Given 3500 steps, {lost('kinds-16', of_kinds('none'), lambda f: f['steps'].to_numpy() == 3500)} untempered flows",
     ):
-        assert words in readme
-    map_128 = flow_tables.load("map-128")
-    warm = map_128["collapsed"].isel({"schedule.T0": slice(1, None)})
+        assert words in README
+    warm = flow_tables.load("map-128")["collapsed"].isel({"schedule.T0": slice(1, None)})
     counts = warm.sum(["schedule.T0", "seed"]).to_numpy().astype(int)
-    assert f"t₀ = 150 loses a mode in {counts[0]} of {warm[0].size} flows, 300 in {counts[1]} and 600 in {counts[2]}." in readme
-    assert lost("kinds-128", of_kinds("none")) == "16 of 16"
-    linear = flow_tables.load("map-16-linear")["collapsed"].sel({"schedule.t0": 300}, method="nearest").sum("seed").to_numpy()
-    assert linear[[0, 1]].tolist() == [6, 0]
+    assert f"in {counts[0]} of {warm[0].size} flows at t₀ = 150, in {counts[1]} at 300 and in {counts[2]} at 600." in README
+    linear = flow_tables.load("map-16-linear")["collapsed"].sel({"schedule.t0": 95}, method="nearest").sum("seed").to_numpy()
+    assert linear[[0, 1]].tolist() == [7, 0]
     assert (linear[4:] == 8).all()
+
+
+def test_the_weights_in_the_readme_are_those_of_the_files():
+    runs = flow_tables.load("weights-128")
+    of_row = {"path": 0, "total": 1, "none": 5}
+
+    def spread(row, name="mode_weights"):
+        run = runs.isel(run=of_row[row])
+        values = run[name].sel(step=int(run["steps"]))
+        return values.isel(mode=0) if name == "mode_weights" else values
+
+    def rounded(values):
+        return f"{float(values.median()):.2f} ({float(values.min()):.2f} to {float(values.max()):.2f})"
+
+    assert [str(runs["gradient"][n].item()) for n in (0, 1)] == ["path", "total"]
+    assert runs["cooling"][5] == 0
+    path, total = (float(spread(row, "reverse_kl").median()) for row in ("path", "total"))
+    assert f"at a weight of {rounded(spread('path'))}, where w* = 0.8, and KL(q‖p*) = {path:.3f} with path gradients" in README
+    assert f"all else equal, at {rounded(spread('total'))} and {total:.3f}." in README
+    assert float(spread("path", "reverse_kl").max()) < float(spread("total", "reverse_kl").min())
+    assert f"at a weight of {rounded(spread('none'))} after 12 000" in README
+    assert (runs["mode_weights"].isel(run=5, mode=0).sel(step=1000) > 0.98).all()
+    small = flow_tables.load("kinds-128")
+    chosen = small.isel(schedule=small["kind"].to_numpy() == "geometric")
+    assert f"end at {float(chosen['mode_weights'].isel(mode=0).median()):.2f} after 6000 steps of path gradients" in README
+    ring = flow_tables.load("ring-8")
+    untempered = ring.isel(schedule=ring["kind"].to_numpy() == "none")
+    assert ((untempered["mode_weights"] > 0.1 * untempered["target_weights"]).sum("mode") == 1).all()

@@ -206,7 +206,7 @@ def _half_life(steps: float) -> str:
 def _half_lives_in_words(half_lives: np.ndarray) -> str:
     there = {_half_life(steps) for steps in half_lives}
     words = "".join(f"; {word}: {meaning}" for word, meaning in HALF_LIVES.items() if word in there)
-    return f"half-life: steps from the first record at T <= 1.05 until the weight error has halved{words}"
+    return f"half-life: steps from the largest weight error at T <= 1.05 until it has halved{words}"
 
 
 def _recovery_in_words(half_lives: np.ndarray) -> str:

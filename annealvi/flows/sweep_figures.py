@@ -146,7 +146,7 @@ def training_figure(runs: xr.Dataset) -> Figure:
         for column, (shown, title) in enumerate(((estimators, "estimator and rate"), (np.flatnonzero(usual).tolist(), "schedules"))):
             for place, n in enumerate(shown):
                 run = runs.isel(run=n)
-                cold = run["beta"].to_numpy().min(0) > 0.95
+                cold = run["annealed_at"].to_numpy().max(0) < run["step"].to_numpy()
                 values = {0: run["mode_weights"].isel(mode=0).to_numpy(), 1: np.where(cold, run["reverse_kl"].to_numpy(), np.nan)}
                 for line, value in values.items():
                     there = np.isfinite(value).all(0)
@@ -156,9 +156,10 @@ def training_figure(runs: xr.Dataset) -> Figure:
             grid[0, column].axhline(exact, **style.REFERENCE)
             grid[0, column].set_title(title)
             grid[1, column].set_xlabel("step")
-            grid[1, column].legend(loc="lower left", fontsize=style.SMALL)
+            grid[1, column].legend(loc="upper right", fontsize=style.SMALL)
         grid[0, 0].set_ylabel("weight of the first mode")
         grid[1, 0].set_ylabel(r"$\mathrm{KL}(q\,\|\,p^\star)$ at $T \leq 1.05$")
         grid[1, 0].set_yscale("log")
+        grid[1, 0].set_ylim(top=8)  # the legends' place
         grid[0, 0].set_ylim(0.45, 1.02)
     return figure
