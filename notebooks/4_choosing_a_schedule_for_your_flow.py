@@ -129,9 +129,9 @@ assert fisher_exact([hot, cold_for_as_long]).pvalue > 0.1  # a hot hold is as if
 # %% [markdown]
 # Why? At $T_0 = 100$ a flow is one broad bump of variance $\sim T_0$ over both modes. The quench drops it at $\beta = 1$ in one step, and
 # it falls into a mode as if it had never been annealed. From there it may find the other one again, slowly: without annealing 6 of 8 flows
-# have lost a mode after 2000 steps, and 1 of 8 after 3500. A count is of a step. The mixture at that temperature has two components, already parted, which
-# only need to turn. So for a flow the temperatures that matter are those around the barrier between the modes, about $R^2/2 = 4.5$, and it
-# should pass them gradually.
+# have lost a mode after 2000 steps, and 1 of 8 after 3500. A count is of a step. The mixture at that temperature has two components,
+# already parted, which only need to turn. So for a flow the temperatures that matter are those around the barrier between the modes,
+# about $R^2/2 = 4.5$, and it should pass them gradually.
 #
 # ## See for yourself
 #
@@ -217,8 +217,8 @@ print([round(schedule(step), 3) for step in (0, 500, 1000, 1500)])
 # * do not quench from far above it, whatever the theory of mixtures says;
 # * judge by the modes' weights, or by samples of the target; the loss and the seeds' agreement say nothing.
 #
-# What stands behind it is limited: RealNVP, two modes (and a few tries with more of them and with the SLIPS benchmark), up to 128 dimensions,
-# four to eight flows for each schedule. Here are the weights in 128 dimensions, by the gradient's estimator and by the schedule:
+# What stands behind it is limited: RealNVP, two modes (and a few tries with more of them and with the SLIPS benchmark), up to 128
+# dimensions, four to eight flows for each schedule. The weights in 128 dimensions, by estimator and by schedule:
 
 # %%
 training_figure(stored("weights-128"))
