@@ -41,7 +41,9 @@ def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
         return {}
     large, linear, runs = data["kinds-128"], data["map-16-linear"], data[WEIGHTS]
     path, total = (_last(runs.isel(run=int(np.flatnonzero(runs["gradient"].to_numpy() == kind)[0]))) for kind in ("path", "total"))
-    scale = linear.isel({"schedule.t0": linear.sizes["schedule.t0"] // 2})
+    shares = linear["p"].transpose("schedule.t0", "schedule.T0").to_numpy()
+    clearest = int((np.minimum(shares[:, 0], shares[:, -1]) - shares.min(1)).argmax())  # where a start can be too cold and too hot
+    scale = linear.isel({"schedule.t0": clearest})
     best = scale.isel({"schedule.T0": int(scale["p"].to_numpy().argmin())})
     ends = {"coldest": scale.isel({"schedule.T0": 0}), "best": best, "hottest": scale.isel({"schedule.T0": -1})}
     after = linear["steps"] - linear["annealed_at"].max("seed")
