@@ -95,6 +95,7 @@ _HOMES = {
     "flow_figure": "annealvi.flows.figures",
     "kinds_figure": "annealvi.flows.sweep_figures",
     "map_figure": "annealvi.flows.sweep_figures",
+    "training_figure": "annealvi.flows.sweep_figures",
     "Architecture": "annealvi.flows.training",
     "Optimiser": "annealvi.flows.training",
 }

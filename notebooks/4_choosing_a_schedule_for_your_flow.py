@@ -37,8 +37,8 @@ from annealvi import (
     map_figure,
     schedule_within,
     style,
+    training_figure,
 )
-from annealvi.flows.sweep_figures import training_figure
 
 RESULTS = "../tests/benchmarks/results/flows/"
 
