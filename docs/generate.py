@@ -209,6 +209,7 @@ GROUPS = {
         "Optimiser",
         "flow_figure",
         "map_figure",
+        "training_figure",
         "kinds_figure",
     ),
 }

@@ -28,7 +28,17 @@ from derive.softmax import Softmax
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("annealvi", "derive", "kernels")
-FLOWS = {"train_flow", "flow_map", "compare_kinds", "flow_figure", "map_figure", "kinds_figure", "Architecture", "Optimiser"}
+FLOWS = {
+    "train_flow",
+    "flow_map",
+    "compare_kinds",
+    "flow_figure",
+    "map_figure",
+    "training_figure",
+    "kinds_figure",
+    "Architecture",
+    "Optimiser",
+}
 
 
 @pytest.fixture(scope="module")
