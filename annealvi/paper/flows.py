@@ -59,6 +59,7 @@ def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
         **{f"flow-linear-{name}": _count(cell) for name, cell in ends.items()},
         **{f"flow-linear-{name}-start": number(float(cell["schedule.T0"]), 2) for name, cell in ends.items()},
         "flow-one-mode": number(-math.log(float(large["target_weights"][0, 0])), 3),
+        "flow-geometric-weight": number(float(_weights_of(large, "geometric").median()), 2),
         "flow-wanted": number(float(large["target_weights"][0, 0]), 2),
         "flow-runs-seeds": str(runs.sizes["seed"]),
         "flow-path-weight": _over_flows(path["mode_weights"].isel(mode=0)),
@@ -104,6 +105,11 @@ def _count(cell: xr.Dataset) -> str:
     return f"{int(cell['collapsed'].sum())} of {cell.sizes['seed']}"
 
 
+def _weights_of(flows: xr.Dataset, kind: str) -> xr.DataArray:
+    """The first mode's, of all flows of a kind."""
+    return flows["mode_weights"].isel(mode=0, schedule=np.flatnonzero(flows["kind"].to_numpy() == kind))
+
+
 def _last(run: xr.Dataset) -> xr.Dataset:
     """The records of a run's last step; runs stand side by side with others that are longer."""
     return run.sel(step=int(run["steps"]))
@@ -124,7 +130,9 @@ def _table_of_runs(runs: xr.Dataset) -> str:
     for n, name in enumerate(rows_in_words(runs)):
         run = _last(runs.isel(run=n))
         last = run["mode_weights"].isel(mode=0), run["reverse_kl"]
-        rows.append((name.replace("·", ";"), str(int(run["steps"])), *map(_over_flows, last), f"{float(run['reverse_ess'].median()):.2f}"))
+        rows.append(
+            (name.replace(" · ", ", "), str(int(run["steps"])), *map(_over_flows, last), f"{float(run['reverse_ess'].median()):.2f}")
+        )
     return booktabs("lrrrr", ("schedule, cooling", "steps", "weight", r"$\KL(q\,\|\,p^\star)$", "ESS"), rows)
 
 
