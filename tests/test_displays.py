@@ -113,7 +113,7 @@ WRONG = {
     "annealvi.integrate(session, tolerance=0)": "tolerance",
     "annealvi.integrate(session, tolerance=float('nan'))": "tolerance",
     "annealvi.rate_function(session.problem, tolerance=1)": "tolerance",
-    "session.random_states(-1, seed=0)": "at least 1",
+    "session.random_states(-1, seed=0)": "at least 0",
     "session.random_states(3, seed='x')": "a whole number",
     "rates(0.1, [[5, 0.2, 0.3]])": "outside its interval [-1, 1]",
     "rates(float('nan'), [[0.1, 0.2, 0.3]])": "beta",
