@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ HOT = 10.0
 """The default T0: about twice the barrier between two modes at six widths' distance."""
 
 
-class _RisingBeta:
+class _RisingBeta(ABC):
     """β from 1/T0 up to 1 by a rule of the particle simulation, for one q whose samples count alike."""
 
     T0: float
@@ -46,8 +47,9 @@ class _RisingBeta:
         self._beta = float(self._rule().next_betas(np.array([self._beta]), values[None, None], np.ones((1, 1)))[0])
         return self._beta
 
+    @abstractmethod
     def _rule(self) -> Rule:
-        raise NotImplementedError
+        """The particles' own, at this β."""
 
 
 @dataclass(eq=False)
