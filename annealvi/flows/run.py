@@ -24,6 +24,7 @@ from annealvi.costs import FASTER_TRAINING, Cost, require_affordable
 from annealvi.flows.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
 from annealvi.flows.coverage import MISSED, covered
 from annealvi.flows.recovery import first_records, half_lives, sampling_error, weight_error
+from annealvi.flows.side_by_side import computing_on, in_groups, number_of_threads
 from annealvi.flows.target import turned
 from annealvi.flows.tempering import AFTER_SETTLING_ALONE, betas_of, default_steps, steps_between_adjustments
 from annealvi.flows.training import Architecture, Optimiser, Rule, Steps, Task, Trainer, make_trainer, require_positive
@@ -40,7 +41,7 @@ KEPT_SAMPLES = 1000
 """Projected samples of each seed that the result keeps."""
 RECORDS = 20
 FLOPS_PER_SECOND = {"cpu": 8e10, "gpu": 1e13}
-"""What training reaches on one or two cores (measured, right within a factor of two) and on a GPU (a guess)."""
+"""What training reaches on a core (measured, right within a factor of two) and on a GPU (a guess)."""
 SECONDS_PER_STEP = {"cpu": 3e-4, "gpu": 1e-4}
 """What a step of one seed takes besides."""
 COMPILING = 15.0
@@ -145,7 +146,8 @@ def train_flow(
     bounds = np.unique(np.linspace(0, total, min(records, total) + 1).round().astype(int))
     where = device_of(device)
     cost = cost_of(dimension, architecture, optimiser, seeds, total, where.platform, samples * len(bounds))
-    require_affordable(Cost(COMPILING + cost.seconds, f"{cost.basis}, and compiling"), max_cost, FASTER_TRAINING, tell)
+    seconds = COMPILING + cost.seconds / number_of_threads(seeds, where.platform)
+    require_affordable(Cost(seconds, f"{cost.basis}, and compiling"), max_cost, FASTER_TRAINING, tell)
     settings = settings_of(
         problem,
         where,
@@ -153,11 +155,11 @@ def train_flow(
         optimiser=optimiser,
         **{"steps": total, "seeds": seeds, "time_per_step": time_per_step, "records": records, "samples": samples, "seed": seed},
     )
-    with jax.default_device(where), jax.default_matmul_precision("float32"):
+    with computing_on(where):
         trainer, given, adaptive = _prepared(problem, rule, architecture, optimiser, samples, total, time_per_step)
         tasks = _tasks(problem, seed, seeds)
         kept = None if checkpoint is None else Path(checkpoint)
-        found = list(_records(trainer, tasks, adaptive, given, bounds, kept, fingerprint_of(settings), progress))
+        found = list(_records(trainer, where, tasks, adaptive, given, bounds, kept, fingerprint_of(settings), progress))
     data = _dataset(found, bounds, tasks, settings, samples)
     return FlowRun(data, describe(where), method_of(architecture, optimiser, total))
 
@@ -214,6 +216,7 @@ def _tasks(problem: Problem, seed: int, flows: int) -> Task:
 
 def _records(
     trainer: Trainer,
+    where: Any,
     tasks: Task,
     rule: Rule,
     given: Steps,
@@ -226,17 +229,18 @@ def _records(
     state = trainer.begin(tasks, rule)
     kept = None if checkpoint is None else load_checkpoint(checkpoint, fingerprint, state)
     if kept is None:
-        records = [_record(trainer, state, tasks, 0, float(given.beta[0]))]
+        records = [_record(trainer, where, state, tasks, 0, float(given.beta[0]))]
     else:
         state, records = kept
     for first, stop in zip(bounds[len(records) - 1 : -1], bounds[len(records) :], strict=True):
         if progress is not None:
             progress(int(first), int(bounds[-1]))
-        state, losses = trainer.advance(state, tasks, rule, int(first), Steps(*(each[first:stop] for each in given)))
+        common = rule, int(first), Steps(*(each[first:stop] for each in given))
+        state, losses = in_groups(trainer.advance, where, state, tasks, common=common)
         loss, beta = np.asarray(losses.loss), np.asarray(losses.beta)
         _require_finite("loss", loss, int(first))
         annealed = np.fmin(records[-1]["annealed_at"], _first_annealed(beta, int(first)))
-        records.append(_record(trainer, state, tasks, int(stop), beta[:, -1], loss.mean(1), annealed))
+        records.append(_record(trainer, where, state, tasks, int(stop), beta[:, -1], loss.mean(1), annealed))
         # The last update of all has no loss after it that would tell.
         _require_finite("density", records[-1]["reverse_kl"][:, None], int(stop))
         if checkpoint is not None:
@@ -259,10 +263,10 @@ def _first_annealed(beta: np.ndarray, first: int) -> np.ndarray:
 
 
 def _record(
-    trainer: Trainer, state: Any, tasks: Task, step: int, beta: Any, loss: Any = math.nan, annealed_at: Any = math.nan
+    trainer: Trainer, where: Any, state: Any, tasks: Task, step: int, beta: Any, loss: Any = math.nan, annealed_at: Any = math.nan
 ) -> dict[str, np.ndarray]:
     """The diagnoses at a step; β of the step before and the mean loss of the steps since the last record."""
-    judged = {name: np.asarray(value) for name, value in trainer.judge(state, tasks, step)._asdict().items()}
+    judged = {name: np.asarray(value) for name, value in in_groups(trainer.judge, where, state, tasks, common=(step,))._asdict().items()}
     judged["projection"] = judged["projection"][:, :KEPT_SAMPLES]
     each = np.ones(len(tasks.key), np.float32)
     return {**judged, "beta": np.float32(beta) * each, "loss": np.float32(loss) * each, "annealed_at": np.float64(annealed_at) * each}

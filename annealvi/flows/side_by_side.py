@@ -1,0 +1,58 @@
+"""The flows of one run side by side: all in one program on a GPU, in groups on a CPU, whose cores take a group each.
+
+XLA's own threads gain little with networks of this size. How flows are grouped decides how their sums are rounded, so it depends on
+their number alone and not on the cores that there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from annealvi.sweeps.engines import cores
+
+LARGEST_GROUP = 4
+"""More flows in one program gain next to nothing; a single one takes nearly twice its share of a group of two."""
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def computing_on(where: Any) -> Iterator[None]:
+    """Arrays of this thread are on the JAX device `where`, and products in full single precision."""
+    with jax.default_device(where), jax.default_matmul_precision("float32"):
+        yield
+
+
+def number_of_groups(flows: int, platform: str) -> int:
+    """At least two of at least two flows, where a CPU trains so many."""
+    return 1 if platform != "cpu" or flows < 4 else max(2, math.ceil(flows / LARGEST_GROUP))
+
+
+def number_of_threads(flows: int, platform: str) -> int:
+    """Those that share out the groups."""
+    return min(cores(), number_of_groups(flows, platform))
+
+
+def in_groups(function: Callable[..., Result], where: Any, *of_flows: Any, common: tuple[Any, ...] = ()) -> Result:
+    """function(*of_flows, *common), computed group by group. The first axis of each array in `of_flows` and in the result is the flows."""
+    flows = len(jax.tree.leaves(of_flows)[0])
+    count = number_of_groups(flows, where.platform)
+    if count == 1:
+        return function(*of_flows, *common)
+    bounds = [flows * n // count for n in range(count + 1)]
+
+    def compute(n: int) -> Result:
+        with computing_on(where):
+            own = jax.tree.map(lambda array: array[bounds[n] : bounds[n + 1]], of_flows)
+            return jax.block_until_ready(function(*own, *common))
+
+    with ThreadPoolExecutor(number_of_threads(flows, where.platform)) as pool:
+        found = list(pool.map(compute, range(count)))
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *found)
