@@ -225,7 +225,7 @@ def build_parser() -> argparse.ArgumentParser:
         "RealNVP flows trained on the tempered reverse KL, many seeds side by side, and whether they collapse",
         "flow bimodal --set space.dimension=16 --set schedule.t0=500 --layers 4 --width 32 --seeds 16 --out run",
     )
-    settled = "until the schedule has settled and 7000 more, or 10000 where it is adaptive"
+    settled = "until the schedule has settled and 20000 more, or 10000 where it is adaptive"
     flow.add_argument("--steps", type=_count, metavar="N", help=f"optimiser steps (default: {settled})")
     flow.add_argument("--seeds", type=_replicas, default=4, metavar="N", help="flows, trained side by side (default: 4)")
     flow.add_argument("--batch", type=_points, default=256, metavar="N", help="samples in each step (default: 256)")
@@ -271,7 +271,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="steps of each cell of a map or comparison once it has come to T = 1.05, where --steps is not given (default: 2000)",
     )
-    flow.add_argument("--samples", type=_samples, default=2048, metavar="N", help="of each judgement (default: 2048)")
+    flow.add_argument("--samples", type=_samples, metavar="N", help="of each judgement (default: 8192; of a map or comparison, 2048)")
     _cost_option(flow)
     _sweep_options(flow)
 

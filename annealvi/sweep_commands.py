@@ -148,8 +148,10 @@ def run_flow(options: argparse.Namespace) -> int:
 
     from annealvi.flows.figures import draw_flow
     from annealvi.flows.report import print_flow
-    from annealvi.flows.run import train_flow
+    from annealvi.flows.run import SAMPLES, train_flow
     from annealvi.resolution import warnings_of
+
+    samples = options.samples or SAMPLES
 
     with progress_bar("training") as progress:
         run = train_flow(
@@ -160,7 +162,7 @@ def run_flow(options: argparse.Namespace) -> int:
             optimiser=optimiser,
             time_per_step=options.time_per_step,
             records=options.records,
-            samples=options.samples,
+            samples=samples,
             seed=options.seed,
             device=options.device,
             checkpoint=None if folder is None else folder / "checkpoint.npz",
@@ -173,7 +175,7 @@ def run_flow(options: argparse.Namespace) -> int:
     if folder is not None:
         write_file(folder / "flow.nc", bytes(run.data.to_netcdf(engine="scipy")))
         say(options, f"result: {folder / 'flow.nc'}")
-    write_json(options.json, {**run.as_dict(), "warnings": noted(warnings_of(problem, options.samples))})
+    write_json(options.json, {**run.as_dict(), "warnings": noted(warnings_of(problem, samples))})
     if folder is not None:
         figure = drawn(draw_flow, run.data, np.array(problem.target.scales), folder / "flow.png")
         show_figure(options, figure, folder / "flow.png")
@@ -184,7 +186,7 @@ def run_flow(options: argparse.Namespace) -> int:
 def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: Any, optimiser: Any) -> int:
     """Flows over two keys, or kinds of schedule over T0, the mixtures' theory beside them where it covers the problem."""
     from annealvi.flows.experiments import Kinds, Map, accompany, as_dict
-    from annealvi.flows.sweep import Training
+    from annealvi.flows.sweep import CELL_SAMPLES, Training
     from annealvi.resolution import warnings_over
 
     if options.x is None or (options.y is None) == (options.kinds is None):
@@ -196,7 +198,7 @@ def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: An
         architecture,
         optimiser,
         options.time_per_step,
-        options.samples,
+        options.samples or CELL_SAMPLES,
         options.seed,
         options.device,
     )
@@ -225,7 +227,7 @@ def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: An
         figure = drawn(accompany, experiment, data, theory, path)
         say(options, f"result: {path}")
         varied = (experiment.x, experiment.y) if isinstance(experiment, Map) else ()
-        warnings = noted(warnings_over(problem, varied, options.samples))
+        warnings = noted(warnings_over(problem, varied, training.samples))
         write_json(options.json, {"path": str(path), "figure": _stated(figure), "warnings": warnings, **as_dict(data)})
         show_figure(options, figure, path.with_suffix(".png"))
     return 0

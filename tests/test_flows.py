@@ -21,6 +21,7 @@ from annealvi.flows.checkpoint import load_checkpoint, save_checkpoint
 from annealvi.flows.diagnostics import diagnose
 from annealvi.flows.realnvp import RealNVP
 from annealvi.flows.run import train_flow
+from annealvi.flows.side_by_side import LARGEST_GROUP, number_of_groups
 from annealvi.flows.target import Mixture, main_axes, turned
 from annealvi.flows.tempering import AFTER_SETTLING, betas_of, default_steps, next_beta
 from annealvi.flows.training import Architecture, Optimiser
@@ -310,12 +311,31 @@ def test_any_damage_to_a_checkpoint_is_one_line_or_changes_nothing(tmp_path):
 
 def test_a_flow_does_not_depend_on_how_many_there_are():
     """Up to float32's roundings, which the grouping of sums decides and 40 steps of Adam let grow a little."""
-    two, three = (values(train_flow(problem_in(4), steps=40, seeds=n, records=2, **SMALL)) for n in (2, 3))
-    np.testing.assert_allclose(three["loss"][:2, 1:], two["loss"][:, 1:], atol=1e-3)
-    np.testing.assert_allclose(three["projection"][:2], two["projection"], atol=1e-2)
+    two, five = (values(train_flow(problem_in(4), steps=40, seeds=n, records=2, **SMALL)) for n in (2, 5))
+    np.testing.assert_allclose(five["loss"][:2, 1:], two["loss"][:, 1:], atol=1e-3)
+    np.testing.assert_allclose(five["projection"][:2], two["projection"], atol=1e-2)
     assert abs(two["loss"][0, 1] - two["loss"][1, 1]) > 1e-3
     other = values(train_flow(problem_in(4), steps=40, seeds=2, records=2, seed=1, **SMALL))
     assert np.abs(other["loss"][:, 1:] - two["loss"][:, 1:]).max() > 1e-3
+
+
+def test_the_cores_decide_nothing(monkeypatch):
+    """Five flows are two groups, which one core trains in turn and three at once."""
+    found = []
+    for count in (1, 3):
+        monkeypatch.setattr("annealvi.flows.side_by_side.cores", lambda count=count: count)
+        problem = problem_in(4, ScheduleSpec(kind="adaann", T0=20.0, t0=5.0))
+        found.append(train_flow(problem, steps=20, seeds=5, records=2, **STUDY).data)
+    xr.testing.assert_identical(*found)
+
+
+def test_no_flow_is_alone_in_its_group_and_a_gpu_has_one():
+    for flows in range(2, 40):
+        count = number_of_groups(flows, "cpu")
+        assert flows // count >= 2
+        assert -(-flows // count) <= LARGEST_GROUP
+        assert number_of_groups(flows, "gpu") == 1
+    assert number_of_groups(4, "cpu") == 2  # the command's own number
 
 
 def test_a_loss_that_is_not_finite_is_an_error():

@@ -41,6 +41,8 @@ from kernels.particles import DivergenceError
 KINDS = (*FORMULAS, "adaann")
 ADAANN_INTERVAL = 10.0
 """Steps between two adjustments of β, where kinds are compared."""
+CELL_SAMPLES = 2048
+"""Of each judgement, where there are many cells."""
 MOST_CELLS = 10_000
 STRIDE = 250
 """Steps between two looks at a flow. Cells whose numbers of steps are multiples of it share one compiled loop."""
@@ -70,7 +72,7 @@ class Training:
     architecture: Architecture = field(default_factory=Architecture)
     optimiser: Optimiser = field(default_factory=Optimiser)
     time_per_step: float = 1.0
-    samples: int = 2048
+    samples: int = CELL_SAMPLES
     seed: int = 0
     device: str = "auto"
 

@@ -14,7 +14,7 @@ from derive.schedules import SETTLED_EXCESS, AdaptiveRule, make_schedule, settli
 
 AFTER_SETTLING = 2000
 """Steps at β = 1 that each flow of a sweep has by default."""
-AFTER_SETTLING_ALONE = 7000
+AFTER_SETTLING_ALONE = 20_000
 """Those of a single run, whose weights are to be right."""
 STEPS_OF_ADAPTIVE_RUNS = 10_000
 HALVINGS = 30
