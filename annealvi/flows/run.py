@@ -236,9 +236,8 @@ def _records(
     for first, stop in zip(bounds[len(records) - 1 : -1], bounds[len(records) :], strict=True):
         if progress is not None:
             progress(int(first), int(bounds[-1]))
-        common = rule, int(first), Steps(*(each[first:stop] for each in given))
-        state, losses = in_groups(trainer.advance, where, state, tasks, common=common)
-        loss, beta = np.asarray(losses.loss), np.asarray(losses.beta)
+        steps = Steps(*(each[first:stop] for each in given))
+        state, (loss, beta) = in_groups(trainer.advance, where, (state, tasks), rule, int(first), steps, interruptible=True)
         _require_finite("loss", loss, int(first))
         annealed = np.fmin(records[-1]["annealed_at"], _first_annealed(beta, int(first)))
         records.append(_record(trainer, where, state, tasks, int(stop), beta[:, -1], loss.mean(1), annealed))
@@ -267,7 +266,8 @@ def _record(
     trainer: Trainer, where: Any, state: Any, tasks: Task, step: int, beta: Any, loss: Any = math.nan, annealed_at: Any = math.nan
 ) -> dict[str, np.ndarray]:
     """The diagnoses at a step; β of the step before and the mean loss of the steps since the last record."""
-    judged = {name: np.asarray(value) for name, value in in_groups(trainer.judge, where, state, tasks, common=(step,))._asdict().items()}
+    diagnoses = in_groups(trainer.judge, where, (state, tasks), step)
+    judged = {name: np.asarray(value) for name, value in diagnoses._asdict().items()}
     judged["projection"] = judged["projection"][:, :KEPT_SAMPLES]
     each = np.ones(len(tasks.key), np.float32)
     return {**judged, "beta": np.float32(beta) * each, "loss": np.float32(loss) * each, "annealed_at": np.float64(annealed_at) * each}

@@ -7,6 +7,7 @@ their number alone and not on the cores that there are.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,19 +41,29 @@ def number_of_threads(flows: int, platform: str) -> int:
     return min(cores(), number_of_groups(flows, platform))
 
 
-def in_groups(function: Callable[..., Result], where: Any, *of_flows: Any, common: tuple[Any, ...] = ()) -> Result:
-    """function(*of_flows, *common), computed group by group. The first axis of each array in `of_flows` and in the result is the flows."""
+def in_groups(function: Callable[..., Result], where: Any, of_flows: tuple[Any, ...], *common: Any, interruptible: bool = False) -> Result:
+    """function(*of_flows, *common), computed group by group. The first axis of each array in `of_flows` and in the result is the flows.
+
+    interruptible: the function takes one argument more, which tells it that the caller's thread was interrupted while others compute.
+    """
     flows = len(jax.tree.leaves(of_flows)[0])
     count = number_of_groups(flows, where.platform)
+    interrupted = threading.Event()
+    rest = (*common, interrupted.is_set) if interruptible else common
     if count == 1:
-        return function(*of_flows, *common)
+        return function(*of_flows, *rest)
     bounds = [flows * n // count for n in range(count + 1)]
 
     def compute(n: int) -> Result:
         with computing_on(where):
             own = jax.tree.map(lambda array: array[bounds[n] : bounds[n + 1]], of_flows)
-            return jax.block_until_ready(function(*own, *common))
+            return jax.block_until_ready(function(*own, *rest))
 
     with ThreadPoolExecutor(number_of_threads(flows, where.platform)) as pool:
-        found = list(pool.map(compute, range(count)))
+        works = [pool.submit(compute, n) for n in range(count)]
+        try:
+            found = [work.result() for work in works]
+        except BaseException:
+            interrupted.set()
+            raise
     return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *found)

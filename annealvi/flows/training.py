@@ -1,4 +1,4 @@
-"""Training on E_q[log q − β(t) log p*] by Adam: one compiled loop between two records.
+"""Training on E_q[log q − β(t) log p*] by Adam, some hundred steps at a time in one compiled loop.
 
 The gradient is taken along the samples' paths: of log q only the dependence on x is differentiated, q's parameters held fixed in it
 (sticking the landing: Roeder, Wu and Duvenaud, 2017; Vaitl, Nicoli, Nakajima and Kessel, 2022). What is left out has mean zero, and a
@@ -29,6 +29,8 @@ from derive.problem import BadInput
 ARCHITECTURES = ("plain", "study")
 GRADIENTS = ("path", "total")
 DECAYS = ("cosine", "constant")
+STEPS_AT_ONCE = 250
+"""Those of the compiled loop, which an interrupt waits for: some seconds in 128 dimensions."""
 LAST_RATE = 0.01
 """What is left of the learning rate when a cosine decay ends, one step after the last."""
 
@@ -103,8 +105,8 @@ class Rule(NamedTuple):
 class Steps(NamedTuple):
     """What is given for each step, (steps,): the schedule's β and the learning rate."""
 
-    beta: jax.Array
-    rate: jax.Array
+    beta: Any
+    rate: Any
 
 
 class State(NamedTuple):
@@ -118,20 +120,21 @@ class State(NamedTuple):
 class Losses(NamedTuple):
     """Of each step, (flows, steps): the tempered loss E_q[log q] − β E_q[log p*] that was descended, and its β."""
 
-    loss: jax.Array
-    beta: jax.Array
+    loss: Any
+    beta: Any
 
 
 @dataclass(frozen=True)
 class Trainer:
     """The compiled functions of one setting, and the fixed parts of its flows.
 
-    begin(tasks, rule) -> State. advance(state, tasks, rule, first step, steps) -> State, Losses.
-    judge(state, tasks, step) -> Diagnostics. flow(state, n) -> the n-th flow. What a flow draws depends on its key and the step alone.
+    begin(tasks, rule) -> State. advance(state, tasks, rule, first step, steps, stopped) -> State, Losses, or KeyboardInterrupt soon after
+    `stopped` says so. judge(state, tasks, step) -> Diagnostics. flow(state, n) -> the n-th flow. What a flow draws depends on its key and
+    the step alone.
     """
 
     begin: Callable[[Task, Rule], State]
-    advance: Callable[[State, Task, Rule, int, Steps], tuple[State, Losses]]
+    advance: Callable[..., tuple[State, Losses]]
     judge: Callable[[State, Task, int], Diagnostics]
     flow: Callable[[State, int], RealNVP]
 
@@ -163,25 +166,27 @@ def make_trainer(
         z = jax.random.normal(key, (optimiser.batch, dimension))
         return tempered_loss(eqx.combine(parameters, fixed), z, target.log_density, beta, optimiser.gradient)
 
-    def advance(state: State, task: Task, rule: Rule, first: jax.Array, steps: Steps) -> tuple[State, Losses]:
+    def advance(state: State, task: Task, rule: Rule, first: jax.Array, count: jax.Array, steps: Steps) -> tuple[State, Losses]:
+        """`count` steps, and what the arrays have room for is left out: all numbers of steps share one compiled loop."""
         stream = jax.random.fold_in(task.key, TRAINING)
 
-        def step(state: State, now: tuple[jax.Array, Steps]) -> tuple[State, Losses]:
-            number, given = now
-            beta = given.beta if adaptive is None else state.beta
+        def step(n: jax.Array, before: tuple[State, Losses]) -> tuple[State, Losses]:
+            state, losses = before
+            beta = steps.beta[n] if adaptive is None else state.beta
             (_, (value, log_target, moved)), gradient = jax.value_and_grad(loss, has_aux=True)(
-                state.parameters, task.target, jax.random.fold_in(stream, number), beta
+                state.parameters, task.target, jax.random.fold_in(stream, first + n), beta
             )
             updates, moments = adam.update(gradient, state.moments)
-            parameters = optax.apply_updates(state.parameters, jax.tree.map(lambda u: -given.rate * u, updates))
+            parameters = optax.apply_updates(state.parameters, jax.tree.map(lambda u: -steps.rate[n] * u, updates))
             flow = eqx.combine(parameters, fixed).remembering(moved, optimiser.batch)
             adjusted = state.beta
             if adaptive is not None:
-                due = (number + 1) % interval == 0
+                due = (first + n + 1) % interval == 0
                 adjusted = jnp.where(due, next_beta(adaptive, rule.strength, beta, log_target), beta)
-            return State(eqx.partition(flow, eqx.is_inexact_array)[0], moments, adjusted), Losses(value, beta)
+            losses = Losses(losses.loss.at[n].set(value), losses.beta.at[n].set(beta))
+            return State(eqx.partition(flow, eqx.is_inexact_array)[0], moments, adjusted), losses
 
-        return jax.lax.scan(step, state, (first + jnp.arange(len(steps.beta)), steps))
+        return jax.lax.fori_loop(0, count, step, (state, Losses(jnp.zeros_like(steps.beta), jnp.zeros_like(steps.beta))))
 
     def judge(state: State, task: Task, step: jax.Array) -> Diagnostics:
         flow = eqx.combine(state.parameters, fixed)
@@ -190,10 +195,26 @@ def make_trainer(
     def one_flow(state: State, n: int) -> RealNVP:
         return eqx.combine(jax.tree.map(lambda a: a[n], state.parameters), fixed)
 
+    advance_flows = jax.jit(jax.vmap(advance, in_axes=(0, 0, None, None, None, None)), donate_argnums=0)
+
+    def advance_interruptibly(
+        state: State, tasks: Task, rule: Rule, first: int, steps: Steps, stopped: Callable[[], bool] = lambda: False
+    ) -> tuple[State, Losses]:
+        found = []
+        for begun in range(0, len(steps.beta), STEPS_AT_ONCE):
+            if stopped():
+                raise KeyboardInterrupt
+            given = [np.asarray(each[begun : begun + STEPS_AT_ONCE]) for each in steps]
+            count = len(given[0])
+            padded = Steps(*(np.pad(each, (0, STEPS_AT_ONCE - count)) for each in given))
+            state, losses = advance_flows(state, tasks, rule, first + begun, count, padded)
+            found.append([np.asarray(each)[:, :count] for each in losses])
+        return state, Losses(*(np.concatenate(parts, 1) for parts in zip(*found, strict=True)))
+
     return Trainer(
         # Not compiled as a whole: dozens of draws in one program take longer to compile than a short training.
         jax.vmap(begin, in_axes=(0, None)),
-        jax.jit(jax.vmap(advance, in_axes=(0, 0, None, None, None)), donate_argnums=0),
+        advance_interruptibly,
         jax.jit(jax.vmap(judge, in_axes=(0, 0, None))),
         one_flow,
     )
