@@ -87,7 +87,7 @@ def test_the_counts_in_the_readme_are_those_of_the_files():
 
 def test_the_weights_in_the_readme_are_those_of_the_files():
     runs = flow_tables.load("weights-128")
-    of_row = {"path": 0, "total": 1, "none": 5}
+    of_row = {"path": 0, "total": 1, "none": 5, "constant": 6, "total constant": 7}
 
     def spread(row, name="mode_weights"):
         run = runs.isel(run=of_row[row])
@@ -97,11 +97,16 @@ def test_the_weights_in_the_readme_are_those_of_the_files():
     def rounded(values):
         return f"{float(values.median()):.2f} ({float(values.min()):.2f} to {float(values.max()):.2f})"
 
-    assert [str(runs["gradient"][n].item()) for n in (0, 1)] == ["path", "total"]
+    assert [str(runs["gradient"][n].item()) for n in (0, 1, 6, 7)] == ["path", "total", "path", "total"]
+    assert [str(runs["decay"][n].item()) for n in (0, 1, 6, 7)] == ["cosine", "cosine", "constant", "constant"]
     assert runs["cooling"][5] == 0
-    path, total = (float(spread(row, "reverse_kl").median()) for row in ("path", "total"))
+    path, total, constant, both = (float(spread(row, "reverse_kl").median()) for row in ("path", "total", "constant", "total constant"))
     assert f"at a weight of {rounded(spread('path'))}, where w* = 0.8, and KL(q‖p*) = {path:.3f} with path gradients" in README
-    assert f"all else equal, at {rounded(spread('total'))} and {total:.3f}." in README
+    assert f"all else equal, at {rounded(spread('total'))} and {total:.3f}, at a constant rate" in README
+    assert f"at a constant rate at {rounded(spread('constant'))} and {constant:.3f}, with both at" in README
+    assert f"with both at {rounded(spread('total constant'))} and {both:.3f}." in README
+    assert float(spread("path", "reverse_kl").max()) < float(spread("constant", "reverse_kl").min())
+    assert float(spread("constant", "reverse_kl").median()) < float(spread("total constant", "reverse_kl").min())
     assert float(spread("path", "reverse_kl").max()) < float(spread("total", "reverse_kl").min())
     assert f"at a weight of {rounded(spread('none'))} after 12 000" in README
     assert (runs["mode_weights"].isel(run=5, mode=0).sel(step=1000) > 0.98).all()
