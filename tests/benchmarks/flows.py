@@ -117,6 +117,7 @@ def run_weights(name: str, parts: Path, progress: Progress) -> None:
             steps=row.steps,
             seed=n,
             records=row.steps // LOOKS,
+            samples=2048,
             seeds=4,
             architecture=TRIED,
             optimiser=Optimiser(gradient=row.gradient, decay=row.decay),
