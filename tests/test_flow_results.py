@@ -87,7 +87,7 @@ def test_the_counts_in_the_readme_are_those_of_the_files():
 
 def test_the_weights_in_the_readme_are_those_of_the_files():
     runs = flow_tables.load("weights-128")
-    of_row = {"path": 0, "total": 1, "none": 5}
+    of_row = {"path": 0, "total": 1, "none": 5, "constant": 6, "total constant": 7}
 
     def spread(row, name="mode_weights"):
         run = runs.isel(run=of_row[row])
@@ -97,11 +97,16 @@ def test_the_weights_in_the_readme_are_those_of_the_files():
     def rounded(values):
         return f"{float(values.median()):.2f} ({float(values.min()):.2f} to {float(values.max()):.2f})"
 
-    assert [str(runs["gradient"][n].item()) for n in (0, 1)] == ["path", "total"]
+    assert [str(runs["gradient"][n].item()) for n in (0, 1, 6, 7)] == ["path", "total", "path", "total"]
+    assert [str(runs["decay"][n].item()) for n in (0, 1, 6, 7)] == ["cosine", "cosine", "constant", "constant"]
     assert runs["cooling"][5] == 0
-    path, total = (float(spread(row, "reverse_kl").median()) for row in ("path", "total"))
+    path, total, constant, both = (float(spread(row, "reverse_kl").median()) for row in ("path", "total", "constant", "total constant"))
     assert f"at a weight of {rounded(spread('path'))}, where w* = 0.8, and KL(q‖p*) = {path:.3f} with path gradients" in README
-    assert f"all else equal, at {rounded(spread('total'))} and {total:.3f}." in README
+    assert f"all else equal, at {rounded(spread('total'))} and {total:.3f}, at a constant rate" in README
+    assert f"at a constant rate at {rounded(spread('constant'))} and {constant:.3f}, with both at" in README
+    assert f"with both at {rounded(spread('total constant'))} and {both:.3f}." in README
+    assert float(spread("path", "reverse_kl").max()) < float(spread("constant", "reverse_kl").min())
+    assert float(spread("constant", "reverse_kl").median()) < float(spread("total constant", "reverse_kl").min())
     assert float(spread("path", "reverse_kl").max()) < float(spread("total", "reverse_kl").min())
     assert f"at a weight of {rounded(spread('none'))} after 12 000" in README
     assert (runs["mode_weights"].isel(run=5, mode=0).sel(step=1000) > 0.98).all()
@@ -110,10 +115,8 @@ def test_the_weights_in_the_readme_are_those_of_the_files():
     assert f"end at {float(chosen['mode_weights'].isel(mode=0).median()):.2f} after 6000 steps of path gradients" in README
     slips = flow_tables.load("slips")
     annealed = slips.isel(schedule=slips["kind"].to_numpy() != "none")
-    kept = (1 - annealed["collapsed"]).sum(["schedule", "seed"]).to_numpy().astype(int)
-    assert (
-        f"in {kept[0]} of 8 runs in d = 8, in {kept[1]} of 8 in d = 32 and in {kept[2]} of 8 in d = 128, untempered ones in none." in README
-    )
+    kept = (1 - annealed["collapsed"]).sum(["schedule", "seed"]).sel(dimension=[8, 32, 128]).to_numpy().astype(int)
+    assert f"in {kept[0]} of 12 runs in d = 8, in {kept[1]} of 12 in d = 32 and in {kept[2]} of 12 in d = 128, untempered ones in none." in README
     assert (slips["collapsed"].isel(schedule=slips["kind"].to_numpy() == "none") == 1).all()
     errors = annealed["weight_error"].mean("seed")
     assert f"wrong by {float(errors.min()):.2f} to {float(errors.max()):.2f} in the mean" in README

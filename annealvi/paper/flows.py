@@ -40,7 +40,8 @@ def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
     if not data:
         return {}
     large, linear, runs = data["kinds-128"], data["map-16-linear"], data[WEIGHTS]
-    path, total = (_last(runs.isel(run=int(np.flatnonzero(runs["gradient"].to_numpy() == kind)[0]))) for kind in ("path", "total"))
+    path, total = (_last(_first_run(runs, gradient=kind)) for kind in ("path", "total"))
+    constant = _last(_first_run(runs, decay="constant"))
     shares = linear["p"].transpose("schedule.t0", "schedule.T0").to_numpy()
     clearest = int((np.minimum(shares[:, 0], shares[:, -1]) - shares.min(1)).argmax())  # where a start can be too cold and too hot
     scale = linear.isel({"schedule.t0": clearest})
@@ -66,6 +67,8 @@ def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
         "flow-path-kl": _over_flows(path["reverse_kl"]),
         "flow-total-weight": _over_flows(total["mode_weights"].isel(mode=0)),
         "flow-total-kl": _over_flows(total["reverse_kl"]),
+        "flow-constant-weight": _over_flows(constant["mode_weights"].isel(mode=0)),
+        "flow-constant-kl": _over_flows(constant["reverse_kl"]),
     }
 
 
@@ -108,6 +111,11 @@ def _count(cell: xr.Dataset) -> str:
 def _weights_of(flows: xr.Dataset, kind: str) -> xr.DataArray:
     """The first mode's, of all flows of a kind."""
     return flows["mode_weights"].isel(mode=0, schedule=np.flatnonzero(flows["kind"].to_numpy() == kind))
+
+
+def _first_run(runs: xr.Dataset, **wanted: str) -> xr.Dataset:
+    """The first of the runs that are trained in that way."""
+    return runs.isel(run=next(n for n in range(runs.sizes["run"]) if all(runs[name][n].item() == value for name, value in wanted.items())))
 
 
 def _last(run: xr.Dataset) -> xr.Dataset:

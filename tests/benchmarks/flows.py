@@ -58,9 +58,10 @@ def kinds(dimension: int, starts: Axis, anneal: int, training: Training, compare
 
 SWEEPS: dict[str, Map | Kinds] = {
     "map-16-linear": Map(study(16, "linear"), hot(1.5, 300, 7), slow(30, 3000, 5), SMALL),
+    "map-16": Map(study(16), hot(1.5, 300, 7), slow(24, 250, 4), SMALL),
     "kinds-16": kinds(16, hot(2, 300, 6), 1500, SMALL),
     "map-128": Map(study(128), hot(2, 200, 5), slow(150, 600, 3), REDUCED),
-    "kinds-128": kinds(128, hot(4, 256, 3), 4000, REDUCED, ("hold", "geometric", "linear")),
+    "kinds-128": kinds(128, hot(4, 256, 3), 4000, REDUCED, ("hold", "exponential", "geometric", "linear", "adaann")),
     "map-128-full": Map(study(128), hot(1.5, 1000, 8), slow(20, 1000, 8), FULL),
     "kinds-128-full": kinds(128, hot(2, 1000, 8), 8000, FULL),
 }
@@ -102,6 +103,8 @@ ROWS = (
     Row("hold", 4.0, 4000, 12_000),
     Row("geometric", 20.0, 600, 12_000),
     Row("constant", 1.0, 0, 12_000),
+    Row("geometric", 20.0, 6000, 20_000, decay="constant"),
+    Row("geometric", 20.0, 6000, 20_000, gradient="total", decay="constant"),
 )
 
 
@@ -114,6 +117,7 @@ def run_weights(name: str, parts: Path, progress: Progress) -> None:
             steps=row.steps,
             seed=n,
             records=row.steps // LOOKS,
+            samples=2048,
             seeds=4,
             architecture=TRIED,
             optimiser=Optimiser(gradient=row.gradient, decay=row.decay),
@@ -139,13 +143,13 @@ def run_far(name: str, parts: Path, progress: Progress) -> None:
     experiment.show(data)
 
 
-SLIPS_KINDS = ("geometric", "adaann")
+SLIPS_KINDS = ("hold", "geometric", "adaann")
 
 
 def run_slips(name: str, parts: Path, progress: Progress) -> None:
     """From T0 = (R/σ)², half the modes' distance over their scale squared: there p^β begins to have two modes."""
     found, settings = [], []
-    for dimension in (8, 32, 128):
+    for dimension in (8, 16, 32, 64, 128):
         problem = BUILT_IN[f"slips-{dimension}"]
         T0 = dimension / problem.target.scales[0] ** 2
         experiment = Kinds(problem, (T0,), SLIPS_KINDS, 5000, replace(REDUCED, after=1000))
