@@ -27,7 +27,7 @@ def test_path_gradients_cost_at_most_seven_tenths_more():
         assert found["ratio"] <= 1.7
 
 
-@pytest.mark.parametrize("name", ["map-16-linear", "map-128", "kinds-16", "kinds-128"])
+@pytest.mark.parametrize("name", ["map-16-linear", "map-16", "map-128", "kinds-16", "kinds-128"])
 def test_shares_and_intervals_are_those_of_the_weights(name):
     """Counted anew: a flow is lost that gives a mode less than a tenth of its weight."""
     flows = flow_tables.load(name)
@@ -43,7 +43,7 @@ def test_shares_and_intervals_are_those_of_the_weights(name):
 
 def test_every_cell_was_judged_after_its_annealing():
     """AdaAnn decides for itself, and may take longer than the others."""
-    for name in ("map-16-linear", "map-128"):
+    for name in ("map-16-linear", "map-16", "map-128"):
         flows = flow_tables.load(name)
         assert (flows["steps"] - flows["annealed_at"] >= 2000).all()
     for name in ("kinds-16", "kinds-128"):
@@ -116,7 +116,10 @@ def test_the_weights_in_the_readme_are_those_of_the_files():
     slips = flow_tables.load("slips")
     annealed = slips.isel(schedule=slips["kind"].to_numpy() != "none")
     kept = (1 - annealed["collapsed"]).sum(["schedule", "seed"]).sel(dimension=[8, 32, 128]).to_numpy().astype(int)
-    assert f"in {kept[0]} of 12 runs in d = 8, in {kept[1]} of 12 in d = 32 and in {kept[2]} of 12 in d = 128, untempered ones in none." in README
+    assert (
+        f"in {kept[0]} of 12 runs in d = 8, in {kept[1]} of 12 in d = 32 and in {kept[2]} of 12 in d = 128, untempered ones in none."
+        in README
+    )
     assert (slips["collapsed"].isel(schedule=slips["kind"].to_numpy() == "none") == 1).all()
     errors = annealed["weight_error"].mean("seed")
     assert f"wrong by {float(errors.min()):.2f} to {float(errors.max()):.2f} in the mean" in README

@@ -12,20 +12,25 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import xarray as xr
 
 from annealvi.betas import schedule_within
 from annealvi.collapse.phase import save
+from annealvi.flows import side_by_side
 from annealvi.flows.experiments import Kinds, Map, accompany
 from annealvi.flows.run import describe, device_of, train_flow
 from annealvi.flows.sweep import Training
-from annealvi.flows.training import GRADIENTS, Architecture, Optimiser
+from annealvi.flows.training import Architecture, Optimiser
 from annealvi.output import write_file
 from annealvi.sweeps.axis import Axis
+from annealvi.sweeps.engines import cores
 from annealvi.sweeps.run import Execution, run_sweep, sweeping
 from derive.built_in import BUILT_IN
 from derive.problem import Problem, ScheduleSpec, Space
@@ -171,20 +176,22 @@ COSTS = (
 
 
 def run_cost(name: str, parts: Path, progress: Progress) -> None:
-    """Milliseconds of a step of one flow, with either gradient: the least of some runs, in turn, so that other work troubles both alike.
+    """Milliseconds of a step of one flow: with either gradient, and with all flows in one program instead of in groups.
 
-    The first run of each compiles and is not counted.
+    The least of some runs, in turn, so that other work troubles all alike. The first run of each compiles and is not counted.
     """
     found, steps = [], 300
+    variants = {"path": ("path", nullcontext), "total": ("total", nullcontext), "together": ("path", in_one_program)}
     for n, (dimension, architecture, optimiser, flows) in enumerate(COSTS):
-        seconds: dict[str, list[float]] = {gradient: [] for gradient in GRADIENTS}
+        seconds: dict[str, list[float]] = {variant: [] for variant in variants}
         for seed in range(4):
-            for gradient in GRADIENTS:
+            for variant, (gradient, grouping) in variants.items():
                 begun = time.perf_counter()
                 settings = {"steps": steps, "seeds": flows, "architecture": architecture, "records": 1, "samples": 2, "seed": seed}
-                train_flow(study(dimension), **settings, optimiser=replace(optimiser, gradient=gradient))
-                seconds[gradient].append(time.perf_counter() - begun)
-        ms = {gradient: 1e3 * min(runs[1:]) / steps / flows for gradient, runs in seconds.items()}
+                with grouping():
+                    train_flow(study(dimension), **settings, optimiser=replace(optimiser, gradient=gradient))
+                seconds[variant].append(time.perf_counter() - begun)
+        ms = {variant: 1e3 * min(runs[1:]) / steps / flows for variant, runs in seconds.items()}
         found.append(
             {
                 "dimension": dimension,
@@ -194,11 +201,16 @@ def run_cost(name: str, parts: Path, progress: Progress) -> None:
                 **ms,
                 "ratio": ms["path"] / ms["total"],
                 "device": describe(device_of("auto")),
+                "cores": cores(),
             }
         )
         progress(n + 1, len(COSTS))
     print(json.dumps(found, indent=2))
     write_file(RESULTS / f"{name}.json", json.dumps(found, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def in_one_program() -> AbstractContextManager[Any]:
+    return patch.object(side_by_side, "number_of_groups", lambda flows, platform: 1)
 
 
 OTHERS = {"weights-128": run_weights, "ring-8": run_far, "fab-40": run_far, "slips": run_slips, "cost": run_cost}
