@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import time
 from dataclasses import replace
 
 import equinox as eqx
@@ -20,11 +21,11 @@ from annealvi.cli import main
 from annealvi.flows.checkpoint import load_checkpoint, save_checkpoint
 from annealvi.flows.diagnostics import diagnose
 from annealvi.flows.realnvp import RealNVP
-from annealvi.flows.run import train_flow
-from annealvi.flows.side_by_side import LARGEST_GROUP, number_of_groups
+from annealvi.flows.run import _tasks, train_flow
+from annealvi.flows.side_by_side import LARGEST_GROUP, in_groups, number_of_groups
 from annealvi.flows.target import Mixture, main_axes, turned
 from annealvi.flows.tempering import AFTER_SETTLING, betas_of, default_steps, next_beta
-from annealvi.flows.training import Architecture, Optimiser
+from annealvi.flows.training import Architecture, Optimiser, Rule, Steps, make_trainer
 from derive.problem import BadInput, Problem, ScheduleSpec, Space, Target
 from kernels.particles import DivergenceError
 
@@ -327,6 +328,51 @@ def test_the_cores_decide_nothing(monkeypatch):
         problem = problem_in(4, ScheduleSpec(kind="adaann", T0=20.0, t0=5.0))
         found.append(train_flow(problem, steps=20, seeds=5, records=2, **STUDY).data)
     xr.testing.assert_identical(*found)
+
+
+def test_steps_taken_at_once_are_those_taken_one_by_one(monkeypatch):
+    """Each with draws of its own, and β adjusted in between."""
+    trainer = make_trainer(4, Architecture(2, 8, 2), Optimiser(32, decay="constant"), 50, "adaann", 2)
+    tasks, rule, taken = _tasks(problem_in(4), 0, 2), Rule(0.05, 0.1), 6
+    rates = np.linspace(1e-3, 1e-2, taken, dtype=np.float32)
+    found = []
+    for at_once in (4, 1):
+        monkeypatch.setattr("annealvi.flows.training.STEPS_AT_ONCE", at_once)
+        found.append(trainer.advance(trainer.begin(tasks, rule), tasks, rule, 0, Steps(np.ones(taken, np.float32), rates)))
+    (state, losses), (one_by_one, each) = found
+    assert losses.loss.shape == losses.beta.shape == (2, taken)
+    assert len(np.unique(losses.beta[0])) == 3
+    np.testing.assert_array_equal(losses.beta, each.beta)
+    np.testing.assert_array_equal(losses.loss, each.loss)
+    for value, other in zip(jax.tree.leaves(state), jax.tree.leaves(one_by_one), strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+def test_an_interrupt_ends_the_steps():
+    trainer = make_trainer(4, Architecture(2, 8, 2), Optimiser(32, decay="constant"), 50, "adaann", 2)
+    tasks, rule = _tasks(problem_in(4), 0, 2), Rule(0.05, 0.1)
+    steps = Steps(np.ones(600, np.float32), np.full(600, 1e-3, np.float32))
+    looks = iter([False, True])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.advance(trainer.begin(tasks, rule), tasks, rule, 0, steps, lambda: next(looks))
+    assert next(looks, None) is None
+
+
+def test_an_error_in_one_group_ends_the_others(monkeypatch):
+    monkeypatch.setattr("annealvi.flows.side_by_side.cores", lambda: 2)
+    ended = []
+
+    def compute(flows, stopped):
+        if flows[0] == 0:
+            raise DivergenceError("the first")
+        while not stopped():
+            time.sleep(0.01)
+        ended.append(flows.tolist())
+        raise KeyboardInterrupt
+
+    with pytest.raises(DivergenceError, match="the first"):
+        in_groups(compute, jax.devices("cpu")[0], (np.arange(4),), interruptible=True)
+    assert ended == [[2, 3]]
 
 
 def test_no_flow_is_alone_in_its_group_and_a_gpu_has_one():
