@@ -53,6 +53,16 @@ def test_every_cell_was_judged_after_its_annealing():
         assert len(np.unique(left)) == 1
 
 
+def test_the_defaults_end_with_the_right_weights_within_ten_minutes():
+    flows = flow_tables.load("default-128")
+    last = flows.isel(step=-1)
+    assert flows.sizes["seed"] == 4
+    assert (abs(last["mode_weights"] - flows["target_weights"]) < 0.03).all()
+    assert (last["reverse_kl"] < 0.03).all()
+    assert flows.attrs["seconds"] <= 600
+    assert flows.attrs["cores"] == 2
+
+
 README = " ".join((BENCHMARKS.parent.parent / "README.md").read_text(encoding="utf-8").split())
 
 

@@ -109,6 +109,17 @@ def weights_table() -> list[str]:
     return lines
 
 
+def default_table() -> list[str]:
+    """Each flow of the command's own defaults."""
+    flows = load("default-128")
+    last = flows.isel(step=-1)
+    lines = head(f"`default-128`, {flows.attrs['seconds']} s on {flows.attrs['cores']} cores: flow", *map(str, flows["seed"].to_numpy()))
+    lines.append(row("weight of the first mode", *(f"{w:.3f}" for w in last["mode_weights"].isel(mode=0).to_numpy())))
+    for name, what in (("reverse_kl", "KL(q‖p*)"), ("reverse_ess", "ESS(q)")):
+        lines.append(row(what, *(f"{value:.3f}" for value in last[name].to_numpy())))
+    return lines
+
+
 def in_words(run: xr.Dataset) -> str:
     """The schedule of a run of `weights-128`."""
     kind, cooling = str(run["kind"].item()), int(run["cooling"])
@@ -181,6 +192,7 @@ def all_tables() -> list[list[str]]:
         quality_table("kinds-16"),
         quality_table("kinds-128"),
         weights_table(),
+        default_table(),
         modes_table(),
         slips_table(),
         cost_table(),
