@@ -115,8 +115,9 @@ def default_table() -> list[str]:
     last = flows.isel(step=-1)
     lines = head(f"`default-128`, {flows.attrs['seconds']} s on {flows.attrs['cores']} cores: flow", *map(str, flows["seed"].to_numpy()))
     lines.append(row("weight of the first mode", *(f"{w:.3f}" for w in last["mode_weights"].isel(mode=0).to_numpy())))
-    for name, what in (("reverse_kl", "KL(q‖p*)"), ("reverse_ess", "ESS(q)")):
-        lines.append(row(what, *(f"{value:.3f}" for value in last[name].to_numpy())))
+    errors = last["reverse_kl_error"].to_numpy()
+    lines.append(row("KL(q‖p*)", *(f"{kl:.3f} ± {error:.3f}" for kl, error in zip(last["reverse_kl"].to_numpy(), errors, strict=True))))
+    lines.append(row("ESS(q)", *(f"{size:.2f}" for size in last["reverse_ess"].to_numpy())))
     return lines
 
 
