@@ -213,7 +213,8 @@ print([round(schedule(step), 3) for step in (0, 500, 1000, 1500)])
 # * cool gradually, at an even pace per factor of temperature (`geometric`), and the slower the better;
 # * begin at the barrier between the modes in units of $\log p^\star$, or up to a few times as hot; hotter needs more time;
 #   `annealvi.find_barrier` measures it;
-# * follow the path gradient, at a rate that falls: `train_flow` does by default, and with the total derivative the weights end further off;
+# * follow the path gradient, at a rate that falls: `train_flow` does by default, and with the total derivative or a constant rate
+#   the weights end further off;
 # * do not quench from far above it, whatever the theory of mixtures says;
 # * judge by the modes' weights, or by samples of the target; the loss and the seeds' agreement say nothing.
 #
@@ -224,5 +225,6 @@ print([round(schedule(step), 3) for step in (0, 500, 1000, 1500)])
 training_figure(stored("weights-128"))
 
 # %% [markdown]
-# *Medians and ranges over four flows of the command's default size. The weights are right within a few hundredths with path gradients
-# and gradual cooling, or a hold below the barrier; after a quench from far above it, and without annealing, they are still on their way.*
+# *Medians and ranges over four flows of the command's default size. The weights are right within a few hundredths with path gradients,
+# a rate that falls and gradual cooling, or a hold below the barrier; at a constant rate they go on fluctuating; after a quench from far
+# above the barrier, and without annealing, they are still on their way.*

@@ -116,6 +116,11 @@ def test_the_weights_in_the_readme_are_those_of_the_files():
     assert f"all else equal, at {rounded(spread('total'))} and {total:.3f}, at a constant rate" in README
     assert f"at a constant rate at {rounded(spread('constant'))} and {constant:.3f}, with both at" in README
     assert f"with both at {rounded(spread('total constant'))} and {both:.3f}." in README
+    recipe = " ".join((BENCHMARKS.parent.parent / "notebooks" / "annealing_a_flow_of_your_own.md").read_text(encoding="utf-8").split())
+    words = (
+        f"a divergence of {path:.3f} becomes {total:.3f} with total gradients, {constant:.3f} at a constant rate, and {both:.3f} with both."
+    )
+    assert words in recipe
     assert float(spread("path", "reverse_kl").max()) < float(spread("constant", "reverse_kl").min())
     assert float(spread("constant", "reverse_kl").median()) < float(spread("total constant", "reverse_kl").min())
     assert float(spread("path", "reverse_kl").max()) < float(spread("total", "reverse_kl").min())
