@@ -152,7 +152,6 @@ def run_flow(options: argparse.Namespace) -> int:
     from annealvi.resolution import warnings_of
 
     samples = options.samples or SAMPLES
-
     with progress_bar("training") as progress:
         run = train_flow(
             problem,

@@ -32,7 +32,7 @@ def computing_on(where: Any) -> Iterator[None]:
 
 
 def number_of_groups(flows: int, platform: str) -> int:
-    """At least two of at least two flows, where a CPU trains so many."""
+    """On a CPU at least two, of two to four flows each; fewer than four flows are one group, and so are all on a GPU."""
     return 1 if platform != "cpu" or flows < 4 else max(2, math.ceil(flows / LARGEST_GROUP))
 
 

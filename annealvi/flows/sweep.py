@@ -45,7 +45,7 @@ CELL_SAMPLES = 2048
 """Of each judgement, where there are many cells."""
 MOST_CELLS = 10_000
 STRIDE = 250
-"""Steps between two looks at a flow. Cells whose numbers of steps are multiples of it share one compiled loop."""
+"""Steps between two looks at a flow."""
 
 LAST = (
     *("projected_variance", "entropic_mode_coverage", "reverse_ess", "forward_ess", "uncovered", "reverse_kl", "forward_kl"),
