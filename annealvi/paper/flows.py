@@ -134,14 +134,17 @@ def flow_tables(data: dict[str, xr.Dataset]) -> dict[str, str]:
 
 
 def _table_of_runs(runs: xr.Dataset) -> str:
-    rows = []
+    """Runs of one schedule stand together, and only the first has its name; the others have what else they differ in."""
+    rows: dict[str, list[tuple[str, ...]]] = {}
     for n, name in enumerate(rows_in_words(runs)):
+        schedule, *how = name.split(" · ")
         run = _last(runs.isel(run=n))
         last = run["mode_weights"].isel(mode=0), run["reverse_kl"]
-        rows.append(
-            (name.replace(" · ", ", "), str(int(run["steps"])), *map(_over_flows, last), f"{float(run['reverse_ess'].median()):.2f}")
-        )
-    return booktabs("lrrrr", ("schedule, cooling", "steps", "weight", r"$\KL(q\,\|\,p^\star)$", "ESS"), rows)
+        shown = rf"\quad {', '.join(how)}" if how and schedule in rows else ", ".join((schedule, *how))
+        numbers = (str(int(run["steps"])), *map(_over_flows, last), f"{float(run['reverse_ess'].median()):.2f}")
+        rows.setdefault(schedule, []).append((shown, *numbers))
+    together = [row for group in rows.values() for row in group]
+    return booktabs("lrrrr", ("schedule, cooling", "steps", "weight", r"$\KL(q\,\|\,p^\star)$", "ESS"), together)
 
 
 def _table(flows: xr.Dataset) -> str:
