@@ -55,16 +55,19 @@ def test_every_cell_was_judged_after_its_annealing():
 
 
 def test_the_defaults_end_with_the_right_weights_within_ten_minutes():
-    flows = flow_tables.load("default-128")
-    last = flows.isel(step=-1)
-    assert flows.sizes["seed"] == 4
-    assert (abs(last["mode_weights"] - flows["target_weights"]) < 0.03).all()
-    assert (last["reverse_kl"] < 0.03).all()
+    """The weights with either seed, the divergences with the default one alone."""
+    runs = flow_tables.load("default-128")
+    last = runs.isel(step=-1)
+    assert runs["run"].to_numpy().tolist() == [0, 1]
+    assert runs.sizes["seed"] == 4
+    assert (abs(last["mode_weights"] - runs["target_weights"]) < 0.03).all()
+    assert (last["reverse_kl"].sel(run=0) < 0.03).all()
+    assert runs.attrs["seconds"] <= 600
+    assert runs.attrs["cores"] == 2
     first = last["mode_weights"].isel(mode=0)
-    divergences = f"{float(last['reverse_kl'].min()):.3f} to {float(last['reverse_kl'].max()):.3f}"
-    assert f"ends at weights of {float(first.min()):.2f} to {float(first.max()):.2f} and divergences of {divergences}" in README
-    assert flows.attrs["seconds"] <= 600
-    assert flows.attrs["cores"] == 2
+    one, other = (f"{float(kl.min()):.3f} to {float(kl.max()):.3f}" for kl in (last["reverse_kl"].sel(run=n) for n in (0, 1)))
+    weights = f"ends at weights of {float(first.min()):.2f} to {float(first.max()):.2f} and divergences of"
+    assert f"{weights} {one} in four flows, and of {other} with another seed." in README
 
 
 def lost(name, *conditions):
@@ -116,6 +119,9 @@ def test_the_weights_in_the_readme_are_those_of_the_files():
     assert f"all else equal, at {rounded(spread('total'))} and {total:.3f}, at a constant rate" in README
     assert f"at a constant rate at {rounded(spread('constant'))} and {constant:.3f}, with both at" in README
     assert f"with both at {rounded(spread('total constant'))} and {both:.3f}." in README
+    late = runs["mode_weights"].isel(mode=0).sel(step=slice(14_000, 20_000)).std("step", ddof=1)
+    assert 0.04 < float(late.isel(run=[6, 7]).min()) < float(late.isel(run=[6, 7]).max()) < 0.08
+    assert 0.01 < float(late.isel(run=[0, 1]).min()) < float(late.isel(run=[0, 1]).max()) < 0.025
     recipe = " ".join((BENCHMARKS.parent.parent / "notebooks" / "annealing_a_flow_of_your_own.md").read_text(encoding="utf-8").split())
     words = (
         f"a divergence of {path:.3f} becomes {total:.3f} with total gradients, {constant:.3f} at a constant rate, and {both:.3f} with both."

@@ -110,14 +110,18 @@ def weights_table() -> list[str]:
 
 
 def default_table() -> list[str]:
-    """Each flow of the command's own defaults."""
-    flows = load("default-128")
-    last = flows.isel(step=-1)
-    lines = head(f"`default-128`, {flows.attrs['seconds']} s on {flows.attrs['cores']} cores: flow", *map(str, flows["seed"].to_numpy()))
-    lines.append(row("weight of the first mode", *(f"{w:.3f}" for w in last["mode_weights"].isel(mode=0).to_numpy())))
-    errors = last["reverse_kl_error"].to_numpy()
-    lines.append(row("KL(q‖p*)", *(f"{kl:.3f} ± {error:.3f}" for kl, error in zip(last["reverse_kl"].to_numpy(), errors, strict=True))))
-    lines.append(row("ESS(q)", *(f"{size:.2f}" for size in last["reverse_ess"].to_numpy())))
+    """Each flow of the command's own defaults, and of the same with another seed."""
+    runs = load("default-128").isel(step=-1)
+    lines = head(f"`default-128`, {runs.attrs['seconds']} s on {runs.attrs['cores']} cores: flow", *map(str, runs["seed"].to_numpy()))
+    for seed in runs["run"].to_numpy():
+        last = runs.sel(run=seed)
+        divergences = zip(last["reverse_kl"].to_numpy(), last["reverse_kl_error"].to_numpy(), strict=True)
+        of_each = {
+            "weight of the first mode": [f"{w:.3f}" for w in last["mode_weights"].isel(mode=0).to_numpy()],
+            "KL(q‖p*)": [f"{kl:.3f} ± {error:.3f}" for kl, error in divergences],
+            "ESS(q)": [f"{size:.2f}" for size in last["reverse_ess"].to_numpy()],
+        }
+        lines += [row(f"`--seed {seed}`: {name}", *cells) for name, cells in of_each.items()]
     return lines
 
 
