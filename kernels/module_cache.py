@@ -94,8 +94,8 @@ def environment_digest() -> str:
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parent
     for folder in (root, root.parent / "derive"):
-        for path in sorted(folder.glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(root.parent).as_posix().encode() + b"\0" + path.read_bytes())
     libraries = [f"{name} {version(name)}" for name in ("numba", "llvmlite", "numpy", "sympy")]
     digest.update("\n".join([sys.version, platform.machine(), *libraries]).encode())
     return digest.hexdigest()
