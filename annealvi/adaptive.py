@@ -34,8 +34,8 @@ from annealvi.paths import (
     side_by_side,
 )
 from annealvi.session import Session
-from derive.problem import BadInput
-from derive.schedules import AdaptiveRule
+from derive.problem.schedules import AdaptiveRule
+from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
     from kernels.adaptive_schedules import AdaptiveRun, Rule

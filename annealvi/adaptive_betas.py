@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from derive.arguments import require_fields
-from derive.problem import BadInput
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import require_fields
+from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
     from kernels.adaptive_schedules import Rule

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from derive.arguments import checked
-from derive.problem import BadInput
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked
+from derive.problem.specification import BadInput
 
 Function = Callable[[np.ndarray], np.ndarray]
 

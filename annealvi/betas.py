@@ -13,12 +13,12 @@ import sympy as sp
 from sympy.printing.numpy import JaxPrinter
 
 from annealvi.components import require
-from derive.arguments import checked, require_choice, require_fields
-from derive.problem import ADAPTIVE_KINDS, BadInput, ScheduleSpec
-from derive.scaled_form import Largest, Smallest
-from derive.schedules import Schedule, make_schedule, settling_time
-from derive.short_repr import short_repr
-from derive.system import TIME
+from derive.objects.short_repr import short_repr
+from derive.objects.system import TIME
+from derive.problem.arguments import checked, require_choice, require_fields
+from derive.problem.scaled_form import Largest, Smallest
+from derive.problem.schedules import Schedule, make_schedule, settling_time
+from derive.problem.specification import ADAPTIVE_KINDS, BadInput, ScheduleSpec
 
 TIMED_KINDS = ("exponential", "geometric", "linear", "beta-exponential", "beta-linear", "cosine", "hold")
 """Those with an initial temperature T0 and a time scale t0, for the user to choose."""
@@ -108,7 +108,8 @@ class BetaSchedule:
 def beta_schedule(kind: str, T0: float, steps: int) -> BetaSchedule:
     """The schedule of a kind that begins at temperature T0 and comes to T = 1.05 after `steps`, or jumps to T = 1 there ("hold").
 
-    kind: one of TIMED_KINDS, which have a T0, a t0 and a formula (see `derive.schedules`). Raises BadInput for another one, for T0 <= 1.05,
+    kind: one of TIMED_KINDS, which have a T0, a t0 and a formula (see `derive.problem.schedules`). Raises BadInput for another one, for
+    T0 <= 1.05,
     and for steps below 1.
     """
     if steps < 1:

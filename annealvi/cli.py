@@ -540,7 +540,7 @@ def _told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | No
     """Exit status and line for an error that is the user's to mend, None for one that is ours."""
     if isinstance(error, ForeignPackage):
         return BAD_INPUT, str(error)
-    from derive.problem import BadInput
+    from derive.problem.specification import BadInput
 
     if isinstance(error, BadInput):
         if error.source == "problem":  # found after reading: name where the key was given

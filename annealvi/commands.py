@@ -14,7 +14,7 @@ from annealvi.console import drawn, for_people, noted, problem_of, progress_bar,
 from annealvi.output import read_json, require_free, require_writable, write_file, write_json
 from annealvi.paper.folder import MANIFEST
 from annealvi.sweep_commands import run_collapse, run_flow, run_phase
-from derive.problem import BadInput, Problem, one_line
+from derive.problem.specification import BadInput, Problem, one_line
 from kernels.stages import spoken_for
 
 SINGLE_PRECISION = 1e-30, 1e30
@@ -35,8 +35,8 @@ def run_derive(options: argparse.Namespace) -> int:
     name = f"derivation.{SUFFIXES[options.format]}"
     problem = problem_of(options, name)
     from annealvi.session import open_session
-    from derive.indexed_equations import IndexedEquation, indexed_equations
-    from derive.rendering import RENDERERS, final_equations
+    from derive.writing.indexed_equations import IndexedEquation, indexed_equations
+    from derive.writing.rendering import RENDERERS, final_equations
 
     session = open_session(problem, options.large_dimension)
     has_flow = session.rule is not None and session.rule.kind == "adaann"

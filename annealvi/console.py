@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from annealvi.output import require_free, require_inside, require_writable
-from derive.problem import BadInput, Problem
-from derive.problem_file import load_problem
+from derive.problem.problem_file import load_problem
+from derive.problem.specification import BadInput, Problem
 from kernels.stages import is_spoken_for, now, spoken_for, stage
 
 T = TypeVar("T")

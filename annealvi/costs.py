@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
     from kernels.integrator import Kernel, StoppedError

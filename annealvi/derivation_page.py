@@ -16,13 +16,13 @@ from importlib import resources
 from annealvi import __version__
 from annealvi.checks.check import Check
 from annealvi.checks.derivation import derivation_checks
-from derive.derivation import Derivation
-from derive.indexed_equations import indexed_equations
-from derive.line_breaking import broken, terms_tex
-from derive.named_logits import with_named_logits
-from derive.rendering import changed_equations, closed_legend, final_equations, general_legend, headline
-from derive.short_repr import short_repr
-from derive.step import Step
+from derive.dynamics.derivation import Derivation
+from derive.objects.short_repr import short_repr
+from derive.objects.step import Step
+from derive.writing.indexed_equations import indexed_equations
+from derive.writing.line_breaking import broken, terms_tex
+from derive.writing.named_logits import with_named_logits
+from derive.writing.rendering import changed_equations, closed_legend, final_equations, general_legend, headline
 
 LINE = 70
 """Symbols on a line of a wide screen; what is wider than a narrow one scrolls."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from annealvi import style
 from annealvi.checks.particles import PathComparison
-from derive.notation import symbol_tex
+from derive.objects.notation import symbol_tex
 
 MOST_COLUMNS = 5
 

@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from annealvi.printing import Printer, Terminal
-from derive.notation import families_of
+from derive.objects.notation import families_of
 
 if TYPE_CHECKING:
     from annealvi.paths import Paths

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from derive.problem import BadInput, Problem
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
     from annealvi.session import Session

@@ -10,13 +10,13 @@ import sympy as sp
 
 from annealvi.paths import require_tolerance
 from annealvi.session import open_session
-from derive.arguments import checked
-from derive.asymptotics import Asymptotics
-from derive.asymptotics import asymptotics as limits_of
-from derive.linear_stability import BimodalStability, bimodal_stability
-from derive.problem import BadInput, Problem
-from derive.symbolic_problem import derive_problem
-from derive.system import BETA, TIME
+from derive.asymptotics.limits import Asymptotics
+from derive.asymptotics.limits import asymptotics as limits_of
+from derive.asymptotics.linear_stability import BimodalStability, bimodal_stability
+from derive.dynamics.symbolic_problem import derive_problem
+from derive.objects.system import BETA, TIME
+from derive.problem.arguments import checked
+from derive.problem.specification import BadInput, Problem
 
 Derived = TypeVar("Derived")
 RateFunction = Callable[[float | np.ndarray, np.ndarray], np.ndarray]

@@ -56,8 +56,8 @@ def print_session(session: Session, to: Printer) -> None:
 
 def write_report(outcome: Verification, session: Session, folder: Path) -> Path:
     """report.md, which shows a figure paths.png beside it, verify.json, and the derivation; returns the report's path."""
-    from derive.problem_file import problem_to_toml
-    from derive.rendering import as_markdown, final_equations
+    from derive.problem.problem_file import problem_to_toml
+    from derive.writing.rendering import as_markdown, final_equations
 
     write_json(str(folder / "verify.json"), outcome.as_dict())
     write_file(folder / "derivation.md", as_markdown(session.derivation).encode())

@@ -14,7 +14,7 @@ import numpy as np
 
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.keys import in_words, vary
-from derive.problem import BadInput, Problem
+from derive.problem.specification import BadInput, Problem
 
 LIGHTEST = 1e-6
 """A proposal without a mode of weight w is within −log(1 − w), some w, of the target in KL, which is what the flow descends. The averages

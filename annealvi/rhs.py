@@ -12,12 +12,12 @@ import numpy as np
 
 from annealvi.output import read_json
 from annealvi.session import Session, open_session
-from derive.arguments import checked
-from derive.expectation import Expectation
-from derive.problem import BadInput, Problem, Proposal, one_line
-from derive.short_repr import short_repr
-from derive.symbolic_problem import derive_problem, symbolise
-from derive.velocity import Velocity, velocity_at
+from derive.checks.velocity import Velocity, velocity_at
+from derive.dynamics.symbolic_problem import derive_problem, symbolise
+from derive.objects.expectation import Expectation
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked
+from derive.problem.specification import BadInput, Problem, Proposal, one_line
 
 CONSISTENT = 1e-6
 """Share of the largest overlap by which given overlaps may differ from what the others make them: what numbers of seven digits do."""

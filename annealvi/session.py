@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import sympy as sp
 
-from derive.adaptive_schedule import INTERVAL, STEP, with_adaann
-from derive.arguments import LEAST, checked
-from derive.derivation import Derivation
-from derive.problem import SUM_TOLERANCE, BadInput, Problem
-from derive.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
-from derive.short_repr import short_repr
-from derive.symbolic_problem import SymbolicProblem, derive_problem, parameter_values, symbolise
-from derive.system import OdeSystem
-from derive.vectors import Inner
+from derive.dynamics.adaptive_schedule import INTERVAL, STEP, with_adaann
+from derive.dynamics.derivation import Derivation
+from derive.dynamics.symbolic_problem import SymbolicProblem, derive_problem, parameter_values, symbolise
+from derive.objects.short_repr import short_repr
+from derive.objects.system import OdeSystem
+from derive.objects.vectors import Inner
+from derive.problem.arguments import LEAST, checked
+from derive.problem.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
+from derive.problem.specification import SUM_TOLERANCE, BadInput, Problem
 
 if TYPE_CHECKING:
     from kernels.integrator import Kernel

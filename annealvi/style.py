@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from annealvi.output import PathLike, write_file
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from annealvi.collapse.coverage import INSTEAD_OF_MAPPING, require_covered, requ
 from annealvi.console import NoFigure, drawn, for_people, noted, problem_of, progress_bar, say, show_figure, tell
 from annealvi.output import require_inside, require_writable, write_file, write_json
 from annealvi.sweeps.axis import parse_axis, require_ends
-from derive.problem import BadInput, Problem
+from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -29,8 +29,8 @@ from annealvi.paths import (
     side_by_side,
 )
 from annealvi.session import Session
-from derive.arguments import checked
-from derive.problem import BadInput, Problem
+from derive.problem.arguments import checked
+from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
     from kernels.particle_runs import ParticleRun

@@ -15,9 +15,9 @@ from annealvi.checks.kernels import TOLERANCE as KERNEL_TOLERANCE
 from annealvi.checks.particles import SETTINGS, PathComparison, compare_paths, compare_velocity, path_checks, velocity_checks
 from annealvi.checks.theory import Theory, checked_theory
 from annealvi.session import Session
-from derive.arguments import checked
-from derive.problem import BadInput
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked
+from derive.problem.specification import BadInput
 
 
 @dataclass(frozen=True)

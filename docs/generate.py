@@ -16,11 +16,22 @@ from mkdocs.structure.files import File, Files
 
 import annealvi
 from annealvi.cli import build_parser
-from derive.built_in import BUILT_IN
-from derive.problem import ADAPTIVE_KINDS, FROM_INFINITY, SCHEDULE_KINDS, Flow, Init, Problem, Proposal, ScheduleSpec, Space, Target
-from derive.problem_file import problem_to_toml
-from derive.rendering import closed_legend, final_equations
-from derive.symbolic_problem import derive_problem
+from derive.dynamics.symbolic_problem import derive_problem
+from derive.problem.built_in import BUILT_IN
+from derive.problem.problem_file import problem_to_toml
+from derive.problem.specification import (
+    ADAPTIVE_KINDS,
+    FROM_INFINITY,
+    SCHEDULE_KINDS,
+    Flow,
+    Init,
+    Problem,
+    Proposal,
+    ScheduleSpec,
+    Space,
+    Target,
+)
+from derive.writing.rendering import closed_legend, final_equations
 
 ROOT = Path(__file__).resolve().parent.parent
 

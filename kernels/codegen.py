@@ -16,9 +16,9 @@ from pathlib import Path
 
 import sympy as sp
 
-from derive.expectation import Expectation
-from derive.interpolation import Interpolated, Numbers
-from derive.system import BETA, TIME, OdeSystem
+from derive.objects.expectation import Expectation
+from derive.objects.system import BETA, TIME, OdeSystem
+from derive.problem.interpolation import Interpolated, Numbers
 from kernels.entry_source import entry_functions
 from kernels.lattice import Group, Pattern, definitions_for, groups_of, is_lattice_average, patterns_of
 from kernels.lattice_code import COUNTER, Layout, lattice_functions, scratch_size

@@ -13,8 +13,8 @@ import numba
 import numpy as np
 import sympy as sp
 
-from derive.short_repr import short_repr
-from derive.system import OdeSystem
+from derive.objects.short_repr import short_repr
+from derive.objects.system import OdeSystem
 from kernels.codegen import generate, rows_as_parameters
 from kernels.device import Device, DeviceRequest, resolve_device
 from kernels.integrator_source import DONE, HALTED, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, STEP_TOO_SMALL, TOO_MANY_STEPS
@@ -557,7 +557,7 @@ def compile_system(
 ) -> Kernel:
     """Generate and compile a system under a schedule.
 
-    beta: the schedule, an expression in derive.system.TIME and schedule_parameters. breakpoints: times of its kinks and jumps.
+    beta: the schedule, an expression in derive.objects.system.TIME and schedule_parameters. breakpoints: times of its kinks and jumps.
     parameter_values: a number for every parameter of the system and the schedule, by symbol or by name.
     tolerance: absolute error of every average.
     expectations: "proxy" (Chebyshev where it reaches the tolerance, else the trapezoidal rule) or "quadrature".

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import sympy as sp
 
-from derive.expectation import ChiSquared, Expectation, StandardNormal
-from derive.softmax import Softmax
-from derive.system import BETA, OdeSystem
+from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
+from derive.objects.softmax import Softmax
+from derive.objects.system import BETA, OdeSystem
 from kernels.lowering import hoisted
 
 MOST_TENSOR_VARIABLES = 3

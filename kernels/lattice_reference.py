@@ -14,8 +14,8 @@ import sympy as sp
 from scipy.special import ndtri
 from scipy.stats import chi2, qmc
 
-from derive.expectation import ChiSquared, Expectation
-from derive.softmax import Softmax
+from derive.objects.expectation import ChiSquared, Expectation
+from derive.objects.softmax import Softmax
 
 SQUARED_ROUNDING = 1e-9
 """How far below zero a squared distance may come by rounding; beyond, its root is not a number, as it is in a wrong equation."""

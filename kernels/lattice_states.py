@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import sympy as sp
 
-from derive.system import OdeSystem
+from derive.objects.system import OdeSystem
 
 
 def random_states(system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, count: int, seed: int = 3) -> np.ndarray:

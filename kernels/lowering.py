@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import sympy as sp
 
-from derive.reduction import AtLargest, CholeskyRoot
+from derive.rules.reduction import AtLargest, CholeskyRoot
 
 ROUNDING = 1e-15
 """Some roundings of float64; see `guarded_cholesky_root`."""

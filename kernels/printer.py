@@ -7,7 +7,7 @@ from sympy.functions.elementary.piecewise import ExprCondPair
 from sympy.printing.codeprinter import CodePrinter
 from sympy.printing.precedence import PRECEDENCE
 
-from derive.scaled_form import Kept
+from derive.problem.scaled_form import Kept
 
 # SymPy dispatches on method names that end in a class name, hence the capitals.
 # ruff: noqa: N815

@@ -10,7 +10,9 @@ def device(function: Any) -> Any:
 # The copied text begins below this line.
 @device
 def interpolated(t, p, times, levels, count):
-    """The value at t, linear between the points (p[times + n], p[levels + n]), n < count; see `derive.interpolation.Interpolated`."""
+    """The value at t, linear between the points (p[times + n], p[levels + n]), n < count; see
+    `derive.problem.interpolation.Interpolated`.
+    """
     low, high = 0, count
     while high - low > 1:
         middle = (low + high) // 2

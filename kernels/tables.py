@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import sympy as sp
 
-from derive.expectation import Expectation
-from derive.short_repr import short_repr
-from derive.system import BETA, OdeSystem
+from derive.objects.expectation import Expectation
+from derive.objects.short_repr import short_repr
+from derive.objects.system import BETA, OdeSystem
 from kernels.codegen import ARGUMENT, distinct_averages, written_out
 from kernels.integrator_source import UNROLLED
 from kernels.lattice import groups_of, patterns_of

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from annealvi.rhs import State
-from derive.problem import Problem
+from derive.problem.specification import Problem
 from kernels.kl_grid import KlGradient, Mixture, kl_gradient
 
 TOLERANCE = {1: 1e-11, 2: 1e-11, 3: 1e-9}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 import annealvi
-from derive.asymptotics import Asymptotics
-from derive.expansion import Expansion
+from derive.asymptotics.limits import Asymptotics
+from derive.objects.expansion import Expansion
 
 
 @cache

@@ -173,8 +173,8 @@ _ARITHMETIC = (
 
 def is_plain_formula(source: Any) -> bool:
     """Whether Python source is what SymPy makes of a schedule: one function that returns arithmetic in known names, without attributes."""
-    from derive.expression_parser import FUNCTIONS
-    from derive.schedules import _DOUBLE_FUNCTIONS
+    from derive.problem.expression_parser import FUNCTIONS
+    from derive.problem.schedules import _DOUBLE_FUNCTIONS
 
     known = {
         *FUNCTIONS,
@@ -205,7 +205,7 @@ def stop_after_reading(kind: str) -> Callable[..., Any]:
         raise ReadingEndedError(result)
 
     if kind == "initial":
-        session = open_session(importlib.import_module("derive.problem").Problem())
+        session = open_session(importlib.import_module("derive.problem.specification").Problem())
         sessions.open_session = lambda *_: session
         importlib.import_module("annealvi.trajectories").integrate = lambda _, initial, **__: stop(initial)
     elif kind == "state":
@@ -275,7 +275,9 @@ def faults_of_acceptance(answer: Answer, task: Task) -> list[str]:
     """What is wrong with an acceptance: it is to be silent, and the problem is to be the same when written and read again."""
     faults = [f"something was said: {answer.out + answer.err!r}"] if answer.out or answer.err else []
     if task.kind == "problem":
-        Path("case.toml").write_text(importlib.import_module("derive.problem_file").problem_to_toml(answer.result), encoding="utf-8")
+        Path("case.toml").write_text(
+            importlib.import_module("derive.problem.problem_file").problem_to_toml(answer.result), encoding="utf-8"
+        )
         if ask(COMMANDS["problem"], task.seconds).result != answer.result:
             faults.append("written and read again it is another problem")
     return faults

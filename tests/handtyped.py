@@ -6,8 +6,8 @@ States m_1, m_2, s are overlaps of unit vectors; parameters R, w_star, w_1. Also
 import numpy as np
 import sympy as sp
 
-from derive.expectation import Expectation, StandardNormal
-from derive.system import BETA, TIME, Domain, OdeSystem
+from derive.objects.expectation import Expectation, StandardNormal
+from derive.objects.system import BETA, TIME, Domain, OdeSystem
 
 m_1, m_2, s = STATES = sp.symbols("m_1 m_2 s", real=True)
 R, w_star, w_1 = PARAMETERS = sp.symbols("R w_star w_1", positive=True)

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from derive.problem import BadInput
-from derive.problem_file import load_problem
+from derive.problem.problem_file import load_problem
+from derive.problem.specification import BadInput
 
 
 def evaluating(path, overrides=()):

@@ -3,9 +3,9 @@
 import numpy as np
 import sympy as sp
 
-from derive.expectation import ChiSquared, Expectation, StandardNormal
-from derive.softmax import Softmax
-from derive.system import Domain, OdeSystem
+from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
+from derive.objects.softmax import Softmax
+from derive.objects.system import Domain, OdeSystem
 from kernels.integrator import compile_system
 
 Z = tuple(StandardNormal(f"z_{n + 1}") for n in range(5))

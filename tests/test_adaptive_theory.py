@@ -14,9 +14,9 @@ from scipy.special import logsumexp
 
 import annealvi
 from annealvi.cli import main
-from derive.adaptive_schedule import variance_steps, with_adaann
-from derive.concrete import Meaning
-from derive.step_check import check_dimension, check_step, sample_point
+from derive.checks.concrete import Meaning
+from derive.checks.step_check import check_dimension, check_step, sample_point
+from derive.dynamics.adaptive_schedule import variance_steps, with_adaann
 from kernels.adaptive_schedules import AdaAnn, simulate_adaptively
 from kernels.initial_means import uniform_sphere_means
 
@@ -238,7 +238,7 @@ def test_derive_ends_with_the_flow_of_beta(capsys):
 
 
 def test_an_adaptive_problem_survives_its_own_file(tmp_path):
-    from derive.problem_file import problem_to_toml
+    from derive.problem.problem_file import problem_to_toml
 
     for change in ("schedule.kind=adaann", "schedule.kind=ess"):
         problem = annealvi.load_problem("bimodal", [change])

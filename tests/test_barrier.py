@@ -10,7 +10,7 @@ import pytest
 from scipy.special import logsumexp
 
 import annealvi
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 
 def on_a_line(positions, weights, scales, dimension, module=np):

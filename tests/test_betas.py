@@ -11,7 +11,7 @@ import pytest
 import annealvi
 from annealvi import components
 from annealvi.flows.tempering import next_beta
-from derive.problem import BadInput, ScheduleSpec
+from derive.problem.specification import BadInput, ScheduleSpec
 
 T0, t0 = 30.0, 40.0
 STEPS = np.arange(0, 120)

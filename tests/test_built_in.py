@@ -13,13 +13,13 @@ from scipy import stats
 
 import annealvi
 from annealvi.rhs import State, velocity
-from derive.built_in import BUILT_IN
-from derive.expectation import ChiSquared, Expectation
-from derive.notation import families_of
-from derive.problem import BadInput, Flow, Problem, Proposal, Space, Target
-from derive.reduction import Surroundings, frame, most_forms
-from derive.symbolic_problem import derive_problem, symbolise
-from derive.vectors import Inner, VectorSymbol
+from derive.dynamics.symbolic_problem import derive_problem, symbolise
+from derive.objects.expectation import ChiSquared, Expectation
+from derive.objects.notation import families_of
+from derive.objects.vectors import Inner, VectorSymbol
+from derive.problem.built_in import BUILT_IN
+from derive.problem.specification import BadInput, Flow, Problem, Proposal, Space, Target
+from derive.rules.reduction import Surroundings, frame, most_forms
 from kernels.lowering import lower
 from kernels.particles import estimate_velocity
 

@@ -22,11 +22,11 @@ from annealvi.checks.particles import (
     start,
     velocity_checks,
 )
-from derive.derivation import Derivation
-from derive.flow import Descent, OverlapRate
-from derive.problem import BadInput
-from derive.symbolic_problem import derive_problem
-from derive.vectors import Gradient
+from derive.dynamics.derivation import Derivation
+from derive.dynamics.symbolic_problem import derive_problem
+from derive.objects.vectors import Gradient
+from derive.problem.specification import BadInput
+from derive.rules.flow import Descent, OverlapRate
 from kernels.particle_runs import ParticleRun
 
 

@@ -31,12 +31,12 @@ from annealvi.checks.particles import SETTINGS, PathComparison, VelocityComparis
 from annealvi.checks.theory import Theory, checked_theory
 from annealvi.session import Session
 from annealvi.verification import Verification
-from derive.concrete import Meaning
-from derive.derivation import Derivation
-from derive.hold_and_quench import protected_pair
-from derive.linear_stability import bimodal_stability
-from derive.step import Step
-from derive.step_check import check_step, sample_point
+from derive.asymptotics.hold_and_quench import protected_pair
+from derive.asymptotics.linear_stability import bimodal_stability
+from derive.checks.concrete import Meaning
+from derive.checks.step_check import check_step, sample_point
+from derive.dynamics.derivation import Derivation
+from derive.objects.step import Step
 
 OFF = sp.Rational(1001, 1000)
 

@@ -9,8 +9,8 @@ import sympy as sp
 from handtyped import STATES, T0, TIME, VALUES, R, bimodal_system, exponential_beta, hold_beta, states_of_unit_vectors, t0, w_1, z
 from retyped import F_mp, exchange_sech_mp
 
-from derive.expectation import Expectation
-from derive.system import BETA, Domain, OdeSystem
+from derive.objects.expectation import Expectation
+from derive.objects.system import BETA, Domain, OdeSystem
 from kernels.codegen import distinct_averages, generate
 from kernels.integrator import compile_system
 
@@ -129,7 +129,7 @@ def test_single_precision_rates(kernel):
 def test_the_derived_system_gives_the_same_kernel():
     """The derivation's own equations, compiled, against the typed ones."""
     from annealvi.session import open_session
-    from derive.problem_file import load_problem
+    from derive.problem.problem_file import load_problem
 
     session = open_session(load_problem("bimodal", ["proposal.weights=[0.3, 0.7]"]))
     typed = compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE, w_1: 0.3}, device="cpu")

@@ -22,7 +22,7 @@ from annealvi.collapse.outcome import Outcomes, outcomes_of_states
 from annealvi.collapse.pair_flow import PairFlow
 from annealvi.collapse.separatrix import FINE, QUICK, Accuracy, Separatrix
 from annealvi.collapse.trapping import DecidedSet, beyond_steps, decided_sets, lasting_beta, least_beta, separating_level
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 from kernels.integrator import IntegrationError, Kernel
 
 SHORT = ["schedule.T0=30", "schedule.t0=100"]

@@ -14,21 +14,21 @@ import pytest
 import sympy as sp
 
 from annealvi import equations, open_session, rate_function
-from derive import concrete
-from derive.built_in import BUILT_IN
-from derive.concrete import Meaning
-from derive.derivation import derive
-from derive.expectation import Expectation, StandardNormal
-from derive.geometry import antipodal
-from derive.mixtures import LogDensity, Mixture
-from derive.objective import POINT, tempered_reverse_kl
-from derive.problem import LEARNABLE, Flow, Problem, Proposal, Space, Target
-from derive.rendering import as_latex, as_markdown, as_text, final_equations
-from derive.step import Equation, Step
-from derive.step_check import BOUND, check_derivation, check_step, sample_point
-from derive.symbolic_problem import derive_problem, parameter_values, symbolise
-from derive.system import BETA
-from derive.vectors import GaussianVector, Gradient, Inner, Vector, VectorSymbol, gradient
+from derive.checks import concrete
+from derive.checks.concrete import Meaning
+from derive.checks.step_check import BOUND, check_derivation, check_step, sample_point
+from derive.dynamics.derivation import derive
+from derive.dynamics.symbolic_problem import derive_problem, parameter_values, symbolise
+from derive.objects.expectation import Expectation, StandardNormal
+from derive.objects.mixtures import LogDensity, Mixture
+from derive.objects.objective import POINT, tempered_reverse_kl
+from derive.objects.step import Equation, Step
+from derive.objects.system import BETA
+from derive.objects.vectors import GaussianVector, Gradient, Inner, Vector, VectorSymbol, gradient
+from derive.problem.built_in import BUILT_IN
+from derive.problem.specification import LEARNABLE, Flow, Problem, Proposal, Space, Target
+from derive.rules.geometry import antipodal
+from derive.writing.rendering import as_latex, as_markdown, as_text, final_equations
 
 R, z = sp.Symbol("R", positive=True), StandardNormal("z")
 w1, w2, v1, v2 = (sp.Symbol(n, positive=True) for n in ("w_1", "w_2", "w_star_1", "w_star_2"))
@@ -73,7 +73,8 @@ def test_the_bimodal_system_is_the_retyped_one_to_30_digits(bimodal, seed):
 
 
 def test_order_of_states_and_parameters_does_not_depend_on_the_hash_seed():
-    code = "from derive.problem import Problem; from derive.symbolic_problem import derive_problem; print(derive_problem(Problem()).system)"
+    imports = "from derive.problem.specification import Problem; from derive.dynamics.symbolic_problem import derive_problem"
+    code = f"{imports}; print(derive_problem(Problem()).system)"
     outputs = {
         subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
         for seed in ("0", "1", "2")

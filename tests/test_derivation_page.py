@@ -18,8 +18,8 @@ import sympy as sp
 import annealvi
 from annealvi.cli import main
 from annealvi.derivation_page import CheckedStep, check_steps, derivation_page
-from derive.problem import Problem
-from derive.symbolic_problem import derive_problem
+from derive.dynamics.symbolic_problem import derive_problem
+from derive.problem.specification import Problem
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"

@@ -23,8 +23,8 @@ from annealvi.fixed_points import fixed_point_table
 from annealvi.path_table import print_path_table
 from annealvi.paths import Paths
 from annealvi.printing import fitted
-from derive.expectation import ChiSquared, Expectation, StandardNormal
-from derive.softmax import Softmax
+from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
+from derive.objects.softmax import Softmax
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("annealvi", "derive", "kernels")
@@ -85,7 +85,7 @@ def test_every_name_that_a_docstring_mentions_exists():
     assert len(named) > 15
     assert [(place, name) for place, name in named if not _exists(name)] == []
     assert not _exists("annealvi.schedules")
-    assert not _exists("derive.system.NoSuchThing")
+    assert not _exists("derive.objects.system.NoSuchThing")
 
 
 WRONG = {

@@ -13,13 +13,13 @@ from derived_limits import expansion, limits
 from error_slopes import DIGITS, average, edge_average, has_order, number, slope
 
 import annealvi
-from derive.equal_weights import HALF_LOG_ODDS, equal_weights
-from derive.geometry import R
-from derive.high_temperature import high_temperature
-from derive.large_separation import SCALED_OVERLAP, large_separation
-from derive.near_equal import DEFECT
-from derive.system import BETA
-from derive.transverse_growth import DIFFERENCE, MEAN
+from derive.asymptotics.equal_weights import HALF_LOG_ODDS, equal_weights
+from derive.asymptotics.high_temperature import high_temperature
+from derive.asymptotics.large_separation import SCALED_OVERLAP, large_separation
+from derive.asymptotics.near_equal import DEFECT
+from derive.asymptotics.transverse_growth import DIFFERENCE, MEAN
+from derive.objects.system import BETA
+from derive.rules.geometry import R
 
 RADIUS, ODDS, TILT = sp.Rational(3, 2), sp.Rational(1, 3), sp.Rational(1, 2)
 """R and h* where R is not what grows; h*/R where it is."""

@@ -7,7 +7,7 @@ import sympy as sp
 from mpmath import nstr
 from retyped import F_mp, exchange_sech_mp
 
-from derive.expectation import Expectation, NotConvergedError, StandardNormal
+from derive.objects.expectation import Expectation, NotConvergedError, StandardNormal
 
 z, y = StandardNormal("z"), StandardNormal("y")
 a, b = sp.symbols("a b", real=True)

@@ -7,9 +7,9 @@ import pytest
 import sympy as sp
 from error_slopes import DIGITS, average, edge_average, has_order, number
 
-from derive.expectation import Expectation, StandardNormal
-from derive.expectation_rules import localised_moment, narrow, sech_moment, steins_lemma, taylor, tilt, wide
-from derive.gradient_rules import RuleDoesNotApplyError
+from derive.objects.expectation import Expectation, StandardNormal
+from derive.rules.expectation_rules import localised_moment, narrow, sech_moment, steins_lemma, taylor, tilt, wide
+from derive.rules.gradient_rules import RuleDoesNotApplyError
 
 z, y = StandardNormal("z"), sp.Symbol("y", real=True)
 a, c = sp.symbols("a c", real=True)

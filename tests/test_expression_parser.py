@@ -10,9 +10,9 @@ import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derive.expression_parser import parse_expression, sympy_guard
-from derive.problem import BadInput
-from derive.system import TIME
+from derive.objects.system import TIME
+from derive.problem.expression_parser import parse_expression, sympy_guard
+from derive.problem.specification import BadInput
 
 T0 = sp.Symbol("T0", positive=True)
 SYMBOLS = {"t": TIME, "T0": T0}

@@ -21,7 +21,7 @@ from annealvi import style
 from annealvi.cli import build_parser, main
 from annealvi.fixed_points.figure import bifurcation_figure
 from annealvi.sweeps.run import run_sweep, sweeping
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 from kernels.module_cache import VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,7 +195,7 @@ SWEEP_WITHOUT_LOCKS = """
 import sys
 from small_sweep import SmallSweep
 from annealvi.sweeps.run import Execution, run_sweep
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 progress = lambda done, total: print(done, end=" ")
 try:
     run_sweep(SmallSweep(), sys.argv[1], Execution(chunk=10), progress=progress, tell=lambda line: print(line, file=sys.stderr))

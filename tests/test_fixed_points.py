@@ -15,8 +15,8 @@ from annealvi.fixed_points.figure import bifurcation_figure
 from annealvi.fixed_points.mean_flow import open_mean_flow, retract, tangent_basis
 from annealvi.output import as_plain
 from annealvi.session import open_session
-from derive.problem import BadInput
-from derive.problem_file import load_problem
+from derive.problem.problem_file import load_problem
+from derive.problem.specification import BadInput
 
 BETAS = (1.0, 0.3, 0.01, 0.002)
 

@@ -19,7 +19,7 @@ from annealvi.flows.training import Architecture, Optimiser
 from annealvi.session import open_session
 from annealvi.sweeps.axis import Axis
 from annealvi.sweeps.run import Execution
-from derive.problem import BadInput, Problem, ScheduleSpec, Space, Target
+from derive.problem.specification import BadInput, Problem, ScheduleSpec, Space, Target
 from kernels.particles import DivergenceError
 
 ARCHITECTURE, OPTIMISER = Architecture(2, 8, 1), Optimiser(16, 1e-3)

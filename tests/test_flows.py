@@ -26,7 +26,7 @@ from annealvi.flows.side_by_side import LARGEST_GROUP, in_groups, number_of_grou
 from annealvi.flows.target import Mixture, main_axes, turned
 from annealvi.flows.tempering import AFTER_SETTLING, betas_of, default_steps, next_beta
 from annealvi.flows.training import Architecture, Optimiser, Rule, Steps, make_trainer
-from derive.problem import BadInput, Problem, ScheduleSpec, Space, Target
+from derive.problem.specification import BadInput, Problem, ScheduleSpec, Space, Target
 from kernels.particles import DivergenceError
 
 SMALL = {"architecture": Architecture(2, 8, 2), "optimiser": Optimiser(32, 1e-3), "samples": 200}

@@ -15,11 +15,11 @@ from scipy.integrate import quad
 import annealvi
 from annealvi.collapse.holds import best_hold, ultimate_hold
 from annealvi.collapse.optimal import optimal_schedule
-from derive.equal_weights import equal_weights
-from derive.hold_and_quench import DRIFT, END, REPULSION, SLOPE, protected_pair
-from derive.quasi_static import quasi_static
-from derive.system import BETA
-from derive.transverse_growth import MEAN, symmetric_path
+from derive.asymptotics.equal_weights import equal_weights
+from derive.asymptotics.hold_and_quench import DRIFT, END, REPULSION, SLOPE, protected_pair
+from derive.asymptotics.quasi_static import quasi_static
+from derive.asymptotics.transverse_growth import MEAN, symmetric_path
+from derive.objects.system import BETA
 
 
 @cache

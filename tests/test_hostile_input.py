@@ -13,8 +13,8 @@ from problem_file_grammar import INPUTS
 
 import annealvi
 from annealvi.collapse.outcome import outcomes_of_states
-from derive.problem import BadInput
-from derive.problem_file import load_problem
+from derive.problem.problem_file import load_problem
+from derive.problem.specification import BadInput
 
 
 def all_is_well(kind, first, cases, share):

@@ -8,21 +8,21 @@ import random
 import pytest
 import sympy as sp
 
-from derive.built_in import BUILT_IN
-from derive.derivation import Derivation
-from derive.expectation import Expectation
-from derive.flow import close
-from derive.geometry import overlaps_of
-from derive.indexed_equations import IndexedEquation, indexed_equations
-from derive.indexed_instances import instantiate
-from derive.mixtures import DIMENSION
-from derive.notation import indexed_name
-from derive.parameter_steps import scale_steps, weight_steps
-from derive.problem import Flow, Problem, Proposal, Space, Target
-from derive.step import Equation, definitions
-from derive.symbolic_problem import derive_problem, symbolise
-from derive.vector_steps import flow_steps, gradient_steps
-from derive.vectors import Vector
+from derive.dynamics.derivation import Derivation
+from derive.dynamics.parameter_steps import scale_steps, weight_steps
+from derive.dynamics.symbolic_problem import derive_problem, symbolise
+from derive.dynamics.vector_steps import flow_steps, gradient_steps
+from derive.objects.expectation import Expectation
+from derive.objects.mixtures import DIMENSION
+from derive.objects.notation import indexed_name
+from derive.objects.step import Equation, definitions
+from derive.objects.vectors import Vector
+from derive.problem.built_in import BUILT_IN
+from derive.problem.specification import Flow, Problem, Proposal, Space, Target
+from derive.rules.flow import close
+from derive.rules.geometry import overlaps_of
+from derive.writing.indexed_equations import IndexedEquation, indexed_equations
+from derive.writing.indexed_instances import instantiate
 
 DIGITS = 40
 BOUND = sp.Float("1e-30", DIGITS)

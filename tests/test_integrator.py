@@ -14,7 +14,7 @@ import pytest
 from handtyped import STATES, T0, VALUES, bimodal_system, escaping_system, exponential_beta, hold_beta, states_of_unit_vectors, t0
 from scipy.integrate import solve_ivp
 
-from derive.problem import SCHEDULE_KINDS
+from derive.problem.specification import SCHEDULE_KINDS
 from kernels import integrator_source
 from kernels.integrator import DomainError, IntegrationError, StoppedError, TooManyStepsError, compile_system
 from kernels.printer import ScalarPrinter
@@ -323,7 +323,7 @@ EVERY_SCHEDULE = """
 import json, warnings, numpy as np
 warnings.simplefilter("ignore")
 from annealvi.session import open_session
-from derive.problem import SCHEDULE_KINDS, Problem, ScheduleSpec
+from derive.problem.specification import SCHEDULE_KINDS, Problem, ScheduleSpec
 specs = [ScheduleSpec(kind, 20.0, 3.0) for kind in SCHEDULE_KINDS if kind not in ("table", "expression")]
 specs.append(ScheduleSpec("table", points=((0.0, 20.0), (2.0, 5.0), (3.0, 1.0))))
 specs.append(ScheduleSpec("expression", 20.0, 3.0, expression="1 + T0*exp(-t/t0)"))

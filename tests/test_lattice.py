@@ -11,8 +11,8 @@ import pytest
 import sympy as sp
 from lattice_probes import Z, compiled, given, probe_system, random_numbers, softmax_averages
 
-from derive.expectation import ChiSquared, Expectation
-from derive.softmax import Softmax
+from derive.objects.expectation import ChiSquared, Expectation
+from derive.objects.softmax import Softmax
 from kernels import lattice_code, lattice_rule
 from kernels.integrator import IntegrationError, compile_system
 from kernels.lattice import groups_of, patterns_of

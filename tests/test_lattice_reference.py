@@ -7,8 +7,8 @@ import pytest
 import sympy as sp
 from lattice_probes import Z
 
-from derive.expectation import ChiSquared, Expectation
-from derive.softmax import Softmax
+from derive.objects.expectation import ChiSquared, Expectation
+from derive.objects.softmax import Softmax
 from kernels.lattice_reference import average_and_error, average_value
 
 a, b = sp.symbols("a b", real=True)

@@ -14,10 +14,10 @@ from annealvi.checks.corners import corner_checks
 from annealvi.checks.holds import hold_checks
 from annealvi.checks.limit_numbers import Numbers, identity
 from annealvi.checks.limits import IDENTITIES, limit_checks
-from derive.hold_and_quench import Pair, protected_pair
-from derive.linear_stability import BimodalStability, Linearisation, bimodal_stability
-from derive.symbolic_problem import derive_problem
-from derive.system import BETA
+from derive.asymptotics.hold_and_quench import Pair, protected_pair
+from derive.asymptotics.linear_stability import BimodalStability, Linearisation, bimodal_stability
+from derive.dynamics.symbolic_problem import derive_problem
+from derive.objects.system import BETA
 
 OFF = sp.Rational(1001, 1000)
 

@@ -15,8 +15,8 @@ from error_slopes import has_order
 from scipy.integrate import quad, solve_ivp
 from scipy.optimize import brentq
 
-from derive.equal_weights import HALF_LOG_ODDS, PULL, REPULSION
-from derive.growth_exponents import (
+from derive.asymptotics.equal_weights import HALF_LOG_ODDS, PULL, REPULSION
+from derive.asymptotics.growth_exponents import (
     CRITICAL_TEMPERATURE,
     DIMENSION,
     HOT_KINDS,
@@ -26,11 +26,11 @@ from derive.growth_exponents import (
     hot_growth,
     sufficient_time_scale,
 )
-from derive.high_temperature import ANGLE, INITIAL_ANGLE, INITIAL_U
-from derive.quasi_static import EQUILIBRIUM, SLOWNESS, SWEEP
-from derive.schedules import START_TEMPERATURE, TIME_SCALE
-from derive.system import BETA
-from derive.transverse_growth import MEAN
+from derive.asymptotics.high_temperature import ANGLE, INITIAL_ANGLE, INITIAL_U
+from derive.asymptotics.quasi_static import EQUILIBRIUM, SLOWNESS, SWEEP
+from derive.asymptotics.transverse_growth import MEAN
+from derive.objects.system import BETA
+from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE
 
 RADIUS, W_STAR = 1.5, 0.7
 

@@ -9,14 +9,14 @@ import pytest
 import sympy as sp
 from retyped import F_mp, G_1_mp, gaussian_mean_mp
 
-from derive.asymptotics import asymptotics
-from derive.built_in import BUILT_IN
-from derive.expectation import Expectation, StandardNormal
-from derive.forces import force_system
-from derive.linear_stability import EXCHANGE, PULL, bimodal_stability, pull_condition
-from derive.problem_file import load_problem
-from derive.symbolic_problem import derive_problem
-from derive.system import BETA
+from derive.asymptotics.limits import asymptotics
+from derive.asymptotics.linear_stability import EXCHANGE, PULL, bimodal_stability, pull_condition
+from derive.dynamics.forces import force_system
+from derive.dynamics.symbolic_problem import derive_problem
+from derive.objects.expectation import Expectation, StandardNormal
+from derive.objects.system import BETA
+from derive.problem.built_in import BUILT_IN
+from derive.problem.problem_file import load_problem
 
 DIGITS = 25
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from derive.expectation import StandardNormal
-from derive.reduction import AtLargest, CholeskyRoot
+from derive.objects.expectation import StandardNormal
+from derive.rules.reduction import AtLargest, CholeskyRoot
 from kernels import lowering
 from kernels.lowering import (
     REWRITES,

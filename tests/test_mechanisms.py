@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import annealvi
-from derive.problem import ScheduleSpec
+from derive.problem.specification import ScheduleSpec
 
 STARTS = 200
 

@@ -11,9 +11,9 @@ from functools import cache
 import pytest
 import sympy as sp
 
-from derive.expectation import Expectation, StandardNormal
-from derive.mutations import Mutant, equivalent, one_term_mutations
-from derive.system import BETA, Domain, OdeSystem
+from derive.checks.mutations import Mutant, equivalent, one_term_mutations
+from derive.objects.expectation import Expectation, StandardNormal
+from derive.objects.system import BETA, Domain, OdeSystem
 
 m_1, m_2, s = sp.symbols("m_1 m_2 s", real=True)
 F_1, F_2, g = sp.symbols("F_1 F_2 g", real=True)
@@ -152,7 +152,7 @@ def test_equivalent_does_not_confuse_unequal_expressions(first, second):
 
 def test_list_does_not_depend_on_the_hash_seed():
     script = (
-        "import sympy as sp; from test_mutations import bimodal; from derive.mutations import one_term_mutations\n"
+        "import sympy as sp; from test_mutations import bimodal; from derive.checks.mutations import one_term_mutations\n"
         "for m in one_term_mutations(bimodal()): print(m.kind, m.label, sp.srepr(m.system.expanded_rhs()))"
     )
     outputs = []

@@ -49,13 +49,13 @@ from annealvi.paper.flows import FIGURES, flow_datasets, flow_numbers, flow_tabl
 from annealvi.paper.folder import renewed
 from annealvi.paper.fragments import booktabs, mark, named, number, numbers, only, tables, text
 from annealvi.paper.results import Mixture, mixture, stored_flows
-from derive.hold_and_quench import protected_pair
-from derive.linear_stability import bimodal_stability
-from derive.notation import symbol_tex
-from derive.problem import BadInput, Problem, Proposal, ScheduleSpec, Space, Target
-from derive.rendering import closed_system_as_latex
-from derive.symbolic_problem import derive_problem
-from derive.system import BETA
+from derive.asymptotics.hold_and_quench import protected_pair
+from derive.asymptotics.linear_stability import bimodal_stability
+from derive.dynamics.symbolic_problem import derive_problem
+from derive.objects.notation import symbol_tex
+from derive.objects.system import BETA
+from derive.problem.specification import BadInput, Problem, Proposal, ScheduleSpec, Space, Target
+from derive.writing.rendering import closed_system_as_latex
 
 needs_pdflatex = pytest.mark.skipif(shutil.which("latexmk") is None, reason="LaTeX is not installed")
 

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from annealvi.flows.realnvp import Moments, RealNVP
 from annealvi.flows.target import Mixture, turned
 from annealvi.flows.training import JUDGING, TRAINING, Architecture, Optimiser, Rule, Steps, Task, make_trainer, tempered_loss
-from derive.problem import Problem, Space
+from derive.problem.specification import Problem, Space
 
 pytestmark = pytest.mark.usefixtures("in_double")
 

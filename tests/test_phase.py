@@ -17,7 +17,7 @@ from annealvi.collapse import coverage, separatrix
 from annealvi.collapse.formula import collapse_by_formula
 from annealvi.collapse.phase import phase_map
 from annealvi.sweeps.axis import Axis, parse_axis
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 X, Y = "schedule.T0=5:50:3:log", "schedule.t0=10:40:2"
 SMALL = ["phase", "--x", X, "--y", Y]

@@ -11,9 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derive.problem import ADAPTIVE_KINDS, LEARNABLE, SCHEDULE_KINDS, BadInput, Flow, Problem, Proposal, ScheduleSpec, Space, Target
-from derive.problem_file import BUILT_IN, KEYS, load_problem, problem_as_dict, problem_from_dict, problem_to_toml
-from derive.scope import OUTSIDE, outside
+from derive.problem.problem_file import BUILT_IN, KEYS, load_problem, problem_as_dict, problem_from_dict, problem_to_toml
+from derive.problem.scope import OUTSIDE, outside
+from derive.problem.specification import (
+    ADAPTIVE_KINDS,
+    LEARNABLE,
+    SCHEDULE_KINDS,
+    BadInput,
+    Flow,
+    Problem,
+    Proposal,
+    ScheduleSpec,
+    Space,
+    Target,
+)
 
 INTERFACE_DEFAULTS = {
     "name": "bimodal",

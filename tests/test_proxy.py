@@ -9,8 +9,8 @@ from handtyped import STATES, VALUES, R, bimodal_system, z
 from numpy.polynomial import chebyshev
 from retyped import F_mp, exchange_sech_mp
 
-from derive.expectation import Expectation
-from derive.system import Domain, OdeSystem
+from derive.objects.expectation import Expectation
+from derive.objects.system import Domain, OdeSystem
 from kernels import integrator_source
 from kernels.proxy import fit
 from kernels.quadrature import averages, normal_rule, pole_distance

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import annealvi
 from annealvi.rhs import State, velocity
-from derive.problem import LEARNABLE, Flow, Problem, Proposal, ScheduleSpec, Space, Target
+from derive.problem.specification import LEARNABLE, Flow, Problem, Proposal, ScheduleSpec, Space, Target
 from kernels.kl_grid import Mixture, objective
 
 SAME = 1e-12

@@ -18,12 +18,12 @@ from latex_numbers import Formula, Reader, formulas_in
 import annealvi
 from annealvi.checks.check import Check
 from annealvi.paper.equations import PaperEquation, hold_equations, limit_equations, stability_equations
-from derive.equal_weights import PULL, REPULSION
-from derive.expectation import Expectation
-from derive.hold_and_quench import SUM, protected_pair
-from derive.linear_stability import bimodal_stability
-from derive.symbolic_problem import derive_problem
-from derive.system import BETA
+from derive.asymptotics.equal_weights import PULL, REPULSION
+from derive.asymptotics.hold_and_quench import SUM, protected_pair
+from derive.asymptotics.linear_stability import bimodal_stability
+from derive.dynamics.symbolic_problem import derive_problem
+from derive.objects.expectation import Expectation
+from derive.objects.system import BETA
 
 PRINTED = {
     r"\beta": ("beta", 0.35),

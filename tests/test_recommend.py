@@ -14,7 +14,7 @@ from annealvi.cli import main
 from annealvi.collapse import recommend as advice
 from annealvi.collapse.outcome import Outcomes
 from annealvi.collapse.recommend import recommend
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 EASY = ["target.means=[[2.0], [-2.0]]", "proposal.radius=2.0", "space.dimension=64"]
 SET = [word for change in EASY for word in ("--set", change)]

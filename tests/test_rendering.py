@@ -12,17 +12,17 @@ import pytest
 import sympy as sp
 
 from annealvi.cli import main
-from derive.built_in import BUILT_IN
-from derive.derivation import Derivation
-from derive.expectation import ChiSquared, Expectation, StandardNormal
-from derive.named_logits import with_named_logits
-from derive.notation import dotted, families_of, symbol_tex
-from derive.problem import Flow, Problem, Proposal, Space, Target
-from derive.reduction import CholeskyRoot
-from derive.rendering import RENDERERS, as_latex, as_markdown, as_text, final_equations
-from derive.softmax import Softmax
-from derive.step import Equation
-from derive.symbolic_problem import derive_problem
+from derive.dynamics.derivation import Derivation
+from derive.dynamics.symbolic_problem import derive_problem
+from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
+from derive.objects.notation import dotted, families_of, symbol_tex
+from derive.objects.softmax import Softmax
+from derive.objects.step import Equation
+from derive.problem.built_in import BUILT_IN
+from derive.problem.specification import Flow, Problem, Proposal, Space, Target
+from derive.rules.reduction import CholeskyRoot
+from derive.writing.named_logits import with_named_logits
+from derive.writing.rendering import RENDERERS, as_latex, as_markdown, as_text, final_equations
 
 NAMES = [name for name in BUILT_IN if name not in ("slips-16", "slips-32", "slips-64", "slips-128")]  # as slips-8 but for numbers
 DEFINED_BY_THEIR_EQUATION = {"h_star", "lambda_q"}

@@ -16,7 +16,7 @@ from annealvi.cli import main
 from annealvi.collapse.phase import PhaseMap
 from annealvi.resolution import maxima_between, warnings_of, warnings_over
 from annealvi.sweeps.axis import Axis
-from derive.built_in import BUILT_IN
+from derive.problem.built_in import BUILT_IN
 
 CLOSE = ["--set", "target.means=[[0.5], [-0.5]]"]
 LIGHT = ["--set", "target.weights=[0.999999999, 1e-9]"]

@@ -14,7 +14,7 @@ from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import Family
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.scaling import required_time_scale, scaling_law
-from derive.problem import BadInput, Space
+from derive.problem.specification import BadInput, Space
 
 
 def problem_of(*changes):

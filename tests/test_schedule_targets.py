@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 
 import annealvi
 from annealvi.betas import _PRINTING, _TracedPrinter
-from derive.expression_parser import parse_expression
-from derive.problem import SCHEDULE_KINDS, ScheduleSpec
-from derive.scaled_form import inverse_without_overflow, without_overflow
-from derive.schedules import START_TEMPERATURE, TIME_SCALE, _double_function, make_schedule
-from derive.system import BETA, TIME, Domain, OdeSystem
+from derive.objects.system import BETA, TIME, Domain, OdeSystem
+from derive.problem.expression_parser import parse_expression
+from derive.problem.scaled_form import inverse_without_overflow, without_overflow
+from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE, _double_function, make_schedule
+from derive.problem.specification import SCHEDULE_KINDS, ScheduleSpec
 from kernels.codegen import rows_as_parameters
 from kernels.integrator import compile_system
 

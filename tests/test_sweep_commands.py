@@ -24,8 +24,8 @@ from annealvi.collapse.phase import _family_of, phase_map
 from annealvi.sweeps.axis import Axis, Choices, parse_axis
 from annealvi.sweeps.keys import vary
 from annealvi.sweeps.run import Execution
-from derive.problem import BadInput
-from derive.problem_file import KEYS
+from derive.problem.problem_file import KEYS
+from derive.problem.specification import BadInput
 from kernels.module_cache import cache_directory
 
 ROOT = Path(__file__).resolve().parent.parent

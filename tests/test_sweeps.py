@@ -25,7 +25,7 @@ from annealvi.sweeps.engines import InProcess, Processes, WorkersLost
 from annealvi.sweeps.plan import make_plan
 from annealvi.sweeps.run import Execution, parts_of, plan_sweep, run_sweep, sweeping
 from annealvi.sweeps.store import STATED, Store
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 TESTS = Path(__file__).resolve().parent
 SWEEP = SmallSweep()

@@ -16,7 +16,7 @@ from annealvi.components import MissingComponent
 from annealvi.sweeps import on_dask, provenance
 from annealvi.sweeps.engines import WorkersLost
 from annealvi.sweeps.run import Execution, parts_of, run_sweep
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 distributed = pytest.importorskip("distributed")
 

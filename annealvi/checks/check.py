@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
 
 KINDS = ("symbolic", "numeric", "monte-carlo")
 

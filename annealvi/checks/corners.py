@@ -8,8 +8,8 @@ import sympy as sp
 
 from annealvi.checks.check import Check
 from annealvi.checks.limit_numbers import DIGITS, SCALES, STEP, Averages, identity
-from derive.linear_stability import BimodalStability, Linearisation
-from derive.system import BETA, OdeSystem
+from derive.asymptotics.linear_stability import BimodalStability, Linearisation
+from derive.objects.system import BETA, OdeSystem
 
 PARAMETERS = {
     "R": sp.Rational(3, 2),

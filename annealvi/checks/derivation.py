@@ -10,10 +10,10 @@ from itertools import zip_longest
 import sympy as sp
 
 from annealvi.checks.check import Check
-from derive.derivation import Derivation, in_order_of_use
-from derive.expectation import ChiSquared, Expectation
-from derive.step import Step, definitions
-from derive.step_check import BOUND, check_derivation, check_dimension
+from derive.checks.step_check import BOUND, check_derivation, check_dimension
+from derive.dynamics.derivation import Derivation, in_order_of_use
+from derive.objects.expectation import ChiSquared, Expectation
+from derive.objects.step import Step, definitions
 
 
 def derivation_checks(derivation: Derivation) -> Iterator[Check | str]:

@@ -10,17 +10,17 @@ import numpy as np
 import sympy as sp
 
 from annealvi.checks.check import Check
-from derive.derivation import Derivation
-from derive.expectation import Expectation, NotConvergedError, StandardNormal, without_idle_variables
-from derive.mixtures import DIMENSION
-from derive.mutations import Mutant, one_term_mutations
-from derive.objective import Setting
-from derive.problem import Problem
-from derive.reduction import holds_in
-from derive.short_repr import short_repr
-from derive.step_check import sample_point
-from derive.symbolic_problem import derive_in_dimension
-from derive.system import BETA, OdeSystem
+from derive.checks.mutations import Mutant, one_term_mutations
+from derive.checks.step_check import sample_point
+from derive.dynamics.derivation import Derivation
+from derive.dynamics.symbolic_problem import derive_in_dimension
+from derive.objects.expectation import Expectation, NotConvergedError, StandardNormal, without_idle_variables
+from derive.objects.mixtures import DIMENSION
+from derive.objects.objective import Setting
+from derive.objects.short_repr import short_repr
+from derive.objects.system import BETA, OdeSystem
+from derive.problem.specification import Problem
+from derive.rules.reduction import holds_in
 from kernels import kl_grid
 from kernels.lattice_reference import average_and_error
 

@@ -9,12 +9,12 @@ import sympy as sp
 
 from annealvi.checks.check import Check
 from annealvi.checks.limit_numbers import DIGITS, IDENTITY, STEP, Numbers, identity
-from derive.asymptotics import Asymptotics
-from derive.equal_weights import PULL
-from derive.equal_weights import REPULSION as EXCHANGE
-from derive.hold_and_quench import DRIFT, REPULSION, SLOPE, Pair
-from derive.system import BETA
-from derive.transverse_growth import MEAN
+from derive.asymptotics.equal_weights import PULL
+from derive.asymptotics.equal_weights import REPULSION as EXCHANGE
+from derive.asymptotics.hold_and_quench import DRIFT, REPULSION, SLOPE, Pair
+from derive.asymptotics.limits import Asymptotics
+from derive.asymptotics.transverse_growth import MEAN
+from derive.objects.system import BETA
 
 BETAS = (sp.Rational(3, 10), sp.Rational(7, 10))
 COURSE = ((sp.Integer(1), sp.Rational(1, 20)), (sp.Rational(5, 2), sp.Rational(3, 25)), (sp.Rational(3, 2), sp.Rational(3, 10)))

@@ -18,10 +18,10 @@ import sympy as sp
 from annealvi.checks.check import Check
 from annealvi.checks.grid import Evaluator
 from annealvi.session import Session
-from derive.expectation import Expectation
-from derive.problem import ScheduleSpec, Space
-from derive.schedules import make_schedule
-from derive.system import BETA
+from derive.objects.expectation import Expectation
+from derive.objects.system import BETA
+from derive.problem.schedules import make_schedule
+from derive.problem.specification import ScheduleSpec, Space
 from kernels.integrator import IntegrationError, Kernel
 
 TOLERANCE = 1e-12

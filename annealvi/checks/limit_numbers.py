@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import sympy as sp
 
 from annealvi.checks.check import Check
-from derive.asymptotics import Asymptotics
-from derive.equal_weights import HALF_LOG_ODDS
-from derive.expectation import Expectation
-from derive.geometry import R
-from derive.system import BETA
+from derive.asymptotics.equal_weights import HALF_LOG_ODDS
+from derive.asymptotics.limits import Asymptotics
+from derive.objects.expectation import Expectation
+from derive.objects.system import BETA
+from derive.rules.geometry import R
 
 DIGITS = 20
 STEP = sp.Rational(1, 10**7)

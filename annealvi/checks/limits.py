@@ -13,18 +13,18 @@ import sympy as sp
 
 from annealvi.checks.check import Check
 from annealvi.checks.limit_numbers import DIGITS, POINT, Numbers, Sides, identity
-from derive.asymptotics import Asymptotics
-from derive.equal_weights import HALF_LOG_ODDS, PULL, REPULSION
-from derive.expansion import Expansion
-from derive.geometry import R
-from derive.growth_exponents import CRITICAL_TEMPERATURE, DIMENSION, PREFACTOR, PULL_SLOPE, HotGrowth
-from derive.high_temperature import ANGLE, U
-from derive.large_separation import SCALED_OVERLAP, SEPARATION
-from derive.near_equal import DEFECT
-from derive.problem import ScheduleSpec
-from derive.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule
-from derive.system import BETA, TIME
-from derive.transverse_growth import DIFFERENCE, MEAN
+from derive.asymptotics.equal_weights import HALF_LOG_ODDS, PULL, REPULSION
+from derive.asymptotics.growth_exponents import CRITICAL_TEMPERATURE, DIMENSION, PREFACTOR, PULL_SLOPE, HotGrowth
+from derive.asymptotics.high_temperature import ANGLE, U
+from derive.asymptotics.large_separation import SCALED_OVERLAP, SEPARATION
+from derive.asymptotics.limits import Asymptotics
+from derive.asymptotics.near_equal import DEFECT
+from derive.asymptotics.transverse_growth import DIFFERENCE, MEAN
+from derive.objects.expansion import Expansion
+from derive.objects.system import BETA, TIME
+from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule
+from derive.problem.specification import ScheduleSpec
+from derive.rules.geometry import R
 
 MARGIN = 0.03
 """Of an order, measured between x and x/2: the next term, smaller by a factor c x, moves it by some c x/2. With x below 10⁻², or x² where

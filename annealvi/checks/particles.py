@@ -14,11 +14,11 @@ from annealvi.checks.check import Check
 from annealvi.checks.grid import Evaluator, most_mutants
 from annealvi.checks.kernels import fastest_rate
 from annealvi.session import Session
-from derive.mutations import one_term_mutations
-from derive.problem import ScheduleSpec
-from derive.schedules import make_schedule
-from derive.short_repr import short_repr
-from derive.system import BETA
+from derive.checks.mutations import one_term_mutations
+from derive.objects.short_repr import short_repr
+from derive.objects.system import BETA
+from derive.problem.schedules import make_schedule
+from derive.problem.specification import ScheduleSpec
 from kernels.integrator import Kernel
 from kernels.particle_runs import ParticleRun, extrapolate_step
 from kernels.particles import estimate_velocity, simulate_particles

@@ -9,10 +9,10 @@ from annealvi.checks.check import Check
 from annealvi.checks.corners import corner_checks
 from annealvi.checks.holds import hold_checks
 from annealvi.checks.limits import limit_checks
-from derive.asymptotics import Asymptotics, asymptotics
-from derive.derivation import Derivation
-from derive.hold_and_quench import Pair, protected_pair
-from derive.linear_stability import BimodalStability, bimodal_stability
+from derive.asymptotics.hold_and_quench import Pair, protected_pair
+from derive.asymptotics.limits import Asymptotics, asymptotics
+from derive.asymptotics.linear_stability import BimodalStability, bimodal_stability
+from derive.dynamics.derivation import Derivation
 
 
 @dataclass(frozen=True)

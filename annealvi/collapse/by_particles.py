@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from annealvi.collapse.outcome import Outcomes, judging
 from annealvi.session import Session
 from annealvi.trajectories import simulate
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from annealvi.collapse.separatrix import covers
 from annealvi.paths import refuse_projection
 from annealvi.resolution import warnings_of
 from annealvi.session import Session
-from derive.arguments import checked, require_choice
-from derive.problem import BadInput
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked, require_choice
+from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
     from annealvi.printing import Printer

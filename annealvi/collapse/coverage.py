@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from derive.problem import ADAPTIVE_KINDS, BadInput, Problem
+from derive.problem.specification import ADAPTIVE_KINDS, BadInput, Problem
 
 LEAST_DIMENSION = 3
 """In the plane the law of the means' difference has no density."""

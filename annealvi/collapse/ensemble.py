@@ -17,10 +17,10 @@ from annealvi.costs import MOST, Pace, affordable_number, pace_of_integration, r
 from annealvi.paths import FASTER_ENSEMBLE, random_chunks, side_by_side
 from annealvi.session import Session
 from annealvi.trajectories import COARSEST_AVERAGES
-from derive.arguments import checked
-from derive.problem import BadInput
-from derive.schedules import settling_time
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked
+from derive.problem.schedules import settling_time
+from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
     from kernels.integrator import Kernel

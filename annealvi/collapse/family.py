@@ -11,9 +11,9 @@ from annealvi.collapse.coverage import LEAST_DIMENSION, require_quick
 from annealvi.collapse.separatrix import Separatrix
 from annealvi.session import Session, open_session
 from annealvi.sweeps.keys import require_numbers, vary
-from derive.problem import BadInput, Problem
-from derive.schedules import settling_time
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.schedules import settling_time
+from derive.problem.specification import BadInput, Problem
 from kernels.integrator import Kernel
 
 AVERAGES = 1e-6

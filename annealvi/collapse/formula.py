@@ -13,7 +13,7 @@ from annealvi.collapse.separatrix import FINE, Accuracy, Separatrix
 from annealvi.costs import cost_of_integration, require_affordable, stopped_in_time
 from annealvi.paths import side_by_side
 from annealvi.session import Session
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
 
 if TYPE_CHECKING:
     from kernels.integrator import Kernel

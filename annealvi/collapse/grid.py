@@ -22,10 +22,10 @@ from annealvi.sweeps.pilot import seconds_of
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Variable
 from annealvi.trajectories import seconds_of_simulation
-from derive.arguments import checked, require_choice, require_fields
-from derive.problem import BadInput, Problem
-from derive.problem_file import problem_to_toml
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked, require_choice, require_fields
+from derive.problem.problem_file import problem_to_toml
+from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
     import xarray as xr

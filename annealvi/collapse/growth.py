@@ -12,7 +12,7 @@ import numpy as np
 
 from annealvi.collapse.trapping import is_pair_on_a_line
 from annealvi.session import Session
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 from kernels.integrator import Kernel
 
 CELLS = 4000
@@ -48,7 +48,7 @@ def transverse_growth(kernel: Kernel, traps: np.ndarray, t_end: float) -> float:
 
 @dataclass(frozen=True)
 class WaitingStates:
-    """The stationary states m_1 = m_2 = m of a pair of alike components, with s = 2m² − 1 (see `derive.quasi_static`).
+    """The stationary states m_1 = m_2 = m of a pair of alike components, with s = 2m² − 1 (see `derive.asymptotics.quasi_static`).
 
     overlap: m (n,). beta: at which each is stationary. growth: λ of b there. Each (n,).
     """

@@ -1,6 +1,7 @@
 """Hold and quench: the best temperature for a given duration, and what it tends to as holds grow long.
 
-A long hold waits where m_1 = m_2 = m are in equilibrium (see `derive.quasi_static`), and log b_c = φ(T) − λ(T) D with λ the growth of b
+A long hold waits where m_1 = m_2 = m are in equilibrium (see `derive.asymptotics.quasi_static`), and log b_c = φ(T) − λ(T) D with λ the
+growth of b
 there. The best temperature is therefore that of the largest λ, up to a term of order 1/D.
 """
 
@@ -15,9 +16,9 @@ from annealvi.collapse.family import Family, Member
 from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
 from annealvi.collapse.separatrix import Accuracy
 from annealvi.session import open_session
-from derive.arguments import checked
-from derive.problem import BadInput, Problem, ScheduleSpec
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked
+from derive.problem.specification import BadInput, Problem, ScheduleSpec
 
 HOTTEST = 1e7
 PRECISE = Accuracy(width=1e-4, rtol=1e-7)

@@ -9,8 +9,8 @@ from functools import cached_property
 from annealvi.resolution import warnings_over
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.sweep import Sweep
-from derive.problem import Problem
-from derive.problem_file import problem_to_toml
+from derive.problem.problem_file import problem_to_toml
+from derive.problem.specification import Problem
 from kernels.device import resolve_device
 
 

@@ -17,12 +17,12 @@ from annealvi.collapse.family import AVERAGES, SETTLING
 from annealvi.collapse.holds import best_hold
 from annealvi.collapse.separatrix import Accuracy, Separatrix
 from annealvi.session import Session, open_session
-from derive.arguments import checked
-from derive.interpolation import Interpolated, Numbers
-from derive.problem import BadInput, Problem, ScheduleSpec
-from derive.schedules import Schedule
-from derive.short_repr import short_repr
-from derive.system import TIME
+from derive.objects.short_repr import short_repr
+from derive.objects.system import TIME
+from derive.problem.arguments import checked
+from derive.problem.interpolation import Interpolated, Numbers
+from derive.problem.schedules import Schedule
+from derive.problem.specification import BadInput, Problem, ScheduleSpec
 from kernels.integrator import Kernel
 
 EXACT = Accuracy(width=1e-4, rtol=1e-6)

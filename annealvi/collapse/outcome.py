@@ -10,9 +10,9 @@ import numpy as np
 from scipy.stats import binomtest
 
 from annealvi.session import Session
-from derive.arguments import checked
-from derive.problem import BadInput
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked
+from derive.problem.specification import BadInput
 
 CONFIDENCE = 0.95
 LEAST_WEIGHT = 0.1

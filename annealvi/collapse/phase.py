@@ -25,10 +25,10 @@ from annealvi.sweeps.keys import in_words, require_independent, vary
 from annealvi.sweeps.pilot import seconds_of
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Variable
-from derive.arguments import checked, require_choice
-from derive.problem import BadInput, Problem
-from derive.problem_file import problem_to_toml
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked, require_choice
+from derive.problem.problem_file import problem_to_toml
+from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
     import xarray as xr

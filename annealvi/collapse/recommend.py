@@ -16,10 +16,10 @@ from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
 from annealvi.collapse.family import Family, Member
 from annealvi.collapse.separatrix import FINE, QUICK
 from annealvi.resolution import warnings_of
-from derive.arguments import checked, require_choice
-from derive.problem import BadInput, Problem, ScheduleSpec
-from derive.schedules import settling_time
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked, require_choice
+from derive.problem.schedules import settling_time
+from derive.problem.specification import BadInput, Problem, ScheduleSpec
 
 if TYPE_CHECKING:
     from annealvi.printing import Printer

@@ -21,9 +21,9 @@ from annealvi.collapse.family import Family
 from annealvi.collapse.growth import heavier_side, require_alike, waiting_states
 from annealvi.collapse.separatrix import Accuracy
 from annealvi.collapse.trapping import lasting_beta
-from derive.arguments import checked
-from derive.problem import BadInput, Problem
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked
+from derive.problem.specification import BadInput, Problem
 
 PRECISE = Accuracy(width=1e-4, rtol=1e-7)
 LONGEST = 1e8

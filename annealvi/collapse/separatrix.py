@@ -22,9 +22,9 @@ from annealvi.collapse.coverage import LEAST_DIMENSION, UNCOVERED
 from annealvi.collapse.trapping import beyond_steps, decided_sets
 from annealvi.console import tell
 from annealvi.session import Session
-from derive.problem import BadInput
-from derive.schedules import settling_time
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.schedules import settling_time
+from derive.problem.specification import BadInput
 from kernels.integrator import IntegrationError, Kernel, Shooting
 
 BOTH_MINUS, FIRST_PLUS, SECOND_PLUS, BOTH_PLUS = 1, 2, 4, 8

@@ -14,9 +14,9 @@ from annealvi.fixed_points.paths import on_path
 from annealvi.fixed_points.search import SAME, FixedPoint, distance, search
 from annealvi.fixed_points.spectra import Spectrum, spectrum_at
 from annealvi.session import Session
-from derive.arguments import checked
-from derive.problem import BadInput
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked
+from derive.problem.specification import BadInput
 
 COLDEST, HOTTEST = 1.0, 1e12
 

@@ -15,7 +15,7 @@ from annealvi.fixed_points.mean_flow import MeanFlow, retract, tangent_basis
 from annealvi.fixed_points.paths import PathPoint, advance
 from annealvi.fixed_points.search import SAME, distance
 from annealvi.fixed_points.spectra import Spectrum, slowest_motion, spectrum_at
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
 
 FIRST_STEP, SMALLEST_STEP, LARGEST_STEP = 0.02, 1e-7, 0.12
 SHARPEST_TURN = 0.2

@@ -11,8 +11,8 @@ import sympy as sp
 from annealvi import style
 from annealvi.fixed_points.branches import Branch, Branches
 from annealvi.output import PathLike
-from derive.notation import symbol_tex
-from derive.problem import BadInput
+from derive.objects.notation import symbol_tex
+from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

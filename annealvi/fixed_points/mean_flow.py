@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from annealvi.session import Session
-from derive.forces import force_system
-from derive.problem import BadInput, Problem
-from derive.short_repr import short_repr
+from derive.dynamics.forces import force_system
+from derive.objects.short_repr import short_repr
+from derive.problem.specification import BadInput, Problem
 from kernels.integrator import Kernel
 
 STEPS = np.array([1.0, 2.0, 3.0])

@@ -18,9 +18,9 @@ from annealvi.fixed_points.mean_flow import MeanFlow, open_mean_flow
 from annealvi.fixed_points.spectra import Spectrum, spectrum_at
 from annealvi.fixed_points.zeros import RESOLVED, starts, zeros_near
 from annealvi.session import Session
-from derive.arguments import checked
-from derive.problem import BadInput
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked
+from derive.problem.specification import BadInput
 
 SAME = 1e-5
 """Largest distance, in radii, between means of one and the same point; Newton's iteration leaves some 1e-8."""

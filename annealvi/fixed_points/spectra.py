@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from annealvi.fixed_points.mean_flow import MeanFlow, tangent_basis
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
 
 
 @dataclass(frozen=True)

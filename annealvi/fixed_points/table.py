@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from annealvi.fixed_points.branches import Branches
 from annealvi.fixed_points.search import FixedPoint, FixedPoints
 from annealvi.printing import Printer, text_width
-from derive.notation import families_of
+from derive.objects.notation import families_of
 
 MOST_ROWS = 60
 MOST_EIGENVALUES = 4

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from annealvi.output import write_file
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 
 def save_checkpoint(path: Path, fingerprint: str, state: Any, records: list[dict[str, np.ndarray]]) -> None:

@@ -14,7 +14,7 @@ from annealvi.flows.sweep import FlowMap, FlowSweep, KindsOfSchedule, Training
 from annealvi.flows.sweep_figures import draw_kinds, draw_map
 from annealvi.flows.theory import theory_map, theory_of_kinds
 from annealvi.sweeps.axis import Axis, Choices
-from derive.problem import Problem
+from derive.problem.specification import Problem
 
 SHOWN = (
     *("p", "stderr", "p_low", "p_high", "steps", "mode_weights", "projected_variance", "uncovered", "collapsed"),

@@ -29,10 +29,10 @@ from annealvi.flows.target import turned
 from annealvi.flows.tempering import AFTER_SETTLING_ALONE, betas_of, default_steps, steps_between_adjustments
 from annealvi.flows.training import Architecture, Optimiser, Rule, Steps, Task, Trainer, make_trainer, require_positive
 from annealvi.output import PathLike
-from derive.arguments import checked
-from derive.problem import BadInput, Problem
-from derive.schedules import AdaptiveRule, make_rule
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked
+from derive.problem.schedules import AdaptiveRule, make_rule
+from derive.problem.specification import BadInput, Problem
 from kernels.device import tell_of_fallback
 from kernels.particles import DivergenceError
 

@@ -31,11 +31,11 @@ from annealvi.sweeps.engines import cores
 from annealvi.sweeps.keys import numbers_of, require_independent, require_numbers, vary
 from annealvi.sweeps.run import run_sweep
 from annealvi.sweeps.sweep import Sweep, Variable
-from derive.arguments import checked
-from derive.problem import BadInput, Problem, ScheduleSpec
-from derive.problem_file import problem_to_toml
-from derive.schedules import make_rule
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked
+from derive.problem.problem_file import problem_to_toml
+from derive.problem.schedules import make_rule
+from derive.problem.specification import BadInput, Problem, ScheduleSpec
 from kernels.particles import DivergenceError
 
 KINDS = (*FORMULAS, "adaann")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.problem import Target
+from derive.problem.specification import Target
 
 
 class Mixture(NamedTuple):

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from annealvi.betas import BetaSchedule
-from derive.problem import BadInput, ScheduleSpec
-from derive.schedules import SETTLED_EXCESS, AdaptiveRule, make_schedule, settling_time
+from derive.problem.schedules import SETTLED_EXCESS, AdaptiveRule, make_schedule, settling_time
+from derive.problem.specification import BadInput, ScheduleSpec
 
 AFTER_SETTLING = 2000
 """Steps at β = 1 that each flow of a sweep has by default."""

@@ -18,7 +18,7 @@ from annealvi.collapse.recommend import KINDS as FORMULAS
 from annealvi.collapse.separatrix import QUICK
 from annealvi.flows.sweep import spec_of_kind
 from annealvi.sweeps.axis import Axis, Choices
-from derive.problem import Problem, ScheduleSpec
+from derive.problem.specification import Problem, ScheduleSpec
 
 RANGES = {"schedule.T0": (3.0, 30_000.0), "schedule.t0": (10.0, 3000.0)}
 """In the theory's own time; other keys mean the same to both."""

@@ -23,8 +23,8 @@ from annealvi.flows.diagnostics import Diagnostics, diagnose
 from annealvi.flows.realnvp import RealNVP
 from annealvi.flows.target import Mixture
 from annealvi.flows.tempering import next_beta
-from derive.arguments import require_choice, require_fields
-from derive.problem import BadInput
+from derive.problem.arguments import require_choice, require_fields
+from derive.problem.specification import BadInput
 
 ARCHITECTURES = ("plain", "study")
 GRADIENTS = ("path", "total")

@@ -26,11 +26,11 @@ from annealvi.paper.flows import flow_datasets, flow_numbers, flow_tables
 from annealvi.paper.folder import renewed
 from annealvi.paper.fragments import breakable, checked, index, named, numbers, step_table, tables, text
 from annealvi.paper.results import OTHERS, Mixture, Progress, Results, compute, mixture, stored_flows
-from derive.built_in import BUILT_IN
-from derive.problem import BadInput, Problem
-from derive.rendering import as_latex, closed_system_as_latex, general_as_latex
-from derive.slug import slug
-from derive.symbolic_problem import derive_problem, symbolise
+from derive.dynamics.symbolic_problem import derive_problem, symbolise
+from derive.problem.built_in import BUILT_IN
+from derive.problem.specification import BadInput, Problem
+from derive.writing.rendering import as_latex, closed_system_as_latex, general_as_latex
+from derive.writing.slug import slug
 
 ARTICLE = ("bimodal", *OTHERS)
 """Built-in problems whose equations the article has."""

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from annealvi.checks.check import Check
-from derive.asymptotics import Asymptotics
-from derive.derivation import Derivation
-from derive.hold_and_quench import DRIFT, REPULSION, SLOPE, SUM, Pair
-from derive.line_breaking import align, broken, terms_of, terms_tex
-from derive.linear_stability import BimodalStability
-from derive.named_logits import with_named_logits
-from derive.notation import apart_in, tex
-from derive.rendering import final_equations, same_value
-from derive.slug import slug
-from derive.step import Equation, Step
+from derive.asymptotics.hold_and_quench import DRIFT, REPULSION, SLOPE, SUM, Pair
+from derive.asymptotics.limits import Asymptotics
+from derive.asymptotics.linear_stability import BimodalStability
+from derive.dynamics.derivation import Derivation
+from derive.objects.notation import apart_in, tex
+from derive.objects.step import Equation, Step
+from derive.writing.line_breaking import align, broken, terms_of, terms_tex
+from derive.writing.named_logits import with_named_logits
+from derive.writing.rendering import final_equations, same_value
+from derive.writing.slug import slug
 
 COLUMN = 60
 """Symbols that fit on a line of the article's text."""
@@ -157,16 +157,20 @@ def limit_equations(problem: str, limits: Asymptotics, checks: Mapping[str, Chec
     """The theory's limits by name. checks: by the same names."""
     expanded, orders = {e.name for e in limits.expansions}, "tests/test_expansions.py::test_what_is_left_out_is_of_the_stated_order"
     groups = (  # those of a name in several are in the last one
-        (limits.latex(), "derive.large_separation", orders),
-        ((n for n in expanded if n.endswith("small overlaps")), "derive.small_overlaps", orders),
-        ((n for n in expanded if n.endswith("near components")), "derive.near_equal", orders),
-        (limits.path.latex(), "derive.transverse_growth", f"{_LIMITS}test_a_wrong_identity_fails"),
-        (limits.hot.latex(), "derive.high_temperature", f"{_LIMITS}test_a_wrong_identity_fails"),
-        (limits.slow.latex(), "derive.quasi_static", f"{_LIMITS}test_a_wrong_identity_fails"),
-        ((e.name for e in limits.hot.path), "derive.high_temperature", f"{_IN_TIME}test_high_temperature"),
-        ((e.name for e in limits.slow.expansions), "derive.quasi_static", f"{_IN_TIME}test_slow_schedules"),
-        ((f"hot growth, {g.kind}" for g in limits.growth), "derive.growth_exponents", f"{_IN_TIME}test_hot_growth"),
-        ((n for n in expanded if n.endswith("small probability")), "derive.growth_exponents", f"{_IN_TIME}test_small_probabilities"),
+        (limits.latex(), "derive.asymptotics.large_separation", orders),
+        ((n for n in expanded if n.endswith("small overlaps")), "derive.asymptotics.small_overlaps", orders),
+        ((n for n in expanded if n.endswith("near components")), "derive.asymptotics.near_equal", orders),
+        (limits.path.latex(), "derive.asymptotics.transverse_growth", f"{_LIMITS}test_a_wrong_identity_fails"),
+        (limits.hot.latex(), "derive.asymptotics.high_temperature", f"{_LIMITS}test_a_wrong_identity_fails"),
+        (limits.slow.latex(), "derive.asymptotics.quasi_static", f"{_LIMITS}test_a_wrong_identity_fails"),
+        ((e.name for e in limits.hot.path), "derive.asymptotics.high_temperature", f"{_IN_TIME}test_high_temperature"),
+        ((e.name for e in limits.slow.expansions), "derive.asymptotics.quasi_static", f"{_IN_TIME}test_slow_schedules"),
+        ((f"hot growth, {g.kind}" for g in limits.growth), "derive.asymptotics.growth_exponents", f"{_IN_TIME}test_hot_growth"),
+        (
+            (n for n in expanded if n.endswith("small probability")),
+            "derive.asymptotics.growth_exponents",
+            f"{_IN_TIME}test_small_probabilities",
+        ),
     )
     origins = {name: origin for names, *origin in groups for name in names}
     found = []
@@ -194,7 +198,7 @@ def stability_equations(problem: str, stability: BimodalStability, checks: Mappi
                 PaperEquation(
                     f"{problem}:{corner.name}-{part}",
                     lines,
-                    "derive.linear_stability",
+                    "derive.asymptotics.linear_stability",
                     "annealvi.checks.corners",
                     behind[compared],
                     test=f"{_LIMITS}test_a_wrong_{compared}_fails",
@@ -211,7 +215,7 @@ def hold_equations(problem: str, pair: Pair, checks: Mapping[str, Check]) -> tup
         "protected-difference": (r"\dot b / b", pair.growth),
         "switching-slope": (r"\dot S\,\big/\,\tfrac{\psi'}{\psi}e^{\int\kappa}", pair.switching_slope()),
     }
-    module, evaluated = "derive.hold_and_quench", "annealvi.checks.holds"
+    module, evaluated = "derive.asymptotics.hold_and_quench", "annealvi.checks.holds"
     test = f"{_LIMITS}test_what_is_said_of_holds_passes_and_fails_where_it_is_wrong"
     return tuple(
         PaperEquation(f"{problem}:{name}", (f"{left} &= {tex(value, names)}",), module, evaluated, (checks[name],), test=test)

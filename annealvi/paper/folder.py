@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from annealvi.output import require_free, require_inside, write_file
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 SOURCE = "article.in.tex"
 MANIFEST = "generated.txt"

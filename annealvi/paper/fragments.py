@@ -17,10 +17,10 @@ from annealvi.checks.limit_numbers import IDENTITY
 from annealvi.checks.limits import MARGIN
 from annealvi.paper.equations import PaperEquation
 from annealvi.paper.results import COLDEST, COMPARED_SCHEDULES, HOTTEST, P_MAX, STARTS, TRADE_OFF, Mixture, Results
-from derive.derivation import Derivation
-from derive.expectation import ChiSquared, Expectation
-from derive.problem import ScheduleSpec
-from derive.step_check import BOUND
+from derive.checks.step_check import BOUND
+from derive.dynamics.derivation import Derivation
+from derive.objects.expectation import ChiSquared, Expectation
+from derive.problem.specification import ScheduleSpec
 
 _SPECIAL = {c: rf"\{c}" for c in "&%#_${}"} | {"~": r"\textasciitilde{}", "\\": r"\textbackslash{}", "^": r"\textasciicircum{}"}
 _SPECIAL |= {c: f"${c}$" for c in "<>|"} | {"[": "{[}", "]": "{]}"}  # after a table's \\ a bracket would be an argument

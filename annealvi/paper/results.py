@@ -25,13 +25,13 @@ from annealvi.collapse.separatrix import QUICK
 from annealvi.fixed_points import Branches, continue_branches
 from annealvi.session import Session, open_session
 from annealvi.verification import Verification, verify
-from derive.asymptotics import Asymptotics
-from derive.built_in import BUILT_IN
-from derive.derivation import Derivation
-from derive.equal_weights import HALF_LOG_ODDS
-from derive.geometry import R
-from derive.problem import Problem, ScheduleSpec
-from derive.symbolic_problem import derive_problem
+from derive.asymptotics.equal_weights import HALF_LOG_ODDS
+from derive.asymptotics.limits import Asymptotics
+from derive.dynamics.derivation import Derivation
+from derive.dynamics.symbolic_problem import derive_problem
+from derive.problem.built_in import BUILT_IN
+from derive.problem.specification import Problem, ScheduleSpec
+from derive.rules.geometry import R
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from annealvi.sweeps.keys import numbers_of, require_key, require_numbers, vary
-from derive.arguments import require_fields
-from derive.problem import BadInput, Problem
-from derive.short_repr import short_repr
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import require_fields
+from derive.problem.specification import BadInput, Problem
 
 MOST_POINTS = 10**7
 REMEDY = "write KEY=LO:HI:N or KEY=LO:HI:N:log, such as schedule.T0=10:1000:50:log, or KEY=VALUE,VALUE,…"

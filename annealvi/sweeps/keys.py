@@ -10,9 +10,9 @@ from itertools import combinations
 from numbers import Real
 from typing import Any
 
-from derive.problem import ADAPTIVE_KINDS, BadInput, Problem, ScheduleSpec, Space
-from derive.problem_file import KEYS, is_key, with_changes
-from derive.schedules import make_schedule
+from derive.problem.problem_file import KEYS, is_key, with_changes
+from derive.problem.schedules import make_schedule
+from derive.problem.specification import ADAPTIVE_KINDS, BadInput, Problem, ScheduleSpec, Space
 
 
 def _with_separation(problem: Problem, R: float) -> Problem:

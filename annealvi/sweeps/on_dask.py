@@ -18,7 +18,7 @@ from annealvi.components import require
 from annealvi.sweeps.engines import AHEAD, Results, Tell, WorkersLost, environment_of, pass_on
 from annealvi.sweeps.provenance import versions
 from annealvi.sweeps.sweep import Arrays, Sweep, compute_chunk
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 30.0

@@ -17,7 +17,7 @@ import xarray as xr
 from annealvi.output import as_plain, named, synchronise, temporary
 from annealvi.sweeps.provenance import versions
 from annealvi.sweeps.sweep import Arrays, Sweep
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 MARGIN = 2**14
 """Bytes that HDF5 may take for a variable besides its numbers."""

@@ -18,8 +18,8 @@ from annealvi.sweeps.provenance import processor
 from annealvi.sweeps.result import as_dataset, open_netcdf, require_place, write_netcdf
 from annealvi.sweeps.store import RESULT, Store, is_own_result, matches, survey, units_in
 from annealvi.sweeps.sweep import Arrays, Sweep
-from derive.arguments import require_fields
-from derive.problem import BadInput
+from derive.problem.arguments import require_fields
+from derive.problem.specification import BadInput
 
 ENGINES = ("local", "dask")
 FASTER = "take fewer points, more --workers, or raise --max-cost"

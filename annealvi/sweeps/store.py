@@ -23,7 +23,7 @@ import xarray as xr
 from annealvi.output import as_plain, named, read_json, synchronise, write_file
 from annealvi.sweeps.provenance import processor, versions
 from annealvi.sweeps.sweep import Arrays, Sweep
-from derive.problem import BadInput
+from derive.problem.specification import BadInput
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock

@@ -32,9 +32,9 @@ from annealvi.output import write_file
 from annealvi.sweeps.axis import Axis
 from annealvi.sweeps.engines import cores
 from annealvi.sweeps.run import Execution, run_sweep, sweeping
-from derive.built_in import BUILT_IN
-from derive.problem import Problem, ScheduleSpec, Space
-from derive.problem_file import load_problem
+from derive.problem.built_in import BUILT_IN
+from derive.problem.problem_file import load_problem
+from derive.problem.specification import Problem, ScheduleSpec, Space
 
 RESULTS = Path(__file__).parent / "results" / "flows"
 PROBLEMS = Path(__file__).parent / "problems"

@@ -1,0 +1,85 @@
+"""Why the best monotone schedule holds one temperature and then quenches: the pair of components near m_1 = m_2 = 0, s = −1.
+
+There, for alike components, the derived flow of a = m_1 + m_2 and b = m_1 − m_2 is linear,
+
+    da/dt = β F(0) + κ a,  κ = ½ β F'(0) − G(−1),        db/dt = ½ β F'(0) b,
+
+and a quench at time D, from b(D) and a(D), separates the pair where b(D) > ψ(a(D)), with ψ an increasing function. So
+
+    log b_c = log ψ(a(D)) − ½ F'(0) ∫ β dt.
+
+Its derivative with respect to β(t) is S(t) = (ψ'/ψ) (F(0) + ½ F'(0) a(t)) e^{∫_t^D κ} − ½ F'(0), and
+
+    dS/dt = (ψ'/ψ) F(0) G(−1) e^{∫_t^D κ},
+
+which has the sign of F(0), here positive, under *every* β(t): β is worth more early than late. Without a constraint the best control
+begins cold and ends hot; where β may not fall it can do no better than be constant, and then quench. (Wherever a nondecreasing β is not
+constant, moving some of it to earlier times, which flattens it, lowers b_c.)
+
+A long hold waits at the equilibrium m_1 = m_2 = m of its temperature (`derive.asymptotics.quasi_static`), and b grows at the rate λ(m) of
+`derive.asymptotics.quasi_static.QuasiStatic.growth`. The best long hold is the one with the largest λ: that is the ultimate rate at which
+log b_c falls
+with the duration. For w* → ½ it is G(−1), at m → 0; for unequal modes it is less, as m cannot be 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy as sp
+
+from derive.asymptotics.equal_weights import PULL
+from derive.asymptotics.equal_weights import REPULSION as EXCHANGE
+from derive.asymptotics.transverse_growth import MEAN, SymmetricPath
+from derive.objects.system import BETA, TIME
+
+SUM = sp.Symbol("a", real=True)
+DRIFT, SLOPE, REPULSION = sp.Symbol("F_0", positive=True), sp.Symbol("F_0'", positive=True), sp.Symbol("G", positive=True)
+"""F(0) (of the heavier mode's sign), F'(0), and G(−1)."""
+END = sp.Symbol("D", positive=True)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The linear flow of a protected pair: da/dt = drift + damping · a and db/dt = growth · b, in BETA and the symbols above."""
+
+    drift: sp.Expr
+    damping: sp.Expr
+    growth: sp.Expr
+
+    @property
+    def critical_beta(self) -> sp.Expr:
+        """Where the damping vanishes: hotter, the pair is protected."""
+        (root,) = sp.solve(self.damping, BETA)
+        return root
+
+    @property
+    def fastest_protected_growth(self) -> sp.Expr:
+        """The growth of b at the critical temperature, the most that a pair could have that stayed at m = 0."""
+        return sp.simplify(self.growth.subs(BETA, self.critical_beta))
+
+    def switching_slope(self) -> sp.Expr:
+        """dS/dt per (ψ'/ψ) e^{∫_t^D κ}, under any β(t): by the product rule along the flow of a."""
+        beta, a = sp.Function("beta")(TIME), sp.Function("a")(TIME)
+
+        def under(expression: sp.Expr) -> sp.Expr:
+            return expression.subs(BETA, beta)
+
+        gain = self.drift.diff(BETA) + self.damping.diff(BETA) * a  # ∂(da/dt)/∂β: what a pulse of β adds to a
+        slope = gain.diff(TIME) - under(self.damping) * gain
+        return sp.simplify(slope.subs(a.diff(TIME), under(self.drift) + under(self.damping) * a))
+
+    def held_sum(self) -> sp.Expr:
+        """a(D) of a hold at BETA for the time D, started from a = 0."""
+        return self.drift * (sp.exp(self.damping * END) - 1) / self.damping
+
+
+def protected_pair(path: SymmetricPath) -> Pair:
+    """The linear flow of a = 2m and b near m = 0, s = −1, by the rates about b = 0."""
+    at_origin = {
+        PULL(sp.S.Zero): DRIFT,
+        sp.diff(PULL(MEAN), MEAN).subs(MEAN, 0): SLOPE,
+        EXCHANGE(sp.S.NegativeOne): REPULSION,
+    }
+    drift, damping, growth = (path.at_pair(rate).xreplace(at_origin) for rate in (2 * path.velocity[0], path.longitudinal, path.transverse))
+    return Pair(drift, sp.factor(damping), growth)

@@ -1,0 +1,130 @@
+"""The flow's velocity at one concrete state: the derived vector equations with numbers put in.
+
+The step before the overlaps gives each da_i/dt as a combination of means and modes, and the flows of weights and scales in averages over
+samples. Averages over one normal variable are evaluated by mpmath to 17 digits; those over several by the caller's rule.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import mpmath
+import sympy as sp
+
+from derive.dynamics.derivation import Derivation
+from derive.objects.expectation import Expectation, StandardNormal
+from derive.objects.short_repr import short_repr
+from derive.objects.step import Equation
+from derive.objects.system import BETA
+from derive.objects.vectors import Vector, VectorSymbol
+from derive.rules.flow import close
+from derive.rules.reduction import CholeskyRoot, Surroundings, reduce_to_scalars
+
+DIGITS = 17
+Vectors = Sequence[Sequence[float]]
+AverageRule = Callable[[Expectation], float]
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """means: da_i/dt, L lists of coordinates. weights, scales: dw_i/dt and dσ_i/dt, L numbers, zero where not learned.
+
+    M: d(a_i·ν_k)/dt, L lists of K. Q: d(a_i·a_j)/dt, L lists of L.
+    """
+
+    means: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
+    scales: tuple[float, ...]
+    M: tuple[tuple[float, ...], ...]
+    Q: tuple[tuple[float, ...], ...]
+
+    __repr__ = short_repr
+
+
+def velocity_at(
+    derivation: Derivation, means: Vectors, modes: Vectors, parameters: Mapping[sp.Symbol, float], beta: float, several: AverageRule
+) -> Velocity:
+    """The velocity at the given means, with the overlaps' rates.
+
+    means, modes: L and K lists of equally many coordinates. parameters: values of the symbols of weights, scales and the dimension.
+    several: the value of an average over several variables, or a χ² variable, whose every symbol is a number.
+    The means may have any lengths; on the sphere none may be zero.
+    """
+    setting, geometry = derivation.setting, derivation.geometry
+    names = dict(derivation.overlaps.names)
+    surroundings = Surroundings.of(setting, geometry, geometry.large_dimension)
+    coordinates: dict[VectorSymbol, list[mpmath.mpf]] = {}
+    for symbol, vector in zip((*setting.proposal.means, *setting.target.means), (*means, *modes), strict=True):
+        coordinates[symbol] = [mpmath.mpf(x) for x in vector]
+    with mpmath.workdps(DIGITS + 13):
+        numbers: dict[sp.Symbol, mpmath.mpf] = {BETA: mpmath.mpf(beta), **{s: mpmath.mpf(v) for s, v in parameters.items()}}
+        for inner, name in names.items():
+            u, v = (coordinates[a] for a in inner.args)
+            numbers[name] = mpmath.fdot(u, v)
+        exact = {s: sp.Float(v, DIGITS + 13) for s, v in numbers.items()}
+        known: dict[Expectation, sp.Expr] = {}
+
+        def value(average: Expectation) -> sp.Expr:
+            if average not in known:
+                reduced = reduce_to_scalars(average, surroundings)
+                at = dict(exact)
+                for symbol, entry in reduced.factor:
+                    at[symbol] = _cholesky_entry(close(entry, names), at)
+                known[average] = _evaluated(close(reduced.average, names).xreplace(at), several)
+            return known[average]
+
+        def number(coefficient: sp.Expr) -> mpmath.mpf:
+            written = coefficient
+            for symbol, definition in reversed(energies):
+                written = written.xreplace({symbol: definition})
+            averages = sorted(written.atoms(Expectation), key=sp.default_sort_key)
+            plain = close(written.xreplace({a: value(a) for a in averages}), names).xreplace(exact)
+            return mpmath.mpf(plain.evalf(DIGITS + 3)._to_mpmath(mpmath.mp.prec))
+
+        with_vectors = itertools.takewhile(lambda step: step.rule != "closure", derivation.steps)
+        found = {e.label: e for step in with_vectors for e in step.after}
+        energies = [(e.symbol, e.value) for e in found.values() if e.symbol is not None]
+        count, size = len(means), len(means[0])
+        velocities = [_combine(found.get(f"velocity_{i}"), coordinates, number, size) for i in range(1, count + 1)]
+        weights = [_rate_of(symbol, found, number, "weights" in setting.learn) for symbol in setting.proposal.weights]
+        scales = [_rate_of(symbol, found, number, "scales" in setting.learn) for symbol in setting.proposal.scales]
+        positions = [coordinates[a] for a in setting.proposal.means]
+        targets = [coordinates[nu] for nu in setting.target.means]
+        M = [[mpmath.fdot(v, nu) for nu in targets] for v in velocities]
+        Q = [
+            [mpmath.fdot(vi, aj) + mpmath.fdot(ai, vj) for vj, aj in zip(velocities, positions, strict=True)]
+            for vi, ai in zip(velocities, positions, strict=True)
+        ]
+    plain = (tuple(map(float, weights)), tuple(map(float, scales)))
+    rows = [tuple(tuple(float(x) for x in row) for row in rows) for rows in (velocities, M, Q)]
+    return Velocity(rows[0], *plain, *rows[1:])
+
+
+def _evaluated(expression: sp.Expr, several: AverageRule) -> sp.Expr:
+    def number(node: Expectation) -> sp.Float:
+        one_normal = len(node.variables) == 1 and isinstance(node.variables[0], StandardNormal)
+        return node.evalf(DIGITS) if one_normal else sp.Float(several(node), DIGITS)
+
+    return expression.xreplace({node: number(node) for node in expression.atoms(Expectation)}).evalf(DIGITS)
+
+
+def _cholesky_entry(entry: sp.Expr, at: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
+    """In numbers; of dependent forms what rounding leaves below zero is zero, and a quotient by it too."""
+    if isinstance(entry, CholeskyRoot):
+        remainder, whole = (sp.Float(a.xreplace(at), DIGITS + 13) for a in entry.args)
+        return sp.sqrt(remainder) if remainder > whole * sp.Float(10) ** -(DIGITS + 3) else sp.S.Zero
+    numerator, denominator = sp.fraction(entry)
+    divisor = denominator.xreplace(at)
+    return sp.S.Zero if divisor == 0 else numerator.xreplace(at) / divisor
+
+
+def _rate_of(symbol: sp.Expr, found: Mapping[str, Equation], number, learned: bool) -> mpmath.mpf:
+    return number(found[f"d{symbol.name}"].value) if learned else mpmath.mpf(0)
+
+
+def _combine(velocity: Equation | None, coordinates: Mapping, number, size: int) -> list:
+    """The vector in coordinates; zero where means rest."""
+    terms = [(number(c), coordinates[atom]) for atom, c in (velocity.value if velocity is not None else Vector())]
+    return [mpmath.fsum(c * v[n] for c, v in terms) for n in range(size)]

@@ -1,0 +1,155 @@
+"""From the objective to its slopes along softmax logits and log scales: the steps for learned weights and learned scales."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from derive.objects.mixtures import Mixture
+from derive.objects.objective import Setting, expand_over_components
+from derive.objects.step import Equation, Equations, Step, map_values
+from derive.rules.gradient_rules import RuleDoesNotApplyError, second_moments, sum_to_one_in_moments
+from derive.rules.slopes import (
+    LogitSlope,
+    LogScaleSlope,
+    component_averages,
+    exchanged,
+    logs_of_responsibilities,
+    radial_scores,
+    scale_slope,
+    softmax_slope,
+)
+
+MEAN_ENERGY = sp.Symbol("e_mean", real=True)
+
+
+def energy(component: int) -> sp.Symbol:
+    """E_i[log q − β log p*] up to a constant that all components share; `component` counts from 1."""
+    return sp.Symbol(f"e_{component}", real=True)
+
+
+def weight_steps(setting: Setting) -> tuple[Step, ...]:
+    """𝓛_β → ∂𝓛_β/∂θ_i = w_i (e_i − Σ_j w_j e_j), with the components' energies e_i written in averages."""
+    q = setting.proposal
+    whole = _whole(setting, LogitSlope, r"\theta", "theta")
+    parts = [softmax_slope(expand_over_components(setting), q, i) for i in range(q.size)]
+    split = _split(whole, parts)
+    vanished = tuple(_equation(e, _without_weights_sum(exchanged(e.value, q, setting.samples), q)) if _explicit(e) else e for e in split)
+    collected = _collected(whole, vanished)
+    energies = [logs_of_responsibilities(mean, q) for _, mean in component_averages(expand_over_components(setting))]
+    named = tuple(Equation(energy(j).name, rf"e_{{{j}}}", _own_part(e, setting, j), energy(j)) for j, e in enumerate(energies, 1))
+    mean = Equation(MEAN_ENERGY.name, r"\bar e", sp.Add(*(w * e.symbol for w, e in zip(q.weights, named, strict=True))), MEAN_ENERGY)
+    final = tuple(_equation(w, weight * (e.symbol - MEAN_ENERGY)) for w, weight, e in zip(whole, q.weights, named, strict=True))
+    return (
+        Step(
+            "slope along a softmax logit",
+            "∂w_j/∂θ_i = w_j (δ_ij − w_i), through the sum's weights (p) and through log q inside it (e).",
+            whole,
+            (*_summed(whole, parts), *split),
+        ),
+        Step(
+            "score-function part vanishes for the weights",
+            "ρ_i q = w_i N_i turns the explicit part into w_i − w_i Σ_j w_j = 0.",
+            split,
+            vanished,
+        ),
+        Step("collect the slopes of the weights", "The two parts add up to the slope.", (*whole, *vanished), collected),
+        Step(
+            "energies of the components",
+            "log q = log(w_i N_i) − log ρ_i at a sample of component i, and likewise log p* with its last mode; what all components share "
+            "drops out, since Σ_j w_j (δ_ij − w_i) = 0.",
+            collected,
+            (*final, *named, mean),
+        ),
+    )
+
+
+def scale_steps(setting: Setting) -> tuple[Step, ...]:
+    """𝓛_β → ∂𝓛_β/∂τ_i as combinations of inner products with averages."""
+    q = setting.proposal
+    whole = _whole(setting, LogScaleSlope, r"\tau", "tau")
+    parts = [scale_slope(expand_over_components(setting), q, i) for i in range(q.size)]
+    split = _split(whole, parts)
+    scored = map_values(split, radial_scores)
+    vanished = tuple(_equation(e, sp.expand(second_moments(exchanged(e.value, q, setting.samples)))) if _explicit(e) else e for e in scored)
+    collected = _collected(whole, vanished)
+    normalised = map_values(collected, sum_to_one_in_moments)
+    return (
+        Step(
+            "slope along a log scale",
+            "With x_i = a_i + σ_i z, ∂x_i/∂τ_i = x_i − a_i: through the sample (p) and through log q inside the average (e).",
+            whole,
+            (*_summed(whole, parts), *split),
+        ),
+        Step(
+            "mixture score along the deviation",
+            "The gradient of a log density is the responsibilities' average of the components' scores.",
+            split,
+            scored,
+        ),
+        Step(
+            "score-function part vanishes for the scales",
+            "ρ_i q = w_i N_i leaves E‖x_i − a_i‖²/σ_i² − d = 0.",
+            scored,
+            vanished,
+        ),
+        Step("collect the slopes of the scales", "The two parts add up to the slope.", (*whole, *vanished), collected),
+        Step(
+            "responsibilities sum to one in the slopes",
+            "Σ_j ρ_j = 1 takes the last responsibility out of what multiplies x.",
+            collected,
+            normalised,
+        ),
+        Step(
+            "moments of the deviation",
+            "x = a + (x − a): Stein's lemma for what is linear in the deviation; what is quadratic is left as an average.",
+            normalised,
+            map_values(normalised, second_moments),
+        ),
+    )
+
+
+def _whole(setting: Setting, node: type, letter: str, name: str) -> Equations:
+    expanded = expand_over_components(setting)
+    return tuple(
+        Equation(f"slope_{name}_{i}", rf"\partial_{{{letter}_{{{i}}}}}\mathcal{{L}}_\beta", node(expanded, setting.proposal, i - 1))
+        for i in range(1, setting.proposal.size + 1)
+    )
+
+
+def _split(whole: Equations, parts: list[tuple[sp.Expr, sp.Expr]]) -> Equations:
+    through = tuple(Equation(f"{w.label}_through", rf"p_{{{i}}}", p) for i, (w, (p, _)) in enumerate(zip(whole, parts, strict=True), 1))
+    explicit = tuple(Equation(f"{w.label}_explicit", rf"e'_{{{i}}}", e) for i, (w, (_, e)) in enumerate(zip(whole, parts, strict=True), 1))
+    return (*through, *explicit)
+
+
+def _summed(whole: Equations, parts: list[tuple[sp.Expr, sp.Expr]]) -> Equations:
+    return tuple(_equation(w, p + e) for w, (p, e) in zip(whole, parts, strict=True))
+
+
+def _collected(whole: Equations, split: Equations) -> Equations:
+    half = len(whole)
+    return tuple(_equation(w, p.value + e.value) for w, p, e in zip(whole, split[:half], split[half:], strict=True))
+
+
+def _equation(like: Equation, value) -> Equation:
+    return Equation(like.label, like.left, value, like.symbol)
+
+
+def _explicit(equation: Equation) -> bool:
+    return equation.label.endswith("_explicit")
+
+
+def _without_weights_sum(expression: sp.Expr, mixture: Mixture) -> sp.Expr:
+    """Zero, where Σ_j w_j = 1 makes it so."""
+    last = mixture.weights[-1]
+    if sp.expand(expression.xreplace({last: 1 - sp.Add(*mixture.weights[:-1])})) != 0:
+        raise RuleDoesNotApplyError(f"the score-function part {expression} does not vanish with the weights' sum")
+    return sp.S.Zero
+
+
+def _own_part(expression: sp.Expr, setting: Setting, component: int) -> sp.Expr:
+    """The terms that belong to this component alone: its weight, mean, scale or sample occurs in them."""
+    x = setting.samples[component - 1]
+    q = setting.proposal
+    own = {x.mean, q.weights[component - 1], *(x.scale.free_symbols if len(set(q.scales)) > 1 else ())}
+    return sp.Add(*(term for term in sp.Add.make_args(sp.expand(expression)) if term.free_symbols & own or term.has(x)))

@@ -1,0 +1,186 @@
+"""From the closed rates to the final system: the steps whose equations contain overlaps and averages only."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from derive.objects.expectation import Expectation, StandardNormal
+from derive.objects.mixtures import Responsibility
+from derive.objects.notation import first_index, indexed_name, symbol_tex
+from derive.objects.objective import Setting
+from derive.objects.softmax import Softmax
+from derive.objects.step import Equation, Equations, Step, definitions, map_values, needed, rates
+from derive.rules.flow import close
+from derive.rules.geometry import Geometry, Overlaps
+from derive.rules.reduction import FactorNames, Surroundings, reduce_to_scalars
+from derive.rules.two_modes import cameron_martin_to_sech, sigmoid_as_tanh
+
+
+def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, closed: Equations) -> tuple[Step, ...]:
+    """Rates with averages over vectors → rates in the final states with averages over independent scalars."""
+    names, relations = dict(overlaps.names), dict(overlaps.relations)
+    overlap_rates = {f"d{name.name}" for name in names.values()}
+    steps: list[Step] = []
+
+    def record(rule: str, statement: str, after: Equations, limit: bool = False) -> None:
+        before = steps[-1].after if steps else closed
+        steps.append(Step(rule, statement, before, after, in_geometry=bool(steps or geometry.images), limit=limit))
+
+    exact = Surroundings.of(setting, geometry)
+    record(
+        "jointly Gaussian scalars",
+        "A responsibility sees its sample only through the linear forms in its logits, which are jointly Gaussian, and with unequal scales "
+        "through the sample's squared length, of which an independent χ² variable is left.",
+        (*rates(closed), *in_scalars(setting, exact, names, definitions(closed))),
+    )
+    if geometry.large_dimension:
+        limit = Surroundings.of(setting, geometry, large_dimension=True)
+        record(
+            "limit of many dimensions",
+            "As d → ∞ the squared length becomes Gaussian, N(d, 2d), and the logits jointly Gaussian.",
+            (*rates(closed), *in_scalars(setting, limit, names, definitions(closed))),
+            limit=True,
+        )
+    by_label = {e.label: e for e in steps[-1].after}
+    others = tuple(e for e in rates(steps[-1].after) if e.label not in overlap_rates)
+    kept = (*(by_label[f"d{names[inner].name}"] for _, inner, _ in overlaps.moving), *others, *definitions(steps[-1].after))
+    record(
+        "geometry",
+        "Put in what is known of the vectors' lengths and relations; dependent overlaps leave the list, and averages that no rate uses.",
+        needed(tidied(map_values(kept, lambda value: value.xreplace(relations)))),
+    )
+    first_order = {e.label for e in definitions(steps[-1].after) if _is_sigmoid(e.value)}
+    if setting.target.size == 2 and any(label.startswith("rho_star") for label in first_order):
+        record("two modes: tanh", "1/(1 + e^y) = ½ + ½ tanh(−y/2), and E[1] = 1.", _target_as_tanh(setting, steps[-1].after))
+    equal = len(set(setting.proposal.scales)) == 1  # else the two fluxes are one only before the limit of many dimensions
+    if setting.proposal.size == 2 and equal and set(_fluxes(setting)) <= first_order and "weights" not in setting.learn:
+        record(
+            "two components: sech",
+            "A Cameron–Martin shift leaves an even integrand; the reflection z → −z then shows w_1 E_1[ρ_2] = w_2 E_2[ρ_1] = g.",
+            _proposal_as_sech(setting, steps[-1].after),
+        )
+    per_state = {f"d{names[inner].name}": (state, factor) for state, inner, factor in overlaps.moving}
+    scaled = (
+        *(_per_state(e, *per_state[e.label]) if e.label in per_state else e for e in rates(steps[-1].after)),
+        *definitions(steps[-1].after),
+    )
+    in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
+    final = tidied(map_values(scaled, lambda value: value.xreplace(in_states)))
+    steps.append(
+        Step("final variables", "Divide the overlaps by the lengths and write everything in the states.", scaled, final, in_geometry=True)
+    )
+    return tuple(steps)
+
+
+def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, defined: Equations) -> Equations:
+    """The definitions with every average over independent scalars, after the Cholesky entries that they use."""
+    factors: dict[sp.Symbol, Equation] = {}
+    reduced: list[Equation] = []
+    for equation in defined:
+        if not isinstance(equation.value, Expectation):
+            reduced.append(equation)
+            continue
+        result = reduce_to_scalars(equation.value, surroundings, factor_names(equation.value, setting))
+        for symbol, value in result.factor:
+            entry = Equation(symbol.name, symbol_tex(symbol), close(value, names), symbol)
+            if factors.setdefault(symbol, entry).value != entry.value:
+                raise ArithmeticError(f"two Cholesky factors share the name {symbol}")
+        reduced.append(Equation(equation.label, equation.left, close(result.average, names), equation.symbol))
+    return (*factors.values(), *reduced)
+
+
+def factor_names(average: Expectation, setting: Setting) -> FactorNames:
+    """C_star for the target's factor, which equal scales make the same for every component; C_star_i and C_i else."""
+    (x,) = average.variables
+    i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)
+    (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}
+    if mixture != setting.target:
+        return FactorNames("C", (i,), setting.apart)
+    return FactorNames("C_star", () if len(set(mixture.scales)) == 1 else (i,), setting.apart)
+
+
+def _fluxes(setting: Setting) -> tuple[str, str]:
+    """The labels of E_1[ρ_2] and E_2[ρ_1]."""
+    first, second = (indexed_name("rho", pair, apart=setting.apart) for pair in ((1, 2), (2, 1)))
+    return first, second
+
+
+def _is_sigmoid(value: sp.Expr) -> bool:
+    """Whether a definition is the average of one share of two whose logit is linear in one normal variable."""
+    if not isinstance(value, Expectation) or not isinstance(value.integrand, Softmax) or len(value.variables) != 1:
+        return False
+    (z,), logits = value.variables, value.integrand.logits
+    return isinstance(z, StandardNormal) and len(logits) == 2 and all(sp.diff(logit, z, 2) == 0 for logit in logits)
+
+
+def _per_state(rate: Equation, state: sp.Symbol, factor: sp.Expr) -> Equation:
+    return Equation(f"d{state.name}", rf"\frac{{d{symbol_tex(state)}}}{{dt}}", rate.value / factor)
+
+
+def tidied(equations: Equations) -> Equations:
+    """Factor what stands under square roots, and group each rate by the averages it contains."""
+    averages = [e.symbol for e in definitions(equations) if not e.label.startswith(("C_", "X_", "P_", "N_"))]
+
+    def tidy(expression: sp.Expr) -> sp.Expr:
+        rooted = expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half, lambda e: sp.sqrt(sp.factor(e.base)))
+        return rooted if rooted.has(Expectation) else sp.collect(sp.expand(rooted), averages, sp.factor_terms)
+
+    return map_values(equations, tidy)
+
+
+def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
+    """ρ̄*_i1 = (1 + F_i)/2 and ρ̄*_i2 = (1 − F_i)/2, with h* half the log ratio of the target's weights."""
+    log_ratio = _LogRatio(sp.Symbol("h_star", real=True), setting.target.weights, halves=2)
+    tangents: dict[sp.Symbol, sp.Expr] = {}
+    replaced: dict[sp.Symbol, sp.Expr] = {}
+    for average in definitions(current):
+        if not average.label.startswith("rho_star") or not _is_sigmoid(average.value):
+            continue
+        i = first_index(average.label)
+        F = sp.Symbol(f"F_{i}", real=True)
+        half_sum = sigmoid_as_tanh(average.value)
+        (tangent,) = half_sum.atoms(Expectation)
+        replaced[average.symbol] = half_sum.xreplace({tangent: F})
+        if tangents.setdefault(F, tangent) != tangent:
+            raise ArithmeticError("the averages of two responsibilities are not one average of tanh")
+    named = [Equation(F.name, symbol_tex(F), log_ratio.name_in(tangent, sp.tanh), F) for F, tangent in tangents.items()]
+    kept = [e for e in definitions(current) if e.symbol not in replaced]
+    moved = map_values(rates(current), lambda rate: rate.xreplace(replaced))
+    return tidied((*moved, log_ratio.definition(), *named, *kept))
+
+
+def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
+    """ρ̄_12 = g/w_1 and ρ̄_21 = g/w_2, once both fluxes w_i ρ̄_ij have become the same expression."""
+    log_ratio = _LogRatio(sp.Symbol("lambda_q", real=True), setting.proposal.weights, halves=1)
+    weight_of = dict(zip(_fluxes(setting), setting.proposal.weights, strict=True))
+    averages = [e for e in definitions(current) if e.label in weight_of]
+    g = sp.Symbol("g", positive=True)
+    fluxes = map_values(tidied(tuple(averages)), cameron_martin_to_sech)
+    fluxes = tuple(Equation(e.label, e.left, weight_of[e.label] * e.value, e.symbol) for e in fluxes)
+    if len(fluxes) != 2 or sp.simplify(fluxes[0].value - fluxes[1].value) != 0:
+        raise ArithmeticError("w_1 E_1[ρ_2] and w_2 E_2[ρ_1] did not become one expression")
+    flux = Equation("g", "g", log_ratio.name_in(fluxes[0].value, sp.sech), g)
+    replaced = {e.symbol: g / weight_of[e.label] for e in averages}
+    kept = [e for e in definitions(current) if e.symbol not in replaced]
+    moved = map_values(rates(current), lambda rate: rate.xreplace(replaced))
+    return tidied((*moved, *kept, log_ratio.definition(), flux))
+
+
+class _LogRatio:
+    """The name of (log w_1 − log w_2)/halves, and its place in the arguments of averages."""
+
+    def __init__(self, symbol: sp.Symbol, weights: sp.Tuple, halves: int) -> None:
+        self.symbol, self.weights, self.halves = symbol, weights, halves
+
+    def definition(self) -> Equation:
+        first, second = self.weights
+        return Equation(self.symbol.name, symbol_tex(self.symbol), (sp.log(first) - sp.log(second)) / self.halves, self.symbol)
+
+    def name_in(self, average: sp.Expr, function: type[sp.Function]) -> sp.Expr:
+        first, second = self.weights
+        ratio = {sp.log(first): self.halves * self.symbol + sp.log(second)}
+
+        def named(argument: sp.Expr) -> sp.Expr:
+            return sp.expand(sp.expand(sp.expand_log(argument, force=True)).xreplace(ratio))
+
+        return average.replace(lambda e: isinstance(e, function), lambda e: function(named(e.args[0])))

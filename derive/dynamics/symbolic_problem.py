@@ -1,0 +1,193 @@
+"""From a problem's numbers to the symbols that the derivation works with, and back to their values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import mpmath
+import sympy as sp
+
+from derive.dynamics.derivation import Derivation, derive
+from derive.objects.mixtures import DIMENSION, Mixture
+from derive.objects.notation import indexed_name
+from derive.objects.objective import Setting, tempered_reverse_kl
+from derive.objects.short_repr import short_repr
+from derive.objects.vectors import Inner, Vector, VectorSymbol
+from derive.problem.arguments import checked
+from derive.problem.specification import BadInput, Problem
+from derive.rules.flow import gram_symbols
+from derive.rules.geometry import RADIUS, Geometry, R, antipodal, overlaps_of, unrelated
+from derive.rules.reduction import holds_in
+
+DEPENDENT = 1e-12
+WELL_APART = 1e-2
+"""Distances from the span of other modes, relative to a mode's own length, so that modes of very unequal lengths are told apart."""
+
+
+@dataclass(frozen=True)
+class SymbolicProblem:
+    """setting and geometry: the derivation's input. values: each parameter symbol's number in this problem.
+
+    independent_modes: indices of the modes whose overlaps are states; the others are their images.
+    """
+
+    setting: Setting
+    geometry: Geometry
+    values: Mapping[sp.Symbol, float]
+    independent_modes: tuple[int, ...]
+
+    __repr__ = short_repr
+
+
+def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProblem:
+    """Symbols for the problem's weights, scales, lengths and Gram entries.
+
+    A scale that all components of a mixture share is one symbol, or the number one; unequal scales have a symbol each, and so have learned
+    ones. Two opposite modes become an antipodal pair at distance R; proposal means on the same radius share the symbol R, on
+    another have r. Of other modes a largest independent subset keeps its Gram entries, and the others are written by it.
+    large_dimension: derive the limit d → ∞ of what unequal scales make depend on d. Raises BadInput for what the derivation does not cover.
+    """
+    learn = problem.flow.learn
+    if large_dimension and "scales" in learn:
+        raise BadInput("flow.learn", "learned scales have no limit of many dimensions", "leave out --large-dimension or the scales")
+    values: dict[sp.Symbol, float] = {DIMENSION: float(problem.space.dimension)}
+    proposal = _mixture(_PROPOSAL, problem.proposal.weights, problem.proposal.scales, values, "scales" in learn)
+    target = _mixture(_TARGET, problem.target.weights, problem.target.scales, values)
+    setting = tempered_reverse_kl(proposal, target, problem.flow.manifold, learn)
+    radii = _radius_symbols(problem, values)
+    means = problem.target.means
+    if len(means) == 2 and any(means[0]) and all(x == -y for x, y in zip(*means, strict=True)):
+        geometry = antipodal(setting, radii)
+        independent: tuple[int, ...] = (0,)
+    else:
+        independent, images = _independent_modes(means, target.means, values, setting.apart)
+        geometry = unrelated(setting, radii, images)
+        names = gram_symbols(target.means, proposal.means)
+        for k in independent:
+            for l in independent:
+                if k <= l:
+                    gram = math.fsum(x * y for x, y in zip(means[k], means[l], strict=True))
+                    values[names[Inner(target.means[k], target.means[l])]] = gram
+    geometry = replace(geometry, dimension=problem.space.dimension, large_dimension=large_dimension)
+    _require_motion(problem, setting, geometry)
+    return SymbolicProblem(setting, geometry, values, independent)
+
+
+_PROPOSAL = ("q", r"\rho", "a", "a", "w", "sigma")
+_TARGET = (r"p^{\star}", r"\rho^{\star}", "nu", r"\nu", "w_star", "sigma_star")
+
+
+def _mixture(
+    names: tuple[str, ...], weights: Sequence[float], scales: Sequence[float], values: dict[sp.Symbol, float], learned: bool = False
+) -> Mixture:
+    density, posterior, letter, letter_tex, weight, scale = names
+    weight_symbols = [sp.Symbol(f"{weight}_{j}", positive=True) for j in range(1, len(weights) + 1)]
+    values.update(zip(weight_symbols, weights, strict=True))
+    vectors = [VectorSymbol(f"{letter}_{j}", f"{letter_tex}_{{{j}}}") for j in range(1, len(weights) + 1)]
+    if learned or len(set(scales)) > 1:
+        first = [j if learned else scales.index(value) for j, value in enumerate(scales)]
+        scale_symbols = [sp.Symbol(f"{scale}_{j + 1}", positive=True) for j in first]
+        values.update(zip(scale_symbols, scales, strict=True))
+    elif scales[0] == 1:
+        scale_symbols = [sp.S.One] * len(scales)
+    else:
+        scale_symbols = [sp.Symbol(scale, positive=True)] * len(scales)
+        values[scale_symbols[0]] = scales[0]
+    return Mixture(sp.Symbol(density), sp.Symbol(posterior), weight_symbols, vectors, scale_symbols)
+
+
+def _radius_symbols(problem: Problem, values: dict[sp.Symbol, float]) -> list[sp.Symbol]:
+    """R for an antipodal pair and what lies on its sphere, else r, or r_1, r_2, … where radii differ."""
+    means, radii = problem.target.means, problem.proposal.radii
+    if len(means) == 2 and any(means[0]) and all(x == -y for x, y in zip(*means, strict=True)):
+        distance = math.hypot(*means[0])
+        values[R] = distance
+        if all(math.isclose(radius, distance, rel_tol=1e-12) for radius in radii):
+            return [R] * len(radii)
+    if len(set(radii)) == 1:
+        values[RADIUS] = radii[0]
+        return [RADIUS] * len(radii)
+    symbols = [sp.Symbol(f"r_{i}", positive=True) for i in range(1, len(radii) + 1)]
+    values.update(zip(symbols, radii, strict=True))
+    return symbols
+
+
+def _independent_modes(
+    means: Sequence[Sequence[float]], vectors: Sequence[VectorSymbol], values: dict[sp.Symbol, float], apart: bool
+) -> tuple[tuple[int, ...], list[tuple[VectorSymbol, Vector]]]:
+    """Indices of a largest independent subset, first come first kept, and every other mode as a combination of the subset.
+
+    A mode no more than DEPENDENT off the span of those kept is dependent, and so is the origin. Modes less than WELL_APART off it are
+    kept only where no others span the space: what is written by nearly parallel vectors has huge coefficients. A coefficient is a
+    rational number of small denominator where the mode is the same to that accuracy, else a parameter c_kl.
+    """
+    lengths = [math.hypot(*row) for row in means]
+    kept: list[int] = []
+    for off in (WELL_APART, DEPENDENT):
+        for k, row in enumerate(means):
+            if k not in kept and _least_squares([means[j] for j in kept], row)[1] > off * lengths[k]:
+                kept.append(k)
+    kept.sort()
+    images: list[tuple[VectorSymbol, Vector]] = []
+    for k in (k for k in range(len(means)) if k not in kept):
+        terms: dict[VectorSymbol, sp.Expr] = {}
+        for c, j in zip(_least_squares([means[j] for j in kept], means[k])[0], kept, strict=True):
+            simple = Fraction(c).limit_denominator(64)
+            if abs(c - simple) * lengths[j] <= DEPENDENT * lengths[k]:
+                terms[vectors[j]] = sp.Rational(simple.numerator, simple.denominator)
+            else:
+                symbol = sp.Symbol(indexed_name("c", (k + 1, j + 1), apart=apart), real=True)
+                values[symbol] = c
+                terms[vectors[j]] = symbol
+        images.append((vectors[k], Vector(terms)))
+    return tuple(kept), images
+
+
+def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) -> tuple[list[float], float]:
+    """Coefficients of the combination of `columns`, which are independent, nearest to `wanted`, and the distance that is left."""
+    with mpmath.workdps(60 + 24 * len(columns)):  # the normal equations square the condition, 1/DEPENDENT for each column
+        lengths = [mpmath.norm(column) for column in columns]
+        units = [[x / length for x in column] for column, length in zip(columns, lengths, strict=True)]
+        rest = [mpmath.mpf(x) for x in wanted]
+        if not units:
+            return [], float(mpmath.norm(rest))
+        gram = mpmath.matrix([[mpmath.fdot(u, v) for v in units] for u in units])
+        solution = list(mpmath.lu_solve(gram, mpmath.matrix([mpmath.fdot(u, rest) for u in units])))
+        rest = [x - mpmath.fsum(c * u[n] for c, u in zip(solution, units, strict=True)) for n, x in enumerate(rest)]
+        return [float(c / length) for c, length in zip(solution, lengths, strict=True)], float(mpmath.norm(rest))
+
+
+def _require_motion(problem: Problem, setting: Setting, geometry: Geometry) -> None:
+    if not overlaps_of(setting, geometry).moving and problem.flow.learn == ("means",):
+        raise BadInput("target.means", "nothing moves: every mode is at the origin", "give a mode elsewhere, or learn weights or scales")
+
+
+@checked
+def derive_problem(problem: Problem, large_dimension: bool = False) -> Derivation:
+    """The derivation of a problem's summary-statistics system; BadInput where a rule does not cover it."""
+    symbolic = symbolise(problem, large_dimension)
+    return derive(symbolic.setting, symbolic.geometry, problem.name)
+
+
+def derive_in_dimension(problem: Problem, dimension: int, manifold: str | None = None) -> Derivation:
+    """The derivation of a problem's mixtures as they would be in R^dimension, whose modes may then be dependent; other `manifold` if given.
+
+    For checks in few dimensions: it differs from `derive_problem` only where the problem's own equations do not hold there.
+    """
+    symbolic = symbolise(problem)
+    setting = symbolic.setting if manifold is None else replace(symbolic.setting, manifold=manifold)
+    geometry = symbolic.geometry
+    if manifold == "euclidean":
+        geometry = replace(geometry, lengths=tuple((v, r) for v, r in geometry.lengths if v in setting.target.means), cosines=False)
+    if not holds_in(setting, geometry, dimension):
+        geometry = replace(geometry, dimension=dimension)
+    return derive(setting, geometry, problem.name)
+
+
+def parameter_values(problem: Problem, derivation: Derivation) -> dict[sp.Symbol, float]:
+    """The numbers of the system's parameters in this problem, in the system's order."""
+    values = symbolise(problem).values
+    return {p: values[p] for p in derivation.system.parameters}

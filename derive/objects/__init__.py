@@ -1,0 +1,1 @@
+"""What the derivation is written in: SymPy nodes for vectors, mixtures and averages, and the frozen values that hold equations."""

@@ -1,0 +1,124 @@
+"""What `sympy.lambdify` makes of averages, shares and Cholesky roots: calls of the functions below, in whatever numbers its module has.
+
+Averages over N(0, 1) variables are trapezoidal sums, whose error falls faster than geometrically in the number of nodes. A χ² variable is
+taken by its logarithm, whose density is smooth on the whole line, so that the same rule holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+from sympy.printing.codeprinter import CodePrinter
+
+TOLERANCE = 1e-12
+"""Of two successive rules, relative to the largest average or to one: the finer rule is then far better than that."""
+WIDTH = 8.5
+"""Standard deviations on either side: what lies beyond has the weight 2e-17."""
+COARSEST = 48
+MOST_NODES = 4_000_000
+
+
+class Coded:
+    """A SymPy node that lambdify writes as a call; `_code` is given the functions' names in the module that it is written for."""
+
+    def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
+        raise NotImplementedError
+
+    def _numpycode(self, printer: CodePrinter) -> str:
+        return self._code(printer, lambda function: printer._module_format(f"numpy.{function}"))
+
+    def _pythoncode(self, printer: CodePrinter) -> str:
+        plain = {"maximum": "max", "arange": "None"}
+        return self._code(printer, lambda function: plain.get(function) or printer._module_format(f"math.{function}"))
+
+    def _mpmathcode(self, printer: CodePrinter) -> str:
+        plain = {"maximum": "max", "arange": "None"}
+        return self._code(printer, lambda function: plain.get(function) or printer._module_format(f"mpmath.{function}"))
+
+
+class NotAveragedError(ArithmeticError):
+    """A sum over the most nodes that are taken has not settled."""
+
+
+def gaussian_average(function: Callable[..., Any], degrees: Sequence[Any], arange: Callable[[int], Any] | None = None) -> Any:
+    """E[function(x_1, …)] over independent variables: N(0, 1) where `degrees` has None, χ² with so many degrees of freedom where it has a
+    number.
+
+    arange: NumPy's, or one like it, by which the last variable's nodes go side by side; without one they follow each other. function takes
+    arrays of shape (nodes, 1, …) then, and its other arguments may be arrays of any shape. Raises NotAveragedError.
+    """
+    count, previous = COARSEST, None
+    while count ** len(degrees) <= MOST_NODES:
+        found = _sum(function, [_nodes(count, k) for k in degrees], arange)
+        if previous is not None and _largest(found - previous) <= TOLERANCE * max(1.0, _largest(found)):
+            return found
+        count, previous = 2 * count, found
+    raise NotAveragedError(
+        f"an average over {len(degrees)} variables did not settle with {MOST_NODES:.0e} nodes; use annealvi.rate_function"
+    )
+
+
+def share(component: int, logits: Sequence[Any], exp: Callable, maximum: Callable) -> Any:
+    """The softmax share of a component, counted from 1; no exponential overflows."""
+    top = reduce(maximum, logits)
+    exponentials = [exp(logit - top) for logit in logits]
+    return exponentials[component - 1] / sum(exponentials)
+
+
+def log_share(component: int, logits: Sequence[Any], exp: Callable, maximum: Callable, log: Callable) -> Any:
+    """The logarithm of `share`, finite also where the share is not."""
+    top = reduce(maximum, logits)
+    return logits[component - 1] - top - log(sum(exp(logit - top) for logit in logits))
+
+
+def cholesky_root(remainder: Any, whole: Any, sqrt: Callable, maximum: Callable) -> Any:
+    """√remainder, kept above rounding's share of the diagonal entry `whole` and of one (see `derive.rules.reduction`)."""
+    return sqrt(maximum(remainder, (whole + 1) * 1e-13))
+
+
+def _sum(function: Callable[..., Any], axes: Sequence[tuple[list[float], list[float]]], arange: Callable[[int], Any] | None) -> Any:
+    *outer, (last, weights) = axes
+    total: Any = 0.0
+    for point in itertools.product(*(zip(*axis, strict=True) for axis in outer)):
+        place, factor = [x for x, _ in point], math.prod(w for _, w in point)
+        if arange is None:
+            total = total + factor * sum(w * function(*place, x) for x, w in zip(last, weights, strict=True))
+        else:
+            total = total + factor * _row(function, place, last, weights, arange)
+    return total
+
+
+def _row(function: Callable[..., Any], place: list[float], nodes: list[float], weights: list[float], arange: Callable[[int], Any]) -> Any:
+    """All nodes of the last variable side by side, in front of the axes that the function's other arguments have."""
+    index = arange(len(nodes))
+    behind = getattr(function(*place, nodes[0]), "ndim", 0)
+    shape = (len(nodes), *(1,) * behind)
+    x, w = ((0.0 * index + values).reshape(shape) for values in (nodes, weights))
+    return (w * function(*place, x)).sum(axis=0)
+
+
+def _nodes(count: int, degrees: Any) -> tuple[list[float], list[float]]:
+    """Nodes and weights of a variable's rule; the weights sum to one within rounding."""
+    if degrees is None:
+        step = 2 * WIDTH / count
+        nodes = [-WIDTH + (j + 0.5) * step for j in range(count)]
+        weights = [math.exp(-x * x / 2) for x in nodes]
+    else:
+        k = float(degrees)
+        # log c = log k + u: its density is smooth on the whole line, and falls off doubly exponentially above, exponentially below.
+        low, high = -min(80.0 / k, 700.0) - WIDTH * math.sqrt(2 / k), min(WIDTH * math.sqrt(2 / k), 4.0) + 40 / (k + 10)
+        step = (high - low) / (2 * count)
+        logs = [low + (j + 0.5) * step for j in range(2 * count)]
+        nodes = [k * math.exp(u) for u in logs]
+        weights = [math.exp(k / 2 * (u - math.exp(u) + 1)) for u in logs]
+    total = math.fsum(weights)
+    return nodes, [w / total for w in weights]
+
+
+def _largest(values: Any) -> float:
+    size = abs(values)
+    return float(size.max()) if hasattr(size, "max") else float(size)

@@ -1,0 +1,82 @@
+"""The softmax share of one component among several, a SymPy function of logits: what a responsibility is once its logits are scalars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sympy as sp
+from sympy.printing.codeprinter import CodePrinter
+from sympy.printing.latex import LatexPrinter
+
+from derive.objects.lambdified import Coded
+
+
+class Softmax(Coded, sp.Function):
+    """Softmax(j, ℓ_1, …, ℓ_C) = e^{ℓ_j} / Σ_l e^{ℓ_l}, with j counted from 1.
+
+    Kept as a node of its own: SymPy would merge the exponentials of a product of shares, and the shares of one set of logits would no
+    longer be seen to have their exponentials in common.
+    """
+
+    is_commutative = True
+    is_real = True
+    is_positive = True
+
+    @classmethod
+    def eval(cls, j: sp.Integer, *logits: sp.Expr) -> sp.Expr | None:
+        if not 1 <= int(j) <= len(logits):
+            raise ValueError(f"no component {j} among {len(logits)} logits")
+        return sp.S.One if len(logits) == 1 else None
+
+    @property
+    def component(self) -> int:
+        return int(self.args[0])
+
+    @property
+    def logits(self) -> tuple[sp.Expr, ...]:
+        return self.args[1:]
+
+    def explicit(self) -> sp.Expr:
+        """1/(1 + Σ_{l≠j} e^{ℓ_l − ℓ_j}): the definition divided through by its own exponential."""
+        own = self.logits[self.component - 1]
+        others = (logit for n, logit in enumerate(self.logits, 1) if n != self.component)
+        return 1 / (1 + sp.Add(*(sp.exp(logit - own) for logit in others)))
+
+    def _eval_evalf(self, prec: int) -> sp.Expr:
+        return self.explicit().evalf(int(prec / 3.32) + 1)
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        """∂ρ_j/∂ℓ_l = ρ_j (δ_jl − ρ_l)."""
+        if not 2 <= argindex <= len(self.args):
+            raise sp.function.ArgumentIndexError(self, argindex)
+        l = argindex - 1
+        return self * (sp.Integer(int(l == self.component)) - Softmax(l, *self.logits))
+
+    def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
+        inside = ",\\ ".join(printer.doprint(logit) for logit in self.logits)
+        power = "" if exp is None else f"^{{{exp}}}"
+        return rf"\operatorname{{softmax}}_{{{self.component}}}{power}\left({inside}\right)"
+
+    def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
+        return f"softmax_{self.component}({', '.join(printer.doprint(logit) for logit in self.logits)})"
+
+    def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
+        call = printer._module_format("derive.objects.lambdified.share")
+        return f"{call}({_arguments(self, printer)}, {name('exp')}, {name('maximum')})"
+
+
+class LogSoftmax(Coded, sp.Function):
+    """log Softmax(j, ℓ_1, …), as functions made by lambdify compute it: finite where the share underflows."""
+
+    def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
+        call = printer._module_format("derive.objects.lambdified.log_share")
+        return f"{call}({_arguments(self, printer)}, {name('exp')}, {name('maximum')}, {name('log')})"
+
+
+def _arguments(share: sp.Function, printer: CodePrinter) -> str:
+    return f"{int(share.args[0])}, [{', '.join(printer.doprint(logit) for logit in share.args[1:])}]"
+
+
+def written_out(expression: sp.Expr) -> sp.Expr:
+    """The expression with every share by its exponentials."""
+    return expression.replace(lambda e: isinstance(e, Softmax), lambda e: e.explicit())

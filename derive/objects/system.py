@@ -1,0 +1,83 @@
+"""The carrier of a closed system of ordinary differential equations, handed from the derivation to everything downstream.
+
+The order of states and parameters is declared and kept. Named subexpressions (the Gaussian expectations F and G, say) are
+listed once and used by name in the right-hand sides, so that text, LaTeX and kernels show the same structure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy as sp
+
+from derive.objects.short_repr import short_repr
+
+TIME = sp.Symbol("t", real=True, nonnegative=True)
+BETA = sp.Symbol("beta", positive=True)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where the states live: their Gram matrix is positive semidefinite and each lies within its interval.
+
+    gram: symmetric matrix of expressions in states and parameters.
+    bounds: one (low, high) pair of expressions in the parameters per state; (-oo, oo) where unbounded.
+    """
+
+    gram: sp.ImmutableMatrix
+    bounds: tuple[tuple[sp.Expr, sp.Expr], ...]
+
+    __repr__ = short_repr
+
+
+@dataclass(frozen=True)
+class OdeSystem:
+    """dy/dt = rhs(y, beta(t); parameters).
+
+    label: the mixture's name, for messages and file names.
+    states: y, in order. parameters: constants, in order. `BETA` is neither: a schedule supplies it.
+    subexpressions: ordered (symbol, expression) pairs; each may use states, parameters, BETA and earlier symbols.
+    rhs: one expression per state, in states, parameters, BETA and subexpression symbols.
+    """
+
+    label: str
+    states: tuple[sp.Symbol, ...]
+    parameters: tuple[sp.Symbol, ...]
+    subexpressions: tuple[tuple[sp.Symbol, sp.Expr], ...]
+    rhs: tuple[sp.Expr, ...]
+    domain: Domain
+
+    __repr__ = short_repr
+
+    def _repr_latex_(self) -> str:
+        from derive.objects.notation import dotted, symbol_tex
+        from derive.objects.step import Equation, display
+
+        named = [Equation(s.name, symbol_tex(s), value, s) for s, value in self.subexpressions]
+        rates = [Equation(f"d{s.name}", dotted(symbol_tex(s)), value) for s, value in zip(self.states, self.rhs, strict=True)]
+        return display([*named, *rates])
+
+    def __post_init__(self) -> None:
+        if len(self.rhs) != len(self.states) or len(self.domain.bounds) != len(self.states):
+            raise ValueError("one right-hand side and one interval per state are needed")
+        known = {*self.states, *self.parameters, BETA}
+        if len(known) != len(self.states) + len(self.parameters) + 1:
+            raise ValueError("states, parameters and beta must be distinct symbols")
+        for symbol, expression in self.subexpressions:
+            self._require_known(expression, known, symbol.name)
+            known.add(symbol)
+        for state, expression in zip(self.states, self.rhs, strict=True):
+            self._require_known(expression, known, f"d{state.name}/dt")
+
+    @staticmethod
+    def _require_known(expression: sp.Expr, known: set[sp.Symbol], where: str) -> None:
+        stray = expression.free_symbols - known
+        if stray:
+            raise ValueError(f"{where} is not closed: it contains {sorted(map(str, stray))}")
+
+    def expanded_rhs(self) -> tuple[sp.Expr, ...]:
+        """The right-hand sides with every named subexpression written out, in states, parameters and BETA alone."""
+        expanded = list(self.rhs)
+        for symbol, expression in reversed(self.subexpressions):
+            expanded = [e.xreplace({symbol: expression}) for e in expanded]
+        return tuple(expanded)

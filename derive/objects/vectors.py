@@ -1,0 +1,251 @@
+"""Abstract vectors of R^d, their inner products, and gradients with respect to them.
+
+A `VectorSymbol` stands for a vector whose coordinates are never written. Scalars contain vectors only through `Inner`
+products (or through nodes that know their own `vector_gradient`, such as a log density); vectors are linear combinations of
+vector atoms with scalar coefficients. Nothing here knows a dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import sympy as sp
+from sympy.printing.latex import LatexPrinter
+
+from derive.objects.expectation import Expectation
+from derive.objects.notation import tex
+
+
+class VectorSymbol(sp.Symbol):
+    """An abstract vector; its LaTeX is declared once, here."""
+
+    tex: str
+
+    def __new__(cls, name: str, tex: str | None = None) -> VectorSymbol:
+        symbol = sp.Symbol.__xnew__(cls, name, real=True)
+        symbol.tex = tex or name
+        return symbol
+
+    def __getnewargs_ex__(self) -> tuple:
+        return (self.name, self.tex), {}
+
+    def _latex(self, printer: LatexPrinter) -> str:
+        return self.tex
+
+
+class GaussianVector(VectorSymbol):
+    """A random vector with law N(mean, scale² I) in d + extra dimensions; `extra` coordinates lie outside the space of the means."""
+
+    mean: VectorSymbol
+    scale: sp.Expr
+    extra: int
+
+    def __new__(cls, name: str, mean: VectorSymbol, scale: sp.Expr, tex: str | None = None, extra: int = 0) -> GaussianVector:
+        symbol = super().__new__(cls, name, tex)
+        symbol.mean, symbol.scale, symbol.extra = mean, sp.sympify(scale, strict=True), extra
+        return symbol
+
+    def lifted(self) -> GaussianVector:
+        """The same law with two further coordinates."""
+        return GaussianVector(f"{self.name}_plus", self.mean, self.scale, f"{self.tex}^{{+}}", self.extra + 2)
+
+    def __getnewargs_ex__(self) -> tuple:
+        return (self.name, self.mean, self.scale, self.tex, self.extra), {}
+
+    def _hashable_content(self) -> tuple:
+        return (*super()._hashable_content(), self.mean, self.scale, self.extra)
+
+
+class SquaredDeviation(sp.Expr):
+    """‖x − a‖²/σ² of a Gaussian vector x ~ N(a, σ² I)."""
+
+    is_commutative = True
+    is_real = True
+    is_nonnegative = True
+
+    def __new__(cls, x: GaussianVector) -> SquaredDeviation:
+        return super().__new__(cls, x)
+
+    def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
+        x = self.args[0]
+        body = rf"\|{printer.doprint(x)} - {printer.doprint(x.mean)}\|^2"
+        if x.scale != 1:
+            body = rf"\frac{{{body}}}{{{tex(x.scale**2)}}}"
+        return body if exp is None else rf"\left({body}\right)^{{{exp}}}"
+
+    def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
+        x = self.args[0]
+        return f"|{x}-{x.mean}|^2" + ("" if x.scale == 1 else f"/{printer.parenthesize(x.scale, 51)}^2")
+
+
+class RadialSlope(sp.Expr):
+    """(x − a)·∇_x f for x ~ N(a, σ² I): how f grows when the scale does."""
+
+    is_commutative = True
+    is_real = True
+
+    def __new__(cls, scalar: sp.Expr, x: GaussianVector) -> RadialSlope:
+        return super().__new__(cls, scalar, x)
+
+    def _latex(self, printer: LatexPrinter) -> str:
+        scalar, x = self.args
+        name = printer.doprint(x)
+        return rf"\langle {name} - {printer.doprint(x.mean)}, \nabla_{{{name}}}\left[{printer.doprint(scalar)}\right]\rangle"
+
+    def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
+        scalar, x = self.args
+        return f"<{x}-{x.mean}, grad_{x}({printer.doprint(scalar)})>"
+
+
+class Inner(sp.Expr):
+    """The inner product u·v of two vector symbols; symmetric, so stored in one order."""
+
+    is_commutative = True
+    is_real = True
+
+    def __new__(cls, u: VectorSymbol, v: VectorSymbol) -> Inner:
+        first, second = sorted((u, v), key=sp.default_sort_key)
+        return super().__new__(cls, first, second)
+
+    def vector_gradient(self, v: VectorSymbol) -> Vector:
+        first, second = self.args
+        result = Vector()
+        if first == v:
+            result += Vector({second: sp.S.One})
+        if second == v:
+            result += Vector({first: sp.S.One})
+        return result
+
+    def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
+        first, second = (printer.doprint(a) for a in self.args)
+        body = rf"\|{first}\|^2" if first == second else rf"\langle {first}, {second}\rangle"
+        return body if exp is None else rf"{body}^{{{exp}}}" if first != second else rf"\|{first}\|^{{2\cdot {exp}}}"
+
+    def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
+        first, second = (printer.doprint(a) for a in self.args)
+        return f"<{first},{second}>"
+
+
+class Gradient(sp.Basic):
+    """The unevaluated gradient of a scalar with respect to a vector symbol: a vector atom."""
+
+    def __new__(cls, scalar: sp.Expr, v: VectorSymbol) -> Gradient:
+        return super().__new__(cls, scalar, v)
+
+    def _latex(self, printer: LatexPrinter) -> str:
+        scalar, v = self.args
+        return rf"\nabla_{{{printer.doprint(v)}}}\left[{printer.doprint(scalar)}\right]"
+
+    def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
+        scalar, v = (printer.doprint(a) for a in self.args)
+        return f"grad_{v}({scalar})"
+
+
+class ExpectedVector(sp.Basic):
+    """E_x[f(x) u] for a scalar f and a vector atom u that depends on the Gaussian vector x: a vector atom."""
+
+    def __new__(cls, factor: sp.Expr, atom: sp.Basic, x: GaussianVector) -> ExpectedVector:
+        return super().__new__(cls, factor, atom, x)
+
+    def _latex(self, printer: LatexPrinter) -> str:
+        factor, atom, x = self.args
+        weight = "" if factor == 1 else printer.parenthesize(factor, 51) + r"\,"
+        return rf"\mathbb{{E}}_{{{printer.doprint(x)}}}\left[{weight}{printer.doprint(atom)}\right]"
+
+    def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
+        factor, atom, x = self.args
+        weight = "" if factor == 1 else f"({printer.doprint(factor)})*"
+        return f"E_{x.name}[{weight}{printer.doprint(atom)}]"
+
+
+class Vector:
+    """A linear combination of vector atoms (`VectorSymbol`, `Gradient`, `ExpectedVector`) with scalar coefficients. Immutable."""
+
+    __slots__ = ("_terms",)
+
+    def __init__(self, terms: Mapping[sp.Basic, sp.Expr] | None = None) -> None:
+        kept = {atom: sp.sympify(c, strict=True) for atom, c in (terms or {}).items() if c != 0}
+        self._terms = dict(sorted(kept.items(), key=lambda item: sp.default_sort_key(item[0])))
+
+    def __iter__(self) -> Iterator[tuple[sp.Basic, sp.Expr]]:
+        return iter(self._terms.items())
+
+    def __len__(self) -> int:
+        return len(self._terms)
+
+    def coefficient(self, atom: sp.Basic) -> sp.Expr:
+        return self._terms.get(atom, sp.S.Zero)
+
+    def __add__(self, other: Vector) -> Vector:
+        total = dict(self._terms)
+        for atom, coefficient in other:
+            total[atom] = total.get(atom, sp.S.Zero) + coefficient
+        return Vector(total)
+
+    def __mul__(self, scalar: sp.Expr) -> Vector:
+        return self.map(lambda c: scalar * c)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Vector:
+        return self * sp.S.NegativeOne
+
+    def __sub__(self, other: Vector) -> Vector:
+        return self + (-other)
+
+    def map(self, function: Callable[[sp.Expr], sp.Expr]) -> Vector:
+        """The vector with `function` applied to each coefficient."""
+        return Vector({atom: function(c) for atom, c in self})
+
+    def dot(self, other: Vector) -> sp.Expr:
+        """The inner product, by bilinearity; both vectors must be combinations of vector symbols."""
+        return sp.Add(*(a * b * Inner(u, v) for u, a in self for v, b in other))
+
+    def latex(self) -> str:
+        return " ".join(self.latex_terms())
+
+    def latex_terms(self) -> list[str]:
+        """LaTeX of each term with its sign."""
+        if not self._terms:
+            return ["0"]
+        pieces: list[str] = []
+        for atom, coefficient in self:
+            unit = sp.Dummy("unit", commutative=True)
+            body = tex(coefficient * unit, {unit: tex(atom)})
+            pieces.append(body if body.startswith("-") or not pieces else "+ " + body)
+        return pieces
+
+    def __repr__(self) -> str:
+        return " + ".join(f"({c})*{a}" if c.is_Add else f"{c}*{a}" for a, c in self) or "0"
+
+
+def gradient(scalar: sp.Expr, v: VectorSymbol) -> Vector:
+    """The gradient of a scalar with respect to the vector `v`, by the chain rule over the scalar's vector nodes."""
+    nodes = sorted(_vector_nodes(scalar), key=sp.default_sort_key)
+    stand_in = {node: sp.Dummy(f"node{n}", real=True) for n, node in enumerate(nodes)}
+    plain = scalar.xreplace(stand_in)
+    back = {dummy: node for node, dummy in stand_in.items()}
+    result = Vector()
+    for node, dummy in stand_in.items():
+        partial = sp.diff(plain, dummy)
+        if partial != 0:
+            result += partial.xreplace(back) * node.vector_gradient(v)
+    return result
+
+
+def _vector_nodes(expression: sp.Basic) -> set[sp.Expr]:
+    """The outermost nodes through which a scalar depends on vectors."""
+    if hasattr(expression, "vector_gradient"):
+        return {expression}
+    if isinstance(expression, Expectation):
+        raise TypeError("the gradient of an expectation is the pathwise rule's business")
+    return set().union(*(_vector_nodes(a) for a in expression.args)) if expression.args else set()
+
+
+def substitute_vectors(scalar: sp.Expr, replacements: Mapping[VectorSymbol, Vector]) -> sp.Expr:
+    """Replace vector symbols inside every inner product by vectors, expanding by bilinearity."""
+
+    def replaced(symbol: sp.Basic) -> Vector:
+        return replacements.get(symbol, Vector({symbol: sp.S.One}))
+
+    return scalar.replace(lambda e: isinstance(e, Inner), lambda e: replaced(e.args[0]).dot(replaced(e.args[1])))

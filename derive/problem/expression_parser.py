@@ -1,0 +1,365 @@
+"""A user's own formula, read by a grammar of plain mathematics and by nothing else.
+
+    sum     = product {("+" | "-") product}
+    product = signed {("*" | "/") signed}
+    signed  = ("+" | "-") signed | power
+    power   = atom ["**" signed]
+    atom    = number | name | function "(" sum {"," sum} ")" | "(" sum ")"
+
+No text is ever given to Python's or SymPy's own parsers. Each value is bounded as it is built, so that SymPy never meets a
+number too large to handle: a constant under a function or a power becomes a double at once, an exponent is at most 100 or
+stands on a constant base, and large integers become doubles. What SymPy itself may spend on signs and expansions is limited
+by counts of nested sums and of a power's terms and, for the rare formula that passes them, by a count of SymPy's steps.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NoReturn
+
+import sympy as sp
+
+from derive.problem.scaled_form import Exponential, Floor
+from derive.problem.specification import BadInput, shown
+
+MOST_CHARACTERS = 1000
+MOST_NODES = 200
+MOST_NESTING = 50
+MOST_SUMS_IN_SUMS = 4
+MOST_STEPS = 2_000_000  # calls and returns within SymPy, somewhat under a second; an ordinary formula takes thousands
+MOST_SECONDS = 2.0  # of processor time, for the rarer formula whose steps are long
+MOST_TERMS = 100_000
+_SUMS = (sp.Add, sp.Max, sp.Min)
+LARGEST_EXPONENT = 100
+LARGEST_EXACT_INTEGER = 2**53
+
+CONSTANTS = {"pi": sp.pi}
+_NOT_REAL = frozenset({sp.nan, sp.zoo, sp.oo, -sp.oo, sp.I})
+
+
+@dataclass(frozen=True)
+class _Function:
+    build: Callable[..., sp.Expr]
+    value: Callable[..., float]
+    fewest: int = 1
+    most: int = 1
+
+
+def _absolute(x: sp.Expr) -> sp.Expr:
+    # SymPy expands Abs of what it cannot prove real, which may take for ever; the square root does not
+    return sp.Abs(x) if x.is_extended_real else sp.sqrt(x**2)
+
+
+def _hyperbolic_secant(x: sp.Expr) -> sp.Expr:
+    # SymPy's code printers know no sech and write it, and what is in it, with complex exponentials
+    return 1 / sp.cosh(x)
+
+
+def _sigmoid(x: sp.Expr) -> sp.Expr:
+    return 1 / (1 + Exponential(-x))
+
+
+def _remainder(x: sp.Expr, divisor: sp.Expr) -> sp.Expr:
+    return sp.nan if divisor.is_zero else x - divisor * Floor(x / divisor)
+
+
+FUNCTIONS: dict[str, _Function] = {
+    "exp": _Function(Exponential, math.exp),
+    "log": _Function(sp.log, math.log),
+    "sqrt": _Function(sp.sqrt, math.sqrt),
+    "sin": _Function(sp.sin, math.sin),
+    "cos": _Function(sp.cos, math.cos),
+    "tan": _Function(sp.tan, math.tan),
+    "atan": _Function(sp.atan, math.atan),
+    "sinh": _Function(sp.sinh, math.sinh),
+    "cosh": _Function(sp.cosh, math.cosh),
+    "tanh": _Function(sp.tanh, math.tanh),
+    "sech": _Function(_hyperbolic_secant, lambda x: 1 / math.cosh(x)),
+    "erf": _Function(sp.erf, math.erf),
+    "abs": _Function(_absolute, abs),
+    "min": _Function(sp.Min, min, 2, 4),
+    "max": _Function(sp.Max, max, 2, 4),
+    "sigmoid": _Function(_sigmoid, lambda x: 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x))),
+    "floor": _Function(Floor, lambda x: float(math.floor(x))),
+    "mod": _Function(_remainder, lambda x, divisor: x - divisor * math.floor(x / divisor), 2, 2),
+}
+
+
+def parse_expression(text: str, symbols: Mapping[str, sp.Symbol], key: str = "expression", source: str = "problem") -> sp.Expr:
+    """The SymPy expression that `text` states in the given symbols, the functions in `FUNCTIONS` and pi.
+
+    symbols: the names the user may write, and what they stand for. key, source: for messages.
+    Raises BadInput with the column of the first thing that is not plain mathematics, or too large.
+    """
+    with sympy_guard(key, source):
+        return _Parser(text, symbols, key, source).parse()
+
+
+@contextmanager
+def sympy_guard(key: str, source: str) -> Iterator[None]:
+    """Work of SymPy on a user's formula: a failure within, more than `MOST_STEPS` or more than `MOST_SECONDS`, raises BadInput.
+
+    A profile function counts the steps: unlike a signal it works in any thread and on any system, and unlike a clock it
+    gives one answer on slow and fast machines; the clock ends only what would take many times longer than steps do. A profiler
+    already at work is set aside meanwhile.
+    """
+    steps, end = 0, time.thread_time() + MOST_SECONDS
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+        if steps > MOST_STEPS or (steps % 128 == 0 and time.thread_time() > end):
+            raise _TooLongError
+
+    profiler = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        yield
+    except BadInput:
+        raise
+    except _TooLongError:
+        raise BadInput(key, "the formula takes too long to analyse", "simplify it", source) from None
+    except (ArithmeticError, AttributeError, NotImplementedError, RecursionError, TypeError, ValueError) as error:
+        # SymPy refuses to compare what it finds complex or undefined, in various ways
+        reason = shown(str(error))[1:-1]
+        raise BadInput(key, f"the formula defies analysis ({reason})", "avoid what may be undefined or complex", source) from None
+    finally:
+        sys.setprofile(profiler)
+
+
+class _TooLongError(BaseException):
+    """Not an Exception, lest SymPy take it for one of its own."""
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    column: int
+
+    def __str__(self) -> str:
+        return "the end" if self.kind == "end" else shown(self.text)
+
+
+_NUMBER = r"(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+_TOKEN = re.compile(_NUMBER + r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<sign>\*\*|[-+*/(),])")
+_BLANK = re.compile(r"[ \t\r\n]*")
+
+
+class _Parser:
+    """One reading of one text, by recursive descent."""
+
+    def __init__(self, text: str, symbols: Mapping[str, sp.Symbol], key: str, source: str) -> None:
+        self.key, self.source = key, source
+        self.names: dict[str, sp.Expr] = {**CONSTANTS, **symbols}
+        self.nodes = self.nesting = self.position = 0
+        if len(text) > MOST_CHARACTERS:
+            self.fail(f"{len(text)} characters", f"shorten it to at most {MOST_CHARACTERS}")
+        self.tokens = self.tokenise(text)
+
+    def fail(self, found: str, remedy: str, token: _Token | None = None) -> NoReturn:
+        where = f"column {token.column}: " if token else ""
+        raise BadInput(self.key, where + found, remedy, self.source)
+
+    def tokenise(self, text: str) -> list[_Token]:
+        tokens: list[_Token] = []
+        start = _BLANK.match(text).end()  # type: ignore[union-attr]
+        while start < len(text):
+            match = _TOKEN.match(text, start)
+            if match is None:
+                remedy = "write ** for powers" if text[start] == "^" else "write numbers, names, + - * / ** ( ) and commas only"
+                self.fail(f"{text[start]!a} is not part of plain mathematics", remedy, _Token("sign", text[start], start + 1))
+            tokens.append(_Token(match.lastgroup or "", match.group(), start + 1))
+            start = _BLANK.match(text, match.end()).end()  # type: ignore[union-attr]
+        tokens.append(_Token("end", "", len(text) + 1))
+        return tokens
+
+    @property
+    def ahead(self) -> _Token:
+        return self.tokens[self.position]
+
+    def take(self) -> _Token:
+        token = self.ahead
+        self.position += 1
+        return token
+
+    def take_if(self, *signs: str) -> _Token | None:
+        return self.take() if self.ahead.kind == "sign" and self.ahead.text in signs else None
+
+    def require(self, sign: str) -> None:
+        if not self.take_if(sign):
+            self.fail(f"found {self.ahead}", f"put {sign!r} there, or an operator such as *", self.ahead)
+
+    def parse(self) -> sp.Expr:
+        value = self.sum()
+        if self.ahead.kind != "end":
+            self.fail(f"found {self.ahead} after a complete expression", "put an operator such as * before it", self.ahead)
+        return value
+
+    def sum(self) -> sp.Expr:
+        value = self.product()
+        while sign := self.take_if("+", "-"):
+            term = self.product()
+            value = self.bounded(value + term if sign.text == "+" else value - term, sign)
+        return value
+
+    def product(self) -> sp.Expr:
+        value = self.signed()
+        while sign := self.take_if("*", "/"):
+            factor = self.signed()
+            value = self.bounded(value * factor if sign.text == "*" else value / factor, sign)
+        return value
+
+    def signed(self) -> sp.Expr:
+        self.nesting += 1
+        if self.nesting > MOST_NESTING:
+            self.fail(f"more than {MOST_NESTING} levels of nesting", "simplify it", self.ahead)
+        if sign := self.take_if("-"):
+            value = self.bounded(-self.signed(), sign)
+        elif self.take_if("+"):
+            value = self.signed()
+        else:
+            value = self.power()
+        self.nesting -= 1
+        return value
+
+    def power(self) -> sp.Expr:
+        base = self.atom()
+        sign = self.take_if("**")
+        return base if sign is None else self.raised(base, self.signed(), sign)
+
+    def raised(self, base: sp.Expr, exponent: sp.Expr, sign: _Token) -> sp.Expr:
+        if base.is_number and exponent.is_number:
+            return self.constant(math.pow, (base, exponent), sign)
+        if exponent.is_number:
+            power = self.double(exponent, sign)
+            if abs(power) > LARGEST_EXPONENT:
+                self.fail(f"the exponent {power:g}", f"keep exponents within {LARGEST_EXPONENT}, or write exp(exponent*log(base))", sign)
+            return self.bounded(base ** (sp.Rational(power) if (2 * power).is_integer() else exponent), sign)
+        if base.is_number and self.double(base, sign) > 0:
+            # the double keeps a later substitution from computing an enormous exact power
+            return self.bounded(sp.Float(self.double(base, sign)) ** exponent, sign)
+        if base.is_Symbol and base.is_positive:
+            return self.bounded(base**exponent, sign)
+        self.fail("a variable exponent on a base that is not a positive number", "write exp(exponent*log(base))", sign)
+
+    def atom(self) -> sp.Expr:
+        token = self.take()
+        if token.kind == "number":
+            return self.number(token)
+        if token.kind == "name":
+            return self.call(token) if self.take_if("(") else self.named(token)
+        if token.text == "(":
+            value = self.sum()
+            self.require(")")
+            return value
+        self.fail(f"found {token}", "put a number, a name or a bracket there", token)
+
+    def number(self, token: _Token) -> sp.Expr:
+        return self.bounded(sp.Integer(int(token.text)) if token.text.isdigit() else sp.Float(self.finite(float(token.text), token)), token)
+
+    def named(self, token: _Token) -> sp.Expr:
+        if token.text in FUNCTIONS:
+            self.fail(f"the function {token.text} without an argument", f"write {token.text}(...)", token)
+        if token.text not in self.names:
+            self.fail(f"the name {token} is unknown", f"use {', '.join(self.names)} or a function: {', '.join(FUNCTIONS)}", token)
+        return self.bounded(self.names[token.text], token)
+
+    def call(self, token: _Token) -> sp.Expr:
+        function = FUNCTIONS.get(token.text)
+        if function is None:
+            self.fail(f"{token} is not a known function", f"use * to multiply, or one of {', '.join(FUNCTIONS)}", token)
+        arguments = self.arguments()
+        if len(arguments) > 1:
+            self.require_shallow(_depth_of_sum(arguments), token)  # SymPy forms their differences
+        if not function.fewest <= len(arguments) <= function.most:
+            fewest, most = function.fewest, function.most
+            wanted = f"{fewest} argument{'s' * (fewest > 1)}" if fewest == most else f"{fewest} to {most} arguments"
+            self.fail(f"{token.text} with {len(arguments)} arguments", f"give it {wanted}", token)
+        if all(argument.is_number for argument in arguments):
+            return self.constant(function.value, tuple(arguments), token)
+        return self.bounded(function.build(*arguments), token)
+
+    def arguments(self) -> list[sp.Expr]:
+        values = [self.sum()]
+        while self.take_if(","):
+            values.append(self.sum())
+        self.require(")")
+        return values
+
+    def constant(self, function: Callable[..., float], arguments: tuple[sp.Expr, ...], token: _Token) -> sp.Expr:
+        """The double that a function has at constants; an integer where it is one, so that t**(2*2) stays a polynomial."""
+        try:
+            value = self.finite(function(*(self.double(x, token) for x in arguments)), token)
+        except (ValueError, OverflowError, ZeroDivisionError):
+            self.fail(f"{token} gives no finite real number here", "change what it acts on", token)
+        exact = value.is_integer() and abs(value) <= LARGEST_EXACT_INTEGER
+        return self.bounded(sp.Integer(int(value)) if exact else sp.Float(value), token)
+
+    def double(self, constant: sp.Expr, token: _Token) -> float:
+        return self.finite(float(constant), token)
+
+    def finite(self, value: float, token: _Token) -> float:
+        if not math.isfinite(value):
+            self.fail(f"{token} gives a number beyond double precision", "keep numbers below 1e308", token)
+        return value
+
+    def bounded(self, value: sp.Expr, token: _Token) -> sp.Expr:
+        """`value` as one more node, with large exact numbers made doubles; fails where a number or an exponent is out of range."""
+        self.nodes += 1
+        if self.nodes > MOST_NODES:
+            self.fail(f"more than {MOST_NODES} numbers, names and operations", "simplify it", token)
+        large: dict[sp.Expr, sp.Expr] = {}
+        for node in sp.preorder_traversal(value):
+            if node in _NOT_REAL:
+                self.fail(f"{token} gives no finite real number", "avoid division by zero and roots of negative numbers", token)
+            if isinstance(node, sp.Rational) and max(abs(node.p), node.q) > LARGEST_EXACT_INTEGER:
+                large[node] = sp.Float(node)
+            if isinstance(node, sp.Float | sp.Rational) and abs(node) > 1:
+                self.finite(_as_float(node), token)
+            if isinstance(node, sp.Pow) and node.exp.is_number and abs(_as_float(node.exp)) > LARGEST_EXPONENT:
+                self.fail(f"an exponent above {LARGEST_EXPONENT}", "write exp(exponent*log(base))", token)
+            if isinstance(node, sp.Pow) and _terms(node) > MOST_TERMS:
+                self.fail(f"a power of over {MOST_TERMS} terms when multiplied out", "write exp(exponent*log(base))", token)
+        self.require_shallow(_sums_in_sums(value), token)
+        return value.xreplace(large) if large else value
+
+    def require_shallow(self, depth: int, token: _Token) -> None:
+        if depth > MOST_SUMS_IN_SUMS:
+            self.fail(f"sums within sums, over {MOST_SUMS_IN_SUMS} levels deep", "multiply it out or simplify it", token)
+
+
+def _sums_in_sums(value: sp.Expr) -> int:
+    """How deep sums stand within sums. SymPy's search for the sign of a sum takes a time exponential in it."""
+    if isinstance(value, _SUMS):
+        return _depth_of_sum(value.args)
+    return max(map(_sums_in_sums, value.args), default=0)
+
+
+def _depth_of_sum(terms: Iterable[sp.Expr]) -> int:
+    return 1 + max(_sums_in_sums(term) - isinstance(term, _SUMS) for term in terms)
+
+
+def _terms(value: sp.Expr) -> int:
+    """How many terms the value has when multiplied out. SymPy does so in its search for signs, and with a power in a single step."""
+    if value.is_Add:
+        return sum(map(_terms, value.args))
+    if value.is_Mul:
+        return math.prod(map(_terms, value.args))
+    if value.is_Pow and value.exp.is_number:
+        terms, power = _terms(value.base), int(abs(_as_float(value.exp)))
+        return math.comb(terms + power - 1, power)
+    return 1
+
+
+def _as_float(number: sp.Expr) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf

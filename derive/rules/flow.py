@@ -1,0 +1,84 @@
+"""The flow of the means and what it does to the overlaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy as sp
+
+from derive.objects.notation import indexed_name, indices_apart
+from derive.objects.vectors import Inner, Vector, VectorSymbol
+from derive.rules.gradient_rules import RuleDoesNotApplyError
+
+MANIFOLDS = ("sphere", "euclidean")
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The velocity of a mean before the projection is carried out: −P∇𝓛 on the sphere, −∇𝓛 in Euclidean space."""
+
+    gradient: Vector
+    mean: VectorSymbol
+    manifold: str
+
+    def latex(self) -> str:
+        projection = rf"P_{{{sp.latex(self.mean)}}}" if self.manifold == "sphere" else ""
+        return rf"-{projection}\left[{self.gradient.latex()}\right]"
+
+
+@dataclass(frozen=True)
+class OverlapRate:
+    """d(u·v)/dt before the product rule; a vector without a velocity rests."""
+
+    overlap: Inner
+    velocities: tuple[tuple[VectorSymbol, Vector], ...]
+
+    def latex(self) -> str:
+        return rf"\frac{{d}}{{dt}}\left({sp.latex(self.overlap)}\right)"
+
+
+def project(descent: Descent) -> Vector:
+    """Carry out the projection P = I − a aᵀ/‖a‖²."""
+    if descent.manifold not in MANIFOLDS:
+        raise ValueError(f"manifold must be one of {', '.join(MANIFOLDS)}, not {descent.manifold!r}")
+    velocity = -descent.gradient
+    if descent.manifold == "sphere":
+        mean = Vector({descent.mean: sp.S.One})
+        velocity = velocity - velocity.dot(mean) / mean.dot(mean) * mean
+    return velocity.map(sp.expand)
+
+
+def product_rule(rate: OverlapRate) -> sp.Expr:
+    """d(u·v)/dt = u̇·v + u·v̇."""
+    u, v = rate.overlap.args
+    velocities, still = dict(rate.velocities), Vector()
+    total = velocities.get(u, still).dot(Vector({v: sp.S.One})) + Vector({u: sp.S.One}).dot(velocities.get(v, still))
+    return sp.expand(total)
+
+
+def gram_symbols(target: tuple[VectorSymbol, ...], proposal: tuple[VectorSymbol, ...]) -> dict[Inner, sp.Symbol]:
+    """The overlaps' names: M_ik = a_i·ν_k, Q_ij = a_i·a_j, Γ_kl = ν_k·ν_l."""
+    names: dict[Inner, sp.Symbol] = {}
+    apart = indices_apart(len(target), len(proposal))
+
+    def named(head: str, i: int, j: int) -> sp.Symbol:
+        return sp.Symbol(indexed_name(head, (i, j), apart=apart), real=True)
+
+    for i, a in enumerate(proposal, 1):
+        for k, nu in enumerate(target, 1):
+            names[Inner(a, nu)] = named("M", i, k)
+        for j in range(i, len(proposal) + 1):
+            names[Inner(a, proposal[j - 1])] = named("Q", i, j)
+    for k, nu in enumerate(target, 1):
+        for l in range(k, len(target) + 1):
+            names[Inner(nu, target[l - 1])] = named("Gamma", k, l)
+    return names
+
+
+def close(expression: sp.Expr, names: dict[Inner, sp.Symbol]) -> sp.Expr:
+    """Write every inner product by its overlap's name; raises unless no vector is left."""
+    closed = expression.xreplace(names)
+    stray = closed.atoms(VectorSymbol)
+    if stray:
+        raise RuleDoesNotApplyError(f"the system does not close: {sorted(map(str, stray))} are left")
+    return closed

@@ -1,0 +1,123 @@
+"""What is known of the vectors: modes that are images of others, lengths that are fixed, and the overlaps' final names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sympy as sp
+
+from derive.objects.notation import indexed_name, indices_apart
+from derive.objects.objective import Setting
+from derive.objects.short_repr import short_repr
+from derive.objects.system import Domain
+from derive.objects.vectors import Inner, Vector, VectorSymbol, substitute_vectors
+from derive.rules.flow import gram_symbols
+
+R = sp.Symbol("R", positive=True)
+RADIUS = sp.Symbol("r", positive=True)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """images: modes written by the other modes (ν_2 = −ν_1). lengths: vectors of known, constant length.
+
+    cosines: whether the overlaps are divided by the lengths (m, s) or kept as they are (M, Q).
+    dimension: d where it is known; it matters only where the means' span may fill the space.
+    large_dimension: take the limit d → ∞ of what is left of ‖x‖² outside the span.
+    """
+
+    images: tuple[tuple[VectorSymbol, Vector], ...] = ()
+    lengths: tuple[tuple[VectorSymbol, sp.Expr], ...] = ()
+    cosines: bool = False
+    dimension: int | None = None
+    large_dimension: bool = False
+
+    __repr__ = short_repr
+
+
+def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
+    """Two opposite modes at distance R from the origin and, on the sphere, components at the given radii."""
+    first, second = setting.target.means
+    on_sphere = setting.manifold == "sphere"
+    lengths = ((first, R), *zip(setting.proposal.means, radii, strict=True)) if on_sphere else ((first, R),)
+    return Geometry(((second, Vector({first: sp.S.NegativeOne})),), lengths, cosines=on_sphere)
+
+
+def unrelated(setting: Setting, radii: Sequence[sp.Expr] | None = None, images: Sequence[tuple[VectorSymbol, Vector]] = ()) -> Geometry:
+    """Modes known by the Gram matrix Γ of those that are no images; on the sphere, components at the given radii (r, r, …)."""
+    if setting.manifold != "sphere":
+        return Geometry(tuple(images))
+    return Geometry(tuple(images), tuple(zip(setting.proposal.means, radii or [RADIUS] * setting.proposal.size, strict=True)))
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """The Gram entries by name, what the geometry makes of each, and those that move.
+
+    names: inner product → symbol. relations: symbol → expression in the kept ones and the lengths.
+    moving: (state, inner product, Gram expression per unit state) triples, in the order of the states.
+    """
+
+    names: tuple[tuple[Inner, sp.Symbol], ...]
+    relations: tuple[tuple[sp.Symbol, sp.Expr], ...]
+    moving: tuple[tuple[sp.Symbol, Inner, sp.Expr], ...]
+    domain: Domain
+
+    __repr__ = short_repr
+
+
+def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
+    modes, means = tuple(setting.target.means), tuple(setting.proposal.means)
+    names = gram_symbols(modes, means)
+    images, lengths = dict(geometry.images), dict(geometry.lengths)
+    relations = {}
+    for inner, name in names.items():
+        image = substitute_vectors(inner, images).xreplace({Inner(v, v): length**2 for v, length in lengths.items()}).xreplace(names)
+        if image != name:
+            relations[name] = image
+    independent = [nu for nu in modes if nu not in images]
+    apart = indices_apart(len(modes), len(means))
+
+    def named(head: str, *indices: int) -> sp.Symbol:
+        return sp.Symbol(indexed_name(head, indices, apart=apart), real=True)
+
+    moving = []
+    for i, a in enumerate(means, 1):
+        for k, nu in enumerate(independent, 1):
+            tail: tuple[int, ...] = (i,) if len(independent) == 1 else (i, k)
+            factor = lengths[a] * lengths[nu] if geometry.cosines else sp.S.One
+            moving.append((named("m", *tail) if geometry.cosines else names[Inner(a, nu)], Inner(a, nu), factor))
+    for i, a in enumerate(means, 1):
+        for j in range(i, len(means) + 1):
+            inner = Inner(a, means[j - 1])
+            if names[inner] in relations:
+                continue
+            tail = () if len(means) == 2 else (i, j)
+            factor = lengths[a] * lengths[means[j - 1]] if geometry.cosines else sp.S.One
+            moving.append((named("s", *tail) if geometry.cosines else names[inner], inner, factor))
+    return Overlaps(
+        tuple(names.items()), tuple(relations.items()), tuple(moving), _domain(setting, geometry, names, relations, moving, independent)
+    )
+
+
+def _domain(setting, geometry, names, relations, moving, independent) -> Domain:
+    vectors = [*independent, *setting.proposal.means]
+    lengths = dict(geometry.lengths)
+    in_states = {names[inner]: factor * state for state, inner, factor in moving}
+
+    def entry(i: int, j: int) -> sp.Expr:
+        name = names[Inner(vectors[i], vectors[j])]
+        value = relations.get(name, name).xreplace(in_states)
+        return value / (lengths[vectors[i]] * lengths[vectors[j]]) if geometry.cosines else value
+
+    def interval(inner: Inner) -> tuple[sp.Expr, sp.Expr]:
+        if geometry.cosines:
+            return -sp.S.One, sp.S.One
+        squares = [sp.sqrt(relations.get(names[Inner(v, v)], names[Inner(v, v)])) for v in inner.args]
+        moves = {names[i] for _, i, _ in moving}
+        if any(s.free_symbols & moves for s in squares):
+            return (sp.S.Zero if inner.args[0] == inner.args[1] else -sp.oo), sp.oo
+        return -squares[0] * squares[1], squares[0] * squares[1]
+
+    return Domain(sp.ImmutableMatrix(len(vectors), len(vectors), entry), tuple(interval(inner) for _, inner, _ in moving))

@@ -1,0 +1,375 @@
+"""From expectations over vectors to expectations over the fewest independent scalars.
+
+A responsibility sees its sample x = a + σ z, z ~ N(0, I), only through the linear forms in its relative logits, and with unequal scales
+also through ‖z‖². The forms are jointly Gaussian, so a Cholesky factor of their Gram matrix writes them in independent standard
+normals z_1 … z_r, as many as there are linearly independent forms: at most K − 1 (target) or L − 1 (proposal). What is left of
+‖z‖² − z_1² − … − z_r² is an independent χ² variable of d − r degrees of freedom. Both statements are exact in every dimension d ≥ r.
+
+Where there are more forms than dimensions, z_1 … z_d are the sample's coordinates in a frame of R^d, see `frame`, and no χ² is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import sympy as sp
+from sympy.printing.codeprinter import CodePrinter
+
+from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
+from derive.objects.lambdified import Coded
+from derive.objects.mixtures import DIMENSION, Mixture, Responsibility
+from derive.objects.notation import indexed_name
+from derive.objects.objective import Setting
+from derive.objects.softmax import Softmax
+from derive.objects.vectors import GaussianVector, Inner, SquaredDeviation, Vector, VectorSymbol, substitute_vectors
+from derive.rules.geometry import Geometry
+
+
+class CholeskyRoot(Coded, sp.Function):
+    """√remainder, a diagonal entry of a Cholesky factor; the second argument is the matrix's own diagonal entry.
+
+    In numbers the remainder is kept above rounding's share of that entry and of one, so that dependent vectors, and coincident ones, divide
+    by no zero: a root of √share instead of zero moves the averages by its square.
+    """
+
+    nargs = 2
+    is_real = True
+
+    def explicit(self) -> sp.Expr:
+        return sp.sqrt(self.args[0])
+
+    def _eval_evalf(self, prec: int) -> sp.Expr:
+        digits = int(prec / 3.32) + 1
+        remainder, whole = (argument.evalf(digits) for argument in self.args)
+        if remainder.is_Float and whole.is_Float:
+            return sp.sqrt(max(remainder, (whole + 1) * sp.Float(10) ** (-(2 * digits) // 3)))
+        return self.explicit().evalf(digits)
+
+    def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
+        call = printer._module_format("derive.objects.lambdified.cholesky_root")
+        return f"{call}({', '.join(map(printer.doprint, self.args))}, {name('sqrt')}, {name('maximum')})"
+
+    def _latex(self, printer, exp: str | None = None) -> str:
+        root = rf"\sqrt{{{printer.doprint(self.args[0])}}}"
+        return root if exp is None else rf"{{{root}}}^{{{exp}}}"
+
+    def _sympystr(self, printer) -> str:
+        return f"sqrt({printer.doprint(self.args[0])})"
+
+
+class AtLargest(sp.Function):
+    """AtLargest(k_1, …, k_n, v_1, …, v_n): the v at the first of the largest k."""
+
+    is_real = True
+
+    @classmethod
+    def eval(cls, *args: sp.Expr) -> sp.Expr | None:
+        keys, values = args[: len(args) // 2], args[len(args) // 2 :]
+        return values[max(range(len(keys)), key=lambda n: (keys[n], -n))] if all(key.is_number for key in keys) else None
+
+    @property
+    def keys(self) -> tuple[sp.Expr, ...]:
+        return self.args[: len(self.args) // 2]
+
+    @property
+    def values(self) -> tuple[sp.Expr, ...]:
+        return self.args[len(self.args) // 2 :]
+
+    def explicit(self) -> sp.Expr:
+        largest = sp.Max(*self.keys)
+        branches = [(v, sp.Ge(k, largest, evaluate=False)) for k, v in zip(self.keys[:-1], self.values[:-1], strict=True)]
+        return sp.Piecewise(*branches, (self.values[-1], True), evaluate=False)
+
+    def _latex(self, printer, exp: str | None = None) -> str:
+        keys, values = (",".join(map(printer.doprint, part)) for part in (self.keys, self.values))
+        return rf"\operatorname{{pick}}\left({keys};\ {values}\right)" + (f"^{{{exp}}}" if exp else "")
+
+    def _sympystr(self, printer) -> str:
+        keys, values = (", ".join(map(printer.doprint, part)) for part in (self.keys, self.values))
+        return f"pick({keys}; {values})"
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What the reduction knows beside the average.
+
+    images: vectors that are combinations of others. dimension: d where it is known as a number, else None.
+    large_dimension: replace ‖z‖² by its Gaussian limit N(d, 2d), exact as d → ∞, also where scales differ by O(d^{−1/2}).
+    modes, means: all vectors that are no images. apart: whether indices stand apart in names.
+    """
+
+    images: Mapping[VectorSymbol, Vector]
+    dimension: int | None
+    modes: tuple[VectorSymbol, ...]
+    means: tuple[VectorSymbol, ...]
+    apart: bool = False
+    large_dimension: bool = False
+
+    @classmethod
+    def of(cls, setting: Setting, geometry: Geometry, large_dimension: bool = False) -> Surroundings:
+        images = dict(geometry.images)
+        modes = tuple(nu for nu in setting.target.means if nu not in images)
+        return cls(images, geometry.dimension, modes, tuple(setting.proposal.means), setting.apart, large_dimension)
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """average: E over scalars. factor: (symbol, value) pairs of the Cholesky factor's entries, in an order in which each uses earlier
+    ones; empty for a single form, whose length stands in the logits."""
+
+    average: sp.Expr
+    factor: tuple[tuple[sp.Symbol, sp.Expr], ...]
+
+
+@dataclass(frozen=True)
+class FactorNames:
+    """What the entries of a Cholesky factor are called. component: whose samples it is of, where they have a factor each.
+
+    apart: whether indices stand apart.
+    """
+
+    head: str
+    component: tuple[int, ...] = ()
+    apart: bool = False
+
+    def __call__(self, row: int, column: int) -> sp.Symbol:
+        return sp.Symbol(indexed_name(self.head, self.component, (row, column), apart=self.apart), real=True)
+
+
+RADIAL = VectorSymbol("radial")
+"""Stands for the direction of ‖z‖² − d in the limit d → ∞, where it is Gaussian and independent of every linear form."""
+
+
+def reduce_to_scalars(average: Expectation, surroundings: Surroundings, names: FactorNames | None = None) -> Reduced:
+    """E_x of a polynomial in responsibilities (of one mixture), their logarithm and ‖x − a‖²/σ², over independent scalars.
+
+    names: of the Cholesky factor's entries.
+    """
+    (x,) = average.variables
+    (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}
+    found = _logits_in_scalars(mixture, x, surroundings, names or FactorNames("C"))
+    scalar_nodes = {rho: Softmax(rho.component + 1, *found.logits) for rho in average.integrand.atoms(Responsibility)}
+    scalar_nodes |= dict.fromkeys(average.integrand.atoms(SquaredDeviation), found.squared)
+    return Reduced(Expectation(average.integrand.xreplace(scalar_nodes), *found.variables), found.factor)
+
+
+class _Logits(NamedTuple):
+    """A mixture's logits at a sample, in scalar `variables`; squared: ‖x − a‖²/σ²."""
+
+    logits: tuple[sp.Expr, ...]
+    squared: sp.Expr
+    variables: tuple[sp.Symbol, ...]
+    factor: tuple[tuple[sp.Symbol, sp.Expr], ...]
+
+
+@lru_cache(maxsize=64)
+def _logits_in_scalars(mixture: Mixture, x: GaussianVector, surroundings: Surroundings, names: FactorNames) -> _Logits:
+    """They are the same for all averages over the sample: one for each responsibility."""
+    parts = _quadratic_forms(mixture, x, surroundings)
+    basis = _independent([p.linear for p in parts])
+    if surroundings.dimension is not None and more_than_fit(len(basis), surroundings):
+        normals = _standard_normals(surroundings.dimension)
+        coordinates, entries = frame(surroundings, surroundings.dimension)
+        lines = [x.scale * _along(part.linear, coordinates, normals) for part in parts]
+    else:
+        normals = _standard_normals(len(basis))
+        lengths = {Inner(RADIAL, RADIAL): 2 * DIMENSION * x.scale**2}
+        gram = sp.Matrix(len(basis), len(basis), lambda i, j: _without_radial(basis[i].dot(basis[j]).xreplace(lengths)))
+        factor, entries = _cholesky(gram, names)
+        scalars = [x.scale * sp.Add(*(factor[i, j] * normals[j] for j in range(i + 1))) for i in range(len(basis))]
+        lines = [sp.Add(*(c * y for c, y in zip(_coordinates(p.linear, basis), scalars, strict=True))) for p in parts]
+    squared, rest = _squared_length(x, normals, surroundings)
+    typical = DIMENSION if surroundings.large_dimension else squared
+    logits = tuple(part.constant + line + x.scale**2 * part.curvature * typical for part, line in zip(parts, lines, strict=True))
+    return _Logits(logits, squared, (*normals, *rest), entries)
+
+
+def more_than_fit(forms: int, surroundings: Surroundings) -> bool:
+    """Whether so many linear forms are more than the space has dimensions."""
+    return surroundings.dimension is not None and forms > surroundings.dimension and not surroundings.large_dimension
+
+
+def count_forms(mixture: Mixture, x: GaussianVector, surroundings: Surroundings) -> int:
+    """How many linearly independent forms of a sample the logits of a mixture contain."""
+    return len(_independent([part.linear for part in _quadratic_forms(mixture, x, surroundings)]))
+
+
+def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
+    """Whether the equations of this geometry's own dimension are those in R^dimension too.
+
+    They are for equal scales, unless a frame of the own dimension was taken. A χ² variable needs more dimensions than forms.
+    """
+    own = Surroundings.of(setting, geometry)
+    for mixture in (setting.proposal, setting.target):
+        forms = max(count_forms(mixture, x, own) for x in setting.samples)
+        fits = not more_than_fit(forms, own)
+        if len(set(mixture.scales)) > 1:
+            fits = fits and forms != own.dimension and forms < dimension
+        if not fits and dimension != own.dimension:
+            return False
+    return True
+
+
+def most_forms(setting: Setting, geometry: Geometry) -> int:
+    """The most independent forms in the logits of a mixture of unequal scales, but no more than there are dimensions; 0 without one."""
+    own = Surroundings.of(setting, geometry)
+    unequal = [mixture for mixture in (setting.proposal, setting.target) if len(set(mixture.scales)) > 1]
+    most = max((count_forms(mixture, x, own) for mixture in unequal for x in setting.samples), default=0)
+    return most if own.dimension is None else min(most, own.dimension)
+
+
+def _quadratic_forms(mixture: Mixture, x: GaussianVector, surroundings: Surroundings) -> list[_QuadraticForm]:
+    means = list(mixture.means)
+    reference = means.index(x.mean) if x.mean in means else mixture.size - 1
+    return [_QuadraticForm.of(mixture, c, reference, x, surroundings) for c in range(mixture.size)]
+
+
+def _along(form: Vector, coordinates: Mapping[VectorSymbol, Sequence[sp.Expr]], normals: Sequence[sp.Symbol]) -> sp.Expr:
+    return sp.Add(*(sp.Add(*(c * coordinates[v][n] for v, c in form)) * z for n, z in enumerate(normals)))
+
+
+@dataclass(frozen=True)
+class _QuadraticForm:
+    """A relative logit at x = a + y: constant + linear·y + curvature ‖y‖²."""
+
+    constant: sp.Expr
+    linear: Vector
+    curvature: sp.Expr
+
+    @classmethod
+    def of(cls, mixture: Mixture, component: int, reference: int, x: GaussianVector, surroundings: Surroundings) -> _QuadraticForm:
+        logit = sp.expand(mixture.logit(component, x) - mixture.logit(reference, x))
+        curvature = logit.coeff(Inner(x, x))
+        linear = 2 * curvature * Vector({x.mean: sp.S.One})
+        for node in sorted((n for n in logit.atoms(Inner) if x in n.args and n.args != (x, x)), key=sp.default_sort_key):
+            linear += Vector({node.args[1] if node.args[0] == x else node.args[0]: logit.coeff(node)})
+        if surroundings.large_dimension:
+            linear += Vector({RADIAL: curvature})
+        constant = sp.expand(substitute_vectors(logit, {x: Vector({x.mean: sp.S.One})}))
+        return cls(constant, _in_independent_vectors(linear, surroundings.images), sp.factor(curvature))
+
+
+def _in_independent_vectors(form: Vector, images: Mapping[VectorSymbol, Vector]) -> Vector:
+    total = Vector()
+    for symbol, coefficient in form:
+        total += coefficient * images[symbol] if symbol in images else Vector({symbol: coefficient})
+    return total.map(sp.cancel)
+
+
+def _without_radial(inner_products: sp.Expr) -> sp.Expr:
+    """RADIAL is orthogonal to every vector."""
+    return inner_products.xreplace({node: sp.S.Zero for node in inner_products.atoms(Inner) if RADIAL in node.args})
+
+
+def _squared_length(
+    x: GaussianVector, normals: tuple[StandardNormal, ...], surroundings: Surroundings
+) -> tuple[sp.Expr, tuple[ChiSquared, ...]]:
+    """‖x − a‖²/σ² in the scalars, and the χ² variable in it unless the normals fill the space."""
+    along = sp.Add(*(z**2 for z in normals))
+    if surroundings.dimension == len(normals) and not x.extra:
+        return along, ()
+    rest = ChiSquared("c", DIMENSION - len(normals) + x.extra)
+    return along + rest, (rest,)
+
+
+def _standard_normals(count: int) -> tuple[StandardNormal, ...]:
+    return (StandardNormal("z"),) if count == 1 else tuple(StandardNormal(f"z_{n + 1}") for n in range(count))
+
+
+def _independent(forms: list[Vector]) -> list[Vector]:
+    """A basis among the forms; where the leading coefficient is a number it is made positive, so that u and −u give the same scalar."""
+    symbols = sorted({s for form in forms for s, _ in form}, key=sp.default_sort_key)
+    basis: list[Vector] = []
+    eliminated: list[tuple[VectorSymbol, Vector]] = []
+    for form in sorted(forms, key=lambda f: [sp.default_sort_key(f.coefficient(s)) for s in symbols]):
+        leading = next((form.coefficient(s) for s in symbols if form.coefficient(s) != 0), sp.S.Zero)
+        rest = form
+        for pivot, row in eliminated:
+            rest = (rest - rest.coefficient(pivot) * row).map(sp.cancel)
+        if len(rest):
+            pivot, coefficient = next(iter(rest))
+            eliminated.append((pivot, (rest * (1 / coefficient)).map(sp.cancel)))
+            basis.append(-form if leading.is_negative else form)
+    return basis
+
+
+def _coordinates(form: Vector, basis: list[Vector]) -> list[sp.Expr]:
+    """The coefficients of a form in the basis; a form outside its span is an error."""
+    for n, u in enumerate(basis):
+        for sign in (1, -1):
+            if not len(form - sign * u):
+                return [sp.Integer(sign * (m == n)) for m in range(len(basis))]
+    symbols = sorted({s for f in [*basis, form] for s, _ in f}, key=sp.default_sort_key)
+    if not len(form):
+        return [sp.S.Zero] * len(basis)
+    columns = sp.Matrix(len(symbols), len(basis), lambda r, c: basis[c].coefficient(symbols[r]))
+    wanted = sp.Matrix([form.coefficient(s) for s in symbols])
+    solution = (columns.T * columns).LUsolve(columns.T * wanted).applyfunc(sp.cancel)
+    if (columns * solution - wanted).applyfunc(sp.cancel) != sp.zeros(len(symbols), 1):
+        raise ArithmeticError("a linear form is outside the span of its own basis")
+    return list(solution)
+
+
+def _cholesky(gram: sp.Matrix, names: FactorNames) -> tuple[sp.Matrix, tuple[tuple[sp.Symbol, sp.Expr], ...]]:
+    """The lower triangular factor of a symbolic Gram matrix, its entries by name, and the names' values.
+
+    The root of a single form is written out. SymPy is not asked to prove the matrix positive.
+    """
+    size = gram.shape[0]
+    if size <= 1:
+        return gram.applyfunc(lambda e: sp.sqrt(sp.expand(e))), ()
+    factor = sp.zeros(size, size)
+    entries = []
+    for i in range(size):
+        for j in range(i + 1):
+            remainder = sp.expand(gram[i, j]) - sp.Add(*(factor[i, k] * factor[j, k] for k in range(j)))
+            name = names(i + 1, j + 1)
+            entries.append((name, CholeskyRoot(remainder, sp.expand(gram[i, i])) if i == j else remainder / factor[j, j]))
+            factor[i, j] = name
+    return factor, tuple(entries)
+
+
+@lru_cache(maxsize=64)
+def frame(surroundings: Surroundings, d: int) -> tuple[dict[VectorSymbol, tuple[sp.Expr, ...]], tuple[tuple[sp.Symbol, sp.Expr], ...]]:
+    """Every vector's coordinates in orthonormal directions of R^d, by name, and the names' values, each after those it uses.
+
+    Gram's and Schmidt's directions, first those of the modes: coordinates X_star_kn and X_in. Where these leave directions, each is that of
+    what is left of the mean that has most left, P_in. It may be another mean from state to state, so that none that lies within the span so
+    far, as one that has reached a mode does, has to give a direction; the averages do not depend on the frame.
+    """
+    modes, means = surroundings.modes, surroundings.means
+    values: dict[sp.Symbol, sp.Expr] = {}
+    coordinates: dict[VectorSymbol, list[sp.Symbol]] = {v: [] for v in (*modes, *means)}
+
+    def named(head: str, *indices: int) -> sp.Symbol:
+        return sp.Symbol(indexed_name(head, indices, apart=surroundings.apart), real=True)
+
+    def left(u: VectorSymbol, v: VectorSymbol) -> sp.Expr:
+        """The inner product of what u and v have beyond the directions so far."""
+        return Inner(u, v) - sp.Add(*(x * y for x, y in zip(coordinates[u], coordinates[v], strict=False)))
+
+    def give(v: VectorSymbol, symbol: sp.Symbol, value: sp.Expr) -> None:
+        values[symbol] = value
+        coordinates[v].append(symbol)
+
+    for n, axis in enumerate(modes[:d], 1):
+        own = named("X_star", n, n)
+        remainder = left(axis, axis)
+        give(axis, own, CholeskyRoot(remainder, Inner(axis, axis)) if n > 1 else sp.sqrt(remainder))
+        for k, nu in enumerate(modes[n:], n + 1):
+            give(nu, named("X_star", k, n), left(nu, axis) / own)
+        for i, a in enumerate(means, 1):
+            give(a, named("X", i, n), left(a, axis) / own)
+    for n in range(len(modes[:d]) + 1, d + 1):
+        keys = [named("P", i, n) for i in range(1, len(means) + 1)]
+        values.update({key: left(a, a) for key, a in zip(keys, means, strict=True)})
+        own = named("N", n)
+        values[own] = CholeskyRoot(sp.Max(*keys), sp.Add(*(Inner(a, a) for a in means)))
+        found = [AtLargest(*keys, *(left(a, b) for b in means)) / own for a in means]
+        for i, (a, value) in enumerate(zip(means, found, strict=True), 1):
+            give(a, named("X", i, n), value)
+    padded = {v: (*found, *[sp.S.Zero] * (d - len(found))) for v, found in coordinates.items()}
+    return padded, tuple(values.items())

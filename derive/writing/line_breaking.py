@@ -1,0 +1,94 @@
+"""Aligned displays whose lines fit on a page: equations broken between terms, and wide terms within their brackets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import sympy as sp
+
+from derive.objects.notation import tex
+from derive.objects.step import Equation
+from derive.objects.vectors import Vector
+
+LINE = 105
+"""Symbols that fit on one line of a landscape page in footnote size."""
+
+
+def terms_tex(equation: Equation, line: int = LINE) -> list[str]:
+    """The right-hand side's terms; of a wide one the fraction is taken apart, so that what is long stands on the line."""
+    value = equation.value
+    if isinstance(value, sp.Expr):
+        written = [tex(term) for term in value.as_ordered_terms()]
+        wide = [tex(term, long_frac_ratio=2) for term in value.as_ordered_terms()]
+        return _with_signs([w if _symbols(t) > line else t for t, w in zip(written, wide, strict=True)])
+    if isinstance(value, Vector) and len(value):
+        units = [(sp.Dummy("unit", commutative=True), atom, coefficient) for atom, coefficient in value]
+        return _with_signs([tex(coefficient * unit, {unit: tex(atom)}) for unit, atom, coefficient in units])
+    return equation.right_terms()
+
+
+def _with_signs(terms: Sequence[str]) -> list[str]:
+    return [term if term.startswith("-") or not n else f"+ {term}" for n, term in enumerate(terms)]
+
+
+def align(rows: Sequence[Sequence[str]], environment: str = "align*") -> str:
+    return f"\\begin{{{environment}}}\n" + " \\\\\n".join(f"  {line}" for row in rows for line in row) + f"\n\\end{{{environment}}}"
+
+
+def markdown_display(left: str, terms: Sequence[str]) -> str:
+    lines = broken(left, terms)
+    if len(lines) == 1:
+        return f"$${lines[0].replace('&=', '=')}$$"
+    return "$$\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}$$"
+
+
+def broken(left: str, terms: Sequence[str], line: int = LINE) -> list[str]:
+    """The lines of an aligned equation, broken between terms and, within those wider than `line` symbols, before signs."""
+    lines, width = [f"{left} &="], _symbols(left)
+    for piece in (p for term in terms for p in _pieces(term, line)):
+        width += _symbols(piece)
+        if width > line and not lines[-1].endswith(("&=", r"&\quad")):
+            lines.append(r"&\quad")
+            width = _symbols(piece)
+        lines[-1] += f" {piece}"
+    return lines
+
+
+_TOKEN = re.compile(r"\\(?:left|right)\\?.|\\[a-zA-Z]+|\\.| [+-] |.", re.DOTALL)
+
+
+def _pieces(term: str, line: int) -> list[str]:
+    """A term wider than `line` cut before every sign in its brackets, whose size then no longer follows what they hold."""
+    if _symbols(term) <= line or r"\begin" in term:
+        return [term]
+    pieces, depth = [""], 0
+    for token in _TOKEN.findall(term):
+        depth += (token == "{") - (token == "}")
+        if depth == 0 and token.startswith((r"\left", r"\right")) and len(token) <= 8:
+            token = token.replace(r"\left", r"\Bigl").replace(r"\right", r"\Bigr")
+        if depth == 0 and token in (" + ", " - "):
+            pieces.append("")
+        pieces[-1] += token.lstrip() if not pieces[-1] else token
+    return pieces
+
+
+def terms_of(latex: str) -> list[str]:
+    """A formula cut before every sign and after every comma that stands in no brackets."""
+    terms, depth = [""], 0
+    for token in _TOKEN.findall(latex):
+        opening = token in "{([" or token.startswith(r"\left")
+        depth += opening - (token in "})]" or token.startswith(r"\right"))
+        if depth == 0 and token in (" + ", " - ") and terms[-1]:
+            terms.append("")
+            token = token.lstrip()
+        terms[-1] += token
+        if depth == 0 and token == r"\quad":
+            terms.append("")
+    return [term.strip() for term in terms if term.strip()]
+
+
+def _symbols(latex: str) -> int:
+    """About how many symbols a piece of LaTeX prints on its main line."""
+    without_layout = re.sub(r"\\(left|right|Bigl|Bigr|biggl|biggr|frac|mathbb|bar|dot|hat|operatorname|quad)|[{}_^\s]", "", latex)
+    return len(re.sub(r"\\[a-zA-Z]+", "x", without_layout))

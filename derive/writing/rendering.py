@@ -1,0 +1,249 @@
+"""A derivation for people: plain text, Markdown and LaTeX.
+
+Each prints the steps, the equations for any K and L, and the closed system. Logits are named where softmaxes share them; what a step
+leaves as it was is not printed again.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+
+import sympy as sp
+
+from derive.dynamics.derivation import Derivation
+from derive.objects.expectation import ChiSquared, Expectation
+from derive.objects.notation import Family, families_of
+from derive.objects.objective import Setting
+from derive.objects.softmax import Softmax
+from derive.objects.step import Equation, Equations, Step
+from derive.objects.vectors import Vector
+from derive.writing.indexed_equations import IndexedEquation, indexed_equations
+from derive.writing.indexed_sums import Entry
+from derive.writing.line_breaking import align, broken, markdown_display, terms_tex
+from derive.writing.named_logits import with_named_logits
+from derive.writing.slug import slug
+
+
+def final_equations(derivation: Derivation) -> tuple[Equation, ...]:
+    """Definitions first, then the rates of the states, in the system's order; a duplicate label is an error."""
+    equations = derivation.steps[-1].after
+    labels = [e.label for e in equations]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"an equation's label occurs twice: {sorted(labels)}")
+    return tuple(sorted(equations, key=lambda e: e.symbol is None))
+
+
+def as_text(derivation: Derivation) -> str:
+    """The derivation for a terminal: rules, statements and equations in SymPy's plain notation."""
+
+    def block(step: Step, number: int) -> str:
+        changed, remark = changed_equations(step, derivation)
+        lines = [f"     {_plain(e)}" for e in with_named_logits(changed)] + ([f"   {remark}"] if remark else [])
+        return "\n".join([f"{number}. {step.rule}", _filled(step.statement, "   "), *lines])
+
+    general = indexed_equations(derivation.setting)
+    system = final_equations(derivation)
+    legend = "\n".join(_filled(line, "     ", "  ") for line in [*_softmax_in_words(system), *(f.plain for f in _families(system))])
+    words = [*_general_in_words(derivation.setting), *(f.plain for f in _of_general(general))]
+    about = "\n".join(_filled(line, "     ", "  ") for line in words)
+    parts = [
+        headline(derivation),
+        *_numbered(derivation, block),
+        "For any K and L",
+        about,
+        "\n".join(f"     {e.plain()}" for e in general),
+        "The closed system",
+        legend,
+        "\n".join(f"     {_plain(e)}" for e in with_named_logits(system)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_markdown(derivation: Derivation) -> str:
+    """The derivation as Markdown with display mathematics."""
+
+    def block(step: Step, number: int) -> str:
+        changed, remark = changed_equations(step, derivation)
+        displays = [markdown_display(e.left, terms_tex(e)) for e in with_named_logits(changed)]
+        return "\n\n".join([f"## {number}. {step.rule}", step.statement, *displays, *([remark] if remark else [])])
+
+    general = indexed_equations(derivation.setting)
+    system = final_equations(derivation)
+    parts = [
+        f"# {headline(derivation)}",
+        *_numbered(derivation, block),
+        "## For any K and L",
+        _general_in_tex(derivation.setting),
+        "\n".join(f"- {f.tex}" for f in _of_general(general)),
+        *(markdown_display(e.latex_left(), e.latex_terms()) for e in general),
+        "## The closed system",
+        "\n".join(f"- {line}" for line in [*_softmax_in_tex(system), *(f.tex for f in _families(system))]),
+        *(markdown_display(e.left, terms_tex(e)) for e in with_named_logits(system)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_latex(derivation: Derivation) -> str:
+    """The derivation as a LaTeX fragment: one paragraph and one aligned display per step, every final equation labelled."""
+
+    def block(step: Step, number: int) -> str:
+        changed, remark = changed_equations(step, derivation)
+        display = [align([broken(e.left, terms_tex(e)) for e in with_named_logits(changed)])] if changed else []
+        heading = f"\\paragraph{{{number}. {_in_tex(step.rule)}.}} {_in_tex(step.statement)}"
+        return "\n".join([heading, *display, *([f"\\noindent {remark}"] if remark else [])])
+
+    parts = [f"% {headline(derivation)}", *_numbered(derivation, block), general_as_latex(derivation), closed_system_as_latex(derivation)]
+    return "\n\n".join(parts) + "\n"
+
+
+def general_as_latex(derivation: Derivation) -> str:
+    """The equations for any K and L as a LaTeX fragment with its legend."""
+    general = indexed_equations(derivation.setting)
+    legend = "; ".join(f.tex for f in _of_general(general))
+    rows = [broken(e.latex_left(), e.latex_terms()) for e in general]
+    return f"\\paragraph{{For any $K$ and $L$.}} {_general_in_tex(derivation.setting)} Here {legend}.\n{align(rows)}"
+
+
+def closed_system_as_latex(derivation: Derivation) -> str:
+    """The closed system as a LaTeX fragment with its legend; the labels are `eq:PROBLEM:LABEL`."""
+    system = final_equations(derivation)
+    problem = slug(derivation.system.label)
+    rows = []
+    for equation in with_named_logits(system):
+        lines = broken(equation.left, terms_tex(equation))
+        label = re.sub(r"\(.*", "", equation.label)
+        rows.append([*(rf"{line} \nonumber" for line in lines[:-1]), rf"{lines[-1]} \label{{eq:{problem}:{label}}}"])
+    legend = "; ".join([*_softmax_in_tex(system), *(f.tex for f in _families(system))])
+    return f"\\paragraph{{The closed system.}} Here {legend}.\n{align(rows, 'align')}"
+
+
+def general_legend(derivation: Derivation) -> tuple[str, ...]:
+    """What the symbols of the equations for any K and L mean, with $mathematics$."""
+    return _general_in_tex(derivation.setting), *(f.tex for f in _of_general(indexed_equations(derivation.setting)))
+
+
+def closed_legend(derivation: Derivation) -> tuple[str, ...]:
+    """What the symbols of the closed system mean, with $mathematics$."""
+    system = final_equations(derivation)
+    return *_softmax_in_tex(system), *(f.tex for f in _families(system))
+
+
+RENDERERS: dict[str, Callable[[Derivation], str]] = {"text": as_text, "markdown": as_markdown, "latex": as_latex}
+
+
+def changed_equations(step: Step, derivation: Derivation) -> tuple[Equations, str]:
+    """The equations to print, and what is said of the others."""
+    if step is derivation.steps[-1]:
+        return (), "This is the closed system below."
+    before = {e.label: e.value for e in step.before}
+    changed = tuple(e for e in step.after if not same_value(before.get(e.label), e.value))
+    if not changed:
+        return (), "No equation changes."
+    return changed, "" if len(changed) == len(step.after) else "The other equations stay as they are."
+
+
+def same_value(old: object, new: object) -> bool:
+    """Whether a step left a value as it was."""
+    return list(old) == list(new) if isinstance(old, Vector) and isinstance(new, Vector) else old == new
+
+
+def _numbered(derivation: Derivation, block: Callable[[Step, int], str]) -> list[str]:
+    return [block(step, number) for number, step in enumerate(derivation.steps, 1)]
+
+
+def headline(derivation: Derivation) -> str:
+    """The setting in one line."""
+    setting = derivation.setting
+    flow = "spherical" if setting.manifold == "sphere" else "Euclidean"
+    modes, components = setting.target.size, setting.proposal.size
+    return f"{derivation.system.label}: {flow} gradient flow, target modes K = {modes}, proposal components L = {components}"
+
+
+def _filled(text: str, indent: str, hanging: str = "") -> str:
+    return textwrap.fill(text, 110, initial_indent=indent, subsequent_indent=indent + hanging)
+
+
+def _families(system: Sequence[Equation]) -> tuple[Family, ...]:
+    symbols = [s for e in system for s in e.value.atoms(sp.Symbol)]
+    symbols += [s for e in system for a in e.value.atoms(Expectation) for v in a.variables for s in _of_law(v)]
+    return families_of({s.name for s in symbols} | {e.symbol.name for e in system if e.symbol is not None})
+
+
+def _of_law(variable: sp.Symbol) -> set[sp.Symbol]:
+    return variable.degrees.free_symbols if isinstance(variable, ChiSquared) else set()
+
+
+def _of_general(general: Sequence[IndexedEquation]) -> tuple[Family, ...]:
+    entries = {entry for e in general for entry in (e.left, *e.value.atoms(Entry))}
+    ones = {Entry(entry.family, *(1 for _ in entry.indices)).name for entry in entries}
+    scalars = {s.name for e in general for s in e.value.atoms(sp.Symbol)} & {"beta", "d", "sigma", "sigma_star"}
+    return families_of(ones | scalars)
+
+
+def _softmax_in_words(system: Sequence[Equation]) -> list[str]:
+    if not any(e.value.has(Softmax) for e in system):
+        return []
+    return [
+        "softmax_j(l_1, ..., l_C) = exp(l_j)/(exp(l_1) + ... + exp(l_C))",
+        "y_ij: the logit of component j at a sample of component i (y_star_ij: of mode j) relative to a reference, whose logit is the zero",
+    ]
+
+
+def _softmax_in_tex(system: Sequence[Equation]) -> list[str]:
+    if not any(e.value.has(Softmax) for e in system):
+        return []
+    return [
+        r"$\operatorname{softmax}_j(l_1,\dots,l_C) = e^{l_j}/\sum_{c=1}^C e^{l_c}$",
+        r"$y_{ij}$, the logit of component $j$ at a sample of component $i$ ($y^\star_{ij}$: of mode $j$) relative to a reference, "
+        "whose logit is the zero",
+    ]
+
+
+def _general_in_words(setting: Setting) -> list[str]:
+    tangent = ["P_i = I - a_i a_i^T/|a_i|^2, the projection on the tangent space of the sphere at a_i"] if _projects(setting) else []
+    return [
+        "sum_j and sum_l are over components 1, ..., L, sum_k (and sum_l beside k) over modes 1, ..., K",
+        "n: a mode in M_in, a component in D_in = a_n·da_i/dt and Q_in",
+        "E_i: the average over x ~ N(a_i, sigma_i^2 I)",
+        "rho_j(x) = w_j N(x; a_j, sigma_j^2 I)/q(x) and rho*_k(x) = w_star_k N(x; nu_k, sigma_star_k^2 I)/p*(x), the responsibilities",
+        *tangent,
+    ]
+
+
+def _general_in_tex(setting: Setting) -> str:
+    words = (
+        r"Components are $i, j, l = 1,\dots,L$ and modes $k, l = 1,\dots,K$; $n$ is a mode in $M_{in}$ and a component in "
+        r"$D_{in} = a_n\cdot da_i/dt$ and in $Q_{in}$. $\mathbb E_i$ averages over $x \sim N(a_i, \sigma_i^2 I)$. The responsibilities are "
+        r"$\rho_j(x) = w_j N(x; a_j, \sigma_j^2 I)/q(x)$ and $\rho^\star_k(x) = w^\star_k N(x; \nu_k, \sigma_k^{\star 2} I)/p^\star(x)$."
+    )
+    tangent = r" $P_i = I - a_i a_i^{\mathsf T}/\|a_i\|^2$ projects on the tangent space of the sphere at $a_i$."
+    return words + tangent if _projects(setting) else words
+
+
+def _projects(setting: Setting) -> bool:
+    return setting.manifold == "sphere" and "means" in setting.learn
+
+
+def _plain(equation: Equation) -> str:
+    left = equation.label
+    if equation.symbol is None and left.startswith("d"):
+        left = f"d{left[1:]}/dt"
+    value = equation.value
+    if isinstance(value, sp.Basic):
+        return f"{left} = {value}"
+    return f"{left} = {value!r}"
+
+
+_MATH = {"σ": r"\sigma", "β": r"\beta", "ρ": r"\rho", "Σ": r"\sum", "∇": r"\nabla", "½": r"\tfrac12", "²": "^2", "→": r"\to"}
+_MATH |= {"−": "-", "·": r"\cdot", "u̇": r"\dot u", "v̇": r"\dot v", "⋆": r"\star", "𝓛": r"\mathcal L", "∞": r"\infty", "⁺": "^+"}
+_MATH |= {"τ": r"\tau", "θ": r"\theta", "δ": r"\delta", "∂": r"\partial", "χ": r"\chi", "‖": r"\|", "~": r"\sim"}
+
+
+def _in_tex(statement: str) -> str:
+    """A statement with its mathematical characters as LaTeX; `_1` and `^y` become subscripts and superscripts."""
+    marked = re.sub(r"(?:(?<![A-Za-z])([A-Za-z]))?([_^])([^\W_]+|\{[^}]*\}|\+)", r"\\ensuremath{\1\2{\3}}", statement)
+    for character, macro in sorted(_MATH.items(), key=lambda item: -len(item[0])):
+        marked = marked.replace(character, rf"\ensuremath{{{macro}}}")
+    return marked
