@@ -38,8 +38,8 @@ from derive.problem.schedules import AdaptiveRule
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
-    from kernels.adaptive_schedules import AdaptiveRun, Rule
-    from kernels.integrator import Kernel
+    from kernels.integrate.integrator import Kernel
+    from kernels.particles.adaptive_schedules import AdaptiveRun, Rule
 
 SETTLING = 50.0
 """How long a run goes on after the last path has reached beta = 1."""
@@ -111,7 +111,7 @@ def ends_with_rule(
 
     n: None for as many as the problem can afford, see `costs.affordable_number`.
     """
-    from kernels.integrator import widest_tolerance
+    from kernels.integrate.integrator import widest_tolerance
 
     kernel = session.compile_with_rule(device, tolerance)
     assert session.rule is not None  # compile_with_rule has seen it
@@ -204,9 +204,9 @@ def simulate_with_rule(
 
     t_end: None for SETTLING after the last replica has reached beta = 1, but no longer than max_cost allows.
     """
-    from kernels.adaptive_schedules import simulate_adaptively
-    from kernels.particle_step import draws_per_component
-    from kernels.random_stream import MAX_PARTICLES
+    from kernels.particles.adaptive_schedules import simulate_adaptively
+    from kernels.particles.random_stream import MAX_PARTICLES
+    from kernels.particles.step import draws_per_component
 
     if not 2 <= particles <= MAX_PARTICLES // 2:
         found = f"{particles} per component, of which a rule estimates a variance"
@@ -261,7 +261,7 @@ def simulate_with_rule(
 
 
 def _rule_of_particles(rule: AdaptiveRule, every: int, particles: int) -> Rule:
-    from kernels.adaptive_schedules import AdaAnn, EffectiveSampleSize
+    from kernels.particles.adaptive_schedules import AdaAnn, EffectiveSampleSize
 
     kind = AdaAnn if rule.kind == "adaann" else EffectiveSampleSize
     return kind(rule.strength, every, rule.start_beta, particles)

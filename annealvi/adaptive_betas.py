@@ -14,7 +14,7 @@ from derive.problem.arguments import require_fields
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
-    from kernels.adaptive_schedules import Rule
+    from kernels.particles.adaptive_schedules import Rule
 
 HOT = 10.0
 """The default T0: about twice the barrier between two modes at six widths' distance."""
@@ -80,7 +80,7 @@ class AdaAnn(_RisingBeta):
             raise BadInput("tau", f"{self.tau:g} is no step to take", "give a positive number", "")
 
     def _rule(self) -> Rule:
-        from kernels.adaptive_schedules import AdaAnn as RuleOfParticles
+        from kernels.particles.adaptive_schedules import AdaAnn as RuleOfParticles
 
         return RuleOfParticles(float(self.tau), every=1, start_beta=self._beta, particles=2)
 
@@ -110,7 +110,7 @@ class EffectiveSampleSize(_RisingBeta):
             raise BadInput("level", f"{self.level:g} is no share of the samples", "give a number above 0 and below 1", "")
 
     def _rule(self) -> Rule:
-        from kernels.adaptive_schedules import EffectiveSampleSize as RuleOfParticles
+        from kernels.particles.adaptive_schedules import EffectiveSampleSize as RuleOfParticles
 
         return RuleOfParticles(float(self.level), every=1, start_beta=self._beta, particles=2)
 

@@ -15,7 +15,7 @@ from annealvi.output import read_json, require_free, require_writable, write_fil
 from annealvi.paper.folder import MANIFEST
 from annealvi.sweep_commands import run_collapse, run_flow, run_phase
 from derive.problem.specification import BadInput, Problem, one_line
-from kernels.stages import spoken_for
+from kernels.machine.stages import spoken_for
 
 SINGLE_PRECISION = 1e-30, 1e30
 """Lengths and scales whose products with a sample float32 still holds."""

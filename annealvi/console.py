@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from annealvi.output import require_free, require_inside, require_writable
 from derive.problem.problem_file import load_problem
 from derive.problem.specification import BadInput, Problem
-from kernels.stages import is_spoken_for, now, spoken_for, stage
+from kernels.machine.stages import is_spoken_for, now, spoken_for, stage
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ def problem_of(options: argparse.Namespace, *outputs: str) -> Problem:
     require_free(options.json, "--json", options.force)
     require_outputs(options, *outputs)
     if options.device == "cuda" and options.command not in ("derive", "rhs", "flow"):
-        from kernels.device import resolve_device
+        from kernels.machine.device import resolve_device
 
         resolve_device("cuda")  # say now what is missing
     return problem

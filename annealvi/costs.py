@@ -14,7 +14,7 @@ import numpy as np
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
-    from kernels.integrator import Kernel, StoppedError
+    from kernels.integrate.integrator import Kernel, StoppedError
 
 FASTER_TRAINING = "take fewer --steps or --seeds, a smaller --batch or --width, or raise --max-cost"
 WORTH_SAYING = 5.0
@@ -153,7 +153,7 @@ def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, r
     `_at_stations`. Where one of these takes more than LONGEST_PILOT seconds, the pace is the least that it can be: steps of the size and
     the price at which it was stopped, or one step for each output where it had not come through the first short ones.
     """
-    from kernels.stages import stage
+    from kernels.machine.stages import stage
 
     crew = np.resize(states, (side_by_side, states.shape[1])) if len(states) < side_by_side else states[:side_by_side]
     one_step = STAGES * kernel.seconds_per_rate(crew[:1], LONGEST_PILOT / STAGES)
@@ -179,8 +179,8 @@ class _Pilot:
 
     def parts(self) -> tuple[list[Part], bool]:
         """The parts of the crew's trajectories, and whether they are the least that these take."""
-        from kernels.integrator import StoppedError
-        from kernels.threads import at_most
+        from kernels.integrate.integrator import StoppedError
+        from kernels.machine.threads import at_most
 
         self.kernel.integrate(self.crew[:0], self.times[:1])  # compiles
         try:
@@ -213,8 +213,8 @@ class _Pilot:
         interval. There are fewer stations where STATIONS would take more than LONGEST_PILOT seconds, and the parts are the least where one
         of them is stopped after that time.
         """
-        from kernels.integrator import StoppedError
-        from kernels.threads import at_most
+        from kernels.integrate.integrator import StoppedError
+        from kernels.machine.threads import at_most
 
         count = max(2, min(STATIONS, int(LONGEST_PILOT / ((WARMING + WARMED) * seconds_per_step))))
         parts: list[Part] = []
@@ -256,7 +256,7 @@ def _follow(kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float, mo
 
     One that fails has come to the end: the run itself will say why.
     """
-    from kernels.integrator import IntegrationError, TooManyStepsError
+    from kernels.integrate.integrator import IntegrationError, TooManyStepsError
 
     try:
         run = kernel.integrate(crew, times, rtol=rtol, atol=rtol / 100, most_steps=most)
@@ -270,7 +270,7 @@ def _follow(kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float, mo
 @contextmanager
 def stopped_in_time(limit: float | None, remedy: str) -> Iterator[None]:
     """Raise BadInput once compiled code has run for OVERRUN times `limit` seconds within (None: no limit), the pilot of a cost included."""
-    from kernels.threads import TimeLimitError, at_most
+    from kernels.machine.threads import TimeLimitError, at_most
 
     try:
         with at_most(math.inf if limit is None else OVERRUN * limit):
@@ -285,7 +285,7 @@ def cost_of_particles(coordinates: float, particles: float, device: str) -> Cost
     """coordinates: drawn, and particles: of all replicas and components, both summed over steps. device: "auto", "cpu" or "cuda"."""
     import numba
 
-    from kernels.device import resolve_device
+    from kernels.machine.device import resolve_device
 
     where = resolve_device(device)
     speed = COORDINATES_PER_SECOND[where.kind] * (numba.get_num_threads() if where.kind == "cpu" else 1)

@@ -13,7 +13,7 @@ from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
     from annealvi.session import Session
-    from kernels.integrator import Kernel, Trajectories
+    from kernels.integrate.integrator import Kernel, Trajectories
 
 MOST_NUMBERS = 200_000_000
 """Largest number of stored values that a command accepts: 1.6 GB in double precision."""
@@ -146,7 +146,7 @@ def side_by_side(kernel: Kernel) -> int:
     """How many trajectories run side by side."""
     import numba
 
-    from kernels.integrator import RESIDENT_THREADS
+    from kernels.integrate.integrator import RESIDENT_THREADS
 
     return numba.get_num_threads() * kernel.lanes if kernel.where.kind == "cpu" else RESIDENT_THREADS
 
@@ -164,7 +164,7 @@ def flow_in_words(particles: int, dt: float, precision: str, projected: bool) ->
 
 def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over the replicas and its standard error, which one replica does not give (NaN)."""
-    from kernels.particle_runs import mean_and_standard_error
+    from kernels.particles.runs import mean_and_standard_error
 
     if len(values) == 1:
         return values[0], np.full(values.shape[1:], np.nan)

@@ -185,7 +185,7 @@ def velocity(problem: Problem, state: State | Mapping[str, Any]) -> Velocity:
     Averages over one variable are accurate to 17 digits, those over two or three to 1e-13. BadInput where those over more are not
     accurate to LEAST_ACCURATE.
     """
-    from kernels.lattice_reference import average_and_error
+    from kernels.averages.lattice_reference import average_and_error
 
     def several(average: Expectation) -> float:
         value, error = average_and_error(average, {})

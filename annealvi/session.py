@@ -21,7 +21,7 @@ from derive.problem.schedules import AdaptiveRule, Schedule, make_rule, make_sch
 from derive.problem.specification import SUM_TOLERANCE, BadInput, Problem
 
 if TYPE_CHECKING:
-    from kernels.integrator import Kernel
+    from kernels.integrate.integrator import Kernel
 
 DRAWN_AT_ONCE = 2**14
 """Initial states, whose Gram matrices and their factors take several times the memory of the states themselves."""
@@ -93,7 +93,7 @@ class Session:
 
         dimension: d, the problem's own unless given. Raises ValueError where no vectors of R^d have these overlaps.
         """
-        from kernels.initial_means import embed_overlaps
+        from kernels.particles.initial_means import embed_overlaps
 
         modes = self.modes(dimension)
         embedded, means = embed_overlaps(self.gram_of_states(states), *modes.shape)
@@ -180,7 +180,7 @@ class Session:
 
     def compile(self, device: str = "auto", tolerance: float = 1e-12, expectations: str = "proxy", precision: str = "float64") -> Kernel:
         """The generated kernel with this problem's parameters. tolerance: absolute error of each average; for the other options see
-        `kernels.integrator.compile_system`."""
+        `kernels.integrate.integrator.compile_system`."""
         schedule = self.schedule
         values = {**self.values, **dict(zip(schedule.parameters, schedule.values, strict=True))}
         options = {"breakpoints": schedule.breakpoints, "tolerance": tolerance, "expectations": expectations, "device": device}
@@ -212,9 +212,9 @@ class Session:
         values: Mapping[sp.Symbol, float],
         options: Mapping[str, Any],
     ) -> Kernel:
-        from kernels.integrator import compile_system
-        from kernels.stages import stage
-        from kernels.tables import Reach
+        from kernels.averages.tables import Reach
+        from kernels.integrate.integrator import compile_system
+        from kernels.machine.stages import stage
 
         target, proposal = self.problem.target, self.problem.proposal
         scales = (*target.scales, *proposal.scales)
@@ -234,7 +234,7 @@ class Session:
 
     def random_states_in_parts(self, n: int, seed: int, size: int) -> Iterator[np.ndarray]:
         """The states of `random_states`, in parts of up to `size`: the same numbers, without the memory that all take together."""
-        from kernels.ensembles import GramStream
+        from kernels.integrate.ensembles import GramStream
 
         independent = self.modes(len(self.problem.target.means[0]))[list(self.symbolic.independent_modes)]
         stream = GramStream(self.problem.space.dimension, np.array(self.problem.proposal.radii), independent @ independent.T, seed)
@@ -259,7 +259,7 @@ def open_session(problem: Problem, large_dimension: bool = False) -> Session:
 
     large_dimension: derive the limit d → ∞ of what unequal scales make depend on d, instead of the equations exact in every d.
     """
-    from kernels.stages import stage
+    from kernels.machine.stages import stage
 
     try:
         with stage("deriving the equations"):

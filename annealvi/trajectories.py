@@ -33,7 +33,7 @@ from derive.problem.arguments import checked
 from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
-    from kernels.particle_runs import ParticleRun
+    from kernels.particles.runs import ParticleRun
 
 MOST_WORK = 1e16
 """Particle coordinates, summed over steps: a day on a fast GPU, months on a CPU."""
@@ -69,7 +69,7 @@ def integrate(
     rtol: relative tolerance per step; absolute tolerance is a hundredth of it. tolerance: absolute error of each average, by default rtol
     or COARSEST_AVERAGES, whichever is less. max_cost: refuse what is expected to take more seconds, and stop what takes twice as many
     (None: take however long). tell: hears in one line of an expected cost of more than some seconds. Raises BadInput, and
-    kernels.integrator.DomainError if a state leaves the overlaps' domain.
+    kernels.integrate.integrator.DomainError if a state leaves the overlaps' domain.
     """
     given = None if initial is None else np.atleast_2d(np.asarray(initial, float))
     if given is not None and given.shape[1:] != (len(session.state_names),):
@@ -128,7 +128,7 @@ def simulate(
     projected: draw the particles in the span of modes and means: other numbers of the same law, in less time where that has far fewer than
     d dimensions. Raises BadInput, also for that where a mixture's scales differ or more than means is learned.
     """
-    from kernels.initial_means import uniform_sphere_means
+    from kernels.particles.initial_means import uniform_sphere_means
 
     if not dt > 0:
         raise BadInput("--dt", f"{dt:g} is no length of a step", "give a number above zero", "")
@@ -207,7 +207,7 @@ def seconds_of_simulation(
 
 def _work(problem: Problem, steps: float, particles: int, projected: bool) -> tuple[float, float]:
     """Coordinates and particles that are drawn in the steps of all replicas."""
-    from kernels.particle_step import draws_per_component
+    from kernels.particles.step import draws_per_component
 
     size = len(problem.proposal.weights)
     draws = draws_per_component(problem.space.dimension, size + len(problem.target.weights), particles, projected)
@@ -229,7 +229,7 @@ def _simulated(
     progress: Callable[[int, int], None] | None,
 ) -> tuple[ParticleRun, np.ndarray]:
     """One run, and its states (replicas, n_out, states)."""
-    from kernels.particles import simulate_particles
+    from kernels.particles.simulation import simulate_particles
 
     run = simulate_particles(
         initial_means,

@@ -24,8 +24,8 @@ from derive.problem.specification import BadInput
 class Verification:
     """checks: in the order run. comparisons: the paths behind the particle checks. notes: what did not run, and why.
 
-    measured_errors: of the kernel's averages, see `kernels.tables.MeasuredError`. theory: limits, symmetric states and holds, where there
-    is one of the problem; its checks are among `checks`. seconds: wall time.
+    measured_errors: of the kernel's averages, see `kernels.averages.tables.MeasuredError`. theory: limits, symmetric states and holds,
+    where there is one of the problem; its checks are among `checks`. seconds: wall time.
     """
 
     problem: str

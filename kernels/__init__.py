@@ -1,15 +1,11 @@
-"""Numerical kernels of annealvi.
+"""Numerical kernels of annealvi, room by room in the order in which they are used:
 
-lowering → printer → codegen → module_cache   an OdeSystem becomes a Python module for Numba, on the CPU and on CUDA
-quadrature, proxy, tables   averages over one normal variable to a requested tolerance, with the error that was measured
-lattice*               averages over several variables, a χ² one among them: steps follow from the state at run time
-tableau, integrator    adaptive Runge–Kutta over batches of initial states
-ensembles              the exact law of the initial overlaps in any dimension
-random_stream, particle_step, particles   the d-dimensional simulation; it knows densities and sampling only
-projection             the same in law, with its particles drawn in the span of the centres
-adaptive_schedules     the same under AdaAnn or the effective-sample-size rule
-threads, halting, stages   how long work is shared out, stopped, and told of
-kl_grid                the reverse KL and its gradient by quadrature on a grid: a route that imports nothing of the rest
+lower       expressions of the derivation → what a kernel evaluates; averages recognised and sorted for one pass each
+generate    an OdeSystem and a schedule → the source of one module, for the CPU and for CUDA; templates/ is copied into each
+averages    averages over one or several normal variables and a χ²: tables and lattice rules, with the errors that were measured
+integrate   adaptive Runge–Kutta over batches of initial states, and the exact law of the initial overlaps
+particles   the d-dimensional simulation, and the KL on a grid: densities and sampling only, nothing of the derivation
+machine     devices, threads, the cache of compiled code, how long work is stopped and told of
 """
 
 IS_ANNEALVI = True

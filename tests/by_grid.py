@@ -8,7 +8,7 @@ import numpy as np
 
 from annealvi.rhs import State
 from derive.problem.specification import Problem
-from kernels.kl_grid import KlGradient, Mixture, kl_gradient
+from kernels.particles.kl_grid import KlGradient, Mixture, kl_gradient
 
 TOLERANCE = {1: 1e-11, 2: 1e-11, 3: 1e-9}
 ROUNDING = 2e-12

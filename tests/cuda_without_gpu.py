@@ -10,7 +10,7 @@ import numba
 import numba.cuda
 import pytest
 
-from kernels.device import resolve_device
+from kernels.machine.device import resolve_device
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,20 +13,20 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 
-from kernels import particles as particles_module
-from kernels.adaptive_schedules import (
+from kernels.particles import simulation as particles_module
+from kernels.particles.adaptive_schedules import (
     AdaAnn,
     EffectiveSampleSize,
     mixture_variance,
     relative_effective_sample_size,
     simulate_adaptively,
 )
-from kernels.initial_means import uniform_sphere_means
-from kernels.particle_runs import extrapolate_step, mean_and_standard_error
-from kernels.particle_step import replicas_at
-from kernels.particles import simulate_particles
-from kernels.particles_cpu import log_target_of_particles
-from kernels.random_stream import MAX_PARTICLES, fill_normals
+from kernels.particles.cpu import log_target_of_particles
+from kernels.particles.initial_means import uniform_sphere_means
+from kernels.particles.random_stream import MAX_PARTICLES, fill_normals
+from kernels.particles.runs import extrapolate_step, mean_and_standard_error
+from kernels.particles.simulation import simulate_particles
+from kernels.particles.step import replicas_at
 
 STANDARD_ERRORS = 4.5
 
@@ -233,7 +233,7 @@ def test_extrapolation_refuses_replicas_at_different_temperatures():
 
 
 def test_the_rules_know_nothing_of_the_derivation():
-    code = "import sys, kernels.adaptive_schedules; print([m for m in sys.modules if m.split('.')[0] in ('derive', 'sympy')])"
+    code = "import sys, kernels.particles.adaptive_schedules; print([m for m in sys.modules if m.split('.')[0] in ('derive', 'sympy')])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 

@@ -17,8 +17,8 @@ from annealvi.cli import main
 from derive.checks.concrete import Meaning
 from derive.checks.step_check import check_dimension, check_step, sample_point
 from derive.dynamics.adaptive_schedule import variance_steps, with_adaann
-from kernels.adaptive_schedules import AdaAnn, simulate_adaptively
-from kernels.initial_means import uniform_sphere_means
+from kernels.particles.adaptive_schedules import AdaAnn, simulate_adaptively
+from kernels.particles.initial_means import uniform_sphere_means
 
 RULE = ["schedule.kind=adaann", "schedule.T0=20", "schedule.t0=1", "schedule.tau=0.05"]
 

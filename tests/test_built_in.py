@@ -20,8 +20,8 @@ from derive.objects.vectors import Inner, VectorSymbol
 from derive.problem.built_in import BUILT_IN
 from derive.problem.specification import BadInput, Flow, Problem, Proposal, Space, Target
 from derive.rules.reduction import Surroundings, frame, most_forms
-from kernels.lowering import lower
-from kernels.particles import estimate_velocity
+from kernels.lower.lowering import lower
+from kernels.particles.simulation import estimate_velocity
 
 SLIPS = [name for name in BUILT_IN if name.startswith("slips")]
 SMALL = [name for name in BUILT_IN if name not in SLIPS]

@@ -27,7 +27,7 @@ from derive.dynamics.symbolic_problem import derive_problem
 from derive.objects.vectors import Gradient
 from derive.problem.specification import BadInput
 from derive.rules.flow import Descent, OverlapRate
-from kernels.particle_runs import ParticleRun
+from kernels.particles.runs import ParticleRun
 
 
 def session(*overrides):

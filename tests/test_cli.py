@@ -306,7 +306,7 @@ def test_endless_input_files_are_refused(capsys):
 
 
 def test_a_missing_gpu_is_status_three_and_names_the_install(capsys, tmp_path, monkeypatch):
-    from kernels import device
+    from kernels.machine import device
 
     def absent():
         raise device.DeviceUnavailable(device._how_to_get_cuda("no usable CUDA device was found"))

@@ -11,8 +11,8 @@ from retyped import F_mp, exchange_sech_mp
 
 from derive.objects.expectation import Expectation
 from derive.objects.system import BETA, Domain, OdeSystem
-from kernels.codegen import distinct_averages, generate
-from kernels.integrator import compile_system
+from kernels.generate.codegen import distinct_averages, generate
+from kernels.integrate.integrator import compile_system
 
 SCHEDULE = {T0: 30.0, t0: 288.0}
 STATE_TEXTS = [("0.1", "-0.2", "0.05"), ("0.9", "-0.95", "-0.9"), ("1", "-1", "-1"), ("0.999", "0.998", "0.9985"), ("1", "1", "1")]
@@ -105,7 +105,7 @@ def test_cpu_and_cuda_differ_only_in_header_lanes_and_entry():
 
 @pytest.mark.parametrize(("target", "precision", "own"), [("cpu", "float64", True), ("cpu", "float32", False), ("cuda", "float64", False)])
 def test_only_double_precision_on_the_cpu_has_its_own_exponential(target, precision, own):
-    library = "kernels.vector_math" if own else "math"
+    library = "kernels.machine.vector_math" if own else "math"
     assert f"from {library} import exp, log, tanh" in program(target, precision).source
 
 

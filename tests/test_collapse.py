@@ -23,7 +23,7 @@ from annealvi.collapse.pair_flow import PairFlow
 from annealvi.collapse.separatrix import FINE, QUICK, Accuracy, Separatrix
 from annealvi.collapse.trapping import DecidedSet, beyond_steps, decided_sets, lasting_beta, least_beta, separating_level
 from derive.problem.specification import BadInput
-from kernels.integrator import IntegrationError, Kernel
+from kernels.integrate.integrator import IntegrationError, Kernel
 
 SHORT = ["schedule.T0=30", "schedule.t0=100"]
 

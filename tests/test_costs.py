@@ -21,7 +21,7 @@ from annealvi.costs import Cost, cost_of_integration, duration, require_affordab
 from annealvi.figures import draw_paths
 from annealvi.paths import Paths
 from annealvi.sweeps.run import FASTER as FASTER_SWEEP
-from kernels.integrator import Kernel, StoppedError
+from kernels.integrate.integrator import Kernel, StoppedError
 
 
 def refused(capsys, arguments, *words):

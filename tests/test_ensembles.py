@@ -10,7 +10,7 @@ from scipy import stats
 
 import annealvi
 from annealvi import session as session_module
-from kernels.ensembles import GramStream, initial_gram
+from kernels.integrate.ensembles import GramStream, initial_gram
 
 LEVEL = 1e-4
 DRAWS = 20_000

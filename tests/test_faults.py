@@ -22,7 +22,7 @@ from annealvi.cli import build_parser, main
 from annealvi.fixed_points.figure import bifurcation_figure
 from annealvi.sweeps.run import run_sweep, sweeping
 from derive.problem.specification import BadInput
-from kernels.module_cache import VARIABLE
+from kernels.machine.module_cache import VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 FEW = ["--n", "2", "--t-end", "5", "--points", "2"]
@@ -92,7 +92,7 @@ def test_a_user_without_home_or_name_gets_a_figure_and_one_line(temporary):
 @pytest.mark.parametrize("home", ["/dev/null", "/dev/null/home", "/", "relative", ""])
 def test_particles_need_no_place_for_their_code(home, temporary):
     """Not in the package's own folder either, which another user has installed."""
-    program = "import kernels.particles_cpu, kernels.projection, kernels.module_cache as m; print(m.cache_directory())"
+    program = "import kernels.particles.cpu, kernels.particles.projection, kernels.machine.module_cache as m; print(m.cache_directory())"
     process = started((), *nameless_user(), program=("-c", program), HOME=home, TMPDIR=str(temporary), **NOWHERE)
     status, out, err = ended(process)
     assert (status, out) == (0, b"None\n"), err
@@ -314,7 +314,7 @@ from annealvi.cli import main
 from annealvi.sweeps.engines import InProcess
 from annealvi.sweeps.plan import make_plan
 from annealvi.sweeps.run import run_sweep
-from kernels.module_cache import VARIABLE, keep
+from kernels.machine.module_cache import VARIABLE, keep
 out, cache, *command = sys.argv[1:]
 status = main(command)
 os.environ[VARIABLE] = cache

@@ -20,7 +20,7 @@ from annealvi.session import open_session
 from annealvi.sweeps.axis import Axis
 from annealvi.sweeps.run import Execution
 from derive.problem.specification import BadInput, Problem, ScheduleSpec, Space, Target
-from kernels.particles import DivergenceError
+from kernels.particles.simulation import DivergenceError
 
 ARCHITECTURE, OPTIMISER = Architecture(2, 8, 1), Optimiser(16, 1e-3)
 TRAINING = Training(steps=20, seeds=2, architecture=ARCHITECTURE, optimiser=OPTIMISER, samples=200)

@@ -27,7 +27,7 @@ from annealvi.flows.target import Mixture, main_axes, turned
 from annealvi.flows.tempering import AFTER_SETTLING, betas_of, default_steps, next_beta
 from annealvi.flows.training import Architecture, Optimiser, Rule, Steps, make_trainer
 from derive.problem.specification import BadInput, Problem, ScheduleSpec, Space, Target
-from kernels.particles import DivergenceError
+from kernels.particles.simulation import DivergenceError
 
 SMALL = {"architecture": Architecture(2, 8, 2), "optimiser": Optimiser(32, 1e-3), "samples": 200}
 UNTEMPERED = ScheduleSpec(kind="hold", T0=1.0, t0=1.0)

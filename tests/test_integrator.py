@@ -15,11 +15,11 @@ from handtyped import STATES, T0, VALUES, bimodal_system, escaping_system, expon
 from scipy.integrate import solve_ivp
 
 from derive.problem.specification import SCHEDULE_KINDS
-from kernels import integrator_source
-from kernels.integrator import DomainError, IntegrationError, StoppedError, TooManyStepsError, compile_system
-from kernels.printer import ScalarPrinter
-from kernels.tableau import dop853, tableau_constants
-from kernels.threads import at_most
+from kernels.generate.printer import ScalarPrinter
+from kernels.generate.tableau import dop853, tableau_constants
+from kernels.generate.templates import integrator as integrator_source
+from kernels.integrate.integrator import DomainError, IntegrationError, StoppedError, TooManyStepsError, compile_system
+from kernels.machine.threads import at_most
 
 EXPONENTIAL = {T0: 30.0, t0: 288.0}
 HOLD = {T0: 25.0, t0: 7.3}

@@ -6,9 +6,9 @@ import pytest
 from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
 from handtyped import T0, VALUES, bimodal_system, escaping_system, exponential_beta, hold_beta, states_of_unit_vectors, t0
 
-from kernels.codegen import generate
-from kernels.integrator import DomainError, compile_system
-from kernels.module_cache import load_module
+from kernels.generate.codegen import generate
+from kernels.integrate.integrator import DomainError, compile_system
+from kernels.machine.module_cache import load_module
 
 STATES = states_of_unit_vectors(3, 4, 1)
 CASES = {

@@ -19,7 +19,7 @@ from annealvi.cli import main
 from annealvi.sweeps import result, run, store
 from annealvi.sweeps.run import Execution, parts_of, run_sweep
 from derive.problem.specification import BadInput
-from kernels import module_cache
+from kernels.machine import module_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,8 +8,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from kernels import kl_grid
-from kernels.kl_grid import (
+from kernels.particles import kl_grid
+from kernels.particles.kl_grid import (
     Mixture,
     flow_velocity,
     kl_gradient,

@@ -11,10 +11,10 @@ import pytest
 from handtyped import T0, VALUES, bimodal_system, escaping_system, exponential_beta, hold_beta, states_of_unit_vectors, t0
 from numba import njit
 
-from kernels import vector_math
-from kernels.codegen import lanes_for
-from kernels.integrator import DomainError, compile_system, integrate_sets
-from kernels.threads import TimeLimitError, at_most
+from kernels.generate.codegen import lanes_for
+from kernels.integrate.integrator import DomainError, compile_system, integrate_sets
+from kernels.machine import vector_math
+from kernels.machine.threads import TimeLimitError, at_most
 
 OPTIONS = {"rtol": 1e-7, "atol": 1e-9}
 

@@ -13,12 +13,13 @@ from lattice_probes import Z, compiled, given, probe_system, random_numbers, sof
 
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.softmax import Softmax
-from kernels import lattice_code, lattice_rule
-from kernels.integrator import IntegrationError, compile_system
-from kernels.lattice import groups_of, patterns_of
-from kernels.lattice_reference import average_and_error, average_value
-from kernels.tables import most_nodes
-from kernels.threads import TimeLimitError, at_most
+from kernels.averages import lattice_rule
+from kernels.averages.lattice_reference import average_and_error, average_value
+from kernels.averages.tables import most_nodes
+from kernels.generate import lattice_code
+from kernels.integrate.integrator import IntegrationError, compile_system
+from kernels.lower.lattice import groups_of, patterns_of
+from kernels.machine.threads import TimeLimitError, at_most
 
 TOLERANCE = 1e-11
 

@@ -7,8 +7,8 @@ import sympy as sp
 from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
 from lattice_probes import compiled, probe_system, random_numbers, softmax_averages
 
-from kernels.codegen import generate
-from kernels.module_cache import load_module
+from kernels.generate.codegen import generate
+from kernels.machine.module_cache import load_module
 
 CASES = {"one": (1, None), "two": (2, None), "chi": (0, 5), "both": (1, 5), "sampled": (4, None)}
 
@@ -40,9 +40,9 @@ def assert_same_to_rounding(found, expected):
 
 
 def test_simulated_cuda_agrees_with_the_cpu(monkeypatch):
-    from kernels import lattice_rule
+    from kernels.averages import lattice_rule
 
-    few = "import kernels.lattice_rule as r; r.FEWEST_POINTS = r.MOST_POINTS = 4"
+    few = "import kernels.averages.lattice_rule as r; r.FEWEST_POINTS = r.MOST_POINTS = 4"
     found = in_simulator("t.results('cuda', list(t.CASES))", "test_lattice_cuda", few)
     assert found["device"] == "cuda simulator"
     monkeypatch.setattr(lattice_rule, "FEWEST_POINTS", 4)

@@ -9,7 +9,7 @@ from lattice_probes import Z
 
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.softmax import Softmax
-from kernels.lattice_reference import average_and_error, average_value
+from kernels.averages.lattice_reference import average_and_error, average_value
 
 a, b = sp.symbols("a b", real=True)
 

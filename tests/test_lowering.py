@@ -9,8 +9,8 @@ import sympy as sp
 
 from derive.objects.expectation import StandardNormal
 from derive.rules.reduction import AtLargest, CholeskyRoot
-from kernels import lowering
-from kernels.lowering import (
+from kernels.lower import lowering
+from kernels.lower.lowering import (
     REWRITES,
     guarded_cholesky_root,
     guarded_sqrt,

@@ -13,26 +13,26 @@ from pathlib import Path
 
 import pytest
 
-from kernels import module_cache
-from kernels.kept_code import DIGEST
-from kernels.module_cache import VARIABLE, cache_directory, environment_digest, keep, load_module, read_kept
+from kernels.machine import module_cache
+from kernels.machine.kept_code import DIGEST
+from kernels.machine.module_cache import VARIABLE, cache_directory, environment_digest, keep, load_module, read_kept
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = """from numba import njit
 
-from kernels.kept_code import kept
+from kernels.machine.kept_code import kept
 
 
 @kept(njit(nogil=True))
 def double(x):
     return 2.0 * x
 """
-DOUBLE = f"from kernels.module_cache import load_module; print(load_module({SOURCE!r}, 'twice').double(1.5))"
+DOUBLE = f"from kernels.machine.module_cache import load_module; print(load_module({SOURCE!r}, 'twice').double(1.5))"
 
 SECOND_PROCESS = """
 import json, numpy as np
 from handtyped import T0, VALUES, bimodal_system, exponential_beta, t0
-from kernels.integrator import compile_system
+from kernels.integrate.integrator import compile_system
 kernel = compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, T0: 30.0, t0: 288.0}, device="cpu")
 y = kernel.integrate(np.array([[0.1, -0.2, 0.05]]), [0.0, 5.0, 40.0]).y
 entries = [kernel.module.integrate_all, kernel.module.rates_all, kernel.module.beta_all]

@@ -12,12 +12,12 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.special import expit, logsumexp
 
-from kernels import particles as module
-from kernels.device import DeviceUnavailable, resolve_device
-from kernels.initial_means import embed_overlaps, uniform_sphere_means
-from kernels.particle_runs import extrapolate_step, mean_and_standard_error
-from kernels.particles import DivergenceError, estimate_velocity, simulate_particles
-from kernels.threads import TimeLimitError, at_most
+from kernels.machine.device import DeviceUnavailable, resolve_device
+from kernels.machine.threads import TimeLimitError, at_most
+from kernels.particles import simulation as module
+from kernels.particles.initial_means import embed_overlaps, uniform_sphere_means
+from kernels.particles.runs import extrapolate_step, mean_and_standard_error
+from kernels.particles.simulation import DivergenceError, estimate_velocity, simulate_particles
 
 R, W_STAR, H_STAR = 3.0, 0.8, 0.5 * math.log(4)
 STANDARD_ERRORS = 4.5

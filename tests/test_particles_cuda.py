@@ -11,11 +11,11 @@ import pytest
 from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
 
 from annealvi.cli import main
-from kernels import device
-from kernels.adaptive_schedules import AdaAnn, simulate_adaptively
-from kernels.device import DeviceUnavailable, resolve_device
-from kernels.initial_means import uniform_sphere_means
-from kernels.particles import estimate_velocity, simulate_particles
+from kernels.machine import device
+from kernels.machine.device import DeviceUnavailable, resolve_device
+from kernels.particles.adaptive_schedules import AdaAnn, simulate_adaptively
+from kernels.particles.initial_means import uniform_sphere_means
+from kernels.particles.simulation import estimate_velocity, simulate_particles
 
 PROBLEM = {
     "target_means": [[3.0, 0, 0, 0, 0], [-1, 2, 0, 0, 0], [0, 0, 1, 0, -2]],
@@ -94,7 +94,7 @@ def test_gpu_agrees_with_the_cpu():
 def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes):
     from numba import boolean, float64, from_dtype, int64, uint64
 
-    from kernels.particles_cuda import block_shape, kernel_sources
+    from kernels.particles.cuda import block_shape, kernel_sources
 
     real = from_dtype(np.dtype(precision))
     estimate, move_means, move_all_shapes = kernel_sources(
@@ -212,7 +212,7 @@ def forget():
 @pytest.mark.parametrize("centres", [2, 4, 16, 60])
 @pytest.mark.parametrize("real_bytes", [4, 8])
 def test_blocks_of_threads_cover_every_coordinate(d, centres, real_bytes):
-    from kernels.particles_cuda import block_shape
+    from kernels.particles.cuda import block_shape
 
     shape = block_shape(d, 256, centres, real_bytes)
     assert shape.span * shape.passes >= (d + 3) // 4 > shape.span * (shape.passes - 1)
@@ -223,7 +223,7 @@ def test_blocks_of_threads_cover_every_coordinate(d, centres, real_bytes):
 
 
 def test_too_many_centres_for_shared_memory_are_refused():
-    from kernels.particles_cuda import block_shape
+    from kernels.particles.cuda import block_shape
 
     with pytest.raises(ValueError, match="1000 mixture components"):
         block_shape(128, 256, 1000, 8)

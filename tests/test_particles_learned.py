@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from kernels.kl_grid import KlGradient, Mixture, kl_gradient
-from kernels.particle_runs import VelocityEstimate, extrapolate_step
-from kernels.particles import DivergenceError, estimate_velocity, simulate_particles
+from kernels.particles.kl_grid import KlGradient, Mixture, kl_gradient
+from kernels.particles.runs import VelocityEstimate, extrapolate_step
+from kernels.particles.simulation import DivergenceError, estimate_velocity, simulate_particles
 
 ALL = ("means", "weights", "scales")
 REPLICAS = 64

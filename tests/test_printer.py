@@ -14,9 +14,9 @@ import sympy as sp
 from coverage_expressions import EXPRESSIONS, POINTS, SYMBOLS, exact, x, y
 from cuda_without_gpu import needs_compiler, ptx_for_hopper
 
-from kernels.lowering import lower
-from kernels.module_cache import load_module
-from kernels.printer import ScalarPrinter
+from kernels.generate.printer import ScalarPrinter
+from kernels.lower.lowering import lower
+from kernels.machine.module_cache import load_module
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADERS = {
@@ -125,7 +125,7 @@ def test_unknown_precision_is_refused():
 def test_coverage_list_reaches_every_printing_rule():
     """Each function name that the printer knows occurs in the lowered list."""
     printed = " ".join(ScalarPrinter().text(lower(e)) for e in EXPRESSIONS.values())
-    from kernels import printer
+    from kernels.generate import printer
 
     missing = [python for python in printer._FUNCTIONS.values() if f"{python}(" not in printed]
     assert missing == []

@@ -19,12 +19,12 @@ from scipy import stats
 
 import annealvi
 from annealvi.cli import main
-from kernels import particles as particles_module
-from kernels import projection
-from kernels.adaptive_schedules import AdaAnn, simulate_adaptively
-from kernels.initial_means import uniform_sphere_means
-from kernels.particles import estimate_velocity, simulate_particles
-from kernels.random_stream import INITIAL_STATE, MAX_PARTICLES, ORTHOGONAL_NOISE
+from kernels.particles import projection
+from kernels.particles import simulation as particles_module
+from kernels.particles.adaptive_schedules import AdaAnn, simulate_adaptively
+from kernels.particles.initial_means import uniform_sphere_means
+from kernels.particles.random_stream import INITIAL_STATE, MAX_PARTICLES, ORTHOGONAL_NOISE
+from kernels.particles.simulation import estimate_velocity, simulate_particles
 
 LEVEL = 1e-3
 REPLICAS = 40_000
@@ -263,7 +263,7 @@ def assert_same_to_rounding(found, expected):
 
 def test_simulated_cuda_kernels_agree_with_the_cpu():
     """Blocks of few threads, for the simulator's sake: there are more particles and coordinates than threads in one, nevertheless."""
-    few_threads = "import kernels.particles_cuda as p; p.threads_per_block = lambda centres: 8"
+    few_threads = "import kernels.particles.cuda as p; p.threads_per_block = lambda centres: 8"
     found = in_simulator("t.results('cuda', 13, 11)", "test_projection", before=few_threads)
     assert found["device"] == "cuda simulator"
     assert_same_to_rounding(found, results("cpu", 13, 11))
@@ -283,7 +283,7 @@ def test_gpu_agrees_with_the_cpu():
 def test_kernels_compile_for_hopper_without_a_gpu(precision):
     from numba import float64, from_dtype, int64, uint64
 
-    from kernels.projection_cuda import kernel_sources
+    from kernels.particles.projection_cuda import kernel_sources
 
     span_means, lift = kernel_sources(np.dtype(precision).type, 128)
     table, cube = float64[:, ::1], float64[:, :, ::1]

@@ -11,10 +11,10 @@ from retyped import F_mp, exchange_sech_mp
 
 from derive.objects.expectation import Expectation
 from derive.objects.system import Domain, OdeSystem
-from kernels import integrator_source
-from kernels.proxy import fit
-from kernels.quadrature import averages, normal_rule, pole_distance
-from kernels.tables import build_tables
+from kernels.averages.proxy import fit
+from kernels.averages.quadrature import averages, normal_rule, pole_distance
+from kernels.averages.tables import build_tables
+from kernels.generate.templates import integrator as integrator_source
 
 
 def force(radius):

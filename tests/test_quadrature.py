@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from retyped import F_mp
 
-from kernels.quadrature import averages, measured_error, normal_rule, pole_distance
+from kernels.averages.quadrature import averages, measured_error, normal_rule, pole_distance
 
 H_STAR = math.log(4) / 2
 

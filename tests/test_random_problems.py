@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import annealvi
 from annealvi.rhs import State, velocity
 from derive.problem.specification import LEARNABLE, Flow, Problem, Proposal, ScheduleSpec, Space, Target
-from kernels.kl_grid import Mixture, objective
+from kernels.particles.kl_grid import Mixture, objective
 
 SAME = 1e-12
 """Largest difference between two derived velocities that must be one: averages over one variable have 17 digits, others 1e-13."""

@@ -11,8 +11,16 @@ import pytest
 from numba import njit
 from scipy import stats
 
-from kernels import random_stream
-from kernels.random_stream import INITIAL_STATE, ORTHOGONAL_NOISE, fill_normals, four_normals, log_of_unit, normal_pair, philox4x32
+from kernels.particles import random_stream
+from kernels.particles.random_stream import (
+    INITIAL_STATE,
+    ORTHOGONAL_NOISE,
+    fill_normals,
+    four_normals,
+    log_of_unit,
+    normal_pair,
+    philox4x32,
+)
 
 ONES = 0xFFFFFFFF
 KNOWN_ANSWERS = [  # kat_vectors of Random123, philox4x32 with 10 rounds: counter, key, output

@@ -11,7 +11,7 @@ import annealvi
 from annealvi import costs
 from annealvi.cli import main
 from annealvi.rhs import State, velocity
-from kernels import lattice_rule
+from kernels.averages import lattice_rule
 
 
 def session(*overrides, name="bimodal"):

@@ -12,7 +12,7 @@ import annealvi
 from annealvi import integrate, load_problem, open_session
 from annealvi.cli import main
 from annealvi.rhs import parse_state, result
-from kernels.kl_grid import Mixture, kl_gradient
+from kernels.particles.kl_grid import Mixture, kl_gradient
 
 
 def run(capsys, tmp_path, state, *changes):

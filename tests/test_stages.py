@@ -7,7 +7,7 @@ import pytest
 from annealvi import cli, console
 from annealvi.cli import main
 from annealvi.console import telling_stages
-from kernels.stages import is_spoken_for, now, spoken_for, stage
+from kernels.machine.stages import is_spoken_for, now, spoken_for, stage
 
 
 def heard(capsys, seconds=0.3):

@@ -26,7 +26,7 @@ from annealvi.sweeps.keys import vary
 from annealvi.sweeps.run import Execution
 from derive.problem.problem_file import KEYS
 from derive.problem.specification import BadInput
-from kernels.module_cache import cache_directory
+from kernels.machine.module_cache import cache_directory
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["--set", "space.dimension=8", "--set", "schedule.T0=5", "--set", "schedule.t0=10"]

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import pytest
 
-from kernels.threads import TimeLimitError, at_most, run_on_threads
+from kernels.machine.threads import TimeLimitError, at_most, run_on_threads
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])

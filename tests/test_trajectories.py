@@ -9,7 +9,7 @@ import pytest
 
 import annealvi
 from annealvi.cli import main
-from kernels.integrator import DomainError
+from kernels.integrate.integrator import DomainError
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import numpy as np
 
 from annealvi.checks.kernels import widest_average
 from annealvi.session import Session
-from kernels.initial_means import uniform_sphere_means
-from kernels.particles import simulate_particles
+from kernels.particles.initial_means import uniform_sphere_means
+from kernels.particles.simulation import simulate_particles
 
 COARSE = 0.05
 """Averages over several variables are compared with few nodes: the simulator takes microseconds for each."""

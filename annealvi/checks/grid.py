@@ -21,8 +21,8 @@ from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
 from derive.problem.specification import Problem
 from derive.rules.reduction import holds_in
-from kernels import kl_grid
-from kernels.lattice_reference import average_and_error
+from kernels.averages.lattice_reference import average_and_error
+from kernels.particles import kl_grid
 
 TOLERANCE = {1: 1e-11, 2: 1e-11, 3: 1e-9}
 """Asked of the grid in each dimension; a rate sums fewer than ten of its entries with factors of order one."""

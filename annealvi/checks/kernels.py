@@ -22,7 +22,7 @@ from derive.objects.expectation import Expectation
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
 from derive.problem.specification import ScheduleSpec, Space
-from kernels.integrator import IntegrationError, Kernel
+from kernels.integrate.integrator import IntegrationError, Kernel
 
 TOLERANCE = 1e-12
 COARSE_TOLERANCE = 5e-10
@@ -180,7 +180,7 @@ def _of_every_size(session: Session) -> Session:
 
 def cuda_check(session: Session) -> Check | str:
     """CUDA against the CPU on a GPU, or in Numba's simulator in another process; a line that says why where neither runs."""
-    from kernels.device import DeviceUnavailable, resolve_device
+    from kernels.machine.device import DeviceUnavailable, resolve_device
 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:

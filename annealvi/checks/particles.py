@@ -19,9 +19,9 @@ from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
 from derive.problem.specification import ScheduleSpec
-from kernels.integrator import Kernel
-from kernels.particle_runs import ParticleRun, extrapolate_step
-from kernels.particles import estimate_velocity, simulate_particles
+from kernels.integrate.integrator import Kernel
+from kernels.particles.runs import ParticleRun, extrapolate_step
+from kernels.particles.simulation import estimate_velocity, simulate_particles
 
 LEVEL = 1e-3
 """Probability that a right theory fails one comparison of this module, over all its states and times (Bonferroni)."""

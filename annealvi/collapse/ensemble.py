@@ -23,7 +23,7 @@ from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
-    from kernels.integrator import Kernel
+    from kernels.integrate.integrator import Kernel
 
 RTOL = 1e-6
 """Per step. Outcomes ask less than paths: a local error moves the boundary between them by about itself relative to the overlaps, far
@@ -90,7 +90,7 @@ def collapse_by_ensemble(
     refuse what is expected to take more seconds. n: None for as many as the problem can afford, see `costs.affordable_number`. kernel: the
     session's, where it is compiled already. Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
     """
-    from kernels.integrator import widest_tolerance
+    from kernels.integrate.integrator import widest_tolerance
 
     judge = judging(session, least_weight)
     share = LEAST_WEIGHT if least_weight is None else least_weight

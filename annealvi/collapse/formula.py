@@ -16,7 +16,7 @@ from annealvi.session import Session
 from derive.objects.short_repr import short_repr
 
 if TYPE_CHECKING:
-    from kernels.integrator import Kernel
+    from kernels.integrate.integrator import Kernel
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.sweep import Sweep
 from derive.problem.problem_file import problem_to_toml
 from derive.problem.specification import Problem
-from kernels.device import resolve_device
+from kernels.machine.device import resolve_device
 
 
 class KernelSweep(Sweep):

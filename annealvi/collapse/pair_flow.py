@@ -27,7 +27,7 @@ import numpy as np
 from scipy.special import erfc
 
 from annealvi.session import Session
-from kernels.integrator import Kernel
+from kernels.integrate.integrator import Kernel
 
 TRUNCATION = 1e-14
 LAST_NODE = 8.0

@@ -26,7 +26,7 @@ import numpy as np
 
 from annealvi.collapse.pair_flow import PairFlow
 from annealvi.session import Session
-from kernels.integrator import NO_TRAPS, Kernel
+from kernels.integrate.integrator import NO_TRAPS, Kernel
 
 LEVELS = np.linspace(0.05, 0.95, 19)
 SUMS = np.linspace(1.02, 1.9, 23)

@@ -33,8 +33,8 @@ from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
 from derive.problem.schedules import AdaptiveRule, make_rule
 from derive.problem.specification import BadInput, Problem
-from kernels.device import tell_of_fallback
-from kernels.particles import DivergenceError
+from kernels.machine.device import tell_of_fallback
+from kernels.particles.simulation import DivergenceError
 
 SAMPLES = 8192
 """Of each judgement: a divergence of 0.02 in 128 dimensions is then known to some 0.002, and judging takes a few per cent of the time."""

@@ -36,7 +36,7 @@ from derive.problem.arguments import checked
 from derive.problem.problem_file import problem_to_toml
 from derive.problem.schedules import make_rule
 from derive.problem.specification import BadInput, Problem, ScheduleSpec
-from kernels.particles import DivergenceError
+from kernels.particles.simulation import DivergenceError
 
 KINDS = (*FORMULAS, "adaann")
 ADAANN_INTERVAL = 10.0

@@ -26,10 +26,10 @@ import work
 from numba import cuda
 
 import annealvi
-from kernels.cuda_functions import for_cuda
-from kernels.device import DeviceUnavailable, resolve_device
-from kernels.integrator import integrate_sets
-from kernels.random_stream import four_normals
+from kernels.integrate.integrator import integrate_sets
+from kernels.machine.cuda_functions import for_cuda
+from kernels.machine.device import DeviceUnavailable, resolve_device
+from kernels.particles.random_stream import four_normals
 
 TESTS = ["test_integrator_cuda", "test_lattice_cuda", "test_particles_cuda", "test_projection"]
 SANITIZED = """

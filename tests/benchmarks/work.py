@@ -13,7 +13,7 @@ import numpy as np
 import peers
 
 import annealvi
-from kernels.particles import simulate_particles
+from kernels.particles.simulation import simulate_particles
 
 STUDY = ["schedule.T0=30", "schedule.t0=288"]
 REFERENCE_RUNS = 48

@@ -18,7 +18,7 @@ import sympy as sp
 from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
 from derive.objects.softmax import Softmax
 from derive.objects.system import BETA, OdeSystem
-from kernels.lowering import hoisted
+from kernels.lower.lowering import hoisted
 
 MOST_TENSOR_VARIABLES = 3
 """Beyond it a tensor grid is too large, and quasi-random points replace all its axes but one."""

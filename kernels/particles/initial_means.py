@@ -7,7 +7,7 @@ import operator
 import numpy as np
 from numba import njit
 
-from kernels.random_stream import INITIAL_STATE, MAX_COMPONENTS, MAX_REPLICAS, blocks_of, fill_normals
+from kernels.particles.random_stream import INITIAL_STATE, MAX_COMPONENTS, MAX_REPLICAS, blocks_of, fill_normals
 
 
 @njit

@@ -20,9 +20,9 @@ import numpy as np
 from numba import cuda
 from numba.core.errors import NumbaPerformanceWarning
 
-from kernels.cuda_functions import for_cuda
-from kernels.particle_step import Estimates, ParticleFlow, Replicas, find_pulls, move_shapes
-from kernels.random_stream import blocks_of, four_normals
+from kernels.machine.cuda_functions import for_cuda
+from kernels.particles.random_stream import blocks_of, four_normals
+from kernels.particles.step import Estimates, ParticleFlow, Replicas, find_pulls, move_shapes
 
 SHARED_BYTES = 48 * 1024
 """What a block of threads has on every GPU."""

@@ -2,7 +2,7 @@
 
 A particle's responsibilities follow from its distances to the centres, and so, up to a shift that is common to all, from its projection
 onto their span, of r <= L + K dimensions. With one scale in each mixture the total pull sum_c k_c(x) = 1/sigma^2 - beta/sigma*^2 is the
-same at every x. What n particles have outside the span then enters the gradient of `kernels.particle_step` as its sum only, which is
+same at every x. What n particles have outside the span then enters the gradient of `kernels.particles.step` as its sum only, which is
 sqrt(n) sigma times one Gaussian vector. With the rows of B an orthonormal basis of the span, and g' the estimate at the centres'
 coordinates in it, a step therefore estimates
 
@@ -19,10 +19,10 @@ from functools import partial
 
 import numpy as np
 
-from kernels.halting import halted
-from kernels.particle_step import ParticleFlow, Replicas
-from kernels.particles_cpu import CpuParticles, estimate_component, move_replica, threadable
-from kernels.random_stream import ORTHOGONAL_NOISE, compiled, fill_normals
+from kernels.machine.halting import halted
+from kernels.particles.cpu import CpuParticles, estimate_component, move_replica, threadable
+from kernels.particles.random_stream import ORTHOGONAL_NOISE, compiled, fill_normals
+from kernels.particles.step import ParticleFlow, Replicas
 
 DEPENDENT = 1e-12
 """A centre of which the others leave less than this fraction is linearly dependent on them. Far above rounding, so that what is left of
@@ -113,7 +113,7 @@ def estimate_replica(estimates, within, basis, centres, state, flow, beta, repli
 
 
 def compile_projected_kernels():
-    """The twins of `kernels.particles_cpu.compile_cpu_kernels`, with the estimates of the gradients' coordinates, `within`, beside."""
+    """The twins of `kernels.particles.cpu.compile_cpu_kernels`, with the estimates of the gradients' coordinates, `within`, beside."""
 
     @threadable
     def advance(first, stop, flag, state, estimates, betas, first_step, flow, within):

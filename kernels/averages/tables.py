@@ -14,14 +14,14 @@ import sympy as sp
 from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
-from kernels.codegen import ARGUMENT, distinct_averages, written_out
-from kernels.integrator_source import UNROLLED
-from kernels.lattice import groups_of, patterns_of
-from kernels.lattice_rule import SCRAMBLE_STATES, LatticeRule, nodes_asked, nodes_visited, rule_for
-from kernels.lattice_states import random_states
-from kernels.lowering import lower
-from kernels.proxy import Proxy, fit
-from kernels.quadrature import NormalRule, averages, measured_error, normal_rule, pole_distance
+from kernels.averages.lattice_rule import SCRAMBLE_STATES, LatticeRule, nodes_asked, nodes_visited, rule_for
+from kernels.averages.lattice_states import random_states
+from kernels.averages.proxy import Proxy, fit
+from kernels.averages.quadrature import NormalRule, averages, measured_error, normal_rule, pole_distance
+from kernels.generate.codegen import ARGUMENT, distinct_averages, written_out
+from kernels.generate.templates.integrator import UNROLLED
+from kernels.lower.lattice import groups_of, patterns_of
+from kernels.lower.lowering import lower
 
 LATTICE_STATES = 12
 SAMPLES = 67  # a prime, so that every stride of `_samples` visits all of them

@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.random_stream import compiled
-from kernels.vector_math import exp
+from kernels.machine.vector_math import exp
+from kernels.particles.random_stream import compiled
 
 
 class ParticleFlow(NamedTuple):

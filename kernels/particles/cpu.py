@@ -10,9 +10,11 @@ import math
 import numpy as np
 from numba import njit
 
-from kernels.halting import halted
-from kernels.kept_code import kept
-from kernels.particle_step import (
+from kernels.machine.halting import halted
+from kernels.machine.kept_code import kept
+from kernels.machine.threads import run_on_threads
+from kernels.particles.random_stream import LANES, MAX_PARTICLES, compiled, draw_block
+from kernels.particles.step import (
     Estimates,
     ParticleFlow,
     Replicas,
@@ -20,8 +22,6 @@ from kernels.particle_step import (
     move_shapes,
     normalise_exponentials,
 )
-from kernels.random_stream import LANES, MAX_PARTICLES, compiled, draw_block
-from kernels.threads import run_on_threads
 
 
 @compiled

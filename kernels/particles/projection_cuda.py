@@ -1,6 +1,6 @@
-"""Particles drawn in the span of the centres on CUDA: `kernels.projection` around the estimate of `kernels.particles_cuda`.
+"""Particles drawn in the span of the centres on CUDA: `kernels.particles.projection` around the estimate of `kernels.particles.cuda`.
 
-Importing this module imports numba.cuda, as `kernels.particles_cuda` does.
+Importing this module imports numba.cuda, as `kernels.particles.cuda` does.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from kernels.cuda_functions import for_cuda
-from kernels.particle_step import ParticleFlow, Replicas
-from kernels.particles_cuda import CudaParticles
-from kernels.projection import DEPENDENT, basis_with_targets, noise_factor
-from kernels.random_stream import ORTHOGONAL_NOISE, four_normals
+from kernels.machine.cuda_functions import for_cuda
+from kernels.particles.cuda import CudaParticles
+from kernels.particles.projection import DEPENDENT, basis_with_targets, noise_factor
+from kernels.particles.random_stream import ORTHOGONAL_NOISE, four_normals
+from kernels.particles.step import ParticleFlow, Replicas
 
 
 def kernel_sources(real: Any, threads: int) -> tuple[Any, Any]:
@@ -46,7 +46,7 @@ def kernel_sources(real: Any, threads: int) -> tuple[Any, Any]:
     def span_means(basis, centres, means):
         """Extends the bases, (replicas, L + K, d), by what the means, (replicas, L, d), have outside the targets' span; grid (replicas,).
 
-        Writes the means' coordinates to `centres`, (replicas, L + K, L + K), as `kernels.projection.add_to_basis` does.
+        Writes the means' coordinates to `centres`, (replicas, L + K, L + K), as `kernels.particles.projection.add_to_basis` does.
         """
         replica, thread = cuda.blockIdx.x, cuda.threadIdx.x
         _, proposals, d = means.shape

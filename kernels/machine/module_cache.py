@@ -92,7 +92,7 @@ def load_module(source: str, stem: str) -> ModuleType:
 def environment_digest() -> str:
     """What else decides the compiled code: this package's source, the interpreter and the libraries."""
     digest = hashlib.sha256()
-    root = Path(__file__).resolve().parent
+    root = Path(__file__).resolve().parents[1]
     for folder in (root, root.parent / "derive"):
         for path in sorted(folder.rglob("*.py")):
             digest.update(path.relative_to(root.parent).as_posix().encode() + b"\0" + path.read_bytes())

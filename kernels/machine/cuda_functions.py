@@ -32,5 +32,5 @@ def for_cuda(function: Any) -> Any:
 
 @cuda.jit(device=True)
 def halted(flag):
-    """`kernels.halting.halted`: an ordinary load, which is made anew after every write to memory, so in every step."""
+    """`kernels.machine.halting.halted`: an ordinary load, which is made anew after every write to memory, so in every step."""
     return flag[0] != 0

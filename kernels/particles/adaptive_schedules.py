@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from kernels.device import DeviceRequest
-from kernels.particle_runs import ParticleRun
-from kernels.particle_start import Manifold, ParticleSimulation, Precision, check_integer, prepare_simulation
-from kernels.particles import run_and_record
-from kernels.particles_cpu import log_target_of_particles
-from kernels.random_stream import MAX_PARTICLES, MAX_STEPS
+from kernels.machine.device import DeviceRequest
+from kernels.particles.cpu import log_target_of_particles
+from kernels.particles.random_stream import MAX_PARTICLES, MAX_STEPS
+from kernels.particles.runs import ParticleRun
+from kernels.particles.simulation import run_and_record
+from kernels.particles.start import Manifold, ParticleSimulation, Precision, check_integer, prepare_simulation
 
 BISECTIONS = 40
 """The effective sample size fixes beta' to (1 - beta) 2^-40, below 1e-12."""

@@ -19,7 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from kernels.stages import stage
+from kernels.machine.stages import stage
 
 SLICES_PER_THREAD = 4
 LOOK = 0.1

@@ -8,7 +8,7 @@ import numpy as np
 import sympy as sp
 from scipy.integrate import DOP853
 
-from kernels.printer import ScalarPrinter
+from kernels.generate.printer import ScalarPrinter
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import sympy as sp
 
 from derive.objects.short_repr import short_repr
 from derive.objects.system import OdeSystem
-from kernels.codegen import generate, rows_as_parameters
-from kernels.device import Device, DeviceRequest, resolve_device
-from kernels.integrator_source import DONE, HALTED, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, STEP_TOO_SMALL, TOO_MANY_STEPS
-from kernels.lattice_code import MOST_NODES
-from kernels.module_cache import load_module
-from kernels.printer import PRECISIONS
-from kernels.tables import MeasuredError, Reach, Tables, all_nodes, build_tables, intervals, most_nodes, reach_of
-from kernels.threads import TimeLimitError, at_most, run_on_threads, wait_until
+from kernels.averages.tables import MeasuredError, Reach, Tables, all_nodes, build_tables, intervals, most_nodes, reach_of
+from kernels.generate.codegen import generate, rows_as_parameters
+from kernels.generate.lattice_code import MOST_NODES
+from kernels.generate.printer import PRECISIONS
+from kernels.generate.templates.integrator import DONE, HALTED, NOT_FINITE, OUTSIDE_BOUNDS, OUTSIDE_GRAM, STEP_TOO_SMALL, TOO_MANY_STEPS
+from kernels.machine.device import Device, DeviceRequest, resolve_device
+from kernels.machine.module_cache import load_module
+from kernels.machine.threads import TimeLimitError, at_most, run_on_threads, wait_until
 
 MOST_STEPS = 1_000_000
 THREADS_PER_BLOCK = 64
@@ -58,7 +58,7 @@ class TooManyStepsError(IntegrationError):
 
 
 class StoppedError(TimeLimitError):
-    """The limit of `kernels.threads.at_most` came first.
+    """The limit of `kernels.machine.threads.at_most` came first.
 
     steps, time, state (states,): how far the first trajectory that had begun was, after so many attempted. step: the next one's size.
     """

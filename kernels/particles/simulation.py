@@ -21,11 +21,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from kernels.device import DeviceRequest
-from kernels.particle_runs import ParticleRun, VelocityEstimate, mean_and_standard_error
-from kernels.particle_start import Manifold, ParticleSimulation, Precision, check_integer, finite_array, prepare_simulation
-from kernels.particle_step import Replicas, draws_per_component
-from kernels.random_stream import MAX_REPLICAS, MAX_STEPS
+from kernels.machine.device import DeviceRequest
+from kernels.particles.random_stream import MAX_REPLICAS, MAX_STEPS
+from kernels.particles.runs import ParticleRun, VelocityEstimate, mean_and_standard_error
+from kernels.particles.start import Manifold, ParticleSimulation, Precision, check_integer, finite_array, prepare_simulation
+from kernels.particles.step import Replicas, draws_per_component
 
 COORDINATES_PER_CALL = {"cpu": 2e7, "cuda": 2e9}
 """How many particle coordinates run between two looks at progress and the keyboard: a fraction of a second."""
@@ -71,12 +71,12 @@ def simulate_particles(
     learn: which of "means", "weights" and "scales" move; the others rest.
     The state is recorded at t = 0, then after every `record_every` steps, and at the end. precision is that of samples and scores; the
     state and all sums over particles are double. progress(steps_done, steps_total) is called a few times a second.
-    projected: draw the particles in the span of the centres, which gives other numbers with the same law (`kernels.projection`). Only
-    where each mixture has one scale and nothing but means is learned.
+    projected: draw the particles in the span of the centres, which gives other numbers with the same law (`kernels.particles.projection`).
+    Only where each mixture has one scale and nothing but means is learned.
 
     The result is a function of the arguments alone: it is the same for any number of threads, and to rounding on any device.
     Raises ValueError for bad input, DivergenceError where means, weights or scales diverge because dt is too large, and
-    kernels.device.DeviceUnavailable where `device` cannot run.
+    kernels.machine.device.DeviceUnavailable where `device` cannot run.
     """
     betas = finite_array("betas", betas, 1)
     if not 1 <= len(betas) <= MAX_STEPS or betas.min() < 0:

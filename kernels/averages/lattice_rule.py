@@ -17,11 +17,11 @@ import sympy as sp
 from scipy.special import ndtri
 from scipy.stats import chi2, qmc
 
-from kernels.lattice import Group, Pattern
-from kernels.lattice_code import MOST_NODES
-from kernels.lattice_reference import Integrand, integrand_values
-from kernels.lattice_source import chi_density, normal_density
-from kernels.lowering import lower
+from kernels.averages.lattice_reference import Integrand, integrand_values
+from kernels.generate.lattice_code import MOST_NODES
+from kernels.generate.templates.lattice import chi_density, normal_density
+from kernels.lower.lattice import Group, Pattern
+from kernels.lower.lowering import lower
 
 CONSTANT = 8.0
 """Stands for residues and the strip's bound in the error formula, as in `quadrature`."""
@@ -44,7 +44,7 @@ FINEST_INNER = 1e-8
 
 @dataclass(frozen=True)
 class ChiLaw:
-    """χ² with `degrees` degrees of freedom in the variable τ of `lattice_source`.
+    """χ² with `degrees` degrees of freedom in the variable τ of `generate.templates.lattice`.
 
     normaliser: of the log density. lowest, highest: where the density, with c² beside it, falls to e^{−nats} of its peak.
     own_density: nodes per unit of τ that integrate 1, c and c² alone. steepest: by which a slope in c is multiplied for the q of

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from kernels.device import Device, DeviceRequest, resolve_device
-from kernels.initial_means import checked_seed
-from kernels.particle_step import ParticleFlow, Replicas, replicas_at
-from kernels.random_stream import MAX_COMPONENTS, MAX_PARTICLES, MAX_REPLICAS
+from kernels.machine.device import Device, DeviceRequest, resolve_device
+from kernels.particles.initial_means import checked_seed
+from kernels.particles.random_stream import MAX_COMPONENTS, MAX_PARTICLES, MAX_REPLICAS
+from kernels.particles.step import ParticleFlow, Replicas, replicas_at
 
 LEARNABLE = ("means", "weights", "scales")
 
@@ -23,7 +23,7 @@ Precision = str  # "float32" or "float64"; checked when a run begins
 class ParticleSimulation:
     """A run that is about to begin: its constants, the target's means (K, d) in double precision, and the replicas on their device.
 
-    replicas: a kernels.particles_cpu.CpuParticles or its twin on CUDA; where projected, one of `kernels.projection` and its twin.
+    replicas: a kernels.particles.cpu.CpuParticles or its twin on CUDA; where projected, one of `kernels.particles.projection` and its twin.
     """
 
     flow: ParticleFlow
@@ -105,17 +105,17 @@ def _refuse_projection(start: Replicas, proposals: int, learn: Sequence[str]) ->
 def _replicas_on(device: Device, start: Replicas, flow: ParticleFlow, projected: bool) -> Any:
     if device.kind == "cuda":
         if projected:
-            from kernels.projection_cuda import ProjectedCudaParticles
+            from kernels.particles.projection_cuda import ProjectedCudaParticles
 
             return ProjectedCudaParticles(start, flow)
-        from kernels.particles_cuda import CudaParticles
+        from kernels.particles.cuda import CudaParticles
 
         return CudaParticles(start, flow)
     if projected:
-        from kernels.projection import ProjectedCpuParticles
+        from kernels.particles.projection import ProjectedCpuParticles
 
         return ProjectedCpuParticles(start, flow)
-    from kernels.particles_cpu import CpuParticles
+    from kernels.particles.cpu import CpuParticles
 
     return CpuParticles(start, flow)
 

@@ -19,12 +19,12 @@ import sympy as sp
 from derive.objects.expectation import Expectation
 from derive.objects.system import BETA, TIME, OdeSystem
 from derive.problem.interpolation import Interpolated, Numbers
-from kernels.entry_source import entry_functions
-from kernels.lattice import Group, Pattern, definitions_for, groups_of, is_lattice_average, patterns_of
-from kernels.lattice_code import COUNTER, Layout, lattice_functions, scratch_size
-from kernels.lowering import hoisted, lower, share
-from kernels.printer import ScalarPrinter
-from kernels.tableau import dop853, tableau_constants
+from kernels.generate.entry_source import entry_functions
+from kernels.generate.lattice_code import COUNTER, Layout, lattice_functions, scratch_size
+from kernels.generate.printer import ScalarPrinter
+from kernels.generate.tableau import dop853, tableau_constants
+from kernels.lower.lattice import Group, Pattern, definitions_for, groups_of, is_lattice_average, patterns_of
+from kernels.lower.lowering import hoisted, lower, share
 
 ARGUMENT = sp.Symbol("argument", real=True)
 CLENSHAW_ROWS = 3
@@ -69,8 +69,8 @@ _HEADER = {
 from numba import njit
 from numpy import int64, {real}
 
-from kernels.halting import halted
-from kernels.kept_code import kept
+from kernels.machine.halting import halted
+from kernels.machine.kept_code import kept
 from {library} import exp, log, tanh
 
 real = {real}
@@ -83,7 +83,7 @@ import numpy as np
 from numba import cuda
 from numpy import int64, {real}
 
-from kernels.cuda_functions import halted
+from kernels.machine.cuda_functions import halted
 
 real = {real}
 device = cuda.jit(device=True)
@@ -139,10 +139,10 @@ def generate(
     sizes = {"STATES": len(system.states), "LANES": lanes, "SCRATCH": scratch, "MEAN_ROWS": rows, "GRAM_ENTRIES": max(1, gram)}
     blocks = [
         f"{title!r}\n\nimport math\n\n"
-        + _HEADER[target].format(real=precision, library="kernels.vector_math" if precision == "float64" else "math"),
+        + _HEADER[target].format(real=precision, library="kernels.machine.vector_math" if precision == "float64" else "math"),
         "\n".join([*(f"{name} = {size}" for name, size in sizes.items()), "WIDTH = STATES * LANES"]),
         tableau_constants(dop853(), printer),
-        *(_in_precision(f"{name}_source.py", printer) for name in ("integrator", "shooting", "rates", "schedule")),
+        *(_in_precision(f"{name}.py", printer) for name in ("integrator", "shooting", "rates", "schedule")),
         *(text for text, _ in functions),
         *_lattice_blocks(groups, patterns, len(found), system, parameters, printer, target),
         _beta_function(beta, parameters, printer),
@@ -202,7 +202,7 @@ def _require_usable_names(symbols: list[sp.Symbol]) -> None:
 
 def _copied_text(module: str) -> str:
     """The functions of a module that is kept as plain Python for its own sake."""
-    source = Path(__file__).with_name(module).read_text(encoding="utf-8")
+    source = (Path(__file__).parent / "templates" / module).read_text(encoding="utf-8")
     return source.split("# The copied text begins below this line.\n", 1)[1]
 
 
@@ -283,7 +283,7 @@ def _lattice_blocks(
     functions = [text for n, pattern in enumerate(distinct) for text in lattice_functions(n, pattern)]
     for g, (group, pattern) in enumerate(zip(groups, patterns, strict=True)):
         functions.append(_group_function(g, first + g, distinct.index(pattern), group, pattern, system, parameters, printer))
-    return [_FUSED[target], _copied_text("lattice_source.py"), *functions]
+    return [_FUSED[target], _copied_text("lattice.py"), *functions]
 
 
 def _group_function(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import reduce
 
-from kernels.lattice import Pattern
+from kernels.lower.lattice import Pattern
 
 BLOCK = 128
 LANES = 8

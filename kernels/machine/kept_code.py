@@ -17,7 +17,7 @@ from numba.core.caching import Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from kernels.module_cache import environment_digest, keep, read_kept
+from kernels.machine.module_cache import environment_digest, keep, read_kept
 
 DIGEST = hashlib.sha256
 SEAL = DIGEST().digest_size

@@ -1,4 +1,4 @@
-"""The text of the search in a schedule's points, which `codegen` copies into every generated module; see `integrator_source`."""
+"""The text of the search in a schedule's points, which `codegen` copies into every generated module; see `integrator` beside it."""
 
 from typing import Any
 

@@ -1,0 +1,1 @@
+"""Trajectories of the derived equations: initial states, and their integration in batches."""
