@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from annealvi.cli import main
+    from annealvi.cli.program import main
 
     sys.exit(main())
 except KeyboardInterrupt:  # during that import; `main` sees to the rest

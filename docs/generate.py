@@ -15,7 +15,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import annealvi
-from annealvi.cli import build_parser
+from annealvi.cli.program import build_parser
 from derive.dynamics.symbolic_problem import derive_problem
 from derive.problem.built_in import BUILT_IN
 from derive.problem.problem_file import problem_to_toml
@@ -52,7 +52,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         add(f"figures/{figure.name}", figure.read_bytes())
     for figure in sorted((ROOT / "tests" / "benchmarks" / "results").rglob("*.png")):
         add(f"results/{figure.relative_to(ROOT / 'tests' / 'benchmarks' / 'results').as_posix()}", figure.read_bytes())
-    katex = ROOT / "annealvi" / "katex"
+    katex = ROOT / "annealvi" / "show" / "katex"
     for part in ("katex.min.css", "katex.min.js", "auto-render.min.js", *(f"fonts/{f.name}" for f in sorted((katex / "fonts").iterdir()))):
         add(f"katex/{part}", (katex / part).read_bytes())
     return files

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from annealvi.collapse.outcome import Outcomes, judging
-from annealvi.session import Session
-from annealvi.trajectories import simulate
+from annealvi.runs.trajectories import simulate
+from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
 
 

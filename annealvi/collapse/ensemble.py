@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from annealvi.adaptive import ends_with_rule
 from annealvi.collapse.outcome import LEAST_WEIGHT, Outcomes, judging
 from annealvi.collapse.trapping import beyond_steps, decided_sets
-from annealvi.costs import MOST, Pace, affordable_number, pace_of_integration, require_affordable, stopped_in_time
-from annealvi.paths import FASTER_ENSEMBLE, random_chunks, side_by_side
-from annealvi.session import Session
-from annealvi.trajectories import COARSEST_AVERAGES
+from annealvi.runs.adaptive import ends_with_rule
+from annealvi.runs.costs import MOST, Pace, affordable_number, pace_of_integration, require_affordable, stopped_in_time
+from annealvi.runs.paths import FASTER_ENSEMBLE, random_chunks, side_by_side
+from annealvi.runs.trajectories import COARSEST_AVERAGES
+from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
 from derive.problem.schedules import settling_time

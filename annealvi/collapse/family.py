@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from annealvi.collapse.coverage import LEAST_DIMENSION, require_quick
+from annealvi.collapse.formula_coverage import LEAST_DIMENSION, require_quick
 from annealvi.collapse.separatrix import Separatrix
-from annealvi.session import Session, open_session
+from annealvi.session.session import Session, open_session
 from annealvi.sweeps.keys import require_numbers, vary
 from derive.objects.short_repr import short_repr
 from derive.problem.schedules import settling_time

@@ -10,9 +10,9 @@ import numpy as np
 
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.separatrix import FINE, Accuracy, Separatrix
-from annealvi.costs import cost_of_integration, require_affordable, stopped_in_time
-from annealvi.paths import side_by_side
-from annealvi.session import Session
+from annealvi.runs.costs import cost_of_integration, require_affordable, stopped_in_time
+from annealvi.runs.paths import side_by_side
+from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from annealvi.collapse.trapping import is_pair_on_a_line
-from annealvi.session import Session
+from annealvi.session.session import Session
 from derive.problem.specification import BadInput
 from kernels.integrate.integrator import Kernel
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 
-from annealvi.resolution import warnings_over
+from annealvi.session.resolution import warnings_over
 from annealvi.sweeps.axis import Axis, Choices
 from annealvi.sweeps.sweep import Sweep
 from derive.problem.problem_file import problem_to_toml
@@ -31,7 +31,7 @@ class KernelSweep(Sweep):
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What is to be said of the target's modes at its points, see `annealvi.resolution`."""
+        """What is to be said of the target's modes at its points, see `annealvi.session.resolution`."""
         return warnings_over(self.problem, self.varied)
 
     @property

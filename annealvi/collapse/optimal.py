@@ -13,10 +13,10 @@ import sympy as sp
 from scipy.optimize import minimize
 from scipy.special import erf
 
+from annealvi.collapse.best_holds import best_hold
 from annealvi.collapse.family import AVERAGES, SETTLING
-from annealvi.collapse.holds import best_hold
 from annealvi.collapse.separatrix import Accuracy, Separatrix
-from annealvi.session import Session, open_session
+from annealvi.session.session import Session, open_session
 from derive.objects.short_repr import short_repr
 from derive.objects.system import TIME
 from derive.problem.arguments import checked

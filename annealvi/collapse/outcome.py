@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.stats import binomtest
 
-from annealvi.session import Session
+from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput

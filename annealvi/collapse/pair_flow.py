@@ -26,7 +26,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import erfc
 
-from annealvi.session import Session
+from annealvi.session.session import Session
 from kernels.integrate.integrator import Kernel
 
 TRUNCATION = 1e-14

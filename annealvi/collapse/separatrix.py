@@ -17,11 +17,11 @@ from functools import cached_property
 import numpy as np
 from scipy.special import erf
 
+from annealvi.cli.console import tell
 from annealvi.collapse import initial_law
-from annealvi.collapse.coverage import LEAST_DIMENSION, UNCOVERED
+from annealvi.collapse.formula_coverage import LEAST_DIMENSION, UNCOVERED
 from annealvi.collapse.trapping import beyond_steps, decided_sets
-from annealvi.console import tell
-from annealvi.session import Session
+from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
 from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput

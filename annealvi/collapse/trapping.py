@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from annealvi.collapse.pair_flow import PairFlow
-from annealvi.session import Session
+from annealvi.session.session import Session
 from kernels.integrate.integrator import NO_TRAPS, Kernel
 
 LEVELS = np.linspace(0.05, 0.95, 19)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from annealvi.fixed_points.continuation import Arm, Bifurcation, follow
+from annealvi.fixed_points.curve_steps import on_path
 from annealvi.fixed_points.mean_flow import MeanFlow, open_mean_flow
-from annealvi.fixed_points.paths import on_path
 from annealvi.fixed_points.search import SAME, FixedPoint, distance, search
 from annealvi.fixed_points.spectra import Spectrum, spectrum_at
-from annealvi.session import Session
+from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput
@@ -70,7 +70,7 @@ class Branches:
 
     def _repr_html_(self) -> str:
         from annealvi.fixed_points.table import print_bifurcations
-        from annealvi.printing import as_html
+        from annealvi.show.printing import as_html
 
         return as_html(print_bifurcations, self)
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import brentq
 
+from annealvi.fixed_points.curve_steps import PathPoint, advance
 from annealvi.fixed_points.mean_flow import MeanFlow, retract, tangent_basis
-from annealvi.fixed_points.paths import PathPoint, advance
 from annealvi.fixed_points.search import SAME, distance
 from annealvi.fixed_points.spectra import Spectrum, slowest_motion, spectrum_at
 from derive.objects.short_repr import short_repr

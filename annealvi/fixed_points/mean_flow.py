@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from annealvi.session import Session
+from annealvi.session.session import Session
 from derive.dynamics.forces import force_system
 from derive.objects.short_repr import short_repr
 from derive.problem.specification import BadInput, Problem

@@ -17,7 +17,7 @@ import numpy as np
 from annealvi.fixed_points.mean_flow import MeanFlow, open_mean_flow
 from annealvi.fixed_points.spectra import Spectrum, spectrum_at
 from annealvi.fixed_points.zeros import RESOLVED, starts, zeros_near
-from annealvi.session import Session
+from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput
@@ -95,7 +95,7 @@ class FixedPoints:
 
     def _repr_html_(self) -> str:
         from annealvi.fixed_points.table import print_fixed_points
-        from annealvi.printing import as_html
+        from annealvi.show.printing import as_html
 
         return as_html(print_fixed_points, self)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from annealvi.fixed_points.branches import Branches
 from annealvi.fixed_points.search import FixedPoint, FixedPoints
-from annealvi.printing import Printer, text_width
+from annealvi.show.printing import Printer, text_width
 from derive.objects.notation import families_of
 
 MOST_ROWS = 60

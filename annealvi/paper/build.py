@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
-from annealvi.console import NoFigure, drawn
-from annealvi.output import write_file
-from annealvi.paper.equations import (
+from annealvi.cli.console import NoFigure, drawn
+from annealvi.paper.article_figures import draw_all
+from annealvi.paper.article_results import OTHERS, Mixture, Progress, Results, compute, mixture, stored_flows
+from annealvi.paper.exported_equations import (
     PaperEquation,
     bundle,
     hold_equations,
@@ -21,11 +22,10 @@ from annealvi.paper.equations import (
     stability_equations,
     system_equations,
 )
-from annealvi.paper.figures import draw_all
-from annealvi.paper.flows import flow_datasets, flow_numbers, flow_tables
 from annealvi.paper.folder import renewed
 from annealvi.paper.fragments import breakable, checked, index, named, numbers, step_table, tables, text
-from annealvi.paper.results import OTHERS, Mixture, Progress, Results, compute, mixture, stored_flows
+from annealvi.paper.stored_flows import flow_datasets, flow_numbers, flow_tables
+from annealvi.show.output import write_file
 from derive.dynamics.symbolic_problem import derive_problem, symbolise
 from derive.problem.built_in import BUILT_IN
 from derive.problem.specification import BadInput, Problem
@@ -36,7 +36,7 @@ ARTICLE = ("bimodal", *OTHERS)
 """Built-in problems whose equations the article has."""
 
 PACKAGES = "latexmk texlive-latex-base texlive-latex-recommended"
-READ_BACK = "tests/test_paper.py::test_the_exported_equations_say_what_the_kernel_computes[{}]"
+READ_BACK = "tests/annealvi/test_paper.py::test_the_exported_equations_say_what_the_kernel_computes[{}]"
 AUXILIARY = ("aux", "fdb_latexmk", "fls", "log", "out")
 
 TOLERATED = 10.0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from annealvi.output import require_free, require_inside, write_file
+from annealvi.show.output import require_free, require_inside, write_file
 from derive.problem.specification import BadInput
 
 SOURCE = "article.in.tex"

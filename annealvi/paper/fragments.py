@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from annealvi import __version__
-from annealvi.betas import ANNEALED
-from annealvi.checks.check import Check
-from annealvi.checks.grid import DIGITS, MUTANTS
-from annealvi.checks.limit_numbers import IDENTITY
-from annealvi.checks.limits import MARGIN
-from annealvi.paper.equations import PaperEquation
-from annealvi.paper.results import COLDEST, COMPARED_SCHEDULES, HOTTEST, P_MAX, STARTS, TRADE_OFF, Mixture, Results
+from annealvi.annealing.betas import ANNEALED
+from annealvi.paper.article_results import COLDEST, COMPARED_SCHEDULES, HOTTEST, P_MAX, STARTS, TRADE_OFF, Mixture, Results
+from annealvi.paper.exported_equations import PaperEquation
+from annealvi.verification.check import Check
+from annealvi.verification.kl_gradient import DIGITS, MUTANTS
+from annealvi.verification.limit_identities import MARGIN
+from annealvi.verification.limit_numbers import IDENTITY
 from derive.checks.step_check import BOUND
 from derive.dynamics.derivation import Derivation
 from derive.objects.expectation import ChiSquared, Expectation

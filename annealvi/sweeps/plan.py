@@ -6,7 +6,7 @@ import math
 import sys
 from dataclasses import dataclass
 
-from annealvi.costs import Cost
+from annealvi.runs.costs import Cost
 from annealvi.sweeps.engines import Engine
 from annealvi.sweeps.sweep import Sweep
 

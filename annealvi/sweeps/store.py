@@ -20,7 +20,7 @@ from typing import Any
 
 import xarray as xr
 
-from annealvi.output import as_plain, named, read_json, synchronise, write_file
+from annealvi.show.output import as_plain, named, read_json, synchronise, write_file
 from annealvi.sweeps.provenance import processor, versions
 from annealvi.sweeps.sweep import Arrays, Sweep
 from derive.problem.specification import BadInput

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from annealvi.flows.coverage import MISSED
+from annealvi.realnvp.mode_coverage import MISSED
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "flows"

@@ -21,17 +21,17 @@ from unittest.mock import patch
 import numpy as np
 import xarray as xr
 
-from annealvi.betas import schedule_within
-from annealvi.collapse.phase import save
-from annealvi.flows import side_by_side
-from annealvi.flows.experiments import Kinds, Map, accompany
-from annealvi.flows.run import describe, device_of, train_flow
-from annealvi.flows.sweep import Training
-from annealvi.flows.training import Architecture, Optimiser
-from annealvi.output import write_file
+from annealvi.annealing.betas import schedule_within
+from annealvi.collapse.phase_maps import save
+from annealvi.realnvp import side_by_side
+from annealvi.realnvp.experiments import Kinds, Map, accompany
+from annealvi.realnvp.schedule_sweep import Training
+from annealvi.realnvp.training import Architecture, Optimiser
+from annealvi.realnvp.training_run import describe, device_of, train_flow
+from annealvi.show.output import write_file
 from annealvi.sweeps.axis import Axis
 from annealvi.sweeps.engines import cores
-from annealvi.sweeps.run import Execution, run_sweep, sweeping
+from annealvi.sweeps.running import Execution, run_sweep, sweeping
 from derive.problem.built_in import BUILT_IN
 from derive.problem.problem_file import load_problem
 from derive.problem.specification import Problem, ScheduleSpec, Space

@@ -22,7 +22,7 @@ import numpy as np
 import peers
 import work
 
-from annealvi import style
+from annealvi.show import style
 
 LARGEST_ERROR = 1e-7
 """What a final state of the ensemble may be wrong by, for a time to count."""

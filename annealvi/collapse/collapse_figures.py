@@ -1,0 +1,101 @@
+"""Figures of the probability of collapse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from annealvi.show import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+NAMES = {"formula": "formula", "ode": "ODE ensemble", "particles": "particles"}
+FEW_DECADES = 100.0
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+
+
+def draw_phase(data: xr.Dataset, path: Path, ode: xr.Dataset | None = None, particles: xr.Dataset | None = None) -> Path:
+    """The map as colours with labelled contours; dashed, the contours of an ODE ensemble's own coarse map; discs, particle runs."""
+    with style.figure(4.6, 3.6) as (figure, axes):
+        mesh = phase_panel(axes, data, ode, particles)
+        (values,) = data.data_vars.values()
+        figure.colorbar(mesh, label=values.attrs["long_name"])
+        if ode is not None or particles is not None:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+    return style.save(figure, path)
+
+
+def phase_panel(axes, data: xr.Dataset, ode: xr.Dataset | None = None, particles: xr.Dataset | None = None):
+    """The same in a panel of a figure of one's own; returns what a colour bar is made from."""
+    (result,) = data.data_vars
+    data = _in_order(data)
+    values = data[result]
+    y, x = (str(key) for key in values.dims)
+    probability = str(result).startswith("p")
+    limits = style.Normalize(0, 1) if probability else None
+    places = _places(data[x]), _places(data[y])
+    mesh = axes.pcolormesh(*places, values, cmap=style.MAP, norm=limits, shading="nearest", rasterized=True)
+    continuous = data[x].dtype.kind == data[y].dtype.kind == "f" and min(values.shape) > 1
+    if probability and continuous:
+        lines = axes.contour(*places, values, levels=LEVELS, colors=style.OVERLAY, linewidths=0.9)
+        axes.clabel(lines, fontsize=style.SMALL, fmt="%g")
+    if ode is not None:
+        axes.contour(ode[x], ode[y], ode["p_ode"], levels=LEVELS, colors=style.ORANGE, linewidths=1.1, linestyles="dashed")
+        axes.plot([], [], "--", color=style.ORANGE, lw=1.1, label="ODE ensemble")
+    if particles is not None:
+        grid = np.meshgrid(particles[x], particles[y])
+        shown = particles["p_particles"]
+        axes.scatter(*grid, c=shown, cmap=style.MAP, norm=limits, s=45, edgecolors=style.OVERLAY, linewidths=1.2, label="particles")
+    for axis, key, scale in ((axes.xaxis, x, axes.set_xscale), (axes.yaxis, y, axes.set_yscale)):
+        _graduate(axis, data[key], scale)
+    axes.set_xlabel(style.label(x))
+    axes.set_ylabel(style.label(y))
+    return mesh
+
+
+def draw_grid(data: xr.Dataset, methods: Sequence[str], path: Path) -> Path:
+    """P(collapse) over one key by every method, with standard errors; over two keys by the first of them, as a map."""
+    columns = [f"p_{method}" for method in methods]
+    if len(data.dims) == 2:
+        return draw_phase(data[columns[:1]], path)
+    (key,) = (str(dim) for dim in data.dims)
+    data = _in_order(data)
+    with style.figure(style.ONE_COLUMN, 2.7) as (figure, axes):
+        for n, (method, column) in enumerate(zip(methods, columns, strict=True)):
+            error = data.get(f"stderr_{method}")
+            look = {**style.points(n), **style.line(n), "ms": 3.5, "lw": 1.1, "elinewidth": 0.8}
+            if data[key].dtype.kind != "f":
+                look["linestyle"] = "none"  # nothing lies between words
+            axes.errorbar(_places(data[key]), data[column], error, **look, label=NAMES[method])
+        _graduate(axes.xaxis, data[key], axes.set_xscale)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel(style.label(key))
+        axes.set_ylabel(style.LABELS["p"])
+        axes.legend()
+    return style.save(figure, path)
+
+
+def _in_order(data: xr.Dataset) -> xr.Dataset:
+    """Numbers from the smallest on, however they were listed."""
+    return data.sortby([str(key) for key in data.dims if data[key].dtype.kind == "f"])
+
+
+def _places(coordinate: xr.DataArray) -> np.ndarray:
+    """Numbers as they are; words side by side."""
+    return coordinate.to_numpy() if coordinate.dtype.kind == "f" else np.arange(len(coordinate))
+
+
+def _graduate(axis, coordinate: xr.DataArray, set_scale) -> None:
+    steps = coordinate.to_numpy()
+    if coordinate.dtype.kind != "f":
+        axis.set_ticks(range(len(steps)), labels=[str(word) for word in steps])
+    elif len(steps) > 2 and steps[0] > 0 and np.allclose(steps[1:] / steps[:-1], steps[1] / steps[0]):
+        set_scale("log")
+        if steps[-1] < FEW_DECADES * steps[0]:  # powers of ten alone would be one or two, and all digits would overlap
+            axis.set_major_locator(style.ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(style.ticker.FormatStrFormatter("%g"))
+            axis.set_minor_formatter(style.ticker.NullFormatter())

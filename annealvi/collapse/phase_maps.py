@@ -1,0 +1,272 @@
+"""Maps of a result over two numbers of a problem. A map is a sweep whose units are its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annealvi.collapse.ensemble import collapse_by_ensemble, seconds_of_ensemble
+from annealvi.collapse.family import Family, Member
+from annealvi.collapse.formula_coverage import INSTEAD_OF_MAPPING, is_quick, require_quick
+from annealvi.collapse.growth import transverse_growth
+from annealvi.collapse.kernel_sweep import KernelSweep
+from annealvi.collapse.outcome import judging
+from annealvi.collapse.probability_grid import CollapseGrid, Sampling
+from annealvi.collapse.separatrix import QUICK, Guess
+from annealvi.session.session import Session, open_session
+from annealvi.show.output import PathLike, write_file
+from annealvi.sweeps.axis import Axis, Choices, at_ends, require_ends
+from annealvi.sweeps.keys import in_words, require_independent, vary
+from annealvi.sweeps.pilot import seconds_of
+from annealvi.sweeps.running import run_sweep
+from annealvi.sweeps.sweep import Variable
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked, require_choice
+from derive.problem.problem_file import problem_to_toml
+from derive.problem.specification import BadInput, Problem
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from kernels.integrate.integrator import Kernel
+
+RESULTS = {
+    "p": "P(collapse)",
+    "p_leading": "P(collapse), leading order",
+    "b_c": "b_c",
+    "growth": "growth exponent Λ",
+    "p_ode": "P(collapse), ODE ensemble",
+}
+MOST_POINTS = 10**6
+PILOT = 8
+"""Points that are computed to learn what a row takes."""
+
+
+@dataclass(frozen=True)
+class PhaseMap(KernelSweep):
+    """One of RESULTS over x and y. n, seed: of the ODE ensembles of "p_ode".
+
+    Each row begins without a guess, so no row depends on another one. Raises BadInput for axes that do not make a map.
+    """
+
+    problem: Problem
+    x: Axis | Choices
+    y: Axis | Choices
+    result: str = "p"
+    n: int = 4000
+    seed: int = 0
+    device: str = "auto"
+    least_weight: float | None = None
+
+    __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        require_choice("result", [self.result], tuple(RESULTS))
+        if self.least_weight is not None and self.result != "p_ode":
+            raise BadInput("--least-weight", "no ensemble is asked for", "add --result p_ode, or leave it out", "")
+        if self.x.key == self.y.key:
+            raise BadInput("--y", f"{self.y.key!r} is the key of --x already", "vary another key", "")
+        require_independent((self.x.key, self.y.key))
+        if (points := len(self.x.values) * len(self.y.values)) > MOST_POINTS:
+            raise BadInput("--x", f"{points} points", f"ask for at most {MOST_POINTS:.0e}", "")
+        if self.result != "p_ode":
+            require_quick(self.problem, INSTEAD_OF_MAPPING)
+        self.settle_device()
+
+    @property
+    def varied(self) -> tuple[Axis | Choices, ...]:
+        return self.x, self.y
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.y.values),)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return (self.y.key,)
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        return {self.result: Variable((self.x.key,), (len(self.x.values),), {"long_name": RESULTS[self.result]})}
+
+    @property
+    def coordinates(self) -> Mapping[str, tuple[tuple[str, ...], np.ndarray]]:
+        return {axis.key: ((axis.key,), axis.values) for axis in (self.y, self.x)}
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        sampled = {"n": self.n, "seed": self.seed, "least_weight": self.least_weight} if self.result == "p_ode" else {}
+        axes = {"x": self.x.stated, "y": self.y.stated}
+        return {"problem": problem_to_toml(self.problem), **axes, "result": self.result, **sampled, "device": self.processor}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        if is_quick(self.problem):
+            return ()
+        return ("the formula's kernel does not serve this problem: each point of the ensembles is derived and compiled by itself",)
+
+    @property
+    def points_per_unit(self) -> int:
+        return len(self.x.values)
+
+    def check(self) -> None:
+        """Try the ends of each axis, the other at its first value."""
+        tried = require_ends(self.problem, self.varied)
+        for problem in tried if self.result != "p_ode" else ():
+            require_quick(problem, INSTEAD_OF_MAPPING)
+        for settings in at_ends(self.varied):
+            judging(self._at(settings)[0], self.least_weight)  # refuses one that says nothing
+
+    def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
+        """A row of the map."""
+        return {self.result: self._row(self.y.settings[unit], list(self.x.settings))}
+
+    def seconds_per_unit(self) -> float:
+        """Times some points in the middle, where each but the first has a guess."""
+        value, settings = self.y.settings[len(self.y.settings) // 2], list(self.x.settings)
+        if self.result == "p_ode":
+            middle = settings[len(settings) // 2]
+            return len(settings) * seconds_of_ensemble(lambda: self._at({self.y.key: value, self.x.key: middle}), self.n, self.device)
+        middle = settings[max(0, (len(settings) - PILOT) // 2) :][:PILOT]
+        return seconds_of(lambda: self._row(value, middle)) * len(settings) / len(middle)
+
+    @property
+    def _family(self) -> Family | None:
+        """Those of the formula's; None where an ensemble is asked for of a problem that it does not cover."""
+        return _family_of(self.problem, self.device) if is_quick(self.problem) else None
+
+    def _at(self, values: Mapping[str, Any]) -> tuple[Session, Kernel | None]:
+        """A point's session, and its kernel where the family has compiled it."""
+        if self._family is None:
+            return open_session(vary(self.problem, values)), None
+        member = self._family.at(values)
+        return member.session, member.kernel
+
+    def _row(self, y: Any, xs: list[Any]) -> np.ndarray:
+        settings: dict[str, Any] = {}
+        try:
+            return self._values(y, xs, settings)
+        except BadInput as wrong:
+            raise wrong.at(f"at {in_words(settings)}") from None
+
+    def _values(self, y: Any, xs: list[Any], settings: dict[str, Any]) -> np.ndarray:
+        """settings: is told where the row has come to."""
+        member: Member | None = None
+        boundaries: list[float] = []
+        guess: Guess | None = None
+        values = []
+        for value in xs:
+            settings.update({self.y.key: y, self.x.key: value})
+            if self._family is None:
+                session = open_session(vary(self.problem, settings))
+                share = self.least_weight
+                ensemble = collapse_by_ensemble(session, n=self.n, seed=self.seed, device=self.device, least_weight=share)
+                values.append(ensemble.outcomes.p)
+                continue
+            member = self._family.at(settings, member)
+            separatrix = member.separatrix
+            if self.result == "p":
+                if self.x.key == "space.dimension":
+                    guess = None  # its places are in units of d's own range
+                corrected = separatrix.corrected(QUICK, guess)
+                guess = corrected.guess
+                values.append(corrected.p)
+            elif self.result == "p_ode":
+                kernel, share = member.kernel, self.least_weight
+                ensemble = collapse_by_ensemble(member.session, n=self.n, seed=self.seed, kernel=kernel, least_weight=share)
+                values.append(ensemble.outcomes.p)
+            elif self.result == "growth":
+                values.append(transverse_growth(member.kernel, separatrix.traps, separatrix.t_end) if separatrix.symmetric else np.nan)
+            else:
+                leading = separatrix.leading(QUICK, _next_of(boundaries))
+                boundaries = [*boundaries[-1:], leading.b_c[1]] if separatrix.symmetric and leading.b_c[1] > 0 else []
+                values.append(leading.p if self.result == "p_leading" else leading.b_c[1])
+        return np.array(values)
+
+
+def _next_of(boundaries: list[float]) -> float | None:
+    """The boundary expected next, from the last two in equal ratios."""
+    if len(boundaries) < 2:
+        return boundaries[-1] if boundaries else None
+    return min(boundaries[1] ** 2 / boundaries[0], 2 * boundaries[1])
+
+
+@lru_cache(maxsize=4)
+def _family_of(problem: Problem, device: str) -> Family:
+    return Family.of(problem, device)
+
+
+@checked
+def phase_map(
+    problem: Problem,
+    x: Axis | Choices,
+    y: Axis | Choices,
+    result: str = "p",
+    *,
+    n: int = 4000,
+    seed: int = 0,
+    device: str = "auto",
+    least_weight: float | None = None,
+    path: PathLike | None = None,
+    **running: Any,
+) -> xr.Dataset:
+    """One of RESULTS over x and y, as a dataset with the two keys as coordinates.
+
+    n, seed, least_weight: of the ODE ensembles of "p_ode", which cover every problem. path: a netCDF file to write; a map that was
+    interrupted goes on to the same file, byte for byte. running: `how` (an `Execution`), `progress` and `tell` of `run_sweep`.
+    Raises BadInput for a problem that the formula does not cover, and for values that the problem refuses.
+    """
+    return run_sweep(PhaseMap(problem, x, y, result, n, seed, device, least_weight), path, **running)
+
+
+def ensemble_map(
+    problem: Problem,
+    x: Axis | Choices,
+    y: Axis | Choices,
+    count: int,
+    n: int = 4000,
+    seed: int = 0,
+    device: str = "auto",
+    least_weight: float | None = None,
+) -> PhaseMap:
+    """P by ODE ensembles at count × count points of the map over x and y."""
+    return PhaseMap(problem, coarser(x, count), coarser(y, count), "p_ode", n, seed, device, least_weight)
+
+
+def overlay_by_ode(problem: Problem, x: Axis | Choices, y: Axis | Choices, count: int, **options: Any) -> xr.Dataset:
+    """The dataset of `ensemble_map`."""
+    return run_sweep(ensemble_map(problem, x, y, count, **options))
+
+
+def particle_grid(
+    problem: Problem,
+    x: Axis | Choices,
+    y: Axis | Choices,
+    count: int,
+    replicas: int = 32,
+    seed: int = 0,
+    device: str = "auto",
+    least_weight: float | None = None,
+) -> CollapseGrid:
+    """P by particle runs at count × count points inside the map, each read when an ODE ensemble is decided (see `collapse_probability`)."""
+    axes = tuple(Choices(axis.key, coarser(axis, count + 2).settings[1:-1]) for axis in (y, x))
+    sampling = Sampling(n=1000, replicas=replicas, seed=seed, least_weight=least_weight)
+    return CollapseGrid(problem, axes, ("ode", "particles"), sampling, device)
+
+
+def coarser(axis: Axis | Choices, count: int) -> Axis:
+    """The same range in another number of points. BadInput for an axis without a range."""
+    if isinstance(axis, Choices):
+        raise BadInput("--ode", f"{axis.key} has no range to take points from", "write KEY=LO:HI:N, or leave the overlay out", "")
+    return replace(axis, count=count)
+
+
+def save(data: xr.Dataset, path: Path) -> Path:
+    """Write a small result as netCDF 3, which SciPy reads and writes."""
+    write_file(path, bytes(data.to_netcdf(engine="scipy")))
+    return path

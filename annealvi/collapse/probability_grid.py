@@ -1,0 +1,246 @@
+"""P(collapse) by one or more methods over a grid of any keys. A grid is a sweep whose units are its points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from annealvi.collapse.ensemble import seconds_of_ensemble
+from annealvi.collapse.formula import collapse_by_formula
+from annealvi.collapse.kernel_sweep import KernelSweep
+from annealvi.collapse.outcome import Outcomes, judging
+from annealvi.collapse.probability import Collapse, collapse_probability, default_methods
+from annealvi.runs.trajectories import seconds_of_simulation
+from annealvi.session.session import Session, open_session
+from annealvi.show.output import PathLike
+from annealvi.sweeps.axis import Axis, Choices, at_ends, require_ends
+from annealvi.sweeps.keys import in_words, require_independent, vary
+from annealvi.sweeps.pilot import seconds_of
+from annealvi.sweeps.running import run_sweep
+from annealvi.sweeps.sweep import Variable
+from derive.objects.short_repr import short_repr
+from derive.problem.arguments import checked, require_choice, require_fields
+from derive.problem.problem_file import problem_to_toml
+from derive.problem.specification import BadInput, Problem
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "formula": {
+        "p_formula": "P(collapse)",
+        "error_formula": "what finer quadrature and shooting change in it",
+        "p_leading": "P(collapse), leading order",
+        "b_c": "b_c, upper end",
+        "growth": "growth exponent Λ; NaN where there is none",
+    },
+    "ode": {
+        "p_ode": "P(collapse), ODE ensemble",
+        "stderr_ode": "standard error of p_ode",
+        "undecided": "trajectories that no proven set decided",
+        "vanished_ode": "the part of p_ode in which a learned weight vanishes and no means align",
+    },
+    "particles": {
+        "p_particles": "P(collapse), particles",
+        "stderr_particles": "standard error of p_particles",
+        "t_end": "when the particles were read",
+        "vanished_particles": "the part of p_particles in which a learned weight vanishes and no means align",
+    },
+}
+"""What a point has of each method."""
+MOST_POINTS = 10**7
+MOST_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What `collapse_probability` takes besides the problem; the same seed at every point."""
+
+    n: int = 10_000
+    replicas: int = 64
+    particles: int = 256
+    dt: float = 0.1
+    t_end: float | None = None
+    projected: bool = False
+    seed: int = 0
+    least_weight: float | None = None
+
+    __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        require_fields(self)
+
+
+@dataclass(frozen=True)
+class CollapseGrid(KernelSweep):
+    """P by `methods` at every combination of the axes' values. Raises BadInput for axes that do not make a grid."""
+
+    problem: Problem
+    axes: tuple[Axis | Choices, ...]
+    methods: tuple[str, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    device: str = "auto"
+
+    __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        require_choice("methods", self.methods, tuple(COLUMNS))
+        keys = [axis.key for axis in self.axes]
+        if not keys:
+            raise BadInput("--over", "there is no axis", "give at least one", "")
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise BadInput("--over", f"{twice[0]!r} is given twice", "vary each key once", "")
+        require_independent(keys)
+        if self.units > MOST_POINTS:
+            raise BadInput("--over", f"{self.units} points", f"ask for at most {MOST_POINTS:.0e}", "")
+        self.settle_device()
+        object.__setattr__(self, "methods", tuple(self.methods) or default_methods(open_session(self.problem)))
+
+    @property
+    def varied(self) -> tuple[Axis | Choices, ...]:
+        return self.axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(axis.values) for axis in self.axes)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return tuple(axis.key for axis in self.axes)
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        return {name: Variable(attributes={"long_name": label}) for method in self.methods for name, label in COLUMNS[method].items()}
+
+    @property
+    def coordinates(self) -> Mapping[str, tuple[tuple[str, ...], np.ndarray]]:
+        return {axis.key: ((axis.key,), axis.values) for axis in self.axes}
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        drawn = {
+            "ode": ("n", "t_end", "least_weight", "seed"),
+            "particles": ("replicas", "particles", "dt", "t_end", "least_weight", "projected", "seed"),
+        }
+        sampled = {name: getattr(self.sampling, name) for method in self.methods for name in drawn.get(method, ())}
+        settings = {"methods": self.methods, **sampled, "device": self.processor}
+        return {"problem": problem_to_toml(self.problem), "axes": [axis.stated for axis in self.axes], **settings}
+
+    def check(self) -> None:
+        """Try the ends of each axis, the others at their first values."""
+        require_ends(self.problem, self.axes)
+        for settings in at_ends(self.axes):
+            judging(self._session(settings), self.sampling.least_weight)  # refuses one that says nothing
+
+    def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
+        """A point of the grid."""
+        settings = self._settings(unit)
+        try:
+            found = collapse_probability(self._session(settings), self.methods, device=self.device, tell=tell, **vars(self.sampling))
+        except BadInput as wrong:
+            raise wrong.at(f"at {in_words(settings)}") from None
+        columns = _columns(found)
+        return {name: columns[name] for name in self.variables}
+
+    def seconds_per_unit(self) -> float:
+        """Times the point in the middle: the formula, and an ensemble of few; particles are counted."""
+        settings = self._settings(int(np.ravel_multi_index([n // 2 for n in self.shape], self.shape)))
+        session = self._session(settings)
+        sampling, seconds = self.sampling, 0.0
+        if "formula" in self.methods:
+            seconds += seconds_of(lambda: collapse_by_formula(session, device=self.device))
+        if "ode" in self.methods:
+            end = sampling.t_end
+            seconds += seconds_of_ensemble(lambda: (self._session(settings), None), sampling.n, self.device, end)
+        if "particles" in self.methods:
+            drawn = (sampling.replicas, sampling.particles, sampling.dt, sampling.t_end, sampling.projected)
+            seconds += seconds_of_simulation(session, *drawn, self.device)
+        return seconds
+
+    def _settings(self, unit: int) -> dict[str, Any]:
+        place = np.unravel_index(unit, self.shape)
+        return {axis.key: axis.settings[int(n)] for axis, n in zip(self.axes, place, strict=True)}
+
+    def _session(self, settings: Mapping[str, Any]) -> Session:
+        return open_session(vary(self.problem, settings))
+
+
+def _columns(found: Collapse) -> dict[str, float]:
+    columns: dict[str, float] = {}
+    if found.formula is not None:
+        formula = found.formula
+        growth = np.nan if formula.growth is None else formula.growth
+        columns |= {"p_formula": formula.p, "error_formula": formula.error, "p_leading": formula.leading}
+        columns |= {"b_c": formula.b_c[1], "growth": growth}
+    if found.ode is not None:
+        columns |= {"p_ode": found.ode.outcomes.p, "stderr_ode": found.ode.outcomes.stderr, "undecided": found.ode.undecided}
+        columns["vanished_ode"] = _vanished(found.ode.outcomes)
+    if found.particles is not None:
+        runs = found.particles
+        columns |= {"p_particles": runs.outcomes.p, "stderr_particles": runs.outcomes.stderr, "t_end": runs.t_end}
+        columns["vanished_particles"] = _vanished(runs.outcomes)
+    return columns
+
+
+def _vanished(outcomes: Outcomes) -> float:
+    return 0.0 if outcomes.mechanisms is None else outcomes.mechanisms["weight_vanishes"]
+
+
+@checked
+def collapse_grid(
+    problem: Problem,
+    axes: tuple[Axis | Choices, ...],
+    methods: tuple[str, ...] = (),
+    *,
+    sampling: Sampling | None = None,
+    device: str = "auto",
+    path: PathLike | None = None,
+    **running: Any,
+) -> xr.Dataset:
+    """P(collapse) at every combination of the axes' values, as a dataset with the keys as coordinates; its columns are those of COLUMNS.
+
+    methods: as of `collapse_probability`; by default those that it takes for the problem itself. path: a netCDF file to write; a grid
+    that was interrupted goes on to the same file, byte for byte. running: `how` (an `Execution`), `progress` and `tell` of `run_sweep`.
+    Raises BadInput.
+    """
+    return run_sweep(CollapseGrid(problem, tuple(axes), methods, sampling or Sampling(), device), path, **running)
+
+
+def grid_as_dict(data: xr.Dataset, methods: Sequence[str]) -> dict[str, Any]:
+    """The JSON form: the axes' values, then `p` and, where sampled, `stderr` of each method, nested in the order of the axes."""
+    found: dict[str, Any] = {"axes": {str(key): data[key].to_numpy().tolist() for key in data["p_" + methods[0]].dims}}
+    for method in methods:
+        columns = {"p": f"p_{method}", "stderr": f"stderr_{method}", "error": f"error_{method}", "weight_vanishes": f"vanished_{method}"}
+        found[method] = {name: data[column].to_numpy() for name, column in columns.items() if column in data}
+    return found
+
+
+def print_grid(data: xr.Dataset, methods: Sequence[str], title: str) -> None:
+    """One row for each of the first MOST_ROWS points: the keys' values, then P by each method with its error."""
+    from rich.table import Table
+
+    from annealvi.show.printing import Terminal
+
+    console = Terminal()
+    table = Table(title=f"probability of mode collapse · {title}", title_justify="left", header_style="bold")
+    dims = [str(key) for key in data["p_" + methods[0]].dims]
+    for heading in (*dims, *methods):
+        table.add_column(heading, justify="right")
+    shape = tuple(data.sizes[key] for key in dims)
+    points = math.prod(shape)
+    for unit in range(min(points, MOST_ROWS)):
+        point = data.isel(dict(zip(dims, (int(n) for n in np.unravel_index(unit, shape)), strict=True)))
+        values = [point[key].item() for key in dims]
+        cells = [value if isinstance(value, str) else f"{value:.5g}" for value in values]
+        for method in methods:
+            error = float(point[f"{'error' if method == 'formula' else 'stderr'}_{method}"])
+            cells.append(f"{float(point[f'p_{method}']):.4f} ± {error:.4f}")
+        table.add_row(*cells)
+    console.print(table)
+    if points > MOST_ROWS:
+        console.print(f"  and {points - MOST_ROWS} more points", highlight=False)
+    console.print(f"  ±: standard error; of the formula what finer quadrature changes · {data.attrs['device']}", highlight=False)

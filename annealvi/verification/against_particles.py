@@ -1,0 +1,310 @@
+"""The derived equations against particles in the problem's own dimension: one velocity without bias, then whole paths."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import sympy as sp
+from scipy import stats
+
+from annealvi.session.session import Session
+from annealvi.verification.check import Check
+from annealvi.verification.kernel_numbers import fastest_rate
+from annealvi.verification.kl_gradient import Evaluator, most_mutants
+from derive.checks.mutations import one_term_mutations
+from derive.objects.short_repr import short_repr
+from derive.objects.system import BETA
+from derive.problem.schedules import make_schedule
+from derive.problem.specification import ScheduleSpec
+from kernels.integrate.integrator import Kernel
+from kernels.particles.runs import ParticleRun, extrapolate_step
+from kernels.particles.simulation import estimate_velocity, simulate_particles
+
+LEVEL = 1e-3
+"""Probability that a right theory fails one comparison of this module, over all its states and times (Bonferroni)."""
+SEED = 20260212
+
+
+@dataclass(frozen=True)
+class PathSetting:
+    """A schedule to compare paths under: its name, until when, and the coarse step (the fine one is half)."""
+
+    name: str
+    schedule: ScheduleSpec
+    t_end: float
+    dt: float
+
+
+SETTINGS = (
+    PathSetting("β = 1", ScheduleSpec("constant", 1.0), 6.0, 0.06),
+    PathSetting("hot and slow", ScheduleSpec("exponential", 60.0, 40.0), 130.0, 0.26),
+    PathSetting("hot and fast", ScheduleSpec("exponential", 20.0, 0.5), 9.0, 0.075),
+)
+REPLICAS, PARTICLES, TIMES = 24, 256, 12
+
+
+@dataclass(frozen=True)
+class PathComparison:
+    """setting; t (n_out,); ode, particles, standard_error, bias: (n_out, states); drawn_t, drawn: the ODE on a grid for drawing.
+
+    bias: the finer run's, by extrapolation. remainder: (n_out, states), what extrapolation may leave: the bias times
+    coarse step × fastest rate, since the step's square comes with one rate more than the step. z: (n_out − 1, states), by how many standard
+    errors the differences exceed the remainder, the common start left out; zero for what rests.
+    """
+
+    setting: PathSetting
+    t: np.ndarray
+    ode: np.ndarray
+    particles: np.ndarray
+    standard_error: np.ndarray
+    bias: np.ndarray
+    remainder: np.ndarray
+    z: np.ndarray
+    drawn_t: np.ndarray
+    drawn: np.ndarray
+    device: str
+
+    __repr__ = short_repr
+
+
+def start(session: Session) -> np.ndarray:
+    """Initial means (L, d), the same for every setting: the first tilted towards a mode, the others close to the equator.
+
+    In the study's own setting this start collapses at β = 1 and under a fast schedule, and separates under a slow one. On a line, where
+    a length is all that a mean has, the means start at different ones.
+    """
+    problem = session.problem
+    rng = np.random.default_rng(SEED)
+    modes = session.modes()
+    mode = max(modes, key=lambda nu: float(nu @ nu) > 0)  # the first that is not the origin
+    mode = mode / np.linalg.norm(mode) if mode.any() else np.eye(problem.space.dimension)[0]
+    noise = rng.normal(size=(len(problem.proposal.weights), problem.space.dimension))
+    across = noise - np.outer(noise @ mode, mode)
+    tilts = np.resize([0.7, -0.04, -0.3], len(across))
+    if problem.space.dimension == 1:
+        return (np.array(problem.proposal.radii) * tilts * 0.8 ** np.arange(len(tilts)))[:, None]
+    means = tilts[:, None] * mode + across / np.linalg.norm(across, axis=1, keepdims=True)
+    return np.array(problem.proposal.radii)[:, None] * means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+PATH_TOLERANCE, PATH_RTOL = 1e-9, 1e-8
+"""Of the derived path's averages and steps: far below the particles' standard errors of some 1e-3."""
+
+
+def compile_for_paths(session: Session) -> Kernel:
+    return session.compile("cpu", PATH_TOLERANCE)
+
+
+def _seed(seed: int, run: int) -> int:
+    """A seed of its own for each run of this module, so that no two checks share noise."""
+    return (SEED + 16 * seed + run) % 2**64
+
+
+def largest_z(count: int, degrees: int) -> float:
+    """The bound on the largest of `count` Student-t values at LEVEL, two-sided, however they are correlated."""
+    return float(stats.t.isf(LEVEL / (2 * count), degrees))
+
+
+@dataclass(frozen=True)
+class VelocityComparison:
+    """One velocity, of the states, at β = 0.3: derived and estimated rates and the estimate's standard error, (states,) each."""
+
+    state: np.ndarray
+    derived: np.ndarray
+    estimated: np.ndarray
+    standard_error: np.ndarray
+    device: str
+
+    __repr__ = short_repr
+
+    @property
+    def bound(self) -> float:
+        return largest_z(len(self.derived), VELOCITY_REPLICAS - 1)
+
+
+VELOCITY_BETA, VELOCITY_REPLICAS, VELOCITY_PARTICLES = 0.3, 64, 8192
+LEAST_POWER = 0.25
+"""Share of the mutants that one velocity alone must reject, lest the check be empty; those it lets pass differ by less than its standard
+errors there, which where components hardly overlap are most of them."""
+
+
+def compare_velocity(session: Session, device: str, seed: int) -> VelocityComparison:
+    """The particles' estimate has no step size and no bias, so only its standard error counts."""
+    means, manifold = start(session), session.problem.flow.manifold
+    estimate = estimate_velocity(
+        means,
+        *session.mixtures(),
+        VELOCITY_BETA,
+        particles=VELOCITY_PARTICLES,
+        replicas=VELOCITY_REPLICAS,
+        seed=_seed(seed, 0),
+        manifold=manifold,
+        learn=session.problem.flow.learn,
+        device=device,
+    )
+    state = session.states_of_vectors(means[None])
+    errors = (
+        estimate.M_standard_error,
+        estimate.Q_standard_error,
+        estimate.weights_standard_error,
+        estimate.scales_standard_error,
+    )
+    return VelocityComparison(
+        state[0],
+        compile_for_paths(session).rhs_at_beta(VELOCITY_BETA, state)[0],
+        session.states_of_overlaps(estimate.M, estimate.Q, estimate.weights, estimate.scales),
+        np.abs(session.states_of_overlaps(*errors)),
+        estimate.device,
+    )
+
+
+def velocity_checks(session: Session, comparison: VelocityComparison) -> Iterator[Check]:
+    """The derived rates must agree with the estimate, and most of their mutants must not."""
+
+    known = comparison.standard_error > 0  # a rate that is zero by construction has no error
+
+    def largest(rates: np.ndarray) -> float:
+        differences = comparison.estimated - rates
+        resting = np.abs(differences[~known]).max(initial=0.0) > 1e-12
+        return np.inf if resting or not known.any() else float(np.abs(differences[known] / comparison.standard_error[known]).max())
+
+    system, evaluator = session.derivation.system, Evaluator()
+    numbers = {s: sp.Float(v, 30) for s, v in session.values.items()} | {BETA: sp.Float(VELOCITY_BETA, 30)}
+    numbers |= {s: sp.Float(x, 30) for s, x in zip(system.states, comparison.state, strict=True)}
+    mutants = one_term_mutations(system, most_mutants(session.derivation))
+    rejected = sum(not largest(evaluator.rates_or_nan(mutant.system, numbers)) <= comparison.bound for mutant in mutants)
+    note = f"largest |z| of {len(comparison.derived)} rates; {comparison.device}"
+    yield Check("one velocity against particles", "monte-carlo", largest(comparison.derived), comparison.bound, note)
+    note = f"{rejected} of {len(mutants)} mutants rejected by one particle velocity alone, at the same bound"
+    share = 1 - rejected / len(mutants) if mutants else 1.0
+    yield Check("negative controls: share that one velocity lets pass", "monte-carlo", share, 1 - LEAST_POWER, note)
+
+
+def compare_paths(
+    session: Session, setting: PathSetting, device: str, seed: int, progress: Callable[[int, int], None] | None = None
+) -> PathComparison:
+    """Run the ODE and two particle ensembles (dt and dt/2), all from the same start, and extrapolate the ensembles to dt = 0."""
+    here = dataclasses.replace(session, problem=dataclasses.replace(session.problem, schedule=setting.schedule))
+    here = dataclasses.replace(here, schedule=make_schedule(setting.schedule))
+    means = start(here)
+    setting, stiffness = slowed_down(here, means, setting)
+    coarse = _run(here, means, setting, 1, device, seed, progress)
+    fine = _run(here, means, setting, 2, device, seed, progress)
+    records = records_of_one_path(here, means, coarse)
+    at_zero = extrapolate_step(coarse, fine).until(max(records, 2))  # what is drawn has a length in time
+    kernel = compile_for_paths(here)
+    initial = here.states_of_vectors(means[None])
+    ode = kernel.integrate(initial, at_zero.t, rtol=PATH_RTOL, atol=PATH_RTOL / 100).y[0]
+    drawn_t = np.linspace(0, float(at_zero.t[-1]), 200)
+    particles = here.states_of_overlaps(at_zero.M, at_zero.Q, at_zero.weights, at_zero.scales)
+    errors = (
+        at_zero.M_standard_error,
+        at_zero.Q_standard_error,
+        at_zero.weights_standard_error,
+        at_zero.scales_standard_error,
+    )
+    error = np.abs(here.states_of_overlaps(*errors))
+    moving = error[1:].max(0) > 0  # what rests has no error and must not have moved
+    strayed = np.where(moving | (np.abs(particles[1:] - ode[1:]) < 1e-8), 0.0, np.inf)
+    bias = here.states_of_overlaps(at_zero.M_bias, at_zero.Q_bias, at_zero.weights_bias, at_zero.scales_bias)
+    remainder = stiffness * np.abs(bias)
+    excess = np.sign(particles - ode) * np.maximum(np.abs(particles - ode) - remainder, 0)
+    return PathComparison(
+        setting,
+        at_zero.t,
+        ode,
+        particles,
+        error,
+        bias,
+        remainder,
+        np.divide(excess[1:], error[1:], out=strayed, where=moving),
+        drawn_t,
+        kernel.integrate(initial, drawn_t, rtol=PATH_RTOL, atol=PATH_RTOL / 100).y[0],
+        coarse.device,
+    )
+
+
+MOST_STIFF = 0.08
+"""Largest product of the coarse step and the flow's fastest rate."""
+MOST_STEPS = 1500
+
+
+def slowed_down(session: Session, means: np.ndarray, setting: PathSetting) -> tuple[PathSetting, float]:
+    """The setting with a step that resolves the fastest rate met along the derived path, and an end that takes no more than MOST_STEPS;
+    and its coarse step times that rate.
+
+    The particles remain unaware of the equations: only the choice of their step, which extrapolation makes harmless, looks at them.
+    """
+    kernel = compile_for_paths(session)
+    times = np.linspace(0.0, setting.t_end, 9)
+    path = kernel.integrate(session.states_of_vectors(means[None]), times, rtol=1e-6, atol=1e-8)
+    fastest = max(fastest_rate(kernel, float(beta), y) for beta, y in zip(path.beta, path.y[0], strict=True))
+    dt = min(setting.dt, MOST_STIFF / fastest)
+    if dt < setting.dt:
+        recorded = round(min(setting.t_end / dt, MOST_STEPS) / TIMES) * TIMES  # a whole number of steps between records
+        setting = dataclasses.replace(setting, t_end=recorded * dt, dt=dt)
+    return setting, dt * fastest
+
+
+MOST_SCATTER = 1 / (2 * np.sqrt(REPLICAS))
+"""Standard deviation over the replicas, relative to the states' natural size, up to which their mean follows one path: a scatter δ
+displaces the mean by some δ²/2, which then is below a quarter of its standard error δ/√REPLICAS even if extrapolation removes nothing
+of it. Where the derived path runs along a separatrix, noise however small decides between two branches and the scatter grows to the
+states' own size."""
+
+LEAST_COMPARED = 3
+"""Times at which a path must be compared at least, of TIMES + 1, lest a check that hardly looks be passed."""
+
+
+def records_of_one_path(session: Session, means: np.ndarray, run: ParticleRun) -> int:
+    """How many of the run's records come before its replicas scatter."""
+    own, modes = np.linalg.norm(means, axis=1), np.linalg.norm(session.modes(), axis=1)
+    if session.problem.flow.manifold == "euclidean":  # there a mean may start short, but is on its way to a mode
+        own = np.maximum(own, modes.max())
+    shapes = np.ones(len(means)), np.array(session.problem.proposal.scales)
+    size = np.abs(session.states_of_overlaps(np.outer(own, modes), np.outer(own, own), *shapes))
+    scatter = session.states_of_overlaps(run.M, run.Q, run.weights, run.scales).std(axis=1, ddof=1)
+    scattered = (scatter > MOST_SCATTER * size).any(axis=1)
+    return int(np.argmax(scattered)) if scattered.any() else len(run.t)
+
+
+def path_checks(comparisons: list[PathComparison]) -> Iterator[Check]:
+    """One for each path. Fails where too few times are compared, or nothing moves."""
+    for c in comparisons:
+        bound = largest_z(max(c.z.size, 1), REPLICAS - 1)
+        compared = len(c.z) >= LEAST_COMPARED and (c.standard_error[1:] > 0).any()
+        largest = float(np.abs(c.z).max()) if compared else np.inf
+        ran = f"{REPLICAS} × {PARTICLES} particles, dt = {c.setting.dt:g} and half; {c.device}"
+        whole = c.t[-1] >= c.setting.t_end * (1 - 1e-9)
+        until = "" if whole else f" until t = {c.t[-1]:.3g}, where the replicas begin to scatter"
+        note = f"largest |z| of {c.z.size} over the path{until}, beyond what the step leaves; {ran}"
+        yield Check(f"path against particles, {c.setting.name}", "monte-carlo", largest, bound, note)
+
+
+def _run(
+    session: Session,
+    means: np.ndarray,
+    setting: PathSetting,
+    halvings: int,
+    device: str,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> ParticleRun:
+    dt = setting.dt / halvings
+    steps = round(setting.t_end / dt)
+    return simulate_particles(
+        np.repeat(means[None], REPLICAS, axis=0),
+        *session.mixtures(),
+        np.array([session.schedule.beta_at(n * dt) for n in range(steps)]),
+        dt,
+        particles=PARTICLES,
+        seed=_seed(seed, 1 + 2 * [s.name for s in SETTINGS].index(setting.name) + halvings),
+        manifold=session.problem.flow.manifold,
+        learn=session.problem.flow.learn,
+        record_every=round(setting.t_end / setting.dt) // TIMES * halvings,
+        device=device,
+        progress=progress,
+    )

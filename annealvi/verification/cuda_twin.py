@@ -1,0 +1,55 @@
+"""Runs the ODE kernel and the particle kernel on CUDA and on the CPU and prints the largest differences as JSON.
+
+A process of its own, since Numba decides at import whether CUDA is simulated. The session comes pickled on standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+
+import numpy as np
+
+from annealvi.session.session import Session
+from annealvi.verification.kernel_numbers import widest_average
+from kernels.particles.initial_means import uniform_sphere_means
+from kernels.particles.simulation import simulate_particles
+
+COARSE = 0.05
+"""Averages over several variables are compared with few nodes: the simulator takes microseconds for each."""
+
+
+def _ode_numbers(session: Session, device: str, states: np.ndarray) -> np.ndarray:
+    """A short integration, or where averages run over several variables the rates alone."""
+    if widest_average(session) > 1:
+        return session.compile(device, COARSE).rhs_at_beta(0.5, states[:1])
+    return session.compile(device).integrate(states, np.array([0.0, 2.0]), rtol=1e-6, atol=1e-8).y
+
+
+def main() -> None:
+    session: Session = pickle.load(sys.stdin.buffer)
+    states = session.random_states(3, seed=11)
+    ode = [_ode_numbers(session, device, states) for device in ("cuda", "cpu")]
+    problem = session.problem
+    dimension = max(4, problem.target.coordinates)
+    means = uniform_sphere_means(2, len(problem.proposal.weights), dimension, np.array(problem.proposal.radii), 5)
+    clouds = [
+        simulate_particles(
+            means,
+            *session.mixtures(dimension),
+            np.array([0.2, 0.3]),
+            0.1,
+            particles=8,
+            seed=5,
+            manifold=problem.flow.manifold,
+            learn=problem.flow.learn,
+            device=device,
+        ).final_means
+        for device in ("cuda", "cpu")
+    ]
+    json.dump({"ode": float(np.abs(ode[0] - ode[1]).max()), "particles": float(np.abs(clouds[0] - clouds[1]).max())}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The derived right-hand sides, and every mutant of them, against the gradient of the KL on a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import sympy as sp
+
+from annealvi.verification.check import Check
+from derive.checks.mutations import Mutant, one_term_mutations
+from derive.checks.step_check import sample_point
+from derive.dynamics.derivation import Derivation
+from derive.dynamics.symbolic_problem import derive_in_dimension
+from derive.objects.expectation import Expectation, NotConvergedError, StandardNormal, without_idle_variables
+from derive.objects.mixtures import DIMENSION
+from derive.objects.objective import Setting
+from derive.objects.short_repr import short_repr
+from derive.objects.system import BETA, OdeSystem
+from derive.problem.specification import Problem
+from derive.rules.reduction import holds_in
+from kernels.averages.lattice_reference import average_and_error
+from kernels.particles import kl_grid
+
+TOLERANCE = {1: 1e-11, 2: 1e-11, 3: 1e-9}
+"""Asked of the grid in each dimension; a rate sums fewer than ten of its entries with factors of order one."""
+LENGTHS = {1: (0.8, 2.5), 2: (0.8, 2.5), 3: (0.8, 1.8)}
+SCALES = (0.8, 1.25)
+DIGITS = 20
+AVERAGE_TOLERANCE, AVERAGE_DIGITS = 1e-12, 14
+MUTANTS = "negative controls: surviving one-term mutants"
+TOO_MANY = "not run, since the problem's own equations hold in more dimensions than it has"
+SAMPLED_ERRORS = 60
+"""How many standard errors of a quasi-random average a rate may be off: six, of some ten averages with factors of order one."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A state with the rates that the grid gives it. numbers: every symbol's value. rates, bound: (states,), scalar."""
+
+    dimension: int
+    numbers: dict[sp.Symbol, sp.Float]
+    rates: np.ndarray
+    bound: float
+
+    __repr__ = short_repr
+
+
+class Evaluator:
+    """Right-hand sides in numbers; an average that occurs again is not integrated again.
+
+    Averages over one normal variable are mpmath's, to 20 digits. Those over more are a NumPy tensor rule's, halved until it settles
+    to 1e-12 of E|f|, on the derived integrand itself. Those over more than three come from quasi-random points, and only they
+    have an error that counts: `uncertainty` is what it may do to the rates found last.
+    """
+
+    def __init__(self) -> None:
+        self._averages: dict[sp.Expr, sp.Expr] = {}
+        self._errors: dict[sp.Expr, float] = {}
+        self.uncertainty = 0.0
+
+    def rates(self, system: OdeSystem, numbers: dict[sp.Symbol, sp.Float]) -> np.ndarray:
+        """The system's right-hand sides (states,) with all symbols, β included, given by number."""
+        known = dict(numbers)
+        self.uncertainty = 0.0
+        for symbol, expression in system.subexpressions:
+            known[symbol] = self._number(expression, known)
+        values = [complex(self._number(rate, known)) for rate in system.rhs]  # a mutant's root may be imaginary
+        return np.array([value.real if value.imag == 0 else np.nan for value in values])
+
+    def rates_or_nan(self, system: OdeSystem, numbers: dict[sp.Symbol, sp.Float]) -> np.ndarray:
+        """The same, or NaN where an average has poles on the real axis: a mutation made what stands under a root negative."""
+        try:
+            return self.rates(system, numbers)
+        except NotConvergedError:
+            return np.full(len(system.states), np.nan)
+
+    def _number(self, expression: sp.Expr, known: dict[sp.Symbol, sp.Float]) -> sp.Float:
+        concrete = expression.xreplace(known)
+        for average in concrete.atoms(Expectation):
+            if average not in self._averages:
+                self._averages[average], self._errors[average] = self._average(without_idle_variables(average, AVERAGE_DIGITS))
+            self.uncertainty = max(self.uncertainty, SAMPLED_ERRORS * self._errors[average])
+        return concrete.xreplace(self._averages).evalf(DIGITS)
+
+    def _average(self, average: sp.Expr) -> tuple[sp.Expr, float]:
+        variables = average.variables if isinstance(average, Expectation) else ()
+        if not variables or (len(variables) == 1 and isinstance(variables[0], StandardNormal)):
+            return average.evalf(DIGITS), 0.0
+        value, error = average_and_error(average, {}, AVERAGE_TOLERANCE)
+        return sp.Float(value, 17), error if len(variables) > 3 else 0.0
+
+
+def reference(derivation: Derivation, dimension: int, seed: int, fixed: Mapping[sp.Symbol, float] | None = None) -> Reference:
+    """A random state in R^dimension, random generic parameters but for the fixed ones, and its rates by the grid."""
+    point = sample_point(derivation, dimension, seed, True, LENGTHS[dimension], SCALES, fixed)
+    setting = derivation.setting
+    exact = {symbol: sp.Float(value, 30) for symbol, value in point.scalars.items()} | {DIMENSION: sp.Integer(dimension)}
+
+    def mixture(source) -> kl_grid.Mixture:
+        means = np.array([[float(x) for x in point.vectors[v]] for v in source.means])
+        return kl_grid.Mixture(means, *(np.array([float(e.xreplace(exact)) for e in part]) for part in (source.weights, source.scales)))
+
+    q, p, beta = mixture(setting.proposal), mixture(setting.target), float(exact[BETA])
+    velocity = _velocity_by_grid(setting, q, p, beta, TOLERANCE[dimension])
+    M, half = (velocity.means @ np.asarray(mixture.means).T for mixture in (p, q))
+    Q = half + half.T
+    means, modes = list(setting.proposal.means), list(setting.target.means)
+    rates = []
+    for _, inner, unit in derivation.overlaps.moving:
+        inside = [means.index(a) for a in inner.args if a in means]
+        rate = Q[inside[0], inside[-1]] if len(inside) == 2 else M[inside[0], next(modes.index(a) for a in inner.args if a in modes)]
+        rates.append(rate / float(unit.xreplace(exact)))
+    rates += [*(velocity.weights if "weights" in setting.learn else ()), *(velocity.scales if "scales" in setting.learn else ())]
+    return Reference(dimension, exact, np.array(rates), 10 * TOLERANCE[dimension])
+
+
+class _Velocity(NamedTuple):
+    means: np.ndarray
+    weights: np.ndarray
+    scales: np.ndarray
+
+
+def _velocity_by_grid(setting: Setting, q: kl_grid.Mixture, p: kl_grid.Mixture, beta: float, tolerance: float) -> _Velocity:
+    """da/dt (L, d), dw/dt and dσ/dt (L,) of the setting's flow, from the gradient of the KL on a grid."""
+    gradient = kl_grid.kl_gradient(q, p, beta, tolerance)
+    means, weights, scales = (np.asarray(part, float) for part in q)
+    moved = -gradient.means if "means" in setting.learn else np.zeros_like(means)
+    if setting.manifold == "sphere":
+        moved = moved - means * np.sum(means * moved, axis=1, keepdims=True) / np.sum(means**2, axis=1, keepdims=True)
+    return _Velocity(moved, weights * (weights @ gradient.logits - gradient.logits), -scales * gradient.log_scales)
+
+
+LOW_DIMENSIONS = (2, 3)
+"""Where the grid follows the mixtures; a sphere in R¹ does not move."""
+
+
+def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, points: int = 3) -> list[Reference]:
+    """References in each of the dimensions, at `points` random states in one and two of them, and at one in more."""
+    return [reference(derive_in_dimension(problem, d), d, seed) for d in dimensions for seed in range(points if d < 3 else 1)]
+
+
+def grid_checks(
+    problem: Problem, derivation: Derivation, grid: list[Reference], values: Mapping[sp.Symbol, float]
+) -> Iterator[Check | str]:
+    """The given derivation's system in R² and R³ at random parameters and at the problem's own `values`, and if Euclidean in R¹.
+
+    Where the given derivation does not hold in so few dimensions the equations are derived anew, as is in R¹, where a sphere does not move,
+    its Euclidean twin: the names say so, since these checks judge how the problem is derived and not the given system.
+    """
+    setting = derivation.setting
+    own = {symbol: value for symbol, value in values.items() if symbol != DIMENSION}
+    compared: list[tuple[str, OdeSystem, list[Reference], int]] = []
+    given = setting.manifold == "euclidean" and holds_in(setting, derivation.geometry, 1)
+    line = derivation if given else derive_in_dimension(problem, 1, "euclidean")
+    what = "euclidean" if given else "Euclidean twin, derived anew"
+    compared.append((what, line.system, [reference(line, 1, seed) for seed in range(2)], 1))
+    for d in LOW_DIMENSIONS:
+        given = holds_in(setting, derivation.geometry, d)
+        here, anew = (derivation, "") if given else (derive_in_dimension(problem, d), ", derived anew")
+        compared.append((f"{setting.manifold}{anew}", here.system, [r for r in grid if r.dimension == d], d))
+        if d == LOW_DIMENSIONS[0]:
+            compared.append((f"own parameters{anew}", here.system, [reference(here, d, seed, own) for seed in range(2)], d))
+    for what, system, states, d in compared:
+        yield _grid_check(f"right-hand side against the KL on a grid, d = {d}, {what}", system, states)
+
+
+def _grid_check(name: str, system: OdeSystem, states: list[Reference]) -> Check:
+    """A system's rates at the states against the grid's; infinitely wrong where there is no state."""
+    evaluator, bound = Evaluator(), 0.0
+    worst = 0.0 if states else np.inf
+    for r in states:
+        difference = np.abs(evaluator.rates_or_nan(system, r.numbers) - r.rates).max()
+        worst = float(np.maximum(worst, difference))  # which lets a NaN stay
+        bound = max(bound, r.bound + evaluator.uncertainty)
+    sampled = ", and what quasi-random averages may be off" if any(bound > r.bound for r in states) else ""
+    return Check(name, "numeric", worst, bound, f"{len(states)} random states; ten times the grid's tolerance{sampled}")
+
+
+def mutant_check(derivation: Derivation, grid: list[Reference]) -> tuple[Check | str, list[Mutant]]:
+    """Every one-term mutant must differ from the grid, beyond the bound that the true system meets, at one state at least.
+
+    A line that says why where the equations hold in more dimensions only than a grid has. Without a state or a mutant the check fails.
+    """
+    holding = [d for d in LOW_DIMENSIONS if holds_in(derivation.setting, derivation.geometry, d)]
+    if not holding:
+        return f"negative controls on a grid: {TOO_MANY}", []
+    grid = [r for r in grid if r.dimension in holding]
+    evaluator = Evaluator()
+    mutants = one_term_mutations(derivation.system, most_mutants(derivation))
+    if not grid or not mutants:
+        return Check(MUTANTS, "numeric", np.inf, 0.0, f"{len(mutants)} mutants at {len(grid)} states: nothing was compared"), []
+    if any(_rejects(r, derivation.system, evaluator) for r in grid):
+        return Check(MUTANTS, "numeric", np.inf, 0.0, "the true system is rejected too"), []
+    survivors = [mutant for mutant in mutants if not any(_rejects(r, mutant.system, evaluator) for r in grid)]
+    note = f"{len(mutants) - len(survivors)} of {len(mutants)} mutants rejected by the grid"
+    return Check(MUTANTS, "numeric", float(len(survivors)), 0.0, note), survivors
+
+
+def most_mutants(derivation: Derivation) -> int:
+    """How many mutants are tried: a sample where averages over several variables make each of them costly."""
+    widest = max((len(a.variables) for _, e in derivation.system.subexpressions for a in e.atoms(Expectation)), default=0)
+    return {0: 1000, 1: 1000, 2: 400, 3: 100}.get(widest, 40)
+
+
+def _rejects(state: Reference, system: OdeSystem, evaluator: Evaluator) -> bool:
+    difference = np.abs(evaluator.rates_or_nan(system, state.numbers) - state.rates).max()
+    return not difference <= state.bound + evaluator.uncertainty  # True for a NaN

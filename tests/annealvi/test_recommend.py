@@ -1,0 +1,138 @@
+"""Recommended schedules: they keep their promise, nothing tried is shorter, and wrong wishes are refused."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+import annealvi
+from annealvi.cli.program import main
+from annealvi.collapse import recommendation as advice
+from annealvi.collapse.outcome import Outcomes
+from annealvi.collapse.recommendation import recommend
+from derive.problem.specification import BadInput
+
+EASY = ["target.means=[[2.0], [-2.0]]", "proposal.radius=2.0", "space.dimension=64"]
+SET = [word for change in EASY for word in ("--set", change)]
+
+
+@pytest.fixture(scope="module")
+def easy():
+    return annealvi.load_problem("bimodal", EASY)
+
+
+@pytest.mark.slow
+def test_the_recommendation_keeps_its_promise_in_an_ensemble_and_is_no_longer_than_needed(easy):
+    found = recommend(easy, 0.3, kinds=("hold", "linear"), n=20_000, seed=3)
+    assert found.confirmed
+    assert found.p <= found.p_ode + 4 * found.stderr  # the search is quick, the check fine
+    assert found.p_ode < found.p_upper <= 0.3
+    # By the formula P is 0.3 at the shortest, and what is recommended has 5 % less at most: some standard errors, 0.003 each.
+    assert min(c.duration for c in found.compared) <= found.duration
+    assert found.p > 0.285
+    assert found.schedule.kind == found.compared[0].kind
+    for candidate in found.compared:
+        shorter = [*EASY, f"schedule.kind='{candidate.kind}'", f"schedule.T0={candidate.T0}", f"schedule.t0={0.9 * candidate.t0}"]
+        session = annealvi.open_session(annealvi.load_problem("bimodal", shorter))
+        assert annealvi.collapse_probability(session, ["formula"]).formula.p > 0.3
+        assert candidate.equal <= candidate.p * 1.02 or candidate.duration > found.duration
+
+
+class Known:
+    """A search whose P is `promised` times what was asked for, or once and for all where it is stubborn."""
+
+    def __init__(self, p_max, promised, stubborn=False):
+        self.p, self.promised, self.stubborn, self.duration = p_max * promised, promised, stubborn, 1 / p_max
+
+    def checked(self):
+        return self.p, SimpleNamespace(session=self)
+
+    def tightened(self, p_max):
+        return self if self.stubborn else Known(p_max, self.promised)
+
+
+@pytest.mark.parametrize(("promised", "n", "rounds", "confirmed"), [(0.5, 4000, 1, True), (1.1, 4000, 2, True), (1.3, 4000, 4, False)])
+def test_longer_schedules_are_tried_until_an_ensemble_confirms(monkeypatch, promised, n, rounds, confirmed):
+    """With exact shares in place of samples: a formula that promises too little is asked for less; one that is far off is not confirmed."""
+    seen = []
+
+    def exactly(session, n, seed, device):
+        seen.append(seed)
+        return SimpleNamespace(outcomes=Outcomes(np.arange(n)[:, None] >= round(min(session.p, 1) * n)))
+
+    monkeypatch.setattr(advice, "collapse_by_ensemble", exactly)
+    check = advice._confirm(Known(0.02, promised, stubborn=not confirmed), 0.02, n, 7, "cpu")
+    assert (check.upper <= 0.02) == confirmed
+    assert seen == list(range(7, 7 + rounds))
+    # The bound as the root of the binomial's distribution function, at the level that all rounds together keep.
+    collapsed = round(min(check.search.p, 1) * n)
+    assert check.upper == 1 or binom.cdf(collapsed, n, check.upper) == pytest.approx(0.05 / 4, rel=1e-6)
+
+
+def test_too_few_trajectories_to_confirm_are_said_at_once(monkeypatch):
+    monkeypatch.setattr(advice, "collapse_by_ensemble", lambda *a, n, **k: SimpleNamespace(outcomes=Outcomes(np.ones((n, 1), bool))))
+    fewest = advice.fewest_to_confirm(0.01)
+    assert 0.99**fewest <= 0.05 / 4 < 0.99 ** (fewest - 1)
+    assert advice._confirm(Known(0.01, 0.1), 0.01, fewest, 0, "cpu").upper <= 0.01
+    assert advice._confirm(Known(0.01, 0.1), 0.01, fewest - 1, 0, "cpu").upper > 0.01
+
+
+@pytest.mark.slow
+def test_a_range_of_separations_gets_the_schedule_of_its_worst_case(easy):
+    found = recommend(easy, 0.4, kinds=("hold",), R=(1.6, 2.2), n=4000)
+    assert found.separation == pytest.approx(2.2)
+    for R in (1.6, 1.75, 1.9, 2.05, 2.2):
+        changes = ["space.dimension=64", f"target.means=[[{R}], [{-R}]]", f"proposal.radius={R}"]
+        spec = found.schedule
+        schedule = ["schedule.kind='hold'", f"schedule.T0={spec.T0}", f"schedule.t0={spec.t0}"]
+        session = annealvi.open_session(annealvi.load_problem("bimodal", [*changes, *schedule]))
+        assert annealvi.collapse_probability(session, ["formula"]).formula.p <= 0.4 * 1.01
+
+
+@pytest.mark.parametrize("p_max", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_no_probability_is_refused(easy, p_max):
+    with pytest.raises(BadInput, match="no probability"):
+        recommend(easy, p_max)
+
+
+def test_modes_of_which_one_attracts_from_everywhere_are_refused(easy):
+    """|h*| = ½ log 4 = 0.69 is more than R² = 0.25."""
+    with pytest.raises(BadInput, match=r"at R = 0\.5 both components end at the heavier mode"):
+        recommend(easy, 0.3, kinds=("hold",), R=(0.5, 2.0))
+
+
+def test_an_empty_range_is_refused(easy):
+    with pytest.raises(BadInput, match="empty"):
+        recommend(easy, 0.1, R=(3.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--p-max", "0"],
+        ["--p-max", "x"],
+        [],
+        ["--p-max", "0.1", "--R", "3:2"],
+        ["--p-max", "0.1", "--kinds", "table"],
+        ["simplex", "--p-max", "0.1"],
+    ],
+)
+def test_the_command_refuses_with_one_line_and_status_2(arguments, capsys):
+    assert main(["recommend", *arguments]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_command_prints_json(capsys):
+    assert main(["recommend", *SET, "--p-max", "0.5", "--kinds", "hold", "--n", "500", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"schedule", "p", "duration", "compared"} <= set(found)
+    assert found["schedule"]["kind"] == "hold"
+    assert found["p"] <= 0.505
+    assert found["confirmed"]
+    assert found["p_ode"] < found["p_upper"] <= 0.5
+    assert "T0 and t0 do not carry over to flows" in found["covers"]

@@ -1,0 +1,248 @@
+"""What people read: the names in LaTeX, the legend, the named logits, the lines' breaks, and that every built-in problem typesets."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from functools import cache
+
+import pytest
+import sympy as sp
+
+from annealvi.cli.program import main
+from derive.dynamics.derivation import Derivation
+from derive.dynamics.symbolic_problem import derive_problem
+from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
+from derive.objects.notation import dotted, families_of, symbol_tex
+from derive.objects.softmax import Softmax
+from derive.objects.step import Equation
+from derive.problem.built_in import BUILT_IN
+from derive.problem.specification import Flow, Problem, Proposal, Space, Target
+from derive.rules.reduction import CholeskyRoot
+from derive.writing.named_logits import with_named_logits
+from derive.writing.rendering import RENDERERS, as_latex, as_markdown, as_text, final_equations
+
+NAMES = [name for name in BUILT_IN if name not in ("slips-16", "slips-32", "slips-64", "slips-128")]  # as slips-8 but for numbers
+DEFINED_BY_THEIR_EQUATION = {"h_star", "lambda_q"}
+
+
+@cache
+def derived(name: str) -> Derivation:
+    return derive_problem(BUILT_IN[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "latex"),
+    [
+        ("rho_star_1_23", r"\bar{\rho}^{\star}_{1;23}"),
+        ("rho_star_12", r"\bar{\rho}^{\star}_{12}"),
+        ("rho_1_12", r"\bar{\rho}_{1;12}"),
+        ("rho_12", r"\bar{\rho}_{12}"),
+        ("S_11", "S_{11}"),
+        ("S_star_11", r"S^{\star}_{11}"),
+        ("ell_1", r"\ell_{1}"),
+        ("ell_star_1", r"\ell^{\star}_{1}"),
+        ("e_1", "e_{1}"),
+        ("e_mean", r"\bar{e}"),
+        ("C_star_21", r"C^{\star}_{21}"),
+        ("C_star_1_21", r"C^{\star}_{1;21}"),
+        ("C_1_21", "C_{1;21}"),
+        ("c_31", "c_{31}"),
+        ("r_1", "r_{1}"),
+        ("Gamma_12", r"\Gamma_{12}"),
+        ("sigma_star_1", r"\sigma^{\star}_{1}"),
+        ("sigma_star", r"\sigma^{\star}"),
+        ("w_star_1", r"w^{\star}_{1}"),
+        ("y_star_11+", r"y^{\star+}_{11}"),
+        ("M_10_2", "M_{10,2}"),
+        ("M_1_23", "M_{1,23}"),
+        ("M_1_2", "M_{1,2}"),
+        ("w_12", "w_{12}"),
+        ("ell_star_12", r"\ell^{\star}_{12}"),
+        ("rho_star_10_2", r"\bar{\rho}^{\star}_{10;2}"),
+        ("rho_star_1_2_13", r"\bar{\rho}^{\star}_{1;2,13}"),
+        ("C_star_10_2", r"C^{\star}_{10,2}"),
+        ("C_star_1_10_2", r"C^{\star}_{1;10,2}"),
+        ("y_star_1_12+", r"y^{\star+}_{1,12}"),
+        ("X_star_21", r"X^{\star}_{21}"),
+        ("h_star", r"h^{\star}"),
+        ("lambda_q", r"\eta"),
+        ("log_Z", r"\log Z(\beta)"),
+        ("beta", r"\beta"),
+        ("R", "R"),
+    ],
+)
+def test_symbols_in_latex(name, latex):
+    assert symbol_tex(sp.Symbol(name)) == latex
+
+
+def test_legends_of_names_with_indices_apart():
+    """`rho_1_23` is a product of two responsibilities beside `M_11`, and responsibility 23 beside `M_1_1`."""
+    product, single = "rho_ij = ", "rho_i_jl = "
+    for beside, wanted in (("M_1_1", product), ("M_11", single)):
+        legend = [family.plain for family in families_of([beside, "rho_1_23"])]
+        assert any(line.startswith(wanted) for line in legend)
+        assert len(legend) == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_symbol_of_every_problem_is_one_letter_with_indices(name):
+    expressions = [e.value for step in derived(name).steps for e in step.after if isinstance(e.value, sp.Basic)]
+    symbols = {s for e in expressions for s in e.atoms(sp.Symbol) if type(s) is sp.Symbol}
+    for s in symbols:
+        assert not re.search(r"[A-Za-z]{2}", re.sub(r"\\[A-Za-z]+", "", symbol_tex(s))), s
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_legend_tells_every_symbol_of_the_closed_system(name):
+    for equation in final_equations(derived(name)):
+        for symbol in equation.value.atoms(sp.Symbol):
+            assert families_of([symbol.name]) or symbol.name in DEFINED_BY_THEIR_EQUATION, symbol
+
+
+def test_a_dot_stands_on_the_letter():
+    assert dotted("M_{11}") == r"\dot{M}_{11}"
+    assert dotted(r"\nu_{1}") == r"\dot{\nu}_{1}"
+
+
+def written_out(equations: tuple[Equation, ...]) -> dict[str, sp.Expr]:
+    """Equations with named logits by label, with the names undone."""
+    logits = {e.symbol: e.value for e in equations if e.label.startswith("y")}
+
+    def undone(node: sp.Expr) -> sp.Expr:
+        integrand, *variables = node.args
+        chi_squared = {sp.Symbol(v.name, nonnegative=True): v for v in variables if isinstance(v, ChiSquared)}
+        return Expectation(integrand.xreplace(logits).xreplace(chi_squared), *variables)
+
+    kept = [e for e in equations if e.symbol not in logits]
+    return {e.label: e.value.replace(lambda node: type(node).__name__ == "_NamedAverage", undone) for e in kept}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_named_logits_stand_for_what_they_replace(name):
+    system = final_equations(derived(name))
+    assert written_out(with_named_logits(system)) == {e.label: e.value for e in system}
+
+
+@pytest.mark.parametrize("name", ["simplex", "square", "two-scales", "learned-weights", "learned-scales", "more-components"])
+def test_softmaxes_of_the_closed_system_contain_names_only(name):
+    text = as_text(derived(name)).partition("The closed system\n")[2]
+    arguments = re.findall(r"softmax_\d\(([^()]*)\)", text)
+    assert arguments
+    assert {word for listed in arguments for word in listed.split(", ")} <= {"0", *re.findall(r"^ +(y\w+)\(", text, re.MULTILINE)}
+    assert text.count("softmax_j(l_1, ..., l_C) =") == 1
+
+
+def test_each_logit_is_listed_once():
+    named = with_named_logits(final_equations(derived("simplex")))
+    logits = [e for e in named if e.label.startswith("y")]
+    assert [e.label for e in logits][:2] == ["y_12(z_1, z_2)", "y_13(z_1)"]
+    assert len({e.value for e in logits}) == len(logits) == 12
+    assert logits[0].left == "y_{12}(z_{1},z_{2})"
+
+
+def test_averages_of_different_dimension_share_their_logits():
+    """The lifted sample's χ² variable has two degrees of freedom more, which stand with the average."""
+    text = as_text(derived("two-scales"))
+    assert "rho_1_12 = E_{z, c~chi2(d + 1)}[softmax_1(0, y_12)*softmax_2(0, y_12)]" in text
+    assert "rho_12 = E_{z, c~chi2(d - 1)}[softmax_2(0, y_12)]" in text
+    assert r"\mathbb{E}_{z,c\sim\chi^2_{d - 1}}\left[\operatorname{softmax}_{2}\left(0,\ y_{12}\right)\right]" in as_latex(
+        derived("two-scales")
+    )
+
+
+def test_a_logit_that_differs_in_the_lifted_space_has_a_name_of_its_own():
+    """In one dimension the normal variable fills the space, and only the lifted sample has a χ² variable."""
+    problem = Problem(
+        target=Target((0.5, 0.5), ((1.0,), (-1.0,)), (1.0, 1.2)),
+        proposal=Proposal((1.0,), (1.0,), 1.0),
+        flow=Flow("euclidean"),
+        space=Space(1),
+    )
+    system = final_equations(derive_problem(problem))
+    named = with_named_logits(system)
+    assert {e.label for e in named if e.label.startswith("y")} == {"y_star_11(z)", "y_star_11+(z, c)"}
+    assert written_out(named) == {e.label: e.value for e in system}
+
+
+def test_nodes_of_the_reduction_in_print():
+    x, y = sp.symbols("x y", positive=True)
+    z, c = StandardNormal("z"), ChiSquared("c", x - 1)
+    assert str(CholeskyRoot(x - y, x)) == "sqrt(x - y)"
+    assert sp.latex(CholeskyRoot(x - y, x) ** 2) == r"{\sqrt{x - y}}^{2}"
+    assert sp.latex(Expectation(Softmax(1, z + c, 0), z, c)).startswith(r"\mathbb{E}_{z,c\sim\chi^2_{x - 1}}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", RENDERERS)
+def test_sections_in_order(name, form):
+    text = RENDERERS[form](derived(name))
+    any_number = {"latex": "For any $K$ and $L$"}.get(form, "For any K and L")
+    headings = [f"{number}. {step.rule}" for number, step in enumerate(derived(name).steps, 1)]
+    places = [text.index(heading) for heading in (*headings, any_number)] + [text.rindex("The closed system")]
+    assert places == sorted(places)
+    assert "Dummy" not in text
+
+
+def test_what_a_step_leaves_is_not_printed_again():
+    text = as_text(derived("simplex"))
+    geometry = text.partition("jointly Gaussian scalars")[2].partition("For any K and L")[0]
+    assert "The other equations stay as they are." in geometry
+    assert (
+        text.count("dQ_12/dt = ") == 4
+    )  # product rule, closure, geometry, closed system; neither in step "jointly Gaussian" nor twice last
+    assert "This is the closed system below." in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_latex_is_ascii_with_balanced_lines(name):
+    text = as_latex(derived(name)).replace("–", "--")
+    assert text.isascii()
+    for line in text.splitlines():
+        assert line.count("{") == line.count("}"), line
+        assert line.count(r"\left") == line.count(r"\right"), line
+    assert text.count(r"\Bigl") == text.count(r"\Bigr")
+    labels = re.findall(r"\\label\{([^}]*)\}", text)
+    assert len(labels) == len(set(labels)) >= len(final_equations(derived(name)))
+
+
+def test_markdown_breaks_long_equations():
+    text = as_markdown(derived("simplex"))
+    displays = re.findall(r"\$\$(.*?)\$\$", text, re.DOTALL)
+    assert any(r"\begin{aligned}" in d for d in displays)
+    assert all(d.count(r"\begin{aligned}") == d.count(r"\end{aligned}") for d in displays)
+
+
+def test_the_json_form_stays_explicit(tmp_path, capsys):
+    assert main(["derive", "two-scales", "--json", str(tmp_path / "derived.json")]) == 0
+    capsys.readouterr()
+    found = json.loads((tmp_path / "derived.json").read_text())
+    assert found["states"] == ["m_1", "m_2", "s"] == list(found["equations"])
+    assert not any(re.search(r"\by_", d["expression"]) for d in found["definitions"].values())
+    assert "log(w_star_1)" in found["definitions"]["rho_star_11"]["expression"]
+    assert [step["rule"] for step in found["steps"]] == [step.rule for step in derived("two-scales").steps]
+
+
+DOCUMENT = r"""\documentclass[10pt]{article}
+\usepackage[utf8]{inputenc}
+\usepackage[a4paper,landscape,margin=18mm]{geometry}
+\usepackage{amsmath,amssymb}
+\allowdisplaybreaks
+\begin{document}
+\footnotesize
+%s
+\end{document}
+"""
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+@pytest.mark.parametrize("name", NAMES)
+def test_every_problem_typesets_without_wide_boxes(name, tmp_path):
+    (tmp_path / "all.tex").write_text(DOCUMENT % as_latex(derived(name)), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-800:]
+    widths = [float(w) for w in re.findall(r"Overfull \\hbox \(([0-9.]+)pt", done.stdout)]
+    assert max(widths, default=0) < 10
