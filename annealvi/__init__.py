@@ -11,7 +11,8 @@ The command line `annealvi` and these functions do the same things:
     points = annealvi.find_fixed_points(session)  # with spectra; continue_branches follows them in the temperature
     advice = annealvi.recommend(problem, 0.05)    # the shortest schedule with P(collapse) <= 0.05
 
-A problem can be built in code as well; what is left out is the study's bimodal case. `proposal.radius` may be one number per component:
+A problem can be built in code as well; what is left out is the study's bimodal case. `proposal.radius` may be one
+number per component:
 
     target = annealvi.Target(weights=(0.5, 0.3, 0.2), means=((3, 0), (0, 3), (-3, 0)), scales=(1, 1, 1))
     problem = annealvi.Problem(target=target, proposal=annealvi.Proposal(radius=(3.0, 2.5)))

@@ -1,4 +1,5 @@
-"""Whether `derive` and `kernels` are this distribution's: both are common names, and a file of a user's own may come before them."""
+"""Whether `derive` and `kernels` are this distribution's: both are common names, and a file of a user's own may come
+before them."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ PACKAGES = ("derive", "kernels")
 
 
 class ForeignPackage(ImportError):  # noqa: N818
-    """Another module is found in the place of one of this distribution's packages; the message names its file and a remedy."""
+    """Another module is found in the place of one of this distribution's packages; the message names its file and a
+    remedy."""
 
 
 @cache
@@ -33,7 +35,9 @@ def _file_of(name: str) -> Path | None:
         spec = find_spec(name)
     except ValueError:  # it is loaded, and does not say from where
         return None
-    return None if spec is None or spec.origin is None or not os.path.isfile(spec.origin) else Path(spec.origin).absolute()
+    return (
+        None if spec is None or spec.origin is None or not os.path.isfile(spec.origin) else Path(spec.origin).absolute()
+    )
 
 
 def _what_is_wrong(name: str, found: Path | None, own: Path) -> str:
@@ -42,8 +46,15 @@ def _what_is_wrong(name: str, found: Path | None, own: Path) -> str:
     folder = found.parents[1] if found.name == "__init__.py" else found.parent
     taken = f"{found} is imported in place of annealvi's own"
     if found.samefile(own) or str(folder) in (*site.getsitepackages(), site.getusersitepackages()):
-        return f"another distribution's package is imported from {found}; uninstall it: the two cannot share one environment"
+        return (
+            f"another distribution's package is imported from {found}; uninstall it: the two "
+            f"cannot share one environment"
+        )
     if folder in [Path(place).absolute() for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]:
         return f"{taken}; rename it, or take {folder} out of PYTHONPATH"
-    command = "" if sys.flags.safe_path else "; the command `annealvi` and `python -P -m annealvi` do not look in the working folder"
+    command = (
+        ""
+        if sys.flags.safe_path
+        else "; the command `annealvi` and `python -P -m annealvi` do not look in the working folder"
+    )
     return f"{taken}; rename it, or work in another folder{command}"

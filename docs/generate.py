@@ -53,20 +53,34 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for figure in sorted((ROOT / "tests" / "benchmarks" / "results").rglob("*.png")):
         add(f"results/{figure.relative_to(ROOT / 'tests' / 'benchmarks' / 'results').as_posix()}", figure.read_bytes())
     katex = ROOT / "annealvi" / "show" / "katex"
-    for part in ("katex.min.css", "katex.min.js", "auto-render.min.js", *(f"fonts/{f.name}" for f in sorted((katex / "fonts").iterdir()))):
+    for part in (
+        "katex.min.css",
+        "katex.min.js",
+        "auto-render.min.js",
+        *(f"fonts/{f.name}" for f in sorted((katex / "fonts").iterdir())),
+    ):
         add(f"katex/{part}", (katex / part).read_bytes())
     return files
 
 
 def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: Files) -> str:
     """Put the derived equations where a page asks for them."""
-    return markdown.replace("<!-- the closed system -->", closed_system()) if "<!-- the closed system -->" in markdown else markdown
+    return (
+        markdown.replace("<!-- the closed system -->", closed_system())
+        if "<!-- the closed system -->" in markdown
+        else markdown
+    )
 
 
 def closed_system() -> str:
     derivation = derive_problem(Problem())
     rows = " \\\\[0.6em]\n".join(e.latex().replace(" = ", " &= ", 1) for e in final_equations(derivation))
-    return f"$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$" + "\n\nHere " + "; ".join(closed_legend(derivation)) + "."
+    return (
+        f"$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$"
+        + "\n\nHere "
+        + "; ".join(closed_legend(derivation))
+        + "."
+    )
 
 
 def command_line() -> str:
@@ -99,9 +113,11 @@ def problem_file() -> str:
     """Every section and key with its default, from the dataclasses, and the built-in problems."""
     parts = [
         "# Problem file",
-        "A problem is a TOML file. Every section and key is optional; what is left out is the study's bimodal case, which in full is",
+        "A problem is a TOML file. Every section and key is optional; what is left out is the study's "
+        "bimodal case, which in full is",
         f"```toml\n{problem_to_toml(Problem())}```",
-        "A key can be changed on the command line: `--set schedule.T0=100`. Unknown keys, wrong types and numbers out of range are refused "
+        "A key can be changed on the command line: `--set schedule.T0=100`. Unknown keys, wrong types and "
+        "numbers out of range are refused "
         "in one line that names the key and the remedy. Expressions are parsed by a whitelist and never run as Python.",
     ]
     for section in (Target, Proposal, Flow, ScheduleSpec, Space, Init):
@@ -109,12 +125,17 @@ def problem_file() -> str:
         fields = dataclasses.fields(section)
         prose, meanings = described(inspect.cleandoc(section.__doc__ or ""), [f.name for f in fields])
         rows = ["| key | default | meaning |", "|---|---|---|"]
-        rows += [f"| `{name}.{f.name}` | {_default(f)} | {_cell(_with_kinds(meanings.get(f.name, '')))} |" for f in fields]
+        rows += [
+            f"| `{name}.{f.name}` | {_default(f)} | {_cell(_with_kinds(meanings.get(f.name, '')))} |" for f in fields
+        ]
         parts += [f"## {name}", *map(_cell, prose), "\n".join(rows)]
     rows = ["| name | modes | components | manifold | learned | dimension |", "|---|---|---|---|---|---|"]
     for name, problem in BUILT_IN.items():
         sizes = f"{len(problem.target.weights)} | {len(problem.proposal.weights)}"
-        rows.append(f"| `{name}` | {sizes} | {problem.flow.manifold} | {', '.join(problem.flow.learn)} | {problem.space.dimension} |")
+        rows.append(
+            f"| `{name}` | {sizes} | {problem.flow.manifold} | {', '.join(problem.flow.learn)} | "
+            f"{problem.space.dimension} |"
+        )
     return "\n\n".join([*parts, "## Built-in problems", "\n".join(rows)]) + "\n"
 
 
@@ -125,13 +146,18 @@ def _default(field: dataclasses.Field) -> str:
 
 
 def _with_kinds(meaning: str) -> str:
-    for name, kinds in (("SCHEDULE_KINDS", SCHEDULE_KINDS), ("ADAPTIVE_KINDS", ADAPTIVE_KINDS), ("FROM_INFINITY", FROM_INFINITY)):
+    for name, kinds in (
+        ("SCHEDULE_KINDS", SCHEDULE_KINDS),
+        ("ADAPTIVE_KINDS", ADAPTIVE_KINDS),
+        ("FROM_INFINITY", FROM_INFINITY),
+    ):
         meaning = meaning.replace(f"`{name}`", ", ".join(f"`{kind}`" for kind in kinds))
     return meaning
 
 
 def described(docstring: str, names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
-    """A docstring's paragraphs, and what it says of each name in the form "name: meaning", which then is in no paragraph."""
+    """A docstring's paragraphs, and what it says of each name in the form "name: meaning", which then is in no
+    paragraph."""
     beginning = re.compile(rf"(?:^|(?<=[.;)] )|(?<=\n))({'|'.join(map(re.escape, names))}): ")
     paragraphs, meanings = [], {}
     for paragraph in re.split(r"\n\s*\n", docstring):
@@ -139,7 +165,9 @@ def described(docstring: str, names: Iterable[str]) -> tuple[list[str], dict[str
         if found:
             # What a call raises is said after its last argument.
             found[-1], *after = re.split(r"(?<=\.)\s+(?=Raises )", found[-1])
-            meanings.update({name: " ".join(meaning.split()) for name, meaning in zip(found[::2], found[1::2], strict=True)})
+            meanings.update(
+                {name: " ".join(meaning.split()) for name, meaning in zip(found[::2], found[1::2], strict=True)}
+            )
             paragraphs += [before, *after]
         else:
             paragraphs.append(before)
@@ -201,7 +229,16 @@ GROUPS = {
         "Family",
         "Accuracy",
     ),
-    "Sweeps": ("Axis", "Choices", "phase_map", "collapse_grid", "Sampling", "Execution", "overlay_by_ode", "phase_panel"),
+    "Sweeps": (
+        "Axis",
+        "Choices",
+        "phase_map",
+        "collapse_grid",
+        "Sampling",
+        "Execution",
+        "overlay_by_ode",
+        "phase_panel",
+    ),
     "Fixed points": ("find_fixed_points", "continue_branches", "bifurcation_figure"),
     "Flows and schedules": (
         "BetaSchedule",
@@ -240,7 +277,11 @@ def python_api() -> str:
 
 def _home(name: str) -> str:
     """The module that defines a public name."""
-    return getattr(getattr(annealvi, name), "__module__", None) or annealvi._HOMES[name] if name != "BUILT_IN" else annealvi._HOMES[name]
+    return (
+        getattr(getattr(annealvi, name), "__module__", None) or annealvi._HOMES[name]
+        if name != "BUILT_IN"
+        else annealvi._HOMES[name]
+    )
 
 
 def benchmarks() -> str:
@@ -249,7 +290,8 @@ def benchmarks() -> str:
 
 
 def _without_links_to_files(markdown: str) -> str:
-    """Links that lead out of the site, into the repository, as their text alone; those to figures and notebooks stay."""
+    """Links that lead out of the site, into the repository, as their text alone; those to figures and notebooks
+    stay."""
     inside = r"https?:|#|results/[\w/-]+\.png\)|\w+\.ipynb\)|annealing_a_flow_of_your_own\.md\)"
     markdown = re.sub(rf"(?<!!)\[([^]]*)\]\((?!{inside})[^)]*\)", r"\1", markdown)
     return re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", markdown)
@@ -263,7 +305,10 @@ def notebooks() -> dict[str, str | bytes]:
     # What one cell prints is one block, in however many pieces it came.
     exporter = MarkdownExporter(preprocessors=[CoalesceStreamsPreprocessor(enabled=True)])
     found: dict[str, str | bytes] = {}
-    entries = ["# Notebooks", "Executed on two cores in under three minutes each; their sources are in the repository's `notebooks/`."]
+    entries = [
+        "# Notebooks",
+        "Executed on two cores in under three minutes each; their sources are in the repository's `notebooks/`.",
+    ]
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         body, resources = exporter.from_filename(str(path), resources={"unique_key": path.stem})
         found.update(resources["outputs"])
@@ -272,7 +317,11 @@ def notebooks() -> dict[str, str | bytes]:
         title = next((line[2:] for line in body.splitlines() if line.startswith("# ")), path.stem)
         entries.append(f"- [{title}]({path.stem}.md)")
     page = (ROOT / "notebooks" / "annealing_a_flow_of_your_own.md").read_text(encoding="utf-8")
-    found["annealing_a_flow_of_your_own.md"] = re.sub(r"\]\(\.\./tests/benchmarks/README\.md(#\w+)?\)", r"](../benchmarks.md\1)", page)
-    entries.append("- [Annealing a flow of your own](annealing_a_flow_of_your_own.md): normflows, flowjax, JAX with optax")
+    found["annealing_a_flow_of_your_own.md"] = re.sub(
+        r"\]\(\.\./tests/benchmarks/README\.md(#\w+)?\)", r"](../benchmarks.md\1)", page
+    )
+    entries.append(
+        "- [Annealing a flow of your own](annealing_a_flow_of_your_own.md): normflows, flowjax, JAX with optax"
+    )
     found["index.md"] = "\n\n".join(entries[:2]) + "\n\n" + "\n".join(entries[2:]) + "\n"
     return found

@@ -17,9 +17,10 @@
 # `uv run --extra flows --with jupyter jupyter lab`).
 #
 # A normalizing flow that is trained on the reverse KL loses modes, too. The theory of annealing
-# ([arXiv:2602.12923](https://arxiv.org/abs/2602.12923), with [arXiv:2410.13300](https://arxiv.org/abs/2410.13300)) is about Gaussian
-# mixtures. What of it can be used for a flow, and what must not be? First a schedule from the theory; then what some hundred trained flows
-# say of it; then flows that train here, in a minute or two; then the one line that goes into your own training loop.
+# ([arXiv:2602.12923](https://arxiv.org/abs/2602.12923), with [arXiv:2410.13300](https://arxiv.org/abs/2410.13300)) is
+# about Gaussian mixtures. What of it can be used for a flow, and what must not be? First a schedule from the theory;
+# then what some hundred trained flows say of it; then flows that train here, in a minute or two; then the one line that
+# goes into your own training loop.
 
 # %%
 from dataclasses import replace
@@ -53,8 +54,8 @@ def stored(name):
 # %% [markdown]
 # ## What the theory advises
 #
-# For two Gaussian components under two modes, $R = 3$, $w^\star = 0.8$, in 16 dimensions: the shortest schedules that collapse with
-# probability 0.05 at most.
+# For two Gaussian components under two modes, $R = 3$, $w^\star = 0.8$, in 16 dimensions: the shortest schedules that
+# collapse with probability 0.05 at most.
 
 # %%
 problem = annealvi.Problem(space=annealvi.Space(16))
@@ -66,21 +67,23 @@ assert advice.schedule.kind == "hold"
 assert advice.compared[0].T0 > 100
 
 # %% [markdown]
-# Hold a temperature of some hundreds, then quench: this is optimal for the mixture, whose components have a fixed width. A flow has none.
+# Hold a temperature of some hundreds, then quench: this is optimal for the mixture, whose components have a fixed
+# width. A flow has none.
 #
 # ## What transfers to flows, and what does not
 #
 # RealNVP flows of six couplings under the same targets, from the repository's
-# [benchmarks](../tests/benchmarks/README.md#flows), with the theory beside them. The time scale counts optimiser steps on the left, and the
-# gradient flow's time on the right; between the two there is no fixed ratio, so what may be compared is the shape.
+# [benchmarks](../tests/benchmarks/README.md#flows), with the theory beside them. The time scale counts optimiser steps
+# on the left, and the gradient flow's time on the right; between the two there is no fixed ratio, so what may be
+# compared is the shape.
 
 # %%
 map_figure(stored("map-16-linear"), stored("map-16-linear-theory"), "RealNVP flows, $d = 16$, 8 seeds")
 
 # %% [markdown]
-# *P(collapse) under linear cooling. Each cell on the left is the share of 8 flows, judged 2000 steps after the annealing; none of 8 means
-# $P < 0.37$ at 95 % confidence. **The trade-off transfers**: at a fixed time scale a start can be too cold or too hot, and the best one is
-# hotter where there is more time.*
+# *P(collapse) under linear cooling. Each cell on the left is the share of 8 flows, judged 2000 steps after the
+# annealing; none of 8 means $P < 0.37$ at 95 % confidence. **The trade-off transfers**: at a fixed time scale a start
+# can be too cold or too hot, and the best one is hotter where there is more time.*
 
 # %%
 flows = stored("map-16-linear")
@@ -96,9 +99,10 @@ for count in counts[[0, -1]]:  # both ends differ from it by more than chance
 kinds_figure(stored("kinds-16"), stored("kinds-16-theory"), "RealNVP flows, $d = 16$, 8 seeds")
 
 # %% [markdown]
-# *Kinds of schedule, all of which reach $T = 1.05$ after 1500 of 3500 steps. Left: the share of 8 flows with its 95 % interval; grey: no
-# annealing, for as many steps in all, and for as many as the others have at $T = 1$. Middle: half the sum of the weights' errors. Right:
-# the theory. **The optimal schedule does not transfer**: hold-and-quench is best on the right and worst on the left.*
+# *Kinds of schedule, all of which reach $T = 1.05$ after 1500 of 3500 steps. Left: the share of 8 flows with its 95 %
+# interval; grey: no annealing, for as many steps in all, and for as many as the others have at $T = 1$. Middle: half
+# the sum of the weights' errors. Right: the theory. **The optimal schedule does not transfer**: hold-and-quench is best
+# on the right and worst on the left.*
 #
 # In numbers:
 
@@ -127,16 +131,17 @@ assert fisher_exact([hot, mild]).pvalue < 1e-6
 assert fisher_exact([hot, cold_for_as_long]).pvalue > 0.1  # a hot hold is as if it had never been annealed
 
 # %% [markdown]
-# Why? At $T_0 = 100$ a flow is one broad bump of variance $\sim T_0$ over both modes. The quench drops it at $\beta = 1$ in one step, and
-# it falls into a mode as if it had never been annealed. From there it may find the other one again, slowly: without annealing 6 of 8 flows
-# have lost a mode after 2000 steps, and 1 of 8 after 3500. A count is of a step. The mixture at that temperature has two components,
-# already parted, which only need to turn. So for a flow the temperatures that matter are those around the barrier between the modes,
-# about $R^2/2 = 4.5$, and it should pass them gradually.
+# Why? At $T_0 = 100$ a flow is one broad bump of variance $\sim T_0$ over both modes. The quench drops it at $\beta =
+# 1$ in one step, and it falls into a mode as if it had never been annealed. From there it may find the other one again,
+# slowly: without annealing 6 of 8 flows have lost a mode after 2000 steps, and 1 of 8 after 3500. A count is of a step.
+# The mixture at that temperature has two components, already parted, which only need to turn. So for a flow the
+# temperatures that matter are those around the barrier between the modes, about $R^2/2 = 4.5$, and it should pass them
+# gradually.
 #
 # ## See for yourself
 #
-# Twelve flows in eight dimensions for each of three schedules, every one with its own start and direction of the modes; 1200 of 2000
-# steps are annealed.
+# Twelve flows in eight dimensions for each of three schedules, every one with its own start and direction of the modes;
+# 1200 of 2000 steps are annealed.
 
 # %%
 small = annealvi.Problem(space=annealvi.Space(8))
@@ -166,8 +171,8 @@ with style.figure(style.TWO_COLUMNS, 2.5, columns=3, sharex=True, sharey=True) a
 figure
 
 # %% [markdown]
-# *The weight that each flow gives to the first mode while it is trained; the target's, $w^\star = 0.8$, dashed; in red the flows that end
-# without one of the modes.*
+# *The weight that each flow gives to the first mode while it is trained; the target's, $w^\star = 0.8$, dashed; in red
+# the flows that end without one of the modes.*
 
 # %%
 _, quench, gradual = (run.outcomes for run in runs.values())
@@ -182,10 +187,11 @@ assert quench.p - gradual.p > 2 * np.hypot(quench.stderr, gradual.stderr)
 flow_figure(runs["hold at $T_0 = 100$, quench"].data, np.array(small.target.scales))
 
 # %% [markdown]
-# *The flows that were quenched. The reverse effective sample size looks only where the flow is: it comes near one, and falls again, with or
-# without the lighter mode. The divergence of a flow that has lost it is no larger than about $-\log w^\star = 0.22$. The forward ESS, from
-# samples of the target, is zero then; but it is small, too, for a flow that covers both modes and is not yet accurate in the tails. What
-# tells them apart is the share of the target's samples at which $q < p^\star/100$: it is the weight of what was lost.*
+# *The flows that were quenched. The reverse effective sample size looks only where the flow is: it comes near one, and
+# falls again, with or without the lighter mode. The divergence of a flow that has lost it is no larger than about
+# $-\log w^\star = 0.22$. The forward ESS, from samples of the target, is zero then; but it is small, too, for a flow
+# that covers both modes and is not yet accurate in the tails. What tells them apart is the share of the target's
+# samples at which $q < p^\star/100$: it is the weight of what was lost.*
 #
 # The medians, of collapsed flows among the quenched ones and of those that were cooled gradually:
 
@@ -207,24 +213,27 @@ schedule = annealvi.beta_schedule("geometric", T0=10.0, steps=1500)
 print([round(schedule(step), 3) for step in (0, 500, 1000, 1500)])
 
 # %% [markdown]
-# Complete programs for normflows, flowjax and plain JAX are in [annealing_a_flow_of_your_own.md](annealing_a_flow_of_your_own.md). In
-# short:
+# Complete programs for normflows, flowjax and plain JAX are in
+# [annealing_a_flow_of_your_own.md](annealing_a_flow_of_your_own.md). In short:
 #
 # * cool gradually, at an even pace per factor of temperature (`geometric`), and the slower the better;
-# * begin at the barrier between the modes in units of $\log p^\star$, or up to a few times as hot; hotter needs more time;
+# * begin at the barrier between the modes in units of $\log p^\star$, or up to a few times as hot; hotter needs more
+#   time;
 #   `annealvi.find_barrier` measures it;
-# * follow the path gradient, at a rate that falls: `train_flow` does by default, and with the total derivative or a constant rate
+# * follow the path gradient, at a rate that falls: `train_flow` does by default, and with the total derivative or a
+#   constant rate
 #   the weights end further off;
 # * do not quench from far above it, whatever the theory of mixtures says;
 # * judge by the modes' weights, or by samples of the target; the loss and the seeds' agreement say nothing.
 #
-# What stands behind it is limited: RealNVP, two modes (and a few tries with more of them and with the SLIPS benchmark), up to 128
-# dimensions, four to eight flows for each schedule. The weights in 128 dimensions, by estimator and by schedule:
+# What stands behind it is limited: RealNVP, two modes (and a few tries with more of them and with the SLIPS benchmark),
+# up to 128 dimensions, four to eight flows for each schedule. The weights in 128 dimensions, by estimator and by
+# schedule:
 
 # %%
 training_figure(stored("weights-128"))
 
 # %% [markdown]
-# *Medians and ranges over four flows of the command's default size. The weights are right within a few hundredths with path gradients,
-# a rate that falls and gradual cooling, or a hold below the barrier; at a constant rate they go on fluctuating; after a quench from far
-# above the barrier, and without annealing, they are still on their way.*
+# *Medians and ranges over four flows of the command's default size. The weights are right within a few hundredths with
+# path gradients, a rate that falls and gradual cooling, or a hold below the barrier; at a constant rate they go on
+# fluctuating; after a quench from far above the barrier, and without annealing, they are still on their way.*

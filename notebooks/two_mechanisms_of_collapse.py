@@ -13,16 +13,17 @@
 # %% [markdown]
 # # Two mechanisms of mode collapse
 #
-# Install, in a clone of the repository: `python -m pip install . jupyter` (or, with uv, `uv run --with jupyter jupyter lab`).
+# Install, in a clone of the repository: `python -m pip install . jupyter` (or, with uv, `uv run --with jupyter jupyter
+# lab`).
 #
-# When the weights of the proposal are learned along with its means, a mode can be lost in two ways. Both components may end at
-# the same mode: the *means align*. Or one component is still on its way when the other has arrived; the objective then takes its weight
-# away, and it arrives, if at all, with none: the *weight vanishes*. Annealing prevents both, the second one easily, the first one if it
-# begins hot enough and is slow enough.
+# When the weights of the proposal are learned along with its means, a mode can be lost in two ways. Both components may
+# end at the same mode: the *means align*. Or one component is still on its way when the other has arrived; the
+# objective then takes its weight away, and it arrives, if at all, with none: the *weight vanishes*. Annealing prevents
+# both, the second one easily, the first one if it begins hot enough and is slow enough.
 #
 # The equations are derived for this problem as for any other: `learned-weights` is the study's bimodal target with
-# `learn = ["means", "weights"]`. Five summary statistics are left: the cosines $m_1, m_2$ with the target's axis, the cosine $s$
-# between the components, and the weights $w_1, w_2$.
+# `learn = ["means", "weights"]`. Five summary statistics are left: the cosines $m_1, m_2$ with the target's axis, the
+# cosine $s$ between the components, and the weights $w_1, w_2$.
 
 # %%
 import dataclasses
@@ -38,20 +39,23 @@ annealed = annealvi.open_session(dataclasses.replace(problem, schedule=ScheduleS
 {str(state): rate for state, rate in zip(cold.derivation.system.states, cold.derivation.system.rhs, strict=True)}
 
 # %% [markdown]
-# Two hundred random starts at $\beta = 1$, until the means have settled. The weights have not: a small one comes back, if its mean is at
-# a mode, in a time of order one over itself. `annealvi collapse learned-weights` therefore reads the weights at several times, and counts
-# those below a tenth of the mode's own (`--least-weight`):
+# Two hundred random starts at $\beta = 1$, until the means have settled. The weights have not: a small one comes back,
+# if its mean is at a mode, in a time of order one over itself. `annealvi collapse learned-weights` therefore reads the
+# weights at several times, and counts those below a tenth of the mode's own (`--least-weight`):
 
 # %%
 ensemble = annealvi.integrate(cold, n=200, t_end=40.0, points=41, seed=1)
 start, end = ensemble.values[:, 0], ensemble.values[:, -1]
 aligned = np.sign(end[:, 0]) == np.sign(end[:, 1])
 vanished = end[:, 3:].min(axis=1) < 0.05
-print(f"means aligned: {aligned.mean():.0%}, a weight below 0.05: {vanished.mean():.0%}, neither: {(~aligned & ~vanished).mean():.0%}")
+print(
+    f"means aligned: {aligned.mean():.0%}, a weight below 0.05: {vanished.mean():.0%}, neither: "
+    f"{(~aligned & ~vanished).mean():.0%}"
+)
 
 # %% [markdown]
-# The same starts, annealed from ever hotter beginnings. No weight vanishes any more, and alignment, which is decided early, takes much heat
-# to prevent:
+# The same starts, annealed from ever hotter beginnings. No weight vanishes any more, and alignment, which is decided
+# early, takes much heat to prevent:
 
 
 # %%
@@ -66,8 +70,8 @@ for T0, t0 in ((60.0, 60.0), (300.0, 200.0), (1000.0, 400.0)):
     print(f"T0 = {T0:g}, t0 = {t0:g}: means aligned: {lost[0]:.0%}, a weight below 0.05: {lost[1]:.0%}")
 
 # %% [markdown]
-# One start of each kind, followed at $\beta = 1$ and with annealing. Lines are the derived equations, points are particles in 128
-# dimensions, which know the two densities only: the mean of eight runs with two standard errors.
+# One start of each kind, followed at $\beta = 1$ and with annealing. Lines are the derived equations, points are
+# particles in 128 dimensions, which know the two densities only: the mean of eight runs with two standard errors.
 
 
 # %%

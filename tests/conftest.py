@@ -8,7 +8,8 @@ os.environ.pop("COLUMNS", None)
 
 @pytest.fixture
 def hopper(monkeypatch):
-    """Numba asks the present device for its architecture when a kernel calls another function; here it is told that of sm_90."""
+    """Numba asks the present device for its architecture when a kernel calls another function; here it is told that of
+    sm_90."""
     import numba.cuda.dispatcher
 
     class Hopper:

@@ -1,4 +1,5 @@
-"""Adaptive rules for training loops of one's own: β rises by what log p* does at the samples of q, whatever library drew them."""
+"""Adaptive rules for training loops of one's own: β rises by what log p* does at the samples of q, whatever library
+drew them."""
 
 from __future__ import annotations
 
@@ -39,9 +40,9 @@ class _RisingBeta(ABC):
     def update(self, log_p: Any) -> float:
         """Raise β by the rule, and return it.
 
-        log_p: log p* (not tempered) at two or more samples of the present q, in any shape: numbers in a list or in an array of NumPy, JAX
-        or torch (detached). A constant that they all lack does not matter. Raises BadInput for anything else, and for values that are not
-        finite; β then stays.
+        log_p: log p* (not tempered) at two or more samples of the present q, in any shape: numbers in a list or in an
+        array of NumPy, JAX or torch (detached). A constant that they all lack does not matter. Raises BadInput for
+        anything else, and for values that are not finite; β then stays.
         """
         values = _as_row(log_p)
         self._beta = float(self._rule().next_betas(np.array([self._beta]), values[None, None], np.ones((1, 1)))[0])
@@ -56,12 +57,13 @@ class _RisingBeta(ABC):
 class AdaAnn(_RisingBeta):
     """β grows by τ/√Var_q[log p*] at each update, up to 1.
 
-    tau: τ, positive; an update moves the tempered target by a KL of about τ²/2. T0: the temperature to begin at, on the scale of the
-    barrier between the modes, or 1/β to go on from a β.
+    tau: τ, positive; an update moves the tempered target by a KL of about τ²/2. T0: the temperature to begin at, on the
+    scale of the barrier between the modes, or 1/β to go on from a β.
 
     Raises BadInput for another tau or T0.
 
-    References: Cobian, Hauenstein, Liu and Schiavazzi, "AdaAnn: adaptive annealing scheduler for probability density approximation".
+    References: Cobian, Hauenstein, Liu and Schiavazzi, "AdaAnn: adaptive annealing scheduler for probability density
+    approximation".
 
     >>> rule = AdaAnn(tau=0.1, T0=10.0)
     >>> rule.update([-2.0, -4.0, -3.0])
@@ -87,9 +89,11 @@ class AdaAnn(_RisingBeta):
 
 @dataclass(eq=False)
 class EffectiveSampleSize(_RisingBeta):
-    """β grows at each update to the largest β' <= 1 for which the weights u = p*^(β' − β) of the samples are even enough.
+    """β grows at each update to the largest β' <= 1 for which the weights u = p*^(β' − β) of the samples are even
+    enough.
 
-    level: the relative effective sample size (Σu)²/(n Σu²) that they keep, above 0 and below 1. T0: as for `annealvi.AdaAnn`.
+    level: the relative effective sample size (Σu)²/(n Σu²) that they keep, above 0 and below 1. T0: as for
+    `annealvi.AdaAnn`.
 
     Raises BadInput for another level or T0.
 
@@ -107,7 +111,9 @@ class EffectiveSampleSize(_RisingBeta):
     def __post_init__(self) -> None:
         self._begin()
         if not 0 < self.level < 1:
-            raise BadInput("level", f"{self.level:g} is no share of the samples", "give a number above 0 and below 1", "")
+            raise BadInput(
+                "level", f"{self.level:g} is no share of the samples", "give a number above 0 and below 1", ""
+            )
 
     def _rule(self) -> Rule:
         from kernels.particles.adaptive_schedules import EffectiveSampleSize as RuleOfParticles
@@ -126,7 +132,12 @@ def _as_row(log_p: Any) -> np.ndarray:
         remedy = "give a list or an array, a torch tensor detached, a JAX array outside jit"
         raise BadInput("log_p", f"a {type(log_p).__name__} is no array of real numbers ({reason})", remedy, "")
     if values.size < 2:
-        raise BadInput("log_p", f"{values.size} values say nothing of how log p* varies", "give log p* at two samples of q or more", "")
+        raise BadInput(
+            "log_p",
+            f"{values.size} values say nothing of how log p* varies",
+            "give log p* at two samples of q or more",
+            "",
+        )
     if not np.isfinite(values).all():
         wrong = f"{(~np.isfinite(values)).sum()} of {values.size} values are not finite"
         raise BadInput("log_p", wrong, "leave out samples where p* is zero, and look at log p* where it is nan", "")

@@ -1,4 +1,5 @@
-"""The barrier between the modes of a target of unknown separation, from log p* itself, and the temperature to begin annealing at."""
+"""The barrier between the modes of a target of unknown separation, from log p* itself, and the temperature to begin
+annealing at."""
 
 from __future__ import annotations
 
@@ -27,10 +28,11 @@ POINTS, ZOOMS = 65, 3
 class Barrier:
     """What a search has seen of a log p*.
 
-    modes: (K, d) the maxima found, the highest first. log_p: (K,) log p* there. hits: (K,) how many starts ended at each; where some were
-    hit once, others were probably not hit. valleys: (K, K) the lowest log p* on the straight segment between each two.
-    height: how far log p* falls from its highest maximum on the way, from mode to mode along straight segments, that joins all of them
-    and falls least. Between the modes found it is an upper bound, as a curved way may fall less; 0 for one mode.
+    modes: (K, d) the maxima found, the highest first. log_p: (K,) log p* there. hits: (K,) how many starts ended at
+    each; where some were hit once, others were probably not hit. valleys: (K, K) the lowest log p* on the straight
+    segment between each two. height: how far log p* falls from its highest maximum on the way, from mode to mode along
+    straight segments, that joins all of them and falls least. Between the modes found it is an upper bound, as a curved
+    way may fall less; 0 for one mode.
     """
 
     modes: np.ndarray
@@ -44,10 +46,13 @@ class Barrier:
 
     @property
     def T0(self) -> float:
-        """Twice the height, and at least 1. Raises BadInput where one maximum was found, which is no proof that there is no other."""
+        """Twice the height, and at least 1. Raises BadInput where one maximum was found, which is no proof that there
+        is no other."""
         if len(self.modes) == 1:
             found = f"one maximum was found from {self.hits[0]} starts, and so no barrier"
-            raise BadInput("starts", found, "give more of them and wider ones; if p* has one mode, it needs no annealing", "")
+            raise BadInput(
+                "starts", found, "give more of them and wider ones; if p* has one mode, it needs no annealing", ""
+            )
         return max(1.0, HOTTER * self.height)
 
 
@@ -55,17 +60,16 @@ class Barrier:
 def find_barrier(log_density: Callable, starts: np.ndarray, gradient: Callable | None = None) -> Barrier:
     """Climb log p* from each start by L-BFGS, and look along the straight segments between the maxima.
 
-    log_density: log p* up to a constant, from points (n, d) of NumPy to (n,) of any library; finite everywhere. starts: (m, d) points as
-    wide as the modes may lie, draws from a broad normal law, say: a mode that no start leads to is not seen.
-    gradient: ∇log p*, from (n, d) to (n, d); by default central differences, for which each step of a climb takes 2 d + 1 points.
-    A wall thinner than a 64th of a segment may be missed. Energies alone count: where modes differ much in width, as seen in many
-    dimensions, height and weight have little to do with each other.
+    log_density: log p* up to a constant, from points (n, d) of NumPy to (n,) of any library; finite everywhere. starts:
+    (m, d) points as wide as the modes may lie, draws from a broad normal law, say: a mode that no start leads to is not
+    seen. gradient: ∇log p*, from (n, d) to (n, d); by default central differences, for which each step of a climb takes
+    2 d + 1 points. A wall thinner than a 64th of a segment may be missed. Energies alone count: where modes differ much
+    in width, as seen in many dimensions, height and weight have little to do with each other.
 
     Raises BadInput for starts of another shape, and where log p* or its gradient is of another shape or not finite.
 
-    >>> found = find_barrier(lambda x: np.logaddexp(-0.5 * (x[:, 0] - 3) ** 2, -0.5 * (x[:, 0] + 3) ** 2), [[5.0], [-1.0], [0.5]])
-    >>> found.hits, round(found.height, 3)  # 9/2 less log 2
-    (array([2, 1]), 3.807)
+    >>> found = find_barrier(lambda x: np.logaddexp(-0.5 * (x[:, 0] - 3) ** 2, -0.5 * (x[:, 0] + 3) ** 2), [[5.0],
+    [-1.0], [0.5]]) >>> found.hits, round(found.height, 3)  # 9/2 less log 2 (array([2, 1]), 3.807)
     """
     points = np.array(starts, dtype=float)
     if points.ndim != 2 or not points.size or not np.isfinite(points).all():
@@ -100,11 +104,18 @@ def _evaluating(name: str, function: Callable, tail: tuple[int, ...]) -> Functio
         found = np.asarray(function(points))
         wanted = (len(points), *tail)
         if found.shape != wanted or found.dtype.kind not in "fiu":
-            raise BadInput(name, f"of {len(points)} points it is a {found.dtype} of shape {found.shape}", f"let it be of {wanted}", "")
+            raise BadInput(
+                name,
+                f"of {len(points)} points it is a {found.dtype} of shape {found.shape}",
+                f"let it be of {wanted}",
+                "",
+            )
         if not np.isfinite(found).all():
             where = points[np.flatnonzero(~np.isfinite(found).reshape(len(points), -1).all(1))[0]]
             coordinates = ", ".join(f"{x:.4g}" for x in where[:3]) + (", …" if len(where) > 3 else "")
-            raise BadInput(name, f"not finite at ({coordinates})", "give coordinates in which p* is positive everywhere", "")
+            raise BadInput(
+                name, f"not finite at ({coordinates})", "give coordinates in which p* is positive everywhere", ""
+            )
         return found
 
     return evaluated

@@ -1,4 +1,5 @@
-"""The inverse temperature of each optimiser step, for training loops of one's own: a plain callable, or one that JAX can trace."""
+"""The inverse temperature of each optimiser step, for training loops of one's own: a plain callable, or one that JAX
+can trace."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ class _TracedPrinter(JaxPrinter):
 
 @dataclass(frozen=True)
 class BetaSchedule:
-    """β(step) of a schedule whose time is the number of steps times `time_per_step`. The loss to descend is E_q[log q − β log p*].
+    """β(step) of a schedule whose time is the number of steps times `time_per_step`. The loss to descend is E_q[log q −
+    β log p*].
 
     Warning: "KL warm-up", which multiplies KL(q‖prior) by a factor below one, goes the opposite way.
     Raises BadInput for an adaptive kind, whose β depends on the samples.
@@ -65,7 +67,12 @@ class BetaSchedule:
     def __post_init__(self) -> None:
         require_fields(self)
         if self.spec.kind in ADAPTIVE_KINDS:
-            raise BadInput("schedule.kind", f"the β of {self.spec.kind!r} is no function of the step", "choose a kind with a formula", "")
+            raise BadInput(
+                "schedule.kind",
+                f"the β of {self.spec.kind!r} is no function of the step",
+                "choose a kind with a formula",
+                "",
+            )
         if not 0 < self.time_per_step < math.inf:
             raise BadInput("time_per_step", f"{self.time_per_step} is no length of time", "give a positive number", "")
 
@@ -106,11 +113,11 @@ class BetaSchedule:
 
 @checked
 def beta_schedule(kind: str, T0: float, steps: int) -> BetaSchedule:
-    """The schedule of a kind that begins at temperature T0 and comes to T = 1.05 after `steps`, or jumps to T = 1 there ("hold").
+    """The schedule of a kind that begins at temperature T0 and comes to T = 1.05 after `steps`, or jumps to T = 1 there
+    ("hold").
 
-    kind: one of TIMED_KINDS, which have a T0, a t0 and a formula (see `derive.problem.schedules`). Raises BadInput for another one, for
-    T0 <= 1.05,
-    and for steps below 1.
+    kind: one of TIMED_KINDS, which have a T0, a t0 and a formula (see `derive.problem.schedules`). Raises BadInput for
+    another one, for T0 <= 1.05, and for steps below 1.
     """
     if steps < 1:
         raise BadInput("steps", f"{steps} leaves no step to anneal in", "give a whole number of at least 1", "")
@@ -119,7 +126,8 @@ def beta_schedule(kind: str, T0: float, steps: int) -> BetaSchedule:
 
 @checked
 def schedule_within(kind: str, T0: float, duration: float) -> ScheduleSpec:
-    """The schedule of a kind that takes `duration`, in its own time, from T0 to T = 1.05. Raises BadInput for T0 <= 1.05.
+    """The schedule of a kind that takes `duration`, in its own time, from T0 to T = 1.05. Raises BadInput for T0 <=
+    1.05.
 
     kind: one of TIMED_KINDS.
     """

@@ -29,7 +29,9 @@ MOST_NUMBERS_IN_JSON = 20_000_000
 
 def run_derive(options: argparse.Namespace) -> int:
     if options.html == "-":
-        raise BadInput("--html", "- is standard output, which carries the derivation", "give a path to write the page to", "")
+        raise BadInput(
+            "--html", "- is standard output, which carries the derivation", "give a path to write the page to", ""
+        )
     require_writable(options.html, "--html")
     require_free(options.html, "--html", options.force)
     name = f"derivation.{SUFFIXES[options.format]}"
@@ -99,7 +101,9 @@ def run_rhs(options: argparse.Namespace) -> int:
     result = velocity.result(problem, velocity.read_state(options.state, problem))
     rows = {f"a_{i}": _row(row) for i, row in enumerate(result.get("means", ()), 1)}
     rows |= {name: f"{rate:.12g}" for name, rate in result.get("states", {}).items()}
-    rows |= {name: _row(result[key]) for key, name in (("weights", "w"), ("scales", "sigma")) if key in problem.flow.learn}
+    rows |= {
+        name: _row(result[key]) for key, name in (("weights", "w"), ("scales", "sigma")) if key in problem.flow.learn
+    }
     rows |= {name: f"[{', '.join(map(_row, matrix))}]" for name, matrix in result["overlaps"].items()}
     longest = max(map(len, rows))
     for name, row in rows.items():
@@ -121,7 +125,9 @@ def run_integrate(options: argparse.Namespace) -> int:
 
     session = open_session(problem, options.large_dimension)
     initial = None if options.initial is None else _read_initial(options.initial, session)
-    _require_writable_size(options, (options.n if initial is None else len(initial)) * options.points * len(session.state_names))
+    _require_writable_size(
+        options, (options.n if initial is None else len(initial)) * options.points * len(session.state_names)
+    )
     with progress_bar("integrating") as progress:
         paths = integrate(
             session,
@@ -206,9 +212,16 @@ def run_recommend(options: argparse.Namespace) -> int:
 
     kinds = options.kinds or KINDS
     if stray := [kind for kind in kinds if kind not in KINDS]:
-        raise BadInput("--kinds", f"{stray[0][:40]!r} has no T0 and t0 to choose", f"choose from {', '.join(KINDS)}", "")
+        raise BadInput(
+            "--kinds", f"{stray[0][:40]!r} has no T0 and t0 to choose", f"choose from {', '.join(KINDS)}", ""
+        )
     with progress_bar("searching") as progress:
-        settings: dict[str, Any] = {"n": options.n, "seed": options.seed, "device": options.device, "progress": progress}
+        settings: dict[str, Any] = {
+            "n": options.n,
+            "seed": options.seed,
+            "device": options.device,
+            "progress": progress,
+        }
         found = recommend(problem, options.p_max, kinds=kinds, R=options.R, **settings)
     with for_people(options):
         print_recommendation(found, problem.name)
@@ -275,9 +288,16 @@ def _read_initial(path: str, session: Any) -> Any:
             raise TypeError
         table = np.array([states[name] for name in names], dtype=float)
     except (TypeError, ValueError, OverflowError):
-        raise BadInput("states", "the lists are not numbers of one length", "give as many numbers for each state", source) from None
+        raise BadInput(
+            "states", "the lists are not numbers of one length", "give as many numbers for each state", source
+        ) from None
     if table.ndim != 2 or table.shape[1] == 0 or not np.isfinite(table).all():
-        raise BadInput("states", "the lists are not finite numbers of one length", "give as many finite numbers for each state", source)
+        raise BadInput(
+            "states",
+            "the lists are not finite numbers of one length",
+            "give as many finite numbers for each state",
+            source,
+        )
     session.require_states(table.T, "states", source)
     return table.T
 
@@ -291,7 +311,9 @@ def run_verify(options: argparse.Namespace) -> int:
     session = open_session(problem)
     quiet = options.quiet or not sys.stderr.isatty()
     with nullcontext() if quiet else spoken_for():
-        outcome = verify(session, device=options.device, seed=options.seed, progress=None if quiet else _line_of_progress)
+        outcome = verify(
+            session, device=options.device, seed=options.seed, progress=None if quiet else _line_of_progress
+        )
     if not quiet:
         _line_of_progress("")
     with for_people(options):
@@ -318,7 +340,9 @@ def run_paper(options: argparse.Namespace) -> int:
 
     live = sys.stderr.isatty()
     with spoken_for():
-        paper = rebuild(Path(options.out), problem, options.device, options.seed, _line_of_progress if live else tell, options.force)
+        paper = rebuild(
+            Path(options.out), problem, options.device, options.seed, _line_of_progress if live else tell, options.force
+        )
     if live:
         _line_of_progress("")
     with for_people(options):

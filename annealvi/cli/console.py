@@ -19,7 +19,8 @@ T = TypeVar("T")
 
 
 def problem_of(options: argparse.Namespace, *outputs: str) -> Problem:
-    """The problem of a command, once it is known that its results can be written. outputs: names of the files that it puts into --out."""
+    """The problem of a command, once it is known that its results can be written. outputs: names of the files that it
+    puts into --out."""
     problem = load_problem(options.problem, options.set)
     require_writable(options.json, "--json")
     require_free(options.json, "--json", options.force)
@@ -53,7 +54,10 @@ def drawn(draw: Callable[..., T], *arguments: Any) -> T | NoFigure:
     except (BadInput, OSError, MemoryError):
         raise
     except Exception as error:
-        found = NoFigure(f"the figure cannot be drawn ({type(error).__name__}: {' '.join(str(error).split())[:200]}); its numbers are kept")
+        found = NoFigure(
+            f"the figure cannot be drawn ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}); its numbers are kept"
+        )
         return found.with_traceback(error.__traceback__)
 
 
@@ -119,8 +123,8 @@ def noted(warnings: Sequence[str]) -> list[str]:
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with the time left on a terminal, which says what is done until that is known; nothing elsewhere. Yields a callable
-    (done, total)."""
+    """A bar with the time left on a terminal, which says what is done until that is known; nothing elsewhere. Yields a
+    callable (done, total)."""
     if not sys.stderr.isatty():
         yield None
         return

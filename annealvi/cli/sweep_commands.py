@@ -48,9 +48,12 @@ def run_phase(options: argparse.Namespace) -> int:
     for file, wanted in {**beside, path: sweep}.items():
         _require_places(options, wanted, file, *([path.with_suffix(".png")] if file == path else []))
     with ExitStack() as running:
-        # The overlays first: the map's own chunks are then the first to be removed in the end, and with them goes what says "unfinished".
+        # The overlays first: the map's own chunks are then the first to be removed in the end, and with them goes what
+        # says "unfinished".
         overlays = {
-            file.stem.removeprefix("phase-"): running.enter_context(_sweeping(options, overlay, file, f"overlay of {file.stem}"))
+            file.stem.removeprefix("phase-"): running.enter_context(
+                _sweeping(options, overlay, file, f"overlay of {file.stem}")
+            )
             for file, overlay in beside.items()
         }
         data = running.enter_context(_sweeping(options, sweep, path, "rows", path.with_suffix(".png")))
@@ -93,7 +96,10 @@ def run_collapse(options: argparse.Namespace) -> int:
 
 
 def _sampling(options: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in ("n", "replicas", "particles", "dt", "t_end", "projected", "seed", "least_weight")}
+    return {
+        name: getattr(options, name)
+        for name in ("n", "replicas", "particles", "dt", "t_end", "projected", "seed", "least_weight")
+    }
 
 
 def _collapse_over(options: argparse.Namespace) -> int:
@@ -131,7 +137,9 @@ def run_flow(options: argparse.Namespace) -> int:
     if not swept:
         _refuse_sweep_options(options, "add --x and --y, or --x and --kinds")
     folder = None if options.out is None else Path(options.out)
-    unfinished = folder is not None and (folder / "checkpoint.npz").is_file()  # whose settings are compared before anything is written
+    unfinished = (
+        folder is not None and (folder / "checkpoint.npz").is_file()
+    )  # whose settings are compared before anything is written
     problem = problem_of(options, *(() if swept or unfinished else ("flow.nc", "flow.png")))
     if folder is not None and unfinished:
         require_writable(str(folder / "flow.nc"), "--out")
@@ -183,7 +191,8 @@ def run_flow(options: argparse.Namespace) -> int:
 
 
 def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: Any, optimiser: Any) -> int:
-    """Flows over two keys, or kinds of schedule over T0, the mixtures' theory beside them where it covers the problem."""
+    """Flows over two keys, or kinds of schedule over T0, the mixtures' theory beside them where it covers the
+    problem."""
     from annealvi.realnvp.experiments import Kinds, Map, accompany, as_dict
     from annealvi.realnvp.schedule_sweep import CELL_SAMPLES, Training
     from annealvi.session.resolution import warnings_over
@@ -210,12 +219,16 @@ def _sweep_flows(options: argparse.Namespace, problem: Problem, architecture: An
             raise BadInput("--x", "a temperature is no number", "write --x schedule.T0=LO:HI:N:log", "")
         experiment = Kinds(problem, tuple(map(float, x.settings)), tuple(options.kinds), options.anneal, training)
     else:
-        raise BadInput("--x", f"kinds are compared over schedule.T0, not {x.key}", "write --x schedule.T0=LO:HI:N:log", "")
+        raise BadInput(
+            "--x", f"kinds are compared over schedule.T0, not {x.key}", "write --x schedule.T0=LO:HI:N:log", ""
+        )
     path = Path(options.out or "flow") / f"{experiment.name}.nc"
     sweep = experiment.sweep
     if options.plan:
         return _show_plans(options, {path: sweep}, path.with_suffix(".png"))
-    with _sweeping(options, sweep, path, "schedules", path.with_suffix(".png"), path.with_name(f"{path.stem}-theory.nc")) as data:
+    with _sweeping(
+        options, sweep, path, "schedules", path.with_suffix(".png"), path.with_name(f"{path.stem}-theory.nc")
+    ) as data:
         try:
             theory = experiment.theory(options.device)
         except BadInput as wrong:
@@ -244,8 +257,16 @@ def _execution(options: argparse.Namespace) -> Execution:
 
 
 def _refuse_sweep_options(options: argparse.Namespace, remedy: str) -> None:
-    given = {"--plan": options.plan, "--workers": options.workers, "--chunk": options.chunk, "--scheduler": options.scheduler}
-    for option in (*(name for name, value in given.items() if value), *(["--engine"] if options.engine != "local" else [])):
+    given = {
+        "--plan": options.plan,
+        "--workers": options.workers,
+        "--chunk": options.chunk,
+        "--scheduler": options.scheduler,
+    }
+    for option in (
+        *(name for name, value in given.items() if value),
+        *(["--engine"] if options.engine != "local" else []),
+    ):
         raise BadInput(option, "there is no sweep", f"{remedy}, or leave it out", "")
 
 
@@ -255,12 +276,16 @@ def _sweeping(options: argparse.Namespace, sweep: Sweep, path: Path, label: str,
     from annealvi.sweeps.running import sweeping
 
     _require_places(options, sweep, path, *beside)
-    with progress_bar(label) as progress, sweeping(sweep, path, _execution(options), progress=progress, tell=tell) as data:
+    with (
+        progress_bar(label) as progress,
+        sweeping(sweep, path, _execution(options), progress=progress, tell=tell) as data,
+    ):
         yield data
 
 
 def _require_places(options: argparse.Namespace, sweep: Sweep, path: Path, *beside: Path) -> None:
-    """Refuse files that cannot be written, that are there already, that a link leads elsewhere, or that --json would overwrite."""
+    """Refuse files that cannot be written, that are there already, that a link leads elsewhere, or that --json would
+    overwrite."""
     from annealvi.sweeps.running import parts_of, refuse_overwriting
 
     for file in (path, *beside):
@@ -268,7 +293,9 @@ def _require_places(options: argparse.Namespace, sweep: Sweep, path: Path, *besi
     refuse_overwriting(sweep, path, (path, *beside), options.force)
     for place in (path, parts_of(path), *beside):
         require_inside(place, path.parent, "--out")
-        if options.json not in (None, "-") and Path(os.path.realpath(options.json)).is_relative_to(os.path.realpath(place)):
+        if options.json not in (None, "-") and Path(os.path.realpath(options.json)).is_relative_to(
+            os.path.realpath(place)
+        ):
             raise BadInput("--json", f"{options.json} is a file of the result", "give another path", "")
 
 

@@ -1,8 +1,7 @@
 """Hold and quench: the best temperature for a given duration, and what it tends to as holds grow long.
 
-A long hold waits where m_1 = m_2 = m are in equilibrium (see `derive.asymptotics.quasi_static`), and log b_c = φ(T) − λ(T) D with λ the
-growth of b
-there. The best temperature is therefore that of the largest λ, up to a term of order 1/D.
+A long hold waits where m_1 = m_2 = m are in equilibrium (see `derive.asymptotics.quasi_static`), and log b_c = φ(T) −
+λ(T) D with λ the growth of b there. The best temperature is therefore that of the largest λ, up to a term of order 1/D.
 """
 
 from __future__ import annotations
@@ -27,7 +26,8 @@ PRECISE = Accuracy(width=1e-4, rtol=1e-7)
 
 @dataclass(frozen=True)
 class BestHold:
-    """temperature: T_h, 1 from the hold's end on. p: P(collapse) with it. b_c: its boundary to leading order, 0 for equal modes."""
+    """temperature: T_h, 1 from the hold's end on. p: P(collapse) with it. b_c: its boundary to leading order, 0 for
+    equal modes."""
 
     temperature: float
     p: float
@@ -38,7 +38,8 @@ class BestHold:
 
 @dataclass(frozen=True)
 class UltimateHold:
-    """What holds tend to as the duration D grows: their temperature, and the rate of log b_c, −d log b_c/dD. overlap: m while waiting."""
+    """What holds tend to as the duration D grows: their temperature, and the rate of log b_c, −d log b_c/dD. overlap: m
+    while waiting."""
 
     temperature: float
     rate: float
@@ -51,9 +52,9 @@ class UltimateHold:
 def best_hold(problem: Problem, duration: float, leading: bool = False, device: str = "auto") -> BestHold:
     """The hold-and-quench of the given duration (units of the flow's time) with the smallest P(collapse).
 
-    leading: minimise b_c, the limit of many dimensions, instead of P in the problem's own. The whole range of temperatures is scanned
-    before the best one is refined. Raises BadInput for a problem that the formula does not cover, for a duration that is not positive, and
-    for modes of equal weight with `leading`, as their b_c is zero.
+    leading: minimise b_c, the limit of many dimensions, instead of P in the problem's own. The whole range of
+    temperatures is scanned before the best one is refined. Raises BadInput for a problem that the formula does not
+    cover, for a duration that is not positive, and for modes of equal weight with `leading`, as their b_c is zero.
     """
     if not (np.isfinite(duration) and duration > 0):
         raise BadInput("duration", f"{duration!r} is not a positive number", "give the time that the hold may take", "")
@@ -69,7 +70,11 @@ def best_hold(problem: Problem, duration: float, leading: bool = False, device: 
 
     def cost(log_T: float) -> float:
         separatrix = at(log_T).separatrix
-        return float(np.log(max(separatrix.leading(PRECISE).b_c[1], 1e-300))) if leading else separatrix.corrected(Accuracy()).p
+        return (
+            float(np.log(max(separatrix.leading(PRECISE).b_c[1], 1e-300)))
+            if leading
+            else separatrix.corrected(Accuracy()).p
+        )
 
     places = np.linspace(np.log(1.02), np.log(HOTTEST), 49)
     first = int(np.argmin([cost(x) for x in places]))

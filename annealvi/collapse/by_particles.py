@@ -1,4 +1,5 @@
-"""The probability of collapse by the particle simulation, which knows neither the summary statistics' equations nor their law."""
+"""The probability of collapse by the particle simulation, which knows neither the summary statistics' equations nor
+their law."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from derive.objects.short_repr import short_repr
 
 @dataclass(frozen=True)
 class ParticleRuns:
-    """outcomes: of the replicas. t_end: when they were read. projected: whether particles were drawn in the span of modes and means."""
+    """outcomes: of the replicas. t_end: when they were read. projected: whether particles were drawn in the span of
+    modes and means."""
 
     outcomes: Outcomes
     t_end: float
@@ -33,7 +35,8 @@ class ParticleRuns:
 def collapse_by_particles(
     session: Session, *, t_end: float | None = None, least_weight: float | None = None, **options: Any
 ) -> ParticleRuns:
-    """The outcomes of the d-dimensional stochastic gradient flow's replicas at t_end (default: the schedule's end and 50 more).
+    """The outcomes of the d-dimensional stochastic gradient flow's replicas at t_end (default: the schedule's end and
+    50 more).
 
     least_weight: as of `collapse_by_ensemble`. options: those of `annealvi.simulate`.
     """

@@ -18,8 +18,11 @@ FEW_DECADES = 100.0
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
-def draw_phase(data: xr.Dataset, path: Path, ode: xr.Dataset | None = None, particles: xr.Dataset | None = None) -> Path:
-    """The map as colours with labelled contours; dashed, the contours of an ODE ensemble's own coarse map; discs, particle runs."""
+def draw_phase(
+    data: xr.Dataset, path: Path, ode: xr.Dataset | None = None, particles: xr.Dataset | None = None
+) -> Path:
+    """The map as colours with labelled contours; dashed, the contours of an ODE ensemble's own coarse map; discs,
+    particle runs."""
     with style.figure(4.6, 3.6) as (figure, axes):
         mesh = phase_panel(axes, data, ode, particles)
         (values,) = data.data_vars.values()
@@ -44,12 +47,23 @@ def phase_panel(axes, data: xr.Dataset, ode: xr.Dataset | None = None, particles
         lines = axes.contour(*places, values, levels=LEVELS, colors=style.OVERLAY, linewidths=0.9)
         axes.clabel(lines, fontsize=style.SMALL, fmt="%g")
     if ode is not None:
-        axes.contour(ode[x], ode[y], ode["p_ode"], levels=LEVELS, colors=style.ORANGE, linewidths=1.1, linestyles="dashed")
+        axes.contour(
+            ode[x], ode[y], ode["p_ode"], levels=LEVELS, colors=style.ORANGE, linewidths=1.1, linestyles="dashed"
+        )
         axes.plot([], [], "--", color=style.ORANGE, lw=1.1, label="ODE ensemble")
     if particles is not None:
         grid = np.meshgrid(particles[x], particles[y])
         shown = particles["p_particles"]
-        axes.scatter(*grid, c=shown, cmap=style.MAP, norm=limits, s=45, edgecolors=style.OVERLAY, linewidths=1.2, label="particles")
+        axes.scatter(
+            *grid,
+            c=shown,
+            cmap=style.MAP,
+            norm=limits,
+            s=45,
+            edgecolors=style.OVERLAY,
+            linewidths=1.2,
+            label="particles",
+        )
     for axis, key, scale in ((axes.xaxis, x, axes.set_xscale), (axes.yaxis, y, axes.set_yscale)):
         _graduate(axis, data[key], scale)
     axes.set_xlabel(style.label(x))

@@ -1,4 +1,5 @@
-"""The probability of collapse by brute force: many trajectories of the derived equations, from random initial overlaps."""
+"""The probability of collapse by brute force: many trajectories of the derived equations, from random initial
+overlaps."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from kernels.integrate.integrator import Kernel
 
 RTOL = 1e-6
-"""Per step. Outcomes ask less than paths: a local error moves the boundary between them by about itself relative to the overlaps, far
-below the standard error of any number of runs that one can afford."""
+"""Per step. Outcomes ask less than paths: a local error moves the boundary between them by about itself relative to the
+overlaps, far below the standard error of any number of runs that one can afford."""
 
 READ = np.array([0.25, 0.5, 1.0])
 """When trajectories with learned weights are read, between the schedule's end and theirs."""
@@ -41,10 +42,12 @@ PILOT_RUNS, PILOT_RUNS_WITH_RULE = 2000, 10
 
 @dataclass(frozen=True)
 class Ensemble:
-    """outcomes: of n trajectories. t: (n,) when each was decided, or the end. undecided: how many were proven decided by no trap.
+    """outcomes: of n trajectories. t: (n,) when each was decided, or the end. undecided: how many were proven decided
+    by no trap.
 
-    readings: time -> outcomes, of those then not decided as they stand. With learned weights, which go on moving for very long once the
-    schedule has ended, they are several and the last is `outcomes`. least_weight: see `outcome.judging`.
+    readings: time -> outcomes, of those then not decided as they stand. With learned weights, which go on moving for
+    very long once the schedule has ended, they are several and the last is `outcomes`. least_weight: see
+    `outcome.judging`.
     """
 
     outcomes: Outcomes
@@ -84,11 +87,12 @@ def collapse_by_ensemble(
 ) -> Ensemble:
     """The outcomes of n trajectories of the summary-statistics ODE, from the exact law of the initial overlaps.
 
-    A trajectory stops early only in a set of which it is proven that the flow never leaves it (see `trapping`); where none is known, each
-    runs to t_end, by default until the schedule has ended and the flow had time to settle; an adaptive schedule has no other end. rtol: per
-    step. least_weight: with learned weights the share of a mode's own weight below which it is missed, by default LEAST_WEIGHT. max_cost:
-    refuse what is expected to take more seconds. n: None for as many as the problem can afford, see `costs.affordable_number`. kernel: the
-    session's, where it is compiled already. Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
+    A trajectory stops early only in a set of which it is proven that the flow never leaves it (see `trapping`); where
+    none is known, each runs to t_end, by default until the schedule has ended and the flow had time to settle; an
+    adaptive schedule has no other end. rtol: per step. least_weight: with learned weights the share of a mode's own
+    weight below which it is missed, by default LEAST_WEIGHT. max_cost: refuse what is expected to take more seconds. n:
+    None for as many as the problem can afford, see `costs.affordable_number`. kernel: the session's, where it is
+    compiled already. Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
     """
     from kernels.integrate.integrator import widest_tolerance
 
@@ -96,10 +100,14 @@ def collapse_by_ensemble(
     share = LEAST_WEIGHT if least_weight is None else least_weight
     if session.rule is not None:
         if t_end is not None and tell is not None:
-            tell("under an adaptive schedule trajectories run until all have come to T = 1 and settled, whatever --t-end")
+            tell(
+                "under an adaptive schedule trajectories run until all have come to T = 1 and settled, whatever --t-end"
+            )
         options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell}
         ends = ends_with_rule(session, n, seed=seed, rtol=rtol, tolerance=min(COARSEST_AVERAGES, rtol), **options)
-        outcomes = Outcomes.joined([judge(part) for part in np.array_split(ends.states, 1 + len(ends.states) // JUDGED_AT_ONCE)])
+        outcomes = Outcomes.joined(
+            [judge(part) for part in np.array_split(ends.states, 1 + len(ends.states) // JUDGED_AT_ONCE)]
+        )
         n = len(ends.states)
         return Ensemble(outcomes, np.full(n, ends.t), n, ends.device, ends.method, {ends.t: outcomes}, share)
     if session.problem.space.dimension == 1 and session.problem.flow.manifold == "sphere":
@@ -117,8 +125,14 @@ def collapse_by_ensemble(
     n = MOST if n is None else n  # what is decided early takes a moment
     parts: list[list[Outcomes]] = []
     reached, method = np.empty(n), ""
-    # Among many states some are nearly parallel, and which part they are in must not decide what the others are allowed.
-    control: dict[str, Any] = {"rtol": rtol, "atol": rtol / 100, "traps": traps, "domain_tolerance": widest_tolerance(rtol)}
+    # Among many states some are nearly parallel, and which part they are in must not decide what the others are
+    # allowed.
+    control: dict[str, Any] = {
+        "rtol": rtol,
+        "atol": rtol / 100,
+        "traps": traps,
+        "domain_tolerance": widest_tolerance(rtol),
+    }
     if progress is not None:
         progress(0, n)
     with stopped_in_time(max_cost, FASTER_ENSEMBLE):
@@ -134,17 +148,22 @@ def collapse_by_ensemble(
 
 
 def _reading_times(session: Session, end: float) -> np.ndarray:
-    """0 and when trajectories are read: at the end, and where weights are learned on the way from the schedule's end to it too."""
+    """0 and when trajectories are read: at the end, and where weights are learned on the way from the schedule's end to
+    it too."""
     settled = settling_time(session.schedule)  # refuses one that never reaches T = 1
     learned = "weights" in session.problem.flow.learn
     return np.array([0.0, *(settled + (end - settled) * READ if learned and end > settled else [end])])
 
 
-def seconds_of_ensemble(point: Callable[[], tuple[Session, Kernel | None]], n: int, device: str, t_end: float | None = None) -> float:
-    """What an ensemble of n is expected to take at a point of a sweep, given by its session and the kernel that it has already, if any.
+def seconds_of_ensemble(
+    point: Callable[[], tuple[Session, Kernel | None]], n: int, device: str, t_end: float | None = None
+) -> float:
+    """What an ensemble of n is expected to take at a point of a sweep, given by its session and the kernel that it has
+    already, if any.
 
-    Derivation and tables are timed, compilation, which other points share, is not. Where trajectories are decided early, up to PILOT_RUNS
-    are run; others are sampled (see `pace_of_integration`), which takes some ten seconds at the most.
+    Derivation and tables are timed, compilation, which other points share, is not. Where trajectories are decided
+    early, up to PILOT_RUNS are run; others are sampled (see `pace_of_integration`), which takes some ten seconds at the
+    most.
     """
     session, kernel = point()  # whatever all points share is made
     begun = time.perf_counter()

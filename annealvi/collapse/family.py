@@ -1,4 +1,5 @@
-"""Problems that differ in a few numbers, at the cost of none but those: nothing is derived or compiled again from one to the next."""
+"""Problems that differ in a few numbers, at the cost of none but those: nothing is derived or compiled again from one
+to the next."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ SETTLING = 50.0
 
 
 CHEAP = ("T0", "t0")
-"""Numbers of the schedule that change no average, so the tables behind the kernel stay as they are. So does the dimension."""
+"""Numbers of the schedule that change no average, so the tables behind the kernel stay as they are. So does the
+dimension."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Family:
         return cls(Member.of(problem, device))
 
     def at(self, values: Mapping[str, Any], near: Member | None = None) -> Member:
-        """The problem with these values (see `sweeps.keys`). near: one whose averages it may share, where only numbers that change none
-        differ.
+        """The problem with these values (see `sweeps.keys`). near: one whose averages it may share, where only numbers
+        that change none differ.
 
         BadInput for a value that the problem file would refuse too, and for a problem that the formula does not cover.
         """

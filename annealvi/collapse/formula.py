@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class Formula:
     """p: with the exact law of the initial overlaps. error: what finer quadrature and shooting change in it.
 
-    leading: p to leading order in large d, where m_1 + m_2 = s = 0 at the start. b_c: (b_−, b_+), the b = m_1 − m_2 between which all
-    collapses from there; b_+ = −b_− for components that are alike. growth: Λ, infinite at w* = ½ where the two wait between the modes, None
-    for components that are not alike, since b = 0 is not invariant then.
+    leading: p to leading order in large d, where m_1 + m_2 = s = 0 at the start. b_c: (b_−, b_+), the b = m_1 − m_2
+    between which all collapses from there; b_+ = −b_− for components that are alike. growth: Λ, infinite at w* = ½
+    where the two wait between the modes, None for components that are not alike, since b = 0 is not invariant then.
     runs: trajectories shot.
     """
 
@@ -75,8 +75,9 @@ def collapse_by_formula(
 ) -> Formula:
     """P(collapse) of two components under two opposite modes, by shooting for the separatrix.
 
-    kernel: the session's, where it is compiled already. max_cost: refuse what is expected to take more seconds. Raises BadInput for other
-    problems, for a schedule that never reaches T = 1, and above max_cost; IntegrationError where a trajectory fails.
+    kernel: the session's, where it is compiled already. max_cost: refuse what is expected to take more seconds. Raises
+    BadInput for other problems, for a schedule that never reaches T = 1, and above max_cost; IntegrationError where a
+    trajectory fails.
     """
     kernel = kernel or session.compile(device)
     separatrix = Separatrix.of(session, kernel)
@@ -89,6 +90,8 @@ def collapse_by_formula(
         leading = separatrix.leading(FINE)
         growth = transverse_growth(kernel, separatrix.traps, separatrix.t_end) if separatrix.symmetric else None
     nodes = f"{FINE.overlap_nodes} × {2 * FINE.sum_nodes} nodes"
-    method = f"separatrix by bisection to 1/{1 / FINE.width:.0f}, {nodes}, DOP853, rtol = {FINE.rtol:g}, {kernel.precision}"
+    method = (
+        f"separatrix by bisection to 1/{1 / FINE.width:.0f}, {nodes}, DOP853, rtol = {FINE.rtol:g}, {kernel.precision}"
+    )
     runs = fine.runs + coarse.runs + leading.runs
     return Formula(fine.p, abs(fine.p - coarse.p), leading.p, leading.b_c, growth, runs, kernel.device, method)

@@ -1,4 +1,5 @@
-"""Which problems the separatrix formula covers, known from the problem alone: before a derivation, and without what one needs."""
+"""Which problems the separatrix formula covers, known from the problem alone: before a derivation, and without what one
+needs."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ INSTEAD_OF_RECOMMENDING = "compare schedules by ensembles: `annealvi collapse --
 def uncovered_key(problem: Problem) -> str | None:
     """The first key whose value the formula does not cover."""
     target, proposal, flow = problem.target, problem.proposal, problem.flow
-    opposite = len(target.means) == 2 and any(target.means[0]) and all(x == -y for x, y in zip(*target.means, strict=True))
+    opposite = (
+        len(target.means) == 2 and any(target.means[0]) and all(x == -y for x, y in zip(*target.means, strict=True))
+    )
     covered = {
         "target.means": opposite,
         "proposal.weights": len(proposal.weights) == 2,

@@ -1,7 +1,7 @@
 """The growth exponent Λ: how far b = m_1 − m_2 grows while the pair of components still moves together.
 
-For alike components b = 0 is invariant. Near it db/dt = λ(t) b, with λ along the path from m_1 = m_2 = s = 0, and Λ = max_t ∫_0^t λ: to
-leading order b_c = C e^{−Λ} with C of order one.
+For alike components b = 0 is invariant. Near it db/dt = λ(t) b, with λ along the path from m_1 = m_2 = s = 0, and Λ =
+max_t ∫_0^t λ: to leading order b_c = C e^{−Λ} with C of order one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from kernels.integrate.integrator import Kernel
 
 CELLS = 4000
 SMALL = 1e-5
-"""The b at which db/dt / b is measured: db/dt is odd in b, so λ is off by about b² = 1e-10, and by 1e-11 of rounding."""
+"""The b at which db/dt / b is measured: db/dt is odd in b, so λ is off by about b² = 1e-10, and by 1e-11 of
+rounding."""
 
 BALANCED = 1e-11
 """An attraction at m = 0 that is no more than the averages' error: the path would leave by rounding alone."""
@@ -48,7 +49,8 @@ def transverse_growth(kernel: Kernel, traps: np.ndarray, t_end: float) -> float:
 
 @dataclass(frozen=True)
 class WaitingStates:
-    """The stationary states m_1 = m_2 = m of a pair of alike components, with s = 2m² − 1 (see `derive.asymptotics.quasi_static`).
+    """The stationary states m_1 = m_2 = m of a pair of alike components, with s = 2m² − 1 (see
+    `derive.asymptotics.quasi_static`).
 
     overlap: m (n,). beta: at which each is stationary. growth: λ of b there. Each (n,).
     """

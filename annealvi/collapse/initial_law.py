@@ -1,12 +1,13 @@
-"""The exact law of the initial overlaps of two independent uniform directions in R^d, as coordinates that make it a product.
+"""The exact law of the initial overlaps of two independent uniform directions in R^d, as coordinates that make it a
+product.
 
-(μ_1 + μ_2)/|μ_1 + μ_2| and (μ_1 − μ_2)/|μ_1 − μ_2| are a uniform orthonormal pair, independent of s = μ_1·μ_2. So, with μ* the modes'
-direction,
+(μ_1 + μ_2)/|μ_1 + μ_2| and (μ_1 − μ_2)/|μ_1 − μ_2| are a uniform orthonormal pair, independent of s = μ_1·μ_2. So, with
+μ* the modes' direction,
 
     u_1 = μ*·(μ_1 + μ_2)/√(2(1 + s)),    u_2 = μ*·(μ_1 − μ_2)/√(2(1 − s))
 
-are two coordinates of a uniform unit vector, whatever s is: s has the density ∝ (1 − s²)^{(d−3)/2}, so has u_1, and v = u_2/√(1 − u_1²) has
-∝ (1 − v²)^{(d−4)/2}, all three independent. For w_1 = w_2 the flow at β = 0 keeps u_1 and u_2.
+are two coordinates of a uniform unit vector, whatever s is: s has the density ∝ (1 − s²)^{(d−3)/2}, so has u_1, and v =
+u_2/√(1 − u_1²) has ∝ (1 − v²)^{(d−4)/2}, all three independent. For w_1 = w_2 the flow at β = 0 keeps u_1 and u_2.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def states(u_1: np.ndarray, v: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def overlap_nodes(count: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss nodes and weights (count,) of the law of s: the Gegenbauer polynomials' recurrence, by its tridiagonal matrix."""
+    """Gauss nodes and weights (count,) of the law of s: the Gegenbauer polynomials' recurrence, by its tridiagonal
+    matrix."""
     order, k = (dimension - 2) / 2, np.arange(1, count)
     # Where order is 0 the first coefficient is the limit 1/2, not 0/0.
     squares = np.where(k + order > 1, k * (k + 2 * order - 1) / (4 * (k + order) * np.maximum(k + order - 1, 0.5)), 0.5)

@@ -1,7 +1,7 @@
 """The best monotone β(t) of a given duration: a control problem on the summary statistics, solved numerically.
 
-What is minimised is log b_c, the leading order's boundary, over T(t) that falls from knot to knot with a straight log T between them and is
-1 from the end on: smooth cooling, holding and quenching are all among these.
+What is minimised is log b_c, the leading order's boundary, over T(t) that falls from knot to knot with a straight log T
+between them and is 1 from the end on: smooth cooling, holding and quenching are all among these.
 """
 
 from __future__ import annotations
@@ -52,13 +52,19 @@ class Optimal:
 
 @checked
 def optimal_schedule(
-    problem: Problem, duration: float, knots: int = 9, device: str = "auto", start: np.ndarray | None = None, monotone: bool = True
+    problem: Problem,
+    duration: float,
+    knots: int = 9,
+    device: str = "auto",
+    start: np.ndarray | None = None,
+    monotone: bool = True,
 ) -> Optimal:
     """The schedule with the smallest b_c among those with `knots` equally spaced temperatures within `duration`.
 
-    monotone: whether T may only fall. start: (knots,) temperatures to begin with, falling if `monotone`; by default those of the best hold,
-    a little apart. A local minimum: begin elsewhere to see whether it is the only one. Raises BadInput where the formula does not cover the
-    problem, for modes of equal weight (whose b_c is zero), and for a duration, knots or start that make no schedule.
+    monotone: whether T may only fall. start: (knots,) temperatures to begin with, falling if `monotone`; by default
+    those of the best hold, a little apart. A local minimum: begin elsewhere to see whether it is the only one. Raises
+    BadInput where the formula does not cover the problem, for modes of equal weight (whose b_c is zero), and for a
+    duration, knots or start that make no schedule.
     """
     if knots < 2:
         raise BadInput("knots", f"{knots} do not make a schedule", "give 2 or more", "")
@@ -74,12 +80,19 @@ def optimal_schedule(
     def objective(falls: np.ndarray) -> tuple[float, np.ndarray]:
         levels = np.cumsum(falls[::-1])[::-1]
         value = shooting.log_boundary(levels)
-        slope = np.array([shooting.log_boundary(np.cumsum((falls + STEP * row)[::-1])[::-1]) - value for row in np.eye(knots)]) / STEP
+        slope = (
+            np.array(
+                [shooting.log_boundary(np.cumsum((falls + STEP * row)[::-1])[::-1]) - value for row in np.eye(knots)]
+            )
+            / STEP
+        )
         return value, slope
 
     hottest = np.log(HOTTEST)
     bounds = [(0.0 if monotone else -hottest, hottest)] * (knots - 1) + [(0.0, hottest)]
-    found = minimize(objective, falls, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60, "ftol": 1e-7})
+    found = minimize(
+        objective, falls, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60, "ftol": 1e-7}
+    )
     levels = np.cumsum(found.x[::-1])[::-1]
     b_c = float(np.exp(found.fun))
     p = float(erf(b_c * np.sqrt(problem.space.dimension) / 2))

@@ -1,19 +1,22 @@
 """The flow of two components under two opposite modes, its averages enclosed by bounds that are proven, not measured.
 
-Two components of equal radius r and scale σ under modes at ±R of scale σ* obey, with z ~ N(0, 1) and h* = ½ log(w*_1/w*_2),
+Two components of equal radius r and scale σ under modes at ±R of scale σ* obey, with z ~ N(0, 1) and h* = ½
+log(w*_1/w*_2),
 
     dm_1/dt = β a_1 F(m_1) (1 − m_1²) − g(s) (m_2 − s m_1),    dm_2/dt = β a_2 F(m_2) (1 − m_2²) − g(s) (m_1 − s m_2),
 
     a_i = w_i R/(r σ*²),    F(m) = E tanh(R r m/σ*² + h* + (R σ/σ*²) z),
     g(s) = √(w_1 w_2)/(2 σ²) e^{−r² (1 − s)/4σ²} E sech(r √(1 − s)/(√2 σ) z − ½ log(w_1/w_2)).
 
-F grows with m, as F' is a mean of sech². g > 0 grows with s: but for a constant it is w_1 w_2 ∫ φ_1 φ_2/(w_1 φ_1 + w_2 φ_2), concave and
-homogeneous in the two Gaussians, so it falls as they move apart (data processing). Bounds at the ends of a cell therefore hold within it.
+F grows with m, as F' is a mean of sech². g > 0 grows with s: but for a constant it is w_1 w_2 ∫ φ_1 φ_2/(w_1 φ_1 + w_2
+φ_2), concave and homogeneous in the two Gaussians, so it falls as they move apart (data processing). Bounds at the ends
+of a cell therefore hold within it.
 
-The trapezoidal rule with step h errs by at most 2 M/(e^{2π d/h} − 1) where the integrand is analytic in |Im z| < d and its modulus has
-an integral of at most M along every line there (Trefethen and Weideman, SIAM Review 56, 2014, theorem 5.1). With |b| d <= π/4 neither
-|tanh(a + bz)| nor |sech(a + bz)| exceeds √2 in the strip, so M <= √2 e^{d²/2}. The tails beyond the last node Z hold at most erfc(Z/√2).
-Roundings are counted, with NumPy's exp and tanh taken to err by a few units in the last place.
+The trapezoidal rule with step h errs by at most 2 M/(e^{2π d/h} − 1) where the integrand is analytic in |Im z| < d and
+its modulus has an integral of at most M along every line there (Trefethen and Weideman, SIAM Review 56, 2014, theorem
+5.1). With |b| d <= π/4 neither |tanh(a + bz)| nor |sech(a + bz)| exceeds √2 in the strip, so M <= √2 e^{d²/2}. The
+tails beyond the last node Z hold at most erfc(Z/√2). Roundings are counted, with NumPy's exp and tanh taken to err by a
+few units in the last place.
 """
 
 from __future__ import annotations
@@ -43,10 +46,11 @@ Bounds = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class PairFlow:
-    """The flow above. pulls: (a_1, a_2). field: the part of tanh's argument without m, that is h*. bending: R r/σ*². spread: R σ/σ*².
+    """The flow above. pulls: (a_1, a_2). field: the part of tanh's argument without m, that is h*. bending: R r/σ*².
+    spread: R σ/σ*².
 
-    distance: r/σ. balance: ½ log(w_1/w_2). strength: √(w_1 w_2)/(2 σ²). error: how far each average of the kernel that runs may be off, so
-    that what holds with it holds for the exact flow and for the kernel's.
+    distance: r/σ. balance: ½ log(w_1/w_2). strength: √(w_1 w_2)/(2 σ²). error: how far each average of the kernel that
+    runs may be off, so that what holds with it holds for the exact flow and for the kernel's.
     """
 
     pulls: tuple[float, float]
@@ -62,8 +66,8 @@ class PairFlow:
     def of(cls, session: Session, kernel: Kernel) -> PairFlow:
         """That of a session of which `is_pair_on_a_line` holds.
 
-        Raises ArithmeticError where the kernel's rates are not these within `error`: twice the tolerance of its averages, which
-        their measured errors keep to, and some roundings.
+        Raises ArithmeticError where the kernel's rates are not these within `error`: twice the tolerance of its
+        averages, which their measured errors keep to, and some roundings.
         """
         target, proposal = session.problem.target, session.problem.proposal
         R, r = (float(np.linalg.norm(target.means[0])), proposal.radii[0])

@@ -102,13 +102,22 @@ class PhaseMap(KernelSweep):
     def request(self) -> Mapping[str, Any]:
         sampled = {"n": self.n, "seed": self.seed, "least_weight": self.least_weight} if self.result == "p_ode" else {}
         axes = {"x": self.x.stated, "y": self.y.stated}
-        return {"problem": problem_to_toml(self.problem), **axes, "result": self.result, **sampled, "device": self.processor}
+        return {
+            "problem": problem_to_toml(self.problem),
+            **axes,
+            "result": self.result,
+            **sampled,
+            "device": self.processor,
+        }
 
     @property
     def remarks(self) -> tuple[str, ...]:
         if is_quick(self.problem):
             return ()
-        return ("the formula's kernel does not serve this problem: each point of the ensembles is derived and compiled by itself",)
+        return (
+            "the formula's kernel does not serve this problem: each point of the ensembles is "
+            "derived and compiled by itself",
+        )
 
     @property
     def points_per_unit(self) -> int:
@@ -131,7 +140,9 @@ class PhaseMap(KernelSweep):
         value, settings = self.y.settings[len(self.y.settings) // 2], list(self.x.settings)
         if self.result == "p_ode":
             middle = settings[len(settings) // 2]
-            return len(settings) * seconds_of_ensemble(lambda: self._at({self.y.key: value, self.x.key: middle}), self.n, self.device)
+            return len(settings) * seconds_of_ensemble(
+                lambda: self._at({self.y.key: value, self.x.key: middle}), self.n, self.device
+            )
         middle = settings[max(0, (len(settings) - PILOT) // 2) :][:PILOT]
         return seconds_of(lambda: self._row(value, middle)) * len(settings) / len(middle)
 
@@ -165,7 +176,9 @@ class PhaseMap(KernelSweep):
             if self._family is None:
                 session = open_session(vary(self.problem, settings))
                 share = self.least_weight
-                ensemble = collapse_by_ensemble(session, n=self.n, seed=self.seed, device=self.device, least_weight=share)
+                ensemble = collapse_by_ensemble(
+                    session, n=self.n, seed=self.seed, device=self.device, least_weight=share
+                )
                 values.append(ensemble.outcomes.p)
                 continue
             member = self._family.at(settings, member)
@@ -178,10 +191,16 @@ class PhaseMap(KernelSweep):
                 values.append(corrected.p)
             elif self.result == "p_ode":
                 kernel, share = member.kernel, self.least_weight
-                ensemble = collapse_by_ensemble(member.session, n=self.n, seed=self.seed, kernel=kernel, least_weight=share)
+                ensemble = collapse_by_ensemble(
+                    member.session, n=self.n, seed=self.seed, kernel=kernel, least_weight=share
+                )
                 values.append(ensemble.outcomes.p)
             elif self.result == "growth":
-                values.append(transverse_growth(member.kernel, separatrix.traps, separatrix.t_end) if separatrix.symmetric else np.nan)
+                values.append(
+                    transverse_growth(member.kernel, separatrix.traps, separatrix.t_end)
+                    if separatrix.symmetric
+                    else np.nan
+                )
             else:
                 leading = separatrix.leading(QUICK, _next_of(boundaries))
                 boundaries = [*boundaries[-1:], leading.b_c[1]] if separatrix.symmetric and leading.b_c[1] > 0 else []
@@ -217,9 +236,10 @@ def phase_map(
 ) -> xr.Dataset:
     """One of RESULTS over x and y, as a dataset with the two keys as coordinates.
 
-    n, seed, least_weight: of the ODE ensembles of "p_ode", which cover every problem. path: a netCDF file to write; a map that was
-    interrupted goes on to the same file, byte for byte. running: `how` (an `Execution`), `progress` and `tell` of `run_sweep`.
-    Raises BadInput for a problem that the formula does not cover, and for values that the problem refuses.
+    n, seed, least_weight: of the ODE ensembles of "p_ode", which cover every problem. path: a netCDF file to write; a
+    map that was interrupted goes on to the same file, byte for byte. running: `how` (an `Execution`), `progress` and
+    `tell` of `run_sweep`. Raises BadInput for a problem that the formula does not cover, and for values that the
+    problem refuses.
     """
     return run_sweep(PhaseMap(problem, x, y, result, n, seed, device, least_weight), path, **running)
 
@@ -253,7 +273,8 @@ def particle_grid(
     device: str = "auto",
     least_weight: float | None = None,
 ) -> CollapseGrid:
-    """P by particle runs at count × count points inside the map, each read when an ODE ensemble is decided (see `collapse_probability`)."""
+    """P by particle runs at count × count points inside the map, each read when an ODE ensemble is decided (see
+    `collapse_probability`)."""
     axes = tuple(Choices(axis.key, coarser(axis, count + 2).settings[1:-1]) for axis in (y, x))
     sampling = Sampling(n=1000, replicas=replicas, seed=seed, least_weight=least_weight)
     return CollapseGrid(problem, axes, ("ode", "particles"), sampling, device)
@@ -262,7 +283,9 @@ def particle_grid(
 def coarser(axis: Axis | Choices, count: int) -> Axis:
     """The same range in another number of points. BadInput for an axis without a range."""
     if isinstance(axis, Choices):
-        raise BadInput("--ode", f"{axis.key} has no range to take points from", "write KEY=LO:HI:N, or leave the overlay out", "")
+        raise BadInput(
+            "--ode", f"{axis.key} has no range to take points from", "write KEY=LO:HI:N, or leave the overlay out", ""
+        )
     return replace(axis, count=count)
 
 

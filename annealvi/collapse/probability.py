@@ -42,7 +42,8 @@ class Collapse:
         return as_html(print_collapse, self, "")
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form: one object per method, with `p` and, where sampled, `stderr`; `warnings` of modes that cannot be told apart."""
+        """The JSON form: one object per method, with `p` and, where sampled, `stderr`; `warnings` of modes that cannot
+        be told apart."""
         found = {"formula": self.formula, "ode": self.ode, "particles": self.particles}
         by_method = {name: result.as_dict() for name, result in found.items() if result is not None}
         return {**by_method, "warnings": list(self.warnings)}
@@ -67,14 +68,16 @@ def collapse_probability(
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Collapse:
-    """P(collapse) of a problem by "formula", "ode" (n trajectories; None: as many as the problem can afford) and "particles" (replicas).
+    """P(collapse) of a problem by "formula", "ode" (n trajectories; None: as many as the problem can afford) and
+    "particles" (replicas).
 
     methods: by default the ODE ensemble and, where it covers the problem and takes seconds at the most, the formula.
-    t_end: when particles are read, and trajectories that are not proven decided. By default when the schedule has ended and the flow had
-    time to settle, and of particles 1.2 times the time of the last decision, if an ODE ensemble ran of which every trajectory is proven
-    decided. least_weight: with learned weights, the share of a mode's own weight below which it is missed. particles: samples per component
-    and step of length dt, drawn in the span of modes and means if projected (see `annealvi.simulate`). max_cost: refuse what is expected to
-    take more seconds. Raises BadInput for a method that does not cover the problem, and for projected where no particles run.
+    t_end: when particles are read, and trajectories that are not proven decided. By default when the schedule has ended
+    and the flow had time to settle, and of particles 1.2 times the time of the last decision, if an ODE ensemble ran of
+    which every trajectory is proven decided. least_weight: with learned weights, the share of a mode's own weight below
+    which it is missed. particles: samples per component and step of length dt, drawn in the span of modes and means if
+    projected (see `annealvi.simulate`). max_cost: refuse what is expected to take more seconds. Raises BadInput for a
+    method that does not cover the problem, and for projected where no particles run.
     """
     methods = default_methods(session) if methods is None else tuple(methods)
     require_choice("methods", methods, METHODS)
@@ -83,21 +86,46 @@ def collapse_probability(
     judging(session, least_weight)  # refuses one that says nothing, whatever the methods
     if projected:  # before the other methods take their time
         if "particles" not in methods:
-            raise BadInput("--projected", "no particles are asked for", "add particles to --method, or leave it out", "")
+            raise BadInput(
+                "--projected", "no particles are asked for", "add particles to --method, or leave it out", ""
+            )
         refuse_projection(session.problem)
     kernel = session.compile(device) if session.rule is None and {"formula", "ode"} & set(methods) else None
-    formula = collapse_by_formula(session, kernel=kernel, device=device, max_cost=max_cost, tell=tell) if "formula" in methods else None
+    formula = (
+        collapse_by_formula(session, kernel=kernel, device=device, max_cost=max_cost, tell=tell)
+        if "formula" in methods
+        else None
+    )
     ode = None
     if "ode" in methods:
-        options: dict[str, Any] = {"max_cost": max_cost, "progress": progress, "tell": tell, "seed": seed, "device": device}
+        options: dict[str, Any] = {
+            "max_cost": max_cost,
+            "progress": progress,
+            "tell": tell,
+            "seed": seed,
+            "device": device,
+        }
         options |= {"t_end": t_end, "least_weight": least_weight}
         ode = collapse_by_ensemble(session, n=n, kernel=kernel, **options)
     runs = None
     if "particles" in methods:
         if t_end is None and ode is not None and ode.undecided == 0:
             t_end = 1.2 * float(ode.t.max())
-        options = {"replicas": replicas, "particles": particles, "dt": dt, "precision": precision, "seed": seed, "device": device}
-        options |= {"projected": projected, "max_cost": max_cost, "progress": progress, "tell": tell, "least_weight": least_weight}
+        options = {
+            "replicas": replicas,
+            "particles": particles,
+            "dt": dt,
+            "precision": precision,
+            "seed": seed,
+            "device": device,
+        }
+        options |= {
+            "projected": projected,
+            "max_cost": max_cost,
+            "progress": progress,
+            "tell": tell,
+            "least_weight": least_weight,
+        }
         runs = collapse_by_particles(session, t_end=t_end, **options)
     return Collapse(formula, ode, runs, warnings_of(session.problem))
 
@@ -115,16 +143,27 @@ def print_collapse(found: Collapse, title: str, to: Printer | None = None) -> No
     from annealvi.show.printing import Terminal
 
     console = to or Terminal()
-    table = Table(title=" · ".join(filter(None, ("probability of mode collapse", title))), title_justify="left", header_style="bold")
+    table = Table(
+        title=" · ".join(filter(None, ("probability of mode collapse", title))),
+        title_justify="left",
+        header_style="bold",
+    )
     for heading, justify in (("method", "left"), ("P(collapse)", "right"), ("± error", "right"), ("", "left")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     if found.formula is not None:
-        table.add_row("formula", f"{found.formula.p:.4f}", f"{found.formula.error:.4f}", f"{found.formula.runs} trajectories shot")
+        table.add_row(
+            "formula", f"{found.formula.p:.4f}", f"{found.formula.error:.4f}", f"{found.formula.runs} trajectories shot"
+        )
         table.add_row("  leading order", f"{found.formula.leading:.4f}", "", _separatrix_in_words(found.formula))
     for name, result, what in (("ODE ensemble", found.ode, "trajectories"), ("particles", found.particles, "replicas")):
         if result is not None:
             outcomes = result.outcomes
-            table.add_row(name, f"{outcomes.p:.4f}", f"{outcomes.stderr:.4f}", f"{len(outcomes.covered)} {what}{_decided_in_words(result)}")
+            table.add_row(
+                name,
+                f"{outcomes.p:.4f}",
+                f"{outcomes.stderr:.4f}",
+                f"{len(outcomes.covered)} {what}{_decided_in_words(result)}",
+            )
     console.print(table)
     for result in (found.ode, found.particles):
         missed = {} if result is None else result.outcomes.as_dict()["modes_missed"]
@@ -153,7 +192,9 @@ def _mechanisms_in_words(found: Collapse) -> list[str]:
     if result is None or shares is None:
         return []
     both = f", both {shares['both']:.4f}" if shares["both"] else ""
-    lines = [f"of these: means align {shares['means_align']:.4f}, a weight vanishes {shares['weight_vanishes']:.4f}{both}"]
+    lines = [
+        f"of these: means align {shares['means_align']:.4f}, a weight vanishes {shares['weight_vanishes']:.4f}{both}"
+    ]
     if isinstance(result, Ensemble):
         lines.append(f"  (a mode's components hold less than {result.least_weight:g} of its weight: --least-weight)")
         lines += [f"P(collapse) read at t = {t:.4g}: {read.p:.4f}" for t, read in list(result.readings.items())[:-1]]

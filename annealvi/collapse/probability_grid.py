@@ -114,7 +114,11 @@ class CollapseGrid(KernelSweep):
 
     @property
     def variables(self) -> Mapping[str, Variable]:
-        return {name: Variable(attributes={"long_name": label}) for method in self.methods for name, label in COLUMNS[method].items()}
+        return {
+            name: Variable(attributes={"long_name": label})
+            for method in self.methods
+            for name, label in COLUMNS[method].items()
+        }
 
     @property
     def coordinates(self) -> Mapping[str, tuple[tuple[str, ...], np.ndarray]]:
@@ -140,7 +144,9 @@ class CollapseGrid(KernelSweep):
         """A point of the grid."""
         settings = self._settings(unit)
         try:
-            found = collapse_probability(self._session(settings), self.methods, device=self.device, tell=tell, **vars(self.sampling))
+            found = collapse_probability(
+                self._session(settings), self.methods, device=self.device, tell=tell, **vars(self.sampling)
+            )
         except BadInput as wrong:
             raise wrong.at(f"at {in_words(settings)}") from None
         columns = _columns(found)
@@ -177,7 +183,11 @@ def _columns(found: Collapse) -> dict[str, float]:
         columns |= {"p_formula": formula.p, "error_formula": formula.error, "p_leading": formula.leading}
         columns |= {"b_c": formula.b_c[1], "growth": growth}
     if found.ode is not None:
-        columns |= {"p_ode": found.ode.outcomes.p, "stderr_ode": found.ode.outcomes.stderr, "undecided": found.ode.undecided}
+        columns |= {
+            "p_ode": found.ode.outcomes.p,
+            "stderr_ode": found.ode.outcomes.stderr,
+            "undecided": found.ode.undecided,
+        }
         columns["vanished_ode"] = _vanished(found.ode.outcomes)
     if found.particles is not None:
         runs = found.particles
@@ -201,20 +211,27 @@ def collapse_grid(
     path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
-    """P(collapse) at every combination of the axes' values, as a dataset with the keys as coordinates; its columns are those of COLUMNS.
+    """P(collapse) at every combination of the axes' values, as a dataset with the keys as coordinates; its columns are
+    those of COLUMNS.
 
-    methods: as of `collapse_probability`; by default those that it takes for the problem itself. path: a netCDF file to write; a grid
-    that was interrupted goes on to the same file, byte for byte. running: `how` (an `Execution`), `progress` and `tell` of `run_sweep`.
-    Raises BadInput.
+    methods: as of `collapse_probability`; by default those that it takes for the problem itself. path: a netCDF file to
+    write; a grid that was interrupted goes on to the same file, byte for byte. running: `how` (an `Execution`),
+    `progress` and `tell` of `run_sweep`. Raises BadInput.
     """
     return run_sweep(CollapseGrid(problem, tuple(axes), methods, sampling or Sampling(), device), path, **running)
 
 
 def grid_as_dict(data: xr.Dataset, methods: Sequence[str]) -> dict[str, Any]:
-    """The JSON form: the axes' values, then `p` and, where sampled, `stderr` of each method, nested in the order of the axes."""
+    """The JSON form: the axes' values, then `p` and, where sampled, `stderr` of each method, nested in the order of the
+    axes."""
     found: dict[str, Any] = {"axes": {str(key): data[key].to_numpy().tolist() for key in data["p_" + methods[0]].dims}}
     for method in methods:
-        columns = {"p": f"p_{method}", "stderr": f"stderr_{method}", "error": f"error_{method}", "weight_vanishes": f"vanished_{method}"}
+        columns = {
+            "p": f"p_{method}",
+            "stderr": f"stderr_{method}",
+            "error": f"error_{method}",
+            "weight_vanishes": f"vanished_{method}",
+        }
         found[method] = {name: data[column].to_numpy() for name, column in columns.items() if column in data}
     return found
 
@@ -243,4 +260,6 @@ def print_grid(data: xr.Dataset, methods: Sequence[str], title: str) -> None:
     console.print(table)
     if points > MOST_ROWS:
         console.print(f"  and {points - MOST_ROWS} more points", highlight=False)
-    console.print(f"  ±: standard error; of the formula what finer quadrature changes · {data.attrs['device']}", highlight=False)
+    console.print(
+        f"  ±: standard error; of the formula what finer quadrature changes · {data.attrs['device']}", highlight=False
+    )

@@ -63,15 +63,19 @@ class Candidate:
         """The JSON form."""
         own = {"kind": self.kind, "T0": self.T0, "t0": self.t0, "duration": self.duration, "p": self.p}
         numbers = {**own, "p_at_equal_duration": self.equal, "T0_at_equal_duration": self.equal_start}
-        return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in numbers.items()}
+        return {
+            key: None if isinstance(value, float) and math.isnan(value) else value for key, value in numbers.items()
+        }
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """schedule: the cheapest found, p its probability by the formula (the largest over `separations`), p_ode by an ODE ensemble.
+    """schedule: the cheapest found, p its probability by the formula (the largest over `separations`), p_ode by an ODE
+    ensemble.
 
-    stderr: of p_ode. p_max: what was asked for. p_upper: what P is below by the ensemble alone, at CONFIDENCE. confirmed: p_upper <= p_max.
-    compared: the best of each kind by the formula, cheapest first. separation: the R at which p is largest. n: of the ensemble.
+    stderr: of p_ode. p_max: what was asked for. p_upper: what P is below by the ensemble alone, at CONFIDENCE.
+    confirmed: p_upper <= p_max. compared: the best of each kind by the formula, cheapest first. separation: the R at
+    which p is largest. n: of the ensemble.
     """
 
     schedule: ScheduleSpec
@@ -99,9 +103,21 @@ class Recommendation:
         """The JSON form."""
         spec = {"kind": self.schedule.kind, "T0": self.schedule.T0, "t0": self.schedule.t0}
         sampled = {"p_ode": self.p_ode, "stderr": self.stderr, "worst_R": self.separation, "device": self.device}
-        sampled |= {"n": self.n, "p_upper": self.p_upper, "confidence": CONFIDENCE, "confirmed": self.confirmed, "covers": " ".join(SCOPE)}
+        sampled |= {
+            "n": self.n,
+            "p_upper": self.p_upper,
+            "confidence": CONFIDENCE,
+            "confirmed": self.confirmed,
+            "covers": " ".join(SCOPE),
+        }
         sampled["warnings"] = list(self.warnings)
-        return {"schedule": spec, "p": self.p, "duration": self.duration, "compared": [c.as_dict() for c in self.compared], **sampled}
+        return {
+            "schedule": spec,
+            "p": self.p,
+            "duration": self.duration,
+            "compared": [c.as_dict() for c in self.compared],
+            **sampled,
+        }
 
 
 @checked
@@ -116,12 +132,14 @@ def recommend(
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Recommendation:
-    """The schedule of shortest duration, in the flow's time, with P(collapse) <= p_max, and the best of each kind beside it.
+    """The schedule of shortest duration, in the flow's time, with P(collapse) <= p_max, and the best of each kind
+    beside it.
 
-    Where an ODE ensemble does not confirm P <= p_max at CONFIDENCE, longer schedules of that kind are tried, in ROUNDS at most.
-    R: a range of the separation (modes at ±R on a sphere of radius R), for the worst case over it; by default the problem's own.
-    n, seed: of the ensembles, whose later rounds take the seeds that follow. Raises BadInput for p_max outside (0, 1), an empty range,
-    modes so close that the heavier one attracts from everywhere, and where no schedule of duration up to 1e6 is good enough.
+    Where an ODE ensemble does not confirm P <= p_max at CONFIDENCE, longer schedules of that kind are tried, in ROUNDS
+    at most. R: a range of the separation (modes at ±R on a sphere of radius R), for the worst case over it; by default
+    the problem's own. n, seed: of the ensembles, whose later rounds take the seeds that follow. Raises BadInput for
+    p_max outside (0, 1), an empty range, modes so close that the heavier one attracts from everywhere, and where no
+    schedule of duration up to 1e6 is good enough.
     """
     kinds = tuple(kinds)
     if not 0 < p_max < 1:
@@ -165,13 +183,16 @@ def recommend(
         p_upper=upper,
         confirmed=upper <= p_max,
         n=n,
-        warnings=tuple(dict.fromkeys(line for _, member in best.members for line in warnings_of(member.session.problem))),
+        warnings=tuple(
+            dict.fromkeys(line for _, member in best.members for line in warnings_of(member.session.problem))
+        ),
     )
 
 
 @dataclass(frozen=True)
 class _Check:
-    """search: what was found in the end. p, worst: by the formula, and the separation where it is largest. upper: by the ensemble there."""
+    """search: what was found in the end. p, worst: by the formula, and the separation where it is largest. upper: by
+    the ensemble there."""
 
     search: _Search
     p: float
@@ -203,10 +224,14 @@ def fewest_to_confirm(p_max: float) -> int:
 
 
 def _require_two_attractors(member: Member) -> None:
-    """Raise BadInput where the heavier mode attracts from everywhere: no schedule keeps a component at the other one."""
+    """Raise BadInput where the heavier mode attracts from everywhere: no schedule keeps a component at the other
+    one."""
     traps = member.separatrix.traps
     if len(traps) > 0 and not (traps[:, 0] != traps[:, 1]).any():
-        found = f"at R = {member.session.problem.proposal.radii[0]:g} both components end at the heavier mode under every schedule"
+        found = (
+            f"at R = {member.session.problem.proposal.radii[0]:g} both components end at the "
+            f"heavier mode under every schedule"
+        )
         raise BadInput("--R", found, "give modes that are farther apart or more alike", "")
 
 
@@ -260,7 +285,9 @@ class _Search:
 
     def _refine(self, low: float, high: float, x: float, duration: float) -> None:
         """Set T0, t0 and duration to the shortest in between, or at x."""
-        refined = minimize_scalar(self._shortest, bounds=(low, high), method="bounded", options={"xatol": 0.02, "maxiter": 12})
+        refined = minimize_scalar(
+            self._shortest, bounds=(low, high), method="bounded", options={"xatol": 0.02, "maxiter": 12}
+        )
         x = refined.x if refined.fun < duration else x
         self.T0 = math.exp(x)
         self.duration = self._shortest(x)
@@ -295,7 +322,8 @@ class _Search:
         return max(self._at(family, member, T0, t0).separatrix.corrected(QUICK).p for family, member in self.members)
 
     def _shortest(self, x: float) -> float:
-        """The shortest duration at T0 = e^x with P <= p_max, to 1 %; beyond LONGEST where that is too short or T0 too cold."""
+        """The shortest duration at T0 = e^x with P <= p_max, to 1 %; beyond LONGEST where that is too short or T0 too
+        cold."""
         T0 = math.exp(x)
         low, high = 1.0, min(LONGEST, 1.05 * self.duration)
         if self.p(T0, self._scale(T0, high)) > self.p_max:
@@ -330,9 +358,14 @@ def print_recommendation(found: Recommendation, title: str = "", to: Printer | N
     console = to or Terminal()
     spec, p_max = found.schedule, found.p_max
     console.print(
-        f"[bold]{spec.kind}[/], T0 = {spec.T0:.4g}, t0 = {spec.t0:.5g}: P(collapse) = {found.p:.4g} in {found.duration:.5g} units of time"
+        f"[bold]{spec.kind}[/], T0 = {spec.T0:.4g}, t0 = {spec.t0:.5g}: P(collapse) = {found.p:.4g} in "
+        f"{found.duration:.5g} units of time"
     )
-    table = Table(title=f"shortest schedules with P <= {p_max:g}{' · ' if title else ''}{title}", title_justify="left", header_style="bold")
+    table = Table(
+        title=f"shortest schedules with P <= {p_max:g}{' · ' if title else ''}{title}",
+        title_justify="left",
+        header_style="bold",
+    )
     for heading in ("kind", "T0", "t0", "duration", "P", f"P in {found.duration:.4g}", "its T0"):
         table.add_column(heading, justify="left" if heading == "kind" else "right", no_wrap=heading == "kind")
     for c in found.compared:

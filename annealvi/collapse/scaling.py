@@ -1,8 +1,9 @@
 """How long a schedule must be: the scaling law of t0 with the wanted probability and the dimension.
 
-The slower a schedule, the closer the pair of components stays to the waiting state of the present temperature, so that to leading order
-Λ = A t0 with A = ∫ λ dτ over the schedule's own time τ = t/t0, from its start until the pair is let go: where λ has fallen to zero, at the
-pitchfork that makes the collapsed state an attractor. With b_c = C e^{−Λ} and P = erf(b_c √d/2),
+The slower a schedule, the closer the pair of components stays to the waiting state of the present temperature, so that
+to leading order Λ = A t0 with A = ∫ λ dτ over the schedule's own time τ = t/t0, from its start until the pair is let
+go: where λ has fallen to zero, at the pitchfork that makes the collapsed state an attractor. With b_c = C e^{−Λ} and P
+= erf(b_c √d/2),
 
     t0 = (½ log d − log(2 erf⁻¹(p)/C)) / A:
 
@@ -52,16 +53,23 @@ class ScalingLaw:
 def scaling_law(problem: Problem, reference: float | None = None, device: str = "auto") -> ScalingLaw:
     """The law of the problem's kind of schedule and T0. C is that of t0 = reference, by default where A t0 = 5.
 
-    BadInput for components that are not alike, for modes of equal weight (whose b_c is 0 to leading order), for a schedule without T0 and
-    t0 or whose β may fall, and for a T0 below the temperature of release, from which no slowness helps.
+    BadInput for components that are not alike, for modes of equal weight (whose b_c is 0 to leading order), for a
+    schedule without T0 and t0 or whose β may fall, and for a T0 below the temperature of release, from which no
+    slowness helps.
     """
     family = Family.of(problem, device)
     session = family.base.session
     require_alike(session)
     if {s.name for s in session.schedule.parameters} != {"T0", "t0"}:
-        raise BadInput("schedule.kind", f"{problem.schedule.kind!r} has no T0 and t0", "choose a kind that has both, and give a finite T0")
+        raise BadInput(
+            "schedule.kind",
+            f"{problem.schedule.kind!r} has no T0 and t0",
+            "choose a kind that has both, and give a finite T0",
+        )
     if lasting_beta(session) < 1:
-        found = f"the law is for a β that depends on t/t0 and never falls, and that of {problem.schedule.kind!r} need not"
+        found = (
+            f"the law is for a β that depends on t/t0 and never falls, and that of {problem.schedule.kind!r} need not"
+        )
         raise BadInput("schedule.kind", found, "choose a kind other than table and expression")
     if len(set(problem.target.weights)) == 1:
         raise BadInput("target.weights", "b_c is zero to leading order for equal modes", "give modes of unequal weight")
@@ -72,11 +80,20 @@ def scaling_law(problem: Problem, reference: float | None = None, device: str = 
     last = int(np.argmax(states.growth < 0))
     beta, growth = states.beta[: last + 1], states.growth[: last + 1]
     if (np.diff(beta) <= 0).any():
-        raise BadInput("problem", "its waiting states have a fold before the pair is let go", "the law holds for a single branch only", "")
+        raise BadInput(
+            "problem",
+            "its waiting states have a fold before the pair is let go",
+            "the law holds for a single branch only",
+            "",
+        )
     of_beta = PchipInterpolator(np.concatenate([[0.0], beta]), np.concatenate([[0.0], growth]))
     release = float(beta[-2] + (beta[-1] - beta[-2]) * growth[-2] / (growth[-2] - growth[-1]))
     if kernel.beta_at(0.0)[0] >= release:
-        raise BadInput("schedule.T0", f"{problem.schedule.T0:g} is below {1 / release:.4g}, where the pair is let go", "begin hotter")
+        raise BadInput(
+            "schedule.T0",
+            f"{problem.schedule.T0:g} is below {1 / release:.4g}, where the pair is let go",
+            "begin hotter",
+        )
     rate = _integral(family, of_beta, release)
     t0 = 5 / rate if reference is None else reference
     member = family.at({"schedule.t0": t0})
@@ -91,14 +108,17 @@ def _integral(family: Family, growth_of_beta: PchipInterpolator, release: float)
     ends = np.linspace(0, until, 2)
     for _ in range(60):  # the time when β passes the release; schedules with a jump pass it there
         middle = ends.mean()
-        ends = np.array([ends[0], middle]) if member.kernel.beta_at(middle)[0] >= release else np.array([middle, ends[1]])
+        ends = (
+            np.array([ends[0], middle]) if member.kernel.beta_at(middle)[0] >= release else np.array([middle, ends[1]])
+        )
     edges = np.linspace(0, ends[1], 20_001)
     middles = (edges[1:] + edges[:-1]) / 2
     return float(np.sum(growth_of_beta(np.minimum(member.kernel.beta_at(middles), release))) * (edges[1] - edges[0]))
 
 
 def required_time_scale(problem: Problem, p: float, law: ScalingLaw, device: str = "auto") -> float:
-    """The t0 at which the corrected formula gives P = p in the problem's own dimension, by bisection to 1e-3 about the law's value."""
+    """The t0 at which the corrected formula gives P = p in the problem's own dimension, by bisection to 1e-3 about the
+    law's value."""
     family = Family.of(problem, device)
     middle = float(law.time_scale(p, problem.space.dimension))
 

@@ -1,12 +1,14 @@
-"""The probability of collapse from the separatrix: the surface of initial overlaps between those that collapse and those that do not.
+"""The probability of collapse from the separatrix: the surface of initial overlaps between those that collapse and
+those that do not.
 
-In the coordinates (u_1, v, s) of `initial_law`, whose law is exact in every d, the initial overlaps that collapse lie between two
-surfaces, v_−(u_1, s) < v < v_+(u_1, s). Shooting finds the surfaces at the nodes of a quadrature over u_1 and s; the integral over v is
-a difference of Beta distributions. To leading order in large d, u_1 = 0 and s = 0 alone count.
+In the coordinates (u_1, v, s) of `initial_law`, whose law is exact in every d, the initial overlaps that collapse lie
+between two surfaces, v_−(u_1, s) < v < v_+(u_1, s). Shooting finds the surfaces at the nodes of a quadrature over u_1
+and s; the integral over v is a difference of Beta distributions. To leading order in large d, u_1 = 0 and s = 0 alone
+count.
 
-For alike components the surfaces are v = ±v_c, and the plane v = 0 is invariant: both take the same path, to one mode for u_1 below a
-switch and to the other one above it. At the switch v_c = 0, with a power law on either side, so the nodes in u_1 gather there. For others
-the switch is where the collapsed side changes its mode between the two surfaces.
+For alike components the surfaces are v = ±v_c, and the plane v = 0 is invariant: both take the same path, to one mode
+for u_1 below a switch and to the other one above it. At the switch v_c = 0, with a power law on either side, so the
+nodes in u_1 gather there. For others the switch is where the collapsed side changes its mode between the two surfaces.
 """
 
 from __future__ import annotations
@@ -41,13 +43,15 @@ BEYOND = 1e-6
 
 
 def covers(session: Session) -> bool:
-    """Whether the formula covers the problem: two components on the sphere under two opposite modes, and a schedule β(t)."""
+    """Whether the formula covers the problem: two components on the sphere under two opposite modes, and a schedule
+    β(t)."""
     return session.state_names == ("m_1", "m_2", "s") and session.rule is None
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """overlap_nodes: of the quadrature over s. sum_nodes: over u_1, on each side of the switch. width: of the brackets, relative to v.
+    """overlap_nodes: of the quadrature over s. sum_nodes: over u_1, on each side of the switch. width: of the brackets,
+    relative to v.
 
     rtol: of the shooting's steps.
     """
@@ -65,7 +69,8 @@ QUICK = Accuracy(2, 6, 1 / 64, 1e-3)
 
 @dataclass(frozen=True)
 class Guess:
-    """Where the next shooting may begin: the surface found last, and the switches (overlap_nodes,) in units of the segment."""
+    """Where the next shooting may begin: the surface found last, and the switches (overlap_nodes,) in units of the
+    segment."""
 
     surface: np.ndarray
     switches: np.ndarray
@@ -82,7 +87,8 @@ class Corrected:
 
 @dataclass(frozen=True)
 class Leading:
-    """p: to leading order in large d. b_c: (b_−, b_+), the b = m_1 − m_2 between which all collapses, started from m_1 + m_2 = s = 0."""
+    """p: to leading order in large d. b_c: (b_−, b_+), the b = m_1 − m_2 between which all collapses, started from m_1
+    + m_2 = s = 0."""
 
     p: float
     b_c: tuple[float, float]
@@ -91,7 +97,8 @@ class Leading:
 
 @dataclass(frozen=True)
 class Separatrix:
-    """The shooting for one problem. kernel: compiled for it. traps: the sets of `decided_sets`. t_end: when a run is over."""
+    """The shooting for one problem. kernel: compiled for it. traps: the sets of `decided_sets`. t_end: when a run is
+    over."""
 
     kernel: Kernel
     traps: np.ndarray
@@ -103,7 +110,8 @@ class Separatrix:
 
     @classmethod
     def of(cls, session: Session, kernel: Kernel) -> Separatrix:
-        """Raises BadInput for a problem without the states m_1, m_2 and s, for d < 3, and for a schedule that never reaches T = 1."""
+        """Raises BadInput for a problem without the states m_1, m_2 and s, for d < 3, and for a schedule that never
+        reaches T = 1."""
         if not covers(session):
             raise BadInput("problem", UNCOVERED, "use `collapse --method ode` for others", "")
         dimension = session.problem.space.dimension
@@ -119,7 +127,8 @@ class Separatrix:
         return cls(kernel, decided_sets(session, kernel), session.end_time(), dimension, symmetric)
 
     def leading(self, accuracy: Accuracy = Accuracy(), guess: float | None = None) -> Leading:
-        """b_c by shooting from m_1 + m_2 = 0 and s = 0, and p ≃ erf(b_c √d/2); for w_1 ≠ w_2 the mean of both sides' erf.
+        """b_c by shooting from m_1 + m_2 = 0 and s = 0, and p ≃ erf(b_c √d/2); for w_1 ≠ w_2 the mean of both sides'
+        erf.
 
         guess: b_c of a problem near by.
         """
@@ -136,7 +145,8 @@ class Separatrix:
         return Leading(float(p), b, runs)
 
     def corrected(self, accuracy: Accuracy = Accuracy(), guess: Guess | None = None) -> Corrected:
-        """p with the exact law of the initial sum and overlap. guess: of a problem near by with the same accuracy and dimension."""
+        """p with the exact law of the initial sum and overlap. guess: of a problem near by with the same accuracy and
+        dimension."""
         s, s_weights = initial_law.overlap_nodes(accuracy.overlap_nodes, self.dimension)
         switches, runs = self._switches(s, accuracy, guess)
         x, weights = np.polynomial.legendre.leggauss(accuracy.sum_nodes)
@@ -149,7 +159,9 @@ class Separatrix:
         overlaps = np.repeat(s, places.shape[1])
         v, more, surface = self._surfaces(u_1, overlaps, accuracy, None if guess is None else guess.surface)
         distribution = initial_law.difference_distribution(v, self.dimension)
-        inside = np.maximum(distribution[:, 1] - distribution[:, 0], 0)  # the two meet within a bracket's width where none collapse
+        inside = np.maximum(
+            distribution[:, 1] - distribution[:, 0], 0
+        )  # the two meet within a bracket's width where none collapse
         return Corrected(float(shares.ravel() @ inside), Guess(surface, switches / self._reach), runs + more)
 
     @cached_property
@@ -178,17 +190,26 @@ class Separatrix:
             v, more, _ = self._surfaces(u_1, s, accuracy, None)
             middle = initial_law.states(u_1, v.mean(axis=1), s)
             traps = beyond_steps(self.traps, accuracy.rtol)
-            run = self.kernel.integrate(middle, [0.0, self.t_end], rtol=accuracy.rtol, atol=accuracy.rtol / 100, traps=traps)
+            run = self.kernel.integrate(
+                middle, [0.0, self.t_end], rtol=accuracy.rtol, atol=accuracy.rtol / 100, traps=traps
+            )
             up = run.y[:, -1, 0] > 0
             left, right, runs = np.where(up, left, u_1), np.where(up, u_1, right), runs + more + n
         return (left + right) / 2, runs
 
-    def _surfaces(self, u_1: np.ndarray, s: np.ndarray, accuracy: Accuracy, last: np.ndarray | None) -> tuple[np.ndarray, int, np.ndarray]:
-        """(v_−, v_+) (n, 2) at the nodes (n,), the number of trajectories, and the places on the segments for the next guess."""
+    def _surfaces(
+        self, u_1: np.ndarray, s: np.ndarray, accuracy: Accuracy, last: np.ndarray | None
+    ) -> tuple[np.ndarray, int, np.ndarray]:
+        """(v_−, v_+) (n, 2) at the nodes (n,), the number of trajectories, and the places on the segments for the next
+        guess."""
         none, far = np.zeros_like(u_1), np.full_like(u_1, self._widest)
         if self.symmetric:
             low, high = initial_law.states(u_1, none, s), initial_law.states(u_1, far, s)
-            bracket = np.tile([0.05, 0.3], (len(u_1), 1)) if last is None else np.stack([last * 0.94, np.minimum(last * 1.06, 1.0)], 1)
+            bracket = (
+                np.tile([0.05, 0.3], (len(u_1), 1))
+                if last is None
+                else np.stack([last * 0.94, np.minimum(last * 1.06, 1.0)], 1)
+            )
             found = self._shoot(low, high, BOTH_MINUS + BOTH_PLUS, accuracy.width, bracket, accuracy)
             place = found.bracket.mean(axis=1)
             v = place * self._widest
@@ -197,27 +218,36 @@ class Separatrix:
         return self._widest * (2 * np.stack([below, above], 1) - 1), runs, below
 
     def _sides(self, low: np.ndarray, high: np.ndarray, accuracy: Accuracy) -> tuple[np.ndarray, np.ndarray, int]:
-        """Where on each segment collapse begins, from its low end, and where it ends, for components that are not alike."""
+        """Where on each segment collapse begins, from its low end, and where it ends, for components that are not
+        alike."""
         bracket = np.tile([0.4, 0.5], (len(low), 1))
         below = self._shoot(low, high, SECOND_PLUS, accuracy.width / 16, bracket, accuracy)
         above = self._shoot(high, low, FIRST_PLUS, accuracy.width / 16, bracket, accuracy)
         return below.bracket.mean(axis=1), 1 - above.bracket.mean(axis=1), below.runs + above.runs
 
-    def _shoot(self, low: np.ndarray, high: np.ndarray, inside: int, width: float, bracket: np.ndarray, accuracy: Accuracy) -> Shooting:
+    def _shoot(
+        self, low: np.ndarray, high: np.ndarray, inside: int, width: float, bracket: np.ndarray, accuracy: Accuracy
+    ) -> Shooting:
         n = len(low)
         widths, insides = np.full(n, width), np.full(n, inside)
 
         def shoot(rtol: float) -> Shooting:
             traps = beyond_steps(self.traps, rtol)
-            return self.kernel.shoot(low, high, insides, self.t_end, width=widths, bracket=bracket, traps=traps, rtol=rtol, atol=rtol / 100)
+            return self.kernel.shoot(
+                low, high, insides, self.t_end, width=widths, bracket=bracket, traps=traps, rtol=rtol, atol=rtol / 100
+            )
 
         try:
             return shoot(accuracy.rtol)
         except IntegrationError as error:
-            # A wide tolerance lets a trajectory that rests at a saddle jump out of the domain, about once in 10^5 shootings.
+            # A wide tolerance lets a trajectory that rests at a saddle jump out of the domain, about once in 10^5
+            # shootings.
             if accuracy.rtol <= FINE.rtol:
                 raise
-            tell(f"at d = {self.dimension} the separatrix is shot for again with rtol = {FINE.rtol:g}: with {accuracy.rtol:g} {error}")
+            tell(
+                f"at d = {self.dimension} the separatrix is shot for again with rtol = {FINE.rtol:g}: "
+                f"with {accuracy.rtol:g} {error}"
+            )
             return shoot(FINE.rtol)
 
     def with_kernel(self, kernel: Kernel, t_end: float) -> Separatrix:

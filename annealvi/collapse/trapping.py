@@ -1,19 +1,26 @@
-"""Sets of overlaps that the flow never leaves, so that a trajectory in one of them is decided before the schedule has ended.
+"""Sets of overlaps that the flow never leaves, so that a trajectory in one of them is decided before the schedule has
+ended.
 
-A closed convex set is never left if on its boundary the velocity points inwards or along it (Nagumo). For two components under two opposite
-modes, with F, g and a_i of `pair_flow`, θ the angle of the component on a face, cos θ = c, and any level c > 0:
+A closed convex set is never left if on its boundary the velocity points inwards or along it (Nagumo). For two
+components under two opposite modes, with F, g and a_i of `pair_flow`, θ the angle of the component on a face, cos θ =
+c, and any level c > 0:
 
-* Separated, {m_1 >= c, m_2 <= −c} and its mirror image. Kept where F(c) >= 0 >= F(−c), at any β >= 0: with m_2 = cos φ <= −c, that is
-  θ + φ >= π, the bracket on the face m_1 = c is m_2 − s c <= sin θ sin(θ + φ) <= 0, so repulsion and attraction both point inwards.
-* Collapsed, {m_1 >= c, m_2 >= c} or both below −c. On the face m_1 = c the attraction must outweigh the repulsion, β a_1 F(c) (1 − c²) >=
-  max g(s) (m_2 − s c) over the overlaps of the face. That is a least β, from which on the set is kept as long as β does not fall below it.
-* Collapsed, by the sum, {m_1 + m_2 >= A}, A > 1, where both are positive. Together the repulsions are −g(s) (1 − s) (m_1 + m_2), with
+* Separated, {m_1 >= c, m_2 <= −c} and its mirror image. Kept where F(c) >= 0 >= F(−c), at any β >= 0: with m_2 = cos φ
+<= −c, that is
+  θ + φ >= π, the bracket on the face m_1 = c is m_2 − s c <= sin θ sin(θ + φ) <= 0, so repulsion and attraction both
+  point inwards.
+* Collapsed, {m_1 >= c, m_2 >= c} or both below −c. On the face m_1 = c the attraction must outweigh the repulsion, β
+a_1 F(c) (1 − c²) >=
+  max g(s) (m_2 − s c) over the overlaps of the face. That is a least β, from which on the set is kept as long as β does
+  not fall below it.
+* Collapsed, by the sum, {m_1 + m_2 >= A}, A > 1, where both are positive. Together the repulsions are −g(s) (1 − s)
+(m_1 + m_2), with
   g(s) (1 − s) small for every s, and on the face the attraction must outweigh that: a least β too.
 
-Each inequality is checked with bounds of F and g that are proven, over cells in which the two are monotone, and with F and g as far off
-as the averages of the kernel that runs may be. So it holds for the exact flow, by proof, and for the kernel's as far as its averages keep
-to the error that they claim. Where the kernel's g may be negative, a separated set has a least β too. What a step of the integrator may be
-off by is allowed for by `beyond_steps`.
+Each inequality is checked with bounds of F and g that are proven, over cells in which the two are monotone, and with F
+and g as far off as the averages of the kernel that runs may be. So it holds for the exact flow, by proof, and for the
+kernel's as far as its averages keep to the error that they claim. Where the kernel's g may be negative, a separated set
+has a least β too. What a step of the integrator may be off by is allowed for by `beyond_steps`.
 """
 
 from __future__ import annotations
@@ -36,7 +43,8 @@ OUTWARDS = 1 + 1e-12
 
 
 class DecidedSet(NamedTuple):
-    """{sign_1 m_1 >= level, sign_2 m_2 >= level}, or {sign_1 (m_1 + m_2) >= level} where together is 1, once β has reached its least value.
+    """{sign_1 m_1 >= level, sign_2 m_2 >= level}, or {sign_1 (m_1 + m_2) >= level} where together is 1, once β has
+    reached its least value.
 
     The fields are those of a row of `Kernel.integrate`'s traps.
     """
@@ -66,16 +74,19 @@ def decided_sets(session: Session, kernel: Kernel) -> np.ndarray:
 
 
 def beyond_steps(sets: np.ndarray, rtol: float) -> np.ndarray:
-    """The sets (n, 5) drawn in by what a step of tolerance rtol (and rtol/100, absolute) may be off by, as far as its own estimate tells.
+    """The sets (n, 5) drawn in by what a step of tolerance rtol (and rtol/100, absolute) may be off by, as far as its
+    own estimate tells.
 
-    The estimate bounds the root mean square over three states, so one state by √3 · 1.01 rtol and a sum of two by √2 times as much. The
-    exact flow from where the step began is that near to a computed state in such a set, and so in the proven one.
+    The estimate bounds the root mean square over three states, so one state by √3 · 1.01 rtol and a sum of two by √2
+    times as much. The exact flow from where the step began is that near to a computed state in such a set, and so in
+    the proven one.
     """
     return sets + np.outer(2 + sets[:, 4], [0, 0, rtol, 0, 0])
 
 
 def lasting_beta(session: Session) -> float:
-    """The largest least β that lasts once β(t) has reached it: 1 where β never falls below 1 again, else the smallest β that is known of.
+    """The largest least β that lasts once β(t) has reached it: 1 where β never falls below 1 again, else the smallest β
+    that is known of.
 
     From T0 every kind with a formula goes straight to 1. A table may rise, and of a user's expression nothing is known.
     """
@@ -88,15 +99,22 @@ def lasting_beta(session: Session) -> float:
 
 
 def is_pair_on_a_line(session: Session) -> bool:
-    """Whether the problem is two components of one radius and scale that learn their means on the sphere, under two opposite modes."""
+    """Whether the problem is two components of one radius and scale that learn their means on the sphere, under two
+    opposite modes."""
     problem = session.problem
     target, proposal = problem.target, problem.proposal
     alike = all(len(set(values)) == 1 for values in (proposal.radii, proposal.scales, target.scales))
-    return alike and session.state_names == ("m_1", "m_2", "s") and problem.flow.manifold == "sphere" and problem.flow.learn == ("means",)
+    return (
+        alike
+        and session.state_names == ("m_1", "m_2", "s")
+        and problem.flow.manifold == "sphere"
+        and problem.flow.learn == ("means",)
+    )
 
 
 def separating_level(flow: PairFlow) -> float | None:
-    """The smallest c, to 1e-9, beyond which both F and −F(−·) are above the kernel's error; None where they never are."""
+    """The smallest c, to 1e-9, beyond which both F and −F(−·) are above the kernel's error; None where they never
+    are."""
 
     def separates(c: float) -> bool:
         return bool(min(_pull(flow, sign, np.array([c]))[0] for sign in (1.0, -1.0)) > 0)
@@ -111,7 +129,8 @@ def separating_level(flow: PairFlow) -> float | None:
 
 
 def least_beta(flow: PairFlow, found: DecidedSet) -> float:
-    """From which β on the set is never left; infinite where that is not proven. 0 < level < 1, or 1 < level < 2 of a sum."""
+    """From which β on the set is never left; infinite where that is not proven. 0 < level < 1, or 1 < level < 2 of a
+    sum."""
     if found.together:
         return _least_of_sum(flow, found.sign_1, found.level)
     level = found.level
@@ -140,7 +159,8 @@ def _repulsion_in_cells(flow: PairFlow) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _least_of_sum(flow: PairFlow, sign: float, total: float) -> float:
-    """g grows with s and 1 − s falls. Along a cell of the face F(m_1) is at least what it is at the smallest m_1, and so for m_2."""
+    """g grows with s and 1 − s falls. Along a cell of the face F(m_1) is at least what it is at the smallest m_1, and
+    so for m_2."""
     s, g = _repulsion_in_cells(flow)
     m = np.linspace(total - 1, 1, CELLS + 1)  # of m_1, and backwards the same of m_2
     pull = _pull(flow, sign, m[:-1])
@@ -153,8 +173,8 @@ def _least_of_sum(flow: PairFlow, sign: float, total: float) -> float:
 def _greatest_repulsion(flow: PairFlow, c: float) -> float:
     """An upper bound of g(s) (m − s c) over the overlaps s, m >= c of the face where the other component has overlap c.
 
-    g grows with s and the bracket falls with it, so g at a cell's upper end times the bracket at its lower end bounds both. With cos θ = c
-    and cos φ = m the face is cos(θ + φ) <= s <= cos(θ − φ), both widest at the cell's smallest m.
+    g grows with s and the bracket falls with it, so g at a cell's upper end times the bracket at its lower end bounds
+    both. With cos θ = c and cos φ = m the face is cos(θ + φ) <= s <= cos(θ − φ), both widest at the cell's smallest m.
     """
     s, g = _repulsion_in_cells(flow)
     m = np.linspace(c, 1, CELLS // 4 + 1)

@@ -1,8 +1,8 @@
 """Fixed points of the spherical flow of the means, their stability, and how they branch as the temperature varies.
 
-mean flow (`mean_flow`: velocity and linearisation of the means themselves) → zeros of the velocity (`zeros`) → spectra (`spectra`) →
-all fixed points at given temperatures (`search`) → one step along a branch (`paths`) → a branch with its folds and pitchforks
-(`continuation`) → all branches (`branches`) → table and figure (`table`, `figure`).
+mean flow (`mean_flow`: velocity and linearisation of the means themselves) → zeros of the velocity (`zeros`) → spectra
+(`spectra`) → all fixed points at given temperatures (`search`) → one step along a branch (`paths`) → a branch with its
+folds and pitchforks (`continuation`) → all branches (`branches`) → table and figure (`table`, `figure`).
 """
 
 from annealvi.fixed_points.branches import Branch, Branches, continue_branches

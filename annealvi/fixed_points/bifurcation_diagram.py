@@ -24,9 +24,11 @@ MARKERS = {"fold": ("o", "fold"), "pitchfork": ("D", "pitchfork"), "branch point
 
 
 def bifurcation_figure(branches: Branches, path: PathLike | None = None, states: Sequence[str] | None = None) -> Figure:
-    """Branches with all their images: stable parts solid and in a colour of their own, unstable ones dashed, bifurcations marked.
+    """Branches with all their images: stable parts solid and in a colour of their own, unstable ones dashed,
+    bifurcations marked.
 
-    states: one panel for each; by default all whose panels differ, MOST_PANELS at most. path: where to write it, as PNG, PDF or SVG.
+    states: one panel for each; by default all whose panels differ, MOST_PANELS at most. path: where to write it, as
+    PNG, PDF or SVG.
     """
     names = list(branches.state_names)
     shown = _telling_apart(branches) if states is None else [_place_of(name, names) for name in states]
@@ -76,7 +78,8 @@ def _marker(kind: str, x: Sequence[float] = (), y: Sequence[float] = (), label: 
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int, bool]]:
-    """(first, last, flag) of each run of equal flags; an unstable one reaches to the points on either side, so that no gap is left."""
+    """(first, last, flag) of each run of equal flags; an unstable one reaches to the points on either side, so that no
+    gap is left."""
     edges = np.flatnonzero(np.diff(flags.astype(int))) + 1
     runs: list[tuple[int, int, bool]] = []
     for first, after in zip([0, *edges], [*edges, len(flags)], strict=True):

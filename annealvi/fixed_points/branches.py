@@ -1,4 +1,5 @@
-"""Branches of fixed points as the temperature varies, with the folds where two of them meet and the pitchforks where others leave."""
+"""Branches of fixed points as the temperature varies, with the folds where two of them meet and the pitchforks where
+others leave."""
 
 from __future__ import annotations
 
@@ -23,11 +24,12 @@ COLDEST, HOTTEST = 1.0, 1e12
 
 @dataclass(frozen=True)
 class Branch:
-    """A curve of fixed points in order. temperature: (n,). states: (n, states). spectra: n. bifurcations: on it, in order.
+    """A curve of fixed points in order. temperature: (n,). states: (n, states). spectra: n. bifurcations: on it, in
+    order.
 
-    images: all states (n, states) that the problem's symmetries make of it, itself first; spectra and bifurcations are the same.
-    ends: how it ends on either side: "range"; "pitchfork", where it meets its own mirror image on another branch, which lists the
-    bifurcation; "closed"; or "not followed", where the continuation failed.
+    images: all states (n, states) that the problem's symmetries make of it, itself first; spectra and bifurcations are
+    the same. ends: how it ends on either side: "range"; "pitchfork", where it meets its own mirror image on another
+    branch, which lists the bifurcation; "closed"; or "not followed", where the continuation failed.
     """
 
     rank: int
@@ -59,7 +61,8 @@ class Branch:
 
 @dataclass(frozen=True)
 class Branches:
-    """One branch of each class under the problem's symmetries. seeds: the fixed points, of all classes, among which the branches start."""
+    """One branch of each class under the problem's symmetries. seeds: the fixed points, of all classes, among which the
+    branches start."""
 
     state_names: tuple[str, ...]
     branches: tuple[Branch, ...]
@@ -106,10 +109,11 @@ def continue_branches(
     tolerance: float = 1e-12,
     device: str = "cpu",
 ) -> Branches:
-    """Every branch of fixed points between two temperatures that passes through a fixed point found at one of so many temperatures.
+    """Every branch of fixed points between two temperatures that passes through a fixed point found at one of so many
+    temperatures.
 
-    lowest, highest: 1 ≤ lowest < highest. levels: how many, equally spaced in log T from one to the other. count, seed, tolerance,
-    device: see `find_fixed_points`. A closed branch that lies between two levels is missed. Raises BadInput.
+    lowest, highest: 1 ≤ lowest < highest. levels: how many, equally spaced in log T from one to the other. count, seed,
+    tolerance, device: see `find_fixed_points`. A closed branch that lies between two levels is missed. Raises BadInput.
     """
     if not COLDEST <= lowest < highest <= HOTTEST:
         found = f"temperatures from {lowest:g} to {highest:g}"
@@ -137,7 +141,9 @@ def _is_passed(flow: MeanFlow, level: float, means: np.ndarray, passed: list[tup
     return any(distance(flow, image, means) < 10 * SAME for other in same_place for image in flow.images(other))
 
 
-def _trace(flow: MeanFlow, point: FixedPoint, level: float, levels: np.ndarray) -> tuple[Branch, list[tuple[float, np.ndarray]]]:
+def _trace(
+    flow: MeanFlow, point: FixedPoint, level: float, levels: np.ndarray
+) -> tuple[Branch, list[tuple[float, np.ndarray]]]:
     """The whole branch through a fixed point, and the means wherever it passes one of the levels of log T."""
     start = on_path(flow, point.means, level)
     up = follow(flow, start, levels)

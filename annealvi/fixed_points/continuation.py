@@ -1,4 +1,5 @@
-"""A branch of fixed points followed to one side, with what is met on the way; everything is located along the step that passes it."""
+"""A branch of fixed points followed to one side, with what is met on the way; everything is located along the step that
+passes it."""
 
 from __future__ import annotations
 
@@ -33,10 +34,11 @@ SYMMETRIC = 1e-4
 
 @dataclass(frozen=True)
 class Bifurcation:
-    """kind: "fold" (two fixed points of one branch annihilate), "pitchfork" (a symmetry breaks) or "branch point" (neither).
+    """kind: "fold" (two fixed points of one branch annihilate), "pitchfork" (a symmetry breaks) or "branch point"
+    (neither).
 
-    temperature and state (states,): where. images: (G, states), what the problem's symmetries make of the state, itself first.
-    across: whether the eigenvalue that vanishes is one across the span of modes and means.
+    temperature and state (states,): where. images: (G, states), what the problem's symmetries make of the state, itself
+    first. across: whether the eigenvalue that vanishes is one across the span of modes and means.
     """
 
     kind: str
@@ -48,12 +50,19 @@ class Bifurcation:
     __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "T": self.temperature, "beta": 1 / self.temperature, "state": self.state, "across": self.across}
+        return {
+            "kind": self.kind,
+            "T": self.temperature,
+            "beta": 1 / self.temperature,
+            "state": self.state,
+            "across": self.across,
+        }
 
 
 @dataclass
 class Arm:
-    """One side of a branch, without its start. end: see `branches.Branch`. crossings: level of log T, and the means there."""
+    """One side of a branch, without its start. end: see `branches.Branch`. crossings: level of log T, and the means
+    there."""
 
     points: list[PathPoint] = field(default_factory=list)
     bifurcations: list[Bifurcation] = field(default_factory=list)
@@ -66,7 +75,8 @@ class _StepFailedError(ArithmeticError):
 
 
 def follow(flow: MeanFlow, start: PathPoint, levels: np.ndarray) -> Arm:
-    """The branch from its start along its tangent, to the first or last of the levels of log T, which rise, or to its end before."""
+    """The branch from its start along its tangent, to the first or last of the levels of log T, which rise, or to its
+    end before."""
     arm = Arm()
     here, length = start, FIRST_STEP
     spectrum = spectrum_at(flow, here.beta, here.means)
@@ -87,8 +97,12 @@ def follow(flow: MeanFlow, start: PathPoint, levels: np.ndarray) -> Arm:
         except _StepFailedError:
             return arm
         if end == "range":
-            arm.crossings += [(float(level), p.means) for level in levels for p in arm.points[-1:] if abs(p.log_t - level) < LOCATED]
-        elif any(level == start.log_t and distance(flow, means, start.means) < 10 * SAME for level, means in arm.crossings):
+            arm.crossings += [
+                (float(level), p.means) for level in levels for p in arm.points[-1:] if abs(p.log_t - level) < LOCATED
+            ]
+        elif any(
+            level == start.log_t and distance(flow, means, start.means) < 10 * SAME for level, means in arm.crossings
+        ):
             end = "closed"
         if end:
             arm.end = end
@@ -98,7 +112,9 @@ def follow(flow: MeanFlow, start: PathPoint, levels: np.ndarray) -> Arm:
     return arm
 
 
-def _first_end(flow: MeanFlow, here: PathPoint, there: PathPoint, length: float, levels: np.ndarray) -> tuple[float, str]:
+def _first_end(
+    flow: MeanFlow, here: PathPoint, there: PathPoint, length: float, levels: np.ndarray
+) -> tuple[float, str]:
     """How much of the step lies before the branch's end, and which end; ("" where it goes on)."""
     ends = []
     for edge, outward in ((levels[0], -1), (levels[-1], 1)):
@@ -106,7 +122,9 @@ def _first_end(flow: MeanFlow, here: PathPoint, there: PathPoint, length: float,
             ends.append((_located(flow, here, length, _above(edge)), "range"))
     for part in (_least_part, _asymmetry):
         before, after = part(flow, here, here), part(flow, here, there)
-        if after < 0:  # the curve is singular where it meets its mirror image, so that its points between are not asked for
+        if (
+            after < 0
+        ):  # the curve is singular where it meets its mirror image, so that its points between are not asked for
             ends.append((length * before / (before - after), "pitchfork"))
     return min(ends, default=(length, ""))
 
@@ -177,7 +195,8 @@ def _within(flow: MeanFlow, here: PathPoint, length: float) -> PathPoint:
 
 
 def _least_part(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
-    """The smallest singular value of the orthogonal parts of the means here, and what has become of it there, with a sign."""
+    """The smallest singular value of the orthogonal parts of the means here, and what has become of it there, with a
+    sign."""
     r = flow.span
     if here.means.shape[1] == r:
         return 1.0
@@ -186,7 +205,8 @@ def _least_part(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
 
 
 def _asymmetry(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
-    """By how much the overlaps here differ from their images under the problem's symmetries, and what has become of it there: the least."""
+    """By how much the overlaps here differ from their images under the problem's symmetries, and what has become of it
+    there: the least."""
     before, after = (flow.states(flow.images(p.means)) for p in (here, there))
     off, still_off = before[0] - before[1:], after[0] - after[1:]
     lengths = np.linalg.norm(off, axis=1)

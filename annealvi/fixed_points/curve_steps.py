@@ -1,7 +1,8 @@
-"""One step along a curve of fixed points in (means, log T): predictor along the tangent, Newton's corrections orthogonal to it.
+"""One step along a curve of fixed points in (means, log T): predictor along the tangent, Newton's corrections
+orthogonal to it.
 
-The curve is followed by its arclength, angles of the means and log T counted alike, so that it is followed around folds and, in the
-embedding of the means, through the point where it loses a dimension and goes on into its own mirror image.
+The curve is followed by its arclength, angles of the means and log T counted alike, so that it is followed around folds
+and, in the embedding of the means, through the point where it loses a dimension and goes on into its own mirror image.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from annealvi.fixed_points.spectra import rotations
 
 CORRECTIONS = 8
 CONVERGED = 1e-11
-"""Velocity left, relative to the forces: ten times what the search asks for, since the linearisation here is a plain difference."""
+"""Velocity left, relative to the forces: ten times what the search asks for, since the linearisation here is a plain
+difference."""
 
 
 @dataclass(frozen=True)
 class PathPoint:
-    """means: (L, n) at log temperature `log_t`. direction: (L, n) and slope, the unit tangent's parts in angles and in log T."""
+    """means: (L, n) at log temperature `log_t`. direction: (L, n) and slope, the unit tangent's parts in angles and in
+    log T."""
 
     means: np.ndarray
     log_t: float
@@ -56,8 +59,11 @@ def advance(flow: MeanFlow, start: PathPoint, length: float) -> PathPoint | None
     return PathPoint(means, log_t, direction, slope, corrections)
 
 
-def _linear_parts(flow: MeanFlow, means: np.ndarray, log_t: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Velocity (D'), its derivative by angles and log T (D', D' + 1), the basis (L, n, n − 1), and the directions (D, D') but rotations."""
+def _linear_parts(
+    flow: MeanFlow, means: np.ndarray, log_t: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Velocity (D'), its derivative by angles and log T (D', D' + 1), the basis (L, n, n − 1), and the directions (D,
+    D') but rotations."""
     beta = math.exp(-log_t)
     velocity, basis = flow.tangent_velocity(beta, means[None])
     angles = np.repeat(flow.radii, means.shape[1] - 1)
@@ -74,7 +80,9 @@ def _in_coordinates(direction: np.ndarray, slope: float, basis: np.ndarray, rest
     return np.append(rest.T @ np.einsum("inm,in->im", basis, direction).ravel(), slope)
 
 
-def _tangent(flow: MeanFlow, means: np.ndarray, log_t: float, direction: np.ndarray, slope: float) -> tuple[np.ndarray, float]:
+def _tangent(
+    flow: MeanFlow, means: np.ndarray, log_t: float, direction: np.ndarray, slope: float
+) -> tuple[np.ndarray, float]:
     """The curve's unit tangent, on the side of the given one."""
     _, matrix, basis, rest = _linear_parts(flow, means, log_t)
     null = np.linalg.svd(matrix)[2][-1]

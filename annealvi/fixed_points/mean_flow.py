@@ -1,7 +1,9 @@
-"""The spherical flow of the means themselves, in the span of the modes and a few dimensions orthogonal to it, with its linearisation.
+"""The spherical flow of the means themselves, in the span of the modes and a few dimensions orthogonal to it, with its
+linearisation.
 
-The overlaps' own coordinates degenerate wherever means and modes are linearly dependent. There the means are good coordinates still, moved
-along the tangent spaces of their spheres. The linearisation is symmetric, as that of every gradient flow: its eigenvalues are real.
+The overlaps' own coordinates degenerate wherever means and modes are linearly dependent. There the means are good
+coordinates still, moved along the tangent spaces of their spheres. The linearisation is symmetric, as that of every
+gradient flow: its eigenvalues are real.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ STEPS = np.array([1.0, 2.0, 3.0])
 WEIGHTS = np.array([45.0, -9.0, 1.0]) / 60
 """Central differences of sixth order: f' ≈ Σ weights (f(x + step h) − f(x − step h)) / h."""
 FINE = 1e-2
-"""Their step in units of the smallest scale divided by the longest vector, which is an angle. Forces change over an angle of about one such
-unit: the rule errs by some 1e-13 of them, and their own error of 1e-12 is amplified a hundredfold."""
+"""Their step in units of the smallest scale divided by the longest vector, which is an angle. Forces change over an
+angle of about one such unit: the rule errs by some 1e-13 of them, and their own error of 1e-12 is amplified a
+hundredfold."""
 
 MOST_PERMUTED = 6
 MOST_SYMMETRIES = 200
@@ -31,11 +34,13 @@ MOST_SYMMETRIES = 200
 
 @dataclass(frozen=True)
 class MeanFlow:
-    """modes: (r, r), the independent modes in coordinates of their span; all_modes: (K, r). radii: (L,). dimension: d of the whole space.
+    """modes: (r, r), the independent modes in coordinates of their span; all_modes: (K, r). radii: (L,). dimension: d
+    of the whole space.
 
-    angle: over which the forces change. Means are (N, L, n) with n from r to d, their first r coordinates in the modes' span.
-    symmetries: pairs of a permutation of the components and a rotation (r, r) that permutes the modes, which together change nothing.
-    towards_modes: (state, mean, independent mode) and between_means: (state, mean, mean), which overlap each state is.
+    angle: over which the forces change. Means are (N, L, n) with n from r to d, their first r coordinates in the modes'
+    span. symmetries: pairs of a permutation of the components and a rotation (r, r) that permutes the modes, which
+    together change nothing. towards_modes: (state, mean, independent mode) and between_means: (state, mean, mean),
+    which overlap each state is.
     """
 
     session: Session
@@ -68,7 +73,8 @@ class MeanFlow:
         return self.session.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
 
     def forces(self, beta: np.ndarray | float, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients of the modes (N, L, r) and of the other means (N, L, L) in each mean's velocity before the projection."""
+        """Coefficients of the modes (N, L, r) and of the other means (N, L, L) in each mean's velocity before the
+        projection."""
         count, size = means.shape[:2]
         values = self.kernel.rhs_at_beta(beta, self.states(means))
         to_modes, to_means = np.zeros((count, size, self.span)), np.zeros((count, size, size))
@@ -87,8 +93,8 @@ class MeanFlow:
     def strength(self, beta: np.ndarray | float, means: np.ndarray) -> np.ndarray:
         """(N,): the largest sum of the magnitudes of the forces' vectors on one mean; what a residual is compared to.
 
-        A mode's force is itself a difference of responsibilities, so that it is no less than their share of it: where one component is
-        between two modes nothing else pulls at it.
+        A mode's force is itself a difference of responsibilities, so that it is no less than their share of it: where
+        one component is between two modes nothing else pulls at it.
         """
         to_modes, to_means = self.forces(beta, means)
         lengths = np.linalg.norm(self.modes, axis=1)
@@ -96,15 +102,21 @@ class MeanFlow:
         return np.maximum(np.max(np.abs(to_modes) @ lengths + np.abs(to_means) @ self.radii, axis=1), least)
 
     def tangent_velocity(self, beta: np.ndarray | float, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The velocity (N, D) in an orthonormal basis of the tangent spaces, and the basis (N, L, n, n − 1); D = L(n − 1)."""
+        """The velocity (N, D) in an orthonormal basis of the tangent spaces, and the basis (N, L, n, n − 1); D = L(n −
+        1)."""
         basis = tangent_basis(means)
         return _in_basis(basis, self.velocity(beta, means)), basis
 
-    def linearisation(self, beta: np.ndarray | float, means: np.ndarray, basis: np.ndarray, fine: bool = False) -> np.ndarray:
-        """(N, D, D): the covariant derivative of the velocity in the basis, by central differences of second or of sixth order."""
+    def linearisation(
+        self, beta: np.ndarray | float, means: np.ndarray, basis: np.ndarray, fine: bool = False
+    ) -> np.ndarray:
+        """(N, D, D): the covariant derivative of the velocity in the basis, by central differences of second or of
+        sixth order."""
         count, size, n = means.shape
         dimensions = size * (n - 1)
-        steps, weights, h = (STEPS, WEIGHTS, FINE * self.angle) if fine else (np.ones(1), np.full(1, 0.5), 1e-4 * self.angle)
+        steps, weights, h = (
+            (STEPS, WEIGHTS, FINE * self.angle) if fine else (np.ones(1), np.full(1, 0.5), 1e-4 * self.angle)
+        )
         signed = np.concatenate([steps, -steps])
         directions = np.eye(dimensions) * np.repeat(self.radii, n - 1)[:, None]  # equal angles for all
         moved = h * signed[:, None, None] * directions
@@ -129,7 +141,10 @@ class MeanFlow:
         """The images (G, L, n) of means (L, n) under every symmetry of the problem, itself first."""
         r = self.span
         return np.stack(
-            [np.concatenate([means[list(order), :r] @ turn, means[list(order), r:]], axis=1) for order, turn in self.symmetries]
+            [
+                np.concatenate([means[list(order), :r] @ turn, means[list(order), r:]], axis=1)
+                for order, turn in self.symmetries
+            ]
         )
 
     def _modes(self, n: int) -> np.ndarray:
@@ -139,7 +154,8 @@ class MeanFlow:
 def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cpu") -> MeanFlow:
     """The compiled flow of a problem's means. tolerance: absolute error of each average.
 
-    Raises BadInput for what is not covered: Euclidean flows, learned weights or scales, and the limit of many dimensions.
+    Raises BadInput for what is not covered: Euclidean flows, learned weights or scales, and the limit of many
+    dimensions.
     """
     problem, derivation = session.problem, session.derivation
     if problem.flow.manifold != "sphere":
@@ -148,7 +164,11 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
         found = f"fixed points are found where the means alone are learned, not {', '.join(problem.flow.learn)}"
         raise BadInput("flow.learn", found, 'set flow.learn = ["means"]')
     if derivation.geometry.large_dimension:
-        raise BadInput("problem", "the limit of many dimensions is no gradient flow at unequal scales", "leave out --large-dimension")
+        raise BadInput(
+            "problem",
+            "the limit of many dimensions is no gradient flow at unequal scales",
+            "leave out --large-dimension",
+        )
     forces = replace(session, derivation=replace(derivation, system=force_system(derivation)))
     given = session.modes(problem.target.coordinates)
     kept = list(session.symbolic.independent_modes)
@@ -170,12 +190,22 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
     kernel = forces.compile(device, tolerance)
     symmetries = symmetries_of(problem, in_span)
     return MeanFlow(
-        session, kernel, in_span[kept], in_span, radii, problem.space.dimension, angle, symmetries, tuple(towards), tuple(between)
+        session,
+        kernel,
+        in_span[kept],
+        in_span,
+        radii,
+        problem.space.dimension,
+        angle,
+        symmetries,
+        tuple(towards),
+        tuple(between),
     )
 
 
 def symmetries_of(problem: Problem, modes: np.ndarray) -> tuple[tuple[tuple[int, ...], np.ndarray], ...]:
-    """Exchanges of components of equal weight, scale and radius, times rotations of modes (K, r) on modes of equal weight and scale.
+    """Exchanges of components of equal weight, scale and radius, times rotations of modes (K, r) on modes of equal
+    weight and scale.
 
     The identity comes first. Of a problem with more than MOST_SYMMETRIES the identity alone is kept.
     """
@@ -184,7 +214,9 @@ def symmetries_of(problem: Problem, modes: np.ndarray) -> tuple[tuple[tuple[int,
     turns = []
     for order in _permutations(list(zip(target.weights, target.scales, strict=True))):
         turn = np.linalg.lstsq(modes, modes[list(order)], rcond=None)[0]
-        if np.allclose(modes @ turn, modes[list(order)], atol=1e-9 * np.abs(modes).max()) and np.allclose(turn @ turn.T, np.eye(len(turn))):
+        if np.allclose(modes @ turn, modes[list(order)], atol=1e-9 * np.abs(modes).max()) and np.allclose(
+            turn @ turn.T, np.eye(len(turn))
+        ):
             turns.append(turn)
     if len(exchanges) * len(turns) > MOST_SYMMETRIES:
         exchanges, turns = exchanges[:1], turns[:1]
@@ -200,7 +232,8 @@ def _permutations(kinds: list[tuple[float, ...]]) -> list[tuple[int, ...]]:
 
 
 def tangent_basis(means: np.ndarray) -> np.ndarray:
-    """Orthonormal bases (..., n, n − 1) of the spaces orthogonal to the means (..., n): a reflection's columns other than each mean."""
+    """Orthonormal bases (..., n, n − 1) of the spaces orthogonal to the means (..., n): a reflection's columns other
+    than each mean."""
     unit = means / np.linalg.norm(means, axis=-1, keepdims=True)
     n = unit.shape[-1]
     sign = np.where(unit[..., :1] < 0, -1.0, 1.0)

@@ -1,9 +1,11 @@
-"""All fixed points at given temperatures: from many starts in every number of orthogonal dimensions, each kept once, their indices summed.
+"""All fixed points at given temperatures: from many starts in every number of orthogonal dimensions, each kept once,
+their indices summed.
 
-The overlaps of means in enough dimensions, d ≥ r + L, form a convex set of Gram matrices, which the flow maps into itself. By the
-Lefschetz–Hopf theorem the fixed points' indices in it sum to one: 0 for a point that is unstable across its span, for there the set
-is a cone that the flow expands from its tip, else (−1)^(number of unstable directions within). A sum other than one shows that a
-point is missing. More starts follow until they find nothing new and the sum is one, but MOST_ROUNDS at most.
+The overlaps of means in enough dimensions, d ≥ r + L, form a convex set of Gram matrices, which the flow maps into
+itself. By the Lefschetz–Hopf theorem the fixed points' indices in it sum to one: 0 for a point that is unstable across
+its span, for there the set is a cone that the flow expands from its tip, else (−1)^(number of unstable directions
+within). A sum other than one shows that a point is missing. More starts follow until they find nothing new and the sum
+is one, but MOST_ROUNDS at most.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ MOST_ROUNDS = 4
 class FixedPoint:
     """One fixed point of the overlaps' flow.
 
-    state: overlap by name. means: (L, r + rank), in the span of the modes and `rank` orthogonal dimensions; unique up to rotations about
-    the modes. residual: the velocity left, relative to the forces that cancel there. error: of the means, in radii.
+    state: overlap by name. means: (L, r + rank), in the span of the modes and `rank` orthogonal dimensions; unique up
+    to rotations about the modes. residual: the velocity left, relative to the forces that cancel there. error: of the
+    means, in radii.
     """
 
     beta: float
@@ -49,12 +52,14 @@ class FixedPoint:
 
     @property
     def stable(self) -> bool:
-        """Whether it attracts all neighbours in R^d; False where an eigenvalue's sign is not resolved, see `Spectrum.resolved`."""
+        """Whether it attracts all neighbours in R^d; False where an eigenvalue's sign is not resolved, see
+        `Spectrum.resolved`."""
         return self.spectrum.stable
 
     @property
     def eigenvalues(self) -> np.ndarray:
-        """Growth rates per unit of the flow's time, decreasing; those across the span, which occur in each of its directions, once."""
+        """Growth rates per unit of the flow's time, decreasing; those across the span, which occur in each of its
+        directions, once."""
         return self.spectrum.all
 
     @property
@@ -81,8 +86,9 @@ class FixedPoint:
 class FixedPoints:
     """points: by falling beta, the stable ones first.
 
-    index_sums: per beta, of the points found; it must be one, and None stands where that does not apply (d < r + L, or a sign that is not
-    resolved). unresolved: per beta, how many starts ended at what is no isolated point: a bifurcation, or a continuous family.
+    index_sums: per beta, of the points found; it must be one, and None stands where that does not apply (d < r + L, or
+    a sign that is not resolved). unresolved: per beta, how many starts ended at what is no isolated point: a
+    bifurcation, or a continuous family.
     """
 
     state_names: tuple[str, ...]
@@ -108,19 +114,33 @@ class FixedPoints:
         return tuple(p for p in self.points if p.beta == beta)
 
     def as_dict(self) -> dict[str, Any]:
-        by_beta = [{"beta": b, "index_sum": s, "unresolved_starts": self.unresolved[b]} for b, s in self.index_sums.items()]
-        return {"states": self.state_names, "points": [p.as_dict() for p in self.points], "counts": by_beta, "device": self.device}
+        by_beta = [
+            {"beta": b, "index_sum": s, "unresolved_starts": self.unresolved[b]} for b, s in self.index_sums.items()
+        ]
+        return {
+            "states": self.state_names,
+            "points": [p.as_dict() for p in self.points],
+            "counts": by_beta,
+            "device": self.device,
+        }
 
 
 @checked
 def find_fixed_points(
-    session: Session, betas: Sequence[float] = (1.0,), *, count: int = 48, seed: int = 0, tolerance: float = 1e-12, device: str = "cpu"
+    session: Session,
+    betas: Sequence[float] = (1.0,),
+    *,
+    count: int = 48,
+    seed: int = 0,
+    tolerance: float = 1e-12,
+    device: str = "cpu",
 ) -> FixedPoints:
-    """All fixed points of the spherical flow of the means at inverse temperatures betas, 0 < beta ≤ 1, with their spectra.
+    """All fixed points of the spherical flow of the means at inverse temperatures betas, 0 < beta ≤ 1, with their
+    spectra.
 
-    count: random starts for each number of orthogonal dimensions, beside structured ones. tolerance: absolute error of each average.
-    A start that leads to no zero is dropped, and a zero whose place is not resolved is counted, never returned.
-    Raises BadInput for flows that are not covered, see `open_mean_flow`.
+    count: random starts for each number of orthogonal dimensions, beside structured ones. tolerance: absolute error of
+    each average. A start that leads to no zero is dropped, and a zero whose place is not resolved is counted, never
+    returned. Raises BadInput for flows that are not covered, see `open_mean_flow`.
     """
     wanted = require_betas(betas)
     flow = open_mean_flow(session, tolerance, device)
@@ -134,8 +154,11 @@ def find_fixed_points(
     return FixedPoints(session.state_names, tuple(points), sums, unresolved, flow.kernel.device)
 
 
-def search(flow: MeanFlow, beta: float, count: int, seed: int, known: Sequence[FixedPoint] = ()) -> tuple[list[FixedPoint], int]:
-    """The fixed points at one beta, and how many starts ended at what is not resolved. known: points elsewhere, to start from too."""
+def search(
+    flow: MeanFlow, beta: float, count: int, seed: int, known: Sequence[FixedPoint] = ()
+) -> tuple[list[FixedPoint], int]:
+    """The fixed points at one beta, and how many starts ended at what is not resolved. known: points elsewhere, to
+    start from too."""
     random = np.random.default_rng(seed)
     found: list[FixedPoint] = []
     unresolved = 0
@@ -151,7 +174,8 @@ def search(flow: MeanFlow, beta: float, count: int, seed: int, known: Sequence[F
 
 
 def _add_new(flow: MeanFlow, beta: float, means: np.ndarray, left: np.ndarray, found: list[FixedPoint]) -> int:
-    """Add what is new among the zeros (N, L, n), with its images under the problem's symmetries; the number that is not resolved."""
+    """Add what is new among the zeros (N, L, n), with its images under the problem's symmetries; the number that is not
+    resolved."""
     unresolved = 0
     rank = means.shape[2] - flow.span
     for zero, residual in zip(means, left, strict=True):
@@ -183,7 +207,8 @@ def fixed_point(flow: MeanFlow, beta: float, means: np.ndarray, residual: float)
 
 
 def distance(flow: MeanFlow, first: np.ndarray, second: np.ndarray) -> float:
-    """The largest over the means, in radii, after the rotation about the modes that brings two sets (L, n) of means closest."""
+    """The largest over the means, in radii, after the rotation about the modes that brings two sets (L, n) of means
+    closest."""
     r = flow.span
     left, _, right = np.linalg.svd(first[:, r:].T @ second[:, r:])
     turned = np.concatenate([first[:, :r], first[:, r:] @ (left @ right)], axis=1)

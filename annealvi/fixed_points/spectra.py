@@ -1,8 +1,9 @@
-"""Spectra at a fixed point of the means: motions within the span of modes and means, and those orthogonal to it, without mere rotations.
+"""Spectra at a fixed point of the means: motions within the span of modes and means, and those orthogonal to it,
+without mere rotations.
 
-A point whose means reach into `rank` dimensions orthogonal to the modes has L(r + rank − 1) − rank(rank − 1)/2 eigenvalues within the
-span, each once, and L − rank for each of the d − r − rank dimensions that are left. Rotations about the modes change no overlap and are
-no motions.
+A point whose means reach into `rank` dimensions orthogonal to the modes has L(r + rank − 1) − rank(rank − 1)/2
+eigenvalues within the span, each once, and L − rank for each of the d − r − rank dimensions that are left. Rotations
+about the modes change no overlap and are no motions.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def spectrum_at(flow: MeanFlow, beta: float, means: np.ndarray, fine: bool = Tru
     radius = float(flow.radii.min())
     within = np.linalg.eigvalsh(_outside(rotations(flow, means, basis[0]), symmetric))
     copies = flow.dimension - means.shape[1]
-    across = np.linalg.eigvalsh(_outside(means[:, flow.span :], flow.transverse(beta, means))) if copies else np.zeros(0)
+    across = (
+        np.linalg.eigvalsh(_outside(means[:, flow.span :], flow.transverse(beta, means))) if copies else np.zeros(0)
+    )
     asymmetry = float(np.abs(slopes - slopes.T).max(initial=0.0))
     return Spectrum(within[::-1], across[::-1], copies, max(asymmetry, (1e-10 if fine else 1e-6) * strength / radius))
 
@@ -76,7 +79,8 @@ def slowest_motion(flow: MeanFlow, beta: float, means: np.ndarray) -> np.ndarray
 
 
 def rotations(flow: MeanFlow, means: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Tangent coordinates (D, rank(rank − 1)/2) of the means' motion under rotations that leave the modes where they are."""
+    """Tangent coordinates (D, rank(rank − 1)/2) of the means' motion under rotations that leave the modes where they
+    are."""
     size, n = means.shape
     columns = []
     for p in range(flow.span, n):

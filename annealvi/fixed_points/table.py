@@ -14,21 +14,31 @@ MOST_EIGENVALUES = 4
 
 
 def fixed_point_table(found: FixedPoints) -> str:
-    """One line per fixed point: its state, whether it attracts, and its largest growth rates per unit of the flow's time."""
+    """One line per fixed point: its state, whether it attracts, and its largest growth rates per unit of the flow's
+    time."""
     lines = []
     for beta, total in found.index_sums.items():
         points = found.at(beta)
         attractors = sum(p.stable for p in points)
-        lines.append(f"T = {1 / beta:g} (beta = {beta:g}): {_count(len(points), 'fixed point')}, {_count(attractors, 'attractor')}")
+        lines.append(
+            f"T = {1 / beta:g} (beta = {beta:g}): {_count(len(points), 'fixed point')}, "
+            f"{_count(attractors, 'attractor')}"
+        )
         lines += _rows(found.state_names, points[:MOST_ROWS])
         if len(points) > MOST_ROWS:
             lines.append(f"  ... and {len(points) - MOST_ROWS} more")
         lines.append(f"  {_completeness(total)}")
         if found.unresolved[beta]:
-            lines.append(f"  {_count(found.unresolved[beta], 'start')} ended at no isolated point: a bifurcation, or a continuous family")
+            lines.append(
+                f"  {_count(found.unresolved[beta], 'start')} ended at no isolated point: a "
+                f"bifurcation, or a continuous family"
+            )
         lines.append("")
     lines += [family.plain for family in families_of(found.state_names)]
-    lines.append("growth rates: those across the span of modes and means, marked by *, occur once for each direction of space that is left")
+    lines.append(
+        "growth rates: those across the span of modes and means, marked by *, occur once for each "
+        "direction of space that is left"
+    )
     return "\n".join(lines)
 
 
@@ -36,9 +46,15 @@ def bifurcation_table(branches: Branches) -> str:
     """One line per bifurcation, by falling temperature."""
     names = branches.state_names
     rows = [["T", "beta", "kind", *names]]
-    rows += [[f"{b.temperature:.8g}", f"{1 / b.temperature:.6g}", b.kind, *(f"{x:.5f}" for x in b.state)] for b in branches.bifurcations]
+    rows += [
+        [f"{b.temperature:.8g}", f"{1 / b.temperature:.6g}", b.kind, *(f"{x:.5f}" for x in b.state)]
+        for b in branches.bifurcations
+    ]
     broken = sum("not followed" in branch.ends for branch in branches.branches)
-    lines = [f"{_count(len(branches.branches), 'branch', 'branches')}, {_count(len(rows) - 1, 'bifurcation')}", *_aligned(rows)]
+    lines = [
+        f"{_count(len(branches.branches), 'branch', 'branches')}, {_count(len(rows) - 1, 'bifurcation')}",
+        *_aligned(rows),
+    ]
     if broken:
         lines.append(f"  {_count(broken, 'branch', 'branches')} could not be followed to the end")
     return "\n".join(lines)
@@ -82,7 +98,9 @@ def _aligned(rows: list[list[str]]) -> list[str]:
             blocks.append([])
         blocks[-1].append(n)
     numbers = ["", *map(str, range(1, len(rows)))]
-    return [f"{k:>{number}}{_line(row, widths, block)}" for block in blocks for k, row in zip(numbers, rows, strict=True)]
+    return [
+        f"{k:>{number}}{_line(row, widths, block)}" for block in blocks for k, row in zip(numbers, rows, strict=True)
+    ]
 
 
 def _line(row: list[str], widths: list[int], columns: Iterable[int]) -> str:

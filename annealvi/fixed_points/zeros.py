@@ -12,17 +12,20 @@ ITERATIONS = 60
 RESOLVED = 1e-12
 """A velocity that is zero, relative to the forces that cancel in it: some hundred times their own rounding."""
 LEAST_DAMPING = 1e-8
-"""Relative to the forces; it keeps rotations about the modes, along which nothing changes, from being followed at random."""
+"""Relative to the forces; it keeps rotations about the modes, along which nothing changes, from being followed at
+random."""
 LARGEST_ANGLE = 0.5
 JITTERS = 0.02, 0.2
-"""By how much structured starts are moved off the invariant manifolds that they lie on: little for components that split, else more."""
+"""By how much structured starts are moved off the invariant manifolds that they lie on: little for components that
+split, else more."""
 
 
 def zeros_near(flow: MeanFlow, beta: np.ndarray | float, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means (N, L, n) at zeros of the velocity, of whatever stability, from starts (N, L, n), and the relative velocity (N,) left there.
+    """Means (N, L, n) at zeros of the velocity, of whatever stability, from starts (N, L, n), and the relative velocity
+    (N,) left there.
 
-    beta: one number, or (N,). Levenberg–Marquardt, in the eigenbasis of the symmetric linearisation. Where the relative velocity is above
-    RESOLVED no zero was found.
+    beta: one number, or (N,). Levenberg–Marquardt, in the eigenbasis of the symmetric linearisation. Where the relative
+    velocity is above RESOLVED no zero was found.
     """
     means = starts.copy()
     betas = np.broadcast_to(beta, len(means)).astype(float)
@@ -68,7 +71,8 @@ def _eigen(flow: MeanFlow, betas: np.ndarray, means: np.ndarray, basis: np.ndarr
 
 
 def starts(flow: MeanFlow, orthogonal: int, count: int, random: np.random.Generator) -> np.ndarray:
-    """Means (N, L, r + orthogonal) to start from: `count` uniform ones, then components near modes, their opposites and orthogonal axes.
+    """Means (N, L, r + orthogonal) to start from: `count` uniform ones, then components near modes, their opposites and
+    orthogonal axes.
 
     Of the ways to place the components near these, all, or 2 `count` at random; each twice, see JITTERS.
     """

@@ -26,7 +26,9 @@ def draw_all(results: Results, flows: dict[str, xr.Dataset], folder: Path) -> tu
         states = results.session.derivation.system.states
         drawn.append(draw_comparisons(results.verification.comparisons, states, folder / f"paths{suffix}"))
         drawn.append(draw_phase(results.phase, folder / f"phase{suffix}", results.ode))
-        drawn.append(_draw_temperature_and_rate(results.trade_off, results.together, folder / f"temperature-and-rate{suffix}"))
+        drawn.append(
+            _draw_temperature_and_rate(results.trade_off, results.together, folder / f"temperature-and-rate{suffix}")
+        )
         bifurcation_figure(results.branches, folder / f"bifurcations{suffix}")
         drawn.append(folder / f"bifurcations{suffix}")
         drawn.extend(draw_flows(flows, folder, suffix))

@@ -1,4 +1,5 @@
-"""What the article states, computed anew: nothing in it is kept from an earlier run but the flows, whose training takes hours."""
+"""What the article states, computed anew: nothing in it is kept from an earlier run but the flows, whose training takes
+hours."""
 
 from __future__ import annotations
 
@@ -177,7 +178,9 @@ def _compare(problem: Problem, n: int, device: str, seed: int) -> tuple[Schedule
     )
 
 
-def _trade_off(problem: Problem, device: str) -> tuple[tuple[tuple[float, np.ndarray], ...], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _trade_off(
+    problem: Problem, device: str
+) -> tuple[tuple[tuple[float, np.ndarray], ...], tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """P along T0 at fixed t0, and where t0 = 3 T0, for cooling that is linear in T."""
     family = Family.of(replace(problem, schedule=ScheduleSpec("linear", 300.0, 1000.0)), device)
 

@@ -45,7 +45,8 @@ TOLERATED = 10.0
 
 @dataclass(frozen=True)
 class Paper:
-    """What was written. equations: labels with their checks. figures, tables: files. pdf: None where it was not typeset; notes say why."""
+    """What was written. equations: labels with their checks. figures, tables: files. pdf: None where it was not
+    typeset; notes say why."""
 
     folder: Path
     equations: tuple[PaperEquation, ...]
@@ -72,26 +73,35 @@ class Paper:
 
 
 def rebuild(folder: Path, own: Problem, device: str, seed: int, tell: Progress, force: bool = False) -> Paper:
-    """Compute, write and typeset everything. own: a problem that gets an appendix of its own, unless the article has its equations already.
-    force: overwrite what is in the folder.
+    """Compute, write and typeset everything. own: a problem that gets an appendix of its own, unless the article has
+    its equations already. force: overwrite what is in the folder.
 
-    Raises BadInput for what is not derived and for a name that the article needs, before anything is computed, and TypesettingError for an
-    article that LaTeX finds fault with.
+    Raises BadInput for what is not derived and for a name that the article needs, before anything is computed, and
+    TypesettingError for an article that LaTeX finds fault with.
     """
     name = appendix_name(own)
     extra = () if name is None else (mixture(name, own, tell),)
-    notes = () if extra or own in BUILT_IN.values() else (f"the article has the equations of {own.name} already: no appendix of its own",)
+    notes = (
+        ()
+        if extra or own in BUILT_IN.values()
+        else (f"the article has the equations of {own.name} already: no appendix of its own",)
+    )
     return write(folder, compute(device, seed, tell), extra, tell, notes, force)
 
 
 def appendix_name(own: Problem) -> str | None:
-    """A name for the problem's labels beside the article's; None where the article derives the same equations, with whatever numbers."""
+    """A name for the problem's labels beside the article's; None where the article derives the same equations, with
+    whatever numbers."""
     if any(_same_equations(own, BUILT_IN[name]) for name in ARTICLE):
         return None
-    name = f"{own.name}-own" if own.name in ARTICLE else own.name  # a built-in problem with other numbers keeps its name
+    name = (
+        f"{own.name}-own" if own.name in ARTICLE else own.name
+    )  # a built-in problem with other numbers keeps its name
     for taken in ARTICLE:
         if in_letters(slug(name)).lower() == in_letters(slug(taken)).lower():
-            raise BadInput("name", f"{name!r} makes the same labels as {taken!r} of the article", "give the problem another name")
+            raise BadInput(
+                "name", f"{name!r} makes the same labels as {taken!r} of the article", "give the problem another name"
+            )
     return name
 
 
@@ -102,9 +112,15 @@ def _same_equations(own: Problem, other: Problem) -> bool:
 
 
 def write(
-    folder: Path, results: Results, extra: Sequence[Mixture], tell: Progress, notes: Sequence[str] = (), force: bool = False
+    folder: Path,
+    results: Results,
+    extra: Sequence[Mixture],
+    tell: Progress,
+    notes: Sequence[str] = (),
+    force: bool = False,
 ) -> Paper:
-    """All files, from what was computed. extra: mixtures besides those of the article. notes: what is to be told. force: overwrite."""
+    """All files, from what was computed. extra: mixtures besides those of the article. notes: what is to be told.
+    force: overwrite."""
     others = (*results.others, *extra)
     equations = collect(results, others)
     tell("writing equations, tables and figures")
@@ -124,10 +140,15 @@ def write(
         if isinstance(figures, NoFigure):
             raise NoFigure(f"{figures} in {scratch}")
         pdf, remarks = typeset(scratch, tell, wide_is_fault=not extra)
-        final = [[folder / path.relative_to(scratch) for path in paths] for paths in (figures, written, [] if pdf is None else [pdf])]
+        final = [
+            [folder / path.relative_to(scratch) for path in paths]
+            for paths in (figures, written, [] if pdf is None else [pdf])
+        ]
     checks = [*results.verification.checks, *(c for m in others for c in m.checks)]
     pdf = final[2][0] if final[2] else None
-    return Paper(folder, equations, tuple(final[0]), tuple(final[1]), pdf, (*told, *remarks), all(c.passed for c in checks))
+    return Paper(
+        folder, equations, tuple(final[0]), tuple(final[1]), pdf, (*told, *remarks), all(c.passed for c in checks)
+    )
 
 
 def collect(results: Results, others: Sequence[Mixture]) -> tuple[PaperEquation, ...]:
@@ -142,7 +163,9 @@ def collect(results: Results, others: Sequence[Mixture]) -> tuple[PaperEquation,
         *hold_equations("bimodal", results.theory.pair, results.theory.checks),
     ]
     for m in others:
-        found += system_equations(m.name, m.derivation, m.checks, test=READ_BACK.format(m.name) if m.name in OTHERS else "")
+        found += system_equations(
+            m.name, m.derivation, m.checks, test=READ_BACK.format(m.name) if m.name in OTHERS else ""
+        )
     for names in ([e.label for e in found], [e.macro for e in found], [e.file for e in found]):
         if twice := {n for n in names if names.count(n) > 1}:
             raise ValueError(f"two equations have the name {sorted(twice)[0]}")
@@ -192,12 +215,21 @@ def _appendix(m: Mixture) -> str:
 def typeset(folder: Path, tell: Progress, wide_is_fault: bool = True) -> tuple[Path | None, list[str]]:
     """Run latexmk. The PDF, or None, and what there is to say of it; a fault in the log is an error.
 
-    wide_is_fault: whether a line that is too wide is one. The article's own lines fit; of somebody else's mixture a term may not.
+    wide_is_fault: whether a line that is too wide is one. The article's own lines fit; of somebody else's mixture a
+    term may not.
     """
     if shutil.which("latexmk") is None or shutil.which("pdflatex") is None:
         return None, [f"no PDF: latexmk and pdflatex are not installed (Debian: {PACKAGES})"]
     tell("typesetting")
-    command = ["latexmk", "-pdf", "-quiet", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "article.tex"]
+    command = [
+        "latexmk",
+        "-pdf",
+        "-quiet",
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        "-no-shell-escape",
+        "article.tex",
+    ]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     log = folder / "article.log"
     written = log.read_text(encoding="latin-1") if log.is_file() else ""
@@ -217,13 +249,18 @@ class TypesettingError(RuntimeError):
 
 def faults(log: str) -> list[str]:
     """Errors, undefined references, labels defined twice and missing figures."""
-    patterns = r"^! .*|.*(?:undefined references|Reference .* undefined|Citation .* undefined|multiply.defined).*|.*File .* not found.*"
+    patterns = (
+        r"^! .*|.*(?:undefined references|Reference .* undefined|Citation .* "
+        r"undefined|multiply.defined).*|.*File .* not found.*"
+    )
     return re.findall(patterns, _joined(log), re.MULTILINE)
 
 
 def wide_lines(log: str) -> list[str]:
     """Lines too wide by more than TOLERATED points."""
-    return [w[0] for w in re.finditer(r"Overfull \\hbox \(([\d.]+)pt too wide\).*", _joined(log)) if float(w[1]) > TOLERATED]
+    return [
+        w[0] for w in re.finditer(r"Overfull \\hbox \(([\d.]+)pt too wide\).*", _joined(log)) if float(w[1]) > TOLERATED
+    ]
 
 
 def _joined(log: str) -> str:
@@ -234,7 +271,10 @@ def print_paper(paper: Paper) -> None:
     """What was written, for people."""
     compared = [e for e in paper.equations if e.checks]
     failed = [e.label for e in compared if not e.passed]
-    print(f"{paper.folder}: {len(paper.equations)} equations, {len(compared)} of them with checks; {len(paper.tables)} tables")
+    print(
+        f"{paper.folder}: {len(paper.equations)} equations, {len(compared)} of them with "
+        f"checks; {len(paper.tables)} tables"
+    )
     print(f"{len(paper.figures)} figure files; {'no PDF' if paper.pdf is None else f'article: {paper.pdf}'}")
     for label in failed:
         print(f"FAILED: {label}")

@@ -1,7 +1,8 @@
-"""Derived equations with what stands behind them, as LaTeX: one file each, and a bundle of macros for anybody's document.
+"""Derived equations with what stands behind them, as LaTeX: one file each, and a bundle of macros for anybody's
+document.
 
-An equation knows the rule that derived it, the checks that it passed and the kernel that computes it, so that a reader of the page can go
-from any of them to the others.
+An equation knows the rule that derived it, the checks that it passed and the kernel that computes it, so that a reader
+of the page can go from any of them to the others.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ NO_KERNEL = "no kernel on this page"
 class PaperEquation:
     """One equation of the paper.
 
-    label: PROBLEM:NAME, unique. lines: LaTeX lines, aligned at `&`. rule: the derivation's rule, or the module, that it comes from.
-    kernel: the function or module that evaluates it in numbers. checks: what it passed, or failed, by itself. whole: what the system that
-    it is part of did as a whole. test: the test that compares it, by pytest's name; empty for somebody's own mixture.
+    label: PROBLEM:NAME, unique. lines: LaTeX lines, aligned at `&`. rule: the derivation's rule, or the module, that it
+    comes from. kernel: the function or module that evaluates it in numbers. checks: what it passed, or failed, by
+    itself. whole: what the system that it is part of did as a whole. test: the test that compares it, by pytest's name;
+    empty for somebody's own mixture.
     """
 
     label: str
@@ -75,7 +77,14 @@ class PaperEquation:
         return "\n".join([*head, align([_with_label(self.lines, f"eq:{self.label}")], "align")]) + "\n"
 
     def as_dict(self) -> dict:
-        found = {"label": self.label, "macro": self.macro, "latex": self.latex, "rule": self.rule, "kernel": self.kernel, "test": self.test}
+        found = {
+            "label": self.label,
+            "macro": self.macro,
+            "latex": self.latex,
+            "rule": self.rule,
+            "kernel": self.kernel,
+            "test": self.test,
+        }
         return {**found, "checks": _as_dicts(self.checks), "checks_of_the_system": _as_dicts(self.whole)}
 
 
@@ -108,7 +117,8 @@ def _with_label(lines: Sequence[str], label: str) -> list[str]:
 def system_equations(
     problem: str, derivation: Derivation, steps: Sequence[Check], whole: Sequence[Check] = (), test: str = ""
 ) -> tuple[PaperEquation, ...]:
-    """The closed system: definitions, then rates. steps: the derivation's checks; each equation has those of the steps that led to it.
+    """The closed system: definitions, then rates. steps: the derivation's checks; each equation has those of the steps
+    that led to it.
 
     whole: what grids and kernels say of all rates together, where that was run.
     """
@@ -116,7 +126,9 @@ def system_equations(
     found = []
     for e in with_named_logits(final_equations(derivation)):
         name = re.sub(r"\(.*", "", e.label)
-        kernel = NO_KERNEL if not whole else f"{KERNEL}, column {states[name]}" if name in states else f"{KERNEL}, within"
+        kernel = (
+            NO_KERNEL if not whole else f"{KERNEL}, column {states[name]}" if name in states else f"{KERNEL}, within"
+        )
         rules = {f"step: {step.rule}" for step in _steps_behind(e.label, derivation)}
         found.append(
             PaperEquation(
@@ -133,9 +145,13 @@ def system_equations(
 
 
 def _steps_behind(label: str, derivation: Derivation) -> list[Step]:
-    """Those that bring an equation in or change it, under its own label or that of the overlap whose rate it is in other units."""
+    """Those that bring an equation in or change it, under its own label or that of the overlap whose rate it is in
+    other units."""
     names = dict(derivation.overlaps.names)
-    labels = {label, *(f"d{names[inner].name}" for state, inner, _ in derivation.overlaps.moving if label == f"d{state.name}")}
+    labels = {
+        label,
+        *(f"d{names[inner].name}" for state, inner, _ in derivation.overlaps.moving if label == f"d{state.name}"),
+    }
     return [step for step in derivation.steps if any(_changes(step, name) for name in labels)]
 
 
@@ -155,7 +171,10 @@ _LIMITS, _IN_TIME = "tests/annealvi/test_limit_checks.py::", "tests/derive/test_
 
 def limit_equations(problem: str, limits: Asymptotics, checks: Mapping[str, Check]) -> tuple[PaperEquation, ...]:
     """The theory's limits by name. checks: by the same names."""
-    expanded, orders = {e.name for e in limits.expansions}, "tests/derive/test_expansions.py::test_what_is_left_out_is_of_the_stated_order"
+    expanded, orders = (
+        {e.name for e in limits.expansions},
+        "tests/derive/test_expansions.py::test_what_is_left_out_is_of_the_stated_order",
+    )
     groups = (  # those of a name in several are in the last one
         (limits.latex(), "derive.asymptotics.large_separation", orders),
         ((n for n in expanded if n.endswith("small overlaps")), "derive.asymptotics.small_overlaps", orders),
@@ -165,7 +184,11 @@ def limit_equations(problem: str, limits: Asymptotics, checks: Mapping[str, Chec
         (limits.slow.latex(), "derive.asymptotics.quasi_static", f"{_LIMITS}test_a_wrong_identity_fails"),
         ((e.name for e in limits.hot.path), "derive.asymptotics.high_temperature", f"{_IN_TIME}test_high_temperature"),
         ((e.name for e in limits.slow.expansions), "derive.asymptotics.quasi_static", f"{_IN_TIME}test_slow_schedules"),
-        ((f"hot growth, {g.kind}" for g in limits.growth), "derive.asymptotics.growth_exponents", f"{_IN_TIME}test_hot_growth"),
+        (
+            (f"hot growth, {g.kind}" for g in limits.growth),
+            "derive.asymptotics.growth_exponents",
+            f"{_IN_TIME}test_hot_growth",
+        ),
         (
             (n for n in expanded if n.endswith("small probability")),
             "derive.asymptotics.growth_exponents",
@@ -178,12 +201,17 @@ def limit_equations(problem: str, limits: Asymptotics, checks: Mapping[str, Chec
         module, test = origins[name]
         behind = (checks[name],) if name in checks else ()
         evaluated = "annealvi.verification.limit_identities" if behind else NO_KERNEL
-        found.append(PaperEquation(f"{problem}:{slug(name)}", tuple(_lines(latex)), module, evaluated, behind, test=test))
+        found.append(
+            PaperEquation(f"{problem}:{slug(name)}", tuple(_lines(latex)), module, evaluated, behind, test=test)
+        )
     return tuple(found)
 
 
-def stability_equations(problem: str, stability: BimodalStability, checks: Mapping[str, Check]) -> tuple[PaperEquation, ...]:
-    """The matrix J, its determinant, and the averages in them, at each corner of the overlaps. checks: by the labels' ends."""
+def stability_equations(
+    problem: str, stability: BimodalStability, checks: Mapping[str, Check]
+) -> tuple[PaperEquation, ...]:
+    """The matrix J, its determinant, and the averages in them, at each corner of the overlaps. checks: by the labels'
+    ends."""
     found = []
     for corner in (stability.collapsed, stability.mixed, stability.separated):
         behind = {part: (checks[f"{corner.name}-{part}"],) for part in ("matrix", "determinant")}
@@ -208,7 +236,8 @@ def stability_equations(problem: str, stability: BimodalStability, checks: Mappi
 
 
 def hold_equations(problem: str, pair: Pair, checks: Mapping[str, Check]) -> tuple[PaperEquation, ...]:
-    """The protected pair's linear flow and the slope of its switching function, per (ψ'/ψ) e^{∫κ}. checks: by the equations' names."""
+    """The protected pair's linear flow and the slope of its switching function, per (ψ'/ψ) e^{∫κ}. checks: by the
+    equations' names."""
     names = {DRIFT: "F(0)", SLOPE: "F'(0)", REPULSION: "G(-1)"}
     lines = {
         "protected-sum": (r"\dot a", pair.drift + pair.damping * SUM),
@@ -218,7 +247,9 @@ def hold_equations(problem: str, pair: Pair, checks: Mapping[str, Check]) -> tup
     module, evaluated = "derive.asymptotics.hold_and_quench", "annealvi.verification.protected_pair"
     test = f"{_LIMITS}test_what_is_said_of_holds_passes_and_fails_where_it_is_wrong"
     return tuple(
-        PaperEquation(f"{problem}:{name}", (f"{left} &= {tex(value, names)}",), module, evaluated, (checks[name],), test=test)
+        PaperEquation(
+            f"{problem}:{name}", (f"{left} &= {tex(value, names)}",), module, evaluated, (checks[name],), test=test
+        )
         for name, (left, value) in lines.items()
     )
 
@@ -230,7 +261,10 @@ def _lines(latex: str) -> list[str]:
 
 def bundle(equations: Iterable[PaperEquation]) -> str:
     """All equations as macros, to be read into any document that uses amsmath, and set in display mathematics."""
-    head = "% Equations of annealed variational inference on Gaussian mixtures, as derived by annealvi. Needs amsmath and amssymb.\n"
+    head = (
+        "% Equations of annealed variational inference on Gaussian mixtures, as derived by "
+        "annealvi. Needs amsmath and amssymb.\n"
+    )
     head += "% \\input this file; then \\[ \\AVbimodalDmOne \\] shows an equation.\n"
     found = {e.macro: e for e in equations}
     return head + "".join(f"% {e.label}\n\\newcommand{{{macro}}}{{{e.latex}}}\n" for macro, e in found.items())

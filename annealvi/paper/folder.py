@@ -1,4 +1,5 @@
-"""A folder of generated files, brought up to date only when all of them are there. What is not generated stays in it."""
+"""A folder of generated files, brought up to date only when all of them are there. What is not generated stays in
+it."""
 
 from __future__ import annotations
 
@@ -19,11 +20,14 @@ MANIFEST = "generated.txt"
 
 @contextmanager
 def renewed(folder: Path, keep: type[Exception] | tuple[type[Exception], ...], force: bool = False) -> Iterator[Path]:
-    """A scratch folder inside `folder`; its files go there if the block ends well, in place of those of the last run if forced.
+    """A scratch folder inside `folder`; its files go there if the block ends well, in place of those of the last run if
+    forced.
 
-    Without force any file that is there already is BadInput, but in the folder of the article's own source, where its figures are.
+    Without force any file that is there already is BadInput, but in the folder of the article's own source, where its
+    figures are.
 
-    After an exception of `keep` the scratch folder stays, to be looked at; after any other it is removed. Either way `folder` is as it was.
+    After an exception of `keep` the scratch folder stays, to be looked at; after any other it is removed. Either way
+    `folder` is as it was.
     """
     scratch = folder / f".building-{secrets.token_hex(8)}"
     try:  # from before the folder is there, so that no interrupt finds it unguarded
@@ -42,7 +46,9 @@ def _make(scratch: Path) -> None:
     try:
         scratch.mkdir(parents=True)
     except OSError as error:
-        raise BadInput(str(scratch.parent), f"cannot be written ({error.strerror})", "give a folder that can be written", "--out") from None
+        raise BadInput(
+            str(scratch.parent), f"cannot be written ({error.strerror})", "give a folder that can be written", "--out"
+        ) from None
 
 
 def _replace(scratch: Path, folder: Path, force: bool) -> None:

@@ -11,7 +11,16 @@ import numpy as np
 
 from annealvi import __version__
 from annealvi.annealing.betas import ANNEALED
-from annealvi.paper.article_results import COLDEST, COMPARED_SCHEDULES, HOTTEST, P_MAX, STARTS, TRADE_OFF, Mixture, Results
+from annealvi.paper.article_results import (
+    COLDEST,
+    COMPARED_SCHEDULES,
+    HOTTEST,
+    P_MAX,
+    STARTS,
+    TRADE_OFF,
+    Mixture,
+    Results,
+)
 from annealvi.paper.exported_equations import PaperEquation
 from annealvi.verification.check import Check
 from annealvi.verification.kl_gradient import DIGITS, MUTANTS
@@ -22,10 +31,33 @@ from derive.dynamics.derivation import Derivation
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.problem.specification import ScheduleSpec
 
-_SPECIAL = {c: rf"\{c}" for c in "&%#_${}"} | {"~": r"\textasciitilde{}", "\\": r"\textbackslash{}", "^": r"\textasciicircum{}"}
+_SPECIAL = {c: rf"\{c}" for c in "&%#_${}"} | {
+    "~": r"\textasciitilde{}",
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+}
 _SPECIAL |= {c: f"${c}$" for c in "<>|"} | {"[": "{[}", "]": "{]}"}  # after a table's \\ a bracket would be an argument
-_GREEK = {"β": r"\beta", "χ": r"\chi", "σ": r"\sigma", "ρ": r"\rho", "λ": r"\lambda", "μ": r"\mu", "ν": r"\nu", "θ": r"\theta"}
-_SIGNS = {"≤": r"\le", "≥": r"\ge", "±": r"\pm", "×": r"\times", "−": "-", "→": r"\to", "∞": r"\infty", "⋆": r"\star", "½": r"\frac12"}
+_GREEK = {
+    "β": r"\beta",
+    "χ": r"\chi",
+    "σ": r"\sigma",
+    "ρ": r"\rho",
+    "λ": r"\lambda",
+    "μ": r"\mu",
+    "ν": r"\nu",
+    "θ": r"\theta",
+}
+_SIGNS = {
+    "≤": r"\le",
+    "≥": r"\ge",
+    "±": r"\pm",
+    "×": r"\times",
+    "−": "-",
+    "→": r"\to",
+    "∞": r"\infty",
+    "⋆": r"\star",
+    "½": r"\frac12",
+}
 _SPECIAL |= {c: f"${tex}$" for c, tex in {**_GREEK, **_SIGNS, "²": "^2", "₁": "_1", "₂": "_2", "⁻": "^-"}.items()}
 _SPECIAL |= {
     "ß": r"\ss{}",
@@ -38,12 +70,29 @@ _SPECIAL |= {
     "ł": r"\l{}",
     "Ł": r"\L{}",
 }
-_SPECIAL |= {"ı": r"\i{}", "–": "--", "—": "---", "‘": "`", "’": "'", "“": "``", "”": "''", "…": r"\dots{}", "\u00a0": "~"}
-_ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0323\u0327\u0331", "`'^~=u.\"rHvdcb", strict=True))
+_SPECIAL |= {
+    "ı": r"\i{}",
+    "–": "--",
+    "—": "---",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "…": r"\dots{}",
+    "\u00a0": "~",
+}
+_ACCENTS = dict(
+    zip(
+        "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0323\u0327\u0331",
+        "`'^~=u.\"rHvdcb",
+        strict=True,
+    )
+)
 
 
 def text(words: str) -> str:
-    """Plain text for LaTeX, in ASCII; a character that its default encoding of fonts, OT1, has no letter for becomes a question mark."""
+    """Plain text for LaTeX, in ASCII; a character that its default encoding of fonts, OT1, has no letter for becomes a
+    question mark."""
     return "".join(_letter(c) for c in words)
 
 
@@ -82,22 +131,32 @@ def rough(value: float) -> str:
 def booktabs(columns: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     body = " \\\\\n".join(" & ".join(row) for row in rows)
     return (
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(headings)} \\\\\n\\midrule\n{body} \\\\\n\\bottomrule\n\\end{{tabular}}\n"
+        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(headings)} \\\\\n\\midrule\n{body} "
+        f"\\\\\n\\bottomrule\n\\end{{tabular}}\n"
     )
 
 
 def named(values: Mapping[str, str], kind: str) -> str:
     """Definitions that the article's \\num{...} or \\checked{...} looks up."""
-    return "".join(f"\\expandafter\\def\\csname {kind}:{name}\\endcsname{{{value}}}\n" for name, value in values.items())
+    return "".join(
+        f"\\expandafter\\def\\csname {kind}:{name}\\endcsname{{{value}}}\n" for name, value in values.items()
+    )
 
 
 def mark(equation: PaperEquation) -> str:
-    """What stands under an equation: a mark, its check closest to the bound, and the closest of the whole system that it is part of."""
+    """What stands under an equation: a mark, its check closest to the bound, and the closest of the whole system that
+    it is part of."""
     checks, whole = equation.checks, equation.whole
     if not checks and not whole:
         return rf"compared by \texttt{{{breakable(equation.test)}}} only" if equation.test else "not compared"
     found = [_closest(checks)] if checks else []
-    found += [f"the system as a whole: {_closest(whole)}"] if whole else ["steps only"] if checks[0].name.startswith("step: ") else []
+    found += (
+        [f"the system as a whole: {_closest(whole)}"]
+        if whole
+        else ["steps only"]
+        if checks[0].name.startswith("step: ")
+        else []
+    )
     sign = r"$\checkmark$" if equation.passed else r"$\times$ FAILED"
     return f"{sign} {'; '.join(found)}"
 
@@ -111,7 +170,10 @@ def _closest(checks: Sequence[Check]) -> str:
 
 
 def check_table(checks: Sequence[Check]) -> str:
-    rows = [(text(c.name), c.kind, rough(c.statistic), rough(c.bound), r"$\checkmark$" if c.passed else r"$\times$") for c in checks]
+    rows = [
+        (text(c.name), c.kind, rough(c.statistic), rough(c.bound), r"$\checkmark$" if c.passed else r"$\times$")
+        for c in checks
+    ]
     return booktabs("p{0.58\\linewidth}lrrc", ("check", "kind", "statistic", "bound", ""), rows)
 
 
@@ -130,7 +192,13 @@ def tables(results: Results) -> dict[str, str]:
     """Each table by its file's name."""
     theory = list(results.theory.checks.values())
     schedules = [
-        (_kind(spec.kind), *_times(spec), number(formula.p), number(formula.leading), rf"{number(o.p)} $\pm$ {rough(o.stderr)}")
+        (
+            _kind(spec.kind),
+            *_times(spec),
+            number(formula.p),
+            number(formula.leading),
+            rf"{number(o.p)} $\pm$ {rough(o.stderr)}",
+        )
         for spec, formula, o in results.compared
     ]
     kinds = [
@@ -144,14 +212,22 @@ def tables(results: Results) -> dict[str, str]:
     holds = [(f"{duration:.0f}", number(h.temperature), rough(h.p)) for duration, h in results.holds]
     return {
         "steps": step_table(results.session.derivation, results.verification.checks),
-        "checks": check_table([c for c in results.verification.checks if not c.name.startswith("step: ") and c not in theory]),
+        "checks": check_table(
+            [c for c in results.verification.checks if not c.name.startswith("step: ") and c not in theory]
+        ),
         "limits": check_table(theory),
-        "schedules": booktabs("lrrrrr", ("schedule", "$T_0$", "$t_0$", "formula", "leading order", "ensemble"), schedules),
-        "kinds": booktabs("lrrrrr", ("kind", "$T_0$", "$t_0$", "duration", "$P$ at equal duration", "its $T_0$"), kinds),
+        "schedules": booktabs(
+            "lrrrrr", ("schedule", "$T_0$", "$t_0$", "formula", "leading order", "ensemble"), schedules
+        ),
+        "kinds": booktabs(
+            "lrrrrr", ("kind", "$T_0$", "$t_0$", "duration", "$P$ at equal duration", "its $T_0$"), kinds
+        ),
         "critical": booktabs("rrrr", ("$R$", "$T_c$", "expansion", "error"), critical),
         "holds": booktabs("rrr", ("duration", "$T_h$", "$P$"), holds),
         "mixtures": booktabs(
-            "lrrrlr", ("problem", "$K$", "$L$", "states", "averages over", "worst step"), map(_mixture_row, results.others)
+            "lrrrlr",
+            ("problem", "$K$", "$L$", "states", "averages over", "worst step"),
+            map(_mixture_row, results.others),
         ),
     }
 
@@ -171,7 +247,14 @@ def _mixture_row(mixture: Mixture) -> tuple[str, ...]:
     squared = sum(isinstance(v, ChiSquared) for v in widest)
     over = f"{len(widest) - squared} normal" + (r" and a $\chi^2$" if squared else "")
     worst = max((c.statistic for c in mixture.checks), default=math.nan)
-    return text(mixture.name), str(setting.target.size), str(setting.proposal.size), str(len(system.states)), over, rough(worst)
+    return (
+        text(mixture.name),
+        str(setting.target.size),
+        str(setting.proposal.size),
+        str(len(system.states)),
+        over,
+        rough(worst),
+    )
 
 
 def only(checks: Iterable[Check], name: str) -> Check:
@@ -230,7 +313,9 @@ def numbers(results: Results, flows: Mapping[str, str]) -> dict[str, str]:
         "best-ode": rf"{number(recommended.p_ode)} $\pm$ {rough(recommended.stderr)}",
         "exponential-duration": number(by_kind["exponential"].duration, 3),
         "geometric-duration": number(by_kind["geometric"].duration, 3),
-        "holds-trend": "rises" if all(np.diff([h.temperature for _, h in results.holds]) > 0) else r"does \emph{not} rise",
+        "holds-trend": "rises"
+        if all(np.diff([h.temperature for _, h in results.holds]) > 0)
+        else r"does \emph{not} rise",
         "ultimate-temperature": number(ultimate.temperature),
         "ultimate-rate": number(ultimate.rate, 3),
         "scaling-rate": number(law.rate, 3),
@@ -258,7 +343,8 @@ def checked(equations: Iterable[PaperEquation]) -> dict[str, str]:
 
 
 def index(equations: Iterable[PaperEquation]) -> str:
-    """Every equation: its label, the rule that it comes from, what computes it, its check closest to the bound, and the test."""
+    """Every equation: its label, the rule that it comes from, what computes it, its check closest to the bound, and the
+    test."""
     head = r"\textbf{label} & \textbf{from} & \textbf{computed by} & \textbf{check and test} \\ \midrule \endhead"
     rows = [" & ".join(_index_row(e)) + r" \\" for e in equations]
     columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}" for width in (0.21, 0.13, 0.18, 0.39))
@@ -269,7 +355,12 @@ def _index_row(equation: PaperEquation) -> tuple[str, ...]:
     found = mark(equation)
     if equation.checks or equation.whole:
         found += rf"; \texttt{{{breakable(equation.test)}}}"
-    return rf"\texttt{{{breakable(equation.label)}}}", breakable(equation.rule), rf"\texttt{{{breakable(equation.kernel)}}}", found
+    return (
+        rf"\texttt{{{breakable(equation.label)}}}",
+        breakable(equation.rule),
+        rf"\texttt{{{breakable(equation.kernel)}}}",
+        found,
+    )
 
 
 def breakable(name: str) -> str:

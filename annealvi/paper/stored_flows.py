@@ -1,4 +1,5 @@
-"""The stored results of the flows as tables, numbers and figures for the article; nothing where they are not at hand."""
+"""The stored results of the flows as tables, numbers and figures for the article; nothing where they are not at
+hand."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ NAMES = (*MAPS, *(f"{name}-theory" for name in MAPS), *KINDS, *(f"{name}-theory"
 
 
 def flow_datasets(folder: Path | None) -> dict[str, xr.Dataset]:
-    """Maps and comparisons of kinds, each with the theory's beside it, and the runs by estimator; empty unless all of them are there."""
+    """Maps and comparisons of kinds, each with the theory's beside it, and the runs by estimator; empty unless all of
+    them are there."""
     import xarray as xr
 
     paths = {name: folder / f"{name}.nc" for name in NAMES} if folder is not None else {}
@@ -43,7 +45,9 @@ def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
     path, total = (_last(_first_run(runs, gradient=kind)) for kind in ("path", "total"))
     constant = _last(_first_run(runs, decay="constant"))
     shares = linear["p"].transpose("schedule.t0", "schedule.T0").to_numpy()
-    clearest = int((np.minimum(shares[:, 0], shares[:, -1]) - shares.min(1)).argmax())  # where a start can be too cold and too hot
+    clearest = int(
+        (np.minimum(shares[:, 0], shares[:, -1]) - shares.min(1)).argmax()
+    )  # where a start can be too cold and too hot
     scale = linear.isel({"schedule.t0": clearest})
     best = scale.isel({"schedule.T0": int(scale["p"].to_numpy().argmin())})
     ends = {"coldest": scale.isel({"schedule.T0": 0}), "best": best, "hottest": scale.isel({"schedule.T0": -1})}
@@ -115,7 +119,11 @@ def _weights_of(flows: xr.Dataset, kind: str) -> xr.DataArray:
 
 def _first_run(runs: xr.Dataset, **wanted: str) -> xr.Dataset:
     """The first of the runs that are trained in that way."""
-    return runs.isel(run=next(n for n in range(runs.sizes["run"]) if all(runs[name][n].item() == value for name, value in wanted.items())))
+    return runs.isel(
+        run=next(
+            n for n in range(runs.sizes["run"]) if all(runs[name][n].item() == value for name, value in wanted.items())
+        )
+    )
 
 
 def _last(run: xr.Dataset) -> xr.Dataset:
@@ -129,12 +137,18 @@ def _over_flows(values: xr.DataArray) -> str:
 
 
 def flow_tables(data: dict[str, xr.Dataset]) -> dict[str, str]:
-    """Collapsed flows of all by kind and initial temperature, in each number of dimensions; and the runs by estimator and schedule."""
-    return {KINDS[name]: _table(data[name]) for name in KINDS} | {FIGURES[-1]: _table_of_runs(data[WEIGHTS])} if data else {}
+    """Collapsed flows of all by kind and initial temperature, in each number of dimensions; and the runs by estimator
+    and schedule."""
+    return (
+        {KINDS[name]: _table(data[name]) for name in KINDS} | {FIGURES[-1]: _table_of_runs(data[WEIGHTS])}
+        if data
+        else {}
+    )
 
 
 def _table_of_runs(runs: xr.Dataset) -> str:
-    """Runs of one schedule stand together, and only the first has its name; the others have what else they differ in."""
+    """Runs of one schedule stand together, and only the first has its name; the others have what else they differ
+    in."""
     rows: dict[str, list[tuple[str, ...]]] = {}
     for n, name in enumerate(rows_in_words(runs)):
         schedule, *how = name.split(" · ")
@@ -170,6 +184,9 @@ def draw_flows(data: dict[str, xr.Dataset], folder: Path, suffix: str) -> list[P
 
     return [
         *(draw_map(data[n], data[f"{n}-theory"], title(n), folder / f"{figure}{suffix}") for n, figure in MAPS.items()),
-        *(draw_kinds(data[n], data[f"{n}-theory"], title(n), folder / f"{figure}{suffix}") for n, figure in KINDS.items()),
+        *(
+            draw_kinds(data[n], data[f"{n}-theory"], title(n), folder / f"{figure}{suffix}")
+            for n, figure in KINDS.items()
+        ),
         style.save(training_figure(data[WEIGHTS]), folder / f"flows-weights{suffix}"),
     ]

@@ -44,7 +44,12 @@ def load_checkpoint(path: Path, fingerprint: str, state: Any) -> tuple[Any, list
     except Exception:  # of a damaged archive it may be almost any
         raise BadInput("--out", "checkpoint.npz cannot be read", remedy, str(path.parent)) from None
     if kept != fingerprint:
-        raise BadInput("--out", "checkpoint.npz belongs to another run", f"{remedy}; a run goes on only as it began", str(path.parent))
+        raise BadInput(
+            "--out",
+            "checkpoint.npz belongs to another run",
+            f"{remedy}; a run goes on only as it began",
+            str(path.parent),
+        )
     return jax.tree.unflatten(jax.tree.structure(state), leaves), records
 
 

@@ -1,7 +1,8 @@
-"""RealNVP: affine coupling layers with alternating masks, whose two networks share nothing and whose log-scales are bounded by tanh.
+"""RealNVP: affine coupling layers with alternating masks, whose two networks share nothing and whose log-scales are
+bounded by tanh.
 
-flowjax's coupling flows cannot express it: there one network gives both parameters, the split is into halves, and the scale is
-a softplus.
+flowjax's coupling flows cannot express it: there one network gives both parameters, the split is into halves, and the
+scale is a softplus.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 VARIANCE_FLOOR, MOMENTUM = 1e-5, 0.1
-"""Of batch normalisation, the usual ones: added to the variance, and the newest batch's share in the running averages."""
+"""Of batch normalisation, the usual ones: added to the variance, and the newest batch's share in the running
+averages."""
 
 
 class Moments(NamedTuple):
@@ -40,9 +42,11 @@ class Network(eqx.Module):
 
 
 class Coupling(eqx.Module):
-    """One layer: half of the coordinates stay, the others become x e^s + t with s = tanh(net_s), t = net_t of those that stay.
+    """One layer: half of the coordinates stay, the others become x e^s + t with s = tanh(net_s), t = net_t of those
+    that stay.
 
-    moments: of the batch normalisation on both networks' inputs, running averages that no optimiser moves; None without it.
+    moments: of the batch normalisation on both networks' inputs, running averages that no optimiser moves; None without
+    it.
     """
 
     scale: Network
@@ -70,11 +74,14 @@ class Coupling(eqx.Module):
         s, t = self.parameters(stays)
         return (moved - t) * jnp.exp(-s), -jnp.sum(s)
 
-    def push_score(self, stays: jax.Array, moves: jax.Array, of_staying: jax.Array, of_moving: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def push_score(
+        self, stays: jax.Array, moves: jax.Array, of_staying: jax.Array, of_moving: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         """∇log density of the image of a point, for both halves, from that at the point itself.
 
-        log q(stays, moved) is the old one at u = (moved − t) e^{−s} less Σs, so ∂/∂moved = e^{−s} ∂/∂u, and s and t have the cotangents
-        −(1 + u ∂/∂u) and −∂/∂moved (Vaitl, Winkler, Richter and Kessel, "Fast and unified path gradient estimators", 2024).
+        log q(stays, moved) is the old one at u = (moved − t) e^{−s} less Σs, so ∂/∂moved = e^{−s} ∂/∂u, and s and t
+        have the cotangents −(1 + u ∂/∂u) and −∂/∂moved (Vaitl, Winkler, Richter and Kessel, "Fast and unified path
+        gradient estimators", 2024).
         """
         (s, _), pull = jax.vjp(self.parameters, stays)
         of_moved = of_moving * jnp.exp(-s)
@@ -82,15 +89,19 @@ class Coupling(eqx.Module):
 
 
 class RealNVP(eqx.Module):
-    """The law of x = f(z), z standard normal in R^d. The halves are the coordinates of even and of odd number, and stay in turn."""
+    """The law of x = f(z), z standard normal in R^d. The halves are the coordinates of even and of odd number, and stay
+    in turn."""
 
     layers: tuple[Coupling, ...]
     dimension: int = eqx.field(static=True)
 
     def __init__(self, dimension: int, layers: int, width: int, depth: int, key: jax.Array, normalised: bool = False):
-        """dimension: at least 2, so that each half has a coordinate. normalised: batch normalisation on each network's input."""
+        """dimension: at least 2, so that each half has a coordinate. normalised: batch normalisation on each network's
+        input."""
         keys, sizes = jax.random.split(key, layers), ((dimension + 1) // 2, dimension // 2)
-        self.layers = tuple(Coupling(sizes[n % 2], sizes[1 - n % 2], width, depth, normalised, k) for n, k in enumerate(keys))
+        self.layers = tuple(
+            Coupling(sizes[n % 2], sizes[1 - n % 2], width, depth, normalised, k) for n, k in enumerate(keys)
+        )
         self.dimension = dimension
 
     def forward(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -102,7 +113,8 @@ class RealNVP(eqx.Module):
         return _interleaved(*halves), log_density
 
     def score(self, z: jax.Array) -> jax.Array:
-        """z (d,) ↦ ∇log q at x = f(z), (d,): what autodiff of `log_density` gives there, from the networks' values on the way forward."""
+        """z (d,) ↦ ∇log q at x = f(z), (d,): what autodiff of `log_density` gives there, from the networks' values on
+        the way forward."""
         halves, scores = [z[0::2], z[1::2]], [-z[0::2], -z[1::2]]
         for n, layer in enumerate(self.layers):
             stays, moves = n % 2, 1 - n % 2
@@ -123,7 +135,8 @@ class RealNVP(eqx.Module):
         return jax.vmap(self.forward)(jax.random.normal(key, (n, self.dimension)))
 
     def normalised_by(self, z: jax.Array) -> RealNVP:
-        """The flow with the moments that a batch z (n, d) has on its way through; itself where it normalises nothing."""
+        """The flow with the moments that a batch z (n, d) has on its way through; itself where it normalises
+        nothing."""
         halves, layers = [z[:, 0::2], z[:, 1::2]], list(self.layers)
         for n, layer in enumerate(self.layers):
             if layer.moments is None:
@@ -139,7 +152,9 @@ class RealNVP(eqx.Module):
             lambda flow: flow.layers,
             self,
             tuple(
-                old if old.moments is None or new.moments is None else _with_moments(old, _averaged(old.moments, new.moments, n))
+                old
+                if old.moments is None or new.moments is None
+                else _with_moments(old, _averaged(old.moments, new.moments, n))
                 for old, new in zip(self.layers, newest.layers, strict=True)
             ),
         )

@@ -18,11 +18,12 @@ class Diagnostics(NamedTuple):
     """Estimates from n samples x of q and n of the target p, which is normalised.
 
     mode_weights: (K,) E_q[p(mode k | x)]. projected_mean, projected_variance: of q along the first axis, biased by 1/n.
-    entropic_mode_coverage: the entropy of mode_weights over log K, one where all are alike.
-    reverse_ess: (Σw)²/(n Σw²) at x ~ q with w = p/q, one for q = p; it sees only what q covers. forward_ess: 1/E_p[p/q]: near zero where q
-    misses a mode, but also where its tails are too light anywhere, and decided by the few largest ratios. uncovered: the share of the
-    target's samples at which q < p/FAR_BELOW, which is a mode's weight where it is missed; its error is binomial.
-    reverse_kl, forward_kl: KL(q‖p) and KL(p‖q), with their standard errors. projection: (n, 2) the samples of q along both axes.
+    entropic_mode_coverage: the entropy of mode_weights over log K, one where all are alike. reverse_ess: (Σw)²/(n Σw²)
+    at x ~ q with w = p/q, one for q = p; it sees only what q covers. forward_ess: 1/E_p[p/q]: near zero where q misses
+    a mode, but also where its tails are too light anywhere, and decided by the few largest ratios. uncovered: the share
+    of the target's samples at which q < p/FAR_BELOW, which is a mode's weight where it is missed; its error is
+    binomial. reverse_kl, forward_kl: KL(q‖p) and KL(p‖q), with their standard errors. projection: (n, 2) the samples of
+    q along both axes.
     """
 
     mode_weights: jax.Array

@@ -1,4 +1,5 @@
-"""Flows under many schedules with the mixtures' theory beside them: what is trained, what the theory says, how it is shown."""
+"""Flows under many schedules with the mixtures' theory beside them: what is trained, what the theory says, how it is
+shown."""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ def accompany(experiment: Map | Kinds, data: xr.Dataset, theory: xr.Dataset | No
 
 
 def as_dict(data: xr.Dataset) -> dict[str, Any]:
-    """The JSON form: the axes, or which schedule each entry is of, then the keys of a single run, an entry for each schedule and flow."""
+    """The JSON form: the axes, or which schedule each entry is of, then the keys of a single run, an entry for each
+    schedule and flow."""
     places = {str(name): coordinate.to_numpy().tolist() for name, coordinate in data.coords.items()}
     found: dict[str, Any] = {**places, **{name: data[name].to_numpy() for name in SHOWN if name in data.data_vars}}
     if "steps" in data.data_vars:

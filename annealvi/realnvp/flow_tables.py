@@ -51,7 +51,11 @@ def print_flow(run: FlowRun, name: str, to: Printer | None = None) -> None:
     half_lives = run.data["half_life"].to_numpy()
     _say(to, _recovery_in_words(half_lives))
     _say(to, _half_lives_in_words(half_lives))
-    _say(to, "EMC: entropic mode coverage; ESS: of samples of q, relative; uncovered: share of the target at which q < p/100; KL: KL(q‖p)")
+    _say(
+        to,
+        "EMC: entropic mode coverage; ESS: of samples of q, relative; uncovered: share of the target "
+        "at which q < p/100; KL: KL(q‖p)",
+    )
     _say(to, f"{run.method} · {run.device}")
 
 
@@ -71,7 +75,10 @@ def _flow_table(run: FlowRun, name: str, begins: dict[str, list[str]]) -> Table:
     last = run.data.isel(step=-1)
     numbers = {"EMC": "entropic_mode_coverage", "ESS": "reverse_ess", "uncovered": "uncovered", "KL": "reverse_kl"}
     digits = {"EMC": 2, "ESS": 2}
-    columns = {heading: [f"{value:.{digits.get(heading, 3)}f}" for value in last[of].to_numpy()] for heading, of in numbers.items()}
+    columns = {
+        heading: [f"{value:.{digits.get(heading, 3)}f}" for value in last[of].to_numpy()]
+        for heading, of in numbers.items()
+    }
     columns = {**begins, **columns, "half-life": [_half_life(steps) for steps in last["half_life"].to_numpy()]}
     table = _table(" · ".join(filter(None, ("flows in the end", name))), "flow", *columns)
     for n in range(min(last.sizes["seed"], MOST_ROWS)):
@@ -115,13 +122,15 @@ def _missed_in_words(covered: np.ndarray) -> list[str]:
 
 
 def print_map(data: xr.Dataset, name: str) -> None:
-    """Three tables, with a row for each value of the second key and a column for each of the first: P(collapse), the error of the mode
-    weights, and what comes back."""
+    """Three tables, with a row for each value of the second key and a column for each of the first: P(collapse), the
+    error of the mode weights, and what comes back."""
     to, flows = Terminal(), data.sizes["seed"]
     steps, annealed = data["steps"].to_numpy()[..., None], data["annealed_at"].to_numpy()
     shares = tuple(data[of].to_numpy() for of in ("p", "p_low", "p_high"))
     errors, half_lives = data["weight_error"].to_numpy(), data["half_life"].to_numpy()
-    _print_cells(to, data, f"P(collapse) of flows · {name}", lambda at: _share(shares[0][at], shares[1][at], shares[2][at], "\n"))
+    _print_cells(
+        to, data, f"P(collapse) of flows · {name}", lambda at: _share(shares[0][at], shares[1][at], shares[2][at], "\n")
+    )
     _say(to, f"below it: its {INTERVAL}; nan: a flow was no longer finite")
     _print_cells(to, data, "weight error", lambda at: _error(errors[at], "\n"))
     _say(to, f"{WEIGHT_ERROR}: {_spread_in_words(flows)}")
@@ -168,7 +177,11 @@ def print_kinds(data: xr.Dataset, name: str) -> None:
             half_life,
         )
     to.print(table)
-    _say(to, f"at the best T0 of each kind, judged at step {_range(steps)}; after: the median flow's steps at T <= 1.05 by then")
+    _say(
+        to,
+        f"at the best T0 of each kind, judged at step {_range(steps)}; after: the median "
+        f"flow's steps at T <= 1.05 by then",
+    )
     _say(to, f"P(collapse): with its {INTERVAL}; mean P: over all T0 that were tried; KL: KL(q‖p), the median")
     _say(to, f"weight error, {WEIGHT_ERROR}: {_spread_in_words(data.sizes['seed'])}")
     _say(to, _recovery_explained("half-life"))
@@ -213,11 +226,14 @@ def _recovery_in_words(half_lives: np.ndarray) -> str:
     recovered, half_life = _recovery(half_lives)
     if recovered in HALF_LIVES:
         return "recovered: no flow was seen to have wrong weights at T <= 1.05"
-    return f"recovered: {recovered} flows whose weights were wrong" + (f", with a median half-life of {half_life}" if half_life else "")
+    return f"recovered: {recovered} flows whose weights were wrong" + (
+        f", with a median half-life of {half_life}" if half_life else ""
+    )
 
 
 def _recovery(half_lives: np.ndarray) -> tuple[str, str]:
-    """How many flows recovered of those that had to, and the median half-life of those that did; "right" where none had to."""
+    """How many flows recovered of those that had to, and the median half-life of those that did; "right" where none had
+    to."""
     judged = half_lives[~np.isnan(half_lives)]
     wrong = judged[judged > 0]
     recovered = wrong[np.isfinite(wrong)]
@@ -244,7 +260,9 @@ def _spread(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def _spread_in_words(flows: int) -> str:
-    return f"median of {_flows(flows)} ({'10 to 90 % of them' if flows >= FEWEST_FOR_QUANTILES else 'least to largest'})"
+    return (
+        f"median of {_flows(flows)} ({'10 to 90 % of them' if flows >= FEWEST_FOR_QUANTILES else 'least to largest'})"
+    )
 
 
 def _share(p: Any, low: Any, high: Any, between: str) -> str:

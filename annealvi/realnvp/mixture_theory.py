@@ -1,7 +1,7 @@
 """What the theory of mixtures says of the schedules that flows were trained under, to stand beside them.
 
-Its time is the gradient flow's own, which has no fixed ratio to an optimiser's steps, so it has axes of its own; what may be compared is
-the shape.
+Its time is the gradient flow's own, which has no fixed ratio to an optimiser's steps, so it has axes of its own; what
+may be compared is the shape.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ def theory_map(problem: Problem, x: Axis | Choices, y: Axis | Choices, device: s
     return phase_map(problem, _in_its_own_time(x), _in_its_own_time(y), device=device)
 
 
-def theory_of_kinds(problem: Problem, kinds: Sequence[str], duration: float = DURATION, device: str = "auto") -> xr.Dataset:
-    """P(collapse) by the formula for each kind that has one, over (kind, T0), all from T0 to T = 1.05 within `duration`.
+def theory_of_kinds(
+    problem: Problem, kinds: Sequence[str], duration: float = DURATION, device: str = "auto"
+) -> xr.Dataset:
+    """P(collapse) by the formula for each kind that has one, over (kind, T0), all from T0 to T = 1.05 within
+    `duration`.
 
     The dataset's `none` is P without annealing. Raises BadInput for a problem that the formula does not cover.
     """
@@ -47,8 +50,14 @@ def theory_of_kinds(problem: Problem, kinds: Sequence[str], duration: float = DU
             spec = spec_of_kind(kind, float(T0), duration, problem.space.dimension)
             member = family.at({"schedule.T0": spec.T0, "schedule.t0": spec.t0}, member)
             table[row, column] = member.separatrix.corrected(QUICK).p
-    cold = Family.of(replace(problem, schedule=ScheduleSpec("constant", 1.0, 1.0)), device).base.separatrix.corrected(QUICK).p
-    return xr.Dataset({"p": (("kind", "T0"), table), "none": cold}, {"kind": formulas, "T0": TEMPERATURES}, {"duration": duration})
+    cold = (
+        Family.of(replace(problem, schedule=ScheduleSpec("constant", 1.0, 1.0)), device)
+        .base.separatrix.corrected(QUICK)
+        .p
+    )
+    return xr.Dataset(
+        {"p": (("kind", "T0"), table), "none": cold}, {"kind": formulas, "T0": TEMPERATURES}, {"duration": duration}
+    )
 
 
 def _in_its_own_time(axis: Axis | Choices) -> Axis | Choices:

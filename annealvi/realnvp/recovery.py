@@ -1,4 +1,5 @@
-"""Whether and how fast lost weight comes back at the target's own temperature: a mode that is missed at one step may be found later."""
+"""Whether and how fast lost weight comes back at the target's own temperature: a mode that is missed at one step may be
+found later."""
 
 from __future__ import annotations
 
@@ -7,28 +8,32 @@ import math
 import numpy as np
 
 LIKELY = 4.0
-"""Standard errors within which weights are those of the target, in each of some twenty records: there is nothing to recover."""
+"""Standard errors within which weights are those of the target, in each of some twenty records: there is nothing to
+recover."""
 
 
 def weight_error(mode_weights: np.ndarray, target_weights: np.ndarray) -> np.ndarray:
-    """½ Σ_k |w_k − w*_k|, the share of the mass that is with the wrong mode. mode_weights: (…, K). target_weights: alike or broadcast."""
+    """½ Σ_k |w_k − w*_k|, the share of the mass that is with the wrong mode. mode_weights: (…, K). target_weights:
+    alike or broadcast."""
     return 0.5 * np.abs(mode_weights - target_weights).sum(-1)
 
 
 def sampling_error(target_weights: np.ndarray, samples: int) -> float:
-    """What `weight_error` of the target's own weights, counted in so many samples, exceeds in one of a thousand cases at most."""
+    """What `weight_error` of the target's own weights, counted in so many samples, exceeds in one of a thousand cases
+    at most."""
     errors = np.sqrt(target_weights * (1 - target_weights) / samples)
     # Half the mean of a sum of absolute normal deviates, and LIKELY times a bound of its standard deviation.
     return 0.5 * float(math.sqrt(2 / math.pi) * errors.sum() + LIKELY * np.sqrt((errors**2).sum()))
 
 
 def half_lives(steps: np.ndarray, errors: np.ndarray, annealed_at: np.ndarray, least: float) -> np.ndarray:
-    """Steps in which each flow's error halves from its largest in the records that follow a step at T <= 1.05, (flows,).
+    """Steps in which each flow's error halves from its largest in the records that follow a step at T <= 1.05,
+    (flows,).
 
-    The record before that step is none of them: a flow that has just begun or been quenched has not settled at that temperature, and may
-    lose its modes only then. steps: (records,). errors: (flows, records). annealed_at: (flows,). 0 where the error is never above `least`:
-    nothing to recover; inf where no later record has half of it: no recovery seen; NaN for a flow that no record judges after a step at
-    T <= 1.05. Linear between records.
+    The record before that step is none of them: a flow that has just begun or been quenched has not settled at that
+    temperature, and may lose its modes only then. steps: (records,). errors: (flows, records). annealed_at: (flows,). 0
+    where the error is never above `least`: nothing to recover; inf where no later record has half of it: no recovery
+    seen; NaN for a flow that no record judges after a step at T <= 1.05. Linear between records.
     """
     return np.array([_half_life(steps, error, at, least) for error, at in zip(errors, annealed_at, strict=True)])
 

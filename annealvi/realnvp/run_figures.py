@@ -1,4 +1,5 @@
-"""Figures of training runs: curves over the steps, the last samples along the modes and in the plane; runs of several lengths."""
+"""Figures of training runs: curves over the steps, the last samples along the modes and in the plane; runs of several
+lengths."""
 
 from __future__ import annotations
 
@@ -33,9 +34,11 @@ def draw_flow(data: xr.Dataset, target_scales: np.ndarray, path: Path) -> Path:
 
 
 def flow_figure(data: xr.Dataset, target_scales: np.ndarray) -> Figure:
-    """One thin line for each flow, collapsed ones in another colour; the target dashed where it has a value; T = 1.05 dotted.
+    """One thin line for each flow, collapsed ones in another colour; the target dashed where it has a value; T = 1.05
+    dotted.
 
-    Of two modes: the first one's weight, and samples along both. Of more: the error of all weights, and each weight in the end.
+    Of two modes: the first one's weight, and samples along both. Of more: the error of all weights, and each weight in
+    the end.
     """
     weights, modes = data["target_weights"].to_numpy(), data["projected_modes"].to_numpy()[0]  # the same for all flows
     mean = weights @ modes[:, 0]

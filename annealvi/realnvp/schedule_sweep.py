@@ -1,4 +1,5 @@
-"""Flows under many schedules: a map over two numbers of the problem, or kinds of schedule side by side at equal numbers of steps.
+"""Flows under many schedules: a map over two numbers of the problem, or kinds of schedule side by side at equal numbers
+of steps.
 
 Both are sweeps whose units are cells: problems, each with its own number of steps and with all its seeds side by side.
 """
@@ -48,10 +49,19 @@ STRIDE = 250
 """Steps between two looks at a flow."""
 
 LAST = (
-    *("projected_variance", "entropic_mode_coverage", "reverse_ess", "forward_ess", "uncovered", "reverse_kl", "forward_kl"),
+    *(
+        "projected_variance",
+        "entropic_mode_coverage",
+        "reverse_ess",
+        "forward_ess",
+        "uncovered",
+        "reverse_kl",
+        "forward_kl",
+    ),
     *("beta", "annealed_at", "half_life"),
 )
-"""What a sweep keeps of each flow's last record, besides its mode weights; and its half-life, see `annealvi.realnvp.recovery`."""
+"""What a sweep keeps of each flow's last record, besides its mode weights; and its half-life, see
+`annealvi.realnvp.recovery`."""
 SHARES = ("p", "stderr", "p_low", "p_high", "steps")
 """What it says of each cell. p_low and p_high are Clopper and Pearson's 95 % interval."""
 LONG = 60.0
@@ -62,8 +72,9 @@ LONG = 60.0
 class Training:
     """How each flow is trained; the schedule is the cell's.
 
-    steps: of every cell, or None: each cell then has `after` steps once its schedule has come to T = 1.05 (rounded up to STRIDE), so that
-    all are judged after the same time at the target's own temperature. seed: of the first cell; the n-th has seed + n: flows of its own.
+    steps: of every cell, or None: each cell then has `after` steps once its schedule has come to T = 1.05 (rounded up
+    to STRIDE), so that all are judged after the same time at the target's own temperature. seed: of the first cell; the
+    n-th has seed + n: flows of its own.
     """
 
     steps: int | None = None
@@ -81,7 +92,8 @@ class Training:
 
 @dataclass(frozen=True)
 class FlowSweep(Sweep):
-    """Cells of flows, trained as `training` says. A cell in which a flow is no longer finite is NaN, its `collapsed` too."""
+    """Cells of flows, trained as `training` says. A cell in which a flow is no longer finite is NaN, its `collapsed`
+    too."""
 
     problem: Problem
     training: Training
@@ -90,7 +102,9 @@ class FlowSweep(Sweep):
 
     def __post_init__(self) -> None:
         kind = "cpu" if device_of(self.training.device).platform == "cpu" else "cuda"
-        object.__setattr__(self, "training", replace(self.training, device=kind))  # here, and not by each of those that compute
+        object.__setattr__(
+            self, "training", replace(self.training, device=kind)
+        )  # here, and not by each of those that compute
 
     @property
     @abstractmethod
@@ -107,7 +121,11 @@ class FlowSweep(Sweep):
 
     @property
     def request(self) -> Mapping[str, Any]:
-        return {"problem": problem_to_toml(self.problem), "training": dataclasses.asdict(self.training), "device": self._where.device_kind}
+        return {
+            "problem": problem_to_toml(self.problem),
+            "training": dataclasses.asdict(self.training),
+            "device": self._where.device_kind,
+        }
 
     @property
     def attributes(self) -> Mapping[str, str]:
@@ -117,9 +135,11 @@ class FlowSweep(Sweep):
             "settings": fingerprint_of({"first cell": settings_of(self.cells[0][0], self._where, **self._run(0))}),
             "seeds": "the n-th cell, numbered from 0, has the seed of the first and n",
             "collapsed": f"a mode has less than {MISSED:g} of its own weight at the last step",
-            "half_life": "steps in which the weights' error halves from its largest at T <= 1.05; 0: it was none; inf: not seen",
+            "half_life": "steps in which the weights' error halves from its largest at T <= 1.05; 0: "
+            "it was none; inf: not seen",
             "device": describe(self._where),
-            "method": f"{training.seeds} seeds: {method_of(training.architecture, training.optimiser, _in_words(steps))}",
+            "method": f"{training.seeds} seeds: "
+            f"{method_of(training.architecture, training.optimiser, _in_words(steps))}",
         }
 
     @property
@@ -240,7 +260,9 @@ class KindsOfSchedule(FlowSweep):
         if stray := [kind for kind in kinds if kind not in KINDS]:
             raise BadInput("--kinds", f"{stray[0][:40]!r} has no T0 to choose", f"choose from {', '.join(KINDS)}", "")
         if not min(temperatures) > 1 + ANNEALED:
-            raise BadInput("--x", f"T0 = {min(temperatures):g} leaves nothing to anneal", f"begin above T0 = {1 + ANNEALED:g}", "")
+            raise BadInput(
+                "--x", f"T0 = {min(temperatures):g} leaves nothing to anneal", f"begin above T0 = {1 + ANNEALED:g}", ""
+            )
         if not self._steps > self.anneal:
             found = f"{self.anneal} of {self._steps} steps leave none at T = 1"
             raise BadInput("--anneal", found, "anneal for fewer steps, or give more --steps", "")
@@ -279,7 +301,9 @@ class KindsOfSchedule(FlowSweep):
         steps, training = self._steps, self.training
         scale, d = self.anneal * training.time_per_step, self.problem.space.dimension
         untempered = replace(self.problem, schedule=ScheduleSpec("constant", 1.0, 1.0))
-        specs = [spec_of_kind(kind, T0, scale, d, training.time_per_step) for kind in self.kinds for T0 in self.temperatures]
+        specs = [
+            spec_of_kind(kind, T0, scale, d, training.time_per_step) for kind in self.kinds for T0 in self.temperatures
+        ]
         compared = [(replace(self.problem, schedule=spec), steps) for spec in specs]
         return [(untempered, steps), (untempered, steps - self.anneal), *compared]
 
@@ -290,13 +314,19 @@ class KindsOfSchedule(FlowSweep):
 
 @checked
 def flow_map(
-    problem: Problem, x: Axis | Choices, y: Axis | Choices, training: Training | None = None, path: PathLike | None = None, **running: Any
+    problem: Problem,
+    x: Axis | Choices,
+    y: Axis | Choices,
+    training: Training | None = None,
+    path: PathLike | None = None,
+    **running: Any,
 ) -> xr.Dataset:
-    """Flows over two keys of the problem, as a dataset over (y, x, seed): what SHARES says of each cell and LAST of each flow.
+    """Flows over two keys of the problem, as a dataset over (y, x, seed): what SHARES says of each cell and LAST of
+    each flow.
 
-    The time scale t0 counts steps over `training.time_per_step`. path: a netCDF file to write; a map that was interrupted goes on to the
-    same file, byte for byte. running: `how` (an `Execution`), `progress` and `tell` of `run_sweep`. A cell in which a flow is no longer
-    finite is NaN, its `collapsed` too. Raises BadInput.
+    The time scale t0 counts steps over `training.time_per_step`. path: a netCDF file to write; a map that was
+    interrupted goes on to the same file, byte for byte. running: `how` (an `Execution`), `progress` and `tell` of
+    `run_sweep`. A cell in which a flow is no longer finite is NaN, its `collapsed` too. Raises BadInput.
     """
     return run_sweep(FlowMap(problem, training or Training(), x, y), path, **running)
 
@@ -311,13 +341,15 @@ def compare_kinds(
     path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
-    """Kinds of schedule at equal numbers of steps, each from every one of the temperatures, and no annealing: over (schedule, seed).
+    """Kinds of schedule at equal numbers of steps, each from every one of the temperatures, and no annealing: over
+    (schedule, seed).
 
-    Every schedule reaches T = 1.05 after `anneal` steps (`hold` jumps there). AdaAnn decides for itself, and `annealed_at` says when:
-    its τ, √(d/2) log T0 × interval / anneal, makes it as long where q follows p^β and that is nearly Gaussian; a flow that has not come to
-    T0 yet has a smaller variance, and steps ahead. The dataset's coordinates kind, T0, t0, tau and steps say which is which. The kind
-    "none" is β = 1 throughout, twice: for as many steps as the others have in all, and for as many as they have at T <= 1.05.
-    training, path, running: as of `flow_map`; steps None are `training.after` once annealed.
+    Every schedule reaches T = 1.05 after `anneal` steps (`hold` jumps there). AdaAnn decides for itself, and
+    `annealed_at` says when: its τ, √(d/2) log T0 × interval / anneal, makes it as long where q follows p^β and that is
+    nearly Gaussian; a flow that has not come to T0 yet has a smaller variance, and steps ahead. The dataset's
+    coordinates kind, T0, t0, tau and steps say which is which. The kind "none" is β = 1 throughout, twice: for as many
+    steps as the others have in all, and for as many as they have at T <= 1.05. training, path, running: as of
+    `flow_map`; steps None are `training.after` once annealed.
     """
     sweep = KindsOfSchedule(problem, training or Training(), tuple(map(float, temperatures)), tuple(kinds), anneal)
     return run_sweep(sweep, path, **running)
@@ -339,7 +371,9 @@ def _require_few(cells: int) -> None:
 def _steps_of(problem: Problem, training: Training) -> int:
     if training.steps is not None:
         return training.steps
-    needed = default_steps(problem.schedule, make_rule(problem.schedule), training.time_per_step, training.after, ANNEALED)
+    needed = default_steps(
+        problem.schedule, make_rule(problem.schedule), training.time_per_step, training.after, ANNEALED
+    )
     return STRIDE * math.ceil(needed / STRIDE)
 
 

@@ -1,7 +1,7 @@
 """The flows of one run side by side: all in one program on a GPU, in groups on a CPU, whose cores take a group each.
 
-XLA's own threads gain little with networks of this size. How flows are grouped decides how their sums are rounded, so it depends on
-their number alone and not on the cores that there are.
+XLA's own threads gain little with networks of this size. How flows are grouped decides how their sums are rounded, so
+it depends on their number alone and not on the cores that there are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def computing_on(where: Any) -> Iterator[None]:
 
 
 def number_of_groups(flows: int, platform: str) -> int:
-    """On a CPU at least two, of two to four flows each; fewer than four flows are one group, and so are all on a GPU."""
+    """On a CPU at least two, of two to four flows each; fewer than four flows are one group, and so are all on a
+    GPU."""
     return 1 if platform != "cpu" or flows < 4 else max(2, math.ceil(flows / LARGEST_GROUP))
 
 
@@ -41,10 +42,14 @@ def number_of_threads(flows: int, platform: str) -> int:
     return min(cores(), number_of_groups(flows, platform))
 
 
-def in_groups(function: Callable[..., Result], where: Any, of_flows: tuple[Any, ...], *common: Any, interruptible: bool = False) -> Result:
-    """function(*of_flows, *common), computed group by group. The first axis of each array in `of_flows` and in the result is the flows.
+def in_groups(
+    function: Callable[..., Result], where: Any, of_flows: tuple[Any, ...], *common: Any, interruptible: bool = False
+) -> Result:
+    """function(*of_flows, *common), computed group by group. The first axis of each array in `of_flows` and in the
+    result is the flows.
 
-    interruptible: the function takes one argument more, which tells it that the caller's thread was interrupted while others compute.
+    interruptible: the function takes one argument more, which tells it that the caller's thread was interrupted while
+    others compute.
     """
     flows = len(jax.tree.leaves(of_flows)[0])
     count = number_of_groups(flows, where.platform)

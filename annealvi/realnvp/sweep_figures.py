@@ -29,9 +29,11 @@ def draw_kinds(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: P
 
 
 def map_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figure:
-    """P(collapse) of the flows, cell by cell, and beside it the theory's map with contours; grey: a flow was no longer finite.
+    """P(collapse) of the flows, cell by cell, and beside it the theory's map with contours; grey: a flow was no longer
+    finite.
 
-    A dot marks a cell whose β has not come to 0.95 in the last step, so that it is judged before its annealing has ended.
+    A dot marks a cell whose β has not come to 0.95 in the last step, so that it is judged before its annealing has
+    ended.
     """
     width = style.ONE_COLUMN + 0.4 if theory is None else style.TWO_COLUMNS
     with style.figure(width, 2.9, columns=1 if theory is None else 2, squeeze=False) as (figure, grid):
@@ -51,17 +53,27 @@ def _cells(panel, flows, title):
     values = flows["p"].to_numpy()
     y, x = (str(name) for name in flows["p"].dims)
     panel.set_facecolor("0.8")
-    mesh = panel.imshow(np.ma.masked_invalid(values), cmap=style.MAP, norm=style.Normalize(0, 1), origin="lower", aspect="auto")
+    mesh = panel.imshow(
+        np.ma.masked_invalid(values), cmap=style.MAP, norm=style.Normalize(0, 1), origin="lower", aspect="auto"
+    )
     unfinished = flows["beta"].min("seed").to_numpy() < 0.95
     for j, i in np.ndindex(*values.shape):
         if values.size <= MOST_LABELLED and np.isfinite(values[j, i]):
             ink = style.OVERLAY if values[j, i] < 0.6 else style.BLACK
             panel.text(i, j, f"{values[j, i]:.2g}", ha="center", va="center", fontsize=style.SMALL, color=ink)
         if unfinished[j, i]:
-            panel.annotate("•", (i, j), (0, -9), textcoords="offset points", ha="center", va="center", color=style.VERMILION)
+            panel.annotate(
+                "•", (i, j), (0, -9), textcoords="offset points", ha="center", va="center", color=style.VERMILION
+            )
     for key, set_ticks in ((x, panel.set_xticks), (y, panel.set_yticks)):
         every = np.arange(0, len(flows[key]), 1 + len(flows[key]) // 12)
-        set_ticks(every, [value if isinstance(value, str) else f"{float(f'{value:.3g}'):g}" for value in flows[key].to_numpy()[every]])
+        set_ticks(
+            every,
+            [
+                value if isinstance(value, str) else f"{float(f'{value:.3g}'):g}"
+                for value in flows[key].to_numpy()[every]
+            ],
+        )
     panel.set_title(title)
     _labels(panel, x, y, "steps")
     return mesh
@@ -74,10 +86,12 @@ def _labels(panel, x, y, unit):
 
 
 def kinds_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figure:
-    """Against the initial temperature, for each kind: P(collapse) of the flows, the error of their mode weights, and the theory's P.
+    """Against the initial temperature, for each kind: P(collapse) of the flows, the error of their mode weights, and
+    the theory's P.
 
-    Bars: 95 % intervals of P, one standard error of the weights. Grey: no annealing, for as many steps as the others have in all (dashed)
-    and at T = 1 (dotted). Kinds are shifted a little sideways, so that their bars do not hide one another.
+    Bars: 95 % intervals of P, one standard error of the weights. Grey: no annealing, for as many steps as the others
+    have in all (dashed) and at T = 1 (dotted). Kinds are shifted a little sideways, so that their bars do not hide one
+    another.
     """
     kinds = [kind for kind in dict.fromkeys(flows["kind"].to_numpy().tolist()) if kind != "none"]
     place = {kind: n for n, kind in enumerate(kinds)}
@@ -134,24 +148,33 @@ def rows_in_words(runs: xr.Dataset) -> list[str]:
 
 
 def training_figure(runs: xr.Dataset) -> Figure:
-    """The first mode's weight, and KL(q‖p*) at T = 1, while flows are trained: of runs (run, seed, step) the median, and the range shaded.
+    """The first mode's weight, and KL(q‖p*) at T = 1, while flows are trained: of runs (run, seed, step) the median,
+    and the range shaded.
 
-    Runs that differ in the estimator or in the rate alone stand on the left, beside the schedules under the usual ones on the right.
+    Runs that differ in the estimator or in the rate alone stand on the left, beside the schedules under the usual ones
+    on the right.
     """
     usual = (runs["gradient"].to_numpy() == "path") & (runs["decay"].to_numpy() == "cosine")
     first = int(np.flatnonzero(usual)[0])
     estimators = [first, *np.flatnonzero(~usual).tolist()]
     names, exact = rows_in_words(runs), float(runs["target_weights"].isel(run=0, mode=0))
     with style.figure(style.TWO_COLUMNS, 5.2, 2, 2, sharex="col", sharey="row") as (figure, grid):
-        for column, (shown, title) in enumerate(((estimators, "estimator and rate"), (np.flatnonzero(usual).tolist(), "schedules"))):
+        for column, (shown, title) in enumerate(
+            ((estimators, "estimator and rate"), (np.flatnonzero(usual).tolist(), "schedules"))
+        ):
             for place, n in enumerate(shown):
                 run = runs.isel(run=n)
                 cold = run["annealed_at"].to_numpy().max(0) < run["step"].to_numpy()
-                values = {0: run["mode_weights"].isel(mode=0).to_numpy(), 1: np.where(cold, run["reverse_kl"].to_numpy(), np.nan)}
+                values = {
+                    0: run["mode_weights"].isel(mode=0).to_numpy(),
+                    1: np.where(cold, run["reverse_kl"].to_numpy(), np.nan),
+                }
                 for line, value in values.items():
                     there = np.isfinite(value).all(0)
                     steps, value = run["step"].to_numpy()[there], value[:, there]
-                    grid[line, column].fill_between(steps, value.min(0), value.max(0), color=style.line(place)["color"], alpha=0.15, lw=0)
+                    grid[line, column].fill_between(
+                        steps, value.min(0), value.max(0), color=style.line(place)["color"], alpha=0.15, lw=0
+                    )
                     grid[line, column].plot(steps, np.median(value, 0), **style.line(place), lw=1.2, label=names[n])
             grid[0, column].axhline(exact, **style.REFERENCE)
             grid[0, column].set_title(title)

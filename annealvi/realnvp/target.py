@@ -22,7 +22,8 @@ class Mixture(NamedTuple):
     def log_terms(self, x: jax.Array) -> jax.Array:
         """log of each component's weight times its density at x (d,): (K,)."""
         d = self.modes.shape[1]
-        # Not expanded: narrow modes far from the origin would lose all digits of single precision in |x|² − 2 x·ν + |ν|².
+        # Not expanded: narrow modes far from the origin would lose all digits of single precision in |x|² − 2 x·ν +
+        # |ν|².
         squares = jnp.sum(((x - self.modes) / self.scales[:, None]) ** 2, 1)
         return jnp.log(self.weights) - 0.5 * squares - d * (jnp.log(self.scales) + 0.5 * math.log(2 * math.pi))
 
@@ -42,9 +43,11 @@ class Mixture(NamedTuple):
 
 
 def turned(target: Target, dimension: int, seed: int, flow: int) -> tuple[Mixture, np.ndarray]:
-    """The problem's target in R^dimension, turned to a random direction, and the axes (2, dimension) to look at it along.
+    """The problem's target in R^dimension, turned to a random direction, and the axes (2, dimension) to look at it
+    along.
 
-    Each flow has a direction of its own: its masks know the coordinates, and one direction may be easier for them than another.
+    Each flow has a direction of its own: its masks know the coordinates, and one direction may be easier for them than
+    another.
     """
     given = np.array(target.means)
     own = np.pad(given, ((0, 0), (0, max(0, 2 - given.shape[1]))))
@@ -59,6 +62,8 @@ def main_axes(modes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     Where they span no plane, the next one is any that is orthogonal. The first mode has no negative coordinate.
     """
     centred = np.sqrt(weights)[:, None] * (modes - weights @ modes)
-    tail = 1e-9 * max(1.0, float(np.abs(centred).max())) * np.eye(modes.shape[1])  # completes the basis, last by its size
+    tail = (
+        1e-9 * max(1.0, float(np.abs(centred).max())) * np.eye(modes.shape[1])
+    )  # completes the basis, last by its size
     axes = np.linalg.svd(np.concatenate([centred, tail]), full_matrices=False)[2][:2]
     return axes * np.where(axes @ modes[0] < 0, -1.0, 1.0)[:, None]

@@ -1,4 +1,5 @@
-"""The inverse temperature of each optimiser step: of a schedule, or raised by an adaptive rule from the step's own samples."""
+"""The inverse temperature of each optimiser step: of a schedule, or raised by an adaptive rule from the step's own
+samples."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ def betas_of(spec: ScheduleSpec, steps: int, time_per_step: float) -> np.ndarray
 
 
 def default_steps(
-    spec: ScheduleSpec, rule: AdaptiveRule | None, time_per_step: float, after: int = AFTER_SETTLING, excess: float = SETTLED_EXCESS
+    spec: ScheduleSpec,
+    rule: AdaptiveRule | None,
+    time_per_step: float,
+    after: int = AFTER_SETTLING,
+    excess: float = SETTLED_EXCESS,
 ) -> int:
     """Enough for the schedule to come to T <= 1 + excess, and `after` more."""
     if rule is not None:
@@ -46,8 +51,8 @@ def steps_between_adjustments(rule: AdaptiveRule, time_per_step: float) -> int:
 def next_beta(kind: str, strength: jax.Array | float, beta: jax.Array, log_target: jax.Array) -> jax.Array:
     """β after an adjustment by the rule `kind`. log_target: (n,) log p* at samples of q.
 
-    "adaann": β + τ/√Var_q[log p*], τ the strength. "ess": the largest β' for which the weights p*^(β' − β) keep a relative effective
-    sample size of `strength`.
+    "adaann": β + τ/√Var_q[log p*], τ the strength. "ess": the largest β' for which the weights p*^(β' − β) keep a
+    relative effective sample size of `strength`.
     """
     if kind == "adaann":
         return jnp.minimum(1.0, beta + strength / jnp.std(log_target))

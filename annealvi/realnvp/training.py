@@ -1,8 +1,8 @@
 """Training on E_q[log q − β(t) log p*] by Adam, some hundred steps at a time in one compiled loop.
 
-The gradient is taken along the samples' paths: of log q only the dependence on x is differentiated, q's parameters held fixed in it
-(sticking the landing: Roeder, Wu and Duvenaud, 2017; Vaitl, Nicoli, Nakajima and Kessel, 2022). What is left out has mean zero, and a
-variance that does not vanish where q = p.
+The gradient is taken along the samples' paths: of log q only the dependence on x is differentiated, q's parameters held
+fixed in it (sticking the landing: Roeder, Wu and Duvenaud, 2017; Vaitl, Nicoli, Nakajima and Kessel, 2022). What is
+left out has mean zero, and a variance that does not vanish where q = p.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def require_positive(**given: float) -> None:
 class Architecture:
     """layers: coupling layers. width, depth: of the hidden layers of each of their two networks.
 
-    kind: "study" has batch normalisation on each network's input, as the study's first author's code has (with running averages where
-    it is judged, so that log q is a density there); "plain" has none.
+    kind: "study" has batch normalisation on each network's input, as the study's first author's code has (with running
+    averages where it is judged, so that log q is a density there); "plain" has none.
     """
 
     layers: int = 8
@@ -63,9 +63,11 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """Adam. batch: samples of q in each step. learning_rate: of the first step. decay: how it falls, "cosine" to LAST_RATE of it.
+    """Adam. batch: samples of q in each step. learning_rate: of the first step. decay: how it falls, "cosine" to
+    LAST_RATE of it.
 
-    gradient: "path", or "total" for all of log q's derivative. clip: the norm down to which gradients are scaled, or None.
+    gradient: "path", or "total" for all of log q's derivative. clip: the norm down to which gradients are scaled, or
+    None.
     """
 
     batch: int = 256
@@ -84,11 +86,14 @@ class Optimiser:
         """The learning rate of each of a run's steps, (steps,)."""
         if self.decay == "constant":
             return np.full(steps, self.learning_rate, np.float32)
-        return np.asarray(optax.cosine_decay_schedule(self.learning_rate, steps, LAST_RATE)(np.arange(steps)), np.float32)
+        return np.asarray(
+            optax.cosine_decay_schedule(self.learning_rate, steps, LAST_RATE)(np.arange(steps)), np.float32
+        )
 
 
 class Task(NamedTuple):
-    """What each flow has to itself, in arrays whose first axis is the flows: its target, the two axes (2, d) to project on, its key."""
+    """What each flow has to itself, in arrays whose first axis is the flows: its target, the two axes (2, d) to project
+    on, its key."""
 
     target: Mixture
     axes: jax.Array
@@ -96,7 +101,8 @@ class Task(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What of an adaptive rule may differ between runs that share their compiled loop. For a schedule with a formula neither matters."""
+    """What of an adaptive rule may differ between runs that share their compiled loop. For a schedule with a formula
+    neither matters."""
 
     start_beta: jax.Array | float = 1.0
     strength: jax.Array | float = 0.0
@@ -110,7 +116,8 @@ class Steps(NamedTuple):
 
 
 class State(NamedTuple):
-    """Of all flows: every array has them as its first axis. beta: (flows,) at which the next step is taken, of an adaptive rule."""
+    """Of all flows: every array has them as its first axis. beta: (flows,) at which the next step is taken, of an
+    adaptive rule."""
 
     parameters: Any
     moments: Any
@@ -128,9 +135,9 @@ class Losses(NamedTuple):
 class Trainer:
     """The compiled functions of one setting, and the fixed parts of its flows.
 
-    begin(tasks, rule) -> State. advance(state, tasks, rule, first step, steps, stopped) -> State, Losses, or KeyboardInterrupt soon after
-    `stopped` says so. judge(state, tasks, step) -> Diagnostics. flow(state, n) -> the n-th flow. What a flow draws depends on its key and
-    the step alone.
+    begin(tasks, rule) -> State. advance(state, tasks, rule, first step, steps, stopped) -> State, Losses, or
+    KeyboardInterrupt soon after `stopped` says so. judge(state, tasks, step) -> Diagnostics. flow(state, n) -> the n-th
+    flow. What a flow draws depends on its key and the step alone.
     """
 
     begin: Callable[[Task, Rule], State]
@@ -145,16 +152,26 @@ INITIAL, TRAINING, JUDGING = 0, 1, 2
 
 @lru_cache(maxsize=8)
 def make_trainer(
-    dimension: int, architecture: Architecture, optimiser: Optimiser, samples: int, adaptive: str | None = None, interval: int = 1
+    dimension: int,
+    architecture: Architecture,
+    optimiser: Optimiser,
+    samples: int,
+    adaptive: str | None = None,
+    interval: int = 1,
 ) -> Trainer:
-    """samples: of each diagnosis. adaptive: the kind of the rule that decides β instead of `betas`, every `interval` steps.
+    """samples: of each diagnosis. adaptive: the kind of the rule that decides β instead of `betas`, every `interval`
+    steps.
 
     One for each setting, kept, since compiling takes longer than thousands of small steps.
     """
-    adam = optax.chain(*([] if optimiser.clip is None else [optax.clip_by_global_norm(optimiser.clip)]), optax.scale_by_adam())
+    adam = optax.chain(
+        *([] if optimiser.clip is None else [optax.clip_by_global_norm(optimiser.clip)]), optax.scale_by_adam()
+    )
 
     def new_flow(key: jax.Array) -> RealNVP:
-        return RealNVP(dimension, architecture.layers, architecture.width, architecture.depth, key, architecture.kind == "study")
+        return RealNVP(
+            dimension, architecture.layers, architecture.width, architecture.depth, key, architecture.kind == "study"
+        )
 
     fixed = eqx.partition(eqx.filter_eval_shape(new_flow, jax.random.key(0)), _is_array)[1]
 
@@ -162,12 +179,17 @@ def make_trainer(
         parameters = eqx.partition(new_flow(jax.random.fold_in(task.key, INITIAL)), eqx.is_inexact_array)[0]
         return State(parameters, adam.init(parameters), jnp.asarray(rule.start_beta, jnp.float32))
 
-    def loss(parameters: Any, target: Mixture, key: jax.Array, beta: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array, RealNVP]]:
+    def loss(
+        parameters: Any, target: Mixture, key: jax.Array, beta: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, RealNVP]]:
         z = jax.random.normal(key, (optimiser.batch, dimension))
         return tempered_loss(eqx.combine(parameters, fixed), z, target.log_density, beta, optimiser.gradient)
 
-    def advance(state: State, task: Task, rule: Rule, first: jax.Array, count: jax.Array, steps: Steps) -> tuple[State, Losses]:
-        """`count` steps, and what the arrays have room for is left out: all numbers of steps share one compiled loop."""
+    def advance(
+        state: State, task: Task, rule: Rule, first: jax.Array, count: jax.Array, steps: Steps
+    ) -> tuple[State, Losses]:
+        """`count` steps, and what the arrays have room for is left out: all numbers of steps share one compiled
+        loop."""
         stream = jax.random.fold_in(task.key, TRAINING)
 
         def step(n: jax.Array, before: tuple[State, Losses]) -> tuple[State, Losses]:
@@ -186,11 +208,15 @@ def make_trainer(
             losses = Losses(losses.loss.at[n].set(value), losses.beta.at[n].set(beta))
             return State(eqx.partition(flow, eqx.is_inexact_array)[0], moments, adjusted), losses
 
-        return jax.lax.fori_loop(0, count, step, (state, Losses(jnp.zeros_like(steps.beta), jnp.zeros_like(steps.beta))))
+        return jax.lax.fori_loop(
+            0, count, step, (state, Losses(jnp.zeros_like(steps.beta), jnp.zeros_like(steps.beta)))
+        )
 
     def judge(state: State, task: Task, step: jax.Array) -> Diagnostics:
         flow = eqx.combine(state.parameters, fixed)
-        return diagnose(flow, task.target, task.axes, jax.random.fold_in(jax.random.fold_in(task.key, JUDGING), step), samples)
+        return diagnose(
+            flow, task.target, task.axes, jax.random.fold_in(jax.random.fold_in(task.key, JUDGING), step), samples
+        )
 
     def one_flow(state: State, n: int) -> RealNVP:
         return eqx.combine(jax.tree.map(lambda a: a[n], state.parameters), fixed)
@@ -223,10 +249,11 @@ def make_trainer(
 def tempered_loss(
     flow: RealNVP, z: jax.Array, log_target: Callable[[jax.Array], jax.Array], beta: jax.Array | float, gradient: str
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, RealNVP]]:
-    """What is differentiated; then E_q[log q] − β E_q[log p*] itself, log p* (n,), and the flow with the moments of the batch z (n, d).
+    """What is differentiated; then E_q[log q] − β E_q[log p*] itself, log p* (n,), and the flow with the moments of the
+    batch z (n, d).
 
-    gradient: "path" or "total". A path gradient's function has no meaning of its own but for its derivative: log q enters by its score
-    alone, which is a constant.
+    gradient: "path" or "total". A path gradient's function has no meaning of its own but for its derivative: log q
+    enters by its score alone, which is a constant.
     """
     moved = flow.normalised_by(z)
     x, log_q = jax.vmap(moved.forward)(z)

@@ -1,4 +1,5 @@
-"""`annealvi flow`: a RealNVP flow trained on the problem's target, many seeds side by side, with what tells collapse from coverage."""
+"""`annealvi flow`: a RealNVP flow trained on the problem's target, many seeds side by side, with what tells collapse
+from coverage."""
 
 from __future__ import annotations
 
@@ -26,7 +27,16 @@ from annealvi.realnvp.recovery import first_records, half_lives, sampling_error,
 from annealvi.realnvp.side_by_side import computing_on, in_groups, number_of_threads
 from annealvi.realnvp.target import turned
 from annealvi.realnvp.tempering import AFTER_SETTLING_ALONE, betas_of, default_steps, steps_between_adjustments
-from annealvi.realnvp.training import Architecture, Optimiser, Rule, Steps, Task, Trainer, make_trainer, require_positive
+from annealvi.realnvp.training import (
+    Architecture,
+    Optimiser,
+    Rule,
+    Steps,
+    Task,
+    Trainer,
+    make_trainer,
+    require_positive,
+)
 from annealvi.runs.costs import FASTER_TRAINING, Cost, require_affordable
 from annealvi.show.output import PathLike
 from derive.objects.short_repr import short_repr
@@ -37,7 +47,8 @@ from kernels.machine.device import tell_of_fallback
 from kernels.particles.simulation import DivergenceError
 
 SAMPLES = 8192
-"""Of each judgement: a divergence of 0.02 in 128 dimensions is then known to some 0.002, and judging takes a few per cent of the time."""
+"""Of each judgement: a divergence of 0.02 in 128 dimensions is then known to some 0.002, and judging takes a few per
+cent of the time."""
 KEPT_SAMPLES = 1000
 """Projected samples of each seed that the result keeps."""
 RECORDS = 20
@@ -51,7 +62,8 @@ COMPILING = 15.0
 
 @dataclass(frozen=True)
 class FlowRun:
-    """data: the labelled result, with axes seed, step (of the records), mode, sample and axis. device, method: what ran, in words.
+    """data: the labelled result, with axes seed, step (of the records), mode, sample and axis. device, method: what
+    ran, in words.
 
     The variable annealed_at is the first step that each flow took at T <= 1.05, as known at each record; NaN before.
     """
@@ -75,18 +87,23 @@ class FlowRun:
 
     @property
     def weight_errors(self) -> np.ndarray:
-        """(flows,) the share of each flow's mass that is with the wrong mode in the end, see `annealvi.realnvp.recovery`."""
+        """(flows,) the share of each flow's mass that is with the wrong mode in the end, see
+        `annealvi.realnvp.recovery`."""
         return weight_error(self.data["mode_weights"].isel(step=-1).to_numpy(), self.data["target_weights"].to_numpy())
 
     @property
     def sampling_error(self) -> float:
         """What `weight_errors` of right weights seldom exceeds, counted in as many samples."""
-        return sampling_error(self.data["target_weights"].to_numpy(), json.loads(self.data.attrs["settings"])["samples"])
+        return sampling_error(
+            self.data["target_weights"].to_numpy(), json.loads(self.data.attrs["settings"])["samples"]
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """The keys of the command's JSON; every list has one entry for each seed, of the last record, which is at step judged_at.
+        """The keys of the command's JSON; every list has one entry for each seed, of the last record, which is at step
+        judged_at.
 
-        JSON's null stands for a half-life of a flow that did not recover, or that no record judges at T <= 1.05 (its annealed_at tells).
+        JSON's null stands for a half-life of a flow that did not recover, or that no record judges at T <= 1.05 (its
+        annealed_at tells).
         """
         last = self.data.isel(step=-1)
         return {
@@ -127,21 +144,27 @@ def train_flow(
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> FlowRun:
-    """Train `seeds` flows on the problem's target under its schedule, whose time is the number of steps times `time_per_step`.
+    """Train `seeds` flows on the problem's target under its schedule, whose time is the number of steps times
+    `time_per_step`.
 
-    steps: of the optimiser; None for the schedule's settling time and 20000 more. records: how often, evenly, the flows are judged besides
-    the start. samples: of each diagnosis. seed: of everything; flow n of a run depends on (seed, n), not on how many there are, up to the
-    rounding of differently grouped sums. device: "auto", "cpu" or "cuda". checkpoint: a file that is kept up to date, and from which a run
-    with the same settings goes on; max_cost: seconds that it may be expected to take.
-    Raises BadInput, MissingComponent where JAX has no such device, DivergenceError where a flow is no longer finite.
+    steps: of the optimiser; None for the schedule's settling time and 20000 more. records: how often, evenly, the flows
+    are judged besides the start. samples: of each diagnosis. seed: of everything; flow n of a run depends on (seed, n),
+    not on how many there are, up to the rounding of differently grouped sums. device: "auto", "cpu" or "cuda".
+    checkpoint: a file that is kept up to date, and from which a run with the same settings goes on; max_cost: seconds
+    that it may be expected to take. Raises BadInput, MissingComponent where JAX has no such device, DivergenceError
+    where a flow is no longer finite.
     """
     architecture, optimiser = architecture or Architecture(), optimiser or Optimiser()
     require_positive(seeds=seeds, records=records, samples=samples, time_per_step=time_per_step)
     if architecture.kind == "study" and optimiser.batch < 2:
-        raise BadInput("--batch", "one sample has no variance to normalise by", "choose at least 2 with --architecture study", "")
+        raise BadInput(
+            "--batch", "one sample has no variance to normalise by", "choose at least 2 with --architecture study", ""
+        )
     dimension, rule = problem.space.dimension, make_rule(problem.schedule)
     if dimension < 2:
-        raise BadInput("space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem")
+        raise BadInput(
+            "space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem"
+        )
     total = default_steps(problem.schedule, rule, time_per_step, AFTER_SETTLING_ALONE) if steps is None else steps
     require_positive(steps=total)
     bounds = np.unique(np.linspace(0, total, min(records, total) + 1).round().astype(int))
@@ -154,7 +177,14 @@ def train_flow(
         where,
         architecture=architecture,
         optimiser=optimiser,
-        **{"steps": total, "seeds": seeds, "time_per_step": time_per_step, "records": records, "samples": samples, "seed": seed},
+        **{
+            "steps": total,
+            "seeds": seeds,
+            "time_per_step": time_per_step,
+            "records": records,
+            "samples": samples,
+            "seed": seed,
+        },
     )
     with computing_on(where):
         trainer, given, adaptive = _prepared(problem, rule, architecture, optimiser, samples, total, time_per_step)
@@ -174,19 +204,37 @@ def _prepared(
     steps: int,
     time_per_step: float,
 ) -> tuple[Trainer, Steps, Rule]:
-    """The compiled functions, β of each step (the first one's, where a rule raises it) with its learning rate, and the rule's numbers."""
+    """The compiled functions, β of each step (the first one's, where a rule raises it) with its learning rate, and the
+    rule's numbers."""
     # What compiling does not depend on is left out of its key: runs that differ in it alone share a compiled loop.
-    dimension, compiled, rates = problem.space.dimension, replace(optimiser, learning_rate=1.0, decay="constant"), optimiser.rates(steps)
+    dimension, compiled, rates = (
+        problem.space.dimension,
+        replace(optimiser, learning_rate=1.0, decay="constant"),
+        optimiser.rates(steps),
+    )
     if rule is None:
         betas = betas_of(problem.schedule, steps, time_per_step)
-        return make_trainer(dimension, architecture, compiled, samples), Steps(jnp.asarray(betas), jnp.asarray(rates)), Rule()
-    trainer = make_trainer(dimension, architecture, compiled, samples, rule.kind, steps_between_adjustments(rule, time_per_step))
-    return trainer, Steps(jnp.full(steps, rule.start_beta, jnp.float32), jnp.asarray(rates)), Rule(rule.start_beta, rule.strength)
+        return (
+            make_trainer(dimension, architecture, compiled, samples),
+            Steps(jnp.asarray(betas), jnp.asarray(rates)),
+            Rule(),
+        )
+    trainer = make_trainer(
+        dimension, architecture, compiled, samples, rule.kind, steps_between_adjustments(rule, time_per_step)
+    )
+    return (
+        trainer,
+        Steps(jnp.full(steps, rule.start_beta, jnp.float32), jnp.asarray(rates)),
+        Rule(rule.start_beta, rule.strength),
+    )
 
 
 def settings_of(problem: Problem, where: Any, **settings: Any) -> dict[str, Any]:
     """All that decides a result, in plain values. where: the JAX device."""
-    plain = {name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value for name, value in settings.items()}  # type: ignore[arg-type]
+    plain = {
+        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+        for name, value in settings.items()
+    }
     versions = {name: version(name) for name in ("annealvi", "jax", "jaxlib", "equinox", "optax")}
     return {"problem": dataclasses.asdict(problem), **plain, "device": where.device_kind, "versions": versions}
 
@@ -197,7 +245,8 @@ def method_of(architecture: Architecture, optimiser: Optimiser, steps: int | str
     decay = " falling as a cosine" if optimiser.decay == "cosine" else ""
     clip = "" if optimiser.clip is None else f", clipped at {optimiser.clip:g}"
     return (
-        f"RealNVP of {architecture.layers} couplings, {architecture.depth} × {architecture.width} hidden units{kind}, {optimiser.gradient} "
+        f"RealNVP of {architecture.layers} couplings, {architecture.depth} × {architecture.width} hidden "
+        f"units{kind}, {optimiser.gradient} "
         f"gradients{clip}, Adam at {optimiser.learning_rate:g}{decay}, batch {optimiser.batch}, {steps} steps, float32"
     )
 
@@ -212,7 +261,9 @@ def _tasks(problem: Problem, seed: int, flows: int) -> Task:
     mixtures, axes = zip(*(turned(problem.target, problem.space.dimension, seed, n) for n in range(flows)), strict=True)
     words = np.random.SeedSequence(seed).generate_state(1)  # a key takes 32 bits, a seed may have 64
     keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(int(words[0])), n))(jnp.arange(flows))
-    return Task(jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures), jnp.asarray(np.array(axes), jnp.float32), keys)
+    return Task(
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures), jnp.asarray(np.array(axes), jnp.float32), keys
+    )
 
 
 def _records(
@@ -237,7 +288,9 @@ def _records(
         if progress is not None:
             progress(int(first), int(bounds[-1]))
         steps = Steps(*(each[first:stop] for each in given))
-        state, (loss, beta) = in_groups(trainer.advance, where, (state, tasks), rule, int(first), steps, interruptible=True)
+        state, (loss, beta) = in_groups(
+            trainer.advance, where, (state, tasks), rule, int(first), steps, interruptible=True
+        )
         _require_finite("loss", loss, int(first))
         annealed = np.fmin(records[-1]["annealed_at"], _first_annealed(beta, int(first)))
         records.append(_record(trainer, where, state, tasks, int(stop), beta[:, -1], loss.mean(1), annealed))
@@ -253,7 +306,9 @@ def _require_finite(what: str, values: np.ndarray, first: int) -> None:
     wrong = np.argwhere(~np.isfinite(values))
     if len(wrong):
         flow, step = wrong[wrong[:, 1].argmin()]
-        raise DivergenceError(f"the {what} of flow {flow} is not finite at step {first + step}; take a smaller learning rate")
+        raise DivergenceError(
+            f"the {what} of flow {flow} is not finite at step {first + step}; take a smaller learning rate"
+        )
 
 
 def _first_annealed(beta: np.ndarray, first: int) -> np.ndarray:
@@ -263,17 +318,31 @@ def _first_annealed(beta: np.ndarray, first: int) -> np.ndarray:
 
 
 def _record(
-    trainer: Trainer, where: Any, state: Any, tasks: Task, step: int, beta: Any, loss: Any = math.nan, annealed_at: Any = math.nan
+    trainer: Trainer,
+    where: Any,
+    state: Any,
+    tasks: Task,
+    step: int,
+    beta: Any,
+    loss: Any = math.nan,
+    annealed_at: Any = math.nan,
 ) -> dict[str, np.ndarray]:
     """The diagnoses at a step; β of the step before and the mean loss of the steps since the last record."""
     diagnoses = in_groups(trainer.judge, where, (state, tasks), step)
     judged = {name: np.asarray(value) for name, value in diagnoses._asdict().items()}
     judged["projection"] = judged["projection"][:, :KEPT_SAMPLES]
     each = np.ones(len(tasks.key), np.float32)
-    return {**judged, "beta": np.float32(beta) * each, "loss": np.float32(loss) * each, "annealed_at": np.float64(annealed_at) * each}
+    return {
+        **judged,
+        "beta": np.float32(beta) * each,
+        "loss": np.float32(loss) * each,
+        "annealed_at": np.float64(annealed_at) * each,
+    }
 
 
-def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Task, settings: dict[str, Any], samples: int) -> xr.Dataset:
+def _dataset(
+    records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Task, settings: dict[str, Any], samples: int
+) -> xr.Dataset:
     columns = {name: np.stack([r[name] for r in records], 1) for name in records[0] if name != "projection"}
     of_modes = columns.pop("mode_weights")
     wanted = np.asarray(tasks.target.weights[0])
@@ -297,20 +366,23 @@ def _dataset(records: list[dict[str, np.ndarray]], bounds: np.ndarray, tasks: Ta
             "title": "RealNVP under tempered reverse KL; the schedule's time is steps × time_per_step",
             "covered": f"modes that have at least {MISSED:g} of their own weight at the last step",
             "annealed_weights": "those of the first record after a step at T <= 1.05",
-            "half_life": "steps in which the mode weights' error halves from its largest since then; 0: it was none; inf: not seen",
+            "half_life": "steps in which the mode weights' error halves from its largest since then; 0: "
+            "it was none; inf: not seen",
         },
     )
 
 
 def device_of(request: str) -> Any:
-    """The JAX device of a request "auto", "cpu" or "cuda". Raises MissingComponent where JAX has no such device, or it does not compute."""
+    """The JAX device of a request "auto", "cpu" or "cuda". Raises MissingComponent where JAX has no such device, or it
+    does not compute."""
     if request not in ("auto", "cpu", "cuda"):
         raise BadInput("--device", f"{request!r} is no device", "choose auto, cpu or cuda", "")
     try:
         where = jax.devices()[0] if request == "auto" else jax.devices(request)[0]
     except RuntimeError:
         raise MissingComponent(
-            'JAX sees no CUDA device: install `pip install "jax[cuda13]"` on a machine with an NVIDIA GPU, or leave out --device cuda'
+            'JAX sees no CUDA device: install `pip install "jax[cuda13]"` on a machine with an NVIDIA '
+            "GPU, or leave out --device cuda"
         ) from None
     if where.platform == "cpu" or not (fault := _fault_of(where)):
         return where
@@ -332,7 +404,13 @@ def _fault_of(where: Any) -> str:
 
 
 def cost_of(
-    dimension: int, architecture: Architecture, optimiser: Optimiser, seeds: int, steps: int, platform: str, judged: int = 0
+    dimension: int,
+    architecture: Architecture,
+    optimiser: Optimiser,
+    seeds: int,
+    steps: int,
+    platform: str,
+    judged: int = 0,
 ) -> Cost:
     """What training costs on a JAX platform, without compiling. judged: samples of all diagnoses of one flow."""
     width, kind = architecture.width, "cpu" if platform == "cpu" else "gpu"

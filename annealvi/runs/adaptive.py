@@ -1,4 +1,5 @@
-"""Paths under an adaptive schedule, whose beta belongs to each path: by AdaAnn's flow (`integrate`) and by particles (`simulate`)."""
+"""Paths under an adaptive schedule, whose beta belongs to each path: by AdaAnn's flow (`integrate`) and by particles
+(`simulate`)."""
 
 from __future__ import annotations
 
@@ -84,7 +85,12 @@ def integrate_with_rule(
     times = np.linspace(0.0, expected, points)
     with stopped_in_time(max_cost, FASTER_INTEGRATION):
         if max_cost is not None or tell is not None:
-            require_affordable(cost_of_integration(kernel, start, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
+            require_affordable(
+                cost_of_integration(kernel, start, times, rtol, side_by_side(kernel)),
+                max_cost,
+                FASTER_INTEGRATION,
+                tell,
+            )
         if t_end is None:
             times, values, method = _until_cold(kernel, start, times, rtol, progress)
         else:
@@ -107,7 +113,8 @@ def ends_with_rule(
     progress: Callable[[int, int], None] | None,
     tell: Callable[[str], None] | None,
 ) -> Ends:
-    """Where `integrate_with_rule` leads n random states, with no output time but its end. Of each trajectory one state is kept.
+    """Where `integrate_with_rule` leads n random states, with no output time but its end. Of each trajectory one state
+    is kept.
 
     n: None for as many as the problem can afford, see `costs.affordable_number`.
     """
@@ -164,7 +171,8 @@ def _expected_end(kernel: Kernel, start: np.ndarray) -> float:
 def _until_cold(
     kernel: Kernel, start: np.ndarray, times: np.ndarray, rtol: float, progress: Callable[[int, int], None] | None
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Times, values (n, n_out, states) and method until SETTLING after the last trajectory's beta is one; the system is autonomous."""
+    """Times, values (n, n_out, states) and method until SETTLING after the last trajectory's beta is one; the system is
+    autonomous."""
     t, pieces, here = np.zeros(1), [start[:, None]], start
     for _ in range(MOST_PIECES):
         values, run = integrate_in_chunks(kernel, here, times, rtol, progress)
@@ -180,7 +188,9 @@ def _until_cold(
 
 
 def _never_cold(t: float) -> BadInput:
-    return BadInput("--t-end", f"beta has not reached 1 by t = {t:.3g} in every trajectory", "give an end with --t-end", "")
+    return BadInput(
+        "--t-end", f"beta has not reached 1 by t = {t:.3g} in every trajectory", "give an end with --t-end", ""
+    )
 
 
 def simulate_with_rule(
@@ -200,7 +210,8 @@ def simulate_with_rule(
     progress: Callable[[int, int], None] | None,
     tell: Callable[[str], None] | None,
 ) -> Paths:
-    """`simulate` of initial_means (replicas, L, d) under a rule; the Paths' beta is (replicas, n_out), and `cost` says what it took.
+    """`simulate` of initial_means (replicas, L, d) under a rule; the Paths' beta is (replicas, n_out), and `cost` says
+    what it took.
 
     t_end: None for SETTLING after the last replica has reached beta = 1, but no longer than max_cost allows.
     """
@@ -215,7 +226,12 @@ def simulate_with_rule(
     wanted = _expected_updates(session, rule) * every + SETTLING / dt if t_end is None else t_end / dt
     if not wanted <= MOST_STEPS:
         found = f"{wanted:.3g} steps until every beta is expected to be 1"
-        raise BadInput("--dt", found, f"ask for at most {MOST_STEPS:.0e}: a shorter schedule.t0, a longer --dt or an earlier --t-end", "")
+        raise BadInput(
+            "--dt",
+            found,
+            f"ask for at most {MOST_STEPS:.0e}: a shorter schedule.t0, a longer --dt or an earlier --t-end",
+            "",
+        )
     steps = max(1, round(wanted))
     sizes = len(session.problem.proposal.weights), len(session.problem.target.weights)
     draws = draws_per_component(initial_means.shape[-1], sum(sizes), particles, projected)
@@ -270,7 +286,8 @@ def _rule_of_particles(rule: AdaptiveRule, every: int, particles: int) -> Rule:
 def _expected_updates(session: Session, rule: AdaptiveRule) -> float:
     """About how often the rule acts, were the target the nearest to a single mode; for its cost alone.
 
-    The relative effective sample size of a small increment δ is 1/(1 + δ² Var), so that the level stands for tau = √(1/level − 1).
+    The relative effective sample size of a small increment δ is 1/(1 + δ² Var), so that the level stands for tau =
+    √(1/level − 1).
     """
     target, proposal, d = session.problem.target, session.problem.proposal, session.problem.space.dimension
     tau = rule.strength if rule.kind == "adaann" else np.sqrt(1 / rule.strength - 1)

@@ -26,24 +26,29 @@ FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
 SHORT_STEPS = 3
 """After a first step that is a guess each may be ten times the one before it."""
 OVERRUN = 2.0
-"""A run that takes so many times its limit is stopped: estimates are right within that, unless steps become dearer on the way."""
+"""A run that takes so many times its limit is stopped: estimates are right within that, unless steps become dearer on
+the way."""
 STATIONS = 8
-"""Times at which the rest of a path is sampled. The stiffness rises where the temperature falls: over a third of the path or more."""
+"""Times at which the rest of a path is sampled. The stiffness rises where the temperature falls: over a third of the
+path or more."""
 WARMING, WARMED = 16, 48
-"""Steps of a station's first run and of its second. Sixteen are enough to grow from the first guess to the size that the flow allows."""
+"""Steps of a station's first run and of its second. Sixteen are enough to grow from the first guess to the size that
+the flow allows."""
 MOST_TRAJECTORIES = 10**9
 STAGES = 12
 """Right-hand sides per step of DOP853."""
 
 FEWEST, MOST = 100, 10_000
-"""Trajectories where no number is given: P is then known to 0.05, its largest standard error, or better, and to 0.005 at the best."""
+"""Trajectories where no number is given: P is then known to 0.05, its largest standard error, or better, and to 0.005
+at the best."""
 PATIENCE = 120.0
 """Seconds that an ensemble may take where no number is given."""
 LADDER = (200, 500, 1000, 2000, 5000, MOST)
 """Round numbers, so that another run on the same machine chooses the same."""
 
 COORDINATES_PER_SECOND = {"cpu": 3e8, "cuda": 1e10}
-"""Particle coordinates of two modes and two components, per CPU thread and per GPU; right within a factor of some two."""
+"""Particle coordinates of two modes and two components, per CPU thread and per GPU; right within a factor of some
+two."""
 RESPONSIBILITIES = 8
 """What a particle's responsibilities take, in coordinates; it matters where few are drawn of each."""
 
@@ -52,7 +57,8 @@ RESPONSIBILITIES = 8
 class Cost:
     """seconds: expected, or the least that it can be. basis: what they follow from, for people.
 
-    Of integrations right within a factor of 1.5, as long as other work on the machine stays as it is; of the others of some two.
+    Of integrations right within a factor of 1.5, as long as other work on the machine stays as it is; of the others of
+    some two.
     """
 
     seconds: float
@@ -64,7 +70,8 @@ class Cost:
 
 
 def require_affordable(cost: Cost, limit: float | None, remedy: str, tell: Callable[[str], None] | None = None) -> None:
-    """Raise BadInput for a cost above `limit` seconds (None: no limit); `tell` hears of another one that is worth saying."""
+    """Raise BadInput for a cost above `limit` seconds (None: no limit); `tell` hears of another one that is worth
+    saying."""
     if limit is not None and cost.seconds > limit:
         raise BadInput("--max-cost", f"{cost}, above the limit of {duration(limit)}", remedy, "")
     if tell is not None and cost.seconds > WORTH_SAYING:
@@ -100,7 +107,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Pace:
-    """What one trajectory of many takes: the sum of its parts. bytes: of its result. least: whether it takes that much at least."""
+    """What one trajectory of many takes: the sum of its parts. bytes: of its result. least: whether it takes that much
+    at least."""
 
     parts: tuple[Part, ...]
     side_by_side: int
@@ -135,11 +143,16 @@ class Pace:
 
 
 def affordable_number(pace: Pace, max_cost: float | None, tell: Callable[[str], None] | None) -> int:
-    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST; `tell` hears which, and why."""
+    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST; `tell` hears which, and
+    why."""
     seconds = PATIENCE if max_cost is None else min(PATIENCE, max_cost)
     n = max((step for step in LADDER if step <= pace.affordable(seconds) and not pace.least), default=FEWEST)
     if n < MOST and tell is not None:
-        why = f"as many as take about {duration(seconds)} at most" if n > FEWEST else "the fewest, since a trajectory takes long"
+        why = (
+            f"as many as take about {duration(seconds)} at most"
+            if n > FEWEST
+            else "the fewest, since a trajectory takes long"
+        )
         tell(f"{n} trajectories, {why}: P to {0.5 / np.sqrt(n):.2g} or better; --n takes another number")
     return n
 
@@ -147,11 +160,12 @@ def affordable_number(pace: Pace, max_cost: float | None, tell: Callable[[str], 
 def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, side_by_side: int) -> Pace:
     """What a trajectory from one of the states (n, states) over times (n_out,) takes, with so many side by side.
 
-    One rate is timed first, or a part of it. As many trajectories as run side by side are then followed for about PILOT_SECONDS with the
-    run's own tolerance, since threads that share a core or the memory slow one another down. Their steps grow or shrink by orders of
-    magnitude as the temperature falls and the flow becomes stiff, so the rest of the path is sampled at STATIONS times, see
-    `_at_stations`. Where one of these takes more than LONGEST_PILOT seconds, the pace is the least that it can be: steps of the size and
-    the price at which it was stopped, or one step for each output where it had not come through the first short ones.
+    One rate is timed first, or a part of it. As many trajectories as run side by side are then followed for about
+    PILOT_SECONDS with the run's own tolerance, since threads that share a core or the memory slow one another down.
+    Their steps grow or shrink by orders of magnitude as the temperature falls and the flow becomes stiff, so the rest
+    of the path is sampled at STATIONS times, see `_at_stations`. Where one of these takes more than LONGEST_PILOT
+    seconds, the pace is the least that it can be: steps of the size and the price at which it was stopped, or one step
+    for each output where it had not come through the first short ones.
     """
     from kernels.machine.stages import stage
 
@@ -168,7 +182,8 @@ def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, r
 
 @dataclass(frozen=True)
 class _Pilot:
-    """A crew of trajectories (side_by_side, states) that are followed for a while. one_step: its seconds, of `nodes`, at the start."""
+    """A crew of trajectories (side_by_side, states) that are followed for a while. one_step: its seconds, of `nodes`,
+    at the start."""
 
     kernel: Kernel
     crew: np.ndarray
@@ -200,18 +215,21 @@ class _Pilot:
             begun = time.perf_counter()
             steps, reached, state = _follow(self.kernel, self.crew, self.times, self.rtol, most)
             seconds = time.perf_counter() - begun
-            if reached >= self.times[-1] or (most >= FEWEST_STEPS and (seconds > PILOT_SECONDS or most >= MOST_PILOT_STEPS)):
+            if reached >= self.times[-1] or (
+                most >= FEWEST_STEPS and (seconds > PILOT_SECONDS or most >= MOST_PILOT_STEPS)
+            ):
                 nodes = _nodes(self.kernel, (self.times[0], self.crew[0]), (reached, state))
                 return Part(steps, STAGES * steps * nodes, seconds), reached, state
             most = max(FEWEST_STEPS, 2 * most)
 
     def _at_stations(self, state: np.ndarray, first: float, seconds_per_step: float) -> tuple[list[Part], bool]:
-        """The parts of the path from the time `first` on: as many intervals of equal length, each with the pace of its middle.
+        """The parts of the path from the time `first` on: as many intervals of equal length, each with the pace of its
+        middle.
 
-        A trajectory that is put into the middle of an interval, in the state where the last station left it, is soon where the flow takes
-        it at that temperature. How far it comes in its last steps of two runs, of WARMING and of WARMED steps, gives the steps of the
-        interval. There are fewer stations where STATIONS would take more than LONGEST_PILOT seconds, and the parts are the least where one
-        of them is stopped after that time.
+        A trajectory that is put into the middle of an interval, in the state where the last station left it, is soon
+        where the flow takes it at that temperature. How far it comes in its last steps of two runs, of WARMING and of
+        WARMED steps, gives the steps of the interval. There are fewer stations where STATIONS would take more than
+        LONGEST_PILOT seconds, and the parts are the least where one of them is stopped after that time.
         """
         from kernels.integrate.integrator import StoppedError
         from kernels.machine.threads import at_most
@@ -232,7 +250,9 @@ class _Pilot:
             except StoppedError as stopped:
                 return [*parts, self._stopped(stopped, end + length / 2)], True
             # A path that is at its end while it is still warming has few steps anyway.
-            ahead = length * ((steps - warming) / (reached - warm) if reached > warm else steps / max(reached - middle, length / 2))
+            ahead = length * (
+                (steps - warming) / (reached - warm) if reached > warm else steps / max(reached - middle, length / 2)
+            )
             nodes = _nodes(self.kernel, (middle, crew[0]), (reached, state))
             parts.append(Part(ahead, STAGES * ahead * nodes, ahead * seconds / max(steps, 1)))
         return parts, False
@@ -251,8 +271,11 @@ def _nodes(kernel: Kernel, *places: tuple[float, np.ndarray]) -> float:
     return float(np.mean([kernel.nodes(state[None], kernel.beta_at(t))[0] for t, state in places]))
 
 
-def _follow(kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float, most: int) -> tuple[float, float, np.ndarray]:
-    """(steps, time reached, state there) of the crew's first trajectory within `most` steps; of all of them, if they end, the mean steps.
+def _follow(
+    kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float, most: int
+) -> tuple[float, float, np.ndarray]:
+    """(steps, time reached, state there) of the crew's first trajectory within `most` steps; of all of them, if they
+    end, the mean steps.
 
     One that fails has come to the end: the run itself will say why.
     """
@@ -269,7 +292,8 @@ def _follow(kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float, mo
 
 @contextmanager
 def stopped_in_time(limit: float | None, remedy: str) -> Iterator[None]:
-    """Raise BadInput once compiled code has run for OVERRUN times `limit` seconds within (None: no limit), the pilot of a cost included."""
+    """Raise BadInput once compiled code has run for OVERRUN times `limit` seconds within (None: no limit), the pilot of
+    a cost included."""
     from kernels.machine.threads import TimeLimitError, at_most
 
     try:
@@ -282,7 +306,8 @@ def stopped_in_time(limit: float | None, remedy: str) -> Iterator[None]:
 
 
 def cost_of_particles(coordinates: float, particles: float, device: str) -> Cost:
-    """coordinates: drawn, and particles: of all replicas and components, both summed over steps. device: "auto", "cpu" or "cuda"."""
+    """coordinates: drawn, and particles: of all replicas and components, both summed over steps. device: "auto", "cpu"
+    or "cuda"."""
     import numba
 
     from kernels.machine.device import resolve_device

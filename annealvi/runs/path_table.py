@@ -17,8 +17,8 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 
 def print_path_table(paths: Paths, to: Printer | None = None) -> None:
-    """The mean of each state over the paths at a few times, with its standard error for particles and the standard deviation for others;
-    then quantiles and nearest modes in the end, and what the states' names mean."""
+    """The mean of each state over the paths at a few times, with its standard error for particles and the standard
+    deviation for others; then quantiles and nearest modes in the end, and what the states' names mean."""
     to = to or Terminal()
     count = len(paths.values)
     what = "trajectories" if paths.standard_error is None else "replicas"
@@ -50,7 +50,9 @@ def print_path_table(paths: Paths, to: Printer | None = None) -> None:
 def _print_ends(paths: Paths, what: str, to: Printer) -> None:
     last = np.quantile(paths.values[:, -1], QUANTILES, axis=0)
     table = _table(
-        f"quantiles of the {len(paths.values)} {what} at t = {_time(paths.t[-1])}", *(f"{100 * q:g} %" for q in QUANTILES), first="state"
+        f"quantiles of the {len(paths.values)} {what} at t = {_time(paths.t[-1])}",
+        *(f"{100 * q:g} %" for q in QUANTILES),
+        first="state",
     )
     for name, cells in zip(paths.states, (_column(column, None) for column in last.T), strict=True):
         table.add_row(name, *cells)
@@ -60,7 +62,9 @@ def _print_ends(paths: Paths, what: str, to: Printer) -> None:
     modes, when = paths.modes, f"at t = {_time(paths.t[-1])}"
     table = _table(f"nearest mode {when}, share of the {what}", *(f"mode {k}" for k in range(1, modes + 1)), first="")
     for i, nearest in enumerate(paths.nearest.T, 1):
-        table.add_row(f"component {i}", *(f"{share:.3f}" for share in np.bincount(nearest, minlength=modes) / len(nearest)))
+        table.add_row(
+            f"component {i}", *(f"{share:.3f}" for share in np.bincount(nearest, minlength=modes) / len(nearest))
+        )
     to.print(table)
     missed = np.mean([len(set(row)) < modes for row in paths.nearest.tolist()])
     to.print(f"  some mode is the nearest of no component in {100 * missed:.1f} % of them", highlight=False)
@@ -88,7 +92,14 @@ def _cost_in_words(cost: Any) -> str:
     """What an adaptive schedule took, on average over the replicas."""
     times, updates = cost["time_to_one"], np.mean(cost["updates"])
     reached = times[np.isfinite(times)]
-    when = f"beta = 1 at t = {reached.mean():.4g} ({reached.min():.4g} to {reached.max():.4g})" if len(reached) else "beta stayed below 1"
+    when = (
+        f"beta = 1 at t = {reached.mean():.4g} ({reached.min():.4g} to {reached.max():.4g})"
+        if len(reached)
+        else "beta stayed below 1"
+    )
     short = f", not in {len(times) - len(reached)} of {len(times)} replicas" if 0 < len(reached) < len(times) else ""
     by_rule, by_steps = (np.mean(cost[key]) for key in ("rule_evaluations", "gradient_evaluations"))
-    return f"{when}{short}; {updates:.4g} updates; per replica {by_rule:.2g} evaluations of log p* by the rule, {by_steps:.2g} by the steps"
+    return (
+        f"{when}{short}; {updates:.4g} updates; per replica {by_rule:.2g} evaluations of log p* by the "
+        f"rule, {by_steps:.2g} by the steps"
+    )

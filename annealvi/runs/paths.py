@@ -35,11 +35,12 @@ class Paths:
     values: (n, n_out, states), one path per initial state or replica.
 
     device, method: what really ran. standard_error: (n_out, states) of the mean over replicas, for particles only.
-    bias, bias_standard_error: (n_out, states) that the step dt/2 leaves in the mean, estimated by extrapolation; for extrapolated
-    particles only. cost: what an adaptive schedule took, each (n,): "updates" of beta, "time_to_one", nan where beta stayed below it,
-    and evaluations of log p*, "rule_evaluations" by the rule and "gradient_evaluations" by the steps; for particles only.
-    projected: whether particles were drawn in the span of modes and means; None where there are none.
-    nearest: (n, L) the mode, counted from 0, that each component's mean is nearest to in the end. modes: how many the target has.
+    bias, bias_standard_error: (n_out, states) that the step dt/2 leaves in the mean, estimated by extrapolation; for
+    extrapolated particles only. cost: what an adaptive schedule took, each (n,): "updates" of beta, "time_to_one", nan
+    where beta stayed below it, and evaluations of log p*, "rule_evaluations" by the rule and "gradient_evaluations" by
+    the steps; for particles only. projected: whether particles were drawn in the span of modes and means; None where
+    there are none. nearest: (n, L) the mode, counted from 0, that each component's mean is nearest to in the end.
+    modes: how many the target has.
     """
 
     t: np.ndarray
@@ -66,7 +67,8 @@ class Paths:
         return as_html(print_path_table, self)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form: trajectories by state, each a list over paths of a list over times; `beta` likewise under an adaptive schedule.
+        """The JSON form: trajectories by state, each a list over paths of a list over times; `beta` likewise under an
+        adaptive schedule.
 
         "nearest_modes": for each path a list over components, modes counted from 1.
         """
@@ -103,15 +105,21 @@ def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
     outside = kernel.outside(states)
     if outside is not None:
         raise BadInput(
-            "--initial", f"{outside}, for which the averages' tables are made", "start nearer to the problem's lengths and scales", ""
+            "--initial",
+            f"{outside}, for which the averages' tables are made",
+            "start nearer to the problem's lengths and scales",
+            "",
         )
 
 
 def chunk_of(kernel: Kernel) -> int:
-    """How many trajectories run between two looks at the keyboard and two movements of a bar: enough to keep all lanes busy."""
+    """How many trajectories run between two looks at the keyboard and two movements of a bar: enough to keep all lanes
+    busy."""
     if kernel.where.kind != "cpu":
         return 2**20
-    return 250 * kernel.lanes if kernel.lanes > 1 else 8 * side_by_side(kernel)  # a single lane has averages over several variables
+    return (
+        250 * kernel.lanes if kernel.lanes > 1 else 8 * side_by_side(kernel)
+    )  # a single lane has averages over several variables
 
 
 def chunks_of(kernel: Kernel, n: int) -> list[slice]:
@@ -128,14 +136,19 @@ def random_chunks(session: Session, kernel: Kernel, n: int, seed: int) -> Iterat
 def integrate_in_chunks(
     kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, progress: Callable[[int, int], None] | None
 ) -> tuple[np.ndarray, Trajectories]:
-    """The paths (n, n_out, states) from all states (n, states), and the first chunk's run, which tells what the chunks have in common."""
+    """The paths (n, n_out, states) from all states (n, states), and the first chunk's run, which tells what the chunks
+    have in common."""
     chunks = chunks_of(kernel, len(states))
-    tolerance = max(kernel.domain_tolerance(states[chunk], rtol) for chunk in chunks)  # of all, whichever chunk the closest pair is in
+    tolerance = max(
+        kernel.domain_tolerance(states[chunk], rtol) for chunk in chunks
+    )  # of all, whichever chunk the closest pair is in
     runs = []
     if progress is not None:
         progress(0, len(states))
     for chunk in chunks:
-        run = kernel.integrate(states[chunk], times, rtol=rtol, atol=rtol / 100, domain_tolerance=tolerance, number=chunk.start)
+        run = kernel.integrate(
+            states[chunk], times, rtol=rtol, atol=rtol / 100, domain_tolerance=tolerance, number=chunk.start
+        )
         runs.append(run)
         if progress is not None:
             progress(chunk.stop, len(states))
@@ -159,7 +172,9 @@ def inaccuracy(kernel: Kernel, tolerance: float) -> str:
 
 def flow_in_words(particles: int, dt: float, precision: str, projected: bool) -> str:
     """How particles were simulated."""
-    return f"stochastic gradient flow, {particles} {'projected ' if projected else ''}particles, dt = {dt:g}, {precision}"
+    return (
+        f"stochastic gradient flow, {particles} {'projected ' if projected else ''}particles, dt = {dt:g}, {precision}"
+    )
 
 
 def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -172,12 +187,20 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def refuse_projection(problem: Problem) -> None:
-    """Raise BadInput where particles drawn in the span of modes and means would follow another law than those in all d dimensions."""
+    """Raise BadInput where particles drawn in the span of modes and means would follow another law than those in all d
+    dimensions."""
     for name, scales in (("target", problem.target.scales), ("proposal", problem.proposal.scales)):
         if len(set(scales)) > 1:
-            raise BadInput("--projected", f"it needs one scale in each mixture, and {name}.scales differ", NOT_PROJECTED, "")
+            raise BadInput(
+                "--projected", f"it needs one scale in each mixture, and {name}.scales differ", NOT_PROJECTED, ""
+            )
     if set(problem.flow.learn) != {"means"}:
-        raise BadInput("--projected", f"flow.learn names {' and '.join(problem.flow.learn)}, and it covers means alone", NOT_PROJECTED, "")
+        raise BadInput(
+            "--projected",
+            f"flow.learn names {' and '.join(problem.flow.learn)}, and it covers means alone",
+            NOT_PROJECTED,
+            "",
+        )
 
 
 def refuse_large(option: str, numbers: int) -> None:

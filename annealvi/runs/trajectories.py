@@ -1,4 +1,5 @@
-"""Paths of the summary statistics: by the derived equations (`integrate`) and by particles in d dimensions (`simulate`)."""
+"""Paths of the summary statistics: by the derived equations (`integrate`) and by particles in d dimensions
+(`simulate`)."""
 
 from __future__ import annotations
 
@@ -39,8 +40,9 @@ MOST_WORK = 1e16
 """Particle coordinates, summed over steps: a day on a fast GPU, months on a CPU."""
 
 COARSEST_AVERAGES = 1e-10
-"""Default error of each average where rtol is larger still. An error of the averages enters a path like one of its steps' local errors,
-divided by the step; 1e-10 leaves a smaller trace than rtol = 1e-9 does. Averages over three variables cost half of what 1e-12 takes."""
+"""Default error of each average where rtol is larger still. An error of the averages enters a path like one of its
+steps' local errors, divided by the step; 1e-10 leaves a smaller trace than rtol = 1e-9 does. Averages over three
+variables cost half of what 1e-12 takes."""
 
 ANOTHER_STREAM = 1 << 63
 """Flips the seed's highest bit: the finer run of an extrapolation draws its noise independently."""
@@ -64,12 +66,13 @@ def integrate(
 ) -> Paths:
     """Integrate the summary-statistics ODE from t = 0 to t_end (default: the schedule's settling time plus 50).
 
-    Under the adaptive schedule "adaann", beta follows the rule's flow, by default until 50 after every trajectory has reached beta = 1.
-    initial: (n, states), or None for n draws from the exact initial law. points: output times, equally spaced.
-    rtol: relative tolerance per step; absolute tolerance is a hundredth of it. tolerance: absolute error of each average, by default rtol
-    or COARSEST_AVERAGES, whichever is less. max_cost: refuse what is expected to take more seconds, and stop what takes twice as many
-    (None: take however long). tell: hears in one line of an expected cost of more than some seconds. Raises BadInput, and
-    kernels.integrate.integrator.DomainError if a state leaves the overlaps' domain.
+    Under the adaptive schedule "adaann", beta follows the rule's flow, by default until 50 after every trajectory has
+    reached beta = 1. initial: (n, states), or None for n draws from the exact initial law. points: output times,
+    equally spaced. rtol: relative tolerance per step; absolute tolerance is a hundredth of it. tolerance: absolute
+    error of each average, by default rtol or COARSEST_AVERAGES, whichever is less. max_cost: refuse what is expected to
+    take more seconds, and stop what takes twice as many (None: take however long). tell: hears in one line of an
+    expected cost of more than some seconds. Raises BadInput, and kernels.integrate.integrator.DomainError if a state
+    leaves the overlaps' domain.
     """
     given = None if initial is None else np.atleast_2d(np.asarray(initial, float))
     if given is not None and given.shape[1:] != (len(session.state_names),):
@@ -92,9 +95,16 @@ def integrate(
     times = np.linspace(0.0, end, points)
     with stopped_in_time(max_cost, FASTER_INTEGRATION):
         if max_cost is not None or tell is not None:
-            require_affordable(cost_of_integration(kernel, states, times, rtol, side_by_side(kernel)), max_cost, FASTER_INTEGRATION, tell)
+            require_affordable(
+                cost_of_integration(kernel, states, times, rtol, side_by_side(kernel)),
+                max_cost,
+                FASTER_INTEGRATION,
+                tell,
+            )
         values, run = integrate_in_chunks(kernel, states, times, rtol, progress)
-    paths = Paths(times, run.beta, session.state_names, values, run.device, f"{run.method}{inaccuracy(kernel, accuracy)}")
+    paths = Paths(
+        times, run.beta, session.state_names, values, run.device, f"{run.method}{inaccuracy(kernel, accuracy)}"
+    )
     return _with_ends(session, paths)
 
 
@@ -119,14 +129,16 @@ def simulate(
 ) -> Paths:
     """Simulate the stochastic gradient flow of all d coordinates of every mean, `replicas` times side by side.
 
-    Under an adaptive schedule each replica has a beta of its own; the run ends by default 50 after all have reached beta = 1.
+    Under an adaptive schedule each replica has a beta of its own; the run ends by default 50 after all have reached
+    beta = 1.
 
-    initial_means: (replicas, L, d), or None for independent uniform means on the sphere. particles: per component and step.
-    dt: step in the flow's time; the overlaps' bias, from the step itself and from the gradient's noise, is of first order in it.
-    points: recorded times, about equally spaced. extrapolate: run once more with dt/2 and independent noise, return the paths
-    extrapolated to dt = 0, replica by replica, and report the bias. max_cost, tell: as in `integrate`.
-    projected: draw the particles in the span of modes and means: other numbers of the same law, in less time where that has far fewer than
-    d dimensions. Raises BadInput, also for that where a mixture's scales differ or more than means is learned.
+    initial_means: (replicas, L, d), or None for independent uniform means on the sphere. particles: per component and
+    step. dt: step in the flow's time; the overlaps' bias, from the step itself and from the gradient's noise, is of
+    first order in it. points: recorded times, about equally spaced. extrapolate: run once more with dt/2 and
+    independent noise, return the paths extrapolated to dt = 0, replica by replica, and report the bias. max_cost, tell:
+    as in `integrate`. projected: draw the particles in the span of modes and means: other numbers of the same law, in
+    less time where that has far fewer than d dimensions. Raises BadInput, also for that where a mixture's scales differ
+    or more than means is learned.
     """
     from kernels.particles.initial_means import uniform_sphere_means
 
@@ -144,17 +156,36 @@ def simulate(
         means = initial_means
         if means is None:
             means = uniform_sphere_means(replicas, size, dimension, np.array(problem.proposal.radii), seed)
-        options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell, "precision": precision}
-        options |= {"particles": particles, "dt": dt, "t_end": t_end, "points": points, "seed": seed, "projected": projected}
+        options: dict[str, Any] = {
+            "device": device,
+            "max_cost": max_cost,
+            "progress": progress,
+            "tell": tell,
+            "precision": precision,
+        }
+        options |= {
+            "particles": particles,
+            "dt": dt,
+            "t_end": t_end,
+            "points": points,
+            "seed": seed,
+            "projected": projected,
+        }
         return _with_ends(session, simulate_with_rule(session, means, session.rule, **options))
     end = _end_time(session, t_end)
     if dt > end:
         raise BadInput(
-            "--dt", f"the step {dt:g} is longer than the run, which ends at {end:g}", "give a shorter step or a later --t-end", ""
+            "--dt",
+            f"the step {dt:g} is longer than the run, which ends at {end:g}",
+            "give a shorter step or a later --t-end",
+            "",
         )
     if end / dt > MOST_STEPS:
         raise BadInput(
-            "--dt", f"{end / dt:.3g} steps until t = {end:g}", f"ask for at most {MOST_STEPS:.0e}: a longer --dt or a shorter --t-end", ""
+            "--dt",
+            f"{end / dt:.3g} steps until t = {end:g}",
+            f"ask for at most {MOST_STEPS:.0e}: a longer --dt or a shorter --t-end",
+            "",
         )
     steps = max(1, round(end / dt))
     runs = replicas if initial_means is None else len(initial_means)
@@ -162,7 +193,9 @@ def simulate(
     work, estimates = _work(problem, passes * runs * float(steps), particles, projected)
     if work > MOST_WORK:
         found = f"{work:.2g} particle coordinates over all steps"
-        raise BadInput("--particles", found, f"ask for at most {MOST_WORK:.0e}: fewer particles, replicas, steps or dimensions", "")
+        raise BadInput(
+            "--particles", found, f"ask for at most {MOST_WORK:.0e}: fewer particles, replicas, steps or dimensions", ""
+        )
     refuse_large("--replicas or --points", runs * min(points, steps) * size * (size + len(problem.target.weights)))
     refuse_large("space.dimension", (runs * size + len(problem.target.weights)) * dimension)
     require_affordable(cost_of_particles(work, estimates, device), max_cost, FASTER_SIMULATION, tell)
@@ -188,18 +221,32 @@ def simulate(
         values = 2 * fine - values
         method += ", extrapolated to dt = 0"
     error = mean_and_error(values)[1]
-    paths = Paths(run.t, run.beta, session.state_names, values, run.device, method, error, bias, bias_error, projected=run.projected)
+    paths = Paths(
+        run.t,
+        run.beta,
+        session.state_names,
+        values,
+        run.device,
+        method,
+        error,
+        bias,
+        bias_error,
+        projected=run.projected,
+    )
     return _with_ends(session, paths)
 
 
 def _with_ends(session: Session, paths: Paths) -> Paths:
-    return replace(paths, nearest=nearest_modes(session, paths.values[:, -1]), modes=len(session.problem.target.weights))
+    return replace(
+        paths, nearest=nearest_modes(session, paths.values[:, -1]), modes=len(session.problem.target.weights)
+    )
 
 
 def seconds_of_simulation(
     session: Session, replicas: int, particles: int, dt: float, t_end: float | None, projected: bool, device: str
 ) -> float:
-    """What `simulate` is expected to take; the least that it can be under an adaptive schedule, which ends when it has come to T = 1."""
+    """What `simulate` is expected to take; the least that it can be under an adaptive schedule, which ends when it has
+    come to T = 1."""
     end = _end_time(session, t_end) if session.rule is None else t_end or SETTLING
     steps = max(1, round(end / dt))
     return cost_of_particles(*_work(session.problem, replicas * float(steps), particles, projected), device).seconds
@@ -252,5 +299,7 @@ def _simulated(
 def _end_time(session: Session, t_end: float | None) -> float:
     end = session.end_time() if t_end is None else t_end
     if not 0 < end <= LATEST:
-        raise BadInput("--t-end", f"the run would end at t = {end:.3g}", f"give a time above 0 and at most {LATEST:.0e}", "")
+        raise BadInput(
+            "--t-end", f"the run would end at t = {end:.3g}", f"give a time above 0 and at most {LATEST:.0e}", ""
+        )
     return end

@@ -1,4 +1,5 @@
-"""The derived equations as plain values: right-hand sides in SymPy, their limits and stability, and a function that evaluates them."""
+"""The derived equations as plain values: right-hand sides in SymPy, their limits and stability, and a function that
+evaluates them."""
 
 from __future__ import annotations
 
@@ -26,8 +27,9 @@ RateFunction = Callable[[float | np.ndarray, np.ndarray], np.ndarray]
 def equations(problem: Problem, large_dimension: bool = False) -> dict[sp.Symbol, sp.Expr]:
     """State → its rate d(state)/dt, in the states' order, with every named part written out.
 
-    What is left are the states, the problem's parameters (see `Session.values`), `beta`, and averages over independent N(0, 1) and χ²
-    variables. large_dimension: the limit d → ∞ of what unequal scales make depend on d. Raises BadInput for what is not derived.
+    What is left are the states, the problem's parameters (see `Session.values`), `beta`, and averages over independent
+    N(0, 1) and χ² variables. large_dimension: the limit d → ∞ of what unequal scales make depend on d. Raises BadInput
+    for what is not derived.
     """
     system = derive_problem(problem, large_dimension).system
     return dict(zip(system.states, system.expanded_rhs(), strict=True))
@@ -35,23 +37,28 @@ def equations(problem: Problem, large_dimension: bool = False) -> dict[sp.Symbol
 
 @checked
 def symbols(problem: Problem, large_dimension: bool = False) -> dict[str, sp.Symbol]:
-    """The symbols of `equations` by name: the states, then the parameters, in their order, then `beta`, and the time `t` of schedules.
+    """The symbols of `equations` by name: the states, then the parameters, in their order, then `beta`, and the time
+    `t` of schedules.
 
-    A symbol that is made by its name alone, as by sympy.Symbol("m_1"), is another one, since these are known to be real or positive.
-    With them `subs`, `evalf` and `sympy.lambdify` (NumPy, SciPy, math, mpmath) work on the equations, averages included: those over one
-    variable take milliseconds for arrays of any shape, those over several seconds, for which `rate_function` is made.
+    A symbol that is made by its name alone, as by sympy.Symbol("m_1"), is another one, since these are known to be real
+    or positive. With them `subs`, `evalf` and `sympy.lambdify` (NumPy, SciPy, math, mpmath) work on the equations,
+    averages included: those over one variable take milliseconds for arrays of any shape, those over several seconds,
+    for which `rate_function` is made.
     """
     system = derive_problem(problem, large_dimension).system
     return {symbol.name: symbol for symbol in (*system.states, *system.parameters, BETA, TIME)}
 
 
 @checked
-def rate_function(problem: Problem, device: str = "auto", tolerance: float = 1e-12, large_dimension: bool = False) -> RateFunction:
+def rate_function(
+    problem: Problem, device: str = "auto", tolerance: float = 1e-12, large_dimension: bool = False
+) -> RateFunction:
     """rates(beta, y) → dy/dt, compiled, with the problem's own parameters.
 
-    beta: an inverse temperature, or (n,) of them. y: (n, states) or (states,), in the order of `equations`; dy/dt has the shape of y, per
-    unit of the flow's time. tolerance: absolute error of each average, from 1e-13 to 1e-2. large_dimension: as in `equations`. Raises
-    BadInput for what is not derived or not tabulated, as do the rates for what is no state and no temperature.
+    beta: an inverse temperature, or (n,) of them. y: (n, states) or (states,), in the order of `equations`; dy/dt has
+    the shape of y, per unit of the flow's time. tolerance: absolute error of each average, from 1e-13 to 1e-2.
+    large_dimension: as in `equations`. Raises BadInput for what is not derived or not tabulated, as do the rates for
+    what is no state and no temperature.
     """
     require_tolerance("tolerance", tolerance)
     kernel = open_session(problem, large_dimension).compile(device, tolerance)
@@ -63,13 +70,24 @@ def rate_function(problem: Problem, device: str = "auto", tolerance: float = 1e-
         except (TypeError, ValueError):
             raise BadInput("y", "beta or y is not made of numbers", "give arrays of numbers", "") from None
         if not (np.isfinite(betas).all() and (betas >= 0).all()):
-            raise BadInput("beta", "not a number of at least 0", "give an inverse temperature, or one for each state", "")
+            raise BadInput(
+                "beta", "not a number of at least 0", "give an inverse temperature, or one for each state", ""
+            )
         if states.ndim not in (1, 2) or states.shape[-1] != count:
-            raise BadInput("y", f"an array of shape {states.shape}", f"give ({count},) or (n, {count}), in the order of `equations`", "")
+            raise BadInput(
+                "y",
+                f"an array of shape {states.shape}",
+                f"give ({count},) or (n, {count}), in the order of `equations`",
+                "",
+            )
         if betas.ndim > 1 or (betas.ndim == 1 and states.shape[:-1] != betas.shape):
-            raise BadInput("beta", f"{betas.size} of them for {states[..., 0].size} states", "give one, or one for each state", "")
+            raise BadInput(
+                "beta", f"{betas.size} of them for {states[..., 0].size} states", "give one, or one for each state", ""
+            )
         if outside := kernel.outside(np.atleast_2d(states)):
-            raise BadInput("y", f"{outside}, for which the averages' tables are made", "give states of vectors that there are", "")
+            raise BadInput(
+                "y", f"{outside}, for which the averages' tables are made", "give states of vectors that there are", ""
+            )
         return kernel.rhs_at_beta(betas, states).reshape(states.shape)
 
     return rates
@@ -77,20 +95,23 @@ def rate_function(problem: Problem, device: str = "auto", tolerance: float = 1e-
 
 @checked
 def asymptotics(problem: Problem) -> Asymptotics:
-    """Every limit that the theory knows of the bimodal system at w_1 = w_2, derived from it: high temperature, distant modes (and with them
-    the critical temperature), small overlaps, near components, slow schedules, and the growth exponent of each schedule kind.
+    """Every limit that the theory knows of the bimodal system at w_1 = w_2, derived from it: high temperature, distant
+    modes (and with them the critical temperature), small overlaps, near components, slow schedules, and the growth
+    exponent of each schedule kind.
 
-    `.expansions` are values with what is left out and under which hypothesis; `.latex()` has all of it by name. Raises BadInput for a
-    problem that is not two antipodal modes and two components of equal scales on the modes' sphere.
+    `.expansions` are values with what is left out and under which hypothesis; `.latex()` has all of it by name. Raises
+    BadInput for a problem that is not two antipodal modes and two components of equal scales on the modes' sphere.
     """
     return _bimodal(lambda: limits_of(derive_problem(problem).system))
 
 
 @checked
 def linear_stability(problem: Problem) -> BimodalStability:
-    """The linearisation at the bimodal system's symmetric states (collapsed, mixed, separated, antipodal), with spectra and `.latex()`.
+    """The linearisation at the bimodal system's symmetric states (collapsed, mixed, separated, antipodal), with spectra
+    and `.latex()`.
 
-    Raises BadInput for a problem that is not two antipodal modes and two components of equal scales on the modes' sphere.
+    Raises BadInput for a problem that is not two antipodal modes and two components of equal scales on the modes'
+    sphere.
     """
     return _bimodal(lambda: bimodal_stability(derive_problem(problem)))
 

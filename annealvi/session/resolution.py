@@ -1,4 +1,5 @@
-"""What of a target can be told apart: modes that make one maximum of its density, and modes so light that nothing here resolves them.
+"""What of a target can be told apart: modes that make one maximum of its density, and modes so light that nothing here
+resolves them.
 
 Such a question is answered all the same; what is said beside the answer keeps it from being read as more than it is.
 """
@@ -17,8 +18,9 @@ from annealvi.sweeps.keys import in_words, vary
 from derive.problem.specification import BadInput, Problem
 
 LIGHTEST = 1e-6
-"""A proposal without a mode of weight w is within −log(1 − w), some w, of the target in KL, which is what the flow descends. The averages
-behind maps and recommendations are computed to 1e-6, and a million perfect samples hold one of such a mode."""
+"""A proposal without a mode of weight w is within −log(1 − w), some w, of the target in KL, which is what the flow
+descends. The averages behind maps and recommendations are computed to 1e-6, and a million perfect samples hold one of
+such a mode."""
 
 MOST_POINTS = 2000
 
@@ -27,15 +29,22 @@ def warnings_of(problem: Problem, samples: int | None = None) -> tuple[str, ...]
     """What to say of the target's modes, a line each. samples: of a flow, by which it is judged."""
     weights = problem.target.weights
     lines = [
-        f"modes {', '.join(str(k + 1) for k in group)} make one maximum of the target's density along the line between them: they are "
+        f"modes {', '.join(str(k + 1) for k in group)} make one maximum of the target's density along "
+        f"the line between them: they are "
         "one mode to any sampler, whatever is said of one that is missed"
         for group in _groups_of_one(problem)
     ]
     for k, w in enumerate(weights, 1):
         if w < LIGHTEST:
-            lines.append(f"mode {k} has the weight {w:.3g}, below the resolution of {LIGHTEST:g}: to miss it changes nothing measurable")
+            lines.append(
+                f"mode {k} has the weight {w:.3g}, below the resolution of {LIGHTEST:g}: to miss it "
+                f"changes nothing measurable"
+            )
         elif samples is not None and w * samples < 1:
-            lines.append(f"mode {k} has the weight {w:.3g}: of the {samples} samples of a judgement less than one is expected there")
+            lines.append(
+                f"mode {k} has the weight {w:.3g}: of the {samples} samples of a judgement less "
+                f"than one is expected there"
+            )
     return tuple(lines)
 
 
@@ -49,7 +58,9 @@ def warnings_over(problem: Problem, axes: Sequence[Axis | Choices], samples: int
         return warnings_of(problem, samples)
     most = int(MOST_POINTS ** (1 / len(concerned)))
     settings = [[{axis.key: value} for value in _some(axis.settings, most)] for axis in concerned]
-    points: list[Mapping[str, Any]] = [{k: v for one in chosen for k, v in one.items()} for chosen in itertools.product(*settings)]
+    points: list[Mapping[str, Any]] = [
+        {k: v for one in chosen for k, v in one.items()} for chosen in itertools.product(*settings)
+    ]
     said = [(point, lines) for point in points if (lines := _warnings_at(problem, point, samples))]
     if not said:
         return ()
@@ -58,14 +69,17 @@ def warnings_over(problem: Problem, axes: Sequence[Axis | Choices], samples: int
 
 
 def maxima_between(weights: tuple[float, float], scales: tuple[float, float], distance: float) -> int:
-    """How many maxima a mixture of two Gaussians has in the coordinate along the line through their means: 1 or 2, exactly.
+    """How many maxima a mixture of two Gaussians has in the coordinate along the line through their means: 1 or 2,
+    exactly.
 
-    For equal scales that is the number of maxima of its density in any dimension, which all lie on the line (Carreira-Perpiñán and Williams
-    2003; Ray and Lindsay, Annals of Statistics 33, 2005). For unequal ones in many dimensions the density itself would count volumes σ^d,
-    which say nothing of where samples are; the coordinate's marginal does not.
+    For equal scales that is the number of maxima of its density in any dimension, which all lie on the line
+    (Carreira-Perpiñán and Williams 2003; Ray and Lindsay, Annals of Statistics 33, 2005). For unequal ones in many
+    dimensions the density itself would count volumes σ^d, which say nothing of where samples are; the coordinate's
+    marginal does not.
 
-    At the fraction x of the way its slope has the sign of S(x) = log(w_2 φ_2/w_1 φ_1) + log((1 − x)/x) − log(σ_2²/σ_1²), from +∞ to −∞. S'
-    vanishes at roots of a cubic, between which S is monotone: its signs there tell how often it falls through zero.
+    At the fraction x of the way its slope has the sign of S(x) = log(w_2 φ_2/w_1 φ_1) + log((1 − x)/x) −
+    log(σ_2²/σ_1²), from +∞ to −∞. S' vanishes at roots of a cubic, between which S is monotone: its signs there tell
+    how often it falls through zero.
     """
     (w_1, w_2), (s_1, s_2) = weights, (scales[0] / distance, scales[1] / distance)  # in units of the distance
     rising, bend = 1 / s_2**2, 1 / s_1**2 - 1 / s_2**2  # of the logarithm of the ratio: its slope is rising + bend x

@@ -1,4 +1,5 @@
-"""One problem with everything that follows from it: derivation, schedule, parameter values, and the maps to and from its states."""
+"""One problem with everything that follows from it: derivation, schedule, parameter values, and the maps to and from
+its states."""
 
 from __future__ import annotations
 
@@ -61,8 +62,11 @@ class Session:
         modes[:, : given.shape[1]] = given
         return modes
 
-    def mixtures(self, dimension: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What the particles are told of the two mixtures: modes (K, dimension), the target's weights and scales, the proposal's."""
+    def mixtures(
+        self, dimension: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What the particles are told of the two mixtures: modes (K, dimension), the target's weights and scales, the
+        proposal's."""
         target, proposal = self.problem.target, self.problem.proposal
         parts = np.array(target.weights), np.array(target.scales), np.array(proposal.weights), np.array(proposal.scales)
         return self.modes(dimension), *parts
@@ -73,7 +77,8 @@ class Session:
         return len(self.derivation.overlaps.moving)
 
     def states_of_gram(self, gram: np.ndarray) -> np.ndarray:
-        """States (n, states) from Gram matrices (n, r + L, r + L) of the independent modes and the means, in that order.
+        """States (n, states) from Gram matrices (n, r + L, r + L) of the independent modes and the means, in that
+        order.
 
         Learned weights and scales are those of the problem.
         """
@@ -89,7 +94,8 @@ class Session:
         return self.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
 
     def means_of_states(self, states: np.ndarray, dimension: int | None = None) -> np.ndarray:
-        """Proposal means (L, d) with the overlaps of one state (states,), for the problem's own modes; unique up to rotations about them.
+        """Proposal means (L, d) with the overlaps of one state (states,), for the problem's own modes; unique up to
+        rotations about them.
 
         dimension: d, the problem's own unless given. Raises ValueError where no vectors of R^d have these overlaps.
         """
@@ -102,7 +108,8 @@ class Session:
         return means @ (left @ right).T
 
     def states_of_overlaps(self, M: np.ndarray, Q: np.ndarray, weights: np.ndarray, scales: np.ndarray) -> np.ndarray:
-        """States (..., states) of overlaps M (..., L, K), Q (..., L, L), weights and scales (..., L). Linear, so rates become rates."""
+        """States (..., states) of overlaps M (..., L, K), Q (..., L, L), weights and scales (..., L). Linear, so rates
+        become rates."""
         means = {a: i for i, a in enumerate(self.derivation.setting.proposal.means)}
         modes = {nu: k for k, nu in enumerate(self.derivation.setting.target.means)}
         columns = []
@@ -115,8 +122,12 @@ class Session:
             columns.append(value / unit)
         return self._with_parameters(columns, weights, scales, Q.shape[:-2])
 
-    def _with_parameters(self, overlaps: list[np.ndarray], weights: np.ndarray, scales: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        learned = [given for name, given in (("weights", weights), ("scales", scales)) if name in self.problem.flow.learn]
+    def _with_parameters(
+        self, overlaps: list[np.ndarray], weights: np.ndarray, scales: np.ndarray, shape: tuple[int, ...]
+    ) -> np.ndarray:
+        learned = [
+            given for name, given in (("weights", weights), ("scales", scales)) if name in self.problem.flow.learn
+        ]
         columns = [np.broadcast_to(given[..., i], shape) for given in learned for i in range(given.shape[-1])]
         return np.stack([*overlaps, *columns], axis=-1)
 
@@ -136,7 +147,8 @@ class Session:
         return np.array([[entry(u, v) for v in vectors] for u in vectors])
 
     def require_state(self, state: np.ndarray, key: str, source: str) -> None:
-        """Raise BadInput unless the state (states,) is one: overlaps of real vectors, weights that sum to one, scales above zero."""
+        """Raise BadInput unless the state (states,) is one: overlaps of real vectors, weights that sum to one, scales
+        above zero."""
         gram = self.gram_of_states(state)
         if not np.isfinite(gram).all() or np.linalg.eigvalsh(gram).min() < -1e-9 * gram.trace():
             found = "no vectors have these overlaps (their Gram matrix is not positive)"
@@ -144,7 +156,9 @@ class Session:
         learned = {s: x for s, x in zip(self.state_names, state, strict=True) if s.startswith(("w_", "sigma_"))}
         for name, value in learned.items():
             if value <= 0:
-                raise BadInput(f"{key}.{name}", f"{value:g} is not positive", "give weights and scales above zero", source)
+                raise BadInput(
+                    f"{key}.{name}", f"{value:g} is not positive", "give weights and scales above zero", source
+                )
         weights = [float(value) for name, value in learned.items() if name.startswith("w_")]
         if weights and abs(sum(weights) - 1) > SUM_TOLERANCE:
             shares = ", ".join(f"w_{i} = {w / sum(weights)!r}" for i, w in enumerate(weights, 1))
@@ -152,7 +166,8 @@ class Session:
             raise BadInput(key, f"the weights sum to {sum(weights):.12g}", remedy, source)
 
     def require_states(self, states: np.ndarray, key: str, source: str) -> None:
-        """Raise BadInput, as `require_state` does, for the first of many states (n, states) that is none; a million take seconds."""
+        """Raise BadInput, as `require_state` does, for the first of many states (n, states) that is none; a million
+        take seconds."""
         width = states.shape[1]
         constant = self.gram_of_states(np.zeros(width))
         slopes = np.stack([self.gram_of_states(row) - constant for row in np.eye(width)])  # it is affine in the states
@@ -172,18 +187,28 @@ class Session:
 
     def _measured(self) -> list[tuple[Any, float]]:
         """(inner product, its value per unit state) of each state."""
-        return [(inner, float(unit.xreplace(dict(self.symbolic.values)))) for _, inner, unit in self.derivation.overlaps.moving]
+        return [
+            (inner, float(unit.xreplace(dict(self.symbolic.values))))
+            for _, inner, unit in self.derivation.overlaps.moving
+        ]
 
     def _gram_index(self) -> dict[Any, int]:
         modes = [self.derivation.setting.target.means[k] for k in self.symbolic.independent_modes]
         return {v: n for n, v in enumerate([*modes, *self.derivation.setting.proposal.means])}
 
-    def compile(self, device: str = "auto", tolerance: float = 1e-12, expectations: str = "proxy", precision: str = "float64") -> Kernel:
-        """The generated kernel with this problem's parameters. tolerance: absolute error of each average; for the other options see
-        `kernels.integrate.integrator.compile_system`."""
+    def compile(
+        self, device: str = "auto", tolerance: float = 1e-12, expectations: str = "proxy", precision: str = "float64"
+    ) -> Kernel:
+        """The generated kernel with this problem's parameters. tolerance: absolute error of each average; for the other
+        options see `kernels.integrate.integrator.compile_system`."""
         schedule = self.schedule
         values = {**self.values, **dict(zip(schedule.parameters, schedule.values, strict=True))}
-        options = {"breakpoints": schedule.breakpoints, "tolerance": tolerance, "expectations": expectations, "device": device}
+        options = {
+            "breakpoints": schedule.breakpoints,
+            "tolerance": tolerance,
+            "expectations": expectations,
+            "device": device,
+        }
         options["precision"] = precision
         return self._compiled(self.derivation.system, schedule.beta, schedule.parameters, values, options)
 
@@ -192,7 +217,9 @@ class Session:
         if self.rule is None or self.rule.kind != "adaann":
             found = f"{self.problem.schedule.kind!r} has no equation in the summary statistics"
             raise BadInput("schedule.kind", found, "simulate it, or set schedule.kind = adaann")
-        if self.derivation.geometry.large_dimension:  # there the squared length is correlated with the logits, which takes rules of its own
+        if (
+            self.derivation.geometry.large_dimension
+        ):  # there the squared length is correlated with the logits, which takes rules of its own
             found = "the rule's variance is not derived in the limit of many dimensions"
             raise BadInput("schedule.kind", found, "leave out --large-dimension, or choose a schedule with a formula")
         return with_adaann(self.derivation)
@@ -200,7 +227,11 @@ class Session:
     def compile_with_rule(self, device: str, tolerance: float) -> Kernel:
         """The kernel of the autonomous system that `with_rule` derives."""
         system = self.with_rule().system
-        known = {**self.symbolic.values, STEP: self.rule.strength, INTERVAL: self.rule.interval} if self.rule is not None else {}
+        known = (
+            {**self.symbolic.values, STEP: self.rule.strength, INTERVAL: self.rule.interval}
+            if self.rule is not None
+            else {}
+        )
         values = {s: known[s] for s in system.parameters}
         return self._compiled(system, sp.S.One, (), values, {"tolerance": tolerance, "device": device})
 
@@ -221,9 +252,14 @@ class Session:
         longest = max(*proposal.radii, float(np.linalg.norm(target.means, axis=1).max()))
         try:
             with stage("tabulating averages and writing the kernels"):
-                return compile_system(system, beta, parameters, values, reach=Reach(longest, min(scales), max(scales)), **options)
+                return compile_system(
+                    system, beta, parameters, values, reach=Reach(longest, min(scales), max(scales)), **options
+                )
         except (ArithmeticError, ValueError) as error:  # an average that no table resolves
-            remedy = "bring target.means and proposal.radius within a few hundred scales, and scales within a factor of thirty"
+            remedy = (
+                "bring target.means and proposal.radius within a few hundred scales, and scales "
+                "within a factor of thirty"
+            )
             raise BadInput("problem", f"its averages cannot be tabulated ({error})", remedy) from error
 
     @partial(checked, least={**LEAST, "n": 0})
@@ -233,16 +269,20 @@ class Session:
         return states
 
     def random_states_in_parts(self, n: int, seed: int, size: int) -> Iterator[np.ndarray]:
-        """The states of `random_states`, in parts of up to `size`: the same numbers, without the memory that all take together."""
+        """The states of `random_states`, in parts of up to `size`: the same numbers, without the memory that all take
+        together."""
         from kernels.integrate.ensembles import GramStream
 
         independent = self.modes(len(self.problem.target.means[0]))[list(self.symbolic.independent_modes)]
-        stream = GramStream(self.problem.space.dimension, np.array(self.problem.proposal.radii), independent @ independent.T, seed)
+        stream = GramStream(
+            self.problem.space.dimension, np.array(self.problem.proposal.radii), independent @ independent.T, seed
+        )
         for part in _shares(n, size):
             yield np.concatenate([self.states_of_gram(stream.draw(few)) for few in _shares(part, DRAWN_AT_ONCE)])
 
     def end_time(self) -> float:
-        """When the schedule has ended and the flow had time to settle: the settling time plus 50 units of the flow's time."""
+        """When the schedule has ended and the flow had time to settle: the settling time plus 50 units of the flow's
+        time."""
         if self.schedule.kind == "constant":
             return 50.0
         return settling_time(self.schedule) + 50.0
@@ -257,7 +297,8 @@ def _shares(n: int, size: int) -> list[int]:
 def open_session(problem: Problem, large_dimension: bool = False) -> Session:
     """Derive the problem's equations and make its schedule. BadInput where the derivation does not cover the problem.
 
-    large_dimension: derive the limit d → ∞ of what unequal scales make depend on d, instead of the equations exact in every d.
+    large_dimension: derive the limit d → ∞ of what unequal scales make depend on d, instead of the equations exact in
+    every d.
     """
     from kernels.machine.stages import stage
 
@@ -265,8 +306,15 @@ def open_session(problem: Problem, large_dimension: bool = False) -> Session:
         with stage("deriving the equations"):
             derivation = derive_problem(problem, large_dimension)
     except ArithmeticError as error:  # a rule checked its own result and refused it
-        raise BadInput("problem", f"the derivation stops ({error})", "please report it with this problem file") from error
+        raise BadInput(
+            "problem", f"the derivation stops ({error})", "please report it with this problem file"
+        ) from error
     symbolic = symbolise(problem, large_dimension)
     return Session(
-        problem, symbolic, derivation, make_schedule(problem.schedule), parameter_values(problem, derivation), make_rule(problem.schedule)
+        problem,
+        symbolic,
+        derivation,
+        make_schedule(problem.schedule),
+        parameter_values(problem, derivation),
+        make_rule(problem.schedule),
     )

@@ -1,4 +1,5 @@
-"""The derivation as one HTML page that needs nothing but itself: steps that fold, rendered mathematics, and a mark with the check of each.
+"""The derivation as one HTML page that needs nothing but itself: steps that fold, rendered mathematics, and a mark with
+the check of each.
 
 Whatever a problem file may say is text in it, never markup or script.
 """
@@ -27,7 +28,12 @@ from derive.writing.rendering import changed_equations, closed_legend, final_equ
 LINE = 70
 """Symbols on a line of a wide screen; what is wider than a narrow one scrolls."""
 
-MARKS = {"passed": ("✓", "holds"), "partly": ("◐", "partly compared"), "left": ("–", "not compared"), "failed": ("✗", "failed")}
+MARKS = {
+    "passed": ("✓", "holds"),
+    "partly": ("◐", "partly compared"),
+    "left": ("–", "not compared"),
+    "failed": ("✗", "failed"),
+}
 """A sign and a word for a step, and for all of them together."""
 
 
@@ -75,7 +81,8 @@ def derivation_page(derivation: Derivation, steps: Sequence[CheckedStep]) -> str
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(headline(derivation))}.</p>",
         f'<p class="summary {_verdict(steps)}">{_summary(steps)}</p>',
-        '<p class="buttons"><button type="button" data-open="1">Unfold all</button> <button type="button">Fold all</button></p>',
+        '<p class="buttons"><button type="button" data-open="1">Unfold all</button> <button '
+        'type="button">Fold all</button></p>',
         "<h2>From the objective to the closed system</h2>",
         *(_step(n, checked, derivation) for n, checked in enumerate(steps, 1)),
         '<h2 id="general">For any <i>K</i> and <i>L</i></h2>',
@@ -83,7 +90,10 @@ def derivation_page(derivation: Derivation, steps: Sequence[CheckedStep]) -> str
         *(_display(broken(e.latex_left(), e.latex_terms(), LINE)) for e in indexed_equations(derivation.setting)),
         '<h2 id="closed">The closed system</h2>',
         *_legend(closed_legend(derivation)),
-        *(_display(broken(e.left, terms_tex(e, LINE), LINE), e.label) for e in with_named_logits(final_equations(derivation))),
+        *(
+            _display(broken(e.left, terms_tex(e, LINE), LINE), e.label)
+            for e in with_named_logits(final_equations(derivation))
+        ),
         f"<footer>annealvi {escape(__version__)}. The setting is that of arXiv:2602.12923 and arXiv:2410.13300; "
         "all formulas are derived anew.</footer>",
     ]
@@ -111,8 +121,13 @@ def derivation_page(derivation: Derivation, steps: Sequence[CheckedStep]) -> str
 
 def _policy(scripts: Iterable[str]) -> str:
     """What a browser is to allow: these scripts, the page's own styles and fonts, and nothing from elsewhere."""
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
-    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'"
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
+    )
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; font-src data:; "
+        f"base-uri 'none'; form-action 'none'"
+    )
 
 
 def _verdict(steps: Sequence[CheckedStep]) -> str:
@@ -143,7 +158,10 @@ def _step(number: int, checked: CheckedStep, derivation: Derivation) -> str:
         outcome = f"Not compared: {checked.reason}."
     else:
         verdict = "Holds" if check.passed else "FAILED"
-        outcome = f"{verdict}: the two sides differ by {check.statistic:.1e}, at most {check.bound:.0e} is allowed. {check.note}."
+        outcome = (
+            f"{verdict}: the two sides differ by {check.statistic:.1e}, at most "
+            f"{check.bound:.0e} is allowed. {check.note}."
+        )
     return "\n".join(
         [
             f'<details id="step-{number}" class="{checked.status}"{" open" if checked.status == "failed" else ""}>',
@@ -171,7 +189,11 @@ def _with_indices(statement: str) -> str:
 
 
 def _display(lines: Sequence[str], label: str = "") -> str:
-    latex = lines[0].replace("&=", "=") if len(lines) == 1 else "\\begin{aligned}" + " \\\\[0.3em] ".join(lines) + "\\end{aligned}"
+    latex = (
+        lines[0].replace("&=", "=")
+        if len(lines) == 1
+        else "\\begin{aligned}" + " \\\\[0.3em] ".join(lines) + "\\end{aligned}"
+    )
     anchor = f' id="eq-{escape(re.sub(r"[^A-Za-z0-9_]+", "-", label))}"' if label else ""
     return f'<div class="tex display"{anchor}>{escape(latex)}</div>'
 
@@ -182,7 +204,11 @@ def _legend(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         # A word joiner keeps a comma on the line of the formula before it.
         pieces = ["\u2060" + piece if piece[:1] in tuple(".,;:)") else piece for piece in line.split("$")]
-        yield "<li>" + "".join(f'<span class="tex">{escape(p)}</span>' if n % 2 else escape(p) for n, p in enumerate(pieces)) + "</li>"
+        yield (
+            "<li>"
+            + "".join(f'<span class="tex">{escape(p)}</span>' if n % 2 else escape(p) for n, p in enumerate(pieces))
+            + "</li>"
+        )
     yield "</ul>"
 
 

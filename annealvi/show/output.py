@@ -80,7 +80,8 @@ def write_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def temporary(folder: Path) -> Iterator[Path]:
-    """A name in a folder for a file to be made within the block, which is removed after it unless it has been renamed."""
+    """A name in a folder for a file to be made within the block, which is removed after it unless it has been
+    renamed."""
     beside = folder / f".{secrets.token_hex(8)}.tmp"
     try:  # from before the file is there, so that no interrupt finds it unguarded
         yield beside
@@ -93,7 +94,8 @@ def temporary(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def named(path: PathLike) -> Iterator[None]:
-    """Give errors of the operating system within the block the file's name where they have none: those of open files, and HDF5's."""
+    """Give errors of the operating system within the block the file's name where they have none: those of open files,
+    and HDF5's."""
     try:
         yield
     except OSError as error:
@@ -135,7 +137,9 @@ def require_writable(path: str | None, option: str) -> None:
         return
     try:
         with tempfile.TemporaryFile(dir=folder) as nameless:
-            nameless.write(b"\0")  # permissions alone do not tell of a full disk, a quota or a file system that is mounted to be read
+            nameless.write(
+                b"\0"
+            )  # permissions alone do not tell of a full disk, a quota or a file system that is mounted to be read
     except OSError as error:
         raise BadInput(path, f"{folder} cannot be written ({error.strerror})", _WITH_ROOM, option) from None
 
@@ -153,7 +157,8 @@ def require_inside(path: Path, folder: Path, option: str) -> None:
 
 
 def read_json(path: str) -> Any:
-    """The JSON of a user's file. Raises OSError, ValueError or RecursionError as `open` and `json` do, and BadInput for a large file."""
+    """The JSON of a user's file. Raises OSError, ValueError or RecursionError as `open` and `json` do, and BadInput for
+    a large file."""
     with open(path, "rb") as file:
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:

@@ -15,7 +15,8 @@ MOST_COLUMNS = 5
 
 
 def draw_comparisons(comparisons: tuple[PathComparison, ...], states: tuple[Any, ...], path: Path) -> Path:
-    """ODE paths as lines with the particles' means and bands of two standard errors; below, their difference in standard errors.
+    """ODE paths as lines with the particles' means and bands of two standard errors; below, their difference in
+    standard errors.
 
     states: the symbols, in order.
     """
@@ -41,7 +42,8 @@ def draw_comparisons(comparisons: tuple[PathComparison, ...], states: tuple[Any,
 
 
 def draw_paths(paths: Any, path: Path) -> Path:
-    """Every path of every state, thin, with the mean over replicas; the inverse temperature in a panel of its own, the last."""
+    """Every path of every state, thin, with the mean over replicas; the inverse temperature in a panel of its own, the
+    last."""
     columns = min(MOST_COLUMNS, len(paths.states) + 1)
     rows = -(-(len(paths.states) + 1) // columns)
     with style.figure(style.TWO_COLUMNS, 1.6 * rows + 0.5, rows, columns, sharex=True, squeeze=False) as (figure, grid):

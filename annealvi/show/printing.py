@@ -72,7 +72,8 @@ def as_html(show: Callable[..., None], *shown: Any) -> str:
 
 
 def in_blocks(table: Table, width: int) -> list[Table]:
-    """The table without its title; where it is wider than `width` several of some of its columns, each with the first one."""
+    """The table without its title; where it is wider than `width` several of some of its columns, each with the first
+    one."""
     needed = [_needed(table, n) for n in range(len(table.columns))]
     blocks: list[list[int]] = [[0]]
     for n in range(1, len(needed)):
@@ -85,7 +86,9 @@ def in_blocks(table: Table, width: int) -> list[Table]:
 def _needed(table: Table, n: int) -> int:
     """A column's width with its border; words may go on below."""
     column = table.columns[n]
-    widest = max((cell_len(line) for cell in (column.header, *column.cells) for line in _text(cell).splitlines()), default=0)
+    widest = max(
+        (cell_len(line) for cell in (column.header, *column.cells) for line in _text(cell).splitlines()), default=0
+    )
     return 3 + (min(widest, LEAST_WORDS) if column.justify == "left" and not column.no_wrap else widest)
 
 
@@ -123,7 +126,8 @@ def _plain(cell: Any) -> str:
 
 
 def fitted(text: str) -> str:
-    """Lines broken between words, and further in than they begin, where the terminal is narrower; where there is none they stay."""
+    """Lines broken between words, and further in than they begin, where the terminal is narrower; where there is none
+    they stay."""
     width = text_width()
     if width is None:
         return text
@@ -131,7 +135,9 @@ def fitted(text: str) -> str:
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())] + "    "
         if len(line) > width:
-            lines += textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False, drop_whitespace=True) or [""]
+            lines += textwrap.wrap(
+                line, width, subsequent_indent=indent, break_on_hyphens=False, drop_whitespace=True
+            ) or [""]
         else:
             lines.append(line)
     return "\n".join(lines)

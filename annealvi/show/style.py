@@ -8,12 +8,14 @@
         left.set(xlabel=style.LABELS["t"], ylabel="overlap")
     style.save(figure, "paper/figures/overlaps.png", pdf=True)  # and overlaps.pdf
 
-In a notebook a cell that ends with `figure` shows it. Nothing is set for the process: Matplotlib's settings are as before outside, and
-within they are this style's and Matplotlib's defaults, nothing of a matplotlibrc. Figures have canvases of their own and need no pyplot, so
-MPLBACKEND does not matter. Other modules take what they need of Matplotlib from here, where it is imported whatever that names.
+In a notebook a cell that ends with `figure` shows it. Nothing is set for the process: Matplotlib's settings are as
+before outside, and within they are this style's and Matplotlib's defaults, nothing of a matplotlibrc. Figures have
+canvases of their own and need no pyplot, so MPLBACKEND does not matter. Other modules take what they need of Matplotlib
+from here, where it is imported whatever that names.
 
-Colours are those of Okabe and Ito, which people with any of the common deficiencies tell apart; as they can share a lightness, each
-series has a dash and a marker too and survives a grey print. A figure has no title, for that is its caption; panels may have a label.
+Colours are those of Okabe and Ito, which people with any of the common deficiencies tell apart; as they can share a
+lightness, each series has a dash and a marker too and survives a grey print. A figure has no title, for that is its
+caption; panels may have a label.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from derive.problem.specification import BadInput
 
 @contextmanager
 def _whatever_the_backend() -> Iterator[None]:
-    """Matplotlib does not import where MPLBACKEND names no backend. One that it knows is chosen afterwards, as it would have been."""
+    """Matplotlib does not import where MPLBACKEND names no backend. One that it knows is chosen afterwards, as it would
+    have been."""
     named = os.environ.pop("MPLBACKEND", None) if "matplotlib" not in sys.modules else None
     try:
         yield
@@ -162,11 +165,14 @@ class Drawing(Figure):
 
 
 @contextmanager
-def figure(width: float = TWO_COLUMNS, height: float = 2.6, rows: int = 1, columns: int = 1, **options: Any) -> Iterator[tuple[Any, Any]]:
+def figure(
+    width: float = TWO_COLUMNS, height: float = 2.6, rows: int = 1, columns: int = 1, **options: Any
+) -> Iterator[tuple[Any, Any]]:
     """Begin a figure: yields (figure, panels), with the style in force inside the `with`.
 
-    width, height: in inches, the width ONE_COLUMN or TWO_COLUMNS for print. panels: one Axes, or an array of rows × columns of them, as
-    from `Figure.subplots`, which takes the options (sharex, sharey, squeeze, height_ratios, …). Labels are fitted in by themselves.
+    width, height: in inches, the width ONE_COLUMN or TWO_COLUMNS for print. panels: one Axes, or an array of rows ×
+    columns of them, as from `Figure.subplots`, which takes the options (sharex, sharey, squeeze, height_ratios, …).
+    Labels are fitted in by themselves.
     """
     with applied():
         begun = Drawing(figsize=(width, height), layout="constrained")
@@ -193,7 +199,13 @@ def line(n: int) -> dict[str, Any]:
 def points(n: int) -> dict[str, Any]:
     """Colour and marker of the n-th series as open points, for `plot` and `errorbar`; n from 0."""
     colour = SERIES[n % len(SERIES)]
-    return {"color": colour, "marker": MARKERS[n % len(MARKERS)], "linestyle": "", "markerfacecolor": "white", "markeredgecolor": colour}
+    return {
+        "color": colour,
+        "marker": MARKERS[n % len(MARKERS)],
+        "linestyle": "",
+        "markerfacecolor": "white",
+        "markeredgecolor": colour,
+    }
 
 
 def _encoded(figure: Figure, form: str, dpi: float) -> bytes:

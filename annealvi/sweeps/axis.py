@@ -21,7 +21,8 @@ REMEDY = "write KEY=LO:HI:N or KEY=LO:HI:N:log, such as schedule.T0=10:1000:50:l
 
 @dataclass(frozen=True)
 class Axis:
-    """key: see `sweeps.keys`. low, high: its ends. count: of points, with equal ratios where `log`, else equal differences.
+    """key: see `sweeps.keys`. low, high: its ends. count: of points, with equal ratios where `log`, else equal
+    differences.
 
     Raises BadInput for an unknown key and an empty range.
     """
@@ -38,12 +39,19 @@ class Axis:
         require_key(self.key, "axis")
         finite = all(isinstance(x, Real) and np.isfinite(x) for x in (self.low, self.high))
         if not (isinstance(self.count, Integral) and 2 <= self.count <= MOST_POINTS):
-            raise BadInput("axis", f"{self.count} is no number of points", f"give a whole number from 2 to {MOST_POINTS:.0e}", "")
+            raise BadInput(
+                "axis", f"{self.count} is no number of points", f"give a whole number from 2 to {MOST_POINTS:.0e}", ""
+            )
         if not (finite and self.low < self.high) or (self.log and self.low <= 0):
             found = f"the range {self.low}:{self.high}:{self.count} is empty"
             raise BadInput("axis", found, "let LO < HI be finite, and LO > 0 with :log", "")
         if self.key == "space.dimension" and (parts := [x for x in (self.low, self.high) if not float(x).is_integer()]):
-            raise BadInput("axis", f"{self.key} = {parts[0]:g} is not an integer", "let LO and HI be whole numbers, such as 8:128", "")
+            raise BadInput(
+                "axis",
+                f"{self.key} = {parts[0]:g} is not an integer",
+                "let LO and HI be whole numbers, such as 8:128",
+                "",
+            )
 
     @property
     def values(self) -> np.ndarray:
@@ -70,7 +78,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Choices:
-    """key: see `sweeps.keys`. settings: the values that it takes, as a problem file would have them: numbers, words or lists.
+    """key: see `sweeps.keys`. settings: the values that it takes, as a problem file would have them: numbers, words or
+    lists.
 
     Raises BadInput for an unknown key, for none, and for one that is given twice.
     """
@@ -119,7 +128,9 @@ def require_ends(problem: Problem, axes: Sequence[Axis | Choices]) -> list[Probl
     """
     tried = [vary(problem, settings) for settings in at_ends(axes)]
     keys = [axis.key for axis in axes]
-    for spec in dict.fromkeys(one.schedule for one in tried) if not {"schedule.T0", "schedule.t0"}.isdisjoint(keys) else ():
+    for spec in (
+        dict.fromkeys(one.schedule for one in tried) if not {"schedule.T0", "schedule.t0"}.isdisjoint(keys) else ()
+    ):
         require_numbers(spec.kind, numbers_of(spec), keys)
     return tried
 

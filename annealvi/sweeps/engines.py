@@ -24,8 +24,14 @@ Tell = Callable[[str], None] | None
 Results = Generator[tuple[int, Arrays], None, None]
 PATIENCE = 3.0
 """Seconds that workers have to end by themselves."""
-KILLED = "a worker was killed, perhaps for want of memory; what is finished is kept, and the same command goes on, with fewer --workers"
-NOT_BEGUN = 'worker processes ended before they had computed anything; a script has to begin them under `if __name__ == "__main__":`'
+KILLED = (
+    "a worker was killed, perhaps for want of memory; what is finished is kept, and the same "
+    "command goes on, with fewer --workers"
+)
+NOT_BEGUN = (
+    "worker processes ended before they had computed anything; a script has to begin them "
+    'under `if __name__ == "__main__":`'
+)
 AHEAD = 2
 """Chunks for each worker that are handed out before they are needed. More would wait in memory when they come back."""
 
@@ -63,7 +69,8 @@ class InProcess:
 
 @dataclass(frozen=True)
 class Processes:
-    """Workers of this machine, which share its cores. gpus: names of the GPUs, of which each worker then sees its own alone."""
+    """Workers of this machine, which share its cores. gpus: names of the GPUs, of which each worker then sees its own
+    alone."""
 
     workers: int
     gpus: tuple[str, ...] = ()
@@ -108,7 +115,8 @@ def environment_of(number: int, workers: int, gpus: tuple[str, ...]) -> Mapping[
 
 
 def cores_of(number: int, workers: int) -> set[int]:
-    """One worker's share of the cores, for libraries that start a thread on each that they see; empty where cores cannot be chosen."""
+    """One worker's share of the cores, for libraries that start a thread on each that they see; empty where cores
+    cannot be chosen."""
     if not hasattr(os, "sched_setaffinity"):
         return set()
     every = sorted(os.sched_getaffinity(0))
@@ -129,7 +137,9 @@ def cores() -> int:
 
 
 def _begin_worker(count: Any, workers: int, gpus: tuple[str, ...], leash: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process of a terminal: the one that started these ends them
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C goes to every process of a terminal: the one that started these ends them
     signal.signal(signal.SIGTERM, _leave)
     with count.get_lock():
         number, count.value = count.value, count.value + 1

@@ -34,7 +34,8 @@ SHORT: Mapping[str, Callable[[Problem, float], Problem]] = {
     "w_star": _with_mode_weight,
     "w_1": _with_component_weight,
 }
-"""The distance of all modes from the origin and the radius of all components at once; the first mode's weight; the first component's."""
+"""The distance of all modes from the origin and the radius of all components at once; the first mode's weight; the
+first component's."""
 
 
 def _with_dimension(problem: Problem, d: float) -> Problem:
@@ -47,7 +48,8 @@ DIRECT: Mapping[str, Callable[[Problem, Any], Problem]] = {
     "space.dimension": _with_dimension,
     **SHORT,
 }
-"""Set without writing out the problem and reading it again, which at each point of a large map would take as long as the point."""
+"""Set without writing out the problem and reading it again, which at each point of a large map would take as long as
+the point."""
 
 
 def vary(problem: Problem, settings: Mapping[str, Any]) -> Problem:
@@ -71,7 +73,9 @@ def vary(problem: Problem, settings: Mapping[str, Any]) -> Problem:
 
 def in_words(settings: Mapping[str, Any]) -> str:
     """The settings of a point, for messages."""
-    return ", ".join(f"{key} = {value:.6g}" if isinstance(value, float) else f"{key} = {value}" for key, value in settings.items())
+    return ", ".join(
+        f"{key} = {value:.6g}" if isinstance(value, float) else f"{key} = {value}" for key, value in settings.items()
+    )
 
 
 def require_independent(keys: Sequence[str]) -> None:
@@ -94,16 +98,23 @@ def numbers_of(spec: ScheduleSpec) -> tuple[str, ...]:
 
 
 def require_numbers(kind: str, numbers: Collection[str], keys: Iterable[str]) -> None:
-    """Raise BadInput for a key of a number that schedules of a kind do not have, so that varying it would change nothing."""
+    """Raise BadInput for a key of a number that schedules of a kind do not have, so that varying it would change
+    nothing."""
     for key in keys:
         if key in ("schedule.T0", "schedule.t0") and key.removeprefix("schedule.") not in numbers:
             fixed = ", or one that floor and mod have made fixed" if kind == "expression" else ""
-            raise BadInput(key, f"schedule.kind {kind!r} has no such number{fixed}", "vary another key or choose another kind")
+            raise BadInput(
+                key, f"schedule.kind {kind!r} has no such number{fixed}", "vary another key or choose another kind"
+            )
 
 
 def require_key(key: str, option: str) -> None:
     """Raise BadInput for what is no key."""
     if key not in SHORT and not is_key(key):
         near = difflib.get_close_matches(key, (*KEYS, *SHORT), 1)
-        remedy = f"did you mean {near[0]}?" if near else "vary a key of the problem file such as schedule.T0, or R, w_star or w_1"
+        remedy = (
+            f"did you mean {near[0]}?"
+            if near
+            else "vary a key of the problem file such as schedule.T0, or R, w_star or w_1"
+        )
         raise BadInput(option, f"{key[:40]!r} cannot vary", remedy, "")

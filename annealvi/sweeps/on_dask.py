@@ -1,7 +1,7 @@
 """Chunks on a Dask cluster: one of this machine's own, or one whose scheduler has an address.
 
-Scheduling, the detection of workers that die, and giving their chunks to others are Dask's. Finished chunks are kept by the process that
-started the sweep, so nothing but that needs a file system in common.
+Scheduling, the detection of workers that die, and giving their chunks to others are Dask's. Finished chunks are kept by
+the process that started the sweep, so nothing but that needs a file system in common.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ DEATHS = 20
 
 @dataclass(frozen=True)
 class OnDask:
-    """scheduler: its address, or None for a cluster of this machine's own with so many workers. gpus: for one worker each."""
+    """scheduler: its address, or None for a cluster of this machine's own with so many workers. gpus: for one worker
+    each."""
 
     scheduler: str | None
     workers: int
@@ -37,7 +38,11 @@ class OnDask:
 
     @property
     def where(self) -> str:
-        return f"{self.workers} Dask workers of this machine" if self.scheduler is None else f"the Dask cluster at {self.scheduler}"
+        return (
+            f"{self.workers} Dask workers of this machine"
+            if self.scheduler is None
+            else f"the Dask cluster at {self.scheduler}"
+        )
 
     def run(self, sweep: Sweep, chunks: Iterator[tuple[int, int]], tell: Tell) -> Results:
         require("a sweep on Dask", "distributed", extra="cluster")
@@ -55,10 +60,14 @@ class OnDask:
                 client = open_now.enter_context(Client(address, timeout=PATIENCE, set_as_default=False))
             except (OSError, ValueError) as error:
                 remedy = "start `dask scheduler` there, or leave --scheduler out"
-                raise BadInput("--scheduler", f"{address} does not answer ({type(error).__name__})", remedy, "") from None
+                raise BadInput(
+                    "--scheduler", f"{address} does not answer ({type(error).__name__})", remedy, ""
+                ) from None
             under_way = as_completed(with_results=True, loop=client.loop)
 
-            gone = WorkersLost(f"the scheduler at {address} is gone; what is finished is kept: the same command goes on")
+            gone = WorkersLost(
+                f"the scheduler at {address} is gone; what is finished is kept: the same command goes on"
+            )
 
             def fill() -> None:
                 try:
@@ -89,7 +98,9 @@ def _own_cluster(workers: int, gpus: tuple[str, ...]) -> Iterator[Any]:
     with TemporaryDirectory(prefix="annealvi-") as scratch:
         common = {"nthreads": 1, "host": LOOPBACK, "local_directory": scratch, "silence_logs": logging.CRITICAL}
         common["memory_limit"] = 0  # none: a worker that is ended for its size would be given the same chunk again
-        each = [{"cls": Nanny, "options": {**common, "env": dict(environment_of(n, workers, gpus))}} for n in range(workers)]
+        each = [
+            {"cls": Nanny, "options": {**common, "env": dict(environment_of(n, workers, gpus))}} for n in range(workers)
+        ]
         scheduler = {"cls": Scheduler, "options": {"host": LOOPBACK, "dashboard": False}}
         specification = {"workers": dict(enumerate(each))} if gpus else {"worker": each[0]}
         with SpecCluster(**specification, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster:
@@ -113,7 +124,14 @@ class _quiet(ExitStack):  # noqa: N801
     """No words of Dask's own between the progress bar's."""
 
     def __enter__(self) -> _quiet:
-        for name in ("distributed", "distributed.nanny", "distributed.scheduler", "distributed.worker", "distributed.core", "tornado"):
+        for name in (
+            "distributed",
+            "distributed.nanny",
+            "distributed.scheduler",
+            "distributed.worker",
+            "distributed.core",
+            "tornado",
+        ):
             logger = logging.getLogger(name)
             self.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.CRITICAL)

@@ -24,7 +24,8 @@ CHUNKS_PER_WORKER = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """points: of the whole map. units: of work, of which `finished` are done. chunk: units in each chunk. seconds: for what is left.
+    """points: of the whole map. units: of work, of which `finished` are done. chunk: units in each chunk. seconds: for
+    what is left.
 
     memory, result: in bytes; the memory None where the system does not tell what a process has.
     """
@@ -57,14 +58,18 @@ def make_plan(sweep: Sweep, finished: int, engine: Engine, chunk: int | None) ->
     left, workers = sweep.units - finished, engine.workers
     each = sweep.seconds_per_unit() if left else 0.0
     if chunk is None:
-        fitting = min(CHUNK_SECONDS / max(each, 1e-9), CHUNK_BYTES / sweep.bytes_per_unit, left / (CHUNKS_PER_WORKER * workers))
+        fitting = min(
+            CHUNK_SECONDS / max(each, 1e-9), CHUNK_BYTES / sweep.bytes_per_unit, left / (CHUNKS_PER_WORKER * workers)
+        )
         chunk = max(1, int(fitting))
     chunk = max(1, min(chunk, left))
     seconds = each * chunk * math.ceil(left / chunk / workers) if workers > 1 else each * left
     result = sweep.units * sweep.bytes_per_unit
     held = resident()
     memory = None if held is None else workers * (held + 3 * chunk * sweep.bytes_per_unit)
-    return Plan(sweep.units * sweep.points_per_unit, sweep.units, finished, chunk, engine.where, seconds, memory, result)
+    return Plan(
+        sweep.units * sweep.points_per_unit, sweep.units, finished, chunk, engine.where, seconds, memory, result
+    )
 
 
 def resident() -> int | None:

@@ -15,7 +15,8 @@ PACKAGES = ("annealvi", "derive", "kernels")
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Of this package, its source, Python and the libraries: where these are equal, so are the numbers on one kind of processor."""
+    """Of this package, its source, Python and the libraries: where these are equal, so are the numbers on one kind of
+    processor."""
     found = {"annealvi": __version__, "source": _source_digest(), "python": platform.python_version()}
     return found | {name: version(name) for name in libraries}
 

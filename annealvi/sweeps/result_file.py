@@ -36,7 +36,8 @@ def as_dataset(sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: l
 
 
 def write_netcdf(path: Path, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: list[str]) -> None:
-    """The same as netCDF 4, with no more than a chunk in memory. Equal results are equal files. BadInput where there is no room."""
+    """The same as netCDF 4, with no more than a chunk in memory. Equal results are equal files. BadInput where there is
+    no room."""
     _require_room(path, sweep, "free space: what is computed is kept, and the same command goes on")
     with named(path):
         with h5netcdf.File(path, "w", track_order=True, **UNLOCKED) as file:
@@ -53,7 +54,8 @@ def open_netcdf(path: Path) -> xr.Dataset:
 
 
 def require_place(folder: Path, sweep: Sweep, finished: int) -> None:
-    """Refuse a folder that will not take the result, while nothing is computed: HDF5 tries it there. finished: units in chunks there."""
+    """Refuse a folder that will not take the result, while nothing is computed: HDF5 tries it there. finished: units in
+    chunks there."""
     remedy = "free space, or choose another --out"
     needed = _size_of(sweep) + (sweep.units - finished) * sweep.bytes_per_unit
     if (free := shutil.disk_usage(folder).free) < needed:
@@ -65,7 +67,9 @@ def require_place(folder: Path, sweep: Sweep, finished: int) -> None:
                 file.dimensions = {"trial": 1}
             open_netcdf(trial).close()
         except OSError as error:
-            raise BadInput(str(folder), f"HDF5 cannot write there ({error.strerror or error})", "choose another --out", "") from None
+            raise BadInput(
+                str(folder), f"HDF5 cannot write there ({error.strerror or error})", "choose another --out", ""
+            ) from None
 
 
 def _write(file: Any, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: list[str]) -> None:
@@ -83,15 +87,22 @@ def _write(file: Any, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], proces
     for name, variable in sweep.variables.items():
         found[name] = file.create_variable(name, (*sweep.dims, *variable.dims), "f8", fillvalue=np.nan)
         found[name].attrs.update(variable.attributes)
-        if extra := [c for c, (dims, _) in sweep.coordinates.items() if c not in sizes and set(dims) <= set(sweep.dims)]:
+        if extra := [
+            c for c, (dims, _) in sweep.coordinates.items() if c not in sizes and set(dims) <= set(sweep.dims)
+        ]:
             found[name].attrs["coordinates"] = " ".join(extra)
     file.attrs.update(attributes(sweep, processors))
     _fill(found, sweep, chunks)
 
 
 def attributes(sweep: Sweep, processors: list[str]) -> dict[str, str]:
-    """What made the result. There is nothing in it of when, or by how many workers: that does not change the numbers."""
-    made = {"annealvi": versions(())["annealvi"], "versions": json.dumps(versions(sweep.libraries)), "processor": ", ".join(processors)}
+    """What made the result. There is nothing in it of when, or by how many workers: that does not change the
+    numbers."""
+    made = {
+        "annealvi": versions(())["annealvi"],
+        "versions": json.dumps(versions(sweep.libraries)),
+        "processor": ", ".join(processors),
+    }
     return {**sweep.attributes, **made, "request": json.dumps(as_plain(dict(sweep.request)))}
 
 
@@ -114,7 +125,9 @@ def _require_room(path: Path, sweep: Sweep, remedy: str) -> None:
         path.unlink(missing_ok=True)
         if error.errno in HAVE_NO_FALLOCATE:
             return
-        raise BadInput(str(path.parent), f"a result of {needed} bytes cannot be written ({error.strerror})", remedy, "") from None
+        raise BadInput(
+            str(path.parent), f"a result of {needed} bytes cannot be written ({error.strerror})", remedy, ""
+        ) from None
 
 
 def _fill(found: Any, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]]) -> None:
@@ -126,7 +139,8 @@ def _fill(found: Any, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]]) -> Non
 
 
 def _stretches(shape: tuple[int, ...], first: int, stop: int) -> Iterator[tuple[int, int, tuple[int | slice, ...]]]:
-    """The units first, …, stop − 1 in stretches (start, end) that follow one another along the last direction, and their places."""
+    """The units first, …, stop − 1 in stretches (start, end) that follow one another along the last direction, and
+    their places."""
     width = shape[-1]
     while first < stop:
         *outer, column = np.unravel_index(first, shape)

@@ -1,4 +1,5 @@
-"""A sweep from plan to result: resumed where it stopped, computed by an engine, kept chunk by chunk, and written as one file."""
+"""A sweep from plan to result: resumed where it stopped, computed by an engine, kept chunk by chunk, and written as one
+file."""
 
 from __future__ import annotations
 
@@ -31,10 +32,10 @@ Progress = Callable[[int, int], None]
 class Execution:
     """How a sweep is run; its numbers do not depend on it.
 
-    workers: processes; 1 computes in this one, with threads; None for the engine's own choice. engine: "local" or "dask". scheduler: the
-    address of a Dask scheduler; None for a cluster of this machine's own. chunk: units computed between two savings; None for some
-    seconds' worth. max_cost: refuse what is expected to take more seconds. force: overwrite results, and empty a folder of another
-    sweep's chunks.
+    workers: processes; 1 computes in this one, with threads; None for the engine's own choice. engine: "local" or
+    "dask". scheduler: the address of a Dask scheduler; None for a cluster of this machine's own. chunk: units computed
+    between two savings; None for some seconds' worth. max_cost: refuse what is expected to take more seconds. force:
+    overwrite results, and empty a folder of another sweep's chunks.
     """
 
     workers: int | None = None
@@ -49,9 +50,15 @@ class Execution:
 
 
 def run_sweep(
-    sweep: Sweep, path: PathLike | None = None, how: Execution | None = None, *, progress: Progress | None = None, tell: Tell = None
+    sweep: Sweep,
+    path: PathLike | None = None,
+    how: Execution | None = None,
+    *,
+    progress: Progress | None = None,
+    tell: Tell = None,
 ) -> xr.Dataset:
-    """Compute all units, and load the result. path: a netCDF file to write, as `sweeping` does; None for a result in memory alone."""
+    """Compute all units, and load the result. path: a netCDF file to write, as `sweeping` does; None for a result in
+    memory alone."""
     if path is not None:
         with sweeping(sweep, path, how, progress=progress, tell=tell) as data:
             return data.load()
@@ -67,11 +74,13 @@ def run_sweep(
 def sweeping(
     sweep: Sweep, path: PathLike, how: Execution | None = None, *, progress: Progress | None = None, tell: Tell = None
 ) -> Iterator[xr.Dataset]:
-    """Compute all units and write them to a netCDF file, which must not exist unless forced; yields it opened, not loaded.
+    """Compute all units and write them to a netCDF file, which must not exist unless forced; yields it opened, not
+    loaded.
 
-    Finished chunks are in the folder NAME.parts beside it until the block has ended well, so that a run that was ended in any way goes on
-    after them, to the same file byte for byte. progress: hears (units done, of all). tell: takes lines for people, the plan of a long run
-    first. Raises BadInput, before anything is written where it can, and `WorkersLost` where those that compute are gone.
+    Finished chunks are in the folder NAME.parts beside it until the block has ended well, so that a run that was ended
+    in any way goes on after them, to the same file byte for byte. progress: hears (units done, of all). tell: takes
+    lines for people, the plan of a long run first. Raises BadInput, before anything is written where it can, and
+    `WorkersLost` where those that compute are gone.
     """
     path, how = Path(path), how or Execution()
     sweep.check()
@@ -97,7 +106,8 @@ def sweeping(
 
 
 def plan_sweep(sweep: Sweep, path: Path, how: Execution) -> Plan:
-    """What `sweeping` would do, with nothing written, and nothing computed but what is timed. Raises BadInput as it does."""
+    """What `sweeping` would do, with nothing written, and nothing computed but what is timed. Raises BadInput as it
+    does."""
     sweep.check()
     engine = _engine(sweep, how)
     refuse_overwriting(sweep, path, (path,), how.force)
@@ -106,7 +116,8 @@ def plan_sweep(sweep: Sweep, path: Path, how: Execution) -> Plan:
 
 
 def refuse_overwriting(sweep: Sweep, path: Path, files: Iterable[Path], force: bool) -> None:
-    """Raise BadInput for files that are there already, unless `path` is what an interrupted run of this very sweep has made."""
+    """Raise BadInput for files that are there already, unless `path` is what an interrupted run of this very sweep has
+    made."""
     for file in files if not force else ():
         if os.path.lexists(file) and not is_own_result(parts_of(path), sweep, path):
             raise BadInput(str(file), "exists already", "choose another --out, or give --force to overwrite it", "")
@@ -132,7 +143,13 @@ def _engine(sweep: Sweep, how: Execution) -> Engine:
 
 
 def _computed(
-    sweep: Sweep, engine: Engine, missing: Iterable[tuple[int, int]], chunk: int, done: int, progress: Progress | None, tell: Tell
+    sweep: Sweep,
+    engine: Engine,
+    missing: Iterable[tuple[int, int]],
+    chunk: int,
+    done: int,
+    progress: Progress | None,
+    tell: Tell,
 ) -> Iterator[tuple[int, Arrays]]:
     if progress is not None:
         progress(done, sweep.units)

@@ -1,8 +1,10 @@
-"""The finished chunks of a sweep, in a folder beside its result, so that whatever ends the run costs at most what was under way.
+"""The finished chunks of a sweep, in a folder beside its result, so that whatever ends the run costs at most what was
+under way.
 
-Each chunk is one netCDF file. Its name holds the numbers of its units and the digest of its bytes, and it appears whole: written
-beside, brought to the disk, renamed. A zarr store keeps a chunk's variables in as many files, so a chunk of it could be there in part.
-These files are netCDF 3, which SciPy reads in plain Python: a damaged one cannot bring down the process.
+Each chunk is one netCDF file. Its name holds the numbers of its units and the digest of its bytes, and it appears
+whole: written beside, brought to the disk, renamed. A zarr store keeps a chunk's variables in as many files, so a chunk
+of it could be there in part. These files are netCDF 3, which SciPy reads in plain Python: a damaged one cannot bring
+down the process.
 """
 
 from __future__ import annotations
@@ -50,12 +52,14 @@ class Chunk:
 
 
 class Store:
-    """The chunks of one sweep. Holds the folder for this process until `close`; changes nothing in it before `begin`."""
+    """The chunks of one sweep. Holds the folder for this process until `close`; changes nothing in it before
+    `begin`."""
 
     def __init__(self, folder: Path, sweep: Sweep, *, anew: bool = False) -> None:
         """Open the sweep's folder, or make it. anew: take it, empty, where it is another sweep's.
 
-        Raises BadInput for a folder with chunks of another sweep or another version, and for one that another process works on.
+        Raises BadInput for a folder with chunks of another sweep or another version, and for one that another process
+        works on.
         """
         self.folder, self.sweep = folder, sweep
         self._made, self._begun = [place for place in (folder, *folder.parents) if not place.exists()], False
@@ -77,7 +81,8 @@ class Store:
             raise
 
     def begin(self, tell: Callable[[str], None] | None = None) -> None:
-        """Remove what is no use: left-overs, other sweeps' chunks, damaged ones, of which `tell` hears since they are computed again."""
+        """Remove what is no use: left-overs, other sweeps' chunks, damaged ones, of which `tell` hears since they are
+        computed again."""
         self._begun = True
         if self._lock is None and tell is not None:
             tell(f"{self.folder} cannot be locked: see to it that no other run works on it")
@@ -125,7 +130,8 @@ class Store:
         return sorted(found)
 
     def publish(self, path: Path) -> None:
-        """Give the whole result, which is at RESULT in the folder, its own name. A mark lets the next run know it for this one's."""
+        """Give the whole result, which is at RESULT in the folder, its own name. A mark lets the next run know it for
+        this one's."""
         whole = self.folder / RESULT
         write_file(self.folder / MARK, _digest_of(whole).encode())
         os.replace(whole, path)
@@ -160,7 +166,8 @@ class Store:
 
 
 def survey(folder: Path, sweep: Sweep) -> tuple[list[Chunk], list[Path]]:
-    """The whole chunks in a folder, in order, and the damaged ones. Raises BadInput for a folder in the place of a file."""
+    """The whole chunks in a folder, in order, and the damaged ones. Raises BadInput for a folder in the place of a
+    file."""
     chunks, damaged = [], []
     for path in sorted(folder.iterdir()):
         if path.name == RESULT and path.is_dir():
@@ -230,8 +237,14 @@ def _difference(path: Path, wanted: Mapping[str, Any]) -> str:
         return ""
     for name, key, old, new in changed:
         if name == "versions":
-            return "its chunks were computed by other source" if key == "source" else f"its chunks were computed by {key} {old}, not {new}"
-    return f"its chunks are those of another sweep, with another {' and another '.join(key for _, key, _, _ in changed)}"
+            return (
+                "its chunks were computed by other source"
+                if key == "source"
+                else f"its chunks were computed by {key} {old}, not {new}"
+            )
+    return (
+        f"its chunks are those of another sweep, with another {' and another '.join(key for _, key, _, _ in changed)}"
+    )
 
 
 def _as_netcdf(sweep: Sweep, arrays: Arrays) -> bytes:
@@ -264,7 +277,9 @@ def _locked(folder: Path) -> int | None:
         flock(descriptor, LOCK_EX | LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise BadInput(str(folder), "another process is working on it", "wait for it, or choose another --out", "") from None
+        raise BadInput(
+            str(folder), "another process is working on it", "wait for it, or choose another --out", ""
+        ) from None
     except OSError:
         os.close(descriptor)
         return None

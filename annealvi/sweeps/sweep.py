@@ -1,4 +1,5 @@
-"""What a sweep is to those that run it: units that do not depend on one another, and how their results are laid out and labelled."""
+"""What a sweep is to those that run it: units that do not depend on one another, and how their results are laid out and
+labelled."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Variable:
-    """One result of each unit, in double precision. dims, shape: of a single unit's. attributes: its labels in the file."""
+    """One result of each unit, in double precision. dims, shape: of a single unit's. attributes: its labels in the
+    file."""
 
     dims: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
@@ -23,16 +25,18 @@ class Variable:
 
 
 class Sweep(ABC):
-    """A frozen value that can be sent to another process. Its units are numbered in the order of `shape`, the last index fastest.
+    """A frozen value that can be sent to another process. Its units are numbered in the order of `shape`, the last
+    index fastest.
 
-    A unit's numbers depend on the sweep and the unit's number alone: not on what was computed before it, where, or beside what. So any
-    chunks, on any number of workers, make the same result.
+    A unit's numbers depend on the sweep and the unit's number alone: not on what was computed before it, where, or
+    beside what. So any chunks, on any number of workers, make the same result.
     """
 
     libraries: tuple[str, ...] = ("numpy", "scipy", "sympy", "numba", "llvmlite")
     """Those whose versions decide the last digits."""
     workers: int = 1
-    """Processes that share this machine's cores best, where none are asked for: a single one whose kernels use threads, or more."""
+    """Processes that share this machine's cores best, where none are asked for: a single one whose kernels use threads,
+    or more."""
     on_gpu: bool = False
 
     @property

@@ -1,4 +1,5 @@
-"""The derived equations against particles in the problem's own dimension: one velocity without bias, then whole paths."""
+"""The derived equations against particles in the problem's own dimension: one velocity without bias, then whole
+paths."""
 
 from __future__ import annotations
 
@@ -48,11 +49,12 @@ REPLICAS, PARTICLES, TIMES = 24, 256, 12
 
 @dataclass(frozen=True)
 class PathComparison:
-    """setting; t (n_out,); ode, particles, standard_error, bias: (n_out, states); drawn_t, drawn: the ODE on a grid for drawing.
+    """setting; t (n_out,); ode, particles, standard_error, bias: (n_out, states); drawn_t, drawn: the ODE on a grid for
+    drawing.
 
     bias: the finer run's, by extrapolation. remainder: (n_out, states), what extrapolation may leave: the bias times
-    coarse step × fastest rate, since the step's square comes with one rate more than the step. z: (n_out − 1, states), by how many standard
-    errors the differences exceed the remainder, the common start left out; zero for what rests.
+    coarse step × fastest rate, since the step's square comes with one rate more than the step. z: (n_out − 1, states),
+    by how many standard errors the differences exceed the remainder, the common start left out; zero for what rests.
     """
 
     setting: PathSetting
@@ -71,10 +73,11 @@ class PathComparison:
 
 
 def start(session: Session) -> np.ndarray:
-    """Initial means (L, d), the same for every setting: the first tilted towards a mode, the others close to the equator.
+    """Initial means (L, d), the same for every setting: the first tilted towards a mode, the others close to the
+    equator.
 
-    In the study's own setting this start collapses at β = 1 and under a fast schedule, and separates under a slow one. On a line, where
-    a length is all that a mean has, the means start at different ones.
+    In the study's own setting this start collapses at β = 1 and under a fast schedule, and separates under a slow one.
+    On a line, where a length is all that a mean has, the means start at different ones.
     """
     problem = session.problem
     rng = np.random.default_rng(SEED)
@@ -110,7 +113,8 @@ def largest_z(count: int, degrees: int) -> float:
 
 @dataclass(frozen=True)
 class VelocityComparison:
-    """One velocity, of the states, at β = 0.3: derived and estimated rates and the estimate's standard error, (states,) each."""
+    """One velocity, of the states, at β = 0.3: derived and estimated rates and the estimate's standard error, (states,)
+    each."""
 
     state: np.ndarray
     derived: np.ndarray
@@ -127,8 +131,8 @@ class VelocityComparison:
 
 VELOCITY_BETA, VELOCITY_REPLICAS, VELOCITY_PARTICLES = 0.3, 64, 8192
 LEAST_POWER = 0.25
-"""Share of the mutants that one velocity alone must reject, lest the check be empty; those it lets pass differ by less than its standard
-errors there, which where components hardly overlap are most of them."""
+"""Share of the mutants that one velocity alone must reject, lest the check be empty; those it lets pass differ by less
+than its standard errors there, which where components hardly overlap are most of them."""
 
 
 def compare_velocity(session: Session, device: str, seed: int) -> VelocityComparison:
@@ -169,13 +173,19 @@ def velocity_checks(session: Session, comparison: VelocityComparison) -> Iterato
     def largest(rates: np.ndarray) -> float:
         differences = comparison.estimated - rates
         resting = np.abs(differences[~known]).max(initial=0.0) > 1e-12
-        return np.inf if resting or not known.any() else float(np.abs(differences[known] / comparison.standard_error[known]).max())
+        return (
+            np.inf
+            if resting or not known.any()
+            else float(np.abs(differences[known] / comparison.standard_error[known]).max())
+        )
 
     system, evaluator = session.derivation.system, Evaluator()
     numbers = {s: sp.Float(v, 30) for s, v in session.values.items()} | {BETA: sp.Float(VELOCITY_BETA, 30)}
     numbers |= {s: sp.Float(x, 30) for s, x in zip(system.states, comparison.state, strict=True)}
     mutants = one_term_mutations(system, most_mutants(session.derivation))
-    rejected = sum(not largest(evaluator.rates_or_nan(mutant.system, numbers)) <= comparison.bound for mutant in mutants)
+    rejected = sum(
+        not largest(evaluator.rates_or_nan(mutant.system, numbers)) <= comparison.bound for mutant in mutants
+    )
     note = f"largest |z| of {len(comparison.derived)} rates; {comparison.device}"
     yield Check("one velocity against particles", "monte-carlo", largest(comparison.derived), comparison.bound, note)
     note = f"{rejected} of {len(mutants)} mutants rejected by one particle velocity alone, at the same bound"
@@ -186,7 +196,8 @@ def velocity_checks(session: Session, comparison: VelocityComparison) -> Iterato
 def compare_paths(
     session: Session, setting: PathSetting, device: str, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> PathComparison:
-    """Run the ODE and two particle ensembles (dt and dt/2), all from the same start, and extrapolate the ensembles to dt = 0."""
+    """Run the ODE and two particle ensembles (dt and dt/2), all from the same start, and extrapolate the ensembles to
+    dt = 0."""
     here = dataclasses.replace(session, problem=dataclasses.replace(session.problem, schedule=setting.schedule))
     here = dataclasses.replace(here, schedule=make_schedule(setting.schedule))
     means = start(here)
@@ -233,10 +244,11 @@ MOST_STEPS = 1500
 
 
 def slowed_down(session: Session, means: np.ndarray, setting: PathSetting) -> tuple[PathSetting, float]:
-    """The setting with a step that resolves the fastest rate met along the derived path, and an end that takes no more than MOST_STEPS;
-    and its coarse step times that rate.
+    """The setting with a step that resolves the fastest rate met along the derived path, and an end that takes no more
+    than MOST_STEPS; and its coarse step times that rate.
 
-    The particles remain unaware of the equations: only the choice of their step, which extrapolation makes harmless, looks at them.
+    The particles remain unaware of the equations: only the choice of their step, which extrapolation makes harmless,
+    looks at them.
     """
     kernel = compile_for_paths(session)
     times = np.linspace(0.0, setting.t_end, 9)
@@ -250,10 +262,10 @@ def slowed_down(session: Session, means: np.ndarray, setting: PathSetting) -> tu
 
 
 MOST_SCATTER = 1 / (2 * np.sqrt(REPLICAS))
-"""Standard deviation over the replicas, relative to the states' natural size, up to which their mean follows one path: a scatter δ
-displaces the mean by some δ²/2, which then is below a quarter of its standard error δ/√REPLICAS even if extrapolation removes nothing
-of it. Where the derived path runs along a separatrix, noise however small decides between two branches and the scatter grows to the
-states' own size."""
+"""Standard deviation over the replicas, relative to the states' natural size, up to which their mean follows one path:
+a scatter δ displaces the mean by some δ²/2, which then is below a quarter of its standard error δ/√REPLICAS even if
+extrapolation removes nothing of it. Where the derived path runs along a separatrix, noise however small decides between
+two branches and the scatter grows to the states' own size."""
 
 LEAST_COMPARED = 3
 """Times at which a path must be compared at least, of TIMES + 1, lest a check that hardly looks be passed."""

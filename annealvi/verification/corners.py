@@ -27,17 +27,19 @@ MOVES = sp.Matrix([[1, 1], [2, -1]]) * STEP
 
 
 def corner_checks(system: OdeSystem, stability: BimodalStability) -> Iterator[tuple[str, Check]]:
-    """CORNER-matrix and CORNER-determinant with their checks, and CORNER-spectrum where the signs of the spectrum are concluded.
+    """CORNER-matrix and CORNER-determinant with their checks, and CORNER-spectrum where the signs of the spectrum are
+    concluded.
 
-    Means moved off the modes' line by x_i in one direction have m_i = ±√(1 − x_i²) and s = m_1 m_2 + x_1 x_2; the rate of m_i gives that
-    of x_i, which must be J x.
+    Means moved off the modes' line by x_i in one direction have m_i = ±√(1 − x_i²) and s = m_1 m_2 + x_1 x_2; the rate
+    of m_i gives that of x_i, which must be J x.
     """
     averages = Averages()
     for corner in (stability.collapsed, stability.mixed, stability.separated):
         measured = _measured(system, corner, averages)
         values = {**_values(system), **dict(corner.averages)}
         matrix, determinant = (
-            [averages.number(_at(entry, values)) for entry in printed] for printed in (corner.matrix, [corner.determinant])
+            [averages.number(_at(entry, values)) for entry in printed]
+            for printed in (corner.matrix, [corner.determinant])
         )
         name = f"the {corner.name} state"
         yield f"{corner.name}-matrix", identity(f"linearisation at {name}", list(zip(matrix, measured, strict=True)))

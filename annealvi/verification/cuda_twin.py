@@ -1,6 +1,7 @@
 """Runs the ODE kernel and the particle kernel on CUDA and on the CPU and prints the largest differences as JSON.
 
-A process of its own, since Numba decides at import whether CUDA is simulated. The session comes pickled on standard input.
+A process of its own, since Numba decides at import whether CUDA is simulated. The session comes pickled on standard
+input.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def main() -> None:
         ).final_means
         for device in ("cuda", "cpu")
     ]
-    json.dump({"ode": float(np.abs(ode[0] - ode[1]).max()), "particles": float(np.abs(clouds[0] - clouds[1]).max())}, sys.stdout)
+    json.dump(
+        {"ode": float(np.abs(ode[0] - ode[1]).max()), "particles": float(np.abs(clouds[0] - clouds[1]).max())},
+        sys.stdout,
+    )
 
 
 if __name__ == "__main__":

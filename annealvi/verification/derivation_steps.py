@@ -1,4 +1,5 @@
-"""The derivation's steps, each compared with its meaning in coordinates, and whether the system is what they end with."""
+"""The derivation's steps, each compared with its meaning in coordinates, and whether the system is what they end
+with."""
 
 from __future__ import annotations
 
@@ -17,14 +18,17 @@ from derive.objects.step import Step, definitions
 
 
 def derivation_checks(derivation: Derivation) -> Iterator[Check | str]:
-    """At two random points, or one where averages over three variables to 30 digits take minutes. Without a step, one check that fails.
+    """At two random points, or one where averages over three variables to 30 digits take minutes. Without a step, one
+    check that fails.
 
     A line that says so for the steps that lead to averages over more variables than 30 digits can be had of.
     """
     if not derivation.steps:
         yield Check("step: none", "symbolic", math.inf, float(BOUND), "a derivation without steps")
     dimension = check_dimension(derivation)
-    widest = max((len(a.variables) for _, e in derivation.system.subexpressions for a in e.atoms(Expectation)), default=0)
+    widest = max(
+        (len(a.variables) for _, e in derivation.system.subexpressions for a in e.atoms(Expectation)), default=0
+    )
     points = 2 if widest <= 2 else 1
     checkable = next((n for n, step in enumerate(derivation.steps) if _out_of_reach(step)), len(derivation.steps))
     for step in check_derivation(replace(derivation, steps=derivation.steps[:checkable]), points, dimension):
@@ -32,11 +36,15 @@ def derivation_checks(derivation: Derivation) -> Iterator[Check | str]:
         yield Check(f"step: {step.rule}", "symbolic", step.difference, float(BOUND), note)
     if checkable < len(derivation.steps):
         left = ", ".join(step.rule for step in derivation.steps[checkable:])
-        yield f"steps not compared to 30 digits, since their averages run over {MOST_VARIABLES + 1} variables and more: {left}"
+        yield (
+            f"steps not compared to 30 digits, since their averages run over "
+            f"{MOST_VARIABLES + 1} variables and more: {left}"
+        )
 
 
 def system_check(derivation: Derivation) -> Check:
-    """How many of the system's rates and named averages, which kernels are generated from, are not those that the last step ends with."""
+    """How many of the system's rates and named averages, which kernels are generated from, are not those that the last
+    step ends with."""
     system, final = derivation.system, derivation.steps[-1].after if derivation.steps else ()
     found = {f"d{state.name}": rate for state, rate in zip(system.states, system.rhs, strict=True)}
     expected = {e.label: e.value for e in final if e.symbol is None}
@@ -53,4 +61,6 @@ MOST_VARIABLES = 3
 def _out_of_reach(step: Step) -> bool:
     """Averages over normal variables alone are not: at a point of R² no more than two of those are left."""
     averages = set().union(*(e.value.atoms(Expectation) for e in step.after if isinstance(e.value, sp.Basic)))
-    return any(len(a.variables) > MOST_VARIABLES and any(isinstance(v, ChiSquared) for v in a.variables) for a in averages)
+    return any(
+        len(a.variables) > MOST_VARIABLES and any(isinstance(v, ChiSquared) for v in a.variables) for a in averages
+    )

@@ -8,10 +8,24 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from annealvi.session.session import Session
-from annealvi.verification.against_particles import SETTINGS, PathComparison, compare_paths, compare_velocity, path_checks, velocity_checks
+from annealvi.verification.against_particles import (
+    SETTINGS,
+    PathComparison,
+    compare_paths,
+    compare_velocity,
+    path_checks,
+    velocity_checks,
+)
 from annealvi.verification.check import Check
 from annealvi.verification.derivation_steps import derivation_checks, system_check
-from annealvi.verification.kernel_numbers import COARSE_TOLERANCE, cuda_check, kernel_checks, order_check, widest_average, worst_state_check
+from annealvi.verification.kernel_numbers import (
+    COARSE_TOLERANCE,
+    cuda_check,
+    kernel_checks,
+    order_check,
+    widest_average,
+    worst_state_check,
+)
 from annealvi.verification.kernel_numbers import TOLERANCE as KERNEL_TOLERANCE
 from annealvi.verification.kl_gradient import grid_checks, mutant_check, references
 from annealvi.verification.theory import Theory, checked_theory
@@ -24,8 +38,8 @@ from derive.problem.specification import BadInput
 class Verification:
     """checks: in the order run. comparisons: the paths behind the particle checks. notes: what did not run, and why.
 
-    measured_errors: of the kernel's averages, see `kernels.averages.tables.MeasuredError`. theory: limits, symmetric states and holds,
-    where there is one of the problem; its checks are among `checks`. seconds: wall time.
+    measured_errors: of the kernel's averages, see `kernels.averages.tables.MeasuredError`. theory: limits, symmetric
+    states and holds, where there is one of the problem; its checks are among `checks`. seconds: wall time.
     """
 
     problem: str
@@ -62,13 +76,17 @@ class Verification:
 
 
 @checked
-def verify(session: Session, device: str = "auto", seed: int = 0, progress: Callable[[str], None] | None = None) -> Verification:
+def verify(
+    session: Session, device: str = "auto", seed: int = 0, progress: Callable[[str], None] | None = None
+) -> Verification:
     """Run every check. device: where kernels and particles run; "auto" is a GPU where one is usable.
 
     seed: of the particles. progress: called with a line that says what runs now.
     """
     if session.problem.space.dimension == 1 and session.problem.flow.manifold == "sphere":
-        raise BadInput("space.dimension", "1, where a sphere is two points and nothing moves", "verify in at least 2 dimensions")
+        raise BadInput(
+            "space.dimension", "1, where a sphere is two points and nothing moves", "verify in at least 2 dimensions"
+        )
     begun = time.perf_counter()
     checks: list[Check] = []
     notes: list[str] = []
@@ -110,9 +128,14 @@ def verify(session: Session, device: str = "auto", seed: int = 0, progress: Call
     checks.extend(velocity_checks(session, compare_velocity(session, device, seed)))
     comparisons = []
     if rule is not None:
-        notes.append(f"schedule.kind {rule}: paths are compared under fixed schedules; of the rule, only what is derived of it is checked")
+        notes.append(
+            f"schedule.kind {rule}: paths are compared under fixed schedules; of the rule, only "
+            f"what is derived of it is checked"
+        )
     for setting in SETTINGS:
-        comparisons.append(compare_paths(session, setting, device, seed, _percentage(now, f"particles, {setting.name}")))
+        comparisons.append(
+            compare_paths(session, setting, device, seed, _percentage(now, f"particles, {setting.name}"))
+        )
     checks.extend(path_checks(comparisons))
     now("CUDA against CPU")
     take(cuda_check(session))

@@ -58,7 +58,10 @@ def kernel_checks(session: Session, device: str) -> Iterator[Check]:
         got = np.array([kernel.rhs_at_beta(beta, y[None])[0] for beta, y in zip(betas, states, strict=True)])
         name = f"kernel against {'mpmath' if widest <= 1 else 'another rule'} ({expectations})"
         error = min(WORST_ERROR, max(tolerance, kernel.average_error))
-        note = f"{count} states; an average's measured error is {error:.1g}, a rate has some ten with factors of order one; {kernel.device}"
+        note = (
+            f"{count} states; an average's measured error is {error:.1g}, a rate has some ten with "
+            f"factors of order one; {kernel.device}"
+        )
         yield Check(name, "numeric", float(np.abs(got - exact).max()) / scale, 20 * error + uncertainty / scale, note)
 
 
@@ -71,11 +74,11 @@ ROUNDING = 1e-13
 def worst_state_check(session: Session) -> Check | str:
     """Whether averages err by no more than was asked for, at the state where a rate shows most of it.
 
-    The error that is measured when a table is made is that of a few states, and can be exceeded at others. A kernel is compared with one
-    that is a thousand times more accurate, its rates' differences with what the two tolerances make of them. The state is searched: among
-    random ones and the corners at which every mean is at a mode, and then between the worst and the others, nearer and nearer; between
-    overlaps of vectors are overlaps of vectors. A line that says why where nothing is searched: over several variables errors are relative
-    to the averages' sizes.
+    The error that is measured when a table is made is that of a few states, and can be exceeded at others. A kernel is
+    compared with one that is a thousand times more accurate, its rates' differences with what the two tolerances make
+    of them. The state is searched: among random ones and the corners at which every mean is at a mode, and then between
+    the worst and the others, nearer and nearer; between overlaps of vectors are overlaps of vectors. A line that says
+    why where nothing is searched: over several variables errors are relative to the averages' sizes.
     """
     if widest_average(session) > 1:
         return "kernel at its worst state: not searched, since averages run over several variables"
@@ -93,7 +96,10 @@ def worst_state_check(session: Session) -> Check | str:
         if not shares[n] <= largest:
             worst, largest = near[n], float(shares[n])
     measured = f"{largest * error:.1g}, where {loose.average_error:.1g} was measured when the tables were made"
-    note = f"share of the tolerance {LOOSE_TOLERANCE:g}, at the worst of {compared} states; an average is off by {measured}; cpu"
+    note = (
+        f"share of the tolerance {LOOSE_TOLERANCE:g}, at the worst of {compared} states; an "
+        f"average is off by {measured}; cpu"
+    )
     return Check("kernel at its worst state", "numeric", largest, 1.0, note)
 
 
@@ -109,13 +115,20 @@ def _sensitivity(session: Session) -> Callable[[np.ndarray], np.ndarray]:
     rates = [rate.xreplace(known).xreplace({**session.values, BETA: sp.S.One}) for rate in system.rhs]
     slopes = [sp.Add(*(sp.Abs(sp.diff(rate, average)) for average in averages.values())) for rate in rates]
     function = sp.lambdify(system.states, slopes, "numpy")  # which knows no average: rates are linear in them
-    return lambda states: np.stack([np.broadcast_to(np.asarray(x, float), len(states)) for x in function(*states.T)], axis=1)
+    return lambda states: np.stack(
+        [np.broadcast_to(np.asarray(x, float), len(states)) for x in function(*states.T)], axis=1
+    )
 
 
 def _corners(session: Session) -> np.ndarray:
     """States at which every mean has the direction of a mode or the opposite one, no more than a hundred."""
     lengths = np.linalg.norm(session.modes(), axis=1)
-    directions = [sign * mode / length for mode, length in zip(session.modes(), lengths, strict=True) if length > 0 for sign in (1, -1)]
+    directions = [
+        sign * mode / length
+        for mode, length in zip(session.modes(), lengths, strict=True)
+        if length > 0
+        for sign in (1, -1)
+    ]
     radii = np.array(session.problem.proposal.radii)[:, None]
     chosen = itertools.islice(itertools.product(directions, repeat=len(radii)), 100)
     means = np.array([radii * np.array(row) for row in chosen])
@@ -124,18 +137,23 @@ def _corners(session: Session) -> np.ndarray:
 
 def widest_average(session: Session) -> int:
     """The largest number of variables that one of the system's averages runs over."""
-    return max((len(a.variables) for _, e in session.derivation.system.subexpressions for a in e.atoms(Expectation)), default=0)
+    return max(
+        (len(a.variables) for _, e in session.derivation.system.subexpressions for a in e.atoms(Expectation)), default=0
+    )
 
 
 def order_check(session: Session) -> Check | str:
     """How far the slope of the fixed-step error falls short of 8, under β = 1, where the flow is fastest.
 
-    A wrong coefficient costs a whole order. A steeper slope is no defect: terms of higher order are still seen at the steps that
-    double precision leaves; on the study's own case, where they are not, a test holds the slope to 8 from both sides. A line that says
-    why where it is not measured.
+    A wrong coefficient costs a whole order. A steeper slope is no defect: terms of higher order are still seen at the
+    steps that double precision leaves; on the study's own case, where they are not, a test holds the slope to 8 from
+    both sides. A line that says why where it is not measured.
     """
     if widest_average(session) > 2:
-        return "order of the integrator: not measured, since averages over three variables at full precision would take minutes"
+        return (
+            "order of the integrator: not measured, since averages over three variables at full "
+            "precision would take minutes"
+        )
     cold = dataclasses.replace(session.problem, schedule=ScheduleSpec("constant", 1.0))
     here = dataclasses.replace(session, problem=cold, schedule=make_schedule(cold.schedule))
     kernel = here.compile("cpu")
@@ -143,7 +161,9 @@ def order_check(session: Session) -> Check | str:
     scale = float(np.abs(states).max())
     errors = np.full(len(ORDER_STEPS), np.inf)
     longest = LONGEST_SPAN / max(fastest_rate(kernel, 1.0, y) for y in states)
-    for span in longest / 2.0 ** np.arange(0, 8, 0.25):  # shortened until the largest error is so small that its leading term dominates
+    for span in longest / 2.0 ** np.arange(
+        0, 8, 0.25
+    ):  # shortened until the largest error is so small that its leading term dominates
         with suppress(IntegrationError):  # steps so long that they leave the domain
             errors = _fixed_step_errors(kernel, states, np.array([0.0, span]))
         if errors[0] < 3e-10 * scale:
@@ -152,7 +172,13 @@ def order_check(session: Session) -> Check | str:
         errors = np.full(len(ORDER_STEPS), np.nan)
     slope = float(-np.polyfit(np.log(ORDER_STEPS), np.log(errors), 1)[0]) if np.isfinite(errors).all() else float("nan")
     note = f"measured order {slope:.2f} of DOP853's 8; errors {errors[0]:.1e} to {errors[-1]:.1e}"
-    return Check("order of the integrator, short of 8 by", "numeric", max(8 - slope, 0.0) if np.isfinite(slope) else slope, 0.5, note)
+    return Check(
+        "order of the integrator, short of 8 by",
+        "numeric",
+        max(8 - slope, 0.0) if np.isfinite(slope) else slope,
+        0.5,
+        note,
+    )
 
 
 def fastest_rate(kernel: Kernel, beta: float, y: np.ndarray) -> float:
@@ -179,7 +205,8 @@ def _of_every_size(session: Session) -> Session:
 
 
 def cuda_check(session: Session) -> Check | str:
-    """CUDA against the CPU on a GPU, or in Numba's simulator in another process; a line that says why where neither runs."""
+    """CUDA against the CPU on a GPU, or in Numba's simulator in another process; a line that says why where neither
+    runs."""
     from kernels.machine.device import DeviceUnavailable, resolve_device
 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -203,10 +230,15 @@ def cuda_check(session: Session) -> Check | str:
             timeout=LONGEST_SIMULATION,
         )
     except subprocess.TimeoutExpired:
-        return f"CUDA against CPU ({where}): not run to its end, since its averages take longer than {LONGEST_SIMULATION} s there"
+        return (
+            f"CUDA against CPU ({where}): not run to its end, since its averages take longer than "
+            f"{LONGEST_SIMULATION} s there"
+        )
     name = f"CUDA against CPU ({where})"
     if done.returncode != 0:
-        last_words = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        last_words = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"])[
+            -1
+        ]
         return Check(name, "numeric", float("nan"), 1e-11, last_words[:120])
     difference = json.loads(done.stdout.strip().splitlines()[-1])
     note = "ODE and particles, float64; 1e-11: some hundred rounded operations per number"

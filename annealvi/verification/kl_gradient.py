@@ -33,7 +33,8 @@ AVERAGE_TOLERANCE, AVERAGE_DIGITS = 1e-12, 14
 MUTANTS = "negative controls: surviving one-term mutants"
 TOO_MANY = "not run, since the problem's own equations hold in more dimensions than it has"
 SAMPLED_ERRORS = 60
-"""How many standard errors of a quasi-random average a rate may be off: six, of some ten averages with factors of order one."""
+"""How many standard errors of a quasi-random average a rate may be off: six, of some ten averages with factors of order
+one."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ class Reference:
 class Evaluator:
     """Right-hand sides in numbers; an average that occurs again is not integrated again.
 
-    Averages over one normal variable are mpmath's, to 20 digits. Those over more are a NumPy tensor rule's, halved until it settles
-    to 1e-12 of E|f|, on the derived integrand itself. Those over more than three come from quasi-random points, and only they
-    have an error that counts: `uncertainty` is what it may do to the rates found last.
+    Averages over one normal variable are mpmath's, to 20 digits. Those over more are a NumPy tensor rule's, halved
+    until it settles to 1e-12 of E|f|, on the derived integrand itself. Those over more than three come from
+    quasi-random points, and only they have an error that counts: `uncertainty` is what it may do to the rates found
+    last.
     """
 
     def __init__(self) -> None:
@@ -71,7 +73,8 @@ class Evaluator:
         return np.array([value.real if value.imag == 0 else np.nan for value in values])
 
     def rates_or_nan(self, system: OdeSystem, numbers: dict[sp.Symbol, sp.Float]) -> np.ndarray:
-        """The same, or NaN where an average has poles on the real axis: a mutation made what stands under a root negative."""
+        """The same, or NaN where an average has poles on the real axis: a mutation made what stands under a root
+        negative."""
         try:
             return self.rates(system, numbers)
         except NotConvergedError:
@@ -81,7 +84,9 @@ class Evaluator:
         concrete = expression.xreplace(known)
         for average in concrete.atoms(Expectation):
             if average not in self._averages:
-                self._averages[average], self._errors[average] = self._average(without_idle_variables(average, AVERAGE_DIGITS))
+                self._averages[average], self._errors[average] = self._average(
+                    without_idle_variables(average, AVERAGE_DIGITS)
+                )
             self.uncertainty = max(self.uncertainty, SAMPLED_ERRORS * self._errors[average])
         return concrete.xreplace(self._averages).evalf(DIGITS)
 
@@ -93,15 +98,21 @@ class Evaluator:
         return sp.Float(value, 17), error if len(variables) > 3 else 0.0
 
 
-def reference(derivation: Derivation, dimension: int, seed: int, fixed: Mapping[sp.Symbol, float] | None = None) -> Reference:
+def reference(
+    derivation: Derivation, dimension: int, seed: int, fixed: Mapping[sp.Symbol, float] | None = None
+) -> Reference:
     """A random state in R^dimension, random generic parameters but for the fixed ones, and its rates by the grid."""
     point = sample_point(derivation, dimension, seed, True, LENGTHS[dimension], SCALES, fixed)
     setting = derivation.setting
-    exact = {symbol: sp.Float(value, 30) for symbol, value in point.scalars.items()} | {DIMENSION: sp.Integer(dimension)}
+    exact = {symbol: sp.Float(value, 30) for symbol, value in point.scalars.items()} | {
+        DIMENSION: sp.Integer(dimension)
+    }
 
     def mixture(source) -> kl_grid.Mixture:
         means = np.array([[float(x) for x in point.vectors[v]] for v in source.means])
-        return kl_grid.Mixture(means, *(np.array([float(e.xreplace(exact)) for e in part]) for part in (source.weights, source.scales)))
+        return kl_grid.Mixture(
+            means, *(np.array([float(e.xreplace(exact)) for e in part]) for part in (source.weights, source.scales))
+        )
 
     q, p, beta = mixture(setting.proposal), mixture(setting.target), float(exact[BETA])
     velocity = _velocity_by_grid(setting, q, p, beta, TOLERANCE[dimension])
@@ -111,9 +122,16 @@ def reference(derivation: Derivation, dimension: int, seed: int, fixed: Mapping[
     rates = []
     for _, inner, unit in derivation.overlaps.moving:
         inside = [means.index(a) for a in inner.args if a in means]
-        rate = Q[inside[0], inside[-1]] if len(inside) == 2 else M[inside[0], next(modes.index(a) for a in inner.args if a in modes)]
+        rate = (
+            Q[inside[0], inside[-1]]
+            if len(inside) == 2
+            else M[inside[0], next(modes.index(a) for a in inner.args if a in modes)]
+        )
         rates.append(rate / float(unit.xreplace(exact)))
-    rates += [*(velocity.weights if "weights" in setting.learn else ()), *(velocity.scales if "scales" in setting.learn else ())]
+    rates += [
+        *(velocity.weights if "weights" in setting.learn else ()),
+        *(velocity.scales if "scales" in setting.learn else ()),
+    ]
     return Reference(dimension, exact, np.array(rates), 10 * TOLERANCE[dimension])
 
 
@@ -123,7 +141,9 @@ class _Velocity(NamedTuple):
     scales: np.ndarray
 
 
-def _velocity_by_grid(setting: Setting, q: kl_grid.Mixture, p: kl_grid.Mixture, beta: float, tolerance: float) -> _Velocity:
+def _velocity_by_grid(
+    setting: Setting, q: kl_grid.Mixture, p: kl_grid.Mixture, beta: float, tolerance: float
+) -> _Velocity:
     """da/dt (L, d), dw/dt and dσ/dt (L,) of the setting's flow, from the gradient of the KL on a grid."""
     gradient = kl_grid.kl_gradient(q, p, beta, tolerance)
     means, weights, scales = (np.asarray(part, float) for part in q)
@@ -139,16 +159,22 @@ LOW_DIMENSIONS = (2, 3)
 
 def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, points: int = 3) -> list[Reference]:
     """References in each of the dimensions, at `points` random states in one and two of them, and at one in more."""
-    return [reference(derive_in_dimension(problem, d), d, seed) for d in dimensions for seed in range(points if d < 3 else 1)]
+    return [
+        reference(derive_in_dimension(problem, d), d, seed)
+        for d in dimensions
+        for seed in range(points if d < 3 else 1)
+    ]
 
 
 def grid_checks(
     problem: Problem, derivation: Derivation, grid: list[Reference], values: Mapping[sp.Symbol, float]
 ) -> Iterator[Check | str]:
-    """The given derivation's system in R² and R³ at random parameters and at the problem's own `values`, and if Euclidean in R¹.
+    """The given derivation's system in R² and R³ at random parameters and at the problem's own `values`, and if
+    Euclidean in R¹.
 
-    Where the given derivation does not hold in so few dimensions the equations are derived anew, as is in R¹, where a sphere does not move,
-    its Euclidean twin: the names say so, since these checks judge how the problem is derived and not the given system.
+    Where the given derivation does not hold in so few dimensions the equations are derived anew, as is in R¹, where a
+    sphere does not move, its Euclidean twin: the names say so, since these checks judge how the problem is derived and
+    not the given system.
     """
     setting = derivation.setting
     own = {symbol: value for symbol, value in values.items() if symbol != DIMENSION}
@@ -162,7 +188,9 @@ def grid_checks(
         here, anew = (derivation, "") if given else (derive_in_dimension(problem, d), ", derived anew")
         compared.append((f"{setting.manifold}{anew}", here.system, [r for r in grid if r.dimension == d], d))
         if d == LOW_DIMENSIONS[0]:
-            compared.append((f"own parameters{anew}", here.system, [reference(here, d, seed, own) for seed in range(2)], d))
+            compared.append(
+                (f"own parameters{anew}", here.system, [reference(here, d, seed, own) for seed in range(2)], d)
+            )
     for what, system, states, d in compared:
         yield _grid_check(f"right-hand side against the KL on a grid, d = {d}, {what}", system, states)
 
@@ -180,9 +208,11 @@ def _grid_check(name: str, system: OdeSystem, states: list[Reference]) -> Check:
 
 
 def mutant_check(derivation: Derivation, grid: list[Reference]) -> tuple[Check | str, list[Mutant]]:
-    """Every one-term mutant must differ from the grid, beyond the bound that the true system meets, at one state at least.
+    """Every one-term mutant must differ from the grid, beyond the bound that the true system meets, at one state at
+    least.
 
-    A line that says why where the equations hold in more dimensions only than a grid has. Without a state or a mutant the check fails.
+    A line that says why where the equations hold in more dimensions only than a grid has. Without a state or a mutant
+    the check fails.
     """
     holding = [d for d in LOW_DIMENSIONS if holds_in(derivation.setting, derivation.geometry, d)]
     if not holding:
@@ -191,7 +221,9 @@ def mutant_check(derivation: Derivation, grid: list[Reference]) -> tuple[Check |
     evaluator = Evaluator()
     mutants = one_term_mutations(derivation.system, most_mutants(derivation))
     if not grid or not mutants:
-        return Check(MUTANTS, "numeric", np.inf, 0.0, f"{len(mutants)} mutants at {len(grid)} states: nothing was compared"), []
+        return Check(
+            MUTANTS, "numeric", np.inf, 0.0, f"{len(mutants)} mutants at {len(grid)} states: nothing was compared"
+        ), []
     if any(_rejects(r, derivation.system, evaluator) for r in grid):
         return Check(MUTANTS, "numeric", np.inf, 0.0, "the true system is rejected too"), []
     survivors = [mutant for mutant in mutants if not any(_rejects(r, mutant.system, evaluator) for r in grid)]
@@ -201,7 +233,9 @@ def mutant_check(derivation: Derivation, grid: list[Reference]) -> tuple[Check |
 
 def most_mutants(derivation: Derivation) -> int:
     """How many mutants are tried: a sample where averages over several variables make each of them costly."""
-    widest = max((len(a.variables) for _, e in derivation.system.subexpressions for a in e.atoms(Expectation)), default=0)
+    widest = max(
+        (len(a.variables) for _, e in derivation.system.subexpressions for a in e.atoms(Expectation)), default=0
+    )
     return {0: 1000, 1: 1000, 2: 400, 3: 100}.get(widest, 40)
 
 

@@ -1,7 +1,8 @@
-"""The theory's limits against what they are limits of: the derived rates and averages themselves, in numbers of 20 digits.
+"""The theory's limits against what they are limits of: the derived rates and averages themselves, in numbers of 20
+digits.
 
-An expansion is compared by its order: halving the parameter must change what is left out by the factor that the order says. What is
-exact is compared at a point; where it is a derivative, with a difference quotient of the derived rates.
+An expansion is compared by its order: halving the parameter must change what is left out by the factor that the order
+says. What is exact is compared at a point; where it is a derivative, with a difference quotient of the derived rates.
 """
 
 from __future__ import annotations
@@ -27,11 +28,16 @@ from derive.problem.specification import ScheduleSpec
 from derive.rules.geometry import R
 
 MARGIN = 0.03
-"""Of an order, measured between x and x/2: the next term, smaller by a factor c x, moves it by some c x/2. With x below 10⁻², or x² where
-powers go up by two, this allows c up to 6."""
+"""Of an order, measured between x and x/2: the next term, smaller by a factor c x, moves it by some c x/2. With x below
+10⁻², or x² where powers go up by two, this allows c up to 6."""
 
 STATE = (sp.Rational(7, 10), sp.Rational(-2, 5), sp.Rational(-2, 5))
-PLACE = {MEAN: sp.Rational(2, 5), DIFFERENCE: sp.Rational(6, 5), DEFECT: sp.Rational(7, 5), SCALED_OVERLAP: sp.Rational(7, 10)}
+PLACE = {
+    MEAN: sp.Rational(2, 5),
+    DIFFERENCE: sp.Rational(6, 5),
+    DEFECT: sp.Rational(7, 5),
+    SCALED_OVERLAP: sp.Rational(7, 10),
+}
 M, S = PLACE[MEAN], STATE[2]
 SCHEDULE = {START_TEMPERATURE: sp.Integer(300), CRITICAL_TEMPERATURE: sp.Integer(40), TIME_SCALE: sp.Integer(7)}
 LARGE = {R: (20, 40), SEPARATION: (300, 600)}
@@ -39,8 +45,8 @@ SMALL = (sp.Rational(1, 1000), sp.Rational(1, 2000))
 
 
 def limit_checks(limits: Asymptotics) -> Iterator[tuple[str, Check]]:
-    """Each result's name, as in `Asymptotics.latex`, with its check. The four expansions of motions in time are not among them: they are
-    compared with solutions of the equations in the tests.
+    """Each result's name, as in `Asymptotics.latex`, with its check. The four expansions of motions in time are not
+    among them: they are compared with solutions of the equations in the tests.
     """
     numbers = Numbers(limits)
     for name, sides in IDENTITIES.items():
@@ -97,7 +103,12 @@ def _angle(numbers: Numbers) -> dict[sp.Expr, sp.Expr]:
 
 def _relaxation(numbers: Numbers) -> Sides:
     angle = _angle(numbers)
-    return [(numbers.value(numbers.limits.hot.relaxation, angle), numbers.rates(*STATE, sp.S.Zero)[2] / (-2 * sp.sin(2 * angle[ANGLE])))]
+    return [
+        (
+            numbers.value(numbers.limits.hot.relaxation, angle),
+            numbers.rates(*STATE, sp.S.Zero)[2] / (-2 * sp.sin(2 * angle[ANGLE])),
+        )
+    ]
 
 
 def _drift(i: int, numbers: Numbers) -> Sides:
@@ -135,10 +146,13 @@ IDENTITIES: dict[str, Callable[[Numbers], Sides]] = {
 
 
 def _integrated(growth: HotGrowth, numbers: Numbers) -> Sides:
-    """T at t_c, and Λ_hot as the antipodal pair's rate per β, by the rates, times the integral of β, done numerically."""
+    """T at t_c, and Λ_hot as the antipodal pair's rate per β, by the rates, times the integral of β, done
+    numerically."""
     schedule = make_schedule(ScheduleSpec(growth.kind, 2.0, 1.0)).beta.subs(SCHEDULE)
     slope = numbers.value(sp.diff(PULL(MEAN), MEAN).subs(MEAN, 0), {})
-    end, exponent = (numbers.value(e.subs({**SCHEDULE, PULL_SLOPE: slope}), {}) for e in (growth.crossing, growth.exponent))
+    end, exponent = (
+        numbers.value(e.subs({**SCHEDULE, PULL_SLOPE: slope}), {}) for e in (growth.crossing, growth.exponent)
+    )
     total = sp.Integral(schedule, (TIME, 0, end)).evalf(DIGITS)
     sides = [(exponent, numbers.growth(sp.S.Zero, sp.S.NegativeOne) / POINT[BETA] * total)]
     if growth.kind != "hold":  # which passes T_c in its jump
@@ -156,7 +170,14 @@ def _is_exact(quantity: sp.Expr) -> bool:
 def _order(expansion: Expansion, numbers: Numbers) -> Check:
     parameters = SMALL if expansion.limit == 0 else [sp.Integer(x) for x in LARGE[expansion.variable]]
     states = dict(zip(numbers.limits.pair.states, (2 * STATE[0], 2 * STATE[1], STATE[2]), strict=True))
-    others = {**PLACE, **states, **SCHEDULE, PULL_SLOPE: sp.Integer(2), PREFACTOR: sp.Integer(3), DIMENSION: sp.Integer(100)}
+    others = {
+        **PLACE,
+        **states,
+        **SCHEDULE,
+        PULL_SLOPE: sp.Integer(2),
+        PREFACTOR: sp.Integer(3),
+        DIMENSION: sp.Integer(100),
+    }
 
     def left_out(x: sp.Expr) -> sp.Expr:
         at = {**others, expansion.variable: x}
@@ -167,5 +188,8 @@ def _order(expansion: Expansion, numbers: Numbers) -> Check:
 
     errors = [left_out(x) for x in parameters]
     order = sp.log(abs(errors[1] / errors[0])) / sp.log(parameters[1] / parameters[0])
-    note = f"measured between {expansion.variable} = {parameters[0]} and {parameters[1]}: order {float(order):.4f} for {expansion.order}"
+    note = (
+        f"measured between {expansion.variable} = {parameters[0]} and {parameters[1]}: order "
+        f"{float(order):.4f} for {expansion.order}"
+    )
     return Check(expansion.name, "numeric", abs(float(order - expansion.order)), MARGIN, note)

@@ -39,7 +39,9 @@ def identity(name: str, sides: Sides) -> Check:
     """The largest relative difference between the two numbers of a pair; infinite for no pairs."""
     differences = [float(abs((a - b) / b).evalf(DIGITS)) for a, b in sides]
     worst = max(differences, key=lambda x: (math.isnan(x), x), default=math.inf)  # a NaN is the worst
-    return Check(name, "numeric", worst, IDENTITY, f"relative difference, numbers compared: {len(sides)}, to {DIGITS} digits")
+    return Check(
+        name, "numeric", worst, IDENTITY, f"relative difference, numbers compared: {len(sides)}, to {DIGITS} digits"
+    )
 
 
 class Averages:

@@ -1,4 +1,5 @@
-"""Why to hold and quench: the protected pair's linear flow and the slope of its switching function, against the derived rates."""
+"""Why to hold and quench: the protected pair's linear flow and the slope of its switching function, against the derived
+rates."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ from derive.asymptotics.transverse_growth import MEAN
 from derive.objects.system import BETA
 
 BETAS = (sp.Rational(3, 10), sp.Rational(7, 10))
-COURSE = ((sp.Integer(1), sp.Rational(1, 20)), (sp.Rational(5, 2), sp.Rational(3, 25)), (sp.Rational(3, 2), sp.Rational(3, 10)))
+COURSE = (
+    (sp.Integer(1), sp.Rational(1, 20)),
+    (sp.Rational(5, 2), sp.Rational(3, 25)),
+    (sp.Rational(3, 2), sp.Rational(3, 10)),
+)
 """Durations and inverse temperatures of the schedule under which the switching function is measured."""
 WHEN = sp.Integer(2)
 """A time within the second of them."""
@@ -52,11 +57,14 @@ class _LinearFlow:
 
 def _value(expression: sp.Expr, numbers: Numbers) -> sp.Expr:
     slope = sp.diff(PULL(MEAN), MEAN).subs(MEAN, 0)
-    return numbers.value(expression.xreplace({DRIFT: PULL(sp.S.Zero), SLOPE: slope, REPULSION: EXCHANGE(sp.S.NegativeOne)}), {})
+    return numbers.value(
+        expression.xreplace({DRIFT: PULL(sp.S.Zero), SLOPE: slope, REPULSION: EXCHANGE(sp.S.NegativeOne)}), {}
+    )
 
 
 def _measured(numbers: Numbers, beta: sp.Expr) -> _LinearFlow:
-    """By difference quotients of the rates, over pairs that unit vectors can form: m_1 + m_2 = a takes |μ_1 + μ_2| ≥ |a|."""
+    """By difference quotients of the rates, over pairs that unit vectors can form: m_1 + m_2 = a takes |μ_1 + μ_2| ≥
+    |a|."""
 
     def of_sum(a: sp.Expr) -> sp.Expr:
         first, second, _ = numbers.rates(a / 2, a / 2, a**2 / 2 - 1, beta)
@@ -71,7 +79,8 @@ def _measured(numbers: Numbers, beta: sp.Expr) -> _LinearFlow:
 
 
 def _switching(printed: sp.Expr, flows: dict[sp.Expr, _LinearFlow]) -> Check:
-    """dS/dt, S the change of log b_c by a short pulse of β at time t, divided by the pulse: the pair is followed with and without it.
+    """dS/dt, S the change of log b_c by a short pulse of β at time t, divided by the pulse: the pair is followed with
+    and without it.
 
     b_c is where b(D) = ψ(a(D)), for an increasing ψ of which the statement says nothing else.
     """
@@ -85,7 +94,10 @@ def _switching(printed: sp.Expr, flows: dict[sp.Expr, _LinearFlow]) -> Check:
     after = [(COURSE[0][0] + COURSE[1][0] - WHEN, COURSE[1][1]), *COURSE[2:]]
     exponent = sp.Add(*(pair.damping(beta) * time for time, beta in after))
     expected = printed * pair.log_psi_slope(pair.final_sum(COURSE)) * sp.exp(exponent)
-    note = f"pulses of β, {float(PULSE):g} long and high, at t = {WHEN}; coefficients of the linear flow from the rates, to {DIGITS} digits"
+    note = (
+        f"pulses of β, {float(PULSE):g} long and high, at t = {WHEN}; coefficients of the linear flow "
+        f"from the rates, to {DIGITS} digits"
+    )
     return Check("slope of the switching function", "numeric", float(abs(expected / slope - 1)), IDENTITY, note)
 
 

@@ -24,8 +24,16 @@ def print_checks(outcome: Verification, to: Printer | None = None) -> None:
     from annealvi.show.printing import Terminal
 
     console = to or Terminal()
-    table = Table(title=f"annealvi verify · {outcome.problem} · {outcome.device}", title_justify="left", header_style="bold")
-    for heading, justify in (("check", "left"), ("kind", "left"), ("statistic", "right"), ("bound", "right"), ("", "left")):
+    table = Table(
+        title=f"annealvi verify · {outcome.problem} · {outcome.device}", title_justify="left", header_style="bold"
+    )
+    for heading, justify in (
+        ("check", "left"),
+        ("kind", "left"),
+        ("statistic", "right"),
+        ("bound", "right"),
+        ("", "left"),
+    ):
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for check in outcome.checks:
         verdict = "[green]ok[/]" if check.passed else "[bold red]FAILED[/]"
@@ -50,12 +58,15 @@ def print_session(session: Session, to: Printer) -> None:
     table.add_row("parameters", ", ".join(f"{s.name} = {session.values[s]:.6g}" for s in system.parameters))
     spec = problem.schedule
     table.add_row("schedule", f"{spec.kind}, T0 = {spec.T0:g}, t0 = {spec.t0:g}")
-    table.add_row("flow", f"{problem.flow.manifold}, learns {', '.join(problem.flow.learn)}, d = {problem.space.dimension}")
+    table.add_row(
+        "flow", f"{problem.flow.manifold}, learns {', '.join(problem.flow.learn)}, d = {problem.space.dimension}"
+    )
     to.print(table)
 
 
 def write_report(outcome: Verification, session: Session, folder: Path) -> Path:
-    """report.md, which shows a figure paths.png beside it, verify.json, and the derivation; returns the report's path."""
+    """report.md, which shows a figure paths.png beside it, verify.json, and the derivation; returns the report's
+    path."""
     from derive.problem.problem_file import problem_to_toml
     from derive.writing.rendering import as_markdown, final_equations
 
@@ -91,8 +102,9 @@ All steps: [derivation.md](derivation.md).
 
 ## Errors of the averages
 
-The largest difference from a finer rule at the places named, and no bound beyond them. Of averages over several variables it is relative to
-E|f| where that exceeds one, and of quasi-random points it is a standard error. The checks of kernels compare rates at other states.
+The largest difference from a finer rule at the places named, and no bound beyond them. Of averages over several
+variables it is relative to E|f| where that exceeds one, and of quasi-random points it is a standard error. The checks
+of kernels compare rates at other states.
 
 | average | method | size | measured error | at |
 |---|---|---|---|---|

@@ -1,4 +1,5 @@
-"""What the theory says of a derived system in limits, at its symmetric states and of its protected pair, each result with its check."""
+"""What the theory says of a derived system in limits, at its symmetric states and of its protected pair, each result
+with its check."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from derive.dynamics.derivation import Derivation
 
 @dataclass(frozen=True)
 class Theory:
-    """limits, stability, pair: as derived from one system. checks: by the results' names, each against that system's own rates."""
+    """limits, stability, pair: as derived from one system. checks: by the results' names, each against that system's
+    own rates."""
 
     limits: Asymptotics
     stability: BimodalStability
@@ -26,7 +28,8 @@ class Theory:
 
 
 def checked_theory(derivation: Derivation) -> Theory | str:
-    """The theory of a derivation's system and its checks, or a line that says why there is none: the theory itself refuses the system."""
+    """The theory of a derivation's system and its checks, or a line that says why there is none: the theory itself
+    refuses the system."""
     try:
         limits, stability = asymptotics(derivation.system), bimodal_stability(derivation)
     except ValueError as refusal:

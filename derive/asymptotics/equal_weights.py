@@ -1,7 +1,8 @@
-"""The bimodal system for components of equal weight, in the average pull F(m) of the target and the average repulsion G(s).
+"""The bimodal system for components of equal weight, in the average pull F(m) of the target and the average repulsion
+G(s).
 
-F(m) = F_i at m_i = m, and G(s) = 2g at w_1 = w_2 = ½. They are kept as functions without a formula while equations are manipulated; what
-they stand for, as derived, is put in where a number or an asymptotic rule needs it.
+F(m) = F_i at m_i = m, and G(s) = 2g at w_1 = w_2 = ½. They are kept as functions without a formula while equations are
+manipulated; what they stand for, as derived, is put in where a number or an asymptotic rule needs it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ HALF_LOG_ODDS = sp.Symbol("h_star", real=True)
 
 @dataclass(frozen=True)
 class EqualWeights:
-    """states: (m_1, m_2, s). rates: theirs, in the states, BETA, `PULL` and `REPULSION`. pull, repulsion: F and G, averages in R and h*."""
+    """states: (m_1, m_2, s). rates: theirs, in the states, BETA, `PULL` and `REPULSION`. pull, repulsion: F and G,
+    averages in R and h*."""
 
     states: tuple[sp.Symbol, ...]
     rates: tuple[sp.Expr, ...]
@@ -40,7 +42,8 @@ PARAMETERS = {"R", "w_1", "w_2", "w_star_1", "w_star_2", "sigma", "sigma_star"}
 
 
 def is_bimodal(system: OdeSystem) -> bool:
-    """Whether the system is of two antipodal modes and two components of equal scales on the modes' sphere, means alone moving."""
+    """Whether the system is of two antipodal modes and two components of equal scales on the modes' sphere, means alone
+    moving."""
     states, named = [state.name for state in system.states], {symbol.name for symbol, _ in system.subexpressions}
     parameters = {p.name for p in system.parameters}
     return states == ["m_1", "m_2", "s"] and {"F_1", "F_2", "g"} <= named and {"w_1", "w_2"} <= parameters <= PARAMETERS
@@ -51,7 +54,9 @@ def equal_weights(system: OdeSystem) -> EqualWeights:
     named = dict(system.subexpressions)
     symbols = {symbol.name: symbol for symbol in (*system.parameters, *named)}
     if not is_bimodal(system):
-        raise ValueError("the theory's expansions are of two antipodal modes and two components of equal scales on the modes' sphere")
+        raise ValueError(
+            "the theory's expansions are of two antipodal modes and two components of equal scales on the modes' sphere"
+        )
     m_1, m_2, s = system.states
     halves = {symbols["w_1"]: sp.S.Half, symbols["w_2"]: sp.S.Half}
     pulls = [sp.Lambda(m, named[symbols[name]]) for name, m in (("F_1", m_1), ("F_2", m_2))]

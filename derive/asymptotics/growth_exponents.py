@@ -1,14 +1,17 @@
-"""How much b = m_1 − m_2 grows while a schedule is hotter than the critical temperature, and a duration that a wanted probability takes.
+"""How much b = m_1 − m_2 grows while a schedule is hotter than the critical temperature, and a duration that a wanted
+probability takes.
 
-Hot, the pair of components is antipodal and between the modes, where the transverse rate is λ = ½ β F'(0), exactly so as w* → ½. Until T
-has fallen to T_c nothing tears the pair apart, so that b grows by at least e^{Λ_hot},
+Hot, the pair of components is antipodal and between the modes, where the transverse rate is λ = ½ β F'(0), exactly so
+as w* → ½. Until T has fallen to T_c nothing tears the pair apart, so that b grows by at least e^{Λ_hot},
 
     Λ_hot = ½ F'(0) ∫_0^{t_c} β dt,    T(t_c) = T_c.
 
-Under a slow schedule b grows on below T_c, while the pair waits off the middle until it is let go. That part has no closed form;
-`derive.asymptotics.quasi_static` has its rate. It is nothing for a hold, and much for a schedule that spends little of its time above T_c.
+Under a slow schedule b grows on below T_c, while the pair waits off the middle until it is let go. That part has no
+closed form; `derive.asymptotics.quasi_static` has its rate. It is nothing for a hold, and much for a schedule that
+spends little of its time above T_c.
 
-The integral is in closed form for each kind of schedule in T0 and t0, by a substitution t = t(u) that makes β dt rational in u.
+The integral is in closed form for each kind of schedule in T0 and t0, by a substitution t = t(u) that makes β dt
+rational in u.
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ HOT_KINDS = (*_SUBSTITUTIONS, "hold")
 
 @dataclass(frozen=True)
 class HotGrowth:
-    """kind: of the schedule. crossing: t_c. exponent: Λ_hot. Both in T0, t0 and `CRITICAL_TEMPERATURE`, for 1 < T_c <= T0."""
+    """kind: of the schedule. crossing: t_c. exponent: Λ_hot. Both in T0, t0 and `CRITICAL_TEMPERATURE`, for 1 < T_c <=
+    T0."""
 
     kind: str
     crossing: sp.Expr
@@ -93,10 +97,11 @@ def hot_growth(kind: str, path: SymmetricPath) -> HotGrowth:
 
 
 def sufficient_time_scale(growth: HotGrowth) -> sp.Expr:
-    """The t0 at which P(collapse) = p if b grows above T_c alone: erf(b_c √d/2) = p with b_c = C e^{−Λ}, solved for Λ and then for t0.
+    """The t0 at which P(collapse) = p if b grows above T_c alone: erf(b_c √d/2) = p with b_c = C e^{−Λ}, solved for Λ
+    and then for t0.
 
-    What grows below T_c makes a shorter one do. In p, d, C, T0, T_c and F'(0); leading order in large d, as the law of b is Gaussian and
-    m_1 + m_2 and s start at 0.
+    What grows below T_c makes a shorter one do. In p, d, C, T0, T_c and F'(0); leading order in large d, as the law of
+    b is Gaussian and m_1 + m_2 and s start at 0.
     """
     return sp.log(PREFACTOR / critical_difference()) / growth.per_time_scale
 

@@ -1,11 +1,12 @@
 """β → 0: the entropy alone drives the components apart, and the overlaps with the target move at order β only.
 
-With 2θ the angle between the means, s = cos 2θ, and u_1, u_2 the target's overlaps with the unit vectors along μ_1 + μ_2 and μ_1 − μ_2,
+With 2θ the angle between the means, s = cos 2θ, and u_1, u_2 the target's overlaps with the unit vectors along μ_1 +
+μ_2 and μ_1 − μ_2,
 
     m_1 = u_1 cos θ + u_2 sin θ,    m_2 = u_1 cos θ − u_2 sin θ.
 
-Without the target u_1 and u_2 are conserved, since for components of equal weight the repulsion acts along μ_1 − μ_2, and θ grows by an
-equation of its own.
+Without the target u_1 and u_2 are conserved, since for components of equal weight the repulsion acts along μ_1 − μ_2,
+and θ grows by an equation of its own.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ _ALONG = sp.Symbol("vartheta", positive=True)
 
 @dataclass(frozen=True)
 class HighTemperature:
-    """conserved: u_1 and u_2 in the states. overlaps: m_1 and m_2 in `U` and `ANGLE`. relaxation: dθ/dt at β = 0, in θ alone.
+    """conserved: u_1 and u_2 in the states. overlaps: m_1 and m_2 in `U` and `ANGLE`. relaxation: dθ/dt at β = 0, in θ
+    alone.
 
-    drift: d(u_1, u_2)/dt divided by β, in `U` and `ANGLE`, exact at every β. path: u_1 and u_2 where half the angle has grown from
-    `INITIAL_ANGLE` to `ANGLE`, to first order in a constant β.
+    drift: d(u_1, u_2)/dt divided by β, in `U` and `ANGLE`, exact at every β. path: u_1 and u_2 where half the angle has
+    grown from `INITIAL_ANGLE` to `ANGLE`, to first order in a constant β.
     """
 
     conserved: tuple[sp.Expr, sp.Expr]
@@ -48,7 +50,9 @@ class HighTemperature:
     def latex(self) -> dict[str, str]:
         """Each result by name."""
         conserved = {f"conserved u_{i}": f"u_{i} = {tex(u)}" for i, u in enumerate(self.conserved, 1)}
-        rates = {f"drift of u_{i}": rf"\dot u_{i} = \beta\left[{tex(drift)}\right]" for i, drift in enumerate(self.drift, 1)}
+        rates = {
+            f"drift of u_{i}": rf"\dot u_{i} = \beta\left[{tex(drift)}\right]" for i, drift in enumerate(self.drift, 1)
+        }
         relaxation = rf"\dot\theta = {tex(self.relaxation)} + \mathcal O(\beta)"
         return {**conserved, "relaxation of the angle": relaxation, **rates, **{e.name: e.latex() for e in self.path}}
 

@@ -1,4 +1,5 @@
-"""Why the best monotone schedule holds one temperature and then quenches: the pair of components near m_1 = m_2 = 0, s = −1.
+"""Why the best monotone schedule holds one temperature and then quenches: the pair of components near m_1 = m_2 = 0, s
+= −1.
 
 There, for alike components, the derived flow of a = m_1 + m_2 and b = m_1 − m_2 is linear,
 
@@ -12,14 +13,14 @@ Its derivative with respect to β(t) is S(t) = (ψ'/ψ) (F(0) + ½ F'(0) a(t)) e
 
     dS/dt = (ψ'/ψ) F(0) G(−1) e^{∫_t^D κ},
 
-which has the sign of F(0), here positive, under *every* β(t): β is worth more early than late. Without a constraint the best control
-begins cold and ends hot; where β may not fall it can do no better than be constant, and then quench. (Wherever a nondecreasing β is not
-constant, moving some of it to earlier times, which flattens it, lowers b_c.)
+which has the sign of F(0), here positive, under *every* β(t): β is worth more early than late. Without a constraint the
+best control begins cold and ends hot; where β may not fall it can do no better than be constant, and then quench.
+(Wherever a nondecreasing β is not constant, moving some of it to earlier times, which flattens it, lowers b_c.)
 
-A long hold waits at the equilibrium m_1 = m_2 = m of its temperature (`derive.asymptotics.quasi_static`), and b grows at the rate λ(m) of
-`derive.asymptotics.quasi_static.QuasiStatic.growth`. The best long hold is the one with the largest λ: that is the ultimate rate at which
-log b_c falls
-with the duration. For w* → ½ it is G(−1), at m → 0; for unequal modes it is less, as m cannot be 0.
+A long hold waits at the equilibrium m_1 = m_2 = m of its temperature (`derive.asymptotics.quasi_static`), and b grows
+at the rate λ(m) of `derive.asymptotics.quasi_static.QuasiStatic.growth`. The best long hold is the one with the largest
+λ: that is the ultimate rate at which log b_c falls with the duration. For w* → ½ it is G(−1), at m → 0; for unequal
+modes it is less, as m cannot be 0.
 """
 
 from __future__ import annotations
@@ -34,14 +35,19 @@ from derive.asymptotics.transverse_growth import MEAN, SymmetricPath
 from derive.objects.system import BETA, TIME
 
 SUM = sp.Symbol("a", real=True)
-DRIFT, SLOPE, REPULSION = sp.Symbol("F_0", positive=True), sp.Symbol("F_0'", positive=True), sp.Symbol("G", positive=True)
+DRIFT, SLOPE, REPULSION = (
+    sp.Symbol("F_0", positive=True),
+    sp.Symbol("F_0'", positive=True),
+    sp.Symbol("G", positive=True),
+)
 """F(0) (of the heavier mode's sign), F'(0), and G(−1)."""
 END = sp.Symbol("D", positive=True)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The linear flow of a protected pair: da/dt = drift + damping · a and db/dt = growth · b, in BETA and the symbols above."""
+    """The linear flow of a protected pair: da/dt = drift + damping · a and db/dt = growth · b, in BETA and the symbols
+    above."""
 
     drift: sp.Expr
     damping: sp.Expr
@@ -81,5 +87,7 @@ def protected_pair(path: SymmetricPath) -> Pair:
         sp.diff(PULL(MEAN), MEAN).subs(MEAN, 0): SLOPE,
         EXCHANGE(sp.S.NegativeOne): REPULSION,
     }
-    drift, damping, growth = (path.at_pair(rate).xreplace(at_origin) for rate in (2 * path.velocity[0], path.longitudinal, path.transverse))
+    drift, damping, growth = (
+        path.at_pair(rate).xreplace(at_origin) for rate in (2 * path.velocity[0], path.longitudinal, path.transverse)
+    )
     return Pair(drift, sp.factor(damping), growth)

@@ -1,4 +1,5 @@
-"""Modes far apart, R → ∞: averages over a Gaussian that is wide beside the responsibilities' edge, and the critical temperature."""
+"""Modes far apart, R → ∞: averages over a Gaussian that is wide beside the responsibilities' edge, and the critical
+temperature."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def large_separation(pair: EqualWeights, corrections: int = 1) -> tuple[Expansio
     )
 
 
-def _relative(name: str, left: str, quantity: sp.Expr, variable: sp.Symbol, corrections: int, hypothesis: str) -> Expansion:
+def _relative(
+    name: str, left: str, quantity: sp.Expr, variable: sp.Symbol, corrections: int, hypothesis: str
+) -> Expansion:
     """One average times a factor, with its error relative to its leading term.
 
     The odd moments of what is averaged vanish, and σ² is proportional to R² and to Δ.
@@ -60,4 +63,6 @@ def _quotient(numerator: sp.Expr, denominator: sp.Expr, order: sp.Integer) -> sp
     """A quotient of two brackets, expanded in 1/R at fixed h*/R."""
     inverse, ratio = sp.symbols("inverse ratio", positive=True, cls=sp.Dummy)
     quotient = sp.simplify(numerator / denominator).subs(HALF_LOG_ODDS, ratio * R).subs(R, 1 / inverse)
-    return sp.expand(sp.series(quotient, inverse, 0, order).removeO().subs(inverse, 1 / R).subs(ratio, HALF_LOG_ODDS / R))
+    return sp.expand(
+        sp.series(quotient, inverse, 0, order).removeO().subs(inverse, 1 / R).subs(ratio, HALF_LOG_ODDS / R)
+    )

@@ -19,7 +19,8 @@ from derive.objects.system import OdeSystem
 
 @dataclass(frozen=True)
 class Asymptotics:
-    """pair: the system in F and G. path: its rates about b = 0. hot, slow: the limits β → 0 and t0 → ∞. growth: Λ_hot by schedule kind.
+    """pair: the system in F and G. path: its rates about b = 0. hot, slow: the limits β → 0 and t0 → ∞. growth: Λ_hot
+    by schedule kind.
 
     expansions: every expansion, those of `hot` and `slow` among them; names are unique.
     """
@@ -44,7 +45,13 @@ class Asymptotics:
     def latex(self) -> dict[str, str]:
         """Each result by name."""
         exponents = {f"hot growth, {growth.kind}": growth.latex() for growth in self.growth}
-        return {**self.path.latex(), **self.hot.latex(), **self.slow.latex(), **exponents, **{e.name: e.latex() for e in self.expansions}}
+        return {
+            **self.path.latex(),
+            **self.hot.latex(),
+            **self.slow.latex(),
+            **exponents,
+            **{e.name: e.latex() for e in self.expansions},
+        }
 
 
 def asymptotics(system: OdeSystem) -> Asymptotics:

@@ -1,13 +1,13 @@
 """Linear stability of the bimodal system's symmetric states, from its derived forces.
 
-Where both means lie in the modes' line the overlaps' coordinates degenerate: the states are corners of the Gram matrices' domain. There
-the means are moved instead, a_i = R(±√(1 − |x_i|²) e + x_i) with x_i orthogonal to e. Overlaps, and with them forces, change in second
-order only, so that
+Where both means lie in the modes' line the overlaps' coordinates degenerate: the states are corners of the Gram
+matrices' domain. There the means are moved instead, a_i = R(±√(1 − |x_i|²) e + x_i) with x_i orthogonal to e. Overlaps,
+and with them forces, change in second order only, so that
 
     dx_i/dt = Σ_{j≠i} f_ij x_j − λ_i x_i,    λ_i = a_i·(f_i ν + Σ_{j≠i} f_ij a_j)/R²,
 
-in each of the d − 1 directions of x alike. Where the means are antipodal and orthogonal to the modes they are moved by angles, one for
-each in the plane that they span with the modes, and by the same rule across it.
+in each of the d − 1 directions of x alike. Where the means are antipodal and orthogonal to the modes they are moved by
+angles, one for each in the plane that they span with the modes, and by the same rule across it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ EXCHANGE = sp.Symbol("g", positive=True)
 class Linearisation:
     """The flow's linearisation at one state, in each direction that is orthogonal to the modes.
 
-    state: overlap → value. matrix: (2, 2), in beta, the weights, `PULL` and `EXCHANGE`. averages: what these stand for at the state, in the
-    system's parameters; that they are positive, and pulls below one, is shown when they are derived. conditions: what must be positive for
-    the pulls to be.
+    state: overlap → value. matrix: (2, 2), in beta, the weights, `PULL` and `EXCHANGE`. averages: what these stand for
+    at the state, in the system's parameters; that they are positive, and pulls below one, is shown when they are
+    derived. conditions: what must be positive for the pulls to be.
     """
 
     name: str
@@ -59,12 +59,14 @@ class Linearisation:
 
     @property
     def is_saddle(self) -> bool:
-        """Whether det < 0, which is one rate of each sign, is shown for every 0 < beta <= 1 and all pulls between 0 and 1."""
+        """Whether det < 0, which is one rate of each sign, is shown for every 0 < beta <= 1 and all pulls between 0 and
+        1."""
         return bool(_anywhere(self.determinant).is_negative)
 
     @property
     def is_stable(self) -> bool:
-        """Whether trace < 0 < det, which is two negative rates, is shown for every 0 < beta <= 1 and all pulls between 0 and 1."""
+        """Whether trace < 0 < det, which is two negative rates, is shown for every 0 < beta <= 1 and all pulls between
+        0 and 1."""
         return bool(_anywhere(self.trace).is_negative and _anywhere(self.determinant).is_positive)
 
     @property
@@ -82,7 +84,8 @@ class Linearisation:
         return half + root, half - root
 
     def at(self, values: Mapping[sp.Symbol, sp.Expr]) -> sp.ImmutableMatrix:
-        """The matrix with the averages written out, at numbers for the system's parameters and beta; `evalf` gives it to any precision."""
+        """The matrix with the averages written out, at numbers for the system's parameters and beta; `evalf` gives it
+        to any precision."""
         return sp.ImmutableMatrix(self.matrix.xreplace(dict(self.averages)).xreplace(dict(values)))
 
     def latex(self) -> str:
@@ -96,9 +99,9 @@ class Linearisation:
 class AntipodalPair:
     """The pair m_1 = m_2 = 0, s = −1 between modes of equal weight, with components of equal weight.
 
-    together: growth rate of m_1 − m_2, the pair turning towards the modes. apart: that of m_1 + m_2, the pair torn towards one mode.
-    across: that of motions orthogonal to the plane of pair and modes; a turn of the pair as a whole does not count.
-    critical_beta: where `apart` changes sign; colder than it the target tears the pair apart.
+    together: growth rate of m_1 − m_2, the pair turning towards the modes. apart: that of m_1 + m_2, the pair torn
+    towards one mode. across: that of motions orthogonal to the plane of pair and modes; a turn of the pair as a whole
+    does not count. critical_beta: where `apart` changes sign; colder than it the target tears the pair apart.
     """
 
     together: sp.Expr
@@ -109,13 +112,17 @@ class AntipodalPair:
     __repr__ = short_repr
 
     def latex(self) -> str:
-        rates = rf"\lambda_- = {tex(self.together)},\quad \lambda_+ = {tex(self.apart)},\quad \lambda_\perp = {tex(self.across)}"
+        rates = (
+            rf"\lambda_- = {tex(self.together)},\quad \lambda_+ = {tex(self.apart)},\quad "
+            rf"\lambda_\perp = {tex(self.across)}"
+        )
         return rf"{rates},\quad \beta_c = {tex(self.critical_beta)}"
 
 
 @dataclass(frozen=True)
 class BimodalStability:
-    """collapsed: both means at the first mode. mixed: both at the second. separated: one at each. pair: neither near any."""
+    """collapsed: both means at the first mode. mixed: both at the second. separated: one at each. pair: neither near
+    any."""
 
     collapsed: Linearisation
     mixed: Linearisation
@@ -134,10 +141,14 @@ class BimodalStability:
 
 
 def bimodal_stability(derivation: Derivation) -> BimodalStability:
-    """The spectra at the symmetric states. Raises ValueError unless the derivation is the bimodal case's, means on the modes' sphere."""
+    """The spectra at the symmetric states. Raises ValueError unless the derivation is the bimodal case's, means on the
+    modes' sphere."""
     forces = force_system(derivation)
     if not is_bimodal(forces):
-        raise ValueError("linear stability is derived for two antipodal modes and two components of equal scales on the modes' sphere")
+        raise ValueError(
+            "linear stability is derived for two antipodal modes and two components of equal "
+            "scales on the modes' sphere"
+        )
     return BimodalStability(
         _corner(forces, "collapsed", (1, 1)),
         _corner(forces, "mixed", (-1, -1)),
@@ -147,7 +158,8 @@ def bimodal_stability(derivation: Derivation) -> BimodalStability:
 
 
 def _anywhere(expression: sp.Expr) -> sp.Expr:
-    """The expression with beta and the pulls written by what is free: beta = 1/(1 + u) with u ≥ 0, and p_i = 1/(1 + v_i) with v_i > 0."""
+    """The expression with beta and the pulls written by what is free: beta = 1/(1 + u) with u ≥ 0, and p_i = 1/(1 +
+    v_i) with v_i > 0."""
     free = {p: 1 / (1 + sp.Dummy(positive=True)) for p in PULL}
     return sp.factor(expression.xreplace({**free, BETA: 1 / (1 + sp.Dummy(nonnegative=True))}))
 
@@ -155,8 +167,8 @@ def _anywhere(expression: sp.Expr) -> sp.Expr:
 def pull_condition(pull: sp.Expr) -> sp.Expr:
     """What must be positive for a pull E[tanh y] to be positive, where the law of y is symmetric about it: its mean A.
 
-    E tanh(A + x) = ½ E[tanh(A + x) + tanh(A − x)], and the sum is sinh 2A times a positive function. With `unit_interval_gap`, 0 < p < 1.
-    Raises ArithmeticError where one of the two is not shown.
+    E tanh(A + x) = ½ E[tanh(A + x) + tanh(A − x)], and the sum is sinh 2A times a positive function. With
+    `unit_interval_gap`, 0 < p < 1. Raises ArithmeticError where one of the two is not shown.
     """
     sign, average = pull.as_coeff_Mul()
     unit_interval_gap(average)
@@ -180,7 +192,8 @@ def _is_shown_positive(expression: sp.Expr) -> bool:
 
 
 def unit_interval_gap(average: Expectation) -> Expectation:
-    """1 − E[tanh y] as the average 2 E[1/(e^{2y} + 1)] of a positive function: the proof that F < 1; −F < 1 likewise at −y."""
+    """1 − E[tanh y] as the average 2 E[1/(e^{2y} + 1)] of a positive function: the proof that F < 1; −F < 1 likewise at
+    −y."""
     if not isinstance(average, Expectation) or not isinstance(average.integrand, sp.tanh):
         raise ValueError("the average is not one of a hyperbolic tangent")
     tangent = average.integrand
@@ -254,7 +267,8 @@ def _antipodal_pair(forces: OdeSystem) -> AntipodalPair:
         raise ArithmeticError("the two means of the pair are not equivalent")
     together, apart = slopes[0, 0] + slopes[0, 1], slopes[0, 0] - slopes[0, 1]
     repulsion = between.subs(there)
-    # Across the plane λ_i = −f_12 for both means, so that their common turn has rate zero and their opposite one 2 f_12.
+    # Across the plane λ_i = −f_12 for both means, so that their common turn has rate zero and their opposite one 2
+    # f_12.
     if not _is_shown_positive(sp.diff(apart, BETA)):
         raise ArithmeticError("a colder target did not come out as one that tears the pair apart more strongly")
     (critical,) = sp.solve(apart, BETA)

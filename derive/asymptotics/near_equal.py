@@ -1,6 +1,8 @@
-"""Components close to each other, s → 1 with m_1 − m_2 → 0: the repulsion where their distance vanishes, and the motion there.
+"""Components close to each other, s → 1 with m_1 − m_2 → 0: the repulsion where their distance vanishes, and the motion
+there.
 
-The squared distance of the means' directions, 2(1 − s), is no less than b², so that b is of order ε where 1 − s is of order ε².
+The squared distance of the means' directions, 2(1 − s), is no less than b², so that b is of order ε where 1 − s is of
+order ε².
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ DEFECT = sp.Symbol("delta", positive=True)
 
 
 def near_equal(pair: EqualWeights, terms: int = 3) -> tuple[Expansion, ...]:
-    """G with so many terms in Δ = R²(1 − s), and the leading motion of m, b and 1 − s where b is of order ε and 1 − s of order ε²."""
+    """G with so many terms in Δ = R²(1 − s), and the leading motion of m, b and 1 − s where b is of order ε and 1 − s
+    of order ε²."""
     s = pair.states[2]
     quantity = pair.repulsion(1 - SEPARATION / R**2)
     close = taylor(_near(quantity, terms), SEPARATION, terms)
-    repulsion = Expansion("repulsion of near components", "G(s)", quantity, close, SEPARATION, sp.S.Zero, sp.Integer(terms), "w_1 = w_2")
+    repulsion = Expansion(
+        "repulsion of near components", "G(s)", quantity, close, SEPARATION, sp.S.Zero, sp.Integer(terms), "w_1 = w_2"
+    )
     similarity = 1 - SMALLNESS**2 * DEFECT
     approach = {DIFFERENCE: SMALLNESS * DIFFERENCE, s: similarity}
     dm, db, ds = (rate.subs(approach) for rate in in_mean_and_difference(pair))
@@ -40,7 +45,14 @@ def near_equal(pair: EqualWeights, terms: int = 3) -> tuple[Expansion, ...]:
         repulsion,
         *(
             Expansion(
-                name, left, rate, _grouped(taylor(rate.xreplace(near), SMALLNESS, n)), SMALLNESS, sp.S.Zero, sp.Integer(n), hypothesis
+                name,
+                left,
+                rate,
+                _grouped(taylor(rate.xreplace(near), SMALLNESS, n)),
+                SMALLNESS,
+                sp.S.Zero,
+                sp.Integer(n),
+                hypothesis,
             )
             for name, left, rate, n in motions
         ),

@@ -1,11 +1,14 @@
-"""The adiabatic limit t0 → ∞: on b = 0, under a schedule that is slow, (m, s) follows the equilibrium of the momentary temperature.
+"""The adiabatic limit t0 → ∞: on b = 0, under a schedule that is slow, (m, s) follows the equilibrium of the momentary
+temperature.
 
-The equilibria are a curve with m as its parameter. With y = (m, s), dy/dt = f(y; β) and β = B(t/t0), the formal expansion
+The equilibria are a curve with m as its parameter. With y = (m, s), dy/dt = f(y; β) and β = B(t/t0), the formal
+expansion
 
     y = y_0(β) + β̇ y_1(β) + O(1/t0²),    J y_1 = dy_0/dβ,    J = ∂f/∂y at y_0,
 
-follows from f(y_0; β) = 0 by collecting what is of order 1/t0, as β̇ = B'/t0 is. The curve, on which μ_1 + μ_2 is along the target, is
-itself invariant, so that y_1 is tangent to it: m lags behind, and s stays s_0(m). All the while b grows at the rate λ on the curve.
+follows from f(y_0; β) = 0 by collecting what is of order 1/t0, as β̇ = B'/t0 is. The curve, on which μ_1 + μ_2 is along
+the target, is itself invariant, so that y_1 is tangent to it: m lags behind, and s stays s_0(m). All the while b grows
+at the rate λ on the curve.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ EQUILIBRIUM = sp.Symbol("m_0", real=True)
 class QuasiStatic:
     """The equilibria with 0 < |m| < 1 on b = 0, by `MEAN`: similarity s_0(m) and the beta at which m is in equilibrium.
 
-    growth: λ there, the growth rate of b. jacobian: J there. correction: y_1 = (m_1, s_1). expansions: of m(t) and s(t), by
-    `EQUILIBRIUM`.
+    growth: λ there, the growth rate of b. jacobian: J there. correction: y_1 = (m_1, s_1). expansions: of m(t) and
+    s(t), by `EQUILIBRIUM`.
     """
 
     similarity: sp.Expr
@@ -52,11 +55,17 @@ class QuasiStatic:
         """Each result by name."""
         path = rf"s_0 = {tex(self.similarity)},\quad \beta = {tex(self.beta)}"
         growth, jacobian = rf"\lambda = {tex(self.growth)}", f"J = {tex(self.jacobian)}"
-        return {"quasi-static path": path, "growth on it": growth, "its Jacobian": jacobian, **{e.name: e.latex() for e in self.expansions}}
+        return {
+            "quasi-static path": path,
+            "growth on it": growth,
+            "its Jacobian": jacobian,
+            **{e.name: e.latex() for e in self.expansions},
+        }
 
 
 def quasi_static(path: SymmetricPath) -> QuasiStatic:
-    """Solve for the equilibria, linearise about them, and expand. One is stable, and followed, where J's eigenvalues are negative."""
+    """Solve for the equilibria, linearise about them, and expand. One is stable, and followed, where J's eigenvalues
+    are negative."""
     s, (dm, ds) = path.s, path.velocity
     (holding,) = sp.solve(sp.cancel(ds / (1 - s)), BETA)
     (similarity,) = sp.solve(sp.numer(sp.cancel(dm.subs(BETA, holding) / REPULSION(s))), s)
@@ -88,4 +97,6 @@ def quasi_static(path: SymmetricPath) -> QuasiStatic:
         for name, start, first in zip(("m", "s"), (MEAN, similarity), correction, strict=True)
     )
     exact_jacobian = sp.ImmutableMatrix(rational.xreplace(put_back))
-    return QuasiStatic(similarity, on_curve(holding).xreplace(put_back), growth, exact_jacobian, tuple(correction), expansions)
+    return QuasiStatic(
+        similarity, on_curve(holding).xreplace(put_back), growth, exact_jacobian, tuple(correction), expansions
+    )

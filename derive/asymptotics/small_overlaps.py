@@ -1,4 +1,5 @@
-"""Overlaps with the target that are small, as at the start in many dimensions: the rates to second order in them, for any similarity s."""
+"""Overlaps with the target that are small, as at the start in many dimensions: the rates to second order in them, for
+any similarity s."""
 
 from __future__ import annotations
 
@@ -29,5 +30,7 @@ def small_overlaps(pair: EqualWeights, order: int = 3) -> tuple[Expansion, ...]:
         expression = sp.collect(polynomial, (*slopes, REPULSION(s)), sp.factor_terms)
         name, left = f"d{state.name}/dt at small overlaps", rf"\dot {state.name}"
         hypothesis = "w_1 = w_2; s and beta fixed"
-        expansions.append(Expansion(name, left, quantity, expression, SMALLNESS, sp.S.Zero, sp.Integer(order), hypothesis))
+        expansions.append(
+            Expansion(name, left, quantity, expression, SMALLNESS, sp.S.Zero, sp.Integer(order), hypothesis)
+        )
     return tuple(expansions)

@@ -1,6 +1,8 @@
-"""How fast two components of equal weight part from each other while they move together: the linearisation about b = m_1 − m_2 = 0.
+"""How fast two components of equal weight part from each other while they move together: the linearisation about b =
+m_1 − m_2 = 0.
 
-The manifold b = 0 is invariant. On it m = (m_1 + m_2)/2 and s move by themselves; off it b grows at the rate λ, the transverse one.
+The manifold b = 0 is invariant. On it m = (m_1 + m_2)/2 and s move by themselves; off it b grows at the rate λ, the
+transverse one.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ DIFFERENCE = sp.Symbol("b", real=True)
 class SymmetricPath:
     """Rates about b = 0, in `MEAN`, s, BETA, and the functions F and G.
 
-    velocity: (dm/dt, ds/dt) on b = 0. transverse: λ, the growth rate of b. longitudinal: ∂(dm/dt)/∂m, the growth rate of m_1 + m_2.
-    critical_beta: where `longitudinal` changes sign at the antipodal pair m = 0, s = −1; colder than it the target tears the pair apart.
+    velocity: (dm/dt, ds/dt) on b = 0. transverse: λ, the growth rate of b. longitudinal: ∂(dm/dt)/∂m, the growth rate
+    of m_1 + m_2. critical_beta: where `longitudinal` changes sign at the antipodal pair m = 0, s = −1; colder than it
+    the target tears the pair apart.
     """
 
     s: sp.Symbol

@@ -1,12 +1,13 @@
 """What an abstract expression means, in numbers: the independent check of every derivation step.
 
-Vectors become lists of coordinates in a small dimension d, expectations become sums over nodes in R^d, densities become sums of
-exponentials, gradients become complex-step or coordinate derivatives. No rule of the derivation is used, only the definitions of the
-nodes (a component's log density, an average), so a step is checked by giving its two sides their meaning and comparing them to 30 digits.
+Vectors become lists of coordinates in a small dimension d, expectations become sums over nodes in R^d, densities become
+sums of exponentials, gradients become complex-step or coordinate derivatives. No rule of the derivation is used, only
+the definitions of the nodes (a component's log density, an average), so a step is checked by giving its two sides their
+meaning and comparing them to 30 digits.
 
-Averages over a sample are products of Gauss rules whose order rises until they settle. The average under the mixture itself is a lattice
-sum, the trapezoidal rule: its error is about e^{−2πδ/h} + e^{−2π²/h²} for a function analytic in a strip of half-width δ, and the
-step h follows from δ, which the nearest complex zero of a mixture density sets.
+Averages over a sample are products of Gauss rules whose order rises until they settle. The average under the mixture
+itself is a lattice sum, the trapezoidal rule: its error is about e^{−2πδ/h} + e^{−2π²/h²} for a function analytic in a
+strip of half-width δ, and the step h follows from δ, which the nearest complex zero of a mixture density sets.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class Meaning:
 
 
 class _Evaluation:
-    def __init__(self, point: Point, definitions: Mapping[sp.Symbol, Value], averages: dict[sp.Expr, mpmath.mpf]) -> None:
+    def __init__(
+        self, point: Point, definitions: Mapping[sp.Symbol, Value], averages: dict[sp.Expr, mpmath.mpf]
+    ) -> None:
         self.point = point
         self.definitions = definitions
         self.averages = averages
@@ -151,7 +154,8 @@ class _Evaluation:
         return moved._numeric([moved.scalar(functional)])[0].imag / step
 
     def _functional_gradient(self, functional: sp.Expr, mean: VectorSymbol) -> list:
-        """Complex-step derivative of a whole functional in the coordinates of one mean, laws of the samples included."""
+        """Complex-step derivative of a whole functional in the coordinates of one mean, laws of the samples
+        included."""
         step = _tiny_step()
         slope = []
         for symbol in self.symbols_of(mean):
@@ -180,7 +184,9 @@ class _Evaluation:
             return number
         if isinstance(expression, CholeskyRoot):
             remainder, whole = self._numeric([self.scalar(argument) for argument in expression.args])
-            root = sp.Dummy("root")  # vectors in few dimensions are dependent, and rounding may take the remainder below zero
+            root = sp.Dummy(
+                "root"
+            )  # vectors in few dimensions are dependent, and rounding may take the remainder below zero
             self.numbers[root] = mpmath.sqrt(max(remainder, whole * mpmath.mpf(10) ** (3 - DIGITS - GUARD)))
             return root
         if isinstance(expression, AtLargest):
@@ -190,7 +196,10 @@ class _Evaluation:
             mixture, x = expression.args
             return sp.log(sp.Add(*(sp.exp(self.scalar(mixture.logit(j, x))) for j in range(mixture.size))))
         if isinstance(expression, Responsibility):
-            weights = [sp.exp(self.scalar(expression.mixture.logit(j, expression.point))) for j in range(expression.mixture.size)]
+            weights = [
+                sp.exp(self.scalar(expression.mixture.logit(j, expression.point)))
+                for j in range(expression.mixture.size)
+            ]
             return weights[expression.component] / sp.Add(*weights)
         if isinstance(expression, Expectation):
             if all(isinstance(v, StandardNormal | ChiSquared) for v in expression.variables):
@@ -228,7 +237,8 @@ class _Evaluation:
         raise TypeError(f"no coordinates for {type(atom).__name__}")
 
     def _numeric(self, expressions: list[sp.Expr]) -> list:
-        """Numbers for expressions in coordinate symbols; all averages over one sample share one pass over the lattice."""
+        """Numbers for expressions in coordinate symbols; all averages over one sample share one pass over the
+        lattice."""
         averages = sorted(set().union(*(e.atoms(_Average) for e in expressions)), key=sp.default_sort_key)
         known: dict[sp.Expr, sp.Symbol] = {}
         numbers = dict(self.numbers)
@@ -242,7 +252,9 @@ class _Evaluation:
         plain = [e.xreplace(known) for e in expressions]
         nodes = sorted(set().union(*(e.atoms(Expectation) for e in plain)), key=sp.default_sort_key)
         exact = {node: self._exact(node, numbers) for node in nodes}
-        for constant in (e for e in exact.values() if not isinstance(e, Expectation)):  # coincident vectors leave nothing to average
+        for constant in (
+            e for e in exact.values() if not isinstance(e, Expectation)
+        ):  # coincident vectors leave nothing to average
             self.averages[constant] = constant.evalf(DIGITS + GUARD)._to_mpmath(mpmath.mp.prec)
         new = [e for e in exact.values() if e not in self.averages]
         for key in dict.fromkeys(map(_shared_pass, new)):
@@ -289,10 +301,13 @@ class _Evaluation:
         return [h**self.point.dimension * t for t in totals]
 
     def _lattice_step(self) -> mpmath.mpf:
-        """The h for which both error terms are below 10^−(digits + 3), from the largest separation of the point's vectors."""
+        """The h for which both error terms are below 10^−(digits + 3), from the largest separation of the point's
+        vectors."""
         target = (DIGITS + 3) * mpmath.log(10)
         vectors = list(self.point.vectors.values())
-        separation = max(mpmath.sqrt(mpmath.fsum((a - b) ** 2 for a, b in zip(u, v, strict=True))) for u in vectors for v in vectors)
+        separation = max(
+            mpmath.sqrt(mpmath.fsum((a - b) ** 2 for a, b in zip(u, v, strict=True))) for u in vectors for v in vectors
+        )
         scales = [mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma"))]
         strip = mpmath.pi * min(scales) ** 2 / (max(separation, mpmath.mpf(1) / 10) * max(scales))
         return min(2 * mpmath.pi * strip / target, mpmath.pi * mpmath.sqrt(2 / target) * min(scales) / max(scales))

@@ -1,9 +1,10 @@
 """Negative controls: systems that differ from a given one in a single term, each of which a sound check must reject.
 
-A site is an additive expression in which a term can go wrong: a right-hand side, a named subexpression, the integrand of an
-expectation, the argument of a function. At every site each term is flipped, doubled and dropped, and each symbol that occurs in it
-is exchanged, one occurrence at a time, for a like symbol. A mutant that is provably the same system as the original, or as an
-earlier mutant, is left out. The proof is a canonical form, never the outcome of the checks that the mutants are there to test.
+A site is an additive expression in which a term can go wrong: a right-hand side, a named subexpression, the integrand
+of an expectation, the argument of a function. At every site each term is flipped, doubled and dropped, and each symbol
+that occurs in it is exchanged, one occurrence at a time, for a like symbol. A mutant that is provably the same system
+as the original, or as an earlier mutant, is left out. The proof is a canonical form, never the outcome of the checks
+that the mutants are there to test.
 """
 
 from __future__ import annotations
@@ -62,20 +63,23 @@ def one_term_mutations(system: OdeSystem, most: int | None = None) -> tuple[Muta
 
 
 def equivalent(first: sp.Expr, second: sp.Expr) -> bool:
-    """Whether the two are proven equal as functions. False means that the canonical form gives no proof, not that they differ."""
+    """Whether the two are proven equal as functions. False means that the canonical form gives no proof, not that they
+    differ."""
     return canonical(first - second) == 0
 
 
 @cache
 def canonical(expression: sp.Expr) -> sp.Expr:
-    """A normal form: expanded, with each expectation a sum of terms that are representatives under the law's symmetries."""
+    """A normal form: expanded, with each expectation a sum of terms that are representatives under the law's
+    symmetries."""
     expectations = sorted(expression.atoms(Expectation), key=sp.default_sort_key)
     return _expanded(expression.xreplace({e: _canonical_expectation(e) for e in expectations}))
 
 
 @cache
 def _canonical_expectation(average: Expectation) -> sp.Expr:
-    """Independent standard normal variables may be renamed, permuted and reflected; a term mapped to its negative averages to 0."""
+    """Independent standard normal variables may be renamed, permuted and reflected; a term mapped to its negative
+    averages to 0."""
     if not all(isinstance(v, StandardNormal | ChiSquared) for v in average.variables):
         return average
     total = sp.S.Zero
@@ -100,7 +104,11 @@ def _symmetries(variables: list[sp.Symbol], names: list[StandardNormal]) -> Iter
 def _expanded(expression: sp.Expr) -> sp.Expr:
     """Expanded at every depth outside expectations; factors leave radicals, so that √(2R²(1−s)) has one form."""
     opaque = {e: sp.Dummy(real=True) for e in sorted(expression.atoms(Expectation), key=sp.default_sort_key)}
-    radicals = {e: _factored(e) for e in expression.atoms(sp.Pow) if e.exp.is_Rational and not e.exp.is_Integer and e.base.is_Add}
+    radicals = {
+        e: _factored(e)
+        for e in expression.atoms(sp.Pow)
+        if e.exp.is_Rational and not e.exp.is_Integer and e.base.is_Add
+    }
     expanded = sp.expand(expression.xreplace({**radicals, **opaque}))
     return expanded.xreplace({dummy: e for e, dummy in opaque.items()})
 
@@ -111,7 +119,8 @@ def _factored(radical: sp.Pow) -> sp.Expr:
 
 
 def _system_form(system: OdeSystem) -> tuple[sp.Expr, ...]:
-    """With everything written out where averages run over one variable; else name by name, since written out it would be too long."""
+    """With everything written out where averages run over one variable; else name by name, since written out it would
+    be too long."""
     named = [e for _, e in system.subexpressions]
     if all(len(a.variables) == 1 for e in named for a in e.atoms(Expectation)):
         return tuple(canonical(e) for e in system.expanded_rhs())
@@ -134,12 +143,17 @@ def _candidates(system: OdeSystem) -> Iterator[tuple[str, str, OdeSystem]]:
 
 
 def _partners(symbols: tuple[sp.Symbol, ...], states: tuple[sp.Symbol, ...]) -> Partners:
-    """What each symbol is exchanged for: the next of its family (m_1, m_2, ...), and for a state the next of another family."""
+    """What each symbol is exchanged for: the next of its family (m_1, m_2, ...), and for a state the next of another
+    family."""
     result: Partners = {}
     for symbol in symbols:
         following = [*_after(symbol, symbols)]
         kin = [("swapped index", s) for s in following if _family(s) == _family(symbol)]
-        others = [("swapped state", s) for s in _after(symbol, states) if _family(s) != _family(symbol)] if symbol in states else []
+        others = (
+            [("swapped state", s) for s in _after(symbol, states) if _family(s) != _family(symbol)]
+            if symbol in states
+            else []
+        )
         result[symbol] = (*kin[:1], *others[:1])
     return result
 
@@ -189,7 +203,9 @@ def _argument_sites(node: sp.Basic) -> tuple[int, ...]:
     """Which arguments of a function are sites: those of a softmax are its logits that are not simply zero."""
     if isinstance(node, Softmax):
         return tuple(n for n, logit in enumerate(node.args) if n and logit != 0)
-    if isinstance(node, CholeskyRoot) or (isinstance(node, sp.Function) and len(node.args) == 1 and not isinstance(node, sp.log)):
+    if isinstance(node, CholeskyRoot) or (
+        isinstance(node, sp.Function) and len(node.args) == 1 and not isinstance(node, sp.log)
+    ):
         return (0,)
     return ()
 

@@ -18,14 +18,14 @@ from derive.rules.reduction import holds_in, most_forms
 
 BOUND = mpmath.mpf(10) ** -30
 SMALLEST = mpmath.mpf(10) ** -3
-"""A difference is relative to the value, or to SMALLEST where the value is less. An average is accurate to 10^−37 and a side adds some
-tens of them, so what is right differs by 10^−32 at most."""
+"""A difference is relative to the value, or to SMALLEST where the value is less. An average is accurate to 10^−37 and a
+side adds some tens of them, so what is right differs by 10^−32 at most."""
 
 
 @dataclass(frozen=True)
 class StepCheck:
-    """rule: the step's. difference: the largest relative difference over points, equations and coordinates; NaN where one is not a number,
-    infinite where nothing was compared. compared: how many sides. passed: up to BOUND.
+    """rule: the step's. difference: the largest relative difference over points, equations and coordinates; NaN where
+    one is not a number, infinite where nothing was compared. compared: how many sides. passed: up to BOUND.
     """
 
     rule: str
@@ -40,15 +40,17 @@ def check_derivation(derivation: Derivation, points: int = 2, dimension: int | N
     A limit d → ∞ is no equality and is left out.
     """
     place = check_dimension(derivation) if dimension is None else dimension
-    meanings = {flag: [Meaning(sample_point(derivation, place, seed, flag)) for seed in range(points)] for flag in (False, True)}
+    meanings = {
+        flag: [Meaning(sample_point(derivation, place, seed, flag)) for seed in range(points)] for flag in (False, True)
+    }
     for step in derivation.steps:
         if not step.limit:
             yield check_step(step, meanings[step.in_geometry])
 
 
 def check_dimension(derivation: Derivation) -> int:
-    """Two, or with unequal scales, where averages cost most, as many as a mixture's logits have linear forms; on a sphere at least two,
-    since it does not move in one. The problem's own, if the equations hold in that alone."""
+    """Two, or with unequal scales, where averages cost most, as many as a mixture's logits have linear forms; on a
+    sphere at least two, since it does not move in one. The problem's own, if the equations hold in that alone."""
     setting, geometry = derivation.setting, derivation.geometry
     forms = most_forms(setting, geometry)
     if geometry.dimension is not None and not holds_in(setting, geometry, geometry.dimension + 1):
@@ -93,9 +95,9 @@ def sample_point(
 ) -> Point:
     """Random vectors and parameters; every vector's length lies between the two given.
 
-    Short vectors and nearly equal scales keep the densities' complex zeros far from the real nodes, so that 30 digits are cheap.
-    scales: the range of scales that differ within a mixture. fixed: numbers for parameters (weights, scales, known lengths) that are not
-    to be random.
+    Short vectors and nearly equal scales keep the densities' complex zeros far from the real nodes, so that 30 digits
+    are cheap. scales: the range of scales that differ within a mixture. fixed: numbers for parameters (weights, scales,
+    known lengths) that are not to be random.
     """
     rng = random.Random(f"{seed}, {dimension}, {in_geometry}")
     setting, geometry = derivation.setting, derivation.geometry
@@ -113,10 +115,14 @@ def sample_point(
             shares = [uniform(0.5, 2) for _ in mixture.weights]
             scalars.update({w: s / mpmath.fsum(shares) for w, s in zip(mixture.weights, shares, strict=True)})
             several = len(set(mixture.scales)) > 1  # their differences make averages expensive, a common scale does not
-            scalars.update({s: uniform(*(scales if several else (0.8, 1.2))) for s in dict.fromkeys(mixture.scales) if s.is_Symbol})
+            scalars.update(
+                {s: uniform(*(scales if several else (0.8, 1.2))) for s in dict.fromkeys(mixture.scales) if s.is_Symbol}
+            )
         for length in dict.fromkeys(length for _, length in geometry.lengths):
             scalars[length] = uniform(*lengths)
-        for coefficient in sorted(set().union(*(c.free_symbols for _, image in geometry.images for _, c in image)), key=str):
+        for coefficient in sorted(
+            set().union(*(c.free_symbols for _, image in geometry.images for _, c in image)), key=str
+        ):
             scalars[coefficient] = uniform(-1, 1)
         scalars.update({s: mpmath.mpf(value) for s, value in (fixed or {}).items() if s in scalars})
         known_lengths = dict(geometry.lengths) if in_geometry else {}

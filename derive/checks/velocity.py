@@ -1,7 +1,8 @@
 """The flow's velocity at one concrete state: the derived vector equations with numbers put in.
 
-The step before the overlaps gives each da_i/dt as a combination of means and modes, and the flows of weights and scales in averages over
-samples. Averages over one normal variable are evaluated by mpmath to 17 digits; those over several by the caller's rule.
+The step before the overlaps gives each da_i/dt as a combination of means and modes, and the flows of weights and scales
+in averages over samples. Averages over one normal variable are evaluated by mpmath to 17 digits; those over several by
+the caller's rule.
 """
 
 from __future__ import annotations
@@ -44,13 +45,18 @@ class Velocity:
 
 
 def velocity_at(
-    derivation: Derivation, means: Vectors, modes: Vectors, parameters: Mapping[sp.Symbol, float], beta: float, several: AverageRule
+    derivation: Derivation,
+    means: Vectors,
+    modes: Vectors,
+    parameters: Mapping[sp.Symbol, float],
+    beta: float,
+    several: AverageRule,
 ) -> Velocity:
     """The velocity at the given means, with the overlaps' rates.
 
-    means, modes: L and K lists of equally many coordinates. parameters: values of the symbols of weights, scales and the dimension.
-    several: the value of an average over several variables, or a χ² variable, whose every symbol is a number.
-    The means may have any lengths; on the sphere none may be zero.
+    means, modes: L and K lists of equally many coordinates. parameters: values of the symbols of weights, scales and
+    the dimension. several: the value of an average over several variables, or a χ² variable, whose every symbol is a
+    number. The means may have any lengths; on the sphere none may be zero.
     """
     setting, geometry = derivation.setting, derivation.geometry
     names = dict(derivation.overlaps.names)
@@ -59,7 +65,10 @@ def velocity_at(
     for symbol, vector in zip((*setting.proposal.means, *setting.target.means), (*means, *modes), strict=True):
         coordinates[symbol] = [mpmath.mpf(x) for x in vector]
     with mpmath.workdps(DIGITS + 13):
-        numbers: dict[sp.Symbol, mpmath.mpf] = {BETA: mpmath.mpf(beta), **{s: mpmath.mpf(v) for s, v in parameters.items()}}
+        numbers: dict[sp.Symbol, mpmath.mpf] = {
+            BETA: mpmath.mpf(beta),
+            **{s: mpmath.mpf(v) for s, v in parameters.items()},
+        }
         for inner, name in names.items():
             u, v = (coordinates[a] for a in inner.args)
             numbers[name] = mpmath.fdot(u, v)

@@ -1,10 +1,12 @@
-"""A schedule that follows the proposal: AdaAnn's rule as a flow of the inverse temperature, closed in the summary statistics.
+"""A schedule that follows the proposal: AdaAnn's rule as a flow of the inverse temperature, closed in the summary
+statistics.
 
-AdaAnn raises beta by tau/√Var_q[log p*] at intervals t0 of the flow's time (the KL from p*^β to p*^β' is about (β' − β)² Var/2). For small
-tau the increments become a flow, dβ/dt = (tau/t0)/√Var_q[log p*] until β = 1, and the system an autonomous one.
+AdaAnn raises beta by tau/√Var_q[log p*] at intervals t0 of the flow's time (the KL from p*^β to p*^β' is about (β' −
+β)² Var/2). For small tau the increments become a flow, dβ/dt = (tau/t0)/√Var_q[log p*] until β = 1, and the system an
+autonomous one.
 
-average over components → one mode and its responsibility → variance within and between components → moments of the deviation →
-closure → jointly Gaussian scalars → final variables → flow of the inverse temperature.
+average over components → one mode and its responsibility → variance within and between components → moments of the
+deviation → closure → jointly Gaussian scalars → final variables → flow of the inverse temperature.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ VARIANCE_TEX = r"\operatorname{Var}_q[\log p^{\star}]"
 
 
 def with_adaann(derivation: Derivation) -> Derivation:
-    """The derivation with the variance's steps after its own, and the system with beta as its last state, see INVERSE_TEMPERATURE.
+    """The derivation with the variance's steps after its own, and the system with beta as its last state, see
+    INVERSE_TEMPERATURE.
 
     STEP and INTERVAL are further parameters, the last two.
     """
@@ -51,7 +54,8 @@ def with_adaann(derivation: Derivation) -> Derivation:
     added = _not_yet_defined(definitions(final), own)
     flow = Step(
         "flow of the inverse temperature",
-        "AdaAnn's increments tau/√V at intervals t0 are, for small tau, the flow db/dt = tau/(t0 √V) until b = 1; β = min(b, 1).",
+        "AdaAnn's increments tau/√V at intervals t0 are, for small tau, the flow db/dt = tau/(t0 "
+        "√V) until b = 1; β = min(b, 1).",
         final,
         (
             *rates(own),
@@ -62,7 +66,11 @@ def with_adaann(derivation: Derivation) -> Derivation:
         ),
         in_geometry=True,
     )
-    return replace(derivation, steps=(*derivation.steps, *variance, flow), system=_with_beta_as_state(derivation.system, (*added, V), rate))
+    return replace(
+        derivation,
+        steps=(*derivation.steps, *variance, flow),
+        system=_with_beta_as_state(derivation.system, (*added, V), rate),
+    )
 
 
 def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> tuple[Step, ...]:
@@ -74,7 +82,9 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
     in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
     log_density = LogDensity(setting.target, POINT)
     whole = _variance(lambda power: MixtureExpectation(log_density**power, POINT, setting.proposal))
-    parts = _variance(lambda power: _over_components(setting, lambda x: Expectation(log_density.xreplace({POINT: x}) ** power, x)))
+    parts = _variance(
+        lambda power: _over_components(setting, lambda x: Expectation(log_density.xreplace({POINT: x}) ** power, x))
+    )
     unit = 1 / (2 * setting.target.scales[-1] ** 2)
 
     def shifted(x: GaussianVector) -> sp.Expr:
@@ -97,7 +107,9 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
     final = map_values(related, lambda value: value.xreplace(relations).xreplace(in_states))
     final = (*final[: len(closed)], *tidied(final[len(closed) :]))
     return (
-        Step("average of the log density over components", "An average under q is the mixture of averages.", whole, parts),
+        Step(
+            "average of the log density over components", "An average under q is the mixture of averages.", whole, parts
+        ),
         Step(
             "one mode and its responsibility",
             "log p* = log(w*_K N_K) − log ρ*_K with the last mode K; what does not depend on x shifts no variance.",
@@ -106,13 +118,15 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
         ),
         Step(
             "variance within and between components",
-            "A mixture's variance is the average of the components' variances V_i and the variance of their averages U_i.",
+            "A mixture's variance is the average of the components' variances V_i and the "
+            "variance of their averages U_i.",
             apart,
             split,
         ),
         Step(
             "moments of the log density",
-            "‖x − ν_K‖² is quadratic in a Gaussian vector; Stein's lemma gives its covariance with log ρ*_K, with two dimensions more "
+            "‖x − ν_K‖² is quadratic in a Gaussian vector; Stein's lemma gives its covariance with log "
+            "ρ*_K, with two dimensions more "
             "where scales are unequal.",
             split,
             moments,
@@ -125,7 +139,13 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
             scalar,
             in_geometry=bool(geometry.images),
         ),
-        Step("final variables of the variance", "Put in lengths and relations, and write everything in the states.", scalar, final, True),
+        Step(
+            "final variables of the variance",
+            "Put in lengths and relations, and write everything in the states.",
+            scalar,
+            final,
+            True,
+        ),
     )
 
 
@@ -150,7 +170,8 @@ def _log_responsibility(setting: Setting, x: GaussianVector) -> sp.Expr:
 
 
 def _within_and_between(setting: Setting) -> Equations:
-    """The variance in the components' averages U_i = E_i[X + H] and variances V_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] + Var_i[H].
+    """The variance in the components' averages U_i = E_i[X + H] and variances V_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] +
+    Var_i[H].
 
     X = ‖x − ν_K‖²/(2 σ*_K²) and H = log ρ*_K; E_i[X²] is kept as one average.
     """
@@ -164,7 +185,9 @@ def _within_and_between(setting: Setting) -> Equations:
         U, V = _component_average(i), _component_variance(i)
         defined += [Equation(U.name, symbol_tex(U), mean_X + mean_H, U), Equation(V.name, symbol_tex(V), variance, V)]
     mean = sp.Add(*(w * _component_average(i) for i, w in enumerate(weights, 1)))
-    total = sp.Add(*(w * (_component_variance(i) + (_component_average(i) - mean) ** 2) for i, w in enumerate(weights, 1)))
+    total = sp.Add(
+        *(w * (_component_variance(i) + (_component_average(i) - mean) ** 2) for i, w in enumerate(weights, 1))
+    )
     if len(weights) == 1:
         total = _component_variance(1)
     return (Equation(VARIANCE.name, VARIANCE_TEX, total), *defined)
@@ -222,7 +245,9 @@ def _not_yet_defined(new: Equations, own: Equations) -> Equations:
 def _with_beta_as_state(system: OdeSystem, added: Equations, rate: sp.Expr) -> OdeSystem:
     """The autonomous system: beta is min(b, 1), b the last state."""
     now = {BETA: sp.Min(INVERSE_TEMPERATURE, sp.S.One)}
-    named = tuple((s, e.xreplace(now)) for s, e in system.subexpressions) + in_order_of_use(tuple((e.symbol, e.value) for e in added))
+    named = tuple((s, e.xreplace(now)) for s, e in system.subexpressions) + in_order_of_use(
+        tuple((e.symbol, e.value) for e in added)
+    )
     right = (*(e.xreplace(now) for e in system.rhs), rate)
     domain = Domain(system.domain.gram, (*system.domain.bounds, (sp.S.Zero, sp.S.One)))
     used = set().union(*(e.free_symbols for e in (*right, *(v for _, v in named))))

@@ -1,8 +1,9 @@
 """The derivation as a value: the ordered steps from the objective to the closed system of the summary statistics.
 
-objective → average over components → pathwise gradient → mixture scores → score-function part vanishes → responsibilities sum
-to one → Stein → projected flow → product rule → closure in the overlaps → jointly Gaussian scalars → geometry → two-mode
-forms → final variables. Every rule holds for any number of modes and components; the two-mode rules step aside for more.
+objective → average over components → pathwise gradient → mixture scores → score-function part vanishes →
+responsibilities sum to one → Stein → projected flow → product rule → closure in the overlaps → jointly Gaussian scalars
+→ geometry → two-mode forms → final variables. Every rule holds for any number of modes and components; the two-mode
+rules step aside for more.
 """
 
 from __future__ import annotations

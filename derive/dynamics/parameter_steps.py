@@ -1,4 +1,5 @@
-"""From the objective to its slopes along softmax logits and log scales: the steps for learned weights and learned scales."""
+"""From the objective to its slopes along softmax logits and log scales: the steps for learned weights and learned
+scales."""
 
 from __future__ import annotations
 
@@ -33,12 +34,21 @@ def weight_steps(setting: Setting) -> tuple[Step, ...]:
     whole = _whole(setting, LogitSlope, r"\theta", "theta")
     parts = [softmax_slope(expand_over_components(setting), q, i) for i in range(q.size)]
     split = _split(whole, parts)
-    vanished = tuple(_equation(e, _without_weights_sum(exchanged(e.value, q, setting.samples), q)) if _explicit(e) else e for e in split)
+    vanished = tuple(
+        _equation(e, _without_weights_sum(exchanged(e.value, q, setting.samples), q)) if _explicit(e) else e
+        for e in split
+    )
     collected = _collected(whole, vanished)
     energies = [logs_of_responsibilities(mean, q) for _, mean in component_averages(expand_over_components(setting))]
-    named = tuple(Equation(energy(j).name, rf"e_{{{j}}}", _own_part(e, setting, j), energy(j)) for j, e in enumerate(energies, 1))
-    mean = Equation(MEAN_ENERGY.name, r"\bar e", sp.Add(*(w * e.symbol for w, e in zip(q.weights, named, strict=True))), MEAN_ENERGY)
-    final = tuple(_equation(w, weight * (e.symbol - MEAN_ENERGY)) for w, weight, e in zip(whole, q.weights, named, strict=True))
+    named = tuple(
+        Equation(energy(j).name, rf"e_{{{j}}}", _own_part(e, setting, j), energy(j)) for j, e in enumerate(energies, 1)
+    )
+    mean = Equation(
+        MEAN_ENERGY.name, r"\bar e", sp.Add(*(w * e.symbol for w, e in zip(q.weights, named, strict=True))), MEAN_ENERGY
+    )
+    final = tuple(
+        _equation(w, weight * (e.symbol - MEAN_ENERGY)) for w, weight, e in zip(whole, q.weights, named, strict=True)
+    )
     return (
         Step(
             "slope along a softmax logit",
@@ -55,7 +65,8 @@ def weight_steps(setting: Setting) -> tuple[Step, ...]:
         Step("collect the slopes of the weights", "The two parts add up to the slope.", (*whole, *vanished), collected),
         Step(
             "energies of the components",
-            "log q = log(w_i N_i) − log ρ_i at a sample of component i, and likewise log p* with its last mode; what all components share "
+            "log q = log(w_i N_i) − log ρ_i at a sample of component i, and likewise log p* with its last "
+            "mode; what all components share "
             "drops out, since Σ_j w_j (δ_ij − w_i) = 0.",
             collected,
             (*final, *named, mean),
@@ -70,13 +81,17 @@ def scale_steps(setting: Setting) -> tuple[Step, ...]:
     parts = [scale_slope(expand_over_components(setting), q, i) for i in range(q.size)]
     split = _split(whole, parts)
     scored = map_values(split, radial_scores)
-    vanished = tuple(_equation(e, sp.expand(second_moments(exchanged(e.value, q, setting.samples)))) if _explicit(e) else e for e in scored)
+    vanished = tuple(
+        _equation(e, sp.expand(second_moments(exchanged(e.value, q, setting.samples)))) if _explicit(e) else e
+        for e in scored
+    )
     collected = _collected(whole, vanished)
     normalised = map_values(collected, sum_to_one_in_moments)
     return (
         Step(
             "slope along a log scale",
-            "With x_i = a_i + σ_i z, ∂x_i/∂τ_i = x_i − a_i: through the sample (p) and through log q inside the average (e).",
+            "With x_i = a_i + σ_i z, ∂x_i/∂τ_i = x_i − a_i: through the sample (p) and through "
+            "log q inside the average (e).",
             whole,
             (*_summed(whole, parts), *split),
         ),
@@ -101,7 +116,8 @@ def scale_steps(setting: Setting) -> tuple[Step, ...]:
         ),
         Step(
             "moments of the deviation",
-            "x = a + (x − a): Stein's lemma for what is linear in the deviation; what is quadratic is left as an average.",
+            "x = a + (x − a): Stein's lemma for what is linear in the deviation; what is "
+            "quadratic is left as an average.",
             normalised,
             map_values(normalised, second_moments),
         ),
@@ -111,14 +127,24 @@ def scale_steps(setting: Setting) -> tuple[Step, ...]:
 def _whole(setting: Setting, node: type, letter: str, name: str) -> Equations:
     expanded = expand_over_components(setting)
     return tuple(
-        Equation(f"slope_{name}_{i}", rf"\partial_{{{letter}_{{{i}}}}}\mathcal{{L}}_\beta", node(expanded, setting.proposal, i - 1))
+        Equation(
+            f"slope_{name}_{i}",
+            rf"\partial_{{{letter}_{{{i}}}}}\mathcal{{L}}_\beta",
+            node(expanded, setting.proposal, i - 1),
+        )
         for i in range(1, setting.proposal.size + 1)
     )
 
 
 def _split(whole: Equations, parts: list[tuple[sp.Expr, sp.Expr]]) -> Equations:
-    through = tuple(Equation(f"{w.label}_through", rf"p_{{{i}}}", p) for i, (w, (p, _)) in enumerate(zip(whole, parts, strict=True), 1))
-    explicit = tuple(Equation(f"{w.label}_explicit", rf"e'_{{{i}}}", e) for i, (w, (_, e)) in enumerate(zip(whole, parts, strict=True), 1))
+    through = tuple(
+        Equation(f"{w.label}_through", rf"p_{{{i}}}", p)
+        for i, (w, (p, _)) in enumerate(zip(whole, parts, strict=True), 1)
+    )
+    explicit = tuple(
+        Equation(f"{w.label}_explicit", rf"e'_{{{i}}}", e)
+        for i, (w, (_, e)) in enumerate(zip(whole, parts, strict=True), 1)
+    )
     return (*through, *explicit)
 
 

@@ -29,7 +29,8 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
     exact = Surroundings.of(setting, geometry)
     record(
         "jointly Gaussian scalars",
-        "A responsibility sees its sample only through the linear forms in its logits, which are jointly Gaussian, and with unequal scales "
+        "A responsibility sees its sample only through the linear forms in its logits, which are jointly "
+        "Gaussian, and with unequal scales "
         "through the sample's squared length, of which an independent χ² variable is left.",
         (*rates(closed), *in_scalars(setting, exact, names, definitions(closed))),
     )
@@ -43,20 +44,32 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         )
     by_label = {e.label: e for e in steps[-1].after}
     others = tuple(e for e in rates(steps[-1].after) if e.label not in overlap_rates)
-    kept = (*(by_label[f"d{names[inner].name}"] for _, inner, _ in overlaps.moving), *others, *definitions(steps[-1].after))
+    kept = (
+        *(by_label[f"d{names[inner].name}"] for _, inner, _ in overlaps.moving),
+        *others,
+        *definitions(steps[-1].after),
+    )
     record(
         "geometry",
-        "Put in what is known of the vectors' lengths and relations; dependent overlaps leave the list, and averages that no rate uses.",
+        "Put in what is known of the vectors' lengths and relations; dependent overlaps leave the list, "
+        "and averages that no rate uses.",
         needed(tidied(map_values(kept, lambda value: value.xreplace(relations)))),
     )
     first_order = {e.label for e in definitions(steps[-1].after) if _is_sigmoid(e.value)}
     if setting.target.size == 2 and any(label.startswith("rho_star") for label in first_order):
-        record("two modes: tanh", "1/(1 + e^y) = ½ + ½ tanh(−y/2), and E[1] = 1.", _target_as_tanh(setting, steps[-1].after))
-    equal = len(set(setting.proposal.scales)) == 1  # else the two fluxes are one only before the limit of many dimensions
+        record(
+            "two modes: tanh",
+            "1/(1 + e^y) = ½ + ½ tanh(−y/2), and E[1] = 1.",
+            _target_as_tanh(setting, steps[-1].after),
+        )
+    equal = (
+        len(set(setting.proposal.scales)) == 1
+    )  # else the two fluxes are one only before the limit of many dimensions
     if setting.proposal.size == 2 and equal and set(_fluxes(setting)) <= first_order and "weights" not in setting.learn:
         record(
             "two components: sech",
-            "A Cameron–Martin shift leaves an even integrand; the reflection z → −z then shows w_1 E_1[ρ_2] = w_2 E_2[ρ_1] = g.",
+            "A Cameron–Martin shift leaves an even integrand; the reflection z → −z then shows w_1 "
+            "E_1[ρ_2] = w_2 E_2[ρ_1] = g.",
             _proposal_as_sech(setting, steps[-1].after),
         )
     per_state = {f"d{names[inner].name}": (state, factor) for state, inner, factor in overlaps.moving}
@@ -67,7 +80,13 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
     in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
     final = tidied(map_values(scaled, lambda value: value.xreplace(in_states)))
     steps.append(
-        Step("final variables", "Divide the overlaps by the lengths and write everything in the states.", scaled, final, in_geometry=True)
+        Step(
+            "final variables",
+            "Divide the overlaps by the lengths and write everything in the states.",
+            scaled,
+            final,
+            in_geometry=True,
+        )
     )
     return tuple(steps)
 
@@ -174,7 +193,9 @@ class _LogRatio:
 
     def definition(self) -> Equation:
         first, second = self.weights
-        return Equation(self.symbol.name, symbol_tex(self.symbol), (sp.log(first) - sp.log(second)) / self.halves, self.symbol)
+        return Equation(
+            self.symbol.name, symbol_tex(self.symbol), (sp.log(first) - sp.log(second)) / self.halves, self.symbol
+        )
 
     def name_in(self, average: sp.Expr, function: type[sp.Function]) -> sp.Expr:
         first, second = self.weights

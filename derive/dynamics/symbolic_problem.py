@@ -24,7 +24,8 @@ from derive.rules.reduction import holds_in
 
 DEPENDENT = 1e-12
 WELL_APART = 1e-2
-"""Distances from the span of other modes, relative to a mode's own length, so that modes of very unequal lengths are told apart."""
+"""Distances from the span of other modes, relative to a mode's own length, so that modes of very unequal lengths are
+told apart."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,17 @@ class SymbolicProblem:
 def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProblem:
     """Symbols for the problem's weights, scales, lengths and Gram entries.
 
-    A scale that all components of a mixture share is one symbol, or the number one; unequal scales have a symbol each, and so have learned
-    ones. Two opposite modes become an antipodal pair at distance R; proposal means on the same radius share the symbol R, on
-    another have r. Of other modes a largest independent subset keeps its Gram entries, and the others are written by it.
-    large_dimension: derive the limit d → ∞ of what unequal scales make depend on d. Raises BadInput for what the derivation does not cover.
+    A scale that all components of a mixture share is one symbol, or the number one; unequal scales have a symbol each,
+    and so have learned ones. Two opposite modes become an antipodal pair at distance R; proposal means on the same
+    radius share the symbol R, on another have r. Of other modes a largest independent subset keeps its Gram entries,
+    and the others are written by it. large_dimension: derive the limit d → ∞ of what unequal scales make depend on d.
+    Raises BadInput for what the derivation does not cover.
     """
     learn = problem.flow.learn
     if large_dimension and "scales" in learn:
-        raise BadInput("flow.learn", "learned scales have no limit of many dimensions", "leave out --large-dimension or the scales")
+        raise BadInput(
+            "flow.learn", "learned scales have no limit of many dimensions", "leave out --large-dimension or the scales"
+        )
     values: dict[sp.Symbol, float] = {DIMENSION: float(problem.space.dimension)}
     proposal = _mixture(_PROPOSAL, problem.proposal.weights, problem.proposal.scales, values, "scales" in learn)
     target = _mixture(_TARGET, problem.target.weights, problem.target.scales, values)
@@ -81,7 +85,11 @@ _TARGET = (r"p^{\star}", r"\rho^{\star}", "nu", r"\nu", "w_star", "sigma_star")
 
 
 def _mixture(
-    names: tuple[str, ...], weights: Sequence[float], scales: Sequence[float], values: dict[sp.Symbol, float], learned: bool = False
+    names: tuple[str, ...],
+    weights: Sequence[float],
+    scales: Sequence[float],
+    values: dict[sp.Symbol, float],
+    learned: bool = False,
 ) -> Mixture:
     density, posterior, letter, letter_tex, weight, scale = names
     weight_symbols = [sp.Symbol(f"{weight}_{j}", positive=True) for j in range(1, len(weights) + 1)]
@@ -118,11 +126,13 @@ def _radius_symbols(problem: Problem, values: dict[sp.Symbol, float]) -> list[sp
 def _independent_modes(
     means: Sequence[Sequence[float]], vectors: Sequence[VectorSymbol], values: dict[sp.Symbol, float], apart: bool
 ) -> tuple[tuple[int, ...], list[tuple[VectorSymbol, Vector]]]:
-    """Indices of a largest independent subset, first come first kept, and every other mode as a combination of the subset.
+    """Indices of a largest independent subset, first come first kept, and every other mode as a combination of the
+    subset.
 
-    A mode no more than DEPENDENT off the span of those kept is dependent, and so is the origin. Modes less than WELL_APART off it are
-    kept only where no others span the space: what is written by nearly parallel vectors has huge coefficients. A coefficient is a
-    rational number of small denominator where the mode is the same to that accuracy, else a parameter c_kl.
+    A mode no more than DEPENDENT off the span of those kept is dependent, and so is the origin. Modes less than
+    WELL_APART off it are kept only where no others span the space: what is written by nearly parallel vectors has huge
+    coefficients. A coefficient is a rational number of small denominator where the mode is the same to that accuracy,
+    else a parameter c_kl.
     """
     lengths = [math.hypot(*row) for row in means]
     kept: list[int] = []
@@ -147,8 +157,11 @@ def _independent_modes(
 
 
 def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) -> tuple[list[float], float]:
-    """Coefficients of the combination of `columns`, which are independent, nearest to `wanted`, and the distance that is left."""
-    with mpmath.workdps(60 + 24 * len(columns)):  # the normal equations square the condition, 1/DEPENDENT for each column
+    """Coefficients of the combination of `columns`, which are independent, nearest to `wanted`, and the distance that
+    is left."""
+    with mpmath.workdps(
+        60 + 24 * len(columns)
+    ):  # the normal equations square the condition, 1/DEPENDENT for each column
         lengths = [mpmath.norm(column) for column in columns]
         units = [[x / length for x in column] for column, length in zip(columns, lengths, strict=True)]
         rest = [mpmath.mpf(x) for x in wanted]
@@ -162,7 +175,11 @@ def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) 
 
 def _require_motion(problem: Problem, setting: Setting, geometry: Geometry) -> None:
     if not overlaps_of(setting, geometry).moving and problem.flow.learn == ("means",):
-        raise BadInput("target.means", "nothing moves: every mode is at the origin", "give a mode elsewhere, or learn weights or scales")
+        raise BadInput(
+            "target.means",
+            "nothing moves: every mode is at the origin",
+            "give a mode elsewhere, or learn weights or scales",
+        )
 
 
 @checked
@@ -173,15 +190,19 @@ def derive_problem(problem: Problem, large_dimension: bool = False) -> Derivatio
 
 
 def derive_in_dimension(problem: Problem, dimension: int, manifold: str | None = None) -> Derivation:
-    """The derivation of a problem's mixtures as they would be in R^dimension, whose modes may then be dependent; other `manifold` if given.
+    """The derivation of a problem's mixtures as they would be in R^dimension, whose modes may then be dependent; other
+    `manifold` if given.
 
-    For checks in few dimensions: it differs from `derive_problem` only where the problem's own equations do not hold there.
+    For checks in few dimensions: it differs from `derive_problem` only where the problem's own equations do not hold
+    there.
     """
     symbolic = symbolise(problem)
     setting = symbolic.setting if manifold is None else replace(symbolic.setting, manifold=manifold)
     geometry = symbolic.geometry
     if manifold == "euclidean":
-        geometry = replace(geometry, lengths=tuple((v, r) for v, r in geometry.lengths if v in setting.target.means), cosines=False)
+        geometry = replace(
+            geometry, lengths=tuple((v, r) for v, r in geometry.lengths if v in setting.target.means), cosines=False
+        )
     if not holds_in(setting, geometry, dimension):
         geometry = replace(geometry, dimension=dimension)
     return derive(setting, geometry, problem.name)

@@ -14,7 +14,13 @@ from derive.objects.step import Equation, Equations, Step, definitions, map_valu
 from derive.objects.vectors import Gradient, SquaredDeviation, Vector
 from derive.rules.flow import Descent, OverlapRate, close, product_rule, project
 from derive.rules.geometry import Overlaps
-from derive.rules.gradient_rules import evaluate_gradients, exchange_responsibilities, pathwise, responsibilities_sum_to_one, stein
+from derive.rules.gradient_rules import (
+    evaluate_gradients,
+    exchange_responsibilities,
+    pathwise,
+    responsibilities_sum_to_one,
+    stein,
+)
 from derive.rules.slopes import ScaleRate, WeightRate
 
 
@@ -52,14 +58,16 @@ def gradient_steps(setting: Setting) -> tuple[Step, ...]:
     return (
         Step(
             "pathwise gradient",
-            "Write x_i = a_i + σ_i z and differentiate under the integral: through the sample (p), and through the integrand's own "
+            "Write x_i = a_i + σ_i z and differentiate under the integral: through the sample (p), and "
+            "through the integrand's own "
             "dependence on the mean (e); log Z(β) does not depend on the means.",
             whole,
             (*summed, *split),
         ),
         Step(
             "mixture score",
-            "The gradient of a mixture's log density is the average of its components' scores under the responsibilities.",
+            "The gradient of a mixture's log density is the average of its components' scores "
+            "under the responsibilities.",
             split,
             scored,
         ),
@@ -72,7 +80,8 @@ def gradient_steps(setting: Setting) -> tuple[Step, ...]:
         Step("collect the gradient", "The two parts add up to the gradient.", (*whole, *vanished), collected),
         Step(
             "responsibilities sum to one",
-            "Σ_j ρ_j = 1 takes the responsibilities out of the multiples of x (equal scales) and out of each component's own mean.",
+            "Σ_j ρ_j = 1 takes the responsibilities out of the multiples of x (equal scales) and out "
+            "of each component's own mean.",
             collected,
             normalised,
         ),
@@ -85,19 +94,25 @@ def _stein_in_words(setting: Setting) -> str:
     if len(set(setting.proposal.scales)) == len(set(setting.target.scales)) == 1:
         return plain
     return (
-        f"{plain} With unequal scales ∇f contains x again; the recursion sums to an average over a sample x^+ with two coordinates more, "
+        f"{plain} With unequal scales ∇f contains x again; the recursion sums to an average over a sample "
+        f"x^+ with two coordinates more, "
         "with x = a outside the responsibilities."
     )
 
 
 def _without_score_function(equation: Equation, setting: Setting) -> Equation:
-    return Equation(equation.label, equation.left, stein(exchange_responsibilities(equation.value, setting.proposal, setting.samples)))
+    return Equation(
+        equation.label,
+        equation.left,
+        stein(exchange_responsibilities(equation.value, setting.proposal, setting.samples)),
+    )
 
 
 def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Equations) -> tuple[Step, ...]:
     """Gradients and slopes → rates of the overlaps, weights and scales, closed in them and the named averages.
 
-    slopes: the gradients of the means, the slopes of softmax logits and log scales, of what is learned, and the energies' definitions.
+    slopes: the gradients of the means, the slopes of softmax logits and log scales, of what is learned, and the
+    energies' definitions.
     """
     means = setting.proposal.means
     names = dict(overlaps.names)
@@ -114,7 +129,8 @@ def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Equations) -> tuple
         steps.append(
             Step(
                 "projected flow" if on_sphere else "gradient flow",
-                "Each mean follows minus its gradient" + (", projected on the tangent space of its sphere." if on_sphere else "."),
+                "Each mean follows minus its gradient"
+                + (", projected on the tangent space of its sphere." if on_sphere else "."),
                 descents,
                 velocities,
             )
@@ -134,7 +150,12 @@ def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Equations) -> tuple
             "w = softmax(θ) and dθ_i/dt = −∂𝓛/∂θ_i give dw_i/dt = w_i (dθ_i/dt − Σ_j w_j dθ_j/dt).",
             _weight_rates,
         ),
-        ("scales", "flow of the scales", "σ_i = exp(τ_i) and dτ_i/dt = −∂𝓛/∂τ_i give dσ_i/dt = σ_i dτ_i/dt.", _scale_rates),
+        (
+            "scales",
+            "flow of the scales",
+            "σ_i = exp(τ_i) and dτ_i/dt = −∂𝓛/∂τ_i give dσ_i/dt = σ_i dτ_i/dt.",
+            _scale_rates,
+        ),
     ):
         if learned not in setting.learn:
             continue
@@ -162,7 +183,8 @@ def _weight_rates(setting: Setting, slopes: Equations) -> Equations:
     logit_rates = tuple(-e.value for e in slopes if e.label.startswith("slope_theta"))
     weights = tuple(setting.proposal.weights)
     return tuple(
-        Equation(f"d{w.name}", rf"\frac{{d{symbol_tex(w)}}}{{dt}}", WeightRate(weights, i, logit_rates)) for i, w in enumerate(weights)
+        Equation(f"d{w.name}", rf"\frac{{d{symbol_tex(w)}}}{{dt}}", WeightRate(weights, i, logit_rates))
+        for i, w in enumerate(weights)
     )
 
 
@@ -176,7 +198,8 @@ def _scale_rates(setting: Setting, slopes: Equations) -> Equations:
 
 
 def average_name(average: Expectation, setting: Setting) -> sp.Symbol:
-    """rho_ij = E_i[ρ_j], rho_i_jl = E_i[ρ_j ρ_l], S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²], ell_i = E_i[log ρ]; with `star` for the target's.
+    """rho_ij = E_i[ρ_j], rho_i_jl = E_i[ρ_j ρ_l], S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²], ell_i = E_i[log ρ]; with `star` for
+    the target's.
 
     ellsq_i = E_i[(log ρ)²], ellS_i = E_i[log ρ ‖x − a_i‖²/σ_i²]; rhoup_ij is rho_ij in two dimensions more.
     """

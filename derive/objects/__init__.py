@@ -1,1 +1,2 @@
-"""What the derivation is written in: SymPy nodes for vectors, mixtures and averages, and the frozen values that hold equations."""
+"""What the derivation is written in: SymPy nodes for vectors, mixtures and averages, and the frozen values that hold
+equations."""

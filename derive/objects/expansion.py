@@ -14,9 +14,9 @@ from derive.objects.short_repr import short_repr
 class Expansion:
     """quantity = expression + O(scale · variable^order) as variable → limit.
 
-    name: unique, for messages and file names. left: the quantity's LaTeX. quantity: exact, in averages or as a named function of time.
-    limit: 0 or oo. order: rational, negative where limit is oo. scale: what is of the quantity's own size, so that an
-    exponentially small one has a relative error. hypothesis: what else is held fixed or assumed.
+    name: unique, for messages and file names. left: the quantity's LaTeX. quantity: exact, in averages or as a named
+    function of time. limit: 0 or oo. order: rational, negative where limit is oo. scale: what is of the quantity's own
+    size, so that an exponentially small one has a relative error. hypothesis: what else is held fixed or assumed.
     """
 
     name: str

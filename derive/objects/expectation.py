@@ -1,8 +1,8 @@
 """The unevaluated Gaussian expectation, a SymPy node.
 
 `Expectation(f, z)` is E[f(z)] for z ~ N(0, 1). Several independent normal variables may be bound at once. The integrand
-may also depend on a `GaussianVector` (see `derive.objects.vectors`); such an expectation has no numerical value of its own until the
-reduction has replaced the vector by scalars.
+may also depend on a `GaussianVector` (see `derive.objects.vectors`); such an expectation has no numerical value of its
+own until the reduction has replaced the vector by scalars.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class StandardNormal(sp.Symbol):
 
 
 class ChiSquared(sp.Symbol):
-    """A scalar random variable with law χ² with `degrees` degrees of freedom (an expression), independent of the others."""
+    """A scalar random variable with law χ² with `degrees` degrees of freedom (an expression), independent of the
+    others."""
 
     degrees: sp.Expr
 
@@ -148,7 +149,9 @@ class Expectation(Coded, sp.Expr):
 def _codeable(integrand: sp.Expr) -> sp.Expr:
     """An integrand whose functions all modules have, and which overflows nowhere."""
     plain = integrand.replace(sp.sech, lambda x: 2 * sp.exp(-abs(x)) / (1 + sp.exp(-2 * abs(x))))
-    return plain.replace(lambda e: isinstance(e, sp.log) and isinstance(e.args[0], Softmax), lambda e: LogSoftmax(*e.args[0].args))
+    return plain.replace(
+        lambda e: isinstance(e, sp.log) and isinstance(e.args[0], Softmax), lambda e: LogSoftmax(*e.args[0].args)
+    )
 
 
 def _law_latex(variable: sp.Symbol, printer: LatexPrinter) -> str:
@@ -157,7 +160,8 @@ def _law_latex(variable: sp.Symbol, printer: LatexPrinter) -> str:
 
 
 def evaluate(expectations: Sequence[Expectation], digits: int) -> list:
-    """The numbers of expectations over the same scalar variables, as mpmath numbers of `digits` digits, in one pass over the nodes."""
+    """The numbers of expectations over the same scalar variables, as mpmath numbers of `digits` digits, in one pass
+    over the nodes."""
     variables = tuple(dict.fromkeys(v for e in expectations for v in e.variables))
     normals = [v for v in variables if isinstance(v, StandardNormal)]
     rest = [(v, v.degrees) for v in variables if isinstance(v, ChiSquared)]
@@ -167,8 +171,8 @@ def evaluate(expectations: Sequence[Expectation], digits: int) -> list:
 def without_idle_variables(average: Expectation, digits: int) -> sp.Expr:
     """An average in numbers without the normal variables that its shares do not see, to `digits` digits.
 
-    Vectors in fewer dimensions than a derivation has forms are dependent, and rounding stands where a variable's coefficients vanish. An
-    average moves by the square of such a coefficient, since a normal variable has mean zero.
+    Vectors in fewer dimensions than a derivation has forms are dependent, and rounding stands where a variable's
+    coefficients vanish. An average moves by the square of such a coefficient, since a normal variable has mean zero.
     """
     idle = {v for v in average.variables if isinstance(v, StandardNormal)}
     shares = average.integrand.atoms(Softmax)
@@ -181,4 +185,6 @@ def without_idle_variables(average: Expectation, digits: int) -> sp.Expr:
             if abs(coefficient.evalf(2 * digits)) > least:
                 idle -= {v for v, power in zip(average.variables, powers, strict=True) if power}
     zeros = dict.fromkeys(idle, 0)
-    return average.xreplace({share: Softmax(share.component, *(logit.subs(zeros) for logit in share.logits)) for share in shares})
+    return average.xreplace(
+        {share: Softmax(share.component, *(logit.subs(zeros) for logit in share.logits)) for share in shares}
+    )

@@ -1,7 +1,8 @@
-"""What `sympy.lambdify` makes of averages, shares and Cholesky roots: calls of the functions below, in whatever numbers its module has.
+"""What `sympy.lambdify` makes of averages, shares and Cholesky roots: calls of the functions below, in whatever numbers
+its module has.
 
-Averages over N(0, 1) variables are trapezoidal sums, whose error falls faster than geometrically in the number of nodes. A χ² variable is
-taken by its logarithm, whose density is smooth on the whole line, so that the same rule holds.
+Averages over N(0, 1) variables are trapezoidal sums, whose error falls faster than geometrically in the number of
+nodes. A χ² variable is taken by its logarithm, whose density is smooth on the whole line, so that the same rule holds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ MOST_NODES = 4_000_000
 
 
 class Coded:
-    """A SymPy node that lambdify writes as a call; `_code` is given the functions' names in the module that it is written for."""
+    """A SymPy node that lambdify writes as a call; `_code` is given the functions' names in the module that it is
+    written for."""
 
     def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
         raise NotImplementedError
@@ -44,12 +46,15 @@ class NotAveragedError(ArithmeticError):
     """A sum over the most nodes that are taken has not settled."""
 
 
-def gaussian_average(function: Callable[..., Any], degrees: Sequence[Any], arange: Callable[[int], Any] | None = None) -> Any:
-    """E[function(x_1, …)] over independent variables: N(0, 1) where `degrees` has None, χ² with so many degrees of freedom where it has a
-    number.
+def gaussian_average(
+    function: Callable[..., Any], degrees: Sequence[Any], arange: Callable[[int], Any] | None = None
+) -> Any:
+    """E[function(x_1, …)] over independent variables: N(0, 1) where `degrees` has None, χ² with so many degrees of
+    freedom where it has a number.
 
-    arange: NumPy's, or one like it, by which the last variable's nodes go side by side; without one they follow each other. function takes
-    arrays of shape (nodes, 1, …) then, and its other arguments may be arrays of any shape. Raises NotAveragedError.
+    arange: NumPy's, or one like it, by which the last variable's nodes go side by side; without one they follow each
+    other. function takes arrays of shape (nodes, 1, …) then, and its other arguments may be arrays of any shape. Raises
+    NotAveragedError.
     """
     count, previous = COARSEST, None
     while count ** len(degrees) <= MOST_NODES:
@@ -58,7 +63,8 @@ def gaussian_average(function: Callable[..., Any], degrees: Sequence[Any], arang
             return found
         count, previous = 2 * count, found
     raise NotAveragedError(
-        f"an average over {len(degrees)} variables did not settle with {MOST_NODES:.0e} nodes; use annealvi.rate_function"
+        f"an average over {len(degrees)} variables did not settle with {MOST_NODES:.0e} "
+        f"nodes; use annealvi.rate_function"
     )
 
 
@@ -76,11 +82,14 @@ def log_share(component: int, logits: Sequence[Any], exp: Callable, maximum: Cal
 
 
 def cholesky_root(remainder: Any, whole: Any, sqrt: Callable, maximum: Callable) -> Any:
-    """√remainder, kept above rounding's share of the diagonal entry `whole` and of one (see `derive.rules.reduction`)."""
+    """√remainder, kept above rounding's share of the diagonal entry `whole` and of one (see
+    `derive.rules.reduction`)."""
     return sqrt(maximum(remainder, (whole + 1) * 1e-13))
 
 
-def _sum(function: Callable[..., Any], axes: Sequence[tuple[list[float], list[float]]], arange: Callable[[int], Any] | None) -> Any:
+def _sum(
+    function: Callable[..., Any], axes: Sequence[tuple[list[float], list[float]]], arange: Callable[[int], Any] | None
+) -> Any:
     *outer, (last, weights) = axes
     total: Any = 0.0
     for point in itertools.product(*(zip(*axis, strict=True) for axis in outer)):
@@ -92,7 +101,13 @@ def _sum(function: Callable[..., Any], axes: Sequence[tuple[list[float], list[fl
     return total
 
 
-def _row(function: Callable[..., Any], place: list[float], nodes: list[float], weights: list[float], arange: Callable[[int], Any]) -> Any:
+def _row(
+    function: Callable[..., Any],
+    place: list[float],
+    nodes: list[float],
+    weights: list[float],
+    arange: Callable[[int], Any],
+) -> Any:
     """All nodes of the last variable side by side, in front of the axes that the function's other arguments have."""
     index = arange(len(nodes))
     behind = getattr(function(*place, nodes[0]), "ndim", 0)
@@ -109,7 +124,8 @@ def _nodes(count: int, degrees: Any) -> tuple[list[float], list[float]]:
         weights = [math.exp(-x * x / 2) for x in nodes]
     else:
         k = float(degrees)
-        # log c = log k + u: its density is smooth on the whole line, and falls off doubly exponentially above, exponentially below.
+        # log c = log k + u: its density is smooth on the whole line, and falls off doubly exponentially above,
+        # exponentially below.
         low, high = -min(80.0 / k, 700.0) - WIDTH * math.sqrt(2 / k), min(WIDTH * math.sqrt(2 / k), 4.0) + 40 / (k + 10)
         step = (high - low) / (2 * count)
         logs = [low + (j + 0.5) * step for j in range(2 * count)]

@@ -1,7 +1,7 @@
 """Gaussian mixtures: their log density, its gradient through responsibilities, and the responsibilities' own gradient.
 
-The responsibility of component j at x is the posterior probability that x came from it: ρ_j(x) = w_j N_j(x) / Σ_l w_l N_l(x).
-Both gradients are obtained by differentiating log Σ exp and its softmax, not stated.
+The responsibility of component j at x is the posterior probability that x came from it: ρ_j(x) = w_j N_j(x) / Σ_l w_l
+N_l(x). Both gradients are obtained by differentiating log Σ exp and its softmax, not stated.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ DIMENSION = sp.Symbol("d", positive=True, integer=True)
 
 
 class Mixture(sp.Basic):
-    """Σ_j weights[j] N(x; means[j], scales[j]² I_d); `name` is the density's LaTeX, `posterior` that of its responsibilities."""
+    """Σ_j weights[j] N(x; means[j], scales[j]² I_d); `name` is the density's LaTeX, `posterior` that of its
+    responsibilities."""
 
-    def __new__(cls, name: sp.Symbol, posterior: sp.Symbol, weights: sp.Tuple, means: sp.Tuple, scales: sp.Tuple) -> Mixture:
+    def __new__(
+        cls, name: sp.Symbol, posterior: sp.Symbol, weights: sp.Tuple, means: sp.Tuple, scales: sp.Tuple
+    ) -> Mixture:
         if not len(weights) == len(means) == len(scales) >= 1:
             raise ValueError("a mixture needs one weight, one mean and one scale per component")
         return super().__new__(cls, name, posterior, sp.Tuple(*weights), sp.Tuple(*means), sp.Tuple(*scales))
@@ -45,7 +48,12 @@ class Mixture(sp.Basic):
         """log(w_j N(x; a_j, σ_j² I)), written in inner products."""
         weight, mean, scale = self.weights[j], self.means[j], self.scales[j]
         squared_distance = Inner(x, x) - 2 * Inner(x, mean) + Inner(mean, mean)
-        return sp.log(weight) - squared_distance / (2 * scale**2) - DIMENSION * sp.log(scale) - DIMENSION * sp.log(2 * sp.pi) / 2
+        return (
+            sp.log(weight)
+            - squared_distance / (2 * scale**2)
+            - DIMENSION * sp.log(scale)
+            - DIMENSION * sp.log(2 * sp.pi) / 2
+        )
 
 
 class LogDensity(sp.Expr):
@@ -139,10 +147,17 @@ def _require_softmax_calculus() -> None:
 
     A derivative along one or two logits sees the exponentials of all others as one constant, whatever their number.
     """
-    own, other, others = sp.Symbol("logit_j", real=True), sp.Symbol("logit_l", real=True), sp.Symbol("rest", nonnegative=True)
+    own, other, others = (
+        sp.Symbol("logit_j", real=True),
+        sp.Symbol("logit_l", real=True),
+        sp.Symbol("rest", nonnegative=True),
+    )
     partition = sp.exp(own) + sp.exp(other) + others
     share, share_of_other = sp.exp(own) / partition, sp.exp(other) / partition
     if sp.simplify(sp.diff(sp.log(partition), own) - share) != 0:
         raise ArithmeticError("the derivative of log Σ exp is not the softmax")
-    if sp.simplify(sp.diff(share, own) - share * (1 - share)) != 0 or sp.simplify(sp.diff(share, other) + share * share_of_other) != 0:
+    if (
+        sp.simplify(sp.diff(share, own) - share * (1 - share)) != 0
+        or sp.simplify(sp.diff(share, other) + share * share_of_other) != 0
+    ):
         raise ArithmeticError("the softmax does not differentiate to ρ_j (δ_jl − ρ_l)")

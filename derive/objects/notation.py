@@ -1,9 +1,10 @@
 """What every scalar symbol is called in LaTeX and what it means, in one place; vector symbols carry their own LaTeX.
 
-A name is a head, `_star` where it belongs to the target, and at most two groups of indices. In a problem of at most nine modes and nine
-components the indices of a group stand together: `M_12`, and `rho_star_1_23`, the average under component 1 of the product of the
-target's responsibilities 2 and 3. In a larger problem every index stands by itself: `M_1_2`, `M_10_2`, `rho_star_1_2_13`.
-`indexed_name` writes names, `read_name` reads them, and nothing else knows of digits.
+A name is a head, `_star` where it belongs to the target, and at most two groups of indices. In a problem of at most
+nine modes and nine components the indices of a group stand together: `M_12`, and `rho_star_1_23`, the average under
+component 1 of the product of the target's responsibilities 2 and 3. In a larger problem every index stands by itself:
+`M_1_2`, `M_10_2`, `rho_star_1_2_13`. `indexed_name` writes names, `read_name` reads them, and nothing else knows of
+digits.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class Name:
 def read_name(name: str) -> Name | None:
     """The parts of a name, None for one that does not follow the rule.
 
-    `rho_1_23` is read as a product of two responsibilities. In a large problem it is responsibility 23 alone: `apart_in` tells it by the
-    names beside it, and both are the same in LaTeX.
+    `rho_1_23` is read as a product of two responsibilities. In a large problem it is responsibility 23 alone:
+    `apart_in` tells it by the names beside it, and both are the same in LaTeX.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -75,7 +76,11 @@ def read_name(name: str) -> Name | None:
     groups: tuple[tuple[str, ...], ...] = tuple(tuple(group) for group in found)
     if len(found) == 1 and (match["head"] in _ONE_INDEX or len(found[0]) > 2):
         groups = ((found[0],),)
-    elif match["head"] in _WITH_A_GROUP_OF_TWO and len(found) > 1 and not (match["head"] == "C" and apart and len(found) == 2):
+    elif (
+        match["head"] in _WITH_A_GROUP_OF_TWO
+        and len(found) > 1
+        and not (match["head"] == "C" and apart and len(found) == 2)
+    ):
         groups = ((found[0],), tuple(found[1:]) if apart else tuple(found[1]))
     elif len(found) > 1:
         groups = (tuple(found),)
@@ -109,7 +114,9 @@ def symbol_tex(symbol: sp.Symbol) -> str:
     name = read_name(symbol.name)
     if name is None or not (name.star or name.groups):
         return sp.latex(symbol)
-    return name_tex(name.head, name.star, *((("," if name.apart else "").join(g)) for g in name.groups), lifted=name.lifted)
+    return name_tex(
+        name.head, name.star, *((("," if name.apart else "").join(g)) for g in name.groups), lifted=name.lifted
+    )
 
 
 class _Printer(LatexPrinter):
@@ -121,20 +128,29 @@ class _Printer(LatexPrinter):
 
     def _print_Subs(self, expr: sp.Subs) -> str:
         derivative, (old,), (new,) = expr.args
-        primed = _primed(derivative, new) if isinstance(derivative, sp.Derivative) and derivative.expr.args == (old,) else None
+        primed = (
+            _primed(derivative, new)
+            if isinstance(derivative, sp.Derivative) and derivative.expr.args == (old,)
+            else None
+        )
         return primed or super()._print_Subs(expr)
 
 
 def _primed(derivative: sp.Derivative, at: sp.Expr) -> str | None:
     function = derivative.expr
-    if not isinstance(function, AppliedUndef) or len(function.args) != 1 or set(derivative.variables) != set(function.args):
+    if (
+        not isinstance(function, AppliedUndef)
+        or len(function.args) != 1
+        or set(derivative.variables) != set(function.args)
+    ):
         return None
     point = function.args[0] if at == function else at
     return function.func.__name__ + "'" * len(derivative.variables) + rf"{{\left({tex(point)}\right)}}"
 
 
 def tex(expression: sp.Basic, extra: Mapping[sp.Symbol, str] | None = None, **settings: object) -> str:
-    """LaTeX of an expression in this package's notation; `extra` adds names for some of its symbols, `settings` are the printer's."""
+    """LaTeX of an expression in this package's notation; `extra` adds names for some of its symbols, `settings` are the
+    printer's."""
     names = {s: symbol_tex(s) for s in expression.atoms(sp.Symbol) if type(s) is sp.Symbol}
     return _Printer({"symbol_names": {**names, **(extra or {})}, **settings}).doprint(expression)
 
@@ -146,7 +162,8 @@ def dotted(name: str) -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """Symbols of one kind. pattern: their names, with # for an index. plain, tex: what they mean, for a terminal and in LaTeX."""
+    """Symbols of one kind. pattern: their names, with # for an index. plain, tex: what they mean, for a terminal and in
+    LaTeX."""
 
     pattern: str
     plain: str
@@ -157,7 +174,9 @@ FAMILIES = (
     Family(r"beta", "beta = 1/T, the inverse temperature", r"$\beta = 1/T$, the inverse temperature"),
     Family(r"d", "d: the dimension of space", r"$d$, the dimension of space"),
     Family(
-        r"m_#", "m_i: the cosine between component i's mean a_i and the first mode nu_1", r"$m_i$, the cosine between $a_i$ and $\nu_1$"
+        r"m_#",
+        "m_i: the cosine between component i's mean a_i and the first mode nu_1",
+        r"$m_i$, the cosine between $a_i$ and $\nu_1$",
     ),
     Family(r"s", "s: the cosine between the means a_1 and a_2", r"$s$, the cosine between $a_1$ and $a_2$"),
     Family(r"s_##", "s_ij: the cosine between the means a_i and a_j", r"$s_{ij}$, the cosine between $a_i$ and $a_j$"),
@@ -167,7 +186,11 @@ FAMILIES = (
         r"$M_{ik} = a_i\cdot\nu_k$, overlap of a mean and a mode",
     ),
     Family(r"Q_##", "Q_ij = a_i·a_j, overlap of two means", r"$Q_{ij} = a_i\cdot a_j$, overlap of two means"),
-    Family(r"Gamma_##", "Gamma_kl = nu_k·nu_l, overlap of two modes", r"$\Gamma_{kl} = \nu_k\cdot\nu_l$, overlap of two modes"),
+    Family(
+        r"Gamma_##",
+        "Gamma_kl = nu_k·nu_l, overlap of two modes",
+        r"$\Gamma_{kl} = \nu_k\cdot\nu_l$, overlap of two modes",
+    ),
     Family(
         r"c_##",
         "c_kl: nu_k = sum_l c_kl nu_l for a mode that depends on the others",
@@ -181,7 +204,11 @@ FAMILIES = (
     Family(r"r(_#)?", "r (r_i): the length of the means (of a_i)", r"$r$ ($r_i$), the length of the means (of $a_i$)"),
     Family(r"w_#", "w_i: the proposal's weights", r"$w_i$, the proposal's weights"),
     Family(r"w_star_#", "w_star_k: the target's weights", r"$w^\star_k$, the target's weights"),
-    Family(r"sigma(_#)?", "sigma (sigma_i): the proposal's scale (scales)", r"$\sigma$ ($\sigma_i$), the proposal's scale (scales)"),
+    Family(
+        r"sigma(_#)?",
+        "sigma (sigma_i): the proposal's scale (scales)",
+        r"$\sigma$ ($\sigma_i$), the proposal's scale (scales)",
+    ),
     Family(
         r"sigma_star(_#)?",
         "sigma_star (sigma_star_k): the target's scale (scales)",
@@ -223,7 +250,11 @@ FAMILIES = (
         "ell_star_i = E_i[log rho*_K], of the last mode",
         r"$\ell^\star_i = \mathbb E_i[\log\rho^\star_K]$, of the last mode",
     ),
-    Family(r"ellsq_star_#", "ellsq_star_i = E_i[(log rho*_K)^2]", r"$\overline{\ell^2}^\star_i = \mathbb E_i[(\log\rho^\star_K)^2]$"),
+    Family(
+        r"ellsq_star_#",
+        "ellsq_star_i = E_i[(log rho*_K)^2]",
+        r"$\overline{\ell^2}^\star_i = \mathbb E_i[(\log\rho^\star_K)^2]$",
+    ),
     Family(
         r"ellS_star_#",
         "ellS_star_i = E_i[log rho*_K |x - a_i|^2/sigma_i^2]",
@@ -240,7 +271,9 @@ FAMILIES = (
         r"$U_i$, $V_i$: average and variance of $-\log p^\star$ under component $i$, up to a constant in $U_i$",
     ),
     Family(r"V", "V = Var_q[log p*]", r"$V = \operatorname{Var}_q[\log p^\star]$"),
-    Family(r"b", "b: beta as a state, beta = min(b, 1)", r"$b$, the inverse temperature as a state: $\beta = \min(b, 1)$"),
+    Family(
+        r"b", "b: beta as a state, beta = min(b, 1)", r"$b$, the inverse temperature as a state: $\beta = \min(b, 1)$"
+    ),
     Family(
         r"tau|t0",
         "tau, t0: the rule raises beta by tau/sqrt(V) at intervals t0",
@@ -249,27 +282,41 @@ FAMILIES = (
     Family(
         r"e_(#|mean)",
         "e_i = E_i[log q - beta log p*] up to a constant that all components share, e_mean = sum_j w_j e_j",
-        r"$e_i = \mathbb E_i[\log q - \beta\log p^\star]$ up to a constant that all components share, $\bar e = \sum_j w_j e_j$",
+        r"$e_i = \mathbb E_i[\log q - \beta\log p^\star]$ up to a constant that all components "
+        r"share, $\bar e = \sum_j w_j e_j$",
     ),
-    Family(r"F_#", "F_i = E_i[rho*_1 - rho*_2], the pull of the target's two modes", r"$F_i = \mathbb E_i[\rho^\star_1 - \rho^\star_2]$"),
+    Family(
+        r"F_#",
+        "F_i = E_i[rho*_1 - rho*_2], the pull of the target's two modes",
+        r"$F_i = \mathbb E_i[\rho^\star_1 - \rho^\star_2]$",
+    ),
     Family(r"g", "g = w_1 E_1[rho_2] = w_2 E_2[rho_1]", r"$g = w_1\mathbb E_1[\rho_2] = w_2\mathbb E_2[\rho_1]$"),
     Family(
         r"C_star_##|C_(star_)?#_##",
-        "C_..: Cholesky entries of the Gram matrix of the logits' linear forms (C_star: the target's; C_i: component i's)",
-        r"$C$, Cholesky entries of the Gram matrix of the logits' linear forms ($C^\star$: the target's; $C_{i;\cdot}$: component $i$'s)",
+        "C_..: Cholesky entries of the Gram matrix of the logits' linear forms (C_star: the "
+        "target's; C_i: component i's)",
+        r"$C$, Cholesky entries of the Gram matrix of the logits' linear forms ($C^\star$: the target's; "
+        r"$C_{i;\cdot}$: component $i$'s)",
     ),
     Family(
         r"X_(star_)?##",
         "X_in (X_star_kn): coordinate n of a_i (nu_k) in orthonormal directions, first those of the modes",
-        r"$X_{in}$ ($X^\star_{kn}$), coordinate $n$ of $a_i$ ($\nu_k$) in orthonormal directions, first those of the modes",
+        r"$X_{in}$ ($X^\star_{kn}$), coordinate $n$ of $a_i$ ($\nu_k$) in orthonormal "
+        r"directions, first those of the modes",
     ),
     Family(
         r"P_##",
-        "P_in: what of |a_i|^2 the first n - 1 coordinates leave; N_n: root of the largest; pick(p_1, ...; v_1, ...): v of the largest p",
-        r"$P_{in}$, what of $\|a_i\|^2$ the first $n - 1$ coordinates leave; $\operatorname{pick}(p_1,\dots;\ v_1,\dots)$, the $v$ at the "
+        "P_in: what of |a_i|^2 the first n - 1 coordinates leave; N_n: root of the largest; pick(p_1, "
+        "...; v_1, ...): v of the largest p",
+        r"$P_{in}$, what of $\|a_i\|^2$ the first $n - 1$ coordinates leave; "
+        r"$\operatorname{pick}(p_1,\dots;\ v_1,\dots)$, the $v$ at the "
         r"largest $p$; $N_n$, the largest's root",
     ),
-    Family(r"z(_#)?", "z (z_1, z_2, ...): independent N(0, 1) variables", r"$z$ ($z_1, z_2, \dots$), independent $N(0,1)$ variables"),
+    Family(
+        r"z(_#)?",
+        "z (z_1, z_2, ...): independent N(0, 1) variables",
+        r"$z$ ($z_1, z_2, \dots$), independent $N(0,1)$ variables",
+    ),
     Family(
         r"c",
         "c: an independent chi-squared variable, its degrees of freedom stand with the average",
@@ -283,4 +330,6 @@ def families_of(names: Iterable[str]) -> tuple[Family, ...]:
     present = set(names)
     together = "[0-9]+_[0-9]+" if apart_in(present) else "[0-9][0-9]"
     patterns = [re.compile(family.pattern.replace("##", together).replace("#", "[0-9]+")) for family in FAMILIES]
-    return tuple(family for family, pattern in zip(FAMILIES, patterns, strict=True) if any(map(pattern.fullmatch, present)))
+    return tuple(
+        family for family, pattern in zip(FAMILIES, patterns, strict=True) if any(map(pattern.fullmatch, present))
+    )

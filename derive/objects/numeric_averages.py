@@ -1,8 +1,8 @@
 """Averages over independent standard normal and χ² variables in mpmath, to a wanted number of digits.
 
-One normal variable: the trapezoidal rule, whose error squares when the step is halved, also where the integrand has a pole close to
-the real axis. Several variables: products of Gauss rules, which need few nodes where the integrand's slopes are gentle, and say
-so where they are not.
+One normal variable: the trapezoidal rule, whose error squares when the step is halved, also where the integrand has a
+pole close to the real axis. Several variables: products of Gauss rules, which need few nodes where the integrand's
+slopes are gentle, and say so where they are not.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ class NotConvergedError(ArithmeticError):
 
 
 def averages(
-    integrands: Sequence[sp.Expr], normals: Sequence[sp.Symbol], chi_squared: Sequence[tuple[sp.Symbol, sp.Expr]], digits: int
+    integrands: Sequence[sp.Expr],
+    normals: Sequence[sp.Symbol],
+    chi_squared: Sequence[tuple[sp.Symbol, sp.Expr]],
+    digits: int,
 ) -> list:
     """E of each integrand to `digits` digits of its value, or of E|integrand| where it cancels.
 
-    normals: N(0, 1) variables. chi_squared: (variable, degrees of freedom) pairs. The integrands share one pass over the nodes.
-    Raises NotConvergedError.
+    normals: N(0, 1) variables. chi_squared: (variable, degrees of freedom) pairs. The integrands share one pass over
+    the nodes. Raises NotConvergedError.
     """
     with mpmath.workdps(digits + 10):
         variables = [*normals, *(c for c, _ in chi_squared)]
@@ -45,22 +48,27 @@ def of_function(function: Callable[..., Any], normals: int, degrees: Sequence) -
     digits = mpmath.mp.dps
     with mpmath.workdps(digits + 10):
         listed = lambda *point: [function(*point)]  # noqa: E731
-        (value,) = trapezoid(listed, digits) if normals == 1 and not degrees else gauss(listed, normals, list(degrees), digits)
+        (value,) = (
+            trapezoid(listed, digits) if normals == 1 and not degrees else gauss(listed, normals, list(degrees), digits)
+        )
     return +value
 
 
 def trapezoid(function: Callable[..., Sequence], digits: int) -> list:
     """E[f(z)], f a list of numbers.
 
-    Halving the step squares the rule's error, measured in the integrand's own size, so two levels that agree to half the digits of a
-    value no larger than that size vouch for all digits of the finer one. The width follows the value too: where the weight e^{−z²/2}
-    meets an integrand that grows towards one tail, a small average lives far from the origin.
+    Halving the step squares the rule's error, measured in the integrand's own size, so two levels that agree to half
+    the digits of a value no larger than that size vouch for all digits of the finer one. The width follows the value
+    too: where the weight e^{−z²/2} meets an integrand that grows towards one tail, a small average lives far from the
+    origin.
     """
     nats = (digits + 8) * mpmath.log(10)
     half_width, step, previous = mpmath.sqrt(2 * nats), mpmath.mpf(1) / 2, None
     while step > mpmath.mpf(1) / 600:
         count = int(mpmath.ceil(half_width / step))
-        nodes = (sign * j * step for j in range(count + 1) for sign in ((1, -1) if j else (1,)))  # an odd integrand cancels exactly
+        nodes = (
+            sign * j * step for j in range(count + 1) for sign in ((1, -1) if j else (1,))
+        )  # an odd integrand cancels exactly
         rule = ((mpmath.exp(-x * x / 2) * step / mpmath.sqrt(2 * mpmath.pi), (x,)) for x in nodes)
         values, sizes = _sums(function, rule)
         sizes = [mpmath.re(size) for size in sizes]
@@ -70,7 +78,8 @@ def trapezoid(function: Callable[..., Sequence], digits: int) -> list:
             half_width, previous = wanted, None
             continue
         if previous is not None and all(
-            abs(new - old) <= max(mpmath.mpf(10) ** (-digits / 2 - 1) * abs(new), mpmath.mpf(10) ** (-digits - 7) * size)
+            abs(new - old)
+            <= max(mpmath.mpf(10) ** (-digits / 2 - 1) * abs(new), mpmath.mpf(10) ** (-digits - 7) * size)
             for new, old, size in zip(values, previous, sizes, strict=True)
         ):
             return values
@@ -81,7 +90,8 @@ def trapezoid(function: Callable[..., Sequence], digits: int) -> list:
 def gauss(function: Callable[..., Sequence], normals: int, degrees: Sequence, digits: int) -> list:
     """E[f(z, c)] by products of Gauss–Hermite and generalised Gauss–Laguerre rules of rising order.
 
-    The error falls geometrically with the order, so of three orders with differences d_1 and then d_2 the last errs by about d_2²/d_1.
+    The error falls geometrically with the order, so of three orders with differences d_1 and then d_2 the last errs by
+    about d_2²/d_1.
     """
     history: list[list] = []
     for order in ORDERS:
@@ -142,7 +152,9 @@ def _hermite(order: int, precision: int) -> tuple[tuple, ...]:
 @cache
 def _laguerre(order: int, degrees, precision: int) -> tuple[tuple, ...]:
     shape = degrees / 2
-    inner = _golub_welsch([2 * n + shape for n in range(order)], [mpmath.sqrt(n * (n + shape - 1)) for n in range(1, order)])
+    inner = _golub_welsch(
+        [2 * n + shape for n in range(order)], [mpmath.sqrt(n * (n + shape - 1)) for n in range(1, order)]
+    )
     return tuple((weight, 2 * node) for weight, node in inner)
 
 

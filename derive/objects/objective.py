@@ -1,4 +1,5 @@
-"""The objective: the reverse KL divergence from the proposal to the tempered target, as a functional of the component means."""
+"""The objective: the reverse KL divergence from the proposal to the tempered target, as a functional of the component
+means."""
 
 from __future__ import annotations
 
@@ -29,7 +30,10 @@ class MixtureExpectation(sp.Expr):
 
     def _latex(self, printer: LatexPrinter) -> str:
         integrand, x, mixture = self.args
-        return rf"\mathbb{{E}}_{{{printer.doprint(x)}\sim {mixture.args[0].name}}}\left[{printer.doprint(integrand)}\right]"
+        return (
+            rf"\mathbb{{E}}_{{{printer.doprint(x)}\sim "
+            rf"{mixture.args[0].name}}}\left[{printer.doprint(integrand)}\right]"
+        )
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,13 @@ class Setting:
         return MixtureExpectation(self.integrand, POINT, self.proposal) + self.constant
 
 
-def tempered_reverse_kl(proposal: Mixture, target: Mixture, manifold: str = "sphere", learn: tuple[str, ...] = ("means",)) -> Setting:
+def tempered_reverse_kl(
+    proposal: Mixture, target: Mixture, manifold: str = "sphere", learn: tuple[str, ...] = ("means",)
+) -> Setting:
     """KL(q ‖ p*^β/Z(β)) = E_q[log q − β log p*] + log Z(β), with the flow's manifold and what it moves."""
     samples = tuple(
-        GaussianVector(f"x_{i + 1}", mean, scale) for i, (mean, scale) in enumerate(zip(proposal.means, proposal.scales, strict=True))
+        GaussianVector(f"x_{i + 1}", mean, scale)
+        for i, (mean, scale) in enumerate(zip(proposal.means, proposal.scales, strict=True))
     )
     integrand = LogDensity(proposal, POINT) - BETA * LogDensity(target, POINT)
     return Setting(proposal, target, samples, integrand, manifold=manifold, learn=learn)

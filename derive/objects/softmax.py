@@ -1,4 +1,5 @@
-"""The softmax share of one component among several, a SymPy function of logits: what a responsibility is once its logits are scalars."""
+"""The softmax share of one component among several, a SymPy function of logits: what a responsibility is once its
+logits are scalars."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from derive.objects.lambdified import Coded
 class Softmax(Coded, sp.Function):
     """Softmax(j, ℓ_1, …, ℓ_C) = e^{ℓ_j} / Σ_l e^{ℓ_l}, with j counted from 1.
 
-    Kept as a node of its own: SymPy would merge the exponentials of a product of shares, and the shares of one set of logits would no
-    longer be seen to have their exponentials in common.
+    Kept as a node of its own: SymPy would merge the exponentials of a product of shares, and the shares of one set of
+    logits would no longer be seen to have their exponentials in common.
     """
 
     is_commutative = True

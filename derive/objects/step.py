@@ -36,7 +36,8 @@ class Equation:
         return f"{self.left} = {' '.join(self.right_terms())}"
 
     def right_terms(self) -> list[str]:
-        """The right-hand side's terms in LaTeX, each with its sign, so that a long equation can be broken between them."""
+        """The right-hand side's terms in LaTeX, each with its sign, so that a long equation can be broken between
+        them."""
         if isinstance(self.value, Vector):
             return self.value.latex_terms()
         if not isinstance(self.value, sp.Basic):
@@ -60,7 +61,8 @@ def display(equations: Sequence[Equation]) -> str:
 class Step:
     """One application of a rule. Equations of the same label on both sides must mean the same.
 
-    in_geometry: whether the two sides agree only for vectors in the declared geometry. limit: whether they agree only as d → ∞.
+    in_geometry: whether the two sides agree only for vectors in the declared geometry. limit: whether they agree only
+    as d → ∞.
     """
 
     rule: str

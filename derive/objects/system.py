@@ -1,7 +1,8 @@
-"""The carrier of a closed system of ordinary differential equations, handed from the derivation to everything downstream.
+"""The carrier of a closed system of ordinary differential equations, handed from the derivation to everything
+downstream.
 
-The order of states and parameters is declared and kept. Named subexpressions (the Gaussian expectations F and G, say) are
-listed once and used by name in the right-hand sides, so that text, LaTeX and kernels show the same structure.
+The order of states and parameters is declared and kept. Named subexpressions (the Gaussian expectations F and G, say)
+are listed once and used by name in the right-hand sides, so that text, LaTeX and kernels show the same structure.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class OdeSystem:
         from derive.objects.step import Equation, display
 
         named = [Equation(s.name, symbol_tex(s), value, s) for s, value in self.subexpressions]
-        rates = [Equation(f"d{s.name}", dotted(symbol_tex(s)), value) for s, value in zip(self.states, self.rhs, strict=True)]
+        rates = [
+            Equation(f"d{s.name}", dotted(symbol_tex(s)), value) for s, value in zip(self.states, self.rhs, strict=True)
+        ]
         return display([*named, *rates])
 
     def __post_init__(self) -> None:

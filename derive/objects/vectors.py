@@ -1,8 +1,8 @@
 """Abstract vectors of R^d, their inner products, and gradients with respect to them.
 
 A `VectorSymbol` stands for a vector whose coordinates are never written. Scalars contain vectors only through `Inner`
-products (or through nodes that know their own `vector_gradient`, such as a log density); vectors are linear combinations of
-vector atoms with scalar coefficients. Nothing here knows a dimension.
+products (or through nodes that know their own `vector_gradient`, such as a log density); vectors are linear
+combinations of vector atoms with scalar coefficients. Nothing here knows a dimension.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ class VectorSymbol(sp.Symbol):
 
 
 class GaussianVector(VectorSymbol):
-    """A random vector with law N(mean, scale² I) in d + extra dimensions; `extra` coordinates lie outside the space of the means."""
+    """A random vector with law N(mean, scale² I) in d + extra dimensions; `extra` coordinates lie outside the space of
+    the means."""
 
     mean: VectorSymbol
     scale: sp.Expr
     extra: int
 
-    def __new__(cls, name: str, mean: VectorSymbol, scale: sp.Expr, tex: str | None = None, extra: int = 0) -> GaussianVector:
+    def __new__(
+        cls, name: str, mean: VectorSymbol, scale: sp.Expr, tex: str | None = None, extra: int = 0
+    ) -> GaussianVector:
         symbol = super().__new__(cls, name, tex)
         symbol.mean, symbol.scale, symbol.extra = mean, sp.sympify(scale, strict=True), extra
         return symbol
@@ -90,7 +93,10 @@ class RadialSlope(sp.Expr):
     def _latex(self, printer: LatexPrinter) -> str:
         scalar, x = self.args
         name = printer.doprint(x)
-        return rf"\langle {name} - {printer.doprint(x.mean)}, \nabla_{{{name}}}\left[{printer.doprint(scalar)}\right]\rangle"
+        return (
+            rf"\langle {name} - {printer.doprint(x.mean)}, "
+            rf"\nabla_{{{name}}}\left[{printer.doprint(scalar)}\right]\rangle"
+        )
 
     def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
         scalar, x = self.args
@@ -159,7 +165,8 @@ class ExpectedVector(sp.Basic):
 
 
 class Vector:
-    """A linear combination of vector atoms (`VectorSymbol`, `Gradient`, `ExpectedVector`) with scalar coefficients. Immutable."""
+    """A linear combination of vector atoms (`VectorSymbol`, `Gradient`, `ExpectedVector`) with scalar coefficients.
+    Immutable."""
 
     __slots__ = ("_terms",)
 

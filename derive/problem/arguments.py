@@ -1,4 +1,5 @@
-"""Arguments of public functions held to their annotations, so that a wrong one is one line and not an error from deep within."""
+"""Arguments of public functions held to their annotations, so that a wrong one is one line and not an error from deep
+within."""
 
 from __future__ import annotations
 
@@ -25,7 +26,14 @@ _KINDS: dict[Any, tuple[type, ...]] = {
     complex: (numbers.Complex,),
     os.PathLike: (str, os.PathLike),
 }
-_WORDS = {float: "a number", int: "a whole number", str: "a text", bool: "True or False", os.PathLike: "a path", type(None): "None"}
+_WORDS = {
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    bool: "True or False",
+    os.PathLike: "a path",
+    type(None): "None",
+}
 _REMEDIES = {
     "Problem": 'make one by annealvi.load_problem("bimodal") or annealvi.Problem(...)',
     "Session": "open one by annealvi.open_session(problem)",
@@ -52,7 +60,9 @@ def require_fields(instance: Any) -> None:
         require_argument(name, getattr(instance, name), hint)
 
 
-def require_argument(name: str, value: Any, hint: Any, least: Mapping[str, int] = types.MappingProxyType(LEAST)) -> None:
+def require_argument(
+    name: str, value: Any, hint: Any, least: Mapping[str, int] = types.MappingProxyType(LEAST)
+) -> None:
     """BadInput unless a value is what an annotation says, and no smaller than numbers of its name may be."""
     if not _fits(value, hint):
         wanted = _in_words(hint)

@@ -16,7 +16,8 @@ def _on_circle(count: int) -> tuple[tuple[float, float], ...]:
 
 
 def _slips(dimension: int) -> Problem:
-    """The bimodal benchmark of the SLIPS sampler: means −1 + 1/3 and 1 + 1/3 in every coordinate, covariance 0.05 I, weights 2/3 and 1/3.
+    """The bimodal benchmark of the SLIPS sampler: means −1 + 1/3 and 1 + 1/3 in every coordinate, covariance 0.05 I,
+    weights 2/3 and 1/3.
 
     Here the diagonal (1, …, 1) is the first coordinate. Source: h2o64/slips, experiments/two_modes_utils.py, a = 1.
     """
@@ -32,7 +33,8 @@ def _slips(dimension: int) -> Problem:
 
 
 def _learned_scales() -> Problem:
-    """In 16 dimensions and on a short schedule: the scales' flow has rates of about 2 d w_i, which makes it stiff in many dimensions."""
+    """In 16 dimensions and on a short schedule: the scales' flow has rates of about 2 d w_i, which makes it stiff in
+    many dimensions."""
     return Problem(
         "learned-scales",
         proposal=Proposal(scales=(1.2, 0.9)),

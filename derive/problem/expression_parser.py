@@ -6,10 +6,11 @@
     power   = atom ["**" signed]
     atom    = number | name | function "(" sum {"," sum} ")" | "(" sum ")"
 
-No text is ever given to Python's or SymPy's own parsers. Each value is bounded as it is built, so that SymPy never meets a
-number too large to handle: a constant under a function or a power becomes a double at once, an exponent is at most 100 or
-stands on a constant base, and large integers become doubles. What SymPy itself may spend on signs and expansions is limited
-by counts of nested sums and of a power's terms and, for the rare formula that passes them, by a count of SymPy's steps.
+No text is ever given to Python's or SymPy's own parsers. Each value is bounded as it is built, so that SymPy never
+meets a number too large to handle: a constant under a function or a power becomes a double at once, an exponent is at
+most 100 or stands on a constant base, and large integers become doubles. What SymPy itself may spend on signs and
+expansions is limited by counts of nested sums and of a power's terms and, for the rare formula that passes them, by a
+count of SymPy's steps.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ FUNCTIONS: dict[str, _Function] = {
 }
 
 
-def parse_expression(text: str, symbols: Mapping[str, sp.Symbol], key: str = "expression", source: str = "problem") -> sp.Expr:
+def parse_expression(
+    text: str, symbols: Mapping[str, sp.Symbol], key: str = "expression", source: str = "problem"
+) -> sp.Expr:
     """The SymPy expression that `text` states in the given symbols, the functions in `FUNCTIONS` and pi.
 
     symbols: the names the user may write, and what they stand for. key, source: for messages.
@@ -103,11 +106,12 @@ def parse_expression(text: str, symbols: Mapping[str, sp.Symbol], key: str = "ex
 
 @contextmanager
 def sympy_guard(key: str, source: str) -> Iterator[None]:
-    """Work of SymPy on a user's formula: a failure within, more than `MOST_STEPS` or more than `MOST_SECONDS`, raises BadInput.
+    """Work of SymPy on a user's formula: a failure within, more than `MOST_STEPS` or more than `MOST_SECONDS`, raises
+    BadInput.
 
     A profile function counts the steps: unlike a signal it works in any thread and on any system, and unlike a clock it
-    gives one answer on slow and fast machines; the clock ends only what would take many times longer than steps do. A profiler
-    already at work is set aside meanwhile.
+    gives one answer on slow and fast machines; the clock ends only what would take many times longer than steps do. A
+    profiler already at work is set aside meanwhile.
     """
     steps, end = 0, time.thread_time() + MOST_SECONDS
 
@@ -128,7 +132,9 @@ def sympy_guard(key: str, source: str) -> Iterator[None]:
     except (ArithmeticError, AttributeError, NotImplementedError, RecursionError, TypeError, ValueError) as error:
         # SymPy refuses to compare what it finds complex or undefined, in various ways
         reason = shown(str(error))[1:-1]
-        raise BadInput(key, f"the formula defies analysis ({reason})", "avoid what may be undefined or complex", source) from None
+        raise BadInput(
+            key, f"the formula defies analysis ({reason})", "avoid what may be undefined or complex", source
+        ) from None
     finally:
         sys.setprofile(profiler)
 
@@ -173,8 +179,14 @@ class _Parser:
         while start < len(text):
             match = _TOKEN.match(text, start)
             if match is None:
-                remedy = "write ** for powers" if text[start] == "^" else "write numbers, names, + - * / ** ( ) and commas only"
-                self.fail(f"{text[start]!a} is not part of plain mathematics", remedy, _Token("sign", text[start], start + 1))
+                remedy = (
+                    "write ** for powers"
+                    if text[start] == "^"
+                    else "write numbers, names, + - * / ** ( ) and commas only"
+                )
+                self.fail(
+                    f"{text[start]!a} is not part of plain mathematics", remedy, _Token("sign", text[start], start + 1)
+                )
             tokens.append(_Token(match.lastgroup or "", match.group(), start + 1))
             start = _BLANK.match(text, match.end()).end()  # type: ignore[union-attr]
         tokens.append(_Token("end", "", len(text) + 1))
@@ -199,7 +211,9 @@ class _Parser:
     def parse(self) -> sp.Expr:
         value = self.sum()
         if self.ahead.kind != "end":
-            self.fail(f"found {self.ahead} after a complete expression", "put an operator such as * before it", self.ahead)
+            self.fail(
+                f"found {self.ahead} after a complete expression", "put an operator such as * before it", self.ahead
+            )
         return value
 
     def sum(self) -> sp.Expr:
@@ -240,7 +254,11 @@ class _Parser:
         if exponent.is_number:
             power = self.double(exponent, sign)
             if abs(power) > LARGEST_EXPONENT:
-                self.fail(f"the exponent {power:g}", f"keep exponents within {LARGEST_EXPONENT}, or write exp(exponent*log(base))", sign)
+                self.fail(
+                    f"the exponent {power:g}",
+                    f"keep exponents within {LARGEST_EXPONENT}, or write exp(exponent*log(base))",
+                    sign,
+                )
             return self.bounded(base ** (sp.Rational(power) if (2 * power).is_integer() else exponent), sign)
         if base.is_number and self.double(base, sign) > 0:
             # the double keeps a later substitution from computing an enormous exact power
@@ -262,13 +280,20 @@ class _Parser:
         self.fail(f"found {token}", "put a number, a name or a bracket there", token)
 
     def number(self, token: _Token) -> sp.Expr:
-        return self.bounded(sp.Integer(int(token.text)) if token.text.isdigit() else sp.Float(self.finite(float(token.text), token)), token)
+        return self.bounded(
+            sp.Integer(int(token.text)) if token.text.isdigit() else sp.Float(self.finite(float(token.text), token)),
+            token,
+        )
 
     def named(self, token: _Token) -> sp.Expr:
         if token.text in FUNCTIONS:
             self.fail(f"the function {token.text} without an argument", f"write {token.text}(...)", token)
         if token.text not in self.names:
-            self.fail(f"the name {token} is unknown", f"use {', '.join(self.names)} or a function: {', '.join(FUNCTIONS)}", token)
+            self.fail(
+                f"the name {token} is unknown",
+                f"use {', '.join(self.names)} or a function: {', '.join(FUNCTIONS)}",
+                token,
+            )
         return self.bounded(self.names[token.text], token)
 
     def call(self, token: _Token) -> sp.Expr:
@@ -294,7 +319,8 @@ class _Parser:
         return values
 
     def constant(self, function: Callable[..., float], arguments: tuple[sp.Expr, ...], token: _Token) -> sp.Expr:
-        """The double that a function has at constants; an integer where it is one, so that t**(2*2) stays a polynomial."""
+        """The double that a function has at constants; an integer where it is one, so that t**(2*2) stays a
+        polynomial."""
         try:
             value = self.finite(function(*(self.double(x, token) for x in arguments)), token)
         except (ValueError, OverflowError, ZeroDivisionError):
@@ -311,14 +337,19 @@ class _Parser:
         return value
 
     def bounded(self, value: sp.Expr, token: _Token) -> sp.Expr:
-        """`value` as one more node, with large exact numbers made doubles; fails where a number or an exponent is out of range."""
+        """`value` as one more node, with large exact numbers made doubles; fails where a number or an exponent is out
+        of range."""
         self.nodes += 1
         if self.nodes > MOST_NODES:
             self.fail(f"more than {MOST_NODES} numbers, names and operations", "simplify it", token)
         large: dict[sp.Expr, sp.Expr] = {}
         for node in sp.preorder_traversal(value):
             if node in _NOT_REAL:
-                self.fail(f"{token} gives no finite real number", "avoid division by zero and roots of negative numbers", token)
+                self.fail(
+                    f"{token} gives no finite real number",
+                    "avoid division by zero and roots of negative numbers",
+                    token,
+                )
             if isinstance(node, sp.Rational) and max(abs(node.p), node.q) > LARGEST_EXACT_INTEGER:
                 large[node] = sp.Float(node)
             if isinstance(node, sp.Float | sp.Rational) and abs(node) > 1:
@@ -326,13 +357,17 @@ class _Parser:
             if isinstance(node, sp.Pow) and node.exp.is_number and abs(_as_float(node.exp)) > LARGEST_EXPONENT:
                 self.fail(f"an exponent above {LARGEST_EXPONENT}", "write exp(exponent*log(base))", token)
             if isinstance(node, sp.Pow) and _terms(node) > MOST_TERMS:
-                self.fail(f"a power of over {MOST_TERMS} terms when multiplied out", "write exp(exponent*log(base))", token)
+                self.fail(
+                    f"a power of over {MOST_TERMS} terms when multiplied out", "write exp(exponent*log(base))", token
+                )
         self.require_shallow(_sums_in_sums(value), token)
         return value.xreplace(large) if large else value
 
     def require_shallow(self, depth: int, token: _Token) -> None:
         if depth > MOST_SUMS_IN_SUMS:
-            self.fail(f"sums within sums, over {MOST_SUMS_IN_SUMS} levels deep", "multiply it out or simplify it", token)
+            self.fail(
+                f"sums within sums, over {MOST_SUMS_IN_SUMS} levels deep", "multiply it out or simplify it", token
+            )
 
 
 def _sums_in_sums(value: sp.Expr) -> int:
@@ -347,7 +382,8 @@ def _depth_of_sum(terms: Iterable[sp.Expr]) -> int:
 
 
 def _terms(value: sp.Expr) -> int:
-    """How many terms the value has when multiplied out. SymPy does so in its search for signs, and with a power in a single step."""
+    """How many terms the value has when multiplied out. SymPy does so in its search for signs, and with a power in a
+    single step."""
     if value.is_Add:
         return sum(map(_terms, value.args))
     if value.is_Mul:

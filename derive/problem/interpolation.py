@@ -1,8 +1,9 @@
 """A function of time that is linear between given points, as one node with the points as its data.
 
-A `Piecewise` of as many branches would be folded by SymPy (exp(a + b t) becomes exp(a) exp(b t), whose factors overflow), compiled
-branch by branch and tried branch after branch. Here every target searches a row of times, and the value between two points is
-l_a + (l_b − l_a) f with 0 <= f <= 1: it lies between theirs, but for rounding, however near they are, where a slope would overflow.
+A `Piecewise` of as many branches would be folded by SymPy (exp(a + b t) becomes exp(a) exp(b t), whose factors
+overflow), compiled branch by branch and tried branch after branch. Here every target searches a row of times, and the
+value between two points is l_a + (l_b − l_a) f with 0 <= f <= 1: it lies between theirs, but for rounding, however near
+they are, where a slope would overflow.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class Logarithms(Numbers):
 class Interpolated(sp.Expr):
     """The value at `time`, linear between (times[n], levels[n]), and the last level from the last time on.
 
-    time: an expression, not before times[0]. times: ascending, as Numbers or a Tuple of symbols; two equal ones are a jump, with the value
-    from the right at that time. levels: as many, likewise.
+    time: an expression, not before times[0]. times: ascending, as Numbers or a Tuple of symbols; two equal ones are a
+    jump, with the value from the right at that time. levels: as many, likewise.
     """
 
     is_commutative = True
@@ -112,11 +113,13 @@ class Interpolated(sp.Expr):
         return f"interpolate({printer._print(time)}, {times.doubles!r}, {levels.doubles!r})"
 
     def _numpycode(self, printer: Any) -> str:
-        """In terms of NumPy alone (or jax.numpy, whose printer has the same rules), so that any `lambdify` has all it needs."""
+        """In terms of NumPy alone (or jax.numpy, whose printer has the same rules), so that any `lambdify` has all it
+        needs."""
         names = ("asarray", "searchsorted", "where")
         array, search, where = (printer._module_format(f"{printer._module}.{name}") for name in names)
         time, times, levels = self.args
-        # Two times are one where a library takes their difference for zero, as XLA does below the smallest normal number.
+        # Two times are one where a library takes their difference for zero, as XLA does below the smallest normal
+        # number.
         fraction = f"(lambda w: {where}(w > 0, (t - x[i]) / {where}(w > 0, w, 1), 0))(x[j] - x[i])"
         between = f"(lambda i, j: y[i] + (y[j] - y[i]) * {fraction})"
         value = f"(lambda i: {between}(i, i + (i < len(x) - 1)))({search}(x, t, side='right') - 1)"
@@ -152,6 +155,10 @@ def _few_points(times: sp.Basic, levels: sp.Basic, printer: Printer) -> str:
     def texts(row: sp.Basic) -> list[str]:
         if isinstance(row, Logarithms):
             return [rf"\log {printer._print(sp.Float(x))}" for x in row.given]
-        return [printer._print(sp.Float(x)) for x in row.given] if isinstance(row, Numbers) else [printer._print(x) for x in row]
+        return (
+            [printer._print(sp.Float(x)) for x in row.given]
+            if isinstance(row, Numbers)
+            else [printer._print(x) for x in row]
+        )
 
     return points_in_latex(list(zip(texts(times), texts(levels), strict=True)))

@@ -1,4 +1,5 @@
-"""Points of a table from a file of two columns, time and temperature: untrusted text, so bounded and read by nothing but `float`."""
+"""Points of a table from a file of two columns, time and temperature: untrusted text, so bounded and read by nothing
+but `float`."""
 
 from __future__ import annotations
 
@@ -21,14 +22,17 @@ class BadPointsError(ValueError):
         self.found, self.remedy = found, remedy
 
 
-_REMEDY = "write a time and a temperature on each line, such as 1000,300 with decimal points, under a line of headings if you like"
+_REMEDY = (
+    "write a time and a temperature on each line, such as 1000,300 with decimal points, under "
+    "a line of headings if you like"
+)
 
 
 def read_points(path: str | os.PathLike[str]) -> tuple[list[tuple[float, float]], list[str]]:
     """The points of a file, and where each stands, for messages. Columns are separated by commas, semicolons or tabs.
 
-    Blank lines, those that begin with # and a first line of headings are passed over. Raises BadPointsError. What stands in the file is not
-    quoted: a problem file of somebody else's may name any file.
+    Blank lines, those that begin with # and a first line of headings are passed over. Raises BadPointsError. What
+    stands in the file is not quoted: a problem file of somebody else's may name any file.
     """
     name = os.fsdecode(path)
     points: list[tuple[float, float]] = []

@@ -1,6 +1,7 @@
 """Problems as TOML: read from a file or by a built-in name, changed by `section.key=value`, written back.
 
-TOML text -> nested dictionary -> `Problem`. Every section and key is optional; what is missing takes the bimodal case's value.
+TOML text -> nested dictionary -> `Problem`. Every section and key is optional; what is missing takes the bimodal case's
+value.
 """
 
 from __future__ import annotations
@@ -56,13 +57,16 @@ _POINT_IN_NAME = re.compile(r"\.[ \t]*(?:[^0-9 \t]|[0-9]+[ \t]*\.)")  # not the 
 
 @checked
 def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Problem:
-    """The problem of a TOML file or a built-in name, with `overrides` applied, fully checked, its schedule's formula included.
+    """The problem of a TOML file or a built-in name, with `overrides` applied, fully checked, its schedule's formula
+    included.
 
-    path_or_name: a built-in name comes before a file of the same name; write ./bimodal for a file. A file that states no name is called
+    path_or_name: a built-in name comes before a file of the same name; write ./bimodal for a file. A file that states
+    no name is called
         by its own, without the ending.
-    overrides: `section.key=value` or `name=value`, the value in TOML; a bare word counts as text, and so does the name of a file of
-        points, so that `schedule.kind=linear` needs no quotes. Later ones win. A new schedule.kind sets aside what belongs to the file's,
-        and a new formula the file's.
+    overrides: `section.key=value` or `name=value`, the value in TOML; a bare word counts as text, and so does the name
+    of a file of
+        points, so that `schedule.kind=linear` needs no quotes. Later ones win. A new schedule.kind sets aside what
+        belongs to the file's, and a new formula the file's.
     Raises BadInput, one line that names the file (or --set), the key and a remedy.
     """
     source = os.fsdecode(path_or_name)
@@ -86,11 +90,13 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
 
 
 def with_changes(problem: Problem, changes: Mapping[str, Any]) -> Problem:
-    """The problem with other values at some keys, checked like a file. BadInput for an unknown key and a value that a file may not have.
+    """The problem with other values at some keys, checked like a file. BadInput for an unknown key and a value that a
+    file may not have.
 
-    A key is `name`, `section.key`, or one entry of a list, numbered from 0: `target.scales[1]`, `target.means[0][1]`. Another share of the
-    weights at one entry leaves the others in their proportions, so that all sum to one. A whole float counts as an integer where the file
-    wants one; a number for each component may be set where the problem has one for all.
+    A key is `name`, `section.key`, or one entry of a list, numbered from 0: `target.scales[1]`, `target.means[0][1]`.
+    Another share of the weights at one entry leaves the others in their proportions, so that all sum to one. A whole
+    float counts as an integer where the file wants one; a number for each component may be set where the problem has
+    one for all.
     """
     document = problem_as_dict(problem)
     _drop_replaced_formula(document, changes)
@@ -133,7 +139,8 @@ def problem_from_dict(document: Mapping[str, Any], source: str = "problem") -> P
 
 
 def problem_as_dict(problem: Problem) -> dict[str, Any]:
-    """The problem as nested dictionaries and lists, fit for JSON and for `problem_from_dict`. What is empty or not given is left out."""
+    """The problem as nested dictionaries and lists, fit for JSON and for `problem_from_dict`. What is empty or not
+    given is left out."""
     document: dict[str, Any] = {"name": problem.name}
     for name in SECTIONS:
         section = getattr(problem, name)
@@ -159,7 +166,9 @@ def _read_toml(source: str) -> dict[str, Any]:
             content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         known = _choice(source, list(BUILT_IN))
-        raise BadInput("", "no such file or built-in problem", f"give a TOML file; of the built-in names, {known}", source) from None
+        raise BadInput(
+            "", "no such file or built-in problem", f"give a TOML file; of the built-in names, {known}", source
+        ) from None
     except IsADirectoryError:
         raise BadInput("", "a directory", "give a TOML file in it", source) from None
     except (OSError, ValueError) as error:
@@ -185,7 +194,9 @@ def _parse_toml(text: str, source: str, remedy: str) -> dict[str, Any]:
     # tomllib takes a time quadratic in the parts of one dotted name, tens of seconds for 100 kB
     for number, line in enumerate(text.split("\n"), start=1):
         if len(_POINT_IN_NAME.findall(line)) > MOST_POINTS_IN_LINE:
-            raise BadInput("", f"line {number} has over {MOST_POINTS_IN_LINE} points outside numbers", "shorten it", source)
+            raise BadInput(
+                "", f"line {number} has over {MOST_POINTS_IN_LINE} points outside numbers", "shorten it", source
+            )
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -219,12 +230,19 @@ def _apply_override(document: dict[str, Any], key: str, value: Any, source: str)
     if section not in SECTIONS:
         raise _unknown(key, value).at("--set")
     if not point:
-        raise BadInput(section, "a section, not a key", f"write {section}.KEY=value with KEY one of {', '.join(_keys(section))}", "--set")
+        raise BadInput(
+            section,
+            "a section, not a key",
+            f"write {section}.KEY=value with KEY one of {', '.join(_keys(section))}",
+            "--set",
+        )
     if leaf not in _keys(section):
         raise _unknown(key, value).at("--set")
     content = document.setdefault(section, {})
     if not isinstance(content, dict):
-        raise BadInput(section, f"{shown(content)} is not a section", f"write [{section}] and its keys below it", source)
+        raise BadInput(
+            section, f"{shown(content)} is not a section", f"write [{section}] and its keys below it", source
+        )
     content[leaf] = value
 
 
@@ -302,7 +320,8 @@ def _short(name: str) -> str:
 
 
 def _without_middle(text: str) -> str:
-    """A message of at most 205 characters, with its ends: it may quote a key of any length, and says at the end where."""
+    """A message of at most 205 characters, with its ends: it may quote a key of any length, and says at the end
+    where."""
     return text if len(text) <= 200 else f"{text[:100]} ... {text[-100:]}"
 
 

@@ -1,13 +1,14 @@
 """A user's formula in a form that overflows only where its value does.
 
-1/(1 + exp(u)) is an ordinary number where exp(u) has none in the working precision. What may be so large or small is therefore computed as
-m · exp(k) with m of order one, and a sum of such terms with the largest of their exponents set aside, so that quotients, powers and
-logarithms act on k. Sums that are themselves the result are added as they stand.
+1/(1 + exp(u)) is an ordinary number where exp(u) has none in the working precision. What may be so large or small is
+therefore computed as m · exp(k) with m of order one, and a sum of such terms with the largest of their exponents set
+aside, so that quotients, powers and logarithms act on k. Sums that are themselves the result are added as they stand.
 
-Covered: every formula of the grammar whose value, whose parameters and whose trigonometric and min/max parts have a place in the working
-precision, for t up to 1e9. Not covered: the difference of two terms that are each out of range.
+Covered: every formula of the grammar whose value, whose parameters and whose trigonometric and min/max parts have a
+place in the working precision, for t up to 1e9. Not covered: the difference of two terms that are each out of range.
 
-SymPy takes exponentials apart (exp(9 − t) may become 8103.08 exp(−t)) and puts logarithms back; the nodes here keep what they are given.
+SymPy takes exponentials apart (exp(9 − t) may become 8103.08 exp(−t)) and puts logarithms back; the nodes here keep
+what they are given.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class Largest(Kept):
         values = [a.evalf(prec_to_digits(prec)) for a in self.args]
         if not all(v.is_Float or v.is_Rational for v in values):
             return self.plain(*values)
-        return type(self).choose(values, key=lambda v: v._to_mpmath(prec))  # SymPy does not compare a zero that it is not sure of
+        return type(self).choose(
+            values, key=lambda v: v._to_mpmath(prec)
+        )  # SymPy does not compare a zero that it is not sure of
 
     def _numpycode(self, printer: Any, **_: object) -> str:
         """Of two at a time, as arrays of different shapes need it."""
@@ -95,8 +98,8 @@ class Floor(Kept):
 
 
 class Tabulated(Kept):
-    """Tabulated(time, end, table, f): a function f of time from its table until `end`. To SymPy one thing, whose branches it would carry
-    into conditions."""
+    """Tabulated(time, end, table, f): a function f of time from its table until `end`. To SymPy one thing, whose
+    branches it would carry into conditions."""
 
     @staticmethod
     def plain(time: sp.Expr, end: sp.Expr, table: sp.Expr, function: sp.Expr, evaluate: bool = True) -> sp.Expr:
@@ -145,7 +148,8 @@ def inverse_without_overflow(formula: sp.Expr) -> sp.Expr:
 def _is_wild(e: sp.Expr) -> bool:
     """Whether the value itself may leave the range where those that it is computed from are in it.
 
-    It is sought in what is added, multiplied and raised to powers; other functions are bounded, grow slowly or choose among values.
+    It is sought in what is added, multiplied and raised to powers; other functions are bounded, grow slowly or choose
+    among values.
     """
     if isinstance(e, sp.Number):
         return e != 0 and not SMALL <= abs(e) <= LARGE
@@ -153,7 +157,11 @@ def _is_wild(e: sp.Expr) -> bool:
         return True
     if e.is_Pow:
         return not e.exp.is_number or _is_wild(e.base) or _degree(e) > MOST_DEGREE
-    if e.is_Add and any(isinstance(term, sp.Number) for term in e.args) and all(map(_is_bounded_beside_a_number, e.args)):
+    if (
+        e.is_Add
+        and any(isinstance(term, sp.Number) for term in e.args)
+        and all(map(_is_bounded_beside_a_number, e.args))
+    ):
         return False
     return bool(e.is_Add or e.is_Mul) and (_degree(e) > MOST_DEGREE or any(map(_is_wild, e.args)))
 

@@ -1,30 +1,27 @@
-"""Temperature schedules T(t) = 1/beta(t) as expressions in `derive.objects.system.TIME`, one formula for derivations and kernels.
+"""Temperature schedules T(t) = 1/beta(t) as expressions in `derive.objects.system.TIME`, one formula for derivations
+and kernels.
 
-| kind | formula (T0: temperature at t = 0, t0: time scale) |
-|---|---|
-| constant | T = T0 throughout, the only kind that does not end at T = 1 (T0 = 1: no annealing) |
-| exponential | T = 1 + (T0 - 1) exp(-t/t0) |
-| geometric | T = T0^(1 - t/t0) for t < t0, then 1: geometric cooling, not the geometric path q0^(1 - beta) p^beta |
-| linear | T = 1 + (T0 - 1) (1 - t/t0) for t < t0, then 1 |
-| beta-exponential | beta = 1 - (1 - 1/T0) exp(-t/t0) |
-| beta-linear | beta = 1/T0 + (1 - 1/T0) t/t0 for t < t0, then 1 |
-| cosine | T = 1 + (T0 - 1) (1 + cos(pi t/t0))/2 for t < t0, then 1: half a period, flat at both ends |
-| hold | T = T0 for t < t0, then 1 |
-| table | log T linear between the given points, then 1; points may rise as well as fall, and two at one time are a jump |
-| expression | T (`expression`) or beta (`beta_expression`) as the user's own formula in t, T0 and t0 |
+| kind | formula (T0: temperature at t = 0, t0: time scale) | |---|---| | constant | T = T0 throughout, the only kind
+that does not end at T = 1 (T0 = 1: no annealing) | | exponential | T = 1 + (T0 - 1) exp(-t/t0) | | geometric | T =
+T0^(1 - t/t0) for t < t0, then 1: geometric cooling, not the geometric path q0^(1 - beta) p^beta | | linear | T = 1 +
+(T0 - 1) (1 - t/t0) for t < t0, then 1 | | beta-exponential | beta = 1 - (1 - 1/T0) exp(-t/t0) | | beta-linear | beta =
+1/T0 + (1 - 1/T0) t/t0 for t < t0, then 1 | | cosine | T = 1 + (T0 - 1) (1 + cos(pi t/t0))/2 for t < t0, then 1: half a
+period, flat at both ends | | hold | T = T0 for t < t0, then 1 | | table | log T linear between the given points, then
+1; points may rise as well as fall, and two at one time are a jump | | expression | T (`expression`) or beta
+(`beta_expression`) as the user's own formula in t, T0 and t0 |
 
-beta is 0 (T infinite) at the start of "beta-linear", "beta-exponential" and "hold" where T0 = inf, and wherever a user's formula says so.
-Tables and formulas may be colder than 1 on the way (beta > 1, "cold posterior"). At the end T is 1.
+beta is 0 (T infinite) at the start of "beta-linear", "beta-exponential" and "hold" where T0 = inf, and wherever a
+user's formula says so. Tables and formulas may be colder than 1 on the way (beta > 1, "cold posterior"). At the end T
+is 1.
 
-Two further kinds are rules, not formulas: every t0 of the flow's time they raise beta by what the proposal q has become, until it is 1.
+Two further kinds are rules, not formulas: every t0 of the flow's time they raise beta by what the proposal q has
+become, until it is 1.
 
-| kind | next beta |
-|---|---|
-| adaann | beta + tau / sqrt(Var_q[log p*]) |
-| ess | the largest beta' for which the weights p*^(beta' - beta) of q's samples keep the relative effective sample size `level` |
+| kind | next beta | |---|---| | adaann | beta + tau / sqrt(Var_q[log p*]) | | ess | the largest beta' for which the
+weights p*^(beta' - beta) of q's samples keep the relative effective sample size `level` |
 
-Warning: "KL warm-up", multiplying KL(q || prior) by a beta < 1, is the opposite direction. It tempers the prior colder, where
-annealing as meant here tempers the whole target hotter: L_beta = E_q[log q] - beta E_q[log p*] with beta = 1/T.
+Warning: "KL warm-up", multiplying KL(q || prior) by a beta < 1, is the opposite direction. It tempers the prior colder,
+where annealing as meant here tempers the whole target hotter: L_beta = E_q[log q] - beta E_q[log p*] with beta = 1/T.
 """
 
 from __future__ import annotations
@@ -59,10 +56,10 @@ MOST_JUMPS = 10_000
 class Schedule:
     """One schedule. Time is the gradient flow's own.
 
-    temperature, beta: T and 1/T in TIME and `parameters`. parameters, values: the symbols that a run may set, in order, and
-    the problem's values of them. breakpoints: the times, ascending, where the formula changes. duration: the time from which
-    T is constant, infinity where it only tends to 1. latex: the formula of T, or of beta where that is the simpler one.
-    temperature and beta overflow only where their values do.
+    temperature, beta: T and 1/T in TIME and `parameters`. parameters, values: the symbols that a run may set, in order,
+    and the problem's values of them. breakpoints: the times, ascending, where the formula changes. duration: the time
+    from which T is constant, infinity where it only tends to 1. latex: the formula of T, or of beta where that is the
+    simpler one. temperature and beta overflow only where their values do.
     """
 
     kind: str
@@ -95,7 +92,8 @@ class Schedule:
 
 @dataclass(frozen=True)
 class AdaptiveRule:
-    """A rule that raises beta until it is 1. kind: "adaann" or "ess". start_beta: beta until the rule acts for the first time.
+    """A rule that raises beta until it is 1. kind: "adaann" or "ess". start_beta: beta until the rule acts for the
+    first time.
 
     interval: the flow's time between adjustments, positive. strength: tau of "adaann", the level of "ess".
     """
@@ -119,9 +117,10 @@ def make_rule(spec: ScheduleSpec) -> AdaptiveRule | None:
 def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
     """The schedule with the formula of `spec.kind`; of an adaptive kind the temperature until its rule acts, T0.
 
-    Raises BadInput where the user's own expression is not plain mathematics, or where on a grid of times (640 of them, geometric from
-    1e-6 to 1e9, and 2048 uniform until it settles) T is not positive or beta not finite, or where T is not within 1e-3 of 1 at t = 1e9.
-    Misbehaviour between grid points is not seen, and of a `floor` or `mod` no jump there and back between two of them.
+    Raises BadInput where the user's own expression is not plain mathematics, or where on a grid of times (640 of them,
+    geometric from 1e-6 to 1e9, and 2048 uniform until it settles) T is not positive or beta not finite, or where T is
+    not within 1e-3 of 1 at t = 1e9. Misbehaviour between grid points is not seen, and of a `floor` or `mod` no jump
+    there and back between two of them.
     """
     if spec.kind == "table":
         return _table_schedule(spec)
@@ -149,9 +148,9 @@ def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
 def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
     """The time from which |T - 1| <= excess for good. excess: positive.
 
-    A closed form except for "expression", whose last crossing is found on the grid of `make_schedule` and bisected. Of a schedule of no
-    kind the duration.
-    Raises BadInput for a constant T0 > 1 + excess and for an expression that is not so near 1 at t = 1e9.
+    A closed form except for "expression", whose last crossing is found on the grid of `make_schedule` and bisected. Of
+    a schedule of no kind the duration. Raises BadInput for a constant T0 > 1 + excess and for an expression that is not
+    so near 1 at t = 1e9.
     """
     if not 0 < excess < math.inf:
         raise ValueError(f"the excess must be positive and finite, not {excess}")
@@ -167,8 +166,13 @@ def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
     if height <= excess:
         return 0.0
     if schedule.kind == "constant":
-        raise BadInput("schedule.kind", f"a constant temperature of {T0} never settles at 1", "set schedule.T0 = 1 or another kind")
-    cold_gap, start_gap = excess / (1 + excess), height / T0 if height < math.inf else 1.0  # of 1 - beta, at the settling time and at t = 0
+        raise BadInput(
+            "schedule.kind", f"a constant temperature of {T0} never settles at 1", "set schedule.T0 = 1 or another kind"
+        )
+    cold_gap, start_gap = (
+        excess / (1 + excess),
+        height / T0 if height < math.inf else 1.0,
+    )  # of 1 - beta, at the settling time and at t = 0
     fractions = {
         "exponential": lambda: math.log(height / excess),
         "geometric": lambda: 1 - math.log1p(excess) / math.log(T0),
@@ -184,7 +188,8 @@ def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
 def _closed_form(
     spec: ScheduleSpec, formula: sp.Expr, *, states_beta: bool = False, ends: bool = False, duration: float = math.inf
 ) -> Schedule:
-    """A schedule in T0 and t0, from its formula for T (or beta). ends: the formula holds until t0, and T = 1 from then on."""
+    """A schedule in T0 and t0, from its formula for T (or beta). ends: the formula holds until t0, and T = 1 from then
+    on."""
 
     def until_end(expression: sp.Expr) -> sp.Expr:
         return sp.Piecewise((expression, TIME < TIME_SCALE), (sp.Integer(1), True)) if ends else expression
@@ -211,7 +216,9 @@ def _table_schedule(spec: ScheduleSpec) -> Schedule:
     breakpoints = tuple(sp.Float(time) for time, _ in groupby(times) if time > 0)
     points = points_in_latex([(sp.latex(sp.Float(t)), sp.latex(sp.Float(T))) for t, T in spec.points])
     between = r"T(t) = T_k^{1 - f} T_{k+1}^f,\quad f = \frac{t - t_k}{t_{k+1} - t_k},\quad (t_k, T_k) = "
-    return Schedule(spec.kind, sp.exp(log_temperature), sp.exp(-log_temperature), (), (), breakpoints, times[-1], between + points)
+    return Schedule(
+        spec.kind, sp.exp(log_temperature), sp.exp(-log_temperature), (), (), breakpoints, times[-1], between + points
+    )
 
 
 def _table_settling_time(schedule: Schedule, excess: float) -> float:
@@ -248,15 +255,21 @@ def _expression_schedule(spec: ScheduleSpec, source: str) -> Schedule:
         return schedule
     jumps = {floor: _jumps(floor.args[0], settled, key, source) for floor in floors}
     with sympy_guard(key, source):
-        tabulated = stated.xreplace({floor: _looked_up(floor, found) for floor, found in jumps.items() if len(found) > 1})
+        tabulated = stated.xreplace(
+            {floor: _looked_up(floor, found) for floor, found in jumps.items() if len(found) > 1}
+        )
         times = sorted({time for found in jumps.values() for time, _ in found[1:]})
         return _of_formula(tabulated, key, {}, latex, tuple(map(sp.Float, times)))
 
 
-def _of_formula(stated: sp.Expr, key: str, used: Mapping[sp.Symbol, float], latex: str, breakpoints: tuple[sp.Expr, ...] = ()) -> Schedule:
+def _of_formula(
+    stated: sp.Expr, key: str, used: Mapping[sp.Symbol, float], latex: str, breakpoints: tuple[sp.Expr, ...] = ()
+) -> Schedule:
     direct, inverse = without_overflow(stated), inverse_without_overflow(stated)
     temperature, beta = (direct, inverse) if key == "schedule.expression" else (inverse, direct)
-    schedule = Schedule("expression", temperature, beta, tuple(used), tuple(used.values()), breakpoints, math.inf, latex)
+    schedule = Schedule(
+        "expression", temperature, beta, tuple(used), tuple(used.values()), breakpoints, math.inf, latex
+    )
     schedule.temperature_at(0), schedule.beta_at(0)  # compiles both
     return schedule
 
@@ -271,7 +284,9 @@ def _jumps(argument: sp.Expr, end: float, key: str, source: str) -> Jumps:
     grid = sorted({0.0, *(t for t in _grid() if t < end), *(end * i / 2048 for i in range(2049))})
     values = [evaluate(t) for t in grid]
     if not all(map(math.isfinite, values)):
-        raise BadInput(key, "floor or mod of what is not finite", "keep what they act on finite for every t >= 0", source)
+        raise BadInput(
+            key, "floor or mod of what is not finite", "keep what they act on finite for every t >= 0", source
+        )
     floors = list(map(math.floor, values))
     if sum(abs(b - a) for a, b in pairwise(floors)) > MOST_JUMPS:
         found = f"floor or mod jumps over {MOST_JUMPS} times before T has settled at 1"
@@ -299,7 +314,8 @@ def _jumps(argument: sp.Expr, end: float, key: str, source: str) -> Jumps:
 
 
 def _looked_up(floor: sp.Expr, jumps: Jumps) -> sp.Expr:
-    """The floor as a table of its jumps, so that in every precision it has its new value from the landing point on, and later itself."""
+    """The floor as a table of its jumps, so that in every precision it has its new value from the landing point on, and
+    later itself."""
     times, levels = [0.0], [jumps[0][1]]
     for time, value in jumps[1:]:
         times += [time, time]
@@ -308,13 +324,16 @@ def _looked_up(floor: sp.Expr, jumps: Jumps) -> sp.Expr:
 
 
 def _plain_latex(formula: sp.Expr) -> str:
-    """LaTeX of a user's formula. Where SymPy's printer knows an exponent to be negative it asks whether that is constant, and to find out
-    it simplifies, tries random numbers and evaluates text; so here it knows nothing of exponents."""
+    """LaTeX of a user's formula. Where SymPy's printer knows an exponent to be negative it asks whether that is
+    constant, and to find out it simplifies, tries random numbers and evaluates text; so here it knows nothing of
+    exponents."""
 
     def veiled(exponent: sp.Expr) -> sp.Expr:
         return exponent if exponent.is_number else sp.UnevaluatedExpr(exponent)
 
-    return sp.latex(formula.replace(sp.exp, lambda x: sp.exp(veiled(x))).replace(sp.Pow, lambda base, x: base ** veiled(x)))
+    return sp.latex(
+        formula.replace(sp.exp, lambda x: sp.exp(veiled(x))).replace(sp.Pow, lambda base, x: base ** veiled(x))
+    )
 
 
 def _require_value(schedule: Schedule, t: float, key: str, source: str) -> None:
@@ -353,7 +372,8 @@ def _grid() -> list[float]:
 
 @lru_cache(maxsize=256)
 def _double_function(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> Callable[..., float]:
-    """`expression` as a function of floats with the semantics of the kernels: overflow is infinite, what is undefined is nan.
+    """`expression` as a function of floats with the semantics of the kernels: overflow is infinite, what is undefined
+    is nan.
 
     Python's own operators would raise instead, or return a complex root of a negative number.
     """
@@ -363,7 +383,8 @@ def _double_function(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> C
 
 
 class _DoublePrinter(PythonCodePrinter):
-    """Python code with every literal to the last bit, where SymPy itself prints 15 digits, and functions of double precision."""
+    """Python code with every literal to the last bit, where SymPy itself prints 15 digits, and functions of double
+    precision."""
 
     def _print(self, node: sp.Basic, **settings: object) -> str:
         function = _DOUBLE_FUNCTIONS.get(type(node))
@@ -375,7 +396,9 @@ class _DoublePrinter(PythonCodePrinter):
         return repr(float(literal))
 
     def _print_Mul(self, product: sp.Mul) -> str:
-        return "*".join(self.parenthesize(factor, PRECEDENCE["Mul"]) for factor in product.args)  # without a division, which may raise
+        return "*".join(
+            self.parenthesize(factor, PRECEDENCE["Mul"]) for factor in product.args
+        )  # without a division, which may raise
 
 
 def double_exp(x: float) -> float:

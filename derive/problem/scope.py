@@ -1,4 +1,5 @@
-"""What people look for in a problem file and the theory does not cover, each with one line that says so and what to do instead."""
+"""What people look for in a problem file and the theory does not cover, each with one line that says so and what to do
+instead."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from fnmatch import fnmatchcase
 
 @dataclass(frozen=True)
 class Outside:
-    """places: patterns, separated by blanks, of keys (`section`, `section.key`) and of values (`section.key=value`), in lower case.
+    """places: patterns, separated by blanks, of keys (`section`, `section.key`) and of values (`section.key=value`), in
+    lower case.
 
     found, remedy: what is said of them.
     """
@@ -20,7 +22,8 @@ class Outside:
 
 OUTSIDE = (
     Outside(
-        "target.df target.dof target.nu target.degrees* target.tail* *.family=*student* *.kind=*student* *.family=cauchy *.family=laplace",
+        "target.df target.dof target.nu target.degrees* target.tail* *.family=*student* *.kind=*student* "
+        "*.family=cauchy *.family=laplace",
         "targets and proposals are Gaussian mixtures: tails such as Student's t have no closed equations",
         "give Gaussians by target.weights, target.means and target.scales",
     ),
@@ -29,7 +32,8 @@ OUTSIDE = (
         "proposal.kind proposal.type  "
         "target.expression target.function likelihood* data data.*",
         "targets and proposals are Gaussian mixtures, and no other density or data can be given",
-        "give Gaussians by weights, means and scales; for a density of your own take annealvi.beta_schedule into your own loop",
+        "give Gaussians by weights, means and scales; for a density of your own take "
+        "annealvi.beta_schedule into your own loop",
     ),
     Outside(
         "target.cov* proposal.cov* target.precision* proposal.precision* target.cholesky* proposal.cholesky* "
@@ -71,8 +75,10 @@ OUTSIDE = (
         "use `annealvi flow --layers 8 --width 64`, which trains RealNVP flows on the problem's target",
     ),
     Outside(
-        "*geometric[ _-]path* *geometric[ _-]bridge* *geometric[ _-]mixture* schedule.kind=*path schedule.kind=*bridge *.path",
-        'the path q0^(1-beta) p^beta is not covered: what is tempered is p^beta, and kind = "geometric" is cooling, T = T0^(1 - t/t0)',
+        "*geometric[ _-]path* *geometric[ _-]bridge* *geometric[ _-]mixture* schedule.kind=*path "
+        "schedule.kind=*bridge *.path",
+        "the path q0^(1-beta) p^beta is not covered: what is tempered is p^beta, and kind = "
+        '"geometric" is cooling, T = T0^(1 - t/t0)',
         'leave it out, or choose kind = "geometric" for that cooling',
     ),
     Outside(
@@ -81,7 +87,8 @@ OUTSIDE = (
         "leave it out, and state the whole target, with its prior if it has one, in [target]",
     ),
     Outside(
-        "objective* loss* divergence* flow.objective* flow.loss* flow.divergence* flow.estimator* *alpha_divergence* *renyi*",
+        "objective* loss* divergence* flow.objective* flow.loss* flow.divergence* "
+        "flow.estimator* *alpha_divergence* *renyi*",
         "the objective is the reverse KL(q || p^beta/Z): no other divergence or distance is covered",
         "leave it out",
     ),
@@ -93,14 +100,16 @@ OUTSIDE = (
     ),
     Outside(
         "schedule.kind=*warm*up* schedule.kind=kl* schedule.kind=*vae schedule.warmup* schedule.warm_up*",
-        "KL warm-up multiplies KL(q || prior) by a factor below one, which tempers the prior colder: the opposite direction",
+        "KL warm-up multiplies KL(q || prior) by a factor below one, which tempers the prior "
+        "colder: the opposite direction",
         'choose kind = "linear", "geometric" or "exponential" to anneal the target',
     ),
     Outside(
         "schedule.kind=cycl* schedule.kind=*restart* schedule.kind=saw* schedule.kind=periodic "
         "schedule.cycle* schedule.period* schedule.restart*",
         "there is no kind of temperature that rises again",
-        'write it out: kind = "table", points = [[0, 300], [500, 1], [501, 100], [1000, 1]], or kind = "expression" with mod',
+        'write it out: kind = "table", points = [[0, 300], [500, 1], [501, 100], [1000, 1]], or '
+        'kind = "expression" with mod',
     ),
     Outside(
         "schedule.kind=none schedule.kind=off schedule.kind=no",
@@ -133,7 +142,8 @@ OUTSIDE = (
 
 
 def outside(key: str, value: object = None) -> tuple[str, str] | None:
-    """What is found and the remedy, for a key or a key's value that people look for and the problem file does not have."""
+    """What is found and the remedy, for a key or a key's value that people look for and the problem file does not
+    have."""
     texts = [f"{key}={value}", key] if isinstance(value, str) else [key]
     for text in texts:
         for entry in OUTSIDE:

@@ -1,8 +1,9 @@
 """What a run is about: a target mixture, a proposal mixture, a flow, a schedule. Frozen values, checked when made.
 
-`Problem()` is the study's bimodal case: K = L = 2 unit-scale Gaussians at distance R = 3 from the origin, target weights
-0.8 and 0.2, in 128 dimensions, annealed exponentially. Every field may be given as any sequence of numbers (lists, tuples,
-arrays) and is kept as a tuple of floats. Whatever is wrong raises `BadInput`, one line that names the key and a remedy.
+`Problem()` is the study's bimodal case: K = L = 2 unit-scale Gaussians at distance R = 3 from the origin, target
+weights 0.8 and 0.2, in 128 dimensions, annealed exponentially. Every field may be given as any sequence of numbers
+(lists, tuples, arrays) and is kept as a tuple of floats. Whatever is wrong raises `BadInput`, one line that names the
+key and a remedy.
 """
 
 from __future__ import annotations
@@ -88,12 +89,13 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 class Target:
     """p*(x) = sum_k weights[k] N(x; means[k], scales[k]^2 I), K components.
 
-    weights: K positive numbers that sum to one within 1e-9.
-    means: K lists of coordinates in R^r, each padded with zeros to the dimension of the space, so lists may differ in length. Trailing
+    weights: K positive numbers that sum to one within 1e-9. means: K lists of coordinates in R^r, each padded with
+    zeros to the dimension of the space, so lists may differ in length. Trailing
         coordinates that are zero in every mean are dropped (one is always kept), so r never counts mere padding.
     scales: K positive standard deviations.
 
-    Two components with the same mean and scale are refused: they are one component, and "the modes found" would be undefined.
+    Two components with the same mean and scale are refused: they are one component, and "the modes found" would be
+    undefined.
     """
 
     weights: tuple[float, ...] = (0.8, 0.2)
@@ -138,7 +140,12 @@ class Proposal:
         _require_length("proposal.scales", scales, len(weights), f"as many as proposal.weights, {len(weights)}")
         if isinstance(self.radius, Collection) and not isinstance(self.radius, str | bytes):
             radius: float | tuple[float, ...] = _positives("proposal.radius", self.radius)
-            _require_length("proposal.radius", self.radius, len(weights), f"one number, or as many as proposal.weights, {len(weights)}")
+            _require_length(
+                "proposal.radius",
+                self.radius,
+                len(weights),
+                f"one number, or as many as proposal.weights, {len(weights)}",
+            )
         else:
             radius = _positive("proposal.radius", self.radius)
         _keep(self, weights=weights, scales=scales, radius=radius)
@@ -170,7 +177,13 @@ class Flow:
         _keep(self, manifold=manifold, learn=tuple(item for item in LEARNABLE if item in chosen))
 
 
-DETAILS = {"points": "table", "expression": "expression", "beta_expression": "expression", "tau": "adaann", "level": "ess"}
+DETAILS = {
+    "points": "table",
+    "expression": "expression",
+    "beta_expression": "expression",
+    "tau": "adaann",
+    "level": "ess",
+}
 """Keys of a schedule that belong to one kind alone."""
 NEEDED = {
     "table": (("points",), "[[0, 300], [1000, 1]]"),
@@ -185,15 +198,15 @@ FROM_INFINITY = ("beta-exponential", "beta-linear", "hold")
 class ScheduleSpec:
     """The temperature's course as the user states it; `derive.problem.schedules` gives it its formula.
 
-    kind: one of `SCHEDULE_KINDS` or `ADAPTIVE_KINDS`; "geometric" is cooling by equal factors, not the path q0^(1-beta) p^beta.
-    T0: the temperature at t = 0, at least 1; inf (beta = 0) for a kind of `FROM_INFINITY`.
-    t0: the time scale, positive, in the flow's time; of an adaptive kind the time between adjustments.
-    points: for "table" alone, 2 to 10 000 pairs (t, T): t from 0 and ascending, two at one time for a jump, T positive and 1 at the last;
+    kind: one of `SCHEDULE_KINDS` or `ADAPTIVE_KINDS`; "geometric" is cooling by equal factors, not the path q0^(1-beta)
+    p^beta. T0: the temperature at t = 0, at least 1; inf (beta = 0) for a kind of `FROM_INFINITY`. t0: the time scale,
+    positive, in the flow's time; of an adaptive kind the time between adjustments. points: for "table" alone, 2 to 10
+    000 pairs (t, T): t from 0 and ascending, two at one time for a jump, T positive and 1 at the last;
         or the name of a file of two columns, which is read at once (`derive.problem.points_file`).
-    expression: for "expression" alone, T as plain mathematics in t, T0 and t0; read by `derive.problem.schedules.make_schedule`.
-    beta_expression: in its place, beta = 1/T likewise.
-    tau: for "adaann" alone, positive, 0.05 unless given: beta grows by tau/sqrt(Var_q[log p*]).
-    level: for "ess" alone, between 0 and 1, 0.9 unless given: beta grows as far as the relative effective sample size stays above it.
+    expression: for "expression" alone, T as plain mathematics in t, T0 and t0; read by
+    `derive.problem.schedules.make_schedule`. beta_expression: in its place, beta = 1/T likewise. tau: for "adaann"
+    alone, positive, 0.05 unless given: beta grows by tau/sqrt(Var_q[log p*]). level: for "ess" alone, between 0 and 1,
+    0.9 unless given: beta grows as far as the relative effective sample size stays above it.
     """
 
     kind: str = "exponential"
@@ -212,7 +225,11 @@ class ScheduleSpec:
         T0 = _start_temperature(kind, self.T0)
         for key in NEEDED["expression"][0]:
             if not isinstance(getattr(self, key), str):
-                raise BadInput(f"schedule.{key}", f"{shown(getattr(self, key))} is not text", 'write it in quotes: "1 + 299*exp(-t/100)"')
+                raise BadInput(
+                    f"schedule.{key}",
+                    f"{shown(getattr(self, key))} is not text",
+                    'write it in quotes: "1 + 299*exp(-t/100)"',
+                )
         points = _table_points("schedule.points", self.points)
         given = [key for key in DETAILS if (points if key == "points" else getattr(self, key)) not in ((), "", None)]
         for key in given:
@@ -224,7 +241,9 @@ class ScheduleSpec:
         if choices and not found:
             others = "".join(f", or schedule.{key}" for key in choices[1:])
             raise BadInput(
-                f"schedule.{choices[0]}", f"schedule.kind {kind!r} needs it", f"give schedule.{choices[0]} = {example}, say{others}"
+                f"schedule.{choices[0]}",
+                f"schedule.kind {kind!r} needs it",
+                f"give schedule.{choices[0]} = {example}, say{others}",
             )
         if len(found) > 1:
             raise BadInput(f"schedule.{found[1]}", f"schedule.{found[0]} is given too", "leave one of them out")
@@ -266,10 +285,11 @@ class Init:
 class Problem:
     """Everything one run needs. The defaults are the study's bimodal case.
 
-    The means are placed by padding them with zeros, so `space.dimension` must be at least the coordinates they use. That
-    implies the theory's own condition, a dimension no smaller than the rank of the span.
+    The means are placed by padding them with zeros, so `space.dimension` must be at least the coordinates they use.
+    That implies the theory's own condition, a dimension no smaller than the rank of the span.
 
-    name: for titles, labels and files. Without one, the study's own mixtures and flow are "bimodal" and others "unnamed".
+    name: for titles, labels and files. Without one, the study's own mixtures and flow are "bimodal" and others
+    "unnamed".
     """
 
     name: str = ""
@@ -292,7 +312,11 @@ class Problem:
             ("init", Init),
         ):
             if not isinstance(getattr(self, key), kind):
-                raise BadInput(key, f"{shown(getattr(self, key))} is no {kind.__name__}", f"make one by annealvi.{kind.__name__}(...)")
+                raise BadInput(
+                    key,
+                    f"{shown(getattr(self, key))} is no {kind.__name__}",
+                    f"make one by annealvi.{kind.__name__}(...)",
+                )
         if self.name == "":
             own = (self.target, self.proposal, self.flow) == (Target(), Proposal(), Flow())
             _keep(self, name="bimodal" if own else "unnamed")
@@ -326,7 +350,9 @@ def _real(key: str, value: Any) -> float:
     except OverflowError:
         number = math.inf
     if not abs(number) <= LARGEST:
-        raise BadInput(key, f"{shown(value)} is not finite or too large", f"write a number of magnitude at most {LARGEST:g}")
+        raise BadInput(
+            key, f"{shown(value)} is not finite or too large", f"write a number of magnitude at most {LARGEST:g}"
+        )
     return number
 
 
@@ -359,7 +385,9 @@ def _mixture_weights(key: str, value: Any) -> tuple[float, ...]:
     total = math.fsum(weights)
     if abs(total - 1) > SUM_TOLERANCE:
         raise BadInput(
-            key, f"the weights sum to {total:.12g}", f"make them sum to one within {SUM_TOLERANCE:g}{_normalised(weights, total)}"
+            key,
+            f"the weights sum to {total:.12g}",
+            f"make them sum to one within {SUM_TOLERANCE:g}{_normalised(weights, total)}",
         )
     return weights
 
@@ -374,7 +402,10 @@ def _normalised(weights: tuple[float, ...], total: float) -> str:
 
 def _mean_vectors(key: str, value: Any) -> tuple[tuple[float, ...], ...]:
     remedy = "write one list of coordinates per component, such as [[3.0], [-3.0]]"
-    rows = [_sequence(f"{key}[{k}]", row, remedy, MOST_DIMENSIONS) for k, row in enumerate(_sequence(key, value, remedy, MOST_COMPONENTS))]
+    rows = [
+        _sequence(f"{key}[{k}]", row, remedy, MOST_DIMENSIONS)
+        for k, row in enumerate(_sequence(key, value, remedy, MOST_COMPONENTS))
+    ]
     for k, row in enumerate(rows):
         if not row:
             raise BadInput(f"{key}[{k}]", "a mean without coordinates", "give at least one coordinate")
@@ -419,7 +450,9 @@ def _table_points(key: str, value: Any) -> tuple[tuple[float, float], ...]:
 
 
 def _checked_points(key: str, value: Any) -> tuple[tuple[float, float], ...]:
-    remedy = "write a list of pairs [time, temperature] such as [[0, 300], [1000, 1]], or the name of a file of two columns"
+    remedy = (
+        "write a list of pairs [time, temperature] such as [[0, 300], [1000, 1]], or the name of a file of two columns"
+    )
     points: list[tuple[float, float]] = []
     for i, entry in enumerate(_sequence(key, value, remedy, MOST_POINTS)):
         pair = _sequence(f"{key}[{i}]", entry, remedy, 2)

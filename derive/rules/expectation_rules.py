@@ -1,8 +1,8 @@
 """Rules for averages E[f(z)] over one normal variable, from which the theory's expansions are made.
 
-Exact: Stein's lemma and the tilt. Asymptotic: Taylor's series in a parameter, and the average of f(a + σz) where the Gaussian is narrow
-(σ → 0) or wide (σ → ∞) in comparison with f. Each asymptotic rule gives a finite sum and says what it leaves out. An average is
-differentiated in a parameter by `Expectation.diff`.
+Exact: Stein's lemma and the tilt. Asymptotic: Taylor's series in a parameter, and the average of f(a + σz) where the
+Gaussian is narrow (σ → 0) or wide (σ → ∞) in comparison with f. Each asymptotic rule gives a finite sum and says what
+it leaves out. An average is differentiated in a parameter by `Expectation.diff`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def tilt(average: Expectation) -> sp.Expr:
 def taylor(expression: sp.Expr, parameter: sp.Symbol, order: int) -> sp.Expr:
     """Taylor's polynomial of E f(μ + ε + σz), or of any expression of averages, about ε = 0; it leaves out O(ε^order).
 
-    `order` derivatives of f in ε are bounded near ε = 0 by a function of z whose average exists, so that they go under the integral.
+    `order` derivatives of f in ε are bounded near ε = 0 by a function of z whose average exists, so that they go under
+    the integral.
     """
     slopes = [expression]
     for _ in range(order - 1):
@@ -47,7 +48,8 @@ def taylor(expression: sp.Expr, parameter: sp.Symbol, order: int) -> sp.Expr:
 def narrow(average: Expectation, terms: int) -> sp.Expr:
     """E f(a + σz) = Σ_{k<terms} σ^{2k} f^{(2k)}(a)/(2^k k!), which leaves out O(σ^{2 terms}) as σ → 0.
 
-    2 `terms` derivatives of f are bounded on the line. It is Taylor's series under the average, with E z^{2k} = (2k)!/(2^k k!).
+    2 `terms` derivatives of f are bounded on the line. It is Taylor's series under the average, with E z^{2k} =
+    (2k)!/(2^k k!).
     """
     f, y, mean, slope = _profile(average)
     moments = [slope ** (2 * k) / (2**k * sp.factorial(k)) for k in range(terms)]
@@ -57,26 +59,29 @@ def narrow(average: Expectation, terms: int) -> sp.Expr:
 def wide(average: Expectation, moments: int) -> sp.Expr:
     """E f(a + σz) as σ → ∞ with a/σ bounded; it leaves out O(σ^{−moments−1}).
 
-    f is a polynomial in sech and tanh² that vanishes at both ends, or tanh. The density of y = a + σz is, by the generating function
-    e^{cx − x²/2} = Σ He_k(c) x^k/k! at x = y/σ, c = a/σ,
+    f is a polynomial in sech and tanh² that vanishes at both ends, or tanh. The density of y = a + σz is, by the
+    generating function e^{cx − x²/2} = Σ He_k(c) x^k/k! at x = y/σ, c = a/σ,
 
         φ(c)/σ · Σ_k He_k(c) (y/σ)^k/k!,
 
-    so that f, localised on the scale of σ, enters through its moments ∫ y^k f(y) dy (Laplace's method about an interior point).
-    Of tanh, the sign leaves first: E sign(a + σz) = erf(c/√2), and tanh − sign is localised.
+    so that f, localised on the scale of σ, enters through its moments ∫ y^k f(y) dy (Laplace's method about an interior
+    point). Of tanh, the sign leaves first: E sign(a + σz) = erf(c/√2), and tanh − sign is localised.
     """
     f, y, mean, slope = _profile(average)
     c = mean / slope
     density = sp.exp(-(c**2) / 2) / sp.sqrt(2 * sp.pi)
     far = sp.erf(c / sp.sqrt(2)) if f == sp.tanh(y) else sp.S.Zero
-    series = (localised_moment(f, y, k) * sp.hermite_prob(k, c) / (sp.factorial(k) * slope ** (k + 1)) for k in range(moments))
+    series = (
+        localised_moment(f, y, k) * sp.hermite_prob(k, c) / (sp.factorial(k) * slope ** (k + 1)) for k in range(moments)
+    )
     return far + density * sp.Add(*series)
 
 
 def localised_moment(f: sp.Expr, y: sp.Symbol, k: int) -> sp.Expr:
     """∫ y^k f(y) dy over the line for a polynomial f in sech and tanh² without constant term; for tanh, of tanh − sign.
 
-    By parts, ∫ y^k (tanh y − sign y) dy = −∫ y^{k+1} sech² y dy/(k + 1): the jump of the sign at 0 is met by y^{k+1} = 0.
+    By parts, ∫ y^k (tanh y − sign y) dy = −∫ y^{k+1} sech² y dy/(k + 1): the jump of the sign at 0 is met by y^{k+1} =
+    0.
     """
     if f == sp.tanh(y):
         return -sech_moment(2, k + 1) / (k + 1)
@@ -100,7 +105,8 @@ def sech_moment(power: int, k: int) -> sp.Expr:
 
 
 def _profile(average: Expectation) -> tuple[sp.Expr, sp.Symbol, sp.Expr, sp.Expr]:
-    """(f, y, a, σ) of an average of f(a + σz), f a function of hyperbolic functions of y alone; σ > 0, as z and −z have one law."""
+    """(f, y, a, σ) of an average of f(a + σz), f a function of hyperbolic functions of y alone; σ > 0, as z and −z have
+    one law."""
     z = _only_variable(average)
     arguments = {node.args[0] for node in average.integrand.atoms(sp.sech, sp.tanh)}
     if len(arguments) != 1:

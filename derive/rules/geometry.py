@@ -1,4 +1,5 @@
-"""What is known of the vectors: modes that are images of others, lengths that are fixed, and the overlaps' final names."""
+"""What is known of the vectors: modes that are images of others, lengths that are fixed, and the overlaps' final
+names."""
 
 from __future__ import annotations
 
@@ -44,11 +45,16 @@ def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
     return Geometry(((second, Vector({first: sp.S.NegativeOne})),), lengths, cosines=on_sphere)
 
 
-def unrelated(setting: Setting, radii: Sequence[sp.Expr] | None = None, images: Sequence[tuple[VectorSymbol, Vector]] = ()) -> Geometry:
-    """Modes known by the Gram matrix Γ of those that are no images; on the sphere, components at the given radii (r, r, …)."""
+def unrelated(
+    setting: Setting, radii: Sequence[sp.Expr] | None = None, images: Sequence[tuple[VectorSymbol, Vector]] = ()
+) -> Geometry:
+    """Modes known by the Gram matrix Γ of those that are no images; on the sphere, components at the given radii (r, r,
+    …)."""
     if setting.manifold != "sphere":
         return Geometry(tuple(images))
-    return Geometry(tuple(images), tuple(zip(setting.proposal.means, radii or [RADIUS] * setting.proposal.size, strict=True)))
+    return Geometry(
+        tuple(images), tuple(zip(setting.proposal.means, radii or [RADIUS] * setting.proposal.size, strict=True))
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,11 @@ def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
     images, lengths = dict(geometry.images), dict(geometry.lengths)
     relations = {}
     for inner, name in names.items():
-        image = substitute_vectors(inner, images).xreplace({Inner(v, v): length**2 for v, length in lengths.items()}).xreplace(names)
+        image = (
+            substitute_vectors(inner, images)
+            .xreplace({Inner(v, v): length**2 for v, length in lengths.items()})
+            .xreplace(names)
+        )
         if image != name:
             relations[name] = image
     independent = [nu for nu in modes if nu not in images]
@@ -97,7 +107,10 @@ def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
             factor = lengths[a] * lengths[means[j - 1]] if geometry.cosines else sp.S.One
             moving.append((named("s", *tail) if geometry.cosines else names[inner], inner, factor))
     return Overlaps(
-        tuple(names.items()), tuple(relations.items()), tuple(moving), _domain(setting, geometry, names, relations, moving, independent)
+        tuple(names.items()),
+        tuple(relations.items()),
+        tuple(moving),
+        _domain(setting, geometry, names, relations, moving, independent),
     )
 
 
@@ -120,4 +133,6 @@ def _domain(setting, geometry, names, relations, moving, independent) -> Domain:
             return (sp.S.Zero if inner.args[0] == inner.args[1] else -sp.oo), sp.oo
         return -squares[0] * squares[1], squares[0] * squares[1]
 
-    return Domain(sp.ImmutableMatrix(len(vectors), len(vectors), entry), tuple(interval(inner) for _, inner, _ in moving))
+    return Domain(
+        sp.ImmutableMatrix(len(vectors), len(vectors), entry), tuple(interval(inner) for _, inner, _ in moving)
+    )

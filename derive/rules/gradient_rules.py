@@ -12,7 +12,16 @@ import sympy as sp
 from derive.objects.expectation import Expectation
 from derive.objects.mixtures import DIMENSION, Mixture, Responsibility
 from derive.objects.objective import POINT
-from derive.objects.vectors import ExpectedVector, GaussianVector, Gradient, Inner, SquaredDeviation, Vector, VectorSymbol, gradient
+from derive.objects.vectors import (
+    ExpectedVector,
+    GaussianVector,
+    Gradient,
+    Inner,
+    SquaredDeviation,
+    Vector,
+    VectorSymbol,
+    gradient,
+)
 
 
 class RuleDoesNotApplyError(ValueError):
@@ -34,8 +43,8 @@ def expect(vector: Vector, x: GaussianVector) -> Vector:
 def pathwise(objective: sp.Expr, mean: VectorSymbol) -> tuple[Vector, Vector]:
     """Reparametrise x_i = a_i + σ_i z and differentiate under the integral.
 
-    Returns the part that comes through the sample (∇_x of the integrand) and the part that comes through the integrand's own
-    dependence on the mean at fixed x.
+    Returns the part that comes through the sample (∇_x of the integrand) and the part that comes through the
+    integrand's own dependence on the mean at fixed x.
     """
     through_sample, explicit = Vector(), Vector()
     for term in sp.Add.make_args(objective):
@@ -105,8 +114,8 @@ def _as_average(atom: sp.Basic, term: sp.Expr) -> tuple[sp.Expr, sp.Expr, Gaussi
 def responsibilities_sum_to_one(vector: Vector) -> Vector:
     """Σ_j ρ_j(x) = 1, used twice.
 
-    In the weights of E_x[· x], where it leaves constants when the scales are equal; and for a component's own mean, where the
-    average of its own responsibility gives way to those of the others.
+    In the weights of E_x[· x], where it leaves constants when the scales are equal; and for a component's own mean,
+    where the average of its own responsibility gives way to those of the others.
     """
     total = Vector()
     for atom, coefficient in vector:
@@ -114,7 +123,9 @@ def responsibilities_sum_to_one(vector: Vector) -> Vector:
             factor, inner, x = atom.args
             total += coefficient * expect(Vector({inner: _eliminate_last(factor)}), x)
         else:
-            total += Vector({atom: coefficient.xreplace({a: _by_the_others(a) for a in coefficient.atoms(Expectation)})})
+            total += Vector(
+                {atom: coefficient.xreplace({a: _by_the_others(a) for a in coefficient.atoms(Expectation)})}
+            )
     return total.map(sp.expand)
 
 
@@ -153,10 +164,10 @@ def stein(vector: Vector) -> Vector:
 def lifted_gradient(factor: sp.Expr, x: GaussianVector) -> Vector:
     """E_x[f(x) (x − a)]/σ² for a product f of responsibilities, or the logarithm of one, by Stein's lemma.
 
-    With equal scales it is E_x[∇f], where the multiples of x cancel. With unequal scales f depends on x = a + σz through linear forms
-    B_l·z and on s = ‖z‖², and E[f z] = Σ_l E[∂_l f] B_l + 2 E[∂_s f z] calls for itself again and again, until
-    E[f z] = Σ_l E[(1 − 2∂_s)^{−1} ∂_l f] B_l. Since (1 − 2∂_s)^{−1} g(s) is the average of g(s + c) over c ~ χ²_2, this is one average
-    in two dimensions more: E_{x⁺}[∇f] with x − a left out where it stands beside f.
+    With equal scales it is E_x[∇f], where the multiples of x cancel. With unequal scales f depends on x = a + σz
+    through linear forms B_l·z and on s = ‖z‖², and E[f z] = Σ_l E[∂_l f] B_l + 2 E[∂_s f z] calls for itself again and
+    again, until E[f z] = Σ_l E[(1 − 2∂_s)^{−1} ∂_l f] B_l. Since (1 − 2∂_s)^{−1} g(s) is the average of g(s + c) over c
+    ~ χ²_2, this is one average in two dimensions more: E_{x⁺}[∇f] with x − a left out where it stands beside f.
     """
     slope = gradient(factor, x).map(_in_pairs)
     if factor.has(sp.log):
@@ -178,7 +189,9 @@ def _in_pairs(expression: sp.Expr) -> sp.Expr:
 
     def square(power: sp.Pow) -> sp.Expr:
         rho = power.base
-        return rho - sp.Add(*(rho * Responsibility(rho.mixture, l, rho.point) for l in range(rho.mixture.size) if l != rho.component))
+        return rho - sp.Add(
+            *(rho * Responsibility(rho.mixture, l, rho.point) for l in range(rho.mixture.size) if l != rho.component)
+        )
 
     expanded = sp.expand(expression)
     return sp.expand(expanded.replace(lambda e: e.is_Pow and isinstance(e.base, Responsibility) and e.exp == 2, square))
@@ -193,7 +206,8 @@ def second_moments(expression: sp.Expr) -> sp.Expr:
 
 
 def sum_to_one_in_moments(expression: sp.Expr) -> sp.Expr:
-    """Σ_j ρ_j = 1 in averages of responsibilities times inner products with x: the last responsibility of each mixture leaves."""
+    """Σ_j ρ_j = 1 in averages of responsibilities times inner products with x: the last responsibility of each mixture
+    leaves."""
 
     def eliminated(node: Expectation) -> sp.Expr:
         return average(_eliminate_last(sp.expand(node.integrand)), *node.variables)

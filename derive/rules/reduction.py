@@ -1,11 +1,13 @@
 """From expectations over vectors to expectations over the fewest independent scalars.
 
-A responsibility sees its sample x = a + σ z, z ~ N(0, I), only through the linear forms in its relative logits, and with unequal scales
-also through ‖z‖². The forms are jointly Gaussian, so a Cholesky factor of their Gram matrix writes them in independent standard
-normals z_1 … z_r, as many as there are linearly independent forms: at most K − 1 (target) or L − 1 (proposal). What is left of
-‖z‖² − z_1² − … − z_r² is an independent χ² variable of d − r degrees of freedom. Both statements are exact in every dimension d ≥ r.
+A responsibility sees its sample x = a + σ z, z ~ N(0, I), only through the linear forms in its relative logits, and
+with unequal scales also through ‖z‖². The forms are jointly Gaussian, so a Cholesky factor of their Gram matrix writes
+them in independent standard normals z_1 … z_r, as many as there are linearly independent forms: at most K − 1 (target)
+or L − 1 (proposal). What is left of ‖z‖² − z_1² − … − z_r² is an independent χ² variable of d − r degrees of freedom.
+Both statements are exact in every dimension d ≥ r.
 
-Where there are more forms than dimensions, z_1 … z_d are the sample's coordinates in a frame of R^d, see `frame`, and no χ² is left.
+Where there are more forms than dimensions, z_1 … z_d are the sample's coordinates in a frame of R^d, see `frame`, and
+no χ² is left.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ from derive.rules.geometry import Geometry
 class CholeskyRoot(Coded, sp.Function):
     """√remainder, a diagonal entry of a Cholesky factor; the second argument is the matrix's own diagonal entry.
 
-    In numbers the remainder is kept above rounding's share of that entry and of one, so that dependent vectors, and coincident ones, divide
-    by no zero: a root of √share instead of zero moves the averages by its square.
+    In numbers the remainder is kept above rounding's share of that entry and of one, so that dependent vectors, and
+    coincident ones, divide by no zero: a root of √share instead of zero moves the averages by its square.
     """
 
     nargs = 2
@@ -68,7 +70,9 @@ class AtLargest(sp.Function):
     @classmethod
     def eval(cls, *args: sp.Expr) -> sp.Expr | None:
         keys, values = args[: len(args) // 2], args[len(args) // 2 :]
-        return values[max(range(len(keys)), key=lambda n: (keys[n], -n))] if all(key.is_number for key in keys) else None
+        return (
+            values[max(range(len(keys)), key=lambda n: (keys[n], -n))] if all(key.is_number for key in keys) else None
+        )
 
     @property
     def keys(self) -> tuple[sp.Expr, ...]:
@@ -80,7 +84,9 @@ class AtLargest(sp.Function):
 
     def explicit(self) -> sp.Expr:
         largest = sp.Max(*self.keys)
-        branches = [(v, sp.Ge(k, largest, evaluate=False)) for k, v in zip(self.keys[:-1], self.values[:-1], strict=True)]
+        branches = [
+            (v, sp.Ge(k, largest, evaluate=False)) for k, v in zip(self.keys[:-1], self.values[:-1], strict=True)
+        ]
         return sp.Piecewise(*branches, (self.values[-1], True), evaluate=False)
 
     def _latex(self, printer, exp: str | None = None) -> str:
@@ -97,8 +103,8 @@ class Surroundings:
     """What the reduction knows beside the average.
 
     images: vectors that are combinations of others. dimension: d where it is known as a number, else None.
-    large_dimension: replace ‖z‖² by its Gaussian limit N(d, 2d), exact as d → ∞, also where scales differ by O(d^{−1/2}).
-    modes, means: all vectors that are no images. apart: whether indices stand apart in names.
+    large_dimension: replace ‖z‖² by its Gaussian limit N(d, 2d), exact as d → ∞, also where scales differ by
+    O(d^{−1/2}). modes, means: all vectors that are no images. apart: whether indices stand apart in names.
     """
 
     images: Mapping[VectorSymbol, Vector]
@@ -117,8 +123,8 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Reduced:
-    """average: E over scalars. factor: (symbol, value) pairs of the Cholesky factor's entries, in an order in which each uses earlier
-    ones; empty for a single form, whose length stands in the logits."""
+    """average: E over scalars. factor: (symbol, value) pairs of the Cholesky factor's entries, in an order in which
+    each uses earlier ones; empty for a single form, whose length stands in the logits."""
 
     average: sp.Expr
     factor: tuple[tuple[sp.Symbol, sp.Expr], ...]
@@ -126,7 +132,8 @@ class Reduced:
 
 @dataclass(frozen=True)
 class FactorNames:
-    """What the entries of a Cholesky factor are called. component: whose samples it is of, where they have a factor each.
+    """What the entries of a Cholesky factor are called. component: whose samples it is of, where they have a factor
+    each.
 
     apart: whether indices stand apart.
     """
@@ -140,11 +147,13 @@ class FactorNames:
 
 
 RADIAL = VectorSymbol("radial")
-"""Stands for the direction of ‖z‖² − d in the limit d → ∞, where it is Gaussian and independent of every linear form."""
+"""Stands for the direction of ‖z‖² − d in the limit d → ∞, where it is Gaussian and independent of every linear
+form."""
 
 
 def reduce_to_scalars(average: Expectation, surroundings: Surroundings, names: FactorNames | None = None) -> Reduced:
-    """E_x of a polynomial in responsibilities (of one mixture), their logarithm and ‖x − a‖²/σ², over independent scalars.
+    """E_x of a polynomial in responsibilities (of one mixture), their logarithm and ‖x − a‖²/σ², over independent
+    scalars.
 
     names: of the Cholesky factor's entries.
     """
@@ -183,7 +192,9 @@ def _logits_in_scalars(mixture: Mixture, x: GaussianVector, surroundings: Surrou
         lines = [sp.Add(*(c * y for c, y in zip(_coordinates(p.linear, basis), scalars, strict=True))) for p in parts]
     squared, rest = _squared_length(x, normals, surroundings)
     typical = DIMENSION if surroundings.large_dimension else squared
-    logits = tuple(part.constant + line + x.scale**2 * part.curvature * typical for part, line in zip(parts, lines, strict=True))
+    logits = tuple(
+        part.constant + line + x.scale**2 * part.curvature * typical for part, line in zip(parts, lines, strict=True)
+    )
     return _Logits(logits, squared, (*normals, *rest), entries)
 
 
@@ -200,7 +211,8 @@ def count_forms(mixture: Mixture, x: GaussianVector, surroundings: Surroundings)
 def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
     """Whether the equations of this geometry's own dimension are those in R^dimension too.
 
-    They are for equal scales, unless a frame of the own dimension was taken. A χ² variable needs more dimensions than forms.
+    They are for equal scales, unless a frame of the own dimension was taken. A χ² variable needs more dimensions than
+    forms.
     """
     own = Surroundings.of(setting, geometry)
     for mixture in (setting.proposal, setting.target):
@@ -214,7 +226,8 @@ def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
 
 
 def most_forms(setting: Setting, geometry: Geometry) -> int:
-    """The most independent forms in the logits of a mixture of unequal scales, but no more than there are dimensions; 0 without one."""
+    """The most independent forms in the logits of a mixture of unequal scales, but no more than there are dimensions; 0
+    without one."""
     own = Surroundings.of(setting, geometry)
     unequal = [mixture for mixture in (setting.proposal, setting.target) if len(set(mixture.scales)) > 1]
     most = max((count_forms(mixture, x, own) for mixture in unequal for x in setting.samples), default=0)
@@ -227,7 +240,9 @@ def _quadratic_forms(mixture: Mixture, x: GaussianVector, surroundings: Surround
     return [_QuadraticForm.of(mixture, c, reference, x, surroundings) for c in range(mixture.size)]
 
 
-def _along(form: Vector, coordinates: Mapping[VectorSymbol, Sequence[sp.Expr]], normals: Sequence[sp.Symbol]) -> sp.Expr:
+def _along(
+    form: Vector, coordinates: Mapping[VectorSymbol, Sequence[sp.Expr]], normals: Sequence[sp.Symbol]
+) -> sp.Expr:
     return sp.Add(*(sp.Add(*(c * coordinates[v][n] for v, c in form)) * z for n, z in enumerate(normals)))
 
 
@@ -240,11 +255,15 @@ class _QuadraticForm:
     curvature: sp.Expr
 
     @classmethod
-    def of(cls, mixture: Mixture, component: int, reference: int, x: GaussianVector, surroundings: Surroundings) -> _QuadraticForm:
+    def of(
+        cls, mixture: Mixture, component: int, reference: int, x: GaussianVector, surroundings: Surroundings
+    ) -> _QuadraticForm:
         logit = sp.expand(mixture.logit(component, x) - mixture.logit(reference, x))
         curvature = logit.coeff(Inner(x, x))
         linear = 2 * curvature * Vector({x.mean: sp.S.One})
-        for node in sorted((n for n in logit.atoms(Inner) if x in n.args and n.args != (x, x)), key=sp.default_sort_key):
+        for node in sorted(
+            (n for n in logit.atoms(Inner) if x in n.args and n.args != (x, x)), key=sp.default_sort_key
+        ):
             linear += Vector({node.args[1] if node.args[0] == x else node.args[0]: logit.coeff(node)})
         if surroundings.large_dimension:
             linear += Vector({RADIAL: curvature})
@@ -280,7 +299,8 @@ def _standard_normals(count: int) -> tuple[StandardNormal, ...]:
 
 
 def _independent(forms: list[Vector]) -> list[Vector]:
-    """A basis among the forms; where the leading coefficient is a number it is made positive, so that u and −u give the same scalar."""
+    """A basis among the forms; where the leading coefficient is a number it is made positive, so that u and −u give the
+    same scalar."""
     symbols = sorted({s for form in forms for s, _ in form}, key=sp.default_sort_key)
     basis: list[Vector] = []
     eliminated: list[tuple[VectorSymbol, Vector]] = []
@@ -327,18 +347,24 @@ def _cholesky(gram: sp.Matrix, names: FactorNames) -> tuple[sp.Matrix, tuple[tup
         for j in range(i + 1):
             remainder = sp.expand(gram[i, j]) - sp.Add(*(factor[i, k] * factor[j, k] for k in range(j)))
             name = names(i + 1, j + 1)
-            entries.append((name, CholeskyRoot(remainder, sp.expand(gram[i, i])) if i == j else remainder / factor[j, j]))
+            entries.append(
+                (name, CholeskyRoot(remainder, sp.expand(gram[i, i])) if i == j else remainder / factor[j, j])
+            )
             factor[i, j] = name
     return factor, tuple(entries)
 
 
 @lru_cache(maxsize=64)
-def frame(surroundings: Surroundings, d: int) -> tuple[dict[VectorSymbol, tuple[sp.Expr, ...]], tuple[tuple[sp.Symbol, sp.Expr], ...]]:
-    """Every vector's coordinates in orthonormal directions of R^d, by name, and the names' values, each after those it uses.
+def frame(
+    surroundings: Surroundings, d: int
+) -> tuple[dict[VectorSymbol, tuple[sp.Expr, ...]], tuple[tuple[sp.Symbol, sp.Expr], ...]]:
+    """Every vector's coordinates in orthonormal directions of R^d, by name, and the names' values, each after those it
+    uses.
 
-    Gram's and Schmidt's directions, first those of the modes: coordinates X_star_kn and X_in. Where these leave directions, each is that of
-    what is left of the mean that has most left, P_in. It may be another mean from state to state, so that none that lies within the span so
-    far, as one that has reached a mode does, has to give a direction; the averages do not depend on the frame.
+    Gram's and Schmidt's directions, first those of the modes: coordinates X_star_kn and X_in. Where these leave
+    directions, each is that of what is left of the mean that has most left, P_in. It may be another mean from state to
+    state, so that none that lies within the span so far, as one that has reached a mode does, has to give a direction;
+    the averages do not depend on the frame.
     """
     modes, means = surroundings.modes, surroundings.means
     values: dict[sp.Symbol, sp.Expr] = {}

@@ -116,7 +116,8 @@ def radial_scores(expression: sp.Expr) -> sp.Expr:
 
 
 def logs_of_responsibilities(expression: sp.Expr, proposal: Mixture) -> sp.Expr:
-    """log p(x) = log(w_c N_c(x)) − log ρ_c(x), with c the sample's own component or the target's last, and E‖x − ν‖² carried out."""
+    """log p(x) = log(w_c N_c(x)) − log ρ_c(x), with c the sample's own component or the target's last, and E‖x − ν‖²
+    carried out."""
 
     def taken_apart(node: Expectation) -> sp.Expr:
         (x,) = node.variables
@@ -141,7 +142,9 @@ def component_averages(expanded: sp.Expr) -> list[tuple[sp.Expr, Expectation]]:
 def _along_logit(expression: sp.Expr, mixture: Mixture, component: int) -> sp.Expr:
     """∂/∂θ_i of an expression in the weights: Σ_j w_j (δ_ij − w_i) ∂/∂w_j."""
     own = mixture.weights[component]
-    return sp.expand(sp.Add(*(w * (int(j == component) - own) * sp.diff(expression, w) for j, w in enumerate(mixture.weights))))
+    return sp.expand(
+        sp.Add(*(w * (int(j == component) - own) * sp.diff(expression, w) for j, w in enumerate(mixture.weights)))
+    )
 
 
 def _explicit(mean: Expectation, derivative, mixture: Mixture) -> sp.Expr:

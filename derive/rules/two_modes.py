@@ -1,7 +1,8 @@
 """What simplifies when a mixture has two components: its only logit is one Gaussian scalar.
 
-Three rules: a responsibility is half of one plus a hyperbolic tangent; a Cameron–Martin shift removes the overlap from the
-logit's mean and leaves an even hyperbolic secant; the reflection z → −z makes w_1 E_1[ρ_2] and w_2 E_2[ρ_1] one expression.
+Three rules: a responsibility is half of one plus a hyperbolic tangent; a Cameron–Martin shift removes the overlap from
+the logit's mean and leaves an even hyperbolic secant; the reflection z → −z makes w_1 E_1[ρ_2] and w_2 E_2[ρ_1] one
+expression.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def cameron_martin_to_sech(average: Expectation) -> sp.Expr:
 
 def reflect(argument: sp.Expr, z: sp.Symbol) -> sp.Expr:
     """The representative, among ±argument(±z), of an even function's argument under the symmetric law of z."""
-    candidates = {_in_powers_of(sp.expand(sign * argument.subs(z, flip * z)), z) for sign in (1, -1) for flip in (1, -1)}
+    candidates = {
+        _in_powers_of(sp.expand(sign * argument.subs(z, flip * z)), z) for sign in (1, -1) for flip in (1, -1)
+    }
     return min(candidates, key=lambda e: (str(e).count("-"), sp.default_sort_key(e)))
 
 

@@ -1,13 +1,13 @@
 """The flow for any number K of modes and L of components: rates as sums over components j, l and modes k, l.
 
-The averages are free symbols here: E_i[ρ_j] and its kin, named as in the derivation. `indexed_equations` writes the rates for a
-setting's manifold, scales and learned parameters; `indexed_instances` expands the sums for a derivation's own K and L, where each rate
-can be compared with the derived one.
+The averages are free symbols here: E_i[ρ_j] and its kin, named as in the derivation. `indexed_equations` writes the
+rates for a setting's manifold, scales and learned parameters; `indexed_instances` expands the sums for a derivation's
+own K and L, where each rate can be compared with the derived one.
 
-With u_ij = (a_j − a_i)/σ_j² and Stein's lemma for E_i[ρ_j (x − a_i)] = σ_i² Σ_l E_i[ρ_j ρ_l] (u_ij − u_il), the score of a mixture is
-E_i[∇ log q] = Σ_j ρ̂_ij u_ij with the shares ρ̂_ij = E_i[ρ_j] − σ_i² Σ_{l≠j} E_i[ρ_j ρ_l] (1/σ_j² − 1/σ_l²): unequal scales change the
-shares and nothing else. Along the deviation it is E_i[(x − a_i)·∇ log q] = σ_i² Σ_{j<l} E_i[ρ_j ρ_l] ‖u_ij − u_il‖² −
-σ_i² Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²]/σ_j².
+With u_ij = (a_j − a_i)/σ_j² and Stein's lemma for E_i[ρ_j (x − a_i)] = σ_i² Σ_l E_i[ρ_j ρ_l] (u_ij − u_il), the score
+of a mixture is E_i[∇ log q] = Σ_j ρ̂_ij u_ij with the shares ρ̂_ij = E_i[ρ_j] − σ_i² Σ_{l≠j} E_i[ρ_j ρ_l] (1/σ_j² −
+1/σ_l²): unequal scales change the shares and nothing else. Along the deviation it is E_i[(x − a_i)·∇ log q] = σ_i²
+Σ_{j<l} E_i[ρ_j ρ_l] ‖u_ij − u_il‖² − σ_i² Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²]/σ_j².
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ I, J, K, L, N = sp.symbols("i j k l n", integer=True, positive=True)
 class IndexedEquation:
     """left = factor · (Σ coefficient · part), for every value of the free indices.
 
-    left: the left-hand side as an entry of its family. rate: whether it is the time derivative of that entry.
-    free: (index, size) pairs. tangent: whether the sum is projected on the sphere's tangent space at a_i. parts: (coefficient, part)
-    pairs in the order in which they are read.
+    left: the left-hand side as an entry of its family. rate: whether it is the time derivative of that entry. free:
+    (index, size) pairs. tangent: whether the sum is projected on the sphere's tangent space at a_i. parts:
+    (coefficient, part) pairs in the order in which they are read.
     """
 
     left: Entry
@@ -97,7 +97,8 @@ def _signed(coefficient: sp.Expr, part: sp.Expr, write: Callable[[sp.Expr], str]
 
 @dataclass(frozen=True)
 class _Side:
-    """What the sums over one mixture are made of. scale: σ_j of an index. unequal: whether scales differ or are learned."""
+    """What the sums over one mixture are made of. scale: σ_j of an index. unequal: whether scales differ or are
+    learned."""
 
     star: str
     letter: str
@@ -122,7 +123,8 @@ Linear = Callable[[Entry], sp.Expr]
 
 
 def indexed_equations(setting: Setting) -> tuple[IndexedEquation, ...]:
-    """What the rates are defined by, and the rates of the means and overlaps, and of the weights and scales if learned."""
+    """What the rates are defined by, and the rates of the means and overlaps, and of the weights and scales if
+    learned."""
     proposal = _side(setting.proposal, "", "a", J, COMPONENTS, "scales" in setting.learn)
     target = _side(setting.target, "_star", "nu", K, MODES)
     flow = _means(proposal, target, setting.manifold == "sphere") if "means" in setting.learn else _means_at_rest()
@@ -149,14 +151,23 @@ def _means(proposal: _Side, target: _Side, sphere: bool) -> list[IndexedEquation
     def pulls(linear: Linear) -> tuple[tuple[sp.Expr, sp.Expr], ...]:
         """E_i[∇ log q] − β E_i[∇ log p*] in parts; P_i a_i = 0 takes a_i out of what is projected."""
         return tuple(
-            (sign, SumOver(side.share(side.index) * _from_own(linear, side, sphere) / side.scale(side.index) ** 2, side.index, side.size))
+            (
+                sign,
+                SumOver(
+                    side.share(side.index) * _from_own(linear, side, sphere) / side.scale(side.index) ** 2,
+                    side.index,
+                    side.size,
+                ),
+            )
             for side, sign in ((proposal, sp.S.One), (target, -BETA))
         )
 
     def tangent(inner: Linear) -> Linear:
         """Inner products of the projected vector."""
         own = VectorEntry("a", I)
-        return lambda entry: _in_order(inner(entry), -_with_own(entry) * inner(own) / Entry("Q", I, I)) if sphere else inner(entry)
+        return lambda entry: (
+            _in_order(inner(entry), -_with_own(entry) * inner(own) / Entry("Q", I, I)) if sphere else inner(entry)
+        )
 
     return [
         *(_shares(side, proposal.scale(I)) for side in (proposal, target) if side.unequal),
@@ -164,14 +175,21 @@ def _means(proposal: _Side, target: _Side, sphere: bool) -> list[IndexedEquation
         IndexedEquation(Entry("M", I, N), True, (components, modes), factor, pulls(tangent(_with_mode))),
         IndexedEquation(Entry("D", I, N), False, (components, others), factor, pulls(tangent(_with_mean))),
         IndexedEquation(
-            Entry("Q", I, N), True, (components, others), sp.S.One, ((sp.S.One, Entry("D", I, N)), (sp.S.One, Entry("D", N, I)))
+            Entry("Q", I, N),
+            True,
+            (components, others),
+            sp.S.One,
+            ((sp.S.One, Entry("D", I, N)), (sp.S.One, Entry("D", N, I))),
         ),
     ]
 
 
 def _means_at_rest() -> list[IndexedEquation]:
     frees = {"M": MODES, "Q": COMPONENTS}
-    return [IndexedEquation(Entry(name, I, N), True, ((I, COMPONENTS), (N, size)), sp.S.One, ()) for name, size in frees.items()]
+    return [
+        IndexedEquation(Entry(name, I, N), True, ((I, COMPONENTS), (N, size)), sp.S.One, ())
+        for name, size in frees.items()
+    ]
 
 
 def _from_own(linear: Linear, side: _Side, sphere: bool) -> sp.Expr:
@@ -196,7 +214,9 @@ def _scales(proposal: _Side, target: _Side) -> list[IndexedEquation]:
 def _pull(side: _Side) -> IndexedEquation:
     from_own = _in_order(side.mean(side.index), -VectorEntry("a", I))
     parts = ((sp.S.One, from_own / side.scale(side.index) ** 2),)
-    return IndexedEquation(VectorEntry("u" + side.star, I, side.index), False, ((I, COMPONENTS), (side.index, side.size)), sp.S.One, parts)
+    return IndexedEquation(
+        VectorEntry("u" + side.star, I, side.index), False, ((I, COMPONENTS), (side.index, side.size)), sp.S.One, parts
+    )
 
 
 def _along_the_deviation(side: _Side, sign: sp.Expr) -> list[tuple[sp.Expr, sp.Expr]]:
@@ -227,7 +247,9 @@ def _weights(proposal: _Side, target: _Side) -> list[IndexedEquation]:
     return [
         IndexedEquation(weight, True, ((I, COMPONENTS),), -weight, flow),
         IndexedEquation(energy, False, ((I, COMPONENTS),), sp.S.One, tuple(parts)),
-        IndexedEquation(Entry("e_mean"), False, (), sp.S.One, ((sp.S.One, SumOver(Entry("w", J) * Entry("e", J), J, COMPONENTS)),)),
+        IndexedEquation(
+            Entry("e_mean"), False, (), sp.S.One, ((sp.S.One, SumOver(Entry("w", J) * Entry("e", J), J, COMPONENTS)),)
+        ),
     ]
 
 

@@ -36,7 +36,9 @@ def instantiate(indexed: tuple[IndexedEquation, ...], derivation: Derivation) ->
                 continue
             written = _in_symbols(value, setting)
             if left.family == "a":
-                values[f"velocity_{point[0]}"] = _velocity(written, setting.proposal.means[point[0] - 1], equation.tangent)
+                values[f"velocity_{point[0]}"] = _velocity(
+                    written, setting.proposal.means[point[0] - 1], equation.tangent
+                )
             elif left.family != "Q" or point[0] <= point[1]:
                 values[("d" if equation.rate else "") + left.named(setting.apart)] = close(written, names)
     return values
@@ -79,7 +81,9 @@ def _symbol(entry: Entry, setting: Setting) -> sp.Expr:
 def _combination(expression: sp.Expr) -> Vector:
     """A linear expression in vector symbols as a vector."""
     expanded = sp.expand(expression)
-    return Vector({symbol: expanded.coeff(symbol) for symbol in sorted(expanded.atoms(VectorSymbol), key=sp.default_sort_key)})
+    return Vector(
+        {symbol: expanded.coeff(symbol) for symbol in sorted(expanded.atoms(VectorSymbol), key=sp.default_sort_key)}
+    )
 
 
 def _velocity(expression: sp.Expr, own: VectorSymbol, tangent: bool) -> Vector:

@@ -1,4 +1,5 @@
-"""The nodes of indexed equations: entries of families of symbols, sums over their indices, squared norms of vector entries."""
+"""The nodes of indexed equations: entries of families of symbols, sums over their indices, squared norms of vector
+entries."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from derive.objects.notation import indexed_name, name_tex
 
 
 class Entry(sp.Expr):
-    """One member of a family of symbols, by its indices: w_i, Q_ij, or with a group of its own for the last two, rho_i_jl."""
+    """One member of a family of symbols, by its indices: w_i, Q_ij, or with a group of its own for the last two,
+    rho_i_jl."""
 
     is_commutative = True
     is_real = True

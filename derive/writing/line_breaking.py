@@ -16,7 +16,8 @@ LINE = 105
 
 
 def terms_tex(equation: Equation, line: int = LINE) -> list[str]:
-    """The right-hand side's terms; of a wide one the fraction is taken apart, so that what is long stands on the line."""
+    """The right-hand side's terms; of a wide one the fraction is taken apart, so that what is long stands on the
+    line."""
     value = equation.value
     if isinstance(value, sp.Expr):
         written = [tex(term) for term in value.as_ordered_terms()]
@@ -33,7 +34,11 @@ def _with_signs(terms: Sequence[str]) -> list[str]:
 
 
 def align(rows: Sequence[Sequence[str]], environment: str = "align*") -> str:
-    return f"\\begin{{{environment}}}\n" + " \\\\\n".join(f"  {line}" for row in rows for line in row) + f"\n\\end{{{environment}}}"
+    return (
+        f"\\begin{{{environment}}}\n"
+        + " \\\\\n".join(f"  {line}" for row in rows for line in row)
+        + f"\n\\end{{{environment}}}"
+    )
 
 
 def markdown_display(left: str, terms: Sequence[str]) -> str:
@@ -44,7 +49,8 @@ def markdown_display(left: str, terms: Sequence[str]) -> str:
 
 
 def broken(left: str, terms: Sequence[str], line: int = LINE) -> list[str]:
-    """The lines of an aligned equation, broken between terms and, within those wider than `line` symbols, before signs."""
+    """The lines of an aligned equation, broken between terms and, within those wider than `line` symbols, before
+    signs."""
     lines, width = [f"{left} &="], _symbols(left)
     for piece in (p for term in terms for p in _pieces(term, line)):
         width += _symbols(piece)
@@ -59,7 +65,8 @@ _TOKEN = re.compile(r"\\(?:left|right)\\?.|\\[a-zA-Z]+|\\.| [+-] |.", re.DOTALL)
 
 
 def _pieces(term: str, line: int) -> list[str]:
-    """A term wider than `line` cut before every sign in its brackets, whose size then no longer follows what they hold."""
+    """A term wider than `line` cut before every sign in its brackets, whose size then no longer follows what they
+    hold."""
     if _symbols(term) <= line or r"\begin" in term:
         return [term]
     pieces, depth = [""], 0
@@ -90,5 +97,7 @@ def terms_of(latex: str) -> list[str]:
 
 def _symbols(latex: str) -> int:
     """About how many symbols a piece of LaTeX prints on its main line."""
-    without_layout = re.sub(r"\\(left|right|Bigl|Bigr|biggl|biggr|frac|mathbb|bar|dot|hat|operatorname|quad)|[{}_^\s]", "", latex)
+    without_layout = re.sub(
+        r"\\(left|right|Bigl|Bigr|biggl|biggr|frac|mathbb|bar|dot|hat|operatorname|quad)|[{}_^\s]", "", latex
+    )
     return len(re.sub(r"\\[a-zA-Z]+", "x", without_layout))

@@ -15,11 +15,12 @@ from derive.objects.step import Equation
 
 
 def with_named_logits(equations: Sequence[Equation]) -> tuple[Equation, ...]:
-    """The equations with every softmax's logits by name, and the names' definitions before the first equation that uses one.
+    """The equations with every softmax's logits by name, and the names' definitions before the first equation that uses
+    one.
 
-    y_ij is the logit of component j at a sample of component i, y_star_ik that of mode k, as a function of the average's variables. Two
-    averages whose samples differ in their dimension share it unless the logit itself differs, as where the normal variables fill the space;
-    then the one of more variables has a plus.
+    y_ij is the logit of component j at a sample of component i, y_star_ik that of mode k, as a function of the
+    average's variables. Two averages whose samples differ in their dimension share it unless the logit itself differs,
+    as where the normal variables fill the space; then the one of more variables has a plus.
     """
     values: dict[sp.Symbol, sp.Expr] = {}
     definitions: list[Equation] = []
@@ -36,18 +37,26 @@ def _most_variables(equation: Equation) -> int:
     return max((len(average.variables) for average in averages), default=0)
 
 
-def _shortened(equation: Equation, values: dict[sp.Symbol, sp.Expr], definitions: list[Equation], apart: bool) -> Equation:
+def _shortened(
+    equation: Equation, values: dict[sp.Symbol, sp.Expr], definitions: list[Equation], apart: bool
+) -> Equation:
     if not _most_variables(equation):
         return equation
     average = read_name(equation.label)
-    head, component = ("y_star" if average.star else "y", average.groups[0][0]) if average and average.groups else ("y", equation.label)
+    head, component = (
+        ("y_star" if average.star else "y", average.groups[0][0])
+        if average and average.groups
+        else ("y", equation.label)
+    )
 
     def name(logit: sp.Expr, number: int, variables: Sequence[sp.Symbol]) -> sp.Expr:
         if logit == 0:
             return logit
         chi_squared = {v: sp.Symbol(v.name, nonnegative=True) for v in variables if isinstance(v, ChiSquared)}
         value = logit.xreplace(chi_squared)
-        candidates = (sp.Symbol(indexed_name(head, (component, number), apart=apart) + lifted, real=True) for lifted in ("", "+"))
+        candidates = (
+            sp.Symbol(indexed_name(head, (component, number), apart=apart) + lifted, real=True) for lifted in ("", "+")
+        )
         symbol = next(c for c in candidates if values.get(c, value) == value)
         if symbol not in values:
             values[symbol] = value
@@ -59,12 +68,16 @@ def _shortened(equation: Equation, values: dict[sp.Symbol, sp.Expr], definitions
 
     def renamed(average: Expectation) -> sp.Expr:
         shares = {
-            share: Softmax(share.component, *(name(logit, n, average.variables) for n, logit in enumerate(share.logits, 1)))
+            share: Softmax(
+                share.component, *(name(logit, n, average.variables) for n, logit in enumerate(share.logits, 1))
+            )
             for share in sorted(average.integrand.atoms(Softmax), key=sp.default_sort_key)
         }
         return _NamedAverage(average.integrand.xreplace(shares), *average.variables) if shares else average
 
-    averages = {average: renamed(average) for average in sorted(equation.value.atoms(Expectation), key=sp.default_sort_key)}
+    averages = {
+        average: renamed(average) for average in sorted(equation.value.atoms(Expectation), key=sp.default_sort_key)
+    }
     if all(old == new for old, new in averages.items()):
         return equation
     return Equation(equation.label, equation.left, equation.value.xreplace(averages), equation.symbol)
@@ -86,4 +99,8 @@ class _NamedAverage(sp.Expr):
 
 
 def _law(variable: sp.Symbol, write: Callable[[sp.Expr], str], opening: str, closing: str) -> str:
-    return f"{write(variable)}{opening}{write(variable.degrees)}{closing}" if isinstance(variable, ChiSquared) else write(variable)
+    return (
+        f"{write(variable)}{opening}{write(variable.degrees)}{closing}"
+        if isinstance(variable, ChiSquared)
+        else write(variable)
+    )

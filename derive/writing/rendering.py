@@ -1,7 +1,7 @@
 """A derivation for people: plain text, Markdown and LaTeX.
 
-Each prints the steps, the equations for any K and L, and the closed system. Logits are named where softmaxes share them; what a step
-leaves as it was is not printed again.
+Each prints the steps, the equations for any K and L, and the closed system. Logits are named where softmaxes share
+them; what a step leaves as it was is not printed again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def as_text(derivation: Derivation) -> str:
 
     general = indexed_equations(derivation.setting)
     system = final_equations(derivation)
-    legend = "\n".join(_filled(line, "     ", "  ") for line in [*_softmax_in_words(system), *(f.plain for f in _families(system))])
+    legend = "\n".join(
+        _filled(line, "     ", "  ") for line in [*_softmax_in_words(system), *(f.plain for f in _families(system))]
+    )
     words = [*_general_in_words(derivation.setting), *(f.plain for f in _of_general(general))]
     about = "\n".join(_filled(line, "     ", "  ") for line in words)
     parts = [
@@ -86,7 +88,8 @@ def as_markdown(derivation: Derivation) -> str:
 
 
 def as_latex(derivation: Derivation) -> str:
-    """The derivation as a LaTeX fragment: one paragraph and one aligned display per step, every final equation labelled."""
+    """The derivation as a LaTeX fragment: one paragraph and one aligned display per step, every final equation
+    labelled."""
 
     def block(step: Step, number: int) -> str:
         changed, remark = changed_equations(step, derivation)
@@ -94,7 +97,12 @@ def as_latex(derivation: Derivation) -> str:
         heading = f"\\paragraph{{{number}. {_in_tex(step.rule)}.}} {_in_tex(step.statement)}"
         return "\n".join([heading, *display, *([f"\\noindent {remark}"] if remark else [])])
 
-    parts = [f"% {headline(derivation)}", *_numbered(derivation, block), general_as_latex(derivation), closed_system_as_latex(derivation)]
+    parts = [
+        f"% {headline(derivation)}",
+        *_numbered(derivation, block),
+        general_as_latex(derivation),
+        closed_system_as_latex(derivation),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -158,7 +166,10 @@ def headline(derivation: Derivation) -> str:
     setting = derivation.setting
     flow = "spherical" if setting.manifold == "sphere" else "Euclidean"
     modes, components = setting.target.size, setting.proposal.size
-    return f"{derivation.system.label}: {flow} gradient flow, target modes K = {modes}, proposal components L = {components}"
+    return (
+        f"{derivation.system.label}: {flow} gradient flow, target modes K = {modes}, proposal "
+        f"components L = {components}"
+    )
 
 
 def _filled(text: str, indent: str, hanging: str = "") -> str:
@@ -187,7 +198,8 @@ def _softmax_in_words(system: Sequence[Equation]) -> list[str]:
         return []
     return [
         "softmax_j(l_1, ..., l_C) = exp(l_j)/(exp(l_1) + ... + exp(l_C))",
-        "y_ij: the logit of component j at a sample of component i (y_star_ij: of mode j) relative to a reference, whose logit is the zero",
+        "y_ij: the logit of component j at a sample of component i (y_star_ij: of mode j) relative to a "
+        "reference, whose logit is the zero",
     ]
 
 
@@ -196,27 +208,36 @@ def _softmax_in_tex(system: Sequence[Equation]) -> list[str]:
         return []
     return [
         r"$\operatorname{softmax}_j(l_1,\dots,l_C) = e^{l_j}/\sum_{c=1}^C e^{l_c}$",
-        r"$y_{ij}$, the logit of component $j$ at a sample of component $i$ ($y^\star_{ij}$: of mode $j$) relative to a reference, "
+        r"$y_{ij}$, the logit of component $j$ at a sample of component $i$ ($y^\star_{ij}$: of mode "
+        r"$j$) relative to a reference, "
         "whose logit is the zero",
     ]
 
 
 def _general_in_words(setting: Setting) -> list[str]:
-    tangent = ["P_i = I - a_i a_i^T/|a_i|^2, the projection on the tangent space of the sphere at a_i"] if _projects(setting) else []
+    tangent = (
+        ["P_i = I - a_i a_i^T/|a_i|^2, the projection on the tangent space of the sphere at a_i"]
+        if _projects(setting)
+        else []
+    )
     return [
         "sum_j and sum_l are over components 1, ..., L, sum_k (and sum_l beside k) over modes 1, ..., K",
         "n: a mode in M_in, a component in D_in = a_n·da_i/dt and Q_in",
         "E_i: the average over x ~ N(a_i, sigma_i^2 I)",
-        "rho_j(x) = w_j N(x; a_j, sigma_j^2 I)/q(x) and rho*_k(x) = w_star_k N(x; nu_k, sigma_star_k^2 I)/p*(x), the responsibilities",
+        "rho_j(x) = w_j N(x; a_j, sigma_j^2 I)/q(x) and rho*_k(x) = w_star_k N(x; nu_k, sigma_star_k^2 "
+        "I)/p*(x), the responsibilities",
         *tangent,
     ]
 
 
 def _general_in_tex(setting: Setting) -> str:
     words = (
-        r"Components are $i, j, l = 1,\dots,L$ and modes $k, l = 1,\dots,K$; $n$ is a mode in $M_{in}$ and a component in "
-        r"$D_{in} = a_n\cdot da_i/dt$ and in $Q_{in}$. $\mathbb E_i$ averages over $x \sim N(a_i, \sigma_i^2 I)$. The responsibilities are "
-        r"$\rho_j(x) = w_j N(x; a_j, \sigma_j^2 I)/q(x)$ and $\rho^\star_k(x) = w^\star_k N(x; \nu_k, \sigma_k^{\star 2} I)/p^\star(x)$."
+        r"Components are $i, j, l = 1,\dots,L$ and modes $k, l = 1,\dots,K$; $n$ is a mode in "
+        r"$M_{in}$ and a component in "
+        r"$D_{in} = a_n\cdot da_i/dt$ and in $Q_{in}$. $\mathbb E_i$ averages over $x \sim N(a_i, "
+        r"\sigma_i^2 I)$. The responsibilities are "
+        r"$\rho_j(x) = w_j N(x; a_j, \sigma_j^2 I)/q(x)$ and $\rho^\star_k(x) = w^\star_k N(x; \nu_k, "
+        r"\sigma_k^{\star 2} I)/p^\star(x)$."
     )
     tangent = r" $P_i = I - a_i a_i^{\mathsf T}/\|a_i\|^2$ projects on the tangent space of the sphere at $a_i$."
     return words + tangent if _projects(setting) else words
@@ -236,8 +257,26 @@ def _plain(equation: Equation) -> str:
     return f"{left} = {value!r}"
 
 
-_MATH = {"σ": r"\sigma", "β": r"\beta", "ρ": r"\rho", "Σ": r"\sum", "∇": r"\nabla", "½": r"\tfrac12", "²": "^2", "→": r"\to"}
-_MATH |= {"−": "-", "·": r"\cdot", "u̇": r"\dot u", "v̇": r"\dot v", "⋆": r"\star", "𝓛": r"\mathcal L", "∞": r"\infty", "⁺": "^+"}
+_MATH = {
+    "σ": r"\sigma",
+    "β": r"\beta",
+    "ρ": r"\rho",
+    "Σ": r"\sum",
+    "∇": r"\nabla",
+    "½": r"\tfrac12",
+    "²": "^2",
+    "→": r"\to",
+}
+_MATH |= {
+    "−": "-",
+    "·": r"\cdot",
+    "u̇": r"\dot u",
+    "v̇": r"\dot v",
+    "⋆": r"\star",
+    "𝓛": r"\mathcal L",
+    "∞": r"\infty",
+    "⁺": "^+",
+}
 _MATH |= {"τ": r"\tau", "θ": r"\theta", "δ": r"\delta", "∂": r"\partial", "χ": r"\chi", "‖": r"\|", "~": r"\sim"}
 
 

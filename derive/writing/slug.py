@@ -1,4 +1,5 @@
-"""Names as parts of LaTeX labels, macros and file names, for which only ASCII letters, digits, hyphens and underscores are safe."""
+"""Names as parts of LaTeX labels, macros and file names, for which only ASCII letters, digits, hyphens and underscores
+are safe."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Averages over several variables in NumPy, slowly: the integrand as it was derived, on grids that are halved until nothing changes.
+"""Averages over several variables in NumPy, slowly: the integrand as it was derived, on grids that are halved until
+nothing changes.
 
-It shares with the kernels the derived integrand and nothing else: no rewrite of it, no moments, no rule, no table. Shares are formed here
-from their logits, and the χ² variable is integrated in log c. (Conversely, the build measures the kernels' rules with these integrands.)
+It shares with the kernels the derived integrand and nothing else: no rewrite of it, no moments, no rule, no table.
+Shares are formed here from their logits, and the χ² variable is integrated in log c. (Conversely, the build measures
+the kernels' rules with these integrands.)
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.softmax import Softmax
 
 SQUARED_ROUNDING = 1e-9
-"""How far below zero a squared distance may come by rounding; beyond, its root is not a number, as it is in a wrong equation."""
+"""How far below zero a squared distance may come by rounding; beyond, its root is not a number, as it is in a wrong
+equation."""
 MOST_NODES = 2**26
 CHUNK = 2**18
 SMALLEST_SIZE = 1e-12
@@ -28,10 +31,14 @@ SCRAMBLES = 8
 Integrand = Callable[[Sequence[np.ndarray], Mapping[sp.Symbol, np.ndarray]], list[np.ndarray]]
 
 
-def integrand_values(integrands: Sequence[sp.Expr], variables: Sequence[sp.Symbol], others: Sequence[sp.Symbol]) -> Integrand:
-    """A function of the variables' values and of the other symbols' numbers, all of shapes that broadcast, with shares that cannot
-    overflow. It returns one array per integrand."""
-    families = list(dict.fromkeys(n.logits for f in integrands for n in sorted(f.atoms(Softmax), key=sp.default_sort_key)))
+def integrand_values(
+    integrands: Sequence[sp.Expr], variables: Sequence[sp.Symbol], others: Sequence[sp.Symbol]
+) -> Integrand:
+    """A function of the variables' values and of the other symbols' numbers, all of shapes that broadcast, with shares
+    that cannot overflow. It returns one array per integrand."""
+    families = list(
+        dict.fromkeys(n.logits for f in integrands for n in sorted(f.atoms(Softmax), key=sp.default_sort_key))
+    )
     names: dict[sp.Expr, sp.Symbol] = {}
     for k, logits in enumerate(families):
         for j in range(1, len(logits) + 1):
@@ -39,7 +46,10 @@ def integrand_values(integrands: Sequence[sp.Expr], variables: Sequence[sp.Symbo
             names[sp.log(Softmax(j, *logits))] = sp.Symbol(f"log_share_{k}_{j}")
     arguments = (*variables, *others)
     logit_functions = [_numeric(arguments, logits) for logits in families]
-    flat = [f.replace(lambda e: e in names and isinstance(e, sp.log), lambda e: names[e]).xreplace(names) for f in integrands]
+    flat = [
+        f.replace(lambda e: e in names and isinstance(e, sp.log), lambda e: names[e]).xreplace(names)
+        for f in integrands
+    ]
     function = _numeric((*arguments, *names.values()), flat)
 
     def evaluate(values: Sequence[np.ndarray], numbers: Mapping[sp.Symbol, np.ndarray]) -> list[np.ndarray]:
@@ -71,16 +81,20 @@ def _root(x: np.ndarray) -> np.ndarray:
 
 
 def average_value(expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float = 1e-13) -> float:
-    """E[f] to `tolerance` relative to E|f| with up to three variables; beyond, by quasi-random points, see `average_and_error`. Also
-    an expression in such averages.
+    """E[f] to `tolerance` relative to E|f| with up to three variables; beyond, by quasi-random points, see
+    `average_and_error`. Also an expression in such averages.
 
-    numbers: a value for every free symbol. nan where the integrand is not finite and real, or no grid of MOST_NODES settles.
+    numbers: a value for every free symbol. nan where the integrand is not finite and real, or no grid of MOST_NODES
+    settles.
     """
     return average_and_error(expectation, numbers, tolerance)[0]
 
 
-def average_and_error(expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float = 1e-13) -> tuple[float, float]:
-    """`average_value` with its absolute error: tolerance · E|f| on grids, the standard error among scrambles of quasi-random points."""
+def average_and_error(
+    expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float = 1e-13
+) -> tuple[float, float]:
+    """`average_value` with its absolute error: tolerance · E|f| on grids, the standard error among scrambles of
+    quasi-random points."""
     if not isinstance(expectation, Expectation):
         return _combined(expectation, numbers, tolerance)
     variables = expectation.variables
@@ -103,7 +117,10 @@ def average_and_error(expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], 
 
 def _combined(expression: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float) -> tuple[float, float]:
     """An expression in averages, and how far it moves when each moves by its error."""
-    names = {a: sp.Symbol(f"average_{n}") for n, a in enumerate(sorted(expression.atoms(Expectation), key=sp.default_sort_key))}
+    names = {
+        a: sp.Symbol(f"average_{n}")
+        for n, a in enumerate(sorted(expression.atoms(Expectation), key=sp.default_sort_key))
+    }
     found = [average_and_error(a, numbers, tolerance) for a in names]
     free = sorted(expression.free_symbols, key=lambda s: s.name)
     function = _numeric((*free, *names.values()), [expression.xreplace(names)])
@@ -124,12 +141,14 @@ def _number(expression: sp.Expr, numbers: Mapping[sp.Symbol, float]) -> float:
     return float(expression.xreplace({s: sp.Float(v, 17) for s, v in numbers.items()}))
 
 
-def _settled(integrand: Callable[..., np.ndarray], degrees: list[float | None], tolerance: float) -> tuple[float, float]:
+def _settled(
+    integrand: Callable[..., np.ndarray], degrees: list[float | None], tolerance: float
+) -> tuple[float, float]:
     """Halve one axis at a time, until that changes nothing or two changes in a row vouch for the next.
 
-    Halving squares an axis' error once the step resolves the integrand; until then, and while another axis is still coarse, it falls at
-    least geometrically, so that after changes d and e the error that is left is below e²/d. The width follows the size: a small
-    average lives far from the origin.
+    Halving squares an axis' error once the step resolves the integrand; until then, and while another axis is still
+    coarse, it falls at least geometrically, so that after changes d and e the error that is left is below e²/d. The
+    width follows the size: a small average lives far from the origin.
     """
     nats = math.log(1e3 / tolerance)
     steps = [0.7 if k is None else 0.7 * _log_width(k) for k in degrees]
@@ -155,11 +174,14 @@ def _settled(integrand: Callable[..., np.ndarray], degrees: list[float | None], 
 
 
 def _log_width(degrees: float) -> float:
-    """A length of log c over which the χ² density changes: its standard deviation, and no more than the strip's π/2 allows."""
+    """A length of log c over which the χ² density changes: its standard deviation, and no more than the strip's π/2
+    allows."""
     return min(1.0, math.sqrt(2 / degrees))
 
 
-def _sums(integrand: Callable[..., np.ndarray], degrees: list[float | None], steps: list[float], nats: float) -> tuple[float, float]:
+def _sums(
+    integrand: Callable[..., np.ndarray], degrees: list[float | None], steps: list[float], nats: float
+) -> tuple[float, float]:
     """Σ weight f and Σ weight |f| over the grid's nodes that are worth e^{−nats}; nan where the grid is too large."""
     axes = [_axis(k, h, nats) for k, h in zip(degrees, steps, strict=True)]
     if math.prod(len(x) for x, _ in axes) > MOST_NODES:
@@ -178,7 +200,10 @@ def _axis(degrees: float | None, step: float, nats: float) -> tuple[np.ndarray, 
         count = math.ceil(1.1 * math.sqrt(2 * nats) / step)
         nodes = step * np.arange(-count, count + 1)
         return nodes, -(nodes**2) / 2 + math.log(step / math.sqrt(2 * math.pi))
-    lowest, highest = -2 * nats / degrees - 10 * _log_width(degrees), math.log1p(4 * nats / degrees + 10 * math.sqrt(nats / degrees))
+    lowest, highest = (
+        -2 * nats / degrees - 10 * _log_width(degrees),
+        math.log1p(4 * nats / degrees + 10 * math.sqrt(nats / degrees)),
+    )
     t = step * np.arange(math.floor(lowest / step), math.ceil(highest / step) + 1)
     log_weight = degrees / 2 * (t - np.expm1(t))
     log_weight -= log_weight.max()
@@ -191,7 +216,11 @@ def _chunks(axes: list[tuple[np.ndarray, np.ndarray]], nats: float) -> Iterator[
     first, *others = axes
     grids = np.meshgrid(*(x for x, _ in others), indexing="ij") if others else []
     flat = [g.ravel() for g in grids]
-    weights = sum((g.ravel() for g in np.meshgrid(*(w for _, w in others), indexing="ij")), np.zeros(1)) if others else np.zeros(1)
+    weights = (
+        sum((g.ravel() for g in np.meshgrid(*(w for _, w in others), indexing="ij")), np.zeros(1))
+        if others
+        else np.zeros(1)
+    )
     rows = max(1, CHUNK // len(weights))
     for begin in range(0, len(first[0]), rows):
         x, w = first[0][begin : begin + rows], first[1][begin : begin + rows]
@@ -202,7 +231,9 @@ def _chunks(axes: list[tuple[np.ndarray, np.ndarray]], nats: float) -> Iterator[
             yield values, log_weight[kept]
 
 
-def _quasi_random(integrand: Callable[..., np.ndarray], degrees: list[float | None], log_points: int = 15) -> tuple[float, float]:
+def _quasi_random(
+    integrand: Callable[..., np.ndarray], degrees: list[float | None], log_points: int = 15
+) -> tuple[float, float]:
     """The mean of independently scrambled Sobol rules, and its standard error."""
     means = []
     for seed in range(SCRAMBLES):

@@ -1,8 +1,10 @@
-"""The numbers behind lattice averages: how many nats of accuracy, the χ² law, quasi-random points; and what errors they leave.
+"""The numbers behind lattice averages: how many nats of accuracy, the χ² law, quasi-random points; and what errors they
+leave.
 
-The error of a tensor rule is at most the sum over its axes of the one-dimensional rule's error, averaged over the other variables.
-That is what is measured: at states of the system, with the other variables drawn from their law, along each axis with the kernel's
-own step against half the step and 1.2 times the width. The integrands are those of the derivation, not the kernel's moments.
+The error of a tensor rule is at most the sum over its axes of the one-dimensional rule's error, averaged over the other
+variables. That is what is measured: at states of the system, with the other variables drawn from their law, along each
+axis with the kernel's own step against half the step and 1.2 times the width. The integrands are those of the
+derivation, not the kernel's moments.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ CONSTANT = 8.0
 """Stands for residues and the strip's bound in the error formula, as in `quadrature`."""
 FEWEST_DRAWS, MOST_DRAWS = 3, 48
 MOST_VALUES = 2e5
-"""How many integrand values one axis' measurement should take, in its coarse form; fewer draws of the other variables keep to it. Of
-values that are held at once it is a limit."""
+"""How many integrand values one axis' measurement should take, in its coarse form; fewer draws of the other variables
+keep to it. Of values that are held at once it is a limit."""
 MOST_ON_AN_AXIS = 2e6
 """Nodes along one axis beyond which no rule is made: its measurement at one state would take seconds."""
 MOST_SURVEYED = 2e9
-"""Integrand values, minutes of work, that the measurement of one quasi-random rule may take; fewer points keep to it."""
+"""Integrand values, minutes of work, that the measurement of one quasi-random rule may take; fewer points keep to
+it."""
 TIGHTENINGS = 5
 SCRAMBLES = 8
 SCRAMBLE_STATES = 5
@@ -46,9 +49,9 @@ FINEST_INNER = 1e-8
 class ChiLaw:
     """χ² with `degrees` degrees of freedom in the variable τ of `generate.templates.lattice`.
 
-    normaliser: of the log density. lowest, highest: where the density, with c² beside it, falls to e^{−nats} of its peak.
-    own_density: nodes per unit of τ that integrate 1, c and c² alone. steepest: by which a slope in c is multiplied for the q of
-    `chi_density`. peak: the largest log density.
+    normaliser: of the log density. lowest, highest: where the density, with c² beside it, falls to e^{−nats} of its
+    peak. own_density: nodes per unit of τ that integrate 1, c and c² alone. steepest: by which a slope in c is
+    multiplied for the q of `chi_density`. peak: the largest log density.
     """
 
     degrees: float
@@ -74,7 +77,9 @@ def chi_law(degrees: float, nats: float) -> ChiLaw:
     peak = float(log_weight.max())
     kept = tau[log_weight + 2 * np.maximum(tau, 0) > peak - nats]
     slopes = c * (1 + np.exp(-tau) / degrees) * (nats + log_weight - peak)
-    law = replace(law, lowest=float(kept[0]), highest=float(kept[-1]), peak=peak, steepest=float(slopes.max()) / (2 * math.pi**2))
+    law = replace(
+        law, lowest=float(kept[0]), highest=float(kept[-1]), peak=peak, steepest=float(slopes.max()) / (2 * math.pi**2)
+    )
     own = math.sqrt(nats * degrees) / (4 * math.pi)
     while _moment_error(law, own) > max(CONSTANT * math.exp(-nats), 1e-14):
         own *= 1.05
@@ -115,15 +120,17 @@ class LatticeRule:
 def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndarray], tolerance: float) -> LatticeRule:
     """The rule of a group.
 
-    numbers: (m,) sampled values of every state, parameter and named subexpression. tolerance: of each average.
-    Raises ArithmeticError where a tensor grid misses the tolerance at some sampled state, however it is tightened, and where it would be
-    too large to visit.
+    numbers: (m,) sampled values of every state, parameter and named subexpression. tolerance: of each average. Raises
+    ArithmeticError where a tensor grid misses the tolerance at some sampled state, however it is tightened, and where
+    it would be too large to visit.
     """
     survey = _Survey(group, numbers)
     if pattern.sampled:
         return _sampled_rule(group, survey, tolerance)
     nats = math.log(CONSTANT * pattern.variables / tolerance)
-    nats += max(sum(m.variables[: len(group.normals)]) for m in group.moments) * math.log(2 * nats) / 2  # a power of z at the radius
+    nats += (
+        max(sum(m.variables[: len(group.normals)]) for m in group.moments) * math.log(2 * nats) / 2
+    )  # a power of z at the radius
     survey.refuse_large(nats, 0)
     for _ in range(TIGHTENINGS):
         error, sizes = survey.axis_errors(nats)
@@ -134,8 +141,8 @@ def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndar
 
 
 def _sampled_rule(group: Group, survey: _Survey, tolerance: float) -> LatticeRule:
-    """As many points as the tolerance asks for where the error falls like one over their number, but not more than MOST_POINTS, and no
-    more than can be measured."""
+    """As many points as the tolerance asks for where the error falls like one over their number, but not more than
+    MOST_POINTS, and no more than can be measured."""
     nats = math.log(CONSTANT / max(tolerance, FINEST_INNER))
     points = FEWEST_POINTS
     survey.refuse_large(nats, SCRAMBLES * points)
@@ -153,7 +160,8 @@ def _sampled_rule(group: Group, survey: _Survey, tolerance: float) -> LatticeRul
 
 
 def nodes_asked(group: Group, numbers: Mapping[sp.Symbol, np.ndarray], nats: float, points: int) -> float:
-    """How many nodes a rule with these nats and points asks for at the state of `numbers`, (1,) each: what is held against MOST_NODES."""
+    """How many nodes a rule with these nats and points asks for at the state of `numbers`, (1,) each: what is held
+    against MOST_NODES."""
     return _Survey(group, numbers).nodes_asked(0, nats, points)
 
 
@@ -164,11 +172,15 @@ def nodes_visited(group: Group, numbers: Mapping[sp.Symbol, np.ndarray], nats: f
 
 
 def outer_points(group: Group, points: int, degrees: float | None) -> np.ndarray:
-    """(SCRAMBLES · points, outer variables) quasi-random values: χ² first where there is one, then all normals but the last."""
+    """(SCRAMBLES · points, outer variables) quasi-random values: χ² first where there is one, then all normals but the
+    last."""
     # The seeds are fixed: a kernel is a function of the state.
     columns = (group.chi_squared is not None) + len(group.normals) - 1
     uniform = np.concatenate(
-        [qmc.Sobol(columns, scramble=True, rng=np.random.default_rng([seed, 1])).random(points) for seed in range(SCRAMBLES)]
+        [
+            qmc.Sobol(columns, scramble=True, rng=np.random.default_rng([seed, 1])).random(points)
+            for seed in range(SCRAMBLES)
+        ]
     )
     values = ndtri(uniform)
     if degrees is not None:
@@ -184,7 +196,9 @@ class _Survey:
         self.states = len(next(iter(numbers.values())))
         self.numbers = numbers
         self.integrands = [a.integrand for a in group.averages]
-        self.free = sorted(set().union(*(f.free_symbols for f in self.integrands)) - set(group.variables), key=lambda s: s.name)
+        self.free = sorted(
+            set().union(*(f.free_symbols for f in self.integrands)) - set(group.variables), key=lambda s: s.name
+        )
         self.degrees = None
         if group.chi_squared is not None:
             degrees = self._at_states(group.chi_squared.degrees)
@@ -225,21 +239,29 @@ class _Survey:
         return width * self.density(state, axis, nats)
 
     def nodes_asked(self, state: int, nats: float, points: int) -> float:
-        """The size that the kernel holds against MOST_NODES: of the box around the ball, or of all lines through the points."""
+        """The size that the kernel holds against MOST_NODES: of the box around the ball, or of all lines through the
+        points."""
         return max(points, 1) * math.prod(self.nodes_along(state, axis, nats) for axis in self._summed(points))
 
     def refuse_large(self, nats: float, points: int) -> None:
-        """Raise ArithmeticError, before anything of its size is made, for a rule that is too large at a typical state, or too fine along
-        an axis at any."""
+        """Raise ArithmeticError, before anything of its size is made, for a rule that is too large at a typical state,
+        or too fine along an axis at any."""
         typical = float(np.median([self.nodes_asked(state, nats, points) for state in range(self.states)]))
         if not typical <= MOST_NODES:
-            raise ArithmeticError(f"{self.group}: about {typical:.1e} nodes at a typical state, and {MOST_NODES:.0e} are the most")
-        finest = max(self.nodes_along(state, axis, nats) for state in range(self.states) for axis in self._summed(points))
+            raise ArithmeticError(
+                f"{self.group}: about {typical:.1e} nodes at a typical state, and {MOST_NODES:.0e} are the most"
+            )
+        finest = max(
+            self.nodes_along(state, axis, nats) for state in range(self.states) for axis in self._summed(points)
+        )
         if not finest <= MOST_ON_AN_AXIS:
-            raise ArithmeticError(f"{self.group}: {finest:.1e} nodes along one variable, and {MOST_ON_AN_AXIS:.0e} are the most")
+            raise ArithmeticError(
+                f"{self.group}: {finest:.1e} nodes along one variable, and {MOST_ON_AN_AXIS:.0e} are the most"
+            )
 
     def most_points(self, nats: float) -> int:
-        """The largest power of two up to MOST_POINTS whose measurement takes no more than MOST_SURVEYED values; at least FEWEST_POINTS."""
+        """The largest power of two up to MOST_POINTS whose measurement takes no more than MOST_SURVEYED values; at
+        least FEWEST_POINTS."""
         line = max(self.nodes_along(state, self._inner, nats) for state in range(self.states))
         affordable = MOST_SURVEYED / (SCRAMBLE_STATES * SCRAMBLES * line)
         return min(MOST_POINTS, max(FEWEST_POINTS, 2 ** math.floor(math.log2(affordable))))
@@ -278,7 +300,14 @@ class _Survey:
         return worst, sizes
 
     def _along(
-        self, state: int, axis: int, drawn: list[np.ndarray], density: float, budget: np.ndarray, stretch: float, nats: float
+        self,
+        state: int,
+        axis: int,
+        drawn: list[np.ndarray],
+        density: float,
+        budget: np.ndarray,
+        stretch: float,
+        nats: float,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Σ weight f and Σ weight |f| along one axis, for each draw of the other variables: (averages, draws) each."""
         law = self.law(nats)
@@ -304,7 +333,8 @@ class _Survey:
         return sums, sizes
 
     def scramble_error(self, nats: float, outer: np.ndarray) -> tuple[float, list[float]]:
-        """The largest standard error among scrambles over states and averages, and the nodes of a pass at each state."""
+        """The largest standard error among scrambles over states and averages, and the nodes of a pass at each
+        state."""
         worst, sizes, r = 0.0, [], len(self.group.normals)
         for state in range(min(self.states, SCRAMBLE_STATES)):
             density = self.density(state, r - 1, nats)
@@ -322,7 +352,9 @@ class _Survey:
                 sizes_of_lines[:, part] = [np.abs(f) @ weights for f in rows]
             means, lengths = (np.array(np.split(x, SCRAMBLES, axis=1)).mean(axis=2) for x in (lines, sizes_of_lines))
             errors = np.std(means, axis=0, ddof=1) / math.sqrt(SCRAMBLES)
-            worst = max(worst, float(np.nan_to_num(errors / np.maximum(1.0, np.mean(lengths, axis=0)), nan=np.inf).max()))
+            worst = max(
+                worst, float(np.nan_to_num(errors / np.maximum(1.0, np.mean(lengths, axis=0)), nan=np.inf).max())
+            )
             sizes.append(float(len(outer) * len(nodes)))
         return worst, sizes
 

@@ -1,4 +1,5 @@
-"""Random states of a system, drawn so that their Gram matrix is one of real vectors: where the rules of its averages are tried out."""
+"""Random states of a system, drawn so that their Gram matrix is one of real vectors: where the rules of its averages
+are tried out."""
 
 from __future__ import annotations
 
@@ -10,17 +11,25 @@ import sympy as sp
 from derive.objects.system import OdeSystem
 
 
-def random_states(system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, count: int, seed: int = 3) -> np.ndarray:
-    """(count, states). limits: (states, 2) intervals; positive ones that span several factors are filled evenly in the logarithm.
+def random_states(
+    system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, count: int, seed: int = 3
+) -> np.ndarray:
+    """(count, states). limits: (states, 2) intervals; positive ones that span several factors are filled evenly in the
+    logarithm.
 
-    Vectors whose inner products are all given stay as they are, the others have random lengths and directions, from unrelated to nearly
-    parallel. States that no entry of the Gram matrix determines are drawn from their intervals, small values more often than large ones.
+    Vectors whose inner products are all given stay as they are, the others have random lengths and directions, from
+    unrelated to nearly parallel. States that no entry of the Gram matrix determines are drawn from their intervals,
+    small values more often than large ones.
     """
     generator = np.random.default_rng(seed)
-    return np.array([_one_state(system, values, limits, generator) for _ in range(count)]).reshape(count, len(system.states))
+    return np.array([_one_state(system, values, limits, generator) for _ in range(count)]).reshape(
+        count, len(system.states)
+    )
 
 
-def _one_state(system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _one_state(
+    system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
     state = np.array([_drawn(low, high, generator) for low, high in limits])
     gram = system.domain.gram.xreplace(dict(values))
     vectors = _vectors(system, gram, state, generator)
@@ -54,7 +63,9 @@ def _vectors(system: OdeSystem, gram: sp.Matrix, state: np.ndarray, generator: n
     fixed = [i for i in fixed if all(gram[i, j].is_number for j in fixed)]
     directions = generator.normal(size=(size, size)) + np.exp(generator.uniform(-4, 3)) * generator.normal(size=size)
     vectors = (
-        directions / np.linalg.norm(directions, axis=1, keepdims=True) * np.sqrt(np.maximum(lengths, 0))[:, None] if size else directions
+        directions / np.linalg.norm(directions, axis=1, keepdims=True) * np.sqrt(np.maximum(lengths, 0))[:, None]
+        if size
+        else directions
     )
     if fixed:
         given = np.array([[float(gram[i, j]) for j in fixed] for i in fixed])

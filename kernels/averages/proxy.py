@@ -14,7 +14,8 @@ MOST_DEGREE = 512
 
 @dataclass(frozen=True)
 class Proxy:
-    """Σ_n coefficients[n] T_n on [low, high]. error: largest difference seen at `compared` points that the fit did not use."""
+    """Σ_n coefficients[n] T_n on [low, high]. error: largest difference seen at `compared` points that the fit did not
+    use."""
 
     coefficients: np.ndarray
     low: float
@@ -49,7 +50,8 @@ def _interpolant(function: Callable[[np.ndarray], np.ndarray], low: float, high:
     """Coefficients (degree + 1,) of the interpolant at the Chebyshev points of the first kind.
 
     A cosine transform keeps their rounding at that of the function. A Vandermonde matrix made by recurrence, as in
-    `chebyshev.chebinterpolate`, loses degree² roundings near the ends, and a slowly decaying series then never meets 1e-12.
+    `chebyshev.chebinterpolate`, loses degree² roundings near the ends, and a slowly decaying series then never meets
+    1e-12.
     """
     angles = np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1)
     coefficients = dct(function((low + high) / 2 + (high - low) / 2 * np.cos(angles)), type=2) / (degree + 1)

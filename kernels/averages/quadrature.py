@@ -1,8 +1,9 @@
-"""E[f(z)] for z ~ N(0, 1) by the trapezoidal rule, whose size follows from the integrand's complex poles and a tolerance.
+"""E[f(z)] for z ~ N(0, 1) by the trapezoidal rule, whose size follows from the integrand's complex poles and a
+tolerance.
 
-For f analytic in the strip |Im z| < δ the rule with step h errs by about e^{−2πδ/h + δ²/2}, and never by less than e^{−2π²/h²},
-the Gaussian weight's own limit. tanh(a + bz) and sech(a + bz) have their nearest poles at δ = π/(2|b|). Gauss–Hermite rules know
-nothing of δ and converge slowly as b grows.
+For f analytic in the strip |Im z| < δ the rule with step h errs by about e^{−2πδ/h + δ²/2}, and never by less than
+e^{−2π²/h²}, the Gaussian weight's own limit. tanh(a + bz) and sech(a + bz) have their nearest poles at δ = π/(2|b|).
+Gauss–Hermite rules know nothing of δ and converge slowly as b grows.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 CONSTANT = 8.0
-"""Stands for the residues and the strip's bound in the error formulas: each is below it for tanh and sech with |b| ≥ 0.1."""
+"""Stands for the residues and the strip's bound in the error formulas: each is below it for tanh and sech with |b| ≥
+0.1."""
 MOST_NODES = 200_000
 
 
 @dataclass(frozen=True)
 class NormalRule:
-    """nodes, weights: (n,), with weights that include the Gaussian density. error: predicted absolute error for |f| ≤ 1."""
+    """nodes, weights: (n,), with weights that include the Gaussian density. error: predicted absolute error for |f| ≤
+    1."""
 
     nodes: np.ndarray
     weights: np.ndarray
@@ -46,7 +49,9 @@ def normal_rule(distance: float, tolerance: float) -> NormalRule:
     half_width = math.sqrt(2 * nats)
     count = math.ceil(half_width / step)
     if 2 * count + 1 > MOST_NODES:
-        raise ValueError(f"a pole at distance {distance:.2g} needs more than {MOST_NODES} nodes at tolerance {tolerance:g}")
+        raise ValueError(
+            f"a pole at distance {distance:.2g} needs more than {MOST_NODES} nodes at tolerance {tolerance:g}"
+        )
     nodes = step * np.arange(-count, count + 1)
     weights = step * np.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
     return NormalRule(nodes, weights, tolerance)

@@ -28,12 +28,14 @@ SAMPLES = 67  # a prime, so that every stride of `_samples` visits all of them
 MOST_AT_ONCE = 1e6
 """Integrand values that are held at once while an average over one variable is tabulated, or those at one argument."""
 FARTHER = 4.0
-"""How many scales beyond twice the problem's largest length a mean is followed where nothing bounds it; see `intervals`."""
+"""How many scales beyond twice the problem's largest length a mean is followed where nothing bounds it; see
+`intervals`."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a problem's own vectors and scales go. length: of its longest vector. smallest, largest: of its scales."""
+    """How far a problem's own vectors and scales go. length: of its longest vector. smallest, largest: of its
+    scales."""
 
     length: float
     smallest: float
@@ -46,12 +48,14 @@ class Reach:
 
     @property
     def sampled_scales(self) -> tuple[float, float]:
-        """Where the rules of lattices are measured. A lattice's steps follow from the state wherever it is; scales far apart only make the
-        measurement expensive."""
+        """Where the rules of lattices are measured. A lattice's steps follow from the state wherever it is; scales far
+        apart only make the measurement expensive."""
         return min(self.smallest, 0.2 * self.largest), max(self.largest, 5 * self.smallest)
 
     def with_other(self, other: Reach) -> Reach:
-        return Reach(max(self.length, other.length), min(self.smallest, other.smallest), max(self.largest, other.largest))
+        return Reach(
+            max(self.length, other.length), min(self.smallest, other.smallest), max(self.largest, other.largest)
+        )
 
 
 def reach_of(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Reach:
@@ -64,11 +68,13 @@ def reach_of(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Reach:
 
 
 class MeasuredError(NamedTuple):
-    """How an average is approximated, and the largest error seen when its table was made: what the samples showed, and no bound.
+    """How an average is approximated, and the largest error seen when its table was made: what the samples showed, and
+    no bound.
 
     average: what is approximated. method: "Chebyshev proxy", "trapezoidal rule", or a lattice over so many variables.
-    size: coefficients or nodes, at a typical state where they follow from it. error: the largest difference from a finer rule; of lattices
-    relative to E|f| where that exceeds one, and of quasi-random points a standard error. samples: where it was measured, in words.
+    size: coefficients or nodes, at a typical state where they follow from it. error: the largest difference from a
+    finer rule; of lattices relative to E|f| where that exceeds one, and of quasi-random points a standard error.
+    samples: where it was measured, in words.
     """
 
     average: str
@@ -80,11 +86,11 @@ class MeasuredError(NamedTuple):
 
 @dataclass(frozen=True)
 class Tables:
-    """values: (total,) coefficients, or nodes then weights, of every average, then the rules of lattices. layout: (averages + groups, 2)
-    start and count.
+    """values: (total,) coefficients, or nodes then weights, of every average, then the rules of lattices. layout:
+    (averages + groups, 2) start and count.
 
-    ranges: (averages + groups, 2) intervals of proxies. by_proxy: which averages have one. measured_errors: one per average over one
-    variable, and one per group of averages over several.
+    ranges: (averages + groups, 2) intervals of proxies. by_proxy: which averages have one. measured_errors: one per
+    average over one variable, and one per group of averages over several.
     """
 
     values: np.ndarray
@@ -96,10 +102,12 @@ class Tables:
     __repr__ = short_repr
 
 
-def intervals(system: OdeSystem, values: Mapping[sp.Symbol, float], reach: Reach, scales: tuple[float, float] | None = None) -> np.ndarray:
-    """(states, 2): the states' intervals in numbers. A state that nothing bounds gets the interval of means of length
-    2 · reach.length + FARTHER · (largest scale, or one), and a positive one whose name begins with `sigma` that of `scales`, by default
-    reach.followed_scales. Outside of it no average was measured and the integrator stops."""
+def intervals(
+    system: OdeSystem, values: Mapping[sp.Symbol, float], reach: Reach, scales: tuple[float, float] | None = None
+) -> np.ndarray:
+    """(states, 2): the states' intervals in numbers. A state that nothing bounds gets the interval of means of length 2
+    · reach.length + FARTHER · (largest scale, or one), and a positive one whose name begins with `sigma` that of
+    `scales`, by default reach.followed_scales. Outside of it no average was measured and the integrator stops."""
     known = dict(values)
     farthest = (2 * reach.length + FARTHER * max(1.0, reach.largest)) ** 2
 
@@ -118,10 +126,11 @@ def intervals(system: OdeSystem, values: Mapping[sp.Symbol, float], reach: Reach
 def build_tables(
     system: OdeSystem, values: Mapping[sp.Symbol, float], tolerance: float, proxies: bool, reach: Reach | None = None
 ) -> Tables:
-    """Tables for every distinct average at the given parameter values and as far as the states reach (default: what the values say).
+    """Tables for every distinct average at the given parameter values and as far as the states reach (default: what the
+    values say).
 
-    tolerance: absolute error of each average. proxies: use a Chebyshev proxy where an average looks at one bounded state and is
-    smooth enough; the trapezoidal rule otherwise.
+    tolerance: absolute error of each average. proxies: use a Chebyshev proxy where an average looks at one bounded
+    state and is smooth enough; the trapezoidal rule otherwise.
     """
     reach = reach_of(system, values) if reach is None else reach
     limits = intervals(system, values, reach)
@@ -129,7 +138,9 @@ def build_tables(
     layout, ranges, measured_errors = [], [], []
     by_proxy = {}
     for n, (shape, state) in enumerate(distinct_averages(system)):
-        integrand, rule, arguments = _rule(shape, state, system, values, limits, tolerance / 10 if proxies else tolerance)
+        integrand, rule, arguments = _rule(
+            shape, state, system, values, limits, tolerance / 10 if proxies else tolerance
+        )
         proxy = None
         if proxies and state is not None and all(b.is_finite for b in system.domain.bounds[state]):
             low, high = limits[state]
@@ -142,15 +153,21 @@ def build_tables(
             pieces.append(_padded(proxy.coefficients))
             layout.append((start, len(pieces[-1])))
             seen = f"{proxy.compared} arguments, most of them at the ends, and of its rule {seen}"
-            measured_errors.append(MeasuredError(str(shape), "Chebyshev proxy", len(proxy.coefficients), proxy.error + error, seen))
+            measured_errors.append(
+                MeasuredError(str(shape), "Chebyshev proxy", len(proxy.coefficients), proxy.error + error, seen)
+            )
         else:
             pieces += [rule.nodes, rule.weights]
             layout.append((start, len(rule.nodes)))
             measured_errors.append(MeasuredError(str(shape), "trapezoidal rule", len(rule.nodes), error, seen))
         ranges.append((proxy.low, proxy.high) if isinstance(proxy, Proxy) else (0.0, 0.0))
         if not measured_errors[-1].error <= 2 * tolerance:
-            raise ArithmeticError(f"{shape}: measured error {measured_errors[-1].error:.1e} misses the tolerance {tolerance:.1e}")
-    for lattice, measured in _lattice_rules(system, values, intervals(system, values, reach, reach.sampled_scales), tolerance):
+            raise ArithmeticError(
+                f"{shape}: measured error {measured_errors[-1].error:.1e} misses the tolerance {tolerance:.1e}"
+            )
+    for lattice, measured in _lattice_rules(
+        system, values, intervals(system, values, reach, reach.sampled_scales), tolerance
+    ):
         layout.append((sum(map(len, pieces)), lattice.points))
         pieces.append(lattice.table)
         ranges.append((0.0, 0.0))
@@ -166,7 +183,8 @@ def build_tables(
 
 
 def _padded(coefficients: np.ndarray) -> np.ndarray:
-    """With zeros for the highest degrees, so that the recurrence takes UNROLLED coefficients at a time and the constant at last."""
+    """With zeros for the highest degrees, so that the recurrence takes UNROLLED coefficients at a time and the constant
+    at last."""
     return np.pad(coefficients, (0, -(len(coefficients) - 1) % UNROLLED))
 
 
@@ -189,7 +207,8 @@ def _lattice_rules(
 
 
 def most_nodes(system: OdeSystem, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray) -> float:
-    """The largest number of nodes that one average over several variables asks for at a state (states,); 0 without such averages."""
+    """The largest number of nodes that one average over several variables asks for at a state (states,); 0 without such
+    averages."""
     return max(_sizes(nodes_asked, system, values, tables, state), default=0.0)
 
 
@@ -207,7 +226,9 @@ def _sizes(
     return [size(group, numbers, tables.values[start], points) for group, (start, points) in rows]
 
 
-def _numbers_at(system: OdeSystem, values: Mapping[sp.Symbol, float], states: np.ndarray) -> dict[sp.Symbol, np.ndarray]:
+def _numbers_at(
+    system: OdeSystem, values: Mapping[sp.Symbol, float], states: np.ndarray
+) -> dict[sp.Symbol, np.ndarray]:
     """Every state, parameter, beta and named subexpression without an average at the states (n, states): (n,) each.
 
     A coefficient may contain beta, whose value hardly matters to a rule; it is taken as one.
@@ -226,9 +247,15 @@ def _numbers_at(system: OdeSystem, values: Mapping[sp.Symbol, float], states: np
 
 
 def _rule(
-    shape: Expectation, state: int | None, system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, tolerance: float
+    shape: Expectation,
+    state: int | None,
+    system: OdeSystem,
+    values: Mapping[sp.Symbol, float],
+    limits: np.ndarray,
+    tolerance: float,
 ) -> tuple[Callable[..., np.ndarray], NormalRule, tuple[np.ndarray, ...]]:
-    """The vectorised integrand, a rule that serves every state within the limits, and sampled arguments to measure it at."""
+    """The vectorised integrand, a rule that serves every state within the limits, and sampled arguments to measure it
+    at."""
     (z,) = shape.variables
     concrete = written_out(shape.integrand, system).xreplace({s: sp.Float(v, 20) for s, v in values.items()})
     symbols = (ARGUMENT,) if state is not None else tuple(s for s in system.states if s in concrete.free_symbols)

@@ -35,7 +35,8 @@ ENTRIES = {
         list(ARRAYS),
         [
             f"path, group = {PATH}, {GROUP}",
-            "bisect_some(unit % parts, parts, low, high, inside, width, places, path, group, search, out, bracket, runs, failed)",
+            "bisect_some(unit % parts, parts, low, high, inside, width, places, path, group, "
+            "search, out, bracket, runs, failed)",
         ],
     ),
     "rates": (
@@ -43,19 +44,20 @@ ENTRIES = {
         ["y", "K", "betas", "means", "scratch"],
         [
             "arrays = (y, K, betas, means, scratch)",
-            "rates_some(unit % parts, parts, all_betas, states, p[m], tables, layout[m], ranges[m], dy, counts, arrays, flag)",
+            "rates_some(unit % parts, parts, all_betas, states, p[m], tables, layout[m], "
+            "ranges[m], dy, counts, arrays, flag)",
         ],
     ),
 }
-"""For each entry its arguments, the arrays that it needs, and what one unit of work does with them. A unit is a part of the trajectories
-of one set of parameters, m: units run over the parts of set 0, then of set 1, and so on."""
+"""For each entry its arguments, the arrays that it needs, and what one unit of work does with them. A unit is a part of
+the trajectories of one set of parameters, m: units run over the parts of set 0, then of set 1, and so on."""
 
 
 def entry_functions(target: str) -> list[str]:
     """The texts of the arrays' sizes and of `integrate_all`, `bisect_all`, `rates_all` and `beta_all`.
 
-    A CUDA thread has one unit. On the CPU an entry takes the units from its first argument to before its second, which `run_on_threads`
-    hands out. flag: stops either.
+    A CUDA thread has one unit. On the CPU an entry takes the units from its first argument to before its second, which
+    `run_on_threads` hands out. flag: stops either.
     """
     sizes = "\n".join(f"{_size(name)} = {size}" for name, (size, _) in ARRAYS.items())
     return [sizes, *(_entry(name, target) for name in ENTRIES), _beta_entry(target)]
@@ -88,7 +90,11 @@ def _lines_of_one(name: str, count: str) -> list[str]:
 
 
 def _function(name: str, arguments: str, lines: list[str], target: str) -> str:
-    head = f"@cuda.jit\ndef {name}(flag, {arguments}):" if target == "cuda" else f"@entry\ndef {name}(first, stop, flag, {arguments}):"
+    head = (
+        f"@cuda.jit\ndef {name}(flag, {arguments}):"
+        if target == "cuda"
+        else f"@entry\ndef {name}(first, stop, flag, {arguments}):"
+    )
     return "\n".join([head, *_indented(lines)])
 
 

@@ -1,12 +1,14 @@
 """The text of the functions that sum a group's moments over a lattice, for the CPU and for CUDA alike.
 
-The logits are separable, so e^{ℓ_l} = e^{a_l} e^{φ_l(x)} with a_l from the outer variables and x the innermost one. The factors
-e^{φ_l(x)} are tabulated once per call; the innermost loop then multiplies, adds and divides once per node, without branches.
+The logits are separable, so e^{ℓ_l} = e^{a_l} e^{φ_l(x)} with a_l from the outer variables and x the innermost one. The
+factors e^{φ_l(x)} are tabulated once per call; the innermost loop then multiplies, adds and divides once per node,
+without branches.
 
-No exponential overflows, however far the components are apart. The innermost axis is cut in blocks of at most BLOCK nodes, whose
-table holds differences to the block's middle and to the first component. As the step is chosen from the slopes, logits differ by a
-few units at most from node to node, so a table stays within e^{±600}; and what a component has at the block's middle is shifted by the
-largest of them before it is exponentiated. A component that this underflows is below the largest by more than a block can make good.
+No exponential overflows, however far the components are apart. The innermost axis is cut in blocks of at most BLOCK
+nodes, whose table holds differences to the block's middle and to the first component. As the step is chosen from the
+slopes, logits differ by a few units at most from node to node, so a table stays within e^{±600}; and what a component
+has at the block's middle is shifted by the largest of them before it is exponentiated. A component that this underflows
+is below the largest by more than a block can make good.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ CHI_HEAD = ("degrees", "normaliser", "lowest", "highest", "own_density", "steepe
 
 
 def lattice_functions(n: int, pattern: Pattern) -> list[str]:
-    """The texts of `row_n`, the innermost loop, and of `moments_n`, which sums a pattern's moments into the scratch array."""
+    """The texts of `row_n`, the innermost loop, and of `moments_n`, which sums a pattern's moments into the scratch
+    array."""
     sums = sorted({_row_sum(pattern, m) for m in range(len(pattern.moments))})
     return [_row_function(n, pattern, sums), _moments_function(n, pattern, sums)]
 
@@ -173,7 +176,8 @@ def _moments_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
 
 
 def _return_when_halted(text: _Text) -> None:
-    """Once per row, which is nothing beside its nodes. What was visited until then tells how long the rest would take."""
+    """Once per row, which is nothing beside its nodes. What was visited until then tells how long the rest would
+    take."""
     text("if halted(flag):", f"    scratch[{COUNTER}] += visited", "    return")
 
 
@@ -258,13 +262,16 @@ def _open_points(text: _Text, pattern: Pattern, outer: list[str]) -> None:
     text("first, last = 0, length", "outer_weight = 1.0 / points")
     text.open("for point in range(points):")
     _return_when_halted(text)
-    text(f"place = start + {first} + {len(outer)} * point", *(f"{v} = tables[place + {k}]" for k, v in enumerate(outer)))
+    text(
+        f"place = start + {first} + {len(outer)} * point", *(f"{v} = tables[place + {k}]" for k, v in enumerate(outer))
+    )
     for l in range(pattern.components):
         text(f"a_{l} = level_{l} + " + " + ".join(_logit_part(pattern, l, v, v) for v in outer))
 
 
 def _open_axes(text: _Text, pattern: Pattern, outer: list[str]) -> None:
-    """Loops over the outer axes within the ball that the Gaussian weights leave, or that part of the last one's rows."""
+    """Loops over the outer axes within the ball that the Gaussian weights leave, or that part of the last one's
+    rows."""
     components = range(pattern.components)
     budget, weight, level = "nats", "1.0", "level_{}"
     for k, v in enumerate(outer):

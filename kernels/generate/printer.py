@@ -57,7 +57,9 @@ class ScalarPrinter(CodePrinter):
     def _print_Number(self, node: sp.Number) -> str:
         return self.literal(node)
 
-    _print_Integer = _print_Rational = _print_Float = _print_Half = _print_One = _print_Zero = _print_NegativeOne = _print_Number
+    _print_Integer = _print_Rational = _print_Float = _print_Half = _print_One = _print_Zero = _print_NegativeOne = (
+        _print_Number
+    )
     _print_NumberSymbol = _print_Pi = _print_Exp1 = _print_Number
 
     def _print_Symbol(self, node: sp.Symbol) -> str:
@@ -95,7 +97,8 @@ class ScalarPrinter(CodePrinter):
         return f"{above} / ({below})"
 
     def _print_floor(self, node: sp.floor) -> str:
-        return f"real(math.floor({self._print(node.args[0])}))"  # Numba's floor is an integer, which would promote what it meets
+        # Numba's floor is an integer, which would promote what it meets
+        return f"real(math.floor({self._print(node.args[0])}))"
 
     def _print_Max(self, node: sp.Max) -> str:
         return self._fold("max", node)

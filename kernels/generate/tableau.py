@@ -13,7 +13,8 @@ from kernels.generate.printer import ScalarPrinter
 
 @dataclass(frozen=True)
 class Tableau:
-    """A: (s, s) strictly lower triangular; B, C: (s,); E3, E5: (s + 1,), error estimators that also use the derivative at the end."""
+    """A: (s, s) strictly lower triangular; B, C: (s,); E3, E5: (s + 1,), error estimators that also use the derivative
+    at the end."""
 
     name: str
     order: int
@@ -39,12 +40,17 @@ class Tableau:
 def tableau_constants(pair: Tableau, printer: ScalarPrinter) -> str:
     """The text of a pair's constants.
 
-    FRACTIONS[s], COEFFICIENTS[s]: when and with which slopes stage s looks at the rates, the last one being the step's end. ERRORS: the
-    two estimators, that of order 5 first.
+    FRACTIONS[s], COEFFICIENTS[s]: when and with which slopes stage s looks at the rates, the last one being the step's
+    end. ERRORS: the two estimators, that of order 5 first.
     """
     steps = np.vstack([pair.A, pair.B])
     tables = {"FRACTIONS": np.array([*pair.C, 1.0]), "COEFFICIENTS": steps, "ERRORS": np.array([pair.E5, pair.E3])}
-    return "\n".join([f"STAGES = {len(pair.B)}", *(f"{name} = np.array({_list(values, printer)})" for name, values in tables.items())])
+    return "\n".join(
+        [
+            f"STAGES = {len(pair.B)}",
+            *(f"{name} = np.array({_list(values, printer)})" for name, values in tables.items()),
+        ]
+    )
 
 
 def _list(values: np.ndarray, printer: ScalarPrinter) -> str:
@@ -53,5 +59,14 @@ def _list(values: np.ndarray, printer: ScalarPrinter) -> str:
 
 
 def dop853() -> Tableau:
-    """Dormand and Prince's pair of order 8 with error estimators of orders 5 and 3, coefficients from SciPy's public class."""
-    return Tableau("DOP853", 8, np.array(DOP853.A), np.array(DOP853.B), np.array(DOP853.C), np.array(DOP853.E3), np.array(DOP853.E5))
+    """Dormand and Prince's pair of order 8 with error estimators of orders 5 and 3, coefficients from SciPy's public
+    class."""
+    return Tableau(
+        "DOP853",
+        8,
+        np.array(DOP853.A),
+        np.array(DOP853.B),
+        np.array(DOP853.C),
+        np.array(DOP853.E3),
+        np.array(DOP853.E5),
+    )

@@ -1,8 +1,9 @@
 """The exact law of all overlaps at t = 0, sampled without ever forming a vector in R^d.
 
-A mean uniform on its sphere is a Gaussian vector divided by its length. In a basis that begins with the span of the modes, the
-Gaussian vectors' Gram matrix needs their coordinates along the span (independent normals) and the Gram matrix of the rest, which is
-Wishart with d − r degrees of freedom; Bartlett's factor writes that by chi variables and normals, O(1) numbers for any d.
+A mean uniform on its sphere is a Gaussian vector divided by its length. In a basis that begins with the span of the
+modes, the Gaussian vectors' Gram matrix needs their coordinates along the span (independent normals) and the Gram
+matrix of the rest, which is Wishart with d − r degrees of freedom; Bartlett's factor writes that by chi variables and
+normals, O(1) numbers for any d.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ def initial_gram(n: int, dimension: int, radii: np.ndarray, target_gram: np.ndar
 
 
 class GramStream:
-    """Gram matrices of the modes and of L independent means, uniform on spheres of the given radii, one after the other.
+    """Gram matrices of the modes and of L independent means, uniform on spheres of the given radii, one after the
+    other.
 
     They are the same numbers whether they are drawn at once or in parts.
     """
@@ -51,7 +53,11 @@ class GramStream:
         outside = min(size, self.others)
         factor = self.normals.standard_normal((n, size * (rank + outside))).reshape(n, size, rank + outside)
         degrees = np.array([(self.others - i) / 2 for i in range(outside)])
-        lengths = np.sqrt(2 * self.chis.standard_gamma(np.broadcast_to(degrees, (n, outside)))) if outside else np.zeros((n, 0))
+        lengths = (
+            np.sqrt(2 * self.chis.standard_gamma(np.broadcast_to(degrees, (n, outside))))
+            if outside
+            else np.zeros((n, 0))
+        )
         for i in range(size):
             factor[:, i, rank + i + 1 :] = 0.0
             if i < outside:

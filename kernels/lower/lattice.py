@@ -1,9 +1,10 @@
 """Averages over several independent scalars, recognised and sorted for one pass each.
 
-An average is E[polynomial in the variables, in softmax shares and in their logarithms] over standard normals z_1 … z_r and at most one
-χ² variable c. The logits are separable: ℓ_l = A_l + Σ_n (B_ln z_n + k_ln z_n²) + k'_l c. All averages of a system with the same logits
-form a group. What they have in common are moments, E[Π z_n^a c^b Π ρ_l^p Π (log ρ_l)^q]: numbers that depend on the logits'
-coefficients alone, so that a compiled function knows nothing of the system's states, and groups of one shape share it.
+An average is E[polynomial in the variables, in softmax shares and in their logarithms] over standard normals z_1 … z_r
+and at most one χ² variable c. The logits are separable: ℓ_l = A_l + Σ_n (B_ln z_n + k_ln z_n²) + k'_l c. All averages
+of a system with the same logits form a group. What they have in common are moments, E[Π z_n^a c^b Π ρ_l^p Π (log
+ρ_l)^q]: numbers that depend on the logits' coefficients alone, so that a compiled function knows nothing of the
+system's states, and groups of one shape share it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MOST_TENSOR_VARIABLES = 3
 
 
 class Moment(NamedTuple):
-    """E[Π x_n^variables[n] · Π ρ_l^shares[l] · Π (log ρ_l)^logs[l]]; the χ² variable, if there is one, comes last in `variables`."""
+    """E[Π x_n^variables[n] · Π ρ_l^shares[l] · Π (log ρ_l)^logs[l]]; the χ² variable, if there is one, comes last in
+    `variables`."""
 
     variables: tuple[int, ...]
     shares: tuple[int, ...]
@@ -34,7 +36,8 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class Pattern:
-    """What decides a compiled function: the variables, the number of components, which coefficients exist, and the moments."""
+    """What decides a compiled function: the variables, the number of components, which coefficients exist, and the
+    moments."""
 
     normals: int
     chi_squared: bool
@@ -106,7 +109,9 @@ def is_lattice_average(average: Expectation) -> bool:
 def averages_of(system: OdeSystem) -> list[Expectation]:
     """Every average of the system that belongs here, once, in order of appearance."""
     expressions = (*(e for _, e in system.subexpressions), *system.rhs)
-    found = (a for e in expressions for a in sorted(e.atoms(Expectation), key=sp.default_sort_key) if is_lattice_average(a))
+    found = (
+        a for e in expressions for a in sorted(e.atoms(Expectation), key=sp.default_sort_key) if is_lattice_average(a)
+    )
     return list(dict.fromkeys(found))
 
 
@@ -127,7 +132,8 @@ def definitions_for(expressions: Iterable[sp.Expr], system: OdeSystem) -> list[t
 
 
 def groups_of(system: OdeSystem) -> list[Group]:
-    """The system's averages over several variables, sorted into groups. Raises ValueError for one that has no kernel form."""
+    """The system's averages over several variables, sorted into groups. Raises ValueError for one that has no kernel
+    form."""
     sorted_out: dict[tuple[sp.Expr, ...], list[Expectation]] = {}
     for average in averages_of(system):
         logits = _logits(average)
@@ -143,7 +149,8 @@ def groups_of(system: OdeSystem) -> list[Group]:
 
 
 def patterns_of(groups: list[Group]) -> list[Pattern]:
-    """One pattern per group; groups of the same variables and components share the union of their moments, and so one function."""
+    """One pattern per group; groups of the same variables and components share the union of their moments, and so one
+    function."""
     shapes = [_shape(group) for group in groups]
     unions: dict[tuple, set[Moment]] = {}
     for group, shape in zip(groups, shapes, strict=True):
@@ -172,7 +179,9 @@ def _group(logits: tuple[sp.Expr, ...], averages: list[Expectation]) -> Group:
     normals = tuple(v for v in variables if isinstance(v, StandardNormal))
     others = [v for v in variables if not isinstance(v, StandardNormal)]
     if len(others) > 1 or not all(isinstance(v, ChiSquared) for v in others):
-        raise ValueError(f"{averages[0]}: beside standard normal variables an average may have one chi-squared variable")
+        raise ValueError(
+            f"{averages[0]}: beside standard normal variables an average may have one chi-squared variable"
+        )
     chi_squared = others[0] if others else None
     parts = [_separated(logit, normals, chi_squared) for logit in (logits or (sp.S.Zero,))]
     offsets, slopes, curvatures, chi_slopes = zip(*parts, strict=True)
@@ -230,5 +239,7 @@ def _polynomial(expression: sp.Expr, generators: tuple[sp.Symbol, ...], what: sp
     except sp.PolynomialError:
         polynomial = None
     if polynomial is None or any(set(c.free_symbols) & set(generators) for c in polynomial.coeffs()):
-        raise ValueError(f"{what} is not a polynomial in its variables and softmax shares, which kernels over several variables need")
+        raise ValueError(
+            f"{what} is not a polynomial in its variables and softmax shares, which kernels over several variables need"
+        )
     return polynomial

@@ -1,7 +1,8 @@
-"""Named rewrites from the derivation's expressions to what a kernel evaluates. Each keeps the value; each is tested for that.
+"""Named rewrites from the derivation's expressions to what a kernel evaluates. Each keeps the value; each is tested for
+that.
 
-Averages are not rewritten here: `codegen` gives every distinct `Expectation` a function of its own, evaluated by quadrature or by a
-proxy, and these rewrites act on its integrand.
+Averages are not rewritten here: `codegen` gives every distinct `Expectation` a function of its own, evaluated by
+quadrature or by a proxy, and these rewrites act on its integrand.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def stable_log_sum_exp(expression: sp.Expr) -> sp.Expr:
 
 
 def stable_softmax(expression: sp.Expr) -> sp.Expr:
-    """exp(b)/(Σ exp(a_i))^n = exp(b − n m)/(Σ exp(a_i − m))^n with m the largest a_i; the sigmoid is its case of two terms."""
+    """exp(b)/(Σ exp(a_i))^n = exp(b − n m)/(Σ exp(a_i − m))^n with m the largest a_i; the sigmoid is its case of two
+    terms."""
 
     def is_inverse_sum(e: sp.Expr) -> bool:
         return e.is_Pow and e.exp.is_Integer and e.exp.is_negative and _is_sum_of_exponentials(e.base)
@@ -97,18 +99,20 @@ def stable_log_cosh(expression: sp.Expr) -> sp.Expr:
 def guarded_sqrt(expression: sp.Expr) -> sp.Expr:
     """√x = √max(x, 0).
 
-    Under a root stands a squared distance, which rounding takes below zero at coincident vectors. The integrator rejects a state
-    whose Gram matrix is negative beyond its tolerance, so what this hides is smaller than that.
+    Under a root stands a squared distance, which rounding takes below zero at coincident vectors. The integrator
+    rejects a state whose Gram matrix is negative beyond its tolerance, so what this hides is smaller than that.
     """
-    return expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half and not e.base.is_nonnegative, lambda e: sp.sqrt(sp.Max(e.base, 0)))
+    return expression.replace(
+        lambda e: e.is_Pow and e.exp == sp.S.Half and not e.base.is_nonnegative, lambda e: sp.sqrt(sp.Max(e.base, 0))
+    )
 
 
 def guarded_cholesky_root(expression: sp.Expr) -> sp.Expr:
     """CholeskyRoot(remainder, own) = √max(remainder, ROUNDING · (own + 1)), with `own` the matrix's diagonal entry.
 
-    Where vectors are dependent the remainder is rounding, of either sign, and later entries are divided by its root. The floor moves the
-    matrix by no more than rounding has moved it already: the factor is exact for a neighbouring matrix. `own` itself vanishes where means
-    coincide; one is then the scale, as these are variances of logits.
+    Where vectors are dependent the remainder is rounding, of either sign, and later entries are divided by its root.
+    The floor moves the matrix by no more than rounding has moved it already: the factor is exact for a neighbouring
+    matrix. `own` itself vanishes where means coincide; one is then the scale, as these are variances of logits.
     """
 
     def floored(root: sp.Expr) -> sp.Expr:
@@ -119,7 +123,8 @@ def guarded_cholesky_root(expression: sp.Expr) -> sp.Expr:
 
 
 def written_out_choice(expression: sp.Expr) -> sp.Expr:
-    """AtLargest by comparisons with the largest key. The keys are symbols, so that a key is compared with the very number it gave."""
+    """AtLargest by comparisons with the largest key. The keys are symbols, so that a key is compared with the very
+    number it gave."""
     return expression.replace(lambda e: isinstance(e, AtLargest), lambda e: e.explicit())
 
 
@@ -142,8 +147,8 @@ def lower(expression: sp.Expr) -> sp.Expr:
 
 
 def hoisted(expression: sp.Expr, bound: set[sp.Symbol]) -> tuple[list[tuple[sp.Symbol, sp.Expr]], sp.Expr]:
-    """Names for the largest parts that do not depend on the bound variables, so that a loop over nodes does not compute them again,
-    and the expression in terms of them."""
+    """Names for the largest parts that do not depend on the bound variables, so that a loop over nodes does not compute
+    them again, and the expression in terms of them."""
     named: dict[sp.Expr, sp.Symbol] = {}
 
     def visit(e: sp.Expr) -> sp.Expr:
@@ -162,5 +167,6 @@ def hoisted(expression: sp.Expr, bound: set[sp.Symbol]) -> tuple[list[tuple[sp.S
 
 
 def share(expressions: list[sp.Expr]) -> tuple[list[tuple[sp.Symbol, sp.Expr]], list[sp.Expr]]:
-    """Common subexpressions by name, and the expressions in terms of them; the names and their order are deterministic."""
+    """Common subexpressions by name, and the expressions in terms of them; the names and their order are
+    deterministic."""
     return sp.cse(expressions, symbols=(sp.Symbol(f"shared_{n}") for n in range(10**6)), order="canonical")

@@ -16,21 +16,25 @@ from numba.core.dispatcher import Dispatcher
 
 @cache
 def for_cuda(function: Any) -> Any:
-    """A compiled function, and all compiled functions that it calls, as device functions under CUDA's own, strict arithmetic.
+    """A compiled function, and all compiled functions that it calls, as device functions under CUDA's own, strict
+    arithmetic.
 
-    Numba would carry the CPU's options over, and on CUDA the leave to regroup sums brings approximate division and roots with it. The
-    simulator runs the CPU's functions as they are.
+    Numba would carry the CPU's options over, and on CUDA the leave to regroup sums brings approximate division and
+    roots with it. The simulator runs the CPU's functions as they are.
     """
     if numba.config.ENABLE_CUDASIM:
         return function
     python = function.py_func
     known = dict(python.__globals__)
-    known |= {name: for_cuda(known[name]) for name in python.__code__.co_names if isinstance(known.get(name), Dispatcher)}
+    known |= {
+        name: for_cuda(known[name]) for name in python.__code__.co_names if isinstance(known.get(name), Dispatcher)
+    }
     there = FunctionType(python.__code__, known, python.__name__, python.__defaults__, python.__closure__)
     return cuda.jit(device=True, forceinline=True)(there)
 
 
 @cuda.jit(device=True)
 def halted(flag):
-    """`kernels.machine.halting.halted`: an ordinary load, which is made anew after every write to memory, so in every step."""
+    """`kernels.machine.halting.halted`: an ordinary load, which is made anew after every write to memory, so in every
+    step."""
     return flag[0] != 0

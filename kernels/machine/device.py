@@ -16,7 +16,8 @@ DeviceRequest = str  # "auto", "cpu" or "cuda"; checked where it is used
 
 
 class DeviceUnavailable(RuntimeError):  # noqa: N818
-    """The requested device cannot run here; the message says what to install. present: whether there is a GPU all the same."""
+    """The requested device cannot run here; the message says what to install. present: whether there is a GPU all the
+    same."""
 
     def __init__(self, message: str, present: bool = False) -> None:
         super().__init__(message)
@@ -39,9 +40,9 @@ class Device:
 def resolve_device(request: DeviceRequest = "auto") -> Device:
     """The device that `request` means on this machine.
 
-    "auto" is a real GPU where one runs a small kernel, else the CPU; of a GPU that is there and does not, standard error is told once.
-    "cuda" is the GPU, or Numba's simulator where NUMBA_ENABLE_CUDASIM is set.
-    Raises DeviceUnavailable when "cuda" is asked for and cannot run, ValueError for any other word.
+    "auto" is a real GPU where one runs a small kernel, else the CPU; of a GPU that is there and does not, standard
+    error is told once. "cuda" is the GPU, or Numba's simulator where NUMBA_ENABLE_CUDASIM is set. Raises
+    DeviceUnavailable when "cuda" is asked for and cannot run, ValueError for any other word.
     """
     if request == "cpu":
         return _cpu()
@@ -98,9 +99,11 @@ def _fault_at_start(cuda: Any) -> str:
 
 @cache
 def _tried() -> tuple[str, str]:
-    """The GPU's name, and why it cannot run a kernel: one that calls the toolkit's library is compiled, linked and run, once in a process.
+    """The GPU's name, and why it cannot run a kernel: one that calls the toolkit's library is compiled, linked and run,
+    once in a process.
 
-    A driver older than the toolkit shows when code is linked only, and memory that others have taken when a context is made.
+    A driver older than the toolkit shows when code is linked only, and memory that others have taken when a context is
+    made.
     """
     from numba import cuda
 
@@ -128,7 +131,10 @@ def _first_line(said: object) -> str:
 
 
 def _how_to_mend_cuda(fault: str) -> str:
-    remedy = "update the NVIDIA driver (`nvidia-smi` names the CUDA version that it supports), or install a CUDA toolkit that is not newer"
+    remedy = (
+        "update the NVIDIA driver (`nvidia-smi` names the CUDA version that it supports), or install a "
+        "CUDA toolkit that is not newer"
+    )
     return f"a GPU is there, and cannot be used ({fault}): {remedy}"
 
 

@@ -25,4 +25,5 @@ def _plainly(flag: Any) -> bool:
 
 
 halted: Any = _plainly if config.DISABLE_JIT else _atomically
-"""Whether another thread has set the flag, an array of one integer. Without a compiler the text of a kernel runs as plain Python."""
+"""Whether another thread has set the flag, an array of one integer. Without a compiler the text of a kernel runs as
+plain Python."""

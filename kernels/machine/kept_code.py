@@ -1,7 +1,8 @@
 """Compiled functions kept between processes, in place of Numba's own cache.
 
-That one runs what it finds without a check, fails at what is damaged, and ends the run where it cannot write. Here each compiled
-function is a file that begins with the digest of the rest: half a file, or one with a bit the wrong way, is compiled anew.
+That one runs what it finds without a check, fails at what is damaged, and ends the run where it cannot write. Here each
+compiled function is a file that begins with the digest of the rest: half a file, or one with a bit the wrong way, is
+compiled anew.
 """
 
 from __future__ import annotations
@@ -67,7 +68,14 @@ class KeptCode(Cache):
         """Nothing: what is compiled anew is written anew."""
 
     def _file(self, sig: Any, codegen: Any) -> str:
-        """Named by all that decides the code; Numba's key has the types, the processor, the byte code and what the function closes over."""
+        """Named by all that decides the code; Numba's key has the types, the processor, the byte code and what the
+        function closes over."""
         function = self._py_func
-        key = (environment_digest(), self._source, function.__module__, function.__qualname__, self._index_key(sig, codegen))
+        key = (
+            environment_digest(),
+            self._source,
+            function.__module__,
+            function.__qualname__,
+            self._index_key(sig, codegen),
+        )
         return f"{function.__name__}-{DIGEST(repr(key).encode()).hexdigest()[:32]}.compiled"

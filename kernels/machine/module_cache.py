@@ -1,8 +1,9 @@
 """The cache directory, and generated source as modules with files in it.
 
-A file's name contains a hash of all that decides its content: a generated text, this package's own source, and the versions of the
-libraries that compile it. So a stale file is never found. What cannot be read is made anew, and what cannot be written is not kept.
-Nothing from a directory that others could write to is used, as reading compiled code means to run it.
+A file's name contains a hash of all that decides its content: a generated text, this package's own source, and the
+versions of the libraries that compile it. So a stale file is never found. What cannot be read is made anew, and what
+cannot be written is not kept. Nothing from a directory that others could write to is used, as reading compiled code
+means to run it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ VARIABLE = "ANNEALVI_CACHE_DIR"
 
 
 def cache_directory() -> Path | None:
-    """$ANNEALVI_CACHE_DIR, else the user's cache folder; None, which standard error is told once, if neither is a folder to trust."""
+    """$ANNEALVI_CACHE_DIR, else the user's cache folder; None, which standard error is told once, if neither is a
+    folder to trust."""
     try:
         wanted = _wanted_directory()
         if wanted is None:
@@ -66,7 +68,8 @@ def keep(name: str, content: bytes) -> None:
 
 
 def load_module(source: str, stem: str) -> ModuleType:
-    """The module of a generated source, which is kept as a file for people and tracebacks to look at. stem: starts its name.
+    """The module of a generated source, which is kept as a file for people and tracebacks to look at. stem: starts its
+    name.
 
     It is in `sys.modules` before it executes: compiled code refers to it by name.
     """
@@ -81,7 +84,9 @@ def load_module(source: str, stem: str) -> ModuleType:
     module.__file__ = str((cache_directory() or Path()) / file)
     sys.modules[name] = module
     try:
-        exec(compile(source, module.__file__, "exec", dont_inherit=True), module.__dict__)  # what was checked, and not the file again
+        exec(
+            compile(source, module.__file__, "exec", dont_inherit=True), module.__dict__
+        )  # what was checked, and not the file again
     except BaseException:
         del sys.modules[name]
         raise
@@ -130,4 +135,6 @@ def _shown(place: object) -> str:
 
 @cache
 def _not_kept(reason: str) -> None:
-    sys.stderr.write(f"annealvi: compiled kernels are not kept ({reason}); set {VARIABLE} to a folder that you alone can write to\n")
+    sys.stderr.write(
+        f"annealvi: compiled kernels are not kept ({reason}); set {VARIABLE} to a folder that you alone can write to\n"
+    )

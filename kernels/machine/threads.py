@@ -1,8 +1,9 @@
 """Work shared out among plain threads, which another thread can stop.
 
-Numba's own parallel loops take longer to compile than the kernels that they run, and end in spinning barriers, which are slow where other
-processes share the cores. The kernels here give up Python's lock instead. The thread that asks for the work waits while others do it:
-Python hands signals to the main thread alone, and only between two of its own instructions.
+Numba's own parallel loops take longer to compile than the kernels that they run, and end in spinning barriers, which
+are slow where other processes share the cores. The kernels here give up Python's lock instead. The thread that asks for
+the work waits while others do it: Python hands signals to the main thread alone, and only between two of its own
+instructions.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class TimeLimitError(Exception):
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Stop compiled code within, once this thread has waited so long for it, and raise TimeLimitError. Compiling it does not count."""
+    """Stop compiled code within, once this thread has waited so long for it, and raise TimeLimitError. Compiling it
+    does not count."""
     before = _seconds_left()
     _own.seconds_left = given = min(before, seconds)
     try:
@@ -48,12 +50,13 @@ def _seconds_left() -> float:
 
 
 def run_on_threads(kernel: Any, units: int, *arguments: Any, brief: bool = False) -> None:
-    """Calls kernel(first, stop, flag, *arguments) for ranges that make up 0..units, on as many threads as numba.get_num_threads() says.
+    """Calls kernel(first, stop, flag, *arguments) for ranges that make up 0..units, on as many threads as
+    numba.get_num_threads() says.
 
-    Returns when all have run. There are some more ranges than threads, so that a thread whose units end early takes over others.
-    flag: (1,) an integer, zero until the kernel is to return as soon as it can, whatever is missing then: after an interrupt, an error
-    in another thread, or the limit of `at_most`, all of which are raised. brief: the work is over in milliseconds, so that handing it over
-    would take longer, and the caller's thread does it.
+    Returns when all have run. There are some more ranges than threads, so that a thread whose units end early takes
+    over others. flag: (1,) an integer, zero until the kernel is to return as soon as it can, whatever is missing then:
+    after an interrupt, an error in another thread, or the limit of `at_most`, all of which are raised. brief: the work
+    is over in milliseconds, so that handing it over would take longer, and the caller's thread does it.
     """
     flag = np.zeros(1, np.int64)
     with stage("compiling the kernels"):
@@ -113,7 +116,8 @@ def wait_until(over: Callable[[float], bool], flag: np.ndarray) -> None:
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Each thread that asks for work has its own, so that several do not wait for each other; a process made by a fork has none yet."""
+    """Each thread that asks for work has its own, so that several do not wait for each other; a process made by a fork
+    has none yet."""
     pools = _own.__dict__.setdefault("pools", {})
     key = threads, os.getpid()
     if key not in pools:

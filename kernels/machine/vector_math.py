@@ -1,4 +1,5 @@
-"""Elementary functions without branches or calls, which LLVM turns into vector instructions where a library's own would stay scalar.
+"""Elementary functions without branches or calls, which LLVM turns into vector instructions where a library's own would
+stay scalar.
 
 For double precision on the CPU. On CUDA, and in single precision, kernels call the library's functions.
 """
@@ -52,12 +53,14 @@ def tanh(x):
 
 @inlined
 def log(x):
-    """log(x) to 2 units in the last place, for float64: x is 2^k m with m between √½ and √2, and log m = 2 artanh((m − 1)/(m + 1))."""
+    """log(x) to 2 units in the last place, for float64: x is 2^k m with m between √½ and √2, and log m = 2 artanh((m −
+    1)/(m + 1))."""
     shift = 54.0 if x < SMALLEST_NORMAL else 0.0
     bits = np.float64(x * 2.0**54 if x < SMALLEST_NORMAL else x).view(np.int64)
     k_bits = (bits - SQRT_HALF_PATTERN) >> 52
     m = np.int64(bits - (k_bits << 52)).view(np.float64)
-    # The integer in a double's lowest bits, as INTEGER_BITS has it in `exp`: no instruction of AVX2 converts 64-bit integers.
+    # The integer in a double's lowest bits, as INTEGER_BITS has it in `exp`: no instruction of AVX2 converts 64-bit
+    # integers.
     k = np.int64(k_bits + INTEGER_PATTERN).view(np.float64) - INTEGER_BITS - shift
     s = (m - 1.0) / (m + 1.0)
     square = s * s

@@ -1,13 +1,18 @@
-"""Adaptive schedules of the particle simulation: a rule raises beta along the run, for each replica by what its own particles see.
+"""Adaptive schedules of the particle simulation: a rule raises beta along the run, for each replica by what its own
+particles see.
 
-Every so many steps the rule draws fresh particles from the replica's mixture q, evaluates log p* there, and chooses the next beta:
+Every so many steps the rule draws fresh particles from the replica's mixture q, evaluates log p* there, and chooses the
+next beta:
 
-* AdaAnn (Cobian, Hauenstein, Liu and Schiavazzi, "AdaAnn: adaptive annealing scheduler for probability density approximation"):
-  beta' = beta + tau / sqrt(Var_q[log p*]), since the KL from p*^beta to p*^beta' is about (beta' - beta)^2 / 2 times that variance;
-* the effective sample size: the largest beta' for which the weights p*^(beta' - beta) of q's particles are still even enough.
+* AdaAnn (Cobian, Hauenstein, Liu and Schiavazzi, "AdaAnn: adaptive annealing scheduler for probability density
+approximation"):
+  beta' = beta + tau / sqrt(Var_q[log p*]), since the KL from p*^beta to p*^beta' is about (beta' - beta)^2 / 2 times
+  that variance;
+* the effective sample size: the largest beta' for which the weights p*^(beta' - beta) of q's particles are still even
+enough.
 
-Both stop at beta = 1. The rule's particles are draws that no step uses, in double precision and on the CPU for either device: they are
-needed too seldom to be worth a kernel of their own on the GPU.
+Both stop at beta = 1. The rule's particles are draws that no step uses, in double precision and on the CPU for either
+device: they are needed too seldom to be worth a kernel of their own on the GPU.
 """
 
 from __future__ import annotations
@@ -48,7 +53,8 @@ class AdaAnn:
         _check_rule(self.every, self.start_beta, self.particles)
 
     def next_betas(self, betas: np.ndarray, log_targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """(replicas,), from the betas (replicas,), log p* at the particles (replicas, L, particles), and the weights (replicas, L)."""
+        """(replicas,), from the betas (replicas,), log p* at the particles (replicas, L, particles), and the weights
+        (replicas, L)."""
         deviations = np.sqrt(mixture_variance(log_targets, weights))
         # Deviations below tau allow the whole way in any case, so that none needs to be divided by.
         return np.minimum(1.0, betas + self.tau / np.maximum(deviations, self.tau))
@@ -56,7 +62,8 @@ class AdaAnn:
 
 @dataclass(frozen=True)
 class EffectiveSampleSize:
-    """After every `every` steps beta grows to the largest beta' <= 1 that keeps the relative effective sample size at `level`.
+    """After every `every` steps beta grows to the largest beta' <= 1 that keeps the relative effective sample size at
+    `level`.
 
     level: between 0 and 1; start_beta: from 0 to 1; particles: per component, of each estimate, at least 2.
     """
@@ -72,7 +79,8 @@ class EffectiveSampleSize:
         _check_rule(self.every, self.start_beta, self.particles)
 
     def next_betas(self, betas: np.ndarray, log_targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """(replicas,), from the betas (replicas,), log p* at the particles (replicas, L, particles), and the weights (replicas, L).
+        """(replicas,), from the betas (replicas,), log p* at the particles (replicas, L, particles), and the weights
+        (replicas, L).
 
         The effective sample size of fixed particles never grows with beta', so that bisection finds the largest one.
         """
@@ -96,8 +104,9 @@ Rule = AdaAnn | EffectiveSampleSize
 class ScheduleCost:
     """What a schedule took, each (replicas,).
 
-    updates: how often the rule adjusted beta, until it reached 1; steps_to_one: the steps done by then, -1 where it never did;
-    rule_evaluations: evaluations of log p* by the rule; gradient_evaluations: of its gradient, by the steps of the whole run.
+    updates: how often the rule adjusted beta, until it reached 1; steps_to_one: the steps done by then, -1 where it
+    never did; rule_evaluations: evaluations of log p* by the rule; gradient_evaluations: of its gradient, by the steps
+    of the whole run.
     """
 
     updates: np.ndarray
@@ -135,12 +144,13 @@ def simulate_adaptively(
     projected: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> AdaptiveRun:
-    """`simulate_particles` for `steps` steps under a rule: beta is rule.start_beta for rule.every steps, and then what the rule says.
+    """`simulate_particles` for `steps` steps under a rule: beta is rule.start_beta for rule.every steps, and then what
+    the rule says.
 
-    steps_after_one: end the run at the first record that comes so many steps after every replica has reached beta = 1; None: run all steps.
-    The other arguments and the errors are those of `simulate_particles`; particles are those of the steps, and projected concerns these
-    only: the rule's are drawn in all d dimensions. The result is a function of the arguments alone, too; but rounding differs between
-    devices, and a rule carries it into the betas.
+    steps_after_one: end the run at the first record that comes so many steps after every replica has reached beta = 1;
+    None: run all steps. The other arguments and the errors are those of `simulate_particles`; particles are those of
+    the steps, and projected concerns these only: the rule's are drawn in all d dimensions. The result is a function of
+    the arguments alone, too; but rounding differs between devices, and a rule carries it into the betas.
     """
     if not isinstance(rule, Rule):
         raise ValueError(f"rule must be an AdaAnn or an EffectiveSampleSize, not {rule!r}")
@@ -162,7 +172,10 @@ def simulate_adaptively(
         projected=projected,
     )
     if particles + rule.particles > MAX_PARTICLES:
-        raise ValueError(f"the particles of steps and rule must be at most {MAX_PARTICLES} together, not {particles + rule.particles}")
+        raise ValueError(
+            f"the particles of steps and rule must be at most {MAX_PARTICLES} together, not "
+            f"{particles + rule.particles}"
+        )
     controller = _Controller(rule, simulation)
     run = run_and_record(
         simulation,
@@ -206,16 +219,20 @@ class _Controller:
 
     def _adjust(self, rising: np.ndarray, step: int) -> None:
         simulation, state = self._simulation, self._simulation.replicas.state()
-        log_targets = log_target_of_particles(state, simulation.target_means, rising, self._rule.particles, simulation.flow.seed, step)
+        log_targets = log_target_of_particles(
+            state, simulation.target_means, rising, self._rule.particles, simulation.flow.seed, step
+        )
         self._betas[rising] = self._rule.next_betas(self._betas[rising], log_targets, state.weights[rising])
         self.updates[rising] += 1
         self.steps_to_one[rising[self._betas[rising] == 1]] = step
 
 
 def mixture_variance(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Var_q of a function, (...), from its values at as many particles of each component, (..., L, particles), and the weights (..., L).
+    """Var_q of a function, (...), from its values at as many particles of each component, (..., L, particles), and the
+    weights (..., L).
 
-    Unbiased: within components the particles' own variances; between them that of the means, less what their errors add to it.
+    Unbiased: within components the particles' own variances; between them that of the means, less what their errors add
+    to it.
     """
     particles = values.shape[-1]
     within, means = values.var(axis=-1, ddof=1), values.mean(axis=-1)

@@ -27,7 +27,12 @@ from kernels.particles.step import (
 @compiled
 def add_block(dots, squares, normals, differences, block):
     """Adds what coordinates 4 block .. 4 block + 3 contribute to dots (L + K, LANES) and squares (LANES,)."""
-    first, second, third, fourth = normals[4 * block], normals[4 * block + 1], normals[4 * block + 2], normals[4 * block + 3]
+    first, second, third, fourth = (
+        normals[4 * block],
+        normals[4 * block + 1],
+        normals[4 * block + 2],
+        normals[4 * block + 3],
+    )
     for lane in range(LANES):
         low = first[lane] * first[lane] + second[lane] * second[lane]
         squares[lane] += low + (third[lane] * third[lane] + fourth[lane] * fourth[lane])
@@ -47,7 +52,12 @@ def subtract_weighted(gradient, normals, weights):
     """
     real = normals.dtype.type
     for block in range(len(normals) // 4):
-        first, second, third, fourth = normals[4 * block], normals[4 * block + 1], normals[4 * block + 2], normals[4 * block + 3]
+        first, second, third, fourth = (
+            normals[4 * block],
+            normals[4 * block + 1],
+            normals[4 * block + 2],
+            normals[4 * block + 3],
+        )
         sum_1, sum_2, sum_3, sum_4 = real(0), real(0), real(0), real(0)
         for lane in range(LANES):
             sum_1 += weights[lane] * first[lane]
@@ -62,10 +72,12 @@ def subtract_weighted(gradient, normals, weights):
 
 @compiled
 def estimate_component(estimates, component, centres, state, flow, beta, replica, step, with_shapes, flag):
-    """Writes the estimates of one component of one replica, whose centres, (L + K, d) of the working precision, are given.
+    """Writes the estimates of one component of one replica, whose centres, (L + K, d) of the working precision, are
+    given.
 
-    LANES particles are drawn at a time, one in each place of the vector registers. with_shapes, whether to estimate what moves weights and
-    scales, is a constant wherever this is inlined, and so is not asked at run time. flag: once set, nothing that is written counts.
+    LANES particles are drawn at a time, one in each place of the vector registers. with_shapes, whether to estimate
+    what moves weights and scales, is a constant wherever this is inlined, and so is not asked at run time. flag: once
+    set, nothing that is written counts.
     """
     gradient = estimates.gradients[replica, component]
     log_amplitudes, precisions = state.log_amplitudes[replica], state.precisions[replica]
@@ -73,7 +85,11 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
     blocks = (d + 3) // 4
     mean, scale, real = centres[component], state.scales[replica, component], centres.dtype.type
     normals, words = np.empty((4 * blocks, LANES), centres.dtype), np.empty((4, LANES), np.uint32)
-    dots, squares, weights = np.empty((count, LANES), centres.dtype), np.empty(LANES, centres.dtype), np.empty(LANES, centres.dtype)
+    dots, squares, weights = (
+        np.empty((count, LANES), centres.dtype),
+        np.empty(LANES, centres.dtype),
+        np.empty(LANES, centres.dtype),
+    )
     pulls, totals, log_sums = np.empty((count, LANES)), np.empty(LANES), np.empty((2, LANES))
     differences, separations, pull_sums = np.zeros((count, 4 * blocks), centres.dtype), np.zeros(count), np.zeros(count)
     noise = np.zeros(4 * blocks)
@@ -94,7 +110,20 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
             if 4 * block + 4 > d:
                 normals[d:] = real(0)
             add_block(dots, squares, normals, differences, block)
-        find_pulls(pulls, dots, squares, totals, log_sums, separations, scale, log_amplitudes, precisions, proposals, beta, LANES)
+        find_pulls(
+            pulls,
+            dots,
+            squares,
+            totals,
+            log_sums,
+            separations,
+            scale,
+            log_amplitudes,
+            precisions,
+            proposals,
+            beta,
+            LANES,
+        )
         for lane in range(LANES):
             weights[lane] = totals[lane] if lane < members else 0.0
         subtract_weighted(noise, normals, weights)
@@ -133,7 +162,8 @@ def estimate_replica(estimates, centres, state, flow, beta, replica, step, with_
 
 @compiled
 def move_mean(mean, gradient, dt, spherical, radius):
-    """Euler step of one mean, (d,), in place: along -gradient, on the sphere along its tangential part and back to the radius."""
+    """Euler step of one mean, (d,), in place: along -gradient, on the sphere along its tangential part and back to the
+    radius."""
     along = 0.0
     if spherical:
         for c in range(mean.size):
@@ -159,7 +189,13 @@ def move_replica(state, estimates, flow, replica, with_shapes):
     _, proposals, d = state.means.shape
     if flow.learns_means or not with_shapes:
         for i in range(proposals):
-            move_mean(state.means[replica, i], estimates.gradients[replica, i], flow.dt, flow.spherical, state.radii[replica, i])
+            move_mean(
+                state.means[replica, i],
+                estimates.gradients[replica, i],
+                flow.dt,
+                flow.spherical,
+                state.radii[replica, i],
+            )
     if with_shapes:
         compiled_move_shapes(
             state.log_weights,
@@ -192,18 +228,22 @@ threadable = kept(njit(nogil=True, error_model="numpy", fastmath={"contract", "r
 
 
 def compile_cpu_kernels(with_shapes: bool):
-    """The step's two kernels, each for the replicas first .. stop - 1, so that threads can share the replicas out; see `run_on_threads`."""
+    """The step's two kernels, each for the replicas first .. stop - 1, so that threads can share the replicas out; see
+    `run_on_threads`."""
 
     @threadable
     def advance(first, stop, flag, state, estimates, betas, first_step, flow):
-        """Moves the state in place by one step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas)."""
+        """Moves the state in place by one step for each row of `betas`, (steps, 1) for all replicas alike or (steps,
+        replicas)."""
         centres = centres_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
             column = min(replica, betas.shape[1] - 1)
             for n in range(len(betas)):
                 if halted(flag):
                     return
-                estimate_replica(estimates, centres, state, flow, betas[n, column], replica, first_step + n, with_shapes, flag)
+                estimate_replica(
+                    estimates, centres, state, flow, betas[n, column], replica, first_step + n, with_shapes, flag
+                )
                 move_replica(state, estimates, flow, replica, with_shapes)
 
     @threadable
@@ -244,7 +284,10 @@ def compile_log_target_kernel():
                             for lane in range(LANES):
                                 difference = separation + scale * normals[c, lane]
                                 logits[k, lane] += difference * difference
-                        amplitude, precision = state.log_amplitudes[replica, proposals + k], state.precisions[replica, proposals + k]
+                        amplitude, precision = (
+                            state.log_amplitudes[replica, proposals + k],
+                            state.precisions[replica, proposals + k],
+                        )
                         for lane in range(LANES):
                             logits[k, lane] = amplitude - 0.5 * precision * logits[k, lane]
                     normalise_exponentials(logits, 0, count, log_sums, LANES)
@@ -263,7 +306,9 @@ class CpuParticles:
 
     def __init__(self, start: Replicas, flow: ParticleFlow):
         self._state, self._flow = Replicas(*(array.copy() for array in start)), flow
-        self._estimates = Estimates(np.empty_like(start.means), np.zeros_like(start.weights), np.zeros_like(start.weights))
+        self._estimates = Estimates(
+            np.empty_like(start.means), np.zeros_like(start.weights), np.zeros_like(start.weights)
+        )
         self._advance, self._estimate = KERNELS[flow.learns_shapes]
 
     def state(self) -> Replicas:
@@ -272,7 +317,9 @@ class CpuParticles:
 
     def advance(self, betas: np.ndarray, first_step: int) -> None:
         """One step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas)."""
-        run_on_threads(self._advance, len(self._state.means), self._state, self._estimates, betas, first_step, self._flow)
+        run_on_threads(
+            self._advance, len(self._state.means), self._state, self._estimates, betas, first_step, self._flow
+        )
 
     def estimates(self, beta: float) -> Estimates:
         """Independent estimates, one at each replica's state."""
@@ -283,7 +330,8 @@ class CpuParticles:
 def log_target_of_particles(
     state: Replicas, target_means: np.ndarray, chosen: np.ndarray, particles: int, seed: np.uint64, step: int
 ) -> np.ndarray:
-    """log p* up to a constant at fresh particles of the chosen replicas' components, (chosen, L, particles), in double precision.
+    """log p* up to a constant at fresh particles of the chosen replicas' components, (chosen, L, particles), in double
+    precision.
 
     target_means: (K, d); chosen: the replicas' numbers; particles: of each component. No step of a run with at most
     MAX_PARTICLES - particles particles sees these draws.

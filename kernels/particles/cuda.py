@@ -1,10 +1,11 @@
 """The particle simulation on CUDA: one block of threads for each replica and component, sums in a fixed order.
 
-A block takes its particles a tile at a time. A thread draws four coordinates of a particle at once, keeps them, and leaves what they
-contribute to the dot products with the centres in shared memory; so many threads as a particle has such columns share it, and the
-block's groups of threads have different particles. Then each sum is added up by one thread, each particle's pulls are found by one thread,
-and each thread adds what it has kept, weighted by the pulls, to its own coordinates. No normal is drawn twice, nothing is added by two
-threads at once, and memory does not grow with the dimension times the particles.
+A block takes its particles a tile at a time. A thread draws four coordinates of a particle at once, keeps them, and
+leaves what they contribute to the dot products with the centres in shared memory; so many threads as a particle has
+such columns share it, and the block's groups of threads have different particles. Then each sum is added up by one
+thread, each particle's pulls are found by one thread, and each thread adds what it has kept, weighted by the pulls, to
+its own coordinates. No normal is drawn twice, nothing is added by two threads at once, and memory does not grow with
+the dimension times the particles.
 
 Importing this module imports numba.cuda, which is slow to load and optional: only a run on CUDA does so.
 """
@@ -34,8 +35,8 @@ THREADS = (128, 64, 32)
 class BlockShape(NamedTuple):
     """How a block of threads shares out its work.
 
-    span: threads that share a particle, each with every span-th block of four coordinates; passes: such blocks for each thread; groups:
-    particles in work at once; tile: particles between two rounds of sums, a multiple of groups.
+    span: threads that share a particle, each with every span-th block of four coordinates; passes: such blocks for each
+    thread; groups: particles in work at once; tile: particles between two rounds of sums, a multiple of groups.
     """
 
     threads: int
@@ -46,7 +47,8 @@ class BlockShape(NamedTuple):
 
 
 def block_shape(d: int, particles: int, centres: int, real_bytes: int) -> BlockShape:
-    """The shape for particles of d coordinates under so many centres; raises ValueError where shared memory does not hold these.
+    """The shape for particles of d coordinates under so many centres; raises ValueError where shared memory does not
+    hold these.
 
     There are fewer threads than THREADS[0] where the particles' blocks of coordinates are fewer, or the centres many.
     """
@@ -65,7 +67,8 @@ def block_shape(d: int, particles: int, centres: int, real_bytes: int) -> BlockS
 
 
 def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes: bool) -> tuple[Any, Any, Any]:
-    """The Python functions of the kernels `estimate`, `move_means` and `move_all_shapes`, for the precision `real`, before compilation.
+    """The Python functions of the kernels `estimate`, `move_means` and `move_all_shapes`, for the precision `real`,
+    before compilation.
 
     with_shapes: whether `estimate` also finds what moves weights and scales.
     """
@@ -80,7 +83,8 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
 
     @cuda.jit(device=True)
     def add_up(parts, row_count, thread):
-        """Adds up each row of parts, (row_count, threads) flat, into its first place, in an order that depends on nothing."""
+        """Adds up each row of parts, (row_count, threads) flat, into its first place, in an order that depends on
+        nothing."""
         cuda.syncthreads()
         stride = threads // 2
         while stride > 0:
@@ -90,7 +94,21 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
             cuda.syncthreads()
             stride //= 2
 
-    def estimate(gradients, log_ratios, stretches, centres, weights, scales, log_amplitudes, precisions, betas, row, particles, seed, step):
+    def estimate(
+        gradients,
+        log_ratios,
+        stretches,
+        centres,
+        weights,
+        scales,
+        log_amplitudes,
+        precisions,
+        betas,
+        row,
+        particles,
+        seed,
+        step,
+    ):
         """Writes the estimates of `Estimates` at the centres, (replicas, L + K, d) of `real`; grid (replicas, L).
 
         The inverse temperature stands in the given row of `betas`, which holds one for all replicas or one for each.
@@ -143,7 +161,9 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
             for c in range(centre_count):
                 difference = float64(0)
                 if coordinate < d:
-                    difference = float64(centres[replica, component, coordinate]) - float64(centres[replica, c, coordinate])
+                    difference = float64(centres[replica, component, coordinate]) - float64(
+                        centres[replica, c, coordinate]
+                    )
                 differences[c * coordinates + n] = real(difference)
         cuda.syncthreads()
 
@@ -182,7 +202,18 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
                     dots[c, 0] = sums[c * tile + thread]
                 squares[0] = sums[centre_count * tile + thread]
                 find_pulls_there(
-                    pulls, dots, squares, totals, log_sums, separations, scale, amplitudes, inverse_variances, proposals, beta, 1
+                    pulls,
+                    dots,
+                    squares,
+                    totals,
+                    log_sums,
+                    separations,
+                    scale,
+                    amplitudes,
+                    inverse_variances,
+                    proposals,
+                    beta,
+                    1,
                 )
                 tile_totals[thread] = totals[0]
                 for c in range(centre_count):
@@ -238,7 +269,8 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
                 stretches[replica, component] = parts[0] / particles
 
     def move_means(means, centres, gradients, radii, dt, spherical):
-        """Euler step of all means, (replicas, L, d) of float64, in place, and of their copies among the centres; grid (replicas, L)."""
+        """Euler step of all means, (replicas, L, d) of float64, in place, and of their copies among the centres; grid
+        (replicas, L)."""
         replica, component, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
         d = means.shape[2]
         radius = radii[replica, component]
@@ -265,7 +297,18 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
             centres[replica, component, coordinate] = real(mean)
 
     def move_all_shapes(
-        log_weights, log_scales, weights, scales, log_amplitudes, precisions, log_ratios, stretches, d, dt, learns_weights, learns_scales
+        log_weights,
+        log_scales,
+        weights,
+        scales,
+        log_amplitudes,
+        precisions,
+        log_ratios,
+        stretches,
+        d,
+        dt,
+        learns_weights,
+        learns_scales,
     ):
         """Euler step of the weights and scales of all replicas, in place; one thread for each replica."""
         replica = cuda.grid(1)
@@ -292,11 +335,14 @@ def kernel_sources(real: Any, centre_count: int, shape: BlockShape, with_shapes:
 @lru_cache
 def compiled_kernels(precision: str, centre_count: int, shape: BlockShape, with_shapes: bool) -> tuple[Any, ...]:
     """`kernel_sources`, ready to launch; each kernel compiles at its first launch."""
-    return tuple(cuda.jit(source) for source in kernel_sources(np.dtype(precision).type, centre_count, shape, with_shapes))
+    return tuple(
+        cuda.jit(source) for source in kernel_sources(np.dtype(precision).type, centre_count, shape, with_shapes)
+    )
 
 
 class CudaParticles:
-    """The replicas of a run and their step, on the current CUDA device. drawn: in how many coordinates particles are, by default all."""
+    """The replicas of a run and their step, on the current CUDA device. drawn: in how many coordinates particles are,
+    by default all."""
 
     def __init__(self, start: Replicas, flow: ParticleFlow, drawn: int | None = None):
         replicas, proposals, _ = start.means.shape
@@ -310,7 +356,9 @@ class CudaParticles:
         self._state: Any = Replicas(*(cuda.to_device(array) for array in start))
         self._centres = cuda.to_device(np.ascontiguousarray(centres, flow.targets.dtype))
         zeros = np.zeros_like(start.weights)
-        self._estimates: Any = Estimates(*(cuda.to_device(array) for array in (np.zeros_like(start.means), zeros, zeros)))
+        self._estimates: Any = Estimates(
+            *(cuda.to_device(array) for array in (np.zeros_like(start.means), zeros, zeros))
+        )
         self._flow = flow
 
     def state(self) -> Replicas:
@@ -318,7 +366,8 @@ class CudaParticles:
         return Replicas(*(array.copy_to_host() for array in self._state))
 
     def advance(self, betas: np.ndarray, first_step: int) -> None:
-        """One step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas); waits for the device."""
+        """One step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas); waits for the
+        device."""
         betas_there = cuda.to_device(np.ascontiguousarray(betas))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumbaPerformanceWarning)
@@ -358,7 +407,9 @@ class CudaParticles:
         state, flow = self._state, self._flow
         gradients, log_ratios, stretches = self._estimates
         if flow.learns_means:
-            self._move_means[self._grid, self._threads](state.means, self._centres, gradients, state.radii, flow.dt, flow.spherical)
+            self._move_means[self._grid, self._threads](
+                state.means, self._centres, gradients, state.radii, flow.dt, flow.spherical
+            )
         if flow.learns_shapes:
             replicas, _, d = state.means.shape
             self._move_all_shapes[(replicas + self._threads - 1) // self._threads, self._threads](

@@ -31,11 +31,14 @@ def checked_seed(seed: int) -> np.uint64:
 def uniform_sphere_means(replicas: int, L: int, d: int, radius: float | np.ndarray, seed: int) -> np.ndarray:
     """Independent means, uniform on spheres in R^d, as (replicas, L, d) of float64.
 
-    radius: one number, or (L,). The draws come from the simulation's own random stream, so that they are the same on every machine,
-    and from a part of it that no simulation uses: the seed may be that of the run. Raises ValueError.
+    radius: one number, or (L,). The draws come from the simulation's own random stream, so that they are the same on
+    every machine, and from a part of it that no simulation uses: the seed may be that of the run. Raises ValueError.
     """
     if not (1 <= replicas <= MAX_REPLICAS and 1 <= L <= MAX_COMPONENTS and d >= 1):
-        raise ValueError(f"need 1 to {MAX_REPLICAS} replicas, 1 to {MAX_COMPONENTS} components and d >= 1, not {replicas}, {L} and {d}")
+        raise ValueError(
+            f"need 1 to {MAX_REPLICAS} replicas, 1 to {MAX_COMPONENTS} components and d >= 1, "
+            f"not {replicas}, {L} and {d}"
+        )
     radii = np.asarray(radius, float)
     if radii.shape not in ((), (L,)) or not np.all(np.isfinite(radii) & (radii > 0)):
         raise ValueError(f"radius must be one positive number or {L} of them, not {radius!r}")
@@ -48,13 +51,16 @@ def uniform_sphere_means(replicas: int, L: int, d: int, radius: float | np.ndarr
 def embed_overlaps(gram: np.ndarray, K: int, d: int) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of R^d with the given overlaps: (target_means (K, d), proposal_means (L, d)).
 
-    gram: (K + L, K + L), the inner products of nu_1 .. nu_K, a_1 .. a_L in this order, as they follow from the states M and Q. The vectors
-    may be linearly dependent; they are unique up to a rotation. Raises ValueError if no vectors have these overlaps, or none in R^d.
+    gram: (K + L, K + L), the inner products of nu_1 .. nu_K, a_1 .. a_L in this order, as they follow from the states M
+    and Q. The vectors may be linearly dependent; they are unique up to a rotation. Raises ValueError if no vectors have
+    these overlaps, or none in R^d.
     """
     gram = np.asarray(gram, float)
     size = len(gram) if gram.ndim == 2 else 0
     if gram.shape != (size, size) or not 1 <= K < size or not np.all(np.isfinite(gram)):
-        raise ValueError(f"gram must be a finite square matrix of more than K = {K} rows, not one of shape {gram.shape}")
+        raise ValueError(
+            f"gram must be a finite square matrix of more than K = {K} rows, not one of shape {gram.shape}"
+        )
     tolerance = 1e-10 * np.abs(gram).max()
     if np.abs(gram - gram.T).max() > tolerance:
         raise ValueError("gram must be symmetric")
@@ -64,7 +70,10 @@ def embed_overlaps(gram: np.ndarray, K: int, d: int) -> tuple[np.ndarray, np.nda
     descending = np.argsort(eigenvalues)[::-1]
     lost = np.maximum(eigenvalues[descending][d:], 0.0)
     if lost.sum() > tolerance:
-        raise ValueError(f"gram has rank {int(np.sum(eigenvalues > tolerance))}, so that its vectors do not fit into d = {d} dimensions")
+        raise ValueError(
+            f"gram has rank {int(np.sum(eigenvalues > tolerance))}, so that its vectors do not "
+            f"fit into d = {d} dimensions"
+        )
     embedded = np.zeros((size, d))
     kept = descending[:d]
     embedded[:, : len(kept)] = vectors[:, kept] * np.sqrt(np.maximum(eigenvalues[kept], 0.0))

@@ -1,13 +1,15 @@
-"""The tempered reverse KL of Gaussian mixtures by quadrature on a grid, in one, two or three dimensions, and the flow that descends it.
+"""The tempered reverse KL of Gaussian mixtures by quadrature on a grid, in one, two or three dimensions, and the flow
+that descends it.
 
-This is a second route to every drift, and imports nothing of the first: it evaluates densities at points and sums. No score, no
-responsibility and no Gaussian identity enters. The gradient is the complex-step derivative of the quadrature's own value, which is
-exact to rounding since both log densities are analytic in their parameters.
+This is a second route to every drift, and imports nothing of the first: it evaluates densities at points and sums. No
+score, no responsibility and no Gaussian identity enters. The gradient is the complex-step derivative of the
+quadrature's own value, which is exact to rounding since both log densities are analytic in their parameters.
 
-The rule is trapezoidal. Its error falls geometrically with the step, at a rate set by the distance from the real axis to the nearest
-complex zero of q or of p*: pi sigma^2 / D along an axis on which two components of one scale are D apart. Each integral is taken
-on two grids, the second shifted by half a step along every axis; their mean is the value and half their difference estimates the
-error of either one, hence more than that of the mean. On a line the two together are the rule of half the step.
+The rule is trapezoidal. Its error falls geometrically with the step, at a rate set by the distance from the real axis
+to the nearest complex zero of q or of p*: pi sigma^2 / D along an axis on which two components of one scale are D
+apart. Each integral is taken on two grids, the second shifted by half a step along every axis; their mean is the value
+and half their difference estimates the error of either one, hence more than that of the mean. On a line the two
+together are the rule of half the step.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ Axes = tuple[Array, ...]
 
 
 class Mixture(NamedTuple):
-    """sum_i weights[i] N(x; means[i], scales[i]^2 I): means (L, d) with d <= 3, weights (L,) that sum to one, scales (L,)."""
+    """sum_i weights[i] N(x; means[i], scales[i]^2 I): means (L, d) with d <= 3, weights (L,) that sum to one, scales
+    (L,)."""
 
     means: ArrayLike
     weights: ArrayLike
@@ -70,12 +73,14 @@ def objective(proposal: Mixture, target: Mixture, beta: float, tolerance: float 
 
 
 def log_partition(target: Mixture, beta: float, tolerance: float = 1e-10) -> tuple[float, float]:
-    """log Z(beta), Z the integral of p*^beta, and its estimated absolute error. Feasible in 3-d unless beta is small."""
+    """log Z(beta), Z the integral of p*^beta, and its estimated absolute error. Feasible in 3-d unless beta is
+    small."""
     p, _ = _checked(target, target)
     envelope = p._replace(log_scales=p.log_scales - math.log(beta) / 2)
     dimension = p.means.shape[1]
     highest = float(np.max(_log_weights(p) - dimension * (p.log_scales + math.log(2 * math.pi) / 2)))
-    # The integral relative to that of one tempered component, so that an absolute tolerance makes sense for the logarithm.
+    # The integral relative to that of one tempered component, so that an absolute tolerance makes sense for the
+    # logarithm.
     widest = float(np.max(envelope.log_scales))
     unit = beta * highest + dimension * (widest + math.log(2 * math.pi) / 2)
 
@@ -111,8 +116,11 @@ def kl_gradient(proposal: Mixture, target: Mixture, beta: float, tolerance: floa
     return KlGradient(means.reshape(q.means.shape), logits, log_scales, error)
 
 
-def flow_velocity(proposal: Mixture, target: Mixture, beta: float, manifold: str = "sphere", tolerance: float = 1e-10) -> Array:
-    """da/dt (L, d) of the gradient flow of the means, on their spheres or in the whole space ("sphere" or "euclidean")."""
+def flow_velocity(
+    proposal: Mixture, target: Mixture, beta: float, manifold: str = "sphere", tolerance: float = 1e-10
+) -> Array:
+    """da/dt (L, d) of the gradient flow of the means, on their spheres or in the whole space ("sphere" or
+    "euclidean")."""
     if manifold not in ("sphere", "euclidean"):
         raise ValueError(f"manifold is {manifold!r}: use 'sphere' or 'euclidean'")
     velocity = -kl_gradient(proposal, target, beta, tolerance).means
@@ -139,7 +147,12 @@ def _checked(*mixtures: Mixture) -> tuple[_Parameters, ...]:
     parameters = []
     for mixture in mixtures:
         means, weights, scales = (np.asarray(a, dtype=float) for a in mixture)
-        if means.ndim != 2 or not 1 <= means.shape[1] <= 3 or weights.shape != means.shape[:1] or scales.shape != weights.shape:
+        if (
+            means.ndim != 2
+            or not 1 <= means.shape[1] <= 3
+            or weights.shape != means.shape[:1]
+            or scales.shape != weights.shape
+        ):
             raise ValueError("a mixture needs means (L, d) with d = 1, 2 or 3, weights (L,) and scales (L,)")
         if not np.all(np.isfinite(means)) or not np.all(weights > 0) or not np.all((scales > 0) & np.isfinite(scales)):
             raise ValueError("means must be finite, weights and scales positive")
@@ -152,7 +165,8 @@ def _checked(*mixtures: Mixture) -> tuple[_Parameters, ...]:
 
 
 def _complex_displacements(q: _Parameters) -> Iterator[_Parameters]:
-    """q with each of its parameters in turn moved by i * COMPLEX_STEP: means row by row, then logits, then log scales."""
+    """q with each of its parameters in turn moved by i * COMPLEX_STEP: means row by row, then logits, then log
+    scales."""
     for name, values in q._asdict().items():
         for index in np.ndindex(values.shape):
             moved = values.astype(complex)
@@ -187,7 +201,11 @@ def _integrand(axes: Axes, q: _Parameters, reward: Array) -> NDArray:
 
 
 def _quadrature(
-    sums: Callable[[Axes], Array], measure: _Parameters, mixtures: tuple[_Parameters, ...], magnitude: float, tolerance: float
+    sums: Callable[[Axes], Array],
+    measure: _Parameters,
+    mixtures: tuple[_Parameters, ...],
+    magnitude: float,
+    tolerance: float,
 ) -> tuple[Array, float]:
     """Integrals of functions that decay like the mixture `measure` and are singular at the complex zeros of `mixtures`.
 
@@ -213,8 +231,11 @@ def _quadrature(
         steps = steps * 0.8
 
 
-def _reach(measure: _Parameters, mixtures: tuple[_Parameters, ...], magnitude: float, tolerance: float) -> tuple[float, float]:
-    """The box's margin around each mean, in scales, and an estimate of what is left outside, at most a tenth of the tolerance."""
+def _reach(
+    measure: _Parameters, mixtures: tuple[_Parameters, ...], magnitude: float, tolerance: float
+) -> tuple[float, float]:
+    """The box's margin around each mean, in scales, and an estimate of what is left outside, at most a tenth of the
+    tolerance."""
     dimension = measure.means.shape[1]
     centers = np.concatenate([measure.means, *(m.means for m in mixtures)])
     span = float(np.linalg.norm(np.ptp(centers, axis=0)))
@@ -232,8 +253,8 @@ def _reach(measure: _Parameters, mixtures: tuple[_Parameters, ...], magnitude: f
 def _predicted_steps(measure: _Parameters, mixtures: tuple[_Parameters, ...], reach: float, tolerance: float) -> Array:
     """The steps (d,) for which the rule's error is about the tolerance.
 
-    A contour moved by y into the complex plane, short of the nearest zero, bounds the error by exp(y^2 / (2 sigma^2) - 2 pi y / step)
-    times the density below it.
+    A contour moved by y into the complex plane, short of the nearest zero, bounds the error by exp(y^2 / (2 sigma^2) -
+    2 pi y / step) times the density below it.
     """
     digits = math.log(10 / tolerance)
     offsets = np.linspace(-reach, reach, 201)
@@ -251,10 +272,12 @@ def _predicted_steps(measure: _Parameters, mixtures: tuple[_Parameters, ...], re
 
 
 def _distance_to_zeros(x: Array, mixture: _Parameters, axis: int) -> Array:
-    """How far from the real points x of one axis, at least, any two components can cancel each other, (number of points,).
+    """How far from the real points x of one axis, at least, any two components can cancel each other, (number of
+    points,).
 
-    Their phases must differ by pi and their magnitudes agree. With one scale, phases decide. Otherwise log N_k - log N_j, k the
-    narrower, is curvature / 2 (radius^2 - |x - center|^2), and magnitudes agree only on a sphere that grows into the complex plane.
+    Their phases must differ by pi and their magnitudes agree. With one scale, phases decide. Otherwise log N_k - log
+    N_j, k the narrower, is curvature / 2 (radius^2 - |x - center|^2), and magnitudes agree only on a sphere that grows
+    into the complex plane.
     """
     dimension = mixture.means.shape[1]
     heights = _log_weights(mixture) - dimension * mixture.log_scales
@@ -267,7 +290,9 @@ def _distance_to_zeros(x: Array, mixture: _Parameters, axis: int) -> Array:
             nearest = np.minimum(nearest, np.pi / max(precisions[k] * abs(apart[axis]), 1e-300))
         elif curvature >= 1e-6 * precisions[k]:
             center = mixture.means[j, axis] + apart[axis] * precisions[k] / curvature
-            squared_radius = (2 * (heights[k] - heights[j]) + precisions[k] * precisions[j] * (apart @ apart) / curvature) / curvature
+            squared_radius = (
+                2 * (heights[k] - heights[j]) + precisions[k] * precisions[j] * (apart @ apart) / curvature
+            ) / curvature
             opposite_phase = np.pi / np.maximum(curvature * np.abs(x - center), 1e-300)
             equal_magnitude = np.sqrt(np.maximum((x - center) ** 2 - squared_radius, 0.0))
             nearest = np.minimum(nearest, np.maximum(opposite_phase, equal_magnitude))
@@ -275,8 +300,11 @@ def _distance_to_zeros(x: Array, mixture: _Parameters, axis: int) -> Array:
 
 
 def _trapezoid(sums: Callable[[Axes], Array], low: Array, high: Array, steps: Array, offset: float) -> Array:
-    """step^d times `sums` over the nodes low + (k + offset) step within the box, a slab at a time to bound the memory."""
-    nodes = [a + h * (np.arange(math.ceil((b - a) / h) + 1) + offset - 0.5) for a, b, h in zip(low, high, steps, strict=True)]
+    """step^d times `sums` over the nodes low + (k + offset) step within the box, a slab at a time to bound the
+    memory."""
+    nodes = [
+        a + h * (np.arange(math.ceil((b - a) / h) + 1) + offset - 0.5) for a, b, h in zip(low, high, steps, strict=True)
+    ]
     dimension = len(nodes)
     axes = [x.reshape([-1 if n == axis else 1 for n in range(dimension)]) for axis, x in enumerate(nodes)]
     per_slab = max(1, CHUNK_NODES // math.prod(x.size for x in nodes[1:]))

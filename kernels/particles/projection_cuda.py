@@ -1,4 +1,5 @@
-"""Particles drawn in the span of the centres on CUDA: `kernels.particles.projection` around the estimate of `kernels.particles.cuda`.
+"""Particles drawn in the span of the centres on CUDA: `kernels.particles.projection` around the estimate of
+`kernels.particles.cuda`.
 
 Importing this module imports numba.cuda, as `kernels.particles.cuda` does.
 """
@@ -20,7 +21,8 @@ from kernels.particles.step import ParticleFlow, Replicas
 
 
 def kernel_sources(real: Any, threads: int) -> tuple[Any, Any]:
-    """The Python functions of the kernels `span_means` and `lift`, for centres of the precision `real`, before compilation.
+    """The Python functions of the kernels `span_means` and `lift`, for centres of the precision `real`, before
+    compilation.
 
     threads: of a block, a power of two.
     """
@@ -44,9 +46,11 @@ def kernel_sources(real: Any, threads: int) -> tuple[Any, Any]:
         return total
 
     def span_means(basis, centres, means):
-        """Extends the bases, (replicas, L + K, d), by what the means, (replicas, L, d), have outside the targets' span; grid (replicas,).
+        """Extends the bases, (replicas, L + K, d), by what the means, (replicas, L, d), have outside the targets' span;
+        grid (replicas,).
 
-        Writes the means' coordinates to `centres`, (replicas, L + K, L + K), as `kernels.particles.projection.add_to_basis` does.
+        Writes the means' coordinates to `centres`, (replicas, L + K, L + K), as
+        `kernels.particles.projection.add_to_basis` does.
         """
         replica, thread = cuda.blockIdx.x, cuda.threadIdx.x
         _, proposals, d = means.shape
@@ -81,7 +85,8 @@ def kernel_sources(real: Any, threads: int) -> tuple[Any, Any]:
                 centres[replica, i, row] = real(left)
 
     def lift(gradients, within, basis, weights, scales, precisions, betas, row, particles, seed, step):
-        """Writes the gradients, (replicas, L, d), from their coordinates `within`, (replicas, L, L + K), and noise; grid (replicas, L).
+        """Writes the gradients, (replicas, L, d), from their coordinates `within`, (replicas, L, L + K), and noise;
+        grid (replicas, L).
 
         The inverse temperature stands in the given row of `betas`, which holds one for all replicas or one for each.
         """
@@ -116,17 +121,21 @@ def compiled_kernels(precision: str, threads: int) -> tuple[Any, ...]:
 
 
 class ProjectedCudaParticles(CudaParticles):
-    """Replicas whose particles are drawn in the span of the centres. Only means move, and each mixture has one scale."""
+    """Replicas whose particles are drawn in the span of the centres. Only means move, and each mixture has one
+    scale."""
 
     def __init__(self, start: Replicas, flow: ParticleFlow):
         replicas, proposals, _ = start.means.shape
         super().__init__(start, flow, drawn=proposals + len(flow.targets))
         self._span_means, self._lift = compiled_kernels(flow.targets.dtype.name, self._threads)
         basis, coordinates = (
-            cuda.to_device(np.repeat(array[None], replicas, axis=0)) for array in basis_with_targets(flow.targets, proposals)
+            cuda.to_device(np.repeat(array[None], replicas, axis=0))
+            for array in basis_with_targets(flow.targets, proposals)
         )
         self._basis, self._coordinates = basis, coordinates
-        self._within: Any = self._estimates._replace(gradients=cuda.device_array((replicas, proposals, coordinates.shape[1])))
+        self._within: Any = self._estimates._replace(
+            gradients=cuda.device_array((replicas, proposals, coordinates.shape[1]))
+        )
 
     def _launch_estimate(self, betas: Any, row: int, step: int) -> None:
         state, flow = self._state, self._flow

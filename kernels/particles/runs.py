@@ -1,4 +1,5 @@
-"""What particle runs saw, as frozen values, and what is made of several of them: errors, and the limit of small steps."""
+"""What particle runs saw, as frozen values, and what is made of several of them: errors, and the limit of small
+steps."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ import numpy as np
 class ParticleRun:
     """What `simulate_particles` saw.
 
-    t, beta: (n_out,); beta is that of the step which starts at t, and the last one's at the end.
-    M: (n_out, replicas, L, K) overlaps a_i . nu_k; Q: (n_out, replicas, L, L) overlaps a_i . a_j.
-    weights, scales: (n_out, replicas, L), of the proposal. final_means: (replicas, L, d); final_weights, final_scales: (replicas, L).
-    device, projected: what really ran. dt, particles (per component and step), seed: as given.
+    t, beta: (n_out,); beta is that of the step which starts at t, and the last one's at the end. M: (n_out, replicas,
+    L, K) overlaps a_i . nu_k; Q: (n_out, replicas, L, L) overlaps a_i . a_j. weights, scales: (n_out, replicas, L), of
+    the proposal. final_means: (replicas, L, d); final_weights, final_scales: (replicas, L). device, projected: what
+    really ran. dt, particles (per component and step), seed: as given.
     """
 
     t: np.ndarray
@@ -37,8 +38,8 @@ class ParticleRun:
 class VelocityEstimate:
     """The flow's velocity at one state, each part with its standard error.
 
-    means: da_i/dt (L, d); M: dM/dt (L, K); Q: dQ/dt (L, L); weights: dw_i/dt (L,); scales: dsigma_i/dt (L,). What is not learned has
-    velocity and standard error zero.
+    means: da_i/dt (L, d); M: dM/dt (L, K); Q: dQ/dt (L, L); weights: dw_i/dt (L,); scales: dsigma_i/dt (L,). What is
+    not learned has velocity and standard error zero.
     """
 
     means: np.ndarray
@@ -56,8 +57,8 @@ class VelocityEstimate:
 
 @dataclass(frozen=True)
 class ExtrapolatedRun:
-    """Means over replicas extrapolated to dt = 0: M (n_out, L, K), Q (n_out, L, L), weights and scales (n_out, L), their standard errors,
-    and the bias that the finer run still had (its mean minus the extrapolated one)."""
+    """Means over replicas extrapolated to dt = 0: M (n_out, L, K), Q (n_out, L, L), weights and scales (n_out, L),
+    their standard errors, and the bias that the finer run still had (its mean minus the extrapolated one)."""
 
     t: np.ndarray
     beta: np.ndarray
@@ -80,7 +81,8 @@ class ExtrapolatedRun:
 
 
 def mean_and_standard_error(values: np.ndarray, axis: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the replicas and its standard error; `axis` is theirs, 1 in a ParticleRun. Raises ValueError for a single replica."""
+    """Mean over the replicas and its standard error; `axis` is theirs, 1 in a ParticleRun. Raises ValueError for a
+    single replica."""
     values = np.asarray(values, float)
     count = values.shape[axis]
     if count < 2:
@@ -89,11 +91,12 @@ def mean_and_standard_error(values: np.ndarray, axis: int = 1) -> tuple[np.ndarr
 
 
 def extrapolate_step(coarse: ParticleRun, fine: ParticleRun) -> ExtrapolatedRun:
-    """The run at dt = 0 from two runs, the second with half the first one's step: Richardson's 2 fine - coarse, replica by replica.
+    """The run at dt = 0 from two runs, the second with half the first one's step: Richardson's 2 fine - coarse, replica
+    by replica.
 
-    Both runs have as many replicas, which start alike, and recorded the same times (twice the record_every in the finer one), under one
-    schedule for all replicas. Give them different seeds: then the two runs' noises are independent. Raises ValueError if the runs are no
-    such pair.
+    Both runs have as many replicas, which start alike, and recorded the same times (twice the record_every in the finer
+    one), under one schedule for all replicas. Give them different seeds: then the two runs' noises are independent.
+    Raises ValueError if the runs are no such pair.
     """
     if not np.isclose(coarse.dt, 2 * fine.dt, rtol=1e-12, atol=0):
         raise ValueError(f"the fine run needs half the coarse run's step {coarse.dt:g}, but has {fine.dt:g}")

@@ -1,16 +1,17 @@
 """The particle simulation: stochastic gradient flow of the tempered reverse KL in all d dimensions.
 
-It knows the two densities and how to sample from one of them, nothing of summary statistics or of `derive`, and is therefore an
-independent check of the derived equations. The target is p*(x) = sum_k w*_k N(x; nu_k, sigma*_k^2 I), the proposal
-q(x) = sum_i w_i N(x; a_i, sigma_i^2 I); the means a_i follow da_i/dt = -g_i, or its part tangential to the sphere |a_i| = const, with
-g_i the gradient of KL(q || p*^beta / Z) estimated from fresh particles in every step. Time has unit metric on the means a_i.
+It knows the two densities and how to sample from one of them, nothing of summary statistics or of `derive`, and is
+therefore an independent check of the derived equations. The target is p*(x) = sum_k w*_k N(x; nu_k, sigma*_k^2 I), the
+proposal q(x) = sum_i w_i N(x; a_i, sigma_i^2 I); the means a_i follow da_i/dt = -g_i, or its part tangential to the
+sphere |a_i| = const, with g_i the gradient of KL(q || p*^beta / Z) estimated from fresh particles in every step. Time
+has unit metric on the means a_i.
 
-Weights w = softmax(theta) and scales sigma_i = exp(tau_i) rest, or are learned from the same particles: dtheta/dt and dtau/dt are minus the
-same objective's derivatives, with unit metric on theta and tau. Near its optimum tau_i relaxes at the rate 2 d w_i, which Euler's
-method follows only for dt < 1 / (d w_i).
+Weights w = softmax(theta) and scales sigma_i = exp(tau_i) rest, or are learned from the same particles: dtheta/dt and
+dtau/dt are minus the same objective's derivatives, with unit metric on theta and tau. Near its optimum tau_i relaxes at
+the rate 2 d w_i, which Euler's method follows only for dt < 1 / (d w_i).
 
-A run differs from the flow by its step size alone: Euler's method and the gradient's noise both bias the overlaps by O(dt), which
-`extrapolate_step` removes. One velocity, from `estimate_velocity`, has no bias at all.
+A run differs from the flow by its step size alone: Euler's method and the gradient's noise both bias the overlaps by
+O(dt), which `extrapolate_step` removes. One velocity, from `estimate_velocity`, has no bias at all.
 """
 
 from __future__ import annotations
@@ -24,18 +25,26 @@ import numpy as np
 from kernels.machine.device import DeviceRequest
 from kernels.particles.random_stream import MAX_REPLICAS, MAX_STEPS
 from kernels.particles.runs import ParticleRun, VelocityEstimate, mean_and_standard_error
-from kernels.particles.start import Manifold, ParticleSimulation, Precision, check_integer, finite_array, prepare_simulation
+from kernels.particles.start import (
+    Manifold,
+    ParticleSimulation,
+    Precision,
+    check_integer,
+    finite_array,
+    prepare_simulation,
+)
 from kernels.particles.step import Replicas, draws_per_component
 
 COORDINATES_PER_CALL = {"cpu": 2e7, "cuda": 2e9}
 """How many particle coordinates run between two looks at progress and the keyboard: a fraction of a second."""
 
 FARTHEST = 1e6
-"""No flow takes a mean this many times farther than all lengths and scales: the target attracts, and components repel each other over some
-scales' distance only. Too long a step takes it there within a few dozen steps."""
+"""No flow takes a mean this many times farther than all lengths and scales: the target attracts, and components repel
+each other over some scales' distance only. Too long a step takes it there within a few dozen steps."""
 
 LIGHTEST = 1e-30
-"""No flow makes a weight this fraction of what it was: its logarithm falls at a rate proportional to the weight, and so like -log t."""
+"""No flow makes a weight this fraction of what it was: its logarithm falls at a rate proportional to the weight, and so
+like -log t."""
 
 
 class DivergenceError(ArithmeticError):
@@ -64,19 +73,19 @@ def simulate_particles(
 ) -> ParticleRun:
     """Runs the stochastic gradient flow of all replicas at once, one Euler step for each entry of `betas`.
 
-    initial_means: (replicas, L, d); target_means: (K, d); target_weights, target_scales: (K,);
-    proposal_weights, proposal_scales: (L,) or (replicas, L), at the start.
-    betas: (steps,), the inverse temperature at the start of each step, t = n dt; dt: in the time of the flow of the means a_i.
-    particles: samples per component and step. manifold: "sphere" keeps every |a_i|, "euclidean" lets it evolve.
-    learn: which of "means", "weights" and "scales" move; the others rest.
-    The state is recorded at t = 0, then after every `record_every` steps, and at the end. precision is that of samples and scores; the
-    state and all sums over particles are double. progress(steps_done, steps_total) is called a few times a second.
-    projected: draw the particles in the span of the centres, which gives other numbers with the same law (`kernels.particles.projection`).
-    Only where each mixture has one scale and nothing but means is learned.
+    initial_means: (replicas, L, d); target_means: (K, d); target_weights, target_scales: (K,); proposal_weights,
+    proposal_scales: (L,) or (replicas, L), at the start. betas: (steps,), the inverse temperature at the start of each
+    step, t = n dt; dt: in the time of the flow of the means a_i. particles: samples per component and step. manifold:
+    "sphere" keeps every |a_i|, "euclidean" lets it evolve. learn: which of "means", "weights" and "scales" move; the
+    others rest. The state is recorded at t = 0, then after every `record_every` steps, and at the end. precision is
+    that of samples and scores; the state and all sums over particles are double. progress(steps_done, steps_total) is
+    called a few times a second. projected: draw the particles in the span of the centres, which gives other numbers
+    with the same law (`kernels.particles.projection`). Only where each mixture has one scale and nothing but means is
+    learned.
 
-    The result is a function of the arguments alone: it is the same for any number of threads, and to rounding on any device.
-    Raises ValueError for bad input, DivergenceError where means, weights or scales diverge because dt is too large, and
-    kernels.machine.device.DeviceUnavailable where `device` cannot run.
+    The result is a function of the arguments alone: it is the same for any number of threads, and to rounding on any
+    device. Raises ValueError for bad input, DivergenceError where means, weights or scales diverge because dt is too
+    large, and kernels.machine.device.DeviceUnavailable where `device` cannot run.
     """
     betas = finite_array("betas", betas, 1)
     if not 1 <= len(betas) <= MAX_STEPS or betas.min() < 0:
@@ -97,7 +106,9 @@ def simulate_particles(
         device=device,
         projected=projected,
     )
-    run = run_and_record(simulation, len(betas), record_every, lambda first, last: betas[first:last, None], progress=progress)
+    run = run_and_record(
+        simulation, len(betas), record_every, lambda first, last: betas[first:last, None], progress=progress
+    )
     return replace(run, beta=run.beta[:, 0])
 
 
@@ -114,9 +125,9 @@ def run_and_record(
 ) -> ParticleRun:
     """The loop of a run; the `beta` of what it returns is (n_out, 1) or (n_out, replicas).
 
-    betas_of_steps(first, last): the inverse temperatures of steps first .. last - 1, (last - first, 1) for all replicas alike or
-    (last - first, replicas). It is asked in order, when step `first` is about to begin, and never across a multiple of `stop_every`.
-    ended(steps done): asked at every record; a run that has ended is cut there.
+    betas_of_steps(first, last): the inverse temperatures of steps first .. last - 1, (last - first, 1) for all replicas
+    alike or (last - first, replicas). It is asked in order, when step `first` is about to begin, and never across a
+    multiple of `stop_every`. ended(steps done): asked at every record; a run that has ended is cut there.
     """
     check_integer("record_every", record_every, 1, MAX_STEPS)
     flow, replicas = simulation.flow, simulation.replicas
@@ -186,11 +197,12 @@ def estimate_velocity(
     device: DeviceRequest = "auto",
     projected: bool = False,
 ) -> VelocityEstimate:
-    """The velocity of the flow at one state, means (L, d), from `replicas` independent estimates of `particles` samples per component each.
+    """The velocity of the flow at one state, means (L, d), from `replicas` independent estimates of `particles` samples
+    per component each.
 
-    Unbiased for every number of particles, and without a step size: what the right-hand side of an exact equation must equal within
-    the standard error. The other arguments and the errors are those of `simulate_particles`, with weights and scales (L,); replicas is
-    at least 2.
+    Unbiased for every number of particles, and without a step size: what the right-hand side of an exact equation must
+    equal within the standard error. The other arguments and the errors are those of `simulate_particles`, with weights
+    and scales (L,); replicas is at least 2.
     """
     state = finite_array("means", means, 2)
     check_integer("replicas", replicas, 1, MAX_REPLICAS)
@@ -220,11 +232,14 @@ def estimate_velocity(
     Q, Q_error = mean_and_standard_error(inner + inner.transpose(0, 2, 1), axis=0)
     weights, weights_error = mean_and_standard_error(weight_velocity, axis=0)
     scales, scales_error = mean_and_standard_error(scale_velocity, axis=0)
-    return VelocityEstimate(mean, M, Q, weights, scales, mean_error, M_error, Q_error, weights_error, scales_error, simulation.device.name)
+    return VelocityEstimate(
+        mean, M, Q, weights, scales, mean_error, M_error, Q_error, weights_error, scales_error, simulation.device.name
+    )
 
 
 def _velocities(simulation: ParticleSimulation, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Independent estimates of da_i/dt (replicas, L, d), dw_i/dt and dsigma_i/dt (replicas, L), zero for what is not learned."""
+    """Independent estimates of da_i/dt (replicas, L, d), dw_i/dt and dsigma_i/dt (replicas, L), zero for what is not
+    learned."""
     flow, state, estimates = simulation.flow, simulation.replicas.state(), simulation.replicas.estimates(beta)
     velocity = -estimates.gradients * flow.learns_means
     if flow.spherical:
@@ -241,9 +256,11 @@ def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _refuse_divergence(simulation: ParticleSimulation, start: Replicas, state: Replicas) -> None:
-    """Raises DivergenceError where a mean is beyond FARTHEST, a weight below LIGHTEST, a scale zero or infinite, or anything not a number.
+    """Raises DivergenceError where a mean is beyond FARTHEST, a weight below LIGHTEST, a scale zero or infinite, or
+    anything not a number.
 
-    The bound that it names is Euler's for what relaxes fastest near the optimum; a start far from it may need a shorter step still.
+    The bound that it names is Euler's for what relaxes fastest near the optimum; a start far from it may need a shorter
+    step still.
     """
     heaviest, sharpest, d = start.weights.max(), start.precisions.max(), start.means.shape[-1]
     ends = [np.linalg.norm(vectors, axis=-1).max() for vectors in (start.means, simulation.target_means)]

@@ -21,9 +21,11 @@ Precision = str  # "float32" or "float64"; checked when a run begins
 
 @dataclass(frozen=True)
 class ParticleSimulation:
-    """A run that is about to begin: its constants, the target's means (K, d) in double precision, and the replicas on their device.
+    """A run that is about to begin: its constants, the target's means (K, d) in double precision, and the replicas on
+    their device.
 
-    replicas: a kernels.particles.cpu.CpuParticles or its twin on CUDA; where projected, one of `kernels.particles.projection` and its twin.
+    replicas: a kernels.particles.cpu.CpuParticles or its twin on CUDA; where projected, one of
+    `kernels.particles.projection` and its twin.
     """
 
     flow: ParticleFlow
@@ -50,14 +52,20 @@ def prepare_simulation(
     device: DeviceRequest,
     projected: bool,
 ) -> ParticleSimulation:
-    """Checks the arguments of `simulate_particles`, means (replicas, L, d), and puts the replicas at their start; raises what that does."""
+    """Checks the arguments of `simulate_particles`, means (replicas, L, d), and puts the replicas at their start;
+    raises what that does."""
     means, targets = finite_array("initial_means", means, 3), finite_array("target_means", target_means, 2)
     replicas, L, d = means.shape
     K = len(targets)
     if min(means.shape) < 1 or K < 1 or targets.shape[1] != d:
-        raise ValueError(f"proposal means of shape {means.shape} and target means of shape {targets.shape} do not share a dimension d >= 1")
+        raise ValueError(
+            f"proposal means of shape {means.shape} and target means of shape {targets.shape} do "
+            f"not share a dimension d >= 1"
+        )
     if replicas > MAX_REPLICAS or L > MAX_COMPONENTS:
-        raise ValueError(f"at most {MAX_REPLICAS} replicas and {MAX_COMPONENTS} proposal components, not {replicas} and {L}")
+        raise ValueError(
+            f"at most {MAX_REPLICAS} replicas and {MAX_COMPONENTS} proposal components, not {replicas} and {L}"
+        )
     if manifold not in ("sphere", "euclidean"):
         raise ValueError(f'manifold must be "sphere" or "euclidean", not {manifold!r}')
     if manifold == "sphere" and not np.all(np.any(means != 0, axis=-1)):
@@ -95,9 +103,14 @@ def prepare_simulation(
 
 def _refuse_projection(start: Replicas, proposals: int, learn: Sequence[str]) -> None:
     """Raises ValueError where what is outside the centres' span has another law than one Gaussian vector's."""
-    for name, precisions in (("proposal", start.precisions[:, :proposals]), ("target", start.precisions[:, proposals:])):
+    for name, precisions in (
+        ("proposal", start.precisions[:, :proposals]),
+        ("target", start.precisions[:, proposals:]),
+    ):
         if np.any(precisions != precisions[:, :1]):
-            raise ValueError(f"projected particles need one scale in each mixture, and the {name}'s differ: leave out projected=True")
+            raise ValueError(
+                f"projected particles need one scale in each mixture, and the {name}'s differ: leave out projected=True"
+            )
     if set(learn) != {"means"}:
         raise ValueError(f"projected particles move means alone, not {' and '.join(learn)}: leave out projected=True")
 
@@ -121,13 +134,16 @@ def _replicas_on(device: Device, start: Replicas, flow: ParticleFlow, projected:
 
 
 def finite_array(name: str, values: Any, *dimensions: int) -> np.ndarray:
-    """The values as an array of one of the numbers of dimensions; raises ValueError for anything else and for what is not finite."""
+    """The values as an array of one of the numbers of dimensions; raises ValueError for anything else and for what is
+    not finite."""
     try:
         array = np.array(values, float, order="C")
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be an array of numbers") from None
     if array.ndim not in dimensions:
-        raise ValueError(f"{name} must be an array of {' or '.join(map(str, dimensions))} dimensions, not of shape {array.shape}")
+        raise ValueError(
+            f"{name} must be an array of {' or '.join(map(str, dimensions))} dimensions, not of shape {array.shape}"
+        )
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name} must be finite")
     return array

@@ -1,24 +1,27 @@
-"""One step of the stochastic gradient flow, from two densities and their samples alone: what the CPU and CUDA kernels share.
+"""One step of the stochastic gradient flow, from two densities and their samples alone: what the CPU and CUDA kernels
+share.
 
-With f = log q - beta log p*, x = a_i + sigma_i z and the scores of Gaussian mixtures, the gradient of KL(q || p*^beta / Z) in the
-proposal's mean a_i is
+With f = log q - beta log p*, x = a_i + sigma_i z and the scores of Gaussian mixtures, the gradient of KL(q || p*^beta /
+Z) in the proposal's mean a_i is
 
     g_i = w_i E_i[grad f(x)],   grad f(x) = sum_c k_c(x) (c - x),
 
-a sum over the centres c of both mixtures: the proposal's a_j, pulling with k = rho_j(x) / sigma_j^2, and the target's nu_k, pulling
-with k = -beta rho*_k(x) / sigma*_k^2, where rho and rho* are the responsibilities. All L + K centres lie in one array, the proposal's
-first. Only z is random, and it enters the squared distances as
+a sum over the centres c of both mixtures: the proposal's a_j, pulling with k = rho_j(x) / sigma_j^2, and the target's
+nu_k, pulling with k = -beta rho*_k(x) / sigma*_k^2, where rho and rho* are the responsibilities. All L + K centres lie
+in one array, the proposal's first. Only z is random, and it enters the squared distances as
 
     |x - c|^2 = |a_i - c|^2 + 2 sigma_i z . (a_i - c) + sigma_i^2 |z|^2,
 
-whose first term is known, so that single precision is left with the random ones. Over particles two sums are kept: of k_c(x) for each
-centre, and of z times the sum of all k_c(x); then g_i = w_i (sum_c E[k_c] (c - a_i) - sigma_i E[z sum_c k_c]).
+whose first term is known, so that single precision is left with the random ones. Over particles two sums are kept: of
+k_c(x) for each centre, and of z times the sum of all k_c(x); then g_i = w_i (sum_c E[k_c] (c - a_i) - sigma_i E[z sum_c
+k_c]).
 
 The gradients in the logits theta_i of the weights and in tau_i = log sigma_i need two numbers more for each component,
 
     E_i[f(x)]   and   E_i[(x - a_i) . grad f(x)],   (x - a_i) . (c - x) = -sigma_i z . (a_i - c) - sigma_i^2 |z|^2.
 
-The factors (2 pi)^(d/2) are left out of both densities: they shift every E_i[f(x)] alike, and only their differences move the weights.
+The factors (2 pi)^(d/2) are left out of both densities: they shift every E_i[f(x)] alike, and only their differences
+move the weights.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ from kernels.particles.random_stream import compiled
 class ParticleFlow(NamedTuple):
     """The constants of a run, as the kernels take them.
 
-    targets: (K, d), C-contiguous, of the working precision; dt: the step; particles: per component and step; seed: uint64;
-    spherical: whether the means keep to their spheres; the others: what moves, and what rests.
+    targets: (K, d), C-contiguous, of the working precision; dt: the step; particles: per component and step; seed:
+    uint64; spherical: whether the means keep to their spheres; the others: what moves, and what rests.
     """
 
     targets: np.ndarray
@@ -57,9 +60,9 @@ class ParticleFlow(NamedTuple):
 class Replicas(NamedTuple):
     """The state of all replicas, as the kernels take it: arrays of float64, changed in place.
 
-    means: (replicas, L, d); radii: (replicas, L), of the spheres; log_weights, log_scales: (replicas, L), the coordinates in which
-    weights and scales move; weights, scales: (replicas, L), their exponentials;
-    log_amplitudes, precisions: (replicas, L + K), log weight - d log scale and 1 / scale^2 of all centres.
+    means: (replicas, L, d); radii: (replicas, L), of the spheres; log_weights, log_scales: (replicas, L), the
+    coordinates in which weights and scales move; weights, scales: (replicas, L), their exponentials; log_amplitudes,
+    precisions: (replicas, L + K), log weight - d log scale and 1 / scale^2 of all centres.
     """
 
     means: np.ndarray
@@ -75,8 +78,9 @@ class Replicas(NamedTuple):
 class Estimates(NamedTuple):
     """What one step estimates for each replica, from fresh particles.
 
-    gradients: (replicas, L, d), of the objective in the means; log_ratios: (replicas, L), E_i[f] up to a common constant;
-    stretches: (replicas, L), E_i[(x - a_i) . grad f]. The last two are left as they are where neither weights nor scales are learned.
+    gradients: (replicas, L, d), of the objective in the means; log_ratios: (replicas, L), E_i[f] up to a common
+    constant; stretches: (replicas, L), E_i[(x - a_i) . grad f]. The last two are left as they are where neither weights
+    nor scales are learned.
     """
 
     gradients: np.ndarray
@@ -85,15 +89,16 @@ class Estimates(NamedTuple):
 
 
 def draws_per_component(d: int, centres: int, particles: int, projected: bool) -> int:
-    """The standard normals that one step draws for each component: all coordinates of its particles or, where these are projected onto
-    the span of the `centres` = L + K centres, that many coordinates of each and one vector of R^d."""
+    """The standard normals that one step draws for each component: all coordinates of its particles or, where these are
+    projected onto the span of the `centres` = L + K centres, that many coordinates of each and one vector of R^d."""
     return particles * centres + d if projected else particles * d
 
 
 def replicas_at(
     means: np.ndarray, weights: np.ndarray, scales: np.ndarray, target_weights: np.ndarray, target_scales: np.ndarray
 ) -> Replicas:
-    """The state with the given means (replicas, L, d), and weights and scales (replicas, L) of the proposal, (K,) of the target."""
+    """The state with the given means (replicas, L, d), and weights and scales (replicas, L) of the proposal, (K,) of
+    the target."""
     replicas, _, d = means.shape
     all_weights, all_scales = (
         np.concatenate([own, np.broadcast_to(target, (replicas, len(target)))], axis=1)
@@ -113,8 +118,8 @@ def replicas_at(
 
 @compiled
 def normalise_exponentials(values, start, stop, log_sums, lanes):
-    """Replaces the rows start .. stop - 1 of values, (rows, lanes), by exp(values) over their sum, whose logarithm goes to log_sums
-    (lanes,); without overflow."""
+    """Replaces the rows start .. stop - 1 of values, (rows, lanes), by exp(values) over their sum, whose logarithm goes
+    to log_sums (lanes,); without overflow."""
     for lane in range(lanes):
         log_sums[lane] = values[start, lane]
     for c in range(start + 1, stop):
@@ -133,12 +138,15 @@ def normalise_exponentials(values, start, stop, log_sums, lanes):
 
 
 @compiled
-def find_pulls(pulls, dots, squares, totals, log_sums, separations, scale, log_amplitudes, precisions, proposals, beta, lanes):
-    """Writes the pulls k_c(x) of all centres on so many particles of component i, (L + K, lanes), and their sums to totals (lanes,).
+def find_pulls(
+    pulls, dots, squares, totals, log_sums, separations, scale, log_amplitudes, precisions, proposals, beta, lanes
+):
+    """Writes the pulls k_c(x) of all centres on so many particles of component i, (L + K, lanes), and their sums to
+    totals (lanes,).
 
     dots: (L + K, lanes), z . (a_i - c); squares: (lanes,), |z|^2; separations: (L + K,), |a_i - c|^2; scale: sigma_i;
-    log_amplitudes: log weight - d log scale; precisions: 1 / scale^2; proposals: L. log_sums: (2, lanes) receives log q and log p* at x, up
-    to a constant.
+    log_amplitudes: log weight - d log scale; precisions: 1 / scale^2; proposals: L. log_sums: (2, lanes) receives log q
+    and log p* at x, up to a constant.
     """
     for c in range(len(pulls)):
         for lane in range(lanes):
@@ -170,10 +178,12 @@ def move_shapes(
     learns_weights,
     learns_scales,
 ):
-    """Euler step of one replica's weights and scales, in place, and with them of the proposal's part of what the densities need.
+    """Euler step of one replica's weights and scales, in place, and with them of the proposal's part of what the
+    densities need.
 
-    dtheta_i/dt = -w_i (e_i - sum_j w_j e_j) with e_i in `log_ratios`, dtau_i/dt = -w_i times the stretch. All arrays have a row for each
-    replica. This is plain Python for each device's own compiler: rows of an array cannot be handed on in Numba's CUDA simulator.
+    dtheta_i/dt = -w_i (e_i - sum_j w_j e_j) with e_i in `log_ratios`, dtau_i/dt = -w_i times the stretch. All arrays
+    have a row for each replica. This is plain Python for each device's own compiler: rows of an array cannot be handed
+    on in Numba's CUDA simulator.
     """
     proposals = weights.shape[1]
     average = 0.0

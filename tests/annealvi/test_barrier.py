@@ -1,4 +1,5 @@
-"""The barrier from log p* alone, against the stationary points of mixtures found by mpmath on the line through the modes."""
+"""The barrier from log p* alone, against the stationary points of mixtures found by mpmath on the line through the
+modes."""
 
 import math
 
@@ -30,8 +31,12 @@ def on_a_line(positions, weights, scales, dimension, module=np):
 
 
 def height_by_mpmath(positions, weights, scales, dimension):
-    """From the highest maximum to the saddle: roots of the derivative along the line, to which the other directions add nothing."""
-    parts = [(mp.mpf(a), mp.mpf(w) / mp.mpf(s) ** dimension, mp.mpf(s)) for a, w, s in zip(positions, weights, scales, strict=True)]
+    """From the highest maximum to the saddle: roots of the derivative along the line, to which the other directions add
+    nothing."""
+    parts = [
+        (mp.mpf(a), mp.mpf(w) / mp.mpf(s) ** dimension, mp.mpf(s))
+        for a, w, s in zip(positions, weights, scales, strict=True)
+    ]
 
     def p(x):
         return sum(w * mp.exp(-(((x - a) / s) ** 2) / 2) for a, w, s in parts)
@@ -62,14 +67,16 @@ def test_the_height_between_two_modes_is_that_of_the_saddle(positions, weights, 
     found = annealvi.find_barrier(log_density, 5 * np.random.default_rng(1).normal(size=(12, dimension)))
     assert found.hits.sum() == 12
     exact = height_by_mpmath(positions, weights, scales, dimension)
-    # A mode is found where log p* falls short of its maximum by 1e-9 times its size or so, a valley to (1/64 · 1/32²)² of its curvature.
+    # A mode is found where log p* falls short of its maximum by 1e-9 times its size or so, a valley to (1/64 · 1/32²)²
+    # of its curvature.
     assert found.height == pytest.approx(exact, abs=1e-5)
     assert pytest.approx(2 * found.height) == found.T0
     np.testing.assert_allclose(np.sort(found.modes @ u), np.sort(positions), atol=0.01)
 
 
 def test_single_precision_and_gradients_of_a_library_serve_as_well():
-    """Central differences take their step from the precision of the values; log p* of size 100 has errors of 1e-5 there."""
+    """Central differences take their step from the precision of the values; log p* of size 100 has errors of 1e-5
+    there."""
     log_density, _ = on_a_line((4.0, -4.0), (0.8, 0.2), (1.0, 1.0), 8, jnp)
     starts = 5 * np.random.default_rng(1).normal(size=(12, 8))
     compiled = jax.jit(log_density)
@@ -82,7 +89,8 @@ def test_single_precision_and_gradients_of_a_library_serve_as_well():
 
 
 def test_many_modes_are_joined_by_the_way_that_falls_least():
-    """On a ring neighbours join first: at half their distance, where two modes of variance 0.5 are alike and the others far."""
+    """On a ring neighbours join first: at half their distance, where two modes of variance 0.5 are alike and the others
+    far."""
     angles = np.arange(8) * math.pi / 4
     ring = 10 * np.stack([np.cos(angles), np.sin(angles)], 1)
 
@@ -98,7 +106,8 @@ def test_many_modes_are_joined_by_the_way_that_falls_least():
 
 
 def test_a_curved_ridge_is_lower_than_the_segment_says():
-    """Two modes on a circle, log p* = cos 2θ − 5(r − 3)²: along the circle it falls by 2, across the middle by about 45."""
+    """Two modes on a circle, log p* = cos 2θ − 5(r − 3)²: along the circle it falls by 2, across the middle by about
+    45."""
 
     def log_density(x):
         r = np.hypot(x[:, 0], x[:, 1])
@@ -112,7 +121,8 @@ def test_a_curved_ridge_is_lower_than_the_segment_says():
 
 @pytest.mark.parametrize("separation", [3.0, 4.0, 8.0])
 def test_the_variance_of_log_p_along_a_hot_run_hardly_knows_the_barrier(separation):
-    """By quadrature along the line, at T from 1 to 300; the other directions add T²/2 each. What stands in the notebook."""
+    """By quadrature along the line, at T from 1 to 300; the other directions add T²/2 each. What stands in the
+    notebook."""
     log_density, _ = on_a_line((separation, -separation), (0.8, 0.2), (1.0, 1.0), 1)
     log_p = log_density(np.linspace(-200, 200, 40_001)[:, None])
     excess = []

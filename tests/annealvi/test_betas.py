@@ -1,4 +1,5 @@
-"""β(step) for other people's training loops, against the formulas of the kinds retyped; optax's protocol; wrong input."""
+"""β(step) for other people's training loops, against the formulas of the kinds retyped; optax's protocol; wrong
+input."""
 
 import math
 
@@ -38,7 +39,9 @@ def test_beta_is_the_kinds_formula_at_each_step(kind):
     assert isinstance(schedule(3), float)
 
 
-@pytest.mark.parametrize("spec", [*(ScheduleSpec(kind, T0, t0) for kind in TEMPERATURES), *EXTRA.values()], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize(
+    "spec", [*(ScheduleSpec(kind, T0, t0) for kind in TEMPERATURES), *EXTRA.values()], ids=lambda spec: spec.kind
+)
 def test_the_traced_schedule_is_the_plain_one(spec):
     schedule = annealvi.BetaSchedule(spec, time_per_step=0.5)
     traced = schedule.optax()
@@ -89,7 +92,8 @@ def test_wrong_input_is_refused_with_a_remedy(monkeypatch):
 
 @pytest.mark.parametrize("library", [list, np.float32, jnp.array])
 def test_adaptive_rules_on_two_samples_are_solved_by_hand(library):
-    """Of log p* = a and a − Δ the deviation is Δ/√2; with u = exp(−δΔ) the relative sample size (1 + u)²/(2 + 2u²) is the level."""
+    """Of log p* = a and a − Δ the deviation is Δ/√2; with u = exp(−δΔ) the relative sample size (1 + u)²/(2 + 2u²) is
+    the level."""
     gap, tau, level = 4.0, 0.5, 0.9
     log_p = library([-700.0, -700.0 - gap])
     rule = annealvi.AdaAnn(tau, T0=10.0)
@@ -101,9 +105,12 @@ def test_adaptive_rules_on_two_samples_are_solved_by_hand(library):
     assert isinstance(even.update(log_p), float)
 
 
-@pytest.mark.parametrize(("rule", "kind", "strength"), [(annealvi.AdaAnn, "adaann", 0.3), (annealvi.EffectiveSampleSize, "ess", 0.8)])
+@pytest.mark.parametrize(
+    ("rule", "kind", "strength"), [(annealvi.AdaAnn, "adaann", 0.3), (annealvi.EffectiveSampleSize, "ess", 0.8)]
+)
 def test_adaptive_rules_are_those_of_the_trained_flows(rule, kind, strength):
-    """In single precision there, and with the deviation of the samples where this one estimates that of q: √(n/(n − 1))."""
+    """In single precision there, and with the deviation of the samples where this one estimates that of q: √(n/(n −
+    1))."""
     log_p, mine = np.random.default_rng(0).normal(size=400) * 7 - 40, rule(strength, T0=20.0)
     theirs = float(next_beta(kind, strength, jnp.float32(0.05), jnp.array(log_p)))
     factor = math.sqrt(400 / 399) if kind == "adaann" else 1.0

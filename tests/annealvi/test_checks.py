@@ -1,4 +1,5 @@
-"""What `verify` is made of: its checks must be able to fail, and must be buildable for every problem that is accepted."""
+"""What `verify` is made of: its checks must be able to fail, and must be buildable for every problem that is
+accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every public function of `annealvi.verification` fails where what it is given is wrong, and where it is given nothing to compare."""
+"""Every public function of `annealvi.verification` fails where what it is given is wrong, and where it is given nothing
+to compare."""
 
 from __future__ import annotations
 
@@ -70,14 +71,20 @@ def references(dimension: int = 2) -> tuple[kl_gradient.Reference, ...]:
 
 def of_the_grid(derivation: Derivation, states: tuple[kl_gradient.Reference, ...]) -> list[Check]:
     here = session()
-    return [c for c in kl_gradient.grid_checks(here.problem, derivation, list(states), here.values) if isinstance(c, Check)]
+    return [
+        c for c in kl_gradient.grid_checks(here.problem, derivation, list(states), here.values) if isinstance(c, Check)
+    ]
 
 
 def of_kernels(mistaken) -> list[Check]:
     """The check of kernels which are those of another derivation."""
     compiled = Session.compile
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Session, "compile", lambda self, *given: compiled(replace(self, derivation=mistaken(self.derivation)), *given))
+        patch.setattr(
+            Session,
+            "compile",
+            lambda self, *given: compiled(replace(self, derivation=mistaken(self.derivation)), *given),
+        )
         return list(kernel_numbers.kernel_checks(session(), "cpu"))
 
 
@@ -87,7 +94,11 @@ def of_worst_state(tolerance: float, mistaken) -> list[Check]:
 
     def compile_wrong(self, device, asked):
         loose = asked == kernel_numbers.LOOSE_TOLERANCE
-        return compiled(replace(self, derivation=mistaken(self.derivation)), device, tolerance) if loose else compiled(self, device, asked)
+        return (
+            compiled(replace(self, derivation=mistaken(self.derivation)), device, tolerance)
+            if loose
+            else compiled(self, device, asked)
+        )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Session, "compile", compile_wrong)
@@ -105,7 +116,11 @@ def of_order(slope: float) -> list[Check]:
 def of_cuda(said: str, status: int = 0) -> list[Check]:
     """The check of a device whose process says so."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subprocess, "run", lambda command, **given: subprocess.CompletedProcess(command, status, said.encode(), b"no"))
+        patch.setattr(
+            subprocess,
+            "run",
+            lambda command, **given: subprocess.CompletedProcess(command, status, said.encode(), b"no"),
+        )
         return [kernel_numbers.cuda_check(session())]
 
 
@@ -113,7 +128,9 @@ def of_velocity(difference: float, error: float = 1e-3, derivation: Derivation |
     """The check of a rate that particles find by so much larger."""
     rate = np.array([0.2])
     found = VelocityComparison(np.array([0.3]), rate, rate + difference, np.array([error]), "cpu")
-    return list(against_particles.velocity_checks(replace(session(), derivation=derivation or session().derivation), found))
+    return list(
+        against_particles.velocity_checks(replace(session(), derivation=derivation or session().derivation), found)
+    )
 
 
 def of_paths(z: float, times: int = 12, error: float = 1e-3) -> list[Check]:
@@ -129,7 +146,8 @@ def named(checks: Iterable[tuple[str, Check]]) -> Iterator[Check]:
 
 
 def of_theory(derivation: Derivation) -> list[Check]:
-    """Without the limits, which take long and are derived from the system itself, so that no system is wrong for them."""
+    """Without the limits, which take long and are derived from the system itself, so that no system is wrong for
+    them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("annealvi.verification.theory.limit_checks", lambda limits: ())
         found = checked_theory(derivation)
@@ -225,25 +243,37 @@ RIGHT_AND_WRONG = {
         None,
         {
             "a wrong limit": lambda: named(
-                limit_checks(replace(limits(), path=replace(limits().path, velocity=(OFF, *limits().path.velocity[1:]))))
+                limit_checks(
+                    replace(limits(), path=replace(limits().path, velocity=(OFF, *limits().path.velocity[1:])))
+                )
             )
         },
     ),
     "corner_checks": (
         None,
-        {"another system": lambda: named(corner_checks(without_repulsion(bimodal()).system, bimodal_stability(bimodal())))},
+        {
+            "another system": lambda: named(
+                corner_checks(without_repulsion(bimodal()).system, bimodal_stability(bimodal()))
+            )
+        },
     ),
     "hold_checks": (
         None,
         {
             "a wrong pair": lambda: named(
-                hold_checks(limits(), replace(protected_pair(limits().path), damping=protected_pair(limits().path).growth))
+                hold_checks(
+                    limits(), replace(protected_pair(limits().path), damping=protected_pair(limits().path).growth)
+                )
             )
         },
     ),
-    "checked_theory": (None, {"a system that is not what the steps lead to": lambda: of_theory(without_repulsion(bimodal()))}),
+    "checked_theory": (
+        None,
+        {"a system that is not what the steps lead to": lambda: of_theory(without_repulsion(bimodal()))},
+    ),
 }
-"""By the function's name: it given what is right (None where another test has that), and what is wrong, which for the grid is below too."""
+"""By the function's name: it given what is right (None where another test has that), and what is wrong, which for the
+grid is below too."""
 
 
 def test_no_public_check_is_left_out():
@@ -258,7 +288,9 @@ def test_no_public_check_is_left_out():
     assert found == set(RIGHT_AND_WRONG)
 
 
-@pytest.mark.parametrize(("name", "right"), [(name, right) for name, (right, _) in RIGHT_AND_WRONG.items() if right is not None])
+@pytest.mark.parametrize(
+    ("name", "right"), [(name, right) for name, (right, _) in RIGHT_AND_WRONG.items() if right is not None]
+)
 def test_what_is_right_passes(name, right):
     checks = list(right())
     assert checks
@@ -266,7 +298,12 @@ def test_what_is_right_passes(name, right):
 
 
 @pytest.mark.parametrize(
-    "wrong", [pytest.param(make, id=f"{name}: {what}") for name, (_, wrong) in RIGHT_AND_WRONG.items() for what, make in wrong.items()]
+    "wrong",
+    [
+        pytest.param(make, id=f"{name}: {what}")
+        for name, (_, wrong) in RIGHT_AND_WRONG.items()
+        for what, make in wrong.items()
+    ],
 )
 def test_what_is_wrong_fails(wrong):
     assert any(not check.passed for check in wrong())
@@ -274,7 +311,10 @@ def test_what_is_wrong_fails(wrong):
 
 def test_the_grid_judges_the_system_that_it_is_given():
     """And what it derives anew says so."""
-    failed = {check.name: not check.passed for check in of_the_grid(off(session().derivation), (*references(), *references(3)))}
+    failed = {
+        check.name: not check.passed
+        for check in of_the_grid(off(session().derivation), (*references(), *references(3)))
+    }
     assert list(failed.values()) == ["derived anew" not in name for name in failed]
     assert len(failed) == 4
     check, _ = kl_gradient.mutant_check(off(session().derivation), list(references()))

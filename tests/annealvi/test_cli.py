@@ -1,4 +1,5 @@
-"""The command line: wrong input is one line and exit status 2 with nothing written; right input has the promised keys."""
+"""The command line: wrong input is one line and exit status 2 with nothing written; right input has the promised
+keys."""
 
 from __future__ import annotations
 
@@ -35,7 +36,11 @@ def refused(capsys, arguments, *words, status=2):
 
 def command(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "annealvi", *arguments], capture_output=True, env={**os.environ, **environment}, timeout=60, check=False
+        [sys.executable, "-m", "annealvi", *arguments],
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=60,
+        check=False,
     )
 
 
@@ -65,15 +70,38 @@ def test_a_wrong_key_is_one_line_that_names_it(change, words, capsys):
 
 
 @pytest.mark.parametrize(
-    "expression", ["__import__('os').system('x')", "9**9**9**9", "t.__class__", "300", "1+2*exp(t)", "1+1/(t-3)", "(" * 900, "1+t+" * 400]
+    "expression",
+    [
+        "__import__('os').system('x')",
+        "9**9**9**9",
+        "t.__class__",
+        "300",
+        "1+2*exp(t)",
+        "1+1/(t-3)",
+        "(" * 900,
+        "1+t+" * 400,
+    ],
 )
 def test_a_schedule_that_is_no_plain_cooling_is_refused(expression, capsys):
-    refused(capsys, ["derive", *sets("schedule.kind=expression", f"schedule.expression={json.dumps(expression)}")], "schedule.expression")
+    refused(
+        capsys,
+        ["derive", *sets("schedule.kind=expression", f"schedule.expression={json.dumps(expression)}")],
+        "schedule.expression",
+    )
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"\xff\xfe", b"\0", b"[target]\nfoo = 1\n", b"name = 3", b"target = 3", b"[[target]]", b"a = " + b"[" * 100_000, b"#" * (1 << 21)],
+    [
+        b"\xff\xfe",
+        b"\0",
+        b"[target]\nfoo = 1\n",
+        b"name = 3",
+        b"target = 3",
+        b"[[target]]",
+        b"a = " + b"[" * 100_000,
+        b"#" * (1 << 21),
+    ],
 )
 def test_a_broken_problem_file_is_one_line_that_names_the_file(content, tmp_path, capsys):
     path = tmp_path / "broken.toml"
@@ -133,7 +161,10 @@ def test_a_wrong_option_is_one_line(arguments, capsys):
         (["simulate", "--set", "schedule.t0=1e100"], "--t-end"),
         (["integrate", "--set", "schedule.t0=1e100"], "--t-end"),
         (["integrate", "--n", "1000000000"], "--n"),
-        (["simulate", "--precision", "float32", "--set", "target.scales=[1e50, 1e50]"], "--precision: lengths and scales"),
+        (
+            ["simulate", "--precision", "float32", "--set", "target.scales=[1e50, 1e50]"],
+            "--precision: lengths and scales",
+        ),
         (["integrate", "--n", "1000000", "--points", "10", "--json", "never.json"], "JSON"),
         (["integrate", "--set", "proposal.radius=1e9"], "proposal.radius"),
     ],
@@ -172,7 +203,13 @@ def test_an_output_through_a_link_leaves_the_link(tmp_path, capsys):
             ("means diverge with dt = 0.1", "2 sigma"),
         ),
         (
-            sets("schedule.kind=adaann", "schedule.T0=2", "schedule.t0=1", "target.scales=[0.1, 0.1]", "flow.manifold=euclidean"),
+            sets(
+                "schedule.kind=adaann",
+                "schedule.T0=2",
+                "schedule.t0=1",
+                "target.scales=[0.1, 0.1]",
+                "flow.manifold=euclidean",
+            ),
             ("means diverge", "2 sigma"),
         ),
     ],
@@ -194,7 +231,12 @@ def test_a_step_that_diverges_is_one_line_that_names_the_option(arguments, words
 def test_an_average_out_of_reach_is_one_line(capsys, tmp_path):
     state = tmp_path / "state.json"
     state.write_text('{"means": [[1.8, 2.4], [-0.6, 2.9]]}')
-    refused(capsys, ["rhs", "--state", str(state), *sets("target.scales=[1e-100, 1e-100]")], "an average", "few hundred scales")
+    refused(
+        capsys,
+        ["rhs", "--state", str(state), *sets("target.scales=[1e-100, 1e-100]")],
+        "an average",
+        "few hundred scales",
+    )
 
 
 def test_one_replica_is_shown_without_an_error(capsys):
@@ -204,7 +246,9 @@ def test_one_replica_is_shown_without_an_error(capsys):
     assert "nan" not in out
 
 
-@pytest.mark.parametrize(("large", "written"), [(1e12, "e+12"), (1e-12, "e-12"), (0.5, "0.5000 ± 0.0000"), (0.0, "0.0000")])
+@pytest.mark.parametrize(
+    ("large", "written"), [(1e12, "e+12"), (1e-12, "e-12"), (0.5, "0.5000 ± 0.0000"), (0.0, "0.0000")]
+)
 def test_numbers_of_any_size_fit_into_the_table_of_paths(large, written, capsys):
     from annealvi.runs.path_table import print_path_table
     from annealvi.runs.paths import Paths
@@ -222,7 +266,9 @@ def test_json_of_derive_separates_equations_from_definitions(capsys):
     result = json.loads(out)
     assert result["states"] == list(result["equations"]) == ["m_1", "m_2", "s"]
     assert {"F_1", "F_2", "g"} <= set(result["definitions"])
-    assert all(set(e) == {"expression", "latex"} for e in (*result["equations"].values(), *result["definitions"].values()))
+    assert all(
+        set(e) == {"expression", "latex"} for e in (*result["equations"].values(), *result["definitions"].values())
+    )
     assert {"rule", "statement", "before", "after"} <= set(result["steps"][0])
     assert [e["label"] for e in result["indexed"]] == ["da_i", "dM_in", "D_in", "dQ_in"]
     assert all(f"{e['expression']}\n" in err for e in result["indexed"])
@@ -271,7 +317,12 @@ def test_every_kind_of_problem_simulates(changes, capsys):
 
 
 def test_a_constant_temperature_above_one_integrates_to_its_default_end(capsys):
-    assert main(["integrate", "--n", "1", "--points", "2", *sets("schedule.kind=constant", "schedule.T0=2"), "--json", "-"]) == 0
+    assert (
+        main(
+            ["integrate", "--n", "1", "--points", "2", *sets("schedule.kind=constant", "schedule.T0=2"), "--json", "-"]
+        )
+        == 0
+    )
     result = json.loads(capsys.readouterr().out)
     assert result["beta"] == [0.5, 0.5]
     assert result["t"][-1] > 0
@@ -301,7 +352,11 @@ def test_a_broken_initial_file_is_refused(document, tmp_path, capsys):
 
 
 def test_endless_input_files_are_refused(capsys):
-    for arguments in (["derive", "/dev/zero"], ["rhs", "--state", "/dev/zero"], ["integrate", "--initial", "/dev/zero"]):
+    for arguments in (
+        ["derive", "/dev/zero"],
+        ["rhs", "--state", "/dev/zero"],
+        ["integrate", "--initial", "/dev/zero"],
+    ):
         refused(capsys, arguments, "larger than")
 
 
@@ -342,7 +397,9 @@ def test_a_terminal_without_unicode_gets_escapes_and_no_traceback():
 
 
 def test_a_reader_that_leaves_early_is_not_an_error():
-    process = subprocess.Popen([sys.executable, "-m", "annealvi", "derive"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "annealvi", "derive"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     process.stdout.close()
     assert process.wait(timeout=30) == 0
     assert process.stderr.read() == b""
@@ -354,6 +411,8 @@ def test_a_full_device_is_one_line_and_stays_a_device(capsys):
     assert "No space left" in capsys.readouterr().err
     assert not os.path.isfile("/dev/full")
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([sys.executable, "-m", "annealvi", "derive"], stdout=full, stderr=subprocess.PIPE, timeout=30, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "annealvi", "derive"], stdout=full, stderr=subprocess.PIPE, timeout=30, check=False
+        )
     assert done.returncode == 2
     assert done.stderr.count(b"\n") == 1

@@ -1,4 +1,5 @@
-"""The probability of collapse: sets that the flow never leaves, the initial law, the separatrix, ensembles, and the growth exponent."""
+"""The probability of collapse: sets that the flow never leaves, the initial law, the separatrix, ensembles, and the
+growth exponent."""
 
 from __future__ import annotations
 
@@ -21,7 +22,14 @@ from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.outcome import Outcomes, outcomes_of_states
 from annealvi.collapse.pair_flow import PairFlow
 from annealvi.collapse.separatrix import FINE, QUICK, Accuracy, Separatrix
-from annealvi.collapse.trapping import DecidedSet, beyond_steps, decided_sets, lasting_beta, least_beta, separating_level
+from annealvi.collapse.trapping import (
+    DecidedSet,
+    beyond_steps,
+    decided_sets,
+    lasting_beta,
+    least_beta,
+    separating_level,
+)
 from derive.problem.specification import BadInput
 from kernels.integrate.integrator import IntegrationError, Kernel
 
@@ -47,7 +55,8 @@ def short():
 
 
 def states_on_faces(signs, level, n, rng):
-    """Random overlaps (n, 3) with the first component on the set's face and the second one anywhere in it, and s anywhere allowed."""
+    """Random overlaps (n, 3) with the first component on the set's face and the second one anywhere in it, and s
+    anywhere allowed."""
     m_1 = np.full(n, signs[0] * level)
     m_2 = signs[1] * (level + (1 - level) * rng.random(n))
     s = m_1 * m_2 + np.sqrt((1 - m_1**2) * (1 - m_2**2)) * np.cos(np.pi * rng.random(n))
@@ -83,7 +92,8 @@ def test_the_retyped_flow_points_into_every_decided_set(R, w_star, w_1):
 
 
 def test_a_lower_level_or_beta_would_be_left():
-    """The check above can fail: a separated set whose level is below |m°|, and a collapsed one at a tenth of its least β."""
+    """The check above can fail: a separated set whose level is below |m°|, and a collapsed one at a tenth of its least
+    β."""
     rates = brute_force.flow(3.0, 0.8, 0.5)
     rng = np.random.default_rng(6)
     below = math.log(2) / 9 * 0.8  # |m°| = h*/R²
@@ -98,7 +108,9 @@ def test_a_lower_level_or_beta_would_be_left():
 def test_bounds_of_the_averages_hold_the_exact_ones():
     """Of F and g as the docstring states them, by mpmath to 20 digits."""
     R, w_star, w_1, sigma_star, sigma = 6.0, 0.6, 0.3, 1.5, 0.8
-    session = bimodal(R, w_star, w_1, f"target.scales=[{sigma_star}, {sigma_star}]", f"proposal.scales=[{sigma}, {sigma}]")
+    session = bimodal(
+        R, w_star, w_1, f"target.scales=[{sigma_star}, {sigma_star}]", f"proposal.scales=[{sigma}, {sigma}]"
+    )
     flow = PairFlow.of(session, session.compile())
     places = np.array([-1.0, -0.07, 0.999])
     bounds = np.stack([flow.attraction(places), flow.repulsion(places)])
@@ -110,7 +122,9 @@ def test_bounds_of_the_averages_hold_the_exact_ones():
             spread = mp.mpf(R) * mp.mpf(sigma) / mp.mpf(sigma_star) ** 2
             attraction = retyped.gaussian_mean_mp(lambda z, a=field, b=spread: mp.tanh(a + b * z), 10)
             apart = mp.mpf(R) / mp.mpf(sigma) * mp.sqrt((1 - x) / 2)
-            mean = retyped.gaussian_mean_mp(lambda z, b=apart: mp.sech(b * z - mp.log(mp.mpf(w_1) / (1 - mp.mpf(w_1))) / 2), 10)
+            mean = retyped.gaussian_mean_mp(
+                lambda z, b=apart: mp.sech(b * z - mp.log(mp.mpf(w_1) / (1 - mp.mpf(w_1))) / 2), 10
+            )
             strength = mp.sqrt(mp.mpf(w_1) * (1 - mp.mpf(w_1))) / (2 * mp.mpf(sigma) ** 2)
             repulsion = strength * mp.exp(-(apart**2) / 2) * mean
             for value, (low, high) in zip((attraction, repulsion), bounds[:, :, n], strict=True):
@@ -134,7 +148,9 @@ def test_sets_that_are_too_large_or_leave_the_kernel_no_room_are_not_kept(short)
         assert math.isinf(least_beta(flow, DecidedSet(-1, 1, edge + tolerance / 2, 0.0, 0)))
         assert least_beta(flow, DecidedSet(-1, 1, edge + 4 * tolerance + 1e-8, 0.0, 0)) == 0
         assert edge + tolerance / 2 < separating_level(flow) < edge + 4 * tolerance + 1e-8
-        assert math.isinf(least_beta(flow, DecidedSet(-1, -1, 0.05, 0.0, 0)))  # inside m°, where the heavier mode attracts
+        assert math.isinf(
+            least_beta(flow, DecidedSet(-1, -1, 0.05, 0.0, 0))
+        )  # inside m°, where the heavier mode attracts
         assert math.isinf(least_beta(flow, DecidedSet(-1, -1, 1.02, 0.0, 1)))
         assert 0.1 < least_beta(flow, DecidedSet(1, 1, 0.5, 0.0, 0)) < 1
 
@@ -155,13 +171,19 @@ def nearest_to_leaving(kernel, found, level, rtol, rng):
     """The least that a set's coordinate comes to along trajectories from its face at `level`."""
     signs = found.sign_1, found.sign_2
     start = states_of_sum(signs[0], level, 40, rng) if found.together else states_on_faces(signs, level, 40, rng)
-    path = kernel.integrate(start, [0.0, 0.1, 1.0, 10.0, 100.0], rtol=rtol, atol=rtol / 100, domain_tolerance=1e-2).y[:, :, :2] * signs
+    path = (
+        kernel.integrate(start, [0.0, 0.1, 1.0, 10.0, 100.0], rtol=rtol, atol=rtol / 100, domain_tolerance=1e-2).y[
+            :, :, :2
+        ]
+        * signs
+    )
     return (path.sum(axis=2) if found.together else path.min(axis=2)).min()
 
 
 @pytest.mark.parametrize("tolerance", [1e-12, 1e-6, 1e-3])
 def test_no_trajectory_of_the_kernel_leaves_a_set_from_within(tolerance):
-    """From the faces of the sets as steps of rtol see them none is ever outside of the proven sets; far below the least β some are."""
+    """From the faces of the sets as steps of rtol see them none is ever outside of the proven sets; far below the least
+    β some are."""
     session = bimodal(5.0, 0.8, 0.4, "schedule.kind='constant'", "schedule.T0=1")
     kernel = session.compile(tolerance=tolerance)
     sets, rng = decided_sets(session, kernel), np.random.default_rng(11)
@@ -190,7 +212,8 @@ def test_no_set_is_claimed_where_the_argument_does_not_hold():
     ],
 )
 def test_sets_that_need_a_beta_are_used_only_where_it_lasts(short, schedule, lasting):
-    """Sets of the sum are kept from β = 0.109 on here, so a table that may rise to T = 20 has none, and one that may rise to 4 has some."""
+    """Sets of the sum are kept from β = 0.109 on here, so a table that may rise to T = 20 has none, and one that may
+    rise to 4 has some."""
     session, kernel = short
     heated = replace(session, problem=session_of(*schedule).problem, schedule=session_of(*schedule).schedule)
     sets = decided_sets(heated, kernel)
@@ -245,7 +268,9 @@ def test_gauss_nodes_of_the_overlap_integrate_its_moments(dimension):
 def test_quantiles_invert_the_distribution():
     q = np.array([1e-6, 0.1, 0.5, 0.77, 1 - 1e-6])
     for dimension in (3, 128, 16384):
-        assert initial_law.sum_distribution(initial_law.sum_quantile(q, dimension), dimension) == pytest.approx(q, rel=1e-7)
+        assert initial_law.sum_distribution(initial_law.sum_quantile(q, dimension), dimension) == pytest.approx(
+            q, rel=1e-7
+        )
 
 
 # The separatrix
@@ -258,14 +283,21 @@ def exponential(T0, t0):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("R", "w_star", "w_1", "dimension", "T0", "t0"),
-    [(3.0, 0.8, 0.5, 128, 30.0, 100.0), (3.0, 0.8, 0.5, 16, 100.0, 60.0), (2.0, 0.5, 0.5, 64, 10.0, 20.0), (3.0, 0.7, 0.6, 32, 30.0, 60.0)],
+    [
+        (3.0, 0.8, 0.5, 128, 30.0, 100.0),
+        (3.0, 0.8, 0.5, 16, 100.0, 60.0),
+        (2.0, 0.5, 0.5, 64, 10.0, 20.0),
+        (3.0, 0.7, 0.6, 32, 30.0, 60.0),
+    ],
 )
 def test_the_formula_is_within_its_claim_of_brute_force(R, w_star, w_1, dimension, T0, t0):
     """The claim is 0.01; what is seen is sampling alone, so the bound is 3.5 standard errors and the formula's own."""
     session = bimodal(R, w_star, w_1, f"schedule.T0={T0}", f"schedule.t0={t0}", f"space.dimension={dimension}")
     found = collapse_by_formula(session)
     # By T = 2, and 40 later, nothing is between the modes any more.
-    p, error = brute_force.collapsed_share(R, w_star, w_1, exponential(T0, t0), t0 * math.log(T0) + 40, dimension, 4000, 17)
+    p, error = brute_force.collapsed_share(
+        R, w_star, w_1, exponential(T0, t0), t0 * math.log(T0) + 40, dimension, 4000, 17
+    )
     assert abs(found.p - p) < 3.5 * error + found.error
     assert found.error < 0.002
 
@@ -277,7 +309,14 @@ def test_the_leading_boundary_agrees_with_a_retyped_shooting():
     beta = exponential(30.0, 100.0)
 
     def separates(b):
-        right = solve_ivp(lambda t, y: rates(beta(t), y[None])[0], (0, 450), [b / 2, -b / 2, 0.0], method="DOP853", rtol=1e-9, atol=1e-12)
+        right = solve_ivp(
+            lambda t, y: rates(beta(t), y[None])[0],
+            (0, 450),
+            [b / 2, -b / 2, 0.0],
+            method="DOP853",
+            rtol=1e-9,
+            atol=1e-12,
+        )
         return right.y[0, -1] * right.y[1, -1] < 0
 
     low, high = 0.01, 1.0
@@ -296,7 +335,13 @@ def test_the_growth_exponent_is_the_retyped_integral():
     found = transverse_growth(kernel, decided_sets(session, kernel), session.end_time())
     rates, beta = brute_force.flow(3.0, 0.8, 0.5), exponential(30.0, 100.0)
     path = solve_ivp(
-        lambda t, y: rates(beta(t), y[None])[0], (0, 400), np.zeros(3), method="DOP853", rtol=1e-10, atol=1e-12, dense_output=True
+        lambda t, y: rates(beta(t), y[None])[0],
+        (0, 400),
+        np.zeros(3),
+        method="DOP853",
+        rtol=1e-10,
+        atol=1e-12,
+        dense_output=True,
     )
     times = np.linspace(0, 400, 4001)
     m, _, s = path.sol(times)
@@ -359,9 +404,13 @@ def test_outcomes_count_modes_and_name_those_missed():
 def test_missed_sets_are_counted_by_rows_for_any_number_of_modes(modes):
     covered = np.random.default_rng(modes).random((500, modes)) < 0.9 ** (8 / modes)
     sets, counts = np.unique(~covered, axis=0, return_counts=True)
-    shares = {",".join(str(k + 1) for k in np.flatnonzero(row)): count / 500 for row, count in zip(sets, counts, strict=True)}
+    shares = {
+        ",".join(str(k + 1) for k in np.flatnonzero(row)): count / 500 for row, count in zip(sets, counts, strict=True)
+    }
     found = Outcomes(covered).as_dict()
-    assert list(found["modes_missed"].items()) == sorted(((key, x) for key, x in shares.items() if key), key=lambda item: -item[1])
+    assert list(found["modes_missed"].items()) == sorted(
+        ((key, x) for key, x in shares.items() if key), key=lambda item: -item[1]
+    )
     assert found["modes_covered"] == {str(k): (covered.sum(axis=1) == k).mean() for k in range(1, modes + 1)}
 
 
@@ -369,7 +418,11 @@ def test_outcomes_of_the_simplex_follow_the_nearest_mode():
     session = session_of(name="simplex")
     modes = session.modes()
     on_modes = session.states_of_vectors(np.stack([modes, modes[[0, 0, 1]], modes[[2, 2, 2]]]))
-    assert outcomes_of_states(session, on_modes).covered.tolist() == [[True] * 3, [True, True, False], [False, False, True]]
+    assert outcomes_of_states(session, on_modes).covered.tolist() == [
+        [True] * 3,
+        [True, True, False],
+        [False, False, True],
+    ]
 
 
 def learned_states(session, *rows):
@@ -385,7 +438,13 @@ def learned_states(session, *rows):
 def test_the_two_mechanisms_are_counted_apart():
     """Modes of weight 0.8 and 0.2: a tenth of their own is 0.08 and 0.02."""
     session = session_of(name="learned-weights")
-    rows = [((0, 1), (0.979, 0.021)), ((0, 1), (0.981, 0.019)), ((1, 0), (0.93, 0.07)), ((0, 0), (0.5, 0.5)), ((1, 1), (0.99, 0.01))]
+    rows = [
+        ((0, 1), (0.979, 0.021)),
+        ((0, 1), (0.981, 0.019)),
+        ((1, 0), (0.93, 0.07)),
+        ((0, 0), (0.5, 0.5)),
+        ((1, 1), (0.99, 0.01)),
+    ]
     states = learned_states(session, *rows)
     found = outcomes_of_states(session, states)
     assert found.collapsed.tolist() == [False, True, True, True, True]
@@ -399,7 +458,8 @@ def test_the_two_mechanisms_are_counted_apart():
 
 
 def test_learned_weights_are_read_at_several_times_as_integrated():
-    """Against paths of `integrate` that are judged by the signs of m and the weights alone; these starts change their outcome in time."""
+    """Against paths of `integrate` that are judged by the signs of m and the weights alone; these starts change their
+    outcome in time."""
     session = session_of("schedule.kind='constant'", "schedule.T0=1", name="learned-weights")
     found = collapse_by_ensemble(session, n=16, seed=1, t_end=48.0, least_weight=0.5)
     assert list(found.readings) == [12.0, 24.0, 48.0]
@@ -456,7 +516,8 @@ def test_the_formula_refuses_what_it_does_not_cover(name, changes, said):
 
 
 def test_unequal_scales_are_left_to_the_ensemble_unless_asked_for():
-    """Each rate is a sum over a lattice then, and the formula would take most of an hour: it says so before it begins."""
+    """Each rate is a sum over a lattice then, and the formula would take most of an hour: it says so before it
+    begins."""
     session = annealvi.open_session(annealvi.load_problem("two-scales", ["schedule.T0=2", "schedule.t0=1"]))
     found = annealvi.collapse_probability(session, n=4)
     assert found.formula is None
@@ -471,7 +532,8 @@ def test_where_no_mean_can_move_there_is_no_probability():
 
 
 def test_a_shooting_that_leaves_the_domain_is_done_again_with_care_which_is_told(monkeypatch, capsys):
-    """The first attempt fails as a wide tolerance may; the second is asked for FINE's, and one that fails there too is reported."""
+    """The first attempt fails as a wide tolerance may; the second is asked for FINE's, and one that fails there too is
+    reported."""
     session = session_of("schedule.T0=30", "schedule.t0=30")
     kernel, asked, honest = session.compile(), [], Kernel.shoot
     separatrix = Separatrix.of(session, kernel)

@@ -1,4 +1,5 @@
-"""What a run costs is said and refused before it begins; tolerances, initial states and the functions that give the equations."""
+"""What a run costs is said and refused before it begins; tolerances, initial states and the functions that give the
+equations."""
 
 from __future__ import annotations
 
@@ -50,8 +51,9 @@ ROOM = 1.5
 def test_the_work_is_estimated_from_short_samples_of_the_path(name, monkeypatch):
     """At most 64 steps are followed from the start and the rest is sampled; the whole path is then counted, in pieces.
 
-    No clock decides. SLIPS has the same equations in all its dimensions, of which these are the least and the most. From its first steps
-    alone a path would be expected to take a tenth of its work: the flow becomes stiff as the temperature falls.
+    No clock decides. SLIPS has the same equations in all its dimensions, of which these are the least and the most.
+    From its first steps alone a path would be expected to take a tenth of its work: the flow becomes stiff as the
+    temperature falls.
     """
     session = annealvi.open_session(annealvi.load_problem(name))
     kernel = session.compile("cpu", 1e-6)
@@ -69,7 +71,9 @@ def test_the_work_is_estimated_from_short_samples_of_the_path(name, monkeypatch)
         nodes += costs.STAGES * run.steps[0] * kernel.nodes(run.y[0], run.beta).mean()
         state = run.y[:, -1]
     assert 1 / ROOM < pace.steps / steps < ROOM
-    if name != "learned-scales":  # a sample is cooled at once and may end at other modes, where its averages need other numbers of nodes
+    if (
+        name != "learned-scales"
+    ):  # a sample is cooled at once and may end at other modes, where its averages need other numbers of nodes
         assert (nodes == pace.nodes == 0) or 1 / ROOM < pace.nodes / nodes < ROOM
 
 
@@ -92,13 +96,16 @@ def test_as_many_trajectories_are_timed_together_as_will_run_together(weights, m
     """Threads that share a core slow one another down: one alone would be twice as fast as it is in the run."""
     kernel, followed = weights.compile("cpu", 1e-10), []
     follow = costs._follow
-    monkeypatch.setattr(costs, "_follow", lambda kernel, crew, *rest: followed.append(len(crew)) or follow(kernel, crew, *rest))
+    monkeypatch.setattr(
+        costs, "_follow", lambda kernel, crew, *rest: followed.append(len(crew)) or follow(kernel, crew, *rest)
+    )
     cost_of_integration(kernel, weights.random_states(1, 0), np.array([0.0, 100.0]), 1e-6, side_by_side=3, count=300)
     assert set(followed) == {3}
 
 
 def test_a_slow_rate_is_not_followed(weights, monkeypatch):
-    """Rates of a second: no step is taken, since one alone would take longer than a pilot may, and the cost is the least there is."""
+    """Rates of a second: no step is taken, since one alone would take longer than a pilot may, and the cost is the
+    least there is."""
     kernel, states, times = weights.compile("cpu", 1e-6), weights.random_states(4, 0), np.linspace(0, 1000, 11)
     monkeypatch.setattr(costs, "_follow", lambda *_: pytest.fail("a step is taken"))
     monkeypatch.setattr(Kernel, "seconds_per_rate", lambda *_: 1.0)
@@ -109,7 +116,8 @@ def test_a_slow_rate_is_not_followed(weights, monkeypatch):
 
 @pytest.mark.parametrize(("taken", "expected"), [(3, 11), (5, 5 + 900 / 50)])
 def test_a_pilot_that_is_stopped_counts_the_steps_that_are_left(taken, expected, weights, monkeypatch):
-    """At the price of the nodes there, twice those of the start; by the outputs alone after the first steps, which are too short."""
+    """At the price of the nodes there, twice those of the start; by the outputs alone after the first steps, which are
+    too short."""
     kernel, states, times = weights.compile("cpu", 1e-6), weights.random_states(4, 0), np.linspace(0, 1000, 11)
 
     def stopped(*_):
@@ -126,7 +134,10 @@ def test_a_pilot_that_is_stopped_counts_the_steps_that_are_left(taken, expected,
 def test_a_run_that_outgrows_its_limit_is_stopped(weights, monkeypatch):
     """Though it was expected to cost nothing; and what remains of a limit is what the pilot has left of it."""
     monkeypatch.setattr(trajectories, "cost_of_integration", lambda *_: Cost(0.0, "nothing"))
-    with pytest.raises(annealvi.BadInput, match=r"--max-cost: the run has taken 0\.1 s, 2 times the limit, and is stopped; ask for fewer"):
+    with pytest.raises(
+        annealvi.BadInput,
+        match=r"--max-cost: the run has taken 0\.1 s, 2 times the limit, and is stopped; ask for fewer",
+    ):
         annealvi.integrate(weights, n=2000, t_end=1e5, rtol=1e-13, max_cost=0.05, device="cpu")
 
 
@@ -188,7 +199,9 @@ def test_initial_weights_are_where_the_path_begins(tmp_path, capsys):
     arguments = ["integrate", "learned-weights", "--initial", str(path), "--t-end", "1", "--points", "2", "--json", "-"]
     assert main(arguments) == 0
     trajectories = json.loads(capsys.readouterr().out)["trajectories"]
-    assert {name: values[0][0] for name, values in trajectories.items()} == {name: values[0] for name, values in GOOD.items()}
+    assert {name: values[0][0] for name, values in trajectories.items()} == {
+        name: values[0] for name, values in GOOD.items()
+    }
     assert trajectories["w_1"][0][1] + trajectories["w_2"][0][1] == pytest.approx(1, abs=1e-9)
 
 
@@ -200,16 +213,22 @@ def test_initial_scales_are_checked():
 
 
 def test_equations_are_closed_and_rates_are_their_values():
-    problem = annealvi.Problem(target=annealvi.Target((0.7, 0.3), ((2.0,), (-2.0,))), proposal=annealvi.Proposal(radius=(2.0, 1.5)))
+    problem = annealvi.Problem(
+        target=annealvi.Target((0.7, 0.3), ((2.0,), (-2.0,))), proposal=annealvi.Proposal(radius=(2.0, 1.5))
+    )
     found = annealvi.equations(problem)
     assert [s.name for s in found] == ["m_1", "m_2", "s"]
     session = annealvi.open_session(problem)
     state = (0.3, -0.2, 0.1)
     numbers = {**session.values, **dict(zip(found, state, strict=True)), sp.Symbol("beta", positive=True): 0.4}
-    wanted = [float(rate.xreplace({s: sp.Float(v, 20) for s, v in numbers.items()}).evalf(17)) for rate in found.values()]
+    wanted = [
+        float(rate.xreplace({s: sp.Float(v, 20) for s, v in numbers.items()}).evalf(17)) for rate in found.values()
+    ]
     rates = annealvi.rate_function(problem, "cpu")
     np.testing.assert_allclose(rates(0.4, np.array(state)), wanted, rtol=0, atol=1e-11)
-    np.testing.assert_allclose(rates(np.array([0.4, 0.4]), np.array([state, state])), [wanted, wanted], rtol=0, atol=1e-11)
+    np.testing.assert_allclose(
+        rates(np.array([0.4, 0.4]), np.array([state, state])), [wanted, wanted], rtol=0, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 14])
@@ -232,19 +251,25 @@ def test_a_figure_has_a_panel_for_each_state_and_one_for_beta(count, tmp_path, m
 
 
 def test_the_limit_of_many_dimensions_is_approached():
-    """Scales that differ by 2/√d, at fixed overlaps: a χ² variable is Gaussian to O(1/√d), a quarter in 16 times the dimension."""
+    """Scales that differ by 2/√d, at fixed overlaps: a χ² variable is Gaussian to O(1/√d), a quarter in 16 times the
+    dimension."""
     y, differences = np.array([[0.3, -0.2, 0.1]]), []
     for d in (256, 4096):
         scales = f"[1, {1 - 2 / np.sqrt(d)}]"
-        problem = annealvi.load_problem("two-scales", [f"space.dimension={d}", f"target.scales={scales}", f"proposal.scales={scales}"])
-        exact, limit = (annealvi.open_session(problem, large).compile("cpu", 1e-9).rhs_at_beta(0.5, y) for large in (False, True))
+        problem = annealvi.load_problem(
+            "two-scales", [f"space.dimension={d}", f"target.scales={scales}", f"proposal.scales={scales}"]
+        )
+        exact, limit = (
+            annealvi.open_session(problem, large).compile("cpu", 1e-9).rhs_at_beta(0.5, y) for large in (False, True)
+        )
         differences.append(np.abs(exact - limit).max())
     assert differences[0] / differences[1] > 3
     assert differences[1] < 2e-3
 
 
 def refused_cost(monkeypatch, module, run):
-    """The rates of all trajectories together by which a run is judged, which do not depend on a clock, and the remedy."""
+    """The rates of all trajectories together by which a run is judged, which do not depend on a clock, and the
+    remedy."""
     judged = []
 
     class Judged(Exception):  # noqa: N818
@@ -267,8 +292,8 @@ def options_of(remedy):
 
 def test_each_remedy_of_a_refused_integration_lowers_its_cost(weights, monkeypatch):
     def cost(initial=None, **options):
-        run = lambda: annealvi.integrate(weights, initial, **{"n": 400, "t_end": 400.0, "points": 3, "max_cost": 1.0, **options})  # noqa: E731
-        return refused_cost(monkeypatch, trajectories, run)
+        given = {"n": 400, "t_end": 400.0, "points": 3, "max_cost": 1.0, **options}
+        return refused_cost(monkeypatch, trajectories, lambda: annealvi.integrate(weights, initial, **given))
 
     whole, remedy = cost()
     remedies = {"--n": {"n": 100}, "--initial": {"initial": weights.random_states(100, 0)}, "--t-end": {"t_end": 20.0}}

@@ -1,4 +1,5 @@
-"""The derivation as a page: a mark for every step, nothing from a network, nothing that a problem file could run; rendered in a browser."""
+"""The derivation as a page: a mark for every step, nothing from a network, nothing that a problem file could run;
+rendered in a browser."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ from derive.dynamics.symbolic_problem import derive_problem
 from derive.problem.specification import Problem
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
 
 
 class Page(HTMLParser):
@@ -72,7 +76,9 @@ def test_every_step_has_the_mark_of_its_check(bimodal):
 def test_a_wrong_step_is_marked_and_open(bimodal):
     derivation, _, _ = bimodal
     last = derivation.steps[-1]
-    wrong = replace(last, after=tuple(replace(e, value=e.value * sp.Rational(11, 10)) if e.label == "ds" else e for e in last.after))
+    wrong = replace(
+        last, after=tuple(replace(e, value=e.value * sp.Rational(11, 10)) if e.label == "ds" else e for e in last.after)
+    )
     spoiled = replace(derivation, steps=(*derivation.steps[:-1], wrong))
     steps = check_steps(spoiled)
     text = derivation_page(spoiled, steps)
@@ -129,7 +135,10 @@ def test_a_page_on_which_not_all_was_compared_says_which_steps_were_not(bimodal)
     assert "these hold; not compared: steps 14, 15." in sentence
 
     status, sentence = summary(derivation_page(derivation, left))
-    assert (status, sentence) == ("left", "– not compared 15 steps, none of them compared with its meaning in coordinates.")
+    assert (status, sentence) == (
+        "left",
+        "– not compared 15 steps, none of them compared with its meaning in coordinates.",
+    )
 
     failed = replace(steps[0], check=replace(steps[0].check, statistic=float("nan")))
     status, sentence = summary(derivation_page(derivation, [failed, *steps[1:14], left[14]]))
@@ -141,8 +150,16 @@ def drawn(text, folder, fragment=""):
     """The document as a browser leaves it."""
     path = folder / "page.html"
     path.write_text(text, encoding="utf-8")
-    options = ["--headless", *QUIET.split(), f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=10000", "--dump-dom"]
-    run = subprocess.run([BROWSER, *options, path.as_uri() + fragment], capture_output=True, text=True, timeout=120, check=True)
+    options = [
+        "--headless",
+        *QUIET.split(),
+        f"--user-data-dir={folder / 'profile'}",
+        "--virtual-time-budget=10000",
+        "--dump-dom",
+    ]
+    run = subprocess.run(
+        [BROWSER, *options, path.as_uri() + fragment], capture_output=True, text=True, timeout=120, check=True
+    )
     return run.stdout
 
 

@@ -1,4 +1,5 @@
-"""What people see in Python: names, short reprs, tables and mathematics in notebooks, symbols, and a line for a wrong argument."""
+"""What people see in Python: names, short reprs, tables and mathematics in notebooks, symbols, and a line for a wrong
+argument."""
 
 from __future__ import annotations
 
@@ -177,7 +178,9 @@ def everything_within(value, depth=0):
 
 def test_reprs_are_a_few_lines(session, points):
     problem = session.problem
-    wide = annealvi.Problem("wide", annealvi.Target((1 / 64,) * 64, [[float(k), 1.0 + k] for k in range(64)], (1.0,) * 64))
+    wide = annealvi.Problem(
+        "wide", annealvi.Target((1 / 64,) * 64, [[float(k), 1.0 + k] for k in range(64)], (1.0,) * 64)
+    )
     results = [
         *(annealvi.BUILT_IN.values()),
         wide,
@@ -225,7 +228,9 @@ def test_notebooks_get_tables_and_mathematics(session, points):
 
 def normal(function):
     """E[f(z)] by adaptive quadrature."""
-    return quad(lambda z: function(z) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi), -12, 12, epsabs=1e-13, epsrel=1e-12, limit=200)[0]
+    return quad(
+        lambda z: function(z) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi), -12, 12, epsabs=1e-13, epsrel=1e-12, limit=200
+    )[0]
 
 
 @pytest.mark.parametrize("modules", ["numpy", "scipy", "math", "mpmath"])
@@ -239,7 +244,9 @@ def test_an_average_in_a_lambdified_function_is_what_quadrature_gives(modules):
     expected = (
         normal(lambda x: np.tanh(0.7 + 3 * x)),
         normal(lambda x: 1 / np.cosh(0.7 * x)),
-        normal(lambda x: 1 / (1 + np.exp(-0.7 - 40 * x) + np.exp(-1.4 - 40 * x))) if modules != "mpmath" else float(values[2]),
+        normal(lambda x: 1 / (1 + np.exp(-0.7 - 40 * x) + np.exp(-1.4 - 40 * x)))
+        if modules != "mpmath"
+        else float(values[2]),
         -630.0,
     )
     assert [float(x) for x in values] == pytest.approx(expected, rel=1e-10)
@@ -278,7 +285,11 @@ def test_nothing_printed_is_wider_than_the_terminal(columns, session, points, ca
     values, nearest = random.normal(size=(5, 3, len(wide))), random.integers(9, size=(5, 3))
     errors = {"standard_error": values[0], "bias": values[1], "bias_standard_error": values[2]}
     for more in ({}, errors):
-        print_path_table(Paths(np.arange(3.0), np.ones(3), wide, values, "cpu", "a method in words", **more, nearest=nearest, modes=9))
+        print_path_table(
+            Paths(
+                np.arange(3.0), np.ones(3), wide, values, "cpu", "a method in words", **more, nearest=nearest, modes=9
+            )
+        )
     print_collapse(annealvi.collapse_probability(session, ("ode",), n=50), "a long name of a problem")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 100

@@ -1,4 +1,5 @@
-"""One style for all figures: used everywhere, set nowhere else, told apart by the colour-blind and in grey, fit for print."""
+"""One style for all figures: used everywhere, set nowhere else, told apart by the colour-blind and in grey, fit for
+print."""
 
 from __future__ import annotations
 
@@ -31,13 +32,19 @@ SETTING = re.compile(r"rcParams|rc_context|plt\.|pyplot|\.savefig|#[0-9A-Fa-f]{6
 # Machado, Oliveira, Fernandes (2009), severity 1, on linear RGB; retyped.
 VISION = {
     "all cones": np.eye(3),
-    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
-    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
 }
-XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
 TOLD_APART = 15.0
-"""In CIELAB. Between large fields 2.3 is just noticeable; a line of 1.4 points, held at arm's length, is less than a tenth of a degree
-wide, and such small marks take some six times as much."""
+"""In CIELAB. Between large fields 2.3 is just noticeable; a line of 1.4 points, held at arm's length, is less than a
+tenth of a degree wide, and such small marks take some six times as much."""
 
 
 def linear(colour: np.ndarray) -> np.ndarray:
@@ -75,7 +82,10 @@ def sample(folder: Path) -> list[bytes]:
         figure.colorbar(below.imshow([[0.0, 1.0], [-1.0, 0.5]]))
         below.set_xlabel(style.LABELS["T"])
         below.text(0, 0, "text")
-    return [*(style.save(figure, folder / f"figure.{form}").read_bytes() for form in ("png", "pdf")), figure._repr_png_()]
+    return [
+        *(style.save(figure, folder / f"figure.{form}").read_bytes() for form in ("png", "pdf")),
+        figure._repr_png_(),
+    ]
 
 
 def test_nothing_of_the_users_settings_is_in_a_figure(tmp_path):
@@ -83,10 +93,28 @@ def test_nothing_of_the_users_settings_is_in_a_figure(tmp_path):
     plain = sample(tmp_path)
     other = {}
     for name, value in mpl.rcParams.items():
-        if name.split(".")[0] in ("backend", "backend_fallback", "interactive", "toolbar", "keymap", "tk", "webagg", "macosx", "animation"):
+        if name.split(".")[0] in (
+            "backend",
+            "backend_fallback",
+            "interactive",
+            "toolbar",
+            "keymap",
+            "tk",
+            "webagg",
+            "macosx",
+            "animation",
+        ):
             continue
-        other[name] = (not value) if isinstance(value, bool) else value * 1.5 + 0.1 if isinstance(value, float) else value
-    other |= {"text.usetex": True, "font.family": ["no such font"], "image.cmap": "jet", "savefig.bbox": "tight", "savefig.format": "svg"}
+        other[name] = (
+            (not value) if isinstance(value, bool) else value * 1.5 + 0.1 if isinstance(value, float) else value
+        )
+    other |= {
+        "text.usetex": True,
+        "font.family": ["no such font"],
+        "image.cmap": "jet",
+        "savefig.bbox": "tight",
+        "savefig.format": "svg",
+    }
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         taken = 0
@@ -109,7 +137,9 @@ def test_no_named_backend_is_needed_and_one_that_is_known_is_chosen_as_before(ba
     )
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     environment |= {} if backend is None else {"MPLBACKEND": backend}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert done.stderr == ""
     environ, chosen = done.stdout.strip().split("|")
     assert environ == str(backend)
@@ -120,7 +150,9 @@ def test_a_matplotlib_that_does_not_start_is_one_line_before_the_work(tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"# \xff\n")
     code = "import sys; from annealvi.cli.program import main; sys.exit(main(['integrate', '--out', 'found']))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("annealvi: figures: Matplotlib does not start (UnicodeDecodeError: ")
     assert [path.name for path in tmp_path.iterdir()] == ["matplotlibrc"]
@@ -143,7 +175,12 @@ def test_nothing_is_set_for_the_process(tmp_path):
     assert dict(mpl.rcParams) == before
     imports = "import annealvi.show.style, annealvi.show.path_figures"
     code = f"import matplotlib as m; before = dict(m.rcParams); {imports}; print(before == dict(m.rcParams))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "True"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout.strip()
+        == "True"
+    )
 
 
 @pytest.mark.parametrize("vision", VISION)

@@ -1,4 +1,5 @@
-"""Fixed points, spectra and branches against hand-typed equations solved on their own, and against what must hold for any flow."""
+"""Fixed points, spectra and branches against hand-typed equations solved on their own, and against what must hold for
+any flow."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def nearest(points, **state):
 
 
 def split_state(R: str, w_star: str, guess: str) -> tuple[mpmath.mpf, mpmath.mpf]:
-    """m_1 = m_2 = m and s with means in one plane, s = 2m² − 1, where ds/dt vanishes, and then dm_1/dt too, for beta = 1 and w_1 = 1/2."""
+    """m_1 = m_2 = m and s with means in one plane, s = 2m² − 1, where ds/dt vanishes, and then dm_1/dt too, for beta =
+    1 and w_1 = 1/2."""
 
     def rate(m):
         return F_mp(m, R, w_star) - 2 * m * G_1_mp(2 * m**2 - 1, R, "0.5")
@@ -91,7 +93,9 @@ def test_collapsed_states_are_saddles_and_separated_ones_attract(found, beta):
     for sign, w_star in ((1, 0.8), (-1, 0.2)):
         collapsed = nearest(points, m_1=sign, m_2=sign, s=1)
         pull = retyped.F(1, 3.0, w_star)
-        typed = np.linalg.eigvalsh(np.array([[0.5 * (0.5 - beta * pull), -0.25], [-0.25, 0.5 * (0.5 - beta * pull)]]))[::-1]
+        typed = np.linalg.eigvalsh(np.array([[0.5 * (0.5 - beta * pull), -0.25], [-0.25, 0.5 * (0.5 - beta * pull)]]))[
+            ::-1
+        ]
         assert collapsed.spectrum.across == pytest.approx(typed, abs=1e-12)
         assert typed[0] > 0 > typed[1]
         assert collapsed.unstable_directions == 127
@@ -100,7 +104,8 @@ def test_collapsed_states_are_saddles_and_separated_ones_attract(found, beta):
 
 @pytest.mark.parametrize("beta", BETAS)
 def test_spectra_are_those_of_the_overlaps_equations(found, beta):
-    """At rank one the third overlap direction is a square of the motion across, at rank zero all three are products of two."""
+    """At rank one the third overlap direction is a square of the motion across, at rank zero all three are products of
+    two."""
 
     def rates(y):
         return np.array([f(*y, beta, 3.0, 0.8, 0.5) for f in (retyped.dm_1, retyped.dm_2, retyped.ds)])
@@ -113,7 +118,10 @@ def test_spectra_are_those_of_the_overlaps_equations(found, beta):
         assert np.abs(rates(y)).max() < 1e-10
         h = 1e-4
         slopes = np.column_stack(
-            [(8 * (rates(y + e) - rates(y - e)) - rates(y + 2 * e) + rates(y - 2 * e)) / (12 * h) for e in h * np.eye(3)]
+            [
+                (8 * (rates(y + e) - rates(y - e)) - rates(y + 2 * e) + rates(y - 2 * e)) / (12 * h)
+                for e in h * np.eye(3)
+            ]
         )
         across, within = point.spectrum.across, point.spectrum.within
         pairs = [across[i] + across[j] for i in range(len(across)) for j in range(i + 1)]
@@ -176,7 +184,11 @@ def test_three_modes(changes):
             assert np.abs(kernel.rhs_at_beta(point.beta, state[None])).max() < 1e-9
     best = found.points[0]
     assert best.stable
-    others = [np.abs(p.eigenvalues - best.eigenvalues).max() for p in found.points[1:] if p.eigenvalues.shape == best.eigenvalues.shape]
+    others = [
+        np.abs(p.eigenvalues - best.eigenvalues).max()
+        for p in found.points[1:]
+        if p.eigenvalues.shape == best.eigenvalues.shape
+    ]
     assert min(others) < 1e-9  # its image under the exchange of two components
 
 
@@ -240,7 +252,9 @@ def test_branches_pass_through_every_fixed_point(bimodal, branches):
                 log_t = np.log(branch.temperature)
                 for k in np.flatnonzero((log_t[:-1] - level) * (log_t[1:] - level) <= 0):
                     share = (level - log_t[k]) / (log_t[k + 1] - log_t[k])
-                    gaps += [np.abs((1 - share) * image[k] + share * image[k + 1] - state).max() for image in branch.images]
+                    gaps += [
+                        np.abs((1 - share) * image[k] + share * image[k + 1] - state).max() for image in branch.images
+                    ]
             assert min(gaps) < 5e-3  # of a chord
 
 

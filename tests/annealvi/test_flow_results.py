@@ -65,7 +65,9 @@ def test_the_defaults_end_with_the_right_weights_within_ten_minutes():
     assert runs.attrs["seconds"] <= 600
     assert runs.attrs["cores"] == 2
     first = last["mode_weights"].isel(mode=0)
-    one, other = (f"{float(kl.min()):.3f} to {float(kl.max()):.3f}" for kl in (last["reverse_kl"].sel(run=n) for n in (0, 1)))
+    one, other = (
+        f"{float(kl.min()):.3f} to {float(kl.max()):.3f}" for kl in (last["reverse_kl"].sel(run=n) for n in (0, 1))
+    )
     weights = f"ends at weights of {float(first.min()):.2f} to {float(first.max()):.2f} and divergences of"
     assert f"{weights} {one} in four flows, and of {other} with another seed." in README
 
@@ -88,13 +90,19 @@ def test_the_counts_in_the_readme_are_those_of_the_files():
         f"after as many steps ({lost('kinds-16', of_kinds('none'), lambda f: f['steps'].to_numpy() == 2000)})",
         f"they lose one in {lost('kinds-16', of_kinds('hold'), lambda f: f['T0'].to_numpy() < 6)}.",
         f"cooling lost one in {lost('kinds-16', gradual)}.",
-        f"Given 3500 steps, {lost('kinds-16', of_kinds('none'), lambda f: f['steps'].to_numpy() == 3500)} untempered flows",
+        f"Given 3500 steps, "
+        f"{lost('kinds-16', of_kinds('none'), lambda f: f['steps'].to_numpy() == 3500)} untempered flows",
     ):
         assert words in README
     warm = flow_tables.load("map-128")["collapsed"].isel({"schedule.T0": slice(1, None)})
     counts = warm.sum(["schedule.T0", "seed"]).to_numpy().astype(int)
-    assert f"in {counts[0]} of {warm[0].size} flows at t₀ = 150, in {counts[1]} at 300 and in {counts[2]} at 600." in README
-    linear = flow_tables.load("map-16-linear")["collapsed"].sel({"schedule.t0": 95}, method="nearest").sum("seed").to_numpy()
+    assert (
+        f"in {counts[0]} of {warm[0].size} flows at t₀ = 150, in {counts[1]} at 300 and in {counts[2]} at 600."
+        in README
+    )
+    linear = (
+        flow_tables.load("map-16-linear")["collapsed"].sel({"schedule.t0": 95}, method="nearest").sum("seed").to_numpy()
+    )
     assert linear[[0, 1]].tolist() == [7, 0]
     assert (linear[4:] == 8).all()
 
@@ -114,8 +122,13 @@ def test_the_weights_in_the_readme_are_those_of_the_files():
     assert [str(runs["gradient"][n].item()) for n in (0, 1, 6, 7)] == ["path", "total", "path", "total"]
     assert [str(runs["decay"][n].item()) for n in (0, 1, 6, 7)] == ["cosine", "cosine", "constant", "constant"]
     assert runs["cooling"][5] == 0
-    path, total, constant, both = (float(spread(row, "reverse_kl").median()) for row in ("path", "total", "constant", "total constant"))
-    assert f"at a weight of {rounded(spread('path'))}, where w* = 0.8, and KL(q‖p*) = {path:.3f} with path gradients" in README
+    path, total, constant, both = (
+        float(spread(row, "reverse_kl").median()) for row in ("path", "total", "constant", "total constant")
+    )
+    assert (
+        f"at a weight of {rounded(spread('path'))}, where w* = 0.8, and KL(q‖p*) = {path:.3f} with path gradients"
+        in README
+    )
     assert f"all else equal, at {rounded(spread('total'))} and {total:.3f}, at a constant rate" in README
     assert f"at a constant rate at {rounded(spread('constant'))} and {constant:.3f}, with both at" in README
     assert f"with both at {rounded(spread('total constant'))} and {both:.3f}." in README
@@ -124,7 +137,8 @@ def test_the_weights_in_the_readme_are_those_of_the_files():
     assert 0.01 < float(late.isel(run=[0, 1]).min()) < float(late.isel(run=[0, 1]).max()) < 0.025
     recipe = " ".join((ROOT / "notebooks" / "annealing_a_flow_of_your_own.md").read_text(encoding="utf-8").split())
     words = (
-        f"a divergence of {path:.3f} becomes {total:.3f} with total gradients, {constant:.3f} at a constant rate, and {both:.3f} with both."
+        f"a divergence of {path:.3f} becomes {total:.3f} with total gradients, {constant:.3f} at a constant "
+        f"rate, and {both:.3f} with both."
     )
     assert words in recipe
     assert float(spread("path", "reverse_kl").max()) < float(spread("constant", "reverse_kl").min())
@@ -134,13 +148,15 @@ def test_the_weights_in_the_readme_are_those_of_the_files():
     assert (runs["mode_weights"].isel(run=5, mode=0).sel(step=1000) > 0.98).all()
     small = flow_tables.load("kinds-128")
     chosen = small.isel(schedule=small["kind"].to_numpy() == "geometric")
-    assert f"end at {float(chosen['mode_weights'].isel(mode=0).median()):.2f} after 6000 steps of path gradients" in README
+    assert (
+        f"end at {float(chosen['mode_weights'].isel(mode=0).median()):.2f} after 6000 steps of path gradients" in README
+    )
     slips = flow_tables.load("slips")
     annealed = slips.isel(schedule=slips["kind"].to_numpy() != "none")
     kept = (1 - annealed["collapsed"]).sum(["schedule", "seed"]).sel(dimension=[8, 32, 128]).to_numpy().astype(int)
     assert (
-        f"in {kept[0]} of 12 runs in d = 8, in {kept[1]} of 12 in d = 32 and in {kept[2]} of 12 in d = 128, untempered ones in none."
-        in README
+        f"in {kept[0]} of 12 runs in d = 8, in {kept[1]} of 12 in d = 32 and in {kept[2]} of 12 in d "
+        f"= 128, untempered ones in none." in README
     )
     assert (slips["collapsed"].isel(schedule=slips["kind"].to_numpy() == "none") == 1).all()
     errors = annealed["weight_error"].mean("seed")

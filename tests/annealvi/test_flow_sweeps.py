@@ -1,4 +1,5 @@
-"""Flows under many schedules: cells against single runs, resumption, equal numbers of steps, the theory beside them, wrong input."""
+"""Flows under many schedules: cells against single runs, resumption, equal numbers of steps, the theory beside them,
+wrong input."""
 
 import json
 import math
@@ -33,8 +34,11 @@ def test_a_cell_is_the_run_of_its_schedule():
     assert found["p"].dims == ("schedule.t0", "schedule.T0")
     assert found["mode_weights"].shape == (2, 2, 2, 2)
     single = Problem(space=Space(3), schedule=ScheduleSpec("exponential", 50.0, 4.0))
-    # The second cell: its seed is that of the first and one, so that cells share no flow and their shares are independent.
-    run = train_flow(single, steps=20, seeds=2, seed=1, architecture=ARCHITECTURE, optimiser=OPTIMISER, samples=200, records=1)
+    # The second cell: its seed is that of the first and one, so that cells share no flow and their shares are
+    # independent.
+    run = train_flow(
+        single, steps=20, seeds=2, seed=1, architecture=ARCHITECTURE, optimiser=OPTIMISER, samples=200, records=1
+    )
     cell, last = found.isel({"schedule.t0": 0, "schedule.T0": 1}), run.data.isel(step=-1)
     np.testing.assert_array_equal(cell["mode_weights"], last["mode_weights"])
     np.testing.assert_array_equal(cell["reverse_kl"], last["reverse_kl"])
@@ -46,7 +50,8 @@ def test_a_cell_is_the_run_of_its_schedule():
 
 
 def test_cells_are_judged_after_the_same_time_at_the_end(monkeypatch):
-    """Exponential from T0: T = 1.05 at t0 log((T0 - 1)/0.05), rounded up with the steps after it to a multiple of the stride."""
+    """Exponential from T0: T = 1.05 at t0 log((T0 - 1)/0.05), rounded up with the steps after it to a multiple of the
+    stride."""
     monkeypatch.setattr(schedule_sweep, "STRIDE", 8)
     found = flow_map(PROBLEM, X, Y, replace(TRAINING, steps=None, after=6))
     wanted = [[8 * math.ceil((math.ceil(t0 * math.log((T0 - 1) / 0.05)) + 6) / 8) for T0 in (2, 50)] for t0 in (4, 12)]
@@ -81,9 +86,19 @@ def test_an_interrupted_map_goes_on_in_other_processes_to_the_same_file(tmp_path
 
 def test_kinds_are_compared_at_equal_steps():
     found = compare_kinds(PROBLEM, [3.0, 30.0], ("hold", "geometric", "adaann"), anneal=12, training=TRAINING)
-    assert found["kind"].to_numpy().tolist() == ["none", "none", "hold", "hold", "geometric", "geometric", "adaann", "adaann"]
+    assert found["kind"].to_numpy().tolist() == [
+        "none",
+        "none",
+        "hold",
+        "hold",
+        "geometric",
+        "geometric",
+        "adaann",
+        "adaann",
+    ]
     assert found["T0"].to_numpy().tolist() == [1, 1, 3, 30, 3, 30, 3, 30]
-    # No annealing at all, for as long as the others are trained and for as long as they are at the target's own temperature.
+    # No annealing at all, for as long as the others are trained and for as long as they are at the target's own
+    # temperature.
     assert found["steps"].to_numpy().tolist() == [20, 8, *[20] * 6]
     np.testing.assert_allclose(found["beta"].isel(schedule=slice(0, 6)), 1)
     assert found["annealed_at"].to_numpy()[:6, 0].tolist() == [0, 0, 12, 12, 12, 12]
@@ -94,7 +109,8 @@ def test_kinds_are_compared_at_equal_steps():
 
 
 def test_adaann_takes_the_steps_asked_for_where_the_flow_keeps_up():
-    """One Gaussian in eight dimensions: q can follow p^β, and log p then has variance d/2 T². It steps ahead until it has come to T0."""
+    """One Gaussian in eight dimensions: q can follow p^β, and log p then has variance d/2 T². It steps ahead until it
+    has come to T0."""
     spec = schedule_sweep.spec_of_kind("adaann", 10.0, 600.0, 8)
     problem = Problem(target=Target(weights=(1.0,), means=((1.0,),), scales=(1.0,)), schedule=spec, space=Space(8))
     training = {"architecture": Architecture(4, 16, 2), "optimiser": Optimiser(256, 3e-3), "seeds": 2, "samples": 200}
@@ -122,7 +138,10 @@ def test_a_cell_that_diverges_is_not_a_number_and_is_told(monkeypatch):
     [
         (lambda: flow_map(PROBLEM, X, X, TRAINING), "key of --x already"),
         (lambda: flow_map(PROBLEM, X, Axis("w_1", 0.2, 0.8, 2), TRAINING), "a flow has no 'w_1'"),
-        (lambda: flow_map(replace(PROBLEM, schedule=ScheduleSpec("constant", 3.0, 1.0)), X, Y, TRAINING), "has no such number"),
+        (
+            lambda: flow_map(replace(PROBLEM, schedule=ScheduleSpec("constant", 3.0, 1.0)), X, Y, TRAINING),
+            "has no such number",
+        ),
         (lambda: compare_kinds(PROBLEM, [3.0], ("logarithmic",)), "has no T0 to choose"),
         (lambda: compare_kinds(PROBLEM, [1.0, 3.0]), "leaves nothing to anneal"),
         (lambda: flow_map(PROBLEM, X, Y, TRAINING, how=Execution(max_cost=1e-9)), "above the limit"),
@@ -145,7 +164,9 @@ def test_the_theory_beside_them_is_the_formula_at_the_same_duration(monkeypatch)
     # Linear in T from T0 to 1.05 in 2000: t0 = 2000 (T0 - 1)/(T0 - 1.05).
     spec = ScheduleSpec("linear", 300.0, 2000 * 299 / 298.95)
     expected = collapse_by_formula(open_session(Problem(schedule=spec))).p
-    assert float(found["p"].sel(kind="linear", T0=300.0)) == pytest.approx(expected, abs=5e-3)  # the quick quadrature's own error is .003
+    assert float(found["p"].sel(kind="linear", T0=300.0)) == pytest.approx(
+        expected, abs=5e-3
+    )  # the quick quadrature's own error is .003
     assert float(found["none"]) > float(found["p"].max())
 
 
@@ -174,7 +195,14 @@ def test_commands_write_what_they_say(tmp_path, capsys, monkeypatch):
 
 
 def test_a_problem_without_a_theory_says_so(tmp_path, capsys):
-    three = ["--set", "target.means=[[3.0],[-3.0],[0.0]]", "--set", "target.weights=[0.5,0.3,0.2]", "--set", "target.scales=[1.0,1.0,1.0]"]
+    three = [
+        "--set",
+        "target.means=[[3.0],[-3.0],[0.0]]",
+        "--set",
+        "target.weights=[0.5,0.3,0.2]",
+        "--set",
+        "target.scales=[1.0,1.0,1.0]",
+    ]
     assert main([*ARGUMENTS, *three, *MAP, "--out", str(tmp_path / "map")]) == 0
     assert "no theory beside the flows: " in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "map").iterdir()) == ["flows.nc", "flows.png"]

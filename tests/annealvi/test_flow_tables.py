@@ -1,4 +1,5 @@
-"""What is printed of flows: legible at 80 columns for few modes and for many, every number and every doubt in it; nothing is trained."""
+"""What is printed of flows: legible at 80 columns for few modes and for many, every number and every doubt in it;
+nothing is trained."""
 
 import json
 import re
@@ -15,10 +16,15 @@ STEPS = np.array([0, 1000, 2000, 3000])
 
 
 def run_of(modes, flows=4):
-    """The result of flows of which the n-th has other numbers than the others; from three modes on, all but the first miss every fifth."""
+    """The result of flows of which the n-th has other numbers than the others; from three modes on, all but the first
+    miss every fifth."""
     random = np.random.default_rng(modes)
     wanted = np.full(modes, 1 / modes)
-    lost = np.array([[k % 5 == n for k in range(modes)] for n in range(1, flows + 1)]) if modes > 2 else np.zeros((flows, modes), bool)
+    lost = (
+        np.array([[k % 5 == n for k in range(modes)] for n in range(1, flows + 1)])
+        if modes > 2
+        else np.zeros((flows, modes), bool)
+    )
     lost[0] = False
     weights = np.where(lost, 0, random.uniform(0.9, 1.1, (flows, modes)))
     weights /= weights.sum(1, keepdims=True)
@@ -75,7 +81,10 @@ def test_a_run_is_legible_whatever_its_modes(modes, columns, capsys, monkeypatch
         ]
         shown = [" ".join(f"{w:.3f}" for w in weights[n])]
         error = np.maximum(weights[n] - 1 / modes, 0).sum()  # what is too much is half of what is wrong
-        assert row[:-5] == [str(n), *(shown if "mode weights" in heading else [f"{modes - lost[n].sum()}/{modes}", f"{error:.3f}"])]
+        assert row[:-5] == [
+            str(n),
+            *(shown if "mode weights" in heading else [f"{modes - lost[n].sum()}/{modes}", f"{error:.3f}"]),
+        ]
     assert len(rows) == 4
     assert ("mode weights" in heading) == (modes == 2 or (modes, columns) == (4, 100))
     text = " ".join(line.strip() for line in lines)
@@ -126,7 +135,11 @@ def sweep_of(dims, shape, **coordinates):
     full = np.ones(shape)
     half_life = np.full((*shape, 3), np.inf)
     half_life[(0,) * len(shape)] = [0, 321, np.inf]
-    each = {"half_life": half_life, "annealed_at": np.full((*shape, 3), 700.0), "weight_error": full[..., None] * [0.1, 0.2, 0.4]}
+    each = {
+        "half_life": half_life,
+        "annealed_at": np.full((*shape, 3), 700.0),
+        "weight_error": full[..., None] * [0.1, 0.2, 0.4],
+    }
     each["reverse_kl"] = full[..., None] * [0.5, 0.6, 0.9]
     data = {name: ((*dims, "seed"), values) for name, values in each.items()}
     shares = {"p": 1 / 3, "p_low": 0.0084, "p_high": 0.9057}
@@ -140,7 +153,11 @@ def test_sweeps_say_when_flows_were_judged_and_how_surely(capsys, monkeypatch):
     a_map = sweep_of(("schedule.t0", "schedule.T0"), (2, 5), **{"schedule.t0": y, "schedule.T0": x})
     a_map["steps"] = (("schedule.t0", "schedule.T0"), np.array([[2700] * 5, [2900] * 5]))
     kinds = sweep_of(
-        ("schedule",), (2,), kind=("schedule", ["linear", "hold"]), T0=("schedule", [3.0, 4.0]), steps=("schedule", [2700, 2700])
+        ("schedule",),
+        (2,),
+        kind=("schedule", ["linear", "hold"]),
+        T0=("schedule", [3.0, 4.0]),
+        steps=("schedule", [2700, 2700]),
     )
     for show, data, words in (
         (print_map, a_map, "judged at the last of 2700 to 2900 steps, 2000 to 2200 steps after T = 1.05"),
@@ -149,6 +166,15 @@ def test_sweeps_say_when_flows_were_judged_and_how_surely(capsys, monkeypatch):
         lines = printed(capsys, show, data, "name")
         assert [line for line in lines if len(line) > 80 or "…" in line or "┃┃" in line] == []
         text = " ".join(line.strip() for line in lines)
-        shown = ("0.33", "(0.01–0.91)", "0.200", "(0.10–0.40)", "1 of 2", "0 of 3", "321", "median of 3 flows (least to largest)")
+        shown = (
+            "0.33",
+            "(0.01–0.91)",
+            "0.200",
+            "(0.10–0.40)",
+            "1 of 2",
+            "0 of 3",
+            "321",
+            "median of 3 flows (least to largest)",
+        )
         assert [word for word in (words, *shown) if word not in text] == []
     assert ["hold", "4", "2000"] in [row[:3] for row in cells(lines)]

@@ -1,4 +1,5 @@
-"""RealNVP by itself: change of variables by autodiff, exact divergences, adaptive rules against NumPy; then training."""
+"""RealNVP by itself: change of variables by autodiff, exact divergences, adaptive rules against NumPy; then
+training."""
 
 import json
 import math
@@ -67,7 +68,8 @@ def test_density_is_the_change_of_variables(dimension):
 @pytest.mark.usefixtures("in_double")
 @pytest.mark.parametrize("normalised", [False, True], ids=["plain", "study"])
 def test_density_integrates_to_one_in_the_plane(normalised):
-    """By the trapezoidal rule on a square that holds all of the mass. Running averages are those that a few batches leave."""
+    """By the trapezoidal rule on a square that holds all of the mass. Running averages are those that a few batches
+    leave."""
     flow = wide_flow(2, normalised)
     for n in range(3 if normalised else 0):
         flow = flow.remembering(flow.normalised_by(jax.random.normal(jax.random.key(n), (64, 2)) + n), 64)
@@ -92,7 +94,9 @@ def test_target_density_and_samples():
     samples = np.asarray(mixture.sample(jax.random.key(0), 40_000), float)
     spread = np.sqrt(np.einsum("k,k->", target.weights, np.array(target.scales) ** 2) + 9)
     np.testing.assert_allclose(samples.mean(0), np.array(target.weights) @ modes, atol=5 * spread / 200)
-    second = np.einsum("k,ki,kj->ij", target.weights, modes, modes) + np.eye(5) * (target.weights @ np.array(target.scales) ** 2)
+    second = np.einsum("k,ki,kj->ij", target.weights, modes, modes) + np.eye(5) * (
+        target.weights @ np.array(target.scales) ** 2
+    )
     # A product of two coordinates scatters by less than three times the second moments' largest: five standard errors.
     np.testing.assert_allclose(samples.T @ samples / 40_000, second, atol=5 * 3 * second.max() / 200)
 
@@ -113,7 +117,9 @@ def test_diagnostics_are_right_where_everything_is_known():
     """q = N(0, I) and p = N(m, s² I): both divergences and both effective sample sizes have closed forms."""
     d, s, n = 4, 0.8, 200_000
     m = np.array([0.3, -0.2, 0.1, 0.25])
-    flow = jax.tree.map(lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, RealNVP(d, 2, 4, 1, jax.random.key(0)))
+    flow = jax.tree.map(
+        lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, RealNVP(d, 2, 4, 1, jax.random.key(0))
+    )
     mixture = Mixture(jnp.array([m], jnp.float32), jnp.ones(1), jnp.full(1, s, jnp.float32))
     axes = np.stack([m / np.linalg.norm(m), np.array([2.0, 3, 0, 0]) / math.sqrt(13)])
     found = diagnose(flow, mixture, jnp.array(axes, jnp.float32), jax.random.key(1), n)
@@ -132,7 +138,9 @@ def test_diagnostics_are_right_where_everything_is_known():
 
 
 def test_mode_weights_and_coverage_of_a_flow_between_two_equal_modes():
-    flow = jax.tree.map(lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, RealNVP(3, 2, 4, 1, jax.random.key(0)))
+    flow = jax.tree.map(
+        lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, RealNVP(3, 2, 4, 1, jax.random.key(0))
+    )
     mixture, axes = turned(Target(weights=(0.5, 0.5)), 3, 0, 0)
     found = diagnose(flow, mixture, jnp.array(axes, jnp.float32), jax.random.key(1), 20_000)
     np.testing.assert_allclose(found.mode_weights, [0.5, 0.5], atol=5 * 0.5 / math.sqrt(20_000))
@@ -144,7 +152,9 @@ def test_betas_are_the_schedule_at_the_steps():
     np.testing.assert_allclose(exponential, 1 / (1 + 29 * np.exp(-np.arange(100) * 0.5 / 40)), rtol=1e-6)
     hold = betas_of(ScheduleSpec(kind="hold", T0=20.0, t0=10.0), 20, 1.0)
     np.testing.assert_allclose(hold, np.where(np.arange(20) < 10, 1 / 20, 1), rtol=1e-6)
-    assert default_steps(ScheduleSpec(kind="linear", T0=20.0, t0=100.0), None, 0.5) == pytest.approx(200 + AFTER_SETTLING, abs=1)
+    assert default_steps(ScheduleSpec(kind="linear", T0=20.0, t0=100.0), None, 0.5) == pytest.approx(
+        200 + AFTER_SETTLING, abs=1
+    )
 
 
 def test_adaptive_rules_against_numpy():
@@ -179,7 +189,9 @@ def test_an_adaptive_rule_acts_at_its_own_times():
 
 def test_a_run_says_when_it_was_annealed():
     """Linear from T = 20 in 40 steps: T = 1.05 at step 40 − 40 · 0.05/19 = 39.9."""
-    run = train_flow(problem_in(4, ScheduleSpec(kind="linear", T0=20.0, t0=40.0)), steps=60, seeds=2, records=3, **SMALL)
+    run = train_flow(
+        problem_in(4, ScheduleSpec(kind="linear", T0=20.0, t0=40.0)), steps=60, seeds=2, records=3, **SMALL
+    )
     np.testing.assert_array_equal(run.data["annealed_at"], [[np.nan, np.nan, np.nan, 40]] * 2)
     cold = train_flow(problem_in(4), steps=6, seeds=1, **SMALL)
     np.testing.assert_array_equal(cold.data["annealed_at"][0, 1:], 0)
@@ -195,9 +207,12 @@ def test_a_tempered_gaussian_is_learned(temperature, kind):
     last, variance = run.data.isel(step=-1), temperature * 0.49
     # Five standard errors of 5000 samples are 10 %; the rest is q's own error.
     np.testing.assert_allclose(last["projected_variance"], variance, rtol=0.12)
-    # Each of four coordinates has KL(N(0, T σ²) ‖ N(0, σ²)) = (T − 1 − log T)/2. log q − log p is (T − 1)/2 times a χ² variable of four
-    # degrees of freedom, whose mean over 5000 has the standard error 0.02 (T − 1); the other 0.02 is q's own.
-    np.testing.assert_allclose(last["reverse_kl"], 2 * (temperature - 1 - math.log(temperature)), atol=0.02 + 5 * 0.02 * (temperature - 1))
+    # Each of four coordinates has KL(N(0, T σ²) ‖ N(0, σ²)) = (T − 1 − log T)/2. log q − log p is (T − 1)/2 times a χ²
+    # variable of four degrees of freedom, whose mean over 5000 has the standard error 0.02 (T − 1); the other 0.02 is
+    # q's own.
+    np.testing.assert_allclose(
+        last["reverse_kl"], 2 * (temperature - 1 - math.log(temperature)), atol=0.02 + 5 * 0.02 * (temperature - 1)
+    )
     if temperature == 1:
         assert (last["reverse_ess"] > 0.95).all()
         assert (run.data.isel(step=0)["reverse_kl"] > 0.5).all()
@@ -214,9 +229,13 @@ def test_density_of_narrow_modes_far_out_keeps_its_digits():
 
 def test_uncovered_is_the_weight_of_the_mode_that_is_missed():
     """q = N(0, I) sits at one of two far modes exactly."""
-    flow = jax.tree.map(lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, RealNVP(4, 2, 4, 1, jax.random.key(0)))
+    flow = jax.tree.map(
+        lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, RealNVP(4, 2, 4, 1, jax.random.key(0))
+    )
     modes = jnp.array([[0.0, 0, 0, 0], [9.0, 0, 0, 0]])
-    found = diagnose(flow, Mixture(modes, jnp.array([0.7, 0.3]), jnp.ones(2)), jnp.eye(4)[:2], jax.random.key(1), 20_000)
+    found = diagnose(
+        flow, Mixture(modes, jnp.array([0.7, 0.3]), jnp.ones(2)), jnp.eye(4)[:2], jax.random.key(1), 20_000
+    )
     assert float(found.uncovered) == pytest.approx(0.3, abs=5 * math.sqrt(0.21 / 20_000))
     assert float(found.entropic_mode_coverage) == pytest.approx(0, abs=1e-3)
     one = diagnose(flow, Mixture(modes[:1], jnp.ones(1), jnp.ones(1)), jnp.eye(4)[:2], jax.random.key(1), 2000)
@@ -241,7 +260,11 @@ def values(run):
     return {name: array.to_numpy() for name, array in run.data.data_vars.items()}
 
 
-STUDY = {**SMALL, "architecture": Architecture(2, 8, 2, "study"), "optimiser": Optimiser(32, 1e-3, "path", "cosine", 0.5)}
+STUDY = {
+    **SMALL,
+    "architecture": Architecture(2, 8, 2, "study"),
+    "optimiser": Optimiser(32, 1e-3, "path", "cosine", 0.5),
+}
 
 
 @pytest.mark.parametrize(
@@ -270,7 +293,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, schedule, setting
         np.testing.assert_array_equal(values(resumed)[name], value)
     optimiser, kind = settings["optimiser"], "plain" if settings["architecture"].kind == "study" else "study"
     others = [
-        {"optimiser": replace(optimiser, **{name: value})} for name, value in (("gradient", "total"), ("decay", "constant"), ("clip", 2))
+        {"optimiser": replace(optimiser, **{name: value})}
+        for name, value in (("gradient", "total"), ("decay", "constant"), ("clip", 2))
     ]
     for other in ({"steps": 60}, {"architecture": replace(settings["architecture"], kind=kind)}, *others):
         with pytest.raises(BadInput, match="another run"):
@@ -338,7 +362,9 @@ def test_steps_taken_at_once_are_those_taken_one_by_one(monkeypatch):
     found = []
     for at_once in (4, 1):
         monkeypatch.setattr("annealvi.realnvp.training.STEPS_AT_ONCE", at_once)
-        found.append(trainer.advance(trainer.begin(tasks, rule), tasks, rule, 0, Steps(np.ones(taken, np.float32), rates)))
+        found.append(
+            trainer.advance(trainer.begin(tasks, rule), tasks, rule, 0, Steps(np.ones(taken, np.float32), rates))
+        )
     (state, losses), (one_by_one, each) = found
     assert losses.loss.shape == losses.beta.shape == (2, taken)
     assert len(np.unique(losses.beta[0])) == 3
@@ -415,7 +441,10 @@ def test_nothing_is_trained_for_nothing(options):
         (lambda: Architecture(width=2.5), "width: 2.5 is not a whole number"),
         (lambda: Architecture(kind=3), "kind: 3 is not a text"),
         (lambda: Architecture(kind="x"), "choose from plain, study"),
-        (lambda: train_flow(problem_in(4), architecture=Architecture(kind="study"), optimiser=Optimiser(1)), "choose at least 2"),
+        (
+            lambda: train_flow(problem_in(4), architecture=Architecture(kind="study"), optimiser=Optimiser(1)),
+            "choose at least 2",
+        ),
     ],
 )
 def test_settings_of_a_training_are_refused_in_one_line(make, words):
@@ -431,7 +460,9 @@ def test_learning_rates_fall_as_a_cosine_or_not_at_all():
     expected = [2e-3 * (0.01 + 0.99 * math.cos(0.5 * math.pi * n / steps) ** 2) for n in range(steps)]
     assert rates.dtype == np.float32
     np.testing.assert_allclose(rates, expected, rtol=1e-5)  # float32 near a cosine of −1
-    np.testing.assert_array_equal(Optimiser(learning_rate=2e-3, decay="constant").rates(steps), np.full(steps, 2e-3, np.float32))
+    np.testing.assert_array_equal(
+        Optimiser(learning_rate=2e-3, decay="constant").rates(steps), np.full(steps, 2e-3, np.float32)
+    )
 
 
 def test_a_device_that_is_none_is_refused():
@@ -439,7 +470,21 @@ def test_a_device_that_is_none_is_refused():
         train_flow(problem_in(4), device="tpu9")
 
 
-ARGUMENTS = ["flow", "--set", "space.dimension=3", "--steps", "6", "--layers", "2", "--width", "4", "--batch", "16", "--samples", "200"]
+ARGUMENTS = [
+    "flow",
+    "--set",
+    "space.dimension=3",
+    "--steps",
+    "6",
+    "--layers",
+    "2",
+    "--width",
+    "4",
+    "--batch",
+    "16",
+    "--samples",
+    "200",
+]
 
 
 def test_command_writes_what_it_says(tmp_path, capsys):

@@ -1,4 +1,5 @@
-"""The checks of limits, corners and holds: all pass, and each fails where what it is about is wrong in the third digit or in a term."""
+"""The checks of limits, corners and holds: all pass, and each fails where what it is about is wrong in the third digit
+or in a term."""
 
 from __future__ import annotations
 
@@ -66,14 +67,18 @@ SPOILED = {
         lambda: slow(beta=limits().slow.beta * OFF),
     ],
     "growth on it": [lambda: slow(growth=limits().slow.growth * OFF)],
-    "its Jacobian": [lambda n=n: slow(jacobian=sp.ImmutableMatrix(2, 2, off(tuple(limits().slow.jacobian), n))) for n in range(4)],
+    "its Jacobian": [
+        lambda n=n: slow(jacobian=sp.ImmutableMatrix(2, 2, off(tuple(limits().slow.jacobian), n))) for n in range(4)
+    ],
 }
 
 
 def test_all_pass_and_four_are_left_to_other_tests():
     checks = dict(limit_checks(limits()))
     left_out = set(limits().latex()) - set(checks)
-    assert left_out == {f"{u} along the relaxation" for u in ("u_1", "u_2")} | {f"{y} under a slow schedule" for y in ("m", "s")}
+    assert left_out == {f"{u} along the relaxation" for u in ("u_1", "u_2")} | {
+        f"{y} under a slow schedule" for y in ("m", "s")
+    }
     assert all(check.passed for check in checks.values())
 
 
@@ -94,7 +99,9 @@ def test_what_is_no_number_fails(order):
 def test_wrong_growths_and_expansions_fail():
     spoiled = tuple(replace(e, expression=e.expression * OFF) for e in limits().expansions)
     fields = ("exponent", "crossing")
-    growth = tuple(replace(g, **{fields[n % 2]: getattr(g, fields[n % 2]) * OFF}) for n, g in enumerate(limits().growth))
+    growth = tuple(
+        replace(g, **{fields[n % 2]: getattr(g, fields[n % 2]) * OFF}) for n, g in enumerate(limits().growth)
+    )
     wrong = dict(limit_checks(replace(limits(), growth=growth, expansions=spoiled)))
     failed = {name for name, check in wrong.items() if not check.passed}
     assert failed == {f"hot growth, {g.kind}" for g in growth} | {e.name for e in spoiled if e.name in wrong}

@@ -1,4 +1,5 @@
-"""The two known mechanisms of mode collapse, as the derived equations show them when the weights are learned along with the means."""
+"""The two known mechanisms of mode collapse, as the derived equations show them when the weights are learned along with
+the means."""
 
 import dataclasses
 
@@ -27,7 +28,8 @@ def fates():
 
 
 def test_at_full_temperature_each_mechanism_takes_runs_of_its_own(fates):
-    """A share of p among STARTS runs is known to two standard errors 2 √(p (1 − p)/STARTS) < 0.08; each is further from zero than that."""
+    """A share of p among STARTS runs is known to two standard errors 2 √(p (1 − p)/STARTS) < 0.08; each is further from
+    zero than that."""
     aligned, vanished = fates["cold"]
     assert (aligned & ~vanished).mean() > 0.08
     assert (vanished & ~aligned).mean() > 0.08

@@ -13,7 +13,8 @@ import annealvi
 
 PAGE = ROOT / "notebooks" / "annealing_a_flow_of_your_own.md"
 WITHIN, LOST = 0.05, 0.03
-"""How far from 0.8 the weight may be, three times the root mean square over seven seeds; below which weight a mode counts as lost."""
+"""How far from 0.8 the weight may be, three times the root mean square over seven seeds; below which weight a mode
+counts as lost."""
 
 
 def example(heading):
@@ -28,7 +29,9 @@ SEED = re.compile(r"(?<=key\()0(?=\))")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("heading", "library"), [("normflows", "normflows"), ("flowjax", "flowjax"), ("JAX and optax", "optax")])
+@pytest.mark.parametrize(
+    ("heading", "library"), [("normflows", "normflows"), ("flowjax", "flowjax"), ("JAX and optax", "optax")]
+)
 def test_an_example_finds_the_weights_of_both_modes(heading, library):
     """Training amplifies rounding, so the weight differs between machines as it does between seeds."""
     if find_spec(library) is None:
@@ -38,11 +41,14 @@ def test_an_example_finds_the_weights_of_both_modes(heading, library):
 
 @pytest.mark.slow
 def test_without_annealing_the_same_flow_loses_a_mode_that_is_farther_off():
-    """At half the distance 4, in as many steps as annealing keeps both in. Path gradients bring nearer modes back without it.
+    """At half the distance 4, in as many steps as annealing keeps both in. Path gradients bring nearer modes back
+    without it.
 
     Either mode may be lost, and by chance none: the claim is of one seed in three.
     """
-    farther = re.sub(r"modes = 3 ", "modes = 4 ", re.sub(r"steps = 8, \d+", "steps = 8, 2000", example("JAX and optax")))
+    farther = re.sub(
+        r"modes = 3 ", "modes = 4 ", re.sub(r"steps = 8, \d+", "steps = 8, 2000", example("JAX and optax"))
+    )
     assert LOST < weight_found_by(farther.replace("T0=9.0", "T0=16.0")) < 1 - LOST
     untempered, changes = ANNEALED.subn("(lambda step: 1.0)", farther)
     assert changes == 1
@@ -66,7 +72,9 @@ def test_the_numbers_in_the_example_of_a_barrier_are_right():
     block, names = example("How hot to begin"), {}
     exec(block, names)
     found = names["found"]
-    *hits, height, hot = re.search(r"# maxima found by (\d+) and (\d+) starts, barrier ([\d.]+), T0 = ([\d.]+)", block).groups()
+    *hits, height, hot = re.search(
+        r"# maxima found by (\d+) and (\d+) starts, barrier ([\d.]+), T0 = ([\d.]+)", block
+    ).groups()
     assert [str(n) for n in found.hits] == hits
     assert (f"{found.height:.2f}", f"{found.T0:.2f}") == (height, hot)
     for heading in ("normflows", "flowjax", "JAX and optax"):

@@ -1,4 +1,5 @@
-"""The paper's files: equations that say what the kernels compute, checks that can fail, and an article without faults."""
+"""The paper's files: equations that say what the kernels compute, checks that can fail, and an article without
+faults."""
 
 from __future__ import annotations
 
@@ -76,15 +77,21 @@ def read_back(name: str, equations) -> Reader:
     return Reader(definitions, values)
 
 
-@pytest.mark.parametrize("name", ["bimodal", "learned-weights", "two-scales", "simplex", "more-components", "one-component"])
+@pytest.mark.parametrize(
+    "name", ["bimodal", "learned-weights", "two-scales", "simplex", "more-components", "one-component"]
+)
 def test_the_exported_equations_say_what_the_kernel_computes(name):
-    """By a reader of LaTeX and quadratures that share nothing with the package; the kernel's averages are good to 1e-11 here."""
+    """By a reader of LaTeX and quadratures that share nothing with the package; the kernel's averages are good to 1e-11
+    here."""
     session = annealvi.open_session(annealvi.load_problem(name))
     equations = system_equations(name, session.derivation, ())
     beta, state = 0.4, session.random_states(1, seed=3)[0]
     kernel = annealvi.rate_function(session.problem, tolerance=1e-11)(beta, state)
     reader = read_back(name, equations)
-    reader.values |= {joined(BETA): beta, **{joined(s): float(x) for s, x in zip(session.derivation.system.states, state, strict=True)}}
+    reader.values |= {
+        joined(BETA): beta,
+        **{joined(s): float(x) for s, x in zip(session.derivation.system.states, state, strict=True)},
+    }
     printed = [reader.value("d" + joined(s)) for s in session.derivation.system.states]
     np.testing.assert_allclose(printed, kernel, rtol=0, atol=1e-9)
 
@@ -126,10 +133,17 @@ def test_files_and_bundle_typeset_in_a_document_of_somebody_else(tmp_path):
     write_equations(tmp_path, equations)
     inputs = "\n".join(rf"\input{{equations/{e.file}}}" for e in equations)
     macros = "\n".join(rf"\[ {e.macro} \]" for e in equations)
-    body = rf"\input{{equations/bundle}} \begin{{document}} {inputs} \clearpage {macros} See \eqref{{eq:bimodal:dm_1}}. \end{{document}}"
-    (tmp_path / "theirs.tex").write_text(rf"\documentclass{{article}}\usepackage{{amsmath,amssymb}}{body}", encoding="utf-8")
+    body = (
+        rf"\input{{equations/bundle}} \begin{{document}} {inputs} \clearpage {macros} See "
+        rf"\eqref{{eq:bimodal:dm_1}}. \end{{document}}"
+    )
+    (tmp_path / "theirs.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{amsmath,amssymb}}{body}", encoding="utf-8"
+    )
     for _ in range(2):
-        run = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "theirs"], cwd=tmp_path, capture_output=True)
+        run = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "theirs"], cwd=tmp_path, capture_output=True
+        )
     assert run.returncode == 0, run.stdout[-2000:]
     log = (tmp_path / "theirs.log").read_text(encoding="latin-1")
     assert faults(log) == []
@@ -163,9 +177,12 @@ def test_a_problem_with_any_name_has_an_appendix_that_typesets(tmp_path, name):
     own = Mixture(name, problem, derive_problem(problem), (), ())
     equations = system_equations(own.name, own.derivation, ())
     write_equations(tmp_path, equations)
-    packages = r"\usepackage[utf8]{inputenc}\usepackage{amsmath,amssymb,booktabs,pdflscape}\usepackage[hidelinks]{hyperref}"
+    packages = (
+        r"\usepackage[utf8]{inputenc}\usepackage{amsmath,amssymb,booktabs,pdflscape}\usepackage[hidelinks]{hyperref}"
+    )
     labels = r"\section{x}\label{app:index}\label{tab:steps}\input{equations/bundle} \begin{landscape}"
-    source = rf"\documentclass{{article}}{packages}\begin{{document}}{labels}{_appendix(own)}\end{{landscape}} \[ {equations[-1].macro} \]"
+    body = rf"{labels}{_appendix(own)}\end{{landscape}} \[ {equations[-1].macro} \]"
+    source = rf"\documentclass{{article}}{packages}\begin{{document}}{body}"
     (tmp_path / "own.tex").write_text(source + r"\end{document}", encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "own"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True)
@@ -181,7 +198,9 @@ def test_characters_without_a_letter_in_the_articles_fonts_are_question_marks():
     assert all(text(chr(n)).isascii() for n in range(0x20, 0x3000))
 
 
-@pytest.mark.parametrize("changed", [{}, {"schedule": ScheduleSpec("linear", 100.0, 50.0)}, {"space": Space(64)}, {"name": "other"}])
+@pytest.mark.parametrize(
+    "changed", [{}, {"schedule": ScheduleSpec("linear", 100.0, 50.0)}, {"space": Space(64)}, {"name": "other"}]
+)
 def test_a_problem_whose_equations_the_article_has_gets_no_appendix(changed):
     assert appendix_name(replace(Problem(), **changed)) is None
 
@@ -210,7 +229,9 @@ def test_an_article_with_a_fault_changes_nothing_and_leaves_its_log(tmp_path):
 
     def build() -> None:
         with renewed(tmp_path, TypesettingError) as scratch:
-            (scratch / "article.tex").write_text(r"\documentclass{article}\begin{document}\ref{nowhere}.\end{document}", encoding="utf-8")
+            (scratch / "article.tex").write_text(
+                r"\documentclass{article}\begin{document}\ref{nowhere}.\end{document}", encoding="utf-8"
+            )
             typeset(scratch, lambda line: None)
 
     with pytest.raises(TypesettingError, match=r"\.building-.*undefined"):
@@ -274,7 +295,9 @@ def test_faults_of_a_log_are_found():
     assert faults("LaTeX Warning: Reference `eq:x' on page 1 undefined on input line 7.") != []
     assert faults("! LaTeX Error: File `figures/x.pdf' not found.") != []
     assert wide_lines("Overfull \\hbox (10.1pt too wide) in paragraph at lines 1--2") != []
-    assert wide_lines("Overfull \\hbox (9.9pt too wide) in paragraph at lines 1--2\nOutput written on article.pdf") == []
+    assert (
+        wide_lines("Overfull \\hbox (9.9pt too wide) in paragraph at lines 1--2\nOutput written on article.pdf") == []
+    )
     broken_at_79 = "LaTeX Warning: Reference `eq:bimodal:a-label-that-is-rather-long' on page 1 unde"
     assert faults(broken_at_79[:79] + "\n" + broken_at_79[79:] + "fined on input line 7.") != []
 
@@ -284,9 +307,13 @@ def made_equations() -> tuple[PaperEquation, ...]:
     derivation = derive_problem(annealvi.load_problem("bimodal"))
     check = Check("none", "numeric", 0.0, 1.0)
     names = [f"{corner}-{part}" for corner in ("collapsed", "mixed", "separated") for part in ("matrix", "determinant")]
-    checks = dict.fromkeys([*names, "protected-sum", "protected-difference", "switching-slope", *limits().latex()], check)
+    checks = dict.fromkeys(
+        [*names, "protected-sum", "protected-difference", "switching-slope", *limits().latex()], check
+    )
     return (
-        *system_equations("bimodal", derivation, [Check(f"step: {s.rule}", "symbolic", 0.0, 1.0) for s in derivation.steps], [check]),
+        *system_equations(
+            "bimodal", derivation, [Check(f"step: {s.rule}", "symbolic", 0.0, 1.0) for s in derivation.steps], [check]
+        ),
         *limit_equations("bimodal", limits(), checks),
         *stability_equations("bimodal", bimodal_stability(derivation), checks),
         *hold_equations("bimodal", protected_pair(limits().path), checks),
@@ -296,7 +323,13 @@ def made_equations() -> tuple[PaperEquation, ...]:
 def keys_returned(function) -> set[str]:
     """The names in the dictionaries that a function returns, read from its source."""
     returned = [node.value for node in ast.walk(ast.parse(inspect.getsource(function))) if isinstance(node, ast.Return)]
-    return {key.value for value in returned if isinstance(value, ast.Dict) for key in value.keys if isinstance(key, ast.Constant)}
+    return {
+        key.value
+        for value in returned
+        if isinstance(value, ast.Dict)
+        for key in value.keys
+        if isinstance(key, ast.Constant)
+    }
 
 
 def test_what_the_article_looks_up_is_made():
@@ -324,7 +357,8 @@ def test_what_the_article_looks_up_is_made():
 
 
 def hard_coded(prose: str) -> list[str]:
-    """Numbers of two digits or more, with a fraction, or beside an equality sign and above two; lengths and names are none."""
+    """Numbers of two digits or more, with a fraction, or beside an equality sign and above two; lengths and names are
+    none."""
     prose = re.sub(r"(?m)(?<!\\)%.*$|\\frac12", "", prose)
     prose = re.sub(r"\\(?:includegraphics|input|label|cite|ref|eqref|num|checked)(?:\[[^]]*\])?\{[^}]*\}", "", prose)
     return re.findall(r"\d+\.\d+|\d{2,}(?:\\,\d+)*|= ?[3-9]\b(?!\\,)", prose)
@@ -334,13 +368,17 @@ def test_no_result_stands_in_the_prose_as_a_number():
     source = article_source()
     begin, end = source.index(r"\begin{abstract}"), source.index(r"\begin{thebib")
     assert hard_coded(source[begin:end] + source[source.index(r"\appendix") :]) == []
-    found = hard_coded(r"at $R = 3$ and $0.8$ from $T_0 = 30\,000$, \num{a1} of 128, \includegraphics[width=0.7\linewidth]{x}")
+    found = hard_coded(
+        r"at $R = 3$ and $0.8$ from $T_0 = 30\,000$, \num{a1} of 128, \includegraphics[width=0.7\linewidth]{x}"
+    )
     assert found == ["= 3", "0.8", r"30\,000", "128"]
 
 
 def test_each_equation_has_the_steps_that_led_to_it_and_the_words_for_the_others():
     equations = {e.label: e for e in made_equations()}
-    steps = {e.label.removeprefix("bimodal:"): [c.name.removeprefix("step: ") for c in e.checks] for e in equations.values()}
+    steps = {
+        e.label.removeprefix("bimodal:"): [c.name.removeprefix("step: ") for c in e.checks] for e in equations.values()
+    }
     assert steps["h_star"] == ["two modes: tanh"]
     assert steps["g"] == ["two components: sech", "final variables"]
     assert {"product rule", "closure", "final variables"} < set(steps["dm_1"])
@@ -386,7 +424,10 @@ def equation_with(*checks: Check, whole: tuple[Check, ...] = (), test: str = "")
 
 def test_marks():
     failed, passed = Check("a", "numeric", 2.0, 1.0), Check("b", "numeric", 0.1, 1.0)
-    assert mark(equation_with(failed, passed)) == r"$\times$ FAILED 2 checks, closest to its bound: a: $2.0$ $\not\le$ $1.0$"
+    assert (
+        mark(equation_with(failed, passed))
+        == r"$\times$ FAILED 2 checks, closest to its bound: a: $2.0$ $\not\le$ $1.0$"
+    )
     assert mark(equation_with(passed)) == r"$\checkmark$ b: $0.10$ $\le$ $1.0$"
     assert mark(equation_with(passed, whole=(failed,))).startswith(r"$\times$ FAILED b: ")
     for statistic in (math.inf, math.nan):

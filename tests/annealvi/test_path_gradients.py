@@ -1,4 +1,5 @@
-"""Path and total gradients of the tempered loss: the score by autodiff, agreement in expectation, and no noise where q = p."""
+"""Path and total gradients of the tempered loss: the score by autodiff, agreement in expectation, and no noise where q
+= p."""
 
 import math
 
@@ -11,7 +12,17 @@ from jax.flatten_util import ravel_pytree
 
 from annealvi.realnvp.couplings import Moments, RealNVP
 from annealvi.realnvp.target import Mixture, turned
-from annealvi.realnvp.training import JUDGING, TRAINING, Architecture, Optimiser, Rule, Steps, Task, make_trainer, tempered_loss
+from annealvi.realnvp.training import (
+    JUDGING,
+    TRAINING,
+    Architecture,
+    Optimiser,
+    Rule,
+    Steps,
+    Task,
+    make_trainer,
+    tempered_loss,
+)
 from derive.problem.specification import Problem, Space
 
 pytestmark = pytest.mark.usefixtures("in_double")
@@ -37,11 +48,17 @@ def generic_flow(dimension, layers, width, depth, normalised, seed=0):
         return Moments(jnp.array(chance.normal(size=n)), jnp.array(chance.uniform(0.3, 3, n)))
 
     moments = [random_moments(len(layer.moments.mean)) for layer in flow.layers]
-    return eqx.tree_at(lambda flow: [layer.moments for layer in flow.layers], flow, moments, is_leaf=lambda leaf: isinstance(leaf, Moments))
+    return eqx.tree_at(
+        lambda flow: [layer.moments for layer in flow.layers],
+        flow,
+        moments,
+        is_leaf=lambda leaf: isinstance(leaf, Moments),
+    )
 
 
 @pytest.mark.parametrize(
-    ("dimension", "layers", "depth", "normalised"), [(2, 1, 1, False), (3, 4, 2, True), (6, 3, 3, False), (7, 2, 1, False), (2, 3, 3, True)]
+    ("dimension", "layers", "depth", "normalised"),
+    [(2, 1, 1, False), (3, 4, 2, True), (6, 3, 3, False), (7, 2, 1, False), (2, 3, 3, True)],
 )
 def test_the_score_is_the_derivative_of_the_log_density(dimension, layers, depth, normalised):
     """Through the inverse, which the score never takes. All are rounded some hundred times, at values of order ten."""
@@ -74,7 +91,8 @@ def log_three(x):
 
 @eqx.filter_jit
 def gradients(flow, z, beta, gradient, log_target=log_three, freeze=False):
-    """∇ of what is differentiated for each of the batches z (batches, n, d), in one vector of all parameters: (batches, parameters).
+    """∇ of what is differentiated for each of the batches z (batches, n, d), in one vector of all parameters: (batches,
+    parameters).
 
     freeze: let batches leave the moments as they are.
     """
@@ -106,7 +124,8 @@ def off_by(differences):
 
 
 def test_path_and_total_gradients_agree_in_expectation():
-    """Over independent batches, paired. That one of so many parameters is off by four standard errors has a chance below 1 %."""
+    """Over independent batches, paired. That one of so many parameters is off by four standard errors has a chance
+    below 1 %."""
     flow = generic_flow(4, 3, 3, 1, normalised=False)
     z = jnp.array(np.random.default_rng(3).normal(size=(1500, 8, 4)))
     for beta in (0.05, 0.4, 1.0):
@@ -125,7 +144,9 @@ def test_path_and_total_gradients_agree_in_expectation():
 def test_gradients_of_frozen_moments_agree_in_expectation():
     flow = generic_flow(4, 3, 3, 1, normalised=True)
     z = jnp.array(np.random.default_rng(4).normal(size=(1500, 8, 4)))
-    path, total = (np.asarray(gradients(flow, z, jnp.array(0.4), gradient, freeze=True)) for gradient in ("path", "total"))
+    path, total = (
+        np.asarray(gradients(flow, z, jnp.array(0.4), gradient, freeze=True)) for gradient in ("path", "total")
+    )
     assert off_by(path - total).max() < 4
 
 
@@ -151,10 +172,15 @@ def test_gradients_of_batch_moments_agree_as_batches_grow():
 
 def shifted_and_scaled(shift, scale):
     """A flow onto N(shift 1, scale² I) in R^4: no weights, and the same biases in both of its layers."""
-    flow = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, RealNVP(4, 2, 3, 1, jax.random.key(0)))
+    flow = jax.tree.map(
+        lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf,
+        RealNVP(4, 2, 3, 1, jax.random.key(0)),
+    )
     for name, value in (("scale", math.atanh(math.log(scale))), ("shift", shift)):
         flow = eqx.tree_at(
-            lambda flow, name=name: [getattr(layer, name).mlp.layers[-1].bias for layer in flow.layers], flow, [jnp.full(2, value)] * 2
+            lambda flow, name=name: [getattr(layer, name).mlp.layers[-1].bias for layer in flow.layers],
+            flow,
+            [jnp.full(2, value)] * 2,
         )
     return flow
 
@@ -175,14 +201,18 @@ def test_path_gradients_have_no_noise_where_q_is_p(target):
             return normal.log_density(x)
 
     frozen = target.endswith("study")
-    noise = {gradient: np.asarray(gradients(flow, z, jnp.array(1.0), gradient, log_target, frozen)) for gradient in ("path", "total")}
+    noise = {
+        gradient: np.asarray(gradients(flow, z, jnp.array(1.0), gradient, log_target, frozen))
+        for gradient in ("path", "total")
+    }
     np.testing.assert_allclose(noise["path"], 0, atol=1e-12)
     assert noise["total"].std(0).max() > 0.1
     assert np.abs(gradients(flow, z, jnp.array(0.9), "path", log_target, frozen)).max() > 0.03
 
 
 def test_path_gradients_have_no_noise_where_a_batch_makes_q_equal_p():
-    """The moments of the batch itself are those of the target: what they do to the samples is on their path, and is multiplied by zero."""
+    """The moments of the batch itself are those of the target: what they do to the samples is on their path, and is
+    multiplied by zero."""
     flow = generic_flow(4, 3, 3, 1, normalised=True)
     z = jnp.array(np.random.default_rng(7).normal(size=(1, 8, 4)))
     log_target = flow.normalised_by(z[0]).log_density
@@ -191,7 +221,8 @@ def test_path_gradients_have_no_noise_where_a_batch_makes_q_equal_p():
 
 
 def by_numpy(flow, z, moments=None):
-    """The images of a batch z (n, d) and, of each layer, the mean and the variances, without and with Bessel's factor, of what stays."""
+    """The images of a batch z (n, d) and, of each layer, the mean and the variances, without and with Bessel's factor,
+    of what stays."""
 
     def network(net, u):
         u = np.asarray(net.stretch) * u + np.asarray(net.shift)
@@ -219,26 +250,32 @@ def test_batches_are_normalised_and_remembered_as_in_numpy():
         moved = flow.normalised_by(jnp.array(z))
         np.testing.assert_allclose(jax.vmap(moved.forward)(jnp.array(z))[0], expected, rtol=1e-10, atol=1e-10)
         running = [
-            [0.9 * a + 0.1 * b for a, b in zip(old, (new[0], new[2]), strict=True)] for old, new in zip(running, moments, strict=True)
+            [0.9 * a + 0.1 * b for a, b in zip(old, (new[0], new[2]), strict=True)]
+            for old, new in zip(running, moments, strict=True)
         ]
         flow = flow.remembering(moved, 6)
     for layer, expected in zip(flow.layers, running, strict=True):
         np.testing.assert_allclose(layer.moments.mean, expected[0], rtol=1e-12)
         np.testing.assert_allclose(layer.moments.variance, expected[1], rtol=1e-12)
-    np.testing.assert_allclose(jax.vmap(flow.forward)(jnp.array(z))[0], by_numpy(flow, z, running)[0], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(
+        jax.vmap(flow.forward)(jnp.array(z))[0], by_numpy(flow, z, running)[0], rtol=1e-10, atol=1e-10
+    )
 
 
 CLIP = 0.05
 
 
 def test_a_step_is_clipped_adam_and_leaves_moments_to_the_batch():
-    """Each flow's gradient is clipped by its own norm, to which moments add nothing; they become the running averages of NumPy."""
+    """Each flow's gradient is clipped by its own norm, to which moments add nothing; they become the running averages
+    of NumPy."""
     with jax.enable_x64(False):
         trainer = make_trainer(5, Architecture(2, 4, 1, "study"), Optimiser(16, 1.0, clip=CLIP, decay="constant"), 50)
         problem = Problem(space=Space(5))
         mixtures, axes = zip(*(turned(problem.target, 5, 0, n) for n in range(2)), strict=True)
         keys = jnp.stack([jax.random.key(n) for n in (3, 4)])
-        task = Task(jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures), jnp.array(np.array(axes), jnp.float32), keys)
+        task = Task(
+            jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures), jnp.array(np.array(axes), jnp.float32), keys
+        )
         start = jax.tree.map(np.array, trainer.begin(task, Rule()))
         steps = Steps(jnp.full(1, 0.5), jnp.full(1, 1e-3))
         end, _ = trainer.advance(jax.tree.map(jnp.array, start), task, Rule(), 0, steps)
@@ -254,7 +291,9 @@ def test_a_step_is_clipped_adam_and_leaves_moments_to_the_batch():
             norm = np.linalg.norm(gradient)
             assert norm > 2 * CLIP
             clipped = gradient * CLIP / norm
-            large = np.abs(clipped) > 1e-5  # the others are decided by what Adam adds to its denominator, and by roundings
+            large = (
+                np.abs(clipped) > 1e-5
+            )  # the others are decided by what Adam adds to its denominator, and by roundings
             assert large.mean() > 0.5
             np.testing.assert_allclose((new - old)[large], -1e-3 * np.sign(clipped)[large], rtol=2e-2)
             kept = np.concatenate([np.ravel(leaf[n]) for leaf in jax.tree.leaves(end.moments[1].mu)])
@@ -262,7 +301,11 @@ def test_a_step_is_clipped_adam_and_leaves_moments_to_the_batch():
         # What is judged has the running averages, and the same for any number of samples.
         judged = trainer.judge(end, task, 1)
         key = jax.random.split(jax.random.fold_in(jax.random.fold_in(keys[1], JUDGING), 1))[0]
-        x = by_numpy(after, jax.random.normal(key, (50, 5)), [[np.asarray(each) for each in layer.moments] for layer in after.layers])[0]
+        x = by_numpy(
+            after,
+            jax.random.normal(key, (50, 5)),
+            [[np.asarray(each) for each in layer.moments] for layer in after.layers],
+        )[0]
         np.testing.assert_allclose(judged.projection[1], x @ np.asarray(axes[1]).T, atol=1e-4)
 
 
@@ -274,5 +317,9 @@ def one_gradient(flow, z, mixture):
 def flat_networks(flow):
     """All parameters but the moments, in one vector."""
     return np.concatenate(
-        [np.ravel(leaf) for layer in flow.layers for leaf in jax.tree.leaves(eqx.filter((layer.scale, layer.shift), eqx.is_array))]
+        [
+            np.ravel(leaf)
+            for layer in flow.layers
+            for leaf in jax.tree.leaves(eqx.filter((layer.scale, layer.shift), eqx.is_array))
+        ]
     )

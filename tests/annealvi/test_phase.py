@@ -93,7 +93,9 @@ def test_each_key_varies_the_problem_itself(problem, key):
         "space.dimension": lambda v: [f"space.dimension={int(v)}"],
     }[axis.key](float(axis.values[1]))
     base = [] if axis.key == "space.dimension" else ["space.dimension=32"]
-    exact = collapse_by_formula(annealvi.open_session(annealvi.load_problem("bimodal", [*base, *changes, "schedule.T0=9"])))
+    exact = collapse_by_formula(
+        annealvi.open_session(annealvi.load_problem("bimodal", [*base, *changes, "schedule.T0=9"]))
+    )
     assert float(data["p"][1, 1]) == pytest.approx(exact.p, abs=0.003)
 
 
@@ -104,7 +106,9 @@ def test_one_key_cannot_be_both_axes(problem):
 
 def test_values_that_a_problem_refuses_are_refused_before_any_row(problem, tmp_path):
     with pytest.raises(BadInput, match="below 1"):
-        phase_map(problem, parse_axis("schedule.T0=0.5:5:3", "--x"), parse_axis(Y, "--y"), path=tmp_path / "map" / "map.nc")
+        phase_map(
+            problem, parse_axis("schedule.T0=0.5:5:3", "--x"), parse_axis(Y, "--y"), path=tmp_path / "map" / "map.nc"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,7 +122,9 @@ def test_the_command_writes_a_labelled_file_and_a_figure(tmp_path, capsys):
     assert sorted(p.name for p in (tmp_path / "map").iterdir()) == ["phase-ode.nc", "phase.nc", "phase.png"]
 
 
-@pytest.mark.parametrize("arguments", [["--x", "schedule.T0=5:1:3"], ["--x", X, "--y", X], ["--result", "q"], ["simplex"], ["--ode", "1"]])
+@pytest.mark.parametrize(
+    "arguments", [["--x", "schedule.T0=5:1:3"], ["--x", X, "--y", X], ["--result", "q"], ["simplex"], ["--ode", "1"]]
+)
 def test_the_command_refuses_with_status_2_and_writes_nothing(arguments, tmp_path, capsys):
     assert main(["phase", *arguments, "--out", str(tmp_path / "map")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -127,7 +133,15 @@ def test_the_command_refuses_with_status_2_and_writes_nothing(arguments, tmp_pat
 
 @pytest.mark.parametrize(
     "wrong",
-    [("foo", 3, 30, 5), ("R", 3, 3, 5), ("R", 3, 2, 5), ("R", 2, 3, 1), ("R", 2, 3, 2.5), ("R", float("nan"), 3, 5), ("R", "2", 3, 5)],
+    [
+        ("foo", 3, 30, 5),
+        ("R", 3, 3, 5),
+        ("R", 3, 2, 5),
+        ("R", 2, 3, 1),
+        ("R", 2, 3, 2.5),
+        ("R", float("nan"), 3, 5),
+        ("R", "2", 3, 5),
+    ],
 )
 def test_an_axis_made_in_code_is_checked_too(wrong):
     with pytest.raises(annealvi.BadInput, match="axis"):
@@ -151,9 +165,13 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", [*(name for name in annealvi.BUILT_IN if not name.startswith("slips-")), "slips-8", *VARIANTS])
+@pytest.mark.parametrize(
+    "name", [*(name for name in annealvi.BUILT_IN if not name.startswith("slips-")), "slips-8", *VARIANTS]
+)
 def test_what_the_formula_covers_is_known_before_a_derivation(name):
-    problem = annealvi.load_problem(name) if name in annealvi.BUILT_IN else annealvi.load_problem("bimodal", VARIANTS[name])
+    problem = (
+        annealvi.load_problem(name) if name in annealvi.BUILT_IN else annealvi.load_problem("bimodal", VARIANTS[name])
+    )
     assert formula_coverage.is_covered(problem) == separatrix.covers(annealvi.open_session(problem))
 
 
@@ -170,7 +188,9 @@ def test_what_the_formula_covers_is_known_before_a_derivation(name):
         (["phase", "bimodal", "--x", "space.dimension=2:9:3"], "--result p_ode"),
     ],
 )
-def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(arguments, remedy, monkeypatch, tmp_path, capsys):
+def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(
+    arguments, remedy, monkeypatch, tmp_path, capsys
+):
     def derived(*_):
         raise AssertionError
 
@@ -190,14 +210,19 @@ def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(argument
         (["recommend", "k3.toml", "--p-max", "0.1"], "k3.toml: target.means: the formula covers"),
         (["collapse", "k3.toml", "--method", "formula"], "k3.toml: target.means: the formula covers"),
         (["phase", "k3.toml", "--result", "p_ode", "--x", "schedule.T0=0.1:30:4"], "at schedule.T0 = 0.1"),
-        (["phase", "--set", "schedule.kind=table", "--set", "schedule.points=[[0,9],[9,1]]"], "schedule.T0: schedule.kind 'table' has no"),
+        (
+            ["phase", "--set", "schedule.kind=table", "--set", "schedule.points=[[0,9],[9,1]]"],
+            "schedule.T0: schedule.kind 'table' has no",
+        ),
         (["phase", "--x", "schedule.kind=3:30:4"], "schedule.kind: 3.0 is unknown"),
         (["collapse", "--over", "schedule.t0=0:30:4"], "at schedule.t0 = 0"),
     ],
 )
 def test_what_the_problem_alone_decides_is_refused_without_the_libraries_that_compute(arguments, said, tmp_path):
     """A wrong axis even where its map exists."""
-    (tmp_path / "k3.toml").write_text("[target]\nweights = [0.5, 0.3, 0.2]\nmeans = [[3], [-3], [0, 4]]\nscales = [1, 1, 1]\n")
+    (tmp_path / "k3.toml").write_text(
+        "[target]\nweights = [0.5, 0.3, 0.2]\nmeans = [[3], [-3], [0, 4]]\nscales = [1, 1, 1]\n"
+    )
     (tmp_path / arguments[0]).mkdir()
     (tmp_path / arguments[0] / f"{arguments[0]}.nc").touch()
     blocked = "sys.modules.update(dict.fromkeys(('numba', 'matplotlib', 'scipy', 'xarray')))"
@@ -209,8 +234,21 @@ def test_what_the_problem_alone_decides_is_refused_without_the_libraries_that_co
 
 def test_the_share_of_a_missed_mode_reaches_the_overlays(tmp_path, monkeypatch):
     sweeps = []
-    monkeypatch.setattr("annealvi.cli.sweep_commands._show_plans", lambda _options, wanted, _figure: sweeps.extend(wanted.values()) or 0)
-    arguments = ["learned-weights", "--result", "p_ode", "--least-weight", "0.3", "--ode", "2", "--particles", "2", "--plan"]
+    monkeypatch.setattr(
+        "annealvi.cli.sweep_commands._show_plans", lambda _options, wanted, _figure: sweeps.extend(wanted.values()) or 0
+    )
+    arguments = [
+        "learned-weights",
+        "--result",
+        "p_ode",
+        "--least-weight",
+        "0.3",
+        "--ode",
+        "2",
+        "--particles",
+        "2",
+        "--plan",
+    ]
     assert main(["phase", *arguments, "--out", str(tmp_path / "map")]) == 0
     overlay, particles, whole = sweeps
     assert (overlay.least_weight, particles.sampling.least_weight, whole.least_weight) == (0.3, 0.3, 0.3)

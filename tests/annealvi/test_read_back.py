@@ -67,8 +67,15 @@ PRINTED = {
 t = sp.Symbol("t")
 SHAPES = {"F": sp.sin(t / 2) + t / 3 + sp.Rational(1, 5), "G": sp.exp(t / 2) + sp.Rational(1, 4)}
 """Any functions will do in place of F and G."""
-FUNCTIONS = {name + "'" * n: sp.lambdify(t, sp.diff(shape, t, n), "numpy") for name, shape in SHAPES.items() for n in range(3)}
-AT_POINTS = {"F_0": FUNCTIONS["F"](0.0), "F_0'": FUNCTIONS["F'"](0.0), "F'(0)": FUNCTIONS["F'"](0.0), "G": FUNCTIONS["G"](-1.0)}
+FUNCTIONS = {
+    name + "'" * n: sp.lambdify(t, sp.diff(shape, t, n), "numpy") for name, shape in SHAPES.items() for n in range(3)
+}
+AT_POINTS = {
+    "F_0": FUNCTIONS["F"](0.0),
+    "F_0'": FUNCTIONS["F'"](0.0),
+    "F'(0)": FUNCTIONS["F'"](0.0),
+    "G": FUNCTIONS["G"](-1.0),
+}
 """Symbols that stand for a function's value at a point, and are printed as that."""
 
 NUMBERS = {name: AT_POINTS.get(name, value) for name, value in PRINTED.values()} | AT_POINTS
@@ -157,7 +164,11 @@ def stability():
 @cache
 def exported() -> dict[str, PaperEquation]:
     check = Check("none", "numeric", 0.0, 0.0)
-    corners = {f"{corner}-{part}": check for corner in ("collapsed", "mixed", "separated") for part in ("matrix", "determinant")}
+    corners = {
+        f"{corner}-{part}": check
+        for corner in ("collapsed", "mixed", "separated")
+        for part in ("matrix", "determinant")
+    }
     holds = dict.fromkeys(("protected-sum", "protected-difference", "switching-slope"), check)
     equations = (
         *limit_equations("bimodal", limits(), {}),
@@ -196,7 +207,8 @@ def test_the_printed_equation_is_the_derived_one(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["its-Jacobian", "u_2-along-the-relaxation", "drift-of-u_1", "critical-temperature", "separated-determinant"]
+    "name",
+    ["its-Jacobian", "u_2-along-the-relaxation", "drift-of-u_1", "critical-temperature", "separated-determinant"],
 )
 def test_a_wrong_sign_in_a_file_is_found(name):
     """The first sign between two terms."""

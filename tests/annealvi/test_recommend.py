@@ -31,12 +31,18 @@ def test_the_recommendation_keeps_its_promise_in_an_ensemble_and_is_no_longer_th
     assert found.confirmed
     assert found.p <= found.p_ode + 4 * found.stderr  # the search is quick, the check fine
     assert found.p_ode < found.p_upper <= 0.3
-    # By the formula P is 0.3 at the shortest, and what is recommended has 5 % less at most: some standard errors, 0.003 each.
+    # By the formula P is 0.3 at the shortest, and what is recommended has 5 % less at most: some standard errors, 0.003
+    # each.
     assert min(c.duration for c in found.compared) <= found.duration
     assert found.p > 0.285
     assert found.schedule.kind == found.compared[0].kind
     for candidate in found.compared:
-        shorter = [*EASY, f"schedule.kind='{candidate.kind}'", f"schedule.T0={candidate.T0}", f"schedule.t0={0.9 * candidate.t0}"]
+        shorter = [
+            *EASY,
+            f"schedule.kind='{candidate.kind}'",
+            f"schedule.T0={candidate.T0}",
+            f"schedule.t0={0.9 * candidate.t0}",
+        ]
         session = annealvi.open_session(annealvi.load_problem("bimodal", shorter))
         assert annealvi.collapse_probability(session, ["formula"]).formula.p > 0.3
         assert candidate.equal <= candidate.p * 1.02 or candidate.duration > found.duration
@@ -55,9 +61,12 @@ class Known:
         return self if self.stubborn else Known(p_max, self.promised)
 
 
-@pytest.mark.parametrize(("promised", "n", "rounds", "confirmed"), [(0.5, 4000, 1, True), (1.1, 4000, 2, True), (1.3, 4000, 4, False)])
+@pytest.mark.parametrize(
+    ("promised", "n", "rounds", "confirmed"), [(0.5, 4000, 1, True), (1.1, 4000, 2, True), (1.3, 4000, 4, False)]
+)
 def test_longer_schedules_are_tried_until_an_ensemble_confirms(monkeypatch, promised, n, rounds, confirmed):
-    """With exact shares in place of samples: a formula that promises too little is asked for less; one that is far off is not confirmed."""
+    """With exact shares in place of samples: a formula that promises too little is asked for less; one that is far off
+    is not confirmed."""
     seen = []
 
     def exactly(session, n, seed, device):
@@ -74,7 +83,9 @@ def test_longer_schedules_are_tried_until_an_ensemble_confirms(monkeypatch, prom
 
 
 def test_too_few_trajectories_to_confirm_are_said_at_once(monkeypatch):
-    monkeypatch.setattr(advice, "collapse_by_ensemble", lambda *a, n, **k: SimpleNamespace(outcomes=Outcomes(np.ones((n, 1), bool))))
+    monkeypatch.setattr(
+        advice, "collapse_by_ensemble", lambda *a, n, **k: SimpleNamespace(outcomes=Outcomes(np.ones((n, 1), bool)))
+    )
     fewest = advice.fewest_to_confirm(0.01)
     assert 0.99**fewest <= 0.05 / 4 < 0.99 ** (fewest - 1)
     assert advice._confirm(Known(0.01, 0.1), 0.01, fewest, 0, "cpu").upper <= 0.01

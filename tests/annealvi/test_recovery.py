@@ -35,7 +35,8 @@ def test_the_weights_of_annealed_flows_are_those_of_the_record_after_it():
 
 
 def test_half_life_of_an_exponential_decay():
-    """Records every τ/10 of a decay that halves in τ: a chord is above the curve by less than (ln 2 / 10)² / 8 of the error."""
+    """Records every τ/10 of a decay that halves in τ: a chord is above the curve by less than (ln 2 / 10)² / 8 of the
+    error."""
     tau = np.array([300.0, 1000.0])
     steps = np.arange(0, 4000, 30)
     errors = 0.4 * 2 ** (-steps / tau[:, None])
@@ -47,7 +48,14 @@ def test_half_life_of_an_exponential_decay():
 
 @pytest.mark.parametrize(
     "weights",
-    [[0.8, 0.2], [0.5, 0.5], [0.99, 0.01], np.full(8, 1 / 8), np.full(40, 1 / 40), [0.3, 0.2, 0.1, *np.full(37, 0.4 / 37)]],
+    [
+        [0.8, 0.2],
+        [0.5, 0.5],
+        [0.99, 0.01],
+        np.full(8, 1 / 8),
+        np.full(40, 1 / 40),
+        [0.3, 0.2, 0.1, *np.full(37, 0.4 / 37)],
+    ],
     ids=["0.8", "0.5", "0.99", "8", "40", "uneven"],
 )
 @pytest.mark.parametrize("samples", [200, 2048])

@@ -23,10 +23,13 @@ LIGHT = ["--set", "target.weights=[0.999999999, 1e-9]"]
 
 
 def maxima_on_a_grid(weights, scales, distance):
-    """Falls of the log density's slope through zero. It rises at the first mean and falls at the second, however near to them it turns."""
+    """Falls of the log density's slope through zero. It rises at the first mean and falls at the second, however near
+    to them it turns."""
     near = np.geomspace(1e-12, 0.5, 20_000)
     x = distance * np.unique(np.concatenate([near, 1 - near]))
-    logs = [math.log(w) + norm.logpdf(x, place, s) for w, place, s in zip(weights, (0.0, distance), scales, strict=True)]
+    logs = [
+        math.log(w) + norm.logpdf(x, place, s) for w, place, s in zip(weights, (0.0, distance), scales, strict=True)
+    ]
     share = np.exp(logs[1] - np.logaddexp(*logs))
     slope = -(1 - share) * x / scales[0] ** 2 + share * (distance - x) / scales[1] ** 2
     signs = np.concatenate([[1], np.sign(slope), [-1]])
@@ -42,7 +45,11 @@ def test_the_number_of_maxima_is_that_of_a_grid():
     rng = np.random.default_rng(2)
     found = []
     for _ in range(300):
-        w, scales, distance = 10 ** rng.uniform(-6, -0.01), tuple(10 ** rng.uniform(-0.4, 0.4, 2)), rng.uniform(0.5, 8.0)
+        w, scales, distance = (
+            10 ** rng.uniform(-6, -0.01),
+            tuple(10 ** rng.uniform(-0.4, 0.4, 2)),
+            rng.uniform(0.5, 8.0),
+        )
         found.append(maxima_between((w, 1 - w), scales, distance))
         assert found[-1] == maxima_on_a_grid((w, 1 - w), scales, distance), (w, scales, distance)
     assert 50 < found.count(1) < 250
@@ -68,7 +75,9 @@ def test_what_is_said_of_which_modes():
 def test_a_sweep_says_at_how_many_points():
     axes = (Axis("R", 0.5, 2.5, 5), Axis("schedule.T0", 3, 30, 4))
     (line,) = warnings_over(annealvi.Problem(), axes)
-    assert line.startswith("at 2 of 5 points, such as R = 0.5: modes 1, 2 make one")  # 0.8 and 0.2 part at R = 1.29, of 0.5, 1, 1.5, …
+    assert line.startswith(
+        "at 2 of 5 points, such as R = 0.5: modes 1, 2 make one"
+    )  # 0.8 and 0.2 part at R = 1.29, of 0.5, 1, 1.5, …
     assert warnings_over(annealvi.Problem(), axes[1:]) == ()
 
 
@@ -99,7 +108,10 @@ def test_collapse_says_it_and_answers(change, said, capsys):
 
 def test_phase_says_it_in_the_file_too(tmp_path, capsys):
     axes = ["--x", "R=0.9:2:2", "--y", "schedule.T0=2:3:2"]
-    assert main(["phase", *axes, "--set", "schedule.t0=2", "--result", "p_leading", "--out", str(tmp_path), "--json", "-"]) == 0
+    assert (
+        main(["phase", *axes, "--set", "schedule.t0=2", "--result", "p_leading", "--out", str(tmp_path), "--json", "-"])
+        == 0
+    )
     printed = capsys.readouterr()
     assert "at 1 of 2 points, such as R = 0.9" in printed.err
     found = json.loads(printed.out)

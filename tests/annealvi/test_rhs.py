@@ -37,7 +37,10 @@ def test_velocity_is_minus_the_gradient_of_the_kl(state, modes, manifold, capsys
     result = run(capsys, tmp_path, state, f"flow.manifold={manifold}", f"target.means={modes}")
     means, nu = np.array(state["means"]), np.array(modes)
     gradient = kl_gradient(
-        Mixture(means, state.get("weights", [0.5, 0.5]), [1, 1]), Mixture(nu, [0.8, 0.2], [1, 1]), state.get("beta", 1.0), 1e-8
+        Mixture(means, state.get("weights", [0.5, 0.5]), [1, 1]),
+        Mixture(nu, [0.8, 0.2], [1, 1]),
+        state.get("beta", 1.0),
+        1e-8,
     )
     wanted = -gradient.means
     if manifold == "sphere":
@@ -75,7 +78,12 @@ def test_padding_a_state_with_zeros_changes_nothing(capsys, tmp_path):
 
 @pytest.mark.parametrize("manifold", ["sphere", "euclidean"])
 def test_velocity_is_the_derivative_of_integrated_paths(manifold, capsys, tmp_path):
-    changes = [f"flow.manifold={manifold}", "schedule.kind=constant", "schedule.T0=2", "target.means=[[3.0, 0.0], [0.0, 3.0]]"]
+    changes = [
+        f"flow.manifold={manifold}",
+        "schedule.kind=constant",
+        "schedule.T0=2",
+        "target.means=[[3.0, 0.0], [0.0, 3.0]]",
+    ]
     session = open_session(load_problem("bimodal", changes))
     means = 3 * np.array([[0.6, 0.8, 0.0], [-0.6, 0.0, 0.8]])
     rates = run(capsys, tmp_path, {"means": means.tolist(), "beta": 0.5}, *changes)
@@ -96,23 +104,36 @@ def test_a_state_by_its_overlaps_has_the_rates_of_its_means(name):
     count = len(problem.target.weights)
     overlaps = {"M": gram[count:, :count].tolist(), "Q": gram[count:, count:].tolist()}
     by_states, by_overlaps = (
-        result(problem, parse_state({**given, "beta": 0.4}, problem)) for given in ({"states": state}, {"overlaps": overlaps})
+        result(problem, parse_state({**given, "beta": 0.4}, problem))
+        for given in ({"states": state}, {"overlaps": overlaps})
     )
     wanted = session.compile().rhs_at_beta(0.4, np.array([list(state.values())]))[0]
     for rates in (by_states, by_overlaps):
         assert list(rates["states"].values()) == pytest.approx(wanted, abs=1e-10)
         assert "means" not in rates
-    assert np.array(annealvi.velocity(problem, {"states": state, "beta": 0.4}).M) == pytest.approx(np.array(by_states["overlaps"]["M"]))
+    assert np.array(annealvi.velocity(problem, {"states": state, "beta": 0.4}).M) == pytest.approx(
+        np.array(by_states["overlaps"]["M"])
+    )
 
 
 def test_people_see_the_rates_of_states(capsys, tmp_path):
     rates = run(capsys, tmp_path, {"states": {"m_1": 0.6, "m_2": -0.2, "s": 0.1}, "beta": 0.5})
     F = [
-        quad(lambda z, m=m: np.tanh(9 * m + np.log(4) / 2 + 3 * z) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi), -9, 9, epsabs=1e-12)[0]
+        quad(
+            lambda z, m=m: np.tanh(9 * m + np.log(4) / 2 + 3 * z) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi),
+            -9,
+            9,
+            epsabs=1e-12,
+        )[0]
         for m in (0.6, -0.2)
     ]
     delta = 9 * 0.9
-    G = quad(lambda z: np.exp(-z * z / 2) / np.sqrt(2 * np.pi) / (1 + np.exp(delta + np.sqrt(2 * delta) * z)), -9, 9, epsabs=1e-12)[0]
+    G = quad(
+        lambda z: np.exp(-z * z / 2) / np.sqrt(2 * np.pi) / (1 + np.exp(delta + np.sqrt(2 * delta) * z)),
+        -9,
+        9,
+        epsabs=1e-12,
+    )[0]
     assert rates["states"]["m_1"] == pytest.approx(0.5 * (0.5 * F[0] * (1 - 0.36) - G * (-0.2 - 0.1 * 0.6)), abs=1e-9)
 
 

@@ -1,4 +1,5 @@
-"""The scaling law of slow schedules: against shooting, against ensembles over decades of the dimension, and its refusals."""
+"""The scaling law of slow schedules: against shooting, against ensembles over decades of the dimension, and its
+refusals."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def test_the_rate_of_a_hold_is_the_retyped_growth_itself():
 
 @pytest.mark.parametrize("T0", [700, 1000, 2000])
 def test_above_the_critical_temperature_a_hold_between_almost_equal_modes_grows_as_derived(T0):
-    """λ = ½ β F'(0), the rate of all closed forms of Λ_hot, as w* → ½: the pair waits at m of order w* − ½, and λ is even in both."""
+    """λ = ½ β F'(0), the rate of all closed forms of Λ_hot, as w* → ½: the pair waits at m of order w* − ½, and λ is
+    even in both."""
     errors = []
     for w_star in (0.52, 0.51):
         weights = f"target.weights=[{w_star}, {1 - w_star}]"
@@ -52,9 +54,12 @@ def test_above_the_critical_temperature_a_hold_between_almost_equal_modes_grows_
     assert errors[1] == pytest.approx(errors[0] / 4, rel=0.15)
 
 
-@pytest.mark.parametrize(("kind", "T0", "t0"), [("exponential", 1000, 4000.0), ("linear", 1000, 20000.0), ("geometric", 3000, 20000.0)])
+@pytest.mark.parametrize(
+    ("kind", "T0", "t0"), [("exponential", 1000, 4000.0), ("linear", 1000, 20000.0), ("geometric", 3000, 20000.0)]
+)
 def test_the_rate_is_the_slope_of_the_growth_exponent_of_slow_schedules(kind, T0, t0):
-    """Λ = A t0 + const + O(1/t0): between t0 and 2 t0 the slope is off by O(1/t0²), between 2 t0 and 4 t0 by four times less."""
+    """Λ = A t0 + const + O(1/t0): between t0 and 2 t0 the slope is off by O(1/t0²), between 2 t0 and 4 t0 by four times
+    less."""
     problem = problem_of(f"schedule.kind='{kind}'", f"schedule.T0={T0}")
     rate, family, growth = scaling_law(problem).rate, Family.of(problem), []
     for scale in (t0, 2 * t0, 4 * t0):
@@ -67,7 +72,8 @@ def test_the_rate_is_the_slope_of_the_growth_exponent_of_slow_schedules(kind, T0
 
 @pytest.mark.slow
 def test_ensembles_over_four_decades_of_the_dimension_follow_the_law():
-    """At the t0 that the law gives for P = 0.1: within sampling and the law's own O(d^-½) corrections, seen at the smallest d."""
+    """At the t0 that the law gives for P = 0.1: within sampling and the law's own O(d^-½) corrections, seen at the
+    smallest d."""
     problem = problem_of("schedule.T0=1000")
     law = scaling_law(problem)
     for d, correction in ((100, 0.02), (1000, 0.01), (10_000, 0.007), (100_000, 0.005), (1_000_000, 0.005)):

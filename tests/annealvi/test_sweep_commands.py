@@ -1,4 +1,5 @@
-"""Maps and grids from the command line: any keys, plans, kills, and results that are never overwritten or written elsewhere."""
+"""Maps and grids from the command line: any keys, plans, kills, and results that are never overwritten or written
+elsewhere."""
 
 from __future__ import annotations
 
@@ -87,7 +88,9 @@ def test_entries_that_have_nothing_to_do_with_one_another_do(problem):
     assert CollapseGrid(problem, axes, ("ode",)).units == 32
 
 
-@pytest.mark.parametrize("key", ["target[0].weights", "target.weights[0]x", "target.weights[]", "target.weights[-1]", "[0]", ""])
+@pytest.mark.parametrize(
+    "key", ["target[0].weights", "target.weights[0]x", "target.weights[]", "target.weights[-1]", "[0]", ""]
+)
 def test_what_only_looks_like_an_entry_is_no_key(key):
     with pytest.raises(BadInput, match="cannot vary"):
         Choices(key, (1.0,))
@@ -101,7 +104,9 @@ def test_a_number_is_asked_for_where_one_is_needed(key, value):
 
 
 def test_weights_keep_their_proportions():
-    three = annealvi.load_problem("bimodal", ["target.weights=[0.5, 0.3, 0.2]", "target.means=[[1],[2],[3]]", "target.scales=[1,1,1]"])
+    three = annealvi.load_problem(
+        "bimodal", ["target.weights=[0.5, 0.3, 0.2]", "target.means=[[1],[2],[3]]", "target.scales=[1,1,1]"]
+    )
     found = vary(three, {"target.weights[0]": 0.75}).target.weights
     assert found == pytest.approx((0.75, 0.15, 0.1))
 
@@ -190,7 +195,9 @@ def test_ensembles_take_their_own_route_for_want_of_a_formula_alone(problem, mon
         raise BadInput("schedule.T0", "something else is wrong", "correct it", "")
 
     monkeypatch.setattr("annealvi.collapse.phase_maps.Family.of", refuse)
-    monkeypatch.setattr("annealvi.collapse.phase_maps._family_of", _family_of.__wrapped__)  # without what is kept of earlier problems
+    monkeypatch.setattr(
+        "annealvi.collapse.phase_maps._family_of", _family_of.__wrapped__
+    )  # without what is kept of earlier problems
     with pytest.raises(BadInput, match="something else is wrong"):
         phase_map(problem, Axis("R", 2, 3, 2), Axis("w_star", 0.6, 0.7, 2), "p_ode")
 
@@ -248,9 +255,15 @@ def test_the_command_goes_on_after_kill_9_to_the_same_files(tmp_path):
     arguments = [sys.executable, "-m", "annealvi", *MAP, "--chunk", "1", "--ode", "2", "--n", "200", "--out"]
     assert subprocess.run([*arguments, str(tmp_path / "whole")], capture_output=True, check=False).returncode == 0
     for wait in (0.0, 0.1):
-        process = subprocess.Popen([*arguments, str(tmp_path / "killed")], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [*arguments, str(tmp_path / "killed")], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         begun = time.monotonic()
-        while process.poll() is None and time.monotonic() - begun < 60 and not list((tmp_path / "killed").glob("phase.parts/0*.nc")):
+        while (
+            process.poll() is None
+            and time.monotonic() - begun < 60
+            and not list((tmp_path / "killed").glob("phase.parts/0*.nc"))
+        ):
             time.sleep(0.01)
         time.sleep(wait)
         process.kill()
@@ -275,7 +288,19 @@ def wait_for_all(group):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_sweep_and_its_workers_with_status_130(tmp_path):
-    arguments = [*MAP, "--chunk", "1", "--workers", "2", "--result", "p_ode", "--n", "3000", "--out", str(tmp_path / "map")]
+    arguments = [
+        *MAP,
+        "--chunk",
+        "1",
+        "--workers",
+        "2",
+        "--result",
+        "p_ode",
+        "--n",
+        "3000",
+        "--out",
+        str(tmp_path / "map"),
+    ]
     environment = {**os.environ, "TMPDIR": str(tmp_path / "scratch")}
     (tmp_path / "scratch").mkdir()
     process = subprocess.Popen(
@@ -309,9 +334,15 @@ COMMANDS = {
     "derive as LaTeX": (["derive", "--format", "latex"], ["derivation.tex"]),
     "rhs": (["rhs", "--state", "state.json"], ["rhs.json"]),
     "integrate": (["integrate", "--n", "2", "--points", "3", "--t-end", "1"], ["paths.json", "paths.png"]),
-    "simulate": (["simulate", "--replicas", "2", "--particles", "4", "--points", "3", "--t-end", "1"], ["paths.json", "paths.png"]),
+    "simulate": (
+        ["simulate", "--replicas", "2", "--particles", "4", "--points", "3", "--t-end", "1"],
+        ["paths.json", "paths.png"],
+    ),
     "collapse": (["collapse", "--method", "ode", "--n", "10"], ["collapse.json"]),
-    "collapse --over": (["collapse", "--method", "ode", "--n", "10", "--over", "R=2,3"], ["collapse.nc", "collapse.png"]),
+    "collapse --over": (
+        ["collapse", "--method", "ode", "--n", "10", "--over", "R=2,3"],
+        ["collapse.nc", "collapse.png"],
+    ),
     "phase": (["phase", "--x", "R=2,3", "--y", "w_star=0.6,0.7"], ["phase.nc", "phase.png"]),
 }
 SLOW_COMMANDS = {
@@ -390,7 +421,11 @@ def test_that_a_result_cannot_be_written_is_found_out_before_the_work(name, opti
     def work(*_, **__):
         raise AssertionError("it is computed before it is known whether it can be written")
 
-    for place in ("annealvi.session.session.open_session", "annealvi.sweeps.running._computed", "annealvi.sweeps.running.make_plan"):
+    for place in (
+        "annealvi.session.session.open_session",
+        "annealvi.sweeps.running._computed",
+        "annealvi.sweeps.running.make_plan",
+    ):
         monkeypatch.setattr(place, work)
     (command, *rest), _ = {**COMMANDS, **SLOW_COMMANDS}[name]
     assert main([command, "mine.toml", *rest, option, "/proc/self/found"]) == 2
@@ -421,7 +456,10 @@ def test_a_figure_that_cannot_be_drawn_loses_no_numbers(name, elsewhere, capsys,
     arguments = [command, "mine.toml", *rest, "--out", "found", "--json", "numbers.json"]
     assert main(arguments) == 1
     *_, line = capsys.readouterr().err.splitlines()
-    assert line == "annealvi: the figure cannot be drawn (RuntimeError: latex could not be found in any place); its numbers are kept"
+    assert (
+        line == "annealvi: the figure cannot be drawn (RuntimeError: latex could not be found in any "
+        "place); its numbers are kept"
+    )
     assert {path.name for path in Path("found").iterdir() if path.is_file()} == set(names) - {names[-1]}
     kept = json.loads(Path("numbers.json").read_text())
     assert not swept or kept["figure"] is None
@@ -451,8 +489,21 @@ draw_grid(data.isel(w_star=0, drop=True), ("ode",), Path(out, "grid.png"))
 def test_figures_are_the_same_whatever_the_users_settings_of_matplotlib_are(elsewhere, capsys):
     """A matplotlibrc in the working folder, with TeX that need not be there, and a backend that is not."""
     exec(DRAW, {"out": "plain"})
-    settings = ["text.usetex: True", "font.size: 40", "font.family: no such font", "savefig.bbox: tight", "savefig.format: pdf"]
-    settings += ["axes.facecolor: red", "axes.grid: True", "image.cmap: jet", "backend: nonsense", "no.such.key: 1", "lines.marker: x: y"]
+    settings = [
+        "text.usetex: True",
+        "font.size: 40",
+        "font.family: no such font",
+        "savefig.bbox: tight",
+        "savefig.format: pdf",
+    ]
+    settings += [
+        "axes.facecolor: red",
+        "axes.grid: True",
+        "image.cmap: jet",
+        "backend: nonsense",
+        "no.such.key: 1",
+        "lines.marker: x: y",
+    ]
     Path("matplotlibrc").write_text("\n".join(settings))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "nonsense", "PATH": ""}
     environment["MPLCONFIGDIR"] = matplotlib.get_cachedir()  # where the list of fonts is
@@ -508,7 +559,10 @@ def test_chunks_are_not_kept_where_a_link_leads(elsewhere, capsys):
         (["collapse", "--over", "R=2,3", "--over", "R=3,4"], "given twice"),
         (["collapse", "--over", "R=2:3:4000", "--over", "w_star=.6:.8:4000"], "ask for at most"),
         (["collapse", "--over", "schedule.T0=0.5:3:4"], "schedule.T0"),
-        (["collapse", "--set", "schedule.kind=constant", "--set", "schedule.T0=1", "--over", "schedule.t0=3:9:4"], "has no such number"),
+        (
+            ["collapse", "--set", "schedule.kind=constant", "--set", "schedule.T0=1", "--over", "schedule.t0=3:9:4"],
+            "has no such number",
+        ),
         (["collapse", "--over", "target.means=3:9:4"], "not a list"),
         (["phase", "--workers", "0"], "--help"),
         (["phase", "--scheduler", "tcp://127.0.0.1:1"], "add --engine dask"),
@@ -534,13 +588,40 @@ def test_json_does_not_go_where_a_result_goes(name, elsewhere, capsys):
 
 
 def test_figures_have_numbers_in_order(elsewhere, recwarn):
-    assert main(["collapse", "mine.toml", "--method", "ode", "--n", "10", "--over", "schedule.T0=30,10,20", "--out", "found"]) == 0
+    assert (
+        main(
+            [
+                "collapse",
+                "mine.toml",
+                "--method",
+                "ode",
+                "--n",
+                "10",
+                "--over",
+                "schedule.T0=30,10,20",
+                "--out",
+                "found",
+            ]
+        )
+        == 0
+    )
     assert main(["phase", "mine.toml", "--x", "schedule.T0=30,10,20", "--y", "R=2,3", "--out", "found"]) == 0
     assert not [warning for warning in recwarn if "monotonic" in str(warning.message)]
 
 
 def test_a_grid_in_json_is_nested_in_the_order_of_its_axes(elsewhere, capsys):
-    arguments = ["collapse", "mine.toml", "--method", "ode", "--n", "20", "--over", "R=2,3,3.5", "--over", "w_star=0.6,0.7"]
+    arguments = [
+        "collapse",
+        "mine.toml",
+        "--method",
+        "ode",
+        "--n",
+        "20",
+        "--over",
+        "R=2,3,3.5",
+        "--over",
+        "w_star=0.6,0.7",
+    ]
     assert main([*arguments, "--out", "found", "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["axes"] == {"R": [2.0, 3.0, 3.5], "w_star": [0.6, 0.7]}

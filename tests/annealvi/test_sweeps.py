@@ -1,4 +1,5 @@
-"""Sweeps: the same file for any chunks, workers and interruptions; what is damaged or somebody else's is not taken; memory."""
+"""Sweeps: the same file for any chunks, workers and interruptions; what is damaged or somebody else's is not taken;
+memory."""
 
 from __future__ import annotations
 
@@ -103,20 +104,26 @@ def test_progress_begins_with_what_is_there_already(tmp_path):
     interrupted(tmp_path / "found.nc", 10)
     kept = 2 * len(chunks_of(tmp_path / "found.nc"))
     heard = []
-    run_sweep(SWEEP, tmp_path / "found.nc", Execution(chunk=5), progress=lambda done, total: heard.append((done, total)))
+    run_sweep(
+        SWEEP, tmp_path / "found.nc", Execution(chunk=5), progress=lambda done, total: heard.append((done, total))
+    )
     assert heard[0] == (kept, 20)
     assert heard[-1] == (20, 20)
 
 
 def run_in_a_process(path, seconds=0.02, workers=1):
     program = (
-        "from pathlib import Path; from small_sweep import SmallSweep; from annealvi.sweeps.running import Execution, run_sweep\n"
-        f"if __name__ == '__main__': run_sweep(SmallSweep(seconds={seconds}), Path({str(path)!r}), Execution(chunk=1, workers={workers}))"
+        "from pathlib import Path; from small_sweep import SmallSweep; from annealvi.sweeps.running "
+        "import Execution, run_sweep\n"
+        f"if __name__ == '__main__': run_sweep(SmallSweep(seconds={seconds}), Path({str(path)!r}), "
+        f"Execution(chunk=1, workers={workers}))"
     )
     script = path.with_suffix(".py")
     script.write_text(program)
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
-    return subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, start_new_session=True
+    )
 
 
 @pytest.mark.slow
@@ -174,7 +181,14 @@ def test_a_full_disk_is_one_line_and_the_sweep_goes_on_later(tmp_path, whole, mo
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b[:-1], lambda b: b[:99] + b"\1" + b[100:], lambda b: b + b"x"]
+    "damage",
+    [
+        lambda b: b"",
+        lambda b: b[: len(b) // 2],
+        lambda b: b[:-1],
+        lambda b: b[:99] + b"\1" + b[100:],
+        lambda b: b + b"x",
+    ],
 )
 def test_a_damaged_chunk_is_computed_again(damage, tmp_path, whole):
     path, told = tmp_path / "found.nc", []
@@ -232,7 +246,9 @@ def test_a_statement_that_is_no_file_is_refused_without_waiting(kind, tmp_path):
     path = tmp_path / "found.nc"
     parts_of(path).mkdir()
     stated = parts_of(path) / STATED
-    {"pipe": os.mkfifo, "folder": os.mkdir, "link": lambda place: os.symlink(tmp_path / "elsewhere", place)}[kind](stated)
+    {"pipe": os.mkfifo, "folder": os.mkdir, "link": lambda place: os.symlink(tmp_path / "elsewhere", place)}[kind](
+        stated
+    )
     with pytest.raises(BadInput, match="cannot be read"):
         run_sweep(SWEEP, path)
     assert not (tmp_path / "elsewhere").exists()
@@ -251,7 +267,12 @@ def test_chunks_of_another_sweep_are_not_taken_but_by_force(tmp_path, whole):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("annealvi", "annealvi 0.0.1, not"), ("numpy", "numpy 0.0.1, not"), ("source", "other source"), ("python", "python 0.0.1")],
+    [
+        ("annealvi", "annealvi 0.0.1, not"),
+        ("numpy", "numpy 0.0.1, not"),
+        ("source", "other source"),
+        ("python", "python 0.0.1"),
+    ],
 )
 def test_chunks_of_another_version_are_not_taken(name, said, tmp_path, monkeypatch):
     path = tmp_path / "found.nc"
@@ -364,7 +385,9 @@ def test_a_script_that_does_not_guard_its_main_part_is_told_so(tmp_path):
         "except WorkersLost as error: print(error)\n"
     )
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert 'under `if __name__ == "__main__":`' in done.stdout
 
 
@@ -457,7 +480,9 @@ def test_a_folder_in_the_place_of_a_file_is_refused_in_one_line(name, tmp_path):
 
 def test_work_beyond_the_limit_is_refused_before_it_begins(tmp_path):
     sweep = replace(SWEEP, seconds=1000.0)
-    with pytest.raises(BadInput, match=r"--max-cost: about 5.6 h: 20 points, 20 chunks .* above the limit of 3600 s; take fewer points"):
+    with pytest.raises(
+        BadInput, match=r"--max-cost: about 5.6 h: 20 points, 20 chunks .* above the limit of 3600 s; take fewer points"
+    ):
         run_sweep(sweep, tmp_path / "found.nc", Execution(max_cost=3600))
     assert list(tmp_path.iterdir()) == []
 
@@ -483,7 +508,8 @@ from annealvi.sweeps.running import Execution, run_sweep, sweeping
 with sweeping(SmallSweep(rows=4), Path(sys.argv[1]) / "small.nc"):
     pass
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with sweeping(SmallSweep(rows=int(sys.argv[2]), columns=1, width=2**17), Path(sys.argv[1]) / "large.nc", Execution(chunk=4)) as data:
+sweep = SmallSweep(rows=int(sys.argv[2]), columns=1, width=2**17)
+with sweeping(sweep, Path(sys.argv[1]) / "large.nc", Execution(chunk=4)) as data:
     size = data["value"].nbytes
 print(size / 2**20, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """

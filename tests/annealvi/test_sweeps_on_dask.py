@@ -32,7 +32,13 @@ def whole(tmp_path):
 
 @pytest.fixture
 def cluster():
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"}
+    options = {
+        "n_workers": 2,
+        "threads_per_worker": 1,
+        "processes": True,
+        "dashboard_address": None,
+        "host": "127.0.0.1",
+    }
     with distributed.LocalCluster(**options, silence_logs=50) as made:
         yield made
 
@@ -70,7 +76,12 @@ def test_workers_that_are_killed_lose_no_points(cluster, tmp_path, whole):
             killed.append(done)
 
     sweep = replace(SWEEP, seconds=0.05, diary=str(diary))
-    run_sweep(sweep, tmp_path / "found.nc", Execution(engine="dask", scheduler=cluster.scheduler_address, chunk=1), progress=kill)
+    run_sweep(
+        sweep,
+        tmp_path / "found.nc",
+        Execution(engine="dask", scheduler=cluster.scheduler_address, chunk=1),
+        progress=kill,
+    )
     assert (tmp_path / "found.nc").read_bytes() == whole
     assert len(killed) == 4
     ran_in = {name.rsplit("-", 1)[1] for name in os.listdir(diary)}
@@ -104,12 +115,23 @@ def test_workers_whose_nannies_end_too_are_made_anew(tmp_path, whole, monkeypatc
                 clusters[0].sync(nanny.close)
 
     monkeypatch.setattr(on_dask, "_own_cluster", watched)
-    run_sweep(replace(SWEEP, seconds=0.02), tmp_path / "found.nc", Execution(engine="dask", workers=2, chunk=1), progress=close)
+    run_sweep(
+        replace(SWEEP, seconds=0.02),
+        tmp_path / "found.nc",
+        Execution(engine="dask", workers=2, chunk=1),
+        progress=close,
+    )
     assert (tmp_path / "found.nc").read_bytes() == whole
 
 
 def test_workers_that_come_later_help(tmp_path, whole):
-    options = {"n_workers": 0, "threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"}
+    options = {
+        "n_workers": 0,
+        "threads_per_worker": 1,
+        "processes": True,
+        "dashboard_address": None,
+        "host": "127.0.0.1",
+    }
     with distributed.LocalCluster(**options, silence_logs=50) as empty:
         threading.Timer(2.0, lambda: empty.scale(1)).start()
         run_sweep(SWEEP, tmp_path / "found.nc", Execution(engine="dask", scheduler=empty.scheduler_address, chunk=4))
@@ -118,7 +140,13 @@ def test_workers_that_come_later_help(tmp_path, whole):
 
 def test_a_scheduler_that_goes_is_one_line_and_what_is_finished_is_kept(tmp_path, whole, monkeypatch):
     monkeypatch.setattr(on_dask, "PATIENCE", 2.0)
-    options = {"n_workers": 1, "threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"}
+    options = {
+        "n_workers": 1,
+        "threads_per_worker": 1,
+        "processes": True,
+        "dashboard_address": None,
+        "host": "127.0.0.1",
+    }
     path = tmp_path / "found.nc"
     with distributed.LocalCluster(**options, silence_logs=50) as going:
 
@@ -149,7 +177,9 @@ class Deadly(SmallSweep):
 
 def test_what_a_unit_refuses_is_the_same_line_as_here(cluster, tmp_path):
     with pytest.raises(BadInput, match="at unit 3: mine: wrong; mend it"):
-        run_sweep(Refusing(), tmp_path / "found.nc", Execution(engine="dask", scheduler=cluster.scheduler_address, chunk=1))
+        run_sweep(
+            Refusing(), tmp_path / "found.nc", Execution(engine="dask", scheduler=cluster.scheduler_address, chunk=1)
+        )
 
 
 class Refusing(SmallSweep):
@@ -172,13 +202,17 @@ def test_each_worker_sees_a_gpu_of_its_own(tmp_path, monkeypatch):
 def test_a_worker_of_another_version_is_refused(name):
     here = provenance.versions(SWEEP.libraries)
     on_dask._compute(SWEEP, 0, 1, here)
-    with pytest.raises(BadInput, match=f"a worker has {name} .*, and this process 0.0.1; install the same versions on both"):
+    with pytest.raises(
+        BadInput, match=f"a worker has {name} .*, and this process 0.0.1; install the same versions on both"
+    ):
         on_dask._compute(SWEEP, 0, 1, {**here, name: "0.0.1"})
 
 
 def test_no_scheduler_at_the_address_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(on_dask, "PATIENCE", 0.5)
-    with pytest.raises(BadInput, match=r"--scheduler: tcp://127.0.0.1:1 does not answer .* start `dask scheduler` there"):
+    with pytest.raises(
+        BadInput, match=r"--scheduler: tcp://127.0.0.1:1 does not answer .* start `dask scheduler` there"
+    ):
         run_sweep(SWEEP, tmp_path / "found.nc", Execution(engine="dask", scheduler="tcp://127.0.0.1:1"))
     with pytest.raises(BadInput, match="--scheduler"):
         run_sweep(SWEEP, tmp_path / "found.nc", Execution(engine="dask", scheduler="nonsense://x"))

@@ -14,7 +14,9 @@ from kernels.integrate.integrator import DomainError
 
 @pytest.fixture(scope="module")
 def session():
-    return annealvi.open_session(annealvi.load_problem("bimodal", ["schedule.kind=constant", "schedule.T0=2", "space.dimension=16"]))
+    return annealvi.open_session(
+        annealvi.load_problem("bimodal", ["schedule.kind=constant", "schedule.T0=2", "space.dimension=16"])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,8 @@ def means():
 
 
 def test_extrapolated_particles_follow_the_ode_where_plain_ones_do_not(session, means):
-    """A coarse step of 0.8 biases the mean by many standard errors; the extrapolation leaves less than a fifth of that bias."""
+    """A coarse step of 0.8 biases the mean by many standard errors; the extrapolation leaves less than a fifth of that
+    bias."""
     coarse = annealvi.simulate(session, means, dt=0.8, t_end=4.8, points=4, particles=512)
     better = annealvi.simulate(session, means, dt=0.8, t_end=4.8, points=4, particles=512, extrapolate=True)
     theory = annealvi.integrate(session, session.states_of_vectors(means[:1]), t_end=4.8, points=4).values[0]
@@ -37,7 +40,19 @@ def test_extrapolated_particles_follow_the_ode_where_plain_ones_do_not(session, 
 
 
 def test_the_command_reports_bias_and_standard_error(capsys):
-    arguments = ["simulate", "--set", "space.dimension=8", "--replicas", "3", "--particles", "4", "--t-end", "2", "--dt", "0.5"]
+    arguments = [
+        "simulate",
+        "--set",
+        "space.dimension=8",
+        "--replicas",
+        "3",
+        "--particles",
+        "4",
+        "--t-end",
+        "2",
+        "--dt",
+        "0.5",
+    ]
     assert main([*arguments, "--extrapolate", "--json", "-"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert set(result["bias"]) == set(result["standard_error"]) == {"m_1", "m_2", "s"}
@@ -53,7 +68,8 @@ def test_a_start_outside_is_named_by_its_place(session):
 
 
 def test_where_the_flow_leads_out_no_smaller_rtol_is_asked_for():
-    """At a temperature of 1e5 a learned scale grows towards 300; its interval ends at thirty times the largest scale."""
+    """At a temperature of 1e5 a learned scale grows towards 300; its interval ends at thirty times the largest
+    scale."""
     hot = annealvi.open_session(annealvi.load_problem("learned-scales", ["schedule.kind=constant", "schedule.T0=1e5"]))
     with pytest.raises(DomainError, match=r"sigma_\d = .* leaves its interval \[0.045, 36\]") as error:
         annealvi.integrate(hot, n=1, t_end=1e4, points=2, rtol=1e-5, tolerance=1e-6)

@@ -1,4 +1,5 @@
-"""The tables of README.md on flows, from the result files; a test looks for their lines there, and running this file prints them."""
+"""The tables of README.md on flows, from the result files; a test looks for their lines there, and running this file
+prints them."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def map_table(name: str) -> list[str]:
     starts = flows["schedule.T0"].to_numpy()
     lines = head(f"`{name}`: of {flows.sizes['seed']}; t₀ \\ T₀", *map(short, starts))
     for n, scale in enumerate(flows["schedule.t0"].to_numpy()):
-        lines.append(row(short(scale), *(lost(flows.isel({"schedule.t0": n, "schedule.T0": k})) for k in range(len(starts)))))
+        lines.append(
+            row(short(scale), *(lost(flows.isel({"schedule.t0": n, "schedule.T0": k})) for k in range(len(starts))))
+        )
     return lines
 
 
@@ -82,7 +85,15 @@ def quality_table(name: str) -> list[str]:
     """Over all starts of a kind: also a stricter count, and medians."""
     flows = load(name)
     lines = head(
-        *(f"`{name}`: all T₀", "lost", "lost or below half its weight", "first mode's weight", "KL(q‖p*)", "ESS(q)", "uncovered"),
+        *(
+            f"`{name}`: all T₀",
+            "lost",
+            "lost or below half its weight",
+            "first mode's weight",
+            "KL(q‖p*)",
+            "ESS(q)",
+            "uncovered",
+        ),
         "T ≤ 1.05 at step",
     )
     for kind, cells in schedules(flows):
@@ -93,26 +104,49 @@ def quality_table(name: str) -> list[str]:
         kl, ess, uncovered, annealed = medians
         weight = float(own["mode_weights"].isel(mode=0).median())
         counts = f"{int(own['collapsed'].sum())} of {total}", f"{int(short_of.sum())} of {total}"
-        lines.append(row(kind, *counts, f"{weight:.3f}", f"{kl:.3f}", f"{ess:.2f}", f"{uncovered:.3f}", f"{annealed:.0f}"))
+        lines.append(
+            row(kind, *counts, f"{weight:.3f}", f"{kl:.3f}", f"{ess:.2f}", f"{uncovered:.3f}", f"{annealed:.0f}")
+        )
     return lines
 
 
 def weights_table() -> list[str]:
     """Medians over the flows in the last step, with the least and the largest."""
     runs = load("weights-128")
-    lines = head("`weights-128`: gradient, rate; schedule", "steps", "weight of the first mode", "KL(q‖p*)", "ESS(q)", "half-life")
+    lines = head(
+        "`weights-128`: gradient, rate; schedule",
+        "steps",
+        "weight of the first mode",
+        "KL(q‖p*)",
+        "ESS(q)",
+        "half-life",
+    )
     for n in range(runs.sizes["run"]):
         run = runs.isel(run=n)
         last = run.sel(step=int(run["steps"]))
-        numbers = (over_flows(last["mode_weights"].isel(mode=0)), over_flows(last["reverse_kl"]), over_flows(last["reverse_ess"], 2))
-        lines.append(row(f"{run['gradient'].item()}, {run['decay'].item()}; {in_words(run)}", int(run["steps"]), *numbers, recovered(run)))
+        numbers = (
+            over_flows(last["mode_weights"].isel(mode=0)),
+            over_flows(last["reverse_kl"]),
+            over_flows(last["reverse_ess"], 2),
+        )
+        lines.append(
+            row(
+                f"{run['gradient'].item()}, {run['decay'].item()}; {in_words(run)}",
+                int(run["steps"]),
+                *numbers,
+                recovered(run),
+            )
+        )
     return lines
 
 
 def default_table() -> list[str]:
     """Each flow of the command's own defaults, and of the same with another seed."""
     runs = load("default-128").isel(step=-1)
-    lines = head(f"`default-128`, {runs.attrs['seconds']} s on {runs.attrs['cores']} cores: flow", *map(str, runs["seed"].to_numpy()))
+    lines = head(
+        f"`default-128`, {runs.attrs['seconds']} s on {runs.attrs['cores']} cores: flow",
+        *map(str, runs["seed"].to_numpy()),
+    )
     for seed in runs["run"].to_numpy():
         last = runs.sel(run=seed)
         divergences = zip(last["reverse_kl"].to_numpy(), last["reverse_kl_error"].to_numpy(), strict=True)
@@ -152,7 +186,12 @@ def modes_table() -> list[str]:
         flows = load(name)
         for kind, (cell,) in schedules(flows):
             kept = (cell["mode_weights"] >= MISSED * cell["target_weights"]).sum("mode")
-            numbers = ((cell["weight_error"], 3), (cell["reverse_kl"], 2), (cell["reverse_ess"], 2), (cell["uncovered"], 3))
+            numbers = (
+                (cell["weight_error"], 3),
+                (cell["reverse_kl"], 2),
+                (cell["reverse_ess"], 2),
+                (cell["uncovered"], 3),
+            )
             lines.append(row(f"`{name}`, {kind}", over_flows(kept, 0), *(over_flows(*number) for number in numbers)))
     return lines
 

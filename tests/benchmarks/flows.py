@@ -1,6 +1,7 @@
 """The experiments with RealNVP flows: every one a command by name, its result files beside the other results.
 
-    uv run --extra flows python tests/benchmarks/flows.py NAME ...    # about two hours on two cores for all but the -full ones
+    uv run --extra flows python tests/benchmarks/flows.py NAME ...    # about two hours on two cores for all but the
+    -full ones
 
 Those are for a GPU. An interrupted experiment goes on where it stopped.
 """
@@ -98,7 +99,11 @@ class Row:
 
     @property
     def schedule(self) -> ScheduleSpec:
-        return schedule_within(self.kind, self.T0, float(self.cooling)) if self.cooling else ScheduleSpec("constant", 1.0, 1.0)
+        return (
+            schedule_within(self.kind, self.T0, float(self.cooling))
+            if self.cooling
+            else ScheduleSpec("constant", 1.0, 1.0)
+        )
 
 
 ROWS = (
@@ -114,7 +119,8 @@ ROWS = (
 
 
 def run_weights(name: str, parts: Path, progress: Progress) -> None:
-    """The modes' weights in 128 dimensions over the steps: both estimators of the gradient, and schedules from gradual to none."""
+    """The modes' weights in 128 dimensions over the steps: both estimators of the gradient, and schedules from gradual
+    to none."""
     found = []
     for n, row in enumerate(ROWS):
         run = train_flow(
@@ -131,7 +137,10 @@ def run_weights(name: str, parts: Path, progress: Progress) -> None:
         )
         found.append(run.data.drop_vars("projection"))
     columns = {f.name: ("run", [getattr(row, f.name) for row in ROWS]) for f in fields(Row)}
-    save(xr.concat(found, "run", join="outer", combine_attrs="drop_conflicts").assign_coords(columns), RESULTS / f"{name}.nc")
+    save(
+        xr.concat(found, "run", join="outer", combine_attrs="drop_conflicts").assign_coords(columns),
+        RESULTS / f"{name}.nc",
+    )
 
 
 DEFAULT_SEEDS = (0, 1)
@@ -139,18 +148,24 @@ DEFAULT_SEEDS = (0, 1)
 
 
 def run_default(name: str, parts: Path, progress: Progress) -> None:
-    """`annealvi flow --set space.dimension=128` as it stands, and with another seed: the seconds of the first, and what both end with."""
+    """`annealvi flow --set space.dimension=128` as it stands, and with another seed: the seconds of the first, and what
+    both end with."""
     found, begun = [], time.perf_counter()
     for n in DEFAULT_SEEDS:
         run = train_flow(study(128), seed=n, checkpoint=parts / f"{n}.npz", progress=progress)
         found.append(
-            run.data.drop_vars("projection").assign_attrs(seconds=round(time.perf_counter() - begun), cores=cores(), method=run.method)
+            run.data.drop_vars("projection").assign_attrs(
+                seconds=round(time.perf_counter() - begun), cores=cores(), method=run.method
+            )
         )
     data = xr.concat(found, "run", combine_attrs="override").assign_coords(run=list(DEFAULT_SEEDS))
     save(data, RESULTS / f"{name}.nc")
 
 
-FAR = {"ring-8": (100.0, 6000, 4000, ("hold", "geometric", "adaann")), "fab-40": (1000.0, 6000, 2000, ("hold", "geometric"))}
+FAR = {
+    "ring-8": (100.0, 6000, 4000, ("hold", "geometric", "adaann")),
+    "fab-40": (1000.0, 6000, 2000, ("hold", "geometric")),
+}
 """T0, steps of cooling, steps at T = 1 and kinds of schedule, of two targets in the plane with many modes."""
 
 
@@ -194,7 +209,8 @@ COSTS = (
 def run_cost(name: str, parts: Path, progress: Progress) -> None:
     """Milliseconds of a step of one flow: with either gradient, and with all flows in one program instead of in groups.
 
-    The least of some runs, in turn, so that other work troubles all alike. The first run of each compiles and is not counted.
+    The least of some runs, in turn, so that other work troubles all alike. The first run of each compiles and is not
+    counted.
     """
     found, steps = [], 300
     variants = {"path": ("path", nullcontext), "total": ("total", nullcontext), "together": ("path", in_one_program)}
@@ -203,7 +219,14 @@ def run_cost(name: str, parts: Path, progress: Progress) -> None:
         for seed in range(4):
             for variant, (gradient, grouping) in variants.items():
                 begun = time.perf_counter()
-                settings = {"steps": steps, "seeds": flows, "architecture": architecture, "records": 1, "samples": 2, "seed": seed}
+                settings = {
+                    "steps": steps,
+                    "seeds": flows,
+                    "architecture": architecture,
+                    "records": 1,
+                    "samples": 2,
+                    "seed": seed,
+                }
                 with grouping():
                     train_flow(study(dimension), **settings, optimiser=replace(optimiser, gradient=gradient))
                 seconds[variant].append(time.perf_counter() - begun)

@@ -1,10 +1,13 @@
-"""Everything that needs a GPU, as one command: correctness, compute-sanitizer, and benchmarks; written as JSON and as a table.
+"""Everything that needs a GPU, as one command: correctness, compute-sanitizer, and benchmarks; written as JSON and as a
+table.
 
     uv run --extra cuda --extra bench python tests/benchmarks/gpu.py            # some ten minutes, on one NVIDIA GPU
-    NUMBA_ENABLE_CUDASIM=1 uv run python tests/benchmarks/gpu.py --rehearse     # the same at tiny sizes in the simulator
+    NUMBA_ENABLE_CUDASIM=1 uv run python tests/benchmarks/gpu.py --rehearse     # the same at tiny sizes in the
+    simulator
 
-The tests marked as needing a GPU run first; nothing is timed where they fail. JAX takes part where it is installed, on its own device.
-The arithmetic limit is measured, not read off a data sheet: a kernel that only draws the normals of the same run, in registers.
+The tests marked as needing a GPU run first; nothing is timed where they fail. JAX takes part where it is installed, on
+its own device. The arithmetic limit is measured, not read off a data sheet: a kernel that only draws the normals of the
+same run, in registers.
 """
 
 from __future__ import annotations
@@ -47,15 +50,30 @@ SAME = 1e-11
 
 def correctness(options):
     """The tests that need a GPU, and both devices' ensembles against each other."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-o", "addopts=", *(f"tests/{t}.py" for t in TESTS)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:xdist",
+        "-o",
+        "addopts=",
+        *(f"tests/{t}.py" for t in TESTS),
+    ]
     rows = []
     if not options.rehearse:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        rows.append(run.row("tests", "last line", None, note=done.stdout.strip().splitlines()[-1], passed=done.returncode == 0))
+        rows.append(
+            run.row("tests", "last line", None, note=done.stdout.strip().splitlines()[-1], passed=done.returncode == 0)
+        )
     starts = work.initial_overlaps(min(options.trajectories, 4096), 128)
     there, here = (work.study_kernel(d).integrate(starts, [0.0, peers.T_END]).y[:, -1] for d in ("cuda", "cpu"))
     difference = float(np.abs(there - here).max())
-    return [*rows, run.row("float64 ensemble, CUDA less CPU", "largest difference", difference, passed=difference <= SAME)]
+    return [
+        *rows,
+        run.row("float64 ensemble, CUDA less CPU", "largest difference", difference, passed=difference <= SAME),
+    ]
 
 
 def sanitizer(_):
@@ -82,17 +100,31 @@ def ensemble(options):
         kernel = work.study_kernel("cuda", tolerance=1e-9 if precision == "float64" else 1e-7, precision=precision)
         seconds, final = work.ensemble(starts, rtol, kernel, options.repeats)
         error = float(np.abs(final[: len(truth)] - truth).max())
-        rows.append(run.row(f"annealvi, {precision}, N = {count}", "ms per trajectory", 1e3 * seconds / count, error=error))
+        rows.append(
+            run.row(f"annealvi, {precision}, N = {count}", "ms per trajectory", 1e3 * seconds / count, error=error)
+        )
     kernel = work.study_kernel("cuda", tolerance=1e-9)
     sets = [kernel.with_parameters({"T0": float(T0)}) for T0 in np.geomspace(3, 300, options.sets)]
     some = starts[: count // options.sets]
-    seconds, _ = work.median_seconds(lambda: integrate_sets(sets, some, [0.0, peers.T_END], rtol=1e-7, atol=1e-9), options.repeats)
+    seconds, _ = work.median_seconds(
+        lambda: integrate_sets(sets, some, [0.0, peers.T_END], rtol=1e-7, atol=1e-9), options.repeats
+    )
     rows.append(
-        run.row(f"annealvi, {options.sets} sets of {len(some)} states", "ms per trajectory", 1e3 * seconds / (len(sets) * len(some)))
+        run.row(
+            f"annealvi, {options.sets} sets of {len(some)} states",
+            "ms per trajectory",
+            1e3 * seconds / (len(sets) * len(some)),
+        )
     )
     if options.reference > 1:
         try:
-            rows.append(run.row("diffrax Dopri8, JAX's device", "ms per trajectory", 1e3 * peers.diffrax(starts, "Dopri8")[0] / count))
+            rows.append(
+                run.row(
+                    "diffrax Dopri8, JAX's device",
+                    "ms per trajectory",
+                    1e3 * peers.diffrax(starts, "Dopri8")[0] / count,
+                )
+            )
         except ImportError as missing:
             rows.append(run.row("diffrax", "ms per trajectory", None, note=f"not installed: {missing.name}"))
     return rows
@@ -132,11 +164,17 @@ def particles(options):
         for choice in (*sizes, {**sizes[0], "projected": True}):
             rate, device = work.particle_rate(precision=precision, device="cuda", repeats=options.repeats, **choice)
             name = ", ".join(f"{k} = {v}" for k, v in choice.items())
-            rows.append(run.row(f"annealvi, {precision}, {name}, {device}", "coordinates per second", rate, of_limit=rate / limit))
+            rows.append(
+                run.row(
+                    f"annealvi, {precision}, {name}, {device}", "coordinates per second", rate, of_limit=rate / limit
+                )
+            )
     for choice in sizes:
         if set(choice) <= {"replicas", "particles", "d", "steps"}:
             try:
-                rate, backend = peers.jax_particles(**{"replicas": 16, "particles": 256, "d": 128, "steps": 100, **choice})
+                rate, backend = peers.jax_particles(
+                    **{"replicas": 16, "particles": 256, "d": 128, "steps": 100, **choice}
+                )
                 rows.append(run.row(f"JAX, float32, {choice}, {backend}", "coordinates per second", rate))
             except ImportError as missing:
                 rows.append(run.row("JAX", "coordinates per second", None, note=f"not installed: {missing.name}"))
@@ -151,14 +189,30 @@ def collapse(options):
     for projected in (False, True):
         begin = perf_counter()
         session = annealvi.open_session(problem)
-        method = {"methods": ("particles",), "replicas": options.replicas, "device": "cuda", "projected": projected, **options.collapse}
+        method = {
+            "methods": ("particles",),
+            "replicas": options.replicas,
+            "device": "cuda",
+            "projected": projected,
+            **options.collapse,
+        }
         found = annealvi.collapse_probability(session, **method)
         name = "projected" if projected else "full"
-        rows.append(run.row(f"collapse, {options.replicas} replicas, {name}", "s", perf_counter() - begin, note=str(found)[:300]))
+        rows.append(
+            run.row(
+                f"collapse, {options.replicas} replicas, {name}", "s", perf_counter() - begin, note=str(found)[:300]
+            )
+        )
     return rows
 
 
-PARTS = {"correctness": correctness, "sanitizer": sanitizer, "ensemble": ensemble, "particles": particles, "collapse": collapse}
+PARTS = {
+    "correctness": correctness,
+    "sanitizer": sanitizer,
+    "ensemble": ensemble,
+    "particles": particles,
+    "collapse": collapse,
+}
 REAL = {
     "trajectories": 2**20,
     "sets": 1024,
@@ -192,8 +246,12 @@ TINY = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--out", type=Path, default=run.RESULTS, help="folder for the results (default: beside this script)")
-    parser.add_argument("--rehearse", action="store_true", help="tiny sizes, for the simulator; writes gpu-rehearsal.json")
+    parser.add_argument(
+        "--out", type=Path, default=run.RESULTS, help="folder for the results (default: beside this script)"
+    )
+    parser.add_argument(
+        "--rehearse", action="store_true", help="tiny sizes, for the simulator; writes gpu-rehearsal.json"
+    )
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
     if unknown:
@@ -218,14 +276,27 @@ def main():
         None
         if device.simulated
         else subprocess.run(
-            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False
+            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout.strip()
     )
-    head = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "device": device.name, "driver": driver, "seed": 0}
+    head = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "device": device.name,
+        "driver": driver,
+        "seed": 0,
+    }
     stem = "gpu-rehearsal" if options.rehearse else "gpu"
-    (options.out / f"{stem}.json").write_text(json.dumps({**head, "machine": run.machine(), **found}, indent=1) + "\n", encoding="utf-8")
+    (options.out / f"{stem}.json").write_text(
+        json.dumps({**head, "machine": run.machine(), **found}, indent=1) + "\n", encoding="utf-8"
+    )
     tables = "\n".join(f"## {part}\n\n{run.table(rows)}" for part, rows in found.items())
-    (options.out / f"{stem}.md").write_text(f"# On a GPU\n\n{head['date']}, {device.name}\n\n`{command}`\n\n{tables}", encoding="utf-8")
+    (options.out / f"{stem}.md").write_text(
+        f"# On a GPU\n\n{head['date']}, {device.name}\n\n`{command}`\n\n{tables}", encoding="utf-8"
+    )
     print(f"written to {options.out}")
 
 

@@ -1,7 +1,7 @@
 """What a user of other libraries would write for the same work, by hand and without this package.
 
-Each function takes what `work` hands out, runs once to compile, and returns seconds and results. A library that is not installed raises
-ImportError; `pip install "annealvi[bench]"` has them all.
+Each function takes what `work` hands out, runs once to compile, and returns seconds and results. A library that is not
+installed raises ImportError; `pip install "annealvi[bench]"` has them all.
 """
 
 from __future__ import annotations
@@ -84,7 +84,15 @@ def diffrax(starts, solver):
     def one(y):
         terms, ends = dfx.ODETerm(field), dfx.SaveAt(t1=True)
         return dfx.diffeqsolve(
-            terms, getattr(dfx, solver)(), 0.0, T_END, 0.01, y, max_steps=100_000, stepsize_controller=control, saveat=ends
+            terms,
+            getattr(dfx, solver)(),
+            0.0,
+            T_END,
+            0.01,
+            y,
+            max_steps=100_000,
+            stepsize_controller=control,
+            saveat=ends,
         ).ys[0]
 
     solve = jax.jit(jax.vmap(one))
@@ -100,7 +108,10 @@ def heyoka(starts, tol):
 
     m1, m2, s = hy.make_vars("m1", "m2", "s")
     beta, gap = 1.0 / (1.0 + (T0 - 1) * hy.exp(-hy.time / T_ANNEAL)), 1.0 - s
-    f1, f2 = (hy.sum([float(w) * hy.tanh(R2 * m + (R * float(z) + H)) for w, z in zip(WEIGHTS, Z, strict=True)]) for m in (m1, m2))
+    f1, f2 = (
+        hy.sum([float(w) * hy.tanh(R2 * m + (R * float(z) + H)) for w, z in zip(WEIGHTS, Z, strict=True)])
+        for m in (m1, m2)
+    )
     width = hy.sqrt(2 * R2 * gap + 1e-14)
     g = hy.sum([float(w) * hy.sigmoid(-(R2 * gap + width * float(z))) for w, z in zip(WEIGHTS, Z, strict=True)])
     system = [
@@ -109,7 +120,9 @@ def heyoka(starts, tol):
         (s, 0.5 * (beta * (f1 * (m2 - m1 * s) + f2 * (m1 - m2 * s)) - 2.0 * g * (1.0 - s * s))),
     ]
     lanes = hy.recommended_simd_size()
-    integrator = hy.taylor_adaptive_batch(system, np.zeros((3, lanes)), time=np.zeros(lanes), tol=tol, compact_mode=True)
+    integrator = hy.taylor_adaptive_batch(
+        system, np.zeros((3, lanes)), time=np.zeros(lanes), tol=tol, compact_mode=True
+    )
     batches = len(starts) // lanes
 
     def begin(batch, i):
@@ -134,7 +147,8 @@ ENSEMBLES = {
 
 
 def jax_particles(replicas, particles, d, steps, dt=0.02, inverse_temperature=0.1, repeats=5):
-    """Particle coordinates per second of the stochastic gradient flow in JAX, float32, median of `repeats` runs, and JAX's device."""
+    """Particle coordinates per second of the stochastic gradient flow in JAX, float32, median of `repeats` runs, and
+    JAX's device."""
     import jax
     import jax.numpy as jnp
 

@@ -1,7 +1,8 @@
-"""Benchmarks against other libraries, both sides in one run, and how speed scales; written as JSON, as a table and as a figure.
+"""Benchmarks against other libraries, both sides in one run, and how speed scales; written as JSON, as a table and as a
+figure.
 
-    uv run --extra bench python tests/benchmarks/run.py                 # everything that this machine can do, some five minutes
-    uv run --extra bench python tests/benchmarks/run.py ensemble        # one part: ensemble, particles, startup
+    uv run --extra bench python tests/benchmarks/run.py                 # everything that this machine can do, some five
+    minutes uv run --extra bench python tests/benchmarks/run.py ensemble        # one part: ensemble, particles, startup
     uv run python tests/benchmarks/run.py --out DIR --trajectories 512  # without the peers that are not installed
 
 An error is checked before a time is reported. For a GPU see gpu.py.
@@ -37,7 +38,15 @@ def ensemble(options):
 
     def report(name, seconds, final, count):
         errors = np.abs(final[: len(truth)] - truth[: len(final)]).max(1)
-        rows.append(row(name, "ms per trajectory", 1e3 * seconds / count, error=float(errors.max()), median_error=float(np.median(errors))))
+        rows.append(
+            row(
+                name,
+                "ms per trajectory",
+                1e3 * seconds / count,
+                error=float(errors.max()),
+                median_error=float(np.median(errors)),
+            )
+        )
 
     for name, (peer, most) in peers.ENSEMBLES.items():
         some = starts[:most]
@@ -89,7 +98,14 @@ def particles(options):
     for count in (1, 2):
         if count <= numba.config.NUMBA_NUM_THREADS:
             rate, device = work.with_threads(count, work.particle_rate)
-            rows.append(row(f"annealvi, float32, {count} thread{'s' * (count > 1)}", "coordinates per second", rate, device=device))
+            rows.append(
+                row(
+                    f"annealvi, float32, {count} thread{'s' * (count > 1)}",
+                    "coordinates per second",
+                    rate,
+                    device=device,
+                )
+            )
     return rows
 
 
@@ -115,14 +131,22 @@ def machine():
     model = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        model = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), model)
+        model = next(
+            (line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")),
+            model,
+        )
     libraries = {}
     for name in ("annealvi", "numba", "llvmlite", "numpy", "sympy", "scipy", "jax", "diffrax", "heyoka"):
         try:
             libraries[name] = version(name)
         except PackageNotFoundError:
             libraries[name] = None
-    return {"processor": model, "threads": numba.config.NUMBA_NUM_THREADS, "python": platform.python_version(), "libraries": libraries}
+    return {
+        "processor": model,
+        "threads": numba.config.NUMBA_NUM_THREADS,
+        "python": platform.python_version(),
+        "libraries": libraries,
+    }
 
 
 def table(rows):
@@ -147,7 +171,10 @@ def verdict(part, rows):
     if ours is None or not theirs:
         return ""
     best = max(theirs, key=lambda r: sign * r["value"])
-    return f"\n{name}: {(ours['value'] / best['value']) ** sign:.3g} times as fast as {best['name']}, the fastest peer of this run.\n"
+    return (
+        f"\n{name}: {(ours['value'] / best['value']) ** sign:.3g} times as fast as {best['name']}, "
+        f"the fastest peer of this run.\n"
+    )
 
 
 TITLES = {"ensemble": "less is faster", "particles": "more is faster"}
@@ -184,7 +211,9 @@ def section(part, rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results (default: beside this script)")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="folder for the results (default: beside this script)"
+    )
     parser.add_argument("--trajectories", type=int, default=4096, metavar="N", help="of the ensemble (default: 4096)")
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
@@ -195,11 +224,20 @@ def main():
         found[part] = PARTS[part](options)
         print(section(part, found[part]), flush=True)
     wrong = [
-        r["name"] for rows in found.values() for r in rows if r["name"].startswith("annealvi, rtol 1e-7") and r["error"] > LARGEST_ERROR
+        r["name"]
+        for rows in found.values()
+        for r in rows
+        if r["name"].startswith("annealvi, rtol 1e-7") and r["error"] > LARGEST_ERROR
     ]
     options.out.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python", "tests/benchmarks/run.py", *sys.argv[1:]])
-    record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "seed": 0, "machine": machine(), **found}
+    record = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "seed": 0,
+        "machine": machine(),
+        **found,
+    }
     (options.out / "cpu.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     tables = "\n".join(section(part, rows) for part, rows in found.items())
     place = f"{record['date']}, {record['machine']['processor']}, {record['machine']['threads']} threads\n\n`{command}`"

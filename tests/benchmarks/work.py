@@ -44,12 +44,17 @@ def median_seconds(function, repeats=5):
 def ensemble(starts, rtol=1e-7, kernel=None, repeats=5):
     """Seconds and final states (N, 3) of the study's ensemble; averages two orders finer than the steps."""
     kernel = study_kernel(tolerance=max(1e-14, rtol / 100)) if kernel is None else kernel
-    seconds, run = median_seconds(lambda: kernel.integrate(starts, [0.0, peers.T_END], rtol=rtol, atol=rtol / 100), repeats)
+    seconds, run = median_seconds(
+        lambda: kernel.integrate(starts, [0.0, peers.T_END], rtol=rtol, atol=rtol / 100), repeats
+    )
     return seconds, run.y[:, -1]
 
 
-def particle_rate(d=128, particles=256, replicas=16, steps=100, L=2, K=2, precision="float32", device="cpu", repeats=5, **options):
-    """Particle coordinates per second, without the start of a run: L components under K modes, all of weight and scale alike."""
+def particle_rate(
+    d=128, particles=256, replicas=16, steps=100, L=2, K=2, precision="float32", device="cpu", repeats=5, **options
+):
+    """Particle coordinates per second, without the start of a run: L components under K modes, all of weight and scale
+    alike."""
     rng = np.random.default_rng(0)
     means, modes = rng.normal(size=(replicas, L, d)), rng.normal(size=(K, d))
     means *= peers.R / np.linalg.norm(means, axis=-1, keepdims=True)
@@ -92,7 +97,9 @@ def process_seconds(arguments, environment=None, repeats=5):
     seconds = []
     for _ in range(repeats):
         start = perf_counter()
-        subprocess.run([sys.executable, *arguments], env={**os.environ, **(environment or {})}, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, *arguments], env={**os.environ, **(environment or {})}, check=True, capture_output=True
+        )
         seconds.append(perf_counter() - start)
     return float(np.median(seconds))
 
@@ -110,7 +117,8 @@ print(derived - begin, tabulated - derived, time.perf_counter() - tabulated)
 
 
 def derive_and_compile():
-    """Seconds to derive, to tabulate the averages, and to compile and run 64 trajectories: with an empty cache, and with a filled one."""
+    """Seconds to derive, to tabulate the averages, and to compile and run 64 trajectories: with an empty cache, and
+    with a filled one."""
     with tempfile.TemporaryDirectory() as cache:
         found = []
         for _ in range(2):

@@ -1,4 +1,5 @@
-"""AdaAnn as a flow: its variance against quadrature and samples of the two densities, its path against particles under the rule.
+"""AdaAnn as a flow: its variance against quadrature and samples of the two densities, its path against particles under
+the rule.
 
 What the tests compare with is written here from the densities alone. Seeds are fixed.
 """
@@ -24,15 +25,38 @@ RULE = ["schedule.kind=adaann", "schedule.T0=20", "schedule.t0=1", "schedule.tau
 
 SETTINGS = {
     "bimodal": ["target.means=[[1.4], [-1.4]]", "proposal.radius=1.4"],
-    "one scale": ["target.means=[[1.4], [-1.4]]", "target.scales=[0.8, 0.8]", "proposal.scales=[1.3, 1.3]", "proposal.radius=1.1"],
-    "two scales": ["target.means=[[1.4], [-1.0]]", "target.scales=[0.7, 1.2]", "proposal.scales=[1.3, 0.9]", "proposal.radius=[1.4, 1.1]"],
+    "one scale": [
+        "target.means=[[1.4], [-1.4]]",
+        "target.scales=[0.8, 0.8]",
+        "proposal.scales=[1.3, 1.3]",
+        "proposal.radius=1.1",
+    ],
+    "two scales": [
+        "target.means=[[1.4], [-1.0]]",
+        "target.scales=[0.7, 1.2]",
+        "proposal.scales=[1.3, 0.9]",
+        "proposal.radius=[1.4, 1.1]",
+    ],
     "one mode": ["target.weights=[1]", "target.means=[[1.4]]", "target.scales=[0.8]", "proposal.radius=1.1"],
-    "one component": ["target.means=[[1.4], [-1.0]]", "target.scales=[0.7, 1.2]", "proposal.weights=[1]", "proposal.scales=[1.3]"],
+    "one component": [
+        "target.means=[[1.4], [-1.0]]",
+        "target.scales=[0.7, 1.2]",
+        "proposal.weights=[1]",
+        "proposal.scales=[1.3]",
+    ],
 }
 PLANE = {
     **SETTINGS,
-    "three modes": ["target.weights=[0.5, 0.3, 0.2]", "target.means=[[1.4, 0], [-0.7, 1.2], [-0.7, -1.2]]", "target.scales=[1, 1, 1]"],
-    "three scales": ["target.weights=[0.5, 0.3, 0.2]", "target.means=[[1.4, 0], [-0.7, 1], [0, -1]]", "target.scales=[1, 0.8, 1.1]"],
+    "three modes": [
+        "target.weights=[0.5, 0.3, 0.2]",
+        "target.means=[[1.4, 0], [-0.7, 1.2], [-0.7, -1.2]]",
+        "target.scales=[1, 1, 1]",
+    ],
+    "three scales": [
+        "target.weights=[0.5, 0.3, 0.2]",
+        "target.means=[[1.4, 0], [-0.7, 1], [0, -1]]",
+        "target.scales=[1, 0.8, 1.1]",
+    ],
 }
 
 
@@ -58,7 +82,9 @@ def log_mixture(x, weights, means, scales):
     """log of a mixture's density at x (..., d)."""
     d = x.shape[-1]
     squares = ((x[..., None, :] - means) ** 2).sum(-1)
-    return logsumexp(np.log(weights) - squares / (2 * scales**2) - d * np.log(scales) - d / 2 * np.log(2 * np.pi), axis=-1)
+    return logsumexp(
+        np.log(weights) - squares / (2 * scales**2) - d * np.log(scales) - d / 2 * np.log(2 * np.pi), axis=-1
+    )
 
 
 def densities(session, means):
@@ -134,14 +160,17 @@ def test_beta_rises_to_one_and_rests_there():
 
 
 def test_the_flow_is_that_of_the_schedule_it_traces():
-    """A table of the betas found, given as an ordinary schedule, leads to the same overlaps: beta enters the other rates as min(b, 1)."""
+    """A table of the betas found, given as an ordinary schedule, leads to the same overlaps: beta enters the other
+    rates as min(b, 1)."""
     session = session_of(["target.means=[[2], [-2]]", "proposal.radius=2"], 16)
     start = session.random_states(1, 3)
     path = annealvi.integrate(session, start, t_end=120.0, points=241, device="cpu")
     rising = path.beta[0] < 1
     points = [*zip(path.t[rising], 1 / path.beta[0, rising], strict=True), (path.t[rising][-1] + 0.5, 1.0)]
     assert 10 < len(points) < 200
-    problem = dataclasses.replace(session.problem, schedule=annealvi.ScheduleSpec("table", points=points[::4] + points[-1:]))
+    problem = dataclasses.replace(
+        session.problem, schedule=annealvi.ScheduleSpec("table", points=points[::4] + points[-1:])
+    )
     same = annealvi.integrate(annealvi.open_session(problem), start, t_end=120.0, points=241, device="cpu")
     np.testing.assert_allclose(same.values, path.values, rtol=0, atol=2e-3)
 
@@ -170,8 +199,8 @@ def particles_under_the_rule(session, means, tau, interval, dt, t_end):
 def test_particles_under_the_rule_follow_the_flow(tau):
     """Replica by replica from the same means; tau/t0 is the same, so that the flow is.
 
-    The bias allowed: tau/2 · max|1/√V(t) − 1/√V(0)| < tau/30 for a sum in place of an integral, and 0.2 % of the way for the mean of
-    1/√V̂ over estimates from 512 particles.
+    The bias allowed: tau/2 · max|1/√V(t) − 1/√V(0)| < tau/30 for a sum in place of an integral, and 0.2 % of the way
+    for the mean of 1/√V̂ over estimates from 512 particles.
     """
     interval = tau / 0.05
     changes = ["schedule.T0=20", f"schedule.tau={tau}", f"schedule.t0={interval}", "space.dimension=32"]
@@ -189,7 +218,11 @@ def test_particles_under_the_rule_follow_the_flow(tau):
 def test_simulate_runs_until_every_replica_is_cold(capsys):
     words = ["--set", "space.dimension=8", "--replicas", "3", "--particles", "32", "--points", "9", "--json", "-"]
     for kind in ("adaann", "ess"):
-        sets = [word for change in (f"schedule.kind={kind}", "schedule.t0=0.5", "schedule.T0=5") for word in ("--set", change)]
+        sets = [
+            word
+            for change in (f"schedule.kind={kind}", "schedule.t0=0.5", "schedule.T0=5")
+            for word in ("--set", change)
+        ]
         assert main(["simulate", *sets, *words]) == 0
         out, err = capsys.readouterr()
         result = json.loads(out)
@@ -212,12 +245,21 @@ def test_simulate_runs_until_every_replica_is_cold(capsys):
         (["simulate", "--set", "schedule.kind=adaann", "--set", "schedule.t0=1e30"], ("steps", "schedule.t0")),
         (["simulate", "--set", "schedule.kind=ess", "--particles", "1"], ("--particles",)),
         (["integrate", "--set", "schedule.kind=adaann", "--set", "schedule.t0=1e30"], ("--t-end",)),
-        (["derive", "two-scales", "--large-dimension", "--set", "schedule.kind=adaann"], ("schedule.kind", "limit", "--large-dimension")),
+        (
+            ["derive", "two-scales", "--large-dimension", "--set", "schedule.kind=adaann"],
+            ("schedule.kind", "limit", "--large-dimension"),
+        ),
         (["derive", "--set", "schedule.tau=0.1"], ("schedule.tau", 'schedule.kind = "adaann"')),
-        (["derive", "--set", "schedule.kind=adaann", "--set", "schedule.level=0.5"], ("schedule.level", 'schedule.kind = "ess"')),
+        (
+            ["derive", "--set", "schedule.kind=adaann", "--set", "schedule.level=0.5"],
+            ("schedule.level", 'schedule.kind = "ess"'),
+        ),
         (["derive", "--set", "schedule.kind=adaann", "--set", "schedule.tau=0"], ("schedule.tau", "not positive")),
         (["derive", "--set", "schedule.kind=ess", "--set", "schedule.level=1"], ("schedule.level", "between 0 and 1")),
-        (["derive", "--set", "schedule.kind=ess", "--set", "schedule.points=[[0, 2], [1, 1]]"], ("schedule.points", "table")),
+        (
+            ["derive", "--set", "schedule.kind=ess", "--set", "schedule.points=[[0, 2], [1, 1]]"],
+            ("schedule.points", "table"),
+        ),
     ],
 )
 def test_a_wrong_adaptive_schedule_is_one_line(arguments, words, capsys):

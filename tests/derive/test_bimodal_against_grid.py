@@ -1,4 +1,5 @@
-"""The retyped bimodal equations against the reverse KL differentiated on a grid: two statements of one theory, before any derivation."""
+"""The retyped bimodal equations against the reverse KL differentiated on a grid: two statements of one theory, before
+any derivation."""
 
 from __future__ import annotations
 

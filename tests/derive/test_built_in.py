@@ -1,4 +1,5 @@
-"""Every problem that has a name: what it is, that its equations hold in few dimensions and its own, and geometries with dependent modes."""
+"""Every problem that has a name: what it is, that its equations hold in few dimensions and its own, and geometries with
+dependent modes."""
 
 from __future__ import annotations
 
@@ -68,7 +69,9 @@ def test_the_states_are_the_overlaps_with_independent_modes_and_what_is_learned(
     problem = BUILT_IN[name]
     system = derive_problem(problem).system
     assert " ".join(s.name for s in system.states) == STATES[name]
-    used = set().union(*(expression.free_symbols for expression in (*system.rhs, *(value for _, value in system.subexpressions))))
+    used = set().union(
+        *(expression.free_symbols for expression in (*system.rhs, *(value for _, value in system.subexpressions)))
+    )
     assert {symbol for symbol, _ in system.subexpressions} <= used
     modes = np.array(problem.target.means)
     assert len(symbolise(problem).independent_modes) == np.linalg.matrix_rank(modes)
@@ -86,7 +89,9 @@ def test_the_studys_own_case():
 def test_modes_on_a_circle_have_equal_lengths_and_angles(name, count):
     target = BUILT_IN[name].target
     separations = np.subtract.outer(np.arange(count), np.arange(count))
-    np.testing.assert_allclose(np.array(target.means) @ np.array(target.means).T, 9 * np.cos(2 * np.pi / count * separations), atol=1e-11)
+    np.testing.assert_allclose(
+        np.array(target.means) @ np.array(target.means).T, 9 * np.cos(2 * np.pi / count * separations), atol=1e-11
+    )
     assert target.scales == (1.0,) * count
     assert sorted(target.weights, reverse=True) == list(target.weights)
     assert len(BUILT_IN[name].proposal.weights) == count
@@ -95,15 +100,21 @@ def test_modes_on_a_circle_have_equal_lengths_and_angles(name, count):
 def test_each_variation_of_the_studys_case_changes_what_its_name_says():
     def changed(name):
         given, plain = dataclasses.asdict(BUILT_IN[name]), dataclasses.asdict(Problem(name))
-        return {f"{part}.{key}": value for part in ("target", "proposal", "flow", "schedule", "space") for key, value in given[part].items()
-                if value != plain[part][key]}  # fmt: skip
+        parts = ("target", "proposal", "flow", "schedule", "space")
+        return {
+            f"{part}.{key}": value for part in parts for key, value in given[part].items() if value != plain[part][key]
+        }
 
     assert changed("two-scales") == {"target.scales": (1.0, 0.9), "proposal.scales": (1.0, 0.9)}
     assert changed("learned-weights") == {"flow.learn": ("means", "weights")}
     learned_scales = changed("learned-scales")
     assert learned_scales.pop("flow.learn") == ("means", "scales")
     assert learned_scales.pop("proposal.scales") == (1.2, 0.9)
-    assert set(learned_scales) <= {"schedule.T0", "schedule.t0", "space.dimension"}  # chosen so that its flow is not stiff
+    assert set(learned_scales) <= {
+        "schedule.T0",
+        "schedule.t0",
+        "space.dimension",
+    }  # chosen so that its flow is not stiff
     assert changed("more-components") == {"proposal.weights": (0.4, 0.3, 0.3), "proposal.scales": (1.0,) * 3}
     assert changed("one-component") == {"proposal.weights": (1.0,), "proposal.scales": (1.0,)}
 
@@ -132,13 +143,16 @@ def test_the_compiled_system_is_the_kls_gradient_in_the_plane(name):
         means = random_means(problem, seed)
         wanted = velocity_by_grid(problem, state_of(problem, means, beta))
         found = kernel.rhs_at_beta(beta, session.states_of_vectors(means[None]))[0]
-        bound = 2 * 3 * wanted.bound + 1e-10  # a rate of an overlap is a velocity times a vector of length 3, summed over two
+        bound = (
+            2 * 3 * wanted.bound + 1e-10
+        )  # a rate of an overlap is a velocity times a vector of length 3, summed over two
         np.testing.assert_allclose(found, as_states(session, means, wanted), rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("name", SLIPS)
 def test_the_compiled_slips_system_is_the_kls_gradient_on_a_line(name):
-    """Modes some hundred scales apart; one component between them, where the target's responsibilities turn over, one beside the other."""
+    """Modes some hundred scales apart; one component between them, where the target's responsibilities turn over, one
+    beside the other."""
     problem = in_dimension(name, 1)
     session = annealvi.open_session(problem)
     kernel = session.compile("cpu")
@@ -155,8 +169,9 @@ def test_the_compiled_slips_system_is_the_kls_gradient_on_a_line(name):
 def test_far_apart_slips_components_move_as_single_gaussians(name):
     """Each component at its own mode: da_i/dt = −w_i β (a_i − ν_i)/σ².
 
-    The other mode, or component, has a relative logit of mean −D²/(2σ²), D ≈ 2 √d their distance, and standard deviation D/σ. It takes
-    a share above e^{−40} with probability Φ(−(D/(2σ) − 40 σ/D)), below 1e-20 for D/σ > 24: nothing that double precision could show.
+    The other mode, or component, has a relative logit of mean −D²/(2σ²), D ≈ 2 √d their distance, and standard
+    deviation D/σ. It takes a share above e^{−40} with probability Φ(−(D/(2σ) − 40 σ/D)), below 1e-20 for D/σ > 24:
+    nothing that double precision could show.
     """
     problem = BUILT_IN[name]
     session = annealvi.open_session(problem)
@@ -179,7 +194,15 @@ def test_the_compiled_system_agrees_with_particles_in_its_own_dimension(name):
     estimate = estimate_velocity(
         means,
         session.modes(),
-        *(np.array(part) for part in (problem.target.weights, problem.target.scales, problem.proposal.weights, problem.proposal.scales)),
+        *(
+            np.array(part)
+            for part in (
+                problem.target.weights,
+                problem.target.scales,
+                problem.proposal.weights,
+                problem.proposal.scales,
+            )
+        ),
         beta,
         particles=1024,
         replicas=replicas,
@@ -192,7 +215,10 @@ def test_the_compiled_system_agrees_with_particles_in_its_own_dimension(name):
     wanted = session.states_of_overlaps(estimate.M, estimate.Q, estimate.weights, estimate.scales)
     error = np.abs(
         session.states_of_overlaps(
-            estimate.M_standard_error, estimate.Q_standard_error, estimate.weights_standard_error, estimate.scales_standard_error
+            estimate.M_standard_error,
+            estimate.Q_standard_error,
+            estimate.weights_standard_error,
+            estimate.scales_standard_error,
         )
     )
     bound = stats.t.isf(1e-3 / (2 * len(found)), replicas - 1)
@@ -203,7 +229,13 @@ def test_the_compiled_system_agrees_with_particles_in_its_own_dimension(name):
 def problem_with(modes, dimension=4, components=2, **parts):
     size = len(modes)
     target = Target((1 / size,) * size, modes, parts.pop("scales", (1.0,) * size))
-    return Problem("geometry", target, Proposal((1 / components,) * components, (1.0,) * components, 2.0), space=Space(dimension), **parts)
+    return Problem(
+        "geometry",
+        target,
+        Proposal((1 / components,) * components, (1.0,) * components, 2.0),
+        space=Space(dimension),
+        **parts,
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,7 +250,16 @@ def problem_with(modes, dimension=4, components=2, **parts):
         (((1.0, 0.0), (0.0, 1.0), (math.sqrt(2), math.pi)), (0, 1), {"nu_1": math.sqrt(2), "nu_2": math.pi}),
         (((0.0, 3.0, 0.0), (0.0, 0.0, 2.0), (0.0, 1.0, 1.0)), (0, 1), {"nu_1": 1 / 3, "nu_2": 0.5}),
     ],
-    ids=["sum-zero", "collinear", "origin-last", "second-axis", "origin-third-axis", "origin-first", "irrational", "plane-in-space"],
+    ids=[
+        "sum-zero",
+        "collinear",
+        "origin-last",
+        "second-axis",
+        "origin-third-axis",
+        "origin-first",
+        "irrational",
+        "plane-in-space",
+    ],
 )
 def test_dependent_modes_are_written_by_the_independent_ones(modes, independent, image):
     symbolic = symbolise(problem_with(modes))
@@ -302,7 +343,9 @@ def test_radii_are_positive_and_one_for_all_or_one_each(radius):
 
 
 def test_each_component_may_have_its_own_radius():
-    session = annealvi.open_session(Problem(proposal=Proposal(radius=(1.5, 2.5)), target=Target(means=((3.0, 0.0), (0.0, 3.0)))))
+    session = annealvi.open_session(
+        Problem(proposal=Proposal(radius=(1.5, 2.5)), target=Target(means=((3.0, 0.0), (0.0, 3.0))))
+    )
     gram = session.gram_of_states(session.random_states(1, 0)[0])
     np.testing.assert_allclose(np.diag(gram)[2:], [1.5**2, 2.5**2], rtol=1e-12)
 
@@ -310,7 +353,8 @@ def test_each_component_may_have_its_own_radius():
 @pytest.mark.parametrize("rank", [0, 1, 2])
 @pytest.mark.parametrize("means", ["random", "at modes", "coincident"])
 def test_a_frames_coordinates_have_the_vectors_inner_products(rank, means):
-    """In three dimensions, of modes that span some of it, with means that give the other directions, and some that cannot."""
+    """In three dimensions, of modes that span some of it, with means that give the other directions, and some that
+    cannot."""
     rng = np.random.default_rng(rank)
     modes, vectors = rng.normal(size=(rank, 3)), rng.normal(size=(6, 3))
     if means == "at modes":
@@ -318,7 +362,8 @@ def test_a_frames_coordinates_have_the_vectors_inner_products(rank, means):
     elif means == "coincident":
         vectors[:4] = vectors[0]
     nus, means_of_q = (
-        tuple(VectorSymbol(f"{name}_{n}") for n in range(1, len(rows) + 1)) for name, rows in (("nu", modes), ("a", vectors))
+        tuple(VectorSymbol(f"{name}_{n}") for n in range(1, len(rows) + 1))
+        for name, rows in (("nu", modes), ("a", vectors))
     )
     coordinates, entries = frame(Surroundings({}, 3, nus, means_of_q), 3)
     place = dict(zip((*nus, *means_of_q), np.concatenate([modes, vectors]), strict=True))
@@ -373,7 +418,9 @@ def test_ten_modes_compile_to_the_kls_gradient(ten_modes):
 @pytest.mark.slow
 def test_ten_components_on_a_line_have_averages_over_one_variable():
     proposal = Proposal((0.1,) * 10, (1.0,) * 10, tuple(0.5 + 0.1 * n for n in range(10)))
-    problem = Problem("ten", Target((0.7, 0.3), ((1.5,), (-1.0,)), (1.0, 1.0)), proposal, Flow("euclidean"), space=Space(1))
+    problem = Problem(
+        "ten", Target((0.7, 0.3), ((1.5,), (-1.0,)), (1.0, 1.0)), proposal, Flow("euclidean"), space=Space(1)
+    )
     state = State(tuple((0.3 * n - 1.2,) for n in range(10)), proposal.weights, proposal.scales, 0.5)
     wanted = velocity_by_grid(problem, state)
     assert np.abs(np.array(velocity(problem, state).means) - wanted.means).max() <= wanted.bound

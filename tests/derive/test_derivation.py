@@ -1,4 +1,5 @@
-"""The derivation: its result against retyped equations, its dependence on the objective and the manifold, its steps' checks."""
+"""The derivation: its result against retyped equations, its dependence on the objective and the manifold, its steps'
+checks."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def retyped_rates() -> dict[sp.Symbol, sp.Expr]:
     return {
         m1: w1 * (BETA * F[m1] * (1 - m1**2) - G1 * (m2 - s * m1)),
         m2: w2 * (BETA * F[m2] * (1 - m2**2) - G2 * (m1 - s * m2)),
-        s: w1 * (BETA * F[m1] * (m2 - s * m1) - G1 * (1 - s**2)) + w2 * (BETA * F[m2] * (m1 - s * m2) - G2 * (1 - s**2)),
+        s: w1 * (BETA * F[m1] * (m2 - s * m1) - G1 * (1 - s**2))
+        + w2 * (BETA * F[m2] * (m1 - s * m2) - G2 * (1 - s**2)),
     }
 
 
@@ -73,10 +75,14 @@ def test_the_bimodal_system_is_the_retyped_one_to_30_digits(bimodal, seed):
 
 
 def test_order_of_states_and_parameters_does_not_depend_on_the_hash_seed():
-    imports = "from derive.problem.specification import Problem; from derive.dynamics.symbolic_problem import derive_problem"
+    imports = (
+        "from derive.problem.specification import Problem; from derive.dynamics.symbolic_problem import derive_problem"
+    )
     code = f"{imports}; print(derive_problem(Problem()).system)"
     outputs = {
-        subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
         for seed in ("0", "1", "2")
     }
     assert len(outputs) == 1
@@ -87,19 +93,25 @@ EUCLIDEAN = Flow("euclidean")
 UNEQUAL = {"scales": (1.0, 0.5)}
 STEP_CASES = {
     "bimodal": Problem(),
-    "common scales, Euclidean": Problem(target=Target(scales=(0.5, 0.5)), proposal=Proposal(scales=(2.0, 2.0)), flow=EUCLIDEAN),
+    "common scales, Euclidean": Problem(
+        target=Target(scales=(0.5, 0.5)), proposal=Proposal(scales=(2.0, 2.0)), flow=EUCLIDEAN
+    ),
     "unequal target scales": Problem(target=Target(**UNEQUAL), flow=EUCLIDEAN),
     "unequal proposal scales": Problem(proposal=Proposal(**UNEQUAL), flow=EUCLIDEAN),
-    "unequal scales on a line": Problem(target=Target(**UNEQUAL), proposal=Proposal(**UNEQUAL), flow=EUCLIDEAN, space=Space(1)),
+    "unequal scales on a line": Problem(
+        target=Target(**UNEQUAL), proposal=Proposal(**UNEQUAL), flow=EUCLIDEAN, space=Space(1)
+    ),
     "learned weights": Problem(flow=Flow("euclidean", ("means", "weights"))),
     "all learned, Euclidean": Problem(flow=Flow("euclidean", LEARNABLE)),
 }
 SLOW_STEP_CASES = {
     "three modes on a plane, three components": Problem(
-        target=Target((0.5, 0.3, 0.2), ((3.0, 0.0), (0.0, 2.0), (-1.0, 1.0)), (1.5,) * 3), proposal=Proposal((0.2, 0.3, 0.5), (0.7,) * 3)
+        target=Target((0.5, 0.3, 0.2), ((3.0, 0.0), (0.0, 2.0), (-1.0, 1.0)), (1.5,) * 3),
+        proposal=Proposal((0.2, 0.3, 0.5), (0.7,) * 3),
     ),
     "irrational dependence, two radii": Problem(
-        target=Target((0.5, 0.3, 0.2), ((3.0, 0.0), (0.0, 2.0), (-math.sqrt(2), 1.0)), (1.0,) * 3), proposal=Proposal(radius=(1.0, 2.0))
+        target=Target((0.5, 0.3, 0.2), ((3.0, 0.0), (0.0, 2.0), (-math.sqrt(2), 1.0)), (1.0,) * 3),
+        proposal=Proposal(radius=(1.0, 2.0)),
     ),
 }
 
@@ -112,7 +124,10 @@ SLOW_STEP_CASES |= {
         space=Space(1),
     ),
     "more components of unequal scale than dimensions": Problem(
-        target=Target((1.0,), ((0.0,),), (1.0,)), proposal=Proposal((0.2, 0.3, 0.5), (1.0, 0.9, 1.1)), flow=EUCLIDEAN, space=Space(1)
+        target=Target((1.0,), ((0.0,),), (1.0,)),
+        proposal=Proposal((0.2, 0.3, 0.5), (1.0, 0.9, 1.1)),
+        flow=EUCLIDEAN,
+        space=Space(1),
     ),
 }
 
@@ -238,7 +253,13 @@ def test_equation_labels_are_unique_and_rendered(bimodal):
 
 def test_parameter_values_follow_the_problem(bimodal):
     values = parameter_values(Problem(), bimodal)
-    assert {k.name: v for k, v in values.items()} == {"R": 3.0, "w_1": 0.5, "w_2": 0.5, "w_star_1": 0.8, "w_star_2": 0.2}
+    assert {k.name: v for k, v in values.items()} == {
+        "R": 3.0,
+        "w_1": 0.5,
+        "w_2": 0.5,
+        "w_star_1": 0.8,
+        "w_star_2": 0.2,
+    }
 
 
 def symbolise_modes(modes):
@@ -251,7 +272,9 @@ def independent_and_images(modes):
     vectors = dict(zip(symbolic.setting.target.means, np.array(modes), strict=True))
     index = {v: k for k, v in enumerate(vectors)}
     images = {
-        index[v]: sum((float(c.xreplace(dict(symbolic.values))) * vectors[u] for u, c in image), np.zeros(len(modes[0])))
+        index[v]: sum(
+            (float(c.xreplace(dict(symbolic.values))) * vectors[u] for u, c in image), np.zeros(len(modes[0]))
+        )
         for v, image in symbolic.geometry.images
     }
     return symbolic.independent_modes, images
@@ -271,7 +294,8 @@ def test_a_short_mode_beside_a_long_one_is_not_the_origin(far, near):
 @pytest.mark.parametrize(("space", "digits"), [(2, 3), (2, 12), (4, 14), (4, 17)])
 @pytest.mark.parametrize("lengths", [(3.0, 3.0, 3.0), (3.0, 3e-6, 3e5)])
 def test_modes_in_a_plane_are_dependent_though_they_are_rounded(space, digits, lengths):
-    """In four coordinates the plane is tilted, so that rounding leaves the third mode outside the span of the others."""
+    """In four coordinates the plane is tilted, so that rounding leaves the third mode outside the span of the
+    others."""
     plane, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(space, 2)))
     angles = np.array([0.3, 2.5, 4.1])
     exact = np.array(lengths)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane.T
@@ -301,7 +325,8 @@ LIMIT_STATES = np.array([[0.4, -0.3, 0.2], [0.8, 0.5, 0.3]])
 
 @pytest.mark.parametrize("unequal", [("target",), ("target", "proposal")], ids="-".join)
 def test_the_limit_of_many_dimensions_is_approached_like_one_over_their_root(unequal):
-    """Scales 1 and 1 − 1/(2√d): ‖x‖² matters at every d, and its law's skewness, of order d^(−1/2), is what the limit leaves out."""
+    """Scales 1 and 1 − 1/(2√d): ‖x‖² matters at every d, and its law's skewness, of order d^(−1/2), is what the limit
+    leaves out."""
 
     def difference(dimension):
         scales = {"scales": (1.0, 1 - 0.5 / math.sqrt(dimension))}
@@ -309,7 +334,9 @@ def test_the_limit_of_many_dimensions_is_approached_like_one_over_their_root(une
         problem = dataclasses.replace(
             BUILT_IN["two-scales"], space=Space(dimension), **{"proposal": Proposal(), **{p: parts[p] for p in unequal}}
         )
-        exact, limit = (open_session(problem, large).compile("cpu", 1e-9).rhs_at_beta(0.7, LIMIT_STATES) for large in (False, True))
+        exact, limit = (
+            open_session(problem, large).compile("cpu", 1e-9).rhs_at_beta(0.7, LIMIT_STATES) for large in (False, True)
+        )
         return np.abs(exact - limit).max()
 
     few, more, most = map(difference, (10**2, 10**4, 10**6))
@@ -321,7 +348,9 @@ def test_the_limit_of_many_dimensions_is_approached_like_one_over_their_root(une
 def test_scales_that_close_still_change_the_rates():
     """The power of the comparison with the limit: equal scales instead differ by far more than it does."""
     plain, unequal = (
-        open_session(Problem(target=Target(scales=(1.0, scale)), space=Space(10**4))).compile("cpu", 1e-9).rhs_at_beta(0.7, LIMIT_STATES)
+        open_session(Problem(target=Target(scales=(1.0, scale)), space=Space(10**4)))
+        .compile("cpu", 1e-9)
+        .rhs_at_beta(0.7, LIMIT_STATES)
         for scale in (1.0, 1 - 0.5 / 100)
     )
     assert np.abs(plain - unequal).max() > 5e-3
@@ -331,7 +360,9 @@ def test_the_compiled_rates_of_the_limit_are_the_values_of_its_equations():
     problem = Problem(target=Target(scales=(1.0, 0.95)), space=Space(100))
     found, state = equations(problem, large_dimension=True), LIMIT_STATES[0]
     numbers = {**open_session(problem, large_dimension=True).values, **dict(zip(found, state, strict=True)), BETA: 0.4}
-    wanted = [float(rate.xreplace({s: sp.Float(v, 20) for s, v in numbers.items()}).evalf(17)) for rate in found.values()]
+    wanted = [
+        float(rate.xreplace({s: sp.Float(v, 20) for s, v in numbers.items()}).evalf(17)) for rate in found.values()
+    ]
     limit, exact = (rate_function(problem, "cpu", large_dimension=large)(0.4, state) for large in (True, False))
     np.testing.assert_allclose(limit, wanted, rtol=0, atol=1e-11)
     assert np.abs(limit - exact).max() > 1e-4

@@ -8,12 +8,15 @@ import annealvi
 
 
 def test_four_modes_and_four_components_are_derived_and_compiled_within_a_minute(tmp_path, monkeypatch):
-    """Measured in the process's own time, which other work on the machine does not lengthen; nothing comes from the kernel cache."""
+    """Measured in the process's own time, which other work on the machine does not lengthen; nothing comes from the
+    kernel cache."""
     monkeypatch.setenv("ANNEALVI_CACHE_DIR", str(tmp_path))
     modes = (3 * np.eye(4)).tolist()
     shares, ones = "[0.25,0.25,0.25,0.25]", "[1.0,1.0,1.0,1.0]"
     overrides = [f"target.means={modes}", *(f"{side}.weights={shares}" for side in ("target", "proposal"))]
-    problem = annealvi.load_problem("bimodal", [*overrides, *(f"{side}.scales={ones}" for side in ("target", "proposal"))])
+    problem = annealvi.load_problem(
+        "bimodal", [*overrides, *(f"{side}.scales={ones}" for side in ("target", "proposal"))]
+    )
     begun = time.process_time()
     session = annealvi.open_session(problem)
     rates = session.compile("cpu").rhs_at_beta(0.5, session.random_states(2, 0))

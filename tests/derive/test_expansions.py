@@ -1,4 +1,5 @@
-"""Expansions of the theory in R, in small overlaps and in the components' distance: each by its error's slope against retyped integrals."""
+"""Expansions of the theory in R, in small overlaps and in the components' distance: each by its error's slope against
+retyped integrals."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ def critical_beta(radius):
 
 @dataclass(frozen=True)
 class Case:
-    """exact: the expanded quantity, retyped, as a function of the parameter. at: the other symbols (or functions of the parameter)."""
+    """exact: the expanded quantity, retyped, as a function of the parameter. at: the other symbols (or functions of the
+    parameter)."""
 
     exact: Callable
     parameters: tuple
@@ -108,7 +110,9 @@ CASES = {
     "repulsion of the antipodal pair": Case(lambda r: G_of_large_distance(2 * mpmath.mpf(r) ** 2), LARGE),
     "slope of the pull at the origin": Case(lambda r: slope_of_F(0, r, TILT * r), LARGE, of_radius),
     "pull near the edge": Case(
-        lambda r: F(mpmath.mpf("0.7") / r, r, TILT * r), LARGE, lambda x: {**of_radius(x), SCALED_OVERLAP: sp.Rational(7, 10)}
+        lambda r: F(mpmath.mpf("0.7") / r, r, TILT * r),
+        LARGE,
+        lambda x: {**of_radius(x), SCALED_OVERLAP: sp.Rational(7, 10)},
     ),
     "critical inverse temperature": Case(critical_beta, LARGE, of_radius),
     "critical temperature": Case(lambda r: 1 / critical_beta(r), LARGE, of_radius),
@@ -162,7 +166,9 @@ def test_every_expansion_has_a_test():
 def test_what_is_expanded_is_the_retyped_quantity(name):
     expanded = expansion(name)
     x = CASES[name].parameters[0]
-    assert abs(value(expanded.quantity, CASES[name], x, expanded.variable) / exact_values(name)[0] - 1) < mpmath.mpf("1e-18")
+    assert abs(value(expanded.quantity, CASES[name], x, expanded.variable) / exact_values(name)[0] - 1) < mpmath.mpf(
+        "1e-18"
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -186,7 +192,8 @@ def test_one_more_correction_is_one_more_order():
     case = CASES["critical temperature"]
     exact = exact_values("critical temperature")
     left = [
-        (value(better.expression, case, x, R) - v) / value(better.scale, case, x, R) for x, v in zip(case.parameters, exact, strict=True)
+        (value(better.expression, case, x, R) - v) / value(better.scale, case, x, R)
+        for x, v in zip(case.parameters, exact, strict=True)
     ]
     assert better.order == -6
     assert abs(slope(left, [mp(sp.sympify(x)) for x in case.parameters]) + 6) < 0.03
@@ -206,9 +213,15 @@ def test_hot_rates_are_the_retyped_ones():
     moved = rates(*(mp(at[x]) for x in (m_1, m_2, s)), mp(beta))
     u = [c.subs(at) for c in hot.conserved]
     theta = sp.acos(at[s]) / 2
-    place = {sp.Symbol("u_1", real=True): u[0], sp.Symbol("u_2", real=True): u[1], sp.Symbol("theta", positive=True): theta}
+    place = {
+        sp.Symbol("u_1", real=True): u[0],
+        sp.Symbol("u_2", real=True): u[1],
+        sp.Symbol("theta", positive=True): theta,
+    }
     for conserved, drift in zip(hot.conserved, hot.drift, strict=True):
-        chain = mpmath.fsum(number(conserved.diff(x).subs(at)) * rate for x, rate in zip((m_1, m_2, s), moved, strict=True))
+        chain = mpmath.fsum(
+            number(conserved.diff(x).subs(at)) * rate for x, rate in zip((m_1, m_2, s), moved, strict=True)
+        )
         derived = number(beta * limits().pair.written_out(drift).subs({**place, R: RADIUS, HALF_LOG_ODDS: ODDS}))
         assert abs(derived / chain - 1) < mpmath.mpf("1e-18")
     for m, overlap in zip((m_1, m_2), hot.overlaps, strict=True):

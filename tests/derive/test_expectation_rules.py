@@ -1,4 +1,5 @@
-"""The rules on Gaussian averages, each against quadrature of its own: exact ones to 20 digits, others by their error's slope."""
+"""The rules on Gaussian averages, each against quadrature of its own: exact ones to 20 digits, others by their error's
+slope."""
 
 from __future__ import annotations
 
@@ -69,7 +70,10 @@ def test_taylor_in_the_mean(order):
 def test_a_narrow_gaussian(f, typed, terms):
     found = narrow(Expectation(f(a + sigma * z), z), terms).subs(a, A)
     widths = [mpmath.mpf(1) / (50 * 2**n) for n in range(3)]
-    errors = [number(found.subs(sigma, sp.Rational(1, 50 * 2**n))) - average(typed, mpmath.mpf("0.4"), w) for n, w in enumerate(widths)]
+    errors = [
+        number(found.subs(sigma, sp.Rational(1, 50 * 2**n))) - average(typed, mpmath.mpf("0.4"), w)
+        for n, w in enumerate(widths)
+    ]
     assert has_order(errors, widths, 2 * terms)
 
 
@@ -97,7 +101,10 @@ def test_a_wide_gaussian_over_tanh(moments):
     """tanh − sign is odd: of the moments left out, number 1 (3) is the first that does not vanish."""
     found = wide(Expectation(sp.tanh(a + sigma * z), z), moments)
     widths = [40, 80, 160]
-    errors = [number(found.subs({a: sp.Rational(w, 5), sigma: w})) - average(mpmath.tanh, mpmath.mpf(w) / 5, w) for w in widths]
+    errors = [
+        number(found.subs({a: sp.Rational(w, 5), sigma: w})) - average(mpmath.tanh, mpmath.mpf(w) / 5, w)
+        for w in widths
+    ]
     assert has_order(errors, widths, -moments - 1)
 
 

@@ -316,7 +316,9 @@ def binary(sign: str, operation: Callable[[float, float], float]) -> Callable[[F
 
 def applied(name: str, function: Callable[..., float]) -> Callable[..., Formula]:
     def combine(*arguments: Formula) -> Formula:
-        return f"{name}({', '.join(a[0] for a in arguments)})", lambda t: moderate(function(*(a[1](t) for a in arguments)))
+        return f"{name}({', '.join(a[0] for a in arguments)})", lambda t: moderate(
+            function(*(a[1](t) for a in arguments))
+        )
 
     return combine
 
@@ -326,7 +328,10 @@ def powered(a: Formula, exponent: float) -> Formula:
 
 
 def larger_formulas(smaller: st.SearchStrategy[Formula]) -> st.SearchStrategy[Formula]:
-    functions = {name: getattr(math, name) for name in ("exp", "log", "sqrt", "sin", "cos", "atan", "sinh", "cosh", "tanh", "erf")}
+    functions = {
+        name: getattr(math, name)
+        for name in ("exp", "log", "sqrt", "sin", "cos", "atan", "sinh", "cosh", "tanh", "erf")
+    }
     functions |= {"abs": abs, "sech": lambda x: 1 / math.cosh(x)}
     binaries = [
         binary("+", lambda x, y: x + y),

@@ -102,7 +102,8 @@ def test_the_held_sum_solves_its_equation():
 
 @pytest.mark.slow
 def test_the_best_monotone_schedule_is_a_hold_and_the_best_free_one_begins_cold():
-    """From a falling start nothing better than the best hold is found, and it is reached; without the constraint b_c is lower."""
+    """From a falling start nothing better than the best hold is found, and it is reached; without the constraint b_c is
+    lower."""
     problem = annealvi.load_problem("bimodal")
     falling = optimal_schedule(problem, 1000.0, knots=6, start=np.geomspace(2000, 40, 6))
     assert falling.b_c == pytest.approx(falling.hold_b_c, rel=2e-3)
@@ -122,21 +123,31 @@ def waiting_growth(m, R, w_star):
 @pytest.mark.parametrize(("R", "w_star"), [(3.0, 0.8), (2.0, 0.7), (3.5, 0.3)])
 def test_the_best_long_hold_is_the_retyped_maximum(R, w_star):
     weights = f"target.weights=[{w_star}, {1 - w_star}]"
-    found = ultimate_hold(annealvi.load_problem("bimodal", [f"target.means=[[{R}], [{-R}]]", f"proposal.radius={R}", weights]))
+    found = ultimate_hold(
+        annealvi.load_problem("bimodal", [f"target.means=[[{R}], [{-R}]]", f"proposal.radius={R}", weights])
+    )
     heavy = max(w_star, 1 - w_star)
     overlaps = np.linspace(0.01, 0.7, 1400)
     values = [waiting_growth(m, R, heavy) for m in overlaps]
     assert found.rate == pytest.approx(max(values), rel=1e-5)  # the grid's top is flat to (0.0005/0.2)²
     assert abs(found.overlap) == pytest.approx(overlaps[int(np.argmax(values))], abs=2e-3)
     assert np.sign(found.overlap) == np.sign(w_star - 0.5)
-    beta = 2 * abs(found.overlap) * 2 * retyped.exchange_sech(2 * found.overlap**2 - 1, R, 0.5) / retyped.F(abs(found.overlap), R, heavy)
+    beta = (
+        2
+        * abs(found.overlap)
+        * 2
+        * retyped.exchange_sech(2 * found.overlap**2 - 1, R, 0.5)
+        / retyped.F(abs(found.overlap), R, heavy)
+    )
     assert found.temperature == pytest.approx(1 / beta, rel=1e-6)
 
 
 def test_the_waiting_state_is_stationary_under_the_retyped_flow_and_grows_as_retyped():
     waiting, m = quasi_static(symmetric_path(bimodal())), 0.3
     at = {MEAN: m, sp.Symbol("R", positive=True): 3, sp.Symbol("h_star", real=True): math.log(4) / 2}
-    beta, s, growth = (float(bimodal().written_out(e).subs(at).evalf()) for e in (waiting.beta, waiting.similarity, waiting.growth))
+    beta, s, growth = (
+        float(bimodal().written_out(e).subs(at).evalf()) for e in (waiting.beta, waiting.similarity, waiting.growth)
+    )
     rates = brute_force.flow(3.0, 0.8, 0.5)(beta, np.array([[m, m, s]]))
     assert rates == pytest.approx(np.zeros((1, 3)), abs=1e-8)
     assert growth == pytest.approx(waiting_growth(m, 3.0, 0.8), rel=1e-6)
@@ -150,13 +161,17 @@ def test_modes_of_equal_weight_wait_between_and_reach_the_repulsion_itself():
 
 @pytest.mark.slow
 def test_held_pairs_approach_the_derived_rate_and_temperature():
-    """−d log b_c/dD of the best hold rises to the ultimate rate, 0.636 G(−1), and T_h to its temperature, up to a term of order 1/D.
+    """−d log b_c/dD of the best hold rises to the ultimate rate, 0.636 G(−1), and T_h to its temperature, up to a term
+    of order 1/D.
 
-    The rate is within 2 % at D = 5000, from below. The product of D and the distance in temperature is constant up to O(1/D).
+    The rate is within 2 % at D = 5000, from below. The product of D and the distance in temperature is constant up to
+    O(1/D).
     """
     problem = annealvi.load_problem("bimodal")
     ultimate = ultimate_hold(problem)
-    best = {duration: best_hold(problem, duration, leading=True) for duration in (1000.0, 2000.0, 4000.0, 5000.0, 8000.0)}
+    best = {
+        duration: best_hold(problem, duration, leading=True) for duration in (1000.0, 2000.0, 4000.0, 5000.0, 8000.0)
+    }
     rates = [math.log(best[a].b_c / best[a + 1000].b_c) / 1000 for a in (1000.0, 4000.0)]
     assert rates[0] < rates[1] < ultimate.rate
     assert rates[1] > 0.98 * ultimate.rate
@@ -165,7 +180,8 @@ def test_held_pairs_approach_the_derived_rate_and_temperature():
 
 
 def test_the_best_hold_is_the_best_of_its_neighbours_by_brute_force():
-    """P of the retyped flow from 20000 drawn starts, the same for each temperature: lower at T_h than at half and twice of it."""
+    """P of the retyped flow from 20000 drawn starts, the same for each temperature: lower at T_h than at half and twice
+    of it."""
     problem = annealvi.load_problem("bimodal", ["target.means=[[2], [-2]]", "proposal.radius=2", "space.dimension=32"])
     found = best_hold(problem, 60.0)
     starts = brute_force.initial_overlaps(20_000, 32, np.random.default_rng(7))
@@ -194,13 +210,19 @@ def test_equal_modes_have_a_best_hold_too():
     [
         (lambda p: best_hold(p, 0.0), "not a positive number"),
         (lambda p: best_hold(p, float("nan")), "not a positive number"),
-        (lambda p: best_hold(annealvi.load_problem("bimodal", ["target.weights=[0.5, 0.5]"]), 100.0, leading=True), "equal modes"),
+        (
+            lambda p: best_hold(annealvi.load_problem("bimodal", ["target.weights=[0.5, 0.5]"]), 100.0, leading=True),
+            "equal modes",
+        ),
         (lambda p: best_hold(annealvi.load_problem("simplex"), 100.0), "--method ode"),
         (lambda p: optimal_schedule(p, -1.0), "not a positive number"),
         (lambda p: optimal_schedule(p, 100.0, knots=1), "2 or more"),
         (lambda p: optimal_schedule(p, 100.0, knots=3, start=np.array([10.0, 20.0, 5.0])), "3 falling temperatures"),
         (lambda p: optimal_schedule(p, 100.0, knots=3, start=np.array([10.0, 5.0])), "3 falling temperatures"),
-        (lambda p: optimal_schedule(annealvi.load_problem("bimodal", ["target.weights=[0.5, 0.5]"]), 100.0), "equal modes"),
+        (
+            lambda p: optimal_schedule(annealvi.load_problem("bimodal", ["target.weights=[0.5, 0.5]"]), 100.0),
+            "equal modes",
+        ),
     ],
 )
 def test_refusals(call, said):

@@ -26,7 +26,12 @@ from derive.writing.indexed_instances import instantiate
 
 DIGITS = 40
 BOUND = sp.Float("1e-30", DIGITS)
-LEARN = {"means": ("means",), "weights": ("means", "weights"), "scales": ("means", "scales"), "all": ("means", "weights", "scales")}
+LEARN = {
+    "means": ("means",),
+    "weights": ("means", "weights"),
+    "scales": ("means", "scales"),
+    "all": ("means", "weights", "scales"),
+}
 
 
 def up_to_closure(problem: Problem) -> Derivation:
@@ -61,13 +66,16 @@ def closure(derivation: Derivation) -> tuple[dict[str, Equation], dict[sp.Expr, 
     """The closed equations and the vectors' velocities by label, and the averages' names."""
     closed = next(step for step in derivation.steps if step.rule == "closure")
     found = {e.label: e for e in closed.after}
-    velocities = [e for step in derivation.steps if step.rule in ("projected flow", "gradient flow") for e in step.after]
+    velocities = [
+        e for step in derivation.steps if step.rule in ("projected flow", "gradient flow") for e in step.after
+    ]
     averages = {e.value: e.symbol for e in definitions(closed.after) if isinstance(e.value, Expectation)}
     return {**found, **{e.label: e for e in velocities}}, averages
 
 
 def numbers(symbols: set[sp.Symbol], derivation: Derivation, seed: int = 0) -> dict[sp.Symbol, sp.Float]:
-    """Random positive numbers that obey Σ_j E_i[ρ_j] = 1 and Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²] = d, and the energies' mean."""
+    """Random positive numbers that obey Σ_j E_i[ρ_j] = 1 and Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²] = d, and the energies'
+    mean."""
     rng = random.Random(seed)
 
     def draw() -> sp.Float:
@@ -80,7 +88,10 @@ def numbers(symbols: set[sp.Symbol], derivation: Derivation, seed: int = 0) -> d
         for i in range(1, setting.proposal.size + 1):
             for letter, total in (("rho", sp.S.One), ("S", at[DIMENSION])):
                 parts = [draw() for _ in range(mixture.size)]
-                row = (sp.Symbol(indexed_name(letter + head, (i, j), apart=setting.apart), real=True) for j in range(1, mixture.size + 1))
+                row = (
+                    sp.Symbol(indexed_name(letter + head, (i, j), apart=setting.apart), real=True)
+                    for j in range(1, mixture.size + 1)
+                )
                 shares.update({s: total * p / sum(parts) for s, p in zip(row, parts, strict=True)})
     weights = [draw() for _ in setting.proposal.weights]
     shares.update({w: x / sum(weights) for w, x in zip(setting.proposal.weights, weights, strict=True)})
@@ -158,7 +169,9 @@ def test_means_that_rest():
     derivation = up_to_closure(problem)
     indexed = indexed_equations(derivation.setting)
     assert disagreements(derivation, indexed) == []
-    assert all(value == 0 for label, value in instantiate(indexed, derivation).items() if label.startswith(("dM", "dQ")))
+    assert all(
+        value == 0 for label, value in instantiate(indexed, derivation).items() if label.startswith(("dM", "dQ"))
+    )
 
 
 def test_the_built_in_modes_that_depend_on_each_other():
@@ -171,7 +184,9 @@ def mutants(indexed: tuple[IndexedEquation, ...]):
     """Each equation with one part doubled, dropped or of the other sign."""
     for n, equation in enumerate(indexed):
         for k, (coefficient, part) in enumerate(equation.parts):
-            for factor in (2, 0) if equation.left.family in ("u", "u_star") else (2, 0, -1):  # only the squares of u enter
+            for factor in (
+                (2, 0) if equation.left.family in ("u", "u_star") else (2, 0, -1)
+            ):  # only the squares of u enter
                 parts = list(equation.parts)
                 parts[k] = (factor * coefficient, part)
                 wrong = dataclasses.replace(equation, parts=tuple(parts))
@@ -192,7 +207,9 @@ def test_a_swapped_index_is_caught():
     for equation in (indexed := indexed_equations(derivation.setting)):
         n = indexed.index(equation)
         for k, (coefficient, part) in enumerate(equation.parts):
-            entries = sorted((e for e in part.atoms(type(equation.left)) if len(e.indices) == 2), key=sp.default_sort_key)
+            entries = sorted(
+                (e for e in part.atoms(type(equation.left)) if len(e.indices) == 2), key=sp.default_sort_key
+            )
             for entry in entries:
                 other = type(entry)(entry.family, *entry.indices[::-1])
                 if entry.family in ("Q", "Gamma") or other == entry:

@@ -1,4 +1,5 @@
-"""Limits that are paths or durations: high temperature, slow schedules and hot growth, against the retyped flow integrated in time."""
+"""Limits that are paths or durations: high temperature, slow schedules and hot growth, against the retyped flow
+integrated in time."""
 
 from __future__ import annotations
 
@@ -74,7 +75,9 @@ def hot_ends() -> tuple[tuple[float, float], ...]:
             return y[2] - math.cos(2 * LAST_ANGLE)
 
         arrived.terminal = True
-        y = path(lambda t, beta=beta: beta, [along + across, along - across, math.cos(2 * theta)], 1e4, events=arrived).y[:, -1]
+        y = path(
+            lambda t, beta=beta: beta, [along + across, along - across, math.cos(2 * theta)], 1e4, events=arrived
+        ).y[:, -1]
         assert y[2] == pytest.approx(math.cos(2 * LAST_ANGLE), abs=1e-12)
         ends.append(((y[0] + y[1]) / math.sqrt(2 * (1 + y[2])), (y[0] - y[1]) / math.sqrt(2 * (1 - y[2]))))
     return tuple(ends)
@@ -90,9 +93,14 @@ def test_high_temperature(which, factor):
     assert first == BETA * integral
     variable, lower, upper = integral.limits[0]
     assert (lower, upper) == (INITIAL_ANGLE, ANGLE)
-    integrand = sp.lambdify(variable, integral.function.subs(START), [{PULL.__name__: F, REPULSION.__name__: G}, "math"])
+    integrand = sp.lambdify(
+        variable, integral.function.subs(START), [{PULL.__name__: F, REPULSION.__name__: G}, "math"]
+    )
     per_beta = quad(integrand, START[INITIAL_ANGLE], LAST_ANGLE, epsabs=1e-12)[0]
-    errors = [START[INITIAL_U[which]] + factor * beta * per_beta - end[which] for beta, end in zip(BETAS, hot_ends(), strict=True)]
+    errors = [
+        START[INITIAL_U[which]] + factor * beta * per_beta - end[which]
+        for beta, end in zip(BETAS, hot_ends(), strict=True)
+    ]
     assert has_order(errors, BETAS, expansion(f"u_{which + 1} along the relaxation").order) == (factor == 1)
 
 
@@ -135,7 +143,8 @@ def test_slow_schedules(which, factor):
 
 
 def test_where_the_slow_path_is_stable():
-    """The derived Jacobian against differences of the retyped rates on b = 0, and both of its eigenvalues are negative there."""
+    """The derived Jacobian against differences of the retyped rates on b = 0, and both of its eigenvalues are negative
+    there."""
     m = equilibrium(COLD)
     s, h = 2 * m**2 - 1, 1e-4
 
@@ -143,7 +152,9 @@ def test_where_the_slow_path_is_stable():
         first, _, closer = rates(COLD, [m, m, s])
         return np.array([first, closer])
 
-    typed = np.stack([velocity(m + h, s) - velocity(m - h, s), velocity(m, s + h) - velocity(m, s - h)], axis=1) / (2 * h)
+    typed = np.stack([velocity(m + h, s) - velocity(m - h, s), velocity(m, s + h) - velocity(m, s - h)], axis=1) / (
+        2 * h
+    )
     values = {sp.Symbol("R", positive=True): RADIUS, HALF_LOG_ODDS: math.log(W_STAR / (1 - W_STAR)) / 2, MEAN: m}
     derived = limits().slow.jacobian.applyfunc(lambda e: limits().pair.written_out(e).subs(values).evalf())
     assert np.array(derived, dtype=float) == pytest.approx(typed, rel=1e-6)
@@ -192,8 +203,12 @@ def test_small_probabilities(kind, factor):
     with mpmath.workdps(30):
         per_time_scale = mpmath.mpf(float(growth.per_time_scale.subs(NUMBERS)))
         p = [mpmath.mpf(1) / 100 / 2**n for n in range(3)]
-        exact = [-mpmath.log(2 * mpmath.erfinv(x) / (mpmath.mpf("0.75") * mpmath.sqrt(128))) / per_time_scale for x in p]
-        leading = found.expression.subs({DIMENSION: 128, PREFACTOR: sp.Rational(3, 4) * sp.nsimplify(factor), **NUMBERS})
+        exact = [
+            -mpmath.log(2 * mpmath.erfinv(x) / (mpmath.mpf("0.75") * mpmath.sqrt(128))) / per_time_scale for x in p
+        ]
+        leading = found.expression.subs(
+            {DIMENSION: 128, PREFACTOR: sp.Rational(3, 4) * sp.nsimplify(factor), **NUMBERS}
+        )
         at = [mpmath.mpf(leading.subs(PROBABILITY, sp.Rational(1, 100 * 2**n)).evalf(25)) for n in range(3)]
         errors = [(a - e) * per_time_scale for a, e in zip(at, exact, strict=True)]
         assert has_order(errors, p, found.order) == (factor == 1)

@@ -1,4 +1,5 @@
-"""The bimodal system's symmetric states: derived spectra against hand-typed ones and against the overlaps' own equations."""
+"""The bimodal system's symmetric states: derived spectra against hand-typed ones and against the overlaps' own
+equations."""
 
 from __future__ import annotations
 
@@ -122,7 +123,8 @@ def test_the_averages_are_those_of_the_state(stability, symbols, R, w_star, w_1)
 
 
 def test_the_overlaps_own_equations_give_the_same_matrix_in_second_order(derivation, stability):
-    """m_i = √(1 − ε²x_i²), s = m_1 m_2 + ε² x_1 x_2, so that dm_i/dt = −ε² x_i ẋ_i and ds/dt = −ε² (x_1 − x_2)(ẋ_1 − ẋ_2)."""
+    """m_i = √(1 − ε²x_i²), s = m_1 m_2 + ε² x_1 x_2, so that dm_i/dt = −ε² x_i ẋ_i and ds/dt = −ε² (x_1 − x_2)(ẋ_1 −
+    ẋ_2)."""
     system, found = derivation.system, stability.collapsed
     named = {s.name: s for s, _ in system.subexpressions}
     eps, x = sp.Symbol("epsilon", positive=True), sp.symbols("x_1 x_2", real=True)
@@ -130,7 +132,9 @@ def test_the_overlaps_own_equations_give_the_same_matrix_in_second_order(derivat
     at = dict(zip(system.states, [*m, m[0] * m[1] + eps**2 * x[0] * x[1]], strict=True))
     w = sp.symbols("w_1 w_2", positive=True)
     averages = {named["F_1"]: PULL[0], named["F_2"]: PULL[0], named["g"]: w[0] * w[1]}
-    second_order = [sp.series(rate.xreplace(averages).xreplace(at), eps, 0, 3).removeO().coeff(eps, 2) for rate in system.rhs]
+    second_order = [
+        sp.series(rate.xreplace(averages).xreplace(at), eps, 0, 3).removeO().coeff(eps, 2) for rate in system.rhs
+    ]
     velocity = found.matrix * sp.Matrix(x)
     expected = [-x[0] * velocity[0], -x[1] * velocity[1], -(x[0] - x[1]) * (velocity[0] - velocity[1])]
     assert [sp.expand(a - b) for a, b in zip(second_order, expected, strict=True)] == [0, 0, 0]

@@ -40,7 +40,14 @@ def toy() -> OdeSystem:
     x_1, x_2, u, E_1 = sp.symbols("x_1 x_2 u E_1", real=True)
     c = sp.Symbol("c", positive=True)
     named = ((E_1, Expectation(sp.tanh(c * x_1 + z), z)),)
-    return OdeSystem("toy", (x_1, x_2, u), (c,), named, (E_1 * x_2 - c, -x_2, x_1 * u), Domain(sp.ImmutableMatrix([[1]]), ((-1, 1),) * 3))
+    return OdeSystem(
+        "toy",
+        (x_1, x_2, u),
+        (c,),
+        named,
+        (E_1 * x_2 - c, -x_2, x_1 * u),
+        Domain(sp.ImmutableMatrix([[1]]), ((-1, 1),) * 3),
+    )
 
 
 @cache
@@ -50,7 +57,10 @@ def bimodal_mutants() -> tuple[Mutant, ...]:
 
 POINTS = tuple(
     dict(zip((m_1, m_2, s, R, w_star, w_1, BETA), map(sp.Rational, values), strict=True))
-    for values in (("0.31", "-0.47", "0.22", "1.3", "0.71", "0.37", "0.83"), ("-0.58", "0.13", "-0.35", "0.9", "0.64", "0.29", "0.56"))
+    for values in (
+        ("0.31", "-0.47", "0.22", "1.3", "0.71", "0.37", "0.83"),
+        ("-0.58", "0.13", "-0.35", "0.9", "0.64", "0.29", "0.56"),
+    )
 )
 
 
@@ -65,8 +75,9 @@ def value(expression: sp.Expr, point: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
 
 
 def test_toy_system_has_the_mutants_counted_by_hand():
-    """Of E_1, which only dx_1/dt contains, scaling the whole repeats scaling its term there. In the tanh's argument flipping z
-    changes nothing, and flipping c x_1, or dropping it, repeats flipping or dropping that same term: E tanh(z) = 0."""
+    """Of E_1, which only dx_1/dt contains, scaling the whole repeats scaling its term there. In the tanh's argument
+    flipping z changes nothing, and flipping c x_1, or dropping it, repeats flipping or dropping that same term: E
+    tanh(z) = 0."""
     mutants = one_term_mutations(toy())
     assert Counter(m.kind for m in mutants) == {
         "sign": 2 + 1 + 1,
@@ -93,7 +104,8 @@ def test_every_bimodal_mutant_differs_somewhere():
 def test_no_two_bimodal_mutants_are_one():
     """Numerically: the values of all right-hand sides at two points tell every two mutants apart."""
     signatures = Counter(
-        tuple(round(float(value(e, point)), 9) for point in POINTS for e in mutant.system.expanded_rhs()) for mutant in bimodal_mutants()
+        tuple(round(float(value(e, point)), 9) for point in POINTS for e in mutant.system.expanded_rhs())
+        for mutant in bimodal_mutants()
     )
     assert max(signatures.values()) == 1
     assert len({m.label for m in bimodal_mutants()}) == len(bimodal_mutants())
@@ -114,7 +126,11 @@ def test_bimodal_exclusions_are_the_four_that_parity_allows():
 def test_mutants_keep_everything_but_the_equations():
     system = bimodal()
     for mutant in bimodal_mutants():
-        assert (mutant.system.states, mutant.system.parameters, mutant.system.domain) == (system.states, system.parameters, system.domain)
+        assert (mutant.system.states, mutant.system.parameters, mutant.system.domain) == (
+            system.states,
+            system.parameters,
+            system.domain,
+        )
         assert [symbol for symbol, _ in mutant.system.subexpressions] == [F_1, F_2, g]
 
 
@@ -128,7 +144,10 @@ def test_mutants_keep_everything_but_the_equations():
         (Expectation(sp.tanh(R * z), z), sp.S.Zero),
         (Expectation(z * sp.tanh(R * z) + z, z), -Expectation(z * sp.tanh(-R * z), z)),
         (Expectation(sp.exp(z + 2 * y - y**2 - z**2), z, y), Expectation(sp.exp(y - 2 * z - y**2 - z**2), z, y)),
-        (Expectation(sp.tanh(sp.sqrt(2 * R**2 - 2 * R**2 * s) * z + 1), z), Expectation(sp.tanh(R * sp.sqrt(2 - 2 * s) * z + 1), z)),
+        (
+            Expectation(sp.tanh(sp.sqrt(2 * R**2 - 2 * R**2 * s) * z + 1), z),
+            Expectation(sp.tanh(R * sp.sqrt(2 - 2 * s) * z + 1), z),
+        ),
         ((w_1 + R) ** 2, w_1**2 + 2 * R * w_1 + R**2),
     ],
 )
@@ -152,14 +171,22 @@ def test_equivalent_does_not_confuse_unequal_expressions(first, second):
 
 def test_list_does_not_depend_on_the_hash_seed():
     script = (
-        "import sympy as sp; from test_mutations import bimodal; from derive.checks.mutations import one_term_mutations\n"
+        "import sympy as sp; from test_mutations import bimodal; from derive.checks.mutations "
+        "import one_term_mutations\n"
         "for m in one_term_mutations(bimodal()): print(m.kind, m.label, sp.srepr(m.system.expanded_rhs()))"
     )
     outputs = []
     for seed in ("1", "4242"):
         path = os.pathsep.join(filter(None, sys.path))
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
-        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, encoding="utf-8", check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=True,
+        )
         outputs.append(done.stdout)
     assert outputs[0] == outputs[1]
     assert outputs[0].count("\n") == len(bimodal_mutants())

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derive.problem.problem_file import BUILT_IN, KEYS, load_problem, problem_as_dict, problem_from_dict, problem_to_toml
+from derive.problem.problem_file import (
+    BUILT_IN,
+    KEYS,
+    load_problem,
+    problem_as_dict,
+    problem_from_dict,
+    problem_to_toml,
+)
 from derive.problem.scope import OUTSIDE, outside
 from derive.problem.specification import (
     ADAPTIVE_KINDS,
@@ -131,7 +138,9 @@ def test_arrays_and_lists_become_tuples_of_floats() -> None:
 
 @pytest.mark.parametrize("section", ["target", "proposal"])
 @pytest.mark.parametrize("given_weights", [(0.5, 0.6), (8, 2), (1 / 3,) * 2, (0.1,) * 11, (1e-90, 1e9, 1e9)])
-def test_weights_that_do_not_sum_to_one_are_answered_by_weights_that_do(section: str, given_weights: tuple[float, ...]) -> None:
+def test_weights_that_do_not_sum_to_one_are_answered_by_weights_that_do(
+    section: str, given_weights: tuple[float, ...]
+) -> None:
     means = [[float(k)] for k in range(len(given_weights))]
     rest: dict[str, object] = {"scales": [1.0] * len(given_weights)} | ({"means": means} if section == "target" else {})
     refused = answer_to({section: {"weights": given_weights, **rest}})
@@ -171,7 +180,12 @@ def test_the_name_of_a_built_in_comes_before_a_file(tmp_path: Path, monkeypatch:
 
 def test_overrides_are_toml_or_bare_words(tmp_path: Path) -> None:
     path = write(tmp_path, "[schedule]\nT0 = 10")
-    overrides = ["schedule.kind=beta-exponential", " schedule.t0 = 2e3 ", "target.means=[[1, 0], [0, 1]]", "name=two-words"]
+    overrides = [
+        "schedule.kind=beta-exponential",
+        " schedule.t0 = 2e3 ",
+        "target.means=[[1, 0], [0, 1]]",
+        "name=two-words",
+    ]
     problem = load_problem(path, [*overrides, "schedule.t0=5", 'flow.manifold="euclidean"'])
     assert problem.schedule == ScheduleSpec("beta-exponential", 10, 5)
     assert problem.target.means == ((1.0, 0.0), (0.0, 1.0))
@@ -267,7 +281,9 @@ BAD_FILES = [
 
 
 @pytest.mark.parametrize(("content", "fragments"), BAD_FILES, ids=[ascii(content[:40]) for content, _ in BAD_FILES])
-def test_every_mistake_is_one_line_with_file_key_and_remedy(tmp_path: Path, content: str | bytes, fragments: list[str]) -> None:
+def test_every_mistake_is_one_line_with_file_key_and_remedy(
+    tmp_path: Path, content: str | bytes, fragments: list[str]
+) -> None:
     path = write(tmp_path, content)
     message = refusal(path)
     assert message.startswith(f"{path}: ")
@@ -312,7 +328,10 @@ def test_what_the_theory_does_not_cover_has_a_line_of_its_own(tmp_path: Path, li
 
 
 def test_every_line_on_what_is_not_covered_is_said_somewhere_and_hides_nothing_that_is() -> None:
-    said = {outside(key.strip(), tomllib.loads(f"x = {value}")["x"]) for key, _, value in (x[0].partition("=") for x in OUTSIDE_THE_THEORY)}
+    said = {
+        outside(key.strip(), tomllib.loads(f"x = {value}")["x"])
+        for key, _, value in (x[0].partition("=") for x in OUTSIDE_THE_THEORY)
+    }
     said.add(outside("flow.learn[0]=covariances"))
     assert said >= {(entry.found, entry.remedy) for entry in OUTSIDE}
     for key in KEYS:
@@ -381,12 +400,18 @@ def problems(draw: st.DrawFn) -> Problem:
     target_weights, proposal_weights = draw(weights), draw(weights)
     count, rank = len(target_weights), draw(st.integers(1, 3))
     means = draw(st.lists(st.tuples(*[coordinates] * rank), min_size=count, max_size=count, unique=True))
-    name = draw(st.text(st.characters(exclude_characters="/\\"), min_size=1, max_size=20).filter(lambda s: s.isprintable() and s[0] != "."))
+    name = draw(
+        st.text(st.characters(exclude_characters="/\\"), min_size=1, max_size=20).filter(
+            lambda s: s.isprintable() and s[0] != "."
+        )
+    )
     return Problem(
         name=name,
         target=Target(target_weights, tuple(means), draw(st.tuples(*[scales] * count))),
         proposal=Proposal(proposal_weights, draw(st.tuples(*[scales] * len(proposal_weights))), draw(scales)),
-        flow=Flow(draw(st.sampled_from(["sphere", "euclidean"])), tuple(draw(st.sets(st.sampled_from(LEARNABLE), min_size=1)))),
+        flow=Flow(
+            draw(st.sampled_from(["sphere", "euclidean"])), tuple(draw(st.sets(st.sampled_from(LEARNABLE), min_size=1)))
+        ),
         schedule=draw(
             st.one_of(
                 st.builds(ScheduleSpec, st.sampled_from(["linear", "hold"]), st.floats(1, 1e9), st.floats(1e-9, 1e9)),
@@ -411,7 +436,10 @@ def test_a_written_file_loads_as_the_same_problem(tmp_path: Path) -> None:
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), st.lists, max_leaves=8), st.data())
+@given(
+    st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), st.lists, max_leaves=8),
+    st.data(),
+)
 def test_any_value_of_any_key_is_taken_or_plainly_refused(value: object, data: st.DataObject) -> None:
     section = data.draw(st.sampled_from([name for name in INTERFACE_DEFAULTS if name != "name"]))
     key = data.draw(st.sampled_from(sorted(INTERFACE_DEFAULTS[section])))  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
-"""Properties of every derived flow, on random mixtures, scales, geometries and states: what the equations must do whatever the problem."""
+"""Properties of every derived flow, on random mixtures, scales, geometries and states: what the equations must do
+whatever the problem."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from derive.problem.specification import LEARNABLE, Flow, Problem, Proposal, Sch
 from kernels.particles.kl_grid import Mixture, objective
 
 SAME = 1e-12
-"""Largest difference between two derived velocities that must be one: averages over one variable have 17 digits, others 1e-13."""
+"""Largest difference between two derived velocities that must be one: averages over one variable have 17 digits, others
+1e-13."""
 
 
 def examples(count):
@@ -30,9 +32,11 @@ def examples(count):
 
 
 def problems(dimensions=(1, 2, 3), most=3, spare=0, costly=False, sizes=(1, 2, 2, 2, 3, 3)):
-    """A problem with a state. spare: how many components more there must be room for. costly: three components of unequal scales too.
-    sizes: numbers of modes and of components to choose from."""
-    return st.integers(0, 2**32 - 1).map(lambda seed: random_problem(np.random.default_rng(seed), dimensions, most, spare, costly, sizes))
+    """A problem with a state. spare: how many components more there must be room for. costly: three components of
+    unequal scales too. sizes: numbers of modes and of components to choose from."""
+    return st.integers(0, 2**32 - 1).map(
+        lambda seed: random_problem(np.random.default_rng(seed), dimensions, most, spare, costly, sizes)
+    )
 
 
 def random_problem(rng, dimensions, most, spare, costly, sizes):
@@ -70,7 +74,9 @@ def random_problem(rng, dimensions, most, spare, costly, sizes):
         Flow("sphere" if d > 1 and rng.random() < 0.5 else "euclidean", learn),
         space=Space(d),
     )
-    return problem, State(tuple(map(tuple, means)), problem.proposal.weights, problem.proposal.scales, rng.uniform(0.05, 1))
+    return problem, State(
+        tuple(map(tuple, means)), problem.proposal.weights, problem.proposal.scales, rng.uniform(0.05, 1)
+    )
 
 
 def rates(problem, state):
@@ -165,7 +171,8 @@ def test_half_a_component_of_learned_scale_moves_at_half_its_speed(drawn, random
 
 
 def halves_are_as_fast_together(drawn, random):
-    """Two halves of a component are the same q: their gradients are equal and sum to its own, in means, logits and log scales."""
+    """Two halves of a component are the same q: their gradients are equal and sum to its own, in means, logits and log
+    scales."""
     problem, state = drawn
     halved = random.randrange(len(state.weights))
     twice = [*range(len(state.weights)), halved]
@@ -177,13 +184,16 @@ def halves_are_as_fast_together(drawn, random):
     np.testing.assert_allclose(halves[0], share[:, None] * whole[0][twice], rtol=0, atol=SAME)
     np.testing.assert_allclose(halves[2], share * whole[2][twice], rtol=0, atol=SAME)
     logits = logit_rates(state.weights, whole[1])
-    np.testing.assert_allclose(logit_rates(weights[twice], halves[1]), share * logits[twice], rtol=0, atol=SAME / min(weights))
+    np.testing.assert_allclose(
+        logit_rates(weights[twice], halves[1]), share * logits[twice], rtol=0, atol=SAME / min(weights)
+    )
 
 
 @examples(6)
 @given(problems(dimensions=(1, 2)))
 def test_the_objective_falls_along_the_flow(drawn):
-    """Its slope is minus the velocity's squared length, and a short step in log scales and logits realises at least half of that."""
+    """Its slope is minus the velocity's squared length, and a short step in log scales and logits realises at least
+    half of that."""
     problem, state = drawn
     means, weights, scales = rates(problem, state)
     logits, log_scales = logit_rates(state.weights, weights), scales / np.array(state.scales)
@@ -227,7 +237,9 @@ def test_the_objective_falls_along_the_flow(drawn):
 def test_the_objective_falls_along_integrated_paths(problem):
     session = annealvi.open_session(problem)
     means = np.array(problem.proposal.radii)[:, None] * np.array([[0.28, 0.96], [-0.8, 0.6]])
-    path = annealvi.integrate(session, session.states_of_vectors(means[None]), t_end=8.0, points=9, device="cpu").values[0]
+    path = annealvi.integrate(
+        session, session.states_of_vectors(means[None]), t_end=8.0, points=9, device="cpu"
+    ).values[0]
     basis = session.modes()[list(session.symbolic.independent_modes)]
     size = len(means)
     learned = path[:, session.overlap_count :]
@@ -236,7 +248,11 @@ def test_the_objective_falls_along_integrated_paths(problem):
         weights = extra[:size] if "weights" in problem.flow.learn else np.array(problem.proposal.weights)
         scales = extra[-size:] if "scales" in problem.flow.learn else np.array(problem.proposal.scales)
         q = Mixture(np.linalg.solve(basis, overlaps.T).T, weights / weights.sum(), scales)
-        values.append(objective(q, Mixture(session.modes(), problem.target.weights, problem.target.scales), 1 / problem.schedule.T0)[0])
+        values.append(
+            objective(
+                q, Mixture(session.modes(), problem.target.weights, problem.target.scales), 1 / problem.schedule.T0
+            )[0]
+        )
     assert np.diff(values).max() < 1e-9
     assert values[-1] < values[0] - 0.1
 

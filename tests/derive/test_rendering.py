@@ -1,4 +1,5 @@
-"""What people read: the names in LaTeX, the legend, the named logits, the lines' breaks, and that every built-in problem typesets."""
+"""What people read: the names in LaTeX, the legend, the named logits, the lines' breaks, and that every built-in
+problem typesets."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from derive.rules.reduction import CholeskyRoot
 from derive.writing.named_logits import with_named_logits
 from derive.writing.rendering import RENDERERS, as_latex, as_markdown, as_text, final_equations
 
-NAMES = [name for name in BUILT_IN if name not in ("slips-16", "slips-32", "slips-64", "slips-128")]  # as slips-8 but for numbers
+NAMES = [
+    name for name in BUILT_IN if name not in ("slips-16", "slips-32", "slips-64", "slips-128")
+]  # as slips-8 but for numbers
 DEFINED_BY_THEIR_EQUATION = {"h_star", "lambda_q"}
 
 
@@ -126,12 +129,17 @@ def test_named_logits_stand_for_what_they_replace(name):
     assert written_out(with_named_logits(system)) == {e.label: e.value for e in system}
 
 
-@pytest.mark.parametrize("name", ["simplex", "square", "two-scales", "learned-weights", "learned-scales", "more-components"])
+@pytest.mark.parametrize(
+    "name", ["simplex", "square", "two-scales", "learned-weights", "learned-scales", "more-components"]
+)
 def test_softmaxes_of_the_closed_system_contain_names_only(name):
     text = as_text(derived(name)).partition("The closed system\n")[2]
     arguments = re.findall(r"softmax_\d\(([^()]*)\)", text)
     assert arguments
-    assert {word for listed in arguments for word in listed.split(", ")} <= {"0", *re.findall(r"^ +(y\w+)\(", text, re.MULTILINE)}
+    assert {word for listed in arguments for word in listed.split(", ")} <= {
+        "0",
+        *re.findall(r"^ +(y\w+)\(", text, re.MULTILINE),
+    }
     assert text.count("softmax_j(l_1, ..., l_C) =") == 1
 
 
@@ -148,8 +156,9 @@ def test_averages_of_different_dimension_share_their_logits():
     text = as_text(derived("two-scales"))
     assert "rho_1_12 = E_{z, c~chi2(d + 1)}[softmax_1(0, y_12)*softmax_2(0, y_12)]" in text
     assert "rho_12 = E_{z, c~chi2(d - 1)}[softmax_2(0, y_12)]" in text
-    assert r"\mathbb{E}_{z,c\sim\chi^2_{d - 1}}\left[\operatorname{softmax}_{2}\left(0,\ y_{12}\right)\right]" in as_latex(
-        derived("two-scales")
+    assert (
+        r"\mathbb{E}_{z,c\sim\chi^2_{d - 1}}\left[\operatorname{softmax}_{2}\left(0,\ y_{12}\right)\right]"
+        in as_latex(derived("two-scales"))
     )
 
 

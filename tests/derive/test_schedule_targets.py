@@ -1,8 +1,9 @@
 """Every kind of schedule on every target and in both precisions, against its definition, retyped with mpmath.
 
-The bound is a backward one. A target gets t, the points' times and the parameters rounded to its precision, and rounds each quotient once
-or twice: the result is the exact value at a time and at parameters that differ by a few roundings, times a few roundings of the exponent.
-So it lies between the least and the greatest value of the definition in that neighbourhood, however steep a ramp is there.
+The bound is a backward one. A target gets t, the points' times and the parameters rounded to its precision, and rounds
+each quotient once or twice: the result is the exact value at a time and at parameters that differ by a few roundings,
+times a few roundings of the exponent. So it lies between the least and the greatest value of the definition in that
+neighbourhood, however steep a ramp is there.
 """
 
 import dataclasses
@@ -32,7 +33,15 @@ from kernels.integrate.integrator import compile_system
 
 EPS = {"float64": 2.0**-53, "float32": 2.0**-24}
 ROUNDINGS = 8
-STEEP = ((0.0, 300.0), (1000.0, 300.0), (1001.0, 1.0), (1002.0, 7.0), (1002.0, 5.0), (math.nextafter(1002.0, 2000), 3.0), (1007.8, 1.0))
+STEEP = (
+    (0.0, 300.0),
+    (1000.0, 300.0),
+    (1001.0, 1.0),
+    (1002.0, 7.0),
+    (1002.0, 5.0),
+    (math.nextafter(1002.0, 2000), 3.0),
+    (1007.8, 1.0),
+)
 UNDERFLOWING = (
     (0.0, 490.0),
     (1.175494351e-38, 1.5),
@@ -61,7 +70,8 @@ def log_temperature(points, t, side=1):
 
 
 def between(points, t, precision):
-    """The least and the greatest β of a table near t, at 30 digits. Times below the smallest normal number may count as 0."""
+    """The least and the greatest β of a table near t, at 30 digits. Times below the smallest normal number may count as
+    0."""
     eps = EPS[precision]
     with mpmath.workdps(30):
         shift = ROUNDINGS * mpmath.mpf(eps) * t + float(np.finfo(precision).tiny)
@@ -80,14 +90,21 @@ def assert_between(points, times, found, precision):
 
 @st.composite
 def tables(draw):
-    """COUNT points whose times may be one unit in the last place apart, or equal, and temperatures from 1e-6 to 1e30."""
+    """COUNT points whose times may be one unit in the last place apart, or equal, and temperatures from 1e-6 to
+    1e30."""
     steps = st.one_of(st.just("ulp"), st.just("jump"), st.floats(1e-6, 1e3), st.floats(1e-300, 1e-30))
     temperatures = st.one_of(st.floats(1, 1000), st.sampled_from([1e-6, 0.5, 1.0, 1.0 + 2**-52, 1e30]))
     points = [(0.0, draw(temperatures))]
     for _ in range(COUNT - 1):
         last, step = points[-1][0], draw(steps)
         jumps = len(points) > 1 and points[-2][0] == last
-        time = last if step == "jump" and not jumps else math.nextafter(last, math.inf) if isinstance(step, str) else last + step
+        time = (
+            last
+            if step == "jump" and not jumps
+            else math.nextafter(last, math.inf)
+            if isinstance(step, str)
+            else last + step
+        )
         points.append((max(time, math.nextafter(last, math.inf)) if jumps else time, draw(temperatures)))
     return (*points[:-1], (points[-1][0], 1.0))
 
@@ -103,7 +120,9 @@ def looked_at(points):
 @cache
 def table_kernel(device, precision):
     schedule = make_schedule(ScheduleSpec("table", points=STEEP))
-    return compile_system(DECAY, schedule.beta, (), {}, breakpoints=schedule.breakpoints, device=device, precision=precision)
+    return compile_system(
+        DECAY, schedule.beta, (), {}, breakpoints=schedule.breakpoints, device=device, precision=precision
+    )
 
 
 def betas_of_kernel(points, times, device, precision):
@@ -118,7 +137,9 @@ def betas_of_arrays(points, times, library, precision):
     if library == "numpy":
         return sp.lambdify(TIME, beta, "numpy")(np.array(times, precision)).tolist()
     with jax.enable_x64(precision == "float64"):
-        return np.asarray(annealvi.BetaSchedule(ScheduleSpec("table", points=points)).optax()(jax.numpy.asarray(times))).tolist()
+        return np.asarray(
+            annealvi.BetaSchedule(ScheduleSpec("table", points=points)).optax()(jax.numpy.asarray(times))
+        ).tolist()
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
@@ -164,7 +185,13 @@ BETAS = {
         1 / max(1, 1 + 20 * (1 - (t - 500 * mpmath.floor(t / 500)) / 500) * (1 - t / 5000))
     ),
     "1 + 9*exp(-t/100)*min(1 + floor(t/500), 0.5 + mod(t, 500)/500)": lambda t, T0, t0: (
-        1 / (1 + 9 * mpmath.exp(-t / 100) * min(1 + mpmath.floor(t / 500), t / 500 - mpmath.floor(t / 500) + mpmath.mpf(0.5)))
+        1
+        / (
+            1
+            + 9
+            * mpmath.exp(-t / 100)
+            * min(1 + mpmath.floor(t / 500), t / 500 - mpmath.floor(t / 500) + mpmath.mpf(0.5))
+        )
     ),
 }
 """The definitions, retyped, each monotone in T0, in t0, and in t but for its jumps; of the table see `between`."""
@@ -228,20 +255,28 @@ def test_every_kind_is_its_definition_on_every_target():
     assert_all_right([list(map(s.beta_at, t)) for s, t in zip(schedules, times, strict=True)], "float64")
     for precision in EPS:
         with jax.enable_x64(precision == "float64"):
-            traced = [annealvi.BetaSchedule(spec_of(name, *numbers)).optax() for numbers, name in product(PARAMETERS, BETAS)]
-            assert_all_right([list(map(float, f(jax.numpy.asarray(t)))) for f, t in zip(traced, times, strict=True)], precision)
+            traced = [
+                annealvi.BetaSchedule(spec_of(name, *numbers)).optax() for numbers, name in product(PARAMETERS, BETAS)
+            ]
+            assert_all_right(
+                [list(map(float, f(jax.numpy.asarray(t)))) for f, t in zip(traced, times, strict=True)], precision
+            )
 
 
 def test_every_kind_on_cuda():
     """The same text, by Numba's simulator."""
-    for precision, found in in_simulator("{p: t.betas_of_all('cuda', p) for p in t.EPS}", "test_schedule_targets").items():
+    for precision, found in in_simulator(
+        "{p: t.betas_of_all('cuda', p) for p in t.EPS}", "test_schedule_targets"
+    ).items():
         assert_all_right(found, precision)
 
 
-@pytest.mark.parametrize(("name", "end"), [("table", 1010.0), ("max(1, 1 + 20*(1 - mod(t, 500)/500)*(1 - t/5000))", 720.0)])
+@pytest.mark.parametrize(
+    ("name", "end"), [("table", 1010.0), ("max(1, 1 + 20*(1 - mod(t, 500)/500)*(1 - t/5000))", 720.0)]
+)
 def test_the_integrator_lands_on_every_jump_and_kink(name, end):
-    """m = exp(−∫ β dt): a step's relative error is at most rtol, and relative errors add up. A step across a jump is rejected until it is
-    small, so that without the landing points there are more."""
+    """m = exp(−∫ β dt): a step's relative error is at most rtol, and relative errors add up. A step across a jump is
+    rejected until it is small, so that without the landing points there are more."""
     schedule = make_schedule(spec_of(name))
     kernel = kernel_of_all("cpu", "float64").with_parameters({KIND: list(BETAS).index(name)})
     landing = dataclasses.replace(kernel, breakpoints=tuple(map(float, schedule.breakpoints)))
@@ -257,8 +292,9 @@ def test_the_integrator_lands_on_every_jump_and_kink(name, end):
 
 
 class Running:
-    """A number and a bound of its error in units of the working precision's rounding, when a formula is evaluated as it stands in
-    arithmetic without limits of range. Such errors are of the formula's own conditioning: exp(x) is known to |x| roundings only."""
+    """A number and a bound of its error in units of the working precision's rounding, when a formula is evaluated as it
+    stands in arithmetic without limits of range. Such errors are of the formula's own conditioning: exp(x) is known to
+    |x| roundings only."""
 
     def __init__(self, value, error=0):
         self.value, self.error = mpmath.mpf(value), mpmath.mpf(error) + abs(mpmath.mpf(value))
@@ -303,28 +339,45 @@ positives = st.recursive(
     st.one_of(
         st.builds(lambda n: (str(n), lambda t: Running(n)), st.integers(1, 300)),
         st.builds(
-            lambda name, x: (f"{name}({x[0]})", lambda t: x[1](t).through(*OF_REALS[name])), st.sampled_from(sorted(OF_REALS)), exponents
+            lambda name, x: (f"{name}({x[0]})", lambda t: x[1](t).through(*OF_REALS[name])),
+            st.sampled_from(sorted(OF_REALS)),
+            exponents,
         ),
-        st.builds(lambda x: (f"300**{x[0]}", lambda t: (x[1](t) * Running(mpmath.log(300))).through(mpmath.exp, mpmath.exp)), exponents),
+        st.builds(
+            lambda x: (f"300**{x[0]}", lambda t: (x[1](t) * Running(mpmath.log(300))).through(mpmath.exp, mpmath.exp)),
+            exponents,
+        ),
     ),
     lambda inner: st.one_of(
         st.builds(lambda a, b: (f"({a[0]} + {b[0]})", lambda t: a[1](t) + b[1](t)), inner, inner),
         st.builds(lambda a, b: (f"({a[0]})*({b[0]})", lambda t: a[1](t) * b[1](t)), inner, inner),
         st.builds(lambda a, b: (f"({a[0]})/({b[0]})", lambda t: a[1](t) / b[1](t)), inner, inner),
-        st.builds(lambda a, n: (f"({a[0]})**{n}", lambda t: a[1](t) ** n), inner, st.sampled_from([-1, 2, 12, 0.5, -0.5, 1.25])),
+        st.builds(
+            lambda a, n: (f"({a[0]})**{n}", lambda t: a[1](t) ** n),
+            inner,
+            st.sampled_from([-1, 2, 12, 0.5, -0.5, 1.25]),
+        ),
         st.builds(lambda a: (f"(1 + {a[0]})", lambda t: Running(1) + a[1](t)), inner),
         st.builds(
-            lambda a: (f"(1 + log(1 + {a[0]}))", lambda t: Running(1) + (Running(1) + a[1](t)).through(mpmath.log, lambda x: 1 / x)), inner
+            lambda a: (
+                f"(1 + log(1 + {a[0]}))",
+                lambda t: Running(1) + (Running(1) + a[1](t)).through(mpmath.log, lambda x: 1 / x),
+            ),
+            inner,
         ),
     ),
     max_leaves=6,
 )
 
-LOGISTIC = ("1 + exp(-0.05*(t - 2500))", lambda t: Running(1) + (Running(-0.05) * (t - Running(2500))).through(mpmath.exp, mpmath.exp))
+LOGISTIC = (
+    "1 + exp(-0.05*(t - 2500))",
+    lambda t: Running(1) + (Running(-0.05) * (t - Running(2500))).through(mpmath.exp, mpmath.exp),
+)
 
 
 def relative_bound(exact):
-    """Roundings of the formula as it stands, and those of the logarithm of the value and of what it is made of, which is the error's."""
+    """Roundings of the formula as it stands, and those of the logarithm of the value and of what it is made of, which
+    is the error's."""
     return 4 * (exact.error / abs(exact.value) + 100)
 
 
@@ -343,7 +396,18 @@ def test_a_formula_of_large_and_small_numbers_has_its_value_in_every_precision(f
                 exact = running(Running(t)) ** sign
                 bound, log = relative_bound(exact), abs(mpmath.log(exact.value))
             if log < 700:
-                assert abs(double(t) - exact.value) <= EPS["float64"] * bound * exact.value, (text, sign, t, exact.value)
+                assert abs(double(t) - exact.value) <= EPS["float64"] * bound * exact.value, (
+                    text,
+                    sign,
+                    t,
+                    exact.value,
+                )
             if log < 87:
                 found = float(np.asarray(traced(jax.numpy.float32(t))))
-                assert abs(found - exact.value) <= EPS["float32"] * bound * exact.value, (text, sign, t, exact.value, found)
+                assert abs(found - exact.value) <= EPS["float32"] * bound * exact.value, (
+                    text,
+                    sign,
+                    t,
+                    exact.value,
+                    found,
+                )

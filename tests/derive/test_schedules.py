@@ -234,7 +234,9 @@ def test_a_bad_table_is_one_line(points: object, fragment: str) -> None:
 
 def test_a_table_comes_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = ((0.0, 300.0), (1000.0, 300.0), (1000.0, 2.5), (1200.0, 1.0))
-    (tmp_path / "cooling.csv").write_text("\ufeff# measured\nt,T\n0,300\n# held\n1e3, 300\n\n1e3;2.5\n1200\t1.0\n", encoding="utf-8")
+    (tmp_path / "cooling.csv").write_text(
+        "\ufeff# measured\nt,T\n0,300\n# held\n1e3, 300\n\n1e3;2.5\n1200\t1.0\n", encoding="utf-8"
+    )
     (tmp_path / "a.toml").write_text('[schedule]\nkind = "table"\npoints = "cooling.csv"\n', encoding="utf-8")
     problem = load_problem(tmp_path / "a.toml")
     assert problem.schedule.points == points
@@ -242,7 +244,9 @@ def test_a_table_comes_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "a.toml").rename("other/a.toml")
-    with pytest.raises(BadInput, match=r"^other/a.toml: schedule.points: other/cooling.csv: no such file; .* beside the problem file"):
+    with pytest.raises(
+        BadInput, match=r"^other/a.toml: schedule.points: other/cooling.csv: no such file; .* beside the problem file"
+    ):
         load_problem("other/a.toml")
     found = load_problem("other/a.toml", ['schedule.points="cooling.csv"'])
     assert found == load_problem("b.toml")
@@ -275,7 +279,9 @@ FROM_FILE = ["schedule.kind=table", "schedule.points=cooling.csv"]
     ],
     ids=range(14),
 )
-def test_a_bad_file_of_points_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, fragment: str) -> None:
+def test_a_bad_file_of_points_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, fragment: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     if content is None:
         (tmp_path / "cooling.csv").mkdir()
@@ -294,7 +300,8 @@ def test_a_bad_file_of_points_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 def test_where_the_formula_has_a_meaning_a_schedule_begins_at_infinity(kind: str) -> None:
     if kind not in FROM_INFINITY:
         with pytest.raises(
-            BadInput, match="has no meaning for inf; give a number, or one of the kinds beta-exponential, beta-linear, hold"
+            BadInput,
+            match="has no meaning for inf; give a number, or one of the kinds beta-exponential, beta-linear, hold",
         ):
             spec(kind, math.inf)
         return

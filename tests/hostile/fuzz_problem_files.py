@@ -1,8 +1,9 @@
 """Hostile input by the hundred thousand: `python tests/hostile/fuzz_problem_files.py --cases 100000 --jobs 2 --seed 0`.
 
-Each case goes through the real command line in a worker process, up to where the command would begin to compute. It must be accepted in
-silence, or refused by status 2 and one clear line, within 5 s, with no code run and nothing written. Some accepted problems are derived
-and integrated as well. A case is known by its kind, the seed and its number; the bytes of those that fail are kept.
+Each case goes through the real command line in a worker process, up to where the command would begin to compute. It
+must be accepted in silence, or refused by status 2 and one clear line, within 5 s, with no code run and nothing
+written. Some accepted problems are derived and integrated as well. A case is known by its kind, the seed and its
+number; the bytes of those that fail are kept.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ class Outcome:
 class Task:
     """The cases first, first + 1, …, stop − 1 of a kind and a seed.
 
-    deep: of the cases whose number it divides, those accepted are derived, and one in ten of these integrated. plants: readers of
-    `hostile_readers` to put in place of `load_problem`, one after the other; each has a fault that must be found.
+    deep: of the cases whose number it divides, those accepted are derived, and one in ten of these integrated. plants:
+    readers of `hostile_readers` to put in place of `load_problem`, one after the other; each has a fault that must be
+    found.
     """
 
     kind: str
@@ -81,7 +83,8 @@ class Task:
 
 
 def generator(kind: str) -> Callable[[int, int], bytes]:
-    """The case of a seed and a number, drawn through Hypothesis's door for other fuzzers, which keeps no history and shrinks nothing."""
+    """The case of a seed and a number, drawn through Hypothesis's door for other fuzzers, which keeps no history and
+    shrinks nothing."""
     from hypothesis import given, settings
     from problem_file_grammar import INPUTS
 
@@ -104,7 +107,14 @@ class Watch:
     """An audit hook: while it is on, whatever Python is seen to do beyond reading the one file is noted."""
 
     HARMLESS = frozenset(
-        {"builtins.id", "sys._getframe", "sys.setprofile", "object.__getattr__", "object.__setattr__", "object.__delattr__"}
+        {
+            "builtins.id",
+            "sys._getframe",
+            "sys.setprofile",
+            "object.__getattr__",
+            "object.__setattr__",
+            "object.__delattr__",
+        }
     )
     LIBRARIES = ("sympy", "mpmath", "encodings")
 
@@ -132,7 +142,9 @@ class Watch:
         caller = sys._getframe(2)
         if event in ("compile", "exec"):
             file = caller.f_code.co_filename
-            if file.endswith("sympy/polys/monomials.py"):  # it makes functions of a number of variables, and of nothing else
+            if file.endswith(
+                "sympy/polys/monomials.py"
+            ):  # it makes functions of a number of variables, and of nothing else
                 return True
             if file.endswith("sympy/utilities/lambdify.py"):
                 return event == "exec" or is_plain_formula(arguments[0])
@@ -172,7 +184,8 @@ _ARITHMETIC = (
 
 
 def is_plain_formula(source: Any) -> bool:
-    """Whether Python source is what SymPy makes of a schedule: one function that returns arithmetic in known names, without attributes."""
+    """Whether Python source is what SymPy makes of a schedule: one function that returns arithmetic in known names,
+    without attributes."""
     from derive.problem.expression_parser import FUNCTIONS
     from derive.problem.schedules import _DOUBLE_FUNCTIONS
 
@@ -189,7 +202,8 @@ def is_plain_formula(source: Any) -> bool:
 
 
 class ReadingEndedError(BaseException):
-    """Raised where a command would begin to compute; no Exception, lest the command line handle it. result: what was read."""
+    """Raised where a command would begin to compute; no Exception, lest the command line handle it. result: what was
+    read."""
 
     def __init__(self, result: Any) -> None:
         super().__init__()
@@ -197,7 +211,8 @@ class ReadingEndedError(BaseException):
 
 
 def stop_after_reading(kind: str) -> Callable[..., Any]:
-    """Let each command read and check its input as ever, and end where it would first compute. Returns the real `open_session`."""
+    """Let each command read and check its input as ever, and end where it would first compute. Returns the real
+    `open_session`."""
     sessions = importlib.import_module("annealvi.session.session")
     open_session = sessions.open_session
 
@@ -257,7 +272,8 @@ def ask(arguments: list[str], seconds: float, watch: Watch | None = None) -> Ans
 
 
 def faults_of_refusal(answer: Answer, named: tuple[str, ...]) -> list[str]:
-    """What is wrong with a refusal: it is to be one printable line with a remedy that names one of `named`, and nothing else."""
+    """What is wrong with a refusal: it is to be one printable line with a remedy that names one of `named`, and nothing
+    else."""
     line = answer.err.removesuffix("\n")
     wrong = {
         f"status {answer.status}": answer.status != 2,
@@ -272,7 +288,8 @@ def faults_of_refusal(answer: Answer, named: tuple[str, ...]) -> list[str]:
 
 
 def faults_of_acceptance(answer: Answer, task: Task) -> list[str]:
-    """What is wrong with an acceptance: it is to be silent, and the problem is to be the same when written and read again."""
+    """What is wrong with an acceptance: it is to be silent, and the problem is to be the same when written and read
+    again."""
     faults = [f"something was said: {answer.out + answer.err!r}"] if answer.out or answer.err else []
     if task.kind == "problem":
         Path("case.toml").write_text(
@@ -315,14 +332,22 @@ class Examiner:
             importlib.import_module("annealvi.cli.console").load_problem = planted
         arguments = self.arguments(content)
         answer = ask(arguments, task.seconds, self.watch)
-        outcome = Outcome(number, answer.result is not None, seconds=answer.seconds, line=answer.err.strip(), faults=answer.faults)
+        outcome = Outcome(
+            number, answer.result is not None, seconds=answer.seconds, line=answer.err.strip(), faults=answer.faults
+        )
         outcome.faults += [f"did more than read: {event}" for event in self.watch.seen]
         self.watch.seen.clear()
         if not answer.faults and not outcome.accepted:
             outcome.faults += faults_of_refusal(answer, (FILES[task.kind] or "--set",))
         elif not answer.faults:
             outcome.faults += faults_of_acceptance(answer, task)
-        if task.deep and number % task.deep == 0 and outcome.accepted and task.kind == "problem" and is_small(answer.result):
+        if (
+            task.deep
+            and number % task.deep == 0
+            and outcome.accepted
+            and task.kind == "problem"
+            and is_small(answer.result)
+        ):
             outcome.deep = True
             outcome.faults += self.look_deeper(integrate=number % (10 * task.deep) == 0)
         expected = {file for file in FILES.values() if file == FILES[task.kind] and file}
@@ -338,7 +363,9 @@ class Examiner:
 
         commands = [["derive", "case.toml"]]
         if integrate:
-            commands.append(["integrate", "case.toml", "--n", "2", "--points", "2", "--t-end", "0.1", "--device", "cpu"])
+            commands.append(
+                ["integrate", "case.toml", "--n", "2", "--points", "2", "--t-end", "0.1", "--device", "cpu"]
+            )
         stopped, faults = annealvi.session.session.open_session, []
         annealvi.session.session.open_session = self.open_session
         for command in commands:
@@ -370,10 +397,14 @@ def work(task: Task) -> None:
 
 
 def examined(task: Task) -> Iterator[Outcome]:
-    """The outcome of every case of a task. A worker that ends before its time has met a case that hangs or crashes, and is replaced."""
+    """The outcome of every case of a task. A worker that ends before its time has met a case that hangs or crashes, and
+    is replaced."""
     first = task.first
     while first < task.stop:
-        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
+        ):
             rest = json.dumps({**asdict(task), "first": first})
             place = Path(folder) / "work"
             place.mkdir()
@@ -433,7 +464,8 @@ class Summary:
         share = self.accepted / max(1, self.cases)
         return (
             f"{self.cases} cases: {self.accepted} accepted ({share:.0%}), {self.refused} refused, "
-            f"{len(self.messages)} distinct refusals, {self.deep} derived, slowest {self.slowest:.2f} s (case {self.slowest_number}), "
+            f"{len(self.messages)} distinct refusals, {self.deep} derived, slowest {self.slowest:.2f} s "
+            f"(case {self.slowest_number}), "
             f"{len(self.failures)} failures"
         )
 
@@ -482,7 +514,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--kind", choices=FILES, default="problem")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="that reading may take (default: 5)")
     parser.add_argument(
-        "--deep", type=int, default=50, help="derive what is accepted of the cases that this divides, 0 for none (default: 50)"
+        "--deep",
+        type=int,
+        default=50,
+        help="derive what is accepted of the cases that this divides, 0 for none (default: 50)",
     )
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"), help="folder for the files that fail")
     parser.add_argument("--messages", action="store_true", help="print the distinct refusals")

@@ -1,5 +1,5 @@
-"""A sweep that is cut off before each of its operations on the disk in turn, and begun again. Run as a program: it forks, which a process
-with threads of JAX must not. Prints how many cuts there were."""
+"""A sweep that is cut off before each of its operations on the disk in turn, and begun again. Run as a program: it
+forks, which a process with threads of JAX must not. Prints how many cuts there were."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ OPERATIONS = ("replace", "fsync", "unlink", "rmdir", "chmod", "mkdir")
 
 
 def cut_power_at(number):
-    """The process ends before its number-th operation. A file that is not yet brought to the disk is lost by half, and a rename undone."""
+    """The process ends before its number-th operation. A file that is not yet brought to the disk is lost by half, and
+    a rename undone."""
     done, renamed = [], []
     undo = os.rename
 
@@ -61,7 +62,9 @@ def cut_everywhere(folder, whole):
     while True:
         path = folder / str(number) / "found.nc"
         path.parent.mkdir()
-        status = in_a_child(lambda path=path, n=number: (cut_power_at(n), run_sweep(SWEEP, path, Execution(chunk=7)))[0])
+        status = in_a_child(
+            lambda path=path, n=number: (cut_power_at(n), run_sweep(SWEEP, path, Execution(chunk=7)))[0]
+        )
         assert status in (0, 9), status
         complete = path.exists() and not (parts_of(path) / STATED).exists()
         run_sweep(SWEEP, path, Execution(chunk=4, force=complete))
@@ -73,8 +76,8 @@ def cut_everywhere(folder, whole):
 
 
 def without_room(folder, whole):
-    """A limit of the kernel's on the size of a file: the chunks fit, the whole does not. It is found out before anything is computed, and
-    where the room goes while the sweep runs, what is computed is kept."""
+    """A limit of the kernel's on the size of a file: the chunks fit, the whole does not. It is found out before
+    anything is computed, and where the room goes while the sweep runs, what is computed is kept."""
     path, small = folder / "found.nc", 6000
     assert len(whole) > small
 

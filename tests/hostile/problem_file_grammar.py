@@ -1,7 +1,9 @@
-"""Hypothesis strategies for hostile input as bytes: problem files, `--set` overrides, and the JSON of states and initial states.
+"""Hypothesis strategies for hostile input as bytes: problem files, `--set` overrides, and the JSON of states and
+initial states.
 
-A document is a list of entries (section, key, value in TOML), first a good one. It is then spoilt at one level or none: a value, a key, the
-layout, the bytes. A third or so of the files stay good, so that what is read is tried as well as what is refused.
+A document is a list of entries (section, key, value in TOML), first a good one. It is then spoilt at one level or none:
+a value, a key, the layout, the bytes. A third or so of the files stay good, so that what is read is tried as well as
+what is refused.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def quoted(text: str) -> str:
 
 
 EXTREME_POSITIVES = ["1e100", "1e-100", "1e50", "1e-50", "1e9", "1e-9", "5", "+1.5", "1_000.0", "0x10", "1e0", "2E+0"]
-positives = st.one_of(st.floats(0.25, 4).map(lambda x: f"{x:.3g}"), st.floats(1e-3, 1e3).map(repr), st.sampled_from(EXTREME_POSITIVES))
+positives = st.one_of(
+    st.floats(0.25, 4).map(lambda x: f"{x:.3g}"), st.floats(1e-3, 1e3).map(repr), st.sampled_from(EXTREME_POSITIVES)
+)
 sizes = st.sampled_from([1, 2, 2, 2, 2, 2, 3, 3, 4, 9, 64])
 ordinary = st.booleans() | st.just(True)
 
@@ -53,7 +57,9 @@ def choices(count: int, among: list[str]) -> st.SearchStrategy[list[str]]:
 
 
 def weights(count: int) -> st.SearchStrategy[str]:
-    return st.binary(min_size=count, max_size=count).map(lambda found: array(repr((1 + byte) / (count + sum(found))) for byte in found))
+    return st.binary(min_size=count, max_size=count).map(
+        lambda found: array(repr((1 + byte) / (count + sum(found))) for byte in found)
+    )
 
 
 def scales(count: int) -> st.SearchStrategy[str]:
@@ -78,10 +84,28 @@ def array(items: Iterable[str]) -> str:
 
 
 numbers = st.one_of(
-    st.integers(0, 400).map(str), st.floats(0, 50).map(lambda x: f"{x:.3g}"), st.sampled_from(["1e308", "2e-308", ".5", "3.", "0", "1e3"])
+    st.integers(0, 400).map(str),
+    st.floats(0, 50).map(lambda x: f"{x:.3g}"),
+    st.sampled_from(["1e308", "2e-308", ".5", "3.", "0", "1e3"]),
 )
 atoms = st.one_of(numbers, st.sampled_from(["t", "t", "t", "T0", "t0", "pi"]))
-FUNCTIONS = ("exp", "log", "sqrt", "sin", "cos", "tan", "atan", "sinh", "cosh", "tanh", "sech", "erf", "abs", "sigmoid", "floor")
+FUNCTIONS = (
+    "exp",
+    "log",
+    "sqrt",
+    "sin",
+    "cos",
+    "tan",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "sech",
+    "erf",
+    "abs",
+    "sigmoid",
+    "floor",
+)
 
 
 def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -97,12 +121,21 @@ formulas = st.recursive(atoms, compound, max_leaves=9)
 coolings = st.one_of(
     st.builds("1 + {}*exp(-t/{})".format, st.integers(1, 10**6), st.integers(1, 10**6)),
     st.builds("max(1, T0 - {}*t/t0)".format, st.integers(1, 99)),
-    st.builds("1 + (T0 - 1)*exp(-t/t0)*{}({})**2".format, st.sampled_from(["cos", "sin", "tanh", "erf", "atan", "sech"]), formulas),
+    st.builds(
+        "1 + (T0 - 1)*exp(-t/t0)*{}({})**2".format,
+        st.sampled_from(["cos", "sin", "tanh", "erf", "atan", "sech"]),
+        formulas,
+    ),
     st.builds("max(1, min(T0, {})*exp(-{}*t/t0))".format, formulas, st.integers(1, 9)),
     st.builds("1 + {}*sigmoid(({} - t)/{})".format, st.integers(1, 999), st.integers(1, 10**6), st.integers(1, 999)),
     st.builds("max(1, {} - {}*floor(t/{}))".format, st.integers(1, 999), st.integers(1, 99), st.integers(1, 10**6)),
     st.builds("max(1, 1 + (T0 - 1)*mod({}, {})*(1 - t/t0))".format, formulas, formulas),
-    st.builds("1 + {}/(1 + t**2/{})**{}".format, st.integers(1, 999), st.integers(1, 999), st.sampled_from(["1", "0.5", "2", "1.25"])),
+    st.builds(
+        "1 + {}/(1 + t**2/{})**{}".format,
+        st.integers(1, 999),
+        st.integers(1, 999),
+        st.sampled_from(["1", "0.5", "2", "1.25"]),
+    ),
     formulas,
 )
 
@@ -244,7 +277,12 @@ CONFUSED = [
 bad_formulas = st.one_of(
     st.sampled_from([*PYTHON, *HEAVY, *CONFUSED]),
     st.builds("1 + {}*exp(-t)".format, st.sampled_from([*PYTHON, *HEAVY, *CONFUSED])),
-    st.builds("{}{}{}".format, formulas, st.sampled_from(["**", "*", "/", "(", ", ", " "]), st.sampled_from([*HEAVY, *CONFUSED])),
+    st.builds(
+        "{}{}{}".format,
+        formulas,
+        st.sampled_from(["**", "*", "/", "(", ", ", " "]),
+        st.sampled_from([*HEAVY, *CONFUSED]),
+    ),
     st.builds(lambda f, n: f[n % (len(f) + 1) :] + f[: n % (len(f) + 1)], formulas, st.integers(0, 99)),
     st.lists(st.sampled_from([*"t(((+-*/,)))01.e^", "**", "exp", "max", "T0"]), max_size=40).map("".join),
     st.builds(lambda f, n: "+".join([f] * n), formulas, st.integers(2, 60)),
@@ -268,7 +306,9 @@ def schedules(draw: st.DrawFn) -> list[Entry]:
                     st.one_of(
                         st.integers(1, 1000).map(str),
                         st.sampled_from(
-                            ["1", "1.0", "1e12", "1e100", "30.5", "inf"] if kind in FROM_INFINITY else ["1", "1.0", "1e12", "1e100", "30.5"]
+                            ["1", "1.0", "1e12", "1e100", "30.5", "inf"]
+                            if kind in FROM_INFINITY
+                            else ["1", "1.0", "1e12", "1e100", "30.5"]
                         ),
                     )
                 ),
@@ -280,7 +320,13 @@ def schedules(draw: st.DrawFn) -> list[Entry]:
         entries.append(("schedule", "points", draw(tables())))
     elif kind == "expression":
         formula, quantity = draw(coolings), draw(st.sampled_from(["expression", "expression", "beta_expression"]))
-        entries.append(("schedule", quantity, quoted(f"1/({formula})" if quantity == "beta_expression" and draw(ordinary) else formula)))
+        entries.append(
+            (
+                "schedule",
+                quantity,
+                quoted(f"1/({formula})" if quantity == "beta_expression" and draw(ordinary) else formula),
+            )
+        )
     elif kind == "adaann" and draw(ordinary):
         entries.append(("schedule", "tau", draw(positives)))
     elif kind == "ess" and draw(ordinary):
@@ -291,7 +337,9 @@ def schedules(draw: st.DrawFn) -> list[Entry]:
 @st.composite
 def tables(draw: st.DrawFn) -> str:
     temperatures = draw(
-        st.lists(st.sampled_from([1, 2, 300, 999, 0.5, 1e-9, 1e100]), min_size=1, max_size=draw(st.sampled_from([1, 3, 63])))
+        st.lists(
+            st.sampled_from([1, 2, 300, 999, 0.5, 1e-9, 1e100]), min_size=1, max_size=draw(st.sampled_from([1, 3, 63]))
+        )
     )
     step = draw(st.sampled_from([1, 0.1, 1000, 1e90, 5e-324]))
     places = [max(0, n // 2 if draw(ordinary) else n) for n in range(len(temperatures) + 1)]
@@ -322,13 +370,17 @@ odd_text = st.one_of(
     st.builds(lambda c, n: c * n, st.characters(), st.sampled_from([81, 400, 3000])),
 )
 names = ["mine", "a b", "β-case", "x" * 80, "-", "ﬀ", "раура1", "e\u0301", "漢字", "name"]
-good_names = st.one_of(st.sampled_from(names), st.text(st.characters(categories=["L", "N", "Ps", "Sm"]), min_size=1, max_size=12))
+good_names = st.one_of(
+    st.sampled_from(names), st.text(st.characters(categories=["L", "N", "Ps", "Sm"]), min_size=1, max_size=12)
+)
 
 
 @st.composite
 def good_documents(draw: st.DrawFn) -> list[Entry]:
     """Most are right; some names and formulas are not."""
-    entries: list[Entry] = [(TOP, "name", quoted(draw(good_names if draw(st.integers(0, 15)) else odd_text)))] if draw(ordinary) else []
+    entries: list[Entry] = (
+        [(TOP, "name", quoted(draw(good_names if draw(st.integers(0, 15)) else odd_text)))] if draw(ordinary) else []
+    )
     coordinates = 1
     if draw(ordinary):
         count, coordinates = draw(sizes), draw(st.sampled_from([1, 1, 2, 3, 5]))
@@ -356,19 +408,31 @@ def good_documents(draw: st.DrawFn) -> list[Entry]:
 
 
 WRONG_VALUES = [
-    "true", "false", "nan", "-nan", "inf", "-inf", "0", "-0.0", "-1", "1.5", "1e308", "1e309", "-1e400", "5e-324", "1e-400", "1e999999999",
-    "0xffffffffffffffffffff", "0b1", "0o7", "1_0", "1__0", "01", ".5", "5.", "None", "null", "yes", "1,2", "1 2", "1e", "--1", "+-1", "_1",
-    "1979-05-27", "1979-05-27T07:32:00Z", "1979-05-27 07:32:00.999999999999-07:00", "07:32:00", "9999-99-99", "0000-00-00", "25:61:61",
-    '""', "''", '"a" "b"', '"', "'", '"""', "'''", '"""\n"""', "'''\r\n\x07'''", r'"\u0000"', r'"\ud800"', r'"\UFFFFFFFF"', r'"\x41"',
-    r'"\e"', r'"\n"', "{}", "[]", "[[]]", "[{}]", "[[[]]]", "{a = 1}", "{a = {b = 1}}", "{a = 1, a = 2}", "{a.b.c = 1}", "{a = 1,}", "{,}",
-    "[,]", "[1,,2]", "[1", "]", "}", "[1, 'a', nan]", "[nan]", "[[nan]]", "[[inf], [1.0]]", "[true, false]", "[[1.0], [true]]",
-    "[[1.0], [1.0, 2.0]]", "[[3.0], [3.0]]", "[0.5, 0.6]", "[1.0]", "[0.5, 0.5,]", "[-0.2, 1.2]", "[1, 0]", "[1979-05-27]",
-    "[[0, 1], [0, 1]]", "[[0, 300], [1, 1], [0.5, 1]]", "[[1, 2, 3]]", "[[0, 0.5], [1, 1]]", '"sphere"', '["means"]', '["means", "means"]',
-    '["mean"]', '"means"', '[["means"]]', '"linear"', '"LINEAR"', '"linear "', '"table"', '"expression"', "9" * 4000, "9" * 5000,
-    "-" + "9" * 4300, "0x" + "f" * 5000, "0b" + "1" * 9000, "0.1" + "0" * 5000 + "1", "1e-" + "9" * 999, "1" + "_1" * 3000,
+    "true", "false", "nan", "-nan", "inf", "-inf", "0", "-0.0", "-1", "1.5", "1e308", "1e309", "-1e400", "5e-324",
+    "1e-400", "1e999999999",
+    "0xffffffffffffffffffff", "0b1", "0o7", "1_0", "1__0", "01", ".5", "5.", "None", "null", "yes", "1,2", "1 2",
+    "1e", "--1", "+-1", "_1",
+    "1979-05-27", "1979-05-27T07:32:00Z", "1979-05-27 07:32:00.999999999999-07:00", "07:32:00", "9999-99-99",
+    "0000-00-00", "25:61:61",
+    '""', "''", '"a" "b"', '"', "'", '"""', "'''", '"""\n"""', "'''\r\n\x07'''", r'"\u0000"', r'"\ud800"',
+    r'"\UFFFFFFFF"', r'"\x41"',
+    r'"\e"', r'"\n"', "{}", "[]", "[[]]", "[{}]", "[[[]]]", "{a = 1}", "{a = {b = 1}}", "{a = 1, a = 2}",
+    "{a.b.c = 1}", "{a = 1,}", "{,}",
+    "[,]", "[1,,2]", "[1", "]", "}", "[1, 'a', nan]", "[nan]", "[[nan]]", "[[inf], [1.0]]", "[true, false]",
+    "[[1.0], [true]]",
+    "[[1.0], [1.0, 2.0]]", "[[3.0], [3.0]]", "[0.5, 0.6]", "[1.0]", "[0.5, 0.5,]", "[-0.2, 1.2]", "[1, 0]",
+    "[1979-05-27]",
+    "[[0, 1], [0, 1]]", "[[0, 300], [1, 1], [0.5, 1]]", "[[1, 2, 3]]", "[[0, 0.5], [1, 1]]", '"sphere"', '["means"]',
+    '["means", "means"]',
+    '["mean"]', '"means"', '[["means"]]', '"linear"', '"LINEAR"', '"linear "', '"table"', '"expression"', "9" * 4000,
+    "9" * 5000,
+    "-" + "9" * 4300, "0x" + "f" * 5000, "0b" + "1" * 9000, "0.1" + "0" * 5000 + "1", "1e-" + "9" * 999,
+    "1" + "_1" * 3000,
     "[" * 60 + "]" * 60, "[" * 900 + "]" * 900, "[" * 5000 + "]" * 5000, "[" * 5000, "{a = " * 60 + "1" + "}" * 60,
-    "{a = " * 900 + "1" + "}" * 900, "[" + "1.0, " * 5000 + "]", "[" + "[0.5], " * 100 + "]", "[" + "0.015625, " * 65 + "]",
-    "[[" + "1, " * 3000 + "]]", '"' + "x" * 5000 + '"', "1 # comment", "1 \x00", "1 \x0b", "\u00a01", "１", "1\u2028", "#", "=", "a", "a.b",
+    "{a = " * 900 + "1" + "}" * 900, "[" + "1.0, " * 5000 + "]", "[" + "[0.5], " * 100 + "]",
+    "[" + "0.015625, " * 65 + "]",
+    "[[" + "1, " * 3000 + "]]", '"' + "x" * 5000 + '"', "1 # comment", "1 \x00", "1 \x0b", "\u00a01", "１", "1\u2028",
+    "#", "=", "a", "a.b",
     "\\", "1\r", "1; 2", "@", "$HOME", "../../etc/passwd", "!!python/object",
 ]  # fmt: skip
 wrong_values = st.one_of(
@@ -378,12 +442,16 @@ wrong_values = st.one_of(
     bad_formulas.map(quoted),
     st.integers().map(str),
     st.floats().map(repr),
-    st.recursive(st.sampled_from(WRONG_VALUES[:70]), lambda inner: st.lists(inner, max_size=4).map(array), max_leaves=8),
+    st.recursive(
+        st.sampled_from(WRONG_VALUES[:70]), lambda inner: st.lists(inner, max_size=4).map(array), max_leaves=8
+    ),
     st.integers(0, 70).map(lambda n: array(["0.5"] * n)),
     st.tuples(st.integers(0, 70), st.integers(0, 6)).map(
         lambda size: array(array(f"{k}{j}.0" for j in range(size[1])) for k in range(size[0]))
     ),
-    st.lists(st.lists(st.sampled_from(["0", "1", "300", "nan", "-1", "0.5"]), max_size=3).map(array), max_size=5).map(array),
+    st.lists(st.lists(st.sampled_from(["0", "1", "300", "nan", "-1", "0.5"]), max_size=3).map(array), max_size=5).map(
+        array
+    ),
 )
 
 
@@ -505,7 +573,15 @@ def toml(draw: st.DrawFn, entries: list[Entry]) -> str:
             lines += [
                 draw(
                     st.sampled_from(
-                        [f"[ {name} ]", f"[{name}] # x", f"[{name}]\n", f"[{name}]\n", f"[[{name}]]", f"['{name}']", f"[{name}]\n[{name}]"]
+                        [
+                            f"[ {name} ]",
+                            f"[{name}] # x",
+                            f"[{name}]\n",
+                            f"[{name}]\n",
+                            f"[[{name}]]",
+                            f"['{name}']",
+                            f"[{name}]\n[{name}]",
+                        ]
                     )
                 )
             ]
@@ -561,17 +637,26 @@ PILES: list[Callable[[int], str]] = [
     lambda n: "é" * n,
     lambda n: "\0" * n,
 ]
-piles = st.builds(lambda pile, n: pile(n), st.sampled_from(PILES), st.sampled_from([3, 9, 30, 90, 300, 900, 900, 3000, 3000, 9000, 30_000]))
-enormous_piles = st.builds(lambda pile, n: pile(n), st.sampled_from(PILES), st.sampled_from([200_000, 1_000_000, 1_040_000]))
+piles = st.builds(
+    lambda pile, n: pile(n),
+    st.sampled_from(PILES),
+    st.sampled_from([3, 9, 30, 90, 300, 900, 900, 3000, 3000, 9000, 30_000]),
+)
+enormous_piles = st.builds(
+    lambda pile, n: pile(n), st.sampled_from(PILES), st.sampled_from([200_000, 1_000_000, 1_040_000])
+)
 
 
 # Bytes
 
 
 HOSTILE_BYTES = [
-    b"\0", b"\xff", b"\xfe\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc3", b"\xef\xbb\xbf", b"\xe2\x80\xae",
-    b"\xe2\x80\xa8", b"\xc2\x85", b"\x1b[31m", b"\x1b]0;owned\x07", b"\x07", b"\x08", b"\x7f", b"\x0b", b"\x0c", b"\r", b"\r\n", b"\n",
-    b"\t", b"\x1a", b'"', b"'", b"\\", b'"""', b"#", b"=", b"[", b"]", b"[[", b"{", b"}", b".", b",", b"\n[target]\n", b"\n[[target]]\n",
+    b"\0", b"\xff", b"\xfe\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc3", b"\xef\xbb\xbf",
+    b"\xe2\x80\xae",
+    b"\xe2\x80\xa8", b"\xc2\x85", b"\x1b[31m", b"\x1b]0;owned\x07", b"\x07", b"\x08", b"\x7f", b"\x0b", b"\x0c",
+    b"\r", b"\r\n", b"\n",
+    b"\t", b"\x1a", b'"', b"'", b"\\", b'"""', b"#", b"=", b"[", b"]", b"[[", b"{", b"}", b".", b",",
+    b"\n[target]\n", b"\n[[target]]\n",
     b"\nname = 1\n", b"\n[schedule.points]\n", b"<<<<<<<", b"%", b"\xe2\x88\x9e",
 ]  # fmt: skip
 
@@ -584,13 +669,19 @@ def spoilt(draw: st.DrawFn, content: bytes) -> bytes:
     if how == 0:
         return content[:end]
     if how == 1:
-        flips = draw(st.lists(st.tuples(st.integers(0, max(0, len(content) - 1)), st.integers(1, 255)), min_size=1, max_size=4))
+        flips = draw(
+            st.lists(st.tuples(st.integers(0, max(0, len(content) - 1)), st.integers(1, 255)), min_size=1, max_size=4)
+        )
         found = bytearray(content)
         for place, flip in flips:
             found[place : place + 1] = bytes(byte ^ flip for byte in found[place : place + 1])
         return bytes(found)
     if how in (2, 3):
-        return content[:start] + draw(st.sampled_from(HOSTILE_BYTES)) * draw(st.sampled_from([1, 1, 1, 2, 50])) + content[start:]
+        return (
+            content[:start]
+            + draw(st.sampled_from(HOSTILE_BYTES)) * draw(st.sampled_from([1, 1, 1, 2, 50]))
+            + content[start:]
+        )
     if how == 4:
         return content[:end] + content[start:]
     if how == 5:
@@ -605,7 +696,15 @@ def spoilt(draw: st.DrawFn, content: bytes) -> bytes:
 @st.composite
 def recoded(draw: st.DrawFn, text: str) -> bytes:
     prefix, encoding = draw(
-        st.sampled_from([(codecs.BOM_UTF8, "utf-8"), (b"", "utf-16"), (b"", "utf-32"), (b"", "latin-1"), (codecs.BOM_UTF8 * 2, "utf-8")])
+        st.sampled_from(
+            [
+                (codecs.BOM_UTF8, "utf-8"),
+                (b"", "utf-16"),
+                (b"", "utf-32"),
+                (b"", "latin-1"),
+                (codecs.BOM_UTF8 * 2, "utf-8"),
+            ]
+        )
     )
     return prefix + text.encode(encoding, "replace")
 
@@ -665,9 +764,12 @@ def as_overrides(content: bytes) -> list[str]:
 
 
 WRONG_JSON = [
-    "null", "true", "NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e101", "0", "-1", '"1"', "[]", "{}", "[[]]", "[null]",
-    "[[1], [2, 3]]", "9" * 400, "9" * 5000, "-" + "9" * 400, "1" + "0" * 308 + ".5", "[" * 5000 + "]" * 5000, "[" * 90_000, '{"a":' * 5000,
-    "[0, 0]", "[1e-320]", "01", "1.", ".5", "+1", "'a'", "nan", "None", '"\\ud800"', '"\x00"', '"\n"', '"' + "x" * 5000 + '"', "[1,]",
+    "null", "true", "NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e101", "0", "-1", '"1"', "[]", "{}", "[[]]",
+    "[null]",
+    "[[1], [2, 3]]", "9" * 400, "9" * 5000, "-" + "9" * 400, "1" + "0" * 308 + ".5", "[" * 5000 + "]" * 5000,
+    "[" * 90_000, '{"a":' * 5000,
+    "[0, 0]", "[1e-320]", "01", "1.", ".5", "+1", "'a'", "nan", "None", '"\\ud800"', '"\x00"', '"\n"',
+    '"' + "x" * 5000 + '"', "[1,]",
     "[,1]", "{1: 2}", "//", "1 2", "[[0.1, 0.2]]",
 ]  # fmt: skip
 
@@ -680,7 +782,9 @@ def json_files(draw: st.DrawFn, good: dict[str, st.SearchStrategy[str]], wrap: s
     if level in (3, 4, 5, 6):
         n = draw(st.integers(0, len(pairs) - 1))
         key, value = pairs[n]
-        wrong = st.one_of(st.sampled_from(WRONG_JSON), st.lists(st.sampled_from(WRONG_JSON[:20]), max_size=4).map(array))
+        wrong = st.one_of(
+            st.sampled_from(WRONG_JSON), st.lists(st.sampled_from(WRONG_JSON[:20]), max_size=4).map(array)
+        )
         keys = st.sampled_from([key[:-1], key.upper(), key + "\u202e", "\x1b[31m\n", key * 999, "", "\ud800"])
         changes = [
             [(key, draw(wrong))],
@@ -694,10 +798,14 @@ def json_files(draw: st.DrawFn, good: dict[str, st.SearchStrategy[str]], wrap: s
     content = (wrap % ("{" + ", ".join(f"{json.dumps(key)}: {value}" for key, value in pairs) + "}")).encode()
     if level in (7, 8):
         return draw(spoilt(content))
-    return draw(st.one_of(st.sampled_from(WRONG_JSON).map(str.encode), st.binary(max_size=99))) if level == 9 else content
+    return (
+        draw(st.one_of(st.sampled_from(WRONG_JSON).map(str.encode), st.binary(max_size=99))) if level == 9 else content
+    )
 
 
-_vectors = st.lists(st.sampled_from(["[3, 0]", "[0.5, -2.5]", "[1e100, 1]", "[-1e-300, 0]", "[0.0, 1]"]), min_size=2, max_size=2).map(array)
+_vectors = st.lists(
+    st.sampled_from(["[3, 0]", "[0.5, -2.5]", "[1e100, 1]", "[-1e-300, 0]", "[0.0, 1]"]), min_size=2, max_size=2
+).map(array)
 _numbers = st.lists(st.sampled_from(["1", "0.5", "2.25", "1e-100", "1e100"]), min_size=2, max_size=2).map(array)
 state_files = json_files(
     {

@@ -1,4 +1,5 @@
-"""Surroundings that fail a command: no home, a user without a name, text that is not UTF-8, no locks, a system that is not POSIX."""
+"""Surroundings that fail a command: no home, a user without a name, text that is not UTF-8, no locks, a system that is
+not POSIX."""
 
 import ast
 import errno
@@ -45,7 +46,8 @@ def ended(process):
 
 
 def nameless_user():
-    """What starts a process of a user without an entry, who may read everything and write nothing that is not open to all."""
+    """What starts a process of a user without an entry, who may read everything and write nothing that is not open to
+    all."""
     if os.geteuid() != 0:
         pytest.skip("only root can start a process of another user")
     before = [
@@ -83,8 +85,11 @@ def test_a_user_without_home_or_name_gets_a_figure_and_one_line(temporary):
     status, _, err = ended(started(arguments, *nameless_user(), HOME=None, TMPDIR=str(temporary), **NOWHERE))
     assert status == 0, err
     lines = err.decode().splitlines()
-    assert [line for line in lines if not line.startswith(("figure: ", "integrate: "))] == [  # the second says what takes long
-        f"annealvi: compiled kernels are not kept (no home directory is known); set {VARIABLE} to a folder that you alone can write to"
+    assert [
+        line for line in lines if not line.startswith(("figure: ", "integrate: "))
+    ] == [  # the second says what takes long
+        f"annealvi: compiled kernels are not kept (no home directory is known); set {VARIABLE} to a "
+        f"folder that you alone can write to"
     ]
     assert [path.name for path in temporary.iterdir()] == ["out"]
 
@@ -92,7 +97,10 @@ def test_a_user_without_home_or_name_gets_a_figure_and_one_line(temporary):
 @pytest.mark.parametrize("home", ["/dev/null", "/dev/null/home", "/", "relative", ""])
 def test_particles_need_no_place_for_their_code(home, temporary):
     """Not in the package's own folder either, which another user has installed."""
-    program = "import kernels.particles.cpu, kernels.particles.projection, kernels.machine.module_cache as m; print(m.cache_directory())"
+    program = (
+        "import kernels.particles.cpu, kernels.particles.projection, kernels.machine.module_cache as "
+        "m; print(m.cache_directory())"
+    )
     process = started((), *nameless_user(), program=("-c", program), HOME=home, TMPDIR=str(temporary), **NOWHERE)
     status, out, err = ended(process)
     assert (status, out) == (0, b"None\n"), err
@@ -103,11 +111,14 @@ def test_particles_need_no_place_for_their_code(home, temporary):
 def test_a_figure_without_a_home_prints_no_warning(tmp_path):
     """In one process with the command's own settings; only the folder for fonts is missing."""
     program = (
-        "from annealvi.cli import program, commands; commands.RUN['derive'] = lambda _: __import__('annealvi.show.style') and 0; "
+        "from annealvi.cli import program, commands; commands.RUN['derive'] = lambda _: "
+        "__import__('annealvi.show.style') and 0; "
         "raise SystemExit(program.main(['derive']))"
     )
     (tmp_path / "file").write_text("", encoding="utf-8")
-    status, out, err = ended(started((), program=("-c", program), TMPDIR=str(tmp_path), **{**NOWHERE, "HOME": str(tmp_path / "file")}))
+    status, out, err = ended(
+        started((), program=("-c", program), TMPDIR=str(tmp_path), **{**NOWHERE, "HOME": str(tmp_path / "file")})
+    )
     assert (status, out, err) == (0, b"", b"")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -134,7 +145,9 @@ scales = [1, 1]
 def test_files_are_utf8_and_have_any_name_whatever_the_locale(tmp_path):
     (tmp_path / "prob-β.toml").write_text(PROBLEM, encoding="utf-8")
     outputs = ["--json", "größe.json", "--out", "ordner-ü", "--format", "markdown"]
-    process = started(["derive", "prob-β.toml", *outputs], program=("-c", IN_FOLDER.format(folder=str(tmp_path))), **LATIN)
+    process = started(
+        ["derive", "prob-β.toml", *outputs], program=("-c", IN_FOLDER.format(folder=str(tmp_path))), **LATIN
+    )
     status, _, err = ended(process)
     assert (status, err) == (0, b"")
     assert json.loads((tmp_path / "größe.json").read_bytes().decode())["states"] == ["m_1", "m_2", "s"]
@@ -145,7 +158,12 @@ IN_FOLDER = "import os; os.chdir({folder!r}); from annealvi.cli.program import m
 
 
 def test_errors_are_one_line_without_utf8(tmp_path):
-    for arguments in (["derive", "fehlt-ß.toml"], ["derive", "--set", "schedule.ß=1"], ["derive", "--set", "schedule.T0=β"], ["ß"]):
+    for arguments in (
+        ["derive", "fehlt-ß.toml"],
+        ["derive", "--set", "schedule.ß=1"],
+        ["derive", "--set", "schedule.T0=β"],
+        ["ß"],
+    ):
         status, out, err = ended(started(arguments, **ASCII))
         assert (status, out, err.count(b"\n")) == (2, b"", 1), err
         assert err.startswith(b"annealvi: ")
@@ -167,11 +185,15 @@ def test_no_text_is_read_or_written_in_the_locales_encoding(package):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                said = {keyword.arg for keyword in node.keywords} | {a.value for a in node.args if isinstance(a, ast.Constant)}
+                said = {keyword.arg for keyword in node.keywords} | {
+                    a.value for a in node.args if isinstance(a, ast.Constant)
+                }
                 text = name in ("read_text", "write_text") or (
                     name in ("open", "fdopen", "TextIOWrapper") and not said & {"rb", "wb", "xb", "r+b"}
                 )
-                of_python = not (isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") in ("os", "text"))
+                of_python = not (
+                    isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") in ("os", "text")
+                )
                 assert not (text and of_python) or "encoding" in said, f"{path}:{node.lineno}"
 
 
@@ -188,7 +210,8 @@ program = b"".join([instruction(0x20, 0, 0, 0), instruction(0x15, 0, 1, flock),
 class Filter(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("program", ctypes.c_char_p)]
 libc = ctypes.CDLL(None)
-if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(Filter(4, ctypes.cast(program, ctypes.c_char_p))), 0, 0):
+rules = Filter(4, ctypes.cast(program, ctypes.c_char_p))
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(rules), 0, 0):
     sys.exit(77)
 """
 SWEEP_WITHOUT_LOCKS = """
@@ -198,7 +221,8 @@ from annealvi.sweeps.running import Execution, run_sweep
 from derive.problem.specification import BadInput
 progress = lambda done, total: print(done, end=" ")
 try:
-    run_sweep(SmallSweep(), sys.argv[1], Execution(chunk=10), progress=progress, tell=lambda line: print(line, file=sys.stderr))
+    tell = lambda line: print(line, file=sys.stderr)
+    run_sweep(SmallSweep(), sys.argv[1], Execution(chunk=10), progress=progress, tell=tell)
 except BadInput as wrong:
     print(wrong, file=sys.stderr)
     sys.exit(2)
@@ -211,7 +235,9 @@ def without_locks(path, **environment):
         pytest.skip("needs Linux, which can be told to refuse a lock")
     paths = PYTHONPATH
     program = ("-c", NO_LOCKS + SWEEP_WITHOUT_LOCKS)
-    status, out, err = ended(started([str(path)], program=program, **{"HDF5_USE_FILE_LOCKING": None, "PYTHONPATH": paths, **environment}))
+    status, out, err = ended(
+        started([str(path)], program=program, **{"HDF5_USE_FILE_LOCKING": None, "PYTHONPATH": paths, **environment})
+    )
     if status == 77:
         pytest.skip("this system takes no filter of system calls")
     return status, out.decode(), err.decode()
@@ -222,7 +248,9 @@ def test_a_file_system_without_locks_takes_a_sweep_which_says_so(tmp_path):
     path = tmp_path / "found.nc"
     status, out, err = without_locks(path)
     assert (status, out) == (0, "0 10 20 ")
-    assert err.splitlines()[0] == f"{tmp_path / 'found.parts'} cannot be locked: see to it that no other run works on it"
+    assert (
+        err.splitlines()[0] == f"{tmp_path / 'found.parts'} cannot be locked: see to it that no other run works on it"
+    )
     assert path.read_bytes() == (tmp_path / "whole.nc").read_bytes()
 
 
@@ -260,14 +288,39 @@ def test_an_error_without_a_name_is_not_blamed_on_standard_output(capsys, monkey
 
     monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": fail})
     assert main(["derive"]) == 2
-    assert capsys.readouterr().err.startswith("annealvi: standard output, or what has no name: cannot be written or read (No locks")
+    assert capsys.readouterr().err.startswith(
+        "annealvi: standard output, or what has no name: cannot be written or read (No locks"
+    )
 
 
 POSIX = {
     "modules": ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog", "readline", "curses"),
-    "signal": ("SIGHUP", "SIGKILL", "SIGQUIT", "SIGALRM", "SIGUSR1", "SIGXFSZ", "SIGCHLD", "alarm", "setitimer", "pthread_sigmask"),
+    "signal": (
+        "SIGHUP",
+        "SIGKILL",
+        "SIGQUIT",
+        "SIGALRM",
+        "SIGUSR1",
+        "SIGXFSZ",
+        "SIGCHLD",
+        "alarm",
+        "setitimer",
+        "pthread_sigmask",
+    ),
     "os": (
-        *("geteuid", "getuid", "getgid", "getegid", "getgroups", "fork", "setsid", "killpg", "getpgid", "nice", "sched_getaffinity"),
+        *(
+            "geteuid",
+            "getuid",
+            "getgid",
+            "getegid",
+            "getgroups",
+            "fork",
+            "setsid",
+            "killpg",
+            "getpgid",
+            "nice",
+            "sched_getaffinity",
+        ),
         *("sched_setaffinity", "posix_fallocate", "fchmod", "fchown", "chown", "mkfifo", "sysconf", "getloadavg"),
         *("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC", "O_TMPFILE", "WEXITSTATUS", "wait", "waitid", "register_at_fork"),
     ),
@@ -282,13 +335,16 @@ def test_what_windows_does_not_have_is_asked_for_before_it_is_used(package):
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else {node.module}
-                assert names.isdisjoint(POSIX["modules"]) or "except ModuleNotFoundError:  # Windows" in source, f"{path}:{node.lineno}"
+                assert names.isdisjoint(POSIX["modules"]) or "except ModuleNotFoundError:  # Windows" in source, (
+                    f"{path}:{node.lineno}"
+                )
             elif isinstance(node, ast.Attribute) and node.attr in POSIX.get(getattr(node.value, "id", ""), ()):
                 assert f'hasattr({ast.unparse(node.value)}, "{node.attr}")' in source, f"{path}:{node.lineno}"
 
 
 WINDOWS = f"""
-import asyncio, concurrent.futures, importlib.metadata, multiprocessing, platform, subprocess, tempfile  # with what is there
+# with what is there
+import asyncio, concurrent.futures, importlib.metadata, multiprocessing, platform, subprocess, tempfile
 import h5netcdf, llvmlite.binding, matplotlib.figure, numba, rich.console, scipy.io, sympy, xarray
 import builtins, os, signal, sys
 platform.processor()
@@ -326,7 +382,8 @@ sys.exit(status)
 
 
 def test_without_what_windows_does_not_have_kernels_and_sweeps_run_all_the_same(tmp_path):
-    """The names are taken away, and no folder can be opened; all that one can see there of the cache's is that every user writes to it."""
+    """The names are taken away, and no folder can be opened; all that one can see there of the cache's is that every
+    user writes to it."""
     run_sweep(SmallSweep(), tmp_path / "whole.nc")
     cache, out = tmp_path / "cache", tmp_path / "out"
     cache.mkdir()
@@ -346,15 +403,25 @@ def test_without_what_windows_does_not_have_kernels_and_sweeps_run_all_the_same(
 
 def paths_of(function):
     """The parameters of a function that take a path."""
-    return [p for p in inspect.signature(function).parameters.values() if re.search(r"[Pp]ath", f"{p.name} {p.annotation}")]
+    return [
+        p for p in inspect.signature(function).parameters.values() if re.search(r"[Pp]ath", f"{p.name} {p.annotation}")
+    ]
 
 
 def with_paths():
     """(name, parameter) of everything public that takes a path."""
     public = {name: getattr(annealvi, name) for name in annealvi.__all__}
-    methods = {f"{n}.{m}": f for n, c in public.items() if inspect.isclass(c) for m, f in vars(c).items() if inspect.isfunction(f)}
+    methods = {
+        f"{n}.{m}": f
+        for n, c in public.items()
+        if inspect.isclass(c)
+        for m, f in vars(c).items()
+        if inspect.isfunction(f)
+    }
     functions = {name: value for name, value in public.items() if inspect.isfunction(value)} | methods
-    functions |= {f.__name__: f for f in (bifurcation_figure, style.save, run_sweep, sweeping)}  # of the notebooks and docs
+    functions |= {
+        f.__name__: f for f in (bifurcation_figure, style.save, run_sweep, sweeping)
+    }  # of the notebooks and docs
     return [(name, parameter) for name, function in functions.items() for parameter in paths_of(function)]
 
 

@@ -18,7 +18,8 @@ from derive.problem.specification import BadInput
 
 
 def all_is_well(kind, first, cases, share):
-    """The cases pass, and at least `share` and at most 60 % of them are accepted. Returns how many distinct refusals there were."""
+    """The cases pass, and at least `share` and at most 60 % of them are accepted. Returns how many distinct refusals
+    there were."""
     summary = run(Task(kind, 0, first, first + cases))
     assert summary.cases == cases
     assert [(failure.number, failure.faults) for failure in summary.failures] == []
@@ -60,7 +61,9 @@ FAULTS = {
 
 def test_each_fault_that_a_reader_may_have_is_found_out():
     summary = run(Task("problem", 0, 0, len(FAULTS), seconds=0.5, plants=tuple(FAULTS)))
-    found = dict.fromkeys(FAULTS, "") | {list(FAULTS)[failure.number]: "\n".join(failure.faults) for failure in summary.failures}
+    found = dict.fromkeys(FAULTS, "") | {
+        list(FAULTS)[failure.number]: "\n".join(failure.faults) for failure in summary.failures
+    }
     assert {reader: fault for reader, fault in FAULTS.items() if fault not in found[reader]} == {}
     assert all(failure.content == generator("problem")(0, failure.number) for failure in summary.failures)
 
@@ -94,7 +97,8 @@ def test_only_arithmetic_passes_for_a_formula(source, plain):
 
 def test_refusals_are_told_apart_by_what_they_say_alone():
     one, other = (
-        f"annealvi: case.toml: target.scales[{n}]: {value} is not a number; write 1.0" for n, value in ((0, "[1, 'a']"), (3, "'b'"))
+        f"annealvi: case.toml: target.scales[{n}]: {value} is not a number; write 1.0"
+        for n, value in ((0, "[1, 'a']"), (3, "'b'"))
     )
     assert normalised(one) == normalised(other) == "target.scales: is not a number; write #"
 
@@ -107,7 +111,9 @@ def test_the_latex_of_a_formula_is_printed_without_simplifying_it(monkeypatch):
 
     for name in ("simplify", "is_constant", "equals"):
         monkeypatch.setattr(sp.Expr, name, never)
-    load_problem("bimodal", ["schedule.kind=expression", 'schedule.expression="1 + exp(-exp(-max(7, t/t0)))*exp(-t)/(1 + t)"'])
+    load_problem(
+        "bimodal", ["schedule.kind=expression", 'schedule.expression="1 + exp(-exp(-max(7, t/t0)))*exp(-t)/(1 + t)"']
+    )
 
 
 def test_a_billion_dimensions_cost_the_equations_nothing():
@@ -118,7 +124,9 @@ def test_a_billion_dimensions_cost_the_equations_nothing():
     assert outcomes_of_states(session, paths.values[:, -1]).covered.shape == (2, 2)
 
 
-@pytest.mark.parametrize("name", ['x""" ; planted() ; """', "x''' ; planted() ; '''", "' + planted() + '", "{planted()}"])
+@pytest.mark.parametrize(
+    "name", ['x""" ; planted() ; """', "x''' ; planted() ; '''", "' + planted() + '", "{planted()}"]
+)
 def test_a_problems_name_is_a_text_in_the_source_that_is_generated_and_run(name):
     """The name is all that a user's text gives to that source."""
     module = annealvi.open_session(annealvi.Problem(name=name)).compile("cpu").module
@@ -141,7 +149,10 @@ def test_many_states_are_judged_as_each_alone_and_promptly(learn):
             for n, state in enumerate(states):
                 session.require_state(state, f"states[{n}]", "initial.json")
 
-        alone, together = refusal(one_by_one), refusal(lambda states=states: session.require_states(states, "states", "initial.json"))
+        alone, together = (
+            refusal(one_by_one),
+            refusal(lambda states=states: session.require_states(states, "states", "initial.json")),
+        )
         assert alone == together
         refused += alone is not None
     assert 5 < refused < 60

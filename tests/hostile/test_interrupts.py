@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and a closed terminal at any moment: the status says so, one line does, and nothing is left behind."""
+"""Ctrl-C, SIGTERM and a closed terminal at any moment: the status says so, one line does, and nothing is left
+behind."""
 
 import contextlib
 import os
@@ -24,7 +25,8 @@ from kernels.machine import module_cache
 
 
 def heard():
-    """Ctrl-C as a terminal's programs get it: a shell starts its background jobs, so perhaps these tests, with it ignored."""
+    """Ctrl-C as a terminal's programs get it: a shell starts its background jobs, so perhaps these tests, with it
+    ignored."""
     return signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -40,7 +42,12 @@ def started(program, folder):
     places = {name: folder / name for name in ("work", "home", "tmp", "cache")}
     for place in places.values():
         place.mkdir(exist_ok=True)
-    own = {"HOME": places["home"], "TMPDIR": places["tmp"], "ANNEALVI_CACHE_DIR": places["cache"], "MPLCONFIGDIR": places["home"]}
+    own = {
+        "HOME": places["home"],
+        "TMPDIR": places["tmp"],
+        "ANNEALVI_CACHE_DIR": places["cache"],
+        "MPLCONFIGDIR": places["home"],
+    }
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(place) for name, place in own.items()}}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, *program], cwd=places["work"], env=environment, preexec_fn=heard, **pipes)
@@ -60,7 +67,10 @@ def ends_interrupted(process, folder, status=130):
 
 OUTPUTS = ["--json", "r.json", "--out", "out"]
 LONG = ["simulate", "--max-cost", "1e9", "--particles", "20000", *OUTPUTS]
-BEGUN = "import runpy, sys; sys.argv[0] = 'annealvi'; print(flush=True); runpy.run_module('annealvi', run_name='__main__', alter_sys=True)"
+BEGUN = (
+    "import runpy, sys; sys.argv[0] = 'annealvi'; print(flush=True); runpy.run_module('annealvi', "
+    "run_name='__main__', alter_sys=True)"
+)
 
 
 @pytest.mark.parametrize(
@@ -107,14 +117,17 @@ learn = ["means", "scales"]
 [space]
 dimension = 3
 """
-"""Hot, a learned scale grows to √T0 times the target's, and with its fourth power the nodes of an average, up to 10⁹."""
+"""Hot, a learned scale grows to √T0 times the target's, and with its fourth power the nodes of an average, up to
+10⁹."""
 
 
 def test_a_step_that_takes_minutes_hears_sigterm(tmp_path):
     """Once the cost is told the run has begun; the next word would be its end. Before that each stage was told."""
     problem = tmp_path / "swelling.toml"
     problem.write_text(SWELLING)
-    process = started(["-c", BEGUN, "integrate", str(problem), "--n", "2", "--t-end", "2", "--max-cost", "1e9"], tmp_path)
+    process = started(
+        ["-c", BEGUN, "integrate", str(problem), "--n", "2", "--t-end", "2", "--max-cost", "1e9"], tmp_path
+    )
     late = threading.Timer(280.0, process.kill)
     late.start()
     said = []
@@ -140,7 +153,8 @@ def test_ctrl_c_again_and_again_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["annealvi.cli.program", "argparse", "annealvi.cli.commands", "numpy", "sympy", "annealvi.session.session"]
+    "module",
+    ["annealvi.cli.program", "argparse", "annealvi.cli.commands", "numpy", "sympy", "annealvi.session.session"],
 )
 def test_ctrl_c_during_an_import_is_quiet(module, tmp_path):
     striking = f"""
@@ -158,7 +172,8 @@ runpy.run_module("annealvi", run_name="__main__", alter_sys=True)
 
 def test_ctrl_c_on_the_way_out_is_ignored(tmp_path):
     program = (
-        "import atexit, signal, sys; from annealvi.cli.program import main; atexit.register(signal.raise_signal, signal.SIGINT); "
+        "import atexit, signal, sys; from annealvi.cli.program import main; "
+        "atexit.register(signal.raise_signal, signal.SIGINT); "
         "sys.argv = ['annealvi', '--version']; status = main(); signal.raise_signal(signal.SIGINT); sys.exit(status)"
     )
     process = started(["-c", program], tmp_path)
@@ -167,7 +182,8 @@ def test_ctrl_c_on_the_way_out_is_ignored(tmp_path):
 
 
 def strike_at(opcode, files, call):
-    """Calls with a Ctrl-C before the opcode of this number among those that run in the files. Whether there were so many."""
+    """Calls with a Ctrl-C before the opcode of this number among those that run in the files. Whether there were so
+    many."""
     count = 0
 
     def trace(frame, event, _):
@@ -239,7 +255,9 @@ def test_ctrl_c_at_any_moment_of_a_sweep_leaves_chunks_from_which_it_goes_on(tmp
         with contextlib.suppress(KeyboardInterrupt):
             struck = strike_at(opcode, files, lambda: run_sweep(sweep, path, Execution(chunk=2)))
         let_go(parts_of(path))
-        left = {str(file.relative_to(path.parent)) for file in path.parent.rglob("*")} if path.parent.exists() else set()
+        left = (
+            {str(file.relative_to(path.parent)) for file in path.parent.rglob("*")} if path.parent.exists() else set()
+        )
         assert not [name for name in left if "/." in name or name.startswith(".")]
         done = path.exists() and not (parts_of(path) / store.STATED).exists()
         run_sweep(sweep, path, Execution(force=done))
@@ -263,7 +281,9 @@ def test_ctrl_c_before_any_opcode_of_the_command_line_is_status_130_or_too_late(
     for opcode in range(1, 10_000):
         path.unlink(missing_ok=True)
         try:
-            struck = strike_at(opcode, {program.__file__, contextlib.__file__}, lambda: statuses.append(main(["derive"])))
+            struck = strike_at(
+                opcode, {program.__file__, contextlib.__file__}, lambda: statuses.append(main(["derive"]))
+            )
         except KeyboardInterrupt:
             raised.append(opcode)
             continue
@@ -327,7 +347,9 @@ def drop_and_refuse(_):
         (drop_and_refuse, "annealvi: on the way out: --out: a disk that is full; free space\n"),
     ],
 )
-def test_ctrl_c_that_was_dropped_is_status_130_at_the_end_and_what_failed_after_it_is_told(command, said, monkeypatch, capsys):
+def test_ctrl_c_that_was_dropped_is_status_130_at_the_end_and_what_failed_after_it_is_told(
+    command, said, monkeypatch, capsys
+):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
     monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": command})

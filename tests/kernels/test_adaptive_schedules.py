@@ -77,7 +77,8 @@ def first_betas_of_one_gaussian(rule, replicas):
 def test_adaann_steps_by_the_standard_deviation_of_a_gaussian():
     """log p* = -|x - nu|^2 / (2 sigma*^2) has Var_q = (d sigma^4 / 2 + sigma^2 |a - nu|^2) / sigma*^4.
 
-    The inverse square root of an estimate from n particles is biased by some 1 / n, which is 1 / 16 of a standard error here.
+    The inverse square root of an estimate from n particles is biased by some 1 / n, which is 1 / 16 of a standard error
+    here.
     """
     rule, replicas = AdaAnn(tau=0.3, every=1, start_beta=0.25, particles=16384), 64
     mean, error = mean_and_standard_error(first_betas_of_one_gaussian(rule, replicas), axis=0)
@@ -113,7 +114,9 @@ def test_gaussian_log_weights_have_the_lognormal_sample_size():
     assert abs(mean - math.exp(-(increment**2) * v)) < STANDARD_ERRORS * error
     assert error < 2e-3
     np.testing.assert_allclose(relative_effective_sample_size(np.zeros(64), values, weights), 1.0, rtol=1e-12)
-    chosen = EffectiveSampleSize(level=0.7, every=1, start_beta=0.1, particles=2).next_betas(np.full(64, 0.1), values, weights)
+    chosen = EffectiveSampleSize(level=0.7, every=1, start_beta=0.1, particles=2).next_betas(
+        np.full(64, 0.1), values, weights
+    )
     np.testing.assert_allclose(relative_effective_sample_size(chosen - 0.1, values, weights), 0.7, rtol=1e-9)
 
 
@@ -227,14 +230,22 @@ def test_results_depend_neither_on_threads_nor_on_chunks_nor_on_other_replicas(r
 
 
 def test_extrapolation_refuses_replicas_at_different_temperatures():
-    coarse, fine = adaptive_run(ADAANN, steps=4, record_every=2), adaptive_run(ADAANN, steps=8, record_every=4, dt=0.025)
+    coarse, fine = (
+        adaptive_run(ADAANN, steps=4, record_every=2),
+        adaptive_run(ADAANN, steps=8, record_every=4, dt=0.025),
+    )
     with pytest.raises(ValueError, match="adaptive"):
         extrapolate_step(coarse, fine)
 
 
 def test_the_rules_know_nothing_of_the_derivation():
-    code = "import sys, kernels.particles.adaptive_schedules; print([m for m in sys.modules if m.split('.')[0] in ('derive', 'sympy')])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import sys, kernels.particles.adaptive_schedules; print([m for m in sys.modules if "
+        "m.split('.')[0] in ('derive', 'sympy')])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -267,7 +278,12 @@ def test_bad_rules_are_one_clear_line(kind, key, value, message):
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("steps", 0, "steps"), ("rule", [0.5], "rule must be"), ("particles", 2**32 - 10, "together"), ("record_every", 0, "record_every")],
+    [
+        ("steps", 0, "steps"),
+        ("rule", [0.5], "rule must be"),
+        ("particles", 2**32 - 10, "together"),
+        ("record_every", 0, "record_every"),
+    ],
 )
 def test_bad_runs_are_one_clear_line(key, value, message):
     options = {"rule": ADAANN, key: value}

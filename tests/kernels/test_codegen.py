@@ -6,7 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import sympy as sp
-from handtyped import STATES, T0, TIME, VALUES, R, bimodal_system, exponential_beta, hold_beta, states_of_unit_vectors, t0, w_1, z
+from handtyped import (
+    STATES,
+    T0,
+    TIME,
+    VALUES,
+    R,
+    bimodal_system,
+    exponential_beta,
+    hold_beta,
+    states_of_unit_vectors,
+    t0,
+    w_1,
+    z,
+)
 from retyped import F_mp, exchange_sech_mp
 
 from derive.objects.expectation import Expectation
@@ -15,7 +28,13 @@ from kernels.generate.codegen import distinct_averages, generate
 from kernels.integrate.integrator import compile_system
 
 SCHEDULE = {T0: 30.0, t0: 288.0}
-STATE_TEXTS = [("0.1", "-0.2", "0.05"), ("0.9", "-0.95", "-0.9"), ("1", "-1", "-1"), ("0.999", "0.998", "0.9985"), ("1", "1", "1")]
+STATE_TEXTS = [
+    ("0.1", "-0.2", "0.05"),
+    ("0.9", "-0.95", "-0.9"),
+    ("1", "-1", "-1"),
+    ("0.999", "0.998", "0.9985"),
+    ("1", "1", "1"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +44,9 @@ def kernel():
 
 @pytest.fixture(scope="module")
 def by_quadrature():
-    return compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu", expectations="quadrature")
+    return compile_system(
+        bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu", expectations="quadrature"
+    )
 
 
 def rates_mp(state, beta, radius, w_star, weight):
@@ -103,7 +124,9 @@ def test_cpu_and_cuda_differ_only_in_header_lanes_and_entry():
     assert set(re.findall(r"fastmath=\{([^}]*)\}", program("cpu").source)) == {"'contract'"}
 
 
-@pytest.mark.parametrize(("target", "precision", "own"), [("cpu", "float64", True), ("cpu", "float32", False), ("cuda", "float64", False)])
+@pytest.mark.parametrize(
+    ("target", "precision", "own"), [("cpu", "float64", True), ("cpu", "float32", False), ("cuda", "float64", False)]
+)
 def test_only_double_precision_on_the_cpu_has_its_own_exponential(target, precision, own):
     library = "kernels.machine.vector_math" if own else "math"
     assert f"from {library} import exp, log, tanh" in program(target, precision).source
@@ -117,7 +140,9 @@ def test_every_float_literal_of_single_precision_is_cast():
 
 
 def test_single_precision_rates(kernel):
-    single = compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu", precision="float32")
+    single = compile_system(
+        bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu", precision="float32"
+    )
     states = states_of_unit_vectors(50, 4, 1)
     rates = single.rhs_at_beta(0.4, states)
     assert rates.dtype == np.float32
@@ -132,9 +157,13 @@ def test_the_derived_system_gives_the_same_kernel():
     from derive.problem.problem_file import load_problem
 
     session = open_session(load_problem("bimodal", ["proposal.weights=[0.3, 0.7]"]))
-    typed = compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE, w_1: 0.3}, device="cpu")
+    typed = compile_system(
+        bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE, w_1: 0.3}, device="cpu"
+    )
     states = states_of_unit_vectors(40, 4, 2)
-    np.testing.assert_allclose(session.compile("cpu").rhs_at_beta(0.7, states), typed.rhs_at_beta(0.7, states), rtol=0, atol=1e-11)
+    np.testing.assert_allclose(
+        session.compile("cpu").rhs_at_beta(0.7, states), typed.rhs_at_beta(0.7, states), rtol=0, atol=1e-11
+    )
 
 
 def test_a_stray_symbol_in_the_schedule_is_named():
@@ -173,7 +202,9 @@ def test_an_average_over_two_variables_is_refused():
     other = type(z)("zeta")
     average = Expectation(sp.tanh(STATES[0] + z * other), z, other)
     symbol = sp.Symbol("A", real=True)
-    system = OdeSystem("wide", STATES, (), ((symbol, average),), (symbol, sp.S.Zero, sp.S.Zero), bimodal_system().domain)
+    system = OdeSystem(
+        "wide", STATES, (), ((symbol, average),), (symbol, sp.S.Zero, sp.S.Zero), bimodal_system().domain
+    )
     with pytest.raises(ValueError, match="variables"):
         generate(system, hold_beta(), (T0, t0), {}, "cpu")
 
@@ -182,7 +213,9 @@ def test_states_of_different_intervals_have_tables_of_their_own():
     right = bimodal_system()
     wider = replace(right, domain=replace(right.domain, bounds=((-R, R), *right.domain.bounds[1:])))
     assert [state for _, state in distinct_averages(wider)] == [0, 1, 2]
-    kernels = [compile_system(s, exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu") for s in (right, wider)]
+    kernels = [
+        compile_system(s, exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu") for s in (right, wider)
+    ]
     assert [c.average for c in kernels[1].measured_errors].count(kernels[1].measured_errors[0].average) == 2
     np.testing.assert_array_equal(kernels[1].tables.ranges, [[-3, 3], [-1, 1], [-1, 1]])
     states = np.array(STATE_TEXTS, float)

@@ -1,4 +1,5 @@
-"""A result is the same to the last bit for any number of threads and any size of the chunks in which trajectories are taken."""
+"""A result is the same to the last bit for any number of threads and any size of the chunks in which trajectories are
+taken."""
 
 import json
 import os
@@ -51,7 +52,17 @@ def test_the_number_of_threads_changes_no_result(command, monkeypatch, tmp_path)
     for threads in (1, 3):
         monkeypatch.setattr(numba, "get_num_threads", lambda threads=threads: threads)
         file, folder = tmp_path / f"{threads}.json", tmp_path / f"{threads}"
-        assert main([*COMMANDS[command], "--json", str(file), *(["--out", str(folder)] if command.startswith("map") else [])]) == 0
+        assert (
+            main(
+                [
+                    *COMMANDS[command],
+                    "--json",
+                    str(file),
+                    *(["--out", str(folder)] if command.startswith("map") else []),
+                ]
+            )
+            == 0
+        )
         found.append((numbers(json.loads(file.read_text())), [map_of(path) for path in sorted(folder.glob("*.nc"))]))
     assert found[0] == found[1]
     assert any(found[0])
@@ -63,7 +74,12 @@ def test_nor_does_it_when_the_environment_gives_it(tmp_path):
     for threads in "13":
         file = tmp_path / f"{threads}.json"
         command = [sys.executable, "-m", "annealvi", *COMMANDS["formula and ensemble"], "--json", str(file)]
-        environment = {**os.environ, "NUMBA_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+        environment = {
+            **os.environ,
+            "NUMBA_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            "OMP_NUM_THREADS": threads,
+        }
         subprocess.run(command, env=environment, check=True, capture_output=True)
         found.append(numbers(json.loads(file.read_text())))
     assert found[0] == found[1]
@@ -85,7 +101,9 @@ def test_the_size_of_the_chunks_changes_no_result(quick, monkeypatch):
         np.testing.assert_array_equal(parted.outcomes.covered, whole.outcomes.covered)
         np.testing.assert_array_equal(parted.t, whole.t)
         assert parted.as_dict() == whole.as_dict()
-        np.testing.assert_array_equal(annealvi.integrate(session, n=100, t_end=5.0, points=3).values, trajectories.values)
+        np.testing.assert_array_equal(
+            annealvi.integrate(session, n=100, t_end=5.0, points=3).values, trajectories.values
+        )
     assert heard[-2:] == [(250, 500), (500, 500)]
 
 

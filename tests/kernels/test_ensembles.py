@@ -1,7 +1,7 @@
 """The sampled overlaps have the law of overlaps of independent vectors, uniform on spheres, in every dimension.
 
-All tests have fixed seeds. A distribution test fails below p = 1e-4: of the some hundred of them that run, a right sampler with fresh
-seeds would fail one in a hundred times; the wrong sampler at the end of this file fails by far.
+All tests have fixed seeds. A distribution test fails below p = 1e-4: of the some hundred of them that run, a right
+sampler with fresh seeds would fail one in a hundred times; the wrong sampler at the end of this file fails by far.
 """
 
 import numpy as np
@@ -32,7 +32,8 @@ def brute_force(n, dimension, radii, target_gram, seed):
 
 
 def entries(gram):
-    """The off-diagonal overlaps, and two functions of them together: a product around a triangle and the determinant."""
+    """The off-diagonal overlaps, and two functions of them together: a product around a triangle and the
+    determinant."""
     size = gram.shape[1]
     rows = {f"{i}{j}": gram[:, i, j] for i in range(size) for j in range(i)}
     rows["triangle"] = gram[:, 0, size - 2] * gram[:, 0, size - 1] * gram[:, size - 2, size - 1]
@@ -41,7 +42,9 @@ def entries(gram):
 
 
 @pytest.mark.parametrize("dimension", [2, 3, 5, 128])
-@pytest.mark.parametrize(("target", "radii"), [(ONE_MODE, (1.0, 1.0)), (TWO_MODES, (1.5, 0.5, 2.0))], ids=["one mode", "two modes"])
+@pytest.mark.parametrize(
+    ("target", "radii"), [(ONE_MODE, (1.0, 1.0)), (TWO_MODES, (1.5, 0.5, 2.0))], ids=["one mode", "two modes"]
+)
 def test_law_of_the_overlaps(dimension, target, radii):
     ours = entries(initial_gram(DRAWS, dimension, np.array(radii), target, 11))
     theirs = entries(brute_force(DRAWS, dimension, radii, target, 12))
@@ -124,7 +127,11 @@ def test_dependent_modes_are_allowed():
 
 @pytest.mark.parametrize(
     ("dimension", "target", "message"),
-    [(1, TWO_MODES, "do not fit"), (0, ONE_MODE, "do not fit"), (3, np.array([[1.0, 2.0], [2.0, 1.0]]), "positive semidefinite")],
+    [
+        (1, TWO_MODES, "do not fit"),
+        (0, ONE_MODE, "do not fit"),
+        (3, np.array([[1.0, 2.0], [2.0, 1.0]]), "positive semidefinite"),
+    ],
 )
 def test_impossible_requests_are_refused(dimension, target, message):
     with pytest.raises(ValueError, match=message):

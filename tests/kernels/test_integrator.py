@@ -1,4 +1,5 @@
-"""The adaptive integrator: its order, its error against SciPy, jumps of the schedule, and the states that it must refuse."""
+"""The adaptive integrator: its order, its error against SciPy, jumps of the schedule, and the states that it must
+refuse."""
 
 import dataclasses
 import json
@@ -10,7 +11,17 @@ from itertools import pairwise
 import numba
 import numpy as np
 import pytest
-from handtyped import STATES, T0, VALUES, bimodal_system, escaping_system, exponential_beta, hold_beta, states_of_unit_vectors, t0
+from handtyped import (
+    STATES,
+    T0,
+    VALUES,
+    bimodal_system,
+    escaping_system,
+    exponential_beta,
+    hold_beta,
+    states_of_unit_vectors,
+    t0,
+)
 from places import ROOT
 from scipy.integrate import solve_ivp
 
@@ -46,7 +57,9 @@ def scipy_path(y, legs):
     """States at the end of each leg (start, end, beta(t)), to 1e-12."""
     reached = []
     for start, end, beta in legs:
-        y = solve_ivp(lambda t, y, b=beta: numpy_rates(y, b(t)), (start, end), y, "DOP853", rtol=1e-12, atol=1e-13).y[:, -1]
+        y = solve_ivp(lambda t, y, b=beta: numpy_rates(y, b(t)), (start, end), y, "DOP853", rtol=1e-12, atol=1e-13).y[
+            :, -1
+        ]
         reached.append(y)
     return np.array(reached)
 
@@ -68,7 +81,8 @@ def escaping():
 
 
 def test_order_is_eight(kernel):
-    """From 12 steps on the error is asymptotic; up to 24 it stays far above the reference's own, which is seen by two routes."""
+    """From 12 steps on the error is asymptotic; up to 24 it stays far above the reference's own, which is seen by two
+    routes."""
     cold = kernel.with_parameters({T0: 1.0})
     states = states_of_unit_vectors(8, 4, 3)
     counts = np.array([12, 16, 20, 24])
@@ -134,7 +148,9 @@ def test_breakpoints_follow_their_parameters(hold):
     assert later.tables is hold.tables
     y = states_of_unit_vectors(1, 6, 8)
     expected = scipy_path(y[0], [(0.0, 12.0, lambda t: 1 / 25), (12.0, 20.0, lambda t: 1.0)])[-1]
-    np.testing.assert_allclose(later.integrate(y, [0.0, 20.0], rtol=1e-11, atol=1e-13).y[0, -1], expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        later.integrate(y, [0.0, 20.0], rtol=1e-11, atol=1e-13).y[0, -1], expected, rtol=0, atol=1e-9
+    )
 
 
 def test_more_output_times_change_the_end_within_the_tolerance(kernel):
@@ -176,7 +192,8 @@ def test_leaving_the_gram_matrix_is_an_error_with_its_place(escaping):
     with pytest.raises(DomainError, match=r"trajectory 1 .*t = .*Gram") as error:
         escaping.integrate([inside, leaving], [0.0, 5.0])
     assert error.value.trajectory == 1
-    # The largest eigenvector aside, positivity needs (m_1 + m_2)^2 <= 2 (1 + s): m <= sqrt(0.05), after 1.236 units of time.
+    # The largest eigenvector aside, positivity needs (m_1 + m_2)^2 <= 2 (1 + s): m <= sqrt(0.05), after 1.236 units of
+    # time.
     assert error.value.time >= 1.23
     assert error.value.state[0] == pytest.approx(0.1 + 0.1 * error.value.time)
     assert error.value.state[0] > 0.2236
@@ -231,7 +248,15 @@ def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch
         matrix[0] = 1.0
         return 1
 
-    names = {"rates": rates, "gram": gram, "beta_at": lambda t, p: 1.0, "real": float, "STATES": 1, "LANES": 1, "WIDTH": 1}
+    names = {
+        "rates": rates,
+        "gram": gram,
+        "beta_at": lambda t, p: 1.0,
+        "real": float,
+        "STATES": 1,
+        "LANES": 1,
+        "WIDTH": 1,
+    }
     names["halted"] = lambda flag: False
     tables = {"np": np}
     exec(tableau_constants(dop853(), ScalarPrinter()), tables)
@@ -241,7 +266,19 @@ def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch
     nothing, out, reached, status = np.zeros((0, 2)), np.empty((1, 2, 1)), np.empty((1, 2)), np.empty(1, int)
     times, kept, limits = np.array([0.0, 2.0]), np.array([1, 1]), np.array([[-np.inf, np.inf]])
     control = np.array([1e-9, 1e-11, 0, 1e6, 1e-6])
-    path = (times, times, kept, nothing, nothing, nothing, nothing, limits, np.empty((0, 5)), control, np.zeros(1, np.int64))
+    path = (
+        times,
+        times,
+        kept,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        limits,
+        np.empty((0, 5)),
+        control,
+        np.zeros(1, np.int64),
+    )
     clock, place = np.empty(integrator_source.CLOCK_ROWS), np.empty(integrator_source.PLACE_ROWS, int)
     group = (np.empty(1), np.empty(1), np.empty(13), clock, place, np.empty(1), np.empty(1), np.empty(1), np.empty(1))
     with np.errstate(all="ignore"):
@@ -275,7 +312,9 @@ def test_bad_requests_are_refused(kernel, states, times, options):
 
 
 def test_single_precision_follows_double_precision(kernel):
-    single = compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, **EXPONENTIAL}, device="cpu", precision="float32")
+    single = compile_system(
+        bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, **EXPONENTIAL}, device="cpu", precision="float32"
+    )
     states = states_of_unit_vectors(20, 6, 13)
     run = single.integrate(states, [0.0, 20.0], rtol=1e-5, atol=1e-6)
     assert run.y.dtype == np.float32
@@ -299,8 +338,8 @@ def test_states_are_the_declared_ones(kernel):
 
 @pytest.mark.parametrize("rtol", [1e-9, 1e-12])
 def test_starts_in_the_plane_stay_in_the_domain_for_long(kernel, rtol):
-    """Three unit vectors of a plane have a singular Gram matrix at all times. Here two are 0.003 apart and are driven apart, with all
-    their errors: the allowance of well separated starts, 1000 rtol, is not enough."""
+    """Three unit vectors of a plane have a singular Gram matrix at all times. Here two are 0.003 apart and are driven
+    apart, with all their errors: the allowance of well separated starts, 1000 rtol, is not enough."""
     hot = kernel.with_parameters({T0: 50.0, t0: 1e6})
     angle = np.linspace(0.0, 2 * np.pi, 200, endpoint=False)
     states = np.stack([np.cos(angle), np.cos(angle + 0.003), np.full(200, np.cos(0.003))], axis=1)
@@ -309,7 +348,9 @@ def test_starts_in_the_plane_stay_in_the_domain_for_long(kernel, rtol):
         hot.integrate(states, [0.0, 100.0, 3000.0], rtol=rtol, atol=rtol / 100, domain_tolerance=max(1e-9, 1000 * rtol))
     assert np.abs(run.y).max() <= 1 + 1e-3
     determinant = 1 + 2 * run.y[..., 0] * run.y[..., 1] * run.y[..., 2] - (run.y**2).sum(axis=-1)
-    assert determinant.min() >= -1e-2  # an eigenvalue of -1e-3 times the trace 3, times two others that sum to 3: at most 9/4 of it
+    assert (
+        determinant.min() >= -1e-2
+    )  # an eigenvalue of -1e-3 times the trace 3, times two others that sum to 3: at most 9/4 of it
 
 
 def test_the_default_allowance_is_a_thousand_local_errors_unless_a_pair_nearly_coincides(kernel):
@@ -330,14 +371,16 @@ specs.append(ScheduleSpec("expression", 20.0, 3.0, expression="1 + T0*exp(-t/t0)
 found = {}
 for spec in specs:
     session = open_session(Problem(schedule=spec))
-    run = session.compile("cpu", tolerance=1e-9).integrate(np.array([[0.3, -0.2, 0.1]]), [0.0, 2.5, 5.0], rtol=1e-8, atol=1e-10)
+    start = np.array([[0.3, -0.2, 0.1]])
+    run = session.compile("cpu", tolerance=1e-9).integrate(start, [0.0, 2.5, 5.0], rtol=1e-8, atol=1e-10)
     found[spec.kind] = [run.y[0].tolist(), run.beta.tolist()]
 print(json.dumps(found))
 """
 
 
 def test_every_kind_of_schedule_integrates(tmp_path):
-    """The generated text as plain Python, which compiles nothing; each leg between kinks in SciPy, with the formulas retyped."""
+    """The generated text as plain Python, which compiles nothing; each leg between kinks in SciPy, with the formulas
+    retyped."""
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT), "ANNEALVI_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", EVERY_SCHEDULE]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)

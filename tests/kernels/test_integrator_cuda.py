@@ -1,10 +1,20 @@
-"""The ODE kernels on CUDA without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU where there is one."""
+"""The ODE kernels on CUDA without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU where
+there is one."""
 
 import numba
 import numpy as np
 import pytest
 from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
-from handtyped import T0, VALUES, bimodal_system, escaping_system, exponential_beta, hold_beta, states_of_unit_vectors, t0
+from handtyped import (
+    T0,
+    VALUES,
+    bimodal_system,
+    escaping_system,
+    exponential_beta,
+    hold_beta,
+    states_of_unit_vectors,
+    t0,
+)
 
 from kernels.generate.codegen import generate
 from kernels.integrate.integrator import DomainError, compile_system
@@ -19,11 +29,18 @@ CASES = {
 
 
 def results(device):
-    """A jump between two outputs, for each lowering and precision; the velocity at one time; and a failure's message."""
+    """A jump between two outputs, for each lowering and precision; the velocity at one time; and a failure's
+    message."""
     found = {}
     for name, options in CASES.items():
         kernel = compile_system(
-            bimodal_system(), hold_beta(), (T0, t0), {**VALUES, T0: 4.0, t0: 0.5}, breakpoints=(t0,), device=device, **options
+            bimodal_system(),
+            hold_beta(),
+            (T0, t0),
+            {**VALUES, T0: 4.0, t0: 0.5},
+            breakpoints=(t0,),
+            device=device,
+            **options,
         )
         loose = {"rtol": 1e-5, "atol": 1e-6}
         run = kernel.integrate(STATES, [0.0, 1.0], **loose)
@@ -85,4 +102,6 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies):
     }
     for name, signature in signatures.items():
         ptx = ptx_for_hopper(getattr(module, name).py_func, (whole[::1], *signature))
-        assert (".f64" in ptx) == (precision == "float64"), f"{name}: {[line for line in ptx.splitlines() if '.f64' in line][:5]}"
+        assert (".f64" in ptx) == (precision == "float64"), (
+            f"{name}: {[line for line in ptx.splitlines() if '.f64' in line][:5]}"
+        )

@@ -20,16 +20,22 @@ from kernels.particles.kl_grid import (
 )
 
 
-def random_mixture(generator: np.random.Generator, components: int, dimension: int, spread: float = 1.5, equal: bool = False) -> Mixture:
+def random_mixture(
+    generator: np.random.Generator, components: int, dimension: int, spread: float = 1.5, equal: bool = False
+) -> Mixture:
     weights = generator.uniform(0.5, 1.5, components)
     scales = np.ones(components) if equal else generator.uniform(0.7, 1.4, components)
-    return Mixture(spread * generator.normal(size=(components, dimension)) / math.sqrt(dimension), weights / weights.sum(), scales)
+    return Mixture(
+        spread * generator.normal(size=(components, dimension)) / math.sqrt(dimension), weights / weights.sum(), scales
+    )
 
 
 def log_density(x: np.ndarray, mixture: Mixture) -> np.ndarray:
     means, weights, scales = (np.asarray(a, dtype=float) for a in mixture)
     squares = np.sum((x[:, None, :] - means) ** 2, axis=2)
-    return np.log(np.sum(weights * np.exp(-squares / (2 * scales**2)) / (2 * math.pi * scales**2) ** (x.shape[1] / 2), axis=1))
+    return np.log(
+        np.sum(weights * np.exp(-squares / (2 * scales**2)) / (2 * math.pi * scales**2) ** (x.shape[1] / 2), axis=1)
+    )
 
 
 def samples(generator: np.random.Generator, mixture: Mixture, count: int) -> np.ndarray:
@@ -52,7 +58,9 @@ def test_single_gaussians_in_closed_form(dimension, beta):
     sigma, target_sigma = 0.8, 1.7
     q, p = Mixture([a], [1.0], [sigma]), Mixture([nu], [1.0], [target_sigma])
     tempered = target_sigma**2 / beta
-    exact = 0.5 * (dimension * (sigma**2 / tempered - 1 - math.log(sigma**2 / tempered)) + np.sum((a - nu) ** 2) / tempered)
+    exact = 0.5 * (
+        dimension * (sigma**2 / tempered - 1 - math.log(sigma**2 / tempered)) + np.sum((a - nu) ** 2) / tempered
+    )
     value, error = reverse_kl(q, p, beta)
     assert abs(value - exact) < error < 3e-10
 
@@ -72,7 +80,11 @@ def test_gradient_against_central_differences(dimension):
         for index in np.ndindex(computed.shape):
             # Richardson's combination, so that the difference errs by step^4.
             half, whole = (
-                (objective(moved(q, group, index, h), p, 0.7, 1e-10)[0] - objective(moved(q, group, index, -h), p, 0.7, 1e-10)[0]) / (2 * h)
+                (
+                    objective(moved(q, group, index, h), p, 0.7, 1e-10)[0]
+                    - objective(moved(q, group, index, -h), p, 0.7, 1e-10)[0]
+                )
+                / (2 * h)
                 for h in (step / 2, step)
             )
             assert computed[index] == pytest.approx((4 * half - whole) / 3, abs=1e-6)
@@ -88,7 +100,8 @@ def test_value_and_mean_gradient_against_monte_carlo(dimension):
     value, _ = objective(q, p, beta, 1e-6)
     assert abs(np.mean(draws) - value) < 4.5 * np.std(draws) / math.sqrt(count)
 
-    # The score-function estimator, E_q[(log q - beta log p*) grad_a log q], uses values of densities alone, as the grid does.
+    # The score-function estimator, E_q[(log q - beta log p*) grad_a log q], uses values of densities alone, as the grid
+    # does.
     means, weights, scales = (np.asarray(a, dtype=float) for a in q)
     gradient = kl_gradient(q, p, beta, 1e-6).means
     for i in range(3):
@@ -128,7 +141,9 @@ def test_log_partition_is_absent_from_gradient():
     gradient, step = kl_gradient(q, p, 0.4).means, 1e-3
     for i in range(2):
         up, down = (moved(q, "means", (i, 0), h) for h in (step, -step))
-        assert (reverse_kl(up, p, 0.4)[0] - reverse_kl(down, p, 0.4)[0]) / (2 * step) == pytest.approx(gradient[i, 0], abs=1e-5)
+        assert (reverse_kl(up, p, 0.4)[0] - reverse_kl(down, p, 0.4)[0]) / (2 * step) == pytest.approx(
+            gradient[i, 0], abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
@@ -140,9 +155,13 @@ def test_rotations_turn_velocities_and_keep_overlaps(dimension):
     tolerance = 1e-9
     for manifold in ("sphere", "euclidean"):
         velocity = flow_velocity(q, p, 0.5, manifold, tolerance)
-        np.testing.assert_allclose(flow_velocity(turned_q, turned_p, 0.5, manifold, tolerance), velocity @ turn.T, atol=4 * tolerance)
+        np.testing.assert_allclose(
+            flow_velocity(turned_q, turned_p, 0.5, manifold, tolerance), velocity @ turn.T, atol=4 * tolerance
+        )
     for kept, turned in zip(
-        overlap_velocity(q, p, 0.5, tolerance=tolerance), overlap_velocity(turned_q, turned_p, 0.5, tolerance=tolerance), strict=True
+        overlap_velocity(q, p, 0.5, tolerance=tolerance),
+        overlap_velocity(turned_q, turned_p, 0.5, tolerance=tolerance),
+        strict=True,
     ):
         np.testing.assert_allclose(kept, turned, atol=20 * tolerance)
 
@@ -163,7 +182,10 @@ def test_error_estimates_bound_the_errors():
     generator = np.random.default_rng(60)
     for case in range(12):
         dimension = 1 + case % 2
-        q, p = random_mixture(generator, 1 + case % 3, dimension, 2.5), random_mixture(generator, 1 + (case + 1) % 3, dimension, 2.5)
+        q, p = (
+            random_mixture(generator, 1 + case % 3, dimension, 2.5),
+            random_mixture(generator, 1 + (case + 1) % 3, dimension, 2.5),
+        )
         fine = kl_gradient(q, p, 0.9, 1e-11)
         for tolerance in (1e-3, 1e-6):
             coarse = kl_gradient(q, p, 0.9, tolerance)

@@ -1,4 +1,5 @@
-"""Trajectories that advance together: none may notice its lane, its neighbours, the threads or the other sets of parameters."""
+"""Trajectories that advance together: none may notice its lane, its neighbours, the threads or the other sets of
+parameters."""
 
 import math
 import platform
@@ -8,7 +9,16 @@ import mpmath
 import numba
 import numpy as np
 import pytest
-from handtyped import T0, VALUES, bimodal_system, escaping_system, exponential_beta, hold_beta, states_of_unit_vectors, t0
+from handtyped import (
+    T0,
+    VALUES,
+    bimodal_system,
+    escaping_system,
+    exponential_beta,
+    hold_beta,
+    states_of_unit_vectors,
+    t0,
+)
 from numba import njit
 
 from kernels.generate.codegen import lanes_for
@@ -27,7 +37,9 @@ def kernel():
 @pytest.fixture(scope="module")
 def jumping():
     """With a jump of beta at t0, which the integrator lands on."""
-    return compile_system(bimodal_system(), hold_beta(), (T0, t0), {**VALUES, T0: 4.0, t0: 5.0}, breakpoints=(t0,), device="cpu")
+    return compile_system(
+        bimodal_system(), hold_beta(), (T0, t0), {**VALUES, T0: 4.0, t0: 5.0}, breakpoints=(t0,), device="cpu"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +126,13 @@ def test_shooting_finds_the_same_change_with_one_lane_or_with_all(kernel):
         high = np.tile(ends, (copies, 1))
         n = len(high)
         found = kernel.shoot(
-            np.zeros_like(high), high, np.full(n, 1 | 8), 180.0, width=np.full(n, 1e-4), bracket=np.tile([0.1, 0.4], (n, 1)), rtol=1e-8
+            np.zeros_like(high),
+            high,
+            np.full(n, 1 | 8),
+            180.0,
+            width=np.full(n, 1e-4),
+            bracket=np.tile([0.1, 0.4], (n, 1)),
+            rtol=1e-8,
         )
         low, high_end = found.bracket.T
         assert ((low > 0) & (low < high_end) & (high_end - low <= 1e-4 * high_end)).all()
@@ -146,7 +164,9 @@ def test_lanes_are_one_where_something_else_fills_the_registers():
     assert [lanes_for(n, "cpu", False) for n in (1, 3, 7, 10, 14, 30)] == [32, 32, 32, 16, 16, 8]
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the names of instructions are those of x86-64")
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="the names of instructions are those of x86-64"
+)
 def test_the_averages_are_vector_instructions(kernel, starts):
     """What makes the lanes worth having, and what a careless index would undo."""
     kernel.rhs_at_beta(0.5, starts[:2])
@@ -156,7 +176,9 @@ def test_the_averages_are_vector_instructions(kernel, starts):
         compiled = njit(**options)(entry.py_func)  # code that was kept has no text
         compiled.compile(entry.signatures[0])
         (text,) = compiled.inspect_asm().values()
-        packed = sum(f"{name}" in text for name in ("mulpd", "addpd", "subpd", "divpd", "sqrtpd", "213pd", "231pd", "132pd"))
+        packed = sum(
+            f"{name}" in text for name in ("mulpd", "addpd", "subpd", "divpd", "sqrtpd", "213pd", "231pd", "132pd")
+        )
         assert packed >= 4
 
 
@@ -174,7 +196,14 @@ def values(function, x):
 
 def test_exponential_is_good_to_two_units_in_the_last_place():
     rng = np.random.default_rng(1)
-    x = np.concatenate([rng.uniform(-708, 709, 1500), rng.uniform(-2, 2, 1500), rng.normal(size=200) * 1e-9, [0.0, -0.0, -708.0, 709.0]])
+    x = np.concatenate(
+        [
+            rng.uniform(-708, 709, 1500),
+            rng.uniform(-2, 2, 1500),
+            rng.normal(size=200) * 1e-9,
+            [0.0, -0.0, -708.0, 709.0],
+        ]
+    )
     with mpmath.workdps(30):
         exact = [mpmath.exp(mpmath.mpf(float(v))) for v in x]
         errors = [abs(mpmath.mpf(float(v)) / e - 1) for v, e in zip(values(vector_math.exp, x), exact, strict=True)]
@@ -193,7 +222,12 @@ def test_exponential_beyond_its_range():
 def test_logarithm_is_good_to_two_units_in_the_last_place():
     rng = np.random.default_rng(2)
     x = np.concatenate(
-        [np.exp(rng.uniform(-740, 709, 1500)), rng.uniform(0.5, 2, 1500), 1 + rng.normal(size=200) * 1e-9, [5e-324, 1.7e308]]
+        [
+            np.exp(rng.uniform(-740, 709, 1500)),
+            rng.uniform(0.5, 2, 1500),
+            1 + rng.normal(size=200) * 1e-9,
+            [5e-324, 1.7e308],
+        ]
     )
     with mpmath.workdps(30):
         exact = [mpmath.log(mpmath.mpf(float(v))) for v in x]

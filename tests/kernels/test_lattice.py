@@ -1,4 +1,5 @@
-"""Averages over several variables: compiled functions against mpmath and against the derivation's integrands summed by another rule."""
+"""Averages over several variables: compiled functions against mpmath and against the derivation's integrands summed by
+another rule."""
 
 import time
 import tracemalloc
@@ -28,14 +29,22 @@ def assert_agree(kernel, averages, numbers, tolerance=TOLERANCE):
     found = kernel.rhs_at_beta(1.0, numbers)
     for row, values in zip(found, numbers, strict=True):
         expected = np.array([average_value(a, given(kernel, values)) for a in averages])
-        np.testing.assert_array_less(np.abs(row[: len(averages)] - expected), tolerance * np.maximum(1, np.abs(expected)))
+        np.testing.assert_array_less(
+            np.abs(row[: len(averages)] - expected), tolerance * np.maximum(1, np.abs(expected))
+        )
 
 
 def products(shares, variables):
-    return [variables[-1] * shares[0], shares[0] * shares[1] + 2 * variables[0] ** 2 * shares[-1], sp.log(shares[1]) * shares[0]]
+    return [
+        variables[-1] * shares[0],
+        shares[0] * shares[1] + 2 * variables[0] ** 2 * shares[-1],
+        sp.log(shares[1]) * shares[0],
+    ]
 
 
-@pytest.mark.parametrize(("normals", "components", "curved"), [(1, 2, False), (2, 3, False), (3, 4, False), (2, 3, True)])
+@pytest.mark.parametrize(
+    ("normals", "components", "curved"), [(1, 2, False), (2, 3, False), (3, 4, False), (2, 3, True)]
+)
 def test_moments_of_shares_against_the_reference(normals, components, curved):
     averages, states = softmax_averages(normals, None, components, curved, products)
     kernel = compiled(averages, states)
@@ -53,13 +62,17 @@ def chi_squared_mp(a, k, degrees):
             return mpmath.exp(half * v - c / 2 - log_norm) / (1 + mpmath.exp(-a - k * (c - degrees)))
 
         width = mpmath.sqrt(2 / mpmath.mpf(degrees))
-        low, high = mpmath.log(degrees) - 14 * width - 120 / mpmath.mpf(degrees), mpmath.log(degrees) + 9 * min(width, 0.5)
+        low, high = (
+            mpmath.log(degrees) - 14 * width - 120 / mpmath.mpf(degrees),
+            mpmath.log(degrees) + 9 * min(width, 0.5),
+        )
         return float(mpmath.quad(f, mpmath.linspace(low, high, 200)))
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 126, 100_000])
 def test_one_chi_squared_variable_against_mpmath(degrees):
-    """Slopes up to eight per standard deviation of c. At 1e5 degrees the logit itself, a difference of large terms, is right to 1e-11."""
+    """Slopes up to eight per standard deviation of c. At 1e5 degrees the logit itself, a difference of large terms, is
+    right to 1e-11."""
     averages, states = softmax_averages(0, degrees, 2)
     deviation = np.sqrt(2 * degrees)
     kernel = compiled(averages, states, 1e-11, 8 / deviation)
@@ -71,7 +84,9 @@ def test_one_chi_squared_variable_against_mpmath(degrees):
 @pytest.mark.parametrize("degrees", [1, 2, 3, 126, 100_000])
 def test_chi_squared_beside_a_normal(degrees):
     deviation = float(np.sqrt(2 * degrees))
-    averages, states = softmax_averages(1, degrees, 3, extra=lambda s, v: [(v[-1] - degrees) / sp.Float(deviation) * s[0], v[0] * s[1]])
+    averages, states = softmax_averages(
+        1, degrees, 3, extra=lambda s, v: [(v[-1] - degrees) / sp.Float(deviation) * s[0], v[0] * s[1]]
+    )
     kernel = compiled(averages, states, TOLERANCE, 4 / deviation)
     assert_agree(kernel, averages, random_numbers(kernel, 3, 1.5, 1.5 / deviation))
 
@@ -83,7 +98,8 @@ def test_vectors_of_unequal_scales_share_the_curvature():
 
 
 def test_components_hundreds_of_units_apart():
-    """Exponents of many hundreds: radius 10, or scales five to one. Sums are finite, shares add up, and small ones are right too."""
+    """Exponents of many hundreds: radius 10, or scales five to one. Sums are finite, shares add up, and small ones are
+    right too."""
     averages, states = softmax_averages(2, None, 4)
     kernel = compiled(averages, states, 1e-10)
     numbers = random_numbers(kernel, 4, 14.0)
@@ -110,13 +126,17 @@ def test_an_entropy_of_shares_that_underflow():
     found = kernel.rhs_at_beta(1.0, [[-5000.0], [-800.0], [0.4], [800.0]])[:, 0]
     np.testing.assert_allclose(found[[0, 1, 3]], [-5000.0, -800.0, 0.0], rtol=1e-12, atol=1e-11)
     with mpmath.workdps(25):
-        exact = mpmath.quad(lambda z: -mpmath.log(1 + mpmath.exp(-0.4 - z)) * mpmath.npdf(z), mpmath.linspace(-13, 13, 60))
+        exact = mpmath.quad(
+            lambda z: -mpmath.log(1 + mpmath.exp(-0.4 - z)) * mpmath.npdf(z), mpmath.linspace(-13, 13, 60)
+        )
     assert found[2] == pytest.approx(float(exact), abs=1e-11)
 
 
 def test_polynomials_without_shares():
     c = ChiSquared("c", sp.Integer(7))
-    kernel = compiled([Expectation(Z[0] ** 2 * Z[1] ** 2, Z[0], Z[1]), Expectation(c**2, c)], (sp.Symbol("A", real=True),), 1e-11)
+    kernel = compiled(
+        [Expectation(Z[0] ** 2 * Z[1] ** 2, Z[0], Z[1]), Expectation(c**2, c)], (sp.Symbol("A", real=True),), 1e-11
+    )
     np.testing.assert_allclose(kernel.rhs_at_beta(1.0, [[0.0, 0.0]])[0], [1.0, 63.0], rtol=1e-11)
 
 
@@ -219,11 +239,14 @@ def test_rates_that_would_take_too_many_nodes_say_so():
 
 
 def test_what_a_rule_asks_for_is_what_the_kernel_refuses():
-    """The kernel refuses a box around the ball of nodes that it would visit: a rule whose ball alone is small enough is refused too."""
+    """The kernel refuses a box around the ball of nodes that it would visit: a rule whose ball alone is small enough is
+    refused too."""
     averages, states = softmax_averages(3, None, 3)
     kernel = compiled(averages, states, 1e-6)
     numbers = random_numbers(kernel, 1, 1.0)
-    numbers[0, [n for n, s in enumerate(kernel.system.states) if s.name.startswith("B")]] *= 2000 / np.abs(numbers).max()
+    numbers[0, [n for n, s in enumerate(kernel.system.states) if s.name.startswith("B")]] *= (
+        2000 / np.abs(numbers).max()
+    )
 
     def asked(y):
         return most_nodes(kernel.system, {}, kernel.tables, y)
@@ -242,7 +265,8 @@ def test_what_a_rule_asks_for_is_what_the_kernel_refuses():
 
 
 def test_a_sum_over_billions_of_nodes_is_stopped_between_two_rows():
-    """By a time limit, and so by an interrupt; some 5 · 10⁹ nodes would take half a minute. What was visited says how long."""
+    """By a time limit, and so by an interrupt; some 5 · 10⁹ nodes would take half a minute. What was visited says how
+    long."""
     averages, states = softmax_averages(3, None, 3)
     kernel = compiled(averages, states, 1e-6)
     numbers = random_numbers(kernel, 1, 1.0)
@@ -269,7 +293,10 @@ CHI = ChiSquared("c", sp.Integer(4))
         (Expectation(Softmax(1, A * Z[0] * Z[1], sp.S.Zero), Z[0], Z[1]), "one variable each"),
         (Expectation(Softmax(1, A * CHI**2, sp.S.Zero), CHI), "one variable each"),
         (Expectation(Softmax(1, A + Z[0], sp.S.Zero) * Softmax(1, A - Z[0], sp.S.Zero), Z[0]), "more than one set"),
-        (Expectation(CHI * ChiSquared("c_2", sp.Integer(3)) * A, CHI, ChiSquared("c_2", sp.Integer(3))), "one chi-squared"),
+        (
+            Expectation(CHI * ChiSquared("c_2", sp.Integer(3)) * A, CHI, ChiSquared("c_2", sp.Integer(3))),
+            "one chi-squared",
+        ),
         (Expectation(ChiSquared("c", sp.Rational(1, 2)) ** 2, ChiSquared("c", sp.Rational(1, 2))), "degree"),
     ],
 )
@@ -312,7 +339,9 @@ def test_fewer_points_are_taken_where_their_measurement_would_take_too_long(monk
     monkeypatch.setattr(lattice_rule, "MOST_SURVEYED", 1e7)
     kernel = compiled(averages, states, 1e-10)
     table = kernel.tables.layout[0, 1]
-    assert lattice_rule.SCRAMBLES * lattice_rule.FEWEST_POINTS <= table < lattice_rule.SCRAMBLES * lattice_rule.MOST_POINTS
+    assert (
+        lattice_rule.SCRAMBLES * lattice_rule.FEWEST_POINTS <= table < lattice_rule.SCRAMBLES * lattice_rule.MOST_POINTS
+    )
     assert kernel.average_error > 1e-10
 
 

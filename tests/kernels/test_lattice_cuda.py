@@ -1,4 +1,5 @@
-"""Averages over several variables on CUDA: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU where there is one."""
+"""Averages over several variables on CUDA: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU where
+there is one."""
 
 import numba
 import numpy as np

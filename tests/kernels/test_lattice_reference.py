@@ -1,4 +1,5 @@
-"""The slow averages that kernels are held to, against closed forms and mpmath; what they answer where there is no answer."""
+"""The slow averages that kernels are held to, against closed forms and mpmath; what they answer where there is no
+answer."""
 
 import math
 
@@ -22,7 +23,9 @@ def test_ridges_have_one_dimensional_values(normals):
     value = average_value(Expectation(Softmax(1, logit, sp.S.Zero), *Z[:normals]), {a: 0.7, b: 0.8})
     slope = 0.8 * math.sqrt(sum(int(s) ** 2 for s in slopes))
     with mpmath.workdps(25):
-        exact = mpmath.quad(lambda z: mpmath.npdf(z) / (1 + mpmath.exp(-0.7 - slope * z)), mpmath.linspace(-14, 14, 120))
+        exact = mpmath.quad(
+            lambda z: mpmath.npdf(z) / (1 + mpmath.exp(-0.7 - slope * z)), mpmath.linspace(-14, 14, 120)
+        )
     assert value == pytest.approx(float(exact), rel=1e-13)
 
 

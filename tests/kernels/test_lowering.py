@@ -1,4 +1,5 @@
-"""Each rewrite keeps the value, held to 30 digits where nothing overflows, and stays right where the original overflows."""
+"""Each rewrite keeps the value, held to 30 digits where nothing overflows, and stays right where the original
+overflows."""
 
 import math
 
@@ -63,7 +64,9 @@ def test_rewrite_survives_where_the_original_overflows(name):
     """In double precision, against mpmath, whose exponents have no bound."""
     _, expression = CASES[name]
     function = sp.lambdify((*SYMBOLS, w), lower(expression), "numpy")
-    reference = sp.lambdify((*SYMBOLS, w), expression.replace(AtLargest, lambda *args: AtLargest(*args).explicit()), "mpmath")
+    reference = sp.lambdify(
+        (*SYMBOLS, w), expression.replace(AtLargest, lambda *args: AtLargest(*args).explicit()), "mpmath"
+    )
     for point in EXTREME:
         with mpmath.workdps(30):
             exact = float(reference(*map(mpmath.mpf, point), mpmath.mpf("0.7")))

@@ -1,4 +1,5 @@
-"""The cache: kept between processes, never stale, checked before use, written whole, and a line of what cannot be kept."""
+"""The cache: kept between processes, never stale, checked before use, written whole, and a line of what cannot be
+kept."""
 
 import errno
 import importlib.util
@@ -46,7 +47,9 @@ def started(program, cache, *before, **environment):
     """A Python program with this cache directory. before: what starts Python."""
     paths = {"PYTHONPATH": PYTHONPATH, VARIABLE: str(cache)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*before, sys.executable, "-c", program], env={**os.environ, **paths, **environment}, **pipes)
+    return subprocess.Popen(
+        [*before, sys.executable, "-c", program], env={**os.environ, **paths, **environment}, **pipes
+    )
 
 
 def ended(process):
@@ -59,7 +62,9 @@ def ended(process):
 def test_two_processes_that_compile_at_once_agree_and_a_third_compiles_nothing(tmp_path):
     """To the bit. The hash seeds differ: neither the source nor the result may depend on the order of a set."""
     both = [started(SECOND_PROCESS, tmp_path, PYTHONHASHSEED=seed) for seed in ("1", "2")]
-    first, second, third = map(json.loads, [*(ended(process)[0] for process in both), ended(started(SECOND_PROCESS, tmp_path))[0]])
+    first, second, third = map(
+        json.loads, [*(ended(process)[0] for process in both), ended(started(SECOND_PROCESS, tmp_path))[0]]
+    )
     for process in (first, second):
         assert all(hits + misses == 1 for hits, misses in process["counts"].values())
     assert all(hits == 1 and misses == 0 for hits, misses in third["counts"].values())
@@ -219,7 +224,9 @@ def test_what_is_written_is_its_owners_whatever_the_mask(own_cache):
     assert not any(file.stat().st_mode & 0o022 for file in (own_cache, *own_cache.iterdir()))
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), PermissionError(errno.EACCES, "Permission denied")])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), PermissionError(errno.EACCES, "Permission denied")]
+)
 def test_a_failed_write_is_said_once_and_leaves_nothing_behind(own_cache, monkeypatch, capsys, error):
     def refuse(source, target):
         raise error
@@ -316,7 +323,15 @@ def test_a_relative_folder_and_one_behind_a_link(tmp_path, monkeypatch):
         assert Path(load("relative").__file__).parent == tmp_path / relative
 
 
-TROUBLES = ["a file", "a file in the way", "a link to nowhere", "a name too long", "a path too long", "no home", "a home that is not there"]
+TROUBLES = [
+    "a file",
+    "a file in the way",
+    "a link to nowhere",
+    "a name too long",
+    "a path too long",
+    "no home",
+    "a home that is not there",
+]
 
 
 @pytest.mark.parametrize("trouble", [*TROUBLES, "a relative home", "a home that is a file"])
@@ -328,7 +343,12 @@ def test_nowhere_to_write_is_said_once_and_still_works(own_cache, tmp_path, monk
     file = tmp_path / "file"
     file.write_text("", encoding="utf-8")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "at all")
-    named = {"a file": file, "a file in the way": file / "cache", "a link to nowhere": tmp_path / "link", "a name too long": "x" * 300}
+    named = {
+        "a file": file,
+        "a file in the way": file / "cache",
+        "a link to nowhere": tmp_path / "link",
+        "a name too long": "x" * 300,
+    }
     homes = {"a home that is not there": tmp_path / "absent", "a relative home": "home", "a home that is a file": file}
     if trouble in ("no home", *homes):
         monkeypatch.delenv(VARIABLE)

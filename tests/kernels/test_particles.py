@@ -1,4 +1,5 @@
-"""The particle simulation against brute force on a grid, against a retyped ODE, and against its own symmetries and limits.
+"""The particle simulation against brute force on a grid, against a retyped ODE, and against its own symmetries and
+limits.
 
 Seeds are fixed. A comparison with an exact value allows 4.5 standard errors (7e-6 for each number under the null law).
 """
@@ -76,7 +77,8 @@ def gradient_on_a_grid(means, beta, problem, normalised=True, h=1e-3):
         shift = np.zeros_like(means)
         shift[index] = h
         gradient[index] = (
-            reverse_kl_on_a_grid(means + shift, beta, problem, normalised) - reverse_kl_on_a_grid(means - shift, beta, problem, normalised)
+            reverse_kl_on_a_grid(means + shift, beta, problem, normalised)
+            - reverse_kl_on_a_grid(means - shift, beta, problem, normalised)
         ) / (2 * h)
     return gradient
 
@@ -88,9 +90,18 @@ def tangential(means, vectors):
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("beta", [1.0, 0.3, 0.0])
 def test_velocity_is_minus_the_gradient_of_the_reverse_kl(beta, precision):
-    """Finite differences err by h^2 = 1e-6 times a third derivative of order one, well below the standard errors of some 1e-3."""
+    """Finite differences err by h^2 = 1e-6 times a third derivative of order one, well below the standard errors of
+    some 1e-3."""
     estimate = estimate_velocity(
-        UNEQUAL_MEANS, **UNEQUAL, beta=beta, particles=4096, replicas=64, seed=11, manifold="euclidean", precision=precision, device="cpu"
+        UNEQUAL_MEANS,
+        **UNEQUAL,
+        beta=beta,
+        particles=4096,
+        replicas=64,
+        seed=11,
+        manifold="euclidean",
+        precision=precision,
+        device="cpu",
     )
     gradient = gradient_on_a_grid(UNEQUAL_MEANS, beta, UNEQUAL)
     assert np.all(np.abs(estimate.means + gradient) < STANDARD_ERRORS * estimate.means_standard_error)
@@ -109,7 +120,8 @@ def test_velocity_on_the_sphere_is_the_tangential_part():
 
 
 def test_the_comparison_notices_a_wrong_density():
-    """Without the scales' normalisation, -d log sigma, the target's logits are wrong, and the velocity is many errors away."""
+    """Without the scales' normalisation, -d log sigma, the target's logits are wrong, and the velocity is many errors
+    away."""
     estimate = estimate_velocity(
         UNEQUAL_MEANS, **UNEQUAL, beta=1.0, particles=4096, replicas=64, seed=11, manifold="euclidean", device="cpu"
     )
@@ -136,7 +148,9 @@ def bimodal_ode(t, state, beta):
 
 def test_velocity_agrees_with_the_retyped_ode():
     d, beta, state = 7, 0.4, (0.3, -0.2, 0.5)
-    estimate = estimate_velocity(bimodal_means(d, *state), **bimodal(d), beta=beta, particles=2048, replicas=64, seed=13, device="cpu")
+    estimate = estimate_velocity(
+        bimodal_means(d, *state), **bimodal(d), beta=beta, particles=2048, replicas=64, seed=13, device="cpu"
+    )
     m1, m2, s = bimodal_ode(0.0, state, beta)
     for value, error, exact in [
         (estimate.M[0, 0], estimate.M_standard_error[0, 0], m1),
@@ -154,7 +168,9 @@ def run_bimodal(dt, duration, particles, replicas, seed, beta=1.0, d=8, **option
     steps = round(duration / dt)
     means = np.repeat(bimodal_means(d, *STATE)[None], replicas, axis=0)
     options = {"device": "cpu", "record_every": steps // 2, **options}
-    return simulate_particles(means, **bimodal(d), betas=np.full(steps, beta), dt=dt, particles=particles, seed=seed, **options)
+    return simulate_particles(
+        means, **bimodal(d), betas=np.full(steps, beta), dt=dt, particles=particles, seed=seed, **options
+    )
 
 
 def overlaps(M, Q):
@@ -164,7 +180,8 @@ def overlaps(M, Q):
 
 @pytest.mark.slow
 def test_halving_the_step_halves_the_bias_and_extrapolation_removes_it():
-    """Against the retyped ODE. The bias is c dt (1 + O(dt)): halving dt = 1/4 gives a ratio of 2 within dt, sampling errors apart.
+    """Against the retyped ODE. The bias is c dt (1 + O(dt)): halving dt = 1/4 gives a ratio of 2 within dt, sampling
+    errors apart.
 
     Extrapolation leaves the term of second order, for which a quarter of the finer run's bias is allowed.
     """
@@ -181,14 +198,18 @@ def test_halving_the_step_halves_the_bias_and_extrapolation_removes_it():
     assert np.all(np.abs(ratio - 2) < 0.25 + 3 * ratio_error)
     extrapolated = extrapolate_step(coarse, fine)
     error = overlaps(extrapolated.M_standard_error, extrapolated.Q_standard_error)[-1]
-    assert np.all(np.abs(overlaps(extrapolated.M, extrapolated.Q)[-1] - exact) < STANDARD_ERRORS * error + 0.25 * np.abs(fine_bias))
+    assert np.all(
+        np.abs(overlaps(extrapolated.M, extrapolated.Q)[-1] - exact)
+        < STANDARD_ERRORS * error + 0.25 * np.abs(fine_bias)
+    )
     bias = overlaps(extrapolated.M_bias, extrapolated.Q_bias)[-1]
     np.testing.assert_allclose(bias, fine_bias, atol=STANDARD_ERRORS * np.max(error), rtol=0.25)
 
 
 @pytest.mark.slow
 def test_quadrupling_the_particles_quarters_the_bias_due_to_their_noise():
-    """At one large step, |m_1| + |m_2| against its value with 64 particles: the noise's bias is c / N, of which 1 / 64 remains there."""
+    """At one large step, |m_1| + |m_2| against its value with 64 particles: the noise's bias is c / N, of which 1 / 64
+    remains there."""
     sums = []
     for particles, replicas in [(1, 32768), (4, 16384), (64, 2048)]:
         run = run_bimodal(1 / 2, 2.0, particles, replicas=replicas, seed=particles, beta=0.3)
@@ -202,7 +223,8 @@ def test_quadrupling_the_particles_quarters_the_bias_due_to_their_noise():
 
 
 def test_quadrupling_the_particles_halves_the_standard_error():
-    """A standard error from n replicas has the relative error 1 / sqrt(2 n): 2.5 % each here, and 0.35 is 5 of the ratio's."""
+    """A standard error from n replicas has the relative error 1 / sqrt(2 n): 2.5 % each here, and 0.35 is 5 of the
+    ratio's."""
     options = {"beta": 0.5, "replicas": 800, "device": "cpu"}
     few, many = (estimate_velocity(UNEQUAL_MEANS, **UNEQUAL, particles=n, seed=n, **options) for n in (32, 128))
     assert np.all(np.abs(few.M_standard_error / many.M_standard_error - 2) < 0.35)
@@ -232,7 +254,15 @@ def test_record_holds_the_start_every_nth_step_and_the_end():
     betas = np.linspace(0.1, 0.7, 7)
     seen = []
     run = simulate_particles(
-        means, **bimodal(4), betas=betas, dt=0.5, particles=3, seed=5, record_every=3, device="cpu", progress=lambda *a: seen.append(a)
+        means,
+        **bimodal(4),
+        betas=betas,
+        dt=0.5,
+        particles=3,
+        seed=5,
+        record_every=3,
+        device="cpu",
+        progress=lambda *a: seen.append(a),
     )
     np.testing.assert_array_equal(run.t, [0.0, 1.5, 3.0, 3.5])
     np.testing.assert_array_equal(run.beta, betas[[0, 3, 6, 6]])
@@ -249,7 +279,15 @@ def test_results_depend_neither_on_threads_nor_on_chunks_nor_on_other_replicas(m
     means = uniform_sphere_means(5, 2, 6, R, seed=6)
 
     def run(replicas=5, **options):
-        options = {"betas": np.full(12, 0.5), "dt": 0.1, "particles": 9, "seed": 6, "record_every": 12, "device": "cpu", **options}
+        options = {
+            "betas": np.full(12, 0.5),
+            "dt": 0.1,
+            "particles": 9,
+            "seed": 6,
+            "record_every": 12,
+            "device": "cpu",
+            **options,
+        }
         return simulate_particles(means[:replicas], **bimodal(6), **options).final_means
 
     reference = run()
@@ -268,13 +306,15 @@ def test_results_depend_neither_on_threads_nor_on_chunks_nor_on_other_replicas(m
 def test_single_and_double_precision_agree():
     double = run_bimodal(0.1, 1.0, 64, replicas=2, seed=8)
     single = run_bimodal(0.1, 1.0, 64, replicas=2, seed=8, precision="float32")
-    # The same words: single precision rounds each particle by 1e-7 of its size, here some 3, with no bias, and the means stay double.
+    # The same words: single precision rounds each particle by 1e-7 of its size, here some 3, with no bias, and the
+    # means stay double.
     np.testing.assert_allclose(single.final_means, double.final_means, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [30, 300, 3000])
 def test_means_that_diverge_are_an_error_that_names_the_step(steps):
-    """Far off as well as beyond the largest number; a step that Euler's method bears, 2 sigma^2/w_i = 0.04 being its limit, is none."""
+    """Far off as well as beyond the largest number; a step that Euler's method bears, 2 sigma^2/w_i = 0.04 being its
+    limit, is none."""
     narrow = {**bimodal(4), "target_scales": [0.1, 0.1], "proposal_scales": [0.1, 0.1]}
     options = {"particles": 4, "seed": 3, "manifold": "euclidean", "device": "cpu", "record_every": steps}
     means = uniform_sphere_means(2, 2, 4, R, seed=3)
@@ -383,7 +423,9 @@ def test_good_input_is_accepted_at_the_limits():
     np.testing.assert_array_equal(run.t, [0.0, 0.1])
     with pytest.raises(ValueError, match="2 replicas"):
         estimate_velocity(UNEQUAL_MEANS, **UNEQUAL, beta=1.0, particles=4, replicas=1, seed=0)
-    one = simulate_particles([[[2.0]]], [[1.0]], [1.0], [1.0], [1.0], [1.0], [1.0], 0.1, particles=1, seed=0, device="cpu")
+    one = simulate_particles(
+        [[[2.0]]], [[1.0]], [1.0], [1.0], [1.0], [1.0], [1.0], 0.1, particles=1, seed=0, device="cpu"
+    )
     assert one.final_means.shape == (1, 1, 1)
     assert abs(one.final_means[0, 0, 0]) == pytest.approx(2.0)
 

@@ -1,4 +1,5 @@
-"""The CUDA kernels without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU, where there is one, too."""
+"""The CUDA kernels without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU, where there is
+one, too."""
 
 import re
 import sys
@@ -29,12 +30,21 @@ CASES = [("float64", "sphere"), ("float64", "euclidean"), ("float32", "sphere")]
 
 
 def results(device):
-    """Runs of two steps, with more particles than a block has threads and a dimension that is no multiple of four; and a velocity."""
+    """Runs of two steps, with more particles than a block has threads and a dimension that is no multiple of four; and
+    a velocity."""
     means = uniform_sphere_means(2, 2, 5, 3.0, seed=2**63 + 7)
     found = {}
     for precision, manifold in CASES:
         run = simulate_particles(
-            means, **PROBLEM, betas=[0.2, 0.9], dt=0.3, particles=131, seed=2**40, manifold=manifold, precision=precision, device=device
+            means,
+            **PROBLEM,
+            betas=[0.2, 0.9],
+            dt=0.3,
+            particles=131,
+            seed=2**40,
+            manifold=manifold,
+            precision=precision,
+            device=device,
         )
         found[f"{precision} {manifold}"] = run.final_means.tolist()
         found["device"] = run.device
@@ -53,7 +63,9 @@ def results(device):
             device=device,
         )
         found |= {f"{precision} {manifold} learned {name}": getattr(run, f"final_{name}").tolist() for name in ALL}
-    learned = estimate_velocity(means[0], **PROBLEM, beta=0.5, particles=20, replicas=2, seed=1, learn=ALL, device=device)
+    learned = estimate_velocity(
+        means[0], **PROBLEM, beta=0.5, particles=20, replicas=2, seed=1, learn=ALL, device=device
+    )
     found["velocity of weights"], found["velocity of scales"] = learned.weights.tolist(), learned.scales.tolist()
     rule = AdaAnn(tau=0.3, every=1, start_beta=0.1, particles=20)
     adaptive = simulate_adaptively(
@@ -70,7 +82,9 @@ def assert_same_to_rounding(found, expected):
     for name, value in expected.items():
         if name != "device":
             # Single precision rounds x by 2e-7; the differences are averaged over 131 particles.
-            np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-6 if "float32" in name else 1e-12, err_msg=name)
+            np.testing.assert_allclose(
+                found[name], value, rtol=0, atol=1e-6 if "float32" in name else 1e-12, err_msg=name
+            )
 
 
 def test_simulated_cuda_kernels_agree_with_the_cpu():
@@ -149,7 +163,10 @@ def fail(*_):
 
 GPUS = {
     "computes": (lambda x: np.exp(x, out=x), ""),
-    "has too old a driver": (fail, "(LinkerError: [222] Call to cuLinkAddData results in CUDA_ERROR_UNSUPPORTED_PTX_VERSION): update"),
+    "has too old a driver": (
+        fail,
+        "(LinkerError: [222] Call to cuLinkAddData results in CUDA_ERROR_UNSUPPORTED_PTX_VERSION): update",
+    ),
     "computes something else": (lambda x: None, "(it computes wrong numbers): update"),
 }
 

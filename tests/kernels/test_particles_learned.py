@@ -1,6 +1,8 @@
-"""Learned weights and scales in the particle simulation: against the KL's gradient on a grid, and against Gaussians in closed form.
+"""Learned weights and scales in the particle simulation: against the KL's gradient on a grid, and against Gaussians in
+closed form.
 
-Seeds are fixed. A comparison within standard errors allows the Student t of a level of 1e-3 shared out over all its numbers.
+Seeds are fixed. A comparison within standard errors allows the Student t of a level of 1e-3 shared out over all its
+numbers.
 """
 
 import numba
@@ -15,13 +17,19 @@ from kernels.particles.simulation import DivergenceError, estimate_velocity, sim
 ALL = ("means", "weights", "scales")
 REPLICAS = 64
 
-TARGET = {"target_means": [[2.0, 0.5, 0.3], [-1.5, 1.0, -0.4]], "target_weights": [0.7, 0.3], "target_scales": [1.0, 0.7]}
+TARGET = {
+    "target_means": [[2.0, 0.5, 0.3], [-1.5, 1.0, -0.4]],
+    "target_weights": [0.7, 0.3],
+    "target_scales": [1.0, 0.7],
+}
 PROPOSAL = {"proposal_weights": [0.6, 0.4], "proposal_scales": [1.2, 0.8]}
 MEANS = np.array([[1.0, 0.8, -0.2], [-0.6, 0.9, 0.5]])
 
 
 def largest_z(differences, errors):
-    return float(np.abs(np.concatenate([np.ravel(d) for d in differences]) / np.concatenate([np.ravel(e) for e in errors])).max())
+    return float(
+        np.abs(np.concatenate([np.ravel(d) for d in differences]) / np.concatenate([np.ravel(e) for e in errors])).max()
+    )
 
 
 def bound(numbers, replicas=REPLICAS):
@@ -30,7 +38,10 @@ def bound(numbers, replicas=REPLICAS):
 
 def problem(d, proposals=2, targets=2):
     """The first d coordinates and the first components of the mixtures above, weights rescaled to sum to one."""
-    weights, target_weights = np.array(PROPOSAL["proposal_weights"])[:proposals], np.array(TARGET["target_weights"])[:targets]
+    weights, target_weights = (
+        np.array(PROPOSAL["proposal_weights"])[:proposals],
+        np.array(TARGET["target_weights"])[:targets],
+    )
     mixtures = {
         "target_means": np.array(TARGET["target_means"])[:targets, :d],
         "target_weights": target_weights / target_weights.sum(),
@@ -50,11 +61,18 @@ def grid_gradient(means, mixtures, beta):
 def expected_velocities(gradient: KlGradient, mixtures):
     """da/dt, dw/dt, dsigma/dt in Euclidean space, from the gradient in means, logits and log scales."""
     weights = mixtures["proposal_weights"]
-    return -gradient.means, -weights * (gradient.logits - weights @ gradient.logits), -mixtures["proposal_scales"] * gradient.log_scales
+    return (
+        -gradient.means,
+        -weights * (gradient.logits - weights @ gradient.logits),
+        -mixtures["proposal_scales"] * gradient.log_scales,
+    )
 
 
 def compare(estimate: VelocityEstimate, expected):
-    differences = [found - exact for found, exact in zip((estimate.means, estimate.weights, estimate.scales), expected, strict=True)]
+    differences = [
+        found - exact
+        for found, exact in zip((estimate.means, estimate.weights, estimate.scales), expected, strict=True)
+    ]
     errors = [estimate.means_standard_error, estimate.weights_standard_error, estimate.scales_standard_error]
     return largest_z(differences, errors)
 
@@ -64,7 +82,15 @@ def compare(estimate: VelocityEstimate, expected):
 def test_velocities_of_weights_and_scales_descend_the_kl(d, beta, precision):
     means, mixtures = problem(d)
     estimate = estimate_velocity(
-        means, **mixtures, beta=beta, particles=4096, replicas=REPLICAS, seed=d, manifold="euclidean", learn=ALL, precision=precision
+        means,
+        **mixtures,
+        beta=beta,
+        particles=4096,
+        replicas=REPLICAS,
+        seed=d,
+        manifold="euclidean",
+        learn=ALL,
+        precision=precision,
     )
     expected = expected_velocities(grid_gradient(means, mixtures, beta), mixtures)
     assert compare(estimate, expected) < bound(means.size + 4)
@@ -78,7 +104,15 @@ def test_velocities_of_weights_and_scales_descend_the_kl(d, beta, precision):
 def test_velocities_with_a_single_component_on_one_side(proposals, targets):
     means, mixtures = problem(1, proposals, targets)
     estimate = estimate_velocity(
-        means, **mixtures, beta=0.6, particles=4096, replicas=REPLICAS, seed=21, manifold="euclidean", learn=ALL, device="cpu"
+        means,
+        **mixtures,
+        beta=0.6,
+        particles=4096,
+        replicas=REPLICAS,
+        seed=21,
+        manifold="euclidean",
+        learn=ALL,
+        device="cpu",
     )
     expected = expected_velocities(grid_gradient(means, mixtures, 0.6), mixtures)
     if proposals == 1:
@@ -95,7 +129,15 @@ def test_what_is_not_learned_rests():
     everything = estimate_velocity(means, **mixtures, learn=ALL, **options)
     for learned in (("means",), ("weights",), ("scales",), ("weights", "means")):
         run = simulate_particles(
-            means[None], **mixtures, betas=np.full(7, 0.5), dt=0.05, particles=16, seed=3, learn=learned, record_every=3, device="cpu"
+            means[None],
+            **mixtures,
+            betas=np.full(7, 0.5),
+            dt=0.05,
+            particles=16,
+            seed=3,
+            learn=learned,
+            record_every=3,
+            device="cpu",
         )
         velocity = estimate_velocity(means, **mixtures, learn=learned, **options)
         final = {"means": run.final_means, "weights": run.final_weights, "scales": run.final_scales}
@@ -120,7 +162,9 @@ def test_first_step_moves_logits_and_log_scales_by_the_velocity_of_the_same_draw
     weights, scales = mixtures["proposal_weights"], mixtures["proposal_scales"]
     np.testing.assert_allclose(np.log(run.final_scales / scales).mean(0), dt * velocity.scales / scales, rtol=1e-12)
     moved = np.log(run.final_weights / weights).mean(0)
-    np.testing.assert_allclose(moved[0] - moved[1], dt * (velocity.weights[0] / weights[0] - velocity.weights[1] / weights[1]), rtol=1e-12)
+    np.testing.assert_allclose(
+        moved[0] - moved[1], dt * (velocity.weights[0] / weights[0] - velocity.weights[1] / weights[1]), rtol=1e-12
+    )
 
 
 def one_gaussian(d, target_scale):
@@ -134,15 +178,26 @@ def one_gaussian(d, target_scale):
 
 @pytest.mark.parametrize("d", [1, 6, 1024])
 def test_means_of_a_gaussian_relax_geometrically(d):
-    """With one component each, of one scale, and beta = 1 the particles' noise cancels, and Euler's method has a closed form."""
+    """With one component each, of one scale, and beta = 1 the particles' noise cancels, and Euler's method has a closed
+    form."""
     scale, dt, steps = 1.3, 0.2, 12
     mixtures = one_gaussian(d, scale)
     start = np.sin(np.arange(2.0 * d)).reshape(2, 1, d)
     run = simulate_particles(
-        start, **mixtures, proposal_scales=[scale], betas=np.ones(steps), dt=dt, particles=3, seed=8, manifold="euclidean", device="cpu"
+        start,
+        **mixtures,
+        proposal_scales=[scale],
+        betas=np.ones(steps),
+        dt=dt,
+        particles=3,
+        seed=8,
+        manifold="euclidean",
+        device="cpu",
     )
     nu = mixtures["target_means"]
-    np.testing.assert_allclose(run.final_means, nu + (1 - dt / scale**2) ** steps * (start - nu), rtol=0, atol=1e-13 * d)
+    np.testing.assert_allclose(
+        run.final_means, nu + (1 - dt / scale**2) ** steps * (start - nu), rtol=0, atol=1e-13 * d
+    )
 
 
 def exact_scale(t, d, start, target_scale, beta):
@@ -152,7 +207,8 @@ def exact_scale(t, d, start, target_scale, beta):
 
 
 def test_one_gaussian_follows_the_exact_path_and_ends_at_the_target():
-    """Extrapolation leaves a term of second order in the step, for which a quarter of the finer run's bias is allowed."""
+    """Extrapolation leaves a term of second order in the step, for which a quarter of the finer run's bias is
+    allowed."""
     d, scale, start_scale, beta, dt = 3, 1.6, 0.7, 0.8, 0.02
     mixtures, start = one_gaussian(d, scale), np.full((REPLICAS, 1, d), 0.5)
     runs = [
@@ -219,7 +275,8 @@ def test_a_mixture_with_everything_learned_ends_at_the_target():
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_a_thousand_dimensions_neither_overflow_nor_lose_accuracy(precision):
-    """Two concentric shells whose particles each see their own component alone: the other's density is exp(-150) times theirs or less."""
+    """Two concentric shells whose particles each see their own component alone: the other's density is exp(-150) times
+    theirs or less."""
     d, beta, target_scale = 1024, 0.3, 1.1
     weights, scales = np.array([0.25, 0.75]), np.array([0.5, 1.5])
     means, nu = np.zeros((2, d)), np.full((1, d), 0.1)
@@ -255,12 +312,22 @@ def test_single_precision_agrees_with_double():
     means, mixtures = problem(3)
     double, single = (
         simulate_particles(
-            means[None], **mixtures, betas=np.full(20, 0.5), dt=0.05, particles=64, seed=8, learn=ALL, precision=precision, device="cpu"
+            means[None],
+            **mixtures,
+            betas=np.full(20, 0.5),
+            dt=0.05,
+            particles=64,
+            seed=8,
+            learn=ALL,
+            precision=precision,
+            device="cpu",
         )
         for precision in ("float64", "float32")
     )
     for name in ("means", "weights", "scales"):
-        np.testing.assert_allclose(getattr(single, f"final_{name}"), getattr(double, f"final_{name}"), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(
+            getattr(single, f"final_{name}"), getattr(double, f"final_{name}"), rtol=0, atol=1e-6
+        )
 
 
 def test_each_replica_has_its_own_start_and_no_thread_count_matters(monkeypatch):
@@ -272,7 +339,15 @@ def test_each_replica_has_its_own_start_and_no_thread_count_matters(monkeypatch)
     def run(rows=slice(None), **options):
         arguments = {**mixtures, "proposal_weights": weights[rows], "proposal_scales": scales[rows], **options}
         return simulate_particles(
-            starts[rows], **arguments, betas=np.full(9, 0.5), dt=0.05, particles=9, seed=6, learn=ALL, record_every=4, device="cpu"
+            starts[rows],
+            **arguments,
+            betas=np.full(9, 0.5),
+            dt=0.05,
+            particles=9,
+            seed=6,
+            learn=ALL,
+            record_every=4,
+            device="cpu",
         )
 
     reference = run()
@@ -291,10 +366,12 @@ def test_each_replica_has_its_own_start_and_no_thread_count_matters(monkeypatch)
 
 
 def test_standard_errors_of_weights_fall_with_the_particles():
-    """A standard error from n replicas has the relative error 1 / sqrt(2 n): 2.5 % each here, and 0.35 is 5 of the ratio's."""
+    """A standard error from n replicas has the relative error 1 / sqrt(2 n): 2.5 % each here, and 0.35 is 5 of the
+    ratio's."""
     means, mixtures = problem(2)
     few, many = (
-        estimate_velocity(means, **mixtures, beta=0.5, particles=n, replicas=800, seed=n, learn=ALL, device="cpu") for n in (32, 128)
+        estimate_velocity(means, **mixtures, beta=0.5, particles=n, replicas=800, seed=n, learn=ALL, device="cpu")
+        for n in (32, 128)
     )
     assert np.all(np.abs(few.weights_standard_error / many.weights_standard_error - 2) < 0.35)
     assert np.all(np.abs(few.scales_standard_error / many.scales_standard_error - 2) < 0.35)
@@ -304,7 +381,14 @@ def test_too_long_a_step_of_the_scales_is_an_error():
     mixtures = one_gaussian(64, 1.0)
     with pytest.raises(DivergenceError, match=r"^the scales diverge with dt = 5; .* below 1 / \(d w_i\), here 0\.016$"):
         simulate_particles(
-            np.ones((1, 1, 64)), **mixtures, proposal_scales=[2.0], betas=np.ones(9), dt=5.0, particles=4, seed=1, learn=("scales",)
+            np.ones((1, 1, 64)),
+            **mixtures,
+            proposal_scales=[2.0],
+            betas=np.ones(9),
+            dt=5.0,
+            particles=4,
+            seed=1,
+            learn=("scales",),
         )
 
 
@@ -312,7 +396,9 @@ def test_too_long_a_step_of_the_weights_is_an_error():
     """A weight that one step makes vanish has no way back."""
     means, mixtures = problem(3)
     with pytest.raises(DivergenceError, match=r"^the weights diverge with dt = 1000; .* below 2 / w_i"):
-        simulate_particles(means[None], **mixtures, betas=np.ones(9), dt=1000.0, particles=4, seed=1, learn=("weights",), device="cpu")
+        simulate_particles(
+            means[None], **mixtures, betas=np.ones(9), dt=1000.0, particles=4, seed=1, learn=("weights",), device="cpu"
+        )
 
 
 @pytest.mark.parametrize(

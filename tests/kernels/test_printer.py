@@ -26,11 +26,22 @@ HEADERS = {
 
 
 def coverage_module(target, precision="float64", without=()):
-    """A module with one function, evaluate(points (n, 2), out (expressions, n)), that holds the list but for the names `without`."""
+    """A module with one function, evaluate(points (n, 2), out (expressions, n)), that holds the list but for the names
+    `without`."""
     printer = ScalarPrinter(precision)
-    lines = ["def evaluate(points, out):", "    for n in range(points.shape[0]):", "        x, y = points[n, 0], points[n, 1]"]
-    lines += [f"        out[{i}, n] = {printer.text(lower(e))}" for i, (name, e) in enumerate(EXPRESSIONS.items()) if name not in without]
-    source = "\n".join(["import math", "from math import exp, log, tanh", "from numba import float32", HEADERS[target], *lines, ""])
+    lines = [
+        "def evaluate(points, out):",
+        "    for n in range(points.shape[0]):",
+        "        x, y = points[n, 0], points[n, 1]",
+    ]
+    lines += [
+        f"        out[{i}, n] = {printer.text(lower(e))}"
+        for i, (name, e) in enumerate(EXPRESSIONS.items())
+        if name not in without
+    ]
+    source = "\n".join(
+        ["import math", "from math import exp, log, tanh", "from numba import float32", HEADERS[target], *lines, ""]
+    )
     return load_module(source, f"coverage_{target}_{precision}")
 
 
@@ -45,7 +56,8 @@ def evaluated(target, precision="float64"):
 
 
 def assert_right(values, relative, points=POINTS, smallest=0.0):
-    """To relative rounding; a softplus, log(1 + small), only to absolute rounding. points: the arguments as the target saw them."""
+    """To relative rounding; a softplus, log(1 + small), only to absolute rounding. points: the arguments as the target
+    saw them."""
     for row, (name, expression) in zip(values, EXPRESSIONS.items(), strict=True):
         for value, point in zip(row, points, strict=True):
             expected = float(exact(expression, point))
@@ -61,7 +73,9 @@ def test_every_expression_on_the_cpu(target):
 def test_every_expression_in_the_cuda_simulator():
     program = "import json, test_printer as t; print(json.dumps(t.evaluated('cuda').tolist()))"
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": PYTHONPATH}
-    finished = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    finished = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert finished.returncode == 0, finished.stderr
     assert_right(json.loads(finished.stdout), 2e-14)
 
@@ -95,7 +109,16 @@ def ptx_of(precision, without=()):
 
 @pytest.mark.parametrize(
     "node",
-    [sp.I * x, sp.oo, sp.nan, sp.gamma(x), sp.floor(x), sp.Function("f")(x, y), sp.Derivative(sp.Function("f")(x), x), sp.atan2(x, y)],
+    [
+        sp.I * x,
+        sp.oo,
+        sp.nan,
+        sp.gamma(x),
+        sp.floor(x),
+        sp.Function("f")(x, y),
+        sp.Derivative(sp.Function("f")(x), x),
+        sp.atan2(x, y),
+    ],
     ids=str,
 )
 def test_what_has_no_kernel_form_is_named(node):

@@ -1,8 +1,10 @@
-"""Particles in the span of the centres against particles in all d dimensions: by their law, which is the same, not by their paths.
+"""Particles in the span of the centres against particles in all d dimensions: by their law, which is the same, not by
+their paths.
 
-Seeds are fixed. Each test asks at level LEVEL for all numbers that it compares together (Bonferroni). The statistic of two samples is the
-difference of two means in its standard errors; both have the same law under the null hypothesis and as many replicas, so that the
-difference is symmetric, and with tens of thousands of replicas Gaussian far into its tails.
+Seeds are fixed. Each test asks at level LEVEL for all numbers that it compares together (Bonferroni). The statistic of
+two samples is the difference of two means in its standard errors; both have the same law under the null hypothesis and
+as many replicas, so that the difference is symmetric, and with tens of thousands of replicas Gaussian far into its
+tails.
 """
 
 import importlib.util
@@ -82,7 +84,14 @@ def outside(problem, means):
 
 def final_means(case, projected, betas=(0.35,), **options):
     problem, means, manifold = CASES[case]
-    options = {"particles": PARTICLES, "seed": 1 + projected, "dt": 0.7, "device": "cpu", "record_every": len(betas), **options}
+    options = {
+        "particles": PARTICLES,
+        "seed": 1 + projected,
+        "dt": 0.7,
+        "device": "cpu",
+        "record_every": len(betas),
+        **options,
+    }
     start = np.repeat(means[None], REPLICAS, axis=0)
     run = simulate_particles(start, **problem, betas=betas, manifold=manifold, projected=projected, **options)
     assert run.projected == projected
@@ -90,16 +99,20 @@ def final_means(case, projected, betas=(0.35,), **options):
 
 
 def features(case, final):
-    """What is compared of each replica, (replicas, features): its overlaps, and two coordinates outside the first span for each mean."""
+    """What is compared of each replica, (replicas, features): its overlaps, and two coordinates outside the first span
+    for each mean."""
     problem, means, _ = CASES[case]
     replicas, L, _ = final.shape
     M, Q = final @ problem["target_means"].T, final @ final.transpose(0, 2, 1)
     coordinates = final @ outside(problem, means)[:2].T
-    return np.concatenate([M.reshape(replicas, -1), Q[:, *np.triu_indices(L)], coordinates.reshape(replicas, -1)], axis=1)
+    return np.concatenate(
+        [M.reshape(replicas, -1), Q[:, *np.triu_indices(L)], coordinates.reshape(replicas, -1)], axis=1
+    )
 
 
 def discrepancy(here, there):
-    """(statistic, bound): the largest difference of two samples' means and covariances in standard errors, and its bound."""
+    """(statistic, bound): the largest difference of two samples' means and covariances in standard errors, and its
+    bound."""
     differences = []
     for values in (here, there):
         centred = values - values.mean(0)
@@ -120,7 +133,9 @@ STEPS = [(0.35,), (0.2, 0.6, 0.4)]
 @pytest.mark.parametrize("betas", STEPS, ids=["one step", "three steps"])
 @pytest.mark.parametrize("case", CASES)
 def test_overlaps_and_what_is_outside_have_the_law_of_the_full_simulation(case, betas):
-    statistic, bound = discrepancy(*(features(case, final_means(case, projected, betas)) for projected in (False, True)))
+    statistic, bound = discrepancy(
+        *(features(case, final_means(case, projected, betas)) for projected in (False, True))
+    )
     assert statistic < bound
 
 
@@ -132,7 +147,10 @@ def test_the_law_is_the_same_in_single_precision():
 
 MUTANTS = {
     "noise outside too large by sqrt(2)": ("math.sqrt(particles)", "math.sqrt(0.5 * particles)"),
-    "the target pulls as at beta = 1": ("- beta * state.precisions[replica, proposals]", "- state.precisions[replica, proposals]"),
+    "the target pulls as at beta = 1": (
+        "- beta * state.precisions[replica, proposals]",
+        "- state.precisions[replica, proposals]",
+    ),
     "the noise is left within the span": ("coordinates[row] - inner_product(basis[row], vector)", "coordinates[row]"),
     "one noise for all components": ("replica, step, i, ORTHOGONAL_NOISE", "replica, step, 0, ORTHOGONAL_NOISE"),
     "one noise for all steps": ("replica, step, i, ORTHOGONAL_NOISE", "replica, 0, i, ORTHOGONAL_NOISE"),
@@ -150,20 +168,29 @@ def test_the_comparison_rejects_a_wrong_projection(mutant, monkeypatch, tmp_path
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     monkeypatch.setattr(projection, "ProjectedCpuParticles", module.ProjectedCpuParticles)
-    statistic, bound = discrepancy(*(features("bimodal", final_means("bimodal", projected, STEPS[1])) for projected in (False, True)))
+    statistic, bound = discrepancy(
+        *(features("bimodal", final_means("bimodal", projected, STEPS[1])) for projected in (False, True))
+    )
     assert statistic > 2 * bound
 
 
 @pytest.mark.parametrize("projected", [False, True])
 @pytest.mark.parametrize("case", ["bimodal", "three components", "a mean on a mode, another between them"])
 def test_what_is_outside_has_the_variance_of_the_theory(case, projected):
-    """One Euclidean step of dt = 1 is minus the gradient. Outside the span it is Gaussian with variance (w_i k sigma)^2 / n in each
-    direction, k = 1/sigma^2 - beta/sigma*^2: the squares' sum follows a chi^2 law exactly, in the full simulation, too."""
+    """One Euclidean step of dt = 1 is minus the gradient. Outside the span it is Gaussian with variance (w_i k sigma)^2
+    / n in each direction, k = 1/sigma^2 - beta/sigma*^2: the squares' sum follows a chi^2 law exactly, in the full
+    simulation, too."""
     problem, means, _ = CASES[case]
     beta, directions = 0.35, outside(*CASES[case][:2])
     assert len(directions) > 1
     start = np.repeat(means[None], REPLICAS, axis=0)
-    options = {"particles": PARTICLES, "seed": 5 + projected, "manifold": "euclidean", "projected": projected, "device": "cpu"}
+    options = {
+        "particles": PARTICLES,
+        "seed": 5 + projected,
+        "manifold": "euclidean",
+        "projected": projected,
+        "device": "cpu",
+    }
     steps = simulate_particles(start, **problem, betas=[beta], dt=1.0, **options).final_means - means
     scale = problem["proposal_scales"][0]
     pull = 1 / scale**2 - beta / problem["target_scales"][0] ** 2
@@ -177,7 +204,10 @@ def test_what_is_outside_has_the_variance_of_the_theory(case, projected):
 def test_the_velocity_is_that_of_the_full_simulation(case):
     problem, means, manifold = CASES[case]
     options = {"beta": 0.35, "particles": 64, "replicas": 2000, "manifold": manifold, "device": "cpu"}
-    full, found = (estimate_velocity(means, **problem, seed=8 + projected, projected=projected, **options) for projected in (False, True))
+    full, found = (
+        estimate_velocity(means, **problem, seed=8 + projected, projected=projected, **options)
+        for projected in (False, True)
+    )
     bound = stats.norm.isf(LEVEL / (2 * (found.means.size + found.M.size + found.Q.size)))
     for name in ("means", "M", "Q"):
         error = np.hypot(getattr(full, f"{name}_standard_error"), getattr(found, f"{name}_standard_error"))
@@ -200,7 +230,8 @@ def test_the_basis_is_orthonormal_and_holds_all_centres(case):
 
 @pytest.mark.parametrize("apart", [1e-3, 1e-8, 1e-11, 1e-14, 0.0])
 def test_the_basis_is_orthonormal_however_near_two_centres_are(apart):
-    """What is left is dropped below 1e-12 of the length; above it, the second round removes what rounding has left of the first."""
+    """What is left is dropped below 1e-12 of the length; above it, the second round removes what rounding has left of
+    the first."""
     rng = np.random.default_rng(1)
     targets = rng.normal(size=(2, 50))
     mean = targets[0] + apart * rng.normal(size=50)
@@ -214,7 +245,15 @@ def test_results_depend_neither_on_threads_nor_on_chunks_nor_on_other_replicas(m
     means = uniform_sphere_means(5, 2, 8, 3.0, seed=6)
 
     def run(replicas=5, **options):
-        options = {"betas": np.full(12, 0.5), "dt": 0.1, "particles": 9, "seed": 6, "record_every": 12, "device": "cpu", **options}
+        options = {
+            "betas": np.full(12, 0.5),
+            "dt": 0.1,
+            "particles": 9,
+            "seed": 6,
+            "record_every": 12,
+            "device": "cpu",
+            **options,
+        }
         return simulate_particles(means[:replicas], **BIMODAL, projected=True, **options).final_means
 
     reference = run()
@@ -246,7 +285,9 @@ def results(device, d, particles):
         run = simulate_particles(means, **problem, betas=[0.2, 0.9], **flow, **options)
         found[f"{precision} {manifold}"] = run.final_means.tolist()
         found["device"] = run.device
-    found["velocity"] = estimate_velocity(means[0], **problem, beta=0.5, particles=20, replicas=2, **options).means.tolist()
+    found["velocity"] = estimate_velocity(
+        means[0], **problem, beta=0.5, particles=20, replicas=2, **options
+    ).means.tolist()
     rule = AdaAnn(tau=0.3, every=1, start_beta=0.1, particles=20)
     adaptive = simulate_adaptively(means, **problem, rule=rule, dt=0.1, steps=2, particles=5, **options)
     found |= {"adaptive": adaptive.final_means.tolist(), "adaptive beta": adaptive.beta.tolist()}
@@ -258,11 +299,14 @@ def assert_same_to_rounding(found, expected):
     for name, value in expected.items():
         if name != "device":
             # Single precision rounds coordinates by 2e-7.
-            np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-6 if "float32" in name else 1e-12, err_msg=name)
+            np.testing.assert_allclose(
+                found[name], value, rtol=0, atol=1e-6 if "float32" in name else 1e-12, err_msg=name
+            )
 
 
 def test_simulated_cuda_kernels_agree_with_the_cpu():
-    """Blocks of few threads, for the simulator's sake: there are more particles and coordinates than threads in one, nevertheless."""
+    """Blocks of few threads, for the simulator's sake: there are more particles and coordinates than threads in one,
+    nevertheless."""
     few_threads = "import kernels.particles.cuda as p; p.threads_per_block = lambda centres: 8"
     found = in_simulator("t.results('cuda', 13, 11)", "test_projection", before=few_threads)
     assert found["device"] == "cuda simulator"
@@ -299,14 +343,29 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"target_scales": [1.0, 1.0 + 1e-15]}, "one scale in each mixture, and the target's differ: leave out projected=True"),
-        ({"proposal_scales": [1.0, 2.0]}, "one scale in each mixture, and the proposal's differ: leave out projected=True"),
+        (
+            {"target_scales": [1.0, 1.0 + 1e-15]},
+            "one scale in each mixture, and the target's differ: leave out projected=True",
+        ),
+        (
+            {"proposal_scales": [1.0, 2.0]},
+            "one scale in each mixture, and the proposal's differ: leave out projected=True",
+        ),
         ({"learn": ("means", "weights")}, "means alone, not means and weights: leave out projected=True"),
         ({"learn": ("scales",)}, "means alone, not scales: leave out projected=True"),
     ],
 )
 def test_what_has_another_law_is_refused(change, message):
-    given = {**BIMODAL, "betas": [0.5], "dt": 0.1, "particles": 4, "seed": 0, "device": "cpu", "projected": True, **change}
+    given = {
+        **BIMODAL,
+        "betas": [0.5],
+        "dt": 0.1,
+        "particles": 4,
+        "seed": 0,
+        "device": "cpu",
+        "projected": True,
+        **change,
+    }
     with pytest.raises(ValueError, match=message) as caught:
         simulate_particles(np.ones((2, 2, 8)), **given)
     assert "\n" not in str(caught.value)
@@ -322,15 +381,32 @@ def test_replicas_may_differ_in_their_scale():
     assert np.abs(both[1] - narrow[1]).max() > 1e-3
 
 
-SHORT = ["--replicas", "3", "--particles", "4", "--t-end", "1", "--set", "schedule.kind=constant", "--set", "schedule.T0=2"]
+SHORT = [
+    "--replicas",
+    "3",
+    "--particles",
+    "4",
+    "--t-end",
+    "1",
+    "--set",
+    "schedule.kind=constant",
+    "--set",
+    "schedule.T0=2",
+]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["simulate", "two-scales"], "target.scales differ; leave out --projected"),
-        (["simulate", "bimodal", "--set", "proposal.scales=[1.0, 1.5]"], "proposal.scales differ; leave out --projected"),
-        (["simulate", "learned-weights"], "flow.learn names means and weights, and it covers means alone; leave out --projected"),
+        (
+            ["simulate", "bimodal", "--set", "proposal.scales=[1.0, 1.5]"],
+            "proposal.scales differ; leave out --projected",
+        ),
+        (
+            ["simulate", "learned-weights"],
+            "flow.learn names means and weights, and it covers means alone; leave out --projected",
+        ),
         (["collapse", "learned-scales", "--method", "particles"], "leave out --projected"),
         (["collapse", "two-scales", "--method", "ode,particles", "--n", "1000000000"], "leave out --projected"),
         (["collapse", "bimodal", "--method", "ode"], "no particles are asked for; add particles to --method"),
@@ -348,7 +424,12 @@ def test_the_command_refuses_in_one_line(capsys, arguments, words):
 
 @pytest.mark.parametrize(("command", "projected"), [*itertools.product(["simulate", "collapse"], [False, True])])
 def test_the_result_says_whether_particles_were_projected(capsys, command, projected):
-    arguments = [command, *SHORT, *(["--method", "particles"] if command == "collapse" else []), *(["--projected"] if projected else [])]
+    arguments = [
+        command,
+        *SHORT,
+        *(["--method", "particles"] if command == "collapse" else []),
+        *(["--projected"] if projected else []),
+    ]
     assert main([*arguments, "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     found = found["particles"] if command == "collapse" else found
@@ -357,7 +438,16 @@ def test_the_result_says_whether_particles_were_projected(capsys, command, proje
 
 
 def test_a_rule_raises_the_temperatures_of_projected_particles(capsys):
-    arguments = ["simulate", *SHORT[:4], "--set", "schedule.kind=adaann", "--set", "schedule.T0=3", "--set", "space.dimension=8"]
+    arguments = [
+        "simulate",
+        *SHORT[:4],
+        "--set",
+        "schedule.kind=adaann",
+        "--set",
+        "schedule.T0=3",
+        "--set",
+        "space.dimension=8",
+    ]
     assert main([*arguments, "--projected", "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["projected"] is True
@@ -365,7 +455,8 @@ def test_a_rule_raises_the_temperatures_of_projected_particles(capsys):
 
 
 def test_the_announced_cost_is_that_of_what_is_drawn():
-    """10 steps of 3 replicas and 2 components: 4 particles in 4 coordinates and a vector of 128, instead of 4 particles in 128."""
+    """10 steps of 3 replicas and 2 components: 4 particles in 4 coordinates and a vector of 128, instead of 4 particles
+    in 128."""
     session = annealvi.open_session(annealvi.load_problem("bimodal", ["schedule.kind=constant"]))
     options = {"replicas": 3, "particles": 4, "t_end": 1.0, "dt": 0.1, "max_cost": 1e-9, "device": "cpu"}
     for projected, draws in ((False, 60 * 4 * 128), (True, 60 * (4 * 4 + 128))):

@@ -1,4 +1,5 @@
-"""Chebyshev proxies: measured against quadrature, their degree set by tolerance and smoothness; and the tables of a system."""
+"""Chebyshev proxies: measured against quadrature, their degree set by tolerance and smoothness; and the tables of a
+system."""
 
 import tracemalloc
 
@@ -36,7 +37,10 @@ def test_proxy_keeps_its_measured_error_at_random_points(radius, tolerance):
 
 
 def test_degree_follows_tolerance_and_radius():
-    degrees = [[len(fit(force(radius), -1.0, 1.0, tol).coefficients) for tol in (1e-4, 1e-8, 1e-12)] for radius in (1.0, 3.0, 6.0)]
+    degrees = [
+        [len(fit(force(radius), -1.0, 1.0, tol).coefficients) for tol in (1e-4, 1e-8, 1e-12)]
+        for radius in (1.0, 3.0, 6.0)
+    ]
     assert np.all(np.diff(degrees, axis=0) > 0)
     assert np.all(np.diff(degrees, axis=1) > 0)
 
@@ -113,7 +117,9 @@ def test_an_integrand_whose_poles_are_not_known_is_refused_rather_than_wrong():
     system = bimodal_system()
     steep = Expectation(1 / (1 + sp.exp(30 * R * (m_1 + z))), z)
     symbol = sp.Symbol("steep", real=True)
-    wrong = OdeSystem("steep", STATES, system.parameters, ((symbol, steep),), (symbol, sp.S.Zero, sp.S.Zero), system.domain)
+    wrong = OdeSystem(
+        "steep", STATES, system.parameters, ((symbol, steep),), (symbol, sp.S.Zero, sp.S.Zero), system.domain
+    )
     for proxies in (False, True):
         with pytest.raises(ArithmeticError, match="misses the tolerance"):
             build_tables(wrong, VALUES, 1e-12, proxies)

@@ -90,7 +90,9 @@ def test_sech_average_at_every_width():
         rule = normal_rule(pole_distance(slope), 1e-12)
         (value,) = averages(lambda z, b: 1 / np.cosh(b * z), rule, (np.array([slope]),))
         with mpmath.workdps(30):
-            exact = mpmath.quad(lambda x, b=slope: mpmath.sech(b * x) * mpmath.npdf(x), [mpmath.mpf(n) / 2 for n in range(-26, 27)])
+            exact = mpmath.quad(
+                lambda x, b=slope: mpmath.sech(b * x) * mpmath.npdf(x), [mpmath.mpf(n) / 2 for n in range(-26, 27)]
+            )
         assert abs(value - float(exact)) < 2e-12
 
 

@@ -1,7 +1,7 @@
 """The random stream: Philox against its published known answers, and the laws of the normals made from it.
 
-Seeds are fixed, so that each statistical test passes or fails for good; bounds are 5 standard errors of the statistic under its null law
-(probability 6e-7 each), unless said otherwise.
+Seeds are fixed, so that each statistical test passes or fails for good; bounds are 5 standard errors of the statistic
+under its null law (probability 6e-7 each), unless said otherwise.
 """
 
 import math
@@ -63,7 +63,9 @@ def test_vectorised_loop_draws_what_the_scalar_function_draws():
 
 @pytest.mark.parametrize("real", [np.float64, np.float32])
 def test_logarithm_series_has_the_working_precision(real):
-    words = np.concatenate([2.0 ** np.arange(32), 2.0 ** np.arange(1, 33) - 1, np.random.default_rng(0).integers(1, 2**32, 2000)])
+    words = np.concatenate(
+        [2.0 ** np.arange(32), 2.0 ** np.arange(1, 33) - 1, np.random.default_rng(0).integers(1, 2**32, 2000)]
+    )
     u = (words * 2.0**-32).astype(real)
     value = np.array([log_of_unit(x, real) for x in u])
     np.testing.assert_allclose(value, np.log(u.astype(float)), rtol=4 * np.finfo(real).eps, atol=0)
@@ -71,7 +73,13 @@ def test_logarithm_series_has_the_working_precision(real):
 
 def test_pair_is_box_muller_on_the_documented_grid():
     quarter = 2**30
-    for radius_word, angle_word in [(0, 0), (2**31, 5), (2**32 - 2, quarter - 1), (12345, 3 * quarter + 99), (77, 2 * quarter + 1)]:
+    for radius_word, angle_word in [
+        (0, 0),
+        (2**31, 5),
+        (2**32 - 2, quarter - 1),
+        (12345, 3 * quarter + 99),
+        (77, 2 * quarter + 1),
+    ]:
         first, second = normal_pair(np.uint64(radius_word), np.uint64(angle_word), np.float64)
         radius = math.sqrt(-2 * math.log((radius_word + 1) / 2**32))
         angle = ((angle_word % quarter + 0.5) / quarter - 0.5) * math.pi / 2
@@ -80,7 +88,9 @@ def test_pair_is_box_muller_on_the_documented_grid():
             along = -along
         expected = (across, along) if angle_word & 2**30 else (along, across)
         np.testing.assert_allclose((first, second), expected, rtol=1e-14, atol=1e-20)
-    assert normal_pair(np.uint64(0), np.uint64(2**29), np.float64)[0] == pytest.approx(math.sqrt(64 * math.log(2)), rel=1e-9)
+    assert normal_pair(np.uint64(0), np.uint64(2**29), np.float64)[0] == pytest.approx(
+        math.sqrt(64 * math.log(2)), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -132,7 +142,13 @@ def test_a_coordinate_depends_neither_on_the_dimension_nor_on_its_neighbours():
 
 def test_every_part_of_the_key_counts_up_to_its_limit():
     key = {"seed": 1, "replica": 0, "step": 0, "component": 0, "first_particle": 0}
-    largest = {"seed": 2**64 - 1, "replica": 2**24 - 1, "step": 2**32 - 1, "component": 255, "first_particle": 2**32 - 2}
+    largest = {
+        "seed": 2**64 - 1,
+        "replica": 2**24 - 1,
+        "step": 2**32 - 1,
+        "component": 255,
+        "first_particle": 2**32 - 2,
+    }
     keys = [key, key | {"seed": 1 + 2**32}, largest, *(key | {name: value} for name, value in largest.items())]
     draws = {tuple(normals((1, 4), **key)[0]) for key in keys}
     assert len(draws) == len(keys)

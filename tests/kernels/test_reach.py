@@ -1,4 +1,5 @@
-"""How far states may go from what a problem's own lengths and scales say, and what is refused because it would be too much to compute."""
+"""How far states may go from what a problem's own lengths and scales say, and what is refused because it would be too
+much to compute."""
 
 import json
 import time
@@ -22,7 +23,9 @@ def test_states_of_different_intervals_do_not_share_an_average():
     """Two collinear modes and means of different lengths: the same average of M_11 and M_21, whose bounds differ."""
     here = session("target.means=[[1.0],[3.0]]", "proposal.radius=[1.0,2.0]", "space.dimension=4")
     means = np.array([[0.6, 0.8, 0.0, 0.0], [-1.2, 0.0, 1.6, 0.0]])
-    wanted = velocity(here.problem, State(tuple(map(tuple, means)), here.problem.proposal.weights, here.problem.proposal.scales, 0.4))
+    wanted = velocity(
+        here.problem, State(tuple(map(tuple, means)), here.problem.proposal.weights, here.problem.proposal.scales, 0.4)
+    )
     rates = here.compile("cpu").rhs_at_beta(0.4, here.states_of_vectors(means[None]))[0]
     parts = map(np.array, (wanted.M, wanted.Q, wanted.weights, wanted.scales))
     np.testing.assert_allclose(rates, here.states_of_overlaps(*parts), rtol=0, atol=1e-10)
@@ -30,10 +33,14 @@ def test_states_of_different_intervals_do_not_share_an_average():
 
 @pytest.mark.parametrize(
     "overrides",
-    [("target.means=[[0.0]]", "target.weights=[1.0]", "target.scales=[2.0]"), ("target.means=[[0.0],[0.0]]", "target.scales=[1.0,2.0]")],
+    [
+        ("target.means=[[0.0]]", "target.weights=[1.0]", "target.scales=[2.0]"),
+        ("target.means=[[0.0],[0.0]]", "target.scales=[1.0,2.0]"),
+    ],
 )
 def test_modes_at_the_origin_drive_the_means_apart(overrides):
-    """A target that is the same in all directions leaves only the components' repulsion: their overlap falls, towards -r^2 = -9."""
+    """A target that is the same in all directions leaves only the components' repulsion: their overlap falls, towards
+    -r^2 = -9."""
     paths = annealvi.integrate(session("space.dimension=16", *overrides), n=3, t_end=100.0, points=5)
     assert (np.diff(paths.values[:, :, 0], axis=1) < 0).all()
     assert (paths.values[:, -1, 0] < -5).all()
@@ -56,7 +63,10 @@ def test_a_start_beyond_is_one_line_with_the_state_and_its_interval(tmp_path, ca
     file = tmp_path / "start.json"
     beyond = {"M_11": 0.0, "M_21": 0.0, "Q_11": 1e6, "Q_12": 0.0, "Q_22": 9.0}
     file.write_text(json.dumps({"states": {name: [value] for name, value in beyond.items()}}), encoding="utf-8")
-    assert main(["integrate", "bimodal", "--set", "flow.manifold='euclidean'", "--initial", str(file), "--t-end", "1"]) == 2
+    assert (
+        main(["integrate", "bimodal", "--set", "flow.manifold='euclidean'", "--initial", str(file), "--t-end", "1"])
+        == 2
+    )
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert "Q_11 = 1e+06" in message
     assert "interval" in message

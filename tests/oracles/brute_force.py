@@ -1,4 +1,5 @@
-"""Collapse by brute force, sharing nothing with the package: retyped equations, vectors drawn in R^d, and plain Runge–Kutta steps."""
+"""Collapse by brute force, sharing nothing with the package: retyped equations, vectors drawn in R^d, and plain
+Runge–Kutta steps."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def initial_overlaps(n: int, dimension: int, rng: np.random.Generator) -> np.nda
 
 
 def flow(R: float, w_star: float, w_1: float) -> Callable[[float, np.ndarray], np.ndarray]:
-    """The retyped right-hand side as a function of beta and states (n, 3), with splines of F and of w_1 G_1 (to 1e-8)."""
+    """The retyped right-hand side as a function of beta and states (n, 3), with splines of F and of w_1 G_1 (to
+    1e-8)."""
     m = np.linspace(-1.01, 1.01, 1600)
     attraction = CubicSpline(m, [retyped.F(x, R, w_star) for x in m])
     repulsion = CubicSpline(m, [retyped.exchange_sech(min(x, 1.0), R, w_1) for x in m])
@@ -37,10 +39,14 @@ def flow(R: float, w_star: float, w_1: float) -> Callable[[float, np.ndarray], n
     return rates
 
 
-def run(rates: Callable[[float, np.ndarray], np.ndarray], beta: Callable[[float], float], y: np.ndarray, t_end: float) -> np.ndarray:
-    """The states at t_end by classical Runge–Kutta steps of about 0.25/(β + 0.01), far inside stability since all rates are below β + 0.1.
+def run(
+    rates: Callable[[float, np.ndarray], np.ndarray], beta: Callable[[float], float], y: np.ndarray, t_end: float
+) -> np.ndarray:
+    """The states at t_end by classical Runge–Kutta steps of about 0.25/(β + 0.01), far inside stability since all rates
+    are below β + 0.1.
 
-    The local error of a step is some (h rate)^5/120 < 1e-5 and less where the rates are: far below what moves an outcome in 10^3.
+    The local error of a step is some (h rate)^5/120 < 1e-5 and less where the rates are: far below what moves an
+    outcome in 10^3.
     """
     t = 0.0
     while t < t_end:
@@ -55,7 +61,9 @@ def run(rates: Callable[[float, np.ndarray], np.ndarray], beta: Callable[[float]
     return y
 
 
-def collapsed_share(R: float, w_star: float, w_1: float, beta: Callable[[float], float], t_end: float, dimension: int, n: int, seed: int):
+def collapsed_share(
+    R: float, w_star: float, w_1: float, beta: Callable[[float], float], t_end: float, dimension: int, n: int, seed: int
+):
     """(P(collapse), standard error) of n runs."""
     start = initial_overlaps(n, dimension, np.random.default_rng(seed))
     end = run(flow(R, w_star, w_1), beta, start, t_end)

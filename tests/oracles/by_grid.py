@@ -1,4 +1,5 @@
-"""The velocity of a problem's flow from the gradient of the KL on a grid: a route that knows densities and the flow's definition only."""
+"""The velocity of a problem's flow from the gradient of the KL on a grid: a route that knows densities and the flow's
+definition only."""
 
 from __future__ import annotations
 
@@ -12,13 +13,16 @@ from kernels.particles.kl_grid import KlGradient, Mixture, kl_gradient
 
 TOLERANCE = {1: 1e-11, 2: 1e-11, 3: 1e-9}
 ROUNDING = 2e-12
-"""Of the derived velocity: each average errs by 1e-13 of its size, and a rate has some tens of them with factors up to ten."""
+"""Of the derived velocity: each average errs by 1e-13 of its size, and a rate has some tens of them with factors up to
+ten."""
 
 
 class GridVelocity(NamedTuple):
-    """da/dt (L, d), dw/dt and dσ/dt (L,), the gradient they come from, and the largest difference allowed to an exact velocity.
+    """da/dt (L, d), dw/dt and dσ/dt (L,), the gradient they come from, and the largest difference allowed to an exact
+    velocity.
 
-    A projection does not lengthen a gradient of d entries; dw_i/dt = w_i (w·g − g_i) errs by twice an entry, dσ_i/dt by σ_i of one.
+    A projection does not lengthen a gradient of d entries; dw_i/dt = w_i (w·g − g_i) errs by twice an entry, dσ_i/dt by
+    σ_i of one.
     """
 
     means: np.ndarray
@@ -43,7 +47,9 @@ def velocity_by_grid(problem: Problem, state: State, tolerance: float | None = N
     gradient = kl_gradient(proposal, target, state.beta, tolerance or TOLERANCE[dimension])
     descent = -gradient.means
     if problem.flow.manifold == "sphere":
-        descent = descent - means * np.sum(means * descent, axis=1, keepdims=True) / np.sum(means**2, axis=1, keepdims=True)
+        descent = descent - means * np.sum(means * descent, axis=1, keepdims=True) / np.sum(
+            means**2, axis=1, keepdims=True
+        )
     return GridVelocity(
         descent * ("means" in learn),
         weights * (weights @ gradient.logits - gradient.logits) * ("weights" in learn),
@@ -54,6 +60,7 @@ def velocity_by_grid(problem: Problem, state: State, tolerance: float | None = N
 
 
 def logit_rates(weights: np.ndarray, weight_rates: np.ndarray) -> np.ndarray:
-    """dθ/dt from dw_i/dt = w_i (dθ_i/dt − Σ_j w_j dθ_j/dt): a gradient along softmax logits sums to zero, which fixes the constant."""
+    """dθ/dt from dw_i/dt = w_i (dθ_i/dt − Σ_j w_j dθ_j/dt): a gradient along softmax logits sums to zero, which fixes
+    the constant."""
     relative = np.asarray(weight_rates) / np.asarray(weights)
     return relative - relative.mean()

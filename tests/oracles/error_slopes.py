@@ -9,8 +9,8 @@ import sympy as sp
 
 DIGITS = 25
 MARGIN = 0.03
-"""Of a slope between two parameters x and x/2: the term after the first one left out is smaller by a factor c x, and moves the slope by
-some c x/2. With x below 1e-2, or x² below it where powers go up by two, this allows c up to 6."""
+"""Of a slope between two parameters x and x/2: the term after the first one left out is smaller by a factor c x, and
+moves the slope by some c x/2. With x below 1e-2, or x² below it where powers go up by two, this allows c up to 6."""
 
 
 def average(f: Callable, mean, width, reach: int = 13) -> mpmath.mpf:
@@ -29,7 +29,9 @@ def edge_average(f: Callable, mean, width) -> mpmath.mpf:
 
 def slope(errors: Sequence, parameters: Sequence) -> float:
     """Between the last two parameters."""
-    return float(mpmath.log(abs(errors[-1] / errors[-2])) / mpmath.log(abs(mpmath.mpf(parameters[-1]) / parameters[-2])))
+    return float(
+        mpmath.log(abs(errors[-1] / errors[-2])) / mpmath.log(abs(mpmath.mpf(parameters[-1]) / parameters[-2]))
+    )
 
 
 def has_order(errors: Sequence, parameters: Sequence, order: sp.Rational) -> bool:

@@ -1,6 +1,8 @@
-"""The bimodal system and an annealing schedule, typed from the page as the derivation would hand them over: kernels are tested without it.
+"""The bimodal system and an annealing schedule, typed from the page as the derivation would hand them over: kernels are
+tested without it.
 
-States m_1, m_2, s are overlaps of unit vectors; parameters R, w_star, w_1. Also a system that is wrong on purpose, for the errors.
+States m_1, m_2, s are overlaps of unit vectors; parameters R, w_star, w_1. Also a system that is wrong on purpose, for
+the errors.
 """
 
 import numpy as np
@@ -25,7 +27,11 @@ def bimodal_system():
     delta = R**2 * (1 - s)
     F_1, F_2, g = sp.symbols("F_1 F_2 g", real=True)
     repulsion = Expectation(sp.sech((sp.log(w_1 / w_2) + sp.sqrt(2 * delta) * z) / 2), z)
-    subexpressions = ((F_1, _pull(m_1)), (F_2, _pull(m_2)), (g, sp.sqrt(w_1 * w_2) / 2 * sp.exp(-delta / 4) * repulsion))
+    subexpressions = (
+        (F_1, _pull(m_1)),
+        (F_2, _pull(m_2)),
+        (g, sp.sqrt(w_1 * w_2) / 2 * sp.exp(-delta / 4) * repulsion),
+    )
     rates = (
         w_1 * BETA * F_1 * (1 - m_1**2) - g * (m_2 - s * m_1),
         w_2 * BETA * F_2 * (1 - m_2**2) - g * (m_1 - s * m_2),
@@ -40,7 +46,8 @@ def _domain():
 
 
 def escaping_system():
-    """Constant rates, which no vectors follow for long, and one that is undefined where the parameter `c` is negative."""
+    """Constant rates, which no vectors follow for long, and one that is undefined where the parameter `c` is
+    negative."""
     a, b, c = sp.symbols("a b c", real=True)
     return OdeSystem("escaping", STATES, (a, b, c), (), (a, b, BETA * sp.log(c)), _domain())
 

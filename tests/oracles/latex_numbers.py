@@ -1,7 +1,8 @@
 """Reads exported equations as a person would, from their LaTeX alone, and evaluates them: no SymPy, no kernels.
 
-The subset: sums, products by juxtaposition, fractions, roots, powers, the functions below and those that the reader is given, integrals
-between limits, and averages over independent normal and χ² variables; both are done by quadrature. A symbol is its LaTeX without spaces.
+The subset: sums, products by juxtaposition, fractions, roots, powers, the functions below and those that the reader is
+given, integrals between limits, and averages over independent normal and χ² variables; both are done by quadrature. A
+symbol is its LaTeX without spaces.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def equations_in(latex: str) -> dict[str, tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Formula:
-    """left: without spaces. right: its LaTeX; of a matrix the cells, row by row. left_out: scale and argument of a remainder O(...)."""
+    """left: without spaces. right: its LaTeX; of a matrix the cells, row by row. left_out: scale and argument of a
+    remainder O(...)."""
 
     left: str
     right: tuple[str, ...]
@@ -62,7 +64,9 @@ def formulas_in(latex: str) -> list[Formula]:
     body = re.sub(r"\\left\[\\begin\{matrix\}(.*?)\\end\{matrix\}\\right\]", put_aside, body, flags=re.DOTALL)
     body = re.sub(r"\\label\{[^}]*\}|\\nonumber", " ", body).replace(r"&\quad", " ")
     lines = [line for line in body.split(r"\\") if line.strip()]
-    joined = "".join(rf",\quad {line}" if "&=" in line and n else line for n, line in enumerate(lines)).replace("&=", "=")
+    joined = "".join(rf",\quad {line}" if "&=" in line and n else line for n, line in enumerate(lines)).replace(
+        "&=", "="
+    )
     parts = [part for part in re.split(r",\s*\\quad", joined) if r"\to" not in part]
     formulas = []
     for part in parts:
@@ -94,7 +98,8 @@ def _joined(symbol: str) -> str:
 
 
 class Reader:
-    """definitions: name → right-hand side. values: name → number. functions: name, with primes for derivatives → function."""
+    """definitions: name → right-hand side. values: name → number. functions: name, with primes for derivatives →
+    function."""
 
     def __init__(self, definitions: dict[str, str], values: dict[str, float], functions: dict | None = None) -> None:
         self.definitions, self.values, self.functions, self.known = definitions, values, functions or {}, {}
@@ -131,7 +136,9 @@ class _Parser:
     def take(self, wanted: str | None = None) -> str:
         token = self.peek()
         if wanted is not None and token != wanted:
-            raise ValueError(f"{wanted!r} expected, {token!r} found after {''.join(self.tokens[max(0, self.at - 12) : self.at])}")
+            raise ValueError(
+                f"{wanted!r} expected, {token!r} found after {''.join(self.tokens[max(0, self.at - 12) : self.at])}"
+            )
         self.at += 1
         return token
 
@@ -272,7 +279,11 @@ class _Parser:
         nodes, weights = zip(*(self.rule(law[1] if len(law) > 1 else None) for law in laws), strict=True)
         grid = np.meshgrid(*nodes, indexing="ij")
         weight = np.prod(np.meshgrid(*weights, indexing="ij"), axis=0)
-        inner = _Parser(self.tokens, self.reader, {**self.variables, **{_joined(n): g for (n, *_), g in zip(laws, grid, strict=True)}})
+        inner = _Parser(
+            self.tokens,
+            self.reader,
+            {**self.variables, **{_joined(n): g for (n, *_), g in zip(laws, grid, strict=True)}},
+        )
         inner.at = begun
         value = inner.within("[", "]")
         self.at = inner.at
@@ -285,10 +296,16 @@ class _Parser:
         for _ in "ab":
             mark = self.take()
             ends[mark] = self.group()
-        end = next(n for n in range(self.at, len(self.tokens)) if self.tokens[n] == "d" and self.tokens[n + 1].startswith("\\"))
+        end = next(
+            n for n in range(self.at, len(self.tokens)) if self.tokens[n] == "d" and self.tokens[n + 1].startswith("\\")
+        )
         nodes, weights = leggauss(LEGENDRE_NODES)
         half = (ends["^"] - ends["_"]) / 2
-        inner = _Parser(self.tokens[self.at : end], self.reader, {**self.variables, self.tokens[end + 1]: ends["_"] + half * (nodes + 1)})
+        inner = _Parser(
+            self.tokens[self.at : end],
+            self.reader,
+            {**self.variables, self.tokens[end + 1]: ends["_"] + half * (nodes + 1)},
+        )
         self.at = end + 2
         return float((inner.whole() * weights).sum() * half)
 

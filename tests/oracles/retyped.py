@@ -1,7 +1,7 @@
 """The bimodal equations as a reader would type them from the page: plain functions, nothing of the package.
 
-Times are those of the gradient flow of the means a_i; overlaps are m_i = mu_i.mu* and s = mu_1.mu_2, of unit vectors. Integrals are
-sums over a fixed grid of z, accurate to 1e-13 for R <= 3; those of 30 digits are mpmath's own quadrature.
+Times are those of the gradient flow of the means a_i; overlaps are m_i = mu_i.mu* and s = mu_1.mu_2, of unit vectors.
+Integrals are sums over a fixed grid of z, accurate to 1e-13 for R <= 3; those of 30 digits are mpmath's own quadrature.
 """
 
 from __future__ import annotations

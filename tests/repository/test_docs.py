@@ -1,4 +1,5 @@
-"""The documentation says what the program does: its commands parse, its names exist, its links lead somewhere, its Python compiles."""
+"""The documentation says what the program does: its commands parse, its names exist, its links lead somewhere, its
+Python compiles."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def test_there_are_commands_to_check():
     assert len(PARSED) > 25
 
 
-@pytest.mark.parametrize(("page", "arguments"), PARSED, ids=lambda value: value.name if isinstance(value, Path) else " ".join(value))
+@pytest.mark.parametrize(
+    ("page", "arguments"), PARSED, ids=lambda value: value.name if isinstance(value, Path) else " ".join(value)
+)
 def test_a_command_that_is_printed_parses(page, arguments):
     build_parser().parse_args(arguments)
 
@@ -61,7 +64,8 @@ def test_links_and_figures_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#[\w-]*)?\)", page.read_text(encoding="utf-8")):
         inside = (page.parent / target).resolve()
         made = (ROOT / "docs") in inside.parents and (
-            inside.relative_to(ROOT / "docs").as_posix() in GENERATED or (ROOT / "paper" / "figures" / inside.name).is_file()
+            inside.relative_to(ROOT / "docs").as_posix() in GENERATED
+            or (ROOT / "paper" / "figures" / inside.name).is_file()
         )
         assert inside.exists() or made, target
 
@@ -76,10 +80,13 @@ def test_problem_files_in_the_pages_load(tmp_path):
 
 
 def transcript(beginning):
-    """A block of the README with a command's output: the arguments, and what is printed between its dots, as runs of lines."""
+    """A block of the README with a command's output: the arguments, and what is printed between its dots, as runs of
+    lines."""
     block = next(b for b in blocks(README, "text") if f"$ annealvi {beginning}\n" in b)
     before, _, printed = block.partition(f"$ annealvi {beginning}\n")
-    return before, [run.strip("\n").splitlines() for run in re.split(r"^\.\.\.$", printed, flags=re.MULTILINE) if run.strip()]
+    return before, [
+        run.strip("\n").splitlines() for run in re.split(r"^\.\.\.$", printed, flags=re.MULTILINE) if run.strip()
+    ]
 
 
 NUMBER = re.compile(r"[-+]?\d+(?:\.(\d*))?")
@@ -90,7 +97,9 @@ def says_the_same(printed, line):
     if " ".join(NUMBER.sub("#", printed).split()) != " ".join(NUMBER.sub("#", line).split()):
         return False
     pairs = zip(NUMBER.finditer(printed), NUMBER.finditer(line), strict=True)
-    return all(abs(float(a[0]) - float(b[0])) < 1.01 * 10.0 ** -len(a[1] or "") if a[1] else a[0] == b[0] for a, b in pairs)
+    return all(
+        abs(float(a[0]) - float(b[0])) < 1.01 * 10.0 ** -len(a[1] or "") if a[1] else a[0] == b[0] for a, b in pairs
+    )
 
 
 def test_other_numbers_do_not_say_the_same():
@@ -99,7 +108,9 @@ def test_other_numbers_do_not_say_the_same():
         assert not says_the_same("T0 = 0.25, 3 of them", other)
 
 
-@pytest.mark.parametrize("beginning", ["derive", "rhs --state state.json", "fixed-points", "derive --set schedule.T1=3"])
+@pytest.mark.parametrize(
+    "beginning", ["derive", "rhs --state state.json", "fixed-points", "derive --set schedule.T1=3"]
+)
 def test_a_transcript_in_the_readme_is_what_the_command_prints(beginning, tmp_path, monkeypatch, capsys):
     before, runs = transcript(beginning)
     monkeypatch.chdir(tmp_path)
@@ -116,7 +127,9 @@ def test_a_transcript_in_the_readme_is_what_the_command_prints(beginning, tmp_pa
 
 
 def formula(*overrides):
-    return annealvi.collapse_probability(annealvi.open_session(annealvi.load_problem("bimodal", overrides)), ("formula",)).formula
+    return annealvi.collapse_probability(
+        annealvi.open_session(annealvi.load_problem("bimodal", overrides)), ("formula",)
+    ).formula
 
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -126,7 +139,11 @@ COLD = ("schedule.kind=constant", "schedule.T0=1")
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [README, TUTORIAL], ids=lambda page: page.name)
 def test_the_probability_of_collapse_that_is_printed_is_what_the_formula_gives(page):
-    arguments = next(arguments for where, arguments in PARSED if where == page and arguments[0] == "collapse" and "--over" not in arguments)
+    arguments = next(
+        arguments
+        for where, arguments in PARSED
+        if where == page and arguments[0] == "collapse" and "--over" not in arguments
+    )
     found = formula(*arguments[2::2])
     row = r"│ formula +│ +([\d.]+) │.*\n│   leading order │ +([\d.]+) │ +│ b_c = ([\d.]+)"
     printed = [float(number) for number in re.search(row, page.read_text(encoding="utf-8")).groups()]

@@ -1,4 +1,5 @@
-"""The architecture: layers import one way, the particle simulation knows no derived equation, and the folders are the agreed ones."""
+"""The architecture: layers import one way, the particle simulation knows no derived equation, and the folders are the
+agreed ones."""
 
 from __future__ import annotations
 
@@ -19,7 +20,19 @@ ALLOWED = {
     "derive": {"derive", "sympy", "mpmath"},
     "kernels": {"kernels", "derive", "sympy", "numpy", "scipy", "numba"},
     "annealvi": {
-        *("annealvi", "kernels", "derive", "sympy", "numpy", "scipy", "numba", "matplotlib", "cycler", "rich", "xarray"),
+        *(
+            "annealvi",
+            "kernels",
+            "derive",
+            "sympy",
+            "numpy",
+            "scipy",
+            "numba",
+            "matplotlib",
+            "cycler",
+            "rich",
+            "xarray",
+        ),
         *("h5netcdf", "llvmlite"),
     },
 }
@@ -30,9 +43,25 @@ TRAINING = ("couplings", "target", "diagnostics", "tempering", "training", "chec
 ROOMS = {
     "derive": ("problem", "objects", "rules", "dynamics", "asymptotics", "checks", "writing"),
     "kernels": ("lower", "generate", "averages", "integrate", "particles", "machine"),
-    "annealvi": ("cli", "session", "runs", "annealing", "verification", "collapse", "fixed_points", "realnvp", "sweeps", "show", "paper"),
+    "annealvi": (
+        "cli",
+        "session",
+        "runs",
+        "annealing",
+        "verification",
+        "collapse",
+        "fixed_points",
+        "realnvp",
+        "sweeps",
+        "show",
+        "paper",
+    ),
 }
-LOOSE = {"derive": {"__init__"}, "kernels": {"__init__"}, "annealvi": {"__init__", "__main__", "own_packages", "components"}}
+LOOSE = {
+    "derive": {"__init__"},
+    "kernels": {"__init__"},
+    "annealvi": {"__init__", "__main__", "own_packages", "components"},
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -63,18 +92,26 @@ def test_every_module_is_in_a_room(package):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "kernels" / "particles").glob("*.py")), ids=lambda path: path.stem)
 def test_the_particles_import_nothing_of_the_derivation(path):
-    rooms = {".".join(module.split(".")[:2]) for module in imported(path) if module.split(".")[0] in ("derive", "kernels")}
+    rooms = {
+        ".".join(module.split(".")[:2]) for module in imported(path) if module.split(".")[0] in ("derive", "kernels")
+    }
     assert rooms <= {"kernels.particles", "kernels.machine"}
 
 
 def test_the_reference_for_averages_shares_no_code_with_the_kernels():
-    assert not {module for module in imported(ROOT / "kernels" / "averages" / "lattice_reference.py") if module.split(".")[0] == "kernels"}
+    assert not {
+        module
+        for module in imported(ROOT / "kernels" / "averages" / "lattice_reference.py")
+        if module.split(".")[0] == "kernels"
+    }
 
 
 def test_no_independent_route_reaches_the_derivation_through_another_module():
     imports = "import sys, kernels.particles.simulation, kernels.particles.kl_grid"
     code = f"{imports}; print([m for m in sys.modules if m.split('.')[0] in ('derive', 'sympy')])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -90,7 +127,11 @@ def test_the_training_of_flows_knows_no_theory_of_mixtures(name):
         *STANDARD,
         "numpy",
     )
-    stray = {m for m in imported(ROOT / "annealvi" / "realnvp" / f"{name}.py") if not any(m == k or m.startswith(f"{k}.") for k in known)}
+    stray = {
+        m
+        for m in imported(ROOT / "annealvi" / "realnvp" / f"{name}.py")
+        if not any(m == k or m.startswith(f"{k}.") for k in known)
+    }
     assert not stray
 
 
@@ -101,7 +142,8 @@ def test_the_core_needs_none_of_the_extra():
         "import annealvi\n"
         "from annealvi.cli.program import main\n"
         "with contextlib.redirect_stdout(io.StringIO()): status = main(['rhs', '--help'])\n"
-        "print(status, annealvi.beta_schedule('hold', 9.0, 100)(0), annealvi.recommend.__name__, annealvi.AdaAnn(0.1, 4.0).update([0, 1]))"
+        "print(status, annealvi.beta_schedule('hold', 9.0, 100)(0), annealvi.recommend.__name__, "
+        "annealvi.AdaAnn(0.1, 4.0).update([0, 1]))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert found == ["0", str(1 / 9), "recommend", str(0.25 + 0.1 / 0.5**0.5)]
@@ -122,7 +164,9 @@ def test_help_comes_without_heavy_imports():
         "with contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
         "print([m for m in ('sympy', 'numpy', 'numba', 'matplotlib', 'scipy') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 SHADOWS = {
@@ -140,14 +184,23 @@ def test_a_file_in_the_place_of_one_of_our_packages_is_named_with_what_to_do(nam
     way, said = SHADOWS[name]
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("")
-    first = {"": "", "PYTHONPATH": "", "site-packages": f"import site; site.getsitepackages = lambda: [{str(tmp_path)!r}]; "}[way]
-    run = "import runpy; sys.argv = ['annealvi', 'derive']; runpy.run_module('annealvi', run_name='__main__', alter_sys=True)"
+    first = {
+        "": "",
+        "PYTHONPATH": "",
+        "site-packages": f"import site; site.getsitepackages = lambda: [{str(tmp_path)!r}]; ",
+    }[way]
+    run = (
+        "import runpy; sys.argv = ['annealvi', 'derive']; runpy.run_module('annealvi', "
+        "run_name='__main__', alter_sys=True)"
+    )
     code = f"import sys; {first}{run if program == '-m annealvi' else 'import annealvi; annealvi.load_problem'}"
     # An installed package comes after the working folder, as this checkout does on its path.
     places = [str(ROOT)] if way != "PYTHONPATH" else [str(tmp_path), str(ROOT)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     folder = tmp_path if way != "PYTHONPATH" else ROOT.anchor
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder, env=environment
+    )
     *_, line = done.stderr.splitlines()
     assert done.returncode == (2 if program == "-m annealvi" else 1)
     assert str(tmp_path / name) in line
@@ -174,4 +227,9 @@ def test_no_public_name_is_hidden_by_a_module_of_the_same_name():
         "[getattr(annealvi, n) for n in names]; "
         "print([n for n in names if isinstance(getattr(annealvi, n), types.ModuleType)])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout.strip()
+        == "[]"
+    )

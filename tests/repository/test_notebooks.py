@@ -36,5 +36,9 @@ def test_the_notebook_was_run_in_order_and_without_errors(pair):
 
 
 def test_a_notebook_needs_public_names_alone(pair):
-    imports = re.findall(r"^(?:from|import) ((?:annealvi|derive|kernels)[\w.]*)", "\n".join(cell.source for cell in pair[0]), re.MULTILINE)
+    imports = re.findall(
+        r"^(?:from|import) ((?:annealvi|derive|kernels)[\w.]*)",
+        "\n".join(cell.source for cell in pair[0]),
+        re.MULTILINE,
+    )
     assert set(imports) == {"annealvi"}

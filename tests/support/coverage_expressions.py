@@ -50,7 +50,9 @@ EXPRESSIONS = {
     "max": sp.Max(x, y, sp.Rational(1, 2)),
     "min": sp.Min(x, y, 1),
     "piecewise": sp.Piecewise((x, x < 0), (x**2, x <= 1), (y, True)),
-    "conditions": sp.Piecewise((x, sp.Or(x < -2, sp.And(y > 1, x < 1))), (y, sp.Not(sp.Eq(x, y))), (sp.Integer(7), True)),
+    "conditions": sp.Piecewise(
+        (x, sp.Or(x < -2, sp.And(y > 1, x < 1))), (y, sp.Not(sp.Eq(x, y))), (sp.Integer(7), True)
+    ),
 }
 
 

@@ -1,4 +1,5 @@
-"""CUDA kernels without a GPU: run by Numba's simulator in a process of its own, and compiled to PTX for a GPU that is not there."""
+"""CUDA kernels without a GPU: run by Numba's simulator in a process of its own, and compiled to PTX for a GPU that is
+not there."""
 
 import json
 import os
@@ -12,15 +13,20 @@ from places import PYTHONPATH
 
 from kernels.machine.device import resolve_device
 
-needs_gpu = pytest.mark.skipif(numba.config.ENABLE_CUDASIM or resolve_device("auto").kind != "cuda", reason="needs an NVIDIA GPU")
+needs_gpu = pytest.mark.skipif(
+    numba.config.ENABLE_CUDASIM or resolve_device("auto").kind != "cuda", reason="needs an NVIDIA GPU"
+)
 needs_compiler = pytest.mark.skipif(numba.config.ENABLE_CUDASIM, reason="the simulator replaces the compiler")
 
 
 def in_simulator(expression, module, before="pass"):
-    """The value of an expression, such as t.results('cuda') for a test module imported as t, and the JSON of which comes back."""
+    """The value of an expression, such as t.results('cuda') for a test module imported as t, and the JSON of which
+    comes back."""
     program = f"{before}; import json, {module} as t; print(json.dumps({expression}))"
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": PYTHONPATH}
-    finished = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    finished = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)
 

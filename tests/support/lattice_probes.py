@@ -1,4 +1,5 @@
-"""Systems whose rates are averages over several variables, with every coefficient of the logits a state, so that any can be tried."""
+"""Systems whose rates are averages over several variables, with every coefficient of the logits a state, so that any
+can be tried."""
 
 import numpy as np
 import sympy as sp
@@ -12,8 +13,8 @@ Z = tuple(StandardNormal(f"z_{n + 1}") for n in range(5))
 
 
 def probe_system(averages, states, steepest=1.0):
-    """Spare states are added where there are fewer than averages. Offsets and slopes lie within ±20, coefficients of squares within
-    ±steepest."""
+    """Spare states are added where there are fewer than averages. Offsets and slopes lie within ±20, coefficients of
+    squares within ±steepest."""
     spare = sp.symbols(f"spare_:{max(0, len(averages) - len(states))}", real=True)
     states = (*states, *spare)
     names = sp.symbols(f"E_:{len(averages)}", real=True)
@@ -24,7 +25,8 @@ def probe_system(averages, states, steepest=1.0):
 
 
 def softmax_averages(normals, degrees=None, components=3, curved=False, extra=lambda shares, variables: []):
-    """All shares and what `extra` makes of them, and the states: A_l, B_ln and k_l for every component but the last, whose logit is 0.
+    """All shares and what `extra` makes of them, and the states: A_l, B_ln and k_l for every component but the last,
+    whose logit is 0.
 
     k_l multiplies c − degrees, or with `curved` the sum of all squares and c.
     """

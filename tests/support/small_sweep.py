@@ -14,7 +14,8 @@ from annealvi.sweeps.sweep import Sweep, Variable
 
 @dataclass(frozen=True)
 class SmallSweep(Sweep):
-    """shape: of the grid. width: numbers of each unit. seconds: that a unit takes. diary: a folder, with a file for each run of a unit."""
+    """shape: of the grid. width: numbers of each unit. seconds: that a unit takes. diary: a folder, with a file for
+    each run of a unit."""
 
     rows: int = 4
     columns: int = 5
@@ -35,11 +36,18 @@ class SmallSweep(Sweep):
 
     @property
     def variables(self):
-        return {"value": Variable(("k",), (self.width,), {"long_name": "what it is"}), "unit": Variable(), "gpu": Variable()}
+        return {
+            "value": Variable(("k",), (self.width,), {"long_name": "what it is"}),
+            "unit": Variable(),
+            "gpu": Variable(),
+        }
 
     @property
     def coordinates(self):
-        return {"y": (("y",), np.arange(float(self.rows))), "x": (("x",), np.array([f"column {n}" for n in range(self.columns)], object))}
+        return {
+            "y": (("y",), np.arange(float(self.rows))),
+            "x": (("x",), np.array([f"column {n}" for n in range(self.columns)], object)),
+        }
 
     @property
     def request(self):

@@ -1,13 +1,15 @@
-"""The text of the adaptive Runge–Kutta integrator: LANES trajectories at a time, one each of a vector register's places.
+"""The text of the adaptive Runge–Kutta integrator: LANES trajectories at a time, one each of a vector register's
+places.
 
-`codegen` copies these functions into every generated module, beside the system's own `rates`, `gram` and `beta_at` and the tableau's
-constants, so that one file holds all that Numba compiles, on the CPU and on CUDA. They are plain Python: scalars, loops
-and preallocated arrays only. Nothing here runs from this module. For single precision `codegen` casts every float literal; `real`
-casts the integers that meet a float.
+`codegen` copies these functions into every generated module, beside the system's own `rates`, `gram` and `beta_at` and
+the tableau's constants, so that one file holds all that Numba compiles, on the CPU and on CUDA. They are plain Python:
+scalars, loops and preallocated arrays only. Nothing here runs from this module. For single precision `codegen` casts
+every float literal; `real` casts the integers that meet a float.
 
-Every array of a group of lanes is flat, with row r of lane l at r · LANES + l: the compiler then knows all distances and turns each loop
-over the lanes into vector instructions. Each lane has its own time and step and takes the next trajectory as soon as its own ends, so
-none waits for another; what a trajectory becomes does not depend on its lane. On CUDA a thread is a group of one lane.
+Every array of a group of lanes is flat, with row r of lane l at r · LANES + l: the compiler then knows all distances
+and turns each loop over the lanes into vector instructions. Each lane has its own time and step and takes the next
+trajectory as soon as its own ends, so none waits for another; what a trajectory becomes does not depend on its lane. On
+CUDA a thread is a group of one lane.
 """
 
 import math
@@ -81,8 +83,8 @@ def clenshaw(tables, start, count, low, high, x, mean, work):
 
 @device
 def find_outside(y, p, limits, tolerance, matrix, place):
-    """Sets the status of each lane: DONE inside the domain; OUTSIDE_BOUNDS where a state leaves its interval; OUTSIDE_GRAM where
-    gram + tolerance · trace · I has no Cholesky factor."""
+    """Sets the status of each lane: DONE inside the domain; OUTSIDE_BOUNDS where a state leaves its interval;
+    OUTSIDE_GRAM where gram + tolerance · trace · I has no Cholesky factor."""
     for lane in range(LANES):
         place[STATUS * LANES + lane] = DONE
     size = gram(y, p, matrix)
@@ -140,7 +142,8 @@ def find_betas(fraction, p, clock, betas):
 
 @device
 def begin(lane, n, t, clock, place):
-    """Puts trajectory n, whose state is in the lane already, at the start of its path; or NOBODY, and then the lane idles."""
+    """Puts trajectory n, whose state is in the lane already, at the start of its path; or NOBODY, and then the lane
+    idles."""
     clock[TIME * LANES + lane] = t
     clock[STEP * LANES + lane] = 0.0
     clock[NOW * LANES + lane] = 0.0
@@ -183,10 +186,19 @@ def land(lane, t, path, group, out):
 
 @device
 def all_set_out(path, group, out):
-    """Gives the lanes that begin or have met a breakpoint their slopes, and those that begin their first step. False where one of their
-    trajectories ends at once, as row STATUS of `place` then tells."""
+    """Gives the lanes that begin or have met a breakpoint their slopes, and those that begin their first step. False
+    where one of their trajectories ends at once, as row STATUS of `place` then tells."""
     times, p, tables, layout, ranges, limits, control = path[0], path[3], path[4], path[5], path[6], path[7], path[9]
-    y, K, clock, place, betas, means, matrix, scratch = group[0], group[2], group[3], group[4], group[5], group[6], group[7], group[8]
+    y, K, clock, place, betas, means, matrix, scratch = (
+        group[0],
+        group[2],
+        group[3],
+        group[4],
+        group[5],
+        group[6],
+        group[7],
+        group[8],
+    )
     rtol, atol = control[0], control[1]
     fresh_lanes = 0
     for lane in range(LANES):
@@ -238,8 +250,8 @@ def combine(s, y, K, clock, trial):
 
 @device
 def find_errors(y, trial, K, rtol, atol, clock):
-    """The squared norms of the two error estimates relative to the tolerance, before division by the number of states, into rows FIFTH
-    and THIRD of `clock`; row FLAW becomes zero where the new state is finite."""
+    """The squared norms of the two error estimates relative to the tolerance, before division by the number of states,
+    into rows FIFTH and THIRD of `clock`; row FLAW becomes zero where the new state is finite."""
     for row in range(FIFTH, FLAW + 1):
         for lane in range(LANES):
             clock[row * LANES + lane] = 0.0
@@ -262,9 +274,19 @@ def find_errors(y, trial, K, rtol, atol, clock):
 
 @device
 def attempt(path, group):
-    """One step of every lane, from y into `trial`, with its error relative to the tolerance in row FIFTH and the new step's ratio to it."""
+    """One step of every lane, from y into `trial`, with its error relative to the tolerance in row FIFTH and the new
+    step's ratio to it."""
     times, p, tables, layout, ranges, control = path[0], path[3], path[4], path[5], path[6], path[9]
-    y, trial, K, clock, place, betas, means, scratch = group[0], group[1], group[2], group[3], group[4], group[5], group[6], group[8]
+    y, trial, K, clock, place, betas, means, scratch = (
+        group[0],
+        group[1],
+        group[2],
+        group[3],
+        group[4],
+        group[5],
+        group[6],
+        group[8],
+    )
     fixed = control[2]
     for lane in range(LANES):
         if place[TRAJECTORY * LANES + lane] == NOBODY:
@@ -293,7 +315,8 @@ def attempt(path, group):
 
 @device
 def move_on(path, group, out):
-    """Takes the steps whose error is small enough. A lane whose trajectory has ended gets its status, the others RUNNING."""
+    """Takes the steps whose error is small enough. A lane whose trajectory has ended gets its status, the others
+    RUNNING."""
     times, p, limits, traps, control = path[0], path[3], path[7], path[8], path[9]
     y, trial, K, clock, place, betas, matrix = group[0], group[1], group[2], group[3], group[4], group[5], group[7]
     fixed, most = control[2], control[3]
@@ -366,17 +389,16 @@ def fill(lane, n, initial, path, group):
 def integrate_some(first, stride, initial, path, group, out, ends, status):
     """Integrates the trajectories first, first + stride, first + 2 stride, … of `initial` (N, states).
 
-    path: (times, ends, kept, p, tables, layout, ranges, limits, traps, control, flag). times: (n,) targets, outputs and breakpoints. ends:
-    (n,) the latest time at which a stage may look at beta before each target (one rounding below a breakpoint, so that a jump is met
-    from the left). kept: (n,) 1 for outputs. limits: (states, 2) the states' intervals.
-    traps: (n, 5), each row (sign_1, sign_2, level, least beta, together) a set that no trajectory leaves once beta has reached its least
-    value: {sign_i y_i >= level, i = 1, 2}, or of their sum where together is 1. In one of them the trajectory stops: what remains of
-    `out` is its state there.
-    control: rtol, atol, fixed steps per interval (0: adaptive), most steps, domain tolerance. flag: (1,), by which another thread stops
-    this; trajectories that have begun and not ended are then HALTED.
-    group: (y, trial, K, clock, place, betas, means, matrix, scratch), the lanes' arrays.
-    out: (N, n_out, states); ends: (N, 3) attempted steps, the time reached and, where HALTED, the next step; status: (N,). Where a
-    trajectory fails or is HALTED, the last row of `out` is its state there.
+    path: (times, ends, kept, p, tables, layout, ranges, limits, traps, control, flag). times: (n,) targets, outputs and
+    breakpoints. ends: (n,) the latest time at which a stage may look at beta before each target (one rounding below a
+    breakpoint, so that a jump is met from the left). kept: (n,) 1 for outputs. limits: (states, 2) the states'
+    intervals. traps: (n, 5), each row (sign_1, sign_2, level, least beta, together) a set that no trajectory leaves
+    once beta has reached its least value: {sign_i y_i >= level, i = 1, 2}, or of their sum where together is 1. In one
+    of them the trajectory stops: what remains of `out` is its state there. control: rtol, atol, fixed steps per
+    interval (0: adaptive), most steps, domain tolerance. flag: (1,), by which another thread stops this; trajectories
+    that have begun and not ended are then HALTED. group: (y, trial, K, clock, place, betas, means, matrix, scratch),
+    the lanes' arrays. out: (N, n_out, states); ends: (N, 3) attempted steps, the time reached and, where HALTED, the
+    next step; status: (N,). Where a trajectory fails or is HALTED, the last row of `out` is its state there.
     """
     y, clock, place = group[0], group[3], group[4]
     following = first

@@ -1,13 +1,14 @@
-"""How fine a trapezoidal lattice must be: plain functions that every generated module copies and that the measurement of errors calls.
+"""How fine a trapezoidal lattice must be: plain functions that every generated module copies and that the measurement
+of errors calls.
 
-Along one variable the sum of exponentials Σ e^{ℓ_l} cannot vanish while all its phases lie within a half plane. With S the largest
-difference of two logits' slopes there, that holds up to the imaginary distance δ = π/S, and the shares are analytic so far. The
-rule with step h then errs by about e^{−2πδ/h + δ²/2} for N(0, 1), see `quadrature`, whatever the other variables are. For an error
-of e^{−nats} this asks for 1/h = q + g²/(4q) nodes per unit length, with q = nats S/(2π²) and g = √(2 nats)/(2π); or for g alone, the
-Gaussian weight's own limit, where q < g/2.
+Along one variable the sum of exponentials Σ e^{ℓ_l} cannot vanish while all its phases lie within a half plane. With S
+the largest difference of two logits' slopes there, that holds up to the imaginary distance δ = π/S, and the shares are
+analytic so far. The rule with step h then errs by about e^{−2πδ/h + δ²/2} for N(0, 1), see `quadrature`, whatever the
+other variables are. For an error of e^{−nats} this asks for 1/h = q + g²/(4q) nodes per unit length, with q = nats
+S/(2π²) and g = √(2 nats)/(2π); or for g alone, the Gaussian weight's own limit, where q < g/2.
 
-The χ² variable of ν degrees of freedom is written c = ν e^t with t = τ − e^{−τ}/ν. Its density in τ decays doubly exponentially on
-both sides for every ν ≥ 1, where in log c the left tail has length 2 nats/ν.
+The χ² variable of ν degrees of freedom is written c = ν e^t with t = τ − e^{−τ}/ν. Its density in τ decays doubly
+exponentially on both sides for every ν ≥ 1, where in log c the left tail has length 2 nats/ν.
 """
 
 import math
@@ -38,7 +39,8 @@ def normal_density(linear, quadratic, nats):
 
 @device
 def chi_density(slope, own, steepest):
-    """Nodes per unit of τ. slope: largest difference of two logits' slopes in c. own, steepest: see `lattice_rule.ChiLaw`."""
+    """Nodes per unit of τ. slope: largest difference of two logits' slopes in c. own, steepest: see
+    `lattice_rule.ChiLaw`."""
     q = slope * steepest
     return own if q <= 0.5 * own else q + 0.5 * own
 

@@ -1,4 +1,5 @@
-"""The text that evaluates the right-hand side at given states, LANES at a time, for the generated modules. Nothing here runs from it."""
+"""The text that evaluates the right-hand side at given states, LANES at a time, for the generated modules. Nothing here
+runs from it."""
 
 from typing import Any
 
@@ -16,7 +17,8 @@ def device(function: Any) -> Any:
 # The copied text begins below this line.
 @device
 def rates_some(first, stride, all_betas, states, p, tables, layout, ranges, dy, counts, arrays, flag):
-    """The rates at LANES states, then at those `stride` such groups further, …; into dy (N, states). counts: (N,) of visited nodes."""
+    """The rates at LANES states, then at those `stride` such groups further, …; into dy (N, states). counts: (N,) of
+    visited nodes."""
     y, slopes, betas, means, scratch = arrays[0], arrays[1], arrays[2], arrays[3], arrays[4]
     total = states.shape[0]
     for group in range(first, (total + LANES - 1) // LANES, stride):

@@ -1,4 +1,5 @@
-"""The text of the search in a schedule's points, which `codegen` copies into every generated module; see `integrator` beside it."""
+"""The text of the search in a schedule's points, which `codegen` copies into every generated module; see `integrator`
+beside it."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """The text of the shooting: where on a segment of initial states the outcome of the flow changes, by bisection.
 
-`codegen` copies these functions into every generated module, after the integrator. A segment has as many lanes as there are to spare,
-each of which tries another place on it at the same time. Nothing here runs from this module.
+`codegen` copies these functions into every generated module, after the integrator. A segment has as many lanes as there
+are to spare, each of which tries another place on it at the same time. Nothing here runs from this module.
 """
 
 from typing import Any
@@ -38,8 +38,8 @@ def outcome(lane, y):
 
 @device
 def candidate(c, places, inner, outer, first, second):
-    """The c-th of so many places to try at once. inner: the last known to be inside, −1 if none; outer: the first known not to be, 2 if
-    none; first, second: where the change is expected."""
+    """The c-th of so many places to try at once. inner: the last known to be inside, −1 if none; outer: the first known
+    not to be, 2 if none; first, second: where the change is expected."""
     if inner >= 0.0 and outer <= 1.0:
         return inner + (outer - inner) * (real(c + 1) / real(places + 1))
     if inner < 0.0 and outer > 1.0:
@@ -64,7 +64,9 @@ def try_places(slot, places, n, low, high, bracket, path, group, search):
     head = slot * places
     for c in range(places):
         lane = head + c
-        tried = candidate(c, places, search[INNER * LANES + head], search[OUTER * LANES + head], bracket[n, 0], bracket[n, 1])
+        tried = candidate(
+            c, places, search[INNER * LANES + head], search[OUTER * LANES + head], bracket[n, 0], bracket[n, 1]
+        )
         search[TRIED * LANES + lane] = tried
         for i in range(STATES):
             y[i * LANES + lane] = low[n, i] + tried * (high[n, i] - low[n, i])
@@ -111,14 +113,14 @@ def narrow(slot, places, width, search):
 
 @device
 def bisect_some(first, stride, low, high, inside, width, places, path, group, search, out, bracket, runs, failed):
-    """For the segments first, first + stride, …: from which place in [0, 1], between the initial states low (0) and high (1), the outcome
-    is no longer `inside`; into bracket (N, 2).
+    """For the segments first, first + stride, …: from which place in [0, 1], between the initial states low (0) and
+    high (1), the outcome is no longer `inside`; into bracket (N, 2).
 
-    inside: (N,) the sum of the outcomes meant. width: (N,) of the bracket at the end, relative to its place. places: how many lanes a
-    segment has, at most LANES. bracket: at the start where the change is expected, which is checked and widened; at the end the last place
-    known to be inside and the first known not to be; (1, 1) where all is inside, (0, 0) where nothing is. runs: (N,) receives the number
-    of trajectories, or minus it where one failed; failed (N, 1 + states) is then its time and state. path keeps no outputs, so that `out`
-    is not looked at.
+    inside: (N,) the sum of the outcomes meant. width: (N,) of the bracket at the end, relative to its place. places:
+    how many lanes a segment has, at most LANES. bracket: at the start where the change is expected, which is checked
+    and widened; at the end the last place known to be inside and the first known not to be; (1, 1) where all is inside,
+    (0, 0) where nothing is. runs: (N,) receives the number of trajectories, or minus it where one failed; failed (N, 1
+    + states) is then its time and state. path keeps no outputs, so that `out` is not looked at.
     """
     y, clock, place = group[0], group[3], group[4]
     following = first
