@@ -15,7 +15,7 @@ import re
 import reprlib
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from derive.objects.short_repr import short_repr
 from derive.problem.points_file import MOST_POINTS, BadPointsError, read_points
@@ -54,6 +54,8 @@ class BadInput(ValueError):  # noqa: N818
 
     key: empty, or "problem", for the whole of what is in the source.
     """
+
+    exit_status: ClassVar[int] = 2
 
     def __init__(self, key: str, found: str, remedy: str, source: str = "problem") -> None:
         key = "" if key == "problem" else key
