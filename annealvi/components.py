@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import ClassVar
 
 
 class MissingComponent(RuntimeError):  # noqa: N818
     """An optional library is not installed; the message says how to get it."""
+
+    exit_status: ClassVar[int] = 3
 
 
 def require(purpose: str, *libraries: str, extra: str = "flows") -> None:

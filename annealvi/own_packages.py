@@ -10,6 +10,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 PACKAGES = ("derive", "kernels")
 
@@ -17,6 +18,8 @@ PACKAGES = ("derive", "kernels")
 class ForeignPackage(ImportError):  # noqa: N818
     """Another module is found in the place of one of this distribution's packages; the message names its file and a
     remedy."""
+
+    exit_status: ClassVar[int] = 2
 
 
 @cache

@@ -19,11 +19,11 @@ from functools import cached_property
 import numpy as np
 from scipy.special import erf
 
-from annealvi.cli.console import tell
 from annealvi.collapse import initial_law
 from annealvi.collapse.formula_coverage import LEAST_DIMENSION, UNCOVERED
 from annealvi.collapse.trapping import beyond_steps, decided_sets
 from annealvi.session.session import Session
+from annealvi.show.remarks import tell
 from derive.objects.short_repr import short_repr
 from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput

@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from annealvi.sweeps.sweep import Arrays, Sweep, compute_chunk
 
@@ -38,6 +38,8 @@ AHEAD = 2
 
 class WorkersLost(RuntimeError):  # noqa: N818
     """Those that computed are gone; what is finished is kept."""
+
+    exit_status: ClassVar[int] = 1
 
 
 class Engine(Protocol):

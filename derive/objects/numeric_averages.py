@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import mpmath
 import sympy as sp
@@ -21,6 +21,11 @@ MOST_NODES = 400_000
 
 class NotConvergedError(ArithmeticError):
     """The rule did not settle: the integrand has a pole on or too near the real axis."""
+
+    exit_status: ClassVar[int] = 2
+    explained: ClassVar[str] = (
+        "an average is too sharp to be computed ({}); bring modes and means within a few hundred scales of each other"
+    )
 
 
 def averages(

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 
@@ -49,6 +50,10 @@ like -log t."""
 
 class DivergenceError(ArithmeticError):
     """Euler's method has left the flow, because the step is too long; the message says how long it may be."""
+
+    exit_status: ClassVar[int] = 1
+    option: ClassVar[str] = "--dt"
+    remedy: ClassVar[str] = "give a shorter step"
 
 
 def simulate_particles(

@@ -377,7 +377,7 @@ def test_too_little_memory_is_one_line(capsys, monkeypatch):
     def exhausted(_):
         raise MemoryError
 
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": exhausted})
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", exhausted)
     refused(capsys, ["derive"], "memory")
 
 
@@ -416,3 +416,31 @@ def test_a_full_device_is_one_line_and_stays_a_device(capsys):
         )
     assert done.returncode == 2
     assert done.stderr.count(b"\n") == 1
+
+
+def test_each_exception_of_the_user_carries_the_status_that_the_command_line_names():
+    from annealvi.cli import errors
+    from annealvi.components import MissingComponent
+    from annealvi.own_packages import ForeignPackage
+    from annealvi.paper.build import TypesettingError
+    from annealvi.show.no_figure import NoFigure
+    from annealvi.sweeps.engines import WorkersLost
+    from derive.objects.numeric_averages import NotConvergedError
+    from derive.problem.specification import BadInput
+    from kernels.integrate.integrator import IntegrationError
+    from kernels.machine.device import DeviceUnavailable
+    from kernels.particles.simulation import DivergenceError
+
+    carried = {
+        errors.CHECK_FAILED: {NoFigure, TypesettingError, WorkersLost, IntegrationError, DivergenceError},
+        errors.BAD_INPUT: {BadInput, ForeignPackage, NotConvergedError},
+        errors.MISSING_COMPONENT: {DeviceUnavailable, MissingComponent},
+    }
+    assert all(kind.exit_status == status for status, kinds in carried.items() for kind in kinds)
+
+
+def test_an_option_type_of_methods_knows_those_of_the_library():
+    from annealvi.cli.option_types import METHODS
+    from annealvi.collapse import probability
+
+    assert METHODS == probability.METHODS

@@ -59,7 +59,9 @@ def lab(colour: np.ndarray, vision: np.ndarray) -> np.ndarray:
 
 
 def test_there_are_figures():
-    assert {"collapse_figures.py", "bifurcation_diagram.py", "sweep_figures.py", "run.py"} <= {path.name for path in FIGURES}
+    assert {"collapse_figures.py", "bifurcation_diagram.py", "sweep_figures.py", "run.py"} <= {
+        path.name for path in FIGURES
+    }
     assert sum(path.parent.name == "notebooks" for path in FIGURES) >= 3
 
 

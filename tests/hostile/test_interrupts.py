@@ -15,7 +15,7 @@ import pytest
 from places import ROOT
 from small_sweep import SmallSweep
 
-from annealvi.cli import program
+from annealvi.cli import commands, errors, program, signals
 from annealvi.cli.program import main
 from annealvi.show import output
 from annealvi.sweeps import result_file, running, store
@@ -154,7 +154,10 @@ def test_ctrl_c_again_and_again_changes_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     "module",
-    ["annealvi.cli.program", "argparse", "annealvi.cli.commands", "numpy", "sympy", "annealvi.session.session"],
+    [
+        *("annealvi.cli.program", "argparse", "annealvi.cli.parser", "annealvi.cli.commands", "annealvi.cli.console"),
+        *("numpy", "sympy", "annealvi.session.session"),
+    ],
 )
 def test_ctrl_c_during_an_import_is_quiet(module, tmp_path):
     striking = f"""
@@ -274,16 +277,15 @@ def test_ctrl_c_at_any_moment_of_a_sweep_leaves_chunks_from_which_it_goes_on(tmp
 def test_ctrl_c_before_any_opcode_of_the_command_line_is_status_130_or_too_late(tmp_path, monkeypatch, capsys):
     """Except in the three with which `main` begins."""
     path = tmp_path / "written.txt"
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": lambda _: output.write_file(path, b"content")})
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", lambda _: output.write_file(path, b"content"))
     parser = program.build_parser()
     monkeypatch.setattr(program, "build_parser", lambda: parser)
+    files = {module.__file__ for module in (program, signals, errors, commands, contextlib)}
     raised, statuses = [], []
     for opcode in range(1, 10_000):
         path.unlink(missing_ok=True)
         try:
-            struck = strike_at(
-                opcode, {program.__file__, contextlib.__file__}, lambda: statuses.append(main(["derive"]))
-            )
+            struck = strike_at(opcode, files, lambda: statuses.append(main(["derive"])))
         except KeyboardInterrupt:
             raised.append(opcode)
             continue
@@ -306,7 +308,7 @@ def test_ctrl_c_that_the_compiler_drops_is_raised_again(monkeypatch, capsys):
         for _ in range(100):
             time.sleep(0.1)
 
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": deaf})
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", deaf)
     start = time.monotonic()
     assert main(["derive"]) == 130
     assert time.monotonic() - start < 5
@@ -352,7 +354,7 @@ def test_ctrl_c_that_was_dropped_is_status_130_at_the_end_and_what_failed_after_
 ):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": command})
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", command)
     assert main(["derive"]) == 130
     assert capsys.readouterr().err == f"{said}annealvi: interrupted\n"
     assert told == []
@@ -370,8 +372,8 @@ def test_what_is_removed_after_ctrl_c_is_removed_undisturbed_by_another(monkeypa
                 signal.raise_signal(signal.SIGINT)
                 removed.append(True)
 
-    monkeypatch.setattr(program, "SOON", 60.0)
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": remove_at_the_end})
+    monkeypatch.setattr(signals, "SOON", 60.0)
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", remove_at_the_end)
     assert main(["derive"]) == 130
     assert len(removed) == 3
 
@@ -379,7 +381,7 @@ def test_what_is_removed_after_ctrl_c_is_removed_undisturbed_by_another(monkeypa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_the_caller_ignores_or_handles_stays_as_it_is(number, monkeypatch):
     seen = []
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": lambda _: signal.raise_signal(number) or 0})
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", lambda _: signal.raise_signal(number) or 0)
     for handler in (signal.SIG_IGN, lambda *_: seen.append(number)):
         before = signal.signal(number, handler)
         try:

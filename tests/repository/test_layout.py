@@ -157,12 +157,19 @@ def test_the_folders_are_the_agreed_ones():
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["annealvi", "derive", "kernels"]
 
 
+def test_nothing_below_the_command_line_imports_it():
+    for path in (ROOT / "annealvi").rglob("*.py"):
+        if path.parent.name != "commands" and path.parent.name != "cli" and path.name != "__main__.py":
+            assert not {name for name in imported(path) if name.startswith("annealvi.cli")}, path
+
+
 def test_help_comes_without_heavy_imports():
     code = (
         "import sys, contextlib, io\n"
         "from annealvi.cli.program import main\n"
         "with contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
-        "print([m for m in ('sympy', 'numpy', 'numba', 'matplotlib', 'scipy') if m in sys.modules])"
+        "libraries = ('sympy', 'numpy', 'numba', 'matplotlib', 'scipy', 'rich', 'derive', 'kernels')\n"
+        "print([m for m in libraries if m in sys.modules])"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
