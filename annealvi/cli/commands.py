@@ -208,7 +208,8 @@ def run_fixed_points(options: argparse.Namespace) -> int:
 def run_recommend(options: argparse.Namespace) -> int:
     problem = problem_of(options, "recommendation.json")
     require_quick(problem, INSTEAD_OF_RECOMMENDING)
-    from annealvi.collapse.recommendation import KINDS, print_recommendation, recommend
+    from annealvi.collapse.collapse_tables import print_recommendation
+    from annealvi.collapse.recommendation import KINDS, recommend
 
     kinds = options.kinds or KINDS
     if stray := [kind for kind in kinds if kind not in KINDS]:

@@ -72,7 +72,8 @@ def run_collapse(options: argparse.Namespace) -> int:
     problem = problem_of(options, "collapse.json")
     if "formula" in (options.method or ()):
         require_covered(problem, "use --method ode")
-    from annealvi.collapse.probability import collapse_probability, print_collapse
+    from annealvi.collapse.collapse_tables import print_collapse
+    from annealvi.collapse.probability import collapse_probability
     from annealvi.session.session import open_session
 
     session = open_session(problem)
@@ -111,7 +112,8 @@ def _collapse_over(options: argparse.Namespace) -> int:
     for one in tried if "formula" in (options.method or ()) else ():
         require_covered(one, "use --method ode")
     from annealvi.collapse.collapse_figures import draw_grid
-    from annealvi.collapse.probability_grid import CollapseGrid, Sampling, grid_as_dict, print_grid
+    from annealvi.collapse.collapse_tables import print_grid
+    from annealvi.collapse.probability_grid import CollapseGrid, Sampling, grid_as_dict
 
     given = {name: value for name, value in _sampling(options).items() if value is not None}
     sweep = CollapseGrid(problem, axes, options.method or (), Sampling(**given), options.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,9 @@ from annealvi.show import style
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
+    from matplotlib.collections import QuadMesh
 
 NAMES = {"formula": "formula", "ode": "ODE ensemble", "particles": "particles"}
 FEW_DECADES = 100.0
@@ -32,7 +35,9 @@ def draw_phase(
     return style.save(figure, path)
 
 
-def phase_panel(axes, data: xr.Dataset, ode: xr.Dataset | None = None, particles: xr.Dataset | None = None):
+def phase_panel(
+    axes: Axes, data: xr.Dataset, ode: xr.Dataset | None = None, particles: xr.Dataset | None = None
+) -> QuadMesh:
     """The same in a panel of a figure of one's own; returns what a colour bar is made from."""
     (result,) = data.data_vars
     data = _in_order(data)
@@ -103,7 +108,7 @@ def _places(coordinate: xr.DataArray) -> np.ndarray:
     return coordinate.to_numpy() if coordinate.dtype.kind == "f" else np.arange(len(coordinate))
 
 
-def _graduate(axis, coordinate: xr.DataArray, set_scale) -> None:
+def _graduate(axis: XAxis | YAxis, coordinate: xr.DataArray, set_scale: Callable[[str], None]) -> None:
     steps = coordinate.to_numpy()
     if coordinate.dtype.kind != "f":
         axis.set_ticks(range(len(steps)), labels=[str(word) for word in steps])

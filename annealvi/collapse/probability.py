@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from annealvi.collapse.by_particles import ParticleRuns, collapse_by_particles
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
@@ -18,9 +18,6 @@ from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked, require_choice
 from derive.problem.specification import BadInput
-
-if TYPE_CHECKING:
-    from annealvi.show.printing import Printer
 
 METHODS = ("formula", "ode", "particles")
 
@@ -37,6 +34,7 @@ class Collapse:
     __repr__ = short_repr
 
     def _repr_html_(self) -> str:
+        from annealvi.collapse.collapse_tables import print_collapse
         from annealvi.show.printing import as_html
 
         return as_html(print_collapse, self, "")
@@ -134,77 +132,3 @@ def default_methods(session: Session) -> tuple[str, ...]:
     """The ODE ensemble and, where it covers the problem and takes seconds at the most, the formula."""
     quick = covers(session) and has_equal_scales(session.problem) and session.problem.space.dimension >= LEAST_DIMENSION
     return ("formula", "ode") if quick else ("ode",)
-
-
-def print_collapse(found: Collapse, title: str, to: Printer | None = None) -> None:
-    """One row per method, then what each says beyond p."""
-    from rich.table import Table
-
-    from annealvi.show.printing import Terminal
-
-    console = to or Terminal()
-    table = Table(
-        title=" · ".join(filter(None, ("probability of mode collapse", title))),
-        title_justify="left",
-        header_style="bold",
-    )
-    for heading, justify in (("method", "left"), ("P(collapse)", "right"), ("± error", "right"), ("", "left")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    if found.formula is not None:
-        table.add_row(
-            "formula", f"{found.formula.p:.4f}", f"{found.formula.error:.4f}", f"{found.formula.runs} trajectories shot"
-        )
-        table.add_row("  leading order", f"{found.formula.leading:.4f}", "", _separatrix_in_words(found.formula))
-    for name, result, what in (("ODE ensemble", found.ode, "trajectories"), ("particles", found.particles, "replicas")):
-        if result is not None:
-            outcomes = result.outcomes
-            table.add_row(
-                name,
-                f"{outcomes.p:.4f}",
-                f"{outcomes.stderr:.4f}",
-                f"{len(outcomes.covered)} {what}{_decided_in_words(result)}",
-            )
-    console.print(table)
-    for result in (found.ode, found.particles):
-        missed = {} if result is None else result.outcomes.as_dict()["modes_missed"]
-        if missed and (result is found.ode or found.ode is None):
-            shares = "; ".join(f"{modes}: {share:.4f}" for modes, share in list(missed.items())[:8])
-            console.print(f"  modes missed: {shares}{'; …' if len(missed) > 8 else ''}", highlight=False)
-    for line in _mechanisms_in_words(found):
-        console.print(f"  {line}", highlight=False)
-    for method, device in ((r.method, r.device) for r in (found.formula, found.ode, found.particles) if r is not None):
-        console.print(f"  {method} · {device}", highlight=False)
-
-
-def _separatrix_in_words(formula: Formula) -> str:
-    low, high = formula.b_c
-    if formula.growth is None:
-        return f"collapse for {low:.4g} < b < {high:.4g}"
-    if formula.prefactor is None:
-        return f"b_c = {high:.4g}, Λ = ∞"
-    return f"b_c = {high:.4g} = {formula.prefactor:.3g} e^−Λ, Λ = {formula.growth:.4g}"
-
-
-def _mechanisms_in_words(found: Collapse) -> list[str]:
-    """How a mode was missed where weights are learned, and how that depends on when it is asked."""
-    result = found.ode or found.particles
-    shares = None if result is None else result.outcomes.mechanisms
-    if result is None or shares is None:
-        return []
-    both = f", both {shares['both']:.4f}" if shares["both"] else ""
-    lines = [
-        f"of these: means align {shares['means_align']:.4f}, a weight vanishes {shares['weight_vanishes']:.4f}{both}"
-    ]
-    if isinstance(result, Ensemble):
-        lines.append(f"  (a mode's components hold less than {result.least_weight:g} of its weight: --least-weight)")
-        lines += [f"P(collapse) read at t = {t:.4g}: {read.p:.4f}" for t, read in list(result.readings.items())[:-1]]
-        lines.append("  (small weights come back slowly: --t-end reads later)")
-    return lines
-
-
-def _decided_in_words(result: Ensemble | ParticleRuns) -> str:
-    if isinstance(result, ParticleRuns):
-        return f", read at t = {result.t_end:.4g}"
-    if result.undecided == 0:
-        return f", all proven decided by t = {result.t.max():.4g}"
-    return f", {result.undecided} of them run to the end, t = {result.t.max():.4g}"

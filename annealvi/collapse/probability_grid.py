@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -53,7 +52,6 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
 }
 """What a point has of each method."""
 MOST_POINTS = 10**7
-MOST_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -234,32 +232,3 @@ def grid_as_dict(data: xr.Dataset, methods: Sequence[str]) -> dict[str, Any]:
         }
         found[method] = {name: data[column].to_numpy() for name, column in columns.items() if column in data}
     return found
-
-
-def print_grid(data: xr.Dataset, methods: Sequence[str], title: str) -> None:
-    """One row for each of the first MOST_ROWS points: the keys' values, then P by each method with its error."""
-    from rich.table import Table
-
-    from annealvi.show.printing import Terminal
-
-    console = Terminal()
-    table = Table(title=f"probability of mode collapse · {title}", title_justify="left", header_style="bold")
-    dims = [str(key) for key in data["p_" + methods[0]].dims]
-    for heading in (*dims, *methods):
-        table.add_column(heading, justify="right")
-    shape = tuple(data.sizes[key] for key in dims)
-    points = math.prod(shape)
-    for unit in range(min(points, MOST_ROWS)):
-        point = data.isel(dict(zip(dims, (int(n) for n in np.unravel_index(unit, shape)), strict=True)))
-        values = [point[key].item() for key in dims]
-        cells = [value if isinstance(value, str) else f"{value:.5g}" for value in values]
-        for method in methods:
-            error = float(point[f"{'error' if method == 'formula' else 'stderr'}_{method}"])
-            cells.append(f"{float(point[f'p_{method}']):.4f} ± {error:.4f}")
-        table.add_row(*cells)
-    console.print(table)
-    if points > MOST_ROWS:
-        console.print(f"  and {points - MOST_ROWS} more points", highlight=False)
-    console.print(
-        f"  ±: standard error; of the formula what finer quadrature changes · {data.attrs['device']}", highlight=False
-    )
