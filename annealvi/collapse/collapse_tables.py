@@ -1,4 +1,4 @@
-"""Results of the room as tables for the terminal and for notebooks."""
+"""Results of the collapse probability as tables, for the terminal and for notebooks."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from annealvi.collapse.probability import Collapse
 
 MOST_ROWS = 20
+"""Number of a grid's points that a table shows."""
 
 
 def print_collapse(found: Collapse, title: str, to: Printer | None = None) -> None:
-    """One row per method, then what each says beyond p."""
+    """Print one row per method, then what each method reports beyond p."""
     console = to or Terminal()
     table = Table(
         title=" · ".join(filter(None, ("probability of mode collapse", title))),
@@ -70,7 +71,7 @@ def _separatrix_in_words(formula: Formula) -> str:
 
 
 def _mechanisms_in_words(found: Collapse) -> list[str]:
-    """How a mode was missed where weights are learned, and how that depends on when it is asked."""
+    """Describe how a mode was missed where weights are learned, and how that depends on the time of reading."""
     result = found.ode or found.particles
     shares = None if result is None else result.outcomes.mechanisms
     if result is None or shares is None:
@@ -95,7 +96,7 @@ def _decided_in_words(result: Ensemble | ParticleRuns) -> str:
 
 
 def print_grid(data: xr.Dataset, methods: Sequence[str], title: str) -> None:
-    """One row for each of the first MOST_ROWS points: the keys' values, then P by each method with its error."""
+    """Print the first MOST_ROWS points: the keys' values, then P by each method with its error."""
     console = Terminal()
     table = Table(title=f"probability of mode collapse · {title}", title_justify="left", header_style="bold")
     dims = [str(key) for key in data["p_" + methods[0]].dims]
@@ -120,7 +121,7 @@ def print_grid(data: xr.Dataset, methods: Sequence[str], title: str) -> None:
 
 
 def print_recommendation(found: Recommendation, title: str = "", to: Printer | None = None) -> None:
-    """The schedule in one line, then the kinds side by side."""
+    """Print the schedule in one line, then the kinds side by side."""
     console = to or Terminal()
     spec, p_max = found.schedule, found.p_max
     console.print(

@@ -1,4 +1,4 @@
-"""Which problems the separatrix formula covers, decided from the problem alone, before any derivation and its imports."""
+"""Which problems the separatrix formula covers, decided from the problem alone, before any derivation."""
 
 from __future__ import annotations
 

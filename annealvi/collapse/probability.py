@@ -1,4 +1,4 @@
-"""The command `collapse`: the probability of mode collapse by the routes asked for, side by side."""
+"""The probability of mode collapse by several routes side by side: formula, ODE ensemble and particles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,19 @@ METHODS = ("formula", "ode", "particles")
 
 @dataclass(frozen=True)
 class Collapse:
-    """What each route found; None for one that was not asked for. warnings: see `annealvi.session.resolution`."""
+    """P(collapse) by each route.
+
+    Attributes
+    ----------
+    formula : Formula or None
+        Result of the separatrix formula; None if it was not asked for, as for the next two.
+    ode : Ensemble or None
+        Result of the ODE ensemble.
+    particles : ParticleRuns or None
+        Result of the particle simulation.
+    warnings : tuple of str
+        Warnings about modes that cannot be told apart, see `annealvi.session.resolution`.
+    """
 
     formula: Formula | None = None
     ode: Ensemble | None = None
@@ -40,8 +52,7 @@ class Collapse:
         return as_html(print_collapse, self, "")
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form: one object per method, with `p` and, where sampled, `stderr`; `warnings` of modes that cannot
-        be told apart."""
+        """Return the JSON form: one object per method with `p` and, where sampled, `stderr`; and `warnings`."""
         found = {"formula": self.formula, "ode": self.ode, "particles": self.particles}
         by_method = {name: result.as_dict() for name, result in found.items() if result is not None}
         return {**by_method, "warnings": list(self.warnings)}
@@ -66,22 +77,74 @@ def collapse_probability(
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Collapse:
-    """P(collapse) of a problem by "formula", "ode" (n trajectories; None: as many as the problem can afford) and
-    "particles" (replicas).
+    """Compute P(collapse) of a problem by one or more routes.
 
-    methods: by default the ODE ensemble and, where it covers the problem and takes seconds at the most, the formula.
-    t_end: when particles are read, and trajectories that are not proven decided. By default when the schedule has ended
-    and the flow had time to settle, and of particles 1.2 times the time of the last decision, if an ODE ensemble ran of
-    which every trajectory is proven decided. least_weight: with learned weights, the share of a mode's own weight below
-    which it is missed. particles: samples per component and step of length dt, drawn in the span of modes and means if
-    projected (see `annealvi.simulate`). max_cost: refuse what is expected to take more seconds. Raises BadInput for a
-    method that does not cover the problem, and for projected where no particles run.
+    The routes are the separatrix formula, an ensemble of the summary-statistics ODE, and the d-dimensional particle
+    simulation.
+
+    Parameters
+    ----------
+    session : Session
+        The problem with its schedule and parameter values.
+    methods : sequence of {"formula", "ode", "particles"}, optional
+        By default the ODE ensemble and, where the formula covers the problem and takes at most seconds, the formula.
+    n : int, optional
+        Number of ODE trajectories; by default as many as are affordable for the problem.
+    replicas : int
+        Number of independent particle simulations.
+    particles : int
+        Samples per component and step of a particle simulation.
+    dt : float
+        Time step of a particle simulation, in units of the flow's time.
+    t_end : float, optional
+        Time at which particles are read, and trajectories that are not proven decided. By default the schedule's end
+        and 50 units more. If an ODE ensemble ran and proved every trajectory decided, particles are by default read at
+        1.2 times the time of the last decision.
+    least_weight : float, optional
+        With learned weights, the share of a mode's own weight below which the mode counts as missed, between 0 and 1;
+        by default 0.1.
+    precision : {"float32", "float64"}
+        Precision of the particle simulation.
+    projected : bool
+        Draw particles only in the span of modes and means, see `annealvi.simulate`.
+    seed : int
+        Seed of the ensemble and of the particles.
+    device : {"auto", "cpu", "cuda"}
+        Where kernels and particles run.
+    max_cost : float, optional
+        Refuse a method that is expected to take more seconds than this.
+    progress : callable, optional
+        Called with (runs done, runs in all).
+    tell : callable, optional
+        Called with lines for people.
+
+    Returns
+    -------
+    Collapse
+        The result of each method: the formula with its numerical error, the other two with their standard errors.
+
+    Raises
+    ------
+    BadInput
+        For a method that does not cover the problem, for `projected` without particles, and for a method dearer than
+        `max_cost`.
+
+    References
+    ----------
+    Fogliani, Loureiro and Gabrié, arXiv:2602.12923.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal"))  # doctest: +SKIP
+    >>> found = annealvi.collapse_probability(session, ["formula", "ode"])  # doctest: +SKIP
+    >>> found.formula.p, found.ode.outcomes.p, found.ode.outcomes.stderr  # doctest: +SKIP
     """
     methods = default_methods(session) if methods is None else tuple(methods)
     require_choice("methods", methods, METHODS)
     if not methods:
         raise BadInput("methods", "none is asked for", f"name some of {', '.join(METHODS)}", "")
-    judging(session, least_weight)  # refuses one that says nothing, whatever the methods
+    judging(session, least_weight)  # refuses a meaningless least_weight, whatever the methods
     if projected:  # before the other methods take their time
         if "particles" not in methods:
             raise BadInput(
@@ -129,6 +192,6 @@ def collapse_probability(
 
 
 def default_methods(session: Session) -> tuple[str, ...]:
-    """The ODE ensemble and, where it covers the problem and takes seconds at the most, the formula."""
+    """Return the ODE ensemble and, where the formula covers the problem and takes at most seconds, the formula."""
     quick = covers(session) and has_equal_scales(session.problem) and session.problem.space.dimension >= LEAST_DIMENSION
     return ("formula", "ode") if quick else ("ode",)

@@ -1,4 +1,6 @@
-"""The cheapest schedule whose probability of collapse is at most a wanted one, over kinds and their parameters."""
+"""The recommended schedule: the cheapest one whose probability of collapse is at most a wanted one, over kinds and
+their parameters.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +21,46 @@ from derive.problem.specification import BadInput, Problem, ScheduleSpec
 
 KINDS = TIMED_KINDS
 CONFIDENCE, ROUNDS = 0.95, 4
-"""Of the ensembles' confirmation, all rounds together: each may be wrong in a fourth of 5 % only."""
+"""Confidence of all rounds of confirmation together: each of the ROUNDS rounds may be wrong in 5 %/ROUNDS only."""
 
 SCOPE = (
     "for two Gaussian components of fixed width and weight on a sphere, without",
     "the noise of finite samples;",
     "T0 and t0 do not carry over to flows, whose width is free: see find_barrier",
 )
+"""What a recommendation covers, in words."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """schedule: the cheapest found, p its probability by the formula (the largest over `separations`), p_ode by an ODE
-    ensemble.
+    """The cheapest schedule that was found, with the evidence for it.
 
-    stderr: of p_ode. p_max: what was asked for. p_upper: what P is below by the ensemble alone, at CONFIDENCE.
-    confirmed: p_upper <= p_max. compared: the best of each kind by the formula, cheapest first. separation: the R at
-    which p is largest. n: of the ensemble.
+    Attributes
+    ----------
+    schedule : ScheduleSpec
+        The schedule.
+    p : float
+        Its P(collapse) by the separatrix formula, the largest one if R ranges over an interval.
+    duration : float
+        Its duration, in units of the flow's time.
+    separation : float
+        The R at which p is largest.
+    p_ode, stderr : float
+        Its P(collapse) by an ODE ensemble, and the standard error.
+    compared : tuple of Candidate
+        The best schedule of each kind by the formula, cheapest first.
+    device : str
+        Where the ensemble ran.
+    p_max : float
+        The wanted bound of P(collapse).
+    p_upper : float
+        The upper confidence bound of P(collapse) by the ensemble alone.
+    confirmed : bool
+        Whether p_upper <= p_max.
+    n : int
+        Number of trajectories of the ensemble.
+    warnings : tuple of str
+        Warnings about modes that cannot be told apart, see `annealvi.session.resolution`.
     """
 
     schedule: ScheduleSpec
@@ -61,7 +86,7 @@ class Recommendation:
         return as_html(print_recommendation, self)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         spec = {"kind": self.schedule.kind, "T0": self.schedule.T0, "t0": self.schedule.t0}
         sampled = {"p_ode": self.p_ode, "stderr": self.stderr, "worst_R": self.separation, "device": self.device}
         sampled |= {
@@ -93,14 +118,47 @@ def recommend(
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Recommendation:
-    """The schedule of shortest duration, in the flow's time, with P(collapse) <= p_max, and the best of each kind
-    beside it.
+    """Find the schedule of shortest duration with P(collapse) <= p_max, and the best schedule of each kind beside it.
 
-    Where an ODE ensemble does not confirm P <= p_max at CONFIDENCE, longer schedules of that kind are tried, in ROUNDS
-    at most. R: a range of the separation (modes at ±R on a sphere of radius R), for the worst case over it; by default
-    the problem's own. n, seed: of the ensembles, whose later rounds take the seeds that follow. Raises BadInput for
-    p_max outside (0, 1), an empty range, modes so close that the heavier one attracts from everywhere, and where no
-    schedule of duration up to 1e6 is good enough.
+    The separatrix formula guides the search. An ODE ensemble then has to confirm P <= p_max with a confidence of 95 %.
+    Where it does not, the search goes on to longer schedules of the same kind, in at most four rounds.
+
+    Parameters
+    ----------
+    problem : Problem
+        A problem that the formula covers; its schedule is ignored.
+    p_max : float
+        The wanted bound of P(collapse), between 0 and 1.
+    kinds : sequence of str
+        Kinds of schedule to compare; by default all kinds with T0 and t0.
+    R : tuple of float, optional
+        A range of the separation, (LO, HI), for the worst case over it: modes at ±R and components on a sphere of
+        radius R. By default the problem's own separation.
+    n : int
+        Number of trajectories of each ensemble.
+    seed : int
+        Seed of the first ensemble; later rounds take the seeds that follow.
+    device : {"auto", "cpu", "cuda"}
+        Where the kernels run.
+    progress : callable, optional
+        Called with (steps done, steps in all).
+
+    Returns
+    -------
+    Recommendation
+        The schedule with its probabilities; durations are in units of the flow's time.
+
+    Raises
+    ------
+    BadInput
+        For p_max outside (0, 1), for an empty range R, for unknown kinds, for a problem that the formula does not
+        cover, for modes so close that the heavier one attracts from everywhere, and where no schedule of a duration up
+        to 1e6 is good enough.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.recommend(annealvi.load_problem("bimodal"), 0.05)  # doctest: +SKIP
     """
     kinds = tuple(kinds)
     if not 0 < p_max < 1:
@@ -152,8 +210,21 @@ def recommend(
 
 @dataclass(frozen=True)
 class _Check:
-    """search: what was found in the end. p, worst: by the formula, and the separation where it is largest. upper: by
-    the ensemble there."""
+    """The confirmation of a search's result.
+
+    Attributes
+    ----------
+    search : ScheduleSearch
+        The search whose schedule was tested last.
+    p : float
+        The largest P by the formula over the separations.
+    worst : Member
+        The member of the separation where P is largest.
+    ensemble : Ensemble
+        The ensemble at that separation.
+    upper : float
+        The ensemble's upper confidence bound.
+    """
 
     search: ScheduleSearch
     p: float
@@ -163,7 +234,10 @@ class _Check:
 
 
 def _confirm(search: ScheduleSearch, p_max: float, n: int, seed: int, device: str) -> _Check:
-    """Ask the formula for less until an ensemble of its own seed confirms P <= p_max; no longer than n runs could."""
+    """Ask the formula for a smaller P until an ensemble with its own seed confirms P <= p_max.
+
+    The search stops early where n runs could not confirm p_max even if none of them collapsed.
+    """
     aim, confidence = p_max, 1 - (1 - CONFIDENCE) / ROUNDS
     for done in range(1, ROUNDS + 1):
         p, worst = search.checked()
@@ -180,5 +254,5 @@ def _confirm(search: ScheduleSearch, p_max: float, n: int, seed: int, device: st
 
 
 def fewest_to_confirm(p_max: float) -> int:
-    """How many trajectories confirm P <= p_max if none of them collapses."""
+    """Return how many trajectories confirm P <= p_max if none of them collapses."""
     return math.ceil(math.log((1 - CONFIDENCE) / ROUNDS) / math.log1p(-p_max))

@@ -17,19 +17,28 @@ from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput, Problem, ScheduleSpec
 
 LONGEST = 1e6
+"""Longest duration of the search, in units of the flow's time."""
 HOTTEST = 1e5
+"""Highest T0 of the search; the lowest is 1.5."""
 SEPARATIONS = 5
-"""Values of R at which the worst case is sought, when R is known to lie in a range only."""
+"""Number of values of R at which the worst case is sought, when R is given as a range."""
 
 NEAR = 0.5
-"""How far from the log T0 that was found a somewhat longer schedule begins."""
+"""A search for a somewhat longer schedule stays this close to the log T0 that was found."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """The best schedule of one kind. T0, t0, duration, p: the shortest with P <= p_max; nan where none was found.
+    """The best schedule of one kind.
 
-    equal: the smallest P at the recommended schedule's duration, and equal_start where.
+    Attributes
+    ----------
+    kind : str
+        The kind of schedule.
+    T0, t0, duration, p : float
+        Parameters, duration and P(collapse) of the shortest schedule with P <= p_max; nan where none was found.
+    equal, equal_start : float
+        The smallest P at the duration of the recommended schedule, and the T0 where it is reached.
     """
 
     kind: str
@@ -43,7 +52,7 @@ class Candidate:
     __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         own = {"kind": self.kind, "T0": self.T0, "t0": self.t0, "duration": self.duration, "p": self.p}
         numbers = {**own, "p_at_equal_duration": self.equal, "T0_at_equal_duration": self.equal_start}
         return {
@@ -52,7 +61,7 @@ class Candidate:
 
 
 class ScheduleSearch:
-    """The search within one kind: over T0, for the shortest time scale with P <= p_max."""
+    """The search within one kind, over T0, for the shortest time scale with P <= p_max."""
 
     def __init__(self, members: list[tuple[Family, Member]], kind: str, p_max: float) -> None:
         self.members, self.kind, self.p_max = members, kind, p_max
@@ -63,7 +72,7 @@ class ScheduleSearch:
     def of(
         cls, problem: Problem, kind: str, R: tuple[float, float] | None, p_max: float, device: str
     ) -> ScheduleSearch:
-        """Derive and compile the kind's kernel, and the averages of each separation."""
+        """Derive and compile the kind's kernel, and tabulate the averages of each separation."""
         plain = replace(problem, schedule=ScheduleSpec(kind, 100.0, 100.0))
         family = Family.of(plain, device)
         values = [{}] if R is None else [{"R": float(r)} for r in np.linspace(*R, SEPARATIONS)]
@@ -73,7 +82,7 @@ class ScheduleSearch:
         return cls(members, kind, p_max)
 
     def p(self, T0: float, t0: float) -> float:
-        """The largest P over the separations; the largest R, which is the worst as a rule, is tried first."""
+        """Return the largest P over the separations. The largest R, usually the worst, is tried first."""
         worst = 0.0
         for family, member in reversed(self.members):
             worst = max(worst, self._at(family, member, T0, t0).separatrix.corrected(QUICK).p)
@@ -82,7 +91,9 @@ class ScheduleSearch:
         return worst
 
     def find(self) -> None:
-        """Set T0, t0 and duration to the shortest: a grid over log T0, then a golden section about its best."""
+        """Set T0, t0 and duration to the shortest schedule: a grid over log T0, then a golden section around its best
+        point.
+        """
         grid = np.linspace(math.log(1.5), math.log(HOTTEST), 12)
         durations = []
         for x in grid:
@@ -94,7 +105,7 @@ class ScheduleSearch:
         self._refine(low, high, grid[best], durations[best])
 
     def tightened(self, p_max: float) -> ScheduleSearch:
-        """The same for another P, sought near the temperature of this one."""
+        """Return the same search for another P, near the temperature of this one."""
         other, x = ScheduleSearch(self.members, self.kind, p_max), math.log(self.T0)
         duration = other._shortest(x)
         if duration <= LONGEST:
@@ -102,7 +113,7 @@ class ScheduleSearch:
         return other
 
     def _refine(self, low: float, high: float, x: float, duration: float) -> None:
-        """Set T0, t0 and duration to the shortest in between, or at x."""
+        """Set T0, t0 and duration to the shortest schedule with log T0 between low and high, or at x."""
         refined = minimize_scalar(
             self._shortest, bounds=(low, high), method="bounded", options={"xatol": 0.02, "maxiter": 12}
         )
@@ -112,7 +123,7 @@ class ScheduleSearch:
         self.t0 = self._scale(self.T0, self.duration)
 
     def candidate(self, duration: float) -> Candidate:
-        """The kind's best, and its smallest P at the given duration."""
+        """Return the kind's best schedule, and its smallest P at the given duration."""
         if not math.isfinite(self.duration):
             own = Candidate(self.kind, math.nan, math.nan, math.nan, math.nan)
         else:
@@ -130,7 +141,7 @@ class ScheduleSearch:
         return replace(own, equal=float(p), equal_start=math.exp(x))
 
     def checked(self) -> tuple[float, Member]:
-        """P of the found schedule with fine quadrature, and the member of the separation where it is largest."""
+        """Return P of the found schedule with fine quadrature, and the member of the separation where P is largest."""
         found = [self._at(family, member, self.T0, self.t0) for family, member in self.members]
         values = [member.separatrix.corrected(FINE).p for member in found]
         worst = int(np.argmax(values))
@@ -140,8 +151,10 @@ class ScheduleSearch:
         return max(self._at(family, member, T0, t0).separatrix.corrected(QUICK).p for family, member in self.members)
 
     def _shortest(self, x: float) -> float:
-        """The shortest duration at T0 = e^x with P <= p_max, to 1 %; beyond LONGEST where that is too short or T0 too
-        cold."""
+        """Return the shortest duration at T0 = e^x with P <= p_max, to 1 %.
+
+        The result is beyond LONGEST where no duration up to LONGEST is enough, or T0 is too cold.
+        """
         T0 = math.exp(x)
         low, high = 1.0, min(LONGEST, 1.05 * self.duration)
         if self.p(T0, self._scale(T0, high)) > self.p_max:
@@ -156,7 +169,7 @@ class ScheduleSearch:
         return high
 
     def _scale(self, T0: float, duration: float) -> float:
-        """The t0 of a schedule that takes `duration`: time scales with t0 in every kind."""
+        """Return the t0 of a schedule with this duration; in every kind the duration is proportional to t0."""
         _, member = self.members[0]
         schedule = member.session.schedule
         numbers = {"T0": T0, "t0": 1.0}
@@ -169,7 +182,8 @@ class ScheduleSearch:
 
 def _require_two_attractors(member: Member) -> None:
     """Raise BadInput where the heavier mode attracts from everywhere: no schedule keeps a component at the other
-    one."""
+    mode.
+    """
     traps = member.separatrix.traps
     if len(traps) > 0 and not (traps[:, 0] != traps[:, 1]).any():
         found = (
