@@ -13,7 +13,7 @@ strip of half-width δ, and the step h follows from δ, which the nearest comple
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import mpmath
@@ -283,13 +283,13 @@ class _Evaluation:
         (scale,) = self._numeric([x.scale])
         centre = [self.numbers[s] for s in self.symbols_of(x.mean)]
 
-        def function(*point):
+        def function(*point: mpmath.mpf) -> list[mpmath.mpf]:
             sample = [m + scale * z for m, z in zip(centre, point, strict=False)]
             return compiled(*sample, *(scale**2 * squared for squared in point[len(centre) :]), *constants)
 
         return gauss(function, self.point.dimension, [mpmath.mpf(x.extra)] if x.extra else [], DIGITS + 3)
 
-    def _plain_integrals(self, function) -> list:
+    def _plain_integrals(self, function: Callable[..., list[mpmath.mpf]]) -> list:
         """∫ f(x) dx by the trapezoidal rule on a lattice, for f that decays like a mixture density of the point."""
         h = self._lattice_step()
         reach = mpmath.sqrt(2 * (DIGITS + 6) * mpmath.log(10)) + 2

@@ -26,6 +26,7 @@ from derive.rules.reduction import CholeskyRoot, Surroundings, reduce_to_scalars
 DIGITS = 17
 Vectors = Sequence[Sequence[float]]
 AverageRule = Callable[[Expectation], float]
+NumberRule = Callable[[sp.Expr], mpmath.mpf]
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,11 @@ def _cholesky_entry(entry: sp.Expr, at: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
     return sp.S.Zero if divisor == 0 else numerator.xreplace(at) / divisor
 
 
-def _rate_of(symbol: sp.Expr, found: Mapping[str, Equation], number, learned: bool) -> mpmath.mpf:
+def _rate_of(symbol: sp.Expr, found: Mapping[str, Equation], number: NumberRule, learned: bool) -> mpmath.mpf:
     return number(found[f"d{symbol.name}"].value) if learned else mpmath.mpf(0)
 
 
-def _combine(velocity: Equation | None, coordinates: Mapping, number, size: int) -> list:
+def _combine(velocity: Equation | None, coordinates: Mapping, number: NumberRule, size: int) -> list:
     """The vector in coordinates; zero where means rest."""
     terms = [(number(c), coordinates[atom]) for atom, c in (velocity.value if velocity is not None else Vector())]
     return [mpmath.fsum(c * v[n] for c, v in terms) for n in range(size)]

@@ -85,7 +85,8 @@ def _of_one_problem(options: argparse.Namespace) -> int:
 
     if "formula" in (options.method or ()):
         require_covered(problem, "use --method ode")
-    from annealvi.collapse.probability import collapse_probability, print_collapse
+    from annealvi.collapse.collapse_tables import print_collapse
+    from annealvi.collapse.probability import collapse_probability
     from annealvi.session.session import open_session
 
     session = open_session(problem)
@@ -123,7 +124,8 @@ def _over_a_grid(options: argparse.Namespace) -> int:
     for one in tried if "formula" in (options.method or ()) else ():
         require_covered(one, "use --method ode")
     from annealvi.collapse.collapse_figures import draw_grid
-    from annealvi.collapse.probability_grid import CollapseGrid, Sampling, grid_as_dict, print_grid
+    from annealvi.collapse.collapse_tables import print_grid
+    from annealvi.collapse.probability_grid import CollapseGrid, Sampling, grid_as_dict
 
     given = {name: value for name, value in _sampling(options).items() if value is not None}
     sweep = CollapseGrid(problem, axes, options.method or (), Sampling(**given), options.device)

@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     from derive.problem.specification import BadInput
 
     require_quick(problem, INSTEAD_OF_RECOMMENDING)
-    from annealvi.collapse.recommendation import KINDS, print_recommendation, recommend
+    from annealvi.collapse.collapse_tables import print_recommendation
+    from annealvi.collapse.recommendation import KINDS, recommend
 
     kinds = options.kinds or KINDS
     if stray := [kind for kind in kinds if kind not in KINDS]:
