@@ -68,8 +68,10 @@ def find_barrier(log_density: Callable, starts: np.ndarray, gradient: Callable |
 
     Raises BadInput for starts of another shape, and where log p* or its gradient is of another shape or not finite.
 
-    >>> found = find_barrier(lambda x: np.logaddexp(-0.5 * (x[:, 0] - 3) ** 2, -0.5 * (x[:, 0] + 3) ** 2), [[5.0],
-    [-1.0], [0.5]]) >>> found.hits, round(found.height, 3)  # 9/2 less log 2 (array([2, 1]), 3.807)
+    >>> log_density = lambda x: np.logaddexp(-0.5 * (x[:, 0] - 3) ** 2, -0.5 * (x[:, 0] + 3) ** 2)
+    >>> found = find_barrier(log_density, [[5.0], [-1.0], [0.5]])
+    >>> found.hits, round(found.height, 3)  # 9/2 less log 2
+    (array([2, 1]), 3.807)
     """
     points = np.array(starts, dtype=float)
     if points.ndim != 2 or not points.size or not np.isfinite(points).all():

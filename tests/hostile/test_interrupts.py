@@ -24,17 +24,20 @@ from derive.problem.specification import BadInput
 from kernels.machine import module_cache
 
 
-def heard():
-    """Ctrl-C as a terminal's programs get it: a shell starts its background jobs, so perhaps these tests, with it
-    ignored."""
-    return signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.fixture
 def heard_interrupts():
-    before = heard()
+    """Ctrl-C raises KeyboardInterrupt, as in a terminal's program; shells let background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def hear_all():
+    """In a started process: each signal as a terminal's programs get it, although nohup or a shell that starts these
+    tests in the background ignores some."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def started(program, folder):
@@ -50,12 +53,17 @@ def started(program, folder):
     }
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(place) for name, place in own.items()}}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, *program], cwd=places["work"], env=environment, preexec_fn=heard, **pipes)
+    return subprocess.Popen(
+        [sys.executable, *program], cwd=places["work"], env=environment, preexec_fn=hear_all, **pipes
+    )
 
 
 def ends_interrupted(process, folder, status=130):
     """The status, the line and the folders as they were; what is finished in the cache may be there."""
-    _, err = process.communicate(timeout=300)
+    try:
+        _, err = process.communicate(timeout=300)
+    finally:
+        process.kill()  # one that hears no signal computes for hours
     assert process.returncode == status, err
     # The last where the compiler fails in its own way.
     on_the_way = re.compile(r"(about|at least) .*|checked: .*|\w+: .* …|annealvi: on the way out: .*")
