@@ -50,8 +50,9 @@ PARAMETERS = {"R", "w_1", "w_2", "w_star_1", "w_star_2", "sigma", "sigma_star"}
 
 
 def is_bimodal(system: OdeSystem) -> bool:
-    """Return whether the system is that of two antipodal modes and two components of equal scales on the modes' sphere,
-    in which only means move.
+    """Return whether the system is that of two antipodal modes and two components on the modes' sphere.
+
+    The components have equal scales, and only means move.
     """
     states, named = [state.name for state in system.states], {symbol.name for symbol, _ in system.subexpressions}
     parameters = {p.name for p in system.parameters}

@@ -75,9 +75,7 @@ class Linearisation:
 
     @property
     def is_stable(self) -> bool:
-        """Whether trace < 0 < det, two negative rates, is shown for every 0 < beta <= 1 and all pulls between 0 and
-        1.
-        """
+        """Whether trace < 0 < det, two negative rates, is shown for 0 < beta <= 1 and all pulls between 0 and 1."""
         return bool(_anywhere(self.trace).is_negative and _anywhere(self.determinant).is_positive)
 
     @property
@@ -89,8 +87,9 @@ class Linearisation:
         return f"{'a saddle' if self.is_saddle else 'linearly stable'} for every 0 < beta <= 1 where {where}"
 
     def eigenvalues(self) -> tuple[sp.Expr, sp.Expr]:
-        """Return the two eigenvalues, the larger one first. The matrix is symmetric, so the radicand is a sum of
-        squares.
+        """Return the two eigenvalues, the larger one first.
+
+        The matrix is symmetric, so the radicand is a sum of squares.
         """
         half = self.trace / 2
         root = sp.sqrt(sp.factor((self.matrix[0, 0] - self.matrix[1, 1]) ** 2 / 4 + self.matrix[0, 1] ** 2))
@@ -194,19 +193,20 @@ def bimodal_stability(derivation: Derivation) -> BimodalStability:
 
 
 def _anywhere(expression: sp.Expr) -> sp.Expr:
-    """Write beta and the pulls by free positive numbers: beta = 1/(1 + u) with u ≥ 0, and p_i = 1/(1 + v_i) with v_i >
-    0.
+    """Write beta and the pulls by free positive numbers.
+
+    beta = 1/(1 + u) with u ≥ 0, and p_i = 1/(1 + v_i) with v_i > 0.
     """
     free = {p: 1 / (1 + sp.Dummy(positive=True)) for p in PULL}
     return sp.factor(expression.xreplace({**free, BETA: 1 / (1 + sp.Dummy(nonnegative=True))}))
 
 
 def pull_condition(pull: sp.Expr) -> sp.Expr:
-    """Return the expression that must be positive for a pull E[tanh y] to be positive: the mean A of y, whose law is
-    symmetric around A.
+    """Return the expression that must be positive for a pull E[tanh y] to be positive.
 
-    E tanh(A + x) = ½ E[tanh(A + x) + tanh(A − x)], and the sum is sinh 2A times a positive function. Together with
-    `unit_interval_gap` this gives 0 < p < 1. Raises ArithmeticError where one of the two is not shown.
+    It is the mean A of y, whose law is symmetric around A. E tanh(A + x) = ½ E[tanh(A + x) + tanh(A − x)], and the sum
+    is sinh 2A times a positive function. Together with `unit_interval_gap` this gives 0 < p < 1. Raises ArithmeticError
+    where one of the two is not shown.
     """
     sign, average = pull.as_coeff_Mul()
     unit_interval_gap(average)
@@ -290,8 +290,9 @@ def _unit_sum(expression: sp.Expr, symbols: set[sp.Symbol]) -> sp.Expr:
 
 
 def _antipodal_pair(forces: OdeSystem) -> AntipodalPair:
-    """Linearise φ̇_i = −f_i sin φ_i + f_12 sin(φ_j − φ_i) for means at angles φ_i from the first mode, in one plane
-    with it.
+    """Linearise φ̇_i = −f_i sin φ_i + f_12 sin(φ_j − φ_i).
+
+    φ_i is the angle of mean i from the first mode, in one plane with it.
     """
     m_1, m_2, s = forces.states
     angles = sp.symbols("phi_1 phi_2", real=True)

@@ -1,5 +1,6 @@
-"""The limit of small overlaps with the target, as at the start in many dimensions: the rates to second order, for any
-similarity s.
+"""The limit of small overlaps with the target, as at the start in many dimensions.
+
+The rates are expanded to second order in the overlaps, for any similarity s.
 """
 
 from __future__ import annotations

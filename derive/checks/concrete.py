@@ -157,9 +157,7 @@ class _Evaluation:
         return moved._numeric([moved.scalar(functional)])[0].imag / step
 
     def _functional_gradient(self, functional: sp.Expr, mean: VectorSymbol) -> list:
-        """Differentiate a whole functional, the laws of its samples included, in the coordinates of one mean, by
-        complex steps.
-        """
+        """Differentiate a whole functional, the laws of its samples included, in the coordinates of one mean."""
         step = _tiny_step()
         slope = []
         for symbol in self.symbols_of(mean):
@@ -306,8 +304,9 @@ class _Evaluation:
         return [h**self.point.dimension * t for t in totals]
 
     def _lattice_step(self) -> mpmath.mpf:
-        """Return the step h for which both error terms are below 10^−(digits + 3), from the largest separation of the
-        point's vectors.
+        """Return the step h for which both error terms are below 10^−(digits + 3).
+
+        The largest separation of the point's vectors sets it.
         """
         target = (DIGITS + 3) * mpmath.log(10)
         vectors = list(self.point.vectors.values())

@@ -46,10 +46,10 @@ class Mutant:
 
 
 def one_term_mutations(system: OdeSystem, most: int | None = None) -> tuple[Mutant, ...]:
-    """Return every one-term mutant of the system, in a fixed order, except those provably equivalent to the system or
-    to an earlier mutant.
+    """Return every one-term mutant of the system, in a fixed order.
 
-    With more than `most` candidates, a sample of `most` is taken, always the same one.
+    Mutants that are provably equivalent to the system or to an earlier mutant are left out. With more than `most`
+    candidates, a sample of `most` is taken, always the same one.
     """
     candidates = list(_candidates(system))
     if most is not None and len(candidates) > most:
@@ -66,16 +66,18 @@ def one_term_mutations(system: OdeSystem, most: int | None = None) -> tuple[Muta
 
 
 def equivalent(first: sp.Expr, second: sp.Expr) -> bool:
-    """Return whether the two are proven equal as functions. False means that the canonical form gives no proof, not
-    that they differ.
+    """Return whether the two are proven equal as functions.
+
+    False means that the canonical form gives no proof, not that they differ.
     """
     return canonical(first - second) == 0
 
 
 @cache
 def canonical(expression: sp.Expr) -> sp.Expr:
-    """Return a normal form: expanded, with each expectation a sum of terms that represent their class under the law's
-    symmetries.
+    """Return a normal form.
+
+    It is expanded, and each expectation is a sum of terms that represent their class under the law's symmetries.
     """
     expectations = sorted(expression.atoms(Expectation), key=sp.default_sort_key)
     return _expanded(expression.xreplace({e: _canonical_expectation(e) for e in expectations}))
@@ -154,8 +156,9 @@ def _candidates(system: OdeSystem) -> Iterator[tuple[str, str, OdeSystem]]:
 
 
 def _partners(symbols: tuple[sp.Symbol, ...], states: tuple[sp.Symbol, ...]) -> Partners:
-    """Return what each symbol is exchanged for: the next symbol of its family (m_1, m_2, ...), and for a state the next
-    state of another family.
+    """Return what each symbol is exchanged for.
+
+    This is the next symbol of its family (m_1, m_2, ...), and for a state also the next state of another family.
     """
     result: Partners = {}
     for symbol in symbols:
@@ -181,8 +184,9 @@ def _family(symbol: sp.Symbol) -> str:
 
 
 def _changes(expression: sp.Expr, partners: Partners) -> Iterator[Change]:
-    """Yield every changed expression, with its label and kind; the changes apply to the expression expanded at every
-    site.
+    """Yield every changed expression, with its label and kind.
+
+    The changes apply to the expression expanded at every site.
     """
     expression = sp.expand(expression, log=False, power_base=False, power_exp=False)
     for site, path in _numbered(_sites(expression)):

@@ -13,8 +13,9 @@ from derive.objects.notation import indexed_name, name_tex
 
 
 class Entry(sp.Expr):
-    """One member of a family of symbols, by its indices: w_i or Q_ij. With three indices the last two form a group,
-    rho_i_jl.
+    """One member of a family of symbols, by its indices: w_i, Q_ij or rho_i_jl.
+
+    With three indices the last two form a group.
     """
 
     is_commutative = True

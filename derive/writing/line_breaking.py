@@ -16,8 +16,9 @@ LINE = 105
 
 
 def terms_tex(equation: Equation, line: int = LINE) -> list[str]:
-    """Return the terms of the right-hand side. In a wide term the fraction is taken apart, so that its long part stands
-    on the line.
+    """Return the terms of the right-hand side.
+
+    In a wide term the fraction is taken apart, so that its long part stands on the line.
     """
     value = equation.value
     if isinstance(value, sp.Expr):
@@ -52,8 +53,9 @@ def markdown_display(left: str, terms: Sequence[str]) -> str:
 
 
 def broken(left: str, terms: Sequence[str], line: int = LINE) -> list[str]:
-    """Return the lines of an aligned equation, broken between terms, and before signs within terms wider than `line`
-    symbols.
+    """Return the lines of an aligned equation.
+
+    It is broken between terms, and before signs within terms wider than `line` symbols.
     """
     lines, width = [f"{left} &="], _symbols(left)
     for piece in (p for term in terms for p in _pieces(term, line)):

@@ -1,6 +1,4 @@
-"""Names as parts of LaTeX labels, macros and file names, which allow only ASCII letters, digits, hyphens and
-underscores.
-"""
+"""Names as parts of LaTeX labels, macros and file names, which allow only ASCII letters, digits, - and _."""
 
 from __future__ import annotations
 
