@@ -90,7 +90,7 @@ _HOMES = {
     "collapse_by_particles": "annealvi.collapse.by_particles",
     "Family": "annealvi.collapse.family",
     "phase_panel": "annealvi.collapse.collapse_figures",
-    "overlay_by_ode": "annealvi.collapse.phase_maps",
+    "overlay_by_ode": "annealvi.collapse.map_overlays",
     "Accuracy": "annealvi.collapse.separatrix",
     "bifurcation_figure": "annealvi.fixed_points.bifurcation_diagram",
     "flow_figure": "annealvi.realnvp.run_figures",

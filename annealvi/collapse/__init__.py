@@ -9,7 +9,7 @@ The modules, in the order in which they build on one another:
   inside it.
 * `ensemble`, `by_particles`, `probability`: the two other routes, and all three side by side.
 * `family`: problems that differ in a few numbers, derived and compiled once.
-* `kernel_sweep`, `probability_grid`, `phase_maps`: sweeps of the probability over keys of the problem file.
+* `kernel_sweep`, `probability_grid`, `phase_maps`, `map_overlays`: sweeps of the probability over keys of the problem.
 * `schedule_search`, `recommendation`, `best_holds`, `optimal`, `scaling`: cheapest and best schedules, and how long a
   schedule must be.
 * `collapse_tables`, `collapse_figures`: the results for people.

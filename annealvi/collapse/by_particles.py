@@ -1,5 +1,6 @@
-"""The probability of collapse by the particle simulation, which uses neither the equations nor the initial law of the
-summary statistics.
+"""The probability of collapse by the particle simulation.
+
+The simulation uses neither the equations nor the initial law of the summary statistics.
 """
 
 from __future__ import annotations

@@ -112,8 +112,9 @@ def phase_panel(
 
 
 def draw_grid(data: xr.Dataset, methods: Sequence[str], path: Path) -> Path:
-    """Draw a grid of P(collapse) to a file: over one key by every method, with standard errors; over two keys by the
-    first method, as a map.
+    """Draw a grid of P(collapse) to a file.
+
+    Over one key the figure shows every method, with standard errors. Over two keys it is a map by the first method.
     """
     columns = [f"p_{method}" for method in methods]
     if len(data.dims) == 2:

@@ -103,11 +103,11 @@ def collapse_by_ensemble(
     tell: Callable[[str], None] | None = None,
     kernel: Kernel | None = None,
 ) -> Ensemble:
-    """Integrate n trajectories of the summary-statistics ODE from the exact law of the initial overlaps, and read their
-    outcomes.
+    """Integrate trajectories of the summary-statistics ODE, and read their outcomes.
 
-    A trajectory stops early only inside a set that the flow provably never leaves (see `annealvi.collapse.trapping`).
-    Where no such set is known, every trajectory runs to `t_end`.
+    The initial states are drawn from the exact law of the initial overlaps. A trajectory stops early only inside a set
+    that the flow provably never leaves (see `annealvi.collapse.trapping`). Where no such set is known, every trajectory
+    runs to `t_end`.
 
     Parameters
     ----------
@@ -207,8 +207,9 @@ def collapse_by_ensemble(
 
 
 def _reading_times(session: Session, end: float) -> np.ndarray:
-    """Return 0 and the reading times: the run's end, and with learned weights some times between the schedule's end and
-    it.
+    """Return 0 and the reading times.
+
+    These are the run's end, and with learned weights some times between the schedule's end and the run's end.
     """
     settled = settling_time(session.schedule)  # refuses one that never reaches T = 1
     learned = "weights" in session.problem.flow.learn

@@ -60,7 +60,8 @@ def require_quick(problem: Problem, remedy: str) -> None:
 
 
 def has_equal_scales(problem: Problem) -> bool:
-    """Return whether the scales within each mixture are equal. Otherwise each rate is a sum over a lattice, and
-    shooting takes a thousand times longer.
+    """Return whether the scales within each mixture are equal.
+
+    Otherwise each rate is a sum over a lattice, and shooting takes a thousand times longer.
     """
     return all(len(set(scales)) == 1 for scales in (problem.target.scales, problem.proposal.scales))

@@ -52,8 +52,9 @@ def transverse_growth(kernel: Kernel, traps: np.ndarray, t_end: float) -> float:
 
 @dataclass(frozen=True)
 class WaitingStates:
-    """Stationary states m_1 = m_2 = m of a pair of alike components, with s = 2m² − 1 (see
-    `derive.asymptotics.quasi_static`).
+    """Stationary states m_1 = m_2 = m of a pair of alike components, with s = 2m² − 1.
+
+    `derive.asymptotics.quasi_static` derives them.
 
     Attributes
     ----------

@@ -1,5 +1,4 @@
-"""The exact law of the initial overlaps of two independent uniform directions in R^d, in coordinates that make it a
-product.
+"""The exact law of the initial overlaps of two uniform directions in R^d, in coordinates that make it a product.
 
 (μ_1 + μ_2)/|μ_1 + μ_2| and (μ_1 − μ_2)/|μ_1 − μ_2| are a uniform orthonormal pair, independent of s = μ_1·μ_2. Let μ*
 be the direction of the modes. Then, for every s,
@@ -24,8 +23,9 @@ def states(u_1: np.ndarray, v: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def overlap_nodes(count: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return Gauss nodes and weights (count,) for the law of s, from the tridiagonal matrix of the Gegenbauer
-    polynomials' recurrence.
+    """Return Gauss nodes and weights (count,) for the law of s.
+
+    They come from the tridiagonal matrix of the Gegenbauer polynomials' recurrence.
     """
     order, k = (dimension - 2) / 2, np.arange(1, count)
     # For order 0 the first coefficient is 0/0; its limit is 1/2.

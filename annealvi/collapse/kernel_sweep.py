@@ -15,8 +15,9 @@ from kernels.machine.device import resolve_device
 
 
 class KernelSweep(Sweep):
-    """A sweep over the keys of a problem. Subclasses that are frozen dataclasses call `settle_device` at the end of
-    `__post_init__`.
+    """A sweep over the keys of a problem.
+
+    Subclasses that are frozen dataclasses call `settle_device` at the end of `__post_init__`.
     """
 
     problem: Problem

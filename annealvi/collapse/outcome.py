@@ -69,8 +69,9 @@ class Outcomes:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Clopper and Pearson's interval for p: it contains p in at least CONFIDENCE of experiments, for any number of
-        runs.
+        """Clopper and Pearson's interval for p.
+
+        It contains p in at least CONFIDENCE of experiments, for any number of runs.
         """
         found = binomtest(int(self.collapsed.sum()), len(self.covered)).proportion_ci(CONFIDENCE)
         return float(found.low), float(found.high)

@@ -177,9 +177,7 @@ class CollapseGrid(KernelSweep):
         return {name: columns[name] for name in self.variables}
 
     def seconds_per_unit(self) -> float:
-        """Time the formula and a small ensemble at the point in the middle; particle runs are estimated from their
-        size.
-        """
+        """Time the formula and a small ensemble at the middle point, and estimate particle runs from their size."""
         settings = self._settings(int(np.ravel_multi_index([n // 2 for n in self.shape], self.shape)))
         session = self._session(settings)
         sampling, seconds = self.sampling, 0.0
@@ -279,8 +277,9 @@ def collapse_grid(
 
 
 def grid_as_dict(data: xr.Dataset, methods: Sequence[str]) -> dict[str, Any]:
-    """Return the JSON form: the axes' values, then `p` and, where sampled, `stderr` of each method, nested in the order
-    of the axes.
+    """Return the JSON form.
+
+    It has the axes' values, then `p` and, where sampled, `stderr` of each method, nested in the order of the axes.
     """
     found: dict[str, Any] = {"axes": {str(key): data[key].to_numpy().tolist() for key in data["p_" + methods[0]].dims}}
     for method in methods:

@@ -1,6 +1,4 @@
-"""The recommended schedule: the cheapest one whose probability of collapse is at most a wanted one, over kinds and
-their parameters.
-"""
+"""The recommended schedule: the cheapest one, over kinds and parameters, with P(collapse) below a wanted bound."""
 
 from __future__ import annotations
 

@@ -170,8 +170,9 @@ def _integral(family: Family, growth_of_beta: PchipInterpolator, release: float)
 
 
 def required_time_scale(problem: Problem, p: float, law: ScalingLaw, device: str = "auto") -> float:
-    """Find the t0 at which the corrected formula gives P = p in the problem's own dimension, by bisection to 1e-3
-    around the law's value.
+    """Find the t0 at which the corrected formula gives P = p in the problem's own dimension.
+
+    The search is a bisection to 1e-3 around the law's value.
     """
     family = Family.of(problem, device)
     middle = float(law.time_scale(p, problem.space.dimension))

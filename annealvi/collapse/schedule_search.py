@@ -91,8 +91,9 @@ class ScheduleSearch:
         return worst
 
     def find(self) -> None:
-        """Set T0, t0 and duration to the shortest schedule: a grid over log T0, then a golden section around its best
-        point.
+        """Set T0, t0 and duration to the shortest schedule.
+
+        The search takes a grid over log T0, then a golden section around its best point.
         """
         grid = np.linspace(math.log(1.5), math.log(HOTTEST), 12)
         durations = []
@@ -181,8 +182,9 @@ class ScheduleSearch:
 
 
 def _require_two_attractors(member: Member) -> None:
-    """Raise BadInput where the heavier mode attracts from everywhere: no schedule keeps a component at the other
-    mode.
+    """Raise BadInput where the heavier mode attracts from everywhere.
+
+    No schedule then keeps a component at the other mode.
     """
     traps = member.separatrix.traps
     if len(traps) > 0 and not (traps[:, 0] != traps[:, 1]).any():

@@ -1,5 +1,4 @@
-"""The probability of collapse from the separatrix: the surface of initial overlaps between those that collapse and
-those that do not.
+"""The probability of collapse from the separatrix: the surface between initial overlaps that collapse and others.
 
 In the coordinates (u_1, v, s) of `initial_law`, whose law is exact in every d, the initial overlaps that collapse lie
 between two surfaces, v_−(u_1, s) < v < v_+(u_1, s). Shooting finds the surfaces at the nodes of a quadrature over u_1
@@ -44,8 +43,9 @@ BEYOND = 1e-6
 
 
 def covers(session: Session) -> bool:
-    """Return whether the formula covers the problem: two components on the sphere under two opposite modes, and a
-    schedule β(t).
+    """Return whether the formula covers the problem.
+
+    It covers two components on the sphere under two opposite modes, and a schedule β(t).
     """
     return session.state_names == ("m_1", "m_2", "s") and session.rule is None
 
@@ -235,8 +235,9 @@ class Separatrix:
         return initial_law.widest_difference(self.dimension, BEYOND)
 
     def _switches(self, s: np.ndarray, accuracy: Accuracy, guess: Guess | None) -> tuple[np.ndarray, int]:
-        """Return the u_1 where the collapsed region changes its mode, at each s; the end of the range where it does
-        not. Also return the number of trajectories.
+        """Return the u_1 where the collapsed region changes its mode, at each s, and the number of trajectories.
+
+        Where it does not change its mode, the switch is at the end of the range.
         """
         n = len(s)
         far, none = np.full(n, self._reach), np.zeros(n)
@@ -264,8 +265,9 @@ class Separatrix:
     def _surfaces(
         self, u_1: np.ndarray, s: np.ndarray, accuracy: Accuracy, last: np.ndarray | None
     ) -> tuple[np.ndarray, int, np.ndarray]:
-        """Return (v_−, v_+) at the nodes, shape (n, 2), the number of trajectories, and the places on the segments for
-        the next guess.
+        """Return (v_−, v_+) at the nodes, the number of trajectories, and the places on the segments.
+
+        The surfaces have shape (n, 2). The places serve as the next guess.
         """
         none, far = np.zeros_like(u_1), np.full_like(u_1, self._widest)
         if self.symmetric:
@@ -283,8 +285,9 @@ class Separatrix:
         return self._widest * (2 * np.stack([below, above], 1) - 1), runs, below
 
     def _sides(self, low: np.ndarray, high: np.ndarray, accuracy: Accuracy) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return where collapse begins on each segment, from its low end, and where it ends, for components that are
-        not alike.
+        """Return where collapse begins on each segment, from its low end, and where it ends.
+
+        This serves components that are not alike.
         """
         bracket = np.tile([0.4, 0.5], (len(low), 1))
         below = self._shoot(low, high, SECOND_PLUS, accuracy.width / 16, bracket, accuracy)
@@ -318,7 +321,8 @@ class Separatrix:
             return shoot(FINE.rtol)
 
     def with_kernel(self, kernel: Kernel, t_end: float) -> Separatrix:
-        """Return the shooting under another schedule of the same kind, with its kernel and the time when its runs are
-        over.
+        """Return the shooting under another schedule of the same kind.
+
+        `kernel` is that schedule's kernel, and `t_end` the time when its runs are over.
         """
         return replace(self, kernel=kernel, t_end=t_end)

@@ -57,10 +57,10 @@ class DecidedSet(NamedTuple):
 
 
 def decided_sets(session: Session, kernel: Kernel) -> np.ndarray:
-    """Return the proven sets as rows of `DecidedSet` for `Kernel.integrate`, shape (n, 5); no rows where the argument
-    does not apply.
+    """Return the proven sets as rows of `DecidedSet` for `Kernel.integrate`, shape (n, 5).
 
-    Under a schedule whose β may fall again, only the sets whose least β lasts are returned.
+    There is no row where the argument does not apply. Under a schedule whose β may fall again, only the sets whose
+    least β lasts are returned.
     """
     if not is_pair_on_a_line(session):
         return NO_TRAPS
@@ -75,12 +75,12 @@ def decided_sets(session: Session, kernel: Kernel) -> np.ndarray:
 
 
 def beyond_steps(sets: np.ndarray, rtol: float) -> np.ndarray:
-    """Shrink the sets (n, 5) by the possible error of a step with relative tolerance rtol and absolute tolerance
-    rtol/100, as the step's own estimate tells it.
+    """Shrink the sets (n, 5) by the possible error of an integration step.
 
-    The estimate bounds the root mean square over three states, so it bounds one state by √3 · 1.01 rtol, and a sum of
-    two states by √2 times as much. If a computed state lies in the shrunk set, the exact flow from the step's beginning
-    lies in the proven one.
+    The step has the relative tolerance rtol and the absolute tolerance rtol/100. Its own estimate bounds the root mean
+    square of the error over three states, so it bounds one state by √3 · 1.01 rtol, and a sum of two states by √2 times
+    as much. If a computed state lies in the shrunk set, the exact flow from the step's beginning lies in the proven
+    set, as far as the estimate holds.
     """
     return sets + np.outer(2 + sets[:, 4], [0, 0, rtol, 0, 0])
 
@@ -100,8 +100,9 @@ def lasting_beta(session: Session) -> float:
 
 
 def is_pair_on_a_line(session: Session) -> bool:
-    """Return whether the problem is two components of one radius and scale that learn their means on the sphere, under
-    two opposite modes.
+    """Return whether the problem is a pair of similar components under two opposite modes.
+
+    The components have one radius and scale, and learn their means on the sphere.
     """
     problem = session.problem
     target, proposal = problem.target, problem.proposal
@@ -115,9 +116,7 @@ def is_pair_on_a_line(session: Session) -> bool:
 
 
 def separating_level(flow: PairFlow) -> float | None:
-    """Return the smallest c, to 1e-9, beyond which F and −F(−·) both exceed the kernel's error; None if there is
-    none.
-    """
+    """Return the smallest c, to 1e-9, beyond which F and −F(−·) exceed the kernel's error; None if there is none."""
 
     def separates(c: float) -> bool:
         return bool(min(_pull(flow, sign, np.array([c]))[0] for sign in (1.0, -1.0)) > 0)
@@ -179,12 +178,11 @@ def _least_of_sum(flow: PairFlow, sign: float, total: float) -> float:
 
 
 def _greatest_repulsion(flow: PairFlow, c: float) -> float:
-    """Return an upper bound of g(s) (m − s c) over the face where the other component has overlap c, and s, m >= c are
-    its overlaps.
+    """Return an upper bound of g(s) (m − s c) on a face.
 
-    g grows with s and the bracket falls with s, so g at a cell's upper end times the bracket at its lower end bounds
-    the product. With cos θ = c and cos φ = m the face is cos(θ + φ) <= s <= cos(θ − φ). Both limits are widest at the
-    cell's smallest m.
+    On the face one component has overlap c, and the other has m >= c. g grows with s and the bracket falls with s, so g
+    at a cell's upper end times the bracket at its lower end bounds the product. With cos θ = c and cos φ = m the face
+    is cos(θ + φ) <= s <= cos(θ − φ). Both limits are widest at the cell's smallest m.
     """
     s, g = _repulsion_in_cells(flow)
     m = np.linspace(c, 1, CELLS // 4 + 1)

@@ -1,5 +1,6 @@
-"""Branches of fixed points as the temperature varies, with folds where two branches meet and pitchforks where others
-leave.
+"""Branches of fixed points as the temperature varies.
+
+Two branches meet in a fold, and others leave in a pitchfork.
 """
 
 from __future__ import annotations
@@ -206,9 +207,7 @@ def _is_passed(flow: MeanFlow, level: float, means: np.ndarray, passed: list[tup
 def _trace(
     flow: MeanFlow, point: FixedPoint, level: float, levels: np.ndarray
 ) -> tuple[Branch, list[tuple[float, np.ndarray]]]:
-    """Return the whole branch through a fixed point, and the means wherever the branch passes one of the levels of log
-    T.
-    """
+    """Return the whole branch through a fixed point, and the means where it passes one of the levels of log T."""
     start = on_path(flow, point.means, level)
     up = follow(flow, start, levels)
     down = Arm(end="closed") if up.end == "closed" else follow(flow, start.reversed(), levels)

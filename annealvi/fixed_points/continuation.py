@@ -223,8 +223,10 @@ def _least_part(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
 
 
 def _asymmetry(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
-    """Return how far the overlaps differ from their images under the problem's symmetries `here`, followed to `there`
-    with its sign: the least over broken symmetries.
+    """Return how far the overlaps differ from their images under the problem's symmetries.
+
+    The difference is taken `here` and followed to `there` with its sign; the result is the least over broken
+    symmetries.
     """
     before, after = (flow.states(flow.images(p.means)) for p in (here, there))
     off, still_off = before[0] - before[1:], after[0] - after[1:]

@@ -1,5 +1,6 @@
-"""One step along a curve of fixed points in (means, log T): a predictor along the tangent, and Newton corrections
-orthogonal to it.
+"""One step along a curve of fixed points in (means, log T): predictor and Newton corrections.
+
+The predictor goes along the tangent, and the corrections are orthogonal to the tangent.
 
 The curve's parameter is its arclength, in which angles of the means and log T count alike. So a step passes folds. In
 the embedding of the means it also passes the point where the curve loses a dimension and goes on into its own mirror
@@ -54,8 +55,9 @@ def on_path(flow: MeanFlow, means: np.ndarray, log_t: float) -> PathPoint:
 
 
 def advance(flow: MeanFlow, start: PathPoint, length: float) -> PathPoint | None:
-    """Return the point at arclength `length` from the start along its tangent; None where the corrections do not
-    converge.
+    """Return the point at arclength `length` from the start along its tangent.
+
+    Returns None where the corrections do not converge.
     """
     basis = tangent_basis(start.means)
     step = length * flow.radii[:, None] * np.einsum("inm,in->im", basis, start.direction)
@@ -71,8 +73,9 @@ def advance(flow: MeanFlow, start: PathPoint, length: float) -> PathPoint | None
 def _linear_parts(
     flow: MeanFlow, means: np.ndarray, log_t: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the velocity (D'), its derivative by angles and log T (D', D' + 1), the tangent basis (L, n, n − 1), and
-    the directions (D, D') other than rotations.
+    """Return velocity, derivative, tangent basis and directions other than rotations.
+
+    Their shapes are (D'), (D', D' + 1) by angles and log T, (L, n, n − 1), and (D, D').
     """
     beta = math.exp(-log_t)
     velocity, basis = flow.tangent_velocity(beta, means[None])

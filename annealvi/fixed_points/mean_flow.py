@@ -1,9 +1,8 @@
-"""The spherical flow of the means themselves, with its linearisation, in the span of the modes and a few orthogonal
-dimensions.
+"""The spherical flow of the means themselves, with its linearisation.
 
-The overlaps are poor coordinates wherever means and modes are linearly dependent. The means, moved along the tangent
-spaces of their spheres, remain good coordinates there. The linearisation is symmetric, as for every gradient flow, so
-its eigenvalues are real.
+The means move in the span of the modes and a few orthogonal dimensions. The overlaps are poor coordinates wherever
+means and modes are linearly dependent. The means, moved along the tangent spaces of their spheres, remain good
+coordinates there. The linearisation is symmetric, as for every gradient flow, so its eigenvalues are real.
 """
 
 from __future__ import annotations
@@ -95,8 +94,9 @@ class MeanFlow:
         return self.session.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
 
     def forces(self, beta: np.ndarray | float, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the coefficients of the modes (N, L, r) and of the other means (N, L, L) in each mean's velocity
-        before the projection.
+        """Return the coefficients of the modes and of the other means in each mean's velocity before the projection.
+
+        Their shapes are (N, L, r) and (N, L, L).
         """
         count, size = means.shape[:2]
         values = self.kernel.rhs_at_beta(beta, self.states(means))
@@ -114,11 +114,11 @@ class MeanFlow:
         return pull - np.sum(pull * means, -1, keepdims=True) / self.radii[:, None] ** 2 * means
 
     def strength(self, beta: np.ndarray | float, means: np.ndarray) -> np.ndarray:
-        """Return the largest sum of the magnitudes of the forces on one mean, shape (N,), to which a residual is
-        compared.
+        """Return the largest sum of the magnitudes of the forces on one mean, shape (N,).
 
-        A mode's force is itself a difference of responsibilities, so the strength is at least their share of the force.
-        Otherwise it would vanish where one component lies between two modes and nothing else pulls at it.
+        A residual is compared to this strength. A mode's force is itself a difference of responsibilities, so the
+        strength is at least their share of the force. Otherwise it would vanish where one component lies between two
+        modes and nothing else pulls at it.
         """
         to_modes, to_means = self.forces(beta, means)
         lengths = np.linalg.norm(self.modes, axis=1)
@@ -126,8 +126,9 @@ class MeanFlow:
         return np.maximum(np.max(np.abs(to_modes) @ lengths + np.abs(to_means) @ self.radii, axis=1), least)
 
     def tangent_velocity(self, beta: np.ndarray | float, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the velocity (N, D) in an orthonormal basis of the tangent spaces, and the basis (N, L, n, n − 1),
-        with D = L(n − 1).
+        """Return the velocity (N, D) in an orthonormal basis of the tangent spaces, and the basis.
+
+        The basis has shape (N, L, n, n − 1), and D = L(n − 1).
         """
         basis = tangent_basis(means)
         return _in_basis(basis, self.velocity(beta, means)), basis
@@ -135,8 +136,9 @@ class MeanFlow:
     def linearisation(
         self, beta: np.ndarray | float, means: np.ndarray, basis: np.ndarray, fine: bool = False
     ) -> np.ndarray:
-        """Return the covariant derivative of the velocity in the basis, shape (N, D, D), by central differences of
-        second order, or of sixth order if `fine`.
+        """Return the covariant derivative of the velocity in the basis, shape (N, D, D).
+
+        It is computed by central differences of second order, or of sixth order if `fine`.
         """
         count, size, n = means.shape
         dimensions = size * (n - 1)
@@ -155,8 +157,7 @@ class MeanFlow:
         return slopes.transpose(0, 2, 1)
 
     def transverse(self, beta: float, means: np.ndarray) -> np.ndarray:
-        """Return the linearised flow (L, L) along any direction that is orthogonal to the modes and to all means (L,
-        n).
+        """Return the linearised flow (L, L) along any direction orthogonal to the modes and to all means (L, n).
 
         The overlaps are stationary along such a direction, and so are the forces.
         """
@@ -165,9 +166,7 @@ class MeanFlow:
         return to_means - np.diag(np.sum(pull * means, -1) / self.radii**2)
 
     def images(self, means: np.ndarray) -> np.ndarray:
-        """Return the images (G, L, n) of means (L, n) under every symmetry of the problem, the means themselves
-        first.
-        """
+        """Return the images (G, L, n) of means (L, n) under every symmetry of the problem, themselves first."""
         r = self.span
         return np.stack(
             [
@@ -233,10 +232,10 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
 
 
 def symmetries_of(problem: Problem, modes: np.ndarray) -> tuple[tuple[tuple[int, ...], np.ndarray], ...]:
-    """Return the problem's symmetries: exchanges of components of equal weight, scale and radius, times rotations of
-    modes (K, r) onto modes of equal weight and scale.
+    """Return the problem's symmetries, the identity first.
 
-    The identity comes first. For a problem with more than MOST_SYMMETRIES only the identity is returned.
+    They are exchanges of components of equal weight, scale and radius, times rotations of modes (K, r) onto modes of
+    equal weight and scale. For a problem with more than MOST_SYMMETRIES only the identity is returned.
     """
     proposal, target = problem.proposal, problem.target
     exchanges = _permutations(list(zip(proposal.weights, proposal.scales, proposal.radii, strict=True)))
@@ -253,8 +252,9 @@ def symmetries_of(problem: Problem, modes: np.ndarray) -> tuple[tuple[tuple[int,
 
 
 def _permutations(kinds: list[tuple[float, ...]]) -> list[tuple[int, ...]]:
-    """Return the permutations of equal things among each other, the identity first; only the identity where there are
-    too many things.
+    """Return the permutations of equal things among each other, the identity first.
+
+    Only the identity is returned where there are too many things.
     """
     if len(kinds) > MOST_PERMUTED:
         return [tuple(range(len(kinds)))]

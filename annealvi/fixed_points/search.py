@@ -1,8 +1,8 @@
-"""All fixed points at given temperatures: from many starts in every number of orthogonal dimensions, each kept once,
-with a check of completeness.
+"""All fixed points at given temperatures, with a check of completeness.
 
-In enough dimensions, d ≥ r + L, the overlaps form a convex set of Gram matrices, which the flow maps into itself. By
-the Lefschetz–Hopf theorem the indices of the fixed points in this set sum to one. The index is 0 for a point that is
+The search starts from many means, in every number of orthogonal dimensions, and keeps each point once. In enough
+dimensions, d ≥ r + L, the overlaps form a convex set of Gram matrices, which the flow maps into itself. By the
+Lefschetz–Hopf theorem the indices of the fixed points in this set sum to one. The index is 0 for a point that is
 unstable across its span, because there the set is a cone that the flow expands from its tip. Otherwise it is
 (−1)^(number of unstable directions within the span). A sum other than one shows that a point is missing. The search
 adds starts until they find nothing new and the sum is one, in at most MOST_ROUNDS rounds.
@@ -66,15 +66,17 @@ class FixedPoint:
 
     @property
     def stable(self) -> bool:
-        """Whether the point attracts all neighbours in R^d; False where an eigenvalue's sign is not resolved, see
-        `Spectrum.resolved`.
+        """Whether the point attracts all neighbours in R^d.
+
+        False where an eigenvalue's sign is not resolved, see `Spectrum.resolved`.
         """
         return self.spectrum.stable
 
     @property
     def eigenvalues(self) -> np.ndarray:
-        """Growth rates per unit of the flow's time, decreasing. A rate across the span occurs in each of the span's
-        orthogonal directions, and is listed once.
+        """Growth rates per unit of the flow's time, decreasing.
+
+        A rate across the span occurs in each of the span's orthogonal directions, and is listed once.
         """
         return self.spectrum.all
 
@@ -237,8 +239,9 @@ def search(
 
 
 def _add_new(flow: MeanFlow, beta: float, means: np.ndarray, left: np.ndarray, found: list[FixedPoint]) -> int:
-    """Add new points among the zeros (N, L, n), with their images under the problem's symmetries; return how many are
-    not resolved.
+    """Add new points among the zeros (N, L, n), with their images under the problem's symmetries.
+
+    Returns the number of zeros that are not resolved.
     """
     unresolved = 0
     rank = means.shape[2] - flow.span
@@ -271,8 +274,9 @@ def fixed_point(flow: MeanFlow, beta: float, means: np.ndarray, residual: float)
 
 
 def distance(flow: MeanFlow, first: np.ndarray, second: np.ndarray) -> float:
-    """Return the largest distance of a mean, in radii, after the rotation about the modes that brings two sets (L, n)
-    of means closest.
+    """Return the largest distance of a mean, in radii, between two sets (L, n) of means.
+
+    The sets are brought closest by a rotation about the modes before.
     """
     r = flow.span
     left, _, right = np.linalg.svd(first[:, r:].T @ second[:, r:])

@@ -89,8 +89,9 @@ def slowest_motion(flow: MeanFlow, beta: float, means: np.ndarray) -> np.ndarray
 
 
 def rotations(flow: MeanFlow, means: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Return the means' motions under rotations that leave the modes in place, in tangent coordinates, shape (D,
-    rank(rank − 1)/2).
+    """Return the means' motions under rotations that leave the modes in place.
+
+    The motions are in tangent coordinates, shape (D, rank(rank − 1)/2).
     """
     size, n = means.shape
     columns = []

@@ -14,8 +14,9 @@ MOST_EIGENVALUES = 4
 
 
 def fixed_point_table(found: FixedPoints) -> str:
-    """Write one line per fixed point: its state, whether it attracts, and its largest growth rates per unit of the
-    flow's time.
+    """Write one line per fixed point.
+
+    The line has its state, whether it attracts, and its largest growth rates per unit of the flow's time.
     """
     lines = []
     for beta, total in found.index_sums.items():

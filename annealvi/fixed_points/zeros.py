@@ -25,11 +25,11 @@ split, and more for others.
 
 
 def zeros_near(flow: MeanFlow, beta: np.ndarray | float, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return means (N, L, n) at zeros of the velocity, of whatever stability, from starts (N, L, n), and the relative
-    velocity (N,) left there.
+    """Find zeros of the velocity, of whatever stability, from starts (N, L, n).
 
-    beta is one number, or an array (N,). The method is Levenberg–Marquardt, in the eigenbasis of the symmetric
-    linearisation. Where the relative velocity is above RESOLVED, no zero was found.
+    Returns the means (N, L, n) and the relative velocity (N,) left there. beta is one number, or an array (N,). The
+    method is Levenberg–Marquardt, in the eigenbasis of the symmetric linearisation. Where the relative velocity is
+    above RESOLVED, no zero was found.
     """
     means = starts.copy()
     betas = np.broadcast_to(beta, len(means)).astype(float)
@@ -75,11 +75,10 @@ def _eigen(flow: MeanFlow, betas: np.ndarray, means: np.ndarray, basis: np.ndarr
 
 
 def starts(flow: MeanFlow, orthogonal: int, count: int, random: np.random.Generator) -> np.ndarray:
-    """Return means (N, L, r + orthogonal) to start from: `count` uniform ones, then components near modes, their
-    opposites and orthogonal axes.
+    """Return means (N, L, r + orthogonal) to start from.
 
-    The structured starts place the components near these axes in all ways, or in 2 `count` ways at random, each of them
-    twice (see JITTERS).
+    The first `count` are uniform. Then components are placed near modes, their opposites and orthogonal axes, in all
+    ways or in 2 `count` ways at random, each of them twice (see JITTERS).
     """
     n, size = flow.span + orthogonal, len(flow.radii)
     uniform = random.normal(size=(count, size, n))

@@ -155,9 +155,7 @@ def _begin_worker(count: Any, workers: int, gpus: tuple[str, ...], leash: Connec
 
 
 def _end_with(leash: Connection) -> None:
-    """End this worker when the other end of the pipe is closed, by the process that started it or by that process's
-    death.
-    """
+    """End this worker when the other end of the pipe is closed, by its parent or by its parent's death."""
     with suppress(EOFError, OSError):
         leash.recv_bytes()
     os.kill(os.getpid(), signal.SIGTERM)

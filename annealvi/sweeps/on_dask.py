@@ -113,8 +113,10 @@ def _own_cluster(workers: int, gpus: tuple[str, ...]) -> Iterator[Any]:
 
 
 def _compute(sweep: Sweep, first: int, stop: int, made_by: dict[str, str]) -> tuple[int, Arrays, list[str]]:
-    """Compute a chunk in a worker. It refuses where its versions differ from those of the process that started the
-    sweep, because its digits would differ too.
+    """Compute a chunk in a worker.
+
+    The worker refuses where its versions differ from those of the process that started the sweep, because its digits
+    would differ too.
     """
     here = versions(sweep.libraries)
     if different := [name for name, found in here.items() if found != made_by[name]]:

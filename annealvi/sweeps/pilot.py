@@ -18,8 +18,9 @@ def timed(run: Callable[[], Any]) -> float:
 
 
 def seconds_of(run: Callable[[], Any]) -> float:
-    """Return the seconds that run() takes once its kernels are compiled: those of a second run, unless the first one
-    took longer than any compilation.
+    """Return the seconds that run() takes once its kernels are compiled.
+
+    These are the seconds of a second run, unless the first run took longer than any compilation.
     """
     first = timed(run)
     return first if first > SLOWEST_COMPILATION else timed(run)

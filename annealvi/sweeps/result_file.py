@@ -38,8 +38,9 @@ def as_dataset(sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: l
 
 
 def write_netcdf(path: Path, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: list[str]) -> None:
-    """Write the result as netCDF 4, with at most one chunk in memory. Equal results give equal files. Raises BadInput
-    where there is no room.
+    """Write the result as netCDF 4, with at most one chunk in memory.
+
+    Equal results give equal files. Raises BadInput where there is no room.
     """
     _require_room(path, sweep, "free space: what is computed is kept, and the same command goes on")
     with named(path):
@@ -149,8 +150,9 @@ def _fill(found: Any, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]]) -> Non
 
 
 def _stretches(shape: tuple[int, ...], first: int, stop: int) -> Iterator[tuple[int, int, tuple[int | slice, ...]]]:
-    """Split the units first, …, stop − 1 into stretches along the last direction, and yield (start, end, place) of
-    each.
+    """Split the units first, …, stop − 1 into stretches along the last direction.
+
+    Yields (start, end, place) of each stretch.
     """
     width = shape[-1]
     while first < stop:

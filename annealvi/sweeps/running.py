@@ -1,6 +1,4 @@
-"""A sweep from plan to result: resumed where it stopped, computed by an engine, kept chunk by chunk, and written as one
-file.
-"""
+"""A sweep from plan to result: resumed, computed by an engine, kept chunk by chunk, and written as one file."""
 
 from __future__ import annotations
 
@@ -125,8 +123,9 @@ def sweeping(
 
 
 def plan_sweep(sweep: Sweep, path: Path, how: Execution) -> Plan:
-    """Return what `sweeping` would do. It writes nothing, and computes only what it times. Raises BadInput as
-    `sweeping` does.
+    """Return what `sweeping` would do.
+
+    It writes nothing, and computes only what it times. Raises BadInput as `sweeping` does.
     """
     sweep.check()
     engine = _engine(sweep, how)
@@ -136,8 +135,9 @@ def plan_sweep(sweep: Sweep, path: Path, how: Execution) -> Plan:
 
 
 def refuse_overwriting(sweep: Sweep, path: Path, files: Iterable[Path], force: bool) -> None:
-    """Raise BadInput for files that exist already, unless `path` is the result of an interrupted run of this very
-    sweep.
+    """Raise BadInput for files that exist already.
+
+    A result of an interrupted run of this very sweep, at `path`, is no such file.
     """
     for file in files if not force else ():
         if os.path.lexists(file) and not is_own_result(parts_of(path), sweep, path):

@@ -1,5 +1,6 @@
-"""The finished chunks of a sweep, in a folder beside its result: whatever ends the run costs at most the chunks under
-way.
+"""The finished chunks of a sweep, in a folder beside its result.
+
+Whatever ends a run, it costs at most the chunks under way.
 
 Each chunk is one netCDF file, whose name holds the numbers of its units and the digest of its bytes. The file appears
 whole: it is written under another name, brought to the disk and renamed. A zarr store keeps the variables of a chunk in
@@ -53,8 +54,9 @@ class Chunk:
 
 
 class Store:
-    """The chunks of one sweep. A store holds the folder for this process until `close`, and changes nothing in it
-    before `begin`.
+    """The chunks of one sweep.
+
+    A store holds the folder for this process until `close`, and changes nothing in it before `begin`.
     """
 
     def __init__(self, folder: Path, sweep: Sweep, *, anew: bool = False) -> None:
@@ -83,8 +85,9 @@ class Store:
             raise
 
     def begin(self, tell: Callable[[str], None] | None = None) -> None:
-        """Remove left-overs, chunks of other sweeps and damaged chunks. `tell` hears of the damaged ones, whose units
-        are computed again.
+        """Remove left-overs, chunks of other sweeps and damaged chunks.
+
+        `tell` hears of the damaged ones, whose units are computed again.
         """
         self._begun = True
         if self._lock is None and tell is not None:
@@ -133,8 +136,9 @@ class Store:
         return sorted(found)
 
     def publish(self, path: Path) -> None:
-        """Move the whole result from RESULT in the folder to its own name. A mark lets the next run recognise it as
-        this sweep's.
+        """Move the whole result from RESULT in the folder to its own name.
+
+        A mark lets the next run recognise the result as this sweep's.
         """
         whole = self.folder / RESULT
         write_file(self.folder / MARK, _digest_of(whole).encode())
@@ -170,8 +174,9 @@ class Store:
 
 
 def survey(folder: Path, sweep: Sweep) -> tuple[list[Chunk], list[Path]]:
-    """Return the whole chunks in a folder, in order, and the damaged ones. Raises BadInput for a folder in the place of
-    a file.
+    """Return the whole chunks in a folder, in order, and the damaged ones.
+
+    Raises BadInput for a folder in the place of a file.
     """
     chunks, damaged = [], []
     for path in sorted(folder.iterdir()):

@@ -26,11 +26,11 @@ class Variable:
 
 
 class Sweep(ABC):
-    """A frozen value that can be sent to another process, with units numbered in the order of `shape`, the last index
-    fastest.
+    """A frozen value that can be sent to another process, and that computes numbered units.
 
-    The numbers of a unit depend on the sweep and the unit's number alone, not on what was computed before, elsewhere or
-    beside it. So any chunks, on any number of workers, make the same result.
+    The units are numbered in the order of `shape`, the last index fastest. The numbers of a unit depend on the sweep
+    and the unit's number alone, not on what was computed before, elsewhere or beside it. So any chunks, on any number
+    of workers, make the same result.
     """
 
     libraries: tuple[str, ...] = ("numpy", "scipy", "sympy", "numba", "llvmlite")
@@ -84,8 +84,9 @@ class Sweep(ABC):
 
     @abstractmethod
     def seconds_per_unit(self) -> float:
-        """Estimate the time that one worker takes for an average unit, within a factor of about two; the estimate may
-        time a run.
+        """Estimate the seconds that one worker takes for an average unit, within a factor of about two.
+
+        The estimate may time a run.
         """
 
     @property

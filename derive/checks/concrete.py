@@ -1,13 +1,13 @@
-"""What an abstract expression means, in numbers: the independent check of every derivation step.
+"""The meaning of an abstract expression in numbers: the independent check of every derivation step.
 
 Vectors become lists of coordinates in a small dimension d, expectations become sums over nodes in R^d, densities become
-sums of exponentials, gradients become complex-step or coordinate derivatives. No rule of the derivation is used, only
-the definitions of the nodes (a component's log density, an average), so a step is checked by giving its two sides their
-meaning and comparing them to 30 digits.
+sums of exponentials, and gradients become complex-step or coordinate derivatives. The code uses no rule of the
+derivation, only the definitions of the nodes (a component's log density, an average). A step is checked by evaluating
+both of its sides in this way and comparing them to 30 digits.
 
-Averages over a sample are products of Gauss rules whose order rises until they settle. The average under the mixture
-itself is a lattice sum, the trapezoidal rule: its error is about e^{−2πδ/h} + e^{−2π²/h²} for a function analytic in a
-strip of half-width δ, and the step h follows from δ, which the nearest complex zero of a mixture density sets.
+Averages over a sample are products of Gauss rules, whose order rises until they settle. The average under the mixture
+itself is a lattice sum, the trapezoidal rule. For a function analytic in a strip of half-width δ its error is about
+e^{−2πδ/h} + e^{−2π²/h²}. The step h follows from δ, which the nearest complex zero of a mixture density sets.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ from derive.rules.reduction import AtLargest, CholeskyRoot
 from derive.rules.slopes import LogitSlope, LogScaleSlope, ScaleRate, WeightRate
 
 DIGITS = 34
-"""Of the averages: four more than the 30 to which steps are compared."""
+"""Digits of the averages: four more than the 30 to which steps are compared."""
 GUARD = 15
+"""Further digits of the arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,24 @@ class Point:
 
 
 class Meaning:
-    """Gives expressions their numbers at one point; averages that occur again are not summed again."""
+    """The numbers of expressions at one point. An average that occurs again is not summed again."""
 
     def __init__(self, point: Point) -> None:
         self.point = point
         self._averages: dict[sp.Expr, mpmath.mpf] = {}
 
     def evaluate(self, value: Value, definitions: Mapping[sp.Symbol, Value] | None = None) -> tuple:
-        """The value's coordinates (one for a scalar, d for a vector), to about 30 digits.
+        """Return the value's coordinates (one for a scalar, d for a vector), to about 30 digits.
 
-        definitions: what named symbols in the value stand for; they are evaluated at the same point first.
+        `definitions` tells what named symbols in the value stand for; they are evaluated at the same point first.
         """
         with mpmath.workdps(DIGITS + GUARD):
             return tuple(_Evaluation(self.point, definitions or {}, self._averages).coordinates_of(value))
 
 
 class _Evaluation:
+    """One evaluation at a point, with the numbers that are known so far."""
+
     def __init__(
         self, point: Point, definitions: Mapping[sp.Symbol, Value], averages: dict[sp.Expr, mpmath.mpf]
     ) -> None:
@@ -113,7 +116,7 @@ class _Evaluation:
         return [radial * a - g for a, g in zip(mean, slope, strict=True)]
 
     def _overlap_rate(self, value: OverlapRate) -> mpmath.mpf:
-        """The derivative of u(t)·v(t) by a complex step along the two velocities."""
+        """Differentiate u(t)·v(t) by a complex step along the two velocities."""
         step = mpmath.mpc(0, _tiny_step())
         velocities = dict(value.velocities)
 
@@ -127,7 +130,7 @@ class _Evaluation:
         return mpmath.fsum(a * b for a, b in zip(moved(u), moved(v), strict=True)).imag / step.imag
 
     def _weight_rate(self, value: WeightRate) -> mpmath.mpf:
-        """The derivative of softmax(θ + t dθ/dt) by a complex step in t."""
+        """Differentiate softmax(θ + t dθ/dt) by a complex step in t."""
         step = _tiny_step()
         weights = self._numeric(list(value.weights))
         rates = self._numeric([self.scalar(rate) for rate in value.logit_rates])
@@ -140,7 +143,7 @@ class _Evaluation:
         return (scale * mpmath.exp(mpmath.mpc(0, step) * rate)).imag / step
 
     def _parameter_slope(self, slope: LogitSlope | LogScaleSlope) -> mpmath.mpf:
-        """The functional's derivative along one softmax logit or log scale of the mixture, by a complex step."""
+        """Differentiate the functional along one softmax logit or log scale of the mixture, by a complex step."""
         functional, mixture, component = slope.args
         step = _tiny_step()
         moved = _Evaluation(self.point, self.definitions, {})
@@ -154,8 +157,7 @@ class _Evaluation:
         return moved._numeric([moved.scalar(functional)])[0].imag / step
 
     def _functional_gradient(self, functional: sp.Expr, mean: VectorSymbol) -> list:
-        """Complex-step derivative of a whole functional in the coordinates of one mean, laws of the samples
-        included."""
+        """Differentiate a whole functional, the laws of its samples included, in the coordinates of one mean."""
         step = _tiny_step()
         slope = []
         for symbol in self.symbols_of(mean):
@@ -165,7 +167,7 @@ class _Evaluation:
         return slope
 
     def scalar(self, expression: sp.Expr) -> sp.Expr:
-        """An expression in coordinate symbols, averages still inside it."""
+        """Return an expression in coordinate symbols, with averages still inside it."""
         if isinstance(expression, Inner):
             u, v = (self.symbols_of(a) for a in expression.args)
             outside = _outside(expression.args[0]) if expression.args[0] == expression.args[1] else sp.S.Zero
@@ -184,9 +186,8 @@ class _Evaluation:
             return number
         if isinstance(expression, CholeskyRoot):
             remainder, whole = self._numeric([self.scalar(argument) for argument in expression.args])
-            root = sp.Dummy(
-                "root"
-            )  # vectors in few dimensions are dependent, and rounding may take the remainder below zero
+            root = sp.Dummy("root")
+            # Vectors in few dimensions are dependent, and rounding may take the remainder below zero.
             self.numbers[root] = mpmath.sqrt(max(remainder, whole * mpmath.mpf(10) ** (3 - DIGITS - GUARD)))
             return root
         if isinstance(expression, AtLargest):
@@ -237,8 +238,9 @@ class _Evaluation:
         raise TypeError(f"no coordinates for {type(atom).__name__}")
 
     def _numeric(self, expressions: list[sp.Expr]) -> list:
-        """Numbers for expressions in coordinate symbols; all averages over one sample share one pass over the
-        lattice."""
+        """Return numbers for expressions in coordinate symbols; all averages over one sample share one pass over the
+        lattice.
+        """
         averages = sorted(set().union(*(e.atoms(_Average) for e in expressions)), key=sp.default_sort_key)
         known: dict[sp.Expr, sp.Symbol] = {}
         numbers = dict(self.numbers)
@@ -252,9 +254,8 @@ class _Evaluation:
         plain = [e.xreplace(known) for e in expressions]
         nodes = sorted(set().union(*(e.atoms(Expectation) for e in plain)), key=sp.default_sort_key)
         exact = {node: self._exact(node, numbers) for node in nodes}
-        for constant in (
-            e for e in exact.values() if not isinstance(e, Expectation)
-        ):  # coincident vectors leave nothing to average
+        # Where vectors coincide nothing is left to average.
+        for constant in (e for e in exact.values() if not isinstance(e, Expectation)):
             self.averages[constant] = constant.evalf(DIGITS + GUARD)._to_mpmath(mpmath.mp.prec)
         new = [e for e in exact.values() if e not in self.averages]
         for key in dict.fromkeys(map(_shared_pass, new)):
@@ -273,7 +274,7 @@ class _Evaluation:
         return without_idle_variables(given, DIGITS + 3) if isinstance(given, Expectation) else given
 
     def _lattice_sums(self, integrands: list[sp.Expr], x: VectorSymbol) -> list:
-        """E over x ~ N(mean, scale² I), or the plain integral over x when x carries no law of its own."""
+        """Return E over x ~ N(mean, scale² I), or the plain integral over x when x carries no law of its own."""
         bound = [*self.symbols_of(x), *([_outside(x)] if _outside(x) != 0 else [])]
         free = sorted(set().union(*(i.free_symbols for i in integrands)) - set(bound), key=sp.default_sort_key)
         compiled = sp.lambdify([*bound, *free], integrands, modules="mpmath", cse=True, dummify=True)
@@ -290,7 +291,9 @@ class _Evaluation:
         return gauss(function, self.point.dimension, [mpmath.mpf(x.extra)] if x.extra else [], DIGITS + 3)
 
     def _plain_integrals(self, function: Callable[..., list[mpmath.mpf]]) -> list:
-        """∫ f(x) dx by the trapezoidal rule on a lattice, for f that decays like a mixture density of the point."""
+        """Return ∫ f(x) dx by the trapezoidal rule on a lattice, for f that decays like a mixture density of the
+        point.
+        """
         h = self._lattice_step()
         reach = mpmath.sqrt(2 * (DIGITS + 6) * mpmath.log(10)) + 2
         line = [h * n for n in range(-int(reach / h) - 1, int(reach / h) + 2)]
@@ -301,8 +304,10 @@ class _Evaluation:
         return [h**self.point.dimension * t for t in totals]
 
     def _lattice_step(self) -> mpmath.mpf:
-        """The h for which both error terms are below 10^−(digits + 3), from the largest separation of the point's
-        vectors."""
+        """Return the step h for which both error terms are below 10^−(digits + 3).
+
+        The largest separation of the point's vectors sets it.
+        """
         target = (DIGITS + 3) * mpmath.log(10)
         vectors = list(self.point.vectors.values())
         separation = max(
@@ -318,12 +323,12 @@ def _tiny_step() -> mpmath.mpf:
 
 
 def _outside(x: VectorSymbol) -> sp.Expr:
-    """The squared length of a lifted sample's coordinates outside the space of the means."""
+    """Return the squared length of a lifted sample's coordinates outside the space of the means."""
     return sp.Symbol(f"{x.name}[outside]", real=True) if isinstance(x, GaussianVector) and x.extra else sp.S.Zero
 
 
 def _shared_pass(average: Expectation) -> tuple:
-    """What averages have in common that one pass over the nodes can evaluate: variables and logits."""
+    """Return what averages must have in common to share one pass over the nodes: variables and logits."""
     return average.variables, frozenset(node.logits for node in average.integrand.atoms(Softmax))
 
 

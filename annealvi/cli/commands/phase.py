@@ -70,7 +70,8 @@ def run(options: argparse.Namespace) -> int:
     for one in tried if options.result != "p_ode" else ():
         require_quick(one, INSTEAD_OF_MAPPING)
     from annealvi.collapse.collapse_figures import draw_phase
-    from annealvi.collapse.phase_maps import PhaseMap, ensemble_map, particle_grid
+    from annealvi.collapse.map_overlays import ensemble_map, particle_grid
+    from annealvi.collapse.phase_maps import PhaseMap
 
     judged = {"seed": options.seed, "device": options.device, "least_weight": options.least_weight}
     sweep = PhaseMap(problem, x, y, options.result, options.n, **judged)
