@@ -118,10 +118,10 @@ def _refuse_projection(start: Replicas, proposals: int, learn: Sequence[str]) ->
 def _replicas_on(device: Device, start: Replicas, flow: ParticleFlow, projected: bool) -> Any:
     if device.kind == "cuda":
         if projected:
-            from kernels.particles.projection_cuda import ProjectedCudaParticles
+            from kernels.particles.cuda.projection import ProjectedCudaParticles
 
             return ProjectedCudaParticles(start, flow)
-        from kernels.particles.cuda import CudaParticles
+        from kernels.particles.cuda.replicas import CudaParticles
 
         return CudaParticles(start, flow)
     if projected:

@@ -90,7 +90,7 @@ def test_every_module_is_in_a_room(package):
     assert {path.stem for path in (ROOT / package).glob("*.py")} == LOOSE[package]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "kernels" / "particles").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "kernels" / "particles").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_particles_import_nothing_of_the_derivation(path):
     rooms = {
         ".".join(module.split(".")[:2]) for module in imported(path) if module.split(".")[0] in ("derive", "kernels")

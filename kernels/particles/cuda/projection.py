@@ -1,7 +1,7 @@
 """Particles drawn in the span of the centres on CUDA: `kernels.particles.projection` around the estimate of
-`kernels.particles.cuda`.
+`kernels.particles.cuda.replicas`.
 
-Importing this module imports numba.cuda, as `kernels.particles.cuda` does.
+Importing this module imports numba.cuda, as `kernels.particles.cuda.replicas` does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numba import cuda
 
 from kernels.machine.cuda_functions import for_cuda
-from kernels.particles.cuda import CudaParticles
+from kernels.particles.cuda.replicas import CudaParticles
 from kernels.particles.projection import DEPENDENT, basis_with_targets, noise_factor
 from kernels.particles.random_stream import ORTHOGONAL_NOISE, four_normals
 from kernels.particles.step import ParticleFlow, Replicas
