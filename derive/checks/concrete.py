@@ -13,8 +13,9 @@ strip of half-width δ, and the step h follows from δ, which the nearest comple
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import mpmath
 import sympy as sp
@@ -54,19 +55,25 @@ class Point:
 
 
 class Meaning:
-    """Gives expressions their numbers at one point; averages that occur again are not summed again."""
+    """Gives expressions their numbers at one point; what occurs again, as after one step and before the next, is not
+    computed again."""
 
     def __init__(self, point: Point) -> None:
         self.point = point
         self._averages: dict[sp.Expr, mpmath.mpf] = {}
+        self._values: dict[tuple, tuple] = {}
 
     def evaluate(self, value: Value, definitions: Mapping[sp.Symbol, Value] | None = None) -> tuple:
         """The value's coordinates (one for a scalar, d for a vector), to about 30 digits.
 
         definitions: what named symbols in the value stand for; they are evaluated at the same point first.
         """
-        with mpmath.workdps(DIGITS + GUARD):
-            return tuple(_Evaluation(self.point, definitions or {}, self._averages).coordinates_of(value))
+        key = value, tuple((definitions or {}).items())
+        if key not in self._values:
+            with mpmath.workdps(DIGITS + GUARD):
+                evaluation = _Evaluation(self.point, definitions or {}, self._averages)
+                self._values[key] = tuple(evaluation.coordinates_of(value))
+        return self._values[key]
 
 
 class _Evaluation:
@@ -276,7 +283,7 @@ class _Evaluation:
         """E over x ~ N(mean, scale² I), or the plain integral over x when x carries no law of its own."""
         bound = [*self.symbols_of(x), *([_outside(x)] if _outside(x) != 0 else [])]
         free = sorted(set().union(*(i.free_symbols for i in integrands)) - set(bound), key=sp.default_sort_key)
-        compiled = sp.lambdify([*bound, *free], integrands, modules="mpmath", cse=True, dummify=True)
+        compiled = _compiled((*bound, *free), tuple(integrands))
         constants = [self.numbers[s] for s in free]
         if not isinstance(x, GaussianVector):
             return self._plain_integrals(lambda *point: compiled(*point, *constants))
@@ -311,6 +318,12 @@ class _Evaluation:
         scales = [mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma"))]
         strip = mpmath.pi * min(scales) ** 2 / (max(separation, mpmath.mpf(1) / 10) * max(scales))
         return min(2 * mpmath.pi * strip / target, mpmath.pi * mpmath.sqrt(2 / target) * min(scales) / max(scales))
+
+
+@lru_cache(maxsize=256)
+def _compiled(symbols: tuple[sp.Symbol, ...], expressions: tuple[sp.Expr, ...]) -> Callable[..., list]:
+    """Kept, since a complex step in each coordinate and each point give the same expressions other numbers."""
+    return sp.lambdify(symbols, list(expressions), modules="mpmath", cse=True, dummify=True)
 
 
 def _tiny_step() -> mpmath.mpf:
