@@ -33,19 +33,27 @@ from derive.rules.slopes import LogitSlope, LogScaleSlope, ScaleRate, WeightRate
 
 
 class Meaning:
-    """The numbers of expressions at one point. An average that occurs again is not summed again."""
+    """The numbers of expressions at one point.
+
+    A value or an average that occurs again is not computed again: the side after one step is the side before the next.
+    """
 
     def __init__(self, point: Point) -> None:
         self.point = point
         self._averages: dict[sp.Expr, mpmath.mpf] = {}
+        self._values: dict[tuple, tuple] = {}
 
     def evaluate(self, value: Value, definitions: Mapping[sp.Symbol, Value] | None = None) -> tuple:
         """Return the value's coordinates (one for a scalar, d for a vector), to about 30 digits.
 
         `definitions` tells what named symbols in the value stand for; they are evaluated at the same point first.
         """
-        with mpmath.workdps(DIGITS + GUARD):
-            return tuple(_Evaluation(self.point, definitions or {}, self._averages).coordinates_of(value))
+        key = value, tuple((definitions or {}).items())
+        if key not in self._values:
+            with mpmath.workdps(DIGITS + GUARD):
+                evaluation = _Evaluation(self.point, definitions or {}, self._averages)
+                self._values[key] = tuple(evaluation.coordinates_of(value))
+        return self._values[key]
 
 
 class _Evaluation(CoordinateNumbers):

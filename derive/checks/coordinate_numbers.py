@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import mpmath
 import sympy as sp
@@ -93,7 +94,7 @@ class CoordinateNumbers:
         """Return E over x ~ N(mean, scale² I), or the plain integral over x when x carries no law of its own."""
         bound = [*self.symbols_of(x), *([squared_outside(x)] if squared_outside(x) != 0 else [])]
         free = sorted(set().union(*(i.free_symbols for i in integrands)) - set(bound), key=sp.default_sort_key)
-        compiled = sp.lambdify([*bound, *free], integrands, modules="mpmath", cse=True, dummify=True)
+        compiled = _compiled((*bound, *free), tuple(integrands))
         constants = [self.numbers[s] for s in free]
         if not isinstance(x, GaussianVector):
             return self._plain_integrals(lambda *point: compiled(*point, *constants))
@@ -133,6 +134,12 @@ class CoordinateNumbers:
         scales = [mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma"))]
         strip = mpmath.pi * min(scales) ** 2 / (max(separation, mpmath.mpf(1) / 10) * max(scales))
         return min(2 * mpmath.pi * strip / target, mpmath.pi * mpmath.sqrt(2 / target) * min(scales) / max(scales))
+
+
+@lru_cache(maxsize=256)
+def _compiled(symbols: tuple[sp.Symbol, ...], expressions: tuple[sp.Expr, ...]) -> Callable[..., list]:
+    """Compile expressions once: complex steps and points give the same expressions other numbers."""
+    return sp.lambdify(symbols, list(expressions), modules="mpmath", cse=True, dummify=True)
 
 
 def squared_outside(x: VectorSymbol) -> sp.Expr:
