@@ -108,10 +108,7 @@ class CoordinateNumbers:
         return gauss(function, self.point.dimension, [mpmath.mpf(x.extra)] if x.extra else [], DIGITS + 3)
 
     def _plain_integrals(self, function: Callable[..., list[mpmath.mpf]]) -> list:
-        """Return ∫ f(x) dx by the trapezoidal rule on a lattice.
-
-        f decays like a mixture density of the point.
-        """
+        """Return ∫ f(x) dx by the trapezoidal rule on a lattice, for f that decays like a mixture density."""
         h = self._lattice_step()
         reach = mpmath.sqrt(2 * (DIGITS + 6) * mpmath.log(10)) + 2
         line = [h * n for n in range(-int(reach / h) - 1, int(reach / h) + 2)]
