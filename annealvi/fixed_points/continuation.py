@@ -36,7 +36,7 @@ SYMMETRIC = 1e-4
 
 @dataclass(frozen=True)
 class Bifurcation:
-    """A point where the number of fixed points changes.
+    """A bifurcation on a branch of fixed points.
 
     Attributes
     ----------

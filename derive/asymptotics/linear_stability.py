@@ -26,7 +26,7 @@ from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
 
 PULL = sp.symbols("p_1 p_2", positive=True)
-"""p_i, how strongly mean i is held at its mode: the average F_i there, with the sign that the mean has."""
+"""p_i, how strongly mean i is held at its mode: the average F_i there times the sign of m_i."""
 EXCHANGE = sp.Symbol("g", positive=True)
 """g, the repulsion w_1 E_1[ρ_2] at the state."""
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import mpmath
 import sympy as sp
 
-from derive.checks.concrete import DIGITS, GUARD, Meaning, Point
+from derive.checks.concrete import Meaning
+from derive.checks.coordinate_numbers import DIGITS, GUARD, Point
 from derive.dynamics.derivation import Derivation
 from derive.objects.step import Equation, Step
 from derive.objects.system import BETA

@@ -86,7 +86,7 @@ def _pieces(term: str, line: int) -> list[str]:
 
 
 def terms_of(latex: str) -> list[str]:
-    """Cut a formula before every sign, and after every comma with a space, outside brackets."""
+    """Cut a formula before every sign and after every quad space outside brackets."""
     terms, depth = [""], 0
     for token in _TOKEN.findall(latex):
         opening = token in "{([" or token.startswith(r"\left")

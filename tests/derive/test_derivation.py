@@ -15,7 +15,7 @@ import pytest
 import sympy as sp
 
 from annealvi import equations, open_session, rate_function
-from derive.checks import concrete
+from derive.checks import concrete, coordinate_numbers
 from derive.checks.concrete import Meaning
 from derive.checks.step_check import BOUND, check_derivation, check_step, sample_point
 from derive.dynamics.derivation import derive
@@ -199,7 +199,8 @@ def test_the_lattice_sums_are_converged(bimodal, monkeypatch):
     point = sample_point(bimodal, 2, 0, False)
     value = bimodal.steps[6].before[0].value
     coarse = Meaning(point).evaluate(value)
-    monkeypatch.setattr(concrete, "DIGITS", 50)
+    for module in (concrete, coordinate_numbers):
+        monkeypatch.setattr(module, "DIGITS", 50)
     fine = Meaning(point).evaluate(value)
     assert max(abs(a - b) for a, b in zip(coarse, fine, strict=True)) < mpmath.mpf(10) ** -31
 
