@@ -312,7 +312,11 @@ def run_verify(options: argparse.Namespace) -> int:
     quiet = options.quiet or not sys.stderr.isatty()
     with nullcontext() if quiet else spoken_for():
         outcome = verify(
-            session, device=options.device, seed=options.seed, progress=None if quiet else _line_of_progress
+            session,
+            device=options.device,
+            seed=options.seed,
+            progress=None if quiet else _line_of_progress,
+            quick=options.quick,
         )
     if not quiet:
         _line_of_progress("")
@@ -320,10 +324,11 @@ def run_verify(options: argparse.Namespace) -> int:
         print_checks(outcome)
     write_json(options.json, outcome.as_dict())
     if options.out is not None:
+        say(options, f"report: {write_report(outcome, session, Path(options.out))}")
+    if options.out is not None and not options.quick:
         from annealvi.show.path_figures import draw_comparisons
 
         path = Path(options.out) / "paths.png"
-        say(options, f"report: {write_report(outcome, session, Path(options.out))}")
         show_figure(options, drawn(draw_comparisons, outcome.comparisons, session.derivation.system.states, path), path)
     return 0 if outcome.passed else 1
 

@@ -60,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "verify bimodal --out report",
     )
     verify.add_argument("--quiet", action="store_true", help="print no progress")
+    verify.add_argument("--quick", action="store_true", help="a first look: a subset of the checks, which says so")
 
     derive = _command(
         commands, "derive", "the derivation, step by step", "derive bimodal --format markdown --out derivation"
