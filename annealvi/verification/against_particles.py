@@ -13,7 +13,7 @@ from scipy import stats
 
 from annealvi.session.session import Session
 from annealvi.verification.check import Check
-from annealvi.verification.kernel_numbers import fastest_rate
+from annealvi.verification.kernel_numbers import COLD, fastest_rate
 from annealvi.verification.kl_gradient import Evaluator, most_mutants
 from derive.checks.mutations import one_term_mutations
 from derive.objects.short_repr import short_repr
@@ -40,7 +40,7 @@ class PathSetting:
 
 
 SETTINGS = (
-    PathSetting("β = 1", ScheduleSpec("constant", 1.0), 6.0, 0.06),
+    PathSetting("β = 1", COLD, 6.0, 0.06),
     PathSetting("hot and slow", ScheduleSpec("exponential", 60.0, 40.0), 130.0, 0.26),
     PathSetting("hot and fast", ScheduleSpec("exponential", 20.0, 0.5), 9.0, 0.075),
 )

@@ -21,6 +21,7 @@ REPORT = ("report.md", "paths.png", "verify.json", "derivation.md")
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
     parser.add_argument("--quiet", action="store_true", help="print no progress")
+    parser.add_argument("--quick", action="store_true", help="a first look: a subset of the checks, which says so")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,16 +36,18 @@ def run(options: argparse.Namespace) -> int:
     session = open_session(problem)
     quiet = options.quiet or not sys.stderr.isatty()
     with nullcontext() if quiet else spoken_for():
-        outcome = verify(session, device=options.device, seed=options.seed, progress=None if quiet else live_line)
+        progress = None if quiet else live_line
+        outcome = verify(session, device=options.device, seed=options.seed, progress=progress, quick=options.quick)
     if not quiet:
         live_line("")
     with for_people(options):
         print_checks(outcome)
     write_json(options.json, outcome.as_dict())
     if options.out is not None:
+        say(options, f"report: {write_report(outcome, session, Path(options.out))}")
+    if options.out is not None and not options.quick:
         from annealvi.show.path_figures import draw_comparisons
 
         path = Path(options.out) / "paths.png"
-        say(options, f"report: {write_report(outcome, session, Path(options.out))}")
         show_figure(options, drawn(draw_comparisons, outcome.comparisons, session.derivation.system.states, path), path)
     return DONE if outcome.passed else CHECK_FAILED
