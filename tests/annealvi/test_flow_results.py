@@ -13,13 +13,12 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import flow_tables  # noqa: E402
 
-TABLES = flow_tables.all_tables()
 PAGE = " ".join((ROOT / "docs" / "flows.md").read_text(encoding="utf-8").split())
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table[0].split("`")[1] if "`" in table[0] else "cost")
-def test_a_table_of_the_page_is_what_the_files_say(table):
-    assert "\n".join(table) in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+def test_the_tables_of_the_page_are_what_the_files_say():
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    assert [table[0] for table in flow_tables.all_tables() if "\n".join(table) not in page] == []
 
 
 def test_path_gradients_cost_at_most_seven_tenths_more():
