@@ -18,6 +18,7 @@ import annealvi
 from annealvi.cli.program import build_parser
 from derive.dynamics.symbolic_problem import derive_problem
 from derive.problem.built_in import BUILT_IN
+from derive.problem.kinds import KINDS
 from derive.problem.problem_file import problem_to_toml
 from derive.problem.specification import (
     ADAPTIVE_KINDS,
@@ -129,6 +130,9 @@ def problem_file() -> str:
             f"| `{name}.{f.name}` | {_default(f)} | {_cell(_with_kinds(meanings.get(f.name, '')))} |" for f in fields
         ]
         parts += [f"## {name}", *map(_cell, prose), "\n".join(rows)]
+    rows = ["| kind | meaning |", "|---|---|"]
+    rows += [f"| `{kind.name}` | {_cell(kind.meaning)} |" for kind in KINDS.values()]
+    parts += ["## Schedule kinds", "\n".join(rows)]
     rows = ["| name | modes | components | manifold | learned | dimension |", "|---|---|---|---|---|---|"]
     for name, problem in BUILT_IN.items():
         sizes = f"{len(problem.target.weights)} | {len(problem.proposal.weights)}"

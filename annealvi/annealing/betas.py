@@ -17,12 +17,13 @@ from annealvi.components import require
 from derive.objects.short_repr import short_repr
 from derive.objects.system import TIME
 from derive.problem.arguments import checked, require_choice, require_fields
+from derive.problem.kinds import KINDS, names_of_kinds
 from derive.problem.scaled_form import Largest, Smallest
 from derive.problem.schedules import Schedule, make_schedule, settling_time
-from derive.problem.specification import ADAPTIVE_KINDS, BadInput, ScheduleSpec
+from derive.problem.specification import BadInput, ScheduleSpec
 
-TIMED_KINDS = ("exponential", "geometric", "linear", "beta-exponential", "beta-linear", "cosine", "hold")
-"""Those with an initial temperature T0 and a time scale t0, for the user to choose."""
+TIMED_KINDS = names_of_kinds(lambda kind: kind.timed)
+"""The kinds with a formula, an initial temperature T0 and a time scale t0, for the user to choose."""
 
 ANNEALED = 0.05
 """A schedule has ended once T <= 1.05 for good; one that only tends to T = 1 would have no duration otherwise."""
@@ -66,7 +67,7 @@ class BetaSchedule:
 
     def __post_init__(self) -> None:
         require_fields(self)
-        if self.spec.kind in ADAPTIVE_KINDS:
+        if KINDS[self.spec.kind].adaptive:
             raise BadInput(
                 "schedule.kind",
                 f"the β of {self.spec.kind!r} is no function of the step",

@@ -9,7 +9,7 @@ from typing import Any
 
 from annealvi.collapse.formula_coverage import LEAST_DIMENSION, require_quick
 from annealvi.collapse.separatrix import Separatrix
-from annealvi.session.session import Session, open_session
+from annealvi.session.session import TIME_TO_SETTLE, Session, open_session
 from annealvi.sweeps.keys import require_numbers, vary
 from derive.objects.short_repr import short_repr
 from derive.problem.schedules import settling_time
@@ -18,10 +18,6 @@ from kernels.integrate.integrator import Kernel
 
 AVERAGES = 1e-6
 """Absolute error of each average: it moves a probability by far less than 1e-3, and costs half as much as 1e-12."""
-
-SETTLING = 50.0
-"""Units of the flow's time after the schedule's end, as in `Session.end_time`."""
-
 
 CHEAP = ("T0", "t0")
 """Numbers of the schedule that change no average: the tables behind the kernel stay as they are. The same holds for the
@@ -127,7 +123,7 @@ class Family:
         schedule = replace(old, values=tuple(numbers[p.name] for p in old.parameters))
         session = replace(start.session, problem=problem, schedule=schedule)
         kernel = start.kernel.with_parameters(dict(zip(schedule.parameters, schedule.values, strict=True)))
-        t_end = settling_time(schedule) + SETTLING
+        t_end = settling_time(schedule) + TIME_TO_SETTLE
         separatrix = replace(start.separatrix, kernel=kernel, t_end=t_end, dimension=problem.space.dimension)
         return Member(session, kernel, separatrix)
 

@@ -15,9 +15,9 @@ from scipy.optimize import minimize
 from scipy.special import erf
 
 from annealvi.collapse.best_holds import best_hold
-from annealvi.collapse.family import AVERAGES, SETTLING
+from annealvi.collapse.family import AVERAGES
 from annealvi.collapse.separatrix import Accuracy, Separatrix
-from annealvi.session.session import Session, open_session
+from annealvi.session.session import TIME_TO_SETTLE, Session, open_session
 from derive.objects.short_repr import short_repr
 from derive.objects.system import TIME
 from derive.problem.arguments import checked
@@ -162,7 +162,7 @@ class _Shooting:
         schedule = Schedule(kind, sp.exp(log_T), sp.exp(-log_T), levels, values, breaks, duration, "")
         self.kernel: Kernel = replace(session, schedule=schedule).compile(device, AVERAGES)
         separatrix = Separatrix.of(replace(session, schedule=schedule), self.kernel)
-        self.separatrix = separatrix.with_kernel(self.kernel, duration + SETTLING)
+        self.separatrix = separatrix.with_kernel(self.kernel, duration + TIME_TO_SETTLE)
         self.evaluations = 0
         self.guess: float | None = None
 

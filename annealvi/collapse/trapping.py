@@ -30,6 +30,7 @@ import numpy as np
 
 from annealvi.collapse.pair_flow import PairFlow
 from annealvi.session.session import Session
+from derive.problem.kinds import names_of_kinds
 from kernels.integrate.integrator import NO_TRAPS, Kernel
 
 LEVELS = np.linspace(0.05, 0.95, 19)
@@ -89,14 +90,15 @@ def lasting_beta(session: Session) -> float:
     """The largest least β that lasts once β(t) has reached it: 1 where β never falls below 1 again, else the smallest β
     that is known of.
 
-    From T0 every kind with a formula goes straight to 1. A table may rise, and of a user's expression nothing is known.
+    The record of a kind says whether its temperature never rises. A table may rise, and of a user's expression nothing
+    is known.
     """
     kind = session.schedule.kind
     if kind == "table":
         temperatures = [*(T for _, T in session.problem.schedule.points), 1.0]
         return 1.0 if all(before >= after for before, after in pairwise(temperatures)) else 1 / max(temperatures)
-    straight = ("constant", "exponential", "geometric", "linear", "beta-exponential", "beta-linear", "cosine", "hold")
-    return 1.0 if kind in (*straight, "monotone") else 0.0  # "monotone": that of `optimal`, by construction
+    never_rises = names_of_kinds(lambda record: record.monotone is True)
+    return 1.0 if kind in (*never_rises, "monotone") else 0.0  # "monotone": that of `optimal`, by construction
 
 
 def is_pair_on_a_line(session: Session) -> bool:

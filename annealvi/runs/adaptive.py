@@ -34,16 +34,13 @@ from annealvi.runs.paths import (
     refuse_start_outside,
     side_by_side,
 )
-from annealvi.session.session import Session
+from annealvi.session.session import TIME_TO_SETTLE, Session
 from derive.problem.schedules import AdaptiveRule
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
     from kernels.integrate.integrator import Kernel
     from kernels.particles.adaptive_schedules import AdaptiveRun, Rule
-
-SETTLING = 50.0
-"""How long a run goes on after the last path has reached beta = 1."""
 
 MOST_PIECES = 20
 """Of a path whose end is not known, each as long as the whole was expected to be."""
@@ -74,13 +71,13 @@ def integrate_with_rule(
 ) -> Paths:
     """`integrate` of states (n, states) and beta together; the Paths' beta is (n, n_out).
 
-    t_end: None for SETTLING after the last trajectory has reached beta = 1; there are then up to `points` output times.
+    t_end: None for TIME_TO_SETTLE after the last trajectory has reached beta = 1, with up to `points` output times.
     """
     kernel = session.compile_with_rule(device, tolerance)
     assert session.rule is not None  # compile_with_rule has seen it
     start = np.column_stack([states, np.full(len(states), session.rule.start_beta)])
     refuse_start_outside(kernel, start)
-    expected = _expected_end(kernel, start) + SETTLING if t_end is None else t_end
+    expected = _expected_end(kernel, start) + TIME_TO_SETTLE if t_end is None else t_end
     _refuse_late(expected)
     times = np.linspace(0.0, expected, points)
     with stopped_in_time(max_cost, FASTER_INTEGRATION):
@@ -126,7 +123,7 @@ def ends_with_rule(
     if n is None or max_cost is not None or tell is not None:
         few = session.random_states(crew, seed)
         few = np.column_stack([few, np.full(len(few), session.rule.start_beta)])
-        expected = np.array([0.0, _expected_end(kernel, few) + SETTLING])
+        expected = np.array([0.0, _expected_end(kernel, few) + TIME_TO_SETTLE])
         with stopped_in_time(max_cost, FASTER_ADAPTIVE):
             pace = pace_of_integration(kernel, few, expected, rtol, crew)
         if n is None:
@@ -137,7 +134,7 @@ def ends_with_rule(
     for chunk, states in random_chunks(session, kernel, n, seed):
         here[chunk, :-1] = states
     chunks = chunks_of(kernel, n)
-    piece = max(_expected_end(kernel, here[chunk]) for chunk in chunks) + SETTLING
+    piece = max(_expected_end(kernel, here[chunk]) for chunk in chunks) + TIME_TO_SETTLE
     _refuse_late(piece)
     times = np.array([0.0, piece])
     options: dict[str, Any] = {"rtol": rtol, "atol": rtol / 100, "domain_tolerance": widest_tolerance(rtol)}
@@ -151,7 +148,7 @@ def ends_with_rule(
                     progress(chunk.stop, n)
             t += piece
             cold = min(cold, t if (here[:, -1] >= 1).all() else np.inf)
-            if t >= cold + SETTLING:
+            if t >= cold + TIME_TO_SETTLE:
                 return Ends(t, here[:, :-1], kernel.device, f"{run.method}{inaccuracy(kernel, tolerance)}")
     raise _never_cold(t)
 
@@ -171,8 +168,8 @@ def _expected_end(kernel: Kernel, start: np.ndarray) -> float:
 def _until_cold(
     kernel: Kernel, start: np.ndarray, times: np.ndarray, rtol: float, progress: Callable[[int, int], None] | None
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Times, values (n, n_out, states) and method until SETTLING after the last trajectory's beta is one; the system is
-    autonomous."""
+    """Times, values (n, n_out, states) and method until TIME_TO_SETTLE after the last trajectory's beta is one; the
+    system is autonomous."""
     t, pieces, here = np.zeros(1), [start[:, None]], start
     for _ in range(MOST_PIECES):
         values, run = integrate_in_chunks(kernel, here, times, rtol, progress)
@@ -180,7 +177,7 @@ def _until_cold(
         t, here = np.concatenate([t, t[-1] + times[1:]]), values[:, -1]
         path = np.concatenate(pieces, axis=1)
         cold = (path[:, :, -1] >= 1).all(axis=0)
-        settled = np.flatnonzero(t >= t[cold.argmax()] + SETTLING)
+        settled = np.flatnonzero(t >= t[cold.argmax()] + TIME_TO_SETTLE)
         if cold.any() and len(settled):
             kept = np.unique(np.linspace(0, settled[0], len(times)).round().astype(int))
             return t[kept], path[:, kept], run.method
@@ -213,7 +210,7 @@ def simulate_with_rule(
     """`simulate` of initial_means (replicas, L, d) under a rule; the Paths' beta is (replicas, n_out), and `cost` says
     what it took.
 
-    t_end: None for SETTLING after the last replica has reached beta = 1, but no longer than max_cost allows.
+    t_end: None for TIME_TO_SETTLE after the last replica has reached beta = 1, but no longer than max_cost allows.
     """
     from kernels.particles.adaptive_schedules import simulate_adaptively
     from kernels.particles.random_stream import MAX_PARTICLES
@@ -223,7 +220,7 @@ def simulate_with_rule(
         found = f"{particles} per component, of which a rule estimates a variance"
         raise BadInput("--particles", found, f"give 2 to {MAX_PARTICLES // 2}", "")
     every = max(1, round(rule.interval / dt))
-    wanted = _expected_updates(session, rule) * every + SETTLING / dt if t_end is None else t_end / dt
+    wanted = _expected_updates(session, rule) * every + TIME_TO_SETTLE / dt if t_end is None else t_end / dt
     if not wanted <= MOST_STEPS:
         found = f"{wanted:.3g} steps until every beta is expected to be 1"
         raise BadInput(
@@ -254,7 +251,7 @@ def simulate_with_rule(
         manifold=session.problem.flow.manifold,
         learn=session.problem.flow.learn,
         record_every=record_every,
-        steps_after_one=round(SETTLING / dt) if t_end is None else None,
+        steps_after_one=round(TIME_TO_SETTLE / dt) if t_end is None else None,
         precision=precision,
         device=device,
         projected=projected,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annealvi.collapse.outcome import nearest_modes
-from annealvi.runs.adaptive import SETTLING, integrate_with_rule, simulate_with_rule
+from annealvi.runs.adaptive import integrate_with_rule, simulate_with_rule
 from annealvi.runs.costs import cost_of_integration, cost_of_particles, require_affordable, stopped_in_time
 from annealvi.runs.paths import (
     FASTER_INTEGRATION,
@@ -29,7 +29,7 @@ from annealvi.runs.paths import (
     require_tolerance,
     side_by_side,
 )
-from annealvi.session.session import Session
+from annealvi.session.session import TIME_TO_SETTLE, Session
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput, Problem
 
@@ -247,7 +247,7 @@ def seconds_of_simulation(
 ) -> float:
     """What `simulate` is expected to take; the least that it can be under an adaptive schedule, which ends when it has
     come to T = 1."""
-    end = _end_time(session, t_end) if session.rule is None else t_end or SETTLING
+    end = _end_time(session, t_end) if session.rule is None else t_end or TIME_TO_SETTLE
     steps = max(1, round(end / dt))
     return cost_of_particles(*_work(session.problem, replicas * float(steps), particles, projected), device).seconds
 

@@ -24,6 +24,9 @@ from derive.problem.specification import SUM_TOLERANCE, BadInput, Problem
 if TYPE_CHECKING:
     from kernels.integrate.integrator import Kernel
 
+TIME_TO_SETTLE = 50.0
+"""How long a run goes on after its schedule has ended, in the flow's time, so that the flow settles at T = 1."""
+
 DRAWN_AT_ONCE = 2**14
 """Initial states, whose Gram matrices and their factors take several times the memory of the states themselves."""
 
@@ -281,11 +284,10 @@ class Session:
             yield np.concatenate([self.states_of_gram(stream.draw(few)) for few in _shares(part, DRAWN_AT_ONCE)])
 
     def end_time(self) -> float:
-        """When the schedule has ended and the flow had time to settle: the settling time plus 50 units of the flow's
-        time."""
+        """The time at which a run ends by default: the schedule's settling time plus `TIME_TO_SETTLE`."""
         if self.schedule.kind == "constant":
-            return 50.0
-        return settling_time(self.schedule) + 50.0
+            return TIME_TO_SETTLE
+        return settling_time(self.schedule) + TIME_TO_SETTLE
 
 
 def _shares(n: int, size: int) -> list[int]:

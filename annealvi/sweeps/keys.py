@@ -10,9 +10,10 @@ from itertools import combinations
 from numbers import Real
 from typing import Any
 
+from derive.problem.kinds import KINDS
 from derive.problem.problem_file import KEYS, is_key, with_changes
 from derive.problem.schedules import make_schedule
-from derive.problem.specification import ADAPTIVE_KINDS, BadInput, Problem, ScheduleSpec, Space
+from derive.problem.specification import BadInput, Problem, ScheduleSpec, Space
 
 
 def _with_separation(problem: Problem, R: float) -> Problem:
@@ -98,7 +99,8 @@ def _set_by(key: str) -> set[str]:
 
 def numbers_of(spec: ScheduleSpec) -> tuple[str, ...]:
     """Return which of T0 and t0 the schedule has."""
-    return ("T0", "t0") if spec.kind in ADAPTIVE_KINDS else tuple(p.name for p in make_schedule(spec).parameters)
+    kind = KINDS[spec.kind]
+    return kind.numbers if kind.adaptive else tuple(parameter.name for parameter in make_schedule(spec).parameters)
 
 
 def require_numbers(kind: str, numbers: Collection[str], keys: Iterable[str]) -> None:

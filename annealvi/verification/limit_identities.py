@@ -155,7 +155,7 @@ def _integrated(growth: HotGrowth, numbers: Numbers) -> Sides:
     )
     total = sp.Integral(schedule, (TIME, 0, end)).evalf(DIGITS)
     sides = [(exponent, numbers.growth(sp.S.Zero, sp.S.NegativeOne) / POINT[BETA] * total)]
-    if growth.kind != "hold":  # which passes T_c in its jump
+    if growth.crossing != TIME_SCALE:  # there the schedule passes T_c in its jump
         sides.append((schedule.subs(TIME, end).evalf(DIGITS), 1 / SCHEDULE[CRITICAL_TEMPERATURE]))
     return sides
 

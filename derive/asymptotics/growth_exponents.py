@@ -26,6 +26,7 @@ from derive.objects.expansion import Expansion
 from derive.objects.notation import tex
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, TIME
+from derive.problem.kinds import KINDS, names_of_kinds
 from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule
 from derive.problem.specification import ScheduleSpec
 
@@ -40,18 +41,9 @@ PROBABILITY = sp.Symbol("p", positive=True)
 DIMENSION = sp.Symbol("d", positive=True)
 
 _u = sp.Dummy("u", positive=True)
-_SUBSTITUTIONS = {
-    "exponential": (TIME_SCALE * sp.log(_u), 1),
-    "geometric": (TIME_SCALE * sp.log(_u) / sp.log(START_TEMPERATURE), 1),
-    "linear": (TIME_SCALE * _u, 0),
-    "beta-exponential": (TIME_SCALE * sp.log(_u), 1),
-    "beta-linear": (TIME_SCALE * _u, 0),
-    "cosine": (2 * TIME_SCALE * sp.atan(_u) / sp.pi, 0),
-}
-"""t(u), and the u of t = 0."""
 
-HOT_KINDS = (*_SUBSTITUTIONS, "hold")
-"""The kinds whose hot growth has a closed form: those that fall through T_c by a formula in T0 and t0."""
+HOT_KINDS = names_of_kinds(lambda kind: kind.growth is not None)
+"""The kinds whose hot growth has a closed form: they fall through T_c by a formula in T0 and t0."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +68,38 @@ class HotGrowth:
 
 def hot_growth(kind: str, path: SymmetricPath) -> HotGrowth:
     """Λ_hot of one of `HOT_KINDS`, by the transverse rate at the antipodal pair. Raises ValueError for another kind."""
-    if kind not in HOT_KINDS:
+    substitution = KINDS[kind].growth if kind in KINDS else None
+    if substitution is None:
         raise ValueError(f"no closed form for the schedule kind {kind!r}; there is one for {', '.join(HOT_KINDS)}")
     beta = _until_end(make_schedule(ScheduleSpec(kind, 2.0, 1.0)).beta)
     slope = _hot_rate(path) / BETA
-    if kind == "hold":
-        # T_c is passed in the jump at t0.
+    if not beta.has(TIME):  # the schedule passes T_c in its jump at t0
         return HotGrowth(kind, TIME_SCALE, slope * beta * TIME_SCALE)
     # As distances these show SymPy that 1 < T_c < T0, and with it which root is real and positive.
     above, below = sp.symbols("above below", positive=True, cls=sp.Dummy)
     ordered = {START_TEMPERATURE: 1 + below + above, CRITICAL_TEMPERATURE: 1 + below}
     distances = {above: START_TEMPERATURE - CRITICAL_TEMPERATURE, below: CRITICAL_TEMPERATURE - 1}
-    time, start = _SUBSTITUTIONS[kind]
+    time = substitution.time(_u, START_TEMPERATURE, TIME_SCALE)
     beta_of_u = sp.cancel(sp.powdenest(sp.expand_trig(beta.subs(TIME, time)), force=True))
     (crossing,) = sp.solve((beta_of_u - 1 / CRITICAL_TEMPERATURE).xreplace(ordered), _u)
-    integral = sp.integrate(sp.cancel(beta_of_u * sp.diff(time, _u)), _u)
-    ends = crossing.xreplace(distances), sp.Integer(start)
+    integral = _antiderivative(sp.cancel(beta_of_u * sp.diff(time, _u)), ordered).xreplace(distances)
+    ends = crossing.xreplace(distances), sp.Integer(substitution.start)
     heat = integral.subs(_u, ends[0]) - integral.subs(_u, ends[1])
     return HotGrowth(kind, _per_time_scale(time.subs(_u, ends[0])), slope * _per_time_scale(heat))
+
+
+def _antiderivative(integrand: sp.Expr, ordered: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
+    """An antiderivative in u, checked by differentiation.
+
+    Where SymPy does not know that T0 > 1 it loses terms of some integrals without a word, so a second attempt tells it
+    by the distances in `ordered`. Raises ArithmeticError where that is wrong too.
+    """
+    for known in ({}, ordered):
+        told = integrand.xreplace(known)
+        integral = sp.integrate(told, _u)
+        if sp.simplify(sp.diff(integral, _u) - told) == 0:
+            return integral
+    raise ArithmeticError(f"SymPy finds no antiderivative of {integrand}")
 
 
 def sufficient_time_scale(growth: HotGrowth) -> sp.Expr:

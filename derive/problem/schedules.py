@@ -41,8 +41,9 @@ from derive.objects.system import TIME
 from derive.problem.arguments import checked
 from derive.problem.expression_parser import parse_expression, sympy_guard
 from derive.problem.interpolation import Interpolated, Logarithms, Numbers, interpolate, points_in_latex
+from derive.problem.kinds import KINDS, Formula
 from derive.problem.scaled_form import Floor, Tabulated, inverse_without_overflow, without_overflow
-from derive.problem.specification import ADAPTIVE_KINDS, SCHEDULE_KINDS, BadInput, ScheduleSpec
+from derive.problem.specification import BadInput, ScheduleSpec
 
 START_TEMPERATURE = sp.Symbol("T0", positive=True)
 TIME_SCALE = sp.Symbol("t0", positive=True)
@@ -106,7 +107,7 @@ class AdaptiveRule:
 
 def make_rule(spec: ScheduleSpec) -> AdaptiveRule | None:
     """The rule of an adaptive kind; None for a schedule with a formula."""
-    if spec.kind not in ADAPTIVE_KINDS:
+    if not KINDS[spec.kind].adaptive:
         return None
     strength = spec.tau if spec.kind == "adaann" else spec.level
     assert strength is not None  # ScheduleSpec has put in its default
@@ -122,27 +123,18 @@ def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
     not within 1e-3 of 1 at t = 1e9. Misbehaviour between grid points is not seen, and of a `floor` or `mod` no jump
     there and back between two of them.
     """
+    return _made_once(spec, source)
+
+
+@lru_cache(maxsize=256)
+def _made_once(spec: ScheduleSpec, source: str) -> Schedule:
     if spec.kind == "table":
         return _table_schedule(spec)
     if spec.kind == "expression":
         return _expression_schedule(spec, source)
-    T0: sp.Expr = sp.oo if math.isinf(spec.T0) else START_TEMPERATURE
-    progress = TIME / TIME_SCALE
-    if spec.kind == "constant" or spec.kind in ADAPTIVE_KINDS:
-        return _closed_form(spec, T0, duration=0.0)
-    if spec.kind == "exponential":
-        return _closed_form(spec, 1 + (T0 - 1) * sp.exp(-progress))
-    if spec.kind == "beta-exponential":
-        return _closed_form(spec, 1 - (1 - 1 / T0) * sp.exp(-progress), states_beta=True)
-    if spec.kind == "beta-linear":
-        return _closed_form(spec, 1 / T0 + (1 - 1 / T0) * progress, states_beta=True, ends=True)
-    ramps = {
-        "geometric": T0 ** (1 - progress),
-        "linear": 1 + (T0 - 1) * (1 - progress),
-        "cosine": 1 + (T0 - 1) * (1 + sp.cos(sp.pi * progress)) / 2,
-        "hold": T0,
-    }
-    return _closed_form(spec, ramps[spec.kind], ends=True)
+    formula = KINDS[spec.kind].formula
+    assert formula is not None  # the two kinds above are those without one
+    return _closed_form(spec, formula)
 
 
 def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
@@ -158,44 +150,33 @@ def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
         return _table_settling_time(schedule, excess)
     if schedule.kind == "expression":
         return _scanned_settling_time(schedule, excess, "problem")
-    if schedule.kind not in (*SCHEDULE_KINDS, *ADAPTIVE_KINDS):
+    kind = KINDS.get(schedule.kind)
+    if kind is None:
         return schedule.duration
     numbers = dict(zip(schedule.parameters, schedule.values, strict=True))
     T0, t0 = numbers.get(START_TEMPERATURE, math.inf), numbers.get(TIME_SCALE, 0.0)
-    height = T0 - 1
-    if height <= excess:
+    if excess >= T0 - 1:
         return 0.0
-    if schedule.kind == "constant":
+    if kind.adaptive:
+        found = f"when a schedule of kind {kind.name!r} settles follows from its run"
+        raise BadInput("schedule.kind", found, "choose a kind with a formula")
+    if kind.settling is None:
         raise BadInput(
             "schedule.kind", f"a constant temperature of {T0} never settles at 1", "set schedule.T0 = 1 or another kind"
         )
-    cold_gap, start_gap = (
-        excess / (1 + excess),
-        height / T0 if height < math.inf else 1.0,
-    )  # of 1 - beta, at the settling time and at t = 0
-    fractions = {
-        "exponential": lambda: math.log(height / excess),
-        "geometric": lambda: 1 - math.log1p(excess) / math.log(T0),
-        "linear": lambda: 1 - excess / height,
-        "beta-exponential": lambda: math.log(start_gap / cold_gap),
-        "beta-linear": lambda: 1 - cold_gap / start_gap,
-        "cosine": lambda: math.acos(2 * excess / height - 1) / math.pi,
-        "hold": lambda: 1.0,
-    }
-    return t0 * fractions[schedule.kind]()
+    return t0 * kind.settling(T0, excess)
 
 
-def _closed_form(
-    spec: ScheduleSpec, formula: sp.Expr, *, states_beta: bool = False, ends: bool = False, duration: float = math.inf
-) -> Schedule:
-    """A schedule in T0 and t0, from its formula for T (or beta). ends: the formula holds until t0, and T = 1 from then
-    on."""
+def _closed_form(spec: ScheduleSpec, formula: Formula) -> Schedule:
+    """The schedule of a formula in T0 and t0."""
 
     def until_end(expression: sp.Expr) -> sp.Expr:
-        return sp.Piecewise((expression, TIME < TIME_SCALE), (sp.Integer(1), True)) if ends else expression
+        return sp.Piecewise((expression, TIME < TIME_SCALE), (sp.Integer(1), True)) if formula.ends else expression
 
-    stated, inverse = until_end(formula), until_end(1 / formula)
-    temperature, beta = (inverse, stated) if states_beta else (stated, inverse)
+    value = formula.value(TIME, sp.oo if math.isinf(spec.T0) else START_TEMPERATURE, TIME_SCALE)
+    stated, inverse = until_end(value), until_end(1 / value)
+    temperature, beta = (stated, inverse) if formula.of == "T" else (inverse, stated)
+    endless = math.inf if value.has(TIME) else 0.0
     symbols = {START_TEMPERATURE: spec.T0, TIME_SCALE: spec.t0}
     used = {s: value for s, value in symbols.items() if s in stated.free_symbols}
     return Schedule(
@@ -204,9 +185,9 @@ def _closed_form(
         beta=beta,
         parameters=tuple(used),
         values=tuple(used.values()),
-        breakpoints=(TIME_SCALE,) if ends else (),
-        duration=spec.t0 if ends else duration,
-        latex=rf"\beta(t) = {sp.latex(stated)}" if states_beta else f"T(t) = {sp.latex(stated)}",
+        breakpoints=(TIME_SCALE,) if formula.ends else (),
+        duration=spec.t0 if formula.ends else endless,
+        latex=rf"{'T' if formula.of == 'T' else chr(92) + 'beta'}(t) = {sp.latex(stated)}",
     )
 
 

@@ -18,23 +18,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from derive.objects.short_repr import short_repr
+from derive.problem.kinds import KINDS, names_of_kinds
 from derive.problem.points_file import MOST_POINTS, BadPointsError, read_points
 from derive.problem.scope import outside
 
-SCHEDULE_KINDS = (
-    "constant",
-    "exponential",
-    "geometric",
-    "linear",
-    "beta-exponential",
-    "beta-linear",
-    "cosine",
-    "hold",
-    "table",
-    "expression",
-)
-ADAPTIVE_KINDS = ("adaann", "ess")
-"""Rules that raise beta by what the proposal has become; they have no formula in t."""
+SCHEDULE_KINDS = names_of_kinds(lambda kind: not kind.adaptive)
+"""The kinds whose temperature is a function of time."""
+ADAPTIVE_KINDS = names_of_kinds(lambda kind: kind.adaptive)
+"""The kinds that are rules: they raise beta by what the proposal has become, and have no formula in t."""
 
 MANIFOLDS = ("sphere", "euclidean")
 LEARNABLE = ("means", "weights", "scales")
@@ -180,21 +171,12 @@ class Flow:
         _keep(self, manifold=manifold, learn=tuple(item for item in LEARNABLE if item in chosen))
 
 
-DETAILS = {
-    "points": "table",
-    "expression": "expression",
-    "beta_expression": "expression",
-    "tau": "adaann",
-    "level": "ess",
-}
-"""Keys of a schedule that belong to one kind alone."""
-NEEDED = {
-    "table": (("points",), "[[0, 300], [1000, 1]]"),
-    "expression": (("expression", "beta_expression"), '"1 + 299*exp(-t/100)"'),
-}
-"""Of which keys a kind needs one, and an example of the first."""
-FROM_INFINITY = ("beta-exponential", "beta-linear", "hold")
-"""Kinds whose formula has a meaning for T0 = inf, where beta begins at 0."""
+DETAILS = {key: kind.name for kind in KINDS.values() for key in kind.own_keys}
+"""The keys of a schedule that belong to one kind alone, each with its kind."""
+NEEDED = {kind.name: (kind.own_keys, kind.needs) for kind in KINDS.values() if kind.needs is not None}
+"""For each kind that needs one of its own keys: those keys, and an example of the first."""
+FROM_INFINITY = names_of_kinds(lambda kind: kind.starts_at_zero_beta)
+"""The kinds whose formula has a meaning for T0 = inf, where beta begins at 0."""
 
 
 @dataclass(frozen=True)

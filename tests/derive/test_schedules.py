@@ -60,6 +60,12 @@ def test_temperature_and_beta_follow_the_retyped_formula(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SCHEDULE_KINDS)
+def test_a_schedule_is_made_once(kind: str) -> None:
+    assert make_schedule(spec(kind)) is make_schedule(spec(kind))
+    assert kind in ("table", "constant") or make_schedule(spec(kind)) is not make_schedule(spec(kind, t0=SCALE + 1))
+
+
+@pytest.mark.parametrize("kind", SCHEDULE_KINDS)
 def test_the_expressions_give_the_same_at_thirty_digits(kind: str) -> None:
     schedule = make_schedule(spec(kind))
     assert schedule.temperature.free_symbols <= {TIME, *schedule.parameters}
@@ -116,6 +122,9 @@ def test_settling_time_where_there_is_nothing_to_wait_for() -> None:
     assert settling_time(make_schedule(spec("table")), 100.0) == 0.0
     with pytest.raises(BadInput, match="never settles"):
         settling_time(make_schedule(spec("constant")))
+    for kind in ADAPTIVE_KINDS:
+        with pytest.raises(BadInput, match="follows from its run"):
+            settling_time(make_schedule(spec(kind)))
     with pytest.raises(BadInput, match="t = 1e\\+09"):
         settling_time(make_schedule(ScheduleSpec("expression", expression="1 + 5e5/(1 + t)")), 1e-9)
     for excess in (0.0, -1.0, math.nan, math.inf):
