@@ -24,7 +24,7 @@ from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
 
 RTOL = 1e-6
 """Per step. Outcomes ask less than paths: a local error moves the boundary between them by about itself relative to the
@@ -94,7 +94,7 @@ def collapse_by_ensemble(
     None for as many as the problem can afford, see `costs.affordable_number`. kernel: the session's, where it is
     compiled already. Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
     """
-    from kernels.integrate.integrator import widest_tolerance
+    from kernels.integrate.kernel import widest_tolerance
 
     judge = judging(session, least_weight)
     share = LEAST_WEIGHT if least_weight is None else least_weight

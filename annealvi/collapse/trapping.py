@@ -33,7 +33,7 @@ import numpy as np
 
 from annealvi.collapse.pair_flow import PairFlow
 from annealvi.session.session import Session
-from kernels.integrate.integrator import NO_TRAPS, Kernel
+from kernels.integrate.kernel import NO_TRAPS, Kernel
 
 LEVELS = np.linspace(0.05, 0.95, 19)
 SUMS = np.linspace(1.02, 1.9, 23)

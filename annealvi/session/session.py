@@ -22,7 +22,7 @@ from derive.problem.schedules import AdaptiveRule, Schedule, make_rule, make_sch
 from derive.problem.specification import SUM_TOLERANCE, BadInput, Problem
 
 if TYPE_CHECKING:
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
 
 DRAWN_AT_ONCE = 2**14
 """Initial states, whose Gram matrices and their factors take several times the memory of the states themselves."""
@@ -200,7 +200,7 @@ class Session:
         self, device: str = "auto", tolerance: float = 1e-12, expectations: str = "proxy", precision: str = "float64"
     ) -> Kernel:
         """The generated kernel with this problem's parameters. tolerance: absolute error of each average; for the other
-        options see `kernels.integrate.integrator.compile_system`."""
+        options see `kernels.integrate.kernel.compile_system`."""
         schedule = self.schedule
         values = {**self.values, **dict(zip(schedule.parameters, schedule.values, strict=True))}
         options = {
@@ -244,7 +244,7 @@ class Session:
         options: Mapping[str, Any],
     ) -> Kernel:
         from kernels.averages.tables import Reach
-        from kernels.integrate.integrator import compile_system
+        from kernels.integrate.kernel import compile_system
         from kernels.machine.stages import stage
 
         target, proposal = self.problem.target, self.problem.proposal
