@@ -23,7 +23,7 @@ from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
 
 RTOL = 1e-6
 """Relative tolerance of each integration step.
@@ -154,7 +154,7 @@ def collapse_by_ensemble(
     >>> found = annealvi.collapse_by_ensemble(session, n=10_000, seed=1)  # doctest: +SKIP
     >>> found.outcomes.p, found.outcomes.stderr  # doctest: +SKIP
     """
-    from kernels.integrate.integrator import widest_tolerance
+    from kernels.integrate.kernel import widest_tolerance
 
     judge = judging(session, least_weight)
     share = LEAST_WEIGHT if least_weight is None else least_weight

@@ -14,7 +14,7 @@ from annealvi.sweeps.keys import require_numbers, vary
 from derive.objects.short_repr import short_repr
 from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput, Problem
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 
 AVERAGES = 1e-6
 """Absolute error of each average: it moves a probability by far less than 1e-3, and costs half as much as 1e-12."""

@@ -16,7 +16,7 @@ from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
 
 if TYPE_CHECKING:
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
 
 
 @dataclass(frozen=True)

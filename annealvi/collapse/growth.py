@@ -13,7 +13,7 @@ import numpy as np
 from annealvi.collapse.trapping import is_pair_on_a_line
 from annealvi.session.session import Session
 from derive.problem.specification import BadInput
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 
 CELLS = 4000
 """Number of cells of the integral over time."""

@@ -24,7 +24,7 @@ from derive.problem.arguments import checked
 from derive.problem.interpolation import Interpolated, Numbers
 from derive.problem.schedules import Schedule
 from derive.problem.specification import BadInput, Problem, ScheduleSpec
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 
 EXACT = Accuracy(width=1e-4, rtol=1e-6)
 """With this accuracy b_c is correct to 1e-5, so that differences over a step of 1e-2 in log T give the slope."""

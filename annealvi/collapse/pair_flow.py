@@ -30,7 +30,7 @@ import numpy as np
 from scipy.special import erfc
 
 from annealvi.session.session import Session
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 
 TRUNCATION = 1e-14
 """Bound of the trapezoidal rule's error."""

@@ -32,7 +32,7 @@ from derive.problem.specification import BadInput, Problem
 if TYPE_CHECKING:
     import xarray as xr
 
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
 
 RESULTS = {
     "p": "P(collapse)",

@@ -16,7 +16,7 @@ from annealvi.session.session import Session
 from derive.dynamics.forces import force_system
 from derive.objects.short_repr import short_repr
 from derive.problem.specification import BadInput, Problem
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 
 STEPS = np.array([1.0, 2.0, 3.0])
 WEIGHTS = np.array([45.0, -9.0, 1.0]) / 60

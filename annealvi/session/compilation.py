@@ -14,7 +14,7 @@ from derive.problem.schedules import AdaptiveRule, Schedule
 from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
 
 
 def compile_with_schedule(
@@ -47,7 +47,7 @@ def _compiled(
     **options: Any,
 ) -> Kernel:
     from kernels.averages.tables import Reach
-    from kernels.integrate.integrator import compile_system
+    from kernels.integrate.kernel import compile_system
     from kernels.machine.stages import stage
 
     target, proposal = problem.target, problem.proposal

@@ -26,7 +26,7 @@ from derive.problem.schedules import AdaptiveRule, Schedule, make_rule, make_sch
 from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
 
 TIME_TO_SETTLE = 50.0
 """Time that the flow is given to settle once the schedule has ended."""

@@ -20,7 +20,7 @@ from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
 from derive.problem.specification import ScheduleSpec
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 from kernels.particles.runs import ParticleRun, extrapolate_step
 from kernels.particles.simulation import estimate_velocity, simulate_particles
 

@@ -31,7 +31,7 @@ from annealvi.collapse.trapping import (
     separating_level,
 )
 from derive.problem.specification import BadInput
-from kernels.integrate.integrator import IntegrationError, Kernel
+from kernels.integrate.kernel import IntegrationError, Kernel
 
 SHORT = ["schedule.T0=30", "schedule.t0=100"]
 

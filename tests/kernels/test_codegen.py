@@ -25,7 +25,7 @@ from retyped import F_mp, exchange_sech_mp
 from derive.objects.expectation import Expectation
 from derive.objects.system import BETA, Domain, OdeSystem
 from kernels.generate.codegen import distinct_averages, generate
-from kernels.integrate.integrator import compile_system
+from kernels.integrate.kernel import compile_system
 
 SCHEDULE = {T0: 30.0, t0: 288.0}
 STATE_TEXTS = [

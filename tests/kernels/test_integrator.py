@@ -29,7 +29,7 @@ from derive.problem.specification import SCHEDULE_KINDS
 from kernels.generate.printer import ScalarPrinter
 from kernels.generate.tableau import dop853, tableau_constants
 from kernels.generate.templates import integrator as integrator_source
-from kernels.integrate.integrator import DomainError, IntegrationError, StoppedError, TooManyStepsError, compile_system
+from kernels.integrate.kernel import DomainError, IntegrationError, StoppedError, TooManyStepsError, compile_system
 from kernels.machine.threads import at_most
 
 EXPONENTIAL = {T0: 30.0, t0: 288.0}
