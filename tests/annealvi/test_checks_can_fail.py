@@ -280,6 +280,7 @@ RIGHT_AND_WRONG = {
 grid is below too."""
 
 
+@pytest.mark.quick
 def test_no_public_check_is_left_out():
     """Those are the functions of `annealvi.verification` that are annotated to give checks."""
     found = set()
@@ -360,6 +361,7 @@ def test_a_process_ends_with_the_block_that_it_is_used_in():
         found_by(program)
 
 
+@pytest.mark.quick
 def test_a_step_that_is_compared_at_no_point_does_not_hold():
     found = check_step(session().derivation.steps[0], [])
     assert not found.passed
@@ -374,5 +376,6 @@ def test_a_difference_that_is_no_number_is_not_passed_over():
     assert not found.passed
 
 
+@pytest.mark.quick
 def test_a_verification_without_checks_is_not_passed():
     assert not Verification("", "", (), (), (), None, (), 0.0).passed

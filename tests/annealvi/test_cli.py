@@ -44,6 +44,7 @@ def command(*arguments, **environment):
     )
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -128,6 +129,7 @@ def test_an_empty_file_and_one_from_windows_are_problems(content, tmp_path, caps
     assert "dm_1/dt" in capsys.readouterr().out
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -260,6 +262,7 @@ def test_numbers_of_any_size_fit_into_the_table_of_paths(large, written, capsys)
     assert "…" not in row
 
 
+@pytest.mark.quick
 def test_json_of_derive_separates_equations_from_definitions(capsys):
     assert main(["derive", "--json", "-"]) == 0
     out, err = capsys.readouterr()
@@ -276,7 +279,9 @@ def test_json_of_derive_separates_equations_from_definitions(capsys):
     assert "The closed system" in err
 
 
-@pytest.mark.parametrize("arguments", [["integrate", "--n", "3", *SHORT], ["simulate", *FEW]])
+@pytest.mark.parametrize(
+    "arguments", [pytest.param(["integrate", "--n", "3", *SHORT], marks=pytest.mark.quick), ["simulate", *FEW]]
+)
 def test_paths_as_json_have_the_promised_keys_and_depend_on_the_seed_alone(arguments, capsys):
     def result(seed):
         assert main([*arguments, "--seed", seed, "--json", "-"]) == 0
@@ -381,6 +386,7 @@ def test_too_little_memory_is_one_line(capsys, monkeypatch):
     refused(capsys, ["derive"], "memory")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", ["verify", "derive", "rhs", "integrate", "simulate"])
 def test_each_command_helps_with_an_example(name, capsys):
     assert main([name, "--help"]) == 0

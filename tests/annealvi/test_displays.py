@@ -51,6 +51,7 @@ def points(session):
     return annealvi.find_fixed_points(session, np.array([1.0]), count=8)
 
 
+@pytest.mark.quick
 def test_the_public_names_are_shown_and_completed():
     assert set(dir(annealvi)) == set(annealvi.__all__)
     completer = rlcompleter.Completer({"annealvi": annealvi})

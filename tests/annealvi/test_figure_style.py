@@ -65,6 +65,7 @@ def test_there_are_figures():
     assert sum(path.parent.name == "notebooks" for path in FIGURES) >= 3
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("path", FIGURES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_figure_uses_the_style(path):
     assert "style.figure(" in path.read_text(encoding="utf-8")
@@ -185,6 +186,7 @@ def test_nothing_is_set_for_the_process(tmp_path):
     )
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("vision", VISION)
 def test_colours_are_told_apart(vision):
     seen = [lab(np.array(mpl.colors.to_rgb(colour)), VISION[vision]) for colour in style.SERIES]

@@ -181,6 +181,7 @@ runpy.run_module("annealvi", run_name="__main__", alter_sys=True)
     ends_interrupted(started(["-c", striking], tmp_path), tmp_path)
 
 
+@pytest.mark.quick
 def test_ctrl_c_on_the_way_out_is_ignored(tmp_path):
     program = (
         "import atexit, signal, sys; from annealvi.cli.program import main; "

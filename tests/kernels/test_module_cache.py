@@ -95,6 +95,7 @@ def compilations(stem):
     return sum(double.stats.cache_misses.values())
 
 
+@pytest.mark.quick
 def test_same_source_is_one_module_and_other_source_another(own_cache):
     module = load_module(SOURCE, "twice")
     assert load_module(SOURCE, "twice") is module

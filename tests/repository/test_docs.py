@@ -51,6 +51,7 @@ def test_there_are_commands_to_check():
     assert len(PARSED) > 25
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("page", "arguments"), PARSED, ids=lambda value: value.name if isinstance(value, Path) else " ".join(value)
 )
@@ -58,6 +59,7 @@ def test_a_command_that_is_printed_parses(page, arguments):
     build_parser().parse_args(arguments)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_compiles_and_its_names_exist(page):
     for block in blocks(page, "python"):

@@ -76,6 +76,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("package", ALLOWED)
 def test_each_package_imports_only_the_layers_below_it(package):
     for path in (ROOT / package).rglob("*.py"):
@@ -84,12 +85,14 @@ def test_each_package_imports_only_the_layers_below_it(package):
         assert not stray, f"{path.relative_to(ROOT)} imports {sorted(stray)}"
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("package", ROOMS)
 def test_every_module_is_in_a_room(package):
     assert {path.parent.name for path in (ROOT / package).glob("*/__init__.py")} == set(ROOMS[package])
     assert {path.stem for path in (ROOT / package).glob("*.py")} == LOOSE[package]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("path", sorted((ROOT / "kernels" / "particles").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_particles_import_nothing_of_the_derivation(path):
     rooms = {
