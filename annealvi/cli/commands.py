@@ -14,7 +14,8 @@ from annealvi.cli.sweep_commands import run_collapse, run_flow, run_phase
 from annealvi.collapse.formula_coverage import INSTEAD_OF_RECOMMENDING, require_quick
 from annealvi.paper.folder import MANIFEST
 from annealvi.show.output import read_json, require_free, require_writable, write_file, write_json
-from derive.problem.specification import BadInput, Problem, one_line
+from derive.problem.field_checks import one_line
+from derive.problem.specification import BadInput, Problem
 from kernels.machine.stages import spoken_for
 
 SINGLE_PRECISION = 1e-30, 1e30

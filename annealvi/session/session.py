@@ -18,8 +18,9 @@ from derive.objects.short_repr import short_repr
 from derive.objects.system import OdeSystem
 from derive.objects.vectors import Inner
 from derive.problem.arguments import LEAST, checked
+from derive.problem.field_checks import SUM_TOLERANCE
 from derive.problem.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
-from derive.problem.specification import SUM_TOLERANCE, BadInput, Problem
+from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
     from kernels.integrate.integrator import Kernel
