@@ -32,7 +32,7 @@ __version__ = "0.1.0"
 
 _HOMES = {  # public name → the module that defines it
     "BUILT_IN": "derive.problem.built_in",
-    "BadInput": "derive.problem.specification",
+    "BadInput": "derive.problem.field_checks",
     "Flow": "derive.problem.specification",
     "Problem": "derive.problem.specification",
     "Proposal": "derive.problem.specification",

@@ -18,11 +18,11 @@ import annealvi
 from annealvi.cli.program import build_parser
 from derive.dynamics.symbolic_problem import derive_problem
 from derive.problem.built_in import BUILT_IN
+from derive.problem.field_checks import FROM_INFINITY
 from derive.problem.kinds import KINDS
 from derive.problem.problem_file import problem_to_toml
 from derive.problem.specification import (
     ADAPTIVE_KINDS,
-    FROM_INFINITY,
     SCHEDULE_KINDS,
     Flow,
     Init,

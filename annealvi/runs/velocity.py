@@ -17,7 +17,8 @@ from derive.dynamics.symbolic_problem import derive_problem, symbolise
 from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
-from derive.problem.specification import BadInput, Problem, Proposal, one_line
+from derive.problem.field_checks import one_line
+from derive.problem.specification import BadInput, Problem, Proposal
 
 CONSISTENT = 1e-6
 """How far an overlap that is given may lie from the value that the other overlaps imply, as a share of the largest

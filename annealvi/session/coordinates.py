@@ -14,7 +14,8 @@ import numpy as np
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.symbolic_problem import SymbolicProblem
 from derive.objects.vectors import Inner
-from derive.problem.specification import SUM_TOLERANCE, BadInput, Problem
+from derive.problem.field_checks import SUM_TOLERANCE
+from derive.problem.specification import BadInput, Problem
 
 CHECKED_AT_ONCE = 2**14
 """States checked together. Their Gram matrices take several times the memory of the states themselves."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from derive.problem.specification import BadInput, one_line
+from derive.problem.field_checks import BadInput, one_line
 
 LARGEST_FILE = 1 << 26
 """Bytes of the largest JSON file that is read."""

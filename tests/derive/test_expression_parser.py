@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derive.objects.system import TIME
-from derive.problem.expression_parser import parse_expression, sympy_guard
+from derive.problem.expression_parser import parse_expression
+from derive.problem.formula_limits import sympy_guard
 from derive.problem.specification import BadInput
 
 T0 = sp.Symbol("T0", positive=True)

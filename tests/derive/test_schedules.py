@@ -8,9 +8,10 @@ import pytest
 import sympy as sp
 
 from derive.objects.system import TIME
+from derive.problem.field_checks import FROM_INFINITY
 from derive.problem.problem_file import load_problem, problem_to_toml
 from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule, settling_time
-from derive.problem.specification import ADAPTIVE_KINDS, FROM_INFINITY, SCHEDULE_KINDS, BadInput, ScheduleSpec
+from derive.problem.specification import ADAPTIVE_KINDS, SCHEDULE_KINDS, BadInput, ScheduleSpec
 
 T0, SCALE = 37.0, 80.0
 B0 = 1 / T0

@@ -73,7 +73,8 @@ def read_initial(path: str, session: Session) -> np.ndarray:
     """Initial states (n, states) from a file {"states": {name: [...]}}; BadInput for any other content."""
     import numpy as np
 
-    from derive.problem.specification import BadInput, one_line
+    from derive.problem.field_checks import one_line
+    from derive.problem.specification import BadInput
 
     source = one_line(path)
     document = _read_document(path, source)
