@@ -8,6 +8,7 @@ from typing import Any
 
 import sympy as sp
 
+from derive.objects.line_breaking import broken, terms_tex
 from derive.objects.notation import tex
 from derive.objects.short_repr import short_repr
 from derive.objects.vectors import Vector
@@ -51,8 +52,6 @@ Equations = tuple[Equation, ...]
 
 def display(equations: Sequence[Equation]) -> str:
     """Equations for a notebook, one below the other, each broken between its terms where it is long."""
-    from derive.writing.line_breaking import broken, terms_tex
-
     lines = [line for e in equations for line in broken(e.left, terms_tex(e))]
     return "$$\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}$$"
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import sympy as sp
 
 from derive.objects.notation import tex
-from derive.objects.step import Equation
 from derive.objects.vectors import Vector
+
+if TYPE_CHECKING:
+    from derive.objects.step import Equation
 
 LINE = 105
 """Symbols that fit on one line of a landscape page in footnote size."""
