@@ -16,6 +16,7 @@ from derive.checks.velocity import Velocity, velocity_at
 from derive.dynamics.symbolic_problem import derive_problem, symbolise
 from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
+from derive.objects.states import StateKind
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput, Problem, Proposal, one_line
 
@@ -155,9 +156,9 @@ def _by_overlaps(document: Mapping[str, Any], key: str, problem: Problem, source
     weights, scales = np.array(proposal.weights), np.array(proposal.scales)
     if key == "states":
         state = _named_states(document["states"], session, source)
-        learned = dict(zip(session.state_names, state.tolist(), strict=True))
-        for name, values in (("w", weights), ("sigma", scales)):
-            values[:] = [learned.get(f"{name}_{i}", value) for i, value in enumerate(values, 1)]
+        for kind, values in ((StateKind.WEIGHT, weights), (StateKind.SCALE, scales)):
+            if learned := session.positions_of(kind):
+                values[:] = state[learned]
     else:
         M, Q = _matrices(document["overlaps"], problem, source)
         state = session.states_of_overlaps(M, Q, weights, scales)

@@ -17,14 +17,15 @@ import sympy as sp
 
 from derive.dynamics.derivation import Derivation, in_order_of_use
 from derive.dynamics.scalar_steps import in_scalars, tidied
-from derive.dynamics.vector_steps import average_name
+from derive.dynamics.vector_steps import average_definitions, average_name
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.mixtures import DIMENSION, LogDensity, Responsibility
 from derive.objects.notation import symbol_tex
 from derive.objects.objective import POINT, MixtureExpectation, Setting
 from derive.objects.softmax import Softmax
+from derive.objects.states import StateKind, StateVariable
 from derive.objects.step import Equation, Equations, Step, definitions, map_values, rates
-from derive.objects.system import BETA, Domain, OdeSystem
+from derive.objects.system import BETA, OdeSystem
 from derive.objects.vectors import GaussianVector, Inner, Vector
 from derive.rules.flow import close
 from derive.rules.geometry import Geometry, Overlaps
@@ -98,7 +99,7 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
     if len(set(named.values())) < len(named):
         raise ArithmeticError("two averages share a name")
     closed = map_values(moments, lambda value: close(value.xreplace(named), names))
-    over_vectors = tuple(Equation(s.name, symbol_tex(s), a, s) for a, s in named.items())
+    over_vectors = average_definitions(named, setting)
     surroundings = Surroundings.of(setting, geometry)
     over_scalars = map_values(in_scalars(setting, surroundings, names, over_vectors), without_idle_chi_squared)
     scalar = (*closed, *over_scalars)
@@ -249,11 +250,11 @@ def _with_beta_as_state(system: OdeSystem, added: Equations, rate: sp.Expr) -> O
         tuple((e.symbol, e.value) for e in added)
     )
     right = (*(e.xreplace(now) for e in system.rhs), rate)
-    domain = Domain(system.domain.gram, (*system.domain.bounds, (sp.S.Zero, sp.S.One)))
+    beta = StateVariable(INVERSE_TEMPERATURE, StateKind.INVERSE_TEMPERATURE, (), (sp.S.Zero, sp.S.One))
     used = set().union(*(e.free_symbols for e in (*right, *(v for _, v in named))))
     fresh = used - set(system.states) - {INVERSE_TEMPERATURE} - {s for s, _ in named} - set(system.parameters)
     parameters = (*system.parameters, *sorted(fresh - {STEP, INTERVAL}, key=lambda s: s.name), STEP, INTERVAL)
-    return OdeSystem(system.label, (*system.states, INVERSE_TEMPERATURE), parameters, named, right, domain)
+    return OdeSystem(system.label, (*system.variables, beta), parameters, named, right, system.gram)
 
 
 def _the(equations: Equations, label: str) -> Equation:

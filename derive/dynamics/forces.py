@@ -17,7 +17,7 @@ import sympy as sp
 
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.scalar_steps import scalar_steps
-from derive.dynamics.vector_steps import average_name
+from derive.dynamics.vector_steps import average_definitions, average_name
 from derive.objects.expectation import Expectation
 from derive.objects.step import Equation, Equations, definitions, rates
 from derive.objects.system import OdeSystem
@@ -49,7 +49,7 @@ def force_system(derivation: Derivation) -> OdeSystem:
     # `scalar_steps` rewrites whatever stands under the labels of the overlaps' rates.
     equations = (
         *(Equation(f"d{name.name}", "", close(value.xreplace(named), names)) for name, value in closed),
-        *(Equation(symbol.name, "", average, symbol) for average, symbol in named.items()),
+        *average_definitions(named, setting),
     )
     final = scalar_steps(setting, derivation.geometry, overlaps, equations)[-1].after
     values = {e.label: e.value for e in rates(final)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import sympy as sp
 
 from derive.objects.expectation import Expectation, StandardNormal
@@ -9,7 +11,7 @@ from derive.objects.mixtures import Responsibility
 from derive.objects.notation import first_index, indexed_name, symbol_tex
 from derive.objects.objective import Setting
 from derive.objects.softmax import Softmax
-from derive.objects.step import Equation, Equations, Step, definitions, map_values, needed, rates
+from derive.objects.step import DefinitionKind, Equation, Equations, Step, definitions, map_values, needed, rates
 from derive.rules.flow import close
 from derive.rules.geometry import Geometry, Overlaps
 from derive.rules.reduction import FactorNames, Surroundings, reduce_to_scalars
@@ -55,8 +57,8 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         "and averages that no rate uses.",
         needed(tidied(map_values(kept, lambda value: value.xreplace(relations)))),
     )
-    first_order = {e.label for e in definitions(steps[-1].after) if _is_sigmoid(e.value)}
-    if setting.target.size == 2 and any(label.startswith("rho_star") for label in first_order):
+    first_order = [e for e in definitions(steps[-1].after) if _is_sigmoid(e.value)]
+    if setting.target.size == 2 and any(e.kind is DefinitionKind.TARGET_SHARE for e in first_order):
         record(
             "two modes: tanh",
             "1/(1 + e^y) = ½ + ½ tanh(−y/2), and E[1] = 1.",
@@ -65,7 +67,12 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
     equal = (
         len(set(setting.proposal.scales)) == 1
     )  # else the two fluxes are one only before the limit of many dimensions
-    if setting.proposal.size == 2 and equal and set(_fluxes(setting)) <= first_order and "weights" not in setting.learn:
+    if (
+        setting.proposal.size == 2
+        and equal
+        and set(_fluxes(setting)) <= {e.label for e in first_order}
+        and "weights" not in setting.learn
+    ):
         record(
             "two components: sech",
             "A Cameron–Martin shift leaves an even integrand; the reflection z → −z then shows w_1 "
@@ -101,10 +108,10 @@ def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, define
             continue
         result = reduce_to_scalars(equation.value, surroundings, factor_names(equation.value, setting))
         for symbol, value in result.factor:
-            entry = Equation(symbol.name, symbol_tex(symbol), close(value, names), symbol)
+            entry = Equation(symbol.name, symbol_tex(symbol), close(value, names), symbol, DefinitionKind.FACTOR)
             if factors.setdefault(symbol, entry).value != entry.value:
                 raise ArithmeticError(f"two Cholesky factors share the name {symbol}")
-        reduced.append(Equation(equation.label, equation.left, close(result.average, names), equation.symbol))
+        reduced.append(replace(equation, value=close(result.average, names)))
     return (*factors.values(), *reduced)
 
 
@@ -138,7 +145,7 @@ def _per_state(rate: Equation, state: sp.Symbol, factor: sp.Expr) -> Equation:
 
 def tidied(equations: Equations) -> Equations:
     """Factor what stands under square roots, and group each rate by the averages it contains."""
-    averages = [e.symbol for e in definitions(equations) if not e.label.startswith(("C_", "X_", "P_", "N_"))]
+    averages = [e.symbol for e in definitions(equations) if e.kind is not DefinitionKind.FACTOR]
 
     def tidy(expression: sp.Expr) -> sp.Expr:
         rooted = expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half, lambda e: sp.sqrt(sp.factor(e.base)))
@@ -153,7 +160,7 @@ def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
     tangents: dict[sp.Symbol, sp.Expr] = {}
     replaced: dict[sp.Symbol, sp.Expr] = {}
     for average in definitions(current):
-        if not average.label.startswith("rho_star") or not _is_sigmoid(average.value):
+        if average.kind is not DefinitionKind.TARGET_SHARE or not _is_sigmoid(average.value):
             continue
         i = first_index(average.label)
         F = sp.Symbol(f"F_{i}", real=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 import sympy as sp
@@ -16,17 +17,28 @@ from derive.objects.vectors import Vector
 Value = Any  # sp.Expr | Vector | Descent | OverlapRate; SymPy ships no types
 
 
+class DefinitionKind(Enum):
+    """What a definition names."""
+
+    TARGET_SHARE = "a mode's responsibility averaged over a component"
+    OTHER_AVERAGE = "another average over a component"
+    FACTOR = "entry of a Cholesky factor"
+
+
 @dataclass(frozen=True)
 class Equation:
     """label = value, printed with `left` as the left-hand side.
 
     symbol: set on a definition, the name by which the equations beside it use the value.
+    kind: what a definition names, where a rule asks. It says nothing of what the equation states, so two equations that
+    differ in it alone are equal.
     """
 
     label: str
     left: str
     value: Value
     symbol: sp.Symbol | None = None
+    kind: DefinitionKind | None = field(default=None, compare=False, repr=False)
 
     __repr__ = short_repr
 
@@ -89,7 +101,7 @@ def rates(equations: Equations) -> Equations:
 
 
 def map_values(equations: Equations, function: Callable) -> Equations:
-    return tuple(Equation(e.label, e.left, function(e.value), e.symbol) for e in equations)
+    return tuple(replace(e, value=function(e.value)) for e in equations)
 
 
 def needed(equations: Equations) -> Equations:

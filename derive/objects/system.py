@@ -8,27 +8,15 @@ are listed once and used by name in the right-hand sides, so that text, LaTeX an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import sympy as sp
 
 from derive.objects.short_repr import short_repr
+from derive.objects.states import StateVariable
 
 TIME = sp.Symbol("t", real=True, nonnegative=True)
 BETA = sp.Symbol("beta", positive=True)
-
-
-@dataclass(frozen=True)
-class Domain:
-    """Where the states live: their Gram matrix is positive semidefinite and each lies within its interval.
-
-    gram: symmetric matrix of expressions in states and parameters.
-    bounds: one (low, high) pair of expressions in the parameters per state; (-oo, oo) where unbounded.
-    """
-
-    gram: sp.ImmutableMatrix
-    bounds: tuple[tuple[sp.Expr, sp.Expr], ...]
-
-    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -36,19 +24,26 @@ class OdeSystem:
     """dy/dt = rhs(y, beta(t); parameters).
 
     label: the mixture's name, for messages and file names.
-    states: y, in order. parameters: constants, in order. `BETA` is neither: a schedule supplies it.
+    variables: the records of y, in order. parameters: constants, in order. `BETA` is neither: a schedule supplies it.
     subexpressions: ordered (symbol, expression) pairs; each may use states, parameters, BETA and earlier symbols.
     rhs: one expression per state, in states, parameters, BETA and subexpression symbols.
+    gram: the Gram matrix of the domain, in states and parameters.
     """
 
     label: str
-    states: tuple[sp.Symbol, ...]
+    variables: tuple[StateVariable, ...]
     parameters: tuple[sp.Symbol, ...]
     subexpressions: tuple[tuple[sp.Symbol, sp.Expr], ...]
     rhs: tuple[sp.Expr, ...]
-    domain: Domain
+    gram: sp.ImmutableMatrix
 
+    SHOWN: ClassVar = ("label", "states", "parameters", "subexpressions", "rhs", "gram")
     __repr__ = short_repr
+
+    @property
+    def states(self) -> tuple[sp.Symbol, ...]:
+        """The states' symbols, in order."""
+        return tuple(variable.symbol for variable in self.variables)
 
     def _repr_latex_(self) -> str:
         from derive.objects.notation import dotted, symbol_tex
@@ -61,8 +56,8 @@ class OdeSystem:
         return display([*named, *rates])
 
     def __post_init__(self) -> None:
-        if len(self.rhs) != len(self.states) or len(self.domain.bounds) != len(self.states):
-            raise ValueError("one right-hand side and one interval per state are needed")
+        if len(self.rhs) != len(self.variables):
+            raise ValueError("one right-hand side per state is needed")
         known = {*self.states, *self.parameters, BETA}
         if len(known) != len(self.states) + len(self.parameters) + 1:
             raise ValueError("states, parameters and beta must be distinct symbols")

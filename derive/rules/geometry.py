@@ -3,7 +3,7 @@ names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sympy as sp
@@ -11,9 +11,13 @@ import sympy as sp
 from derive.objects.notation import indexed_name, indices_apart
 from derive.objects.objective import Setting
 from derive.objects.short_repr import short_repr
-from derive.objects.system import Domain
+from derive.objects.states import StateKind, StateVariable
 from derive.objects.vectors import Inner, Vector, VectorSymbol, substitute_vectors
 from derive.rules.flow import gram_symbols
+
+Names = Mapping[Inner, sp.Symbol]
+Relations = Mapping[sp.Symbol, sp.Expr]
+Moving = Sequence[tuple[sp.Symbol, Inner, sp.Expr]]
 
 R = sp.Symbol("R", positive=True)
 RADIUS = sp.Symbol("r", positive=True)
@@ -63,12 +67,15 @@ class Overlaps:
 
     names: inner product → symbol. relations: symbol → expression in the kept ones and the lengths.
     moving: (state, inner product, Gram expression per unit state) triples, in the order of the states.
+    variables: the records of those states. gram: the Gram matrix of the independent modes and the means, in the states,
+    divided by the lengths where the states are cosines.
     """
 
     names: tuple[tuple[Inner, sp.Symbol], ...]
     relations: tuple[tuple[sp.Symbol, sp.Expr], ...]
     moving: tuple[tuple[sp.Symbol, Inner, sp.Expr], ...]
-    domain: Domain
+    variables: tuple[StateVariable, ...]
+    gram: sp.ImmutableMatrix
 
     __repr__ = short_repr
 
@@ -110,12 +117,37 @@ def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
         tuple(names.items()),
         tuple(relations.items()),
         tuple(moving),
-        _domain(setting, geometry, names, relations, moving, independent),
+        _variables(means, geometry, names, relations, moving),
+        _gram([*independent, *means], geometry, names, relations, moving),
     )
 
 
-def _domain(setting, geometry, names, relations, moving, independent) -> Domain:
-    vectors = [*independent, *setting.proposal.means]
+def _variables(
+    means: tuple[VectorSymbol, ...], geometry: Geometry, names: Names, relations: Relations, moving: Moving
+) -> tuple[StateVariable, ...]:
+    """The records of the overlaps that move. Vectors of known lengths bound their overlap by the product of these."""
+    moves = {names[inner] for _, inner, _ in moving}
+
+    def interval(inner: Inner) -> tuple[sp.Expr, sp.Expr]:
+        if geometry.cosines:
+            return -sp.S.One, sp.S.One
+        squares = [sp.sqrt(relations.get(names[Inner(v, v)], names[Inner(v, v)])) for v in inner.args]
+        if any(s.free_symbols & moves for s in squares):
+            return (sp.S.Zero if inner.args[0] == inner.args[1] else -sp.oo), sp.oo
+        return -squares[0] * squares[1], squares[0] * squares[1]
+
+    def variable(state: sp.Symbol, inner: Inner) -> StateVariable:
+        components = tuple(sorted(means.index(a) for a in inner.args if a in means))
+        kind = StateKind.MEAN_OVERLAP if len(components) == 2 else StateKind.MODE_OVERLAP
+        return StateVariable(state, kind, components, interval(inner))
+
+    return tuple(variable(state, inner) for state, inner, _ in moving)
+
+
+def _gram(
+    vectors: Sequence[VectorSymbol], geometry: Geometry, names: Names, relations: Relations, moving: Moving
+) -> sp.ImmutableMatrix:
+    """The Gram matrix of the vectors in the states, divided by the lengths where the states are cosines."""
     lengths = dict(geometry.lengths)
     in_states = {names[inner]: factor * state for state, inner, factor in moving}
 
@@ -124,15 +156,4 @@ def _domain(setting, geometry, names, relations, moving, independent) -> Domain:
         value = relations.get(name, name).xreplace(in_states)
         return value / (lengths[vectors[i]] * lengths[vectors[j]]) if geometry.cosines else value
 
-    def interval(inner: Inner) -> tuple[sp.Expr, sp.Expr]:
-        if geometry.cosines:
-            return -sp.S.One, sp.S.One
-        squares = [sp.sqrt(relations.get(names[Inner(v, v)], names[Inner(v, v)])) for v in inner.args]
-        moves = {names[i] for _, i, _ in moving}
-        if any(s.free_symbols & moves for s in squares):
-            return (sp.S.Zero if inner.args[0] == inner.args[1] else -sp.oo), sp.oo
-        return -squares[0] * squares[1], squares[0] * squares[1]
-
-    return Domain(
-        sp.ImmutableMatrix(len(vectors), len(vectors), entry), tuple(interval(inner) for _, inner, _ in moving)
-    )
+    return sp.ImmutableMatrix(len(vectors), len(vectors), entry)
