@@ -13,7 +13,7 @@ import numpy as np
 from annealvi.session.session import Session, open_session
 from annealvi.show.output import read_json
 from derive.checks.velocity import Velocity, velocity_at
-from derive.dynamics.symbolic_problem import derive_problem, symbolise
+from derive.dynamics.symbolic_problem import symbolise
 from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
 from derive.objects.states import StateKind
@@ -242,14 +242,15 @@ def velocity(problem: Problem, state: State | Mapping[str, Any]) -> Velocity:
     proposal = Proposal(state.weights, state.scales, problem.proposal.radius)
     at_state = dataclasses.replace(problem, proposal=proposal)
     try:
-        derivation = derive_problem(at_state)
+        symbolic = symbolise(at_state)
+        derivation = symbolic.derived(at_state.name)
     except ArithmeticError as error:  # a rule checked its own result and refused it
         raise BadInput(
             "problem", f"the derivation stops ({error})", "please report it with this problem file"
         ) from error
     length = len(state.means[0])
     modes = [[*mean, *[0.0] * (length - len(mean))] for mean in problem.target.means]
-    return velocity_at(derivation, state.means, modes, symbolise(at_state).values, state.beta, several)
+    return velocity_at(derivation, state.means, modes, symbolic.values, state.beta, several)
 
 
 def result(problem: Problem, state: State) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import sympy as sp
 from derive.dynamics.adaptive_schedule import INTERVAL, STEP, with_adaann
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.learned import PARAMETERS
-from derive.dynamics.symbolic_problem import SymbolicProblem, derive_problem, parameter_values, symbolise
+from derive.dynamics.symbolic_problem import SymbolicProblem, symbolise
 from derive.objects.short_repr import short_repr
 from derive.objects.states import StateKind
 from derive.objects.system import OdeSystem
@@ -309,17 +309,17 @@ def open_session(problem: Problem, large_dimension: bool = False) -> Session:
 
     try:
         with stage("deriving the equations"):
-            derivation = derive_problem(problem, large_dimension)
+            symbolic = symbolise(problem, large_dimension)
+            derivation = symbolic.derived(problem.name)
     except ArithmeticError as error:  # a rule checked its own result and refused it
         raise BadInput(
             "problem", f"the derivation stops ({error})", "please report it with this problem file"
         ) from error
-    symbolic = symbolise(problem, large_dimension)
     return Session(
         problem,
         symbolic,
         derivation,
         make_schedule(problem.schedule),
-        parameter_values(problem, derivation),
+        symbolic.parameter_values(derivation.system),
         make_rule(problem.schedule),
     )

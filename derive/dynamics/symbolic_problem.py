@@ -15,6 +15,7 @@ from derive.objects.mixtures import DIMENSION, Mixture
 from derive.objects.notation import indexed_name
 from derive.objects.objective import Setting, tempered_reverse_kl
 from derive.objects.short_repr import short_repr
+from derive.objects.system import OdeSystem
 from derive.objects.vectors import Inner, Vector, VectorSymbol
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput, Problem
@@ -30,9 +31,16 @@ told apart."""
 
 @dataclass(frozen=True)
 class SymbolicProblem:
-    """setting and geometry: the derivation's input. values: each parameter symbol's number in this problem.
+    """A problem in the symbols that the derivation works with; `symbolise` makes it.
 
-    independent_modes: indices of the modes whose overlaps are states; the others are their images.
+    Attributes
+    ----------
+    setting, geometry : Setting, Geometry
+        The derivation's input: the two mixtures with the objective, and what is known of their vectors.
+    values : mapping of sympy.Symbol to float
+        The number in this problem of every symbol that may be a parameter of the system.
+    independent_modes : tuple of int
+        The modes, counted from 0, whose overlaps are states. The other modes are combinations of these.
     """
 
     setting: Setting
@@ -41,6 +49,14 @@ class SymbolicProblem:
     independent_modes: tuple[int, ...]
 
     __repr__ = short_repr
+
+    def derived(self, label: str) -> Derivation:
+        """The derivation of this problem's summary-statistics system, whose carrier is called `label`."""
+        return derive(self.setting, self.geometry, label)
+
+    def parameter_values(self, system: OdeSystem) -> dict[sp.Symbol, float]:
+        """The numbers of the system's parameters in this problem, in the system's order."""
+        return {parameter: self.values[parameter] for parameter in system.parameters}
 
 
 def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProblem:
@@ -185,8 +201,7 @@ def _require_motion(problem: Problem, setting: Setting, geometry: Geometry) -> N
 @checked
 def derive_problem(problem: Problem, large_dimension: bool = False) -> Derivation:
     """The derivation of a problem's summary-statistics system; BadInput where a rule does not cover it."""
-    symbolic = symbolise(problem, large_dimension)
-    return derive(symbolic.setting, symbolic.geometry, problem.name)
+    return symbolise(problem, large_dimension).derived(problem.name)
 
 
 def derive_in_dimension(problem: Problem, dimension: int, manifold: str | None = None) -> Derivation:
@@ -206,9 +221,3 @@ def derive_in_dimension(problem: Problem, dimension: int, manifold: str | None =
     if not holds_in(setting, geometry, dimension):
         geometry = replace(geometry, dimension=dimension)
     return derive(setting, geometry, problem.name)
-
-
-def parameter_values(problem: Problem, derivation: Derivation) -> dict[sp.Symbol, float]:
-    """The numbers of the system's parameters in this problem, in the system's order."""
-    values = symbolise(problem).values
-    return {p: values[p] for p in derivation.system.parameters}
