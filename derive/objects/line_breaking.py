@@ -1,4 +1,4 @@
-"""Aligned displays whose lines fit on a page: equations broken between terms, and wide terms within their brackets."""
+"""Long equations in LaTeX that fit on a page: equations are broken between terms, and wide terms within brackets."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from derive.objects.step import Equation
 
 LINE = 105
-"""Symbols that fit on one line of a landscape page in footnote size."""
+"""How many symbols fit on one line of a landscape page in footnote size."""
 
 
 def terms_tex(equation: Equation, line: int = LINE) -> list[str]:
-    """The right-hand side's terms; of a wide one the fraction is taken apart, so that what is long stands on the
-    line."""
+    """LaTeX of the right-hand side's terms. In a term wider than `line` symbols, long factors stand beside the fraction
+    and not in its numerator, so that the term can be broken."""
     value = equation.value
     if isinstance(value, sp.Expr):
         written = [tex(term) for term in value.as_ordered_terms()]
@@ -52,8 +52,8 @@ def markdown_display(left: str, terms: Sequence[str]) -> str:
 
 
 def broken(left: str, terms: Sequence[str], line: int = LINE) -> list[str]:
-    """The lines of an aligned equation, broken between terms and, within those wider than `line` symbols, before
-    signs."""
+    """The lines of an aligned equation, broken between terms; a term wider than `line` symbols is broken before the
+    signs in its brackets too."""
     lines, width = [f"{left} &="], _symbols(left)
     for piece in (p for term in terms for p in _pieces(term, line)):
         width += _symbols(piece)
@@ -68,8 +68,8 @@ _TOKEN = re.compile(r"\\(?:left|right)\\?.|\\[a-zA-Z]+|\\.| [+-] |.", re.DOTALL)
 
 
 def _pieces(term: str, line: int) -> list[str]:
-    """A term wider than `line` cut before every sign in its brackets, whose size then no longer follows what they
-    hold."""
+    """The term, cut before every sign in its brackets if it is wider than `line` symbols. Brackets that are cut get a
+    fixed size, since LaTeX sizes brackets within one line only."""
     if _symbols(term) <= line or r"\begin" in term:
         return [term]
     pieces, depth = [""], 0
@@ -84,7 +84,7 @@ def _pieces(term: str, line: int) -> list[str]:
 
 
 def terms_of(latex: str) -> list[str]:
-    """A formula cut before every sign and after every comma that stands in no brackets."""
+    """A formula cut before every sign and after every \\quad outside brackets."""
     terms, depth = [""], 0
     for token in _TOKEN.findall(latex):
         opening = token in "{([" or token.startswith(r"\left")
@@ -99,7 +99,7 @@ def terms_of(latex: str) -> list[str]:
 
 
 def _symbols(latex: str) -> int:
-    """About how many symbols a piece of LaTeX prints on its main line."""
+    """Roughly the number of symbols that a piece of LaTeX prints on its main line."""
     without_layout = re.sub(
         r"\\(left|right|Bigl|Bigr|biggl|biggr|frac|mathbb|bar|dot|hat|operatorname|quad)|[{}_^\s]", "", latex
     )

@@ -1,8 +1,9 @@
-"""The carrier of a closed system of ordinary differential equations, handed from the derivation to everything
-downstream.
+"""The carrier of a closed system of ordinary differential equations: the derivation makes it, and the kernels, the
+asymptotics and the figures read it.
 
-The order of states and parameters is declared and kept. Named subexpressions (the Gaussian expectations F and G, say)
-are listed once and used by name in the right-hand sides, so that text, LaTeX and kernels show the same structure.
+The carrier declares the order of states and parameters, and everything downstream keeps that order. Each named
+subexpression (a Gaussian average such as F_1 or g) is defined once and used by name in the right-hand sides, so text,
+LaTeX and kernels show the same structure.
 """
 
 from __future__ import annotations
@@ -21,13 +22,31 @@ BETA = sp.Symbol("beta", positive=True)
 
 @dataclass(frozen=True)
 class OdeSystem:
-    """dy/dt = rhs(y, beta(t); parameters).
+    """A closed system dy/dt = rhs(y, beta(t); parameters).
 
-    label: the mixture's name, for messages and file names.
-    variables: the records of y, in order. parameters: constants, in order. `BETA` is neither: a schedule supplies it.
-    subexpressions: ordered (symbol, expression) pairs; each may use states, parameters, BETA and earlier symbols.
-    rhs: one expression per state, in states, parameters, BETA and subexpression symbols.
-    gram: the Gram matrix of the domain, in states and parameters.
+    `BETA`, the inverse temperature, is neither a state nor a parameter: a schedule supplies it.
+
+    Attributes
+    ----------
+    label : str
+        The problem's name, for messages and file names.
+    variables : tuple of StateVariable
+        The records of the states y, in order: symbol, kind, components and interval of each.
+    parameters : tuple of sympy.Symbol
+        The constants, in order.
+    subexpressions : tuple of (sympy.Symbol, sympy.Expr)
+        The named subexpressions in order. Each may use states, parameters, `BETA` and earlier symbols.
+    rhs : tuple of sympy.Expr
+        One right-hand side per state, in states, parameters, `BETA` and the symbols of subexpressions.
+    gram : sympy.ImmutableMatrix
+        The Gram matrix of independent modes and means, in states and parameters. The states lie where this matrix is
+        positive semidefinite and each state is within its interval.
+
+    Raises
+    ------
+    ValueError
+        Where states and right-hand sides differ in number, a symbol is declared twice, or an expression contains a
+        symbol that is not declared before it.
     """
 
     label: str
@@ -74,7 +93,13 @@ class OdeSystem:
             raise ValueError(f"{where} is not closed: it contains {sorted(map(str, stray))}")
 
     def expanded_rhs(self) -> tuple[sp.Expr, ...]:
-        """The right-hand sides with every named subexpression written out, in states, parameters and BETA alone."""
+        """The right-hand sides with every named subexpression written out.
+
+        Returns
+        -------
+        tuple of sympy.Expr
+            One expression per state, in states, parameters and `BETA` alone.
+        """
         expanded = list(self.rhs)
         for symbol, expression in reversed(self.subexpressions):
             expanded = [e.xreplace({symbol: expression}) for e in expanded]
