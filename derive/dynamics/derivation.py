@@ -2,8 +2,8 @@
 
 objective → average over components → pathwise gradient → mixture scores → score-function part vanishes →
 responsibilities sum to one → Stein → projected flow → product rule → closure in the overlaps → jointly Gaussian scalars
-→ geometry → two-mode forms → final variables. Every rule holds for any number of modes and components; the two-mode
-rules step aside for more.
+→ geometry → two-mode forms → final variables. Every rule but the two-mode rules holds for any number of modes and
+components; the two-mode rules apply to two modes or two components alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,21 @@ from derive.rules.geometry import Geometry, Overlaps, overlaps_of
 
 @dataclass(frozen=True)
 class Derivation:
-    """setting and geometry: what was assumed. steps: how the system follows. system: the result, ready for kernels."""
+    """A derivation of the summary-statistics flow: its assumptions, its steps and the closed system.
+
+    Attributes
+    ----------
+    setting : Setting
+        The two mixtures, the objective and the flow.
+    geometry : Geometry
+        What is assumed of the vectors: dependent modes, fixed lengths, the dimension.
+    overlaps : Overlaps
+        The names of all inner products, and those that move.
+    steps : tuple of Step
+        The steps from the objective to the closed system, in order.
+    system : OdeSystem
+        The closed system, ready for kernels.
+    """
 
     setting: Setting
     geometry: Geometry
@@ -36,22 +50,28 @@ class Derivation:
     __repr__ = short_repr
 
     def _repr_latex_(self) -> str:
-        """The closed system."""
+        """LaTeX of the closed system."""
         return display(tuple(self.equations().values()))
 
     def equations(self) -> Mapping[str, Equation]:
-        """The final equations by label: the definitions and the rates of the states."""
+        """The final equations: the definitions and the rates of the states.
+
+        Returns
+        -------
+        mapping of str to Equation
+            The equations by label, such as "F_1" for a definition and "dm_1" for the rate of the state m_1.
+        """
         return {e.label: e for e in self.steps[-1].after}
 
 
 def derive(setting: Setting, geometry: Geometry, label: str) -> Derivation:
-    """Run every rule, from the setting's objective to the carrier of the closed system."""
+    """Apply every rule in order, from the setting's objective to the closed system, whose label is `label`."""
     overlaps = overlaps_of(setting, geometry)
     slopes = {"means": gradient_steps(setting)} if "means" in setting.learn else {}
     slopes |= {parameter.name: parameter.slope_steps(setting) for parameter in parameters_in(setting.learn)}
     flow = flow_steps(setting, overlaps, {name: steps[-1].after for name, steps in slopes.items()})
     scalar = scalar_steps(setting, geometry, overlaps, flow[-1].after)
-    # The objective is taken apart once, however many of its slopes are.
+    # The objective is split over components once, for all slopes.
     first = objective_step(setting)
     return Derivation(
         setting,
@@ -77,7 +97,7 @@ def _carrier(setting: Setting, overlaps: Overlaps, final: Equations, label: str)
 
 
 def in_order_of_use(named: tuple[tuple[sp.Symbol, sp.Expr], ...]) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
-    """The definitions, each after those that it uses."""
+    """The definitions in an order in which each one follows the definitions that it uses."""
     values = dict(named)
     ordered: dict[sp.Symbol, sp.Expr] = {}
 

@@ -1,4 +1,4 @@
-"""From the objective to its slopes along softmax logits and log scales: the steps for learned weights and learned
+"""The steps for learned weights and learned scales, from the objective to its slopes along softmax logits and log
 scales."""
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ MEAN_ENERGY = sp.Symbol("e_mean", real=True)
 
 
 def energy(component: int) -> sp.Symbol:
-    """E_i[log q − β log p*] up to a constant that all components share; `component` counts from 1."""
+    """The symbol e_i of E_i[log q − β log p*], up to a constant that all components share; `component` counts from
+    1."""
     return sp.Symbol(f"e_{component}", real=True)
 
 
 def weight_steps(setting: Setting) -> tuple[Step, ...]:
-    """𝓛_β → ∂𝓛_β/∂θ_i = w_i (e_i − Σ_j w_j e_j), with the components' energies e_i written in averages."""
+    """From 𝓛_β to ∂𝓛_β/∂θ_i = w_i (e_i − Σ_j w_j e_j), with the components' energies e_i written in averages."""
     q = setting.proposal
     whole = _whole(setting, LogitSlope, r"\theta", "theta")
     parts = [softmax_slope(expand_over_components(setting), q, i) for i in range(q.size)]
@@ -83,7 +84,7 @@ def weight_steps(setting: Setting) -> tuple[Step, ...]:
 
 
 def scale_steps(setting: Setting) -> tuple[Step, ...]:
-    """𝓛_β → ∂𝓛_β/∂τ_i as combinations of inner products with averages."""
+    """From 𝓛_β to ∂𝓛_β/∂τ_i as combinations of inner products, whose coefficients are averages."""
     q = setting.proposal
     whole = _whole(setting, LogScaleSlope, r"\tau", "tau")
     parts = [scale_slope(expand_over_components(setting), q, i) for i in range(q.size)]
@@ -147,7 +148,7 @@ def _whole(setting: Setting, node: type, letter: str, name: str) -> Equations:
 
 
 def _through(whole: Equations, parts: Parts) -> Equations:
-    """The parts of the slopes through what the average is taken with: the weights of the sum, or the samples."""
+    """The parts of the slopes through the average itself: through the weights of the sum, or through the samples."""
     return tuple(
         Equation(f"{w.label}_through", rf"p_{{{i}}}", p)
         for i, (w, (p, _)) in enumerate(zip(whole, parts, strict=True), 1)
@@ -171,7 +172,7 @@ def _collected(whole: Equations, through: Equations, explicit: Equations) -> Equ
 
 
 def _without_weights_sum(expression: sp.Expr, mixture: Mixture) -> sp.Expr:
-    """Zero, where Σ_j w_j = 1 makes it so."""
+    """Zero, once it is shown that the expression vanishes with Σ_j w_j = 1; raises RuleDoesNotApplyError otherwise."""
     last = mixture.weights[-1]
     if sp.expand(expression.xreplace({last: 1 - sp.Add(*mixture.weights[:-1])})) != 0:
         raise RuleDoesNotApplyError(f"the score-function part {expression} does not vanish with the weights' sum")
@@ -179,7 +180,7 @@ def _without_weights_sum(expression: sp.Expr, mixture: Mixture) -> sp.Expr:
 
 
 def _own_part(expression: sp.Expr, setting: Setting, component: int) -> sp.Expr:
-    """The terms that belong to this component alone: its weight, mean, scale or sample occurs in them."""
+    """The terms of one component: those in which its weight, mean, scale or sample occurs."""
     x = setting.samples[component - 1]
     q = setting.proposal
     own = {x.mean, q.weights[component - 1], *(x.scale.free_symbols if len(set(q.scales)) > 1 else ())}

@@ -1,4 +1,4 @@
-"""From the closed rates to the final system: the steps whose equations contain overlaps and averages only."""
+"""The last steps, from the closed rates to the final system: their equations contain overlaps and averages only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from derive.rules.two_modes import cameron_martin_to_sech, sigmoid_as_tanh
 
 
 def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, closed: Equations) -> tuple[Step, ...]:
-    """Rates with averages over vectors → rates in the final states with averages over independent scalars."""
+    """From rates with averages over vectors to rates in the final states with averages over independent scalars."""
     names, relations = dict(overlaps.names), dict(overlaps.relations)
     overlap_rates = {f"d{name.name}" for name in names.values()}
     steps: list[Step] = []
@@ -99,7 +99,8 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
 
 
 def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, defined: Equations) -> Equations:
-    """The definitions with every average over independent scalars, after the Cholesky entries that they use."""
+    """The definitions, with every average reduced to one over independent scalars, after the Cholesky entries that the
+    averages use."""
     factors: dict[sp.Symbol, Equation] = {}
     reduced: list[Equation] = []
     for equation in defined:
@@ -116,7 +117,8 @@ def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, define
 
 
 def factor_names(average: Expectation, setting: Setting) -> FactorNames:
-    """C_star for the target's factor, which equal scales make the same for every component; C_star_i and C_i else."""
+    """C_star for the target's factor where equal scales make it the same for every component, else C_star_i; C_i for
+    the proposal's factor at a sample of component i."""
     (x,) = average.variables
     i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)
     (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}
@@ -132,7 +134,7 @@ def _fluxes(setting: Setting) -> tuple[str, str]:
 
 
 def _is_sigmoid(value: sp.Expr) -> bool:
-    """Whether a definition is the average of one share of two whose logit is linear in one normal variable."""
+    """Whether the value is the average of a share of two components whose logit is linear in one normal variable."""
     if not isinstance(value, Expectation) or not isinstance(value.integrand, Softmax) or len(value.variables) != 1:
         return False
     (z,), logits = value.variables, value.integrand.logits
@@ -144,7 +146,7 @@ def _per_state(rate: Equation, state: sp.Symbol, factor: sp.Expr) -> Equation:
 
 
 def tidied(equations: Equations) -> Equations:
-    """Factor what stands under square roots, and group each rate by the averages it contains."""
+    """The equations with factored radicands, and with the terms of each rate grouped by the averages."""
     averages = [e.symbol for e in definitions(equations) if e.kind is not DefinitionKind.FACTOR]
 
     def tidy(expression: sp.Expr) -> sp.Expr:
@@ -193,7 +195,7 @@ def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
 
 
 class _LogRatio:
-    """The name of (log w_1 − log w_2)/halves, and its place in the arguments of averages."""
+    """A symbol for (log w_1 − log w_2)/halves, and its use in the arguments of averages."""
 
     def __init__(self, symbol: sp.Symbol, weights: sp.Tuple, halves: int) -> None:
         self.symbol, self.weights, self.halves = symbol, weights, halves

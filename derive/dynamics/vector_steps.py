@@ -1,4 +1,4 @@
-"""From the objective to the rates of the overlaps: the steps whose equations still contain vectors."""
+"""The first steps, from the objective to the rates of the overlaps: their equations still contain vectors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from derive.rules.gradient_rules import (
 
 
 def objective_step(setting: Setting) -> Step:
-    """𝓛_β as a mixture of its components' averages."""
+    """The step that splits 𝓛_β into the averages over the proposal's components."""
     left = r"\mathcal{L}_\beta"
     return Step(
         "average over components",
@@ -36,7 +36,7 @@ def objective_step(setting: Setting) -> Step:
 
 
 def gradient_steps(setting: Setting) -> tuple[Step, ...]:
-    """𝓛_β → ∇_{a_i} 𝓛_β as combinations of means and modes with averaged responsibilities."""
+    """From 𝓛_β to ∇_{a_i} 𝓛_β, combinations of means and modes whose coefficients are averaged responsibilities."""
     means = setting.proposal.means
     expanded = expand_over_components(setting)
     left = r"\mathcal{L}_\beta"
@@ -105,10 +105,10 @@ def _without_score_function(part: Vector, setting: Setting) -> Vector:
 
 
 def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Mapping[str, Equations]) -> tuple[Step, ...]:
-    """Gradients and slopes → rates of the overlaps, weights and scales, closed in them and the named averages.
+    """From gradients and slopes to the rates of overlaps, weights and scales, closed in these and in named averages.
 
-    slopes: by what is learned, the gradients of the means and the slopes along the parameters' coordinates, with the
-    definitions that these use.
+    slopes: for each name in `setting.learn`, the gradients of the means or the slopes along the parameter's
+    coordinates, with the definitions that the slopes use.
     """
     means = setting.proposal.means
     names = dict(overlaps.names)
@@ -159,7 +159,7 @@ def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Mapping[str, Equati
 
 
 def average_definitions(named: Mapping[Expectation, sp.Symbol], setting: Setting) -> Equations:
-    """The definitions of the named averages, each of its kind."""
+    """The definitions of the named averages, each with its kind."""
 
     def kind(average: Expectation) -> DefinitionKind:
         (x,), share = average.variables, average.integrand
@@ -171,10 +171,11 @@ def average_definitions(named: Mapping[Expectation, sp.Symbol], setting: Setting
 
 
 def average_name(average: Expectation, setting: Setting) -> sp.Symbol:
-    """rho_ij = E_i[ρ_j], rho_i_jl = E_i[ρ_j ρ_l], S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²], ell_i = E_i[log ρ]; with `star` for
-    the target's.
+    """The symbol of an average over component i; the head ends in `_star` for the target's responsibilities.
 
-    ellsq_i = E_i[(log ρ)²], ellS_i = E_i[log ρ ‖x − a_i‖²/σ_i²]; rhoup_ij is rho_ij in two dimensions more.
+    rho_ij = E_i[ρ_j], rho_i_jl = E_i[ρ_j ρ_l], S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²], ell_i = E_i[log ρ], ellsq_i =
+    E_i[(log ρ)²], ellS_i = E_i[log ρ ‖x − a_i‖²/σ_i²]; rhoup_ij is rho_ij for a sample in two dimensions more. Raises
+    TypeError for any other average.
     """
     (x,) = average.variables
     i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)

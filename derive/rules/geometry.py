@@ -1,5 +1,4 @@
-"""What is known of the vectors: modes that are images of others, lengths that are fixed, and the overlaps' final
-names."""
+"""The geometry of modes and means: dependent modes, fixed lengths, and the overlaps that become states."""
 
 from __future__ import annotations
 
@@ -25,11 +24,20 @@ RADIUS = sp.Symbol("r", positive=True)
 
 @dataclass(frozen=True)
 class Geometry:
-    """images: modes written by the other modes (ν_2 = −ν_1). lengths: vectors of known, constant length.
+    """What is known of the vectors.
 
-    cosines: whether the overlaps are divided by the lengths (m, s) or kept as they are (M, Q).
-    dimension: d where it is known; it matters only where the means' span may fill the space.
-    large_dimension: take the limit d → ∞ of what is left of ‖x‖² outside the span.
+    Attributes
+    ----------
+    images : tuple of (VectorSymbol, Vector)
+        The dependent modes, each as a combination of the other modes (ν_2 = −ν_1, for example).
+    lengths : tuple of (VectorSymbol, sympy.Expr)
+        The vectors of known, constant length.
+    cosines : bool
+        Whether the states are overlaps divided by the lengths (m, s) or the overlaps themselves (M, Q).
+    dimension : int or None
+        The dimension d, where it is known. It matters only where modes and means may span the whole space.
+    large_dimension : bool
+        Whether to take the limit d → ∞ for the part of ‖x‖² outside the span of the logits' linear forms.
     """
 
     images: tuple[tuple[VectorSymbol, Vector], ...] = ()
@@ -42,7 +50,8 @@ class Geometry:
 
 
 def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
-    """Two opposite modes at distance R from the origin and, on the sphere, components at the given radii."""
+    """The geometry of two opposite modes at distance R from the origin; on the sphere the means have the given
+    radii."""
     first, second = setting.target.means
     on_sphere = setting.manifold == "sphere"
     lengths = ((first, R), *zip(setting.proposal.means, radii, strict=True)) if on_sphere else ((first, R),)
@@ -52,8 +61,8 @@ def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
 def unrelated(
     setting: Setting, radii: Sequence[sp.Expr] | None = None, images: Sequence[tuple[VectorSymbol, Vector]] = ()
 ) -> Geometry:
-    """Modes known by the Gram matrix Γ of those that are no images; on the sphere, components at the given radii (r, r,
-    …)."""
+    """The geometry of modes of which only the Gram matrix Γ of the independent ones is known; on the sphere the means
+    have the given radii, r for all by default."""
     if setting.manifold != "sphere":
         return Geometry(tuple(images))
     return Geometry(
@@ -63,12 +72,21 @@ def unrelated(
 
 @dataclass(frozen=True)
 class Overlaps:
-    """The Gram entries by name, what the geometry makes of each, and those that move.
+    """The inner products of all modes and means, and those among them that are states.
 
-    names: inner product → symbol. relations: symbol → expression in the kept ones and the lengths.
-    moving: (state, inner product, Gram expression per unit state) triples, in the order of the states.
-    variables: the records of those states. gram: the Gram matrix of the independent modes and the means, in the states,
-    divided by the lengths where the states are cosines.
+    Attributes
+    ----------
+    names : tuple of (Inner, sympy.Symbol)
+        Every inner product and its symbol.
+    relations : tuple of (sympy.Symbol, sympy.Expr)
+        The symbols that the geometry fixes, each as an expression in the other symbols and the lengths.
+    moving : tuple of (sympy.Symbol, Inner, sympy.Expr)
+        For each state in order: its symbol, its inner product, and the inner product's value per unit of the state.
+    variables : tuple of StateVariable
+        The records of these states.
+    gram : sympy.ImmutableMatrix
+        The Gram matrix of the independent modes and the means in the states, divided by the lengths where the states
+        are cosines.
     """
 
     names: tuple[tuple[Inner, sp.Symbol], ...]
@@ -81,6 +99,7 @@ class Overlaps:
 
 
 def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
+    """The overlaps of the setting's modes and means, as the geometry relates them."""
     modes, means = tuple(setting.target.means), tuple(setting.proposal.means)
     names = gram_symbols(modes, means)
     images, lengths = dict(geometry.images), dict(geometry.lengths)
