@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import ClassVar
@@ -27,7 +27,7 @@ from annealvi.paper.fragments import breakable, checked, index, named, numbers, 
 from annealvi.paper.stored_flows import flow_datasets, flow_numbers, flow_tables
 from annealvi.show.no_figure import NoFigure, drawn
 from annealvi.show.output import write_file
-from derive.dynamics.symbolic_problem import derive_problem, symbolise
+from derive.dynamics.symbolic_problem import symbolise
 from derive.problem.built_in import BUILT_IN
 from derive.problem.specification import BadInput, Problem
 from derive.writing.rendering import as_latex, closed_system_as_latex, general_as_latex
@@ -107,9 +107,8 @@ def appendix_name(own: Problem) -> str | None:
 
 
 def _same_equations(own: Problem, other: Problem) -> bool:
-    if symbolise(own).setting != symbolise(other).setting:
-        return False
-    return derive_problem(replace(own, name=other.name)).system == derive_problem(other).system
+    one, another = symbolise(own), symbolise(other)
+    return one.setting == another.setting and one.derived(other.name).system == another.derived(other.name).system
 
 
 def write(

@@ -16,9 +16,9 @@ from derive.asymptotics.hold_and_quench import DRIFT, REPULSION, SLOPE, SUM, Pai
 from derive.asymptotics.limits import Asymptotics
 from derive.asymptotics.linear_stability import BimodalStability
 from derive.dynamics.derivation import Derivation
+from derive.objects.line_breaking import align, broken, terms_of, terms_tex
 from derive.objects.notation import apart_in, tex
 from derive.objects.step import Equation, Step
-from derive.writing.line_breaking import align, broken, terms_of, terms_tex
 from derive.writing.named_logits import with_named_logits
 from derive.writing.rendering import final_equations, same_value
 from derive.writing.slug import slug

@@ -13,9 +13,10 @@ import numpy as np
 from annealvi.session.session import Session, open_session
 from annealvi.show.output import read_json
 from derive.checks.velocity import Velocity, velocity_at
-from derive.dynamics.symbolic_problem import derive_problem, symbolise
+from derive.dynamics.symbolic_problem import symbolise
 from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
+from derive.objects.states import StateKind
 from derive.problem.arguments import checked
 from derive.problem.field_checks import one_line
 from derive.problem.specification import BadInput, Problem, Proposal
@@ -168,9 +169,9 @@ def _by_overlaps(document: Mapping[str, Any], key: str, problem: Problem, source
     weights, scales = np.array(proposal.weights), np.array(proposal.scales)
     if key == "states":
         state = _named_states(document["states"], session, source)
-        learned = dict(zip(session.state_names, state.tolist(), strict=True))
-        for name, values in (("w", weights), ("sigma", scales)):
-            values[:] = [learned.get(f"{name}_{i}", value) for i, value in enumerate(values, 1)]
+        for kind, values in ((StateKind.WEIGHT, weights), (StateKind.SCALE, scales)):
+            if learned := session.positions_of(kind):
+                values[:] = state[learned]
     else:
         M, Q = _matrices(document["overlaps"], problem, source)
         state = session.states_of_overlaps(M, Q, weights, scales)
@@ -282,14 +283,15 @@ def velocity(problem: Problem, state: State | Mapping[str, Any]) -> Velocity:
     proposal = Proposal(state.weights, state.scales, problem.proposal.radius)
     at_state = dataclasses.replace(problem, proposal=proposal)
     try:
-        derivation = derive_problem(at_state)
+        symbolic = symbolise(at_state)
+        derivation = symbolic.derived(at_state.name)
     except ArithmeticError as error:  # a rule checked its own result and refused it
         raise BadInput(
             "problem", f"the derivation stops ({error})", "please report it with this problem file"
         ) from error
     length = len(state.means[0])
     modes = [[*mean, *[0.0] * (length - len(mean))] for mean in problem.target.means]
-    return velocity_at(derivation, state.means, modes, symbolise(at_state).values, state.beta, several)
+    return velocity_at(derivation, state.means, modes, symbolic.values, state.beta, several)
 
 
 def result(problem: Problem, state: State) -> dict[str, Any]:

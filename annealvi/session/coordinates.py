@@ -12,10 +12,15 @@ from typing import Any
 import numpy as np
 
 from derive.dynamics.derivation import Derivation
+from derive.dynamics.learned import PARAMETERS
 from derive.dynamics.symbolic_problem import SymbolicProblem
+from derive.objects.states import StateKind
 from derive.objects.vectors import Inner
 from derive.problem.field_checks import SUM_TOLERANCE
 from derive.problem.specification import BadInput, Problem
+
+PARAMETER_KINDS = tuple(parameter.kind for parameter in PARAMETERS)
+"""The kinds of the states that are learned parameters, all of them positive."""
 
 CHECKED_AT_ONCE = 2**14
 """States checked together. Their Gram matrices take several times the memory of the states themselves."""
@@ -32,6 +37,10 @@ class Coordinates:
     @property
     def state_names(self) -> tuple[str, ...]:
         return tuple(s.name for s in self.derivation.system.states)
+
+    def positions_of(self, *kinds: StateKind) -> list[int]:
+        """The places of the states of these kinds, in the order of the states."""
+        return [n for n, variable in enumerate(self.derivation.system.variables) if variable.kind in kinds]
 
     def modes(self, dimension: int | None = None) -> np.ndarray:
         """The target's means, padded with zeros to (K, dimension)."""
@@ -81,10 +90,9 @@ class Coordinates:
         self, overlaps: list[np.ndarray], weights: np.ndarray, scales: np.ndarray, shape: tuple[int, ...]
     ) -> np.ndarray:
         """The overlaps' columns and, after them, those of the learned weights and scales."""
-        learned = [
-            given for name, given in (("weights", weights), ("scales", scales)) if name in self.problem.flow.learn
-        ]
-        columns = [np.broadcast_to(given[..., i], shape) for given in learned for i in range(given.shape[-1])]
+        given = {StateKind.WEIGHT: weights, StateKind.SCALE: scales}
+        learned = self.derivation.system.variables[len(overlaps) :]
+        columns = [np.broadcast_to(given[v.kind][..., v.components[0]], shape) for v in learned]
         return np.stack([*overlaps, *columns], axis=-1)
 
     def gram_of_states(self, states: np.ndarray) -> np.ndarray:
@@ -108,13 +116,11 @@ class Coordinates:
         if not np.isfinite(gram).all() or np.linalg.eigvalsh(gram).min() < -1e-9 * gram.trace():
             found = "no vectors have these overlaps (their Gram matrix is not positive)"
             raise BadInput(key, found, "give overlaps of real vectors", source)
-        learned = {s: x for s, x in zip(self.state_names, state, strict=True) if s.startswith(("w_", "sigma_"))}
-        for name, value in learned.items():
-            if value <= 0:
-                raise BadInput(
-                    f"{key}.{name}", f"{value:g} is not positive", "give weights and scales above zero", source
-                )
-        weights = [float(value) for name, value in learned.items() if name.startswith("w_")]
+        for n in self.positions_of(*PARAMETER_KINDS):
+            if state[n] <= 0:
+                found = f"{state[n]:g} is not positive"
+                raise BadInput(f"{key}.{self.state_names[n]}", found, "give weights and scales above zero", source)
+        weights = [float(state[n]) for n in self.positions_of(StateKind.WEIGHT)]
         if weights and abs(sum(weights) - 1) > SUM_TOLERANCE:
             shares = ", ".join(f"w_{i} = {w / sum(weights)!r}" for i, w in enumerate(weights, 1))
             remedy = f"make them sum to one within {SUM_TOLERANCE:g}, such as {shares}"
@@ -128,8 +134,7 @@ class Coordinates:
         width = states.shape[1]
         constant = self.gram_of_states(np.zeros(width))
         slopes = np.stack([self.gram_of_states(row) - constant for row in np.eye(width)])
-        learned = [n for n, name in enumerate(self.state_names) if name.startswith(("w_", "sigma_"))]
-        weights = [n for n, name in enumerate(self.state_names) if name.startswith("w_")]
+        learned, weights = self.positions_of(*PARAMETER_KINDS), self.positions_of(StateKind.WEIGHT)
         for first in range(0, len(states), CHECKED_AT_ONCE):
             part = states[first : first + CHECKED_AT_ONCE]
             with np.errstate(over="ignore", invalid="ignore"):

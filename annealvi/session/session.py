@@ -19,8 +19,9 @@ from annealvi.session.coordinates import Coordinates
 from annealvi.session.starts import random_states_in_parts
 from derive.dynamics.adaptive_schedule import with_adaann
 from derive.dynamics.derivation import Derivation
-from derive.dynamics.symbolic_problem import SymbolicProblem, derive_problem, parameter_values, symbolise
+from derive.dynamics.symbolic_problem import SymbolicProblem, symbolise
 from derive.objects.short_repr import short_repr
+from derive.objects.states import StateKind
 from derive.problem.arguments import LEAST, checked
 from derive.problem.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
 from derive.problem.specification import BadInput, Problem
@@ -87,6 +88,20 @@ class Session:
     def overlap_count(self) -> int:
         """How many of the states are overlaps."""
         return len(self.derivation.overlaps.moving)
+
+    def positions_of(self, *kinds: StateKind) -> list[int]:
+        """Return the places of the states of some kinds.
+
+        Parameters
+        ----------
+        *kinds : StateKind
+
+        Returns
+        -------
+        list of int
+            In the order of the states.
+        """
+        return self.coordinates.positions_of(*kinds)
 
     def modes(self, dimension: int | None = None) -> np.ndarray:
         """Return the target's means, padded with zeros.
@@ -385,17 +400,17 @@ def open_session(problem: Problem, large_dimension: bool = False) -> Session:
 
     try:
         with stage("deriving the equations"):
-            derivation = derive_problem(problem, large_dimension)
+            symbolic = symbolise(problem, large_dimension)
+            derivation = symbolic.derived(problem.name)
     except ArithmeticError as error:  # a rule checked its own result and refused it
         raise BadInput(
             "problem", f"the derivation stops ({error})", "please report it with this problem file"
         ) from error
-    symbolic = symbolise(problem, large_dimension)
     return Session(
         problem,
         symbolic,
         derivation,
         make_schedule(problem.schedule),
-        parameter_values(problem, derivation),
+        symbolic.parameter_values(derivation.system),
         make_rule(problem.schedule),
     )

@@ -18,10 +18,10 @@ from annealvi import __version__
 from annealvi.verification.check import Check
 from annealvi.verification.derivation_steps import derivation_checks
 from derive.dynamics.derivation import Derivation
+from derive.objects.line_breaking import broken, terms_tex
 from derive.objects.short_repr import short_repr
 from derive.objects.step import Step
 from derive.writing.indexed_equations import indexed_equations
-from derive.writing.line_breaking import broken, terms_tex
 from derive.writing.named_logits import with_named_logits
 from derive.writing.rendering import changed_equations, closed_legend, final_equations, general_legend, headline
 

@@ -12,7 +12,7 @@ moves them by one angle each in the plane that they span with the modes, and by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sympy as sp
@@ -188,7 +188,7 @@ def bimodal_stability(derivation: Derivation) -> BimodalStability:
         _corner(forces, "collapsed", (1, 1)),
         _corner(forces, "mixed", (-1, -1)),
         _corner(forces, "separated", (1, -1)),
-        _antipodal_pair(forces),
+        _antipodal_pair(forces, (*derivation.setting.proposal.weights, *derivation.setting.target.weights)),
     )
 
 
@@ -289,7 +289,7 @@ def _unit_sum(expression: sp.Expr, symbols: set[sp.Symbol]) -> sp.Expr:
     return sp.factor(expression).subs(w_1 + w_2, 1)
 
 
-def _antipodal_pair(forces: OdeSystem) -> AntipodalPair:
+def _antipodal_pair(forces: OdeSystem, weights: Sequence[sp.Symbol]) -> AntipodalPair:
     """Linearise φ̇_i = −f_i sin φ_i + f_12 sin(φ_j − φ_i).
 
     φ_i is the angle of mean i from the first mode, in one plane with it.
@@ -297,7 +297,7 @@ def _antipodal_pair(forces: OdeSystem) -> AntipodalPair:
     m_1, m_2, s = forces.states
     angles = sp.symbols("phi_1 phi_2", real=True)
     there = {angles[0]: sp.pi / 2, angles[1]: -sp.pi / 2}
-    equal = {p: sp.S.Half for p in forces.parameters if p.name.startswith("w_")}
+    equal = dict.fromkeys(weights, sp.S.Half)
     in_angles = {m_1: sp.cos(angles[0]), m_2: sp.cos(angles[1]), s: sp.cos(angles[0] - angles[1])}
     named = dict(zip((symbol for symbol, _ in forces.subexpressions), _written_out(forces), strict=True))
     f_1, f_2, between = (f.xreplace(named).xreplace(equal).xreplace(in_angles) for f in forces.rhs)

@@ -1,9 +1,9 @@
-"""A schedule that follows the proposal: AdaAnn's rule as a flow of the inverse temperature, closed in the summary
-statistics.
+"""AdaAnn's rule, a schedule that follows the proposal, as a flow of the inverse temperature that is closed in the
+summary statistics.
 
-AdaAnn raises beta by tau/√Var_q[log p*] at intervals t0 of the flow's time (the KL from p*^β to p*^β' is about (β' −
-β)² Var/2). For small tau the increments become a flow, dβ/dt = (tau/t0)/√Var_q[log p*] until β = 1, and the system an
-autonomous one.
+AdaAnn raises beta by tau/√Var_q[log p*] at intervals t0 of the flow's time, since the KL divergence between p*^β and
+p*^β' is about (β' − β)² Var/2. For small tau the increments become the flow dβ/dt = (tau/t0)/√Var_q[log p*] until
+β = 1, and the system becomes autonomous.
 
 average over components → one mode and its responsibility → variance within and between components → moments of the
 deviation → closure → jointly Gaussian scalars → final variables → flow of the inverse temperature.
@@ -17,14 +17,15 @@ import sympy as sp
 
 from derive.dynamics.derivation import Derivation, in_order_of_use
 from derive.dynamics.scalar_steps import in_scalars, tidied
-from derive.dynamics.vector_steps import average_name
+from derive.dynamics.vector_steps import average_definitions, average_name
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.mixtures import DIMENSION, LogDensity, Responsibility
 from derive.objects.notation import symbol_tex
 from derive.objects.objective import POINT, MixtureExpectation, Setting
 from derive.objects.softmax import Softmax
+from derive.objects.states import StateKind, StateVariable
 from derive.objects.step import Equation, Equations, Step, definitions, map_values, rates
-from derive.objects.system import BETA, Domain, OdeSystem
+from derive.objects.system import BETA, OdeSystem
 from derive.objects.vectors import GaussianVector, Inner, Vector
 from derive.rules.flow import close
 from derive.rules.geometry import Geometry, Overlaps
@@ -41,10 +42,9 @@ VARIANCE_TEX = r"\operatorname{Var}_q[\log p^{\star}]"
 
 
 def with_adaann(derivation: Derivation) -> Derivation:
-    """The derivation with the variance's steps after its own, and the system with beta as its last state, see
-    INVERSE_TEMPERATURE.
+    """The derivation followed by the steps of the variance, and the system with INVERSE_TEMPERATURE as its last state.
 
-    STEP and INTERVAL are further parameters, the last two.
+    STEP and INTERVAL become the system's last two parameters.
     """
     variance = variance_steps(derivation.setting, derivation.geometry, derivation.overlaps)
     final = variance[-1].after
@@ -74,9 +74,9 @@ def with_adaann(derivation: Derivation) -> Derivation:
 
 
 def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> tuple[Step, ...]:
-    """Var_q[log p*] → averages over independent scalars in the final states, exact in every dimension.
+    """From Var_q[log p*] to averages over independent scalars in the final states, exact in every dimension.
 
-    The equation `V` stands in every step.
+    Every step contains the equation with the label `V`.
     """
     names, relations = dict(overlaps.names), dict(overlaps.relations)
     in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
@@ -98,11 +98,11 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
     if len(set(named.values())) < len(named):
         raise ArithmeticError("two averages share a name")
     closed = map_values(moments, lambda value: close(value.xreplace(named), names))
-    over_vectors = tuple(Equation(s.name, symbol_tex(s), a, s) for a, s in named.items())
+    over_vectors = average_definitions(named, setting)
     surroundings = Surroundings.of(setting, geometry)
     over_scalars = map_values(in_scalars(setting, surroundings, names, over_vectors), without_idle_chi_squared)
     scalar = (*closed, *over_scalars)
-    # What the rates name too must take the same form here.
+    # An average that the rates name too must take the same form here.
     related = (*closed, *tidied(map_values(over_scalars, lambda value: value.xreplace(relations))))
     final = map_values(related, lambda value: value.xreplace(relations).xreplace(in_states))
     final = (*final[: len(closed)], *tidied(final[len(closed) :]))
@@ -150,7 +150,7 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
 
 
 def _variance(moment) -> Equations:
-    """E[f²] − E[f]² from `moment`, power → E[f^power]."""
+    """The equation V = E[f²] − E[f]², where `moment` gives E[f^power] for a power."""
     return (Equation(VARIANCE.name, VARIANCE_TEX, moment(2) - moment(1) ** 2),)
 
 
@@ -170,10 +170,10 @@ def _log_responsibility(setting: Setting, x: GaussianVector) -> sp.Expr:
 
 
 def _within_and_between(setting: Setting) -> Equations:
-    """The variance in the components' averages U_i = E_i[X + H] and variances V_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] +
-    Var_i[H].
+    """The variance of X + H, where X = ‖x − ν_K‖²/(2 σ*_K²) and H = log ρ*_K, within and between components.
 
-    X = ‖x − ν_K‖²/(2 σ*_K²) and H = log ρ*_K; E_i[X²] is kept as one average.
+    The components' averages are U_i = E_i[X + H] and their variances V_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] +
+    Var_i[H]; E_i[X²] is kept as one average.
     """
     weights, unit = setting.proposal.weights, 1 / (2 * setting.target.scales[-1] ** 2)
     defined: list[Equation] = []
@@ -204,7 +204,7 @@ def _component_variance(i: int) -> sp.Symbol:
 def _in_moments(equation: Equation, setting: Setting) -> sp.Expr:
     """The right-hand side with the Gaussian moments of ‖x − ν_K‖² carried out.
 
-    With x = a + σz and D = ‖a − ν‖: Var‖x − ν‖² = 4σ² D² + 2dσ⁴.
+    With x = a + σz and D = ‖a − ν‖, Var‖x − ν‖² = 4σ² D² + 2dσ⁴.
     """
     value = equation.value
     for x in setting.samples:
@@ -216,7 +216,7 @@ def _in_moments(equation: Equation, setting: Setting) -> sp.Expr:
 
 
 def without_idle_chi_squared(expression: sp.Expr) -> sp.Expr:
-    """E[f(z) (g(z) + c)] = E[f g] + E[c] E[f] for a χ² variable c that the shares do not depend on."""
+    """E[f(z) (g(z) + c)] = E[f g] + E[c] E[f], applied to every χ² variable c on which no share depends."""
 
     def split(node: Expectation) -> sp.Expr:
         seen = set().union(*(share.free_symbols for share in node.integrand.atoms(Softmax)))
@@ -234,7 +234,7 @@ def without_idle_chi_squared(expression: sp.Expr) -> sp.Expr:
 
 
 def _not_yet_defined(new: Equations, own: Equations) -> Equations:
-    """The definitions that the system does not have; a name with two meanings is an error."""
+    """The definitions that the system lacks; raises ArithmeticError if one symbol has two meanings."""
     known = {e.symbol: e.value for e in definitions(own)}
     for e in new:
         if e.symbol in known and known[e.symbol] != e.value:
@@ -243,17 +243,17 @@ def _not_yet_defined(new: Equations, own: Equations) -> Equations:
 
 
 def _with_beta_as_state(system: OdeSystem, added: Equations, rate: sp.Expr) -> OdeSystem:
-    """The autonomous system: beta is min(b, 1), b the last state."""
+    """The autonomous system in which beta = min(b, 1) and b is the last state."""
     now = {BETA: sp.Min(INVERSE_TEMPERATURE, sp.S.One)}
     named = tuple((s, e.xreplace(now)) for s, e in system.subexpressions) + in_order_of_use(
         tuple((e.symbol, e.value) for e in added)
     )
     right = (*(e.xreplace(now) for e in system.rhs), rate)
-    domain = Domain(system.domain.gram, (*system.domain.bounds, (sp.S.Zero, sp.S.One)))
+    beta = StateVariable(INVERSE_TEMPERATURE, StateKind.INVERSE_TEMPERATURE, (), (sp.S.Zero, sp.S.One))
     used = set().union(*(e.free_symbols for e in (*right, *(v for _, v in named))))
     fresh = used - set(system.states) - {INVERSE_TEMPERATURE} - {s for s, _ in named} - set(system.parameters)
     parameters = (*system.parameters, *sorted(fresh - {STEP, INTERVAL}, key=lambda s: s.name), STEP, INTERVAL)
-    return OdeSystem(system.label, (*system.states, INVERSE_TEMPERATURE), parameters, named, right, domain)
+    return OdeSystem(system.label, (*system.variables, beta), parameters, named, right, system.gram)
 
 
 def _the(equations: Equations, label: str) -> Equation:

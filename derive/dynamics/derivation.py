@@ -2,8 +2,8 @@
 
 objective → average over components → pathwise gradient → mixture scores → score-function part vanishes →
 responsibilities sum to one → Stein → projected flow → product rule → closure in the overlaps → jointly Gaussian scalars
-→ geometry → two-mode forms → final variables. Every rule holds for any number of modes and components; the two-mode
-rules step aside for more.
+→ geometry → two-mode forms → final variables. Every rule but the two-mode rules holds for any number of modes and
+components; the two-mode rules apply to two modes or two components alone.
 """
 
 from __future__ import annotations
@@ -13,19 +13,33 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from derive.dynamics.parameter_steps import scale_steps, weight_steps
+from derive.dynamics.learned import parameters_in
 from derive.dynamics.scalar_steps import scalar_steps
 from derive.dynamics.vector_steps import flow_steps, gradient_steps, objective_step
 from derive.objects.objective import Setting
 from derive.objects.short_repr import short_repr
 from derive.objects.step import Equation, Equations, Step, definitions, display, rates
-from derive.objects.system import BETA, Domain, OdeSystem
+from derive.objects.system import BETA, OdeSystem
 from derive.rules.geometry import Geometry, Overlaps, overlaps_of
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """setting and geometry: what was assumed. steps: how the system follows. system: the result, ready for kernels."""
+    """A derivation of the summary-statistics flow: its assumptions, its steps and the closed system.
+
+    Attributes
+    ----------
+    setting : Setting
+        The two mixtures, the objective and the flow.
+    geometry : Geometry
+        What is assumed of the vectors: dependent modes, fixed lengths, the dimension.
+    overlaps : Overlaps
+        The names of all inner products, and those that move.
+    steps : tuple of Step
+        The steps from the objective to the closed system, in order.
+    system : OdeSystem
+        The closed system, ready for kernels.
+    """
 
     setting: Setting
     geometry: Geometry
@@ -36,55 +50,54 @@ class Derivation:
     __repr__ = short_repr
 
     def _repr_latex_(self) -> str:
-        """The closed system."""
+        """LaTeX of the closed system."""
         return display(tuple(self.equations().values()))
 
     def equations(self) -> Mapping[str, Equation]:
-        """The final equations by label: the definitions and the rates of the states."""
+        """The final equations: the definitions and the rates of the states.
+
+        Returns
+        -------
+        mapping of str to Equation
+            The equations by label, such as "F_1" for a definition and "dm_1" for the rate of the state m_1.
+        """
         return {e.label: e for e in self.steps[-1].after}
 
 
 def derive(setting: Setting, geometry: Geometry, label: str) -> Derivation:
-    """Run every rule, from the setting's objective to the carrier of the closed system."""
+    """Apply every rule in order, from the setting's objective to the closed system, whose label is `label`."""
     overlaps = overlaps_of(setting, geometry)
-    slopes = [
-        steps(setting)
-        for learned, steps in (("means", gradient_steps), ("weights", weight_steps), ("scales", scale_steps))
-        if learned in setting.learn
-    ]
-    flow = flow_steps(setting, overlaps, tuple(e for steps in slopes for e in steps[-1].after))
+    slopes = {"means": gradient_steps(setting)} if "means" in setting.learn else {}
+    slopes |= {parameter.name: parameter.slope_steps(setting) for parameter in parameters_in(setting.learn)}
+    flow = flow_steps(setting, overlaps, {name: steps[-1].after for name, steps in slopes.items()})
     scalar = scalar_steps(setting, geometry, overlaps, flow[-1].after)
-    # The objective is taken apart once, however many of its slopes are.
+    # The objective is split over components once, for all slopes.
     first = objective_step(setting)
     return Derivation(
         setting,
         geometry,
         overlaps,
-        (first, *(s for steps in slopes for s in steps), *flow, *scalar),
+        (first, *(s for steps in slopes.values() for s in steps), *flow, *scalar),
         _carrier(setting, overlaps, scalar[-1].after, label),
     )
 
 
 def _carrier(setting: Setting, overlaps: Overlaps, final: Equations, label: str) -> OdeSystem:
-    learned = [
-        *(setting.proposal.weights if "weights" in setting.learn else ()),
-        *(setting.proposal.scales if "scales" in setting.learn else ()),
-    ]
-    states = (*(state for state, _, _ in overlaps.moving), *learned)
-    shares = [(sp.S.Zero, sp.S.One)] * (setting.proposal.size if "weights" in setting.learn else 0)
-    lengths = [(sp.S.Zero, sp.oo)] * (setting.proposal.size if "scales" in setting.learn else 0)
-    domain = Domain(overlaps.domain.gram, (*overlaps.domain.bounds, *shares, *lengths))
+    learned = (v for parameter in parameters_in(setting.learn) for v in parameter.variables(setting.proposal))
+    variables = (*overlaps.variables, *learned)
+    states = [variable.symbol for variable in variables]
     named = in_order_of_use(tuple((e.symbol, e.value) for e in definitions(final)))
     right = {e.label: e.value for e in rates(final)}
     rhs = tuple(right[f"d{s.name}"] for s in states)
-    bounds = [b for pair in domain.bounds for b in pair]
-    free: set[sp.Symbol] = set().union(*(e.free_symbols for e in (*rhs, *(v for _, v in named), *domain.gram, *bounds)))
+    bounds = [b for variable in variables for b in variable.interval]
+    written = (*rhs, *(v for _, v in named), *overlaps.gram, *bounds)
+    free: set[sp.Symbol] = set().union(*(e.free_symbols for e in written))
     parameters = sorted(free - set(states) - {s for s, _ in named} - {BETA}, key=lambda s: s.name)
-    return OdeSystem(label, states, tuple(parameters), named, rhs, domain)
+    return OdeSystem(label, variables, tuple(parameters), named, rhs, overlaps.gram)
 
 
 def in_order_of_use(named: tuple[tuple[sp.Symbol, sp.Expr], ...]) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
-    """The definitions, each after those that it uses."""
+    """The definitions in an order in which each one follows the definitions that it uses."""
     values = dict(named)
     ordered: dict[sp.Symbol, sp.Expr] = {}
 

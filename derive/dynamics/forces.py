@@ -1,12 +1,12 @@
-"""What drives each overlap: the forces f = −∂𝓛/∂(overlap), of which the velocity of every mean is made.
+"""The forces f = −∂𝓛/∂(overlap), of which the velocity of every mean is made.
 
-𝓛 sees the means through their overlaps alone, M_ik = a_i·ν_k and Q_ij = a_i·a_j, so that with the modes written by the
-independent ones
+𝓛 depends on the means through their overlaps M_ik = a_i·ν_k and Q_ij = a_i·a_j alone. With dependent modes written as
+combinations of independent ones, therefore,
 
     da_i/dt = P_i [ Σ_k f_ik ν_k + Σ_{j≠i} f_ij a_j ],    f_ij = f_ji.
 
-On the sphere, with means learned alone, there are as many forces as states. Unlike the overlaps' rates, they determine
-the velocity also where means are linearly dependent, which is where most fixed points lie.
+On the sphere, if the means alone are learned, there are as many forces as states. The forces determine the velocity
+also where means are linearly dependent, as at most fixed points; the overlaps' rates do not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sympy as sp
 
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.scalar_steps import scalar_steps
-from derive.dynamics.vector_steps import average_name
+from derive.dynamics.vector_steps import average_definitions, average_name
 from derive.objects.expectation import Expectation
 from derive.objects.step import Equation, Equations, definitions, rates
 from derive.objects.system import OdeSystem
@@ -26,10 +26,10 @@ from derive.rules.flow import close
 
 
 def force_system(derivation: Derivation) -> OdeSystem:
-    """The derived system with the force of each state's overlap in the place of its rate.
+    """The derived system with the force on each state's overlap in place of the state's rate.
 
-    A force is the coefficient of ν_k, or of a_j, in da_i/dt before the projection; it is not divided by the state's
-    unit. Raises ValueError unless the flow is spherical and learns the means alone.
+    A force is the coefficient of ν_k, or of a_j, in da_i/dt before the projection; the force is not divided by the
+    state's unit. Raises ValueError unless the flow is spherical and learns the means alone.
     """
     setting, overlaps = derivation.setting, derivation.overlaps
     if setting.manifold != "sphere" or tuple(setting.learn) != ("means",):
@@ -40,16 +40,16 @@ def force_system(derivation: Derivation) -> OdeSystem:
     closed = []
     for _, inner, _ in overlaps.moving:
         means = [a for a in inner.args if a in velocities]
-        # Half of both means' shares: equal by the symmetry of f, and kept together so that rules for a pair of averages
-        # apply.
+        # The average of the two means' shares, which are equal by the symmetry of f. Both are kept so that the rules
+        # for a pair of averages apply.
         shares = [_coefficient(velocities[a], other, images) / len(means) for a, other in _ends(inner, means)]
         closed.append((names[inner], sp.expand(sp.Add(*shares))))
     averages = sorted(set().union(*(value.atoms(Expectation) for _, value in closed)), key=sp.default_sort_key)
     named = {average: average_name(average, setting) for average in averages}
-    # `scalar_steps` rewrites whatever stands under the labels of the overlaps' rates.
+    # The forces take the labels of the overlaps' rates, since `scalar_steps` rewrites the values under those labels.
     equations = (
         *(Equation(f"d{name.name}", "", close(value.xreplace(named), names)) for name, value in closed),
-        *(Equation(symbol.name, "", average, symbol) for average, symbol in named.items()),
+        *average_definitions(named, setting),
     )
     final = scalar_steps(setting, derivation.geometry, overlaps, equations)[-1].after
     values = {e.label: e.value for e in rates(final)}
@@ -68,7 +68,7 @@ def _ends(inner: Inner, means: list[VectorSymbol]) -> list[tuple[VectorSymbol, V
 
 
 def _coefficient(velocity: Vector, along: VectorSymbol, images: dict[VectorSymbol, Vector]) -> sp.Expr:
-    """The coefficient of one independent vector; a mode that is an image of others counts with its share of it."""
+    """The coefficient of one independent vector; a dependent mode contributes by its own coefficient of that vector."""
     return sp.Add(
         velocity.coefficient(along),
         *(velocity.coefficient(nu) * image.coefficient(along) for nu, image in images.items()),

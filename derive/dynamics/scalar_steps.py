@@ -1,6 +1,8 @@
-"""From the closed rates to the final system: the steps whose equations contain overlaps and averages only."""
+"""The last steps, from the closed rates to the final system: their equations contain overlaps and averages only."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import sympy as sp
 
@@ -9,7 +11,7 @@ from derive.objects.mixtures import Responsibility
 from derive.objects.notation import first_index, indexed_name, symbol_tex
 from derive.objects.objective import Setting
 from derive.objects.softmax import Softmax
-from derive.objects.step import Equation, Equations, Step, definitions, map_values, needed, rates
+from derive.objects.step import DefinitionKind, Equation, Equations, Step, definitions, map_values, needed, rates
 from derive.rules.flow import close
 from derive.rules.geometry import Geometry, Overlaps
 from derive.rules.reduction import FactorNames, Surroundings, reduce_to_scalars
@@ -17,7 +19,7 @@ from derive.rules.two_modes import cameron_martin_to_sech, sigmoid_as_tanh
 
 
 def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, closed: Equations) -> tuple[Step, ...]:
-    """Rates with averages over vectors → rates in the final states with averages over independent scalars."""
+    """From rates with averages over vectors to rates in the final states with averages over independent scalars."""
     names, relations = dict(overlaps.names), dict(overlaps.relations)
     overlap_rates = {f"d{name.name}" for name in names.values()}
     steps: list[Step] = []
@@ -55,8 +57,8 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         "and averages that no rate uses.",
         needed(tidied(map_values(kept, lambda value: value.xreplace(relations)))),
     )
-    first_order = {e.label for e in definitions(steps[-1].after) if _is_sigmoid(e.value)}
-    if setting.target.size == 2 and any(label.startswith("rho_star") for label in first_order):
+    first_order = [e for e in definitions(steps[-1].after) if _is_sigmoid(e.value)]
+    if setting.target.size == 2 and any(e.kind is DefinitionKind.TARGET_SHARE for e in first_order):
         record(
             "two modes: tanh",
             "1/(1 + e^y) = ½ + ½ tanh(−y/2), and E[1] = 1.",
@@ -65,7 +67,12 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
     equal = (
         len(set(setting.proposal.scales)) == 1
     )  # else the two fluxes are one only before the limit of many dimensions
-    if setting.proposal.size == 2 and equal and set(_fluxes(setting)) <= first_order and "weights" not in setting.learn:
+    if (
+        setting.proposal.size == 2
+        and equal
+        and set(_fluxes(setting)) <= {e.label for e in first_order}
+        and "weights" not in setting.learn
+    ):
         record(
             "two components: sech",
             "A Cameron–Martin shift leaves an even integrand; the reflection z → −z then shows w_1 "
@@ -92,7 +99,8 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
 
 
 def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, defined: Equations) -> Equations:
-    """The definitions with every average over independent scalars, after the Cholesky entries that they use."""
+    """The definitions, with every average reduced to one over independent scalars, after the Cholesky entries that the
+    averages use."""
     factors: dict[sp.Symbol, Equation] = {}
     reduced: list[Equation] = []
     for equation in defined:
@@ -101,15 +109,16 @@ def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, define
             continue
         result = reduce_to_scalars(equation.value, surroundings, factor_names(equation.value, setting))
         for symbol, value in result.factor:
-            entry = Equation(symbol.name, symbol_tex(symbol), close(value, names), symbol)
+            entry = Equation(symbol.name, symbol_tex(symbol), close(value, names), symbol, DefinitionKind.FACTOR)
             if factors.setdefault(symbol, entry).value != entry.value:
                 raise ArithmeticError(f"two Cholesky factors share the name {symbol}")
-        reduced.append(Equation(equation.label, equation.left, close(result.average, names), equation.symbol))
+        reduced.append(replace(equation, value=close(result.average, names)))
     return (*factors.values(), *reduced)
 
 
 def factor_names(average: Expectation, setting: Setting) -> FactorNames:
-    """C_star for the target's factor, which equal scales make the same for every component; C_star_i and C_i else."""
+    """C_star for the target's factor where equal scales make it the same for every component, else C_star_i; C_i for
+    the proposal's factor at a sample of component i."""
     (x,) = average.variables
     i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)
     (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}
@@ -125,7 +134,7 @@ def _fluxes(setting: Setting) -> tuple[str, str]:
 
 
 def _is_sigmoid(value: sp.Expr) -> bool:
-    """Whether a definition is the average of one share of two whose logit is linear in one normal variable."""
+    """Whether the value is the average of a share of two components whose logit is linear in one normal variable."""
     if not isinstance(value, Expectation) or not isinstance(value.integrand, Softmax) or len(value.variables) != 1:
         return False
     (z,), logits = value.variables, value.integrand.logits
@@ -137,8 +146,8 @@ def _per_state(rate: Equation, state: sp.Symbol, factor: sp.Expr) -> Equation:
 
 
 def tidied(equations: Equations) -> Equations:
-    """Factor what stands under square roots, and group each rate by the averages it contains."""
-    averages = [e.symbol for e in definitions(equations) if not e.label.startswith(("C_", "X_", "P_", "N_"))]
+    """The equations with factored radicands, and with the terms of each rate grouped by the averages."""
+    averages = [e.symbol for e in definitions(equations) if e.kind is not DefinitionKind.FACTOR]
 
     def tidy(expression: sp.Expr) -> sp.Expr:
         rooted = expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half, lambda e: sp.sqrt(sp.factor(e.base)))
@@ -153,7 +162,7 @@ def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
     tangents: dict[sp.Symbol, sp.Expr] = {}
     replaced: dict[sp.Symbol, sp.Expr] = {}
     for average in definitions(current):
-        if not average.label.startswith("rho_star") or not _is_sigmoid(average.value):
+        if average.kind is not DefinitionKind.TARGET_SHARE or not _is_sigmoid(average.value):
             continue
         i = first_index(average.label)
         F = sp.Symbol(f"F_{i}", real=True)
@@ -186,7 +195,7 @@ def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
 
 
 class _LogRatio:
-    """The name of (log w_1 − log w_2)/halves, and its place in the arguments of averages."""
+    """A symbol for (log w_1 − log w_2)/halves, and its use in the arguments of averages."""
 
     def __init__(self, symbol: sp.Symbol, weights: sp.Tuple, halves: int) -> None:
         self.symbol, self.weights, self.halves = symbol, weights, halves

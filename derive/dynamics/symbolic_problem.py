@@ -1,4 +1,4 @@
-"""From a problem's numbers to the symbols that the derivation works with, and back to their values."""
+"""From a problem's numbers to the symbols that the derivation works with, and from symbols back to numbers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from derive.objects.mixtures import DIMENSION, Mixture
 from derive.objects.notation import indexed_name
 from derive.objects.objective import Setting, tempered_reverse_kl
 from derive.objects.short_repr import short_repr
+from derive.objects.system import OdeSystem
 from derive.objects.vectors import Inner, Vector, VectorSymbol
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput, Problem
@@ -23,16 +24,24 @@ from derive.rules.geometry import RADIUS, Geometry, R, antipodal, overlaps_of, u
 from derive.rules.reduction import holds_in
 
 DEPENDENT = 1e-12
+"""The distance from the span of other modes, relative to a mode's own length, up to which the mode is dependent. The
+distance is relative so that modes of very unequal lengths are told apart."""
 WELL_APART = 1e-2
-"""Distances from the span of other modes, relative to a mode's own length, so that modes of very unequal lengths are
-told apart."""
+"""The relative distance from the span of other modes above which a mode is well independent."""
 
 
 @dataclass(frozen=True)
 class SymbolicProblem:
-    """setting and geometry: the derivation's input. values: each parameter symbol's number in this problem.
+    """A problem in the symbols that the derivation works with; `symbolise` makes it.
 
-    independent_modes: indices of the modes whose overlaps are states; the others are their images.
+    Attributes
+    ----------
+    setting, geometry : Setting, Geometry
+        The derivation's input: the two mixtures with the objective, and what is known of their vectors.
+    values : mapping of sympy.Symbol to float
+        The number in this problem of every symbol that may be a parameter of the system.
+    independent_modes : tuple of int
+        The modes, counted from 0, whose overlaps are states. The other modes are combinations of these.
     """
 
     setting: Setting
@@ -42,15 +51,25 @@ class SymbolicProblem:
 
     __repr__ = short_repr
 
+    def derived(self, label: str) -> Derivation:
+        """The derivation of this problem's summary-statistics system, whose carrier is called `label`."""
+        return derive(self.setting, self.geometry, label)
+
+    def parameter_values(self, system: OdeSystem) -> dict[sp.Symbol, float]:
+        """The numbers of the system's parameters in this problem, in the system's order."""
+        return {parameter: self.values[parameter] for parameter in system.parameters}
+
 
 def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProblem:
-    """Symbols for the problem's weights, scales, lengths and Gram entries.
+    """The problem in symbols: its weights, scales, lengths and Gram entries.
 
-    A scale that all components of a mixture share is one symbol, or the number one; unequal scales have a symbol each,
-    and so have learned ones. Two opposite modes become an antipodal pair at distance R; proposal means on the same
-    radius share the symbol R, on another have r. Of other modes a largest independent subset keeps its Gram entries,
-    and the others are written by it. large_dimension: derive the limit d → ∞ of what unequal scales make depend on d.
-    Raises BadInput for what the derivation does not cover.
+    A scale that all components of a mixture share is one symbol, or the number one; unequal scales and learned scales
+    have a symbol each. Two opposite modes become an antipodal pair at distance R from the origin; proposal means at the
+    same distance share the symbol R, and means at another distance have r. Among modes in any other position, a largest
+    independent subset keeps its Gram entries, and the other modes are combinations of the subset.
+
+    large_dimension: take the limit d → ∞ in averages that depend on d because of unequal scales. Raises BadInput for a
+    problem that the derivation does not cover.
     """
     learn = problem.flow.learn
     if large_dimension and "scales" in learn:
@@ -108,7 +127,8 @@ def _mixture(
 
 
 def _radius_symbols(problem: Problem, values: dict[sp.Symbol, float]) -> list[sp.Symbol]:
-    """R for an antipodal pair and what lies on its sphere, else r, or r_1, r_2, … where radii differ."""
+    """One symbol per mean's radius: R where all means lie on the sphere of an antipodal pair, else r, or r_1, r_2, …
+    for different radii."""
     means, radii = problem.target.means, problem.proposal.radii
     if len(means) == 2 and any(means[0]) and all(x == -y for x, y in zip(*means, strict=True)):
         distance = math.hypot(*means[0])
@@ -126,13 +146,13 @@ def _radius_symbols(problem: Problem, values: dict[sp.Symbol, float]) -> list[sp
 def _independent_modes(
     means: Sequence[Sequence[float]], vectors: Sequence[VectorSymbol], values: dict[sp.Symbol, float], apart: bool
 ) -> tuple[tuple[int, ...], list[tuple[VectorSymbol, Vector]]]:
-    """Indices of a largest independent subset, first come first kept, and every other mode as a combination of the
-    subset.
+    """The indices of a largest independent subset of the modes, and every other mode as a combination of the subset.
 
-    A mode no more than DEPENDENT off the span of those kept is dependent, and so is the origin. Modes less than
-    WELL_APART off it are kept only where no others span the space: what is written by nearly parallel vectors has huge
-    coefficients. A coefficient is a rational number of small denominator where the mode is the same to that accuracy,
-    else a parameter c_kl.
+    The modes are tried in order. A mode within DEPENDENT of the span of the modes kept so far is dependent, and so is a
+    mode at the origin. A mode within WELL_APART of the span is kept only if the well independent modes do not span the
+    space, since a combination of nearly parallel vectors has huge coefficients. A coefficient is a rational number of
+    small denominator where that number gives the mode to the accuracy DEPENDENT; any other coefficient is a parameter
+    c_kl.
     """
     lengths = [math.hypot(*row) for row in means]
     kept: list[int] = []
@@ -157,11 +177,10 @@ def _independent_modes(
 
 
 def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) -> tuple[list[float], float]:
-    """Coefficients of the combination of `columns`, which are independent, nearest to `wanted`, and the distance that
-    is left."""
-    with mpmath.workdps(
-        60 + 24 * len(columns)
-    ):  # the normal equations square the condition, 1/DEPENDENT for each column
+    """The coefficients of the combination of the independent `columns` that is nearest to `wanted`, and its
+    distance."""
+    # The normal equations square the condition number, to which each column may contribute a factor 1/DEPENDENT.
+    with mpmath.workdps(60 + 24 * len(columns)):
         lengths = [mpmath.norm(column) for column in columns]
         units = [[x / length for x in column] for column, length in zip(columns, lengths, strict=True)]
         rest = [mpmath.mpf(x) for x in wanted]
@@ -184,17 +203,49 @@ def _require_motion(problem: Problem, setting: Setting, geometry: Geometry) -> N
 
 @checked
 def derive_problem(problem: Problem, large_dimension: bool = False) -> Derivation:
-    """The derivation of a problem's summary-statistics system; BadInput where a rule does not cover it."""
-    symbolic = symbolise(problem, large_dimension)
-    return derive(symbolic.setting, symbolic.geometry, problem.name)
+    """Derive the closed system of ordinary differential equations for a problem's summary statistics.
+
+    Parameters
+    ----------
+    problem : Problem
+        The target, the proposal and the flow. The schedule plays no part: the equations hold for any beta(t).
+    large_dimension : bool, default False
+        Take the limit d → ∞ in averages that depend on the dimension d because of unequal scales. By default the
+        equations are exact in every d.
+
+    Returns
+    -------
+    Derivation
+        The steps from the reverse KL divergence to the closed system, and the system itself: states, parameters and
+        right-hand sides in SymPy. Time is the gradient flow's; the overlaps M and Q have the unit of length squared,
+        and the bimodal case's m and s are cosines.
+
+    Raises
+    ------
+    BadInput
+        Where the derivation does not cover the problem.
+
+    References
+    ----------
+    arXiv:2602.12923, and the theory page of the documentation.
+
+    Examples
+    --------
+    >>> from derive.problem.built_in import BUILT_IN
+    >>> derivation = derive_problem(BUILT_IN["one-component"])
+    >>> derivation.system.states
+    (m_1,)
+    >>> derivation.equations()["dm_1"].value
+    F_1*beta*w_1*(1 - m_1**2)
+    """
+    return symbolise(problem, large_dimension).derived(problem.name)
 
 
 def derive_in_dimension(problem: Problem, dimension: int, manifold: str | None = None) -> Derivation:
-    """The derivation of a problem's mixtures as they would be in R^dimension, whose modes may then be dependent; other
-    `manifold` if given.
+    """The derivation for the problem's mixtures in R^dimension, and on another `manifold` if one is given.
 
-    For checks in few dimensions: it differs from `derive_problem` only where the problem's own equations do not hold
-    there.
+    Checks in few dimensions use this derivation: the vectors may be dependent there. It differs from `derive_problem`
+    only where the problem's own equations do not hold in R^dimension.
     """
     symbolic = symbolise(problem)
     setting = symbolic.setting if manifold is None else replace(symbolic.setting, manifold=manifold)
@@ -206,9 +257,3 @@ def derive_in_dimension(problem: Problem, dimension: int, manifold: str | None =
     if not holds_in(setting, geometry, dimension):
         geometry = replace(geometry, dimension=dimension)
     return derive(setting, geometry, problem.name)
-
-
-def parameter_values(problem: Problem, derivation: Derivation) -> dict[sp.Symbol, float]:
-    """The numbers of the system's parameters in this problem, in the system's order."""
-    values = symbolise(problem).values
-    return {p: values[p] for p in derivation.system.parameters}

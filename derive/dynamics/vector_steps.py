@@ -1,16 +1,17 @@
-"""From the objective to the rates of the overlaps: the steps whose equations still contain vectors."""
+"""The first steps, from the objective to the rates of the overlaps: their equations still contain vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sympy as sp
 
+from derive.dynamics.learned import parameters_in
 from derive.objects.expectation import Expectation
 from derive.objects.mixtures import Responsibility
 from derive.objects.notation import dotted, indexed_name, symbol_tex
 from derive.objects.objective import Setting, expand_over_components
-from derive.objects.step import Equation, Equations, Step, definitions, map_values, rates
+from derive.objects.step import DefinitionKind, Equation, Equations, Step, definitions, map_values, rates
 from derive.objects.vectors import Gradient, SquaredDeviation, Vector
 from derive.rules.flow import Descent, OverlapRate, close, product_rule, project
 from derive.rules.geometry import Overlaps
@@ -21,11 +22,10 @@ from derive.rules.gradient_rules import (
     responsibilities_sum_to_one,
     stein,
 )
-from derive.rules.slopes import ScaleRate, WeightRate
 
 
 def objective_step(setting: Setting) -> Step:
-    """𝓛_β as a mixture of its components' averages."""
+    """The step that splits 𝓛_β into the averages over the proposal's components."""
     left = r"\mathcal{L}_\beta"
     return Step(
         "average over components",
@@ -36,7 +36,7 @@ def objective_step(setting: Setting) -> Step:
 
 
 def gradient_steps(setting: Setting) -> tuple[Step, ...]:
-    """𝓛_β → ∇_{a_i} 𝓛_β as combinations of means and modes with averaged responsibilities."""
+    """From 𝓛_β to ∇_{a_i} 𝓛_β, combinations of means and modes whose coefficients are averaged responsibilities."""
     means = setting.proposal.means
     expanded = expand_over_components(setting)
     left = r"\mathcal{L}_\beta"
@@ -45,14 +45,14 @@ def gradient_steps(setting: Setting) -> tuple[Step, ...]:
         for i, a in enumerate(means, 1)
     )
     parts = [pathwise(expanded, a) for a in means]
-    split = (
-        *(Equation(f"pathwise_{i}", rf"p_{{{i}}}", p) for i, (p, _) in enumerate(parts, 1)),
-        *(Equation(f"explicit_{i}", rf"e_{{{i}}}", e) for i, (_, e) in enumerate(parts, 1)),
-    )
+    through = tuple(Equation(f"pathwise_{i}", rf"p_{{{i}}}", p) for i, (p, _) in enumerate(parts, 1))
+    explicit = tuple(Equation(f"explicit_{i}", rf"e_{{{i}}}", e) for i, (_, e) in enumerate(parts, 1))
     summed = tuple(Equation(w.label, w.left, p + e) for w, (p, e) in zip(whole, parts, strict=True))
-    scored = map_values(split, evaluate_gradients)
-    vanished = tuple(_without_score_function(e, setting) if e.label.startswith("explicit") else e for e in scored)
-    pairs = zip(whole, vanished[: len(means)], vanished[len(means) :], strict=True)
+    through_scored, explicit_scored = map_values(through, evaluate_gradients), map_values(explicit, evaluate_gradients)
+    scored = (*through_scored, *explicit_scored)
+    vanished_parts = map_values(explicit_scored, lambda part: _without_score_function(part, setting))
+    vanished = (*through_scored, *vanished_parts)
+    pairs = zip(whole, through_scored, vanished_parts, strict=True)
     collected = tuple(Equation(w.label, w.left, p.value + e.value) for w, p, e in pairs)
     normalised = map_values(collected, responsibilities_sum_to_one)
     return (
@@ -62,13 +62,13 @@ def gradient_steps(setting: Setting) -> tuple[Step, ...]:
             "through the integrand's own "
             "dependence on the mean (e); log Z(β) does not depend on the means.",
             whole,
-            (*summed, *split),
+            (*summed, *through, *explicit),
         ),
         Step(
             "mixture score",
             "The gradient of a mixture's log density is the average of its components' scores "
             "under the responsibilities.",
-            split,
+            (*through, *explicit),
             scored,
         ),
         Step(
@@ -100,29 +100,24 @@ def _stein_in_words(setting: Setting) -> str:
     )
 
 
-def _without_score_function(equation: Equation, setting: Setting) -> Equation:
-    return Equation(
-        equation.label,
-        equation.left,
-        stein(exchange_responsibilities(equation.value, setting.proposal, setting.samples)),
-    )
+def _without_score_function(part: Vector, setting: Setting) -> Vector:
+    return stein(exchange_responsibilities(part, setting.proposal, setting.samples))
 
 
-def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Equations) -> tuple[Step, ...]:
-    """Gradients and slopes → rates of the overlaps, weights and scales, closed in them and the named averages.
+def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Mapping[str, Equations]) -> tuple[Step, ...]:
+    """From gradients and slopes to the rates of overlaps, weights and scales, closed in these and in named averages.
 
-    slopes: the gradients of the means, the slopes of softmax logits and log scales, of what is learned, and the
-    energies' definitions.
+    slopes: for each name in `setting.learn`, the gradients of the means or the slopes along the parameter's
+    coordinates, with the definitions that the slopes use.
     """
     means = setting.proposal.means
     names = dict(overlaps.names)
     steps: list[Step] = []
     velocities: Equations = ()
     if "means" in setting.learn:
-        gradients = [e for e in slopes if e.label.startswith("gradient")]
         descents = tuple(
             Equation(f"velocity_{i}", dotted(sp.latex(a)), Descent(g.value, a, setting.manifold))
-            for i, (a, g) in enumerate(zip(means, gradients, strict=True), 1)
+            for i, (a, g) in enumerate(zip(means, slopes["means"], strict=True), 1)
         )
         velocities = map_values(descents, project)
         on_sphere = setting.manifold == "sphere"
@@ -143,65 +138,44 @@ def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Equations) -> tuple
     )
     chained = map_values(overlap_rates, product_rule)
     steps.append(Step("product rule", "d(u·v)/dt = u̇·v + u·v̇.", overlap_rates, chained))
-    for learned, rule, statement, parameter_rates in (
-        (
-            "weights",
-            "flow of the weights",
-            "w = softmax(θ) and dθ_i/dt = −∂𝓛/∂θ_i give dw_i/dt = w_i (dθ_i/dt − Σ_j w_j dθ_j/dt).",
-            _weight_rates,
-        ),
-        (
-            "scales",
-            "flow of the scales",
-            "σ_i = exp(τ_i) and dτ_i/dt = −∂𝓛/∂τ_i give dσ_i/dt = σ_i dτ_i/dt.",
-            _scale_rates,
-        ),
-    ):
-        if learned not in setting.learn:
-            continue
-        unevaluated = parameter_rates(setting, slopes)
-        energies = definitions(slopes) if learned == "weights" else ()
+    for parameter in parameters_in(setting.learn):
+        unevaluated = parameter.unevaluated_rates(setting.proposal, slopes[parameter.name])
+        used = definitions(slopes[parameter.name])
         done = map_values(unevaluated, lambda rate: rate.by_chain_rule())
-        steps.append(Step(rule, statement, (*unevaluated, *energies), (*done, *energies)))
-        chained = (*chained, *done, *energies)
+        steps.append(Step(parameter.rule, parameter.statement, (*unevaluated, *used), (*done, *used)))
+        chained = (*chained, *done, *used)
     averages = sorted(set().union(*(e.value.atoms(Expectation) for e in chained)), key=sp.default_sort_key)
     named = {average: average_name(average, setting) for average in averages}
     closed = map_values(chained, lambda rate: close(rate.xreplace(named), names))
-    averaged = tuple(Equation(s.name, symbol_tex(s), average, s) for average, s in named.items())
     steps.append(
         Step(
             "closure",
             "Only inner products of the means and modes are left: name them, and name the averages.",
             chained,
-            (*rates(closed), *averaged, *definitions(closed)),
+            (*rates(closed), *average_definitions(named, setting), *definitions(closed)),
         )
     )
     return tuple(steps)
 
 
-def _weight_rates(setting: Setting, slopes: Equations) -> Equations:
-    logit_rates = tuple(-e.value for e in slopes if e.label.startswith("slope_theta"))
-    weights = tuple(setting.proposal.weights)
-    return tuple(
-        Equation(f"d{w.name}", rf"\frac{{d{symbol_tex(w)}}}{{dt}}", WeightRate(weights, i, logit_rates))
-        for i, w in enumerate(weights)
-    )
+def average_definitions(named: Mapping[Expectation, sp.Symbol], setting: Setting) -> Equations:
+    """The definitions of the named averages, each with its kind."""
 
+    def kind(average: Expectation) -> DefinitionKind:
+        (x,), share = average.variables, average.integrand
+        alone = isinstance(share, Responsibility) and not x.extra
+        of_target = alone and share.mixture == setting.target
+        return DefinitionKind.TARGET_SHARE if of_target else DefinitionKind.OTHER_AVERAGE
 
-def _scale_rates(setting: Setting, slopes: Equations) -> Equations:
-    log_rates = [-e.value for e in slopes if e.label.startswith("slope_tau")]
-    scales = setting.proposal.scales
-    return tuple(
-        Equation(f"d{s.name}", rf"\frac{{d{symbol_tex(s)}}}{{dt}}", ScaleRate(s, i, rate))
-        for i, (s, rate) in enumerate(zip(scales, log_rates, strict=True))
-    )
+    return tuple(Equation(s.name, symbol_tex(s), average, s, kind(average)) for average, s in named.items())
 
 
 def average_name(average: Expectation, setting: Setting) -> sp.Symbol:
-    """rho_ij = E_i[ρ_j], rho_i_jl = E_i[ρ_j ρ_l], S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²], ell_i = E_i[log ρ]; with `star` for
-    the target's.
+    """The symbol of an average over component i; the head ends in `_star` for the target's responsibilities.
 
-    ellsq_i = E_i[(log ρ)²], ellS_i = E_i[log ρ ‖x − a_i‖²/σ_i²]; rhoup_ij is rho_ij in two dimensions more.
+    rho_ij = E_i[ρ_j], rho_i_jl = E_i[ρ_j ρ_l], S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²], ell_i = E_i[log ρ], ellsq_i =
+    E_i[(log ρ)²], ellS_i = E_i[log ρ ‖x − a_i‖²/σ_i²]; rhoup_ij is rho_ij for a sample in two dimensions more. Raises
+    TypeError for any other average.
     """
     (x,) = average.variables
     i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)

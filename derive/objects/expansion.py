@@ -1,4 +1,4 @@
-"""An asymptotic expansion as a value: what is expanded, the terms kept, and the order of what they leave out."""
+"""An asymptotic expansion as a value: the quantity, the terms that are kept, and the order of the remainder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,32 @@ from derive.objects.short_repr import short_repr
 class Expansion:
     """quantity = expression + O(scale · variable^order) as variable → limit.
 
-    name: unique, for messages and file names. left: the quantity's LaTeX. quantity: exact, in averages or as a named
-    function of time. limit: 0 or oo. order: rational, negative where limit is oo. scale: what is of the quantity's own
-    size, so that an exponentially small one has a relative error. hypothesis: what else is held fixed or assumed.
+    Attributes
+    ----------
+    name : str
+        A unique name, for messages and file names.
+    left : str
+        LaTeX of the quantity.
+    quantity : sympy.Expr
+        The exact quantity, in averages or as a named function of time.
+    expression : sympy.Expr
+        The terms that are kept.
+    variable : sympy.Symbol
+        The small or large variable.
+    limit : sympy.Expr
+        Where the variable goes: 0 or oo.
+    order : sympy.Rational
+        The remainder's power of the variable, negative where the limit is oo.
+    hypothesis : str
+        What else is held fixed or assumed.
+    scale : sympy.Expr
+        An expression of the quantity's own size. It makes the remainder a relative error where the quantity is
+        exponentially small.
+
+    Raises
+    ------
+    ValueError
+        Where the limit is neither 0 nor oo, or the remainder does not vanish there.
     """
 
     name: str
@@ -40,7 +63,7 @@ class Expansion:
 
     @property
     def remainder(self) -> sp.Order:
-        """What is left out, relative to the scale."""
+        """The remainder relative to the scale."""
         return sp.Order(self.variable**self.order, (self.variable, self.limit))
 
     def latex(self) -> str:

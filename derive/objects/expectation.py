@@ -1,8 +1,8 @@
 """The unevaluated Gaussian expectation, a SymPy node.
 
-`Expectation(f, z)` is E[f(z)] for z ~ N(0, 1). Several independent normal variables may be bound at once. The integrand
-may also depend on a `GaussianVector` (see `derive.objects.vectors`); such an expectation has no numerical value of its
-own until the reduction has replaced the vector by scalars.
+`Expectation(f, z)` is E[f(z)] for z ~ N(0, 1). One expectation may bind several independent variables, normal or χ².
+The integrand may also depend on a `GaussianVector` (see `derive.objects.vectors`); such an expectation has no numerical
+value until the reduction has replaced the vector by scalars.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class StandardNormal(sp.Symbol):
 
 
 class ChiSquared(sp.Symbol):
-    """A scalar random variable with law χ² with `degrees` degrees of freedom (an expression), independent of the
-    others."""
+    """A scalar random variable with the χ² law, independent of the others; `degrees`, an expression, is its number of
+    degrees of freedom."""
 
     degrees: sp.Expr
 
@@ -50,10 +50,10 @@ class ChiSquared(sp.Symbol):
 
 
 class Expectation(Coded, sp.Expr):
-    """E[integrand] over the bound Gaussian variables.
+    """E[integrand] over the bound random variables.
 
-    Constants leave the expectation, E[1] = 1, and sums stay together: splitting them is the business of a rule, since
-    E[f + g] may be finite where E[f] alone is badly conditioned.
+    Constants leave the expectation, and E[1] = 1. Sums stay together, since E[f + g] may be finite where E[f] alone is
+    badly conditioned; only a rule of the derivation splits a sum.
     """
 
     is_commutative = True
@@ -98,7 +98,7 @@ class Expectation(Coded, sp.Expr):
         return self._of(lambda e: e.subs(old, new))
 
     def _xreplace(self, rule: Mapping[sp.Basic, sp.Basic]) -> tuple[sp.Expr, bool]:
-        """Replaces in the integrand and in the laws; the bound variables' names stand for themselves."""
+        """Replace in the integrand and in the variables' laws; the rule never renames a bound variable."""
         if self in rule:
             return rule[self], True
         result = self._of(lambda e: e.xreplace(rule))
@@ -115,7 +115,7 @@ class Expectation(Coded, sp.Expr):
         return Expectation(sp.diff(self.integrand, symbol), *self.variables)
 
     def _eval_evalf(self, prec: int) -> sp.Expr | None:
-        """In mpmath at the asked precision; NotConvergedError where the rule does not settle."""
+        """The number in mpmath at the asked precision; raises NotConvergedError where the rule does not settle."""
         if self.free_symbols or not all(isinstance(v, StandardNormal | ChiSquared) for v in self.variables):
             return None
         (value,) = evaluate([self], int(prec / 3.32) + 1)
@@ -137,7 +137,7 @@ class Expectation(Coded, sp.Expr):
         return f"{call}(lambda {names}: {printer.doprint(_codeable(self.integrand))}, [{degrees}], {name('arange')})"
 
     def _mpmathcode(self, printer: CodePrinter) -> str:
-        """At the precision that mpmath has when the function is called."""
+        """The call that computes the average at mpmath's precision at the time of the call."""
         normals = [v for v in self.variables if isinstance(v, StandardNormal)]
         laws = [v for v in self.variables if isinstance(v, ChiSquared)]
         names = ", ".join(printer.doprint(v) for v in (*normals, *laws))
@@ -147,7 +147,7 @@ class Expectation(Coded, sp.Expr):
 
 
 def _codeable(integrand: sp.Expr) -> sp.Expr:
-    """An integrand whose functions all modules have, and which overflows nowhere."""
+    """The integrand in functions that every module has and that never overflow."""
     plain = integrand.replace(sp.sech, lambda x: 2 * sp.exp(-abs(x)) / (1 + sp.exp(-2 * abs(x))))
     return plain.replace(
         lambda e: isinstance(e, sp.log) and isinstance(e.args[0], Softmax), lambda e: LogSoftmax(*e.args[0].args)
@@ -160,8 +160,8 @@ def _law_latex(variable: sp.Symbol, printer: LatexPrinter) -> str:
 
 
 def evaluate(expectations: Sequence[Expectation], digits: int) -> list:
-    """The numbers of expectations over the same scalar variables, as mpmath numbers of `digits` digits, in one pass
-    over the nodes."""
+    """The values of expectations over the same scalar variables, as mpmath numbers of `digits` digits; one pass over
+    the nodes serves all of them."""
     variables = tuple(dict.fromkeys(v for e in expectations for v in e.variables))
     normals = [v for v in variables if isinstance(v, StandardNormal)]
     rest = [(v, v.degrees) for v in variables if isinstance(v, ChiSquared)]
@@ -169,10 +169,12 @@ def evaluate(expectations: Sequence[Expectation], digits: int) -> list:
 
 
 def without_idle_variables(average: Expectation, digits: int) -> sp.Expr:
-    """An average in numbers without the normal variables that its shares do not see, to `digits` digits.
+    """The average, whose symbols are numbers, without the normal variables whose coefficients in the logits are zero
+    within rounding.
 
-    Vectors in fewer dimensions than a derivation has forms are dependent, and rounding stands where a variable's
-    coefficients vanish. An average moves by the square of such a coefficient, since a normal variable has mean zero.
+    Vectors in fewer dimensions than the derivation has linear forms are dependent, so some coefficients vanish and
+    only rounding errors stand in their place. Leaving out a coefficient changes the average by its square, since a
+    normal variable has mean zero; `digits` digits of the average are kept.
     """
     idle = {v for v in average.variables if isinstance(v, StandardNormal)}
     shares = average.integrand.atoms(Softmax)

@@ -1,8 +1,8 @@
-"""What `sympy.lambdify` makes of averages, shares and Cholesky roots: calls of the functions below, in whatever numbers
-its module has.
+"""Numeric functions for `sympy.lambdify`, which writes averages, shares and Cholesky roots as calls of these functions.
+They work in the numbers of the module that lambdify writes for: NumPy, plain Python, mpmath.
 
-Averages over N(0, 1) variables are trapezoidal sums, whose error falls faster than geometrically in the number of
-nodes. A χ² variable is taken by its logarithm, whose density is smooth on the whole line, so that the same rule holds.
+An average over N(0, 1) variables is a trapezoidal sum, whose error falls faster than geometrically in the number of
+nodes. The same rule serves a χ² variable in its logarithm, whose density is smooth on the whole line.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import Any
 from sympy.printing.codeprinter import CodePrinter
 
 TOLERANCE = 1e-12
-"""Of two successive rules, relative to the largest average or to one: the finer rule is then far better than that."""
+"""The largest difference of two successive rules that is accepted, relative to the largest average or to one. The finer
+rule's error is then far below this difference."""
 WIDTH = 8.5
-"""Standard deviations on either side: what lies beyond has the weight 2e-17."""
+"""How many standard deviations the nodes reach on either side; the tails beyond have the weight 2e-17."""
 COARSEST = 48
 MOST_NODES = 4_000_000
 
 
 class Coded:
-    """A SymPy node that lambdify writes as a call; `_code` is given the functions' names in the module that it is
-    written for."""
+    """A SymPy node that lambdify writes as a call. `_code` takes a function that gives the names of functions (exp,
+    maximum, …) in the module that the code is for."""
 
     def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
         raise NotImplementedError
@@ -43,18 +44,18 @@ class Coded:
 
 
 class NotAveragedError(ArithmeticError):
-    """A sum over the most nodes that are taken has not settled."""
+    """An average did not settle with the largest number of nodes."""
 
 
 def gaussian_average(
     function: Callable[..., Any], degrees: Sequence[Any], arange: Callable[[int], Any] | None = None
 ) -> Any:
-    """E[function(x_1, …)] over independent variables: N(0, 1) where `degrees` has None, χ² with so many degrees of
-    freedom where it has a number.
+    """E[function(x_1, …)] over independent variables, one per entry of `degrees`: an N(0, 1) variable where the entry
+    is None, a χ² variable with that many degrees of freedom where the entry is a number.
 
-    arange: NumPy's, or one like it, by which the last variable's nodes go side by side; without one they follow each
-    other. function takes arrays of shape (nodes, 1, …) then, and its other arguments may be arrays of any shape. Raises
-    NotAveragedError.
+    arange: NumPy's `arange` or one like it. With it, `function` takes all nodes of the last variable at once, as an
+    array of shape (nodes, 1, …), and the function's other arguments may be arrays of any shape. Without it the nodes
+    are taken one by one. Raises NotAveragedError.
     """
     count, previous = COARSEST, None
     while count ** len(degrees) <= MOST_NODES:
@@ -82,7 +83,7 @@ def log_share(component: int, logits: Sequence[Any], exp: Callable, maximum: Cal
 
 
 def cholesky_root(remainder: Any, whole: Any, sqrt: Callable, maximum: Callable) -> Any:
-    """√remainder, kept above rounding's share of the diagonal entry `whole` and of one (see
+    """√remainder. The remainder is kept above the rounding error of the diagonal entry `whole` plus one (see
     `derive.rules.reduction`)."""
     return sqrt(maximum(remainder, (whole + 1) * 1e-13))
 
@@ -108,7 +109,8 @@ def _row(
     weights: list[float],
     arange: Callable[[int], Any],
 ) -> Any:
-    """All nodes of the last variable side by side, in front of the axes that the function's other arguments have."""
+    """The sum over all nodes of the last variable, whose axis stands before the axes of the function's other
+    arguments."""
     index = arange(len(nodes))
     behind = getattr(function(*place, nodes[0]), "ndim", 0)
     shape = (len(nodes), *(1,) * behind)
@@ -117,14 +119,14 @@ def _row(
 
 
 def _nodes(count: int, degrees: Any) -> tuple[list[float], list[float]]:
-    """Nodes and weights of a variable's rule; the weights sum to one within rounding."""
+    """Nodes and weights of one variable's rule; the weights sum to one within rounding."""
     if degrees is None:
         step = 2 * WIDTH / count
         nodes = [-WIDTH + (j + 0.5) * step for j in range(count)]
         weights = [math.exp(-x * x / 2) for x in nodes]
     else:
         k = float(degrees)
-        # log c = log k + u: its density is smooth on the whole line, and falls off doubly exponentially above,
+        # log c = log k + u: the density of u is smooth on the whole line. It falls off doubly exponentially above and
         # exponentially below.
         low, high = -min(80.0 / k, 700.0) - WIDTH * math.sqrt(2 / k), min(WIDTH * math.sqrt(2 / k), 4.0) + 40 / (k + 10)
         step = (high - low) / (2 * count)

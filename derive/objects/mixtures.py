@@ -1,7 +1,7 @@
-"""Gaussian mixtures: their log density, its gradient through responsibilities, and the responsibilities' own gradient.
+"""Gaussian mixtures: the log density, the responsibilities, and the gradients of both.
 
-The responsibility of component j at x is the posterior probability that x came from it: ρ_j(x) = w_j N_j(x) / Σ_l w_l
-N_l(x). Both gradients are obtained by differentiating log Σ exp and its softmax, not stated.
+The responsibility of component j at x is the posterior probability that x came from component j: ρ_j(x) = w_j N_j(x) /
+Σ_l w_l N_l(x). Both gradients follow by differentiating log Σ exp and the softmax of the logits; neither is stated.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ DIMENSION = sp.Symbol("d", positive=True, integer=True)
 
 
 class Mixture(sp.Basic):
-    """Σ_j weights[j] N(x; means[j], scales[j]² I_d); `name` is the density's LaTeX, `posterior` that of its
-    responsibilities."""
+    """The mixture Σ_j weights[j] N(x; means[j], scales[j]² I_d); `name` is LaTeX of the density, `posterior` LaTeX of
+    the responsibilities."""
 
     def __new__(
         cls, name: sp.Symbol, posterior: sp.Symbol, weights: sp.Tuple, means: sp.Tuple, scales: sp.Tuple
@@ -57,7 +57,7 @@ class Mixture(sp.Basic):
 
 
 class LogDensity(sp.Expr):
-    """log of a mixture's density at x."""
+    """The logarithm of a mixture's density at x."""
 
     is_commutative = True
     is_real = True
@@ -75,7 +75,7 @@ class LogDensity(sp.Expr):
         return total
 
     def parameter_derivative(self, derivative: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
-        """Σ_j ρ_j ∂logit_j, for a derivation with respect to a parameter of the mixture, given on logits."""
+        """Σ_j ρ_j ∂logit_j, the derivative by a parameter of the mixture; `derivative` differentiates one logit."""
         mixture, x = self.args
         _require_softmax_calculus()
         return sp.Add(*(Responsibility(mixture, j, x) * derivative(mixture.logit(j, x)) for j in range(mixture.size)))
@@ -114,7 +114,7 @@ class Responsibility(sp.Expr):
         return self.args[2]
 
     def relative_logits(self) -> tuple[sp.Expr, ...]:
-        """logit_l − logit_j for every l ≠ j; whatever the components share has cancelled."""
+        """logit_l − logit_j for every l ≠ j; terms that all components share cancel."""
         own = self.mixture.logit(self.component, self.point)
         others = (l for l in range(self.mixture.size) if l != self.component)
         return tuple(sp.expand(self.mixture.logit(l, self.point) - own) for l in others)
@@ -143,9 +143,11 @@ def _plain(tex: str) -> str:
 
 @cache
 def _require_softmax_calculus() -> None:
-    """∂ log Σ exp/∂ℓ_j = ρ_j and ∂ρ_j/∂ℓ_l = ρ_j (δ_jl − ρ_l), shown by differentiating.
+    """Show by differentiating that ∂ log Σ exp/∂ℓ_j = ρ_j and ∂ρ_j/∂ℓ_l = ρ_j (δ_jl − ρ_l); raise ArithmeticError if
+    not.
 
-    A derivative along one or two logits sees the exponentials of all others as one constant, whatever their number.
+    For a derivative along one or two logits the exponentials of all other logits are one constant, whatever their
+    number.
     """
     own, other, others = (
         sp.Symbol("logit_j", real=True),

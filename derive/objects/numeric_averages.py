@@ -1,8 +1,8 @@
 """Averages over independent standard normal and χ² variables in mpmath, to a wanted number of digits.
 
-One normal variable: the trapezoidal rule, whose error squares when the step is halved, also where the integrand has a
-pole close to the real axis. Several variables: products of Gauss rules, which need few nodes where the integrand's
-slopes are gentle, and say so where they are not.
+An average over one normal variable uses the trapezoidal rule: halving the step squares its error, also where the
+integrand has a pole close to the real axis. An average over several variables uses products of Gauss rules, which need
+few nodes where the integrand's slopes are gentle; elsewhere they raise NotConvergedError.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def averages(
     chi_squared: Sequence[tuple[sp.Symbol, sp.Expr]],
     digits: int,
 ) -> list:
-    """E of each integrand to `digits` digits of its value, or of E|integrand| where it cancels.
+    """The average of each integrand, to `digits` digits of its value, or of E|integrand| where the integrand cancels.
 
-    normals: N(0, 1) variables. chi_squared: (variable, degrees of freedom) pairs. The integrands share one pass over
-    the nodes. Raises NotConvergedError.
+    normals: N(0, 1) variables. chi_squared: (variable, degrees of freedom) pairs. One pass over the nodes serves all
+    integrands. Raises NotConvergedError.
     """
     with mpmath.workdps(digits + 10):
         variables = [*normals, *(c for c, _ in chi_squared)]
@@ -49,7 +49,8 @@ def averages(
 
 
 def of_function(function: Callable[..., Any], normals: int, degrees: Sequence) -> Any:
-    """E of one mpmath function of `normals` N(0, 1) variables and of χ² variables, to the working precision."""
+    """The average of one mpmath function of `normals` N(0, 1) variables and of χ² variables with `degrees` degrees of
+    freedom, to the working precision."""
     digits = mpmath.mp.dps
     with mpmath.workdps(digits + 10):
         listed = lambda *point: [function(*point)]  # noqa: E731
@@ -60,12 +61,11 @@ def of_function(function: Callable[..., Any], normals: int, degrees: Sequence) -
 
 
 def trapezoid(function: Callable[..., Sequence], digits: int) -> list:
-    """E[f(z)], f a list of numbers.
+    """E[f(z)] by the trapezoidal rule, for a function f whose value is a list of numbers.
 
-    Halving the step squares the rule's error, measured in the integrand's own size, so two levels that agree to half
-    the digits of a value no larger than that size vouch for all digits of the finer one. The width follows the value
-    too: where the weight e^{−z²/2} meets an integrand that grows towards one tail, a small average lives far from the
-    origin.
+    Halving the step squares the rule's error, measured in the size of the integrand. If two levels agree to half the
+    digits of a value no larger than that size, all digits of the finer level hold. The width of the interval follows
+    the value too: where an integrand grows towards one tail, a small average has its mass far from the origin.
     """
     nats = (digits + 8) * mpmath.log(10)
     half_width, step, previous, sums = mpmath.sqrt(2 * nats), mpmath.mpf(1) / 2, None, None
@@ -107,8 +107,8 @@ _SIGNS = ((1,), (1, -1))
 def gauss(function: Callable[..., Sequence], normals: int, degrees: Sequence, digits: int) -> list:
     """E[f(z, c)] by products of Gauss–Hermite and generalised Gauss–Laguerre rules of rising order.
 
-    The error falls geometrically with the order, so of three orders with differences d_1 and then d_2 the last errs by
-    about d_2²/d_1.
+    The error falls geometrically with the order. If three successive orders differ by d_1 and then by d_2, the error of
+    the last one is about d_2²/d_1.
     """
     history: list[list] = []
     for order in ORDERS:
@@ -123,7 +123,8 @@ def gauss(function: Callable[..., Sequence], normals: int, degrees: Sequence, di
 
 
 def _settled(first, second, third, size, digits: int) -> bool:
-    """In the real part and, where a complex step is taken, in the imaginary part by itself."""
+    """Whether three successive values have settled: the real part and, for a complex step, the imaginary part, each by
+    itself."""
     for part in (mpmath.re, mpmath.im):
         floor = mpmath.mpf(10) ** (-digits - 2) * part(size)
         early, late = abs(part(second - first)), abs(part(third - second))

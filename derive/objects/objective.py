@@ -1,5 +1,5 @@
-"""The objective: the reverse KL divergence from the proposal to the tempered target, as a functional of the component
-means."""
+"""The objective: the reverse KL divergence KL(q ‖ p*^β/Z) between the proposal q and the tempered target, as a
+functional of the proposal's means, weights and scales."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOG_PARTITION = sp.Symbol("log_Z", real=True)
 
 
 class MixtureExpectation(sp.Expr):
-    """E_{x~q}[f(x)] for a mixture q, before it is taken apart into components."""
+    """E_{x~q}[f(x)] for a mixture q, before the average is split over the mixture's components."""
 
     is_commutative = True
     is_real = True
@@ -38,11 +38,24 @@ class MixtureExpectation(sp.Expr):
 
 @dataclass(frozen=True)
 class Setting:
-    """What the derivation starts from.
+    """The derivation's starting point: two mixtures, the objective and the flow.
 
-    proposal: q, whose means move. target: p*. samples: one x_i ~ N(a_i, σ_i² I) per component of q.
-    integrand: the function of `POINT` averaged under q. constant: what does not depend on q's parameters.
-    manifold: "sphere" or "euclidean". learn: what moves, of "means", "weights" and "scales".
+    Attributes
+    ----------
+    proposal : Mixture
+        The proposal q, whose parameters move.
+    target : Mixture
+        The target p*.
+    samples : tuple of GaussianVector
+        One sample x_i ~ N(a_i, σ_i² I) per component of q.
+    integrand : sympy.Expr
+        The function of `POINT` that the objective averages under q.
+    constant : sympy.Expr
+        The objective's part that does not depend on q.
+    manifold : str
+        "sphere" keeps the length of each mean, "euclidean" lets it evolve.
+    learn : tuple of str
+        What moves: some of "means", "weights" and "scales".
     """
 
     proposal: Mixture
@@ -57,7 +70,7 @@ class Setting:
 
     @property
     def apart(self) -> bool:
-        """Whether the indices in the symbols' names stand apart."""
+        """Whether the indices in the symbols' names stand apart, as in M_10_2."""
         return indices_apart(self.proposal.size, self.target.size)
 
     @property
@@ -68,7 +81,8 @@ class Setting:
 def tempered_reverse_kl(
     proposal: Mixture, target: Mixture, manifold: str = "sphere", learn: tuple[str, ...] = ("means",)
 ) -> Setting:
-    """KL(q ‖ p*^β/Z(β)) = E_q[log q − β log p*] + log Z(β), with the flow's manifold and what it moves."""
+    """The setting of KL(q ‖ p*^β/Z(β)) = E_q[log q − β log p*] + log Z(β), for a flow on `manifold` that moves
+    `learn`."""
     samples = tuple(
         GaussianVector(f"x_{i + 1}", mean, scale)
         for i, (mean, scale) in enumerate(zip(proposal.means, proposal.scales, strict=True))

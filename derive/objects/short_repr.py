@@ -1,4 +1,4 @@
-"""Reprs of a few lines for values that hold arrays, expressions and other values by the thousand."""
+"""Short reprs for dataclasses whose fields hold arrays, expressions or thousands of other values."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from itertools import islice
 from typing import Any
 
 ROOM = 110
-"""Characters for one field; what takes more is named by its kind and size."""
+"""The most characters for one field; a longer value is shown by its type and size."""
 LINE = 120
 DEEPEST = 4
 MOST_NODES = 40
-"""Nodes of an expression that is written out; to print a large one takes seconds."""
+"""The most nodes of an expression that is written out; SymPy takes seconds to print a large one."""
 
 
 def short_repr(self: Any) -> str:
-    """A dataclass's usual repr with what is long abbreviated. For the body of a class: `__repr__ = short_repr`.
+    """A dataclass's usual repr with long values abbreviated, used in the body of a class as `__repr__ = short_repr`.
 
-    SHOWN, where the class has it, names the fields and properties that are shown instead of all fields.
+    If the class has a tuple `SHOWN` of names, the repr shows these fields and properties instead of all fields.
     """
     text = f"{type(self).__name__}({', '.join(_fields(self, 0))})"
     if len(text) <= LINE:
@@ -33,7 +33,7 @@ def _fields(value: Any, depth: int) -> list[str]:
 
 
 def _brief(value: Any, depth: int) -> str:
-    """At most about ROOM characters."""
+    """The repr of one value in at most about ROOM characters."""
     kind = type(value).__name__
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         return repr(value.item())

@@ -1,5 +1,5 @@
-"""The softmax share of one component among several, a SymPy function of logits: what a responsibility is once its
-logits are scalars."""
+"""The softmax share of one component among several, as a SymPy function of logits. A responsibility becomes a share
+once the reduction has made its logits scalars."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from derive.objects.lambdified import Coded
 class Softmax(Coded, sp.Function):
     """Softmax(j, ℓ_1, …, ℓ_C) = e^{ℓ_j} / Σ_l e^{ℓ_l}, with j counted from 1.
 
-    Kept as a node of its own: SymPy would merge the exponentials of a product of shares, and the shares of one set of
-    logits would no longer be seen to have their exponentials in common.
+    The share is a node of its own because SymPy would merge the exponentials of a product of shares. The shares of one
+    set of logits would then no longer show that they have their exponentials in common.
     """
 
     is_commutative = True
@@ -67,7 +67,7 @@ class Softmax(Coded, sp.Function):
 
 
 class LogSoftmax(Coded, sp.Function):
-    """log Softmax(j, ℓ_1, …), as functions made by lambdify compute it: finite where the share underflows."""
+    """log Softmax(j, ℓ_1, …) as lambdified functions compute it, finite also where the share underflows."""
 
     def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
         call = printer._module_format("derive.objects.lambdified.log_share")
@@ -79,5 +79,5 @@ def _arguments(share: sp.Function, printer: CodePrinter) -> str:
 
 
 def written_out(expression: sp.Expr) -> sp.Expr:
-    """The expression with every share by its exponentials."""
+    """The expression with every share written in exponentials."""
     return expression.replace(lambda e: isinstance(e, Softmax), lambda e: e.explicit())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 import sympy as sp
 
+from derive.objects.line_breaking import broken, terms_tex
 from derive.objects.notation import tex
 from derive.objects.short_repr import short_repr
 from derive.objects.vectors import Vector
@@ -15,17 +17,38 @@ from derive.objects.vectors import Vector
 Value = Any  # sp.Expr | Vector | Descent | OverlapRate; SymPy ships no types
 
 
+class DefinitionKind(Enum):
+    """What a definition names."""
+
+    TARGET_SHARE = "a mode's responsibility averaged over a component"
+    OTHER_AVERAGE = "another average over a component"
+    FACTOR = "entry of a Cholesky factor"
+
+
 @dataclass(frozen=True)
 class Equation:
-    """label = value, printed with `left` as the left-hand side.
+    """One labelled equation of a derivation: a definition or a rate.
 
-    symbol: set on a definition, the name by which the equations beside it use the value.
+    Attributes
+    ----------
+    label : str
+        The equation's name in its step, such as "dm_1" or "F_1".
+    left : str
+        LaTeX of the left-hand side.
+    value : sympy.Expr, Vector, or a rate that is not carried out
+        The right-hand side.
+    symbol : sympy.Symbol or None
+        The symbol that a definition defines; the equations beside the definition use the symbol. None for a rate.
+    kind : DefinitionKind or None
+        What a definition names. The kind is no part of what the equation states: equations that differ in their kind
+        alone are equal.
     """
 
     label: str
     left: str
     value: Value
     symbol: sp.Symbol | None = None
+    kind: DefinitionKind | None = field(default=None, compare=False, repr=False)
 
     __repr__ = short_repr
 
@@ -36,8 +59,7 @@ class Equation:
         return f"{self.left} = {' '.join(self.right_terms())}"
 
     def right_terms(self) -> list[str]:
-        """The right-hand side's terms in LaTeX, each with its sign, so that a long equation can be broken between
-        them."""
+        """LaTeX of the right-hand side's terms, each with its sign; a long equation is broken between them."""
         if isinstance(self.value, Vector):
             return self.value.latex_terms()
         if not isinstance(self.value, sp.Basic):
@@ -50,19 +72,27 @@ Equations = tuple[Equation, ...]
 
 
 def display(equations: Sequence[Equation]) -> str:
-    """Equations for a notebook, one below the other, each broken between its terms where it is long."""
-    from derive.writing.line_breaking import broken, terms_tex
-
+    """LaTeX of equations for a notebook, one below the other, with long equations broken between their terms."""
     lines = [line for e in equations for line in broken(e.left, terms_tex(e))]
     return "$$\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}$$"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One application of a rule. Equations of the same label on both sides must mean the same.
+    """One application of a rule. Two equations with the same label, one before and one after, must mean the same.
 
-    in_geometry: whether the two sides agree only for vectors in the declared geometry. limit: whether they agree only
-    as d → ∞.
+    Attributes
+    ----------
+    rule : str
+        The rule's name.
+    statement : str
+        What the rule says, in one or two sentences.
+    before, after : tuple of Equation
+        The equations that the rule is applied to, and its result.
+    in_geometry : bool
+        Whether the two sides agree only for vectors in the declared geometry.
+    limit : bool
+        Whether the two sides agree only in the limit d → ∞.
     """
 
     rule: str
@@ -75,7 +105,7 @@ class Step:
     __repr__ = short_repr
 
     def _repr_latex_(self) -> str:
-        """What the step leads to; its statement is in words."""
+        """The equations after the step."""
         return display(self.after)
 
 
@@ -85,16 +115,16 @@ def definitions(equations: Equations) -> Equations:
 
 
 def rates(equations: Equations) -> Equations:
-    """The equations that define none."""
+    """The equations that define no symbol."""
     return tuple(e for e in equations if e.symbol is None)
 
 
 def map_values(equations: Equations, function: Callable) -> Equations:
-    return tuple(Equation(e.label, e.left, function(e.value), e.symbol) for e in equations)
+    return tuple(replace(e, value=function(e.value)) for e in equations)
 
 
 def needed(equations: Equations) -> Equations:
-    """The rates, and the definitions that they use, directly or through other definitions."""
+    """The rates, and the definitions that the rates use, directly or through other definitions."""
     wanted = set().union(*(e.value.free_symbols for e in rates(equations)))
     unread = definitions(equations)
     while used := [e for e in unread if e.symbol in wanted]:

@@ -1,54 +1,68 @@
-"""The carrier of a closed system of ordinary differential equations, handed from the derivation to everything
-downstream.
+"""The carrier of a closed system of ordinary differential equations: the derivation makes it, and the kernels, the
+asymptotics and the figures read it.
 
-The order of states and parameters is declared and kept. Named subexpressions (the Gaussian expectations F and G, say)
-are listed once and used by name in the right-hand sides, so that text, LaTeX and kernels show the same structure.
+The carrier declares the order of states and parameters, and everything downstream keeps that order. Each named
+subexpression (a Gaussian average such as F_1 or g) is defined once and used by name in the right-hand sides, so text,
+LaTeX and kernels show the same structure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import sympy as sp
 
 from derive.objects.short_repr import short_repr
+from derive.objects.states import StateVariable
 
 TIME = sp.Symbol("t", real=True, nonnegative=True)
 BETA = sp.Symbol("beta", positive=True)
 
 
 @dataclass(frozen=True)
-class Domain:
-    """Where the states live: their Gram matrix is positive semidefinite and each lies within its interval.
-
-    gram: symmetric matrix of expressions in states and parameters.
-    bounds: one (low, high) pair of expressions in the parameters per state; (-oo, oo) where unbounded.
-    """
-
-    gram: sp.ImmutableMatrix
-    bounds: tuple[tuple[sp.Expr, sp.Expr], ...]
-
-    __repr__ = short_repr
-
-
-@dataclass(frozen=True)
 class OdeSystem:
-    """dy/dt = rhs(y, beta(t); parameters).
+    """A closed system dy/dt = rhs(y, beta(t); parameters).
 
-    label: the mixture's name, for messages and file names.
-    states: y, in order. parameters: constants, in order. `BETA` is neither: a schedule supplies it.
-    subexpressions: ordered (symbol, expression) pairs; each may use states, parameters, BETA and earlier symbols.
-    rhs: one expression per state, in states, parameters, BETA and subexpression symbols.
+    `BETA`, the inverse temperature, is neither a state nor a parameter: a schedule supplies it.
+
+    Attributes
+    ----------
+    label : str
+        The problem's name, for messages and file names.
+    variables : tuple of StateVariable
+        The records of the states y, in order: symbol, kind, components and interval of each.
+    parameters : tuple of sympy.Symbol
+        The constants, in order.
+    subexpressions : tuple of (sympy.Symbol, sympy.Expr)
+        The named subexpressions in order. Each may use states, parameters, `BETA` and earlier symbols.
+    rhs : tuple of sympy.Expr
+        One right-hand side per state, in states, parameters, `BETA` and the symbols of subexpressions.
+    gram : sympy.ImmutableMatrix
+        The Gram matrix of independent modes and means, in states and parameters. The states lie where this matrix is
+        positive semidefinite and each state is within its interval.
+
+    Raises
+    ------
+    ValueError
+        Where states and right-hand sides differ in number, a symbol is declared twice, or an expression contains a
+        symbol that is not declared before it.
     """
 
     label: str
-    states: tuple[sp.Symbol, ...]
+    variables: tuple[StateVariable, ...]
     parameters: tuple[sp.Symbol, ...]
     subexpressions: tuple[tuple[sp.Symbol, sp.Expr], ...]
     rhs: tuple[sp.Expr, ...]
-    domain: Domain
+    gram: sp.ImmutableMatrix
 
+    SHOWN: ClassVar = ("label", "states", "parameters", "subexpressions", "rhs", "gram")
     __repr__ = short_repr
+
+    @property
+    def states(self) -> tuple[sp.Symbol, ...]:
+        """The states' symbols, in order."""
+        return tuple(variable.symbol for variable in self.variables)
 
     def _repr_latex_(self) -> str:
         from derive.objects.notation import dotted, symbol_tex
@@ -61,8 +75,8 @@ class OdeSystem:
         return display([*named, *rates])
 
     def __post_init__(self) -> None:
-        if len(self.rhs) != len(self.states) or len(self.domain.bounds) != len(self.states):
-            raise ValueError("one right-hand side and one interval per state are needed")
+        if len(self.rhs) != len(self.variables):
+            raise ValueError("one right-hand side per state is needed")
         known = {*self.states, *self.parameters, BETA}
         if len(known) != len(self.states) + len(self.parameters) + 1:
             raise ValueError("states, parameters and beta must be distinct symbols")
@@ -79,7 +93,13 @@ class OdeSystem:
             raise ValueError(f"{where} is not closed: it contains {sorted(map(str, stray))}")
 
     def expanded_rhs(self) -> tuple[sp.Expr, ...]:
-        """The right-hand sides with every named subexpression written out, in states, parameters and BETA alone."""
+        """The right-hand sides with every named subexpression written out.
+
+        Returns
+        -------
+        tuple of sympy.Expr
+            One expression per state, in states, parameters and `BETA` alone.
+        """
         expanded = list(self.rhs)
         for symbol, expression in reversed(self.subexpressions):
             expanded = [e.xreplace({symbol: expression}) for e in expanded]

@@ -1,8 +1,8 @@
-"""Abstract vectors of R^d, their inner products, and gradients with respect to them.
+"""Abstract vectors of R^d, their inner products, and gradients with respect to vectors.
 
-A `VectorSymbol` stands for a vector whose coordinates are never written. Scalars contain vectors only through `Inner`
-products (or through nodes that know their own `vector_gradient`, such as a log density); vectors are linear
-combinations of vector atoms with scalar coefficients. Nothing here knows a dimension.
+A `VectorSymbol` stands for a vector whose coordinates are never written. A scalar contains vectors only in `Inner`
+products, or in nodes that have a `vector_gradient` of their own, such as a log density. A `Vector` is a linear
+combination of vector atoms with scalar coefficients. Nothing in this module depends on the dimension d.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from derive.objects.notation import tex
 
 
 class VectorSymbol(sp.Symbol):
-    """An abstract vector; its LaTeX is declared once, here."""
+    """An abstract vector. Its LaTeX is declared where the symbol is made."""
 
     tex: str
 
@@ -34,8 +34,8 @@ class VectorSymbol(sp.Symbol):
 
 
 class GaussianVector(VectorSymbol):
-    """A random vector with law N(mean, scale² I) in d + extra dimensions; `extra` coordinates lie outside the space of
-    the means."""
+    """A random vector with the law N(mean, scale² I) in d + `extra` dimensions; the extra coordinates lie outside the
+    space of the means."""
 
     mean: VectorSymbol
     scale: sp.Expr
@@ -49,7 +49,7 @@ class GaussianVector(VectorSymbol):
         return symbol
 
     def lifted(self) -> GaussianVector:
-        """The same law with two further coordinates."""
+        """A vector with the same law in two dimensions more."""
         return GaussianVector(f"{self.name}_plus", self.mean, self.scale, f"{self.tex}^{{+}}", self.extra + 2)
 
     def __getnewargs_ex__(self) -> tuple:
@@ -82,7 +82,7 @@ class SquaredDeviation(sp.Expr):
 
 
 class RadialSlope(sp.Expr):
-    """(x − a)·∇_x f for x ~ N(a, σ² I): how f grows when the scale does."""
+    """(x − a)·∇_x f for x ~ N(a, σ² I), the derivative of f along log σ at fixed noise."""
 
     is_commutative = True
     is_real = True
@@ -104,7 +104,7 @@ class RadialSlope(sp.Expr):
 
 
 class Inner(sp.Expr):
-    """The inner product u·v of two vector symbols; symmetric, so stored in one order."""
+    """The inner product u·v of two vector symbols, stored in one order because it is symmetric."""
 
     is_commutative = True
     is_real = True
@@ -165,8 +165,8 @@ class ExpectedVector(sp.Basic):
 
 
 class Vector:
-    """A linear combination of vector atoms (`VectorSymbol`, `Gradient`, `ExpectedVector`) with scalar coefficients.
-    Immutable."""
+    """An immutable linear combination of vector atoms (`VectorSymbol`, `Gradient`, `ExpectedVector`) with scalar
+    coefficients."""
 
     __slots__ = ("_terms",)
 
@@ -205,7 +205,7 @@ class Vector:
         return Vector({atom: function(c) for atom, c in self})
 
     def dot(self, other: Vector) -> sp.Expr:
-        """The inner product, by bilinearity; both vectors must be combinations of vector symbols."""
+        """The inner product by bilinearity; both vectors must be combinations of vector symbols."""
         return sp.Add(*(a * b * Inner(u, v) for u, a in self for v, b in other))
 
     def latex(self) -> str:

@@ -1,1 +1,2 @@
-"""Rules that rewrite one expression as another of the same value: gradients, slopes, the reduction of averages."""
+"""The rules of the derivation, one subject a module. Each rule rewrites an expression as another of the same value:
+gradients, slopes, the flow, the reduction of averages."""

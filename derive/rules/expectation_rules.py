@@ -1,8 +1,8 @@
-"""Rules for averages E[f(z)] over one normal variable, from which the theory's expansions are made.
+"""Rules for averages E[f(z)] over one normal variable, from which the asymptotic expansions are made.
 
-Exact: Stein's lemma and the tilt. Asymptotic: Taylor's series in a parameter, and the average of f(a + σz) where the
-Gaussian is narrow (σ → 0) or wide (σ → ∞) in comparison with f. Each asymptotic rule gives a finite sum and says what
-it leaves out. An average is differentiated in a parameter by `Expectation.diff`.
+Two rules are exact: Stein's lemma and the tilt. The others are asymptotic: Taylor's series in a parameter, and the
+average of f(a + σz) where the Gaussian is narrow (σ → 0) or wide (σ → ∞) in comparison with f. Each asymptotic rule
+gives a finite sum and states the order of its remainder. `Expectation.diff` differentiates an average in a parameter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from derive.rules.gradient_rules import RuleDoesNotApplyError
 
 
 def steins_lemma(average: Expectation) -> sp.Expr:
-    """E[z f(z)] = E[f'(z)], exact, by parts: f is differentiable and f(z) e^{−z²/2} vanishes at both ends."""
+    """E[z f(z)] = E[f'(z)], exact by integration by parts if f is differentiable and f(z) e^{−z²/2} vanishes at ±∞."""
     z = _only_variable(average)
     f = sp.expand(average.integrand / z)
     if f.subs(z, 0).has(sp.zoo, sp.nan, sp.oo):
@@ -25,7 +25,7 @@ def steins_lemma(average: Expectation) -> sp.Expr:
 
 
 def tilt(average: Expectation) -> sp.Expr:
-    """E[e^{cz} f(z)] = e^{c²/2} E[f(z + c)], exact, by completing the square: both averages exist, c is real."""
+    """E[e^{cz} f(z)] = e^{c²/2} E[f(z + c)], exact by completing the square if c is real and both averages exist."""
     z = _only_variable(average)
     exponentials = [e for e in sp.Mul.make_args(average.integrand) if isinstance(e, sp.exp) and z in e.free_symbols]
     constant, c = _mean_and_slope(sp.Add(*(e.args[0] for e in exponentials)), z)
@@ -34,10 +34,11 @@ def tilt(average: Expectation) -> sp.Expr:
 
 
 def taylor(expression: sp.Expr, parameter: sp.Symbol, order: int) -> sp.Expr:
-    """Taylor's polynomial of E f(μ + ε + σz), or of any expression of averages, about ε = 0; it leaves out O(ε^order).
+    """Taylor's polynomial of E f(μ + ε + σz), or of any expression of averages, about ε = 0; its remainder is
+    O(ε^order).
 
-    `order` derivatives of f in ε are bounded near ε = 0 by a function of z whose average exists, so that they go under
-    the integral.
+    The rule assumes that `order` derivatives of f in ε are bounded near ε = 0 by a function of z whose average exists,
+    so that they may be taken under the integral.
     """
     slopes = [expression]
     for _ in range(order - 1):
@@ -46,10 +47,10 @@ def taylor(expression: sp.Expr, parameter: sp.Symbol, order: int) -> sp.Expr:
 
 
 def narrow(average: Expectation, terms: int) -> sp.Expr:
-    """E f(a + σz) = Σ_{k<terms} σ^{2k} f^{(2k)}(a)/(2^k k!), which leaves out O(σ^{2 terms}) as σ → 0.
+    """E f(a + σz) = Σ_{k<terms} σ^{2k} f^{(2k)}(a)/(2^k k!) + O(σ^{2 terms}) as σ → 0.
 
-    2 `terms` derivatives of f are bounded on the line. It is Taylor's series under the average, with E z^{2k} =
-    (2k)!/(2^k k!).
+    The rule assumes that 2 `terms` derivatives of f are bounded on the line. The sum is Taylor's series under the
+    average, with E z^{2k} = (2k)!/(2^k k!).
     """
     f, y, mean, slope = _profile(average)
     moments = [slope ** (2 * k) / (2**k * sp.factorial(k)) for k in range(terms)]
@@ -57,7 +58,7 @@ def narrow(average: Expectation, terms: int) -> sp.Expr:
 
 
 def wide(average: Expectation, moments: int) -> sp.Expr:
-    """E f(a + σz) as σ → ∞ with a/σ bounded; it leaves out O(σ^{−moments−1}).
+    """E f(a + σz) as σ → ∞ with a/σ bounded; the remainder is O(σ^{−moments−1}).
 
     f is a polynomial in sech and tanh² that vanishes at both ends, or tanh. The density of y = a + σz is, by the
     generating function e^{cx − x²/2} = Σ He_k(c) x^k/k! at x = y/σ, c = a/σ,
@@ -105,8 +106,8 @@ def sech_moment(power: int, k: int) -> sp.Expr:
 
 
 def _profile(average: Expectation) -> tuple[sp.Expr, sp.Symbol, sp.Expr, sp.Expr]:
-    """(f, y, a, σ) of an average of f(a + σz), f a function of hyperbolic functions of y alone; σ > 0, as z and −z have
-    one law."""
+    """(f, y, a, σ) of an average of f(a + σz), where f depends on y through hyperbolic functions alone. The sign of σ
+    is made positive, since z and −z have the same law."""
     z = _only_variable(average)
     arguments = {node.args[0] for node in average.integrand.atoms(sp.sech, sp.tanh)}
     if len(arguments) != 1:

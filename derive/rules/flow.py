@@ -1,4 +1,4 @@
-"""The flow of the means and what it does to the overlaps."""
+"""The gradient flow of the means, the rates of the overlaps under it, and the closure of the rates in the overlaps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Descent:
 
 @dataclass(frozen=True)
 class OverlapRate:
-    """d(u·v)/dt before the product rule; a vector without a velocity rests."""
+    """d(u·v)/dt before the product rule. A vector without an entry in `velocities` rests."""
 
     overlap: Inner
     velocities: tuple[tuple[VectorSymbol, Vector], ...]
@@ -38,7 +38,7 @@ class OverlapRate:
 
 
 def project(descent: Descent) -> Vector:
-    """Carry out the projection P = I − a aᵀ/‖a‖²."""
+    """The velocity with the projection P = I − a aᵀ/‖a‖² carried out; raises ValueError for an unknown manifold."""
     if descent.manifold not in MANIFOLDS:
         raise ValueError(f"manifold must be one of {', '.join(MANIFOLDS)}, not {descent.manifold!r}")
     velocity = -descent.gradient
@@ -76,7 +76,8 @@ def gram_symbols(target: tuple[VectorSymbol, ...], proposal: tuple[VectorSymbol,
 
 
 def close(expression: sp.Expr, names: dict[Inner, sp.Symbol]) -> sp.Expr:
-    """Write every inner product by its overlap's name; raises unless no vector is left."""
+    """The expression with every inner product replaced by its overlap's symbol; raises RuleDoesNotApplyError if a
+    vector is left."""
     closed = expression.xreplace(names)
     stray = closed.atoms(VectorSymbol)
     if stray:

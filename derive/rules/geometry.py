@@ -1,9 +1,8 @@
-"""What is known of the vectors: modes that are images of others, lengths that are fixed, and the overlaps' final
-names."""
+"""The geometry of modes and means: dependent modes, fixed lengths, and the overlaps that become states."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sympy as sp
@@ -11,9 +10,13 @@ import sympy as sp
 from derive.objects.notation import indexed_name, indices_apart
 from derive.objects.objective import Setting
 from derive.objects.short_repr import short_repr
-from derive.objects.system import Domain
+from derive.objects.states import StateKind, StateVariable
 from derive.objects.vectors import Inner, Vector, VectorSymbol, substitute_vectors
 from derive.rules.flow import gram_symbols
+
+Names = Mapping[Inner, sp.Symbol]
+Relations = Mapping[sp.Symbol, sp.Expr]
+Moving = Sequence[tuple[sp.Symbol, Inner, sp.Expr]]
 
 R = sp.Symbol("R", positive=True)
 RADIUS = sp.Symbol("r", positive=True)
@@ -21,11 +24,20 @@ RADIUS = sp.Symbol("r", positive=True)
 
 @dataclass(frozen=True)
 class Geometry:
-    """images: modes written by the other modes (ν_2 = −ν_1). lengths: vectors of known, constant length.
+    """What is known of the vectors.
 
-    cosines: whether the overlaps are divided by the lengths (m, s) or kept as they are (M, Q).
-    dimension: d where it is known; it matters only where the means' span may fill the space.
-    large_dimension: take the limit d → ∞ of what is left of ‖x‖² outside the span.
+    Attributes
+    ----------
+    images : tuple of (VectorSymbol, Vector)
+        The dependent modes, each as a combination of the other modes (ν_2 = −ν_1, for example).
+    lengths : tuple of (VectorSymbol, sympy.Expr)
+        The vectors of known, constant length.
+    cosines : bool
+        Whether the states are overlaps divided by the lengths (m, s) or the overlaps themselves (M, Q).
+    dimension : int or None
+        The dimension d, where it is known. It matters only where modes and means may span the whole space.
+    large_dimension : bool
+        Whether to take the limit d → ∞ for the part of ‖x‖² outside the span of the logits' linear forms.
     """
 
     images: tuple[tuple[VectorSymbol, Vector], ...] = ()
@@ -38,7 +50,8 @@ class Geometry:
 
 
 def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
-    """Two opposite modes at distance R from the origin and, on the sphere, components at the given radii."""
+    """The geometry of two opposite modes at distance R from the origin; on the sphere the means have the given
+    radii."""
     first, second = setting.target.means
     on_sphere = setting.manifold == "sphere"
     lengths = ((first, R), *zip(setting.proposal.means, radii, strict=True)) if on_sphere else ((first, R),)
@@ -48,8 +61,8 @@ def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
 def unrelated(
     setting: Setting, radii: Sequence[sp.Expr] | None = None, images: Sequence[tuple[VectorSymbol, Vector]] = ()
 ) -> Geometry:
-    """Modes known by the Gram matrix Γ of those that are no images; on the sphere, components at the given radii (r, r,
-    …)."""
+    """The geometry of modes of which only the Gram matrix Γ of the independent ones is known; on the sphere the means
+    have the given radii, r for all by default."""
     if setting.manifold != "sphere":
         return Geometry(tuple(images))
     return Geometry(
@@ -59,21 +72,34 @@ def unrelated(
 
 @dataclass(frozen=True)
 class Overlaps:
-    """The Gram entries by name, what the geometry makes of each, and those that move.
+    """The inner products of all modes and means, and those among them that are states.
 
-    names: inner product → symbol. relations: symbol → expression in the kept ones and the lengths.
-    moving: (state, inner product, Gram expression per unit state) triples, in the order of the states.
+    Attributes
+    ----------
+    names : tuple of (Inner, sympy.Symbol)
+        Every inner product and its symbol.
+    relations : tuple of (sympy.Symbol, sympy.Expr)
+        The symbols that the geometry fixes, each as an expression in the other symbols and the lengths.
+    moving : tuple of (sympy.Symbol, Inner, sympy.Expr)
+        For each state in order: its symbol, its inner product, and the inner product's value per unit of the state.
+    variables : tuple of StateVariable
+        The records of these states.
+    gram : sympy.ImmutableMatrix
+        The Gram matrix of the independent modes and the means in the states, divided by the lengths where the states
+        are cosines.
     """
 
     names: tuple[tuple[Inner, sp.Symbol], ...]
     relations: tuple[tuple[sp.Symbol, sp.Expr], ...]
     moving: tuple[tuple[sp.Symbol, Inner, sp.Expr], ...]
-    domain: Domain
+    variables: tuple[StateVariable, ...]
+    gram: sp.ImmutableMatrix
 
     __repr__ = short_repr
 
 
 def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
+    """The overlaps of the setting's modes and means, as the geometry relates them."""
     modes, means = tuple(setting.target.means), tuple(setting.proposal.means)
     names = gram_symbols(modes, means)
     images, lengths = dict(geometry.images), dict(geometry.lengths)
@@ -110,12 +136,37 @@ def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
         tuple(names.items()),
         tuple(relations.items()),
         tuple(moving),
-        _domain(setting, geometry, names, relations, moving, independent),
+        _variables(means, geometry, names, relations, moving),
+        _gram([*independent, *means], geometry, names, relations, moving),
     )
 
 
-def _domain(setting, geometry, names, relations, moving, independent) -> Domain:
-    vectors = [*independent, *setting.proposal.means]
+def _variables(
+    means: tuple[VectorSymbol, ...], geometry: Geometry, names: Names, relations: Relations, moving: Moving
+) -> tuple[StateVariable, ...]:
+    """The records of the overlaps that move. Vectors of known lengths bound their overlap by the product of these."""
+    moves = {names[inner] for _, inner, _ in moving}
+
+    def interval(inner: Inner) -> tuple[sp.Expr, sp.Expr]:
+        if geometry.cosines:
+            return -sp.S.One, sp.S.One
+        squares = [sp.sqrt(relations.get(names[Inner(v, v)], names[Inner(v, v)])) for v in inner.args]
+        if any(s.free_symbols & moves for s in squares):
+            return (sp.S.Zero if inner.args[0] == inner.args[1] else -sp.oo), sp.oo
+        return -squares[0] * squares[1], squares[0] * squares[1]
+
+    def variable(state: sp.Symbol, inner: Inner) -> StateVariable:
+        components = tuple(sorted(means.index(a) for a in inner.args if a in means))
+        kind = StateKind.MEAN_OVERLAP if len(components) == 2 else StateKind.MODE_OVERLAP
+        return StateVariable(state, kind, components, interval(inner))
+
+    return tuple(variable(state, inner) for state, inner, _ in moving)
+
+
+def _gram(
+    vectors: Sequence[VectorSymbol], geometry: Geometry, names: Names, relations: Relations, moving: Moving
+) -> sp.ImmutableMatrix:
+    """The Gram matrix of the vectors in the states, divided by the lengths where the states are cosines."""
     lengths = dict(geometry.lengths)
     in_states = {names[inner]: factor * state for state, inner, factor in moving}
 
@@ -124,15 +175,4 @@ def _domain(setting, geometry, names, relations, moving, independent) -> Domain:
         value = relations.get(name, name).xreplace(in_states)
         return value / (lengths[vectors[i]] * lengths[vectors[j]]) if geometry.cosines else value
 
-    def interval(inner: Inner) -> tuple[sp.Expr, sp.Expr]:
-        if geometry.cosines:
-            return -sp.S.One, sp.S.One
-        squares = [sp.sqrt(relations.get(names[Inner(v, v)], names[Inner(v, v)])) for v in inner.args]
-        moves = {names[i] for _, i, _ in moving}
-        if any(s.free_symbols & moves for s in squares):
-            return (sp.S.Zero if inner.args[0] == inner.args[1] else -sp.oo), sp.oo
-        return -squares[0] * squares[1], squares[0] * squares[1]
-
-    return Domain(
-        sp.ImmutableMatrix(len(vectors), len(vectors), entry), tuple(interval(inner) for _, inner, _ in moving)
-    )
+    return sp.ImmutableMatrix(len(vectors), len(vectors), entry)

@@ -1,6 +1,7 @@
-"""Rules that turn the gradient of the objective into Gaussian expectations of responsibilities times means.
+"""Rules that turn the gradient of the objective into means and modes with averaged responsibilities as coefficients.
 
-Each rule is a function from a vector to a vector and holds for any number of components and modes.
+Each rule is a function from a vector to a vector, or from a scalar to a scalar, and holds for any number of components
+and modes.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from derive.objects.vectors import (
 
 
 class RuleDoesNotApplyError(ValueError):
-    """A rule met an expression outside its hypotheses; the message says which hypothesis."""
+    """A rule met an expression outside its hypotheses; the message names the hypothesis."""
 
 
 def expect(vector: Vector, x: GaussianVector) -> Vector:
-    """E_x of a vector, by linearity: what does not depend on x leaves the expectation."""
+    """E_x of a vector by linearity; atoms that do not depend on x leave the expectation."""
     total = Vector()
     for atom, coefficient in vector:
         if x not in atom.free_symbols:
@@ -41,10 +42,10 @@ def expect(vector: Vector, x: GaussianVector) -> Vector:
 
 
 def pathwise(objective: sp.Expr, mean: VectorSymbol) -> tuple[Vector, Vector]:
-    """Reparametrise x_i = a_i + σ_i z and differentiate under the integral.
+    """The gradient of the objective by a mean, from x_i = a_i + σ_i z and differentiation under the integral.
 
-    Returns the part that comes through the sample (∇_x of the integrand) and the part that comes through the
-    integrand's own dependence on the mean at fixed x.
+    Returns two parts: the part through the sample (∇_x of the integrand), and the part through the integrand's own
+    dependence on the mean at fixed x.
     """
     through_sample, explicit = Vector(), Vector()
     for term in sp.Add.make_args(objective):
@@ -59,7 +60,7 @@ def pathwise(objective: sp.Expr, mean: VectorSymbol) -> tuple[Vector, Vector]:
 
 
 def evaluate_gradients(vector: Vector) -> Vector:
-    """Carry out the gradients of log densities: scores as responsibilities times (mean − x)/σ²."""
+    """The vector with the gradients of log densities carried out as responsibilities times (mean − x)/σ²."""
     total = Vector()
     for atom, coefficient in vector:
         if isinstance(atom, ExpectedVector) and isinstance(atom.args[1], Gradient):
@@ -73,7 +74,7 @@ def evaluate_gradients(vector: Vector) -> Vector:
 def exchange_responsibilities(vector: Vector, proposal: Mixture, samples: tuple[GaussianVector, ...]) -> Vector:
     """Σ_j w_j E_{x_j}[ρ_i(x_j) f(x_j)] = w_i E_{x_i}[f(x_i)], since ρ_i q = w_i N_i pointwise.
 
-    Applies to complete sums over j only; anything else is left as it is.
+    The rule applies to complete sums over j; other terms stay as they are.
     """
     weight_of = dict(zip(samples, proposal.weights, strict=True))
     kept = Vector()
@@ -98,7 +99,7 @@ def exchange_responsibilities(vector: Vector, proposal: Mixture, samples: tuple[
 
 
 def _as_average(atom: sp.Basic, term: sp.Expr) -> tuple[sp.Expr, sp.Expr, GaussianVector | None, sp.Basic]:
-    """Read coefficient × atom as outer × E_x[factor × inner]."""
+    """The parts (outer, factor, x, inner) of coefficient × atom, read as outer × E_x[factor × inner]."""
     if isinstance(atom, ExpectedVector):
         factor, inner, x = atom.args
         return term, factor, x, inner
@@ -112,10 +113,11 @@ def _as_average(atom: sp.Basic, term: sp.Expr) -> tuple[sp.Expr, sp.Expr, Gaussi
 
 
 def responsibilities_sum_to_one(vector: Vector) -> Vector:
-    """Σ_j ρ_j(x) = 1, used twice.
+    """The vector after two uses of Σ_j ρ_j(x) = 1.
 
-    In the weights of E_x[· x], where it leaves constants when the scales are equal; and for a component's own mean,
-    where the average of its own responsibility gives way to those of the others.
+    In the factors of E_x[· x] the identity removes the last responsibility, which leaves constants if the scales are
+    equal. In the coefficient of a component's own mean the identity replaces the average of the component's own
+    responsibility by the averages of the others.
     """
     total = Vector()
     for atom, coefficient in vector:
@@ -130,7 +132,7 @@ def responsibilities_sum_to_one(vector: Vector) -> Vector:
 
 
 def _by_the_others(average: Expectation) -> sp.Expr:
-    """E_i[ρ_i] = 1 − Σ_{j≠i} E_i[ρ_j]; every other average as it is."""
+    """E_i[ρ_i] as 1 − Σ_{j≠i} E_i[ρ_j]; any other average stays as it is."""
     rho = average.integrand
     if not isinstance(rho, Responsibility) or rho.mixture.means[rho.component] != rho.point.mean:
         return average
@@ -148,7 +150,7 @@ def _eliminate_last(factor: sp.Expr) -> sp.Expr:
 
 
 def stein(vector: Vector) -> Vector:
-    """E_x[f(x) x] = a E_x[f] + σ² E_{x⁺}[∇f at x − a = 0 outside f], see `lifted_gradient`."""
+    """The vector with E_x[f(x) x] = a E_x[f] + σ² E_{x⁺}[∇f with x − a = 0 outside f]; see `lifted_gradient`."""
     total = Vector()
     for atom, coefficient in vector:
         if not isinstance(atom, ExpectedVector):
@@ -162,12 +164,14 @@ def stein(vector: Vector) -> Vector:
 
 
 def lifted_gradient(factor: sp.Expr, x: GaussianVector) -> Vector:
-    """E_x[f(x) (x − a)]/σ² for a product f of responsibilities, or the logarithm of one, by Stein's lemma.
+    """E_x[f(x) (x − a)]/σ² by Stein's lemma, for a product f of responsibilities or the logarithm of one
+    responsibility.
 
-    With equal scales it is E_x[∇f], where the multiples of x cancel. With unequal scales f depends on x = a + σz
-    through linear forms B_l·z and on s = ‖z‖², and E[f z] = Σ_l E[∂_l f] B_l + 2 E[∂_s f z] calls for itself again and
-    again, until E[f z] = Σ_l E[(1 − 2∂_s)^{−1} ∂_l f] B_l. Since (1 − 2∂_s)^{−1} g(s) is the average of g(s + c) over c
-    ~ χ²_2, this is one average in two dimensions more: E_{x⁺}[∇f] with x − a left out where it stands beside f.
+    With equal scales the result is E_x[∇f], in which the multiples of x cancel. With unequal scales f depends on
+    x = a + σz through linear forms B_l·z and through s = ‖z‖². Stein's lemma then gives E[f z] = Σ_l E[∂_l f] B_l +
+    2 E[∂_s f z], whose last term has the form of the left-hand side. Repeated use gives E[f z] =
+    Σ_l E[(1 − 2∂_s)^{−1} ∂_l f] B_l. Since (1 − 2∂_s)^{−1} g(s) is the average of g(s + c) over c ~ χ²_2, the result is
+    one average in two dimensions more: E_{x⁺}[∇f], without the multiples of x − a in ∇f.
     """
     slope = gradient(factor, x).map(_in_pairs)
     if factor.has(sp.log):
@@ -180,12 +184,12 @@ def lifted_gradient(factor: sp.Expr, x: GaussianVector) -> Vector:
 
 
 def average(expression: sp.Expr, x: GaussianVector) -> sp.Expr:
-    """E_x by linearity, one average for each product of responsibilities."""
+    """E_x of the expression by linearity, with one average for each product of responsibilities."""
     return sp.Add(*(Expectation(term, x) for term in sp.Add.make_args(sp.expand(expression))))
 
 
 def _in_pairs(expression: sp.Expr) -> sp.Expr:
-    """Squares of a responsibility by products of two: ρ_j² = ρ_j − Σ_{l≠j} ρ_j ρ_l."""
+    """The expression with squares of responsibilities as products of two: ρ_j² = ρ_j − Σ_{l≠j} ρ_j ρ_l."""
 
     def square(power: sp.Pow) -> sp.Expr:
         rho = power.base
@@ -198,16 +202,15 @@ def _in_pairs(expression: sp.Expr) -> sp.Expr:
 
 
 def second_moments(expression: sp.Expr) -> sp.Expr:
-    """E_x[f x·u] and E_x[f ‖x‖²] for products f of responsibilities or the logarithm of one.
-
-    x = a + (x − a), and Stein's lemma for what is linear in x − a.
+    """The expression with E_x[f x·u] and E_x[f ‖x‖²] carried out, for products f of responsibilities or the logarithm
+    of one responsibility. The rule writes x = a + (x − a) and applies Stein's lemma to the terms linear in x − a.
     """
     return expression.xreplace({node: _moments(node) for node in expression.atoms(Expectation)})
 
 
 def sum_to_one_in_moments(expression: sp.Expr) -> sp.Expr:
-    """Σ_j ρ_j = 1 in averages of responsibilities times inner products with x: the last responsibility of each mixture
-    leaves."""
+    """The expression with Σ_j ρ_j = 1 used in averages of responsibilities times inner products with x, which removes
+    the last responsibility of each mixture."""
 
     def eliminated(node: Expectation) -> sp.Expr:
         return average(_eliminate_last(sp.expand(node.integrand)), *node.variables)

@@ -1,13 +1,13 @@
 """From expectations over vectors to expectations over the fewest independent scalars.
 
-A responsibility sees its sample x = a + σ z, z ~ N(0, I), only through the linear forms in its relative logits, and
-with unequal scales also through ‖z‖². The forms are jointly Gaussian, so a Cholesky factor of their Gram matrix writes
-them in independent standard normals z_1 … z_r, as many as there are linearly independent forms: at most K − 1 (target)
-or L − 1 (proposal). What is left of ‖z‖² − z_1² − … − z_r² is an independent χ² variable of d − r degrees of freedom.
-Both statements are exact in every dimension d ≥ r.
+A responsibility depends on its sample x = a + σ z, z ~ N(0, I), only through the linear forms in its relative logits,
+and with unequal scales also through ‖z‖². The forms are jointly Gaussian, so a Cholesky factor of their Gram matrix
+writes them in independent standard normals z_1 … z_r, where r is the number of linearly independent forms: at most
+K − 1 for the target and L − 1 for the proposal. The rest ‖z‖² − z_1² − … − z_r² is an independent χ² variable with
+d − r degrees of freedom. Both statements are exact in every dimension d ≥ r.
 
-Where there are more forms than dimensions, z_1 … z_d are the sample's coordinates in a frame of R^d, see `frame`, and
-no χ² is left.
+Where there are more forms than dimensions, z_1 … z_d are the sample's coordinates in a frame of R^d (see `frame`), and
+no χ² variable is left.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from derive.rules.geometry import Geometry
 
 
 class CholeskyRoot(Coded, sp.Function):
-    """√remainder, a diagonal entry of a Cholesky factor; the second argument is the matrix's own diagonal entry.
+    """√remainder, a diagonal entry of a Cholesky factor; the second argument is the Gram matrix's own diagonal entry.
 
-    In numbers the remainder is kept above rounding's share of that entry and of one, so that dependent vectors, and
-    coincident ones, divide by no zero: a root of √share instead of zero moves the averages by its square.
+    In numbers the remainder is kept above the rounding error of that entry plus one, so that dependent or coincident
+    vectors do not lead to a division by zero. A small root in place of zero changes the averages by its square.
     """
 
     nargs = 2
@@ -63,7 +63,7 @@ class CholeskyRoot(Coded, sp.Function):
 
 
 class AtLargest(sp.Function):
-    """AtLargest(k_1, …, k_n, v_1, …, v_n): the v at the first of the largest k."""
+    """AtLargest(k_1, …, k_n, v_1, …, v_n) is the v that belongs to the largest k, the first one in a tie."""
 
     is_real = True
 
@@ -100,11 +100,12 @@ class AtLargest(sp.Function):
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What the reduction knows beside the average.
+    """What the reduction of an average needs to know beside the average.
 
-    images: vectors that are combinations of others. dimension: d where it is known as a number, else None.
-    large_dimension: replace ‖z‖² by its Gaussian limit N(d, 2d), exact as d → ∞, also where scales differ by
-    O(d^{−1/2}). modes, means: all vectors that are no images. apart: whether indices stand apart in names.
+    images: the dependent vectors, as combinations of others. dimension: d where it is a known number, else None.
+    modes, means: all independent modes, and all means. apart: whether indices stand apart in names.
+    large_dimension: whether to replace ‖z‖² by its Gaussian limit N(d, 2d), which is exact as d → ∞, also where scales
+    differ by O(d^{−1/2}).
     """
 
     images: Mapping[VectorSymbol, Vector]
@@ -123,8 +124,11 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Reduced:
-    """average: E over scalars. factor: (symbol, value) pairs of the Cholesky factor's entries, in an order in which
-    each uses earlier ones; empty for a single form, whose length stands in the logits."""
+    """An average over scalars, and the entries of the Cholesky factor in it.
+
+    factor: (symbol, value) pairs, each of which uses earlier symbols only. It is empty for a single form, whose length
+    is written out in the logits.
+    """
 
     average: sp.Expr
     factor: tuple[tuple[sp.Symbol, sp.Expr], ...]
@@ -132,9 +136,9 @@ class Reduced:
 
 @dataclass(frozen=True)
 class FactorNames:
-    """What the entries of a Cholesky factor are called. component: whose samples it is of, where they have a factor
-    each.
+    """The names of a Cholesky factor's entries.
 
+    component: the component whose samples the factor belongs to, or nothing where all components share the factor.
     apart: whether indices stand apart.
     """
 
@@ -147,15 +151,15 @@ class FactorNames:
 
 
 RADIAL = VectorSymbol("radial")
-"""Stands for the direction of ‖z‖² − d in the limit d → ∞, where it is Gaussian and independent of every linear
+"""The direction that stands for ‖z‖² − d in the limit d → ∞, where ‖z‖² is Gaussian and independent of every linear
 form."""
 
 
 def reduce_to_scalars(average: Expectation, surroundings: Surroundings, names: FactorNames | None = None) -> Reduced:
-    """E_x of a polynomial in responsibilities (of one mixture), their logarithm and ‖x − a‖²/σ², over independent
-    scalars.
+    """The average over independent scalars that equals an average over a vector sample.
 
-    names: of the Cholesky factor's entries.
+    The integrand is a polynomial in the responsibilities of one mixture, their logarithms and ‖x − a‖²/σ². names: the
+    names of the Cholesky factor's entries.
     """
     (x,) = average.variables
     (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}
@@ -166,7 +170,7 @@ def reduce_to_scalars(average: Expectation, surroundings: Surroundings, names: F
 
 
 class _Logits(NamedTuple):
-    """A mixture's logits at a sample, in scalar `variables`; squared: ‖x − a‖²/σ²."""
+    """A mixture's logits at a sample, and `squared` = ‖x − a‖²/σ², both in scalar `variables`."""
 
     logits: tuple[sp.Expr, ...]
     squared: sp.Expr
@@ -176,7 +180,7 @@ class _Logits(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _logits_in_scalars(mixture: Mixture, x: GaussianVector, surroundings: Surroundings, names: FactorNames) -> _Logits:
-    """They are the same for all averages over the sample: one for each responsibility."""
+    """The logits of a mixture at a sample in scalars. They are kept, since many averages are over the same sample."""
     parts = _quadratic_forms(mixture, x, surroundings)
     basis = _independent([p.linear for p in parts])
     if surroundings.dimension is not None and more_than_fit(len(basis), surroundings):
@@ -199,7 +203,7 @@ def _logits_in_scalars(mixture: Mixture, x: GaussianVector, surroundings: Surrou
 
 
 def more_than_fit(forms: int, surroundings: Surroundings) -> bool:
-    """Whether so many linear forms are more than the space has dimensions."""
+    """Whether there are more linear forms than the space has dimensions."""
     return surroundings.dimension is not None and forms > surroundings.dimension and not surroundings.large_dimension
 
 
@@ -209,10 +213,10 @@ def count_forms(mixture: Mixture, x: GaussianVector, surroundings: Surroundings)
 
 
 def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
-    """Whether the equations of this geometry's own dimension are those in R^dimension too.
+    """Whether the equations of this geometry's own dimension hold in R^dimension too.
 
-    They are for equal scales, unless a frame of the own dimension was taken. A χ² variable needs more dimensions than
-    forms.
+    For equal scales they do, unless the equations use a frame of their own dimension. For unequal scales the dimension
+    must exceed the number of forms, so that the χ² variable exists.
     """
     own = Surroundings.of(setting, geometry)
     for mixture in (setting.proposal, setting.target):
@@ -226,8 +230,8 @@ def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
 
 
 def most_forms(setting: Setting, geometry: Geometry) -> int:
-    """The most independent forms in the logits of a mixture of unequal scales, but no more than there are dimensions; 0
-    without one."""
+    """The largest number of independent forms in the logits of a mixture of unequal scales, at most the dimension; 0 if
+    both mixtures have equal scales."""
     own = Surroundings.of(setting, geometry)
     unequal = [mixture for mixture in (setting.proposal, setting.target) if len(set(mixture.scales)) > 1]
     most = max((count_forms(mixture, x, own) for mixture in unequal for x in setting.samples), default=0)
@@ -286,7 +290,7 @@ def _without_radial(inner_products: sp.Expr) -> sp.Expr:
 def _squared_length(
     x: GaussianVector, normals: tuple[StandardNormal, ...], surroundings: Surroundings
 ) -> tuple[sp.Expr, tuple[ChiSquared, ...]]:
-    """‖x − a‖²/σ² in the scalars, and the χ² variable in it unless the normals fill the space."""
+    """‖x − a‖²/σ² in the scalars, and the χ² variable that it contains unless the normal variables fill the space."""
     along = sp.Add(*(z**2 for z in normals))
     if surroundings.dimension == len(normals) and not x.extra:
         return along, ()
@@ -299,8 +303,8 @@ def _standard_normals(count: int) -> tuple[StandardNormal, ...]:
 
 
 def _independent(forms: list[Vector]) -> list[Vector]:
-    """A basis among the forms; where the leading coefficient is a number it is made positive, so that u and −u give the
-    same scalar."""
+    """A basis among the forms. A numeric leading coefficient is made positive, so that u and −u give the same
+    scalar."""
     symbols = sorted({s for form in forms for s, _ in form}, key=sp.default_sort_key)
     basis: list[Vector] = []
     eliminated: list[tuple[VectorSymbol, Vector]] = []
@@ -317,7 +321,7 @@ def _independent(forms: list[Vector]) -> list[Vector]:
 
 
 def _coordinates(form: Vector, basis: list[Vector]) -> list[sp.Expr]:
-    """The coefficients of a form in the basis; a form outside its span is an error."""
+    """The coefficients of a form in the basis; a form outside the basis's span is an error."""
     for n, u in enumerate(basis):
         for sign in (1, -1):
             if not len(form - sign * u):
@@ -334,9 +338,10 @@ def _coordinates(form: Vector, basis: list[Vector]) -> list[sp.Expr]:
 
 
 def _cholesky(gram: sp.Matrix, names: FactorNames) -> tuple[sp.Matrix, tuple[tuple[sp.Symbol, sp.Expr], ...]]:
-    """The lower triangular factor of a symbolic Gram matrix, its entries by name, and the names' values.
+    """The lower triangular factor of a symbolic Gram matrix, with named entries, and the values of the names.
 
-    The root of a single form is written out. SymPy is not asked to prove the matrix positive.
+    The root of a single form is written out without a name. The factor's formulas need no proof from SymPy that the
+    matrix is positive.
     """
     size = gram.shape[0]
     if size <= 1:
@@ -358,13 +363,12 @@ def _cholesky(gram: sp.Matrix, names: FactorNames) -> tuple[sp.Matrix, tuple[tup
 def frame(
     surroundings: Surroundings, d: int
 ) -> tuple[dict[VectorSymbol, tuple[sp.Expr, ...]], tuple[tuple[sp.Symbol, sp.Expr], ...]]:
-    """Every vector's coordinates in orthonormal directions of R^d, by name, and the names' values, each after those it
-    uses.
+    """Every vector's coordinates in orthonormal directions of R^d, as names, and the names' values in order of use.
 
-    Gram's and Schmidt's directions, first those of the modes: coordinates X_star_kn and X_in. Where these leave
-    directions, each is that of what is left of the mean that has most left, P_in. It may be another mean from state to
-    state, so that none that lies within the span so far, as one that has reached a mode does, has to give a direction;
-    the averages do not depend on the frame.
+    The directions follow from the Gram–Schmidt process on the modes; the coordinates are X_star_kn and X_in. Where the
+    modes span less than R^d, each further direction is that of the mean with the largest remainder P_in outside the
+    span so far. This mean may differ from state to state, so a mean within the span, such as one that has reached a
+    mode, never has to give a direction. The averages do not depend on the frame.
     """
     modes, means = surroundings.modes, surroundings.means
     values: dict[sp.Symbol, sp.Expr] = {}
@@ -374,7 +378,7 @@ def frame(
         return sp.Symbol(indexed_name(head, indices, apart=surroundings.apart), real=True)
 
     def left(u: VectorSymbol, v: VectorSymbol) -> sp.Expr:
-        """The inner product of what u and v have beyond the directions so far."""
+        """The inner product of the parts of u and v outside the span of the directions so far."""
         return Inner(u, v) - sp.Add(*(x * y for x, y in zip(coordinates[u], coordinates[v], strict=False)))
 
     def give(v: VectorSymbol, symbol: sp.Symbol, value: sp.Expr) -> None:

@@ -1,6 +1,7 @@
-"""The objective's slopes along the proposal's softmax logits θ and log scales τ: unevaluated, and by differentiating.
+"""The objective's slopes along the proposal's softmax logits θ and log scales τ, first as unevaluated nodes and then
+differentiated.
 
-With w = softmax(θ), ∂w_j/∂θ_i = w_j (δ_ij − w_i). With x = a_i + σ_i z, ∂x/∂τ_i = x − a_i.
+With w = softmax(θ), ∂w_j/∂θ_i = w_j (δ_ij − w_i). With x = a_i + σ_i z and σ_i = e^{τ_i}, ∂x/∂τ_i = x − a_i.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from derive.rules.gradient_rules import average, exchange_responsibilities, seco
 
 
 class _Slope(sp.Expr):
-    """Derivative of a functional by a parameter of the mixture's component `component`, which counts from 0."""
+    """The unevaluated derivative of a functional by a parameter of one component; `component` counts from 0."""
 
     is_commutative = True
     is_real = True
@@ -60,7 +61,7 @@ class WeightRate:
         return rf"\frac{{d}}{{dt}}\operatorname{{softmax}}_{{{self.component + 1}}}(\theta)"
 
     def by_chain_rule(self) -> sp.Expr:
-        """w_i (dθ_i/dt − Σ_j w_j dθ_j/dt)."""
+        """The rate w_i (dθ_i/dt − Σ_j w_j dθ_j/dt)."""
         mean = sp.Add(*(w * rate for w, rate in zip(self.weights, self.logit_rates, strict=True)))
         return self.weights[self.component] * (self.logit_rates[self.component] - mean)
 
@@ -102,7 +103,7 @@ def scale_slope(expanded: sp.Expr, mixture: Mixture, component: int) -> tuple[sp
 
 
 def radial_scores(expression: sp.Expr) -> sp.Expr:
-    """(x − a)·∇f with the gradient carried out: responsibilities times (x − a)·(mean − x)/σ²."""
+    """The expression with every (x − a)·∇f carried out as responsibilities times (x − a)·(mean − x)/σ²."""
 
     def carried_out(node: RadialSlope) -> sp.Expr:
         scalar, x = node.args
@@ -116,8 +117,8 @@ def radial_scores(expression: sp.Expr) -> sp.Expr:
 
 
 def logs_of_responsibilities(expression: sp.Expr, proposal: Mixture) -> sp.Expr:
-    """log p(x) = log(w_c N_c(x)) − log ρ_c(x), with c the sample's own component or the target's last, and E‖x − ν‖²
-    carried out."""
+    """The expression with log p(x) = log(w_c N_c(x)) − log ρ_c(x) and with E‖x − ν‖² carried out. The component c is
+    the sample's own for the proposal, and the last mode for the target."""
 
     def taken_apart(node: Expectation) -> sp.Expr:
         (x,) = node.variables
@@ -133,7 +134,7 @@ def _log_of_one_component(mixture: Mixture, x: GaussianVector, proposal: Mixture
 
 
 def component_averages(expanded: sp.Expr) -> list[tuple[sp.Expr, Expectation]]:
-    """(w_j, E_{x_j}[f]) of each component of an average under a mixture, in order."""
+    """The pairs (w_j, E_{x_j}[f]) of an average under a mixture, in the order of the components."""
     terms = (term.as_independent(Expectation, as_Add=False) for term in sp.Add.make_args(expanded))
     found = ((weight, mean) for weight, mean in terms if mean != 1)
     return sorted(found, key=lambda pair: int(first_index(pair[1].variables[0].name)))
@@ -148,7 +149,7 @@ def _along_logit(expression: sp.Expr, mixture: Mixture, component: int) -> sp.Ex
 
 
 def _explicit(mean: Expectation, derivative, mixture: Mixture) -> sp.Expr:
-    """E_x of the derivative of log q at a fixed sample; the target has none."""
+    """E_x of the derivative of log q at a fixed sample. The target's log density does not depend on q's parameters."""
     (x,) = mean.variables
     own = [log for log in mean.integrand.atoms(LogDensity) if log.args[0] == mixture]
     return average(sp.Add(*(mean.integrand.coeff(log) * log.parameter_derivative(derivative) for log in own)), x)

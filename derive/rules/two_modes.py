@@ -1,7 +1,7 @@
-"""What simplifies when a mixture has two components: its only logit is one Gaussian scalar.
+"""Simpler forms of averages for a mixture of two components, whose only relative logit is one Gaussian scalar.
 
-Three rules: a responsibility is half of one plus a hyperbolic tangent; a Cameron–Martin shift removes the overlap from
-the logit's mean and leaves an even hyperbolic secant; the reflection z → −z makes w_1 E_1[ρ_2] and w_2 E_2[ρ_1] one
+There are three rules. A responsibility is ½ + ½ tanh of half the logit. A Cameron–Martin shift removes the overlap from
+the logit's mean and leaves an even hyperbolic secant. The reflection z → −z makes w_1 E_1[ρ_2] and w_2 E_2[ρ_1] one
 expression.
 """
 
@@ -15,7 +15,7 @@ from derive.rules.gradient_rules import RuleDoesNotApplyError
 
 
 def _logistic_argument(average: Expectation) -> tuple[sp.Expr, sp.Symbol]:
-    """The y with integrand = 1/(1 + e^y), and the one normal variable that it depends on."""
+    """The y with integrand = 1/(1 + e^y), and the one normal variable that y depends on."""
     if len(average.variables) != 1:
         raise RuleDoesNotApplyError("the two-mode rules need an expectation over one scalar")
     odds = sp.Mul.make_args(1 / written_out(average.integrand) - 1)
@@ -31,10 +31,10 @@ def sigmoid_as_tanh(average: Expectation) -> sp.Expr:
 
 
 def cameron_martin_to_sech(average: Expectation) -> sp.Expr:
-    """E[1/(1 + e^y)], y = A + Bz, as an expectation of sech by the shift that takes z out of the exponential.
+    """E[1/(1 + e^y)] for y = A + Bz as an average of sech, by the shift that takes z out of the exponential.
 
-    1/(1 + e^y) = ½ e^{−y/2} sech(y/2), and E[f(z)] = E[f(z + c) e^{−cz − c²/2}] for every c. The exponent is
-    −cz − c²/2 − (A + B(z + c))/2; c is the root of its coefficient of z.
+    1/(1 + e^y) = ½ e^{−y/2} sech(y/2), and E[f(z)] = E[f(z + c) e^{−cz − c²/2}] for every c. The exponent becomes
+    −cz − c²/2 − (A + B(z + c))/2, and c is chosen such that its coefficient of z vanishes.
     """
     y, z = _logistic_argument(average)
     mean, slope = _in_powers_of(y, z).as_independent(z)[0], sp.expand(y).coeff(z)
@@ -51,7 +51,7 @@ def cameron_martin_to_sech(average: Expectation) -> sp.Expr:
 
 
 def reflect(argument: sp.Expr, z: sp.Symbol) -> sp.Expr:
-    """The representative, among ±argument(±z), of an even function's argument under the symmetric law of z."""
+    """One representative among ±argument(±z), which all give the same average of an even function of the argument."""
     candidates = {
         _in_powers_of(sp.expand(sign * argument.subs(z, flip * z)), z) for sign in (1, -1) for flip in (1, -1)
     }

@@ -14,6 +14,7 @@ import sympy as sp
 
 from derive.dynamics.derivation import Derivation
 from derive.objects.expectation import ChiSquared, Expectation
+from derive.objects.line_breaking import align, broken, markdown_display, terms_tex
 from derive.objects.notation import Family, families_of
 from derive.objects.objective import Setting
 from derive.objects.softmax import Softmax
@@ -21,7 +22,6 @@ from derive.objects.step import Equation, Equations, Step
 from derive.objects.vectors import Vector
 from derive.writing.indexed_equations import IndexedEquation, indexed_equations
 from derive.writing.indexed_sums import Entry
-from derive.writing.line_breaking import align, broken, markdown_display, terms_tex
 from derive.writing.named_logits import with_named_logits
 from derive.writing.slug import slug
 

@@ -31,7 +31,7 @@ def _one_state(
     system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
     state = np.array([_drawn(low, high, generator) for low, high in limits])
-    gram = system.domain.gram.xreplace(dict(values))
+    gram = system.gram.xreplace(dict(values))
     vectors = _vectors(system, gram, state, generator)
     for i in range(len(vectors)):
         for j in range(i):

@@ -13,6 +13,7 @@ import sympy as sp
 
 from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
+from derive.objects.states import StateKind, StateVariable
 from derive.objects.system import BETA, OdeSystem
 from kernels.averages.lattice_rule import SCRAMBLE_STATES, LatticeRule, nodes_asked, nodes_visited, rule_for
 from kernels.averages.lattice_states import random_states
@@ -60,7 +61,7 @@ class Reach:
 
 def reach_of(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Reach:
     """What a system's parameters say of it: the modes' lengths, R and r, and the scales that are not learned."""
-    gram = system.domain.gram.xreplace(dict(values))
+    gram = system.gram.xreplace(dict(values))
     lengths = [float(sp.sqrt(gram[i, i])) for i in range(gram.shape[0]) if gram[i, i].is_number]
     lengths += [v for s, v in values.items() if re.fullmatch(r"R|r(_\d+)?", s.name)]
     scales = [v for s, v in values.items() if s.name.startswith("sigma")] or [1.0]
@@ -106,8 +107,8 @@ def intervals(
     system: OdeSystem, values: Mapping[sp.Symbol, float], reach: Reach, scales: tuple[float, float] | None = None
 ) -> np.ndarray:
     """(states, 2): the states' intervals in numbers. A state that nothing bounds gets the interval of means of length 2
-    · reach.length + FARTHER · (largest scale, or one), and a positive one whose name begins with `sigma` that of
-    `scales`, by default reach.followed_scales. Outside of it no average was measured and the integrator stops."""
+    · reach.length + FARTHER · (largest scale, or one), and an unbounded scale that
+    of `scales`, by default reach.followed_scales. Outside of it no average was measured and the integrator stops."""
     known = dict(values)
     farthest = (2 * reach.length + FARTHER * max(1.0, reach.largest)) ** 2
 
@@ -115,12 +116,13 @@ def intervals(
         value = bound.xreplace(known)
         return float(np.clip(float(value), -farthest, farthest))
 
-    def interval(state: sp.Symbol, low: sp.Expr, high: sp.Expr) -> tuple[float, float]:
-        if state.name.startswith("sigma") and not high.is_finite:
+    def interval(state: StateVariable) -> tuple[float, float]:
+        low, high = state.interval
+        if state.kind is StateKind.SCALE and not high.is_finite:
             return reach.followed_scales if scales is None else scales
         return number(low), number(high)
 
-    return np.array([interval(s, *b) for s, b in zip(system.states, system.domain.bounds, strict=True)]).reshape(-1, 2)
+    return np.array([interval(state) for state in system.variables]).reshape(-1, 2)
 
 
 def build_tables(
@@ -142,7 +144,7 @@ def build_tables(
             shape, state, system, values, limits, tolerance / 10 if proxies else tolerance
         )
         proxy = None
-        if proxies and state is not None and all(b.is_finite for b in system.domain.bounds[state]):
+        if proxies and state is not None and all(b.is_finite for b in system.variables[state].interval):
             low, high = limits[state]
             proxy = fit(partial(_averages_of, integrand, rule), low, high, tolerance / 2)
         error = float(np.max([measured_error(integrand, rule, part) for part in _parts(rule, arguments)]))

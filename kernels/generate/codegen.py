@@ -141,7 +141,7 @@ def generate(
     lanes, scratch, gram = (
         lanes_for(len(system.states), target, bool(groups)),
         scratch_size(patterns),
-        system.domain.gram.shape[0] ** 2,
+        system.gram.shape[0] ** 2,
     )
     rates, calls = _rates_function(system, parameters, averages, groups, patterns, printer)
     functions = [_average_function(n, average, system, parameters, printer) for n, average in enumerate(found)]
@@ -206,7 +206,7 @@ def _shape(average: Expectation, system: OdeSystem) -> tuple[Expectation, int | 
 
 
 def _table_key(shape: Expectation, state: int | None, system: OdeSystem) -> tuple:
-    return shape, None if state is None else system.domain.bounds[state]
+    return shape, None if state is None else system.variables[state].interval
 
 
 def _require_usable_names(symbols: list[sp.Symbol]) -> None:
@@ -372,7 +372,7 @@ def _beta_function(beta: sp.Expr, parameters: tuple[sp.Symbol, ...], printer: Sc
 
 def _gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter) -> str:
     """The lower triangle of the Gram matrix, each entry a row of `matrix`; returns the matrix's size."""
-    matrix = system.domain.gram
+    matrix = system.gram
     size = matrix.shape[0]
     used = matrix.free_symbols
     entries = [

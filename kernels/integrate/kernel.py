@@ -330,7 +330,7 @@ class Kernel:
         where it is singular, as all are in the plane. More than 1e-3 is a loss of accuracy that is to be seen, and its
         remedy is a smaller rtol.
         """
-        gram, symbols = self.system.domain.gram, self.system.states
+        gram, symbols = self.system.gram, self.system.states
         size = gram.shape[0]
         if size == 0:
             return _usual_tolerance(rtol)
@@ -394,7 +394,7 @@ class Kernel:
         across."""
         n = int(self._excess(state[None])[0].argmax())
         end = int(state[n] > self.limits[n, 1])
-        bound = self.system.domain.bounds[n][end].xreplace(self._known())
+        bound = self.system.variables[n].interval[end].xreplace(self._known())
         beyond = f"{self.system.states[n].name} = {state[n]:.6g} leaves its interval {self._interval(n)}"
         if bound.is_finite and float(bound) == self.limits[n, end]:
             return f"{beyond}; use a smaller rtol"

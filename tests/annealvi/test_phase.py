@@ -194,7 +194,7 @@ def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(
     def derived(*_):
         raise AssertionError
 
-    monkeypatch.setattr(annealvi.session.session, "derive_problem", derived)
+    monkeypatch.setattr("derive.dynamics.symbolic_problem.SymbolicProblem.derived", derived)
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     out, err = capsys.readouterr()

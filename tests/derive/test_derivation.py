@@ -19,7 +19,7 @@ from derive.checks import concrete, coordinate_numbers
 from derive.checks.concrete import Meaning
 from derive.checks.step_check import BOUND, check_derivation, check_step, sample_point
 from derive.dynamics.derivation import derive
-from derive.dynamics.symbolic_problem import derive_problem, parameter_values, symbolise
+from derive.dynamics.symbolic_problem import derive_problem, symbolise
 from derive.objects.expectation import Expectation, StandardNormal
 from derive.objects.mixtures import LogDensity, Mixture
 from derive.objects.objective import POINT, tempered_reverse_kl
@@ -257,7 +257,7 @@ def test_equation_labels_are_unique_and_rendered(bimodal):
 
 
 def test_parameter_values_follow_the_problem(bimodal):
-    values = parameter_values(Problem(), bimodal)
+    values = symbolise(Problem()).parameter_values(bimodal.system)
     assert {k.name: v for k, v in values.items()} == {
         "R": 3.0,
         "w_1": 0.5,

@@ -39,9 +39,10 @@ def up_to_closure(problem: Problem) -> Derivation:
     symbolic = symbolise(problem)
     setting, overlaps = symbolic.setting, overlaps_of(symbolic.setting, symbolic.geometry)
     rules = {"means": gradient_steps, "weights": weight_steps, "scales": scale_steps}
-    slopes = [rule(setting) for learned, rule in rules.items() if learned in setting.learn]
-    flow = flow_steps(setting, overlaps, tuple(e for steps in slopes for e in steps[-1].after))
-    return Derivation(setting, symbolic.geometry, overlaps, (*(s for steps in slopes for s in steps), *flow), None)
+    slopes = {learned: rule(setting) for learned, rule in rules.items() if learned in setting.learn}
+    flow = flow_steps(setting, overlaps, {learned: steps[-1].after for learned, steps in slopes.items()})
+    before = (step for steps in slopes.values() for step in steps)
+    return Derivation(setting, symbolic.geometry, overlaps, (*before, *flow), None)
 
 
 def derivation_of(modes: int, components: int, manifold: str, learn: str = "means", unequal: str = "") -> Derivation:

@@ -13,7 +13,8 @@ import sympy as sp
 
 from derive.checks.mutations import Mutant, equivalent, one_term_mutations
 from derive.objects.expectation import Expectation, StandardNormal
-from derive.objects.system import BETA, Domain, OdeSystem
+from derive.objects.states import StateKind, StateVariable
+from derive.objects.system import BETA, OdeSystem
 
 m_1, m_2, s = sp.symbols("m_1 m_2 s", real=True)
 F_1, F_2, g = sp.symbols("F_1 F_2 g", real=True)
@@ -33,7 +34,11 @@ def bimodal() -> OdeSystem:
     )
     gram = sp.ImmutableMatrix([[1, m_1, m_2], [m_1, 1, s], [m_2, s, 1]])
     named = ((F_1, pull_1), (F_2, pull_2), (g, exchange))
-    return OdeSystem("bimodal", (m_1, m_2, s), (R, w_star, w_1), named, rhs, Domain(gram, ((-1, 1),) * 3))
+    return OdeSystem("bimodal", cosines(m_1, m_2, s), (R, w_star, w_1), named, rhs, gram)
+
+
+def cosines(*states: sp.Symbol) -> tuple[StateVariable, ...]:
+    return tuple(StateVariable(state, StateKind.MODE_OVERLAP, (0,), (-sp.S.One, sp.S.One)) for state in states)
 
 
 def toy() -> OdeSystem:
@@ -42,11 +47,11 @@ def toy() -> OdeSystem:
     named = ((E_1, Expectation(sp.tanh(c * x_1 + z), z)),)
     return OdeSystem(
         "toy",
-        (x_1, x_2, u),
+        cosines(x_1, x_2, u),
         (c,),
         named,
         (E_1 * x_2 - c, -x_2, x_1 * u),
-        Domain(sp.ImmutableMatrix([[1]]), ((-1, 1),) * 3),
+        sp.ImmutableMatrix([[1]]),
     )
 
 
@@ -127,10 +132,10 @@ def test_bimodal_exclusions_are_the_four_that_parity_allows():
 def test_mutants_keep_everything_but_the_equations():
     system = bimodal()
     for mutant in bimodal_mutants():
-        assert (mutant.system.states, mutant.system.parameters, mutant.system.domain) == (
-            system.states,
+        assert (mutant.system.variables, mutant.system.parameters, mutant.system.gram) == (
+            system.variables,
             system.parameters,
-            system.domain,
+            system.gram,
         )
         assert [symbol for symbol, _ in mutant.system.subexpressions] == [F_1, F_2, g]
 

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 import annealvi
 from annealvi.annealing.betas import _PRINTING, _TracedPrinter
-from derive.objects.system import BETA, TIME, Domain, OdeSystem
+from derive.objects.states import StateKind, StateVariable
+from derive.objects.system import BETA, TIME, OdeSystem
 from derive.problem.double_functions import double_function
 from derive.problem.expression_parser import parse_expression
 from derive.problem.scaled_form import inverse_without_overflow, without_overflow
@@ -55,7 +56,8 @@ UNDERFLOWING = (
 COUNT = len(STEEP)
 
 Y = sp.Symbol("m", real=True)
-DECAY = OdeSystem("decay", (Y,), (), (), (-BETA * Y,), Domain(sp.ImmutableMatrix(0, 0, []), ((-sp.oo, sp.oo),)))
+UNBOUNDED = StateVariable(Y, StateKind.MODE_OVERLAP, (0,), (-sp.oo, sp.oo))
+DECAY = OdeSystem("decay", (UNBOUNDED,), (), (), (-BETA * Y,), sp.ImmutableMatrix(0, 0, []))
 """dm/dt = −β m: the least that a kernel can be."""
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import sympy as sp
 from handtyped import (
+    COSINES,
     STATES,
     T0,
     TIME,
@@ -23,7 +24,8 @@ from handtyped import (
 from retyped import F_mp, exchange_sech_mp
 
 from derive.objects.expectation import Expectation
-from derive.objects.system import BETA, Domain, OdeSystem
+from derive.objects.states import StateKind, StateVariable
+from derive.objects.system import BETA, OdeSystem
 from kernels.generate.codegen import distinct_averages, generate
 from kernels.integrate.kernel import compile_system
 
@@ -176,8 +178,9 @@ def test_a_stray_symbol_in_the_schedule_is_named():
 @pytest.mark.parametrize("name", ["y", "beta", "lambda", "a b", "average_1", "math", "T0"])
 def test_a_name_that_the_source_cannot_use_is_refused(name):
     symbol = sp.Symbol(name, real=True, extended_real=True, finite=True)
-    domain = Domain(sp.ImmutableMatrix([[1, symbol], [symbol, 1]]), ((sp.Integer(-1), sp.Integer(1)),))
-    system = OdeSystem("named", (symbol,), (), (), (-BETA * symbol,), domain)
+    cosine = StateVariable(symbol, StateKind.MODE_OVERLAP, (0,), (sp.Integer(-1), sp.Integer(1)))
+    gram = sp.ImmutableMatrix([[1, symbol], [symbol, 1]])
+    system = OdeSystem("named", (cosine,), (), (), (-BETA * symbol,), gram)
     with pytest.raises(ValueError, match="name"):
         generate(system, exponential_beta(), (T0, t0), {}, "cpu")
 
@@ -204,16 +207,15 @@ def test_an_average_over_two_variables_is_refused():
     other = type(z)("zeta")
     average = Expectation(sp.tanh(STATES[0] + z * other), z, other)
     symbol = sp.Symbol("A", real=True)
-    system = OdeSystem(
-        "wide", STATES, (), ((symbol, average),), (symbol, sp.S.Zero, sp.S.Zero), bimodal_system().domain
-    )
+    system = OdeSystem("wide", COSINES, (), ((symbol, average),), (symbol, sp.S.Zero, sp.S.Zero), bimodal_system().gram)
     with pytest.raises(ValueError, match="variables"):
         generate(system, hold_beta(), (T0, t0), {}, "cpu")
 
 
 def test_states_of_different_intervals_have_tables_of_their_own():
     right = bimodal_system()
-    wider = replace(right, domain=replace(right.domain, bounds=((-R, R), *right.domain.bounds[1:])))
+    first, *others = right.variables
+    wider = replace(right, variables=(replace(first, interval=(-R, R)), *others))
     assert [state for _, state in distinct_averages(wider)] == [0, 1, 2]
     kernels = [
         compile_system(s, exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu") for s in (right, wider)

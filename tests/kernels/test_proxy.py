@@ -2,16 +2,17 @@
 system."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import sympy as sp
-from handtyped import STATES, VALUES, R, bimodal_system, z
+from handtyped import COSINES, STATES, VALUES, R, bimodal_system, z
 from numpy.polynomial import chebyshev
 from retyped import F_mp, exchange_sech_mp
 
 from derive.objects.expectation import Expectation
-from derive.objects.system import Domain, OdeSystem
+from derive.objects.system import OdeSystem
 from kernels.averages.proxy import fit
 from kernels.averages.quadrature import averages, normal_rule, pole_distance
 from kernels.averages.tables import build_tables
@@ -106,8 +107,7 @@ def test_quadrature_is_used_where_asked_or_where_a_state_is_unbounded():
     system = bimodal_system()
     asked = build_tables(system, VALUES, 1e-12, False)
     assert {c.method for c in asked.measured_errors} == {"trapezoidal rule"}
-    free = Domain(system.domain.gram, ((-sp.oo, sp.oo),) * 3)
-    unbounded = OdeSystem("unbounded", system.states, system.parameters, system.subexpressions, system.rhs, free)
+    unbounded = replace(system, variables=tuple(replace(v, interval=(-sp.oo, sp.oo)) for v in system.variables))
     assert {c.method for c in build_tables(unbounded, VALUES, 1e-12, True).measured_errors} == {"trapezoidal rule"}
 
 
@@ -118,7 +118,7 @@ def test_an_integrand_whose_poles_are_not_known_is_refused_rather_than_wrong():
     steep = Expectation(1 / (1 + sp.exp(30 * R * (m_1 + z))), z)
     symbol = sp.Symbol("steep", real=True)
     wrong = OdeSystem(
-        "steep", STATES, system.parameters, ((symbol, steep),), (symbol, sp.S.Zero, sp.S.Zero), system.domain
+        "steep", COSINES, system.parameters, ((symbol, steep),), (symbol, sp.S.Zero, sp.S.Zero), system.gram
     )
     for proxies in (False, True):
         with pytest.raises(ArithmeticError, match="misses the tolerance"):

@@ -9,10 +9,18 @@ import numpy as np
 import sympy as sp
 
 from derive.objects.expectation import Expectation, StandardNormal
-from derive.objects.system import BETA, TIME, Domain, OdeSystem
+from derive.objects.states import StateKind, StateVariable
+from derive.objects.system import BETA, TIME, OdeSystem
 
 m_1, m_2, s = STATES = sp.symbols("m_1 m_2 s", real=True)
 R, w_star, w_1 = PARAMETERS = sp.symbols("R w_star w_1", positive=True)
+UNIT = (sp.Integer(-1), sp.Integer(1))
+COSINES = (
+    StateVariable(m_1, StateKind.MODE_OVERLAP, (0,), UNIT),
+    StateVariable(m_2, StateKind.MODE_OVERLAP, (1,), UNIT),
+    StateVariable(s, StateKind.MEAN_OVERLAP, (0, 1), UNIT),
+)
+GRAM = sp.ImmutableMatrix([[1, m_1, m_2], [m_1, 1, s], [m_2, s, 1]])
 T0, t0 = sp.symbols("T0 t0", positive=True)
 z = StandardNormal("z")
 VALUES = {R: 3.0, w_star: 0.8, w_1: 0.5}
@@ -37,19 +45,14 @@ def bimodal_system():
         w_2 * BETA * F_2 * (1 - m_2**2) - g * (m_1 - s * m_2),
         w_1 * BETA * F_1 * (m_2 - s * m_1) + w_2 * BETA * F_2 * (m_1 - s * m_2) - 2 * g * (1 - s**2),
     )
-    return OdeSystem("hand-typed bimodal", STATES, PARAMETERS, subexpressions, rates, _domain())
-
-
-def _domain():
-    gram = sp.ImmutableMatrix([[1, m_1, m_2], [m_1, 1, s], [m_2, s, 1]])
-    return Domain(gram, ((sp.Integer(-1), sp.Integer(1)),) * 3)
+    return OdeSystem("hand-typed bimodal", COSINES, PARAMETERS, subexpressions, rates, GRAM)
 
 
 def escaping_system():
     """Constant rates, which no vectors follow for long, and one that is undefined where the parameter `c` is
     negative."""
     a, b, c = sp.symbols("a b c", real=True)
-    return OdeSystem("escaping", STATES, (a, b, c), (), (a, b, BETA * sp.log(c)), _domain())
+    return OdeSystem("escaping", COSINES, (a, b, c), (), (a, b, BETA * sp.log(c)), GRAM)
 
 
 def exponential_beta():

@@ -92,6 +92,68 @@ def test_every_module_is_in_a_room(package):
     assert {path.stem for path in (ROOT / package).glob("*.py")} == LOOSE[package]
 
 
+UPWARD = {
+    "derive": {},
+    "kernels": {},
+    "annealvi": {
+        "collapse/separatrix.py -> cli": "a long search tells its progress on the terminal",
+        "paper/build.py -> cli": "the paper draws its figures as commands do, or says that Matplotlib does not start",
+        "runs/trajectories.py -> collapse": "a simulation records the mode that each mean ends nearest to",
+        "session/plain_functions.py -> runs": "rate_function asks the runs for what tolerance they accept",
+        "session/resolution.py -> sweeps": "the warnings of a map are made at its points",
+        "session/session.py -> verification": "a session shows itself in a notebook by the report's table",
+        "show/derivation_page.py -> verification": "the page shows each step with its check",
+        "show/path_figures.py -> verification": "a figure shows what the comparison with particles found",
+    },
+}
+"""The imports against the order of the rooms, each with what the module wants there."""
+
+
+def rooms_imported(package: str) -> dict[str, dict[str, set[str]]]:
+    """room -> another room of the package that it imports -> the modules that do."""
+    found: dict[str, dict[str, set[str]]] = {room: {} for room in ROOMS[package]}
+    for room in ROOMS[package]:
+        for path in (ROOT / package / room).rglob("*.py"):
+            own = path.relative_to(ROOT / package).as_posix()
+            for name in imported(path):
+                other = ([*name.split("."), ""])[1] if name.split(".")[0] == package else ""
+                if other in ROOMS[package] and other != room:
+                    found[room].setdefault(other, set()).add(own)
+    return found
+
+
+def circle_of(edges: dict[str, set[str]]) -> list[str]:
+    """The rooms from which none of the others comes first; none where the rooms have an order."""
+    left = {room: set(others) for room, others in edges.items()}
+    while free := [room for room, others in left.items() if not others & set(left)]:
+        for room in free:
+            del left[room]
+    return sorted(left)
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_the_rooms_import_each_other_without_circles(package):
+    found = rooms_imported(package)
+    upward = {f"{module} -> {other}" for room in found for other in found[room] for module in found[room][other]} & set(
+        UPWARD[package]
+    )
+    assert upward == set(UPWARD[package]), "an exception that no import needs"
+    edges = {
+        room: {other for other, modules in others.items() if any(f"{m} -> {other}" not in upward for m in modules)}
+        for room, others in found.items()
+    }
+    assert circle_of(edges) == []
+
+
+def test_a_circle_of_rooms_is_found():
+    assert circle_of({"first": {"second"}, "second": {"third"}, "third": {"first"}, "alone": set()}) == [
+        "first",
+        "second",
+        "third",
+    ]
+    assert circle_of({"first": {"second"}, "second": {"third"}, "third": set()}) == []
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize("path", sorted((ROOT / "kernels" / "particles").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_particles_import_nothing_of_the_derivation(path):

@@ -6,7 +6,8 @@ import sympy as sp
 
 from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
 from derive.objects.softmax import Softmax
-from derive.objects.system import Domain, OdeSystem
+from derive.objects.states import StateKind, StateVariable
+from derive.objects.system import OdeSystem
 from kernels.integrate.kernel import compile_system
 
 Z = tuple(StandardNormal(f"z_{n + 1}") for n in range(5))
@@ -20,8 +21,11 @@ def probe_system(averages, states, steepest=1.0):
     names = sp.symbols(f"E_:{len(averages)}", real=True)
     rates = (*names, *[sp.S.Zero] * (len(states) - len(names)))
     ends = (sp.Float(steepest) if s.name.startswith("k") else sp.Integer(20) for s in states)
-    domain = Domain(sp.ImmutableMatrix(0, 0, []), tuple((-end, end) for end in ends))
-    return OdeSystem("probe", states, (), tuple(zip(names, averages, strict=True)), rates, domain)
+    variables = tuple(
+        StateVariable(state, StateKind.MODE_OVERLAP, (0,), (-end, end)) for state, end in zip(states, ends, strict=True)
+    )
+    gram = sp.ImmutableMatrix(0, 0, [])
+    return OdeSystem("probe", variables, (), tuple(zip(names, averages, strict=True)), rates, gram)
 
 
 def softmax_averages(normals, degrees=None, components=3, curved=False, extra=lambda shares, variables: []):

@@ -40,7 +40,8 @@ from annealvi.sweeps.keys import numbers_of  # noqa: E402
 from derive.asymptotics.equal_weights import PULL  # noqa: E402
 from derive.asymptotics.growth_exponents import CRITICAL_TEMPERATURE, HOT_KINDS, PULL_SLOPE, hot_growth  # noqa: E402
 from derive.asymptotics.transverse_growth import MEAN  # noqa: E402
-from derive.objects.system import BETA, Domain, OdeSystem  # noqa: E402
+from derive.objects.states import StateKind, StateVariable  # noqa: E402
+from derive.objects.system import BETA, OdeSystem  # noqa: E402
 from derive.problem.problem_file import load_problem, problem_to_toml  # noqa: E402
 from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule, settling_time  # noqa: E402
 from derive.problem.specification import SCHEDULE_KINDS, BadInput, ScheduleSpec  # noqa: E402
@@ -100,8 +101,8 @@ def growth_exponent() -> None:
 def generated_kernel() -> None:
     """dy/dt = -beta y by the generated kernel, against the exponential of the integral of beta."""
     made, y = make_schedule(ScheduleSpec("quadratic", 20.0, 3.0)), sp.Symbol("m_1", real=True)
-    domain = Domain(sp.ImmutableMatrix([[1]]), ((-sp.oo, sp.oo),))
-    system = OdeSystem("new kind", (y,), (), (), (-BETA * y,), domain)
+    state = StateVariable(y, StateKind.MODE_OVERLAP, (0,), (-sp.oo, sp.oo))
+    system = OdeSystem("new kind", (state,), (), (), (-BETA * y,), sp.ImmutableMatrix([[1]]))
     values = dict(zip(made.parameters, made.values, strict=True))
     kernel = compile_system(system, made.beta, made.parameters, values, breakpoints=made.breakpoints, device="cpu")
     run = kernel.integrate(np.array([[1.0]]), [0.0, 2.0, 5.0], rtol=1e-9, atol=1e-12)

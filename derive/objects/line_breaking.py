@@ -1,15 +1,18 @@
-"""Aligned displays whose lines fit on a page: equations broken between terms, and wide terms within their brackets."""
+"""Long equations in LaTeX that fit on a page: equations are broken between terms, and wide terms within brackets."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import sympy as sp
 
 from derive.objects.notation import tex
-from derive.objects.step import Equation
 from derive.objects.vectors import Vector
+
+if TYPE_CHECKING:
+    from derive.objects.step import Equation
 
 LINE = 105
 """Number of symbols that fit on one line of a landscape page in footnote size."""
