@@ -1,4 +1,4 @@
-"""A large ensemble needs memory for its outcomes only, because its states are drawn, integrated and dropped in parts."""
+"""A large ensemble needs memory for its outcomes only: its states are drawn, integrated and dropped in parts."""
 
 import subprocess
 import sys
