@@ -41,9 +41,9 @@ COORDINATES_PER_CALL = {"cpu": 2e7, "cuda": 2e9}
 which the run also heeds an interrupt."""
 
 FARTHEST = 1e6
-"""A mean this many times farther out than all initial lengths and scales has diverged. No flow takes a mean there: the
-target attracts, and components repel each other only over a distance of some scales. With too long a step a mean gets
-there within a few dozen steps."""
+"""A mean this many times farther out than all lengths and scales has diverged. No flow takes a mean there: the target
+attracts, and components repel each other only over a distance of some scales. With too long a step a mean gets there
+within a few dozen steps."""
 
 LIGHTEST = 1e-30
 """A weight below this fraction of its initial value has diverged. No flow makes a weight so small: its logarithm falls

@@ -113,7 +113,7 @@ def prepare_simulation(
 
 
 def _refuse_projection(start: Replicas, proposals: int, learn: Sequence[str]) -> None:
-    """Raises ValueError where one Gaussian vector has not the law of the noise outside the centres' span."""
+    """Raises ValueError where the noise outside the centres' span is not that of one Gaussian vector."""
     for name, precisions in (
         ("proposal", start.precisions[:, :proposals]),
         ("target", start.precisions[:, proposals:]),

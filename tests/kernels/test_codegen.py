@@ -1,4 +1,4 @@
-"""The generated right-hand sides against 30 digits; what is in the source and what is not."""
+"""The generated right-hand sides: comparison with 30 digits, and what the source contains."""
 
 import re
 from dataclasses import replace
@@ -52,7 +52,7 @@ def by_quadrature():
 
 
 def rates_mp(state, beta, radius, w_star, weight):
-    """The page's three equations in 30 digits."""
+    """The rates of the page's three equations to 30 digits."""
     m_1, m_2, s = (sp.Rational(v) for v in state)
     first, second = (sp.Float(F_mp(v, radius, w_star), 30) * sp.Rational(beta) for v in state[:2])
     g = sp.Float(exchange_sech_mp(state[2], radius, weight), 30)
@@ -70,14 +70,14 @@ def test_rates_against_thirty_digits(lowering, request):
     compiled = request.getfixturevalue(lowering)
     states = np.array(STATE_TEXTS, float)
     expected = [rates_mp(s, "0.4", "3", "0.8", "0.5") for s in STATE_TEXTS]
-    # Three averages of at most 2e-12 each, with factors up to one.
+    # Three averages with errors of at most 2e-12 each, and factors up to one.
     np.testing.assert_allclose(compiled.rhs_at_beta(0.4, states), expected, rtol=0, atol=6e-12)
     at_time = compiled.rhs(120.0, states)
     np.testing.assert_array_equal(at_time, compiled.rhs_at_beta(compiled.beta_at(120.0)[0], states))
 
 
 def test_other_parameters_share_the_compiled_code(kernel):
-    """R, w*, w_1 and the schedule change, by symbol and by name, and the values are those of 30 digits again."""
+    """After changes of R, w*, w_1 and the schedule, by symbol and by name, the values again agree with 30 digits."""
     other = kernel.with_parameters({R: 2.0, "w_star": 0.6, w_1: 0.3, "T0": 5.0})
     assert other.module is kernel.module
     expected = [rates_mp(s, "0.9", "2", "0.6", "0.3") for s in STATE_TEXTS[:2]]
@@ -155,7 +155,7 @@ def test_single_precision_rates(kernel):
 
 
 def test_the_derived_system_gives_the_same_kernel():
-    """The derivation's own equations, compiled, against the typed ones."""
+    """The kernel of the derived equations agrees with that of the typed ones."""
     from annealvi.session.session import open_session
     from derive.problem.problem_file import load_problem
 

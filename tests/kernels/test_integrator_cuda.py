@@ -1,5 +1,4 @@
-"""The ODE kernels on CUDA without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU where
-there is one."""
+"""The ODE kernels on CUDA: Numba's simulator agrees with the CPU, the kernels compile to PTX, and a GPU runs them."""
 
 import numba
 import numpy as np
@@ -29,8 +28,7 @@ CASES = {
 
 
 def results(device):
-    """A jump between two outputs, for each lowering and precision; the velocity at one time; and a failure's
-    message."""
+    """A run with a jump between two outputs, for each lowering and precision, a velocity, and a failure's message."""
     found = {}
     for name, options in CASES.items():
         kernel = compile_system(
@@ -45,7 +43,7 @@ def results(device):
         loose = {"rtol": 1e-5, "atol": 1e-6}
         run = kernel.integrate(STATES, [0.0, 1.0], **loose)
         found[name] = run.y.tolist()
-        if name != "float32":  # there roundings decide whether a step more is needed
+        if name != "float32":  # in single precision rounding decides whether one more step is needed
             found[f"{name} steps"] = run.steps.tolist()
         found[f"{name} rhs"] = kernel.rhs(0.2, STATES).tolist()
         found["device"] = run.device
@@ -60,7 +58,7 @@ def results(device):
 
 
 def assert_same_to_rounding(found, expected):
-    """Fused multiply-adds and another libm differ by roundings, some hundred of which follow one another."""
+    """Fused multiply-adds and another libm cause rounding differences, of which about a hundred accumulate."""
     for name, value in expected.items():
         if name == "device":
             continue
@@ -88,7 +86,7 @@ def test_gpu_agrees_with_the_cpu():
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("proxies", [True, False])
 def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies):
-    """The module loads without a GPU, since its decorators are lazy; single precision uses no double at all."""
+    """The module loads without a GPU, because its decorators are lazy. Kernels in single precision use no double."""
     program = generate(bimodal_system(), exponential_beta(), (T0, t0), {0: proxies, 1: proxies}, "cuda", precision)
     module = load_module(program.source, f"ptx_{precision}")
     real = numba.from_dtype(np.dtype(precision))

@@ -1,5 +1,5 @@
-"""Averages over several variables on CUDA: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU where
-there is one."""
+"""Averages over several variables on CUDA: Numba's simulator agrees with the CPU, the kernels compile to PTX, and a GPU
+runs them."""
 
 import numba
 import numpy as np
@@ -19,7 +19,7 @@ def logarithm(shares, variables):
 
 
 def results(device, names):
-    """Rates, nodes and a short path for every kind of group at a tolerance that the simulator can pay."""
+    """Rates, nodes and a short path for every kind of group, at a tolerance that the simulator can reach quickly."""
     found = {}
     for name in names:
         averages, states = softmax_averages(*CASES[name], 2, extra=logarithm)

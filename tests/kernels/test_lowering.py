@@ -1,5 +1,4 @@
-"""Each rewrite keeps the value, held to 30 digits where nothing overflows, and stays right where the original
-overflows."""
+"""Each rewrite keeps the value to 30 digits where nothing overflows, and stays right where the original overflows."""
 
 import math
 
@@ -61,7 +60,7 @@ def test_rewrite_keeps_the_value(name):
 
 @pytest.mark.parametrize("name", [n for n in CASES if "root" not in n])
 def test_rewrite_survives_where_the_original_overflows(name):
-    """In double precision, against mpmath, whose exponents have no bound."""
+    """The rewrite in double precision agrees with mpmath, whose exponents have no bound."""
     _, expression = CASES[name]
     function = sp.lambdify((*SYMBOLS, w), lower(expression), "numpy")
     reference = sp.lambdify(
@@ -76,7 +75,7 @@ def test_rewrite_survives_where_the_original_overflows(name):
 
 @pytest.mark.quick
 def test_log_sum_exp_of_three_and_two():
-    """The value that SymPy's own `logsumexp_2terms_opt` gets wrong."""
+    """log(e³ + e²), which SymPy's own `logsumexp_2terms_opt` gets wrong, is right."""
     rewritten = stable_log_sum_exp(sp.log(sp.exp(a) + sp.exp(b)))
     assert float(rewritten.subs({a: 3, b: 2})) == pytest.approx(math.log(math.exp(3) + math.exp(2)), rel=1e-15)
 

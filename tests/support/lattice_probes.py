@@ -1,5 +1,7 @@
-"""Systems whose rates are averages over several variables, with every coefficient of the logits a state, so that any
-can be tried."""
+"""Systems whose rates are averages over several variables.
+
+Every coefficient of the logits is a state, so that tests can try any coefficients with one compiled kernel.
+"""
 
 import numpy as np
 import sympy as sp
@@ -14,8 +16,11 @@ Z = tuple(StandardNormal(f"z_{n + 1}") for n in range(5))
 
 
 def probe_system(averages, states, steepest=1.0):
-    """Spare states are added where there are fewer than averages. Offsets and slopes lie within ±20, coefficients of
-    squares within ±steepest."""
+    """A system whose rates are the given averages.
+
+    It has additional states where there are fewer states than averages. Its domain has offsets and slopes within ±20,
+    and coefficients of squares within ±steepest.
+    """
     spare = sp.symbols(f"spare_:{max(0, len(averages) - len(states))}", real=True)
     states = (*states, *spare)
     names = sp.symbols(f"E_:{len(averages)}", real=True)
@@ -29,10 +34,10 @@ def probe_system(averages, states, steepest=1.0):
 
 
 def softmax_averages(normals, degrees=None, components=3, curved=False, extra=lambda shares, variables: []):
-    """All shares and what `extra` makes of them, and the states: A_l, B_ln and k_l for every component but the last,
-    whose logit is 0.
+    """The averages of all shares and of what `extra` makes of them, and the states in their logits.
 
-    k_l multiplies c − degrees, or with `curved` the sum of all squares and c.
+    The states are A_l, B_ln and k_l for every component but the last, whose logit is 0. k_l multiplies c − degrees, or
+    with `curved` the sum of all squares and c.
     """
     c = () if degrees is None else (ChiSquared("c", sp.sympify(degrees)),)
     variables = (*Z[:normals], *c)
@@ -56,7 +61,10 @@ def compiled(averages, states, tolerance=1e-11, steepest=1.0, device="cpu", **op
 
 
 def random_numbers(kernel, count, scale, steepest=0.2, seed=0):
-    """(count, states): offsets and slopes of order `scale`, coefficients of squares of order `steepest`."""
+    """Random states, (count, states).
+
+    Offsets and slopes are of order `scale`, coefficients of squares of order `steepest`.
+    """
     numbers = np.random.default_rng(seed).normal(size=(count, len(kernel.system.states)))
     return numbers * [steepest if s.name.startswith("k") else scale for s in kernel.system.states]
 

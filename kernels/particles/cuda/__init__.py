@@ -4,8 +4,8 @@ One block of threads computes the estimates of one component of one replica. It 
 at a time, in four stages:
 
 1. The threads draw the tile's particles. A thread draws four coordinates of a particle at once, keeps them, and writes
-   what they contribute to the dot products with the centres to shared memory. `BlockShape.span` threads share each
-   particle, and the block's groups of threads work on different particles.
+   their contributions to the dot products with the centres into shared memory. `BlockShape.span` threads share each
+   particle, and the groups of threads in the block work on different particles.
 2. For each dot product one thread adds up the contributions.
 3. For each particle one thread finds the pulls of the centres.
 4. Each thread adds the coordinates that it keeps, weighted by the pulls, to its own coordinates of the gradient.

@@ -23,8 +23,10 @@ def move_means_source(real: Any, threads: int) -> Any:
     def move_means(
         means: np.ndarray, centres: np.ndarray, gradients: np.ndarray, radii: np.ndarray, dt: float, spherical: bool
     ) -> None:
-        """Euler step of all means, (replicas, L, d) of float64, in place, and of their copies among the centres; grid
-        (replicas, L)."""
+        """Euler step of all means, (replicas, L, d) of float64, in place, and of their copies among the centres.
+
+        Grid (replicas, L).
+        """
         replica, component, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
         d = means.shape[2]
         radius = radii[replica, component]

@@ -122,8 +122,10 @@ def compiled_kernels(precision: str, threads: int) -> tuple[Any, ...]:
 
 
 class ProjectedCudaParticles(CudaParticles):
-    """Replicas whose particles are drawn in the span of the centres. Only means move, and each mixture has one
-    scale."""
+    """Replicas whose particles are drawn in the span of the centres.
+
+    Only the means move, and each mixture has one scale.
+    """
 
     def __init__(self, start: Replicas, flow: ParticleFlow):
         replicas, proposals, _ = start.means.shape

@@ -28,8 +28,10 @@ def compiled_kernels(precision: str, centre_count: int, shape: BlockShape, with_
 
 
 class CudaParticles:
-    """The replicas of a run and their step, on the current CUDA device. drawn: in how many coordinates particles are,
-    by default all."""
+    """The replicas of a run and their step, on the current CUDA device.
+
+    drawn: how many coordinates of its particles a step draws, by default all d.
+    """
 
     def __init__(self, start: Replicas, flow: ParticleFlow, drawn: int | None = None):
         replicas, proposals, _ = start.means.shape
@@ -49,12 +51,14 @@ class CudaParticles:
         self._flow = flow
 
     def state(self) -> Replicas:
-        """A copy on the host."""
+        """A copy of the replicas' state on the host."""
         return Replicas(*(array.copy_to_host() for array in self._state))
 
     def advance(self, betas: np.ndarray, first_step: int) -> None:
-        """One step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas); waits for the
-        device."""
+        """Do one step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas).
+
+        The function returns when the device has finished.
+        """
         betas_there = cuda.to_device(np.ascontiguousarray(betas))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumbaPerformanceWarning)
@@ -64,7 +68,7 @@ class CudaParticles:
         cuda.synchronize()
 
     def estimates(self, beta: float) -> Estimates:
-        """Independent estimates, one at each replica's state."""
+        """Independent estimates, one at the state of each replica."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumbaPerformanceWarning)
             self._launch_estimate(cuda.to_device(np.array([[beta]])), 0, 0)
@@ -74,7 +78,7 @@ class CudaParticles:
         self._launch_estimate_at(self._centres, self._estimates, betas, row, step)
 
     def _launch_estimate_at(self, centres: Any, estimates: Any, betas: Any, row: int, step: int) -> None:
-        """Estimates at the centres, (replicas, L + K, coordinates), in as many coordinates."""
+        """Launches the estimate with the given centres, (replicas, L + K, coordinates), in that many coordinates."""
         state, flow = self._state, self._flow
         self._estimate[self._grid, self._threads](
             *estimates,
