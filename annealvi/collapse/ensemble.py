@@ -94,7 +94,7 @@ def collapse_by_ensemble(
     None for as many as the problem can afford, see `costs.affordable_number`. kernel: the session's, where it is
     compiled already. Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
     """
-    from kernels.integrate.kernel import widest_tolerance
+    from kernels.integrate.domain import widest_tolerance
 
     judge = judging(session, least_weight)
     share = LEAST_WEIGHT if least_weight is None else least_weight

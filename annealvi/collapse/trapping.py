@@ -33,7 +33,8 @@ import numpy as np
 
 from annealvi.collapse.pair_flow import PairFlow
 from annealvi.session.session import Session
-from kernels.integrate.kernel import NO_TRAPS, Kernel
+from kernels.integrate.kernel import Kernel
+from kernels.integrate.paths import NO_TRAPS
 
 LEVELS = np.linspace(0.05, 0.95, 19)
 SUMS = np.linspace(1.02, 1.9, 23)

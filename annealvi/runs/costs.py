@@ -14,7 +14,8 @@ import numpy as np
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
-    from kernels.integrate.kernel import Kernel, StoppedError
+    from kernels.integrate.errors import StoppedError
+    from kernels.integrate.kernel import Kernel
 
 FASTER_TRAINING = "take fewer --steps or --seeds, a smaller --batch or --width, or raise --max-cost"
 WORTH_SAYING = 5.0
@@ -194,7 +195,7 @@ class _Pilot:
 
     def parts(self) -> tuple[list[Part], bool]:
         """The parts of the crew's trajectories, and whether they are the least that these take."""
-        from kernels.integrate.kernel import StoppedError
+        from kernels.integrate.errors import StoppedError
         from kernels.machine.threads import at_most
 
         self.kernel.integrate(self.crew[:0], self.times[:1])  # compiles
@@ -231,7 +232,7 @@ class _Pilot:
         WARMED steps, gives the steps of the interval. There are fewer stations where STATIONS would take more than
         LONGEST_PILOT seconds, and the parts are the least where one of them is stopped after that time.
         """
-        from kernels.integrate.kernel import StoppedError
+        from kernels.integrate.errors import StoppedError
         from kernels.machine.threads import at_most
 
         count = max(2, min(STATIONS, int(LONGEST_PILOT / ((WARMING + WARMED) * seconds_per_step))))
@@ -279,7 +280,7 @@ def _follow(
 
     One that fails has come to the end: the run itself will say why.
     """
-    from kernels.integrate.kernel import IntegrationError, TooManyStepsError
+    from kernels.integrate.errors import IntegrationError, TooManyStepsError
 
     try:
         run = kernel.integrate(crew, times, rtol=rtol, atol=rtol / 100, most_steps=most)

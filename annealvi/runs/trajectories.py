@@ -71,7 +71,7 @@ def integrate(
     equally spaced. rtol: relative tolerance per step; absolute tolerance is a hundredth of it. tolerance: absolute
     error of each average, by default rtol or COARSEST_AVERAGES, whichever is less. max_cost: refuse what is expected to
     take more seconds, and stop what takes twice as many (None: take however long). tell: hears in one line of an
-    expected cost of more than some seconds. Raises BadInput, and kernels.integrate.kernel.DomainError if a state
+    expected cost of more than some seconds. Raises BadInput, and kernels.integrate.errors.DomainError if a state
     leaves the overlaps' domain.
     """
     given = None if initial is None else np.atleast_2d(np.asarray(initial, float))

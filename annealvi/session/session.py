@@ -243,7 +243,7 @@ class Session:
         values: Mapping[sp.Symbol, float],
         options: Mapping[str, Any],
     ) -> Kernel:
-        from kernels.averages.tables import Reach
+        from kernels.averages.reach import Reach
         from kernels.integrate.kernel import compile_system
         from kernels.machine.stages import stage
 

@@ -1,9 +1,18 @@
-"""The entry points of every generated module: which trajectories a thread takes, and the arrays of its lanes."""
+"""The entry points of every generated module. An entry gives a thread its trajectories and the arrays of its lanes."""
 
 from __future__ import annotations
 
-PATH = "(times[m], ends[m], kept[m], p[m], tables, layout[m], ranges[m], limits[m], traps[m], control, flag)"
-GROUP = "(y, trial, K, clock, place, betas, means, matrix, scratch)"
+from kernels.generate.templates.integrator import Control, Group, Path
+from kernels.generate.templates.rates import RateArrays
+
+WITHOUT_SETS = {"tables", "control"}
+"""The arrays of a path that all sets of parameters share; every other array has one row per set."""
+
+PATH_ARGUMENTS = ", ".join(Path._fields)
+CONTROL = f"Control({', '.join(f'control[{n}]' for n in range(len(Control._fields)))})"
+PATH = f"Path({', '.join(CONTROL if f == 'control' else f if f in WITHOUT_SETS else f'{f}[m]' for f in Path._fields)})"
+GROUP = f"Group({', '.join(Group._fields)})"
+RATE_ARRAYS = f"RateArrays({', '.join(RateArrays._fields).replace('slopes', 'K')})"
 
 ARRAYS = {
     "y": ("WIDTH", "real"),
@@ -17,11 +26,11 @@ ARRAYS = {
     "scratch": ("SCRATCH * LANES", "real"),
     "search": ("SEARCH_ROWS * LANES", "real"),
 }
-"""The arrays of a group of lanes: sizes, which are constants of the module, and types."""
+"""The arrays of a group of lanes: their sizes, in constants of the module, and their types."""
 
 ENTRIES = {
     "integrate": (
-        "initial, times, ends, kept, p, tables, layout, ranges, limits, traps, control, out, reached, status, parts",
+        f"initial, {PATH_ARGUMENTS}, out, reached, status, parts",
         [name for name in ARRAYS if name != "search"],
         [
             f"path, group = {PATH}, {GROUP}",
@@ -30,8 +39,7 @@ ENTRIES = {
         ],
     ),
     "bisect": (
-        "low, high, inside, width, times, ends, kept, p, tables, layout, ranges, limits, traps, control, "
-        "out, bracket, runs, failed, places, parts",
+        f"low, high, inside, width, {PATH_ARGUMENTS}, out, bracket, runs, failed, places, parts",
         list(ARRAYS),
         [
             f"path, group = {PATH}, {GROUP}",
@@ -43,28 +51,31 @@ ENTRIES = {
         "all_betas, states, p, tables, layout, ranges, dy, counts, parts",
         ["y", "K", "betas", "means", "scratch"],
         [
-            "arrays = (y, K, betas, means, scratch)",
+            f"arrays = {RATE_ARRAYS}",
             "rates_some(unit % parts, parts, all_betas, states, p[m], tables, layout[m], "
             "ranges[m], dy, counts, arrays, flag)",
         ],
     ),
 }
-"""For each entry its arguments, the arrays that it needs, and what one unit of work does with them. A unit is a part of
-the trajectories of one set of parameters, m: units run over the parts of set 0, then of set 1, and so on."""
+"""For each entry: its arguments, the arrays that it needs, and the lines that do one unit of work.
+
+A unit is one part of the trajectories of one set of parameters, m. Units run over the parts of set 0, then of set 1,
+and so on.
+"""
 
 
 def entry_functions(target: str) -> list[str]:
-    """The texts of the arrays' sizes and of `integrate_all`, `bisect_all`, `rates_all` and `beta_all`.
+    """The texts of the arrays' sizes and of the entries `integrate_all`, `bisect_all`, `rates_all` and `beta_all`.
 
-    A CUDA thread has one unit. On the CPU an entry takes the units from its first argument to before its second, which
-    `run_on_threads` hands out. flag: stops either.
+    A CUDA thread does one unit. On the CPU an entry does the units from its argument `first` to before its argument
+    `stop`; `run_on_threads` hands out such ranges. The argument `flag` stops an entry on both targets.
     """
     sizes = "\n".join(f"{_size(name)} = {size}" for name, (size, _) in ARRAYS.items())
     return [sizes, *(_entry(name, target) for name in ENTRIES), _beta_entry(target)]
 
 
 def _size(name: str) -> str:
-    """The constant of the module that has an array's size: CUDA's local arrays take nothing else."""
+    """The name of the constant that holds an array's size. The size of a local array on CUDA must be a constant."""
     return f"{name.upper()}_SIZE"
 
 
@@ -85,7 +96,7 @@ def _beta_entry(target: str) -> str:
 
 
 def _lines_of_one(name: str, count: str) -> list[str]:
-    """The start of a CUDA kernel of so many threads, each of which has one number."""
+    """The first lines of a CUDA kernel whose threads have the numbers from 0 to before `count`."""
     return [f"{name} = cuda.grid(1)", f"if {name} < {count}:"]
 
 
