@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from kernels.generate.templates.integrator import Control, Group, Path
-from kernels.generate.templates.rates import RateArrays
 
 WITHOUT_SETS = {"tables", "control"}
 """The arrays of a path that all sets of parameters share; every other array has one row per set."""
@@ -12,7 +14,6 @@ PATH_ARGUMENTS = ", ".join(Path._fields)
 CONTROL = f"Control({', '.join(f'control[{n}]' for n in range(len(Control._fields)))})"
 PATH = f"Path({', '.join(CONTROL if f == 'control' else f if f in WITHOUT_SETS else f'{f}[m]' for f in Path._fields)})"
 GROUP = f"Group({', '.join(Group._fields)})"
-RATE_ARRAYS = f"RateArrays({', '.join(RateArrays._fields).replace('slopes', 'K')})"
 
 ARRAYS = {
     "y": ("WIDTH", "real"),
@@ -28,8 +29,22 @@ ARRAYS = {
 }
 """The arrays of a group of lanes: their sizes, in constants of the module, and their types."""
 
+
+class Entry(NamedTuple):
+    """An entry of the generated module. arguments: after the flag. arrays: those of ARRAYS that it needs. body: the
+    lines that do one unit of work.
+
+    A unit is one part of the trajectories of one set of parameters, m. Units run over the parts of set 0, then of set
+    1, and so on.
+    """
+
+    arguments: str
+    arrays: Sequence[str]
+    body: Sequence[str]
+
+
 ENTRIES = {
-    "integrate": (
+    "integrate": Entry(
         f"initial, {PATH_ARGUMENTS}, out, reached, status, parts",
         [name for name in ARRAYS if name != "search"],
         [
@@ -38,7 +53,7 @@ ENTRIES = {
             "integrate_some(unit % parts, parts, start, path, group, out[m], reached[m], status[m])",
         ],
     ),
-    "bisect": (
+    "bisect": Entry(
         f"low, high, inside, width, {PATH_ARGUMENTS}, out, bracket, runs, failed, places, parts",
         list(ARRAYS),
         [
@@ -47,21 +62,16 @@ ENTRIES = {
             "search, out, bracket, runs, failed)",
         ],
     ),
-    "rates": (
+    "rates": Entry(
         "all_betas, states, p, tables, layout, ranges, dy, counts, parts",
         ["y", "K", "betas", "means", "scratch"],
         [
-            f"arrays = {RATE_ARRAYS}",
+            "arrays = RateArrays(y, K, betas, means, scratch)",
             "rates_some(unit % parts, parts, all_betas, states, p[m], tables, layout[m], "
             "ranges[m], dy, counts, arrays, flag)",
         ],
     ),
 }
-"""For each entry: its arguments, the arrays that it needs, and the lines that do one unit of work.
-
-A unit is one part of the trajectories of one set of parameters, m. Units run over the parts of set 0, then of set 1,
-and so on.
-"""
 
 
 def entry_functions(target: str) -> list[str]:
@@ -80,14 +90,14 @@ def _size(name: str) -> str:
 
 
 def _entry(name: str, target: str) -> str:
-    arguments, arrays, body = ENTRIES[name]
+    entry = ENTRIES[name]
     allocate = "cuda.local.array" if target == "cuda" else "np.zeros"
-    made = [f"{a} = {allocate}({_size(a)}, {ARRAYS[a][1]})" for a in arrays]
+    made = [f"{a} = {allocate}({_size(a)}, {ARRAYS[a][1]})" for a in entry.arrays]
     if target == "cuda":
-        work = [*_lines_of_one("unit", "p.shape[0] * parts"), *_indented([*made, "m = unit // parts", *body])]
+        work = [*_lines_of_one("unit", "p.shape[0] * parts"), *_indented([*made, "m = unit // parts", *entry.body])]
     else:
-        work = [*made, "for unit in range(first, stop):", *_indented(["m = unit // parts", *body])]
-    return _function(f"{name}_all", arguments, work, target)
+        work = [*made, "for unit in range(first, stop):", *_indented(["m = unit // parts", *entry.body])]
+    return _function(f"{name}_all", entry.arguments, work, target)
 
 
 def _beta_entry(target: str) -> str:
@@ -100,7 +110,7 @@ def _lines_of_one(name: str, count: str) -> list[str]:
     return [f"{name} = cuda.grid(1)", f"if {name} < {count}:"]
 
 
-def _function(name: str, arguments: str, lines: list[str], target: str) -> str:
+def _function(name: str, arguments: str, lines: Sequence[str], target: str) -> str:
     head = (
         f"@cuda.jit\ndef {name}(flag, {arguments}):"
         if target == "cuda"
@@ -109,5 +119,5 @@ def _function(name: str, arguments: str, lines: list[str], target: str) -> str:
     return "\n".join([head, *_indented(lines)])
 
 
-def _indented(lines: list[str]) -> list[str]:
+def _indented(lines: Sequence[str]) -> list[str]:
     return [f"    {line}" for line in lines]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import NamedTuple
 
 from kernels.lower.lattice import Pattern
 
@@ -28,8 +29,14 @@ COUNTER = 0
 """The place in the scratch array where the number of visited nodes is added up."""
 INVERSE_ROOT = "0.3989422804014327"  # 1/√(2π)
 
-RowSum = tuple[int, tuple[int, ...], tuple[int, ...]]
-"""The powers of the innermost variable, of the shares and of their logarithms in a weighted sum over a row."""
+
+class RowSum(NamedTuple):
+    """A weighted sum over a row: the power of the innermost variable, and the powers of the shares and of their
+    logarithms."""
+
+    power: int
+    shares: tuple[int, ...]
+    logs: tuple[int, ...]
 
 
 class Layout:
@@ -72,7 +79,7 @@ def outer_variables(pattern: Pattern) -> list[str]:
 
 def _row_sum(pattern: Pattern, m: int) -> RowSum:
     moment = pattern.moments[m]
-    return moment.variables[max(pattern.normals - 1, 0)], moment.shares, moment.logs
+    return RowSum(moment.variables[max(pattern.normals - 1, 0)], moment.shares, moment.logs)
 
 
 class _Text:
@@ -125,7 +132,7 @@ def _row_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
     logarithm."""
     text = _Text(f"@fused\ndef row_{n}({', '.join(_row_arguments(pattern))}):")
     for logarithms in (False, True):
-        kept = [(k, s) for k, s in enumerate(sums) if any(s[2]) == logarithms]
+        kept = [(k, s) for k, s in enumerate(sums) if any(s.logs) == logarithms]
         if not kept:
             continue
         text(*(f"sum_{k} = 0.0" for k, _ in kept))
@@ -140,10 +147,10 @@ def _row_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
 def _row_body(text: _Text, pattern: Pattern, kept: list[tuple[int, RowSum]]) -> None:
     components = range(pattern.components)
     text("weight = weights[i]")
-    if any(power for _, (power, _, _) in kept):
+    if any(s.power for _, s in kept):
         text("x = nodes[i]")
-    shared = [l for l in components if any(s[1][l] for _, s in kept)]
-    logged = [l for l in components if any(s[2][l] for _, s in kept)]
+    shared = [l for l in components if any(s.shares[l] for _, s in kept)]
+    logged = [l for l in components if any(s.logs[l] for _, s in kept)]
     if shared or logged:
         text(*(f"p_{l} = e_{l} * t_{l}[i]" if l else "p_0 = e_0" for l in components))
         text(f"total = {' + '.join(f'p_{l}' for l in components)}")
