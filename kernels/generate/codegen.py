@@ -31,10 +31,11 @@ FIRST_LEVEL_CACHE = 24 * 1024
 """Bytes for the slopes of all stages: half of a usual first-level cache, so that the tables fit in as well."""
 
 _TAKEN = re.compile(
-    r"argument|beta|beta_now|betas|clenshaw|count|dy|exp|flag|halted|j|lane|layout|log|math|matrix|mean|means|p|ranges|scratch|start|t|tables|tanh"
-    r"|weight|work|x|y|abs|max|min|range|float32|float64|real|LANES|WIDTH"
+    r"argument|beta|beta_now|betas|clenshaw|count|dy|exp|flag|halted|j|lane|layout|log|math|matrix|mean|means|p|ranges"
+    r"|scratch|start|t|tables|tanh|weight|work|x|y|abs|max|min|range|float32|float64|real|LANES|WIDTH"
     r"|(average|constant|group|level|mean|moments|shared)_\d+|moment_\d+_\d+|interpolated"
 )
+"""The names that the generated functions use themselves."""
 
 
 @dataclass(frozen=True)
