@@ -154,7 +154,7 @@ def collapse_by_ensemble(
     >>> found = annealvi.collapse_by_ensemble(session, n=10_000, seed=1)  # doctest: +SKIP
     >>> found.outcomes.p, found.outcomes.stderr  # doctest: +SKIP
     """
-    from kernels.integrate.kernel import widest_tolerance
+    from kernels.integrate.domain import widest_tolerance
 
     judge = judging(session, least_weight)
     share = LEAST_WEIGHT if least_weight is None else least_weight

@@ -99,7 +99,7 @@ class PairFlow:
             distance=r / sigma,
             balance=math.log(w_1 / w_2) / 2,
             strength=math.sqrt(w_1 * w_2) / (2 * sigma**2),
-            error=2 * kernel.request["tolerance"] + ROUNDINGS * float(np.finfo(kernel.precision).eps),
+            error=2 * kernel.request.tolerance + ROUNDINGS * float(np.finfo(kernel.precision).eps),
         )
         flow.require_rates_of(kernel)
         return flow

@@ -27,7 +27,9 @@ from annealvi.show.remarks import tell
 from derive.objects.short_repr import short_repr
 from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput
-from kernels.integrate.kernel import IntegrationError, Kernel, Shooting
+from kernels.integrate.errors import IntegrationError
+from kernels.integrate.kernel import Kernel
+from kernels.integrate.shooting import Shooting
 
 BOTH_MINUS, FIRST_PLUS, SECOND_PLUS, BOTH_PLUS = 1, 2, 4, 8
 """Outcomes of `Kernel.shoot`."""

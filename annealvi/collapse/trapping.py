@@ -31,7 +31,8 @@ import numpy as np
 from annealvi.collapse.pair_flow import PairFlow
 from annealvi.session.session import Session
 from derive.problem.kinds import names_of_kinds
-from kernels.integrate.kernel import NO_TRAPS, Kernel
+from kernels.integrate.kernel import Kernel
+from kernels.integrate.paths import NO_TRAPS
 
 LEVELS = np.linspace(0.05, 0.95, 19)
 """Levels c of the sets that are tried."""

@@ -131,7 +131,7 @@ def ends_with_rule(
     n: None takes as many as the problem can afford, see `costs.affordable_number`. For the other arguments see
     `annealvi.integrate`.
     """
-    from kernels.integrate.kernel import widest_tolerance
+    from kernels.integrate.domain import widest_tolerance
 
     kernel = session.compile_with_rule(device, tolerance)
     assert session.rule is not None  # compile_with_rule has seen it

@@ -15,7 +15,8 @@ import numpy as np
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
-    from kernels.integrate.kernel import Kernel, StoppedError
+    from kernels.integrate.errors import StoppedError
+    from kernels.integrate.kernel import Kernel
 
 FASTER_TRAINING = "take fewer --steps or --seeds, a smaller --batch or --width, or raise --max-cost"
 WORTH_SAYING = 5.0
@@ -203,8 +204,8 @@ class _Pilot:
     nodes: float
 
     def parts(self) -> tuple[list[Part], bool]:
-        """The parts of the crew's trajectories, and whether their sum is a lower bound."""
-        from kernels.integrate.kernel import StoppedError
+        """The parts of the crew's trajectories, and whether they are the least that these take."""
+        from kernels.integrate.errors import StoppedError
         from kernels.machine.threads import at_most
 
         self.kernel.integrate(self.crew[:0], self.times[:1])  # compiles
@@ -241,7 +242,7 @@ class _Pilot:
         STATIONS of them would take more than LONGEST_PILOT seconds. Returns the parts, and whether they are a lower
         bound because one station was stopped after that time.
         """
-        from kernels.integrate.kernel import StoppedError
+        from kernels.integrate.errors import StoppedError
         from kernels.machine.threads import at_most
 
         count = max(2, min(STATIONS, int(LONGEST_PILOT / ((WARMING + WARMED) * seconds_per_step))))
@@ -289,7 +290,7 @@ def _follow(
     The three belong to the crew's first trajectory, except that the steps are the mean over the crew where all come to
     the end. A trajectory that fails counts as one that came to the end: the run itself will say why it fails.
     """
-    from kernels.integrate.kernel import IntegrationError, TooManyStepsError
+    from kernels.integrate.errors import IntegrationError, TooManyStepsError
 
     try:
         run = kernel.integrate(crew, times, rtol=rtol, atol=rtol / 100, most_steps=most)

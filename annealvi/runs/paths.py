@@ -14,7 +14,8 @@ from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
     from annealvi.session.session import Session
-    from kernels.integrate.kernel import Kernel, Trajectories
+    from kernels.integrate.batch import Trajectories
+    from kernels.integrate.kernel import Kernel
 
 MOST_NUMBERS = 200_000_000
 """Most values that a run may store: 1.6 GB in double precision."""
@@ -181,7 +182,7 @@ def side_by_side(kernel: Kernel) -> int:
     """How many trajectories the device integrates at the same time."""
     import numba
 
-    from kernels.integrate.kernel import RESIDENT_THREADS
+    from kernels.integrate.executable import RESIDENT_THREADS
 
     return numba.get_num_threads() * kernel.lanes if kernel.where.kind == "cpu" else RESIDENT_THREADS
 

@@ -103,7 +103,7 @@ def integrate(
     ------
     BadInput
         For an argument that is out of range, and for a run beyond `max_cost`.
-    kernels.integrate.kernel.DomainError
+    kernels.integrate.errors.DomainError
         If a state leaves the domain of the overlaps.
 
     Examples

@@ -46,7 +46,7 @@ def _compiled(
     values: Mapping[sp.Symbol, float],
     **options: Any,
 ) -> Kernel:
-    from kernels.averages.tables import Reach
+    from kernels.averages.reach import Reach
     from kernels.integrate.kernel import compile_system
     from kernels.machine.stages import stage
 

@@ -17,7 +17,8 @@ from derive.objects.expectation import Expectation
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
 from derive.problem.specification import ScheduleSpec, Space
-from kernels.integrate.kernel import IntegrationError, Kernel
+from kernels.integrate.errors import IntegrationError
+from kernels.integrate.kernel import Kernel
 
 TOLERANCE = 1e-12
 COARSE_TOLERANCE = 5e-10

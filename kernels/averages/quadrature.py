@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 CONSTANT = 8.0
-"""Stands for the residues and for the bound on the strip in the error formulas. Both are smaller for tanh and sech with
-|b| ≥ 0.1."""
+"""Stands for the residues and for the bound on the strip in the error formulas, also in those of `lattice_rule`. Both
+are smaller for tanh and sech with |b| ≥ 0.1."""
 MOST_NODES = 200_000
 
 

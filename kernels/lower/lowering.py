@@ -125,8 +125,8 @@ def guarded_cholesky_root(expression: sp.Expr) -> sp.Expr:
 
 
 def written_out_choice(expression: sp.Expr) -> sp.Expr:
-    """AtLargest by comparisons of every key with the largest key. The keys are symbols, so that the largest key equals
-    exactly one of the numbers with which it is compared."""
+    """AtLargest by comparisons of every key with the largest key. The keys are symbols, so that the comparison meets
+    the very numbers from which the largest key was taken."""
     return expression.replace(lambda e: isinstance(e, AtLargest), lambda e: e.explicit())
 
 

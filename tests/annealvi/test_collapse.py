@@ -31,7 +31,8 @@ from annealvi.collapse.trapping import (
     separating_level,
 )
 from derive.problem.specification import BadInput
-from kernels.integrate.kernel import IntegrationError, Kernel
+from kernels.integrate.errors import IntegrationError
+from kernels.integrate.kernel import Kernel
 
 SHORT = ["schedule.T0=30", "schedule.t0=100"]
 
@@ -164,7 +165,7 @@ def test_a_kernel_of_another_flow_or_a_worse_one_than_it_claims_is_caught(short)
         replace(flow, strength=flow.strength * (1 + 1e-9)).require_rates_of(kernel)
     coarse = session.compile(tolerance=1e-4)
     with pytest.raises(ArithmeticError, match="attraction is off"):
-        PairFlow.of(session, replace(coarse, request={**coarse.request, "tolerance": 1e-12}))
+        PairFlow.of(session, replace(coarse, request=replace(coarse.request, tolerance=1e-12)))
 
 
 def nearest_to_leaving(kernel, found, level, rtol, rng):

@@ -26,8 +26,9 @@ from retyped import F_mp, exchange_sech_mp
 from derive.objects.expectation import Expectation
 from derive.objects.states import StateKind, StateVariable
 from derive.objects.system import BETA, OdeSystem
-from kernels.generate.codegen import distinct_averages, generate
+from kernels.generate.codegen import generate
 from kernels.integrate.kernel import compile_system
+from kernels.lower.analysis import analyse_averages
 
 SCHEDULE = {T0: 30.0, t0: 288.0}
 STATE_TEXTS = [
@@ -80,6 +81,7 @@ def test_other_parameters_share_the_compiled_code(kernel):
     """After changes of R, w*, w_1 and the schedule, by symbol and by name, the values again agree with 30 digits."""
     other = kernel.with_parameters({R: 2.0, "w_star": 0.6, w_1: 0.3, "T0": 5.0})
     assert other.module is kernel.module
+    assert other.averages is kernel.averages
     expected = [rates_mp(s, "0.9", "2", "0.6", "0.3") for s in STATE_TEXTS[:2]]
     np.testing.assert_allclose(other.rhs_at_beta(0.9, np.array(STATE_TEXTS[:2], float)), expected, rtol=0, atol=6e-12)
     assert other.beta_at(0.0) == pytest.approx([1 / 5])
@@ -96,8 +98,8 @@ def test_one_beta_per_state(kernel):
 
 
 def test_equal_averages_share_one_function_and_one_table(kernel):
-    shapes = distinct_averages(bimodal_system())
-    assert [state for _, state in shapes] == [0, 2]
+    averages = analyse_averages(bimodal_system())
+    assert [state for _, state in averages.tabulated] == [0, 2]
     source = program().source
     assert len(re.findall(r"def average_\d+\(", source)) == 2
     assert len(re.findall(r"average_0\(y\[[01] \* LANES :", source)) == 2
@@ -106,7 +108,8 @@ def test_equal_averages_share_one_function_and_one_table(kernel):
 
 def program(target="cpu", precision="float64", system=None, beta=None, parameters=(T0, t0)):
     schedule = exponential_beta() if beta is None else beta
-    return generate(system or bimodal_system(), schedule, parameters, {0: True, 1: True}, target, precision)
+    averages = analyse_averages(system or bimodal_system())
+    return generate(averages, schedule, parameters, {0: True, 1: True}, target, precision)
 
 
 @pytest.mark.quick
@@ -182,7 +185,7 @@ def test_a_name_that_the_source_cannot_use_is_refused(name):
     gram = sp.ImmutableMatrix([[1, symbol], [symbol, 1]])
     system = OdeSystem("named", (cosine,), (), (), (-BETA * symbol,), gram)
     with pytest.raises(ValueError, match="name"):
-        generate(system, exponential_beta(), (T0, t0), {}, "cpu")
+        generate(analyse_averages(system), exponential_beta(), (T0, t0), {}, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -209,14 +212,14 @@ def test_an_average_over_two_variables_is_refused():
     symbol = sp.Symbol("A", real=True)
     system = OdeSystem("wide", COSINES, (), ((symbol, average),), (symbol, sp.S.Zero, sp.S.Zero), bimodal_system().gram)
     with pytest.raises(ValueError, match="variables"):
-        generate(system, hold_beta(), (T0, t0), {}, "cpu")
+        generate(analyse_averages(system), hold_beta(), (T0, t0), {}, "cpu")
 
 
 def test_states_of_different_intervals_have_tables_of_their_own():
     right = bimodal_system()
     first, *others = right.variables
     wider = replace(right, variables=(replace(first, interval=(-R, R)), *others))
-    assert [state for _, state in distinct_averages(wider)] == [0, 1, 2]
+    assert [state for _, state in analyse_averages(wider).tabulated] == [0, 1, 2]
     kernels = [
         compile_system(s, exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu") for s in (right, wider)
     ]

@@ -11,12 +11,17 @@ from scipy import stats
 
 import annealvi
 from annealvi.session import starts
-from kernels.integrate.ensembles import GramStream, initial_gram
+from kernels.integrate.ensembles import GramStream
 
 LEVEL = 1e-4
 DRAWS = 20_000
 ONE_MODE = np.array([[1.0]])
 TWO_MODES = np.array([[4.0, 1.0], [1.0, 2.0]])
+
+
+def initial_gram(n, dimension, radii, target_gram, seed):
+    """The first n matrices of a stream."""
+    return GramStream(dimension, radii, target_gram, seed).draw(n)
 
 
 def brute_force(n, dimension, radii, target_gram, seed):

@@ -28,7 +28,8 @@ from derive.problem.specification import SCHEDULE_KINDS
 from kernels.generate.printer import ScalarPrinter
 from kernels.generate.tableau import dop853, tableau_constants
 from kernels.generate.templates import integrator as integrator_source
-from kernels.integrate.kernel import DomainError, IntegrationError, StoppedError, TooManyStepsError, compile_system
+from kernels.integrate.errors import DomainError, IntegrationError, StoppedError, TooManyStepsError
+from kernels.integrate.kernel import compile_system
 from kernels.machine.threads import at_most
 
 EXPONENTIAL = {T0: 30.0, t0: 288.0}
@@ -269,22 +270,22 @@ def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch
         monkeypatch.setattr(integrator_source, name, value)
     nothing, out, reached, status = np.zeros((0, 2)), np.empty((1, 2, 1)), np.empty((1, 2)), np.empty(1, int)
     times, kept, limits = np.array([0.0, 2.0]), np.array([1, 1]), np.array([[-np.inf, np.inf]])
-    control = np.array([1e-9, 1e-11, 0, 1e6, 1e-6])
-    path = (
+    control = integrator_source.Control(1e-9, 1e-11, fixed_steps=0, most_steps=1e6, domain_tolerance=1e-6)
+    path = integrator_source.Path(
         times,
         times,
         kept,
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        limits,
-        np.empty((0, 5)),
-        control,
-        np.zeros(1, np.int64),
+        p=nothing,
+        tables=nothing,
+        layout=nothing,
+        ranges=nothing,
+        limits=limits,
+        traps=np.empty((0, 5)),
+        control=control,
     )
     clock, place = np.empty(integrator_source.CLOCK_ROWS), np.empty(integrator_source.PLACE_ROWS, int)
-    group = (np.empty(1), np.empty(1), np.empty(13), clock, place, np.empty(1), np.empty(1), np.empty(1), np.empty(1))
+    of_one = {name: np.empty(1) for name in ("y", "trial", "betas", "means", "matrix", "scratch")}
+    group = integrator_source.Group(**of_one, K=np.empty(13), clock=clock, place=place, flag=np.zeros(1, np.int64))
     with np.errstate(all="ignore"):
         integrator_source.integrate_some(0, 1, np.array([[1.0]]), path, group, out, reached, status)
     assert status[0] == integrator_source.STEP_TOO_SMALL

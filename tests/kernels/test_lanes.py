@@ -24,7 +24,9 @@ from handtyped import (
 from numba import njit
 
 from kernels.generate.codegen import lanes_for
-from kernels.integrate.kernel import DomainError, compile_system, integrate_sets
+from kernels.integrate.batch import integrate_sets
+from kernels.integrate.errors import DomainError
+from kernels.integrate.kernel import compile_system
 from kernels.machine import vector_math
 from kernels.machine.threads import TimeLimitError, at_most
 

@@ -10,15 +10,17 @@ import numba
 import numpy as np
 import pytest
 import sympy as sp
-from lattice_probes import Z, compiled, given, probe_system, random_numbers, softmax_averages
+from lattice_probes import Z, average_value, compiled, given, probe_system, random_numbers, softmax_averages
 
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.softmax import Softmax
 from kernels.averages import lattice_rule
-from kernels.averages.lattice_reference import average_and_error, average_value
+from kernels.averages.lattice_reference import average_and_error
 from kernels.averages.tables import most_nodes
 from kernels.generate import lattice_code
-from kernels.integrate.kernel import IntegrationError, compile_system
+from kernels.integrate.errors import IntegrationError
+from kernels.integrate.failures import why_not_finite
+from kernels.integrate.kernel import compile_system
 from kernels.lower.lattice import groups_of, patterns_of
 from kernels.machine.threads import TimeLimitError, at_most
 
@@ -239,7 +241,7 @@ def test_rates_that_would_take_too_many_nodes_say_so():
     kernel = replace(kernel, limits=kernel.limits * 1e10)
     with pytest.raises(IntegrationError, match=r"not finite: an average asks for \d.*nodes, and 1e\+10 are the most"):
         kernel.integrate(random_numbers(kernel, 1, 1e9), [0.0, 1.0])
-    assert "or an average asks for more nodes than" in kernel._why_not_finite(random_numbers(kernel, 1, 1.0)[0])
+    assert "or an average asks for more nodes than" in why_not_finite(kernel, random_numbers(kernel, 1, 1.0)[0])
 
 
 def test_what_a_rule_asks_for_is_what_the_kernel_refuses():
@@ -255,7 +257,7 @@ def test_what_a_rule_asks_for_is_what_the_kernel_refuses():
     )
 
     def asked(y):
-        return most_nodes(kernel.system, {}, kernel.tables, y)
+        return most_nodes(kernel.averages, {}, kernel.tables, y)
 
     scale = (lattice_code.MOST_NODES / asked(numbers[0])) ** (1 / 3)
     fine, coarse = (np.where(np.abs(numbers) > 20, numbers * scale * factor, numbers) for factor in (1.1, 0.05))

@@ -5,11 +5,11 @@ import math
 import mpmath
 import pytest
 import sympy as sp
-from lattice_probes import Z
+from lattice_probes import Z, average_value
 
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.softmax import Softmax
-from kernels.averages.lattice_reference import average_and_error, average_value
+from kernels.averages.lattice_reference import average_and_error
 
 a, b = sp.symbols("a b", real=True)
 

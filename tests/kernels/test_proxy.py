@@ -16,6 +16,11 @@ from kernels.averages.proxy import fit
 from kernels.averages.quadrature import averages, normal_rule, pole_distance
 from kernels.averages.tables import build_tables
 from kernels.generate.templates import integrator as integrator_source
+from kernels.lower.analysis import analyse_averages
+
+
+def tables_of(system, values, proxies=True):
+    return build_tables(analyse_averages(system), values, 1e-12, proxies)
 
 
 def force(radius):
@@ -52,7 +57,7 @@ def test_repulsion_has_a_proxy_at_every_radius_of_a_sweep():
     """
     sizes = []
     for radius in (1.0, 3.0, 6.0, 10.0, 15.0):
-        measured = build_tables(bimodal_system(), {**VALUES, R: radius}, 1e-12, True).measured_errors[1]
+        measured = tables_of(bimodal_system(), {**VALUES, R: radius}).measured_errors[1]
         assert measured.method == "Chebyshev proxy", radius
         assert measured.error <= 1e-12
         sizes.append(measured.size)
@@ -90,7 +95,7 @@ def test_kernel_recurrence_is_the_chebyshev_sum(monkeypatch):
 
 def test_measured_errors_hold_against_thirty_digits(monkeypatch):
     system = bimodal_system()
-    tables = build_tables(system, VALUES, 1e-12, True)
+    tables = tables_of(system, VALUES)
     assert [c.method for c in tables.measured_errors] == ["Chebyshev proxy", "Chebyshev proxy"]
     assert all(0 < c.error <= 2e-12 for c in tables.measured_errors)
 
@@ -107,10 +112,10 @@ def test_measured_errors_hold_against_thirty_digits(monkeypatch):
 
 def test_quadrature_is_used_where_asked_or_where_a_state_is_unbounded():
     system = bimodal_system()
-    asked = build_tables(system, VALUES, 1e-12, False)
+    asked = tables_of(system, VALUES, False)
     assert {c.method for c in asked.measured_errors} == {"trapezoidal rule"}
     unbounded = replace(system, variables=tuple(replace(v, interval=(-sp.oo, sp.oo)) for v in system.variables))
-    assert {c.method for c in build_tables(unbounded, VALUES, 1e-12, True).measured_errors} == {"trapezoidal rule"}
+    assert {c.method for c in tables_of(unbounded, VALUES).measured_errors} == {"trapezoidal rule"}
 
 
 def test_an_integrand_whose_poles_are_not_known_is_refused_rather_than_wrong():
@@ -127,14 +132,14 @@ def test_an_integrand_whose_poles_are_not_known_is_refused_rather_than_wrong():
     )
     for proxies in (False, True):
         with pytest.raises(ArithmeticError, match="misses the tolerance"):
-            build_tables(wrong, VALUES, 1e-12, proxies)
+            tables_of(wrong, VALUES, proxies)
 
 
 def test_steep_averages_are_tabulated_in_little_memory():
     """A fit has twenty thousand nodes at each of two thousand points; one array for all of them would need 340 MB."""
     tracemalloc.start()
     try:
-        tables = build_tables(bimodal_system(), {**VALUES, R: 500.0}, 1e-12, True)
+        tables = tables_of(bimodal_system(), {**VALUES, R: 500.0})
         assert tracemalloc.get_traced_memory()[1] < 1e8
     finally:
         tracemalloc.stop()

@@ -10,6 +10,7 @@ from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
 from derive.objects.softmax import Softmax
 from derive.objects.states import StateKind, StateVariable
 from derive.objects.system import OdeSystem
+from kernels.averages.lattice_reference import average_and_error
 from kernels.integrate.kernel import compile_system
 
 Z = tuple(StandardNormal(f"z_{n + 1}") for n in range(5))
@@ -53,6 +54,11 @@ def softmax_averages(normals, degrees=None, components=3, curved=False, extra=la
         logits.append(logit)
     shares = [Softmax(j + 1, *logits, sp.S.Zero) for j in range(components)]
     return [Expectation(f, *variables) for f in (*shares, *extra(shares, variables))], tuple(states)
+
+
+def average_value(expectation, numbers):
+    """The reference's value of an average, or of an expression in averages."""
+    return average_and_error(expectation, numbers)[0]
 
 
 def compiled(averages, states, tolerance=1e-11, steepest=1.0, device="cpu", **options):
