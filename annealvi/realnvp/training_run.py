@@ -208,15 +208,7 @@ def train_flow(
     """
     architecture, optimiser = architecture or Architecture(), optimiser or Optimiser()
     require_positive(seeds=seeds, records=records, samples=samples, time_per_step=time_per_step)
-    if architecture.kind == "study" and optimiser.batch < 2:
-        raise BadInput(
-            "--batch", "one sample has no variance to normalise by", "choose at least 2 with --architecture study", ""
-        )
-    dimension, rule = problem.space.dimension, make_rule(problem.schedule)
-    if dimension < 2:
-        raise BadInput(
-            "space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem"
-        )
+    dimension, rule = _trainable_dimension(problem, architecture, optimiser), make_rule(problem.schedule)
     total = default_steps(problem.schedule, rule, time_per_step, AFTER_SETTLING_ALONE) if steps is None else steps
     require_positive(steps=total)
     bounds = np.unique(np.linspace(0, total, min(records, total) + 1).round().astype(int))
@@ -229,14 +221,12 @@ def train_flow(
         where,
         architecture=architecture,
         optimiser=optimiser,
-        **{
-            "steps": total,
-            "seeds": seeds,
-            "time_per_step": time_per_step,
-            "records": records,
-            "samples": samples,
-            "seed": seed,
-        },
+        steps=total,
+        seeds=seeds,
+        time_per_step=time_per_step,
+        records=records,
+        samples=samples,
+        seed=seed,
     )
     with computing_on(where):
         trainer, given, adaptive = _prepared(problem, rule, architecture, optimiser, samples, total, time_per_step)
@@ -245,6 +235,19 @@ def train_flow(
         found = list(_records(trainer, where, tasks, adaptive, given, bounds, kept, fingerprint_of(settings), progress))
     data = _dataset(found, bounds, tasks, settings, samples)
     return FlowRun(data, describe(where), method_of(architecture, optimiser, total))
+
+
+def _trainable_dimension(problem: Problem, architecture: Architecture, optimiser: Optimiser) -> int:
+    """The problem's dimension; raises BadInput if such a flow cannot be trained there."""
+    if architecture.kind == "study" and optimiser.batch < 2:
+        raise BadInput(
+            "--batch", "one sample has no variance to normalise by", "choose at least 2 with --architecture study", ""
+        )
+    if problem.space.dimension < 2:
+        raise BadInput(
+            "space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem"
+        )
+    return problem.space.dimension
 
 
 def _prepared(
