@@ -1,8 +1,8 @@
-"""Training on E_q[log q − β(t) log p*] by Adam, some hundred steps at a time in one compiled loop.
+"""Training of flows on the tempered reverse KL, E_q[log q − β(t) log p*], by Adam in one compiled loop.
 
-The gradient is taken along the samples' paths: of log q only the dependence on x is differentiated, q's parameters held
-fixed in it (sticking the landing: Roeder, Wu and Duvenaud, 2017; Vaitl, Nicoli, Nakajima and Kessel, 2022). What is
-left out has mean zero, and a variance that does not vanish where q = p.
+The usual gradient is the path gradient: log q is differentiated in x alone, and q's own parameters are held fixed in
+it (sticking the landing: Roeder, Wu and Duvenaud, 2017; Vaitl, Nicoli, Nakajima and Kessel, 2022). The omitted term has
+mean zero, but its variance does not vanish at q = p.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ ARCHITECTURES = ("plain", "study")
 GRADIENTS = ("path", "total")
 DECAYS = ("cosine", "constant")
 STEPS_AT_ONCE = 250
-"""Those of the compiled loop, which an interrupt waits for: some seconds in 128 dimensions."""
+"""Steps in one call of the compiled loop. An interrupt waits for its end: some seconds in 128 dimensions."""
 LAST_RATE = 0.01
-"""What is left of the learning rate when a cosine decay ends, one step after the last."""
+"""Share of the learning rate at the end of a cosine decay, one step after the last."""
 
 
 def require_positive(**given: float) -> None:
-    """BadInput for the first number that is none, or infinite; its name is an option of the command."""
+    """Raise BadInput for the first number that is not positive and finite, named as the command's option."""
     for name, number in given.items():
         if not 0 < number < math.inf:
             raise BadInput(f"--{name.replace('_', '-')}", f"{number} is not positive", "give a positive number", "")
@@ -44,10 +44,27 @@ def require_positive(**given: float) -> None:
 
 @dataclass(frozen=True)
 class Architecture:
-    """layers: coupling layers. width, depth: of the hidden layers of each of their two networks.
+    """The shape of a RealNVP flow.
 
-    kind: "study" has batch normalisation on each network's input, as the study's first author's code has (with running
-    averages where it is judged, so that log q is a density there); "plain" has none.
+    Attributes
+    ----------
+    layers
+        Number of coupling layers.
+    width, depth
+        Width and number of the hidden layers of each of a coupling's two networks.
+    kind
+        "plain", or "study" for batch normalisation on each network's input, as in the code of the study's first
+        author. Diagnoses use the running averages, so that log q is a density.
+
+    Raises
+    ------
+    BadInput
+        A number is not positive, or the kind is unknown.
+
+    Examples
+    --------
+    >>> Architecture(layers=4, width=32)
+    Architecture(layers=4, width=32, depth=3, kind='plain')
     """
 
     layers: int = 8
@@ -63,11 +80,30 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """Adam. batch: samples of q in each step. learning_rate: of the first step. decay: how it falls, "cosine" to
-    LAST_RATE of it.
+    """Adam and the gradient that it follows.
 
-    gradient: "path", or "total" for all of log q's derivative. clip: the norm down to which gradients are scaled, or
-    None.
+    Attributes
+    ----------
+    batch
+        Number of samples of q in each step.
+    learning_rate
+        Learning rate of the first step.
+    gradient
+        "path" for the path gradient, or "total" for the whole derivative of log q.
+    decay
+        "cosine", by which the learning rate falls to a hundredth, or "constant".
+    clip
+        Largest norm of a gradient, longer ones are scaled down; None for no limit.
+
+    Raises
+    ------
+    BadInput
+        A number is not positive, or `gradient` or `decay` is unknown.
+
+    Examples
+    --------
+    >>> Optimiser(learning_rate=0.01, decay="constant").rates(2)
+    array([0.01, 0.01], dtype=float32)
     """
 
     batch: int = 256
@@ -83,7 +119,7 @@ class Optimiser:
         require_positive(batch=self.batch, learning_rate=self.learning_rate, clip=1 if self.clip is None else self.clip)
 
     def rates(self, steps: int) -> np.ndarray:
-        """The learning rate of each of a run's steps, (steps,)."""
+        """Return the learning rate of each step of a run, (steps,)."""
         if self.decay == "constant":
             return np.full(steps, self.learning_rate, np.float32)
         return np.asarray(
@@ -92,8 +128,10 @@ class Optimiser:
 
 
 class Task(NamedTuple):
-    """What each flow has to itself, in arrays whose first axis is the flows: its target, the two axes (2, d) to project
-    on, its key."""
+    """What belongs to each flow alone: its target, two axes (2, d) to project on, and its random key.
+
+    The first axis of each array counts the flows.
+    """
 
     target: Mixture
     axes: jax.Array
@@ -101,23 +139,27 @@ class Task(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What of an adaptive rule may differ between runs that share their compiled loop. For a schedule with a formula
-    neither matters."""
+    """The numbers of an adaptive rule that may differ between runs with the same compiled loop.
+
+    A schedule with a formula uses neither.
+    """
 
     start_beta: jax.Array | float = 1.0
     strength: jax.Array | float = 0.0
 
 
 class Steps(NamedTuple):
-    """What is given for each step, (steps,): the schedule's β and the learning rate."""
+    """The schedule's β and the learning rate of each step, (steps,)."""
 
     beta: Any
     rate: Any
 
 
 class State(NamedTuple):
-    """Of all flows: every array has them as its first axis. beta: (flows,) at which the next step is taken, of an
-    adaptive rule."""
+    """The state of all flows, which are the first axis of each array.
+
+    beta: (flows,) the β of the next step under an adaptive rule.
+    """
 
     parameters: Any
     moments: Any
@@ -125,7 +167,7 @@ class State(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Of each step, (flows, steps): the tempered loss E_q[log q] − β E_q[log p*] that was descended, and its β."""
+    """The tempered loss E_q[log q] − β E_q[log p*] of each step before its update, and its β: (flows, steps)."""
 
     loss: Any
     beta: Any
@@ -133,11 +175,11 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Trainer:
-    """The compiled functions of one setting, and the fixed parts of its flows.
+    """The compiled functions of one setting. A flow's random numbers depend on its key and on the step alone.
 
-    begin(tasks, rule) -> State. advance(state, tasks, rule, first step, steps, stopped) -> State, Losses, or
-    KeyboardInterrupt soon after `stopped` says so. judge(state, tasks, step) -> Diagnostics. flow(state, n) -> the n-th
-    flow. What a flow draws depends on its key and the step alone.
+    begin(tasks, rule) returns the first State. advance(state, tasks, rule, first step, steps, stopped) returns the next
+    State with the Losses, or raises KeyboardInterrupt soon after stopped() is true. judge(state, tasks, step) returns
+    Diagnostics. flow(state, n) returns the n-th flow.
     """
 
     begin: Callable[[Task, Rule], State]
@@ -147,7 +189,7 @@ class Trainer:
 
 
 INITIAL, TRAINING, JUDGING = 0, 1, 2
-"""What a flow's draws are for: streams of random numbers that share nothing."""
+"""The purposes of a flow's random numbers; each has a stream of its own."""
 
 
 @lru_cache(maxsize=8)
@@ -280,11 +322,10 @@ def _advance_interruptibly(
 def tempered_loss(
     flow: RealNVP, z: jax.Array, log_target: Callable[[jax.Array], jax.Array], beta: jax.Array | float, gradient: str
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, RealNVP]]:
-    """What is differentiated; then E_q[log q] − β E_q[log p*] itself, log p* (n,), and the flow with the moments of the
-    batch z (n, d).
+    """The function to differentiate; then the tempered loss, log p* (n,), and the flow with the moments of the batch.
 
-    gradient: "path" or "total". A path gradient's function has no meaning of its own but for its derivative: log q
-    enters by its score alone, which is a constant.
+    z: (n, d) standard normal samples. gradient: "path" or "total". For "path" only the derivative of the function has a
+    meaning: log q enters by its score alone, which is held constant.
     """
     moved = flow.normalised_by(z)
     x, log_q = jax.vmap(moved.forward)(z)

@@ -24,7 +24,7 @@ PATHS = (
 
 
 def print_checks(outcome: Verification, to: Printer | None = None) -> None:
-    """One row per check, then the verdict."""
+    """Print one row for each check, then notes and the verdict."""
     from rich.table import Table
 
     from annealvi.show.printing import Terminal
@@ -56,7 +56,7 @@ def print_checks(outcome: Verification, to: Printer | None = None) -> None:
 
 
 def print_session(session: Session, to: Printer) -> None:
-    """The problem, its states and its parameters."""
+    """Print the problem's states, parameters, schedule and flow."""
     from rich.table import Table
 
     problem, system = session.problem, session.derivation.system
