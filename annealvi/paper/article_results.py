@@ -15,13 +15,15 @@ from annealvi.collapse.best_holds import BestHold, UltimateHold, best_hold, ulti
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import Family
 from annealvi.collapse.formula import Formula, collapse_by_formula
+from annealvi.collapse.map_overlays import overlay_by_ode
 from annealvi.collapse.outcome import Outcomes
-from annealvi.collapse.phase_maps import Axis, overlay_by_ode, phase_map
+from annealvi.collapse.phase_maps import phase_map
 from annealvi.collapse.recommendation import Recommendation, recommend
 from annealvi.collapse.scaling import ScalingLaw, scaling_law
 from annealvi.collapse.separatrix import QUICK
 from annealvi.fixed_points import Branches, continue_branches
 from annealvi.session.session import Session, open_session
+from annealvi.sweeps.axis import Axis
 from annealvi.verification.check import Check
 from annealvi.verification.derivation_steps import derivation_checks
 from annealvi.verification.every_check import Verification, verify

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import ClassVar
 
-from annealvi.cli.console import NoFigure, drawn
 from annealvi.paper.article_figures import draw_all
 from annealvi.paper.article_results import OTHERS, Mixture, Progress, Results, compute, mixture, stored_flows
 from annealvi.paper.exported_equations import (
@@ -25,6 +25,7 @@ from annealvi.paper.exported_equations import (
 from annealvi.paper.folder import renewed
 from annealvi.paper.fragments import breakable, checked, index, named, numbers, step_table, tables, text
 from annealvi.paper.stored_flows import flow_datasets, flow_numbers, flow_tables
+from annealvi.show.no_figure import NoFigure, drawn
 from annealvi.show.output import write_file
 from derive.dynamics.symbolic_problem import derive_problem, symbolise
 from derive.problem.built_in import BUILT_IN
@@ -245,6 +246,8 @@ def typeset(folder: Path, tell: Progress, wide_is_fault: bool = True) -> tuple[P
 
 class TypesettingError(RuntimeError):
     """LaTeX refused the article, or left something that a reader would stumble over."""
+
+    exit_status: ClassVar[int] = 1
 
 
 def faults(log: str) -> list[str]:

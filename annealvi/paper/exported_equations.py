@@ -26,7 +26,7 @@ from derive.writing.slug import slug
 COLUMN = 60
 """Symbols that fit on a line of the article's text."""
 
-KERNEL = "kernels.integrate.integrator.Kernel.rhs_at_beta"
+KERNEL = "kernels.integrate.kernel.Kernel.rhs_at_beta"
 NO_KERNEL = "no kernel on this page"
 
 

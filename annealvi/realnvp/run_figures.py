@@ -14,6 +14,7 @@ from annealvi.show import style
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CURVES = {
@@ -87,14 +88,14 @@ def flow_figure(data: xr.Dataset, target_scales: np.ndarray) -> Figure:
     return figure
 
 
-def _mark_annealed(panel, data):
+def _mark_annealed(panel: Axes, data: xr.Dataset) -> None:
     """The first step at T <= 1.05, the median flow's; nothing where no flow came there."""
     annealed = data["annealed_at"].isel(step=-1).to_numpy()
     if np.isfinite(annealed).any():
         panel.axvline(float(np.nanmedian(annealed)), **ANNEALED_LINE)
 
 
-def _final_weights(panel, mode_weights, colours, wanted):
+def _final_weights(panel: Axes, mode_weights: np.ndarray, colours: list[str], wanted: np.ndarray) -> None:
     """A bar for each mode of the target, a dot for each flow's weight of it."""
     modes = np.arange(1, len(wanted) + 1)
     panel.bar(modes, wanted, width=0.8, color="0.85")
@@ -105,7 +106,14 @@ def _final_weights(panel, mode_weights, colours, wanted):
     panel.set_xlabel("mode")
 
 
-def _histogram(panel, along, colours, weights, centres, scales):
+def _histogram(
+    panel: Axes,
+    along: np.ndarray,
+    colours: list[str],
+    weights: np.ndarray,
+    centres: np.ndarray,
+    scales: np.ndarray,
+) -> None:
     """The density of each flow's samples along the first axis, against the target's."""
     reach = np.abs(centres).max() + 4 * scales.max()
     edges = np.linspace(-reach, reach, 61)
@@ -117,7 +125,7 @@ def _histogram(panel, along, colours, weights, centres, scales):
     panel.set_xlabel("first axis")
 
 
-def _plane(panel, samples, colours, modes):
+def _plane(panel: Axes, samples: np.ndarray, colours: list[str], modes: np.ndarray) -> None:
     """Samples of the flows in the plane of both axes, few of each; the target's modes as crosses."""
     few = max(20, 1500 // len(samples))
     for points, colour in zip(samples, colours, strict=True):

@@ -12,7 +12,9 @@ from annealvi.show import style
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 MOST_LABELLED = 150
 """Cells up to which each has its number written in it."""
@@ -48,7 +50,7 @@ def map_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figu
     return figure
 
 
-def _cells(panel, flows, title):
+def _cells(panel: Axes, flows: xr.Dataset, title: str) -> AxesImage:
     """As a table of coloured cells, whose places are those of the axes' values in order."""
     values = flows["p"].to_numpy()
     y, x = (str(name) for name in flows["p"].dims)
@@ -79,7 +81,7 @@ def _cells(panel, flows, title):
     return mesh
 
 
-def _labels(panel, x, y, unit):
+def _labels(panel: Axes, x: str, y: str, unit: str) -> None:
     names = {**style.LABELS, "schedule.t0": f"{style.LABELS['schedule.t0']} ({unit})"}
     panel.set_xlabel(names.get(x, x))
     panel.set_ylabel(names.get(y, y))

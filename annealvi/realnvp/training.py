@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -159,91 +159,122 @@ def make_trainer(
     adaptive: str | None = None,
     interval: int = 1,
 ) -> Trainer:
-    """samples: of each diagnosis. adaptive: the kind of the rule that decides β instead of `betas`, every `interval`
-    steps.
+    """The compiled functions of one setting, kept, since compiling takes longer than thousands of small steps.
 
-    One for each setting, kept, since compiling takes longer than thousands of small steps.
+    samples: number of samples in each diagnosis. adaptive: kind of the rule that decides β every `interval` steps; None
+    for a schedule, whose β are given.
     """
-    adam = optax.chain(
-        *([] if optimiser.clip is None else [optax.clip_by_global_norm(optimiser.clip)]), optax.scale_by_adam()
+    one = _OneFlow(dimension, architecture, optimiser, samples, adaptive, interval)
+    advance_flows = jax.jit(jax.vmap(one.advance, in_axes=(0, 0, None, None, None, None)), donate_argnums=0)
+    return Trainer(
+        # Not compiled as a whole: dozens of draws in one program take longer to compile than a short training.
+        jax.vmap(one.begin, in_axes=(0, None)),
+        partial(_advance_interruptibly, advance_flows),
+        jax.jit(jax.vmap(one.judge, in_axes=(0, 0, None))),
+        lambda state, n: one.flow(jax.tree.map(lambda a: a[n], state.parameters)),
     )
 
-    def new_flow(key: jax.Array) -> RealNVP:
-        return RealNVP(
-            dimension, architecture.layers, architecture.width, architecture.depth, key, architecture.kind == "study"
-        )
 
-    fixed = eqx.partition(eqx.filter_eval_shape(new_flow, jax.random.key(0)), _is_array)[1]
+class _OneFlow:
+    """The functions of a single flow, which `make_trainer` maps over all flows of a run."""
 
-    def begin(task: Task, rule: Rule) -> State:
-        parameters = eqx.partition(new_flow(jax.random.fold_in(task.key, INITIAL)), eqx.is_inexact_array)[0]
-        return State(parameters, adam.init(parameters), jnp.asarray(rule.start_beta, jnp.float32))
+    def __init__(
+        self,
+        dimension: int,
+        architecture: Architecture,
+        optimiser: Optimiser,
+        samples: int,
+        adaptive: str | None,
+        interval: int,
+    ) -> None:
+        self.dimension, self.architecture, self.optimiser = dimension, architecture, optimiser
+        self.samples, self.adaptive, self.interval = samples, adaptive, interval
+        clip = [] if optimiser.clip is None else [optax.clip_by_global_norm(optimiser.clip)]
+        self.adam = optax.chain(*clip, optax.scale_by_adam())
+        self.fixed = eqx.partition(eqx.filter_eval_shape(self.new_flow, jax.random.key(0)), _is_array)[1]
+
+    def new_flow(self, key: jax.Array) -> RealNVP:
+        shape = self.architecture
+        return RealNVP(self.dimension, shape.layers, shape.width, shape.depth, key, shape.kind == "study")
+
+    def flow(self, parameters: Any) -> RealNVP:
+        return eqx.combine(parameters, self.fixed)
+
+    def begin(self, task: Task, rule: Rule) -> State:
+        parameters = eqx.partition(self.new_flow(jax.random.fold_in(task.key, INITIAL)), eqx.is_inexact_array)[0]
+        return State(parameters, self.adam.init(parameters), jnp.asarray(rule.start_beta, jnp.float32))
 
     def loss(
-        parameters: Any, target: Mixture, key: jax.Array, beta: jax.Array
+        self, parameters: Any, target: Mixture, key: jax.Array, beta: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, RealNVP]]:
-        z = jax.random.normal(key, (optimiser.batch, dimension))
-        return tempered_loss(eqx.combine(parameters, fixed), z, target.log_density, beta, optimiser.gradient)
+        z = jax.random.normal(key, (self.optimiser.batch, self.dimension))
+        return tempered_loss(self.flow(parameters), z, target.log_density, beta, self.optimiser.gradient)
 
     def advance(
-        state: State, task: Task, rule: Rule, first: jax.Array, count: jax.Array, steps: Steps
+        self, state: State, task: Task, rule: Rule, first: jax.Array, count: jax.Array, steps: Steps
     ) -> tuple[State, Losses]:
-        """`count` steps, and what the arrays have room for is left out: all numbers of steps share one compiled
+        """Take `count` steps. The arrays of `steps` have room for more, so that every count shares one compiled
         loop."""
         stream = jax.random.fold_in(task.key, TRAINING)
 
         def step(n: jax.Array, before: tuple[State, Losses]) -> tuple[State, Losses]:
             state, losses = before
-            beta = steps.beta[n] if adaptive is None else state.beta
-            (_, (value, log_target, moved)), gradient = jax.value_and_grad(loss, has_aux=True)(
-                state.parameters, task.target, jax.random.fold_in(stream, first + n), beta
-            )
-            updates, moments = adam.update(gradient, state.moments)
-            parameters = optax.apply_updates(state.parameters, jax.tree.map(lambda u: -steps.rate[n] * u, updates))
-            flow = eqx.combine(parameters, fixed).remembering(moved, optimiser.batch)
-            adjusted = state.beta
-            if adaptive is not None:
-                due = (first + n + 1) % interval == 0
-                adjusted = jnp.where(due, next_beta(adaptive, rule.strength, beta, log_target), beta)
-            losses = Losses(losses.loss.at[n].set(value), losses.beta.at[n].set(beta))
-            return State(eqx.partition(flow, eqx.is_inexact_array)[0], moments, adjusted), losses
+            beta = steps.beta[n] if self.adaptive is None else state.beta
+            key = jax.random.fold_in(stream, first + n)
+            state, loss = self.step(state, task.target, key, beta, steps.rate[n], rule, first + n)
+            return state, Losses(losses.loss.at[n].set(loss), losses.beta.at[n].set(beta))
 
-        return jax.lax.fori_loop(
-            0, count, step, (state, Losses(jnp.zeros_like(steps.beta), jnp.zeros_like(steps.beta)))
+        nothing = Losses(jnp.zeros_like(steps.beta), jnp.zeros_like(steps.beta))
+        return jax.lax.fori_loop(0, count, step, (state, nothing))
+
+    def step(
+        self,
+        state: State,
+        target: Mixture,
+        key: jax.Array,
+        beta: jax.Array,
+        rate: jax.Array,
+        rule: Rule,
+        number: jax.Array,
+    ) -> tuple[State, jax.Array]:
+        """One step of Adam at β; returns the loss with the new state. number: of the step within the whole run."""
+        (_, (value, log_target, moved)), gradient = jax.value_and_grad(self.loss, has_aux=True)(
+            state.parameters, target, key, beta
         )
+        updates, moments = self.adam.update(gradient, state.moments)
+        parameters = optax.apply_updates(state.parameters, jax.tree.map(lambda u: -rate * u, updates))
+        flow = self.flow(parameters).remembering(moved, self.optimiser.batch)
+        adjusted = state.beta
+        if self.adaptive is not None:
+            due = (number + 1) % self.interval == 0
+            adjusted = jnp.where(due, next_beta(self.adaptive, rule.strength, beta, log_target), beta)
+        return State(eqx.partition(flow, eqx.is_inexact_array)[0], moments, adjusted), value
 
-    def judge(state: State, task: Task, step: jax.Array) -> Diagnostics:
-        flow = eqx.combine(state.parameters, fixed)
-        return diagnose(
-            flow, task.target, task.axes, jax.random.fold_in(jax.random.fold_in(task.key, JUDGING), step), samples
-        )
+    def judge(self, state: State, task: Task, step: jax.Array) -> Diagnostics:
+        key = jax.random.fold_in(jax.random.fold_in(task.key, JUDGING), step)
+        return diagnose(self.flow(state.parameters), task.target, task.axes, key, self.samples)
 
-    def one_flow(state: State, n: int) -> RealNVP:
-        return eqx.combine(jax.tree.map(lambda a: a[n], state.parameters), fixed)
 
-    advance_flows = jax.jit(jax.vmap(advance, in_axes=(0, 0, None, None, None, None)), donate_argnums=0)
-
-    def advance_interruptibly(
-        state: State, tasks: Task, rule: Rule, first: int, steps: Steps, stopped: Callable[[], bool] = lambda: False
-    ) -> tuple[State, Losses]:
-        found = []
-        for begun in range(0, len(steps.beta), STEPS_AT_ONCE):
-            if stopped():
-                raise KeyboardInterrupt
-            given = [np.asarray(each[begun : begun + STEPS_AT_ONCE]) for each in steps]
-            count = len(given[0])
-            padded = Steps(*(np.pad(each, (0, STEPS_AT_ONCE - count)) for each in given))
-            state, losses = advance_flows(state, tasks, rule, first + begun, count, padded)
-            found.append([np.asarray(each)[:, :count] for each in losses])
-        return state, Losses(*(np.concatenate(parts, 1) for parts in zip(*found, strict=True)))
-
-    return Trainer(
-        # Not compiled as a whole: dozens of draws in one program take longer to compile than a short training.
-        jax.vmap(begin, in_axes=(0, None)),
-        advance_interruptibly,
-        jax.jit(jax.vmap(judge, in_axes=(0, 0, None))),
-        one_flow,
-    )
+def _advance_interruptibly(
+    advance_flows: Callable[..., tuple[State, Losses]],
+    state: State,
+    tasks: Task,
+    rule: Rule,
+    first: int,
+    steps: Steps,
+    stopped: Callable[[], bool] = lambda: False,
+) -> tuple[State, Losses]:
+    """Take all steps, STEPS_AT_ONCE in one call; before each call, `stopped` can end the training."""
+    found = []
+    for begun in range(0, len(steps.beta), STEPS_AT_ONCE):
+        if stopped():
+            raise KeyboardInterrupt
+        given = [np.asarray(each[begun : begun + STEPS_AT_ONCE]) for each in steps]
+        count = len(given[0])
+        padded = Steps(*(np.pad(each, (0, STEPS_AT_ONCE - count)) for each in given))
+        state, losses = advance_flows(state, tasks, rule, first + begun, count, padded)
+        found.append([np.asarray(each)[:, :count] for each in losses])
+    return state, Losses(*(np.concatenate(parts, 1) for parts in zip(*found, strict=True)))
 
 
 def tempered_loss(

@@ -13,14 +13,14 @@ from scipy import stats
 
 from annealvi.session.session import Session
 from annealvi.verification.check import Check
-from annealvi.verification.kernel_numbers import fastest_rate
+from annealvi.verification.kernel_numbers import COLD, fastest_rate
 from annealvi.verification.kl_gradient import Evaluator, most_mutants
 from derive.checks.mutations import one_term_mutations
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
 from derive.problem.specification import ScheduleSpec
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 from kernels.particles.runs import ParticleRun, extrapolate_step
 from kernels.particles.simulation import estimate_velocity, simulate_particles
 
@@ -40,7 +40,7 @@ class PathSetting:
 
 
 SETTINGS = (
-    PathSetting("β = 1", ScheduleSpec("constant", 1.0), 6.0, 0.06),
+    PathSetting("β = 1", COLD, 6.0, 0.06),
     PathSetting("hot and slow", ScheduleSpec("exponential", 60.0, 40.0), 130.0, 0.26),
     PathSetting("hot and fast", ScheduleSpec("exponential", 20.0, 0.5), 9.0, 0.075),
 )

@@ -1,14 +1,9 @@
-"""The generated kernels against mpmath, the integrator's order, and CUDA against the CPU."""
+"""The generated kernels against mpmath, and the integrator's order."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -22,17 +17,17 @@ from derive.objects.expectation import Expectation
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
 from derive.problem.specification import ScheduleSpec, Space
-from kernels.integrate.integrator import IntegrationError, Kernel
+from kernels.integrate.kernel import IntegrationError, Kernel
 
 TOLERANCE = 1e-12
 COARSE_TOLERANCE = 5e-10
 """Of averages over three variables and more, which the reference rule takes seconds to reach."""
 WORST_ERROR = 1e-4
 """The largest measured error of quasi-random averages that is still accepted: rates of some use to a trajectory."""
+COLD = ScheduleSpec("exponential", 1.0, 1.0)
+"""β = 1 at all times, in the formula of the study's own schedule: the same compiled kernel serves both."""
 STATES = 12
 ORDER_STEPS = (4, 5, 6, 7, 8)
-LONGEST_SIMULATION = 600
-"""Seconds after which Numba's simulator, some ten thousand times slower than the CPU, is left alone."""
 LONGEST_SPAN = 16.0
 """In units of the flow's shortest time: four steps over it are as long as stability allows."""
 
@@ -154,7 +149,7 @@ def order_check(session: Session) -> Check | str:
             "order of the integrator: not measured, since averages over three variables at full "
             "precision would take minutes"
         )
-    cold = dataclasses.replace(session.problem, schedule=ScheduleSpec("constant", 1.0))
+    cold = dataclasses.replace(session.problem, schedule=COLD)
     here = dataclasses.replace(session, problem=cold, schedule=make_schedule(cold.schedule))
     kernel = here.compile("cpu")
     states = _of_every_size(here).random_states(8, seed=3)
@@ -202,44 +197,3 @@ def _of_every_size(session: Session) -> Session:
     return dataclasses.replace(
         session, problem=dataclasses.replace(session.problem, space=Space(max(4, session.problem.target.coordinates)))
     )
-
-
-def cuda_check(session: Session) -> Check | str:
-    """CUDA against the CPU on a GPU, or in Numba's simulator in another process; a line that says why where neither
-    runs."""
-    from kernels.machine.device import DeviceUnavailable, resolve_device
-
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    try:
-        where = resolve_device("cuda").name
-    except DeviceUnavailable:
-        where = "cuda simulator"
-        environment["NUMBA_ENABLE_CUDASIM"] = "1"
-    try:
-        import numba.cuda  # noqa: F401
-    except ImportError:
-        return 'CUDA against CPU: not run, since numba.cuda is not installed (pip install "annealvi[cuda]")'
-    try:
-        done = subprocess.run(
-            # -P: not from the working folder, unless this process looks there
-            [sys.executable, "-P", "-m", "annealvi.verification.cuda_twin"],
-            input=pickle.dumps(session),
-            env=environment,
-            capture_output=True,
-            check=False,
-            timeout=LONGEST_SIMULATION,
-        )
-    except subprocess.TimeoutExpired:
-        return (
-            f"CUDA against CPU ({where}): not run to its end, since its averages take longer than "
-            f"{LONGEST_SIMULATION} s there"
-        )
-    name = f"CUDA against CPU ({where})"
-    if done.returncode != 0:
-        last_words = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"])[
-            -1
-        ]
-        return Check(name, "numeric", float("nan"), 1e-11, last_words[:120])
-    difference = json.loads(done.stdout.strip().splitlines()[-1])
-    note = "ODE and particles, float64; 1e-11: some hundred rounded operations per number"
-    return Check(name, "numeric", float(np.max([difference["ode"], difference["particles"]])), 1e-11, note)

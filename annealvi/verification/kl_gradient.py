@@ -15,7 +15,7 @@ from derive.checks.step_check import sample_point
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.symbolic_problem import derive_in_dimension
 from derive.objects.expectation import Expectation, NotConvergedError, StandardNormal, without_idle_variables
-from derive.objects.mixtures import DIMENSION
+from derive.objects.mixtures import DIMENSION, Mixture
 from derive.objects.objective import Setting
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
@@ -108,7 +108,7 @@ def reference(
         DIMENSION: sp.Integer(dimension)
     }
 
-    def mixture(source) -> kl_grid.Mixture:
+    def mixture(source: Mixture) -> kl_grid.Mixture:
         means = np.array([[float(x) for x in point.vectors[v]] for v in source.means])
         return kl_grid.Mixture(
             means, *(np.array([float(e.xreplace(exact)) for e in part]) for part in (source.weights, source.scales))

@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import Any
 
 import numba
+import numpy as np
 from numba import cuda
 from numba.core.dispatcher import Dispatcher
 
@@ -33,8 +34,14 @@ def for_cuda(function: Any) -> Any:
     return cuda.jit(device=True, forceinline=True)(there)
 
 
+def device_function(function: Any) -> Any:
+    """A function that only CUDA kernels call, compiled into each place that calls it; the simulator has no inlining."""
+    inlining = {} if numba.config.ENABLE_CUDASIM else {"forceinline": True}
+    return cuda.jit(device=True, **inlining)(function)
+
+
 @cuda.jit(device=True)
-def halted(flag):
+def halted(flag: np.ndarray) -> bool:
     """`kernels.machine.halting.halted`: an ordinary load, which is made anew after every write to memory, so in every
     step."""
     return flag[0] != 0

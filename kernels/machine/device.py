@@ -7,7 +7,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numba
 import numpy as np
@@ -18,6 +18,8 @@ DeviceRequest = str  # "auto", "cpu" or "cuda"; checked where it is used
 class DeviceUnavailable(RuntimeError):  # noqa: N818
     """The requested device cannot run here; the message says what to install. present: whether there is a GPU all the
     same."""
+
+    exit_status: ClassVar[int] = 3
 
     def __init__(self, message: str, present: bool = False) -> None:
         super().__init__(message)

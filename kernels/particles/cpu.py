@@ -6,6 +6,7 @@ Each replica runs its steps in one thread, so that the numbers cannot depend on 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -25,7 +26,7 @@ from kernels.particles.step import (
 
 
 @compiled
-def add_block(dots, squares, normals, differences, block):
+def add_block(dots: np.ndarray, squares: np.ndarray, normals: np.ndarray, differences: np.ndarray, block: int) -> None:
     """Adds what coordinates 4 block .. 4 block + 3 contribute to dots (L + K, LANES) and squares (LANES,)."""
     first, second, third, fourth = (
         normals[4 * block],
@@ -45,7 +46,7 @@ def add_block(dots, squares, normals, differences, block):
 
 
 @compiled
-def subtract_weighted(gradient, normals, weights):
+def subtract_weighted(gradient: np.ndarray, normals: np.ndarray, weights: np.ndarray) -> None:
     """Takes from the gradient (d,) the normals, (4 blocks, LANES), times weights (LANES,), summed over the lanes.
 
     Four rows at a time, as one row's sum is over before the next instruction could begin.
@@ -71,7 +72,18 @@ def subtract_weighted(gradient, normals, weights):
 
 
 @compiled
-def estimate_component(estimates, component, centres, state, flow, beta, replica, step, with_shapes, flag):
+def estimate_component(
+    estimates: Estimates,
+    component: int,
+    centres: np.ndarray,
+    state: Replicas,
+    flow: ParticleFlow,
+    beta: float,
+    replica: int,
+    step: int,
+    with_shapes: bool,
+    flag: np.ndarray,
+) -> None:
     """Writes the estimates of one component of one replica, whose centres, (L + K, d) of the working precision, are
     given.
 
@@ -81,7 +93,7 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
     """
     gradient = estimates.gradients[replica, component]
     log_amplitudes, precisions = state.log_amplitudes[replica], state.precisions[replica]
-    count, proposals, d = len(centres), state.weights.shape[1], gradient.size
+    count, L, d = len(centres), state.weights.shape[1], gradient.size
     blocks = (d + 3) // 4
     mean, scale, real = centres[component], state.scales[replica, component], centres.dtype.type
     normals, words = np.empty((4 * blocks, LANES), centres.dtype), np.empty((4, LANES), np.uint32)
@@ -111,18 +123,7 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
                 normals[d:] = real(0)
             add_block(dots, squares, normals, differences, block)
         find_pulls(
-            pulls,
-            dots,
-            squares,
-            totals,
-            log_sums,
-            separations,
-            scale,
-            log_amplitudes,
-            precisions,
-            proposals,
-            beta,
-            LANES,
+            pulls, dots, squares, totals, log_sums, separations, scale, log_amplitudes, precisions, L, beta, LANES
         )
         for lane in range(LANES):
             weights[lane] = totals[lane] if lane < members else 0.0
@@ -150,7 +151,17 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
 
 
 @compiled
-def estimate_replica(estimates, centres, state, flow, beta, replica, step, with_shapes, flag):
+def estimate_replica(
+    estimates: Estimates,
+    centres: np.ndarray,
+    state: Replicas,
+    flow: ParticleFlow,
+    beta: float,
+    replica: int,
+    step: int,
+    with_shapes: bool,
+    flag: np.ndarray,
+) -> None:
     """Writes the estimates of one replica; `centres`, (L + K, d), is work space in which the targets stand already."""
     means = state.means[replica]
     for i in range(len(means)):
@@ -161,7 +172,7 @@ def estimate_replica(estimates, centres, state, flow, beta, replica, step, with_
 
 
 @compiled
-def move_mean(mean, gradient, dt, spherical, radius):
+def move_mean(mean: np.ndarray, gradient: np.ndarray, dt: float, spherical: bool, radius: float) -> None:
     """Euler step of one mean, (d,), in place: along -gradient, on the sphere along its tangential part and back to the
     radius."""
     along = 0.0
@@ -184,7 +195,7 @@ compiled_move_shapes = compiled(move_shapes)
 
 
 @compiled
-def move_replica(state, estimates, flow, replica, with_shapes):
+def move_replica(state: Replicas, estimates: Estimates, flow: ParticleFlow, replica: int, with_shapes: bool) -> None:
     """Euler step of one replica, in place."""
     _, proposals, d = state.means.shape
     if flow.learns_means or not with_shapes:
@@ -215,7 +226,7 @@ def move_replica(state, estimates, flow, replica, with_shapes):
 
 
 @compiled
-def centres_with_targets(targets, proposals):
+def centres_with_targets(targets: np.ndarray, proposals: int) -> np.ndarray:
     """(L + K, d), of which the last K rows are the targets."""
     centres = np.empty((proposals + len(targets), targets.shape[1]), targets.dtype)
     for k in range(len(targets)):
@@ -227,12 +238,21 @@ def centres_with_targets(targets, proposals):
 threadable = kept(njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}))
 
 
-def compile_cpu_kernels(with_shapes: bool):
+def compile_cpu_kernels(with_shapes: bool) -> tuple[Any, Any]:
     """The step's two kernels, each for the replicas first .. stop - 1, so that threads can share the replicas out; see
     `run_on_threads`."""
 
     @threadable
-    def advance(first, stop, flag, state, estimates, betas, first_step, flow):
+    def advance(
+        first: int,
+        stop: int,
+        flag: np.ndarray,
+        state: Replicas,
+        estimates: Estimates,
+        betas: np.ndarray,
+        first_step: int,
+        flow: ParticleFlow,
+    ) -> None:
         """Moves the state in place by one step for each row of `betas`, (steps, 1) for all replicas alike or (steps,
         replicas)."""
         centres = centres_with_targets(flow.targets, state.weights.shape[1])
@@ -247,7 +267,9 @@ def compile_cpu_kernels(with_shapes: bool):
                 move_replica(state, estimates, flow, replica, with_shapes)
 
     @threadable
-    def estimate(first, stop, flag, state, estimates, flow, beta):
+    def estimate(
+        first: int, stop: int, flag: np.ndarray, state: Replicas, estimates: Estimates, flow: ParticleFlow, beta: float
+    ) -> None:
         """Writes independent estimates, one at each replica's state."""
         centres = centres_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
@@ -256,11 +278,21 @@ def compile_cpu_kernels(with_shapes: bool):
     return advance, estimate
 
 
-def compile_log_target_kernel():
+def compile_log_target_kernel() -> Any:
     """The kernel that evaluates the target for an adaptive schedule, kept like the others."""
 
     @threadable
-    def write_log_targets(first, stop, flag, log_targets, chosen, state, targets, seed, step):
+    def write_log_targets(
+        first: int,
+        stop: int,
+        flag: np.ndarray,
+        log_targets: np.ndarray,
+        chosen: np.ndarray,
+        state: Replicas,
+        targets: np.ndarray,
+        seed: np.uint64,
+        step: int,
+    ) -> None:
         """Writes log p* + (d/2) log 2 pi at q's particles, (chosen, L, particles), for the replicas chosen[first:stop].
 
         A particle's number is counted down from the largest, where no step's particles are.

@@ -31,7 +31,7 @@ from annealvi.collapse.trapping import (
     separating_level,
 )
 from derive.problem.specification import BadInput
-from kernels.integrate.integrator import IntegrationError, Kernel
+from kernels.integrate.kernel import IntegrationError, Kernel
 
 SHORT = ["schedule.T0=30", "schedule.t0=100"]
 
@@ -265,6 +265,7 @@ def test_gauss_nodes_of_the_overlap_integrate_its_moments(dimension):
         assert weights @ nodes**power == pytest.approx(moment, rel=1e-11)
 
 
+@pytest.mark.quick
 def test_quantiles_invert_the_distribution():
     q = np.array([1e-6, 0.1, 0.5, 0.77, 1 - 1e-6])
     for dimension in (3, 128, 16384):
@@ -391,6 +392,7 @@ def test_the_formula_is_the_same_for_any_number_of_threads(short):
 # Outcomes and refusals
 
 
+@pytest.mark.quick
 def test_outcomes_count_modes_and_name_those_missed():
     outcomes = Outcomes(np.array([[True, True, False], [True, False, False], [True, True, True], [True, True, False]]))
     found = outcomes.as_dict()

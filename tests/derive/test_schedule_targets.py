@@ -30,7 +30,7 @@ from derive.problem.scaled_form import inverse_without_overflow, without_overflo
 from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule
 from derive.problem.specification import SCHEDULE_KINDS, ScheduleSpec
 from kernels.generate.codegen import rows_as_parameters
-from kernels.integrate.integrator import compile_system
+from kernels.integrate.kernel import compile_system
 
 EPS = {"float64": 2.0**-53, "float32": 2.0**-24}
 ROUNDINGS = 8

@@ -51,6 +51,7 @@ def test_every_kind_has_an_independent_formula() -> None:
     assert set(TEMPERATURES) == set(SCHEDULE_KINDS)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", SCHEDULE_KINDS)
 def test_temperature_and_beta_follow_the_retyped_formula(kind: str) -> None:
     schedule = make_schedule(spec(kind))

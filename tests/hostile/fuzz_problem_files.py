@@ -329,7 +329,7 @@ class Examiner:
         task, content = self.task, self.case(self.task.seed, number)
         if task.plants:
             planted = getattr(importlib.import_module("hostile_readers"), task.plants[number % len(task.plants)])
-            importlib.import_module("annealvi.cli.console").load_problem = planted
+            importlib.import_module("derive.problem.problem_file").load_problem = planted
         arguments = self.arguments(content)
         answer = ask(arguments, task.seconds, self.watch)
         outcome = Outcome(

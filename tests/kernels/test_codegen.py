@@ -25,7 +25,7 @@ from retyped import F_mp, exchange_sech_mp
 from derive.objects.expectation import Expectation
 from derive.objects.system import BETA, Domain, OdeSystem
 from kernels.generate.codegen import distinct_averages, generate
-from kernels.integrate.integrator import compile_system
+from kernels.integrate.kernel import compile_system
 
 SCHEDULE = {T0: 30.0, t0: 288.0}
 STATE_TEXTS = [
@@ -107,6 +107,7 @@ def program(target="cpu", precision="float64", system=None, beta=None, parameter
     return generate(system or bimodal_system(), schedule, parameters, {0: True, 1: True}, target, precision)
 
 
+@pytest.mark.quick
 def test_values_and_tables_are_not_in_the_source():
     body = program().source.split("def rates(")[1].split("def ")[0]
     numbers = {float(n) for n in re.findall(r"(?<![\w.\[])\d+\.\d+", body)}
@@ -166,6 +167,7 @@ def test_the_derived_system_gives_the_same_kernel():
     )
 
 
+@pytest.mark.quick
 def test_a_stray_symbol_in_the_schedule_is_named():
     with pytest.raises(ValueError, match="t1"):
         program(beta=1 / (1 + TIME * sp.Symbol("t1")))

@@ -16,7 +16,7 @@ from annealvi.cli.program import main
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.outcome import judging, outcomes_of_states
 from annealvi.runs import adaptive, paths
-from kernels.integrate.integrator import IntegrationError, Kernel
+from kernels.integrate.kernel import IntegrationError, Kernel
 
 QUICK = ["--set", "schedule.T0=3", "--set", "schedule.t0=5"]
 MAP = ["phase", "--x", "schedule.T0=3:30:2:log", "--y", "schedule.t0=5:50:2:log", "--n", "200"]

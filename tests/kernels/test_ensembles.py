@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import annealvi
-from annealvi.session import session as session_module
+from annealvi.session import starts
 from kernels.integrate.ensembles import GramStream, initial_gram
 
 LEVEL = 1e-4
@@ -109,7 +109,7 @@ def test_parts_of_any_size_are_the_same_numbers(dimension):
 def test_states_in_parts_are_the_same_numbers(monkeypatch, size):
     session = annealvi.open_session(annealvi.load_problem("learned-weights"))
     whole = session.random_states(300, 4)
-    monkeypatch.setattr(session_module, "DRAWN_AT_ONCE", 7)
+    monkeypatch.setattr(starts, "DRAWN_AT_ONCE", 7)
     parts = list(session.random_states_in_parts(300, 4, size))
     assert [len(part) for part in parts] == [size] * (300 // size) + [300 % size] * (300 % size > 0)
     np.testing.assert_array_equal(np.concatenate(parts), whole)

@@ -29,7 +29,7 @@ from derive.problem.specification import SCHEDULE_KINDS
 from kernels.generate.printer import ScalarPrinter
 from kernels.generate.tableau import dop853, tableau_constants
 from kernels.generate.templates import integrator as integrator_source
-from kernels.integrate.integrator import DomainError, IntegrationError, StoppedError, TooManyStepsError, compile_system
+from kernels.integrate.kernel import DomainError, IntegrationError, StoppedError, TooManyStepsError, compile_system
 from kernels.machine.threads import at_most
 
 EXPONENTIAL = {T0: 30.0, t0: 288.0}
@@ -80,6 +80,7 @@ def escaping():
     return compile_system(escaping_system(), exponential_beta(), (T0, t0), values, device="cpu")
 
 
+@pytest.mark.quick
 def test_order_is_eight(kernel):
     """From 12 steps on the error is asymptotic; up to 24 it stays far above the reference's own, which is seen by two
     routes."""
@@ -93,11 +94,13 @@ def test_order_is_eight(kernel):
     assert -np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(8, abs=0.3)
 
 
+@pytest.mark.quick
 def test_fixed_steps_are_counted(kernel):
     run = kernel.integrate(states_of_unit_vectors(3, 4, 4), [0.0, 1.0, 5.0], fixed_steps=7)
     assert run.steps.tolist() == [14, 14, 14]
 
 
+@pytest.mark.quick
 def test_adaptive_paths_against_scipy(kernel):
     states = states_of_unit_vectors(6, 8, 5)
     beta = lambda t: 1 / (1 + 29 * np.exp(-t / 288))  # noqa: E731

@@ -17,7 +17,7 @@ from handtyped import (
 )
 
 from kernels.generate.codegen import generate
-from kernels.integrate.integrator import DomainError, compile_system
+from kernels.integrate.kernel import DomainError, compile_system
 from kernels.machine.module_cache import load_module
 
 STATES = states_of_unit_vectors(3, 4, 1)

@@ -51,6 +51,7 @@ def moved(q: Mixture, group: str, index: tuple[int, ...], amount: float) -> Mixt
     return Mixture(means, weights / weights.sum(), np.exp(log_scales))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("dimension", [1, 2, 3])
 @pytest.mark.parametrize("beta", [1.0, 0.3, 0.01])
 def test_single_gaussians_in_closed_form(dimension, beta):

@@ -22,7 +22,7 @@ from handtyped import (
 from numba import njit
 
 from kernels.generate.codegen import lanes_for
-from kernels.integrate.integrator import DomainError, compile_system, integrate_sets
+from kernels.integrate.kernel import DomainError, compile_system, integrate_sets
 from kernels.machine import vector_math
 from kernels.machine.threads import TimeLimitError, at_most
 

@@ -18,7 +18,7 @@ from kernels.averages import lattice_rule
 from kernels.averages.lattice_reference import average_and_error, average_value
 from kernels.averages.tables import most_nodes
 from kernels.generate import lattice_code
-from kernels.integrate.integrator import IntegrationError, compile_system
+from kernels.integrate.kernel import IntegrationError, compile_system
 from kernels.lower.lattice import groups_of, patterns_of
 from kernels.machine.threads import TimeLimitError, at_most
 

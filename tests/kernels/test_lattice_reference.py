@@ -15,6 +15,7 @@ from kernels.averages.lattice_reference import average_and_error, average_value
 a, b = sp.symbols("a b", real=True)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("normals", [1, 2, 3])
 def test_ridges_have_one_dimensional_values(normals):
     """A share that depends on b·z has the average over one normal variable of slope |b|."""

@@ -74,6 +74,7 @@ def test_rewrite_survives_where_the_original_overflows(name):
             assert function(*map(np.float64, point), np.float64(0.7)) == pytest.approx(exact, rel=1e-13, abs=1e-300)
 
 
+@pytest.mark.quick
 def test_log_sum_exp_of_three_and_two():
     """The value that SymPy's own `logsumexp_2terms_opt` gets wrong."""
     rewritten = stable_log_sum_exp(sp.log(sp.exp(a) + sp.exp(b)))
@@ -87,6 +88,7 @@ def test_a_logarithm_with_a_negative_term_is_left_alone():
     assert stable_softmax(unknown_sign) == unknown_sign
 
 
+@pytest.mark.quick
 def test_guarded_root_is_zero_at_rounding_below_zero():
     assert guarded_sqrt(sp.sqrt(1 - a)).subs(a, sp.Float(1 + 2**-52)) == 0
     assert guarded_sqrt(sp.sqrt(w)) == sp.sqrt(w)

@@ -33,7 +33,7 @@ DOUBLE = f"from kernels.machine.module_cache import load_module; print(load_modu
 SECOND_PROCESS = """
 import json, numpy as np
 from handtyped import T0, VALUES, bimodal_system, exponential_beta, t0
-from kernels.integrate.integrator import compile_system
+from kernels.integrate.kernel import compile_system
 kernel = compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, T0: 30.0, t0: 288.0}, device="cpu")
 y = kernel.integrate(np.array([[0.1, -0.2, 0.05]]), [0.0, 5.0, 40.0]).y
 entries = [kernel.module.integrate_all, kernel.module.rates_all, kernel.module.beta_all]
@@ -95,6 +95,7 @@ def compilations(stem):
     return sum(double.stats.cache_misses.values())
 
 
+@pytest.mark.quick
 def test_same_source_is_one_module_and_other_source_another(own_cache):
     module = load_module(SOURCE, "twice")
     assert load_module(SOURCE, "twice") is module

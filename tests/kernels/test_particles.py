@@ -112,6 +112,7 @@ def test_velocity_is_minus_the_gradient_of_the_reverse_kl(beta, precision):
     assert np.all(np.abs(estimate.Q - drift - drift.T) < STANDARD_ERRORS * estimate.Q_standard_error)
 
 
+@pytest.mark.quick
 def test_velocity_on_the_sphere_is_the_tangential_part():
     estimate = estimate_velocity(UNEQUAL_MEANS, **UNEQUAL, beta=0.7, particles=4096, replicas=64, seed=12, device="cpu")
     expected = -tangential(UNEQUAL_MEANS, gradient_on_a_grid(UNEQUAL_MEANS, 0.7, UNEQUAL))
@@ -381,6 +382,7 @@ GOOD = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -108,12 +108,14 @@ def test_gpu_agrees_with_the_cpu():
 def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes):
     from numba import boolean, float64, from_dtype, int64, uint64
 
-    from kernels.particles.cuda import block_shape, kernel_sources
+    from kernels.particles.cuda.blocks import block_shape
+    from kernels.particles.cuda.estimate import estimate_source
+    from kernels.particles.cuda.moves import move_all_shapes_source, move_means_source
 
     real = from_dtype(np.dtype(precision))
-    estimate, move_means, move_all_shapes = kernel_sources(
-        np.dtype(precision).type, 5, block_shape(128, 256, 5, real.bitwidth // 8), with_shapes
-    )
+    shape = block_shape(128, 256, 5, real.bitwidth // 8)
+    estimate = estimate_source(np.dtype(precision).type, 5, shape, with_shapes)
+    move_means, move_all_shapes = move_means_source(np.dtype(precision).type, shape.threads), move_all_shapes_source()
     table, cube = float64[:, ::1], float64[:, :, ::1]
     signatures = {
         estimate: (cube, table, table, real[:, :, ::1], table, table, table, table, table, int64, int64, uint64, int64),
@@ -229,7 +231,7 @@ def forget():
 @pytest.mark.parametrize("centres", [2, 4, 16, 60])
 @pytest.mark.parametrize("real_bytes", [4, 8])
 def test_blocks_of_threads_cover_every_coordinate(d, centres, real_bytes):
-    from kernels.particles.cuda import block_shape
+    from kernels.particles.cuda.blocks import block_shape
 
     shape = block_shape(d, 256, centres, real_bytes)
     assert shape.span * shape.passes >= (d + 3) // 4 > shape.span * (shape.passes - 1)
@@ -240,7 +242,7 @@ def test_blocks_of_threads_cover_every_coordinate(d, centres, real_bytes):
 
 
 def test_too_many_centres_for_shared_memory_are_refused():
-    from kernels.particles.cuda import block_shape
+    from kernels.particles.cuda.blocks import block_shape
 
     with pytest.raises(ValueError, match="1000 mixture components"):
         block_shape(128, 256, 1000, 8)

@@ -107,6 +107,7 @@ def ptx_of(precision, without=()):
     return ptx_for_hopper(function, (real[:, ::1], real[:, ::1]))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "node",
     [
@@ -132,6 +133,7 @@ def test_a_piecewise_that_may_have_no_value_is_refused():
         ScalarPrinter().text(sp.Piecewise((x, x < 0)))
 
 
+@pytest.mark.quick
 def test_literals_keep_every_bit():
     third = ScalarPrinter().text(sp.Rational(1, 3) + 0 * x)
     assert float(third) == 1 / 3

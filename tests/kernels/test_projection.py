@@ -307,7 +307,7 @@ def assert_same_to_rounding(found, expected):
 def test_simulated_cuda_kernels_agree_with_the_cpu():
     """Blocks of few threads, for the simulator's sake: there are more particles and coordinates than threads in one,
     nevertheless."""
-    few_threads = "import kernels.particles.cuda as p; p.threads_per_block = lambda centres: 8"
+    few_threads = "import kernels.particles.cuda.blocks as p; p.THREADS = (8,)"
     found = in_simulator("t.results('cuda', 13, 11)", "test_projection", before=few_threads)
     assert found["device"] == "cuda simulator"
     assert_same_to_rounding(found, results("cpu", 13, 11))
@@ -327,9 +327,9 @@ def test_gpu_agrees_with_the_cpu():
 def test_kernels_compile_for_hopper_without_a_gpu(precision):
     from numba import float64, from_dtype, int64, uint64
 
-    from kernels.particles.projection_cuda import kernel_sources
+    from kernels.particles.cuda.projection import lift_source, span_means_source
 
-    span_means, lift = kernel_sources(np.dtype(precision).type, 128)
+    span_means, lift = span_means_source(np.dtype(precision).type, 128), lift_source(128)
     table, cube = float64[:, ::1], float64[:, :, ::1]
     coordinates = from_dtype(np.dtype(precision))[:, :, ::1]
     signatures = {

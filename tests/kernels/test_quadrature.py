@@ -37,6 +37,7 @@ def test_rule_meets_its_tolerance_without_waste(R, tolerance):
     assert error_of(half, R, overlaps) > tolerance
 
 
+@pytest.mark.quick
 def test_nodes_grow_with_the_slope_and_the_digits():
     sizes = [[len(normal_rule(pole_distance(R), tol).nodes) for tol in (1e-4, 1e-8, 1e-12)] for R in (1, 3, 6, 10)]
     assert np.all(np.diff(sizes, axis=0) > 0)

@@ -46,6 +46,7 @@ def normals(shape, seed=1, replica=0, step=0, component=0, first_particle=0, dty
     return out
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("function", [philox4x32, philox4x32.py_func], ids=["compiled", "python"])
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
 def test_philox_gives_the_published_answers(function, counter, key, answer):

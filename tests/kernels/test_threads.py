@@ -11,6 +11,7 @@ import pytest
 from kernels.machine.threads import TimeLimitError, at_most, run_on_threads
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("units", [1, 2, 7, 100])
 def test_every_unit_runs_once(monkeypatch, threads, units):

@@ -7,7 +7,7 @@ import sympy as sp
 from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
 from derive.objects.softmax import Softmax
 from derive.objects.system import Domain, OdeSystem
-from kernels.integrate.integrator import compile_system
+from kernels.integrate.kernel import compile_system
 
 Z = tuple(StandardNormal(f"z_{n + 1}") for n in range(5))
 

@@ -44,7 +44,7 @@ from derive.objects.system import BETA, Domain, OdeSystem  # noqa: E402
 from derive.problem.problem_file import load_problem, problem_to_toml  # noqa: E402
 from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule, settling_time  # noqa: E402
 from derive.problem.specification import SCHEDULE_KINDS, BadInput, ScheduleSpec  # noqa: E402
-from kernels.integrate.integrator import compile_system  # noqa: E402
+from kernels.integrate.kernel import compile_system  # noqa: E402
 
 
 def temperature(t: float, T0: float, t0: float) -> float:

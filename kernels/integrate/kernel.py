@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from time import monotonic, perf_counter, sleep
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
@@ -67,6 +67,8 @@ MOST_FOR_PARALLEL = 1e-3
 class IntegrationError(ArithmeticError):
     """A trajectory could not be followed; the message says why. trajectory: its index. time, state (states,): where it
     stopped."""
+
+    exit_status: ClassVar[int] = 1
 
     def __init__(self, message: str, trajectory: int, time: float, state: np.ndarray) -> None:
         super().__init__(message)
