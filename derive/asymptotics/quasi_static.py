@@ -1,5 +1,4 @@
-"""The adiabatic limit t0 → ∞: on b = 0, under a slow schedule, (m, s) follows the equilibrium of the present
-temperature.
+"""The adiabatic limit t0 → ∞, in which (m, s) on b = 0 follows the equilibrium of the present temperature.
 
 The equilibria form a curve with m as its parameter. With y = (m, s), dy/dt = f(y; β) and β = B(t/t0), the formal
 expansion

@@ -16,10 +16,10 @@ def _on_circle(count: int) -> tuple[tuple[float, float], ...]:
 
 
 def _slips(dimension: int) -> Problem:
-    """The bimodal benchmark of the SLIPS sampler: means −1 + 1/3 and 1 + 1/3 in every coordinate, covariance 0.05 I,
-    weights 2/3 and 1/3.
+    """The bimodal benchmark of the SLIPS sampler.
 
-    Here the diagonal (1, …, 1) is the first coordinate. Source: h2o64/slips, experiments/two_modes_utils.py, a = 1.
+    Its means are −1 + 1/3 and 1 + 1/3 in every coordinate, its covariances 0.05 I, its weights 2/3 and 1/3. Here the
+    diagonal (1, …, 1) is the first coordinate. Source: h2o64/slips, experiments/two_modes_utils.py, a = 1.
     """
     diagonal, scale = math.sqrt(dimension), math.sqrt(0.05)
     return Problem(

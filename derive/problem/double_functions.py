@@ -1,5 +1,7 @@
-"""Expressions as functions of double precision with the semantics of the kernels: overflow is infinite, what is
-undefined is nan."""
+"""Expressions as functions of double precision with the semantics of the kernels.
+
+Overflow gives infinity, and an undefined value is nan.
+"""
 
 from __future__ import annotations
 

@@ -154,8 +154,7 @@ def problem_from_dict(document: Mapping[str, Any], source: str = "problem") -> P
 
 
 def problem_as_dict(problem: Problem) -> dict[str, Any]:
-    """The problem as nested dictionaries and lists, fit for JSON and for `problem_from_dict`. What is empty or not
-    given is left out."""
+    """The problem as nested dictionaries and lists, for JSON and for `problem_from_dict`; empty values are left out."""
     document: dict[str, Any] = {"name": problem.name}
     for name in SECTIONS:
         section = getattr(problem, name)

@@ -59,7 +59,7 @@ def correctness(options):
         "no:xdist",
         "-o",
         "addopts=",
-        *(f"tests/{t}.py" for t in TESTS),
+        *(f"tests/kernels/{t}.py" for t in TESTS),
     ]
     rows = []
     if not options.rehearse:

@@ -8,13 +8,14 @@ import dataclasses
 import numpy as np
 import pytest
 from by_grid import logit_rates, mixtures, velocity_by_grid
+from grid_kl import objective
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import annealvi
 from annealvi.runs.velocity import State, velocity
 from derive.problem.specification import LEARNABLE, Flow, Problem, Proposal, ScheduleSpec, Space, Target
-from kernels.particles.kl_grid import Mixture, objective
+from kernels.particles.kl_grid import Mixture
 
 SAME = 1e-12
 """Largest difference between two derived velocities that must be one: averages over one variable have 17 digits, others
