@@ -11,6 +11,7 @@ deviation → closure → jointly Gaussian scalars → final variables → flow 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import sympy as sp
@@ -149,12 +150,12 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
     )
 
 
-def _variance(moment) -> Equations:
+def _variance(moment: Callable[[int], sp.Expr]) -> Equations:
     """The equation V = E[f²] − E[f]², where `moment` gives E[f^power] for a power."""
     return (Equation(VARIANCE.name, VARIANCE_TEX, moment(2) - moment(1) ** 2),)
 
 
-def _over_components(setting: Setting, of_sample) -> sp.Expr:
+def _over_components(setting: Setting, of_sample: Callable[[GaussianVector], sp.Expr]) -> sp.Expr:
     return sp.Add(*(w * of_sample(x) for w, x in zip(setting.proposal.weights, setting.samples, strict=True)))
 
 

@@ -105,7 +105,7 @@ def gauss(function: Callable[..., Sequence], normals: int, degrees: Sequence, di
     raise NotConvergedError(f"Gauss rules of up to {MOST_NODES} nodes did not reach {digits} digits")
 
 
-def _settled(first, second, third, size, digits: int) -> bool:
+def _settled(first: Any, second: Any, third: Any, size: Any, digits: int) -> bool:
     """Whether three successive values have settled: the real part and, for a complex step, the imaginary part, each by
     itself."""
     for part in (mpmath.re, mpmath.im):
@@ -140,7 +140,7 @@ def hermite(order: int) -> tuple[tuple, ...]:
     return _hermite(order, mpmath.mp.prec)
 
 
-def laguerre(order: int, degrees) -> tuple[tuple, ...]:
+def laguerre(order: int, degrees: Any) -> tuple[tuple, ...]:
     """(weight, node) pairs of the Gauss rule for χ² with `degrees` degrees of freedom, in the working precision."""
     return _laguerre(order, degrees, mpmath.mp.prec)
 
@@ -151,7 +151,7 @@ def _hermite(order: int, precision: int) -> tuple[tuple, ...]:
 
 
 @cache
-def _laguerre(order: int, degrees, precision: int) -> tuple[tuple, ...]:
+def _laguerre(order: int, degrees: Any, precision: int) -> tuple[tuple, ...]:
     shape = degrees / 2
     inner = _golub_welsch(
         [2 * n + shape for n in range(order)], [mpmath.sqrt(n * (n + shape - 1)) for n in range(1, order)]

@@ -6,6 +6,7 @@ With w = softmax(θ), ∂w_j/∂θ_i = w_j (δ_ij − w_i). With x = a_i + σ_i 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -148,7 +149,7 @@ def _along_logit(expression: sp.Expr, mixture: Mixture, component: int) -> sp.Ex
     )
 
 
-def _explicit(mean: Expectation, derivative, mixture: Mixture) -> sp.Expr:
+def _explicit(mean: Expectation, derivative: Callable[[sp.Expr], sp.Expr], mixture: Mixture) -> sp.Expr:
     """E_x of the derivative of log q at a fixed sample. The target's log density does not depend on q's parameters."""
     (x,) = mean.variables
     own = [log for log in mean.integrand.atoms(LogDensity) if log.args[0] == mixture]
