@@ -1,6 +1,6 @@
 """Mode collapse in annealed variational inference: derive, generate, integrate, simulate, verify.
 
-The command line `annealvi` and these functions do the same things:
+The functions of this package do what the commands of the program `annealvi` do:
 
     problem = annealvi.load_problem("bimodal", ["schedule.T0=30"])
     session = annealvi.open_session(problem)      # derivation, schedule, parameter values
@@ -11,8 +11,8 @@ The command line `annealvi` and these functions do the same things:
     points = annealvi.find_fixed_points(session)  # with spectra; continue_branches follows them in the temperature
     advice = annealvi.recommend(problem, 0.05)    # the shortest schedule with P(collapse) <= 0.05
 
-A problem can be built in code as well; what is left out is the study's bimodal case. `proposal.radius` may be one
-number per component:
+A problem can also be built in code. Every argument that is left out takes its value from the study's bimodal case. The
+proposal's radius may be one number per component:
 
     target = annealvi.Target(weights=(0.5, 0.3, 0.2), means=((3, 0), (0, 3), (-3, 0)), scales=(1, 1, 1))
     problem = annealvi.Problem(target=target, proposal=annealvi.Proposal(radius=(3.0, 2.5)))
@@ -30,9 +30,9 @@ from annealvi.own_packages import require_own_packages
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_HOMES = {  # public name → the module that defines it
     "BUILT_IN": "derive.problem.built_in",
-    "BadInput": "derive.problem.specification",
+    "BadInput": "derive.problem.field_checks",
     "Flow": "derive.problem.specification",
     "Problem": "derive.problem.specification",
     "Proposal": "derive.problem.specification",
@@ -90,7 +90,7 @@ _HOMES = {
     "collapse_by_particles": "annealvi.collapse.by_particles",
     "Family": "annealvi.collapse.family",
     "phase_panel": "annealvi.collapse.collapse_figures",
-    "overlay_by_ode": "annealvi.collapse.phase_maps",
+    "overlay_by_ode": "annealvi.collapse.map_overlays",
     "Accuracy": "annealvi.collapse.separatrix",
     "bifurcation_figure": "annealvi.fixed_points.bifurcation_diagram",
     "flow_figure": "annealvi.realnvp.run_figures",
@@ -108,7 +108,7 @@ __all__ = ["__version__", *sorted([*_HOMES, "style"])]
 
 
 def __getattr__(name: str) -> Any:
-    """Public names are imported on first use, so that the command starts quickly."""
+    """Import a public name on its first use, so that `import annealvi` and the command start quickly."""
     if name not in __all__:
         raise AttributeError(f"module 'annealvi' has no attribute {name!r}")
     require_own_packages()
@@ -118,5 +118,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, whether or not they were used yet, for `dir` and completion."""
+    """The public names, whether or not they have been imported yet, for `dir` and completion."""
     return list(__all__)

@@ -6,6 +6,6 @@ try:
     from annealvi.cli.program import main
 
     sys.exit(main())
-except KeyboardInterrupt:  # during that import; `main` sees to the rest
+except KeyboardInterrupt:  # during the import; `main` handles later interrupts
     sys.stderr.write("annealvi: interrupted\n")
     sys.exit(130)

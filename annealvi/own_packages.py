@@ -1,5 +1,8 @@
-"""Whether `derive` and `kernels` are this distribution's: both are common names, and a file of a user's own may come
-before them."""
+"""Check that Python imports this distribution's own packages `derive` and `kernels`.
+
+Both names are common: another distribution has a package `kernels`, and a user's own file `derive.py` may come first on
+the path.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,23 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 PACKAGES = ("derive", "kernels")
 
 
 class ForeignPackage(ImportError):  # noqa: N818
-    """Another module is found in the place of one of this distribution's packages; the message names its file and a
-    remedy."""
+    """Python finds another module in the place of one of this distribution's packages.
+
+    The message names the module's file and a remedy.
+    """
+
+    exit_status: ClassVar[int] = 2
 
 
 @cache
 def require_own_packages() -> None:
-    """Raise ForeignPackage unless Python finds both packages beside this one, with the mark IS_ANNEALVI."""
+    """Raise ForeignPackage unless Python finds both packages beside this one, each with the mark IS_ANNEALVI."""
     for name in PACKAGES:
         own = Path(__file__).resolve().parents[1] / name / "__init__.py"
         found = _file_of(name)
@@ -30,10 +38,10 @@ def require_own_packages() -> None:
 
 
 def _file_of(name: str) -> Path | None:
-    """From where Python imports a package, or has imported it; None for one without a file."""
+    """The file from which Python imports a package or has imported it; None for a package without a file."""
     try:
         spec = find_spec(name)
-    except ValueError:  # it is loaded, and does not say from where
+    except ValueError:  # the package is loaded and does not say from where
         return None
     return (
         None if spec is None or spec.origin is None or not os.path.isfile(spec.origin) else Path(spec.origin).absolute()

@@ -1,4 +1,4 @@
-"""What the site does not have to be told: pages made from the code, the results and the notebooks when it is built."""
+"""Pages that the build of the site makes from the code, the results and the notebooks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ import annealvi
 from annealvi.cli.program import build_parser
 from derive.dynamics.symbolic_problem import derive_problem
 from derive.problem.built_in import BUILT_IN
+from derive.problem.field_checks import FROM_INFINITY
+from derive.problem.kinds import KINDS
 from derive.problem.problem_file import problem_to_toml
 from derive.problem.specification import (
     ADAPTIVE_KINDS,
-    FROM_INFINITY,
     SCHEDULE_KINDS,
     Flow,
     Init,
@@ -64,7 +65,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: Files) -> str:
-    """Put the derived equations where a page asks for them."""
+    """Replace the marker in a page by the derived equations."""
     return (
         markdown.replace("<!-- the closed system -->", closed_system())
         if "<!-- the closed system -->" in markdown
@@ -84,7 +85,7 @@ def closed_system() -> str:
 
 
 def command_line() -> str:
-    """A section for each command, from the parser itself."""
+    """The page of the command line: one section for each command, from the parser itself."""
     parser = build_parser()
     (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     parts = ["# Command line", str(parser.description), f"`annealvi COMMAND [PROBLEM] [options]`. {parser.epilog}"]
@@ -110,7 +111,7 @@ def _cell(words: str) -> str:
 
 
 def problem_file() -> str:
-    """Every section and key with its default, from the dataclasses, and the built-in problems."""
+    """The page of the problem file: all sections and keys with defaults, from the dataclasses; built-in problems."""
     parts = [
         "# Problem file",
         "A problem is a TOML file. Every section and key is optional; what is left out is the study's "
@@ -129,6 +130,9 @@ def problem_file() -> str:
             f"| `{name}.{f.name}` | {_default(f)} | {_cell(_with_kinds(meanings.get(f.name, '')))} |" for f in fields
         ]
         parts += [f"## {name}", *map(_cell, prose), "\n".join(rows)]
+    rows = ["| kind | meaning |", "|---|---|"]
+    rows += [f"| `{kind.name}` | {_cell(kind.meaning)} |" for kind in KINDS.values()]
+    parts += ["## Schedule kinds", "\n".join(rows)]
     rows = ["| name | modes | components | manifold | learned | dimension |", "|---|---|---|---|---|---|"]
     for name, problem in BUILT_IN.items():
         sizes = f"{len(problem.target.weights)} | {len(problem.proposal.weights)}"
@@ -140,8 +144,10 @@ def problem_file() -> str:
 
 
 def _default(field: dataclasses.Field) -> str:
-    """As TOML, which for these values is JSON."""
-    value = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+    """The field's default as TOML, which for these values is JSON."""
+    value = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
     return "" if value is None else f"`{json.dumps(value)}`"
 
 
@@ -156,8 +162,26 @@ def _with_kinds(meaning: str) -> str:
 
 
 def described(docstring: str, names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
-    """A docstring's paragraphs, and what it says of each name in the form "name: meaning", which then is in no
-    paragraph."""
+    """The paragraphs of a docstring, and the meanings of the given names.
+
+    Meanings come from the NumPy sections. A docstring without these gives meanings in the form "name: meaning", which
+    then stand in no paragraph.
+    """
+    if not SECTION.search(docstring):
+        return _described_in_prose(docstring, list(names))
+    paragraphs, meanings = [], {}
+    for section in griffe.Docstring(docstring).parse("numpy", warnings=False):
+        if section.kind is griffe.DocstringSectionKind.text:
+            paragraphs += re.split(r"\n\s*\n", section.value)
+        elif section.kind in (griffe.DocstringSectionKind.attributes, griffe.DocstringSectionKind.parameters):
+            meanings.update({entry.name: " ".join(entry.description.split()) for entry in section.value})
+    return [text.strip() for text in paragraphs if text.strip()], meanings
+
+
+SECTION = re.compile(r"^(Attributes|Parameters|Returns|Yields|Raises|Examples|Notes|References|Warns)\n\s*-{3,}$", re.M)
+
+
+def _described_in_prose(docstring: str, names: list[str]) -> tuple[list[str], dict[str, str]]:
     beginning = re.compile(rf"(?:^|(?<=[.;)] )|(?<=\n))({'|'.join(map(re.escape, names))}): ")
     paragraphs, meanings = [], {}
     for paragraph in re.split(r"\n\s*\n", docstring):
@@ -175,7 +199,7 @@ def described(docstring: str, names: Iterable[str]) -> tuple[list[str], dict[str
 
 
 class Lists(griffe.Extension):
-    """Arguments and fields that a docstring describes become a list in the reference."""
+    """Docstrings without NumPy sections get a list of the arguments and fields that their prose describes."""
 
     def on_function_instance(self, *, func: griffe.Function, **_: object) -> None:
         self._list(func, [parameter.name for parameter in func.parameters])
@@ -184,9 +208,9 @@ class Lists(griffe.Extension):
         self._list(cls, [name for name, member in cls.members.items() if member.is_attribute])
 
     def _list(self, documented: griffe.Function | griffe.Class, names: list[str]) -> None:
-        if documented.docstring is None or not names:
+        if documented.docstring is None or not names or SECTION.search(documented.docstring.value):
             return
-        prose, meanings = described(documented.docstring.value, names)
+        prose, meanings = _described_in_prose(documented.docstring.value, names)
         entries = "\n".join(f"- `{name}`: {meaning}" for name, meaning in meanings.items())
         documented.docstring.value = "\n\n".join([*prose[:1], *([entries] if entries else []), *prose[1:]])
 
@@ -264,9 +288,10 @@ GROUPS = {
 
 
 def python_api() -> str:
-    """Every public name under its group; a name that is in none is an error."""
+    """The page of the Python names by group; a public name without a group is an error."""
     grouped = {name for names in GROUPS.values() for name in names}
-    if missing := {n for n in annealvi.__all__ if n != "__version__"} ^ grouped:
+    public = {name for name in annealvi.__all__ if name not in ("__version__", "style")}  # the latter is a module
+    if missing := public ^ grouped:
         raise ValueError(f"docs/generate.py: put into a group, or take out: {sorted(missing)}")
     parts = ["# Python", "All of these are names of `annealvi`: `import annealvi`, then `annealvi.verify(...)`."]
     for group, names in GROUPS.items():
@@ -290,19 +315,18 @@ def benchmarks() -> str:
 
 
 def _without_links_to_files(markdown: str) -> str:
-    """Links that lead out of the site, into the repository, as their text alone; those to figures and notebooks
-    stay."""
+    """Replace links into the repository by their text; links to figures and notebooks stay."""
     inside = r"https?:|#|results/[\w/-]+\.png\)|\w+\.ipynb\)|annealing_a_flow_of_your_own\.md\)"
     markdown = re.sub(rf"(?<!!)\[([^]]*)\]\((?!{inside})[^)]*\)", r"\1", markdown)
     return re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", markdown)
 
 
 def notebooks() -> dict[str, str | bytes]:
-    """Each rendered notebook as a page with its figures, and a page that lists them."""
+    """One page with figures for each rendered notebook, and a page that lists them."""
     from nbconvert import MarkdownExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-    # What one cell prints is one block, in however many pieces it came.
+    # One cell may print in several pieces, which belong into one block.
     exporter = MarkdownExporter(preprocessors=[CoalesceStreamsPreprocessor(enabled=True)])
     found: dict[str, str | bytes] = {}
     entries = [

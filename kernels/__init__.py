@@ -1,11 +1,11 @@
 """Numerical kernels of annealvi, room by room in the order in which they are used:
 
-lower       expressions of the derivation → what a kernel evaluates; averages recognised and sorted for one pass each
-generate    an OdeSystem and a schedule → the source of one module, for the CPU and for CUDA; templates/ is copied into
-each averages    averages over one or several normal variables and a χ²: tables and lattice rules, with the errors that
-were measured integrate   adaptive Runge–Kutta over batches of initial states, and the exact law of the initial overlaps
+lower       the expressions of the derivation as a kernel evaluates them, and the analysis of a system's averages
+generate    from an analysed system and a schedule to the source of one module; it contains the texts of templates/
+averages    the tables and lattice rules behind averages, with the errors that were measured
+integrate   compiled systems, adaptive Runge–Kutta over batches, and the exact law of the initial overlaps
 particles   the d-dimensional simulation, and the KL on a grid: densities and sampling only, nothing of the derivation
-machine     devices, threads, the cache of compiled code, how long work is stopped and told of
+machine     devices, threads, the cache of compiled code, and how long work is stopped and reported
 """
 
 IS_ANNEALVI = True

@@ -1,5 +1,7 @@
-"""Adaptive rules for training loops of one's own: β rises by what log p* does at the samples of q, whatever library
-drew them."""
+"""Adaptive rules for the user's own training loops: β rises by the values of log p* at samples of q.
+
+The samples may come from any library. The rules themselves are those of the particle simulation.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
     from kernels.particles.adaptive_schedules import Rule
 
 HOT = 10.0
-"""The default T0: about twice the barrier between two modes at six widths' distance."""
+"""The default T0: about twice the barrier between two modes whose distance is six widths."""
 
 
 class _RisingBeta(ABC):
-    """β from 1/T0 up to 1 by a rule of the particle simulation, for one q whose samples count alike."""
+    """β that rises from 1/T0 to 1 by a rule of the particle simulation, for one q whose samples all have one weight."""
 
     T0: float
 
@@ -34,15 +36,27 @@ class _RisingBeta(ABC):
 
     @property
     def beta(self) -> float:
-        """The β of the next step, as a float."""
+        """The β of the next step, a float."""
         return self._beta
 
     def update(self, log_p: Any) -> float:
-        """Raise β by the rule, and return it.
+        """Raise β by the rule.
 
-        log_p: log p* (not tempered) at two or more samples of the present q, in any shape: numbers in a list or in an
-        array of NumPy, JAX or torch (detached). A constant that they all lack does not matter. Raises BadInput for
-        anything else, and for values that are not finite; β then stays.
+        Parameters
+        ----------
+        log_p : array_like
+            log p* (not tempered) at two or more samples of the present q, in any shape: a list, or an array of NumPy,
+            JAX or torch (detached). A constant missing from all values does not matter.
+
+        Returns
+        -------
+        float
+            The new β, at most 1.
+
+        Raises
+        ------
+        BadInput
+            For anything but two or more finite real numbers. β then stays as it was.
         """
         values = _as_row(log_p)
         self._beta = float(self._rule().next_betas(np.array([self._beta]), values[None, None], np.ones((1, 1)))[0])
@@ -50,21 +64,34 @@ class _RisingBeta(ABC):
 
     @abstractmethod
     def _rule(self) -> Rule:
-        """The particles' own, at this β."""
+        """The rule of the particle simulation, with the present β as its start."""
 
 
 @dataclass(eq=False)
 class AdaAnn(_RisingBeta):
-    """β grows by τ/√Var_q[log p*] at each update, up to 1.
+    """The rule AdaAnn: β grows by τ/√Var_q[log p*] at each update, up to 1.
 
-    tau: τ, positive; an update moves the tempered target by a KL of about τ²/2. T0: the temperature to begin at, on the
-    scale of the barrier between the modes, or 1/β to go on from a β.
+    Attributes
+    ----------
+    tau : float
+        τ, positive. An update moves the tempered target by a Kullback-Leibler divergence of about τ²/2.
+    T0 : float
+        The start temperature, at least 1, on the scale of the barrier between the modes (see `find_barrier`). To go on
+        from a known β, give 1/β.
 
-    Raises BadInput for another tau or T0.
+    Raises
+    ------
+    BadInput
+        For another tau or T0.
 
-    References: Cobian, Hauenstein, Liu and Schiavazzi, "AdaAnn: adaptive annealing scheduler for probability density
+    References
+    ----------
+    Cobian, Hauenstein, Liu and Schiavazzi, "AdaAnn: adaptive annealing scheduler for probability density
     approximation".
 
+    Examples
+    --------
+    >>> from annealvi import AdaAnn
     >>> rule = AdaAnn(tau=0.1, T0=10.0)
     >>> rule.update([-2.0, -4.0, -3.0])
     0.2
@@ -89,14 +116,26 @@ class AdaAnn(_RisingBeta):
 
 @dataclass(eq=False)
 class EffectiveSampleSize(_RisingBeta):
-    """β grows at each update to the largest β' <= 1 for which the weights u = p*^(β' − β) of the samples are even
-    enough.
+    """The rule of the effective sample size: β grows as far as the importance weights of the samples stay even.
 
-    level: the relative effective sample size (Σu)²/(n Σu²) that they keep, above 0 and below 1. T0: as for
-    `annealvi.AdaAnn`.
+    Each update raises β to the largest β' <= 1 for which the weights u = p*^(β' − β) of the n samples keep the relative
+    effective sample size (Σu)²/(n Σu²) at or above `level`.
 
-    Raises BadInput for another level or T0.
+    Attributes
+    ----------
+    level : float
+        The relative effective sample size that the weights keep, above 0 and below 1.
+    T0 : float
+        The start temperature, at least 1, as for `AdaAnn`.
 
+    Raises
+    ------
+    BadInput
+        For another level or T0.
+
+    Examples
+    --------
+    >>> from annealvi import EffectiveSampleSize
     >>> rule = EffectiveSampleSize(level=0.9, T0=10.0)
     >>> round(rule.update([-2.0, -4.0, -3.0]), 3)
     0.517
@@ -122,7 +161,7 @@ class EffectiveSampleSize(_RisingBeta):
 
 
 def _as_row(log_p: Any) -> np.ndarray:
-    """(n,) in double precision."""
+    """The values as an array of shape (n,) in double precision, or `BadInput`."""
     try:
         values = np.asarray(log_p)
         reason = f"its kind is {values.dtype}"

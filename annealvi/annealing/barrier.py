@@ -1,5 +1,7 @@
-"""The barrier between the modes of a target of unknown separation, from log p* itself, and the temperature to begin
-annealing at."""
+"""The barrier between the modes of a target, found from log p* itself, and the start temperature that follows from it.
+
+This serves targets whose separation is not known beforehand.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +19,32 @@ from derive.problem.specification import BadInput
 Function = Callable[[np.ndarray], np.ndarray]
 
 HOTTER = 2.0
-"""T0 in heights of the barrier: between modes of log p* = −height/T0 the tempered target falls by e^{−1/2} alone."""
+"""T0 in heights of the barrier. At T0 = 2 heights the tempered target falls between the modes only by e^{−1/2}."""
 DIP = 0.1
-"""Maxima that less than this in log p* parts count as one: no schedule need care."""
+"""Maxima separated by a smaller fall of log p* than this count as one, because such a dip traps no component."""
 POINTS, ZOOMS = 65, 3
-"""Of a segment, and how often the two intervals about its lowest point are looked at anew."""
+"""The points on a segment, and how often the search repeats in the two intervals about the segment's lowest point."""
 
 
 @dataclass(frozen=True)
 class Barrier:
-    """What a search has seen of a log p*.
+    """The modes of a target that a search has found, and the barrier between them.
 
-    modes: (K, d) the maxima found, the highest first. log_p: (K,) log p* there. hits: (K,) how many starts ended at
-    each; where some were hit once, others were probably not hit. valleys: (K, K) the lowest log p* on the straight
-    segment between each two. height: how far log p* falls from its highest maximum on the way, from mode to mode along
-    straight segments, that joins all of them and falls least. Between the modes found it is an upper bound, as a curved
-    way may fall less; 0 for one mode.
+    Attributes
+    ----------
+    modes : numpy.ndarray, shape (K, d)
+        The maxima found, the highest first.
+    log_p : numpy.ndarray, shape (K,)
+        log p* at the maxima.
+    hits : numpy.ndarray of int, shape (K,)
+        The number of starts that ended at each maximum. Where some maxima were hit only once, others were probably
+        missed.
+    valleys : numpy.ndarray, shape (K, K)
+        The lowest log p* on the straight segment between each two maxima; log p* itself on the diagonal.
+    height : float
+        How far log p* falls below its highest maximum along straight segments that join all modes found, for the choice
+        of segments that falls least. A curved path may fall less, so this is an upper bound for the modes found. It is
+        0 for one mode.
     """
 
     modes: np.ndarray
@@ -46,8 +58,10 @@ class Barrier:
 
     @property
     def T0(self) -> float:
-        """Twice the height, and at least 1. Raises BadInput where one maximum was found, which is no proof that there
-        is no other."""
+        """The start temperature: twice the height, and at least 1.
+
+        Raises `BadInput` where only one maximum was found, because that does not prove that there is no other.
+        """
         if len(self.modes) == 1:
             found = f"one maximum was found from {self.hits[0]} starts, and so no barrier"
             raise BadInput(
@@ -58,18 +72,47 @@ class Barrier:
 
 @checked
 def find_barrier(log_density: Callable, starts: np.ndarray, gradient: Callable | None = None) -> Barrier:
-    """Climb log p* from each start by L-BFGS, and look along the straight segments between the maxima.
+    """Find the modes of a target and the barrier between them.
 
-    log_density: log p* up to a constant, from points (n, d) of NumPy to (n,) of any library; finite everywhere. starts:
-    (m, d) points as wide as the modes may lie, draws from a broad normal law, say: a mode that no start leads to is not
-    seen. gradient: ∇log p*, from (n, d) to (n, d); by default central differences, for which each step of a climb takes
-    2 d + 1 points. A wall thinner than a 64th of a segment may be missed. Energies alone count: where modes differ much
-    in width, as seen in many dimensions, height and weight have little to do with each other.
+    L-BFGS climbs log p* from each start, and the barrier is sought along the straight segments between the maxima.
 
-    Raises BadInput for starts of another shape, and where log p* or its gradient is of another shape or not finite.
+    Parameters
+    ----------
+    log_density : callable
+        log p* up to a constant, finite everywhere: from NumPy points of shape (n, d) to n values, shape (n,), of any
+        library.
+    starts : array_like, shape (m, d)
+        Points that are spread as widely as the modes may lie, such as draws from a broad normal law. A mode to which no
+        start leads is not seen.
+    gradient : callable, optional
+        ∇log p*, from (n, d) to (n, d). Without it, central differences take 2 d + 1 points for each step of a climb.
 
-    >>> found = find_barrier(lambda x: np.logaddexp(-0.5 * (x[:, 0] - 3) ** 2, -0.5 * (x[:, 0] + 3) ** 2), [[5.0],
-    [-1.0], [0.5]]) >>> found.hits, round(found.height, 3)  # 9/2 less log 2 (array([2, 1]), 3.807)
+    Returns
+    -------
+    Barrier
+        The modes, the valleys between them, and the barrier's height.
+
+    Raises
+    ------
+    BadInput
+        For starts of another shape, and where log p* or its gradient is not finite or has another shape.
+
+    Notes
+    -----
+    A wall thinner than 1/64 of a segment may be missed. Only the values of log p* count: where the modes differ much in
+    width, as happens in many dimensions, the height of a mode says little about its weight.
+
+    Examples
+    --------
+    Two unit Gaussians at ±3 have a barrier of 9/2 − log 2.
+
+    >>> import numpy as np
+    >>> from annealvi import find_barrier
+    >>> def log_density(x):
+    ...     return np.logaddexp(-0.5 * (x[:, 0] - 3) ** 2, -0.5 * (x[:, 0] + 3) ** 2)
+    >>> found = find_barrier(log_density, [[5.0], [-1.0], [0.5]])
+    >>> found.hits, round(found.height, 3)
+    (array([2, 1]), 3.807)
     """
     points = np.array(starts, dtype=float)
     if points.ndim != 2 or not points.size or not np.isfinite(points).all():
@@ -98,7 +141,7 @@ def find_barrier(log_density: Callable, starts: np.ndarray, gradient: Callable |
 
 
 def _evaluating(name: str, function: Callable, tail: tuple[int, ...]) -> Function:
-    """The function with what it gives held to (n, *tail) finite numbers."""
+    """The function with its results checked: `BadInput` unless they are finite numbers of shape (n, *tail)."""
 
     def evaluated(points: np.ndarray) -> np.ndarray:
         found = np.asarray(function(points))
@@ -122,7 +165,7 @@ def _evaluating(name: str, function: Callable, tail: tuple[int, ...]) -> Functio
 
 
 def _climb(values: Function, slopes: Function | None, start: np.ndarray) -> np.ndarray:
-    """The point at which L-BFGS ends: a maximum, or as near to one as the precision of `values` lets it come."""
+    """The point at which L-BFGS ends: a maximum, as exactly as the precision of `values` allows."""
     d, precision = len(start), float(np.finfo(values(start[None]).dtype).eps)
 
     def fall(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -136,7 +179,7 @@ def _climb(values: Function, slopes: Function | None, start: np.ndarray) -> np.n
 
 
 def _valley(values: Function, one: np.ndarray, other: np.ndarray) -> float:
-    """The lowest value on the segment between two points."""
+    """The lowest value found on the segment between two points."""
     low, high = 0.0, 1.0
     for _ in range(ZOOMS):
         shares = np.linspace(low, high, POINTS)

@@ -1,5 +1,7 @@
-"""The inverse temperature of each optimiser step, for training loops of one's own: a plain callable, or one that JAX
-can trace."""
+"""The inverse temperature of each optimiser step, for the user's own training loops.
+
+`BetaSchedule` is a plain callable, and its `optax` method gives a function that JAX can trace.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,16 @@ from annealvi.components import require
 from derive.objects.short_repr import short_repr
 from derive.objects.system import TIME
 from derive.problem.arguments import checked, require_choice, require_fields
+from derive.problem.kinds import KINDS, names_of_kinds
 from derive.problem.scaled_form import Largest, Smallest
 from derive.problem.schedules import Schedule, make_schedule, settling_time
-from derive.problem.specification import ADAPTIVE_KINDS, BadInput, ScheduleSpec
+from derive.problem.specification import BadInput, ScheduleSpec
 
-TIMED_KINDS = ("exponential", "geometric", "linear", "beta-exponential", "beta-linear", "cosine", "hold")
-"""Those with an initial temperature T0 and a time scale t0, for the user to choose."""
+TIMED_KINDS = names_of_kinds(lambda kind: kind.timed)
+"""The kinds with a formula, an initial temperature T0 and a time scale t0, for the user to choose."""
 
 ANNEALED = 0.05
-"""A schedule has ended once T <= 1.05 for good; one that only tends to T = 1 would have no duration otherwise."""
+"""A schedule counts as ended once T <= 1.05 for good, because one that only tends to T = 1 never ends exactly."""
 
 
 _PRINTING = {"fully_qualified_modules": False, "inline": True, "allow_unknown_functions": True}
@@ -49,11 +52,33 @@ class _TracedPrinter(JaxPrinter):
 
 @dataclass(frozen=True)
 class BetaSchedule:
-    """β(step) of a schedule whose time is the number of steps times `time_per_step`. The loss to descend is E_q[log q −
-    β log p*].
+    """The inverse temperature β as a function of the optimiser step.
 
-    Warning: "KL warm-up", which multiplies KL(q‖prior) by a factor below one, goes the opposite way.
-    Raises BadInput for an adaptive kind, whose β depends on the samples.
+    The schedule's time is the number of steps times `time_per_step`. The loss to descend is E_q[log q − β log p*].
+
+    Attributes
+    ----------
+    spec : ScheduleSpec
+        The schedule, of a kind with a formula.
+    time_per_step : float
+        The schedule's time that one step takes, positive and finite.
+
+    Raises
+    ------
+    BadInput
+        For an adaptive kind, whose β depends on the samples, and for another `time_per_step`.
+
+    Notes
+    -----
+    "KL warm-up", which multiplies KL(q‖prior) by a factor below one, goes the opposite way: it tempers the prior
+    colder, where annealing tempers the whole target hotter.
+
+    Examples
+    --------
+    >>> from annealvi import BetaSchedule, ScheduleSpec
+    >>> schedule = BetaSchedule(ScheduleSpec("hold", T0=4.0, t0=2.0), time_per_step=0.5)
+    >>> schedule.values(6)
+    array([0.25, 0.25, 0.25, 0.25, 1.  , 1.  ])
     """
 
     spec: ScheduleSpec
@@ -66,7 +91,7 @@ class BetaSchedule:
 
     def __post_init__(self) -> None:
         require_fields(self)
-        if self.spec.kind in ADAPTIVE_KINDS:
+        if KINDS[self.spec.kind].adaptive:
             raise BadInput(
                 "schedule.kind",
                 f"the β of {self.spec.kind!r} is no function of the step",
@@ -77,22 +102,41 @@ class BetaSchedule:
             raise BadInput("time_per_step", f"{self.time_per_step} is no length of time", "give a positive number", "")
 
     def __call__(self, step: int) -> float:
-        """β at step 0, 1, …: 1/T, a float that is not negative."""
+        """β at a step, counted from 0: 1/T, a float that is not negative."""
         return self._schedule.beta_at(step * self.time_per_step)
 
     def values(self, steps: int) -> np.ndarray:
-        """β of the steps 0 … steps − 1, (steps,), in double precision."""
+        """β of the steps 0 to steps − 1.
+
+        Parameters
+        ----------
+        steps : int
+            The number of steps.
+
+        Returns
+        -------
+        numpy.ndarray, shape (steps,)
+            β of each step, in double precision.
+        """
         return np.array([self(n) for n in range(steps)])
 
     @property
     def steps(self) -> int:
-        """How many steps come before T <= 1.05 for good. Raises BadInput for a constant T0 > 1.05."""
+        """The number of steps before T <= 1.05 for good. Raises `BadInput` for a constant T0 > 1.05."""
         return math.ceil(settling_time(self._schedule, ANNEALED) / self.time_per_step)
 
     def optax(self) -> Callable[[Any], Any]:
-        """The same as an optax schedule, count ↦ β, which JAX can trace, differentiate and map; in JAX's own precision.
+        """The schedule as an optax schedule, which JAX can trace, differentiate and map.
 
-        Raises MissingComponent without JAX.
+        Returns
+        -------
+        callable
+            The function count ↦ β, in JAX's own precision. β has the shape of count.
+
+        Raises
+        ------
+        MissingComponent
+            If JAX is not installed.
         """
         require("an optax schedule", "jax")
         import jax.numpy as jnp
@@ -113,11 +157,35 @@ class BetaSchedule:
 
 @checked
 def beta_schedule(kind: str, T0: float, steps: int) -> BetaSchedule:
-    """The schedule of a kind that begins at temperature T0 and comes to T = 1.05 after `steps`, or jumps to T = 1 there
-    ("hold").
+    """The schedule of a kind that begins at temperature T0 and comes to T = 1.05 after a number of steps.
 
-    kind: one of TIMED_KINDS, which have a T0, a t0 and a formula (see `derive.problem.schedules`). Raises BadInput for
-    another one, for T0 <= 1.05, and for steps below 1.
+    A schedule of kind "hold" jumps to T = 1 there.
+
+    Parameters
+    ----------
+    kind : str
+        A kind with a formula in T0 and t0, one of `TIMED_KINDS`.
+    T0 : float
+        The temperature of the first step, above 1.05.
+    steps : int
+        The number of steps in which the schedule anneals, at least 1.
+
+    Returns
+    -------
+    BetaSchedule
+        The schedule in units of one step.
+
+    Raises
+    ------
+    BadInput
+        For another kind, for T0 <= 1.05 and for steps below 1.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> schedule = annealvi.beta_schedule("linear", T0=20.0, steps=100)
+    >>> schedule(0), round(schedule(100), 6), schedule(200)
+    (0.05, 0.952381, 1.0)
     """
     if steps < 1:
         raise BadInput("steps", f"{steps} leaves no step to anneal in", "give a whole number of at least 1", "")
@@ -126,10 +194,32 @@ def beta_schedule(kind: str, T0: float, steps: int) -> BetaSchedule:
 
 @checked
 def schedule_within(kind: str, T0: float, duration: float) -> ScheduleSpec:
-    """The schedule of a kind that takes `duration`, in its own time, from T0 to T = 1.05. Raises BadInput for T0 <=
-    1.05.
+    """The schedule of a kind that takes a given time from T0 to T = 1.05.
 
-    kind: one of TIMED_KINDS.
+    Parameters
+    ----------
+    kind : str
+        A kind with a formula in T0 and t0, one of `TIMED_KINDS`.
+    T0 : float
+        The start temperature, above 1.05.
+    duration : float
+        The time from T0 to T = 1.05, in the schedule's own time.
+
+    Returns
+    -------
+    ScheduleSpec
+        The schedule, whose t0 follows from the duration.
+
+    Raises
+    ------
+    BadInput
+        For another kind and for T0 <= 1.05.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.schedule_within("hold", T0=20.0, duration=300.0).t0
+    300.0
     """
     require_choice("kind", [kind], TIMED_KINDS)
     unit = settling_time(make_schedule(ScheduleSpec(kind, T0, 1.0)), ANNEALED)

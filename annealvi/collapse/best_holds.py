@@ -1,7 +1,8 @@
-"""Hold and quench: the best temperature for a given duration, and what it tends to as holds grow long.
+"""Hold and quench: the best temperature for a given duration, and the limit of that temperature for long holds.
 
-A long hold waits where m_1 = m_2 = m are in equilibrium (see `derive.asymptotics.quasi_static`), and log b_c = φ(T) −
-λ(T) D with λ the growth of b there. The best temperature is therefore that of the largest λ, up to a term of order 1/D.
+During a long hold the pair of components waits in the equilibrium m_1 = m_2 = m (see
+`derive.asymptotics.quasi_static`). There log b_c = φ(T) − λ(T) D, where D is the duration and λ the growth rate of b =
+m_1 − m_2. The best temperature is therefore the one with the largest λ, up to a correction of order 1/D.
 """
 
 from __future__ import annotations
@@ -20,14 +21,25 @@ from derive.problem.arguments import checked
 from derive.problem.specification import BadInput, Problem, ScheduleSpec
 
 HOTTEST = 1e7
+"""The highest temperature of the scan; the lowest is 1.02."""
 PRECISE = Accuracy(width=1e-4, rtol=1e-7)
-"""b_c to 1e-5 of itself."""
+"""With this accuracy b_c is correct to a relative 1e-5."""
 
 
 @dataclass(frozen=True)
 class BestHold:
-    """temperature: T_h, 1 from the hold's end on. p: P(collapse) with it. b_c: its boundary to leading order, 0 for
-    equal modes."""
+    """The best hold-and-quench schedule of a given duration.
+
+    Attributes
+    ----------
+    temperature : float
+        Temperature T_h of the hold; T jumps to 1 when the hold ends.
+    p : float
+        P(collapse) under this schedule.
+    b_c : float
+        Boundary of the collapsed initial states in b = m_1 − m_2, to leading order in large d; 0 for modes of equal
+        weight.
+    """
 
     temperature: float
     p: float
@@ -38,8 +50,17 @@ class BestHold:
 
 @dataclass(frozen=True)
 class UltimateHold:
-    """What holds tend to as the duration D grows: their temperature, and the rate of log b_c, −d log b_c/dD. overlap: m
-    while waiting."""
+    """The limit of the best hold as its duration D grows.
+
+    Attributes
+    ----------
+    temperature : float
+        Temperature of the hold.
+    rate : float
+        −d log b_c/dD, per unit of the flow's time.
+    overlap : float
+        The overlap m = m_1 = m_2 at which the pair of components waits.
+    """
 
     temperature: float
     rate: float
@@ -50,11 +71,36 @@ class UltimateHold:
 
 @checked
 def best_hold(problem: Problem, duration: float, leading: bool = False, device: str = "auto") -> BestHold:
-    """The hold-and-quench of the given duration (units of the flow's time) with the smallest P(collapse).
+    """Find the hold-and-quench schedule of a given duration with the smallest P(collapse).
 
-    leading: minimise b_c, the limit of many dimensions, instead of P in the problem's own. The whole range of
-    temperatures is scanned before the best one is refined. Raises BadInput for a problem that the formula does not
-    cover, for a duration that is not positive, and for modes of equal weight with `leading`, as their b_c is zero.
+    The function scans the whole range of temperatures, and then refines the best one.
+
+    Parameters
+    ----------
+    problem : Problem
+        A problem that the separatrix formula covers; its schedule is ignored.
+    duration : float
+        Duration of the hold, in units of the flow's time.
+    leading : bool
+        Minimise b_c, which decides in the limit of many dimensions, instead of P in the problem's own dimension.
+    device : {"auto", "cpu", "cuda"}
+        Where the kernels run.
+
+    Returns
+    -------
+    BestHold
+        Temperature, probability and boundary.
+
+    Raises
+    ------
+    BadInput
+        For a problem that the formula does not cover, for a duration that is not positive, and, with `leading`, for
+        modes of equal weight, whose b_c is zero.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.best_hold(annealvi.load_problem("bimodal"), duration=1152.0)  # doctest: +SKIP
     """
     if not (np.isfinite(duration) and duration > 0):
         raise BadInput("duration", f"{duration!r} is not a positive number", "give the time that the hold may take", "")
@@ -87,9 +133,29 @@ def best_hold(problem: Problem, duration: float, leading: bool = False, device: 
 
 @checked
 def ultimate_hold(problem: Problem, device: str = "auto") -> UltimateHold:
-    """The best long hold: the largest growth of b in an equilibrium m_1 = m_2, over temperatures.
+    """Find the best temperature of a long hold: the one with the largest growth of b in an equilibrium m_1 = m_2.
 
-    BadInput for a problem other than two alike components under two opposite modes.
+    Parameters
+    ----------
+    problem : Problem
+        Two alike components under two opposite modes; its schedule is ignored.
+    device : {"auto", "cpu", "cuda"}
+        Where the kernel runs.
+
+    Returns
+    -------
+    UltimateHold
+        Temperature, rate of log b_c and overlap.
+
+    Raises
+    ------
+    BadInput
+        For any other problem.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.ultimate_hold(annealvi.load_problem("bimodal"))  # doctest: +SKIP
     """
     session = open_session(problem)
     require_alike(session)

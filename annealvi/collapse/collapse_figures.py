@@ -1,8 +1,8 @@
-"""Figures of the probability of collapse."""
+"""Figures of the probability of collapse: maps over two keys and curves over one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +12,24 @@ from annealvi.show import style
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
+    from matplotlib.collections import QuadMesh
 
 NAMES = {"formula": "formula", "ode": "ODE ensemble", "particles": "particles"}
 FEW_DECADES = 100.0
+"""A logarithmic axis whose ends have a smaller ratio than this gets labels at 1, 2 and 5 as well."""
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+"""Probabilities at which contours are drawn."""
 
 
 def draw_phase(
     data: xr.Dataset, path: Path, ode: xr.Dataset | None = None, particles: xr.Dataset | None = None
 ) -> Path:
-    """The map as colours with labelled contours; dashed, the contours of an ODE ensemble's own coarse map; discs,
-    particle runs."""
+    """Draw a map to a file: colours with labelled contours, and optional overlays.
+
+    Dashed lines are the contours of an ODE ensemble's coarser map, and discs are particle runs.
+    """
     with style.figure(4.6, 3.6) as (figure, axes):
         mesh = phase_panel(axes, data, ode, particles)
         (values,) = data.data_vars.values()
@@ -32,8 +39,41 @@ def draw_phase(
     return style.save(figure, path)
 
 
-def phase_panel(axes, data: xr.Dataset, ode: xr.Dataset | None = None, particles: xr.Dataset | None = None):
-    """The same in a panel of a figure of one's own; returns what a colour bar is made from."""
+def phase_panel(
+    axes: Axes, data: xr.Dataset, ode: xr.Dataset | None = None, particles: xr.Dataset | None = None
+) -> QuadMesh:
+    """Draw a phase map into a panel of an existing figure.
+
+    Colours show the mapped result. A probability over two numeric keys also gets labelled contours.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        The panel.
+    data : xarray.Dataset
+        A map with one result over two keys, as `phase_map` returns it.
+    ode : xarray.Dataset, optional
+        A coarser map of `p_ode` by ODE ensembles over the same keys, drawn as dashed contours; see `overlay_by_ode`.
+    particles : xarray.Dataset, optional
+        A grid of `p_particles` over the same keys, drawn as discs.
+
+    Returns
+    -------
+    matplotlib.collections.QuadMesh
+        The coloured mesh, from which a colour bar can be made.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from annealvi import phase_panel, style
+    >>> p = (("schedule.t0", "schedule.T0"), np.array([[0.9, 0.5], [0.4, 0.1]]), {"long_name": "P(collapse)"})
+    >>> data = xr.Dataset({"p": p}, {"schedule.T0": [10.0, 100.0], "schedule.t0": [30.0, 300.0]})
+    >>> with style.figure(4.6, 3.6) as (figure, axes):
+    ...     mesh = phase_panel(axes, data)
+    >>> mesh.get_array().shape
+    (2, 2)
+    """
     (result,) = data.data_vars
     data = _in_order(data)
     values = data[result]
@@ -72,7 +112,10 @@ def phase_panel(axes, data: xr.Dataset, ode: xr.Dataset | None = None, particles
 
 
 def draw_grid(data: xr.Dataset, methods: Sequence[str], path: Path) -> Path:
-    """P(collapse) over one key by every method, with standard errors; over two keys by the first of them, as a map."""
+    """Draw a grid of P(collapse) to a file.
+
+    Over one key the figure shows every method, with standard errors. Over two keys it is a map by the first method.
+    """
     columns = [f"p_{method}" for method in methods]
     if len(data.dims) == 2:
         return draw_phase(data[columns[:1]], path)
@@ -94,22 +137,23 @@ def draw_grid(data: xr.Dataset, methods: Sequence[str], path: Path) -> Path:
 
 
 def _in_order(data: xr.Dataset) -> xr.Dataset:
-    """Numbers from the smallest on, however they were listed."""
+    """Sort numeric coordinates in ascending order."""
     return data.sortby([str(key) for key in data.dims if data[key].dtype.kind == "f"])
 
 
 def _places(coordinate: xr.DataArray) -> np.ndarray:
-    """Numbers as they are; words side by side."""
+    """Return where the values of a coordinate stand on its axis: numbers at their value, words side by side."""
     return coordinate.to_numpy() if coordinate.dtype.kind == "f" else np.arange(len(coordinate))
 
 
-def _graduate(axis, coordinate: xr.DataArray, set_scale) -> None:
+def _graduate(axis: XAxis | YAxis, coordinate: xr.DataArray, set_scale: Callable[[str], None]) -> None:
+    """Set an axis's scale and labels: words as ticks, numbers in equal ratios on a logarithmic scale."""
     steps = coordinate.to_numpy()
     if coordinate.dtype.kind != "f":
         axis.set_ticks(range(len(steps)), labels=[str(word) for word in steps])
     elif len(steps) > 2 and steps[0] > 0 and np.allclose(steps[1:] / steps[:-1], steps[1] / steps[0]):
         set_scale("log")
-        if steps[-1] < FEW_DECADES * steps[0]:  # powers of ten alone would be one or two, and all digits would overlap
+        if steps[-1] < FEW_DECADES * steps[0]:  # powers of ten would give one label or two
             axis.set_major_locator(style.ticker.LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(style.ticker.FormatStrFormatter("%g"))
             axis.set_minor_formatter(style.ticker.NullFormatter())

@@ -1,5 +1,4 @@
-"""The probability of collapse by brute force: many trajectories of the derived equations, from random initial
-overlaps."""
+"""The probability of collapse by brute force: many trajectories of the derived ODE from random initial overlaps."""
 
 from __future__ import annotations
 
@@ -24,30 +23,49 @@ from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
 
 RTOL = 1e-6
-"""Per step. Outcomes ask less than paths: a local error moves the boundary between them by about itself relative to the
-overlaps, far below the standard error of any number of runs that one can afford."""
+"""Relative tolerance of each integration step.
+
+Outcomes need less accuracy than paths: a local error moves the boundary between outcomes by about the same amount
+relative to the overlaps, and that is far below the standard error of any affordable number of runs.
+"""
 
 READ = np.array([0.25, 0.5, 1.0])
-"""When trajectories with learned weights are read, between the schedule's end and theirs."""
+"""With learned weights, trajectories are read at these fractions of the time between the schedule's end and the run's
+end.
+"""
 
 JUDGED_AT_ONCE = 2**14
-"""Final states, whose distances to the modes take several times their memory."""
+"""Number of final states judged together; their distances to the modes take several times the memory of the states."""
 
 
 PILOT_RUNS, PILOT_RUNS_WITH_RULE = 2000, 10
+"""Number of trajectories that are timed before a sweep, without and with an adaptive rule."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """outcomes: of n trajectories. t: (n,) when each was decided, or the end. undecided: how many were proven decided
-    by no trap.
+    """The outcomes of an ensemble of n trajectories.
 
-    readings: time -> outcomes, of those then not decided as they stand. With learned weights, which go on moving for
-    very long once the schedule has ended, they are several and the last is `outcomes`. least_weight: see
-    `outcome.judging`.
+    With learned weights, which go on moving long after the schedule has ended, the trajectories are read several times.
+
+    Attributes
+    ----------
+    outcomes : Outcomes
+        Outcomes at the last reading.
+    t : ndarray
+        Shape (n,). Time at which each trajectory was decided, or the final time, in units of the flow's time.
+    undecided : int
+        Number of trajectories that no trap has proven decided.
+    device, method : str
+        Where and how the trajectories were integrated.
+    readings : Mapping[float, Outcomes]
+        Outcomes by the time of reading; a trajectory that is not decided by then counts as it stands. The last one is
+        `outcomes`.
+    least_weight : float
+        Share of a mode's own weight below which a mode counts as missed; see `outcome.judging`.
     """
 
     outcomes: Outcomes
@@ -62,7 +80,7 @@ class Ensemble:
     __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         more: dict[str, Any] = {"decided_by": float(self.t.max()), "proven_decided": len(self.t) - self.undecided}
         if self.outcomes.mechanisms is not None:
             more["least_weight"] = self.least_weight
@@ -85,16 +103,58 @@ def collapse_by_ensemble(
     tell: Callable[[str], None] | None = None,
     kernel: Kernel | None = None,
 ) -> Ensemble:
-    """The outcomes of n trajectories of the summary-statistics ODE, from the exact law of the initial overlaps.
+    """Integrate trajectories of the summary-statistics ODE, and read their outcomes.
 
-    A trajectory stops early only in a set of which it is proven that the flow never leaves it (see `trapping`); where
-    none is known, each runs to t_end, by default until the schedule has ended and the flow had time to settle; an
-    adaptive schedule has no other end. rtol: per step. least_weight: with learned weights the share of a mode's own
-    weight below which it is missed, by default LEAST_WEIGHT. max_cost: refuse what is expected to take more seconds. n:
-    None for as many as the problem can afford, see `costs.affordable_number`. kernel: the session's, where it is
-    compiled already. Raises BadInput for a schedule that never reaches T = 1, and above max_cost.
+    The initial states are drawn from the exact law of the initial overlaps. A trajectory stops early only inside a set
+    that the flow provably never leaves (see `annealvi.collapse.trapping`). Where no such set is known, every trajectory
+    runs to `t_end`.
+
+    Parameters
+    ----------
+    session : Session
+        The problem with its schedule and parameter values.
+    n : int or None
+        Number of trajectories; None takes as many as are affordable for the problem.
+    rtol : float
+        Relative tolerance of each integration step.
+    t_end : float, optional
+        Final time; by default the schedule's end and 50 units more, in which the flow settles. An adaptive schedule
+        runs to its own end and ignores `t_end`.
+    least_weight : float, optional
+        With learned weights, the share of a mode's own weight below which the mode counts as missed, between 0 and 1;
+        by default 0.1.
+    seed : int
+        Seed of the initial states.
+    device : {"auto", "cpu", "cuda"}
+        Where the kernel runs.
+    max_cost : float, optional
+        Refuse a run that is expected to take more seconds than this.
+    progress : callable, optional
+        Called with (trajectories done, trajectories in all).
+    tell : callable, optional
+        Called with lines for people.
+    kernel : Kernel, optional
+        The session's kernel, if it is compiled already.
+
+    Returns
+    -------
+    Ensemble
+        Outcomes with their binomial standard error, decision times and readings.
+
+    Raises
+    ------
+    BadInput
+        For a schedule that never reaches T = 1, for a sphere in one dimension, for a `least_weight` outside (0, 1) or
+        without learned weights, and for a run dearer than `max_cost`.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal"))  # doctest: +SKIP
+    >>> found = annealvi.collapse_by_ensemble(session, n=10_000, seed=1)  # doctest: +SKIP
+    >>> found.outcomes.p, found.outcomes.stderr  # doctest: +SKIP
     """
-    from kernels.integrate.integrator import widest_tolerance
+    from kernels.integrate.domain import widest_tolerance
 
     judge = judging(session, least_weight)
     share = LEAST_WEIGHT if least_weight is None else least_weight
@@ -122,11 +182,10 @@ def collapse_by_ensemble(
         if n is None:
             n = affordable_number(pace, max_cost, tell)
         require_affordable(pace.cost(n), max_cost, FASTER_ENSEMBLE, tell)
-    n = MOST if n is None else n  # what is decided early takes a moment
+    n = MOST if n is None else n  # decided trajectories are cheap
     parts: list[list[Outcomes]] = []
     reached, method = np.empty(n), ""
-    # Among many states some are nearly parallel, and which part they are in must not decide what the others are
-    # allowed.
+    # Among many states some are nearly parallel; the allowance for those must not depend on the part they fall into.
     control: dict[str, Any] = {
         "rtol": rtol,
         "atol": rtol / 100,
@@ -148,8 +207,10 @@ def collapse_by_ensemble(
 
 
 def _reading_times(session: Session, end: float) -> np.ndarray:
-    """0 and when trajectories are read: at the end, and where weights are learned on the way from the schedule's end to
-    it too."""
+    """Return 0 and the reading times.
+
+    These are the run's end, and with learned weights some times between the schedule's end and the run's end.
+    """
     settled = settling_time(session.schedule)  # refuses one that never reaches T = 1
     learned = "weights" in session.problem.flow.learn
     return np.array([0.0, *(settled + (end - settled) * READ if learned and end > settled else [end])])
@@ -158,14 +219,13 @@ def _reading_times(session: Session, end: float) -> np.ndarray:
 def seconds_of_ensemble(
     point: Callable[[], tuple[Session, Kernel | None]], n: int, device: str, t_end: float | None = None
 ) -> float:
-    """What an ensemble of n is expected to take at a point of a sweep, given by its session and the kernel that it has
-    already, if any.
+    """Estimate the seconds that an ensemble of n takes at one point of a sweep.
 
-    Derivation and tables are timed, compilation, which other points share, is not. Where trajectories are decided
-    early, up to PILOT_RUNS are run; others are sampled (see `pace_of_integration`), which takes some ten seconds at the
-    most.
+    `point` returns the point's session and, if there is one, its compiled kernel. The estimate times derivation and
+    tables, but not compilation, which other points share. Where trajectories are decided early, up to PILOT_RUNS of
+    them are run; other trajectories are sampled (see `pace_of_integration`), which takes at most some ten seconds.
     """
-    session, kernel = point()  # whatever all points share is made
+    session, kernel = point()  # makes whatever all points share
     begun = time.perf_counter()
     session, kernel = point()
     kernel = kernel or (session.compile(device) if session.rule is None else None)

@@ -1,5 +1,4 @@
-"""Problems that differ in a few numbers, at the cost of none but those: nothing is derived or compiled again from one
-to the next."""
+"""Problems that differ in a few numbers, so that one derivation and one compilation serve all of them."""
 
 from __future__ import annotations
 
@@ -10,28 +9,25 @@ from typing import Any
 
 from annealvi.collapse.formula_coverage import LEAST_DIMENSION, require_quick
 from annealvi.collapse.separatrix import Separatrix
-from annealvi.session.session import Session, open_session
+from annealvi.session.session import TIME_TO_SETTLE, Session, open_session
 from annealvi.sweeps.keys import require_numbers, vary
 from derive.objects.short_repr import short_repr
 from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput, Problem
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 
 AVERAGES = 1e-6
-"""Absolute error of each average: far below what moves a probability by 1e-3, and cheaper than 1e-12 by half."""
-
-SETTLING = 50.0
-"""Units of the flow's time after the schedule's end, as in `Session.end_time`."""
-
+"""Absolute error of each average: it moves a probability by far less than 1e-3, and costs half as much as 1e-12."""
 
 CHEAP = ("T0", "t0")
-"""Numbers of the schedule that change no average, so the tables behind the kernel stay as they are. So does the
-dimension."""
+"""Numbers of the schedule that change no average: the tables behind the kernel stay as they are. The same holds for the
+dimension.
+"""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One problem of the family that the separatrix formula covers: its session, kernel and separatrix."""
+    """One problem of a family, with its session, kernel and separatrix."""
 
     session: Session
     kernel: Kernel
@@ -41,7 +37,7 @@ class Member:
 
     @classmethod
     def of(cls, problem: Problem, device: str) -> Member:
-        """Derive and compile. BadInput for a problem that the formula does not cover, or not in little time."""
+        """Derive and compile. Raises BadInput for a problem that the formula does not cover, or only in a long time."""
         require_quick(problem, "use `annealvi collapse --method ode`")
         session = open_session(problem)
         kernel = session.compile(device, AVERAGES)
@@ -50,7 +46,20 @@ class Member:
 
 @dataclass(frozen=True)
 class Family:
-    """A problem that the separatrix formula covers, and those that differ from it in what a sweep may vary."""
+    """A problem that the separatrix formula covers, and the problems that differ from it in what a sweep may vary.
+
+    Attributes
+    ----------
+    base : Member
+        The problem itself with its session, compiled kernel and separatrix.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> family = annealvi.Family.of(annealvi.load_problem("bimodal"))  # doctest: +SKIP
+    >>> hotter = family.at({"schedule.T0": 600.0})  # doctest: +SKIP
+    >>> hotter.separatrix.corrected().p  # doctest: +SKIP
+    """
 
     base: Member
 
@@ -58,14 +67,49 @@ class Family:
 
     @classmethod
     def of(cls, problem: Problem, device: str = "auto") -> Family:
-        """Derive and compile. BadInput for a problem that the formula does not cover."""
+        """Derive and compile a problem.
+
+        Parameters
+        ----------
+        problem : Problem
+            A problem that the separatrix formula covers.
+        device : {"auto", "cpu", "cuda"}
+            Where its kernel runs.
+
+        Returns
+        -------
+        Family
+            The family around this problem.
+
+        Raises
+        ------
+        BadInput
+            For a problem that the formula does not cover, or only in a long time.
+        """
         return cls(Member.of(problem, device))
 
     def at(self, values: Mapping[str, Any], near: Member | None = None) -> Member:
-        """The problem with these values (see `sweeps.keys`). near: one whose averages it may share, where only numbers
-        that change none differ.
+        """Return the problem with other values at some keys.
 
-        BadInput for a value that the problem file would refuse too, and for a problem that the formula does not cover.
+        T0, t0 and the dimension change no average, so the returned member shares the kernel's tables with a member that
+        differs in these alone. Any other value needs a new derivation and compilation.
+
+        Parameters
+        ----------
+        values : Mapping[str, Any]
+            Key of the problem file, or R, w_star or w_1 -> value; see `annealvi.sweeps.keys`.
+        near : Member, optional
+            A member whose tables may be shared; by default the family's own problem.
+
+        Returns
+        -------
+        Member
+            Session, kernel and separatrix of the changed problem.
+
+        Raises
+        ------
+        BadInput
+            For a value that the problem file would refuse, and for a problem that the formula does not cover.
         """
         problem = vary(self.base.session.problem, values)
         start = near or self.base
@@ -79,17 +123,18 @@ class Family:
         schedule = replace(old, values=tuple(numbers[p.name] for p in old.parameters))
         session = replace(start.session, problem=problem, schedule=schedule)
         kernel = start.kernel.with_parameters(dict(zip(schedule.parameters, schedule.values, strict=True)))
-        t_end = settling_time(schedule) + SETTLING
+        t_end = settling_time(schedule) + TIME_TO_SETTLE
         separatrix = replace(start.separatrix, kernel=kernel, t_end=t_end, dimension=problem.space.dimension)
         return Member(session, kernel, separatrix)
 
 
 def numbers_of(session: Session) -> tuple[str, ...]:
-    """Those of T0 and t0 that the schedule has."""
+    """Return which of T0 and t0 the schedule has."""
     return CHEAP if session.rule is not None else tuple(p.name for p in session.schedule.parameters)
 
 
 def _but_for_cheap(problem: Problem) -> tuple[Any, ...]:
+    """Return all of a problem that decides its averages."""
     schedule = {name: value for name, value in vars(problem.schedule).items() if name not in CHEAP}
     infinite = math.isinf(problem.schedule.T0)  # such a schedule has a formula without T0
     return problem.target, problem.proposal, problem.flow, problem.init, schedule, infinite

@@ -16,17 +16,31 @@ from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
 
 if TYPE_CHECKING:
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
 
 
 @dataclass(frozen=True)
 class Formula:
-    """p: with the exact law of the initial overlaps. error: what finer quadrature and shooting change in it.
+    """P(collapse) by the separatrix formula.
 
-    leading: p to leading order in large d, where m_1 + m_2 = s = 0 at the start. b_c: (b_−, b_+), the b = m_1 − m_2
-    between which all collapses from there; b_+ = −b_− for components that are alike. growth: Λ, infinite at w* = ½
-    where the two wait between the modes, None for components that are not alike, since b = 0 is not invariant then.
-    runs: trajectories shot.
+    Attributes
+    ----------
+    p : float
+        Probability with the exact law of the initial overlaps.
+    error : float
+        Change of p under finer quadrature and shooting.
+    leading : float
+        Probability to leading order in large d, where m_1 + m_2 = s = 0 at the start.
+    b_c : tuple of float
+        (b_−, b_+): runs that start at m_1 + m_2 = s = 0 collapse when b = m_1 − m_2 lies between the two. For alike
+        components b_+ = −b_−.
+    growth : float or None
+        Growth exponent Λ. It is infinite for w* = ½, where the pair waits between the modes, and None for components
+        that are not alike, because b = 0 is not invariant then.
+    runs : int
+        Number of trajectories shot.
+    device, method : str
+        Where and how the trajectories were integrated.
     """
 
     p: float
@@ -42,11 +56,11 @@ class Formula:
 
     @property
     def prefactor(self) -> float | None:
-        """C = b_c e^Λ."""
+        """The prefactor C = b_c e^Λ; None where Λ is infinite or does not exist."""
         return None if self.growth is None or np.isinf(self.growth) else self.b_c[1] * float(np.exp(self.growth))
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form: b_c one number for components that are alike, else the two ends."""
+        """Return the JSON form, in which b_c is one number for alike components and the two ends otherwise."""
         return {
             "p": self.p,
             "error": self.error,
@@ -62,7 +76,7 @@ class Formula:
 
 FASTER = "use --method ode without --n, or a larger --max-cost"
 USUAL_RUNS = 4000
-"""Trajectories that are shot; from 3500 to 5000 in what was measured."""
+"""Number of trajectories that the formula shoots; measured problems needed 3500 to 5000."""
 
 
 def collapse_by_formula(
@@ -73,11 +87,11 @@ def collapse_by_formula(
     max_cost: float | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Formula:
-    """P(collapse) of two components under two opposite modes, by shooting for the separatrix.
+    """Compute P(collapse) of two components under two opposite modes by shooting for the separatrix.
 
-    kernel: the session's, where it is compiled already. max_cost: refuse what is expected to take more seconds. Raises
-    BadInput for other problems, for a schedule that never reaches T = 1, and above max_cost; IntegrationError where a
-    trajectory fails.
+    kernel is the session's, if it is compiled already. A computation that is expected to take more than max_cost
+    seconds is refused. Raises BadInput for that, for problems that the formula does not cover and for a schedule that
+    never reaches T = 1, and IntegrationError where a trajectory fails.
     """
     kernel = kernel or session.compile(device)
     separatrix = Separatrix.of(session, kernel)

@@ -1,12 +1,11 @@
-"""Which problems the separatrix formula covers, known from the problem alone: before a derivation, and without what one
-needs."""
+"""Which problems the separatrix formula covers, decided from the problem alone, before any derivation."""
 
 from __future__ import annotations
 
 from derive.problem.specification import ADAPTIVE_KINDS, BadInput, Problem
 
 LEAST_DIMENSION = 3
-"""In the plane the law of the means' difference has no density."""
+"""In the plane the law of the difference of the means has no density."""
 
 UNCOVERED = (
     "the formula covers two components on the sphere that learn their means under two opposite modes, "
@@ -18,7 +17,7 @@ INSTEAD_OF_RECOMMENDING = "compare schedules by ensembles: `annealvi collapse --
 
 
 def uncovered_key(problem: Problem) -> str | None:
-    """The first key whose value the formula does not cover."""
+    """Return the first key whose value the formula does not cover."""
     target, proposal, flow = problem.target, problem.proposal, problem.flow
     opposite = (
         len(target.means) == 2 and any(target.means[0]) and all(x == -y for x, y in zip(*target.means, strict=True))
@@ -34,12 +33,12 @@ def uncovered_key(problem: Problem) -> str | None:
 
 
 def is_covered(problem: Problem) -> bool:
-    """What `separatrix.covers` says of the problem's session."""
+    """Return whether the formula covers the problem; `separatrix.covers` answers the same for the problem's session."""
     return uncovered_key(problem) is None
 
 
 def is_quick(problem: Problem) -> bool:
-    """Whether the formula covers the problem and takes seconds at the most."""
+    """Return whether the formula covers the problem and takes at most seconds."""
     return is_covered(problem) and has_equal_scales(problem) and problem.space.dimension >= LEAST_DIMENSION
 
 
@@ -50,7 +49,7 @@ def require_covered(problem: Problem, remedy: str) -> None:
 
 
 def require_quick(problem: Problem, remedy: str) -> None:
-    """Raise BadInput for a problem that the formula does not cover or not in little time."""
+    """Raise BadInput for a problem that the formula does not cover, or only in a long time."""
     require_covered(problem, remedy)
     if not has_equal_scales(problem):
         key = "target.scales" if len(set(problem.target.scales)) > 1 else "proposal.scales"
@@ -61,5 +60,8 @@ def require_quick(problem: Problem, remedy: str) -> None:
 
 
 def has_equal_scales(problem: Problem) -> bool:
-    """Within each mixture. If not, each rate is a sum over a lattice, and shooting takes a thousand times longer."""
+    """Return whether the scales within each mixture are equal.
+
+    Otherwise each rate is a sum over a lattice, and shooting takes a thousand times longer.
+    """
     return all(len(set(scales)) == 1 for scales in (problem.target.scales, problem.proposal.scales))

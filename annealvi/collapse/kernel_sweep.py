@@ -1,4 +1,4 @@
-"""What sweeps of this package's own kernels have in common."""
+"""The common part of all sweeps that run this package's own kernels."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from kernels.machine.device import resolve_device
 
 
 class KernelSweep(Sweep):
-    """A sweep over a problem. Those that are frozen dataclasses call `settle_device` in the end."""
+    """A sweep over the keys of a problem.
+
+    Subclasses that are frozen dataclasses call `settle_device` at the end of `__post_init__`.
+    """
 
     problem: Problem
     device: str
 
     def settle_device(self) -> None:
-        """Decide here where kernels run, and not in each of the processes that compute."""
+        """Decide once where kernels run, rather than again in each process that computes."""
         object.__setattr__(self, "device", resolve_device(self.device).kind)
 
     @property
@@ -31,7 +34,7 @@ class KernelSweep(Sweep):
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What is to be said of the target's modes at its points, see `annealvi.session.resolution`."""
+        """Warnings about the target's modes at the sweep's points, see `annealvi.session.resolution`."""
         return warnings_over(self.problem, self.varied)
 
     @property
@@ -41,7 +44,7 @@ class KernelSweep(Sweep):
 
     @property
     def processor(self) -> str:
-        """What computes, without the number of its threads."""
+        """The name of the processor, without the number of its threads."""
         where = resolve_device(self.device)
         return where.name if where.kind == "cuda" else "cpu"
 

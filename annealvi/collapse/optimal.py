@@ -1,7 +1,8 @@
 """The best monotone β(t) of a given duration: a control problem on the summary statistics, solved numerically.
 
-What is minimised is log b_c, the leading order's boundary, over T(t) that falls from knot to knot with a straight log T
-between them and is 1 from the end on: smooth cooling, holding and quenching are all among these.
+The cost is log b_c, the boundary to leading order in large d. The controls are temperatures T(t) that fall from knot to
+knot, with log T linear in between, and are 1 from the end on. This class contains smooth cooling as well as holding and
+quenching.
 """
 
 from __future__ import annotations
@@ -14,29 +15,42 @@ from scipy.optimize import minimize
 from scipy.special import erf
 
 from annealvi.collapse.best_holds import best_hold
-from annealvi.collapse.family import AVERAGES, SETTLING
+from annealvi.collapse.family import AVERAGES
 from annealvi.collapse.separatrix import Accuracy, Separatrix
-from annealvi.session.session import Session, open_session
+from annealvi.session.session import TIME_TO_SETTLE, Session, open_session
 from derive.objects.short_repr import short_repr
 from derive.objects.system import TIME
 from derive.problem.arguments import checked
 from derive.problem.interpolation import Interpolated, Numbers
 from derive.problem.schedules import Schedule
 from derive.problem.specification import BadInput, Problem, ScheduleSpec
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 
 EXACT = Accuracy(width=1e-4, rtol=1e-6)
-"""b_c to 1e-5, so that differences over a step of 1e-2 in log T tell the slope."""
+"""With this accuracy b_c is correct to 1e-5, so that differences over a step of 1e-2 in log T give the slope."""
 
 STEP = 1e-2
+"""Step in log T of the finite differences."""
 HOTTEST = 1e6
+"""Bound of every temperature ratio in the minimisation."""
 
 
 @dataclass(frozen=True)
 class Optimal:
-    """t, T: (knots,) the schedule, T = 1 after the last. b_c: its boundary. p: to leading order in d.
+    """The best schedule that the minimisation found, beside the best hold-and-quench of the same duration.
 
-    hold_T, hold_b_c: the best hold-and-quench of the same duration. evaluations: of b_c.
+    Attributes
+    ----------
+    t, T : ndarray
+        Shape (knots,). Times, in units of the flow's time, and temperatures of the schedule; T = 1 after the last knot.
+    b_c : float
+        Boundary of the collapsed initial states in b = m_1 − m_2, to leading order in large d.
+    p : float
+        P(collapse) to leading order in large d.
+    hold_temperature, hold_b_c : float
+        Temperature and boundary of the best hold-and-quench.
+    evaluations : int
+        Number of times that b_c was computed.
     """
 
     t: np.ndarray
@@ -59,12 +73,41 @@ def optimal_schedule(
     start: np.ndarray | None = None,
     monotone: bool = True,
 ) -> Optimal:
-    """The schedule with the smallest b_c among those with `knots` equally spaced temperatures within `duration`.
+    """Find the schedule with the smallest b_c among those with equally spaced knots within a duration.
 
-    monotone: whether T may only fall. start: (knots,) temperatures to begin with, falling if `monotone`; by default
-    those of the best hold, a little apart. A local minimum: begin elsewhere to see whether it is the only one. Raises
-    BadInput where the formula does not cover the problem, for modes of equal weight (whose b_c is zero), and for a
-    duration, knots or start that make no schedule.
+    The result is a local minimum; begin from other temperatures to see whether it is the only one.
+
+    Parameters
+    ----------
+    problem : Problem
+        A problem that the separatrix formula covers; its schedule is ignored.
+    duration : float
+        Duration of the schedule, in units of the flow's time.
+    knots : int
+        Number of temperatures, at least 2.
+    device : {"auto", "cpu", "cuda"}
+        Where the kernels run.
+    start : ndarray, optional
+        Shape (knots,). Temperatures to begin with, at least 1, and falling if `monotone`. By default they are near that
+        of the best hold.
+    monotone : bool
+        Whether the temperature may only fall.
+
+    Returns
+    -------
+    Optimal
+        The schedule, its boundary and probability, and those of the best hold.
+
+    Raises
+    ------
+    BadInput
+        For a problem that the formula does not cover, for modes of equal weight, whose b_c is zero, and for a duration,
+        knots or start that make no schedule.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.optimal_schedule(annealvi.load_problem("bimodal"), duration=1152.0, knots=5)  # doctest: +SKIP
     """
     if knots < 2:
         raise BadInput("knots", f"{knots} do not make a schedule", "give 2 or more", "")
@@ -75,7 +118,7 @@ def optimal_schedule(
     session = open_session(replace(problem, schedule=ScheduleSpec("hold", 100.0, duration)))
     shooting = _Shooting(session, duration, knots, device, monotone)
     first = np.log(hold.temperature) + np.linspace(0.2, 0, knots) if start is None else np.log(np.asarray(start, float))
-    falls = np.append(-np.diff(first), first[-1])  # from each knot to the next, and at the end to T = 1
+    falls = np.append(-np.diff(first), first[-1])  # of log T from each knot to the next, and at the end to T = 1
 
     def objective(falls: np.ndarray) -> tuple[float, np.ndarray]:
         levels = np.cumsum(falls[::-1])[::-1]
@@ -106,7 +149,7 @@ def _is_schedule(temperatures: np.ndarray, knots: int, monotone: bool) -> bool:
 
 
 class _Shooting:
-    """log b_c of piecewise schedules: one kernel whose parameters are the knots' log T."""
+    """The cost log b_c of piecewise schedules, from one kernel whose parameters are the knots' log T."""
 
     def __init__(self, session: Session, duration: float, knots: int, device: str, monotone: bool) -> None:
         self.times = np.linspace(0, duration, knots)
@@ -119,12 +162,12 @@ class _Shooting:
         schedule = Schedule(kind, sp.exp(log_T), sp.exp(-log_T), levels, values, breaks, duration, "")
         self.kernel: Kernel = replace(session, schedule=schedule).compile(device, AVERAGES)
         separatrix = Separatrix.of(replace(session, schedule=schedule), self.kernel)
-        self.separatrix = separatrix.with_kernel(self.kernel, duration + SETTLING)
+        self.separatrix = separatrix.with_kernel(self.kernel, duration + TIME_TO_SETTLE)
         self.evaluations = 0
         self.guess: float | None = None
 
     def log_boundary(self, levels: np.ndarray) -> float:
-        """log b_c at log T (knots,)."""
+        """Return log b_c at the given log T (knots,)."""
         self.evaluations += 1
         kernel = self.kernel.with_parameters(dict(zip(self.symbols, np.maximum(levels, 0.0), strict=True)))
         leading = self.separatrix.with_kernel(kernel, self.separatrix.t_end).leading(EXACT, self.guess)

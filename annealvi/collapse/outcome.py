@@ -1,4 +1,4 @@
-"""What a run ended with: which modes of the target are the nearest to some component, and hold weight."""
+"""The outcome of a run: which modes of the target are nearest to some component, and hold enough weight."""
 
 from __future__ import annotations
 
@@ -16,21 +16,29 @@ from derive.problem.arguments import checked
 from derive.problem.specification import BadInput
 
 CONFIDENCE = 0.95
+"""Confidence of the interval for P(collapse)."""
 LEAST_WEIGHT = 0.1
-"""The share of a mode's own weight that the components nearest to it must hold where weights are learned, as of flows.
+"""With learned weights, the share of a mode's own weight that the components nearest to the mode must hold. The RealNVP
+flows use the same share.
 
-A small weight w changes at a rate of order w², once by the softmax and once by the component's own share of the
-objective. So one below 0.1 w*_k needs some 1/w > 10/w*_k to come back, for w*_k <= 0.2 longer than the 50 units of time
-that a run is given to settle.
+A small weight w changes at a rate of order w²: one factor w comes from the softmax and one from the component's own
+share of the objective. A weight below 0.1 w*_k therefore needs a time of some 1/w > 10/w*_k to come back. For w*_k <=
+0.2 this is longer than the 50 units of time in which a run may settle.
 """
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """covered: (n, K), whether each mode is the nearest to some component, in n runs, and where weights are learned to
-    some with enough.
+    """Which modes each of n runs covered.
 
-    approached: (n, K), whether it is the nearest to some, whatever they hold; None where weights are not learned.
+    Attributes
+    ----------
+    covered : ndarray
+        Shape (n, K), boolean. Whether each mode is the nearest one to some component. Where weights are learned, the
+        components nearest to the mode must also hold enough weight.
+    approached : ndarray or None
+        Shape (n, K), boolean. Whether each mode is the nearest one to some component, whatever the components hold;
+        None where weights are not learned.
     """
 
     covered: np.ndarray
@@ -38,7 +46,7 @@ class Outcomes:
 
     @classmethod
     def joined(cls, parts: Sequence[Outcomes]) -> Outcomes:
-        """Those of all runs."""
+        """Join the outcomes of several parts into one."""
         approached = [part.approached for part in parts if part.approached is not None]
         return cls(np.concatenate([part.covered for part in parts]), np.concatenate(approached) if approached else None)
 
@@ -47,39 +55,45 @@ class Outcomes:
 
     @property
     def p(self) -> float:
-        """The share of runs that collapsed, that is missed some mode."""
+        """The share of runs that collapsed, which means that they missed some mode."""
         return float(self.collapsed.mean())
 
     @property
     def stderr(self) -> float:
-        """The standard error of p, from one success and one failure more than were seen, so that it is not zero where p
-        is 0 or 1."""
+        """The standard error of p.
+
+        It is computed with one success and one failure more than were seen, so that it is not zero where p is 0 or 1.
+        """
         n = len(self.covered)
         smoothed = (self.collapsed.sum() + 1) / (n + 2)
         return float(np.sqrt(smoothed * (1 - smoothed) / (n + 2)))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Clopper and Pearson's interval for p, which holds it in CONFIDENCE of experiments or more, however few the
-        runs are."""
+        """Clopper and Pearson's interval for p.
+
+        It contains p in at least CONFIDENCE of experiments, for any number of runs.
+        """
         found = binomtest(int(self.collapsed.sum()), len(self.covered)).proportion_ci(CONFIDENCE)
         return float(found.low), float(found.high)
 
     def upper_bound(self, confidence: float) -> float:
-        """Clopper and Pearson's one-sided bound: p is larger in 1 − confidence of experiments or fewer."""
+        """Return Clopper and Pearson's one-sided bound, which p exceeds in at most 1 − confidence of experiments."""
         found = binomtest(int(self.collapsed.sum()), len(self.covered), alternative="less").proportion_ci(confidence)
         return float(found.high)
 
     @property
     def collapsed(self) -> np.ndarray:
-        """(n,) whether some mode was missed."""
+        """Whether each run missed some mode, shape (n,)."""
         return np.logical_not(self.covered.all(axis=1))
 
     @property
     def mechanisms(self) -> dict[str, float] | None:
-        """The shares of runs that collapsed because "means_align", some mode is the nearest to no component, because
-        "weight_vanishes", those nearest to some mode hold too little, and by "both", of two modes. They sum to p. None
-        where weights are not learned."""
+        """The share of runs by the mechanism of their collapse; None where weights are not learned.
+
+        "means_align": some mode is the nearest one to no component. "weight_vanishes": the components nearest to some
+        mode hold too little. "both": each of these holds of some mode. The three shares add up to p.
+        """
         if self.approached is None:
             return None
         align, vanish = ~self.approached.all(axis=1), (self.approached & ~self.covered).any(axis=1)
@@ -87,8 +101,11 @@ class Outcomes:
         return {name: float(runs.mean()) for name, runs in kinds.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """p and stderr; the share of runs that covered 1, 2, … modes; the share that missed each set of modes, numbered
-        from 1; the mechanisms where weights are learned."""
+        """Return the JSON form.
+
+        It has p and stderr, the share of runs that covered 1, 2, … modes, the share of runs that missed each set of
+        modes (numbered from 1), and the mechanisms where weights are learned.
+        """
         n, modes = self.covered.shape
         missed, counts = self._missed_sets()
         covered = np.bincount(modes - missed.sum(axis=1), weights=counts, minlength=modes + 1) / n
@@ -106,25 +123,58 @@ class Outcomes:
         }
 
     def _missed_sets(self) -> tuple[np.ndarray, np.ndarray]:
-        """The different sets of missed modes (sets, K), and how many runs missed each (sets,)."""
+        """Return the different sets of missed modes (sets, K), and the number of runs that missed each (sets,)."""
         modes = self.covered.shape[1]
-        bits = np.packbits(~self.covered, axis=1)  # short words in place of rows, which NumPy would sort as records
+        bits = np.packbits(
+            ~self.covered, axis=1
+        )  # NumPy sorts short words faster than rows, which it takes for records
         words, counts = np.unique(bits.view(f"S{bits.shape[1]}"), return_counts=True)
         return np.unpackbits(words.view(np.uint8).reshape(len(words), -1), axis=1, count=modes).astype(bool), counts
 
 
 @checked
 def outcomes_of_states(session: Session, states: np.ndarray, least_weight: float | None = None) -> Outcomes:
-    """The outcomes of final states (n, states). Modes are as near as their means, whatever their scales. least_weight:
-    as of `judging`."""
+    """Read the outcomes of final states.
+
+    A mode's distance is that of its mean, whatever its scale.
+
+    Parameters
+    ----------
+    session : Session
+        The problem that the states belong to.
+    states : ndarray
+        Shape (n, states), in the order of `session.state_names`.
+    least_weight : float, optional
+        With learned weights, the share of a mode's own weight below which the mode counts as missed, between 0 and 1;
+        by default 0.1.
+
+    Returns
+    -------
+    Outcomes
+        Which modes each of the n states covers.
+
+    Raises
+    ------
+    BadInput
+        For a `least_weight` outside (0, 1) or without learned weights.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> import numpy as np
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal"))
+    >>> outcomes = annealvi.outcomes_of_states(session, np.array([[0.9, -0.9, -0.7], [0.9, 0.9, 0.7]]))
+    >>> outcomes.collapsed
+    array([False,  True])
+    """
     return judging(session, least_weight)(states)
 
 
 def judging(session: Session, least_weight: float | None = None) -> Callable[[np.ndarray], Outcomes]:
-    """The function from final states (n, states) to their outcomes, for states that come in parts.
+    """Return the function from final states (n, states) to their outcomes, for states that come in parts.
 
-    least_weight: the share of a mode's own weight that the components nearest to it must hold, LEAST_WEIGHT by default.
-    Raises BadInput for one where weights are not learned, and for no share.
+    least_weight is the share of a mode's own weight that the components nearest to it must hold, LEAST_WEIGHT by
+    default. Raises BadInput for a share outside (0, 1), and for any share where weights are not learned.
     """
     learned = session.positions_of(StateKind.WEIGHT)
     if least_weight is not None and not learned:
@@ -143,8 +193,8 @@ def judging(session: Session, least_weight: float | None = None) -> Callable[[np
         approached, held = np.zeros((len(states), len(wanted)), bool), np.zeros((len(states), len(wanted)))
         for component in range(len(constant)):
             distances = np.tile(constant[component], (len(states), 1))
-            # A sum over states in their order: a product of matrices rounds each row as the number of rows and of
-            # threads has it.
+            # Add the states in their order: in a product of matrices, the rounding of a row depends on the number of
+            # rows and of threads.
             for column, slope in zip(states.T, slopes[:, component], strict=True):
                 distances += column[:, None] * slope
             nearest = distances.argmin(axis=1)[:, None] == np.arange(len(wanted))
@@ -157,7 +207,7 @@ def judging(session: Session, least_weight: float | None = None) -> Callable[[np
 
 
 def nearest_modes(session: Session, states: np.ndarray) -> np.ndarray:
-    """The mode, counted from 0, that each component's mean is nearest to, (n, L), at states (n, states)."""
+    """Return the mode nearest to each component's mean, counted from 0, shape (n, L), at states (n, states)."""
     constant, slopes = _distances_to_modes(session)
     nearest = np.empty((len(states), len(constant)), int)
     for component, distances in enumerate(constant):
@@ -167,9 +217,11 @@ def nearest_modes(session: Session, states: np.ndarray) -> np.ndarray:
 
 
 def _distances_to_modes(session: Session) -> tuple[np.ndarray, np.ndarray]:
-    """|ν_k|² − 2 a_l·ν_k, which orders the modes as their distances from component l do, at the states 0 (L, K), and
-    its change with each state (states, L, K). It is affine in the states, as the Gram matrix is, so a few of them give
-    all."""
+    """Return |ν_k|² − 2 a_l·ν_k at the state 0, shape (L, K), and its change with each state, shape (states, L, K).
+
+    This quantity orders the modes by their distance from component l. It is affine in the states, as the Gram matrix
+    is, so its values at 0 and at the unit states give all others.
+    """
     count = len(session.problem.target.weights)
 
     def distances(state: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The flow of two components under two opposite modes, its averages enclosed by bounds that are proven, not measured.
+"""The flow of two components under two opposite modes, its averages enclosed by proven bounds.
 
 Two components of equal radius r and scale σ under modes at ±R of scale σ* obey, with z ~ N(0, 1) and h* = ½
 log(w*_1/w*_2),
@@ -8,15 +8,15 @@ log(w*_1/w*_2),
     a_i = w_i R/(r σ*²),    F(m) = E tanh(R r m/σ*² + h* + (R σ/σ*²) z),
     g(s) = √(w_1 w_2)/(2 σ²) e^{−r² (1 − s)/4σ²} E sech(r √(1 − s)/(√2 σ) z − ½ log(w_1/w_2)).
 
-F grows with m, as F' is a mean of sech². g > 0 grows with s: but for a constant it is w_1 w_2 ∫ φ_1 φ_2/(w_1 φ_1 + w_2
-φ_2), concave and homogeneous in the two Gaussians, so it falls as they move apart (data processing). Bounds at the ends
-of a cell therefore hold within it.
+F grows with m, because F' is a mean of sech². g is positive and grows with s: up to a constant it is w_1 w_2 ∫ φ_1
+φ_2/(w_1 φ_1 + w_2 φ_2), which is concave and homogeneous in the two Gaussians, so it falls as the Gaussians move apart
+(data processing). Bounds at the ends of a cell therefore hold within the cell.
 
 The trapezoidal rule with step h errs by at most 2 M/(e^{2π d/h} − 1) where the integrand is analytic in |Im z| < d and
 its modulus has an integral of at most M along every line there (Trefethen and Weideman, SIAM Review 56, 2014, theorem
 5.1). With |b| d <= π/4 neither |tanh(a + bz)| nor |sech(a + bz)| exceeds √2 in the strip, so M <= √2 e^{d²/2}. The
-tails beyond the last node Z hold at most erfc(Z/√2). Roundings are counted, with NumPy's exp and tanh taken to err by a
-few units in the last place.
+tails beyond the last node Z contribute at most erfc(Z/√2). The bounds include rounding, under the assumption that
+NumPy's exp and tanh err by a few units in the last place.
 """
 
 from __future__ import annotations
@@ -30,27 +30,44 @@ import numpy as np
 from scipy.special import erfc
 
 from annealvi.session.session import Session
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 
 TRUNCATION = 1e-14
+"""Bound of the trapezoidal rule's error."""
 LAST_NODE = 8.0
 WIDEST_STRIP = 8.0
 ROUNDINGS = 64
-"""Units in the last place of one, by which a kernel's average or a term of ours may be off."""
+"""Units in the last place of one by which a kernel's average, or a term of these bounds, may be off."""
 
 MOST_AT_ONCE = 2**20
-"""Integrand values, for the sake of memory."""
+"""Number of integrand values computed at once, to limit memory."""
 
 Bounds = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class PairFlow:
-    """The flow above. pulls: (a_1, a_2). field: the part of tanh's argument without m, that is h*. bending: R r/σ*².
-    spread: R σ/σ*².
+    """The parameters of the flow of a pair of components, in the module's notation.
 
-    distance: r/σ. balance: ½ log(w_1/w_2). strength: √(w_1 w_2)/(2 σ²). error: how far each average of the kernel that
-    runs may be off, so that what holds with it holds for the exact flow and for the kernel's.
+    Attributes
+    ----------
+    pulls : tuple of float
+        (a_1, a_2).
+    field : float
+        h*, the part of tanh's argument without m.
+    bending : float
+        R r/σ*².
+    spread : float
+        R σ/σ*².
+    distance : float
+        r/σ.
+    balance : float
+        ½ log(w_1/w_2).
+    strength : float
+        √(w_1 w_2)/(2 σ²).
+    error : float
+        Bound of the error of each average of the running kernel. A statement that holds with this allowance holds for
+        the exact flow and for the kernel's.
     """
 
     pulls: tuple[float, float]
@@ -64,10 +81,10 @@ class PairFlow:
 
     @classmethod
     def of(cls, session: Session, kernel: Kernel) -> PairFlow:
-        """That of a session of which `is_pair_on_a_line` holds.
+        """Return the flow of a session for which `is_pair_on_a_line` holds.
 
-        Raises ArithmeticError where the kernel's rates are not these within `error`: twice the tolerance of its
-        averages, which their measured errors keep to, and some roundings.
+        `error` is twice the tolerance of the kernel's averages, which their measured errors keep to, and some
+        roundings. Raises ArithmeticError where the kernel's rates differ from this flow by more than `error`.
         """
         target, proposal = session.problem.target, session.problem.proposal
         R, r = (float(np.linalg.norm(target.means[0])), proposal.radii[0])
@@ -82,17 +99,17 @@ class PairFlow:
             distance=r / sigma,
             balance=math.log(w_1 / w_2) / 2,
             strength=math.sqrt(w_1 * w_2) / (2 * sigma**2),
-            error=2 * kernel.request["tolerance"] + ROUNDINGS * float(np.finfo(kernel.precision).eps),
+            error=2 * kernel.request.tolerance + ROUNDINGS * float(np.finfo(kernel.precision).eps),
         )
         flow.require_rates_of(kernel)
         return flow
 
     def attraction(self, m: np.ndarray) -> Bounds:
-        """Bounds of F at cosines m (n,)."""
+        """Return bounds of F at cosines m (n,)."""
         return _enclosed(np.tanh, self.bending * m + self.field, np.full_like(m, self.spread))
 
     def repulsion(self, s: np.ndarray) -> Bounds:
-        """Bounds of g at cosines s (n,)."""
+        """Return bounds of g at cosines s (n,)."""
         apart = np.maximum(1 - s, 0)
         low, high = _enclosed(_sech, np.full_like(s, self.balance), self.distance * np.sqrt(apart / 2))
         factor = self.strength * np.exp(-(self.distance**2) * apart / 4)
@@ -100,16 +117,16 @@ class PairFlow:
 
     @property
     def repulsion_error(self) -> float:
-        """How far the kernel's g may be off."""
+        """The bound of the error of the kernel's g."""
         return self.strength * self.error
 
     @cached_property
     def spurious(self) -> float:
-        """By how much the kernel's g may be negative, which the exact one never is."""
+        """How far the kernel's g may be below zero; the exact g is positive."""
         return max(0.0, self.repulsion_error - float(self.repulsion(np.array([-1.0]))[0][0]))
 
     def require_rates_of(self, kernel: Kernel) -> None:
-        """Raise ArithmeticError unless the kernel's averages keep to `error`, seen at some cosines."""
+        """Raise ArithmeticError unless the kernel's averages keep to `error` at some sample cosines."""
         cosines = np.linspace(-1, 1, 83)[1:-1]
         together = kernel.rhs_at_beta(1.0, np.stack([cosines, cosines, np.ones_like(cosines)], 1))[:, :2]
         other = np.sqrt(1 - cosines**2)
@@ -127,7 +144,7 @@ def _require_between(found: np.ndarray, low: np.ndarray, high: np.ndarray, error
 
 
 def _enclosed(function: Callable[[np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray) -> Bounds:
-    """Bounds of E function(a + b z) for tanh or sech, a and b (n,)."""
+    """Return bounds of E function(a + b z) for tanh or sech, with a and b of shape (n,)."""
     steepest = float(np.abs(b).max(initial=0.0))
     strip = WIDEST_STRIP if steepest == 0 else min(WIDEST_STRIP, math.pi / (4 * steepest))
     step = 2 * math.pi * strip / math.log1p(2 * math.sqrt(2) * math.exp(strip**2 / 2) / TRUNCATION)

@@ -1,9 +1,9 @@
-"""Maps of a result over two numbers of a problem. A map is a sweep whose units are its rows."""
+"""Maps of a result over two keys of a problem. A map is a sweep whose units are its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from annealvi.collapse.formula_coverage import INSTEAD_OF_MAPPING, is_quick, req
 from annealvi.collapse.growth import transverse_growth
 from annealvi.collapse.kernel_sweep import KernelSweep
 from annealvi.collapse.outcome import judging
-from annealvi.collapse.probability_grid import CollapseGrid, Sampling
 from annealvi.collapse.separatrix import QUICK, Guess
 from annealvi.session.session import Session, open_session
 from annealvi.show.output import PathLike, write_file
@@ -33,7 +32,7 @@ from derive.problem.specification import BadInput, Problem
 if TYPE_CHECKING:
     import xarray as xr
 
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
 
 RESULTS = {
     "p": "P(collapse)",
@@ -42,16 +41,18 @@ RESULTS = {
     "growth": "growth exponent Λ",
     "p_ode": "P(collapse), ODE ensemble",
 }
+"""What a map can show, with its label."""
 MOST_POINTS = 10**6
 PILOT = 8
-"""Points that are computed to learn what a row takes."""
+"""Number of points that are computed to estimate the time of a row."""
 
 
 @dataclass(frozen=True)
 class PhaseMap(KernelSweep):
-    """One of RESULTS over x and y. n, seed: of the ODE ensembles of "p_ode".
+    """A map of one of RESULTS over x and y.
 
-    Each row begins without a guess, so no row depends on another one. Raises BadInput for axes that do not make a map.
+    n, seed and least_weight belong to the ODE ensembles of "p_ode". Each row begins without a guess, so no row depends
+    on another one. Raises BadInput for axes that do not make a map.
     """
 
     problem: Problem
@@ -124,19 +125,19 @@ class PhaseMap(KernelSweep):
         return len(self.x.values)
 
     def check(self) -> None:
-        """Try the ends of each axis, the other at its first value."""
+        """Try the ends of each axis, with the other axis at its first value."""
         tried = require_ends(self.problem, self.varied)
         for problem in tried if self.result != "p_ode" else ():
             require_quick(problem, INSTEAD_OF_MAPPING)
         for settings in at_ends(self.varied):
-            judging(self._at(settings)[0], self.least_weight)  # refuses one that says nothing
+            judging(self._at(settings)[0], self.least_weight)  # refuses a meaningless least_weight
 
     def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
-        """A row of the map."""
+        """Compute one row of the map."""
         return {self.result: self._row(self.y.settings[unit], list(self.x.settings))}
 
     def seconds_per_unit(self) -> float:
-        """Times some points in the middle, where each but the first has a guess."""
+        """Time some points in the middle of a row, where every point but the first has a guess."""
         value, settings = self.y.settings[len(self.y.settings) // 2], list(self.x.settings)
         if self.result == "p_ode":
             middle = settings[len(settings) // 2]
@@ -148,11 +149,11 @@ class PhaseMap(KernelSweep):
 
     @property
     def _family(self) -> Family | None:
-        """Those of the formula's; None where an ensemble is asked for of a problem that it does not cover."""
+        """The problem's family for the formula; None where an ensemble maps a problem outside the formula's cover."""
         return _family_of(self.problem, self.device) if is_quick(self.problem) else None
 
     def _at(self, values: Mapping[str, Any]) -> tuple[Session, Kernel | None]:
-        """A point's session, and its kernel where the family has compiled it."""
+        """Return a point's session, and its kernel where the family has compiled it."""
         if self._family is None:
             return open_session(vary(self.problem, values)), None
         member = self._family.at(values)
@@ -166,7 +167,7 @@ class PhaseMap(KernelSweep):
             raise wrong.at(f"at {in_words(settings)}") from None
 
     def _values(self, y: Any, xs: list[Any], settings: dict[str, Any]) -> np.ndarray:
-        """settings: is told where the row has come to."""
+        """Compute a row, and keep `settings` at the current point for error messages."""
         member: Member | None = None
         boundaries: list[float] = []
         guess: Guess | None = None
@@ -185,7 +186,7 @@ class PhaseMap(KernelSweep):
             separatrix = member.separatrix
             if self.result == "p":
                 if self.x.key == "space.dimension":
-                    guess = None  # its places are in units of d's own range
+                    guess = None  # a guess is in units of the range that belongs to d
                 corrected = separatrix.corrected(QUICK, guess)
                 guess = corrected.guess
                 values.append(corrected.p)
@@ -209,7 +210,7 @@ class PhaseMap(KernelSweep):
 
 
 def _next_of(boundaries: list[float]) -> float | None:
-    """The boundary expected next, from the last two in equal ratios."""
+    """Extrapolate the next boundary from the last two in equal ratios."""
     if len(boundaries) < 2:
         return boundaries[-1] if boundaries else None
     return min(boundaries[1] ** 2 / boundaries[0], 2 * boundaries[1])
@@ -234,59 +235,51 @@ def phase_map(
     path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
-    """One of RESULTS over x and y, as a dataset with the two keys as coordinates.
+    """Map a result over two keys of a problem.
 
-    n, seed, least_weight: of the ODE ensembles of "p_ode", which cover every problem. path: a netCDF file to write; a
-    map that was interrupted goes on to the same file, byte for byte. running: `how` (an `Execution`), `progress` and
-    `tell` of `run_sweep`. Raises BadInput for a problem that the formula does not cover, and for values that the
-    problem refuses.
+    Parameters
+    ----------
+    problem : Problem
+        The problem; the two keys override its values.
+    x, y : Axis or Choices
+        The keys and their values.
+    result : {"p", "p_leading", "b_c", "growth", "p_ode"}
+        P(collapse) by the separatrix formula, its leading order in large d, the boundary b_c, the growth exponent Λ, or
+        P(collapse) by ODE ensembles.
+    n : int
+        Number of trajectories of each ensemble of "p_ode".
+    seed : int
+        Seed of every ensemble of "p_ode".
+    device : {"auto", "cpu", "cuda"}
+        Where the kernels run.
+    least_weight : float, optional
+        For "p_ode" with learned weights, the share of a mode's own weight below which the mode counts as missed; by
+        default 0.1.
+    path : path-like, optional
+        A netCDF file to write. The same call continues an interrupted map, to the same file byte for byte.
+    **running
+        `how` (an `Execution`), `progress` and `tell` of `annealvi.sweeps.running.run_sweep`.
+
+    Returns
+    -------
+    xarray.Dataset
+        The variable `result` over (y, x), with the two keys as coordinates. Probabilities of "p" are within 0.003 of
+        the fine formula.
+
+    Raises
+    ------
+    BadInput
+        For a problem that the formula does not cover, unless the result is "p_ode"; for keys that are equal or set the
+        same number; and for values that the problem refuses.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> T0 = annealvi.Axis("schedule.T0", 10, 1000, 50, log=True)
+    >>> t0 = annealvi.Axis("schedule.t0", 10, 10_000, 50, log=True)
+    >>> data = annealvi.phase_map(annealvi.load_problem("bimodal"), T0, t0)  # doctest: +SKIP
     """
     return run_sweep(PhaseMap(problem, x, y, result, n, seed, device, least_weight), path, **running)
-
-
-def ensemble_map(
-    problem: Problem,
-    x: Axis | Choices,
-    y: Axis | Choices,
-    count: int,
-    n: int = 4000,
-    seed: int = 0,
-    device: str = "auto",
-    least_weight: float | None = None,
-) -> PhaseMap:
-    """P by ODE ensembles at count × count points of the map over x and y."""
-    return PhaseMap(problem, coarser(x, count), coarser(y, count), "p_ode", n, seed, device, least_weight)
-
-
-def overlay_by_ode(problem: Problem, x: Axis | Choices, y: Axis | Choices, count: int, **options: Any) -> xr.Dataset:
-    """The dataset of `ensemble_map`."""
-    return run_sweep(ensemble_map(problem, x, y, count, **options))
-
-
-def particle_grid(
-    problem: Problem,
-    x: Axis | Choices,
-    y: Axis | Choices,
-    count: int,
-    replicas: int = 32,
-    seed: int = 0,
-    device: str = "auto",
-    least_weight: float | None = None,
-) -> CollapseGrid:
-    """P by particle runs at count × count points inside the map, each read when an ODE ensemble is decided (see
-    `collapse_probability`)."""
-    axes = tuple(Choices(axis.key, coarser(axis, count + 2).settings[1:-1]) for axis in (y, x))
-    sampling = Sampling(n=1000, replicas=replicas, seed=seed, least_weight=least_weight)
-    return CollapseGrid(problem, axes, ("ode", "particles"), sampling, device)
-
-
-def coarser(axis: Axis | Choices, count: int) -> Axis:
-    """The same range in another number of points. BadInput for an axis without a range."""
-    if isinstance(axis, Choices):
-        raise BadInput(
-            "--ode", f"{axis.key} has no range to take points from", "write KEY=LO:HI:N, or leave the overlay out", ""
-        )
-    return replace(axis, count=count)
 
 
 def save(data: xr.Dataset, path: Path) -> Path:

@@ -1,10 +1,10 @@
-"""The command `collapse`: the probability of mode collapse by the routes asked for, side by side."""
+"""The probability of mode collapse by several routes side by side: formula, ODE ensemble and particles."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from annealvi.collapse.by_particles import ParticleRuns, collapse_by_particles
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
@@ -19,15 +19,24 @@ from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked, require_choice
 from derive.problem.specification import BadInput
 
-if TYPE_CHECKING:
-    from annealvi.show.printing import Printer
-
 METHODS = ("formula", "ode", "particles")
 
 
 @dataclass(frozen=True)
 class Collapse:
-    """What each route found; None for one that was not asked for. warnings: see `annealvi.session.resolution`."""
+    """P(collapse) by each route.
+
+    Attributes
+    ----------
+    formula : Formula or None
+        Result of the separatrix formula; None if it was not asked for, as for the next two.
+    ode : Ensemble or None
+        Result of the ODE ensemble.
+    particles : ParticleRuns or None
+        Result of the particle simulation.
+    warnings : tuple of str
+        Warnings about modes that cannot be told apart, see `annealvi.session.resolution`.
+    """
 
     formula: Formula | None = None
     ode: Ensemble | None = None
@@ -37,13 +46,13 @@ class Collapse:
     __repr__ = short_repr
 
     def _repr_html_(self) -> str:
+        from annealvi.collapse.collapse_tables import print_collapse
         from annealvi.show.printing import as_html
 
         return as_html(print_collapse, self, "")
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form: one object per method, with `p` and, where sampled, `stderr`; `warnings` of modes that cannot
-        be told apart."""
+        """Return the JSON form: one object per method with `p` and, where sampled, `stderr`; and `warnings`."""
         found = {"formula": self.formula, "ode": self.ode, "particles": self.particles}
         by_method = {name: result.as_dict() for name, result in found.items() if result is not None}
         return {**by_method, "warnings": list(self.warnings)}
@@ -68,22 +77,74 @@ def collapse_probability(
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Collapse:
-    """P(collapse) of a problem by "formula", "ode" (n trajectories; None: as many as the problem can afford) and
-    "particles" (replicas).
+    """Compute P(collapse) of a problem by one or more routes.
 
-    methods: by default the ODE ensemble and, where it covers the problem and takes seconds at the most, the formula.
-    t_end: when particles are read, and trajectories that are not proven decided. By default when the schedule has ended
-    and the flow had time to settle, and of particles 1.2 times the time of the last decision, if an ODE ensemble ran of
-    which every trajectory is proven decided. least_weight: with learned weights, the share of a mode's own weight below
-    which it is missed. particles: samples per component and step of length dt, drawn in the span of modes and means if
-    projected (see `annealvi.simulate`). max_cost: refuse what is expected to take more seconds. Raises BadInput for a
-    method that does not cover the problem, and for projected where no particles run.
+    The routes are the separatrix formula, an ensemble of the summary-statistics ODE, and the d-dimensional particle
+    simulation.
+
+    Parameters
+    ----------
+    session : Session
+        The problem with its schedule and parameter values.
+    methods : sequence of {"formula", "ode", "particles"}, optional
+        By default the ODE ensemble and, where the formula covers the problem and takes at most seconds, the formula.
+    n : int, optional
+        Number of ODE trajectories; by default as many as are affordable for the problem.
+    replicas : int
+        Number of independent particle simulations.
+    particles : int
+        Samples per component and step of a particle simulation.
+    dt : float
+        Time step of a particle simulation, in units of the flow's time.
+    t_end : float, optional
+        Time at which particles are read, and trajectories that are not proven decided. By default the schedule's end
+        and 50 units more. If an ODE ensemble ran and proved every trajectory decided, particles are by default read at
+        1.2 times the time of the last decision.
+    least_weight : float, optional
+        With learned weights, the share of a mode's own weight below which the mode counts as missed, between 0 and 1;
+        by default 0.1.
+    precision : {"float32", "float64"}
+        Precision of the particle simulation.
+    projected : bool
+        Draw particles only in the span of modes and means, see `annealvi.simulate`.
+    seed : int
+        Seed of the ensemble and of the particles.
+    device : {"auto", "cpu", "cuda"}
+        Where kernels and particles run.
+    max_cost : float, optional
+        Refuse a method that is expected to take more seconds than this.
+    progress : callable, optional
+        Called with (runs done, runs in all).
+    tell : callable, optional
+        Called with lines for people.
+
+    Returns
+    -------
+    Collapse
+        The result of each method: the formula with its numerical error, the other two with their standard errors.
+
+    Raises
+    ------
+    BadInput
+        For a method that does not cover the problem, for `projected` without particles, and for a method dearer than
+        `max_cost`.
+
+    References
+    ----------
+    Fogliani, Loureiro and Gabrié, arXiv:2602.12923.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal"))  # doctest: +SKIP
+    >>> found = annealvi.collapse_probability(session, ["formula", "ode"])  # doctest: +SKIP
+    >>> found.formula.p, found.ode.outcomes.p, found.ode.outcomes.stderr  # doctest: +SKIP
     """
     methods = default_methods(session) if methods is None else tuple(methods)
     require_choice("methods", methods, METHODS)
     if not methods:
         raise BadInput("methods", "none is asked for", f"name some of {', '.join(METHODS)}", "")
-    judging(session, least_weight)  # refuses one that says nothing, whatever the methods
+    judging(session, least_weight)  # refuses a meaningless least_weight, whatever the methods
     if projected:  # before the other methods take their time
         if "particles" not in methods:
             raise BadInput(
@@ -131,80 +192,6 @@ def collapse_probability(
 
 
 def default_methods(session: Session) -> tuple[str, ...]:
-    """The ODE ensemble and, where it covers the problem and takes seconds at the most, the formula."""
+    """Return the ODE ensemble and, where the formula covers the problem and takes at most seconds, the formula."""
     quick = covers(session) and has_equal_scales(session.problem) and session.problem.space.dimension >= LEAST_DIMENSION
     return ("formula", "ode") if quick else ("ode",)
-
-
-def print_collapse(found: Collapse, title: str, to: Printer | None = None) -> None:
-    """One row per method, then what each says beyond p."""
-    from rich.table import Table
-
-    from annealvi.show.printing import Terminal
-
-    console = to or Terminal()
-    table = Table(
-        title=" · ".join(filter(None, ("probability of mode collapse", title))),
-        title_justify="left",
-        header_style="bold",
-    )
-    for heading, justify in (("method", "left"), ("P(collapse)", "right"), ("± error", "right"), ("", "left")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    if found.formula is not None:
-        table.add_row(
-            "formula", f"{found.formula.p:.4f}", f"{found.formula.error:.4f}", f"{found.formula.runs} trajectories shot"
-        )
-        table.add_row("  leading order", f"{found.formula.leading:.4f}", "", _separatrix_in_words(found.formula))
-    for name, result, what in (("ODE ensemble", found.ode, "trajectories"), ("particles", found.particles, "replicas")):
-        if result is not None:
-            outcomes = result.outcomes
-            table.add_row(
-                name,
-                f"{outcomes.p:.4f}",
-                f"{outcomes.stderr:.4f}",
-                f"{len(outcomes.covered)} {what}{_decided_in_words(result)}",
-            )
-    console.print(table)
-    for result in (found.ode, found.particles):
-        missed = {} if result is None else result.outcomes.as_dict()["modes_missed"]
-        if missed and (result is found.ode or found.ode is None):
-            shares = "; ".join(f"{modes}: {share:.4f}" for modes, share in list(missed.items())[:8])
-            console.print(f"  modes missed: {shares}{'; …' if len(missed) > 8 else ''}", highlight=False)
-    for line in _mechanisms_in_words(found):
-        console.print(f"  {line}", highlight=False)
-    for method, device in ((r.method, r.device) for r in (found.formula, found.ode, found.particles) if r is not None):
-        console.print(f"  {method} · {device}", highlight=False)
-
-
-def _separatrix_in_words(formula: Formula) -> str:
-    low, high = formula.b_c
-    if formula.growth is None:
-        return f"collapse for {low:.4g} < b < {high:.4g}"
-    if formula.prefactor is None:
-        return f"b_c = {high:.4g}, Λ = ∞"
-    return f"b_c = {high:.4g} = {formula.prefactor:.3g} e^−Λ, Λ = {formula.growth:.4g}"
-
-
-def _mechanisms_in_words(found: Collapse) -> list[str]:
-    """How a mode was missed where weights are learned, and how that depends on when it is asked."""
-    result = found.ode or found.particles
-    shares = None if result is None else result.outcomes.mechanisms
-    if result is None or shares is None:
-        return []
-    both = f", both {shares['both']:.4f}" if shares["both"] else ""
-    lines = [
-        f"of these: means align {shares['means_align']:.4f}, a weight vanishes {shares['weight_vanishes']:.4f}{both}"
-    ]
-    if isinstance(result, Ensemble):
-        lines.append(f"  (a mode's components hold less than {result.least_weight:g} of its weight: --least-weight)")
-        lines += [f"P(collapse) read at t = {t:.4g}: {read.p:.4f}" for t, read in list(result.readings.items())[:-1]]
-        lines.append("  (small weights come back slowly: --t-end reads later)")
-    return lines
-
-
-def _decided_in_words(result: Ensemble | ParticleRuns) -> str:
-    if isinstance(result, ParticleRuns):
-        return f", read at t = {result.t_end:.4g}"
-    if result.undecided == 0:
-        return f", all proven decided by t = {result.t.max():.4g}"
-    return f", {result.undecided} of them run to the end, t = {result.t.max():.4g}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -51,14 +50,39 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "vanished_particles": "the part of p_particles in which a learned weight vanishes and no means align",
     },
 }
-"""What a point has of each method."""
+"""The columns that each method contributes to a grid, with their labels."""
 MOST_POINTS = 10**7
-MOST_ROWS = 20
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What `collapse_probability` takes besides the problem; the same seed at every point."""
+    """How each point of a grid is sampled; every point uses the same seed.
+
+    Attributes
+    ----------
+    n : int
+        Number of ODE trajectories.
+    replicas : int
+        Number of independent particle simulations.
+    particles : int
+        Samples per component and step of a particle simulation.
+    dt : float
+        Time step of a particle simulation, in units of the flow's time.
+    t_end : float or None
+        Time of reading, as of `collapse_probability`.
+    projected : bool
+        Whether particles are drawn only in the span of modes and means.
+    seed : int
+        Seed at every point.
+    least_weight : float or None
+        With learned weights, the share of a mode's own weight below which the mode counts as missed; None for 0.1.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.Sampling(n=1000, seed=7).replicas
+    64
+    """
 
     n: int = 10_000
     replicas: int = 64
@@ -135,13 +159,13 @@ class CollapseGrid(KernelSweep):
         return {"problem": problem_to_toml(self.problem), "axes": [axis.stated for axis in self.axes], **settings}
 
     def check(self) -> None:
-        """Try the ends of each axis, the others at their first values."""
+        """Try the ends of each axis, with the other axes at their first values."""
         require_ends(self.problem, self.axes)
         for settings in at_ends(self.axes):
-            judging(self._session(settings), self.sampling.least_weight)  # refuses one that says nothing
+            judging(self._session(settings), self.sampling.least_weight)  # refuses a meaningless least_weight
 
     def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
-        """A point of the grid."""
+        """Compute one point of the grid."""
         settings = self._settings(unit)
         try:
             found = collapse_probability(
@@ -153,7 +177,7 @@ class CollapseGrid(KernelSweep):
         return {name: columns[name] for name in self.variables}
 
     def seconds_per_unit(self) -> float:
-        """Times the point in the middle: the formula, and an ensemble of few; particles are counted."""
+        """Time the formula and a small ensemble at the middle point, and estimate particle runs from their size."""
         settings = self._settings(int(np.ravel_multi_index([n // 2 for n in self.shape], self.shape)))
         session = self._session(settings)
         sampling, seconds = self.sampling, 0.0
@@ -211,19 +235,52 @@ def collapse_grid(
     path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
-    """P(collapse) at every combination of the axes' values, as a dataset with the keys as coordinates; its columns are
-    those of COLUMNS.
+    """Compute P(collapse) at every combination of the axes' values.
 
-    methods: as of `collapse_probability`; by default those that it takes for the problem itself. path: a netCDF file to
-    write; a grid that was interrupted goes on to the same file, byte for byte. running: `how` (an `Execution`),
-    `progress` and `tell` of `run_sweep`. Raises BadInput.
+    Parameters
+    ----------
+    problem : Problem
+        The problem; the axes' keys override its values.
+    axes : tuple of Axis or Choices
+        The keys and their values, each key once.
+    methods : tuple of {"formula", "ode", "particles"}
+        By default the methods that `collapse_probability` takes for the problem itself.
+    sampling : Sampling, optional
+        Sizes, seed and reading time of the runs at each point.
+    device : {"auto", "cpu", "cuda"}
+        Where kernels and particles run.
+    path : path-like, optional
+        A netCDF file to write. The same call continues an interrupted grid, to the same file byte for byte.
+    **running
+        `how` (an `Execution`), `progress` and `tell` of `annealvi.sweeps.running.run_sweep`.
+
+    Returns
+    -------
+    xarray.Dataset
+        The keys as coordinates, in the order of `axes`. "formula" gives `p_formula`, `error_formula`, `p_leading`,
+        `b_c` and `growth`; "ode" gives `p_ode`, `stderr_ode`, `undecided` and `vanished_ode`; "particles" gives
+        `p_particles`, `stderr_particles`, `t_end` and `vanished_particles`.
+
+    Raises
+    ------
+    BadInput
+        For no axis, for a key given twice, for keys that set the same number, and for values or methods that the
+        problem refuses.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> axes = (annealvi.Axis("schedule.T0", 10, 1000, 5, log=True), annealvi.Choices("space.dimension", [32, 128]))
+    >>> data = annealvi.collapse_grid(annealvi.load_problem("bimodal"), axes, ("formula",))  # doctest: +SKIP
     """
     return run_sweep(CollapseGrid(problem, tuple(axes), methods, sampling or Sampling(), device), path, **running)
 
 
 def grid_as_dict(data: xr.Dataset, methods: Sequence[str]) -> dict[str, Any]:
-    """The JSON form: the axes' values, then `p` and, where sampled, `stderr` of each method, nested in the order of the
-    axes."""
+    """Return the JSON form.
+
+    It has the axes' values, then `p` and, where sampled, `stderr` of each method, nested in the order of the axes.
+    """
     found: dict[str, Any] = {"axes": {str(key): data[key].to_numpy().tolist() for key in data["p_" + methods[0]].dims}}
     for method in methods:
         columns = {
@@ -234,32 +291,3 @@ def grid_as_dict(data: xr.Dataset, methods: Sequence[str]) -> dict[str, Any]:
         }
         found[method] = {name: data[column].to_numpy() for name, column in columns.items() if column in data}
     return found
-
-
-def print_grid(data: xr.Dataset, methods: Sequence[str], title: str) -> None:
-    """One row for each of the first MOST_ROWS points: the keys' values, then P by each method with its error."""
-    from rich.table import Table
-
-    from annealvi.show.printing import Terminal
-
-    console = Terminal()
-    table = Table(title=f"probability of mode collapse · {title}", title_justify="left", header_style="bold")
-    dims = [str(key) for key in data["p_" + methods[0]].dims]
-    for heading in (*dims, *methods):
-        table.add_column(heading, justify="right")
-    shape = tuple(data.sizes[key] for key in dims)
-    points = math.prod(shape)
-    for unit in range(min(points, MOST_ROWS)):
-        point = data.isel(dict(zip(dims, (int(n) for n in np.unravel_index(unit, shape)), strict=True)))
-        values = [point[key].item() for key in dims]
-        cells = [value if isinstance(value, str) else f"{value:.5g}" for value in values]
-        for method in methods:
-            error = float(point[f"{'error' if method == 'formula' else 'stderr'}_{method}"])
-            cells.append(f"{float(point[f'p_{method}']):.4f} ± {error:.4f}")
-        table.add_row(*cells)
-    console.print(table)
-    if points > MOST_ROWS:
-        console.print(f"  and {points - MOST_ROWS} more points", highlight=False)
-    console.print(
-        f"  ±: standard error; of the formula what finer quadrature changes · {data.attrs['device']}", highlight=False
-    )

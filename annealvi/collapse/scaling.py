@@ -1,13 +1,13 @@
 """How long a schedule must be: the scaling law of t0 with the wanted probability and the dimension.
 
-The slower a schedule, the closer the pair of components stays to the waiting state of the present temperature, so that
-to leading order Λ = A t0 with A = ∫ λ dτ over the schedule's own time τ = t/t0, from its start until the pair is let
-go: where λ has fallen to zero, at the pitchfork that makes the collapsed state an attractor. With b_c = C e^{−Λ} and P
-= erf(b_c √d/2),
+The slower a schedule is, the closer the pair of components stays to the waiting state of the present temperature. To
+leading order Λ = A t0 with A = ∫ λ dτ over the schedule's own time τ = t/t0. The integral runs from the schedule's
+start until the pair is released: until λ has fallen to zero, at the pitchfork that makes the collapsed state an
+attractor. With b_c = C e^{−Λ} and P = erf(b_c √d/2),
 
-    t0 = (½ log d − log(2 erf⁻¹(p)/C)) / A:
+    t0 = (½ log d − log(2 erf⁻¹(p)/C)) / A.
 
-t0 grows with log d, by 1/(2A) for each factor e of the dimension, and with log 1/p.
+So t0 grows with log d, by 1/(2A) for each factor e of the dimension, and with log 1/p.
 """
 
 from __future__ import annotations
@@ -28,13 +28,23 @@ from derive.problem.specification import BadInput, Problem
 
 PRECISE = Accuracy(width=1e-4, rtol=1e-7)
 LONGEST = 1e8
+"""The largest t0 that `required_time_scale` tries."""
 
 
 @dataclass(frozen=True)
 class ScalingLaw:
-    """rate: A = dΛ/dt0 for slow schedules. prefactor: C. reference: the t0 at which b_c was shot for C.
+    """The scaling law of t0 with probability and dimension.
 
-    release: the temperature at which the pair is let go.
+    Attributes
+    ----------
+    rate : float
+        A = dΛ/dt0 for slow schedules.
+    prefactor : float
+        C = b_c e^{A t0}.
+    reference : float
+        The t0 at which b_c was shot for C.
+    release : float
+        The temperature at which the pair is released.
     """
 
     rate: float
@@ -45,17 +55,60 @@ class ScalingLaw:
     __repr__ = short_repr
 
     def time_scale(self, p: float | np.ndarray, dimension: float | np.ndarray) -> np.ndarray:
-        """The t0 for P(collapse) = p in the given dimension, to leading order in large d."""
+        """Compute the t0 for P(collapse) = p, to leading order in large d.
+
+        Parameters
+        ----------
+        p : float or ndarray
+            The wanted probability, between 0 and 1.
+        dimension : float or ndarray
+            The dimension d; it broadcasts with `p`.
+
+        Returns
+        -------
+        ndarray
+            t0 in units of the flow's time.
+
+        Examples
+        --------
+        >>> from annealvi.collapse.scaling import ScalingLaw
+        >>> law = ScalingLaw(rate=0.5, prefactor=1.0, reference=10.0, release=2.0)
+        >>> float(round(law.time_scale(0.01, 1e4) - law.time_scale(0.01, 1e2), 6))  # log(100)/(2 rate)
+        4.60517
+        """
         return (np.log(np.asarray(dimension)) / 2 - np.log(2 * erfinv(np.asarray(p)) / self.prefactor)) / self.rate
 
 
 @checked
 def scaling_law(problem: Problem, reference: float | None = None, device: str = "auto") -> ScalingLaw:
-    """The law of the problem's kind of schedule and T0. C is that of t0 = reference, by default where A t0 = 5.
+    """Derive the scaling law for a problem's kind of schedule and T0.
 
-    BadInput for components that are not alike, for modes of equal weight (whose b_c is 0 to leading order), for a
-    schedule without T0 and t0 or whose β may fall, and for a T0 below the temperature of release, from which no
-    slowness helps.
+    Parameters
+    ----------
+    problem : Problem
+        Two alike components under two opposite modes of unequal weight, with a schedule that has T0 and t0.
+    reference : float, optional
+        The t0 at which b_c is shot for the prefactor C; by default the one with A t0 = 5.
+    device : {"auto", "cpu", "cuda"}
+        Where the kernels run.
+
+    Returns
+    -------
+    ScalingLaw
+        Rate, prefactor, reference and temperature of release.
+
+    Raises
+    ------
+    BadInput
+        For components that are not alike, for modes of equal weight (whose b_c is 0 to leading order), for a schedule
+        without T0 and t0 or whose β may fall, and for a T0 below the temperature of release, from which no slow
+        schedule helps.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> law = annealvi.scaling_law(annealvi.load_problem("bimodal"))  # doctest: +SKIP
+    >>> law.time_scale(0.05, 128)  # doctest: +SKIP
     """
     family = Family.of(problem, device)
     session = family.base.session
@@ -76,7 +129,7 @@ def scaling_law(problem: Problem, reference: float | None = None, device: str = 
     kernel = family.base.kernel
     overlaps = heavier_side(kernel) * np.linspace(1e-4, 0.98, 4000)
     states = waiting_states(kernel, overlaps)
-    # From hot to cold: m and β grow together until, past the release, this no longer matters.
+    # From hot to cold, m and β must grow together up to the release; past it this does not matter.
     last = int(np.argmax(states.growth < 0))
     beta, growth = states.beta[: last + 1], states.growth[: last + 1]
     if (np.diff(beta) <= 0).any():
@@ -102,11 +155,11 @@ def scaling_law(problem: Problem, reference: float | None = None, device: str = 
 
 
 def _integral(family: Family, growth_of_beta: PchipInterpolator, release: float) -> float:
-    """∫ λ(β(τ)) dτ until β has reached `release`, over the schedule with t0 = 1."""
+    """Compute ∫ λ(β(τ)) dτ until β has reached `release`, over the schedule with t0 = 1."""
     member = family.at({"schedule.t0": 1.0})
     until = member.separatrix.t_end
     ends = np.linspace(0, until, 2)
-    for _ in range(60):  # the time when β passes the release; schedules with a jump pass it there
+    for _ in range(60):  # bisect for the time when β passes the release, which may be at a jump
         middle = ends.mean()
         ends = (
             np.array([ends[0], middle]) if member.kernel.beta_at(middle)[0] >= release else np.array([middle, ends[1]])
@@ -117,8 +170,10 @@ def _integral(family: Family, growth_of_beta: PchipInterpolator, release: float)
 
 
 def required_time_scale(problem: Problem, p: float, law: ScalingLaw, device: str = "auto") -> float:
-    """The t0 at which the corrected formula gives P = p in the problem's own dimension, by bisection to 1e-3 about the
-    law's value."""
+    """Find the t0 at which the corrected formula gives P = p in the problem's own dimension.
+
+    The search is a bisection to 1e-3 around the law's value.
+    """
     family = Family.of(problem, device)
     middle = float(law.time_scale(p, problem.space.dimension))
 

@@ -1,14 +1,14 @@
-"""The probability of collapse from the separatrix: the surface of initial overlaps between those that collapse and
-those that do not.
+"""The probability of collapse from the separatrix: the surface between initial overlaps that collapse and others.
 
 In the coordinates (u_1, v, s) of `initial_law`, whose law is exact in every d, the initial overlaps that collapse lie
 between two surfaces, v_−(u_1, s) < v < v_+(u_1, s). Shooting finds the surfaces at the nodes of a quadrature over u_1
-and s; the integral over v is a difference of Beta distributions. To leading order in large d, u_1 = 0 and s = 0 alone
-count.
+and s; the integral over v is a difference of Beta distribution functions. To leading order in large d, only u_1 = 0 and
+s = 0 count.
 
-For alike components the surfaces are v = ±v_c, and the plane v = 0 is invariant: both take the same path, to one mode
-for u_1 below a switch and to the other one above it. At the switch v_c = 0, with a power law on either side, so the
-nodes in u_1 gather there. For others the switch is where the collapsed side changes its mode between the two surfaces.
+For alike components the surfaces are v = ±v_c, and the plane v = 0 is invariant. On this plane both components take the
+same path: to one mode for u_1 below a switch, and to the other mode above it. At the switch v_c = 0, with a power law
+on either side, so the nodes in u_1 gather there. For components that are not alike, the switch is where the collapsed
+region between the two surfaces changes its mode.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from functools import cached_property
 import numpy as np
 from scipy.special import erf
 
-from annealvi.cli.console import tell
 from annealvi.collapse import initial_law
 from annealvi.collapse.formula_coverage import LEAST_DIMENSION, UNCOVERED
 from annealvi.collapse.trapping import beyond_steps, decided_sets
 from annealvi.session.session import Session
+from annealvi.show.remarks import tell
 from derive.objects.short_repr import short_repr
 from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput
-from kernels.integrate.integrator import IntegrationError, Kernel, Shooting
+from kernels.integrate.errors import IntegrationError
+from kernels.integrate.kernel import Kernel
+from kernels.integrate.shooting import Shooting
 
 BOTH_MINUS, FIRST_PLUS, SECOND_PLUS, BOTH_PLUS = 1, 2, 4, 8
 """Outcomes of `Kernel.shoot`."""
@@ -36,24 +38,40 @@ FARTHEST = np.sqrt(2) * (1 - 1e-12)
 """The largest b = m_1 − m_2 of vectors with m_1 + m_2 = s = 0."""
 
 VANISHING = 1e-13
-"""Places closer to b = 0 than this are rounding: there all b separate, as at w* = ½."""
+"""Places closer to b = 0 than this are rounding: there every b separates, as at w* = ½."""
 
 BEYOND = 1e-6
-"""Probability of the initial states that lie farther out than any segment reaches."""
+"""Probability of the initial states that lie farther out than every segment."""
 
 
 def covers(session: Session) -> bool:
-    """Whether the formula covers the problem: two components on the sphere under two opposite modes, and a schedule
-    β(t)."""
+    """Return whether the formula covers the problem.
+
+    It covers two components on the sphere under two opposite modes, and a schedule β(t).
+    """
     return session.state_names == ("m_1", "m_2", "s") and session.rule is None
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """overlap_nodes: of the quadrature over s. sum_nodes: over u_1, on each side of the switch. width: of the brackets,
-    relative to v.
+    """The accuracy of the separatrix formula.
 
-    rtol: of the shooting's steps.
+    Attributes
+    ----------
+    overlap_nodes : int
+        Nodes of the quadrature over s.
+    sum_nodes : int
+        Nodes of the quadrature over u_1, on each side of the switch.
+    width : float
+        Width of the brackets at which shooting stops, relative to v.
+    rtol : float
+        Relative tolerance of each integration step.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.Accuracy(rtol=1e-6).overlap_nodes
+    3
     """
 
     overlap_nodes: int = 3
@@ -64,13 +82,22 @@ class Accuracy:
 
 FINE = Accuracy(5, 20, 1 / 2048, 1e-7)
 QUICK = Accuracy(2, 6, 1 / 64, 1e-3)
-"""For maps: within 0.003 of FINE. Outcomes hardly depend on rtol, since local errors leave alike components alike."""
+"""The accuracy of maps: P is within 0.003 of FINE. Outcomes hardly depend on rtol, because local errors leave alike
+components alike.
+"""
 
 
 @dataclass(frozen=True)
 class Guess:
-    """Where the next shooting may begin: the surface found last, and the switches (overlap_nodes,) in units of the
-    segment."""
+    """Where the next shooting may begin.
+
+    Attributes
+    ----------
+    surface : ndarray
+        The surface found last, as places on the segments.
+    switches : ndarray
+        Shape (overlap_nodes,). The switches in units of the largest u_1.
+    """
 
     surface: np.ndarray
     switches: np.ndarray
@@ -78,7 +105,17 @@ class Guess:
 
 @dataclass(frozen=True)
 class Corrected:
-    """p: the probability of collapse. guess: for a problem near by. runs: how many trajectories were shot."""
+    """The probability of collapse with the exact initial law.
+
+    Attributes
+    ----------
+    p : float
+        The probability.
+    guess : Guess
+        A start for a similar problem.
+    runs : int
+        Number of trajectories shot.
+    """
 
     p: float
     guess: Guess
@@ -87,8 +124,17 @@ class Corrected:
 
 @dataclass(frozen=True)
 class Leading:
-    """p: to leading order in large d. b_c: (b_−, b_+), the b = m_1 − m_2 between which all collapses, started from m_1
-    + m_2 = s = 0."""
+    """The probability of collapse to leading order in large d.
+
+    Attributes
+    ----------
+    p : float
+        The probability.
+    b_c : tuple of float
+        (b_−, b_+): runs that start at m_1 + m_2 = s = 0 collapse when b = m_1 − m_2 lies between the two.
+    runs : int
+        Number of trajectories shot.
+    """
 
     p: float
     b_c: tuple[float, float]
@@ -97,8 +143,21 @@ class Leading:
 
 @dataclass(frozen=True)
 class Separatrix:
-    """The shooting for one problem. kernel: compiled for it. traps: the sets of `decided_sets`. t_end: when a run is
-    over."""
+    """The shooting for one problem.
+
+    Attributes
+    ----------
+    kernel : Kernel
+        The kernel compiled for the problem.
+    traps : ndarray
+        Sets that decide a trajectory, from `decided_sets`.
+    t_end : float
+        Time when a run is over.
+    dimension : int
+        The dimension d.
+    symmetric : bool
+        Whether the two components are alike.
+    """
 
     kernel: Kernel
     traps: np.ndarray
@@ -110,8 +169,11 @@ class Separatrix:
 
     @classmethod
     def of(cls, session: Session, kernel: Kernel) -> Separatrix:
-        """Raises BadInput for a problem without the states m_1, m_2 and s, for d < 3, and for a schedule that never
-        reaches T = 1."""
+        """Prepare the shooting.
+
+        Raises BadInput for a problem without the states m_1, m_2 and s, for d < 3, and for a schedule that never
+        reaches T = 1.
+        """
         if not covers(session):
             raise BadInput("problem", UNCOVERED, "use `collapse --method ode` for others", "")
         dimension = session.problem.space.dimension
@@ -127,10 +189,9 @@ class Separatrix:
         return cls(kernel, decided_sets(session, kernel), session.end_time(), dimension, symmetric)
 
     def leading(self, accuracy: Accuracy = Accuracy(), guess: float | None = None) -> Leading:
-        """b_c by shooting from m_1 + m_2 = 0 and s = 0, and p ≃ erf(b_c √d/2); for w_1 ≠ w_2 the mean of both sides'
-        erf.
+        """Compute b_c by shooting from m_1 + m_2 = 0 and s = 0, and p ≃ erf(b_c √d/2).
 
-        guess: b_c of a problem near by.
+        For w_1 ≠ w_2, p is the mean of the erf on both sides. guess is the b_c of a similar problem.
         """
         middle, end = np.zeros((1, 3)), np.array([[FARTHEST / 2, -FARTHEST / 2, 0.0]])
         if self.symmetric:
@@ -145,13 +206,15 @@ class Separatrix:
         return Leading(float(p), b, runs)
 
     def corrected(self, accuracy: Accuracy = Accuracy(), guess: Guess | None = None) -> Corrected:
-        """p with the exact law of the initial sum and overlap. guess: of a problem near by with the same accuracy and
-        dimension."""
+        """Compute p with the exact law of the initial sum and overlap.
+
+        guess comes from a similar problem with the same accuracy and dimension.
+        """
         s, s_weights = initial_law.overlap_nodes(accuracy.overlap_nodes, self.dimension)
         switches, runs = self._switches(s, accuracy, guess)
         x, weights = np.polynomial.legendre.leggauss(accuracy.sum_nodes)
         x, weights = (x + 1) / 2, weights / 2
-        # The square gathers the nodes at the switch q, the distribution function of u_1 there.
+        # q is the distribution function of u_1 at the switch; squaring x gathers the nodes there.
         q = initial_law.sum_distribution(switches, self.dimension)[:, None]
         places = np.concatenate([q - q * x**2, q + (1 - q) * x**2], axis=1)
         shares = np.concatenate([q * 2 * x * weights, (1 - q) * 2 * x * weights], axis=1) * s_weights[:, None]
@@ -159,21 +222,25 @@ class Separatrix:
         overlaps = np.repeat(s, places.shape[1])
         v, more, surface = self._surfaces(u_1, overlaps, accuracy, None if guess is None else guess.surface)
         distribution = initial_law.difference_distribution(v, self.dimension)
-        inside = np.maximum(
-            distribution[:, 1] - distribution[:, 0], 0
-        )  # the two meet within a bracket's width where none collapse
+        # Where no state collapses the two surfaces meet, and may cross within a bracket's width.
+        inside = np.maximum(distribution[:, 1] - distribution[:, 0], 0)
         return Corrected(float(shares.ravel() @ inside), Guess(surface, switches / self._reach), runs + more)
 
     @cached_property
     def _reach(self) -> float:
+        """The largest u_1 of the shooting."""
         return float(initial_law.sum_quantile(np.array([1 - BEYOND]), self.dimension)[0])
 
     @cached_property
     def _widest(self) -> float:
+        """The largest |v| of the shooting."""
         return initial_law.widest_difference(self.dimension, BEYOND)
 
     def _switches(self, s: np.ndarray, accuracy: Accuracy, guess: Guess | None) -> tuple[np.ndarray, int]:
-        """The u_1 where the collapsed side changes its mode, at each s; at the end of the range where it does not."""
+        """Return the u_1 where the collapsed region changes its mode, at each s, and the number of trajectories.
+
+        Where it does not change its mode, the switch is at the end of the range.
+        """
         n = len(s)
         far, none = np.full(n, self._reach), np.zeros(n)
         if self.symmetric:
@@ -200,8 +267,10 @@ class Separatrix:
     def _surfaces(
         self, u_1: np.ndarray, s: np.ndarray, accuracy: Accuracy, last: np.ndarray | None
     ) -> tuple[np.ndarray, int, np.ndarray]:
-        """(v_−, v_+) (n, 2) at the nodes (n,), the number of trajectories, and the places on the segments for the next
-        guess."""
+        """Return (v_−, v_+) at the nodes, the number of trajectories, and the places on the segments.
+
+        The surfaces have shape (n, 2). The places serve as the next guess.
+        """
         none, far = np.zeros_like(u_1), np.full_like(u_1, self._widest)
         if self.symmetric:
             low, high = initial_law.states(u_1, none, s), initial_law.states(u_1, far, s)
@@ -218,8 +287,10 @@ class Separatrix:
         return self._widest * (2 * np.stack([below, above], 1) - 1), runs, below
 
     def _sides(self, low: np.ndarray, high: np.ndarray, accuracy: Accuracy) -> tuple[np.ndarray, np.ndarray, int]:
-        """Where on each segment collapse begins, from its low end, and where it ends, for components that are not
-        alike."""
+        """Return where collapse begins on each segment, from its low end, and where it ends.
+
+        This serves components that are not alike.
+        """
         bracket = np.tile([0.4, 0.5], (len(low), 1))
         below = self._shoot(low, high, SECOND_PLUS, accuracy.width / 16, bracket, accuracy)
         above = self._shoot(high, low, FIRST_PLUS, accuracy.width / 16, bracket, accuracy)
@@ -228,6 +299,7 @@ class Separatrix:
     def _shoot(
         self, low: np.ndarray, high: np.ndarray, inside: int, width: float, bracket: np.ndarray, accuracy: Accuracy
     ) -> Shooting:
+        """Bisect along each segment for the end of the stretch, from its low end, whose outcomes are among `inside`."""
         n = len(low)
         widths, insides = np.full(n, width), np.full(n, inside)
 
@@ -240,7 +312,7 @@ class Separatrix:
         try:
             return shoot(accuracy.rtol)
         except IntegrationError as error:
-            # A wide tolerance lets a trajectory that rests at a saddle jump out of the domain, about once in 10^5
+            # With a wide tolerance a trajectory that rests at a saddle may jump out of the domain, about once in 10^5
             # shootings.
             if accuracy.rtol <= FINE.rtol:
                 raise
@@ -251,5 +323,8 @@ class Separatrix:
             return shoot(FINE.rtol)
 
     def with_kernel(self, kernel: Kernel, t_end: float) -> Separatrix:
-        """The same under another schedule of the same kind: its kernel and the time when its runs are over."""
+        """Return the shooting under another schedule of the same kind.
+
+        `kernel` is that schedule's kernel, and `t_end` the time when its runs are over.
+        """
         return replace(self, kernel=kernel, t_end=t_end)

@@ -1,8 +1,12 @@
 """Fixed points of the spherical flow of the means, their stability, and how they branch as the temperature varies.
 
-mean flow (`mean_flow`: velocity and linearisation of the means themselves) → zeros of the velocity (`zeros`) → spectra
-(`spectra`) → all fixed points at given temperatures (`search`) → one step along a branch (`paths`) → a branch with its
-folds and pitchforks (`continuation`) → all branches (`branches`) → table and figure (`table`, `figure`).
+The modules in the order in which they build on one another:
+
+* `mean_flow`: velocity and linearisation of the means themselves.
+* `zeros`, `spectra`, `search`: zeros of the velocity, their spectra, and all fixed points at given temperatures.
+* `curve_steps`, `continuation`, `branches`: one step along a branch, one branch with its folds and pitchforks, and all
+  branches.
+* `table`, `bifurcation_diagram`: the results for people.
 """
 
 from annealvi.fixed_points.branches import Branch, Branches, continue_branches

@@ -21,14 +21,38 @@ if TYPE_CHECKING:
 MOST_PANELS = 6
 UNSTABLE: dict[str, Any] = {"color": style.FAINT, "lw": 1.0, "ls": (0, (4, 2.5))}
 MARKERS = {"fold": ("o", "fold"), "pitchfork": ("D", "pitchfork"), "branch point": ("s", "branch point")}
+"""The marker and legend text of each kind of bifurcation."""
 
 
 def bifurcation_figure(branches: Branches, path: PathLike | None = None, states: Sequence[str] | None = None) -> Figure:
-    """Branches with all their images: stable parts solid and in a colour of their own, unstable ones dashed,
-    bifurcations marked.
+    """Draw branches of fixed points with all their images over the temperature.
 
-    states: one panel for each; by default all whose panels differ, MOST_PANELS at most. path: where to write it, as
-    PNG, PDF or SVG.
+    Stable parts are solid, with a colour for each branch. Unstable parts are dashed, and bifurcations are marked.
+
+    Parameters
+    ----------
+    branches : Branches
+        The branches, as `continue_branches` returns them.
+    path : path-like, optional
+        A PNG, PDF or SVG file to write.
+    states : sequence of str, optional
+        One panel for each of these states; by default all states whose panels differ, at most six.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    BadInput
+        For a name that is no state.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal"))  # doctest: +SKIP
+    >>> annealvi.bifurcation_figure(annealvi.continue_branches(session), "branches.pdf")  # doctest: +SKIP
     """
     names = list(branches.state_names)
     shown = _telling_apart(branches) if states is None else [_place_of(name, names) for name in states]
@@ -78,8 +102,10 @@ def _marker(kind: str, x: Sequence[float] = (), y: Sequence[float] = (), label: 
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int, bool]]:
-    """(first, last, flag) of each run of equal flags; an unstable one reaches to the points on either side, so that no
-    gap is left."""
+    """Return (first, last, flag) of each run of equal flags.
+
+    An unstable run reaches to the points on either side, so that the curve has no gap.
+    """
     edges = np.flatnonzero(np.diff(flags.astype(int))) + 1
     runs: list[tuple[int, int, bool]] = []
     for first, after in zip([0, *edges], [*edges, len(flags)], strict=True):
@@ -89,7 +115,7 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int, bool]]:
 
 
 def _telling_apart(branches: Branches) -> list[int]:
-    """The states whose panels would differ, MOST_PANELS at most: equal components have equal ones."""
+    """Return the states whose panels differ, at most MOST_PANELS: equal components have equal panels."""
     kept: list[int] = []
     curves: list[np.ndarray] = []
     for n in range(len(branches.state_names)):

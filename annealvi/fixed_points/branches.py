@@ -1,5 +1,7 @@
-"""Branches of fixed points as the temperature varies, with the folds where two of them meet and the pitchforks where
-others leave."""
+"""Branches of fixed points as the temperature varies.
+
+Two branches meet in a fold, and others leave in a pitchfork.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,27 @@ COLDEST, HOTTEST = 1.0, 1e12
 
 @dataclass(frozen=True)
 class Branch:
-    """A curve of fixed points in order. temperature: (n,). states: (n, states). spectra: n. bifurcations: on it, in
-    order.
+    """A curve of n fixed points, in order along the curve.
 
-    images: all states (n, states) that the problem's symmetries make of it, itself first; spectra and bifurcations are
-    the same. ends: how it ends on either side: "range"; "pitchfork", where it meets its own mirror image on another
-    branch, which lists the bifurcation; "closed"; or "not followed", where the continuation failed.
+    Attributes
+    ----------
+    rank : int
+        Number of dimensions orthogonal to the modes into which the means reach.
+    temperature : ndarray
+        Shape (n,). The temperature T = 1/β.
+    states : ndarray
+        Shape (n, states). The overlaps.
+    images : tuple of ndarray
+        Each of shape (n, states): the curves that the problem's symmetries make of this one, itself first. Their
+        spectra and bifurcations are the same.
+    spectra : tuple of Spectrum
+        The spectrum of each point.
+    bifurcations : tuple of Bifurcation
+        The bifurcations on the curve, in order.
+    ends : tuple of str
+        How the curve ends on either side. "range": at the range's edge. "pitchfork": where it meets its own mirror
+        image on another branch, which lists the bifurcation. "closed": the curve is closed. "not followed": the
+        continuation failed.
     """
 
     rank: int
@@ -44,10 +61,11 @@ class Branch:
 
     @property
     def stable(self) -> np.ndarray:
-        """(n,): whether each point attracts."""
+        """Whether each point attracts, shape (n,)."""
         return np.array([s.stable for s in self.spectra])
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
         return {
             "rank": self.rank,
             "T": self.temperature,
@@ -61,8 +79,19 @@ class Branch:
 
 @dataclass(frozen=True)
 class Branches:
-    """One branch of each class under the problem's symmetries. seeds: the fixed points, of all classes, among which the
-    branches start."""
+    """One branch of each class under the problem's symmetries.
+
+    Attributes
+    ----------
+    state_names : tuple of str
+        The overlaps' names.
+    branches : tuple of Branch
+        The branches.
+    seeds : tuple of FixedPoint
+        The fixed points of all classes that the search found; the branches start from some of them.
+    device : str
+        Where the kernel ran.
+    """
 
     state_names: tuple[str, ...]
     branches: tuple[Branch, ...]
@@ -84,10 +113,11 @@ class Branches:
 
     @property
     def bifurcations(self) -> tuple[Bifurcation, ...]:
-        """Those of all branches, by falling temperature."""
+        """The bifurcations of all branches, by falling temperature."""
         return tuple(sorted((b for branch in self.branches for b in branch.bifurcations), key=lambda b: -b.temperature))
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
         return {
             "states": self.state_names,
             "branches": [b.as_dict() for b in self.branches],
@@ -109,11 +139,44 @@ def continue_branches(
     tolerance: float = 1e-12,
     device: str = "cpu",
 ) -> Branches:
-    """Every branch of fixed points between two temperatures that passes through a fixed point found at one of so many
-    temperatures.
+    """Follow the branches of fixed points between two temperatures.
 
-    lowest, highest: 1 ≤ lowest < highest. levels: how many, equally spaced in log T from one to the other. count, seed,
-    tolerance, device: see `find_fixed_points`. A closed branch that lies between two levels is missed. Raises BadInput.
+    A search at several temperatures finds fixed points, and the continuation follows every branch through one of them.
+    A closed branch between two of these temperatures is missed.
+
+    Parameters
+    ----------
+    session : Session
+        The problem: a spherical flow of the means alone.
+    lowest, highest : float
+        The range of temperatures, 1 <= lowest < highest.
+    levels : int
+        Number of temperatures of the search, at least 2, equally spaced in log T from `lowest` to `highest`.
+    count : int
+        Random starts of the search for each number of orthogonal dimensions, besides structured starts.
+    seed : int
+        Seed of the random starts.
+    tolerance : float
+        Absolute error of each average.
+    device : {"cpu", "cuda", "auto"}
+        Where the kernel runs.
+
+    Returns
+    -------
+    Branches
+        The branches with their spectra and bifurcations.
+
+    Raises
+    ------
+    BadInput
+        For a range or number of levels that is none, and for a flow that is not covered, see `find_fixed_points`.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal"))  # doctest: +SKIP
+    >>> for b in annealvi.continue_branches(session, 1.0, 100.0).bifurcations:  # doctest: +SKIP
+    ...     print(b.kind, b.temperature)
     """
     if not COLDEST <= lowest < highest <= HOTTEST:
         found = f"temperatures from {lowest:g} to {highest:g}"
@@ -144,7 +207,7 @@ def _is_passed(flow: MeanFlow, level: float, means: np.ndarray, passed: list[tup
 def _trace(
     flow: MeanFlow, point: FixedPoint, level: float, levels: np.ndarray
 ) -> tuple[Branch, list[tuple[float, np.ndarray]]]:
-    """The whole branch through a fixed point, and the means wherever it passes one of the levels of log T."""
+    """Return the whole branch through a fixed point, and the means where it passes one of the levels of log T."""
     start = on_path(flow, point.means, level)
     up = follow(flow, start, levels)
     down = Arm(end="closed") if up.end == "closed" else follow(flow, start.reversed(), levels)
@@ -159,7 +222,7 @@ def _trace(
 
 
 def _distinct(images: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Of the images (G, n, states) of a branch, itself first, those that differ."""
+    """Keep the images (G, n, states) of a branch that differ, itself first."""
     kept: list[np.ndarray] = []
     for image in images:
         same = [np.allclose(image, other, atol=1e-6 * np.abs(images).max()) for other in kept]

@@ -1,5 +1,7 @@
-"""A branch of fixed points followed to one side, with what is met on the way; everything is located along the step that
-passes it."""
+"""One side of a branch of fixed points, followed from a start, with the bifurcations and ends that it meets.
+
+Everything that a step passes is located along that step.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +29,27 @@ LOCATED = 1e-11
 BEFORE_THE_END = 0.98
 """Part of the last step up to which eigenvalues are compared, where a branch ends at an eigenvalue zero."""
 BROKEN = 1e-6
-"""Relative difference of the overlaps from their images that counts as a broken symmetry."""
+"""Relative difference of the overlaps from their images from which a symmetry counts as broken."""
 SYMMETRIC = 1e-4
-"""A quadratic term, relative to the forces, that counts as none: it makes a pitchfork of a branch point."""
+"""A quadratic term below this value, relative to the forces, counts as zero; the branch point is then a pitchfork."""
 
 
 @dataclass(frozen=True)
 class Bifurcation:
-    """kind: "fold" (two fixed points of one branch annihilate), "pitchfork" (a symmetry breaks) or "branch point"
-    (neither).
+    """A bifurcation on a branch of fixed points.
 
-    temperature and state (states,): where. images: (G, states), what the problem's symmetries make of the state, itself
-    first. across: whether the eigenvalue that vanishes is one across the span of modes and means.
+    Attributes
+    ----------
+    kind : str
+        "fold": two fixed points of one branch annihilate. "pitchfork": a symmetry breaks. "branch point": neither.
+    temperature : float
+        The temperature T = 1/β.
+    state : ndarray
+        Shape (states,). The overlaps.
+    images : ndarray
+        Shape (G, states). What the problem's symmetries make of the state, itself first.
+    across : bool
+        Whether the eigenvalue that vanishes belongs to a motion orthogonal to the span of modes and means.
     """
 
     kind: str
@@ -50,6 +61,7 @@ class Bifurcation:
     __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
         return {
             "kind": self.kind,
             "T": self.temperature,
@@ -61,8 +73,10 @@ class Bifurcation:
 
 @dataclass
 class Arm:
-    """One side of a branch, without its start. end: see `branches.Branch`. crossings: level of log T, and the means
-    there."""
+    """One side of a branch, without its start.
+
+    `crossings` holds (level of log T, means there). For `end` see `branches.Branch.ends`.
+    """
 
     points: list[PathPoint] = field(default_factory=list)
     bifurcations: list[Bifurcation] = field(default_factory=list)
@@ -71,12 +85,14 @@ class Arm:
 
 
 class _StepFailedError(ArithmeticError):
-    """A point within a step that itself was found is not."""
+    """The corrections did not converge at a point within a step, although they did at its end."""
 
 
 def follow(flow: MeanFlow, start: PathPoint, levels: np.ndarray) -> Arm:
-    """The branch from its start along its tangent, to the first or last of the levels of log T, which rise, or to its
-    end before."""
+    """Follow the branch from its start along its tangent.
+
+    The arm ends at the first or last of the ascending levels of log T, or where the branch ends before.
+    """
     arm = Arm()
     here, length = start, FIRST_STEP
     spectrum = spectrum_at(flow, here.beta, here.means)
@@ -115,22 +131,21 @@ def follow(flow: MeanFlow, start: PathPoint, levels: np.ndarray) -> Arm:
 def _first_end(
     flow: MeanFlow, here: PathPoint, there: PathPoint, length: float, levels: np.ndarray
 ) -> tuple[float, str]:
-    """How much of the step lies before the branch's end, and which end; ("" where it goes on)."""
+    """Return how much of the step lies before the branch's end, and which end it is; "" where the branch goes on."""
     ends = []
     for edge, outward in ((levels[0], -1), (levels[-1], 1)):
         if outward * (there.log_t - edge) > 0:
             ends.append((_located(flow, here, length, _above(edge)), "range"))
     for part in (_least_part, _asymmetry):
         before, after = part(flow, here, here), part(flow, here, there)
-        if (
-            after < 0
-        ):  # the curve is singular where it meets its mirror image, so that its points between are not asked for
+        # The curve is singular where it meets its mirror image, so the end is interpolated, not located.
+        if after < 0:
             ends.append((length * before / (before - after), "pitchfork"))
     return min(ends, default=(length, ""))
 
 
 def _meet(flow: MeanFlow, arm: Arm, here: PathPoint, spectrum: Spectrum, length: float, levels: np.ndarray) -> Spectrum:
-    """Record the point at `length` and all that lies between; the spectrum there."""
+    """Record the point at `length` and everything that lies before it; return the spectrum there."""
     there = _within(flow, here, length)
     reached = spectrum_at(flow, there.beta, there.means)
     met: list[tuple[float, str, bool]] = []
@@ -159,7 +174,11 @@ def _bifurcation(flow: MeanFlow, kind: str, point: PathPoint, across: bool) -> B
 
 
 def _kind(flow: MeanFlow, point: PathPoint, across: bool) -> str:
-    """A pitchfork where nothing tells the two directions of the vanishing motion apart, as always across the span."""
+    """Return the kind of a branch point with a vanishing eigenvalue.
+
+    It is a pitchfork if nothing distinguishes the two directions of the vanishing motion. Across the span this is
+    always so.
+    """
     if across:
         return "pitchfork"
     basis = tangent_basis(point.means)
@@ -173,7 +192,7 @@ def _kind(flow: MeanFlow, point: PathPoint, across: bool) -> str:
 
 
 def _located(flow: MeanFlow, here: PathPoint, length: float, function: Callable[[PathPoint], float]) -> float:
-    """Where along the step a function of the point, of other sign at its end, is zero."""
+    """Return where along the step a function of the point is zero; its signs at the step's ends differ."""
     return float(brentq(lambda h: function(_within(flow, here, h)), 0.0, length, xtol=LOCATED, rtol=1e-12))
 
 
@@ -195,8 +214,7 @@ def _within(flow: MeanFlow, here: PathPoint, length: float) -> PathPoint:
 
 
 def _least_part(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
-    """The smallest singular value of the orthogonal parts of the means here, and what has become of it there, with a
-    sign."""
+    """Return the smallest singular value of the means' orthogonal parts `here`, followed to `there` with its sign."""
     r = flow.span
     if here.means.shape[1] == r:
         return 1.0
@@ -205,8 +223,11 @@ def _least_part(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
 
 
 def _asymmetry(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
-    """By how much the overlaps here differ from their images under the problem's symmetries, and what has become of it
-    there: the least."""
+    """Return how far the overlaps differ from their images under the problem's symmetries.
+
+    The difference is taken `here` and followed to `there` with its sign; the result is the least over broken
+    symmetries.
+    """
     before, after = (flow.states(flow.images(p.means)) for p in (here, there))
     off, still_off = before[0] - before[1:], after[0] - after[1:]
     lengths = np.linalg.norm(off, axis=1)
@@ -216,6 +237,6 @@ def _asymmetry(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
 
 
 def _turn(here: PathPoint, there: PathPoint) -> float:
-    """The angle between two tangents, up to the turn of the means' own tangent spaces."""
+    """Return the angle between two tangents, up to the turn of the means' own tangent spaces."""
     cosine = np.sum(here.direction * there.direction) + here.slope * there.slope
     return math.acos(min(1.0, max(-1.0, float(cosine))))

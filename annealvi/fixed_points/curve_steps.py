@@ -1,8 +1,10 @@
-"""One step along a curve of fixed points in (means, log T): predictor along the tangent, Newton's corrections
-orthogonal to it.
+"""One step along a curve of fixed points in (means, log T): predictor and Newton corrections.
 
-The curve is followed by its arclength, angles of the means and log T counted alike, so that it is followed around folds
-and, in the embedding of the means, through the point where it loses a dimension and goes on into its own mirror image.
+The predictor goes along the tangent, and the corrections are orthogonal to the tangent.
+
+The curve's parameter is its arclength, in which angles of the means and log T count alike. So a step passes folds. In
+the embedding of the means it also passes the point where the curve loses a dimension and goes on into its own mirror
+image.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ from annealvi.fixed_points.spectra import rotations
 
 CORRECTIONS = 8
 CONVERGED = 1e-11
-"""Velocity left, relative to the forces: ten times what the search asks for, since the linearisation here is a plain
-difference."""
+"""Velocity left after the corrections, relative to the forces. It is ten times what the search asks for, because the
+linearisation here is a difference of second order.
+"""
 
 
 @dataclass(frozen=True)
 class PathPoint:
-    """means: (L, n) at log temperature `log_t`. direction: (L, n) and slope, the unit tangent's parts in angles and in
-    log T."""
+    """A point of the curve, with its unit tangent.
+
+    `means` has shape (L, n), at log temperature `log_t`. The tangent's part in angles is `direction`, shape (L, n), and
+    its part in log T is `slope`. `corrections` is the number of Newton corrections.
+    """
 
     means: np.ndarray
     log_t: float
@@ -34,20 +40,25 @@ class PathPoint:
 
     @property
     def beta(self) -> float:
+        """The inverse temperature."""
         return math.exp(-self.log_t)
 
     def reversed(self) -> PathPoint:
+        """Return the same point with the opposite tangent."""
         return PathPoint(self.means, self.log_t, -self.direction, -self.slope)
 
 
 def on_path(flow: MeanFlow, means: np.ndarray, log_t: float) -> PathPoint:
-    """The point at fixed points' means (L, n), with the tangent towards higher temperatures."""
+    """Return the point at a fixed point's means (L, n), with the tangent towards higher temperatures."""
     tangent = _tangent(flow, means, log_t, np.zeros_like(means), 1.0)
     return PathPoint(means, log_t, *tangent)
 
 
 def advance(flow: MeanFlow, start: PathPoint, length: float) -> PathPoint | None:
-    """The point at arclength `length` from the start along its tangent; None where the corrections do not converge."""
+    """Return the point at arclength `length` from the start along its tangent.
+
+    Returns None where the corrections do not converge.
+    """
     basis = tangent_basis(start.means)
     step = length * flow.radii[:, None] * np.einsum("inm,in->im", basis, start.direction)
     predicted = retract(start.means, basis, step.ravel(), flow.radii)
@@ -62,13 +73,15 @@ def advance(flow: MeanFlow, start: PathPoint, length: float) -> PathPoint | None
 def _linear_parts(
     flow: MeanFlow, means: np.ndarray, log_t: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Velocity (D'), its derivative by angles and log T (D', D' + 1), the basis (L, n, n − 1), and the directions (D,
-    D') but rotations."""
+    """Return velocity, derivative, tangent basis and directions other than rotations.
+
+    Their shapes are (D'), (D', D' + 1) by angles and log T, (L, n, n − 1), and (D, D').
+    """
     beta = math.exp(-log_t)
     velocity, basis = flow.tangent_velocity(beta, means[None])
     angles = np.repeat(flow.radii, means.shape[1] - 1)
     slopes = flow.linearisation(beta, means[None], basis)[0]
-    # The velocity is linear in beta, and d/d(log T) = −β d/dβ.
+    # The velocity is affine in beta, and d/d(log T) = −β d/dβ.
     by_log_t = flow.tangent_velocity(0.0, means[None])[0][0] - velocity[0]
     turning = rotations(flow, means, basis[0]) / angles[:, None]
     rest = np.linalg.qr(turning, mode="complete")[0][:, turning.shape[1] :] if turning.shape[1] else np.eye(len(angles))
@@ -83,7 +96,7 @@ def _in_coordinates(direction: np.ndarray, slope: float, basis: np.ndarray, rest
 def _tangent(
     flow: MeanFlow, means: np.ndarray, log_t: float, direction: np.ndarray, slope: float
 ) -> tuple[np.ndarray, float]:
-    """The curve's unit tangent, on the side of the given one."""
+    """Return the curve's unit tangent, on the side of the given direction."""
     _, matrix, basis, rest = _linear_parts(flow, means, log_t)
     null = np.linalg.svd(matrix)[2][-1]
     if null @ _in_coordinates(direction, slope, basis, rest) < 0:

@@ -1,9 +1,8 @@
-"""The spherical flow of the means themselves, in the span of the modes and a few dimensions orthogonal to it, with its
-linearisation.
+"""The spherical flow of the means themselves, with its linearisation.
 
-The overlaps' own coordinates degenerate wherever means and modes are linearly dependent. There the means are good
-coordinates still, moved along the tangent spaces of their spheres. The linearisation is symmetric, as that of every
-gradient flow: its eigenvalues are real.
+The means move in the span of the modes and a few orthogonal dimensions. The overlaps are poor coordinates wherever
+means and modes are linearly dependent. The means, moved along the tangent spaces of their spheres, remain good
+coordinates there. The linearisation is symmetric, as for every gradient flow, so its eigenvalues are real.
 """
 
 from __future__ import annotations
@@ -17,30 +16,52 @@ from annealvi.session.session import Session
 from derive.dynamics.forces import force_system
 from derive.objects.short_repr import short_repr
 from derive.problem.specification import BadInput, Problem
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 
 STEPS = np.array([1.0, 2.0, 3.0])
 WEIGHTS = np.array([45.0, -9.0, 1.0]) / 60
 """Central differences of sixth order: f' ≈ Σ weights (f(x + step h) − f(x − step h)) / h."""
 FINE = 1e-2
-"""Their step in units of the smallest scale divided by the longest vector, which is an angle. Forces change over an
-angle of about one such unit: the rule errs by some 1e-13 of them, and their own error of 1e-12 is amplified a
-hundredfold."""
+"""The differences' step h, in units of the smallest scale divided by the longest vector, which is an angle.
+
+Forces change over an angle of about one such unit. The rule errs by some 1e-13 of the forces, and amplifies their own
+error of 1e-12 a hundredfold.
+"""
 
 MOST_PERMUTED = 6
 MOST_SYMMETRIES = 200
-"""Beyond them every image of a fixed point is searched for like any other point."""
+"""With more symmetries than this, the search looks for each image of a fixed point as for any other point."""
 
 
 @dataclass(frozen=True)
 class MeanFlow:
-    """modes: (r, r), the independent modes in coordinates of their span; all_modes: (K, r). radii: (L,). dimension: d
-    of the whole space.
+    """The flow of L means on their spheres.
 
-    angle: over which the forces change. Means are (N, L, n) with n from r to d, their first r coordinates in the modes'
-    span. symmetries: pairs of a permutation of the components and a rotation (r, r) that permutes the modes, which
-    together change nothing. towards_modes: (state, mean, independent mode) and between_means: (state, mean, mean),
-    which overlap each state is.
+    Means have shape (N, L, n) with n from r to d; their first r coordinates lie in the span of the modes.
+
+    Attributes
+    ----------
+    session : Session
+        The problem.
+    kernel : Kernel
+        The compiled forces.
+    modes : ndarray
+        Shape (r, r). The independent modes in coordinates of their span.
+    all_modes : ndarray
+        Shape (K, r). All modes in these coordinates.
+    radii : ndarray
+        Shape (L,). The radii of the spheres.
+    dimension : int
+        The dimension d of the whole space.
+    angle : float
+        The angle over which the forces change.
+    symmetries : tuple
+        Pairs of a permutation of the components and a rotation (r, r) that permutes the modes; each pair leaves the
+        flow unchanged.
+    towards_modes : tuple
+        (state, mean, independent mode) of each state that is an overlap with a mode.
+    between_means : tuple
+        (state, mean, mean) of each state that is an overlap of means.
     """
 
     session: Session
@@ -63,18 +84,20 @@ class MeanFlow:
 
     @property
     def most_orthogonal(self) -> int:
-        """How many dimensions orthogonal to the modes the means can span: min(L, d − r)."""
+        """min(L, d − r), the number of dimensions orthogonal to the modes that the means can span."""
         return min(len(self.radii), self.dimension - self.span)
 
     def states(self, means: np.ndarray) -> np.ndarray:
-        """The overlaps' states (N, states) of means (N, L, n)."""
+        """Return the overlaps' states (N, states) of means (N, L, n)."""
         modes = self._modes(means.shape[-1])
         vectors = np.concatenate([np.broadcast_to(modes, (len(means), *modes.shape)), means], axis=1)
         return self.session.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
 
     def forces(self, beta: np.ndarray | float, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients of the modes (N, L, r) and of the other means (N, L, L) in each mean's velocity before the
-        projection."""
+        """Return the coefficients of the modes and of the other means in each mean's velocity before the projection.
+
+        Their shapes are (N, L, r) and (N, L, L).
+        """
         count, size = means.shape[:2]
         values = self.kernel.rhs_at_beta(beta, self.states(means))
         to_modes, to_means = np.zeros((count, size, self.span)), np.zeros((count, size, size))
@@ -85,16 +108,17 @@ class MeanFlow:
         return to_modes, to_means
 
     def velocity(self, beta: np.ndarray | float, means: np.ndarray) -> np.ndarray:
-        """da_i/dt (N, L, n) at the means (N, L, n)."""
+        """Return da_i/dt (N, L, n) at the means (N, L, n)."""
         to_modes, to_means = self.forces(beta, means)
         pull = to_modes @ self._modes(means.shape[-1]) + to_means @ means
         return pull - np.sum(pull * means, -1, keepdims=True) / self.radii[:, None] ** 2 * means
 
     def strength(self, beta: np.ndarray | float, means: np.ndarray) -> np.ndarray:
-        """(N,): the largest sum of the magnitudes of the forces' vectors on one mean; what a residual is compared to.
+        """Return the largest sum of the magnitudes of the forces on one mean, shape (N,).
 
-        A mode's force is itself a difference of responsibilities, so that it is no less than their share of it: where
-        one component is between two modes nothing else pulls at it.
+        A residual is compared to this strength. A mode's force is itself a difference of responsibilities, so the
+        strength is at least their share of the force. Otherwise it would vanish where one component lies between two
+        modes and nothing else pulls at it.
         """
         to_modes, to_means = self.forces(beta, means)
         lengths = np.linalg.norm(self.modes, axis=1)
@@ -102,16 +126,20 @@ class MeanFlow:
         return np.maximum(np.max(np.abs(to_modes) @ lengths + np.abs(to_means) @ self.radii, axis=1), least)
 
     def tangent_velocity(self, beta: np.ndarray | float, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The velocity (N, D) in an orthonormal basis of the tangent spaces, and the basis (N, L, n, n − 1); D = L(n −
-        1)."""
+        """Return the velocity (N, D) in an orthonormal basis of the tangent spaces, and the basis.
+
+        The basis has shape (N, L, n, n − 1), and D = L(n − 1).
+        """
         basis = tangent_basis(means)
         return _in_basis(basis, self.velocity(beta, means)), basis
 
     def linearisation(
         self, beta: np.ndarray | float, means: np.ndarray, basis: np.ndarray, fine: bool = False
     ) -> np.ndarray:
-        """(N, D, D): the covariant derivative of the velocity in the basis, by central differences of second or of
-        sixth order."""
+        """Return the covariant derivative of the velocity in the basis, shape (N, D, D).
+
+        It is computed by central differences of second order, or of sixth order if `fine`.
+        """
         count, size, n = means.shape
         dimensions = size * (n - 1)
         steps, weights, h = (
@@ -129,16 +157,16 @@ class MeanFlow:
         return slopes.transpose(0, 2, 1)
 
     def transverse(self, beta: float, means: np.ndarray) -> np.ndarray:
-        """(L, L): the linearised flow along any direction orthogonal to the modes and to all means (L, n) at once.
+        """Return the linearised flow (L, L) along any direction orthogonal to the modes and to all means (L, n).
 
-        The overlaps are stationary along it, and so are the forces.
+        The overlaps are stationary along such a direction, and so are the forces.
         """
         to_modes, to_means = (f[0] for f in self.forces(beta, means[None]))
         pull = to_modes @ self._modes(means.shape[-1]) + to_means @ means
         return to_means - np.diag(np.sum(pull * means, -1) / self.radii**2)
 
     def images(self, means: np.ndarray) -> np.ndarray:
-        """The images (G, L, n) of means (L, n) under every symmetry of the problem, itself first."""
+        """Return the images (G, L, n) of means (L, n) under every symmetry of the problem, themselves first."""
         r = self.span
         return np.stack(
             [
@@ -152,7 +180,7 @@ class MeanFlow:
 
 
 def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cpu") -> MeanFlow:
-    """The compiled flow of a problem's means. tolerance: absolute error of each average.
+    """Compile the flow of a problem's means. tolerance is the absolute error of each average.
 
     Raises BadInput for what is not covered: Euclidean flows, learned weights or scales, and the limit of many
     dimensions.
@@ -204,10 +232,10 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
 
 
 def symmetries_of(problem: Problem, modes: np.ndarray) -> tuple[tuple[tuple[int, ...], np.ndarray], ...]:
-    """Exchanges of components of equal weight, scale and radius, times rotations of modes (K, r) on modes of equal
-    weight and scale.
+    """Return the problem's symmetries, the identity first.
 
-    The identity comes first. Of a problem with more than MOST_SYMMETRIES the identity alone is kept.
+    They are exchanges of components of equal weight, scale and radius, times rotations of modes (K, r) onto modes of
+    equal weight and scale. For a problem with more than MOST_SYMMETRIES only the identity is returned.
     """
     proposal, target = problem.proposal, problem.target
     exchanges = _permutations(list(zip(proposal.weights, proposal.scales, proposal.radii, strict=True)))
@@ -224,7 +252,10 @@ def symmetries_of(problem: Problem, modes: np.ndarray) -> tuple[tuple[tuple[int,
 
 
 def _permutations(kinds: list[tuple[float, ...]]) -> list[tuple[int, ...]]:
-    """Those of equal things among each other, the identity first; it alone if they are too many to go through."""
+    """Return the permutations of equal things among each other, the identity first.
+
+    Only the identity is returned where there are too many things.
+    """
     if len(kinds) > MOST_PERMUTED:
         return [tuple(range(len(kinds)))]
     orders = itertools.permutations(range(len(kinds)))
@@ -232,8 +263,10 @@ def _permutations(kinds: list[tuple[float, ...]]) -> list[tuple[int, ...]]:
 
 
 def tangent_basis(means: np.ndarray) -> np.ndarray:
-    """Orthonormal bases (..., n, n − 1) of the spaces orthogonal to the means (..., n): a reflection's columns other
-    than each mean."""
+    """Return orthonormal bases (..., n, n − 1) of the spaces orthogonal to the means (..., n).
+
+    The basis is the columns, other than the mean itself, of a reflection that maps the first axis to the mean.
+    """
     unit = means / np.linalg.norm(means, axis=-1, keepdims=True)
     n = unit.shape[-1]
     sign = np.where(unit[..., :1] < 0, -1.0, 1.0)
@@ -244,7 +277,7 @@ def tangent_basis(means: np.ndarray) -> np.ndarray:
 
 
 def retract(means: np.ndarray, basis: np.ndarray, step: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """The means (..., L, n) moved by tangent coordinates (..., L(n − 1)) and put back on their spheres."""
+    """Move the means (..., L, n) by tangent coordinates (..., L(n − 1)), and put them back on their spheres."""
     size, n = means.shape[-2:]
     parts = step.reshape(*step.shape[:-1], size, n - 1)
     moved = means + np.einsum("...inm,...im->...in", basis, parts)

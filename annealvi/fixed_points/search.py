@@ -1,11 +1,11 @@
-"""All fixed points at given temperatures: from many starts in every number of orthogonal dimensions, each kept once,
-their indices summed.
+"""All fixed points at given temperatures, with a check of completeness.
 
-The overlaps of means in enough dimensions, d ≥ r + L, form a convex set of Gram matrices, which the flow maps into
-itself. By the Lefschetz–Hopf theorem the fixed points' indices in it sum to one: 0 for a point that is unstable across
-its span, for there the set is a cone that the flow expands from its tip, else (−1)^(number of unstable directions
-within). A sum other than one shows that a point is missing. More starts follow until they find nothing new and the sum
-is one, but MOST_ROUNDS at most.
+The search starts from many means, in every number of orthogonal dimensions, and keeps each point once. In enough
+dimensions, d ≥ r + L, the overlaps form a convex set of Gram matrices, which the flow maps into itself. By the
+Lefschetz–Hopf theorem the indices of the fixed points in this set sum to one. The index is 0 for a point that is
+unstable across its span, because there the set is a cone that the flow expands from its tip. Otherwise it is
+(−1)^(number of unstable directions within the span). A sum other than one shows that a point is missing. The search
+adds starts until they find nothing new and the sum is one, in at most MOST_ROUNDS rounds.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from derive.problem.arguments import checked
 from derive.problem.specification import BadInput
 
 SAME = 1e-5
-"""Largest distance, in radii, between means of one and the same point; Newton's iteration leaves some 1e-8."""
+"""Largest distance, in radii, between means of the same point; Newton's iteration leaves some 1e-8."""
 RANK = 1e-6
-"""Smallest singular value, in radii, of the means' orthogonal parts that counts as a dimension of its own."""
+"""Smallest singular value, in radii, of the means' orthogonal parts that counts as a dimension."""
 MOST_ROUNDS = 4
 
 
@@ -35,9 +35,23 @@ MOST_ROUNDS = 4
 class FixedPoint:
     """One fixed point of the overlaps' flow.
 
-    state: overlap by name. means: (L, r + rank), in the span of the modes and `rank` orthogonal dimensions; unique up
-    to rotations about the modes. residual: the velocity left, relative to the forces that cancel there. error: of the
-    means, in radii.
+    Attributes
+    ----------
+    beta : float
+        The inverse temperature.
+    state : Mapping[str, float]
+        Overlap by name.
+    means : ndarray
+        Shape (L, r + rank). The means in the span of the modes and `rank` orthogonal dimensions, unique up to rotations
+        about the modes.
+    rank : int
+        Number of dimensions orthogonal to the modes into which the means reach.
+    spectrum : Spectrum
+        Eigenvalues of the linearised flow.
+    residual : float
+        The velocity left, relative to the forces that cancel at the point.
+    error : float
+        Error of the means, in radii.
     """
 
     beta: float
@@ -52,22 +66,27 @@ class FixedPoint:
 
     @property
     def stable(self) -> bool:
-        """Whether it attracts all neighbours in R^d; False where an eigenvalue's sign is not resolved, see
-        `Spectrum.resolved`."""
+        """Whether the point attracts all neighbours in R^d.
+
+        False where an eigenvalue's sign is not resolved, see `Spectrum.resolved`.
+        """
         return self.spectrum.stable
 
     @property
     def eigenvalues(self) -> np.ndarray:
-        """Growth rates per unit of the flow's time, decreasing; those across the span, which occur in each of its
-        directions, once."""
+        """Growth rates per unit of the flow's time, decreasing.
+
+        A rate across the span occurs in each of the span's orthogonal directions, and is listed once.
+        """
         return self.spectrum.all
 
     @property
     def unstable_directions(self) -> int:
-        """How many independent directions of R^d per mean's motion grow."""
+        """The number of independent directions in which a perturbation of the means grows."""
         return int((self.spectrum.within > 0).sum() + self.spectrum.copies * (self.spectrum.across > 0).sum())
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
         return {
             "state": dict(self.state),
             "beta": self.beta,
@@ -84,11 +103,21 @@ class FixedPoint:
 
 @dataclass(frozen=True)
 class FixedPoints:
-    """points: by falling beta, the stable ones first.
+    """The fixed points at some temperatures.
 
-    index_sums: per beta, of the points found; it must be one, and None stands where that does not apply (d < r + L, or
-    a sign that is not resolved). unresolved: per beta, how many starts ended at what is no isolated point: a
-    bifurcation, or a continuous family.
+    Attributes
+    ----------
+    state_names : tuple of str
+        The overlaps' names.
+    points : tuple of FixedPoint
+        By falling beta, the stable points first.
+    index_sums : Mapping[float, int or None]
+        For each beta, the sum of the points' indices, which is one if none is missing. None where the theorem does not
+        apply: d < r + L, or a sign that is not resolved.
+    unresolved : Mapping[float, int]
+        For each beta, the number of starts that ended at no isolated point: at a bifurcation or a continuous family.
+    device : str
+        Where the kernel ran.
     """
 
     state_names: tuple[str, ...]
@@ -111,9 +140,11 @@ class FixedPoints:
         return all(found in (None, 1) for found in self.index_sums.values())
 
     def at(self, beta: float) -> tuple[FixedPoint, ...]:
+        """Return the points at one beta."""
         return tuple(p for p in self.points if p.beta == beta)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
         by_beta = [
             {"beta": b, "index_sum": s, "unresolved_starts": self.unresolved[b]} for b, s in self.index_sums.items()
         ]
@@ -135,12 +166,44 @@ def find_fixed_points(
     tolerance: float = 1e-12,
     device: str = "cpu",
 ) -> FixedPoints:
-    """All fixed points of the spherical flow of the means at inverse temperatures betas, 0 < beta ≤ 1, with their
-    spectra.
+    """Find the fixed points of the spherical flow of the means at given temperatures, with their spectra.
 
-    count: random starts for each number of orthogonal dimensions, beside structured ones. tolerance: absolute error of
-    each average. A start that leads to no zero is dropped, and a zero whose place is not resolved is counted, never
-    returned. Raises BadInput for flows that are not covered, see `open_mean_flow`.
+    The search starts from random and structured means. A start that leads to no zero of the velocity is dropped. A zero
+    whose place is not resolved is counted, and not returned. The points' indices tell whether a point is missing, see
+    `FixedPoints.index_sums`.
+
+    Parameters
+    ----------
+    session : Session
+        The problem: a spherical flow of the means alone.
+    betas : sequence of float
+        Inverse temperatures, 0 < beta <= 1.
+    count : int
+        Random starts for each number of orthogonal dimensions, besides structured starts.
+    seed : int
+        Seed of the random starts.
+    tolerance : float
+        Absolute error of each average.
+    device : {"cpu", "cuda", "auto"}
+        Where the kernel runs.
+
+    Returns
+    -------
+    FixedPoints
+        The points; eigenvalues are growth rates per unit of the flow's time.
+
+    Raises
+    ------
+    BadInput
+        For a beta outside (0, 1], and for a flow that is not covered: Euclidean, with learned weights or scales, or in
+        the limit of many dimensions.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal"))  # doctest: +SKIP
+    >>> found = annealvi.find_fixed_points(session, [1.0])  # doctest: +SKIP
+    >>> [(dict(p.state), p.stable) for p in found.points]  # doctest: +SKIP
     """
     wanted = require_betas(betas)
     flow = open_mean_flow(session, tolerance, device)
@@ -157,8 +220,10 @@ def find_fixed_points(
 def search(
     flow: MeanFlow, beta: float, count: int, seed: int, known: Sequence[FixedPoint] = ()
 ) -> tuple[list[FixedPoint], int]:
-    """The fixed points at one beta, and how many starts ended at what is not resolved. known: points elsewhere, to
-    start from too."""
+    """Return the fixed points at one beta, and how many starts ended at a point that is not resolved.
+
+    `known` holds points at other temperatures, which serve as further starts.
+    """
     random = np.random.default_rng(seed)
     found: list[FixedPoint] = []
     unresolved = 0
@@ -174,14 +239,16 @@ def search(
 
 
 def _add_new(flow: MeanFlow, beta: float, means: np.ndarray, left: np.ndarray, found: list[FixedPoint]) -> int:
-    """Add what is new among the zeros (N, L, n), with its images under the problem's symmetries; the number that is not
-    resolved."""
+    """Add new points among the zeros (N, L, n), with their images under the problem's symmetries.
+
+    Returns the number of zeros that are not resolved.
+    """
     unresolved = 0
     rank = means.shape[2] - flow.span
     for zero, residual in zip(means, left, strict=True):
         parts = np.linalg.svd(zero[:, flow.span :] / flow.radii[:, None], compute_uv=False)
         if rank and parts[-1] < RANK:
-            continue  # a point of lower rank, found there
+            continue  # a point of lower rank, which the search at that rank finds
         if any(distance(flow, zero, p.means) < SAME for p in found if p.rank == rank):
             continue
         point = fixed_point(flow, beta, zero, float(residual))
@@ -195,7 +262,7 @@ def _add_new(flow: MeanFlow, beta: float, means: np.ndarray, left: np.ndarray, f
 
 
 def fixed_point(flow: MeanFlow, beta: float, means: np.ndarray, residual: float) -> FixedPoint:
-    """The point with its spectrum at a zero (L, n) of the velocity, in all of whose dimensions the means are."""
+    """Return the point with its spectrum at a zero (L, n) of the velocity whose means reach into all n dimensions."""
     spectrum = spectrum_at(flow, beta, means)
     state = dict(zip(flow.session.state_names, map(float, flow.states(means[None])[0]), strict=True))
     strength = float(flow.strength(beta, means[None])[0])
@@ -207,8 +274,10 @@ def fixed_point(flow: MeanFlow, beta: float, means: np.ndarray, residual: float)
 
 
 def distance(flow: MeanFlow, first: np.ndarray, second: np.ndarray) -> float:
-    """The largest over the means, in radii, after the rotation about the modes that brings two sets (L, n) of means
-    closest."""
+    """Return the largest distance of a mean, in radii, between two sets (L, n) of means.
+
+    The sets are brought closest by a rotation about the modes before.
+    """
     r = flow.span
     left, _, right = np.linalg.svd(first[:, r:].T @ second[:, r:])
     turned = np.concatenate([first[:, :r], first[:, r:] @ (left @ right)], axis=1)
@@ -216,7 +285,7 @@ def distance(flow: MeanFlow, first: np.ndarray, second: np.ndarray) -> float:
 
 
 def index_sum(flow: MeanFlow, found: Iterable[FixedPoint]) -> int | None:
-    """The sum of the points' indices, one if none is missing; None where it need not be one or is not known."""
+    """Return the sum of the points' indices, which is one if none is missing; None where the theorem does not apply."""
     points = list(found)
     if flow.dimension < flow.span + len(flow.radii) or not all(p.spectrum.resolved for p in points):
         return None
@@ -224,7 +293,7 @@ def index_sum(flow: MeanFlow, found: Iterable[FixedPoint]) -> int | None:
 
 
 def require_betas(betas: Sequence[float]) -> tuple[float, ...]:
-    """Inverse temperatures, falling; BadInput unless each is above 0 and at most 1."""
+    """Return inverse temperatures in falling order. Raises BadInput unless each is above 0 and at most 1."""
     for beta in betas:
         if not 0 < beta <= 1:
             raise BadInput("--beta", f"{beta:g}", "give inverse temperatures above 0 and at most 1", "")

@@ -1,9 +1,8 @@
-"""Spectra at a fixed point of the means: motions within the span of modes and means, and those orthogonal to it,
-without mere rotations.
+"""Spectra at a fixed point of the means: motions within the span of modes and means, and motions orthogonal to it.
 
-A point whose means reach into `rank` dimensions orthogonal to the modes has L(r + rank − 1) − rank(rank − 1)/2
-eigenvalues within the span, each once, and L − rank for each of the d − r − rank dimensions that are left. Rotations
-about the modes change no overlap and are no motions.
+Let the means reach into `rank` dimensions orthogonal to the modes. Within the span there are L(r + rank − 1) −
+rank(rank − 1)/2 eigenvalues, each once. Across it there are L − rank for each of the remaining d − r − rank dimensions.
+Rotations about the modes change no overlap, so they are left out.
 """
 
 from __future__ import annotations
@@ -18,9 +17,18 @@ from derive.objects.short_repr import short_repr
 
 @dataclass(frozen=True)
 class Spectrum:
-    """within, across: eigenvalues per unit of the flow's time, decreasing; each of `across` occurs `copies` times.
+    """The eigenvalues at a fixed point, per unit of the flow's time.
 
-    resolution: what an eigenvalue must differ from zero by for its sign to be known.
+    Attributes
+    ----------
+    within : ndarray
+        Eigenvalues within the span of modes and means, decreasing.
+    across : ndarray
+        Eigenvalues across the span, decreasing; each occurs `copies` times.
+    copies : int
+        Number of dimensions orthogonal to the span.
+    resolution : float
+        The sign of an eigenvalue is known if the eigenvalue differs from zero by more than this.
     """
 
     within: np.ndarray
@@ -37,6 +45,7 @@ class Spectrum:
 
     @property
     def stable(self) -> bool:
+        """Whether every eigenvalue is negative beyond doubt."""
         return bool((self.all < -self.resolution).all())
 
     @property
@@ -51,9 +60,10 @@ class Spectrum:
 
 
 def spectrum_at(flow: MeanFlow, beta: float, means: np.ndarray, fine: bool = True) -> Spectrum:
-    """The spectrum at a zero (L, r + rank) of the velocity whose means reach into all of its dimensions.
+    """Return the spectrum at a zero (L, r + rank) of the velocity whose means reach into all of its dimensions.
 
-    fine: by differences of sixth order, accurate to some 1e-11 of the forces; else of second, to some 1e-7.
+    With `fine` the differences are of sixth order and accurate to some 1e-11 of the forces, otherwise of second order
+    and accurate to some 1e-7.
     """
     basis = tangent_basis(means[None])
     slopes = flow.linearisation(beta, means[None], basis, fine)[0]
@@ -70,7 +80,7 @@ def spectrum_at(flow: MeanFlow, beta: float, means: np.ndarray, fine: bool = Tru
 
 
 def slowest_motion(flow: MeanFlow, beta: float, means: np.ndarray) -> np.ndarray:
-    """The unit motion (D,) within the span, in tangent coordinates, whose eigenvalue is closest to zero."""
+    """Return the unit motion (D,) within the span, in tangent coordinates, whose eigenvalue is closest to zero."""
     basis = tangent_basis(means[None])
     slopes = flow.linearisation(beta, means[None], basis, fine=True)[0]
     rest = _complement(rotations(flow, means, basis[0]))
@@ -79,8 +89,10 @@ def slowest_motion(flow: MeanFlow, beta: float, means: np.ndarray) -> np.ndarray
 
 
 def rotations(flow: MeanFlow, means: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Tangent coordinates (D, rank(rank − 1)/2) of the means' motion under rotations that leave the modes where they
-    are."""
+    """Return the means' motions under rotations that leave the modes in place.
+
+    The motions are in tangent coordinates, shape (D, rank(rank − 1)/2).
+    """
     size, n = means.shape
     columns = []
     for p in range(flow.span, n):
@@ -92,12 +104,12 @@ def rotations(flow: MeanFlow, means: np.ndarray, basis: np.ndarray) -> np.ndarra
 
 
 def _outside(directions: np.ndarray, symmetric: np.ndarray) -> np.ndarray:
-    """A symmetric matrix on the orthogonal complement of the directions (D, m)."""
+    """Restrict a symmetric matrix to the orthogonal complement of the directions (D, m)."""
     rest = _complement(directions)
     return rest.T @ symmetric @ rest
 
 
 def _complement(directions: np.ndarray) -> np.ndarray:
-    """An orthonormal basis (D, D − m) of the complement of independent directions (D, m)."""
+    """Return an orthonormal basis (D, D − m) of the complement of independent directions (D, m)."""
     size, count = directions.shape
     return np.linalg.qr(directions, mode="complete")[0][:, count:] if count else np.eye(size)

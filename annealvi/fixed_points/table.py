@@ -14,8 +14,10 @@ MOST_EIGENVALUES = 4
 
 
 def fixed_point_table(found: FixedPoints) -> str:
-    """One line per fixed point: its state, whether it attracts, and its largest growth rates per unit of the flow's
-    time."""
+    """Write one line per fixed point.
+
+    The line has its state, whether it attracts, and its largest growth rates per unit of the flow's time.
+    """
     lines = []
     for beta, total in found.index_sums.items():
         points = found.at(beta)
@@ -43,7 +45,7 @@ def fixed_point_table(found: FixedPoints) -> str:
 
 
 def bifurcation_table(branches: Branches) -> str:
-    """One line per bifurcation, by falling temperature."""
+    """Write one line per bifurcation, by falling temperature."""
     names = branches.state_names
     rows = [["T", "beta", "kind", *names]]
     rows += [
@@ -61,12 +63,12 @@ def bifurcation_table(branches: Branches) -> str:
 
 
 def print_fixed_points(found: FixedPoints, to: Printer) -> None:
-    """The same as HTML."""
+    """Print the table of fixed points, for notebooks."""
     to.print(fixed_point_table(found), highlight=False)
 
 
 def print_bifurcations(branches: Branches, to: Printer) -> None:
-    """The same as HTML."""
+    """Print the table of bifurcations, for notebooks."""
     to.print(bifurcation_table(branches), highlight=False)
 
 
@@ -86,7 +88,7 @@ def _growth_rates(point: FixedPoint) -> str:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    """Columns side by side; those that do not fit on the terminal come below, their rows numbered."""
+    """Set columns side by side; columns that do not fit on the terminal come below, with their rows numbered."""
     widths = [2 + max(map(len, column)) for column in zip(*rows, strict=True)]
     room = text_width()
     if room is None or sum(widths) <= room:

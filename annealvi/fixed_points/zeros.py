@@ -1,4 +1,4 @@
-"""Zeros of the means' velocity: a damped Newton iteration for many starts side by side, and where to start."""
+"""Zeros of the means' velocity: a damped Newton iteration for many starts side by side, and the starts."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from annealvi.fixed_points.mean_flow import MeanFlow, retract
 
 ITERATIONS = 60
 RESOLVED = 1e-12
-"""A velocity that is zero, relative to the forces that cancel in it: some hundred times their own rounding."""
+"""A velocity below this value, relative to the forces that cancel in it, counts as zero: some hundred times the
+rounding of the forces.
+"""
 LEAST_DAMPING = 1e-8
-"""Relative to the forces; it keeps rotations about the modes, along which nothing changes, from being followed at
-random."""
+"""Least damping, relative to the forces. It keeps the iteration from drifting at random along rotations about the
+modes, along which nothing changes.
+"""
 LARGEST_ANGLE = 0.5
 JITTERS = 0.02, 0.2
-"""By how much structured starts are moved off the invariant manifolds that they lie on: little for components that
-split, else more."""
+"""How far structured starts are moved off the invariant manifolds on which they lie: a little for components that
+split, and more for others.
+"""
 
 
 def zeros_near(flow: MeanFlow, beta: np.ndarray | float, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means (N, L, n) at zeros of the velocity, of whatever stability, from starts (N, L, n), and the relative velocity
-    (N,) left there.
+    """Find zeros of the velocity, of whatever stability, from starts (N, L, n).
 
-    beta: one number, or (N,). Levenberg–Marquardt, in the eigenbasis of the symmetric linearisation. Where the relative
-    velocity is above RESOLVED no zero was found.
+    Returns the means (N, L, n) and the relative velocity (N,) left there. beta is one number, or an array (N,). The
+    method is Levenberg–Marquardt, in the eigenbasis of the symmetric linearisation. Where the relative velocity is
+    above RESOLVED, no zero was found.
     """
     means = starts.copy()
     betas = np.broadcast_to(beta, len(means)).astype(float)
@@ -71,10 +75,10 @@ def _eigen(flow: MeanFlow, betas: np.ndarray, means: np.ndarray, basis: np.ndarr
 
 
 def starts(flow: MeanFlow, orthogonal: int, count: int, random: np.random.Generator) -> np.ndarray:
-    """Means (N, L, r + orthogonal) to start from: `count` uniform ones, then components near modes, their opposites and
-    orthogonal axes.
+    """Return means (N, L, r + orthogonal) to start from.
 
-    Of the ways to place the components near these, all, or 2 `count` at random; each twice, see JITTERS.
+    The first `count` are uniform. Then components are placed near modes, their opposites and orthogonal axes, in all
+    ways or in 2 `count` ways at random, each of them twice (see JITTERS).
     """
     n, size = flow.span + orthogonal, len(flow.radii)
     uniform = random.normal(size=(count, size, n))
@@ -90,7 +94,7 @@ def starts(flow: MeanFlow, orthogonal: int, count: int, random: np.random.Genera
 
 
 def _choices(axes: int, size: int, most: int, random: np.random.Generator) -> np.ndarray:
-    """Which axis each component starts at, (N, L): all ways, or `most` of them at random."""
+    """Return the axis at which each component starts, shape (N, L): all ways, or `most` ways at random."""
     if axes**size <= most:
         return np.array(list(itertools.product(range(axes), repeat=size))).reshape(-1, size)
     return random.integers(axes, size=(most, size))

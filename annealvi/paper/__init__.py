@@ -1,8 +1,7 @@
-"""The paper, rebuilt from the derivation and from results: equations, numbers, tables, figures, and the article around
-them.
+"""The paper, rebuilt from the derivation and from results: equations, numbers, tables, figures and the article.
 
-derivation, limits and their checks → labelled equations (`equations`) → files and a bundle of macros verification,
-probabilities, maps, fixed points (`results`, computed anew each time) and the flows' stored results → `figures`,
-`tables` all of it → the prose of paper/article.in.tex, typeset by latexmk where it is installed (`build`), in place of
-the last run (`folder`)
+`exported_equations` makes labelled equations from the derivation, its limits and their checks. `article_results`
+computes verification, probabilities, maps and fixed points anew; `stored_flows` reads the flows' stored results.
+`fragments` and `article_figures` make numbers, tables and figures of both. `build` puts all into the prose of
+paper/article.in.tex, and typesets it if latexmk is installed. `folder` replaces the files of the last run.
 """

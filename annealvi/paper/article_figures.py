@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def draw_all(results: Results, flows: dict[str, xr.Dataset], folder: Path) -> tuple[Path, ...]:
-    """Every figure; returns the files. flows: `flow_datasets`, without which there are no figures of flows."""
+    """Draw all figures and return their files. flows: from `flow_datasets`; empty for no figures of flows."""
     drawn: list[Path] = []
     for suffix in (".pdf", ".png"):
         states = results.session.derivation.system.states
@@ -38,7 +38,7 @@ def draw_all(results: Results, flows: dict[str, xr.Dataset], folder: Path) -> tu
 def _draw_temperature_and_rate(
     curves: Sequence[tuple[float, np.ndarray]], together: tuple[np.ndarray, np.ndarray, np.ndarray], path: Path
 ) -> Path:
-    """Left: P against T0 at each t0, the best T0 marked. Right: both raised, t0 = 3 T0, over the curves of the left."""
+    """Left: P against T0 at each t0, with the best T0 marked. Right: P where t0 = 3 T0, over the curves of the left."""
     with style.figure(style.TWO_COLUMNS, 2.6, columns=2, sharex=True, sharey=True) as (figure, (left, right)):
         for n, (t0, p) in enumerate(curves):
             best = int(p.argmin())

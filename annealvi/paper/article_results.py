@@ -1,5 +1,4 @@
-"""What the article states, computed anew: nothing in it is kept from an earlier run but the flows, whose training takes
-hours."""
+"""The results that the article states, computed anew. Only the flows, whose training takes hours, are stored."""
 
 from __future__ import annotations
 
@@ -15,13 +14,15 @@ from annealvi.collapse.best_holds import BestHold, UltimateHold, best_hold, ulti
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.family import Family
 from annealvi.collapse.formula import Formula, collapse_by_formula
+from annealvi.collapse.map_overlays import overlay_by_ode
 from annealvi.collapse.outcome import Outcomes
-from annealvi.collapse.phase_maps import Axis, overlay_by_ode, phase_map
+from annealvi.collapse.phase_maps import phase_map
 from annealvi.collapse.recommendation import Recommendation, recommend
 from annealvi.collapse.scaling import ScalingLaw, scaling_law
 from annealvi.collapse.separatrix import QUICK
 from annealvi.fixed_points import Branches, continue_branches
 from annealvi.session.session import Session, open_session
+from annealvi.sweeps.axis import Axis
 from annealvi.verification.check import Check
 from annealvi.verification.derivation_steps import derivation_checks
 from annealvi.verification.every_check import Verification, verify
@@ -47,19 +48,19 @@ COMPARED_SCHEDULES = (
     ScheduleSpec("geometric", 1000.0, 3000.0),
     ScheduleSpec("hold", 300.0, 1000.0),
 )
-"""Those whose probability is given by the formula and by an ensemble side by side."""
+"""Schedules whose P(collapse) the article gives by the formula and by an ensemble."""
 
 HOT, SLOW = Axis("schedule.T0", 3, 3000, 40, log=True), Axis("schedule.t0", 10, 3000, 40, log=True)
 COARSE = 7
-"""Points along each axis of the grid of ensembles."""
+"""Number of points along each axis of the grid of ensembles."""
 SCALES = (100.0, 300.0, 1000.0, 3000.0)
 STARTS = np.geomspace(3, 30_000, 36)
 SEPARATIONS = (2, 3, 4, 5, 6)
 TRADE_OFF = 1000.0
-"""The one of SCALES that is read out in the text."""
+"""The element of SCALES that the text quotes."""
 
 COLDEST, HOTTEST = 1.0, 1000.0
-"""Temperatures between which fixed points are followed."""
+"""The range of temperatures in which fixed points are followed."""
 
 P_MAX = 0.05
 HOLD_DURATIONS = (1000.0, 2000.0, 4000.0)
@@ -69,7 +70,7 @@ OTHERS = ("simplex", "two-scales", "learned-weights")
 
 @dataclass(frozen=True)
 class Mixture:
-    """One problem's derivation, with the checks of its steps and the lines that say which were not compared."""
+    """One problem's derivation with the checks of its steps. notes: lines that name the steps without a check."""
 
     name: str
     problem: Problem
@@ -80,7 +81,7 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Critical:
-    """The onset of tearing at one separation: exact T_c, and by its expansion."""
+    """The onset of tearing at one separation: T_c exactly, and by its expansion."""
 
     separation: int
     exact: float
@@ -89,9 +90,10 @@ class Critical:
 
 @dataclass(frozen=True)
 class Results:
-    """All that the article's numbers, tables and figures are made of. n: trajectories of each ensemble.
+    """Everything behind the article's numbers, tables and figures.
 
-    phase: the map by the formula. ode: ensembles on a coarse grid. at_ensembles: the formula there.
+    n: number of trajectories in each ensemble. phase: the map by the formula. ode: ensembles on a coarse grid.
+    at_ensembles: the formula on that grid.
     """
 
     session: Session
@@ -114,7 +116,7 @@ class Results:
 
 
 def compute(device: str, seed: int, tell: Progress, n: int = 4000) -> Results:
-    """Everything for the study's own problem, in the order of the article. tell: called with what runs now."""
+    """Compute everything for the study's own problem, in the order of the article. tell: called with what runs now."""
     problem = Problem()
     session = open_session(problem)
     tell("verification")
@@ -156,7 +158,7 @@ def compute(device: str, seed: int, tell: Progress, n: int = 4000) -> Results:
 
 
 def mixture(name: str, problem: Problem, tell: Progress) -> Mixture:
-    """Derive a problem, under the name that its labels shall have, and check the steps to 30 digits."""
+    """Derive a problem under the name for its labels, and check the steps to 30 digits."""
     tell(f"derivation of {name}")
     derivation = derive_problem(replace(problem, name=name))
     checks: list[Check] = []
@@ -181,7 +183,7 @@ def _compare(problem: Problem, n: int, device: str, seed: int) -> tuple[Schedule
 def _trade_off(
     problem: Problem, device: str
 ) -> tuple[tuple[tuple[float, np.ndarray], ...], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """P along T0 at fixed t0, and where t0 = 3 T0, for cooling that is linear in T."""
+    """P(collapse) against T0 at fixed t0, and along t0 = 3 T0, for cooling that is linear in T."""
     family = Family.of(replace(problem, schedule=ScheduleSpec("linear", 300.0, 1000.0)), device)
 
     def along(starts: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -197,7 +199,7 @@ def _trade_off(
 
 
 def _critical(limits: Asymptotics, separation: int, weight: float) -> Critical:
-    """To 15 digits. weight: w*."""
+    """T_c at a separation, to 15 digits. weight: w*."""
     at = {R: separation, HALF_LOG_ODDS: sp.log(weight / (1 - weight)) / 2}
     (expansion,) = (e for e in limits.expansions if e.name == "critical temperature")
     exact = limits.pair.written_out(1 / limits.path.critical_beta).subs(at).evalf(15)
@@ -205,6 +207,6 @@ def _critical(limits: Asymptotics, separation: int, weight: float) -> Critical:
 
 
 def stored_flows() -> Path | None:
-    """The folder with the flows' results, where the package runs from its repository."""
+    """The folder with the flows' stored results, or None if the package does not run from its repository."""
     folder = Path(__file__).resolve().parents[2] / "tests" / "benchmarks" / "results" / "flows"
     return folder if folder.is_dir() else None

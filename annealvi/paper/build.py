@@ -1,4 +1,4 @@
-"""Writes the paper's files, all of them or none, and typesets the article where LaTeX is installed."""
+"""Writes the paper's files, all or none, and typesets the article if LaTeX is installed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import ClassVar
 
-from annealvi.cli.console import NoFigure, drawn
 from annealvi.paper.article_figures import draw_all
 from annealvi.paper.article_results import OTHERS, Mixture, Progress, Results, compute, mixture, stored_flows
 from annealvi.paper.exported_equations import (
@@ -25,6 +25,7 @@ from annealvi.paper.exported_equations import (
 from annealvi.paper.folder import renewed
 from annealvi.paper.fragments import breakable, checked, index, named, numbers, step_table, tables, text
 from annealvi.paper.stored_flows import flow_datasets, flow_numbers, flow_tables
+from annealvi.show.no_figure import NoFigure, drawn
 from annealvi.show.output import write_file
 from derive.dynamics.symbolic_problem import symbolise
 from derive.problem.built_in import BUILT_IN
@@ -33,20 +34,19 @@ from derive.writing.rendering import as_latex, closed_system_as_latex, general_a
 from derive.writing.slug import slug
 
 ARTICLE = ("bimodal", *OTHERS)
-"""Built-in problems whose equations the article has."""
+"""Built-in problems whose equations are in the article."""
 
 PACKAGES = "latexmk texlive-latex-base texlive-latex-recommended"
 READ_BACK = "tests/annealvi/test_paper.py::test_the_exported_equations_say_what_the_kernel_computes[{}]"
 AUXILIARY = ("aux", "fdb_latexmk", "fls", "log", "out")
 
 TOLERATED = 10.0
-"""Points by which a line may be too wide."""
+"""Points by which a line may exceed the text width."""
 
 
 @dataclass(frozen=True)
 class Paper:
-    """What was written. equations: labels with their checks. figures, tables: files. pdf: None where it was not
-    typeset; notes say why."""
+    """The written paper. figures, tables: files. pdf: None without LaTeX, and `notes` say why."""
 
     folder: Path
     equations: tuple[PaperEquation, ...]
@@ -57,7 +57,7 @@ class Paper:
     passed: bool
 
     def as_dict(self) -> dict:
-        """The JSON form; paths relative to the folder."""
+        """The JSON form, with paths relative to the folder."""
 
         def inside(paths: Sequence[Path]) -> list[str]:
             return [path.relative_to(self.folder).as_posix() for path in paths]
@@ -73,11 +73,11 @@ class Paper:
 
 
 def rebuild(folder: Path, own: Problem, device: str, seed: int, tell: Progress, force: bool = False) -> Paper:
-    """Compute, write and typeset everything. own: a problem that gets an appendix of its own, unless the article has
-    its equations already. force: overwrite what is in the folder.
+    """Compute, write and typeset everything.
 
-    Raises BadInput for what is not derived and for a name that the article needs, before anything is computed, and
-    TypesettingError for an article that LaTeX finds fault with.
+    own: a problem that gets an appendix, unless the article has its equations already. force: overwrite files in the
+    folder. Raises BadInput, before anything is computed, for a problem that cannot be derived or whose name gives the
+    same labels as the article's; TypesettingError for faults that LaTeX finds.
     """
     name = appendix_name(own)
     extra = () if name is None else (mixture(name, own, tell),)
@@ -90,13 +90,12 @@ def rebuild(folder: Path, own: Problem, device: str, seed: int, tell: Progress, 
 
 
 def appendix_name(own: Problem) -> str | None:
-    """A name for the problem's labels beside the article's; None where the article derives the same equations, with
-    whatever numbers."""
+    """A name for the problem's labels beside the article's; None if the article has the same equations, with any
+    numbers."""
     if any(_same_equations(own, BUILT_IN[name]) for name in ARTICLE):
         return None
-    name = (
-        f"{own.name}-own" if own.name in ARTICLE else own.name
-    )  # a built-in problem with other numbers keeps its name
+    # A built-in problem with changed keys keeps its name, which may be one of the article's.
+    name = f"{own.name}-own" if own.name in ARTICLE else own.name
     for taken in ARTICLE:
         if in_letters(slug(name)).lower() == in_letters(slug(taken)).lower():
             raise BadInput(
@@ -118,8 +117,8 @@ def write(
     notes: Sequence[str] = (),
     force: bool = False,
 ) -> Paper:
-    """All files, from what was computed. extra: mixtures besides those of the article. notes: what is to be told.
-    force: overwrite."""
+    """Write all files from the results. extra: mixtures besides the article's. notes: lines for the outcome's notes.
+    force: overwrite files."""
     others = (*results.others, *extra)
     equations = collect(results, others)
     tell("writing equations, tables and figures")
@@ -151,7 +150,7 @@ def write(
 
 
 def collect(results: Results, others: Sequence[Mixture]) -> tuple[PaperEquation, ...]:
-    """Every equation with its checks; a label or a macro that occurs twice is an error."""
+    """All equations with their checks; a label, macro or file name that occurs twice is an error."""
     checks = results.verification.checks
     steps = [c for c in checks if c.name.startswith("step: ")]
     whole = [c for c in checks if c.name.startswith(("right-hand side", "kernel"))]
@@ -172,14 +171,14 @@ def collect(results: Results, others: Sequence[Mixture]) -> tuple[PaperEquation,
 
 
 def write_equations(folder: Path, equations: Sequence[PaperEquation]) -> None:
-    """One file each, and the bundle of macros beside them."""
+    """Write one file for each equation, and the bundle of macros beside them."""
     for equation in equations:
         _write(folder / "equations" / equation.file, equation.as_file())
     _write(folder / "equations" / "bundle.tex", bundle(equations))
 
 
 def article_source() -> str:
-    """The prose: beside the package's repository, or within the installed package."""
+    """The article's prose, from the repository or from the installed package."""
     beside = Path(__file__).resolve().parents[2] / "paper" / "article.in.tex"
     if beside.is_file():
         return beside.read_text(encoding="utf-8")
@@ -196,7 +195,7 @@ def _write_tables(folder: Path, found: dict[str, str]) -> list[Path]:
 
 
 def _appendix(m: Mixture) -> str:
-    """One mixture's sums, closed system and steps."""
+    """The appendix of one mixture: general sums, closed system and steps."""
     parts = [
         rf"\subsection{{\texttt{{{breakable(m.name)}}}}}\label{{mixture:{slug(m.name)}}}",
         r"{\footnotesize",
@@ -212,10 +211,10 @@ def _appendix(m: Mixture) -> str:
 
 
 def typeset(folder: Path, tell: Progress, wide_is_fault: bool = True) -> tuple[Path | None, list[str]]:
-    """Run latexmk. The PDF, or None, and what there is to say of it; a fault in the log is an error.
+    """Run latexmk, and return the PDF, or None, with remarks; a fault in the log is an error.
 
-    wide_is_fault: whether a line that is too wide is one. The article's own lines fit; of somebody else's mixture a
-    term may not.
+    wide_is_fault: whether a line that is too wide counts as a fault. The article's own lines fit; a term of a user's
+    mixture may not.
     """
     if shutil.which("latexmk") is None or shutil.which("pdflatex") is None:
         return None, [f"no PDF: latexmk and pdflatex are not installed (Debian: {PACKAGES})"]
@@ -243,11 +242,13 @@ def typeset(folder: Path, tell: Progress, wide_is_fault: bool = True) -> tuple[P
 
 
 class TypesettingError(RuntimeError):
-    """LaTeX refused the article, or left something that a reader would stumble over."""
+    """LaTeX refused the article, or its log has a fault that the reader would see."""
+
+    exit_status: ClassVar[int] = 1
 
 
 def faults(log: str) -> list[str]:
-    """Errors, undefined references, labels defined twice and missing figures."""
+    """The log's errors, undefined references, labels defined twice and missing files."""
     patterns = (
         r"^! .*|.*(?:undefined references|Reference .* undefined|Citation .* "
         r"undefined|multiply.defined).*|.*File .* not found.*"
@@ -256,7 +257,7 @@ def faults(log: str) -> list[str]:
 
 
 def wide_lines(log: str) -> list[str]:
-    """Lines too wide by more than TOLERATED points."""
+    """The log's lines about lines that are too wide by more than TOLERATED points."""
     return [
         w[0] for w in re.finditer(r"Overfull \\hbox \(([\d.]+)pt too wide\).*", _joined(log)) if float(w[1]) > TOLERATED
     ]
@@ -267,7 +268,7 @@ def _joined(log: str) -> str:
 
 
 def print_paper(paper: Paper) -> None:
-    """What was written, for people."""
+    """Print what was written."""
     compared = [e for e in paper.equations if e.checks]
     failed = [e.label for e in compared if not e.passed]
     print(

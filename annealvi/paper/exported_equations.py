@@ -1,8 +1,7 @@
-"""Derived equations with what stands behind them, as LaTeX: one file each, and a bundle of macros for anybody's
-document.
+"""Derived equations as LaTeX with their origin: one file each, and a bundle of macros for any document.
 
-An equation knows the rule that derived it, the checks that it passed and the kernel that computes it, so that a reader
-of the page can go from any of them to the others.
+An equation carries the rule that derived it, the checks that it passed and the kernel that computes it, so that a
+reader can go from each of these to the others.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from derive.writing.rendering import final_equations, same_value
 from derive.writing.slug import slug
 
 COLUMN = 60
-"""Symbols that fit on a line of the article's text."""
+"""Number of symbols that fit on a line of the article."""
 
-KERNEL = "kernels.integrate.integrator.Kernel.rhs_at_beta"
+KERNEL = "kernels.integrate.kernel.Kernel.rhs_at_beta"
 NO_KERNEL = "no kernel on this page"
 
 
@@ -34,10 +33,22 @@ NO_KERNEL = "no kernel on this page"
 class PaperEquation:
     """One equation of the paper.
 
-    label: PROBLEM:NAME, unique. lines: LaTeX lines, aligned at `&`. rule: the derivation's rule, or the module, that it
-    comes from. kernel: the function or module that evaluates it in numbers. checks: what it passed, or failed, by
-    itself. whole: what the system that it is part of did as a whole. test: the test that compares it, by pytest's name;
-    empty for somebody's own mixture.
+    Attributes
+    ----------
+    label
+        PROBLEM:NAME, unique.
+    lines
+        LaTeX lines, aligned at `&`.
+    rule
+        The rule or module that derives the equation.
+    kernel
+        The function or module that evaluates the equation in numbers.
+    checks
+        Checks of this equation alone.
+    whole
+        Checks of the system that contains the equation.
+    test
+        The test that compares the equation, by pytest's name; empty for a user's own mixture.
     """
 
     label: str
@@ -54,12 +65,12 @@ class PaperEquation:
 
     @property
     def macro(self) -> str:
-        """Its LaTeX command, which may have letters only: bimodal:dm_1 is \\AVbimodalDmOne."""
+        """The equation's LaTeX command, which has letters only: bimodal:dm_1 is \\AVbimodalDmOne."""
         return "\\AV" + in_letters(self.label)
 
     @property
     def latex(self) -> str:
-        """The equation for display mathematics, several lines as `aligned`."""
+        """The equation for display mathematics; several lines are in `aligned`."""
         if len(self.lines) == 1:
             return self.lines[0].replace("&=", "=")
         return "\\begin{aligned}\n" + " \\\\\n".join(self.lines) + "\n\\end{aligned}"
@@ -69,7 +80,7 @@ class PaperEquation:
         return all(check.passed for check in (*self.checks, *self.whole))
 
     def as_file(self) -> str:
-        """A numbered display with its label, under a comment that says where it comes from."""
+        """A numbered display with its label, under a comment with its origin."""
         head = [f"% {self.label}", f"% from: {self.rule}", f"% computed by: {self.kernel}"]
         head += [f"% tested by: {self.test}"] if self.test else []
         head += [f"% {in_words(c)}" for c in self.checks]
@@ -93,9 +104,9 @@ def _as_dicts(checks: Iterable[Check]) -> list[dict]:
 
 
 def in_letters(label: str) -> str:
-    """A label as what a macro's name may have, letters only; the first word keeps its case.
+    """A label in letters only, for a macro's name; the first word keeps its case.
 
-    Between indices that stand apart is `And`: M_1_23 is no M_12_3.
+    `And` stands between indices of several digits, since M_1_23 is not M_12_3.
     """
     between = r"|(?<=\d)_(?=\d)" if apart_in([label.rsplit(":", 1)[-1].removeprefix("d")]) else ""
     first, *others = re.findall(rf"[A-Za-z]+|\d|'|\+{between}", label)
@@ -117,10 +128,10 @@ def _with_label(lines: Sequence[str], label: str) -> list[str]:
 def system_equations(
     problem: str, derivation: Derivation, steps: Sequence[Check], whole: Sequence[Check] = (), test: str = ""
 ) -> tuple[PaperEquation, ...]:
-    """The closed system: definitions, then rates. steps: the derivation's checks; each equation has those of the steps
-    that led to it.
+    """The equations of the closed system: definitions, then rates.
 
-    whole: what grids and kernels say of all rates together, where that was run.
+    steps: the checks of the derivation's steps; each equation gets those of the steps behind it. whole: the checks of
+    all rates together by grids and kernels, if they ran.
     """
     states = {f"d{s.name}": n for n, s in enumerate(derivation.system.states)}
     found = []
@@ -145,8 +156,8 @@ def system_equations(
 
 
 def _steps_behind(label: str, derivation: Derivation) -> list[Step]:
-    """Those that bring an equation in or change it, under its own label or that of the overlap whose rate it is in
-    other units."""
+    """The steps that introduce or change an equation, under its own label or under that of the overlap of which the
+    state is a multiple."""
     names = dict(derivation.overlaps.names)
     labels = {
         label,
@@ -161,7 +172,7 @@ def _changes(step: Step, label: str) -> bool:
 
 
 def _rule_of(equation: Equation, derivation: Derivation) -> str:
-    """The last step that changed the equation, or brought it in."""
+    """The rule of the last step that introduced or changed the equation."""
     behind = [step.rule for step in derivation.steps if _changes(step, equation.label)]
     return behind[-1] if behind else "naming of the logits"
 
@@ -170,12 +181,12 @@ _LIMITS, _IN_TIME = "tests/annealvi/test_limit_checks.py::", "tests/derive/test_
 
 
 def limit_equations(problem: str, limits: Asymptotics, checks: Mapping[str, Check]) -> tuple[PaperEquation, ...]:
-    """The theory's limits by name. checks: by the same names."""
+    """The equations of the theory's limits. checks: by the limits' names."""
     expanded, orders = (
         {e.name for e in limits.expansions},
         "tests/derive/test_expansions.py::test_what_is_left_out_is_of_the_stated_order",
     )
-    groups = (  # those of a name in several are in the last one
+    groups = (  # a name in several groups belongs to the last one
         (limits.latex(), "derive.asymptotics.large_separation", orders),
         ((n for n in expanded if n.endswith("small overlaps")), "derive.asymptotics.small_overlaps", orders),
         ((n for n in expanded if n.endswith("near components")), "derive.asymptotics.near_equal", orders),
@@ -210,8 +221,7 @@ def limit_equations(problem: str, limits: Asymptotics, checks: Mapping[str, Chec
 def stability_equations(
     problem: str, stability: BimodalStability, checks: Mapping[str, Check]
 ) -> tuple[PaperEquation, ...]:
-    """The matrix J, its determinant, and the averages in them, at each corner of the overlaps. checks: by the labels'
-    ends."""
+    """J, its determinant and their averages at each corner of the overlaps. checks: by the ends of the labels."""
     found = []
     for corner in (stability.collapsed, stability.mixed, stability.separated):
         behind = {part: (checks[f"{corner.name}-{part}"],) for part in ("matrix", "determinant")}
@@ -236,8 +246,10 @@ def stability_equations(
 
 
 def hold_equations(problem: str, pair: Pair, checks: Mapping[str, Check]) -> tuple[PaperEquation, ...]:
-    """The protected pair's linear flow and the slope of its switching function, per (ψ'/ψ) e^{∫κ}. checks: by the
-    equations' names."""
+    """The protected pair's linear flow, and the slope of its switching function per (ψ'/ψ) e^{∫κ}.
+
+    checks: by the equations' names.
+    """
     names = {DRIFT: "F(0)", SLOPE: "F'(0)", REPULSION: "G(-1)"}
     lines = {
         "protected-sum": (r"\dot a", pair.drift + pair.damping * SUM),
@@ -260,7 +272,7 @@ def _lines(latex: str) -> list[str]:
 
 
 def bundle(equations: Iterable[PaperEquation]) -> str:
-    """All equations as macros, to be read into any document that uses amsmath, and set in display mathematics."""
+    """All equations as macros, for display mathematics in any document that uses amsmath."""
     head = (
         "% Equations of annealed variational inference on Gaussian mixtures, as derived by "
         "annealvi. Needs amsmath and amssymb.\n"

@@ -1,5 +1,4 @@
-"""A folder of generated files, brought up to date only when all of them are there. What is not generated stays in
-it."""
+"""A folder of generated files, which are replaced only when all of them are there. Other files stay."""
 
 from __future__ import annotations
 
@@ -15,22 +14,19 @@ from derive.problem.specification import BadInput
 
 SOURCE = "article.in.tex"
 MANIFEST = "generated.txt"
-"""Lists what the last run made, so that the next one can remove what it makes no longer."""
+"""Lists the files of the last run, so that the next run can remove files that it no longer makes."""
 
 
 @contextmanager
 def renewed(folder: Path, keep: type[Exception] | tuple[type[Exception], ...], force: bool = False) -> Iterator[Path]:
-    """A scratch folder inside `folder`; its files go there if the block ends well, in place of those of the last run if
-    forced.
+    """Yield a scratch folder inside `folder`, and move its files to `folder` if the block ends well.
 
-    Without force any file that is there already is BadInput, but in the folder of the article's own source, where its
-    figures are.
-
-    After an exception of `keep` the scratch folder stays, to be looked at; after any other it is removed. Either way
-    `folder` is as it was.
+    With `force` the files replace those of the last run. Without it, a file that exists already raises BadInput, except
+    in the folder of the article's own source, where its figures are. After an exception of `keep` the scratch folder
+    stays for inspection; after any other it is removed. After any exception `folder` is unchanged.
     """
     scratch = folder / f".building-{secrets.token_hex(8)}"
-    try:  # from before the folder is there, so that no interrupt finds it unguarded
+    try:  # entered before the folder exists, so that no interrupt leaves it behind
         _make(scratch)
         yield scratch
         _replace(scratch, folder, force or (folder / SOURCE).is_file())

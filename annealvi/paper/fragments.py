@@ -1,4 +1,4 @@
-"""LaTeX that the article reads: numbers by name, tables, and what checks say."""
+"""LaTeX fragments for the article: numbers by name, tables, and the outcomes of checks."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ _ACCENTS = dict(
 
 
 def text(words: str) -> str:
-    """Plain text for LaTeX, in ASCII; a character that its default encoding of fonts, OT1, has no letter for becomes a
+    """Plain text for LaTeX, in ASCII. A character without a letter in LaTeX's default font encoding, OT1, becomes a
     question mark."""
     return "".join(_letter(c) for c in words)
 
@@ -110,7 +110,7 @@ def _letter(character: str) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number in mathematics: 0.0123, 344, 1.2 · 10⁻¹⁴, ∞, and a dash for none."""
+    """A number in mathematics: 0.0123, 344, 1.2 · 10⁻¹⁴, ∞; a dash for a NaN."""
     if math.isnan(value):
         return "--"
     if math.isinf(value):
@@ -137,15 +137,14 @@ def booktabs(columns: str, headings: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def named(values: Mapping[str, str], kind: str) -> str:
-    """Definitions that the article's \\num{...} or \\checked{...} looks up."""
+    """The definitions behind the article's \\num{...} or \\checked{...}."""
     return "".join(
         f"\\expandafter\\def\\csname {kind}:{name}\\endcsname{{{value}}}\n" for name, value in values.items()
     )
 
 
 def mark(equation: PaperEquation) -> str:
-    """What stands under an equation: a mark, its check closest to the bound, and the closest of the whole system that
-    it is part of."""
+    """The line under an equation: a mark, its check closest to the bound, and the closest check of its whole system."""
     checks, whole = equation.checks, equation.whole
     if not checks and not whole:
         return rf"compared by \texttt{{{breakable(equation.test)}}} only" if equation.test else "not compared"
@@ -162,10 +161,10 @@ def mark(equation: PaperEquation) -> str:
 
 
 def _closest(checks: Sequence[Check]) -> str:
-    """Of several checks, the failed one or the one closest to its bound."""
+    """The failed check, or the check closest to its bound, in words."""
     worst = max(checks, key=lambda c: (not c.passed, c.statistic / c.bound if c.bound else c.statistic))
     several = f"{len(checks)} checks, closest to its bound: " if len(checks) > 1 else ""
-    relation = r"$\le$" if worst.passed else r"$\not\le$"  # a NaN is neither below the bound nor above
+    relation = r"$\le$" if worst.passed else r"$\not\le$"  # also right for a NaN
     return f"{several}{text(worst.name)}: {rough(worst.statistic)} {relation} {rough(worst.bound)}"
 
 
@@ -178,7 +177,7 @@ def check_table(checks: Sequence[Check]) -> str:
 
 
 def step_table(derivation: Derivation, checks: Sequence[Check]) -> str:
-    """Each rule with its statement and what its check found."""
+    """The table of a derivation's rules with the difference that each check found."""
     found = {c.name.removeprefix("step: "): c for c in checks}
     rows = []
     for n, step in enumerate(derivation.steps, 1):
@@ -189,7 +188,7 @@ def step_table(derivation: Derivation, checks: Sequence[Check]) -> str:
 
 
 def tables(results: Results) -> dict[str, str]:
-    """Each table by its file's name."""
+    """The article's tables by file name."""
     theory = list(results.theory.checks.values())
     schedules = [
         (
@@ -258,13 +257,13 @@ def _mixture_row(mixture: Mixture) -> tuple[str, ...]:
 
 
 def only(checks: Iterable[Check], name: str) -> Check:
-    """The one check of that name; ValueError where there is none or another."""
+    """The single check of that name; ValueError if there is none or more than one."""
     (found,) = (c for c in checks if c.name == name)
     return found
 
 
 def numbers(results: Results, flows: Mapping[str, str]) -> dict[str, str]:
-    """Every number in the article's sentences, by name, and the words that depend on results."""
+    """All numbers in the article's sentences by name, and the words that depend on results."""
     verification, problem = results.verification, results.session.problem
     theory = list(results.theory.checks.values())
     steps = [c for c in verification.checks if c.name.startswith("step: ")]
@@ -343,8 +342,7 @@ def checked(equations: Iterable[PaperEquation]) -> dict[str, str]:
 
 
 def index(equations: Iterable[PaperEquation]) -> str:
-    """Every equation: its label, the rule that it comes from, what computes it, its check closest to the bound, and the
-    test."""
+    """The table of all equations: label, rule, kernel, the check closest to its bound, and the test."""
     head = r"\textbf{label} & \textbf{from} & \textbf{computed by} & \textbf{check and test} \\ \midrule \endhead"
     rows = [" & ".join(_index_row(e)) + r" \\" for e in equations]
     columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}\linewidth}}" for width in (0.21, 0.13, 0.18, 0.39))
@@ -364,6 +362,6 @@ def _index_row(equation: PaperEquation) -> tuple[str, ...]:
 
 
 def breakable(name: str) -> str:
-    """A label, a problem's or a module's name, which may be broken after its marks and in long words."""
+    """A label or name that LaTeX may break after punctuation and in long words."""
     pieces = re.findall(r"[A-Za-z0-9]{1,24}|.", name)
     return "".join(text(piece) + (r"\allowbreak{}" if len(piece) == 24 or piece in "-_:. " else "") for piece in pieces)

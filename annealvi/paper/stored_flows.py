@@ -1,5 +1,4 @@
-"""The stored results of the flows as tables, numbers and figures for the article; nothing where they are not at
-hand."""
+"""The flows' stored results as tables, numbers and figures for the article; nothing if they are not at hand."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ NAMES = (*MAPS, *(f"{name}-theory" for name in MAPS), *KINDS, *(f"{name}-theory"
 
 
 def flow_datasets(folder: Path | None) -> dict[str, xr.Dataset]:
-    """Maps and comparisons of kinds, each with the theory's beside it, and the runs by estimator; empty unless all of
-    them are there."""
+    """Maps, comparisons of kinds, the theory for each, and the runs by estimator; empty unless all files exist."""
     import xarray as xr
 
     paths = {name: folder / f"{name}.nc" for name in NAMES} if folder is not None else {}
@@ -38,16 +36,15 @@ def flow_datasets(folder: Path | None) -> dict[str, xr.Dataset]:
 
 
 def flow_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
-    """By name; those of the comparison in 128 dimensions are `flow-`, of that in 16 dimensions `flow-small-`."""
+    """The article's numbers by name: `flow-` for 128 dimensions, `flow-small-` for 16 dimensions."""
     if not data:
         return {}
     large, linear, runs = data["kinds-128"], data["map-16-linear"], data[WEIGHTS]
     path, total = (_last(_first_run(runs, gradient=kind)) for kind in ("path", "total"))
     constant = _last(_first_run(runs, decay="constant"))
     shares = linear["p"].transpose("schedule.t0", "schedule.T0").to_numpy()
-    clearest = int(
-        (np.minimum(shares[:, 0], shares[:, -1]) - shares.min(1)).argmax()
-    )  # where a start can be too cold and too hot
+    # The time scale at which starts can be too cold and too hot.
+    clearest = int((np.minimum(shares[:, 0], shares[:, -1]) - shares.min(1)).argmax())
     scale = linear.isel({"schedule.t0": clearest})
     best = scale.isel({"schedule.T0": int(scale["p"].to_numpy().argmin())})
     ends = {"coldest": scale.isel({"schedule.T0": 0}), "best": best, "hottest": scale.isel({"schedule.T0": -1})}
@@ -103,22 +100,22 @@ def _numbers_of_kinds(prefix: str, flows: xr.Dataset, theory: xr.Dataset) -> dic
 
 
 def _untempered(flows: xr.Dataset) -> np.ndarray:
-    """Where the two runs without annealing are, the long one first."""
+    """The places of the two runs without annealing, the longer one first."""
     return np.flatnonzero(flows["kind"].to_numpy() == "none")
 
 
 def _count(cell: xr.Dataset) -> str:
-    """Collapsed flows of all."""
+    """The number of collapsed flows out of all."""
     return f"{int(cell['collapsed'].sum())} of {cell.sizes['seed']}"
 
 
 def _weights_of(flows: xr.Dataset, kind: str) -> xr.DataArray:
-    """The first mode's, of all flows of a kind."""
+    """The first mode's weight in all flows of a kind."""
     return flows["mode_weights"].isel(mode=0, schedule=np.flatnonzero(flows["kind"].to_numpy() == kind))
 
 
 def _first_run(runs: xr.Dataset, **wanted: str) -> xr.Dataset:
-    """The first of the runs that are trained in that way."""
+    """The first run with the wanted settings."""
     return runs.isel(
         run=next(
             n for n in range(runs.sizes["run"]) if all(runs[name][n].item() == value for name, value in wanted.items())
@@ -127,18 +124,17 @@ def _first_run(runs: xr.Dataset, **wanted: str) -> xr.Dataset:
 
 
 def _last(run: xr.Dataset) -> xr.Dataset:
-    """The records of a run's last step; runs stand side by side with others that are longer."""
+    """The record of a run's own last step; other runs in the dataset may be longer."""
     return run.sel(step=int(run["steps"]))
 
 
 def _over_flows(values: xr.DataArray) -> str:
-    """The median over the flows, with the least and the largest."""
+    """The median over the flows with the smallest and the largest value."""
     return rf"{float(values.median()):.3f} ({float(values.min()):.3f} to {float(values.max()):.3f})"
 
 
 def flow_tables(data: dict[str, xr.Dataset]) -> dict[str, str]:
-    """Collapsed flows of all by kind and initial temperature, in each number of dimensions; and the runs by estimator
-    and schedule."""
+    """The tables of collapsed flows by kind and initial temperature, and of the runs by estimator and schedule."""
     return (
         {KINDS[name]: _table(data[name]) for name in KINDS} | {FIGURES[-1]: _table_of_runs(data[WEIGHTS])}
         if data
@@ -147,8 +143,7 @@ def flow_tables(data: dict[str, xr.Dataset]) -> dict[str, str]:
 
 
 def _table_of_runs(runs: xr.Dataset) -> str:
-    """Runs of one schedule stand together, and only the first has its name; the others have what else they differ
-    in."""
+    """The table of runs, grouped by schedule; only the first run of a group shows the schedule's name."""
     rows: dict[str, list[tuple[str, ...]]] = {}
     for n, name in enumerate(rows_in_words(runs)):
         schedule, *how = name.split(" · ")
@@ -175,7 +170,7 @@ def _table(flows: xr.Dataset) -> str:
 
 
 def draw_flows(data: dict[str, xr.Dataset], folder: Path, suffix: str) -> list[Path]:
-    """The maps and the comparisons with the theory beside them, and the runs by estimator."""
+    """Draw maps and comparisons with the theory beside them, and the runs by estimator."""
     if not data:
         return []
 

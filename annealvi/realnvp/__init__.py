@@ -1,6 +1,6 @@
-"""RealNVP flows trained on the tempered reverse KL: target → flow → training → diagnostics → one run → many schedules →
-figures.
+"""RealNVP flows trained on the tempered reverse KL.
 
-Needs JAX, equinox and optax, the extra `flows`. The training knows nothing of the theory of mixtures; `theory` puts
-that beside it.
+The pipeline: target → couplings → training → diagnostics → training_run → schedule_sweep → figures. It needs JAX,
+equinox and optax, the extra `flows`. The training knows nothing of the theory of mixtures; `mixture_theory` puts the
+theory's result beside the flows'.
 """

@@ -1,4 +1,4 @@
-"""The state of a training run as one file, from which an interrupted run goes on to the same result."""
+"""The state of a training run in one file, from which an interrupted run continues to the same result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from derive.problem.specification import BadInput
 
 
 def save_checkpoint(path: Path, fingerprint: str, state: Any, records: list[dict[str, np.ndarray]]) -> None:
-    """records: one for each record so far, alike in their names and shapes."""
+    """Write a run's state and its records so far, which have the same names and shapes."""
     arrays = {f"state_{n}": np.asarray(leaf) for n, leaf in enumerate(jax.tree.leaves(state))}
     arrays |= {f"record_{name}": np.stack([r[name] for r in records]) for name in records[0]}
     stream = io.BytesIO()
@@ -25,15 +25,15 @@ def save_checkpoint(path: Path, fingerprint: str, state: Any, records: list[dict
 
 
 def load_checkpoint(path: Path, fingerprint: str, state: Any) -> tuple[Any, list[dict[str, np.ndarray]]] | None:
-    """The state, in the shape of `state`, and the records; None where there is no such file.
+    """The state, in the structure of `state`, and the records; None if there is no such file.
 
-    Raises BadInput for the checkpoint of another run and for a file that is none.
+    Raises BadInput for the checkpoint of another run and for a file that is no checkpoint.
     """
     if not path.exists():
         return None
     remedy = "remove it to begin anew, or choose another folder"
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would wait
             raise ValueError(path)
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
@@ -41,7 +41,7 @@ def load_checkpoint(path: Path, fingerprint: str, state: Any) -> tuple[Any, list
         leaves = [found[f"state_{n}"] for n in range(len(jax.tree.leaves(state)))] if kept == fingerprint else []
         names = [name.removeprefix("record_") for name in found if name.startswith("record_")]
         records = [{n: found[f"record_{n}"][k] for n in names} for k in range(len(found[f"record_{names[0]}"]))]
-    except Exception:  # of a damaged archive it may be almost any
+    except Exception:  # a damaged archive raises almost any
         raise BadInput("--out", "checkpoint.npz cannot be read", remedy, str(path.parent)) from None
     if kept != fingerprint:
         raise BadInput(
@@ -54,5 +54,5 @@ def load_checkpoint(path: Path, fingerprint: str, state: Any) -> tuple[Any, list
 
 
 def fingerprint_of(settings: dict[str, Any]) -> str:
-    """All that decides the result of a run, as text: JSON with sorted keys."""
+    """Everything that decides the result of a run, as JSON with sorted keys."""
     return json.dumps(settings, sort_keys=True)

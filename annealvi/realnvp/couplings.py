@@ -1,8 +1,7 @@
-"""RealNVP: affine coupling layers with alternating masks, whose two networks share nothing and whose log-scales are
-bounded by tanh.
+"""RealNVP: affine coupling layers with alternating masks, two separate networks each, and log-scales bounded by tanh.
 
-flowjax's coupling flows cannot express it: there one network gives both parameters, the split is into halves, and the
-scale is a softplus.
+flowjax's coupling flows cannot express this flow: one network gives both parameters there, the split is into the first
+and second half of the coordinates, and the scale is a softplus.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ import jax
 import jax.numpy as jnp
 
 VARIANCE_FLOOR, MOMENTUM = 1e-5, 0.1
-"""Of batch normalisation, the usual ones: added to the variance, and the newest batch's share in the running
-averages."""
+"""The usual constants of batch normalisation: the floor is added to the variance, the momentum is the newest batch's
+share in the running averages."""
 
 
 class Moments(NamedTuple):
-    """What a layer's batch normalisations subtract and divide by the root of, (staying coordinates,) each."""
+    """Mean and variance of a layer's batch normalisations, (staying coordinates,) each."""
 
     mean: jax.Array
     variance: jax.Array
 
 
 class Network(eqx.Module):
-    """Hidden ReLU layers on inputs that come normalised, if at all; then they are stretched and shifted first."""
+    """Hidden ReLU layers. Normalised inputs are stretched and shifted by learned vectors first."""
 
     mlp: eqx.nn.MLP
     stretch: jax.Array | None
@@ -42,11 +41,10 @@ class Network(eqx.Module):
 
 
 class Coupling(eqx.Module):
-    """One layer: half of the coordinates stay, the others become x e^s + t with s = tanh(net_s), t = net_t of those
-    that stay.
+    """One layer: half of the coordinates stay, the others become x e^s + t.
 
-    moments: of the batch normalisation on both networks' inputs, running averages that no optimiser moves; None without
-    it.
+    s = tanh(net_s) and t = net_t are functions of the coordinates that stay. moments: running averages of the batch
+    normalisation on both networks' inputs, which no optimiser changes; None without normalisation.
     """
 
     scale: Network
@@ -54,7 +52,7 @@ class Coupling(eqx.Module):
     moments: Moments | None
 
     def __init__(self, staying: int, moving: int, width: int, depth: int, normalised: bool, key: jax.Array):
-        """staying, moving: coordinates of each half. width, depth: of the hidden ReLU layers."""
+        """staying, moving: numbers of coordinates. width, depth: of the hidden ReLU layers."""
         self.scale, self.shift = (Network(staying, moving, width, depth, normalised, k) for k in jax.random.split(key))
         self.moments = Moments(jnp.zeros(staying), jnp.ones(staying)) if normalised else None
 
@@ -70,18 +68,18 @@ class Coupling(eqx.Module):
         return moves * jnp.exp(s) + t, jnp.sum(s)
 
     def inverse(self, stays: jax.Array, moved: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What forward maps to `moved`, and log |det| of the inverse's Jacobian."""
+        """The preimage of `moved`, and log |det| of the inverse's Jacobian."""
         s, t = self.parameters(stays)
         return (moved - t) * jnp.exp(-s), -jnp.sum(s)
 
     def push_score(
         self, stays: jax.Array, moves: jax.Array, of_staying: jax.Array, of_moving: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """∇log density of the image of a point, for both halves, from that at the point itself.
+        """The score at the image of a point, for both halves, from the score at the point itself.
 
-        log q(stays, moved) is the old one at u = (moved − t) e^{−s} less Σs, so ∂/∂moved = e^{−s} ∂/∂u, and s and t
-        have the cotangents −(1 + u ∂/∂u) and −∂/∂moved (Vaitl, Winkler, Richter and Kessel, "Fast and unified path
-        gradient estimators", 2024).
+        log q(stays, moved) is the old log density at u = (moved − t) e^{−s}, minus Σs. So ∂/∂moved = e^{−s} ∂/∂u, and
+        s and t have the cotangents −(1 + u ∂/∂u) and −∂/∂moved (Vaitl, Winkler, Richter and Kessel, "Fast and unified
+        path gradient estimators", 2024).
         """
         (s, _), pull = jax.vjp(self.parameters, stays)
         of_moved = of_moving * jnp.exp(-s)
@@ -89,15 +87,13 @@ class Coupling(eqx.Module):
 
 
 class RealNVP(eqx.Module):
-    """The law of x = f(z), z standard normal in R^d. The halves are the coordinates of even and of odd number, and stay
-    in turn."""
+    """The law of x = f(z) for standard normal z in R^d. Coordinates of even and of odd number stay in turn."""
 
     layers: tuple[Coupling, ...]
     dimension: int = eqx.field(static=True)
 
     def __init__(self, dimension: int, layers: int, width: int, depth: int, key: jax.Array, normalised: bool = False):
-        """dimension: at least 2, so that each half has a coordinate. normalised: batch normalisation on each network's
-        input."""
+        """dimension: at least 2, so that each half has a coordinate. normalised: with batch normalisation."""
         keys, sizes = jax.random.split(key, layers), ((dimension + 1) // 2, dimension // 2)
         self.layers = tuple(
             Coupling(sizes[n % 2], sizes[1 - n % 2], width, depth, normalised, k) for n, k in enumerate(keys)
@@ -113,8 +109,7 @@ class RealNVP(eqx.Module):
         return _interleaved(*halves), log_density
 
     def score(self, z: jax.Array) -> jax.Array:
-        """z (d,) ↦ ∇log q at x = f(z), (d,): what autodiff of `log_density` gives there, from the networks' values on
-        the way forward."""
+        """z (d,) ↦ ∇log q at x = f(z), (d,), in one pass forward; automatic differentiation of `log_density` agrees."""
         halves, scores = [z[0::2], z[1::2]], [-z[0::2], -z[1::2]]
         for n, layer in enumerate(self.layers):
             stays, moves = n % 2, 1 - n % 2
@@ -135,8 +130,7 @@ class RealNVP(eqx.Module):
         return jax.vmap(self.forward)(jax.random.normal(key, (n, self.dimension)))
 
     def normalised_by(self, z: jax.Array) -> RealNVP:
-        """The flow with the moments that a batch z (n, d) has on its way through; itself where it normalises
-        nothing."""
+        """The flow with the moments of a batch z (n, d); the flow itself if it does not normalise."""
         halves, layers = [z[:, 0::2], z[:, 1::2]], list(self.layers)
         for n, layer in enumerate(self.layers):
             if layer.moments is None:
@@ -147,7 +141,7 @@ class RealNVP(eqx.Module):
         return eqx.tree_at(lambda flow: flow.layers, self, tuple(layers))
 
     def remembering(self, newest: RealNVP, n: int) -> RealNVP:
-        """Its running averages moved towards the moments of `newest`, which a batch of n decided."""
+        """The flow with its running averages moved towards the moments of `newest`, from a batch of n samples."""
         return eqx.tree_at(
             lambda flow: flow.layers,
             self,
@@ -161,7 +155,7 @@ class RealNVP(eqx.Module):
 
 
 def _averaged(old: Moments, new: Moments, n: int) -> Moments:
-    """The variance of a batch is made unbiased, as is usual."""
+    """The running averages after a batch of n samples, whose variance is made unbiased as usual."""
     unbiased = Moments(new.mean, new.variance * n / max(1, n - 1))
     return Moments(*((1 - MOMENTUM) * a + MOMENTUM * b for a, b in zip(old, unbiased, strict=True)))
 
@@ -171,7 +165,7 @@ def _with_moments(layer: Coupling, moments: Moments) -> Coupling:
 
 
 def _interleaved(even: jax.Array, odd: jax.Array) -> jax.Array:
-    """A stack rather than writes with a stride, whose gradient is slow on a CPU."""
+    """The coordinates in order. A stack is used, since the gradient of strided writes is slow on a CPU."""
     padded = jnp.pad(odd, (0, len(even) - len(odd)))
     return jnp.stack([even, padded], 1).reshape(-1)[: len(even) + len(odd)]
 

@@ -1,4 +1,4 @@
-"""What tells a collapsed flow from one that covers the target, from fresh samples of both."""
+"""Diagnostics that tell a collapsed flow from one that covers the target, from fresh samples of both."""
 
 from __future__ import annotations
 
@@ -11,19 +11,30 @@ from annealvi.realnvp.couplings import RealNVP
 from annealvi.realnvp.target import Mixture
 
 FAR_BELOW = 100.0
-"""A sample of the target is uncovered where q is this much smaller than p there."""
+"""A sample of the target is uncovered if q < p/FAR_BELOW there."""
 
 
 class Diagnostics(NamedTuple):
-    """Estimates from n samples x of q and n of the target p, which is normalised.
+    """Estimates from n samples of q and n samples of the normalised target p.
 
-    mode_weights: (K,) E_q[p(mode k | x)]. projected_mean, projected_variance: of q along the first axis, biased by 1/n.
-    entropic_mode_coverage: the entropy of mode_weights over log K, one where all are alike. reverse_ess: (Σw)²/(n Σw²)
-    at x ~ q with w = p/q, one for q = p; it sees only what q covers. forward_ess: 1/E_p[p/q]: near zero where q misses
-    a mode, but also where its tails are too light anywhere, and decided by the few largest ratios. uncovered: the share
-    of the target's samples at which q < p/FAR_BELOW, which is a mode's weight where it is missed; its error is
-    binomial. reverse_kl, forward_kl: KL(q‖p) and KL(p‖q), with their standard errors. projection: (n, 2) the samples of
-    q along both axes.
+    Attributes
+    ----------
+    mode_weights
+        E_q[p(mode k | x)], (K,).
+    projected_mean, projected_variance
+        Mean and variance of q along the first axis; the variance is biased by 1/n.
+    entropic_mode_coverage
+        Entropy of the mode weights over log K; one for equal weights.
+    reverse_ess
+        (Σw)²/(n Σw²) at x ~ q with w = p/q; one for q = p. It sees only the region that q covers.
+    forward_ess
+        1/E_p[p/q]; near zero if q misses a mode, or if its tails are too light. The few largest ratios decide it.
+    uncovered
+        Share of the target's samples with q < p/FAR_BELOW, with a binomial error; a missed mode adds its weight.
+    reverse_kl, forward_kl
+        KL(q‖p) and KL(p‖q), with the standard errors `reverse_kl_error` and `forward_kl_error`.
+    projection
+        Samples of q along both axes, (n, 2).
     """
 
     mode_weights: jax.Array
@@ -41,7 +52,7 @@ class Diagnostics(NamedTuple):
 
 
 def diagnose(flow: RealNVP, target: Mixture, axes: jax.Array, key: jax.Array, n: int) -> Diagnostics:
-    """axes: (2, d) orthonormal directions to project on."""
+    """Diagnose a flow with n samples of q and of the target. axes: (2, d) orthonormal directions to project on."""
     of_flow, of_target = jax.random.split(key)
     x, log_q = flow.sample(of_flow, n)
     log_ratio = jax.vmap(target.log_density)(x) - log_q

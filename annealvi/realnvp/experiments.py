@@ -1,5 +1,5 @@
-"""Flows under many schedules with the mixtures' theory beside them: what is trained, what the theory says, how it is
-shown."""
+"""Flows under many schedules with the theory of mixtures beside them: sweep, theory, table and figure of each
+experiment."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Map:
 
     @property
     def sweep(self) -> FlowSweep:
-        """What is computed."""
+        """The sweep over all cells."""
         return FlowMap(self.problem, self.training, self.x, self.y)
 
     def theory(self, device: str = "auto") -> xr.Dataset:
-        """Raises BadInput for a problem that the theory does not cover."""
+        """The theory's P(collapse); raises BadInput for a problem outside the theory."""
         return theory_map(self.problem, self.x, self.y, device)
 
     def show(self, data: xr.Dataset) -> None:
@@ -64,11 +64,11 @@ class Kinds:
 
     @property
     def sweep(self) -> FlowSweep:
-        """What is computed."""
+        """The sweep over all cells."""
         return KindsOfSchedule(self.problem, self.training, self.temperatures, self.kinds, self.anneal)
 
     def theory(self, device: str = "auto") -> xr.Dataset:
-        """Raises BadInput for a problem that the theory does not cover."""
+        """The theory's P(collapse); raises BadInput for a problem outside the theory."""
         return theory_of_kinds(self.problem, self.kinds, device=device)
 
     def show(self, data: xr.Dataset) -> None:
@@ -79,15 +79,14 @@ class Kinds:
 
 
 def accompany(experiment: Map | Kinds, data: xr.Dataset, theory: xr.Dataset | None, path: Path) -> Path:
-    """Write NAME.png and, where there is a theory, NAME-theory.nc beside NAME.nc; the first one's path."""
+    """Write NAME.png and, if there is a theory, NAME-theory.nc beside NAME.nc; returns the figure's path."""
     if theory is not None:
         save(theory, path.with_name(f"{path.stem}-theory.nc"))
     return experiment.draw(data, theory, path.with_suffix(".png"))
 
 
 def as_dict(data: xr.Dataset) -> dict[str, Any]:
-    """The JSON form: the axes, or which schedule each entry is of, then the keys of a single run, an entry for each
-    schedule and flow."""
+    """The JSON form: the axes or the schedules, then the keys of a single run for each schedule and flow."""
     places = {str(name): coordinate.to_numpy().tolist() for name, coordinate in data.coords.items()}
     found: dict[str, Any] = {**places, **{name: data[name].to_numpy() for name in SHOWN if name in data.data_vars}}
     if "steps" in data.data_vars:

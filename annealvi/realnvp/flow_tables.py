@@ -1,4 +1,4 @@
-"""Tables of flows: of one training run, and of many schedules."""
+"""Printed tables of one training run, and of flows under many schedules."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 20
 MOST_WEIGHTS = 4
-"""Modes whose weights stand side by side in a table, where they fit."""
+"""Largest number of modes whose weights stand side by side in a table."""
 MOST_NAMED = 8
-"""Numbers and ranges in a list of modes or flows."""
+"""Largest number of entries, single or ranges, in a list of modes or flows."""
 MOST_LISTS = 8
 FEWEST_FOR_QUANTILES = 10
-"""Flows from which on a range over them leaves out the outermost tenths."""
+"""Number of flows from which on a range over flows leaves out the outermost tenths."""
 HALF_LIVES = {
     "right": "the weights were right there within sampling error",
     "not seen": "not by the last record",
     "T > 1.05": "no record is at T <= 1.05",
 }
-"""What stands for a half-life that is no number of steps, and what it means."""
+"""Words for half-lives that are no number of steps, with their meanings."""
 INTERVAL = f"{100 * CONFIDENCE:g} % interval"
 WEIGHT_ERROR = "half the sum of |w − w*|"
 
 
 def print_flow(run: FlowRun, name: str, to: Printer | None = None) -> None:
-    """One row for each flow, the first MOST_ROWS of them; then which modes are missed, and how sure all of it is.
+    """Print one row for each of the first MOST_ROWS flows, then the missed modes and a summary with uncertainties.
 
-    The rows of a few modes have their weights; those of many how many modes are kept, and the error of the weights.
+    Rows show the mode weights of a few modes, or for many modes the number of kept modes and the weight error.
     """
     to = to or Terminal()
     table, few = _table_of_weights(run, name), run.data.sizes["mode"] <= MOST_WEIGHTS
@@ -71,7 +71,7 @@ def _table_of_errors(run: FlowRun, name: str) -> Table:
 
 
 def _flow_table(run: FlowRun, name: str, begins: dict[str, list[str]]) -> Table:
-    """begins: the columns that follow the flow's number."""
+    """The table of flows at their last record. begins: the first columns after the flow's number."""
     last = run.data.isel(step=-1)
     numbers = {"EMC": "entropic_mode_coverage", "ESS": "reverse_ess", "uncovered": "uncovered", "KL": "reverse_kl"}
     digits = {"EMC": 2, "ESS": 2}
@@ -87,7 +87,7 @@ def _flow_table(run: FlowRun, name: str, begins: dict[str, list[str]]) -> Table:
 
 
 def _print_summary(run: FlowRun, few: bool, to: Printer) -> None:
-    """When the flows were judged, how many collapsed, and their weights."""
+    """Print when the flows were judged, how many collapsed, and their weights."""
     last, outcomes = run.data.isel(step=-1), run.outcomes
     weights, step = last["mode_weights"].to_numpy(), int(last["step"])
     _say(to, f"judged at step {step}, {_time_since(step - last['annealed_at'].to_numpy())}")
@@ -106,7 +106,7 @@ def _print_summary(run: FlowRun, few: bool, to: Printer) -> None:
 
 
 def _missed_in_words(covered: np.ndarray) -> list[str]:
-    """A line for each set of modes that flows miss, most common first. covered: (flows, modes)."""
+    """One line for each set of missed modes, most common first. covered: (flows, modes)."""
     of_set: dict[bytes, list[int]] = {}
     for n, row in enumerate(covered):
         of_set.setdefault(row.tobytes(), []).append(n)
@@ -122,8 +122,8 @@ def _missed_in_words(covered: np.ndarray) -> list[str]:
 
 
 def print_map(data: xr.Dataset, name: str) -> None:
-    """Three tables, with a row for each value of the second key and a column for each of the first: P(collapse), the
-    error of the mode weights, and what comes back."""
+    """Print P(collapse), the weight error and the recovery in three tables: rows for the second key, columns for the
+    first."""
     to, flows = Terminal(), data.sizes["seed"]
     steps, annealed = data["steps"].to_numpy()[..., None], data["annealed_at"].to_numpy()
     shares = tuple(data[of].to_numpy() for of in ("p", "p_low", "p_high"))
@@ -142,7 +142,7 @@ def print_map(data: xr.Dataset, name: str) -> None:
 
 
 def _print_cells(to: Printer, data: xr.Dataset, title: str, cell: Any) -> None:
-    """cell: what stands at an index (row, column) of the map."""
+    """Print one table of a map. cell: gives the text at an index (row, column)."""
     y, x = (str(key) for key in data["p"].dims)
     table = _table(title, f"{y} \\\n{x}", *(_short(value) for value in data[x].to_numpy()))
     table.show_lines = True
@@ -152,7 +152,7 @@ def _print_cells(to: Printer, data: xr.Dataset, title: str, cell: Any) -> None:
 
 
 def print_kinds(data: xr.Dataset, name: str) -> None:
-    """The best initial temperature of each kind: the fewest collapses, then the smallest error of the mode weights."""
+    """Print the best initial temperature of each kind: fewest collapses, then smallest error of the mode weights."""
     to = Terminal()
     headings = ("T0", "after", "P(collapse)", "mean P", "weight error", "KL", "recovered", "half-life")
     table = _table(f"kinds of schedule at equal numbers of steps · {name}", "kind", *headings)
@@ -202,7 +202,7 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def _say(to: Printer, text: str) -> None:
-    """A paragraph, further in where it goes on."""
+    """Print a paragraph with a hanging indent."""
     for line in textwrap.wrap(text, to.width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False):
         to.print(line, highlight=False)
 
@@ -232,8 +232,8 @@ def _recovery_in_words(half_lives: np.ndarray) -> str:
 
 
 def _recovery(half_lives: np.ndarray) -> tuple[str, str]:
-    """How many flows recovered of those that had to, and the median half-life of those that did; "right" where none had
-    to."""
+    """How many of the flows with wrong weights recovered, and their median half-life; "right" if no flow had wrong
+    weights."""
     judged = half_lives[~np.isnan(half_lives)]
     wrong = judged[judged > 0]
     recovered = wrong[np.isfinite(wrong)]
@@ -243,7 +243,7 @@ def _recovery(half_lives: np.ndarray) -> tuple[str, str]:
 
 
 def _time_since(steps: np.ndarray) -> str:
-    """steps: of each flow since T <= 1.05; NaN where that was never."""
+    """The time since T <= 1.05 in words. steps: of each flow since then; NaN for a flow that never was at T <= 1.05."""
     there = steps[np.isfinite(steps)]
     never = steps.size - there.size
     if not there.size:
@@ -253,7 +253,7 @@ def _time_since(steps: np.ndarray) -> str:
 
 
 def _spread(values: np.ndarray) -> tuple[float, float, float]:
-    """The median and the range over flows."""
+    """The median and the range over flows, without the outermost tenths of many flows."""
     ends = (0.1, 0.9) if len(values) >= FEWEST_FOR_QUANTILES else (0, 1)
     median, least, most = np.quantile(values, (0.5, *ends))
     return float(median), float(least), float(most)
@@ -292,7 +292,7 @@ def _flows(count: int) -> str:
 
 
 def _listed(numbers: np.ndarray) -> str:
-    """Rising numbers, ranges joined, cut off with how many more there are: 1, 3–7, 9 and 4 more."""
+    """Rising numbers in words, with ranges joined and a long list cut off: 1, 3–7, 9 and 4 more."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
     parts = [part for run in runs for part in ([run] if len(run) > 2 else run[:, None])]
     shown = ", ".join(f"{part[0]}–{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in parts[:MOST_NAMED])

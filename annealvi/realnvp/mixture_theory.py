@@ -1,7 +1,7 @@
-"""What the theory of mixtures says of the schedules that flows were trained under, to stand beside them.
+"""The theory of Gaussian mixtures under the same schedules as the flows, for a comparison of shapes.
 
-Its time is the gradient flow's own, which has no fixed ratio to an optimiser's steps, so it has axes of its own; what
-may be compared is the shape.
+The theory's time is the gradient flow's own, which has no fixed ratio to an optimiser's steps, so the theory has axes
+of its own.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from annealvi.sweeps.axis import Axis, Choices
 from derive.problem.specification import Problem, ScheduleSpec
 
 RANGES = {"schedule.T0": (3.0, 30_000.0), "schedule.t0": (10.0, 3000.0)}
-"""In the theory's own time; other keys mean the same to both."""
+"""Ranges of keys in the theory's own time; other keys mean the same to flows and theory."""
 POINTS = 30
 DURATION = 2000.0
-"""Of the schedules whose kinds are compared, in the theory's time."""
+"""Duration of the schedules in a comparison of kinds, in the theory's time."""
 TEMPERATURES = np.geomspace(3.0, 3000.0, 16)
 
 
 def theory_map(problem: Problem, x: Axis | Choices, y: Axis | Choices, device: str = "auto") -> xr.Dataset:
-    """P(collapse) by the formula over the keys of x and y. Raises BadInput for a problem that it does not cover."""
+    """P(collapse) by the formula over the keys of x and y. Raises BadInput for a problem outside the formula."""
     return phase_map(problem, _in_its_own_time(x), _in_its_own_time(y), device=device)
 
 
 def theory_of_kinds(
     problem: Problem, kinds: Sequence[str], duration: float = DURATION, device: str = "auto"
 ) -> xr.Dataset:
-    """P(collapse) by the formula for each kind that has one, over (kind, T0), all from T0 to T = 1.05 within
-    `duration`.
+    """P(collapse) by the formula over (kind, T0), for schedules from T0 to T = 1.05 within `duration`.
 
-    The dataset's `none` is P without annealing. Raises BadInput for a problem that the formula does not cover.
+    Kinds without a formula are left out. The dataset's `none` is P without annealing. Raises BadInput for a problem
+    outside the formula.
     """
     formulas = [kind for kind in kinds if kind in FORMULAS]
     table = np.empty((len(formulas), len(TEMPERATURES)))

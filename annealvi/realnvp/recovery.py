@@ -1,5 +1,4 @@
-"""Whether and how fast lost weight comes back at the target's own temperature: a mode that is missed at one step may be
-found later."""
+"""Recovery of lost mode weight at the target's own temperature, where a missed mode may be found later."""
 
 from __future__ import annotations
 
@@ -8,18 +7,19 @@ import math
 import numpy as np
 
 LIKELY = 4.0
-"""Standard errors within which weights are those of the target, in each of some twenty records: there is nothing to
-recover."""
+"""Standard errors within which right weights stay in each of some twenty records; such weights need no recovery."""
 
 
 def weight_error(mode_weights: np.ndarray, target_weights: np.ndarray) -> np.ndarray:
-    """½ Σ_k |w_k − w*_k|, the share of the mass that is with the wrong mode. mode_weights: (…, K). target_weights:
-    alike or broadcast."""
+    """½ Σ_k |w_k − w*_k|, the share of the mass at the wrong mode: (…).
+
+    mode_weights: (…, K). target_weights: of the same shape, or broadcast.
+    """
     return 0.5 * np.abs(mode_weights - target_weights).sum(-1)
 
 
 def sampling_error(target_weights: np.ndarray, samples: int) -> float:
-    """What `weight_error` of the target's own weights, counted in so many samples, exceeds in one of a thousand cases
+    """The value that `weight_error` of right weights, counted in so many samples, exceeds in one of a thousand cases
     at most."""
     errors = np.sqrt(target_weights * (1 - target_weights) / samples)
     # Half the mean of a sum of absolute normal deviates, and LIKELY times a bound of its standard deviation.
@@ -27,19 +27,18 @@ def sampling_error(target_weights: np.ndarray, samples: int) -> float:
 
 
 def half_lives(steps: np.ndarray, errors: np.ndarray, annealed_at: np.ndarray, least: float) -> np.ndarray:
-    """Steps in which each flow's error halves from its largest in the records that follow a step at T <= 1.05,
-    (flows,).
+    """Steps in which each flow's error halves from its largest in the records after a step at T <= 1.05: (flows,).
 
-    The record before that step is none of them: a flow that has just begun or been quenched has not settled at that
-    temperature, and may lose its modes only then. steps: (records,). errors: (flows, records). annealed_at: (flows,). 0
-    where the error is never above `least`: nothing to recover; inf where no later record has half of it: no recovery
-    seen; NaN for a flow that no record judges after a step at T <= 1.05. Linear between records.
+    The record before that step does not count: a flow that has just begun or been quenched has not settled at that
+    temperature, and may lose its modes only later. The half-life is 0 if the error is never above `least`, so that
+    there is nothing to recover; inf if no later record has half the error; NaN for a flow without a record after a step
+    at T <= 1.05. Errors are linear between records. steps: (records,). errors: (flows, records). annealed_at: (flows,).
     """
     return np.array([_half_life(steps, error, at, least) for error, at in zip(errors, annealed_at, strict=True)])
 
 
 def first_records(steps: np.ndarray, annealed_at: np.ndarray) -> np.ndarray:
-    """The index of each flow's first record after a step at T <= 1.05; that of the last where there is none."""
+    """The index of each flow's first record after a step at T <= 1.05, or of the last record if there is none."""
     return np.minimum(np.searchsorted(steps, np.nan_to_num(annealed_at, nan=np.inf), side="right"), len(steps) - 1)
 
 

@@ -1,5 +1,4 @@
-"""Figures of training runs: curves over the steps, the last samples along the modes and in the plane; runs of several
-lengths."""
+"""The figure of a training run: diagnostics over the steps, and the last samples along the modes and in the plane."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ from annealvi.show import style
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CURVES = {
@@ -34,11 +34,29 @@ def draw_flow(data: xr.Dataset, target_scales: np.ndarray, path: Path) -> Path:
 
 
 def flow_figure(data: xr.Dataset, target_scales: np.ndarray) -> Figure:
-    """One thin line for each flow, collapsed ones in another colour; the target dashed where it has a value; T = 1.05
-    dotted.
+    """Draw the diagnostics of a training run over its steps, and the flows' last samples.
 
-    Of two modes: the first one's weight, and samples along both. Of more: the error of all weights, and each weight in
-    the end.
+    Each flow is one thin line; flows that miss a mode have another colour. Dashed lines are the target's values, a
+    dotted line is the first step at T <= 1.05. A target of up to two modes gets the weight of the first mode and a
+    histogram along the modes; one of more modes the error of all weights, and each weight in the end.
+
+    Parameters
+    ----------
+    data
+        `FlowRun.data` of `annealvi.train_flow`.
+    target_scales
+        Standard deviations of the target's modes, (K,).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Nine panels, with 50 flows at most.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> figure = flow_figure(run.data, np.array(problem.target.scales))  # doctest: +SKIP
+    >>> figure.savefig("flow.png")  # doctest: +SKIP
     """
     weights, modes = data["target_weights"].to_numpy(), data["projected_modes"].to_numpy()[0]  # the same for all flows
     mean = weights @ modes[:, 0]
@@ -87,15 +105,15 @@ def flow_figure(data: xr.Dataset, target_scales: np.ndarray) -> Figure:
     return figure
 
 
-def _mark_annealed(panel, data):
-    """The first step at T <= 1.05, the median flow's; nothing where no flow came there."""
+def _mark_annealed(panel: Axes, data: xr.Dataset) -> None:
+    """Mark the median flow's first step at T <= 1.05, if any flow reached it."""
     annealed = data["annealed_at"].isel(step=-1).to_numpy()
     if np.isfinite(annealed).any():
         panel.axvline(float(np.nanmedian(annealed)), **ANNEALED_LINE)
 
 
-def _final_weights(panel, mode_weights, colours, wanted):
-    """A bar for each mode of the target, a dot for each flow's weight of it."""
+def _final_weights(panel: Axes, mode_weights: np.ndarray, colours: list[str], wanted: np.ndarray) -> None:
+    """Draw the target's weights as bars, and each flow's weights as dots."""
     modes = np.arange(1, len(wanted) + 1)
     panel.bar(modes, wanted, width=0.8, color="0.85")
     for own, colour in zip(mode_weights, colours, strict=True):
@@ -105,8 +123,15 @@ def _final_weights(panel, mode_weights, colours, wanted):
     panel.set_xlabel("mode")
 
 
-def _histogram(panel, along, colours, weights, centres, scales):
-    """The density of each flow's samples along the first axis, against the target's."""
+def _histogram(
+    panel: Axes,
+    along: np.ndarray,
+    colours: list[str],
+    weights: np.ndarray,
+    centres: np.ndarray,
+    scales: np.ndarray,
+) -> None:
+    """Draw the density of each flow's samples along the first axis, and the target's."""
     reach = np.abs(centres).max() + 4 * scales.max()
     edges = np.linspace(-reach, reach, 61)
     for samples, colour in zip(along, colours, strict=True):
@@ -117,8 +142,8 @@ def _histogram(panel, along, colours, weights, centres, scales):
     panel.set_xlabel("first axis")
 
 
-def _plane(panel, samples, colours, modes):
-    """Samples of the flows in the plane of both axes, few of each; the target's modes as crosses."""
+def _plane(panel: Axes, samples: np.ndarray, colours: list[str], modes: np.ndarray) -> None:
+    """Draw some samples of each flow in the plane of both axes, and the target's modes as crosses."""
     few = max(20, 1500 // len(samples))
     for points, colour in zip(samples, colours, strict=True):
         panel.plot(*points[:few].T, ".", color=colour, ms=1.5, alpha=0.5)

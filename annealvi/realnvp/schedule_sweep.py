@@ -1,7 +1,6 @@
-"""Flows under many schedules: a map over two numbers of the problem, or kinds of schedule side by side at equal numbers
-of steps.
+"""Flows under many schedules: a map over two numbers of the problem, or a comparison of kinds of schedule.
 
-Both are sweeps whose units are cells: problems, each with its own number of steps and with all its seeds side by side.
+Both are sweeps over cells. A cell is one problem with its number of steps, and trains all its seeds side by side.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ from kernels.particles.simulation import DivergenceError
 
 KINDS = (*FORMULAS, "adaann")
 ADAANN_INTERVAL = 10.0
-"""Steps between two adjustments of β, where kinds are compared."""
+"""Steps between two adjustments of β by AdaAnn in a comparison of kinds."""
 CELL_SAMPLES = 2048
-"""Of each judgement, where there are many cells."""
+"""Samples in each diagnosis of a cell's flows."""
 MOST_CELLS = 10_000
 STRIDE = 250
-"""Steps between two looks at a flow."""
+"""Steps between two diagnoses of a flow."""
 
 LAST = (
     *(
@@ -60,21 +59,37 @@ LAST = (
     ),
     *("beta", "annealed_at", "half_life"),
 )
-"""What a sweep keeps of each flow's last record, besides its mode weights; and its half-life, see
+"""The diagnostics of each flow's last record that a sweep keeps besides the mode weights. For the half-life see
 `annealvi.realnvp.recovery`."""
 SHARES = ("p", "stderr", "p_low", "p_high", "steps")
-"""What it says of each cell. p_low and p_high are Clopper and Pearson's 95 % interval."""
+"""The results of each cell. p_low and p_high are Clopper and Pearson's 95 % interval."""
 LONG = 60.0
-"""Seconds from which on a sweep is shared out among processes, each of which takes some ten seconds to begin."""
+"""Seconds from which on several processes share a sweep; each of them takes some ten seconds to start."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How each flow is trained; the schedule is the cell's.
+    """How the flows of a sweep are trained; each cell has its own schedule.
 
-    steps: of every cell, or None: each cell then has `after` steps once its schedule has come to T = 1.05 (rounded up
-    to STRIDE), so that all are judged after the same time at the target's own temperature. seed: of the first cell; the
-    n-th has seed + n: flows of its own.
+    Attributes
+    ----------
+    steps
+        Steps of every cell. None gives each cell `after` steps once its schedule has reached T = 1.05 (rounded up to a
+        multiple of 250), so that all flows are judged after the same time at the target's own temperature.
+    after
+        Steps after T = 1.05, if `steps` is None.
+    seeds
+        Flows in each cell.
+    architecture, optimiser
+        Shape of the flows, and how they are trained.
+    time_per_step
+        The schedule's time per optimiser step.
+    samples
+        Number of samples in each diagnosis.
+    seed
+        Seed of the first cell; the n-th has seed + n.
+    device
+        "auto", "cpu" or "cuda".
     """
 
     steps: int | None = None
@@ -92,8 +107,7 @@ class Training:
 
 @dataclass(frozen=True)
 class FlowSweep(Sweep):
-    """Cells of flows, trained as `training` says. A cell in which a flow is no longer finite is NaN, its `collapsed`
-    too."""
+    """A sweep over cells of flows. A cell with a flow that is no longer finite is NaN in all its variables."""
 
     problem: Problem
     training: Training
@@ -102,14 +116,13 @@ class FlowSweep(Sweep):
 
     def __post_init__(self) -> None:
         kind = "cpu" if device_of(self.training.device).platform == "cpu" else "cuda"
-        object.__setattr__(
-            self, "training", replace(self.training, device=kind)
-        )  # here, and not by each of those that compute
+        # The device is chosen here, so that all processes of the sweep compute on the same one.
+        object.__setattr__(self, "training", replace(self.training, device=kind))
 
     @property
     @abstractmethod
     def cells(self) -> Sequence[tuple[Problem, int]]:
-        """Each cell's problem and number of steps."""
+        """The problem and the number of steps of each cell."""
 
     @property
     def variables(self) -> Mapping[str, Variable]:
@@ -148,7 +161,7 @@ class FlowSweep(Sweep):
 
     @property
     def workers(self) -> int:  # type: ignore[override]
-        """Small networks gain nothing from threads."""
+        """Processes that share the sweep on a CPU, since small networks gain nothing from threads."""
         return 1 if self.on_gpu or self.units * self.seconds_per_unit() < LONG else min(cores(), self.units)
 
     def check(self) -> None:
@@ -160,7 +173,7 @@ class FlowSweep(Sweep):
                 raise BadInput("axis", "the numbers of modes differ", "vary what leaves their number alone", "")
 
     def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
-        """The last record of a cell's flows; NaN where a loss was not finite."""
+        """Train a cell's flows and return their last record, or NaN if a loss was not finite."""
         problem, steps = self.cells[unit]
         wanted = np.array(problem.target.weights)
         try:
@@ -190,7 +203,7 @@ class FlowSweep(Sweep):
         return sum(cost_of(d, *size, steps, platform, samples).seconds for d, steps, samples in judged) / self.units
 
     def _run(self, unit: int) -> dict[str, Any]:
-        """How a cell's flows are trained."""
+        """The arguments of `train_flow` for a cell."""
         training = self.training
         common = {f.name: getattr(training, f.name) for f in dataclasses.fields(training) if f.name != "after"}
         return {**common, "steps": self.cells[unit][1], "seed": training.seed + unit}
@@ -202,7 +215,7 @@ class FlowSweep(Sweep):
 
 @dataclass(frozen=True)
 class FlowMap(FlowSweep):
-    """Flows over two keys. The time scale t0 counts steps over `training.time_per_step`."""
+    """Flows over two keys of the problem. The time scale t0 counts steps times `training.time_per_step`."""
 
     x: Axis | Choices
     y: Axis | Choices
@@ -244,7 +257,7 @@ class FlowMap(FlowSweep):
 
 @dataclass(frozen=True)
 class KindsOfSchedule(FlowSweep):
-    """Kinds of schedule at equal numbers of steps, each from every one of the temperatures, and no annealing."""
+    """Kinds of schedule at equal numbers of steps, each from all initial temperatures, and no annealing."""
 
     temperatures: tuple[float, ...]
     kinds: tuple[str, ...] = KINDS
@@ -321,12 +334,41 @@ def flow_map(
     path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
-    """Flows over two keys of the problem, as a dataset over (y, x, seed): what SHARES says of each cell and LAST of
-    each flow.
+    """Train flows over two keys of the problem, and map P(collapse).
 
-    The time scale t0 counts steps over `training.time_per_step`. path: a netCDF file to write; a map that was
-    interrupted goes on to the same file, byte for byte. running: `how` (an `Execution`), `progress` and `tell` of
-    `run_sweep`. A cell in which a flow is no longer finite is NaN, its `collapsed` too. Raises BadInput.
+    Parameters
+    ----------
+    problem
+        The problem at the keys' other values.
+    x, y
+        The two keys with their values. The time scale t0 counts steps times `training.time_per_step`.
+    training
+        How the flows of each cell are trained; None for the defaults.
+    path
+        A netCDF file to write. An interrupted map goes on to the same file, byte for byte.
+    **running
+        `how` (an `annealvi.Execution`), `progress` and `tell`: processes to use, and where progress goes.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over (y, x): `p`, its standard error `stderr`, its 95 % interval `p_low` to `p_high`, and `steps`. Over (y, x,
+        seed): each flow's last diagnostics, `weight_error` and `collapsed`. A cell with a flow that is no longer finite
+        is NaN.
+
+    Raises
+    ------
+    BadInput
+        A key has no meaning for flows, both keys are the same, or there are more than 10000 cells.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> T0 = annealvi.Axis("schedule.T0", 2, 200, 6, log=True)
+    >>> t0 = annealvi.Axis("schedule.t0", 10, 1000, 6, log=True)
+    >>> found = annealvi.flow_map(annealvi.load_problem("bimodal"), T0, t0)  # doctest: +SKIP
+    >>> found["p"].dims  # doctest: +SKIP
+    ('schedule.t0', 'schedule.T0')
     """
     return run_sweep(FlowMap(problem, training or Training(), x, y), path, **running)
 
@@ -341,22 +383,55 @@ def compare_kinds(
     path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
-    """Kinds of schedule at equal numbers of steps, each from every one of the temperatures, and no annealing: over
-    (schedule, seed).
+    """Compare kinds of schedule at equal numbers of steps, each from several temperatures, and no annealing.
 
-    Every schedule reaches T = 1.05 after `anneal` steps (`hold` jumps there). AdaAnn decides for itself, and
-    `annealed_at` says when: its τ, √(d/2) log T0 × interval / anneal, makes it as long where q follows p^β and that is
-    nearly Gaussian; a flow that has not come to T0 yet has a smaller variance, and steps ahead. The dataset's
-    coordinates kind, T0, t0, tau and steps say which is which. The kind "none" is β = 1 throughout, twice: for as many
-    steps as the others have in all, and for as many as they have at T <= 1.05. training, path, running: as of
-    `flow_map`; steps None are `training.after` once annealed.
+    Every schedule with a formula reaches T = 1.05 after `anneal` steps (`hold` jumps there). AdaAnn decides for itself,
+    and `annealed_at` says when. Its τ = √(d/2) log T0 × interval / anneal gives it the same length while q follows p^β
+    and p^β is nearly Gaussian; a flow that has not reached T0 yet has a smaller variance, so its β rises faster.
+
+    Parameters
+    ----------
+    problem
+        The problem; its schedule is not used.
+    temperatures
+        Initial temperatures T0, each above 1.05.
+    kinds
+        Kinds of schedule to compare.
+    anneal
+        Steps from T0 to T = 1.05.
+    training
+        How the flows are trained; None for the defaults. If its `steps` is None, there are `after` steps once annealed.
+    path
+        A netCDF file to write. An interrupted comparison goes on to the same file, byte for byte.
+    **running
+        `how` (an `annealvi.Execution`), `progress` and `tell`: processes to use, and where progress goes.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over (schedule, seed), with the variables of `flow_map`; the coordinates kind, T0, t0, tau and steps tell the
+        schedules apart. The kind "none" is β = 1 throughout, twice: for as many steps as the others have in all, and
+        for as many as they have at T <= 1.05.
+
+    Raises
+    ------
+    BadInput
+        A kind or temperature is wrong or stands twice, or `anneal` leaves no step at T = 1.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> problem = annealvi.load_problem("bimodal")
+    >>> found = annealvi.compare_kinds(problem, [5.0, 50.0], ["exponential", "linear"])  # doctest: +SKIP
+    >>> found.sizes["schedule"]  # doctest: +SKIP
+    6
     """
     sweep = KindsOfSchedule(problem, training or Training(), tuple(map(float, temperatures)), tuple(kinds), anneal)
     return run_sweep(sweep, path, **running)
 
 
 def spec_of_kind(kind: str, T0: float, duration: float, dimension: int, time_per_step: float = 1.0) -> ScheduleSpec:
-    """The schedule of a kind that takes `duration` from T0 to T = 1.05."""
+    """The schedule of a kind that takes the time `duration` from T0 to T = 1.05."""
     if kind == "adaann":
         interval = ADAANN_INTERVAL * time_per_step
         return ScheduleSpec(kind, T0, interval, tau=math.sqrt(dimension / 2) * math.log(T0) * interval / duration)

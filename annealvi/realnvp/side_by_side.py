@@ -1,7 +1,7 @@
-"""The flows of one run side by side: all in one program on a GPU, in groups on a CPU, whose cores take a group each.
+"""The flows of one run side by side: all in one program on a GPU, one group for each core on a CPU.
 
-XLA's own threads gain little with networks of this size. How flows are grouped decides how their sums are rounded, so
-it depends on their number alone and not on the cores that there are.
+XLA's own threads gain little with networks of this size. The grouping decides how sums are rounded, so it depends on
+the number of flows alone and not on the number of cores.
 """
 
 from __future__ import annotations
@@ -19,37 +19,36 @@ import jax.numpy as jnp
 from annealvi.sweeps.engines import cores
 
 LARGEST_GROUP = 4
-"""More flows in one program gain next to nothing; a single one takes nearly twice its share of a group of two."""
+"""More flows in one program gain next to nothing; a single flow takes nearly twice its share of a group of two."""
 
 Result = TypeVar("Result")
 
 
 @contextmanager
 def computing_on(where: Any) -> Iterator[None]:
-    """Arrays of this thread are on the JAX device `where`, and products in full single precision."""
+    """Put this thread's arrays on the JAX device `where`, and compute products in full single precision."""
     with jax.default_device(where), jax.default_matmul_precision("float32"):
         yield
 
 
 def number_of_groups(flows: int, platform: str) -> int:
-    """On a CPU at least two, of two to four flows each; fewer than four flows are one group, and so are all on a
-    GPU."""
+    """The number of groups: on a CPU at least two, of two to four flows each; one for fewer than four flows, and one on
+    a GPU."""
     return 1 if platform != "cpu" or flows < 4 else max(2, math.ceil(flows / LARGEST_GROUP))
 
 
 def number_of_threads(flows: int, platform: str) -> int:
-    """Those that share out the groups."""
+    """The number of threads that share the groups."""
     return min(cores(), number_of_groups(flows, platform))
 
 
 def in_groups(
     function: Callable[..., Result], where: Any, of_flows: tuple[Any, ...], *common: Any, interruptible: bool = False
 ) -> Result:
-    """function(*of_flows, *common), computed group by group. The first axis of each array in `of_flows` and in the
-    result is the flows.
+    """Compute function(*of_flows, *common) group by group.
 
-    interruptible: the function takes one argument more, which tells it that the caller's thread was interrupted while
-    others compute.
+    The first axis of each array in `of_flows` and in the result counts the flows. interruptible: the function takes one
+    more argument, a function that says whether the calling thread was interrupted.
     """
     flows = len(jax.tree.leaves(of_flows)[0])
     count = number_of_groups(flows, where.platform)

@@ -1,4 +1,4 @@
-"""Figures of flows under many schedules, the theory of mixtures beside them."""
+"""Figures of flows under many schedules, with the theory of Gaussian mixtures beside them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from annealvi.show import style
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 MOST_LABELLED = 150
-"""Cells up to which each has its number written in it."""
+"""Largest number of cells with their values written in them."""
 
 
 def draw_map(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: Path) -> Path:
@@ -29,11 +31,28 @@ def draw_kinds(flows: xr.Dataset, theory: xr.Dataset | None, title: str, path: P
 
 
 def map_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figure:
-    """P(collapse) of the flows, cell by cell, and beside it the theory's map with contours; grey: a flow was no longer
-    finite.
+    """Draw P(collapse) of flows, cell by cell, and the theory's map beside it.
 
-    A dot marks a cell whose β has not come to 0.95 in the last step, so that it is judged before its annealing has
-    ended.
+    Grey cells have a flow that was no longer finite. A dot marks a cell whose β has not reached 0.95 in the last step,
+    so that its flows are judged before the annealing has ended.
+
+    Parameters
+    ----------
+    flows
+        The dataset of `annealvi.flow_map`.
+    theory
+        The theory's map over the same keys, or None for the flows alone.
+    title
+        Title of the flows' panel.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel, or two with the theory's.
+
+    Examples
+    --------
+    >>> figure = map_figure(annealvi.flow_map(problem, T0, t0), None, "d = 128")  # doctest: +SKIP
     """
     width = style.ONE_COLUMN + 0.4 if theory is None else style.TWO_COLUMNS
     with style.figure(width, 2.9, columns=1 if theory is None else 2, squeeze=False) as (figure, grid):
@@ -48,8 +67,8 @@ def map_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figu
     return figure
 
 
-def _cells(panel, flows, title):
-    """As a table of coloured cells, whose places are those of the axes' values in order."""
+def _cells(panel: Axes, flows: xr.Dataset, title: str) -> AxesImage:
+    """Draw a table of coloured cells in the order of the axes' values, whatever their distances."""
     values = flows["p"].to_numpy()
     y, x = (str(name) for name in flows["p"].dims)
     panel.set_facecolor("0.8")
@@ -79,19 +98,36 @@ def _cells(panel, flows, title):
     return mesh
 
 
-def _labels(panel, x, y, unit):
+def _labels(panel: Axes, x: str, y: str, unit: str) -> None:
     names = {**style.LABELS, "schedule.t0": f"{style.LABELS['schedule.t0']} ({unit})"}
     panel.set_xlabel(names.get(x, x))
     panel.set_ylabel(names.get(y, y))
 
 
 def kinds_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figure:
-    """Against the initial temperature, for each kind: P(collapse) of the flows, the error of their mode weights, and
-    the theory's P.
+    """Draw P(collapse) and the error of the mode weights against the initial temperature, for each kind of schedule.
 
-    Bars: 95 % intervals of P, one standard error of the weights. Grey: no annealing, for as many steps as the others
-    have in all (dashed) and at T = 1 (dotted). Kinds are shifted a little sideways, so that their bars do not hide one
-    another.
+    Bars are 95 % intervals of P and one standard error of the weights' error. Grey lines are flows without annealing:
+    for as many steps as the others have in all (dashed), and for as many as they have at T = 1 (dotted). The kinds are
+    shifted a little sideways, so that their bars do not hide one another.
+
+    Parameters
+    ----------
+    flows
+        The dataset of `annealvi.compare_kinds`.
+    theory
+        The theory's P for the same kinds over T0, or None for the flows alone.
+    title
+        Title of the first panel.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Two panels, or three with the theory's.
+
+    Examples
+    --------
+    >>> figure = kinds_figure(annealvi.compare_kinds(problem, [5.0, 50.0]), None, "d = 128")  # doctest: +SKIP
     """
     kinds = [kind for kind in dict.fromkeys(flows["kind"].to_numpy().tolist()) if kind != "none"]
     place = {kind: n for n, kind in enumerate(kinds)}
@@ -136,7 +172,7 @@ def kinds_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Fi
 
 
 def rows_in_words(runs: xr.Dataset) -> list[str]:
-    """What tells the runs of `training_figure` apart, one line each."""
+    """The legend's line for each run of `training_figure`."""
     names = []
     for n in range(runs.sizes["run"]):
         run = runs.isel(run=n)
@@ -148,11 +184,24 @@ def rows_in_words(runs: xr.Dataset) -> list[str]:
 
 
 def training_figure(runs: xr.Dataset) -> Figure:
-    """The first mode's weight, and KL(q‖p*) at T = 1, while flows are trained: of runs (run, seed, step) the median,
-    and the range shaded.
+    """Draw the first mode's weight and KL(q‖p*) at T <= 1.05 while flows are trained.
 
-    Runs that differ in the estimator or in the rate alone stand on the left, beside the schedules under the usual ones
-    on the right.
+    Lines are medians over the seeds, shades the range. The left column compares gradient estimators and learning-rate
+    decays, the right one schedules under the path gradient and the cosine decay.
+
+    Parameters
+    ----------
+    runs
+        Diagnostics over (run, seed, step), with kind, T0, cooling, gradient and decay of each run.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Four panels.
+
+    Examples
+    --------
+    >>> figure = training_figure(xr.open_dataset("runs.nc"))  # doctest: +SKIP
     """
     usual = (runs["gradient"].to_numpy() == "path") & (runs["decay"].to_numpy() == "cosine")
     first = int(np.flatnonzero(usual)[0])

@@ -1,4 +1,4 @@
-"""The target mixture in all its dimensions, as JAX sees it: normalised log-density, responsibilities, samples."""
+"""The target mixture in all its dimensions, in JAX: normalised log density, responsibilities and samples."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Mixture(NamedTuple):
     scales: jax.Array
 
     def log_terms(self, x: jax.Array) -> jax.Array:
-        """log of each component's weight times its density at x (d,): (K,)."""
+        """log of each component's weight times density at x (d,): (K,)."""
         d = self.modes.shape[1]
-        # Not expanded: narrow modes far from the origin would lose all digits of single precision in |x|² − 2 x·ν +
-        # |ν|².
+        # The square is not expanded: in |x|² − 2 x·ν + |ν|² narrow modes far from the origin would lose all digits of
+        # single precision.
         squares = jnp.sum(((x - self.modes) / self.scales[:, None]) ** 2, 1)
         return jnp.log(self.weights) - 0.5 * squares - d * (jnp.log(self.scales) + 0.5 * math.log(2 * math.pi))
 
     def log_density(self, x: jax.Array) -> jax.Array:
-        """log p*(x) at x (d,), with its constant."""
+        """log p*(x) at x (d,), normalised."""
         return jax.nn.logsumexp(self.log_terms(x))
 
     def responsibilities(self, x: jax.Array) -> jax.Array:
@@ -36,18 +36,17 @@ class Mixture(NamedTuple):
         return jax.nn.softmax(self.log_terms(x))
 
     def sample(self, key: jax.Array, n: int) -> jax.Array:
-        """(n, d)."""
+        """n samples, (n, d)."""
         which, noise = jax.random.split(key)
         k = jax.random.choice(which, len(self.weights), (n,), p=self.weights)
         return self.modes[k] + self.scales[k, None] * jax.random.normal(noise, (n, self.modes.shape[1]))
 
 
 def turned(target: Target, dimension: int, seed: int, flow: int) -> tuple[Mixture, np.ndarray]:
-    """The problem's target in R^dimension, turned to a random direction, and the axes (2, dimension) to look at it
-    along.
+    """The problem's target in R^dimension, turned to a random direction, and its two main axes (2, dimension).
 
-    Each flow has a direction of its own: its masks know the coordinates, and one direction may be easier for them than
-    another.
+    Each flow has a direction of its own: a flow's masks single out the coordinates, so one direction may be easier to
+    learn than another.
     """
     given = np.array(target.means)
     own = np.pad(given, ((0, 0), (0, max(0, 2 - given.shape[1]))))
@@ -57,13 +56,13 @@ def turned(target: Target, dimension: int, seed: int, flow: int) -> tuple[Mixtur
 
 
 def main_axes(modes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(2, r) for modes (K, r), r >= 2: the unit direction in which the weighted modes vary most, and the next one.
+    """The unit direction in which the weighted modes (K, r), r >= 2, vary most, and the next one: (2, r).
 
-    Where they span no plane, the next one is any that is orthogonal. The first mode has no negative coordinate.
+    If the modes span no plane, the second is any orthogonal direction. Signs make the first mode's coordinates
+    non-negative.
     """
     centred = np.sqrt(weights)[:, None] * (modes - weights @ modes)
-    tail = (
-        1e-9 * max(1.0, float(np.abs(centred).max())) * np.eye(modes.shape[1])
-    )  # completes the basis, last by its size
+    # Tiny rows complete the basis; their size puts them last.
+    tail = 1e-9 * max(1.0, float(np.abs(centred).max())) * np.eye(modes.shape[1])
     axes = np.linalg.svd(np.concatenate([centred, tail]), full_matrices=False)[2][:2]
     return axes * np.where(axes @ modes[0] < 0, -1.0, 1.0)[:, None]

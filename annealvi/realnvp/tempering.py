@@ -1,5 +1,4 @@
-"""The inverse temperature of each optimiser step: of a schedule, or raised by an adaptive rule from the step's own
-samples."""
+"""The inverse temperature of each optimiser step, from a schedule or from an adaptive rule and the step's samples."""
 
 from __future__ import annotations
 
@@ -14,16 +13,16 @@ from derive.problem.schedules import SETTLED_EXCESS, AdaptiveRule, make_schedule
 from derive.problem.specification import BadInput, ScheduleSpec
 
 AFTER_SETTLING = 2000
-"""Steps at β = 1 that each flow of a sweep has by default."""
+"""Default number of steps at β = 1 for each flow of a sweep."""
 AFTER_SETTLING_ALONE = 20_000
-"""Those of a single run, whose weights are to be right."""
+"""Default number of steps at β = 1 for a single run, enough for right mode weights."""
 STEPS_OF_ADAPTIVE_RUNS = 10_000
 HALVINGS = 30
-"""Of the interval in which the ESS rule looks for its next β."""
+"""Bisections of the interval in which the ESS rule looks for its next β."""
 
 
 def betas_of(spec: ScheduleSpec, steps: int, time_per_step: float) -> np.ndarray:
-    """β at the start of each step, (steps,): the schedule's time is the number of steps times `time_per_step`."""
+    """β at the start of each step, (steps,). The schedule's time is the number of steps times `time_per_step`."""
     return BetaSchedule(spec, time_per_step).values(steps).astype(np.float32)
 
 
@@ -34,7 +33,7 @@ def default_steps(
     after: int = AFTER_SETTLING,
     excess: float = SETTLED_EXCESS,
 ) -> int:
-    """Enough for the schedule to come to T <= 1 + excess, and `after` more."""
+    """The number of steps until the schedule reaches T <= 1 + excess, and `after` more."""
     if rule is not None:
         return STEPS_OF_ADAPTIVE_RUNS
     steps = settling_time(make_schedule(spec), excess) / time_per_step
@@ -44,15 +43,15 @@ def default_steps(
 
 
 def steps_between_adjustments(rule: AdaptiveRule, time_per_step: float) -> int:
-    """Of an adaptive rule, whose interval is in the schedule's time."""
+    """The number of steps between adjustments by an adaptive rule, whose interval is in the schedule's time."""
     return max(1, round(rule.interval / time_per_step))
 
 
 def next_beta(kind: str, strength: jax.Array | float, beta: jax.Array, log_target: jax.Array) -> jax.Array:
-    """β after an adjustment by the rule `kind`. log_target: (n,) log p* at samples of q.
+    """β after an adjustment by an adaptive rule. log_target: (n,) log p* at samples of q.
 
-    "adaann": β + τ/√Var_q[log p*], τ the strength. "ess": the largest β' for which the weights p*^(β' − β) keep a
-    relative effective sample size of `strength`.
+    The rule "adaann" gives β + τ/√Var_q[log p*], where τ is the strength. The rule "ess" gives the largest β' for which
+    the weights p*^(β' − β) keep a relative effective sample size of `strength`. β is 1 at most.
     """
     if kind == "adaann":
         return jnp.minimum(1.0, beta + strength / jnp.std(log_target))

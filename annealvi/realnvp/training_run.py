@@ -1,5 +1,4 @@
-"""`annealvi flow`: a RealNVP flow trained on the problem's target, many seeds side by side, with what tells collapse
-from coverage."""
+"""`annealvi flow`: RealNVP flows trained on a problem's target, many seeds side by side, and their diagnostics."""
 
 from __future__ import annotations
 
@@ -47,25 +46,32 @@ from kernels.machine.device import tell_of_fallback
 from kernels.particles.simulation import DivergenceError
 
 SAMPLES = 8192
-"""Of each judgement: a divergence of 0.02 in 128 dimensions is then known to some 0.002, and judging takes a few per
-cent of the time."""
+"""Samples in each diagnosis. They give a divergence of 0.02 in 128 dimensions to some 0.002, in a few per cent of the
+training time."""
 KEPT_SAMPLES = 1000
-"""Projected samples of each seed that the result keeps."""
+"""Number of projected samples of each flow in the result."""
 RECORDS = 20
 FLOPS_PER_SECOND = {"cpu": 8e10, "gpu": 1e13}
-"""What training reaches on a core (measured, right within a factor of two) and on a GPU (a guess)."""
+"""Speed of training on one core (measured, right within a factor of two) and on a GPU (a guess)."""
 SECONDS_PER_STEP = {"cpu": 3e-4, "gpu": 1e-4}
-"""What a step of one seed takes besides."""
+"""Overhead of one step of one flow."""
 COMPILING = 15.0
-"""Seconds that compiling takes (measured, from 2 to 8 couplings alike); next to none where JAX has kept the code."""
+"""Seconds of compilation (measured, for 2 to 8 couplings alike); next to none if JAX has the code in its cache."""
 
 
 @dataclass(frozen=True)
 class FlowRun:
-    """data: the labelled result, with axes seed, step (of the records), mode, sample and axis. device, method: what
-    ran, in words.
+    """The result of `annealvi.train_flow`.
 
-    The variable annealed_at is the first step that each flow took at T <= 1.05, as known at each record; NaN before.
+    Attributes
+    ----------
+    data
+        The diagnostics, with axes seed, step (of the records), mode, sample and axis. Its variable `annealed_at` is the
+        first step that each flow took at T <= 1.05, as known at each record; NaN before.
+    device
+        The device of the training, in words.
+    method
+        Architecture and optimiser, in words.
     """
 
     data: xr.Dataset
@@ -82,28 +88,26 @@ class FlowRun:
 
     @property
     def outcomes(self) -> Outcomes:
-        """Which modes each flow covers in the end, and P(collapse) with its standard error."""
+        """The modes that each flow covers in the end, and P(collapse) with its standard error."""
         return Outcomes(self.data["covered"].to_numpy().astype(bool))
 
     @property
     def weight_errors(self) -> np.ndarray:
-        """(flows,) the share of each flow's mass that is with the wrong mode in the end, see
-        `annealvi.realnvp.recovery`."""
+        """Share of each flow's mass at the wrong mode in the end, (flows,); see `annealvi.realnvp.recovery`."""
         return weight_error(self.data["mode_weights"].isel(step=-1).to_numpy(), self.data["target_weights"].to_numpy())
 
     @property
     def sampling_error(self) -> float:
-        """What `weight_errors` of right weights seldom exceeds, counted in as many samples."""
+        """The value that `weight_errors` of right weights, counted in as many samples, seldom exceeds."""
         return sampling_error(
             self.data["target_weights"].to_numpy(), json.loads(self.data.attrs["settings"])["samples"]
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The keys of the command's JSON; every list has one entry for each seed, of the last record, which is at step
-        judged_at.
+        """Return the content of the command's JSON: lists with one entry for each seed, at the last record.
 
-        JSON's null stands for a half-life of a flow that did not recover, or that no record judges at T <= 1.05 (its
-        annealed_at tells).
+        The last record is at step `judged_at`. The half-life is null in JSON for a flow that did not recover, and for a
+        flow without a record at T <= 1.05; its `annealed_at` tells the two apart.
         """
         last = self.data.isel(step=-1)
         return {
@@ -144,27 +148,67 @@ def train_flow(
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> FlowRun:
-    """Train `seeds` flows on the problem's target under its schedule, whose time is the number of steps times
-    `time_per_step`.
+    """Train RealNVP flows on a problem's target under its schedule, and diagnose mode collapse.
 
-    steps: of the optimiser; None for the schedule's settling time and 20000 more. records: how often, evenly, the flows
-    are judged besides the start. samples: of each diagnosis. seed: of everything; flow n of a run depends on (seed, n),
-    not on how many there are, up to the rounding of differently grouped sums. device: "auto", "cpu" or "cuda".
-    checkpoint: a file that is kept up to date, and from which a run with the same settings goes on; max_cost: seconds
-    that it may be expected to take. Raises BadInput, MissingComponent where JAX has no such device, DivergenceError
-    where a flow is no longer finite.
+    Each flow is trained on the tempered reverse KL, E_q[log q] − β E_q[log p*]. Its target is turned to a random
+    direction of its own.
+
+    Parameters
+    ----------
+    problem
+        Target, schedule and dimension; the proposal is not used.
+    steps
+        Number of optimiser steps; None for the schedule's settling time and 20000 more.
+    seeds
+        Number of flows.
+    architecture, optimiser
+        Shape of the flows, and how they are trained; None for the defaults.
+    time_per_step
+        The schedule's time per optimiser step.
+    records
+        Number of diagnoses at even distances, besides the one at the start.
+    samples
+        Number of samples in each diagnosis.
+    seed
+        Seed of all random numbers. Flow n depends on (seed, n) and not on the number of flows, up to the rounding of
+        differently grouped sums.
+    device
+        "cpu", "cuda", or "auto" for a GPU if JAX has one.
+    checkpoint
+        File that is updated after each record; a run with the same settings goes on from it.
+    max_cost
+        Longest expected time in seconds; a run that is expected to take longer is refused.
+    progress
+        Called with (steps done, steps in all).
+    tell
+        Called with a line that says how long the run may take.
+
+    Returns
+    -------
+    FlowRun
+        Its `data` has the diagnostics with axes seed, step, mode, sample and axis; `outcomes` says which modes each
+        flow covers in the end.
+
+    Raises
+    ------
+    BadInput
+        An argument is wrong, the problem has one dimension, or the run would cost more than `max_cost`.
+    MissingComponent
+        JAX has no such device.
+    DivergenceError
+        A flow is no longer finite.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> problem = annealvi.load_problem("bimodal", ["space.dimension=2", "schedule.T0=30", "schedule.t0=300"])
+    >>> run = annealvi.train_flow(problem, steps=2000, seeds=4)  # doctest: +SKIP
+    >>> run.outcomes.collapsed  # doctest: +SKIP
+    array([False, False, False, False])
     """
     architecture, optimiser = architecture or Architecture(), optimiser or Optimiser()
     require_positive(seeds=seeds, records=records, samples=samples, time_per_step=time_per_step)
-    if architecture.kind == "study" and optimiser.batch < 2:
-        raise BadInput(
-            "--batch", "one sample has no variance to normalise by", "choose at least 2 with --architecture study", ""
-        )
-    dimension, rule = problem.space.dimension, make_rule(problem.schedule)
-    if dimension < 2:
-        raise BadInput(
-            "space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem"
-        )
+    dimension, rule = _trainable_dimension(problem, architecture, optimiser), make_rule(problem.schedule)
     total = default_steps(problem.schedule, rule, time_per_step, AFTER_SETTLING_ALONE) if steps is None else steps
     require_positive(steps=total)
     bounds = np.unique(np.linspace(0, total, min(records, total) + 1).round().astype(int))
@@ -177,14 +221,12 @@ def train_flow(
         where,
         architecture=architecture,
         optimiser=optimiser,
-        **{
-            "steps": total,
-            "seeds": seeds,
-            "time_per_step": time_per_step,
-            "records": records,
-            "samples": samples,
-            "seed": seed,
-        },
+        steps=total,
+        seeds=seeds,
+        time_per_step=time_per_step,
+        records=records,
+        samples=samples,
+        seed=seed,
     )
     with computing_on(where):
         trainer, given, adaptive = _prepared(problem, rule, architecture, optimiser, samples, total, time_per_step)
@@ -193,6 +235,19 @@ def train_flow(
         found = list(_records(trainer, where, tasks, adaptive, given, bounds, kept, fingerprint_of(settings), progress))
     data = _dataset(found, bounds, tasks, settings, samples)
     return FlowRun(data, describe(where), method_of(architecture, optimiser, total))
+
+
+def _trainable_dimension(problem: Problem, architecture: Architecture, optimiser: Optimiser) -> int:
+    """The problem's dimension; raises BadInput if such a flow cannot be trained there."""
+    if architecture.kind == "study" and optimiser.batch < 2:
+        raise BadInput(
+            "--batch", "one sample has no variance to normalise by", "choose at least 2 with --architecture study", ""
+        )
+    if problem.space.dimension < 2:
+        raise BadInput(
+            "space.dimension", "a coupling layer has nothing to couple in one dimension", "choose at least 2", "problem"
+        )
+    return problem.space.dimension
 
 
 def _prepared(
@@ -204,9 +259,11 @@ def _prepared(
     steps: int,
     time_per_step: float,
 ) -> tuple[Trainer, Steps, Rule]:
-    """The compiled functions, β of each step (the first one's, where a rule raises it) with its learning rate, and the
-    rule's numbers."""
-    # What compiling does not depend on is left out of its key: runs that differ in it alone share a compiled loop.
+    """The compiled functions, the β and learning rate of each step, and the numbers of an adaptive rule.
+
+    Under an adaptive rule all steps have the first β, which the rule raises.
+    """
+    # The learning rate and its decay are data of the compiled loop, so they are no part of its key.
     dimension, compiled, rates = (
         problem.space.dimension,
         replace(optimiser, learning_rate=1.0, decay="constant"),
@@ -230,7 +287,7 @@ def _prepared(
 
 
 def settings_of(problem: Problem, where: Any, **settings: Any) -> dict[str, Any]:
-    """All that decides a result, in plain values. where: the JAX device."""
+    """Everything that decides a result, in plain values. where: the JAX device."""
     plain = {
         name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
         for name, value in settings.items()
@@ -240,7 +297,7 @@ def settings_of(problem: Problem, where: Any, **settings: Any) -> dict[str, Any]
 
 
 def method_of(architecture: Architecture, optimiser: Optimiser, steps: int | str) -> str:
-    """What ran, in words."""
+    """Architecture, optimiser and number of steps in words."""
     kind = "" if architecture.kind == "plain" else " and batch normalisation (--architecture study)"
     decay = " falling as a cosine" if optimiser.decay == "cosine" else ""
     clip = "" if optimiser.clip is None else f", clipped at {optimiser.clip:g}"
@@ -257,7 +314,7 @@ def describe(where: Any) -> str:
 
 
 def _tasks(problem: Problem, seed: int, flows: int) -> Task:
-    """Each flow's own target, turned its own way, and its own key."""
+    """The target of each flow, turned to a direction of its own, with its axes and its random key."""
     mixtures, axes = zip(*(turned(problem.target, problem.space.dimension, seed, n) for n in range(flows)), strict=True)
     words = np.random.SeedSequence(seed).generate_state(1)  # a key takes 32 bits, a seed may have 64
     keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(int(words[0])), n))(jnp.arange(flows))
@@ -277,7 +334,7 @@ def _records(
     fingerprint: str,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """One record for each bound; the checkpoint is written after each."""
+    """Train from bound to bound, and yield one record for each; the checkpoint is written after each."""
     state = trainer.begin(tasks, rule)
     kept = None if checkpoint is None else load_checkpoint(checkpoint, fingerprint, state)
     if kept is None:
@@ -302,7 +359,7 @@ def _records(
 
 
 def _require_finite(what: str, values: np.ndarray, first: int) -> None:
-    """values: (flows, steps from `first` on)."""
+    """Raise DivergenceError for the first value that is not finite. values: (flows, steps from `first` on)."""
     wrong = np.argwhere(~np.isfinite(values))
     if len(wrong):
         flow, step = wrong[wrong[:, 1].argmin()]
@@ -312,7 +369,7 @@ def _require_finite(what: str, values: np.ndarray, first: int) -> None:
 
 
 def _first_annealed(beta: np.ndarray, first: int) -> np.ndarray:
-    """(flows,) the first step at T <= 1 + ANNEALED, of β (flows, steps from `first` on); NaN where there is none."""
+    """The first step of each flow at T <= 1 + ANNEALED, or NaN: (flows,). beta: (flows, steps from `first` on)."""
     there = beta >= 1 / (1 + ANNEALED) - 1e-6  # β is in single precision
     return np.where(there.any(1), first + there.argmax(1), np.nan)
 
@@ -327,7 +384,7 @@ def _record(
     loss: Any = math.nan,
     annealed_at: Any = math.nan,
 ) -> dict[str, np.ndarray]:
-    """The diagnoses at a step; β of the step before and the mean loss of the steps since the last record."""
+    """The diagnostics at a step, the β of the step before, and the mean loss since the last record."""
     diagnoses = in_groups(trainer.judge, where, (state, tasks), step)
     judged = {name: np.asarray(value) for name, value in diagnoses._asdict().items()}
     judged["projection"] = judged["projection"][:, :KEPT_SAMPLES]
@@ -373,8 +430,10 @@ def _dataset(
 
 
 def device_of(request: str) -> Any:
-    """The JAX device of a request "auto", "cpu" or "cuda". Raises MissingComponent where JAX has no such device, or it
-    does not compute."""
+    """The JAX device for "auto", "cpu" or "cuda".
+
+    Raises MissingComponent if JAX has no such device or the device does not compute.
+    """
     if request not in ("auto", "cpu", "cuda"):
         raise BadInput("--device", f"{request!r} is no device", "choose auto, cpu or cuda", "")
     try:
@@ -395,7 +454,7 @@ def device_of(request: str) -> Any:
 
 @cache
 def _fault_of(where: Any) -> str:
-    """Why a device cannot compute, found by a small function that is compiled and run there, once in a process."""
+    """The reason why a device cannot compute, or "". A small function is compiled and run there once in a process."""
     try:
         jax.block_until_ready(jax.jit(jnp.exp)(jax.device_put(np.ones(4, np.float32), where)))
     except Exception as error:
@@ -412,10 +471,10 @@ def cost_of(
     platform: str,
     judged: int = 0,
 ) -> Cost:
-    """What training costs on a JAX platform, without compiling. judged: samples of all diagnoses of one flow."""
+    """The cost of training on a JAX platform, without compilation. judged: samples in all diagnoses of one flow."""
     width, kind = architecture.width, "cpu" if platform == "cpu" else "gpu"
     products = 2 * architecture.layers * (dimension * width + (architecture.depth - 1) * width**2)
-    # A gradient is twice its value, and a path gradient's score as much as another value; a diagnosis has two passes.
+    # A gradient costs twice its value, a path gradient's score as much as one value; a diagnosis has two passes.
     passes = 4.0 if optimiser.gradient == "path" else 3.0
     flops = products * seeds * (2 * passes * optimiser.batch * steps + 4.0 * judged)
     seconds = flops / FLOPS_PER_SECOND[kind] + steps * seeds * SECONDS_PER_STEP[kind]

@@ -1,1 +1,1 @@
-""""""
+"""Runs of one problem: paths by the ODE and by particles, their cost, and the velocity at one state."""

@@ -1,5 +1,8 @@
-"""Paths under an adaptive schedule, whose beta belongs to each path: by AdaAnn's flow (`integrate`) and by particles
-(`simulate`)."""
+"""Paths under an adaptive schedule, which gives each path an inverse temperature beta of its own.
+
+`integrate` takes `integrate_with_rule`, which follows AdaAnn's derived flow of beta; `simulate` takes
+`simulate_with_rule`, in which each replica's rule looks at its particles.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from annealvi.runs.costs import (
+    Cost,
     affordable_number,
     cost_of_integration,
     cost_of_particles,
@@ -34,24 +38,32 @@ from annealvi.runs.paths import (
     refuse_start_outside,
     side_by_side,
 )
-from annealvi.session.session import Session
+from annealvi.session.session import TIME_TO_SETTLE, Session
 from derive.problem.schedules import AdaptiveRule
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
     from kernels.particles.adaptive_schedules import AdaptiveRun, Rule
 
-SETTLING = 50.0
-"""How long a run goes on after the last path has reached beta = 1."""
-
 MOST_PIECES = 20
-"""Of a path whose end is not known, each as long as the whole was expected to be."""
+"""A path whose end is not known is followed piece by piece, each as long as the whole was expected to be. After this
+many pieces the run gives up."""
 
 
 @dataclass(frozen=True)
 class Ends:
-    """states: (n, states) of trajectories at their common end t. device, method: what really ran."""
+    """Where trajectories end.
+
+    Attributes
+    ----------
+    t : float
+        The end that all trajectories have in common.
+    states : ndarray, shape (n, states)
+        The trajectories' states there.
+    device, method : str
+        What really ran.
+    """
 
     t: float
     states: np.ndarray
@@ -72,15 +84,16 @@ def integrate_with_rule(
     progress: Callable[[int, int], None] | None,
     tell: Callable[[str], None] | None,
 ) -> Paths:
-    """`integrate` of states (n, states) and beta together; the Paths' beta is (n, n_out).
+    """Integrate states (n, states) and beta together; the beta of the Paths is (n, n_out).
 
-    t_end: None for SETTLING after the last trajectory has reached beta = 1; there are then up to `points` output times.
+    t_end: None ends the run TIME_TO_SETTLE after the last trajectory has reached beta = 1, with at most `points` output
+    times. For the other arguments see `annealvi.integrate`.
     """
     kernel = session.compile_with_rule(device, tolerance)
     assert session.rule is not None  # compile_with_rule has seen it
     start = np.column_stack([states, np.full(len(states), session.rule.start_beta)])
     refuse_start_outside(kernel, start)
-    expected = _expected_end(kernel, start) + SETTLING if t_end is None else t_end
+    expected = _expected_end(kernel, start) + TIME_TO_SETTLE if t_end is None else t_end
     _refuse_late(expected)
     times = np.linspace(0.0, expected, points)
     with stopped_in_time(max_cost, FASTER_INTEGRATION):
@@ -113,12 +126,12 @@ def ends_with_rule(
     progress: Callable[[int, int], None] | None,
     tell: Callable[[str], None] | None,
 ) -> Ends:
-    """Where `integrate_with_rule` leads n random states, with no output time but its end. Of each trajectory one state
-    is kept.
+    """Find where `integrate_with_rule` leads n random states, keeping one state of each trajectory.
 
-    n: None for as many as the problem can afford, see `costs.affordable_number`.
+    n: None takes as many as the problem can afford, see `costs.affordable_number`. For the other arguments see
+    `annealvi.integrate`.
     """
-    from kernels.integrate.integrator import widest_tolerance
+    from kernels.integrate.domain import widest_tolerance
 
     kernel = session.compile_with_rule(device, tolerance)
     assert session.rule is not None  # compile_with_rule has seen it
@@ -126,7 +139,7 @@ def ends_with_rule(
     if n is None or max_cost is not None or tell is not None:
         few = session.random_states(crew, seed)
         few = np.column_stack([few, np.full(len(few), session.rule.start_beta)])
-        expected = np.array([0.0, _expected_end(kernel, few) + SETTLING])
+        expected = np.array([0.0, _expected_end(kernel, few) + TIME_TO_SETTLE])
         with stopped_in_time(max_cost, FASTER_ADAPTIVE):
             pace = pace_of_integration(kernel, few, expected, rtol, crew)
         if n is None:
@@ -137,7 +150,7 @@ def ends_with_rule(
     for chunk, states in random_chunks(session, kernel, n, seed):
         here[chunk, :-1] = states
     chunks = chunks_of(kernel, n)
-    piece = max(_expected_end(kernel, here[chunk]) for chunk in chunks) + SETTLING
+    piece = max(_expected_end(kernel, here[chunk]) for chunk in chunks) + TIME_TO_SETTLE
     _refuse_late(piece)
     times = np.array([0.0, piece])
     options: dict[str, Any] = {"rtol": rtol, "atol": rtol / 100, "domain_tolerance": widest_tolerance(rtol)}
@@ -151,7 +164,7 @@ def ends_with_rule(
                     progress(chunk.stop, n)
             t += piece
             cold = min(cold, t if (here[:, -1] >= 1).all() else np.inf)
-            if t >= cold + SETTLING:
+            if t >= cold + TIME_TO_SETTLE:
                 return Ends(t, here[:, :-1], kernel.device, f"{run.method}{inaccuracy(kernel, tolerance)}")
     raise _never_cold(t)
 
@@ -162,7 +175,7 @@ def _refuse_late(end: float) -> None:
 
 
 def _expected_end(kernel: Kernel, start: np.ndarray) -> float:
-    """When beta would reach one if it went on as it begins."""
+    """The time at which the last beta would reach one if all rose at their first rate."""
     rates = kernel.rhs_at_beta(1.0, start)[:, -1]
     rising = start[:, -1] < 1
     return float(np.max((1 - start[rising, -1]) / rates[rising], initial=0.0))
@@ -171,8 +184,11 @@ def _expected_end(kernel: Kernel, start: np.ndarray) -> float:
 def _until_cold(
     kernel: Kernel, start: np.ndarray, times: np.ndarray, rtol: float, progress: Callable[[int, int], None] | None
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Times, values (n, n_out, states) and method until SETTLING after the last trajectory's beta is one; the system is
-    autonomous."""
+    """Integrate until TIME_TO_SETTLE after the last beta is one; return times, values (n, n_out, states) and
+    the method.
+
+    The system is autonomous, so each piece begins at time zero.
+    """
     t, pieces, here = np.zeros(1), [start[:, None]], start
     for _ in range(MOST_PIECES):
         values, run = integrate_in_chunks(kernel, here, times, rtol, progress)
@@ -180,7 +196,7 @@ def _until_cold(
         t, here = np.concatenate([t, t[-1] + times[1:]]), values[:, -1]
         path = np.concatenate(pieces, axis=1)
         cold = (path[:, :, -1] >= 1).all(axis=0)
-        settled = np.flatnonzero(t >= t[cold.argmax()] + SETTLING)
+        settled = np.flatnonzero(t >= t[cold.argmax()] + TIME_TO_SETTLE)
         if cold.any() and len(settled):
             kept = np.unique(np.linspace(0, settled[0], len(times)).round().astype(int))
             return t[kept], path[:, kept], run.method
@@ -210,20 +226,50 @@ def simulate_with_rule(
     progress: Callable[[int, int], None] | None,
     tell: Callable[[str], None] | None,
 ) -> Paths:
-    """`simulate` of initial_means (replicas, L, d) under a rule; the Paths' beta is (replicas, n_out), and `cost` says
-    what it took.
+    """Simulate initial_means (replicas, L, d) under a rule; the beta of the Paths is (replicas, n_out).
 
-    t_end: None for SETTLING after the last replica has reached beta = 1, but no longer than max_cost allows.
+    The `cost` of the Paths says how much work the run was.
+
+    t_end: None ends the run TIME_TO_SETTLE after the last replica has reached beta = 1, within max_cost.
+    For the other arguments see `annealvi.simulate`.
     """
     from kernels.particles.adaptive_schedules import simulate_adaptively
     from kernels.particles.random_stream import MAX_PARTICLES
-    from kernels.particles.step import draws_per_component
 
     if not 2 <= particles <= MAX_PARTICLES // 2:
         found = f"{particles} per component, of which a rule estimates a variance"
         raise BadInput("--particles", found, f"give 2 to {MAX_PARTICLES // 2}", "")
     every = max(1, round(rule.interval / dt))
-    wanted = _expected_updates(session, rule) * every + SETTLING / dt if t_end is None else t_end / dt
+    steps = _expected_steps(session, rule, every, dt, t_end)
+    cost = _cost_of_steps(session, initial_means, steps, particles, projected, device)
+    require_affordable(cost, max_cost, FASTER_SIMULATION.replace("ask for", "ask for a shorter schedule.t0,"), tell)
+    most = _most_steps(steps, cost, max_cost) if t_end is None else steps
+    record_every = max(1, -(-steps // (points - 1)))
+    _refuse_many_records(session, len(initial_means), most // record_every)
+    run = simulate_adaptively(
+        initial_means,
+        *session.mixtures(),
+        _rule_of_particles(rule, every, particles),
+        dt,
+        steps=most,
+        particles=particles,
+        seed=seed,
+        manifold=session.problem.flow.manifold,
+        learn=session.problem.flow.learn,
+        record_every=record_every,
+        steps_after_one=round(TIME_TO_SETTLE / dt) if t_end is None else None,
+        precision=precision,
+        device=device,
+        projected=projected,
+        progress=progress,
+    )
+    method = f"{flow_in_words(particles, dt, precision, run.projected)}, {rule.kind} every {every * dt:g}"
+    return _paths_of(session, run, points, method)
+
+
+def _expected_steps(session: Session, rule: AdaptiveRule, every: int, dt: float, t_end: float | None) -> int:
+    """Steps until t_end or, without it, until every beta is expected to be one and the flow has settled."""
+    wanted = _expected_updates(session, rule) * every + TIME_TO_SETTLE / dt if t_end is None else t_end / dt
     if not wanted <= MOST_STEPS:
         found = f"{wanted:.3g} steps until every beta is expected to be 1"
         raise BadInput(
@@ -232,37 +278,40 @@ def simulate_with_rule(
             f"ask for at most {MOST_STEPS:.0e}: a shorter schedule.t0, a longer --dt or an earlier --t-end",
             "",
         )
-    steps = max(1, round(wanted))
-    sizes = len(session.problem.proposal.weights), len(session.problem.target.weights)
-    draws = draws_per_component(initial_means.shape[-1], sum(sizes), particles, projected)
-    estimates = float(len(initial_means)) * sizes[0] * steps
-    cost = cost_of_particles(estimates * draws, estimates * particles, device)
-    require_affordable(cost, max_cost, FASTER_SIMULATION.replace("ask for", "ask for a shorter schedule.t0,"), tell)
-    record_every = max(1, -(-steps // (points - 1)))
-    if t_end is None:
-        affordable = MOST_PIECES if max_cost is None else max_cost / cost.seconds
-        steps = round(min(MOST_STEPS, steps * min(MOST_PIECES, max(1.0, affordable))))
-    refuse_large("--replicas or --points", len(initial_means) * (steps // record_every) * sizes[0] * sum(sizes))
-    run = simulate_adaptively(
-        initial_means,
-        *session.mixtures(),
-        _rule_of_particles(rule, every, particles),
-        dt,
-        steps=steps,
-        particles=particles,
-        seed=seed,
-        manifold=session.problem.flow.manifold,
-        learn=session.problem.flow.learn,
-        record_every=record_every,
-        steps_after_one=round(SETTLING / dt) if t_end is None else None,
-        precision=precision,
-        device=device,
-        projected=projected,
-        progress=progress,
-    )
+    return max(1, round(wanted))
+
+
+def _most_steps(expected: int, cost: Cost, max_cost: float | None) -> int:
+    """The steps that max_cost allows, between `expected` and MOST_PIECES times as many. cost: of the expected ones."""
+    affordable = MOST_PIECES if max_cost is None else max_cost / cost.seconds
+    return round(min(MOST_STEPS, expected * min(MOST_PIECES, max(1.0, affordable))))
+
+
+def _sizes(session: Session) -> tuple[int, int]:
+    """Numbers of components and of modes."""
+    return len(session.problem.proposal.weights), len(session.problem.target.weights)
+
+
+def _cost_of_steps(
+    session: Session, initial_means: np.ndarray, steps: int, particles: int, projected: bool, device: str
+) -> Cost:
+    from kernels.particles.step import draws_per_component
+
+    components, modes = _sizes(session)
+    draws = draws_per_component(initial_means.shape[-1], components + modes, particles, projected)
+    estimates = float(len(initial_means)) * components * steps
+    return cost_of_particles(estimates * draws, estimates * particles, device)
+
+
+def _refuse_many_records(session: Session, replicas: int, records: int) -> None:
+    components, modes = _sizes(session)
+    refuse_large("--replicas or --points", replicas * records * components * (components + modes))
+
+
+def _paths_of(session: Session, run: AdaptiveRun, points: int, method: str) -> Paths:
+    """The Paths of a run, at up to `points` of its recorded times."""
     kept = np.unique(np.linspace(0, len(run.t) - 1, points).round().astype(int))
     values = session.states_of_overlaps(run.M, run.Q, run.weights, run.scales).transpose(1, 0, 2)[:, kept]
-    method = f"{flow_in_words(particles, dt, precision, run.projected)}, {rule.kind} every {every * dt:g}"
     return Paths(
         run.t[kept],
         run.beta[kept].T,
@@ -284,10 +333,11 @@ def _rule_of_particles(rule: AdaptiveRule, every: int, particles: int) -> Rule:
 
 
 def _expected_updates(session: Session, rule: AdaptiveRule) -> float:
-    """About how often the rule acts, were the target the nearest to a single mode; for its cost alone.
+    """Estimate how often the rule acts before beta = 1, for the cost alone.
 
-    The relative effective sample size of a small increment δ is 1/(1 + δ² Var), so that the level stands for tau =
-    √(1/level − 1).
+    The variance of the log-density is taken as if the target were the one mode for which it is largest. The relative
+    effective sample size of a small increment δ is 1/(1 + δ² Var), so a level of the rule "ess" stands for the
+    tolerance tau = √(1/level − 1) of the rule "adaann".
     """
     target, proposal, d = session.problem.target, session.problem.proposal, session.problem.space.dimension
     tau = rule.strength if rule.kind == "adaann" else np.sqrt(1 / rule.strength - 1)
@@ -300,7 +350,7 @@ def _expected_updates(session: Session, rule: AdaptiveRule) -> float:
 
 
 def _cost_of(run: AdaptiveRun) -> dict[str, Any]:
-    """Each (replicas,); time_to_one is nan where beta has not reached one."""
+    """The work of each replica: arrays (replicas,). time_to_one is nan where beta has not reached one."""
     reached = run.cost.steps_to_one >= 0
     return {
         "updates": run.cost.updates,

@@ -1,4 +1,5 @@
-"""What a run will cost, estimated before it begins, so that a long one is announced and one beyond a limit refused."""
+"""Estimate how long a run will take before it begins, so that a long run is announced and one beyond a limit is
+refused."""
 
 from __future__ import annotations
 
@@ -14,51 +15,56 @@ import numpy as np
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
-    from kernels.integrate.integrator import Kernel, StoppedError
+    from kernels.integrate.errors import StoppedError
+    from kernels.integrate.kernel import Kernel
 
 FASTER_TRAINING = "take fewer --steps or --seeds, a smaller --batch or --width, or raise --max-cost"
 WORTH_SAYING = 5.0
-"""Seconds from which on a run is announced."""
+"""A run that is expected to take more seconds than this is announced."""
 
 PILOT_SECONDS, LONGEST_PILOT = 0.5, 10.0
+"""How long the pilot run is meant to take, and how long any part of it may take, in seconds."""
 FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
-"""The first steps are shorter than those that follow: from four of them one would expect a hundred times too many."""
+"""Limits of the pilot's steps. The first steps are shorter than those that follow: four of them would suggest a hundred
+times too many."""
 SHORT_STEPS = 3
-"""After a first step that is a guess each may be ten times the one before it."""
+"""Steps that do not predict those that follow: the first is a guess, and each may be ten times the one before."""
 OVERRUN = 2.0
-"""A run that takes so many times its limit is stopped: estimates are right within that, unless steps become dearer on
-the way."""
+"""A run is stopped once it takes this many times its limit. Estimates are right within this factor, unless steps become
+more expensive on the way."""
 STATIONS = 8
-"""Times at which the rest of a path is sampled. The stiffness rises where the temperature falls: over a third of the
-path or more."""
+"""Times at which the rest of a path is sampled. The flow becomes stiffer as the temperature falls, which takes a third
+of the path or more."""
 WARMING, WARMED = 16, 48
-"""Steps of a station's first run and of its second. Sixteen are enough to grow from the first guess to the size that
-the flow allows."""
+"""Steps of the first and the second run at a station. Sixteen steps are enough to grow from the first guess to the size
+that the flow allows."""
 MOST_TRAJECTORIES = 10**9
 STAGES = 12
 """Right-hand sides per step of DOP853."""
 
 FEWEST, MOST = 100, 10_000
-"""Trajectories where no number is given: P is then known to 0.05, its largest standard error, or better, and to 0.005
-at the best."""
+"""Limits of the number of trajectories where the user gives none. The standard error of P is then at most 0.05, and at
+most 0.005 with the most trajectories."""
 PATIENCE = 120.0
-"""Seconds that an ensemble may take where no number is given."""
+"""Seconds that an ensemble may take where the user gives no number of trajectories."""
 LADDER = (200, 500, 1000, 2000, 5000, MOST)
-"""Round numbers, so that another run on the same machine chooses the same."""
+"""Numbers of trajectories to choose from, so few that another run on the same machine chooses the same."""
 
 COORDINATES_PER_SECOND = {"cpu": 3e8, "cuda": 1e10}
-"""Particle coordinates of two modes and two components, per CPU thread and per GPU; right within a factor of some
-two."""
+"""Particle coordinates simulated per second by a CPU thread and by a GPU, for two modes and two components; right
+within a factor of about two."""
 RESPONSIBILITIES = 8
-"""What a particle's responsibilities take, in coordinates; it matters where few are drawn of each."""
+"""The time for a particle's responsibilities, in units of the time for a coordinate; it matters where few coordinates
+are drawn of each particle."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """seconds: expected, or the least that it can be. basis: what they follow from, for people.
+    """How long a run is expected to take.
 
-    Of integrations right within a factor of 1.5, as long as other work on the machine stays as it is; of the others of
-    some two.
+    seconds: the estimate; with `least`, a lower bound. basis: what the estimate follows from, for people. The estimate
+    of an integration is right within a factor of 1.5 as long as the other work on the machine stays as it is, the
+    estimate of a simulation within about two.
     """
 
     seconds: float
@@ -70,8 +76,7 @@ class Cost:
 
 
 def require_affordable(cost: Cost, limit: float | None, remedy: str, tell: Callable[[str], None] | None = None) -> None:
-    """Raise BadInput for a cost above `limit` seconds (None: no limit); `tell` hears of another one that is worth
-    saying."""
+    """Raise BadInput for a cost above `limit` seconds (None: no limit), and `tell` of a cost that is worth saying."""
     if limit is not None and cost.seconds > limit:
         raise BadInput("--max-cost", f"{cost}, above the limit of {duration(limit)}", remedy, "")
     if tell is not None and cost.seconds > WORTH_SAYING:
@@ -79,7 +84,7 @@ def require_affordable(cost: Cost, limit: float | None, remedy: str, tell: Calla
 
 
 def duration(seconds: float) -> str:
-    """Seconds up to some minutes, then hours, then days, to two digits."""
+    """Seconds in words: as seconds below two hours, then as hours, then as days, to two digits."""
     for length, unit in ((86400.0, "days"), (3600.0, "h")):
         if seconds >= 2 * length:
             return f"{seconds / length:.2g} {unit}"
@@ -89,16 +94,17 @@ def duration(seconds: float) -> str:
 def cost_of_integration(
     kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, side_by_side: int, count: int | None = None
 ) -> Cost:
-    """The cost of integrating all states (n, states) over times (n_out,), with so many trajectories side by side.
+    """Estimate the cost of integrating states (n, states) over times (n_out,).
 
-    count: of all states, where only the first of them are given. See `pace_of_integration`.
+    side_by_side: how many trajectories run at the same time. count: how many states there are, where only the first of
+    them are given. See `pace_of_integration`.
     """
     return pace_of_integration(kernel, states, times, rtol, side_by_side).cost(len(states) if count is None else count)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a trajectory. nodes: visited by all its rates. seconds: with all threads at work."""
+    """A part of a trajectory. nodes: quadrature nodes that all its rates visit. seconds: with all threads at work."""
 
     steps: float
     nodes: float
@@ -107,8 +113,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Pace:
-    """What one trajectory of many takes: the sum of its parts. bytes: of its result. least: whether it takes that much
-    at least."""
+    """How long one of many trajectories takes: the sum of its parts.
+
+    bytes: the size of its result. least: whether the sum is a lower bound.
+    """
 
     parts: tuple[Part, ...]
     side_by_side: int
@@ -126,11 +134,11 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        """Of a round of `side_by_side` trajectories."""
+        """The time of `side_by_side` trajectories at once."""
         return sum(part.seconds for part in self.parts)
 
     def cost(self, count: int) -> Cost:
-        """Of so many trajectories."""
+        """The cost of `count` trajectories."""
         rates = STAGES * self.steps
         visited = f"{self.nodes / rates:.1e} nodes per rate, " if self.nodes > 0 else ""
         sizes = f"{count} trajectories on {self.device}, {1e-6 * count * self.bytes:.1f} MB of results"
@@ -138,13 +146,13 @@ class Pace:
         return Cost(-(-count // self.side_by_side) * self.seconds, basis, self.least)
 
     def affordable(self, seconds: float) -> int:
-        """How many trajectories are expected to take no more than so many seconds."""
+        """How many trajectories are expected to take at most this many seconds."""
         return int(seconds / self.seconds * self.side_by_side) if self.seconds > 0 else MOST_TRAJECTORIES
 
 
 def affordable_number(pace: Pace, max_cost: float | None, tell: Callable[[str], None] | None) -> int:
-    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST; `tell` hears which, and
-    why."""
+    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST; `tell` hears the number and
+    the reason."""
     seconds = PATIENCE if max_cost is None else min(PATIENCE, max_cost)
     n = max((step for step in LADDER if step <= pace.affordable(seconds) and not pace.least), default=FEWEST)
     if n < MOST and tell is not None:
@@ -158,14 +166,15 @@ def affordable_number(pace: Pace, max_cost: float | None, tell: Callable[[str], 
 
 
 def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, side_by_side: int) -> Pace:
-    """What a trajectory from one of the states (n, states) over times (n_out,) takes, with so many side by side.
+    """Measure how long a trajectory from one of the states (n, states) over times (n_out,) takes.
 
-    One rate is timed first, or a part of it. As many trajectories as run side by side are then followed for about
-    PILOT_SECONDS with the run's own tolerance, since threads that share a core or the memory slow one another down.
-    Their steps grow or shrink by orders of magnitude as the temperature falls and the flow becomes stiff, so the rest
-    of the path is sampled at STATIONS times, see `_at_stations`. Where one of these takes more than LONGEST_PILOT
-    seconds, the pace is the least that it can be: steps of the size and the price at which it was stopped, or one step
-    for each output where it had not come through the first short ones.
+    side_by_side: how many trajectories run at the same time. The first measurement times one rate, or a part of it.
+    The second follows `side_by_side` trajectories for about PILOT_SECONDS with the run's own tolerance, because threads
+    that share a core or the memory slow one another down. Steps grow or shrink by orders of magnitude as the
+    temperature falls and the flow becomes stiff, so a third measurement samples the rest of the path at STATIONS times,
+    see `_at_stations`. Where one measurement takes more than LONGEST_PILOT seconds, the pace is a lower bound: it takes
+    the size and the price of the step at which the measurement was stopped, or one step for each output time where the
+    measurement did not come beyond the first, short steps.
     """
     from kernels.machine.stages import stage
 
@@ -182,8 +191,10 @@ def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, r
 
 @dataclass(frozen=True)
 class _Pilot:
-    """A crew of trajectories (side_by_side, states) that are followed for a while. one_step: its seconds, of `nodes`,
-    at the start."""
+    """A crew of trajectories (side_by_side, states) that are followed for a while.
+
+    one_step: seconds of one step at the start, where each rate visits `nodes` quadrature nodes.
+    """
 
     kernel: Kernel
     crew: np.ndarray
@@ -194,7 +205,7 @@ class _Pilot:
 
     def parts(self) -> tuple[list[Part], bool]:
         """The parts of the crew's trajectories, and whether they are the least that these take."""
-        from kernels.integrate.integrator import StoppedError
+        from kernels.integrate.errors import StoppedError
         from kernels.machine.threads import at_most
 
         self.kernel.integrate(self.crew[:0], self.times[:1])  # compiles
@@ -209,7 +220,7 @@ class _Pilot:
         return [begins, *rest], least
 
     def _beginning(self) -> tuple[Part, float, np.ndarray]:
-        """What some PILOT_SECONDS took, the time reached and the state there."""
+        """Follow the crew for about PILOT_SECONDS: that part, the time reached, and the state there."""
         most = 1
         while True:
             begun = time.perf_counter()
@@ -223,15 +234,15 @@ class _Pilot:
             most = max(FEWEST_STEPS, 2 * most)
 
     def _at_stations(self, state: np.ndarray, first: float, seconds_per_step: float) -> tuple[list[Part], bool]:
-        """The parts of the path from the time `first` on: as many intervals of equal length, each with the pace of its
-        middle.
+        """Split the path from the time `first` on into equal intervals, and measure the pace in the middle of each.
 
-        A trajectory that is put into the middle of an interval, in the state where the last station left it, is soon
-        where the flow takes it at that temperature. How far it comes in its last steps of two runs, of WARMING and of
-        WARMED steps, gives the steps of the interval. There are fewer stations where STATIONS would take more than
-        LONGEST_PILOT seconds, and the parts are the least where one of them is stopped after that time.
+        At each station a trajectory starts in the middle of the interval, in the state where the station before left
+        it; it is soon where the flow takes it at that temperature. One run takes WARMING steps and another takes WARMED
+        steps; the distance between their ends gives the number of steps in the interval. There are fewer stations where
+        STATIONS of them would take more than LONGEST_PILOT seconds. Returns the parts, and whether they are a lower
+        bound because one station was stopped after that time.
         """
-        from kernels.integrate.integrator import StoppedError
+        from kernels.integrate.errors import StoppedError
         from kernels.machine.threads import at_most
 
         count = max(2, min(STATIONS, int(LONGEST_PILOT / ((WARMING + WARMED) * seconds_per_step))))
@@ -258,7 +269,7 @@ class _Pilot:
         return parts, False
 
     def _stopped(self, stopped: StoppedError, end: float) -> Part:
-        """The way to `end` at the pace at which a run was stopped, and at the price of the nodes there."""
+        """The part up to the time `end`, at the pace and with the nodes at which a run was stopped."""
         many = stopped.steps > SHORT_STEPS
         steps = stopped.steps + (end - stopped.time) / stopped.step if many else float(len(self.times))
         nodes = self.kernel.nodes_asked(stopped.state)
@@ -267,19 +278,19 @@ class _Pilot:
 
 
 def _nodes(kernel: Kernel, *places: tuple[float, np.ndarray]) -> float:
-    """Visited by one rate, in the mean of some (time, state)."""
+    """Quadrature nodes that one rate visits, averaged over some places (time, state)."""
     return float(np.mean([kernel.nodes(state[None], kernel.beta_at(t))[0] for t, state in places]))
 
 
 def _follow(
     kernel: Kernel, crew: np.ndarray, times: np.ndarray, rtol: float, most: int
 ) -> tuple[float, float, np.ndarray]:
-    """(steps, time reached, state there) of the crew's first trajectory within `most` steps; of all of them, if they
-    end, the mean steps.
+    """Follow the crew for at most `most` steps; returns the steps, the time reached and the state there.
 
-    One that fails has come to the end: the run itself will say why.
+    The three belong to the crew's first trajectory, except that the steps are the mean over the crew where all come to
+    the end. A trajectory that fails counts as one that came to the end: the run itself will say why it fails.
     """
-    from kernels.integrate.integrator import IntegrationError, TooManyStepsError
+    from kernels.integrate.errors import IntegrationError, TooManyStepsError
 
     try:
         run = kernel.integrate(crew, times, rtol=rtol, atol=rtol / 100, most_steps=most)
@@ -292,8 +303,10 @@ def _follow(
 
 @contextmanager
 def stopped_in_time(limit: float | None, remedy: str) -> Iterator[None]:
-    """Raise BadInput once compiled code has run for OVERRUN times `limit` seconds within (None: no limit), the pilot of
-    a cost included."""
+    """Raise BadInput once compiled code within the block has run for OVERRUN times `limit` seconds (None: no limit).
+
+    The time includes the measurements of the cost.
+    """
     from kernels.machine.threads import TimeLimitError, at_most
 
     try:
@@ -306,8 +319,11 @@ def stopped_in_time(limit: float | None, remedy: str) -> Iterator[None]:
 
 
 def cost_of_particles(coordinates: float, particles: float, device: str) -> Cost:
-    """coordinates: drawn, and particles: of all replicas and components, both summed over steps. device: "auto", "cpu"
-    or "cuda"."""
+    """Estimate the cost of a particle simulation.
+
+    coordinates, particles: how many are drawn, over all replicas, components and steps. device: "auto", "cpu" or
+    "cuda".
+    """
     import numba
 
     from kernels.machine.device import resolve_device

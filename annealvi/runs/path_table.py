@@ -1,4 +1,7 @@
-"""Paths as tables for people: their course, and how they are spread in the end, which a mean over two modes hides."""
+"""Tables of paths for people: the mean course of each state, and the spread of the states at the end.
+
+The table of the end is needed because a mean over paths that lead to different modes describes none of them.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,11 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 
 def print_path_table(paths: Paths, to: Printer | None = None) -> None:
-    """The mean of each state over the paths at a few times, with its standard error for particles and the standard
-    deviation for others; then quantiles and nearest modes in the end, and what the states' names mean."""
+    """Print the mean of each state over the paths at a few times, quantiles and nearest modes at the end, and what the
+    states' names mean.
+
+    Beside a mean stands its standard error for particles, and the standard deviation for trajectories of the ODE.
+    """
     to = to or Terminal()
     count = len(paths.values)
     what = "trajectories" if paths.standard_error is None else "replicas"
@@ -48,6 +54,7 @@ def print_path_table(paths: Paths, to: Printer | None = None) -> None:
 
 
 def _print_ends(paths: Paths, what: str, to: Printer) -> None:
+    """Print quantiles of the states at the end, and how often each mode is the nearest one of a component."""
     last = np.quantile(paths.values[:, -1], QUANTILES, axis=0)
     table = _table(
         f"quantiles of the {len(paths.values)} {what} at t = {_time(paths.t[-1])}",
@@ -82,14 +89,14 @@ def _time(t: float) -> str:
 
 
 def _column(means: Any, errors: Any) -> list[str]:
-    """A state's cells; in four decimals, unless it is too large for them or would vanish in them."""
+    """The cells of one state: with four decimals where these show it well, else in scientific notation."""
     largest = abs(means).max()
     exact, rough = (".4f", ".4f") if 1e-3 <= largest < 1e4 or largest == 0 else (".3e", ".0e")
     return [f"{mean:+{exact}}" + ("" if errors is None else f" ± {errors[n]:{rough}}") for n, mean in enumerate(means)]
 
 
 def _cost_in_words(cost: Any) -> str:
-    """What an adaptive schedule took, on average over the replicas."""
+    """Say how much work an adaptive schedule was, on average over the replicas."""
     times, updates = cost["time_to_one"], np.mean(cost["updates"])
     reached = times[np.isfinite(times)]
     when = (

@@ -1,4 +1,5 @@
-"""What runs make, paths of the summary statistics; and what they share: limits, remedies, words."""
+"""Paths of the summary statistics, the result of every run; and the limits, the remedies and the words that runs
+share."""
 
 from __future__ import annotations
 
@@ -13,10 +14,11 @@ from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
     from annealvi.session.session import Session
-    from kernels.integrate.integrator import Kernel, Trajectories
+    from kernels.integrate.batch import Trajectories
+    from kernels.integrate.kernel import Kernel
 
 MOST_NUMBERS = 200_000_000
-"""Largest number of stored values that a command accepts: 1.6 GB in double precision."""
+"""Most values that a run may store: 1.6 GB in double precision."""
 
 MOST_STEPS = 20_000_000
 FASTER_INTEGRATION = "ask for fewer trajectories (--n, or in --initial), an earlier --t-end, or a larger --max-cost"
@@ -26,21 +28,38 @@ FASTER_SIMULATION = "ask for fewer particles or replicas, an earlier --t-end, a 
 NOT_PROJECTED = "leave out --projected"
 
 LATEST = 1e12
+"""Latest end of a run, in the flow's time."""
 
 
 @dataclass(frozen=True)
 class Paths:
-    """t: (n_out,). beta: (n_out,), or (n, n_out) under an adaptive schedule. states: the names, in order.
+    """Paths of the summary statistics, one for each initial state or replica.
 
-    values: (n, n_out, states), one path per initial state or replica.
-
-    device, method: what really ran. standard_error: (n_out, states) of the mean over replicas, for particles only.
-    bias, bias_standard_error: (n_out, states) that the step dt/2 leaves in the mean, estimated by extrapolation; for
-    extrapolated particles only. cost: what an adaptive schedule took, each (n,): "updates" of beta, "time_to_one", nan
-    where beta stayed below it, and evaluations of log p*, "rule_evaluations" by the rule and "gradient_evaluations" by
-    the steps; for particles only. projected: whether particles were drawn in the span of modes and means; None where
-    there are none. nearest: (n, L) the mode, counted from 0, that each component's mean is nearest to in the end.
-    modes: how many the target has.
+    Attributes
+    ----------
+    t : ndarray, shape (n_out,)
+        Output times, in the flow's time.
+    beta : ndarray, shape (n_out,)
+        Inverse temperatures; (n, n_out) under an adaptive schedule.
+    states : tuple of str
+        Names of the states, in order.
+    values : ndarray, shape (n, n_out, states)
+        The paths.
+    device, method : str
+        What really ran.
+    standard_error : ndarray, shape (n_out, states), or None
+        Of the mean over replicas; for particles only.
+    bias, bias_standard_error : ndarray, shape (n_out, states), or None
+        The bias that the step dt/2 leaves in the mean, estimated by extrapolation; for extrapolated particles only.
+    cost : mapping of str to ndarray, shape (n,), or None
+        The work of an adaptive schedule, for particles only: "updates" of beta, "time_to_one" (nan where beta stayed
+        below one), and evaluations of log p*, "rule_evaluations" by the rule and "gradient_evaluations" by the steps.
+    projected : bool or None
+        Whether the particles were drawn in the span of modes and means; None where there are no particles.
+    nearest : ndarray, shape (n, L), or None
+        The mode, counted from 0, that each component's mean is nearest to at the end.
+    modes : int
+        How many modes the target has.
     """
 
     t: np.ndarray
@@ -67,10 +86,13 @@ class Paths:
         return as_html(print_path_table, self)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form: trajectories by state, each a list over paths of a list over times; `beta` likewise under an
-        adaptive schedule.
+        """Return the JSON form.
 
-        "nearest_modes": for each path a list over components, modes counted from 1.
+        Returns
+        -------
+        dict
+            "trajectories" has an array (n, n_out) for each state, and `beta` has that shape under an adaptive schedule.
+            "nearest_modes" is (n, L), with modes counted from 1.
         """
         result: dict[str, Any] = {
             "t": self.t,
@@ -96,12 +118,13 @@ class Paths:
 
 
 def require_tolerance(name: str, value: float) -> None:
-    """BadInput for what the averages cannot be, or need not be, right to."""
+    """Raise BadInput for a tolerance that averages cannot reach, or that is too coarse to be of use."""
     if not 1e-13 <= value <= 1e-2:
         raise BadInput(name, f"{value:g} is no tolerance", "give a number from 1e-13 to 1e-2", "")
 
 
 def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
+    """Raise BadInput for initial states (n, states) for which the kernel has no averages."""
     outside = kernel.outside(states)
     if outside is not None:
         raise BadInput(
@@ -113,35 +136,35 @@ def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
 
 
 def chunk_of(kernel: Kernel) -> int:
-    """How many trajectories run between two looks at the keyboard and two movements of a bar: enough to keep all lanes
-    busy."""
+    """How many trajectories are integrated in one call: enough to keep all lanes busy, and few enough that an interrupt
+    and the progress bar need not wait long."""
     if kernel.where.kind != "cpu":
         return 2**20
-    return (
-        250 * kernel.lanes if kernel.lanes > 1 else 8 * side_by_side(kernel)
-    )  # a single lane has averages over several variables
+    # A kernel with a single lane has averages over several variables, which are slow.
+    return 250 * kernel.lanes if kernel.lanes > 1 else 8 * side_by_side(kernel)
 
 
 def chunks_of(kernel: Kernel, n: int) -> list[slice]:
-    """n trajectories in chunks."""
+    """Split the indices of n trajectories into chunks."""
     size = chunk_of(kernel)
     return [slice(first, min(first + size, n)) for first in range(0, n, size)]
 
 
 def random_chunks(session: Session, kernel: Kernel, n: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """n random initial states in chunks, drawn when their turn comes."""
+    """Yield n random initial states chunk by chunk, each drawn when its turn comes."""
     return zip(chunks_of(kernel, n), session.random_states_in_parts(n, seed, chunk_of(kernel)), strict=True)
 
 
 def integrate_in_chunks(
     kernel: Kernel, states: np.ndarray, times: np.ndarray, rtol: float, progress: Callable[[int, int], None] | None
 ) -> tuple[np.ndarray, Trajectories]:
-    """The paths (n, n_out, states) from all states (n, states), and the first chunk's run, which tells what the chunks
-    have in common."""
+    """Integrate states (n, states) chunk by chunk.
+
+    Returns the paths (n, n_out, states) and the run of the first chunk, for the fields that all chunks have in common.
+    """
     chunks = chunks_of(kernel, len(states))
-    tolerance = max(
-        kernel.domain_tolerance(states[chunk], rtol) for chunk in chunks
-    )  # of all, whichever chunk the closest pair is in
+    # One tolerance for all chunks, so that a path does not depend on the chunk it is in.
+    tolerance = max(kernel.domain_tolerance(states[chunk], rtol) for chunk in chunks)
     runs = []
     if progress is not None:
         progress(0, len(states))
@@ -156,29 +179,29 @@ def integrate_in_chunks(
 
 
 def side_by_side(kernel: Kernel) -> int:
-    """How many trajectories run side by side."""
+    """How many trajectories the device integrates at the same time."""
     import numba
 
-    from kernels.integrate.integrator import RESIDENT_THREADS
+    from kernels.integrate.executable import RESIDENT_THREADS
 
     return numba.get_num_threads() * kernel.lanes if kernel.where.kind == "cpu" else RESIDENT_THREADS
 
 
 def inaccuracy(kernel: Kernel, tolerance: float) -> str:
-    """What is to be said where quasi-random points have not reached the tolerance."""
+    """Say how accurate the averages are where quasi-random points have not reached the tolerance, else nothing."""
     error = kernel.average_error
     return f", averages by quasi-random points to {error:.1e} only" if error > 2 * tolerance else ""
 
 
 def flow_in_words(particles: int, dt: float, precision: str, projected: bool) -> str:
-    """How particles were simulated."""
+    """Say how particles were simulated."""
     return (
         f"stochastic gradient flow, {particles} {'projected ' if projected else ''}particles, dt = {dt:g}, {precision}"
     )
 
 
 def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the replicas and its standard error, which one replica does not give (NaN)."""
+    """Mean over the replicas and its standard error, which is NaN for one replica."""
     from kernels.particles.runs import mean_and_standard_error
 
     if len(values) == 1:
@@ -187,8 +210,8 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def refuse_projection(problem: Problem) -> None:
-    """Raise BadInput where particles drawn in the span of modes and means would follow another law than those in all d
-    dimensions."""
+    """Raise BadInput for a problem whose particles, drawn in the span of modes and means only, would not have the law
+    of particles in all d dimensions."""
     for name, scales in (("target", problem.target.scales), ("proposal", problem.proposal.scales)):
         if len(set(scales)) > 1:
             raise BadInput(
@@ -204,5 +227,6 @@ def refuse_projection(problem: Problem) -> None:
 
 
 def refuse_large(option: str, numbers: int) -> None:
+    """Raise BadInput for more numbers than a run may store. option: the one to lower, for the message."""
     if numbers > MOST_NUMBERS:
         raise BadInput(option, f"{numbers:.3g} stored numbers", f"ask for at most {MOST_NUMBERS:.0e}", "")

@@ -1,17 +1,16 @@
-"""Paths of the summary statistics: by the derived equations (`integrate`) and by particles in d dimensions
-(`simulate`)."""
+"""Paths of the summary statistics, by two independent routes: `integrate` follows the derived equations, and `simulate`
+runs particles in d dimensions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annealvi.collapse.outcome import nearest_modes
-from annealvi.runs.adaptive import SETTLING, integrate_with_rule, simulate_with_rule
+from annealvi.runs.adaptive import integrate_with_rule, simulate_with_rule
 from annealvi.runs.costs import cost_of_integration, cost_of_particles, require_affordable, stopped_in_time
 from annealvi.runs.paths import (
     FASTER_INTEGRATION,
@@ -29,7 +28,7 @@ from annealvi.runs.paths import (
     require_tolerance,
     side_by_side,
 )
-from annealvi.session.session import Session
+from annealvi.session.session import TIME_TO_SETTLE, Session
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput, Problem
 
@@ -37,15 +36,15 @@ if TYPE_CHECKING:
     from kernels.particles.runs import ParticleRun
 
 MOST_WORK = 1e16
-"""Particle coordinates, summed over steps: a day on a fast GPU, months on a CPU."""
+"""Most particle coordinates, summed over steps, of one run: a day on a fast GPU, months on a CPU."""
 
 COARSEST_AVERAGES = 1e-10
-"""Default error of each average where rtol is larger still. An error of the averages enters a path like one of its
-steps' local errors, divided by the step; 1e-10 leaves a smaller trace than rtol = 1e-9 does. Averages over three
-variables cost half of what 1e-12 takes."""
+"""Default error of each average where rtol is larger still. An error of the averages enters a path as a local error of
+the integrator does, divided by the step; 1e-10 changes a path less than rtol = 1e-9 does. Averages over three variables
+then cost half as much as with 1e-12."""
 
 ANOTHER_STREAM = 1 << 63
-"""Flips the seed's highest bit: the finer run of an extrapolation draws its noise independently."""
+"""Flips the seed's highest bit, so that the finer run of an extrapolation draws its noise independently."""
 
 
 @checked
@@ -64,15 +63,56 @@ def integrate(
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Paths:
-    """Integrate the summary-statistics ODE from t = 0 to t_end (default: the schedule's settling time plus 50).
+    """Integrate the summary-statistics ODE from t = 0 to t_end.
 
-    Under the adaptive schedule "adaann", beta follows the rule's flow, by default until 50 after every trajectory has
-    reached beta = 1. initial: (n, states), or None for n draws from the exact initial law. points: output times,
-    equally spaced. rtol: relative tolerance per step; absolute tolerance is a hundredth of it. tolerance: absolute
-    error of each average, by default rtol or COARSEST_AVERAGES, whichever is less. max_cost: refuse what is expected to
-    take more seconds, and stop what takes twice as many (None: take however long). tell: hears in one line of an
-    expected cost of more than some seconds. Raises BadInput, and kernels.integrate.integrator.DomainError if a state
-    leaves the overlaps' domain.
+    Under the adaptive schedule "adaann" the inverse temperature beta belongs to each trajectory and follows the rule's
+    flow.
+
+    Parameters
+    ----------
+    session : Session
+    initial : ndarray, shape (n, states), optional
+        Initial states; by default `n` draws from the exact law of the overlaps of random means.
+    n : int, optional
+        Number of random initial states.
+    t_end : float, optional
+        Final time. By default the schedule's settling time plus 50; under "adaann", 50 after every trajectory has
+        reached beta = 1.
+    points : int, optional
+        Number of output times, equally spaced. Under "adaann" without t_end there are at most so many.
+    rtol : float, optional
+        Relative tolerance of each step; the absolute tolerance is a hundredth of it.
+    tolerance : float, optional
+        Absolute error of each average; by default the smaller one of rtol and 1e-10.
+    max_cost : float, optional
+        Seconds: refuse a run that is expected to take longer, and stop one that takes twice as long.
+    seed : int, optional
+        Seed of the random initial states.
+    device : {"auto", "cpu", "cuda"}, optional
+    progress : callable, optional
+        Called with the numbers of finished trajectories and of all trajectories.
+    tell : callable, optional
+        Called with one line about the expected cost where that is more than some seconds.
+
+    Returns
+    -------
+    Paths
+        `values` has the shape (n, points, states).
+
+    Raises
+    ------
+    BadInput
+        For an argument that is out of range, and for a run beyond `max_cost`.
+    kernels.integrate.errors.DomainError
+        If a state leaves the domain of the overlaps.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal", ["schedule.T0=30"]))
+    >>> paths = annealvi.integrate(session, n=100)  # doctest: +SKIP
+    >>> paths.values.shape  # doctest: +SKIP
+    (100, 201, 3)
     """
     given = None if initial is None else np.atleast_2d(np.asarray(initial, float))
     if given is not None and given.shape[1:] != (len(session.state_names),):
@@ -127,52 +167,128 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Paths:
-    """Simulate the stochastic gradient flow of all d coordinates of every mean, `replicas` times side by side.
+    """Simulate the stochastic gradient flow of all d coordinates of every mean, in many replicas side by side.
 
-    Under an adaptive schedule each replica has a beta of its own; the run ends by default 50 after all have reached
-    beta = 1.
+    Under an adaptive schedule each replica has an inverse temperature beta of its own.
 
-    initial_means: (replicas, L, d), or None for independent uniform means on the sphere. particles: per component and
-    step. dt: step in the flow's time; the overlaps' bias, from the step itself and from the gradient's noise, is of
-    first order in it. points: recorded times, about equally spaced. extrapolate: run once more with dt/2 and
-    independent noise, return the paths extrapolated to dt = 0, replica by replica, and report the bias. max_cost, tell:
-    as in `integrate`. projected: draw the particles in the span of modes and means: other numbers of the same law, in
-    less time where that has far fewer than d dimensions. Raises BadInput, also for that where a mixture's scales differ
-    or more than means is learned.
+    Parameters
+    ----------
+    session : Session
+    initial_means : ndarray, shape (replicas, L, d), optional
+        Initial means; by default independent and uniform on their spheres.
+    replicas : int, optional
+        Number of independent runs.
+    particles : int, optional
+        Samples of each component in each step.
+    dt : float, optional
+        Step in the flow's time. The overlaps have a bias of first order in dt, from Euler's method and from the noise
+        of the gradient.
+    t_end : float, optional
+        Final time. By default the schedule's settling time plus 50; under an adaptive schedule, 50 after every replica
+        has reached beta = 1.
+    points : int, optional
+        Number of recorded times, about equally spaced.
+    seed : int, optional
+        Seed of the initial means and of the noise.
+    precision : {"float64", "float32"}, optional
+        Of the samples.
+    extrapolate : bool, optional
+        Run once more with dt/2 and independent noise, return the paths extrapolated to dt = 0, replica by replica, and
+        report the bias. Not under an adaptive schedule.
+    projected : bool, optional
+        Draw the particles in the span of the modes and the means. The numbers differ, their law is the same, and the
+        run is faster where the span has far fewer than d dimensions. Needs one scale in each mixture, and nothing
+        learned but means.
+    max_cost : float, optional
+        Seconds: refuse a run that is expected to take longer.
+    device : {"auto", "cpu", "cuda"}, optional
+    progress : callable, optional
+        Called with the numbers of finished steps and of all steps.
+    tell : callable, optional
+        Called with one line about the expected cost where that is more than some seconds.
+
+    Returns
+    -------
+    Paths
+        `values` has the shape (replicas, about points, states); `standard_error` is that of the mean over replicas.
+
+    Raises
+    ------
+    BadInput
+        For an argument that is out of range or does not fit the problem, and for a run beyond `max_cost`.
+    kernels.particles.simulation.DivergenceError
+        If dt is so long that Euler's method leaves the flow.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal", ["schedule.kind=hold", "schedule.t0=100"]))
+    >>> cloud = annealvi.simulate(session, replicas=32)  # doctest: +SKIP
+    >>> cloud.standard_error.shape  # doctest: +SKIP
+    (101, 3)
     """
-    from kernels.particles.initial_means import uniform_sphere_means
-
     if not dt > 0:
         raise BadInput("--dt", f"{dt:g} is no length of a step", "give a number above zero", "")
-    problem = session.problem
     if projected:
-        refuse_projection(problem)
-    dimension, size = problem.space.dimension, len(problem.proposal.weights)
+        refuse_projection(session.problem)
+    options: dict[str, Any] = {
+        "particles": particles,
+        "precision": precision,
+        "device": device,
+        "projected": projected,
+        "progress": progress,
+    }
     if session.rule is not None:
         if extrapolate:
             found = "under an adaptive schedule runs of different steps have no common temperatures"
             raise BadInput("--extrapolate", found, "leave it out, or choose a schedule with a formula", "")
-        refuse_large("space.dimension", (replicas * size + len(problem.target.weights)) * dimension)
-        means = initial_means
-        if means is None:
-            means = uniform_sphere_means(replicas, size, dimension, np.array(problem.proposal.radii), seed)
-        options: dict[str, Any] = {
-            "device": device,
-            "max_cost": max_cost,
-            "progress": progress,
-            "tell": tell,
-            "precision": precision,
-        }
-        options |= {
-            "particles": particles,
-            "dt": dt,
-            "t_end": t_end,
-            "points": points,
-            "seed": seed,
-            "projected": projected,
-        }
+        _refuse_large_means(session.problem, replicas)
+        means = _uniform_means(session.problem, replicas, seed) if initial_means is None else initial_means
+        options |= {"dt": dt, "t_end": t_end, "points": points, "seed": seed, "max_cost": max_cost, "tell": tell}
         return _with_ends(session, simulate_with_rule(session, means, session.rule, **options))
-    end = _end_time(session, t_end)
+    steps = _steps(_end_time(session, t_end), dt)
+    runs = replicas if initial_means is None else len(initial_means)
+    passes = 3 if extrapolate else 1
+    work, estimates = _work(session.problem, passes * runs * float(steps), particles, projected)
+    _refuse_much(session.problem, work, runs, min(points, steps))
+    require_affordable(cost_of_particles(work, estimates, device), max_cost, FASTER_SIMULATION, tell)
+    means = _uniform_means(session.problem, replicas, seed) if initial_means is None else initial_means
+    record_every = max(1, -(-steps // (points - 1)))
+    run, values = _simulated(session, means, dt, steps, record_every, seed, **options)
+    method = flow_in_words(particles, dt, precision, run.projected)
+    bias = bias_error = None
+    if extrapolate:
+        _, fine = _simulated(session, means, dt / 2, 2 * steps, 2 * record_every, seed ^ ANOTHER_STREAM, **options)
+        bias, bias_error = mean_and_error(values - fine)
+        values = 2 * fine - values
+        method += ", extrapolated to dt = 0"
+    error = mean_and_error(values)[1]
+    names = session.state_names
+    paths = Paths(run.t, run.beta, names, values, run.device, method, error, bias, bias_error, projected=run.projected)
+    return _with_ends(session, paths)
+
+
+def _with_ends(session: Session, paths: Paths) -> Paths:
+    """The paths together with the modes that the means are nearest to in the end."""
+    return replace(
+        paths, nearest=nearest_modes(session, paths.values[:, -1]), modes=len(session.problem.target.weights)
+    )
+
+
+def seconds_of_simulation(
+    session: Session, replicas: int, particles: int, dt: float, t_end: float | None, projected: bool, device: str
+) -> float:
+    """The time that `simulate` is expected to take.
+
+    Under an adaptive schedule it is a lower bound, since nobody knows when the schedule comes to T = 1.
+    """
+    end = _end_time(session, t_end) if session.rule is None else t_end or TIME_TO_SETTLE
+    steps = max(1, round(end / dt))
+    return cost_of_particles(*_work(session.problem, replicas * float(steps), particles, projected), device).seconds
+
+
+def _steps(end: float, dt: float) -> int:
+    """How many steps lead to the end; BadInput for none, and for too many."""
     if dt > end:
         raise BadInput(
             "--dt",
@@ -187,78 +303,43 @@ def simulate(
             f"ask for at most {MOST_STEPS:.0e}: a longer --dt or a shorter --t-end",
             "",
         )
-    steps = max(1, round(end / dt))
-    runs = replicas if initial_means is None else len(initial_means)
-    passes = 3 if extrapolate else 1
-    work, estimates = _work(problem, passes * runs * float(steps), particles, projected)
-    if work > MOST_WORK:
-        found = f"{work:.2g} particle coordinates over all steps"
-        raise BadInput(
-            "--particles", found, f"ask for at most {MOST_WORK:.0e}: fewer particles, replicas, steps or dimensions", ""
-        )
-    refuse_large("--replicas or --points", runs * min(points, steps) * size * (size + len(problem.target.weights)))
-    refuse_large("space.dimension", (runs * size + len(problem.target.weights)) * dimension)
-    require_affordable(cost_of_particles(work, estimates, device), max_cost, FASTER_SIMULATION, tell)
-    if initial_means is None:
-        initial_means = uniform_sphere_means(replicas, size, dimension, np.array(problem.proposal.radii), seed)
-    record_every = max(1, -(-steps // (points - 1)))
-    simulated = partial(
-        _simulated,
-        session,
-        initial_means,
-        particles=particles,
-        precision=precision,
-        device=device,
-        projected=projected,
-        progress=progress,
-    )
-    run, values = simulated(dt, steps, record_every, seed)
-    method = flow_in_words(particles, dt, precision, run.projected)
-    bias = bias_error = None
-    if extrapolate:
-        _, fine = simulated(dt / 2, 2 * steps, 2 * record_every, seed ^ ANOTHER_STREAM)
-        bias, bias_error = mean_and_error(values - fine)
-        values = 2 * fine - values
-        method += ", extrapolated to dt = 0"
-    error = mean_and_error(values)[1]
-    paths = Paths(
-        run.t,
-        run.beta,
-        session.state_names,
-        values,
-        run.device,
-        method,
-        error,
-        bias,
-        bias_error,
-        projected=run.projected,
-    )
-    return _with_ends(session, paths)
-
-
-def _with_ends(session: Session, paths: Paths) -> Paths:
-    return replace(
-        paths, nearest=nearest_modes(session, paths.values[:, -1]), modes=len(session.problem.target.weights)
-    )
-
-
-def seconds_of_simulation(
-    session: Session, replicas: int, particles: int, dt: float, t_end: float | None, projected: bool, device: str
-) -> float:
-    """What `simulate` is expected to take; the least that it can be under an adaptive schedule, which ends when it has
-    come to T = 1."""
-    end = _end_time(session, t_end) if session.rule is None else t_end or SETTLING
-    steps = max(1, round(end / dt))
-    return cost_of_particles(*_work(session.problem, replicas * float(steps), particles, projected), device).seconds
+    return max(1, round(end / dt))
 
 
 def _work(problem: Problem, steps: float, particles: int, projected: bool) -> tuple[float, float]:
-    """Coordinates and particles that are drawn in the steps of all replicas."""
+    """Coordinates and particles that are drawn in the steps of all replicas. steps: their number, over all replicas."""
     from kernels.particles.step import draws_per_component
 
     size = len(problem.proposal.weights)
     draws = draws_per_component(problem.space.dimension, size + len(problem.target.weights), particles, projected)
     return steps * size * draws, steps * size * particles
+
+
+def _refuse_much(problem: Problem, work: float, runs: int, recorded: int) -> None:
+    """Raise BadInput for too many coordinates to draw, or too many numbers to store."""
+    if work > MOST_WORK:
+        found = f"{work:.2g} particle coordinates over all steps"
+        raise BadInput(
+            "--particles", found, f"ask for at most {MOST_WORK:.0e}: fewer particles, replicas, steps or dimensions", ""
+        )
+    size = len(problem.proposal.weights)
+    refuse_large("--replicas or --points", runs * recorded * size * (size + len(problem.target.weights)))
+    _refuse_large_means(problem, runs)
+
+
+def _refuse_large_means(problem: Problem, runs: int) -> None:
+    vectors = runs * len(problem.proposal.weights) + len(problem.target.weights)
+    refuse_large("space.dimension", vectors * problem.space.dimension)
+
+
+def _uniform_means(problem: Problem, replicas: int, seed: int) -> np.ndarray:
+    """Means (replicas, L, d), independent and uniform on their spheres."""
+    from kernels.particles.initial_means import uniform_sphere_means
+
+    proposal = problem.proposal
+    return uniform_sphere_means(
+        replicas, len(proposal.weights), problem.space.dimension, np.array(proposal.radii), seed
+    )
 
 
 def _simulated(
@@ -275,7 +356,7 @@ def _simulated(
     projected: bool,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[ParticleRun, np.ndarray]:
-    """One run, and its states (replicas, n_out, states)."""
+    """One run of the particles, and its states (replicas, n_out, states)."""
     from kernels.particles.simulation import simulate_particles
 
     run = simulate_particles(
@@ -297,6 +378,7 @@ def _simulated(
 
 
 def _end_time(session: Session, t_end: float | None) -> float:
+    """The final time: t_end, or the session's own; BadInput for one that is out of range."""
     end = session.end_time() if t_end is None else t_end
     if not 0 < end <= LATEST:
         raise BadInput(

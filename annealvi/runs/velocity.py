@@ -1,4 +1,4 @@
-"""The flow's velocity at one state, for the command `rhs`."""
+"""The flow's velocity at one state: read the state from plain values, and evaluate the derived equations there."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
 from derive.objects.states import StateKind
 from derive.problem.arguments import checked
-from derive.problem.specification import BadInput, Problem, Proposal, one_line
+from derive.problem.field_checks import one_line
+from derive.problem.specification import BadInput, Problem, Proposal
 
 CONSISTENT = 1e-6
-"""Share of the largest overlap by which given overlaps may differ from what the others make them: what numbers of seven
-digits do."""
+"""How far an overlap that is given may lie from the value that the other overlaps imply, as a share of the largest
+overlap. Numbers of seven digits are consistent to this."""
 
 LEAST_ACCURATE = 1e-5
-"""Largest error of an average that a velocity is given with; averages over more than three variables are sampled."""
+"""Largest error of an average in a velocity. Only averages over more than three variables, which are sampled, can
+exceed it."""
 
 _KEYS = ("means", "states", "overlaps", "weights", "scales", "beta")
 _EXAMPLE = (
@@ -36,10 +38,24 @@ _EXAMPLE = (
 
 @dataclass(frozen=True)
 class State:
-    """A proposal and an inverse temperature: means (L lists of one length), weights and scales (L numbers or the
-    problem's), beta >= 0.
+    """A proposal of L components and an inverse temperature.
 
-    by_overlaps: the state was given by overlaps; the means are then one choice of those that have them.
+    Attributes
+    ----------
+    means : tuple of L tuples of float
+        Coordinates of the means, equally many for each.
+    weights, scales : tuple of L floats
+        Of the components.
+    beta : float
+        The inverse temperature, at least 0.
+    by_overlaps : bool
+        Whether the state was given by its overlaps; the means are then one choice among those that have these overlaps.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.State(((3.0, 0.0), (0.0, 3.0)), (0.5, 0.5), (1.0, 1.0), beta=0.5).means
+    ((3.0, 0.0), (0.0, 3.0))
     """
 
     means: tuple[tuple[float, ...], ...]
@@ -52,10 +68,7 @@ class State:
 
 
 def read_state(path: str, problem: Problem) -> State:
-    """Read a state file: JSON with "means", "states" or "overlaps", and if wanted "weights", "scales", "beta" (1).
-
-    BadInput names file and key.
-    """
+    """Read a state from a JSON file with the content that `parse_state` takes. BadInput names the file and the key."""
     try:
         document = read_json(path)
     except BadInput:
@@ -75,10 +88,11 @@ def read_state(path: str, problem: Problem) -> State:
 
 
 def parse_state(document: Any, problem: Problem, source: str = "state") -> State:
-    """A state from plain values: {"means": L lists}, {"states": {name: number}} or {"overlaps": {"M": L lists of K,
-    "Q": L lists of L}}.
+    """Make a state from plain values.
 
-    Beside them "weights", "scales" and "beta", if wanted. BadInput names source and key.
+    document: {"means": L lists}, {"states": {name: number}} or {"overlaps": {"M": L lists of K numbers, "Q": L lists of
+    L numbers}}, and optionally the keys "weights" and "scales" (by default the problem's own) and "beta" (by default
+    1). BadInput names the source and the key.
     """
     if not isinstance(document, Mapping):
         raise BadInput("", "the state is not a JSON object", 'write {"means": [[3, 0], [0, 3]], "beta": 1}', source)
@@ -127,7 +141,7 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
 
 
 def _beside(document: Mapping[str, Any], problem: Problem, source: str) -> tuple[Proposal, float]:
-    """Weights and scales, as a proposal, and beta."""
+    """The weights and scales of a document, as a proposal, and its beta."""
     count = len(problem.proposal.weights)
     for key in ("weights", "scales"):
         if isinstance(document.get(key), Sequence) and len(document[key]) != count:
@@ -149,8 +163,7 @@ def _beside(document: Mapping[str, Any], problem: Problem, source: str) -> tuple
 
 
 def _by_overlaps(document: Mapping[str, Any], key: str, problem: Problem, source: str) -> State:
-    """A state given by its summary statistics, with means that have them in as few coordinates as hold all modes and
-    means."""
+    """Make a state from its summary statistics. Its means have as few coordinates as hold all modes and means."""
     session = open_session(problem)
     proposal, beta = _beside(document, problem, source)
     weights, scales = np.array(proposal.weights), np.array(proposal.scales)
@@ -222,11 +235,39 @@ def _matrices(given: Any, problem: Problem, source: str) -> tuple[np.ndarray, np
 
 @checked
 def velocity(problem: Problem, state: State | Mapping[str, Any]) -> Velocity:
-    """da_i/dt, dw_i/dt, dσ_i/dt and the overlaps' rates at the state, from the derived equations.
+    """Evaluate the derived equations at one state: the rates of the means, weights, scales and overlaps.
 
-    state: a State, or plain values as `parse_state` reads them, such as {"means": [[3, 0], [0, 3]], "beta": 0.5}.
-    Averages over one variable are accurate to 17 digits, those over two or three to 1e-13. BadInput where those over
-    more are not accurate to LEAST_ACCURATE.
+    Parameters
+    ----------
+    problem : Problem
+    state : State or mapping
+        A mapping has one of the keys "means" (L lists of coordinates), "states" (a number by name of each state) and
+        "overlaps" ({"M": L lists of K, "Q": L lists of L}). It may also have "weights" and "scales", by default the
+        problem's own, and "beta", by default 1.
+
+    Returns
+    -------
+    Velocity
+        Rates per unit of the flow's time: `means` (da_i/dt, with as many coordinates as the given means), `weights`,
+        `scales`, and the overlaps `M` (L, K) and `Q` (L, L).
+
+    Raises
+    ------
+    BadInput
+        If the state does not fit the problem, the derivation does not cover the problem, or an average over more than
+        three variables is not accurate to 1e-5.
+
+    Notes
+    -----
+    Averages over one variable are accurate to 17 digits, averages over two or three to 1e-13.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> problem = annealvi.load_problem("bimodal")
+    >>> rates = annealvi.velocity(problem, {"means": [[3, 0], [0, 3]], "beta": 0.5})  # doctest: +SKIP
+    >>> len(rates.means), len(rates.means[0])  # doctest: +SKIP
+    (2, 2)
     """
     from kernels.averages.lattice_reference import average_and_error
 
@@ -254,10 +295,9 @@ def velocity(problem: Problem, state: State | Mapping[str, Any]) -> Velocity:
 
 
 def result(problem: Problem, state: State) -> dict[str, Any]:
-    """The JSON of `annealvi rhs`: everything in it is a rate of change; weights and scales rest unless they are
-    learned.
+    """The JSON form of the velocity: every number is a rate of change, zero for a weight or scale that is not learned.
 
-    A state given by its overlaps has the rates of the states by name in place of those of the means.
+    For a state that was given by its overlaps the rates of the states, by name, stand in place of those of the means.
     """
     rates = velocity(problem, state)
     first: dict[str, Any] = {"means": rates.means}

@@ -1,5 +1,5 @@
-"""The derived equations as plain values: right-hand sides in SymPy, their limits and stability, and a function that
-evaluates them."""
+"""The derived equations as plain values, for scripts: right-hand sides in SymPy, their limits, their stability, and a
+compiled function that evaluates them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,31 @@ RateFunction = Callable[[float | np.ndarray, np.ndarray], np.ndarray]
 
 @checked
 def equations(problem: Problem, large_dimension: bool = False) -> dict[sp.Symbol, sp.Expr]:
-    """State → its rate d(state)/dt, in the states' order, with every named part written out.
+    """Derive the closed system of ODEs, with every named part written out.
 
-    What is left are the states, the problem's parameters (see `Session.values`), `beta`, and averages over independent
-    N(0, 1) and χ² variables. large_dimension: the limit d → ∞ of what unequal scales make depend on d. Raises BadInput
-    for what is not derived.
+    Parameters
+    ----------
+    problem : Problem
+    large_dimension : bool, optional
+        Derive the limit d → ∞ of the terms that unequal scales make depend on the dimension d.
+
+    Returns
+    -------
+    dict from sympy.Symbol to sympy.Expr
+        The rate d(state)/dt of each state, in the states' order. The expressions contain the states, the problem's
+        parameters (see `Session.values`), `beta`, and averages over independent N(0, 1) and χ² variables.
+
+    Raises
+    ------
+    BadInput
+        If the derivation does not cover the problem.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> rates = annealvi.equations(annealvi.load_problem("bimodal"))
+    >>> [state.name for state in rates]
+    ['m_1', 'm_2', 's']
     """
     system = derive_problem(problem, large_dimension).system
     return dict(zip(system.states, system.expanded_rhs(), strict=True))
@@ -37,13 +57,37 @@ def equations(problem: Problem, large_dimension: bool = False) -> dict[sp.Symbol
 
 @checked
 def symbols(problem: Problem, large_dimension: bool = False) -> dict[str, sp.Symbol]:
-    """The symbols of `equations` by name: the states, then the parameters, in their order, then `beta`, and the time
-    `t` of schedules.
+    """Return the symbols of `equations` by name.
 
-    A symbol that is made by its name alone, as by sympy.Symbol("m_1"), is another one, since these are known to be real
-    or positive. With them `subs`, `evalf` and `sympy.lambdify` (NumPy, SciPy, math, mpmath) work on the equations,
-    averages included: those over one variable take milliseconds for arrays of any shape, those over several seconds,
-    for which `rate_function` is made.
+    Parameters
+    ----------
+    problem : Problem
+    large_dimension : bool, optional
+        As in `equations`.
+
+    Returns
+    -------
+    dict from str to sympy.Symbol
+        The states, then the parameters, in their order, then `beta`, and the time `t` of schedules.
+
+    Raises
+    ------
+    BadInput
+        If the derivation does not cover the problem.
+
+    Notes
+    -----
+    These symbols are assumed to be real or positive, so sympy.Symbol("m_1") is a different symbol. With these symbols
+    `subs`, `evalf` and `sympy.lambdify` (NumPy, SciPy, math, mpmath) work on the equations, averages included. An
+    average over one variable takes milliseconds for an array of any shape, an average over several variables takes
+    seconds; `rate_function` is faster.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> found = annealvi.symbols(annealvi.load_problem("bimodal"))
+    >>> found["m_1"].is_real
+    True
     """
     system = derive_problem(problem, large_dimension).system
     return {symbol.name: symbol for symbol in (*system.states, *system.parameters, BETA, TIME)}
@@ -53,12 +97,35 @@ def symbols(problem: Problem, large_dimension: bool = False) -> dict[str, sp.Sym
 def rate_function(
     problem: Problem, device: str = "auto", tolerance: float = 1e-12, large_dimension: bool = False
 ) -> RateFunction:
-    """rates(beta, y) → dy/dt, compiled, with the problem's own parameters.
+    """Compile the right-hand sides with the problem's own parameters.
 
-    beta: an inverse temperature, or (n,) of them. y: (n, states) or (states,), in the order of `equations`; dy/dt has
-    the shape of y, per unit of the flow's time. tolerance: absolute error of each average, from 1e-13 to 1e-2.
-    large_dimension: as in `equations`. Raises BadInput for what is not derived or not tabulated, as do the rates for
-    what is no state and no temperature.
+    Parameters
+    ----------
+    problem : Problem
+    device : {"auto", "cpu", "cuda"}, optional
+    tolerance : float, optional
+        Absolute error of each average, from 1e-13 to 1e-2.
+    large_dimension : bool, optional
+        As in `equations`.
+
+    Returns
+    -------
+    callable
+        rates(beta, y) → dy/dt. `beta` is an inverse temperature, or an array (n,) of them. `y` is (n, states) or
+        (states,), in the order of `equations`. dy/dt has the shape of y and is per unit of the flow's time.
+
+    Raises
+    ------
+    BadInput
+        If the derivation does not cover the problem or an average cannot be tabulated. The returned function raises
+        BadInput for an array that is not a state, and for a negative inverse temperature.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> rates = annealvi.rate_function(annealvi.load_problem("bimodal"))  # doctest: +SKIP
+    >>> rates(0.5, [0.1, -0.1, 0.0]).shape  # doctest: +SKIP
+    (3,)
     """
     require_tolerance("tolerance", tolerance)
     kernel = open_session(problem, large_dimension).compile(device, tolerance)
@@ -95,28 +162,66 @@ def rate_function(
 
 @checked
 def asymptotics(problem: Problem) -> Asymptotics:
-    """Every limit that the theory knows of the bimodal system at w_1 = w_2, derived from it: high temperature, distant
-    modes (and with them the critical temperature), small overlaps, near components, slow schedules, and the growth
-    exponent of each schedule kind.
+    """Derive every limit that the theory knows of the bimodal system at w_1 = w_2.
 
-    `.expansions` are values with what is left out and under which hypothesis; `.latex()` has all of it by name. Raises
-    BadInput for a problem that is not two antipodal modes and two components of equal scales on the modes' sphere.
+    The limits are high temperature, distant modes (and with them the critical temperature), small overlaps, near
+    components, slow schedules, and the growth exponent of each schedule kind.
+
+    Parameters
+    ----------
+    problem : Problem
+        Two antipodal modes, and two components of equal scales on the sphere of the modes.
+
+    Returns
+    -------
+    Asymptotics
+        `.expansions` are values, each with the order of the terms that are left out and the hypothesis that this rests
+        on. `.latex()` has all of them by name.
+
+    Raises
+    ------
+    BadInput
+        For any other problem.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> limits = annealvi.asymptotics(annealvi.load_problem("bimodal"))  # doctest: +SKIP
+    >>> sorted(limits.latex())  # doctest: +SKIP
     """
     return _bimodal(lambda: limits_of(derive_problem(problem).system))
 
 
 @checked
 def linear_stability(problem: Problem) -> BimodalStability:
-    """The linearisation at the bimodal system's symmetric states (collapsed, mixed, separated, antipodal), with spectra
-    and `.latex()`.
+    """Linearise the bimodal system at its symmetric states: collapsed, mixed, separated, antipodal.
 
-    Raises BadInput for a problem that is not two antipodal modes and two components of equal scales on the modes'
-    sphere.
+    Parameters
+    ----------
+    problem : Problem
+        Two antipodal modes, and two components of equal scales on the sphere of the modes.
+
+    Returns
+    -------
+    BimodalStability
+        The linearisations with their spectra; `.latex()` has them by name.
+
+    Raises
+    ------
+    BadInput
+        For any other problem.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> stability = annealvi.linear_stability(annealvi.load_problem("bimodal"))  # doctest: +SKIP
+    >>> sorted(stability.latex())  # doctest: +SKIP
     """
     return _bimodal(lambda: bimodal_stability(derive_problem(problem)))
 
 
 def _bimodal(derived: Callable[[], Derived]) -> Derived:
+    """The result of a derivation for the bimodal problem, which refuses other problems with a ValueError."""
     try:
         return derived()
     except BadInput:

@@ -1,7 +1,7 @@
-"""What of a target can be told apart: modes that make one maximum of its density, and modes so light that nothing here
-resolves them.
+"""Warnings about a target: modes that make one maximum of its density, and modes so light that nothing here resolves
+them.
 
-Such a question is answered all the same; what is said beside the answer keeps it from being read as more than it is.
+Such a problem is computed all the same. The warnings stand beside the result, so that nobody reads more into it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from annealvi.sweeps.keys import in_words, vary
 from derive.problem.specification import BadInput, Problem
 
 LIGHTEST = 1e-6
-"""A proposal without a mode of weight w is within −log(1 − w), some w, of the target in KL, which is what the flow
-descends. The averages behind maps and recommendations are computed to 1e-6, and a million perfect samples hold one of
-such a mode."""
+"""Modes of a smaller weight are not resolved. The flow descends the KL divergence, and a proposal that misses a mode of
+weight w is within −log(1 − w) ≈ w of the target. The averages behind maps and recommendations are computed to 1e-6, and
+a million perfect samples hold one sample of a mode of this weight."""
 
 MOST_POINTS = 2000
+"""Most points of a sweep at which the target is examined."""
 
 
 def warnings_of(problem: Problem, samples: int | None = None) -> tuple[str, ...]:
-    """What to say of the target's modes, a line each. samples: of a flow, by which it is judged."""
+    """The warnings about a target's modes, a line each.
+
+    samples: how many samples a trained flow is judged by; None where no flow is trained.
+    """
     weights = problem.target.weights
     lines = [
         f"modes {', '.join(str(k + 1) for k in group)} make one maximum of the target's density along "
@@ -49,9 +53,9 @@ def warnings_of(problem: Problem, samples: int | None = None) -> tuple[str, ...]
 
 
 def warnings_over(problem: Problem, axes: Sequence[Axis | Choices], samples: int | None = None) -> tuple[str, ...]:
-    """The same over a sweep: how many of its points have something to say, and what the first of them is.
+    """The warnings over a sweep: those of the first point that has any, with the number of points that have some.
 
-    At most MOST_POINTS are looked at: of each axis that concerns the target equally many values, evenly.
+    At most MOST_POINTS are examined: equally many evenly spaced values of each axis that concerns the target.
     """
     concerned = [axis for axis in axes if axis.key in ("R", "w_star") or axis.key.startswith("target")]
     if not concerned:
@@ -69,20 +73,19 @@ def warnings_over(problem: Problem, axes: Sequence[Axis | Choices], samples: int
 
 
 def maxima_between(weights: tuple[float, float], scales: tuple[float, float], distance: float) -> int:
-    """How many maxima a mixture of two Gaussians has in the coordinate along the line through their means: 1 or 2,
-    exactly.
+    """Count the maxima of a mixture of two Gaussians along the line through their means: 1 or 2, exactly.
 
-    For equal scales that is the number of maxima of its density in any dimension, which all lie on the line
-    (Carreira-Perpiñán and Williams 2003; Ray and Lindsay, Annals of Statistics 33, 2005). For unequal ones in many
-    dimensions the density itself would count volumes σ^d, which say nothing of where samples are; the coordinate's
-    marginal does not.
+    The density is that of the coordinate along the line. For equal scales its maxima are those of the mixture's density
+    in any dimension, which all lie on the line (Carreira-Perpiñán and Williams 2003; Ray and Lindsay, Annals of
+    Statistics 33, 2005). For unequal scales in many dimensions the mixture's own density would compare volumes σ^d,
+    which do not say where samples are; the density of the coordinate has no such factors.
 
-    At the fraction x of the way its slope has the sign of S(x) = log(w_2 φ_2/w_1 φ_1) + log((1 − x)/x) −
-    log(σ_2²/σ_1²), from +∞ to −∞. S' vanishes at roots of a cubic, between which S is monotone: its signs there tell
-    how often it falls through zero.
+    At the fraction x of the way between the means, the slope of the density has the sign of S(x) = log(w_2 φ_2/w_1 φ_1)
+    + log((1 − x)/x) − log(σ_2²/σ_1²), which falls from +∞ to −∞. The derivative S' vanishes at roots of a cubic, and S
+    is monotone between them, so the signs of S at the roots tell how often S falls through zero.
     """
-    (w_1, w_2), (s_1, s_2) = weights, (scales[0] / distance, scales[1] / distance)  # in units of the distance
-    rising, bend = 1 / s_2**2, 1 / s_1**2 - 1 / s_2**2  # of the logarithm of the ratio: its slope is rising + bend x
+    (w_1, w_2), (s_1, s_2) = weights, (scales[0] / distance, scales[1] / distance)  # lengths in units of the distance
+    rising, bend = 1 / s_2**2, 1 / s_1**2 - 1 / s_2**2  # log(φ_2/φ_1) has the slope rising + bend x
     turns = np.roots([-bend, bend - rising, rising, -1])  # (rising + bend x) x (1 − x) = 1
 
     def slope(x: float) -> float:
@@ -95,7 +98,7 @@ def maxima_between(weights: tuple[float, float], scales: tuple[float, float], di
 
 
 def _groups_of_one(problem: Problem) -> list[list[int]]:
-    """Modes that are linked by pairs of which each alone makes one maximum, two or more in each group."""
+    """Groups of two or more modes that make one maximum: each is linked to the others by pairs that alone make one."""
     target = problem.target
     means = np.array(target.means)
     group = list(range(len(means)))

@@ -1,43 +1,61 @@
-"""One problem with everything that follows from it: derivation, schedule, parameter values, and the maps to and from
-its states."""
+"""A session: one problem with everything that follows from it.
+
+`open_session` runs the derivation. The session then hands its parts to the other modules of this folder: `coordinates`
+maps states to vectors and back, `starts` draws initial states, `compilation` makes kernels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import sympy as sp
 
-from derive.dynamics.adaptive_schedule import INTERVAL, STEP, with_adaann
+from annealvi.session import compilation
+from annealvi.session.coordinates import Coordinates
+from annealvi.session.starts import random_states_in_parts
+from derive.dynamics.adaptive_schedule import with_adaann
 from derive.dynamics.derivation import Derivation
-from derive.dynamics.learned import PARAMETERS
 from derive.dynamics.symbolic_problem import SymbolicProblem, symbolise
 from derive.objects.short_repr import short_repr
 from derive.objects.states import StateKind
-from derive.objects.system import OdeSystem
-from derive.objects.vectors import Inner
 from derive.problem.arguments import LEAST, checked
 from derive.problem.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
-from derive.problem.specification import SUM_TOLERANCE, BadInput, Problem
+from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
-    from kernels.integrate.integrator import Kernel
+    from kernels.integrate.kernel import Kernel
 
-PARAMETER_KINDS = tuple(parameter.kind for parameter in PARAMETERS)
-"""The kinds of the states that are learned parameters, all of them positive."""
-
-DRAWN_AT_ONCE = 2**14
-"""Initial states, whose Gram matrices and their factors take several times the memory of the states themselves."""
+TIME_TO_SETTLE = 50.0
+"""Time that the flow is given to settle once the schedule has ended."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """problem and what was derived from it. values: the system's parameters as numbers.
+    """One problem with its derived equations, its schedule, and the numbers of its parameters.
 
-    rule: of an adaptive schedule; `schedule` is then the temperature until it acts.
+    Make one with `annealvi.open_session`. The states of a session are the summary statistics in the order of
+    `state_names`: the overlaps first, then learned weights, then learned scales. K is the number of modes of the
+    target, L the number of components of the proposal, d the dimension of the space, and r the number of linearly
+    independent modes.
+
+    Attributes
+    ----------
+    problem : Problem
+        The problem as it was read.
+    symbolic : SymbolicProblem
+        The problem's mixtures as SymPy objects, with the numbers of their symbols.
+    derivation : Derivation
+        The derivation's steps and the closed system of ODEs that they end with.
+    schedule : Schedule
+        The temperature as a formula in time; under an adaptive rule, the temperature until the rule acts.
+    values : mapping from sympy.Symbol to float
+        The numbers of the system's parameters.
+    rule : AdaptiveRule or None
+        The rule of an adaptive schedule.
     """
 
     problem: Problem
@@ -56,254 +74,327 @@ class Session:
 
         return as_html(print_session, self)
 
+    @cached_property
+    def coordinates(self) -> Coordinates:
+        """The maps to and from states, to which the methods below hand on."""
+        return Coordinates(self.problem, self.symbolic, self.derivation)
+
     @property
     def state_names(self) -> tuple[str, ...]:
-        return tuple(s.name for s in self.derivation.system.states)
+        """Names of the states, in order."""
+        return self.coordinates.state_names
+
+    @property
+    def overlap_count(self) -> int:
+        """How many of the states are overlaps."""
+        return len(self.derivation.overlaps.moving)
+
+    def positions_of(self, *kinds: StateKind) -> list[int]:
+        """Return the places of the states of some kinds.
+
+        Parameters
+        ----------
+        *kinds : StateKind
+
+        Returns
+        -------
+        list of int
+            In the order of the states.
+        """
+        return self.coordinates.positions_of(*kinds)
 
     def modes(self, dimension: int | None = None) -> np.ndarray:
-        """The target's means, padded with zeros to (K, dimension)."""
-        given = np.array(self.problem.target.means)
-        modes = np.zeros((len(given), dimension or self.problem.space.dimension))
-        modes[:, : given.shape[1]] = given
-        return modes
+        """Return the target's means, padded with zeros.
+
+        Parameters
+        ----------
+        dimension : int, optional
+            Number of coordinates; by default that of the problem's space.
+
+        Returns
+        -------
+        ndarray, shape (K, dimension)
+        """
+        return self.coordinates.modes(dimension)
 
     def mixtures(
         self, dimension: int | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What the particles are told of the two mixtures: modes (K, dimension), the target's weights and scales, the
-        proposal's."""
+        """Return the numbers of the two mixtures, as the particle simulation takes them.
+
+        Parameters
+        ----------
+        dimension : int, optional
+            Number of coordinates of the modes; by default that of the problem's space.
+
+        Returns
+        -------
+        modes : ndarray, shape (K, dimension)
+        target_weights, target_scales : ndarray, shape (K,)
+        proposal_weights, proposal_scales : ndarray, shape (L,)
+        """
         target, proposal = self.problem.target, self.problem.proposal
         parts = np.array(target.weights), np.array(target.scales), np.array(proposal.weights), np.array(proposal.scales)
         return self.modes(dimension), *parts
 
-    def positions_of(self, *kinds: StateKind) -> list[int]:
-        """The places of the states of these kinds, in the order of the states."""
-        return [n for n, variable in enumerate(self.derivation.system.variables) if variable.kind in kinds]
-
-    @property
-    def overlap_count(self) -> int:
-        """How many states are overlaps; learned weights, then learned scales, follow them."""
-        return len(self.derivation.overlaps.moving)
-
     def states_of_gram(self, gram: np.ndarray) -> np.ndarray:
-        """States (n, states) from Gram matrices (n, r + L, r + L) of the independent modes and the means, in that
-        order.
+        """Compute states from Gram matrices of the independent modes and the proposal means, in that order.
 
-        Learned weights and scales are those of the problem.
+        Parameters
+        ----------
+        gram : ndarray, shape (n, r + L, r + L)
+
+        Returns
+        -------
+        ndarray, shape (n, states)
+            Learned weights and scales are those of the problem.
         """
-        index = self._gram_index()
-        overlaps = [gram[:, index[inner.args[0]], index[inner.args[1]]] / unit for inner, unit in self._measured()]
-        proposal = self.problem.proposal
-        return self._with_parameters(overlaps, np.array(proposal.weights), np.array(proposal.scales), gram.shape[:1])
+        return self.coordinates.states_of_gram(gram)
 
     def states_of_vectors(self, means: np.ndarray) -> np.ndarray:
-        """States (n, states) of proposal means (n, L, d), with the problem's own weights and scales."""
-        modes = self.modes(means.shape[-1])[list(self.symbolic.independent_modes)]
-        vectors = np.concatenate([np.broadcast_to(modes, (len(means), *modes.shape)), means], axis=1)
-        return self.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
+        """Compute states from proposal means.
+
+        Parameters
+        ----------
+        means : ndarray, shape (n, L, d)
+
+        Returns
+        -------
+        ndarray, shape (n, states)
+            Learned weights and scales are those of the problem.
+        """
+        return self.coordinates.states_of_vectors(means)
 
     def means_of_states(self, states: np.ndarray, dimension: int | None = None) -> np.ndarray:
-        """Proposal means (L, d) with the overlaps of one state (states,), for the problem's own modes; unique up to
-        rotations about them.
+        """Find proposal means that have the overlaps of one state, for the problem's own modes.
 
-        dimension: d, the problem's own unless given. Raises ValueError where no vectors of R^d have these overlaps.
+        Parameters
+        ----------
+        states : ndarray, shape (states,)
+        dimension : int, optional
+            Number of coordinates of the means; by default that of the problem's space.
+
+        Returns
+        -------
+        ndarray, shape (L, dimension)
+            Unique up to rotations that leave the modes where they are.
+
+        Raises
+        ------
+        ValueError
+            If no vectors of that dimension have these overlaps.
         """
-        from kernels.particles.initial_means import embed_overlaps
-
-        modes = self.modes(dimension)
-        embedded, means = embed_overlaps(self.gram_of_states(states), *modes.shape)
-        # The orthogonal matrix that takes the embedded modes to the problem's own takes the means along.
-        left, _, right = np.linalg.svd(modes.T @ embedded)
-        return means @ (left @ right).T
+        return self.coordinates.means_of_states(states, dimension)
 
     def states_of_overlaps(self, M: np.ndarray, Q: np.ndarray, weights: np.ndarray, scales: np.ndarray) -> np.ndarray:
-        """States (..., states) of overlaps M (..., L, K), Q (..., L, L), weights and scales (..., L). Linear, so rates
-        become rates."""
-        means = {a: i for i, a in enumerate(self.derivation.setting.proposal.means)}
-        modes = {nu: k for k, nu in enumerate(self.derivation.setting.target.means)}
-        columns = []
-        for inner, unit in self._measured():
-            inside = [a for a in inner.args if a in means]
-            value = Q[..., means[inside[0]], means[inside[-1]]]
-            if len(inside) == 1:
-                (mode,) = (modes[a] for a in inner.args if a in modes)
-                value = M[..., means[inside[0]], mode]
-            columns.append(value / unit)
-        return self._with_parameters(columns, weights, scales, Q.shape[:-2])
+        """Compute states from overlaps, weights and scales. The map is linear, so it takes rates to rates.
 
-    def _with_parameters(
-        self, overlaps: list[np.ndarray], weights: np.ndarray, scales: np.ndarray, shape: tuple[int, ...]
-    ) -> np.ndarray:
-        given = {StateKind.WEIGHT: weights, StateKind.SCALE: scales}
-        learned = self.derivation.system.variables[self.overlap_count :]
-        columns = [np.broadcast_to(given[v.kind][..., v.components[0]], shape) for v in learned]
-        return np.stack([*overlaps, *columns], axis=-1)
+        Parameters
+        ----------
+        M : ndarray, shape (..., L, K)
+            Inner products of proposal means and modes.
+        Q : ndarray, shape (..., L, L)
+            Inner products of proposal means.
+        weights, scales : ndarray, shape (..., L)
+            Of the proposal; only learned ones enter.
+
+        Returns
+        -------
+        ndarray, shape (..., states)
+        """
+        return self.coordinates.states_of_overlaps(M, Q, weights, scales)
 
     def gram_of_states(self, states: np.ndarray) -> np.ndarray:
-        """The Gram matrix (K + L, K + L) of all modes and means at one state (states,), in units of the problem."""
-        names = dict(self.derivation.overlaps.names)
-        relations: dict[Any, Any] = dict(self.derivation.overlaps.relations)
-        moving = {names[inner]: unit * float(x) for (inner, unit), x in zip(self._measured(), states, strict=False)}
-        fixed = dict(self.symbolic.values)
-        vectors = [*self.derivation.setting.target.means, *self.derivation.setting.proposal.means]
+        """Compute the Gram matrix of all modes and all proposal means at one state.
 
-        def entry(u: Any, v: Any) -> float:
-            name = names[Inner(u, v)]
-            value: Any = relations.get(name, name)
-            return float(value.xreplace({**moving, **fixed}))
+        Parameters
+        ----------
+        states : ndarray, shape (states,)
 
-        return np.array([[entry(u, v) for v in vectors] for u in vectors])
+        Returns
+        -------
+        ndarray, shape (K + L, K + L)
+            In units of the problem's lengths, modes first.
+        """
+        return self.coordinates.gram_of_states(states)
 
     def require_state(self, state: np.ndarray, key: str, source: str) -> None:
-        """Raise BadInput unless the state (states,) is one: overlaps of real vectors, weights that sum to one, scales
-        above zero."""
-        gram = self.gram_of_states(state)
-        if not np.isfinite(gram).all() or np.linalg.eigvalsh(gram).min() < -1e-9 * gram.trace():
-            found = "no vectors have these overlaps (their Gram matrix is not positive)"
-            raise BadInput(key, found, "give overlaps of real vectors", source)
-        for n in self.positions_of(*PARAMETER_KINDS):
-            if state[n] <= 0:
-                found = f"{state[n]:g} is not positive"
-                raise BadInput(f"{key}.{self.state_names[n]}", found, "give weights and scales above zero", source)
-        weights = [float(state[n]) for n in self.positions_of(StateKind.WEIGHT)]
-        if weights and abs(sum(weights) - 1) > SUM_TOLERANCE:
-            shares = ", ".join(f"w_{i} = {w / sum(weights)!r}" for i, w in enumerate(weights, 1))
-            remedy = f"make them sum to one within {SUM_TOLERANCE:g}, such as {shares}"
-            raise BadInput(key, f"the weights sum to {sum(weights):.12g}", remedy, source)
+        """Refuse an array that is not a state.
+
+        Parameters
+        ----------
+        state : ndarray, shape (states,)
+        key, source : str
+            Where the user gave the state, for the message.
+
+        Raises
+        ------
+        BadInput
+            If no real vectors have these overlaps, a weight or scale is not positive, or the weights do not sum to one.
+        """
+        self.coordinates.require_state(state, key, source)
 
     def require_states(self, states: np.ndarray, key: str, source: str) -> None:
-        """Raise BadInput, as `require_state` does, for the first of many states (n, states) that is none; a million
-        take seconds."""
-        width = states.shape[1]
-        constant = self.gram_of_states(np.zeros(width))
-        slopes = np.stack([self.gram_of_states(row) - constant for row in np.eye(width)])  # it is affine in the states
-        learned, weights = self.positions_of(*PARAMETER_KINDS), self.positions_of(StateKind.WEIGHT)
-        for first in range(0, len(states), DRAWN_AT_ONCE):
-            part = states[first : first + DRAWN_AT_ONCE]
-            with np.errstate(over="ignore", invalid="ignore"):
-                gram = constant + np.tensordot(part, slopes, axes=1)
-            finite = np.isfinite(gram).all(axis=(1, 2))
-            suspect = ~finite | (part[:, learned] <= 0).any(axis=1)
-            suspect[finite] |= np.linalg.eigvalsh(gram[finite])[:, 0] < -5e-10 * np.einsum("nii->n", gram[finite])
-            if weights:
-                suspect |= np.abs(part[:, weights].sum(axis=1) - 1) > SUM_TOLERANCE / 2
-            for n in np.flatnonzero(suspect):
-                self.require_state(part[n], f"{key}[{first + n}]", source)
+        """Refuse many arrays of which one is not a state; a million take seconds.
 
-    def _measured(self) -> list[tuple[Any, float]]:
-        """(inner product, its value per unit state) of each state."""
-        return [
-            (inner, float(unit.xreplace(dict(self.symbolic.values))))
-            for _, inner, unit in self.derivation.overlaps.moving
-        ]
+        Parameters
+        ----------
+        states : ndarray, shape (n, states)
+        key, source : str
+            Where the user gave the states, for the message, which adds the index of the first that is refused.
 
-    def _gram_index(self) -> dict[Any, int]:
-        modes = [self.derivation.setting.target.means[k] for k in self.symbolic.independent_modes]
-        return {v: n for n, v in enumerate([*modes, *self.derivation.setting.proposal.means])}
+        Raises
+        ------
+        BadInput
+            As `require_state` does.
+        """
+        self.coordinates.require_states(states, key, source)
 
     def compile(
         self, device: str = "auto", tolerance: float = 1e-12, expectations: str = "proxy", precision: str = "float64"
     ) -> Kernel:
-        """The generated kernel with this problem's parameters. tolerance: absolute error of each average; for the other
-        options see `kernels.integrate.integrator.compile_system`."""
-        schedule = self.schedule
-        values = {**self.values, **dict(zip(schedule.parameters, schedule.values, strict=True))}
-        options = {
-            "breakpoints": schedule.breakpoints,
-            "tolerance": tolerance,
-            "expectations": expectations,
-            "device": device,
-        }
-        options["precision"] = precision
-        return self._compiled(self.derivation.system, schedule.beta, schedule.parameters, values, options)
+        """Generate and compile the kernel of the derived system with this problem's parameters and schedule.
+
+        Parameters
+        ----------
+        device : {"auto", "cpu", "cuda"}
+        tolerance : float
+            Absolute error of each average.
+        expectations : {"proxy", "quadrature"}
+            How the kernel computes averages: by Chebyshev tables where these reach the tolerance, or by quadrature.
+        precision : {"float64", "float32"}
+
+        Returns
+        -------
+        Kernel
+
+        Raises
+        ------
+        BadInput
+            If an average cannot be tabulated.
+        DeviceUnavailable
+            If the device cannot run here.
+        """
+        options = {"tolerance": tolerance, "expectations": expectations, "device": device, "precision": precision}
+        return compilation.compile_with_schedule(
+            self.problem, self.derivation.system, self.values, self.schedule, **options
+        )
 
     def with_rule(self) -> Derivation:
-        """The derivation with the rule's flow, and beta as the last state. BadInput for a rule that has no equation."""
+        """Derive the flow of the inverse temperature under the rule "adaann", with beta as the last state.
+
+        Returns
+        -------
+        Derivation
+
+        Raises
+        ------
+        BadInput
+            If the schedule has no such rule, or the session was opened in the limit of many dimensions: there the
+            squared length is correlated with the logits, and the variance that the rule needs is not derived.
+        """
         if self.rule is None or self.rule.kind != "adaann":
             found = f"{self.problem.schedule.kind!r} has no equation in the summary statistics"
             raise BadInput("schedule.kind", found, "simulate it, or set schedule.kind = adaann")
-        if (
-            self.derivation.geometry.large_dimension
-        ):  # there the squared length is correlated with the logits, which takes rules of its own
+        if self.derivation.geometry.large_dimension:
             found = "the rule's variance is not derived in the limit of many dimensions"
             raise BadInput("schedule.kind", found, "leave out --large-dimension, or choose a schedule with a formula")
         return with_adaann(self.derivation)
 
     def compile_with_rule(self, device: str, tolerance: float) -> Kernel:
-        """The kernel of the autonomous system that `with_rule` derives."""
+        """Generate and compile the kernel of the autonomous system that `with_rule` derives.
+
+        Parameters
+        ----------
+        device : {"auto", "cpu", "cuda"}
+        tolerance : float
+            Absolute error of each average.
+
+        Returns
+        -------
+        Kernel
+
+        Raises
+        ------
+        BadInput
+            As `with_rule` and `compile` do.
+        """
         system = self.with_rule().system
-        known = (
-            {**self.symbolic.values, STEP: self.rule.strength, INTERVAL: self.rule.interval}
-            if self.rule is not None
-            else {}
+        assert self.rule is not None  # with_rule refuses a session without a rule
+        values = self.symbolic.values
+        return compilation.compile_with_rule(
+            self.problem, system, values, self.rule, tolerance=tolerance, device=device
         )
-        values = {s: known[s] for s in system.parameters}
-        return self._compiled(system, sp.S.One, (), values, {"tolerance": tolerance, "device": device})
-
-    def _compiled(
-        self,
-        system: OdeSystem,
-        beta: sp.Expr,
-        parameters: tuple[sp.Symbol, ...],
-        values: Mapping[sp.Symbol, float],
-        options: Mapping[str, Any],
-    ) -> Kernel:
-        from kernels.averages.tables import Reach
-        from kernels.integrate.integrator import compile_system
-        from kernels.machine.stages import stage
-
-        target, proposal = self.problem.target, self.problem.proposal
-        scales = (*target.scales, *proposal.scales)
-        longest = max(*proposal.radii, float(np.linalg.norm(target.means, axis=1).max()))
-        try:
-            with stage("tabulating averages and writing the kernels"):
-                return compile_system(
-                    system, beta, parameters, values, reach=Reach(longest, min(scales), max(scales)), **options
-                )
-        except (ArithmeticError, ValueError) as error:  # an average that no table resolves
-            remedy = (
-                "bring target.means and proposal.radius within a few hundred scales, and scales "
-                "within a factor of thirty"
-            )
-            raise BadInput("problem", f"its averages cannot be tabulated ({error})", remedy) from error
 
     @partial(checked, least={**LEAST, "n": 0})
     def random_states(self, n: int, seed: int) -> np.ndarray:
-        """n initial states (n, states), drawn from the exact law of the overlaps of independent uniform means."""
+        """Draw initial states from the exact law of the overlaps of independent means, each uniform on its sphere.
+
+        Parameters
+        ----------
+        n : int
+            How many, zero included.
+        seed : int
+
+        Returns
+        -------
+        ndarray, shape (n, states)
+        """
         (states,) = self.random_states_in_parts(n, seed, n)
         return states
 
     def random_states_in_parts(self, n: int, seed: int, size: int) -> Iterator[np.ndarray]:
-        """The states of `random_states`, in parts of up to `size`: the same numbers, without the memory that all take
-        together."""
-        from kernels.integrate.ensembles import GramStream
+        """Draw the states of `random_states` part by part, which takes less memory than all at once.
 
-        independent = self.modes(len(self.problem.target.means[0]))[list(self.symbolic.independent_modes)]
-        stream = GramStream(
-            self.problem.space.dimension, np.array(self.problem.proposal.radii), independent @ independent.T, seed
-        )
-        for part in _shares(n, size):
-            yield np.concatenate([self.states_of_gram(stream.draw(few)) for few in _shares(part, DRAWN_AT_ONCE)])
+        Parameters
+        ----------
+        n, seed : int
+            As for `random_states`; the numbers are the same.
+        size : int
+            Most states of a part.
+
+        Yields
+        ------
+        ndarray, shape (up to size, states)
+        """
+        return random_states_in_parts(self.coordinates, n, seed, size)
 
     def end_time(self) -> float:
-        """When the schedule has ended and the flow had time to settle: the settling time plus 50 units of the flow's
-        time."""
+        """Return the schedule's settling time plus `TIME_TO_SETTLE`, at which a run ends by default."""
         if self.schedule.kind == "constant":
-            return 50.0
-        return settling_time(self.schedule) + 50.0
-
-
-def _shares(n: int, size: int) -> list[int]:
-    """n in shares of up to `size`; of none there is one empty share."""
-    return [min(size, n - first) for first in range(0, n, size)] if n else [0]
+            return TIME_TO_SETTLE
+        return settling_time(self.schedule) + TIME_TO_SETTLE
 
 
 @checked
 def open_session(problem: Problem, large_dimension: bool = False) -> Session:
-    """Derive the problem's equations and make its schedule. BadInput where the derivation does not cover the problem.
+    """Derive the equations of a problem and make its schedule.
 
-    large_dimension: derive the limit d → ∞ of what unequal scales make depend on d, instead of the equations exact in
-    every d.
+    Parameters
+    ----------
+    problem : Problem
+        From `annealvi.load_problem`, or built in code.
+    large_dimension : bool, optional
+        Derive the limit d → ∞ of the terms that unequal scales make depend on the dimension d, instead of equations
+        that are exact in every d.
+
+    Returns
+    -------
+    Session
+
+    Raises
+    ------
+    BadInput
+        If the derivation does not cover the problem.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal", ["schedule.T0=30"]))
+    >>> session.state_names
+    ('m_1', 'm_2', 's')
+    >>> session.random_states(5, seed=1).shape
+    (5, 3)
     """
     from kernels.machine.stages import stage
 

@@ -1,7 +1,7 @@
-"""The derivation as one HTML page that needs nothing but itself: steps that fold, rendered mathematics, and a mark with
-the check of each.
+"""The derivation as one self-contained HTML page, with steps that fold, rendered mathematics, and the check of each
+step.
 
-Whatever a problem file may say is text in it, never markup or script.
+The page treats everything that comes from a problem file as text, never as markup or script.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from derive.writing.named_logits import with_named_logits
 from derive.writing.rendering import changed_equations, closed_legend, final_equations, general_legend, headline
 
 LINE = 70
-"""Symbols on a line of a wide screen; what is wider than a narrow one scrolls."""
+"""Symbols on a line of a wide screen. On a narrow screen a long formula scrolls."""
 
 MARKS = {
     "passed": ("✓", "holds"),
@@ -34,12 +34,12 @@ MARKS = {
     "left": ("–", "not compared"),
     "failed": ("✗", "failed"),
 }
-"""A sign and a word for a step, and for all of them together."""
+"""The sign and the word for the status of a step, and of all steps together."""
 
 
 @dataclass(frozen=True)
 class CheckedStep:
-    """A step and its check, or why it was not compared."""
+    """A step and its check, or the reason why the step was not compared."""
 
     step: Step
     check: Check | None
@@ -53,7 +53,7 @@ class CheckedStep:
 
 
 def check_steps(derivation: Derivation, progress: Callable[[str], None] | None = None) -> tuple[CheckedStep, ...]:
-    """Every step with its check. progress: called with a line for each."""
+    """Check every step of a derivation. progress: called with a line after each check."""
     outcomes = derivation_checks(derivation)
     checked: list[CheckedStep] = []
     beyond = ""
@@ -75,7 +75,7 @@ def check_steps(derivation: Derivation, progress: Callable[[str], None] | None =
 
 
 def derivation_page(derivation: Derivation, steps: Sequence[CheckedStep]) -> str:
-    """The page. steps: all of the derivation's, from `check_steps`."""
+    """Write a derivation as HTML. steps: all steps of the derivation, from `check_steps`."""
     title = f"Derivation: {derivation.system.label}"
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -120,7 +120,7 @@ def derivation_page(derivation: Derivation, steps: Sequence[CheckedStep]) -> str
 
 
 def _policy(scripts: Iterable[str]) -> str:
-    """What a browser is to allow: these scripts, the page's own styles and fonts, and nothing from elsewhere."""
+    """The content security policy, which allows these scripts, the page's own styles and fonts, and nothing else."""
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
     )
@@ -131,7 +131,7 @@ def _policy(scripts: Iterable[str]) -> str:
 
 
 def _verdict(steps: Sequence[CheckedStep]) -> str:
-    """Of all steps: "passed" only where each was compared, "left" where none was."""
+    """The status of all steps together: "passed" only if each was compared, "left" if none was."""
     found = {s.status for s in steps}
     if "failed" in found:
         return "failed"
@@ -182,7 +182,7 @@ def _mark(status: str) -> str:
 
 
 def _with_indices(statement: str) -> str:
-    """A rule's statement, with x_i and R^d as subscripts and superscripts."""
+    """A rule's statement as HTML, with x_i and R^d as subscripts and superscripts."""
     marked = re.sub(r"_(\{[^}]*\}|\w+)", r"<sub>\1</sub>", escape(statement))
     marked = re.sub(r"\^(\{[^}]*\}|[\w+−-]+)", r"<sup>\1</sup>", marked)
     return re.sub(r"[{}]", "", marked)
@@ -199,7 +199,7 @@ def _display(lines: Sequence[str], label: str = "") -> str:
 
 
 def _legend(lines: Iterable[str]) -> Iterator[str]:
-    """Sentences with $mathematics$ in them."""
+    """A list of sentences that contain $mathematics$."""
     yield "<ul>"
     for line in lines:
         # A word joiner keeps a comma on the line of the formula before it.
@@ -217,7 +217,7 @@ def _packaged(path: str) -> str:
 
 
 def _fonts_inlined(css: str) -> str:
-    """Every font-face with its woff2 file as data, and no other source."""
+    """The style sheet with each font's woff2 file as data, and no other source of fonts."""
 
     def inlined(match: re.Match[str]) -> str:
         content = (resources.files("annealvi.show") / "katex" / "fonts" / match[1]).read_bytes()

@@ -1,4 +1,4 @@
-"""What leaves the program: JSON, files written whole or not at all, and tables for people."""
+"""Files and JSON: written whole or not at all, refused before any computation where they cannot be written."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from derive.problem.specification import BadInput, one_line
+from derive.problem.field_checks import BadInput, one_line
 
 LARGEST_FILE = 1 << 26
+"""Bytes of the largest JSON file that is read."""
 
 PathLike = str | os.PathLike[str]
-"""Of every public function that takes a path."""
+"""The type of every path that a public function takes."""
 
 _WITH_ROOM = "give a path in a folder that can be written and has room"
 
 
 def as_plain(value: Any) -> Any:
-    """Arrays and NumPy scalars as lists and numbers; numbers that JSON cannot hold as null."""
+    """Convert arrays and NumPy scalars to lists and numbers, and numbers that are not finite to None."""
     if isinstance(value, dict):
         return {str(k): as_plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
@@ -53,9 +54,10 @@ def write_json(path: str | None, result: dict[str, Any]) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file beside its destination, then rename: readers see the old file or the whole new one.
+    """Write a file beside its destination and rename it, so that readers see the old file or the whole new one.
 
-    A device or a pipe is written to, not replaced; a link stays a link.
+    A device or a pipe is written to, not replaced; a link stays a link. Raises BadInput where the file cannot be
+    written.
     """
     given = path
     try:
@@ -80,10 +82,10 @@ def write_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def temporary(folder: Path) -> Iterator[Path]:
-    """A name in a folder for a file to be made within the block, which is removed after it unless it has been
-    renamed."""
+    """Yield a name for a file that the block makes in a folder. The file is removed afterwards unless the block has
+    renamed it."""
     beside = folder / f".{secrets.token_hex(8)}.tmp"
-    try:  # from before the file is there, so that no interrupt finds it unguarded
+    try:  # begins before the file exists, so that no interrupt leaves it behind
         yield beside
         beside.unlink(missing_ok=True)
     except BaseException:
@@ -94,8 +96,7 @@ def temporary(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def named(path: PathLike) -> Iterator[None]:
-    """Give errors of the operating system within the block the file's name where they have none: those of open files,
-    and HDF5's."""
+    """Give an OSError within the block the file's name where it has none, as errors of open files and of HDF5 have."""
     try:
         yield
     except OSError as error:
@@ -105,8 +106,8 @@ def named(path: PathLike) -> Iterator[None]:
 
 
 def synchronise(folder: Path) -> None:
-    """Bring the names of a folder's files to the disk, so that a renamed file is still there after a power cut."""
-    with suppress(OSError):  # some file systems have no such thing
+    """Write the names of a folder's files to the disk, so that a renamed file is still there after a power cut."""
+    with suppress(OSError):  # some file systems cannot do this
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -115,7 +116,7 @@ def synchronise(folder: Path) -> None:
 
 
 def require_writable(path: str | None, option: str) -> None:
-    """Refuse an output path before any computation if its folder does not take a file. option: for the message."""
+    """Raise BadInput for an output path that cannot be written. option: the option that gave it, for the message."""
     if path is None or (path == "-" and option == "--json"):
         return
     target, remedy = Path(path), "give a path in a folder that can be written"
@@ -137,28 +138,27 @@ def require_writable(path: str | None, option: str) -> None:
         return
     try:
         with tempfile.TemporaryFile(dir=folder) as nameless:
-            nameless.write(
-                b"\0"
-            )  # permissions alone do not tell of a full disk, a quota or a file system that is mounted to be read
+            # Permissions alone do not tell of a full disk, a quota or a read-only file system.
+            nameless.write(b"\0")
     except OSError as error:
         raise BadInput(path, f"{folder} cannot be written ({error.strerror})", _WITH_ROOM, option) from None
 
 
 def require_free(path: str | None, option: str, force: bool) -> None:
-    """Refuse to overwrite a file unless forced. option: for the message."""
+    """Raise BadInput for a file that exists, unless forced. option: the option that gave it, for the message."""
     if path is not None and not force and Path(path).is_file():
         raise BadInput(path, "exists already", "give another path, or --force to overwrite it", option)
 
 
 def require_inside(path: Path, folder: Path, option: str) -> None:
-    """Refuse a path in a folder that a link leads out of it. option: for the message."""
+    """Raise BadInput for a path in a folder where a link leads out of that folder. option: for the message."""
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise BadInput(str(path), f"leads out of {folder}", "remove that link, or give another folder", option)
 
 
 def read_json(path: str) -> Any:
-    """The JSON of a user's file. Raises OSError, ValueError or RecursionError as `open` and `json` do, and BadInput for
-    a large file."""
+    """Read a user's JSON file. Raises OSError, ValueError or RecursionError as `open` and `json` do, and BadInput for
+    a file that is too large."""
     with open(path, "rb") as file:
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:

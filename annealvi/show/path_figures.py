@@ -1,4 +1,4 @@
-"""Figures of paths: the derived equations beside the particles, and ensembles of trajectories."""
+"""Figures of paths: the derived equations beside the particles, and all paths of one run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ MOST_COLUMNS = 5
 
 
 def draw_comparisons(comparisons: tuple[PathComparison, ...], states: tuple[Any, ...], path: Path) -> Path:
-    """ODE paths as lines with the particles' means and bands of two standard errors; below, their difference in
-    standard errors.
+    """Draw ODE paths as lines, with the particles' means as points and bands of two standard errors.
 
-    states: the symbols, in order.
+    A panel below each shows the differences in standard errors. states: their symbols, in order. Returns the path.
     """
     layout: dict[str, Any] = {"sharex": "col", "sharey": "row", "height_ratios": (3, 1), "squeeze": False}
     width = style.TWO_COLUMNS if len(comparisons) > 1 else style.ONE_COLUMN
@@ -42,8 +41,10 @@ def draw_comparisons(comparisons: tuple[PathComparison, ...], states: tuple[Any,
 
 
 def draw_paths(paths: Any, path: Path) -> Path:
-    """Every path of every state, thin, with the mean over replicas; the inverse temperature in a panel of its own, the
-    last."""
+    """Draw up to 200 paths of each state as thin lines, and the mean over replicas where the paths are of particles.
+
+    The last panel shows the inverse temperature. Returns the path.
+    """
     columns = min(MOST_COLUMNS, len(paths.states) + 1)
     rows = -(-(len(paths.states) + 1) // columns)
     with style.figure(style.TWO_COLUMNS, 1.6 * rows + 0.5, rows, columns, sharex=True, squeeze=False) as (figure, grid):
@@ -68,7 +69,7 @@ def draw_paths(paths: Any, path: Path) -> Path:
 
 
 def _colour_of(name: str) -> str:
-    """One colour for each kind of state: overlaps with the target, overlaps within the proposal, weights, scales."""
+    """The colour of a state's kind: overlaps with the target, overlaps within the proposal, weights, or scales."""
     kinds = ("m", "M", "s", "Q", "w", "sigma")
     return style.SERIES[kinds.index(name.split("_")[0]) // 2 + (name.startswith("sigma"))]
 

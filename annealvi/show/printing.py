@@ -1,4 +1,4 @@
-"""Tables and lines for people: on a terminal never wider than it is, and as HTML in a notebook."""
+"""Print tables and lines for people: on a terminal, within its width, and as HTML in a notebook."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from rich.table import Table
 from rich.text import Text
 
 LEAST_WORDS = 16
-"""Columns that a column of words is left where it is too long for its line and goes on below."""
+"""Least width of a column of words; words that do not fit continue on the next line."""
 
 
 class Printer(Protocol):
-    """What a function that shows a result prints to. width: columns that fit side by side."""
+    """Where a function that shows a result prints to. width: how many characters fit on a line."""
 
     @property
     def width(self) -> int: ...
 
     def print(self, what: Table | str, *, highlight: bool = True) -> None:
-        """A table, or a line."""
+        """Print a table or a line."""
 
 
 class Terminal:
-    """Standard output; a table that is too wide comes in blocks, each with the first column."""
+    """Standard output. A table that is too wide is printed in blocks, each with the first column."""
 
     def __init__(self) -> None:
         self._console = Console()
@@ -43,14 +43,14 @@ class Terminal:
         if not isinstance(what, Table):
             self._console.print(what, highlight=highlight)
             return
-        if what.title is not None:  # as a table's own it would be broken at the width of the table
+        if what.title is not None:  # printed apart, since rich breaks a table's title at the table's width
             self._console.print(what.title, style="table.title", highlight=False)
         for part in in_blocks(what, self.width):
             self._console.print(part)
 
 
 class Page:
-    """HTML for a notebook."""
+    """Collects what is printed as HTML for a notebook."""
 
     width = 10_000
 
@@ -65,15 +65,17 @@ class Page:
 
 
 def as_html(show: Callable[..., None], *shown: Any) -> str:
-    """What `show(*shown, to)` prints, as HTML."""
+    """The HTML of what `show(*shown, to=…)` prints."""
     page = Page()
     show(*shown, to=page)
     return str(page)
 
 
 def in_blocks(table: Table, width: int) -> list[Table]:
-    """The table without its title; where it is wider than `width` several of some of its columns, each with the first
-    one."""
+    """Split a table that is wider than `width` into tables of some of its columns, each with the first column.
+
+    None of them has the title.
+    """
     needed = [_needed(table, n) for n in range(len(table.columns))]
     blocks: list[list[int]] = [[0]]
     for n in range(1, len(needed)):
@@ -84,7 +86,7 @@ def in_blocks(table: Table, width: int) -> list[Table]:
 
 
 def _needed(table: Table, n: int) -> int:
-    """A column's width with its border; words may go on below."""
+    """The width of a column with its border, where words may continue on the next line."""
     column = table.columns[n]
     widest = max(
         (cell_len(line) for cell in (column.header, *column.cells) for line in _text(cell).splitlines()), default=0
@@ -126,8 +128,8 @@ def _plain(cell: Any) -> str:
 
 
 def fitted(text: str) -> str:
-    """Lines broken between words, and further in than they begin, where the terminal is narrower; where there is none
-    they stay."""
+    """Break lines between words to the terminal's width, and indent their continuations; without a terminal, leave the
+    text as it is."""
     width = text_width()
     if width is None:
         return text
@@ -144,7 +146,7 @@ def fitted(text: str) -> str:
 
 
 def text_width() -> int | None:
-    """Of the terminal that standard output is, or COLUMNS where that is set."""
+    """The width for text where standard output is a terminal or COLUMNS is set, else None."""
     if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty():
         return max(20, shutil.get_terminal_size().columns)
     return None

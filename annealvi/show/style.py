@@ -8,14 +8,14 @@
         left.set(xlabel=style.LABELS["t"], ylabel="overlap")
     style.save(figure, "paper/figures/overlaps.png", pdf=True)  # and overlaps.pdf
 
-In a notebook a cell that ends with `figure` shows it. Nothing is set for the process: Matplotlib's settings are as
-before outside, and within they are this style's and Matplotlib's defaults, nothing of a matplotlibrc. Figures have
-canvases of their own and need no pyplot, so MPLBACKEND does not matter. Other modules take what they need of Matplotlib
-from here, where it is imported whatever that names.
+A notebook cell that ends with `figure` shows the figure. The style does not change the process: within the `with`
+Matplotlib has this style's settings and its own defaults, nothing of a matplotlibrc, and outside it has the settings
+that it had before. Figures have canvases of their own and need no pyplot, so MPLBACKEND does not matter. Other modules
+import what they need of Matplotlib from here, because this module imports it whatever MPLBACKEND names.
 
-Colours are those of Okabe and Ito, which people with any of the common deficiencies tell apart; as they can share a
-lightness, each series has a dash and a marker too and survives a grey print. A figure has no title, for that is its
-caption; panels may have a label.
+The colours are those of Okabe and Ito, which people with any of the common colour deficiencies tell apart. Some of them
+share a lightness, so each series also has a dash and a marker of its own and survives a grey print. A figure has no
+title, because its caption is one; panels may have a label.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ from derive.problem.specification import BadInput
 
 @contextmanager
 def _whatever_the_backend() -> Iterator[None]:
-    """Matplotlib does not import where MPLBACKEND names no backend. One that it knows is chosen afterwards, as it would
-    have been."""
+    """Let the block import Matplotlib although MPLBACKEND may name an unknown backend, which would prevent that.
+
+    A backend that Matplotlib knows is chosen afterwards. BadInput where Matplotlib does not start for other reasons.
+    """
     named = os.environ.pop("MPLBACKEND", None) if "matplotlib" not in sys.modules else None
     try:
         yield
@@ -59,13 +61,13 @@ with _whatever_the_backend():
     from matplotlib.lines import Line2D as Line2D
 
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
-"""Widths in inches at which a figure is printed, so that its letters are printed at their size."""
+"""Widths of a figure in inches, for one and two columns of print. Printed at this width, letters have their size."""
 DPI = 200
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK, YELLOW = "#E69F00", "#56B4E9", "#000000", "#F0E442"
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-"""Of lines in one panel, in this order. Yellow is left out: it is too light for a line on white."""
+"""Colours of the lines in one panel, in this order. Yellow is left out because it is too light for a line on white."""
 DASHES: tuple[Any, ...] = (
     "-",
     (0, (6, 1.5)),
@@ -78,20 +80,21 @@ DASHES: tuple[Any, ...] = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 KEPT, LOST = BLUE, VERMILION
-"""Runs that keep all modes, and runs that lose one."""
+"""Colours of runs that keep all modes, and of runs that lose one."""
 REFERENCE: dict[str, Any] = {"color": "0.35", "linestyle": (0, (4, 2)), "linewidth": 0.9}
-"""The line of what others are held against: the target's value, or no annealing."""
+"""The line of a reference value: the target's, or that without annealing."""
 FAINT = "0.62"
-"""What is there but does not act, such as unstable branches."""
+"""The colour of things that exist but do not act, such as unstable branches."""
 BAND = "0.92"
-"""The range in which differences are chance."""
+"""The colour of the range in which differences are chance."""
 OVERLAY = "#FFFFFF"
-"""Contours and their numbers upon the map of MAP."""
+"""The colour of contours and their numbers upon a map in the colours of MAP."""
 MAP = "viridis"
-"""Sequential, of a lightness that rises all the way: it is read alike in grey and by the colour-blind."""
+"""A sequential colour map whose lightness rises all the way, so that it reads alike in grey and for the
+colour-blind."""
 
 SMALL = 7.0
-"""Points of the smallest letters: numbers in cells and on contours."""
+"""Size in points of the smallest letters: numbers in cells and on contours."""
 
 LABELS = {
     "t": "time $t$",
@@ -106,11 +109,27 @@ LABELS = {
     "w_star": r"weight of the first mode $w^\star$",
     "w_1": "weight of the first component $w_1$",
 }
-"""What an axis shows, in the study's notation."""
+"""Labels of axes by the quantity or the key of the problem that they show, in the study's notation."""
 
 
 def label(key: str) -> str:
-    """Of an axis over a key of the problem."""
+    """Return the label of an axis over a key of the problem.
+
+    Parameters
+    ----------
+    key : str
+        Such as "schedule.T0".
+
+    Returns
+    -------
+    str
+        The label in LABELS, or the key itself.
+
+    Examples
+    --------
+    >>> label("schedule.T0")
+    'initial temperature $T_0$'
+    """
     return LABELS.get(key, key)
 
 
@@ -148,16 +167,21 @@ SETTINGS: dict[str, Any] = {
 
 
 def applied() -> AbstractContextManager[Any]:
-    """The style while the context lasts; as a decorator, while the function runs. `figure` needs neither."""
+    """Apply the style within a context or, as a decorator, while a function runs. `figure` needs neither.
+
+    Returns
+    -------
+    context manager
+    """
     defaults = {name: value for name, value in dict.items(mpl.rcParamsDefault) if name != "backend"}
     return mpl.rc_context({**defaults, **SETTINGS})
 
 
 class Drawing(Figure):
-    """A figure that is drawn in this style wherever that happens, and that a notebook shows as a PNG."""
+    """A figure that is always drawn in this style, and that a notebook shows as a PNG."""
 
     def draw(self, renderer: Any) -> None:
-        with applied():  # ticks and text are made as late as now
+        with applied():  # Matplotlib makes ticks and text only when it draws
             super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
@@ -168,11 +192,29 @@ class Drawing(Figure):
 def figure(
     width: float = TWO_COLUMNS, height: float = 2.6, rows: int = 1, columns: int = 1, **options: Any
 ) -> Iterator[tuple[Any, Any]]:
-    """Begin a figure: yields (figure, panels), with the style in force inside the `with`.
+    """Begin a figure, with the style in force inside the `with`. Labels are fitted in by themselves.
 
-    width, height: in inches, the width ONE_COLUMN or TWO_COLUMNS for print. panels: one Axes, or an array of rows ×
-    columns of them, as from `Figure.subplots`, which takes the options (sharex, sharey, squeeze, height_ratios, …).
-    Labels are fitted in by themselves.
+    Parameters
+    ----------
+    width, height : float
+        In inches; for print the width is ONE_COLUMN or TWO_COLUMNS.
+    rows, columns : int
+        Of panels.
+    **options
+        Passed to `Figure.subplots`: sharex, sharey, squeeze, height_ratios, and so on.
+
+    Yields
+    ------
+    figure : Drawing
+    panels : Axes, or ndarray of Axes, shape (rows, columns)
+        As `Figure.subplots` returns them.
+
+    Examples
+    --------
+    >>> with figure(ONE_COLUMN, 2.0, columns=2) as (begun, (left, right)):
+    ...     lines = left.plot([0, 1], [0.0, 0.5], **line(0))
+    >>> len(begun.axes)
+    2
     """
     with applied():
         begun = Drawing(figsize=(width, height), layout="constrained")
@@ -180,9 +222,25 @@ def figure(
 
 
 def save(figure: Figure, path: PathLike, pdf: bool = False) -> Path:
-    """Write the figure in the format of the path's name (PNG at DPI, PDF, SVG), whole or not at all; returns the path.
+    """Write a figure to a file, whole or not at all.
 
-    pdf: write it beside as PDF too, with lines as vectors and the fonts embedded as Type 42.
+    Parameters
+    ----------
+    figure : Figure
+    path : path-like
+        Its suffix gives the format: PNG (at DPI), PDF or SVG.
+    pdf : bool
+        Write a PDF beside it too, with lines as vectors and the fonts embedded as Type 42.
+
+    Returns
+    -------
+    Path
+        The path of the first file.
+
+    Raises
+    ------
+    BadInput
+        If a file cannot be written.
     """
     path = Path(path)
     write_file(path, _encoded(figure, path.suffix.lstrip("."), DPI))
@@ -192,12 +250,39 @@ def save(figure: Figure, path: PathLike, pdf: bool = False) -> Path:
 
 
 def line(n: int) -> dict[str, Any]:
-    """Colour and dash of the n-th series of a panel, for `plot`; n from 0."""
+    """Return the colour and the dash of a series of lines.
+
+    Parameters
+    ----------
+    n : int
+        The number of the series in its panel, from 0.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of `Axes.plot`.
+
+    Examples
+    --------
+    >>> line(0)
+    {'color': '#0072B2', 'linestyle': '-'}
+    """
     return {"color": SERIES[n % len(SERIES)], "linestyle": DASHES[n % len(DASHES)]}
 
 
 def points(n: int) -> dict[str, Any]:
-    """Colour and marker of the n-th series as open points, for `plot` and `errorbar`; n from 0."""
+    """Return the colour and the marker of a series of open points; its colour is that of the n-th `line`.
+
+    Parameters
+    ----------
+    n : int
+        The number of the series in its panel, from 0.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of `Axes.plot` and `Axes.errorbar`.
+    """
     colour = SERIES[n % len(SERIES)]
     return {
         "color": colour,

@@ -21,10 +21,29 @@ REMEDY = "write KEY=LO:HI:N or KEY=LO:HI:N:log, such as schedule.T0=10:1000:50:l
 
 @dataclass(frozen=True)
 class Axis:
-    """key: see `sweeps.keys`. low, high: its ends. count: of points, with equal ratios where `log`, else equal
-    differences.
+    """A key of the problem and a range of numbers.
 
-    Raises BadInput for an unknown key and an empty range.
+    Attributes
+    ----------
+    key : str
+        A key of the problem file, or R, w_star or w_1; see `annealvi.sweeps.keys`.
+    low, high : float
+        The ends of the range.
+    count : int
+        Number of points, at least 2.
+    log : bool
+        Whether the points have equal ratios rather than equal differences.
+
+    Raises
+    ------
+    BadInput
+        For an unknown key, an empty range, and a number of points that is none.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.Axis("schedule.T0", 10, 1000, 3, log=True).values
+    array([  10.,  100., 1000.])
     """
 
     key: str
@@ -55,14 +74,14 @@ class Axis:
 
     @property
     def values(self) -> np.ndarray:
-        """(count,); whole numbers for the dimension."""
+        """The points, shape (count,). The dimension takes whole numbers, each once, which may be fewer than `count`."""
         spread = np.geomspace if self.log else np.linspace
         values = spread(self.low, self.high, self.count)
         return np.unique(values.round()) if self.key == "space.dimension" else values
 
     @property
     def settings(self) -> list[Any]:
-        """What the key is set to at each value."""
+        """The value that the key is set to at each point."""
         return self.values.tolist()
 
     @property
@@ -72,16 +91,31 @@ class Axis:
 
     @property
     def ends(self) -> list[Any]:
-        """What is tried before a run: what lies between them is as good."""
+        """The settings that are tried before a run: if both ends are valid, so is what lies between."""
         return [self.settings[0], self.settings[-1]]
 
 
 @dataclass(frozen=True)
 class Choices:
-    """key: see `sweeps.keys`. settings: the values that it takes, as a problem file would have them: numbers, words or
-    lists.
+    """A key of the problem and a list of values.
 
-    Raises BadInput for an unknown key, for none, and for one that is given twice.
+    Attributes
+    ----------
+    key : str
+        A key of the problem file, or R, w_star or w_1; see `annealvi.sweeps.keys`.
+    settings : sequence
+        The values as a problem file has them: numbers, words or lists.
+
+    Raises
+    ------
+    BadInput
+        For an unknown key, for no value, and for a value given twice.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.Choices("schedule.kind", ["linear", "cosine"]).values
+    array(['linear', 'cosine'], dtype=object)
     """
 
     key: str
@@ -100,7 +134,7 @@ class Choices:
 
     @property
     def values(self) -> np.ndarray:
-        """(count,): numbers where all are, else their text."""
+        """The values as a coordinate, shape (count,): numbers where all of them are numbers, else their text."""
         numbers = all(isinstance(x, Real) and not isinstance(x, bool) for x in self.settings)
         return np.array(self.settings, float) if numbers else np.array([_text(x) for x in self.settings], object)
 
@@ -111,18 +145,18 @@ class Choices:
 
     @property
     def ends(self) -> list[Any]:
-        """All, since nothing lies between them."""
+        """The settings that are tried before a run: all of them."""
         return list(self.settings)
 
 
 def at_ends(axes: Sequence[Axis | Choices]) -> list[dict[str, Any]]:
-    """The settings that are tried before a run: each axis at its ends, the others at their first values."""
+    """Return the settings that are tried before a run: each axis at its ends, the other axes at their first values."""
     first = {axis.key: axis.ends[0] for axis in axes}
     return [{**first, axis.key: value} for axis in axes for value in axis.ends]
 
 
 def require_ends(problem: Problem, axes: Sequence[Axis | Choices]) -> list[Problem]:
-    """The problems at the ends, known to be such before anything is derived.
+    """Check the problems at the axes' ends before anything is derived, and return them.
 
     Raises BadInput for values that the problem refuses, and for a number that its schedule does not have.
     """
@@ -136,7 +170,7 @@ def require_ends(problem: Problem, axes: Sequence[Axis | Choices]) -> list[Probl
 
 
 def parse_axis(text: str, option: str) -> Axis | Choices:
-    """An axis from KEY=LO:HI:N, KEY=LO:HI:N:log, KEY=VALUE,VALUE,… or KEY=[…] in TOML. Raises BadInput."""
+    """Read an axis from KEY=LO:HI:N, KEY=LO:HI:N:log, KEY=VALUE,VALUE,… or KEY=[…] in TOML. Raises BadInput."""
     key, equals, rest = text.partition("=")
     wrong = BadInput(option, f"{text[:60]!r} is not an axis", REMEDY, "")
     try:
@@ -159,7 +193,7 @@ def parse_axis(text: str, option: str) -> Axis | Choices:
 
 
 def _value(word: str) -> Any:
-    """A number or a word."""
+    """Read a number or a word."""
     word = word.strip()
     for read in (int, float):
         try:

@@ -1,6 +1,6 @@
-"""Where chunks are computed: in this process, in others of this machine, or (see `on_dask`) on a cluster.
+"""Where chunks are computed: in this process, in other processes of this machine, or on a cluster (see `on_dask`).
 
-An engine takes the chunks that are wanted and gives back each as it is finished, in any order.
+An engine takes the wanted chunks and yields each one as it is finished, in any order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from annealvi.sweeps.sweep import Arrays, Sweep, compute_chunk
 
@@ -33,31 +33,33 @@ NOT_BEGUN = (
     'under `if __name__ == "__main__":`'
 )
 AHEAD = 2
-"""Chunks for each worker that are handed out before they are needed. More would wait in memory when they come back."""
+"""Chunks that each worker is given before it needs them. More chunks would wait in memory when they come back."""
 
 
 class WorkersLost(RuntimeError):  # noqa: N818
-    """Those that computed are gone; what is finished is kept."""
+    """The workers are gone; what is finished is kept."""
+
+    exit_status: ClassVar[int] = 1
 
 
 class Engine(Protocol):
-    """Computes chunks."""
+    """Something that computes chunks."""
 
     @property
     def workers(self) -> int:
-        """How many are computed side by side."""
+        """How many chunks are computed side by side."""
 
     @property
     def where(self) -> str:
-        """In words."""
+        """The place of computation, in words."""
 
     def run(self, sweep: Sweep, chunks: Iterator[tuple[int, int]], tell: Tell) -> Results:
-        """(first unit, variables) of each chunk (first, stop), as it is finished."""
+        """Yield (first unit, variables) of each chunk (first, stop), as it is finished."""
 
 
 @dataclass(frozen=True)
 class InProcess:
-    """One chunk after the other, here; the kernels use the threads."""
+    """One chunk after the other in this process; the kernels use the threads."""
 
     workers: int = 1
     where: str = "this process"
@@ -69,8 +71,10 @@ class InProcess:
 
 @dataclass(frozen=True)
 class Processes:
-    """Workers of this machine, which share its cores. gpus: names of the GPUs, of which each worker then sees its own
-    alone."""
+    """Workers of this machine, which share its cores.
+
+    `gpus` names the GPUs; each worker then sees one of them only.
+    """
 
     workers: int
     gpus: tuple[str, ...] = ()
@@ -80,7 +84,7 @@ class Processes:
         return f"{self.workers} processes"
 
     def run(self, sweep: Sweep, chunks: Iterator[tuple[int, int]], tell: Tell) -> Results:
-        context = multiprocessing.get_context("spawn")  # a fork would take over threads' locks and a GPU's context
+        context = multiprocessing.get_context("spawn")  # a fork would inherit threads' locks and a GPU's context
         leash, held = context.Pipe(duplex=False)
         share = (context.Value("i", 0), self.workers, self.gpus, leash)
         pool = ProcessPoolExecutor(self.workers, context, _begin_worker, share)
@@ -109,14 +113,16 @@ class Processes:
 
 
 def environment_of(number: int, workers: int, gpus: tuple[str, ...]) -> Mapping[str, str]:
-    """The environment of one of several workers on a machine: its share of the cores, and its own GPU."""
+    """Return the environment of one of several workers on a machine: its share of the cores, and its own GPU."""
     environment = {"NUMBA_NUM_THREADS": str(max(1, cores() // workers))}
     return environment | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {})
 
 
 def cores_of(number: int, workers: int) -> set[int]:
-    """One worker's share of the cores, for libraries that start a thread on each that they see; empty where cores
-    cannot be chosen."""
+    """Return one worker's share of the cores, for libraries that start a thread on each core they see.
+
+    The set is empty where the system does not let a process choose its cores.
+    """
     if not hasattr(os, "sched_setaffinity"):
         return set()
     every = sorted(os.sched_getaffinity(0))
@@ -124,7 +130,7 @@ def cores_of(number: int, workers: int) -> set[int]:
 
 
 def gpus_of_machine() -> tuple[str, ...]:
-    """The numbers by which a process chooses among the GPUs that this one sees."""
+    """Return the numbers by which a process chooses among the GPUs that this one sees."""
     from numba import cuda
 
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -132,14 +138,13 @@ def gpus_of_machine() -> tuple[str, ...]:
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _begin_worker(count: Any, workers: int, gpus: tuple[str, ...], leash: Connection) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C goes to every process of a terminal: the one that started these ends them
+    # Ctrl-C goes to every process of a terminal; the process that started these workers ends them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     with count.get_lock():
         number, count.value = count.value, count.value + 1
@@ -150,16 +155,16 @@ def _begin_worker(count: Any, workers: int, gpus: tuple[str, ...], leash: Connec
 
 
 def _end_with(leash: Connection) -> None:
-    """When the other end is closed, by the process that started this one or by its death."""
+    """End this worker when the other end of the pipe is closed, by its parent or by its parent's death."""
     with suppress(EOFError, OSError):
         leash.recv_bytes()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE)
-    os._exit(1)  # within a kernel no signal is heard
+    os._exit(1)  # a running kernel does not handle signals
 
 
 class _Ended(BaseException):
-    """Raised where a worker that is to end computes, so that it does not leave what it writes half-written."""
+    """Raised in a worker that is to end while it computes, so that no file is left half-written."""
 
 
 _computing = False
@@ -172,7 +177,7 @@ def _leave(*_: Any) -> None:
 
 
 def pass_on(told: list[str], tell: Tell) -> None:
-    """Say here what a worker had to say."""
+    """Repeat here the lines that a worker had for people."""
     for line in told:
         if tell is not None:
             tell(line)

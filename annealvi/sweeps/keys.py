@@ -1,4 +1,4 @@
-"""What a sweep may vary: every key of a problem file, and the bimodal case's own three numbers."""
+"""What a sweep may vary: every key of a problem file, and three numbers of the bimodal case."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from itertools import combinations
 from numbers import Real
 from typing import Any
 
+from derive.problem.kinds import KINDS
 from derive.problem.problem_file import KEYS, is_key, with_changes
 from derive.problem.schedules import make_schedule
-from derive.problem.specification import ADAPTIVE_KINDS, BadInput, Problem, ScheduleSpec, Space
+from derive.problem.specification import BadInput, Problem, ScheduleSpec, Space
 
 
 def _with_separation(problem: Problem, R: float) -> Problem:
@@ -34,8 +35,11 @@ SHORT: Mapping[str, Callable[[Problem, float], Problem]] = {
     "w_star": _with_mode_weight,
     "w_1": _with_component_weight,
 }
-"""The distance of all modes from the origin and the radius of all components at once; the first mode's weight; the
-first component's."""
+"""Short keys.
+
+R sets the distance of all modes from the origin and the radius of all components at once, w_star the first mode's
+weight, and w_1 the first component's weight.
+"""
 
 
 def _with_dimension(problem: Problem, d: float) -> Problem:
@@ -48,12 +52,13 @@ DIRECT: Mapping[str, Callable[[Problem, Any], Problem]] = {
     "space.dimension": _with_dimension,
     **SHORT,
 }
-"""Set without writing out the problem and reading it again, which at each point of a large map would take as long as
-the point."""
+"""Keys that are set without writing the problem to TOML and reading it again. At each point of a large map that would
+take as long as the point itself.
+"""
 
 
 def vary(problem: Problem, settings: Mapping[str, Any]) -> Problem:
-    """The problem with other values at some keys, checked like a file. BadInput says at which."""
+    """Return the problem with other values at some keys, checked like a problem file. BadInput names the settings."""
     try:
         for key, value in settings.items():
             if key in DIRECT and (isinstance(value, bool) or not isinstance(value, Real)):
@@ -72,14 +77,14 @@ def vary(problem: Problem, settings: Mapping[str, Any]) -> Problem:
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
-    """The settings of a point, for messages."""
+    """Return the settings of a point as text for messages."""
     return ", ".join(
         f"{key} = {value:.6g}" if isinstance(value, float) else f"{key} = {value}" for key, value in settings.items()
     )
 
 
 def require_independent(keys: Sequence[str]) -> None:
-    """Raise BadInput for two keys of which one would undo what the other sets."""
+    """Raise BadInput for two keys that set the same number, so that one undoes the other."""
     for one, other in combinations(keys, 2):
         common = _set_by(one) & _set_by(other)
         entries = "[" in one and "[" in other and not (one.startswith(other) or other.startswith(one))
@@ -93,13 +98,13 @@ def _set_by(key: str) -> set[str]:
 
 
 def numbers_of(spec: ScheduleSpec) -> tuple[str, ...]:
-    """Those of T0 and t0 that the schedule has."""
-    return ("T0", "t0") if spec.kind in ADAPTIVE_KINDS else tuple(p.name for p in make_schedule(spec).parameters)
+    """Return which of T0 and t0 the schedule has."""
+    kind = KINDS[spec.kind]
+    return kind.numbers if kind.adaptive else tuple(parameter.name for parameter in make_schedule(spec).parameters)
 
 
 def require_numbers(kind: str, numbers: Collection[str], keys: Iterable[str]) -> None:
-    """Raise BadInput for a key of a number that schedules of a kind do not have, so that varying it would change
-    nothing."""
+    """Raise BadInput for a key of a number that schedules of this kind do not have: varying it would change nothing."""
     for key in keys:
         if key in ("schedule.T0", "schedule.t0") and key.removeprefix("schedule.") not in numbers:
             fixed = ", or one that floor and mod have made fixed" if kind == "expression" else ""
@@ -109,7 +114,7 @@ def require_numbers(kind: str, numbers: Collection[str], keys: Iterable[str]) ->
 
 
 def require_key(key: str, option: str) -> None:
-    """Raise BadInput for what is no key."""
+    """Raise BadInput for a word that is no key."""
     if key not in SHORT and not is_key(key):
         near = difflib.get_close_matches(key, (*KEYS, *SHORT), 1)
         remedy = (

@@ -1,7 +1,7 @@
-"""Chunks on a Dask cluster: one of this machine's own, or one whose scheduler has an address.
+"""Chunks on a Dask cluster: one that this process starts on its own machine, or one whose scheduler has an address.
 
-Scheduling, the detection of workers that die, and giving their chunks to others are Dask's. Finished chunks are kept by
-the process that started the sweep, so nothing but that needs a file system in common.
+Dask does the scheduling, detects workers that die and gives their chunks to others. The process that started the sweep
+keeps finished chunks, so the workers need no common file system.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ LOOPBACK = "127.0.0.1"
 PATIENCE = 30.0
 """Seconds in which a scheduler has to answer."""
 DEATHS = 20
-"""Of workers under one chunk, before that chunk is held to be what kills them. Dask's own default is 3."""
+"""Number of workers that may die under one chunk before Dask blames the chunk. Dask's own default is 3."""
 
 
 @dataclass(frozen=True)
 class OnDask:
-    """scheduler: its address, or None for a cluster of this machine's own with so many workers. gpus: for one worker
-    each."""
+    """An engine on a Dask cluster.
+
+    `scheduler` is the cluster's address, or None for a cluster of `workers` workers on this machine. `gpus` names the
+    GPUs, one for each worker.
+    """
 
     scheduler: str | None
     workers: int
@@ -71,7 +74,7 @@ class OnDask:
 
             def fill() -> None:
                 try:
-                    threads = sum(client.nthreads().values())  # workers come and go
+                    threads = sum(client.nthreads().values())  # asked each time, because workers come and go
                 except OSError:
                     raise gone from None
                 for chunk in islice(chunks, max(0, AHEAD * max(1, threads) - under_way.count())):
@@ -92,25 +95,29 @@ class OnDask:
 
 @contextmanager
 def _own_cluster(workers: int, gpus: tuple[str, ...]) -> Iterator[Any]:
-    """Workers of one task each on the loopback interface. Dask starts them again when they die."""
+    """Start workers of one task each on the loopback interface. Dask restarts workers that die."""
     from distributed import Nanny, Scheduler, SpecCluster
 
     with TemporaryDirectory(prefix="annealvi-") as scratch:
         common = {"nthreads": 1, "host": LOOPBACK, "local_directory": scratch, "silence_logs": logging.CRITICAL}
-        common["memory_limit"] = 0  # none: a worker that is ended for its size would be given the same chunk again
+        common["memory_limit"] = 0  # no limit: a worker ended for its size would be given the same chunk again
         each = [
             {"cls": Nanny, "options": {**common, "env": dict(environment_of(n, workers, gpus))}} for n in range(workers)
         ]
         scheduler = {"cls": Scheduler, "options": {"host": LOOPBACK, "dashboard": False}}
         specification = {"workers": dict(enumerate(each))} if gpus else {"worker": each[0]}
         with SpecCluster(**specification, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster:
-            if not gpus:  # a worker that dies while it starts takes its nanny with it, and is then made anew
+            if not gpus:  # replaces a worker that dies while it starts, and its nanny with it
                 cluster.adapt(minimum=workers, maximum=workers, interval="500 ms")
             yield cluster
 
 
 def _compute(sweep: Sweep, first: int, stop: int, made_by: dict[str, str]) -> tuple[int, Arrays, list[str]]:
-    """What a worker does. It refuses where it would compute other digits than those that started the sweep."""
+    """Compute a chunk in a worker.
+
+    The worker refuses where its versions differ from those of the process that started the sweep, because its digits
+    would differ too.
+    """
     here = versions(sweep.libraries)
     if different := [name for name, found in here.items() if found != made_by[name]]:
         name = different[0]
@@ -121,7 +128,7 @@ def _compute(sweep: Sweep, first: int, stop: int, made_by: dict[str, str]) -> tu
 
 
 class _quiet(ExitStack):  # noqa: N801
-    """No words of Dask's own between the progress bar's."""
+    """Silence Dask's own log lines, which would break the progress bar."""
 
     def __enter__(self) -> _quiet:
         for name in (

@@ -1,4 +1,4 @@
-"""What a part of a sweep takes, timed before all of it is begun."""
+"""The time that a part of a sweep takes, measured before the whole sweep begins."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from time import perf_counter
 from typing import Any
 
 SLOWEST_COMPILATION = 60.0
+"""Seconds that a first run may owe to compilation."""
 
 
 def timed(run: Callable[[], Any]) -> float:
-    """Seconds."""
+    """Return the seconds that a run takes."""
     begun = perf_counter()
     run()
     return perf_counter() - begun
 
 
 def seconds_of(run: Callable[[], Any]) -> float:
-    """What run() takes once its kernels are compiled; it is run again to learn that, unless it is slow anyway."""
+    """Return the seconds that run() takes once its kernels are compiled.
+
+    These are the seconds of a second run, unless the first run took longer than any compilation.
+    """
     first = timed(run)
     return first if first > SLOWEST_COMPILATION else timed(run)

@@ -1,4 +1,4 @@
-"""What a sweep will take, said before it begins."""
+"""What a sweep will take, stated before it begins."""
 
 from __future__ import annotations
 
@@ -16,18 +16,37 @@ except ModuleNotFoundError:  # Windows
     getrusage = None  # type: ignore[assignment]
 
 CHUNK_SECONDS = 5.0
-"""What may be lost: short beside any patience, long beside the milliseconds that keeping a chunk takes."""
+"""Seconds of work in a chunk. An interruption loses at most that much, and keeping a chunk takes only milliseconds
+beside it.
+"""
 CHUNK_BYTES = 2**24
+"""Largest size of a chunk's results."""
 CHUNKS_PER_WORKER = 4
-"""At least, so that none waits long for the others in the end."""
+"""Least number of chunks for each worker, so that no worker waits long for the others at the end."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """points: of the whole map. units: of work, of which `finished` are done. chunk: units in each chunk. seconds: for
-    what is left.
+    """What a sweep will take.
 
-    memory, result: in bytes; the memory None where the system does not tell what a process has.
+    Attributes
+    ----------
+    points : int
+        Points of the whole map.
+    units : int
+        Units of work, of which `finished` are done.
+    finished : int
+        Units that are done.
+    chunk : int
+        Units in each chunk.
+    where : str
+        The engine, in words.
+    seconds : float
+        Time for what is left.
+    memory : int or None
+        Bytes of memory; None where the system does not tell the size of a process.
+    result : int
+        Bytes of the result.
     """
 
     points: int
@@ -44,7 +63,7 @@ class Plan:
 
     @property
     def cost(self) -> Cost:
-        """For what has a limit, and for people."""
+        """The plan as a cost, to compare with a limit and to print."""
         left = self.units - self.finished
         kept = f", {self.points * self.finished // self.units} of them finished" if self.finished else ""
         work = f"{math.ceil(left / self.chunk)} chunks on {self.where}"
@@ -54,7 +73,7 @@ class Plan:
 
 
 def make_plan(sweep: Sweep, finished: int, engine: Engine, chunk: int | None) -> Plan:
-    """Time what can be timed, and size the chunks. chunk: its size, where one is asked for."""
+    """Time what can be timed, and size the chunks. `chunk` is a wanted number of units, if any."""
     left, workers = sweep.units - finished, engine.workers
     each = sweep.seconds_per_unit() if left else 0.0
     if chunk is None:
@@ -73,12 +92,12 @@ def make_plan(sweep: Sweep, finished: int, engine: Engine, chunk: int | None) ->
 
 
 def resident() -> int | None:
-    """The most memory that this process has had, in bytes."""
+    """Return the most memory that this process has used, in bytes; None where the system does not tell."""
     return None if getrusage is None else getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def size(count: float) -> str:
-    """Bytes, for people."""
+    """Write a number of bytes for people."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""What made a result: versions and source that decide its digits, and the processor."""
+"""What made a result: the versions and source that decide its digits, and the processor."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ PACKAGES = ("annealvi", "derive", "kernels")
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Of this package, its source, Python and the libraries: where these are equal, so are the numbers on one kind of
-    processor."""
+    """Return the versions of this package, its source, Python and the libraries.
+
+    Where these are equal, so are the numbers on one kind of processor.
+    """
     found = {"annealvi": __version__, "source": _source_digest(), "python": platform.python_version()}
     return found | {name: version(name) for name in libraries}
 
 
 def processor() -> str:
-    """The kind of CPU. Another one may have other vector instructions, which change the last digits."""
+    """Return the kind of CPU. Another kind may have other vector instructions, which change the last digits."""
     from llvmlite.binding import get_host_cpu_name
 
     return f"{platform.machine()} {get_host_cpu_name()}"

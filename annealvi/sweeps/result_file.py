@@ -22,13 +22,15 @@ from derive.problem.specification import BadInput
 MARGIN = 2**14
 """Bytes that HDF5 may take for a variable besides its numbers."""
 UNLOCKED = {"locking": False}
-"""HDF5's own lock fails on file systems that have none. Where there are locks, the folder's keeps other runs away."""
+"""HDF5's own lock fails on file systems without locks. Where locks exist, the lock of the chunks' folder keeps other
+runs away.
+"""
 HAVE_NO_FALLOCATE = errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS
-"""What file systems without posix_fallocate answer."""
+"""Error numbers of file systems without posix_fallocate."""
 
 
 def as_dataset(sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: list[str]) -> xr.Dataset:
-    """The whole result in memory."""
+    """Assemble the whole result in memory."""
     found = {name: np.empty((*sweep.shape, *variable.shape)) for name, variable in sweep.variables.items()}
     _fill(found, sweep, chunks)
     labelled = {name: ((*sweep.dims, *v.dims), found[name], dict(v.attributes)) for name, v in sweep.variables.items()}
@@ -36,26 +38,30 @@ def as_dataset(sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: l
 
 
 def write_netcdf(path: Path, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], processors: list[str]) -> None:
-    """The same as netCDF 4, with no more than a chunk in memory. Equal results are equal files. BadInput where there is
-    no room."""
+    """Write the result as netCDF 4, with at most one chunk in memory.
+
+    Equal results give equal files. Raises BadInput where there is no room.
+    """
     _require_room(path, sweep, "free space: what is computed is kept, and the same command goes on")
     with named(path):
         with h5netcdf.File(path, "w", track_order=True, **UNLOCKED) as file:
             _write(file, sweep, chunks, processors)
-        with path.open("r+b") as stream:  # one that is open for reading alone cannot be brought to the disk everywhere
+        with path.open("r+b") as stream:  # some systems refuse fsync on a file that is open for reading only
             os.fsync(stream.fileno())
     synchronise(path.parent)
 
 
 def open_netcdf(path: Path) -> xr.Dataset:
-    """What `write_netcdf` has written, its numbers not yet loaded."""
+    """Open a file of `write_netcdf` without loading its numbers."""
     with named(path):
         return xr.open_dataset(path, engine="h5netcdf", driver_kwds=UNLOCKED)
 
 
 def require_place(folder: Path, sweep: Sweep, finished: int) -> None:
-    """Refuse a folder that will not take the result, while nothing is computed: HDF5 tries it there. finished: units in
-    chunks there."""
+    """Refuse a folder that will not take the result, before anything is computed; HDF5 tries to write there.
+
+    `finished` is the number of units in chunks that are there already.
+    """
     remedy = "free space, or choose another --out"
     needed = _size_of(sweep) + (sweep.units - finished) * sweep.bytes_per_unit
     if (free := shutil.disk_usage(folder).free) < needed:
@@ -96,8 +102,10 @@ def _write(file: Any, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]], proces
 
 
 def attributes(sweep: Sweep, processors: list[str]) -> dict[str, str]:
-    """What made the result. There is nothing in it of when, or by how many workers: that does not change the
-    numbers."""
+    """Return the labels of what made the result.
+
+    They leave out the time and the number of workers, which do not change the numbers.
+    """
     made = {
         "annealvi": versions(())["annealvi"],
         "versions": json.dumps(versions(sweep.libraries)),
@@ -107,14 +115,17 @@ def attributes(sweep: Sweep, processors: list[str]) -> dict[str, str]:
 
 
 def _size_of(sweep: Sweep) -> int:
-    """Bytes that the result takes at most."""
+    """Return the most bytes that the result takes."""
     coordinates = sum(8 * values.size for _, values in sweep.coordinates.values())
     labels = 2 * len(json.dumps(attributes(sweep, [])))
     return sweep.units * sweep.bytes_per_unit + coordinates + labels + MARGIN * (1 + len(sweep.variables))
 
 
 def _require_room(path: Path, sweep: Sweep, remedy: str) -> None:
-    """HDF5 that runs out of room says so on every object that it then cannot close, so it is not begun."""
+    """Reserve the result's bytes, or raise BadInput.
+
+    HDF5 that runs out of room prints an error for every object that it cannot close, so it must not begin without room.
+    """
     if not hasattr(os, "posix_fallocate"):
         return
     needed = _size_of(sweep)
@@ -139,8 +150,10 @@ def _fill(found: Any, sweep: Sweep, chunks: Iterable[tuple[int, Arrays]]) -> Non
 
 
 def _stretches(shape: tuple[int, ...], first: int, stop: int) -> Iterator[tuple[int, int, tuple[int | slice, ...]]]:
-    """The units first, …, stop − 1 in stretches (start, end) that follow one another along the last direction, and
-    their places."""
+    """Split the units first, …, stop − 1 into stretches along the last direction.
+
+    Yields (start, end, place) of each stretch.
+    """
     width = shape[-1]
     while first < stop:
         *outer, column = np.unravel_index(first, shape)

@@ -1,5 +1,4 @@
-"""A sweep from plan to result: resumed where it stopped, computed by an engine, kept chunk by chunk, and written as one
-file."""
+"""A sweep from plan to result: resumed, computed by an engine, kept chunk by chunk, and written as one file."""
 
 from __future__ import annotations
 
@@ -32,10 +31,26 @@ Progress = Callable[[int, int], None]
 class Execution:
     """How a sweep is run; its numbers do not depend on it.
 
-    workers: processes; 1 computes in this one, with threads; None for the engine's own choice. engine: "local" or
-    "dask". scheduler: the address of a Dask scheduler; None for a cluster of this machine's own. chunk: units computed
-    between two savings; None for some seconds' worth. max_cost: refuse what is expected to take more seconds. force:
-    overwrite results, and empty a folder of another sweep's chunks.
+    Attributes
+    ----------
+    workers : int or None
+        Number of processes. With 1 this process computes, with threads; None leaves the number to the engine.
+    engine : {"local", "dask"}
+        Processes of this machine, or a Dask cluster.
+    scheduler : str or None
+        Address of a Dask scheduler; None starts a cluster on this machine.
+    chunk : int or None
+        Units that are computed between two savings; None takes some seconds' worth.
+    max_cost : float or None
+        Refuse a sweep that is expected to take more seconds than this.
+    force : bool
+        Overwrite results, and empty a folder that holds chunks of another sweep.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.Execution(workers=4, max_cost=600).engine
+    'local'
     """
 
     workers: int | None = None
@@ -57,8 +72,10 @@ def run_sweep(
     progress: Progress | None = None,
     tell: Tell = None,
 ) -> xr.Dataset:
-    """Compute all units, and load the result. path: a netCDF file to write, as `sweeping` does; None for a result in
-    memory alone."""
+    """Compute all units, and load the result.
+
+    `path` names a netCDF file to write, as in `sweeping`; with None the result is in memory only.
+    """
     if path is not None:
         with sweeping(sweep, path, how, progress=progress, tell=tell) as data:
             return data.load()
@@ -74,13 +91,13 @@ def run_sweep(
 def sweeping(
     sweep: Sweep, path: PathLike, how: Execution | None = None, *, progress: Progress | None = None, tell: Tell = None
 ) -> Iterator[xr.Dataset]:
-    """Compute all units and write them to a netCDF file, which must not exist unless forced; yields it opened, not
-    loaded.
+    """Compute all units and write them to a netCDF file; yields the file opened, not loaded.
 
-    Finished chunks are in the folder NAME.parts beside it until the block has ended well, so that a run that was ended
-    in any way goes on after them, to the same file byte for byte. progress: hears (units done, of all). tell: takes
-    lines for people, the plan of a long run first. Raises BadInput, before anything is written where it can, and
-    `WorkersLost` where those that compute are gone.
+    The file must not exist unless `how.force` is set. Until the block has ended well, finished chunks are in the folder
+    NAME.parts beside the file. After an interruption of any kind the same call continues from them, to the same file
+    byte for byte. `progress` is called with (units done, units in all). `tell` takes lines for people, the plan of a
+    long run first. Raises BadInput, if possible before anything is written, and `WorkersLost` where the workers are
+    gone.
     """
     path, how = Path(path), how or Execution()
     sweep.check()
@@ -89,7 +106,7 @@ def sweeping(
     refuse_overwriting(sweep, path, (path,), how.force)
     store = Store(parts_of(path), sweep, anew=how.force)
     try:
-        refuse_overwriting(sweep, path, (path,), how.force)  # another run may have ended before this one had the folder
+        refuse_overwriting(sweep, path, (path,), how.force)  # another run may have ended before this one got the folder
         require_place(store.folder, sweep, store.finished)
         plan = make_plan(sweep, store.finished, engine, how.chunk)
         require_affordable(plan.cost, how.max_cost, FASTER, tell)
@@ -106,8 +123,10 @@ def sweeping(
 
 
 def plan_sweep(sweep: Sweep, path: Path, how: Execution) -> Plan:
-    """What `sweeping` would do, with nothing written, and nothing computed but what is timed. Raises BadInput as it
-    does."""
+    """Return what `sweeping` would do.
+
+    It writes nothing, and computes only what it times. Raises BadInput as `sweeping` does.
+    """
     sweep.check()
     engine = _engine(sweep, how)
     refuse_overwriting(sweep, path, (path,), how.force)
@@ -116,15 +135,17 @@ def plan_sweep(sweep: Sweep, path: Path, how: Execution) -> Plan:
 
 
 def refuse_overwriting(sweep: Sweep, path: Path, files: Iterable[Path], force: bool) -> None:
-    """Raise BadInput for files that are there already, unless `path` is what an interrupted run of this very sweep has
-    made."""
+    """Raise BadInput for files that exist already.
+
+    A result of an interrupted run of this very sweep, at `path`, is no such file.
+    """
     for file in files if not force else ():
         if os.path.lexists(file) and not is_own_result(parts_of(path), sweep, path):
             raise BadInput(str(file), "exists already", "choose another --out, or give --force to overwrite it", "")
 
 
 def parts_of(path: Path) -> Path:
-    """The folder of a result's finished chunks."""
+    """Return the folder of a result's finished chunks."""
     return path.with_name(f"{path.stem}.parts")
 
 

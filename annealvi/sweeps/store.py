@@ -1,10 +1,11 @@
-"""The finished chunks of a sweep, in a folder beside its result, so that whatever ends the run costs at most what was
-under way.
+"""The finished chunks of a sweep, in a folder beside its result.
 
-Each chunk is one netCDF file. Its name holds the numbers of its units and the digest of its bytes, and it appears
-whole: written beside, brought to the disk, renamed. A zarr store keeps a chunk's variables in as many files, so a chunk
-of it could be there in part. These files are netCDF 3, which SciPy reads in plain Python: a damaged one cannot bring
-down the process.
+Whatever ends a run, it costs at most the chunks under way.
+
+Each chunk is one netCDF file, whose name holds the numbers of its units and the digest of its bytes. The file appears
+whole: it is written under another name, brought to the disk and renamed. A zarr store keeps the variables of a chunk in
+as many files, so a chunk could be there in part. The files are netCDF 3, which SciPy reads in plain Python, so a
+damaged file cannot crash the process.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ except ModuleNotFoundError:  # Windows
     flock = None  # type: ignore[assignment]
 
 STATED = "sweep.json"
+"""The file that states which sweep the chunks belong to."""
 RESULT = "result.nc"
 """The whole result while it is being written."""
 MARK = "written"
-"""The digest of the result, once it is there."""
+"""The file with the digest of the result, once the result is complete."""
 _CHUNK = re.compile(r"([0-9]{9})-([0-9]{9})-([0-9a-f]{16})\.nc")
 _LEFT_OVER = re.compile(rf"\.[0-9a-f]{{16}}\.tmp|{re.escape(RESULT)}")
 _REMEDY = "give --force to begin anew, or choose another --out"
@@ -44,7 +46,7 @@ _REMEDY = "give --force to begin anew, or choose another --out"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Units first, …, stop − 1, in a file that has been found whole."""
+    """Units first, …, stop − 1, in a file that was found whole."""
 
     first: int
     stop: int
@@ -52,14 +54,16 @@ class Chunk:
 
 
 class Store:
-    """The chunks of one sweep. Holds the folder for this process until `close`; changes nothing in it before
-    `begin`."""
+    """The chunks of one sweep.
+
+    A store holds the folder for this process until `close`, and changes nothing in it before `begin`.
+    """
 
     def __init__(self, folder: Path, sweep: Sweep, *, anew: bool = False) -> None:
-        """Open the sweep's folder, or make it. anew: take it, empty, where it is another sweep's.
+        """Open the sweep's folder, or make it.
 
-        Raises BadInput for a folder with chunks of another sweep or another version, and for one that another process
-        works on.
+        With `anew`, a folder of another sweep is taken and emptied. Raises BadInput for a folder with chunks of another
+        sweep or another version, and for a folder on which another process works.
         """
         self.folder, self.sweep = folder, sweep
         self._made, self._begun = [place for place in (folder, *folder.parents) if not place.exists()], False
@@ -68,7 +72,7 @@ class Store:
         _make(folder)
         self._lock = _locked(folder)
         try:
-            # What is there without a statement is left of a run that was complete.
+            # Files without a statement are left over from a complete run.
             self.resumed = os.path.lexists(folder / STATED)
             if self.resumed and (difference := _difference(folder / STATED, statement(sweep))):
                 if not anew:
@@ -81,8 +85,10 @@ class Store:
             raise
 
     def begin(self, tell: Callable[[str], None] | None = None) -> None:
-        """Remove what is no use: left-overs, other sweeps' chunks, damaged ones, of which `tell` hears since they are
-        computed again."""
+        """Remove left-overs, chunks of other sweeps and damaged chunks.
+
+        `tell` hears of the damaged ones, whose units are computed again.
+        """
         self._begun = True
         if self._lock is None and tell is not None:
             tell(f"{self.folder} cannot be locked: see to it that no other run works on it")
@@ -98,11 +104,11 @@ class Store:
 
     @property
     def finished(self) -> int:
-        """How many units have been computed."""
+        """The number of units that have been computed."""
         return units_in(self._chunks, self.sweep.units)
 
     def missing(self) -> Iterator[tuple[int, int]]:
-        """The stretches (first, stop) of units that no chunk holds."""
+        """Yield the stretches (first, stop) of units that no chunk holds."""
         return _gaps(self._chunks, self.sweep.units)
 
     def keep(self, first: int, arrays: Arrays) -> None:
@@ -115,14 +121,14 @@ class Store:
         self._chunks.sort(key=lambda chunk: chunk.first)
 
     def chunks(self) -> Iterator[tuple[int, Arrays]]:
-        """(first unit, variables) of every chunk in order, one in memory at a time."""
+        """Yield (first unit, variables) of every chunk in order, one in memory at a time."""
         for chunk in self._chunks:
             with named(chunk.path):
                 data = xr.load_dataset(io.BytesIO(chunk.path.read_bytes()), engine="scipy")
             yield chunk.first, {name: data[name].to_numpy() for name in self.sweep.variables}
 
     def processors(self) -> list[str]:
-        """The kinds of CPU that computed the chunks."""
+        """Return the kinds of CPU that computed the chunks."""
         found = set()
         for chunk in self._chunks:
             with named(chunk.path), xr.open_dataset(chunk.path, engine="scipy") as data:
@@ -130,19 +136,21 @@ class Store:
         return sorted(found)
 
     def publish(self, path: Path) -> None:
-        """Give the whole result, which is at RESULT in the folder, its own name. A mark lets the next run know it for
-        this one's."""
+        """Move the whole result from RESULT in the folder to its own name.
+
+        A mark lets the next run recognise the result as this sweep's.
+        """
         whole = self.folder / RESULT
         write_file(self.folder / MARK, _digest_of(whole).encode())
         os.replace(whole, path)
         synchronise(path.parent)
 
     def close(self) -> None:
-        """Let other processes have the folder. One without a chunk is removed, with those that were made for it."""
+        """Release the folder. A folder without a chunk is removed, with the folders that were made for it."""
         if self._begun and not self._chunks:
             self._empty()
         for place in dict.fromkeys([*([self.folder] if self._begun else []), *self._made]):
-            with suppress(OSError):  # there is something in it
+            with suppress(OSError):  # it is not empty
                 place.rmdir()
         if self._lock is not None:
             os.close(self._lock)
@@ -154,7 +162,7 @@ class Store:
         self._chunks = []
 
     def _empty(self) -> None:
-        (self.folder / STATED).unlink(missing_ok=True)  # first: without it the rest means nothing
+        (self.folder / STATED).unlink(missing_ok=True)  # first, because without it the rest means nothing
         self._remove(_LEFT_OVER)
         self._remove(_CHUNK)
         (self.folder / MARK).unlink(missing_ok=True)
@@ -166,8 +174,10 @@ class Store:
 
 
 def survey(folder: Path, sweep: Sweep) -> tuple[list[Chunk], list[Path]]:
-    """The whole chunks in a folder, in order, and the damaged ones. Raises BadInput for a folder in the place of a
-    file."""
+    """Return the whole chunks in a folder, in order, and the damaged ones.
+
+    Raises BadInput for a folder in the place of a file.
+    """
     chunks, damaged = [], []
     for path in sorted(folder.iterdir()):
         if path.name == RESULT and path.is_dir():
@@ -187,12 +197,12 @@ def survey(folder: Path, sweep: Sweep) -> tuple[list[Chunk], list[Path]]:
 
 
 def units_in(chunks: Sequence[Chunk], units: int) -> int:
-    """How many of so many units the chunks hold."""
+    """Return how many of the units the chunks hold."""
     return units - sum(stop - first for first, stop in _gaps(chunks, units))
 
 
 def is_own_result(folder: Path, sweep: Sweep, path: Path) -> bool:
-    """Whether the file at `path` is what the interrupted run, whose chunks are in the folder, has made of them."""
+    """Return whether the file at `path` was made by the interrupted run whose chunks are in the folder."""
     if not matches(folder, sweep) or not path.is_file():
         return False
     with suppress(OSError):
@@ -209,19 +219,19 @@ def _gaps(chunks: Sequence[Chunk], units: int) -> Iterator[tuple[int, int]]:
 
 
 def statement(sweep: Sweep) -> dict[str, Any]:
-    """What a store says it is of: equal statements, equal numbers."""
+    """Return what a store states about its sweep: equal statements mean equal numbers."""
     return json.loads(json.dumps({"versions": versions(sweep.libraries), "sweep": as_plain(dict(sweep.request))}))
 
 
 def matches(folder: Path, sweep: Sweep) -> bool:
-    """Whether a folder holds chunks of this very sweep."""
+    """Return whether a folder holds chunks of this very sweep."""
     return os.path.lexists(folder / STATED) and not _difference(folder / STATED, statement(sweep))
 
 
 def _difference(path: Path, wanted: Mapping[str, Any]) -> str:
-    """What tells the stated sweep from the wanted one, in words; empty where nothing does."""
+    """Describe how the stated sweep differs from the wanted one; empty where it does not."""
     try:
-        if path.is_symlink() or not path.is_file():  # a pipe would be waited for
+        if path.is_symlink() or not path.is_file():  # reading a pipe would wait
             raise ValueError(path)
         found = read_json(str(path))
         parts = [(name, found[name], wanted[name]) for name in ("versions", "sweep")]
@@ -269,7 +279,7 @@ def _make(folder: Path) -> None:
 
 
 def _locked(folder: Path) -> int | None:
-    """A lock that goes with this process, however it ends; None where the system or the file system has none."""
+    """Lock the folder until this process ends. Returns None where the system or the file system has no locks."""
     if flock is None:
         return None
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,5 +1,4 @@
-"""What a sweep is to those that run it: units that do not depend on one another, and how their results are laid out and
-labelled."""
+"""What every sweep provides to the code that runs it: independent units, and the layout and labels of their results."""
 
 from __future__ import annotations
 
@@ -16,8 +15,10 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Variable:
-    """One result of each unit, in double precision. dims, shape: of a single unit's. attributes: its labels in the
-    file."""
+    """One result of each unit, in double precision.
+
+    `dims` and `shape` are those of a single unit's result; `attributes` are its labels in the file.
+    """
 
     dims: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
@@ -25,24 +26,23 @@ class Variable:
 
 
 class Sweep(ABC):
-    """A frozen value that can be sent to another process. Its units are numbered in the order of `shape`, the last
-    index fastest.
+    """A frozen value that can be sent to another process, and that computes numbered units.
 
-    A unit's numbers depend on the sweep and the unit's number alone: not on what was computed before it, where, or
-    beside what. So any chunks, on any number of workers, make the same result.
+    The units are numbered in the order of `shape`, the last index fastest. The numbers of a unit depend on the sweep
+    and the unit's number alone, not on what was computed before, elsewhere or beside it. So any chunks, on any number
+    of workers, make the same result.
     """
 
     libraries: tuple[str, ...] = ("numpy", "scipy", "sympy", "numba", "llvmlite")
-    """Those whose versions decide the last digits."""
+    """Libraries whose versions decide the last digits."""
     workers: int = 1
-    """Processes that share this machine's cores best, where none are asked for: a single one whose kernels use threads,
-    or more."""
+    """Default number of processes, which uses this machine's cores best: one whose kernels use threads, or more."""
     on_gpu: bool = False
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of the grid of units."""
+        """The shape of the grid of units."""
 
     @property
     @abstractmethod
@@ -52,7 +52,7 @@ class Sweep(ABC):
     @property
     @abstractmethod
     def variables(self) -> Mapping[str, Variable]:
-        """What each unit gives."""
+        """What each unit computes."""
 
     @property
     @abstractmethod
@@ -62,7 +62,7 @@ class Sweep(ABC):
     @property
     @abstractmethod
     def request(self) -> Mapping[str, Any]:
-        """All that decides the numbers besides the versions of what computes them, as plain values."""
+        """Everything that decides the numbers, besides the versions of what computes them, as plain values."""
 
     @property
     def attributes(self) -> Mapping[str, str]:
@@ -71,39 +71,42 @@ class Sweep(ABC):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What people should know of any run, a line each."""
+        """What people should know of any run, one line each."""
         return ()
 
     @abstractmethod
     def check(self) -> None:
-        """Raise BadInput for what a unit would refuse, as far as that can be known in a moment."""
+        """Raise BadInput for what a unit would refuse, as far as a quick look can tell."""
 
     @abstractmethod
     def compute(self, unit: int, tell: Callable[[str], None] | None = None) -> Mapping[str, Any]:
-        """The unit's variables. tell: takes what people should know."""
+        """Compute the unit's variables. `tell` takes lines for people."""
 
     @abstractmethod
     def seconds_per_unit(self) -> float:
-        """What a mean unit is expected to take one worker, right within a factor of some two; it may be timed."""
+        """Estimate the seconds that one worker takes for an average unit, within a factor of about two.
+
+        The estimate may time a run.
+        """
 
     @property
     def units(self) -> int:
-        """How many there are."""
+        """The number of units."""
         return math.prod(self.shape)
 
     @property
     def points_per_unit(self) -> int:
-        """Points of the map or grid that one unit computes."""
+        """Number of points of the map or grid that one unit computes."""
         return 1
 
     @property
     def bytes_per_unit(self) -> int:
-        """Of its results."""
+        """Bytes of one unit's results."""
         return 8 * sum(math.prod(v.shape) for v in self.variables.values())
 
 
 def compute_chunk(sweep: Sweep, first: int, stop: int, tell: Callable[[str], None] | None = None) -> Arrays:
-    """The variables of the units first, …, stop − 1, each (stop − first, …)."""
+    """Compute the variables of the units first, …, stop − 1, each of shape (stop − first, …)."""
     found = [sweep.compute(unit, tell) for unit in range(first, stop)]
     return {
         name: np.array([unit[name] for unit in found], dtype=float).reshape(stop - first, *variable.shape)

@@ -1,5 +1,4 @@
-"""The derived equations against particles in the problem's own dimension: one velocity without bias, then whole
-paths."""
+"""The derived equations against particle simulations in the problem's own dimension: one velocity, and whole paths."""
 
 from __future__ import annotations
 
@@ -13,25 +12,25 @@ from scipy import stats
 
 from annealvi.session.session import Session
 from annealvi.verification.check import Check
-from annealvi.verification.kernel_numbers import fastest_rate
+from annealvi.verification.kernel_numbers import COLD, fastest_rate
 from annealvi.verification.kl_gradient import Evaluator, most_mutants
 from derive.checks.mutations import one_term_mutations
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
 from derive.problem.specification import ScheduleSpec
-from kernels.integrate.integrator import Kernel
+from kernels.integrate.kernel import Kernel
 from kernels.particles.runs import ParticleRun, extrapolate_step
 from kernels.particles.simulation import estimate_velocity, simulate_particles
 
 LEVEL = 1e-3
-"""Probability that a right theory fails one comparison of this module, over all its states and times (Bonferroni)."""
+"""Probability that a right theory fails one comparison of this module, over all states and times (Bonferroni)."""
 SEED = 20260212
 
 
 @dataclass(frozen=True)
 class PathSetting:
-    """A schedule to compare paths under: its name, until when, and the coarse step (the fine one is half)."""
+    """A schedule for a comparison of paths, the end time, and the coarse time step; the fine step is half of it."""
 
     name: str
     schedule: ScheduleSpec
@@ -40,7 +39,7 @@ class PathSetting:
 
 
 SETTINGS = (
-    PathSetting("β = 1", ScheduleSpec("constant", 1.0), 6.0, 0.06),
+    PathSetting("β = 1", COLD, 6.0, 0.06),
     PathSetting("hot and slow", ScheduleSpec("exponential", 60.0, 40.0), 130.0, 0.26),
     PathSetting("hot and fast", ScheduleSpec("exponential", 20.0, 0.5), 9.0, 0.075),
 )
@@ -49,12 +48,28 @@ REPLICAS, PARTICLES, TIMES = 24, 256, 12
 
 @dataclass(frozen=True)
 class PathComparison:
-    """setting; t (n_out,); ode, particles, standard_error, bias: (n_out, states); drawn_t, drawn: the ODE on a grid for
-    drawing.
+    """One path of the derived ODE and of the particles.
 
-    bias: the finer run's, by extrapolation. remainder: (n_out, states), what extrapolation may leave: the bias times
-    coarse step × fastest rate, since the step's square comes with one rate more than the step. z: (n_out − 1, states),
-    by how many standard errors the differences exceed the remainder, the common start left out; zero for what rests.
+    Attributes
+    ----------
+    setting
+        Schedule, end time and time step.
+    t
+        Times of the comparison, (n_out,).
+    ode, particles, standard_error
+        States by the ODE and by the particles, extrapolated to dt = 0, with their standard error: (n_out, states).
+    bias
+        Bias of the finer run by extrapolation, (n_out, states).
+    remainder
+        Bias that extrapolation may leave, (n_out, states): the bias times coarse step × fastest rate, since the term of
+        second order in the step has one more rate as a factor.
+    z
+        Excess of the differences over the remainder in standard errors, (n_out − 1, states), without the common start;
+        zero for states that rest.
+    drawn_t, drawn
+        The ODE on a fine grid, for figures.
+    device
+        The device of the particles.
     """
 
     setting: PathSetting
@@ -73,11 +88,10 @@ class PathComparison:
 
 
 def start(session: Session) -> np.ndarray:
-    """Initial means (L, d), the same for every setting: the first tilted towards a mode, the others close to the
-    equator.
+    """Initial means (L, d) for all settings: the first tilted towards a mode, the others close to the equator.
 
     In the study's own setting this start collapses at β = 1 and under a fast schedule, and separates under a slow one.
-    On a line, where a length is all that a mean has, the means start at different ones.
+    On a line the means start at different lengths, since a mean has no direction there.
     """
     problem = session.problem
     rng = np.random.default_rng(SEED)
@@ -94,7 +108,7 @@ def start(session: Session) -> np.ndarray:
 
 
 PATH_TOLERANCE, PATH_RTOL = 1e-9, 1e-8
-"""Of the derived path's averages and steps: far below the particles' standard errors of some 1e-3."""
+"""Tolerances of the derived path's averages and steps, far below the particles' standard errors of some 1e-3."""
 
 
 def compile_for_paths(session: Session) -> Kernel:
@@ -102,19 +116,18 @@ def compile_for_paths(session: Session) -> Kernel:
 
 
 def _seed(seed: int, run: int) -> int:
-    """A seed of its own for each run of this module, so that no two checks share noise."""
+    """The seed of a run of this module; no two runs share noise."""
     return (SEED + 16 * seed + run) % 2**64
 
 
 def largest_z(count: int, degrees: int) -> float:
-    """The bound on the largest of `count` Student-t values at LEVEL, two-sided, however they are correlated."""
+    """The two-sided bound on the largest of `count` Student-t values at LEVEL, whatever their correlations."""
     return float(stats.t.isf(LEVEL / (2 * count), degrees))
 
 
 @dataclass(frozen=True)
 class VelocityComparison:
-    """One velocity, of the states, at β = 0.3: derived and estimated rates and the estimate's standard error, (states,)
-    each."""
+    """The velocity of one state at β = 0.3: derived and estimated rates with the standard error, (states,) each."""
 
     state: np.ndarray
     derived: np.ndarray
@@ -131,12 +144,12 @@ class VelocityComparison:
 
 VELOCITY_BETA, VELOCITY_REPLICAS, VELOCITY_PARTICLES = 0.3, 64, 8192
 LEAST_POWER = 0.25
-"""Share of the mutants that one velocity alone must reject, lest the check be empty; those it lets pass differ by less
-than its standard errors there, which where components hardly overlap are most of them."""
+"""Share of the mutants that one velocity alone must reject, so that the check is not empty. The others differ by less
+than the standard errors at this state; where components hardly overlap, these are most mutants."""
 
 
 def compare_velocity(session: Session, device: str, seed: int) -> VelocityComparison:
-    """The particles' estimate has no step size and no bias, so only its standard error counts."""
+    """Estimate one velocity by particles. The estimate has no step size and no bias, only a standard error."""
     means, manifold = start(session), session.problem.flow.manifold
     estimate = estimate_velocity(
         means,
@@ -166,7 +179,7 @@ def compare_velocity(session: Session, device: str, seed: int) -> VelocityCompar
 
 
 def velocity_checks(session: Session, comparison: VelocityComparison) -> Iterator[Check]:
-    """The derived rates must agree with the estimate, and most of their mutants must not."""
+    """Check that the derived rates agree with the estimate, and that enough of their mutants do not."""
 
     known = comparison.standard_error > 0  # a rate that is zero by construction has no error
 
@@ -196,8 +209,7 @@ def velocity_checks(session: Session, comparison: VelocityComparison) -> Iterato
 def compare_paths(
     session: Session, setting: PathSetting, device: str, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> PathComparison:
-    """Run the ODE and two particle ensembles (dt and dt/2), all from the same start, and extrapolate the ensembles to
-    dt = 0."""
+    """Run the ODE and two particle ensembles (dt and dt/2) from one start; extrapolate the ensembles to dt = 0."""
     here = dataclasses.replace(session, problem=dataclasses.replace(session.problem, schedule=setting.schedule))
     here = dataclasses.replace(here, schedule=make_schedule(setting.schedule))
     means = start(here)
@@ -205,7 +217,7 @@ def compare_paths(
     coarse = _run(here, means, setting, 1, device, seed, progress)
     fine = _run(here, means, setting, 2, device, seed, progress)
     records = records_of_one_path(here, means, coarse)
-    at_zero = extrapolate_step(coarse, fine).until(max(records, 2))  # what is drawn has a length in time
+    at_zero = extrapolate_step(coarse, fine).until(max(records, 2))  # a figure needs two times
     kernel = compile_for_paths(here)
     initial = here.states_of_vectors(means[None])
     ode = kernel.integrate(initial, at_zero.t, rtol=PATH_RTOL, atol=PATH_RTOL / 100).y[0]
@@ -218,7 +230,7 @@ def compare_paths(
         at_zero.scales_standard_error,
     )
     error = np.abs(here.states_of_overlaps(*errors))
-    moving = error[1:].max(0) > 0  # what rests has no error and must not have moved
+    moving = error[1:].max(0) > 0  # a state that rests has no error and must not have moved
     strayed = np.where(moving | (np.abs(particles[1:] - ode[1:]) < 1e-8), 0.0, np.inf)
     bias = here.states_of_overlaps(at_zero.M_bias, at_zero.Q_bias, at_zero.weights_bias, at_zero.scales_bias)
     remainder = stiffness * np.abs(bias)
@@ -244,11 +256,10 @@ MOST_STEPS = 1500
 
 
 def slowed_down(session: Session, means: np.ndarray, setting: PathSetting) -> tuple[PathSetting, float]:
-    """The setting with a step that resolves the fastest rate met along the derived path, and an end that takes no more
-    than MOST_STEPS; and its coarse step times that rate.
+    """The setting with a step that resolves the fastest rate along the derived path, within MOST_STEPS steps.
 
-    The particles remain unaware of the equations: only the choice of their step, which extrapolation makes harmless,
-    looks at them.
+    Also returns the product of the coarse step and that rate. Only the particles' time step depends on the derived
+    equations in this way, and extrapolation to dt = 0 removes its influence.
     """
     kernel = compile_for_paths(session)
     times = np.linspace(0.0, setting.t_end, 9)
@@ -262,19 +273,19 @@ def slowed_down(session: Session, means: np.ndarray, setting: PathSetting) -> tu
 
 
 MOST_SCATTER = 1 / (2 * np.sqrt(REPLICAS))
-"""Standard deviation over the replicas, relative to the states' natural size, up to which their mean follows one path:
-a scatter δ displaces the mean by some δ²/2, which then is below a quarter of its standard error δ/√REPLICAS even if
-extrapolation removes nothing of it. Where the derived path runs along a separatrix, noise however small decides between
-two branches and the scatter grows to the states' own size."""
+"""Largest standard deviation over the replicas, relative to the states' natural size, at which their mean follows one
+path. A scatter δ displaces the mean by some δ²/2; up to this limit that is below a quarter of the mean's standard error
+δ/√REPLICAS, even if extrapolation removes nothing. Along a separatrix the smallest noise decides between two branches,
+and the scatter grows to the states' own size."""
 
 LEAST_COMPARED = 3
-"""Times at which a path must be compared at least, of TIMES + 1, lest a check that hardly looks be passed."""
+"""Smallest number of times, of TIMES + 1, at which a path must be compared to pass."""
 
 
 def records_of_one_path(session: Session, means: np.ndarray, run: ParticleRun) -> int:
-    """How many of the run's records come before its replicas scatter."""
+    """The number of records before the replicas scatter."""
     own, modes = np.linalg.norm(means, axis=1), np.linalg.norm(session.modes(), axis=1)
-    if session.problem.flow.manifold == "euclidean":  # there a mean may start short, but is on its way to a mode
+    if session.problem.flow.manifold == "euclidean":  # a mean may start short on its way to a mode
         own = np.maximum(own, modes.max())
     shapes = np.ones(len(means)), np.array(session.problem.proposal.scales)
     size = np.abs(session.states_of_overlaps(np.outer(own, modes), np.outer(own, own), *shapes))
@@ -284,7 +295,7 @@ def records_of_one_path(session: Session, means: np.ndarray, run: ParticleRun) -
 
 
 def path_checks(comparisons: list[PathComparison]) -> Iterator[Check]:
-    """One for each path. Fails where too few times are compared, or nothing moves."""
+    """Yield one check for each path; it fails if too few times are compared or nothing moves."""
     for c in comparisons:
         bound = largest_z(max(c.z.size, 1), REPLICAS - 1)
         compared = len(c.z) >= LEAST_COMPARED and (c.standard_error[1:] > 0).any()

@@ -1,4 +1,4 @@
-"""One check's outcome."""
+"""The outcome of one check."""
 
 from __future__ import annotations
 
@@ -12,9 +12,20 @@ KINDS = ("symbolic", "numeric", "monte-carlo")
 
 @dataclass(frozen=True)
 class Check:
-    """name: what was compared. kind: symbolic, numeric or monte-carlo. statistic ≤ bound means passed.
+    """The outcome of one check, which passes if its statistic is at most its bound.
 
-    note: how the bound is argued, or what ran.
+    Attributes
+    ----------
+    name
+        What was compared.
+    kind
+        "symbolic", "numeric" or "monte-carlo".
+    statistic
+        The measured difference.
+    bound
+        The largest statistic that passes.
+    note
+        The argument for the bound, or what ran.
     """
 
     name: str
@@ -32,4 +43,5 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        return bool(self.statistic <= self.bound)  # False for a NaN
+        """Whether the statistic is at most the bound; false for a NaN."""
+        return bool(self.statistic <= self.bound)

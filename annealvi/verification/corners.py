@@ -1,4 +1,4 @@
-"""The linearisation and its determinant at each corner of the overlaps, against the derived rates nearby."""
+"""The printed linearisation and determinant at each corner of the overlaps, against the derived rates nearby."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ PARAMETERS = {
     "beta": sp.Rational(3, 10),
     **SCALES,
 }
-"""Weights are unequal, so that one in the other's place is seen."""
+"""Weights are unequal, so that an exchange of two weights shows."""
 
 MOVES = sp.Matrix([[1, 1], [2, -1]]) * STEP
 """Two displacements of the two means, as columns."""
 
 
 def corner_checks(system: OdeSystem, stability: BimodalStability) -> Iterator[tuple[str, Check]]:
-    """CORNER-matrix and CORNER-determinant with their checks, and CORNER-spectrum where the signs of the spectrum are
-    concluded.
+    """Yield CORNER-matrix, CORNER-determinant and, if the theory concludes signs, CORNER-spectrum with their checks.
 
-    Means moved off the modes' line by x_i in one direction have m_i = ±√(1 − x_i²) and s = m_1 m_2 + x_1 x_2; the rate
-    of m_i gives that of x_i, which must be J x.
+    Two means are moved off the modes' line by x_i in one direction. Then m_i = ±√(1 − x_i²) and s = m_1 m_2 + x_1 x_2;
+    the rate of m_i gives the rate of x_i, which must be J x for the linearisation J.
     """
     averages = Averages()
     for corner in (stability.collapsed, stability.mixed, stability.separated):
@@ -49,7 +48,7 @@ def corner_checks(system: OdeSystem, stability: BimodalStability) -> Iterator[tu
 
 
 def _spectrum(name: str, corner: Linearisation, measured: sp.Matrix) -> Check:
-    """How many of the two answers, is it a saddle and is it stable, are not those that the measured matrix gives."""
+    """Count the wrong ones of two conclusions, saddle and stable, by those from the measured matrix."""
     trace, determinant = measured.trace(), measured.det()
     found = {"saddle": bool(determinant < 0), "stable": bool(trace < 0 < determinant)}
     wrong = (corner.is_saddle != found["saddle"]) + (corner.is_stable != found["stable"])
@@ -57,7 +56,7 @@ def _spectrum(name: str, corner: Linearisation, measured: sp.Matrix) -> Check:
 
 
 def _measured(system: OdeSystem, corner: Linearisation, averages: Averages) -> sp.Matrix:
-    """J from the rates at two displacements."""
+    """The linearisation J, measured from the rates at two displacements."""
     signs = [value for _, value in corner.state[:2]]
     rates = [rate.subs(_values(system)) for rate in system.expanded_rhs()[:2]]
     images = []
@@ -73,5 +72,5 @@ def _values(system: OdeSystem) -> dict[sp.Expr, sp.Expr]:
 
 
 def _at(expression: sp.Expr, values: Mapping[sp.Expr, sp.Expr]) -> sp.Expr:
-    """The averages that symbols stand for are put in first, since they have parameters of their own."""
+    """Replace symbols by averages first, then the averages' own parameters by numbers."""
     return expression.xreplace(dict(values)).xreplace(dict(values))

@@ -1,7 +1,7 @@
-"""Runs the ODE kernel and the particle kernel on CUDA and on the CPU and prints the largest differences as JSON.
+"""A program that runs the ODE and particle kernels on CUDA and on the CPU, and prints the largest differences as JSON.
 
-A process of its own, since Numba decides at import whether CUDA is simulated. The session comes pickled on standard
-input.
+It needs a process of its own, since Numba decides at import whether it simulates CUDA. The session comes pickled on
+standard input.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from kernels.particles.initial_means import uniform_sphere_means
 from kernels.particles.simulation import simulate_particles
 
 COARSE = 0.05
-"""Averages over several variables are compared with few nodes: the simulator takes microseconds for each."""
+"""Tolerance of averages over several variables. It needs few nodes, for each of which the simulator takes
+microseconds."""
 
 
 def _ode_numbers(session: Session, device: str, states: np.ndarray) -> np.ndarray:
-    """A short integration, or where averages run over several variables the rates alone."""
+    """A short integration, or the rates alone if averages run over several variables."""
     if widest_average(session) > 1:
         return session.compile(device, COARSE).rhs_at_beta(0.5, states[:1])
     return session.compile(device).integrate(states, np.array([0.0, 2.0]), rtol=1e-6, atol=1e-8).y

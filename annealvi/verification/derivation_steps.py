@@ -1,5 +1,4 @@
-"""The derivation's steps, each compared with its meaning in coordinates, and whether the system is what they end
-with."""
+"""The steps of a derivation, checked in coordinates, and the comparison of its system with the last step."""
 
 from __future__ import annotations
 
@@ -18,10 +17,29 @@ from derive.objects.step import Step, definitions
 
 
 def derivation_checks(derivation: Derivation) -> Iterator[Check | str]:
-    """At two random points, or one where averages over three variables to 30 digits take minutes. Without a step, one
-    check that fails.
+    """Check every step of a derivation: both sides must agree to 30 digits at random points.
 
-    A line that says so for the steps that lead to averages over more variables than 30 digits can be had of.
+    Vectors get coordinates, expectations become sums over nodes, and gradients become complex-step derivatives; no rule
+    of the derivation is used. There are two points, or one if averages run over three variables, which take minutes.
+
+    Parameters
+    ----------
+    derivation
+        The derivation to check, such as `session.derivation`.
+
+    Yields
+    ------
+    Check or str
+        A check for each step, with the largest relative difference and the bound 1e-30; a line that names the steps
+        that are left out, since their averages run over four variables and more. A derivation without steps yields one
+        check that fails.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal"))
+    >>> all(check.passed for check in annealvi.derivation_checks(session.derivation))  # doctest: +SKIP
+    True
     """
     if not derivation.steps:
         yield Check("step: none", "symbolic", math.inf, float(BOUND), "a derivation without steps")
@@ -43,8 +61,8 @@ def derivation_checks(derivation: Derivation) -> Iterator[Check | str]:
 
 
 def system_check(derivation: Derivation) -> Check:
-    """How many of the system's rates and named averages, which kernels are generated from, are not those that the last
-    step ends with."""
+    """Compare the system, from which kernels are generated, with the end of the last step; the statistic counts
+    rates and named averages that differ."""
     system, final = derivation.system, derivation.steps[-1].after if derivation.steps else ()
     found = {f"d{state.name}": rate for state, rate in zip(system.states, system.rhs, strict=True)}
     expected = {e.label: e.value for e in final if e.symbol is None}
@@ -59,7 +77,10 @@ MOST_VARIABLES = 3
 
 
 def _out_of_reach(step: Step) -> bool:
-    """Averages over normal variables alone are not: at a point of R² no more than two of those are left."""
+    """Whether a step leads to averages over too many variables for 30 digits.
+
+    Averages over normal variables alone are within reach: at a point of R² no more than two of these are left.
+    """
     averages = set().union(*(e.value.atoms(Expectation) for e in step.after if isinstance(e.value, sp.Basic)))
     return any(
         len(a.variables) > MOST_VARIABLES and any(isinstance(v, ChiSquared) for v in a.variables) for a in averages

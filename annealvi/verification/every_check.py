@@ -1,9 +1,14 @@
-"""The main job: every check of a problem's equations, kernels and simulation, one after the other."""
+"""The main job: all checks of a problem's equations, kernels and simulation, or a quick subset of them.
+
+Symbolic checks run in another process, beside the compilation of the kernels and the particle simulations; CUDA is
+compared with the CPU in a third. The checks are listed in one fixed order, whichever process ends first.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -17,29 +22,56 @@ from annealvi.verification.against_particles import (
     velocity_checks,
 )
 from annealvi.verification.check import Check
-from annealvi.verification.derivation_steps import derivation_checks, system_check
+from annealvi.verification.cuda_against_cpu import cuda_check, start_twin
+from annealvi.verification.derivation_steps import system_check
 from annealvi.verification.kernel_numbers import (
     COARSE_TOLERANCE,
-    cuda_check,
     kernel_checks,
     order_check,
     widest_average,
     worst_state_check,
 )
 from annealvi.verification.kernel_numbers import TOLERANCE as KERNEL_TOLERANCE
-from annealvi.verification.kl_gradient import grid_checks, mutant_check, references
-from annealvi.verification.theory import Theory, checked_theory
+from annealvi.verification.kl_gradient import Reference, grid_checks, mutant_check, references
+from annealvi.verification.symbolic_beside import Task, found_by, start_symbolic
+from annealvi.verification.theory import Theory
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput
 
+SUBJECTS = ("steps", "grid", "kernels", "limits", "velocity", "paths", "cuda", "mutants")
+"""What the checks are about, in the order in which they are listed."""
+
+LEFT_OUT = (
+    "quick: a subset of the checks; left out are whole paths against particles, the kernel at its worst state, the "
+    "order of the integrator, limits of the theory, CUDA against CPU, and one-term mutants on a grid"
+)
+
 
 @dataclass(frozen=True)
 class Verification:
-    """checks: in the order run. comparisons: the paths behind the particle checks. notes: what did not run, and why.
+    """The outcome of `annealvi.verify`.
 
-    measured_errors: of the kernel's averages, see `kernels.averages.tables.MeasuredError`. theory: limits, symmetric
-    states and holds, where there is one of the problem; its checks are among `checks`. seconds: wall time.
+    Attributes
+    ----------
+    problem
+        The problem's name.
+    device
+        The device on which the kernels ran.
+    checks
+        All checks, each with `name`, `kind`, `statistic`, `bound`, `note` and `passed`.
+    comparisons
+        The paths behind the checks against particles; none after a quick verification.
+    measured_errors
+        Measured errors of the kernel's averages, see `kernels.averages.tables.MeasuredError`.
+    theory
+        Limits, symmetric states and protected pair, if the problem has such a theory. Its checks are among `checks`.
+    notes
+        Lines that say which checks did not run, and why.
+    seconds
+        Wall time.
+    quick
+        Whether only the quick subset of the checks ran.
     """
 
     problem: str
@@ -50,6 +82,7 @@ class Verification:
     theory: Theory | None
     notes: tuple[str, ...]
     seconds: float
+    quick: bool = False
 
     SHOWN: ClassVar = ("problem", "passed", "checks", "seconds", "device")
     __repr__ = short_repr
@@ -62,97 +95,161 @@ class Verification:
 
     @property
     def passed(self) -> bool:
+        """Whether there are checks and all of them passed."""
         return bool(self.checks) and all(check.passed for check in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
+        """The content of `verify.json`."""
         return {
             "passed": self.passed,
             "problem": self.problem,
             "device": self.device,
             "seconds": self.seconds,
+            "quick": self.quick,
             "checks": [{**asdict(check), "passed": check.passed} for check in self.checks],
             "notes": list(self.notes),
         }
 
 
+class _Findings:
+    """The checks and notes found so far, by subject, and the progress that is told of them."""
+
+    def __init__(self, progress: Callable[[str], None] | None) -> None:
+        self._progress = progress
+        self._begun = time.perf_counter()
+        self._found: dict[str, list[Check | str]] = {subject: [] for subject in SUBJECTS}
+
+    def now(self, what: str) -> None:
+        """Tell what runs now."""
+        if self._progress is not None:
+            self._progress(f"[{self.seconds:5.1f} s, {len(self.checks)} checks done] {what}")
+
+    def take(self, subject: str, outcomes: Iterable[Check | str]) -> None:
+        """Add checks, or the lines that say why checks did not run."""
+        self._found[subject] += outcomes
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begun
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        return tuple(c for found in self._found.values() for c in found if isinstance(c, Check))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(line for found in self._found.values() for line in found if isinstance(line, str))
+
+
 @checked
 def verify(
-    session: Session, device: str = "auto", seed: int = 0, progress: Callable[[str], None] | None = None
+    session: Session,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    quick: bool = False,
 ) -> Verification:
-    """Run every check. device: where kernels and particles run; "auto" is a GPU where one is usable.
+    """Check a problem's derivation, its generated kernels, and its equations against particle simulations.
 
-    seed: of the particles. progress: called with a line that says what runs now.
+    Parameters
+    ----------
+    session
+        The problem with its derivation, from `annealvi.open_session`.
+    device
+        Where kernels and particles run: "cpu", "cuda", or "auto" for a GPU if one is usable.
+    seed
+        Seed of the particle simulations.
+    progress
+        Called with a line that says what runs now.
+    quick
+        Run a subset of the checks, for a first look after an installation: the derivation's steps, the gradient of the
+        KL on grids, the kernels' numbers and one velocity by particles. The result says that it is a subset.
+
+    Returns
+    -------
+    Verification
+        Its `passed` says whether all checks hold; `checks` lists them with statistics and bounds.
+
+    Raises
+    ------
+    BadInput
+        The problem is a sphere in one dimension, where nothing moves, or `device` or `seed` is no valid choice.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal"))
+    >>> annealvi.verify(session, quick=True).passed  # doctest: +SKIP
+    True
     """
     if session.problem.space.dimension == 1 and session.problem.flow.manifold == "sphere":
         raise BadInput(
             "space.dimension", "1, where a sphere is two points and nothing moves", "verify in at least 2 dimensions"
         )
-    begun = time.perf_counter()
-    checks: list[Check] = []
-    notes: list[str] = []
-
-    def now(what: str) -> None:
-        if progress is not None:
-            progress(f"[{time.perf_counter() - begun:5.1f} s, {len(checks)} checks done] {what}")
-
-    def take(outcome: Check | str) -> None:
-        """A check, or the line that says why it did not run."""
-        if isinstance(outcome, Check):
-            checks.append(outcome)
-        else:
-            notes.append(outcome)
-
-    now("compiling the generated kernels")
-    kernel = session.compile(device, KERNEL_TOLERANCE if widest_average(session) <= 2 else COARSE_TOLERANCE)
-    now("derivation steps in coordinates, 30 digits")
+    found = _Findings(progress)
     rule = session.problem.schedule.kind if session.rule is not None else None
-    for check in derivation_checks(session.with_rule() if rule == "adaann" else session.derivation):
-        take(check)
-        now(check.name if isinstance(check, Check) else check)
-    take(system_check(session.derivation))
-    now("gradient of the KL on grids")
-    grid = references(session.problem)
-    for outcome in grid_checks(session.problem, session.derivation, grid, session.values):
-        take(outcome)
-    now("kernels against mpmath")
-    checks.extend(kernel_checks(session, device))
-    take(worst_state_check(session))
-    take(order_check(session))
-    now("limits of the theory")
-    theory = checked_theory(session.derivation)
-    if isinstance(theory, Theory):
-        checks.extend(theory.checks.values())
-    else:
-        notes.append(theory)
-    now("one velocity by particles")
-    checks.extend(velocity_checks(session, compare_velocity(session, device, seed)))
-    comparisons = []
-    if rule is not None:
-        notes.append(
-            f"schedule.kind {rule}: paths are compared under fixed schedules; of the rule, only "
-            f"what is derived of it is checked"
-        )
-    for setting in SETTINGS:
-        comparisons.append(
-            compare_paths(session, setting, device, seed, _percentage(now, f"particles, {setting.name}"))
-        )
-    checks.extend(path_checks(comparisons))
-    now("CUDA against CPU")
-    take(cuda_check(session))
-    now("one-term mutants")
-    mutants, survivors = mutant_check(session.derivation, grid)
-    take(mutants)
-    notes.extend(f"survived: {mutant.label}" for mutant in survivors)
+    comparisons: list[PathComparison] = []
+    with ExitStack() as processes:
+        stepwise = session.with_rule() if rule == "adaann" else session.derivation
+        task = Task(stepwise, None if quick else session.derivation)
+        symbolic = processes.enter_context(start_symbolic(task))
+        found.now("compiling the generated kernels")
+        kernel = session.compile(device, KERNEL_TOLERANCE if widest_average(session) <= 2 else COARSE_TOLERANCE)
+        found.now("kernels against mpmath")
+        found.take("kernels", kernel_checks(session, device))
+        if not quick:
+            found.take("kernels", [worst_state_check(session), order_check(session)])
+        found.now("one velocity by particles")
+        found.take("velocity", velocity_checks(session, compare_velocity(session, device, seed)))
+        if not quick:
+            comparisons = _paths(session, device, seed, found)
+            twin = start_twin(session)
+            if not isinstance(twin, str):
+                processes.enter_context(twin[1])
+        found.now("gradient of the KL on grids")
+        grid = references(session.problem)
+        found.take("grid", grid_checks(session.problem, session.derivation, grid, session.values))
+        if not quick:
+            _mutants(session, grid, found)
+        found.now("derivation steps in coordinates, 30 digits" + ("" if quick else "; limits of the theory"))
+        steps, theory = found_by(symbolic)
+        found.take("steps", [*steps, system_check(session.derivation)])
+        found.take("limits", theory.checks.values() if isinstance(theory, Theory) else [theory] if theory else [])
+        if not quick:
+            found.now("CUDA against CPU")
+            found.take("cuda", [twin if isinstance(twin, str) else cuda_check(*twin)])
     return Verification(
         session.problem.name,
         kernel.device,
-        tuple(checks),
+        found.checks,
         tuple(comparisons),
         kernel.measured_errors,
         theory if isinstance(theory, Theory) else None,
-        tuple(notes),
-        time.perf_counter() - begun,
+        (*found.notes, LEFT_OUT) if quick else found.notes,
+        found.seconds,
+        quick,
     )
+
+
+def _paths(session: Session, device: str, seed: int, found: _Findings) -> list[PathComparison]:
+    if session.rule is not None:
+        note = (
+            f"schedule.kind {session.problem.schedule.kind}: paths are compared under fixed schedules; of the rule, "
+            f"only what is derived of it is checked"
+        )
+        found.take("paths", [note])
+    comparisons = [
+        compare_paths(session, setting, device, seed, _percentage(found.now, f"particles, {setting.name}"))
+        for setting in SETTINGS
+    ]
+    found.take("paths", path_checks(comparisons))
+    return comparisons
+
+
+def _mutants(session: Session, grid: list[Reference], found: _Findings) -> None:
+    found.now("one-term mutants")
+    outcome, survivors = mutant_check(session.derivation, grid)
+    found.take("mutants", [outcome, *(f"survived: {mutant.label}" for mutant in survivors)])
 
 
 def _percentage(now: Callable[[str], None], label: str) -> Callable[[int, int], None]:

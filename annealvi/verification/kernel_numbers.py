@@ -1,14 +1,9 @@
-"""The generated kernels against mpmath, the integrator's order, and CUDA against the CPU."""
+"""The generated kernels against mpmath, and the integrator's order."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -22,23 +17,27 @@ from derive.objects.expectation import Expectation
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
 from derive.problem.specification import ScheduleSpec, Space
-from kernels.integrate.integrator import IntegrationError, Kernel
+from kernels.integrate.errors import IntegrationError
+from kernels.integrate.kernel import Kernel
 
 TOLERANCE = 1e-12
 COARSE_TOLERANCE = 5e-10
-"""Of averages over three variables and more, which the reference rule takes seconds to reach."""
+"""Tolerance of averages over three variables and more; the reference rule takes seconds to reach it."""
 WORST_ERROR = 1e-4
-"""The largest measured error of quasi-random averages that is still accepted: rates of some use to a trajectory."""
+"""The largest measured error of quasi-random averages that is accepted, so that rates are of use to a trajectory."""
+COLD = ScheduleSpec("exponential", 1.0, 1.0)
+"""β = 1 at all times, in the formula of the study's own schedule: the same compiled kernel serves both."""
 STATES = 12
 ORDER_STEPS = (4, 5, 6, 7, 8)
-LONGEST_SIMULATION = 600
-"""Seconds after which Numba's simulator, some ten thousand times slower than the CPU, is left alone."""
 LONGEST_SPAN = 16.0
-"""In units of the flow's shortest time: four steps over it are as long as stability allows."""
+"""Longest time span, in units of the flow's shortest time: four steps over it are as long as stability allows."""
 
 
 def kernel_checks(session: Session, device: str) -> Iterator[Check]:
-    """Every lowering of the averages, at random states of R⁴ (overlaps of every size) and inverse temperatures."""
+    """Compare kernels with mpmath, for each lowering of the averages, at random states and inverse temperatures.
+
+    The states are drawn in R⁴, where overlaps of every size occur.
+    """
     system = session.derivation.system
     widest = widest_average(session)
     count, tolerance = (STATES, TOLERANCE) if widest <= 2 else (2, COARSE_TOLERANCE)
@@ -68,17 +67,18 @@ def kernel_checks(session: Session, device: str) -> Iterator[Check]:
 LOOSE_TOLERANCE = 1e-9
 SEARCHED, CLIMBS = 2000, 8
 ROUNDING = 1e-13
-"""Of a rate, relative to one or to itself."""
+"""Rounding error of a rate, relative to one or to itself."""
 
 
 def worst_state_check(session: Session) -> Check | str:
-    """Whether averages err by no more than was asked for, at the state where a rate shows most of it.
+    """Check that averages keep their tolerance at the state where a rate shows the largest share of it.
 
-    The error that is measured when a table is made is that of a few states, and can be exceeded at others. A kernel is
-    compared with one that is a thousand times more accurate, its rates' differences with what the two tolerances make
-    of them. The state is searched: among random ones and the corners at which every mean is at a mode, and then between
-    the worst and the others, nearer and nearer; between overlaps of vectors are overlaps of vectors. A line that says
-    why where nothing is searched: over several variables errors are relative to the averages' sizes.
+    The error that is measured when a table is made belongs to a few states; other states can exceed it. So a loose
+    kernel is compared with one that is a thousand times more accurate, and the differences of the rates with the errors
+    that the two tolerances allow. The search starts at random states and at the corners, where every mean is at a mode,
+    and continues between the worst state and the others, nearer and nearer; all states between two Gram matrices are
+    Gram matrices too. If averages run over several variables, their errors are relative to the averages' sizes, nothing
+    is searched, and a line says so.
     """
     if widest_average(session) > 1:
         return "kernel at its worst state: not searched, since averages run over several variables"
@@ -92,7 +92,7 @@ def worst_state_check(session: Session) -> Check | str:
         allowed = sensitivity(near) * error + ROUNDING * np.maximum(1.0, np.abs(exact))
         shares = (np.abs(loose.rhs_at_beta(1.0, near) - exact) / allowed).max(axis=1)
         compared += len(near)
-        n = int(np.argmax(shares))  # of a NaN, if there is one
+        n = int(np.argmax(shares))  # argmax finds a NaN first
         if not shares[n] <= largest:
             worst, largest = near[n], float(shares[n])
     measured = f"{largest * error:.1g}, where {loose.average_error:.1g} was measured when the tables were made"
@@ -104,7 +104,7 @@ def worst_state_check(session: Session) -> Check | str:
 
 
 def _sensitivity(session: Session) -> Callable[[np.ndarray], np.ndarray]:
-    """By how much each rate (n, states) may change per error of the averages, at states (n, states) and β = 1."""
+    """The change of each rate per error of the averages at β = 1, as a function of states (n, states)."""
     system = session.derivation.system
     averages: dict[sp.Expr, sp.Symbol] = {}
     known: dict[sp.Symbol, sp.Expr] = {}
@@ -114,14 +114,14 @@ def _sensitivity(session: Session) -> Callable[[np.ndarray], np.ndarray]:
         known[symbol] = expression.xreplace(averages).xreplace(known)
     rates = [rate.xreplace(known).xreplace({**session.values, BETA: sp.S.One}) for rate in system.rhs]
     slopes = [sp.Add(*(sp.Abs(sp.diff(rate, average)) for average in averages.values())) for rate in rates]
-    function = sp.lambdify(system.states, slopes, "numpy")  # which knows no average: rates are linear in them
+    function = sp.lambdify(system.states, slopes, "numpy")  # no average is left, since rates are linear in them
     return lambda states: np.stack(
         [np.broadcast_to(np.asarray(x, float), len(states)) for x in function(*states.T)], axis=1
     )
 
 
 def _corners(session: Session) -> np.ndarray:
-    """States at which every mean has the direction of a mode or the opposite one, no more than a hundred."""
+    """Up to a hundred states at which every mean has the direction of a mode or the opposite one."""
     lengths = np.linalg.norm(session.modes(), axis=1)
     directions = [
         sign * mode / length
@@ -136,39 +136,38 @@ def _corners(session: Session) -> np.ndarray:
 
 
 def widest_average(session: Session) -> int:
-    """The largest number of variables that one of the system's averages runs over."""
+    """The largest number of variables of any average in the system."""
     return max(
         (len(a.variables) for _, e in session.derivation.system.subexpressions for a in e.atoms(Expectation)), default=0
     )
 
 
 def order_check(session: Session) -> Check | str:
-    """How far the slope of the fixed-step error falls short of 8, under β = 1, where the flow is fastest.
+    """Measure by how much the order of the fixed-step error falls short of 8, at β = 1, where the flow is fastest.
 
-    A wrong coefficient costs a whole order. A steeper slope is no defect: terms of higher order are still seen at the
-    steps that double precision leaves; on the study's own case, where they are not, a test holds the slope to 8 from
-    both sides. A line that says why where it is not measured.
+    A wrong coefficient costs a whole order. A steeper slope is no defect: at the steps that double precision allows,
+    terms of higher order may still contribute. They do not in the study's own case, where a test holds the slope to 8
+    from both sides. If averages run over three variables, the order is not measured, and a line says so.
     """
     if widest_average(session) > 2:
         return (
             "order of the integrator: not measured, since averages over three variables at full "
             "precision would take minutes"
         )
-    cold = dataclasses.replace(session.problem, schedule=ScheduleSpec("constant", 1.0))
+    cold = dataclasses.replace(session.problem, schedule=COLD)
     here = dataclasses.replace(session, problem=cold, schedule=make_schedule(cold.schedule))
     kernel = here.compile("cpu")
     states = _of_every_size(here).random_states(8, seed=3)
     scale = float(np.abs(states).max())
     errors = np.full(len(ORDER_STEPS), np.inf)
     longest = LONGEST_SPAN / max(fastest_rate(kernel, 1.0, y) for y in states)
-    for span in longest / 2.0 ** np.arange(
-        0, 8, 0.25
-    ):  # shortened until the largest error is so small that its leading term dominates
-        with suppress(IntegrationError):  # steps so long that they leave the domain
+    # The span is shortened until the largest error is so small that its leading term dominates.
+    for span in longest / 2.0 ** np.arange(0, 8, 0.25):
+        with suppress(IntegrationError):  # too long steps leave the domain
             errors = _fixed_step_errors(kernel, states, np.array([0.0, span]))
         if errors[0] < 3e-10 * scale:
             break
-    if not 1e-14 * scale < errors[-1] < errors[0] < 3e-10 * scale:  # a slope into rounding, or none, says nothing
+    if not 1e-14 * scale < errors[-1] < errors[0] < 3e-10 * scale:  # otherwise rounding decides the slope
         errors = np.full(len(ORDER_STEPS), np.nan)
     slope = float(-np.polyfit(np.log(ORDER_STEPS), np.log(errors), 1)[0]) if np.isfinite(errors).all() else float("nan")
     note = f"measured order {slope:.2f} of DOP853's 8; errors {errors[0]:.1e} to {errors[-1]:.1e}"
@@ -191,55 +190,15 @@ def fastest_rate(kernel: Kernel, beta: float, y: np.ndarray) -> float:
 
 
 def _fixed_step_errors(kernel: Kernel, states: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Root-mean-square error at the end for each of ORDER_STEPS, against the adaptive integrator at its tightest."""
+    """Root-mean-square error at the end for each of ORDER_STEPS, against the adaptive integrator at its tightest
+    tolerance."""
     reference = kernel.integrate(states, times, rtol=1e-13, atol=1e-15).y[:, -1]
     finals = [kernel.integrate(states, times, fixed_steps=n).y[:, -1] for n in ORDER_STEPS]
     return np.array([np.sqrt(np.mean((final - reference) ** 2)) for final in finals])
 
 
 def _of_every_size(session: Session) -> Session:
-    """The same session in R⁴, where random overlaps are not small."""
+    """The same session in R⁴, where random overlaps are of every size."""
     return dataclasses.replace(
         session, problem=dataclasses.replace(session.problem, space=Space(max(4, session.problem.target.coordinates)))
     )
-
-
-def cuda_check(session: Session) -> Check | str:
-    """CUDA against the CPU on a GPU, or in Numba's simulator in another process; a line that says why where neither
-    runs."""
-    from kernels.machine.device import DeviceUnavailable, resolve_device
-
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    try:
-        where = resolve_device("cuda").name
-    except DeviceUnavailable:
-        where = "cuda simulator"
-        environment["NUMBA_ENABLE_CUDASIM"] = "1"
-    try:
-        import numba.cuda  # noqa: F401
-    except ImportError:
-        return 'CUDA against CPU: not run, since numba.cuda is not installed (pip install "annealvi[cuda]")'
-    try:
-        done = subprocess.run(
-            # -P: not from the working folder, unless this process looks there
-            [sys.executable, "-P", "-m", "annealvi.verification.cuda_twin"],
-            input=pickle.dumps(session),
-            env=environment,
-            capture_output=True,
-            check=False,
-            timeout=LONGEST_SIMULATION,
-        )
-    except subprocess.TimeoutExpired:
-        return (
-            f"CUDA against CPU ({where}): not run to its end, since its averages take longer than "
-            f"{LONGEST_SIMULATION} s there"
-        )
-    name = f"CUDA against CPU ({where})"
-    if done.returncode != 0:
-        last_words = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"])[
-            -1
-        ]
-        return Check(name, "numeric", float("nan"), 1e-11, last_words[:120])
-    difference = json.loads(done.stdout.strip().splitlines()[-1])
-    note = "ODE and particles, float64; 1e-11: some hundred rounded operations per number"
-    return Check(name, "numeric", float(np.max([difference["ode"], difference["particles"]])), 1e-11, note)

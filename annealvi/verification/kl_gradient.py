@@ -1,4 +1,4 @@
-"""The derived right-hand sides, and every mutant of them, against the gradient of the KL on a grid."""
+"""The derived right-hand sides, and their one-term mutants, against the gradient of the KL on a grid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from derive.dynamics.derivation import Derivation
 from derive.dynamics.learned import parameters_in
 from derive.dynamics.symbolic_problem import derive_in_dimension
 from derive.objects.expectation import Expectation, NotConvergedError, StandardNormal, without_idle_variables
-from derive.objects.mixtures import DIMENSION
+from derive.objects.mixtures import DIMENSION, Mixture
 from derive.objects.objective import Setting
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
@@ -26,7 +26,7 @@ from kernels.averages.lattice_reference import average_and_error
 from kernels.particles import kl_grid
 
 TOLERANCE = {1: 1e-11, 2: 1e-11, 3: 1e-9}
-"""Asked of the grid in each dimension; a rate sums fewer than ten of its entries with factors of order one."""
+"""Tolerance of the grid in each dimension; a rate sums fewer than ten of its entries with factors of order one."""
 LENGTHS = {1: (0.8, 2.5), 2: (0.8, 2.5), 3: (0.8, 1.8)}
 SCALES = (0.8, 1.25)
 DIGITS = 20
@@ -34,13 +34,25 @@ AVERAGE_TOLERANCE, AVERAGE_DIGITS = 1e-12, 14
 MUTANTS = "negative controls: surviving one-term mutants"
 TOO_MANY = "not run, since the problem's own equations hold in more dimensions than it has"
 SAMPLED_ERRORS = 60
-"""How many standard errors of a quasi-random average a rate may be off: six, of some ten averages with factors of order
-one."""
+"""Error allowed in a rate, in standard errors of its quasi-random averages: six for each of some ten averages with
+factors of order one."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A state with the rates that the grid gives it. numbers: every symbol's value. rates, bound: (states,), scalar."""
+    """A random state with its rates from the gradient of the KL on a grid.
+
+    Attributes
+    ----------
+    dimension
+        The dimension d of the grid.
+    numbers
+        The value of every symbol, β included.
+    rates
+        The rates of the states by the grid, (states,).
+    bound
+        The largest error that right rates may have.
+    """
 
     dimension: int
     numbers: dict[sp.Symbol, sp.Float]
@@ -51,12 +63,12 @@ class Reference:
 
 
 class Evaluator:
-    """Right-hand sides in numbers; an average that occurs again is not integrated again.
+    """Right-hand sides in numbers; each average is integrated once.
 
-    Averages over one normal variable are mpmath's, to 20 digits. Those over more are a NumPy tensor rule's, halved
-    until it settles to 1e-12 of E|f|, on the derived integrand itself. Those over more than three come from
-    quasi-random points, and only they have an error that counts: `uncertainty` is what it may do to the rates found
-    last.
+    mpmath integrates averages over one normal variable to 20 digits. A NumPy tensor rule on the derived integrand
+    itself integrates averages over two and three variables; its step is halved until the result settles to 1e-12 of
+    E|f|. Quasi-random points give averages over more variables, and only their error counts: `uncertainty` is the error
+    that it allows in the rates found last.
     """
 
     def __init__(self) -> None:
@@ -74,8 +86,7 @@ class Evaluator:
         return np.array([value.real if value.imag == 0 else np.nan for value in values])
 
     def rates_or_nan(self, system: OdeSystem, numbers: dict[sp.Symbol, sp.Float]) -> np.ndarray:
-        """The same, or NaN where an average has poles on the real axis: a mutation made what stands under a root
-        negative."""
+        """The same, or NaN if an average has poles on the real axis, since a mutation made a radicand negative."""
         try:
             return self.rates(system, numbers)
         except NotConvergedError:
@@ -102,14 +113,14 @@ class Evaluator:
 def reference(
     derivation: Derivation, dimension: int, seed: int, fixed: Mapping[sp.Symbol, float] | None = None
 ) -> Reference:
-    """A random state in R^dimension, random generic parameters but for the fixed ones, and its rates by the grid."""
+    """A random state in R^dimension with its rates by the grid. Parameters are random, except for the fixed ones."""
     point = sample_point(derivation, dimension, seed, True, LENGTHS[dimension], SCALES, fixed)
     setting = derivation.setting
     exact = {symbol: sp.Float(value, 30) for symbol, value in point.scalars.items()} | {
         DIMENSION: sp.Integer(dimension)
     }
 
-    def mixture(source) -> kl_grid.Mixture:
+    def mixture(source: Mixture) -> kl_grid.Mixture:
         means = np.array([[float(x) for x in point.vectors[v]] for v in source.means])
         return kl_grid.Mixture(
             means, *(np.array([float(e.xreplace(exact)) for e in part]) for part in (source.weights, source.scales))
@@ -153,11 +164,33 @@ def _velocity_by_grid(
 
 
 LOW_DIMENSIONS = (2, 3)
-"""Where the grid follows the mixtures; a sphere in R¹ does not move."""
+"""Dimensions of the grids; a sphere in R¹ does not move."""
 
 
 def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, points: int = 3) -> list[Reference]:
-    """References in each of the dimensions, at `points` random states in one and two of them, and at one in more."""
+    """Compute rates at random states from the gradient of the KL on grids.
+
+    Parameters
+    ----------
+    problem
+        The problem; its parameters are random, only its numbers of modes and components and its flow matter.
+    dimensions
+        Dimensions of the grids, up to three.
+    points
+        Number of states in one and two dimensions; there is one state in three.
+
+    Returns
+    -------
+    list of Reference
+        Each with its `dimension`, the `numbers` of all symbols, the `rates` (states,) and their error `bound`.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> found = annealvi.references(annealvi.load_problem("bimodal"), (2,), 1)  # doctest: +SKIP
+    >>> found[0].rates.shape  # doctest: +SKIP
+    (3,)
+    """
     return [
         reference(derive_in_dimension(problem, d), d, seed)
         for d in dimensions
@@ -168,12 +201,37 @@ def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, p
 def grid_checks(
     problem: Problem, derivation: Derivation, grid: list[Reference], values: Mapping[sp.Symbol, float]
 ) -> Iterator[Check | str]:
-    """The given derivation's system in R² and R³ at random parameters and at the problem's own `values`, and if
-    Euclidean in R¹.
+    """Compare a derivation's right-hand sides with the gradient of the KL on grids, in R¹, R² and R³.
 
-    Where the given derivation does not hold in so few dimensions the equations are derived anew, as is in R¹, where a
-    sphere does not move, its Euclidean twin: the names say so, since these checks judge how the problem is derived and
-    not the given system.
+    The system is compared at random parameters, and in R² at the problem's own values too. If the derivation does not
+    hold in so few dimensions, the problem's equations are derived anew there; on a sphere, R¹ gets the equations of the
+    Euclidean flow, since a sphere in R¹ does not move. The names of these checks say so: they judge how the problem is
+    derived, and not the given system.
+
+    Parameters
+    ----------
+    problem
+        The problem that was derived.
+    derivation
+        Its derivation, such as `session.derivation`.
+    grid
+        States in R² and R³ with their rates, from `annealvi.references`.
+    values
+        The problem's own parameters, such as `session.values`.
+
+    Yields
+    ------
+    Check
+        One for each comparison, with the largest error of a rate; infinite if there was no state to compare.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> session = annealvi.open_session(annealvi.load_problem("bimodal"))
+    >>> grid = annealvi.references(session.problem)  # doctest: +SKIP
+    >>> checks = annealvi.grid_checks(session.problem, session.derivation, grid, session.values)  # doctest: +SKIP
+    >>> all(check.passed for check in checks)  # doctest: +SKIP
+    True
     """
     setting = derivation.setting
     own = {symbol: value for symbol, value in values.items() if symbol != DIMENSION}
@@ -195,23 +253,23 @@ def grid_checks(
 
 
 def _grid_check(name: str, system: OdeSystem, states: list[Reference]) -> Check:
-    """A system's rates at the states against the grid's; infinitely wrong where there is no state."""
+    """Compare a system's rates at the states with the grid's; without a state the statistic is infinite."""
     evaluator, bound = Evaluator(), 0.0
     worst = 0.0 if states else np.inf
     for r in states:
         difference = np.abs(evaluator.rates_or_nan(system, r.numbers) - r.rates).max()
-        worst = float(np.maximum(worst, difference))  # which lets a NaN stay
+        worst = float(np.maximum(worst, difference))  # np.maximum keeps a NaN
         bound = max(bound, r.bound + evaluator.uncertainty)
     sampled = ", and what quasi-random averages may be off" if any(bound > r.bound for r in states) else ""
     return Check(name, "numeric", worst, bound, f"{len(states)} random states; ten times the grid's tolerance{sampled}")
 
 
 def mutant_check(derivation: Derivation, grid: list[Reference]) -> tuple[Check | str, list[Mutant]]:
-    """Every one-term mutant must differ from the grid, beyond the bound that the true system meets, at one state at
-    least.
+    """Check that the grid rejects every one-term mutant; returns the check and the surviving mutants.
 
-    A line that says why where the equations hold in more dimensions only than a grid has. Without a state or a mutant
-    the check fails.
+    A mutant is rejected if its rates exceed, at one state at least, the bound that the true system meets. The check
+    fails without a state or a mutant. A line instead of a check says why no grid can judge: the equations hold only in
+    more dimensions than a grid has.
     """
     holding = [d for d in LOW_DIMENSIONS if holds_in(derivation.setting, derivation.geometry, d)]
     if not holding:
@@ -231,7 +289,7 @@ def mutant_check(derivation: Derivation, grid: list[Reference]) -> tuple[Check |
 
 
 def most_mutants(derivation: Derivation) -> int:
-    """How many mutants are tried: a sample where averages over several variables make each of them costly."""
+    """The number of mutants to try: a sample, if averages over several variables make each of them costly."""
     widest = max(
         (len(a.variables) for _, e in derivation.system.subexpressions for a in e.atoms(Expectation)), default=0
     )

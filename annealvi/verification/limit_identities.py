@@ -1,8 +1,7 @@
-"""The theory's limits against what they are limits of: the derived rates and averages themselves, in numbers of 20
-digits.
+"""The theory's limits against the derived rates and averages themselves, in numbers of 20 digits.
 
-An expansion is compared by its order: halving the parameter must change what is left out by the factor that the order
-says. What is exact is compared at a point; where it is a derivative, with a difference quotient of the derived rates.
+An expansion is checked by its order: halving the parameter must change the error by the factor that the order says. An
+exact result is compared at one point; a derivative is compared with a difference quotient of the derived rates.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from derive.problem.specification import ScheduleSpec
 from derive.rules.geometry import R
 
 MARGIN = 0.03
-"""Of an order, measured between x and x/2: the next term, smaller by a factor c x, moves it by some c x/2. With x below
-10⁻², or x² where powers go up by two, this allows c up to 6."""
+"""Allowed error of an order that is measured between x and x/2. The next term, smaller by a factor c x, moves the order
+by some c x/2. With x below 10⁻², or x² for expansions in even powers, the margin allows c up to 6."""
 
 STATE = (sp.Rational(7, 10), sp.Rational(-2, 5), sp.Rational(-2, 5))
 PLACE = {
@@ -45,8 +44,9 @@ SMALL = (sp.Rational(1, 1000), sp.Rational(1, 2000))
 
 
 def limit_checks(limits: Asymptotics) -> Iterator[tuple[str, Check]]:
-    """Each result's name, as in `Asymptotics.latex`, with its check. The four expansions of motions in time are not
-    among them: they are compared with solutions of the equations in the tests.
+    """Yield the name of each result, as in `Asymptotics.latex`, with its check.
+
+    The four expansions of motions in time are left out; tests compare them with solutions of the equations.
     """
     numbers = Numbers(limits)
     for name, sides in IDENTITIES.items():
@@ -68,7 +68,7 @@ def _onset(numbers: Numbers) -> Sides:
 
 
 def _conserved(i: int, numbers: Numbers) -> Sides:
-    """By its definition, the overlap of μ* with a unit vector, in coordinates; and its rate without the target."""
+    """u_i against its definition in coordinates, the overlap of μ* with a unit vector; and its rate at β = 0."""
     u = numbers.limits.hot.conserved[i]
     mode, first, second = _coordinates(*STATE)
     along = first + second if i == 0 else first - second
@@ -95,7 +95,7 @@ def _chain(i: int, numbers: Numbers, beta: sp.Expr) -> sp.Expr:
 
 
 def _angle(numbers: Numbers) -> dict[sp.Expr, sp.Expr]:
-    """θ and u_i at STATE, the latter by definition."""
+    """θ at STATE, and u_i by its definition."""
     mode, first, second = _coordinates(*STATE)
     overlaps = (mode.dot(along) / along.norm() for along in (first + second, first - second))
     return {**dict(zip(U, overlaps, strict=True)), ANGLE: sp.acos(S) / 2}
@@ -142,12 +142,12 @@ IDENTITIES: dict[str, Callable[[Numbers], Sides]] = {
     "growth on it": lambda n: [(n.value(n.limits.slow.growth, {MEAN: M}), n.growth(*_waiting(n)))],
     "its Jacobian": _jacobian,
 }
-"""What is exact, by name: pairs of the result's number and of what it says."""
+"""The exact results by name: pairs of the printed number and of the number that it must equal."""
 
 
 def _integrated(growth: HotGrowth, numbers: Numbers) -> Sides:
-    """T at t_c, and Λ_hot as the antipodal pair's rate per β, by the rates, times the integral of β, done
-    numerically."""
+    """T at t_c; and Λ_hot against the antipodal pair's growth per β, from the rates, times the numerical integral of
+    β."""
     schedule = make_schedule(ScheduleSpec(growth.kind, 2.0, 1.0)).beta.subs(SCHEDULE)
     slope = numbers.value(sp.diff(PULL(MEAN), MEAN).subs(MEAN, 0), {})
     end, exponent = (
@@ -155,13 +155,13 @@ def _integrated(growth: HotGrowth, numbers: Numbers) -> Sides:
     )
     total = sp.Integral(schedule, (TIME, 0, end)).evalf(DIGITS)
     sides = [(exponent, numbers.growth(sp.S.Zero, sp.S.NegativeOne) / POINT[BETA] * total)]
-    if growth.kind != "hold":  # which passes T_c in its jump
+    if growth.crossing != TIME_SCALE:  # a hold passes T_c in its jump
         sides.append((schedule.subs(TIME, end).evalf(DIGITS), 1 / SCHEDULE[CRITICAL_TEMPERATURE]))
     return sides
 
 
 def _is_exact(quantity: sp.Expr) -> bool:
-    """Whether it is given in the averages, and not as an unknown function of time."""
+    """Whether the quantity is made of averages, without an unknown function of time."""
     return quantity.atoms(sp.core.function.AppliedUndef) <= {
         f for f in quantity.atoms(sp.core.function.AppliedUndef) if f.func in (PULL, REPULSION)
     }

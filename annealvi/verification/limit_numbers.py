@@ -1,4 +1,4 @@
-"""The derived rates and averages in numbers of 20 digits, as what limits, states and holds are compared with."""
+"""The derived rates and averages in numbers of 20 digits, for the checks of limits, symmetric states and holds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from derive.rules.geometry import R
 
 DIGITS = 20
 STEP = sp.Rational(1, 10**7)
-"""Of difference quotients: a central one leaves out some STEP², and has 10^−DIGITS/STEP of rounding."""
+"""Step of difference quotients: a central one has an error of order STEP², and rounding of 10^−DIGITS/STEP."""
 
 IDENTITY = 1e-11
-"""What a relative difference of two sides may be: STEP² times the third derivatives, which are below some hundred."""
+"""Largest relative difference of two sides: STEP² times the third derivatives, which are below some hundred."""
 
 SCALES = {"sigma": sp.Rational(9, 10), "sigma_star": sp.Rational(11, 10)}
-"""Of all components and of all modes, where they are not one."""
+"""Scales of all components and of all modes, for systems where they are symbols."""
 
 POINT = {
     R: sp.Rational(3, 2),
@@ -36,7 +36,7 @@ Sides = Sequence[tuple[sp.Expr, sp.Expr]]
 
 
 def identity(name: str, sides: Sides) -> Check:
-    """The largest relative difference between the two numbers of a pair; infinite for no pairs."""
+    """Check the largest relative difference between the two numbers of a pair; it is infinite without pairs."""
     differences = [float(abs((a - b) / b).evalf(DIGITS)) for a, b in sides]
     worst = max(differences, key=lambda x: (math.isnan(x), x), default=math.inf)  # a NaN is the worst
     return Check(
@@ -45,7 +45,7 @@ def identity(name: str, sides: Sides) -> Check:
 
 
 class Averages:
-    """Expressions as numbers. An average that occurs again is not integrated again."""
+    """Expressions as numbers; each average is integrated once."""
 
     def __init__(self) -> None:
         self._known: dict[sp.Expr, sp.Expr] = {}

@@ -1,5 +1,5 @@
-"""Why to hold and quench: the protected pair's linear flow and the slope of its switching function, against the derived
-rates."""
+"""The argument for hold and quench against the derived rates: the protected pair's linear flow, and the slope of its
+switching function."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ COURSE = (
 )
 """Durations and inverse temperatures of the schedule under which the switching function is measured."""
 WHEN = sp.Integer(2)
-"""A time within the second of them."""
+"""A time within the second part of COURSE."""
 PULSE, PRECISION = sp.Rational(1, 10**6), 40
-"""What difference quotients leave out is of order PULSE²; their rounding is 10^−PRECISION/PULSE³."""
+"""The error of difference quotients is of order PULSE²; their rounding is 10^−PRECISION/PULSE³."""
 
 Course = Sequence[tuple[sp.Expr, sp.Expr]]
 
 
 def hold_checks(limits: Asymptotics, pair: Pair) -> Iterator[tuple[str, Check]]:
-    """The equations' names with their checks."""
+    """Yield the equations' names with their checks."""
     numbers = Numbers(limits)
     flows = {beta: _measured(numbers, beta) for beta in BETAS}
     sums, differences = [], []
@@ -63,8 +63,8 @@ def _value(expression: sp.Expr, numbers: Numbers) -> sp.Expr:
 
 
 def _measured(numbers: Numbers, beta: sp.Expr) -> _LinearFlow:
-    """By difference quotients of the rates, over pairs that unit vectors can form: m_1 + m_2 = a takes |μ_1 + μ_2| ≥
-    |a|."""
+    """The linear flow by difference quotients of the rates, over pairs of unit vectors: m_1 + m_2 = a needs
+    |μ_1 + μ_2| ≥ |a|."""
 
     def of_sum(a: sp.Expr) -> sp.Expr:
         first, second, _ = numbers.rates(a / 2, a / 2, a**2 / 2 - 1, beta)
@@ -79,10 +79,10 @@ def _measured(numbers: Numbers, beta: sp.Expr) -> _LinearFlow:
 
 
 def _switching(printed: sp.Expr, flows: dict[sp.Expr, _LinearFlow]) -> Check:
-    """dS/dt, S the change of log b_c by a short pulse of β at time t, divided by the pulse: the pair is followed with
-    and without it.
+    """Check dS/dt, where S(t) is the change of log b_c by a short pulse of β at time t, per pulse.
 
-    b_c is where b(D) = ψ(a(D)), for an increasing ψ of which the statement says nothing else.
+    The pair is followed with a pulse upwards and downwards. b_c solves b(D) = ψ(a(D)); the statement holds for any
+    increasing ψ, and one is chosen.
     """
     pair = _Followed(flows)
 
@@ -102,14 +102,14 @@ def _switching(printed: sp.Expr, flows: dict[sp.Expr, _LinearFlow]) -> Check:
 
 
 def _with_pulse(t: sp.Expr, height: sp.Expr) -> Course:
-    """COURSE with β higher for the time PULSE about t, within its second part."""
+    """COURSE with a pulse of β, of length PULSE about t in its second part."""
     first, (duration, beta), *others = COURSE
     before = t - PULSE / 2 - first[0]
     return [first, (before, beta), (PULSE, beta + height), (duration - before - PULSE, beta), *others]
 
 
 class _Followed:
-    """The linear flow at any β: its coefficients are affine in β."""
+    """The linear flow at any β, since its coefficients are affine in β."""
 
     def __init__(self, flows: dict[sp.Expr, _LinearFlow]) -> None:
         (low, first), (high, second) = flows.items()

@@ -1,5 +1,4 @@
-"""What the theory says of a derived system in limits, at its symmetric states and of its protected pair, each result
-with its check."""
+"""The theory of a derived system: its limits, symmetric states and protected pair, each result with its check."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ from derive.dynamics.derivation import Derivation
 
 @dataclass(frozen=True)
 class Theory:
-    """limits, stability, pair: as derived from one system. checks: by the results' names, each against that system's
-    own rates."""
+    """The theory of one system. checks: by the results' names, each against that system's own rates."""
 
     limits: Asymptotics
     stability: BimodalStability
@@ -28,8 +26,7 @@ class Theory:
 
 
 def checked_theory(derivation: Derivation) -> Theory | str:
-    """The theory of a derivation's system and its checks, or a line that says why there is none: the theory itself
-    refuses the system."""
+    """The theory of a derivation's system with its checks, or a line with the reason why the theory does not apply."""
     try:
         limits, stability = asymptotics(derivation.system), bimodal_stability(derivation)
     except ValueError as refusal:

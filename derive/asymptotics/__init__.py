@@ -1,1 +1,1 @@
-"""What the theory says in limits, each derived from the closed system."""
+"""Limits of the theory, each derived from the closed system."""

@@ -1,8 +1,7 @@
-"""The bimodal system for components of equal weight, in the average pull F(m) of the target and the average repulsion
-G(s).
+"""The bimodal system for components of equal weight, in the target's average pull F(m) and the average repulsion G(s).
 
-F(m) = F_i at m_i = m, and G(s) = 2g at w_1 = w_2 = ½. They are kept as functions without a formula while equations are
-manipulated; what they stand for, as derived, is put in where a number or an asymptotic rule needs it.
+F(m) is F_i at m_i = m, and G(s) = 2g at w_1 = w_2 = ½. While equations are manipulated, F and G stay functions without
+a formula. The derived averages replace them where a number or an asymptotic rule needs them.
 """
 
 from __future__ import annotations
@@ -22,8 +21,17 @@ HALF_LOG_ODDS = sp.Symbol("h_star", real=True)
 
 @dataclass(frozen=True)
 class EqualWeights:
-    """states: (m_1, m_2, s). rates: theirs, in the states, BETA, `PULL` and `REPULSION`. pull, repulsion: F and G,
-    averages in R and h*."""
+    """The bimodal system at w_1 = w_2 = ½.
+
+    Attributes
+    ----------
+    states : tuple of Symbol
+        (m_1, m_2, s).
+    rates : tuple of Expr
+        The rates of the states, in the states, BETA, `PULL` and `REPULSION`.
+    pull, repulsion : Lambda
+        F and G as averages in R and h*.
+    """
 
     states: tuple[sp.Symbol, ...]
     rates: tuple[sp.Expr, ...]
@@ -33,24 +41,26 @@ class EqualWeights:
     __repr__ = short_repr
 
     def written_out(self, expression: sp.Expr) -> sp.Expr:
-        """The expression with the averages that F and G stand for."""
+        """Return the expression with the averages that F and G stand for."""
         return expression.replace(PULL, self.pull).replace(REPULSION, self.repulsion).doit()
 
 
 PARAMETERS = {"R", "w_1", "w_2", "w_star_1", "w_star_2", "sigma", "sigma_star"}
-"""Of such a system. A radius r beside R would say that the components are not on the modes' sphere."""
+"""The parameters of such a system. A radius r besides R would mean that the components are not on the modes' sphere."""
 
 
 def is_bimodal(system: OdeSystem) -> bool:
-    """Whether the system is of two antipodal modes and two components of equal scales on the modes' sphere, means alone
-    moving."""
+    """Return whether the system is that of two antipodal modes and two components on the modes' sphere.
+
+    The components have equal scales, and only means move.
+    """
     states, named = [state.name for state in system.states], {symbol.name for symbol, _ in system.subexpressions}
     parameters = {p.name for p in system.parameters}
     return states == ["m_1", "m_2", "s"] and {"F_1", "F_2", "g"} <= named and {"w_1", "w_2"} <= parameters <= PARAMETERS
 
 
 def equal_weights(system: OdeSystem) -> EqualWeights:
-    """The derived bimodal system at w_1 = w_2 = ½. Raises ValueError for another system."""
+    """Return the derived bimodal system at w_1 = w_2 = ½. Raises ValueError for another system."""
     named = dict(system.subexpressions)
     symbols = {symbol.name: symbol for symbol in (*system.parameters, *named)}
     if not is_bimodal(system):

@@ -1,17 +1,17 @@
-"""How much b = m_1 − m_2 grows while a schedule is hotter than the critical temperature, and a duration that a wanted
-probability takes.
+"""The growth of b = m_1 − m_2 above the critical temperature, and the duration that a wanted probability takes.
 
-Hot, the pair of components is antipodal and between the modes, where the transverse rate is λ = ½ β F'(0), exactly so
-as w* → ½. Until T has fallen to T_c nothing tears the pair apart, so that b grows by at least e^{Λ_hot},
+While the temperature is above T_c, the pair of components is antipodal and between the modes. There the transverse rate
+is λ = ½ β F'(0), exactly so as w* → ½. Nothing draws the pair to one side until T has fallen to T_c, so b grows by at
+least e^{Λ_hot},
 
     Λ_hot = ½ F'(0) ∫_0^{t_c} β dt,    T(t_c) = T_c.
 
-Under a slow schedule b grows on below T_c, while the pair waits off the middle until it is let go. That part has no
-closed form; `derive.asymptotics.quasi_static` has its rate. It is nothing for a hold, and much for a schedule that
-spends little of its time above T_c.
+Under a slow schedule b goes on growing below T_c, while the pair waits off the middle until it is released. This part
+has no closed form; `derive.asymptotics.quasi_static` gives its rate. It is zero for a hold, and large for a schedule
+that spends little of its time above T_c.
 
-The integral is in closed form for each kind of schedule in T0 and t0, by a substitution t = t(u) that makes β dt
-rational in u.
+The integral has a closed form for each kind of schedule in T0 and t0, by the substitution t = t(u) in the record of the
+kind, which makes β dt rational in u.
 """
 
 from __future__ import annotations
@@ -26,38 +26,33 @@ from derive.objects.expansion import Expansion
 from derive.objects.notation import tex
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, TIME
+from derive.problem.kinds import KINDS, names_of_kinds
 from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule
 from derive.problem.specification import ScheduleSpec
 
 CRITICAL_TEMPERATURE = sp.Symbol("T_c", positive=True)
-"""1 < T_c <= T0: a start below T_c gives no hot growth."""
+"""The critical temperature, 1 < T_c <= T0: a start below T_c gives no hot growth."""
 
 PULL_SLOPE = sp.Symbol("F'(0)", positive=True)
 PREFACTOR = sp.Symbol("C", positive=True)
-"""C of b_c = C e^{−Λ}, of order one."""
+"""The prefactor C of b_c = C e^{−Λ}, of order one."""
 
 PROBABILITY = sp.Symbol("p", positive=True)
 DIMENSION = sp.Symbol("d", positive=True)
 
 _u = sp.Dummy("u", positive=True)
-_SUBSTITUTIONS = {
-    "exponential": (TIME_SCALE * sp.log(_u), 1),
-    "geometric": (TIME_SCALE * sp.log(_u) / sp.log(START_TEMPERATURE), 1),
-    "linear": (TIME_SCALE * _u, 0),
-    "beta-exponential": (TIME_SCALE * sp.log(_u), 1),
-    "beta-linear": (TIME_SCALE * _u, 0),
-    "cosine": (2 * TIME_SCALE * sp.atan(_u) / sp.pi, 0),
-}
-"""t(u), and the u of t = 0."""
 
-HOT_KINDS = (*_SUBSTITUTIONS, "hold")
-"""The kinds whose hot growth has a closed form: those that fall through T_c by a formula in T0 and t0."""
+HOT_KINDS = names_of_kinds(lambda kind: kind.growth is not None)
+"""The kinds whose hot growth has a closed form: they fall through T_c by a formula in T0 and t0."""
 
 
 @dataclass(frozen=True)
 class HotGrowth:
-    """kind: of the schedule. crossing: t_c. exponent: Λ_hot. Both in T0, t0 and `CRITICAL_TEMPERATURE`, for 1 < T_c <=
-    T0."""
+    """The growth of b above T_c under one kind of schedule, for 1 < T_c <= T0.
+
+    kind: the schedule kind. crossing: the time t_c at which T passes T_c. exponent: Λ_hot. Both are expressions in T0,
+    t0 and `CRITICAL_TEMPERATURE`; the exponent has `PULL_SLOPE` too.
+    """
 
     kind: str
     crossing: sp.Expr
@@ -67,7 +62,7 @@ class HotGrowth:
 
     @property
     def per_time_scale(self) -> sp.Expr:
-        """Λ_hot/t0: a schedule that is stretched in time has its exponent stretched by as much."""
+        """Λ_hot/t0, a constant: stretching a schedule in time stretches its exponent by the same factor."""
         return self.exponent / TIME_SCALE
 
     def latex(self) -> str:
@@ -75,39 +70,56 @@ class HotGrowth:
 
 
 def hot_growth(kind: str, path: SymmetricPath) -> HotGrowth:
-    """Λ_hot of one of `HOT_KINDS`, by the transverse rate at the antipodal pair. Raises ValueError for another kind."""
-    if kind not in HOT_KINDS:
+    """The hot growth of one of `HOT_KINDS`, from the transverse rate at the antipodal pair.
+
+    Raises ValueError for another kind.
+    """
+    substitution = KINDS[kind].growth if kind in KINDS else None
+    if substitution is None:
         raise ValueError(f"no closed form for the schedule kind {kind!r}; there is one for {', '.join(HOT_KINDS)}")
     beta = _until_end(make_schedule(ScheduleSpec(kind, 2.0, 1.0)).beta)
     slope = _hot_rate(path) / BETA
-    if kind == "hold":
-        # T_c is passed in the jump at t0.
+    if not beta.has(TIME):  # the schedule passes T_c in its jump at t0
         return HotGrowth(kind, TIME_SCALE, slope * beta * TIME_SCALE)
-    # As distances these show SymPy that 1 < T_c < T0, and with it which root is real and positive.
+    # Positive distances tell SymPy that 1 < T_c < T0, and so which root is real and positive.
     above, below = sp.symbols("above below", positive=True, cls=sp.Dummy)
     ordered = {START_TEMPERATURE: 1 + below + above, CRITICAL_TEMPERATURE: 1 + below}
     distances = {above: START_TEMPERATURE - CRITICAL_TEMPERATURE, below: CRITICAL_TEMPERATURE - 1}
-    time, start = _SUBSTITUTIONS[kind]
+    time = substitution.time(_u, START_TEMPERATURE, TIME_SCALE)
     beta_of_u = sp.cancel(sp.powdenest(sp.expand_trig(beta.subs(TIME, time)), force=True))
     (crossing,) = sp.solve((beta_of_u - 1 / CRITICAL_TEMPERATURE).xreplace(ordered), _u)
-    integral = sp.integrate(sp.cancel(beta_of_u * sp.diff(time, _u)), _u)
-    ends = crossing.xreplace(distances), sp.Integer(start)
+    integral = _antiderivative(sp.cancel(beta_of_u * sp.diff(time, _u)), ordered).xreplace(distances)
+    ends = crossing.xreplace(distances), sp.Integer(substitution.start)
     heat = integral.subs(_u, ends[0]) - integral.subs(_u, ends[1])
     return HotGrowth(kind, _per_time_scale(time.subs(_u, ends[0])), slope * _per_time_scale(heat))
 
 
-def sufficient_time_scale(growth: HotGrowth) -> sp.Expr:
-    """The t0 at which P(collapse) = p if b grows above T_c alone: erf(b_c √d/2) = p with b_c = C e^{−Λ}, solved for Λ
-    and then for t0.
+def _antiderivative(integrand: sp.Expr, ordered: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
+    """An antiderivative in u, checked by differentiation.
 
-    What grows below T_c makes a shorter one do. In p, d, C, T0, T_c and F'(0); leading order in large d, as the law of
-    b is Gaussian and m_1 + m_2 and s start at 0.
+    Where SymPy does not know that T0 > 1 it loses terms of some integrals without a word, so a second attempt tells it
+    by the distances in `ordered`. Raises ArithmeticError where that is wrong too.
+    """
+    for known in ({}, ordered):
+        told = integrand.xreplace(known)
+        integral = sp.integrate(told, _u)
+        if sp.simplify(sp.diff(integral, _u) - told) == 0:
+            return integral
+    raise ArithmeticError(f"SymPy finds no antiderivative of {integrand}")
+
+
+def sufficient_time_scale(growth: HotGrowth) -> sp.Expr:
+    """The t0 at which P(collapse) = p if b grows above T_c alone, in p, d, C, T0, T_c and F'(0).
+
+    The equation erf(b_c √d/2) = p with b_c = C e^{−Λ} is solved for Λ and then for t0. Growth below T_c makes a shorter
+    schedule sufficient. The result is the leading order in large d, where the law of b is Gaussian and m_1 + m_2 and s
+    start at 0.
     """
     return sp.log(PREFACTOR / critical_difference()) / growth.per_time_scale
 
 
 def critical_difference() -> sp.Expr:
-    """The b_c at which P(collapse) = p: b(0) ~ N(0, 2/d) lies within ±b_c with probability erf(b_c √d/2)."""
+    """The b_c at which P(collapse) = p, because b(0) ~ N(0, 2/d) lies within ±b_c with probability erf(b_c √d/2)."""
     b = sp.Dummy(positive=True)
     (argument,) = (e.args[0] for e in sp.erf(b * sp.sqrt(DIMENSION) / 2).atoms(sp.erf))
     (solution,) = sp.solve(argument - sp.erfinv(PROBABILITY), b)
@@ -115,7 +127,7 @@ def critical_difference() -> sp.Expr:
 
 
 def small_probability(growth: HotGrowth) -> Expansion:
-    """`sufficient_time_scale` for a small wanted probability: logarithmic in √d/p."""
+    """The expansion of `sufficient_time_scale` for a small wanted probability: it is logarithmic in √d/p."""
     exact = sufficient_time_scale(growth)
     first_order = sp.series(sp.erfinv(PROBABILITY), PROBABILITY, 0, 2).removeO()
     leading = exact.xreplace({sp.erfinv(PROBABILITY): first_order})
@@ -137,7 +149,7 @@ def _hot_rate(path: SymmetricPath) -> sp.Expr:
 
 
 def _per_time_scale(duration: sp.Expr) -> sp.Expr:
-    """t0 times a function of temperatures, with its logarithms joined."""
+    """A duration as t0 times a function of temperatures whose logarithms are joined."""
     shape = (duration / TIME_SCALE).expand(log=False)
     plain, logarithmic = shape.as_independent(sp.log, as_Add=True)
     return TIME_SCALE * (sp.factor(plain) + sp.simplify(logarithmic))

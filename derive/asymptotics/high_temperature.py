@@ -1,11 +1,11 @@
-"""β → 0: the entropy alone drives the components apart, and the overlaps with the target move at order β only.
+"""The limit β → 0: the entropy drives the components apart, and the overlaps with the target move only at order β.
 
-With 2θ the angle between the means, s = cos 2θ, and u_1, u_2 the target's overlaps with the unit vectors along μ_1 +
-μ_2 and μ_1 − μ_2,
+Let 2θ be the angle between the means, s = cos 2θ, and let u_1 and u_2 be the target's overlaps with the unit vectors
+along μ_1 + μ_2 and μ_1 − μ_2. Then
 
     m_1 = u_1 cos θ + u_2 sin θ,    m_2 = u_1 cos θ − u_2 sin θ.
 
-Without the target u_1 and u_2 are conserved, since for components of equal weight the repulsion acts along μ_1 − μ_2,
+Without the target u_1 and u_2 are conserved, because for components of equal weight the repulsion acts along μ_1 − μ_2,
 and θ grows by an equation of its own.
 """
 
@@ -32,11 +32,20 @@ _ALONG = sp.Symbol("vartheta", positive=True)
 
 @dataclass(frozen=True)
 class HighTemperature:
-    """conserved: u_1 and u_2 in the states. overlaps: m_1 and m_2 in `U` and `ANGLE`. relaxation: dθ/dt at β = 0, in θ
-    alone.
+    """The results of the limit β → 0.
 
-    drift: d(u_1, u_2)/dt divided by β, in `U` and `ANGLE`, exact at every β. path: u_1 and u_2 where half the angle has
-    grown from `INITIAL_ANGLE` to `ANGLE`, to first order in a constant β.
+    Attributes
+    ----------
+    conserved : tuple of Expr
+        u_1 and u_2 in the states.
+    overlaps : tuple of Expr
+        m_1 and m_2 in `U` and `ANGLE`.
+    relaxation : Expr
+        dθ/dt at β = 0, in θ alone.
+    drift : tuple of Expr
+        d(u_1, u_2)/dt divided by β, in `U` and `ANGLE`, exact at every β.
+    path : tuple of Expansion
+        u_1 and u_2 while half the angle grows from `INITIAL_ANGLE` to `ANGLE`, to first order in a constant β.
     """
 
     conserved: tuple[sp.Expr, sp.Expr]
@@ -48,7 +57,7 @@ class HighTemperature:
     __repr__ = short_repr
 
     def latex(self) -> dict[str, str]:
-        """Each result by name."""
+        """Return each result by name."""
         conserved = {f"conserved u_{i}": f"u_{i} = {tex(u)}" for i, u in enumerate(self.conserved, 1)}
         rates = {
             f"drift of u_{i}": rf"\dot u_{i} = \beta\left[{tex(drift)}\right]" for i, drift in enumerate(self.drift, 1)
@@ -58,7 +67,7 @@ class HighTemperature:
 
 
 def high_temperature(pair: EqualWeights) -> HighTemperature:
-    """Change to (u_1, u_2, θ) in the derived rates and split them by powers of β, of which there are only two."""
+    """Change to (u_1, u_2, θ) in the derived rates, and split the rates by powers of β, of which there are only two."""
     m_1, m_2, s = pair.states
     along, across = sp.cos(ANGLE), sp.sin(ANGLE)
     overlaps = U[0] * along + U[1] * across, U[0] * along - U[1] * across
@@ -71,13 +80,13 @@ def high_temperature(pair: EqualWeights) -> HighTemperature:
 
 
 def _drift(which: int, u: sp.Expr, pair: EqualWeights) -> sp.Expr:
-    """The rate of u divided by β, in U and θ; ArithmeticError where it does not vanish with β."""
+    """Return the rate of u divided by β, in U and θ; ArithmeticError where the rate does not vanish with β."""
     m_1, m_2, s = pair.states
     rate = sp.Add(*(sp.diff(u, state) * velocity for state, velocity in zip(pair.states, pair.rates, strict=True)))
     if sp.simplify(rate.subs(BETA, 0)) != 0:
         raise ArithmeticError(f"{u} is not conserved at infinite temperature")
     per_beta = sp.expand(sp.diff(rate, BETA))
-    # Of cos θ and sin θ the one whose multiple normalises u is kept, and the other is reduced to its first power.
+    # `kept` is the one of cos θ and sin θ whose multiple normalises u; the other one is reduced to its first power.
     kept, other = sp.symbols("kept other", positive=True, cls=sp.Dummy)
     cosine, sine = (kept, other) if which == 0 else (other, kept)
     overlaps = {m_1: U[0] * cosine + U[1] * sine, m_2: U[0] * cosine - U[1] * sine}
@@ -92,7 +101,7 @@ def _drift(which: int, u: sp.Expr, pair: EqualWeights) -> sp.Expr:
 
 
 def _path(i: int, slope: sp.Expr) -> Expansion:
-    """du/dθ = β drift/(relaxation + O(β)), with u on the right-hand side at its initial value."""
+    """Integrate du/dθ = β drift/(relaxation + O(β)), with u at its initial value on the right-hand side."""
     integrand = slope.xreplace({ANGLE: _ALONG, **dict(zip(U, INITIAL_U, strict=True))})
     return Expansion(
         f"u_{i} along the relaxation",

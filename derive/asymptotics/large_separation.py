@@ -1,5 +1,7 @@
-"""Modes far apart, R → ∞: averages over a Gaussian that is wide beside the responsibilities' edge, and the critical
-temperature."""
+"""The limit R → ∞ of modes far apart, and the critical temperature.
+
+The averages run over a Gaussian that is wide compared with the edge of the responsibilities.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ SCALED_OVERLAP = sp.Symbol("x", real=True)
 
 
 def large_separation(pair: EqualWeights, corrections: int = 1) -> tuple[Expansion, ...]:
-    """G(s) in Δ; G(−1), F'(0) and F(x/R) in R; β_c and T_c; each with so many corrections, in powers of 1/Δ or 1/R²."""
+    """Expand G(s) in Δ, and G(−1), F'(0), F(x/R), β_c and T_c in R.
+
+    Each expansion has the given number of corrections, in powers of 1/Δ or 1/R².
+    """
     path = symmetric_path(pair)
     slope = sp.diff(PULL(MEAN), MEAN).subs(MEAN, 0)
     bounded = "w_1 = w_2, h* = O(R)"
@@ -48,9 +53,9 @@ def large_separation(pair: EqualWeights, corrections: int = 1) -> tuple[Expansio
 def _relative(
     name: str, left: str, quantity: sp.Expr, variable: sp.Symbol, corrections: int, hypothesis: str
 ) -> Expansion:
-    """One average times a factor, with its error relative to its leading term.
+    """Expand a factor times one average, with the error relative to the leading term.
 
-    The odd moments of what is averaged vanish, and σ² is proportional to R² and to Δ.
+    The odd moments of the averaged function vanish, and σ² is proportional to R² and to Δ.
     """
     (average,) = quantity.atoms(Expectation)
     leading = quantity.xreplace({average: wide(average, 1)})
@@ -60,7 +65,7 @@ def _relative(
 
 
 def _quotient(numerator: sp.Expr, denominator: sp.Expr, order: sp.Integer) -> sp.Expr:
-    """A quotient of two brackets, expanded in 1/R at fixed h*/R."""
+    """Expand the quotient of two brackets in 1/R at fixed h*/R."""
     inverse, ratio = sp.symbols("inverse ratio", positive=True, cls=sp.Dummy)
     quotient = sp.simplify(numerator / denominator).subs(HALF_LOG_ODDS, ratio * R).subs(R, 1 / inverse)
     return sp.expand(

@@ -1,4 +1,4 @@
-"""All that the theory says in limits, derived from the bimodal system of two components of equal weight."""
+"""All limits of the theory, derived from the bimodal system of two components of equal weight."""
 
 from __future__ import annotations
 
@@ -19,10 +19,22 @@ from derive.objects.system import OdeSystem
 
 @dataclass(frozen=True)
 class Asymptotics:
-    """pair: the system in F and G. path: its rates about b = 0. hot, slow: the limits β → 0 and t0 → ∞. growth: Λ_hot
-    by schedule kind.
+    """Every limit of the bimodal system.
 
-    expansions: every expansion, those of `hot` and `slow` among them; names are unique.
+    Attributes
+    ----------
+    pair : EqualWeights
+        The system in F and G.
+    path : SymmetricPath
+        Its rates around b = m_1 − m_2 = 0.
+    hot : HighTemperature
+        The limit β → 0.
+    slow : QuasiStatic
+        The limit t0 → ∞.
+    growth : tuple of HotGrowth
+        The growth exponent Λ_hot of each schedule kind.
+    expansions : tuple of Expansion
+        Every expansion, including those of `hot` and `slow`; names are unique.
     """
 
     pair: EqualWeights
@@ -43,7 +55,7 @@ class Asymptotics:
             raise ValueError(f"an expansion's name occurs twice: {sorted(names)}")
 
     def latex(self) -> dict[str, str]:
-        """Each result by name."""
+        """Return each result by name."""
         exponents = {f"hot growth, {growth.kind}": growth.latex() for growth in self.growth}
         return {
             **self.path.latex(),
@@ -55,7 +67,7 @@ class Asymptotics:
 
 
 def asymptotics(system: OdeSystem) -> Asymptotics:
-    """Every limit of the derived bimodal system. Raises ValueError for another system."""
+    """Derive every limit of the bimodal system. Raises ValueError for another system."""
     pair = equal_weights(system)
     path = symmetric_path(pair)
     hot, slow = high_temperature(pair), quasi_static(path)

@@ -1,13 +1,13 @@
 """Linear stability of the bimodal system's symmetric states, from its derived forces.
 
-Where both means lie in the modes' line the overlaps' coordinates degenerate: the states are corners of the Gram
-matrices' domain. There the means are moved instead, a_i = R(±√(1 − |x_i|²) e + x_i) with x_i orthogonal to e. Overlaps,
-and with them forces, change in second order only, so that
+Where both means lie on the line of the modes, the overlaps are poor coordinates: the states are corners of the domain
+of Gram matrices. There the analysis moves the means, a_i = R(±√(1 − |x_i|²) e + x_i) with x_i orthogonal to e.
+Overlaps, and with them forces, change only in second order, so that
 
     dx_i/dt = Σ_{j≠i} f_ij x_j − λ_i x_i,    λ_i = a_i·(f_i ν + Σ_{j≠i} f_ij a_j)/R²,
 
-in each of the d − 1 directions of x alike. Where the means are antipodal and orthogonal to the modes they are moved by
-angles, one for each in the plane that they span with the modes, and by the same rule across it.
+in each of the d − 1 directions of x alike. Where the means are antipodal and orthogonal to the modes, the analysis
+moves them by one angle each in the plane that they span with the modes, and by the rule above across this plane.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
 
 PULL = sp.symbols("p_1 p_2", positive=True)
-"""p_i, how strongly mean i is held at the mode where it is: ± the average F_i there, by its own sign."""
+"""p_i, how strongly mean i is held at its mode: the average F_i there times the sign of m_i."""
 EXCHANGE = sp.Symbol("g", positive=True)
 """g, the repulsion w_1 E_1[ρ_2] at the state."""
 
@@ -35,9 +35,19 @@ EXCHANGE = sp.Symbol("g", positive=True)
 class Linearisation:
     """The flow's linearisation at one state, in each direction that is orthogonal to the modes.
 
-    state: overlap → value. matrix: (2, 2), in beta, the weights, `PULL` and `EXCHANGE`. averages: what these stand for
-    at the state, in the system's parameters; that they are positive, and pulls below one, is shown when they are
-    derived. conditions: what must be positive for the pulls to be.
+    Attributes
+    ----------
+    name : str
+        The state's name.
+    state : tuple
+        (overlap, value) pairs.
+    matrix : ImmutableMatrix
+        Shape (2, 2), in beta, the weights, `PULL` and `EXCHANGE`.
+    averages : tuple
+        (symbol, average) pairs: what `PULL` and `EXCHANGE` stand for at the state, in the system's parameters. The
+        derivation shows that they are positive, and the pulls below one.
+    conditions : tuple of Expr
+        Expressions that must be positive for the pulls to be positive.
     """
 
     name: str
@@ -50,46 +60,50 @@ class Linearisation:
 
     @property
     def determinant(self) -> sp.Expr:
-        """Factored, with w_1 + w_2 = 1 put in."""
+        """The determinant, factored with w_1 + w_2 = 1."""
         return _unit_sum(self.matrix.det(), self.matrix.free_symbols)
 
     @property
     def trace(self) -> sp.Expr:
+        """The trace, factored."""
         return sp.factor(self.matrix.trace())
 
     @property
     def is_saddle(self) -> bool:
-        """Whether det < 0, which is one rate of each sign, is shown for every 0 < beta <= 1 and all pulls between 0 and
-        1."""
+        """Whether det < 0, one rate of each sign, is shown for every 0 < beta <= 1 and all pulls between 0 and 1."""
         return bool(_anywhere(self.determinant).is_negative)
 
     @property
     def is_stable(self) -> bool:
-        """Whether trace < 0 < det, which is two negative rates, is shown for every 0 < beta <= 1 and all pulls between
-        0 and 1."""
+        """Whether trace < 0 < det, two negative rates, is shown for 0 < beta <= 1 and all pulls between 0 and 1."""
         return bool(_anywhere(self.trace).is_negative and _anywhere(self.determinant).is_positive)
 
     @property
     def conclusion(self) -> str:
-        """The spectrum's signs in words, as far as they are shown; scales other than one can leave them open."""
+        """The signs of the spectrum in words, as far as they are shown; scales other than one can leave them open."""
         if not (self.is_saddle or self.is_stable):
             return "undecided: the signs depend on parameters"
         where = " and ".join(f"{c} > 0" for c in self.conditions)
         return f"{'a saddle' if self.is_saddle else 'linearly stable'} for every 0 < beta <= 1 where {where}"
 
     def eigenvalues(self) -> tuple[sp.Expr, sp.Expr]:
-        """The larger one first. The matrix is symmetric: what stands under the root is a sum of squares."""
+        """Return the two eigenvalues, the larger one first.
+
+        The matrix is symmetric, so the radicand is a sum of squares.
+        """
         half = self.trace / 2
         root = sp.sqrt(sp.factor((self.matrix[0, 0] - self.matrix[1, 1]) ** 2 / 4 + self.matrix[0, 1] ** 2))
         return half + root, half - root
 
     def at(self, values: Mapping[sp.Symbol, sp.Expr]) -> sp.ImmutableMatrix:
-        """The matrix with the averages written out, at numbers for the system's parameters and beta; `evalf` gives it
-        to any precision."""
+        """Return the matrix with the averages written out, at numbers for the system's parameters and beta.
+
+        `evalf` evaluates the result to any precision.
+        """
         return sp.ImmutableMatrix(self.matrix.xreplace(dict(self.averages)).xreplace(dict(values)))
 
     def latex(self) -> str:
-        """The matrix, and its determinant."""
+        """Return the matrix, its determinant and its averages."""
         where = ", ".join(f"{tex(s)} = {tex(v)}" for s, v in self.state)
         means = r",\quad ".join(f"{tex(s)} = {tex(v)}" for s, v in self.averages)
         return rf"J({where}) = {tex(self.matrix)},\quad \det J = {tex(self.determinant)},\quad {means}"
@@ -99,9 +113,16 @@ class Linearisation:
 class AntipodalPair:
     """The pair m_1 = m_2 = 0, s = −1 between modes of equal weight, with components of equal weight.
 
-    together: growth rate of m_1 − m_2, the pair turning towards the modes. apart: that of m_1 + m_2, the pair torn
-    towards one mode. across: that of motions orthogonal to the plane of pair and modes; a turn of the pair as a whole
-    does not count. critical_beta: where `apart` changes sign; colder than it the target tears the pair apart.
+    Attributes
+    ----------
+    together : Expr
+        Growth rate of m_1 − m_2: the pair turns towards the modes.
+    apart : Expr
+        Growth rate of m_1 + m_2: the pair is torn towards one mode.
+    across : Expr
+        Growth rate of motions orthogonal to the plane of pair and modes, apart from a turn of the pair as a whole.
+    critical_beta : Expr
+        The β at which `apart` changes sign. At colder temperatures the target tears the pair apart.
     """
 
     together: sp.Expr
@@ -112,6 +133,7 @@ class AntipodalPair:
     __repr__ = short_repr
 
     def latex(self) -> str:
+        """Return the rates and the critical β."""
         rates = (
             rf"\lambda_- = {tex(self.together)},\quad \lambda_+ = {tex(self.apart)},\quad "
             rf"\lambda_\perp = {tex(self.across)}"
@@ -121,8 +143,19 @@ class AntipodalPair:
 
 @dataclass(frozen=True)
 class BimodalStability:
-    """collapsed: both means at the first mode. mixed: both at the second. separated: one at each. pair: neither near
-    any."""
+    """The spectra at the bimodal system's symmetric states.
+
+    Attributes
+    ----------
+    collapsed : Linearisation
+        Both means at the first mode.
+    mixed : Linearisation
+        Both means at the second mode.
+    separated : Linearisation
+        One mean at each mode.
+    pair : AntipodalPair
+        Both means between the modes.
+    """
 
     collapsed: Linearisation
     mixed: Linearisation
@@ -135,14 +168,16 @@ class BimodalStability:
         return "\n\n".join(f"$${formula}$$" for formula in self.latex().values())
 
     def latex(self) -> Mapping[str, str]:
-        """Each result by name."""
+        """Return each result by name."""
         lines = {part.name: part.latex() for part in (self.collapsed, self.mixed, self.separated)}
         return {**lines, "antipodal pair": self.pair.latex()}
 
 
 def bimodal_stability(derivation: Derivation) -> BimodalStability:
-    """The spectra at the symmetric states. Raises ValueError unless the derivation is the bimodal case's, means on the
-    modes' sphere."""
+    """Derive the spectra at the symmetric states.
+
+    Raises ValueError unless the derivation is that of the bimodal case with means on the modes' sphere.
+    """
     forces = force_system(derivation)
     if not is_bimodal(forces):
         raise ValueError(
@@ -158,17 +193,20 @@ def bimodal_stability(derivation: Derivation) -> BimodalStability:
 
 
 def _anywhere(expression: sp.Expr) -> sp.Expr:
-    """The expression with beta and the pulls written by what is free: beta = 1/(1 + u) with u ≥ 0, and p_i = 1/(1 +
-    v_i) with v_i > 0."""
+    """Write beta and the pulls by free positive numbers.
+
+    beta = 1/(1 + u) with u ≥ 0, and p_i = 1/(1 + v_i) with v_i > 0.
+    """
     free = {p: 1 / (1 + sp.Dummy(positive=True)) for p in PULL}
     return sp.factor(expression.xreplace({**free, BETA: 1 / (1 + sp.Dummy(nonnegative=True))}))
 
 
 def pull_condition(pull: sp.Expr) -> sp.Expr:
-    """What must be positive for a pull E[tanh y] to be positive, where the law of y is symmetric about it: its mean A.
+    """Return the expression that must be positive for a pull E[tanh y] to be positive.
 
-    E tanh(A + x) = ½ E[tanh(A + x) + tanh(A − x)], and the sum is sinh 2A times a positive function. With
-    `unit_interval_gap`, 0 < p < 1. Raises ArithmeticError where one of the two is not shown.
+    It is the mean A of y, whose law is symmetric around A. E tanh(A + x) = ½ E[tanh(A + x) + tanh(A − x)], and the sum
+    is sinh 2A times a positive function. Together with `unit_interval_gap` this gives 0 < p < 1. Raises ArithmeticError
+    where one of the two is not shown.
     """
     sign, average = pull.as_coeff_Mul()
     unit_interval_gap(average)
@@ -184,7 +222,7 @@ def pull_condition(pull: sp.Expr) -> sp.Expr:
 
 
 def _is_shown_positive(expression: sp.Expr) -> bool:
-    """Whether SymPy sees that it is, an average of a positive function being positive."""
+    """Return whether SymPy shows the expression to be positive; an average of a positive function is positive."""
     averages = expression.atoms(Expectation)
     positive = {a: sp.Dummy(positive=True) for a in averages if _is_shown_positive(a.integrand)}
     plain = expression.xreplace(positive)
@@ -192,8 +230,10 @@ def _is_shown_positive(expression: sp.Expr) -> bool:
 
 
 def unit_interval_gap(average: Expectation) -> Expectation:
-    """1 − E[tanh y] as the average 2 E[1/(e^{2y} + 1)] of a positive function: the proof that F < 1; −F < 1 likewise at
-    −y."""
+    """Return 1 − E[tanh y] as the average 2 E[1/(e^{2y} + 1)] of a positive function, which proves F < 1.
+
+    The same at −y proves −F < 1.
+    """
     if not isinstance(average, Expectation) or not isinstance(average.integrand, sp.tanh):
         raise ValueError("the average is not one of a hyperbolic tangent")
     tangent = average.integrand
@@ -205,7 +245,7 @@ def unit_interval_gap(average: Expectation) -> Expectation:
 
 
 def _corner(forces: OdeSystem, name: str, signs: tuple[int, int]) -> Linearisation:
-    """Both means in the modes' line, on the sides `signs`."""
+    """Linearise where both means lie on the line of the modes, on the sides `signs`."""
     at = dict(zip(forces.states, (*map(sp.Integer, signs), sp.Integer(signs[0] * signs[1])), strict=True))
     named = {s.name: s for s, _ in forces.subexpressions}
     values = {s: v.xreplace(at) for s, v in zip(named.values(), _written_out(forces), strict=True)}
@@ -230,7 +270,7 @@ def _corner(forces: OdeSystem, name: str, signs: tuple[int, int]) -> Linearisati
 
 
 def _written_out(forces: OdeSystem) -> list[sp.Expr]:
-    """The named averages in states and parameters alone."""
+    """Return the named averages in states and parameters alone."""
     known: dict[sp.Symbol, sp.Expr] = {}
     for symbol, value in forces.subexpressions:
         known[symbol] = value.xreplace(known)
@@ -238,19 +278,22 @@ def _written_out(forces: OdeSystem) -> list[sp.Expr]:
 
 
 def _coincident(repulsion: sp.Expr, forces: OdeSystem) -> sp.Expr:
-    """g where the components coincide: no average is left."""
+    """Return g where the components coincide, which contains no average."""
     plain = sp.together(sp.powsimp(sp.expand(repulsion.rewrite(sp.exp), power_exp=True)))
     return _unit_sum(plain, set(forces.parameters))
 
 
 def _unit_sum(expression: sp.Expr, symbols: set[sp.Symbol]) -> sp.Expr:
-    """The expression factored with w_1 + w_2 = 1."""
+    """Factor the expression with w_1 + w_2 = 1."""
     w_1, w_2 = sorted((p for p in symbols if p.name in ("w_1", "w_2")), key=lambda p: p.name)
     return sp.factor(expression).subs(w_1 + w_2, 1)
 
 
 def _antipodal_pair(forces: OdeSystem, weights: Sequence[sp.Symbol]) -> AntipodalPair:
-    """φ̇_i = −f_i sin φ_i + f_12 sin(φ_j − φ_i) for means at angles φ_i from the first mode, in one plane with it."""
+    """Linearise φ̇_i = −f_i sin φ_i + f_12 sin(φ_j − φ_i).
+
+    φ_i is the angle of mean i from the first mode, in one plane with it.
+    """
     m_1, m_2, s = forces.states
     angles = sp.symbols("phi_1 phi_2", real=True)
     there = {angles[0]: sp.pi / 2, angles[1]: -sp.pi / 2}
@@ -267,8 +310,7 @@ def _antipodal_pair(forces: OdeSystem, weights: Sequence[sp.Symbol]) -> Antipoda
         raise ArithmeticError("the two means of the pair are not equivalent")
     together, apart = slopes[0, 0] + slopes[0, 1], slopes[0, 0] - slopes[0, 1]
     repulsion = between.subs(there)
-    # Across the plane λ_i = −f_12 for both means, so that their common turn has rate zero and their opposite one 2
-    # f_12.
+    # Across the plane λ_i = −f_12 for both means: their common turn has rate zero, and their opposite turn has 2 f_12.
     if not _is_shown_positive(sp.diff(apart, BETA)):
         raise ArithmeticError("a colder target did not come out as one that tears the pair apart more strongly")
     (critical,) = sp.solve(apart, BETA)

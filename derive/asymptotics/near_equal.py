@@ -1,8 +1,6 @@
-"""Components close to each other, s → 1 with m_1 − m_2 → 0: the repulsion where their distance vanishes, and the motion
-there.
+"""The limit of components close to each other, s → 1 with m_1 − m_2 → 0: their repulsion and their motion.
 
-The squared distance of the means' directions, 2(1 − s), is no less than b², so that b is of order ε where 1 − s is of
-order ε².
+The squared distance of the means' directions, 2(1 − s), is at least b². So b is of order ε where 1 − s is of order ε².
 """
 
 from __future__ import annotations
@@ -19,12 +17,14 @@ from derive.rules.expectation_rules import narrow, taylor
 from derive.rules.geometry import R
 
 DEFECT = sp.Symbol("delta", positive=True)
-"""δ of 1 − s = ε² δ."""
+"""The δ in 1 − s = ε² δ."""
 
 
 def near_equal(pair: EqualWeights, terms: int = 3) -> tuple[Expansion, ...]:
-    """G with so many terms in Δ = R²(1 − s), and the leading motion of m, b and 1 − s where b is of order ε and 1 − s
-    of order ε²."""
+    """Expand G in Δ = R²(1 − s), and the leading motion of m, b and 1 − s for b of order ε and 1 − s of order ε².
+
+    `terms` is the number of terms of G.
+    """
     s = pair.states[2]
     quantity = pair.repulsion(1 - SEPARATION / R**2)
     close = taylor(_near(quantity, terms), SEPARATION, terms)

@@ -1,14 +1,14 @@
-"""The adiabatic limit t0 → ∞: on b = 0, under a schedule that is slow, (m, s) follows the equilibrium of the momentary
+"""The adiabatic limit t0 → ∞: on b = 0, under a slow schedule, (m, s) follows the equilibrium of the present
 temperature.
 
-The equilibria are a curve with m as its parameter. With y = (m, s), dy/dt = f(y; β) and β = B(t/t0), the formal
+The equilibria form a curve with m as its parameter. With y = (m, s), dy/dt = f(y; β) and β = B(t/t0), the formal
 expansion
 
     y = y_0(β) + β̇ y_1(β) + O(1/t0²),    J y_1 = dy_0/dβ,    J = ∂f/∂y at y_0,
 
-follows from f(y_0; β) = 0 by collecting what is of order 1/t0, as β̇ = B'/t0 is. The curve, on which μ_1 + μ_2 is along
-the target, is itself invariant, so that y_1 is tangent to it: m lags behind, and s stays s_0(m). All the while b grows
-at the rate λ on the curve.
+follows from f(y_0; β) = 0 by collecting the terms of order 1/t0, the order of β̇ = B'/t0. On the curve μ_1 + μ_2 is
+along the target. The curve is invariant, so y_1 is tangent to it: m lags behind, and s stays s_0(m). Meanwhile b grows
+at the rate λ of the curve.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA
 
 SLOWNESS = sp.Symbol("epsilon", positive=True)
-"""1/t0."""
+"""The slowness 1/t0 of the schedule."""
 
 SWEEP = sp.Symbol("B'", real=True)
 """dβ/d(t/t0), so that dβ/dt = SLOWNESS · SWEEP."""
 
 EQUILIBRIUM = sp.Symbol("m_0", real=True)
-"""m_0(β), the overlap in equilibrium at the momentary temperature."""
+"""m_0(β), the overlap in equilibrium at the present temperature."""
 
 
 @dataclass(frozen=True)
 class QuasiStatic:
-    """The equilibria with 0 < |m| < 1 on b = 0, by `MEAN`: similarity s_0(m) and the beta at which m is in equilibrium.
+    """The equilibria with 0 < |m| < 1 on b = 0, as functions of m (`MEAN`), and the expansion about them.
 
-    growth: λ there, the growth rate of b. jacobian: J there. correction: y_1 = (m_1, s_1). expansions: of m(t) and
-    s(t), by `EQUILIBRIUM`.
+    similarity: s_0(m). beta: the β at which m is in equilibrium. growth: λ, the growth rate of b on the curve.
+    jacobian: J on the curve. correction: y_1 = (m_1, s_1). expansions: those of m(t) and s(t), in `EQUILIBRIUM`.
     """
 
     similarity: sp.Expr
@@ -52,7 +52,7 @@ class QuasiStatic:
     __repr__ = short_repr
 
     def latex(self) -> dict[str, str]:
-        """Each result by name."""
+        """The LaTeX of each result by its name."""
         path = rf"s_0 = {tex(self.similarity)},\quad \beta = {tex(self.beta)}"
         growth, jacobian = rf"\lambda = {tex(self.growth)}", f"J = {tex(self.jacobian)}"
         return {
@@ -64,13 +64,15 @@ class QuasiStatic:
 
 
 def quasi_static(path: SymmetricPath) -> QuasiStatic:
-    """Solve for the equilibria, linearise about them, and expand. One is stable, and followed, where J's eigenvalues
-    are negative."""
+    """Solve for the equilibria, linearise about them, and expand in 1/t0.
+
+    An equilibrium is stable where the eigenvalues of J are negative; only there does a slow schedule follow the curve.
+    """
     s, (dm, ds) = path.s, path.velocity
     (holding,) = sp.solve(sp.cancel(ds / (1 - s)), BETA)
     (similarity,) = sp.solve(sp.numer(sp.cancel(dm.subs(BETA, holding) / REPULSION(s))), s)
     jacobian = sp.Matrix([dm, ds]).jacobian([MEAN, s]).subs(BETA, holding)
-    # Along the curve of equilibria, in F, F', G and G' as plain symbols, of which everything is a rational function.
+    # On the curve of equilibria every quantity is a rational function of F, F', G and G', written as plain symbols.
     curve = sp.diff(holding, MEAN) + sp.diff(similarity, MEAN) * sp.diff(holding, s)
     functions = (sp.diff(PULL(MEAN), MEAN), PULL(MEAN), sp.diff(REPULSION(s), s), REPULSION(s))
     plain = dict(zip(functions, sp.symbols("F' F G' G", cls=sp.Dummy), strict=True))

@@ -1,5 +1,7 @@
-"""Overlaps with the target that are small, as at the start in many dimensions: the rates to second order in them, for
-any similarity s."""
+"""The limit of small overlaps with the target, as at the start in many dimensions.
+
+The rates are expanded to second order in the overlaps, for any similarity s.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ from derive.objects.expansion import Expansion
 from derive.rules.expectation_rules import taylor
 
 SMALLNESS = sp.Symbol("epsilon", positive=True)
-"""Scales the overlaps, (ε m_1, ε m_2, s); 1 gives back the states."""
+"""The scale ε of the overlaps in (ε m_1, ε m_2, s); ε = 1 gives back the states."""
 
 
 def small_overlaps(pair: EqualWeights, order: int = 3) -> tuple[Expansion, ...]:
-    """dm_1/dt, dm_2/dt and ds/dt about m_1 = m_2 = 0; what is left out is of degree `order` in the overlaps."""
+    """Expand dm_1/dt, dm_2/dt and ds/dt around m_1 = m_2 = 0; the remainder is of degree `order` in the overlaps."""
     m_1, m_2, s = pair.states
     small = {m_1: SMALLNESS * m_1, m_2: SMALLNESS * m_2}
     slopes = [sp.diff(PULL(MEAN), MEAN, k).subs(MEAN, 0) for k in range(order)]

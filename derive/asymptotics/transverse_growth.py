@@ -1,8 +1,7 @@
-"""How fast two components of equal weight part from each other while they move together: the linearisation about b =
-m_1 − m_2 = 0.
+"""The linearisation around b = m_1 − m_2 = 0: how fast two components of equal weight part while they move together.
 
-The manifold b = 0 is invariant. On it m = (m_1 + m_2)/2 and s move by themselves; off it b grows at the rate λ, the
-transverse one.
+The manifold b = 0 is invariant. On it m = (m_1 + m_2)/2 and s move by themselves. Off it b grows at the transverse rate
+λ.
 """
 
 from __future__ import annotations
@@ -25,11 +24,21 @@ DIFFERENCE = sp.Symbol("b", real=True)
 
 @dataclass(frozen=True)
 class SymmetricPath:
-    """Rates about b = 0, in `MEAN`, s, BETA, and the functions F and G.
+    """Rates around b = 0, in `MEAN`, s, BETA, and the functions F and G.
 
-    velocity: (dm/dt, ds/dt) on b = 0. transverse: λ, the growth rate of b. longitudinal: ∂(dm/dt)/∂m, the growth rate
-    of m_1 + m_2. critical_beta: where `longitudinal` changes sign at the antipodal pair m = 0, s = −1; colder than it
-    the target tears the pair apart.
+    Attributes
+    ----------
+    s : Symbol
+        The similarity of the components.
+    velocity : tuple of Expr
+        (dm/dt, ds/dt) on b = 0.
+    transverse : Expr
+        λ, the growth rate of b.
+    longitudinal : Expr
+        ∂(dm/dt)/∂m, the growth rate of m_1 + m_2.
+    critical_beta : Expr
+        The β at which `longitudinal` changes sign at the antipodal pair m = 0, s = −1. At colder temperatures the
+        target tears the pair apart.
     """
 
     s: sp.Symbol
@@ -41,11 +50,11 @@ class SymmetricPath:
     __repr__ = short_repr
 
     def at_pair(self, rate: sp.Expr) -> sp.Expr:
-        """A rate at the antipodal pair between the modes, m = 0 and s = −1."""
+        """Return a rate at the antipodal pair between the modes, m = 0 and s = −1."""
         return rate.subs({MEAN: 0, self.s: -1})
 
     def latex(self) -> dict[str, str]:
-        """Each result by name."""
+        """Return each result by name."""
         return {
             "overlap on the symmetric path": rf"\dot m = {tex(self.velocity[0])}",
             "similarity on the symmetric path": rf"\dot s = {tex(self.velocity[1])}",
@@ -56,7 +65,7 @@ class SymmetricPath:
 
 
 def symmetric_path(pair: EqualWeights) -> SymmetricPath:
-    """Substitute m_1 = m + b/2, m_2 = m − b/2 into the derived rates and differentiate at b = 0."""
+    """Substitute m_1 = m + b/2 and m_2 = m − b/2 into the derived rates, and differentiate at b = 0."""
     s = pair.states[2]
     dm, db, ds = in_mean_and_difference(pair)
     if _on_path(db) != 0 or any(_on_path(sp.diff(rate, DIFFERENCE)) != 0 for rate in (dm, ds)):
@@ -69,7 +78,7 @@ def symmetric_path(pair: EqualWeights) -> SymmetricPath:
 
 
 def in_mean_and_difference(pair: EqualWeights) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
-    """(dm/dt, db/dt, ds/dt) in m, b and s."""
+    """Return (dm/dt, db/dt, ds/dt) in m, b and s."""
     m_1, m_2, _ = pair.states
     apart = {m_1: MEAN + DIFFERENCE / 2, m_2: MEAN - DIFFERENCE / 2}
     first, second, similarity = (rate.subs(apart) for rate in pair.rates)
@@ -81,5 +90,5 @@ def _on_path(expression: sp.Expr) -> sp.Expr:
 
 
 def _collected(rate: sp.Expr, s: sp.Symbol) -> sp.Expr:
-    """By F'(m), F(m) and G(s), each with its coefficient."""
+    """Collect by F'(m), F(m) and G(s), each with its coefficient."""
     return sp.collect(rate, (sp.diff(PULL(MEAN), MEAN), PULL(MEAN), REPULSION(s)), sp.factor_terms)

@@ -1,1 +1,1 @@
-"""Whether a step holds: its meaning in numbers to 30 digits, and mutants that a sound check rejects."""
+"""Independent checks of a derivation: every step in numbers, negative controls, and the velocity at one state."""

@@ -1,9 +1,9 @@
-"""Negative controls: systems that differ from a given one in a single term, each of which a sound check must reject.
+"""Negative controls: systems that differ from a given system in a single term, each of which a sound check must reject.
 
-A site is an additive expression in which a term can go wrong: a right-hand side, a named subexpression, the integrand
-of an expectation, the argument of a function. At every site each term is flipped, doubled and dropped, and each symbol
-that occurs in it is exchanged, one occurrence at a time, for a like symbol. A mutant that is provably the same system
-as the original, or as an earlier mutant, is left out. The proof is a canonical form, never the outcome of the checks
+A site is an additive expression in which a term can be wrong: a right-hand side, a named subexpression, the integrand
+of an expectation, or the argument of a function. At every site each term is flipped, doubled and dropped, and each
+symbol in it is exchanged, one occurrence at a time, for a similar symbol. A mutant that is provably the same system as
+the original, or as an earlier mutant, is left out. A canonical form gives the proof, never the outcome of the checks
 that the mutants are there to test.
 """
 
@@ -25,6 +25,7 @@ from derive.objects.system import OdeSystem
 from derive.rules.reduction import AtLargest, CholeskyRoot
 
 SCALED_KINDS = (("sign", "sign flipped", -1), ("factor 2", "factor 2", 2), ("dropped term", "dropped", 0))
+"""(kind, what the label says, factor of the term)."""
 
 Path = tuple[int, ...]
 Change = tuple[str, str, sp.Expr]
@@ -33,9 +34,10 @@ Partners = dict[sp.Symbol, tuple[tuple[str, sp.Symbol], ...]]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A system with one thing wrong: `label` says what, `kind` is the class of error.
+    """A system with one thing wrong.
 
-    kind: "sign", "factor 2", "dropped term", "swapped index" (m_2 for m_1) or "swapped state" (s for m_1).
+    `label` describes the change. `kind` is "sign", "factor 2", "dropped term", "swapped index" (m_2 for m_1) or
+    "swapped state" (s for m_1).
     """
 
     label: str
@@ -44,9 +46,10 @@ class Mutant:
 
 
 def one_term_mutations(system: OdeSystem, most: int | None = None) -> tuple[Mutant, ...]:
-    """Every one-term mutant of the system, in a fixed order, less those provably equivalent to it or to an earlier one.
+    """Return every one-term mutant of the system, in a fixed order.
 
-    most: of more candidates than this a sample of so many is taken, always the same one.
+    Mutants that are provably equivalent to the system or to an earlier mutant are left out. With more than `most`
+    candidates, a sample of `most` is taken, always the same one.
     """
     candidates = list(_candidates(system))
     if most is not None and len(candidates) > most:
@@ -63,23 +66,30 @@ def one_term_mutations(system: OdeSystem, most: int | None = None) -> tuple[Muta
 
 
 def equivalent(first: sp.Expr, second: sp.Expr) -> bool:
-    """Whether the two are proven equal as functions. False means that the canonical form gives no proof, not that they
-    differ."""
+    """Return whether the two are proven equal as functions.
+
+    False means that the canonical form gives no proof, not that they differ.
+    """
     return canonical(first - second) == 0
 
 
 @cache
 def canonical(expression: sp.Expr) -> sp.Expr:
-    """A normal form: expanded, with each expectation a sum of terms that are representatives under the law's
-    symmetries."""
+    """Return a normal form.
+
+    It is expanded, and each expectation is a sum of terms that represent their class under the law's symmetries.
+    """
     expectations = sorted(expression.atoms(Expectation), key=sp.default_sort_key)
     return _expanded(expression.xreplace({e: _canonical_expectation(e) for e in expectations}))
 
 
 @cache
 def _canonical_expectation(average: Expectation) -> sp.Expr:
-    """Independent standard normal variables may be renamed, permuted and reflected; a term mapped to its negative
-    averages to 0."""
+    """Return the normal form of an average.
+
+    Independent standard normal variables may be renamed, permuted and reflected. A term that such a change maps to its
+    negative averages to 0.
+    """
     if not all(isinstance(v, StandardNormal | ChiSquared) for v in average.variables):
         return average
     total = sp.S.Zero
@@ -102,7 +112,7 @@ def _symmetries(variables: list[sp.Symbol], names: list[StandardNormal]) -> Iter
 
 
 def _expanded(expression: sp.Expr) -> sp.Expr:
-    """Expanded at every depth outside expectations; factors leave radicals, so that √(2R²(1−s)) has one form."""
+    """Expand at every depth outside expectations. Factors leave radicals, so that √(2R²(1−s)) has one form."""
     opaque = {e: sp.Dummy(real=True) for e in sorted(expression.atoms(Expectation), key=sp.default_sort_key)}
     radicals = {
         e: _factored(e)
@@ -119,8 +129,11 @@ def _factored(radical: sp.Pow) -> sp.Expr:
 
 
 def _system_form(system: OdeSystem) -> tuple[sp.Expr, ...]:
-    """With everything written out where averages run over one variable; else name by name, since written out it would
-    be too long."""
+    """Return the system's normal form.
+
+    Where every average runs over one variable, named subexpressions are written out. Otherwise the form is taken name
+    by name, because the written-out form would be too long.
+    """
     named = [e for _, e in system.subexpressions]
     if all(len(a.variables) == 1 for e in named for a in e.atoms(Expectation)):
         return tuple(canonical(e) for e in system.expanded_rhs())
@@ -143,8 +156,10 @@ def _candidates(system: OdeSystem) -> Iterator[tuple[str, str, OdeSystem]]:
 
 
 def _partners(symbols: tuple[sp.Symbol, ...], states: tuple[sp.Symbol, ...]) -> Partners:
-    """What each symbol is exchanged for: the next of its family (m_1, m_2, ...), and for a state the next of another
-    family."""
+    """Return what each symbol is exchanged for.
+
+    This is the next symbol of its family (m_1, m_2, ...), and for a state also the next state of another family.
+    """
     result: Partners = {}
     for symbol in symbols:
         following = [*_after(symbol, symbols)]
@@ -159,7 +174,7 @@ def _partners(symbols: tuple[sp.Symbol, ...], states: tuple[sp.Symbol, ...]) -> 
 
 
 def _after(symbol: sp.Symbol, symbols: tuple[sp.Symbol, ...]) -> tuple[sp.Symbol, ...]:
-    """The other symbols in cyclic order from this one."""
+    """Return the other symbols in cyclic order from this one."""
     place = symbols.index(symbol)
     return symbols[place + 1 :] + symbols[:place]
 
@@ -169,7 +184,10 @@ def _family(symbol: sp.Symbol) -> str:
 
 
 def _changes(expression: sp.Expr, partners: Partners) -> Iterator[Change]:
-    """Every changed expression, with its label and kind; the changes refer to the expression expanded at every site."""
+    """Yield every changed expression, with its label and kind.
+
+    The changes apply to the expression expanded at every site.
+    """
     expression = sp.expand(expression, log=False, power_base=False, power_exp=False)
     for site, path in _numbered(_sites(expression)):
         additive = _at(expression, path)
@@ -186,21 +204,21 @@ def _changes(expression: sp.Expr, partners: Partners) -> Iterator[Change]:
 
 
 def _sites(expression: sp.Expr) -> list[tuple[str, Path]]:
-    """The whole expression, then the integrands and function arguments within it, outermost first.
+    """Return the whole expression, then the integrands and function arguments within it, outermost first.
 
-    A logarithm's argument is no site: what is wrong there must stay positive to be a system at all.
+    A logarithm's argument is no site, because a mutant there must stay positive to be a system at all.
     """
     sites: list[tuple[str, Path]] = [("", ())]
     for node, path in _walk(expression):
         if isinstance(node, Expectation):
             sites.append(("integrand", (*path, 0)))
         sites += [(f"{node.func.__name__} argument", (*path, n)) for n in _argument_sites(node)]
-    # The sign of a Cholesky factor's root is free, so what can be wrong with it stands under the root.
+    # The sign of a Cholesky factor's root is free, so only the radicand can be wrong.
     return sites[1:] if isinstance(expression, CholeskyRoot) else sites
 
 
 def _argument_sites(node: sp.Basic) -> tuple[int, ...]:
-    """Which arguments of a function are sites: those of a softmax are its logits that are not simply zero."""
+    """Return which arguments of a function are sites. For a softmax these are the logits that are not simply zero."""
     if isinstance(node, Softmax):
         return tuple(n for n, logit in enumerate(node.args) if n and logit != 0)
     if isinstance(node, CholeskyRoot) or (
@@ -211,23 +229,23 @@ def _argument_sites(node: sp.Basic) -> tuple[int, ...]:
 
 
 def _occurrences(term: sp.Expr) -> list[tuple[str, Path]]:
-    """The symbols of a term that belong to no inner site."""
+    """Return the symbols of a term that belong to no inner site."""
     return [(node.name, path) for node, path in _walk(term, into_sites=False) if isinstance(node, sp.Symbol)]
 
 
 def _walk(node: sp.Basic, path: Path = (), into_sites: bool = True) -> Iterator[tuple[sp.Basic, Path]]:
-    """Every node but the variables that an expectation binds, from the root down."""
+    """Yield every node from the root down, except the variables that an expectation binds."""
     yield node, path
     is_expectation = isinstance(node, Expectation)
     if into_sites or not (is_expectation or _argument_sites(node)):
-        first = len(node.args) // 2 if isinstance(node, AtLargest) else 0  # which mean gives a direction is free
+        first = len(node.args) // 2 if isinstance(node, AtLargest) else 0  # the mean that gives a direction is free
         last = 1 if is_expectation or isinstance(node, CholeskyRoot) else len(node.args)
         for n in range(first, last):
             yield from _walk(node.args[n], (*path, n), into_sites)
 
 
 def _numbered(places: list[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
-    """Names made unique by a count where one is shared, each followed by a blank."""
+    """Yield names, numbered where several places share one, each followed by a blank."""
     shared, count = Counter(name for name, _ in places), Counter[str]()
     for name, path in places:
         count[name] += 1

@@ -1,4 +1,4 @@
-"""Checks every step of a derivation: both sides are given their meaning at random points and compared to 30 digits."""
+"""The check of every step of a derivation: both sides are evaluated at random points and compared to 30 digits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import mpmath
 import sympy as sp
 
-from derive.checks.concrete import DIGITS, GUARD, Meaning, Point
+from derive.checks.concrete import Meaning
+from derive.checks.coordinate_numbers import DIGITS, GUARD, Point
 from derive.dynamics.derivation import Derivation
 from derive.objects.step import Equation, Step
 from derive.objects.system import BETA
@@ -18,14 +19,27 @@ from derive.rules.reduction import holds_in, most_forms
 
 BOUND = mpmath.mpf(10) ** -30
 SMALLEST = mpmath.mpf(10) ** -3
-"""A difference is relative to the value, or to SMALLEST where the value is less. An average is accurate to 10^−37 and a
-side adds some tens of them, so what is right differs by 10^−32 at most."""
+"""A difference is relative to the value, or to SMALLEST where the value is smaller.
+
+An average is accurate to 10^−37, and a side adds some tens of averages, so two correct sides differ by at most 10^−32.
+"""
 
 
 @dataclass(frozen=True)
 class StepCheck:
-    """rule: the step's. difference: the largest relative difference over points, equations and coordinates; NaN where
-    one is not a number, infinite where nothing was compared. compared: how many sides. passed: up to BOUND.
+    """The result of one step's check.
+
+    Attributes
+    ----------
+    rule : str
+        The step's rule.
+    difference : float
+        The largest relative difference over points, equations and coordinates. NaN where a difference is not a number,
+        and infinite where nothing was compared.
+    compared : int
+        Number of compared sides.
+    passed : bool
+        Whether the difference is at most BOUND.
     """
 
     rule: str
@@ -35,7 +49,7 @@ class StepCheck:
 
 
 def check_derivation(derivation: Derivation, points: int = 2, dimension: int | None = None) -> Iterator[StepCheck]:
-    """The check of each step in turn, at `points` random points of R^dimension (default: `check_dimension`).
+    """Yield the check of each step in turn, at `points` random points of R^dimension (default: `check_dimension`).
 
     A limit d → ∞ is no equality and is left out.
     """
@@ -49,8 +63,12 @@ def check_derivation(derivation: Derivation, points: int = 2, dimension: int | N
 
 
 def check_dimension(derivation: Derivation) -> int:
-    """Two, or with unequal scales, where averages cost most, as many as a mixture's logits have linear forms; on a
-    sphere at least two, since it does not move in one. The problem's own, if the equations hold in that alone."""
+    """Return the dimension in which a derivation is checked.
+
+    It is 2, or with unequal scales, where averages cost most, the number of linear forms in a mixture's logits. On a
+    sphere it is at least 2, because in one dimension a sphere does not move. If the equations hold only in the
+    problem's own dimension, it is that dimension.
+    """
     setting, geometry = derivation.setting, derivation.geometry
     forms = most_forms(setting, geometry)
     if geometry.dimension is not None and not holds_in(setting, geometry, geometry.dimension + 1):
@@ -61,7 +79,7 @@ def check_dimension(derivation: Derivation) -> int:
 def check_step(step: Step, meanings: Sequence[Meaning]) -> StepCheck:
     """Compare the two sides of a step at the given points.
 
-    A step that shares no label between its sides cannot be checked and is an error.
+    A step whose sides share no label cannot be checked and is an error.
     """
     before = {e.label: e for e in step.before}
     shared = [e.label for e in step.after if e.label in before]
@@ -73,7 +91,7 @@ def check_step(step: Step, meanings: Sequence[Meaning]) -> StepCheck:
             old, new = (_value(side, label, meaning) for side in (step.before, step.after))
             scale = max([SMALLEST, *(abs(x) for x in old)])
             differences += [abs(a - b) / scale for a, b in zip(old, new, strict=True)]
-    # `max` alone would pass over a NaN.
+    # `max` alone would skip a NaN.
     worst = max(differences, key=lambda x: (mpmath.isnan(x), x), default=mpmath.inf)
     return StepCheck(step.rule, float(worst), len(shared) * len(meanings), bool(worst <= BOUND))
 
@@ -93,11 +111,11 @@ def sample_point(
     scales: tuple[float, float] = (0.998, 1.002),
     fixed: Mapping[sp.Symbol, float] | None = None,
 ) -> Point:
-    """Random vectors and parameters; every vector's length lies between the two given.
+    """Draw random vectors and parameters; the length of every vector lies between the two given lengths.
 
-    Short vectors and nearly equal scales keep the densities' complex zeros far from the real nodes, so that 30 digits
-    are cheap. scales: the range of scales that differ within a mixture. fixed: numbers for parameters (weights, scales,
-    known lengths) that are not to be random.
+    Short vectors and nearly equal scales keep the complex zeros of the densities far from the real nodes, so that 30
+    digits are cheap. `scales` is the range of scales that differ within a mixture. `fixed` gives numbers for parameters
+    (weights, scales, known lengths) that are not random.
     """
     rng = random.Random(f"{seed}, {dimension}, {in_geometry}")
     setting, geometry = derivation.setting, derivation.geometry
@@ -114,7 +132,7 @@ def sample_point(
         for mixture in (setting.proposal, setting.target):
             shares = [uniform(0.5, 2) for _ in mixture.weights]
             scalars.update({w: s / mpmath.fsum(shares) for w, s in zip(mixture.weights, shares, strict=True)})
-            several = len(set(mixture.scales)) > 1  # their differences make averages expensive, a common scale does not
+            several = len(set(mixture.scales)) > 1  # only scales that differ make averages expensive
             scalars.update(
                 {s: uniform(*(scales if several else (0.8, 1.2))) for s in dict.fromkeys(mixture.scales) if s.is_Symbol}
             )

@@ -1,8 +1,8 @@
 """The flow's velocity at one concrete state: the derived vector equations with numbers put in.
 
 The step before the overlaps gives each da_i/dt as a combination of means and modes, and the flows of weights and scales
-in averages over samples. Averages over one normal variable are evaluated by mpmath to 17 digits; those over several by
-the caller's rule.
+as averages over samples. mpmath evaluates averages over one normal variable to 17 digits; the caller's rule evaluates
+averages over several variables.
 """
 
 from __future__ import annotations
@@ -26,13 +26,25 @@ from derive.rules.reduction import CholeskyRoot, Surroundings, reduce_to_scalars
 DIGITS = 17
 Vectors = Sequence[Sequence[float]]
 AverageRule = Callable[[Expectation], float]
+"""The value of an average over several variables, or over a χ² variable."""
+NumberRule = Callable[[sp.Expr], mpmath.mpf]
+"""The number of a scalar expression at the state."""
 
 
 @dataclass(frozen=True)
 class Velocity:
-    """means: da_i/dt, L lists of coordinates. weights, scales: dw_i/dt and dσ_i/dt, L numbers, zero where not learned.
+    """The flow's velocity at one state.
 
-    M: d(a_i·ν_k)/dt, L lists of K. Q: d(a_i·a_j)/dt, L lists of L.
+    Attributes
+    ----------
+    means : tuple
+        da_i/dt, L lists of coordinates.
+    weights, scales : tuple of float
+        dw_i/dt and dσ_i/dt, L numbers, zero where not learned.
+    M : tuple
+        d(a_i·ν_k)/dt, L lists of K numbers.
+    Q : tuple
+        d(a_i·a_j)/dt, L lists of L numbers.
     """
 
     means: tuple[tuple[float, ...], ...]
@@ -52,11 +64,11 @@ def velocity_at(
     beta: float,
     several: AverageRule,
 ) -> Velocity:
-    """The velocity at the given means, with the overlaps' rates.
+    """Return the velocity at the given means, with the rates of the overlaps.
 
-    means, modes: L and K lists of equally many coordinates. parameters: values of the symbols of weights, scales and
-    the dimension. several: the value of an average over several variables, or a χ² variable, whose every symbol is a
-    number. The means may have any lengths; on the sphere none may be zero.
+    means and modes are L and K lists of equally many coordinates. parameters gives the values of the symbols of
+    weights, scales and the dimension. several returns the value of an average over several variables, or over a χ²
+    variable, in which every symbol is a number. The means may have any lengths; on the sphere none may be zero.
     """
     setting, geometry = derivation.setting, derivation.geometry
     names = dict(derivation.overlaps.names)
@@ -120,7 +132,11 @@ def _evaluated(expression: sp.Expr, several: AverageRule) -> sp.Expr:
 
 
 def _cholesky_entry(entry: sp.Expr, at: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
-    """In numbers; of dependent forms what rounding leaves below zero is zero, and a quotient by it too."""
+    """Return an entry of the Cholesky factor in numbers.
+
+    Of dependent forms, a remainder that rounding leaves near or below zero counts as zero, and so does a quotient by
+    zero.
+    """
     if isinstance(entry, CholeskyRoot):
         remainder, whole = (sp.Float(a.xreplace(at), DIGITS + 13) for a in entry.args)
         return sp.sqrt(remainder) if remainder > whole * sp.Float(10) ** -(DIGITS + 3) else sp.S.Zero
@@ -129,11 +145,11 @@ def _cholesky_entry(entry: sp.Expr, at: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
     return sp.S.Zero if divisor == 0 else numerator.xreplace(at) / divisor
 
 
-def _rate_of(symbol: sp.Expr, found: Mapping[str, Equation], number, learned: bool) -> mpmath.mpf:
+def _rate_of(symbol: sp.Expr, found: Mapping[str, Equation], number: NumberRule, learned: bool) -> mpmath.mpf:
     return number(found[f"d{symbol.name}"].value) if learned else mpmath.mpf(0)
 
 
-def _combine(velocity: Equation | None, coordinates: Mapping, number, size: int) -> list:
-    """The vector in coordinates; zero where means rest."""
+def _combine(velocity: Equation | None, coordinates: Mapping, number: NumberRule, size: int) -> list:
+    """Return the vector in coordinates; zero where means rest."""
     terms = [(number(c), coordinates[atom]) for atom, c in (velocity.value if velocity is not None else Vector())]
     return [mpmath.fsum(c * v[n] for c, v in terms) for n in range(size)]

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from derive.objects.step import Equation
 
 LINE = 105
-"""How many symbols fit on one line of a landscape page in footnote size."""
+"""Number of symbols that fit on one line of a landscape page in footnote size."""
 
 
 def terms_tex(equation: Equation, line: int = LINE) -> list[str]:
-    """LaTeX of the right-hand side's terms. In a term wider than `line` symbols, long factors stand beside the fraction
-    and not in its numerator, so that the term can be broken."""
+    """Return the terms of the right-hand side.
+
+    In a wide term the fraction is taken apart, so that its long part stands on the line.
+    """
     value = equation.value
     if isinstance(value, sp.Expr):
         written = [tex(term) for term in value.as_ordered_terms()]
@@ -37,6 +39,7 @@ def _with_signs(terms: Sequence[str]) -> list[str]:
 
 
 def align(rows: Sequence[Sequence[str]], environment: str = "align*") -> str:
+    """Set lines in an aligned display."""
     return (
         f"\\begin{{{environment}}}\n"
         + " \\\\\n".join(f"  {line}" for row in rows for line in row)
@@ -45,6 +48,7 @@ def align(rows: Sequence[Sequence[str]], environment: str = "align*") -> str:
 
 
 def markdown_display(left: str, terms: Sequence[str]) -> str:
+    """Set an equation as a Markdown display, broken into lines where it is long."""
     lines = broken(left, terms)
     if len(lines) == 1:
         return f"$${lines[0].replace('&=', '=')}$$"
@@ -52,8 +56,10 @@ def markdown_display(left: str, terms: Sequence[str]) -> str:
 
 
 def broken(left: str, terms: Sequence[str], line: int = LINE) -> list[str]:
-    """The lines of an aligned equation, broken between terms; a term wider than `line` symbols is broken before the
-    signs in its brackets too."""
+    """Return the lines of an aligned equation.
+
+    It is broken between terms, and before signs within terms wider than `line` symbols.
+    """
     lines, width = [f"{left} &="], _symbols(left)
     for piece in (p for term in terms for p in _pieces(term, line)):
         width += _symbols(piece)
@@ -68,8 +74,7 @@ _TOKEN = re.compile(r"\\(?:left|right)\\?.|\\[a-zA-Z]+|\\.| [+-] |.", re.DOTALL)
 
 
 def _pieces(term: str, line: int) -> list[str]:
-    """The term, cut before every sign in its brackets if it is wider than `line` symbols. Brackets that are cut get a
-    fixed size, since LaTeX sizes brackets within one line only."""
+    """Cut a term wider than `line` before every sign within its brackets, which then get a fixed size."""
     if _symbols(term) <= line or r"\begin" in term:
         return [term]
     pieces, depth = [""], 0
@@ -84,7 +89,7 @@ def _pieces(term: str, line: int) -> list[str]:
 
 
 def terms_of(latex: str) -> list[str]:
-    """A formula cut before every sign and after every \\quad outside brackets."""
+    """Cut a formula before every sign and after every quad space outside brackets."""
     terms, depth = [""], 0
     for token in _TOKEN.findall(latex):
         opening = token in "{([" or token.startswith(r"\left")
@@ -99,7 +104,7 @@ def terms_of(latex: str) -> list[str]:
 
 
 def _symbols(latex: str) -> int:
-    """Roughly the number of symbols that a piece of LaTeX prints on its main line."""
+    """Estimate how many symbols a piece of LaTeX prints on its main line."""
     without_layout = re.sub(
         r"\\(left|right|Bigl|Bigr|biggl|biggr|frac|mathbb|bar|dot|hat|operatorname|quad)|[{}_^\s]", "", latex
     )

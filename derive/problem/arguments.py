@@ -1,5 +1,7 @@
-"""Arguments of public functions held to their annotations, so that a wrong one is one line and not an error from deep
-within."""
+"""Checks of public functions' arguments against their annotations.
+
+A wrong argument gives one clear line instead of an error from deep within the package.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from derive.problem.specification import BadInput, shown, without_axes
+from derive.problem.field_checks import BadInput, shown, without_axes
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LEAST = {"n": 1, "replicas": 1, "particles": 1, "points": 2, "seed": 0, "workers": 1, "chunk": 1}
-"""What whole numbers of these names are at least."""
+"""The smallest value of whole numbers with these names."""
 
 _KINDS: dict[Any, tuple[type, ...]] = {
     float: (numbers.Real,),
@@ -42,7 +44,10 @@ _REMEDIES = {
 
 
 def checked(function: Callable[P, T], least: Mapping[str, int] = types.MappingProxyType(LEAST)) -> Callable[P, T]:
-    """The function with its arguments held to their annotations; BadInput names the argument and what is wanted."""
+    """The function with its arguments checked against their annotations.
+
+    A wrong argument raises BadInput, which names the argument and says what is wanted.
+    """
     signature = inspect.signature(function)
 
     @wraps(function)
@@ -55,7 +60,7 @@ def checked(function: Callable[P, T], least: Mapping[str, int] = types.MappingPr
 
 
 def require_fields(instance: Any) -> None:
-    """Hold a dataclass's fields to their annotations."""
+    """Raise BadInput unless each field of a dataclass is what its annotation says."""
     for name, hint in _hints(instance.__class__).items():
         require_argument(name, getattr(instance, name), hint)
 
@@ -63,7 +68,7 @@ def require_fields(instance: Any) -> None:
 def require_argument(
     name: str, value: Any, hint: Any, least: Mapping[str, int] = types.MappingProxyType(LEAST)
 ) -> None:
-    """BadInput unless a value is what an annotation says, and no smaller than numbers of its name may be."""
+    """Raise BadInput unless a value is what an annotation says and is not below the least number for its name."""
     if not _fits(value, hint):
         wanted = _in_words(hint)
         remedy = next((text for key, text in _REMEDIES.items() if key in wanted.split()), f"give {wanted}")
@@ -73,7 +78,7 @@ def require_argument(
 
 
 def require_choice(name: str, values: Iterable[Any], allowed: Sequence[str]) -> None:
-    """BadInput for the first value that is none of those allowed."""
+    """Raise BadInput for the first value that is not allowed."""
     for value in values:
         if value not in allowed:
             raise BadInput(name, f"{shown(value)} is unknown", f"choose from {', '.join(allowed)}", "")
@@ -81,7 +86,7 @@ def require_choice(name: str, values: Iterable[Any], allowed: Sequence[str]) -> 
 
 @cache
 def _hints(owner: Any) -> dict[str, Any]:
-    """Annotations by name; those whose names are known to type checkers alone are left out."""
+    """The annotations by name, without those whose types only type checkers import."""
     space = vars(inspect.getmodule(owner))
     hints: dict[str, Any] = {}
     for name, text in owner.__annotations__.items():
@@ -116,7 +121,10 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _is_list(value: Any, inside: tuple[Any, ...]) -> bool:
-    """Any iterable but text, since an array is no Sequence; the items of lists and tuples one by one."""
+    """Whether a value is an iterable other than text; the items of a list or tuple are checked one by one.
+
+    Any iterable is accepted, because an array is not a Sequence.
+    """
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
         return False
     if not isinstance(value, list | tuple) or not inside:

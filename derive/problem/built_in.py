@@ -1,4 +1,4 @@
-"""The problems that have a name: the study's own and one for each direction in which the theory extends."""
+"""The built-in problems: the study's own, and one for each direction in which the theory extends beyond it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ def _slips(dimension: int) -> Problem:
 
 
 def _learned_scales() -> Problem:
-    """In 16 dimensions and on a short schedule: the scales' flow has rates of about 2 d w_i, which makes it stiff in
-    many dimensions."""
+    """Learned scales in 16 dimensions and on a short schedule.
+
+    The scales' flow has rates of about 2 d w_i, so the equations are stiff in many dimensions.
+    """
     return Problem(
         "learned-scales",
         proposal=Proposal(scales=(1.2, 0.9)),
@@ -57,3 +59,4 @@ _PROBLEMS = (
 )
 
 BUILT_IN: dict[str, Problem] = {problem.name: problem for problem in _PROBLEMS}
+"""Every built-in problem by its name."""

@@ -6,37 +6,31 @@
     power   = atom ["**" signed]
     atom    = number | name | function "(" sum {"," sum} ")" | "(" sum ")"
 
-No text is ever given to Python's or SymPy's own parsers. Each value is bounded as it is built, so that SymPy never
-meets a number too large to handle: a constant under a function or a power becomes a double at once, an exponent is at
-most 100 or stands on a constant base, and large integers become doubles. What SymPy itself may spend on signs and
-expansions is limited by counts of nested sums and of a power's terms and, for the rare formula that passes them, by a
-count of SymPy's steps.
+No text ever reaches Python's or SymPy's own parsers. Each value is bounded as it is built, so SymPy never meets a
+number too large to handle: a constant under a function or a power becomes a double at once, an exponent is at most 100
+or stands on a constant base, and large integers become doubles. Limits on nested sums and on a power's terms bound the
+time that SymPy spends on signs and expansions; a count of SymPy's steps stops the rare formula beyond these limits.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 import sympy as sp
 
+from derive.problem.field_checks import BadInput, shown
+from derive.problem.formula_limits import as_float, depth_of_sum, sums_in_sums, sympy_guard, terms_of
 from derive.problem.scaled_form import Exponential, Floor
-from derive.problem.specification import BadInput, shown
 
 MOST_CHARACTERS = 1000
 MOST_NODES = 200
 MOST_NESTING = 50
 MOST_SUMS_IN_SUMS = 4
-MOST_STEPS = 2_000_000  # calls and returns within SymPy, somewhat under a second; an ordinary formula takes thousands
-MOST_SECONDS = 2.0  # of processor time, for the rarer formula whose steps are long
 MOST_TERMS = 100_000
-_SUMS = (sp.Add, sp.Max, sp.Min)
 LARGEST_EXPONENT = 100
 LARGEST_EXACT_INTEGER = 2**53
 
@@ -53,12 +47,12 @@ class _Function:
 
 
 def _absolute(x: sp.Expr) -> sp.Expr:
-    # SymPy expands Abs of what it cannot prove real, which may take for ever; the square root does not
+    # SymPy may expand without end the Abs of an argument that it cannot prove real, but not the square root.
     return sp.Abs(x) if x.is_extended_real else sp.sqrt(x**2)
 
 
 def _hyperbolic_secant(x: sp.Expr) -> sp.Expr:
-    # SymPy's code printers know no sech and write it, and what is in it, with complex exponentials
+    # SymPy's code printers do not know sech; they write it and its argument with complex exponentials.
     return 1 / sp.cosh(x)
 
 
@@ -97,50 +91,11 @@ def parse_expression(
 ) -> sp.Expr:
     """The SymPy expression that `text` states in the given symbols, the functions in `FUNCTIONS` and pi.
 
-    symbols: the names the user may write, and what they stand for. key, source: for messages.
-    Raises BadInput with the column of the first thing that is not plain mathematics, or too large.
+    symbols: the symbol for each name that the user may write. key, source: for messages. Raises BadInput with the
+    column of the first part that is not plain mathematics or is too large.
     """
     with sympy_guard(key, source):
         return _Parser(text, symbols, key, source).parse()
-
-
-@contextmanager
-def sympy_guard(key: str, source: str) -> Iterator[None]:
-    """Work of SymPy on a user's formula: a failure within, more than `MOST_STEPS` or more than `MOST_SECONDS`, raises
-    BadInput.
-
-    A profile function counts the steps: unlike a signal it works in any thread and on any system, and unlike a clock it
-    gives one answer on slow and fast machines; the clock ends only what would take many times longer than steps do. A
-    profiler already at work is set aside meanwhile.
-    """
-    steps, end = 0, time.thread_time() + MOST_SECONDS
-
-    def count(*_: object) -> None:
-        nonlocal steps
-        steps += 1
-        if steps > MOST_STEPS or (steps % 128 == 0 and time.thread_time() > end):
-            raise _TooLongError
-
-    profiler = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        yield
-    except BadInput:
-        raise
-    except _TooLongError:
-        raise BadInput(key, "the formula takes too long to analyse", "simplify it", source) from None
-    except (ArithmeticError, AttributeError, NotImplementedError, RecursionError, TypeError, ValueError) as error:
-        # SymPy refuses to compare what it finds complex or undefined, in various ways
-        reason = shown(str(error))[1:-1]
-        raise BadInput(
-            key, f"the formula defies analysis ({reason})", "avoid what may be undefined or complex", source
-        ) from None
-    finally:
-        sys.setprofile(profiler)
-
-
-class _TooLongError(BaseException):
-    """Not an Exception, lest SymPy take it for one of its own."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +114,7 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 class _Parser:
-    """One reading of one text, by recursive descent."""
+    """A recursive-descent parser for one text."""
 
     def __init__(self, text: str, symbols: Mapping[str, sp.Symbol], key: str, source: str) -> None:
         self.key, self.source = key, source
@@ -261,7 +216,7 @@ class _Parser:
                 )
             return self.bounded(base ** (sp.Rational(power) if (2 * power).is_integer() else exponent), sign)
         if base.is_number and self.double(base, sign) > 0:
-            # the double keeps a later substitution from computing an enormous exact power
+            # A double base prevents a later substitution from computing an enormous exact power.
             return self.bounded(sp.Float(self.double(base, sign)) ** exponent, sign)
         if base.is_Symbol and base.is_positive:
             return self.bounded(base**exponent, sign)
@@ -302,7 +257,7 @@ class _Parser:
             self.fail(f"{token} is not a known function", f"use * to multiply, or one of {', '.join(FUNCTIONS)}", token)
         arguments = self.arguments()
         if len(arguments) > 1:
-            self.require_shallow(_depth_of_sum(arguments), token)  # SymPy forms their differences
+            self.require_shallow(depth_of_sum(arguments), token)  # SymPy forms their differences
         if not function.fewest <= len(arguments) <= function.most:
             fewest, most = function.fewest, function.most
             wanted = f"{fewest} argument{'s' * (fewest > 1)}" if fewest == most else f"{fewest} to {most} arguments"
@@ -319,8 +274,10 @@ class _Parser:
         return values
 
     def constant(self, function: Callable[..., float], arguments: tuple[sp.Expr, ...], token: _Token) -> sp.Expr:
-        """The double that a function has at constants; an integer where it is one, so that t**(2*2) stays a
-        polynomial."""
+        """The double value of a function at constants.
+
+        A whole value becomes an integer, so that t**(2*2) stays a polynomial.
+        """
         try:
             value = self.finite(function(*(self.double(x, token) for x in arguments)), token)
         except (ValueError, OverflowError, ZeroDivisionError):
@@ -337,8 +294,10 @@ class _Parser:
         return value
 
     def bounded(self, value: sp.Expr, token: _Token) -> sp.Expr:
-        """`value` as one more node, with large exact numbers made doubles; fails where a number or an exponent is out
-        of range."""
+        """`value` counted as one more node, with large exact numbers turned into doubles.
+
+        Fails where a number or an exponent is out of range.
+        """
         self.nodes += 1
         if self.nodes > MOST_NODES:
             self.fail(f"more than {MOST_NODES} numbers, names and operations", "simplify it", token)
@@ -353,14 +312,14 @@ class _Parser:
             if isinstance(node, sp.Rational) and max(abs(node.p), node.q) > LARGEST_EXACT_INTEGER:
                 large[node] = sp.Float(node)
             if isinstance(node, sp.Float | sp.Rational) and abs(node) > 1:
-                self.finite(_as_float(node), token)
-            if isinstance(node, sp.Pow) and node.exp.is_number and abs(_as_float(node.exp)) > LARGEST_EXPONENT:
+                self.finite(as_float(node), token)
+            if isinstance(node, sp.Pow) and node.exp.is_number and abs(as_float(node.exp)) > LARGEST_EXPONENT:
                 self.fail(f"an exponent above {LARGEST_EXPONENT}", "write exp(exponent*log(base))", token)
-            if isinstance(node, sp.Pow) and _terms(node) > MOST_TERMS:
+            if isinstance(node, sp.Pow) and terms_of(node) > MOST_TERMS:
                 self.fail(
                     f"a power of over {MOST_TERMS} terms when multiplied out", "write exp(exponent*log(base))", token
                 )
-        self.require_shallow(_sums_in_sums(value), token)
+        self.require_shallow(sums_in_sums(value), token)
         return value.xreplace(large) if large else value
 
     def require_shallow(self, depth: int, token: _Token) -> None:
@@ -368,34 +327,3 @@ class _Parser:
             self.fail(
                 f"sums within sums, over {MOST_SUMS_IN_SUMS} levels deep", "multiply it out or simplify it", token
             )
-
-
-def _sums_in_sums(value: sp.Expr) -> int:
-    """How deep sums stand within sums. SymPy's search for the sign of a sum takes a time exponential in it."""
-    if isinstance(value, _SUMS):
-        return _depth_of_sum(value.args)
-    return max(map(_sums_in_sums, value.args), default=0)
-
-
-def _depth_of_sum(terms: Iterable[sp.Expr]) -> int:
-    return 1 + max(_sums_in_sums(term) - isinstance(term, _SUMS) for term in terms)
-
-
-def _terms(value: sp.Expr) -> int:
-    """How many terms the value has when multiplied out. SymPy does so in its search for signs, and with a power in a
-    single step."""
-    if value.is_Add:
-        return sum(map(_terms, value.args))
-    if value.is_Mul:
-        return math.prod(map(_terms, value.args))
-    if value.is_Pow and value.exp.is_number:
-        terms, power = _terms(value.base), int(abs(_as_float(value.exp)))
-        return math.comb(terms + power - 1, power)
-    return 1
-
-
-def _as_float(number: sp.Expr) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf

@@ -1,9 +1,9 @@
 """A function of time that is linear between given points, as one node with the points as its data.
 
-A `Piecewise` of as many branches would be folded by SymPy (exp(a + b t) becomes exp(a) exp(b t), whose factors
-overflow), compiled branch by branch and tried branch after branch. Here every target searches a row of times, and the
-value between two points is l_a + (l_b − l_a) f with 0 <= f <= 1: it lies between theirs, but for rounding, however near
-they are, where a slope would overflow.
+SymPy would fold a `Piecewise` of as many branches (exp(a + b t) becomes exp(a) exp(b t), whose factors overflow), and a
+kernel would compile the branches one by one and try them one after another. Here every target searches a row of times.
+The value between two points is l_a + (l_b − l_a) f with 0 <= f <= 1, so it lies between the two levels but for
+rounding, even where the points are so close that a slope would overflow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sympy.printing.printer import Printer
 
 
 class Numbers(sp.Atom):
-    """A row of doubles that SymPy takes as a whole, so that thousands cost it no more than one."""
+    """A row of doubles that SymPy treats as one atom, so thousands of numbers cost SymPy no more than one."""
 
     __slots__ = ("given",)
 
@@ -64,10 +64,10 @@ class Logarithms(Numbers):
 
 
 class Interpolated(sp.Expr):
-    """The value at `time`, linear between (times[n], levels[n]), and the last level from the last time on.
+    """The value at `time`, linear between the points (times[n], levels[n]), and the last level from the last time on.
 
-    time: an expression, not before times[0]. times: ascending, as Numbers or a Tuple of symbols; two equal ones are a
-    jump, with the value from the right at that time. levels: as many, likewise.
+    time: an expression that is never before times[0]. times: ascending, as Numbers or a Tuple of symbols. Two equal
+    times are a jump, with the value from the right at that time. levels: one for each time, as Numbers or a Tuple.
     """
 
     is_commutative = True
@@ -91,7 +91,7 @@ class Interpolated(sp.Expr):
             return sp.Float._new((low + (high - low) * fraction)._mpf_, prec)
 
     def _eval_derivative(self, symbol: sp.Symbol) -> sp.Expr:
-        """The slope, constant between neighbouring points and zero after the last; of levels that are numbers."""
+        """The slope: constant between neighbouring points and zero after the last. The levels must be numbers."""
         time, times, levels = self.args
         if not isinstance(levels, Numbers):
             raise NotImplementedError("the slope of an interpolation between symbols is not derived")
@@ -113,13 +113,15 @@ class Interpolated(sp.Expr):
         return f"interpolate({printer._print(time)}, {times.doubles!r}, {levels.doubles!r})"
 
     def _numpycode(self, printer: Any) -> str:
-        """In terms of NumPy alone (or jax.numpy, whose printer has the same rules), so that any `lambdify` has all it
-        needs."""
+        """Code in terms of NumPy alone, so that any `lambdify` has all that it needs.
+
+        The printer of jax.numpy has the same rules, so it gives code in terms of jax.numpy.
+        """
         names = ("asarray", "searchsorted", "where")
         array, search, where = (printer._module_format(f"{printer._module}.{name}") for name in names)
         time, times, levels = self.args
-        # Two times are one where a library takes their difference for zero, as XLA does below the smallest normal
-        # number.
+        # A library may take the difference of two times for zero, as XLA does below the smallest normal number. Then
+        # the two times count as one.
         fraction = f"(lambda w: {where}(w > 0, (t - x[i]) / {where}(w > 0, w, 1), 0))(x[j] - x[i])"
         between = f"(lambda i, j: y[i] + (y[j] - y[i]) * {fraction})"
         value = f"(lambda i: {between}(i, i + (i < len(x) - 1)))({search}(x, t, side='right') - 1)"
@@ -130,12 +132,12 @@ class Interpolated(sp.Expr):
 
 
 def prec_to_digits(bits: int) -> int:
-    """Decimal digits that hold so many bits."""
+    """The number of decimal digits that hold a number of bits."""
     return math.ceil(bits * math.log10(2)) + 1
 
 
 def interpolate(time: float, times: Sequence[float], levels: Sequence[float]) -> float:
-    """The value of an `Interpolated` in double precision; nan at nan."""
+    """The value of an `Interpolated` in double precision; nan where the time is nan."""
     if math.isnan(time):
         return time
     n = bisect_right(times, time) - 1
@@ -146,7 +148,7 @@ def interpolate(time: float, times: Sequence[float], levels: Sequence[float]) ->
 
 
 def points_in_latex(points: Sequence[tuple[str, str]]) -> str:
-    """(t_0, l_0), …: all of up to eight points, else the first six and the last."""
+    """The points as (t_0, l_0), …: all points if there are at most eight, else the first six and the last."""
     shown = [rf"({t}, {level})" for t, level in points]
     return r",\ ".join(shown if len(shown) <= 8 else [*shown[:6], r"\ldots", shown[-1]])
 

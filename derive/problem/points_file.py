@@ -1,5 +1,7 @@
-"""Points of a table from a file of two columns, time and temperature: untrusted text, so bounded and read by nothing
-but `float`."""
+"""The points of a table from a file of two columns, time and temperature.
+
+The file is untrusted text, so its size is bounded and its numbers are read by `float` alone.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", r
 
 
 class BadPointsError(ValueError):
-    """found, remedy: what is wrong with a file, which `found` names with the line, and what to do."""
+    """A mistake in a file of points. `found` names the file and the line; `remedy` says what to do."""
 
     def __init__(self, found: str, remedy: str) -> None:
         super().__init__(found, remedy)
@@ -29,10 +31,11 @@ _REMEDY = (
 
 
 def read_points(path: str | os.PathLike[str]) -> tuple[list[tuple[float, float]], list[str]]:
-    """The points of a file, and where each stands, for messages. Columns are separated by commas, semicolons or tabs.
+    """The points of a file, and the place of each point for messages.
 
-    Blank lines, those that begin with # and a first line of headings are passed over. Raises BadPointsError. What
-    stands in the file is not quoted: a problem file of somebody else's may name any file.
+    Commas, semicolons or tabs separate the columns. Blank lines, lines that begin with # and a first line of headings
+    are skipped. Raises BadPointsError, which never quotes the file: a problem file from somebody else may name any file
+    of the reader's.
     """
     name = os.fsdecode(path)
     points: list[tuple[float, float]] = []

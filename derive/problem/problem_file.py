@@ -1,7 +1,7 @@
-"""Problems as TOML: read from a file or by a built-in name, changed by `section.key=value`, written back.
+"""Problems as TOML: read from a file or by a built-in name, changed by `section.key=value`, and written back.
 
-TOML text -> nested dictionary -> `Problem`. Every section and key is optional; what is missing takes the bimodal case's
-value.
+A problem goes from TOML text to nested dictionaries to a `Problem`. Every section and key is optional; a missing one
+takes the value of the bimodal case.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from typing import Any
 
 from derive.problem.arguments import checked
 from derive.problem.built_in import BUILT_IN
+from derive.problem.field_checks import LONGEST_NAME, BadInput, require_name, shown
 from derive.problem.schedules import make_schedule
 from derive.problem.scope import outside
 from derive.problem.specification import (
     DETAILS,
-    LONGEST_NAME,
     NEEDED,
-    BadInput,
     Flow,
     Init,
     Problem,
@@ -32,8 +31,6 @@ from derive.problem.specification import (
     ScheduleSpec,
     Space,
     Target,
-    require_name,
-    shown,
 )
 
 SECTIONS: dict[str, type] = {
@@ -57,17 +54,36 @@ _POINT_IN_NAME = re.compile(r"\.[ \t]*(?:[^0-9 \t]|[0-9]+[ \t]*\.)")  # not the 
 
 @checked
 def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Problem:
-    """The problem of a TOML file or a built-in name, with `overrides` applied, fully checked, its schedule's formula
-    included.
+    """Read a problem from a TOML file or by a built-in name, with changes, and check it fully.
 
-    path_or_name: a built-in name comes before a file of the same name; write ./bimodal for a file. A file that states
-    no name is called
-        by its own, without the ending.
-    overrides: `section.key=value` or `name=value`, the value in TOML; a bare word counts as text, and so does the name
-    of a file of
-        points, so that `schedule.kind=linear` needs no quotes. Later ones win. A new schedule.kind sets aside what
-        belongs to the file's, and a new formula the file's.
-    Raises BadInput, one line that names the file (or --set), the key and a remedy.
+    The check includes the schedule's formula.
+
+    Parameters
+    ----------
+    path_or_name : str or path
+        A TOML file, or the name of a built-in problem. A built-in name comes before a file of the same name: write
+        ./bimodal for the file. A file that states no name is called by its own name without the ending.
+    overrides : iterable of str
+        Changes `section.key=value` or `name=value`, the value in TOML; later ones win. A bare word counts as text, and
+        so does the name of a file of points, so `schedule.kind=linear` needs no quotes. A new schedule.kind sets aside
+        what belongs to the old kind alone, and a new formula replaces the old one.
+
+    Returns
+    -------
+    Problem
+        The checked problem.
+
+    Raises
+    ------
+    BadInput
+        For anything wrong: one line that names the file (or --set), the key and a remedy.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> problem = annealvi.load_problem("bimodal", ["schedule.kind=linear", "schedule.T0=100"])
+    >>> problem.schedule.kind, problem.schedule.T0
+    ('linear', 100.0)
     """
     source = os.fsdecode(path_or_name)
     if source in BUILT_IN:
@@ -90,13 +106,12 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
 
 
 def with_changes(problem: Problem, changes: Mapping[str, Any]) -> Problem:
-    """The problem with other values at some keys, checked like a file. BadInput for an unknown key and a value that a
-    file may not have.
+    """The problem with other values at some keys, checked like a file.
 
     A key is `name`, `section.key`, or one entry of a list, numbered from 0: `target.scales[1]`, `target.means[0][1]`.
-    Another share of the weights at one entry leaves the others in their proportions, so that all sum to one. A whole
-    float counts as an integer where the file wants one; a number for each component may be set where the problem has
-    one for all.
+    A new weight at one entry keeps the proportions of the other weights, so that all still sum to one. A whole float
+    counts as an integer where the file wants an integer. One component's radius may be set where the problem has one
+    radius for all. Raises BadInput for an unknown key and for a value that a file may not have.
     """
     document = problem_as_dict(problem)
     _drop_replaced_formula(document, changes)
@@ -110,7 +125,7 @@ def with_changes(problem: Problem, changes: Mapping[str, Any]) -> Problem:
 
 
 def is_key(key: str) -> bool:
-    """Whether `with_changes` knows a key, of whatever entry."""
+    """Whether `with_changes` knows a key, with or without numbers of an entry."""
     plain, _ = _split(key)
     return plain in KEYS
 
@@ -150,7 +165,24 @@ def problem_as_dict(problem: Problem) -> dict[str, Any]:
 
 
 def problem_to_toml(problem: Problem) -> str:
-    """TOML text from which `load_problem` makes the same problem."""
+    """Write a problem as TOML text, from which `load_problem` makes the same problem.
+
+    Parameters
+    ----------
+    problem : Problem
+        The problem.
+
+    Returns
+    -------
+    str
+        The text of a problem file, with every section and key.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> annealvi.problem_to_toml(annealvi.Problem()).splitlines()[:4]
+    ['name = "bimodal"', '', '[target]', 'weights = [0.8, 0.2]']
+    """
     document = problem_as_dict(problem)
     lines = [f"name = {_toml_value(document.pop('name'))}"]
     for name, values in document.items():
@@ -185,7 +217,7 @@ def _read_toml(source: str) -> dict[str, Any]:
 
 
 def _name_of_file(path: str) -> str:
-    """A file's name without its ending, and with what no problem's name may hold left out or as a hyphen."""
+    """A file's name without its ending, with hyphens or nothing in place of what no problem's name may hold."""
     plain = "".join(c if c.isprintable() and c != "\\" else "-" for c in Path(path).stem)
     return plain.lstrip(".")[:LONGEST_NAME] or "unnamed"
 
@@ -247,7 +279,7 @@ def _apply_override(document: dict[str, Any], key: str, value: Any, source: str)
 
 
 def _split(key: str) -> tuple[str, list[int]]:
-    """A key and the numbers of an entry behind it."""
+    """A key without the numbers of an entry, and these numbers."""
     found = _PLACE.fullmatch(key)
     return (key, []) if found is None else (found[1], [int(n) for n in _ENTRY.findall(found[2])])
 
@@ -278,7 +310,7 @@ def _set(document: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _beside(source: str, document: dict[str, Any]) -> dict[str, Any]:
-    """The document of a file with the name of its points' file relative to its own folder."""
+    """The document of a file, with the name of a points file in it taken relative to the document's folder."""
     schedule = document.get("schedule")
     if isinstance(schedule, dict) and isinstance(schedule.get("points"), str) and schedule["points"]:
         schedule["points"] = str(Path(source).parent / schedule["points"])
@@ -294,7 +326,7 @@ def _drop_details_of_other_kinds(document: dict[str, Any], kind: Any) -> None:
 
 
 def _drop_replaced_formula(document: dict[str, Any], changed: Collection[str]) -> None:
-    """A new formula for T or for beta takes the place of either."""
+    """Drop the formula of the schedule where the changes give a new one, for T or for beta."""
     schedule, formulas = document.get("schedule"), NEEDED["expression"][0]
     if isinstance(schedule, dict) and any(f"schedule.{formula}" in changed for formula in formulas):
         for formula in formulas:
@@ -302,7 +334,10 @@ def _drop_replaced_formula(document: dict[str, Any], changed: Collection[str]) -
 
 
 def _unknown(key: str, value: Any) -> BadInput:
-    """What to say of a section, or of section.key, that no problem file has. Its value tells what is looked for."""
+    """The error for a section, or for a section.key, that no problem file has.
+
+    The value helps to tell which feature outside the theory the user is looking for.
+    """
     section, point, leaf = key.partition(".")
     if known := outside(key, value):
         return BadInput(_short(key), *known)
@@ -320,8 +355,10 @@ def _short(name: str) -> str:
 
 
 def _without_middle(text: str) -> str:
-    """A message of at most 205 characters, with its ends: it may quote a key of any length, and says at the end
-    where."""
+    """A message cut in its middle to at most 205 characters.
+
+    The message may quote a key of any length, and its end says where the mistake is.
+    """
     return text if len(text) <= 200 else f"{text[:100]} ... {text[-100:]}"
 
 

@@ -1,14 +1,16 @@
 """A user's formula in a form that overflows only where its value does.
 
-1/(1 + exp(u)) is an ordinary number where exp(u) has none in the working precision. What may be so large or small is
-therefore computed as m · exp(k) with m of order one, and a sum of such terms with the largest of their exponents set
-aside, so that quotients, powers and logarithms act on k. Sums that are themselves the result are added as they stand.
+The value 1/(1 + exp(u)) is an ordinary number even where exp(u) overflows in the working precision. A part that may be
+so large or so small is therefore computed as m · exp(k) with m of order one. In a sum of such parts the largest
+exponent is set aside, so quotients, powers and logarithms act on k. A sum that is itself the result is added as it
+stands.
 
-Covered: every formula of the grammar whose value, whose parameters and whose trigonometric and min/max parts have a
-place in the working precision, for t up to 1e9. Not covered: the difference of two terms that are each out of range.
+The form covers every formula of the grammar whose value, whose parameters and whose trigonometric and min/max parts are
+within the range of the working precision, for t up to 1e9. It does not cover the difference of two terms that are each
+out of range.
 
-SymPy takes exponentials apart (exp(9 − t) may become 8103.08 exp(−t)) and puts logarithms back; the nodes here keep
-what they are given.
+SymPy takes exponentials apart (exp(9 − t) may become 8103.08 exp(−t)) and joins them again; the nodes of this module
+keep the arguments that they are given.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from derive.problem.interpolation import prec_to_digits
 
 
 class Kept(sp.Function):
-    """A function that SymPy evaluates and prints as `plain`, and does not rewrite."""
+    """A function that SymPy evaluates and prints like `plain`, but never rewrites."""
 
     plain: ClassVar[Any]
     is_extended_real = True
@@ -73,12 +75,11 @@ class Largest(Kept):
         values = [a.evalf(prec_to_digits(prec)) for a in self.args]
         if not all(v.is_Float or v.is_Rational for v in values):
             return self.plain(*values)
-        return type(self).choose(
-            values, key=lambda v: v._to_mpmath(prec)
-        )  # SymPy does not compare a zero that it is not sure of
+        # By mpmath's numbers, because SymPy does not compare a zero of which it is not sure.
+        return type(self).choose(values, key=lambda v: v._to_mpmath(prec))
 
     def _numpycode(self, printer: Any, **_: object) -> str:
-        """Of two at a time, as arrays of different shapes need it."""
+        """Code that compares two arguments at a time, as arrays of different shapes need it."""
         first, *others = map(printer._print, self.args)
         for other in others:
             first = f"{printer._module_format(f'{printer._module}.{self.of_two}')}({first}, {other})"
@@ -98,8 +99,10 @@ class Floor(Kept):
 
 
 class Tabulated(Kept):
-    """Tabulated(time, end, table, f): a function f of time from its table until `end`. To SymPy one thing, whose
-    branches it would carry into conditions."""
+    """Tabulated(time, end, table, f): a function f of time that is read from its table until `end`.
+
+    It is one node, because SymPy would carry the branches of a `Piecewise` into conditions.
+    """
 
     @staticmethod
     def plain(time: sp.Expr, end: sp.Expr, table: sp.Expr, function: sp.Expr, evaluate: bool = True) -> sp.Expr:
@@ -112,19 +115,19 @@ class Magnitude(Kept):
 
 
 Pair = tuple[sp.Expr, sp.Expr]
-"""(m, k) of m · exp(k)."""
+"""The pair (m, k) that stands for m · exp(k)."""
 
 MOST_DEGREE = 4
-"""t^4 is 1e36 at the latest time, 1e9: float32 ends at 3e38."""
+"""The highest power of t that cannot overflow: at the latest time, 1e9, t^4 is 1e36, and float32 ends at 3e38."""
 LARGE, SMALL = 1e15, 1e-15
 FURTHEST = sp.Float(1e30)
-"""A bound of exponents, infinite ones included, that leaves their differences defined."""
+"""Exponents are cut at this bound, infinite ones included, so that their differences are defined."""
 LARGEST_FACTOR = sp.Integer(80)
-"""exp(80) is 5e34; a term whose m is so small that it would need more is lost among the others."""
+"""The largest exponent of a term in a sum: exp(80) is 5e34, and a term that needs more is lost among the others."""
 
 
 def without_overflow(formula: sp.Expr) -> sp.Expr:
-    """The formula's value."""
+    """An expression of the same value as the formula, which overflows only where the value does."""
     if not any(_is_wild(node) for node in sp.preorder_traversal(formula)):
         return formula
     if isinstance(formula, sp.log):
@@ -139,17 +142,17 @@ def without_overflow(formula: sp.Expr) -> sp.Expr:
 
 
 def inverse_without_overflow(formula: sp.Expr) -> sp.Expr:
-    """1 over the formula's value."""
+    """An expression for 1/formula, which overflows only where its value does."""
     m, k = _pair(formula)
     return Exponential(-k) / m if k != 0 else 1 / m
 
 
 @lru_cache(maxsize=4096)
 def _is_wild(e: sp.Expr) -> bool:
-    """Whether the value itself may leave the range where those that it is computed from are in it.
+    """Whether an expression may leave the range of numbers although its arguments are within the range.
 
-    It is sought in what is added, multiplied and raised to powers; other functions are bounded, grow slowly or choose
-    among values.
+    Only sums, products, powers and exponentials can do so; other functions are bounded, grow slowly, or choose among
+    values.
     """
     if isinstance(e, sp.Number):
         return e != 0 and not SMALL <= abs(e) <= LARGE
@@ -167,14 +170,14 @@ def _is_wild(e: sp.Expr) -> bool:
 
 
 def _is_bounded_beside_a_number(term: sp.Expr) -> bool:
-    """Whether a term neither overflows nor, where it underflows, matters beside a number."""
+    """Whether a term cannot overflow, and does not matter beside a number where it underflows."""
     rest = [f for f in sp.Mul.make_args(term) if not (isinstance(f, Exponential) and f.args[0].is_nonpositive)]
     return not _is_wild(sp.Mul(*rest))
 
 
 @lru_cache(maxsize=4096)
 def _degree(e: sp.Expr) -> float:
-    """The power of t that e grows with at most, where it is not wild otherwise."""
+    """The highest power of t with which e may grow, apart from its wild parts."""
     if e.is_Symbol:
         return 1.0
     if e.is_Pow and e.exp.is_number:
@@ -200,7 +203,7 @@ def _pair(e: sp.Expr) -> Pair:
         m = (1 + Exponential(-2 * Magnitude(x))) / 2
         return (m if isinstance(e, sp.cosh) else m * sp.tanh(x)), Magnitude(x)
     if e.is_Mul:
-        # Beside an exponential that is nearly out of range a plain factor would come too late.
+        # A plain factor goes into the exponent too, because an exponential beside it may nearly be out of range.
         pairs = [_signed(without_overflow(f)) if not _is_wild(f) and not f.is_number else _pair(f) for f in e.args]
         return sp.Mul(*(m for m, _ in pairs)), sp.Add(*(k for _, k in pairs))
     return _pair_of_power(e) if e.is_Pow else _pair_of_sum(e)
@@ -214,7 +217,7 @@ def _pair_of_power(e: sp.Pow) -> Pair:
     if abs(power) <= 2 and _degree(m) * abs(power) <= MOST_DEGREE:
         return m**power, k * power
     if not power.is_Integer:
-        return sp.S.One, power * (k + Logarithm(m))  # undefined where the base is negative, as it should be
+        return sp.S.One, power * (k + Logarithm(m))  # undefined for a negative base, as a power is
     sign, log = _signed(m)
     return sign ** (power % 2), power * (k + log)
 

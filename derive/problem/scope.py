@@ -1,5 +1,7 @@
-"""What people look for in a problem file and the theory does not cover, each with one line that says so and what to do
-instead."""
+"""Features that users look for in a problem file and that the theory does not cover, each with its message.
+
+A message says in one line that the feature is not covered and what to do instead.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ from fnmatch import fnmatchcase
 
 @dataclass(frozen=True)
 class Outside:
-    """places: patterns, separated by blanks, of keys (`section`, `section.key`) and of values (`section.key=value`), in
-    lower case.
+    """One feature that the theory does not cover.
 
-    found, remedy: what is said of them.
+    places: patterns in lower case, separated by blanks, of keys (`section`, `section.key`) and of values
+    (`section.key=value`). found, remedy: the two halves of the message.
     """
 
     places: str
@@ -138,12 +140,14 @@ OUTSIDE = (
         "let manifold be one of sphere, euclidean",
     ),
 )
-"""The first that fits is said."""
+"""The first entry that fits gives the message."""
 
 
 def outside(key: str, value: object = None) -> tuple[str, str] | None:
-    """What is found and the remedy, for a key or a key's value that people look for and the problem file does not
-    have."""
+    """The message, as (found, remedy), for a key or a key's value that belongs to a feature outside the theory.
+
+    None where no entry fits.
+    """
     texts = [f"{key}={value}", key] if isinstance(value, str) else [key]
     for text in texts:
         for entry in OUTSIDE:

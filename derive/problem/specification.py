@@ -1,101 +1,76 @@
-"""What a run is about: a target mixture, a proposal mixture, a flow, a schedule. Frozen values, checked when made.
+"""The problem of a run as frozen values: a target mixture, a proposal mixture, a flow, a schedule, a space.
 
 `Problem()` is the study's bimodal case: K = L = 2 unit-scale Gaussians at distance R = 3 from the origin, target
-weights 0.8 and 0.2, in 128 dimensions, annealed exponentially. Every field may be given as any sequence of numbers
-(lists, tuples, arrays) and is kept as a tuple of floats. Whatever is wrong raises `BadInput`, one line that names the
-key and a remedy.
+weights 0.8 and 0.2, in 128 dimensions, annealed exponentially. A field of several numbers takes any sequence (a list, a
+tuple, an array) and keeps a tuple of floats. Every value is checked when it is made; a wrong one raises `BadInput`, one
+line that names the key and a remedy.
 """
 
 from __future__ import annotations
 
-import math
 import numbers
-import os
-import re
-import reprlib
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from derive.objects.short_repr import short_repr
-from derive.problem.points_file import MOST_POINTS, BadPointsError, read_points
-from derive.problem.scope import outside
-
-SCHEDULE_KINDS = (
-    "constant",
-    "exponential",
-    "geometric",
-    "linear",
-    "beta-exponential",
-    "beta-linear",
-    "cosine",
-    "hold",
-    "table",
-    "expression",
+from derive.problem.field_checks import (
+    MOST_DIMENSIONS,
+    BadInput,
+    keep,
+    mean_vectors,
+    mixture_weights,
+    one_of,
+    padded_alike,
+    positive,
+    positives,
+    require_distinct_modes,
+    require_length,
+    require_name,
+    sequence,
+    shown,
+    start_temperature,
+    table_points,
 )
-ADAPTIVE_KINDS = ("adaann", "ess")
-"""Rules that raise beta by what the proposal has become; they have no formula in t."""
+from derive.problem.kinds import KINDS, names_of_kinds
+
+SCHEDULE_KINDS = names_of_kinds(lambda kind: not kind.adaptive)
+"""The kinds whose temperature is a function of time."""
+ADAPTIVE_KINDS = names_of_kinds(lambda kind: kind.adaptive)
+"""The kinds that are rules: they raise beta by what the proposal has become, and have no formula in t."""
 
 MANIFOLDS = ("sphere", "euclidean")
 LEARNABLE = ("means", "weights", "scales")
 LAWS = ("uniform-sphere",)
 
-LONGEST_NAME = 80
-MOST_COMPONENTS = 64
-MOST_PASTED = 16
-MOST_DIMENSIONS = 10**9
-SUM_TOLERANCE = 1e-9
-LARGEST = 1e100  # squares and ratios of admitted numbers stay finite in double precision
-SMALLEST = 1e-100
-
-
-class BadInput(ValueError):  # noqa: N818
-    """A mistake in what the user gave. `str` is one line: source, key, what was found, what to do.
-
-    key: empty, or "problem", for the whole of what is in the source.
-    """
-
-    def __init__(self, key: str, found: str, remedy: str, source: str = "problem") -> None:
-        key = "" if key == "problem" else key
-        super().__init__(key, found, remedy, source)
-        self.key, self.found, self.remedy, self.source = key, found, remedy, source
-
-    def __str__(self) -> str:
-        return one_line(": ".join(part for part in (self.source, self.key, f"{self.found}; {self.remedy}") if part))
-
-    def at(self, source: str) -> BadInput:
-        """The same mistake, said to be in `source` (a file's name, say)."""
-        return BadInput(self.key, self.found, self.remedy, source)
-
-
-def one_line(text: str) -> str:
-    """`text` with everything unprintable escaped, so that it is one line on any terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def shown(value: Any) -> str:
-    """A short form of `value` for a message, however large it is."""
-    try:
-        return one_line(_SHORT.repr(value))
-    except ValueError:  # an integer of more digits than Python converts
-        return "a number of thousands of digits"
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
-
 
 @dataclass(frozen=True)
 class Target:
-    """p*(x) = sum_k weights[k] N(x; means[k], scales[k]^2 I), K components.
+    """The target mixture p*(x) = sum_k weights[k] N(x; means[k], scales[k]^2 I) of K Gaussian components.
 
-    weights: K positive numbers that sum to one within 1e-9. means: K lists of coordinates in R^r, each padded with
-    zeros to the dimension of the space, so lists may differ in length. Trailing
-        coordinates that are zero in every mean are dropped (one is always kept), so r never counts mere padding.
-    scales: K positive standard deviations.
+    Two components with the same mean and scale are refused: they are one component, so the number of modes that a run
+    has found would be undefined.
 
-    Two components with the same mean and scale are refused: they are one component, and "the modes found" would be
-    undefined.
+    Attributes
+    ----------
+    weights : tuple of float, length K
+        Positive numbers that sum to one within 1e-9.
+    means : tuple of K tuples of float
+        The coordinates of each mean in R^r, padded with zeros to the dimension of the space; the lists given may
+        differ in length. Trailing coordinates that are zero in every mean are dropped, but one coordinate is always
+        kept, so r never counts mere padding.
+    scales : tuple of float, length K
+        Positive standard deviations.
+
+    Raises
+    ------
+    BadInput
+        If a value is of the wrong type or range, the lengths differ, or two components coincide.
+
+    Examples
+    --------
+    >>> from annealvi import Target
+    >>> Target(weights=[0.5, 0.3, 0.2], means=[[3, 0], [0, 3], [-3]], scales=[1, 1, 1]).means
+    ((3.0, 0.0), (0.0, 3.0), (-3.0, 0.0))
     """
 
     weights: tuple[float, ...] = (0.8, 0.2)
@@ -105,27 +80,46 @@ class Target:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        weights = _mixture_weights("target.weights", self.weights)
+        weights = mixture_weights("target.weights", self.weights)
         count = f"as many as target.weights, {len(weights)}"
-        means = _padded_alike(_mean_vectors("target.means", self.means))
-        _require_length("target.means", means, len(weights), count)
-        scales = _positives("target.scales", self.scales)
-        _require_length("target.scales", scales, len(weights), count)
-        _require_distinct_modes(means, scales)
-        _keep(self, weights=weights, means=means, scales=scales)
+        means = padded_alike(mean_vectors("target.means", self.means))
+        require_length("target.means", means, len(weights), count)
+        scales = positives("target.scales", self.scales)
+        require_length("target.scales", scales, len(weights), count)
+        require_distinct_modes(means, scales)
+        keep(self, weights=weights, means=means, scales=scales)
 
     @property
     def coordinates(self) -> int:
-        """r, the number of coordinates of each mean: at least the dimension of the means' span."""
+        """The number r of coordinates of each mean. It is at least the dimension of the means' span."""
         return len(self.means[0])
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """q(x) = sum_i weights[i] N(x; a_i, scales[i]^2 I), L components, with ||a_i|| = radius at the start.
+    """The proposal mixture q(x) = sum_i weights[i] N(x; a_i, scales[i]^2 I) of L Gaussian components.
 
-    weights: L positive numbers that sum to one within 1e-9. scales: L positive standard deviations.
-    radius: positive, one number for all components or a list of L.
+    The means a_i are drawn when a run starts (see `Problem.init`), so the proposal states only their lengths.
+
+    Attributes
+    ----------
+    weights : tuple of float, length L
+        Positive numbers that sum to one within 1e-9.
+    scales : tuple of float, length L
+        Positive standard deviations.
+    radius : float or tuple of float, length L
+        The length of each mean at the start, ||a_i||: one positive number for all components, or one for each.
+
+    Raises
+    ------
+    BadInput
+        If a value is of the wrong type or range, or the lengths differ.
+
+    Examples
+    --------
+    >>> from annealvi import Proposal
+    >>> Proposal(radius=2).radii
+    (2.0, 2.0)
     """
 
     weights: tuple[float, ...] = (0.5, 0.5)
@@ -135,78 +129,113 @@ class Proposal:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        weights = _mixture_weights("proposal.weights", self.weights)
-        scales = _positives("proposal.scales", self.scales)
-        _require_length("proposal.scales", scales, len(weights), f"as many as proposal.weights, {len(weights)}")
+        weights = mixture_weights("proposal.weights", self.weights)
+        scales = positives("proposal.scales", self.scales)
+        require_length("proposal.scales", scales, len(weights), f"as many as proposal.weights, {len(weights)}")
         if isinstance(self.radius, Collection) and not isinstance(self.radius, str | bytes):
-            radius: float | tuple[float, ...] = _positives("proposal.radius", self.radius)
-            _require_length(
+            radius: float | tuple[float, ...] = positives("proposal.radius", self.radius)
+            require_length(
                 "proposal.radius",
                 self.radius,
                 len(weights),
                 f"one number, or as many as proposal.weights, {len(weights)}",
             )
         else:
-            radius = _positive("proposal.radius", self.radius)
-        _keep(self, weights=weights, scales=scales, radius=radius)
+            radius = positive("proposal.radius", self.radius)
+        keep(self, weights=weights, scales=scales, radius=radius)
 
     @property
     def radii(self) -> tuple[float, ...]:
-        """The L components' radii."""
+        """The radius of each component, a tuple of length L."""
         return self.radius if isinstance(self.radius, tuple) else (self.radius,) * len(self.weights)
 
 
 @dataclass(frozen=True)
 class Flow:
-    """The gradient flow. manifold: "sphere" keeps every ||a_i||, "euclidean" does not.
+    """The gradient flow: the manifold on which the means move, and the parameters that are learned.
 
-    learn: what moves, some of "means", "weights", "scales"; kept in this order without regard to the order given.
+    Attributes
+    ----------
+    manifold : {"sphere", "euclidean"}
+        "sphere" keeps every length ||a_i||; "euclidean" lets the lengths change.
+    learn : tuple of str
+        The parameters that move: some of "means", "weights" and "scales", kept in this order whatever the order given.
+
+    Raises
+    ------
+    BadInput
+        If a name is unknown or given twice, or if nothing is learned.
+
+    Examples
+    --------
+    >>> from annealvi import Flow
+    >>> Flow("euclidean", ["scales", "means"]).learn
+    ('means', 'scales')
     """
 
     manifold: str = "sphere"
     learn: tuple[str, ...] = ("means",)
 
     def __post_init__(self) -> None:
-        manifold = _one_of("flow.manifold", self.manifold, MANIFOLDS)
-        given = _sequence("flow.learn", self.learn, 'write a list such as ["means"]', len(LEARNABLE))
-        chosen = [_one_of(f"flow.learn[{i}]", item, LEARNABLE) for i, item in enumerate(given)]
+        manifold = one_of("flow.manifold", self.manifold, MANIFOLDS)
+        given = sequence("flow.learn", self.learn, 'write a list such as ["means"]', len(LEARNABLE))
+        chosen = [one_of(f"flow.learn[{i}]", item, LEARNABLE) for i, item in enumerate(given)]
         if not chosen:
             raise BadInput("flow.learn", "nothing is learned", f"name at least one of {', '.join(LEARNABLE)}")
         if len(set(chosen)) < len(chosen):
             raise BadInput("flow.learn", f"{shown(chosen)} names one thing twice", "name each once")
-        _keep(self, manifold=manifold, learn=tuple(item for item in LEARNABLE if item in chosen))
+        keep(self, manifold=manifold, learn=tuple(item for item in LEARNABLE if item in chosen))
 
 
-DETAILS = {
-    "points": "table",
-    "expression": "expression",
-    "beta_expression": "expression",
-    "tau": "adaann",
-    "level": "ess",
-}
-"""Keys of a schedule that belong to one kind alone."""
-NEEDED = {
-    "table": (("points",), "[[0, 300], [1000, 1]]"),
-    "expression": (("expression", "beta_expression"), '"1 + 299*exp(-t/100)"'),
-}
-"""Of which keys a kind needs one, and an example of the first."""
-FROM_INFINITY = ("beta-exponential", "beta-linear", "hold")
-"""Kinds whose formula has a meaning for T0 = inf, where beta begins at 0."""
+DETAILS = {key: kind.name for kind in KINDS.values() for key in kind.own_keys}
+"""The keys of a schedule that belong to one kind alone, each with its kind."""
+NEEDED = {kind.name: (kind.own_keys, kind.needs) for kind in KINDS.values() if kind.needs is not None}
+"""For each kind that needs one of its own keys: those keys, and an example of the first."""
 
 
 @dataclass(frozen=True)
 class ScheduleSpec:
-    """The temperature's course as the user states it; `derive.problem.schedules` gives it its formula.
+    """The temperature's course as the user states it; `make_schedule` turns it into formulas.
 
-    kind: one of `SCHEDULE_KINDS` or `ADAPTIVE_KINDS`; "geometric" is cooling by equal factors, not the path q0^(1-beta)
-    p^beta. T0: the temperature at t = 0, at least 1; inf (beta = 0) for a kind of `FROM_INFINITY`. t0: the time scale,
-    positive, in the flow's time; of an adaptive kind the time between adjustments. points: for "table" alone, 2 to 10
-    000 pairs (t, T): t from 0 and ascending, two at one time for a jump, T positive and 1 at the last;
-        or the name of a file of two columns, which is read at once (`derive.problem.points_file`).
-    expression: for "expression" alone, T as plain mathematics in t, T0 and t0; read by
-    `derive.problem.schedules.make_schedule`. beta_expression: in its place, beta = 1/T likewise. tau: for "adaann"
-    alone, positive, 0.05 unless given: beta grows by tau/sqrt(Var_q[log p*]). level: for "ess" alone, between 0 and 1,
-    0.9 unless given: beta grows as far as the relative effective sample size stays above it.
+    Attributes
+    ----------
+    kind : str
+        One of `SCHEDULE_KINDS` or `ADAPTIVE_KINDS`. "geometric" is cooling by equal factors, not the path
+        q0^(1-beta) p^beta.
+    T0 : float
+        The temperature at t = 0, at least 1; inf (beta = 0) for a kind of `FROM_INFINITY`.
+    t0 : float
+        The time scale, positive, in the flow's time. For an adaptive kind it is the time between adjustments.
+    points : tuple of pairs of float
+        For "table" alone: 2 to 10 000 pairs (t, T). The times start at 0 and ascend, and two points at one time are a
+        jump. The temperatures are positive, and the last is 1. The name of a file of two columns may be given instead;
+        the file is read at once.
+    expression : str
+        For "expression" alone: T as plain mathematics in t, T0 and t0. `make_schedule` reads it.
+    beta_expression : str
+        For "expression" alone, in place of `expression`: beta = 1/T as plain mathematics in t, T0 and t0.
+    tau : float or None
+        For "adaann" alone, positive, 0.05 unless given: beta grows by tau/sqrt(Var_q[log p*]) at each adjustment.
+    level : float or None
+        For "ess" alone, between 0 and 1, 0.9 unless given: beta grows as far as the relative effective sample size
+        stays above this level.
+
+    Raises
+    ------
+    BadInput
+        If a value is of the wrong type or range, a key that the kind needs is missing, or a key belongs to another
+        kind.
+
+    Examples
+    --------
+    >>> from annealvi import ScheduleSpec
+    >>> ScheduleSpec("adaann", T0=50, t0=1).tau
+    0.05
+    >>> ScheduleSpec("linear", T0=0.5)
+    Traceback (most recent call last):
+        ...
+    derive.problem.field_checks.BadInput: problem: schedule.T0: 0.5 is below 1; give a temperature of at least 1; \
+kinds "table" and "expression" may be colder than 1 on the way
     """
 
     kind: str = "exponential"
@@ -221,8 +250,8 @@ class ScheduleSpec:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        kind = _one_of("schedule.kind", self.kind, (*SCHEDULE_KINDS, *ADAPTIVE_KINDS))
-        T0 = _start_temperature(kind, self.T0)
+        kind = one_of("schedule.kind", self.kind, (*SCHEDULE_KINDS, *ADAPTIVE_KINDS))
+        T0 = start_temperature(kind, self.T0)
         for key in NEEDED["expression"][0]:
             if not isinstance(getattr(self, key), str):
                 raise BadInput(
@@ -230,7 +259,7 @@ class ScheduleSpec:
                     f"{shown(getattr(self, key))} is not text",
                     'write it in quotes: "1 + 299*exp(-t/100)"',
                 )
-        points = _table_points("schedule.points", self.points)
+        points = table_points("schedule.points", self.points)
         given = [key for key in DETAILS if (points if key == "points" else getattr(self, key)) not in ((), "", None)]
         for key in given:
             if kind != DETAILS[key]:
@@ -247,16 +276,33 @@ class ScheduleSpec:
             )
         if len(found) > 1:
             raise BadInput(f"schedule.{found[1]}", f"schedule.{found[0]} is given too", "leave one of them out")
-        tau = _positive("schedule.tau", 0.05 if self.tau is None else self.tau) if kind == "adaann" else None
-        level = _positive("schedule.level", 0.9 if self.level is None else self.level) if kind == "ess" else None
+        tau = positive("schedule.tau", 0.05 if self.tau is None else self.tau) if kind == "adaann" else None
+        level = positive("schedule.level", 0.9 if self.level is None else self.level) if kind == "ess" else None
         if level is not None and level >= 1:
             raise BadInput("schedule.level", f"{level} is not below 1", "give a number between 0 and 1, such as 0.9")
-        _keep(self, kind=kind, T0=T0, t0=_positive("schedule.t0", self.t0), points=points, tau=tau, level=level)
+        keep(self, kind=kind, T0=T0, t0=positive("schedule.t0", self.t0), points=points, tau=tau, level=level)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The space of x: R^dimension, 1 <= dimension <= 10^9."""
+    """The space R^dimension of x.
+
+    Attributes
+    ----------
+    dimension : int
+        From 1 to 10^9.
+
+    Raises
+    ------
+    BadInput
+        If the dimension is not a whole number in this range.
+
+    Examples
+    --------
+    >>> from annealvi import Space
+    >>> Space().dimension
+    128
+    """
 
     dimension: int = 128
 
@@ -268,28 +314,67 @@ class Space:
             raise BadInput(key, f"{shown(d)} is below 1", "give at least one dimension")
         if d > MOST_DIMENSIONS:
             raise BadInput(key, f"{shown(d)} is above 10^9", "give at most 10^9; the theory hardly changes beyond")
-        _keep(self, dimension=int(d))
+        keep(self, dimension=int(d))
 
 
 @dataclass(frozen=True)
 class Init:
-    """The law of the proposal's means at t = 0; "uniform-sphere": independent and uniform on the sphere of `radius`."""
+    """The law of the proposal's means at t = 0.
+
+    Attributes
+    ----------
+    law : {"uniform-sphere"}
+        "uniform-sphere": the means are independent and uniform on the sphere of the proposal's radius.
+
+    Raises
+    ------
+    BadInput
+        If the law is unknown.
+    """
 
     law: str = "uniform-sphere"
 
     def __post_init__(self) -> None:
-        _one_of("init.law", self.law, LAWS)
+        one_of("init.law", self.law, LAWS)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Everything one run needs. The defaults are the study's bimodal case.
+    """Everything that one run needs. The defaults are the study's bimodal case.
 
-    The means are placed by padding them with zeros, so `space.dimension` must be at least the coordinates they use.
-    That implies the theory's own condition, a dimension no smaller than the rank of the span.
+    The target's means are placed in the space by padding them with zeros, so the dimension of the space must be at
+    least the number of coordinates that they use. This implies the theory's own condition: the dimension is no smaller
+    than the rank of the means' span.
 
-    name: for titles, labels and files. Without one, the study's own mixtures and flow are "bimodal" and others
-    "unnamed".
+    Attributes
+    ----------
+    name : str
+        The name in titles, labels and files. Without a name, the study's own mixtures and flow are "bimodal", and
+        others are "unnamed".
+    target : Target
+        The mixture that is approximated.
+    proposal : Proposal
+        The mixture that approximates the target.
+    flow : Flow
+        The manifold and the learned parameters.
+    schedule : ScheduleSpec
+        The temperature's course.
+    space : Space
+        The dimension.
+    init : Init
+        The law of the proposal's means at the start.
+
+    Raises
+    ------
+    BadInput
+        If a section is of another type, the name cannot serve in file names, or the dimension is too small.
+
+    Examples
+    --------
+    >>> from annealvi import Problem, Space
+    >>> problem = Problem(space=Space(1024))
+    >>> problem.name, problem.target.weights
+    ('bimodal', (0.8, 0.2))
     """
 
     name: str = ""
@@ -319,7 +404,7 @@ class Problem:
                 )
         if self.name == "":
             own = (self.target, self.proposal, self.flow) == (Target(), Proposal(), Flow())
-            _keep(self, name="bimodal" if own else "unnamed")
+            keep(self, name="bimodal" if own else "unnamed")
         require_name("name", self.name)
         d, r = self.space.dimension, self.target.coordinates
         if d < r:
@@ -328,180 +413,3 @@ class Problem:
                 f"{d} is smaller than the {r} coordinates that target.means use",
                 f"give at least {r}, or rotate the means into fewer coordinates",
             )
-
-
-def _keep(instance: object, **values: object) -> None:
-    """Store checked values in a frozen instance that is being made."""
-    for name, value in values.items():
-        object.__setattr__(instance, name, value)
-
-
-def without_axes(value: Any) -> Any:
-    """The number in an array of no axes; anything else as it is."""
-    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
-
-
-def _real(key: str, value: Any) -> float:
-    value = without_axes(value)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise BadInput(key, f"{shown(value)} is not a number", "write a number such as 1.0")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not abs(number) <= LARGEST:
-        raise BadInput(
-            key, f"{shown(value)} is not finite or too large", f"write a number of magnitude at most {LARGEST:g}"
-        )
-    return number
-
-
-def _positive(key: str, value: Any) -> float:
-    number = _real(key, value)
-    if number <= 0:
-        raise BadInput(key, f"{number} is not positive", "write a number above zero")
-    if number < SMALLEST:
-        raise BadInput(key, f"{number} is too small", f"write a number of at least {SMALLEST:g}")
-    return number
-
-
-def _sequence(key: str, value: Any, remedy: str, most: int) -> tuple[Any, ...]:
-    if not isinstance(value, Collection) or isinstance(value, str | bytes | Mapping | Set):
-        raise BadInput(key, f"{shown(value)} is not a list", remedy)
-    if len(value) > most:
-        raise BadInput(key, f"{len(value)} entries", f"give at most {most}")
-    return tuple(value)
-
-
-def _positives(key: str, value: Any) -> tuple[float, ...]:
-    entries = _sequence(key, value, "write a list of numbers such as [1.0, 1.0]", MOST_COMPONENTS)
-    return tuple(_positive(f"{key}[{i}]", x) for i, x in enumerate(entries))
-
-
-def _mixture_weights(key: str, value: Any) -> tuple[float, ...]:
-    weights = _positives(key, value)
-    if not weights:
-        raise BadInput(key, "a mixture without components", "give at least one weight")
-    total = math.fsum(weights)
-    if abs(total - 1) > SUM_TOLERANCE:
-        raise BadInput(
-            key,
-            f"the weights sum to {total:.12g}",
-            f"make them sum to one within {SUM_TOLERANCE:g}{_normalised(weights, total)}",
-        )
-    return weights
-
-
-def _normalised(weights: tuple[float, ...], total: float) -> str:
-    """The weights divided by their sum, to be pasted; of many, what to divide by, since a message is one line."""
-    shares = [w / total for w in weights]
-    if len(shares) > MOST_PASTED or min(shares) < SMALLEST:
-        return f": divide each by {total!r}"
-    return f", such as [{', '.join(map(repr, shares))}]"
-
-
-def _mean_vectors(key: str, value: Any) -> tuple[tuple[float, ...], ...]:
-    remedy = "write one list of coordinates per component, such as [[3.0], [-3.0]]"
-    rows = [
-        _sequence(f"{key}[{k}]", row, remedy, MOST_DIMENSIONS)
-        for k, row in enumerate(_sequence(key, value, remedy, MOST_COMPONENTS))
-    ]
-    for k, row in enumerate(rows):
-        if not row:
-            raise BadInput(f"{key}[{k}]", "a mean without coordinates", "give at least one coordinate")
-    return tuple(tuple(_real(f"{key}[{k}][{j}]", x) for j, x in enumerate(row)) for k, row in enumerate(rows))
-
-
-def _padded_alike(means: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
-    """All means with as many coordinates as the last one that is not zero takes, and one at least."""
-    used = max((j for row in means for j, x in enumerate(row, start=1) if x != 0), default=1)
-    return tuple((*row[:used], *[0.0] * (used - len(row))) for row in means)
-
-
-def _start_temperature(kind: str, value: Any) -> float:
-    key = "schedule.T0"
-    if isinstance(value, numbers.Real) and value == math.inf:
-        if kind in FROM_INFINITY:
-            return math.inf
-        remedy = f"give a number, or one of the kinds {', '.join(FROM_INFINITY)}"
-        raise BadInput(key, f"the formula of schedule.kind {kind!r} has no meaning for inf", remedy)
-    T0 = _real(key, value)
-    if T0 < 1:
-        remedy = 'give a temperature of at least 1; kinds "table" and "expression" may be colder than 1 on the way'
-        raise BadInput(key, f"{T0} is below 1", remedy)
-    return T0
-
-
-def _table_points(key: str, value: Any) -> tuple[tuple[float, float], ...]:
-    if not isinstance(value, str | os.PathLike):
-        return _checked_points(key, value)
-    if not os.fspath(value):
-        return ()
-    try:
-        points, places = read_points(value)
-    except BadPointsError as mistake:
-        raise BadInput(key, mistake.found, mistake.remedy) from None
-    try:
-        return _checked_points(key, points)
-    except BadInput as mistake:
-        entry = re.match(r".*?\[([0-9]+)\]", mistake.key)
-        place = places[int(entry[1])] if entry else os.fsdecode(value)
-        raise BadInput(key, f"{place}: {mistake.found}", mistake.remedy) from None
-
-
-def _checked_points(key: str, value: Any) -> tuple[tuple[float, float], ...]:
-    remedy = (
-        "write a list of pairs [time, temperature] such as [[0, 300], [1000, 1]], or the name of a file of two columns"
-    )
-    points: list[tuple[float, float]] = []
-    for i, entry in enumerate(_sequence(key, value, remedy, MOST_POINTS)):
-        pair = _sequence(f"{key}[{i}]", entry, remedy, 2)
-        if len(pair) != 2:
-            raise BadInput(f"{key}[{i}]", f"{len(pair)} entries", remedy)
-        if pair[1] == math.inf:
-            finite = 'give a finite temperature, or schedule.kind = "beta-linear" with T0 = inf'
-            raise BadInput(f"{key}[{i}]", "log T is linear between points, and inf has none", finite)
-        time, temperature = (_real(f"{key}[{i}][{j}]", x) for j, x in enumerate(pair))
-        if i == 0 and time != 0:
-            raise BadInput(f"{key}[0]", f"the first time is {time}", "begin at time 0")
-        if points and time < points[-1][0]:
-            raise BadInput(f"{key}[{i}]", f"time {time} does not come after {points[-1][0]}", "give ascending times")
-        if len(points) > 1 and time == points[-2][0]:
-            raise BadInput(f"{key}[{i}]", f"a third point at time {time}", "give at most two, before and after a jump")
-        points.append((time, _positive(f"{key}[{i}][1]", temperature)))
-    if len(points) == 1:
-        raise BadInput(key, "one point", "give at least two")
-    if points and points[-1][1] != 1:
-        raise BadInput(key, f"the last temperature is {points[-1][1]}", "end at temperature 1")
-    return tuple(points)
-
-
-def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in allowed:
-        found, remedy = f"{shown(value)} is unknown", f"choose one of {', '.join(allowed)}"
-        if isinstance(value, str) and (known := outside(f"{key}={value}")):
-            found, remedy = f"{shown(value)}: {known[0]}", known[1]
-        raise BadInput(key, found, remedy)
-    return value
-
-
-def _require_length(key: str, entries: Collection[Any], wanted: int, reason: str) -> None:
-    if len(entries) != wanted:
-        raise BadInput(key, f"{len(entries)} entries", f"give {reason}")
-
-
-def _require_distinct_modes(means: tuple[tuple[float, ...], ...], scales: tuple[float, ...]) -> None:
-    seen: dict[tuple[tuple[float, ...], float], int] = {}
-    for k, mode in enumerate(zip(means, scales, strict=True)):
-        if mode in seen:
-            remedy = "merge them into one, adding their weights"
-            raise BadInput(f"target.means[{k}]", f"the same mean and scale as target.means[{seen[mode]}]", remedy)
-        seen[mode] = k
-
-
-def require_name(key: str, name: Any) -> None:
-    if not isinstance(name, str):
-        raise BadInput(key, f"{shown(name)} is not text", 'write it in quotes, such as "bimodal"')
-    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or set(name) & set("/\\") or name.startswith("."):
-        remedy = f"give 1 to {LONGEST_NAME} printable characters without slashes or a leading dot"
-        raise BadInput(key, f"{shown(name)} cannot serve in file names", remedy)

@@ -1,13 +1,13 @@
 """The flow for any number K of modes and L of components: rates as sums over components j, l and modes k, l.
 
 The averages are free symbols here: E_i[ρ_j] and its kin, named as in the derivation. `indexed_equations` writes the
-rates for a setting's manifold, scales and learned parameters; `indexed_instances` expands the sums for a derivation's
-own K and L, where each rate can be compared with the derived one.
+rates for a setting's manifold, scales and learned parameters. `indexed_instances` expands the sums for a derivation's
+own K and L, where each rate can be compared with the derived rate.
 
-With u_ij = (a_j − a_i)/σ_j² and Stein's lemma for E_i[ρ_j (x − a_i)] = σ_i² Σ_l E_i[ρ_j ρ_l] (u_ij − u_il), the score
-of a mixture is E_i[∇ log q] = Σ_j ρ̂_ij u_ij with the shares ρ̂_ij = E_i[ρ_j] − σ_i² Σ_{l≠j} E_i[ρ_j ρ_l] (1/σ_j² −
-1/σ_l²): unequal scales change the shares and nothing else. Along the deviation it is E_i[(x − a_i)·∇ log q] = σ_i²
-Σ_{j<l} E_i[ρ_j ρ_l] ‖u_ij − u_il‖² − σ_i² Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²]/σ_j².
+Let u_ij = (a_j − a_i)/σ_j². Stein's lemma gives E_i[ρ_j (x − a_i)] = σ_i² Σ_l E_i[ρ_j ρ_l] (u_ij − u_il). The score of
+a mixture is then E_i[∇ log q] = Σ_j ρ̂_ij u_ij with the shares ρ̂_ij = E_i[ρ_j] − σ_i² Σ_{l≠j} E_i[ρ_j ρ_l] (1/σ_j² −
+1/σ_l²), so unequal scales change only the shares. Along the deviation it is E_i[(x − a_i)·∇ log q] = σ_i² Σ_{j<l}
+E_i[ρ_j ρ_l] ‖u_ij − u_il‖² − σ_i² Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²]/σ_j².
 """
 
 from __future__ import annotations
@@ -30,11 +30,22 @@ I, J, K, L, N = sp.symbols("i j k l n", integer=True, positive=True)
 
 @dataclass(frozen=True)
 class IndexedEquation:
-    """left = factor · (Σ coefficient · part), for every value of the free indices.
+    """The equation left = factor · (Σ coefficient · part), for every value of the free indices.
 
-    left: the left-hand side as an entry of its family. rate: whether it is the time derivative of that entry. free:
-    (index, size) pairs. tangent: whether the sum is projected on the sphere's tangent space at a_i. parts:
-    (coefficient, part) pairs in the order in which they are read.
+    Attributes
+    ----------
+    left : Entry
+        The left-hand side as an entry of its family.
+    rate : bool
+        Whether the left-hand side is the time derivative of that entry.
+    free : tuple
+        (index, size) pairs.
+    factor : Expr
+        The common factor.
+    parts : tuple
+        (coefficient, part) pairs in reading order.
+    tangent : bool
+        Whether the sum is projected on the sphere's tangent space at a_i.
     """
 
     left: Entry
@@ -52,6 +63,7 @@ class IndexedEquation:
         return self.factor * sp.Add(*(coefficient * part for coefficient, part in self.parts))
 
     def plain(self) -> str:
+        """Return the equation in plain text."""
         head = f"d{self.left}/dt" if self.rate else str(self.left)
         if not self.parts:
             return f"{head} = 0"
@@ -61,10 +73,11 @@ class IndexedEquation:
         return f"{head} = {_in_plain(self.factor)}*{'P_i*' if self.tangent else ''}({body})"
 
     def latex_left(self) -> str:
+        """Return the LaTeX of the left-hand side."""
         return rf"\frac{{d{_in_tex(self.left)}}}{{dt}}" if self.rate else _in_tex(self.left)
 
     def latex_terms(self) -> list[str]:
-        """LaTeX of the right-hand side, to be broken between the terms."""
+        """Return the LaTeX of the right-hand side in pieces, between which a line may be broken."""
         if not self.parts:
             return ["0"]
         pieces = [_signed(c, p, _in_tex, r"\,").strip() for c, p in self.parts]
@@ -84,7 +97,7 @@ def _in_tex(expression: sp.Expr) -> str:
 
 
 def _in_order(*terms: sp.Expr) -> sp.Expr:
-    """A sum that is read in the order given."""
+    """Return a sum that is printed in the given order."""
     return sp.Add(*terms, evaluate=False)
 
 
@@ -97,8 +110,10 @@ def _signed(coefficient: sp.Expr, part: sp.Expr, write: Callable[[sp.Expr], str]
 
 @dataclass(frozen=True)
 class _Side:
-    """What the sums over one mixture are made of. scale: σ_j of an index. unequal: whether scales differ or are
-    learned."""
+    """What the sums over one mixture are made of.
+
+    `scale` gives σ_j of an index; `unequal` tells whether the scales differ or are learned.
+    """
 
     star: str
     letter: str
@@ -114,7 +129,7 @@ class _Side:
         return Entry("rho" + self.star, I, *indices)
 
     def share(self, index: sp.Expr) -> Entry:
-        """What weighs a component's pull."""
+        """Return the weight of a component's pull."""
         return Entry(("share" if self.unequal else "rho") + self.star, I, index)
 
 
@@ -123,8 +138,31 @@ Linear = Callable[[Entry], sp.Expr]
 
 
 def indexed_equations(setting: Setting) -> tuple[IndexedEquation, ...]:
-    """What the rates are defined by, and the rates of the means and overlaps, and of the weights and scales if
-    learned."""
+    """Write the flow for any number of modes and components.
+
+    Parameters
+    ----------
+    setting : Setting
+        The mixtures, manifold and learned parameters; only their kinds matter, not the numbers K and L.
+
+    Returns
+    -------
+    tuple of IndexedEquation
+        Definitions first, then the rates of the means and overlaps, and those of the weights and scales if these are
+        learned.
+
+    References
+    ----------
+    Soletskyi, Gabrié and Loureiro, arXiv:2410.13300; Fogliani, Loureiro and Gabrié, arXiv:2602.12923. The sums are
+    written anew here; their values are compared with the derivation's own equations.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> derivation = annealvi.derive_problem(annealvi.Problem())
+    >>> print(annealvi.indexed_equations(derivation.setting)[0].plain())
+    da_i/dt = -w_i*P_i*(sum_j[rho_ij*a_j] - beta*sum_k[rho_star_ik*nu_k])
+    """
     proposal = _side(setting.proposal, "", "a", J, COMPONENTS, "scales" in setting.learn)
     target = _side(setting.target, "_star", "nu", K, MODES)
     flow = _means(proposal, target, setting.manifold == "sphere") if "means" in setting.learn else _means_at_rest()
@@ -134,7 +172,7 @@ def indexed_equations(setting: Setting) -> tuple[IndexedEquation, ...]:
 
 
 def _side(mixture: Mixture, star: str, letter: str, index: sp.Symbol, size: sp.Symbol, learned: bool = False) -> _Side:
-    """Scales that differ or are learned, by index; a common one without."""
+    """Describe a mixture: scales that differ or are learned have an index, and a common scale has none."""
     common = mixture.scales[0]
     indexed = learned or len(set(mixture.scales)) > 1
 
@@ -149,7 +187,7 @@ def _means(proposal: _Side, target: _Side, sphere: bool) -> list[IndexedEquation
     factor = -Entry("w", I)
 
     def pulls(linear: Linear) -> tuple[tuple[sp.Expr, sp.Expr], ...]:
-        """E_i[∇ log q] − β E_i[∇ log p*] in parts; P_i a_i = 0 takes a_i out of what is projected."""
+        """Return E_i[∇ log q] − β E_i[∇ log p*] in parts; on the sphere P_i a_i = 0, so a_i drops out."""
         return tuple(
             (
                 sign,
@@ -163,7 +201,7 @@ def _means(proposal: _Side, target: _Side, sphere: bool) -> list[IndexedEquation
         )
 
     def tangent(inner: Linear) -> Linear:
-        """Inner products of the projected vector."""
+        """Return inner products of the projected vector."""
         own = VectorEntry("a", I)
         return lambda entry: (
             _in_order(inner(entry), -_with_own(entry) * inner(own) / Entry("Q", I, I)) if sphere else inner(entry)
@@ -205,7 +243,7 @@ def _shares(side: _Side, own_scale: sp.Expr) -> IndexedEquation:
 
 
 def _scales(proposal: _Side, target: _Side) -> list[IndexedEquation]:
-    """dσ_i/dt by E_i[(x − a_i)·∇ log density] of both mixtures."""
+    """Write dσ_i/dt by E_i[(x − a_i)·∇ log density] of both mixtures."""
     parts = (*_along_the_deviation(proposal, sp.S.One), *_along_the_deviation(target, -BETA))
     rate = IndexedEquation(Entry("sigma", I), True, ((I, COMPONENTS),), -Entry("w", I) * proposal.scale(I) ** 3, parts)
     return [*(_pull(side) for side in (proposal, target) if side.unequal), rate]
@@ -220,7 +258,7 @@ def _pull(side: _Side) -> IndexedEquation:
 
 
 def _along_the_deviation(side: _Side, sign: sp.Expr) -> list[tuple[sp.Expr, sp.Expr]]:
-    """E_i[(x − a_i)·∇ log density]/σ_i² in parts."""
+    """Return E_i[(x − a_i)·∇ log density]/σ_i² in parts."""
     j, l = side.index, L
     if side.unequal:
         difference = _in_order(VectorEntry("u" + side.star, I, j), -VectorEntry("u" + side.star, I, l))
@@ -233,7 +271,7 @@ def _along_the_deviation(side: _Side, sign: sp.Expr) -> list[tuple[sp.Expr, sp.E
 
 
 def _weights(proposal: _Side, target: _Side) -> list[IndexedEquation]:
-    """dw_i/dt through the softmax, and the energies that drive it."""
+    """Write dw_i/dt through the softmax, and the energies that drive it."""
     weight, energy, mean = Entry("w", I), Entry("e", I), sp.Symbol("e_mean", real=True)
     other = Entry("w", J) ** 2 * _in_order(Entry("e", J), -mean)
     flow = ((sp.S.One, weight * _in_order(energy, -mean)), (sp.S.NegativeOne, SumOver(other, J, COMPONENTS)))
@@ -254,18 +292,18 @@ def _weights(proposal: _Side, target: _Side) -> list[IndexedEquation]:
 
 
 def _with_own(entry: Entry) -> Entry:
-    """Inner product with a_i."""
+    """Return the inner product with a_i."""
     (index,) = entry.indices
     return Entry("Q", I, index) if entry.family == "a" else Entry("M", I, index)
 
 
 def _with_mean(entry: Entry) -> Entry:
-    """Inner product with a_n."""
+    """Return the inner product with a_n."""
     (index,) = entry.indices
     return Entry("Q", index, N) if entry.family == "a" else Entry("M", N, index)
 
 
 def _with_mode(entry: Entry) -> Entry:
-    """Inner product with ν_n."""
+    """Return the inner product with ν_n."""
     (index,) = entry.indices
     return Entry("M", index, N) if entry.family == "a" else Entry("Gamma", index, N)

@@ -1,4 +1,4 @@
-"""Indexed equations at a derivation's own K and L, where each can be compared with the derived one."""
+"""Indexed equations at a derivation's own K and L, where each can be compared with the derived equation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from derive.writing.indexed_sums import Entry, IndexedSum, SquaredNorm
 
 
 def instantiate(indexed: tuple[IndexedEquation, ...], derivation: Derivation) -> dict[str, sp.Expr | Vector]:
-    """Every equation at every value of its free indices, in the derivation's own symbols, by the derivation's labels.
+    """Write every equation at every value of its free indices, in the derivation's own symbols and by its labels.
 
     `velocity_i` is a vector; `dM_ik`, `dQ_ij`, `dw_i`, `dsigma_i` and the energies `e_i`, `e_mean` are scalars.
     """
@@ -53,7 +53,7 @@ def _expanded(expression: sp.Expr) -> sp.Expr:
 
 
 def _in_symbols(expression: sp.Expr, setting: Setting) -> sp.Expr:
-    """Entries by the derivation's symbols, and squared norms by inner products."""
+    """Replace entries by the derivation's symbols, and squared norms by inner products."""
     replaced = expression.xreplace({entry: _symbol(entry, setting) for entry in expression.atoms(Entry)})
     norms = {norm: _combination(norm.args[0]) for norm in replaced.atoms(SquaredNorm)}
     return replaced.xreplace({norm: vector.dot(vector) for norm, vector in norms.items()})
@@ -79,7 +79,7 @@ def _symbol(entry: Entry, setting: Setting) -> sp.Expr:
 
 
 def _combination(expression: sp.Expr) -> Vector:
-    """A linear expression in vector symbols as a vector."""
+    """Turn a linear expression in vector symbols into a vector."""
     expanded = sp.expand(expression)
     return Vector(
         {symbol: expanded.coeff(symbol) for symbol in sorted(expanded.atoms(VectorSymbol), key=sp.default_sort_key)}

@@ -1,5 +1,4 @@
-"""The nodes of indexed equations: entries of families of symbols, sums over their indices, squared norms of vector
-entries."""
+"""The nodes of indexed equations: entries of families of symbols, sums over their indices, and squared norms."""
 
 from __future__ import annotations
 
@@ -14,8 +13,10 @@ from derive.objects.notation import indexed_name, name_tex
 
 
 class Entry(sp.Expr):
-    """One member of a family of symbols, by its indices: w_i, Q_ij, or with a group of its own for the last two,
-    rho_i_jl."""
+    """One member of a family of symbols, by its indices: w_i, Q_ij or rho_i_jl.
+
+    With three indices the last two form a group.
+    """
 
     is_commutative = True
     is_real = True
@@ -25,23 +26,26 @@ class Entry(sp.Expr):
 
     @classmethod
     def class_key(cls) -> tuple:
-        """Sorted, and so printed, like a symbol."""
+        """Sort, and so print, like a symbol."""
         return 2, 0, cls.__name__
 
     @property
     def family(self) -> str:
+        """The family's name."""
         return self.args[0].name
 
     @property
     def indices(self) -> tuple[sp.Expr, ...]:
+        """The indices."""
         return self.args[1:]
 
     @property
     def name(self) -> str:
+        """The name with its indices."""
         return self.named(apart=False)
 
     def named(self, apart: bool) -> str:
-        """The name; apart: whether the indices stand apart."""
+        """Return the name; with `apart` a separator stands between indices."""
         return indexed_name(self.family, *self._groups(), apart=apart)
 
     def _groups(self) -> tuple[tuple[sp.Expr, ...], ...]:
@@ -51,7 +55,7 @@ class Entry(sp.Expr):
         head = self.family.removesuffix("_star")
         starred = head != self.family
         body = name_tex(_HEADS.get(head, head), starred, *("".join(map(str, group)) for group in self._groups()))
-        return f"{{{body}}}" if starred else body  # a group can have an exponent
+        return f"{{{body}}}" if starred else body  # braces let the whole symbol take an exponent
 
     def _sympystr(self, printer: StrPrinter) -> str:
         return self.name
@@ -61,7 +65,7 @@ _HEADS = {"nu": r"\nu", "share": r"\hat{\rho}"}
 
 
 class VectorEntry(Entry):
-    """A vector by its indices; it stands behind its coefficient."""
+    """A vector by its indices; it is printed behind its coefficient."""
 
     @classmethod
     def class_key(cls) -> tuple:
@@ -69,9 +73,9 @@ class VectorEntry(Entry):
 
 
 class IndexedSum(sp.Expr):
-    """Σ of the first argument over the indices that follow it; the other arguments say how far these run.
+    """Σ of the first argument over the indices that follow it; the other arguments are the limits of the indices.
 
-    A subclass has the number of indices, their values, and how the limits are written.
+    A subclass defines the number of indices, their values, and how the limits are written.
     """
 
     is_commutative = True
@@ -91,7 +95,7 @@ class IndexedSum(sp.Expr):
         return (self.args[0].free_symbols - set(self._indices)).union(*(limit.free_symbols for limit in self._limits))
 
     def expanded(self) -> sp.Expr:
-        """Written out, once the limits are numbers."""
+        """Return the sum written out, once the limits are numbers."""
         points = (dict(zip(self._indices, map(sp.Integer, values), strict=True)) for values in self._values())
         return sp.Add(*(self.args[0].xreplace(point) for point in points))
 

@@ -1,4 +1,4 @@
-"""Softmaxes with their logits by name, so that a reader sees which ones are shared; for print only."""
+"""Softmaxes with named logits, so that a reader sees which logits are shared; for print only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from derive.objects.step import Equation
 
 
 def with_named_logits(equations: Sequence[Equation]) -> tuple[Equation, ...]:
-    """The equations with every softmax's logits by name, and the names' definitions before the first equation that uses
-    one.
+    """Return the equations with the logits of every softmax named.
 
-    y_ij is the logit of component j at a sample of component i, y_star_ik that of mode k, as a function of the
-    average's variables. Two averages whose samples differ in their dimension share it unless the logit itself differs,
-    as where the normal variables fill the space; then the one of more variables has a plus.
+    The names' definitions stand before the first equation that uses one. y_ij is the logit of component j at a sample
+    of component i, and y_star_ik that of mode k, as functions of the average's variables. Two averages whose samples
+    differ in dimension share a name if the logits are equal. Otherwise, as where the normal variables fill the space,
+    the name in the average of more variables gets a plus.
     """
     values: dict[sp.Symbol, sp.Expr] = {}
     definitions: list[Equation] = []

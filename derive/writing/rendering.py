@@ -1,7 +1,7 @@
 """A derivation for people: plain text, Markdown and LaTeX.
 
-Each prints the steps, the equations for any K and L, and the closed system. Logits are named where softmaxes share
-them; what a step leaves as it was is not printed again.
+Each form prints the steps, the equations for any K and L, and the closed system. Logits get names where softmaxes share
+them. A step prints only the equations that it changes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,34 @@ from derive.writing.slug import slug
 
 
 def final_equations(derivation: Derivation) -> tuple[Equation, ...]:
-    """Definitions first, then the rates of the states, in the system's order; a duplicate label is an error."""
+    """Return the closed system of a derivation.
+
+    Parameters
+    ----------
+    derivation : Derivation
+        A complete derivation.
+
+    Returns
+    -------
+    tuple of Equation
+        Definitions first, then the rates of the states, in the system's order.
+
+    Raises
+    ------
+    ValueError
+        For a label that occurs twice.
+
+    References
+    ----------
+    Fogliani, Loureiro and Gabrié, arXiv:2602.12923, study the bimodal case of these equations.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> derivation = annealvi.derive_problem(annealvi.Problem())
+    >>> [equation.label for equation in annealvi.final_equations(derivation)][-3:]
+    ['dm_1', 'dm_2', 'ds']
+    """
     equations = derivation.steps[-1].after
     labels = [e.label for e in equations]
     if len(set(labels)) < len(labels):
@@ -36,7 +63,7 @@ def final_equations(derivation: Derivation) -> tuple[Equation, ...]:
 
 
 def as_text(derivation: Derivation) -> str:
-    """The derivation for a terminal: rules, statements and equations in SymPy's plain notation."""
+    """Write the derivation for a terminal: rules, statements and equations in SymPy's plain notation."""
 
     def block(step: Step, number: int) -> str:
         changed, remark = changed_equations(step, derivation)
@@ -64,7 +91,7 @@ def as_text(derivation: Derivation) -> str:
 
 
 def as_markdown(derivation: Derivation) -> str:
-    """The derivation as Markdown with display mathematics."""
+    """Write the derivation as Markdown with display mathematics."""
 
     def block(step: Step, number: int) -> str:
         changed, remark = changed_equations(step, derivation)
@@ -88,8 +115,10 @@ def as_markdown(derivation: Derivation) -> str:
 
 
 def as_latex(derivation: Derivation) -> str:
-    """The derivation as a LaTeX fragment: one paragraph and one aligned display per step, every final equation
-    labelled."""
+    """Write the derivation as a LaTeX fragment.
+
+    Each step is one paragraph with one aligned display, and every final equation has a label.
+    """
 
     def block(step: Step, number: int) -> str:
         changed, remark = changed_equations(step, derivation)
@@ -107,7 +136,7 @@ def as_latex(derivation: Derivation) -> str:
 
 
 def general_as_latex(derivation: Derivation) -> str:
-    """The equations for any K and L as a LaTeX fragment with its legend."""
+    """Write the equations for any K and L as a LaTeX fragment with its legend."""
     general = indexed_equations(derivation.setting)
     legend = "; ".join(f.tex for f in _of_general(general))
     rows = [broken(e.latex_left(), e.latex_terms()) for e in general]
@@ -115,7 +144,7 @@ def general_as_latex(derivation: Derivation) -> str:
 
 
 def closed_system_as_latex(derivation: Derivation) -> str:
-    """The closed system as a LaTeX fragment with its legend; the labels are `eq:PROBLEM:LABEL`."""
+    """Write the closed system as a LaTeX fragment with its legend; the labels are `eq:PROBLEM:LABEL`."""
     system = final_equations(derivation)
     problem = slug(derivation.system.label)
     rows = []
@@ -128,12 +157,12 @@ def closed_system_as_latex(derivation: Derivation) -> str:
 
 
 def general_legend(derivation: Derivation) -> tuple[str, ...]:
-    """What the symbols of the equations for any K and L mean, with $mathematics$."""
+    """Explain the symbols of the equations for any K and L, with $mathematics$."""
     return _general_in_tex(derivation.setting), *(f.tex for f in _of_general(indexed_equations(derivation.setting)))
 
 
 def closed_legend(derivation: Derivation) -> tuple[str, ...]:
-    """What the symbols of the closed system mean, with $mathematics$."""
+    """Explain the symbols of the closed system, with $mathematics$."""
     system = final_equations(derivation)
     return *_softmax_in_tex(system), *(f.tex for f in _families(system))
 
@@ -142,7 +171,7 @@ RENDERERS: dict[str, Callable[[Derivation], str]] = {"text": as_text, "markdown"
 
 
 def changed_equations(step: Step, derivation: Derivation) -> tuple[Equations, str]:
-    """The equations to print, and what is said of the others."""
+    """Return the equations to print, and a remark about the others."""
     if step is derivation.steps[-1]:
         return (), "This is the closed system below."
     before = {e.label: e.value for e in step.before}
@@ -153,7 +182,7 @@ def changed_equations(step: Step, derivation: Derivation) -> tuple[Equations, st
 
 
 def same_value(old: object, new: object) -> bool:
-    """Whether a step left a value as it was."""
+    """Return whether a step left a value unchanged."""
     return list(old) == list(new) if isinstance(old, Vector) and isinstance(new, Vector) else old == new
 
 
@@ -162,7 +191,7 @@ def _numbered(derivation: Derivation, block: Callable[[Step, int], str]) -> list
 
 
 def headline(derivation: Derivation) -> str:
-    """The setting in one line."""
+    """Describe the setting in one line."""
     setting = derivation.setting
     flow = "spherical" if setting.manifold == "sphere" else "Euclidean"
     modes, components = setting.target.size, setting.proposal.size
@@ -281,7 +310,7 @@ _MATH |= {"τ": r"\tau", "θ": r"\theta", "δ": r"\delta", "∂": r"\partial", "
 
 
 def _in_tex(statement: str) -> str:
-    """A statement with its mathematical characters as LaTeX; `_1` and `^y` become subscripts and superscripts."""
+    """Write the mathematical characters of a statement as LaTeX; `_1` and `^y` become subscripts and superscripts."""
     marked = re.sub(r"(?:(?<![A-Za-z])([A-Za-z]))?([_^])([^\W_]+|\{[^}]*\}|\+)", r"\\ensuremath{\1\2{\3}}", statement)
     for character, macro in sorted(_MATH.items(), key=lambda item: -len(item[0])):
         marked = marked.replace(character, rf"\ensuremath{{{macro}}}")

@@ -1,5 +1,4 @@
-"""Names as parts of LaTeX labels, macros and file names, for which only ASCII letters, digits, hyphens and underscores
-are safe."""
+"""Names as parts of LaTeX labels, macros and file names, which allow only ASCII letters, digits, - and _."""
 
 from __future__ import annotations
 
@@ -7,5 +6,8 @@ import re
 
 
 def slug(name: str) -> str:
-    """`dm/dt of near components` is dm-dt-of-near-components; a name of which nothing is left is "unnamed"."""
+    """Turn a name into a slug: `dm/dt of near components` becomes dm-dt-of-near-components.
+
+    A name of which nothing is left becomes "unnamed".
+    """
     return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-") or "unnamed"

@@ -1,1 +1,1 @@
-"""Gaussian averages in numbers: quadrature, proxies, lattice rules and the tables that kernels read."""
+"""The numbers behind Gaussian averages: quadrature, proxies, lattice rules, and the tables that kernels read."""

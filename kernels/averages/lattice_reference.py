@@ -1,9 +1,9 @@
-"""Averages over several variables in NumPy, slowly: the integrand as it was derived, on grids that are halved until
-nothing changes.
+"""Reference values of averages over several variables: slow NumPy sums on grids whose steps are halved until nothing
+changes.
 
-It shares with the kernels the derived integrand and nothing else: no rewrite of it, no moments, no rule, no table.
-Shares are formed here from their logits, and the χ² variable is integrated in log c. (Conversely, the build measures
-the kernels' rules with these integrands.)
+The reference shares with the kernels the derived integrand and nothing else: no rewrite, no moments, no rule and no
+table. It forms the softmax shares from their logits and integrates the χ² variable in log c. In the other direction,
+`lattice_rule` measures the errors of the kernels' rules with these integrands.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.softmax import Softmax
 
 SQUARED_ROUNDING = 1e-9
-"""How far below zero a squared distance may come by rounding; beyond, its root is not a number, as it is in a wrong
-equation."""
+"""How far below zero rounding may take a squared distance. The root of a more negative number, which only a wrong
+equation produces, is not a number."""
 MOST_NODES = 2**26
 CHUNK = 2**18
 SMALLEST_SIZE = 1e-12
-"""Averages of less are only followed to the tolerance relative to this."""
+"""The error of an average whose E|f| is smaller than this is relative to this size."""
 MOST_EXTRA_NATS = -math.log(SMALLEST_SIZE)
 SCRAMBLES = 8
 Integrand = Callable[[Sequence[np.ndarray], Mapping[sp.Symbol, np.ndarray]], list[np.ndarray]]
@@ -34,8 +34,11 @@ Integrand = Callable[[Sequence[np.ndarray], Mapping[sp.Symbol, np.ndarray]], lis
 def integrand_values(
     integrands: Sequence[sp.Expr], variables: Sequence[sp.Symbol], others: Sequence[sp.Symbol]
 ) -> Integrand:
-    """A function of the variables' values and of the other symbols' numbers, all of shapes that broadcast, with shares
-    that cannot overflow. It returns one array per integrand."""
+    """A function that evaluates the integrands, with softmax shares that cannot overflow.
+
+    The function takes the values of the variables and the numbers of the other symbols, all of shapes that broadcast,
+    and returns one array per integrand.
+    """
     families = list(
         dict.fromkeys(n.logits for f in integrands for n in sorted(f.atoms(Softmax), key=sp.default_sort_key))
     )
@@ -80,21 +83,16 @@ def _root(x: np.ndarray) -> np.ndarray:
     return np.sqrt(np.where((x < 0) & (x > -SQUARED_ROUNDING), 0.0, x))
 
 
-def average_value(expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float = 1e-13) -> float:
-    """E[f] to `tolerance` relative to E|f| with up to three variables; beyond, by quasi-random points, see
-    `average_and_error`. Also an expression in such averages.
-
-    numbers: a value for every free symbol. nan where the integrand is not finite and real, or no grid of MOST_NODES
-    settles.
-    """
-    return average_and_error(expectation, numbers, tolerance)[0]
-
-
 def average_and_error(
     expectation: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float = 1e-13
 ) -> tuple[float, float]:
-    """`average_value` with its absolute error: tolerance · E|f| on grids, the standard error among scrambles of
-    quasi-random points."""
+    """E[f], or an expression in such averages, and its absolute error.
+
+    With up to three variables E[f] is summed on grids, and the error is tolerance · E|f|. With more variables it is
+    sampled at quasi-random points, and the error is the standard error among scrambles. numbers: a value for every free
+    symbol. Both results are nan where the integrand is not finite and real, or where no grid of at most MOST_NODES
+    nodes suffices.
+    """
     if not isinstance(expectation, Expectation):
         return _combined(expectation, numbers, tolerance)
     variables = expectation.variables
@@ -116,7 +114,7 @@ def average_and_error(
 
 
 def _combined(expression: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float) -> tuple[float, float]:
-    """An expression in averages, and how far it moves when each moves by its error."""
+    """The value of an expression in averages, and how far it moves when each average moves by its error."""
     names = {
         a: sp.Symbol(f"average_{n}")
         for n, a in enumerate(sorted(expression.atoms(Expectation), key=sp.default_sort_key))
@@ -144,11 +142,12 @@ def _number(expression: sp.Expr, numbers: Mapping[sp.Symbol, float]) -> float:
 def _settled(
     integrand: Callable[..., np.ndarray], degrees: list[float | None], tolerance: float
 ) -> tuple[float, float]:
-    """Halve one axis at a time, until that changes nothing or two changes in a row vouch for the next.
+    """Halve the step of one axis at a time, until a halving changes nothing or two successive changes bound the next.
 
-    Halving squares an axis' error once the step resolves the integrand; until then, and while another axis is still
-    coarse, it falls at least geometrically, so that after changes d and e the error that is left is below e²/d. The
-    width follows the size: a small average lives far from the origin.
+    Once the step resolves the integrand, halving it squares the error of the axis. Before that, and while another axis
+    is still coarse, the changes fall at least geometrically. After successive changes d and e the remaining error is
+    therefore below e²/d. The width of the grid follows from E|f|: where E|f| is small, the integrand is large only far
+    from the origin.
     """
     nats = math.log(1e3 / tolerance)
     steps = [0.7 if k is None else 0.7 * _log_width(k) for k in degrees]
@@ -174,15 +173,16 @@ def _settled(
 
 
 def _log_width(degrees: float) -> float:
-    """A length of log c over which the χ² density changes: its standard deviation, and no more than the strip's π/2
-    allows."""
+    """A length in log c over which the χ² density changes: its standard deviation, but at most one, since the density
+    decays only up to the imaginary distance π/2."""
     return min(1.0, math.sqrt(2 / degrees))
 
 
 def _sums(
     integrand: Callable[..., np.ndarray], degrees: list[float | None], steps: list[float], nats: float
 ) -> tuple[float, float]:
-    """Σ weight f and Σ weight |f| over the grid's nodes that are worth e^{−nats}; nan where the grid is too large."""
+    """Σ weight f and Σ weight |f| over the nodes whose weight is not negligible at e^{−nats}. Both are nan where the
+    grid is too large."""
     axes = [_axis(k, h, nats) for k, h in zip(degrees, steps, strict=True)]
     if math.prod(len(x) for x, _ in axes) > MOST_NODES:
         return math.nan, math.nan
@@ -195,7 +195,7 @@ def _sums(
 
 
 def _axis(degrees: float | None, step: float, nats: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and logarithms of weights that sum to one."""
+    """The nodes of an axis, and the logarithms of weights that sum to one."""
     if degrees is None:
         count = math.ceil(1.1 * math.sqrt(2 * nats) / step)
         nodes = step * np.arange(-count, count + 1)
@@ -211,7 +211,8 @@ def _axis(degrees: float | None, step: float, nats: float) -> tuple[np.ndarray, 
 
 
 def _chunks(axes: list[tuple[np.ndarray, np.ndarray]], nats: float) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
-    """The product grid without its negligible corners, in pieces: values of each variable (n,), log weights (n,)."""
+    """The product grid without its negligible corners, in pieces: the values (n,) of each variable, and the logarithms
+    (n,) of the weights."""
     most = sum(w.max() for _, w in axes)
     first, *others = axes
     grids = np.meshgrid(*(x for x, _ in others), indexing="ij") if others else []
@@ -234,7 +235,7 @@ def _chunks(axes: list[tuple[np.ndarray, np.ndarray]], nats: float) -> Iterator[
 def _quasi_random(
     integrand: Callable[..., np.ndarray], degrees: list[float | None], log_points: int = 15
 ) -> tuple[float, float]:
-    """The mean of independently scrambled Sobol rules, and its standard error."""
+    """The mean of independently scrambled Sobol rules, and the standard error of the mean."""
     means = []
     for seed in range(SCRAMBLES):
         uniform = qmc.Sobol(len(degrees), scramble=True, rng=np.random.default_rng([seed, 20])).random_base2(log_points)

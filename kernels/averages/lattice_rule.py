@@ -1,114 +1,64 @@
-"""The numbers behind lattice averages: how many nats of accuracy, the χ² law, quasi-random points; and what errors they
-leave.
+"""The rules behind averages over several variables: their accuracy in nats, the χ² law, quasi-random points, and the
+errors that were measured.
 
-The error of a tensor rule is at most the sum over its axes of the one-dimensional rule's error, averaged over the other
-variables. That is what is measured: at states of the system, with the other variables drawn from their law, along each
-axis with the kernel's own step against half the step and 1.2 times the width. The integrands are those of the
-derivation, not the kernel's moments.
+The error of a tensor rule is at most the sum over its axes of the error of the one-dimensional rule, averaged over the
+other variables. The survey of a rule measures this sum at states of the system. It draws the other variables from their
+law and compares, along each axis, the kernel's own step with half the step and 1.2 times the width. The survey
+evaluates the integrands of the derivation and not the moments of the kernel.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass, replace
-from functools import cache, cached_property
+from dataclasses import astuple, dataclass
+from functools import cached_property
 
 import numpy as np
 import sympy as sp
 from scipy.special import ndtri
 from scipy.stats import chi2, qmc
 
+from kernels.averages.chi_law import ChiLaw, chi_law, chi_nodes
 from kernels.averages.lattice_reference import Integrand, integrand_values
+from kernels.averages.quadrature import CONSTANT
 from kernels.generate.lattice_code import MOST_NODES
 from kernels.generate.templates.lattice import chi_density, normal_density
 from kernels.lower.lattice import Group, Pattern
 from kernels.lower.lowering import lower
 
-CONSTANT = 8.0
-"""Stands for residues and the strip's bound in the error formula, as in `quadrature`."""
 FEWEST_DRAWS, MOST_DRAWS = 3, 48
 MOST_VALUES = 2e5
-"""How many integrand values one axis' measurement should take, in its coarse form; fewer draws of the other variables
-keep to it. Of values that are held at once it is a limit."""
+"""How many integrand values the coarse measurement along one axis should take; the number of draws of the other
+variables follows from it. It also limits the values that are in memory at once."""
 MOST_ON_AN_AXIS = 2e6
-"""Nodes along one axis beyond which no rule is made: its measurement at one state would take seconds."""
+"""The most nodes along one axis. The measurement of a finer rule would take seconds at each state."""
 MOST_SURVEYED = 2e9
-"""Integrand values, minutes of work, that the measurement of one quasi-random rule may take; fewer points keep to
-it."""
+"""The most integrand values, minutes of work, that the measurement of one quasi-random rule may take. The number of
+points is chosen accordingly."""
 TIGHTENINGS = 5
 SCRAMBLES = 8
 SCRAMBLE_STATES = 5
 FEWEST_POINTS, MOST_POINTS = 2**6, 2**12
-"""Quasi-random points per scramble."""
+"""The fewest and the most quasi-random points per scramble."""
 FINEST_INNER = 1e-8
-"""Quasi-random points reach no better than this, so the innermost axis of such an average need not either."""
-
-
-@dataclass(frozen=True)
-class ChiLaw:
-    """χ² with `degrees` degrees of freedom in the variable τ of `generate.templates.lattice`.
-
-    normaliser: of the log density. lowest, highest: where the density, with c² beside it, falls to e^{−nats} of its
-    peak. own_density: nodes per unit of τ that integrate 1, c and c² alone. steepest: by which a slope in c is
-    multiplied for the q of `chi_density`. peak: the largest log density.
-    """
-
-    degrees: float
-    normaliser: float
-    lowest: float
-    highest: float
-    own_density: float
-    steepest: float
-    peak: float
-
-
-@cache
-def chi_law(degrees: float, nats: float) -> ChiLaw:
-    """Raises ValueError for fewer than one degree of freedom."""
-    if not degrees >= 1:
-        raise ValueError(f"a chi-squared variable needs at least one degree of freedom, not {degrees:g}")
-    half = sp.Float(degrees, 30) / 2
-    normaliser = float(half * sp.log(half) - half - sp.loggamma(half).evalf(30))
-    law = ChiLaw(degrees, normaliser, -8.0, 8.0, 0.0, 0.0, 0.0)
-    width = min(8.0, 20 * math.sqrt(nats / degrees))
-    tau = np.linspace(-width, width, 100_001)
-    c, log_weight = _chi_nodes(law, tau)
-    peak = float(log_weight.max())
-    kept = tau[log_weight + 2 * np.maximum(tau, 0) > peak - nats]
-    slopes = c * (1 + np.exp(-tau) / degrees) * (nats + log_weight - peak)
-    law = replace(
-        law, lowest=float(kept[0]), highest=float(kept[-1]), peak=peak, steepest=float(slopes.max()) / (2 * math.pi**2)
-    )
-    own = math.sqrt(nats * degrees) / (4 * math.pi)
-    while _moment_error(law, own) > max(CONSTANT * math.exp(-nats), 1e-14):
-        own *= 1.05
-    return replace(law, own_density=own)
-
-
-def _chi_nodes(law: ChiLaw, tau: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """c and the log density in τ."""
-    ratio = np.exp(-tau) / law.degrees
-    t = tau - ratio
-    return law.degrees * np.exp(t), law.degrees / 2 * (t - np.expm1(t)) + np.log1p(ratio) + law.normaliser
-
-
-def _moment_error(law: ChiLaw, density: float) -> float:
-    """Largest error of E[1], E[c/ν] and E[(c/ν)²] over shifts of the grid."""
-    errors = [0.0]
-    for shift in (0.0, 0.25, 0.5):
-        tau = law.lowest + (np.arange(math.ceil((law.highest - law.lowest) * density) + 1) - shift) / density
-        c, log_weight = _chi_nodes(law, tau)
-        weights, c = np.exp(log_weight) / density, c / law.degrees
-        errors += [abs(weights.sum() - 1), abs(weights @ c - 1), abs(weights @ c**2 / (1 + 2 / law.degrees) - 1)]
-    return max(errors)
+"""The finest tolerance of the innermost axis beside quasi-random points, which are no more accurate than this."""
 
 
 @dataclass(frozen=True)
 class LatticeRule:
-    """table: the group's part of the run-time tables. points: quasi-random points in it, 0 for a tensor grid.
+    """The rule of a group.
 
-    size: nodes of one pass at a typical state. error: measured, absolute or relative to E|f| where that exceeds one.
+    Attributes
+    ----------
+    table
+        The part of the run-time tables that belongs to the group.
+    points
+        The number of quasi-random points in the table; 0 for a tensor grid.
+    size
+        The number of nodes of one pass at a typical state.
+    error
+        The measured error: absolute, or relative to E|f| where E|f| exceeds one.
     """
 
     table: np.ndarray
@@ -118,11 +68,11 @@ class LatticeRule:
 
 
 def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndarray], tolerance: float) -> LatticeRule:
-    """The rule of a group.
+    """The rule of a group at a tolerance.
 
-    numbers: (m,) sampled values of every state, parameter and named subexpression. tolerance: of each average. Raises
-    ArithmeticError where a tensor grid misses the tolerance at some sampled state, however it is tightened, and where
-    it would be too large to visit.
+    numbers: (m,) values of every state, parameter and named subexpression at m sampled states. tolerance: of each
+    average. Raises ArithmeticError where a tensor grid misses the tolerance at a sampled state after TIGHTENINGS
+    attempts, or where a rule would be too large to visit.
     """
     survey = _Survey(group, numbers)
     if pattern.sampled:
@@ -141,8 +91,8 @@ def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndar
 
 
 def _sampled_rule(group: Group, survey: _Survey, tolerance: float) -> LatticeRule:
-    """As many points as the tolerance asks for where the error falls like one over their number, but not more than
-    MOST_POINTS, and no more than can be measured."""
+    """A rule with as many quasi-random points as the tolerance asks for, if the error falls like one over their number.
+    The number of points is at most MOST_POINTS and at most what can be measured."""
     nats = math.log(CONSTANT / max(tolerance, FINEST_INNER))
     points = FEWEST_POINTS
     survey.refuse_large(nats, SCRAMBLES * points)
@@ -160,21 +110,21 @@ def _sampled_rule(group: Group, survey: _Survey, tolerance: float) -> LatticeRul
 
 
 def nodes_asked(group: Group, numbers: Mapping[sp.Symbol, np.ndarray], nats: float, points: int) -> float:
-    """How many nodes a rule with these nats and points asks for at the state of `numbers`, (1,) each: what is held
-    against MOST_NODES."""
+    """How many nodes a rule with these nats and points asks for at one state. A kernel compares this number with
+    MOST_NODES. numbers: the values (1,) at the state."""
     return _Survey(group, numbers).nodes_asked(0, nats, points)
 
 
 def nodes_visited(group: Group, numbers: Mapping[sp.Symbol, np.ndarray], nats: float, points: int) -> float:
-    """How many of the nodes asked for lie within the ball that the Gaussian weights leave, about."""
+    """About how many of the nodes asked for lie within the ball where the Gaussian weights are not negligible."""
     survey = _Survey(group, numbers)
     return survey.nodes_asked(0, nats, points) if points else survey.tensor_size(0, nats)
 
 
 def outer_points(group: Group, points: int, degrees: float | None) -> np.ndarray:
-    """(SCRAMBLES · points, outer variables) quasi-random values: χ² first where there is one, then all normals but the
-    last."""
-    # The seeds are fixed: a kernel is a function of the state.
+    """Quasi-random values (SCRAMBLES · points, outer variables): the χ² variable first, where there is one, then all
+    normal variables but the last."""
+    # The seeds are fixed, so that a kernel is a function of the state.
     columns = (group.chi_squared is not None) + len(group.normals) - 1
     uniform = np.concatenate(
         [
@@ -189,7 +139,7 @@ def outer_points(group: Group, points: int, degrees: float | None) -> np.ndarray
 
 
 class _Survey:
-    """A group's integrands and steps at sampled states."""
+    """The integrands of a group and the steps of its rule at sampled states."""
 
     def __init__(self, group: Group, numbers: Mapping[sp.Symbol, np.ndarray]) -> None:
         self.group = group
@@ -220,32 +170,35 @@ class _Survey:
         return np.broadcast_to(np.asarray(found, float), self.states)
 
     def law(self, nats: float) -> ChiLaw | None:
+        """The χ² law of the group, where there is one."""
         return None if self.degrees is None else chi_law(self.degrees, nats)
 
     def head(self, nats: float) -> np.ndarray:
+        """The head of the group's table: the nats, then the χ² law."""
         law = self.law(nats)
         return np.array([nats, *(astuple(law) if law is not None else ())])
 
     def density(self, state: int, axis: int, nats: float) -> float:
-        """Nodes per unit length; the last axis is the χ² variable's where there is one."""
+        """The nodes per unit length along an axis. The axis of the χ² variable, where there is one, is the last."""
         if axis < len(self.group.normals):
             return normal_density(self.linear[axis][state], self.quadratic[axis][state], nats)
         law = chi_law(self.degrees, nats)
         return chi_density(self.chi_slope[state], law.own_density, law.steepest)
 
     def nodes_along(self, state: int, axis: int, nats: float) -> float:
+        """The nodes along an axis."""
         law = self.law(nats)
         width = 2 * math.sqrt(2 * nats) if axis < len(self.group.normals) or law is None else law.highest - law.lowest
         return width * self.density(state, axis, nats)
 
     def nodes_asked(self, state: int, nats: float, points: int) -> float:
-        """The size that the kernel holds against MOST_NODES: of the box around the ball, or of all lines through the
-        points."""
+        """The number of nodes that the kernel compares with MOST_NODES: in the box around the ball, or on all lines
+        through the points."""
         return max(points, 1) * math.prod(self.nodes_along(state, axis, nats) for axis in self._summed(points))
 
     def refuse_large(self, nats: float, points: int) -> None:
-        """Raise ArithmeticError, before anything of its size is made, for a rule that is too large at a typical state,
-        or too fine along an axis at any."""
+        """Raise ArithmeticError for a rule that is too large at a typical state, or too fine along an axis at any
+        state. The check comes before any array of that size is made."""
         typical = float(np.median([self.nodes_asked(state, nats, points) for state in range(self.states)]))
         if not typical <= MOST_NODES:
             raise ArithmeticError(
@@ -260,23 +213,23 @@ class _Survey:
             )
 
     def most_points(self, nats: float) -> int:
-        """The largest power of two up to MOST_POINTS whose measurement takes no more than MOST_SURVEYED values; at
-        least FEWEST_POINTS."""
+        """The largest power of two up to MOST_POINTS whose measurement takes at most MOST_SURVEYED values, but at least
+        FEWEST_POINTS."""
         line = max(self.nodes_along(state, self._inner, nats) for state in range(self.states))
         affordable = MOST_SURVEYED / (SCRAMBLE_STATES * SCRAMBLES * line)
         return min(MOST_POINTS, max(FEWEST_POINTS, 2 ** math.floor(math.log2(affordable))))
 
     @property
     def _inner(self) -> int:
-        """The innermost axis: the last normal variable's, or that of the χ² variable where it is alone."""
+        """The innermost axis: that of the last normal variable, or of the χ² variable where there is no other."""
         return max(len(self.group.normals) - 1, 0)
 
     def _summed(self, points: int) -> Iterable[int]:
-        """The axes along which the trapezoidal rule goes."""
+        """The axes along which the trapezoidal rule sums."""
         return [self._inner] if points else range(len(self.group.variables))
 
     def axis_errors(self, nats: float, only_inner: bool = False) -> tuple[float, list[float]]:
-        """The largest error over states and averages, and the nodes of a pass at each state."""
+        """The largest error over states and averages, and the number of nodes of a pass at each state."""
         generator = np.random.default_rng(7)
         law, variables, r = self.law(nats), self.group.variables, len(self.group.normals)
         worst, sizes = 0.0, []
@@ -309,7 +262,7 @@ class _Survey:
         stretch: float,
         nats: float,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Σ weight f and Σ weight |f| along one axis, for each draw of the other variables: (averages, draws) each."""
+        """Σ weight f and Σ weight |f| along one axis, both (averages, draws), for each draw of the other variables."""
         law = self.law(nats)
         if axis < len(self.group.normals):
             count = math.ceil(stretch * math.sqrt(2 * nats) * density)
@@ -320,7 +273,7 @@ class _Survey:
             assert law is not None
             extra = (stretch - 1) * (law.highest - law.lowest) / 2
             count = math.ceil((law.highest - law.lowest + 2 * extra) * density) + 1
-            nodes, log_weight = _chi_nodes(law, law.lowest - extra + np.arange(count) / density)
+            nodes, log_weight = chi_nodes(law, law.lowest - extra + np.arange(count) / density)
             spent = np.full(count, -np.inf)
         numbers = {s: self.numbers[s][state] for s in self.free}
         sums, sizes = np.zeros((2, len(self.integrands), len(budget)))
@@ -333,8 +286,8 @@ class _Survey:
         return sums, sizes
 
     def scramble_error(self, nats: float, outer: np.ndarray) -> tuple[float, list[float]]:
-        """The largest standard error among scrambles over states and averages, and the nodes of a pass at each
-        state."""
+        """The largest standard error among scrambles, over states and averages, and the number of nodes of a pass at
+        each state."""
         worst, sizes, r = 0.0, [], len(self.group.normals)
         for state in range(min(self.states, SCRAMBLE_STATES)):
             density = self.density(state, r - 1, nats)
@@ -359,7 +312,7 @@ class _Survey:
         return worst, sizes
 
     def tensor_size(self, state: int, nats: float) -> float:
-        """Nodes of the tensor grid within the ball that the Gaussian weights leave."""
+        """The nodes of the tensor grid within the ball where the Gaussian weights are not negligible."""
         r = len(self.group.normals)
         radius = math.sqrt(2 * nats)
         ball = math.pi ** (r / 2) / math.gamma(r / 2 + 1)
@@ -369,12 +322,12 @@ class _Survey:
 
 
 def _parts(rows: int, columns: int) -> Iterator[slice]:
-    """Rows of an array, some at a time, so that MOST_VALUES are held at once, or one row."""
+    """The rows of an array in parts of at most MOST_VALUES values, but of at least one row."""
     some = max(1, int(MOST_VALUES / columns))
     return (slice(begin, begin + some) for begin in range(0, rows, some))
 
 
-def _spread(values) -> np.ndarray:
-    """The largest difference among (m,) arrays."""
+def _spread(values: Iterable[np.ndarray]) -> np.ndarray:
+    """The largest difference among arrays (m,), entry by entry."""
     stacked = np.stack(list(values))
     return np.ptp(stacked, axis=0)

@@ -1,5 +1,5 @@
-"""Random states of a system, drawn so that their Gram matrix is one of real vectors: where the rules of its averages
-are tried out."""
+"""Random states of a system, at which the errors of its lattice rules are measured. The Gram matrix of each state is
+that of real vectors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from derive.objects.system import OdeSystem
 def random_states(
     system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, count: int, seed: int = 3
 ) -> np.ndarray:
-    """(count, states). limits: (states, 2) intervals; positive ones that span several factors are filled evenly in the
-    logarithm.
+    """`count` random states (count, states) within the intervals `limits` (states, 2).
 
-    Vectors whose inner products are all given stay as they are, the others have random lengths and directions, from
-    unrelated to nearly parallel. States that no entry of the Gram matrix determines are drawn from their intervals,
-    small values more often than large ones.
+    Vectors whose inner products are all given keep them. The other vectors have random lengths and directions, from
+    unrelated to nearly parallel. A state that no entry of the Gram matrix determines is drawn from its interval: evenly
+    in the logarithm where the interval is positive and its ends differ by a factor of more than four, and with small
+    values more often than large ones where the interval contains zero.
     """
     generator = np.random.default_rng(seed)
     return np.array([_one_state(system, values, limits, generator) for _ in range(count)]).reshape(
@@ -50,12 +50,13 @@ def _drawn(low: float, high: float, generator: np.random.Generator) -> float:
         return float(np.exp(generator.uniform(np.log(low), np.log(high))))
     if low < 0 < high:
         return float((high - low) / 2 * generator.uniform(-1, 1) ** 3 + (low + high) / 2)
-    margin = 0.01 * (high - low)  # weights are open at both ends
+    margin = 0.01 * (high - low)  # the intervals of weights are open at both ends
     return float(generator.uniform(low + margin, high - margin))
 
 
 def _vectors(system: OdeSystem, gram: sp.Matrix, state: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """(size, size) rows with the Gram matrix's numbers where these are given, and its lengths."""
+    """Vectors (size, size), one per row, with the lengths of the Gram matrix, and with its inner products where these
+    are given."""
     size = gram.shape[0]
     known = dict(zip(system.states, state, strict=True))
     lengths = np.array([float(gram[i, i].xreplace(known)) for i in range(size)])

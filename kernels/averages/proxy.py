@@ -1,4 +1,4 @@
-"""Chebyshev proxies: a smooth function of one scalar on an interval, as a polynomial with a measured error."""
+"""Chebyshev proxies: polynomials that replace a smooth function of one scalar on an interval, with a measured error."""
 
 from __future__ import annotations
 
@@ -14,8 +14,19 @@ MOST_DEGREE = 512
 
 @dataclass(frozen=True)
 class Proxy:
-    """Σ_n coefficients[n] T_n on [low, high]. error: largest difference seen at `compared` points that the fit did not
-    use."""
+    """The polynomial Σ_n coefficients[n] T_n on [low, high].
+
+    Attributes
+    ----------
+    coefficients
+        (degree + 1,) of the Chebyshev polynomials.
+    low, high
+        The ends of the interval.
+    error
+        The largest difference from the function, at points that the fit did not use.
+    compared
+        The number of these points.
+    """
 
     coefficients: np.ndarray
     low: float
@@ -28,9 +39,10 @@ class Proxy:
 
 
 def fit(function: Callable[[np.ndarray], np.ndarray], low: float, high: float, tolerance: float) -> Proxy | None:
-    """The proxy of lowest degree, among degrees doubled and then trimmed, whose measured error is at most `tolerance`.
+    """A proxy whose measured error is at most `tolerance`, or None.
 
-    None when no degree up to MOST_DEGREE reaches it: the function is not smooth enough on the interval.
+    The degree doubles until the highest coefficients are negligible; these are then dropped. None means that no degree
+    up to MOST_DEGREE suffices: the function is not smooth enough on the interval.
     """
     degree = 16
     while degree <= MOST_DEGREE:
@@ -49,9 +61,9 @@ def fit(function: Callable[[np.ndarray], np.ndarray], low: float, high: float, t
 def _interpolant(function: Callable[[np.ndarray], np.ndarray], low: float, high: float, degree: int) -> np.ndarray:
     """Coefficients (degree + 1,) of the interpolant at the Chebyshev points of the first kind.
 
-    A cosine transform keeps their rounding at that of the function. A Vandermonde matrix made by recurrence, as in
-    `chebyshev.chebinterpolate`, loses degree² roundings near the ends, and a slowly decaying series then never meets
-    1e-12.
+    A cosine transform leaves the coefficients with no more rounding than the function has. A Vandermonde matrix made by
+    recurrence, as in `chebyshev.chebinterpolate`, loses degree² roundings near the ends, and a slowly decaying series
+    then never reaches 1e-12.
     """
     angles = np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1)
     coefficients = dct(function((low + high) / 2 + (high - low) / 2 * np.cos(angles)), type=2) / (degree + 1)
@@ -66,7 +78,8 @@ def _trim(coefficients: np.ndarray, allowance: float) -> np.ndarray:
 
 
 def _differences(proxy: Proxy, function: Callable[[np.ndarray], np.ndarray], degree: int) -> np.ndarray:
-    """Against the function, at four times as many points, clustered at the ends like the nodes but between them."""
+    """The differences from the function at four times as many points as nodes. The points lie between the nodes and,
+    like the nodes, are dense at the ends."""
     count = 4 * degree + 3
     angles = np.pi * (np.arange(count) + 0.37) / count
     x = (proxy.low + proxy.high) / 2 + (proxy.high - proxy.low) / 2 * np.cos(angles)

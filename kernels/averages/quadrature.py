@@ -1,9 +1,8 @@
-"""E[f(z)] for z ~ N(0, 1) by the trapezoidal rule, whose size follows from the integrand's complex poles and a
-tolerance.
+"""E[f(z)] for z ~ N(0, 1) by the trapezoidal rule. The integrand's complex poles and a tolerance decide its size.
 
-For f analytic in the strip |Im z| < δ the rule with step h errs by about e^{−2πδ/h + δ²/2}, and never by less than
-e^{−2π²/h²}, the Gaussian weight's own limit. tanh(a + bz) and sech(a + bz) have their nearest poles at δ = π/(2|b|).
-Gauss–Hermite rules know nothing of δ and converge slowly as b grows.
+For f analytic in the strip |Im z| < δ, the rule with step h errs by about e^{−2πδ/h + δ²/2}, and never by less than
+e^{−2π²/h²}, the limit that the Gaussian weight sets. The nearest poles of tanh(a + bz) and sech(a + bz) lie at distance
+δ = π/(2|b|) from the real axis. A Gauss–Hermite rule takes no account of δ and converges slowly as b grows.
 """
 
 from __future__ import annotations
@@ -15,15 +14,22 @@ from dataclasses import dataclass
 import numpy as np
 
 CONSTANT = 8.0
-"""Stands for the residues and the strip's bound in the error formulas: each is below it for tanh and sech with |b| ≥
-0.1."""
+"""Stands for the residues and for the bound on the strip in the error formulas, also in those of `lattice_rule`. Both
+are smaller for tanh and sech with |b| ≥ 0.1."""
 MOST_NODES = 200_000
 
 
 @dataclass(frozen=True)
 class NormalRule:
-    """nodes, weights: (n,), with weights that include the Gaussian density. error: predicted absolute error for |f| ≤
-    1."""
+    """A trapezoidal rule for N(0, 1).
+
+    Attributes
+    ----------
+    nodes, weights
+        (n,) each; the weights include the Gaussian density.
+    error
+        The predicted absolute error for |f| ≤ 1.
+    """
 
     nodes: np.ndarray
     weights: np.ndarray
@@ -31,12 +37,12 @@ class NormalRule:
 
 
 def pole_distance(slope: float) -> float:
-    """Distance from the real axis to the nearest pole of tanh(a + slope z) or sech(a + slope z)."""
+    """The distance from the real axis to the nearest pole of tanh(a + slope z) or sech(a + slope z)."""
     return math.pi / (2 * abs(slope)) if slope != 0 else math.inf
 
 
 def normal_rule(distance: float, tolerance: float) -> NormalRule:
-    """The smallest symmetric rule whose predicted error is at most `tolerance` for |f| ≤ 1 with poles at `distance`.
+    """The smallest symmetric rule whose predicted error is at most `tolerance`, for |f| ≤ 1 with poles at `distance`.
 
     Raises ValueError for a tolerance outside [1e-15, 0.1] or a rule of more than MOST_NODES nodes.
     """
@@ -58,7 +64,8 @@ def normal_rule(distance: float, tolerance: float) -> NormalRule:
 
 
 def measured_error(integrand: Callable[..., np.ndarray], rule: NormalRule, arguments: tuple[np.ndarray, ...]) -> float:
-    """Largest difference between the rule and one of half its step and 1.2 times its width, over the given arguments.
+    """The largest difference, over the given arguments, between the rule and one with half its step and 1.2 times its
+    width.
 
     integrand: f(z, *arguments), vectorised; arguments: (n,) each.
     """
@@ -70,7 +77,7 @@ def measured_error(integrand: Callable[..., np.ndarray], rule: NormalRule, argum
 
 
 def averages(integrand: Callable[..., np.ndarray], rule: NormalRule, arguments: tuple[np.ndarray, ...]) -> np.ndarray:
-    """E[f(z, x)] for each of the arguments: (n,)."""
+    """E[f(z, x)] at each of the arguments x: (n,)."""
     values = integrand(rule.nodes[None, :], *(np.asarray(a, float)[:, None] for a in arguments))
     size = max((len(a) for a in arguments), default=1)
     return np.broadcast_to(values, (size, len(rule.nodes))) @ rule.weights

@@ -1,8 +1,7 @@
-"""The run-time tables behind the averages of a system, each with the error that was measured when it was made."""
+"""The tables from which a kernel reads the averages of a system at run time, each with its measured error."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,69 +12,41 @@ import sympy as sp
 
 from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
-from derive.objects.states import StateKind, StateVariable
 from derive.objects.system import BETA, OdeSystem
-from kernels.averages.lattice_rule import SCRAMBLE_STATES, LatticeRule, nodes_asked, nodes_visited, rule_for
+from kernels.averages.lattice_rule import SCRAMBLE_STATES, nodes_asked, nodes_visited, rule_for
 from kernels.averages.lattice_states import random_states
-from kernels.averages.proxy import Proxy, fit
+from kernels.averages.proxy import fit
 from kernels.averages.quadrature import NormalRule, averages, measured_error, normal_rule, pole_distance
-from kernels.generate.codegen import ARGUMENT, distinct_averages, written_out
+from kernels.averages.reach import Reach, intervals, reach_of
 from kernels.generate.templates.integrator import UNROLLED
-from kernels.lower.lattice import groups_of, patterns_of
+from kernels.lower.analysis import ARGUMENT, SystemAverages, TabulatedAverage, written_out
 from kernels.lower.lowering import lower
 
 LATTICE_STATES = 12
-SAMPLES = 67  # a prime, so that every stride of `_samples` visits all of them
+SAMPLES = 67  # a prime, so that every stride of `_samples` visits all points
 MOST_AT_ONCE = 1e6
-"""Integrand values that are held at once while an average over one variable is tabulated, or those at one argument."""
-FARTHER = 4.0
-"""How many scales beyond twice the problem's largest length a mean is followed where nothing bounds it; see
-`intervals`."""
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How far a problem's own vectors and scales go. length: of its longest vector. smallest, largest: of its
-    scales."""
-
-    length: float
-    smallest: float
-    largest: float
-
-    @property
-    def followed_scales(self) -> tuple[float, float]:
-        """Where learned scales may go."""
-        return 0.05 * self.smallest, 30 * self.largest
-
-    @property
-    def sampled_scales(self) -> tuple[float, float]:
-        """Where the rules of lattices are measured. A lattice's steps follow from the state wherever it is; scales far
-        apart only make the measurement expensive."""
-        return min(self.smallest, 0.2 * self.largest), max(self.largest, 5 * self.smallest)
-
-    def with_other(self, other: Reach) -> Reach:
-        return Reach(
-            max(self.length, other.length), min(self.smallest, other.smallest), max(self.largest, other.largest)
-        )
-
-
-def reach_of(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Reach:
-    """What a system's parameters say of it: the modes' lengths, R and r, and the scales that are not learned."""
-    gram = system.gram.xreplace(dict(values))
-    lengths = [float(sp.sqrt(gram[i, i])) for i in range(gram.shape[0]) if gram[i, i].is_number]
-    lengths += [v for s, v in values.items() if re.fullmatch(r"R|r(_\d+)?", s.name)]
-    scales = [v for s, v in values.items() if s.name.startswith("sigma")] or [1.0]
-    return Reach(max(lengths, default=1.0), min(scales), max(scales))
+"""The most integrand values that are in memory at once while an average over one variable is tabulated, unless a single
+argument takes more."""
 
 
 class MeasuredError(NamedTuple):
-    """How an average is approximated, and the largest error seen when its table was made: what the samples showed, and
-    no bound.
+    """How an average is approximated, and the largest error that was measured when its table was made.
 
-    average: what is approximated. method: "Chebyshev proxy", "trapezoidal rule", or a lattice over so many variables.
-    size: coefficients or nodes, at a typical state where they follow from it. error: the largest difference from a
-    finer rule; of lattices relative to E|f| where that exceeds one, and of quasi-random points a standard error.
-    samples: where it was measured, in words.
+    The error is what the samples showed, and no bound.
+
+    Attributes
+    ----------
+    average
+        The average.
+    method
+        "Chebyshev proxy", "trapezoidal rule", or a lattice and its number of variables.
+    size
+        The number of coefficients or nodes; at a typical state where the number depends on the state.
+    error
+        The largest difference from a finer rule. For a lattice the error is relative to E|f| where E|f| exceeds one;
+        for quasi-random points it is a standard error.
+    samples
+        Where the error was measured, in words.
     """
 
     average: str
@@ -87,11 +58,21 @@ class MeasuredError(NamedTuple):
 
 @dataclass(frozen=True)
 class Tables:
-    """values: (total,) coefficients, or nodes then weights, of every average, then the rules of lattices. layout:
-    (averages + groups, 2) start and count.
+    """The tables of a system: those of the averages over one variable, then those of the groups.
 
-    ranges: (averages + groups, 2) intervals of proxies. by_proxy: which averages have one. measured_errors: one per
-    average over one variable, and one per group of averages over several.
+    Attributes
+    ----------
+    values
+        (total,) the coefficients of each proxy or the nodes and weights of each trapezoidal rule, then the lattice rule
+        of each group.
+    layout
+        (averages + groups, 2) the start and the count of each table.
+    ranges
+        (averages + groups, 2) the intervals of proxies.
+    by_proxy
+        Whether a proxy serves an average over one variable, by index.
+    measured_errors
+        One for each average over one variable, and one for each group.
     """
 
     values: np.ndarray
@@ -103,137 +84,129 @@ class Tables:
     __repr__ = short_repr
 
 
-def intervals(
-    system: OdeSystem, values: Mapping[sp.Symbol, float], reach: Reach, scales: tuple[float, float] | None = None
-) -> np.ndarray:
-    """(states, 2): the states' intervals in numbers. A state that nothing bounds gets the interval of means of length 2
-    · reach.length + FARTHER · (largest scale, or one), and an unbounded scale that
-    of `scales`, by default reach.followed_scales. Outside of it no average was measured and the integrator stops."""
-    known = dict(values)
-    farthest = (2 * reach.length + FARTHER * max(1.0, reach.largest)) ** 2
-
-    def number(bound: sp.Expr) -> float:
-        value = bound.xreplace(known)
-        return float(np.clip(float(value), -farthest, farthest))
-
-    def interval(state: StateVariable) -> tuple[float, float]:
-        low, high = state.interval
-        if state.kind is StateKind.SCALE and not high.is_finite:
-            return reach.followed_scales if scales is None else scales
-        return number(low), number(high)
-
-    return np.array([interval(state) for state in system.variables]).reshape(-1, 2)
-
-
 def build_tables(
-    system: OdeSystem, values: Mapping[sp.Symbol, float], tolerance: float, proxies: bool, reach: Reach | None = None
+    averages: SystemAverages,
+    values: Mapping[sp.Symbol, float],
+    tolerance: float,
+    proxies: bool,
+    reach: Reach | None = None,
 ) -> Tables:
-    """Tables for every distinct average at the given parameter values and as far as the states reach (default: what the
-    values say).
+    """Tables for every average of a system at the given parameter values.
 
-    tolerance: absolute error of each average. proxies: use a Chebyshev proxy where an average looks at one bounded
-    state and is smooth enough; the trapezoidal rule otherwise.
+    tolerance: the absolute error of each average. proxies: use a Chebyshev proxy where an average depends on one
+    bounded state and is smooth enough, and the trapezoidal rule otherwise. reach: how far the states go; by default
+    what the parameter values say. Raises ArithmeticError where a measured error misses the tolerance.
     """
+    system = averages.system
     reach = reach_of(system, values) if reach is None else reach
     limits = intervals(system, values, reach)
-    pieces: list[np.ndarray] = []
-    layout, ranges, measured_errors = [], [], []
-    by_proxy = {}
-    for n, (shape, state) in enumerate(distinct_averages(system)):
-        integrand, rule, arguments = _rule(
-            shape, state, system, values, limits, tolerance / 10 if proxies else tolerance
-        )
-        proxy = None
-        if proxies and state is not None and all(b.is_finite for b in system.variables[state].interval):
-            low, high = limits[state]
-            proxy = fit(partial(_averages_of, integrand, rule), low, high, tolerance / 2)
-        error = float(np.max([measured_error(integrand, rule, part) for part in _parts(rule, arguments)]))
-        seen = f"{SAMPLES} points across the domain, ends included" if arguments else "its only value"
-        start = sum(map(len, pieces))
-        by_proxy[n] = proxy is not None
-        if proxy is not None:
-            pieces.append(_padded(proxy.coefficients))
-            layout.append((start, len(pieces[-1])))
-            seen = f"{proxy.compared} arguments, most of them at the ends, and of its rule {seen}"
-            measured_errors.append(
-                MeasuredError(str(shape), "Chebyshev proxy", len(proxy.coefficients), proxy.error + error, seen)
-            )
-        else:
-            pieces += [rule.nodes, rule.weights]
-            layout.append((start, len(rule.nodes)))
-            measured_errors.append(MeasuredError(str(shape), "trapezoidal rule", len(rule.nodes), error, seen))
-        ranges.append((proxy.low, proxy.high) if isinstance(proxy, Proxy) else (0.0, 0.0))
-        if not measured_errors[-1].error <= 2 * tolerance:
-            raise ArithmeticError(
-                f"{shape}: measured error {measured_errors[-1].error:.1e} misses the tolerance {tolerance:.1e}"
-            )
-    for lattice, measured in _lattice_rules(
-        system, values, intervals(system, values, reach, reach.sampled_scales), tolerance
-    ):
-        layout.append((sum(map(len, pieces)), lattice.points))
-        pieces.append(lattice.table)
-        ranges.append((0.0, 0.0))
-        measured_errors.append(measured)
-    values_array = np.concatenate(pieces) if pieces else np.zeros(1)
+    entries = [_tabulated(average, system, values, limits, tolerance, proxies) for average in averages.tabulated]
+    sampled = intervals(system, values, reach, reach.sampled_scales)
+    entries += _lattice_entries(averages, values, sampled, tolerance)
+    starts = np.cumsum([0, *(len(entry.values) for entry in entries)])[:-1]
     return Tables(
-        values_array,
-        np.array(layout, dtype=np.int64).reshape(-1, 2),
-        np.array(ranges, dtype=float).reshape(-1, 2),
-        by_proxy,
-        tuple(measured_errors),
+        np.concatenate([entry.values for entry in entries]) if entries else np.zeros(1),
+        np.array([(start, e.size) for start, e in zip(starts, entries, strict=True)], np.int64).reshape(-1, 2),
+        np.array([entry.interval for entry in entries], float).reshape(-1, 2),
+        {n: entries[n].by_proxy for n in range(len(averages.tabulated))},
+        tuple(entry.measured for entry in entries),
     )
 
 
+class _Entry(NamedTuple):
+    """The part of the tables that belongs to one average or one group. size: the count in the layout."""
+
+    values: np.ndarray
+    size: int
+    interval: tuple[float, float]
+    by_proxy: bool
+    measured: MeasuredError
+
+
+def _tabulated(
+    average: TabulatedAverage,
+    system: OdeSystem,
+    values: Mapping[sp.Symbol, float],
+    limits: np.ndarray,
+    tolerance: float,
+    proxies: bool,
+) -> _Entry:
+    """The table of an average over one variable."""
+    integrand, rule, arguments = _rule(average, system, values, limits, tolerance / 10 if proxies else tolerance)
+    proxy = None
+    if proxies and average.state is not None and all(b.is_finite for b in system.variables[average.state].interval):
+        low, high = limits[average.state]
+        proxy = fit(partial(_averages_of, integrand, rule), low, high, tolerance / 2)
+    error = float(np.max([measured_error(integrand, rule, part) for part in _parts(rule, arguments)]))
+    seen = f"{SAMPLES} points across the domain, ends included" if arguments else "its only value"
+    name = str(average.expression)
+    if proxy is not None:
+        seen = f"{proxy.compared} arguments, most of them at the ends, and of its rule {seen}"
+        measured = MeasuredError(name, "Chebyshev proxy", len(proxy.coefficients), proxy.error + error, seen)
+        table = _padded(proxy.coefficients)
+        entry = _Entry(table, len(table), (proxy.low, proxy.high), True, measured)
+    else:
+        measured = MeasuredError(name, "trapezoidal rule", len(rule.nodes), error, seen)
+        entry = _Entry(np.concatenate([rule.nodes, rule.weights]), len(rule.nodes), (0.0, 0.0), False, measured)
+    if not measured.error <= 2 * tolerance:
+        raise ArithmeticError(f"{name}: measured error {measured.error:.1e} misses the tolerance {tolerance:.1e}")
+    return entry
+
+
 def _padded(coefficients: np.ndarray) -> np.ndarray:
-    """With zeros for the highest degrees, so that the recurrence takes UNROLLED coefficients at a time and the constant
-    at last."""
+    """The coefficients with zeros for further degrees, so that the recurrence can take UNROLLED coefficients at a time
+    before it takes the constant."""
     return np.pad(coefficients, (0, -(len(coefficients) - 1) % UNROLLED))
 
 
-def _lattice_rules(
-    system: OdeSystem, values: Mapping[sp.Symbol, float], limits: np.ndarray, tolerance: float
-) -> list[tuple[LatticeRule, MeasuredError]]:
-    """For each group of averages over several variables, measured at random states."""
-    groups = groups_of(system)
-    if not groups:
+def _lattice_entries(
+    averages: SystemAverages, values: Mapping[sp.Symbol, float], limits: np.ndarray, tolerance: float
+) -> list[_Entry]:
+    """The rules of the groups of averages over several variables, with errors measured at random states."""
+    if not averages.groups:
         return []
+    system = averages.system
     numbers = _numbers_at(system, values, random_states(system, values, limits, LATTICE_STATES))
     found = []
-    for group, pattern in zip(groups, patterns_of(groups), strict=True):
+    for group, pattern in zip(averages.groups, averages.patterns, strict=True):
         rule = rule_for(group, pattern, numbers, tolerance)
         kind = "quasi-random lines" if pattern.sampled else "trapezoidal lattice"
         method = f"{kind}, {pattern.variables} variable{'s' * (pattern.variables > 1)}"
         seen = f"{SCRAMBLE_STATES if pattern.sampled else LATTICE_STATES} random states"
-        found.append((rule, MeasuredError(str(group), method, rule.size, rule.error, seen)))
+        measured = MeasuredError(str(group), method, rule.size, rule.error, seen)
+        found.append(_Entry(rule.table, rule.points, (0.0, 0.0), False, measured))
     return found
 
 
-def most_nodes(system: OdeSystem, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray) -> float:
-    """The largest number of nodes that one average over several variables asks for at a state (states,); 0 without such
-    averages."""
-    return max(_sizes(nodes_asked, system, values, tables, state), default=0.0)
+def most_nodes(averages: SystemAverages, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray) -> float:
+    """The largest number of nodes that one average over several variables asks for at a state (states,); 0 for a system
+    without such averages."""
+    return max(_sizes(nodes_asked, averages, values, tables, state), default=0.0)
 
 
-def all_nodes(system: OdeSystem, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray) -> float:
-    """How many nodes all averages over several variables visit at a state (states,), about."""
-    return sum(_sizes(nodes_visited, system, values, tables, state))
+def all_nodes(averages: SystemAverages, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray) -> float:
+    """About how many nodes all averages over several variables visit together at a state (states,)."""
+    return sum(_sizes(nodes_visited, averages, values, tables, state))
 
 
 def _sizes(
-    size: Callable[..., float], system: OdeSystem, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray
+    size: Callable[..., float],
+    averages: SystemAverages,
+    values: Mapping[sp.Symbol, float],
+    tables: Tables,
+    state: np.ndarray,
 ) -> list[float]:
-    groups = groups_of(system)
-    numbers = _numbers_at(system, values, state[None])
-    rows = zip(groups, tables.layout[len(tables.layout) - len(groups) :], strict=True)
+    numbers = _numbers_at(averages.system, values, state[None])
+    rows = zip(averages.groups, tables.layout[len(averages.tabulated) :], strict=True)
     return [size(group, numbers, tables.values[start], points) for group, (start, points) in rows]
 
 
 def _numbers_at(
     system: OdeSystem, values: Mapping[sp.Symbol, float], states: np.ndarray
 ) -> dict[sp.Symbol, np.ndarray]:
-    """Every state, parameter, beta and named subexpression without an average at the states (n, states): (n,) each.
+    """The values (n,) of every state, parameter and named subexpression without an average, at the states (n, states).
 
-    A coefficient may contain beta, whose value hardly matters to a rule; it is taken as one.
+    A coefficient may contain beta, whose value hardly matters to a rule. Beta is taken as one.
     """
     count = len(states)
     numbers: dict[sp.Symbol, np.ndarray] = {BETA: np.ones(count)}
@@ -249,17 +222,17 @@ def _numbers_at(
 
 
 def _rule(
-    shape: Expectation,
-    state: int | None,
+    average: TabulatedAverage,
     system: OdeSystem,
     values: Mapping[sp.Symbol, float],
     limits: np.ndarray,
     tolerance: float,
 ) -> tuple[Callable[..., np.ndarray], NormalRule, tuple[np.ndarray, ...]]:
-    """The vectorised integrand, a rule that serves every state within the limits, and sampled arguments to measure it
-    at."""
-    (z,) = shape.variables
-    concrete = written_out(shape.integrand, system).xreplace({s: sp.Float(v, 20) for s, v in values.items()})
+    """The vectorised integrand, a rule that suffices at every state within the limits, and sampled arguments at which
+    to measure its error."""
+    expression, state = average
+    (z,) = expression.variables
+    concrete = written_out(expression.integrand, system).xreplace({s: sp.Float(v, 20) for s, v in values.items()})
     symbols = (ARGUMENT,) if state is not None else tuple(s for s in system.states if s in concrete.free_symbols)
     boxes = [limits[state]] if state is not None else [limits[system.states.index(s)] for s in symbols]
     slope = 0.0
@@ -278,14 +251,14 @@ def _averages_of(integrand: Callable[..., np.ndarray], rule: NormalRule, x: np.n
 
 
 def _parts(rule: NormalRule, arguments: tuple[np.ndarray, ...]) -> Iterator[tuple[np.ndarray, ...]]:
-    """The arguments, some at a time."""
+    """The arguments in parts, so that few integrand values are in memory at once."""
     some = max(1, int(MOST_AT_ONCE / len(rule.nodes)))
     count = max((len(a) for a in arguments), default=1)
     return (tuple(a[begin : begin + some] for a in arguments) for begin in range(0, count, some))
 
 
 def _samples(low: float, high: float, k: int) -> np.ndarray:
-    """Points of one interval, ends included, in an order that differs from axis to axis."""
+    """Points of the interval of axis k, ends included, in an order that differs from axis to axis."""
     points = np.linspace(low, high, SAMPLES)
     return points[(np.arange(SAMPLES) * (2 * k + 1)) % SAMPLES]
 

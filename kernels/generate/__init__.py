@@ -1,1 +1,1 @@
-"""Systems and schedules as the source of a module for the CPU or for CUDA."""
+"""From an analysed system and a schedule to the source of one module, for the CPU or for CUDA."""

@@ -1,9 +1,19 @@
-"""The entry points of every generated module: which trajectories a thread takes, and the arrays of its lanes."""
+"""The entry points of every generated module. An entry gives a thread its trajectories and the arrays of its lanes."""
 
 from __future__ import annotations
 
-PATH = "(times[m], ends[m], kept[m], p[m], tables, layout[m], ranges[m], limits[m], traps[m], control, flag)"
-GROUP = "(y, trial, K, clock, place, betas, means, matrix, scratch)"
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kernels.generate.templates.integrator import Control, Group, Path
+
+WITHOUT_SETS = {"tables", "control"}
+"""The arrays of a path that all sets of parameters share; every other array has one row per set."""
+
+PATH_ARGUMENTS = ", ".join(Path._fields)
+CONTROL = f"Control({', '.join(f'control[{n}]' for n in range(len(Control._fields)))})"
+PATH = f"Path({', '.join(CONTROL if f == 'control' else f if f in WITHOUT_SETS else f'{f}[m]' for f in Path._fields)})"
+GROUP = f"Group({', '.join(Group._fields)})"
 
 ARRAYS = {
     "y": ("WIDTH", "real"),
@@ -17,11 +27,25 @@ ARRAYS = {
     "scratch": ("SCRATCH * LANES", "real"),
     "search": ("SEARCH_ROWS * LANES", "real"),
 }
-"""The arrays of a group of lanes: sizes, which are constants of the module, and types."""
+"""The arrays of a group of lanes: their sizes, in constants of the module, and their types."""
+
+
+class Entry(NamedTuple):
+    """An entry of the generated module. arguments: after the flag. arrays: those of ARRAYS that it needs. body: the
+    lines that do one unit of work.
+
+    A unit is one part of the trajectories of one set of parameters, m. Units run over the parts of set 0, then of set
+    1, and so on.
+    """
+
+    arguments: str
+    arrays: Sequence[str]
+    body: Sequence[str]
+
 
 ENTRIES = {
-    "integrate": (
-        "initial, times, ends, kept, p, tables, layout, ranges, limits, traps, control, out, reached, status, parts",
+    "integrate": Entry(
+        f"initial, {PATH_ARGUMENTS}, out, reached, status, parts",
         [name for name in ARRAYS if name != "search"],
         [
             f"path, group = {PATH}, {GROUP}",
@@ -29,9 +53,8 @@ ENTRIES = {
             "integrate_some(unit % parts, parts, start, path, group, out[m], reached[m], status[m])",
         ],
     ),
-    "bisect": (
-        "low, high, inside, width, times, ends, kept, p, tables, layout, ranges, limits, traps, control, "
-        "out, bracket, runs, failed, places, parts",
+    "bisect": Entry(
+        f"low, high, inside, width, {PATH_ARGUMENTS}, out, bracket, runs, failed, places, parts",
         list(ARRAYS),
         [
             f"path, group = {PATH}, {GROUP}",
@@ -39,44 +62,42 @@ ENTRIES = {
             "search, out, bracket, runs, failed)",
         ],
     ),
-    "rates": (
+    "rates": Entry(
         "all_betas, states, p, tables, layout, ranges, dy, counts, parts",
         ["y", "K", "betas", "means", "scratch"],
         [
-            "arrays = (y, K, betas, means, scratch)",
+            "arrays = RateArrays(y, K, betas, means, scratch)",
             "rates_some(unit % parts, parts, all_betas, states, p[m], tables, layout[m], "
             "ranges[m], dy, counts, arrays, flag)",
         ],
     ),
 }
-"""For each entry its arguments, the arrays that it needs, and what one unit of work does with them. A unit is a part of
-the trajectories of one set of parameters, m: units run over the parts of set 0, then of set 1, and so on."""
 
 
 def entry_functions(target: str) -> list[str]:
-    """The texts of the arrays' sizes and of `integrate_all`, `bisect_all`, `rates_all` and `beta_all`.
+    """The texts of the arrays' sizes and of the entries `integrate_all`, `bisect_all`, `rates_all` and `beta_all`.
 
-    A CUDA thread has one unit. On the CPU an entry takes the units from its first argument to before its second, which
-    `run_on_threads` hands out. flag: stops either.
+    A CUDA thread does one unit. On the CPU an entry does the units from its argument `first` to before its argument
+    `stop`; `run_on_threads` hands out such ranges. The argument `flag` stops an entry on both targets.
     """
     sizes = "\n".join(f"{_size(name)} = {size}" for name, (size, _) in ARRAYS.items())
     return [sizes, *(_entry(name, target) for name in ENTRIES), _beta_entry(target)]
 
 
 def _size(name: str) -> str:
-    """The constant of the module that has an array's size: CUDA's local arrays take nothing else."""
+    """The name of the constant that holds an array's size. The size of a local array on CUDA must be a constant."""
     return f"{name.upper()}_SIZE"
 
 
 def _entry(name: str, target: str) -> str:
-    arguments, arrays, body = ENTRIES[name]
+    entry = ENTRIES[name]
     allocate = "cuda.local.array" if target == "cuda" else "np.zeros"
-    made = [f"{a} = {allocate}({_size(a)}, {ARRAYS[a][1]})" for a in arrays]
+    made = [f"{a} = {allocate}({_size(a)}, {ARRAYS[a][1]})" for a in entry.arrays]
     if target == "cuda":
-        work = [*_lines_of_one("unit", "p.shape[0] * parts"), *_indented([*made, "m = unit // parts", *body])]
+        work = [*_lines_of_one("unit", "p.shape[0] * parts"), *_indented([*made, "m = unit // parts", *entry.body])]
     else:
-        work = [*made, "for unit in range(first, stop):", *_indented(["m = unit // parts", *body])]
-    return _function(f"{name}_all", arguments, work, target)
+        work = [*made, "for unit in range(first, stop):", *_indented(["m = unit // parts", *entry.body])]
+    return _function(f"{name}_all", entry.arguments, work, target)
 
 
 def _beta_entry(target: str) -> str:
@@ -85,11 +106,11 @@ def _beta_entry(target: str) -> str:
 
 
 def _lines_of_one(name: str, count: str) -> list[str]:
-    """The start of a CUDA kernel of so many threads, each of which has one number."""
+    """The first lines of a CUDA kernel whose threads have the numbers from 0 to before `count`."""
     return [f"{name} = cuda.grid(1)", f"if {name} < {count}:"]
 
 
-def _function(name: str, arguments: str, lines: list[str], target: str) -> str:
+def _function(name: str, arguments: str, lines: Sequence[str], target: str) -> str:
     head = (
         f"@cuda.jit\ndef {name}(flag, {arguments}):"
         if target == "cuda"
@@ -98,5 +119,5 @@ def _function(name: str, arguments: str, lines: list[str], target: str) -> str:
     return "\n".join([head, *_indented(lines)])
 
 
-def _indented(lines: list[str]) -> list[str]:
+def _indented(lines: Sequence[str]) -> list[str]:
     return [f"    {line}" for line in lines]

@@ -1,37 +1,46 @@
-"""The text of the functions that sum a group's moments over a lattice, for the CPU and for CUDA alike.
+"""The text of the functions that sum the moments of a group over a lattice, for the CPU and for CUDA.
 
-The logits are separable, so e^{ℓ_l} = e^{a_l} e^{φ_l(x)} with a_l from the outer variables and x the innermost one. The
-factors e^{φ_l(x)} are tabulated once per call; the innermost loop then multiplies, adds and divides once per node,
-without branches.
+The logits are separable, so e^{ℓ_l} = e^{a_l} e^{φ_l(x)}, where a_l comes from the outer variables and x is the
+innermost variable. A function tabulates the factors e^{φ_l(x)} once per call. The innermost loop then multiplies, adds
+and divides once per node, without branches.
 
-No exponential overflows, however far the components are apart. The innermost axis is cut in blocks of at most BLOCK
-nodes, whose table holds differences to the block's middle and to the first component. As the step is chosen from the
-slopes, logits differ by a few units at most from node to node, so a table stays within e^{±600}; and what a component
-has at the block's middle is shifted by the largest of them before it is exponentiated. A component that this underflows
-is below the largest by more than a block can make good.
+No exponential overflows, however far apart the components are. The innermost axis is cut into blocks of at most BLOCK
+nodes. The table of a block holds the differences of the exponents from the middle of the block and from the first
+component. The step follows from the slopes, so logits differ by a few units at most from node to node, and the factors
+stay within e^{±600}. The logits at the middle of the block are shifted by the largest of them before they are
+exponentiated. A component that underflows there is smaller than the largest by more than its factors can compensate
+within the block.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
+from typing import NamedTuple
 
 from kernels.lower.lattice import Pattern
 
 BLOCK = 128
 LANES = 8
-"""Row lengths are multiples of this, so that no remainder is left to scalar instructions."""
+"""The length of a row is a multiple of this number, so that no remainder is left to scalar instructions."""
 MOST_NODES = 1.0e10
-"""More than this, minutes for one right-hand side, is answered by nan: a state far outside of what makes sense."""
+"""The most nodes of an average, minutes of work. An average that asks for more is nan: its state makes no sense."""
 COUNTER = 0
-"""Where in the scratch array the number of visited nodes is added up."""
+"""The place in the scratch array where the number of visited nodes is added up."""
 INVERSE_ROOT = "0.3989422804014327"  # 1/√(2π)
 
-RowSum = tuple[int, tuple[int, ...], tuple[int, ...]]
-"""Powers of the innermost variable, of the shares and of their logarithms, whose weighted sum over a row is taken."""
+
+class RowSum(NamedTuple):
+    """A weighted sum over a row: the power of the innermost variable, and the powers of the shares and of their
+    logarithms."""
+
+    power: int
+    shares: tuple[int, ...]
+    logs: tuple[int, ...]
 
 
 class Layout:
-    """Where in the scratch array a pattern keeps what: coefficients, moments, then the block's tables."""
+    """The places of a pattern's arrays in the scratch array: coefficients, moments, then the tables of a block."""
 
     def __init__(self, pattern: Pattern) -> None:
         c, r = pattern.components, pattern.normals
@@ -44,23 +53,25 @@ class Layout:
         self.size = self.exponents + (c - 1) * BLOCK * bool(pattern.logged)
 
 
-def scratch_size(patterns: list[Pattern]) -> int:
+def scratch_size(patterns: Sequence[Pattern]) -> int:
+    """The size of a scratch array that suffices for every pattern."""
     return max((Layout(p).size for p in patterns), default=1)
 
 
 CHI_HEAD = ("degrees", "normaliser", "lowest", "highest", "own_density", "steepest", "peak")
-"""What of a χ² law stands at the head of a group's table, after the nats; see `lattice_rule.ChiLaw`."""
+"""The numbers of a χ² law that follow the nats at the head of a group's table; see `chi_law.ChiLaw`."""
 
 
 def lattice_functions(n: int, pattern: Pattern) -> list[str]:
-    """The texts of `row_n`, the innermost loop, and of `moments_n`, which sums a pattern's moments into the scratch
-    array."""
+    """The texts of `row_n`, the innermost loop, and of `moments_n`, which writes the moments of a pattern to the
+    scratch array."""
     sums = sorted({_row_sum(pattern, m) for m in range(len(pattern.moments))})
     return [_row_function(n, pattern, sums), _moments_function(n, pattern, sums)]
 
 
 def outer_variables(pattern: Pattern) -> list[str]:
-    """All but the innermost, which is the last normal variable, or the χ² variable where it is alone."""
+    """All variables but the innermost, which is the last normal variable, or the χ² variable where there is no
+    other."""
     if pattern.normals == 0:
         return []
     return [*(["c"] if pattern.chi_squared else []), *(f"z_{n}" for n in range(pattern.normals - 1))]
@@ -68,11 +79,12 @@ def outer_variables(pattern: Pattern) -> list[str]:
 
 def _row_sum(pattern: Pattern, m: int) -> RowSum:
     moment = pattern.moments[m]
-    return moment.variables[max(pattern.normals - 1, 0)], moment.shares, moment.logs
+    return RowSum(moment.variables[max(pattern.normals - 1, 0)], moment.shares, moment.logs)
 
 
 class _Text:
-    """Lines under construction, indented by the loops that are open, and products that are named once per loop body."""
+    """The lines of a function under construction: indented by the open loops, with products named once per loop
+    body."""
 
     def __init__(self, head: str) -> None:
         self.lines = [head]
@@ -90,7 +102,7 @@ class _Text:
         self.depth -= 1
 
     def product(self, factors: tuple[str, ...]) -> str:
-        """The name of a product; products that begin alike share the beginning."""
+        """The name of a product. Products with the same first factors share the product of these factors."""
         if len(factors) == 1:
             return factors[0]
         if factors not in self.products:
@@ -116,10 +128,11 @@ def _row_arguments(pattern: Pattern) -> list[str]:
 
 
 def _row_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
-    """Two loops, so that sums without a logarithm do not wait for one."""
+    """The text of `row_n`. Sums with and without logarithms have separate loops, so that the latter do not wait for a
+    logarithm."""
     text = _Text(f"@fused\ndef row_{n}({', '.join(_row_arguments(pattern))}):")
     for logarithms in (False, True):
-        kept = [(k, s) for k, s in enumerate(sums) if any(s[2]) == logarithms]
+        kept = [(k, s) for k, s in enumerate(sums) if any(s.logs) == logarithms]
         if not kept:
             continue
         text(*(f"sum_{k} = 0.0" for k, _ in kept))
@@ -134,10 +147,10 @@ def _row_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
 def _row_body(text: _Text, pattern: Pattern, kept: list[tuple[int, RowSum]]) -> None:
     components = range(pattern.components)
     text("weight = weights[i]")
-    if any(power for _, (power, _, _) in kept):
+    if any(s.power for _, s in kept):
         text("x = nodes[i]")
-    shared = [l for l in components if any(s[1][l] for _, s in kept)]
-    logged = [l for l in components if any(s[2][l] for _, s in kept)]
+    shared = [l for l in components if any(s.shares[l] for _, s in kept)]
+    logged = [l for l in components if any(s.logs[l] for _, s in kept)]
     if shared or logged:
         text(*(f"p_{l} = e_{l} * t_{l}[i]" if l else "p_0 = e_0" for l in components))
         text(f"total = {' + '.join(f'p_{l}' for l in components)}")
@@ -176,8 +189,8 @@ def _moments_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
 
 
 def _return_when_halted(text: _Text) -> None:
-    """Once per row, which is nothing beside its nodes. What was visited until then tells how long the rest would
-    take."""
+    """Lines that return when the flag is set. They run once per row, which costs nothing beside the nodes of the row.
+    The number of nodes visited so far tells how long the rest would take."""
     text("if halted(flag):", f"    scratch[{COUNTER}] += visited", "    return")
 
 
@@ -193,7 +206,7 @@ def _read_coefficients(text: _Text, pattern: Pattern, layout: Layout) -> None:
 
 
 def _spread(names: list[str]) -> str:
-    """The largest difference among numbers."""
+    """The text of the largest difference among numbers."""
     if len(names) == 1:
         return "0.0"
     largest = reduce(lambda a, b: f"max({a}, {b})", names)
@@ -201,7 +214,8 @@ def _spread(names: list[str]) -> str:
 
 
 def _choose_steps(text: _Text, pattern: Pattern, layout: Layout) -> None:
-    """Steps of the axes that are summed by the trapezoidal rule, and the innermost one's number of nodes."""
+    """Lines for the steps of the axes along which the trapezoidal rule sums, and for the number of nodes of the
+    innermost axis."""
     components = range(pattern.components)
     inner = pattern.normals - 1
     text("radius = math.sqrt(2.0 * nats)")
@@ -250,7 +264,7 @@ def _tabulate_block(text: _Text, pattern: Pattern, layout: Layout) -> None:
 
 
 def _logit_part(pattern: Pattern, l: int, variable: str, value: str) -> str:
-    """What one variable adds to a logit."""
+    """The text of the term that one variable adds to a logit."""
     if variable == "c":
         return f"chi_{l} * {value}"
     v = variable.removeprefix("z_")
@@ -270,8 +284,8 @@ def _open_points(text: _Text, pattern: Pattern, outer: list[str]) -> None:
 
 
 def _open_axes(text: _Text, pattern: Pattern, outer: list[str]) -> None:
-    """Loops over the outer axes within the ball that the Gaussian weights leave, or that part of the last one's
-    rows."""
+    """Loops over the outer axes, within the ball where the Gaussian weights are not negligible, and the part of each
+    row that lies within the ball."""
     components = range(pattern.components)
     budget, weight, level = "nats", "1.0", "level_{}"
     for k, v in enumerate(outer):

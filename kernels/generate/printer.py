@@ -1,4 +1,4 @@
-"""The one scalar printer: SymPy expressions as Python text that Numba compiles for the CPU and for CUDA alike."""
+"""The one scalar printer: it prints SymPy expressions as Python text that Numba compiles for the CPU and for CUDA."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sympy.printing.precedence import PRECEDENCE
 
 from derive.problem.scaled_form import Kept
 
-# SymPy dispatches on method names that end in a class name, hence the capitals.
+# SymPy finds a printing method by its name, which ends in the name of a class; hence the capitals.
 # ruff: noqa: N815
 
 PRECISIONS = ("float64", "float32")
@@ -29,15 +29,15 @@ _FUNCTIONS = {
     "erf": "math.erf",
     "Abs": "abs",
 }
-"""The names of a generated module; `exp`, `log` and `tanh` are those of `vector_math` or of `math`."""
+"""The functions' names in a generated module, where `exp`, `log` and `tanh` come from `vector_math` or `math`."""
 _STRUCTURE = (sp.Symbol, sp.NumberSymbol, sp.Add, sp.Mul, sp.Pow, sp.Max, sp.Min, sp.Piecewise, ExprCondPair)
 _CONDITIONS = (sp.Rel, sp.And, sp.Or, sp.Not, sp.logic.boolalg.BooleanAtom)
 
 
 class ScalarPrinter(CodePrinter):
-    """Prints scalars with every literal in the working precision, so that nothing is promoted behind the user's back.
+    """Prints scalar expressions with every literal in the working precision.
 
-    precision: "float64" or "float32". A node without a printing rule is a TypeError that names it.
+    A literal of another precision would promote everything that it meets. precision: "float64" or "float32".
     """
 
     printmethod = "_numba"
@@ -51,6 +51,7 @@ class ScalarPrinter(CodePrinter):
         self.precision = precision
 
     def literal(self, value: sp.Expr) -> str:
+        """A number as a literal in the working precision."""
         text = repr(float(value))
         return text if self.precision == "float64" else f"float32({text})"
 
@@ -97,7 +98,7 @@ class ScalarPrinter(CodePrinter):
         return f"{above} / ({below})"
 
     def _print_floor(self, node: sp.floor) -> str:
-        # Numba's floor is an integer, which would promote what it meets
+        # Numba's floor returns an integer, which would promote a float that it meets.
         return f"real(math.floor({self._print(node.args[0])}))"
 
     def _print_Max(self, node: sp.Max) -> str:
@@ -107,7 +108,7 @@ class ScalarPrinter(CodePrinter):
         return self._fold("min", node)
 
     def _fold(self, name: str, node: sp.Expr) -> str:
-        """Nested calls of two arguments, in a fixed order: Numba on CUDA takes no more."""
+        """Nested calls of two arguments each, in a fixed order. Numba on CUDA takes no more than two arguments."""
         first, *others = sorted(node.args, key=sp.default_sort_key)
         text = self._print(first)
         for other in others:
@@ -139,7 +140,7 @@ class ScalarPrinter(CodePrinter):
         return f"(not {self._print(node.args[0])})"
 
     def text(self, expression: sp.Expr) -> str:
-        """The expression as Python. Raises TypeError for a node that has no kernel form, with its name."""
+        """The expression as Python text. Raises TypeError that names the first node without a kernel form."""
         expression = sp.sympify(expression, strict=True)
         for node in sp.preorder_traversal(expression):
             if not _has_kernel_form(node):

@@ -1,4 +1,4 @@
-"""Coefficients of an explicit Runge–Kutta pair, which checks its own order conditions when made."""
+"""The coefficients of an explicit Runge–Kutta pair. A tableau checks its order conditions when it is made."""
 
 from __future__ import annotations
 
@@ -13,8 +13,21 @@ from kernels.generate.printer import ScalarPrinter
 
 @dataclass(frozen=True)
 class Tableau:
-    """A: (s, s) strictly lower triangular; B, C: (s,); E3, E5: (s + 1,), error estimators that also use the derivative
-    at the end."""
+    """An explicit Runge–Kutta pair of s stages.
+
+    Attributes
+    ----------
+    name
+        The name of the pair.
+    order
+        The order of the method.
+    A
+        (s, s), strictly lower triangular.
+    B, C
+        (s,) each.
+    E3, E5
+        (s + 1,) the error estimators of orders 3 and 5, which also use the slope at the end of the step.
+    """
 
     name: str
     order: int
@@ -25,9 +38,9 @@ class Tableau:
     E5: np.ndarray
 
     def __post_init__(self) -> None:
-        """Row sums, the quadrature conditions Σ b c^(k−1) = 1/k up to the order, and Σ b_i a_ij c_j^k = 1/((k+1)(k+2)).
+        """Check the row sums, the conditions Σ b c^(k−1) = 1/k up to the order, and Σ b_i a_ij c_j^k = 1/((k+1)(k+2)).
 
-        The coefficients are rounded to double precision, hence the allowance of some hundred roundings.
+        The coefficients are rounded to double precision, so the check allows some hundred roundings.
         """
         A, B, C = self.A, self.B, self.C
         wrong = [np.abs(np.triu(A)).max(), np.abs(A.sum(1) - C).max(), abs(self.E3.sum()), abs(self.E5.sum())]
@@ -38,10 +51,10 @@ class Tableau:
 
 
 def tableau_constants(pair: Tableau, printer: ScalarPrinter) -> str:
-    """The text of a pair's constants.
+    """The text of the constants of a pair.
 
-    FRACTIONS[s], COEFFICIENTS[s]: when and with which slopes stage s looks at the rates, the last one being the step's
-    end. ERRORS: the two estimators, that of order 5 first.
+    FRACTIONS[s] and COEFFICIENTS[s] give the time and the state at which stage s evaluates the rates; the last stage is
+    the end of the step. ERRORS holds the two error estimators, that of order 5 first.
     """
     steps = np.vstack([pair.A, pair.B])
     tables = {"FRACTIONS": np.array([*pair.C, 1.0]), "COEFFICIENTS": steps, "ERRORS": np.array([pair.E5, pair.E3])}
@@ -59,8 +72,8 @@ def _list(values: np.ndarray, printer: ScalarPrinter) -> str:
 
 
 def dop853() -> Tableau:
-    """Dormand and Prince's pair of order 8 with error estimators of orders 5 and 3, coefficients from SciPy's public
-    class."""
+    """Dormand and Prince's pair of order 8, with error estimators of orders 5 and 3 and the coefficients of SciPy's
+    public class."""
     return Tableau(
         "DOP853",
         8,

@@ -1,1 +1,1 @@
-"""Trajectories of the derived equations: initial states, and their integration in batches."""
+"""Compiled systems, the integration of batches of initial states, and the law of the initial overlaps."""

@@ -1,9 +1,9 @@
-"""The exact law of all overlaps at t = 0, sampled without ever forming a vector in R^d.
+"""Samples of the exact law of all overlaps at t = 0, made without forming a vector in R^d.
 
-A mean uniform on its sphere is a Gaussian vector divided by its length. In a basis that begins with the span of the
-modes, the Gaussian vectors' Gram matrix needs their coordinates along the span (independent normals) and the Gram
-matrix of the rest, which is Wishart with d − r degrees of freedom; Bartlett's factor writes that by chi variables and
-normals, O(1) numbers for any d.
+A mean that is uniform on its sphere is a Gaussian vector divided by its length. Take a basis that begins with the span
+of the modes, of dimension r. The Gram matrix of the Gaussian vectors then needs their coordinates along the span, which
+are independent normals, and the Gram matrix of their other coordinates, which is Wishart with d − r degrees of freedom.
+Bartlett's factor makes the latter from chi variables and normals, of which there are O(1) for every d.
 """
 
 from __future__ import annotations
@@ -11,22 +11,17 @@ from __future__ import annotations
 import numpy as np
 
 
-def initial_gram(n: int, dimension: int, radii: np.ndarray, target_gram: np.ndarray, seed: int) -> np.ndarray:
-    """The first n matrices of a `GramStream`, as (n, r + L, r + L)."""
-    return GramStream(dimension, radii, target_gram, seed).draw(n)
-
-
 class GramStream:
-    """Gram matrices of the modes and of L independent means, uniform on spheres of the given radii, one after the
-    other.
+    """A stream of Gram matrices of the k modes and of L independent means, uniform on spheres of the given radii.
 
-    They are the same numbers whether they are drawn at once or in parts.
+    The numbers are the same whether the matrices are drawn at once or in parts.
     """
 
     def __init__(self, dimension: int, radii: np.ndarray, target_gram: np.ndarray, seed: int) -> None:
-        """radii: (L,). target_gram: (k, k), the modes' own Gram matrix, of any rank up to `dimension`.
+        """radii: (L,) the lengths of the means. target_gram: (k, k) the Gram matrix of the modes, of any rank up to
+        `dimension`.
 
-        Raises ValueError for a dimension below the modes' rank or a matrix that is no Gram matrix.
+        Raises ValueError for a dimension below the rank of the modes, or for a matrix that is no Gram matrix.
         """
         self.radii = np.asarray(radii, float)
         self.modes = _coordinates(np.asarray(target_gram, float))
@@ -34,12 +29,13 @@ class GramStream:
         if not dimension >= 1 or rank > dimension:
             raise ValueError(f"modes that span {rank} dimensions do not fit in {dimension}")
         self.others = dimension - rank
-        # A stream for each kind of variable: of one for both, the order would tell how many are drawn at once.
+        # Each kind of variable has its own stream. In a common stream the numbers would depend on how many matrices
+        # are drawn at once.
         self.normals = np.random.Generator(np.random.Philox(key=seed))
         self.chis = np.random.Generator(np.random.Philox(key=seed).jumped())
 
     def draw(self, n: int) -> np.ndarray:
-        """The next n matrices (n, r + L, r + L)."""
+        """The next n matrices (n, k + L, k + L)."""
         factor = self._factors(n)
         means = factor * (self.radii[:, None] / np.linalg.norm(factor, axis=2, keepdims=True))
         modes = np.zeros((n, len(self.modes), factor.shape[2]))
@@ -48,7 +44,7 @@ class GramStream:
         return vectors @ vectors.transpose(0, 2, 1)
 
     def _factors(self, n: int) -> np.ndarray:
-        """n times L Gaussian vectors (n, L, coordinates), rotated into as few coordinates as they need."""
+        """n sets of L Gaussian vectors (n, L, coordinates), rotated into as few coordinates as possible."""
         size, rank = len(self.radii), self.modes.shape[1]
         outside = min(size, self.others)
         factor = self.normals.standard_normal((n, size * (rank + outside))).reshape(n, size, rank + outside)
@@ -66,8 +62,8 @@ class GramStream:
 
 
 def _coordinates(gram: np.ndarray) -> np.ndarray:
-    """Vectors (k, rank) with the given Gram matrix, in the fewest coordinates."""
-    if gram.size == 0:  # every mode is at the origin
+    """Vectors (k, rank) with the given Gram matrix, in the fewest possible coordinates."""
+    if gram.size == 0:  # no mode lies away from the origin
         return np.zeros((0, 0))
     values, vectors = np.linalg.eigh(gram)
     floor = 1e-12 * max(float(values[-1]), np.finfo(float).tiny)

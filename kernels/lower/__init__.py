@@ -1,2 +1,2 @@
-"""From the derivation's expressions to what a kernel evaluates: rewrites that keep the value, and averages sorted for
-one pass each."""
+"""From the expressions of the derivation to those that a kernel evaluates: rewrites that keep the value, and the
+analysis of averages."""

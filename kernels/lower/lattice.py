@@ -1,10 +1,11 @@
-"""Averages over several independent scalars, recognised and sorted for one pass each.
+"""Averages over several independent scalars, recognised and sorted into groups that take one pass each.
 
-An average is E[polynomial in the variables, in softmax shares and in their logarithms] over standard normals z_1 … z_r
-and at most one χ² variable c. The logits are separable: ℓ_l = A_l + Σ_n (B_ln z_n + k_ln z_n²) + k'_l c. All averages
-of a system with the same logits form a group. What they have in common are moments, E[Π z_n^a c^b Π ρ_l^p Π (log
-ρ_l)^q]: numbers that depend on the logits' coefficients alone, so that a compiled function knows nothing of the
-system's states, and groups of one shape share it.
+Such an average is the expectation of a polynomial in the variables, in softmax shares ρ_l and in the logarithms of the
+shares. The variables are standard normals z_1 … z_r and at most one χ² variable c. The logits are separable: ℓ_l = A_l
++ Σ_n (B_ln z_n + k_ln z_n²) + k'_l c. All averages of a system with the same logits form a group. The averages of a
+group are combinations of moments E[Π z_n^a c^b Π ρ_l^p Π (log ρ_l)^q], which depend on the coefficients of the logits
+alone. A compiled function of these moments therefore contains nothing of the system's states, and groups of one pattern
+share it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from derive.objects.system import BETA, OdeSystem
 from kernels.lower.lowering import hoisted
 
 MOST_TENSOR_VARIABLES = 3
-"""Beyond it a tensor grid is too large, and quasi-random points replace all its axes but one."""
+"""With more variables a tensor grid is too large, and quasi-random points replace all axes but one."""
 
 
 class Moment(NamedTuple):
@@ -36,8 +37,21 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class Pattern:
-    """What decides a compiled function: the variables, the number of components, which coefficients exist, and the
-    moments."""
+    """What decides the compiled function of a group.
+
+    Attributes
+    ----------
+    normals
+        The number of normal variables.
+    chi_squared
+        Whether there is a χ² variable.
+    components
+        The number of logits.
+    curved
+        Whether a logit is quadratic in a normal variable.
+    moments
+        The moments that the function computes.
+    """
 
     normals: int
     chi_squared: bool
@@ -47,24 +61,36 @@ class Pattern:
 
     @property
     def variables(self) -> int:
+        """The number of variables."""
         return self.normals + self.chi_squared
 
     @property
     def sampled(self) -> bool:
+        """Whether quasi-random points replace all axes but one."""
         return self.variables > MOST_TENSOR_VARIABLES
 
     @property
     def logged(self) -> tuple[int, ...]:
-        """Components whose log share some moment contains."""
+        """The components whose log share appears in some moment."""
         return tuple(l for l in range(self.components) if any(m.logs[l] for m in self.moments))
 
 
 @dataclass(frozen=True)
 class Group:
-    """All averages of a system over one set of logits.
+    """All averages of a system with the same logits.
 
-    normals, chi_squared: the variables. logits: (C,). offsets: (C,) A_l. slopes, curvatures: (C, r) B_ln and k_ln.
-    chi_slopes: (C,) k'_l. averages: each as its moments with coefficients, which do not depend on the variables.
+    Attributes
+    ----------
+    normals, chi_squared
+        The variables.
+    logits
+        (C,) the logits.
+    offsets, chi_slopes
+        (C,) the coefficients A_l and k'_l.
+    slopes, curvatures
+        (C, r) the coefficients B_ln and k_ln.
+    averages
+        Each average as a combination of moments, whose coefficients do not depend on the variables.
     """
 
     normals: tuple[StandardNormal, ...]
@@ -78,19 +104,22 @@ class Group:
 
     @property
     def variables(self) -> tuple[sp.Symbol, ...]:
+        """The normal variables, then the χ² variable."""
         return (*self.normals, self.chi_squared) if self.chi_squared is not None else self.normals
 
     @property
     def curved(self) -> bool:
+        """Whether a logit is quadratic in a normal variable."""
         return any(k != 0 for row in self.curvatures for k in row)
 
     @cached_property
     def moments(self) -> frozenset[Moment]:
+        """The moments that appear in the averages."""
         return frozenset(m for combination in self.averages.values() for m in combination)
 
     @property
     def coefficients(self) -> tuple[sp.Expr, ...]:
-        """All of them in the order in which a compiled function reads them."""
+        """The coefficients of the logits in the order in which a compiled function reads them."""
         rows = [*self.offsets, *(b for row in self.slopes for b in row)]
         rows += [k for row in self.curvatures for k in row] if self.curved else []
         return (*rows, *self.chi_slopes) if self.chi_squared is not None else tuple(rows)
@@ -102,12 +131,12 @@ class Group:
 
 
 def is_lattice_average(average: Expectation) -> bool:
-    """Whether an average belongs here; the others are averages of tanh and sech over one normal variable."""
+    """Whether an average belongs to a group. The other averages are those of tanh and sech over one normal variable."""
     return average.has(Softmax) or len(average.variables) != 1 or not isinstance(average.variables[0], StandardNormal)
 
 
 def averages_of(system: OdeSystem) -> list[Expectation]:
-    """Every average of the system that belongs here, once, in order of appearance."""
+    """Every average of the system that belongs to a group, once, in order of appearance."""
     expressions = (*(e for _, e in system.subexpressions), *system.rhs)
     found = (
         a for e in expressions for a in sorted(e.atoms(Expectation), key=sp.default_sort_key) if is_lattice_average(a)
@@ -116,9 +145,9 @@ def averages_of(system: OdeSystem) -> list[Expectation]:
 
 
 def definitions_for(expressions: Iterable[sp.Expr], system: OdeSystem) -> list[tuple[sp.Symbol, sp.Expr]]:
-    """The named subexpressions that the expressions need, directly or through others, in order.
+    """The named subexpressions that the expressions contain, directly or through other subexpressions, in order.
 
-    Raises ValueError where one of them is itself an average: an average within an average has no kernel.
+    Raises ValueError where such a subexpression is an average: an average within an average has no kernel form.
     """
     needed = set().union(*(e.free_symbols for e in expressions))
     kept = []
@@ -132,8 +161,7 @@ def definitions_for(expressions: Iterable[sp.Expr], system: OdeSystem) -> list[t
 
 
 def groups_of(system: OdeSystem) -> list[Group]:
-    """The system's averages over several variables, sorted into groups. Raises ValueError for one that has no kernel
-    form."""
+    """The groups of a system's averages. Raises ValueError for an average that has no kernel form."""
     sorted_out: dict[tuple[sp.Expr, ...], list[Expectation]] = {}
     for average in averages_of(system):
         logits = _logits(average)
@@ -149,8 +177,7 @@ def groups_of(system: OdeSystem) -> list[Group]:
 
 
 def patterns_of(groups: list[Group]) -> list[Pattern]:
-    """One pattern per group; groups of the same variables and components share the union of their moments, and so one
-    function."""
+    """One pattern for each group. Groups of the same shape share the union of their moments, and so one function."""
     shapes = [_shape(group) for group in groups]
     unions: dict[tuple, set[Moment]] = {}
     for group, shape in zip(groups, shapes, strict=True):
@@ -162,7 +189,8 @@ def patterns_of(groups: list[Group]) -> list[Pattern]:
 
 
 def _shape(group: Group) -> tuple:
-    """Groups without logarithms do not share a function with groups that need them, which costs several times more."""
+    """Groups of one shape share a function. Logarithms cost several times more, so groups with and without them have
+    different shapes."""
     logarithms = any(any(m.logs) for m in group.moments)
     return len(group.normals), group.chi_squared is not None, len(group.offsets), group.curved, logarithms
 
@@ -193,7 +221,7 @@ def _group(logits: tuple[sp.Expr, ...], averages: list[Expectation]) -> Group:
 def _separated(
     logit: sp.Expr, normals: tuple[StandardNormal, ...], chi_squared: ChiSquared | None
 ) -> tuple[sp.Expr, tuple[sp.Expr, ...], tuple[sp.Expr, ...], sp.Expr]:
-    """A, B_n, k_n and k' of a logit. Raises ValueError where it is not separable."""
+    """The coefficients A, B_n, k_n and k' of a logit. Raises ValueError for a logit that is not separable."""
     bound = (*normals, *((chi_squared,) if chi_squared is not None else ()))
     constants, text = hoisted(logit, set(bound))
     polynomial = _polynomial(text, bound, logit)

@@ -1,8 +1,7 @@
-"""Named rewrites from the derivation's expressions to what a kernel evaluates. Each keeps the value; each is tested for
-that.
+"""Named rewrites from the expressions of the derivation to expressions that a kernel can evaluate without overflow.
 
-Averages are not rewritten here: `codegen` gives every distinct `Expectation` a function of its own, evaluated by
-quadrature or by a proxy, and these rewrites act on its integrand.
+Every rewrite keeps the value of an expression, and a test holds it to that. The rewrites do not touch averages: each
+average has a function of its own, and the rewrites act on its integrand.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ import sympy as sp
 from derive.rules.reduction import AtLargest, CholeskyRoot
 
 ROUNDING = 1e-15
-"""Some roundings of float64; see `guarded_cholesky_root`."""
+"""About five roundings of float64; see `guarded_cholesky_root`."""
 
 
 def stable_log_sum_exp(expression: sp.Expr) -> sp.Expr:
-    """log Σ exp(a_i) = m + log Σ exp(a_i − m) with m the largest a_i: no exponential overflows, and one is exp(0)."""
+    """log Σ exp(a_i) = m + log Σ exp(a_i − m) with m the largest a_i. No exponential overflows, and one of them is
+    exp(0)."""
 
     def is_log_sum_exp(e: sp.Expr) -> bool:
         return isinstance(e, sp.log) and _is_sum_of_exponentials(e.args[0])
@@ -31,7 +31,7 @@ def stable_log_sum_exp(expression: sp.Expr) -> sp.Expr:
 
 
 def stable_softmax(expression: sp.Expr) -> sp.Expr:
-    """exp(b)/(Σ exp(a_i))^n = exp(b − n m)/(Σ exp(a_i − m))^n with m the largest a_i; the sigmoid is its case of two
+    """exp(b)/(Σ exp(a_i))^n = exp(b − n m)/(Σ exp(a_i − m))^n with m the largest a_i. The sigmoid is the case of two
     terms."""
 
     def is_inverse_sum(e: sp.Expr) -> bool:
@@ -41,19 +41,19 @@ def stable_softmax(expression: sp.Expr) -> sp.Expr:
         largest, total = _shifted(_exponents(e.base))
         return sp.exp(e.exp * largest) * total**e.exp
 
-    # exp(b) exp(−n m) may be an infinity times zero, exp(b − n m) is not.
+    # exp(b) exp(−n m) may be infinity times zero; exp(b − n m) is finite.
     return expression.replace(is_inverse_sum, shifted).replace(lambda e: e.is_Mul, _with_one_exponential)
 
 
 def _is_sum_of_exponentials(total: sp.Expr) -> bool:
-    """Σ c_i exp(a_i) with positive c_i and at least one exponential; an a_i may be zero."""
+    """Whether an expression is Σ c_i exp(a_i) with positive c_i and at least one exponential; some a_i may be zero."""
     if not total.is_Add or not any(isinstance(f, sp.exp) for term in total.args for f in sp.Mul.make_args(term)):
         return False
     return all(f.is_positive or isinstance(f, sp.exp) for term in total.args for f in sp.Mul.make_args(term))
 
 
 def _exponents(total: sp.Expr) -> list[sp.Expr]:
-    """The a_i + log c_i of Σ c_i exp(a_i)."""
+    """The exponents a_i + log c_i of Σ c_i exp(a_i)."""
     exponents = []
     for term in total.args:
         factors = sp.Mul.make_args(term)
@@ -63,7 +63,7 @@ def _exponents(total: sp.Expr) -> list[sp.Expr]:
 
 
 def _shifted(exponents: list[sp.Expr]) -> tuple[sp.Expr, sp.Expr]:
-    """m, the largest exponent, and Σ exp(a_i − m)."""
+    """The largest exponent m, and Σ exp(a_i − m)."""
     largest = sp.Max(*exponents)
     return largest, sp.Add(*(sp.exp(a - largest) for a in exponents))
 
@@ -76,7 +76,7 @@ def _with_one_exponential(product: sp.Expr) -> sp.Expr:
 
 
 def stable_sech(expression: sp.Expr) -> sp.Expr:
-    """sech x = 2 e^{−|x|}/(1 + e^{−2|x|}), also where it is written 1/cosh x."""
+    """sech x = 2 e^{−|x|}/(1 + e^{−2|x|}), also where the expression contains 1/cosh x."""
 
     def rewritten(x: sp.Expr) -> sp.Expr:
         decay = sp.exp(-sp.Abs(x))
@@ -99,8 +99,9 @@ def stable_log_cosh(expression: sp.Expr) -> sp.Expr:
 def guarded_sqrt(expression: sp.Expr) -> sp.Expr:
     """√x = √max(x, 0).
 
-    Under a root stands a squared distance, which rounding takes below zero at coincident vectors. The integrator
-    rejects a state whose Gram matrix is negative beyond its tolerance, so what this hides is smaller than that.
+    The argument of a root is a squared distance, which rounding can make negative where vectors coincide. The
+    integrator rejects a state whose Gram matrix is negative beyond its tolerance, so the guard hides only negative
+    values that are smaller than the tolerance.
     """
     return expression.replace(
         lambda e: e.is_Pow and e.exp == sp.S.Half and not e.base.is_nonnegative, lambda e: sp.sqrt(sp.Max(e.base, 0))
@@ -110,9 +111,10 @@ def guarded_sqrt(expression: sp.Expr) -> sp.Expr:
 def guarded_cholesky_root(expression: sp.Expr) -> sp.Expr:
     """CholeskyRoot(remainder, own) = √max(remainder, ROUNDING · (own + 1)), with `own` the matrix's diagonal entry.
 
-    Where vectors are dependent the remainder is rounding, of either sign, and later entries are divided by its root.
-    The floor moves the matrix by no more than rounding has moved it already: the factor is exact for a neighbouring
-    matrix. `own` itself vanishes where means coincide; one is then the scale, as these are variances of logits.
+    Where vectors are dependent, the remainder is a rounding error of either sign, and later entries of the factor are
+    divided by its root. The floor moves the matrix by no more than rounding has moved it already, so the factor is
+    exact for a neighbouring matrix. `own` itself vanishes where means coincide. The matrix holds variances of logits,
+    so the scale is then one.
     """
 
     def floored(root: sp.Expr) -> sp.Expr:
@@ -123,8 +125,8 @@ def guarded_cholesky_root(expression: sp.Expr) -> sp.Expr:
 
 
 def written_out_choice(expression: sp.Expr) -> sp.Expr:
-    """AtLargest by comparisons with the largest key. The keys are symbols, so that a key is compared with the very
-    number it gave."""
+    """AtLargest by comparisons of every key with the largest key. The keys are symbols, so that the comparison meets
+    the very numbers from which the largest key was taken."""
     return expression.replace(lambda e: isinstance(e, AtLargest), lambda e: e.explicit())
 
 
@@ -140,15 +142,18 @@ REWRITES: tuple[Callable[[sp.Expr], sp.Expr], ...] = (
 
 
 def lower(expression: sp.Expr) -> sp.Expr:
-    """Every rewrite, in order."""
+    """The expression after every rewrite, in order."""
     for rewrite in REWRITES:
         expression = rewrite(expression)
     return expression
 
 
 def hoisted(expression: sp.Expr, bound: set[sp.Symbol]) -> tuple[list[tuple[sp.Symbol, sp.Expr]], sp.Expr]:
-    """Names for the largest parts that do not depend on the bound variables, so that a loop over nodes does not compute
-    them again, and the expression in terms of them."""
+    """Names for the largest parts that do not depend on the bound variables, and the expression in terms of these
+    names.
+
+    A loop over the nodes of the bound variables then computes those parts only once.
+    """
     named: dict[sp.Expr, sp.Symbol] = {}
 
     def visit(e: sp.Expr) -> sp.Expr:
@@ -167,6 +172,6 @@ def hoisted(expression: sp.Expr, bound: set[sp.Symbol]) -> tuple[list[tuple[sp.S
 
 
 def share(expressions: list[sp.Expr]) -> tuple[list[tuple[sp.Symbol, sp.Expr]], list[sp.Expr]]:
-    """Common subexpressions by name, and the expressions in terms of them; the names and their order are
+    """Names for common subexpressions, and the expressions in terms of these names. The names and their order are
     deterministic."""
     return sp.cse(expressions, symbols=(sp.Symbol(f"shared_{n}") for n in range(10**6)), order="canonical")

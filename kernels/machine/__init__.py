@@ -1,1 +1,1 @@
-"""What the kernels run on: devices, threads, the cache of compiled code, elementary functions that vectorise."""
+"""What all kernels run on: devices, threads, the cache of compiled code, and elementary functions that vectorise."""

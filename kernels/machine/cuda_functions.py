@@ -1,4 +1,4 @@
-"""Functions that are written once and compiled for the CPU, compiled for CUDA as well.
+"""Device functions of CUDA kernels: functions of the CPU's kernels compiled for CUDA, too, and functions of CUDA only.
 
 Importing this module imports numba.cuda, which is slow to load and optional.
 """
@@ -10,17 +10,17 @@ from types import FunctionType
 from typing import Any
 
 import numba
+import numpy as np
 from numba import cuda
 from numba.core.dispatcher import Dispatcher
 
 
 @cache
 def for_cuda(function: Any) -> Any:
-    """A compiled function, and all compiled functions that it calls, as device functions under CUDA's own, strict
-    arithmetic.
+    """A function compiled for the CPU, and all compiled functions that it calls, as device functions for CUDA.
 
-    Numba would carry the CPU's options over, and on CUDA the leave to regroup sums brings approximate division and
-    roots with it. The simulator runs the CPU's functions as they are.
+    The device functions use CUDA's strict arithmetic. Numba would carry the CPU's options over; but on CUDA the
+    permission to regroup sums also brings approximate division and roots. The simulator runs the CPU's functions.
     """
     if numba.config.ENABLE_CUDASIM:
         return function
@@ -33,8 +33,16 @@ def for_cuda(function: Any) -> Any:
     return cuda.jit(device=True, forceinline=True)(there)
 
 
+def device_function(function: Any) -> Any:
+    """A device function that the compiler inlines wherever a kernel calls it; the simulator has no inlining."""
+    inlining = {} if numba.config.ENABLE_CUDASIM else {"forceinline": True}
+    return cuda.jit(device=True, **inlining)(function)
+
+
 @cuda.jit(device=True)
-def halted(flag):
-    """`kernels.machine.halting.halted`: an ordinary load, which is made anew after every write to memory, so in every
-    step."""
+def halted(flag: np.ndarray) -> bool:
+    """The same as `kernels.machine.halting.halted`.
+
+    An ordinary load suffices, because the device repeats it after every write to memory, and so in every step.
+    """
     return flag[0] != 0

@@ -1,4 +1,4 @@
-"""Which processor a computation runs on, named so that a user always sees what really ran."""
+"""The processor that a computation runs on, with a name that tells users what really ran."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numba
 import numpy as np
@@ -16,8 +16,15 @@ DeviceRequest = str  # "auto", "cpu" or "cuda"; checked where it is used
 
 
 class DeviceUnavailable(RuntimeError):  # noqa: N818
-    """The requested device cannot run here; the message says what to install. present: whether there is a GPU all the
-    same."""
+    """The requested device cannot run here; the message says what to install.
+
+    Attributes
+    ----------
+    present
+        Whether the machine has a GPU nevertheless.
+    """
+
+    exit_status: ClassVar[int] = 3
 
     def __init__(self, message: str, present: bool = False) -> None:
         super().__init__(message)
@@ -28,8 +35,14 @@ class DeviceUnavailable(RuntimeError):  # noqa: N818
 class Device:
     """A processor that can run kernels.
 
-    kind: "cpu" or "cuda"; name: for people, e.g. "cpu (2 threads)" or "cuda: NVIDIA H200";
-    simulated: True for Numba's CUDA simulator, which runs CUDA kernels slowly in Python on the CPU.
+    Attributes
+    ----------
+    kind
+        "cpu" or "cuda".
+    name
+        The name for people, such as "cpu (2 threads)" or "cuda: NVIDIA H200".
+    simulated
+        Whether this is Numba's CUDA simulator, which runs CUDA kernels slowly, in Python on the CPU.
     """
 
     kind: Literal["cpu", "cuda"]
@@ -40,9 +53,9 @@ class Device:
 def resolve_device(request: DeviceRequest = "auto") -> Device:
     """The device that `request` means on this machine.
 
-    "auto" is a real GPU where one runs a small kernel, else the CPU; of a GPU that is there and does not, standard
-    error is told once. "cuda" is the GPU, or Numba's simulator where NUMBA_ENABLE_CUDASIM is set. Raises
-    DeviceUnavailable when "cuda" is asked for and cannot run, ValueError for any other word.
+    "auto" is a real GPU if a small kernel runs on it, and otherwise the CPU; a message on standard error says once why
+    a GPU that is present is not used. "cuda" is the GPU, or Numba's simulator where NUMBA_ENABLE_CUDASIM is set. Raises
+    DeviceUnavailable if "cuda" cannot run, and ValueError for a word other than "auto", "cpu" and "cuda".
     """
     if request == "cpu":
         return _cpu()
@@ -69,7 +82,7 @@ def _cpu() -> Device:
 
 @cache
 def tell_of_fallback(reason: str) -> None:
-    """Say on standard error, once in a process, why a GPU that is there is not used."""
+    """Say on standard error, once in a process, why a GPU that is present is not used."""
     sys.stderr.write(f"annealvi: computing on the CPU: {reason}\n")
 
 
@@ -89,7 +102,7 @@ def _gpu() -> Device:
 
 
 def _fault_at_start(cuda: Any) -> str:
-    """What Numba says of a GPU that it does not offer; empty where there is none."""
+    """Why Numba does not offer a GPU that is present; empty if there is no GPU."""
     driver = getattr(getattr(getattr(cuda, "cudadrv", None), "driver", None), "driver", None)
     said = getattr(driver, "initialization_error", "")
     if said is None:
@@ -99,11 +112,10 @@ def _fault_at_start(cuda: Any) -> str:
 
 @cache
 def _tried() -> tuple[str, str]:
-    """The GPU's name, and why it cannot run a kernel: one that calls the toolkit's library is compiled, linked and run,
-    once in a process.
+    """The GPU's name, and the reason why it cannot run a kernel, or "" if it can.
 
-    A driver older than the toolkit shows when code is linked only, and memory that others have taken when a context is
-    made.
+    Once in a process, the function compiles, links and runs a kernel that calls the toolkit's library. A driver older
+    than the toolkit shows only when code is linked, and a lack of memory only when a context is created.
     """
     from numba import cuda
 
@@ -120,7 +132,7 @@ def _tried() -> tuple[str, str]:
             warnings.simplefilter("ignore")  # so small a kernel leaves most of a GPU idle
             cuda.jit(exponentials)[1, 4](values)
         cuda.synchronize()
-    except Exception as error:  # of Numba's, of the driver's, of the linker's
+    except Exception as error:  # Numba, the driver and the linker raise exceptions of many types
         return "", f"{type(error).__name__}: {_first_line(error)}"
     fault = "" if np.allclose(values, wanted, rtol=1e-14) else "it computes wrong numbers"
     return name.decode() if isinstance(name, bytes) else name, fault

@@ -1,4 +1,4 @@
-"""The flag that tells compiled code to stop, which it looks at in every loop that may be long."""
+"""The flag that tells compiled code to stop. Every loop that may take long reads it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from numba.extending import intrinsic
 
 @intrinsic
 def _atomically(_: Any, flag: Any) -> tuple[Any, Any]:
-    """An atomic load: without stores in a loop the compiler would take an ordinary one out of it and look once."""
+    """An atomic load of the flag.
+
+    The compiler would move an ordinary load out of a loop without stores, so that the loop would never see a change.
+    """
 
     def load(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -25,5 +28,5 @@ def _plainly(flag: Any) -> bool:
 
 
 halted: Any = _plainly if config.DISABLE_JIT else _atomically
-"""Whether another thread has set the flag, an array of one integer. Without a compiler the text of a kernel runs as
-plain Python."""
+"""Whether another thread has set the flag, an array of one integer. Where Numba's compiler is disabled, kernels run as
+plain Python and read the flag by an ordinary load."""

@@ -1,9 +1,9 @@
-"""The cache directory, and generated source as modules with files in it.
+"""The cache directory, and the loading of generated source as modules that have files in it.
 
-A file's name contains a hash of all that decides its content: a generated text, this package's own source, and the
-versions of the libraries that compile it. So a stale file is never found. What cannot be read is made anew, and what
-cannot be written is not kept. Nothing from a directory that others could write to is used, as reading compiled code
-means to run it.
+The name of each file contains a hash of everything that determines its content: the generated text, this package's own
+source, and the versions of the libraries that compile it. Therefore no stale file is found. A file that cannot be read
+is made again, and a file that cannot be written is not kept. A directory that other users could write to is not used,
+because loading compiled code means running it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ VARIABLE = "ANNEALVI_CACHE_DIR"
 
 
 def cache_directory() -> Path | None:
-    """$ANNEALVI_CACHE_DIR, else the user's cache folder; None, which standard error is told once, if neither is a
-    folder to trust."""
+    """$ANNEALVI_CACHE_DIR or, where this is not set, the user's cache folder.
+
+    None, with one message on standard error, if that folder cannot be used or others can write to it.
+    """
     try:
         wanted = _wanted_directory()
         if wanted is None:
@@ -34,14 +36,14 @@ def cache_directory() -> Path | None:
         found = wanted.stat()
     except OSError as error:
         return _not_kept(_reason(error, error.filename))
-    # Windows tells neither an owner nor such rights; there the user's own folders are closed to others.
+    # Windows reports neither the owner nor these rights; its default is that others cannot write to a user's folders.
     if hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
         return _not_kept(f"others can write to {_shown(wanted)}")
     return wanted
 
 
 def read_kept(name: str) -> bytes | None:
-    """The content of a file of the cache directory, None where it cannot be had."""
+    """The content of a file of the cache directory, or None if it cannot be read."""
     directory = cache_directory()
     with suppress(OSError):
         return None if directory is None else (directory / name).read_bytes()
@@ -49,13 +51,13 @@ def read_kept(name: str) -> bytes | None:
 
 
 def keep(name: str, content: bytes) -> None:
-    """Write a file of the cache directory: whole, or not at all, which standard error is told once."""
+    """Write a file of the cache directory completely, or not at all, with one message on standard error."""
     directory = cache_directory()
     if directory is None:
         return
     beside = directory / f".{secrets.token_hex(8)}.tmp"
     try:
-        try:  # from before the file is there, so that no interrupt finds it unguarded
+        try:  # begins before the file exists, so that an interrupt at any time removes it
             with open(beside, "xb", opener=_for_the_owner) as stream:
                 stream.write(content)
             os.replace(beside, directory / name)
@@ -64,14 +66,14 @@ def keep(name: str, content: bytes) -> None:
                 beside.unlink()
             raise
     except OSError as error:
-        _not_kept(_reason(error, directory))  # of the folder, so that a full disk is told of once
+        _not_kept(_reason(error, directory))  # names the folder, so that a full disk gives one message only
 
 
 def load_module(source: str, stem: str) -> ModuleType:
-    """The module of a generated source, which is kept as a file for people and tracebacks to look at. stem: starts its
-    name.
+    """The module of a generated source, which is also kept as a file, for people and for tracebacks.
 
-    It is in `sys.modules` before it executes: compiled code refers to it by name.
+    stem: the beginning of the module's name. The module is in `sys.modules` before it executes, because compiled code
+    refers to it by name.
     """
     key = hashlib.sha256(f"{environment_digest()}\n{source}".encode()).hexdigest()[:24]
     name = f"annealvi_{stem}_{key}"
@@ -86,7 +88,7 @@ def load_module(source: str, stem: str) -> ModuleType:
     try:
         exec(
             compile(source, module.__file__, "exec", dont_inherit=True), module.__dict__
-        )  # what was checked, and not the file again
+        )  # the given source, and not the content of the file
     except BaseException:
         del sys.modules[name]
         raise
@@ -95,7 +97,7 @@ def load_module(source: str, stem: str) -> ModuleType:
 
 @cache
 def environment_digest() -> str:
-    """What else decides the compiled code: this package's source, the interpreter and the libraries."""
+    """A digest of this package's source, the interpreter and the libraries, which also determine compiled code."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parents[1]
     for folder in (root, root.parent / "derive"):
@@ -107,7 +109,10 @@ def environment_digest() -> str:
 
 
 def _wanted_directory() -> Path | None:
-    """None without a home; one that is not there is not made, and a relative one is none."""
+    """The folder that the environment asks for, or None without a home directory.
+
+    A home directory that does not exist is not created, and a relative one does not count.
+    """
     if named := os.environ.get(VARIABLE):
         return Path(named).absolute()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -129,7 +134,7 @@ def _reason(error: OSError, place: object) -> str:
 
 
 def _shown(place: object) -> str:
-    """On one line, whatever bytes the name has."""
+    """The name on one line, whatever bytes it contains."""
     return ascii(str(place))[:200]
 
 

@@ -1,4 +1,4 @@
-"""What a long computation does just now, in words, for whoever tells people of it."""
+"""The stage of a long computation in words, for a progress display."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 SPOKEN_FOR = ""
 
 _open: list[str] = []
-"""Of the main thread, which alone speaks to people."""
+"""The stages that the main thread is in, the innermost last; other threads report nothing."""
 
 
 @contextmanager
 def stage(what: str) -> Iterator[None]:
-    """Say what is done within, such as "compiling the kernels"."""
+    """Declare the stage of the block of code, such as "compiling the kernels"."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -27,15 +27,16 @@ def stage(what: str) -> Iterator[None]:
 
 @contextmanager
 def spoken_for() -> Iterator[None]:
-    """Say that what runs within tells people itself how far it is."""
+    """Declare that the block of code reports its progress itself."""
     with stage(SPOKEN_FOR):
         yield
 
 
 def now() -> str:
-    """The innermost stage, "" outside of all."""
+    """The innermost stage, or "" outside all stages."""
     return next((what for what in reversed(_open) if what != SPOKEN_FOR), "")
 
 
 def is_spoken_for() -> bool:
+    """Whether the present computation reports its progress itself."""
     return SPOKEN_FOR in _open

@@ -1,8 +1,8 @@
-"""Work shared out among plain threads, which another thread can stop.
+"""Runs a kernel on plain threads, which the waiting thread can stop.
 
-Numba's own parallel loops take longer to compile than the kernels that they run, and end in spinning barriers, which
-are slow where other processes share the cores. The kernels here give up Python's lock instead. The thread that asks for
-the work waits while others do it: Python hands signals to the main thread alone, and only between two of its own
+Numba's own parallel loops take longer to compile than the kernels that they run, and they end in spinning barriers,
+which are slow where other processes share the cores. The kernels here release Python's lock instead. The calling thread
+waits while other threads work, because Python delivers signals to the main thread only, and only between two of its
 instructions.
 """
 
@@ -24,19 +24,21 @@ from kernels.machine.stages import stage
 
 SLICES_PER_THREAD = 4
 LOOK = 0.1
-"""Seconds after which a waiting thread looks at signals and at its time limit."""
+"""Seconds after which a waiting thread checks for signals and for its time limit."""
 
 _own = threading.local()
 
 
 class TimeLimitError(Exception):
-    """The work has taken as long as `at_most` allows, and was stopped."""
+    """Compiled code was stopped because it had taken as long as `at_most` allows."""
 
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Stop compiled code within, once this thread has waited so long for it, and raise TimeLimitError. Compiling it
-    does not count."""
+    """Stop compiled code in this block, and raise TimeLimitError, once this thread has waited so long for it.
+
+    The time for compiling the code does not count.
+    """
     before = _seconds_left()
     _own.seconds_left = given = min(before, seconds)
     try:
@@ -50,13 +52,13 @@ def _seconds_left() -> float:
 
 
 def run_on_threads(kernel: Any, units: int, *arguments: Any, brief: bool = False) -> None:
-    """Calls kernel(first, stop, flag, *arguments) for ranges that make up 0..units, on as many threads as
-    numba.get_num_threads() says.
+    """Calls kernel(first, stop, flag, *arguments) on several threads, for ranges that make up 0 .. units.
 
-    Returns when all have run. There are some more ranges than threads, so that a thread whose units end early takes
-    over others. flag: (1,) an integer, zero until the kernel is to return as soon as it can, whatever is missing then:
-    after an interrupt, an error in another thread, or the limit of `at_most`, all of which are raised. brief: the work
-    is over in milliseconds, so that handing it over would take longer, and the caller's thread does it.
+    There are numba.get_num_threads() threads, and more ranges than threads, so that a thread that finishes its units
+    early takes others. The function returns when the kernel has run for all ranges. flag: one integer, (1,). It is zero
+    until the kernel must return as soon as possible with its work unfinished: after an interrupt, an error in another
+    thread, or the limit of `at_most`. The function raises each of these. brief: whether the work takes only
+    milliseconds; then the caller's thread does it, because passing it to other threads would take longer.
     """
     flag = np.zeros(1, np.int64)
     with stage("compiling the kernels"):
@@ -99,9 +101,9 @@ def run_on_threads(kernel: Any, units: int, *arguments: Any, brief: bool = False
 
 
 def wait_until(over: Callable[[float], bool], flag: np.ndarray) -> None:
-    """Wait for work that looks at the flag, which is set where an interrupt, or TimeLimitError, ends the waiting.
+    """Wait until work is over; set the flag, which the work reads, if an interrupt or TimeLimitError ends the wait.
 
-    over(seconds): waits so long at most, and tells whether the work is over.
+    over(seconds): waits for this time at most, and returns whether the work is over.
     """
     end = time.monotonic() + _seconds_left()
     try:
@@ -116,8 +118,11 @@ def wait_until(over: Callable[[float], bool], flag: np.ndarray) -> None:
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Each thread that asks for work has its own, so that several do not wait for each other; a process made by a fork
-    has none yet."""
+    """The calling thread's own pool of worker threads.
+
+    Threads with pools of their own do not wait for each other's work. A forked process begins without pools, because
+    threads do not survive a fork.
+    """
     pools = _own.__dict__.setdefault("pools", {})
     key = threads, os.getpid()
     if key not in pools:

@@ -1,1 +1,1 @@
-"""The gradient flow in all d dimensions, which knows densities and sampling only and nothing of the derivation."""
+"""The particle simulation of the gradient flow in all d dimensions; it uses no derived equation."""

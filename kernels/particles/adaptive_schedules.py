@@ -1,8 +1,7 @@
-"""Adaptive schedules of the particle simulation: a rule raises beta along the run, for each replica by what its own
-particles see.
+"""Adaptive schedules of the particle simulation: a rule raises the beta of each replica along its run.
 
-Every so many steps the rule draws fresh particles from the replica's mixture q, evaluates log p* there, and chooses the
-next beta:
+Every `every` steps the rule draws fresh particles from the replica's mixture q, evaluates log p* at these particles,
+and chooses the next beta:
 
 * AdaAnn (Cobian, Hauenstein, Liu and Schiavazzi, "AdaAnn: adaptive annealing scheduler for probability density
 approximation"):
@@ -11,8 +10,8 @@ approximation"):
 * the effective sample size: the largest beta' for which the weights p*^(beta' - beta) of q's particles are still even
 enough.
 
-Both stop at beta = 1. The rule's particles are draws that no step uses, in double precision and on the CPU for either
-device: they are needed too seldom to be worth a kernel of their own on the GPU.
+Both rules stop at beta = 1. No step uses the particles of a rule. The CPU draws them in double precision even if the
+steps run on the GPU, because rules need them too seldom for a kernel of their own.
 """
 
 from __future__ import annotations
@@ -32,14 +31,23 @@ from kernels.particles.simulation import run_and_record
 from kernels.particles.start import Manifold, ParticleSimulation, Precision, check_integer, prepare_simulation
 
 BISECTIONS = 40
-"""The effective sample size fixes beta' to (1 - beta) 2^-40, below 1e-12."""
+"""Bisection then finds the beta' of a given effective sample size to (1 - beta) 2^-40, which is below 1e-12."""
 
 
 @dataclass(frozen=True)
 class AdaAnn:
-    """beta grows by tau / sqrt(Var_q[log p*]) after every `every` steps, up to 1.
+    """The rule that beta grows by tau / sqrt(Var_q[log p*]) after every `every` steps, up to 1.
 
-    tau: positive; start_beta: from 0 to 1; particles: per component, of each estimate of the variance, at least 2.
+    Attributes
+    ----------
+    tau
+        Positive and finite.
+    every
+        Steps between two changes of beta.
+    start_beta
+        The first beta, from 0 to 1.
+    particles
+        Particles of each component for each estimate of the variance, at least 2.
     """
 
     tau: float
@@ -53,19 +61,29 @@ class AdaAnn:
         _check_rule(self.every, self.start_beta, self.particles)
 
     def next_betas(self, betas: np.ndarray, log_targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """(replicas,), from the betas (replicas,), log p* at the particles (replicas, L, particles), and the weights
-        (replicas, L)."""
+        """The next betas, (replicas,), from the betas (replicas,).
+
+        log_targets: log p* at the particles, (replicas, L, particles); weights: (replicas, L).
+        """
         deviations = np.sqrt(mixture_variance(log_targets, weights))
-        # Deviations below tau allow the whole way in any case, so that none needs to be divided by.
+        # A deviation below tau lets beta reach 1 in any case; bounding it by tau avoids a division by zero.
         return np.minimum(1.0, betas + self.tau / np.maximum(deviations, self.tau))
 
 
 @dataclass(frozen=True)
 class EffectiveSampleSize:
-    """After every `every` steps beta grows to the largest beta' <= 1 that keeps the relative effective sample size at
-    `level`.
+    """The rule that beta grows to the largest beta' <= 1 with a relative effective sample size of at least `level`.
 
-    level: between 0 and 1; start_beta: from 0 to 1; particles: per component, of each estimate, at least 2.
+    Attributes
+    ----------
+    level
+        Between 0 and 1.
+    every
+        Steps between two changes of beta.
+    start_beta
+        The first beta, from 0 to 1.
+    particles
+        Particles of each component for each estimate of the sample size, at least 2.
     """
 
     level: float
@@ -79,10 +97,10 @@ class EffectiveSampleSize:
         _check_rule(self.every, self.start_beta, self.particles)
 
     def next_betas(self, betas: np.ndarray, log_targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """(replicas,), from the betas (replicas,), log p* at the particles (replicas, L, particles), and the weights
-        (replicas, L).
+        """The next betas, (replicas,), from the betas (replicas,).
 
-        The effective sample size of fixed particles never grows with beta', so that bisection finds the largest one.
+        log_targets: log p* at the particles, (replicas, L, particles); weights: (replicas, L). The effective sample
+        size of fixed particles never grows with beta', so that bisection finds the largest beta'.
         """
 
         def enough(candidates: np.ndarray) -> np.ndarray:
@@ -102,11 +120,18 @@ Rule = AdaAnn | EffectiveSampleSize
 
 @dataclass(frozen=True)
 class ScheduleCost:
-    """What a schedule took, each (replicas,).
+    """The cost of a schedule, for each replica.
 
-    updates: how often the rule adjusted beta, until it reached 1; steps_to_one: the steps done by then, -1 where it
-    never did; rule_evaluations: evaluations of log p* by the rule; gradient_evaluations: of its gradient, by the steps
-    of the whole run.
+    Attributes
+    ----------
+    updates
+        How often the rule changed beta before beta reached 1, (replicas,).
+    steps_to_one
+        Steps until beta reached 1, or -1 where it never did, (replicas,).
+    rule_evaluations
+        Evaluations of log p* by the rule, (replicas,).
+    gradient_evaluations
+        Evaluations of the gradient of log p* by the steps of the whole run, (replicas,).
     """
 
     updates: np.ndarray
@@ -117,7 +142,7 @@ class ScheduleCost:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveRun(ParticleRun):
-    """A ParticleRun whose beta is (n_out, replicas), and what its schedule cost."""
+    """A ParticleRun whose beta is (n_out, replicas), with the cost of its schedule."""
 
     cost: ScheduleCost
 
@@ -144,13 +169,13 @@ def simulate_adaptively(
     projected: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> AdaptiveRun:
-    """`simulate_particles` for `steps` steps under a rule: beta is rule.start_beta for rule.every steps, and then what
-    the rule says.
+    """Run `simulate_particles` for `steps` steps under a rule.
 
-    steps_after_one: end the run at the first record that comes so many steps after every replica has reached beta = 1;
-    None: run all steps. The other arguments and the errors are those of `simulate_particles`; particles are those of
-    the steps, and projected concerns these only: the rule's are drawn in all d dimensions. The result is a function of
-    the arguments alone, too; but rounding differs between devices, and a rule carries it into the betas.
+    beta is rule.start_beta for rule.every steps; then the rule chooses it. steps_after_one: the run ends at the first
+    record that comes this many steps after every replica has reached beta = 1; with None it runs all steps. The other
+    arguments and the errors are those of `simulate_particles`. Here `particles` and `projected` concern the particles
+    of the steps only: the rule draws its particles in all d dimensions. The result is a function of the arguments
+    alone. Devices round differently, however, and a rule carries the difference into the betas.
     """
     if not isinstance(rule, Rule):
         raise ValueError(f"rule must be an AdaAnn or an EffectiveSampleSize, not {rule!r}")
@@ -197,7 +222,7 @@ def simulate_adaptively(
 
 
 class _Controller:
-    """The replicas' betas along a run, and what has become of them."""
+    """The replicas' betas along a run, with the counts for `ScheduleCost`."""
 
     def __init__(self, rule: Rule, simulation: ParticleSimulation):
         replicas = len(simulation.replicas.state().means)
@@ -207,7 +232,10 @@ class _Controller:
         self.steps_to_one = np.where(self._betas < 1, -1, 0)
 
     def betas_of_steps(self, first: int, last: int) -> np.ndarray:
-        """(last - first, replicas); adjusts the betas if `first` is a step at which the rule is due."""
+        """The betas of steps first .. last - 1, (last - first, replicas).
+
+        The rule changes the betas before step `first` where this number is a multiple of `every`.
+        """
         rising = np.flatnonzero(self._betas < 1)
         if first > 0 and first % self._rule.every == 0 and len(rising) > 0:
             self._adjust(rising, first)
@@ -228,11 +256,11 @@ class _Controller:
 
 
 def mixture_variance(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Var_q of a function, (...), from its values at as many particles of each component, (..., L, particles), and the
-    weights (..., L).
+    """An unbiased estimate of Var_q of a function, (...).
 
-    Unbiased: within components the particles' own variances; between them that of the means, less what their errors add
-    to it.
+    values: the function at the same number of particles of each component, (..., L, particles); weights: (..., L). The
+    estimate is the particles' variance within the components, plus the variance of the components' means, minus the
+    part of the latter that comes from the errors of the means.
     """
     particles = values.shape[-1]
     within, means = values.var(axis=-1, ddof=1), values.mean(axis=-1)
@@ -241,7 +269,10 @@ def mixture_variance(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def relative_effective_sample_size(increments: np.ndarray, log_targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(E_q u)^2 / E_q u^2, (replicas,), for u = p*^increment, from log p* at q's particles (replicas, L, particles)."""
+    """The relative effective sample size (E_q u)^2 / E_q u^2, (replicas,), for u = p*^increment.
+
+    log_targets: log p* at the particles of q, (replicas, L, particles).
+    """
     exponents = increments[:, None, None] * log_targets
     u = np.exp(exponents - exponents.max(axis=(1, 2), keepdims=True))
     return np.sum(weights * u.mean(axis=-1), axis=-1) ** 2 / np.sum(weights * (u**2).mean(axis=-1), axis=-1)

@@ -1,11 +1,12 @@
 """The particle simulation on the CPU.
 
-Each replica runs its steps in one thread, so that the numbers cannot depend on how many threads there are.
+One thread runs all steps of a replica, so that the numbers do not depend on the number of threads.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -25,8 +26,8 @@ from kernels.particles.step import (
 
 
 @compiled
-def add_block(dots, squares, normals, differences, block):
-    """Adds what coordinates 4 block .. 4 block + 3 contribute to dots (L + K, LANES) and squares (LANES,)."""
+def add_block(dots: np.ndarray, squares: np.ndarray, normals: np.ndarray, differences: np.ndarray, block: int) -> None:
+    """Adds the contributions of coordinates 4 block .. 4 block + 3 to dots (L + K, LANES) and squares (LANES,)."""
     first, second, third, fourth = (
         normals[4 * block],
         normals[4 * block + 1],
@@ -45,10 +46,11 @@ def add_block(dots, squares, normals, differences, block):
 
 
 @compiled
-def subtract_weighted(gradient, normals, weights):
-    """Takes from the gradient (d,) the normals, (4 blocks, LANES), times weights (LANES,), summed over the lanes.
+def subtract_weighted(gradient: np.ndarray, normals: np.ndarray, weights: np.ndarray) -> None:
+    """Subtracts the normals (4 blocks, LANES), times weights (LANES,) and summed over the lanes, from the gradient.
 
-    Four rows at a time, as one row's sum is over before the next instruction could begin.
+    gradient: (4 blocks,). The loop adds up four rows at once: a single row's sum would be over before the pipelines of
+    the processor are full.
     """
     real = normals.dtype.type
     for block in range(len(normals) // 4):
@@ -71,17 +73,28 @@ def subtract_weighted(gradient, normals, weights):
 
 
 @compiled
-def estimate_component(estimates, component, centres, state, flow, beta, replica, step, with_shapes, flag):
-    """Writes the estimates of one component of one replica, whose centres, (L + K, d) of the working precision, are
-    given.
+def estimate_component(
+    estimates: Estimates,
+    component: int,
+    centres: np.ndarray,
+    state: Replicas,
+    flow: ParticleFlow,
+    beta: float,
+    replica: int,
+    step: int,
+    with_shapes: bool,
+    flag: np.ndarray,
+) -> None:
+    """Writes the estimates of one component of one replica.
 
-    LANES particles are drawn at a time, one in each place of the vector registers. with_shapes, whether to estimate
-    what moves weights and scales, is a constant wherever this is inlined, and so is not asked at run time. flag: once
-    set, nothing that is written counts.
+    centres: (L + K, d), of the working precision. The function draws LANES particles at a time, one in each place of
+    the vector registers. with_shapes: whether to estimate what moves weights and scales; it is a constant wherever the
+    function is inlined, so that no test of it remains. flag: once it is set, the function returns, and its results are
+    incomplete.
     """
     gradient = estimates.gradients[replica, component]
     log_amplitudes, precisions = state.log_amplitudes[replica], state.precisions[replica]
-    count, proposals, d = len(centres), state.weights.shape[1], gradient.size
+    count, L, d = len(centres), state.weights.shape[1], gradient.size
     blocks = (d + 3) // 4
     mean, scale, real = centres[component], state.scales[replica, component], centres.dtype.type
     normals, words = np.empty((4 * blocks, LANES), centres.dtype), np.empty((4, LANES), np.uint32)
@@ -111,18 +124,7 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
                 normals[d:] = real(0)
             add_block(dots, squares, normals, differences, block)
         find_pulls(
-            pulls,
-            dots,
-            squares,
-            totals,
-            log_sums,
-            separations,
-            scale,
-            log_amplitudes,
-            precisions,
-            proposals,
-            beta,
-            LANES,
+            pulls, dots, squares, totals, log_sums, separations, scale, log_amplitudes, precisions, L, beta, LANES
         )
         for lane in range(LANES):
             weights[lane] = totals[lane] if lane < members else 0.0
@@ -150,8 +152,21 @@ def estimate_component(estimates, component, centres, state, flow, beta, replica
 
 
 @compiled
-def estimate_replica(estimates, centres, state, flow, beta, replica, step, with_shapes, flag):
-    """Writes the estimates of one replica; `centres`, (L + K, d), is work space in which the targets stand already."""
+def estimate_replica(
+    estimates: Estimates,
+    centres: np.ndarray,
+    state: Replicas,
+    flow: ParticleFlow,
+    beta: float,
+    replica: int,
+    step: int,
+    with_shapes: bool,
+    flag: np.ndarray,
+) -> None:
+    """Writes the estimates of one replica.
+
+    centres: work space, (L + K, d), whose last rows already hold the targets.
+    """
     means = state.means[replica]
     for i in range(len(means)):
         for c in range(means.shape[1]):
@@ -161,9 +176,11 @@ def estimate_replica(estimates, centres, state, flow, beta, replica, step, with_
 
 
 @compiled
-def move_mean(mean, gradient, dt, spherical, radius):
-    """Euler step of one mean, (d,), in place: along -gradient, on the sphere along its tangential part and back to the
-    radius."""
+def move_mean(mean: np.ndarray, gradient: np.ndarray, dt: float, spherical: bool, radius: float) -> None:
+    """Euler step of one mean, (d,), in place, along -gradient.
+
+    On the sphere the step follows the tangential part of -gradient, and then returns the mean to the radius.
+    """
     along = 0.0
     if spherical:
         for c in range(mean.size):
@@ -184,7 +201,7 @@ compiled_move_shapes = compiled(move_shapes)
 
 
 @compiled
-def move_replica(state, estimates, flow, replica, with_shapes):
+def move_replica(state: Replicas, estimates: Estimates, flow: ParticleFlow, replica: int, with_shapes: bool) -> None:
     """Euler step of one replica, in place."""
     _, proposals, d = state.means.shape
     if flow.learns_means or not with_shapes:
@@ -215,8 +232,8 @@ def move_replica(state, estimates, flow, replica, with_shapes):
 
 
 @compiled
-def centres_with_targets(targets, proposals):
-    """(L + K, d), of which the last K rows are the targets."""
+def centres_with_targets(targets: np.ndarray, proposals: int) -> np.ndarray:
+    """An array (L + K, d) whose last K rows are the targets; the others are not set."""
     centres = np.empty((proposals + len(targets), targets.shape[1]), targets.dtype)
     for k in range(len(targets)):
         for c in range(targets.shape[1]):
@@ -227,14 +244,24 @@ def centres_with_targets(targets, proposals):
 threadable = kept(njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}))
 
 
-def compile_cpu_kernels(with_shapes: bool):
-    """The step's two kernels, each for the replicas first .. stop - 1, so that threads can share the replicas out; see
-    `run_on_threads`."""
+def compile_cpu_kernels(with_shapes: bool) -> tuple[Any, Any]:
+    """The two kernels of a step.
+
+    Each works on the replicas first .. stop - 1, so that `run_on_threads` can share the replicas out among threads.
+    """
 
     @threadable
-    def advance(first, stop, flag, state, estimates, betas, first_step, flow):
-        """Moves the state in place by one step for each row of `betas`, (steps, 1) for all replicas alike or (steps,
-        replicas)."""
+    def advance(
+        first: int,
+        stop: int,
+        flag: np.ndarray,
+        state: Replicas,
+        estimates: Estimates,
+        betas: np.ndarray,
+        first_step: int,
+        flow: ParticleFlow,
+    ) -> None:
+        """Moves the state in place by one step for each row of `betas`, (steps, 1) or (steps, replicas)."""
         centres = centres_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
             column = min(replica, betas.shape[1] - 1)
@@ -247,8 +274,10 @@ def compile_cpu_kernels(with_shapes: bool):
                 move_replica(state, estimates, flow, replica, with_shapes)
 
     @threadable
-    def estimate(first, stop, flag, state, estimates, flow, beta):
-        """Writes independent estimates, one at each replica's state."""
+    def estimate(
+        first: int, stop: int, flag: np.ndarray, state: Replicas, estimates: Estimates, flow: ParticleFlow, beta: float
+    ) -> None:
+        """Writes independent estimates, one at the state of each replica."""
         centres = centres_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
             estimate_replica(estimates, centres, state, flow, beta, replica, 0, with_shapes, flag)
@@ -256,14 +285,25 @@ def compile_cpu_kernels(with_shapes: bool):
     return advance, estimate
 
 
-def compile_log_target_kernel():
-    """The kernel that evaluates the target for an adaptive schedule, kept like the others."""
+def compile_log_target_kernel() -> Any:
+    """The kernel that evaluates the target's density for an adaptive schedule."""
 
     @threadable
-    def write_log_targets(first, stop, flag, log_targets, chosen, state, targets, seed, step):
-        """Writes log p* + (d/2) log 2 pi at q's particles, (chosen, L, particles), for the replicas chosen[first:stop].
+    def write_log_targets(
+        first: int,
+        stop: int,
+        flag: np.ndarray,
+        log_targets: np.ndarray,
+        chosen: np.ndarray,
+        state: Replicas,
+        targets: np.ndarray,
+        seed: np.uint64,
+        step: int,
+    ) -> None:
+        """Writes log p* + (d/2) log 2 pi at particles of q, for the replicas chosen[first:stop].
 
-        A particle's number is counted down from the largest, where no step's particles are.
+        log_targets: (chosen, L, particles). The particles' numbers count down from the largest one, where no step has
+        particles.
         """
         proposals, d, count = state.weights.shape[1], targets.shape[1], len(targets)
         blocks = (d + 3) // 4
@@ -312,17 +352,17 @@ class CpuParticles:
         self._advance, self._estimate = KERNELS[flow.learns_shapes]
 
     def state(self) -> Replicas:
-        """A copy."""
+        """A copy of the replicas' state."""
         return Replicas(*(array.copy() for array in self._state))
 
     def advance(self, betas: np.ndarray, first_step: int) -> None:
-        """One step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas)."""
+        """Do one step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas)."""
         run_on_threads(
             self._advance, len(self._state.means), self._state, self._estimates, betas, first_step, self._flow
         )
 
     def estimates(self, beta: float) -> Estimates:
-        """Independent estimates, one at each replica's state."""
+        """Independent estimates, one at the state of each replica."""
         run_on_threads(self._estimate, len(self._state.means), self._state, self._estimates, self._flow, beta)
         return Estimates(*(array.copy() for array in self._estimates))
 
@@ -330,11 +370,10 @@ class CpuParticles:
 def log_target_of_particles(
     state: Replicas, target_means: np.ndarray, chosen: np.ndarray, particles: int, seed: np.uint64, step: int
 ) -> np.ndarray:
-    """log p* up to a constant at fresh particles of the chosen replicas' components, (chosen, L, particles), in double
-    precision.
+    """log p* up to a constant at fresh particles of some replicas, (chosen, L, particles), in double precision.
 
-    target_means: (K, d); chosen: the replicas' numbers; particles: of each component. No step of a run with at most
-    MAX_PARTICLES - particles particles sees these draws.
+    target_means: (K, d); chosen: numbers of the replicas; particles: particles of each component. No step of a run uses
+    these draws, as long as the run has at most MAX_PARTICLES - particles particles of its own.
     """
     log_targets = np.empty((len(chosen), state.weights.shape[1], particles))
     run_on_threads(write_log_targets, len(chosen), log_targets, chosen, state, target_means, seed, step)

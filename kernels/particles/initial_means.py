@@ -1,4 +1,4 @@
-"""Where a particle simulation starts: random means, or means that realise given overlaps."""
+"""Initial means of a particle simulation: random ones, or ones with given overlaps."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kernels.particles.random_stream import INITIAL_STATE, MAX_COMPONENTS, MAX_R
 
 
 @njit
-def _fill_all(normals, seed):
+def _fill_all(normals: np.ndarray, seed: np.uint64) -> None:
     for replica in range(normals.shape[0]):
         for component in range(normals.shape[1]):
             fill_normals(normals[replica, component], seed, replica, 0, component, INITIAL_STATE)
 
 
 def checked_seed(seed: int) -> np.uint64:
-    """A seed of the random stream, an integer from 0 to 2^64 - 1; raises ValueError."""
+    """The seed as the random stream takes it; raises ValueError unless it is an integer from 0 to 2^64 - 1."""
     try:
         number = operator.index(seed)
     except TypeError:
@@ -31,8 +31,9 @@ def checked_seed(seed: int) -> np.uint64:
 def uniform_sphere_means(replicas: int, L: int, d: int, radius: float | np.ndarray, seed: int) -> np.ndarray:
     """Independent means, uniform on spheres in R^d, as (replicas, L, d) of float64.
 
-    radius: one number, or (L,). The draws come from the simulation's own random stream, so that they are the same on
-    every machine, and from a part of it that no simulation uses: the seed may be that of the run. Raises ValueError.
+    radius: one number, or (L,). The draws come from the simulation's random stream, so that they are the same on every
+    machine. No simulation uses this part of the stream, so that the run may have the same seed. Raises ValueError for
+    arguments out of range.
     """
     if not (1 <= replicas <= MAX_REPLICAS and 1 <= L <= MAX_COMPONENTS and d >= 1):
         raise ValueError(
@@ -49,11 +50,11 @@ def uniform_sphere_means(replicas: int, L: int, d: int, radius: float | np.ndarr
 
 
 def embed_overlaps(gram: np.ndarray, K: int, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of R^d with the given overlaps: (target_means (K, d), proposal_means (L, d)).
+    """Vectors of R^d with the given overlaps: the target's means (K, d) and the proposal's means (L, d).
 
-    gram: (K + L, K + L), the inner products of nu_1 .. nu_K, a_1 .. a_L in this order, as they follow from the states M
-    and Q. The vectors may be linearly dependent; they are unique up to a rotation. Raises ValueError if no vectors have
-    these overlaps, or none in R^d.
+    gram: (K + L, K + L), the inner products of nu_1 .. nu_K, a_1 .. a_L in this order; the states M and Q are parts of
+    it. The vectors are unique up to a rotation, and may be linearly dependent. Raises ValueError if no vectors of R^d
+    have these overlaps.
     """
     gram = np.asarray(gram, float)
     size = len(gram) if gram.ndim == 2 else 0

@@ -1,15 +1,15 @@
-"""The tempered reverse KL of Gaussian mixtures by quadrature on a grid, in one, two or three dimensions, and the flow
-that descends it.
+"""The gradient of the tempered reverse KL of Gaussian mixtures by quadrature on a grid, in up to three dimensions.
 
-This is a second route to every drift, and imports nothing of the first: it evaluates densities at points and sums. No
-score, no responsibility and no Gaussian identity enters. The gradient is the complex-step derivative of the
-quadrature's own value, which is exact to rounding since both log densities are analytic in their parameters.
+The quadrature is a second route to every drift, and imports nothing of the derivation: it evaluates densities at points
+and sums. No score, no responsibility and no Gaussian identity enters. The gradient is the complex-step derivative of
+the quadrature's own value. This derivative is exact to rounding, because both log densities are analytic in their
+parameters.
 
-The rule is trapezoidal. Its error falls geometrically with the step, at a rate set by the distance from the real axis
-to the nearest complex zero of q or of p*: pi sigma^2 / D along an axis on which two components of one scale are D
-apart. Each integral is taken on two grids, the second shifted by half a step along every axis; their mean is the value
-and half their difference estimates the error of either one, hence more than that of the mean. On a line the two
-together are the rule of half the step.
+The rule is trapezoidal. Its error falls exponentially with the inverse step. The distance from the real axis to the
+nearest complex zero of q or of p* sets the rate; it is pi sigma^2 / D along an axis on which two components of one
+scale are D apart. The module evaluates each integral on two grids, the second shifted by half a step along every axis.
+The value is the mean of the two. Half their difference estimates the error of either grid, and so exceeds the error of
+the mean. In one dimension the two grids together are the rule of half the step.
 """
 
 from __future__ import annotations
@@ -30,8 +30,17 @@ Axes = tuple[Array, ...]
 
 
 class Mixture(NamedTuple):
-    """sum_i weights[i] N(x; means[i], scales[i]^2 I): means (L, d) with d <= 3, weights (L,) that sum to one, scales
-    (L,)."""
+    """The Gaussian mixture sum_i weights[i] N(x; means[i], scales[i]^2 I).
+
+    Attributes
+    ----------
+    means
+        (L, d), with d <= 3.
+    weights
+        (L,); they sum to one.
+    scales
+        (L,)
+    """
 
     means: ArrayLike
     weights: ArrayLike
@@ -39,9 +48,18 @@ class Mixture(NamedTuple):
 
 
 class KlGradient(NamedTuple):
-    """Derivatives of the objective with respect to the means (L, d), the softmax logits (L,) and log scales (L,).
+    """Derivatives of the objective in the proposal's parameters.
 
-    error: estimated absolute error of the worst entry.
+    Attributes
+    ----------
+    means
+        Derivatives in the means, (L, d).
+    logits
+        Derivatives in the softmax logits of the weights, (L,).
+    log_scales
+        Derivatives in the logarithms of the scales, (L,).
+    error
+        Estimated absolute error of the worst entry.
     """
 
     means: Array
@@ -58,50 +76,10 @@ class _Parameters(NamedTuple):
     log_scales: NDArray
 
 
-def objective(proposal: Mixture, target: Mixture, beta: float, tolerance: float = 1e-10) -> tuple[float, float]:
-    """E_q[log q] - beta E_q[log p*], which is the reverse KL less log Z(beta), and its estimated absolute error.
-
-    Raises ValueError for a malformed mixture, ArithmeticError where the tolerance needs more than MAX_NODES nodes.
-    """
-    q, p = _checked(proposal, target)
-
-    def sums(axes: Axes) -> Array:
-        return np.array([np.sum(_integrand(axes, q, beta * _log_density(axes, p)))])
-
-    value, error = _quadrature(sums, q, (q, p), 1 + beta, tolerance)
-    return float(value[0]), error
-
-
-def log_partition(target: Mixture, beta: float, tolerance: float = 1e-10) -> tuple[float, float]:
-    """log Z(beta), Z the integral of p*^beta, and its estimated absolute error. Feasible in 3-d unless beta is
-    small."""
-    p, _ = _checked(target, target)
-    envelope = p._replace(log_scales=p.log_scales - math.log(beta) / 2)
-    dimension = p.means.shape[1]
-    highest = float(np.max(_log_weights(p) - dimension * (p.log_scales + math.log(2 * math.pi) / 2)))
-    # The integral relative to that of one tempered component, so that an absolute tolerance makes sense for the
-    # logarithm.
-    widest = float(np.max(envelope.log_scales))
-    unit = beta * highest + dimension * (widest + math.log(2 * math.pi) / 2)
-
-    def sums(axes: Axes) -> Array:
-        return np.array([np.sum(np.exp(beta * _log_density(axes, p) - unit))])
-
-    value, error = _quadrature(sums, envelope, (p,), 1.0, tolerance)
-    return unit + math.log(value[0]), error / float(value[0])
-
-
-def reverse_kl(proposal: Mixture, target: Mixture, beta: float, tolerance: float = 1e-10) -> tuple[float, float]:
-    """KL(q || p*^beta / Z(beta)) and its estimated absolute error."""
-    value, error = objective(proposal, target, beta, tolerance)
-    log_z, log_z_error = log_partition(target, beta, tolerance)
-    return value + log_z, error + log_z_error
-
-
 def kl_gradient(proposal: Mixture, target: Mixture, beta: float, tolerance: float = 1e-10) -> KlGradient:
-    """The gradient of the reverse KL with respect to the proposal; log Z(beta) does not depend on it.
+    """The gradient of the reverse KL in the proposal's parameters, on which log Z(beta) does not depend.
 
-    Raises ValueError for a malformed mixture, ArithmeticError where the tolerance needs more than MAX_NODES nodes.
+    Raises ValueError for a malformed mixture, and ArithmeticError where the tolerance needs more than MAX_NODES nodes.
     """
     q, p = _checked(proposal, target)
     displaced = tuple(_complex_displacements(q))
@@ -114,33 +92,6 @@ def kl_gradient(proposal: Mixture, target: Mixture, beta: float, tolerance: floa
     value, error = _quadrature(sums, q, (q, p), (1 + beta) / min(1.0, smallest), tolerance)
     means, logits, log_scales = np.split(value, np.cumsum([q.means.size, q.logits.size]))
     return KlGradient(means.reshape(q.means.shape), logits, log_scales, error)
-
-
-def flow_velocity(
-    proposal: Mixture, target: Mixture, beta: float, manifold: str = "sphere", tolerance: float = 1e-10
-) -> Array:
-    """da/dt (L, d) of the gradient flow of the means, on their spheres or in the whole space ("sphere" or
-    "euclidean")."""
-    if manifold not in ("sphere", "euclidean"):
-        raise ValueError(f"manifold is {manifold!r}: use 'sphere' or 'euclidean'")
-    velocity = -kl_gradient(proposal, target, beta, tolerance).means
-    if manifold == "euclidean":
-        return velocity
-    means = np.asarray(proposal.means, dtype=float)
-    squared_radii = np.sum(means**2, axis=1, keepdims=True)
-    if not np.all(squared_radii > 0):
-        raise ValueError("a mean at the origin has no sphere")
-    return velocity - means * np.sum(means * velocity, axis=1, keepdims=True) / squared_radii
-
-
-def overlap_velocity(
-    proposal: Mixture, target: Mixture, beta: float, manifold: str = "sphere", tolerance: float = 1e-10
-) -> tuple[Array, Array]:
-    """dM/dt (L, K) and dQ/dt (L, L) of the overlaps M_ik = a_i.nu_k and Q_ij = a_i.a_j."""
-    means = np.asarray(proposal.means, dtype=float)
-    velocity = flow_velocity(proposal, target, beta, manifold, tolerance)
-    one_sided = velocity @ means.T
-    return velocity @ np.asarray(target.means, dtype=float).T, one_sided + one_sided.T
 
 
 def _checked(*mixtures: Mixture) -> tuple[_Parameters, ...]:
@@ -165,8 +116,10 @@ def _checked(*mixtures: Mixture) -> tuple[_Parameters, ...]:
 
 
 def _complex_displacements(q: _Parameters) -> Iterator[_Parameters]:
-    """q with each of its parameters in turn moved by i * COMPLEX_STEP: means row by row, then logits, then log
-    scales."""
+    """Copies of q, each with one parameter moved by i * COMPLEX_STEP.
+
+    The parameters come in the order of the means row by row, the logits, and the log scales.
+    """
     for name, values in q._asdict().items():
         for index in np.ndindex(values.shape):
             moved = values.astype(complex)
@@ -180,7 +133,7 @@ def _log_weights(q: _Parameters) -> NDArray:
 
 
 def _log_density(axes: Axes, q: _Parameters) -> NDArray:
-    """log q on the product of the axes, each shaped to broadcast along its own direction."""
+    """log q on the product of the axes, each of which has a shape that broadcasts along its own direction."""
     dimension = len(axes)
     heights = _log_weights(q) - dimension * (q.log_scales + math.log(2 * math.pi) / 2)
     half_precisions = np.exp(-2 * q.log_scales) / 2
@@ -207,9 +160,10 @@ def _quadrature(
     magnitude: float,
     tolerance: float,
 ) -> tuple[Array, float]:
-    """Integrals of functions that decay like the mixture `measure` and are singular at the complex zeros of `mixtures`.
+    """Integrals, (integrands,), of functions that decay like the mixture `measure`, and their estimated absolute error.
 
-    sums: the integrands summed over a product of axes, (number of integrands,).
+    The functions are singular at the complex zeros of `mixtures`. sums: the integrands' sums over a
+    product of axes, (integrands,). magnitude: the size of the integrands relative to `measure`.
     """
     reach, outside = _reach(measure, mixtures, magnitude, tolerance)
     spread = reach * np.exp(measure.log_scales)[:, None]
@@ -234,8 +188,10 @@ def _quadrature(
 def _reach(
     measure: _Parameters, mixtures: tuple[_Parameters, ...], magnitude: float, tolerance: float
 ) -> tuple[float, float]:
-    """The box's margin around each mean, in scales, and an estimate of what is left outside, at most a tenth of the
-    tolerance."""
+    """The margin of the box around each mean, in scales, and an estimate of the integral outside the box.
+
+    The estimate is at most a tenth of the tolerance.
+    """
     dimension = measure.means.shape[1]
     centers = np.concatenate([measure.means, *(m.means for m in mixtures)])
     span = float(np.linalg.norm(np.ptp(centers, axis=0)))
@@ -251,10 +207,10 @@ def _reach(
 
 
 def _predicted_steps(measure: _Parameters, mixtures: tuple[_Parameters, ...], reach: float, tolerance: float) -> Array:
-    """The steps (d,) for which the rule's error is about the tolerance.
+    """The steps, (d,), for which the rule's error is about the tolerance.
 
-    A contour moved by y into the complex plane, short of the nearest zero, bounds the error by exp(y^2 / (2 sigma^2) -
-    2 pi y / step) times the density below it.
+    Moving the contour by y into the complex plane, short of the nearest zero, bounds the error by exp(y^2 / (2 sigma^2)
+    - 2 pi y / step) times the density below the contour.
     """
     digits = math.log(10 / tolerance)
     offsets = np.linspace(-reach, reach, 201)
@@ -272,12 +228,11 @@ def _predicted_steps(measure: _Parameters, mixtures: tuple[_Parameters, ...], re
 
 
 def _distance_to_zeros(x: Array, mixture: _Parameters, axis: int) -> Array:
-    """How far from the real points x of one axis, at least, any two components can cancel each other, (number of
-    points,).
+    """A lower bound, (points,), of the distance from real points x of one axis to a complex zero of the mixture.
 
-    Their phases must differ by pi and their magnitudes agree. With one scale, phases decide. Otherwise log N_k - log
-    N_j, k the narrower, is curvature / 2 (radius^2 - |x - center|^2), and magnitudes agree only on a sphere that grows
-    into the complex plane.
+    At a zero two components cancel: their phases differ by pi, and their magnitudes agree. Where both have one scale,
+    the phases decide. Otherwise, with k the narrower component, log N_k - log N_j = curvature / 2 (radius^2 - |x -
+    center|^2), and the magnitudes agree only on a sphere that grows into the complex plane.
     """
     dimension = mixture.means.shape[1]
     heights = _log_weights(mixture) - dimension * mixture.log_scales
@@ -300,8 +255,10 @@ def _distance_to_zeros(x: Array, mixture: _Parameters, axis: int) -> Array:
 
 
 def _trapezoid(sums: Callable[[Axes], Array], low: Array, high: Array, steps: Array, offset: float) -> Array:
-    """step^d times `sums` over the nodes low + (k + offset) step within the box, a slab at a time to bound the
-    memory."""
+    """The trapezoidal rule: step^d times `sums` over the nodes low + (k + offset) step of the box.
+
+    The function takes one slab of nodes at a time, which bounds the memory.
+    """
     nodes = [
         a + h * (np.arange(math.ceil((b - a) / h) + 1) + offset - 0.5) for a, b, h in zip(low, high, steps, strict=True)
     ]

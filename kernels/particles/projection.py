@@ -1,38 +1,41 @@
-"""Particles drawn in the span of the centres alone: the same law as in all d dimensions, from fewer normals.
+"""Particles drawn in the span of the centres only: gradients of the same law as in d dimensions, from fewer normals.
 
-A particle's responsibilities follow from its distances to the centres, and so, up to a shift that is common to all,
-from its projection onto their span, of r <= L + K dimensions. With one scale in each mixture the total pull sum_c
-k_c(x) = 1/sigma^2 - beta/sigma*^2 is the same at every x. What n particles have outside the span then enters the
-gradient of `kernels.particles.step` as its sum only, which is sqrt(n) sigma times one Gaussian vector. With the rows of
-B an orthonormal basis of the span, and g' the estimate at the centres' coordinates in it, a step therefore estimates
+A particle's responsibilities follow from its distances to the centres. Its projection onto the span of the centres, of
+r <= L + K dimensions, gives these distances up to a shift that is common to all. Where each mixture has one scale, the
+total pull sum_c k_c(x) = 1/sigma^2 - beta/sigma*^2 is the same at every x. Then only the sum of the n particles' parts
+outside the span enters the gradient of `kernels.particles.step`, and this sum is sqrt(n) sigma times one Gaussian
+vector. Let the rows of B be an orthonormal basis of the span, and g' the estimate from the centres' coordinates in this
+basis. A step therefore estimates
 
     g_i = B^T g'_i - w_i (1/sigma^2 - beta/sigma*^2) sigma / sqrt(n) (1 - B^T B) G,   G ~ N(0, I_d),
 
-by n (L + K) + d normals for each component instead of n d. The basis has a row for each centre, the targets' first; the
-row of a centre that depends linearly on those before it is zero. Its coordinate is drawn all the same: it moves all
-distances alike, and B^T drops it.
+from n (L + K) + d normals for each component instead of n d. The basis has a row for each centre, the targets' first.
+The row of a centre that depends linearly on earlier ones is zero. A step draws that row's coordinate all the same: it
+shifts all distances alike, and B^T drops it.
 """
 
 from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from kernels.machine.halting import halted
 from kernels.particles.cpu import CpuParticles, estimate_component, move_replica, threadable
 from kernels.particles.random_stream import ORTHOGONAL_NOISE, compiled, fill_normals
-from kernels.particles.step import ParticleFlow, Replicas
+from kernels.particles.step import Estimates, ParticleFlow, Replicas
 
 DEPENDENT = 1e-12
-"""A centre of which the others leave less than this fraction is linearly dependent on them. Far above rounding, so that
-what is left of one that is equal to another is dropped on every device; and far below what a gradient resolves."""
+"""A centre counts as linearly dependent on earlier ones where its part outside their span has at most this fraction of
+its length. The fraction is far above rounding, so that every device drops the rest of a centre that equals another, and
+far below what a gradient resolves."""
 
 
 @compiled
-def inner_product(u, v):
-    """u . v, of two vectors of as many coordinates."""
+def inner_product(u: np.ndarray, v: np.ndarray) -> float:
+    """u . v, of two vectors of the same length."""
     total = 0.0
     for c in range(v.size):
         total += u[c] * v[c]
@@ -40,13 +43,12 @@ def inner_product(u, v):
 
 
 @compiled
-def add_to_basis(basis, row, vector, coordinates):
-    """Extends an orthonormal basis, (L + K, d), to the span of a vector, (d,), too, and writes the vector's coordinates
-    in it, (L + K,).
+def add_to_basis(basis: np.ndarray, row: int, vector: np.ndarray, coordinates: np.ndarray) -> None:
+    """Extends an orthonormal basis, (L + K, d), by a vector, (d,), and writes the vector's coordinates, (L + K,).
 
-    The given row becomes the direction of what the vector has outside the rows before it, or zero. Subtracting their
-    parts one by one leaves rounding errors, relative to the vector and not to what is left of it; doing it twice
-    removes them.
+    The given row of the basis becomes the direction of the vector's part outside the earlier rows, or zero where no
+    such part is left. Subtracting the parts along the earlier rows one by one leaves rounding errors relative to the
+    whole vector, not to the part that is left. A second round of subtractions removes them.
     """
     new = basis[row]
     for c in range(new.size):
@@ -69,9 +71,8 @@ def add_to_basis(basis, row, vector, coordinates):
 
 
 @compiled
-def basis_with_targets(targets, proposals):
-    """The basis, (L + K, d), and all centres' coordinates in it, (L + K, L + K), of which the targets' parts stand
-    already."""
+def basis_with_targets(targets: np.ndarray, proposals: int) -> tuple[np.ndarray, np.ndarray]:
+    """The basis, (L + K, d), and the centres' coordinates in it, (L + K, L + K), with the targets' rows filled in."""
     centres = proposals + len(targets)
     basis = np.zeros((centres, targets.shape[1]))
     coordinates = np.zeros((centres, centres), targets.dtype)
@@ -81,14 +82,14 @@ def basis_with_targets(targets, proposals):
 
 
 @compiled
-def noise_factor(weight, scale, total_pull, particles):
-    """By what a standard normal is multiplied in a component's gradient, in each direction outside the span."""
+def noise_factor(weight: float, scale: float, total_pull: float, particles: int) -> float:
+    """The factor of the standard normals in a component's gradient, in each direction outside the span."""
     return -weight * total_pull * scale / math.sqrt(particles)
 
 
 @compiled
-def set_coordinates(vector, basis, coordinates):
-    """Changes a vector, (d,), within the span, so that its coordinates in the basis are the given ones, (L + K,)."""
+def set_coordinates(vector: np.ndarray, basis: np.ndarray, coordinates: np.ndarray) -> None:
+    """Changes a vector, (d,), within the span of the basis, so that it has the given coordinates, (L + K,)."""
     for row in range(len(basis)):
         change = coordinates[row] - inner_product(basis[row], vector)
         for c in range(vector.size):
@@ -96,11 +97,22 @@ def set_coordinates(vector, basis, coordinates):
 
 
 @compiled
-def estimate_replica(estimates, within, basis, centres, state, flow, beta, replica, step, flag):
-    """Writes the gradients of one replica to `estimates`, (replicas, L, d), and their coordinates to `within`,
-    (replicas, L, L + K).
+def estimate_replica(
+    estimates: Estimates,
+    within: Estimates,
+    basis: np.ndarray,
+    centres: np.ndarray,
+    state: Replicas,
+    flow: ParticleFlow,
+    beta: float,
+    replica: int,
+    step: int,
+    flag: np.ndarray,
+) -> None:
+    """Writes one replica's gradients to `estimates`, and their coordinates in the basis to `within`.
 
-    basis, centres: those of `basis_with_targets`; work space in all else.
+    estimates.gradients: (replicas, L, d); within.gradients: (replicas, L, L + K). basis, centres: those of
+    `basis_with_targets`; the function fills in the rows of the proposal.
     """
     _, proposals, d = state.means.shape
     for i in range(proposals):
@@ -117,14 +129,25 @@ def estimate_replica(estimates, within, basis, centres, state, flow, beta, repli
         set_coordinates(gradient, basis, within.gradients[replica, i])
 
 
-def compile_projected_kernels():
-    """The twins of `kernels.particles.cpu.compile_cpu_kernels`, with the estimates of the gradients' coordinates,
-    `within`, beside."""
+def compile_projected_kernels() -> tuple[Any, Any]:
+    """The same kernels as `kernels.particles.cpu.compile_cpu_kernels`, for projected particles.
+
+    Their last argument, `within`, is work space for the estimates of the gradients' coordinates in the basis.
+    """
 
     @threadable
-    def advance(first, stop, flag, state, estimates, betas, first_step, flow, within):
-        """Moves the state in place by one step for each row of `betas`, (steps, 1) for all replicas alike or (steps,
-        replicas)."""
+    def advance(
+        first: int,
+        stop: int,
+        flag: np.ndarray,
+        state: Replicas,
+        estimates: Estimates,
+        betas: np.ndarray,
+        first_step: int,
+        flow: ParticleFlow,
+        within: Estimates,
+    ) -> None:
+        """Moves the state in place by one step for each row of `betas`, (steps, 1) or (steps, replicas)."""
         basis, centres = basis_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
             column = min(replica, betas.shape[1] - 1)
@@ -137,8 +160,17 @@ def compile_projected_kernels():
                 move_replica(state, estimates, flow, replica, False)
 
     @threadable
-    def estimate(first, stop, flag, state, estimates, flow, beta, within):
-        """Writes independent estimates, one at each replica's state."""
+    def estimate(
+        first: int,
+        stop: int,
+        flag: np.ndarray,
+        state: Replicas,
+        estimates: Estimates,
+        flow: ParticleFlow,
+        beta: float,
+        within: Estimates,
+    ) -> None:
+        """Writes independent estimates, one at the state of each replica."""
         basis, centres = basis_with_targets(flow.targets, state.weights.shape[1])
         for replica in range(first, stop):
             estimate_replica(estimates, within, basis, centres, state, flow, beta, replica, 0, flag)
@@ -150,8 +182,10 @@ KERNELS = compile_projected_kernels()
 
 
 class ProjectedCpuParticles(CpuParticles):
-    """Replicas whose particles are drawn in the span of the centres. Only means move, and each mixture has one
-    scale."""
+    """Replicas whose particles are drawn in the span of the centres.
+
+    Only the means move, and each mixture has one scale.
+    """
 
     def __init__(self, start: Replicas, flow: ParticleFlow):
         super().__init__(start, flow)

@@ -1,21 +1,23 @@
 """A counter-based stream of standard normals: Philox4x32-10 words, turned into normals by Box and Muller's transform.
 
-A draw is a pure function of (seed, replica, step, component, particle, coordinate), so that the particle simulation
-gives the same numbers for every number of threads and on every device. Philox is by Salmon, Moraes, Dror and Shaw,
-"Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+A draw is a pure function of (seed, replica, step, component, particle, coordinate). Therefore the particle simulation
+gives the same numbers for every number of threads, and to rounding on every device. Philox is by Salmon, Moraes, Dror
+and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
 
-Resolution, in single and in double precision alike: each pair of normals uses 64 random bits, 32 for the radius and 32
-for the angle. The radius takes 2^32 values, the largest sqrt(64 log 2) = 6.66, which cuts off a probability of 2.7e-11
-per normal. In single precision the squared radius also has an absolute resolution of 1.2e-7.
+In single and in double precision each pair of normals uses 64 random bits, 32 for the radius and 32 for the angle. The
+radius takes 2^32 values. The largest is sqrt(64 log 2) = 6.66, which cuts off a probability of 2.7e-11 per normal. In
+single precision the squared radius also has an absolute resolution of 1.2e-7.
 
 The functions compile for the CPU and for CUDA. The logarithm, sine and cosine are short series without branches or
-library calls, because LLVM then draws a vector register full of normals at once; they also agree between devices to
-rounding. A 32-bit word is held in a uint64: products stay exact, and neither Numba nor NumPy promotes it to a float.
+library calls, so that LLVM can draw a vector register full of normals at once, and so that devices agree to rounding.
+The functions hold each 32-bit word in a uint64: products stay exact, and neither Numba nor NumPy promotes the word to a
+float.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -31,15 +33,15 @@ MAX_REPLICAS = 2**24
 MAX_STEPS = 2**32
 MAX_PARTICLES = 2**32 - 2
 INITIAL_STATE, ORTHOGONAL_NOISE = 2**32 - 1, 2**32 - 2
-"""Particle numbers that no particle has: the streams of initial states, and of what particles have in common outside
-the centres' span."""
+"""Particle numbers that no particle has. They number the draws of initial states and of the noise outside the centres'
+span."""
 
 LANES = 32
-"""How many particles the CPU draws at once: several vector registers of them, so that instructions wait for each other
-less."""
+"""How many particles the CPU draws at once. They fill several vector registers, so that instructions wait less for each
+other's results."""
 LOG_2, QUARTER_TURN = math.log(2), math.pi / 2
 SQRT_HALF_BITS = {32: 0x3F3504F3, 64: 0x3FE6A09E667F3BCD}
-"""√½ as a number of so many bits."""
+"""The bits of √½ as a floating-point number of 32 and of 64 bits."""
 ARCTANH_SERIES = {32: tuple(1 / n for n in range(9, 0, -2)), 64: tuple(1 / n for n in range(19, 0, -2))}
 SIN_SERIES = {
     bits: tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(last, -1, -1)) for bits, last in ((32, 4), (64, 7))
@@ -47,22 +49,31 @@ SIN_SERIES = {
 COS_SERIES = {
     bits: tuple((-1) ** n / math.factorial(2 * n) for n in range(last, -1, -1)) for bits, last in ((32, 5), (64, 8))
 }
-"""Highest power first; each is cut where the rest is below 5e-9 of the sum, or 1e-17 in double precision, on the range
-of its callers."""
+"""Coefficients, the highest power's first. On the range of arguments that occurs, each series is cut where the rest is
+below 5e-9 of the sum in single precision, and below 1e-17 of it in double precision."""
 LOG_32, LOG_64, SIN_32, SIN_64, COS_32, COS_64 = (
     series[bits] for series in (ARCTANH_SERIES, SIN_SERIES, COS_SERIES) for bits in (32, 64)
 )
 HALF_32, HALF_64 = SQRT_HALF_BITS[32], SQRT_HALF_BITS[64]
 
 compiled = njit(forceinline=True, error_model="numpy", fastmath={"contract", "reassoc"})
-"""Inlined, without a test for division by zero, and free to fuse and regroup sums: what LLVM needs to vectorise the
-callers' loops."""
+"""The decorator of functions that are inlined, do not test for division by zero, and may fuse and regroup sums. LLVM
+needs all of this to vectorise the callers' loops."""
 
 
 @compiled
-def philox4x32(counter_0, counter_1, counter_2, counter_3, key_0, key_1):
-    """The four words of the Philox4x32-10 block of a 128-bit counter and a 64-bit key, all as 32-bit words in
-    uint64."""
+def philox4x32(
+    counter_0: np.uint64,
+    counter_1: np.uint64,
+    counter_2: np.uint64,
+    counter_3: np.uint64,
+    key_0: np.uint64,
+    key_1: np.uint64,
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
+    """The four words of the Philox4x32-10 block with the given counter of 128 bits and key of 64 bits.
+
+    Arguments and results are 32-bit words in uint64.
+    """
     for _ in range(10):
         product_0 = counter_0 * MULTIPLIER_0
         product_1 = counter_2 * MULTIPLIER_1
@@ -76,8 +87,8 @@ def philox4x32(counter_0, counter_1, counter_2, counter_3, key_0, key_1):
 
 
 @compiled
-def polynomial(coefficients, x, real):
-    """Horner's rule, in the precision `real` (np.float32 or np.float64)."""
+def polynomial(coefficients: tuple[float, ...], x: Any, real: Any) -> Any:
+    """The value at x of a polynomial, the highest power's coefficient first, in the precision `real`."""
     value = real(coefficients[0])
     for coefficient in coefficients[1:]:
         value = value * x + real(coefficient)
@@ -85,16 +96,20 @@ def polynomial(coefficients, x, real):
 
 
 @compiled
-def is_single(real):
-    """Whether `real` is float32; known when a caller is compiled, so that only one branch of what depends on it
-    remains."""
+def is_single(real: Any) -> bool:
+    """Whether `real` is float32.
+
+    The compiler knows the answer when it compiles a caller, and drops the branch that is not needed.
+    """
     return real(1e-12) + real(1) == real(1)
 
 
 @compiled
-def log_of_unit(u, real):
-    """log(u) for 2^-32 <= u <= 1: u is 2^k m with m between √½ and √2, both read off its bits, and log m = 2 artanh((m
-    − 1)/(m + 1))."""
+def log_of_unit(u: Any, real: Any) -> Any:
+    """log(u) for 2^-32 <= u <= 1.
+
+    The bits of u give k and m with u = 2^k m and m between √½ and √2; then log m = 2 artanh((m − 1)/(m + 1)).
+    """
     if is_single(real):
         bits = np.float32(u).view(np.int32)
         k = np.int32((bits - HALF_32) >> 23)
@@ -110,10 +125,10 @@ def log_of_unit(u, real):
 
 
 @compiled
-def normal_pair(radius_word, angle_word, real):
+def normal_pair(radius_word: np.uint64, angle_word: np.uint64, real: Any) -> tuple[Any, Any]:
     """Two independent standard normals from two random words.
 
-    The two highest bits of the angle word choose one of four arcs of a quarter turn, the others the place in it.
+    The two highest bits of the angle word choose one of four arcs of a quarter turn, the other bits the place in it.
     """
     u = (real(radius_word) + real(1)) * real(2.0**-32)
     radius = real(math.sqrt(real(-2) * log_of_unit(u, real)))
@@ -132,7 +147,9 @@ def normal_pair(radius_word, angle_word, real):
 
 
 @compiled
-def four_normals(seed, replica, step, component, particle, block, real):
+def four_normals(
+    seed: np.uint64, replica: int, step: int, component: int, particle: int, block: int, real: Any
+) -> tuple[Any, Any, Any, Any]:
     """The standard normals of coordinates 4 block .. 4 block + 3, in the precision `real`.
 
     seed: uint64; the others: any non-negative integers below this module's limits.
@@ -152,12 +169,21 @@ def four_normals(seed, replica, step, component, particle, block, real):
 
 
 @compiled
-def draw_block(normals, words, seed, replica, step, component, first_particle, block):
-    """Writes coordinates 4 block .. 4 block + 3 of the particles first_particle .. first_particle + LANES − 1 to these
-    rows of `normals`, (4 blocks, LANES) of float32 or float64.
+def draw_block(
+    normals: np.ndarray,
+    words: np.ndarray,
+    seed: np.uint64,
+    replica: int,
+    step: int,
+    component: int,
+    first_particle: int,
+    block: int,
+) -> None:
+    """Draws coordinates 4 block .. 4 block + 3 of the particles first_particle .. first_particle + LANES − 1.
 
-    words: (4, LANES) of uint32, to work in: the integers of Philox have twice the width of single precision's numbers,
-    and a loop over both would fill half of a vector register with nothing.
+    It writes them to the rows 4 block .. 4 block + 3 of `normals`, (4 blocks, LANES) of float32 or float64. words: work
+    space, (4, LANES) of uint32. It separates the integers of Philox, which are twice as wide as numbers of single
+    precision, from the normals; a loop over both would leave half of each vector register empty.
     """
     real = normals.dtype.type
     chain = (np.uint64(replica) << COMPONENT_BITS) | np.uint64(component)
@@ -184,9 +210,8 @@ def draw_block(normals, words, seed, replica, step, component, first_particle, b
 
 
 @compiled
-def fill_normals(out, seed, replica, step, component, particle):
-    """Fills `out`, (4 blocks,) of float32 or float64, with the normals of one particle; its precision is that of
-    `out`."""
+def fill_normals(out: np.ndarray, seed: np.uint64, replica: int, step: int, component: int, particle: int) -> None:
+    """Fills `out`, (4 blocks,) of float32 or float64, with the normals of one particle in the precision of `out`."""
     for block in range(out.size // 4):
         first, second, third, fourth = four_normals(seed, replica, step, component, particle, block, out.dtype.type)
         out[4 * block] = first

@@ -1,5 +1,4 @@
-"""What particle runs saw, as frozen values, and what is made of several of them: errors, and the limit of small
-steps."""
+"""The results of particle simulations as frozen records, their standard errors, and their limit of small steps."""
 
 from __future__ import annotations
 
@@ -10,12 +9,28 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ParticleRun:
-    """What `simulate_particles` saw.
+    """The result of `simulate_particles`.
 
-    t, beta: (n_out,); beta is that of the step which starts at t, and the last one's at the end. M: (n_out, replicas,
-    L, K) overlaps a_i . nu_k; Q: (n_out, replicas, L, L) overlaps a_i . a_j. weights, scales: (n_out, replicas, L), of
-    the proposal. final_means: (replicas, L, d); final_weights, final_scales: (replicas, L). device, projected: what
-    really ran. dt, particles (per component and step), seed: as given.
+    Attributes
+    ----------
+    t
+        Times of the records, (n_out,).
+    beta
+        Inverse temperature of the step that starts at t, and at the end that of the last step, (n_out,).
+    M
+        Overlaps a_i . nu_k, (n_out, replicas, L, K).
+    Q
+        Overlaps a_i . a_j, (n_out, replicas, L, L).
+    weights, scales
+        Weights and scales of the proposal, (n_out, replicas, L).
+    final_means
+        Means of the proposal at the end, (replicas, L, d).
+    final_weights, final_scales
+        Weights and scales of the proposal at the end, (replicas, L).
+    device, projected
+        The device that ran, and whether the particles were projected onto the span of the centres.
+    seed, dt, particles
+        As given to `simulate_particles`.
     """
 
     t: np.ndarray
@@ -36,10 +51,21 @@ class ParticleRun:
 
 @dataclass(frozen=True)
 class VelocityEstimate:
-    """The flow's velocity at one state, each part with its standard error.
+    """The flow's velocity at one state.
 
-    means: da_i/dt (L, d); M: dM/dt (L, K); Q: dQ/dt (L, L); weights: dw_i/dt (L,); scales: dsigma_i/dt (L,). What is
-    not learned has velocity and standard error zero.
+    Each part has its standard error in the attribute `..._standard_error`. Both are zero for a parameter that is not
+    learned.
+
+    Attributes
+    ----------
+    means
+        da_i/dt, (L, d).
+    M, Q
+        dM/dt, (L, K), and dQ/dt, (L, L).
+    weights, scales
+        dw_i/dt and dsigma_i/dt, (L,).
+    device
+        The device that ran.
     """
 
     means: np.ndarray
@@ -57,8 +83,20 @@ class VelocityEstimate:
 
 @dataclass(frozen=True)
 class ExtrapolatedRun:
-    """Means over replicas extrapolated to dt = 0: M (n_out, L, K), Q (n_out, L, L), weights and scales (n_out, L),
-    their standard errors, and the bias that the finer run still had (its mean minus the extrapolated one)."""
+    """Means over the replicas, extrapolated to dt = 0.
+
+    Each mean has its standard error in `..._standard_error`, and in `..._bias` the bias of the finer run: that run's
+    mean minus the extrapolated one.
+
+    Attributes
+    ----------
+    t, beta
+        Times and inverse temperatures of the records, (n_out,).
+    M, Q
+        Overlaps, (n_out, L, K) and (n_out, L, L).
+    weights, scales
+        Weights and scales of the proposal, (n_out, L).
+    """
 
     t: np.ndarray
     beta: np.ndarray
@@ -76,13 +114,15 @@ class ExtrapolatedRun:
     scales_bias: np.ndarray
 
     def until(self, records: int) -> ExtrapolatedRun:
-        """The first so many records."""
+        """The same run with its first records only."""
         return ExtrapolatedRun(*(values[:records] for values in vars(self).values()))
 
 
 def mean_and_standard_error(values: np.ndarray, axis: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the replicas and its standard error; `axis` is theirs, 1 in a ParticleRun. Raises ValueError for a
-    single replica."""
+    """Mean over the replicas and its standard error.
+
+    axis: the axis of the replicas, which is 1 in a ParticleRun. Raises ValueError for a single replica.
+    """
     values = np.asarray(values, float)
     count = values.shape[axis]
     if count < 2:
@@ -91,12 +131,12 @@ def mean_and_standard_error(values: np.ndarray, axis: int = 1) -> tuple[np.ndarr
 
 
 def extrapolate_step(coarse: ParticleRun, fine: ParticleRun) -> ExtrapolatedRun:
-    """The run at dt = 0 from two runs, the second with half the first one's step: Richardson's 2 fine - coarse, replica
-    by replica.
+    """The limit dt = 0 of two runs, of which the second has half the first one's step.
 
-    Both runs have as many replicas, which start alike, and recorded the same times (twice the record_every in the finer
-    one), under one schedule for all replicas. Give them different seeds: then the two runs' noises are independent.
-    Raises ValueError if the runs are no such pair.
+    This is Richardson's extrapolation 2 fine - coarse, for each replica. Both runs need the same number of replicas
+    with the same initial states, the same recorded times (so that record_every is twice as large in the finer run), and
+    one schedule for all replicas. Different seeds make the noises of the two runs independent. Raises ValueError if the
+    runs are no such pair.
     """
     if not np.isclose(coarse.dt, 2 * fine.dt, rtol=1e-12, atol=0):
         raise ValueError(f"the fine run needs half the coarse run's step {coarse.dt:g}, but has {fine.dt:g}")
@@ -127,6 +167,6 @@ def extrapolate_step(coarse: ParticleRun, fine: ParticleRun) -> ExtrapolatedRun:
 
 
 def _extrapolated(coarse: np.ndarray, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over replicas at dt = 0, its standard error, and the bias of the finer mean."""
+    """The mean over the replicas at dt = 0, its standard error, and the bias of the finer run's mean."""
     mean, error = mean_and_standard_error(2 * fine - coarse)
     return mean, error, fine.mean(1) - mean

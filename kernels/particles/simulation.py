@@ -1,17 +1,17 @@
 """The particle simulation: stochastic gradient flow of the tempered reverse KL in all d dimensions.
 
-It knows the two densities and how to sample from one of them, nothing of summary statistics or of `derive`, and is
-therefore an independent check of the derived equations. The target is p*(x) = sum_k w*_k N(x; nu_k, sigma*_k^2 I), the
-proposal q(x) = sum_i w_i N(x; a_i, sigma_i^2 I); the means a_i follow da_i/dt = -g_i, or its part tangential to the
-sphere |a_i| = const, with g_i the gradient of KL(q || p*^beta / Z) estimated from fresh particles in every step. Time
-has unit metric on the means a_i.
+The simulation knows the two densities and how to sample from one of them. It knows nothing of summary statistics or of
+`derive`, and is therefore an independent check of the derived equations. The target is p*(x) = sum_k w*_k N(x; nu_k,
+sigma*_k^2 I), the proposal q(x) = sum_i w_i N(x; a_i, sigma_i^2 I). The means follow da_i/dt = -g_i, or the part of it
+that is tangential to the sphere |a_i| = const. Here g_i is the gradient of KL(q || p*^beta / Z), which every step
+estimates from fresh particles. The metric on the means a_i is the unit metric, which fixes the unit of time.
 
-Weights w = softmax(theta) and scales sigma_i = exp(tau_i) rest, or are learned from the same particles: dtheta/dt and
-dtau/dt are minus the same objective's derivatives, with unit metric on theta and tau. Near its optimum tau_i relaxes at
-the rate 2 d w_i, which Euler's method follows only for dt < 1 / (d w_i).
+The weights w = softmax(theta) and the scales sigma_i = exp(tau_i) are constant, or the run learns them from the same
+particles: dtheta/dt and dtau/dt are minus the objective's derivatives, with the unit metric on theta and tau. Near its
+optimum tau_i relaxes at the rate 2 d w_i, which Euler's method follows only for dt < 1 / (d w_i).
 
-A run differs from the flow by its step size alone: Euler's method and the gradient's noise both bias the overlaps by
-O(dt), which `extrapolate_step` removes. One velocity, from `estimate_velocity`, has no bias at all.
+A run differs from the flow only because its step is finite: Euler's method and the gradient's noise both bias the
+overlaps by O(dt), and `extrapolate_step` removes this bias. One velocity, from `estimate_velocity`, has no bias at all.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,19 +37,25 @@ from kernels.particles.start import (
 from kernels.particles.step import Replicas, draws_per_component
 
 COORDINATES_PER_CALL = {"cpu": 2e7, "cuda": 2e9}
-"""How many particle coordinates run between two looks at progress and the keyboard: a fraction of a second."""
+"""How many particle coordinates a run draws between two reports of progress. They take a fraction of a second, after
+which the run also heeds an interrupt."""
 
 FARTHEST = 1e6
-"""No flow takes a mean this many times farther than all lengths and scales: the target attracts, and components repel
-each other over some scales' distance only. Too long a step takes it there within a few dozen steps."""
+"""A mean this many times farther out than all lengths and scales has diverged. No flow takes a mean there: the target
+attracts, and components repel each other only over a distance of some scales. With too long a step a mean gets there
+within a few dozen steps."""
 
 LIGHTEST = 1e-30
-"""No flow makes a weight this fraction of what it was: its logarithm falls at a rate proportional to the weight, and so
-like -log t."""
+"""A weight below this fraction of its initial value has diverged. No flow makes a weight so small: its logarithm falls
+at a rate proportional to the weight, and so like -log t."""
 
 
 class DivergenceError(ArithmeticError):
-    """Euler's method has left the flow, because the step is too long; the message says how long it may be."""
+    """The step is too long for Euler's method to follow the flow; the message says how long the step may be."""
+
+    exit_status: ClassVar[int] = 1
+    option: ClassVar[str] = "--dt"
+    remedy: ClassVar[str] = "give a shorter step"
 
 
 def simulate_particles(
@@ -71,21 +78,53 @@ def simulate_particles(
     projected: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ParticleRun:
-    """Runs the stochastic gradient flow of all replicas at once, one Euler step for each entry of `betas`.
+    """Run the stochastic gradient flow of all replicas at once, one Euler step for each entry of `betas`.
 
-    initial_means: (replicas, L, d); target_means: (K, d); target_weights, target_scales: (K,); proposal_weights,
-    proposal_scales: (L,) or (replicas, L), at the start. betas: (steps,), the inverse temperature at the start of each
-    step, t = n dt; dt: in the time of the flow of the means a_i. particles: samples per component and step. manifold:
-    "sphere" keeps every |a_i|, "euclidean" lets it evolve. learn: which of "means", "weights" and "scales" move; the
-    others rest. The state is recorded at t = 0, then after every `record_every` steps, and at the end. precision is
-    that of samples and scores; the state and all sums over particles are double. progress(steps_done, steps_total) is
-    called a few times a second. projected: draw the particles in the span of the centres, which gives other numbers
-    with the same law (`kernels.particles.projection`). Only where each mixture has one scale and nothing but means is
-    learned.
+    The result is a function of the arguments alone: it is the same for any number of threads, and the same to rounding
+    on any device.
 
-    The result is a function of the arguments alone: it is the same for any number of threads, and to rounding on any
-    device. Raises ValueError for bad input, DivergenceError where means, weights or scales diverge because dt is too
-    large, and kernels.machine.device.DeviceUnavailable where `device` cannot run.
+    Parameters
+    ----------
+    initial_means
+        Means of the proposal at t = 0, (replicas, L, d).
+    target_means
+        Means of the target, (K, d).
+    target_weights, target_scales
+        Weights and scales of the target, (K,).
+    proposal_weights, proposal_scales
+        Weights and scales of the proposal at t = 0, (L,) or (replicas, L).
+    betas
+        Inverse temperature at the start t = n dt of each step, (steps,).
+    dt
+        Step, in the time of the flow of the means a_i.
+    particles
+        Samples of each component in each step.
+    seed
+        Seed of the random stream, from 0 to 2^64 - 1.
+    manifold
+        "sphere" keeps every |a_i|, "euclidean" lets it evolve.
+    learn
+        Which of "means", "weights" and "scales" move; the others are constant.
+    record_every
+        Steps between two records. The run also records the state at t = 0 and at the end.
+    precision
+        Precision of samples and scores, "float32" or "float64". The state and all sums over particles are double.
+    device
+        "auto", "cpu" or "cuda".
+    projected
+        Draw the particles in the span of the centres, which gives other numbers with the same law
+        (`kernels.particles.projection`). Possible only where each mixture has one scale and only means are learned.
+    progress
+        Called as progress(steps_done, steps_total) a few times a second.
+
+    Raises
+    ------
+    ValueError
+        For bad input.
+    DivergenceError
+        Where means, weights or scales diverge because dt is too large.
+    kernels.machine.device.DeviceUnavailable
+        Where `device` cannot run.
     """
     betas = finite_array("betas", betas, 1)
     if not 1 <= len(betas) <= MAX_STEPS or betas.min() < 0:
@@ -112,7 +151,7 @@ def simulate_particles(
     return replace(run, beta=run.beta[:, 0])
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what diverges is refused at the next record
+@np.errstate(over="ignore", invalid="ignore")  # the next record refuses a state that has diverged
 def run_and_record(
     simulation: ParticleSimulation,
     steps: int,
@@ -123,11 +162,12 @@ def run_and_record(
     ended: Callable[[int], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ParticleRun:
-    """The loop of a run; the `beta` of what it returns is (n_out, 1) or (n_out, replicas).
+    """Run a simulation step by step and record it; the `beta` of the result is (n_out, 1) or (n_out, replicas).
 
-    betas_of_steps(first, last): the inverse temperatures of steps first .. last - 1, (last - first, 1) for all replicas
-    alike or (last - first, replicas). It is asked in order, when step `first` is about to begin, and never across a
-    multiple of `stop_every`. ended(steps done): asked at every record; a run that has ended is cut there.
+    betas_of_steps(first, last) gives the inverse temperatures of steps first .. last - 1, (last - first, 1) for all
+    replicas alike or (last - first, replicas). The loop calls it in order, when step `first` is about to begin, and
+    never for steps on both sides of a multiple of `stop_every`. The loop calls ended(steps_done) at every record, and
+    ends the run there if the answer is true.
     """
     check_integer("record_every", record_every, 1, MAX_STEPS)
     flow, replicas = simulation.flow, simulation.replicas
@@ -197,12 +237,12 @@ def estimate_velocity(
     device: DeviceRequest = "auto",
     projected: bool = False,
 ) -> VelocityEstimate:
-    """The velocity of the flow at one state, means (L, d), from `replicas` independent estimates of `particles` samples
-    per component each.
+    """Estimate the velocity of the flow at one state, the means (L, d) with weights and scales (L,).
 
-    Unbiased for every number of particles, and without a step size: what the right-hand side of an exact equation must
-    equal within the standard error. The other arguments and the errors are those of `simulate_particles`, with weights
-    and scales (L,); replicas is at least 2.
+    The velocity is the average of `replicas` independent estimates, at least 2, from `particles` samples of each
+    component. It is unbiased for every number of particles and involves no step size: the right-hand side of an exact
+    equation must equal it within the standard error. The other arguments and the errors are those of
+    `simulate_particles`.
     """
     state = finite_array("means", means, 2)
     check_integer("replicas", replicas, 1, MAX_REPLICAS)
@@ -238,8 +278,10 @@ def estimate_velocity(
 
 
 def _velocities(simulation: ParticleSimulation, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Independent estimates of da_i/dt (replicas, L, d), dw_i/dt and dsigma_i/dt (replicas, L), zero for what is not
-    learned."""
+    """Independent estimates of da_i/dt (replicas, L, d), dw_i/dt and dsigma_i/dt (replicas, L).
+
+    Those of parameters that are not learned are zero.
+    """
     flow, state, estimates = simulation.flow, simulation.replicas.state(), simulation.replicas.estimates(beta)
     velocity = -estimates.gradients * flow.learns_means
     if flow.spherical:
@@ -256,11 +298,10 @@ def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _refuse_divergence(simulation: ParticleSimulation, start: Replicas, state: Replicas) -> None:
-    """Raises DivergenceError where a mean is beyond FARTHEST, a weight below LIGHTEST, a scale zero or infinite, or
-    anything not a number.
+    """Raises DivergenceError where a mean is beyond FARTHEST, a weight below LIGHTEST, or a scale zero or infinite.
 
-    The bound that it names is Euler's for what relaxes fastest near the optimum; a start far from it may need a shorter
-    step still.
+    Values that are not numbers count as diverged. The message names the longest step for which Euler's method is stable
+    near the optimum; a start far from the optimum may need a shorter step.
     """
     heaviest, sharpest, d = start.weights.max(), start.precisions.max(), start.means.shape[-1]
     ends = [np.linalg.norm(vectors, axis=-1).max() for vectors in (start.means, simulation.target_means)]
@@ -282,7 +323,7 @@ def _overlaps(means: np.ndarray, target_means: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _pieces(start: int, stop: int, length: int, stop_every: int | None) -> Iterator[tuple[int, int]]:
-    """start .. stop in pieces of at most `length`, none across a multiple of `stop_every`."""
+    """The range start .. stop in pieces of at most `length`; no piece extends across a multiple of `stop_every`."""
     first = start
     while first < stop:
         last = min(first + length, stop)

@@ -1,4 +1,4 @@
-"""A particle simulation that is about to begin: its arguments checked, its replicas on their device."""
+"""The start of a particle simulation: checks the arguments and puts the replicas on their device."""
 
 from __future__ import annotations
 
@@ -21,11 +21,20 @@ Precision = str  # "float32" or "float64"; checked when a run begins
 
 @dataclass(frozen=True)
 class ParticleSimulation:
-    """A run that is about to begin: its constants, the target's means (K, d) in double precision, and the replicas on
-    their device.
+    """A run that is about to begin.
 
-    replicas: a kernels.particles.cpu.CpuParticles or its twin on CUDA; where projected, one of
-    `kernels.particles.projection` and its twin.
+    Attributes
+    ----------
+    flow
+        The run's constants.
+    target_means
+        Means of the target in double precision, (K, d).
+    device
+        The device that holds the replicas.
+    replicas
+        A `kernels.particles.cpu.CpuParticles`, or the object of the same methods for CUDA or for projected particles.
+    projected
+        Whether the particles are drawn in the span of the centres.
     """
 
     flow: ParticleFlow
@@ -52,8 +61,10 @@ def prepare_simulation(
     device: DeviceRequest,
     projected: bool,
 ) -> ParticleSimulation:
-    """Checks the arguments of `simulate_particles`, means (replicas, L, d), and puts the replicas at their start;
-    raises what that does."""
+    """Checks the arguments of `simulate_particles` and puts the replicas, with means (replicas, L, d), at their start.
+
+    Raises ValueError and DeviceUnavailable as `simulate_particles` does.
+    """
     means, targets = finite_array("initial_means", means, 3), finite_array("target_means", target_means, 2)
     replicas, L, d = means.shape
     K = len(targets)
@@ -102,7 +113,7 @@ def prepare_simulation(
 
 
 def _refuse_projection(start: Replicas, proposals: int, learn: Sequence[str]) -> None:
-    """Raises ValueError where what is outside the centres' span has another law than one Gaussian vector's."""
+    """Raises ValueError where the noise outside the centres' span is not that of one Gaussian vector."""
     for name, precisions in (
         ("proposal", start.precisions[:, :proposals]),
         ("target", start.precisions[:, proposals:]),
@@ -118,10 +129,10 @@ def _refuse_projection(start: Replicas, proposals: int, learn: Sequence[str]) ->
 def _replicas_on(device: Device, start: Replicas, flow: ParticleFlow, projected: bool) -> Any:
     if device.kind == "cuda":
         if projected:
-            from kernels.particles.projection_cuda import ProjectedCudaParticles
+            from kernels.particles.cuda.projection import ProjectedCudaParticles
 
             return ProjectedCudaParticles(start, flow)
-        from kernels.particles.cuda import CudaParticles
+        from kernels.particles.cuda.replicas import CudaParticles
 
         return CudaParticles(start, flow)
     if projected:
@@ -134,8 +145,7 @@ def _replicas_on(device: Device, start: Replicas, flow: ParticleFlow, projected:
 
 
 def finite_array(name: str, values: Any, *dimensions: int) -> np.ndarray:
-    """The values as an array of one of the numbers of dimensions; raises ValueError for anything else and for what is
-    not finite."""
+    """The values as a finite array with one of the given numbers of dimensions; raises ValueError otherwise."""
     try:
         array = np.array(values, float, order="C")
     except (TypeError, ValueError):

@@ -1,26 +1,27 @@
-"""One step of the stochastic gradient flow, from two densities and their samples alone: what the CPU and CUDA kernels
-share.
+"""One step of the stochastic gradient flow: the formulas, records and functions that the CPU and CUDA kernels share.
 
-With f = log q - beta log p*, x = a_i + sigma_i z and the scores of Gaussian mixtures, the gradient of KL(q || p*^beta /
-Z) in the proposal's mean a_i is
+A step uses the densities of proposal and target and samples of the proposal, nothing else. With
+f = log q - beta log p*, x = a_i + sigma_i z and the scores of Gaussian mixtures, the gradient of KL(q || p*^beta / Z)
+in the proposal's mean a_i is
 
     g_i = w_i E_i[grad f(x)],   grad f(x) = sum_c k_c(x) (c - x),
 
-a sum over the centres c of both mixtures: the proposal's a_j, pulling with k = rho_j(x) / sigma_j^2, and the target's
-nu_k, pulling with k = -beta rho*_k(x) / sigma*_k^2, where rho and rho* are the responsibilities. All L + K centres lie
-in one array, the proposal's first. Only z is random, and it enters the squared distances as
+a sum over the centres c of both mixtures. The proposal's mean a_j pulls with k = rho_j(x) / sigma_j^2, the target's
+mean nu_k with k = -beta rho*_k(x) / sigma*_k^2, where rho and rho* are the responsibilities. All L + K centres lie in
+one array, the proposal's first. Only z is random. It enters the squared distances as
 
     |x - c|^2 = |a_i - c|^2 + 2 sigma_i z . (a_i - c) + sigma_i^2 |z|^2,
 
-whose first term is known, so that single precision is left with the random ones. Over particles two sums are kept: of
-k_c(x) for each centre, and of z times the sum of all k_c(x); then g_i = w_i (sum_c E[k_c] (c - a_i) - sigma_i E[z sum_c
-k_c]).
+where the first term is known in double precision, and single precision concerns the random terms only. A step sums two
+quantities over the particles: k_c(x) for each centre c, and z times the sum of k_c(x) over all centres. Then
 
-The gradients in the logits theta_i of the weights and in tau_i = log sigma_i need two numbers more for each component,
+    g_i = w_i (sum_c E_i[k_c] (c - a_i) - sigma_i E_i[z sum_c k_c]).
+
+The gradients in the logits theta_i of the weights and in tau_i = log sigma_i need two more numbers for each component,
 
     E_i[f(x)]   and   E_i[(x - a_i) . grad f(x)],   (x - a_i) . (c - x) = -sigma_i z . (a_i - c) - sigma_i^2 |z|^2.
 
-The factors (2 pi)^(d/2) are left out of both densities: they shift every E_i[f(x)] alike, and only their differences
+Both densities lack their factors (2 pi)^(-d/2). These shift every E_i[f(x)] alike, and only differences between them
 move the weights.
 """
 
@@ -38,8 +39,20 @@ from kernels.particles.random_stream import compiled
 class ParticleFlow(NamedTuple):
     """The constants of a run, as the kernels take them.
 
-    targets: (K, d), C-contiguous, of the working precision; dt: the step; particles: per component and step; seed:
-    uint64; spherical: whether the means keep to their spheres; the others: what moves, and what rests.
+    Attributes
+    ----------
+    targets
+        Means of the target, (K, d), C-contiguous, in the working precision.
+    dt
+        Step of Euler's method.
+    particles
+        Particles of each component in each step.
+    seed
+        Seed of the random stream.
+    spherical
+        Whether the means stay on their spheres.
+    learns_means, learns_weights, learns_scales
+        Whether the means, weights and scales move.
     """
 
     targets: np.ndarray
@@ -53,16 +66,27 @@ class ParticleFlow(NamedTuple):
 
     @property
     def learns_shapes(self) -> bool:
-        """Whether weights or scales move: what the kernels' extra sums are for."""
+        """Whether weights or scales move, so that the kernels need two more sums for each component."""
         return self.learns_weights or self.learns_scales
 
 
 class Replicas(NamedTuple):
-    """The state of all replicas, as the kernels take it: arrays of float64, changed in place.
+    """The state of all replicas, as arrays of float64 that the kernels change in place.
 
-    means: (replicas, L, d); radii: (replicas, L), of the spheres; log_weights, log_scales: (replicas, L), the
-    coordinates in which weights and scales move; weights, scales: (replicas, L), their exponentials; log_amplitudes,
-    precisions: (replicas, L + K), log weight - d log scale and 1 / scale^2 of all centres.
+    Attributes
+    ----------
+    means
+        Means of the proposal, (replicas, L, d).
+    radii
+        Radii of the means' spheres, (replicas, L).
+    log_weights, log_scales
+        The coordinates in which weights and scales move, (replicas, L).
+    weights, scales
+        Their exponentials, (replicas, L).
+    log_amplitudes
+        log weight - d log scale of all centres, (replicas, L + K).
+    precisions
+        1 / scale^2 of all centres, (replicas, L + K).
     """
 
     means: np.ndarray
@@ -78,9 +102,16 @@ class Replicas(NamedTuple):
 class Estimates(NamedTuple):
     """What one step estimates for each replica, from fresh particles.
 
-    gradients: (replicas, L, d), of the objective in the means; log_ratios: (replicas, L), E_i[f] up to a common
-    constant; stretches: (replicas, L), E_i[(x - a_i) . grad f]. The last two are left as they are where neither weights
-    nor scales are learned.
+    Where neither weights nor scales are learned, the kernels leave log_ratios and stretches unchanged.
+
+    Attributes
+    ----------
+    gradients
+        Gradients of the objective in the means, (replicas, L, d).
+    log_ratios
+        E_i[f] up to a constant that all components share, (replicas, L).
+    stretches
+        E_i[(x - a_i) . grad f], (replicas, L).
     """
 
     gradients: np.ndarray
@@ -89,16 +120,21 @@ class Estimates(NamedTuple):
 
 
 def draws_per_component(d: int, centres: int, particles: int, projected: bool) -> int:
-    """The standard normals that one step draws for each component: all coordinates of its particles or, where these are
-    projected onto the span of the `centres` = L + K centres, that many coordinates of each and one vector of R^d."""
+    """How many standard normals one step draws for each component.
+
+    These are d coordinates of each particle. Where the particles are projected onto the span of the `centres` = L + K
+    centres, these are L + K coordinates of each particle and one vector of R^d for all of them.
+    """
     return particles * centres + d if projected else particles * d
 
 
 def replicas_at(
     means: np.ndarray, weights: np.ndarray, scales: np.ndarray, target_weights: np.ndarray, target_scales: np.ndarray
 ) -> Replicas:
-    """The state with the given means (replicas, L, d), and weights and scales (replicas, L) of the proposal, (K,) of
-    the target."""
+    """The state with the given means (replicas, L, d).
+
+    The proposal's weights and scales are (replicas, L), the target's (K,).
+    """
     replicas, _, d = means.shape
     all_weights, all_scales = (
         np.concatenate([own, np.broadcast_to(target, (replicas, len(target)))], axis=1)
@@ -117,9 +153,11 @@ def replicas_at(
 
 
 @compiled
-def normalise_exponentials(values, start, stop, log_sums, lanes):
-    """Replaces the rows start .. stop - 1 of values, (rows, lanes), by exp(values) over their sum, whose logarithm goes
-    to log_sums (lanes,); without overflow."""
+def normalise_exponentials(values: np.ndarray, start: int, stop: int, log_sums: np.ndarray, lanes: int) -> None:
+    """Replaces the rows start .. stop - 1 of values, (rows, lanes), by exp(values) over the sum of exp(values).
+
+    log_sums, (lanes,), receives the sum's logarithm. No exponential overflows.
+    """
     for lane in range(lanes):
         log_sums[lane] = values[start, lane]
     for c in range(start + 1, stop):
@@ -139,14 +177,25 @@ def normalise_exponentials(values, start, stop, log_sums, lanes):
 
 @compiled
 def find_pulls(
-    pulls, dots, squares, totals, log_sums, separations, scale, log_amplitudes, precisions, proposals, beta, lanes
-):
-    """Writes the pulls k_c(x) of all centres on so many particles of component i, (L + K, lanes), and their sums to
-    totals (lanes,).
+    pulls: np.ndarray,
+    dots: np.ndarray,
+    squares: np.ndarray,
+    totals: np.ndarray,
+    log_sums: np.ndarray,
+    separations: np.ndarray,
+    scale: float,
+    log_amplitudes: np.ndarray,
+    precisions: np.ndarray,
+    proposals: int,
+    beta: float,
+    lanes: int,
+) -> None:
+    """Finds the pulls k_c(x) of all centres c on some particles x of component i, one particle in each lane.
 
-    dots: (L + K, lanes), z . (a_i - c); squares: (lanes,), |z|^2; separations: (L + K,), |a_i - c|^2; scale: sigma_i;
-    log_amplitudes: log weight - d log scale; precisions: 1 / scale^2; proposals: L. log_sums: (2, lanes) receives log q
-    and log p* at x, up to a constant.
+    It writes the pulls to `pulls` (L + K, lanes), their sums over the centres to `totals` (lanes,), and log q and
+    log p* at x, up to a constant, to `log_sums` (2, lanes). dots: z . (a_i - c), (L + K, lanes); squares: |z|^2,
+    (lanes,); separations: |a_i - c|^2, (L + K,); scale: sigma_i; log_amplitudes: log weight - d log scale, (L + K,);
+    precisions: 1 / scale^2, (L + K,); proposals: L.
     """
     for c in range(len(pulls)):
         for lane in range(lanes):
@@ -164,26 +213,26 @@ def find_pulls(
 
 
 def move_shapes(
-    log_weights,
-    log_scales,
-    weights,
-    scales,
-    log_amplitudes,
-    precisions,
-    log_ratios,
-    stretches,
-    replica,
-    d,
-    dt,
-    learns_weights,
-    learns_scales,
-):
-    """Euler step of one replica's weights and scales, in place, and with them of the proposal's part of what the
-    densities need.
+    log_weights: np.ndarray,
+    log_scales: np.ndarray,
+    weights: np.ndarray,
+    scales: np.ndarray,
+    log_amplitudes: np.ndarray,
+    precisions: np.ndarray,
+    log_ratios: np.ndarray,
+    stretches: np.ndarray,
+    replica: int,
+    d: int,
+    dt: float,
+    learns_weights: bool,
+    learns_scales: bool,
+) -> None:
+    """Euler step of one replica's weights and scales, in place.
 
-    dtheta_i/dt = -w_i (e_i - sum_j w_j e_j) with e_i in `log_ratios`, dtau_i/dt = -w_i times the stretch. All arrays
-    have a row for each replica. This is plain Python for each device's own compiler: rows of an array cannot be handed
-    on in Numba's CUDA simulator.
+    The step follows dtheta_i/dt = -w_i (e_i - sum_j w_j e_j), with e_i in `log_ratios`, and dtau_i/dt = -w_i s_i, with
+    s_i in `stretches`. It also renews the proposal's part of `log_amplitudes` and `precisions`. All arrays have a row
+    for each replica, because Numba's CUDA simulator cannot hand on a row of an array. The function is plain Python, and
+    the CPU's and the GPU's compilers each compile it.
     """
     proposals = weights.shape[1]
     average = 0.0

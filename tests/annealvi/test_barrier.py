@@ -88,6 +88,7 @@ def test_single_precision_and_gradients_of_a_library_serve_as_well():
         assert found.height == pytest.approx(exact, abs=1e-4)
 
 
+@pytest.mark.quick
 def test_many_modes_are_joined_by_the_way_that_falls_least():
     """On a ring neighbours join first: at half their distance, where two modes of variance 0.5 are alike and the others
     far."""

@@ -32,6 +32,7 @@ EXTRA = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", TEMPERATURES)
 def test_beta_is_the_kinds_formula_at_each_step(kind):
     schedule = annealvi.BetaSchedule(ScheduleSpec(kind, T0, t0))

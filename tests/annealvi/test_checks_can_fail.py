@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
-import pickle
 import pkgutil
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -22,8 +20,9 @@ from derived_limits import limits
 import annealvi
 import annealvi.verification
 from annealvi.session.session import Session
-from annealvi.verification import against_particles, kernel_numbers, kl_gradient
+from annealvi.verification import against_particles, cuda_against_cpu, kernel_numbers, kl_gradient
 from annealvi.verification.against_particles import SETTINGS, PathComparison, VelocityComparison
+from annealvi.verification.beside import Beside
 from annealvi.verification.check import Check
 from annealvi.verification.corners import corner_checks
 from annealvi.verification.derivation_steps import derivation_checks, system_check
@@ -31,6 +30,7 @@ from annealvi.verification.every_check import Verification
 from annealvi.verification.limit_identities import limit_checks
 from annealvi.verification.limit_numbers import identity
 from annealvi.verification.protected_pair import hold_checks
+from annealvi.verification.symbolic_beside import Task, found_by, start_symbolic
 from annealvi.verification.theory import Theory, checked_theory
 from derive.asymptotics.hold_and_quench import protected_pair
 from derive.asymptotics.linear_stability import bimodal_stability
@@ -113,15 +113,19 @@ def of_order(slope: float) -> list[Check]:
         return [kernel_numbers.order_check(session())]
 
 
+class Said:
+    """A process that has ended and said so."""
+
+    def __init__(self, said: str, status: int) -> None:
+        self.done = subprocess.CompletedProcess("", status, said.encode(), b"no")
+
+    def answer(self, timeout: float) -> subprocess.CompletedProcess:
+        return self.done
+
+
 def of_cuda(said: str, status: int = 0) -> list[Check]:
     """The check of a device whose process says so."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            subprocess,
-            "run",
-            lambda command, **given: subprocess.CompletedProcess(command, status, said.encode(), b"no"),
-        )
-        return [kernel_numbers.cuda_check(session())]
+    return [cuda_against_cpu.cuda_check("a device", Said(said, status))]
 
 
 def of_velocity(difference: float, error: float = 1e-3, derivation: Derivation | None = None) -> list[Check]:
@@ -276,6 +280,7 @@ RIGHT_AND_WRONG = {
 grid is below too."""
 
 
+@pytest.mark.quick
 def test_no_public_check_is_left_out():
     """Those are the functions of `annealvi.verification` that are annotated to give checks."""
     found = set()
@@ -323,18 +328,40 @@ def test_the_grid_judges_the_system_that_it_is_given():
 
 def test_the_device_is_given_the_sessions_own_system():
     given = {}
-
-    def run(command, **options):
-        given["session"] = pickle.loads(options["input"])
-        return subprocess.CompletedProcess(command, 0, json.dumps({"ode": 0.0, "particles": 0.0}).encode(), b"")
-
     mistaken = replace(session(), derivation=off(session().derivation))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subprocess, "run", run)
-        kernel_numbers.cuda_check(mistaken)
-    assert str(given["session"].derivation.system.rhs) == str(mistaken.derivation.system.rhs)
+        patch.setattr(
+            cuda_against_cpu, "Beside", lambda program, session, environment: given.update({program: session})
+        )
+        cuda_against_cpu.start_twin(mistaken)
+    assert str(given["cuda_twin"].derivation.system.rhs) == str(mistaken.derivation.system.rhs)
 
 
+def test_another_process_checks_the_derivation_that_it_is_given():
+    """Its steps and the limits of its system; what is raised there is raised here."""
+    steps = (*session().derivation.steps[-1:], wrong_step(OFF))
+    with start_symbolic(Task(replace(session().derivation, steps=steps), session().derivation)) as program:
+        found = found_by(program)
+    assert [check.passed for check in found.steps] == [True, False]
+    assert found.steps[:1] == list(derivation_checks(replace(session().derivation, steps=steps[:1])))
+    assert found.theory == checked_theory(session().derivation)
+    nothing_shared = replace(session().derivation.steps[-1], after=())
+    with (
+        start_symbolic(Task(replace(session().derivation, steps=(nothing_shared,)), None)) as program,
+        pytest.raises(ValueError, match="no equation stands on both sides"),
+    ):
+        found_by(program)
+
+
+def test_a_process_ends_with_the_block_that_it_is_used_in():
+    with Beside("symbolic_beside", Task(session().derivation, None)) as program:
+        pass
+    assert program.answer().returncode != 0
+    with pytest.raises(RuntimeError, match="the process that checks the derivation failed"):
+        found_by(program)
+
+
+@pytest.mark.quick
 def test_a_step_that_is_compared_at_no_point_does_not_hold():
     found = check_step(session().derivation.steps[0], [])
     assert not found.passed
@@ -349,5 +376,6 @@ def test_a_difference_that_is_no_number_is_not_passed_over():
     assert not found.passed
 
 
+@pytest.mark.quick
 def test_a_verification_without_checks_is_not_passed():
     assert not Verification("", "", (), (), (), None, (), 0.0).passed

@@ -44,6 +44,7 @@ def command(*arguments, **environment):
     )
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -128,6 +129,7 @@ def test_an_empty_file_and_one_from_windows_are_problems(content, tmp_path, caps
     assert "dm_1/dt" in capsys.readouterr().out
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -260,6 +262,7 @@ def test_numbers_of_any_size_fit_into_the_table_of_paths(large, written, capsys)
     assert "…" not in row
 
 
+@pytest.mark.quick
 def test_json_of_derive_separates_equations_from_definitions(capsys):
     assert main(["derive", "--json", "-"]) == 0
     out, err = capsys.readouterr()
@@ -276,7 +279,9 @@ def test_json_of_derive_separates_equations_from_definitions(capsys):
     assert "The closed system" in err
 
 
-@pytest.mark.parametrize("arguments", [["integrate", "--n", "3", *SHORT], ["simulate", *FEW]])
+@pytest.mark.parametrize(
+    "arguments", [pytest.param(["integrate", "--n", "3", *SHORT], marks=pytest.mark.quick), ["simulate", *FEW]]
+)
 def test_paths_as_json_have_the_promised_keys_and_depend_on_the_seed_alone(arguments, capsys):
     def result(seed):
         assert main([*arguments, "--seed", seed, "--json", "-"]) == 0
@@ -377,10 +382,11 @@ def test_too_little_memory_is_one_line(capsys, monkeypatch):
     def exhausted(_):
         raise MemoryError
 
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": exhausted})
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", exhausted)
     refused(capsys, ["derive"], "memory")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", ["verify", "derive", "rhs", "integrate", "simulate"])
 def test_each_command_helps_with_an_example(name, capsys):
     assert main([name, "--help"]) == 0
@@ -416,3 +422,31 @@ def test_a_full_device_is_one_line_and_stays_a_device(capsys):
         )
     assert done.returncode == 2
     assert done.stderr.count(b"\n") == 1
+
+
+def test_each_exception_of_the_user_carries_the_status_that_the_command_line_names():
+    from annealvi.cli import errors
+    from annealvi.components import MissingComponent
+    from annealvi.own_packages import ForeignPackage
+    from annealvi.paper.build import TypesettingError
+    from annealvi.show.no_figure import NoFigure
+    from annealvi.sweeps.engines import WorkersLost
+    from derive.objects.numeric_averages import NotConvergedError
+    from derive.problem.specification import BadInput
+    from kernels.integrate.kernel import IntegrationError
+    from kernels.machine.device import DeviceUnavailable
+    from kernels.particles.simulation import DivergenceError
+
+    carried = {
+        errors.CHECK_FAILED: {NoFigure, TypesettingError, WorkersLost, IntegrationError, DivergenceError},
+        errors.BAD_INPUT: {BadInput, ForeignPackage, NotConvergedError},
+        errors.MISSING_COMPONENT: {DeviceUnavailable, MissingComponent},
+    }
+    assert all(kind.exit_status == status for status, kinds in carried.items() for kind in kinds)
+
+
+def test_an_option_type_of_methods_knows_those_of_the_library():
+    from annealvi.cli.option_types import METHODS
+    from annealvi.collapse import probability
+
+    assert METHODS == probability.METHODS

@@ -31,7 +31,8 @@ from annealvi.collapse.trapping import (
     separating_level,
 )
 from derive.problem.specification import BadInput
-from kernels.integrate.integrator import IntegrationError, Kernel
+from kernels.integrate.errors import IntegrationError
+from kernels.integrate.kernel import Kernel
 
 SHORT = ["schedule.T0=30", "schedule.t0=100"]
 
@@ -164,7 +165,7 @@ def test_a_kernel_of_another_flow_or_a_worse_one_than_it_claims_is_caught(short)
         replace(flow, strength=flow.strength * (1 + 1e-9)).require_rates_of(kernel)
     coarse = session.compile(tolerance=1e-4)
     with pytest.raises(ArithmeticError, match="attraction is off"):
-        PairFlow.of(session, replace(coarse, request={**coarse.request, "tolerance": 1e-12}))
+        PairFlow.of(session, replace(coarse, request=replace(coarse.request, tolerance=1e-12)))
 
 
 def nearest_to_leaving(kernel, found, level, rtol, rng):
@@ -265,6 +266,7 @@ def test_gauss_nodes_of_the_overlap_integrate_its_moments(dimension):
         assert weights @ nodes**power == pytest.approx(moment, rel=1e-11)
 
 
+@pytest.mark.quick
 def test_quantiles_invert_the_distribution():
     q = np.array([1e-6, 0.1, 0.5, 0.77, 1 - 1e-6])
     for dimension in (3, 128, 16384):
@@ -391,6 +393,7 @@ def test_the_formula_is_the_same_for_any_number_of_threads(short):
 # Outcomes and refusals
 
 
+@pytest.mark.quick
 def test_outcomes_count_modes_and_name_those_missed():
     outcomes = Outcomes(np.array([[True, True, False], [True, False, False], [True, True, True], [True, True, False]]))
     found = outcomes.as_dict()

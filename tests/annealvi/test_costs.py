@@ -22,7 +22,8 @@ from annealvi.runs.costs import Cost, cost_of_integration, duration, require_aff
 from annealvi.runs.paths import Paths
 from annealvi.show.path_figures import draw_paths
 from annealvi.sweeps.running import FASTER as FASTER_SWEEP
-from kernels.integrate.integrator import Kernel, StoppedError
+from kernels.integrate.errors import StoppedError
+from kernels.integrate.kernel import Kernel
 
 
 def refused(capsys, arguments, *words):

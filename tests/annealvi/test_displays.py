@@ -18,8 +18,8 @@ from scipy.stats import chi2
 
 import annealvi
 from annealvi.cli.program import main
+from annealvi.collapse.collapse_tables import print_collapse
 from annealvi.collapse.outcome import nearest_modes
-from annealvi.collapse.probability import print_collapse
 from annealvi.fixed_points import fixed_point_table
 from annealvi.runs.path_table import print_path_table
 from annealvi.runs.paths import Paths
@@ -51,6 +51,7 @@ def points(session):
     return annealvi.find_fixed_points(session, np.array([1.0]), count=8)
 
 
+@pytest.mark.quick
 def test_the_public_names_are_shown_and_completed():
     assert set(dir(annealvi)) == set(annealvi.__all__)
     completer = rlcompleter.Completer({"annealvi": annealvi})

@@ -23,7 +23,7 @@ SOURCES = [
     path
     for folder in ("annealvi", "tests/benchmarks", "notebooks")
     for path in sorted((ROOT / folder).rglob("*.py"))
-    if path != ROOT / "annealvi" / "style.py"
+    if path != ROOT / "annealvi" / "show" / "style.py"
 ]
 DRAWING = re.compile(r"set_xlabel|set\(xlabel|savefig|(?:import|from) matplotlib")
 FIGURES = [path for path in SOURCES if DRAWING.search(path.read_text(encoding="utf-8"))]
@@ -59,10 +59,13 @@ def lab(colour: np.ndarray, vision: np.ndarray) -> np.ndarray:
 
 
 def test_there_are_figures():
-    assert {"figures.py", "figure.py", "sweep_figures.py", "run.py"} <= {path.name for path in FIGURES}
+    assert {"collapse_figures.py", "bifurcation_diagram.py", "sweep_figures.py", "run.py"} <= {
+        path.name for path in FIGURES
+    }
     assert sum(path.parent.name == "notebooks" for path in FIGURES) >= 3
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("path", FIGURES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_figure_uses_the_style(path):
     assert "style.figure(" in path.read_text(encoding="utf-8")
@@ -183,6 +186,7 @@ def test_nothing_is_set_for_the_process(tmp_path):
     )
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("vision", VISION)
 def test_colours_are_told_apart(vision):
     seen = [lab(np.array(mpl.colors.to_rgb(colour)), VISION[vision]) for colour in style.SERIES]

@@ -68,6 +68,7 @@ def test_the_split_state_is_the_attractor_of_collapsed_runs(found):
     assert max(abs(point.state["m_1"] - m), abs(point.state["m_2"] - m), abs(point.state["s"] - s)) < 1e-10
 
 
+@pytest.mark.quick
 def test_one_component_rests_at_the_modes_and_where_they_pull_alike():
     """F(m°) = 0 at m° = −h*/R², where no other force is left to compare the residual to."""
     found = find_fixed_points(session_of("one-component"), [1.0, 0.01])
@@ -287,6 +288,7 @@ def test_other_flows_are_refused(change, remedy):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.quick
 def test_temperatures_are_checked(bimodal):
     for betas in ((0.0,), (1.5,), (math.nan,), ()):
         with pytest.raises(BadInput, match="above 0 and at most 1"):

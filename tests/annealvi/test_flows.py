@@ -157,6 +157,7 @@ def test_betas_are_the_schedule_at_the_steps():
     )
 
 
+@pytest.mark.quick
 def test_adaptive_rules_against_numpy():
     log_target = np.random.default_rng(0).normal(size=400) * 7 - 40
     beta = jnp.float32(0.05)
@@ -454,6 +455,7 @@ def test_settings_of_a_training_are_refused_in_one_line(make, words):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.quick
 def test_learning_rates_fall_as_a_cosine_or_not_at_all():
     steps = 400
     rates = Optimiser(learning_rate=2e-3).rates(steps)

@@ -241,6 +241,7 @@ def test_an_article_with_a_fault_changes_nothing_and_leaves_its_log(tmp_path):
     assert list(tmp_path.glob(".building-*/article.log"))
 
 
+@pytest.mark.quick
 def test_a_folder_is_renewed_as_a_whole(tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "kept.png").write_text("committed")
@@ -290,6 +291,7 @@ def test_a_problem_that_is_not_derived_is_refused_before_anything_is_computed(tm
     assert not (tmp_path / "paper").exists()
 
 
+@pytest.mark.quick
 def test_faults_of_a_log_are_found():
     assert faults("LaTeX Warning: There were undefined references.") != []
     assert faults("LaTeX Warning: Reference `eq:x' on page 1 undefined on input line 7.") != []

@@ -235,7 +235,7 @@ def test_what_the_problem_alone_decides_is_refused_without_the_libraries_that_co
 def test_the_share_of_a_missed_mode_reaches_the_overlays(tmp_path, monkeypatch):
     sweeps = []
     monkeypatch.setattr(
-        "annealvi.cli.sweep_commands._show_plans", lambda _options, wanted, _figure: sweeps.extend(wanted.values()) or 0
+        "annealvi.cli.commands.phase.show_plans", lambda _options, wanted, _figure: sweeps.extend(wanted.values()) or 0
     )
     arguments = [
         "learned-weights",

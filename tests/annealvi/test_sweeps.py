@@ -68,6 +68,7 @@ def test_a_result_is_labelled_and_says_what_made_it(tmp_path):
     assert os.listdir(tmp_path) == ["found.nc"]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("chunk", [1, 3, 7, 20, 1000])
 def test_any_chunks_make_the_same_file(chunk, tmp_path, whole):
     run_sweep(SWEEP, tmp_path / "found.nc", Execution(chunk=chunk))
@@ -180,6 +181,7 @@ def test_a_full_disk_is_one_line_and_the_sweep_goes_on_later(tmp_path, whole, mo
     assert path.read_bytes() == whole
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "damage",
     [

@@ -9,7 +9,7 @@ import pytest
 
 import annealvi
 from annealvi.cli.program import main
-from kernels.integrate.integrator import DomainError
+from kernels.integrate.errors import DomainError
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ import work
 from numba import cuda
 
 import annealvi
-from kernels.integrate.integrator import integrate_sets
+from kernels.integrate.batch import integrate_sets
 from kernels.machine.cuda_functions import for_cuda
 from kernels.machine.device import DeviceUnavailable, resolve_device
 from kernels.particles.random_stream import four_normals

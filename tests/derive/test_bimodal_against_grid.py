@@ -8,9 +8,10 @@ import math
 import mpmath
 import numpy as np
 import pytest
+from grid_kl import overlap_velocity
 from retyped import G_1, G_2, F, F_mp, G_1_mp, dm_1, dm_2, ds, exchange_sech, exchange_sech_mp
 
-from kernels.particles.kl_grid import Mixture, overlap_velocity
+from kernels.particles.kl_grid import Mixture
 
 F_REFERENCE = ("0.1", "3", "0.8")
 G_REFERENCE = ("-0.3", "2", "0.37")

@@ -15,7 +15,7 @@ import pytest
 import sympy as sp
 
 from annealvi import equations, open_session, rate_function
-from derive.checks import concrete
+from derive.checks import concrete, coordinate_numbers
 from derive.checks.concrete import Meaning
 from derive.checks.step_check import BOUND, check_derivation, check_step, sample_point
 from derive.dynamics.derivation import derive
@@ -61,6 +61,7 @@ def retyped_rates() -> dict[sp.Symbol, sp.Expr]:
     }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("seed", range(4))
 def test_the_bimodal_system_is_the_retyped_one_to_30_digits(bimodal, seed):
     rng = random.Random(seed)
@@ -174,6 +175,7 @@ def test_steins_lemma_of_unequal_scales_needs_the_two_further_coordinates(monkey
     assert check_of_stein().difference > 1e6 * BOUND
 
 
+@pytest.mark.quick
 def test_a_wrong_step_is_caught(bimodal):
     """A dropped factor, a wrong sign and a swapped mean in an otherwise right step: each must fail its check."""
     step = next(step for step in bimodal.steps if step.rule == "Stein's lemma")
@@ -199,7 +201,8 @@ def test_the_lattice_sums_are_converged(bimodal, monkeypatch):
     point = sample_point(bimodal, 2, 0, False)
     value = bimodal.steps[6].before[0].value
     coarse = Meaning(point).evaluate(value)
-    monkeypatch.setattr(concrete, "DIGITS", 50)
+    for module in (concrete, coordinate_numbers):
+        monkeypatch.setattr(module, "DIGITS", 50)
     fine = Meaning(point).evaluate(value)
     assert max(abs(a - b) for a, b in zip(coarse, fine, strict=True)) < mpmath.mpf(10) ** -31
 
@@ -228,6 +231,7 @@ def test_the_euclidean_flow_lets_the_lengths_move():
     assert [x.name for x in euclidean.states] == ["M_11", "M_21", "Q_11", "Q_12", "Q_22"]
 
 
+@pytest.mark.quick
 def test_the_sphere_keeps_every_length(bimodal):
     rates = {e.label: e.value for step in bimodal.steps if step.rule == "product rule" for e in step.after}
     assert sp.simplify(rates["dQ_11"]) == 0
@@ -242,6 +246,7 @@ def test_gradients_of_inner_products():
     assert len(Vector({Gradient(Inner(a, b), a): sp.S.One})) == 1
 
 
+@pytest.mark.quick
 def test_equation_labels_are_unique_and_rendered(bimodal):
     labels = [e.label for e in final_equations(bimodal)]
     assert labels == ["h_star", "F_1", "F_2", "lambda_q", "g", "dm_1", "dm_2", "ds"]

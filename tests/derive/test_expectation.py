@@ -22,6 +22,7 @@ def test_a_small_average_far_from_the_origin_keeps_its_relative_accuracy(R):
     assert abs(derived / independent - 1) < sp.Float("1e-17")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("m", "R"), [("0.1", "3"), ("0.1", "6"), ("-0.7", "1.5")])
 def test_thirty_digits_against_panels_of_gauss_legendre(m, R):
     field = sp.Rational(R) ** 2 * sp.Rational(m) + sp.log(4) / 2
@@ -46,5 +47,6 @@ def test_constants_leave_and_bound_names_stay_bound():
     assert Expectation(sp.tanh(a + z), z).subs(z, b) == Expectation(sp.tanh(a + z), z)
 
 
+@pytest.mark.quick
 def test_differentiation_goes_under_the_integral():
     assert Expectation(sp.tanh(a + z), z).diff(a) == Expectation(1 - sp.tanh(a + z) ** 2, z)

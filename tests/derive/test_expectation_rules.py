@@ -28,6 +28,7 @@ def agree(found: sp.Expr, typed: mpmath.mpf) -> bool:
     return abs(number(found) / typed - 1) < mpmath.mpf("1e-20")
 
 
+@pytest.mark.quick
 def test_steins_lemma():
     found = steins_lemma(Expectation(z * sp.tanh(A + SIGMA * z), z))
     assert agree(found, average(lambda x: x * mpmath.tanh(mpmath.mpf("0.4") + mpmath.mpf("1.5") * x), 0, 1))
@@ -44,6 +45,7 @@ def test_steins_lemma_needs_its_factor():
             steins_lemma(Expectation(f, z))
 
 
+@pytest.mark.quick
 def test_the_tilt():
     found = tilt(Expectation(sp.exp(C * z + 1) * sp.tanh(A + SIGMA * z), z))
     exponent, mean, width = mpmath.mpf("-0.7"), mpmath.mpf("0.4"), mpmath.mpf("1.5")

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derive.objects.system import TIME
-from derive.problem.expression_parser import parse_expression, sympy_guard
+from derive.problem.expression_parser import parse_expression
+from derive.problem.formula_limits import sympy_guard
 from derive.problem.specification import BadInput
 
 T0 = sp.Symbol("T0", positive=True)
@@ -71,12 +72,14 @@ WRITTEN = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("text", "formula"), WRITTEN, ids=[text for text, _ in WRITTEN])
 @pytest.mark.parametrize("t", [0.3, 1.0, 2.7, 40.0])
 def test_formulas_mean_what_mathematics_means(text: str, formula: Callable[[float], float], t: float) -> None:
     assert value(parse_expression(text, SYMBOLS), t) == pytest.approx(formula(t), rel=1e-12, abs=1e-12)
 
 
+@pytest.mark.quick
 def test_exact_numbers_stay_exact() -> None:
     assert parse_expression("t**2/3 - 2**10 + pi", SYMBOLS) == TIME**2 / 3 - 1024 + sp.pi
     assert parse_expression("t**0.5 + t**2.0", SYMBOLS) == sp.sqrt(TIME) + TIME**2
@@ -269,6 +272,7 @@ def test_a_substitution_into_a_constant_base_computes_no_giant_integer() -> None
         assert expression.subs(TIME, 5).is_Float
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("text", "fragments"),
     [

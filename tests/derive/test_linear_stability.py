@@ -80,6 +80,7 @@ def test_the_separated_state_is_stable_because_it_is_pulled_and_repelled(stabili
     assert (pushed.is_saddle, pushed.is_stable) == (False, False)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("mean", ["0.05", "-0.05", "1.5"])
 def test_a_pull_has_the_sign_of_what_is_its_condition(mean):
     z, A = StandardNormal("z"), sp.Symbol("A", real=True)

@@ -79,6 +79,7 @@ def value(expression: sp.Expr, point: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
     return numeric.xreplace({e: mean_value(e) for e in numeric.atoms(Expectation)}).evalf(15)
 
 
+@pytest.mark.quick
 def test_toy_system_has_the_mutants_counted_by_hand():
     """Of E_1, which only dx_1/dt contains, scaling the whole repeats scaling its term there. In the tanh's argument
     flipping z changes nothing, and flipping c x_1, or dropping it, repeats flipping or dropping that same term: E

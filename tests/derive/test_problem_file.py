@@ -61,6 +61,7 @@ def refusal(path: str | Path, *overrides: str) -> str:
     return message
 
 
+@pytest.mark.quick
 def test_defaults_are_the_published_bimodal_case(tmp_path: Path) -> None:
     assert problem_as_dict(Problem()) == INTERFACE_DEFAULTS
     assert load_problem("bimodal") == problem_from_dict(INTERFACE_DEFAULTS) == problem_from_dict({}) == Problem()
@@ -280,6 +281,7 @@ BAD_FILES = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("content", "fragments"), BAD_FILES, ids=[ascii(content[:40]) for content, _ in BAD_FILES])
 def test_every_mistake_is_one_line_with_file_key_and_remedy(
     tmp_path: Path, content: str | bytes, fragments: list[str]
@@ -360,6 +362,7 @@ BAD_OVERRIDES = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("override", "fragments"), BAD_OVERRIDES, ids=[ascii(text) for text, _ in BAD_OVERRIDES])
 def test_every_bad_override_is_one_line_that_names_it(override: str, fragments: list[str]) -> None:
     message = refusal("bimodal", override)
@@ -430,6 +433,7 @@ def test_toml_and_dictionary_give_the_same_problem_back(problem: Problem) -> Non
     assert problem_from_dict(json.loads(json.dumps(problem_as_dict(problem)))) == problem
 
 
+@pytest.mark.quick
 def test_a_written_file_loads_as_the_same_problem(tmp_path: Path) -> None:
     problem = Problem('a "quoted" β', schedule=ScheduleSpec("table", points=((0, 5), (10, 1))))
     assert load_problem(write(tmp_path, problem_to_toml(problem))) == problem

@@ -36,6 +36,7 @@ def derived(name: str) -> Derivation:
     return derive_problem(BUILT_IN[name])
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("name", "latex"),
     [

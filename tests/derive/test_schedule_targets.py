@@ -25,12 +25,13 @@ import annealvi
 from annealvi.annealing.betas import _PRINTING, _TracedPrinter
 from derive.objects.states import StateKind, StateVariable
 from derive.objects.system import BETA, TIME, OdeSystem
+from derive.problem.double_functions import double_function
 from derive.problem.expression_parser import parse_expression
 from derive.problem.scaled_form import inverse_without_overflow, without_overflow
-from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE, _double_function, make_schedule
+from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule
 from derive.problem.specification import SCHEDULE_KINDS, ScheduleSpec
-from kernels.generate.codegen import rows_as_parameters
-from kernels.integrate.integrator import compile_system
+from kernels.generate.schedule_source import rows_as_parameters
+from kernels.integrate.kernel import compile_system
 
 EPS = {"float64": 2.0**-53, "float32": 2.0**-24}
 ROUNDINGS = 8
@@ -392,7 +393,7 @@ def test_a_formula_of_large_and_small_numbers_has_its_value_in_every_precision(f
     stated = parse_expression(text, {"t": TIME})
     for form, sign in ((without_overflow(stated), 1), (inverse_without_overflow(stated), -1)):
         traced = sp.lambdify(TIME, form, "jax", printer=_TracedPrinter(_PRINTING))
-        double = _double_function(form, (TIME,))
+        double = double_function(form, (TIME,))
         for t in (0.0, 1.0, 99.0, 2500.0, 65536.0, 1e6):
             with mpmath.workdps(60):
                 exact = running(Running(t)) ** sign

@@ -8,9 +8,10 @@ import pytest
 import sympy as sp
 
 from derive.objects.system import TIME
+from derive.problem.field_checks import FROM_INFINITY
 from derive.problem.problem_file import load_problem, problem_to_toml
 from derive.problem.schedules import START_TEMPERATURE, TIME_SCALE, make_schedule, settling_time
-from derive.problem.specification import ADAPTIVE_KINDS, FROM_INFINITY, SCHEDULE_KINDS, BadInput, ScheduleSpec
+from derive.problem.specification import ADAPTIVE_KINDS, SCHEDULE_KINDS, BadInput, ScheduleSpec
 
 T0, SCALE = 37.0, 80.0
 B0 = 1 / T0
@@ -50,6 +51,7 @@ def test_every_kind_has_an_independent_formula() -> None:
     assert set(TEMPERATURES) == set(SCHEDULE_KINDS)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", SCHEDULE_KINDS)
 def test_temperature_and_beta_follow_the_retyped_formula(kind: str) -> None:
     schedule = make_schedule(spec(kind))
@@ -57,6 +59,12 @@ def test_temperature_and_beta_follow_the_retyped_formula(kind: str) -> None:
         wanted = TEMPERATURES[kind](t)
         assert schedule.temperature_at(t) == pytest.approx(wanted, rel=1e-13)
         assert schedule.beta_at(t) == pytest.approx(1 / wanted, rel=1e-13)
+
+
+@pytest.mark.parametrize("kind", SCHEDULE_KINDS)
+def test_a_schedule_is_made_once(kind: str) -> None:
+    assert make_schedule(spec(kind)) is make_schedule(spec(kind))
+    assert kind in ("table", "constant") or make_schedule(spec(kind)) is not make_schedule(spec(kind, t0=SCALE + 1))
 
 
 @pytest.mark.parametrize("kind", SCHEDULE_KINDS)
@@ -116,6 +124,9 @@ def test_settling_time_where_there_is_nothing_to_wait_for() -> None:
     assert settling_time(make_schedule(spec("table")), 100.0) == 0.0
     with pytest.raises(BadInput, match="never settles"):
         settling_time(make_schedule(spec("constant")))
+    for kind in ADAPTIVE_KINDS:
+        with pytest.raises(BadInput, match="follows from its run"):
+            settling_time(make_schedule(spec(kind)))
     with pytest.raises(BadInput, match="t = 1e\\+09"):
         settling_time(make_schedule(ScheduleSpec("expression", expression="1 + 5e5/(1 + t)")), 1e-9)
     for excess in (0.0, -1.0, math.nan, math.inf):

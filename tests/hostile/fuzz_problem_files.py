@@ -186,12 +186,12 @@ _ARITHMETIC = (
 def is_plain_formula(source: Any) -> bool:
     """Whether Python source is what SymPy makes of a schedule: one function that returns arithmetic in known names,
     without attributes."""
+    from derive.problem.double_functions import DOUBLE_FUNCTIONS
     from derive.problem.expression_parser import FUNCTIONS
-    from derive.problem.schedules import _DOUBLE_FUNCTIONS
 
     known = {
         *FUNCTIONS,
-        *(f.__name__ for f in _DOUBLE_FUNCTIONS.values()),
+        *(f.__name__ for f in DOUBLE_FUNCTIONS.values()),
         *("pi", "e", "nan", "inf", "fabs", "float", "interpolate", "t", "T0", "t0"),
     }
     match ast.parse(source).body if isinstance(source, str | bytes) else []:
@@ -329,7 +329,7 @@ class Examiner:
         task, content = self.task, self.case(self.task.seed, number)
         if task.plants:
             planted = getattr(importlib.import_module("hostile_readers"), task.plants[number % len(task.plants)])
-            importlib.import_module("annealvi.cli.console").load_problem = planted
+            importlib.import_module("derive.problem.problem_file").load_problem = planted
         arguments = self.arguments(content)
         answer = ask(arguments, task.seconds, self.watch)
         outcome = Outcome(

@@ -111,7 +111,7 @@ def test_particles_need_no_place_for_their_code(home, temporary):
 def test_a_figure_without_a_home_prints_no_warning(tmp_path):
     """In one process with the command's own settings; only the folder for fonts is missing."""
     program = (
-        "from annealvi.cli import program, commands; commands.RUN['derive'] = lambda _: "
+        "from annealvi.cli import program, commands; commands.derive.run = lambda _: "
         "__import__('annealvi.show.style') and 0; "
         "raise SystemExit(program.main(['derive']))"
     )
@@ -286,7 +286,7 @@ def test_an_error_without_a_name_is_not_blamed_on_standard_output(capsys, monkey
     def fail(_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": fail})
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", fail)
     assert main(["derive"]) == 2
     assert capsys.readouterr().err.startswith(
         "annealvi: standard output, or what has no name: cannot be written or read (No locks"

@@ -68,6 +68,7 @@ def test_each_fault_that_a_reader_may_have_is_found_out():
     assert all(failure.content == generator("problem")(0, failure.number) for failure in summary.failures)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", INPUTS)
 def test_a_case_is_known_by_its_seed_and_number(kind):
     case = generator(kind)
@@ -77,6 +78,7 @@ def test_a_case_is_known_by_its_seed_and_number(kind):
     assert first != [case(1, number) for number in range(20)]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("source", "plain"),
     [

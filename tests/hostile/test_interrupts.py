@@ -15,7 +15,7 @@ import pytest
 from places import ROOT
 from small_sweep import SmallSweep
 
-from annealvi.cli import program
+from annealvi.cli import commands, errors, program, signals
 from annealvi.cli.program import main
 from annealvi.show import output
 from annealvi.sweeps import result_file, running, store
@@ -24,17 +24,20 @@ from derive.problem.specification import BadInput
 from kernels.machine import module_cache
 
 
-def heard():
-    """Ctrl-C as a terminal's programs get it: a shell starts its background jobs, so perhaps these tests, with it
-    ignored."""
-    return signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.fixture
 def heard_interrupts():
-    before = heard()
+    """Ctrl-C raises KeyboardInterrupt, as in a terminal's program; shells let background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def hear_all():
+    """In a started process: each signal as a terminal's programs get it, although nohup or a shell that starts these
+    tests in the background ignores some."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def started(program, folder):
@@ -50,12 +53,17 @@ def started(program, folder):
     }
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(place) for name, place in own.items()}}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, *program], cwd=places["work"], env=environment, preexec_fn=heard, **pipes)
+    return subprocess.Popen(
+        [sys.executable, *program], cwd=places["work"], env=environment, preexec_fn=hear_all, **pipes
+    )
 
 
 def ends_interrupted(process, folder, status=130):
     """The status, the line and the folders as they were; what is finished in the cache may be there."""
-    _, err = process.communicate(timeout=300)
+    try:
+        _, err = process.communicate(timeout=300)
+    finally:
+        process.kill()  # one that hears no signal computes for hours
     assert process.returncode == status, err
     # The last where the compiler fails in its own way.
     on_the_way = re.compile(r"(about|at least) .*|checked: .*|\w+: .* …|annealvi: on the way out: .*")
@@ -154,7 +162,10 @@ def test_ctrl_c_again_and_again_changes_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     "module",
-    ["annealvi.cli.program", "argparse", "annealvi.cli.commands", "numpy", "sympy", "annealvi.session.session"],
+    [
+        *("annealvi.cli.program", "argparse", "annealvi.cli.parser", "annealvi.cli.commands", "annealvi.cli.console"),
+        *("numpy", "sympy", "annealvi.session.session"),
+    ],
 )
 def test_ctrl_c_during_an_import_is_quiet(module, tmp_path):
     striking = f"""
@@ -170,6 +181,7 @@ runpy.run_module("annealvi", run_name="__main__", alter_sys=True)
     ends_interrupted(started(["-c", striking], tmp_path), tmp_path)
 
 
+@pytest.mark.quick
 def test_ctrl_c_on_the_way_out_is_ignored(tmp_path):
     program = (
         "import atexit, signal, sys; from annealvi.cli.program import main; "
@@ -274,16 +286,15 @@ def test_ctrl_c_at_any_moment_of_a_sweep_leaves_chunks_from_which_it_goes_on(tmp
 def test_ctrl_c_before_any_opcode_of_the_command_line_is_status_130_or_too_late(tmp_path, monkeypatch, capsys):
     """Except in the three with which `main` begins."""
     path = tmp_path / "written.txt"
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": lambda _: output.write_file(path, b"content")})
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", lambda _: output.write_file(path, b"content"))
     parser = program.build_parser()
     monkeypatch.setattr(program, "build_parser", lambda: parser)
+    files = {module.__file__ for module in (program, signals, errors, commands, contextlib)}
     raised, statuses = [], []
     for opcode in range(1, 10_000):
         path.unlink(missing_ok=True)
         try:
-            struck = strike_at(
-                opcode, {program.__file__, contextlib.__file__}, lambda: statuses.append(main(["derive"]))
-            )
+            struck = strike_at(opcode, files, lambda: statuses.append(main(["derive"])))
         except KeyboardInterrupt:
             raised.append(opcode)
             continue
@@ -306,7 +317,7 @@ def test_ctrl_c_that_the_compiler_drops_is_raised_again(monkeypatch, capsys):
         for _ in range(100):
             time.sleep(0.1)
 
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": deaf})
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", deaf)
     start = time.monotonic()
     assert main(["derive"]) == 130
     assert time.monotonic() - start < 5
@@ -352,7 +363,7 @@ def test_ctrl_c_that_was_dropped_is_status_130_at_the_end_and_what_failed_after_
 ):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": command})
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", command)
     assert main(["derive"]) == 130
     assert capsys.readouterr().err == f"{said}annealvi: interrupted\n"
     assert told == []
@@ -370,8 +381,8 @@ def test_what_is_removed_after_ctrl_c_is_removed_undisturbed_by_another(monkeypa
                 signal.raise_signal(signal.SIGINT)
                 removed.append(True)
 
-    monkeypatch.setattr(program, "SOON", 60.0)
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": remove_at_the_end})
+    monkeypatch.setattr(signals, "SOON", 60.0)
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", remove_at_the_end)
     assert main(["derive"]) == 130
     assert len(removed) == 3
 
@@ -379,7 +390,7 @@ def test_what_is_removed_after_ctrl_c_is_removed_undisturbed_by_another(monkeypa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_the_caller_ignores_or_handles_stays_as_it_is(number, monkeypatch):
     seen = []
-    monkeypatch.setattr("annealvi.cli.commands.RUN", {"derive": lambda _: signal.raise_signal(number) or 0})
+    monkeypatch.setattr("annealvi.cli.commands.derive.run", lambda _: signal.raise_signal(number) or 0)
     for handler in (signal.SIG_IGN, lambda *_: seen.append(number)):
         before = signal.signal(number, handler)
         try:

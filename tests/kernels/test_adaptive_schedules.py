@@ -1,6 +1,6 @@
-"""Adaptive schedules against Gaussians in closed form, and their bookkeeping.
+"""Adaptive schedules of the particle simulation: comparison with closed forms of Gaussians, and their bookkeeping.
 
-Seeds are fixed. A comparison within standard errors allows 4.5 of them (7e-6 for each number under the null law).
+Seeds are fixed. A comparison allows 4.5 standard errors (probability 7e-6 for each number under the null law).
 """
 
 import math
@@ -49,7 +49,7 @@ def adaptive_run(rule, replicas=4, **options):
 
 
 def first_betas_of_one_gaussian(rule, replicas):
-    """beta after the rule's first adjustment, (replicas,), with a proposal that rests."""
+    """beta after the rule's first change, (replicas,), with a proposal that does not move."""
     means = np.zeros((replicas, 1, DIMENSION))
     nu = np.zeros((1, DIMENSION))
     nu[0, 2] = DISTANCE
@@ -77,8 +77,7 @@ def first_betas_of_one_gaussian(rule, replicas):
 def test_adaann_steps_by_the_standard_deviation_of_a_gaussian():
     """log p* = -|x - nu|^2 / (2 sigma*^2) has Var_q = (d sigma^4 / 2 + sigma^2 |a - nu|^2) / sigma*^4.
 
-    The inverse square root of an estimate from n particles is biased by some 1 / n, which is 1 / 16 of a standard error
-    here.
+    The inverse square root of an estimate from n particles has a bias of about 1 / n, here 1 / 16 of a standard error.
     """
     rule, replicas = AdaAnn(tau=0.3, every=1, start_beta=0.25, particles=16384), 64
     mean, error = mean_and_standard_error(first_betas_of_one_gaussian(rule, replicas), axis=0)
@@ -88,7 +87,7 @@ def test_adaann_steps_by_the_standard_deviation_of_a_gaussian():
 
 
 def log_moment(c):
-    """log E_q exp(-c |x - nu|^2)."""
+    """log E_q exp(-c |x - nu|^2) in closed form."""
     return -0.5 * DIMENSION * math.log1p(2 * c * SIGMA**2) - c * DISTANCE**2 / (1 + 2 * c * SIGMA**2)
 
 
@@ -105,7 +104,7 @@ def test_effective_sample_size_of_a_gaussian_is_at_the_level():
 
 
 def test_gaussian_log_weights_have_the_lognormal_sample_size():
-    """(E u)^2 / E u^2 = exp(-increment^2 v) where log p* is Gaussian under each component, of variance v overall."""
+    """(E u)^2 / E u^2 = exp(-increment^2 v) where log p* is Gaussian under each component, with variance v under q."""
     generator = np.random.default_rng(2)
     values, increment, v = generator.normal(-700.0, 3.0, (64, 2, 16384)), 0.2, 9.0
     weights = np.tile([0.3, 0.7], (64, 1))
@@ -131,7 +130,7 @@ def test_variance_of_a_mixture_is_unbiased_from_two_particles():
 
 
 def test_the_rule_sees_the_target_at_particles_of_its_own():
-    """Against the density in NumPy, up to its constant, at draws numbered down from the last one a component has."""
+    """log p* equals NumPy's up to a constant, at draws whose numbers count down from the last one of a component."""
     means, scales = uniform_sphere_means(3, 2, 5, 2.0, seed=4), np.array([[1.0, 0.5], [0.8, 1.2], [2.0, 0.1]])
     nu, target_weights, target_scales = np.eye(5)[:2], np.array([0.7, 0.3]), np.array([1.0, 0.4])
     state = replicas_at(means, np.full((3, 2), 0.5), scales, target_weights, target_scales)
@@ -155,7 +154,7 @@ def test_beta_rises_from_its_start_to_one_and_the_cost_is_counted(rule):
     assert np.all(np.diff(run.beta, axis=0) >= 0)
     np.testing.assert_array_equal(run.beta[-1], 1.0)
     assert len(np.unique(run.beta[6])) == 4
-    # The last record repeats the last step's beta; before it, beta changes only where the rule is due.
+    # The last record repeats the last step's beta; earlier, beta changes only after every `every` steps.
     changes = np.diff(run.beta[:-1], axis=0) != 0
     steps = np.arange(1, 60)
     assert np.all(changes[steps % 3 == 0].sum(0) == run.cost.updates)
@@ -185,14 +184,14 @@ def test_a_run_that_never_reaches_one_and_one_that_starts_there():
     cold = adaptive_run(AdaAnn(tau=0.2, every=3, start_beta=1.0, particles=50))
     for zero in (cold.cost.steps_to_one, cold.cost.updates, cold.cost.rule_evaluations):
         np.testing.assert_array_equal(zero, 0)
-    # A density that is constant along q allows the whole way at once.
+    # A density that is constant under q lets beta reach 1 at once.
     whole = ADAANN.next_betas(np.array([0.1]), np.zeros((1, 2, 5)), np.full((1, 2), 0.5))
     np.testing.assert_array_equal(whole, 1.0)
     np.testing.assert_array_equal(ESS.next_betas(np.array([0.1]), np.zeros((1, 2, 5)), np.full((1, 2), 0.5)), 1.0)
 
 
 def test_the_same_betas_given_beforehand_give_the_same_run():
-    """Nothing but the betas tells the two kinds of run apart."""
+    """A run under a rule and a run with the same betas given beforehand differ in nothing."""
     for learn in (("means",), ("means", "weights", "scales")):
         run = adaptive_run(ADAANN, learn=learn)
         again = simulate_particles(

@@ -1,4 +1,4 @@
-"""The generated right-hand sides against 30 digits; what is in the source and what is not."""
+"""The generated right-hand sides: comparison with 30 digits, and what the source contains."""
 
 import re
 from dataclasses import replace
@@ -26,8 +26,9 @@ from retyped import F_mp, exchange_sech_mp
 from derive.objects.expectation import Expectation
 from derive.objects.states import StateKind, StateVariable
 from derive.objects.system import BETA, OdeSystem
-from kernels.generate.codegen import distinct_averages, generate
-from kernels.integrate.integrator import compile_system
+from kernels.generate.codegen import generate
+from kernels.integrate.kernel import compile_system
+from kernels.lower.analysis import analyse_averages
 
 SCHEDULE = {T0: 30.0, t0: 288.0}
 STATE_TEXTS = [
@@ -52,7 +53,7 @@ def by_quadrature():
 
 
 def rates_mp(state, beta, radius, w_star, weight):
-    """The page's three equations in 30 digits."""
+    """The rates of the page's three equations to 30 digits."""
     m_1, m_2, s = (sp.Rational(v) for v in state)
     first, second = (sp.Float(F_mp(v, radius, w_star), 30) * sp.Rational(beta) for v in state[:2])
     g = sp.Float(exchange_sech_mp(state[2], radius, weight), 30)
@@ -70,16 +71,17 @@ def test_rates_against_thirty_digits(lowering, request):
     compiled = request.getfixturevalue(lowering)
     states = np.array(STATE_TEXTS, float)
     expected = [rates_mp(s, "0.4", "3", "0.8", "0.5") for s in STATE_TEXTS]
-    # Three averages of at most 2e-12 each, with factors up to one.
+    # Three averages with errors of at most 2e-12 each, and factors up to one.
     np.testing.assert_allclose(compiled.rhs_at_beta(0.4, states), expected, rtol=0, atol=6e-12)
     at_time = compiled.rhs(120.0, states)
     np.testing.assert_array_equal(at_time, compiled.rhs_at_beta(compiled.beta_at(120.0)[0], states))
 
 
 def test_other_parameters_share_the_compiled_code(kernel):
-    """R, w*, w_1 and the schedule change, by symbol and by name, and the values are those of 30 digits again."""
+    """After changes of R, w*, w_1 and the schedule, by symbol and by name, the values again agree with 30 digits."""
     other = kernel.with_parameters({R: 2.0, "w_star": 0.6, w_1: 0.3, "T0": 5.0})
     assert other.module is kernel.module
+    assert other.averages is kernel.averages
     expected = [rates_mp(s, "0.9", "2", "0.6", "0.3") for s in STATE_TEXTS[:2]]
     np.testing.assert_allclose(other.rhs_at_beta(0.9, np.array(STATE_TEXTS[:2], float)), expected, rtol=0, atol=6e-12)
     assert other.beta_at(0.0) == pytest.approx([1 / 5])
@@ -96,8 +98,8 @@ def test_one_beta_per_state(kernel):
 
 
 def test_equal_averages_share_one_function_and_one_table(kernel):
-    shapes = distinct_averages(bimodal_system())
-    assert [state for _, state in shapes] == [0, 2]
+    averages = analyse_averages(bimodal_system())
+    assert [state for _, state in averages.tabulated] == [0, 2]
     source = program().source
     assert len(re.findall(r"def average_\d+\(", source)) == 2
     assert len(re.findall(r"average_0\(y\[[01] \* LANES :", source)) == 2
@@ -106,9 +108,11 @@ def test_equal_averages_share_one_function_and_one_table(kernel):
 
 def program(target="cpu", precision="float64", system=None, beta=None, parameters=(T0, t0)):
     schedule = exponential_beta() if beta is None else beta
-    return generate(system or bimodal_system(), schedule, parameters, {0: True, 1: True}, target, precision)
+    averages = analyse_averages(system or bimodal_system())
+    return generate(averages, schedule, parameters, {0: True, 1: True}, target, precision)
 
 
+@pytest.mark.quick
 def test_values_and_tables_are_not_in_the_source():
     body = program().source.split("def rates(")[1].split("def ")[0]
     numbers = {float(n) for n in re.findall(r"(?<![\w.\[])\d+\.\d+", body)}
@@ -154,7 +158,7 @@ def test_single_precision_rates(kernel):
 
 
 def test_the_derived_system_gives_the_same_kernel():
-    """The derivation's own equations, compiled, against the typed ones."""
+    """The kernel of the derived equations agrees with that of the typed ones."""
     from annealvi.session.session import open_session
     from derive.problem.problem_file import load_problem
 
@@ -168,6 +172,7 @@ def test_the_derived_system_gives_the_same_kernel():
     )
 
 
+@pytest.mark.quick
 def test_a_stray_symbol_in_the_schedule_is_named():
     with pytest.raises(ValueError, match="t1"):
         program(beta=1 / (1 + TIME * sp.Symbol("t1")))
@@ -180,7 +185,7 @@ def test_a_name_that_the_source_cannot_use_is_refused(name):
     gram = sp.ImmutableMatrix([[1, symbol], [symbol, 1]])
     system = OdeSystem("named", (cosine,), (), (), (-BETA * symbol,), gram)
     with pytest.raises(ValueError, match="name"):
-        generate(system, exponential_beta(), (T0, t0), {}, "cpu")
+        generate(analyse_averages(system), exponential_beta(), (T0, t0), {}, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -207,14 +212,14 @@ def test_an_average_over_two_variables_is_refused():
     symbol = sp.Symbol("A", real=True)
     system = OdeSystem("wide", COSINES, (), ((symbol, average),), (symbol, sp.S.Zero, sp.S.Zero), bimodal_system().gram)
     with pytest.raises(ValueError, match="variables"):
-        generate(system, hold_beta(), (T0, t0), {}, "cpu")
+        generate(analyse_averages(system), hold_beta(), (T0, t0), {}, "cpu")
 
 
 def test_states_of_different_intervals_have_tables_of_their_own():
     right = bimodal_system()
     first, *others = right.variables
     wider = replace(right, variables=(replace(first, interval=(-R, R)), *others))
-    assert [state for _, state in distinct_averages(wider)] == [0, 1, 2]
+    assert [state for _, state in analyse_averages(wider).tabulated] == [0, 1, 2]
     kernels = [
         compile_system(s, exponential_beta(), (T0, t0), {**VALUES, **SCHEDULE}, device="cpu") for s in (right, wider)
     ]

@@ -1,5 +1,4 @@
-"""A result is the same to the last bit for any number of threads and any size of the chunks in which trajectories are
-taken."""
+"""A result is the same to the last bit for any number of threads and any number of trajectories in a chunk."""
 
 import json
 import os
@@ -16,7 +15,8 @@ from annealvi.cli.program import main
 from annealvi.collapse.ensemble import collapse_by_ensemble
 from annealvi.collapse.outcome import judging, outcomes_of_states
 from annealvi.runs import adaptive, paths
-from kernels.integrate.integrator import IntegrationError, Kernel
+from kernels.integrate.errors import IntegrationError
+from kernels.integrate.kernel import Kernel
 
 QUICK = ["--set", "schedule.T0=3", "--set", "schedule.t0=5"]
 MAP = ["phase", "--x", "schedule.T0=3:30:2:log", "--y", "schedule.t0=5:50:2:log", "--n", "200"]
@@ -34,14 +34,14 @@ COMMANDS = {
 
 
 def numbers(result):
-    """A command's JSON without the names of places, of which a device's tells the number of threads."""
+    """A command's JSON without paths and without the device's name, which contains the number of threads."""
     if isinstance(result, dict):
         return {key: numbers(value) for key, value in result.items() if key not in ("device", "path", "figure")}
     return result
 
 
 def map_of(path):
-    """The numbers of a netCDF file, to the last bit."""
+    """The numbers of a netCDF file as bytes."""
     data = xarray.load_dataset(path, engine="h5netcdf")
     return {str(name): values.to_numpy().tobytes() for name, values in data.variables.items()}
 
@@ -69,7 +69,7 @@ def test_the_number_of_threads_changes_no_result(command, monkeypatch, tmp_path)
 
 
 def test_nor_does_it_when_the_environment_gives_it(tmp_path):
-    """Numba and the linear algebra below NumPy have their threads from there."""
+    """The environment sets the threads of Numba and of NumPy's linear algebra."""
     found = []
     for threads in "13":
         file = tmp_path / f"{threads}.json"
@@ -126,7 +126,7 @@ def test_every_chunk_is_allowed_what_the_closest_pair_of_all_needs(quick, monkey
 def test_a_failure_tells_the_trajectory_by_its_number_among_all(quick, monkeypatch):
     _, kernel = quick
     states = np.tile([0.1, -0.2, 0.3], (9, 1))
-    states[5] = [0.9, -0.9, 0.9]  # of no vectors
+    states[5] = [0.9, -0.9, 0.9]  # no vectors have these overlaps
     times = np.array([0.0, 1.0])
     for size in (2, 9):
         monkeypatch.setattr(paths, "chunk_of", lambda kernel, size=size: size)
@@ -151,7 +151,7 @@ def test_the_ends_under_a_rule_are_those_of_its_paths(monkeypatch):
 def test_outcomes_do_not_depend_on_how_many_are_judged_at_once(name):
     session = annealvi.open_session(annealvi.load_problem(name))
     states = session.random_states(200, 6)
-    states[::2] = states[0]  # most of them many times
+    states[::2] = states[0]  # repeats one state many times
     judge = judging(session)
     alone = np.concatenate([judge(states[n : n + 1]).covered for n in range(len(states))])
     np.testing.assert_array_equal(outcomes_of_states(session, states).covered, alone)

@@ -1,7 +1,8 @@
 """The sampled overlaps have the law of overlaps of independent vectors, uniform on spheres, in every dimension.
 
-All tests have fixed seeds. A distribution test fails below p = 1e-4: of the some hundred of them that run, a right
-sampler with fresh seeds would fail one in a hundred times; the wrong sampler at the end of this file fails by far.
+All tests have fixed seeds. A test of a distribution fails below p = 1e-4. About a hundred such tests run, so that with
+fresh seeds a correct sampler would fail some test one time in a hundred. The wrong sampler at the end of this file
+fails by a large margin.
 """
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from scipy import stats
 
 import annealvi
-from annealvi.session import session as session_module
-from kernels.integrate.ensembles import GramStream, initial_gram
+from annealvi.session import starts
+from kernels.integrate.ensembles import GramStream
 
 LEVEL = 1e-4
 DRAWS = 20_000
@@ -18,8 +19,13 @@ ONE_MODE = np.array([[1.0]])
 TWO_MODES = np.array([[4.0, 1.0], [1.0, 2.0]])
 
 
+def initial_gram(n, dimension, radii, target_gram, seed):
+    """The first n matrices of a stream."""
+    return GramStream(dimension, radii, target_gram, seed).draw(n)
+
+
 def brute_force(n, dimension, radii, target_gram, seed):
-    """Gram matrices of vectors of R^d, drawn as such."""
+    """Gram matrices of vectors that are drawn in R^d."""
     rng = np.random.default_rng(seed)
     values, vectors = np.linalg.eigh(target_gram)
     modes = np.zeros((len(target_gram), max(dimension, len(target_gram))))
@@ -32,8 +38,7 @@ def brute_force(n, dimension, radii, target_gram, seed):
 
 
 def entries(gram):
-    """The off-diagonal overlaps, and two functions of them together: a product around a triangle and the
-    determinant."""
+    """The off-diagonal overlaps, and two joint functions of them: a product around a triangle and the determinant."""
     size = gram.shape[1]
     rows = {f"{i}{j}": gram[:, i, j] for i in range(size) for j in range(i)}
     rows["triangle"] = gram[:, 0, size - 2] * gram[:, 0, size - 1] * gram[:, size - 2, size - 1]
@@ -59,12 +64,12 @@ def test_law_of_the_overlaps(dimension, target, radii):
 
 @pytest.mark.parametrize("dimension", [2, 3, 5, 128, 10**6])
 def test_one_overlap_has_its_beta_law(dimension):
-    """(1 + m)/2 ~ Beta((d − 1)/2, (d − 1)/2), for the overlap with the mode and that of two means alike."""
+    """(1 + m)/2 ~ Beta((d − 1)/2, (d − 1)/2), both for a mean's overlap with the mode and for that of two means."""
     gram = initial_gram(DRAWS, dimension, np.ones(2), ONE_MODE, 5)
     law = stats.beta((dimension - 1) / 2, (dimension - 1) / 2)
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert stats.kstest((1 + gram[:, i, j]) / 2, law.cdf).pvalue > LEVEL
-    # E[m_1 m_2 s] = 1/d², a moment that separately right marginals would miss.
+    # E[m_1 m_2 s] = 1/d² tests the joint law: a sampler with correct marginals alone would miss it.
     product = gram[:, 0, 1] * gram[:, 0, 2] * gram[:, 1, 2] * dimension**2
     assert abs(product.mean() - 1) < 4.5 * product.std() / np.sqrt(DRAWS)
 
@@ -109,7 +114,7 @@ def test_parts_of_any_size_are_the_same_numbers(dimension):
 def test_states_in_parts_are_the_same_numbers(monkeypatch, size):
     session = annealvi.open_session(annealvi.load_problem("learned-weights"))
     whole = session.random_states(300, 4)
-    monkeypatch.setattr(session_module, "DRAWN_AT_ONCE", 7)
+    monkeypatch.setattr(starts, "DRAWN_AT_ONCE", 7)
     parts = list(session.random_states_in_parts(300, 4, size))
     assert [len(part) for part in parts] == [size] * (300 // size) + [300 % size] * (300 % size > 0)
     np.testing.assert_array_equal(np.concatenate(parts), whole)
@@ -118,7 +123,7 @@ def test_states_in_parts_are_the_same_numbers(monkeypatch, size):
 
 
 def test_dependent_modes_are_allowed():
-    """Antipodal modes span one dimension."""
+    """Two antipodal modes span one dimension only."""
     opposite = np.array([[9.0, -9.0], [-9.0, 9.0]])
     gram = initial_gram(200, 1, np.array([2.0]), opposite, 1)
     np.testing.assert_allclose(gram[:, 0, 2], -gram[:, 1, 2], atol=1e-12)
@@ -139,7 +144,7 @@ def test_impossible_requests_are_refused(dimension, target, message):
 
 
 def test_a_wrong_law_is_found():
-    """One degree of freedom too many for the chi variables: these tests would see it."""
+    """The tests of this file notice a sampler whose chi variables have one degree of freedom too many."""
     wrong = initial_gram(DRAWS, 6, np.ones(2), ONE_MODE, 11)
     right = brute_force(DRAWS, 5, (1.0, 1.0), ONE_MODE, 12)
     assert stats.ks_2samp(wrong[:, 0, 1], right[:, 0, 1]).pvalue < LEVEL / 1000

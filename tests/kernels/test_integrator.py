@@ -1,5 +1,4 @@
-"""The adaptive integrator: its order, its error against SciPy, jumps of the schedule, and the states that it must
-refuse."""
+"""The adaptive integrator: its order, its error against SciPy, jumps of the schedule, and states that it refuses."""
 
 import dataclasses
 import json
@@ -29,7 +28,8 @@ from derive.problem.specification import SCHEDULE_KINDS
 from kernels.generate.printer import ScalarPrinter
 from kernels.generate.tableau import dop853, tableau_constants
 from kernels.generate.templates import integrator as integrator_source
-from kernels.integrate.integrator import DomainError, IntegrationError, StoppedError, TooManyStepsError, compile_system
+from kernels.integrate.errors import DomainError, IntegrationError, StoppedError, TooManyStepsError
+from kernels.integrate.kernel import compile_system
 from kernels.machine.threads import at_most
 
 EXPONENTIAL = {T0: 30.0, t0: 288.0}
@@ -39,7 +39,7 @@ GAUSSIAN = np.exp(-(Z**2) / 2) * (Z[1] - Z[0]) / np.sqrt(2 * np.pi)
 
 
 def numpy_rates(y, beta, R=3.0, w_star=0.8):
-    """The page's equations for w_1 = 1/2 with the logistic form of G, as a user would type them."""
+    """The page's equations for w_1 = 1/2 with the logistic form of G, typed as a user would type them."""
     m_1, m_2, s = y
     gap = max(1 - s, 0.0)
     F_1, F_2 = (GAUSSIAN @ np.tanh(R**2 * m + np.log(w_star / (1 - w_star)) / 2 + R * Z) for m in (m_1, m_2))
@@ -54,7 +54,7 @@ def numpy_rates(y, beta, R=3.0, w_star=0.8):
 
 
 def scipy_path(y, legs):
-    """States at the end of each leg (start, end, beta(t)), to 1e-12."""
+    """The states at the end of each leg (start, end, beta(t)), by SciPy, accurate to 1e-12."""
     reached = []
     for start, end, beta in legs:
         y = solve_ivp(lambda t, y, b=beta: numpy_rates(y, b(t)), (start, end), y, "DOP853", rtol=1e-12, atol=1e-13).y[
@@ -80,9 +80,12 @@ def escaping():
     return compile_system(escaping_system(), exponential_beta(), (T0, t0), values, device="cpu")
 
 
+@pytest.mark.quick
 def test_order_is_eight(kernel):
-    """From 12 steps on the error is asymptotic; up to 24 it stays far above the reference's own, which is seen by two
-    routes."""
+    """From 12 steps on the error is asymptotic, and up to 24 steps it is far above the error of the reference.
+
+    A run of 1000 fixed steps shows the error of the reference.
+    """
     cold = kernel.with_parameters({T0: 1.0})
     states = states_of_unit_vectors(8, 4, 3)
     counts = np.array([12, 16, 20, 24])
@@ -93,11 +96,13 @@ def test_order_is_eight(kernel):
     assert -np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(8, abs=0.3)
 
 
+@pytest.mark.quick
 def test_fixed_steps_are_counted(kernel):
     run = kernel.integrate(states_of_unit_vectors(3, 4, 4), [0.0, 1.0, 5.0], fixed_steps=7)
     assert run.steps.tolist() == [14, 14, 14]
 
 
+@pytest.mark.quick
 def test_adaptive_paths_against_scipy(kernel):
     states = states_of_unit_vectors(6, 8, 5)
     beta = lambda t: 1 / (1 + 29 * np.exp(-t / 288))  # noqa: E731
@@ -122,7 +127,7 @@ def test_error_follows_the_tolerance(kernel):
 
 
 def test_a_jump_of_the_schedule_is_landed_on_from_the_left(hold):
-    """Two legs with constant beta, in SciPy; the run reports states on both sides of the jump and at it."""
+    """The run agrees with SciPy's two legs of constant beta before the jump, at the jump and after it."""
     states = states_of_unit_vectors(4, 6, 7)
     times = [0.0, 5.0, 7.3, 30.0]
     legs = [(0.0, 5.0, lambda t: 1 / 25), (5.0, 7.3, lambda t: 1 / 25), (7.3, 30.0, lambda t: 1.0)]
@@ -135,7 +140,7 @@ def test_a_jump_of_the_schedule_is_landed_on_from_the_left(hold):
 
 
 def test_a_jump_that_is_not_declared_costs_accuracy_or_steps(hold):
-    """Why breakpoints exist: without one the same run needs more steps around the jump."""
+    """Without a breakpoint the same run needs more steps around the jump, which is why breakpoints exist."""
     blind = dataclasses.replace(hold, breakpoints=())
     states = states_of_unit_vectors(4, 6, 7)
     assert np.all(blind.integrate(states, [0.0, 30.0]).steps > hold.integrate(states, [0.0, 30.0]).steps)
@@ -174,7 +179,7 @@ def test_trajectories_do_not_depend_on_threads_batch_or_order(kernel):
 
 
 def test_fixed_points_at_the_edge_of_the_domain_are_inside(kernel):
-    """Coincident and antipodal vectors have a singular Gram matrix and still are states."""
+    """Coincident or antipodal vectors have a singular Gram matrix, and are valid states."""
     edge = np.array([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, -1.0, 1.0], [0.5, -0.5, -1.0]])
     run = kernel.integrate(edge, [0.0, 50.0])
     assert np.abs(run.y).max() <= 1 + 1e-9
@@ -187,13 +192,13 @@ def test_empty_batch_and_single_time(kernel):
 
 
 def test_leaving_the_gram_matrix_is_an_error_with_its_place(escaping):
-    """m_1 and m_2 grow together while s = -0.9: no vectors do that, though every overlap stays within [-1, 1]."""
+    """m_1 and m_2 grow together while s = -0.9. No vectors do that, although every overlap stays within [-1, 1]."""
     inside, leaving = [0.0, -0.1, 0.0], [0.1, 0.1, -0.9]
     with pytest.raises(DomainError, match=r"trajectory 1 .*t = .*Gram") as error:
         escaping.integrate([inside, leaving], [0.0, 5.0])
     assert error.value.trajectory == 1
-    # The largest eigenvector aside, positivity needs (m_1 + m_2)^2 <= 2 (1 + s): m <= sqrt(0.05), after 1.236 units of
-    # time.
+    # The Gram matrix is positive only for (m_1 + m_2)^2 <= 2 (1 + s), so for m <= sqrt(0.05), which the path reaches
+    # after 1.236 units of time.
     assert error.value.time >= 1.23
     assert error.value.state[0] == pytest.approx(0.1 + 0.1 * error.value.time)
     assert error.value.state[0] > 0.2236
@@ -212,7 +217,7 @@ def test_a_start_outside_is_an_error_at_the_start(kernel):
 
 
 def test_a_wrong_equation_leaves_the_domain():
-    """The exchange with the other sign in the overlaps with the target: the error that the domain check exists for."""
+    """The check of the domain finds a wrong sign of the exchange term in the overlaps with the target."""
     right = bimodal_system()
     (exchange,) = (symbol for symbol, _ in right.subexpressions if symbol.name == "g")
     wrong = dataclasses.replace(right, rhs=(*(rate.subs(exchange, -exchange) for rate in right.rhs[:2]), right.rhs[2]))
@@ -222,7 +227,7 @@ def test_a_wrong_equation_leaves_the_domain():
 
 
 def test_domain_tolerance_is_what_it_says(kernel):
-    """An excess is accepted where the tolerance covers it, and nowhere else."""
+    """The integrator accepts a state outside the domain if the tolerance covers the excess, and only then."""
     excess = 1e-6
     start = [[0.0, 0.0, 1.0 + excess]]
     kernel.integrate(start, [0.0], domain_tolerance=2 * excess)
@@ -239,7 +244,7 @@ def test_rates_without_a_value_are_an_error(escaping):
 
 
 def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch):
-    """dy/dt = y² from 1 has no value at t = 1; the integrator's text runs as plain Python."""
+    """dy/dt = y² from y = 1 diverges at t = 1. The integrator's source runs as plain Python here."""
 
     def rates(betas, y, p, tables, layout, ranges, dy, means, scratch, flag):
         dy[0] = y[0] * y[0]
@@ -265,22 +270,22 @@ def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch
         monkeypatch.setattr(integrator_source, name, value)
     nothing, out, reached, status = np.zeros((0, 2)), np.empty((1, 2, 1)), np.empty((1, 2)), np.empty(1, int)
     times, kept, limits = np.array([0.0, 2.0]), np.array([1, 1]), np.array([[-np.inf, np.inf]])
-    control = np.array([1e-9, 1e-11, 0, 1e6, 1e-6])
-    path = (
+    control = integrator_source.Control(1e-9, 1e-11, fixed_steps=0, most_steps=1e6, domain_tolerance=1e-6)
+    path = integrator_source.Path(
         times,
         times,
         kept,
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        limits,
-        np.empty((0, 5)),
-        control,
-        np.zeros(1, np.int64),
+        p=nothing,
+        tables=nothing,
+        layout=nothing,
+        ranges=nothing,
+        limits=limits,
+        traps=np.empty((0, 5)),
+        control=control,
     )
     clock, place = np.empty(integrator_source.CLOCK_ROWS), np.empty(integrator_source.PLACE_ROWS, int)
-    group = (np.empty(1), np.empty(1), np.empty(13), clock, place, np.empty(1), np.empty(1), np.empty(1), np.empty(1))
+    of_one = {name: np.empty(1) for name in ("y", "trial", "betas", "means", "matrix", "scratch")}
+    group = integrator_source.Group(**of_one, K=np.empty(13), clock=clock, place=place, flag=np.zeros(1, np.int64))
     with np.errstate(all="ignore"):
         integrator_source.integrate_some(0, 1, np.array([[1.0]]), path, group, out, reached, status)
     assert status[0] == integrator_source.STEP_TOO_SMALL
@@ -338,8 +343,11 @@ def test_states_are_the_declared_ones(kernel):
 
 @pytest.mark.parametrize("rtol", [1e-9, 1e-12])
 def test_starts_in_the_plane_stay_in_the_domain_for_long(kernel, rtol):
-    """Three unit vectors of a plane have a singular Gram matrix at all times. Here two are 0.003 apart and are driven
-    apart, with all their errors: the allowance of well separated starts, 1000 rtol, is not enough."""
+    """Three unit vectors of a plane have a singular Gram matrix at all times.
+
+    Here two vectors are 0.003 apart, and the flow drives them and their errors apart. The tolerance for well separated
+    starts, 1000 rtol, is not enough for them.
+    """
     hot = kernel.with_parameters({T0: 50.0, t0: 1e6})
     angle = np.linspace(0.0, 2 * np.pi, 200, endpoint=False)
     states = np.stack([np.cos(angle), np.cos(angle + 0.003), np.full(200, np.cos(0.003))], axis=1)
@@ -350,7 +358,7 @@ def test_starts_in_the_plane_stay_in_the_domain_for_long(kernel, rtol):
     determinant = 1 + 2 * run.y[..., 0] * run.y[..., 1] * run.y[..., 2] - (run.y**2).sum(axis=-1)
     assert (
         determinant.min() >= -1e-2
-    )  # an eigenvalue of -1e-3 times the trace 3, times two others that sum to 3: at most 9/4 of it
+    )  # an eigenvalue -1e-3 times the trace 3, times two others that sum to 3 and have a product of at most 9/4
 
 
 def test_the_default_allowance_is_a_thousand_local_errors_unless_a_pair_nearly_coincides(kernel):
@@ -379,8 +387,10 @@ print(json.dumps(found))
 
 
 def test_every_kind_of_schedule_integrates(tmp_path):
-    """The generated text as plain Python, which compiles nothing; each leg between kinks in SciPy, with the formulas
-    retyped."""
+    """The generated source, run as plain Python, agrees with SciPy on each leg between two kinks.
+
+    SciPy uses retyped formulas of the schedules.
+    """
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT), "ANNEALVI_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", EVERY_SCHEDULE]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
@@ -406,13 +416,16 @@ def test_every_kind_of_schedule_integrates(tmp_path):
         legs = [(0.0, 2.0, beta), (2.0, 2.5, beta), (2.5, 3.0, beta), (3.0, 5.0, cold)]
         expected = scipy_path([0.3, -0.2, 0.1], legs)[[1, 3]]
         y, betas = found[kind]
-        # Some thirty steps of 1e-8 each, and ten averages of 1e-9 over a time of 5.
+        # About thirty steps with errors of 1e-8 each, and ten averages with errors of 1e-9 over a time of 5.
         np.testing.assert_allclose(y[1:], expected, rtol=0, atol=1e-6, err_msg=kind)
         np.testing.assert_allclose(betas, [beta(0.0), beta(2.5), cold(5.0)], rtol=1e-12, err_msg=kind)
 
 
 def test_a_time_limit_stops_a_path_at_the_end_of_a_step(kernel):
-    """Where as many steps end without a limit, to the last bit: a step whose rates were cut short is not taken."""
+    """The path stops at a state of the path without a limit, to the last bit.
+
+    So the integrator does not accept a step whose rates were incomplete.
+    """
     path = {"initial": states_of_unit_vectors(1, 4, 1), "times": [0.0, 1e4], "fixed_steps": 10**8}
     with pytest.raises(StoppedError, match="stopped at t = ") as stopped, at_most(0.5):
         kernel.integrate(**path, most_steps=10**9)

@@ -1,5 +1,4 @@
-"""The ODE kernels on CUDA without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU where
-there is one."""
+"""The ODE kernels on CUDA: Numba's simulator agrees with the CPU, the kernels compile to PTX, and a GPU runs them."""
 
 import numba
 import numpy as np
@@ -17,7 +16,9 @@ from handtyped import (
 )
 
 from kernels.generate.codegen import generate
-from kernels.integrate.integrator import DomainError, compile_system
+from kernels.integrate.errors import DomainError
+from kernels.integrate.kernel import compile_system
+from kernels.lower.analysis import analyse_averages
 from kernels.machine.module_cache import load_module
 
 STATES = states_of_unit_vectors(3, 4, 1)
@@ -29,8 +30,7 @@ CASES = {
 
 
 def results(device):
-    """A jump between two outputs, for each lowering and precision; the velocity at one time; and a failure's
-    message."""
+    """A run with a jump between two outputs, for each lowering and precision, a velocity, and a failure's message."""
     found = {}
     for name, options in CASES.items():
         kernel = compile_system(
@@ -45,7 +45,7 @@ def results(device):
         loose = {"rtol": 1e-5, "atol": 1e-6}
         run = kernel.integrate(STATES, [0.0, 1.0], **loose)
         found[name] = run.y.tolist()
-        if name != "float32":  # there roundings decide whether a step more is needed
+        if name != "float32":  # in single precision rounding decides whether one more step is needed
             found[f"{name} steps"] = run.steps.tolist()
         found[f"{name} rhs"] = kernel.rhs(0.2, STATES).tolist()
         found["device"] = run.device
@@ -60,7 +60,7 @@ def results(device):
 
 
 def assert_same_to_rounding(found, expected):
-    """Fused multiply-adds and another libm differ by roundings, some hundred of which follow one another."""
+    """Fused multiply-adds and another libm cause rounding differences, of which about a hundred accumulate."""
     for name, value in expected.items():
         if name == "device":
             continue
@@ -89,7 +89,8 @@ def test_gpu_agrees_with_the_cpu():
 @pytest.mark.parametrize("proxies", [True, False])
 def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies):
     """The module loads without a GPU, since its decorators are lazy; single precision uses no double at all."""
-    program = generate(bimodal_system(), exponential_beta(), (T0, t0), {0: proxies, 1: proxies}, "cuda", precision)
+    averages = analyse_averages(bimodal_system())
+    program = generate(averages, exponential_beta(), (T0, t0), {0: proxies, 1: proxies}, "cuda", precision)
     module = load_module(program.source, f"ptx_{precision}")
     real = numba.from_dtype(np.dtype(precision))
     line, table, cube, tower, whole = real[::1], real[:, ::1], real[:, :, ::1], real[:, :, :, ::1], numba.int64

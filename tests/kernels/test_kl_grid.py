@@ -1,4 +1,4 @@
-"""The grid's reverse KL and gradient against closed forms, differences, Monte Carlo, and its own invariances."""
+"""The reverse KL and its gradient on the grid: closed forms, finite differences, Monte Carlo, and invariances."""
 
 from __future__ import annotations
 
@@ -7,17 +7,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from grid_kl import flow_velocity, log_partition, objective, overlap_velocity, reverse_kl
 
 from kernels.particles import kl_grid
-from kernels.particles.kl_grid import (
-    Mixture,
-    flow_velocity,
-    kl_gradient,
-    log_partition,
-    objective,
-    overlap_velocity,
-    reverse_kl,
-)
+from kernels.particles.kl_grid import Mixture, kl_gradient
 
 
 def random_mixture(
@@ -51,6 +44,7 @@ def moved(q: Mixture, group: str, index: tuple[int, ...], amount: float) -> Mixt
     return Mixture(means, weights / weights.sum(), np.exp(log_scales))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("dimension", [1, 2, 3])
 @pytest.mark.parametrize("beta", [1.0, 0.3, 0.01])
 def test_single_gaussians_in_closed_form(dimension, beta):
@@ -78,7 +72,7 @@ def test_gradient_against_central_differences(dimension):
     for group in ("means", "logits", "log_scales"):
         computed = getattr(gradient, group)
         for index in np.ndindex(computed.shape):
-            # Richardson's combination, so that the difference errs by step^4.
+            # Richardson's combination has an error of order step^4.
             half, whole = (
                 (
                     objective(moved(q, group, index, h), p, 0.7, 1e-10)[0]
@@ -100,7 +94,7 @@ def test_value_and_mean_gradient_against_monte_carlo(dimension):
     value, _ = objective(q, p, beta, 1e-6)
     assert abs(np.mean(draws) - value) < 4.5 * np.std(draws) / math.sqrt(count)
 
-    # The score-function estimator, E_q[(log q - beta log p*) grad_a log q], uses values of densities alone, as the grid
+    # The score-function estimator, E_q[(log q - beta log p*) grad_a log q], evaluates the densities only, as the grid
     # does.
     means, weights, scales = (np.asarray(a, dtype=float) for a in q)
     gradient = kl_gradient(q, p, beta, 1e-6).means
@@ -135,7 +129,7 @@ def test_normalization_of_the_target():
 
 
 def test_log_partition_is_absent_from_gradient():
-    """The gradient of the objective is that of the reverse KL itself, log Z(beta) included."""
+    """The gradient of the objective equals that of the reverse KL with log Z(beta)."""
     generator = np.random.default_rng(32)
     q, p = random_mixture(generator, 2, 1), random_mixture(generator, 2, 1)
     gradient, step = kl_gradient(q, p, 0.4).means, 1e-3
@@ -178,7 +172,7 @@ def test_translation_leaves_the_gradient():
 
 
 def test_error_estimates_bound_the_errors():
-    """Against a tolerance some orders finer, over mixtures of random scales."""
+    """The reference has a tolerance some orders of magnitude finer; the mixtures have random scales."""
     generator = np.random.default_rng(60)
     for case in range(12):
         dimension = 1 + case % 2
@@ -195,7 +189,7 @@ def test_error_estimates_bound_the_errors():
 
 
 def test_error_falls_geometrically_with_the_step():
-    """The rate for two components D apart is exp(-2 pi (pi sigma^2 / D) / step): halving the step squares the error."""
+    """Two components at a distance D give the rate exp(-2 pi (pi sigma^2 / D) / step): halving squares the error."""
     q, p = kl_grid._checked(Mixture([[2.0], [-2.0]], [0.5, 0.5], [1.0, 1.0]), Mixture([[0.0]], [1.0], [1.0]))
     low, high = np.array([-14.0]), np.array([14.0])
 
@@ -207,7 +201,7 @@ def test_error_falls_geometrically_with_the_step():
 
     reference = value(0.02)
     steps = np.array([0.5, 0.4, 0.32])
-    # The symmetric grid has a node at the zero's abscissa, so that the aliases add up in phase.
+    # The symmetric grid has a node at the abscissa of the complex zero, so that the aliases add up in phase.
     errors = np.array([abs(value(28.0 / round(28.0 / h)) - reference) for h in steps])
     slope = np.polyfit(1 / steps, np.log(errors / steps), 1)[0]
     assert slope == pytest.approx(-2 * math.pi * math.pi / 4, rel=0.15)

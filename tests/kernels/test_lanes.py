@@ -1,5 +1,7 @@
-"""Trajectories that advance together: none may notice its lane, its neighbours, the threads or the other sets of
-parameters."""
+"""Trajectories that advance together in lanes.
+
+A trajectory's result must not depend on its lane, its neighbours, the threads or other sets of parameters.
+"""
 
 import math
 import platform
@@ -22,7 +24,9 @@ from handtyped import (
 from numba import njit
 
 from kernels.generate.codegen import lanes_for
-from kernels.integrate.integrator import DomainError, compile_system, integrate_sets
+from kernels.integrate.batch import integrate_sets
+from kernels.integrate.errors import DomainError
+from kernels.integrate.kernel import compile_system
 from kernels.machine import vector_math
 from kernels.machine.threads import TimeLimitError, at_most
 
@@ -36,7 +40,7 @@ def kernel():
 
 @pytest.fixture(scope="module")
 def jumping():
-    """With a jump of beta at t0, which the integrator lands on."""
+    """A kernel whose beta jumps at t0; the integrator ends a step there."""
     return compile_system(
         bimodal_system(), hold_beta(), (T0, t0), {**VALUES, T0: 4.0, t0: 5.0}, breakpoints=(t0,), device="cpu"
     )
@@ -75,7 +79,7 @@ def test_the_number_of_threads_changes_nothing(kernel, starts):
 
 def test_traps_stop_a_trajectory_and_leave_its_neighbours_alone(kernel, starts):
     free = kernel.integrate(starts, [0.0, 180.0], **OPTIONS)
-    traps = np.array([[1.0, 1.0, 0.5, 0.0, 0.0]])  # not a trap of the flow, but both overlaps above one half stop
+    traps = np.array([[1.0, 1.0, 0.5, 0.0, 0.0]])  # no trap of the flow, but a stop where both overlaps exceed one half
     stopped = kernel.integrate(starts, [0.0, 180.0], traps=traps, **OPTIONS)
     early = stopped.reached < 180.0
     assert 0 < early.sum() < len(starts)
@@ -84,7 +88,7 @@ def test_traps_stop_a_trajectory_and_leave_its_neighbours_alone(kernel, starts):
 
 
 def test_several_sets_of_parameters_in_one_launch(jumping, starts):
-    """Sets differ in a parameter that the tables depend on and in the time of a jump, which only some meet."""
+    """The sets differ in a parameter of the tables and in the time of a jump, which only some of them reach."""
     sets = [jumping.with_parameters(v) for v in ({}, {"R": 2.0}, {"t0": 1.5}, {"t0": 300.0}, {"T0": 9.0})]
     times = [0.0, 3.0, 20.0]
     together = integrate_sets(sets, starts[:20], times, **OPTIONS)
@@ -106,7 +110,7 @@ def test_sets_of_another_system_or_another_size_are_refused(jumping, kernel, sta
 
 
 def test_a_failure_is_that_of_its_own_trajectory():
-    """Ninety-nine stay, one escapes."""
+    """Of a hundred trajectories one escapes, and only its failure is reported."""
     values = {"a": 0.1, "b": 0.1, "c": 1.0, T0: 1.0, t0: 1.0}
     escaping = compile_system(escaping_system(), exponential_beta(), (T0, t0), values, device="cpu")
     states = np.zeros((100, 3))
@@ -119,7 +123,7 @@ def test_a_failure_is_that_of_its_own_trajectory():
 
 
 def test_shooting_finds_the_same_change_with_one_lane_or_with_all(kernel):
-    """From the middle to (b, −b): the more segments, the fewer lanes has each."""
+    """Shooting from the middle to (b, −b); the more segments there are, the fewer lanes each segment has."""
     ends = np.array([[0.6, -0.6, 0.0], [0.5, -0.5, 0.0], [0.7, -0.7, 0.0]])
     brackets = []
     for copies in (1, 7, 40):
@@ -145,7 +149,7 @@ def test_shooting_finds_the_same_change_with_one_lane_or_with_all(kernel):
 
 
 def test_shooting_is_stopped_by_a_time_limit(kernel):
-    """A million segments would take minutes."""
+    """Without the limit a million segments would take minutes."""
     high = np.tile([0.6, -0.6, 0.0], (10**6, 1))
 
     def shoot(n):
@@ -168,12 +172,12 @@ def test_lanes_are_one_where_something_else_fills_the_registers():
     platform.machine() not in ("x86_64", "AMD64"), reason="the names of instructions are those of x86-64"
 )
 def test_the_averages_are_vector_instructions(kernel, starts):
-    """What makes the lanes worth having, and what a careless index would undo."""
+    """Vector instructions are the purpose of the lanes, and a careless index would prevent them."""
     kernel.rhs_at_beta(0.5, starts[:2])
     kernel.integrate(starts[:2], [0.0, 1.0])
     for entry in (kernel.module.integrate_all, kernel.module.rates_all):
         options = {name: value for name, value in entry.targetoptions.items() if name != "nopython"}
-        compiled = njit(**options)(entry.py_func)  # code that was kept has no text
+        compiled = njit(**options)(entry.py_func)  # code from the cache has no assembly text
         compiled.compile(entry.signatures[0])
         (text,) = compiled.inspect_asm().values()
         packed = sum(

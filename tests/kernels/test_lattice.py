@@ -1,5 +1,5 @@
-"""Averages over several variables: compiled functions against mpmath and against the derivation's integrands summed by
-another rule."""
+"""Averages over several variables: comparison of compiled functions with mpmath, and with another rule's sums of the
+derivation's integrands."""
 
 import time
 import tracemalloc
@@ -10,15 +10,17 @@ import numba
 import numpy as np
 import pytest
 import sympy as sp
-from lattice_probes import Z, compiled, given, probe_system, random_numbers, softmax_averages
+from lattice_probes import Z, average_value, compiled, given, probe_system, random_numbers, softmax_averages
 
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.softmax import Softmax
 from kernels.averages import lattice_rule
-from kernels.averages.lattice_reference import average_and_error, average_value
+from kernels.averages.lattice_reference import average_and_error
 from kernels.averages.tables import most_nodes
 from kernels.generate import lattice_code
-from kernels.integrate.integrator import IntegrationError, compile_system
+from kernels.integrate.errors import IntegrationError
+from kernels.integrate.failures import why_not_finite
+from kernels.integrate.kernel import compile_system
 from kernels.lower.lattice import groups_of, patterns_of
 from kernels.machine.threads import TimeLimitError, at_most
 
@@ -52,7 +54,7 @@ def test_moments_of_shares_against_the_reference(normals, components, curved):
 
 
 def chi_squared_mp(a, k, degrees):
-    """E of the logistic function of a + k (c − degrees), in log c, in 20 digits."""
+    """The average of the logistic function of a + k (c − degrees), integrated over log c, to 20 digits."""
     with mpmath.workdps(25):
         half = mpmath.mpf(degrees) / 2
         log_norm = half * mpmath.log(2) + mpmath.loggamma(half)
@@ -71,8 +73,10 @@ def chi_squared_mp(a, k, degrees):
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 126, 100_000])
 def test_one_chi_squared_variable_against_mpmath(degrees):
-    """Slopes up to eight per standard deviation of c. At 1e5 degrees the logit itself, a difference of large terms, is
-    right to 1e-11."""
+    """The slopes reach eight per standard deviation of c.
+
+    At 1e5 degrees the logit, a difference of large terms, is accurate to 1e-11 only.
+    """
     averages, states = softmax_averages(0, degrees, 2)
     deviation = np.sqrt(2 * degrees)
     kernel = compiled(averages, states, 1e-11, 8 / deviation)
@@ -98,8 +102,10 @@ def test_vectors_of_unequal_scales_share_the_curvature():
 
 
 def test_components_hundreds_of_units_apart():
-    """Exponents of many hundreds: radius 10, or scales five to one. Sums are finite, shares add up, and small ones are
-    right too."""
+    """Exponents reach many hundreds, with a radius of 10 or scales in the ratio of five to one.
+
+    All sums are finite, the shares add up to one, and small shares are right, too.
+    """
     averages, states = softmax_averages(2, None, 4)
     kernel = compiled(averages, states, 1e-10)
     numbers = random_numbers(kernel, 4, 14.0)
@@ -111,7 +117,7 @@ def test_components_hundreds_of_units_apart():
 
 
 def test_steep_squares_against_steep_slopes():
-    """k z² of either sign reaches a thousand where the Gaussian weight ends."""
+    """k z², of either sign, reaches a thousand where the Gaussian weight ends."""
     averages, states = softmax_averages(2, None, 3, True)
     kernel = compiled(averages, states, 1e-9, 12.0)
     numbers = random_numbers(kernel, 3, 10.0, 12.0)
@@ -119,7 +125,7 @@ def test_steep_squares_against_steep_slopes():
 
 
 def test_an_entropy_of_shares_that_underflow():
-    """log ρ is linear where ρ is zero to all digits."""
+    """log ρ is a linear function where ρ underflows."""
     a = sp.Symbol("A", real=True)
     average = Expectation(sp.log(Softmax(1, a + Z[0], sp.S.Zero)), Z[0])
     kernel = compiled([average], (a,), 1e-11)
@@ -169,7 +175,7 @@ def test_a_rule_that_is_too_coarse_is_refused(monkeypatch):
 
 
 def test_a_wrong_weight_is_seen(monkeypatch):
-    """One part in 10⁸ beside 1/√(2π): a comparison that let it pass would be none."""
+    """The comparison notices a weight that differs from 1/√(2π) by one part in 10⁸."""
     monkeypatch.setattr(lattice_code, "INVERSE_ROOT", "0.3989422844")
     averages, states = softmax_averages(2, None, 3)
     kernel = compiled(averages, states)
@@ -235,12 +241,14 @@ def test_rates_that_would_take_too_many_nodes_say_so():
     kernel = replace(kernel, limits=kernel.limits * 1e10)
     with pytest.raises(IntegrationError, match=r"not finite: an average asks for \d.*nodes, and 1e\+10 are the most"):
         kernel.integrate(random_numbers(kernel, 1, 1e9), [0.0, 1.0])
-    assert "or an average asks for more nodes than" in kernel._why_not_finite(random_numbers(kernel, 1, 1.0)[0])
+    assert "or an average asks for more nodes than" in why_not_finite(kernel, random_numbers(kernel, 1, 1.0)[0])
 
 
 def test_what_a_rule_asks_for_is_what_the_kernel_refuses():
-    """The kernel refuses a box around the ball of nodes that it would visit: a rule whose ball alone is small enough is
-    refused too."""
+    """The kernel's limit concerns the box around the ball of nodes that it would visit.
+
+    It also refuses a rule of which only the ball is small enough.
+    """
     averages, states = softmax_averages(3, None, 3)
     kernel = compiled(averages, states, 1e-6)
     numbers = random_numbers(kernel, 1, 1.0)
@@ -249,7 +257,7 @@ def test_what_a_rule_asks_for_is_what_the_kernel_refuses():
     )
 
     def asked(y):
-        return most_nodes(kernel.system, {}, kernel.tables, y)
+        return most_nodes(kernel.averages, {}, kernel.tables, y)
 
     scale = (lattice_code.MOST_NODES / asked(numbers[0])) ** (1 / 3)
     fine, coarse = (np.where(np.abs(numbers) > 20, numbers * scale * factor, numbers) for factor in (1.1, 0.05))
@@ -265,8 +273,10 @@ def test_what_a_rule_asks_for_is_what_the_kernel_refuses():
 
 
 def test_a_sum_over_billions_of_nodes_is_stopped_between_two_rows():
-    """By a time limit, and so by an interrupt; some 5 · 10⁹ nodes would take half a minute. What was visited says how
-    long."""
+    """A time limit stops the sum, and an interrupt does so in the same way.
+
+    About 5 · 10⁹ nodes would take half a minute; the number of visited nodes tells how long the sum ran.
+    """
     averages, states = softmax_averages(3, None, 3)
     kernel = compiled(averages, states, 1e-6)
     numbers = random_numbers(kernel, 1, 1.0)
@@ -321,7 +331,7 @@ def test_single_precision_is_refused():
 
 @pytest.mark.parametrize(("normals", "slope", "curve"), [(1, 5e4, 0.0), (4, 20.0, 12.0)])
 def test_a_rule_is_measured_in_little_memory(normals, slope, curve):
-    """A million nodes along one variable, and two thousand at each of four thousand quasi-random points."""
+    """The rule has a million nodes along one variable, or two thousand at each of four thousand quasi-random points."""
     averages, states = softmax_averages(normals, None, 3, True)
     (group,) = groups_of(probe_system(averages, states))
     numbers = {s: np.array([{"B": slope, "k": curve}.get(s.name[0], 0.0) * (1 - 2 * int(s.name[2]))]) for s in states}

@@ -1,5 +1,5 @@
-"""Averages over several variables on CUDA: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU where
-there is one."""
+"""Averages over several variables on CUDA: Numba's simulator agrees with the CPU, the kernels compile to PTX, and a GPU
+runs them."""
 
 import numba
 import numpy as np
@@ -9,6 +9,7 @@ from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_ho
 from lattice_probes import compiled, probe_system, random_numbers, softmax_averages
 
 from kernels.generate.codegen import generate
+from kernels.lower.analysis import analyse_averages
 from kernels.machine.module_cache import load_module
 
 CASES = {"one": (1, None), "two": (2, None), "chi": (0, 5), "both": (1, 5), "sampled": (4, None)}
@@ -19,7 +20,7 @@ def logarithm(shares, variables):
 
 
 def results(device, names):
-    """Rates, nodes and a short path for every kind of group at a tolerance that the simulator can pay."""
+    """Rates, nodes and a short path for every kind of group, at a tolerance that the simulator can reach quickly."""
     found = {}
     for name in names:
         averages, states = softmax_averages(*CASES[name], 2, extra=logarithm)
@@ -63,7 +64,8 @@ def test_gpu_agrees_with_the_cpu():
 @pytest.mark.parametrize("name", ["both", "sampled"])
 def test_lattices_compile_for_hopper_without_a_gpu(name):
     averages, states = softmax_averages(*CASES[name], 3, extra=logarithm)
-    module = load_module(generate(probe_system(averages, states), sp.S.One, (), {}, "cuda").source, "ptx_lattice")
+    system = analyse_averages(probe_system(averages, states))
+    module = load_module(generate(system, sp.S.One, (), {}, "cuda").source, "ptx_lattice")
     line, table, cube, whole = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1], numba.int64
     signature = (whole[::1], line, table, table, line, whole[:, :, ::1], cube, table, line, whole)
     ptx_for_hopper(module.rates_all.py_func, signature)

@@ -1,23 +1,23 @@
-"""The slow averages that kernels are held to, against closed forms and mpmath; what they answer where there is no
-answer."""
+"""The slow reference averages: comparison with closed forms and mpmath, and the errors where no average exists."""
 
 import math
 
 import mpmath
 import pytest
 import sympy as sp
-from lattice_probes import Z
+from lattice_probes import Z, average_value
 
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.softmax import Softmax
-from kernels.averages.lattice_reference import average_and_error, average_value
+from kernels.averages.lattice_reference import average_and_error
 
 a, b = sp.symbols("a b", real=True)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("normals", [1, 2, 3])
 def test_ridges_have_one_dimensional_values(normals):
-    """A share that depends on b·z has the average over one normal variable of slope |b|."""
+    """The average of a share that depends on b·z is that over one normal variable with slope |b|."""
     slopes = [sp.Integer(n + 1) for n in range(normals)]
     logit = a + b * sum(s * z for s, z in zip(slopes, Z, strict=False))
     value = average_value(Expectation(Softmax(1, logit, sp.S.Zero), *Z[:normals]), {a: 0.7, b: 0.8})
@@ -37,7 +37,7 @@ def test_moments_of_chi_squared(degrees):
 
 
 def test_a_tail_of_an_exponential_law():
-    """c/2 is exponential for two degrees: E[e^{−k c}] as a share far in its tail keeps relative digits."""
+    """c/2 has an exponential law for two degrees; E[e^{−k c}], a share far in its tail, keeps its relative accuracy."""
     c = ChiSquared("c", sp.Integer(2))
     value = average_value(Expectation(Softmax(1, -a * c - 20, sp.S.Zero), c), {a: 1.0})
     with mpmath.workdps(25):
@@ -46,7 +46,10 @@ def test_a_tail_of_an_exponential_law():
 
 
 def test_a_small_tail_does_not_pass_for_convergence():
-    """1 − 1.4e-8: two coarse grids agree to the square root of the tolerance and are both wrong in the ninth digit."""
+    """The average is 1 − 1.4e-8.
+
+    Two coarse grids agree to the square root of the tolerance, and both are wrong in the ninth digit.
+    """
     logit = sp.Integer(50) - 9 * Z[0]
     value = average_value(Expectation(Softmax(1, logit, sp.S.Zero), Z[0]), {})
     with mpmath.workdps(25):

@@ -1,4 +1,4 @@
-"""The memory of a large ensemble is that of its outcomes: its states are drawn, followed and forgotten part by part."""
+"""A large ensemble needs memory for its outcomes only: its states are drawn, integrated and dropped in parts."""
 
 import subprocess
 import sys
@@ -22,8 +22,10 @@ FEW, MANY, MOST = 20_000, 1_000_000, 10_000_000
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process alone is told by /proc")
 def test_ten_million_trajectories_take_less_than_a_gibibyte():
-    """By the growth from few to many. Of a trajectory stay the time when it was decided and what it covered, some ten
-    bytes."""
+    """The test extrapolates the growth from few to many trajectories.
+
+    About ten bytes of each trajectory remain: the time when its outcome was decided, and the outcome.
+    """
     run = subprocess.run([sys.executable, "-c", PEAKS, str(FEW), str(MANY)], capture_output=True, text=True, check=True)
     few, many = (1024 * int(line.split()[1]) for line in run.stdout.splitlines() if line.startswith("peak"))
     slope = (many - few) / (MANY - FEW)

@@ -1,5 +1,7 @@
-"""The cache: kept between processes, never stale, checked before use, written whole, and a line of what cannot be
-kept."""
+"""The cache: it is kept between processes, never stale, checked before use and written completely.
+
+One line on standard error says what cannot be kept.
+"""
 
 import errno
 import importlib.util
@@ -33,7 +35,7 @@ DOUBLE = f"from kernels.machine.module_cache import load_module; print(load_modu
 SECOND_PROCESS = """
 import json, numpy as np
 from handtyped import T0, VALUES, bimodal_system, exponential_beta, t0
-from kernels.integrate.integrator import compile_system
+from kernels.integrate.kernel import compile_system
 kernel = compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, T0: 30.0, t0: 288.0}, device="cpu")
 y = kernel.integrate(np.array([[0.1, -0.2, 0.05]]), [0.0, 5.0, 40.0]).y
 entries = [kernel.module.integrate_all, kernel.module.rates_all, kernel.module.beta_all]
@@ -44,7 +46,7 @@ print(json.dumps({"file": kernel.module.__file__, "y": y.tolist(), "counts": cou
 
 
 def started(program, cache, *before, **environment):
-    """A Python program with this cache directory. before: what starts Python."""
+    """A process that runs a Python program with this cache directory. before: the command that starts Python."""
     paths = {"PYTHONPATH": PYTHONPATH, VARIABLE: str(cache)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(
@@ -53,14 +55,17 @@ def started(program, cache, *before, **environment):
 
 
 def ended(process):
-    """What the program prints, and what it says on standard error."""
+    """The program's standard output and standard error."""
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out, err
 
 
 def test_two_processes_that_compile_at_once_agree_and_a_third_compiles_nothing(tmp_path):
-    """To the bit. The hash seeds differ: neither the source nor the result may depend on the order of a set."""
+    """The results agree to the bit.
+
+    The processes have different hash seeds, because neither source nor result may depend on the order of a set.
+    """
     both = [started(SECOND_PROCESS, tmp_path, PYTHONHASHSEED=seed) for seed in ("1", "2")]
     first, second, third = map(
         json.loads, [*(ended(process)[0] for process in both), ended(started(SECOND_PROCESS, tmp_path))[0]]
@@ -82,19 +87,20 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def load(stem, source=SOURCE):
-    """The module as a new process would have it."""
+    """The module as a new process would load it."""
     module = load_module(source, stem)
     del sys.modules[module.__name__]
     return module
 
 
 def compilations(stem):
-    """How often a new process compiles."""
+    """The number of compilations in a new process."""
     double = load(stem).double
     assert double(1.5) == 3.0
     return sum(double.stats.cache_misses.values())
 
 
+@pytest.mark.quick
 def test_same_source_is_one_module_and_other_source_another(own_cache):
     module = load_module(SOURCE, "twice")
     assert load_module(SOURCE, "twice") is module
@@ -127,7 +133,7 @@ def test_package_source_and_versions_are_part_of_the_key(own_cache, monkeypatch,
 
 
 def test_what_a_function_calls_in_its_own_file_is_part_of_the_key(own_cache, tmp_path):
-    """Two files of one name, as of a module and its mutant, whose kept functions have the same byte code."""
+    """A module and its mutant have the same file name, and their kept functions have the same byte code."""
     helper = "from numba import njit\n\n\n@njit\ndef factor():\n    return {factor}\n\n\n"
     for factor in (2.0, 3.0):
         path = tmp_path / str(factor) / "called.py"
@@ -180,7 +186,7 @@ def test_no_bit_of_compiled_code_may_differ(own_cache):
 
 
 def test_whole_files_that_cannot_be_used_are_written_anew(own_cache):
-    """As from a Numba of the same version that somebody has changed."""
+    """Such files could come from a modified Numba of the same version."""
     assert compilations("unusable") == 1
     (path,) = own_cache.glob("*.compiled")
     for content in (pickle.dumps(("too", "few")), pickle.dumps(None), b"no pickle"):
@@ -240,7 +246,7 @@ def test_a_failed_write_is_said_once_and_leaves_nothing_behind(own_cache, monkey
 
 
 def test_a_disk_that_fills_up_while_code_is_written_ends_nothing(tmp_path):
-    """The source is short enough for the limit, the code is not."""
+    """The limit of the file size allows the source, but not the compiled code."""
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); {DOUBLE}"
     out, err = ended(started(limited, tmp_path))
     assert out == "3.0\n"
@@ -262,7 +268,7 @@ def test_an_interrupt_within_a_write_leaves_nothing_behind(own_cache, monkeypatc
 
 
 def test_what_another_process_left_behind_is_no_matter(own_cache):
-    """As after a power cut: an unfinished file, and folders where files belong."""
+    """An unfinished file, and folders in the places of files, as after a power cut."""
     assert compilations("stale") == 1
     (own_cache / ".0123456789abcdef.tmp").write_bytes(b"unfinished")
     for path in own_cache.glob("annealvi*"):
@@ -292,7 +298,7 @@ def test_platform_cache_folder_without_the_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_directory() == tmp_path / "xdg" / "annealvi"
     monkeypatch.setenv("HOME", str(tmp_path))
-    for relative in ("", "cache"):  # which that variable's standard says to ignore
+    for relative in ("", "cache"):  # the standard of this variable says to ignore such values
         monkeypatch.setenv("XDG_CACHE_HOME", relative)
         assert cache_directory() == tmp_path / ".cache" / "annealvi"
 
@@ -368,7 +374,7 @@ def test_nowhere_to_write_is_said_once_and_still_works(own_cache, tmp_path, monk
 
 
 def bound_by_permissions():
-    """What starts a process that a folder's permissions bind, also where root starts it."""
+    """A command that starts a process which obeys the permissions of folders, even if root starts it."""
     if os.geteuid() != 0:
         return []
     before = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
@@ -379,7 +385,7 @@ def bound_by_permissions():
 
 
 def test_a_read_only_folder_is_read_and_what_it_lacks_compiled(tmp_path):
-    """The first process fills it, the others cannot write to it."""
+    """The first process fills the folder; the other processes cannot write to it."""
     before, other = bound_by_permissions(), DOUBLE.replace("twice", "another")
     counting = f"{DOUBLE}; print(sum(load_module({SOURCE!r}, 'twice').double.stats.cache_misses.values()))"
     cache = tmp_path / "cache"

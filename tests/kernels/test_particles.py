@@ -1,7 +1,7 @@
-"""The particle simulation against brute force on a grid, against a retyped ODE, and against its own symmetries and
-limits.
+"""The particle simulation: comparison with brute force on a grid and with a retyped ODE, its symmetries and limits.
 
-Seeds are fixed. A comparison with an exact value allows 4.5 standard errors (7e-6 for each number under the null law).
+Seeds are fixed. A comparison with an exact value allows 4.5 standard errors (probability 7e-6 for each number under the
+null law).
 """
 
 import math
@@ -46,7 +46,7 @@ def bimodal(d, R=R):
 
 
 def bimodal_means(d, m1, m2, s, R=R):
-    """Two proposal means with m_i = mu_i . mu*, s = mu_1 . mu_2, and the bimodal target's own direction first."""
+    """Two means of the proposal with m_i = mu_i . mu* and s = mu_1 . mu_2; mu* is the first direction of R^d."""
     means = np.zeros((2, d))
     means[:, 0] = m1, m2
     means[0, 1] = math.sqrt(1 - m1**2)
@@ -63,7 +63,7 @@ def log_mixture(x, means, weights, scales, normalised=True):
 
 
 def reverse_kl_on_a_grid(means, beta, problem, normalised=True):
-    """KL(q || p*^beta) in two dimensions by the trapezoidal rule, exact to rounding for these smooth densities."""
+    """KL(q || p*^beta) in two dimensions by the trapezoidal rule, which is exact to rounding for smooth densities."""
     axis = np.linspace(-11, 11, 221)
     x = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
     log_q = log_mixture(x, means, problem["proposal_weights"], problem["proposal_scales"])
@@ -90,8 +90,10 @@ def tangential(means, vectors):
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("beta", [1.0, 0.3, 0.0])
 def test_velocity_is_minus_the_gradient_of_the_reverse_kl(beta, precision):
-    """Finite differences err by h^2 = 1e-6 times a third derivative of order one, well below the standard errors of
-    some 1e-3."""
+    """The error of the finite differences is h^2 = 1e-6 times a third derivative of order one.
+
+    This is far below the standard errors, which are about 1e-3.
+    """
     estimate = estimate_velocity(
         UNEQUAL_MEANS,
         **UNEQUAL,
@@ -112,6 +114,7 @@ def test_velocity_is_minus_the_gradient_of_the_reverse_kl(beta, precision):
     assert np.all(np.abs(estimate.Q - drift - drift.T) < STANDARD_ERRORS * estimate.Q_standard_error)
 
 
+@pytest.mark.quick
 def test_velocity_on_the_sphere_is_the_tangential_part():
     estimate = estimate_velocity(UNEQUAL_MEANS, **UNEQUAL, beta=0.7, particles=4096, replicas=64, seed=12, device="cpu")
     expected = -tangential(UNEQUAL_MEANS, gradient_on_a_grid(UNEQUAL_MEANS, 0.7, UNEQUAL))
@@ -120,8 +123,10 @@ def test_velocity_on_the_sphere_is_the_tangential_part():
 
 
 def test_the_comparison_notices_a_wrong_density():
-    """Without the scales' normalisation, -d log sigma, the target's logits are wrong, and the velocity is many errors
-    away."""
+    """Without the normalisation -d log sigma of the scales, the target's logits are wrong.
+
+    The velocity then differs by many standard errors.
+    """
     estimate = estimate_velocity(
         UNEQUAL_MEANS, **UNEQUAL, beta=1.0, particles=4096, replicas=64, seed=11, manifold="euclidean", device="cpu"
     )
@@ -130,7 +135,7 @@ def test_the_comparison_notices_a_wrong_density():
 
 
 def bimodal_ode(t, state, beta):
-    """The bimodal summary-statistics ODE as theory states it, retyped; expectations by the trapezoidal rule."""
+    """The bimodal summary-statistics ODE, retyped from the theory; expectations by the trapezoidal rule."""
     m1, m2, s = state
     z = np.linspace(-8.5, 8.5, 341)
     weight = np.exp(-0.5 * z**2) * (z[1] - z[0]) / math.sqrt(2 * math.pi)
@@ -174,16 +179,16 @@ def run_bimodal(dt, duration, particles, replicas, seed, beta=1.0, d=8, **option
 
 
 def overlaps(M, Q):
-    """m_1, m_2 and s of the bimodal problem, along the last axis."""
+    """The overlaps m_1, m_2 and s of the bimodal problem, along the last axis."""
     return np.stack([M[..., 0, 0], M[..., 1, 0], Q[..., 0, 1]], axis=-1) / R**2
 
 
 @pytest.mark.slow
 def test_halving_the_step_halves_the_bias_and_extrapolation_removes_it():
-    """Against the retyped ODE. The bias is c dt (1 + O(dt)): halving dt = 1/4 gives a ratio of 2 within dt, sampling
-    errors apart.
+    """The biases against the retyped ODE have a ratio of 2, and extrapolation removes them.
 
-    Extrapolation leaves the term of second order, for which a quarter of the finer run's bias is allowed.
+    The bias is c dt (1 + O(dt)). Half of dt = 1/4 therefore gives a ratio of 2 within dt, apart from sampling errors.
+    Extrapolation leaves the term of second order, for which the test allows a quarter of the finer run's bias.
     """
     duration = 3.0
     exact = solve_ivp(bimodal_ode, (0, duration), STATE, args=(1.0,), rtol=1e-10, atol=1e-12).y[:, -1]
@@ -208,8 +213,10 @@ def test_halving_the_step_halves_the_bias_and_extrapolation_removes_it():
 
 @pytest.mark.slow
 def test_quadrupling_the_particles_quarters_the_bias_due_to_their_noise():
-    """At one large step, |m_1| + |m_2| against its value with 64 particles: the noise's bias is c / N, of which 1 / 64
-    remains there."""
+    """One large step; |m_1| + |m_2| is compared with its value for 64 particles.
+
+    The noise causes a bias of c / N, of which c / 64 remains in the reference.
+    """
     sums = []
     for particles, replicas in [(1, 32768), (4, 16384), (64, 2048)]:
         run = run_bimodal(1 / 2, 2.0, particles, replicas=replicas, seed=particles, beta=0.3)
@@ -223,8 +230,10 @@ def test_quadrupling_the_particles_quarters_the_bias_due_to_their_noise():
 
 
 def test_quadrupling_the_particles_halves_the_standard_error():
-    """A standard error from n replicas has the relative error 1 / sqrt(2 n): 2.5 % each here, and 0.35 is 5 of the
-    ratio's."""
+    """A standard error from n replicas has a relative error of 1 / sqrt(2 n), here 2.5 %.
+
+    0.35 is five times the error of the ratio.
+    """
     options = {"beta": 0.5, "replicas": 800, "device": "cpu"}
     few, many = (estimate_velocity(UNEQUAL_MEANS, **UNEQUAL, particles=n, seed=n, **options) for n in (32, 128))
     assert np.all(np.abs(few.M_standard_error / many.M_standard_error - 2) < 0.35)
@@ -240,7 +249,7 @@ def test_the_sphere_is_kept_and_euclidean_means_leave_it():
 
 
 def test_first_euclidean_step_is_the_velocity_of_the_same_draws():
-    """Step 0 of a run and a velocity estimate of the same seed use the same particles."""
+    """Step 0 of a run and a velocity estimate with the same seed use the same particles."""
     dt, replicas = 0.25, 3
     options = {"particles": 10, "seed": 4, "manifold": "euclidean", "device": "cpu"}
     means = np.repeat(UNEQUAL_MEANS[None], replicas, axis=0)
@@ -275,7 +284,7 @@ def test_record_holds_the_start_every_nth_step_and_the_end():
 
 
 def test_results_depend_neither_on_threads_nor_on_chunks_nor_on_other_replicas(monkeypatch):
-    """Bit for bit: every replica is computed by one thread, in an order of its own."""
+    """The results are the same bit for bit, because one thread computes each replica in a fixed order."""
     means = uniform_sphere_means(5, 2, 6, R, seed=6)
 
     def run(replicas=5, **options):
@@ -306,15 +315,17 @@ def test_results_depend_neither_on_threads_nor_on_chunks_nor_on_other_replicas(m
 def test_single_and_double_precision_agree():
     double = run_bimodal(0.1, 1.0, 64, replicas=2, seed=8)
     single = run_bimodal(0.1, 1.0, 64, replicas=2, seed=8, precision="float32")
-    # The same words: single precision rounds each particle by 1e-7 of its size, here some 3, with no bias, and the
-    # means stay double.
+    # Both precisions use the same random words. Single precision rounds each particle by 1e-7 of its size, here about
+    # 3, without bias, and the means are double.
     np.testing.assert_allclose(single.final_means, double.final_means, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [30, 300, 3000])
 def test_means_that_diverge_are_an_error_that_names_the_step(steps):
-    """Far off as well as beyond the largest number; a step that Euler's method bears, 2 sigma^2/w_i = 0.04 being its
-    limit, is none."""
+    """Means far out, or beyond the largest number, are an error.
+
+    A step below the limit of Euler's method, 2 sigma^2 / w_i = 0.04, is none.
+    """
     narrow = {**bimodal(4), "target_scales": [0.1, 0.1], "proposal_scales": [0.1, 0.1]}
     options = {"particles": 4, "seed": 3, "manifold": "euclidean", "device": "cpu", "record_every": steps}
     means = uniform_sphere_means(2, 2, 4, R, seed=3)
@@ -381,6 +392,7 @@ GOOD = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -442,7 +454,7 @@ def test_devices_are_named_and_never_silently_replaced():
 
 @pytest.mark.parametrize("projected", [False, True])
 def test_one_estimate_of_many_particles_is_stopped_by_a_time_limit(projected):
-    """It would take a minute, and is one step of one replica."""
+    """Without a limit the estimate, one step of one replica, would take a minute."""
     means = bimodal_means(128, 0.1, -0.1, 0.0)
     few = {"replicas": 2, "seed": 0, "projected": projected, "device": "cpu"}
     estimate_velocity(means, **bimodal(128), beta=0.5, particles=4, **few)

@@ -1,5 +1,4 @@
-"""The CUDA kernels without a GPU: in Numba's simulator against the CPU's, and compiled to PTX; on a GPU, where there is
-one, too."""
+"""The particles on CUDA: Numba's simulator agrees with the CPU, the kernels compile to PTX, and a GPU runs them."""
 
 import re
 import sys
@@ -30,8 +29,10 @@ CASES = [("float64", "sphere"), ("float64", "euclidean"), ("float32", "sphere")]
 
 
 def results(device):
-    """Runs of two steps, with more particles than a block has threads and a dimension that is no multiple of four; and
-    a velocity."""
+    """Runs of two steps, a velocity, and a run under a rule.
+
+    Some runs have more particles than a block has threads; the dimension is no multiple of four.
+    """
     means = uniform_sphere_means(2, 2, 5, 3.0, seed=2**63 + 7)
     found = {}
     for precision, manifold in CASES:
@@ -81,7 +82,7 @@ def results(device):
 def assert_same_to_rounding(found, expected):
     for name, value in expected.items():
         if name != "device":
-            # Single precision rounds x by 2e-7; the differences are averaged over 131 particles.
+            # Single precision rounds x by 2e-7, and the gradients average the differences over 131 particles.
             np.testing.assert_allclose(
                 found[name], value, rtol=0, atol=1e-6 if "float32" in name else 1e-12, err_msg=name
             )
@@ -108,12 +109,14 @@ def test_gpu_agrees_with_the_cpu():
 def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes):
     from numba import boolean, float64, from_dtype, int64, uint64
 
-    from kernels.particles.cuda import block_shape, kernel_sources
+    from kernels.particles.cuda.blocks import block_shape
+    from kernels.particles.cuda.estimate import estimate_source
+    from kernels.particles.cuda.moves import move_all_shapes_source, move_means_source
 
     real = from_dtype(np.dtype(precision))
-    estimate, move_means, move_all_shapes = kernel_sources(
-        np.dtype(precision).type, 5, block_shape(128, 256, 5, real.bitwidth // 8), with_shapes
-    )
+    shape = block_shape(128, 256, 5, real.bitwidth // 8)
+    estimate = estimate_source(np.dtype(precision).type, 5, shape, with_shapes)
+    move_means, move_all_shapes = move_means_source(np.dtype(precision).type, shape.threads), move_all_shapes_source()
     table, cube = float64[:, ::1], float64[:, :, ::1]
     signatures = {
         estimate: (cube, table, table, real[:, :, ::1], table, table, table, table, table, int64, int64, uint64, int64),
@@ -144,7 +147,7 @@ def test_missing_cuda_component_is_named_with_its_remedy(monkeypatch):
 
 
 class Launched:
-    """A kernel of a GPU that is not here. does: with its array of the kernel's function."""
+    """Stands for a kernel on a GPU that the machine does not have. does: what the kernel does to its array."""
 
     def __init__(self, does):
         self.does = does
@@ -154,7 +157,7 @@ class Launched:
 
 
 class LinkerError(RuntimeError):
-    """As Numba's is called."""
+    """An exception with the name of Numba's."""
 
 
 def fail(*_):
@@ -173,7 +176,7 @@ GPUS = {
 
 @pytest.mark.parametrize("gpu", GPUS)
 def test_a_gpu_is_tried_before_it_is_used(gpu, monkeypatch, capfd):
-    """Once in a process. One that is there and cannot be used is said to be, with a remedy."""
+    """The trial takes place once in a process; a GPU that cannot be used is reported with a remedy."""
     does, said = GPUS[gpu]
     tries = []
     monkeypatch.setattr(numba.config, "ENABLE_CUDASIM", False)
@@ -206,7 +209,7 @@ def test_a_gpu_is_tried_before_it_is_used(gpu, monkeypatch, capfd):
     ],
 )
 def test_auto_is_silent_only_where_there_is_no_gpu(error, there, monkeypatch, capfd):
-    """None: the driver has begun, and the toolkit is missing."""
+    """error: that of the driver; None where the driver works and the toolkit is missing."""
     monkeypatch.setattr(numba.config, "ENABLE_CUDASIM", False)
     monkeypatch.setattr(numba.cuda, "is_available", lambda: False)
     monkeypatch.setattr(numba.cuda.cudadrv.driver, "driver", SimpleNamespace(initialization_error=error))
@@ -229,7 +232,7 @@ def forget():
 @pytest.mark.parametrize("centres", [2, 4, 16, 60])
 @pytest.mark.parametrize("real_bytes", [4, 8])
 def test_blocks_of_threads_cover_every_coordinate(d, centres, real_bytes):
-    from kernels.particles.cuda import block_shape
+    from kernels.particles.cuda.blocks import block_shape
 
     shape = block_shape(d, 256, centres, real_bytes)
     assert shape.span * shape.passes >= (d + 3) // 4 > shape.span * (shape.passes - 1)
@@ -240,7 +243,7 @@ def test_blocks_of_threads_cover_every_coordinate(d, centres, real_bytes):
 
 
 def test_too_many_centres_for_shared_memory_are_refused():
-    from kernels.particles.cuda import block_shape
+    from kernels.particles.cuda.blocks import block_shape
 
     with pytest.raises(ValueError, match="1000 mixture components"):
         block_shape(128, 256, 1000, 8)

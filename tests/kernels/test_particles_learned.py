@@ -1,8 +1,7 @@
-"""Learned weights and scales in the particle simulation: against the KL's gradient on a grid, and against Gaussians in
-closed form.
+"""Learned weights and scales in the particle simulation: comparison with the KL's gradient on a grid and with closed
+forms of Gaussians.
 
-Seeds are fixed. A comparison within standard errors allows the Student t of a level of 1e-3 shared out over all its
-numbers.
+Seeds are fixed. A comparison uses Student's t at a level of 1e-3, divided among all its numbers.
 """
 
 import numba
@@ -37,7 +36,7 @@ def bound(numbers, replicas=REPLICAS):
 
 
 def problem(d, proposals=2, targets=2):
-    """The first d coordinates and the first components of the mixtures above, weights rescaled to sum to one."""
+    """The mixtures above in their first d coordinates and with their first components; the weights again sum to one."""
     weights, target_weights = (
         np.array(PROPOSAL["proposal_weights"])[:proposals],
         np.array(TARGET["target_weights"])[:targets],
@@ -59,7 +58,7 @@ def grid_gradient(means, mixtures, beta):
 
 
 def expected_velocities(gradient: KlGradient, mixtures):
-    """da/dt, dw/dt, dsigma/dt in Euclidean space, from the gradient in means, logits and log scales."""
+    """da/dt, dw/dt and dsigma/dt in Euclidean space, from the gradient in the means, logits and log scales."""
     weights = mixtures["proposal_weights"]
     return (
         -gradient.means,
@@ -178,8 +177,10 @@ def one_gaussian(d, target_scale):
 
 @pytest.mark.parametrize("d", [1, 6, 1024])
 def test_means_of_a_gaussian_relax_geometrically(d):
-    """With one component each, of one scale, and beta = 1 the particles' noise cancels, and Euler's method has a closed
-    form."""
+    """For single Gaussians of the same scale and beta = 1, Euler's method has a closed form.
+
+    There the particles' noise cancels.
+    """
     scale, dt, steps = 1.3, 0.2, 12
     mixtures = one_gaussian(d, scale)
     start = np.sin(np.arange(2.0 * d)).reshape(2, 1, d)
@@ -201,14 +202,13 @@ def test_means_of_a_gaussian_relax_geometrically(d):
 
 
 def exact_scale(t, d, start, target_scale, beta):
-    """sigma(t) of one Gaussian: dtau/dt = d (1 - beta sigma^2 / sigma*^2), logistic in sigma^2."""
+    """sigma(t) of one Gaussian: dtau/dt = d (1 - beta sigma^2 / sigma*^2) is logistic in sigma^2."""
     limit = target_scale**2 / beta
     return np.sqrt(limit / (1 + (limit / start**2 - 1) * np.exp(-2 * d * t)))
 
 
 def test_one_gaussian_follows_the_exact_path_and_ends_at_the_target():
-    """Extrapolation leaves a term of second order in the step, for which a quarter of the finer run's bias is
-    allowed."""
+    """Extrapolation leaves the term of second order, for which the test allows a quarter of the finer run's bias."""
     d, scale, start_scale, beta, dt = 3, 1.6, 0.7, 0.8, 0.02
     mixtures, start = one_gaussian(d, scale), np.full((REPLICAS, 1, d), 0.5)
     runs = [
@@ -248,13 +248,13 @@ def test_one_gaussian_follows_the_exact_path_and_ends_at_the_target():
         record_every=1500,
         device="cpu",
     )
-    # At the target the noise vanishes too, so that the limit is reached to rounding.
+    # At the target the noise vanishes, so that the run reaches the limit to rounding.
     np.testing.assert_allclose(end.final_means, np.broadcast_to(mixtures["target_means"], (2, 1, d)), atol=1e-10)
     np.testing.assert_allclose(end.final_scales, scale, rtol=1e-10)
 
 
 def test_a_mixture_with_everything_learned_ends_at_the_target():
-    """KL = 0 is a fixed point without noise, which attracts a start that gives one component to each mode."""
+    """KL = 0 is a fixed point without noise, and attracts a start with one component at each mode."""
     means, mixtures = problem(2)
     run = simulate_particles(
         means[None],
@@ -275,8 +275,7 @@ def test_a_mixture_with_everything_learned_ends_at_the_target():
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_a_thousand_dimensions_neither_overflow_nor_lose_accuracy(precision):
-    """Two concentric shells whose particles each see their own component alone: the other's density is exp(-150) times
-    theirs or less."""
+    """At the particles of each of two concentric shells the other component's density is smaller by exp(-150)."""
     d, beta, target_scale = 1024, 0.3, 1.1
     weights, scales = np.array([0.25, 0.75]), np.array([0.5, 1.5])
     means, nu = np.zeros((2, d)), np.full((1, d), 0.1)
@@ -366,8 +365,10 @@ def test_each_replica_has_its_own_start_and_no_thread_count_matters(monkeypatch)
 
 
 def test_standard_errors_of_weights_fall_with_the_particles():
-    """A standard error from n replicas has the relative error 1 / sqrt(2 n): 2.5 % each here, and 0.35 is 5 of the
-    ratio's."""
+    """A standard error from n replicas has a relative error of 1 / sqrt(2 n), here 2.5 %.
+
+    0.35 is five times the error of the ratio.
+    """
     means, mixtures = problem(2)
     few, many = (
         estimate_velocity(means, **mixtures, beta=0.5, particles=n, replicas=800, seed=n, learn=ALL, device="cpu")
@@ -393,7 +394,7 @@ def test_too_long_a_step_of_the_scales_is_an_error():
 
 
 def test_too_long_a_step_of_the_weights_is_an_error():
-    """A weight that one step makes vanish has no way back."""
+    """A weight that one step makes vanish could not grow again."""
     means, mixtures = problem(3)
     with pytest.raises(DivergenceError, match=r"^the weights diverge with dt = 1000; .* below 2 / w_i"):
         simulate_particles(

@@ -1,4 +1,4 @@
-"""One printer for all targets: each expression of the coverage list, evaluated by each target against 30 digits."""
+"""The printer for all targets: on each target, each expression of the coverage list agrees with 30 digits."""
 
 import json
 import math
@@ -26,8 +26,10 @@ HEADERS = {
 
 
 def coverage_module(target, precision="float64", without=()):
-    """A module with one function, evaluate(points (n, 2), out (expressions, n)), that holds the list but for the names
-    `without`."""
+    """A module with one function, evaluate(points (n, 2), out (expressions, n)), for the coverage list.
+
+    The list lacks the expressions with the names `without`.
+    """
     printer = ScalarPrinter(precision)
     lines = [
         "def evaluate(points, out):",
@@ -56,8 +58,10 @@ def evaluated(target, precision="float64"):
 
 
 def assert_right(values, relative, points=POINTS, smallest=0.0):
-    """To relative rounding; a softplus, log(1 + small), only to absolute rounding. points: the arguments as the target
-    saw them."""
+    """The values are right to relative rounding, and those of softplus, log(1 + small), to absolute rounding.
+
+    points: the arguments as the target received them.
+    """
     for row, (name, expression) in zip(values, EXPRESSIONS.items(), strict=True):
         for value, point in zip(row, points, strict=True):
             expected = float(exact(expression, point))
@@ -97,7 +101,7 @@ def test_every_expression_compiles_for_hopper(precision):
 
 @needs_compiler
 def test_single_precision_on_cuda_promotes_nothing():
-    """But for the trigonometric functions, whose library code reduces large arguments in double precision."""
+    """The trigonometric functions are the exception: their library code reduces large arguments in double precision."""
     assert ".f64" not in ptx_of("float32", without=("sin", "cos", "tan"))
 
 
@@ -107,6 +111,7 @@ def ptx_of(precision, without=()):
     return ptx_for_hopper(function, (real[:, ::1], real[:, ::1]))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "node",
     [
@@ -132,6 +137,7 @@ def test_a_piecewise_that_may_have_no_value_is_refused():
         ScalarPrinter().text(sp.Piecewise((x, x < 0)))
 
 
+@pytest.mark.quick
 def test_literals_keep_every_bit():
     third = ScalarPrinter().text(sp.Rational(1, 3) + 0 * x)
     assert float(third) == 1 / 3
@@ -145,7 +151,7 @@ def test_unknown_precision_is_refused():
 
 
 def test_coverage_list_reaches_every_printing_rule():
-    """Each function name that the printer knows occurs in the lowered list."""
+    """Each function name that the printer knows occurs in the lowered coverage list."""
     printed = " ".join(ScalarPrinter().text(lower(e)) for e in EXPRESSIONS.values())
     from kernels.generate import printer
 

@@ -1,10 +1,9 @@
-"""Particles in the span of the centres against particles in all d dimensions: by their law, which is the same, not by
-their paths.
+"""Particles in the span of the centres: runs have the law, not the paths, of runs with particles in all d dimensions.
 
-Seeds are fixed. Each test asks at level LEVEL for all numbers that it compares together (Bonferroni). The statistic of
-two samples is the difference of two means in its standard errors; both have the same law under the null hypothesis and
-as many replicas, so that the difference is symmetric, and with tens of thousands of replicas Gaussian far into its
-tails.
+Seeds are fixed. The level of each test is LEVEL for all numbers that it compares together (Bonferroni). The statistic
+of two samples is the difference of their means in standard errors. Under the null hypothesis both samples have the same
+law, and they have the same number of replicas. The difference is therefore symmetric and, with tens of thousands of
+replicas, Gaussian far into its tails.
 """
 
 import importlib.util
@@ -44,7 +43,7 @@ def mixtures(targets, target_weights, target_scale, weights, scale):
 
 
 def rows(dimension, *starts):
-    """Vectors of R^dimension that begin so, and go on with zeros."""
+    """Vectors of R^dimension with the given first coordinates; the others are zero."""
     return np.array([[*start, *[0.0] * (dimension - len(start))] for start in starts])
 
 
@@ -76,7 +75,7 @@ CASES = {
 
 
 def outside(problem, means):
-    """Orthonormal directions outside the span of all centres, (d - r, d)."""
+    """Orthonormal directions that are orthogonal to the span of all centres, (d - r, d)."""
     centres = np.concatenate([problem["target_means"], means])
     _, sizes, directions = np.linalg.svd(centres)
     return directions[np.sum(sizes > 1e-10) :]
@@ -99,8 +98,10 @@ def final_means(case, projected, betas=(0.35,), **options):
 
 
 def features(case, final):
-    """What is compared of each replica, (replicas, features): its overlaps, and two coordinates outside the first span
-    for each mean."""
+    """The numbers that a test compares, (replicas, features).
+
+    These are the overlaps of each replica, and two coordinates of each mean outside the span at the start.
+    """
     problem, means, _ = CASES[case]
     replicas, L, _ = final.shape
     M, Q = final @ problem["target_means"].T, final @ final.transpose(0, 2, 1)
@@ -111,8 +112,7 @@ def features(case, final):
 
 
 def discrepancy(here, there):
-    """(statistic, bound): the largest difference of two samples' means and covariances in standard errors, and its
-    bound."""
+    """The largest difference of two samples' means and covariances in standard errors, and its bound."""
     differences = []
     for values in (here, there):
         centred = values - values.mean(0)
@@ -121,7 +121,7 @@ def discrepancy(here, there):
         differences.append((moments.mean(0), moments.var(0, ddof=1) / len(moments)))
     (mean, variance), (other_mean, other_variance) = differences
     error = np.sqrt(variance + other_variance)
-    known = error > 1e-12  # on the sphere lengths do not move; a bound of rounding is theirs
+    known = error > 1e-12  # on the sphere the lengths are constant to rounding
     assert np.abs(mean - other_mean)[~known].max(initial=0) < 1e-9
     statistic = np.max(np.abs(mean - other_mean)[known] / error[known])
     return statistic, stats.norm.isf(LEVEL / (2 * known.sum()))
@@ -177,9 +177,11 @@ def test_the_comparison_rejects_a_wrong_projection(mutant, monkeypatch, tmp_path
 @pytest.mark.parametrize("projected", [False, True])
 @pytest.mark.parametrize("case", ["bimodal", "three components", "a mean on a mode, another between them"])
 def test_what_is_outside_has_the_variance_of_the_theory(case, projected):
-    """One Euclidean step of dt = 1 is minus the gradient. Outside the span it is Gaussian with variance (w_i k sigma)^2
-    / n in each direction, k = 1/sigma^2 - beta/sigma*^2: the squares' sum follows a chi^2 law exactly, in the full
-    simulation, too."""
+    """One Euclidean step of dt = 1 is minus the gradient.
+
+    Outside the span it is Gaussian with variance (w_i k sigma)^2 / n in each direction, where k = 1/sigma^2 -
+    beta/sigma*^2. The sum of the squares therefore has a chi^2 law exactly, also in the full simulation.
+    """
     problem, means, _ = CASES[case]
     beta, directions = 0.35, outside(*CASES[case][:2])
     assert len(directions) > 1
@@ -230,8 +232,10 @@ def test_the_basis_is_orthonormal_and_holds_all_centres(case):
 
 @pytest.mark.parametrize("apart", [1e-3, 1e-8, 1e-11, 1e-14, 0.0])
 def test_the_basis_is_orthonormal_however_near_two_centres_are(apart):
-    """What is left is dropped below 1e-12 of the length; above it, the second round removes what rounding has left of
-    the first."""
+    """The basis drops a remainder below 1e-12 of the length.
+
+    For a larger one, the second round of subtractions removes the rounding errors of the first.
+    """
     rng = np.random.default_rng(1)
     targets = rng.normal(size=(2, 50))
     mean = targets[0] + apart * rng.normal(size=50)
@@ -268,13 +272,13 @@ def test_results_depend_neither_on_threads_nor_on_chunks_nor_on_other_replicas(m
 
 
 def test_no_particle_has_the_number_of_the_noise_outside():
-    """The rule of an adaptive schedule counts its particles down from the largest, MAX_PARTICLES - 1."""
+    """The rule of an adaptive schedule numbers its particles down from the largest number, MAX_PARTICLES - 1."""
     assert min(ORTHOGONAL_NOISE, INITIAL_STATE) >= MAX_PARTICLES
     assert ORTHOGONAL_NOISE != INITIAL_STATE
 
 
 def results(device, d, particles):
-    """Runs of two steps, one mean on a mode; a velocity; and a run under a rule."""
+    """Runs of two steps with one mean on a mode, a velocity, and a run under a rule."""
     problem = mixtures(rows(d, [3], [-1, 2], [0, 0, 1, 0, -2]), [0.5, 0.3, 0.2], 1.1, [0.6, 0.4], 0.9)
     means = uniform_sphere_means(2, 2, d, 3.0, seed=2**63 + 7)
     means[0, 1] = problem["target_means"][0]
@@ -305,9 +309,8 @@ def assert_same_to_rounding(found, expected):
 
 
 def test_simulated_cuda_kernels_agree_with_the_cpu():
-    """Blocks of few threads, for the simulator's sake: there are more particles and coordinates than threads in one,
-    nevertheless."""
-    few_threads = "import kernels.particles.cuda as p; p.threads_per_block = lambda centres: 8"
+    """Blocks have few threads, so that a small and fast problem has more particles and coordinates than threads."""
+    few_threads = "import kernels.particles.cuda.blocks as p; p.THREADS = (8,)"
     found = in_simulator("t.results('cuda', 13, 11)", "test_projection", before=few_threads)
     assert found["device"] == "cuda simulator"
     assert_same_to_rounding(found, results("cpu", 13, 11))
@@ -327,9 +330,9 @@ def test_gpu_agrees_with_the_cpu():
 def test_kernels_compile_for_hopper_without_a_gpu(precision):
     from numba import float64, from_dtype, int64, uint64
 
-    from kernels.particles.projection_cuda import kernel_sources
+    from kernels.particles.cuda.projection import lift_source, span_means_source
 
-    span_means, lift = kernel_sources(np.dtype(precision).type, 128)
+    span_means, lift = span_means_source(np.dtype(precision).type, 128), lift_source(128)
     table, cube = float64[:, ::1], float64[:, :, ::1]
     coordinates = from_dtype(np.dtype(precision))[:, :, ::1]
     signatures = {
@@ -455,8 +458,10 @@ def test_a_rule_raises_the_temperatures_of_projected_particles(capsys):
 
 
 def test_the_announced_cost_is_that_of_what_is_drawn():
-    """10 steps of 3 replicas and 2 components: 4 particles in 4 coordinates and a vector of 128, instead of 4 particles
-    in 128."""
+    """10 steps of 3 replicas and 2 components draw 4 particles in 4 coordinates and a vector of 128.
+
+    Without the projection they draw 4 particles in 128 coordinates.
+    """
     session = annealvi.open_session(annealvi.load_problem("bimodal", ["schedule.kind=constant"]))
     options = {"replicas": 3, "particles": 4, "t_end": 1.0, "dt": 0.1, "max_cost": 1e-9, "device": "cpu"}
     for projected, draws in ((False, 60 * 4 * 128), (True, 60 * (4 * 4 + 128))):

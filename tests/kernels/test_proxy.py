@@ -1,5 +1,4 @@
-"""Chebyshev proxies: measured against quadrature, their degree set by tolerance and smoothness; and the tables of a
-system."""
+"""Chebyshev proxies: their error, their degree by tolerance and smoothness, and the tables of a system."""
 
 import tracemalloc
 from dataclasses import replace
@@ -17,6 +16,11 @@ from kernels.averages.proxy import fit
 from kernels.averages.quadrature import averages, normal_rule, pole_distance
 from kernels.averages.tables import build_tables
 from kernels.generate.templates import integrator as integrator_source
+from kernels.lower.analysis import analyse_averages
+
+
+def tables_of(system, values, proxies=True):
+    return build_tables(analyse_averages(system), values, 1e-12, proxies)
 
 
 def force(radius):
@@ -47,10 +51,13 @@ def test_degree_follows_tolerance_and_radius():
 
 
 def test_repulsion_has_a_proxy_at_every_radius_of_a_sweep():
-    """Its series decays slowest at w_1 = 1/2, where s = 1 is a singular point of E sech: smooth, but not analytic."""
+    """The series of the repulsion decays most slowly at w_1 = 1/2.
+
+    There s = 1 is a singular point of E sech, which is smooth, but not analytic.
+    """
     sizes = []
     for radius in (1.0, 3.0, 6.0, 10.0, 15.0):
-        measured = build_tables(bimodal_system(), {**VALUES, R: radius}, 1e-12, True).measured_errors[1]
+        measured = tables_of(bimodal_system(), {**VALUES, R: radius}).measured_errors[1]
         assert measured.method == "Chebyshev proxy", radius
         assert measured.error <= 1e-12
         sizes.append(measured.size)
@@ -62,7 +69,7 @@ def test_what_is_not_smooth_has_no_proxy():
 
 
 def test_a_feature_between_the_first_nodes_is_found():
-    """Seventeen nodes miss a spike of width 0.01; the points of the measurement do not."""
+    """Seventeen nodes miss a spike of width 0.01; the points at which the error is measured do not."""
     spike = lambda x: np.exp(-(((x - 0.145) / 0.03) ** 2))  # noqa: E731
     proxy = fit(spike, -1.0, 1.0, 1e-8)
     points = np.linspace(-1, 1, 5001)
@@ -70,7 +77,7 @@ def test_a_feature_between_the_first_nodes_is_found():
 
 
 def recurrence(table, start, count, low, high, x, monkeypatch):
-    """The kernel's sum at one point, by its own text as plain Python."""
+    """The kernel's sum at one point, by the kernel's source run as plain Python."""
     monkeypatch.setattr(integrator_source, "LANES", 1)
     mean = np.full(1, np.nan)
     integrator_source.clenshaw(table, start, count, low, high, np.array([x]), mean, np.full(3, np.nan))
@@ -88,7 +95,7 @@ def test_kernel_recurrence_is_the_chebyshev_sum(monkeypatch):
 
 def test_measured_errors_hold_against_thirty_digits(monkeypatch):
     system = bimodal_system()
-    tables = build_tables(system, VALUES, 1e-12, True)
+    tables = tables_of(system, VALUES)
     assert [c.method for c in tables.measured_errors] == ["Chebyshev proxy", "Chebyshev proxy"]
     assert all(0 < c.error <= 2e-12 for c in tables.measured_errors)
 
@@ -105,14 +112,17 @@ def test_measured_errors_hold_against_thirty_digits(monkeypatch):
 
 def test_quadrature_is_used_where_asked_or_where_a_state_is_unbounded():
     system = bimodal_system()
-    asked = build_tables(system, VALUES, 1e-12, False)
+    asked = tables_of(system, VALUES, False)
     assert {c.method for c in asked.measured_errors} == {"trapezoidal rule"}
     unbounded = replace(system, variables=tuple(replace(v, interval=(-sp.oo, sp.oo)) for v in system.variables))
-    assert {c.method for c in build_tables(unbounded, VALUES, 1e-12, True).measured_errors} == {"trapezoidal rule"}
+    assert {c.method for c in tables_of(unbounded, VALUES).measured_errors} == {"trapezoidal rule"}
 
 
 def test_an_integrand_whose_poles_are_not_known_is_refused_rather_than_wrong():
-    """A steep logistic written with exp has poles that the rule's size does not know of; the measured error says so."""
+    """The size of the rule does not take the poles of a steep logistic written with exp into account.
+
+    The measured error reveals them.
+    """
     m_1 = STATES[0]
     system = bimodal_system()
     steep = Expectation(1 / (1 + sp.exp(30 * R * (m_1 + z))), z)
@@ -122,14 +132,14 @@ def test_an_integrand_whose_poles_are_not_known_is_refused_rather_than_wrong():
     )
     for proxies in (False, True):
         with pytest.raises(ArithmeticError, match="misses the tolerance"):
-            build_tables(wrong, VALUES, 1e-12, proxies)
+            tables_of(wrong, VALUES, proxies)
 
 
 def test_steep_averages_are_tabulated_in_little_memory():
-    """Twenty thousand nodes at each of two thousand points of a fit: 340 MB for one array of them all."""
+    """A fit has twenty thousand nodes at each of two thousand points; one array for all of them would need 340 MB."""
     tracemalloc.start()
     try:
-        tables = build_tables(bimodal_system(), {**VALUES, R: 500.0}, 1e-12, True)
+        tables = tables_of(bimodal_system(), {**VALUES, R: 500.0})
         assert tracemalloc.get_traced_memory()[1] < 1e8
     finally:
         tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""The trapezoidal rule for Gaussian averages: sizes that follow from pole and tolerance, errors against 30 digits."""
+"""The trapezoidal rule for Gaussian averages: its size from pole and tolerance, and its error against 30 digits."""
 
 import math
 from functools import cache
@@ -28,7 +28,7 @@ def error_of(rule, R, overlaps):
 @pytest.mark.parametrize("R", [1, 3, 6, 10])
 @pytest.mark.parametrize("tolerance", [1e-6, 1e-10, 1e-13])
 def test_rule_meets_its_tolerance_without_waste(R, tolerance):
-    """0.1 and h*/R^2-like overlaps are the hard ones, where the integrand changes sign in the Gaussian's bulk."""
+    """Overlaps of 0.1 and of about h*/R^2 are the hard ones: the integrand changes sign in the Gaussian's bulk."""
     overlaps = ["-1", "-0.3", "-0.077", "0.1", "1"]
     rule = normal_rule(pole_distance(R), tolerance)
     rounding = 1e-15 * math.sqrt(len(rule.nodes))
@@ -37,6 +37,7 @@ def test_rule_meets_its_tolerance_without_waste(R, tolerance):
     assert error_of(half, R, overlaps) > tolerance
 
 
+@pytest.mark.quick
 def test_nodes_grow_with_the_slope_and_the_digits():
     sizes = [[len(normal_rule(pole_distance(R), tol).nodes) for tol in (1e-4, 1e-8, 1e-12)] for R in (1, 3, 6, 10)]
     assert np.all(np.diff(sizes, axis=0) > 0)
@@ -52,9 +53,10 @@ def test_nodes_grow_with_the_slope_and_the_digits():
     ],
 )
 def test_errors_printed_in_the_theory(R, gauss_hermite, trapezoid):
-    """The page's table of |error| of F(0.1), one digit each; its trapezoid column counts intervals.
+    """The errors agree with the page's table of |error| of F(0.1), which gives one digit.
 
-    From 1e-12 down the digit is rounding, and only its size is compared.
+    The table's trapezoid column counts intervals. Below 1e-12 the digit is rounding, and the test compares only its
+    order of magnitude.
     """
     exact = float(F_mp("0.1", str(R), "0.8"))
     f = tanh_integrand(R)
@@ -69,7 +71,7 @@ def test_errors_printed_in_the_theory(R, gauss_hermite, trapezoid):
 
 
 def _gauss_hermite(n):
-    """Golub and Welsch's eigenvalue form, which overflows at no n."""
+    """The Gauss–Hermite rule by Golub and Welsch's eigenvalues, which overflow for no n."""
     values, vectors = np.linalg.eigh(np.diag(np.sqrt(np.arange(1, n)), 1) + np.diag(np.sqrt(np.arange(1, n)), -1))
     return values, math.sqrt(2 * math.pi) * vectors[0] ** 2
 
@@ -84,7 +86,7 @@ def test_measured_error_sees_a_rule_that_is_too_coarse():
 
 
 def test_sech_average_at_every_width():
-    """E sech(√(Δ/2) z), down to the constant at Δ = 0."""
+    """E sech(√(Δ/2) z) is right for every Δ down to 0, where it is constant."""
     for delta in (0.0, 1e-9, 0.5, 18.0, 72.0):
         slope = math.sqrt(delta / 2)
         rule = normal_rule(pole_distance(slope), 1e-12)

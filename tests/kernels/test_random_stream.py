@@ -1,7 +1,7 @@
-"""The random stream: Philox against its published known answers, and the laws of the normals made from it.
+"""The random stream: Philox gives its published known answers, and the normals have the right laws.
 
-Seeds are fixed, so that each statistical test passes or fails for good; bounds are 5 standard errors of the statistic
-under its null law (probability 6e-7 each), unless said otherwise.
+Seeds are fixed, so that a statistical test always passes or always fails. Unless a test says otherwise, bounds are 5
+standard errors of the statistic under its null law (probability 6e-7 each).
 """
 
 import math
@@ -46,6 +46,7 @@ def normals(shape, seed=1, replica=0, step=0, component=0, first_particle=0, dty
     return out
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("function", [philox4x32, philox4x32.py_func], ids=["compiled", "python"])
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
 def test_philox_gives_the_published_answers(function, counter, key, answer):
@@ -57,7 +58,7 @@ def test_vectorised_loop_draws_what_the_scalar_function_draws():
     for dtype in (np.float64, np.float32):
         row = normals((1, 40), seed, 3, 5, 1, 7, dtype)[0]
         scalars = np.array([four_normals(seed, 3, 5, 1, 7, block, dtype) for block in range(10)]).ravel()
-        # Fused and unfused multiply-adds may differ by roundings, which the root magnifies in small radii.
+        # Fused and unfused multiply-adds differ by roundings, which the root magnifies for small radii.
         np.testing.assert_allclose(row, scalars, rtol=0, atol=20 * np.finfo(dtype).eps)
 
 
@@ -130,7 +131,7 @@ def test_the_four_normals_of_a_block_are_independent():
     ids=str,
 )
 def test_neighbouring_keys_draw_independent_numbers(neighbour):
-    """One row per run, so that a shifted particle number is no shifted copy of the same rows."""
+    """Each run is one row, so that a shift of the particle number does not give a shifted copy of the same rows."""
     here, there = normals((1, 400_000), seed=4)[0], normals((1, 400_000), **{"seed": 4, **neighbour})[0]
     for function in (lambda x: x, np.abs):
         assert abs(np.corrcoef(function(here), function(there))[0, 1]) < 5 / math.sqrt(here.size)

@@ -1,5 +1,5 @@
-"""How far states may go from what a problem's own lengths and scales say, and what is refused because it would be too
-much to compute."""
+"""How far states may leave the range that a problem's lengths and scales suggest, and which problems are refused as too
+expensive."""
 
 import json
 import time
@@ -20,7 +20,7 @@ def session(*overrides, name="bimodal"):
 
 
 def test_states_of_different_intervals_do_not_share_an_average():
-    """Two collinear modes and means of different lengths: the same average of M_11 and M_21, whose bounds differ."""
+    """With two collinear modes and means of different lengths, M_11 and M_21 have one average and two bounds."""
     here = session("target.means=[[1.0],[3.0]]", "proposal.radius=[1.0,2.0]", "space.dimension=4")
     means = np.array([[0.6, 0.8, 0.0, 0.0], [-1.2, 0.0, 1.6, 0.0]])
     wanted = velocity(
@@ -39,8 +39,10 @@ def test_states_of_different_intervals_do_not_share_an_average():
     ],
 )
 def test_modes_at_the_origin_drive_the_means_apart(overrides):
-    """A target that is the same in all directions leaves only the components' repulsion: their overlap falls, towards
-    -r^2 = -9."""
+    """With a target that is the same in all directions only the components' repulsion acts.
+
+    It reduces the overlap of the means towards -r^2 = -9.
+    """
     paths = annealvi.integrate(session("space.dimension=16", *overrides), n=3, t_end=100.0, points=5)
     assert (np.diff(paths.values[:, :, 0], axis=1) < 0).all()
     assert (paths.values[:, -1, 0] < -5).all()

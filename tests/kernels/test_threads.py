@@ -1,4 +1,4 @@
-"""Work on threads: every unit once, errors come out, and errors, interrupts and time limits stop it."""
+"""Work on threads: each unit runs once, errors reach the caller, and errors, interrupts and time limits stop work."""
 
 import signal
 import threading
@@ -11,6 +11,7 @@ import pytest
 from kernels.machine.threads import TimeLimitError, at_most, run_on_threads
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("units", [1, 2, 7, 100])
 def test_every_unit_runs_once(monkeypatch, threads, units):
@@ -21,7 +22,7 @@ def test_every_unit_runs_once(monkeypatch, threads, units):
 
 
 def test_threads_work_at_the_same_time(monkeypatch):
-    """Each of three ranges waits until the others have begun: one thread alone would never end."""
+    """Each of three ranges waits until the others have begun, so that one thread alone would never finish."""
     monkeypatch.setattr(numba, "get_num_threads", lambda: 3)
     meeting = threading.Barrier(3, timeout=20)
     run_on_threads(lambda first, stop, flag: meeting.wait() if stop > first else None, 3)
@@ -56,7 +57,7 @@ def test_an_error_comes_out_and_ends_the_work(monkeypatch):
 
 
 def wait_for_the_flag(ended):
-    """Work that never ends by itself, and notes when it has ended."""
+    """Work that runs until the flag is set, and then appends to `ended`."""
 
     def work(first, stop, flag):
         while stop > first and flag[0] == 0:
@@ -67,7 +68,7 @@ def wait_for_the_flag(ended):
 
 
 def test_an_interrupt_stops_the_work_and_waits_for_its_end(monkeypatch):
-    """The signal comes to the main thread while it waits; nothing is left running when KeyboardInterrupt is raised."""
+    """The signal reaches the main thread while it waits, and all work has ended when KeyboardInterrupt is raised."""
     monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     ended = []
@@ -88,7 +89,7 @@ def test_a_time_limit_stops_the_work(outer):
     with pytest.raises(TimeLimitError), at_most(outer), at_most(0.2):
         run_on_threads(wait_for_the_flag(ended), 1)
     assert ended == [(0, 0), (0, 1)]
-    run_on_threads(lambda first, stop, flag: None, 1)  # no limit is left
+    run_on_threads(lambda first, stop, flag: None, 1)  # runs without the limit
 
 
 def test_callers_on_several_threads_do_not_disturb_each_other(monkeypatch):

@@ -1,5 +1,7 @@
-"""Collapse by brute force, sharing nothing with the package: retyped equations, vectors drawn in R^d, and plain
-Runge–Kutta steps."""
+"""The probability of collapse by brute force: retyped equations, vectors drawn in R^d, and plain Runge–Kutta steps.
+
+The module imports nothing of the package.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from scipy.interpolate import CubicSpline
 
 
 def initial_overlaps(n: int, dimension: int, rng: np.random.Generator) -> np.ndarray:
-    """(n, 3): m_1, m_2, s of unit vectors drawn in R^dimension, 10^4 at a time."""
+    """The overlaps m_1, m_2, s, (n, 3), of unit vectors of R^dimension; 10^4 triples of vectors are drawn at a time."""
     parts = []
     for first in range(0, n, 10_000):
         vectors = rng.standard_normal((min(10_000, n - first), 2, dimension))
@@ -22,8 +24,10 @@ def initial_overlaps(n: int, dimension: int, rng: np.random.Generator) -> np.nda
 
 
 def flow(R: float, w_star: float, w_1: float) -> Callable[[float, np.ndarray], np.ndarray]:
-    """The retyped right-hand side as a function of beta and states (n, 3), with splines of F and of w_1 G_1 (to
-    1e-8)."""
+    """The retyped right-hand side as a function of beta and states (n, 3).
+
+    It uses splines of F and of w_1 G_1, which are accurate to 1e-8.
+    """
     m = np.linspace(-1.01, 1.01, 1600)
     attraction = CubicSpline(m, [retyped.F(x, R, w_star) for x in m])
     repulsion = CubicSpline(m, [retyped.exchange_sech(min(x, 1.0), R, w_1) for x in m])
@@ -42,11 +46,10 @@ def flow(R: float, w_star: float, w_1: float) -> Callable[[float, np.ndarray], n
 def run(
     rates: Callable[[float, np.ndarray], np.ndarray], beta: Callable[[float], float], y: np.ndarray, t_end: float
 ) -> np.ndarray:
-    """The states at t_end by classical Runge–Kutta steps of about 0.25/(β + 0.01), far inside stability since all rates
-    are below β + 0.1.
+    """The states at t_end, by classical Runge–Kutta steps of about 0.25/(β + 0.01).
 
-    The local error of a step is some (h rate)^5/120 < 1e-5 and less where the rates are: far below what moves an
-    outcome in 10^3.
+    All rates are below β + 0.1, so that the steps are far inside the method's region of stability. The local error of a
+    step is about (h rate)^5/120 < 1e-5 at most. This is far below an error that would change one outcome in 10^3.
     """
     t = 0.0
     while t < t_end:
@@ -64,7 +67,7 @@ def run(
 def collapsed_share(
     R: float, w_star: float, w_1: float, beta: Callable[[float], float], t_end: float, dimension: int, n: int, seed: int
 ):
-    """(P(collapse), standard error) of n runs."""
+    """The share of n runs that collapse, and its standard error."""
     start = initial_overlaps(n, dimension, np.random.default_rng(seed))
     end = run(flow(R, w_star, w_1), beta, start, t_end)
     p = float(np.mean((end[:, 0] > 0) == (end[:, 1] > 0)))

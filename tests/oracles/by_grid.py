@@ -1,5 +1,7 @@
-"""The velocity of a problem's flow from the gradient of the KL on a grid: a route that knows densities and the flow's
-definition only."""
+"""The velocity of a problem's flow from the gradient of the KL on a grid.
+
+This route uses the densities and the definition of the flow, and no derived equation.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,16 @@ from kernels.particles.kl_grid import KlGradient, Mixture, kl_gradient
 
 TOLERANCE = {1: 1e-11, 2: 1e-11, 3: 1e-9}
 ROUNDING = 2e-12
-"""Of the derived velocity: each average errs by 1e-13 of its size, and a rate has some tens of them with factors up to
-ten."""
+"""The error of the derived velocity. Each average has a relative error of 1e-13, and a rate contains some tens of
+averages with factors up to ten."""
 
 
 class GridVelocity(NamedTuple):
-    """da/dt (L, d), dw/dt and dσ/dt (L,), the gradient they come from, and the largest difference allowed to an exact
-    velocity.
+    """da/dt (L, d), dw/dt and dσ/dt (L,), their gradient, and the largest allowed difference from an exact velocity.
 
-    A projection does not lengthen a gradient of d entries; dw_i/dt = w_i (w·g − g_i) errs by twice an entry, dσ_i/dt by
-    σ_i of one.
+    The bound follows from the error of one entry of the gradient. The projection onto the sphere does not lengthen a
+    gradient of d entries; the error of dw_i/dt = w_i (w·g − g_i) is at most twice that of an entry, and the error of
+    dσ_i/dt is σ_i times that of an entry.
     """
 
     means: np.ndarray
@@ -33,7 +35,7 @@ class GridVelocity(NamedTuple):
 
 
 def mixtures(problem: Problem, state: State) -> tuple[Mixture, Mixture]:
-    """Proposal and target on the state's coordinates."""
+    """Proposal and target in the coordinates of the state."""
     means = np.array(state.means)
     modes = np.zeros((len(problem.target.means), means.shape[1]))
     modes[:, : problem.target.coordinates] = problem.target.means
@@ -60,7 +62,9 @@ def velocity_by_grid(problem: Problem, state: State, tolerance: float | None = N
 
 
 def logit_rates(weights: np.ndarray, weight_rates: np.ndarray) -> np.ndarray:
-    """dθ/dt from dw_i/dt = w_i (dθ_i/dt − Σ_j w_j dθ_j/dt): a gradient along softmax logits sums to zero, which fixes
-    the constant."""
+    """dθ/dt from dw_i/dt = w_i (dθ_i/dt − Σ_j w_j dθ_j/dt).
+
+    The components of a gradient along softmax logits sum to zero, which fixes the constant.
+    """
     relative = np.asarray(weight_rates) / np.asarray(weights)
     return relative - relative.mean()

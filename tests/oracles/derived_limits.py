@@ -1,4 +1,4 @@
-"""The limits of the bimodal system as derived, once for all tests."""
+"""The derived limits of the bimodal system, which all tests share."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The bimodal system and an annealing schedule, typed from the page as the derivation would hand them over: kernels are
-tested without it.
+"""The bimodal system and an annealing schedule, typed by hand in the form of the derivation's results.
 
-States m_1, m_2, s are overlaps of unit vectors; parameters R, w_star, w_1. Also a system that is wrong on purpose, for
-the errors.
+With them the tests of the kernels do not need the derivation. The states m_1, m_2, s are overlaps of unit vectors; the
+parameters are R, w_star, w_1. The module also has a system that is wrong on purpose, for the tests of errors.
 """
 
 import numpy as np
@@ -49,8 +48,10 @@ def bimodal_system():
 
 
 def escaping_system():
-    """Constant rates, which no vectors follow for long, and one that is undefined where the parameter `c` is
-    negative."""
+    """A system of constant rates, which no vectors follow for long.
+
+    One of the rates is undefined where the parameter `c` is negative.
+    """
     a, b, c = sp.symbols("a b c", real=True)
     return OdeSystem("escaping", COSINES, (a, b, c), (), (a, b, BETA * sp.log(c)), GRAM)
 
@@ -64,7 +65,7 @@ def hold_beta():
 
 
 def states_of_unit_vectors(n, dimension, seed):
-    """(n, 3) overlaps of independent unit vectors, drawn the long way."""
+    """Overlaps, (n, 3), of independent unit vectors that are drawn in R^dimension."""
     x = np.random.default_rng(seed).normal(size=(n, 3, dimension))
     x /= np.linalg.norm(x, axis=2, keepdims=True)
     return np.stack([(x[:, 0] * x[:, 1]).sum(1), (x[:, 0] * x[:, 2]).sum(1), (x[:, 1] * x[:, 2]).sum(1)], axis=1)

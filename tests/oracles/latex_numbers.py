@@ -1,8 +1,8 @@
-"""Reads exported equations as a person would, from their LaTeX alone, and evaluates them: no SymPy, no kernels.
+"""Reads exported equations from their LaTeX alone, as a person would, and evaluates them without SymPy or kernels.
 
-The subset: sums, products by juxtaposition, fractions, roots, powers, the functions below and those that the reader is
-given, integrals between limits, and averages over independent normal and χ² variables; both are done by quadrature. A
-symbol is its LaTeX without spaces.
+The module understands sums, products by juxtaposition, fractions, roots, powers, the functions below and those that the
+reader is given, integrals between limits, and averages over independent normal and χ² variables. It evaluates integrals
+and averages by quadrature. The key of a symbol is its LaTeX without spaces.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NORMAL_STEP, NORMAL_REACH, CHI_NODES, LEGENDRE_NODES = 0.1, 9.0, 80, 60
 
 
 def equations_in(latex: str) -> dict[str, tuple[str, str]]:
-    """Name of the left-hand side → (its arguments, right-hand side), of one `align` environment."""
+    """The equations of one `align` environment: name of the left-hand side → (its arguments, right-hand side)."""
     body = re.search(r"\\begin\{align\}(.*)\\end\{align\}", latex, re.DOTALL)[1]
     body = re.sub(r"\\label\{[^}]*\}|\\nonumber|\\\\", " ", body)
     left, _, right = body.partition("&=")
@@ -44,8 +44,11 @@ def equations_in(latex: str) -> dict[str, tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Formula:
-    """left: without spaces. right: its LaTeX; of a matrix the cells, row by row. left_out: scale and argument of a
-    remainder O(...)."""
+    """One formula.
+
+    left: the left-hand side without spaces. right: the right-hand side's LaTeX, for a matrix the LaTeX of its cells row
+    by row. left_out: scale and argument of a remainder O(...).
+    """
 
     left: str
     right: tuple[str, ...]
@@ -53,7 +56,7 @@ class Formula:
 
 
 def formulas_in(latex: str) -> list[Formula]:
-    """Every formula of one `align` environment, without the limits, as in R → ∞, that stand beside them."""
+    """Every formula of one `align` environment, without the limits, such as R → ∞, that stand beside the formulas."""
     body = re.search(r"\\begin\{align\}(.*)\\end\{align\}", latex, re.DOTALL)[1]
     matrices: list[str] = []
 
@@ -79,7 +82,7 @@ def formulas_in(latex: str) -> list[Formula]:
 
 
 def _without_remainder(right: str) -> tuple[str, tuple[str, str] | None]:
-    """What stands before the last sum's term with an O, and that term's factor and argument."""
+    """The right-hand side without its last term O(...), and the factor and the argument of this term."""
     before, order, argument = right.partition(r"\mathcal O")
     if not order:
         return right, None
@@ -93,19 +96,22 @@ def _without_remainder(right: str) -> tuple[str, tuple[str, str] | None]:
 
 
 def _joined(symbol: str) -> str:
-    """A symbol's key: no spaces, no braces about one character."""
+    """The key of a symbol: its LaTeX without spaces and without braces around single characters."""
     return re.sub(r"\{(\\?\w+)\}", r"\1", re.sub(r"\s", "", symbol)).replace("{", "").replace("}", "")
 
 
 class Reader:
-    """definitions: name → right-hand side. values: name → number. functions: name, with primes for derivatives →
-    function."""
+    """Evaluates right-hand sides.
+
+    definitions: name → right-hand side. values: name → number. functions: name → function; primes in the name mean
+    derivatives.
+    """
 
     def __init__(self, definitions: dict[str, str], values: dict[str, float], functions: dict | None = None) -> None:
         self.definitions, self.values, self.functions, self.known = definitions, values, functions or {}, {}
 
     def value(self, name: str):
-        """A number for a definition without variables of averages."""
+        """The number of a definition that contains no variable of an average."""
         if name not in self.known:
             self.known[name] = self.evaluate(self.definitions[name], {})
         return self.known[name]
@@ -120,7 +126,7 @@ class Reader:
         if name in self.values:
             return self.values[name]
         if name in self.definitions:
-            if variables:  # what it uses may be a variable of the average around it
+            if variables:  # its definition may use a variable of an enclosing average
                 return self.evaluate(self.definitions[name], variables)
             return self.value(name)
         raise KeyError(f"{name} is not defined")
@@ -170,7 +176,7 @@ class _Parser:
         return value
 
     def group(self):
-        """What a brace or a single token holds."""
+        """The value of a group in braces or of a single token."""
         if self.peek() == "{":
             return self.within("{", "}")
         token = self.take()
@@ -183,7 +189,7 @@ class _Parser:
         return value
 
     def argument(self):
-        """A function's: in parentheses, with or without braces about them."""
+        """The argument of a function, in parentheses, with or without braces around them."""
         return self.within("{", "}") if self.peek() == "{" else self.within("(", ")")
 
     def base(self):
@@ -228,7 +234,7 @@ class _Parser:
         return value if raised is None else value**raised
 
     def raw(self) -> str:
-        """A brace's or a token's characters, unread."""
+        """The characters of a group in braces or of a single token."""
         if self.peek() != "{":
             return self.take()
         self.take("{")
@@ -290,7 +296,7 @@ class _Parser:
         return float((value * weight).sum())
 
     def integral(self):
-        """Between limits, over the variable after the d at the integrand's end."""
+        """An integral between limits over the variable that follows the d at the end of the integrand."""
         self.take()
         ends = {}
         for _ in "ab":
@@ -310,7 +316,7 @@ class _Parser:
         return float((inner.whole() * weights).sum() * half)
 
     def rule(self, degrees: str | None) -> tuple[np.ndarray, np.ndarray]:
-        """Nodes and weights of N(0, 1), or of χ² with the degrees that are written."""
+        """Nodes and weights for N(0, 1), or for χ² with the given degrees of freedom."""
         if degrees is None:
             z = np.arange(-NORMAL_REACH, NORMAL_REACH + NORMAL_STEP / 2, NORMAL_STEP)
             density = np.exp(-(z**2) / 2)

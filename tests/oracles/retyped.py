@@ -1,7 +1,8 @@
-"""The bimodal equations as a reader would type them from the page: plain functions, nothing of the package.
+"""The bimodal equations as plain functions, typed from the page without any import from the package.
 
-Times are those of the gradient flow of the means a_i; overlaps are m_i = mu_i.mu* and s = mu_1.mu_2, of unit vectors.
-Integrals are sums over a fixed grid of z, accurate to 1e-13 for R <= 3; those of 30 digits are mpmath's own quadrature.
+The time is that of the gradient flow of the means a_i. The overlaps are m_i = mu_i . mu* and s = mu_1 . mu_2, of unit
+vectors. Integrals are sums over a fixed grid of z, which are accurate to 1e-13 for R <= 3; integrals with 30 digits use
+mpmath.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def G_2(s: float, R: float, w_1: float) -> float:
 
 
 def exchange_sech(s: float, R: float, w_1: float) -> float:
-    """w_1 G_1 = w_2 G_2 in the form that is smooth at s = 1."""
+    """w_1 G_1 = w_2 G_2, in the form that is smooth at s = 1."""
     w_2, delta = 1 - w_1, R**2 * (1 - s)
     mean = np.sum(GAUSSIAN / np.cosh((math.log(w_1 / w_2) + math.sqrt(2 * delta) * Z) / 2))
     return float(math.sqrt(w_1 * w_2) / 2 * math.exp(-delta / 4) * mean)
@@ -51,7 +52,7 @@ def ds(m_1: float, m_2: float, s: float, beta: float, R: float, w_star: float, w
 
 
 def gaussian_mean_mp(function, digits: int = 30) -> mpmath.mpf:  # type: ignore[no-untyped-def]
-    """E[function(z)] to some `digits` digits, by Gauss-Legendre panels."""
+    """E[function(z)] to about `digits` digits, by Gauss-Legendre panels."""
     with mpmath.workdps(digits + 10):
         panels = [mpmath.mpf(n) / 2 for n in range(-28, 29)]
         return mpmath.quad(lambda z: function(z) * mpmath.npdf(z), panels)

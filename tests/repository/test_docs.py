@@ -15,7 +15,14 @@ import annealvi
 from annealvi.cli.program import build_parser, main
 
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").rglob("*.md")), ROOT / "notebooks" / "annealing_a_flow_of_your_own.md"]
+COMMANDS = ROOT / "docs" / "commands.md"
+PAGES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "notebooks" / "annealing_a_flow_of_your_own.md",
+]
 GENERATED = {"benchmarks.md", "reference/cli.md", "reference/problem.md", "reference/python.md", "notebooks/index.md"}
 GENERATED |= {"notebooks/annealing_a_flow_of_your_own.md"}
 
@@ -44,6 +51,7 @@ def test_there_are_commands_to_check():
     assert len(PARSED) > 25
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("page", "arguments"), PARSED, ids=lambda value: value.name if isinstance(value, Path) else " ".join(value)
 )
@@ -51,6 +59,7 @@ def test_a_command_that_is_printed_parses(page, arguments):
     build_parser().parse_args(arguments)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_compiles_and_its_names_exist(page):
     for block in blocks(page, "python"):
@@ -66,6 +75,7 @@ def test_links_and_figures_lead_somewhere(page):
         made = (ROOT / "docs") in inside.parents and (
             inside.relative_to(ROOT / "docs").as_posix() in GENERATED
             or (ROOT / "paper" / "figures" / inside.name).is_file()
+            or (ROOT / "tests" / "benchmarks" / inside.relative_to(ROOT / "docs")).is_file()
         )
         assert inside.exists() or made, target
 
@@ -79,10 +89,9 @@ def test_problem_files_in_the_pages_load(tmp_path):
             annealvi.load_problem(str(path))
 
 
-def transcript(beginning):
-    """A block of the README with a command's output: the arguments, and what is printed between its dots, as runs of
-    lines."""
-    block = next(b for b in blocks(README, "text") if f"$ annealvi {beginning}\n" in b)
+def transcript(page, beginning):
+    """A block of a page with a command's output: the arguments, and the printed lines between its dots, as runs."""
+    block = next(b for b in blocks(page, "text") if f"$ annealvi {beginning}\n" in b)
     before, _, printed = block.partition(f"$ annealvi {beginning}\n")
     return before, [
         run.strip("\n").splitlines() for run in re.split(r"^\.\.\.$", printed, flags=re.MULTILINE) if run.strip()
@@ -108,11 +117,15 @@ def test_other_numbers_do_not_say_the_same():
         assert not says_the_same("T0 = 0.25, 3 of them", other)
 
 
-@pytest.mark.parametrize(
-    "beginning", ["derive", "rhs --state state.json", "fixed-points", "derive --set schedule.T1=3"]
-)
-def test_a_transcript_in_the_readme_is_what_the_command_prints(beginning, tmp_path, monkeypatch, capsys):
-    before, runs = transcript(beginning)
+TRANSCRIPTS = [
+    (README, "derive"),
+    *((COMMANDS, line) for line in ("derive", "rhs --state state.json", "fixed-points", "derive --set schedule.T1=3")),
+]
+
+
+@pytest.mark.parametrize(("page", "beginning"), TRANSCRIPTS, ids=lambda value: getattr(value, "name", value))
+def test_a_transcript_is_what_the_command_prints(page, beginning, tmp_path, monkeypatch, capsys):
+    before, runs = transcript(page, beginning)
     monkeypatch.chdir(tmp_path)
     if before:
         content, file = re.fullmatch(r"\$ echo '(.*)' > (\S+)\n", before).groups()
@@ -137,7 +150,7 @@ COLD = ("schedule.kind=constant", "schedule.T0=1")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [README, TUTORIAL], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, COMMANDS, TUTORIAL], ids=lambda page: page.name)
 def test_the_probability_of_collapse_that_is_printed_is_what_the_formula_gives(page):
     arguments = next(
         arguments

@@ -76,6 +76,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("package", ALLOWED)
 def test_each_package_imports_only_the_layers_below_it(package):
     for path in (ROOT / package).rglob("*.py"):
@@ -84,6 +85,7 @@ def test_each_package_imports_only_the_layers_below_it(package):
         assert not stray, f"{path.relative_to(ROOT)} imports {sorted(stray)}"
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("package", ROOMS)
 def test_every_module_is_in_a_room(package):
     assert {path.parent.name for path in (ROOT / package).glob("*/__init__.py")} == set(ROOMS[package])
@@ -152,7 +154,8 @@ def test_a_circle_of_rooms_is_found():
     assert circle_of({"first": {"second"}, "second": {"third"}, "third": set()}) == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "kernels" / "particles").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.quick
+@pytest.mark.parametrize("path", sorted((ROOT / "kernels" / "particles").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_particles_import_nothing_of_the_derivation(path):
     rooms = {
         ".".join(module.split(".")[:2]) for module in imported(path) if module.split(".")[0] in ("derive", "kernels")
@@ -219,12 +222,19 @@ def test_the_folders_are_the_agreed_ones():
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["annealvi", "derive", "kernels"]
 
 
+def test_nothing_below_the_command_line_imports_it():
+    for path in (ROOT / "annealvi").rglob("*.py"):
+        if path.parent.name != "commands" and path.parent.name != "cli" and path.name != "__main__.py":
+            assert not {name for name in imported(path) if name.startswith("annealvi.cli")}, path
+
+
 def test_help_comes_without_heavy_imports():
     code = (
         "import sys, contextlib, io\n"
         "from annealvi.cli.program import main\n"
         "with contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
-        "print([m for m in ('sympy', 'numpy', 'numba', 'matplotlib', 'scipy') if m in sys.modules])"
+        "libraries = ('sympy', 'numpy', 'numba', 'matplotlib', 'scipy', 'rich', 'derive', 'kernels')\n"
+        "print([m for m in libraries if m in sys.modules])"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -23,6 +23,7 @@ def pair(request):
     return jupytext.read(request.param).cells, nbformat.read(request.param.with_suffix(".ipynb"), 4).cells
 
 
+@pytest.mark.quick
 def test_the_notebook_has_the_cells_of_its_source(pair):
     source, rendered = ([(cell.cell_type, cell.source) for cell in cells] for cells in pair)
     assert rendered == source

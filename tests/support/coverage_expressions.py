@@ -1,4 +1,7 @@
-"""Every kind of node that a kernel may contain, once; each target must evaluate each expression right at each point."""
+"""A list of expressions that contains every kind of node that a kernel may contain.
+
+Each target of the printer must evaluate each expression correctly at each point.
+"""
 
 import mpmath
 import sympy as sp
@@ -57,5 +60,5 @@ EXPRESSIONS = {
 
 
 def exact(expression, point):
-    """The value in 30 digits."""
+    """The value of an expression at a point, to 30 digits."""
     return mpmath.mpf(sp.N(expression.subs(dict(zip(SYMBOLS, map(sp.Rational, map(str, point)), strict=True))), 30))

@@ -1,5 +1,4 @@
-"""CUDA kernels without a GPU: run by Numba's simulator in a process of its own, and compiled to PTX for a GPU that is
-not there."""
+"""Tests CUDA kernels without a GPU: runs them in Numba's simulator in another process, and compiles them to PTX."""
 
 import json
 import os
@@ -20,8 +19,10 @@ needs_compiler = pytest.mark.skipif(numba.config.ENABLE_CUDASIM, reason="the sim
 
 
 def in_simulator(expression, module, before="pass"):
-    """The value of an expression, such as t.results('cuda') for a test module imported as t, and the JSON of which
-    comes back."""
+    """The value of an expression in a process with Numba's simulator, passed back as JSON.
+
+    The expression may use the test module as t, such as t.results('cuda'). before: statements that run first.
+    """
     program = f"{before}; import json, {module} as t; print(json.dumps({expression}))"
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": PYTHONPATH}
     finished = subprocess.run(
@@ -32,7 +33,7 @@ def in_simulator(expression, module, before="pass"):
 
 
 def ptx_for_hopper(kernel, signature):
-    """The PTX of a kernel before its decoration."""
+    """The PTX for sm_90 of a kernel that is given as a Python function."""
     ptx, _ = numba.cuda.compile_ptx(kernel, signature, cc=(9, 0))
     assert ".entry" in ptx
     assert ".target sm_90" in ptx

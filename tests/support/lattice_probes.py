@@ -1,5 +1,7 @@
-"""Systems whose rates are averages over several variables, with every coefficient of the logits a state, so that any
-can be tried."""
+"""Systems whose rates are averages over several variables.
+
+Every coefficient of the logits is a state, so that tests can try any coefficients with one compiled kernel.
+"""
 
 import numpy as np
 import sympy as sp
@@ -8,14 +10,18 @@ from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
 from derive.objects.softmax import Softmax
 from derive.objects.states import StateKind, StateVariable
 from derive.objects.system import OdeSystem
-from kernels.integrate.integrator import compile_system
+from kernels.averages.lattice_reference import average_and_error
+from kernels.integrate.kernel import compile_system
 
 Z = tuple(StandardNormal(f"z_{n + 1}") for n in range(5))
 
 
 def probe_system(averages, states, steepest=1.0):
-    """Spare states are added where there are fewer than averages. Offsets and slopes lie within ±20, coefficients of
-    squares within ±steepest."""
+    """A system whose rates are the given averages.
+
+    It has additional states where there are fewer states than averages. Its domain has offsets and slopes within ±20,
+    and coefficients of squares within ±steepest.
+    """
     spare = sp.symbols(f"spare_:{max(0, len(averages) - len(states))}", real=True)
     states = (*states, *spare)
     names = sp.symbols(f"E_:{len(averages)}", real=True)
@@ -29,10 +35,10 @@ def probe_system(averages, states, steepest=1.0):
 
 
 def softmax_averages(normals, degrees=None, components=3, curved=False, extra=lambda shares, variables: []):
-    """All shares and what `extra` makes of them, and the states: A_l, B_ln and k_l for every component but the last,
-    whose logit is 0.
+    """The averages of all shares and of what `extra` makes of them, and the states in their logits.
 
-    k_l multiplies c − degrees, or with `curved` the sum of all squares and c.
+    The states are A_l, B_ln and k_l for every component but the last, whose logit is 0. k_l multiplies c − degrees, or
+    with `curved` the sum of all squares and c.
     """
     c = () if degrees is None else (ChiSquared("c", sp.sympify(degrees)),)
     variables = (*Z[:normals], *c)
@@ -50,13 +56,21 @@ def softmax_averages(normals, degrees=None, components=3, curved=False, extra=la
     return [Expectation(f, *variables) for f in (*shares, *extra(shares, variables))], tuple(states)
 
 
+def average_value(expectation, numbers):
+    """The reference's value of an average, or of an expression in averages."""
+    return average_and_error(expectation, numbers)[0]
+
+
 def compiled(averages, states, tolerance=1e-11, steepest=1.0, device="cpu", **options):
     system = probe_system(averages, states, steepest)
     return compile_system(system, sp.S.One, (), {}, tolerance=tolerance, device=device, **options)
 
 
 def random_numbers(kernel, count, scale, steepest=0.2, seed=0):
-    """(count, states): offsets and slopes of order `scale`, coefficients of squares of order `steepest`."""
+    """Random states, (count, states).
+
+    Offsets and slopes are of order `scale`, coefficients of squares of order `steepest`.
+    """
     numbers = np.random.default_rng(seed).normal(size=(count, len(kernel.system.states)))
     return numbers * [steepest if s.name.startswith("k") else scale for s in kernel.system.states]
 

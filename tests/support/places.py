@@ -1,4 +1,4 @@
-"""Where things are: the repository, and the folders that a test which runs in another process needs on its path."""
+"""The paths of the repository and of the folders that tests in another process need on their path."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A sweep that costs nothing, for what does not depend on what is computed."""
+"""A sweep that costs nothing, for tests that do not depend on the results."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from annealvi.sweeps.sweep import Sweep, Variable
 
 @dataclass(frozen=True)
 class SmallSweep(Sweep):
-    """shape: of the grid. width: numbers of each unit. seconds: that a unit takes. diary: a folder, with a file for
-    each run of a unit."""
+    """A sweep of random numbers.
+
+    rows, columns: the shape of the grid. width: how many numbers each unit has. seconds: the time that a unit takes.
+    diary: a folder that receives a file for each run of a unit.
+    """
 
     rows: int = 4
     columns: int = 5
@@ -75,4 +78,4 @@ class SmallSweep(Sweep):
 
 
 GPU = 99
-"""The seed of a sweep that tells which GPU each unit saw."""
+"""The seed of a sweep that records the GPU of each unit."""

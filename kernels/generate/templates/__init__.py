@@ -1,1 +1,1 @@
-"""Source that is copied into every generated module, kept as plain Python so that it can be read, typed and tested."""
+"""The source that every generated module contains, kept as plain Python so that it can be read, typed and tested."""

@@ -1,19 +1,21 @@
-"""The text of the adaptive Runge–Kutta integrator: LANES trajectories at a time, one each of a vector register's
-places.
+"""The text of the adaptive Runge–Kutta integrator, which advances LANES trajectories together, one per lane.
 
-`codegen` copies these functions into every generated module, beside the system's own `rates`, `gram` and `beta_at` and
-the tableau's constants, so that one file holds all that Numba compiles, on the CPU and on CUDA. They are plain Python:
-scalars, loops and preallocated arrays only. Nothing here runs from this module. For single precision `codegen` casts
-every float literal; `real` casts the integers that meet a float.
+`codegen` copies this text into every generated module, beside the system's own `rates`, `gram` and `beta_at` and the
+tableau's constants, so that one file holds everything that Numba compiles, for the CPU and for CUDA. The functions use
+scalars, loops and preallocated arrays only, which both targets can compile. Tests run the functions from this module as
+plain Python; kernels never do. For single precision `codegen` casts every float literal, and `real` casts each integer
+that meets a float.
 
-Every array of a group of lanes is flat, with row r of lane l at r · LANES + l: the compiler then knows all distances
-and turns each loop over the lanes into vector instructions. Each lane has its own time and step and takes the next
-trajectory as soon as its own ends, so none waits for another; what a trajectory becomes does not depend on its lane. On
-CUDA a thread is a group of one lane.
+Every array of a group of lanes is flat: row r of lane l stands at r · LANES + l. The compiler then knows all distances
+and turns each loop over the lanes into vector instructions. Each lane has its own time and step, and a lane takes the
+next trajectory as soon as its own trajectory ends, so no lane waits for another. A trajectory's numbers do not depend
+on the lane that computes them. On CUDA a thread is a group of one lane.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 rates: Any = None
 gram: Any = None
@@ -27,7 +29,7 @@ STAGES: Any = None
 FRACTIONS: Any = None
 COEFFICIENTS: Any = None
 ERRORS: Any = None
-"""The generated module defines these, and `device`, its own way; here they only stand for names."""
+"""Stand-ins: every generated module defines these names, and `device`, itself."""
 
 
 def device(function: Any) -> Any:
@@ -35,22 +37,95 @@ def device(function: Any) -> Any:
 
 
 # The copied text begins below this line.
+# The values of row STATUS.
 DONE, TOO_MANY_STEPS, NOT_FINITE, OUTSIDE_GRAM, OUTSIDE_BOUNDS, STEP_TOO_SMALL, HALTED = 0, 1, 2, 3, 4, 5, 6
 RUNNING = -1
-# The rows of `clock`, of real numbers.
+# The rows of `clock`, whose entries are real numbers.
 TIME, STEP, NOW, LATEST, TAKEN, ATTEMPTS = 0, 1, 2, 3, 4, 5
 FIFTH, THIRD, FLAW, FACTOR, ACCEPTED, TRAPPED, SUM, CLOCK_ROWS = 6, 7, 8, 9, 10, 11, 12, 13
-# The rows of `place`, of integers.
+# The rows of `place`, whose entries are integers.
 TRAJECTORY, TARGET, ROW, GROWN, FRESH, LAST, STATUS, PLACE_ROWS = 0, 1, 2, 3, 4, 5, 6, 7
 NOBODY = -1
+"""The trajectory of an idle lane."""
+# The columns of `reached`.
+STEPS_REACHED, TIME_REACHED, STEP_REACHED = 0, 1, 2
 UNROLLED = 8
 
 
-@device
-def clenshaw(tables, start, count, low, high, x, mean, work):
-    """Σ c_n T_n at x (LANES,), into mean (LANES,), by Clenshaw's recurrence. work: three rows of lanes.
+class Control(NamedTuple):
+    """The options of one integration.
 
-    count − 1 is a multiple of UNROLLED: so many coefficients are taken at a time, with the sums in registers.
+    rtol, atol: tolerances of the local error per step. fixed_steps: the number of equal steps between two targets, or 0
+    for adaptive steps. most_steps: the number of attempted steps after which a trajectory fails. domain_tolerance: how
+    far a state may leave its domain.
+    """
+
+    rtol: Any
+    atol: Any
+    fixed_steps: Any
+    most_steps: Any
+    domain_tolerance: Any
+
+
+class Path(NamedTuple):
+    """Everything that a trajectory needs besides its initial state, for one set of parameters.
+
+    times: (n,) targets, which are the outputs and the schedule's breakpoints. ends: (n,) the latest time at which a
+    stage before each target may look at beta: one rounding below a breakpoint, so that the integrator sees a jump from
+    the left. kept: (n,) 1 where a target is an output. p: parameter values. tables, layout, ranges: the averages, see
+    `kernels.averages.tables.Tables`. limits: (states, 2) the states' intervals. traps: (n, 5) sets that no trajectory
+    leaves once beta has reached its least value; each row (sign_1, sign_2, level, least beta, together) is {sign_i y_i
+    >= level, i = 1, 2}, or {sign_1 y_1 + sign_2 y_2 >= level} where together is 1. control: a `Control`; the entries'
+    arguments hold it as an array, and every array of an entry but `tables` and `control` has one row per set.
+    """
+
+    times: Any
+    ends: Any
+    kept: Any
+    p: Any
+    tables: Any
+    layout: Any
+    ranges: Any
+    limits: Any
+    traps: Any
+    control: Any
+
+
+class Group(NamedTuple):
+    """The arrays of a group of lanes, and the flag by which another thread stops the group.
+
+    y, trial: the states, and the states that a step or stage tries. K: the slopes of all stages. clock, place: the rows
+    named above. betas: the lanes' inverse temperatures. means: values of averages, and their working rows. matrix: the
+    Gram matrices. scratch: what averages over several variables work in. flag: (1,), zero until the group must stop.
+    """
+
+    y: Any
+    trial: Any
+    K: Any
+    clock: Any
+    place: Any
+    betas: Any
+    means: Any
+    matrix: Any
+    scratch: Any
+    flag: Any
+
+
+@device
+def clenshaw(
+    tables: np.ndarray,
+    start: int,
+    count: int,
+    low: float,
+    high: float,
+    x: np.ndarray,
+    mean: np.ndarray,
+    work: np.ndarray,
+) -> None:
+    """Write Σ c_n T_n at x (LANES,) into mean (LANES,) by Clenshaw's recurrence. work: three rows of lanes.
+
+    The loop takes UNROLLED coefficients at a time and keeps the sums in registers, so count − 1 must be a multiple of
+    UNROLLED.
     """
     scale = 2.0 / (high - low)
     for lane in range(LANES):
@@ -82,8 +157,10 @@ def clenshaw(tables, start, count, low, high, x, mean, work):
 
 
 @device
-def find_outside(y, p, limits, tolerance, matrix, place):
-    """Sets the status of each lane: DONE inside the domain; OUTSIDE_BOUNDS where a state leaves its interval;
+def find_outside(
+    y: np.ndarray, p: np.ndarray, limits: np.ndarray, tolerance: float, matrix: np.ndarray, place: np.ndarray
+) -> None:
+    """Set the status of each lane: DONE inside the domain, OUTSIDE_BOUNDS where a state leaves its interval, and
     OUTSIDE_GRAM where gram + tolerance · trace · I has no Cholesky factor."""
     for lane in range(LANES):
         place[STATUS * LANES + lane] = DONE
@@ -118,8 +195,8 @@ def find_outside(y, p, limits, tolerance, matrix, place):
 
 
 @device
-def find_trapped(y, betas, traps, clock):
-    """Sets row TRAPPED to one in the lanes whose first two states lie in a set that the flow is known not to leave."""
+def find_trapped(y: np.ndarray, betas: np.ndarray, traps: np.ndarray, clock: np.ndarray) -> None:
+    """Set row TRAPPED to one in the lanes whose first two states lie in a trap, and to zero in the others."""
     for lane in range(LANES):
         clock[TRAPPED * LANES + lane] = 0.0
     for n in range(traps.shape[0]):
@@ -133,17 +210,16 @@ def find_trapped(y, betas, traps, clock):
 
 
 @device
-def find_betas(fraction, p, clock, betas):
-    """The inverse temperature of each lane, such a fraction of its present step after its time."""
+def find_betas(fraction: float, p: np.ndarray, clock: np.ndarray, betas: np.ndarray) -> None:
+    """Write each lane's inverse temperature after the given fraction of its present step."""
     for lane in range(LANES):
         t = clock[TIME * LANES + lane] + fraction * clock[NOW * LANES + lane]
         betas[lane] = beta_at(min(t, clock[LATEST * LANES + lane]), p)
 
 
 @device
-def begin(lane, n, t, clock, place):
-    """Puts trajectory n, whose state is in the lane already, at the start of its path; or NOBODY, and then the lane
-    idles."""
+def begin(lane: int, n: int, t: float, clock: np.ndarray, place: np.ndarray) -> None:
+    """Start trajectory n, whose state stands in the lane already, at time t. The lane idles where n is NOBODY."""
     clock[TIME * LANES + lane] = t
     clock[STEP * LANES + lane] = 0.0
     clock[NOW * LANES + lane] = 0.0
@@ -159,10 +235,10 @@ def begin(lane, n, t, clock, place):
 
 
 @device
-def land(lane, t, path, group, out):
-    """Keeps the outputs due by the time t and looks ahead to the next target; true where there is none."""
-    times, ends, kept, control = path[0], path[1], path[2], path[9]
-    y, clock, place = group[0], group[3], group[4]
+def land(lane: int, t: float, path: Path, group: Group, out: np.ndarray) -> bool:
+    """Keep the outputs that are due at time t and aim at the next target. True where no target is left."""
+    times, ends, kept, fixed = path.times, path.ends, path.kept, path.control.fixed_steps
+    y, clock, place = group.y, group.clock, group.place
     target = place[TARGET * LANES + lane]
     n = place[TRAJECTORY * LANES + lane]
     while target < times.shape[0] and times[target] <= t:
@@ -179,33 +255,24 @@ def land(lane, t, path, group, out):
         return True
     clock[LATEST * LANES + lane] = ends[target]
     clock[TAKEN * LANES + lane] = 0.0
-    if control[2] > 0.0:
-        clock[STEP * LANES + lane] = (times[target] - t) / control[2]
+    if fixed > 0.0:
+        clock[STEP * LANES + lane] = (times[target] - t) / fixed
     return False
 
 
 @device
-def all_set_out(path, group, out):
-    """Gives the lanes that begin or have met a breakpoint their slopes, and those that begin their first step. False
-    where one of their trajectories ends at once, as row STATUS of `place` then tells."""
-    times, p, tables, layout, ranges, limits, control = path[0], path[3], path[4], path[5], path[6], path[7], path[9]
-    y, K, clock, place, betas, means, matrix, scratch = (
-        group[0],
-        group[2],
-        group[3],
-        group[4],
-        group[5],
-        group[6],
-        group[7],
-        group[8],
-    )
-    rtol, atol = control[0], control[1]
+def all_set_out(path: Path, group: Group, out: np.ndarray) -> bool:
+    """Compute the slopes of the lanes that begin a trajectory or have met a breakpoint, and the first step of those
+    that begin. False where a trajectory ends at once; row STATUS of `place` then says why."""
+    times = path.times
+    y, K, clock, place, betas, matrix = group.y, group.K, group.clock, group.place, group.betas, group.matrix
+    rtol, atol = path.control.rtol, path.control.atol
     fresh_lanes = 0
     for lane in range(LANES):
         fresh_lanes += place[FRESH * LANES + lane]
     if fresh_lanes == 0:
         return True
-    find_outside(y, p, limits, control[4], matrix, place)
+    find_outside(y, path.p, path.limits, path.control.domain_tolerance, matrix, place)
     for lane in range(LANES):
         fresh = place[FRESH * LANES + lane] == 1
         if place[STATUS * LANES + lane] == DONE or not fresh:
@@ -213,8 +280,9 @@ def all_set_out(path, group, out):
         begins = fresh and place[STATUS * LANES + lane] == RUNNING and place[TARGET * LANES + lane] == 0
         if begins and land(lane, clock[TIME * LANES + lane], path, group, out):
             place[STATUS * LANES + lane] = DONE
-    find_betas(0.0, p, clock, betas)
-    rates(betas, y, p, tables, layout, ranges, K[STAGES * WIDTH : (STAGES + 1) * WIDTH], means, scratch, path[10])
+    find_betas(0.0, path.p, clock, betas)
+    slopes = K[STAGES * WIDTH : (STAGES + 1) * WIDTH]
+    rates(betas, y, path.p, path.tables, path.layout, path.ranges, slopes, group.means, group.scratch, group.flag)
     for lane in range(LANES):
         if place[FRESH * LANES + lane] == 1:
             place[FRESH * LANES + lane] = 0
@@ -233,8 +301,8 @@ def all_set_out(path, group, out):
 
 
 @device
-def combine(s, y, K, clock, trial):
-    """The state at which stage s looks at the rates, into `trial`."""
+def combine(s: int, y: np.ndarray, K: np.ndarray, clock: np.ndarray, trial: np.ndarray) -> None:
+    """Write the state at which stage s evaluates the rates into `trial`."""
     for n in range(WIDTH):
         trial[n] = 0.0
     for r in range(s):
@@ -249,9 +317,9 @@ def combine(s, y, K, clock, trial):
 
 
 @device
-def find_errors(y, trial, K, rtol, atol, clock):
-    """The squared norms of the two error estimates relative to the tolerance, before division by the number of states,
-    into rows FIFTH and THIRD of `clock`; row FLAW becomes zero where the new state is finite."""
+def find_errors(y: np.ndarray, trial: np.ndarray, K: np.ndarray, rtol: float, atol: float, clock: np.ndarray) -> None:
+    """Write the squared norms of the two error estimates relative to the tolerance, before division by the number of
+    states, into rows FIFTH and THIRD of `clock`. Row FLAW becomes zero where the new state is finite."""
     for row in range(FIFTH, FLAW + 1):
         for lane in range(LANES):
             clock[row * LANES + lane] = 0.0
@@ -273,21 +341,17 @@ def find_errors(y, trial, K, rtol, atol, clock):
 
 
 @device
-def attempt(path, group):
-    """One step of every lane, from y into `trial`, with its error relative to the tolerance in row FIFTH and the new
-    step's ratio to it."""
-    times, p, tables, layout, ranges, control = path[0], path[3], path[4], path[5], path[6], path[9]
-    y, trial, K, clock, place, betas, means, scratch = (
-        group[0],
-        group[1],
-        group[2],
-        group[3],
-        group[4],
-        group[5],
-        group[6],
-        group[8],
-    )
-    fixed = control[2]
+def attempt(path: Path, group: Group) -> None:
+    """Try one step of every lane, from y into `trial`.
+
+    Row FIFTH receives the step's error relative to the tolerance, row FACTOR the ratio of the next step to this one,
+    and row ACCEPTED one where the error is small enough.
+    """
+    # Numba counts references at every access to an array of a tuple, so the loop over the stages takes local names.
+    times, p, tables, layout, ranges, control = path.times, path.p, path.tables, path.layout, path.ranges, path.control
+    y, trial, K, clock, place, betas = group.y, group.trial, group.K, group.clock, group.place, group.betas
+    means, scratch, flag = group.means, group.scratch, group.flag
+    fixed = control.fixed_steps
     for lane in range(LANES):
         if place[TRAJECTORY * LANES + lane] == NOBODY:
             clock[NOW * LANES + lane] = 0.0
@@ -299,8 +363,8 @@ def attempt(path, group):
     for s in range(1, STAGES + 1):
         combine(s, y, K, clock, trial)
         find_betas(FRACTIONS[s], p, clock, betas)
-        rates(betas, trial, p, tables, layout, ranges, K[s * WIDTH : (s + 1) * WIDTH], means, scratch, path[10])
-    find_errors(y, trial, K, control[0], control[1], clock)
+        rates(betas, trial, p, tables, layout, ranges, K[s * WIDTH : (s + 1) * WIDTH], means, scratch, flag)
+    find_errors(y, trial, K, control.rtol, control.atol, clock)
     for lane in range(LANES):
         fifth = clock[FIFTH * LANES + lane]
         norm = (fifth + 0.01 * clock[THIRD * LANES + lane]) * real(STATES)
@@ -314,19 +378,19 @@ def attempt(path, group):
 
 
 @device
-def move_on(path, group, out):
-    """Takes the steps whose error is small enough. A lane whose trajectory has ended gets its status, the others
-    RUNNING."""
-    times, p, limits, traps, control = path[0], path[3], path[7], path[8], path[9]
-    y, trial, K, clock, place, betas, matrix = group[0], group[1], group[2], group[3], group[4], group[5], group[7]
-    fixed, most = control[2], control[3]
+def move_on(path: Path, group: Group, out: np.ndarray) -> None:
+    """Take the steps whose error is small enough, and choose the next steps. The status of a lane says how its
+    trajectory has ended, or RUNNING."""
+    times, p, traps = path.times, path.p, path.traps
+    y, trial, K, clock, place, betas = group.y, group.trial, group.K, group.clock, group.place, group.betas
+    fixed, most = path.control.fixed_steps, path.control.most_steps
     for i in range(STATES):
         for lane in range(LANES):
             n = i * LANES + lane
             accepted = clock[ACCEPTED * LANES + lane] == 1.0
             y[n] = trial[n] if accepted else y[n]
             K[n] = K[STAGES * WIDTH + n] if accepted else K[n]
-    find_outside(y, p, limits, control[4], matrix, place)
+    find_outside(y, p, path.limits, path.control.domain_tolerance, group.matrix, place)
     if traps.shape[0] > 0:
         find_betas(1.0, p, clock, betas)
         find_trapped(y, betas, traps, clock)
@@ -350,12 +414,12 @@ def move_on(path, group, out):
                 place[STATUS * LANES + lane] = DONE
                 continue
             if fixed == 0.0:
-                # The first step is a guess; after a rejection a step does not grow.
+                # The first step is a guess and may grow by more; a step after a rejection does not grow.
                 limit = 10.0 if attempts > 1.0 else 100.0
                 limit = limit if place[GROWN * LANES + lane] == 1 else 1.0
                 place[GROWN * LANES + lane] = 1
                 h = now * min(limit, factor)
-                # A step cut short to land on a target says nothing against the longer one before it.
+                # A step that was cut short to land on a target is no reason to shorten the next one.
                 clock[STEP * LANES + lane] = max(clock[STEP * LANES + lane], h) if last else h
             if last and land(lane, t, path, group, out):
                 place[STATUS * LANES + lane] = DONE
@@ -373,34 +437,37 @@ def move_on(path, group, out):
 
 
 @device
-def fill(lane, n, initial, path, group):
-    """Puts trajectory n of `initial` (N, states) into a lane, if there is such a one."""
-    y, clock, place = group[0], group[3], group[4]
+def fill(lane: int, n: int, initial: np.ndarray, path: Path, group: Group) -> int:
+    """Start trajectory n of `initial` (N, states) in a lane and return 1; let the lane idle and return 0 if n ≥ N."""
+    y, clock, place = group.y, group.clock, group.place
     if n < initial.shape[0]:
         for i in range(STATES):
             y[i * LANES + lane] = initial[n, i]
-        begin(lane, n, path[0][0], clock, place)
+        begin(lane, n, path.times[0], clock, place)
         return 1
-    begin(lane, NOBODY, path[0][0], clock, place)
+    begin(lane, NOBODY, path.times[0], clock, place)
     return 0
 
 
 @device
-def integrate_some(first, stride, initial, path, group, out, ends, status):
-    """Integrates the trajectories first, first + stride, first + 2 stride, … of `initial` (N, states).
+def integrate_some(
+    first: int,
+    stride: int,
+    initial: np.ndarray,
+    path: Path,
+    group: Group,
+    out: np.ndarray,
+    reached: np.ndarray,
+    status: np.ndarray,
+) -> None:
+    """Integrate the trajectories first, first + stride, first + 2 stride, … of `initial` (N, states).
 
-    path: (times, ends, kept, p, tables, layout, ranges, limits, traps, control, flag). times: (n,) targets, outputs and
-    breakpoints. ends: (n,) the latest time at which a stage may look at beta before each target (one rounding below a
-    breakpoint, so that a jump is met from the left). kept: (n,) 1 for outputs. limits: (states, 2) the states'
-    intervals. traps: (n, 5), each row (sign_1, sign_2, level, least beta, together) a set that no trajectory leaves
-    once beta has reached its least value: {sign_i y_i >= level, i = 1, 2}, or of their sum where together is 1. In one
-    of them the trajectory stops: what remains of `out` is its state there. control: rtol, atol, fixed steps per
-    interval (0: adaptive), most steps, domain tolerance. flag: (1,), by which another thread stops this; trajectories
-    that have begun and not ended are then HALTED. group: (y, trial, K, clock, place, betas, means, matrix, scratch),
-    the lanes' arrays. out: (N, n_out, states); ends: (N, 3) attempted steps, the time reached and, where HALTED, the
-    next step; status: (N,). Where a trajectory fails or is HALTED, the last row of `out` is its state there.
+    out: (N, n_out, states) the states at the outputs. A trajectory stops in a trap, and its state there fills the rest
+    of its rows; where a trajectory fails or is HALTED, its last row is the state there. reached: (N, 3) the number of
+    attempted steps, the time reached and, where HALTED, the next step. status: (N,) how each trajectory ended. When
+    another thread sets the flag, the trajectories that have begun and not ended become HALTED.
     """
-    y, clock, place = group[0], group[3], group[4]
+    y, clock, place = group.y, group.clock, group.place
     following = first
     running = 0
     for lane in range(LANES):
@@ -412,7 +479,7 @@ def integrate_some(first, stride, initial, path, group, out, ends, status):
         underway = all_set_out(path, group, out)
         if underway:
             attempt(path, group)
-        if halted(path[10]):  # before a step is taken whose rates may not be whole
+        if halted(group.flag):  # before taking a step, whose rates may be incomplete
             break
         if underway:
             move_on(path, group, out)
@@ -421,8 +488,8 @@ def integrate_some(first, stride, initial, path, group, out, ends, status):
             if ended != RUNNING and place[TRAJECTORY * LANES + lane] != NOBODY:
                 n = place[TRAJECTORY * LANES + lane]
                 status[n] = ended
-                ends[n, 0] = clock[ATTEMPTS * LANES + lane]
-                ends[n, 1] = clock[TIME * LANES + lane]
+                reached[n, STEPS_REACHED] = clock[ATTEMPTS * LANES + lane]
+                reached[n, TIME_REACHED] = clock[TIME * LANES + lane]
                 row = place[ROW * LANES + lane]
                 for rest in range(row if ended == DONE else out.shape[1] - 1, out.shape[1]):
                     for i in range(STATES):
@@ -433,8 +500,8 @@ def integrate_some(first, stride, initial, path, group, out, ends, status):
         n = place[TRAJECTORY * LANES + lane]
         if n != NOBODY:
             status[n] = HALTED
-            ends[n, 0] = clock[ATTEMPTS * LANES + lane]
-            ends[n, 1] = clock[TIME * LANES + lane]
-            ends[n, 2] = clock[STEP * LANES + lane]
+            reached[n, STEPS_REACHED] = clock[ATTEMPTS * LANES + lane]
+            reached[n, TIME_REACHED] = clock[TIME * LANES + lane]
+            reached[n, STEP_REACHED] = clock[STEP * LANES + lane]
             for i in range(STATES):
                 out[n, out.shape[1] - 1, i] = y[i * LANES + lane]

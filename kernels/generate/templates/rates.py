@@ -1,13 +1,17 @@
-"""The text that evaluates the right-hand side at given states, LANES at a time, for the generated modules. Nothing here
-runs from it."""
+"""The text that evaluates the right-hand side at given states, LANES states at a time.
 
-from typing import Any
+`codegen` copies this text into every generated module. No kernel runs the function from this module.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
 
 rates: Any = None
 halted: Any = None
 STATES: Any = None
 LANES: Any = None
-"""The generated module defines them; here they only stand for names."""
+"""Stand-ins: every generated module defines these names itself."""
 
 
 def device(function: Any) -> Any:
@@ -15,11 +19,36 @@ def device(function: Any) -> Any:
 
 
 # The copied text begins below this line.
+class RateArrays(NamedTuple):
+    """The arrays that a group of lanes needs for its rates; see `Group`. slopes: the rates of the lanes."""
+
+    y: Any
+    slopes: Any
+    betas: Any
+    means: Any
+    scratch: Any
+
+
 @device
-def rates_some(first, stride, all_betas, states, p, tables, layout, ranges, dy, counts, arrays, flag):
-    """The rates at LANES states, then at those `stride` such groups further, …; into dy (N, states). counts: (N,) of
-    visited nodes."""
-    y, slopes, betas, means, scratch = arrays[0], arrays[1], arrays[2], arrays[3], arrays[4]
+def rates_some(
+    first: int,
+    stride: int,
+    all_betas: np.ndarray,
+    states: np.ndarray,
+    p: np.ndarray,
+    tables: np.ndarray,
+    layout: np.ndarray,
+    ranges: np.ndarray,
+    dy: np.ndarray,
+    counts: np.ndarray,
+    arrays: RateArrays,
+    flag: np.ndarray,
+) -> None:
+    """Write the rates at the states of the groups first, first + stride, … of LANES states each into dy (N, states).
+
+    counts: (N,) receives how many nodes of averages over several variables each right-hand side visited.
+    """
+    y, slopes, betas, means, scratch = arrays.y, arrays.slopes, arrays.betas, arrays.means, arrays.scratch
     total = states.shape[0]
     for group in range(first, (total + LANES - 1) // LANES, stride):
         for lane in range(LANES):

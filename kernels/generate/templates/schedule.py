@@ -1,7 +1,8 @@
-"""The text of the search in a schedule's points, which `codegen` copies into every generated module; see `integrator`
-beside it."""
+"""The text of a schedule's linear interpolation between points, which `codegen` copies into every generated module."""
 
 from typing import Any
+
+import numpy as np
 
 
 def device(function: Any) -> Any:
@@ -10,9 +11,10 @@ def device(function: Any) -> Any:
 
 # The copied text begins below this line.
 @device
-def interpolated(t, p, times, levels, count):
-    """The value at t, linear between the points (p[times + n], p[levels + n]), n < count; see
-    `derive.problem.interpolation.Interpolated`.
+def interpolated(t: float, p: np.ndarray, times: int, levels: int, count: int) -> float:
+    """The value at t of the function that is linear between the points (p[times + n], p[levels + n]), n < count.
+
+    See `derive.problem.interpolation.Interpolated`.
     """
     low, high = 0, count
     while high - low > 1:

@@ -1,10 +1,15 @@
-"""The text of the shooting: where on a segment of initial states the outcome of the flow changes, by bisection.
+"""The text of the shooting method: bisection for the place on a segment of initial states where the outcome changes.
 
-`codegen` copies these functions into every generated module, after the integrator. A segment has as many lanes as there
-are to spare, each of which tries another place on it at the same time. Nothing here runs from this module.
+`codegen` copies this text into every generated module, after the integrator. Each segment is searched by a slot of
+`places` lanes, which try different places on the segment at the same time. No kernel runs the functions from this
+module.
 """
 
 from typing import Any
+
+import numpy as np
+
+from kernels.generate.templates.integrator import Group, Path
 
 begin: Any = None
 all_set_out: Any = None
@@ -19,7 +24,7 @@ NOBODY: Any = None
 STATUS: Any = None
 TRAJECTORY: Any = None
 TIME: Any = None
-"""The integrator defines them; here they only stand for names."""
+"""Stand-ins: the integrator's text defines these names."""
 
 
 def device(function: Any) -> Any:
@@ -27,19 +32,23 @@ def device(function: Any) -> Any:
 
 
 # The copied text begins below this line.
+# The rows of `search`. The rows INNER, OUTER, PENDING and RUNS are those of a slot and stand in its first lane.
 INNER, OUTER, PENDING, RUNS, TRIED, FOUND, SEARCH_ROWS = 0, 1, 2, 3, 4, 5, 6
 
 
 @device
-def outcome(lane, y):
-    """1, 2, 4 or 8 by the signs (− −), (+ −), (− +) or (+ +) of the first two states."""
+def outcome(lane: int, y: np.ndarray) -> int:
+    """The outcome of a lane: 1, 2, 4 or 8 for the signs (− −), (+ −), (− +) or (+ +) of the first two states."""
     return 1 << ((1 if y[lane] > 0.0 else 0) + (2 if y[LANES + lane] > 0.0 else 0))
 
 
 @device
-def candidate(c, places, inner, outer, first, second):
-    """The c-th of so many places to try at once. inner: the last known to be inside, −1 if none; outer: the first known
-    not to be, 2 if none; first, second: where the change is expected."""
+def candidate(c: int, places: int, inner: float, outer: float, first: float, second: float) -> float:
+    """The c-th of `places` places to try at once.
+
+    inner: the last place known to be inside, or −1. outer: the first place known to be outside, or 2. first, second:
+    the bracket in which the change is expected.
+    """
     if inner >= 0.0 and outer <= 1.0:
         return inner + (outer - inner) * (real(c + 1) / real(places + 1))
     if inner < 0.0 and outer > 1.0:
@@ -58,9 +67,19 @@ def candidate(c, places, inner, outer, first, second):
 
 
 @device
-def try_places(slot, places, n, low, high, bracket, path, group, search):
-    """Starts one trajectory in each lane of a slot, from the next places to try on segment n."""
-    y, clock, place = group[0], group[3], group[4]
+def try_places(
+    slot: int,
+    places: int,
+    n: int,
+    low: np.ndarray,
+    high: np.ndarray,
+    bracket: np.ndarray,
+    path: Path,
+    group: Group,
+    search: np.ndarray,
+) -> None:
+    """Start one trajectory in each lane of a slot, from the next places to try on segment n."""
+    y, clock, place = group.y, group.clock, group.place
     head = slot * places
     for c in range(places):
         lane = head + c
@@ -70,14 +89,24 @@ def try_places(slot, places, n, low, high, bracket, path, group, search):
         search[TRIED * LANES + lane] = tried
         for i in range(STATES):
             y[i * LANES + lane] = low[n, i] + tried * (high[n, i] - low[n, i])
-        begin(lane, n, path[0][0], clock, place)
+        begin(lane, n, path.times[0], clock, place)
     search[PENDING * LANES + head] = real(places)
     search[RUNS * LANES + head] += real(places)
 
 
 @device
-def open_segment(slot, places, n, low, high, bracket, path, group, search):
-    """Begins the search on segment n, if there is such a one."""
+def open_segment(
+    slot: int,
+    places: int,
+    n: int,
+    low: np.ndarray,
+    high: np.ndarray,
+    bracket: np.ndarray,
+    path: Path,
+    group: Group,
+    search: np.ndarray,
+) -> int:
+    """Begin the search on segment n and return 1; let the slot idle and return 0 where no segment n exists."""
     head = slot * places
     search[INNER * LANES + head] = -1.0
     search[OUTER * LANES + head] = 2.0
@@ -86,13 +115,13 @@ def open_segment(slot, places, n, low, high, bracket, path, group, search):
         try_places(slot, places, n, low, high, bracket, path, group, search)
         return 1
     for c in range(places):
-        begin(head + c, NOBODY, path[0][0], group[3], group[4])
+        begin(head + c, NOBODY, path.times[0], group.clock, group.place)
     return 0
 
 
 @device
-def narrow(slot, places, width, search):
-    """Updates a segment's bracket by what its lanes have found; true where it is narrow enough."""
+def narrow(slot: int, places: int, width: float, search: np.ndarray) -> bool:
+    """Update a segment's bracket with the outcomes of its lanes. True where the bracket is narrow enough."""
     head = slot * places
     inner, outer = search[INNER * LANES + head], search[OUTER * LANES + head]
     for c in range(places):
@@ -112,27 +141,43 @@ def narrow(slot, places, width, search):
 
 
 @device
-def bisect_some(first, stride, low, high, inside, width, places, path, group, search, out, bracket, runs, failed):
-    """For the segments first, first + stride, …: from which place in [0, 1], between the initial states low (0) and
-    high (1), the outcome is no longer `inside`; into bracket (N, 2).
+def bisect_some(
+    first: int,
+    stride: int,
+    low: np.ndarray,
+    high: np.ndarray,
+    inside: np.ndarray,
+    width: np.ndarray,
+    places: int,
+    path: Path,
+    group: Group,
+    search: np.ndarray,
+    out: np.ndarray,
+    bracket: np.ndarray,
+    runs: np.ndarray,
+    failed: np.ndarray,
+) -> None:
+    """Find, on the segments first, first + stride, …, the place at which the outcome stops to be `inside`.
 
-    inside: (N,) the sum of the outcomes meant. width: (N,) of the bracket at the end, relative to its place. places:
-    how many lanes a segment has, at most LANES. bracket: at the start where the change is expected, which is checked
-    and widened; at the end the last place known to be inside and the first known not to be; (1, 1) where all is inside,
-    (0, 0) where nothing is. runs: (N,) receives the number of trajectories, or minus it where one failed; failed (N, 1
-    + states) is then its time and state. path keeps no outputs, so that `out` is not looked at.
+    A place is a number in [0, 1] between the initial states low (0) and high (1), both (N, states). inside: (N,) the
+    sum of the outcomes that count as inside. width: (N,) the width of the bracket at the end, relative to its place.
+    places: how many lanes a segment has, at most LANES. bracket: (N, 2) at the start the expected place of the change,
+    which the search checks and widens; at the end the last place known to be inside and the first known to be outside,
+    (1, 1) where the whole segment is inside and (0, 0) where none of it is. runs: (N,) receives the number of
+    trajectories, with a minus sign where one failed; failed (N, 1 + states) then holds that trajectory's time and
+    state. The path keeps no outputs, so the integrator never writes to `out`.
     """
-    y, clock, place = group[0], group[3], group[4]
+    y, clock, place = group.y, group.clock, group.place
     following = first
     running = 0
     for lane in range(LANES):
         for i in range(STATES):
             y[i * LANES + lane] = low[0, i]
-        begin(lane, NOBODY, path[0][0], clock, place)
+        begin(lane, NOBODY, path.times[0], clock, place)
     for slot in range(LANES // places):
         running += open_segment(slot, places, following, low, high, bracket, path, group, search)
         following += stride
-    while running > 0 and not halted(path[10]):
+    while running > 0 and not halted(group.flag):
         if all_set_out(path, group, out):
             attempt(path, group)
             move_on(path, group, out)
@@ -143,7 +188,7 @@ def bisect_some(first, stride, low, high, inside, width, places, path, group, se
                 continue
             slot = lane // places
             head = slot * places
-            begin(lane, NOBODY, path[0][0], clock, place)
+            begin(lane, NOBODY, path.times[0], clock, place)
             search[PENDING * LANES + head] -= 1.0
             search[FOUND * LANES + lane] = 1.0 if outcome(lane, y) & inside[n] != 0 else 0.0
             if ended != 0:

@@ -1,7 +1,6 @@
-"""Particles drawn in the span of the centres on CUDA: `kernels.particles.projection` around the estimate of
-`kernels.particles.cuda`.
+"""Particles drawn in the span of the centres, on CUDA: the kernels before and after the kernel `estimate`.
 
-Importing this module imports numba.cuda, as `kernels.particles.cuda` does.
+`kernels.particles.projection` explains the method and does the same on the CPU.
 """
 
 from __future__ import annotations
@@ -14,47 +13,29 @@ import numpy as np
 from numba import cuda
 
 from kernels.machine.cuda_functions import for_cuda
-from kernels.particles.cuda import CudaParticles
+from kernels.particles.cuda.blocks import block_adder
+from kernels.particles.cuda.replicas import CudaParticles
 from kernels.particles.projection import DEPENDENT, basis_with_targets, noise_factor
 from kernels.particles.random_stream import ORTHOGONAL_NOISE, four_normals
 from kernels.particles.step import ParticleFlow, Replicas
 
 
-def kernel_sources(real: Any, threads: int) -> tuple[Any, Any]:
-    """The Python functions of the kernels `span_means` and `lift`, for centres of the precision `real`, before
-    compilation.
+def span_means_source(real: Any, threads: int) -> Any:
+    """The Python function of the kernel `span_means` for blocks of so many threads, before compilation.
 
-    threads: of a block, a power of two.
+    real: the precision of the centres.
     """
-    float64 = np.float64
-    noise_factor_there, four_normals_there = for_cuda(noise_factor), for_cuda(four_normals)
+    sum_over_block = block_adder(threads)
 
-    @cuda.jit(device=True)
-    def sum_over_block(partial_sums, own):
-        """The sum of all threads' own numbers, in a fixed order; partial_sums: shared, (threads,)."""
-        thread = cuda.threadIdx.x
-        partial_sums[thread] = own
-        cuda.syncthreads()
-        half = threads // 2
-        while half > 0:
-            if thread < half:
-                partial_sums[thread] += partial_sums[thread + half]
-            cuda.syncthreads()
-            half //= 2
-        total = partial_sums[0]
-        cuda.syncthreads()
-        return total
+    def span_means(basis: np.ndarray, centres: np.ndarray, means: np.ndarray) -> None:
+        """Extends the orthonormal bases of the targets' span to the span of all centres; grid (replicas,).
 
-    def span_means(basis, centres, means):
-        """Extends the bases, (replicas, L + K, d), by what the means, (replicas, L, d), have outside the targets' span;
-        grid (replicas,).
-
-        Writes the means' coordinates to `centres`, (replicas, L + K, L + K), as
-        `kernels.particles.projection.add_to_basis` does.
+        basis: (replicas, L + K, d); means: (replicas, L, d). centres: (replicas, L + K, L + K); receives the means'
+        coordinates in the basis. `kernels.particles.projection.add_to_basis` does the same for one vector.
         """
         replica, thread = cuda.blockIdx.x, cuda.threadIdx.x
         _, proposals, d = means.shape
-        partial_sums = cuda.shared.array(threads, float64)
+        partial_sums = cuda.shared.array(threads, np.float64)
         for i in range(proposals):
             row = basis.shape[1] - proposals + i
             own = 0.0
@@ -84,21 +65,41 @@ def kernel_sources(real: Any, threads: int) -> tuple[Any, Any]:
             if thread == 0:
                 centres[replica, i, row] = real(left)
 
-    def lift(gradients, within, basis, weights, scales, precisions, betas, row, particles, seed, step):
-        """Writes the gradients, (replicas, L, d), from their coordinates `within`, (replicas, L, L + K), and noise;
-        grid (replicas, L).
+    return span_means
 
-        The inverse temperature stands in the given row of `betas`, which holds one for all replicas or one for each.
+
+def lift_source(threads: int) -> Any:
+    """The Python function of the kernel `lift` for blocks of so many threads, before compilation."""
+    noise_factor_there, four_normals_there = for_cuda(noise_factor), for_cuda(four_normals)
+    sum_over_block = block_adder(threads)
+
+    def lift(
+        gradients: np.ndarray,
+        within: np.ndarray,
+        basis: np.ndarray,
+        weights: np.ndarray,
+        scales: np.ndarray,
+        precisions: np.ndarray,
+        betas: np.ndarray,
+        row: int,
+        particles: int,
+        seed: np.uint64,
+        step: int,
+    ) -> None:
+        """Writes the gradients, (replicas, L, d): noise outside the centres' span, and the given part within it.
+
+        within: (replicas, L, L + K), the gradients' coordinates in the basis. betas: (rows, 1) or (rows, replicas); the
+        kernel uses the given row. Grid (replicas, L).
         """
         replica, component, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
         _, proposals, d = gradients.shape
         beta = betas[row, min(replica, betas.shape[1] - 1)]
         total_pull = precisions[replica, component] - beta * precisions[replica, proposals]
         factor = noise_factor_there(weights[replica, component], scales[replica, component], total_pull, particles)
-        partial_sums = cuda.shared.array(threads, float64)
+        partial_sums = cuda.shared.array(threads, np.float64)
         for block in range(thread, (d + 3) // 4, threads):
             coordinate = 4 * block
-            for normal in four_normals_there(seed, replica, step, component, ORTHOGONAL_NOISE, block, float64):
+            for normal in four_normals_there(seed, replica, step, component, ORTHOGONAL_NOISE, block, np.float64):
                 if coordinate < d:
                     gradients[replica, component, coordinate] = factor * normal
                 coordinate += 1
@@ -111,18 +112,20 @@ def kernel_sources(real: Any, threads: int) -> tuple[Any, Any]:
             for c in range(thread, d, threads):
                 gradients[replica, component, c] += change * basis[replica, direction, c]
 
-    return span_means, lift
+    return lift
 
 
 @lru_cache
 def compiled_kernels(precision: str, threads: int) -> tuple[Any, ...]:
-    """`kernel_sources`, ready to launch; each kernel compiles at its first launch."""
-    return tuple(cuda.jit(source) for source in kernel_sources(np.dtype(precision).type, threads))
+    """The kernels `span_means` and `lift`; each of them compiles at its first launch."""
+    return cuda.jit(span_means_source(np.dtype(precision).type, threads)), cuda.jit(lift_source(threads))
 
 
 class ProjectedCudaParticles(CudaParticles):
-    """Replicas whose particles are drawn in the span of the centres. Only means move, and each mixture has one
-    scale."""
+    """Replicas whose particles are drawn in the span of the centres.
+
+    Only the means move, and each mixture has one scale.
+    """
 
     def __init__(self, start: Replicas, flow: ParticleFlow):
         replicas, proposals, _ = start.means.shape

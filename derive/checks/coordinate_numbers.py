@@ -1,0 +1,158 @@
+"""Expressions in coordinate symbols as numbers, with averages as sums over nodes.
+
+Averages over a sample are products of Gauss rules, whose order rises until they settle. The average under the mixture
+itself is a lattice sum, the trapezoidal rule. For a function analytic in a strip of half-width δ its error is about
+e^{−2πδ/h} + e^{−2π²/h²}. The step h follows from δ, which the nearest complex zero of a mixture density sets.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import mpmath
+import sympy as sp
+
+from derive.objects.expectation import Expectation, evaluate, without_idle_variables
+from derive.objects.mixtures import DIMENSION
+from derive.objects.numeric_averages import gauss
+from derive.objects.objective import LOG_PARTITION
+from derive.objects.softmax import Softmax
+from derive.objects.vectors import GaussianVector, VectorSymbol
+
+DIGITS = 34
+"""Digits of the averages: four more than the 30 to which steps are compared."""
+GUARD = 15
+"""Further digits of the arithmetic."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Numbers for every vector (tuples of `dimension` coordinates) and every scalar symbol."""
+
+    dimension: int
+    vectors: Mapping[VectorSymbol, tuple]
+    scalars: Mapping[sp.Symbol, mpmath.mpf]
+
+
+class CoordinateNumbers:
+    """The numbers of coordinate symbols and parameters at one point, and of expressions in them."""
+
+    def __init__(self, point: Point, averages: dict[sp.Expr, mpmath.mpf]) -> None:
+        """Start from the point's numbers. `averages` holds the averages that are known, and takes the new ones."""
+        self.point = point
+        self.averages = averages
+        self.numbers: dict[sp.Symbol, mpmath.mpf] = dict(point.scalars)
+        self.numbers[DIMENSION] = mpmath.mpf(point.dimension)
+        self.numbers.setdefault(LOG_PARTITION, mpmath.mpf(0))
+        for vector, coordinates in point.vectors.items():
+            self.numbers.update(zip(self.symbols_of(vector), coordinates, strict=True))
+
+    def symbols_of(self, vector: VectorSymbol) -> tuple[sp.Symbol, ...]:
+        return tuple(sp.Symbol(f"{vector.name}[{c}]", real=True) for c in range(self.point.dimension))
+
+    def numeric(self, expressions: list[sp.Expr]) -> list:
+        """Return numbers for expressions in coordinate symbols.
+
+        All averages over one sample share one pass over the lattice.
+        """
+        averages = sorted(set().union(*(e.atoms(Average) for e in expressions)), key=sp.default_sort_key)
+        known: dict[sp.Expr, sp.Symbol] = {}
+        numbers = dict(self.numbers)
+        new = [a for a in averages if a not in self.averages]
+        for x in dict.fromkeys(a.args[1] for a in new):
+            group = [a for a in new if a.args[1] == x]
+            self.averages.update(zip(group, self._lattice_sums([a.args[0] for a in group], x), strict=True))
+        for average in averages:
+            known[average] = sp.Dummy("average")
+            numbers[known[average]] = self.averages[average]
+        plain = [e.xreplace(known) for e in expressions]
+        nodes = sorted(set().union(*(e.atoms(Expectation) for e in plain)), key=sp.default_sort_key)
+        exact = {node: self._exact(node, numbers) for node in nodes}
+        # Where vectors coincide nothing is left to average.
+        for constant in (e for e in exact.values() if not isinstance(e, Expectation)):
+            self.averages[constant] = constant.evalf(DIGITS + GUARD)._to_mpmath(mpmath.mp.prec)
+        new = [e for e in exact.values() if e not in self.averages]
+        for key in dict.fromkeys(map(_shared_pass, new)):
+            group = [e for e in new if _shared_pass(e) == key]
+            self.averages.update(zip(group, evaluate(group, DIGITS + 3), strict=True))
+        for node in nodes:
+            known[node] = sp.Dummy("average")
+            numbers[known[node]] = self.averages[exact[node]]
+        plain = [e.xreplace(known) for e in plain]
+        symbols = sorted(set().union(*(e.free_symbols for e in plain)), key=sp.default_sort_key)
+        function = sp.lambdify(symbols, plain, modules="mpmath", cse=True, dummify=True)
+        return [mpmath.mpmathify(v) for v in function(*(numbers[s] for s in symbols))]
+
+    def _exact(self, average: Expectation, numbers: Mapping[sp.Symbol, mpmath.mpf]) -> sp.Expr:
+        given = average.xreplace({s: sp.Float(numbers[s], DIGITS + GUARD) for s in average.free_symbols})
+        return without_idle_variables(given, DIGITS + 3) if isinstance(given, Expectation) else given
+
+    def _lattice_sums(self, integrands: list[sp.Expr], x: VectorSymbol) -> list:
+        """Return E over x ~ N(mean, scale² I), or the plain integral over x when x carries no law of its own."""
+        bound = [*self.symbols_of(x), *([squared_outside(x)] if squared_outside(x) != 0 else [])]
+        free = sorted(set().union(*(i.free_symbols for i in integrands)) - set(bound), key=sp.default_sort_key)
+        compiled = _compiled((*bound, *free), tuple(integrands))
+        constants = [self.numbers[s] for s in free]
+        if not isinstance(x, GaussianVector):
+            return self._plain_integrals(lambda *point: compiled(*point, *constants))
+        (scale,) = self.numeric([x.scale])
+        centre = [self.numbers[s] for s in self.symbols_of(x.mean)]
+
+        def function(*point: mpmath.mpf) -> list[mpmath.mpf]:
+            sample = [m + scale * z for m, z in zip(centre, point, strict=False)]
+            return compiled(*sample, *(scale**2 * squared for squared in point[len(centre) :]), *constants)
+
+        return gauss(function, self.point.dimension, [mpmath.mpf(x.extra)] if x.extra else [], DIGITS + 3)
+
+    def _plain_integrals(self, function: Callable[..., list[mpmath.mpf]]) -> list:
+        """Return ∫ f(x) dx by the trapezoidal rule on a lattice, for f that decays like a mixture density."""
+        h = self._lattice_step()
+        reach = mpmath.sqrt(2 * (DIGITS + 6) * mpmath.log(10)) + 2
+        line = [h * n for n in range(-int(reach / h) - 1, int(reach / h) + 2)]
+        totals: list = []
+        for point in itertools.product(line, repeat=self.point.dimension):
+            found = function(*point)
+            totals = [t + f for t, f in zip(totals, found, strict=True)] if totals else list(found)
+        return [h**self.point.dimension * t for t in totals]
+
+    def _lattice_step(self) -> mpmath.mpf:
+        """Return the step h for which both error terms are below 10^−(digits + 3).
+
+        The largest separation of the point's vectors sets it.
+        """
+        target = (DIGITS + 3) * mpmath.log(10)
+        vectors = list(self.point.vectors.values())
+        separation = max(
+            mpmath.sqrt(mpmath.fsum((a - b) ** 2 for a, b in zip(u, v, strict=True))) for u in vectors for v in vectors
+        )
+        scales = [mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma"))]
+        strip = mpmath.pi * min(scales) ** 2 / (max(separation, mpmath.mpf(1) / 10) * max(scales))
+        return min(2 * mpmath.pi * strip / target, mpmath.pi * mpmath.sqrt(2 / target) * min(scales) / max(scales))
+
+
+@lru_cache(maxsize=256)
+def _compiled(symbols: tuple[sp.Symbol, ...], expressions: tuple[sp.Expr, ...]) -> Callable[..., list]:
+    """Compile expressions once: complex steps and points give the same expressions other numbers."""
+    return sp.lambdify(symbols, list(expressions), modules="mpmath", cse=True, dummify=True)
+
+
+def squared_outside(x: VectorSymbol) -> sp.Expr:
+    """Return the squared length of a lifted sample's coordinates outside the space of the means."""
+    return sp.Symbol(f"{x.name}[outside]", real=True) if isinstance(x, GaussianVector) and x.extra else sp.S.Zero
+
+
+def _shared_pass(average: Expectation) -> tuple:
+    """Return what averages must have in common to share one pass over the nodes: variables and logits."""
+    return average.variables, frozenset(node.logits for node in average.integrand.atoms(Softmax))
+
+
+class Average(sp.Expr):
+    """The integral over x of an integrand already written in coordinates."""
+
+    is_commutative = True
+
+    def __new__(cls, integrand: sp.Expr, x: VectorSymbol) -> Average:
+        return super().__new__(cls, integrand, x)

@@ -1,0 +1,65 @@
+"""The source of a system's own functions: `rates`, its right-hand sides, and `gram`, the Gram matrix of its domain."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from derive.objects.expectation import Expectation
+from derive.objects.system import BETA, OdeSystem
+from kernels.generate.average_source import averages_from_moments
+from kernels.generate.printer import ScalarPrinter
+from kernels.generate.source_text import device_function, for_each_lane, states_of_lane, symbols_of, unpacked
+from kernels.lower.analysis import SystemAverages, written_out
+from kernels.lower.lowering import lower, share
+
+
+def gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter) -> str:
+    """The text of `gram`, which writes the lower triangle of the Gram matrix into the rows of `matrix` and returns the
+    size of the Gram matrix."""
+    matrix = system.gram
+    size = matrix.shape[0]
+    used = matrix.free_symbols
+    entries = [
+        f"matrix[{i * size + j} * LANES + lane] = {printer.text(lower(matrix[i, j]))}"
+        for i in range(size)
+        for j in range(i + 1)
+    ]
+    lines = for_each_lane([*states_of_lane(system.states, used), *entries]) if entries else []
+    return device_function("gram", "y, p, matrix", [*unpacked(parameters, used, "p"), *lines, f"return {size}"])
+
+
+def rates_function(
+    averages: SystemAverages, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter
+) -> tuple[str, int]:
+    """The text of `rates`, which writes the rates of each lane to the rows of `dy`, and the number of averages over one
+    variable that it evaluates."""
+    system = averages.system
+    combinations, moment_lines = averages_from_moments(averages, printer)
+    calls: dict[Expectation, sp.Symbol] = {}
+
+    def without_averages(expression: sp.Expr) -> sp.Expr:
+        expression = written_out(expression.xreplace(combinations), system)
+        found = sorted(expression.atoms(Expectation), key=sp.default_sort_key)
+        names = {a: calls.setdefault(a, sp.Symbol(f"mean_{len(calls)}", real=True)) for a in found}
+        return lower(expression.xreplace(names))
+
+    definitions = {s: without_averages(e) for s, e in system.subexpressions if e.has(Expectation)}
+    right = [without_averages(e) for e in system.rhs]
+    shared, right = share([e.xreplace(definitions) for e in right])
+    used = symbols_of([*right, *(e for _, e in shared)])
+    of_lane = [*states_of_lane(system.states, used), *([] if BETA not in used else ["beta = betas[lane]"])]
+    of_lane += [f"{name.name} = means[{row} * LANES + lane]" for row, name in enumerate(calls.values()) if name in used]
+    of_lane += [f"{s.name} = {printer.text(e)}" for s, e in shared]
+    of_lane += [f"dy[{n} * LANES + lane] = {printer.text(e)}" for n, e in enumerate(right)]
+    lines = ["if halted(flag):", "    return"]
+    lines += [*unpacked(parameters, used, "p"), *moment_lines]
+    lines += [_call_of_average(row, len(calls), *averages.table_of(a)) for row, a in enumerate(calls)]
+    arguments = "betas, y, p, tables, layout, ranges, dy, means, scratch, flag"
+    return device_function("rates", arguments, [*lines, *for_each_lane(of_lane)]), len(calls)
+
+
+def _call_of_average(row: int, calls: int, table: int, state: int | None) -> str:
+    """The line that evaluates an average into a row of `means`. The function works in the rows behind all `calls`
+    averages."""
+    x, mean = (f"{array}[{r} * LANES : {r + 1} * LANES]" for array, r in (("y", state or 0), ("means", row)))
+    return f"average_{table}({x}, y, {mean}, means[{calls} * LANES :], p, tables, layout, ranges)"

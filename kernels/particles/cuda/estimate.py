@@ -1,0 +1,205 @@
+"""The kernel that estimates the gradients of one step: one block of threads for each replica and component.
+
+The package's docstring describes what a block does; the formulas stand in `kernels.particles.step`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from kernels.machine.cuda_functions import device_function
+from kernels.particles.cuda.blocks import BlockShape, block_adder, row_adder
+from kernels.particles.cuda.tiles import dot_product_adder, gradient_adder, particle_drawer, pull_finder
+
+
+def centre_loader(real: Any, centre_count: int, shape: BlockShape) -> Any:
+    """The device function that loads what the particles' densities need of the centres."""
+    threads, span, passes, _, _ = shape
+    coordinates = passes * 4
+    add_up = row_adder(threads)
+
+    @device_function
+    def load_centres(
+        separations: np.ndarray,
+        amplitudes: np.ndarray,
+        inverse_variances: np.ndarray,
+        differences: np.ndarray,
+        parts: np.ndarray,
+        centres: np.ndarray,
+        log_amplitudes: np.ndarray,
+        precisions: np.ndarray,
+    ) -> None:
+        """Writes |a_i - c|^2, log weight - d log scale and 1 / scale^2 of all centres c to the first three arguments.
+
+        These are shared arrays, (L + K,). differences: local, (L + K, coordinates) flat; receives the thread's own
+        coordinates of a_i - c. parts: shared work space, (L + K, threads) flat.
+        """
+        replica, component, thread, d = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x, centres.shape[2]
+        column = thread % span
+        for c in range(thread, centre_count, threads):
+            amplitudes[c] = log_amplitudes[replica, c]
+            inverse_variances[c] = precisions[replica, c]
+        for c in range(centre_count):
+            part = 0.0
+            for coordinate in range(thread, d, threads):
+                difference = np.float64(centres[replica, component, coordinate]) - np.float64(
+                    centres[replica, c, coordinate]
+                )
+                part += difference * difference
+            parts[c * threads + thread] = part
+        add_up(parts, centre_count, thread)
+        for c in range(thread, centre_count, threads):
+            separations[c] = parts[c * threads]
+        for n in range(coordinates):
+            coordinate = 4 * (column + n // 4 * span) + n % 4
+            for c in range(centre_count):
+                difference = np.float64(0)
+                if coordinate < d:
+                    difference = np.float64(centres[replica, component, coordinate]) - np.float64(
+                        centres[replica, c, coordinate]
+                    )
+                differences[c * coordinates + n] = real(difference)
+
+    return load_centres
+
+
+def gradient_writer(centre_count: int, shape: BlockShape) -> Any:
+    """The device function that gathers the groups' parts of the gradient."""
+    threads, span, passes, groups, _ = shape
+    coordinates = passes * 4
+
+    @device_function
+    def write_gradient(
+        gradients: np.ndarray,
+        gradient: np.ndarray,
+        pull_sums: np.ndarray,
+        differences: np.ndarray,
+        scale: float,
+        weight: float,
+        particles: int,
+    ) -> None:
+        """Writes the component's estimated gradient to `gradients`, (replicas, L, d), from the threads' own sums."""
+        replica, component, thread, d = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x, gradients.shape[2]
+        column, group = thread % span, thread // span
+        gathered = cuda.shared.array((threads, 4), np.float64)
+        for n in range(0, coordinates, 4):
+            cuda.syncthreads()
+            for e in range(4):
+                gathered[thread, e] = gradient[n + e]
+            cuda.syncthreads()
+            block = column + n // 4 * span
+            if group == 0:
+                for e in range(4):
+                    coordinate = 4 * block + e
+                    if coordinate < d:
+                        total = 0.0
+                        for other in range(groups):
+                            total += gathered[other * span + column, e]
+                        total *= scale
+                        for c in range(centre_count):
+                            total -= pull_sums[c] * np.float64(differences[c * coordinates + n + e])
+                        gradients[replica, component, coordinate] = total * weight / particles
+
+    return write_gradient
+
+
+def mean_writer(threads: int) -> Any:
+    """The device function that averages over the component's particles."""
+    sum_over_block = block_adder(threads)
+
+    @device_function
+    def write_mean(means: np.ndarray, parts: np.ndarray, own: float, particles: int) -> None:
+        """Writes the mean over the particles to the component's place in `means`, (replicas, L).
+
+        own: the thread's part of the sum over the particles; parts: shared work space, (threads,) or longer.
+        """
+        total = sum_over_block(parts, own)
+        if cuda.threadIdx.x == 0:
+            means[cuda.blockIdx.x, cuda.blockIdx.y] = total / particles
+
+    return write_mean
+
+
+def estimate_source(real: Any, centre_count: int, shape: BlockShape, with_shapes: bool) -> Any:
+    """The Python function of the kernel `estimate`, before compilation.
+
+    real: the precision of particles and centres; with_shapes: whether the kernel also estimates what moves weights and
+    scales.
+    """
+    float64 = np.float64
+    threads, span, passes, groups, tile = shape
+    kept_size, differences_size, coordinates = tile // groups * passes * 4, centre_count * passes * 4, passes * 4
+    sums_size, parts_size = (centre_count + 1) * tile, centre_count * threads
+    partials_size = sums_size * (span + 1)
+    load_centres = centre_loader(real, centre_count, shape)
+    draw_particles = particle_drawer(real, centre_count, shape)
+    add_dot_products = dot_product_adder(centre_count, shape)
+    find_pulls_of_particle = pull_finder(centre_count, shape, with_shapes)
+    add_to_gradient = gradient_adder(real, centre_count, shape)
+    write_gradient, write_mean = gradient_writer(centre_count, shape), mean_writer(threads)
+
+    def estimate(
+        gradients: np.ndarray,
+        log_ratios: np.ndarray,
+        stretches: np.ndarray,
+        centres: np.ndarray,
+        weights: np.ndarray,
+        scales: np.ndarray,
+        log_amplitudes: np.ndarray,
+        precisions: np.ndarray,
+        betas: np.ndarray,
+        row: int,
+        particles: int,
+        seed: np.uint64,
+        step: int,
+    ) -> None:
+        """Writes the three arrays of `Estimates` for the given centres, (replicas, L + K, d) of `real`.
+
+        betas: (rows, 1) or (rows, replicas); the kernel uses the given row. Grid (replicas, L).
+        """
+        replica, component, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
+        d, proposals, weight = gradients.shape[2], gradients.shape[1], weights[replica, component]
+        beta, scale = betas[row, min(replica, betas.shape[1] - 1)], scales[replica, component]
+        separations = cuda.shared.array(centre_count, float64)
+        amplitudes = cuda.shared.array(centre_count, float64)
+        inverse_variances = cuda.shared.array(centre_count, float64)
+        pull_sums = cuda.shared.array(centre_count, float64)
+        parts = cuda.shared.array(parts_size, float64)
+        partials = cuda.shared.array(partials_size, real)
+        sums = cuda.shared.array(sums_size, float64)
+        pulls = cuda.shared.array((centre_count, tile), float64)
+        totals = cuda.shared.array(tile, float64)
+        kept = cuda.local.array(kept_size, real)
+        differences = cuda.local.array(differences_size, real)
+        gradient = cuda.local.array(coordinates, float64)
+        shape_sums = cuda.local.array(2, float64)
+        shape_sums[0], shape_sums[1] = 0.0, 0.0
+        for c in range(thread, centre_count, threads):
+            pull_sums[c] = 0.0
+        for n in range(coordinates):
+            gradient[n] = 0.0
+        load_centres(
+            separations, amplitudes, inverse_variances, differences, parts, centres, log_amplitudes, precisions
+        )
+        cuda.syncthreads()
+        for first in range(0, particles, tile):
+            members = min(tile, particles - first)
+            draw_particles(partials, kept, differences, seed, step, first, members, d)
+            cuda.syncthreads()
+            add_dot_products(sums, partials, members)
+            cuda.syncthreads()
+            if thread < members:
+                find_pulls_of_particle(
+                    pulls, totals, shape_sums, sums, separations, amplitudes, inverse_variances, scale, proposals, beta
+                )
+            cuda.syncthreads()
+            add_to_gradient(gradient, pull_sums, pulls, totals, kept, members, d)
+        write_gradient(gradients, gradient, pull_sums, differences, scale, weight, particles)
+        if with_shapes:
+            write_mean(log_ratios, parts, shape_sums[0], particles)
+            write_mean(stretches, parts, shape_sums[1], particles)
+
+    return estimate

@@ -1,0 +1,119 @@
+"""The replicas of a run on the current CUDA device, and the launches of their kernels."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from numba.core.errors import NumbaPerformanceWarning
+
+from kernels.particles.cuda.blocks import BlockShape, block_shape
+from kernels.particles.cuda.estimate import estimate_source
+from kernels.particles.cuda.moves import move_all_shapes_source, move_means_source
+from kernels.particles.step import Estimates, ParticleFlow, Replicas
+
+
+@lru_cache
+def compiled_kernels(precision: str, centre_count: int, shape: BlockShape, with_shapes: bool) -> tuple[Any, ...]:
+    """The kernels `estimate`, `move_means` and `move_all_shapes`; each of them compiles at its first launch."""
+    real = np.dtype(precision).type
+    return (
+        cuda.jit(estimate_source(real, centre_count, shape, with_shapes)),
+        cuda.jit(move_means_source(real, shape.threads)),
+        cuda.jit(move_all_shapes_source()),
+    )
+
+
+class CudaParticles:
+    """The replicas of a run and their step, on the current CUDA device.
+
+    drawn: how many coordinates of its particles a step draws, by default all d.
+    """
+
+    def __init__(self, start: Replicas, flow: ParticleFlow, drawn: int | None = None):
+        replicas, proposals, _ = start.means.shape
+        centres = np.concatenate([start.means, np.broadcast_to(flow.targets, (replicas, *flow.targets.shape))], axis=1)
+        shape = block_shape(drawn or centres.shape[2], flow.particles, centres.shape[1], flow.targets.dtype.itemsize)
+        self._threads = shape.threads
+        self._grid = (replicas, proposals)
+        self._estimate, self._move_means, self._move_all_shapes = compiled_kernels(
+            flow.targets.dtype.name, centres.shape[1], shape, flow.learns_shapes
+        )
+        self._state: Any = Replicas(*(cuda.to_device(array) for array in start))
+        self._centres = cuda.to_device(np.ascontiguousarray(centres, flow.targets.dtype))
+        zeros = np.zeros_like(start.weights)
+        self._estimates: Any = Estimates(
+            *(cuda.to_device(array) for array in (np.zeros_like(start.means), zeros, zeros))
+        )
+        self._flow = flow
+
+    def state(self) -> Replicas:
+        """A copy of the replicas' state on the host."""
+        return Replicas(*(array.copy_to_host() for array in self._state))
+
+    def advance(self, betas: np.ndarray, first_step: int) -> None:
+        """Do one step for each row of `betas`, (steps, 1) for all replicas alike or (steps, replicas).
+
+        The function returns when the device has finished.
+        """
+        betas_there = cuda.to_device(np.ascontiguousarray(betas))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumbaPerformanceWarning)
+            for row in range(len(betas)):
+                self._launch_estimate(betas_there, row, first_step + row)
+                self._launch_moves()
+        cuda.synchronize()
+
+    def estimates(self, beta: float) -> Estimates:
+        """Independent estimates, one at the state of each replica."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumbaPerformanceWarning)
+            self._launch_estimate(cuda.to_device(np.array([[beta]])), 0, 0)
+        return Estimates(*(array.copy_to_host() for array in self._estimates))
+
+    def _launch_estimate(self, betas: Any, row: int, step: int) -> None:
+        self._launch_estimate_at(self._centres, self._estimates, betas, row, step)
+
+    def _launch_estimate_at(self, centres: Any, estimates: Any, betas: Any, row: int, step: int) -> None:
+        """Launches the estimate with the given centres, (replicas, L + K, coordinates), in that many coordinates."""
+        state, flow = self._state, self._flow
+        self._estimate[self._grid, self._threads](
+            *estimates,
+            centres,
+            state.weights,
+            state.scales,
+            state.log_amplitudes,
+            state.precisions,
+            betas,
+            row,
+            flow.particles,
+            flow.seed,
+            step,
+        )
+
+    def _launch_moves(self) -> None:
+        state, flow = self._state, self._flow
+        gradients, log_ratios, stretches = self._estimates
+        if flow.learns_means:
+            self._move_means[self._grid, self._threads](
+                state.means, self._centres, gradients, state.radii, flow.dt, flow.spherical
+            )
+        if flow.learns_shapes:
+            replicas, _, d = state.means.shape
+            self._move_all_shapes[(replicas + self._threads - 1) // self._threads, self._threads](
+                state.log_weights,
+                state.log_scales,
+                state.weights,
+                state.scales,
+                state.log_amplitudes,
+                state.precisions,
+                log_ratios,
+                stretches,
+                d,
+                flow.dt,
+                flow.learns_weights,
+                flow.learns_scales,
+            )
