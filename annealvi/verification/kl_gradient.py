@@ -13,6 +13,7 @@ from annealvi.verification.check import Check
 from derive.checks.mutations import Mutant, one_term_mutations
 from derive.checks.step_check import sample_point
 from derive.dynamics.derivation import Derivation
+from derive.dynamics.learned import parameters_in
 from derive.dynamics.symbolic_problem import derive_in_dimension
 from derive.objects.expectation import Expectation, NotConvergedError, StandardNormal, without_idle_variables
 from derive.objects.mixtures import DIMENSION, Mixture
@@ -139,10 +140,8 @@ def reference(
             else M[inside[0], next(modes.index(a) for a in inner.args if a in modes)]
         )
         rates.append(rate / float(unit.xreplace(exact)))
-    rates += [
-        *(velocity.weights if "weights" in setting.learn else ()),
-        *(velocity.scales if "scales" in setting.learn else ()),
-    ]
+    for parameter in parameters_in(setting.learn):
+        rates += [*getattr(velocity, parameter.name)]
     return Reference(dimension, exact, np.array(rates), 10 * TOLERANCE[dimension])
 
 

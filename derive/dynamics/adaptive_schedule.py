@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import sympy as sp
 
@@ -156,7 +155,7 @@ def _variance(moment: Callable[[int], sp.Expr]) -> Equations:
     return (Equation(VARIANCE.name, VARIANCE_TEX, moment(2) - moment(1) ** 2),)
 
 
-def _over_components(setting: Setting, of_sample: Callable[[Any], sp.Expr]) -> sp.Expr:
+def _over_components(setting: Setting, of_sample: Callable[[GaussianVector], sp.Expr]) -> sp.Expr:
     return sp.Add(*(w * of_sample(x) for w, x in zip(setting.proposal.weights, setting.samples, strict=True)))
 
 

@@ -1,10 +1,10 @@
-"""What every scalar symbol is called in LaTeX and what it means, in one place; vector symbols carry their own LaTeX.
+"""The names of all scalar symbols, their LaTeX and their meaning. Vector symbols carry LaTeX of their own.
 
-A name is a head, `_star` where it belongs to the target, and at most two groups of indices. In a problem of at most
-nine modes and nine components the indices of a group stand together: `M_12`, and `rho_star_1_23`, the average under
-component 1 of the product of the target's responsibilities 2 and 3. In a larger problem every index stands by itself:
-`M_1_2`, `M_10_2`, `rho_star_1_2_13`. `indexed_name` writes names, `read_name` reads them, and nothing else knows of
-digits.
+A name consists of a head, `_star` if the symbol belongs to the target, and at most two groups of indices. In a problem
+of at most nine modes and nine components the indices of a group stand together: `M_12`, or `rho_star_1_23`, which is
+the average under component 1 of the product of the target's responsibilities 2 and 3. In a larger problem every index
+stands by itself: `M_1_2`, `M_10_2`, `rho_star_1_2_13`. `indexed_name` writes names and `read_name` reads them; no other
+code depends on the digits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HEADS = {
     "t0": r"t_0",
 }
 MOST_TOGETHER = 9
-"""The most modes and components for which an index has one digit."""
+"""The largest number of modes or components for which every index has one digit."""
 _NAME = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?P<groups>(?:_[0-9]+){0,3})(?P<lifted>\+)?")
 _SEPARATED = re.compile(r"_[0-9]_[0-9]$|_[0-9]{2}_[0-9]|_[0-9]+_[0-9]+_[0-9]")
 _WITH_A_GROUP_OF_TWO = {"rho", "C"}
@@ -40,12 +40,12 @@ _ONE_INDEX = {"w", "m", "sigma", "r", "e", "ell", "ellsq", "ellS", "F", "U", "V"
 
 
 def indices_apart(*sizes: int) -> bool:
-    """Whether the names of a problem with so many modes and components have their indices apart."""
+    """Whether the indices in names stand apart in a problem with these numbers of modes and components."""
     return max(sizes) > MOST_TOGETHER
 
 
 def indexed_name(head: str, *groups: Sequence[object], apart: bool = False) -> str:
-    """A head (with its `_star`) and its groups of indices."""
+    """The name made of a head (with its `_star`) and groups of indices."""
     if apart:
         return "_".join([head, *(str(index) for group in groups for index in group)])
     return "_".join([head, *("".join(map(str, group)) for group in groups if group)])
@@ -53,7 +53,8 @@ def indexed_name(head: str, *groups: Sequence[object], apart: bool = False) -> s
 
 @dataclass(frozen=True)
 class Name:
-    """A name taken apart. groups: of indices, as they are written. apart: whether the indices were."""
+    """The parts of a name. groups: the groups of indices, as written. apart: whether the indices stand apart. lifted:
+    whether a plus marks a sample in two dimensions more."""
 
     head: str
     star: bool
@@ -63,10 +64,10 @@ class Name:
 
 
 def read_name(name: str) -> Name | None:
-    """The parts of a name, None for one that does not follow the rule.
+    """The parts of a name, or None for a name that does not follow the rule.
 
-    `rho_1_23` is read as a product of two responsibilities. In a large problem it is responsibility 23 alone:
-    `apart_in` tells it by the names beside it, and both are the same in LaTeX.
+    `rho_1_23` is read as the average of a product of two responsibilities. In a large problem it is the average of
+    responsibility 23 alone. `apart_in` tells which by the other names of the problem; LaTeX is the same for both.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -88,7 +89,7 @@ def read_name(name: str) -> Name | None:
 
 
 def first_index(name: str) -> str:
-    """The index of an average's component. ValueError for a name without one."""
+    """The first index in a name, which in an average's name is the component's. Raises ValueError without an index."""
     found = read_name(name)
     if found is None or not found.groups:
         raise ValueError(f"{name} has no index")
@@ -96,19 +97,19 @@ def first_index(name: str) -> str:
 
 
 def apart_in(names: Iterable[str]) -> bool:
-    """Whether the names are those of a problem whose indices stand apart."""
+    """Whether the names belong to a problem whose indices stand apart."""
     return any(found.apart for found in map(read_name, names) if found is not None)
 
 
 def name_tex(head: str, star: bool = False, *groups: str, lifted: bool = False) -> str:
-    """LaTeX of a head, the target's star, the groups of indices, and a plus for a sample with two coordinates more."""
+    """LaTeX of a name: head, the target's star, groups of indices, and a plus for a sample in two dimensions more."""
     index = ";".join(group for group in groups if group)
     raised = (r"\star" if star else "") + ("+" if lifted else "")
     return _HEADS.get(head, head) + (f"^{{{raised}}}" if raised else "") + (f"_{{{index}}}" if index else "")
 
 
 def symbol_tex(symbol: sp.Symbol) -> str:
-    """LaTeX of a scalar symbol: by the rule above, or SymPy's own for a name that does not follow it."""
+    """LaTeX of a scalar symbol, by the rule for names or, for a name that does not follow the rule, SymPy's own."""
     if symbol.name in _HEADS:
         return _HEADS[symbol.name]
     name = read_name(symbol.name)
@@ -120,7 +121,7 @@ def symbol_tex(symbol: sp.Symbol) -> str:
 
 
 class _Printer(LatexPrinter):
-    """SymPy's, with primes for the derivatives of an unknown function of one variable, also at a point: F'(0)."""
+    """SymPy's LaTeX printer, with primes for derivatives of an unknown function of one variable, as in F'(0)."""
 
     def _print_Derivative(self, expr: sp.Derivative) -> str:
         primed = _primed(expr, expr.args[0])
@@ -149,21 +150,21 @@ def _primed(derivative: sp.Derivative, at: sp.Expr) -> str | None:
 
 
 def tex(expression: sp.Basic, extra: Mapping[sp.Symbol, str] | None = None, **settings: object) -> str:
-    """LaTeX of an expression in this package's notation; `extra` adds names for some of its symbols, `settings` are the
-    printer's."""
+    """LaTeX of an expression in this package's notation. `extra` gives LaTeX for some of its symbols; `settings` go to
+    the printer."""
     names = {s: symbol_tex(s) for s in expression.atoms(sp.Symbol) if type(s) is sp.Symbol}
     return _Printer({"symbol_names": {**names, **(extra or {})}, **settings}).doprint(expression)
 
 
 def dotted(name: str) -> str:
-    """A time derivative: the dot stands on the letter, not on its indices."""
+    """LaTeX of the time derivative of a symbol, with the dot on the letter and not on its indices."""
     return re.sub(r"^(\\?[A-Za-z]+)", r"\\dot{\1}", name)
 
 
 @dataclass(frozen=True)
 class Family:
-    """Symbols of one kind. pattern: their names, with # for an index. plain, tex: what they mean, for a terminal and in
-    LaTeX."""
+    """A family of symbols. pattern: a regular expression of their names, with # for an index. plain, tex: the symbols'
+    meaning, for a terminal and in LaTeX."""
 
     pattern: str
     plain: str
@@ -326,7 +327,7 @@ FAMILIES = (
 
 
 def families_of(names: Iterable[str]) -> tuple[Family, ...]:
-    """The families that occur among the names of one problem, in the order above."""
+    """The families that occur among the names of one problem, in the order of FAMILIES."""
     present = set(names)
     together = "[0-9]+_[0-9]+" if apart_in(present) else "[0-9][0-9]"
     patterns = [re.compile(family.pattern.replace("##", together).replace("#", "[0-9]+")) for family in FAMILIES]

@@ -15,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sympy as sp
 from sympy.printing.codeprinter import CodePrinter
+from sympy.printing.latex import LatexPrinter
+from sympy.printing.str import StrPrinter
 
 from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
 from derive.objects.lambdified import Coded
@@ -54,11 +56,11 @@ class CholeskyRoot(Coded, sp.Function):
         call = printer._module_format("derive.objects.lambdified.cholesky_root")
         return f"{call}({', '.join(map(printer.doprint, self.args))}, {name('sqrt')}, {name('maximum')})"
 
-    def _latex(self, printer: Any, exp: str | None = None) -> str:
+    def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
         root = rf"\sqrt{{{printer.doprint(self.args[0])}}}"
         return root if exp is None else rf"{{{root}}}^{{{exp}}}"
 
-    def _sympystr(self, printer: Any) -> str:
+    def _sympystr(self, printer: StrPrinter) -> str:
         return f"sqrt({printer.doprint(self.args[0])})"
 
 
@@ -89,11 +91,11 @@ class AtLargest(sp.Function):
         ]
         return sp.Piecewise(*branches, (self.values[-1], True), evaluate=False)
 
-    def _latex(self, printer: Any, exp: str | None = None) -> str:
+    def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
         keys, values = (",".join(map(printer.doprint, part)) for part in (self.keys, self.values))
         return rf"\operatorname{{pick}}\left({keys};\ {values}\right)" + (f"^{{{exp}}}" if exp else "")
 
-    def _sympystr(self, printer: Any) -> str:
+    def _sympystr(self, printer: StrPrinter) -> str:
         keys, values = (", ".join(map(printer.doprint, part)) for part in (self.keys, self.values))
         return f"pick({keys}; {values})"
 

@@ -96,8 +96,6 @@ UPWARD = {
     "derive": {},
     "kernels": {},
     "annealvi": {
-        "collapse/separatrix.py -> cli": "a long search tells its progress on the terminal",
-        "paper/build.py -> cli": "the paper draws its figures as commands do, or says that Matplotlib does not start",
         "runs/trajectories.py -> collapse": "a simulation records the mode that each mean ends nearest to",
         "session/plain_functions.py -> runs": "rate_function asks the runs for what tolerance they accept",
         "session/resolution.py -> sweeps": "the warnings of a map are made at its points",
