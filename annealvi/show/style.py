@@ -34,7 +34,7 @@ from derive.problem.specification import BadInput
 
 @contextmanager
 def _whatever_the_backend() -> Iterator[None]:
-    """Let the block import Matplotlib although MPLBACKEND may name an unknown backend, which would prevent that.
+    """Import Matplotlib within the block although MPLBACKEND may name an unknown backend, which stops the import.
 
     A backend that Matplotlib knows is chosen afterwards. BadInput where Matplotlib does not start for other reasons.
     """
