@@ -433,7 +433,7 @@ def test_each_exception_of_the_user_carries_the_status_that_the_command_line_nam
     from annealvi.sweeps.engines import WorkersLost
     from derive.objects.numeric_averages import NotConvergedError
     from derive.problem.specification import BadInput
-    from kernels.integrate.kernel import IntegrationError
+    from kernels.integrate.errors import IntegrationError
     from kernels.machine.device import DeviceUnavailable
     from kernels.particles.simulation import DivergenceError
 
