@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 os.environ.pop("COLUMNS", None)
-"""COLUMNS wraps the text that a program prints to something other than a terminal; a test that wants this sets it."""
+"""COLUMNS sets the width of text that is printed to no terminal; a test that needs a width sets COLUMNS itself."""
 
 KEPT = Path(__file__).parents[1] / ".pytest_cache"
 

@@ -94,8 +94,10 @@ def densities(session, means):
 
 @pytest.mark.parametrize(("name", "dimension"), [*((name, 1) for name in SETTINGS), *((name, 2) for name in PLANE)])
 def test_the_variance_is_that_of_a_quadrature_over_the_densities(name, dimension):
-    """The trapezoidal rule on a wide grid is exact to rounding for densities of width one, so it serves as the
-    reference."""
+    """The derived variance equals the one of the trapezoidal rule on a wide grid.
+
+    The rule is exact to rounding for densities of width one.
+    """
     session = session_of(PLANE[name], dimension)
     means = random_means(session, 5)
     proposal, target = densities(session, means)
@@ -201,9 +203,9 @@ def particles_under_the_rule(session, means, tau, interval, dt, t_end):
 def test_particles_under_the_rule_follow_the_flow(tau):
     """Particles and flow start from the same means, replica by replica, and their betas agree.
 
-    Both values of tau have the same tau/t0 and hence the same flow. The allowed bias has two parts: tau/2 · max|1/√V(t)
-    − 1/√V(0)| < tau/30, because the rule sums where the flow integrates, and 0.2 % of beta, because the particles
-    average 1/√V̂ over estimates of the variance from 512 particles.
+    Both values of tau have the same tau/t0 and hence the same flow. The allowed bias has two parts. The first is tau/2
+    · max|1/√V(t) − 1/√V(0)| < tau/30, because the rule sums where the flow integrates. The second is 0.2 % of beta,
+    because the particles average 1/√V̂ over estimates of the variance from 512 particles.
     """
     interval = tau / 0.05
     changes = ["schedule.T0=20", f"schedule.tau={tau}", f"schedule.t0={interval}", "space.dimension=32"]

@@ -172,8 +172,10 @@ def test_every_step_holds_to_30_digits_for_unequal_scales_on_a_circle():
 
 
 def test_steins_lemma_of_unequal_scales_needs_the_two_further_coordinates(monkeypatch):
-    """The step's check rejects Stein's lemma with averages over the sample itself, the form that holds for equal scales
-    only."""
+    """Stein's lemma with averages over the sample itself fails the step's check.
+
+    These averages are right for equal scales only.
+    """
     problem = STEP_CASES["unequal target scales"]
 
     def check_of_stein():

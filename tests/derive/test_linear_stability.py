@@ -128,8 +128,8 @@ def test_the_averages_are_those_of_the_state(stability, symbols, R, w_star, w_1)
 def test_the_overlaps_own_equations_give_the_same_matrix_in_second_order(derivation, stability):
     """The equations of the overlaps, expanded near the collapsed state, contain the derived matrix.
 
-    With m_i = √(1 − ε²x_i²) and s = m_1 m_2 + ε² x_1 x_2, the rates are dm_i/dt = −ε² x_i ẋ_i and ds/dt = −ε² (x_1 −
-    x_2)(ẋ_1 − ẋ_2).
+    With m_i = √(1 − ε²x_i²) and s = m_1 m_2 + ε² x_1 x_2, the rates are dm_i/dt = −ε² x_i ẋ_i and
+    ds/dt = −ε² (x_1 − x_2)(ẋ_1 − ẋ_2).
     """
     system, found = derivation.system, stability.collapsed
     named = {s.name: s for s, _ in system.subexpressions}

@@ -274,7 +274,7 @@ def test_every_kind_is_its_definition_on_every_target():
 
 
 def test_every_kind_on_cuda():
-    """Numba's CUDA simulator runs the same text."""
+    """The CUDA kernel has the same text and runs in Numba's simulator."""
     for precision, found in in_simulator(
         "{p: t.betas_of_all('cuda', p) for p in t.EPS}", "test_schedule_targets"
     ).items():

@@ -1,5 +1,7 @@
-"""The records of states (what each state is, whose it is and where it lies) and of the learned parameters behind
-them."""
+"""The records of states and of the learned parameters behind them.
+
+A state's record says what the state is, whose it is and where it lies.
+"""
 
 import pytest
 import sympy as sp

@@ -31,8 +31,10 @@ CLOSED_FORMS = ("constant", "exponential", "geometric", "linear", "beta-exponent
 
 
 def quoted(text: str) -> str:
-    """A basic TOML string. Lone surrogates, which neither TOML nor UTF-8 has, stay escapes, which the reader
-    refuses."""
+    """A basic TOML string.
+
+    Neither TOML nor UTF-8 has lone surrogates; they stay escapes, which the reader refuses.
+    """
     return re.sub("[\x7f\ud800-\udfff]", lambda c: f"\\u{ord(c.group()):04x}", json.dumps(text, ensure_ascii=False))
 
 
