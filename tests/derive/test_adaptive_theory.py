@@ -203,9 +203,9 @@ def particles_under_the_rule(session, means, tau, interval, dt, t_end):
 def test_particles_under_the_rule_follow_the_flow(tau):
     """Particles and flow start from the same means, replica by replica, and their betas agree.
 
-    Both values of tau have the same tau/t0 and hence the same flow. The allowed bias has two parts. The first is tau/2
-    · max|1/√V(t) − 1/√V(0)| < tau/30, because the rule sums where the flow integrates. The second is 0.2 % of beta,
-    because the particles average 1/√V̂ over estimates of the variance from 512 particles.
+    Both values of tau have the same tau/t0 and hence the same flow. The allowed bias has two parts. The first is
+    tau/2 · max|1/√V(t) − 1/√V(0)| < tau/30, because the rule sums where the flow integrates. The second is 0.2 % of
+    beta, because the particles average 1/√V̂ over estimates of the variance from 512 particles.
     """
     interval = tau / 0.05
     changes = ["schedule.T0=20", f"schedule.tau={tau}", f"schedule.t0={interval}", "space.dimension=32"]

@@ -31,8 +31,7 @@ def blocks(page, language):
 
 
 def commands(page):
-    """The arguments of every command line of the program, without what stands before the program and without
-    comments."""
+    """The arguments of every command line of the program on a page, without comments."""
     for block in (*blocks(page, "sh"), *blocks(page, "text")):
         for line in block.splitlines():
             match = re.match(r"(?:\$ )?(?:.*?(?:uv run(?: --extra \w+)?|&&|\w+=\S+) )?annealvi (.*)", line)
