@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 os.environ.pop("COLUMNS", None)
-"""What is printed to no terminal is wrapped where this is set; the tests say so themselves where they want it."""
+"""COLUMNS sets the width of text that is printed to no terminal; a test that needs a width sets COLUMNS itself."""
 
 KEPT = Path(__file__).parents[1] / ".pytest_cache"
 
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-    # Without bytecode each of the processes that the tests start compiles SymPy and Numba, which takes longer than most
-    # of what it does then. It is kept in pytest's cache, and not beside the sources.
+    # Without bytecode, each process that the tests start would compile SymPy's and Numba's sources, which takes longer
+    # than most of its own work. The bytecode is kept in pytest's cache and not beside the sources.
     sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(KEPT / "bytecode")
     sys.dont_write_bytecode = False
 
@@ -21,15 +21,17 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def pytest_ignore_collect(collection_path, config):
-    """The quick tests alone are found without an import of the others' modules."""
+    """With `-m quick`, skip the test files that hold no quick test, so that pytest does not import them."""
     quick = config.option.markexpr == "quick" and collection_path.name.startswith("test_")
     return True if quick and "mark.quick" not in collection_path.read_text(encoding="utf-8") else None
 
 
 @pytest.fixture
 def hopper(monkeypatch):
-    """Numba asks the present device for its architecture when a kernel calls another function; here it is told that of
-    sm_90."""
+    """Let Numba compile for the architecture sm_90 without a device.
+
+    When a kernel calls another function, Numba asks the current device for its architecture; a stand-in answers here.
+    """
     import numba.cuda.dispatcher
 
     class Hopper:

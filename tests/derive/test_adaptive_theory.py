@@ -1,7 +1,6 @@
-"""AdaAnn as a flow: its variance against quadrature and samples of the two densities, its path against particles under
-the rule.
+"""AdaAnn as a flow: its variance against quadrature and samples, and its path against particles under the rule.
 
-What the tests compare with is written here from the densities alone. Seeds are fixed.
+The reference values are computed here from the two densities alone. Seeds are fixed.
 """
 
 from __future__ import annotations
@@ -65,21 +64,21 @@ def session_of(changes, dimension):
 
 
 def random_means(session, seed):
-    """(L, d) with the problem's radii."""
+    """Random means (L, d) whose lengths are the problem's radii."""
     radii = np.array(session.problem.proposal.radii)
     means = np.random.default_rng(seed).normal(size=(len(radii), session.problem.space.dimension))
     return radii[:, None] * means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
 def derived_variance(session, means):
-    """Var_q[log p*] at means (L, d), from the derived rate tau/(t0 sqrt(V))."""
+    """Var_q[log p*] at means (L, d), recovered from the derived rate tau/(t0 sqrt(V))."""
     state = np.append(session.states_of_vectors(means[None])[0], 0.1)
     rate = session.compile_with_rule("cpu", 1e-12).rhs_at_beta(1.0, state[None])[0, -1]
     return (session.rule.strength / session.rule.interval / rate) ** 2
 
 
 def log_mixture(x, weights, means, scales):
-    """log of a mixture's density at x (..., d)."""
+    """The logarithm of a mixture's density at x (..., d)."""
     d = x.shape[-1]
     squares = ((x[..., None, :] - means) ** 2).sum(-1)
     return logsumexp(
@@ -95,7 +94,10 @@ def densities(session, means):
 
 @pytest.mark.parametrize(("name", "dimension"), [*((name, 1) for name in SETTINGS), *((name, 2) for name in PLANE)])
 def test_the_variance_is_that_of_a_quadrature_over_the_densities(name, dimension):
-    """The trapezoidal rule on a wide grid is exact to rounding for densities of width one."""
+    """The derived variance equals the one of the trapezoidal rule on a wide grid.
+
+    The rule is exact to rounding for densities of width one.
+    """
     session = session_of(PLANE[name], dimension)
     means = random_means(session, 5)
     proposal, target = densities(session, means)
@@ -160,8 +162,10 @@ def test_beta_rises_to_one_and_rests_there():
 
 
 def test_the_flow_is_that_of_the_schedule_it_traces():
-    """A table of the betas found, given as an ordinary schedule, leads to the same overlaps: beta enters the other
-    rates as min(b, 1)."""
+    """An ordinary schedule made of the betas that the adaptive flow found leads to the same overlaps.
+
+    The two must agree because beta enters the other rates only as min(b, 1).
+    """
     session = session_of(["target.means=[[2], [-2]]", "proposal.radius=2"], 16)
     start = session.random_states(1, 3)
     path = annealvi.integrate(session, start, t_end=120.0, points=241, device="cpu")
@@ -197,10 +201,11 @@ def particles_under_the_rule(session, means, tau, interval, dt, t_end):
 
 @pytest.mark.parametrize("tau", [0.1, 0.05])
 def test_particles_under_the_rule_follow_the_flow(tau):
-    """Replica by replica from the same means; tau/t0 is the same, so that the flow is.
+    """Particles and flow start from the same means, replica by replica, and their betas agree.
 
-    The bias allowed: tau/2 · max|1/√V(t) − 1/√V(0)| < tau/30 for a sum in place of an integral, and 0.2 % of the way
-    for the mean of 1/√V̂ over estimates from 512 particles.
+    Both values of tau have the same tau/t0 and hence the same flow. The allowed bias has two parts. The first is
+    tau/2 · max|1/√V(t) − 1/√V(0)| < tau/30, because the rule sums where the flow integrates. The second is 0.2 % of
+    beta, because the particles average 1/√V̂ over estimates of the variance from 512 particles.
     """
     interval = tau / 0.05
     changes = ["schedule.T0=20", f"schedule.tau={tau}", f"schedule.t0={interval}", "space.dimension=32"]
@@ -209,7 +214,7 @@ def test_particles_under_the_rule_follow_the_flow(tau):
     run = particles_under_the_rule(session, means, tau, interval, 0.1, 80.0)
     paths = annealvi.integrate(session, session.states_of_vectors(means), t_end=80.0, points=len(run.t), device="cpu")
     np.testing.assert_allclose(paths.t, run.t)
-    difference = (run.beta.T - paths.beta)[:, :-1]  # the last record shows the beta of the step before it
+    difference = (run.beta.T - paths.beta)[:, :-1]  # the last record holds the beta of the preceding step
     mean, error = difference.mean(0), difference.std(0, ddof=1) / np.sqrt(len(means))
     assert (np.abs(mean) <= 4.5 * error + tau / 30 + 2e-3 * paths.beta[:, :-1].mean(0)).all()
     assert error.max() < 0.01

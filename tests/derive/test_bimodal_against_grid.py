@@ -1,5 +1,7 @@
-"""The retyped bimodal equations against the reverse KL differentiated on a grid: two statements of one theory, before
-any derivation."""
+"""The retyped bimodal equations against the gradient of the reverse KL on a grid.
+
+Both state the theory without the derivation, so their agreement is a check that needs no SymPy.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,8 @@ def test_drifts_agree_with_the_grid(dimension, R, beta, w_star, w_1):
     state = (first @ direction, second @ direction, first @ second, beta, R, w_star, w_1)
     from_grid = np.array([dM[0, 0], dM[1, 0], dQ[0, 1]]) / R**2
     retyped = np.array([dm_1(*state), dm_2(*state), ds(*state)])
-    # A velocity's length errs by sqrt(d) times the tolerance at most, an overlap of unit vectors by twice that over R.
+    # The length of a velocity is wrong by at most sqrt(d) times the tolerance, and the rate of an overlap of unit
+    # vectors by at most twice that, divided by R.
     assert np.max(np.abs(from_grid - retyped)) < 2 * math.sqrt(dimension) * tolerance / R + 1e-13
     np.testing.assert_allclose(dM[:, 1], -dM[:, 0], atol=1e-12)
     np.testing.assert_allclose(np.diag(dQ), 0, atol=1e-12)

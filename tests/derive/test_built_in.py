@@ -1,5 +1,4 @@
-"""Every problem that has a name: what it is, that its equations hold in few dimensions and its own, and geometries with
-dependent modes."""
+"""The built-in problems, the check of their equations in few and in many dimensions, and dependent modes."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ def state_of(problem, means, beta):
 
 
 def as_states(session, means, velocity):
-    """The states' rates of a velocity of means, weights and scales."""
+    """The rates of the states that follow from the rates of means, weights and scales."""
     half = velocity.means @ means.T
     M = velocity.means @ session.modes(means.shape[1]).T
     return session.states_of_overlaps(M, half + half.T, velocity.weights, velocity.scales)
@@ -114,14 +113,17 @@ def test_each_variation_of_the_studys_case_changes_what_its_name_says():
         "schedule.T0",
         "schedule.t0",
         "space.dimension",
-    }  # chosen so that its flow is not stiff
+    }  # these three keep the flow from being stiff
     assert changed("more-components") == {"proposal.weights": (0.4, 0.3, 0.3), "proposal.scales": (1.0,) * 3}
     assert changed("one-component") == {"proposal.weights": (1.0,), "proposal.scales": (1.0,)}
 
 
 @pytest.mark.parametrize("name", SLIPS)
 def test_the_slips_benchmark_is_its_sources_mixture(name):
-    """Means −a and a in every coordinate, both moved by a/3; covariances 0.05 I; weights 2 : 1; a = 1."""
+    """The problem equals the mixture of its source, up to a rotation.
+
+    The source has a = 1, means −a and a in every coordinate, both shifted by a/3, covariances 0.05 I and weights 2 : 1.
+    """
     problem = BUILT_IN[name]
     d, a = int(name.removeprefix("slips-")), 1.0
     means = np.stack([-a * np.ones(d), a * np.ones(d)]) + a / 3 * np.ones(d)
@@ -145,14 +147,16 @@ def test_the_compiled_system_is_the_kls_gradient_in_the_plane(name):
         found = kernel.rhs_at_beta(beta, session.states_of_vectors(means[None]))[0]
         bound = (
             2 * 3 * wanted.bound + 1e-10
-        )  # a rate of an overlap is a velocity times a vector of length 3, summed over two
+        )  # the rate of an overlap is a sum of two velocities, each times a vector of length 3
         np.testing.assert_allclose(found, as_states(session, means, wanted), rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("name", SLIPS)
 def test_the_compiled_slips_system_is_the_kls_gradient_on_a_line(name):
-    """Modes some hundred scales apart; one component between them, where the target's responsibilities turn over, one
-    beside the other."""
+    """The compiled rates agree with the grid for modes that lie some hundred scales apart.
+
+    Components stand between the modes, where the target's responsibilities change over, and beside a mode.
+    """
     problem = in_dimension(name, 1)
     session = annealvi.open_session(problem)
     kernel = session.compile("cpu")
@@ -167,11 +171,11 @@ def test_the_compiled_slips_system_is_the_kls_gradient_on_a_line(name):
 
 @pytest.mark.parametrize("name", SLIPS)
 def test_far_apart_slips_components_move_as_single_gaussians(name):
-    """Each component at its own mode: da_i/dt = −w_i β (a_i − ν_i)/σ².
+    """A component at its own mode moves as if it were alone: da_i/dt = −w_i β (a_i − ν_i)/σ².
 
-    The other mode, or component, has a relative logit of mean −D²/(2σ²), D ≈ 2 √d their distance, and standard
-    deviation D/σ. It takes a share above e^{−40} with probability Φ(−(D/(2σ) − 40 σ/D)), below 1e-20 for D/σ > 24:
-    nothing that double precision could show.
+    The other mode, or component, has a relative logit with mean −D²/(2σ²) and standard deviation D/σ, where D ≈ 2 √d is
+    the distance. Its responsibility exceeds e^{−40} with probability Φ(−(D/(2σ) − 40 σ/D)), which is below 1e-20 for
+    D/σ > 24. Double precision cannot show such a contribution.
     """
     problem = BUILT_IN[name]
     session = annealvi.open_session(problem)
@@ -187,7 +191,10 @@ def test_far_apart_slips_components_move_as_single_gaussians(name):
 
 @pytest.mark.parametrize("name", [*SMALL, "slips-8"])
 def test_the_compiled_system_agrees_with_particles_in_its_own_dimension(name):
-    """One velocity, unbiased and without a step size; Student t at level 1e-3 for all states together."""
+    """The rates agree with one velocity of the particles, which is unbiased and needs no step size.
+
+    The bound is Student's t at level 1e-3 for all states together.
+    """
     problem, replicas, beta = BUILT_IN[name], 16, 0.3
     session = annealvi.open_session(problem)
     means = random_means(problem, 7)
@@ -297,7 +304,7 @@ def test_there_are_no_more_states_than_the_spans_rank_asks_for(modes, manifold):
     ids=["sum-zero", "collinear", "origin", "irrational"],
 )
 def test_dependent_modes_in_a_space_that_they_fill(modes, scales):
-    """As many dimensions as coordinates: the compiled system against the grid."""
+    """The space has as many dimensions as the modes have coordinates; the compiled system agrees with the grid."""
     problem = problem_with(modes, dimension=2, scales=scales)
     session = annealvi.open_session(problem)
     means = random_means(problem, 3)
@@ -315,7 +322,10 @@ FOUR_MODES = Target((0.1, 0.2, 0.3, 0.4), ((2.0, 0.0), (0.0, 1.5), (-1.0, -1.0),
 
 
 def test_modes_of_unequal_scale_beyond_the_dimensions_compile_to_the_kls_gradient():
-    """Three linear forms, of two modes and the mean, in the plane: no χ² variable is left but that of Stein's lemma."""
+    """Two modes and the mean give three linear forms in the plane.
+
+    The forms fill the plane, so the only χ² variable left is the one of Stein's lemma.
+    """
     problem = Problem("four modes", FOUR_MODES, Proposal((1.0,), (1.0,), 1.5), space=Space(2))
     session = annealvi.open_session(problem)
     variables = {a.variables for _, e in session.derivation.system.subexpressions for a in e.atoms(Expectation)}
@@ -327,7 +337,7 @@ def test_modes_of_unequal_scale_beyond_the_dimensions_compile_to_the_kls_gradien
 
 
 def test_the_rank_of_the_forms_is_that_of_the_modes_given():
-    """Many modes of unequal scale in a plane have three forms, in whatever dimension."""
+    """Many modes of unequal scale in a plane have min(d, 3) forms, in few and in many dimensions."""
     modes = tuple((float(i), float(j)) for i in range(-1, 2) for j in range(-1, 2))
     scales = tuple(1 + 0.01 * n for n in range(9))
     for d in (2, 3, 50):
@@ -353,8 +363,11 @@ def test_each_component_may_have_its_own_radius():
 @pytest.mark.parametrize("rank", [0, 1, 2])
 @pytest.mark.parametrize("means", ["random", "at modes", "coincident"])
 def test_a_frames_coordinates_have_the_vectors_inner_products(rank, means):
-    """In three dimensions, of modes that span some of it, with means that give the other directions, and some that
-    cannot."""
+    """The coordinates of the frame reproduce every inner product in three dimensions.
+
+    The modes span a part of the space. The means give the other directions; some of the means cannot, because they lie
+    at a mode or coincide.
+    """
     rng = np.random.default_rng(rank)
     modes, vectors = rng.normal(size=(rank, 3)), rng.normal(size=(6, 3))
     if means == "at modes":
@@ -377,7 +390,7 @@ def test_a_frames_coordinates_have_the_vectors_inner_products(rank, means):
 
 
 def test_components_of_unequal_scale_beyond_the_dimensions_move_by_the_kls_gradient():
-    """On a line with no mode to give a direction, so that one of the means does."""
+    """The only mode on the line is the origin and gives no direction, so one of the means gives it."""
     proposal = Proposal((0.2, 0.3, 0.5), (1.0, 0.9, 1.1), (0.4, 1.0, 1.2))
     problem = Problem("three on a line", Target((1.0,), ((0.0,),), (1.0,)), proposal, Flow("euclidean"), space=Space(1))
     for means in (((0.4,), (-1.0,), (1.2,)), ((0.0,), (0.0,), (1.2,))):

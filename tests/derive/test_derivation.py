@@ -1,5 +1,4 @@
-"""The derivation: its result against retyped equations, its dependence on the objective and the manifold, its steps'
-checks."""
+"""The derivation: its result against retyped equations, its inputs (objective, manifold), and its steps' checks."""
 
 from __future__ import annotations
 
@@ -49,7 +48,7 @@ def bimodal():
 
 
 def retyped_rates() -> dict[sp.Symbol, sp.Expr]:
-    """The bimodal system of the theory page, typed from it: F by tanh, G_1 and G_2 each by its own sigmoid."""
+    """The bimodal system, typed from the theory page: F with tanh, G_1 and G_2 each with its own sigmoid."""
     h, gap = sp.log(v1 / v2) / 2, R**2 * (1 - s)
     F = {m: Expectation(sp.tanh(R**2 * m + h + R * z), z) for m in (m1, m2)}
     G1 = Expectation(1 / (1 + sp.exp(gap + sp.sqrt(2 * gap) * z + sp.log(w1 / w2))), z)
@@ -139,7 +138,10 @@ SLOW_STEP_CASES |= {
 
 
 def broken_steps(problem, dimension=None):
-    """The rules of the steps whose sides differ at a random point; a step too few would be a step unchecked."""
+    """The rules of the steps whose two sides differ at a random point.
+
+    The number of checks must equal the number of steps, so that no step goes unchecked.
+    """
     derivation = derive_problem(problem)
     checks = list(check_derivation(derivation, points=1, dimension=dimension))
     assert [c.rule for c in checks] == [step.rule for step in derivation.steps]
@@ -150,7 +152,7 @@ def broken_steps(problem, dimension=None):
 @pytest.mark.parametrize("name", STEP_CASES)
 def test_every_step_holds_to_30_digits(name):
     problem = STEP_CASES[name]
-    dimension = 1 if problem.flow.manifold == "euclidean" else 2  # on a line no sphere moves
+    dimension = 1 if problem.flow.manifold == "euclidean" else 2  # on a line, no mean on the sphere can move
     assert broken_steps(problem, dimension) == []
 
 
@@ -162,12 +164,18 @@ def test_every_step_holds_to_30_digits_for_dependent_modes(name):
 
 @pytest.mark.slow
 def test_every_step_holds_to_30_digits_for_unequal_scales_on_a_circle():
-    """In the plane the flow on the sphere moves, and each average keeps a χ² variable beside its normal one."""
+    """In the plane each average keeps a χ² variable beside its normal one.
+
+    The flow on the sphere needs at least the plane: on a line no mean on the sphere can move.
+    """
     assert broken_steps(Problem(target=Target(**UNEQUAL)), dimension=2) == []
 
 
 def test_steins_lemma_of_unequal_scales_needs_the_two_further_coordinates(monkeypatch):
-    """Averages over the sample itself, as with equal scales, must be rejected by the step's check."""
+    """Stein's lemma with averages over the sample itself fails the step's check.
+
+    These averages are right for equal scales only.
+    """
     problem = STEP_CASES["unequal target scales"]
 
     def check_of_stein():
@@ -182,7 +190,7 @@ def test_steins_lemma_of_unequal_scales_needs_the_two_further_coordinates(monkey
 
 @pytest.mark.quick
 def test_a_wrong_step_is_caught(bimodal):
-    """A dropped factor, a wrong sign and a swapped mean in an otherwise right step: each must fail its check."""
+    """A doubled, a sign-flipped and a mean-swapped version of a right step each fail the step's check."""
     step = next(step for step in bimodal.steps if step.rule == "Stein's lemma")
     a1, a2 = bimodal.setting.proposal.means
     first = step.after[0]
@@ -201,7 +209,7 @@ def test_a_step_without_a_shared_equation_cannot_pass(bimodal):
 
 
 def test_the_lattice_sums_are_converged(bimodal, monkeypatch):
-    """The step's values do not move when the lattice is made for 50 digits instead of 30."""
+    """The values in a step do not change when the lattice is made for 50 digits instead of 30."""
 
     point = sample_point(bimodal, 2, 0, False)
     value = bimodal.steps[6].before[0].value
@@ -277,7 +285,7 @@ def symbolise_modes(modes):
 
 
 def independent_and_images(modes):
-    """The indices of the independent modes, and the others' images in coordinates by index."""
+    """The indices of the independent modes, and the coordinates of every dependent mode's image by index."""
     symbolic = symbolise_modes(modes)
     vectors = dict(zip(symbolic.setting.target.means, np.array(modes), strict=True))
     index = {v: k for k, v in enumerate(vectors)}
@@ -293,7 +301,7 @@ def independent_and_images(modes):
 @pytest.mark.parametrize("far", [1e6, 1e13, 1e50])
 @pytest.mark.parametrize("near", [(0.0, 1e-7), (1e-7, 0.0), (3e-7, 1e-50), (0.0, 0.0)])
 def test_a_short_mode_beside_a_long_one_is_not_the_origin(far, near):
-    """What counts as dependent is measured by the mode's own length."""
+    """The tolerance for dependence is relative to the mode's own length, not to the longest mode."""
     modes = ((far, 0.0), near)
     independent, images = independent_and_images(modes)
     assert independent == ((0, 1) if near[1] > 1e-12 * near[0] else (0,))
@@ -304,8 +312,10 @@ def test_a_short_mode_beside_a_long_one_is_not_the_origin(far, near):
 @pytest.mark.parametrize(("space", "digits"), [(2, 3), (2, 12), (4, 14), (4, 17)])
 @pytest.mark.parametrize("lengths", [(3.0, 3.0, 3.0), (3.0, 3e-6, 3e5)])
 def test_modes_in_a_plane_are_dependent_though_they_are_rounded(space, digits, lengths):
-    """In four coordinates the plane is tilted, so that rounding leaves the third mode outside the span of the
-    others."""
+    """Modes given to a few digits still count as lying in one plane.
+
+    In four coordinates the plane is tilted, so that rounding moves the third mode out of the span of the others.
+    """
     plane, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(space, 2)))
     angles = np.array([0.3, 2.5, 4.1])
     exact = np.array(lengths)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane.T
@@ -335,8 +345,11 @@ LIMIT_STATES = np.array([[0.4, -0.3, 0.2], [0.8, 0.5, 0.3]])
 
 @pytest.mark.parametrize("unequal", [("target",), ("target", "proposal")], ids="-".join)
 def test_the_limit_of_many_dimensions_is_approached_like_one_over_their_root(unequal):
-    """Scales 1 and 1 − 1/(2√d): ‖x‖² matters at every d, and its law's skewness, of order d^(−1/2), is what the limit
-    leaves out."""
+    """The rates differ from those of the limit by a term of order d^(−1/2).
+
+    With scales 1 and 1 − 1/(2√d), ‖x‖² matters at every d. The limit leaves out the skewness of its law, which is of
+    order d^(−1/2).
+    """
 
     def difference(dimension):
         scales = {"scales": (1.0, 1 - 0.5 / math.sqrt(dimension))}
@@ -356,7 +369,7 @@ def test_the_limit_of_many_dimensions_is_approached_like_one_over_their_root(une
 
 
 def test_scales_that_close_still_change_the_rates():
-    """The power of the comparison with the limit: equal scales instead differ by far more than it does."""
+    """The comparison with the limit has power: equal scales change the rates by far more than the limit does."""
     plain, unequal = (
         open_session(Problem(target=Target(scales=(1.0, scale)), space=Space(10**4)))
         .compile("cpu", 1e-9)

@@ -1,4 +1,4 @@
-"""How long a derivation takes from the problem file to a compiled rate."""
+"""The time that a derivation takes, from the problem file to a compiled rate."""
 
 import time
 
@@ -8,8 +8,10 @@ import annealvi
 
 
 def test_four_modes_and_four_components_are_derived_and_compiled_within_a_minute(tmp_path, monkeypatch):
-    """Measured in the process's own time, which other work on the machine does not lengthen; nothing comes from the
-    kernel cache."""
+    """The limit is on processor time, which other work on the machine does not lengthen.
+
+    The kernel cache is empty, so that every kernel is compiled.
+    """
     monkeypatch.setenv("ANNEALVI_CACHE_DIR", str(tmp_path))
     modes = (3 * np.eye(4)).tolist()
     shares, ones = "[0.25,0.25,0.25,0.25]", "[1.0,1.0,1.0,1.0]"

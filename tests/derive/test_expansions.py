@@ -1,5 +1,7 @@
-"""Expansions of the theory in R, in small overlaps and in the components' distance: each by its error's slope against
-retyped integrals."""
+"""The expansions in R, in small overlaps and in the components' distance, each against retyped integrals.
+
+Each test measures the slope of the error in the expansion parameter.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from derive.objects.system import BETA
 from derive.rules.geometry import R
 
 RADIUS, ODDS, TILT = sp.Rational(3, 2), sp.Rational(1, 3), sp.Rational(1, 2)
-"""R and h* where R is not what grows; h*/R where it is."""
+"""R and h* of the cases in which R is fixed, and the fixed ratio h*/R of the cases in which R grows."""
 
 
 def mp(x: sp.Expr | float) -> mpmath.mpf:
@@ -41,17 +43,17 @@ def slope_of_F(m, radius=RADIUS, odds=ODDS):
 
 
 def G_of_distance(delta):
-    """By the mean responsibility, E 1/(1 + e^{Δ + √(2Δ) z})."""
+    """G by the mean responsibility: E 1/(1 + e^{Δ + √(2Δ) z})."""
     return average(lambda y: 1 / (1 + mpmath.exp(y)), delta, mpmath.sqrt(2 * delta))
 
 
 def G_of_large_distance(delta):
-    """The same as ½ e^{−Δ/4} E sech(√(Δ/2) z): positive, no cancellation."""
+    """The same G as ½ e^{−Δ/4} E sech(√(Δ/2) z), whose integrand is positive, so that nothing cancels."""
     return mpmath.exp(-delta / 4) / 2 * edge_average(mpmath.sech, 0, mpmath.sqrt(delta / 2))
 
 
 def rates(m_1, m_2, s, beta):
-    """(dm_1/dt, dm_2/dt, ds/dt) at w_1 = w_2 = ½, as theory states them."""
+    """(dm_1/dt, dm_2/dt, ds/dt) at w_1 = w_2 = ½, typed from the theory page."""
     repulsion = G_of_distance(mp(RADIUS) ** 2 * (1 - s))
     pulls = F(m_1), F(m_2)
     first = (beta * pulls[0] * (1 - m_1**2) - repulsion * (m_2 - s * m_1)) / 2
@@ -66,8 +68,11 @@ def critical_beta(radius):
 
 @dataclass(frozen=True)
 class Case:
-    """exact: the expanded quantity, retyped, as a function of the parameter. at: the other symbols (or functions of the
-    parameter)."""
+    """The reference for one expansion.
+
+    `exact` is the expanded quantity, retyped, as a function of the parameter; `at` gives the values of the other
+    symbols, which may depend on the parameter.
+    """
 
     exact: Callable
     parameters: tuple
@@ -125,7 +130,7 @@ CASES = {
     "d(1 - s)/dt of near components": Case(near(lambda first, second, closer: -closer), SMALL, near_state),
 }
 IN_TIME = {"u_1 along the relaxation", "u_2 along the relaxation", "m under a slow schedule", "s under a slow schedule"}
-"""Those are in `test_limits_in_time.py`, with the expansions for a small probability."""
+"""`test_limits_in_time.py` tests these expansions, and those for a small probability."""
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +140,7 @@ def _precision():
 
 
 def value(expression: sp.Expr, case: Case, x, variable: sp.Symbol) -> mpmath.mpf:
-    # R = RADIUS among the others must not go before R = x.
+    # The variable is substituted first: it may be R, and then R = RADIUS must not replace it.
     in_averages = limits().pair.written_out(expression)
     return number(in_averages.subs(variable, x).subs(case.at(sp.sympify(x))))
 
@@ -179,7 +184,7 @@ def test_what_is_left_out_is_of_the_stated_order(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_wrong_coefficient_spoils_the_order(name):
-    """Each term of the polynomial, off by 1 %."""
+    """Changing any one term of the polynomial by 1 % makes the test of the order fail."""
     parameters = [mp(sp.sympify(x)) for x in CASES[name].parameters]
     terms = sp.Add.make_args(sp.expand(expansion(name).expression))
     for n, term in enumerate(terms):
@@ -200,13 +205,16 @@ def test_one_more_correction_is_one_more_order():
 
 
 def test_the_critical_temperature_of_the_page():
-    """T_c ≈ (2/π) R² e^{R²/2} to leading order, at equal modes."""
+    """For equal modes T_c ≈ (2/π) R² e^{R²/2} to leading order."""
     leading = expansion("critical temperature").scale.subs(HALF_LOG_ODDS, 0)
     assert sp.simplify(leading / (2 / sp.pi * R**2 * sp.exp(R**2 / 2))) == 1
 
 
 def test_hot_rates_are_the_retyped_ones():
-    """u_1, u_2 and θ move as the retyped rates say, for a β that is not small: by the chain rule at one state."""
+    """The derived rates of u_1, u_2 and θ equal the retyped ones, transformed by the chain rule.
+
+    The comparison is at one state, with a β that is not small.
+    """
     hot, (m_1, m_2, s) = high_temperature(limits().pair), limits().pair.states
     at = {m_1: sp.Rational(1, 5), m_2: sp.Rational(-3, 10), s: sp.Rational(1, 10)}
     beta = sp.Rational(1, 4)

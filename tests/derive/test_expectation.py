@@ -1,4 +1,4 @@
-"""The expectation node: its algebra, and its value to the digits asked, against quadrature that is not its own."""
+"""The `Expectation` node: its algebra, and its value to the requested digits against an independent quadrature."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ a, b = sp.symbols("a b", real=True)
 
 @pytest.mark.parametrize("R", ["3", "6", "10", "14"])
 def test_a_small_average_far_from_the_origin_keeps_its_relative_accuracy(R):
-    """At s = −1 and w_1 = ½, G falls from 2e-3 (R = 3) to 1e-44 (R = 14); the integrand's mass sits near z = −√2 R."""
+    """G keeps its relative accuracy although it is tiny.
+
+    At s = −1 and w_1 = ½ it falls from 2e-3 (R = 3) to 1e-44 (R = 14), and the integrand's mass sits near z = −√2 R.
+    """
     gap = 2 * sp.Integer(R) ** 2
     derived = Expectation(1 / (1 + sp.exp(gap + sp.sqrt(2 * gap) * z)), z).evalf(20)
     independent = 2 * sp.Float(nstr(exchange_sech_mp("-1", R, "0.5"), 30), 25)

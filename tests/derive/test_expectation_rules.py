@@ -1,5 +1,7 @@
-"""The rules on Gaussian averages, each against quadrature of its own: exact ones to 20 digits, others by their error's
-slope."""
+"""The rules on Gaussian averages, each against a quadrature made here.
+
+Exact rules agree to 20 digits; approximate rules have an error with the stated slope.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,7 @@ WIDE = {
 
 @pytest.mark.parametrize("name", WIDE)
 def test_a_wide_gaussian_over_what_is_localised(name):
-    """Even functions: with an odd number of moments kept, the next one vanishes too."""
+    """The functions are even, so with an odd number of moments kept the next moment vanishes too."""
     f, typed, kept = WIDE[name]
     widths = [40, 80, 160]
     exact = [edge_average(typed, mpmath.mpf(w) / 5, w) for w in widths]
@@ -100,7 +102,7 @@ def test_a_wide_gaussian_over_what_is_localised(name):
 
 @pytest.mark.parametrize("moments", [1, 3])
 def test_a_wide_gaussian_over_tanh(moments):
-    """tanh − sign is odd: of the moments left out, number 1 (3) is the first that does not vanish."""
+    """tanh − sign is odd: the first moment left out that does not vanish is number 1 (or 3)."""
     found = wide(Expectation(sp.tanh(a + sigma * z), z), moments)
     widths = [40, 80, 160]
     errors = [

@@ -17,7 +17,7 @@ from derive.problem.specification import BadInput
 
 T0 = sp.Symbol("T0", positive=True)
 SYMBOLS = {"t": TIME, "T0": T0}
-MOST_SECONDS = 3.0  # of processor time: SymPy's two, and what is not SymPy's
+MOST_SECONDS = 3.0  # processor time: the two seconds granted to SymPy, and one for the work outside SymPy
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def refusal(text: str) -> BadInput:
 
 
 def value(expression: sp.Expr, t: float) -> float:
-    """The expression at a time, by mpmath, and so by none of the package's own evaluation."""
+    """The expression's value at time t, computed by mpmath and by none of the package's own evaluation."""
     return float(sp.lambdify((TIME, T0), expression, modules="mpmath")(mpmath.mpf(t), mpmath.mpf(300)))
 
 
@@ -299,7 +299,7 @@ def test_any_text_is_an_expression_or_a_plain_refusal(text: str) -> None:
 
 
 class OutOfRangeError(ArithmeticError):
-    """A value on the way that two evaluations in double precision need not agree on."""
+    """An intermediate value is so extreme that two evaluations in double precision need not agree on it."""
 
 
 Formula = tuple[str, Callable[[float], float]]

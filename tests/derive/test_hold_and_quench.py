@@ -1,4 +1,4 @@
-"""The linear flow of a protected pair, the switching function, and the best schedules that they predict."""
+"""The linear flow of a protected pair, the switching function, and the best schedules that the two predict."""
 
 from __future__ import annotations
 
@@ -38,12 +38,15 @@ def numbers(R=3.0, w_star=0.8):
 
 
 def test_the_linear_flow_is_the_tangent_of_the_retyped_one():
-    """(a, b) = ε (1, 2) under β of order ε: the two differ by O(ε²), so by four times less at half the ε."""
+    """At (a, b) = ε (1, 2) and β of order ε, the linear and the retyped flow differ by O(ε²).
+
+    Half the ε therefore leaves at most a quarter of the difference.
+    """
     rates = brute_force.flow(3.0, 0.8, 0.5)
     known = numbers()
 
     def difference(small):
-        # s = −1 has no neighbours with m_1 + m_2 ≠ 0 in the domain; on its rim s = −1 + O(ε²).
+        # At s = −1 the domain has no state with m_1 + m_2 ≠ 0, so the state lies on the rim, where s = −1 + O(ε²).
         m_1, m_2 = 1.5 * small, -0.5 * small
         s = m_1 * m_2 - math.sqrt((1 - m_1**2) * (1 - m_2**2))
         first, second, _ = rates(small, np.array([[m_1, m_2, s]]))[0]
@@ -52,7 +55,7 @@ def test_the_linear_flow_is_the_tangent_of_the_retyped_one():
         return abs(first + second - linear_a), abs(first - second - linear_b)
 
     coarse, fine = np.array(difference(0.02)), np.array(difference(0.01))
-    # What is left is O(ε²) β or O(ε³): at least a factor of four, less the splines' 1e-8.
+    # The differences are O(ε²) β or O(ε³) and so fall by at least a factor of four, apart from the splines' 1e-8.
     assert (fine < coarse / 3.6 + 1e-8).all()
     assert (coarse > 1e-7).all()
 
@@ -64,7 +67,10 @@ def test_the_ultimate_rate_is_the_repulsion_itself():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_switching_function_rises_under_any_schedule_as_derived(seed):
-    """S by quadrature under a random β(t), with a(t) from its integral: its differences against the derived slope."""
+    """The numerical slope of the switching function S equals the derived slope.
+
+    S comes from quadrature under a random β(t), with a(t) from its integral.
+    """
     rng = np.random.default_rng(seed)
     drift, slope, repulsion = 0.6, 2.2, 0.05
     waves = rng.random((3, 3)) * [0.02, 0.3, 6.0]
@@ -102,8 +108,10 @@ def test_the_held_sum_solves_its_equation():
 
 @pytest.mark.slow
 def test_the_best_monotone_schedule_is_a_hold_and_the_best_free_one_begins_cold():
-    """From a falling start nothing better than the best hold is found, and it is reached; without the constraint b_c is
-    lower."""
+    """A search from a falling start ends at the best hold and at nothing better.
+
+    Without the constraint that T never rises, the search reaches a lower b_c.
+    """
     problem = annealvi.load_problem("bimodal")
     falling = optimal_schedule(problem, 1000.0, knots=6, start=np.geomspace(2000, 40, 6))
     assert falling.b_c == pytest.approx(falling.hold_b_c, rel=2e-3)
@@ -114,7 +122,7 @@ def test_the_best_monotone_schedule_is_a_hold_and_the_best_free_one_begins_cold(
 
 
 def waiting_growth(m, R, w_star):
-    """λ(m) of the docstring, retyped."""
+    """The growth rate λ(m) of the waiting state (`QuasiStatic.growth`), retyped."""
     slope = (retyped.F(m + 1e-5, R, w_star) - retyped.F(m - 1e-5, R, w_star)) / 2e-5
     repulsion = 2 * retyped.exchange_sech(2 * m**2 - 1, R, 0.5)
     return m * repulsion * (slope * (1 - m**2) / retyped.F(m, R, w_star) - m)
@@ -129,7 +137,7 @@ def test_the_best_long_hold_is_the_retyped_maximum(R, w_star):
     heavy = max(w_star, 1 - w_star)
     overlaps = np.linspace(0.01, 0.7, 1400)
     values = [waiting_growth(m, R, heavy) for m in overlaps]
-    assert found.rate == pytest.approx(max(values), rel=1e-5)  # the grid's top is flat to (0.0005/0.2)²
+    assert found.rate == pytest.approx(max(values), rel=1e-5)  # near the flat top the grid errs by (0.0005/0.2)²
     assert abs(found.overlap) == pytest.approx(overlaps[int(np.argmax(values))], abs=2e-3)
     assert np.sign(found.overlap) == np.sign(w_star - 0.5)
     beta = (
@@ -154,18 +162,20 @@ def test_the_waiting_state_is_stationary_under_the_retyped_flow_and_grows_as_ret
 
 
 def test_modes_of_equal_weight_wait_between_and_reach_the_repulsion_itself():
-    """At w* → ½ the rate tends to G(−1), but at small m only: the bound of the search, m >= 10⁻³, is (10⁻³)² off."""
+    """The rate tends to G(−1) as w* → ½, but at small m only.
+
+    The search is bounded by m >= 10⁻³, which costs a relative (10⁻³)².
+    """
     found = ultimate_hold(annealvi.load_problem("bimodal", ["target.weights=[0.5, 0.5]"]))
     assert found.rate >= 0.999 * float(numbers(w_star=0.5)[REPULSION])
 
 
 @pytest.mark.slow
 def test_held_pairs_approach_the_derived_rate_and_temperature():
-    """−d log b_c/dD of the best hold rises to the ultimate rate, 0.636 G(−1), and T_h to its temperature, up to a term
-    of order 1/D.
+    """For long times D, the best hold approaches the derived ultimate rate and temperature.
 
-    The rate is within 2 % at D = 5000, from below. The product of D and the distance in temperature is constant up to
-    O(1/D).
+    −d log b_c/dD of the best hold rises to the ultimate rate, 0.636 G(−1); it is within 2 % at D = 5000, from below.
+    T_h tends to the ultimate temperature with an error of order 1/D: D times the distance is constant up to O(1/D).
     """
     problem = annealvi.load_problem("bimodal")
     ultimate = ultimate_hold(problem)
@@ -180,8 +190,10 @@ def test_held_pairs_approach_the_derived_rate_and_temperature():
 
 
 def test_the_best_hold_is_the_best_of_its_neighbours_by_brute_force():
-    """P of the retyped flow from 20000 drawn starts, the same for each temperature: lower at T_h than at half and twice
-    of it."""
+    """P is lower at T_h than at half and at twice T_h.
+
+    P is the collapsed share of 20000 drawn starts under the retyped flow; the starts are the same for each temperature.
+    """
     problem = annealvi.load_problem("bimodal", ["target.means=[[2], [-2]]", "proposal.radius=2", "space.dimension=32"])
     found = best_hold(problem, 60.0)
     starts = brute_force.initial_overlaps(20_000, 32, np.random.default_rng(7))

@@ -35,7 +35,7 @@ LEARN = {
 
 
 def up_to_closure(problem: Problem) -> Derivation:
-    """A derivation without the steps that work on averages, which cost the most time and which no rate waits for."""
+    """A derivation without the steps on averages, which take the most time and do not affect the rates."""
     symbolic = symbolise(problem)
     setting, overlaps = symbolic.setting, overlaps_of(symbolic.setting, symbolic.geometry)
     rules = {"means": gradient_steps, "weights": weight_steps, "scales": scale_steps}
@@ -46,7 +46,7 @@ def up_to_closure(problem: Problem) -> Derivation:
 
 
 def derivation_of(modes: int, components: int, manifold: str, learn: str = "means", unequal: str = "") -> Derivation:
-    """Modes in general position; unequal: the mixtures, of `q` and `p`, whose scales differ."""
+    """A derivation with modes in general position; `unequal` names the mixtures, `q` and `p`, whose scales differ."""
     rng = random.Random(f"{modes} {components}")
     means = tuple(tuple(rng.uniform(-2, 2) for _ in range(modes + 1)) for _ in range(modes))
     scales = {
@@ -64,7 +64,7 @@ def derivation_of(modes: int, components: int, manifold: str, learn: str = "mean
 
 
 def closure(derivation: Derivation) -> tuple[dict[str, Equation], dict[sp.Expr, sp.Symbol]]:
-    """The closed equations and the vectors' velocities by label, and the averages' names."""
+    """The closed equations and the vectors' velocities by label, and the symbols that name the averages."""
     closed = next(step for step in derivation.steps if step.rule == "closure")
     found = {e.label: e for e in closed.after}
     velocities = [
@@ -75,8 +75,10 @@ def closure(derivation: Derivation) -> tuple[dict[str, Equation], dict[sp.Expr, 
 
 
 def numbers(symbols: set[sp.Symbol], derivation: Derivation, seed: int = 0) -> dict[sp.Symbol, sp.Float]:
-    """Random positive numbers that obey Σ_j E_i[ρ_j] = 1 and Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²] = d, and the energies'
-    mean."""
+    """Random positive numbers for the symbols, which obey the identities of the averages.
+
+    The identities are Σ_j E_i[ρ_j] = 1 and Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²] = d, and the weights sum to one.
+    """
     rng = random.Random(seed)
 
     def draw() -> sp.Float:
@@ -104,7 +106,7 @@ def scalars(value: sp.Expr | Vector, atoms: tuple) -> list[sp.Expr]:
 
 
 def disagreements(derivation: Derivation, indexed: tuple[IndexedEquation, ...]) -> list[str]:
-    """Labels of the equations whose two forms differ at random numbers."""
+    """The labels of the equations whose two forms differ at random numbers."""
     found, averages = closure(derivation)
     names = dict(derivation.overlaps.names)
     atoms = (*derivation.setting.proposal.means, *derivation.setting.target.means)
@@ -114,7 +116,7 @@ def disagreements(derivation: Derivation, indexed: tuple[IndexedEquation, ...]) 
     differing = []
     for label, value in mine.items():
         if label == "e_1" and derivation.setting.proposal.size == 1:
-            continue  # an energy is known up to what all components share: for one component, everything
+            continue  # an energy is defined up to a constant that all components share, so a single one has no value
         pairs = [
             [close(side.xreplace(averages), names) for side in sides]
             for sides in zip(scalars(value, atoms), scalars(found[label].value, atoms), strict=True)
@@ -182,12 +184,12 @@ def test_the_built_in_modes_that_depend_on_each_other():
 
 
 def mutants(indexed: tuple[IndexedEquation, ...]):
-    """Each equation with one part doubled, dropped or of the other sign."""
+    """Each equation with one of its parts doubled, dropped or given the other sign."""
     for n, equation in enumerate(indexed):
         for k, (coefficient, part) in enumerate(equation.parts):
             for factor in (
                 (2, 0) if equation.left.family in ("u", "u_star") else (2, 0, -1)
-            ):  # only the squares of u enter
+            ):  # the equations contain only the squares of u, so its sign does not matter
                 parts = list(equation.parts)
                 parts[k] = (factor * coefficient, part)
                 wrong = dataclasses.replace(equation, parts=tuple(parts))
@@ -203,7 +205,7 @@ def test_every_mutant_is_caught(manifold):
 
 
 def test_a_swapped_index_is_caught():
-    """Inside a sum, not only in its coefficient."""
+    """The two indices of an entry inside a sum are swapped, not only those of a coefficient."""
     derivation = derivation_of(3, 3, "sphere", "means", "qp")
     for equation in (indexed := indexed_equations(derivation.setting)):
         n = indexed.index(equation)

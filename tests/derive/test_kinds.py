@@ -1,4 +1,4 @@
-"""The records of the schedule kinds: each claim against the formula's own numbers, and wrong claims are noticed."""
+"""The records of the schedule kinds: each claim agrees with the formula's own numbers, and wrong claims are noticed."""
 
 from __future__ import annotations
 

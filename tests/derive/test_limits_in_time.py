@@ -1,5 +1,7 @@
-"""Limits that are paths or durations: high temperature, slow schedules and hot growth, against the retyped flow
-integrated in time."""
+"""The limits that are paths or durations: high temperature, slow schedules and hot growth.
+
+The reference is the retyped flow, integrated in time.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ def F(m):
 
 
 def slope_of(function):
-    """Central differences of fourth order: the error is about h⁴ = 1e-12 and 1e-15/h."""
+    """The derivative by central differences of fourth order, with errors of about h⁴ = 1e-12 and 1e-15/h."""
     h = 1e-3
     return lambda x: (8 * (function(x + h) - function(x - h)) - function(x + 2 * h) + function(x - 2 * h)) / (12 * h)
 
@@ -65,7 +67,7 @@ LAST_ANGLE = 1.3
 
 @cache
 def hot_ends() -> tuple[tuple[float, float], ...]:
-    """(u_1, u_2) where θ has grown to LAST_ANGLE, for each of BETAS."""
+    """(u_1, u_2) at the time when θ has grown to LAST_ANGLE, for each of BETAS."""
     u_1, u_2, theta = (START[x] for x in (*INITIAL_U, INITIAL_ANGLE))
     along, across = u_1 * math.cos(theta), u_2 * math.sin(theta)
     ends = []
@@ -86,7 +88,10 @@ def hot_ends() -> tuple[tuple[float, float], ...]:
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("factor", [1.0, 1.01])
 def test_high_temperature(which, factor):
-    """The overlaps at the end of the relaxation are right to O(β²); with 1 % more of the first order they are not."""
+    """The overlaps at the end of the relaxation are right to O(β²).
+
+    With the first order changed by 1 % they are not.
+    """
     start, first = expansion(f"u_{which + 1} along the relaxation").expression.as_independent(BETA)
     assert start == INITIAL_U[which]
     (integral,) = first.atoms(sp.Integral)
@@ -114,7 +119,7 @@ def equilibrium(beta):
 
 @cache
 def slow_ends() -> tuple[tuple[float, float], ...]:
-    """(m, s) at the end of β from HOT to COLD, linearly within each of SLOW."""
+    """(m, s) at the end of a schedule that takes β linearly from HOT to COLD, for each duration in SLOW."""
     m = equilibrium(HOT)
     ends = (path(lambda t, t0=t0: HOT + (COLD - HOT) * t / t0, [m, m, 2 * m**2 - 1], t0).y[:, -1] for t0 in SLOW)
     return tuple((float(y[0]), float(y[2])) for y in ends)
@@ -123,7 +128,10 @@ def slow_ends() -> tuple[tuple[float, float], ...]:
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("factor", [1.0, 1.01])
 def test_slow_schedules(which, factor):
-    """The pair lags behind its equilibrium as derived, to O(1/t0²)."""
+    """The pair lags behind its equilibrium as derived, to O(1/t0²).
+
+    With the first order changed by 1 % the error is of lower order.
+    """
     m = equilibrium(COLD)
     found = expansion(f"{'ms'[which]} under a slow schedule")
     s = 2 * m**2 - 1
@@ -143,8 +151,10 @@ def test_slow_schedules(which, factor):
 
 
 def test_where_the_slow_path_is_stable():
-    """The derived Jacobian against differences of the retyped rates on b = 0, and both of its eigenvalues are negative
-    there."""
+    """On b = 0 the derived Jacobian equals the differences of the retyped rates.
+
+    Both of its eigenvalues are negative there.
+    """
     m = equilibrium(COLD)
     s, h = 2 * m**2 - 1, 1e-4
 
@@ -171,7 +181,7 @@ TEMPERATURES = {
     "cosine": lambda t: 1 + (T_0 - 1) * (1 + math.cos(math.pi * t)) / 2,
     "hold": lambda t: T_0 if t < 1 else 1.0,
 }
-"""T by t/t0."""
+"""T as a function of t/t0."""
 NUMBERS = {START_TEMPERATURE: T_0, CRITICAL_TEMPERATURE: T_C, TIME_SCALE: T_SCALE, PULL_SLOPE: SLOPE}
 
 
@@ -197,7 +207,10 @@ def test_the_time_scale_gives_the_wanted_probability(kind):
 @pytest.mark.parametrize("kind", HOT_KINDS)
 @pytest.mark.parametrize("factor", [1.0, 1.001])
 def test_small_probabilities(kind, factor):
-    """What is left out is of order p²; with a constant that is off by a thousandth it is of order one."""
+    """The error of the leading term is of order p².
+
+    With a constant that is wrong by a thousandth, the error is of order one.
+    """
     found = expansion(f"{kind} schedule for a small probability")
     growth = hot_growth(kind, limits().path)
     with mpmath.workdps(30):

@@ -1,5 +1,7 @@
-"""The bimodal system's symmetric states: derived spectra against hand-typed ones and against the overlaps' own
-equations."""
+"""The symmetric states of the bimodal system: their derived spectra.
+
+The references are hand-typed spectra and the linearised equations of the overlaps.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ def test_the_tangent_matrix_of_coincident_means(stability, symbols, name):
 
 
 def changed(found, **images):
-    """The same state with another matrix: pulls or the repulsion times numbers."""
+    """The same state with another matrix, in which the pulls or the repulsion are multiplied by numbers."""
     symbols = {"pull": PULL, "g": (EXCHANGE,)}
     factors = {symbol: factor * symbol for name, factor in images.items() for symbol in symbols[name]}
     return dataclasses.replace(found, matrix=found.matrix.xreplace(factors))
@@ -65,7 +67,7 @@ def test_coincident_means_are_a_saddle_because_the_pull_is_between_zero_and_one(
     found = getattr(stability, name)
     assert (found.is_saddle, found.is_stable) == (True, False)
     assert found.conclusion.startswith("a saddle for every 0 < beta <= 1")
-    for factor in (-1, 2):  # a push, and one that may exceed one
+    for factor in (-1, 2):  # a push, and a pull that may exceed one
         wrong = changed(found, pull=sp.Integer(factor))
         assert (wrong.is_saddle, wrong.is_stable) == (False, False)
         assert wrong.conclusion.startswith("undecided")
@@ -76,7 +78,7 @@ def test_the_separated_state_is_stable_because_it_is_pulled_and_repelled(stabili
     assert (found.is_saddle, found.is_stable) == (False, True)
     assert found.conclusion.startswith("linearly stable for every 0 < beta <= 1")
     assert not changed(found, g=-sp.S.One).is_stable
-    pushed = changed(found, pull=-sp.S.One, g=sp.S.Zero)  # two positive rates
+    pushed = changed(found, pull=-sp.S.One, g=sp.S.Zero)  # a push without repulsion, so both rates are positive
     assert (pushed.is_saddle, pushed.is_stable) == (False, False)
 
 
@@ -124,8 +126,11 @@ def test_the_averages_are_those_of_the_state(stability, symbols, R, w_star, w_1)
 
 
 def test_the_overlaps_own_equations_give_the_same_matrix_in_second_order(derivation, stability):
-    """m_i = √(1 − ε²x_i²), s = m_1 m_2 + ε² x_1 x_2, so that dm_i/dt = −ε² x_i ẋ_i and ds/dt = −ε² (x_1 − x_2)(ẋ_1 −
-    ẋ_2)."""
+    """The equations of the overlaps, expanded near the collapsed state, contain the derived matrix.
+
+    With m_i = √(1 − ε²x_i²) and s = m_1 m_2 + ε² x_1 x_2, the rates are dm_i/dt = −ε² x_i ẋ_i and
+    ds/dt = −ε² (x_1 − x_2)(ẋ_1 − ẋ_2).
+    """
     system, found = derivation.system, stability.collapsed
     named = {s.name: s for s, _ in system.subexpressions}
     eps, x = sp.Symbol("epsilon", positive=True), sp.symbols("x_1 x_2", real=True)
@@ -171,6 +176,9 @@ def test_what_is_not_bimodal_is_refused():
 
 
 def test_forces_of_both_means_on_one_overlap_agree(derivation):
-    """f_12 = −w_1 E_1[ρ_2] = −w_2 E_2[ρ_1]: the force is −∂𝓛/∂(a_1·a_2), of which there is one."""
+    """f_12 = −w_1 E_1[ρ_2] = −w_2 E_2[ρ_1], although each is derived from another mean.
+
+    Both are the same force −∂𝓛/∂(a_1·a_2).
+    """
     forces = force_system(derivation)
     assert [str(f) for f in forces.rhs] == ["F_1*beta*w_1", "F_2*beta*w_2", "-g"]

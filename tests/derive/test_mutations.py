@@ -1,4 +1,4 @@
-"""The one-term mutants of a hand-typed bimodal system, and of a toy system whose mutants can be counted by hand."""
+"""The one-term mutants of a hand-typed bimodal system, and of a toy system whose mutants are counted by hand."""
 
 from __future__ import annotations
 
@@ -81,9 +81,12 @@ def value(expression: sp.Expr, point: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
 
 @pytest.mark.quick
 def test_toy_system_has_the_mutants_counted_by_hand():
-    """Of E_1, which only dx_1/dt contains, scaling the whole repeats scaling its term there. In the tanh's argument
-    flipping z changes nothing, and flipping c x_1, or dropping it, repeats flipping or dropping that same term: E
-    tanh(z) = 0."""
+    """The list leaves out mutants that repeat another one or change nothing.
+
+    Only dx_1/dt contains E_1, so scaling E_1 repeats scaling its term there. In the argument of the tanh, flipping the
+    sign of z changes nothing. Flipping c x_1 there repeats flipping the term itself, and dropping c x_1 repeats
+    dropping the term, because E tanh(z) = 0.
+    """
     mutants = one_term_mutations(toy())
     assert Counter(m.kind for m in mutants) == {
         "sign": 2 + 1 + 1,
@@ -108,7 +111,7 @@ def test_every_bimodal_mutant_differs_somewhere():
 
 
 def test_no_two_bimodal_mutants_are_one():
-    """Numerically: the values of all right-hand sides at two points tell every two mutants apart."""
+    """The values of all right-hand sides at two points tell every two mutants apart."""
     signatures = Counter(
         tuple(round(float(value(e, point)), 9) for point in POINTS for e in mutant.system.expanded_rhs())
         for mutant in bimodal_mutants()
@@ -118,12 +121,15 @@ def test_no_two_bimodal_mutants_are_one():
 
 
 def test_bimodal_exclusions_are_the_four_that_parity_allows():
-    """R z in F_1 and F_2, and in the even sech of g either term: each sign is immaterial, nothing else is."""
+    """Parity makes exactly four signs immaterial, and only these are left out.
+
+    They are the sign of R z in F_1 and in F_2, and the sign of either term in the even sech of g.
+    """
     labels = {m.label for m in bimodal_mutants()}
     flips = [label for label in labels if "argument" in label and label.endswith("sign flipped")]
     assert Counter(label.split(":")[0] for label in flips) == {"F_1": 2, "F_2": 2, "g": 2}
     assert not any("sech" in label for label in flips)
-    # 4 + 6 + 8 terms of the right-hand sides, 3 subexpressions, 3 + 3 terms of tanh, 2 of sech, 2 of exp.
+    # The right-hand sides have 4 + 6 + 8 terms; there are 3 subexpressions, 3 + 3 terms in tanh, 2 in sech, 2 in exp.
     terms = 18 + 3 + 6 + 2 + 2
     counts = Counter(m.kind for m in bimodal_mutants())
     assert (counts["sign"], counts["factor 2"], counts["dropped term"]) == (terms - 4, terms, terms)

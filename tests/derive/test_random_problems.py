@@ -1,5 +1,4 @@
-"""Properties of every derived flow, on random mixtures, scales, geometries and states: what the equations must do
-whatever the problem."""
+"""Properties that every derived flow has, tested on random mixtures, scales, geometries and states."""
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ from derive.problem.specification import LEARNABLE, Flow, Problem, Proposal, Sch
 from kernels.particles.kl_grid import Mixture
 
 SAME = 1e-12
-"""Largest difference between two derived velocities that must be one: averages over one variable have 17 digits, others
-1e-13."""
+"""The largest difference between two derived velocities that must be equal: averages over one variable have 17 digits,
+other averages an error of 1e-13."""
 
 
 def examples(count):
@@ -33,15 +32,22 @@ def examples(count):
 
 
 def problems(dimensions=(1, 2, 3), most=3, spare=0, costly=False, sizes=(1, 2, 2, 2, 3, 3)):
-    """A problem with a state. spare: how many components more there must be room for. costly: three components of
-    unequal scales too. sizes: numbers of modes and of components to choose from."""
+    """A strategy for a problem with a state.
+
+    `spare` is the number of further components for which the problem must have room, `costly` allows three components
+    of unequal scales too, and `sizes` holds the numbers of modes and of components to choose from.
+    """
     return st.integers(0, 2**32 - 1).map(
         lambda seed: random_problem(np.random.default_rng(seed), dimensions, most, spare, costly, sizes)
     )
 
 
 def random_problem(rng, dimensions, most, spare, costly, sizes):
-    """Vectors in whole tenths or random ones, so that dependent, equal and vanishing ones are met too."""
+    """A random problem with a state.
+
+    Some vectors are in whole tenths, some coincide, vanish or are opposite, so that dependent, equal and vanishing ones
+    occur.
+    """
     d = int(rng.choice(dimensions))
     K, L = (min(int(size), 2 if d == 3 else most) for size in rng.choice(sizes, 2))
 
@@ -61,7 +67,7 @@ def random_problem(rng, dimensions, most, spare, costly, sizes):
     learnable = [name for name in LEARNABLE if not (crowded and name == "scales")]
     learn = [name for name in learnable if rng.random() < 0.7] or ["means"]
     means, modes = vectors(L), vectors(K)
-    means[np.linalg.norm(means, axis=1) < 0.05] = 1.0  # a sphere needs a radius
+    means[np.linalg.norm(means, axis=1) < 0.05] = 1.0  # on a sphere, a mean needs a length above zero
     means[-1] = means[0] if rng.random() < 0.1 else means[-1]
     modes[0, 0] = modes[0, 0] or 1.0
     if K > 1 and rng.random() < 0.2:
@@ -92,7 +98,7 @@ def with_target(problem, means, order=slice(None)):
 
 
 def with_proposal(problem, state, means, weights, scales):
-    """The problem and the state with another proposal in both."""
+    """The problem and the state, both with another proposal."""
     proposal = Proposal(weights, scales, tuple(np.linalg.norm(means, axis=1)))
     moved = State(tuple(tuple(map(float, row)) for row in means), proposal.weights, proposal.scales, state.beta)
     return dataclasses.replace(problem, proposal=proposal), moved
@@ -172,8 +178,11 @@ def test_half_a_component_of_learned_scale_moves_at_half_its_speed(drawn, random
 
 
 def halves_are_as_fast_together(drawn, random):
-    """Two halves of a component are the same q: their gradients are equal and sum to its own, in means, logits and log
-    scales."""
+    """Two halves of a component together have the velocity of the whole.
+
+    The split leaves q unchanged, so the two halves have equal gradients whose sum is the gradient of the whole, in
+    means, logits and log scales.
+    """
     problem, state = drawn
     halved = random.randrange(len(state.weights))
     twice = [*range(len(state.weights)), halved]
@@ -193,8 +202,10 @@ def halves_are_as_fast_together(drawn, random):
 @examples(6)
 @given(problems(dimensions=(1, 2)))
 def test_the_objective_falls_along_the_flow(drawn):
-    """Its slope is minus the velocity's squared length, and a short step in log scales and logits realises at least
-    half of that."""
+    """The objective's slope along the flow is minus the squared length of the velocity.
+
+    A short step in means, log scales and logits realises at least half of that decrease.
+    """
     problem, state = drawn
     means, weights, scales = rates(problem, state)
     logits, log_scales = logit_rates(state.weights, weights), scales / np.array(state.scales)
@@ -261,7 +272,11 @@ def test_the_objective_falls_along_integrated_paths(problem):
 @examples(4)
 @given(problems(dimensions=(2,)))
 def test_the_compiled_system_is_the_velocity_of_the_overlaps(drawn):
-    """On all random vectors: dependent modes, radii of each component, unequal and learned scales, learned weights."""
+    """The compiled rates of the overlaps follow from the velocity of the vectors.
+
+    The random problems have dependent modes, a radius for each component, unequal and learned scales, and learned
+    weights.
+    """
     problem, state = drawn
     session = annealvi.open_session(problem)
     found = velocity(problem, state)

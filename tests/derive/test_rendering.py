@@ -1,5 +1,7 @@
-"""What people read: the names in LaTeX, the legend, the named logits, the lines' breaks, and that every built-in
-problem typesets."""
+"""The output that people read: names in LaTeX, the legend, named logits and line breaks.
+
+Every built-in problem must typeset.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ from derive.writing.rendering import RENDERERS, as_latex, as_markdown, as_text, 
 
 NAMES = [
     name for name in BUILT_IN if name not in ("slips-16", "slips-32", "slips-64", "slips-128")
-]  # as slips-8 but for numbers
+]  # these differ from slips-8 only in their numbers
 DEFINED_BY_THEIR_EQUATION = {"h_star", "lambda_q"}
 
 
@@ -83,7 +85,10 @@ def test_symbols_in_latex(name, latex):
 
 
 def test_legends_of_names_with_indices_apart():
-    """`rho_1_23` is a product of two responsibilities beside `M_11`, and responsibility 23 beside `M_1_1`."""
+    """The legend reads the name `rho_1_23` by the style of the names beside it.
+
+    Beside `M_11` it is a product of two responsibilities, and beside `M_1_1` it is responsibility 23.
+    """
     product, single = "rho_ij = ", "rho_i_jl = "
     for beside, wanted in (("M_1_1", product), ("M_11", single)):
         legend = [family.plain for family in families_of([beside, "rho_1_23"])]
@@ -112,7 +117,7 @@ def test_a_dot_stands_on_the_letter():
 
 
 def written_out(equations: tuple[Equation, ...]) -> dict[str, sp.Expr]:
-    """Equations with named logits by label, with the names undone."""
+    """The equations by label, with the names of the logits replaced by what they stand for."""
     logits = {e.symbol: e.value for e in equations if e.label.startswith("y")}
 
     def undone(node: sp.Expr) -> sp.Expr:
@@ -153,7 +158,10 @@ def test_each_logit_is_listed_once():
 
 
 def test_averages_of_different_dimension_share_their_logits():
-    """The lifted sample's χ² variable has two degrees of freedom more, which stand with the average."""
+    """Averages over the sample and over the lifted sample use the same named logits.
+
+    The χ² variable of the lifted sample has two more degrees of freedom, which are printed with the average.
+    """
     text = as_text(derived("two-scales"))
     assert "rho_1_12 = E_{z, c~chi2(d + 1)}[softmax_1(0, y_12)*softmax_2(0, y_12)]" in text
     assert "rho_12 = E_{z, c~chi2(d - 1)}[softmax_2(0, y_12)]" in text
@@ -164,7 +172,10 @@ def test_averages_of_different_dimension_share_their_logits():
 
 
 def test_a_logit_that_differs_in_the_lifted_space_has_a_name_of_its_own():
-    """In one dimension the normal variable fills the space, and only the lifted sample has a χ² variable."""
+    """In one dimension the normal variable fills the space; only the lifted sample has a χ² variable.
+
+    The logit therefore has one name without and one name with this variable.
+    """
     problem = Problem(
         target=Target((0.5, 0.5), ((1.0,), (-1.0,)), (1.0, 1.2)),
         proposal=Proposal((1.0,), (1.0,), 1.0),
@@ -202,7 +213,7 @@ def test_what_a_step_leaves_is_not_printed_again():
     assert "The other equations stay as they are." in geometry
     assert (
         text.count("dQ_12/dt = ") == 4
-    )  # product rule, closure, geometry, closed system; neither in step "jointly Gaussian" nor twice last
+    )  # in product rule, closure, geometry and, once, closed system; not in step "jointly Gaussian"
     assert "This is the closed system below." in text
 
 

@@ -1,9 +1,9 @@
 """Every kind of schedule on every target and in both precisions, against its definition, retyped with mpmath.
 
-The bound is a backward one. A target gets t, the points' times and the parameters rounded to its precision, and rounds
-each quotient once or twice: the result is the exact value at a time and at parameters that differ by a few roundings,
-times a few roundings of the exponent. So it lies between the least and the greatest value of the definition in that
-neighbourhood, however steep a ramp is there.
+The bound is a backward one. A target rounds t, the points' times and the parameters to its precision, and rounds each
+quotient once or twice. Its result is therefore the exact value at a time and at parameters that differ by a few
+roundings, times a few roundings of the exponent. So the result lies between the least and the greatest value of the
+definition in that neighbourhood, however steep a ramp is there.
 """
 
 import dataclasses
@@ -58,11 +58,11 @@ COUNT = len(STEEP)
 Y = sp.Symbol("m", real=True)
 UNBOUNDED = StateVariable(Y, StateKind.MODE_OVERLAP, (0,), (-sp.oo, sp.oo))
 DECAY = OdeSystem("decay", (UNBOUNDED,), (), (), (-BETA * Y,), sp.ImmutableMatrix(0, 0, []))
-"""dm/dt = −β m: the least that a kernel can be."""
+"""dm/dt = −β m, the smallest system that a kernel can hold."""
 
 
 def log_temperature(points, t, side=1):
-    """log T of a table at the exact time t, at a jump from the right or (side −1) from the left."""
+    """log T of a table at the exact time t; at a jump, the value from the right or (side −1) from the left."""
     times = [a for a, _ in points]
     k = bisect_right(times, t) - 1 if side > 0 else next(i for i, a in enumerate(times) if a >= t) - 1
     if k + 1 >= len(points):
@@ -73,8 +73,10 @@ def log_temperature(points, t, side=1):
 
 
 def between(points, t, precision):
-    """The least and the greatest β of a table near t, at 30 digits. Times below the smallest normal number may count as
-    0."""
+    """The least and the greatest β of a table near t, computed at 30 digits.
+
+    Times below the smallest normal number may count as 0.
+    """
     eps = EPS[precision]
     with mpmath.workdps(30):
         shift = ROUNDINGS * mpmath.mpf(eps) * t + float(np.finfo(precision).tiny)
@@ -93,8 +95,10 @@ def assert_between(points, times, found, precision):
 
 @st.composite
 def tables(draw):
-    """COUNT points whose times may be one unit in the last place apart, or equal, and temperatures from 1e-6 to
-    1e30."""
+    """Tables of COUNT points.
+
+    Two times may be equal or one unit in the last place apart; temperatures range from 1e-6 to 1e30.
+    """
     steps = st.one_of(st.just("ulp"), st.just("jump"), st.floats(1e-6, 1e3), st.floats(1e-300, 1e-30))
     temperatures = st.one_of(st.floats(1, 1000), st.sampled_from([1e-6, 0.5, 1.0, 1.0 + 2**-52, 1e30]))
     points = [(0.0, draw(temperatures))]
@@ -113,7 +117,10 @@ def tables(draw):
 
 
 def looked_at(points):
-    """Before, in and after a table: its points, their neighbours in double precision, and places between them."""
+    """Times before, in and after a table.
+
+    They are the times of its points, their neighbours in double precision, and times between them.
+    """
     times = sorted({t for t, _ in points})
     around = {x for t in times for x in (math.nextafter(t, 0.0), t, math.nextafter(t, math.inf))}
     middles = {a + (b - a) * f for a, b in pairwise(times) for f in (0.1, 0.5, 0.999)}
@@ -135,7 +142,7 @@ def betas_of_kernel(points, times, device, precision):
 
 
 def betas_of_arrays(points, times, library, precision):
-    """By `lambdify`, which knows nothing of the package."""
+    """β by SymPy's `lambdify` for NumPy, which uses no code of the package, or by the package's schedule for JAX."""
     beta = make_schedule(ScheduleSpec("table", points=points)).beta
     if library == "numpy":
         return sp.lambdify(TIME, beta, "numpy")(np.array(times, precision)).tolist()
@@ -197,7 +204,7 @@ BETAS = {
         )
     ),
 }
-"""The definitions, retyped, each monotone in T0, in t0, and in t but for its jumps; of the table see `between`."""
+"""The retyped definitions. Each is monotone in T0, in t0 and, between jumps, in t; `between` treats the table."""
 PARAMETERS = ((300.0, 40.0), (1e30, 0.0078125))
 KIND = sp.Symbol("kind", real=True)
 
@@ -215,7 +222,7 @@ def times_of(t0):
 
 @cache
 def kernel_of_all(device, precision):
-    """One kernel of all of them, each at its own number."""
+    """One kernel that holds every schedule; the parameter KIND selects one by its number."""
     betas = [make_schedule(spec_of(name)).beta for name in BETAS]
     chosen = sp.Piecewise(*((beta, n + 0.5 > KIND) for n, beta in enumerate(betas)), (sp.S.One, True))
     parameters = (START_TEMPERATURE, TIME_SCALE, KIND)
@@ -243,7 +250,7 @@ def assert_all_right(found, precision):
                 times = [low, high, *(jump * (1 - mpmath.mpf(10) ** -35) for jump in (500, 600) if low < jump <= high)]
                 near = [definition(time, T0 * b, t0 * c) for time, b, c in product(times, factors, factors)]
                 slack = ROUNDINGS * eps * (1 + max(abs(mpmath.log(max(b, tiny))) for b in near))
-                # 1 − (1 − 1/T0) e^{−t/t0} has the rounding of 1.
+                # The subtraction in 1 − (1 − 1/T0) e^{−t/t0} rounds as 1 does, even where the result is small.
                 least = ROUNDINGS * eps if name == "beta-exponential" else tiny
                 low, high = min(near) * (1 - slack) - least, max(near) * (1 + slack) + least
             assert low <= beta <= high, (name, precision, T0, t0, t, beta, low, high)
@@ -267,7 +274,7 @@ def test_every_kind_is_its_definition_on_every_target():
 
 
 def test_every_kind_on_cuda():
-    """The same text, by Numba's simulator."""
+    """The CUDA kernel has the same text and runs in Numba's simulator."""
     for precision, found in in_simulator(
         "{p: t.betas_of_all('cuda', p) for p in t.EPS}", "test_schedule_targets"
     ).items():
@@ -278,8 +285,11 @@ def test_every_kind_on_cuda():
     ("name", "end"), [("table", 1010.0), ("max(1, 1 + 20*(1 - mod(t, 500)/500)*(1 - t/5000))", 720.0)]
 )
 def test_the_integrator_lands_on_every_jump_and_kink(name, end):
-    """m = exp(−∫ β dt): a step's relative error is at most rtol, and relative errors add up. A step across a jump is
-    rejected until it is small, so that without the landing points there are more."""
+    """The integrator solves m = exp(−∫ β dt) to the tolerance across every jump and kink.
+
+    The relative error of a step is at most rtol, and relative errors add up. The integrator rejects a step across a
+    jump until the step is small, so it takes more steps when it does not know where to land.
+    """
     schedule = make_schedule(spec_of(name))
     kernel = kernel_of_all("cpu", "float64").with_parameters({KIND: list(BETAS).index(name)})
     landing = dataclasses.replace(kernel, breakpoints=tuple(map(float, schedule.breakpoints)))
@@ -295,9 +305,11 @@ def test_the_integrator_lands_on_every_jump_and_kink(name, end):
 
 
 class Running:
-    """A number and a bound of its error in units of the working precision's rounding, when a formula is evaluated as it
-    stands in arithmetic without limits of range. Such errors are of the formula's own conditioning: exp(x) is known to
-    |x| roundings only."""
+    """A number with a bound of its error, in units of the working precision's rounding.
+
+    The bound is that of a formula evaluated as it stands, in arithmetic without limits of range. Such errors come from
+    the conditioning of the formula itself: exp(x), for example, is known only to |x| roundings.
+    """
 
     def __init__(self, value, error=0):
         self.value, self.error = mpmath.mpf(value), mpmath.mpf(error) + abs(mpmath.mpf(value))
@@ -379,8 +391,11 @@ LOGISTIC = (
 
 
 def relative_bound(exact):
-    """Roundings of the formula as it stands, and those of the logarithm of the value and of what it is made of, which
-    is the error's."""
+    """A bound of the relative error, in roundings.
+
+    It allows for the roundings of the formula as it stands, and for those of the logarithms of the value and of its
+    parts, because an absolute error of a logarithm is a relative error of its number.
+    """
     return 4 * (exact.error / abs(exact.value) + 100)
 
 
@@ -388,7 +403,10 @@ def relative_bound(exact):
 @given(positives)
 @example(LOGISTIC)
 def test_a_formula_of_large_and_small_numbers_has_its_value_in_every_precision(formula):
-    """As T and as β: float32 ends at 1e±38, where the numbers on the way have exponents of thousands."""
+    """The formula is right as T and as β.
+
+    The range of float32 ends at 1e±38, while intermediate numbers have exponents of thousands.
+    """
     text, running = formula
     stated = parse_expression(text, {"t": TIME})
     for form, sign in ((without_overflow(stated), 1), (inverse_without_overflow(stated), -1)):

@@ -1,4 +1,7 @@
-"""The records of states: what each state is, whose it is, and where it lies; and the learned parameters behind them."""
+"""The records of states and of the learned parameters behind them.
+
+A state's record says what the state is, whose it is and where it lies.
+"""
 
 import pytest
 import sympy as sp
@@ -15,7 +18,7 @@ COSINE, UNIT, LENGTH = (-sp.S.One, sp.S.One), (sp.S.Zero, sp.S.One), (sp.S.Zero,
 
 
 def records(problem):
-    """Of a problem's states, without a derivation."""
+    """The records of a problem's states, found without a derivation."""
     setting, geometry = symbolise(problem).setting, symbolise(problem).geometry
     learned = [v for parameter in parameters_in(setting.learn) for v in parameter.variables(setting.proposal)]
     return [

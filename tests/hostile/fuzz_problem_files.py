@@ -34,9 +34,10 @@ from types import FrameType
 from typing import Any
 
 SECONDS = 5.0
-"""Of processor time, which reading may take; of real time, where other work may come in between, ten times as much."""
+"""The processor time that reading may take. The real time may be ten times as long, because other work may come in
+between."""
 DEEP_SECONDS = 60.0
-"""The same for the derivation of a small accepted problem, and for a short integration."""
+"""The same limit for the derivation of a small accepted problem, and for a short integration."""
 CASES_OF_A_WORKER = 4000
 MOST_CHARACTERS = 1000
 FILES = {"problem": "case.toml", "set": None, "state": "case.json", "initial": "case.json"}
@@ -50,7 +51,10 @@ COMMANDS = {
 
 @dataclass
 class Outcome:
-    """What one case came to. line: what was said. faults: what must not be; empty where all is well."""
+    """The outcome of one case.
+
+    `line` is what the command said; `faults` lists what is wrong and is empty where all is well.
+    """
 
     number: int
     accepted: bool = False
@@ -65,9 +69,9 @@ class Outcome:
 class Task:
     """The cases first, first + 1, …, stop − 1 of a kind and a seed.
 
-    deep: of the cases whose number it divides, those accepted are derived, and one in ten of these integrated. plants:
-    readers of `hostile_readers` to put in place of `load_problem`, one after the other; each has a fault that must be
-    found.
+    If `deep` is not 0, every accepted problem whose number is divisible by `deep` is derived when it is small, and
+    integrated when its number is divisible by 10 `deep`. `plants` names readers of `hostile_readers` that replace
+    `load_problem` one after the other; each has a fault that must be found.
     """
 
     kind: str
@@ -79,12 +83,14 @@ class Task:
     plants: tuple[str, ...] = ()
 
 
-# In the worker
+# Runs in the worker
 
 
 def generator(kind: str) -> Callable[[int, int], bytes]:
-    """The case of a seed and a number, drawn through Hypothesis's door for other fuzzers, which keeps no history and
-    shrinks nothing."""
+    """The function that makes the content of a case from its seed and number.
+
+    It uses Hypothesis's entry point for other fuzzers, which keeps no history and shrinks nothing.
+    """
     from hypothesis import given, settings
     from problem_file_grammar import INPUTS
 
@@ -104,7 +110,7 @@ def generator(kind: str) -> Callable[[int, int], bytes]:
 
 
 class Watch:
-    """An audit hook: while it is on, whatever Python is seen to do beyond reading the one file is noted."""
+    """An audit hook that, while it is on, notes every audit event that the reading of the one file does not explain."""
 
     HARMLESS = frozenset(
         {
@@ -144,14 +150,14 @@ class Watch:
             file = caller.f_code.co_filename
             if file.endswith(
                 "sympy/polys/monomials.py"
-            ):  # it makes functions of a number of variables, and of nothing else
+            ):  # the functions that it makes depend on a number of variables only
                 return True
             if file.endswith("sympy/utilities/lambdify.py"):
                 return event == "exec" or is_plain_formula(arguments[0])
         return self.imported(caller)
 
     def imported(self, frame: FrameType | None) -> bool:
-        """Whether this is part of the import of a library's module, which may import others in turn."""
+        """Whether the frame is part of the import of a library's module, which may import other modules in turn."""
         while frame is not None:
             code = frame.f_code
             if (
@@ -184,8 +190,10 @@ _ARITHMETIC = (
 
 
 def is_plain_formula(source: Any) -> bool:
-    """Whether Python source is what SymPy makes of a schedule: one function that returns arithmetic in known names,
-    without attributes."""
+    """Whether the Python source has the form that SymPy gives to a schedule.
+
+    That is one function that returns arithmetic in known names, without attributes.
+    """
     from derive.problem.double_functions import DOUBLE_FUNCTIONS
     from derive.problem.expression_parser import FUNCTIONS
 
@@ -202,8 +210,10 @@ def is_plain_formula(source: Any) -> bool:
 
 
 class ReadingEndedError(BaseException):
-    """Raised where a command would begin to compute; no Exception, lest the command line handle it. result: what was
-    read."""
+    """Raised with the `result` of reading where a command would begin to compute.
+
+    It is no `Exception`, so that the command line does not handle it.
+    """
 
     def __init__(self, result: Any) -> None:
         super().__init__()
@@ -211,8 +221,10 @@ class ReadingEndedError(BaseException):
 
 
 def stop_after_reading(kind: str) -> Callable[..., Any]:
-    """Let each command read and check its input as ever, and end where it would first compute. Returns the real
-    `open_session`."""
+    """Make each command read and check its input as usual, and stop before its first computation.
+
+    Returns the real `open_session`.
+    """
     sessions = importlib.import_module("annealvi.session.session")
     open_session = sessions.open_session
 
@@ -232,7 +244,7 @@ def stop_after_reading(kind: str) -> Callable[..., Any]:
 
 @dataclass
 class Answer:
-    """What the command line did. status: None where it came to compute, with `result`."""
+    """What the command line did; `status` is None where the command came to compute, and `result` is what it read."""
 
     status: int | None = None
     result: Any = None
@@ -243,7 +255,7 @@ class Answer:
 
 
 def ask(arguments: list[str], seconds: float, watch: Watch | None = None) -> Answer:
-    """The command line's answer; it ends the process where the answer takes longer, even within C."""
+    """The command line's answer. If the answer takes longer than `seconds`, even within C code, the process ends."""
     from annealvi.cli.program import main
 
     answer, out, err = Answer(), io.StringIO(), io.StringIO()
@@ -272,8 +284,10 @@ def ask(arguments: list[str], seconds: float, watch: Watch | None = None) -> Ans
 
 
 def faults_of_refusal(answer: Answer, named: tuple[str, ...]) -> list[str]:
-    """What is wrong with a refusal: it is to be one printable line with a remedy that names one of `named`, and nothing
-    else."""
+    """What is wrong with a refusal.
+
+    A refusal must be one printable line that names one of `named` and gives a remedy, and nothing else.
+    """
     line = answer.err.removesuffix("\n")
     wrong = {
         f"status {answer.status}": answer.status != 2,
@@ -288,8 +302,10 @@ def faults_of_refusal(answer: Answer, named: tuple[str, ...]) -> list[str]:
 
 
 def faults_of_acceptance(answer: Answer, task: Task) -> list[str]:
-    """What is wrong with an acceptance: it is to be silent, and the problem is to be the same when written and read
-    again."""
+    """What is wrong with an acceptance.
+
+    An acceptance must be silent, and the problem must be the same after it is written and read again.
+    """
     faults = [f"something was said: {answer.out + answer.err!r}"] if answer.out or answer.err else []
     if task.kind == "problem":
         Path("case.toml").write_text(
@@ -308,7 +324,7 @@ class Examiner:
         self.watch = Watch(FILES[task.kind])
 
     def warm_up(self) -> None:
-        """Have imported what is imported once and for all: by a formula, a mistake, a document."""
+        """Run a formula, mistakes and documents, so that the modules they import are imported before the first case."""
         formula = ["--set=schedule.kind=expression", '--set=schedule.expression="max(1, 2 - t) + abs(sin(t))*exp(-t)"']
         for arguments in (["derive", *formula], ["derive", "--set=a\x1b=\n"], ["foo"]):
             ask(arguments, 10 * SECONDS)
@@ -316,7 +332,7 @@ class Examiner:
             ask(self.arguments(content), 10 * SECONDS)
 
     def arguments(self, content: bytes) -> list[str]:
-        """Of the command line, with the content where they say it is."""
+        """The arguments of the command line; the content is in the file that they name, or in the overrides."""
         file, command = FILES[self.task.kind], COMMANDS[self.task.kind]
         if file is not None:
             Path(file).write_bytes(content)
@@ -358,7 +374,10 @@ class Examiner:
         return outcome
 
     def look_deeper(self, integrate: bool) -> list[str]:
-        """The real derivation and, where wanted, a short integration: each is done, or refused like any wrong input."""
+        """The faults of the real derivation and, if wanted, of a short integration.
+
+        Each must succeed or be refused like any wrong input.
+        """
         import annealvi.session.session
 
         commands = [["derive", "case.toml"]]
@@ -384,7 +403,7 @@ def is_small(problem: Any) -> bool:
 def work(task: Task) -> None:
     """Examine the cases in the working directory, and write one line of JSON for each."""
     report = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    faulthandler.register(signal.SIGPROF, chain=True)  # say where, and then end
+    faulthandler.register(signal.SIGPROF, chain=True)  # print the traceback, then end the process
     examiner = Examiner(task)
     for number in range(task.first, task.stop):
         outcome = asdict(examiner.examine(number))
@@ -393,12 +412,14 @@ def work(task: Task) -> None:
         report.flush()
 
 
-# In the parent
+# Runs in the parent
 
 
 def examined(task: Task) -> Iterator[Outcome]:
-    """The outcome of every case of a task. A worker that ends before its time has met a case that hangs or crashes, and
-    is replaced."""
+    """The outcome of every case of a task.
+
+    A worker that ends early has met a case that hangs or crashes; a new worker goes on after that case.
+    """
     first = task.first
     while first < task.stop:
         with (
@@ -437,7 +458,7 @@ def examined(task: Task) -> Iterator[Outcome]:
 
 @dataclass
 class Summary:
-    """Counts of a run. messages: refusals without what is particular to each, and how often each was met."""
+    """Counts of a run; `messages` counts the refusals, each without what is particular to its case."""
 
     cases: int = 0
     accepted: int = 0
@@ -481,7 +502,10 @@ def normalised(line: str) -> str:
 
 
 def run(task: Task, jobs: int = 1, tell: Callable[[Summary, Outcome], None] = lambda *_: None) -> Summary:
-    """All cases of a task, in `jobs` processes at a time. tell: called after each case with what was found so far."""
+    """Examine all cases of a task, in `jobs` processes at a time.
+
+    `tell` is called after each case with the summary so far and the outcome of the case.
+    """
     summary, alone = Summary(), Lock()
     firsts = range(task.first, task.stop, CASES_OF_A_WORKER)
     parts = [replace(task, first=first, stop=min(first + CASES_OF_A_WORKER, task.stop)) for first in firsts]

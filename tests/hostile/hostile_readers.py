@@ -1,4 +1,4 @@
-"""Readers of problem files with one fault each, in the place of `load_problem`: the fuzzer must find every one."""
+"""Readers of problem files, each with one fault, that replace `load_problem`; the fuzzer must find every fault."""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
-"""A sweep that is cut off before each of its operations on the disk in turn, and begun again. Run as a program: it
-forks, which a process with threads of JAX must not. Prints how many cuts there were."""
+"""A sweep that loses power before each of its disk operations in turn, and starts again.
+
+This is a program of its own because it forks, and a process with threads of JAX must not fork. It prints the number of
+cuts.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,14 @@ from annealvi.sweeps.store import STATED
 
 SWEEP = SmallSweep()
 OPERATIONS = ("replace", "fsync", "unlink", "rmdir", "chmod", "mkdir")
-"""What a sweep does to the disk, but for writing into files that have no name of their own yet."""
+"""The operations of a sweep on the disk, except writes into files that do not have their own name yet."""
 
 
 def cut_power_at(number):
-    """The process ends before its number-th operation. A file that is not yet brought to the disk is lost by half, and
-    a rename undone."""
+    """End the process before its operation number `number` on the disk, as a power cut would.
+
+    A file that is being brought to the disk loses its second half, and a rename that is not yet on the disk is undone.
+    """
     done, renamed = [], []
     undo = os.rename
 
@@ -76,8 +81,11 @@ def cut_everywhere(folder, whole):
 
 
 def without_room(folder, whole):
-    """A limit of the kernel's on the size of a file: the chunks fit, the whole does not. It is found out before
-    anything is computed, and where the room goes while the sweep runs, what is computed is kept."""
+    """A sweep whose chunks fit under the kernel's limit on the size of a file, but whose whole result does not.
+
+    A limit from the start is found before anything is computed. A limit that appears while the sweep runs costs
+    nothing: the chunks computed so far are kept.
+    """
     path, small = folder / "found.nc", 6000
     assert len(whole) > small
 

@@ -1,9 +1,8 @@
-"""Hypothesis strategies for hostile input as bytes: problem files, `--set` overrides, and the JSON of states and
-initial states.
+"""Hypothesis strategies for hostile input as bytes: problem files, `--set` overrides, states and initial states.
 
-A document is a list of entries (section, key, value in TOML), first a good one. It is then spoilt at one level or none:
-a value, a key, the layout, the bytes. A third or so of the files stay good, so that what is read is tried as well as
-what is refused.
+A document is a list of entries (section, key, value in TOML). It begins as a good document and is then spoilt at one
+level or none: a value, a key, the layout or the bytes. About a third of the files stay good, so that accepted input is
+tested as well as refused input. States and initial states are JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +31,10 @@ CLOSED_FORMS = ("constant", "exponential", "geometric", "linear", "beta-exponent
 
 
 def quoted(text: str) -> str:
-    """A basic TOML string; lone surrogates, which neither TOML nor UTF-8 has, stay escapes that are refused."""
+    """A basic TOML string.
+
+    Neither TOML nor UTF-8 has lone surrogates; they stay escapes, which the reader refuses.
+    """
     return re.sub("[\x7f\ud800-\udfff]", lambda c: f"\\u{ord(c.group()):04x}", json.dumps(text, ensure_ascii=False))
 
 
@@ -52,7 +54,7 @@ COORDINATES = ["0", "-0.0", "1e-300", "-1e99", "7", "0.0", "3.0", "-3.0", "0.5",
 
 
 def choices(count: int, among: list[str]) -> st.SearchStrategy[list[str]]:
-    """As many of some texts: one draw of bytes, where a draw for each would take long."""
+    """`count` of the given texts. One draw of bytes chooses all of them, because a draw for each would take long."""
     return st.binary(min_size=count, max_size=count).map(lambda found: [among[byte % len(among)] for byte in found])
 
 
@@ -67,7 +69,7 @@ def scales(count: int) -> st.SearchStrategy[str]:
 
 
 def means(count: int, coordinates: int) -> st.SearchStrategy[str]:
-    """Distinct by their first coordinates; some lists are shorter than others."""
+    """Means that differ in their first coordinates; some have fewer coordinates than others."""
 
     def written(texts: list[str], unequal: bool) -> str:
         rows = [[f"{3 - 6 * k}.0", *texts[k::count]] for k in range(count)]
@@ -377,7 +379,7 @@ good_names = st.one_of(
 
 @st.composite
 def good_documents(draw: st.DrawFn) -> list[Entry]:
-    """Most are right; some names and formulas are not."""
+    """Documents that are mostly right; some names and formulas are wrong."""
     entries: list[Entry] = (
         [(TOP, "name", quoted(draw(good_names if draw(st.integers(0, 15)) else odd_text)))] if draw(ordinary) else []
     )
@@ -404,7 +406,7 @@ def good_documents(draw: st.DrawFn) -> list[Entry]:
     return entries
 
 
-# Values of no use
+# Wrong values
 
 
 WRONG_VALUES = [
@@ -479,7 +481,7 @@ def wrong_formula(draw: st.DrawFn) -> list[Entry]:
     ]
 
 
-# Keys of no use
+# Wrong keys
 
 
 CONFUSABLE = str.maketrans("aeopcxtyiT", "аеорсхтуіТ")
@@ -663,7 +665,7 @@ HOSTILE_BYTES = [
 
 @st.composite
 def spoilt(draw: st.DrawFn, content: bytes) -> bytes:
-    """Truncated, flipped, stuffed, doubled, recoded: what happens to files."""
+    """The content truncated, flipped, stuffed, doubled or recoded, as happens to files."""
     start, end = sorted(draw(st.integers(0, len(content))) for _ in range(2))
     how = draw(st.integers(0, 7))
     if how == 0:
@@ -743,7 +745,7 @@ def problem_files(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def override_sets(draw: st.DrawFn) -> bytes:
-    """What follows `--set`, each ended by a zero byte, which no argument can hold."""
+    """The arguments that follow `--set`, each ended by a zero byte, which no argument can contain."""
     entries = draw(st.one_of(good_documents(), good_documents(), wrong_value(), wrong_formula(), wrong_key()))
     equals = draw(st.sampled_from(["=", "=", " = ", "=\t", " "]))
     texts = [f"{section}.{key}".lstrip(".") + equals + value for section, key, value in entries]
@@ -776,7 +778,7 @@ WRONG_JSON = [
 
 @st.composite
 def json_files(draw: st.DrawFn, good: dict[str, st.SearchStrategy[str]], wrap: str) -> bytes:
-    """An object with the keys of `good`, whose values are JSON; `wrap` has %s for it."""
+    """A JSON object with the keys of `good`, whose values are JSON texts; `wrap` has %s in the object's place."""
     pairs = [(key, draw(value)) for key, value in good.items()]
     level = draw(st.integers(0, 9))
     if level in (3, 4, 5, 6):

@@ -1,5 +1,7 @@
-"""Surroundings that fail a command: no home, a user without a name, text that is not UTF-8, no locks, a system that is
-not POSIX."""
+"""Commands in difficult surroundings.
+
+There is no home directory, the user has no name, text is not UTF-8, files cannot be locked, or the system is not POSIX.
+"""
 
 import ast
 import errno
@@ -33,7 +35,10 @@ ASCII = {**NO_UTF8, "PYTHONIOENCODING": "ascii"}
 
 
 def started(arguments, *before, program=("-m", "annealvi"), **environment):
-    """The command, with these variables, of which None is one that is not set. before: what starts Python."""
+    """Start the command with these environment variables, of which None unsets one.
+
+    `before` is the command that starts Python.
+    """
     names = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment}
     variables = {name: value for name, value in {**os.environ, **names}.items() if value is not None}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -46,8 +51,10 @@ def ended(process):
 
 
 def nameless_user():
-    """What starts a process of a user without an entry, who may read everything and write nothing that is not open to
-    all."""
+    """The command that starts a process of a user without an entry in the user database.
+
+    The user may read everything, and may write only to what is open to all.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root can start a process of another user")
     before = [
@@ -66,7 +73,7 @@ def nameless_user():
 
 @pytest.fixture
 def temporary():
-    """A folder that every user can make temporary files in, and can come to, which pytest's own are not for."""
+    """A folder that every user can reach and make temporary files in; pytest's own folders do not allow that."""
     with tempfile.TemporaryDirectory() as outer:
         os.chmod(outer, 0o711)
         folder = Path(outer) / "tmp"
@@ -79,7 +86,7 @@ NOWHERE = {VARIABLE: None, "XDG_CACHE_HOME": None, "XDG_CONFIG_HOME": None, "MPL
 
 
 def test_a_user_without_home_or_name_gets_a_figure_and_one_line(temporary):
-    """Neither this package's folder for kernels nor Matplotlib's for fonts can be had."""
+    """Neither this package's folder for kernels nor Matplotlib's folder for fonts can be made."""
     out = temporary / "out"
     arguments = ["integrate", *FEW, "--out", str(out)]
     status, _, err = ended(started(arguments, *nameless_user(), HOME=None, TMPDIR=str(temporary), **NOWHERE))
@@ -87,7 +94,7 @@ def test_a_user_without_home_or_name_gets_a_figure_and_one_line(temporary):
     lines = err.decode().splitlines()
     assert [
         line for line in lines if not line.startswith(("figure: ", "integrate: "))
-    ] == [  # the second says what takes long
+    ] == [  # "integrate: " announces what takes long
         f"annealvi: compiled kernels are not kept (no home directory is known); set {VARIABLE} to a "
         f"folder that you alone can write to"
     ]
@@ -96,7 +103,10 @@ def test_a_user_without_home_or_name_gets_a_figure_and_one_line(temporary):
 
 @pytest.mark.parametrize("home", ["/dev/null", "/dev/null/home", "/", "relative", ""])
 def test_particles_need_no_place_for_their_code(home, temporary):
-    """Not in the package's own folder either, which another user has installed."""
+    """The particle simulation can be imported where no folder for its code can be written.
+
+    The package's own folder cannot be written either, because another user has installed it.
+    """
     program = (
         "import kernels.particles.cpu, kernels.particles.projection, kernels.machine.module_cache as "
         "m; print(m.cache_directory())"
@@ -109,7 +119,7 @@ def test_particles_need_no_place_for_their_code(home, temporary):
 
 
 def test_a_figure_without_a_home_prints_no_warning(tmp_path):
-    """In one process with the command's own settings; only the folder for fonts is missing."""
+    """One process has the command's own settings; only Matplotlib's folder for fonts is missing."""
     program = (
         "from annealvi.cli import program, commands; commands.derive.run = lambda _: "
         "__import__('annealvi.show.style') and 0; "
@@ -230,7 +240,7 @@ except BadInput as wrong:
 
 
 def without_locks(path, **environment):
-    """A sweep on a file system without locks."""
+    """Run a sweep on a file system without locks."""
     if not sys.platform.startswith("linux"):
         pytest.skip("needs Linux, which can be told to refuse a lock")
     paths = PYTHONPATH
@@ -265,7 +275,7 @@ def test_where_hdf5_is_told_to_lock_that_is_found_out_before_the_work_and_the_pl
 
 @pytest.mark.parametrize("name", ["HDF5", "fsync", "read"])
 def test_every_error_of_the_disk_in_a_sweep_names_its_file(name, tmp_path, monkeypatch):
-    """Those of open files and of HDF5 come without one."""
+    """The errors of open files and of HDF5 do not name their file, so the sweep must add the name."""
     broken = OSError(errno.EIO, "Input/output error")
 
     def fail(*_, **__):
@@ -325,7 +335,7 @@ POSIX = {
         *("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC", "O_TMPFILE", "WEXITSTATUS", "wait", "waitid", "register_at_fork"),
     ),
 }
-"""What Windows does not have."""
+"""Modules and names that Windows does not have."""
 
 
 @pytest.mark.parametrize("package", ["annealvi", "kernels", "derive"])
@@ -382,8 +392,11 @@ sys.exit(status)
 
 
 def test_without_what_windows_does_not_have_kernels_and_sweeps_run_all_the_same(tmp_path):
-    """The names are taken away, and no folder can be opened; all that one can see there of the cache's is that every
-    user writes to it."""
+    """The names that Windows lacks are removed, and no folder can be opened.
+
+    As on Windows, the mode of the cache's folder says only that every user may write to it; the cache must still be
+    used.
+    """
     run_sweep(SmallSweep(), tmp_path / "whole.nc")
     cache, out = tmp_path / "cache", tmp_path / "out"
     cache.mkdir()
@@ -409,7 +422,7 @@ def paths_of(function):
 
 
 def with_paths():
-    """(name, parameter) of everything public that takes a path."""
+    """(name, parameter) for every parameter of a public function or method that takes a path."""
     public = {name: getattr(annealvi, name) for name in annealvi.__all__}
     methods = {
         f"{n}.{m}": f
@@ -421,7 +434,7 @@ def with_paths():
     functions = {name: value for name, value in public.items() if inspect.isfunction(value)} | methods
     functions |= {
         f.__name__: f for f in (bifurcation_figure, style.save, run_sweep, sweeping)
-    }  # of the notebooks and docs
+    }  # used by the notebooks and the documentation
     return [(name, parameter) for name, function in functions.items() for parameter in paths_of(function)]
 
 
@@ -441,7 +454,10 @@ class ByAnotherLibrary(os.PathLike):
 
 @pytest.mark.parametrize("kind", [str, Path, ByAnotherLibrary])
 def test_paths_of_every_kind_are_taken(kind, tmp_path, monkeypatch):
-    """Sweeps, to which the maps and grids hand their path as it is, problem files and figures."""
+    """Sweeps, problem files and figures take every kind of path.
+
+    Maps and grids hand their path to a sweep as it is.
+    """
     (tmp_path / "mine.toml").write_text("space.dimension = 8", encoding="utf-8")
     problem = annealvi.load_problem(kind(tmp_path / "mine.toml"))
     assert problem.space.dimension == 8

@@ -1,4 +1,4 @@
-"""Whatever the input, it is accepted in silence or refused in one clear line, soon and with no code run."""
+"""Every input is accepted in silence or refused in one clear line, promptly and without any code being run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from derive.problem.specification import BadInput
 
 
 def all_is_well(kind, first, cases, share):
-    """The cases pass, and at least `share` and at most 60 % of them are accepted. Returns how many distinct refusals
-    there were."""
+    """Assert that no case has a fault, and that at least `share` and at most 60 % of the cases are accepted.
+
+    Returns the number of distinct refusals.
+    """
     summary = run(Task(kind, 0, first, first + cases))
     assert summary.cases == cases
     assert [(failure.number, failure.faults) for failure in summary.failures] == []
@@ -106,7 +108,7 @@ def test_refusals_are_told_apart_by_what_they_say_alone():
 
 
 def test_the_latex_of_a_formula_is_printed_without_simplifying_it(monkeypatch):
-    """SymPy's simplification takes long, and tries random numbers and the evaluation of text."""
+    """SymPy's simplification takes long, tries random numbers and evaluates text, so printing must not call it."""
 
     def never(*_, **__):
         raise AssertionError
@@ -119,7 +121,7 @@ def test_the_latex_of_a_formula_is_printed_without_simplifying_it(monkeypatch):
 
 
 def test_a_billion_dimensions_cost_the_equations_nothing():
-    """One mode padded to the dimension would be eight gigabytes."""
+    """No vector is padded to the full dimension: one padded mode would take eight gigabytes."""
     session = annealvi.open_session(load_problem("bimodal", ["space.dimension=1000000000"]))
     paths = annealvi.integrate(session, n=2, points=2, t_end=0.1, device="cpu")
     assert np.isfinite(paths.values).all()
@@ -130,7 +132,7 @@ def test_a_billion_dimensions_cost_the_equations_nothing():
     "name", ['x""" ; planted() ; """', "x''' ; planted() ; '''", "' + planted() + '", "{planted()}"]
 )
 def test_a_problems_name_is_a_text_in_the_source_that_is_generated_and_run(name):
-    """The name is all that a user's text gives to that source."""
+    """The name is the only text of the user in the generated source, and it must not become code there."""
     module = annealvi.open_session(annealvi.Problem(name=name)).compile("cpu").module
     with open(module.__file__, encoding="utf-8") as file:
         source = file.read()

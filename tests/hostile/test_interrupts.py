@@ -1,5 +1,7 @@
-"""Ctrl-C, SIGTERM and a closed terminal at any moment: the status says so, one line does, and nothing is left
-behind."""
+"""Ctrl-C, SIGTERM and a closed terminal at any moment.
+
+The exit status and one line tell of the interrupt, and nothing is left behind.
+"""
 
 import contextlib
 import os
@@ -26,15 +28,17 @@ from kernels.machine import module_cache
 
 @pytest.fixture
 def heard_interrupts():
-    """Ctrl-C raises KeyboardInterrupt, as in a terminal's program; shells let background jobs ignore it."""
+    """Let Ctrl-C raise KeyboardInterrupt, as in a terminal's program; shells let background jobs ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def hear_all():
-    """In a started process: each signal as a terminal's programs get it, although nohup or a shell that starts these
-    tests in the background ignores some."""
+    """Give a started process the signal handlers of a terminal's program.
+
+    A process inherits ignored signals from nohup, or from a shell that starts these tests in the background.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -59,13 +63,16 @@ def started(program, folder):
 
 
 def ends_interrupted(process, folder, status=130):
-    """The status, the line and the folders as they were; what is finished in the cache may be there."""
+    """Assert that the process ends with the status and one line, and leaves its folders empty.
+
+    Finished files may stay in the cache.
+    """
     try:
         _, err = process.communicate(timeout=300)
     finally:
-        process.kill()  # one that hears no signal computes for hours
+        process.kill()  # a process that hears no signal would compute for hours
     assert process.returncode == status, err
-    # The last where the compiler fails in its own way.
+    # The last alternative is printed where the compiler fails in its own way.
     on_the_way = re.compile(r"(about|at least) .*|checked: .*|\w+: .* …|annealvi: on the way out: .*")
     told = [line for line in err.splitlines() if not on_the_way.fullmatch(line)]
     assert told == ["annealvi: interrupted"]
@@ -95,7 +102,7 @@ def test_ctrl_c_ends_a_command_with_status_130_and_no_files(arguments, seconds, 
     process.stdout.readline()
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
-    if arguments is not LONG and process.wait(timeout=300) == 0:  # a fast machine was done before
+    if arguments is not LONG and process.wait(timeout=300) == 0:  # a fast machine ends before the signal
         assert {path.name for path in (tmp_path / "work").iterdir()} in ({"out", "r.json"}, {"page.html"})
         return
     ends_interrupted(process, tmp_path)
@@ -125,12 +132,16 @@ learn = ["means", "scales"]
 [space]
 dimension = 3
 """
-"""Hot, a learned scale grows to √T0 times the target's, and with its fourth power the nodes of an average, up to
-10⁹."""
+"""At a high temperature the learned scale grows to √T0 times the target's. The number of nodes of an average grows with
+the scale's fourth power, up to 10⁹."""
 
 
 def test_a_step_that_takes_minutes_hears_sigterm(tmp_path):
-    """Once the cost is told the run has begun; the next word would be its end. Before that each stage was told."""
+    """SIGTERM ends the run while a long step computes.
+
+    The program announces each stage and then the cost. The run begins after the cost is told, and prints nothing until
+    its end.
+    """
     problem = tmp_path / "swelling.toml"
     problem.write_text(SWELLING)
     process = started(
@@ -194,8 +205,10 @@ def test_ctrl_c_on_the_way_out_is_ignored(tmp_path):
 
 
 def strike_at(opcode, files, call):
-    """Calls with a Ctrl-C before the opcode of this number among those that run in the files. Whether there were so
-    many."""
+    """Call with a Ctrl-C before opcode number `opcode`, counted among the opcodes that run in the files.
+
+    Returns whether there were so many opcodes.
+    """
     count = 0
 
     def trace(frame, event, _):
@@ -247,7 +260,7 @@ def test_ctrl_c_before_any_opcode_of_a_write_of_a_result_leaves_nothing_half_wri
 
 
 def let_go(folder):
-    """Give up the lock on a folder, as the end of the process would."""
+    """Release the lock on a folder, as the end of the process would."""
     for descriptor in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{descriptor}") in (str(folder), f"{folder} (deleted)"):
@@ -257,7 +270,7 @@ def let_go(folder):
 @pytest.mark.usefixtures("heard_interrupts")
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
 def test_ctrl_c_at_any_moment_of_a_sweep_leaves_chunks_from_which_it_goes_on(tmp_path):
-    """Before every 53rd opcode of what writes."""
+    """Ctrl-C comes before every 53rd opcode of the modules that write."""
     sweep, path = SmallSweep(rows=2, columns=2), tmp_path / "found" / "found.nc"
     run_sweep(sweep, tmp_path / "whole.nc")
     whole, count = (tmp_path / "whole.nc").read_bytes(), 0
@@ -284,7 +297,7 @@ def test_ctrl_c_at_any_moment_of_a_sweep_leaves_chunks_from_which_it_goes_on(tmp
 
 @pytest.mark.usefixtures("heard_interrupts")
 def test_ctrl_c_before_any_opcode_of_the_command_line_is_status_130_or_too_late(tmp_path, monkeypatch, capsys):
-    """Except in the three with which `main` begins."""
+    """Only before the first three opcodes of `main` may Ctrl-C still raise KeyboardInterrupt."""
     path = tmp_path / "written.txt"
     monkeypatch.setattr("annealvi.cli.commands.derive.run", lambda _: output.write_file(path, b"content"))
     parser = program.build_parser()

@@ -1,5 +1,4 @@
-"""The documentation says what the program does: its commands parse, its names exist, its links lead somewhere, its
-Python compiles."""
+"""The documentation agrees with the program: commands parse, names exist, links lead somewhere, Python compiles."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ def blocks(page, language):
 
 
 def commands(page):
-    """Every command line of the program, without what stands before it and after a comment or an &&."""
+    """The arguments of every command line of the program on a page, without comments."""
     for block in (*blocks(page, "sh"), *blocks(page, "text")):
         for line in block.splitlines():
             match = re.match(r"(?:\$ )?(?:.*?(?:uv run(?: --extra \w+)?|&&|\w+=\S+) )?annealvi (.*)", line)
@@ -90,7 +89,10 @@ def test_problem_files_in_the_pages_load(tmp_path):
 
 
 def transcript(page, beginning):
-    """A block of a page with a command's output: the arguments, and the printed lines between its dots, as runs."""
+    """The text before a command in a block of a page, and the output printed after the command.
+
+    The output is split into runs of lines at the lines that hold only dots.
+    """
     block = next(b for b in blocks(page, "text") if f"$ annealvi {beginning}\n" in b)
     before, _, printed = block.partition(f"$ annealvi {beginning}\n")
     return before, [
@@ -102,7 +104,7 @@ NUMBER = re.compile(r"[-+]?\d+(?:\.(\d*))?")
 
 
 def says_the_same(printed, line):
-    """The same words, and numbers that differ by no more than one in the last digit."""
+    """Whether both lines have the same words, and numbers that differ by at most one in the last digit."""
     if " ".join(NUMBER.sub("#", printed).split()) != " ".join(NUMBER.sub("#", line).split()):
         return False
     pairs = zip(NUMBER.finditer(printed), NUMBER.finditer(line), strict=True)

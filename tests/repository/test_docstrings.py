@@ -20,7 +20,7 @@ pytestmark = pytest.mark.quick
 
 PACKAGES = ("derive", "kernels", "annealvi")
 TEMPLATES = ROOT / "kernels" / "generate" / "templates"
-"""Parts of generated modules, which cannot be imported."""
+"""The folder with the parts of generated modules, which cannot be imported."""
 WITH_EXAMPLES = sorted(
     path
     for package in PACKAGES
@@ -31,7 +31,7 @@ WITH_EXAMPLES = sorted(
 NO_CODE = {"__version__", "BUILT_IN", "style"}
 PUBLIC = sorted(set(annealvi.__all__) - NO_CODE)
 TO_CONVERT: set[str] = {"BadInput", "Optimiser", "Session"}
-"""Public names whose docstrings do not follow the convention yet; one that does must leave this list."""
+"""Public names whose docstrings do not follow the convention yet; a name that does must leave this list."""
 
 SECTION = re.compile(r"^(\S.*)\n-+$", re.MULTILINE)
 
@@ -43,7 +43,7 @@ def sections(docstring: str) -> dict[str, str]:
 
 
 def listed(section: str) -> list[str]:
-    """The names of a Parameters or Attributes section, in order: those of "x, y : float" are x and y."""
+    """The names in a Parameters or Attributes section, in order; "x, y : float" gives x and y."""
     entries = re.findall(r"^(\S.*)$", section, re.MULTILINE)
     return [name.strip(" *`") for entry in entries for name in entry.split(" : ")[0].split(",")]
 
@@ -94,7 +94,7 @@ def class_faults(name: str, cls: type) -> list[str]:
 
 
 def summary_faults(name: str, docstring: str) -> list[str]:
-    """A summary of one sentence on one line, and an empty line after it."""
+    """The faults of a summary, which must be one sentence on one line with an empty line after it."""
     summary, *rest = docstring.splitlines() or [""]
     ends = summary.endswith(".") and (not rest or not rest[0])
     return [] if ends else [f"{name}: the first line is no sentence that an empty line follows"]
@@ -182,7 +182,7 @@ def test_faults_of_docstrings_are_found():
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_examples_of_a_module_are_right(path, tmp_path, monkeypatch):
-    """What an example writes goes into an empty folder."""
+    """The examples run in an empty folder, which receives what they write."""
     monkeypatch.chdir(tmp_path)
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -1,5 +1,7 @@
-"""The architecture: layers import one way, the particle simulation knows no derived equation, and the folders are the
-agreed ones."""
+"""The architecture of the code.
+
+Layers import in one direction, the particle simulation knows no derived equation, and the folders are the agreed ones.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ ALLOWED = {
     },
 }
 OF_FLOWS = {"jax", "equinox", "optax"}
-"""An extra: only what trains flows, or makes a schedule for other people's training, may import it."""
+"""An optional extra. Only modules that train flows, or make a schedule for other people's training, may import it."""
 EXTRAS = {"betas.py": {"jax"}, "on_dask.py": {"dask", "distributed"}}
 TRAINING = ("couplings", "target", "diagnostics", "tempering", "training", "checkpoint")
 ROOMS = {
@@ -104,11 +106,11 @@ UPWARD = {
         "show/path_figures.py -> verification": "a figure shows what the comparison with particles found",
     },
 }
-"""The imports against the order of the rooms, each with what the module wants there."""
+"""The imports that run against the order of the rooms, each with the reason why the module needs it."""
 
 
 def rooms_imported(package: str) -> dict[str, dict[str, set[str]]]:
-    """room -> another room of the package that it imports -> the modules that do."""
+    """For each room, the other rooms of the package that it imports, with the modules that import them."""
     found: dict[str, dict[str, set[str]]] = {room: {} for room in ROOMS[package]}
     for room in ROOMS[package]:
         for path in (ROOT / package / room).rglob("*.py"):
@@ -121,7 +123,7 @@ def rooms_imported(package: str) -> dict[str, dict[str, set[str]]]:
 
 
 def circle_of(edges: dict[str, set[str]]) -> list[str]:
-    """The rooms from which none of the others comes first; none where the rooms have an order."""
+    """The rooms that cannot be put in order because each imports another of them; empty where an order exists."""
     left = {room: set(others) for room, others in edges.items()}
     while free := [room for room, others in left.items() if not others & set(left)]:
         for room in free:
@@ -250,7 +252,10 @@ SHADOWS = {
 @pytest.mark.parametrize("name", SHADOWS)
 @pytest.mark.parametrize("program", ["-m annealvi", "import"])
 def test_a_file_in_the_place_of_one_of_our_packages_is_named_with_what_to_do(name, program, tmp_path):
-    """Whether the command or a script's import meets it, by whichever way Python comes to it first."""
+    """The message names the file, whether the command or a script's import meets it.
+
+    Python finds the file first in the working folder, by PYTHONPATH, or in site-packages.
+    """
     way, said = SHADOWS[name]
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("")
@@ -264,7 +269,7 @@ def test_a_file_in_the_place_of_one_of_our_packages_is_named_with_what_to_do(nam
         "run_name='__main__', alter_sys=True)"
     )
     code = f"import sys; {first}{run if program == '-m annealvi' else 'import annealvi; annealvi.load_problem'}"
-    # An installed package comes after the working folder, as this checkout does on its path.
+    # Python finds an installed package after the working folder; the same holds for this checkout on PYTHONPATH.
     places = [str(ROOT)] if way != "PYTHONPATH" else [str(tmp_path), str(ROOT)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     folder = tmp_path if way != "PYTHONPATH" else ROOT.anchor

@@ -1,4 +1,4 @@
-"""A rendered notebook beside its source: the same cells, run from the first to the last, without an error."""
+"""A rendered notebook has the cells of its source, run from the first to the last without an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_every_source_has_its_notebook():
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def pair(request):
-    """The cells of the source and those of the notebook."""
+    """The cells of the source and the cells of the notebook."""
     return jupytext.read(request.param).cells, nbformat.read(request.param.with_suffix(".ipynb"), 4).cells
 
 
