@@ -1,6 +1,6 @@
 """Check that Python imports this distribution's own packages `derive` and `kernels`.
 
-Both names are common: another distribution has a package `kernels`, and a user's own file `derive.py` may come first on
+Both names are common: another distribution has a package `kernels`, and a user's own file derive.py may come first on
 the path.
 """
 

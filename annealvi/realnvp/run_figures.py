@@ -56,7 +56,7 @@ def flow_figure(data: xr.Dataset, target_scales: np.ndarray) -> Figure:
     --------
     >>> import numpy as np
     >>> figure = flow_figure(run.data, np.array(problem.target.scales))  # doctest: +SKIP
-    >>> figure.savefig("flow.png")  # doctest: +SKIP
+    >>> annealvi.style.save(figure, "flow.png")  # doctest: +SKIP
     """
     weights, modes = data["target_weights"].to_numpy(), data["projected_modes"].to_numpy()[0]  # the same for all flows
     mean = weights @ modes[:, 0]
