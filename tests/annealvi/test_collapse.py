@@ -316,7 +316,7 @@ def test_the_formula_is_within_its_claim_of_brute_force(R, w_star, w_1, dimensio
     """
     session = bimodal(R, w_star, w_1, f"schedule.T0={T0}", f"schedule.t0={t0}", f"space.dimension={dimension}")
     found = collapse_by_formula(session)
-    # By 40 after T = 2, no component is between the modes any more.
+    # The paths end 40 after T = 2, when no component is between the modes any more.
     p, error = brute_force.collapsed_share(
         R, w_star, w_1, exponential(T0, t0), t0 * math.log(T0) + 40, dimension, 4000, 17
     )
@@ -345,7 +345,7 @@ def test_the_leading_boundary_agrees_with_a_retyped_shooting():
     for _ in range(14):
         middle = (low + high) / 2
         low, high = (low, middle) if separates(middle) else (middle, high)
-    # The bound is the width of both brackets: 1e-4, relative, in the formula, and 6e-5 here.
+    # The brackets have a width: 1e-4, relative, in the formula, and 6e-5 here.
     assert leading.b_c[1] == pytest.approx((low + high) / 2, abs=6.1e-5 + 1e-5 * leading.b_c[1])
     assert leading.p == pytest.approx(erf(leading.b_c[1] * math.sqrt(128) / 2), rel=1e-12)
 

@@ -269,7 +269,7 @@ def test_the_limit_of_many_dimensions_is_approached():
     """The rates approach those of the limit of many dimensions as O(1/√d).
 
     The scales differ by 2/√d and the overlaps are fixed. A χ² variable is Gaussian to O(1/√d), so the difference falls
-    to a quarter where the dimension grows by 16.
+    to a quarter where the dimension is 16 times as large.
     """
     y, differences = np.array([[0.3, -0.2, 0.1]]), []
     for d in (256, 4096):

@@ -43,10 +43,10 @@ def test_an_example_finds_the_weights_of_both_modes(heading, library):
 
 @pytest.mark.slow
 def test_without_annealing_the_same_flow_loses_a_mode_that_is_farther_off():
-    """Without annealing, one seed of three loses a mode that annealing keeps in as many steps.
+    """Without annealing, some seed of three loses a mode that annealing keeps in as many steps.
 
     Half the distance of the modes is 4 here, since path gradients recover nearer modes even without annealing. Either
-    mode may be lost, and by chance none is, so that the claim is about one seed of three.
+    mode may be lost, and by chance none is, so that the claim is about three seeds together.
     """
     farther = re.sub(
         r"modes = 3 ", "modes = 4 ", re.sub(r"steps = 8, \d+", "steps = 8, 2000", example("JAX and optax"))

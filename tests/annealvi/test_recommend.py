@@ -34,8 +34,8 @@ def test_the_recommendation_keeps_its_promise_in_an_ensemble_and_is_no_longer_th
     assert found.confirmed
     assert found.p <= found.p_ode + 4 * found.stderr  # the search is quick, the check fine
     assert found.p_ode < found.p_upper <= 0.3
-    # By the formula P is 0.3 for the shortest schedule, and at most 5 % less for the recommended one. The standard
-    # error is 0.003, so the bound leaves some of them.
+    # By the formula P is 0.3 for the shortest schedule, and at most 5 % less for the recommended one. These 5 % are
+    # several standard errors of 0.003.
     assert min(c.duration for c in found.compared) <= found.duration
     assert found.p > 0.285
     assert found.schedule.kind == found.compared[0].kind

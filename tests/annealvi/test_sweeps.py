@@ -1,7 +1,7 @@
 """Sweeps give the same file for any chunks, workers and interruptions.
 
-Damaged or foreign files are not used, nothing is overwritten without force, and results larger than the memory are
-streamed.
+Damaged or foreign files are not used, nothing is overwritten without force, and large results are streamed instead of
+held in memory.
 """
 
 from __future__ import annotations
