@@ -345,7 +345,7 @@ def test_the_leading_boundary_agrees_with_a_retyped_shooting():
     for _ in range(14):
         middle = (low + high) / 2
         low, high = (low, middle) if separates(middle) else (middle, high)
-    # The brackets have a width: 1e-4, relative, in the formula, and 6e-5 here.
+    # The formula's bracket ends at a relative width of 2.5e-5, a quarter of the one asked for; the one here at 6e-5.
     assert leading.b_c[1] == pytest.approx((low + high) / 2, abs=6.1e-5 + 1e-5 * leading.b_c[1])
     assert leading.p == pytest.approx(erf(leading.b_c[1] * math.sqrt(128) / 2), rel=1e-12)
 
