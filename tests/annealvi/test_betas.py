@@ -1,5 +1,7 @@
-"""β(step) for other people's training loops, against the formulas of the kinds retyped; optax's protocol; wrong
-input."""
+"""β(step) for the training loops of other libraries.
+
+The tests compare β with retyped formulas of the schedule kinds, use it through optax's protocol, and give wrong input.
+"""
 
 import math
 
@@ -93,8 +95,11 @@ def test_wrong_input_is_refused_with_a_remedy(monkeypatch):
 
 @pytest.mark.parametrize("library", [list, np.float32, jnp.array])
 def test_adaptive_rules_on_two_samples_are_solved_by_hand(library):
-    """Of log p* = a and a − Δ the deviation is Δ/√2; with u = exp(−δΔ) the relative sample size (1 + u)²/(2 + 2u²) is
-    the level."""
+    """For two samples the rules have closed forms.
+
+    For log p* = a and a − Δ the standard deviation is Δ/√2. With u = exp(−δΔ) the relative effective sample size is
+    (1 + u)²/(2 + 2u²), which equals the level.
+    """
     gap, tau, level = 4.0, 0.5, 0.9
     log_p = library([-700.0, -700.0 - gap])
     rule = annealvi.AdaAnn(tau, T0=10.0)
@@ -110,8 +115,10 @@ def test_adaptive_rules_on_two_samples_are_solved_by_hand(library):
     ("rule", "kind", "strength"), [(annealvi.AdaAnn, "adaann", 0.3), (annealvi.EffectiveSampleSize, "ess", 0.8)]
 )
 def test_adaptive_rules_are_those_of_the_trained_flows(rule, kind, strength):
-    """In single precision there, and with the deviation of the samples where this one estimates that of q: √(n/(n −
-    1))."""
+    """The rules agree with those of the trained flows, up to the flows' single precision.
+
+    The flows use the standard deviation of the samples, whereas `AdaAnn` estimates that of q: a factor of √(n/(n − 1)).
+    """
     log_p, mine = np.random.default_rng(0).normal(size=400) * 7 - 40, rule(strength, T0=20.0)
     theirs = float(next_beta(kind, strength, jnp.float32(0.05), jnp.array(log_p)))
     factor = math.sqrt(400 / 399) if kind == "adaann" else 1.0

@@ -1,5 +1,4 @@
-"""What `verify` is made of: its checks must be able to fail, and must be buildable for every problem that is
-accepted."""
+"""The parts of `verify`: its checks can fail, and they can be built for every accepted problem."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ def session(*overrides):
 
 
 def wrong(derivation: Derivation) -> Derivation:
-    """The same derivation with the repulsion between the components left out of dm_1/dt."""
+    """The same derivation without the repulsion between the components in dm_1/dt."""
     system = derivation.system
     g = next(s for s, _ in system.subexpressions if s.name == "g")
     rhs = (system.rhs[0].subs(g, 0), *system.rhs[1:])
@@ -58,7 +57,7 @@ def test_a_wrong_equation_fails_against_particles(study):
 
 
 def test_a_wrong_equation_fails_along_a_path_and_a_right_one_passes(study):
-    """Under β = 1, from the setting's own start, over the first records."""
+    """The path has β = 1 and the start of the setting; only its first records are compared."""
     setting = dataclasses.replace(SETTINGS[0], t_end=1.44)
     right = compare_paths(study, setting, "cpu", 0)
     assert [c.passed for c in path_checks([right])] == [True]
@@ -74,7 +73,8 @@ def test_a_path_is_compared_until_the_replicas_scatter(study):
     alternating = np.where(np.arange(REPLICAS) % 2, 1.0, -1.0)
 
     def records(scatter):
-        """For a scatter, relative to |a||ν|, that grows from record to record."""
+        """The number of records that are compared for a scatter, relative to |a||ν|, that grows from record to
+        record."""
         moved = np.linspace(0, 1, 5)[:, None] * scatter * 9 * alternating
         run = ParticleRun(*(np.empty(0),) * 9, device="", seed=0, dt=1.0, particles=1)
         run = dataclasses.replace(run, t=np.arange(5.0), M=overlaps[0] + moved[..., None, None], Q=overlaps[1])
@@ -128,7 +128,10 @@ def test_every_setting_of_the_path_check_ends_cold():
 
 @pytest.mark.parametrize("overrides", [(), ("flow.manifold=euclidean",), ("target.means=[[3.0,0.0],[-1.0,2.0]]",)])
 def test_every_equation_that_a_step_starts_from_was_derived_or_says_what_it_means(overrides):
-    """An equation before a step is one after an earlier step, or an unevaluated node whose ingredients are."""
+    """A step may start only from what earlier steps derived.
+
+    An equation before a step is either an equation after an earlier step or an unevaluated node whose ingredients are.
+    """
     derivation = derive_problem(annealvi.load_problem("bimodal", overrides))
     known: dict[str, object] = {"objective": derivation.setting.objective}
     units = {f"d{state.name}": (str(inner), unit) for state, inner, unit in derivation.overlaps.moving}

@@ -1,5 +1,4 @@
-"""Every public function of `annealvi.verification` fails where what it is given is wrong, and where it is given nothing
-to compare."""
+"""Every public check of `annealvi.verification` fails for a wrong object, and where there is nothing to compare."""
 
 from __future__ import annotations
 
@@ -48,13 +47,13 @@ def session(name: str = "one-component") -> Session:
 
 
 def off(derivation: Derivation) -> Derivation:
-    """With the first state's rate wrong in the third digit."""
+    """The derivation with the first state's rate wrong in the third digit."""
     system = derivation.system
     return replace(derivation, system=replace(system, rhs=(system.rhs[0] * OFF, *system.rhs[1:])))
 
 
 def still(derivation: Derivation) -> Derivation:
-    """With a system in which nothing moves, of which there is no mutant."""
+    """The derivation with a system in which nothing moves; such a system has no mutant."""
     system = derivation.system
     return replace(derivation, system=replace(system, rhs=(sp.S.Zero,) * len(system.rhs), subexpressions=()))
 
@@ -77,7 +76,7 @@ def of_the_grid(derivation: Derivation, states: tuple[kl_gradient.Reference, ...
 
 
 def of_kernels(mistaken) -> list[Check]:
-    """The check of kernels which are those of another derivation."""
+    """The check of kernels that are generated from the wrong derivation."""
     compiled = Session.compile
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -89,7 +88,7 @@ def of_kernels(mistaken) -> list[Check]:
 
 
 def of_worst_state(tolerance: float, mistaken) -> list[Check]:
-    """The check of a loose kernel with tables for the tolerance given, of another derivation."""
+    """The check of a loose kernel that is generated from the wrong derivation, with tables for the given tolerance."""
     compiled = Session.compile
 
     def compile_wrong(self, device, asked):
@@ -114,7 +113,7 @@ def of_order(slope: float) -> list[Check]:
 
 
 class Said:
-    """A process that has ended and said so."""
+    """A process that has ended with the given output and exit status."""
 
     def __init__(self, said: str, status: int) -> None:
         self.done = subprocess.CompletedProcess("", status, said.encode(), b"no")
@@ -124,12 +123,12 @@ class Said:
 
 
 def of_cuda(said: str, status: int = 0) -> list[Check]:
-    """The check of a device whose process says so."""
+    """The check of a device whose process gives this output and exit status."""
     return [cuda_against_cpu.cuda_check("a device", Said(said, status))]
 
 
 def of_velocity(difference: float, error: float = 1e-3, derivation: Derivation | None = None) -> list[Check]:
-    """The check of a rate that particles find by so much larger."""
+    """The check of a rate for which particles give a value that is larger by `difference`."""
     rate = np.array([0.2])
     found = VelocityComparison(np.array([0.3]), rate, rate + difference, np.array([error]), "cpu")
     return list(
@@ -138,7 +137,7 @@ def of_velocity(difference: float, error: float = 1e-3, derivation: Derivation |
 
 
 def of_paths(z: float, times: int = 12, error: float = 1e-3) -> list[Check]:
-    """The check of a path on which particles are off by z standard errors."""
+    """The check of a path on which the particles are off by z standard errors."""
     ode, many = np.zeros((times + 1, 1)), np.full((times, 1), z)
     t = np.linspace(0.0, SETTINGS[0].t_end, times + 1)
     path = PathComparison(SETTINGS[0], t, ode, ode, np.full_like(ode, error), ode, ode, many, t, ode, "cpu")
@@ -150,8 +149,10 @@ def named(checks: Iterable[tuple[str, Check]]) -> Iterator[Check]:
 
 
 def of_theory(derivation: Derivation) -> list[Check]:
-    """Without the limits, which take long and are derived from the system itself, so that no system is wrong for
-    them."""
+    """The theory's checks without those of the limits.
+
+    The limits take long, and they are derived from the system itself, so that no system could fail them.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("annealvi.verification.theory.limit_checks", lambda limits: ())
         found = checked_theory(derivation)
@@ -164,7 +165,7 @@ def bimodal() -> Derivation:
 
 
 def without_repulsion(derivation: Derivation) -> Derivation:
-    """Of the bimodal case, a system that its steps do not lead to."""
+    """A system of the bimodal case to which the steps do not lead: half the repulsion."""
     system = derivation.system
     g = next(symbol for symbol, _ in system.subexpressions if symbol.name == "g")
     return replace(derivation, system=replace(system, rhs=tuple(rate.subs(g, g / 2) for rate in system.rhs)))
@@ -276,16 +277,18 @@ RIGHT_AND_WRONG = {
         {"a system that is not what the steps lead to": lambda: of_theory(without_repulsion(bimodal()))},
     ),
 }
-"""By the function's name: it given what is right (None where another test has that), and what is wrong, which for the
-grid is below too."""
+"""For each function its checks of a right object (None where another test has them), and those of wrong objects.
+
+A test below gives `grid_checks` a wrong system.
+"""
 
 
 @pytest.mark.quick
 def test_no_public_check_is_left_out():
-    """Those are the functions of `annealvi.verification` that are annotated to give checks."""
+    """The public checks are the functions of `annealvi.verification` that are annotated to return checks."""
     found = set()
     for module in pkgutil.iter_modules(annealvi.verification.__path__, "annealvi.verification."):
-        if module.name != "annealvi.verification.cuda_twin":  # a program
+        if module.name != "annealvi.verification.cuda_twin":  # this module is a program
             for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
                 own = function.__module__ == module.name and not name.startswith("_")
                 if own and any(given in function.__annotations__["return"] for given in ("Check", "Theory")):
@@ -315,7 +318,7 @@ def test_what_is_wrong_fails(wrong):
 
 
 def test_the_grid_judges_the_system_that_it_is_given():
-    """And what it derives anew says so."""
+    """The grid rejects a wrong system, while the checks that derive the system anew pass and say so in their names."""
     failed = {
         check.name: not check.passed
         for check in of_the_grid(off(session().derivation), (*references(), *references(3)))
@@ -338,7 +341,7 @@ def test_the_device_is_given_the_sessions_own_system():
 
 
 def test_another_process_checks_the_derivation_that_it_is_given():
-    """Its steps and the limits of its system; what is raised there is raised here."""
+    """The other process checks the steps and the limits of its system; an error raised there is raised here."""
     steps = (*session().derivation.steps[-1:], wrong_step(OFF))
     with start_symbolic(Task(replace(session().derivation, steps=steps), session().derivation)) as program:
         found = found_by(program)

@@ -1,5 +1,7 @@
-"""The command line: wrong input is one line and exit status 2 with nothing written; right input has the promised
-keys."""
+"""The command line.
+
+Wrong input gives one line and exit status 2, and no file is written. The JSON of a right input has the promised keys.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def sets(*changes):
 
 
 def refused(capsys, arguments, *words, status=2):
-    """Run a wrong command; it must say one line with `words` on standard error and nothing else."""
+    """Runs a wrong command and returns its message: one line on standard error that has all `words`."""
     assert main(arguments) == status
     out, err = capsys.readouterr()
     assert out == ""

@@ -1,5 +1,8 @@
-"""The probability of collapse: sets that the flow never leaves, the initial law, the separatrix, ensembles, and the
-growth exponent."""
+"""The probability of collapse.
+
+The tests are about sets that the flow never leaves, the law of the initial state, the separatrix, ensembles, and the
+growth exponent.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +59,10 @@ def short():
 
 
 def states_on_faces(signs, level, n, rng):
-    """Random overlaps (n, 3) with the first component on the set's face and the second one anywhere in it, and s
-    anywhere allowed."""
+    """Random overlaps (n, 3) on a face of a set.
+
+    The first component is on the face, the second anywhere in the set, and s anywhere in its range.
+    """
     m_1 = np.full(n, signs[0] * level)
     m_2 = signs[1] * (level + (1 - level) * rng.random(n))
     s = m_1 * m_2 + np.sqrt((1 - m_1**2) * (1 - m_2**2)) * np.cos(np.pi * rng.random(n))
@@ -93,8 +98,10 @@ def test_the_retyped_flow_points_into_every_decided_set(R, w_star, w_1):
 
 
 def test_a_lower_level_or_beta_would_be_left():
-    """The check above can fail: a separated set whose level is below |m°|, and a collapsed one at a tenth of its least
-    β."""
+    """The flow leaves a separated set whose level is below |m°|, and collapsed sets at a β far below their least β.
+
+    This shows that the check above can fail.
+    """
     rates = brute_force.flow(3.0, 0.8, 0.5)
     rng = np.random.default_rng(6)
     below = math.log(2) / 9 * 0.8  # |m°| = h*/R²
@@ -107,7 +114,7 @@ def test_a_lower_level_or_beta_would_be_left():
 
 
 def test_bounds_of_the_averages_hold_the_exact_ones():
-    """Of F and g as the docstring states them, by mpmath to 20 digits."""
+    """The bounds of F and g contain the exact values, which mpmath gives to 20 digits."""
     R, w_star, w_1, sigma_star, sigma = 6.0, 0.6, 0.3, 1.5, 0.8
     session = bimodal(
         R, w_star, w_1, f"target.scales=[{sigma_star}, {sigma_star}]", f"proposal.scales=[{sigma}, {sigma}]"
@@ -129,12 +136,12 @@ def test_bounds_of_the_averages_hold_the_exact_ones():
             strength = mp.sqrt(mp.mpf(w_1) * (1 - mp.mpf(w_1))) / (2 * mp.mpf(sigma) ** 2)
             repulsion = strength * mp.exp(-(apart**2) / 2) * mean
             for value, (low, high) in zip((attraction, repulsion), bounds[:, :, n], strict=True):
-                # The weights of target and proposal reach the bounds as doubles: a few roundings.
+                # The weights of target and proposal reach the bounds as doubles, which costs a few roundings.
                 assert mp.mpf(float(low)) - mp.mpf("1e-15") <= value <= mp.mpf(float(high)) + mp.mpf("1e-15")
 
 
 def test_the_separated_level_is_where_the_attraction_vanishes(short):
-    """m° = −h*/R², and at it F is as large as what the kernel's averages may be off, 2e-12 at a slope of 2."""
+    """The level is m° = −h*/R², up to the error 2e-12 of the kernel's averages, for F has a slope of about 2 there."""
     session, kernel = short
     assert decided_sets(session, kernel)[0, 2] == pytest.approx(math.log(2) / 9, abs=1e-8)
 
@@ -145,13 +152,12 @@ def test_sets_that_are_too_large_or_leave_the_kernel_no_room_are_not_kept(short)
         flow = PairFlow.of(session, session.compile(tolerance=tolerance))
         edge = math.log(2) / 9
         assert math.isinf(least_beta(flow, DecidedSet(1, -1, 0.8 * edge, 0.0, 0)))
-        # F(m) is some 2.2 (m − m°) there, and twice the tolerance is asked of it.
+        # F(m) is about 2.2 (m − m°) here, and must exceed twice the tolerance.
         assert math.isinf(least_beta(flow, DecidedSet(-1, 1, edge + tolerance / 2, 0.0, 0)))
         assert least_beta(flow, DecidedSet(-1, 1, edge + 4 * tolerance + 1e-8, 0.0, 0)) == 0
         assert edge + tolerance / 2 < separating_level(flow) < edge + 4 * tolerance + 1e-8
-        assert math.isinf(
-            least_beta(flow, DecidedSet(-1, -1, 0.05, 0.0, 0))
-        )  # inside m°, where the heavier mode attracts
+        # Inside m° the heavier mode attracts.
+        assert math.isinf(least_beta(flow, DecidedSet(-1, -1, 0.05, 0.0, 0)))
         assert math.isinf(least_beta(flow, DecidedSet(-1, -1, 1.02, 0.0, 1)))
         assert 0.1 < least_beta(flow, DecidedSet(1, 1, 0.5, 0.0, 0)) < 1
 
@@ -169,7 +175,7 @@ def test_a_kernel_of_another_flow_or_a_worse_one_than_it_claims_is_caught(short)
 
 
 def nearest_to_leaving(kernel, found, level, rtol, rng):
-    """The least that a set's coordinate comes to along trajectories from its face at `level`."""
+    """The least value of a set's coordinate along trajectories that start on the face at `level`."""
     signs = found.sign_1, found.sign_2
     start = states_of_sum(signs[0], level, 40, rng) if found.together else states_on_faces(signs, level, 40, rng)
     path = (
@@ -183,8 +189,10 @@ def nearest_to_leaving(kernel, found, level, rtol, rng):
 
 @pytest.mark.parametrize("tolerance", [1e-12, 1e-6, 1e-3])
 def test_no_trajectory_of_the_kernel_leaves_a_set_from_within(tolerance):
-    """From the faces of the sets as steps of rtol see them none is ever outside of the proven sets; far below the least
-    β some are."""
+    """Trajectories start on the faces that the integrator uses at a given rtol, and never leave the proven sets.
+
+    Far below the least β some of them do leave, so the check can fail.
+    """
     session = bimodal(5.0, 0.8, 0.4, "schedule.kind='constant'", "schedule.T0=1")
     kernel = session.compile(tolerance=tolerance)
     sets, rng = decided_sets(session, kernel), np.random.default_rng(11)
@@ -213,8 +221,10 @@ def test_no_set_is_claimed_where_the_argument_does_not_hold():
     ],
 )
 def test_sets_that_need_a_beta_are_used_only_where_it_lasts(short, schedule, lasting):
-    """Sets of the sum are kept from β = 0.109 on here, so a table that may rise to T = 20 has none, and one that may
-    rise to 4 has some."""
+    """Sets of the sum need β ≥ 0.109 here.
+
+    A table that may rise to T = 20 has no such set, and one that may rise to 4 has some.
+    """
     session, kernel = short
     heated = replace(session, problem=session_of(*schedule).problem, schedule=session_of(*schedule).schedule)
     sets = decided_sets(heated, kernel)
@@ -242,7 +252,10 @@ def test_stopping_early_changes_no_outcome(short):
 
 @pytest.mark.parametrize("dimension", [3, 4, 16, 1000])
 def test_the_coordinates_of_random_vectors_have_the_stated_laws(dimension):
-    """Kolmogorov–Smirnov at 10^4 draws: twice the dimension shows, and p-values are uniform for the right law."""
+    """The Kolmogorov–Smirnov test at 10^4 draws accepts the right law and rejects that of twice the dimension.
+
+    For the right law its p-value is uniform.
+    """
     from scipy.stats import kstest
 
     y = brute_force.initial_overlaps(10_000, dimension, np.random.default_rng(dimension))
@@ -259,7 +272,10 @@ def test_the_coordinates_of_random_vectors_have_the_stated_laws(dimension):
 
 @pytest.mark.parametrize("dimension", [3, 5, 128, 16384])
 def test_gauss_nodes_of_the_overlap_integrate_its_moments(dimension):
-    """E s² = 1/d, E s⁴ = 3/(d (d + 2)), E s⁶ = 15/(d (d + 2)(d + 4)): exact for 4 nodes."""
+    """Four Gauss nodes integrate the moments exactly.
+
+    The moments are E s² = 1/d, E s⁴ = 3/(d (d + 2)) and E s⁶ = 15/(d (d + 2)(d + 4)).
+    """
     nodes, weights = initial_law.overlap_nodes(4, dimension)
     d = dimension
     for power, moment in ((0, 1.0), (2, 1 / d), (4, 3 / d / (d + 2)), (6, 15 / d / (d + 2) / (d + 4))):
@@ -293,10 +309,14 @@ def exponential(T0, t0):
     ],
 )
 def test_the_formula_is_within_its_claim_of_brute_force(R, w_star, w_1, dimension, T0, t0):
-    """The claim is 0.01; what is seen is sampling alone, so the bound is 3.5 standard errors and the formula's own."""
+    """The formula claims an error of at most 0.01.
+
+    The bound here is tighter, 3.5 standard errors of the sample and the formula's own error, because only sampling
+    separates the two.
+    """
     session = bimodal(R, w_star, w_1, f"schedule.T0={T0}", f"schedule.t0={t0}", f"space.dimension={dimension}")
     found = collapse_by_formula(session)
-    # By T = 2, and 40 later, nothing is between the modes any more.
+    # The paths end 40 after T = 2, when no component is between the modes any more.
     p, error = brute_force.collapsed_share(
         R, w_star, w_1, exponential(T0, t0), t0 * math.log(T0) + 40, dimension, 4000, 17
     )
@@ -325,13 +345,16 @@ def test_the_leading_boundary_agrees_with_a_retyped_shooting():
     for _ in range(14):
         middle = (low + high) / 2
         low, high = (low, middle) if separates(middle) else (middle, high)
-    # Both brackets' widths: 1e-4 relative there, 6e-5 here.
+    # The formula's bracket ends at a relative width of 2.5e-5, a quarter of the one asked for; the one here at 6e-5.
     assert leading.b_c[1] == pytest.approx((low + high) / 2, abs=6.1e-5 + 1e-5 * leading.b_c[1])
     assert leading.p == pytest.approx(erf(leading.b_c[1] * math.sqrt(128) / 2), rel=1e-12)
 
 
 def test_the_growth_exponent_is_the_retyped_integral():
-    """λ(t) = ½[β(F'(m)(1 − m²) − 2mF(m)) + G(s)(1 + s)] of theory, along the retyped path; F' by a difference."""
+    """The theory gives λ(t) = ½[β(F'(m)(1 − m²) − 2mF(m)) + G(s)(1 + s)] along the retyped path.
+
+    A finite difference gives F'.
+    """
     session = session_of(*SHORT)
     kernel = session.compile()
     found = transverse_growth(kernel, decided_sets(session, kernel), session.end_time())
@@ -429,7 +452,10 @@ def test_outcomes_of_the_simplex_follow_the_nearest_mode():
 
 
 def learned_states(session, *rows):
-    """States of components on modes (numbered from 0) with weights: each row ((mode, mode), (w_1, w_2))."""
+    """States whose components are on modes (numbered from 0) with weights.
+
+    Each row is ((mode, mode), (w_1, w_2)).
+    """
     modes, states = session.modes(), []
     for places, weights in rows:
         state = session.states_of_vectors(modes[None, list(places)])[0]
@@ -439,7 +465,7 @@ def learned_states(session, *rows):
 
 
 def test_the_two_mechanisms_are_counted_apart():
-    """Modes of weight 0.8 and 0.2: a tenth of their own is 0.08 and 0.02."""
+    """A mode of weight 0.8 or 0.2 is lost where it has less than a tenth of its weight: 0.08 or 0.02."""
     session = session_of(name="learned-weights")
     rows = [
         ((0, 1), (0.979, 0.021)),
@@ -461,8 +487,10 @@ def test_the_two_mechanisms_are_counted_apart():
 
 
 def test_learned_weights_are_read_at_several_times_as_integrated():
-    """Against paths of `integrate` that are judged by the signs of m and the weights alone; these starts change their
-    outcome in time."""
+    """The shares agree with those of paths of `integrate`, judged by the signs of m and by the weights alone.
+
+    The outcome of these starts changes in time.
+    """
     session = session_of("schedule.kind='constant'", "schedule.T0=1", name="learned-weights")
     found = collapse_by_ensemble(session, n=16, seed=1, t_end=48.0, least_weight=0.5)
     assert list(found.readings) == [12.0, 24.0, 48.0]
@@ -519,8 +547,11 @@ def test_the_formula_refuses_what_it_does_not_cover(name, changes, said):
 
 
 def test_unequal_scales_are_left_to_the_ensemble_unless_asked_for():
-    """Each rate is a sum over a lattice then, and the formula would take most of an hour: it says so before it
-    begins."""
+    """For unequal scales the command leaves out the formula unless the user asks for it.
+
+    Each rate is a sum over a lattice then, so that the formula would take most of an hour. Where the user asks, the
+    formula refuses before it begins.
+    """
     session = annealvi.open_session(annealvi.load_problem("two-scales", ["schedule.T0=2", "schedule.t0=1"]))
     found = annealvi.collapse_probability(session, n=4)
     assert found.formula is None
@@ -535,8 +566,10 @@ def test_where_no_mean_can_move_there_is_no_probability():
 
 
 def test_a_shooting_that_leaves_the_domain_is_done_again_with_care_which_is_told(monkeypatch, capsys):
-    """The first attempt fails as a wide tolerance may; the second is asked for FINE's, and one that fails there too is
-    reported."""
+    """A shooting that fails at a wide tolerance is repeated with the tolerance of FINE, and a message says so.
+
+    Where the second attempt fails too, the error is reported.
+    """
     session = session_of("schedule.T0=30", "schedule.t0=30")
     kernel, asked, honest = session.compile(), [], Kernel.shoot
     separatrix = Separatrix.of(session, kernel)

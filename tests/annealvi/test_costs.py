@@ -1,5 +1,7 @@
-"""What a run costs is said and refused before it begins; tolerances, initial states and the functions that give the
-equations."""
+"""The cost of a run, which the package tells and may refuse before the run begins.
+
+Further tests are about tolerances, initial states and the functions that give the equations.
+"""
 
 from __future__ import annotations
 
@@ -45,16 +47,17 @@ def weights():
 
 
 ROOM = 1.5
-"""What a work may be of its estimate, and the estimate of the work."""
+"""The largest factor between a work and its estimate, in either direction."""
 
 
 @pytest.mark.parametrize("name", sorted(set(annealvi.BUILT_IN) - {"slips-16", "slips-32", "slips-64"}))
 def test_the_work_is_estimated_from_short_samples_of_the_path(name, monkeypatch):
-    """At most 64 steps are followed from the start and the rest is sampled; the whole path is then counted, in pieces.
+    """The estimated work of a path agrees with the counted work.
 
-    No clock decides. SLIPS has the same equations in all its dimensions, of which these are the least and the most.
-    From its first steps alone a path would be expected to take a tenth of its work: the flow becomes stiff as the
-    temperature falls.
+    For the estimate at most 64 steps are followed from the start, and the rest of the path is sampled. Then the whole
+    path is integrated in pieces and its work counted. No clock decides: a counter stands in its place. SLIPS has the
+    same equations in all its dimensions, so only its smallest and its largest dimension are tested. The first steps
+    alone would give a tenth of the work, because the flow becomes stiff as the temperature falls.
     """
     session = annealvi.open_session(annealvi.load_problem(name))
     kernel = session.compile("cpu", 1e-6)
@@ -65,21 +68,21 @@ def test_the_work_is_estimated_from_short_samples_of_the_path(name, monkeypatch)
     monkeypatch.setattr(costs.time, "perf_counter", lambda: 1e-6 * next(clock))
     pace = costs.pace_of_integration(kernel, here[:1], times[[0, -1]], 1e-6, side_by_side=1)
     steps = nodes = 0.0
-    state = here[1:]  # another trajectory than the one that was followed
+    state = here[1:]  # a trajectory that the estimate has not followed
     for piece in pairwise(times):
         run = kernel.integrate(state, np.array(piece), rtol=1e-6, atol=1e-8)
         steps += run.steps[0]
         nodes += costs.STAGES * run.steps[0] * kernel.nodes(run.y[0], run.beta).mean()
         state = run.y[:, -1]
     assert 1 / ROOM < pace.steps / steps < ROOM
-    if (
-        name != "learned-scales"
-    ):  # a sample is cooled at once and may end at other modes, where its averages need other numbers of nodes
+    # A sample is cooled at once and may end at other modes, where its averages need other numbers of nodes.
+    if name != "learned-scales":
         assert (nodes == pace.nodes == 0) or 1 / ROOM < pace.nodes / nodes < ROOM
 
 
 def test_the_seconds_are_estimated_from_those_of_the_sample(weights, monkeypatch):
-    """Both in seconds of this process, which other work on the machine hardly moves."""
+    """Estimate and run are both measured in CPU seconds of this process, which other work on the machine hardly
+    changes."""
     kernel = weights.compile("cpu", 1e-10)
     states, times = weights.random_states(12, 0), np.linspace(0, 10_000, 11)
     monkeypatch.setattr(costs, "PILOT_SECONDS", 0.01)
@@ -94,7 +97,11 @@ def test_the_seconds_are_estimated_from_those_of_the_sample(weights, monkeypatch
 
 
 def test_as_many_trajectories_are_timed_together_as_will_run_together(weights, monkeypatch):
-    """Threads that share a core slow one another down: one alone would be twice as fast as it is in the run."""
+    """The pilot times as many trajectories at once as the run will integrate at once.
+
+    Threads that share a core slow one another down: a single trajectory would take half the time that it takes in the
+    run.
+    """
     kernel, followed = weights.compile("cpu", 1e-10), []
     follow = costs._follow
     monkeypatch.setattr(
@@ -105,8 +112,10 @@ def test_as_many_trajectories_are_timed_together_as_will_run_together(weights, m
 
 
 def test_a_slow_rate_is_not_followed(weights, monkeypatch):
-    """Rates of a second: no step is taken, since one alone would take longer than a pilot may, and the cost is the
-    least there is."""
+    """Where a rate takes a second, the pilot takes no step, and the cost is the least that the run can have.
+
+    A single step would take longer than a pilot may.
+    """
     kernel, states, times = weights.compile("cpu", 1e-6), weights.random_states(4, 0), np.linspace(0, 1000, 11)
     monkeypatch.setattr(costs, "_follow", lambda *_: pytest.fail("a step is taken"))
     monkeypatch.setattr(Kernel, "seconds_per_rate", lambda *_: 1.0)
@@ -117,8 +126,10 @@ def test_a_slow_rate_is_not_followed(weights, monkeypatch):
 
 @pytest.mark.parametrize(("taken", "expected"), [(3, 11), (5, 5 + 900 / 50)])
 def test_a_pilot_that_is_stopped_counts_the_steps_that_are_left(taken, expected, weights, monkeypatch):
-    """At the price of the nodes there, twice those of the start; by the outputs alone after the first steps, which are
-    too short."""
+    """The steps that are left cost what the nodes of the state at the stop cost, here twice those of the start.
+
+    After only a few steps, which are too short to extrapolate from, the outputs alone give the number of steps.
+    """
     kernel, states, times = weights.compile("cpu", 1e-6), weights.random_states(4, 0), np.linspace(0, 1000, 11)
 
     def stopped(*_):
@@ -133,7 +144,10 @@ def test_a_pilot_that_is_stopped_counts_the_steps_that_are_left(taken, expected,
 
 
 def test_a_run_that_outgrows_its_limit_is_stopped(weights, monkeypatch):
-    """Though it was expected to cost nothing; and what remains of a limit is what the pilot has left of it."""
+    """A run is stopped although its expected cost is zero.
+
+    The time that the pilot takes counts towards the limit.
+    """
     monkeypatch.setattr(trajectories, "cost_of_integration", lambda *_: Cost(0.0, "nothing"))
     with pytest.raises(
         annealvi.BadInput,
@@ -252,8 +266,11 @@ def test_a_figure_has_a_panel_for_each_state_and_one_for_beta(count, tmp_path, m
 
 
 def test_the_limit_of_many_dimensions_is_approached():
-    """Scales that differ by 2/√d, at fixed overlaps: a χ² variable is Gaussian to O(1/√d), a quarter in 16 times the
-    dimension."""
+    """The rates approach those of the limit of many dimensions as O(1/√d).
+
+    The scales differ by 2/√d and the overlaps are fixed. A χ² variable is Gaussian to O(1/√d), so the difference falls
+    to a quarter where the dimension is 16 times as large.
+    """
     y, differences = np.array([[0.3, -0.2, 0.1]]), []
     for d in (256, 4096):
         scales = f"[1, {1 - 2 / np.sqrt(d)}]"
@@ -269,8 +286,10 @@ def test_the_limit_of_many_dimensions_is_approached():
 
 
 def refused_cost(monkeypatch, module, run):
-    """The rates of all trajectories together by which a run is judged, which do not depend on a clock, and the
-    remedy."""
+    """The cost by which a run is judged, and the remedy that its refusal names.
+
+    The cost is the number of rates of all trajectories together, which does not depend on a clock.
+    """
     judged = []
 
     class Judged(Exception):  # noqa: N818
@@ -342,7 +361,7 @@ def pace(seconds, least=False):
 def test_a_problem_gets_as_many_trajectories_as_it_can_afford():
     heard = []
     chosen = [costs.affordable_number(pace(seconds), None, heard.append) for seconds in (1e-3, 0.1, 0.4, 4.2, 60.0)]
-    assert chosen == [10_000, 2000, 500, 100, 100]  # of 240 000, 2400, 600, 57 and 4 in two minutes
+    assert chosen == [10_000, 2000, 500, 100, 100]  # two minutes are enough for 240 000, 2400, 600, 57 and 4
     assert "2000 trajectories, as many as take about 120 s" in heard[0]
     assert "P to 0.011 or better; --n" in heard[0]
     assert "100 trajectories, the fewest" in heard[-1]

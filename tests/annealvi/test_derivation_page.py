@@ -1,5 +1,8 @@
-"""The derivation as a page: a mark for every step, nothing from a network, nothing that a problem file could run;
-rendered in a browser."""
+"""The derivation as an HTML page.
+
+The page has a mark for every step, needs no network and runs nothing that a problem file contains. Where a browser is
+installed, it renders the page.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,11 @@ QUIET = (
 
 
 class Page(HTMLParser):
-    """tags: (name, attributes) in order. marks: statuses of the steps' marks. formulas: the LaTeX of each."""
+    """The parts of a page that the tests read.
+
+    `tags` are pairs (name, attributes) in order, `steps` the classes of the steps' blocks, which are the statuses of
+    their checks, and `formulas` the LaTeX of each formula.
+    """
 
     def __init__(self, text):
         super().__init__()
@@ -147,7 +154,7 @@ def test_a_page_on_which_not_all_was_compared_says_which_steps_were_not(bimodal)
 
 
 def drawn(text, folder, fragment=""):
-    """The document as a browser leaves it."""
+    """The document as a browser has it after loading."""
     path = folder / "page.html"
     path.write_text(text, encoding="utf-8")
     options = [
@@ -167,7 +174,7 @@ def assert_every_formula_is_drawn(text, document):
     formulas = Page(text).formulas
     assert len(formulas) > 40
     assert document.count('class="katex-html"') == len(formulas)
-    assert document.count("katex-error") == text.count("katex-error")  # KaTeX's own source names the class
+    assert document.count("katex-error") == text.count("katex-error")  # KaTeX's own source has this name
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
@@ -225,7 +232,7 @@ def test_in_a_browser_steps_fold_and_marks_show_and_nothing_else_runs(bimodal, t
     found = json.loads(unescape(re.search(r'<pre id="found">(.*?)</pre>', document)[1]))
 
     ids = [f"step-{n}" for n in range(1, len(steps) + 1)]
-    assert found["start"] == found["visible"] == ["step-3", "step-6"]  # the one asked for, and the one that failed
+    assert found["start"] == found["visible"] == ["step-3", "step-6"]  # the address names step 3; step 6 failed
     assert found["unfolded"] == ids
     assert found["folded"] == []
     assert found["clicked"] == ["step-2"]

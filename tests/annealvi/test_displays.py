@@ -1,5 +1,8 @@
-"""What people see in Python: names, short reprs, tables and mathematics in notebooks, symbols, and a line for a wrong
-argument."""
+"""What people see in Python.
+
+This covers completed names, short reprs, tables and mathematics in notebooks, symbols, and the line for a wrong
+argument.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,7 @@ def _exists(name):
             continue
         for part in parts[k:]:
             if not hasattr(found, part):
-                return part in getattr(found, "__annotations__", ()) and part == parts[-1]  # a dataclass's field
+                return part in getattr(found, "__annotations__", ()) and part == parts[-1]  # the field of a dataclass
             found = getattr(found, part)
         return True
     return False
@@ -166,7 +169,7 @@ def test_rates_of_one_state_and_of_several_at_one_temperature_or_their_own(rates
 
 
 def everything_within(value, depth=0):
-    """A value and the dataclasses in it."""
+    """Yields a value and the dataclasses within it."""
     if dataclasses.is_dataclass(value):
         yield value
         if depth < 4:

@@ -1,5 +1,8 @@
-"""One style for all figures: used everywhere, set nowhere else, told apart by the colour-blind and in grey, fit for
-print."""
+"""One style for all figures.
+
+Every figure uses the style and nothing else changes it. Its colours and series can be told apart by the colour-blind
+and in grey, and its files are fit for print.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ DRAWING = re.compile(r"set_xlabel|set\(xlabel|savefig|(?:import|from) matplotlib
 FIGURES = [path for path in SOURCES if DRAWING.search(path.read_text(encoding="utf-8"))]
 SETTING = re.compile(r"rcParams|rc_context|plt\.|pyplot|\.savefig|#[0-9A-Fa-f]{6}\b|font\.size|figsize|dpi=")
 
-# Machado, Oliveira, Fernandes (2009), severity 1, on linear RGB; retyped.
+# The matrices of Machado, Oliveira and Fernandes (2009) for severity 1, which act on linear RGB; retyped.
 VISION = {
     "all cones": np.eye(3),
     "protanopia": np.array(
@@ -43,8 +46,11 @@ XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
 TOLD_APART = 15.0
-"""In CIELAB. Between large fields 2.3 is just noticeable; a line of 1.4 points, held at arm's length, is less than a
-tenth of a degree wide, and such small marks take some six times as much."""
+"""The least distance of two colours in CIELAB.
+
+A difference of 2.3 is just noticeable between large fields. A line of 1.4 points at arm's length is less than a tenth
+of a degree wide, and such small marks need about six times that difference.
+"""
 
 
 def linear(colour: np.ndarray) -> np.ndarray:
@@ -52,7 +58,7 @@ def linear(colour: np.ndarray) -> np.ndarray:
 
 
 def lab(colour: np.ndarray, vision: np.ndarray) -> np.ndarray:
-    """CIELAB of an sRGB colour as it is seen."""
+    """CIELAB of an sRGB colour as a person with this vision sees it."""
     x = XYZ @ np.clip(vision @ linear(colour), 0, 1) / XYZ.sum(1)
     f = np.where(x > 216 / 24389, np.cbrt(x), (24389 / 27 * x + 16) / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
@@ -77,7 +83,7 @@ def test_nothing_else_sets_one(path):
 
 
 def sample(folder: Path) -> list[bytes]:
-    """A figure in every format, with what Matplotlib has settings for."""
+    """A figure in every format that has each kind of element for which Matplotlib has settings."""
     with style.figure(rows=2, sharex=True) as (figure, (above, below)):
         above.plot([0, 1, 2], [1e-7, 3e-7, 2e-7], **style.line(1), label=r"$w^\star$")
         above.errorbar([0, 1], [1e-7, 2e-7], [1e-8, 1e-8], **style.points(0))
@@ -92,7 +98,7 @@ def sample(folder: Path) -> list[bytes]:
 
 
 def test_nothing_of_the_users_settings_is_in_a_figure(tmp_path):
-    """Every setting at some other value of its kind, numbers, switches and words."""
+    """Figures do not change where every setting of Matplotlib has another value, be it a number, a switch or a word."""
     plain = sample(tmp_path)
     other = {}
     for name, value in mpl.rcParams.items():
@@ -131,7 +137,10 @@ def test_nothing_of_the_users_settings_is_in_a_figure(tmp_path):
 
 @pytest.mark.parametrize("backend", ["nonsense", "module://no_such_module", "svg", "", None])
 def test_no_named_backend_is_needed_and_one_that_is_known_is_chosen_as_before(backend, tmp_path):
-    """For the user's own use of pyplot, which figures do without."""
+    """A figure needs no backend, but a named backend that Matplotlib knows stays chosen.
+
+    Figures do without pyplot; the backend is kept for the user's own use of pyplot.
+    """
     code = (
         "import os, sys; from annealvi.show import style\n"
         f"with style.figure() as (figure, panel): panel.plot([0, 1])\n"
@@ -163,10 +172,13 @@ def test_a_matplotlib_that_does_not_start_is_one_line_before_the_work(tmp_path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_matplotlib_is_imported_by_the_style_alone(path):
-    """Which sees to the backend. Types may be named."""
+    """The style alone imports Matplotlib, because it takes care of the backend.
+
+    Other modules may name Matplotlib's types in annotations.
+    """
     source = path.read_text(encoding="utf-8")
     imports = [line for line in source.splitlines() if re.match(r"(?:import|from) matplotlib", line)]
-    assert imports == [] or path.parent.name == "notebooks"  # whose kernel names a backend of its own
+    assert imports == [] or path.parent.name == "notebooks"  # the kernel of a notebook names a backend of its own
 
 
 def test_nothing_is_set_for_the_process(tmp_path):
@@ -194,7 +206,7 @@ def test_colours_are_told_apart(vision):
 
 
 def test_series_are_told_apart_in_grey():
-    """By dash and by marker, as colours of a like lightness are not."""
+    """Series differ by dash and by marker, because colours of similar lightness do not differ in grey."""
     assert len({str(style.line(n)["linestyle"]) for n in range(len(style.SERIES))}) == len(style.SERIES)
     assert len({style.points(n)["marker"] for n in range(len(style.SERIES))}) == len(style.SERIES)
 
@@ -212,7 +224,7 @@ def test_a_pdf_has_its_fonts_as_type_42(tmp_path):
         panel.legend()
     png = style.save(figure, tmp_path / "figure.png", pdf=True)
     pdf = png.with_suffix(".pdf").read_bytes()
-    assert b"/FontFile2" in pdf  # TrueType programs, which Type 42 wraps
+    assert b"/FontFile2" in pdf  # TrueType programs, which the font type 42 wraps
     assert b"/Type3" not in pdf
     assert b"/CreationDate" not in pdf
     width = int.from_bytes(png.read_bytes()[16:20], "big")

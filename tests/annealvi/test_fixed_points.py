@@ -1,5 +1,7 @@
-"""Fixed points, spectra and branches against hand-typed equations solved on their own, and against what must hold for
-any flow."""
+"""Fixed points, spectra and branches.
+
+The tests compare with hand-typed equations that are solved here, and with what holds for every flow.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,10 @@ def nearest(points, **state):
 
 
 def split_state(R: str, w_star: str, guess: str) -> tuple[mpmath.mpf, mpmath.mpf]:
-    """m_1 = m_2 = m and s with means in one plane, s = 2m² − 1, where ds/dt vanishes, and then dm_1/dt too, for beta =
-    1 and w_1 = 1/2."""
+    """The fixed point m_1 = m_2 = m whose means lie in one plane, so that s = 2m² − 1, as (m, s).
+
+    The root is where ds/dt vanishes, at beta = 1 and w_1 = 1/2; there dm_1/dt vanishes too, which is asserted.
+    """
 
     def rate(m):
         return F_mp(m, R, w_star) - 2 * m * G_1_mp(2 * m**2 - 1, R, "0.5")
@@ -70,7 +74,10 @@ def test_the_split_state_is_the_attractor_of_collapsed_runs(found):
 
 @pytest.mark.quick
 def test_one_component_rests_at_the_modes_and_where_they_pull_alike():
-    """F(m°) = 0 at m° = −h*/R², where no other force is left to compare the residual to."""
+    """One component rests at the modes, and at m° = −h*/R², where F(m°) = 0.
+
+    At m° no other force is left with which the search could compare the residual.
+    """
     found = find_fixed_points(session_of("one-component"), [1.0, 0.01])
     assert found.complete
     for beta in (1.0, 0.01):
@@ -105,8 +112,11 @@ def test_collapsed_states_are_saddles_and_separated_ones_attract(found, beta):
 
 @pytest.mark.parametrize("beta", BETAS)
 def test_spectra_are_those_of_the_overlaps_equations(found, beta):
-    """At rank one the third overlap direction is a square of the motion across, at rank zero all three are products of
-    two."""
+    """The spectrum of the overlaps' equations consists of the eigenvalues within and of sums of two eigenvalues across.
+
+    At rank one, the third direction of the overlaps is the square of the motion across. At rank zero, all three
+    directions are products of two such motions.
+    """
 
     def rates(y):
         return np.array([f(*y, beta, 3.0, 0.8, 0.5) for f in (retyped.dm_1, retyped.dm_2, retyped.ds)])
@@ -190,7 +200,7 @@ def test_three_modes(changes):
         for p in found.points[1:]
         if p.eigenvalues.shape == best.eigenvalues.shape
     ]
-    assert min(others) < 1e-9  # its image under the exchange of two components
+    assert min(others) < 1e-9  # the image of the best point under the exchange of two components
 
 
 def test_few_dimensions_have_no_motion_across_and_no_check_by_indices():
@@ -203,7 +213,10 @@ def test_few_dimensions_have_no_motion_across_and_no_check_by_indices():
 
 
 def test_bifurcations_are_where_typed_equations_have_them(branches):
-    """On m_1 = m_2 = m the means are one plane's, s = 2m² − 1, and βF(m) = 2mG(2m² − 1)."""
+    """The branch m_1 = m_2 = m has folds and pitchforks where retyped equations have them.
+
+    The means lie in one plane there, so that s = 2m² − 1 and βF(m) = 2mG(2m² − 1).
+    """
 
     def beta_at(m):
         return 2 * m * G_1_mp(2 * m**2 - 1, "3", "0.5") / F_mp(m, "3", "0.8")
@@ -224,7 +237,7 @@ def test_bifurcations_are_where_typed_equations_have_them(branches):
             m = mpmath.mpf((fold.state[0] + fold.state[1]) / 2)
             before, at, after = (beta_at(m + step) for step in (-h, 0, h))
             assert abs(float(at) * fold.temperature - 1) < 1e-9
-            assert abs(after - before) / (2 * h) < 1e-4 * at  # the difference errs in the second order of h
+            assert abs(after - before) / (2 * h) < 1e-4 * at  # the error of the difference is of order h²
             assert min(before, after) > at
         for pitchfork in pitchforks:
             m = mpmath.mpf((pitchfork.state[0] + pitchfork.state[1]) / 2)
@@ -256,7 +269,7 @@ def test_branches_pass_through_every_fixed_point(bimodal, branches):
                     gaps += [
                         np.abs((1 - share) * image[k] + share * image[k + 1] - state).max() for image in branch.images
                     ]
-            assert min(gaps) < 5e-3  # of a chord
+            assert min(gaps) < 5e-3  # the error of a chord
 
 
 def test_results_for_people_and_machines(tmp_path, found, branches):

@@ -1,4 +1,4 @@
-"""What the benchmarks' page says of the flows is what their result files say."""
+"""The pages about flows state what the result files of the benchmarks contain."""
 
 import json
 import sys
@@ -29,20 +29,26 @@ def test_path_gradients_cost_at_most_seven_tenths_more():
 
 @pytest.mark.parametrize("name", ["map-16-linear", "map-16", "map-128", "kinds-16", "kinds-128"])
 def test_shares_and_intervals_are_those_of_the_weights(name):
-    """Counted anew: a flow is lost that gives a mode less than a tenth of its weight."""
+    """The shares and intervals in the files follow from the weights.
+
+    The test counts the lost flows again: a flow is lost where it gives a mode less than a tenth of its weight.
+    """
     flows = flow_tables.load(name)
     lost = (flows["mode_weights"] < 0.1 * flows["target_weights"]).any("mode")
     np.testing.assert_array_equal(flows["collapsed"], lost)
     np.testing.assert_allclose(flows["p"], lost.mean("seed"))
     assert (flows["p_low"] <= flows["p"]).all()
     assert (flows["p"] <= flows["p_high"]).all()
-    # Of no collapsed flow among n the 95 % interval ends at 1 − 0.025^(1/n).
+    # Where no flow among n is lost, the 95 % interval ends at 1 − 0.025^(1/n).
     none = flows["p_high"].to_numpy()[flows["p"].to_numpy() == 0]
     np.testing.assert_allclose(none, 1 - 0.025 ** (1 / flows.sizes["seed"]))
 
 
 def test_every_cell_was_judged_after_its_annealing():
-    """AdaAnn decides for itself, and may take longer than the others."""
+    """Every cell has steps left after its annealing; among the other kinds their number is the same.
+
+    AdaAnn decides for itself how long it anneals, and may take longer than the other kinds.
+    """
     for name in ("map-16-linear", "map-16", "map-128"):
         flows = flow_tables.load(name)
         assert (flows["steps"] - flows["annealed_at"] >= 2000).all()
@@ -54,7 +60,8 @@ def test_every_cell_was_judged_after_its_annealing():
 
 
 def test_the_defaults_end_with_the_right_weights_within_ten_minutes():
-    """The weights with either seed, the divergences with the default one alone."""
+    """The command's defaults give the right weights with either seed; the divergence is bounded for the default seed
+    alone."""
     runs = flow_tables.load("default-128")
     last = runs.isel(step=-1)
     assert runs["run"].to_numpy().tolist() == [0, 1]
@@ -72,7 +79,7 @@ def test_the_defaults_end_with_the_right_weights_within_ten_minutes():
 
 
 def lost(name, *conditions):
-    """How many flows are lost of those of all schedules that meet the conditions."""
+    """How many flows are lost among all flows whose schedules meet the conditions."""
     flows = flow_tables.load(name)
     cells = flows["collapsed"].to_numpy()[np.logical_and.reduce([condition(flows) for condition in conditions])]
     return f"{int(cells.sum())} of {cells.size}"

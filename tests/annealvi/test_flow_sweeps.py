@@ -1,5 +1,8 @@
-"""Flows under many schedules: cells against single runs, resumption, equal numbers of steps, the theory beside them,
-wrong input."""
+"""Flows under many schedules.
+
+The tests compare cells with single runs, resume interrupted sweeps, compare kinds at equal numbers of steps, look at
+the theory beside the flows, and give wrong input.
+"""
 
 import json
 import math
@@ -34,8 +37,8 @@ def test_a_cell_is_the_run_of_its_schedule():
     assert found["p"].dims == ("schedule.t0", "schedule.T0")
     assert found["mode_weights"].shape == (2, 2, 2, 2)
     single = Problem(space=Space(3), schedule=ScheduleSpec("exponential", 50.0, 4.0))
-    # The second cell: its seed is that of the first and one, so that cells share no flow and their shares are
-    # independent.
+    # This is the second cell. Its seed is that of the first cell plus one, so that cells share no flow and their shares
+    # are independent.
     run = train_flow(
         single, steps=20, seeds=2, seed=1, architecture=ARCHITECTURE, optimiser=OPTIMISER, samples=200, records=1
     )
@@ -45,13 +48,16 @@ def test_a_cell_is_the_run_of_its_schedule():
     assert float(cell["p"]) == run.outcomes.p
     assert (float(cell["p_low"]), float(cell["p_high"])) == run.outcomes.interval
     np.testing.assert_allclose(cell["weight_error"], np.abs(last["mode_weights"].isel(mode=0) - 0.8), atol=1e-6)
-    # β is that of the last step taken, whose number is 19.
+    # β is that of the last step, whose number is 19.
     np.testing.assert_allclose(cell["beta"], 1 / (1 + 49 * math.exp(-19 / 4)), rtol=1e-5)
 
 
 def test_cells_are_judged_after_the_same_time_at_the_end(monkeypatch):
-    """Exponential from T0: T = 1.05 at t0 log((T0 - 1)/0.05), rounded up with the steps after it to a multiple of the
-    stride."""
+    """Every cell has the same number of steps after its annealing, rounded up.
+
+    An exponential schedule from T0 reaches T = 1.05 at t0 log((T0 - 1)/0.05). The sum of this time and the steps after
+    it is rounded up to a multiple of the stride.
+    """
     monkeypatch.setattr(schedule_sweep, "STRIDE", 8)
     found = flow_map(PROBLEM, X, Y, replace(TRAINING, steps=None, after=6))
     wanted = [[8 * math.ceil((math.ceil(t0 * math.log((T0 - 1) / 0.05)) + 6) / 8) for T0 in (2, 50)] for t0 in (4, 12)]
@@ -60,14 +66,17 @@ def test_cells_are_judged_after_the_same_time_at_the_end(monkeypatch):
 
 
 def test_the_interval_of_a_share_is_clopper_and_pearsons():
-    """None of 8: (0, 1 − 0.025^(1/8)); one of one mirrors it."""
+    """None of 8 has the interval (0, 1 − 0.025^(1/8)), and all of 8 its mirror image."""
     none = Outcomes(np.ones((8, 1), bool))
     assert none.interval == pytest.approx((0, 1 - 0.025 ** (1 / 8)))
     assert Outcomes(np.zeros((8, 1), bool)).interval == pytest.approx((0.025 ** (1 / 8), 1))
 
 
 def test_an_interrupted_map_goes_on_in_other_processes_to_the_same_file(tmp_path):
-    """One cell in this process, whose libraries have all cores; the others in two that have one each."""
+    """An interrupted map is completed by two other processes and gives the same file.
+
+    The first process computes one cell, and its libraries use all cores; the libraries of each other process use one.
+    """
 
     def interrupt(done, total):
         assert total == 4
@@ -97,8 +106,8 @@ def test_kinds_are_compared_at_equal_steps():
         "adaann",
     ]
     assert found["T0"].to_numpy().tolist() == [1, 1, 3, 30, 3, 30, 3, 30]
-    # No annealing at all, for as long as the others are trained and for as long as they are at the target's own
-    # temperature.
+    # The first two schedules have no annealing: one is trained as long as the others are, the other as long as the
+    # others are at the target's own temperature.
     assert found["steps"].to_numpy().tolist() == [20, 8, *[20] * 6]
     np.testing.assert_allclose(found["beta"].isel(schedule=slice(0, 6)), 1)
     assert found["annealed_at"].to_numpy()[:6, 0].tolist() == [0, 0, 12, 12, 12, 12]
@@ -109,8 +118,11 @@ def test_kinds_are_compared_at_equal_steps():
 
 
 def test_adaann_takes_the_steps_asked_for_where_the_flow_keeps_up():
-    """One Gaussian in eight dimensions: q can follow p^β, and log p then has variance d/2 T². It steps ahead until it
-    has come to T0."""
+    """AdaAnn takes about the steps asked for where q can follow p^β.
+
+    The target is one Gaussian in eight dimensions, for which log p has variance d/2 T². AdaAnn runs ahead until q has
+    come to T0.
+    """
     spec = schedule_sweep.spec_of_kind("adaann", 10.0, 600.0, 8)
     problem = Problem(target=Target(weights=(1.0,), means=((1.0,),), scales=(1.0,)), schedule=spec, space=Space(8))
     training = {"architecture": Architecture(4, 16, 2), "optimiser": Optimiser(256, 3e-3), "seeds": 2, "samples": 200}
@@ -161,12 +173,11 @@ def test_the_theory_beside_them_is_the_formula_at_the_same_duration(monkeypatch)
     monkeypatch.setattr(mixture_theory, "TEMPERATURES", np.array([30.0, 300.0]))
     found = mixture_theory.theory_of_kinds(Problem(), ("linear", "adaann"), 2000.0)
     assert found["kind"].to_numpy().tolist() == ["linear"]
-    # Linear in T from T0 to 1.05 in 2000: t0 = 2000 (T0 - 1)/(T0 - 1.05).
+    # Linear in T from T0 to 1.05 within 2000: t0 = 2000 (T0 - 1)/(T0 - 1.05).
     spec = ScheduleSpec("linear", 300.0, 2000 * 299 / 298.95)
     expected = collapse_by_formula(open_session(Problem(schedule=spec))).p
-    assert float(found["p"].sel(kind="linear", T0=300.0)) == pytest.approx(
-        expected, abs=5e-3
-    )  # the quick quadrature's own error is .003
+    # The quick quadrature has an error of 0.003.
+    assert float(found["p"].sel(kind="linear", T0=300.0)) == pytest.approx(expected, abs=5e-3)
     assert float(found["none"]) > float(found["p"].max())
 
 
@@ -242,7 +253,10 @@ def test_wrong_options_are_one_line(options, words, tmp_path, capsys):
     ],
 )
 def test_the_cost_of_training_is_right_within_a_factor_of_two(dimension, architecture, optimiser, flows, milliseconds):
-    """Against steps of one flow, measured on one core and in 128 dimensions on two."""
+    """The estimate agrees with measured steps of one flow.
+
+    The measurements are from one core, in 128 dimensions from two.
+    """
     steps = 1000
     estimate = cost_of(dimension, architecture, optimiser, flows, steps, "cpu").seconds / steps / flows
     assert 0.5 < 1e3 * estimate / milliseconds < 2

@@ -1,5 +1,8 @@
-"""What is printed of flows: legible at 80 columns for few modes and for many, every number and every doubt in it;
-nothing is trained."""
+"""The tables and figures of flows.
+
+They are legible at 80 columns for few modes and for many, and show every number with its uncertainty. The results are
+made up, so nothing is trained.
+"""
 
 import json
 import re
@@ -16,8 +19,10 @@ STEPS = np.array([0, 1000, 2000, 3000])
 
 
 def run_of(modes, flows=4):
-    """The result of flows of which the n-th has other numbers than the others; from three modes on, all but the first
-    miss every fifth."""
+    """A made-up result whose flows all have different numbers.
+
+    From three modes on, every flow but the first misses every fifth mode.
+    """
     random = np.random.default_rng(modes)
     wanted = np.full(modes, 1 / modes)
     lost = (
@@ -80,7 +85,7 @@ def test_a_run_is_legible_whatever_its_modes(modes, columns, capsys, monkeypatch
             half_lives[n],
         ]
         shown = [" ".join(f"{w:.3f}" for w in weights[n])]
-        error = np.maximum(weights[n] - 1 / modes, 0).sum()  # what is too much is half of what is wrong
+        error = np.maximum(weights[n] - 1 / modes, 0).sum()  # the excess weights are half of all that is wrong
         assert row[:-5] == [
             str(n),
             *(shown if "mode weights" in heading else [f"{modes - lost[n].sum()}/{modes}", f"{error:.3f}"]),
@@ -91,7 +96,7 @@ def test_a_run_is_legible_whatever_its_modes(modes, columns, capsys, monkeypatch
     assert "judged at step 3000, 1600 to 1800 steps after T = 1.05; 1 of 4 flows never at T <= 1.05" in text
     assert "recovered: 1 of 2 flows whose weights were wrong, with a median half-life of 457" in text
     assert "median of 4 flows (least to largest)" in text
-    # Clopper and Pearson: none of four up to 1 − 0.025^(1/4).
+    # Clopper and Pearson: for none of four the interval ends at 1 − 0.025^(1/4).
     assert (f"P(collapse) = 0.000, 95 % interval 0.000 to {1 - 0.025**0.25:.3f}: 0 of 4 flows" in text) == (modes == 2)
 
 
@@ -113,7 +118,7 @@ def test_json_of_a_run_says_when_and_how_surely():
     found = run_of(8)[0].as_dict()
     assert found["judged_at"] == 3000
     assert found["p"] == 0.75
-    assert found["p_interval"] == pytest.approx((0.1941, 0.9937), abs=1e-4)  # three of four, of the literature's tables
+    assert found["p_interval"] == pytest.approx((0.1941, 0.9937), abs=1e-4)  # three of four, from published tables
     assert found["half_life"][1] == 456.7
     assert len(found["weight_error"]) == 4
 
@@ -131,7 +136,10 @@ def test_a_figure_marks_the_end_of_annealing_and_shows_all_weights_of_many_modes
 
 
 def sweep_of(dims, shape, **coordinates):
-    """Of three flows each; the second one of the first cell recovers in 321 steps, the first has nothing to recover."""
+    """A made-up sweep of three flows a cell.
+
+    In the first cell, the first flow has nothing to recover and the second recovers in 321 steps.
+    """
     full = np.ones(shape)
     half_life = np.full((*shape, 3), np.inf)
     half_life[(0,) * len(shape)] = [0, 321, np.inf]

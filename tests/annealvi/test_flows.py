@@ -1,5 +1,8 @@
-"""RealNVP by itself: change of variables by autodiff, exact divergences, adaptive rules against NumPy; then
-training."""
+"""RealNVP by itself.
+
+The tests compare the change of variables with automatic differentiation, divergences with closed forms, and adaptive
+rules with NumPy; then flows are trained.
+"""
 
 import json
 import math
@@ -45,7 +48,7 @@ def in_double():
 
 
 def wide_flow(dimension, normalised=False):
-    """Its parameters are far from those of the start, where all layers are nearly the identity."""
+    """A flow whose parameters are far from their initial values, at which all layers are nearly the identity."""
     flow = RealNVP(dimension, 5, 16, 2, jax.random.key(dimension), normalised)
     arrays, rest = eqx.partition(flow, eqx.is_inexact_array)
     return eqx.combine(jax.tree.map(lambda a: 1.7 * a.astype(float), arrays), rest)
@@ -54,7 +57,10 @@ def wide_flow(dimension, normalised=False):
 @pytest.mark.usefixtures("in_double")
 @pytest.mark.parametrize("dimension", [2, 3, 6, 7])
 def test_density_is_the_change_of_variables(dimension):
-    """log q(f(z)) + log |det f'(z)| = log N(z), the determinant by forward-mode differentiation of the whole map."""
+    """The density is the change of variables, log q(f(z)) + log |det f'(z)| = log N(z).
+
+    Forward-mode differentiation of the whole map gives the determinant.
+    """
     flow = wide_flow(dimension)
     for z in np.random.default_rng(dimension).normal(size=(5, dimension)):
         x, log_q = flow.forward(jnp.array(z))
@@ -62,14 +68,16 @@ def test_density_is_the_change_of_variables(dimension):
         expected = multivariate_normal(np.zeros(dimension)).logpdf(z) - np.linalg.slogdet(np.asarray(jacobian))[1]
         assert log_q == pytest.approx(expected, abs=1e-11)
         assert flow.log_density(x) == pytest.approx(expected, abs=1e-9)
-        assert abs(np.linalg.slogdet(np.asarray(jacobian))[1]) > 0.05  # not the identity
+        assert abs(np.linalg.slogdet(np.asarray(jacobian))[1]) > 0.05  # the map is not the identity
 
 
 @pytest.mark.usefixtures("in_double")
 @pytest.mark.parametrize("normalised", [False, True], ids=["plain", "study"])
 def test_density_integrates_to_one_in_the_plane(normalised):
-    """By the trapezoidal rule on a square that holds all of the mass. Running averages are those that a few batches
-    leave."""
+    """The trapezoidal rule on a square that holds all of the mass gives one.
+
+    The running averages of a normalised flow are those that a few batches leave.
+    """
     flow = wide_flow(2, normalised)
     for n in range(3 if normalised else 0):
         flow = flow.remembering(flow.normalised_by(jax.random.normal(jax.random.key(n), (64, 2)) + n), 64)
@@ -97,7 +105,8 @@ def test_target_density_and_samples():
     second = np.einsum("k,ki,kj->ij", target.weights, modes, modes) + np.eye(5) * (
         target.weights @ np.array(target.scales) ** 2
     )
-    # A product of two coordinates scatters by less than three times the second moments' largest: five standard errors.
+    # A product of two coordinates has a standard deviation below three times the largest second moment; the bound is
+    # five standard errors.
     np.testing.assert_allclose(samples.T @ samples / 40_000, second, atol=5 * 3 * second.max() / 200)
 
 
@@ -114,7 +123,7 @@ def test_directions_differ_between_flows_and_projections_do_not():
 
 
 def test_diagnostics_are_right_where_everything_is_known():
-    """q = N(0, I) and p = N(m, s² I): both divergences and both effective sample sizes have closed forms."""
+    """For q = N(0, I) and p = N(m, s² I) both divergences and both effective sample sizes have closed forms."""
     d, s, n = 4, 0.8, 200_000
     m = np.array([0.3, -0.2, 0.1, 0.25])
     flow = jax.tree.map(
@@ -128,7 +137,7 @@ def test_diagnostics_are_right_where_everything_is_known():
     forward = 0.5 * (d * s**2 + square - d - 2 * d * math.log(s))
     assert float(found.reverse_kl) == pytest.approx(reverse, abs=5 * float(found.reverse_kl_error))
     assert float(found.forward_kl) == pytest.approx(forward, abs=5 * float(found.forward_kl_error))
-    # E_q[w²] = E_p[w] = ∫ p²/q; p has the lighter tails, so w is bounded by 4, and 2 % are ten standard errors.
+    # E_q[w²] = E_p[w] = ∫ p²/q. As p has the lighter tails, w is bounded by 4, so that 2 % are ten standard errors.
     second = (s**2 * (2 - s**2)) ** (-d / 2) * math.exp(square / (2 - s**2))
     assert float(found.reverse_ess) == pytest.approx(1 / second, rel=0.02)
     assert float(found.forward_ess) == pytest.approx(1 / second, rel=0.02)
@@ -175,7 +184,10 @@ def test_adaptive_rules_against_numpy():
 
 
 def test_an_adaptive_rule_acts_at_its_own_times():
-    """The interval counts the schedule's time: with it and the step's length halved together the run is the same."""
+    """The interval of the rule is in units of the schedule's time.
+
+    The run is the same where the interval and the time of a step are both halved.
+    """
 
     def beta(t0, time_per_step):
         spec = ScheduleSpec(kind="adaann", T0=20.0, t0=t0, tau=0.2)
@@ -183,13 +195,16 @@ def test_an_adaptive_rule_acts_at_its_own_times():
         return run.data["beta"].to_numpy()
 
     found = beta(4.0, 1.0)
-    changed = np.flatnonzero(np.diff(found[0]))  # a record has β of the step before
+    changed = np.flatnonzero(np.diff(found[0]))  # a record has the β of the step before
     assert changed.tolist() == [4, 8, 12, 16, 20]
     np.testing.assert_array_equal(beta(2.0, 0.5), found)
 
 
 def test_a_run_says_when_it_was_annealed():
-    """Linear from T = 20 in 40 steps: T = 1.05 at step 40 − 40 · 0.05/19 = 39.9."""
+    """A run records the step at which T = 1.05.
+
+    The schedule is linear from T = 20 in 40 steps, so that T = 1.05 at step 40 − 40 · 0.05/19 = 39.9.
+    """
     run = train_flow(
         problem_in(4, ScheduleSpec(kind="linear", T0=20.0, t0=40.0)), steps=60, seeds=2, records=3, **SMALL
     )
@@ -200,17 +215,20 @@ def test_a_run_says_when_it_was_annealed():
 
 @pytest.mark.parametrize(("temperature", "kind"), [(1.0, "study"), (4.0, "plain")])
 def test_a_tempered_gaussian_is_learned(temperature, kind):
-    """One component: p^β is the Gaussian of variance T σ². A loss without its β learns σ² at every temperature."""
+    """For one component, p^β is the Gaussian of variance T σ².
+
+    A loss without β would learn σ² at every temperature.
+    """
     target = Target(weights=(1.0,), means=((1.5,),), scales=(0.7,))
     schedule = ScheduleSpec(kind="constant", T0=temperature, t0=1.0)
     options = {**SMALL, "samples": 5000, "architecture": Architecture(2, 8, 2, kind)}
     run = train_flow(problem_in(4, schedule, target), steps=1500, seeds=2, **options)
     last, variance = run.data.isel(step=-1), temperature * 0.49
-    # Five standard errors of 5000 samples are 10 %; the rest is q's own error.
+    # Five standard errors of 5000 samples are 10 %; the rest allows for q's own error.
     np.testing.assert_allclose(last["projected_variance"], variance, rtol=0.12)
     # Each of four coordinates has KL(N(0, T σ²) ‖ N(0, σ²)) = (T − 1 − log T)/2. log q − log p is (T − 1)/2 times a χ²
-    # variable of four degrees of freedom, whose mean over 5000 has the standard error 0.02 (T − 1); the other 0.02 is
-    # q's own.
+    # variable of four degrees of freedom. Its mean over 5000 samples has a standard error of 0.02 (T − 1); the other
+    # 0.02 allows for q's own error.
     np.testing.assert_allclose(
         last["reverse_kl"], 2 * (temperature - 1 - math.log(temperature)), atol=0.02 + 5 * 0.02 * (temperature - 1)
     )
@@ -220,7 +238,10 @@ def test_a_tempered_gaussian_is_learned(temperature, kind):
 
 
 def test_density_of_narrow_modes_far_out_keeps_its_digits():
-    """In single precision, against double: at 3000 scales from the origin |x|² alone would have lost the scale."""
+    """The density in single precision agrees with that in double precision.
+
+    At 3000 scales from the origin, |x|² alone would lose the digits of the scale.
+    """
     modes, scale = np.array([[3.0, 0, 0], [-3.0, 0, 0]]), 1e-3
     mixture = Mixture(jnp.array(modes, jnp.float32), jnp.full(2, 0.5), jnp.full(2, scale, jnp.float32))
     x = (modes[0] + scale * np.random.default_rng(0).normal(size=(50, 3))).astype(np.float32)
@@ -229,7 +250,7 @@ def test_density_of_narrow_modes_far_out_keeps_its_digits():
 
 
 def test_uncovered_is_the_weight_of_the_mode_that_is_missed():
-    """q = N(0, I) sits at one of two far modes exactly."""
+    """The flow q = N(0, I) is exactly one of two modes that are far apart."""
     flow = jax.tree.map(
         lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, RealNVP(4, 2, 4, 1, jax.random.key(0))
     )
@@ -246,7 +267,10 @@ def test_uncovered_is_the_weight_of_the_mode_that_is_missed():
 
 @pytest.mark.slow
 def test_cold_flows_collapse_and_annealed_ones_do_not():
-    """The study's claim in sixteen dimensions: KL ends near log(1/w*) without annealing, and nearer zero with it."""
+    """The study's claim in sixteen dimensions.
+
+    Without annealing the KL divergence ends near log(1/w*), and with annealing nearer to zero.
+    """
     settings = {"seeds": 6, "architecture": Architecture(4, 32, 3), "optimiser": Optimiser(128, 1e-3)}
     cold = train_flow(problem_in(16), steps=1500, **settings)
     warm = train_flow(problem_in(16, ScheduleSpec(kind="exponential", T0=300.0, t0=150.0)), steps=3000, **settings)
@@ -306,7 +330,10 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, schedule, setting
 
 
 def test_any_damage_to_a_checkpoint_is_one_line_or_changes_nothing(tmp_path):
-    """Cut short, bytes changed, bytes put in; a pipe, which would be waited for."""
+    """A damaged file is refused in one line, or its damage does not matter.
+
+    Files are cut short, or have bytes changed or replaced. A pipe is refused too, because reading it would wait.
+    """
     path, chance = tmp_path / "checkpoint.npz", random.Random(1)
     state = {"weights": np.arange(12.0).reshape(3, 4), "steps": np.float32(3)}
     save_checkpoint(path, "settings", state, [{"loss": np.arange(3.0)} for _ in range(2)])
@@ -336,7 +363,10 @@ def test_any_damage_to_a_checkpoint_is_one_line_or_changes_nothing(tmp_path):
 
 
 def test_a_flow_does_not_depend_on_how_many_there_are():
-    """Up to float32's roundings, which the grouping of sums decides and 40 steps of Adam let grow a little."""
+    """A flow is the same in any number of flows, up to roundings of float32.
+
+    The roundings depend on how sums are grouped, and 40 steps of Adam let them grow a little.
+    """
     two, five = (values(train_flow(problem_in(4), steps=40, seeds=n, records=2, **SMALL)) for n in (2, 5))
     np.testing.assert_allclose(five["loss"][:2, 1:], two["loss"][:, 1:], atol=1e-3)
     np.testing.assert_allclose(five["projection"][:2], two["projection"], atol=1e-2)
@@ -346,7 +376,10 @@ def test_a_flow_does_not_depend_on_how_many_there_are():
 
 
 def test_the_cores_decide_nothing(monkeypatch):
-    """Five flows are two groups, which one core trains in turn and three at once."""
+    """Results do not depend on the number of cores.
+
+    Five flows are two groups. One core trains the groups in turn; three cores train them at once.
+    """
     found = []
     for count in (1, 3):
         monkeypatch.setattr("annealvi.realnvp.side_by_side.cores", lambda count=count: count)
@@ -356,7 +389,10 @@ def test_the_cores_decide_nothing(monkeypatch):
 
 
 def test_steps_taken_at_once_are_those_taken_one_by_one(monkeypatch):
-    """Each with draws of its own, and β adjusted in between."""
+    """Steps taken at once give the same bits as steps taken one by one.
+
+    Each step has draws of its own, and β is adjusted in between.
+    """
     trainer = make_trainer(4, Architecture(2, 8, 2), Optimiser(32, decay="constant"), 50, "adaann", 2)
     tasks, rule, taken = _tasks(problem_in(4), 0, 2), Rule(0.05, 0.1), 6
     rates = np.linspace(1e-3, 1e-2, taken, dtype=np.float32)
@@ -408,13 +444,13 @@ def test_no_flow_is_alone_in_its_group_and_a_gpu_has_one():
         assert flows // count >= 2
         assert -(-flows // count) <= LARGEST_GROUP
         assert number_of_groups(flows, "gpu") == 1
-    assert number_of_groups(4, "cpu") == 2  # the command's own number
+    assert number_of_groups(4, "cpu") == 2  # the command's default number of flows
 
 
 def test_a_loss_that_is_not_finite_is_an_error():
     with pytest.raises(DivergenceError, match="smaller learning rate"):
         train_flow(problem_in(4), steps=60, seeds=1, **{**SMALL, "optimiser": Optimiser(32, 1e6)})
-    with pytest.raises(DivergenceError, match="density of flow 0 is not finite at step 1"):  # by the last update of all
+    with pytest.raises(DivergenceError, match="density of flow 0 is not finite at step 1"):  # at the last update
         train_flow(problem_in(4), steps=1, seeds=1, **{**SMALL, "optimiser": Optimiser(32, 1e30)})
 
 
@@ -461,7 +497,7 @@ def test_learning_rates_fall_as_a_cosine_or_not_at_all():
     rates = Optimiser(learning_rate=2e-3).rates(steps)
     expected = [2e-3 * (0.01 + 0.99 * math.cos(0.5 * math.pi * n / steps) ** 2) for n in range(steps)]
     assert rates.dtype == np.float32
-    np.testing.assert_allclose(rates, expected, rtol=1e-5)  # float32 near a cosine of −1
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)  # float32 loses digits near a cosine of −1
     np.testing.assert_array_equal(
         Optimiser(learning_rate=2e-3, decay="constant").rates(steps), np.full(steps, 2e-3, np.float32)
     )

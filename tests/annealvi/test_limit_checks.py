@@ -1,5 +1,7 @@
-"""The checks of limits, corners and holds: all pass, and each fails where what it is about is wrong in the third digit
-or in a term."""
+"""The checks of limits, corners and holds.
+
+All of them pass, and each fails where its subject is wrong in the third digit or in a term.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The two known mechanisms of mode collapse, as the derived equations show them when the weights are learned along with
-the means."""
+"""The two known mechanisms of mode collapse in the derived equations, where the flow learns the weights along with the
+means."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ STARTS = 200
 
 @pytest.fixture(scope="module")
 def fates():
-    """Per schedule and start: whether the means end on one side, and whether a weight is below 0.05 in the end."""
+    """For each schedule and start, whether the means end on one side, and whether a weight ends below 0.05."""
 
     def followed(schedule, t_end):
         problem = dataclasses.replace(annealvi.load_problem("learned-weights"), schedule=schedule)
@@ -28,8 +28,11 @@ def fates():
 
 
 def test_at_full_temperature_each_mechanism_takes_runs_of_its_own(fates):
-    """A share of p among STARTS runs is known to two standard errors 2 √(p (1 − p)/STARTS) < 0.08; each is further from
-    zero than that."""
+    """Each mechanism occurs alone in more runs than chance explains.
+
+    Two standard errors of a share p among STARTS runs are 2 √(p (1 − p)/STARTS) < 0.08, and each share exceeds that
+    bound.
+    """
     aligned, vanished = fates["cold"]
     assert (aligned & ~vanished).mean() > 0.08
     assert (vanished & ~aligned).mean() > 0.08

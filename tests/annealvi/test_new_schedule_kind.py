@@ -1,4 +1,4 @@
-"""A new schedule kind is one record: the whole package takes it from there."""
+"""A new schedule kind needs one record; the whole package takes the kind from there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ WALKED = (
 
 
 def test_one_record_takes_a_new_kind_through_the_package(tmp_path):
-    """In a process of its own, which registers the record before anything else; kernels run as plain Python."""
+    """A process of its own registers the record before anything else.
+
+    Its kernels run as plain Python.
+    """
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path, "ANNEALVI_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, str(ROOT / "tests" / "support" / "new_schedule_kind.py")]

@@ -1,4 +1,4 @@
-"""The examples of notebooks/annealing_a_flow_of_your_own.md, run as they stand where their library is installed."""
+"""The examples of notebooks/annealing_a_flow_of_your_own.md, each run unchanged where its library is installed."""
 
 import re
 import subprocess
@@ -13,12 +13,14 @@ import annealvi
 
 PAGE = ROOT / "notebooks" / "annealing_a_flow_of_your_own.md"
 WITHIN, LOST = 0.05, 0.03
-"""How far from 0.8 the weight may be, three times the root mean square over seven seeds; below which weight a mode
-counts as lost."""
+"""WITHIN is the largest error of the weight 0.8: three times the root mean square over seven seeds.
+
+LOST is the weight below which a mode counts as lost.
+"""
 
 
 def example(heading):
-    """The one block of Python under a heading."""
+    """The one block of Python below a heading."""
     section = PAGE.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
     (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     return block
@@ -33,7 +35,7 @@ SEED = re.compile(r"(?<=key\()0(?=\))")
     ("heading", "library"), [("normflows", "normflows"), ("flowjax", "flowjax"), ("JAX and optax", "optax")]
 )
 def test_an_example_finds_the_weights_of_both_modes(heading, library):
-    """Training amplifies rounding, so the weight differs between machines as it does between seeds."""
+    """Training amplifies rounding, so that the weight differs between machines as it does between seeds."""
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     assert abs(weight_found_by(example(heading)) - 0.8) < WITHIN
@@ -41,10 +43,10 @@ def test_an_example_finds_the_weights_of_both_modes(heading, library):
 
 @pytest.mark.slow
 def test_without_annealing_the_same_flow_loses_a_mode_that_is_farther_off():
-    """At half the distance 4, in as many steps as annealing keeps both in. Path gradients bring nearer modes back
-    without it.
+    """Without annealing, some seed of three loses a mode that annealing keeps in as many steps.
 
-    Either mode may be lost, and by chance none: the claim is of one seed in three.
+    Half the distance of the modes is 4 here, since path gradients recover nearer modes even without annealing. Either
+    mode may be lost, and by chance none is, so that the claim is about three seeds together.
     """
     farther = re.sub(
         r"modes = 3 ", "modes = 4 ", re.sub(r"steps = 8, \d+", "steps = 8, 2000", example("JAX and optax"))

@@ -1,5 +1,7 @@
-"""The paper's files: equations that say what the kernels compute, checks that can fail, and an article without
-faults."""
+"""The files of the paper.
+
+The exported equations state what the kernels compute, their checks can fail, and the article has no faults.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,7 @@ def joined(symbol: sp.Symbol) -> str:
 
 
 def read_back(name: str, equations) -> Reader:
-    """The equations as their files print them, with the problem's numbers."""
+    """A reader of the equations as their files print them, with the numbers of the problem."""
     session = annealvi.open_session(annealvi.load_problem(name))
     definitions = {}
     for equation in equations:
@@ -81,8 +83,11 @@ def read_back(name: str, equations) -> Reader:
     "name", ["bimodal", "learned-weights", "two-scales", "simplex", "more-components", "one-component"]
 )
 def test_the_exported_equations_say_what_the_kernel_computes(name):
-    """By a reader of LaTeX and quadratures that share nothing with the package; the kernel's averages are good to 1e-11
-    here."""
+    """The values of the printed equations are the kernel's rates.
+
+    The LaTeX reader and its quadratures are independent of the package. The kernel's averages have an error of 1e-11
+    here.
+    """
     session = annealvi.open_session(annealvi.load_problem(name))
     equations = system_equations(name, session.derivation, ())
     beta, state = 0.4, session.random_states(1, seed=3)[0]
@@ -305,7 +310,7 @@ def test_faults_of_a_log_are_found():
 
 
 def made_equations() -> tuple[PaperEquation, ...]:
-    """The study's own, with checks that say nothing."""
+    """The equations of the study, with checks that compare nothing."""
     derivation = derive_problem(annealvi.load_problem("bimodal"))
     check = Check("none", "numeric", 0.0, 1.0)
     names = [f"{corner}-{part}" for corner in ("collapsed", "mixed", "separated") for part in ("matrix", "determinant")]
@@ -323,7 +328,7 @@ def made_equations() -> tuple[PaperEquation, ...]:
 
 
 def keys_returned(function) -> set[str]:
-    """The names in the dictionaries that a function returns, read from its source."""
+    """The keys of the dictionaries that a function returns, read from its source."""
     returned = [node.value for node in ast.walk(ast.parse(inspect.getsource(function))) if isinstance(node, ast.Return)]
     return {
         key.value
@@ -359,8 +364,11 @@ def test_what_the_article_looks_up_is_made():
 
 
 def hard_coded(prose: str) -> list[str]:
-    """Numbers of two digits or more, with a fraction, or beside an equality sign and above two; lengths and names are
-    none."""
+    """The numbers in the prose that may be results.
+
+    These are numbers of two digits or more, numbers with a fraction, and numbers above two beside an equality sign.
+    Lengths and names do not count.
+    """
     prose = re.sub(r"(?m)(?<!\\)%.*$|\\frac12", "", prose)
     prose = re.sub(r"\\(?:includegraphics|input|label|cite|ref|eqref|num|checked)(?:\[[^]]*\])?\{[^}]*\}", "", prose)
     return re.findall(r"\d+\.\d+|\d{2,}(?:\\,\d+)*|= ?[3-9]\b(?!\\,)", prose)
@@ -438,7 +446,10 @@ def test_marks():
 
 
 def test_the_number_of_rejected_mutants_is_the_grids():
-    """The particles' negative control begins with the same words."""
+    """The article counts the mutants that the grid rejects, not the negative control of the particles.
+
+    The name of the negative control begins with the same words.
+    """
     particles = Check("negative controls: share that one velocity lets pass", "monte-carlo", 0.1, 0.2, "other")
     grid = Check(MUTANTS, "numeric", 0.0, 0.0, "138 of 138 mutants rejected by the grid")
     assert only((particles, grid), MUTANTS) is grid

@@ -1,5 +1,8 @@
-"""Path and total gradients of the tempered loss: the score by autodiff, agreement in expectation, and no noise where q
-= p."""
+"""Path and total gradients of the tempered loss.
+
+The score agrees with automatic differentiation, the two gradients agree in expectation, and path gradients have no
+noise where q = p.
+"""
 
 import math
 
@@ -35,7 +38,7 @@ def in_double():
 
 
 def generic_flow(dimension, layers, width, depth, normalised, seed=0):
-    """Of random parameters of order one, and moments unlike those of a standard normal."""
+    """A flow with random parameters of order one and moments unlike those of a standard normal."""
     flow = RealNVP(dimension, layers, width, depth, jax.random.key(seed), normalised)
     arrays, rest = eqx.partition(flow, eqx.is_inexact_array)
     flat, unflatten = ravel_pytree(arrays)
@@ -61,7 +64,10 @@ def generic_flow(dimension, layers, width, depth, normalised, seed=0):
     [(2, 1, 1, False), (3, 4, 2, True), (6, 3, 3, False), (7, 2, 1, False), (2, 3, 3, True)],
 )
 def test_the_score_is_the_derivative_of_the_log_density(dimension, layers, depth, normalised):
-    """Through the inverse, which the score never takes. All are rounded some hundred times, at values of order ten."""
+    """The score is the derivative of the log density, which passes through the inverse of the flow.
+
+    The score itself never uses the inverse. Values of order ten are rounded some hundred times.
+    """
     flow = generic_flow(dimension, layers, 5, depth, normalised)
     z = jnp.array(np.random.default_rng(1).normal(size=(20, dimension)))
 
@@ -78,7 +84,7 @@ def test_the_score_is_the_derivative_of_the_log_density(dimension, layers, depth
     np.testing.assert_allclose(log_density, log_q, atol=1e-10)
     np.testing.assert_allclose(even, z[:, 0::2], atol=1e-10)
     np.testing.assert_allclose(odd, z[:, 1::2], atol=1e-10)
-    assert np.abs(np.asarray(score + z)).max() > 0.3  # not that of the layers' identity
+    assert np.abs(np.asarray(score + z)).max() > 0.3  # the score differs from that of identity layers
 
 
 MODES = [[1.5, 0.0, 0.5, 0.0], [-1.0, 1.0, 0.0, 0.5], [0.0, -2.0, 1.0, 0.0]]
@@ -91,10 +97,9 @@ def log_three(x):
 
 @eqx.filter_jit
 def gradients(flow, z, beta, gradient, log_target=log_three, freeze=False):
-    """∇ of what is differentiated for each of the batches z (batches, n, d), in one vector of all parameters: (batches,
-    parameters).
+    """The gradients of the loss for each batch of z (batches, n, d), with shape (batches, parameters).
 
-    freeze: let batches leave the moments as they are.
+    All parameters form one vector. With `freeze`, batches leave the moments as they are.
     """
     arrays, rest = eqx.partition(flow, eqx.is_inexact_array)
     flat, unflatten = ravel_pytree(arrays)
@@ -107,7 +112,7 @@ def gradients(flow, z, beta, gradient, log_target=log_three, freeze=False):
 
 
 class Frozen(eqx.Module):
-    """A flow whose moments no batch decides."""
+    """A flow whose moments do not depend on the batch."""
 
     flow: RealNVP
 
@@ -116,7 +121,10 @@ class Frozen(eqx.Module):
 
 
 def off_by(differences):
-    """The mean of (batches, parameters), in its standard errors; without the parameters on which nothing depends."""
+    """The means of `differences` (batches, parameters) in units of their standard errors.
+
+    Parameters on which nothing depends are left out.
+    """
     deviations = differences.std(0, ddof=1)
     alive = deviations > 1e-9
     assert 0.7 * len(alive) < alive.sum() < 150
@@ -124,8 +132,10 @@ def off_by(differences):
 
 
 def test_path_and_total_gradients_agree_in_expectation():
-    """Over independent batches, paired. That one of so many parameters is off by four standard errors has a chance
-    below 1 %."""
+    """Path and total gradients have the same mean over independent batches, compared in pairs.
+
+    The probability that one of so many parameters is off by four standard errors is below 1 %.
+    """
     flow = generic_flow(4, 3, 3, 1, normalised=False)
     z = jnp.array(np.random.default_rng(3).normal(size=(1500, 8, 4)))
     for beta in (0.05, 0.4, 1.0):
@@ -151,9 +161,10 @@ def test_gradients_of_frozen_moments_agree_in_expectation():
 
 
 def test_gradients_of_batch_moments_agree_as_batches_grow():
-    """Where a batch decides the moments, what a path gradient leaves out has a mean of the order of one over the batch.
+    """Where a batch decides the moments, a path gradient leaves out a term whose mean falls as one over the batch size.
 
-    It is measured in batches of 8, along the direction in which half of them see it best.
+    Half of the batches of 8 give the direction in which the term shows best; the other half measures it along this
+    direction.
     """
     flow = generic_flow(4, 3, 3, 1, normalised=True)
     chance, differences = np.random.default_rng(5), {}
@@ -171,7 +182,10 @@ def test_gradients_of_batch_moments_agree_as_batches_grow():
 
 
 def shifted_and_scaled(shift, scale):
-    """A flow onto N(shift 1, scale² I) in R^4: no weights, and the same biases in both of its layers."""
+    """A flow onto N(shift 1, scale² I) in R^4.
+
+    It has no weights, and the same biases in both of its layers.
+    """
     flow = jax.tree.map(
         lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf,
         RealNVP(4, 2, 3, 1, jax.random.key(0)),
@@ -187,7 +201,10 @@ def shifted_and_scaled(shift, scale):
 
 @pytest.mark.parametrize("target", ["its own, plain", "its own, study", "standard normal", "normal"])
 def test_path_gradients_have_no_noise_where_q_is_p(target):
-    """Each batch's is zero, up to roundings; and not a total one's, nor a path gradient's at another temperature."""
+    """Every batch has a path gradient of zero, up to roundings.
+
+    The total gradient is not zero, nor is a path gradient at another temperature.
+    """
     z = jnp.array(np.random.default_rng(6).normal(size=(12, 8, 4)))
     if target.startswith("its own"):
         flow = generic_flow(4, 3, 3, 1, normalised=target.endswith("study"))
@@ -211,8 +228,10 @@ def test_path_gradients_have_no_noise_where_q_is_p(target):
 
 
 def test_path_gradients_have_no_noise_where_a_batch_makes_q_equal_p():
-    """The moments of the batch itself are those of the target: what they do to the samples is on their path, and is
-    multiplied by zero."""
+    """A path gradient vanishes where the moments of the batch itself make q equal to the target.
+
+    What the moments do to the samples is part of the path, and is multiplied by zero.
+    """
     flow = generic_flow(4, 3, 3, 1, normalised=True)
     z = jnp.array(np.random.default_rng(7).normal(size=(1, 8, 4)))
     log_target = flow.normalised_by(z[0]).log_density
@@ -221,8 +240,10 @@ def test_path_gradients_have_no_noise_where_a_batch_makes_q_equal_p():
 
 
 def by_numpy(flow, z, moments=None):
-    """The images of a batch z (n, d) and, of each layer, the mean and the variances, without and with Bessel's factor,
-    of what stays."""
+    """The images of a batch z (n, d), and for each layer statistics of the half that stays.
+
+    The statistics are the mean, the variance without and the variance with Bessel's factor.
+    """
 
     def network(net, u):
         u = np.asarray(net.stretch) * u + np.asarray(net.shift)
@@ -266,8 +287,10 @@ CLIP = 0.05
 
 
 def test_a_step_is_clipped_adam_and_leaves_moments_to_the_batch():
-    """Each flow's gradient is clipped by its own norm, to which moments add nothing; they become the running averages
-    of NumPy."""
+    """Each flow's gradient is clipped by its own norm, and the moments become NumPy's running averages.
+
+    The moments contribute nothing to the norm.
+    """
     with jax.enable_x64(False):
         trainer = make_trainer(5, Architecture(2, 4, 1, "study"), Optimiser(16, 1.0, clip=CLIP, decay="constant"), 50)
         problem = Problem(space=Space(5))
@@ -291,14 +314,12 @@ def test_a_step_is_clipped_adam_and_leaves_moments_to_the_batch():
             norm = np.linalg.norm(gradient)
             assert norm > 2 * CLIP
             clipped = gradient * CLIP / norm
-            large = (
-                np.abs(clipped) > 1e-5
-            )  # the others are decided by what Adam adds to its denominator, and by roundings
+            large = np.abs(clipped) > 1e-5  # Adam's epsilon and roundings decide the others
             assert large.mean() > 0.5
             np.testing.assert_allclose((new - old)[large], -1e-3 * np.sign(clipped)[large], rtol=2e-2)
             kept = np.concatenate([np.ravel(leaf[n]) for leaf in jax.tree.leaves(end.moments[1].mu)])
             assert np.linalg.norm(kept) == pytest.approx(0.1 * CLIP, rel=1e-4)
-        # What is judged has the running averages, and the same for any number of samples.
+        # Judging uses the running averages, so that an image does not depend on the number of samples.
         judged = trainer.judge(end, task, 1)
         key = jax.random.split(jax.random.fold_in(jax.random.fold_in(keys[1], JUDGING), 1))[0]
         x = by_numpy(
@@ -315,7 +336,7 @@ def one_gradient(flow, z, mixture):
 
 
 def flat_networks(flow):
-    """All parameters but the moments, in one vector."""
+    """All parameters except the moments, in one vector."""
     return np.concatenate(
         [
             np.ravel(leaf)

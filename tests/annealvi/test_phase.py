@@ -1,4 +1,4 @@
-"""Maps over two numbers of a problem: axes, values, resumption, and the files."""
+"""Maps over two numbers of a problem: their axes, values and files, and what is refused."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_what_is_no_axis_is_refused_in_one_line(text, said):
 
 
 def test_a_map_holds_the_formula_at_every_point(problem):
-    """QUICK against FINE: within 0.003, as it says."""
+    """A map has the accuracy QUICK, which claims to be within 0.003 of FINE."""
     data = phase_map(problem, parse_axis(X, "--x"), parse_axis(Y, "--y"))
     assert data["p"].dims == ("schedule.t0", "schedule.T0")
     for t0 in data["schedule.t0"].values:
@@ -219,7 +219,7 @@ def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(
     ],
 )
 def test_what_the_problem_alone_decides_is_refused_without_the_libraries_that_compute(arguments, said, tmp_path):
-    """A wrong axis even where its map exists."""
+    """A wrong axis is refused even where the file of its map already exists."""
     (tmp_path / "k3.toml").write_text(
         "[target]\nweights = [0.5, 0.3, 0.2]\nmeans = [[3], [-3], [0, 4]]\nscales = [1, 1, 1]\n"
     )

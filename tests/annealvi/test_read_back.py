@@ -1,6 +1,6 @@
-"""What the files of limits, corners and holds print, read from their LaTeX alone, is what SymPy has.
+"""The printed formulas of limits, corners and holds, read from their LaTeX alone, equal those in SymPy.
 
-Symbols and left-hand sides are typed here from the page: the exporter's table of names plays no part.
+Symbols and left-hand sides are typed here from the page; the exporter's table of names is not used.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ PRINTED = {
     r"w^\star_1": ("w_star_1", 0.7),
     r"w^\star_2": ("w_star_2", 0.3),
 }
-"""LaTeX without spaces → the SymPy symbol's name, and a number."""
+"""For each LaTeX symbol without spaces, the name of the SymPy symbol and a number."""
 
 t = sp.Symbol("t")
 SHAPES = {"F": sp.sin(t / 2) + t / 3 + sp.Rational(1, 5), "G": sp.exp(t / 2) + sp.Rational(1, 4)}
-"""Any functions will do in place of F and G."""
+"""Functions in place of F and G; any functions would do."""
 FUNCTIONS = {
     name + "'" * n: sp.lambdify(t, sp.diff(shape, t, n), "numpy") for name, shape in SHAPES.items() for n in range(3)
 }
@@ -76,7 +76,7 @@ AT_POINTS = {
     "F'(0)": FUNCTIONS["F'"](0.0),
     "G": FUNCTIONS["G"](-1.0),
 }
-"""Symbols that stand for a function's value at a point, and are printed as that."""
+"""Symbols that stand for the value of a function at a point and are printed as symbols."""
 
 NUMBERS = {name: AT_POINTS.get(name, value) for name, value in PRINTED.values()} | AT_POINTS
 
@@ -117,7 +117,8 @@ LEFT = {
 }
 
 Meaning = list[tuple[str, tuple[sp.Expr, ...], tuple[sp.Expr, sp.Expr] | None]]
-"""Per formula: left-hand side, the right-hand side's cells, the remainder's scale and argument."""
+"""For each formula its left-hand side, the cells of its right-hand side, and the scale and argument of its
+remainder."""
 
 
 @cache
@@ -179,7 +180,7 @@ def exported() -> dict[str, PaperEquation]:
 
 
 def differences(equation: PaperEquation, meaning: Meaning) -> float:
-    """The largest relative one; infinite where a left-hand side or the number of formulas differs."""
+    """The largest relative difference; infinite where a left-hand side or the number of formulas differs."""
     formulas: list[Formula] = formulas_in(equation.as_file())
     if [f.left for f in formulas] != [left for left, _, _ in meaning]:
         return np.inf
@@ -194,7 +195,7 @@ def differences(equation: PaperEquation, meaning: Meaning) -> float:
 
 
 def test_every_equation_is_read_back():
-    """None is left out."""
+    """No exported equation is left out."""
     assert set(meanings()) == set(exported())
 
 
@@ -208,7 +209,7 @@ def test_the_printed_equations_are_the_derived_ones():
     ["its-Jacobian", "u_2-along-the-relaxation", "drift-of-u_1", "critical-temperature", "separated-determinant"],
 )
 def test_a_wrong_sign_in_a_file_is_found(name):
-    """The first sign between two terms."""
+    """The test changes the first sign between two terms."""
     equation = exported()[name]
     text = "\n".join(equation.lines)
     sign = re.search(r" [+-] ", text)

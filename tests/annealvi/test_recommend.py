@@ -1,4 +1,7 @@
-"""Recommended schedules: they keep their promise, nothing tried is shorter, and wrong wishes are refused."""
+"""Recommended schedules.
+
+They keep their promise, no shorter schedule of their kind does, and wrong requests are refused.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,8 @@ def test_the_recommendation_keeps_its_promise_in_an_ensemble_and_is_no_longer_th
     assert found.confirmed
     assert found.p <= found.p_ode + 4 * found.stderr  # the search is quick, the check fine
     assert found.p_ode < found.p_upper <= 0.3
-    # By the formula P is 0.3 at the shortest, and what is recommended has 5 % less at most: some standard errors, 0.003
-    # each.
+    # By the formula P is 0.3 for the shortest schedule, and at most 5 % less for the recommended one. These 5 % are
+    # several standard errors of 0.003.
     assert min(c.duration for c in found.compared) <= found.duration
     assert found.p > 0.285
     assert found.schedule.kind == found.compared[0].kind
@@ -49,7 +52,10 @@ def test_the_recommendation_keeps_its_promise_in_an_ensemble_and_is_no_longer_th
 
 
 class Known:
-    """A search whose P is `promised` times what was asked for, or once and for all where it is stubborn."""
+    """A search whose P is `promised` times what was asked for.
+
+    A stubborn search keeps its first P.
+    """
 
     def __init__(self, p_max, promised, stubborn=False):
         self.p, self.promised, self.stubborn, self.duration = p_max * promised, promised, stubborn, 1 / p_max
@@ -65,8 +71,11 @@ class Known:
     ("promised", "n", "rounds", "confirmed"), [(0.5, 4000, 1, True), (1.1, 4000, 2, True), (1.3, 4000, 4, False)]
 )
 def test_longer_schedules_are_tried_until_an_ensemble_confirms(monkeypatch, promised, n, rounds, confirmed):
-    """With exact shares in place of samples: a formula that promises too little is asked for less; one that is far off
-    is not confirmed."""
+    """Exact shares stand in place of samples.
+
+    Where the formula promises too little, the search asks for a smaller P. Where the formula is far off, nothing is
+    confirmed.
+    """
     seen = []
 
     def exactly(session, n, seed, device):
@@ -77,7 +86,7 @@ def test_longer_schedules_are_tried_until_an_ensemble_confirms(monkeypatch, prom
     check = advice._confirm(Known(0.02, promised, stubborn=not confirmed), 0.02, n, 7, "cpu")
     assert (check.upper <= 0.02) == confirmed
     assert seen == list(range(7, 7 + rounds))
-    # The bound as the root of the binomial's distribution function, at the level that all rounds together keep.
+    # The bound is the root of the binomial's distribution function, at the level that all rounds together keep.
     collapsed = round(min(check.search.p, 1) * n)
     assert check.upper == 1 or binom.cdf(collapsed, n, check.upper) == pytest.approx(0.05 / 4, rel=1e-6)
 
@@ -111,7 +120,7 @@ def test_no_probability_is_refused(easy, p_max):
 
 
 def test_modes_of_which_one_attracts_from_everywhere_are_refused(easy):
-    """|h*| = ½ log 4 = 0.69 is more than R² = 0.25."""
+    """Here |h*| = ½ log 4 = 0.69 exceeds R² = 0.25."""
     with pytest.raises(BadInput, match=r"at R = 0\.5 both components end at the heavier mode"):
         recommend(easy, 0.3, kinds=("hold",), R=(0.5, 2.0))
 

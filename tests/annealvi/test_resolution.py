@@ -1,4 +1,4 @@
-"""Modes that are one maximum of the density, and modes that nothing resolves: what is said beside an answer."""
+"""Warnings beside an answer: about modes that make one maximum of the density, and modes too light to resolve."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ LIGHT = ["--set", "target.weights=[0.999999999, 1e-9]"]
 
 
 def maxima_on_a_grid(weights, scales, distance):
-    """Falls of the log density's slope through zero. It rises at the first mean and falls at the second, however near
-    to them it turns."""
+    """The number of maxima, counted where the slope of the log density falls through zero.
+
+    The slope is positive at the first mean and negative at the second, however near to them it changes its sign.
+    """
     near = np.geomspace(1e-12, 0.5, 20_000)
     x = distance * np.unique(np.concatenate([near, 1 - near]))
     logs = [
@@ -75,14 +77,16 @@ def test_what_is_said_of_which_modes():
 def test_a_sweep_says_at_how_many_points():
     axes = (Axis("R", 0.5, 2.5, 5), Axis("schedule.T0", 3, 30, 4))
     (line,) = warnings_over(annealvi.Problem(), axes)
-    assert line.startswith(
-        "at 2 of 5 points, such as R = 0.5: modes 1, 2 make one"
-    )  # 0.8 and 0.2 part at R = 1.29, of 0.5, 1, 1.5, …
+    # Modes of weight 0.8 and 0.2 part at R = 1.29; the points are 0.5, 1, 1.5, …
+    assert line.startswith("at 2 of 5 points, such as R = 0.5: modes 1, 2 make one")
     assert warnings_over(annealvi.Problem(), axes[1:]) == ()
 
 
 def test_a_sweep_looks_at_so_many_points_and_no_more(monkeypatch):
-    """Once, however often its labels are asked for; and at none for the proposal's sake."""
+    """A sweep looks at a limited number of points, and only once however often its labels are read.
+
+    An axis of the proposal alone needs a single point.
+    """
     seen = []
     monkeypatch.setattr(resolution, "warnings_of", lambda problem, _samples: seen.append(problem) or ())
     axes = (Axis("R", 2, 3, 1000), Axis("w_star", 0.6, 0.7, 1000))

@@ -1,4 +1,4 @@
-"""`annealvi rhs` against the gradient of the KL on a grid, and against the integrated equations."""
+"""`annealvi rhs`, compared with the gradient of the KL divergence on a grid and with the integrated equations."""
 
 from __future__ import annotations
 
@@ -180,7 +180,10 @@ def test_a_broken_state_is_one_line_that_names_file_and_key(state, word, capsys,
 
 @pytest.mark.parametrize("name", ["more-components", "simplex", "square", "learned-scales"])
 def test_means_that_coincide_have_the_rates_of_means_that_almost_do(name):
-    """Rates are Lipschitz continuous in the means: at a distance of 1e-5 they differ by 1e-4 or less."""
+    """Coincident means have the rates of nearby means.
+
+    Rates are Lipschitz continuous in the means: at a distance of 1e-5 they differ by at most 1e-4.
+    """
     session = open_session(load_problem(name))
     means = session.means_of_states(session.random_states(1, seed=4)[0])
     means[1] = means[0] * np.linalg.norm(means[1]) / np.linalg.norm(means[0])

@@ -1,5 +1,7 @@
-"""The scaling law of slow schedules: against shooting, against ensembles over decades of the dimension, and its
-refusals."""
+"""The scaling law of slow schedules.
+
+The tests compare the law with shooting and with ensembles over decades of the dimension, and look at its refusals.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def problem_of(*changes):
 
 
 def waiting(m, R=3.0, w_star=0.8):
-    """(β, λ) of the stationary state m_1 = m_2 = m, retyped."""
+    """(β, λ) of the stationary state m_1 = m_2 = m, from retyped averages."""
     F, G = retyped.F(m, R, w_star), 2 * retyped.exchange_sech(2 * m**2 - 1, R, 0.5)
     slope = (retyped.F(m + 1e-5, R, w_star) - retyped.F(m - 1e-5, R, w_star)) / 2e-5
     return 2 * m * G / F, m * G * (slope * (1 - m**2) / F - m)
@@ -42,8 +44,10 @@ def test_the_rate_of_a_hold_is_the_retyped_growth_itself():
 
 @pytest.mark.parametrize("T0", [700, 1000, 2000])
 def test_above_the_critical_temperature_a_hold_between_almost_equal_modes_grows_as_derived(T0):
-    """λ = ½ β F'(0), the rate of all closed forms of Λ_hot, as w* → ½: the pair waits at m of order w* − ½, and λ is
-    even in both."""
+    """As w* → ½ the rate approaches λ = ½ β F'(0), the rate of all closed forms of Λ_hot.
+
+    The pair waits at an m of order w* − ½. As λ is even in both, the error is quadratic in w* − ½.
+    """
     errors = []
     for w_star in (0.52, 0.51):
         weights = f"target.weights=[{w_star}, {1 - w_star}]"
@@ -58,8 +62,11 @@ def test_above_the_critical_temperature_a_hold_between_almost_equal_modes_grows_
     ("kind", "T0", "t0"), [("exponential", 1000, 4000.0), ("linear", 1000, 20000.0), ("geometric", 3000, 20000.0)]
 )
 def test_the_rate_is_the_slope_of_the_growth_exponent_of_slow_schedules(kind, T0, t0):
-    """Λ = A t0 + const + O(1/t0): between t0 and 2 t0 the slope is off by O(1/t0²), between 2 t0 and 4 t0 by four times
-    less."""
+    """The rate of the law is the slope of the growth exponent in t0.
+
+    Λ = A t0 + const + O(1/t0): between t0 and 2 t0 the slope is off by O(1/t0²), and between 2 t0 and 4 t0 by four
+    times less.
+    """
     problem = problem_of(f"schedule.kind='{kind}'", f"schedule.T0={T0}")
     rate, family, growth = scaling_law(problem).rate, Family.of(problem), []
     for scale in (t0, 2 * t0, 4 * t0):
@@ -72,8 +79,10 @@ def test_the_rate_is_the_slope_of_the_growth_exponent_of_slow_schedules(kind, T0
 
 @pytest.mark.slow
 def test_ensembles_over_four_decades_of_the_dimension_follow_the_law():
-    """At the t0 that the law gives for P = 0.1: within sampling and the law's own O(d^-½) corrections, seen at the
-    smallest d."""
+    """At the t0 that the law gives for P = 0.1, ensembles find this P.
+
+    The bound allows for sampling and for the law's own O(d^-½) corrections, which show at the smallest d.
+    """
     problem = problem_of("schedule.T0=1000")
     law = scaling_law(problem)
     for d, correction in ((100, 0.02), (1000, 0.01), (10_000, 0.007), (100_000, 0.005), (1_000_000, 0.005)):

@@ -1,5 +1,7 @@
-"""Maps and grids from the command line: any keys, plans, kills, and results that are never overwritten or written
-elsewhere."""
+"""Maps and grids from the command line.
+
+Any key may vary, plans compute nothing, killed sweeps go on, and results are never overwritten or written elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -189,15 +191,14 @@ def test_ensembles_have_maps_of_problems_without_a_formula():
 
 
 def test_ensembles_take_their_own_route_for_want_of_a_formula_alone(problem, monkeypatch):
-    """Any other refusal is the user's to hear."""
+    """Maps of ensembles take their own route only where a formula is missing; any other refusal reaches the user."""
 
     def refuse(*_):
         raise BadInput("schedule.T0", "something else is wrong", "correct it", "")
 
     monkeypatch.setattr("annealvi.collapse.phase_maps.Family.of", refuse)
-    monkeypatch.setattr(
-        "annealvi.collapse.phase_maps._family_of", _family_of.__wrapped__
-    )  # without what is kept of earlier problems
+    # The cache of earlier problems is left out.
+    monkeypatch.setattr("annealvi.collapse.phase_maps._family_of", _family_of.__wrapped__)
     with pytest.raises(BadInput, match="something else is wrong"):
         phase_map(problem, Axis("R", 2, 3, 2), Axis("w_star", 0.6, 0.7, 2), "p_ode")
 
@@ -224,7 +225,7 @@ def test_a_plan_is_told_and_nothing_is_done(tmp_path, capsys, monkeypatch):
     assert main([*MAP, "--plan", "--ode", "2", "--n", "20"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 2
-    assert "4 points" in told[0]  # the overlay, which is computed first
+    assert "4 points" in told[0]  # the overlay is computed first
     assert "12 points" in told[1]
     assert "chunks on this process" in told[1]
     assert main([*MAP, "--plan", "--workers", "3", "--json", "-"]) == 0
@@ -280,7 +281,10 @@ def test_the_command_goes_on_after_kill_9_to_the_same_files(tmp_path):
 
 
 def wait_for_all(group):
-    """What keeps the pool's semaphores ends a moment after all others."""
+    """Polls a process group until none of its processes is left, for which os.killpg raises an error.
+
+    The process that keeps the pool's semaphores ends a moment after all others.
+    """
     until = time.monotonic() + 20
     while time.monotonic() < until:
         os.killpg(group, 0)
@@ -360,10 +364,10 @@ SLOW_COMMANDS = {
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
-    """A working directory with a problem, and a home of its own."""
+    """A working directory with a problem file, and a home of its own."""
     for name in ("work", "home"):
         (tmp_path / name).mkdir()
-    monkeypatch.setenv("ANNEALVI_CACHE_DIR", str(cache_directory()))  # kernels are kept where they are always kept
+    monkeypatch.setenv("ANNEALVI_CACHE_DIR", str(cache_directory()))  # kernels stay where they are always kept
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "work")
     Path("state.json").write_text(STATE)
@@ -417,7 +421,7 @@ def test_force_overwrites(name, elsewhere, capsys):
 @pytest.mark.parametrize("option", ["--out", "--json"])
 @pytest.mark.parametrize("name", [*COMMANDS, *SLOW_COMMANDS])
 def test_that_a_result_cannot_be_written_is_found_out_before_the_work(name, option, elsewhere, capsys, monkeypatch):
-    """By trying: to root the folder's rights look as if it took files."""
+    """The command finds out by trying: to root, the permissions of the folder look as if it took files."""
 
     def work(*_, **__):
         raise AssertionError("it is computed before it is known whether it can be written")
@@ -446,7 +450,10 @@ def test_every_file_of_a_map_is_tried_before_the_first_is_computed(broken, elsew
 
 @pytest.mark.parametrize("name", ["integrate", "collapse --over", "phase"])
 def test_a_figure_that_cannot_be_drawn_loses_no_numbers(name, elsewhere, capsys, monkeypatch):
-    """Status 1 and one line; the same command draws it later, and a sweep computes nothing anew for that."""
+    """The command ends with status 1 and one line, and the same command draws the figure later.
+
+    A sweep computes nothing anew for the later figure.
+    """
 
     def fail(*_, **__):
         raise RuntimeError("latex could not be found\nin any place")
@@ -488,7 +495,11 @@ draw_grid(data.isel(w_star=0, drop=True), ("ode",), Path(out, "grid.png"))
 
 
 def test_figures_are_the_same_whatever_the_users_settings_of_matplotlib_are(elsewhere, capsys):
-    """A matplotlibrc in the working folder, with TeX that need not be there, and a backend that is not."""
+    """The user's settings of Matplotlib do not change a figure.
+
+    A matplotlibrc in the working folder asks for TeX, which need not be installed, and for a backend that does not
+    exist.
+    """
     exec(DRAW, {"out": "plain"})
     settings = [
         "text.usetex: True",
@@ -507,7 +518,7 @@ def test_figures_are_the_same_whatever_the_users_settings_of_matplotlib_are(else
     ]
     Path("matplotlibrc").write_text("\n".join(settings))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "nonsense", "PATH": ""}
-    environment["MPLCONFIGDIR"] = matplotlib.get_cachedir()  # where the list of fonts is
+    environment["MPLCONFIGDIR"] = matplotlib.get_cachedir()  # Matplotlib keeps its list of fonts there
     program = [sys.executable, "-c", f"out = 'found'\n{DRAW}"]
     done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

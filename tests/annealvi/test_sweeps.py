@@ -1,5 +1,8 @@
-"""Sweeps: the same file for any chunks, workers and interruptions; what is damaged or somebody else's is not taken;
-memory."""
+"""Sweeps give the same file for any chunks, workers and interruptions.
+
+Damaged or foreign files are not used, nothing is overwritten without force, and large results are streamed instead of
+held in memory.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ SWEEP = SmallSweep()
 
 @pytest.fixture
 def whole(tmp_path):
-    """The bytes of the uninterrupted result."""
+    """The bytes of the result of an uninterrupted sweep."""
     run_sweep(SWEEP, tmp_path / "whole.nc")
     return (tmp_path / "whole.nc").read_bytes()
 
@@ -43,7 +46,7 @@ def chunks_of(path):
 
 
 def interrupted(path, after, sweep=SWEEP):
-    """Run a sweep up to so many units."""
+    """Runs a sweep and interrupts it after the given number of units."""
 
     def stop(done, total):
         if done >= after:
@@ -91,7 +94,7 @@ def test_an_interrupted_sweep_computes_what_is_missing_and_ends_in_the_same_file
     path = tmp_path / "found.nc"
     sweep = replace(SWEEP, diary=str(diary))
     interrupted(path, after, sweep)
-    # The chunk whose end is told has been given to the store only after that: at most one is lost.
+    # A chunk is given to the store only after its end is told, so the interruption loses at most one chunk.
     ran = len(list(diary.iterdir()))
     assert ran - 2 <= 2 * len(chunks_of(path)) <= ran
     kept = 2 * len(chunks_of(path))
@@ -308,7 +311,7 @@ def test_a_result_that_is_there_is_not_overwritten_but_by_force(tmp_path, whole)
 def test_a_run_that_ended_after_the_file_but_before_the_rest_goes_on(tmp_path, whole):
     path = tmp_path / "found.nc"
     with pytest.raises(KeyboardInterrupt), sweeping(SWEEP, path):
-        raise KeyboardInterrupt  # while the figure is drawn, say
+        raise KeyboardInterrupt  # for example while the figure is drawn
     assert path.exists()
     assert parts_of(path).exists()
     with sweeping(SWEEP, path) as data:
@@ -460,7 +463,7 @@ def test_a_forced_run_that_is_refused_has_removed_nothing(how, tmp_path):
 
 
 def test_a_result_beside_chunks_is_overwritten_only_if_it_is_made_of_them(tmp_path, whole):
-    """One of an earlier sweep, say, which a forced run that was interrupted was to replace."""
+    """The result may be that of an earlier sweep, which an interrupted run with force was to replace."""
     path = tmp_path / "found.nc"
     interrupted(path, 10)
     path.write_text("hours of work")
@@ -518,7 +521,7 @@ print(size / 2**20, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 
 
 def test_a_result_larger_than_the_memory_it_takes_streams(tmp_path):
-    """Chunks of 4 MiB. A tenth of the result is far more than a few of them."""
+    """The memory grows by less than a tenth of the result, although that is far more than a few chunks of 4 MiB."""
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     command = [sys.executable, "-c", MEMORY, str(tmp_path), "400"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)

@@ -25,7 +25,7 @@ SWEEP = SmallSweep(rows=5, columns=8)
 
 @pytest.fixture
 def whole(tmp_path):
-    """The bytes of the result of this process alone."""
+    """The bytes of the result that this process computes alone."""
     run_sweep(SWEEP, tmp_path / "whole.nc")
     return (tmp_path / "whole.nc").read_bytes()
 
@@ -44,7 +44,7 @@ def cluster():
 
 
 def kill_a_worker(cluster, which=0):
-    """The worker itself, not the nanny that starts it again."""
+    """Kills the worker itself, not the nanny that starts it again."""
     worker = list(cluster.workers.values())[which]
     if worker.process is not None and worker.process.pid is not None:
         os.kill(worker.process.pid, signal.SIGKILL)
@@ -100,7 +100,7 @@ def test_all_workers_that_are_killed_at_once_come_back(cluster, tmp_path, whole)
 
 
 def test_workers_whose_nannies_end_too_are_made_anew(tmp_path, whole, monkeypatch):
-    """As they do where a worker dies again and again while it starts."""
+    """Nannies end where a worker dies again and again while it starts; the sweep then makes new workers."""
     clusters, true = [], on_dask._own_cluster
 
     @contextmanager
@@ -169,7 +169,7 @@ def test_a_chunk_that_kills_every_worker_is_given_up_in_one_line(tmp_path, monke
 
 
 class Deadly(SmallSweep):
-    """Ends what computes it."""
+    """A sweep whose units kill the process that computes them."""
 
     def compute(self, unit, tell=None):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -183,7 +183,7 @@ def test_what_a_unit_refuses_is_the_same_line_as_here(cluster, tmp_path):
 
 
 class Refusing(SmallSweep):
-    """Has one unit that cannot be computed."""
+    """A sweep with one unit that cannot be computed."""
 
     def compute(self, unit, tell=None):
         if unit == 3:

@@ -1,4 +1,7 @@
-"""Paths as the Python API gives them: particles extrapolated to step zero, and their agreement with the ODE."""
+"""Paths as the Python API gives them.
+
+Particles are extrapolated to step zero and agree with the ODE.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,10 @@ def means():
 
 
 def test_extrapolated_particles_follow_the_ode_where_plain_ones_do_not(session, means):
-    """A coarse step of 0.8 biases the mean by many standard errors; the extrapolation leaves less than a fifth of that
-    bias."""
+    """A coarse step of 0.8 biases the mean by many standard errors.
+
+    The extrapolation leaves less than a fifth of that bias.
+    """
     coarse = annealvi.simulate(session, means, dt=0.8, t_end=4.8, points=4, particles=512)
     better = annealvi.simulate(session, means, dt=0.8, t_end=4.8, points=4, particles=512, extrapolate=True)
     theory = annealvi.integrate(session, session.states_of_vectors(means[:1]), t_end=4.8, points=4).values[0]
@@ -68,8 +73,10 @@ def test_a_start_outside_is_named_by_its_place(session):
 
 
 def test_where_the_flow_leads_out_no_smaller_rtol_is_asked_for():
-    """At a temperature of 1e5 a learned scale grows towards 300; its interval ends at thirty times the largest
-    scale."""
+    """The flow itself leaves the domain here, so the message asks for no smaller rtol.
+
+    At a temperature of 1e5 a learned scale grows towards 300, but its interval ends at thirty times the largest scale.
+    """
     hot = annealvi.open_session(annealvi.load_problem("learned-scales", ["schedule.kind=constant", "schedule.T0=1e5"]))
     with pytest.raises(DomainError, match=r"sigma_\d = .* leaves its interval \[0.045, 36\]") as error:
         annealvi.integrate(hot, n=1, t_end=1e4, points=2, rtol=1e-5, tolerance=1e-6)

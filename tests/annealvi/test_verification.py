@@ -1,4 +1,4 @@
-"""The main job, run to its end for problems other than the study's own, and its quick subset at the command line."""
+"""The main job, run to its end for problems other than the study's, and its quick subset on the command line."""
 
 import contextlib
 import io
@@ -33,7 +33,7 @@ def test_every_check_holds(name):
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """Exit status, output, JSON and report of a quick verification at the command line."""
+    """Exit status, output, JSON, files and report of a quick verification on the command line."""
     folder = tmp_path_factory.mktemp("quick")
     output = io.StringIO()
     with contextlib.redirect_stdout(output):

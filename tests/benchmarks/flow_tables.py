@@ -1,5 +1,7 @@
-"""The tables of README.md on flows, from the result files; a test looks for their lines there, and running this file
-prints them."""
+"""The tables on flows in README.md, made from the result files.
+
+A test looks for their lines in README.md. Run as a program, this file prints the tables.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "flows"
 HALF = 0.5
 MANY = [name for name in ("ring-8", "fab-40") if (RESULTS / f"{name}.nc").is_file()]
-"""Targets of many modes that have been tried."""
+"""The targets of many modes for which there is a result file."""
 
 
 def load(name: str) -> xr.Dataset:
@@ -52,7 +54,11 @@ def map_table(name: str) -> list[str]:
 
 
 def schedules(flows: xr.Dataset) -> Iterator[tuple[str, list[xr.Dataset]]]:
-    """Each row's name and cells: without annealing for each number of steps, then each kind from every start."""
+    """Yields the name and the cells of each row.
+
+    Rows without annealing come first, one for each number of steps. Then each kind has a row with a cell for each
+    start.
+    """
     kinds = flows["kind"].to_numpy()
     for n in np.flatnonzero(kinds == "none"):
         yield f"no annealing, {int(flows['steps'][n])} steps", [flows.isel(schedule=n)]
@@ -82,7 +88,7 @@ def best_by_theory(theory: xr.Dataset, kind: str) -> str:
 
 
 def quality_table(name: str) -> list[str]:
-    """Over all starts of a kind: also a stricter count, and medians."""
+    """Counts and medians over all starts of a kind; one of the counts is stricter than that of `lost`."""
     flows = load(name)
     lines = head(
         *(
@@ -111,7 +117,7 @@ def quality_table(name: str) -> list[str]:
 
 
 def weights_table() -> list[str]:
-    """Medians over the flows in the last step, with the least and the largest."""
+    """The medians over the flows at the last step, with the least and the largest value."""
     runs = load("weights-128")
     lines = head(
         "`weights-128`: gradient, rate; schedule",
@@ -141,7 +147,7 @@ def weights_table() -> list[str]:
 
 
 def default_table() -> list[str]:
-    """Each flow of the command's own defaults, and of the same with another seed."""
+    """Each flow of the command's defaults, and of the same command with another seed."""
     runs = load("default-128").isel(step=-1)
     lines = head(
         f"`default-128`, {runs.attrs['seconds']} s on {runs.attrs['cores']} cores: flow",
@@ -160,18 +166,18 @@ def default_table() -> list[str]:
 
 
 def in_words(run: xr.Dataset) -> str:
-    """The schedule of a run of `weights-128`."""
+    """The schedule of a run of `weights-128`, in words."""
     kind, cooling = str(run["kind"].item()), int(run["cooling"])
     return f"{kind}, T₀ = {short(float(run['T0']))}, {cooling}" if cooling else "no annealing"
 
 
 def over_flows(values: xr.DataArray, digits: int = 3) -> str:
-    """The median, with the least and the largest."""
+    """The median over flows, with the least and the largest value."""
     return f"{float(values.median()):.{digits}f} ({float(values.min()):.{digits}f} to {float(values.max()):.{digits}f})"
 
 
 def recovered(flows: xr.Dataset) -> str:
-    """What became of the weights that were wrong in the first record at T <= 1.05."""
+    """How many flows recover of those whose weights were wrong in the first record at T <= 1.05."""
     found = flows["half_life"].to_numpy().ravel()
     lost, seen = found[found > 0], found[(found > 0) & np.isfinite(found)]
     if not len(lost):

@@ -1,9 +1,9 @@
-"""The experiments with RealNVP flows: every one a command by name, its result files beside the other results.
+"""The experiments with RealNVP flows: each is a command by name and writes its result files beside the other results.
 
-    uv run --extra flows python tests/benchmarks/flows.py NAME ...    # about two hours on two cores for all but the
-    -full ones
+    uv run --extra flows python tests/benchmarks/flows.py NAME ...
 
-Those are for a GPU. An interrupted experiment goes on where it stopped.
+All experiments but the -full ones take about two hours on two cores; the -full ones are for a GPU. An interrupted
+experiment goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -81,14 +81,20 @@ def run_map(name: str, experiment: Map | Kinds, progress: Progress) -> None:
 
 
 TRIED = Architecture()
-"""The command's own default, larger than SMALL: what ends in the wrong place is not to be blamed on the network."""
+"""The command's default architecture.
+
+It is larger than SMALL, so that a wrong result is not the fault of a small network.
+"""
 LOOKS = 500
-"""Steps between two records of `weights-128`."""
+"""The number of steps between two records of `weights-128`."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way to train in 128 dimensions. cooling: steps until T = 1.05, 0 for none; steps: of all."""
+    """One way to train in 128 dimensions.
+
+    `cooling` is the number of steps until T = 1.05, or 0 without annealing; `steps` is the number of all steps.
+    """
 
     kind: str
     T0: float
@@ -119,8 +125,10 @@ ROWS = (
 
 
 def run_weights(name: str, parts: Path, progress: Progress) -> None:
-    """The modes' weights in 128 dimensions over the steps: both estimators of the gradient, and schedules from gradual
-    to none."""
+    """Records the weights of the modes in 128 dimensions over the steps, for each of `ROWS`.
+
+    The rows have both estimators of the gradient, and schedules from gradual to none.
+    """
     found = []
     for n, row in enumerate(ROWS):
         run = train_flow(
@@ -144,12 +152,14 @@ def run_weights(name: str, parts: Path, progress: Progress) -> None:
 
 
 DEFAULT_SEEDS = (0, 1)
-"""The command's own, and another."""
+"""The command's default seed, and another one."""
 
 
 def run_default(name: str, parts: Path, progress: Progress) -> None:
-    """`annealvi flow --set space.dimension=128` as it stands, and with another seed: the seconds of the first, and what
-    both end with."""
+    """Trains as `annealvi flow --set space.dimension=128` does, with its default seed and with another.
+
+    The result has the seconds of the first run, and what both runs end with.
+    """
     found, begun = [], time.perf_counter()
     for n in DEFAULT_SEEDS:
         run = train_flow(study(128), seed=n, checkpoint=parts / f"{n}.npz", progress=progress)
@@ -166,11 +176,11 @@ FAR = {
     "ring-8": (100.0, 6000, 4000, ("hold", "geometric", "adaann")),
     "fab-40": (1000.0, 6000, 2000, ("hold", "geometric")),
 }
-"""T0, steps of cooling, steps at T = 1 and kinds of schedule, of two targets in the plane with many modes."""
+"""For two targets of many modes in the plane: T0, steps of cooling, steps at T = 1, and kinds of schedule."""
 
 
 def run_far(name: str, parts: Path, progress: Progress) -> None:
-    """Many modes in the plane: no annealing, hold and quench, geometric cooling, AdaAnn."""
+    """Compares no annealing with the kinds of schedule in `FAR`, for a target of many modes in the plane."""
     T0, anneal, after, compared = FAR[name]
     problem = load_problem(str(PROBLEMS / f"{name}.toml"))
     training = Training(seeds=4, after=after, architecture=TRIED)
@@ -183,7 +193,10 @@ SLIPS_KINDS = ("hold", "geometric", "adaann")
 
 
 def run_slips(name: str, parts: Path, progress: Progress) -> None:
-    """From T0 = (R/σ)², half the modes' distance over their scale squared: there p^β begins to have two modes."""
+    """Compares kinds of schedule for SLIPS from T0 = (R/σ)², where R is half the distance of the modes.
+
+    At this temperature p^β begins to have two modes.
+    """
     found, settings = [], []
     for dimension in (8, 16, 32, 64, 128):
         problem = BUILT_IN[f"slips-{dimension}"]
@@ -203,14 +216,15 @@ COSTS = (
     (128, Architecture(6, 64), Optimiser(128), 4),
     (128, Architecture(), Optimiser(), 4),
 )
-"""dimension, architecture, optimiser, flows side by side."""
+"""The dimension, the architecture, the optimiser, and the number of flows side by side."""
 
 
 def run_cost(name: str, parts: Path, progress: Progress) -> None:
-    """Milliseconds of a step of one flow: with either gradient, and with all flows in one program instead of in groups.
+    """Measures the milliseconds of a step of one flow.
 
-    The least of some runs, in turn, so that other work troubles all alike. The first run of each compiles and is not
-    counted.
+    The variants have either gradient, and all flows in one program instead of in groups. They run in turn, so that
+    other work on the machine affects all alike, and the least time of each counts. The first run of each variant
+    compiles and does not count.
     """
     found, steps = [], 300
     variants = {"path": ("path", nullcontext), "total": ("total", nullcontext), "together": ("path", in_one_program)}

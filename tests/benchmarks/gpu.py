@@ -1,13 +1,11 @@
-"""Everything that needs a GPU, as one command: correctness, compute-sanitizer, and benchmarks; written as JSON and as a
-table.
+"""Everything that needs a GPU, as one command: correctness, compute-sanitizer, and benchmarks.
 
     uv run --extra cuda --extra bench python tests/benchmarks/gpu.py            # some ten minutes, on one NVIDIA GPU
-    NUMBA_ENABLE_CUDASIM=1 uv run python tests/benchmarks/gpu.py --rehearse     # the same at tiny sizes in the
-    simulator
+    NUMBA_ENABLE_CUDASIM=1 uv run python tests/benchmarks/gpu.py --rehearse     # tiny sizes, in the simulator
 
-The tests marked as needing a GPU run first; nothing is timed where they fail. JAX takes part where it is installed, on
-its own device. The arithmetic limit is measured, not read off a data sheet: a kernel that only draws the normals of the
-same run, in registers.
+The results are written as JSON and as a table. The tests marked as needing a GPU run first; where they fail, nothing is
+timed. JAX takes part where it is installed, on its own device. The arithmetic limit is measured, not read off a data
+sheet: it is the rate of a kernel that only draws the normals of the same run, in registers.
 """
 
 from __future__ import annotations
@@ -45,11 +43,14 @@ for choice in ({}, {"precision": "float64", "d": 37, "particles": 67}, {"project
     work.particle_rate(**{"replicas": 3, "steps": 2, "repeats": 1, "device": "cuda", **choice})
 """
 SAME = 1e-11
-"""Fused multiply-adds and another library's functions differ by roundings, which some hundred steps carry on."""
+"""The largest difference between the devices.
+
+Fused multiply-adds and another library of functions cause roundings, which some hundred steps carry on.
+"""
 
 
 def correctness(options):
-    """The tests that need a GPU, and both devices' ensembles against each other."""
+    """Runs the tests that need a GPU, and compares the ensembles of both devices."""
     command = [
         sys.executable,
         "-m",
@@ -77,7 +78,7 @@ def correctness(options):
 
 
 def sanitizer(_):
-    """compute-sanitizer's tools on small runs of every kernel."""
+    """Runs the tools of compute-sanitizer on small runs of every kernel."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         return [run.row("compute-sanitizer", "errors", None, note="not installed", passed=True)]
@@ -91,7 +92,7 @@ def sanitizer(_):
 
 
 def ensemble(options):
-    """The study's ensemble of many states, of one set of parameters and of many."""
+    """Times the study's ensemble of many states, for one set of parameters and for many."""
     count = options.trajectories
     starts = work.initial_overlaps(count, 128)
     truth = peers.reference(starts[: options.reference])
@@ -131,7 +132,7 @@ def ensemble(options):
 
 
 def draws_alone(precision, blocks, threads):
-    """Normals per second of a kernel that draws them and does nothing else: what the arithmetic units allow."""
+    """The normals per second of a kernel that does nothing but draw them, which the arithmetic units limit."""
     draw, real = for_cuda(four_normals), np.dtype(precision).type
 
     @cuda.jit
@@ -155,7 +156,7 @@ def draws_alone(precision, blocks, threads):
 
 
 def particles(options):
-    """Coordinates per second against the draws alone, and against JAX on the same device."""
+    """Measures coordinates per second, beside the draws alone and JAX on the same device."""
     rows = []
     sizes = options.sizes
     for precision in ("float32", "float64"):
@@ -183,7 +184,7 @@ def particles(options):
 
 
 def collapse(options):
-    """The probability of collapse from many replicas, full and projected."""
+    """Times the probability of collapse from many replicas, full and projected."""
     problem = annealvi.load_problem("bimodal", [*work.STUDY, f"space.dimension={options.dimension}"])
     rows = []
     for projected in (False, True):
@@ -240,7 +241,7 @@ TINY = {
     "collapse": {"particles": 2, "dt": 60.0, "t_end": 120.0},
     "sizes": [{"replicas": 1, "particles": 2, "d": 8, "steps": 1}],
 }
-"""Sizes on a GPU, and in the simulator."""
+"""The sizes in the simulator; those in REAL are for a GPU."""
 
 
 def main():

@@ -24,9 +24,12 @@ def normal_rule(nodes):
 
 
 Z, WEIGHTS = normal_rule(97)
-"""What the peers use: good to some 1e-8, since tanh(R z) has poles at a distance of π/6 from the real line."""
+"""The rule of the peers.
+
+It is good to about 1e-8, since tanh(R z) has poles at a distance of π/6 from the real line.
+"""
 FINE = normal_rule(385)
-"""What the reference uses: good to rounding."""
+"""The rule of the reference, good to rounding."""
 
 
 def velocity(t, y, rule=(Z, WEIGHTS)):
@@ -103,7 +106,7 @@ def diffrax(starts, solver):
 
 
 def heyoka(starts, tol):
-    """heyoka's adaptive Taylor integrator in batch mode, an ensemble over both cores."""
+    """heyoka's adaptive Taylor integrator in batch mode, as an ensemble over both cores."""
     import heyoka as hy
 
     m1, m2, s = hy.make_vars("m1", "m2", "s")
@@ -143,12 +146,14 @@ ENSEMBLES = {
     "diffrax Dopri8": (partial(diffrax, solver="Dopri8"), None),
     "heyoka, tol 1e-6": (partial(heyoka, tol=1e-6), 256),
 }
-"""Each peer of the ensemble, and of how many trajectories at most a run is enough to time it."""
+"""Each peer of the ensemble, and the number of trajectories that suffice to time it; None stands for all."""
 
 
 def jax_particles(replicas, particles, d, steps, dt=0.02, inverse_temperature=0.1, repeats=5):
-    """Particle coordinates per second of the stochastic gradient flow in JAX, float32, median of `repeats` runs, and
-    JAX's device."""
+    """Particle coordinates per second of the stochastic gradient flow in JAX, and JAX's device.
+
+    The flow runs in float32, and the rate is that of the median time of `repeats` runs.
+    """
     import jax
     import jax.numpy as jnp
 

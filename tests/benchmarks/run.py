@@ -1,11 +1,11 @@
-"""Benchmarks against other libraries, both sides in one run, and how speed scales; written as JSON, as a table and as a
-figure.
+"""Benchmarks against other libraries, both sides in one run, and how speed scales.
 
-    uv run --extra bench python tests/benchmarks/run.py                 # everything that this machine can do, some five
-    minutes uv run --extra bench python tests/benchmarks/run.py ensemble        # one part: ensemble, particles, startup
+    uv run --extra bench python tests/benchmarks/run.py                 # all parts, some five minutes
+    uv run --extra bench python tests/benchmarks/run.py ensemble        # one part: ensemble, particles, startup
     uv run python tests/benchmarks/run.py --out DIR --trajectories 512  # without the peers that are not installed
 
-An error is checked before a time is reported. For a GPU see gpu.py.
+The results are written as JSON, as a table and as a figure. An error is checked before a time is reported. For a GPU
+see gpu.py.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ import work
 from annealvi.show import style
 
 LARGEST_ERROR = 1e-7
-"""What a final state of the ensemble may be wrong by, for a time to count."""
+"""The largest error of a final state of the ensemble with which a time counts."""
 RESULTS = Path(__file__).parent / "results"
 
 
 def ensemble(options):
-    """The ensemble of peers and ours, in turn; then ours under other choices."""
+    """Times the ensemble of the peers and of this package in turn, then of this package under other choices."""
     starts = work.initial_overlaps(options.trajectories, 128)
     truth = peers.reference(starts[: work.REFERENCE_RUNS])
     rows = []
@@ -55,7 +55,7 @@ def ensemble(options):
         except ImportError as missing:
             rows.append(row(name, "ms per trajectory", None, note=f"not installed: {missing.name}"))
             continue
-        # Ours after each peer, so that a machine that slows down slows both.
+        # This package runs after each peer, so that a machine that slows down slows both.
         report(f"annealvi, after {name}", *work.ensemble(starts, repeats=3), len(starts))
     report("annealvi, rtol 1e-7", *work.ensemble(starts), len(starts))
     for digits in (5, 6, 8, 10, 12):
@@ -74,7 +74,7 @@ def ensemble(options):
 
 
 def particles(options):
-    """The stochastic gradient flow of JAX and ours, in turn; then ours under other choices."""
+    """Times the stochastic gradient flow of JAX and of this package, then of this package under other choices."""
     rows = []
     try:
         rate, backend = peers.jax_particles(16, 256, 128, 100)
@@ -110,7 +110,7 @@ def particles(options):
 
 
 def startup(options):
-    """Time to the first help text, and to derive and compile with an empty cache and a filled one."""
+    """Times the first help text, and derivation and compilation with an empty cache and with a filled one."""
     rows = [row("annealvi --help", "s", work.process_seconds(["-m", "annealvi", "--help"]))]
     rows += [row("python -c pass", "s", work.process_seconds(["-c", "pass"]))]
     for name, (derived, tabulated, ran) in zip(("empty", "filled"), work.derive_and_compile(), strict=True):
@@ -127,7 +127,7 @@ def row(name, unit, value, **more):
 
 
 def machine():
-    """What a reader needs to place the numbers."""
+    """The processor, threads and versions that a reader needs to place the numbers."""
     model = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -163,7 +163,10 @@ OURS = {"ensemble": ("annealvi, rtol 1e-7", -1), "particles": ("annealvi, float3
 
 
 def verdict(part, rows):
-    """How many times faster ours is than the fastest peer of the same run, in words; none where no peer ran."""
+    """A sentence on how many times faster this package is than the fastest peer of the same run.
+
+    The sentence is empty where no peer ran.
+    """
     name, sign = OURS.get(part, ("", 1))
     ran = [r for r in rows if r["value"] is not None]
     ours = next((r for r in ran if r["name"] == name), None)
@@ -181,7 +184,7 @@ TITLES = {"ensemble": "less is faster", "particles": "more is faster"}
 
 
 def figure(found, path):
-    """One point for each row, ours in another colour, on a logarithmic axis."""
+    """Draws one point for each row on a logarithmic axis, those of this package in another colour."""
     parts = [p for p in TITLES if p in found]
     if not parts:
         return

@@ -1,4 +1,7 @@
-"""Our side of each benchmark: the same work as the peers', and how time and error depend on what a user chooses."""
+"""This package's side of each benchmark.
+
+It does the same work as the peers, and shows how time and error depend on what a user chooses.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ def median_seconds(function, repeats=5):
 
 
 def ensemble(starts, rtol=1e-7, kernel=None, repeats=5):
-    """Seconds and final states (N, 3) of the study's ensemble; averages two orders finer than the steps."""
+    """Seconds and final states (N, 3) of the study's ensemble.
+
+    The averages are two orders finer than the steps.
+    """
     kernel = study_kernel(tolerance=max(1e-14, rtol / 100)) if kernel is None else kernel
     seconds, run = median_seconds(
         lambda: kernel.integrate(starts, [0.0, peers.T_END], rtol=rtol, atol=rtol / 100), repeats
@@ -53,8 +59,10 @@ def ensemble(starts, rtol=1e-7, kernel=None, repeats=5):
 def particle_rate(
     d=128, particles=256, replicas=16, steps=100, L=2, K=2, precision="float32", device="cpu", repeats=5, **options
 ):
-    """Particle coordinates per second, without the start of a run: L components under K modes, all of weight and scale
-    alike."""
+    """Particle coordinates per second, without the start of a run, and the device.
+
+    L components move under K modes; components and modes have equal weights and scales.
+    """
     rng = np.random.default_rng(0)
     means, modes = rng.normal(size=(replicas, L, d)), rng.normal(size=(K, d))
     means *= peers.R / np.linalg.norm(means, axis=-1, keepdims=True)
@@ -83,7 +91,7 @@ def particle_rate(
 
 
 def with_threads(count, function):
-    """What `function` returns with so many threads."""
+    """What `function` returns with `count` threads."""
     before = numba.get_num_threads()
     numba.set_num_threads(count)
     try:
@@ -117,8 +125,10 @@ print(derived - begin, tabulated - derived, time.perf_counter() - tabulated)
 
 
 def derive_and_compile():
-    """Seconds to derive, to tabulate the averages, and to compile and run 64 trajectories: with an empty cache, and
-    with a filled one."""
+    """Seconds to derive, to tabulate the averages, and to compile and run 64 trajectories.
+
+    The first row is for an empty cache, the second for a filled one.
+    """
     with tempfile.TemporaryDirectory() as cache:
         found = []
         for _ in range(2):
