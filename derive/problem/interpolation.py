@@ -1,9 +1,10 @@
 """A function of time that is linear between given points, as one node with the points as its data.
 
-SymPy would fold a `Piecewise` of as many branches (exp(a + b t) becomes exp(a) exp(b t), whose factors overflow), and a
-kernel would compile the branches one by one and try them one after another. Here every target searches a row of times.
-The value between two points is l_a + (l_b − l_a) f with 0 <= f <= 1, so it lies between the two levels but for
-rounding, even where the points are so close that a slope would overflow.
+A `Piecewise` with a branch for each interval would not do. SymPy would rewrite it (exp(a + b t) becomes exp(a) exp(b
+t), whose factors overflow), and a kernel would compile the branches one by one and try them one after another. The code
+that is printed from an `Interpolated` searches a row of times instead. The value between two points is l_a + (l_b −
+l_a) f with 0 <= f <= 1, so it lies between the two levels but for rounding, even where the points are so close that a
+slope would overflow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A user's formula in a form that overflows only where its value does.
 
-The value 1/(1 + exp(u)) is an ordinary number even where exp(u) overflows in the working precision. A part that may be
-so large or so small is therefore computed as m · exp(k) with m of order one. In a sum of such parts the largest
+The value 1/(1 + exp(u)) is an ordinary number even where exp(u) overflows in the working precision. A part that may
+overflow or underflow is therefore computed as m · exp(k) with m of order one. In a sum of such parts the largest
 exponent is set aside, so quotients, powers and logarithms act on k. A sum that is itself the result is added as it
 stands.
 

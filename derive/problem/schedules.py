@@ -4,7 +4,7 @@
 or into an `AdaptiveRule` for the kinds that raise beta by what the proposal q has become, every t0 of the flow's time
 until beta is 1.
 
-beta is 0 (T infinite) at the start of a kind that may have T0 = inf, and wherever a user's formula says so. Tables and
+beta is 0 (T infinite) at the start where the user gives T0 = inf, and wherever a user's formula says so. Tables and
 formulas may be colder than 1 on the way (beta > 1, "cold posterior"). Every kind but "constant" ends at T = 1.
 
 Warning: "KL warm-up", which multiplies KL(q || prior) by a beta < 1, is the opposite direction. It tempers the prior

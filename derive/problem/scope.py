@@ -140,7 +140,7 @@ OUTSIDE = (
         "let manifold be one of sphere, euclidean",
     ),
 )
-"""The first entry that fits gives the message."""
+"""The features outside the theory. The first entry that fits a key or value gives the message."""
 
 
 def outside(key: str, value: object = None) -> tuple[str, str] | None:

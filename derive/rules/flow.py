@@ -28,7 +28,7 @@ class Descent:
 
 @dataclass(frozen=True)
 class OverlapRate:
-    """d(u·v)/dt before the product rule. A vector without an entry in `velocities` rests."""
+    """d(u·v)/dt before the product rule. A vector without an entry in `velocities` does not move."""
 
     overlap: Inner
     velocities: tuple[tuple[VectorSymbol, Vector], ...]
@@ -76,8 +76,10 @@ def gram_symbols(target: tuple[VectorSymbol, ...], proposal: tuple[VectorSymbol,
 
 
 def close(expression: sp.Expr, names: dict[Inner, sp.Symbol]) -> sp.Expr:
-    """The expression with every inner product replaced by its overlap's symbol; raises RuleDoesNotApplyError if a
-    vector is left."""
+    """The expression with every inner product replaced by its overlap's symbol.
+
+    Raises RuleDoesNotApplyError if a vector is left.
+    """
     closed = expression.xreplace(names)
     stray = closed.atoms(VectorSymbol)
     if stray:

@@ -50,8 +50,10 @@ class Geometry:
 
 
 def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
-    """The geometry of two opposite modes at distance R from the origin; on the sphere the means have the given
-    radii."""
+    """The geometry of two opposite modes at distance R from the origin.
+
+    radii: the lengths of the means on the sphere.
+    """
     first, second = setting.target.means
     on_sphere = setting.manifold == "sphere"
     lengths = ((first, R), *zip(setting.proposal.means, radii, strict=True)) if on_sphere else ((first, R),)
@@ -61,8 +63,11 @@ def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
 def unrelated(
     setting: Setting, radii: Sequence[sp.Expr] | None = None, images: Sequence[tuple[VectorSymbol, Vector]] = ()
 ) -> Geometry:
-    """The geometry of modes of which only the Gram matrix Γ of the independent ones is known; on the sphere the means
-    have the given radii, r for all by default."""
+    """The geometry of modes in any position: only the Gram matrix Γ of the independent modes is known.
+
+    radii: the lengths of the means on the sphere, r for all means by default. images: the dependent modes, each as a
+    combination of independent ones.
+    """
     if setting.manifold != "sphere":
         return Geometry(tuple(images))
     return Geometry(

@@ -232,8 +232,10 @@ def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
 
 
 def most_forms(setting: Setting, geometry: Geometry) -> int:
-    """The largest number of independent forms in the logits of a mixture of unequal scales, at most the dimension; 0 if
-    both mixtures have equal scales."""
+    """The largest number of independent forms in the logits of a mixture of unequal scales, at most the dimension.
+
+    The number is 0 if both mixtures have equal scales.
+    """
     own = Surroundings.of(setting, geometry)
     unequal = [mixture for mixture in (setting.proposal, setting.target) if len(set(mixture.scales)) > 1]
     most = max((count_forms(mixture, x, own) for mixture in unequal for x in setting.samples), default=0)
@@ -285,7 +287,7 @@ def _in_independent_vectors(form: Vector, images: Mapping[VectorSymbol, Vector])
 
 
 def _without_radial(inner_products: sp.Expr) -> sp.Expr:
-    """RADIAL is orthogonal to every vector."""
+    """The expression with zero for every inner product with RADIAL, which is orthogonal to every vector."""
     return inner_products.xreplace({node: sp.S.Zero for node in inner_products.atoms(Inner) if RADIAL in node.args})
 
 
@@ -305,8 +307,10 @@ def _standard_normals(count: int) -> tuple[StandardNormal, ...]:
 
 
 def _independent(forms: list[Vector]) -> list[Vector]:
-    """A basis among the forms. A numeric leading coefficient is made positive, so that u and −u give the same
-    scalar."""
+    """A basis among the forms.
+
+    A numeric leading coefficient is made positive, so that u and −u give the same scalar.
+    """
     symbols = sorted({s for form in forms for s, _ in form}, key=sp.default_sort_key)
     basis: list[Vector] = []
     eliminated: list[tuple[VectorSymbol, Vector]] = []

@@ -1,7 +1,7 @@
-"""The objective's slopes along the proposal's softmax logits θ and log scales τ, first as unevaluated nodes and then
-differentiated.
+"""The objective's slopes along the proposal's softmax logits θ and log scales τ.
 
-With w = softmax(θ), ∂w_j/∂θ_i = w_j (δ_ij − w_i). With x = a_i + σ_i z and σ_i = e^{τ_i}, ∂x/∂τ_i = x − a_i.
+A slope is first an unevaluated node, which a rule then differentiates. With w = softmax(θ), ∂w_j/∂θ_i = w_j (δ_ij −
+w_i). With x = a_i + σ_i z and σ_i = e^{τ_i}, ∂x/∂τ_i = x − a_i.
 """
 
 from __future__ import annotations
@@ -118,8 +118,10 @@ def radial_scores(expression: sp.Expr) -> sp.Expr:
 
 
 def logs_of_responsibilities(expression: sp.Expr, proposal: Mixture) -> sp.Expr:
-    """The expression with log p(x) = log(w_c N_c(x)) − log ρ_c(x) and with E‖x − ν‖² carried out. The component c is
-    the sample's own for the proposal, and the last mode for the target."""
+    """The expression with log p(x) = log(w_c N_c(x)) − log ρ_c(x) and with E‖x − ν‖² carried out.
+
+    The component c is the sample's own for the proposal, and the last mode for the target.
+    """
 
     def taken_apart(node: Expectation) -> sp.Expr:
         (x,) = node.variables
