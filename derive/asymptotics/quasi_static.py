@@ -37,8 +37,20 @@ EQUILIBRIUM = sp.Symbol("m_0", real=True)
 class QuasiStatic:
     """The equilibria with 0 < |m| < 1 on b = 0, as functions of m (`MEAN`), and the expansion about them.
 
-    similarity: s_0(m). beta: the β at which m is in equilibrium. growth: λ, the growth rate of b on the curve.
-    jacobian: J on the curve. correction: y_1 = (m_1, s_1). expansions: those of m(t) and s(t), in `EQUILIBRIUM`.
+    Attributes
+    ----------
+    similarity : sympy.Expr
+        s_0(m).
+    beta : sympy.Expr
+        The β at which m is in equilibrium.
+    growth : sympy.Expr
+        λ, the growth rate of b on the curve.
+    jacobian : sympy.ImmutableMatrix
+        J on the curve, shape (2, 2).
+    correction : tuple of sympy.Expr
+        y_1, the corrections of m and of s.
+    expansions : tuple of Expansion
+        The expansions of m(t) and s(t), in `EQUILIBRIUM`.
     """
 
     similarity: sp.Expr

@@ -1,9 +1,8 @@
-"""AdaAnn's rule, a schedule that follows the proposal, as a flow of the inverse temperature that is closed in the
-summary statistics.
+"""AdaAnn's adaptive schedule as a flow of the inverse temperature that is closed in the summary statistics.
 
 AdaAnn raises beta by tau/√Var_q[log p*] at intervals t0 of the flow's time, since the KL divergence between p*^β and
 p*^β' is about (β' − β)² Var/2. For small tau the increments become the flow dβ/dt = (tau/t0)/√Var_q[log p*] until
-β = 1, and the system becomes autonomous.
+β = 1, and the system becomes autonomous. The steps are, in order:
 
 average over components → one mode and its responsibility → variance within and between components → moments of the
 deviation → closure → jointly Gaussian scalars → final variables → flow of the inverse temperature.
@@ -34,7 +33,7 @@ from derive.rules.gradient_rules import average, second_moments
 from derive.rules.reduction import Surroundings
 
 INVERSE_TEMPERATURE = sp.Symbol("b", positive=True)
-"""beta as a state; β = min(b, 1)."""
+"""The symbol b of the state that gives the inverse temperature, β = min(b, 1)."""
 
 STEP = sp.Symbol("tau", positive=True)
 INTERVAL = sp.Symbol("t0", positive=True)

@@ -5,8 +5,8 @@ combinations of independent ones, therefore,
 
     da_i/dt = P_i [ Σ_k f_ik ν_k + Σ_{j≠i} f_ij a_j ],    f_ij = f_ji.
 
-On the sphere, if the means alone are learned, there are as many forces as states. The forces determine the velocity
-also where means are linearly dependent, as at most fixed points; the overlaps' rates do not.
+On the sphere, if the means alone are learned, there are as many forces as states. At fixed points the means are usually
+linearly dependent. There the forces still determine the velocity of every mean, whereas the overlaps' rates do not.
 """
 
 from __future__ import annotations

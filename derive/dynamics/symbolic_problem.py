@@ -127,8 +127,11 @@ def _mixture(
 
 
 def _radius_symbols(problem: Problem, values: dict[sp.Symbol, float]) -> list[sp.Symbol]:
-    """One symbol per mean's radius: R where all means lie on the sphere of an antipodal pair, else r, or r_1, r_2, …
-    for different radii."""
+    """One symbol for the radius of each mean.
+
+    The symbol is R where all means lie on the sphere of an antipodal pair of modes. Otherwise it is r for equal radii,
+    and r_1, r_2, … for different ones.
+    """
     means, radii = problem.target.means, problem.proposal.radii
     if len(means) == 2 and any(means[0]) and all(x == -y for x, y in zip(*means, strict=True)):
         distance = math.hypot(*means[0])
@@ -177,8 +180,7 @@ def _independent_modes(
 
 
 def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) -> tuple[list[float], float]:
-    """The coefficients of the combination of the independent `columns` that is nearest to `wanted`, and its
-    distance."""
+    """The combination of the independent `columns` that is nearest to `wanted`: its coefficients and its distance."""
     # The normal equations square the condition number, to which each column may contribute a factor 1/DEPENDENT.
     with mpmath.workdps(60 + 24 * len(columns)):
         lengths = [mpmath.norm(column) for column in columns]

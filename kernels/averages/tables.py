@@ -114,7 +114,10 @@ def build_tables(
 
 
 class _Entry(NamedTuple):
-    """The part of the tables that belongs to one average or one group. size: the count in the layout."""
+    """The part of the tables that belongs to one average or one group.
+
+    size: the count in the layout. interval: that of the proxy.
+    """
 
     values: np.ndarray
     size: int
@@ -154,8 +157,10 @@ def _tabulated(
 
 
 def _padded(coefficients: np.ndarray) -> np.ndarray:
-    """The coefficients with zeros for further degrees, so that the recurrence can take UNROLLED coefficients at a time
-    before it takes the constant."""
+    """The coefficients with zeros for further degrees.
+
+    The recurrence can then take UNROLLED coefficients at a time before it takes the constant.
+    """
     return np.pad(coefficients, (0, -(len(coefficients) - 1) % UNROLLED))
 
 
@@ -179,8 +184,10 @@ def _lattice_entries(
 
 
 def most_nodes(averages: SystemAverages, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray) -> float:
-    """The largest number of nodes that one average over several variables asks for at a state (states,); 0 for a system
-    without such averages."""
+    """The largest number of nodes that one average over several variables asks for at a state (states,).
+
+    The number is 0 for a system without such averages.
+    """
     return max(_sizes(nodes_asked, averages, values, tables, state), default=0.0)
 
 
@@ -206,7 +213,7 @@ def _numbers_at(
 ) -> dict[sp.Symbol, np.ndarray]:
     """The values (n,) of every state, parameter and named subexpression without an average, at the states (n, states).
 
-    A coefficient may contain beta, whose value hardly matters to a rule. Beta is taken as one.
+    Coefficients of an average may contain beta, whose value hardly matters to a rule; they are taken at beta = 1.
     """
     count = len(states)
     numbers: dict[sp.Symbol, np.ndarray] = {BETA: np.ones(count)}
@@ -228,8 +235,10 @@ def _rule(
     limits: np.ndarray,
     tolerance: float,
 ) -> tuple[Callable[..., np.ndarray], NormalRule, tuple[np.ndarray, ...]]:
-    """The vectorised integrand, a rule that suffices at every state within the limits, and sampled arguments at which
-    to measure its error."""
+    """The vectorised integrand, a rule that suffices at every state within the limits, and sampled arguments.
+
+    The error of the rule is measured at these arguments.
+    """
     expression, state = average
     (z,) = expression.variables
     concrete = written_out(expression.integrand, system).xreplace({s: sp.Float(v, 20) for s, v in values.items()})

@@ -147,13 +147,17 @@ class Kernel(CompiledSystem):
         )
 
     def domain_tolerance(self, states: np.ndarray, rtol: float) -> float:
-        """The default domain tolerance of an integration from the states (N, states); see
-        `kernels.integrate.domain.domain_tolerance`."""
+        """The default domain tolerance of an integration from the states (N, states).
+
+        See `kernels.integrate.domain.domain_tolerance`.
+        """
         return domain.domain_tolerance(self, states, rtol)
 
     def outside(self, y: np.ndarray) -> str | None:
-        """The first of the states y (N, states) that lies outside the interval for which the averages' tables are made,
-        in words, or None."""
+        """The first of the states y (N, states) that lies outside its interval, in words, or None.
+
+        The tables behind the averages are made for the states within their intervals.
+        """
         return domain.first_stray(self, y)
 
 

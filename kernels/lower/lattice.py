@@ -27,8 +27,10 @@ MOST_TENSOR_VARIABLES = 3
 
 
 class Moment(NamedTuple):
-    """E[Π x_n^variables[n] · Π ρ_l^shares[l] · Π (log ρ_l)^logs[l]]; the χ² variable, if there is one, comes last in
-    `variables`."""
+    """The powers in the moment E[Π x_n^variables[n] · Π ρ_l^shares[l] · Π (log ρ_l)^logs[l]].
+
+    The χ² variable, if there is one, comes last in `variables`.
+    """
 
     variables: tuple[int, ...]
     shares: tuple[int, ...]
@@ -189,8 +191,10 @@ def patterns_of(groups: list[Group]) -> list[Pattern]:
 
 
 def _shape(group: Group) -> tuple:
-    """Groups of one shape share a function. Logarithms cost several times more, so groups with and without them have
-    different shapes."""
+    """The properties of a group that decide which groups share a compiled function.
+
+    Logarithms cost several times more than shares, so groups with and without logarithms have different shapes.
+    """
     logarithms = any(any(m.logs) for m in group.moments)
     return len(group.normals), group.chi_squared is not None, len(group.offsets), group.curved, logarithms
 
