@@ -40,7 +40,7 @@ DRIFT, SLOPE, REPULSION = (
     sp.Symbol("F_0'", positive=True),
     sp.Symbol("G", positive=True),
 )
-"""The values F(0), whose sign is that of the heavier mode, F'(0) and G(−1)."""
+"""The symbols of F(0), F'(0) and G(−1). F(0) has the sign of the heavier mode and is taken as positive."""
 END = sp.Symbol("D", positive=True)
 """The time D of the quench."""
 

@@ -6,8 +6,8 @@ objective → average over components → pathwise gradient → mixture scores �
 responsibilities sum to one → Stein → projected flow → product rule → closure in the overlaps → jointly Gaussian scalars
 → geometry → two-mode forms → final variables.
 
-Every rule but the two-mode rules holds for any number of modes and
-components; the two-mode rules apply to two modes or two components alone.
+Every rule but the two-mode rules holds for any number of modes and components; the two-mode rules apply to two modes or
+two components alone.
 """
 
 from __future__ import annotations

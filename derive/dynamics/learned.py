@@ -95,7 +95,7 @@ SCALES = LearnedParameter(
 )
 
 PARAMETERS = (WEIGHTS, SCALES)
-"""All learned parameters, in the order of their states."""
+"""All parameters that the flow may learn beside the means, in the order of their states."""
 
 
 def parameters_in(learn: Collection[str]) -> tuple[LearnedParameter, ...]:

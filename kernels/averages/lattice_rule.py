@@ -80,7 +80,7 @@ def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndar
     nats = math.log(CONSTANT * pattern.variables / tolerance)
     nats += (
         max(sum(m.variables[: len(group.normals)]) for m in group.moments) * math.log(2 * nats) / 2
-    )  # a power of z at the radius
+    )  # the size of a power of z at the radius of the ball
     survey.refuse_large(nats, 0)
     for _ in range(TIGHTENINGS):
         error, sizes = survey.axis_errors(nats)

@@ -57,7 +57,7 @@ def keep(name: str, content: bytes) -> None:
         return
     beside = directory / f".{secrets.token_hex(8)}.tmp"
     try:
-        try:  # begins before the file exists, so that an interrupt at any time removes it
+        try:  # the file does not exist yet, so an interrupt at any later time removes it
             with open(beside, "xb", opener=_for_the_owner) as stream:
                 stream.write(content)
             os.replace(beside, directory / name)
@@ -66,7 +66,7 @@ def keep(name: str, content: bytes) -> None:
                 beside.unlink()
             raise
     except OSError as error:
-        _not_kept(_reason(error, directory))  # names the folder, so that a full disk gives one message only
+        _not_kept(_reason(error, directory))  # the message names the folder alone, so a full disk gives one
 
 
 def load_module(source: str, stem: str) -> ModuleType:
@@ -88,7 +88,7 @@ def load_module(source: str, stem: str) -> ModuleType:
     try:
         exec(
             compile(source, module.__file__, "exec", dont_inherit=True), module.__dict__
-        )  # the given source, and not the content of the file
+        )  # the module runs the given source, and not the content of the file
     except BaseException:
         del sys.modules[name]
         raise

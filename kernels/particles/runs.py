@@ -53,8 +53,8 @@ class ParticleRun:
 class VelocityEstimate:
     """The flow's velocity at one state.
 
-    Each part has its standard error in the attribute `..._standard_error`. Both are zero for a parameter that is not
-    learned.
+    Each part has its standard error in the attribute `..._standard_error`. The velocity of a parameter that is not
+    learned, and its standard error, are zero.
 
     Attributes
     ----------

@@ -280,7 +280,7 @@ def estimate_velocity(
 def _velocities(simulation: ParticleSimulation, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Independent estimates of da_i/dt (replicas, L, d), dw_i/dt and dsigma_i/dt (replicas, L).
 
-    Those of parameters that are not learned are zero.
+    The estimates for parameters that are not learned are zero.
     """
     flow, state, estimates = simulation.flow, simulation.replicas.state(), simulation.replicas.estimates(beta)
     velocity = -estimates.gradients * flow.learns_means
