@@ -49,7 +49,14 @@ END = sp.Symbol("D", positive=True)
 class Pair:
     """The linear flow of a protected pair: da/dt = drift + damping · a and db/dt = growth · b.
 
-    The three rates are expressions in BETA and the symbols of this module.
+    Attributes
+    ----------
+    drift : sympy.Expr
+        da/dt at a = 0, in BETA and the symbols of this module, as are the other two rates.
+    damping : sympy.Expr
+        The coefficient κ of a in da/dt.
+    growth : sympy.Expr
+        The coefficient of b in db/dt.
     """
 
     drift: sp.Expr

@@ -30,7 +30,17 @@ GUARD = 15
 
 @dataclass(frozen=True)
 class Point:
-    """Numbers for every vector (tuples of `dimension` coordinates) and every scalar symbol."""
+    """Numbers for every vector and every scalar symbol of a derivation.
+
+    Attributes
+    ----------
+    dimension : int
+        The dimension d of the space in which the derivation is checked.
+    vectors : mapping of VectorSymbol to tuple
+        The d coordinates of each mode and mean.
+    scalars : mapping of sympy.Symbol to mpmath.mpf
+        The number of each scalar symbol.
+    """
 
     dimension: int
     vectors: Mapping[VectorSymbol, tuple]

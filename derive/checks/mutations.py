@@ -36,8 +36,14 @@ Partners = dict[sp.Symbol, tuple[tuple[str, sp.Symbol], ...]]
 class Mutant:
     """A system with one thing wrong.
 
-    `label` describes the change. `kind` is "sign", "factor 2", "dropped term", "swapped index" (m_2 for m_1) or
-    "swapped state" (s for m_1).
+    Attributes
+    ----------
+    label : str
+        The change in words.
+    kind : str
+        "sign", "factor 2", "dropped term", "swapped index" (m_2 for m_1) or "swapped state" (s for m_1).
+    system : OdeSystem
+        The wrong system.
     """
 
     label: str

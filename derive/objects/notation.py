@@ -55,8 +55,18 @@ def indexed_name(head: str, *groups: Sequence[object], apart: bool = False) -> s
 class Name:
     """The parts of a name.
 
-    head: the letters before the indices. star: whether the symbol belongs to the target. groups: the groups of indices,
-    as written. apart: whether the indices stand apart. lifted: whether a plus marks a sample in two dimensions more.
+    Attributes
+    ----------
+    head : str
+        The letters before the indices.
+    star : bool
+        Whether the symbol belongs to the target.
+    groups : tuple of tuples of str
+        The groups of indices, as written.
+    apart : bool
+        Whether the indices of a group stand apart, as in M_10_2.
+    lifted : bool
+        Whether a plus marks an average over a sample in two dimensions more.
     """
 
     head: str
@@ -170,8 +180,12 @@ def dotted(name: str) -> str:
 class Family:
     """A family of symbols, and its meaning for a reader.
 
-    pattern: a regular expression of the symbols' names, with # for an index. plain, tex: the symbols' meaning, for a
-    terminal and in LaTeX.
+    Attributes
+    ----------
+    pattern : str
+        A regular expression of the symbols' names, with # for an index.
+    plain, tex : str
+        The symbols' meaning, for a terminal and in LaTeX.
     """
 
     pattern: str

@@ -104,10 +104,19 @@ class AtLargest(sp.Function):
 class Surroundings:
     """What the reduction of an average needs to know beside the average.
 
-    images: the dependent vectors, as combinations of others. dimension: d where it is a known number, else None.
-    modes, means: all independent modes, and all means. apart: whether indices stand apart in names.
-    large_dimension: whether to replace ‖z‖² by its Gaussian limit N(d, 2d), which is exact as d → ∞, also where scales
-    differ by O(d^{−1/2}).
+    Attributes
+    ----------
+    images : mapping of VectorSymbol to Vector
+        The dependent vectors, as combinations of others.
+    dimension : int or None
+        The dimension d where it is a known number, else None.
+    modes, means : tuple of VectorSymbol
+        All independent modes, and all means.
+    apart : bool
+        Whether the indices in names stand apart.
+    large_dimension : bool
+        Whether to replace ‖z‖² by its Gaussian limit N(d, 2d). The limit is exact as d → ∞, also where scales differ by
+        O(d^{−1/2}).
     """
 
     images: Mapping[VectorSymbol, Vector]
@@ -128,8 +137,13 @@ class Surroundings:
 class Reduced:
     """An average over scalars, and the entries of the Cholesky factor in it.
 
-    factor: (symbol, value) pairs, each of which uses earlier symbols only. It is empty for a single form, whose length
-    is written out in the logits.
+    Attributes
+    ----------
+    average : sympy.Expr
+        The average, whose logits contain the symbols of the factor's entries.
+    factor : tuple of (sympy.Symbol, sympy.Expr)
+        The value of each entry, in which only earlier symbols occur. The tuple is empty for a single form, whose length
+        is written out in the logits.
     """
 
     average: sp.Expr
@@ -140,8 +154,14 @@ class Reduced:
 class FactorNames:
     """The names of a Cholesky factor's entries.
 
-    component: the component whose samples the factor belongs to, or nothing where all components share the factor.
-    apart: whether indices stand apart.
+    Attributes
+    ----------
+    head : str
+        The letters with which the names begin.
+    component : tuple of int
+        The component whose samples the factor belongs to; empty where all components share the factor.
+    apart : bool
+        Whether the indices stand apart.
     """
 
     head: str

@@ -52,7 +52,17 @@ class LogScaleSlope(_Slope):
 
 @dataclass(frozen=True)
 class WeightRate:
-    """dw_i/dt of w = softmax(θ) before the chain rule; `component` counts from 0."""
+    """dw_i/dt of w = softmax(θ) before the chain rule.
+
+    Attributes
+    ----------
+    weights : tuple of sympy.Symbol
+        The weights w.
+    component : int
+        i, counted from 0.
+    logit_rates : tuple of sympy.Expr
+        dθ_j/dt for every component j.
+    """
 
     weights: tuple[sp.Symbol, ...]
     component: int
@@ -69,7 +79,17 @@ class WeightRate:
 
 @dataclass(frozen=True)
 class ScaleRate:
-    """dσ_i/dt of σ_i = e^{τ_i} before the chain rule; `component` counts from 0."""
+    """dσ_i/dt of σ_i = e^{τ_i} before the chain rule.
+
+    Attributes
+    ----------
+    scale : sympy.Symbol
+        The scale σ_i.
+    component : int
+        i, counted from 0.
+    log_rate : sympy.Expr
+        dτ_i/dt.
+    """
 
     scale: sp.Symbol
     component: int

@@ -30,7 +30,10 @@ BRIEF = 10_000
 
 @dataclass(frozen=True)
 class Request:
-    """What a compilation is asked for besides the system; see `kernels.integrate.kernel.compile_system`."""
+    """What a compilation is asked for besides the system.
+
+    The attributes are the arguments of `kernels.integrate.kernel.compile_system`.
+    """
 
     beta: sp.Expr
     schedule_parameters: tuple[sp.Symbol, ...]
