@@ -170,10 +170,10 @@ def _log_responsibility(setting: Setting, x: GaussianVector) -> sp.Expr:
 
 
 def _within_and_between(setting: Setting) -> Equations:
-    """The variance of X + H, where X = ‖x − ν_K‖²/(2 σ*_K²) and H = log ρ*_K, within and between components.
+    """The variance of X + H within and between components, where X = ‖x − ν_K‖²/(2 σ*_K²) and H = log ρ*_K.
 
-    The components' averages are U_i = E_i[X + H] and their variances V_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] +
-    Var_i[H]; E_i[X²] is kept as one average.
+    The average over component i is U_i = E_i[X + H]. The variance in component i is
+    V_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] + Var_i[H], where E_i[X²] is kept as one average.
     """
     weights, unit = setting.proposal.weights, 1 / (2 * setting.target.scales[-1] ** 2)
     defined: list[Equation] = []

@@ -1,7 +1,9 @@
 """The objective's slopes along the proposal's softmax logits θ and log scales τ.
 
-A slope is first an unevaluated node, which a rule then differentiates. With w = softmax(θ), ∂w_j/∂θ_i = w_j (δ_ij −
-w_i). With x = a_i + σ_i z and σ_i = e^{τ_i}, ∂x/∂τ_i = x − a_i.
+A slope is first an unevaluated node, which a rule then differentiates. For w = softmax(θ), and for x = a_i + σ_i z with
+σ_i = e^{τ_i},
+
+    ∂w_j/∂θ_i = w_j (δ_ij − w_i),    ∂x/∂τ_i = x − a_i.
 """
 
 from __future__ import annotations

@@ -4,10 +4,17 @@ The averages, such as E_i[ρ_j], are free symbols here and have the names of the
 the rates for a setting's manifold, scales and learned parameters. `indexed_instances` expands the sums for a
 derivation's own K and L, where each rate can be compared with the derived rate.
 
-Let u_ij = (a_j − a_i)/σ_j². Stein's lemma gives E_i[ρ_j (x − a_i)] = σ_i² Σ_l E_i[ρ_j ρ_l] (u_ij − u_il). The score of
-a mixture is then E_i[∇ log q] = Σ_j ρ̂_ij u_ij with the shares ρ̂_ij = E_i[ρ_j] − σ_i² Σ_{l≠j} E_i[ρ_j ρ_l] (1/σ_j² −
-1/σ_l²), so unequal scales change only the shares. The score along the deviation is E_i[(x − a_i)·∇ log q] = σ_i²
-Σ_{j<l} E_i[ρ_j ρ_l] ‖u_ij − u_il‖² − σ_i² Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²]/σ_j².
+Let u_ij = (a_j − a_i)/σ_j². Stein's lemma gives
+
+    E_i[ρ_j (x − a_i)] = σ_i² Σ_l E_i[ρ_j ρ_l] (u_ij − u_il).
+
+The average score of a mixture, and the average of the score along the deviation x − a_i, are then
+
+    E_i[∇ log q] = Σ_j ρ̂_ij u_ij,
+    E_i[(x − a_i)·∇ log q] = σ_i² Σ_{j<l} E_i[ρ_j ρ_l] ‖u_ij − u_il‖² − σ_i² Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²]/σ_j²,
+
+with the shares ρ̂_ij = E_i[ρ_j] − σ_i² Σ_{l≠j} E_i[ρ_j ρ_l] (1/σ_j² − 1/σ_l²). So unequal scales change only the
+shares.
 """
 
 from __future__ import annotations

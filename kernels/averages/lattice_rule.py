@@ -1,10 +1,12 @@
 """The rules behind averages over several variables, with the errors that were measured.
 
 A rule consists of its accuracy in nats (an error of about e^{−nats}), the numbers of the χ² law, and quasi-random
-points where the variables are many. The error of a tensor rule is at most the sum over its axes of the error of the
-one-dimensional rule, averaged over the other variables. The survey of a rule measures this sum at states of the system.
-It draws the other variables from their law and compares, along each axis, the kernel's own step with half the step and
-1.2 times the width. The survey evaluates the integrands of the derivation and not the moments of the kernel.
+points where the variables are many. Without such points the rule sums over a tensor grid, along one axis per variable.
+
+The error of a tensor rule is at most the sum over its axes of the error of the one-dimensional rule, averaged over the
+other variables. The survey of a rule measures this sum at states of the system. It draws the other variables from their
+law and compares, along each axis, the kernel's own step with half the step and 1.2 times the width. The survey
+evaluates the integrands of the derivation and not the moments of the kernel.
 """
 
 from __future__ import annotations
@@ -42,12 +44,12 @@ SCRAMBLE_STATES = 5
 FEWEST_POINTS, MOST_POINTS = 2**6, 2**12
 """The fewest and the most quasi-random points per scramble."""
 FINEST_INNER = 1e-8
-"""The finest tolerance of the innermost axis beside quasi-random points, which are no more accurate than this."""
+"""The finest tolerance of the innermost axis beside quasi-random points, whose own errors are no smaller."""
 
 
 @dataclass(frozen=True)
 class LatticeRule:
-    """The rule of a group.
+    """The rule by which a kernel computes the averages of a group.
 
     Attributes
     ----------

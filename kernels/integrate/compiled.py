@@ -54,7 +54,7 @@ class Request:
 
 @dataclass(frozen=True)
 class CompiledSystem:
-    """A compiled system.
+    """A system compiled for one device and one schedule, with values of its parameters.
 
     Attributes
     ----------

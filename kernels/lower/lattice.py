@@ -1,11 +1,13 @@
 """Averages over several independent scalars, recognised and sorted into groups that take one pass each.
 
 Such an average is the expectation of a polynomial in the variables, in softmax shares ρ_l and in the logarithms of the
-shares. The variables are standard normals z_1 … z_r and at most one χ² variable c. The logits are separable: ℓ_l = A_l
-+ Σ_n (B_ln z_n + k_ln z_n²) + k'_l c. All averages of a system with the same logits form a group. The averages of a
-group are combinations of moments E[Π z_n^a c^b Π ρ_l^p Π (log ρ_l)^q], which depend on the coefficients of the logits
-alone. A compiled function of these moments therefore contains nothing of the system's states, and groups of one pattern
-share it.
+shares. The variables are standard normals z_1 … z_r and at most one χ² variable c. The logits are separable:
+
+    ℓ_l = A_l + Σ_n (B_ln z_n + k_ln z_n²) + k'_l c.
+
+All averages of a system with the same logits form a group. The averages of a group are combinations of moments
+E[Π z_n^a c^b Π ρ_l^p Π (log ρ_l)^q], which depend on the coefficients of the logits alone. A compiled function of these
+moments therefore contains nothing of the system's states, and groups of one pattern share the function.
 """
 
 from __future__ import annotations
