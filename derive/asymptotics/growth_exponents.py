@@ -6,12 +6,12 @@ least e^{Λ_hot},
 
     Λ_hot = ½ F'(0) ∫_0^{t_c} β dt,    T(t_c) = T_c.
 
-Under a slow schedule b goes on growing below T_c, while the pair waits off the middle until it is released. This part
-has no closed form; `derive.asymptotics.quasi_static` gives its rate. It is zero for a hold, and large for a schedule
-that spends little of its time above T_c.
+Under a slow schedule b goes on growing below T_c, while the pair waits off the middle until it is released. The growth
+below T_c has no closed form; `derive.asymptotics.quasi_static` gives its rate. This growth is zero for a hold, and
+large for a schedule that spends little of its time above T_c.
 
-The integral has a closed form for each kind of schedule in T0 and t0, by the substitution t = t(u) in the record of the
-kind, which makes β dt rational in u.
+The integral has a closed form in T0 and t0 for each kind in `HOT_KINDS`. The substitution t = t(u) in the record of the
+kind makes β dt rational in u.
 """
 
 from __future__ import annotations

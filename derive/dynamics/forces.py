@@ -40,8 +40,8 @@ def force_system(derivation: Derivation) -> OdeSystem:
     closed = []
     for _, inner, _ in overlaps.moving:
         means = [a for a in inner.args if a in velocities]
-        # The average of the two means' shares, which are equal by the symmetry of f. Both are kept so that the rules
-        # for a pair of averages apply.
+        # The force is the average of the coefficients in both means' velocities, which are equal by the symmetry of f.
+        # Both coefficients are kept so that the rules for a pair of averages apply.
         shares = [_coefficient(velocities[a], other, images) / len(means) for a, other in _ends(inner, means)]
         closed.append((names[inner], sp.expand(sp.Add(*shares))))
     averages = sorted(set().union(*(value.atoms(Expectation) for _, value in closed)), key=sp.default_sort_key)

@@ -246,8 +246,8 @@ def derive_problem(problem: Problem, large_dimension: bool = False) -> Derivatio
 def derive_in_dimension(problem: Problem, dimension: int, manifold: str | None = None) -> Derivation:
     """The derivation for the problem's mixtures in R^dimension, and on another `manifold` if one is given.
 
-    Checks in few dimensions use this derivation: the vectors may be dependent there. It differs from `derive_problem`
-    only where the problem's own equations do not hold in R^dimension.
+    Checks in few dimensions, where the vectors may be dependent, use this derivation. The derivation differs from that
+    of `derive_problem` only where the problem's own equations do not hold in R^dimension.
     """
     symbolic = symbolise(problem)
     setting = symbolic.setting if manifold is None else replace(symbolic.setting, manifold=manifold)

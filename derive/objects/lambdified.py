@@ -134,7 +134,7 @@ def _nodes(count: int, degrees: Any) -> tuple[list[float], list[float]]:
         weights = [math.exp(-x * x / 2) for x in nodes]
     else:
         k = float(degrees)
-        # log c = log k + u: the density of u is smooth on the whole line. It falls off doubly exponentially above and
+        # log c = log k + u: the density of u is smooth on the whole line, and falls off doubly exponentially above and
         # exponentially below.
         low, high = -min(80.0 / k, 700.0) - WIDTH * math.sqrt(2 / k), min(WIDTH * math.sqrt(2 / k), 4.0) + 40 / (k + 10)
         step = (high - low) / (2 * count)

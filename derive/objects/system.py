@@ -37,7 +37,7 @@ class OdeSystem:
     subexpressions : tuple of (sympy.Symbol, sympy.Expr)
         The named subexpressions in order. Each may use states, parameters, `BETA` and earlier symbols.
     rhs : tuple of sympy.Expr
-        One right-hand side per state, in states, parameters, `BETA` and the symbols of subexpressions.
+        One right-hand side per state, in states, parameters, `BETA` and the symbols of `subexpressions`.
     gram : sympy.ImmutableMatrix
         The Gram matrix of independent modes and means, in states and parameters. The states lie where this matrix is
         positive semidefinite and each state is within its interval.

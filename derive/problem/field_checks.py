@@ -1,6 +1,7 @@
 """`BadInput`, and the checks of single values of a problem that raise it: numbers, lists, mixtures, tables, names.
 
-Each check takes the value's key, for the message, and returns the value in the form in which a `Problem` keeps it.
+Each check takes the value's key, for the message. A check of a field returns the value in the form in which a `Problem`
+keeps it.
 """
 
 from __future__ import annotations

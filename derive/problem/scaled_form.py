@@ -6,8 +6,8 @@ exponent is set aside, so quotients, powers and logarithms act on k. A sum that 
 stands.
 
 The form covers every formula of the grammar whose value, whose parameters and whose trigonometric and min/max parts are
-within the range of the working precision, for t up to 1e9. It does not cover the difference of two terms that are each
-out of range.
+within the range of the working precision, for t up to 1e9. The form does not cover the difference of two terms that are
+each out of range.
 
 SymPy takes exponentials apart (exp(9 − t) may become 8103.08 exp(−t)) and joins them again; the nodes of this module
 keep the arguments that they are given.
@@ -101,7 +101,7 @@ class Floor(Kept):
 class Tabulated(Kept):
     """Tabulated(time, end, table, f): a function f of time that is read from its table until `end`.
 
-    It is one node, because SymPy would carry the branches of a `Piecewise` into conditions.
+    The function is one node, because SymPy would carry the branches of a `Piecewise` into conditions.
     """
 
     @staticmethod

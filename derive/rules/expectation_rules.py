@@ -97,8 +97,8 @@ def localised_moment(f: sp.Expr, y: sp.Symbol, k: int) -> sp.Expr:
 def sech_moment(power: int, k: int) -> sp.Expr:
     """∫ y^k sech^p y dy over the line.
 
-    It is the k-th derivative at u = 0 of ∫ e^{uy} sech^p y dy = 2^{p−1} B((p + u)/2, (p − u)/2), which the substitution
-    y = artanh(2v − 1) turns into Euler's integral ∫_0^1 v^{(p+u)/2 − 1} (1 − v)^{(p−u)/2 − 1} dv.
+    The moment is the k-th derivative at u = 0 of ∫ e^{uy} sech^p y dy = 2^{p−1} B((p + u)/2, (p − u)/2), which the
+    substitution y = artanh(2v − 1) turns into Euler's integral ∫_0^1 v^{(p+u)/2 − 1} (1 − v)^{(p−u)/2 − 1} dv.
     """
     u = sp.Dummy(real=True)
     generating = 2 ** (power - 1) * sp.gamma((power + u) / 2) * sp.gamma((power - u) / 2) / sp.gamma(power)

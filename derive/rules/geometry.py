@@ -35,7 +35,7 @@ class Geometry:
     cosines : bool
         Whether the states are overlaps divided by the lengths (m, s) or the overlaps themselves (M, Q).
     dimension : int or None
-        The dimension d, where it is known. It matters only where modes and means may span the whole space.
+        The dimension d, where it is known. The number matters only where modes and means may span the whole space.
     large_dimension : bool
         Whether to take the limit d → ∞ for the part of ‖x‖² outside the span of the logits' linear forms.
     """

@@ -202,7 +202,7 @@ class _Logits(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _logits_in_scalars(mixture: Mixture, x: GaussianVector, surroundings: Surroundings, names: FactorNames) -> _Logits:
-    """The logits of a mixture at a sample in scalars. They are kept, since many averages are over the same sample."""
+    """The logits of a mixture at a sample in scalars, cached, since many averages are over the same sample."""
     parts = _quadratic_forms(mixture, x, surroundings)
     basis = _independent([p.linear for p in parts])
     if surroundings.dimension is not None and more_than_fit(len(basis), surroundings):

@@ -32,7 +32,7 @@ from kernels.lower.lowering import lower
 FEWEST_DRAWS, MOST_DRAWS = 3, 48
 MOST_VALUES = 2e5
 """How many integrand values the coarse measurement along one axis should take; the number of draws of the other
-variables follows from it. It also limits the values that are in memory at once."""
+variables follows from it. The same number limits the values that are in memory at once."""
 MOST_ON_AN_AXIS = 2e6
 """The most nodes along one axis. The measurement of a finer rule would take seconds at each state."""
 MOST_SURVEYED = 2e9

@@ -72,7 +72,7 @@ class Tables:
     by_proxy
         Whether a proxy serves an average over one variable, by index.
     measured_errors
-        One for each average over one variable, and one for each group.
+        One record for each average over one variable, and one for each group.
     """
 
     values: np.ndarray

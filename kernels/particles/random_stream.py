@@ -37,8 +37,8 @@ INITIAL_STATE, ORTHOGONAL_NOISE = 2**32 - 1, 2**32 - 2
 these numbers instead."""
 
 LANES = 32
-"""How many particles the CPU draws at once. They fill several vector registers, so that instructions wait less for each
-other's results."""
+"""How many particles the CPU draws at once. So many particles fill several vector registers, so that instructions wait
+less for each other's results."""
 LOG_2, QUARTER_TURN = math.log(2), math.pi / 2
 SQRT_HALF_BITS = {32: 0x3F3504F3, 64: 0x3FE6A09E667F3BCD}
 """The bits of √½ as a floating-point number of 32 and of 64 bits."""
