@@ -7,7 +7,7 @@ problem
 objects
     the nodes of equations: vectors, mixtures, averages, softmax, the objective; Step and OdeSystem, the carriers
 rules
-    gradients, slopes, the flow, the reduction of averages: one rule a module
+    gradients, slopes, the flow, the reduction of averages: one subject a module
 dynamics
     Problem → Setting and Geometry → Derivation: ordered steps, from the objective to the closed OdeSystem
 asymptotics

@@ -63,10 +63,11 @@ class SymbolicProblem:
 def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProblem:
     """The problem in symbols: its weights, scales, lengths and Gram entries.
 
-    A scale that all components of a mixture share is one symbol, or the number one; unequal scales and learned scales
-    have a symbol each. Two opposite modes become an antipodal pair at distance R from the origin; proposal means at the
-    same distance share the symbol R, and means at another distance have r. Among modes in any other position, a largest
-    independent subset keeps its Gram entries, and the other modes are combinations of the subset.
+    A scale that all components of a mixture share is one symbol, or the number one. Among unequal scales each value has
+    a symbol, and among learned scales each component. Two opposite modes become an antipodal pair at distance R from
+    the origin. If all proposal means lie at this distance, their radius is R, too; otherwise it is r, or r_1, r_2, …
+    for unequal radii. Among modes in any other position, a largest independent subset keeps its Gram entries, and the
+    other modes are combinations of the subset.
 
     large_dimension: take the limit d → ∞ in averages that depend on d because of unequal scales. Raises BadInput for a
     problem that the derivation does not cover.

@@ -43,8 +43,8 @@ class MeasuredError(NamedTuple):
     size
         The number of coefficients or nodes; at a typical state where the number depends on the state.
     error
-        The largest difference from a finer rule. For a lattice the error is relative to E|f| where E|f| exceeds one;
-        for quasi-random points it is a standard error.
+        The largest difference from a finer rule, plus, for a proxy, its largest difference from the rule. For a lattice
+        the error is relative to E|f| where E|f| exceeds one; for quasi-random points it is a standard error.
     samples
         Where the error was measured, in words.
     """
@@ -93,9 +93,11 @@ def build_tables(
 ) -> Tables:
     """Tables for every average of a system at the given parameter values.
 
-    tolerance: the absolute error of each average. proxies: use a Chebyshev proxy where an average depends on one
-    bounded state and is smooth enough, and the trapezoidal rule otherwise. reach: how far the states go; by default
-    what the parameter values say. Raises ArithmeticError where a measured error misses the tolerance.
+    tolerance: the wanted error of each average; for an average over several variables it is relative to E|f| where E|f|
+    exceeds one. proxies: use a Chebyshev proxy where an average depends on one bounded state and is smooth enough, and
+    the trapezoidal rule otherwise. reach: how far the states go; by default what the parameter values say. Raises
+    ArithmeticError where the measured error of an average over one variable exceeds twice the tolerance, or that of a
+    tensor grid the tolerance. Quasi-random points may miss the tolerance; `measured_errors` then says by how much.
     """
     system = averages.system
     reach = reach_of(system, values) if reach is None else reach

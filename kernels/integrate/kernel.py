@@ -189,7 +189,7 @@ def compile_system(
     breakpoints
         The times of the schedule's kinks and jumps.
     tolerance
-        The absolute error of every average.
+        The wanted error of every average; see `kernels.averages.tables.build_tables`.
     expectations
         "proxy" evaluates an average by a Chebyshev proxy where one reaches the tolerance, and otherwise by the
         trapezoidal rule. "quadrature" always uses the trapezoidal rule.
