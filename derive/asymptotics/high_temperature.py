@@ -1,7 +1,7 @@
 """The limit β → 0: the entropy drives the components apart, and the overlaps with the target move only at order β.
 
-Let 2θ be the angle between the means, s = cos 2θ, and let u_1 and u_2 be the target's overlaps with the unit vectors
-along μ_1 + μ_2 and μ_1 − μ_2. Then
+Let 2θ be the angle between the means μ_1 and μ_2, s = cos 2θ, and let u_1 and u_2 be the target's overlaps with the
+unit vectors along μ_1 + μ_2 and μ_1 − μ_2. Then
 
     m_1 = u_1 cos θ + u_2 sin θ,    m_2 = u_1 cos θ − u_2 sin θ.
 

@@ -5,11 +5,12 @@ b = m_1 − m_2 is linear,
 
     da/dt = β F(0) + κ a,  κ = ½ β F'(0) − G(−1),        db/dt = ½ β F'(0) b,
 
-and a quench at time D separates the pair where b(D) > ψ(a(D)), with ψ an increasing function. So
+and a quench at time D separates the pair where b(D) > ψ(a(D)), with ψ an increasing function. The least b(0) from which
+the pair separates is therefore b_c with
 
     log b_c = log ψ(a(D)) − ½ F'(0) ∫ β dt.
 
-Its derivative with respect to β(t) is S(t) = (ψ'/ψ) (F(0) + ½ F'(0) a(t)) e^{∫_t^D κ} − ½ F'(0), and
+The derivative of log b_c with respect to β(t) is S(t) = (ψ'/ψ) (F(0) + ½ F'(0) a(t)) e^{∫_t^D κ} − ½ F'(0), and
 
     dS/dt = (ψ'/ψ) F(0) G(−1) e^{∫_t^D κ},
 

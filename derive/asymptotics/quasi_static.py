@@ -5,9 +5,9 @@ expansion
 
     y = y_0(β) + β̇ y_1(β) + O(1/t0²),    J y_1 = dy_0/dβ,    J = ∂f/∂y at y_0,
 
-follows from f(y_0; β) = 0 by collecting the terms of order 1/t0, the order of β̇ = B'/t0. On the curve μ_1 + μ_2 is
-along the target. The curve is invariant, so y_1 is tangent to it: m lags behind, and s stays s_0(m). Meanwhile b grows
-at the rate λ of the curve.
+follows from f(y_0; β) = 0 by collecting the terms of order 1/t0, the order of β̇ = B'/t0. On the curve the sum of the
+means is along the modes. The curve is invariant, so y_1 is tangent to the curve: m lags behind, and s stays s_0(m).
+Meanwhile b grows at the rate λ of the curve.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class StepCheck:
         The largest relative difference over points, equations and coordinates. NaN where a difference is not a number,
         and infinite where nothing was compared.
     compared : int
-        Number of compared sides.
+        The number of comparisons: the equations that stand on both sides, times the points.
     passed : bool
         Whether the difference is at most BOUND.
     """

@@ -64,9 +64,10 @@ def make_rule(spec: ScheduleSpec) -> AdaptiveRule | None:
 
 @checked
 def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
-    """The schedule of a specification, as formulas in time. The schedule is made once for each specification.
+    """Return the schedule of a specification, as formulas in time.
 
-    For an adaptive kind the schedule is the constant temperature T0 that holds until the rule acts.
+    The schedule is made once for each specification. For an adaptive kind the schedule is the constant temperature T0
+    that holds until the rule acts.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
     BadInput
         For a constant T0 > 1 + excess, for an expression that is not so near 1 at t = 1e9, and for an adaptive kind.
     ValueError
-        For another excess.
+        For an excess that is not positive and finite.
 
     Examples
     --------

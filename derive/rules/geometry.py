@@ -149,7 +149,10 @@ def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
 def _variables(
     means: tuple[VectorSymbol, ...], geometry: Geometry, names: Names, relations: Relations, moving: Moving
 ) -> tuple[StateVariable, ...]:
-    """The records of the overlaps that move. Vectors of known lengths bound their overlap by the product of these."""
+    """The records of the overlaps that move.
+
+    Two vectors of known lengths bound their overlap by the product of the lengths.
+    """
     moves = {names[inner] for _, inner, _ in moving}
 
     def interval(inner: Inner) -> tuple[sp.Expr, sp.Expr]:
