@@ -88,10 +88,10 @@ def average_and_error(
 ) -> tuple[float, float]:
     """E[f], or an expression in such averages, and its absolute error.
 
-    With up to three variables E[f] is summed on grids, and the error is tolerance · E|f|. With more variables it is
-    sampled at quasi-random points, and the error is the standard error among scrambles. numbers: a value for every free
-    symbol. Both results are nan where the integrand is not finite and real, or where no grid of at most MOST_NODES
-    nodes suffices.
+    With up to three variables E[f] is summed on grids, and the error is the tolerance times E|f| or times
+    SMALLEST_SIZE, whichever is larger. With more variables E[f] is sampled at quasi-random points, and the error is the
+    standard error among scrambles. numbers: a value for every free symbol. Both results are nan where the integrand is
+    not finite and real, or where no grid of at most MOST_NODES nodes suffices.
     """
     if not isinstance(expectation, Expectation):
         return _combined(expectation, numbers, tolerance)

@@ -141,7 +141,13 @@ class ScheduleCost:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveRun(ParticleRun):
-    """A ParticleRun whose beta is (n_out, replicas), with the cost of its schedule."""
+    """A ParticleRun whose beta is (n_out, replicas), with the cost of its schedule.
+
+    Attributes
+    ----------
+    cost
+        The cost of the schedule, for each replica. The other attributes are those of `ParticleRun`.
+    """
 
     cost: ScheduleCost
 
