@@ -86,7 +86,8 @@ def _drift(which: int, u: sp.Expr, pair: EqualWeights) -> sp.Expr:
     if sp.simplify(rate.subs(BETA, 0)) != 0:
         raise ArithmeticError(f"{u} is not conserved at infinite temperature")
     per_beta = sp.expand(sp.diff(rate, BETA))
-    # `kept` is the one of cos θ and sin θ whose multiple normalises u; the other one is reduced to its first power.
+    # u_1 has the divisor 2 cos θ, and u_2 the divisor 2 sin θ. `kept` is the function in the divisor of this u; the
+    # `other` function is reduced to its first power.
     kept, other = sp.symbols("kept other", positive=True, cls=sp.Dummy)
     cosine, sine = (kept, other) if which == 0 else (other, kept)
     overlaps = {m_1: U[0] * cosine + U[1] * sine, m_2: U[0] * cosine - U[1] * sine}

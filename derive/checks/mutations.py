@@ -72,7 +72,7 @@ def one_term_mutations(system: OdeSystem, most: int | None = None) -> tuple[Muta
 
 
 def equivalent(first: sp.Expr, second: sp.Expr) -> bool:
-    """Return whether the two are proven equal as functions.
+    """Return whether the two expressions are proven equal as functions.
 
     False means that the canonical form gives no proof, not that they differ.
     """

@@ -64,7 +64,7 @@ def wide(average: Expectation, moments: int) -> sp.Expr:
 
         φ(c)/σ · Σ_k He_k(c) (y/σ)^k/k!,
 
-    so that f, which is localised on the scale of σ, enters through its moments ∫ y^k f(y) dy (Laplace's method about an
+    so that f, which is narrow in comparison with σ, enters through its moments ∫ y^k f(y) dy (Laplace's method about an
     interior point). The rule splits tanh into its sign, with E sign(a + σz) = erf(c/√2), and tanh − sign, which is
     localised.
     """

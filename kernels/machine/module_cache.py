@@ -57,7 +57,7 @@ def keep(name: str, content: bytes) -> None:
         return
     beside = directory / f".{secrets.token_hex(8)}.tmp"
     try:
-        try:  # the file does not exist yet, so an interrupt at any later time removes it
+        try:  # entered before the file exists, so that an interrupt at any time removes the file
             with open(beside, "xb", opener=_for_the_owner) as stream:
                 stream.write(content)
             os.replace(beside, directory / name)
@@ -111,7 +111,7 @@ def environment_digest() -> str:
 def _wanted_directory() -> Path | None:
     """The folder that the environment asks for, or None without a home directory.
 
-    A home directory that does not exist is not created, and a relative one does not count.
+    The function never creates a missing home directory, and a home directory with a relative path does not count.
     """
     if named := os.environ.get(VARIABLE):
         return Path(named).absolute()

@@ -136,7 +136,8 @@ def extrapolate_step(coarse: ParticleRun, fine: ParticleRun) -> ExtrapolatedRun:
     The limit is Richardson's extrapolation, 2 fine - coarse, for each replica. Both runs need the same number of
     replicas with the same initial states, the same recorded times (so that record_every is twice as large in the finer
     run), and one schedule for all replicas. Different seeds make the noises of the two runs independent. Raises
-    ValueError if the runs are no such pair.
+    ValueError where steps, shapes, recorded times or the shape of beta do not fit. The function does not compare the
+    initial states, nor the values of beta.
     """
     if not np.isclose(coarse.dt, 2 * fine.dt, rtol=1e-12, atol=0):
         raise ValueError(f"the fine run needs half the coarse run's step {coarse.dt:g}, but has {fine.dt:g}")
