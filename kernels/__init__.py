@@ -1,12 +1,14 @@
-"""Numerical kernels of annealvi, room by room in the order in which they are used:
+"""Numerical kernels of annealvi, from the derived system to integrated trajectories, and the particle simulation.
+
+The rooms, in the order in which they are used:
 
 lower       the expressions of the derivation as a kernel evaluates them, and the analysis of a system's averages
 generate    from an analysed system and a schedule to the source of one module; it contains the texts of templates/
 averages    the tables and lattice rules behind averages, with the errors that were measured
 integrate   compiled systems, adaptive Runge–Kutta over batches, and the exact law of the initial overlaps
 particles   the d-dimensional simulation, and the KL on a grid: densities and sampling only, nothing of the derivation
-machine     devices, threads, the cache of compiled code, and how long work is stopped and reported
+machine     devices, threads, the cache of compiled code, and how work that takes long is stopped and reported
 """
 
 IS_ANNEALVI = True
-"""Another distribution also calls itself `kernels`; `annealvi` looks for this mark."""
+"""Other packages are called `kernels` too; `annealvi` recognises this one by this mark."""

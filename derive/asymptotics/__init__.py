@@ -1,1 +1,1 @@
-"""Limits of the theory, each derived from the closed system."""
+"""Limits of the theory, growth rates and linear stability, each derived from the closed system."""

@@ -6,12 +6,12 @@ least e^{Λ_hot},
 
     Λ_hot = ½ F'(0) ∫_0^{t_c} β dt,    T(t_c) = T_c.
 
-Under a slow schedule b goes on growing below T_c, while the pair waits off the middle until it is released. This part
-has no closed form; `derive.asymptotics.quasi_static` gives its rate. It is zero for a hold, and large for a schedule
-that spends little of its time above T_c.
+Under a slow schedule b goes on growing below T_c, while the pair waits off the middle until it is released. The growth
+below T_c has no closed form; `derive.asymptotics.quasi_static` gives its rate. This growth is zero for a hold, and
+large for a schedule that spends little of its time above T_c.
 
-The integral has a closed form for each kind of schedule in T0 and t0, by the substitution t = t(u) in the record of the
-kind, which makes β dt rational in u.
+The integral has a closed form in T0 and t0 for each kind in `HOT_KINDS`. The substitution t = t(u) in the record of the
+kind makes β dt rational in u.
 """
 
 from __future__ import annotations
@@ -50,8 +50,14 @@ HOT_KINDS = names_of_kinds(lambda kind: kind.growth is not None)
 class HotGrowth:
     """The growth of b above T_c under one kind of schedule, for 1 < T_c <= T0.
 
-    kind: the schedule kind. crossing: the time t_c at which T passes T_c. exponent: Λ_hot. Both are expressions in T0,
-    t0 and `CRITICAL_TEMPERATURE`; the exponent has `PULL_SLOPE` too.
+    Attributes
+    ----------
+    kind : str
+        The schedule kind.
+    crossing : sympy.Expr
+        The time t_c at which T passes T_c, in T0, t0 and `CRITICAL_TEMPERATURE`.
+    exponent : sympy.Expr
+        Λ_hot, in the same symbols and `PULL_SLOPE`.
     """
 
     kind: str
@@ -97,8 +103,8 @@ def hot_growth(kind: str, path: SymmetricPath) -> HotGrowth:
 def _antiderivative(integrand: sp.Expr, ordered: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
     """An antiderivative in u, checked by differentiation.
 
-    Where SymPy does not know that T0 > 1 it loses terms of some integrals without a word, so a second attempt tells it
-    by the distances in `ordered`. Raises ArithmeticError where that is wrong too.
+    Where SymPy does not know that T0 > 1, it silently loses terms of some integrals. A second attempt therefore writes
+    the temperatures by the positive distances in `ordered`. Raises ArithmeticError where that attempt is wrong too.
     """
     for known in ({}, ordered):
         told = integrand.xreplace(known)

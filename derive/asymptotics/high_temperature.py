@@ -1,7 +1,7 @@
 """The limit β → 0: the entropy drives the components apart, and the overlaps with the target move only at order β.
 
-Let 2θ be the angle between the means, s = cos 2θ, and let u_1 and u_2 be the target's overlaps with the unit vectors
-along μ_1 + μ_2 and μ_1 − μ_2. Then
+Let 2θ be the angle between the means μ_1 and μ_2, s = cos 2θ, and let u_1 and u_2 be the target's overlaps with the
+unit vectors along μ_1 + μ_2 and μ_1 − μ_2. Then
 
     m_1 = u_1 cos θ + u_2 sin θ,    m_2 = u_1 cos θ − u_2 sin θ.
 
@@ -86,7 +86,8 @@ def _drift(which: int, u: sp.Expr, pair: EqualWeights) -> sp.Expr:
     if sp.simplify(rate.subs(BETA, 0)) != 0:
         raise ArithmeticError(f"{u} is not conserved at infinite temperature")
     per_beta = sp.expand(sp.diff(rate, BETA))
-    # `kept` is the one of cos θ and sin θ whose multiple normalises u; the other one is reduced to its first power.
+    # u_1 has the divisor 2 cos θ, and u_2 the divisor 2 sin θ. `kept` is the function in the divisor of this u; the
+    # `other` function is reduced to its first power.
     kept, other = sp.symbols("kept other", positive=True, cls=sp.Dummy)
     cosine, sine = (kept, other) if which == 0 else (other, kept)
     overlaps = {m_1: U[0] * cosine + U[1] * sine, m_2: U[0] * cosine - U[1] * sine}

@@ -5,11 +5,12 @@ b = m_1 − m_2 is linear,
 
     da/dt = β F(0) + κ a,  κ = ½ β F'(0) − G(−1),        db/dt = ½ β F'(0) b,
 
-and a quench at time D separates the pair where b(D) > ψ(a(D)), with ψ an increasing function. So
+and a quench at time D separates the pair where b(D) > ψ(a(D)), with ψ an increasing function. The least b(0) from which
+the pair separates is therefore b_c with
 
     log b_c = log ψ(a(D)) − ½ F'(0) ∫ β dt.
 
-Its derivative with respect to β(t) is S(t) = (ψ'/ψ) (F(0) + ½ F'(0) a(t)) e^{∫_t^D κ} − ½ F'(0), and
+The derivative of log b_c with respect to β(t) is S(t) = (ψ'/ψ) (F(0) + ½ F'(0) a(t)) e^{∫_t^D κ} − ½ F'(0), and
 
     dS/dt = (ψ'/ψ) F(0) G(−1) e^{∫_t^D κ},
 
@@ -40,7 +41,7 @@ DRIFT, SLOPE, REPULSION = (
     sp.Symbol("F_0'", positive=True),
     sp.Symbol("G", positive=True),
 )
-"""The values F(0), whose sign is that of the heavier mode, F'(0) and G(−1)."""
+"""The symbols of F(0), F'(0) and G(−1). F(0) has the sign of the heavier mode and is taken as positive."""
 END = sp.Symbol("D", positive=True)
 """The time D of the quench."""
 
@@ -49,7 +50,14 @@ END = sp.Symbol("D", positive=True)
 class Pair:
     """The linear flow of a protected pair: da/dt = drift + damping · a and db/dt = growth · b.
 
-    The three rates are expressions in BETA and the symbols of this module.
+    Attributes
+    ----------
+    drift : sympy.Expr
+        da/dt at a = 0, in BETA and the symbols of this module, as are the other two rates.
+    damping : sympy.Expr
+        The coefficient κ of a in da/dt.
+    growth : sympy.Expr
+        The coefficient of b in db/dt.
     """
 
     drift: sp.Expr

@@ -204,9 +204,13 @@ def _anywhere(expression: sp.Expr) -> sp.Expr:
 def pull_condition(pull: sp.Expr) -> sp.Expr:
     """Return the expression that must be positive for a pull E[tanh y] to be positive.
 
-    It is the mean A of y, whose law is symmetric around A. E tanh(A + x) = ½ E[tanh(A + x) + tanh(A − x)], and the sum
-    is sinh 2A times a positive function. Together with `unit_interval_gap` this gives 0 < p < 1. Raises ArithmeticError
-    where one of the two is not shown.
+    This expression is the mean A of y = A + x, where the law of x is symmetric around 0. The pull has the sign of A,
+    since
+
+        E tanh(A + x) = ½ E[tanh(A + x) + tanh(A − x)],
+
+    where the sum of the two tanh is sinh 2A times a positive function. Together with `unit_interval_gap` this gives
+    0 < p < 1. Raises ArithmeticError where the sign of the sum or the gap is not shown.
     """
     sign, average = pull.as_coeff_Mul()
     unit_interval_gap(average)

@@ -5,9 +5,9 @@ expansion
 
     y = y_0(β) + β̇ y_1(β) + O(1/t0²),    J y_1 = dy_0/dβ,    J = ∂f/∂y at y_0,
 
-follows from f(y_0; β) = 0 by collecting the terms of order 1/t0, the order of β̇ = B'/t0. On the curve μ_1 + μ_2 is
-along the target. The curve is invariant, so y_1 is tangent to it: m lags behind, and s stays s_0(m). Meanwhile b grows
-at the rate λ of the curve.
+follows from f(y_0; β) = 0 by collecting the terms of order 1/t0, the order of β̇ = B'/t0. On the curve the sum of the
+means is along the modes. The curve is invariant, so y_1 is tangent to the curve: m lags behind, and s stays s_0(m).
+Meanwhile b grows at the rate λ of the curve.
 """
 
 from __future__ import annotations
@@ -37,8 +37,20 @@ EQUILIBRIUM = sp.Symbol("m_0", real=True)
 class QuasiStatic:
     """The equilibria with 0 < |m| < 1 on b = 0, as functions of m (`MEAN`), and the expansion about them.
 
-    similarity: s_0(m). beta: the β at which m is in equilibrium. growth: λ, the growth rate of b on the curve.
-    jacobian: J on the curve. correction: y_1 = (m_1, s_1). expansions: those of m(t) and s(t), in `EQUILIBRIUM`.
+    Attributes
+    ----------
+    similarity : sympy.Expr
+        s_0(m).
+    beta : sympy.Expr
+        The β at which m is in equilibrium.
+    growth : sympy.Expr
+        λ, the growth rate of b on the curve.
+    jacobian : sympy.ImmutableMatrix
+        J on the curve, shape (2, 2).
+    correction : tuple of sympy.Expr
+        y_1, the corrections of m and of s.
+    expansions : tuple of Expansion
+        The expansions of m(t) and s(t), in `EQUILIBRIUM`.
     """
 
     similarity: sp.Expr

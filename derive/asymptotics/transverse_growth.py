@@ -1,7 +1,7 @@
 """The linearisation around b = m_1 − m_2 = 0: how fast two components of equal weight part while they move together.
 
-The manifold b = 0 is invariant. On it m = (m_1 + m_2)/2 and s move by themselves. Off it b grows at the transverse rate
-λ.
+The manifold b = 0 is invariant. On the manifold m = (m_1 + m_2)/2 and s obey a closed system of their own. A small b
+grows at the transverse rate λ.
 """
 
 from __future__ import annotations

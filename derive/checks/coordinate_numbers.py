@@ -1,8 +1,9 @@
 """Expressions in coordinate symbols as numbers, with averages as sums over nodes.
 
-Averages over a sample are products of Gauss rules, whose order rises until they settle. The average under the mixture
-itself is a lattice sum, the trapezoidal rule. For a function analytic in a strip of half-width δ its error is about
-e^{−2πδ/h} + e^{−2π²/h²}. The step h follows from δ, which the nearest complex zero of a mixture density sets.
+An average over a sample is a product of Gauss rules, whose order rises until the average settles. The average under the
+mixture itself is a lattice sum by the trapezoidal rule. The error of this rule with step h is about e^{−2πδ/h} +
+e^{−2π²/h²} for a function that is analytic in a strip of half-width δ. The step follows from δ, which the nearest
+complex zero of a mixture density sets.
 """
 
 from __future__ import annotations
@@ -23,14 +24,24 @@ from derive.objects.softmax import Softmax
 from derive.objects.vectors import GaussianVector, VectorSymbol
 
 DIGITS = 34
-"""Digits of the averages: four more than the 30 to which steps are compared."""
+"""Digits of a result: four more than the 30 to which steps are compared. Averages get three further digits."""
 GUARD = 15
 """Further digits of the arithmetic."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """Numbers for every vector (tuples of `dimension` coordinates) and every scalar symbol."""
+    """Numbers for every vector and every scalar symbol of a derivation.
+
+    Attributes
+    ----------
+    dimension : int
+        The dimension d of the space in which the derivation is checked.
+    vectors : mapping of VectorSymbol to tuple
+        The d coordinates of each mode and mean.
+    scalars : mapping of sympy.Symbol to mpmath.mpf
+        The number of each scalar symbol.
+    """
 
     dimension: int
     vectors: Mapping[VectorSymbol, tuple]
@@ -56,7 +67,7 @@ class CoordinateNumbers:
     def numeric(self, expressions: list[sp.Expr]) -> list:
         """Return numbers for expressions in coordinate symbols.
 
-        All averages over one sample share one pass over the lattice.
+        All averages over one sample share one pass over the nodes.
         """
         averages = sorted(set().union(*(e.atoms(Average) for e in expressions)), key=sp.default_sort_key)
         known: dict[sp.Expr, sp.Symbol] = {}
@@ -121,7 +132,7 @@ class CoordinateNumbers:
     def _lattice_step(self) -> mpmath.mpf:
         """Return the step h for which both error terms are below 10^−(digits + 3).
 
-        The largest separation of the point's vectors sets it.
+        The largest separation of the point's vectors sets the step.
         """
         target = (DIGITS + 3) * mpmath.log(10)
         vectors = list(self.point.vectors.values())

@@ -25,7 +25,7 @@ from derive.objects.system import OdeSystem
 from derive.rules.reduction import AtLargest, CholeskyRoot
 
 SCALED_KINDS = (("sign", "sign flipped", -1), ("factor 2", "factor 2", 2), ("dropped term", "dropped", 0))
-"""(kind, what the label says, factor of the term)."""
+"""The changes of a term: (kind, what the label says, factor of the term)."""
 
 Path = tuple[int, ...]
 Change = tuple[str, str, sp.Expr]
@@ -36,8 +36,14 @@ Partners = dict[sp.Symbol, tuple[tuple[str, sp.Symbol], ...]]
 class Mutant:
     """A system with one thing wrong.
 
-    `label` describes the change. `kind` is "sign", "factor 2", "dropped term", "swapped index" (m_2 for m_1) or
-    "swapped state" (s for m_1).
+    Attributes
+    ----------
+    label : str
+        The change in words.
+    kind : str
+        "sign", "factor 2", "dropped term", "swapped index" (m_2 for m_1) or "swapped state" (s for m_1).
+    system : OdeSystem
+        The wrong system.
     """
 
     label: str
@@ -66,7 +72,7 @@ def one_term_mutations(system: OdeSystem, most: int | None = None) -> tuple[Muta
 
 
 def equivalent(first: sp.Expr, second: sp.Expr) -> bool:
-    """Return whether the two are proven equal as functions.
+    """Return whether the two expressions are proven equal as functions.
 
     False means that the canonical form gives no proof, not that they differ.
     """
@@ -75,9 +81,10 @@ def equivalent(first: sp.Expr, second: sp.Expr) -> bool:
 
 @cache
 def canonical(expression: sp.Expr) -> sp.Expr:
-    """Return a normal form.
+    """Return a normal form of the expression.
 
-    It is expanded, and each expectation is a sum of terms that represent their class under the law's symmetries.
+    The form is expanded. Each expectation in it is a sum of terms, each of which represents its class under the
+    symmetries of the variables' law.
     """
     expectations = sorted(expression.atoms(Expectation), key=sp.default_sort_key)
     return _expanded(expression.xreplace({e: _canonical_expectation(e) for e in expectations}))
@@ -85,7 +92,7 @@ def canonical(expression: sp.Expr) -> sp.Expr:
 
 @cache
 def _canonical_expectation(average: Expectation) -> sp.Expr:
-    """Return the normal form of an average.
+    """Return the normal form of an average over independent scalars.
 
     Independent standard normal variables may be renamed, permuted and reflected. A term that such a change maps to its
     negative averages to 0.

@@ -37,7 +37,7 @@ class StepCheck:
         The largest relative difference over points, equations and coordinates. NaN where a difference is not a number,
         and infinite where nothing was compared.
     compared : int
-        Number of compared sides.
+        The number of comparisons: the equations that stand on both sides, times the points.
     passed : bool
         Whether the difference is at most BOUND.
     """
@@ -65,9 +65,9 @@ def check_derivation(derivation: Derivation, points: int = 2, dimension: int | N
 def check_dimension(derivation: Derivation) -> int:
     """Return the dimension in which a derivation is checked.
 
-    It is 2, or with unequal scales, where averages cost most, the number of linear forms in a mixture's logits. On a
-    sphere it is at least 2, because in one dimension a sphere does not move. If the equations hold only in the
-    problem's own dimension, it is that dimension.
+    The dimension is 2 if all scales are equal. With unequal scales, whose averages cost most, it is the number of
+    linear forms in a mixture's logits, but on a sphere at least 2, because means on a sphere in one dimension cannot
+    move. If the equations hold only in the problem's own dimension, that dimension is returned.
     """
     setting, geometry = derivation.setting, derivation.geometry
     forms = most_forms(setting, geometry)
@@ -132,7 +132,7 @@ def sample_point(
         for mixture in (setting.proposal, setting.target):
             shares = [uniform(0.5, 2) for _ in mixture.weights]
             scalars.update({w: s / mpmath.fsum(shares) for w, s in zip(mixture.weights, shares, strict=True)})
-            several = len(set(mixture.scales)) > 1  # only scales that differ make averages expensive
+            several = len(set(mixture.scales)) > 1  # averages are expensive only where scales differ
             scalars.update(
                 {s: uniform(*(scales if several else (0.8, 1.2))) for s in dict.fromkeys(mixture.scales) if s.is_Symbol}
             )

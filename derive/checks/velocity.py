@@ -66,9 +66,10 @@ def velocity_at(
 ) -> Velocity:
     """Return the velocity at the given means, with the rates of the overlaps.
 
-    means and modes are L and K lists of equally many coordinates. parameters gives the values of the symbols of
-    weights, scales and the dimension. several returns the value of an average over several variables, or over a χ²
-    variable, in which every symbol is a number. The means may have any lengths; on the sphere none may be zero.
+    means: L lists of coordinates. modes: K lists of as many coordinates. parameters: the values of the symbols of
+    weights, scales and the dimension. beta: the inverse temperature. several: the caller's rule, which returns the
+    value of an average over several variables, or over a χ² variable, in which every symbol is a number. The means may
+    have any lengths; on the sphere none may be zero.
     """
     setting, geometry = derivation.setting, derivation.geometry
     names = dict(derivation.overlaps.names)
@@ -134,8 +135,8 @@ def _evaluated(expression: sp.Expr, several: AverageRule) -> sp.Expr:
 def _cholesky_entry(entry: sp.Expr, at: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
     """Return an entry of the Cholesky factor in numbers.
 
-    Of dependent forms, a remainder that rounding leaves near or below zero counts as zero, and so does a quotient by
-    zero.
+    Where forms are dependent, a remainder that rounding leaves near or below zero counts as zero, and so does a
+    quotient by zero.
     """
     if isinstance(entry, CholeskyRoot):
         remainder, whole = (sp.Float(a.xreplace(at), DIGITS + 13) for a in entry.args)
@@ -150,6 +151,6 @@ def _rate_of(symbol: sp.Expr, found: Mapping[str, Equation], number: NumberRule,
 
 
 def _combine(velocity: Equation | None, coordinates: Mapping, number: NumberRule, size: int) -> list:
-    """Return the vector in coordinates; zero where means rest."""
+    """Return the vector in coordinates; zero where the means are not learned."""
     terms = [(number(c), coordinates[atom]) for atom, c in (velocity.value if velocity is not None else Vector())]
     return [mpmath.fsum(c * v[n] for c, v in terms) for n in range(size)]

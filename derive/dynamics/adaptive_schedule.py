@@ -1,9 +1,8 @@
-"""AdaAnn's rule, a schedule that follows the proposal, as a flow of the inverse temperature that is closed in the
-summary statistics.
+"""AdaAnn's adaptive schedule as a flow of the inverse temperature that is closed in the summary statistics.
 
 AdaAnn raises beta by tau/√Var_q[log p*] at intervals t0 of the flow's time, since the KL divergence between p*^β and
 p*^β' is about (β' − β)² Var/2. For small tau the increments become the flow dβ/dt = (tau/t0)/√Var_q[log p*] until
-β = 1, and the system becomes autonomous.
+β = 1, and the system becomes autonomous. The steps are, in order:
 
 average over components → one mode and its responsibility → variance within and between components → moments of the
 deviation → closure → jointly Gaussian scalars → final variables → flow of the inverse temperature.
@@ -34,7 +33,7 @@ from derive.rules.gradient_rules import average, second_moments
 from derive.rules.reduction import Surroundings
 
 INVERSE_TEMPERATURE = sp.Symbol("b", positive=True)
-"""beta as a state; β = min(b, 1)."""
+"""The symbol b of the state that gives the inverse temperature, β = min(b, 1)."""
 
 STEP = sp.Symbol("tau", positive=True)
 INTERVAL = sp.Symbol("t0", positive=True)
@@ -171,10 +170,10 @@ def _log_responsibility(setting: Setting, x: GaussianVector) -> sp.Expr:
 
 
 def _within_and_between(setting: Setting) -> Equations:
-    """The variance of X + H, where X = ‖x − ν_K‖²/(2 σ*_K²) and H = log ρ*_K, within and between components.
+    """The variance of X + H within and between components, where X = ‖x − ν_K‖²/(2 σ*_K²) and H = log ρ*_K.
 
-    The components' averages are U_i = E_i[X + H] and their variances V_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] +
-    Var_i[H]; E_i[X²] is kept as one average.
+    The average over component i is U_i = E_i[X + H]. The variance in component i is
+    V_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] + Var_i[H], where E_i[X²] is kept as one average.
     """
     weights, unit = setting.proposal.weights, 1 / (2 * setting.target.scales[-1] ** 2)
     defined: list[Equation] = []

@@ -1,9 +1,13 @@
 """The derivation as a value: the ordered steps from the objective to the closed system of the summary statistics.
 
+The steps for learned means are, in order:
+
 objective → average over components → pathwise gradient → mixture scores → score-function part vanishes →
 responsibilities sum to one → Stein → projected flow → product rule → closure in the overlaps → jointly Gaussian scalars
-→ geometry → two-mode forms → final variables. Every rule but the two-mode rules holds for any number of modes and
-components; the two-mode rules apply to two modes or two components alone.
+→ geometry → two-mode forms → final variables.
+
+Every rule but the two-mode rules holds for any number of modes and components; the two-mode rules apply to two modes or
+two components alone.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ combinations of independent ones, therefore,
 
     da_i/dt = P_i [ Σ_k f_ik ν_k + Σ_{j≠i} f_ij a_j ],    f_ij = f_ji.
 
-On the sphere, if the means alone are learned, there are as many forces as states. The forces determine the velocity
-also where means are linearly dependent, as at most fixed points; the overlaps' rates do not.
+On the sphere, if the means alone are learned, there are as many forces as states. At fixed points the means are usually
+linearly dependent. There the forces still determine the velocity of every mean, whereas the overlaps' rates do not.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def force_system(derivation: Derivation) -> OdeSystem:
     closed = []
     for _, inner, _ in overlaps.moving:
         means = [a for a in inner.args if a in velocities]
-        # The average of the two means' shares, which are equal by the symmetry of f. Both are kept so that the rules
-        # for a pair of averages apply.
+        # The force is the average of the coefficients in both means' velocities, which are equal by the symmetry of f.
+        # Both coefficients are kept so that the rules for a pair of averages apply.
         shares = [_coefficient(velocities[a], other, images) / len(means) for a, other in _ends(inner, means)]
         closed.append((names[inner], sp.expand(sp.Add(*shares))))
     averages = sorted(set().union(*(value.atoms(Expectation) for _, value in closed)), key=sp.default_sort_key)

@@ -25,11 +25,22 @@ Rate = WeightRate | ScaleRate
 class LearnedParameter:
     """One number per component of the proposal that the flow moves through an unconstrained coordinate.
 
-    name: the parameter's name in `flow.learn`. kind: of its states. interval: of each state.
-    symbols: the parameter's symbols in a mixture, one per component.
-    slope_steps: the steps from the objective to its slopes along the coordinates.
-    rate: a component's rate before the chain rule, from the symbols, the component and the coordinates' rates.
-    rule, statement: name and words of the step that carries out the chain rule.
+    Attributes
+    ----------
+    name : str
+        The parameter's name in `flow.learn`.
+    kind : StateKind
+        What the parameter's states measure.
+    interval : tuple of sympy.Expr
+        The lowest and the highest value of each state.
+    symbols : callable
+        The parameter's symbols in a mixture, one per component.
+    slope_steps : callable
+        The steps from the objective of a setting to its slopes along the coordinates.
+    rate : callable
+        A component's rate before the chain rule, from the symbols, the component and the coordinates' rates.
+    rule, statement : str
+        The name and the words of the step that carries out the chain rule.
     """
 
     name: str
@@ -84,7 +95,7 @@ SCALES = LearnedParameter(
 )
 
 PARAMETERS = (WEIGHTS, SCALES)
-"""All learned parameters, in the order of their states."""
+"""All parameters that the flow may learn beside the means, in the order of their states."""
 
 
 def parameters_in(learn: Collection[str]) -> tuple[LearnedParameter, ...]:

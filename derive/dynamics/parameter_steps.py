@@ -1,5 +1,4 @@
-"""The steps for learned weights and learned scales, from the objective to its slopes along softmax logits and log
-scales."""
+"""The steps for learned weights and scales, from the objective to its slopes along softmax logits and log scales."""
 
 from __future__ import annotations
 
@@ -23,14 +22,16 @@ from derive.rules.slopes import (
 )
 
 Parts = list[tuple[sp.Expr, sp.Expr]]
-"""The two parts of each component's slope, as `derive.rules.slopes` differentiates."""
+"""The two parts of each component's slope, as the functions of `derive.rules.slopes` return them."""
 
 MEAN_ENERGY = sp.Symbol("e_mean", real=True)
 
 
 def energy(component: int) -> sp.Symbol:
-    """The symbol e_i of E_i[log q − β log p*], up to a constant that all components share; `component` counts from
-    1."""
+    """The symbol e_i of E_i[log q − β log p*], up to a constant that all components share.
+
+    component: i, counted from 1.
+    """
     return sp.Symbol(f"e_{component}", real=True)
 
 

@@ -66,7 +66,7 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         )
     equal = (
         len(set(setting.proposal.scales)) == 1
-    )  # else the two fluxes are one only before the limit of many dimensions
+    )  # with unequal scales the two fluxes are equal in every dimension, but not after the limit of many dimensions
     if (
         setting.proposal.size == 2
         and equal
@@ -99,8 +99,10 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
 
 
 def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, defined: Equations) -> Equations:
-    """The definitions, with every average reduced to one over independent scalars, after the Cholesky entries that the
-    averages use."""
+    """The definitions, with every average reduced to one over independent scalars.
+
+    The definitions of the Cholesky entries that the averages use come first.
+    """
     factors: dict[sp.Symbol, Equation] = {}
     reduced: list[Equation] = []
     for equation in defined:
@@ -117,8 +119,11 @@ def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, define
 
 
 def factor_names(average: Expectation, setting: Setting) -> FactorNames:
-    """C_star for the target's factor where equal scales make it the same for every component, else C_star_i; C_i for
-    the proposal's factor at a sample of component i."""
+    """The names of the entries of the Cholesky factor in an average over a sample of component i.
+
+    They begin with C_i where the average is of the proposal's responsibilities. For the target's responsibilities they
+    begin with C_star where equal scales make the factor the same for every component, and with C_star_i otherwise.
+    """
     (x,) = average.variables
     i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)
     (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}

@@ -63,10 +63,11 @@ class SymbolicProblem:
 def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProblem:
     """The problem in symbols: its weights, scales, lengths and Gram entries.
 
-    A scale that all components of a mixture share is one symbol, or the number one; unequal scales and learned scales
-    have a symbol each. Two opposite modes become an antipodal pair at distance R from the origin; proposal means at the
-    same distance share the symbol R, and means at another distance have r. Among modes in any other position, a largest
-    independent subset keeps its Gram entries, and the other modes are combinations of the subset.
+    A scale that all components of a mixture share is one symbol, or the number one. Among unequal scales each value has
+    a symbol, and among learned scales each component. Two opposite modes become an antipodal pair at distance R from
+    the origin. If all proposal means lie at this distance, their radius is R, too; otherwise it is r, or r_1, r_2, …
+    for unequal radii. Among modes in any other position, a largest independent subset keeps its Gram entries, and the
+    other modes are combinations of the subset.
 
     large_dimension: take the limit d → ∞ in averages that depend on d because of unequal scales. Raises BadInput for a
     problem that the derivation does not cover.
@@ -127,8 +128,11 @@ def _mixture(
 
 
 def _radius_symbols(problem: Problem, values: dict[sp.Symbol, float]) -> list[sp.Symbol]:
-    """One symbol per mean's radius: R where all means lie on the sphere of an antipodal pair, else r, or r_1, r_2, …
-    for different radii."""
+    """One symbol for the radius of each mean.
+
+    The symbol is R where all means lie on the sphere of an antipodal pair of modes. Otherwise it is r for equal radii,
+    and r_1, r_2, … for different ones.
+    """
     means, radii = problem.target.means, problem.proposal.radii
     if len(means) == 2 and any(means[0]) and all(x == -y for x, y in zip(*means, strict=True)):
         distance = math.hypot(*means[0])
@@ -177,8 +181,7 @@ def _independent_modes(
 
 
 def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) -> tuple[list[float], float]:
-    """The coefficients of the combination of the independent `columns` that is nearest to `wanted`, and its
-    distance."""
+    """The combination of the independent `columns` that is nearest to `wanted`: its coefficients and its distance."""
     # The normal equations square the condition number, to which each column may contribute a factor 1/DEPENDENT.
     with mpmath.workdps(60 + 24 * len(columns)):
         lengths = [mpmath.norm(column) for column in columns]
@@ -244,8 +247,8 @@ def derive_problem(problem: Problem, large_dimension: bool = False) -> Derivatio
 def derive_in_dimension(problem: Problem, dimension: int, manifold: str | None = None) -> Derivation:
     """The derivation for the problem's mixtures in R^dimension, and on another `manifold` if one is given.
 
-    Checks in few dimensions use this derivation: the vectors may be dependent there. It differs from `derive_problem`
-    only where the problem's own equations do not hold in R^dimension.
+    Checks in few dimensions, where the vectors may be dependent, use this derivation. The derivation differs from that
+    of `derive_problem` only where the problem's own equations do not hold in R^dimension.
     """
     symbolic = symbolise(problem)
     setting = symbolic.setting if manifold is None else replace(symbolic.setting, manifold=manifold)

@@ -173,9 +173,12 @@ def average_definitions(named: Mapping[Expectation, sp.Symbol], setting: Setting
 def average_name(average: Expectation, setting: Setting) -> sp.Symbol:
     """The symbol of an average over component i; the head ends in `_star` for the target's responsibilities.
 
-    rho_ij = E_i[ρ_j], rho_i_jl = E_i[ρ_j ρ_l], S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²], ell_i = E_i[log ρ], ellsq_i =
-    E_i[(log ρ)²], ellS_i = E_i[log ρ ‖x − a_i‖²/σ_i²]; rhoup_ij is rho_ij for a sample in two dimensions more. Raises
-    TypeError for any other average.
+    The names of averages of the proposal's responsibilities are
+
+        rho_ij = E_i[ρ_j],    rho_i_jl = E_i[ρ_j ρ_l],    S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²],
+        ell_i = E_i[log ρ],    ellsq_i = E_i[(log ρ)²],    ellS_i = E_i[log ρ ‖x − a_i‖²/σ_i²],
+
+    and rhoup_ij is rho_ij for a sample in two dimensions more. Raises TypeError for any other average.
     """
     (x,) = average.variables
     i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)

@@ -1,2 +1,5 @@
-"""The objects that the derivation is written in: SymPy nodes for vectors, mixtures and averages, and the frozen values
-that hold equations, steps and the closed system."""
+"""The objects that the derivation is written in.
+
+Some are SymPy nodes for vectors, mixtures and averages. The others are frozen values that hold equations, steps and the
+closed system.
+"""

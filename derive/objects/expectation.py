@@ -32,8 +32,10 @@ class StandardNormal(sp.Symbol):
 
 
 class ChiSquared(sp.Symbol):
-    """A scalar random variable with the χ² law, independent of the others; `degrees`, an expression, is its number of
-    degrees of freedom."""
+    """A scalar random variable with the χ² law, independent of every other variable of a different name.
+
+    degrees: its number of degrees of freedom, an expression.
+    """
 
     degrees: sp.Expr
 
@@ -160,8 +162,10 @@ def _law_latex(variable: sp.Symbol, printer: LatexPrinter) -> str:
 
 
 def evaluate(expectations: Sequence[Expectation], digits: int) -> list:
-    """The values of expectations over the same scalar variables, as mpmath numbers of `digits` digits; one pass over
-    the nodes serves all of them."""
+    """The values of expectations over the same scalar variables, as mpmath numbers of `digits` digits.
+
+    One pass over the nodes serves all expectations.
+    """
     variables = tuple(dict.fromkeys(v for e in expectations for v in e.variables))
     normals = [v for v in variables if isinstance(v, StandardNormal)]
     rest = [(v, v.degrees) for v in variables if isinstance(v, ChiSquared)]
@@ -169,12 +173,12 @@ def evaluate(expectations: Sequence[Expectation], digits: int) -> list:
 
 
 def without_idle_variables(average: Expectation, digits: int) -> sp.Expr:
-    """The average, whose symbols are numbers, without the normal variables whose coefficients in the logits are zero
-    within rounding.
+    """The average without the normal variables whose coefficients in the logits are zero within rounding.
 
-    Vectors in fewer dimensions than the derivation has linear forms are dependent, so some coefficients vanish and
-    only rounding errors stand in their place. Leaving out a coefficient changes the average by its square, since a
-    normal variable has mean zero; `digits` digits of the average are kept.
+    Every symbol of the average except its variables must already be replaced by a number. Vectors in fewer dimensions
+    than the derivation has linear forms are dependent, so some coefficients vanish and only rounding errors stand in
+    their place. Leaving out a coefficient changes the average by its square, since a normal variable has mean zero;
+    `digits` digits of the average are kept.
     """
     idle = {v for v in average.variables if isinstance(v, StandardNormal)}
     shares = average.integrand.atoms(Softmax)

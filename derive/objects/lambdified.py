@@ -1,5 +1,6 @@
 """Numeric functions for `sympy.lambdify`, which writes averages, shares and Cholesky roots as calls of these functions.
-They work in the numbers of the module that lambdify writes for: NumPy, plain Python, mpmath.
+
+The functions work in the numbers of the module that lambdify writes for: NumPy, plain Python or mpmath.
 
 An average over N(0, 1) variables is a trapezoidal sum, whose error falls faster than geometrically in the number of
 nodes. The same rule serves a χ² variable in its logarithm, whose density is smooth on the whole line.
@@ -25,8 +26,11 @@ MOST_NODES = 4_000_000
 
 
 class Coded:
-    """A SymPy node that lambdify writes as a call. `_code` takes a function that gives the names of functions (exp,
-    maximum, …) in the module that the code is for."""
+    """A SymPy node that lambdify writes as a call.
+
+    A subclass defines `_code`, whose argument `name` gives the name of a function (exp, maximum, …) in the module that
+    the code is for.
+    """
 
     def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
         raise NotImplementedError
@@ -50,12 +54,12 @@ class NotAveragedError(ArithmeticError):
 def gaussian_average(
     function: Callable[..., Any], degrees: Sequence[Any], arange: Callable[[int], Any] | None = None
 ) -> Any:
-    """E[function(x_1, …)] over independent variables, one per entry of `degrees`: an N(0, 1) variable where the entry
-    is None, a χ² variable with that many degrees of freedom where the entry is a number.
+    """E[function(x_1, …)] over independent normal and χ² variables.
 
-    arange: NumPy's `arange` or one like it. With it, `function` takes all nodes of the last variable at once, as an
-    array of shape (nodes, 1, …), and the function's other arguments may be arrays of any shape. Without it the nodes
-    are taken one by one. Raises NotAveragedError.
+    degrees: one entry per variable, None for an N(0, 1) variable and the degrees of freedom for a χ² variable. arange:
+    NumPy's `arange` or one like it. With it, `function` takes all nodes of the last variable at once, as an array of
+    shape (nodes, 1, …), and the function's other arguments may be arrays of any shape. Without it the nodes are taken
+    one by one. Raises NotAveragedError.
     """
     count, previous = COARSEST, None
     while count ** len(degrees) <= MOST_NODES:
@@ -83,8 +87,10 @@ def log_share(component: int, logits: Sequence[Any], exp: Callable, maximum: Cal
 
 
 def cholesky_root(remainder: Any, whole: Any, sqrt: Callable, maximum: Callable) -> Any:
-    """√remainder. The remainder is kept above the rounding error of the diagonal entry `whole` plus one (see
-    `derive.rules.reduction`)."""
+    """√remainder, where the remainder is kept above the rounding error of the diagonal entry `whole` plus one.
+
+    See `derive.rules.reduction.CholeskyRoot`.
+    """
     return sqrt(maximum(remainder, (whole + 1) * 1e-13))
 
 
@@ -109,8 +115,10 @@ def _row(
     weights: list[float],
     arange: Callable[[int], Any],
 ) -> Any:
-    """The sum over all nodes of the last variable, whose axis stands before the axes of the function's other
-    arguments."""
+    """The sum over all nodes of the last variable.
+
+    The axis of the nodes stands before the axes of the function's other arguments.
+    """
     index = arange(len(nodes))
     behind = getattr(function(*place, nodes[0]), "ndim", 0)
     shape = (len(nodes), *(1,) * behind)
@@ -126,7 +134,7 @@ def _nodes(count: int, degrees: Any) -> tuple[list[float], list[float]]:
         weights = [math.exp(-x * x / 2) for x in nodes]
     else:
         k = float(degrees)
-        # log c = log k + u: the density of u is smooth on the whole line. It falls off doubly exponentially above and
+        # log c = log k + u: the density of u is smooth on the whole line, and falls off doubly exponentially above and
         # exponentially below.
         low, high = -min(80.0 / k, 700.0) - WIDTH * math.sqrt(2 / k), min(WIDTH * math.sqrt(2 / k), 4.0) + 40 / (k + 10)
         step = (high - low) / (2 * count)

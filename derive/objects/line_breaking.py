@@ -58,7 +58,7 @@ def markdown_display(left: str, terms: Sequence[str]) -> str:
 def broken(left: str, terms: Sequence[str], line: int = LINE) -> list[str]:
     """Return the lines of an aligned equation.
 
-    It is broken between terms, and before signs within terms wider than `line` symbols.
+    The equation is broken between terms, and before signs within terms wider than `line` symbols.
     """
     lines, width = [f"{left} &="], _symbols(left)
     for piece in (p for term in terms for p in _pieces(term, line)):

@@ -1,7 +1,8 @@
 """Gaussian mixtures: the log density, the responsibilities, and the gradients of both.
 
 The responsibility of component j at x is the posterior probability that x came from component j: ρ_j(x) = w_j N_j(x) /
-Σ_l w_l N_l(x). Both gradients follow by differentiating log Σ exp and the softmax of the logits; neither is stated.
+Σ_l w_l N_l(x). Both gradients follow by differentiating log Σ exp and the softmax of the logits; neither is entered by
+hand.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ DIMENSION = sp.Symbol("d", positive=True, integer=True)
 
 
 class Mixture(sp.Basic):
-    """The mixture Σ_j weights[j] N(x; means[j], scales[j]² I_d); `name` is LaTeX of the density, `posterior` LaTeX of
-    the responsibilities."""
+    """The mixture Σ_j weights[j] N(x; means[j], scales[j]² I_d).
+
+    name: LaTeX of the density. posterior: LaTeX of the responsibilities.
+    """
 
     def __new__(
         cls, name: sp.Symbol, posterior: sp.Symbol, weights: sp.Tuple, means: sp.Tuple, scales: sp.Tuple
@@ -143,11 +146,10 @@ def _plain(tex: str) -> str:
 
 @cache
 def _require_softmax_calculus() -> None:
-    """Show by differentiating that ∂ log Σ exp/∂ℓ_j = ρ_j and ∂ρ_j/∂ℓ_l = ρ_j (δ_jl − ρ_l); raise ArithmeticError if
-    not.
+    """Check by differentiating that ∂ log Σ exp/∂ℓ_j = ρ_j and ∂ρ_j/∂ℓ_l = ρ_j (δ_jl − ρ_l).
 
     For a derivative along one or two logits the exponentials of all other logits are one constant, whatever their
-    number.
+    number. Raises ArithmeticError if an identity does not hold.
     """
     own, other, others = (
         sp.Symbol("logit_j", real=True),

@@ -53,8 +53,21 @@ def indexed_name(head: str, *groups: Sequence[object], apart: bool = False) -> s
 
 @dataclass(frozen=True)
 class Name:
-    """The parts of a name. groups: the groups of indices, as written. apart: whether the indices stand apart. lifted:
-    whether a plus marks a sample in two dimensions more."""
+    """The parts of a name.
+
+    Attributes
+    ----------
+    head : str
+        The letters before the indices.
+    star : bool
+        Whether the symbol belongs to the target.
+    groups : tuple of tuples of str
+        The groups of indices, as written.
+    apart : bool
+        Whether the indices of a group stand apart, as in M_10_2.
+    lifted : bool
+        Whether a plus marks an average over a sample in two dimensions more.
+    """
 
     head: str
     star: bool
@@ -150,8 +163,10 @@ def _primed(derivative: sp.Derivative, at: sp.Expr) -> str | None:
 
 
 def tex(expression: sp.Basic, extra: Mapping[sp.Symbol, str] | None = None, **settings: object) -> str:
-    """LaTeX of an expression in this package's notation. `extra` gives LaTeX for some of its symbols; `settings` go to
-    the printer."""
+    """LaTeX of an expression in this package's notation.
+
+    extra: LaTeX for some symbols of the expression. settings: options of SymPy's LaTeX printer.
+    """
     names = {s: symbol_tex(s) for s in expression.atoms(sp.Symbol) if type(s) is sp.Symbol}
     return _Printer({"symbol_names": {**names, **(extra or {})}, **settings}).doprint(expression)
 
@@ -163,8 +178,15 @@ def dotted(name: str) -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """A family of symbols. pattern: a regular expression of their names, with # for an index. plain, tex: the symbols'
-    meaning, for a terminal and in LaTeX."""
+    """A family of symbols, and its meaning for a reader.
+
+    Attributes
+    ----------
+    pattern : str
+        A regular expression of the symbols' names, with # for an index.
+    plain, tex : str
+        The symbols' meaning, for a terminal and in LaTeX.
+    """
 
     pattern: str
     plain: str

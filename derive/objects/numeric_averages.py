@@ -49,8 +49,10 @@ def averages(
 
 
 def of_function(function: Callable[..., Any], normals: int, degrees: Sequence) -> Any:
-    """The average of one mpmath function of `normals` N(0, 1) variables and of χ² variables with `degrees` degrees of
-    freedom, to the working precision."""
+    """The average of one mpmath function of independent variables, to the working precision.
+
+    normals: the number of N(0, 1) variables, which come first. degrees: the degrees of freedom of each χ² variable.
+    """
     digits = mpmath.mp.dps
     with mpmath.workdps(digits + 10):
         listed = lambda *point: [function(*point)]  # noqa: E731
@@ -93,8 +95,11 @@ def trapezoid(function: Callable[..., Sequence], digits: int) -> list:
 def _trapezoid_rule(
     count: int, step: mpmath.mpf, new_only: bool, precision: int
 ) -> tuple[tuple[mpmath.mpf, tuple], ...]:
-    """(weight, point) pairs for N(0, 1): the nodes j · step up to `count` on either side, or only those that twice the
-    step does not have. Nodes come in pairs ±x, so that an odd integrand cancels exactly."""
+    """The (weight, point) pairs for N(0, 1) at the nodes j · step, with |j| up to `count`.
+
+    new_only: whether to give only the nodes that the rule with twice the step does not have. Nodes come in pairs ±x, so
+    that an odd integrand cancels exactly.
+    """
     nodes = (
         sign * j * step for j in range(1 if new_only else 0, count + 1, 2 if new_only else 1) for sign in _SIGNS[j > 0]
     )
@@ -123,8 +128,10 @@ def gauss(function: Callable[..., Sequence], normals: int, degrees: Sequence, di
 
 
 def _settled(first: Any, second: Any, third: Any, size: Any, digits: int) -> bool:
-    """Whether three successive values have settled: the real part and, for a complex step, the imaginary part, each by
-    itself."""
+    """Whether three successive values have settled.
+
+    The real part and, for a complex step, the imaginary part must each have settled by itself.
+    """
     for part in (mpmath.re, mpmath.im):
         floor = mpmath.mpf(10) ** (-digits - 2) * part(size)
         early, late = abs(part(second - first)), abs(part(third - second))
@@ -138,8 +145,10 @@ def _sums(
     rule: Iterable[tuple[mpmath.mpf, tuple]],
     before: tuple[list, list] | None = None,
 ) -> tuple[list, list]:
-    """Σ weight f, and Σ weight |f| of the real and imaginary parts, over (weight, point) pairs, added to the sums
-    `before`."""
+    """Σ weight f, and Σ weight |f| of the real and imaginary parts, over (weight, point) pairs.
+
+    before: sums over other pairs, to which these sums are added.
+    """
     values, sizes = before or ([], [])
     for weight, point in rule:
         found = function(*point)

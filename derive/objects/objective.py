@@ -1,5 +1,7 @@
-"""The objective: the reverse KL divergence KL(q ‖ p*^β/Z) between the proposal q and the tempered target, as a
-functional of the proposal's means, weights and scales."""
+"""The objective: the reverse KL divergence KL(q ‖ p*^β/Z) between the proposal q and the tempered target.
+
+The objective is a functional of the proposal's means, weights and scales.
+"""
 
 from __future__ import annotations
 
@@ -81,8 +83,10 @@ class Setting:
 def tempered_reverse_kl(
     proposal: Mixture, target: Mixture, manifold: str = "sphere", learn: tuple[str, ...] = ("means",)
 ) -> Setting:
-    """The setting of KL(q ‖ p*^β/Z(β)) = E_q[log q − β log p*] + log Z(β), for a flow on `manifold` that moves
-    `learn`."""
+    """The setting of the objective KL(q ‖ p*^β/Z(β)) = E_q[log q − β log p*] + log Z(β).
+
+    The flow moves the parameters `learn`, and the means on the `manifold`; see `Setting`.
+    """
     samples = tuple(
         GaussianVector(f"x_{i + 1}", mean, scale)
         for i, (mean, scale) in enumerate(zip(proposal.means, proposal.scales, strict=True))

@@ -1,5 +1,7 @@
-"""The softmax share of one component among several, as a SymPy function of logits. A responsibility becomes a share
-once the reduction has made its logits scalars."""
+"""The softmax share of one component among several, as a SymPy function of logits.
+
+A responsibility becomes a share once the reduction has made its logits scalars.
+"""
 
 from __future__ import annotations
 

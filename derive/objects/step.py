@@ -38,7 +38,7 @@ class Equation:
     value : sympy.Expr, Vector, or a rate that is not carried out
         The right-hand side.
     symbol : sympy.Symbol or None
-        The symbol that a definition defines; the equations beside the definition use the symbol. None for a rate.
+        The symbol that a definition defines, and that other equations of the same step use. None for a rate.
     kind : DefinitionKind or None
         What a definition names. The kind is no part of what the equation states: equations that differ in their kind
         alone are equal.

@@ -1,9 +1,9 @@
-"""The carrier of a closed system of ordinary differential equations: the derivation makes it, and the kernels, the
-asymptotics and the figures read it.
+"""The carrier of a closed system of ordinary differential equations.
 
-The carrier declares the order of states and parameters, and everything downstream keeps that order. Each named
-subexpression (a Gaussian average such as F_1 or g) is defined once and used by name in the right-hand sides, so text,
-LaTeX and kernels show the same structure.
+The derivation makes the carrier, and the kernels, the asymptotics and the figures read it. The carrier declares the
+order of states and parameters, and everything downstream keeps that order. Each named subexpression (a Gaussian average
+such as F_1 or g) is defined once and used by name in the right-hand sides, so text, LaTeX and kernels show the same
+structure.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class OdeSystem:
     subexpressions : tuple of (sympy.Symbol, sympy.Expr)
         The named subexpressions in order. Each may use states, parameters, `BETA` and earlier symbols.
     rhs : tuple of sympy.Expr
-        One right-hand side per state, in states, parameters, `BETA` and the symbols of subexpressions.
+        One right-hand side per state, in states, parameters, `BETA` and the symbols of `subexpressions`.
     gram : sympy.ImmutableMatrix
         The Gram matrix of independent modes and means, in states and parameters. The states lie where this matrix is
         positive semidefinite and each state is within its interval.

@@ -34,8 +34,10 @@ class VectorSymbol(sp.Symbol):
 
 
 class GaussianVector(VectorSymbol):
-    """A random vector with the law N(mean, scale² I) in d + `extra` dimensions; the extra coordinates lie outside the
-    space of the means."""
+    """A random vector with the law N(mean, scale² I) in d + `extra` dimensions.
+
+    The extra coordinates lie outside the space of the means.
+    """
 
     mean: VectorSymbol
     scale: sp.Expr
@@ -165,8 +167,10 @@ class ExpectedVector(sp.Basic):
 
 
 class Vector:
-    """An immutable linear combination of vector atoms (`VectorSymbol`, `Gradient`, `ExpectedVector`) with scalar
-    coefficients."""
+    """An immutable linear combination of vector atoms with scalar coefficients.
+
+    A vector atom is a `VectorSymbol`, a `Gradient` or an `ExpectedVector`.
+    """
 
     __slots__ = ("_terms",)
 

@@ -20,7 +20,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LEAST = {"n": 1, "replicas": 1, "particles": 1, "points": 2, "seed": 0, "workers": 1, "chunk": 1}
-"""The smallest value of whole numbers with these names."""
+"""The smallest value that a whole number may have, by the name of the argument."""
 
 _KINDS: dict[Any, tuple[type, ...]] = {
     float: (numbers.Real,),

@@ -45,7 +45,7 @@ class _DoublePrinter(PythonCodePrinter):
     def _print_Mul(self, product: sp.Mul) -> str:
         return "*".join(
             self.parenthesize(factor, PRECEDENCE["Mul"]) for factor in product.args
-        )  # without a division, which may raise
+        )  # without a division, which may raise an error
 
 
 def double_exp(x: float) -> float:

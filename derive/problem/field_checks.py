@@ -1,6 +1,7 @@
 """`BadInput`, and the checks of single values of a problem that raise it: numbers, lists, mixtures, tables, names.
 
-Each check takes the value's key, for the message, and returns the value in the form in which a `Problem` keeps it.
+Each check takes the value's key, for the message. A check of a field returns the value in the form in which a `Problem`
+keeps it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from derive.problem.scope import outside
 LONGEST_NAME = 80
 MOST_COMPONENTS = 64
 MOST_PASTED = 16
-"""A message proposes normalised weights to be pasted for at most so many components."""
+"""The most components for which a message proposes normalised weights to paste."""
 MOST_DIMENSIONS = 10**9
 SUM_TOLERANCE = 1e-9
 LARGEST = 1e100
-"""Squares and ratios of numbers of at most this magnitude stay finite in double precision."""
+"""The largest magnitude of a number. Squares and ratios of such numbers stay finite in double precision."""
 SMALLEST = 1e-100
 
 FROM_INFINITY = names_of_kinds(lambda kind: kind.starts_at_zero_beta)

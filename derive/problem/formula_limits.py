@@ -13,9 +13,9 @@ import sympy as sp
 from derive.problem.field_checks import BadInput, shown
 
 MOST_STEPS = 2_000_000
-"""Calls and returns within SymPy, somewhat under a second of them. An ordinary formula takes thousands."""
+"""The most calls and returns within SymPy, somewhat under a second of work. An ordinary formula takes thousands."""
 MOST_SECONDS = 2.0
-"""Processor time, for the still rarer formula whose steps are long."""
+"""The most processor time in seconds. This limit stops the still rarer formula whose single steps are long."""
 _SUMS = (sp.Add, sp.Max, sp.Min)
 
 
@@ -55,7 +55,7 @@ def sympy_guard(key: str, source: str) -> Iterator[None]:
 
 
 class _TooLongError(BaseException):
-    """Too much work. It is no Exception, so that SymPy does not catch it as one of its own."""
+    """Too much work on one formula. The class is no Exception, so that SymPy does not catch it as one of its own."""
 
 
 def sums_in_sums(value: sp.Expr) -> int:

@@ -1,9 +1,11 @@
 """A function of time that is linear between given points, as one node with the points as its data.
 
-SymPy would fold a `Piecewise` of as many branches (exp(a + b t) becomes exp(a) exp(b t), whose factors overflow), and a
-kernel would compile the branches one by one and try them one after another. Here every target searches a row of times.
-The value between two points is l_a + (l_b − l_a) f with 0 <= f <= 1, so it lies between the two levels but for
-rounding, even where the points are so close that a slope would overflow.
+A `Piecewise` with a branch for each interval would not do. SymPy would rewrite its branches, such as exp(a + b t) as
+exp(a) exp(b t), whose factors overflow. A kernel would compile the branches one by one and try them one after another.
+The code that is printed from an `Interpolated` searches a row of times instead.
+
+The value between two points with the levels l_a and l_b is l_a + (l_b − l_a) f with 0 <= f <= 1. So the value lies
+between the two levels but for rounding, even where the points are so close that a slope would overflow.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Kind:
     monotone : bool or None
         Whether the temperature never rises. None where that depends on what the user gives.
     numbers : tuple of str
-        Those of "T0" and "t0" that the kind may depend on.
+        The numbers, of "T0" and "t0", that the kind may depend on.
     own_keys : tuple of str
         The keys of the problem file's schedule that belong to this kind alone.
     needs : str or None

@@ -374,5 +374,5 @@ def _as_lists(value: Any) -> Any:
 def _toml_value(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml_value, value))}]"
-    # JSON's escapes of printable text, and of blanks, are TOML's
+    # TOML has JSON's escapes of printable text and of blanks.
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -1,13 +1,13 @@
 """A user's formula in a form that overflows only where its value does.
 
-The value 1/(1 + exp(u)) is an ordinary number even where exp(u) overflows in the working precision. A part that may be
-so large or so small is therefore computed as m · exp(k) with m of order one. In a sum of such parts the largest
+The value 1/(1 + exp(u)) is an ordinary number even where exp(u) overflows in the working precision. A part that may
+overflow or underflow is therefore computed as m · exp(k) with m of order one. In a sum of such parts the largest
 exponent is set aside, so quotients, powers and logarithms act on k. A sum that is itself the result is added as it
 stands.
 
 The form covers every formula of the grammar whose value, whose parameters and whose trigonometric and min/max parts are
-within the range of the working precision, for t up to 1e9. It does not cover the difference of two terms that are each
-out of range.
+within the range of the working precision, for t up to 1e9. The form does not cover the difference of two terms that are
+each out of range.
 
 SymPy takes exponentials apart (exp(9 − t) may become 8103.08 exp(−t)) and joins them again; the nodes of this module
 keep the arguments that they are given.
@@ -101,7 +101,7 @@ class Floor(Kept):
 class Tabulated(Kept):
     """Tabulated(time, end, table, f): a function f of time that is read from its table until `end`.
 
-    It is one node, because SymPy would carry the branches of a `Piecewise` into conditions.
+    The function is one node, because SymPy would carry the branches of a `Piecewise` into conditions.
     """
 
     @staticmethod

@@ -4,7 +4,7 @@
 or into an `AdaptiveRule` for the kinds that raise beta by what the proposal q has become, every t0 of the flow's time
 until beta is 1.
 
-beta is 0 (T infinite) at the start of a kind that may have T0 = inf, and wherever a user's formula says so. Tables and
+beta is 0 (T infinite) at the start where the user gives T0 = inf, and wherever a user's formula says so. Tables and
 formulas may be colder than 1 on the way (beta > 1, "cold posterior"). Every kind but "constant" ends at T = 1.
 
 Warning: "KL warm-up", which multiplies KL(q || prior) by a beta < 1, is the opposite direction. It tempers the prior
@@ -64,9 +64,10 @@ def make_rule(spec: ScheduleSpec) -> AdaptiveRule | None:
 
 @checked
 def make_schedule(spec: ScheduleSpec, source: str = "problem") -> Schedule:
-    """The schedule of a specification, as formulas in time. The schedule is made once for each specification.
+    """Return the schedule of a specification, as formulas in time.
 
-    For an adaptive kind the schedule is the constant temperature T0 that holds until the rule acts.
+    The schedule is made once for each specification. For an adaptive kind the schedule is the constant temperature T0
+    that holds until the rule acts.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def settling_time(schedule: Schedule, excess: float = SETTLED_EXCESS) -> float:
     BadInput
         For a constant T0 > 1 + excess, for an expression that is not so near 1 at t = 1e9, and for an adaptive kind.
     ValueError
-        For another excess.
+        For an excess that is not positive and finite.
 
     Examples
     --------

@@ -13,8 +13,13 @@ from fnmatch import fnmatchcase
 class Outside:
     """One feature that the theory does not cover.
 
-    places: patterns in lower case, separated by blanks, of keys (`section`, `section.key`) and of values
-    (`section.key=value`). found, remedy: the two halves of the message.
+    Attributes
+    ----------
+    places : str
+        Patterns in lower case, separated by blanks, of keys (`section`, `section.key`) and of values
+        (`section.key=value`).
+    found, remedy : str
+        The two halves of the message.
     """
 
     places: str
@@ -140,7 +145,7 @@ OUTSIDE = (
         "let manifold be one of sphere, euclidean",
     ),
 )
-"""The first entry that fits gives the message."""
+"""The features outside the theory. The first entry that fits a key or value gives the message."""
 
 
 def outside(key: str, value: object = None) -> tuple[str, str] | None:

@@ -91,7 +91,7 @@ class Target:
 
     @property
     def coordinates(self) -> int:
-        """The number r of coordinates of each mean. It is at least the dimension of the means' span."""
+        """The number r of coordinates of each mean, which is at least the dimension of the means' span."""
         return len(self.means[0])
 
 

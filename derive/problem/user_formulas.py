@@ -91,7 +91,8 @@ def _jumps(argument: sp.Expr, end: float, key: str, source: str) -> Jumps:
             if not low < middle < high:
                 jumps.append((high, float(math.floor(at_high))))
                 continue
-            if steps == 1 and at_high != at_low:  # first next to where a straight line would jump, later by halves
+            # A single jump is sought beside the place where a straight line would jump, several jumps by halving.
+            if steps == 1 and at_high != at_low:
                 level = max(math.floor(at_low), math.floor(at_high))
                 guess = low + (high - low) * ((level - at_low) / (at_high - at_low))
                 tried = guess + 1e-9 * (high - low) * (1 if evaluate(guess) < level == at_high > at_low else -1)

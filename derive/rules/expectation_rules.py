@@ -34,11 +34,10 @@ def tilt(average: Expectation) -> sp.Expr:
 
 
 def taylor(expression: sp.Expr, parameter: sp.Symbol, order: int) -> sp.Expr:
-    """Taylor's polynomial of E f(μ + ε + σz), or of any expression of averages, about ε = 0; its remainder is
-    O(ε^order).
+    """Taylor's polynomial of E f(μ + ε + σz), or of any expression in averages, about ε = 0.
 
-    The rule assumes that `order` derivatives of f in ε are bounded near ε = 0 by a function of z whose average exists,
-    so that they may be taken under the integral.
+    The parameter is ε, and the remainder is O(ε^order). The rule assumes that `order` derivatives of f in ε are bounded
+    near ε = 0 by a function of z whose average exists, so that they may be taken under the integral.
     """
     slopes = [expression]
     for _ in range(order - 1):
@@ -65,8 +64,9 @@ def wide(average: Expectation, moments: int) -> sp.Expr:
 
         φ(c)/σ · Σ_k He_k(c) (y/σ)^k/k!,
 
-    so that f, localised on the scale of σ, enters through its moments ∫ y^k f(y) dy (Laplace's method about an interior
-    point). Of tanh, the sign leaves first: E sign(a + σz) = erf(c/√2), and tanh − sign is localised.
+    so that f, which is narrow in comparison with σ, enters through its moments ∫ y^k f(y) dy (Laplace's method about an
+    interior point). The rule splits tanh into its sign, with E sign(a + σz) = erf(c/√2), and tanh − sign, which is
+    localised.
     """
     f, y, mean, slope = _profile(average)
     c = mean / slope
@@ -79,10 +79,10 @@ def wide(average: Expectation, moments: int) -> sp.Expr:
 
 
 def localised_moment(f: sp.Expr, y: sp.Symbol, k: int) -> sp.Expr:
-    """∫ y^k f(y) dy over the line for a polynomial f in sech and tanh² without constant term; for tanh, of tanh − sign.
+    """∫ y^k f(y) dy over the line, for a polynomial f in sech and tanh² without constant term.
 
-    By parts, ∫ y^k (tanh y − sign y) dy = −∫ y^{k+1} sech² y dy/(k + 1): the jump of the sign at 0 is met by y^{k+1} =
-    0.
+    For f = tanh the function gives ∫ y^k (tanh y − sign y) dy. This is −∫ y^{k+1} sech² y dy/(k + 1) by parts, since
+    y^{k+1} vanishes where the sign jumps.
     """
     if f == sp.tanh(y):
         return -sech_moment(2, k + 1) / (k + 1)
@@ -97,8 +97,8 @@ def localised_moment(f: sp.Expr, y: sp.Symbol, k: int) -> sp.Expr:
 def sech_moment(power: int, k: int) -> sp.Expr:
     """∫ y^k sech^p y dy over the line.
 
-    It is the k-th derivative at u = 0 of ∫ e^{uy} sech^p y dy = 2^{p−1} B((p + u)/2, (p − u)/2), which the substitution
-    y = artanh(2v − 1) turns into Euler's integral ∫_0^1 v^{(p+u)/2 − 1} (1 − v)^{(p−u)/2 − 1} dv.
+    The moment is the k-th derivative at u = 0 of ∫ e^{uy} sech^p y dy = 2^{p−1} B((p + u)/2, (p − u)/2), which the
+    substitution y = artanh(2v − 1) turns into Euler's integral ∫_0^1 v^{(p+u)/2 − 1} (1 − v)^{(p−u)/2 − 1} dv.
     """
     u = sp.Dummy(real=True)
     generating = 2 ** (power - 1) * sp.gamma((power + u) / 2) * sp.gamma((power - u) / 2) / sp.gamma(power)
@@ -106,8 +106,10 @@ def sech_moment(power: int, k: int) -> sp.Expr:
 
 
 def _profile(average: Expectation) -> tuple[sp.Expr, sp.Symbol, sp.Expr, sp.Expr]:
-    """(f, y, a, σ) of an average of f(a + σz), where f depends on y through hyperbolic functions alone. The sign of σ
-    is made positive, since z and −z have the same law."""
+    """The parts (f, y, a, σ) of an average of f(a + σz), where f depends on y through hyperbolic functions alone.
+
+    The sign of σ is made positive, since z and −z have the same law.
+    """
     z = _only_variable(average)
     arguments = {node.args[0] for node in average.integrand.atoms(sp.sech, sp.tanh)}
     if len(arguments) != 1:

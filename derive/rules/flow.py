@@ -15,7 +15,17 @@ MANIFOLDS = ("sphere", "euclidean")
 
 @dataclass(frozen=True)
 class Descent:
-    """The velocity of a mean before the projection is carried out: −P∇𝓛 on the sphere, −∇𝓛 in Euclidean space."""
+    """The velocity of a mean before the projection is carried out: −P∇𝓛 on the sphere, −∇𝓛 in Euclidean space.
+
+    Attributes
+    ----------
+    gradient : Vector
+        ∇𝓛, the gradient of the objective by the mean.
+    mean : VectorSymbol
+        The mean that moves.
+    manifold : {"sphere", "euclidean"}
+        The manifold on which it moves.
+    """
 
     gradient: Vector
     mean: VectorSymbol
@@ -28,7 +38,15 @@ class Descent:
 
 @dataclass(frozen=True)
 class OverlapRate:
-    """d(u·v)/dt before the product rule. A vector without an entry in `velocities` rests."""
+    """d(u·v)/dt before the product rule.
+
+    Attributes
+    ----------
+    overlap : Inner
+        The inner product u·v.
+    velocities : tuple of (VectorSymbol, Vector)
+        The velocity of each vector that moves; a vector without an entry is constant.
+    """
 
     overlap: Inner
     velocities: tuple[tuple[VectorSymbol, Vector], ...]
@@ -76,8 +94,10 @@ def gram_symbols(target: tuple[VectorSymbol, ...], proposal: tuple[VectorSymbol,
 
 
 def close(expression: sp.Expr, names: dict[Inner, sp.Symbol]) -> sp.Expr:
-    """The expression with every inner product replaced by its overlap's symbol; raises RuleDoesNotApplyError if a
-    vector is left."""
+    """The expression with every inner product replaced by its overlap's symbol.
+
+    Raises RuleDoesNotApplyError if a vector is left.
+    """
     closed = expression.xreplace(names)
     stray = closed.atoms(VectorSymbol)
     if stray:

@@ -35,7 +35,7 @@ class Geometry:
     cosines : bool
         Whether the states are overlaps divided by the lengths (m, s) or the overlaps themselves (M, Q).
     dimension : int or None
-        The dimension d, where it is known. It matters only where modes and means may span the whole space.
+        The dimension d, where it is known. The number matters only where modes and means may span the whole space.
     large_dimension : bool
         Whether to take the limit d → ∞ for the part of ‖x‖² outside the span of the logits' linear forms.
     """
@@ -50,8 +50,10 @@ class Geometry:
 
 
 def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
-    """The geometry of two opposite modes at distance R from the origin; on the sphere the means have the given
-    radii."""
+    """The geometry of two opposite modes at distance R from the origin.
+
+    radii: the lengths of the means on the sphere.
+    """
     first, second = setting.target.means
     on_sphere = setting.manifold == "sphere"
     lengths = ((first, R), *zip(setting.proposal.means, radii, strict=True)) if on_sphere else ((first, R),)
@@ -61,8 +63,11 @@ def antipodal(setting: Setting, radii: Sequence[sp.Expr] = (R, R)) -> Geometry:
 def unrelated(
     setting: Setting, radii: Sequence[sp.Expr] | None = None, images: Sequence[tuple[VectorSymbol, Vector]] = ()
 ) -> Geometry:
-    """The geometry of modes of which only the Gram matrix Γ of the independent ones is known; on the sphere the means
-    have the given radii, r for all by default."""
+    """The geometry of modes in any position: only the Gram matrix Γ of the independent modes is known.
+
+    radii: the lengths of the means on the sphere, r for all means by default. images: the dependent modes, each as a
+    combination of independent ones.
+    """
     if setting.manifold != "sphere":
         return Geometry(tuple(images))
     return Geometry(
@@ -144,7 +149,10 @@ def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
 def _variables(
     means: tuple[VectorSymbol, ...], geometry: Geometry, names: Names, relations: Relations, moving: Moving
 ) -> tuple[StateVariable, ...]:
-    """The records of the overlaps that move. Vectors of known lengths bound their overlap by the product of these."""
+    """The records of the overlaps that move.
+
+    Two vectors of known lengths bound their overlap by the product of the lengths.
+    """
     moves = {names[inner] for _, inner, _ in moving}
 
     def interval(inner: Inner) -> tuple[sp.Expr, sp.Expr]:

@@ -164,14 +164,14 @@ def stein(vector: Vector) -> Vector:
 
 
 def lifted_gradient(factor: sp.Expr, x: GaussianVector) -> Vector:
-    """E_x[f(x) (x − a)]/σ² by Stein's lemma, for a product f of responsibilities or the logarithm of one
-    responsibility.
+    """E_x[f(x) (x − a)]/σ² by Stein's lemma.
 
-    With equal scales the result is E_x[∇f], in which the multiples of x cancel. With unequal scales f depends on
-    x = a + σz through linear forms B_l·z and through s = ‖z‖². Stein's lemma then gives E[f z] = Σ_l E[∂_l f] B_l +
-    2 E[∂_s f z], whose last term has the form of the left-hand side. Repeated use gives E[f z] =
-    Σ_l E[(1 − 2∂_s)^{−1} ∂_l f] B_l. Since (1 − 2∂_s)^{−1} g(s) is the average of g(s + c) over c ~ χ²_2, the result is
-    one average in two dimensions more: E_{x⁺}[∇f], without the multiples of x − a in ∇f.
+    f is a product of responsibilities or the logarithm of one responsibility. With equal scales the result is E_x[∇f],
+    in which the multiples of x cancel. With unequal scales f depends on x = a + σz through linear forms B_l·z and
+    through s = ‖z‖². Stein's lemma then gives E[f z] = Σ_l E[∂_l f] B_l + 2 E[∂_s f z], whose last term has the form of
+    the left-hand side. Repeated use gives E[f z] = Σ_l E[(1 − 2∂_s)^{−1} ∂_l f] B_l. Since (1 − 2∂_s)^{−1} g(s) is the
+    average of g(s + c) over c ~ χ²_2, the result is one average in two dimensions more: E_{x⁺}[∇f], without the
+    multiples of x − a in ∇f.
     """
     slope = gradient(factor, x).map(_in_pairs)
     if factor.has(sp.log):
@@ -202,15 +202,19 @@ def _in_pairs(expression: sp.Expr) -> sp.Expr:
 
 
 def second_moments(expression: sp.Expr) -> sp.Expr:
-    """The expression with E_x[f x·u] and E_x[f ‖x‖²] carried out, for products f of responsibilities or the logarithm
-    of one responsibility. The rule writes x = a + (x − a) and applies Stein's lemma to the terms linear in x − a.
+    """The expression with E_x[f x·u] and E_x[f ‖x‖²] carried out.
+
+    f is a product of responsibilities or the logarithm of one responsibility. The rule writes x = a + (x − a) and
+    applies Stein's lemma to the terms linear in x − a.
     """
     return expression.xreplace({node: _moments(node) for node in expression.atoms(Expectation)})
 
 
 def sum_to_one_in_moments(expression: sp.Expr) -> sp.Expr:
-    """The expression with Σ_j ρ_j = 1 used in averages of responsibilities times inner products with x, which removes
-    the last responsibility of each mixture."""
+    """The expression with Σ_j ρ_j = 1 used in averages of responsibilities times inner products with x.
+
+    The identity removes the last responsibility of each mixture.
+    """
 
     def eliminated(node: Expectation) -> sp.Expr:
         return average(_eliminate_last(sp.expand(node.integrand)), *node.variables)

@@ -104,10 +104,19 @@ class AtLargest(sp.Function):
 class Surroundings:
     """What the reduction of an average needs to know beside the average.
 
-    images: the dependent vectors, as combinations of others. dimension: d where it is a known number, else None.
-    modes, means: all independent modes, and all means. apart: whether indices stand apart in names.
-    large_dimension: whether to replace ‖z‖² by its Gaussian limit N(d, 2d), which is exact as d → ∞, also where scales
-    differ by O(d^{−1/2}).
+    Attributes
+    ----------
+    images : mapping of VectorSymbol to Vector
+        The dependent vectors, as combinations of others.
+    dimension : int or None
+        The dimension d where it is a known number, else None.
+    modes, means : tuple of VectorSymbol
+        All independent modes, and all means.
+    apart : bool
+        Whether the indices in names stand apart.
+    large_dimension : bool
+        Whether to replace ‖z‖² by its Gaussian limit N(d, 2d). The limit is exact as d → ∞, also where scales differ by
+        O(d^{−1/2}).
     """
 
     images: Mapping[VectorSymbol, Vector]
@@ -128,8 +137,13 @@ class Surroundings:
 class Reduced:
     """An average over scalars, and the entries of the Cholesky factor in it.
 
-    factor: (symbol, value) pairs, each of which uses earlier symbols only. It is empty for a single form, whose length
-    is written out in the logits.
+    Attributes
+    ----------
+    average : sympy.Expr
+        The average, whose logits contain the symbols of the factor's entries.
+    factor : tuple of (sympy.Symbol, sympy.Expr)
+        The value of each entry, in which only earlier symbols occur. The tuple is empty for a single form, whose length
+        is written out in the logits.
     """
 
     average: sp.Expr
@@ -140,8 +154,14 @@ class Reduced:
 class FactorNames:
     """The names of a Cholesky factor's entries.
 
-    component: the component whose samples the factor belongs to, or nothing where all components share the factor.
-    apart: whether indices stand apart.
+    Attributes
+    ----------
+    head : str
+        The letters with which the names begin.
+    component : tuple of int
+        The component whose samples the factor belongs to; empty where all components share the factor.
+    apart : bool
+        Whether the indices stand apart.
     """
 
     head: str
@@ -182,7 +202,7 @@ class _Logits(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _logits_in_scalars(mixture: Mixture, x: GaussianVector, surroundings: Surroundings, names: FactorNames) -> _Logits:
-    """The logits of a mixture at a sample in scalars. They are kept, since many averages are over the same sample."""
+    """The logits of a mixture at a sample in scalars, cached, since many averages are over the same sample."""
     parts = _quadratic_forms(mixture, x, surroundings)
     basis = _independent([p.linear for p in parts])
     if surroundings.dimension is not None and more_than_fit(len(basis), surroundings):
@@ -232,8 +252,10 @@ def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
 
 
 def most_forms(setting: Setting, geometry: Geometry) -> int:
-    """The largest number of independent forms in the logits of a mixture of unequal scales, at most the dimension; 0 if
-    both mixtures have equal scales."""
+    """The largest number of independent forms in the logits of a mixture of unequal scales, at most the dimension.
+
+    The number is 0 if both mixtures have equal scales.
+    """
     own = Surroundings.of(setting, geometry)
     unequal = [mixture for mixture in (setting.proposal, setting.target) if len(set(mixture.scales)) > 1]
     most = max((count_forms(mixture, x, own) for mixture in unequal for x in setting.samples), default=0)
@@ -285,7 +307,7 @@ def _in_independent_vectors(form: Vector, images: Mapping[VectorSymbol, Vector])
 
 
 def _without_radial(inner_products: sp.Expr) -> sp.Expr:
-    """RADIAL is orthogonal to every vector."""
+    """The expression with zero for every inner product with RADIAL, which is orthogonal to every vector."""
     return inner_products.xreplace({node: sp.S.Zero for node in inner_products.atoms(Inner) if RADIAL in node.args})
 
 
@@ -305,8 +327,10 @@ def _standard_normals(count: int) -> tuple[StandardNormal, ...]:
 
 
 def _independent(forms: list[Vector]) -> list[Vector]:
-    """A basis among the forms. A numeric leading coefficient is made positive, so that u and −u give the same
-    scalar."""
+    """A basis among the forms.
+
+    A numeric leading coefficient is made positive, so that u and −u give the same scalar.
+    """
     symbols = sorted({s for form in forms for s, _ in form}, key=sp.default_sort_key)
     basis: list[Vector] = []
     eliminated: list[tuple[VectorSymbol, Vector]] = []

@@ -1,7 +1,9 @@
-"""The objective's slopes along the proposal's softmax logits θ and log scales τ, first as unevaluated nodes and then
-differentiated.
+"""The objective's slopes along the proposal's softmax logits θ and log scales τ.
 
-With w = softmax(θ), ∂w_j/∂θ_i = w_j (δ_ij − w_i). With x = a_i + σ_i z and σ_i = e^{τ_i}, ∂x/∂τ_i = x − a_i.
+A slope is first an unevaluated node, which a rule then differentiates. For w = softmax(θ), and for x = a_i + σ_i z with
+σ_i = e^{τ_i},
+
+    ∂w_j/∂θ_i = w_j (δ_ij − w_i),    ∂x/∂τ_i = x − a_i.
 """
 
 from __future__ import annotations
@@ -52,7 +54,17 @@ class LogScaleSlope(_Slope):
 
 @dataclass(frozen=True)
 class WeightRate:
-    """dw_i/dt of w = softmax(θ) before the chain rule; `component` counts from 0."""
+    """dw_i/dt of w = softmax(θ) before the chain rule.
+
+    Attributes
+    ----------
+    weights : tuple of sympy.Symbol
+        The weights w.
+    component : int
+        i, counted from 0.
+    logit_rates : tuple of sympy.Expr
+        dθ_j/dt for every component j.
+    """
 
     weights: tuple[sp.Symbol, ...]
     component: int
@@ -69,7 +81,17 @@ class WeightRate:
 
 @dataclass(frozen=True)
 class ScaleRate:
-    """dσ_i/dt of σ_i = e^{τ_i} before the chain rule; `component` counts from 0."""
+    """dσ_i/dt of σ_i = e^{τ_i} before the chain rule.
+
+    Attributes
+    ----------
+    scale : sympy.Symbol
+        The scale σ_i.
+    component : int
+        i, counted from 0.
+    log_rate : sympy.Expr
+        dτ_i/dt.
+    """
 
     scale: sp.Symbol
     component: int
@@ -118,8 +140,10 @@ def radial_scores(expression: sp.Expr) -> sp.Expr:
 
 
 def logs_of_responsibilities(expression: sp.Expr, proposal: Mixture) -> sp.Expr:
-    """The expression with log p(x) = log(w_c N_c(x)) − log ρ_c(x) and with E‖x − ν‖² carried out. The component c is
-    the sample's own for the proposal, and the last mode for the target."""
+    """The expression with log p(x) = log(w_c N_c(x)) − log ρ_c(x) and with E‖x − ν‖² carried out.
+
+    The component c is the sample's own for the proposal, and the last mode for the target.
+    """
 
     def taken_apart(node: Expectation) -> sp.Expr:
         (x,) = node.variables

@@ -1,13 +1,20 @@
 """The flow for any number K of modes and L of components: rates as sums over components j, l and modes k, l.
 
-The averages are free symbols here: E_i[ρ_j] and its kin, named as in the derivation. `indexed_equations` writes the
-rates for a setting's manifold, scales and learned parameters. `indexed_instances` expands the sums for a derivation's
-own K and L, where each rate can be compared with the derived rate.
+The averages, such as E_i[ρ_j], are free symbols here and have the names of the derivation. `indexed_equations` writes
+the rates for a setting's manifold, scales and learned parameters. `indexed_instances` expands the sums for a
+derivation's own K and L, where each rate can be compared with the derived rate.
 
-Let u_ij = (a_j − a_i)/σ_j². Stein's lemma gives E_i[ρ_j (x − a_i)] = σ_i² Σ_l E_i[ρ_j ρ_l] (u_ij − u_il). The score of
-a mixture is then E_i[∇ log q] = Σ_j ρ̂_ij u_ij with the shares ρ̂_ij = E_i[ρ_j] − σ_i² Σ_{l≠j} E_i[ρ_j ρ_l] (1/σ_j² −
-1/σ_l²), so unequal scales change only the shares. Along the deviation it is E_i[(x − a_i)·∇ log q] = σ_i² Σ_{j<l}
-E_i[ρ_j ρ_l] ‖u_ij − u_il‖² − σ_i² Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²]/σ_j².
+Let u_ij = (a_j − a_i)/σ_j². Stein's lemma gives
+
+    E_i[ρ_j (x − a_i)] = σ_i² Σ_l E_i[ρ_j ρ_l] (u_ij − u_il).
+
+The average score of a mixture, and the average of the score along the deviation x − a_i, are then
+
+    E_i[∇ log q] = Σ_j ρ̂_ij u_ij,
+    E_i[(x − a_i)·∇ log q] = σ_i² Σ_{j<l} E_i[ρ_j ρ_l] ‖u_ij − u_il‖² − σ_i² Σ_j E_i[ρ_j ‖x − a_i‖²/σ_i²]/σ_j²,
+
+with the shares ρ̂_ij = E_i[ρ_j] − σ_i² Σ_{l≠j} E_i[ρ_j ρ_l] (1/σ_j² − 1/σ_l²). So unequal scales change only the
+shares.
 """
 
 from __future__ import annotations
@@ -134,7 +141,7 @@ class _Side:
 
 
 Linear = Callable[[Entry], sp.Expr]
-"""What stands for a vector entry: itself, or its inner product with a given vector."""
+"""A function from a vector entry to what stands for it: the entry itself, or its inner product with a given vector."""
 
 
 def indexed_equations(setting: Setting) -> tuple[IndexedEquation, ...]:

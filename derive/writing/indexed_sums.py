@@ -26,7 +26,7 @@ class Entry(sp.Expr):
 
     @classmethod
     def class_key(cls) -> tuple:
-        """Sort, and so print, like a symbol."""
+        """The key by which SymPy sorts, and so prints, an entry like a symbol."""
         return 2, 0, cls.__name__
 
     @property

@@ -1,4 +1,4 @@
-"""Softmaxes with named logits, so that a reader sees which logits are shared; for print only."""
+"""Softmaxes with named logits, for print only: a reader sees which logits are shared."""
 
 from __future__ import annotations
 

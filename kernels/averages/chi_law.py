@@ -25,9 +25,9 @@ class ChiLaw:
     lowest, highest
         Where the density, times c², falls to e^{−nats} of its peak.
     own_density
-        The nodes per unit of τ that integrate 1, c and c².
+        The nodes per unit of τ that integrate 1, c and c² to the accuracy.
     steepest
-        The factor of a slope in c in the q of `chi_density`.
+        The nodes per unit of τ that a unit slope of the logits in c asks for; see `chi_density`.
     peak
         The largest log density.
     """

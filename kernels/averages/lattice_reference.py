@@ -1,9 +1,9 @@
-"""Reference values of averages over several variables: slow NumPy sums on grids whose steps are halved until nothing
-changes.
+"""Reference values of averages over several variables, by slow NumPy sums on grids.
 
-The reference shares with the kernels the derived integrand and nothing else: no rewrite, no moments, no rule and no
-table. It forms the softmax shares from their logits and integrates the χ² variable in log c. In the other direction,
-`lattice_rule` measures the errors of the kernels' rules with these integrands.
+The steps of a grid are halved until nothing changes. The reference shares with the kernels the derived integrand and
+nothing else: no rewrite, no moments, no rule and no table. It forms the softmax shares from their logits and integrates
+the χ² variable in log c. In the other direction, `lattice_rule` measures the errors of the kernels' rules with these
+integrands.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ def average_and_error(
 ) -> tuple[float, float]:
     """E[f], or an expression in such averages, and its absolute error.
 
-    With up to three variables E[f] is summed on grids, and the error is tolerance · E|f|. With more variables it is
-    sampled at quasi-random points, and the error is the standard error among scrambles. numbers: a value for every free
-    symbol. Both results are nan where the integrand is not finite and real, or where no grid of at most MOST_NODES
-    nodes suffices.
+    With up to three variables E[f] is summed on grids, and the error is the tolerance times E|f| or times
+    SMALLEST_SIZE, whichever is larger. With more variables E[f] is sampled at quasi-random points, and the error is the
+    standard error among scrambles. numbers: a value for every free symbol. Both results are nan where the integrand is
+    not finite and real, or where no grid of at most MOST_NODES nodes suffices.
     """
     if not isinstance(expectation, Expectation):
         return _combined(expectation, numbers, tolerance)
@@ -173,16 +173,21 @@ def _settled(
 
 
 def _log_width(degrees: float) -> float:
-    """A length in log c over which the χ² density changes: its standard deviation, but at most one, since the density
-    decays only up to the imaginary distance π/2."""
+    """A length in log c over which the χ² density changes.
+
+    The length is the standard deviation of log c, but at most one, since the density decays only up to the imaginary
+    distance π/2.
+    """
     return min(1.0, math.sqrt(2 / degrees))
 
 
 def _sums(
     integrand: Callable[..., np.ndarray], degrees: list[float | None], steps: list[float], nats: float
 ) -> tuple[float, float]:
-    """Σ weight f and Σ weight |f| over the nodes whose weight is not negligible at e^{−nats}. Both are nan where the
-    grid is too large."""
+    """Σ weight f and Σ weight |f| over the nodes whose weight is not negligible at e^{−nats}.
+
+    Both sums are nan where the grid is too large.
+    """
     axes = [_axis(k, h, nats) for k, h in zip(degrees, steps, strict=True)]
     if math.prod(len(x) for x, _ in axes) > MOST_NODES:
         return math.nan, math.nan
@@ -211,8 +216,10 @@ def _axis(degrees: float | None, step: float, nats: float) -> tuple[np.ndarray, 
 
 
 def _chunks(axes: list[tuple[np.ndarray, np.ndarray]], nats: float) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
-    """The product grid without its negligible corners, in pieces: the values (n,) of each variable, and the logarithms
-    (n,) of the weights."""
+    """The product grid without its negligible corners, in pieces.
+
+    A piece is the values (n,) of each variable, and the logarithms (n,) of the weights.
+    """
     most = sum(w.max() for _, w in axes)
     first, *others = axes
     grids = np.meshgrid(*(x for x, _ in others), indexing="ij") if others else []

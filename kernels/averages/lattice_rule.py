@@ -1,5 +1,7 @@
-"""The rules behind averages over several variables: their accuracy in nats, the χ² law, quasi-random points, and the
-errors that were measured.
+"""The rules behind averages over several variables, with the errors that were measured.
+
+A rule consists of its accuracy in nats (an error of about e^{−nats}), the numbers of the χ² law, and quasi-random
+points where the variables are many. Without such points the rule sums over a tensor grid, along one axis per variable.
 
 The error of a tensor rule is at most the sum over its axes of the error of the one-dimensional rule, averaged over the
 other variables. The survey of a rule measures this sum at states of the system. It draws the other variables from their
@@ -30,7 +32,7 @@ from kernels.lower.lowering import lower
 FEWEST_DRAWS, MOST_DRAWS = 3, 48
 MOST_VALUES = 2e5
 """How many integrand values the coarse measurement along one axis should take; the number of draws of the other
-variables follows from it. It also limits the values that are in memory at once."""
+variables follows from it. The same number limits the values that are in memory at once."""
 MOST_ON_AN_AXIS = 2e6
 """The most nodes along one axis. The measurement of a finer rule would take seconds at each state."""
 MOST_SURVEYED = 2e9
@@ -42,12 +44,12 @@ SCRAMBLE_STATES = 5
 FEWEST_POINTS, MOST_POINTS = 2**6, 2**12
 """The fewest and the most quasi-random points per scramble."""
 FINEST_INNER = 1e-8
-"""The finest tolerance of the innermost axis beside quasi-random points, which are no more accurate than this."""
+"""The finest tolerance of the innermost axis beside quasi-random points, whose own errors are no smaller."""
 
 
 @dataclass(frozen=True)
 class LatticeRule:
-    """The rule of a group.
+    """The rule by which a kernel computes the averages of a group.
 
     Attributes
     ----------
@@ -80,7 +82,7 @@ def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndar
     nats = math.log(CONSTANT * pattern.variables / tolerance)
     nats += (
         max(sum(m.variables[: len(group.normals)]) for m in group.moments) * math.log(2 * nats) / 2
-    )  # a power of z at the radius
+    )  # the size of a power of z at the radius of the ball
     survey.refuse_large(nats, 0)
     for _ in range(TIGHTENINGS):
         error, sizes = survey.axis_errors(nats)
@@ -92,7 +94,9 @@ def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndar
 
 def _sampled_rule(group: Group, survey: _Survey, tolerance: float) -> LatticeRule:
     """A rule with as many quasi-random points as the tolerance asks for, if the error falls like one over their number.
-    The number of points is at most MOST_POINTS and at most what can be measured."""
+
+    The number of points is at most MOST_POINTS and at most what can be measured.
+    """
     nats = math.log(CONSTANT / max(tolerance, FINEST_INNER))
     points = FEWEST_POINTS
     survey.refuse_large(nats, SCRAMBLES * points)
@@ -110,8 +114,10 @@ def _sampled_rule(group: Group, survey: _Survey, tolerance: float) -> LatticeRul
 
 
 def nodes_asked(group: Group, numbers: Mapping[sp.Symbol, np.ndarray], nats: float, points: int) -> float:
-    """How many nodes a rule with these nats and points asks for at one state. A kernel compares this number with
-    MOST_NODES. numbers: the values (1,) at the state."""
+    """How many nodes a rule with these nats and points asks for at one state.
+
+    A kernel compares this number with MOST_NODES. numbers: the value (1,) of each symbol at the state.
+    """
     return _Survey(group, numbers).nodes_asked(0, nats, points)
 
 
@@ -122,8 +128,10 @@ def nodes_visited(group: Group, numbers: Mapping[sp.Symbol, np.ndarray], nats: f
 
 
 def outer_points(group: Group, points: int, degrees: float | None) -> np.ndarray:
-    """Quasi-random values (SCRAMBLES · points, outer variables): the χ² variable first, where there is one, then all
-    normal variables but the last."""
+    """Quasi-random values (SCRAMBLES · points, outer variables) of all variables but the last normal variable.
+
+    The χ² variable, where there is one, comes first.
+    """
     # The seeds are fixed, so that a kernel is a function of the state.
     columns = (group.chi_squared is not None) + len(group.normals) - 1
     uniform = np.concatenate(
@@ -192,13 +200,17 @@ class _Survey:
         return width * self.density(state, axis, nats)
 
     def nodes_asked(self, state: int, nats: float, points: int) -> float:
-        """The number of nodes that the kernel compares with MOST_NODES: in the box around the ball, or on all lines
-        through the points."""
+        """The number of nodes that the kernel compares with MOST_NODES.
+
+        These are the nodes in the box around the ball, or on all lines through the quasi-random points.
+        """
         return max(points, 1) * math.prod(self.nodes_along(state, axis, nats) for axis in self._summed(points))
 
     def refuse_large(self, nats: float, points: int) -> None:
-        """Raise ArithmeticError for a rule that is too large at a typical state, or too fine along an axis at any
-        state. The check comes before any array of that size is made."""
+        """Raise ArithmeticError for a rule too large at a typical state, or too fine along an axis at any state.
+
+        The check comes before any array of that size is made.
+        """
         typical = float(np.median([self.nodes_asked(state, nats, points) for state in range(self.states)]))
         if not typical <= MOST_NODES:
             raise ArithmeticError(
@@ -213,8 +225,10 @@ class _Survey:
             )
 
     def most_points(self, nats: float) -> int:
-        """The largest power of two up to MOST_POINTS whose measurement takes at most MOST_SURVEYED values, but at least
-        FEWEST_POINTS."""
+        """The largest number of points, a power of two, whose measurement takes at most MOST_SURVEYED integrand values.
+
+        The number is at least FEWEST_POINTS and at most MOST_POINTS.
+        """
         line = max(self.nodes_along(state, self._inner, nats) for state in range(self.states))
         affordable = MOST_SURVEYED / (SCRAMBLE_STATES * SCRAMBLES * line)
         return min(MOST_POINTS, max(FEWEST_POINTS, 2 ** math.floor(math.log2(affordable))))
@@ -286,8 +300,7 @@ class _Survey:
         return sums, sizes
 
     def scramble_error(self, nats: float, outer: np.ndarray) -> tuple[float, list[float]]:
-        """The largest standard error among scrambles, over states and averages, and the number of nodes of a pass at
-        each state."""
+        """The largest standard error over states and averages, and the number of nodes of a pass at each state."""
         worst, sizes, r = 0.0, [], len(self.group.normals)
         for state in range(min(self.states, SCRAMBLE_STATES)):
             density = self.density(state, r - 1, nats)

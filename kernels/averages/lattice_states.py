@@ -1,5 +1,7 @@
-"""Random states of a system, at which the errors of its lattice rules are measured. The Gram matrix of each state is
-that of real vectors."""
+"""Random states of a system, at which the errors of its lattice rules are measured.
+
+The Gram matrix of each state is that of real vectors.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +57,10 @@ def _drawn(low: float, high: float, generator: np.random.Generator) -> float:
 
 
 def _vectors(system: OdeSystem, gram: sp.Matrix, state: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Vectors (size, size), one per row, with the lengths of the Gram matrix, and with its inner products where these
-    are given."""
+    """Random vectors (size, size), one per row, with the lengths that the Gram matrix prescribes.
+
+    The vectors also have the matrix's inner products where these are given.
+    """
     size = gram.shape[0]
     known = dict(zip(system.states, state, strict=True))
     lengths = np.array([float(gram[i, i].xreplace(known)) for i in range(size)])

@@ -78,8 +78,10 @@ def _trim(coefficients: np.ndarray, allowance: float) -> np.ndarray:
 
 
 def _differences(proxy: Proxy, function: Callable[[np.ndarray], np.ndarray], degree: int) -> np.ndarray:
-    """The differences from the function at four times as many points as nodes. The points lie between the nodes and,
-    like the nodes, are dense at the ends."""
+    """The differences from the function at four times as many points as nodes.
+
+    The points lie between the nodes and, like the nodes, are dense at the ends.
+    """
     count = 4 * degree + 3
     angles = np.pi * (np.arange(count) + 0.37) / count
     x = (proxy.low + proxy.high) / 2 + (proxy.high - proxy.low) / 2 * np.cos(angles)

@@ -1,4 +1,4 @@
-"""E[f(z)] for z ~ N(0, 1) by the trapezoidal rule. The integrand's complex poles and a tolerance decide its size.
+"""E[f(z)] for z ~ N(0, 1) by the trapezoidal rule, whose size follows from the integrand's poles and a tolerance.
 
 For f analytic in the strip |Im z| < δ, the rule with step h errs by about e^{−2πδ/h + δ²/2}, and never by less than
 e^{−2π²/h²}, the limit that the Gaussian weight sets. The nearest poles of tanh(a + bz) and sech(a + bz) lie at distance
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 CONSTANT = 8.0
-"""Stands for the residues and for the bound on the strip in the error formulas, also in those of `lattice_rule`. Both
-are smaller for tanh and sech with |b| ≥ 0.1."""
+"""The number that stands for the residues and for the bound on the strip in the error formulas, also in those of
+`lattice_rule`. Both are smaller for tanh and sech with |b| ≥ 0.1."""
 MOST_NODES = 200_000
 
 
@@ -64,10 +64,9 @@ def normal_rule(distance: float, tolerance: float) -> NormalRule:
 
 
 def measured_error(integrand: Callable[..., np.ndarray], rule: NormalRule, arguments: tuple[np.ndarray, ...]) -> float:
-    """The largest difference, over the given arguments, between the rule and one with half its step and 1.2 times its
-    width.
+    """The largest difference between the rule and one with half its step and 1.2 times its width.
 
-    integrand: f(z, *arguments), vectorised; arguments: (n,) each.
+    The largest value is taken over the given arguments. integrand: f(z, *arguments), vectorised; arguments: (n,) each.
     """
     step = (rule.nodes[1] - rule.nodes[0]) / 2
     count = math.ceil(1.2 * rule.nodes[-1] / step)
@@ -77,7 +76,7 @@ def measured_error(integrand: Callable[..., np.ndarray], rule: NormalRule, argum
 
 
 def averages(integrand: Callable[..., np.ndarray], rule: NormalRule, arguments: tuple[np.ndarray, ...]) -> np.ndarray:
-    """E[f(z, x)] at each of the arguments x: (n,)."""
+    """The averages E[f(z, x)], (n,), at the arguments x, each of which is an array (n,)."""
     values = integrand(rule.nodes[None, :], *(np.asarray(a, float)[:, None] for a in arguments))
     size = max((len(a) for a in arguments), default=1)
     return np.broadcast_to(values, (size, len(rule.nodes))) @ rule.weights

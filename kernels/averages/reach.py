@@ -13,7 +13,8 @@ from derive.objects.states import StateKind, StateVariable
 from derive.objects.system import OdeSystem
 
 FARTHER = 4.0
-"""How many scales beyond twice the problem's largest length an unbounded mean is followed; see `intervals`."""
+"""A mean of unbounded length is followed to this many scales beyond twice the problem's largest length; see
+`intervals`."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,16 @@ class Reach:
 
     @property
     def followed_scales(self) -> tuple[float, float]:
-        """The interval of learned scales."""
+        """The interval in which the integrator follows learned scales."""
         return 0.05 * self.smallest, 30 * self.largest
 
     @property
     def sampled_scales(self) -> tuple[float, float]:
-        """The interval of learned scales in which the errors of lattice rules are measured. It is narrower, since the
-        steps of a lattice adapt to any state, and scales far apart only make the measurement expensive."""
+        """The interval of learned scales in which the errors of lattice rules are measured.
+
+        It is narrower than `followed_scales`, since the steps of a lattice adapt to any state, and scales far apart
+        only make the measurement expensive.
+        """
         return min(self.smallest, 0.2 * self.largest), max(self.largest, 5 * self.smallest)
 
     def with_other(self, other: Reach) -> Reach:
@@ -51,8 +55,10 @@ class Reach:
 
 
 def reach_of(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Reach:
-    """The reach that follows from a system's parameters: the lengths of the modes, R and r, and the scales that are not
-    learned."""
+    """The reach that follows from a system's parameters.
+
+    It uses the lengths of the modes, R and r, and the scales that are not learned.
+    """
     gram = system.gram.xreplace(dict(values))
     lengths = [float(sp.sqrt(gram[i, i])) for i in range(gram.shape[0]) if gram[i, i].is_number]
     lengths += [v for s, v in values.items() if re.fullmatch(r"R|r(_\d+)?", s.name)]
@@ -63,11 +69,11 @@ def reach_of(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Reach:
 def intervals(
     system: OdeSystem, values: Mapping[sp.Symbol, float], reach: Reach, scales: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """The intervals (states, 2) of the states in numbers. Outside of them no average was measured, and the integrator
-    stops.
+    """The intervals (states, 2) of the states in numbers.
 
-    An unbounded state gets the interval that follows from means of length 2 · reach.length + FARTHER · (the largest
-    scale, or one). An unbounded scale gets the interval `scales`, by default reach.followed_scales.
+    Outside the intervals no average was measured, and the integrator stops. An unbounded state gets the interval that
+    follows from means of length 2 · reach.length + FARTHER · (the largest scale, or one). An unbounded scale gets the
+    interval `scales`, by default reach.followed_scales.
     """
     known = dict(values)
     farthest = (2 * reach.length + FARTHER * max(1.0, reach.largest)) ** 2

@@ -43,8 +43,8 @@ class MeasuredError(NamedTuple):
     size
         The number of coefficients or nodes; at a typical state where the number depends on the state.
     error
-        The largest difference from a finer rule. For a lattice the error is relative to E|f| where E|f| exceeds one;
-        for quasi-random points it is a standard error.
+        The largest difference from a finer rule, plus, for a proxy, its largest difference from the rule. For a lattice
+        the error is relative to E|f| where E|f| exceeds one; for quasi-random points it is a standard error.
     samples
         Where the error was measured, in words.
     """
@@ -72,7 +72,7 @@ class Tables:
     by_proxy
         Whether a proxy serves an average over one variable, by index.
     measured_errors
-        One for each average over one variable, and one for each group.
+        One record for each average over one variable, and one for each group.
     """
 
     values: np.ndarray
@@ -93,9 +93,11 @@ def build_tables(
 ) -> Tables:
     """Tables for every average of a system at the given parameter values.
 
-    tolerance: the absolute error of each average. proxies: use a Chebyshev proxy where an average depends on one
-    bounded state and is smooth enough, and the trapezoidal rule otherwise. reach: how far the states go; by default
-    what the parameter values say. Raises ArithmeticError where a measured error misses the tolerance.
+    tolerance: the wanted error of each average; for an average over several variables it is relative to E|f| where E|f|
+    exceeds one. proxies: use a Chebyshev proxy where an average depends on one bounded state and is smooth enough, and
+    the trapezoidal rule otherwise. reach: how far the states go; by default what the parameter values say. Raises
+    ArithmeticError where the measured error of an average over one variable exceeds twice the tolerance, or that of a
+    tensor grid the tolerance. Quasi-random points may miss the tolerance; `measured_errors` then says by how much.
     """
     system = averages.system
     reach = reach_of(system, values) if reach is None else reach
@@ -114,7 +116,10 @@ def build_tables(
 
 
 class _Entry(NamedTuple):
-    """The part of the tables that belongs to one average or one group. size: the count in the layout."""
+    """The part of the tables that belongs to one average or one group.
+
+    size: the count in the layout. interval: that of the proxy.
+    """
 
     values: np.ndarray
     size: int
@@ -154,8 +159,10 @@ def _tabulated(
 
 
 def _padded(coefficients: np.ndarray) -> np.ndarray:
-    """The coefficients with zeros for further degrees, so that the recurrence can take UNROLLED coefficients at a time
-    before it takes the constant."""
+    """The coefficients with zeros for further degrees.
+
+    The recurrence can then take UNROLLED coefficients at a time before it takes the constant.
+    """
     return np.pad(coefficients, (0, -(len(coefficients) - 1) % UNROLLED))
 
 
@@ -179,8 +186,10 @@ def _lattice_entries(
 
 
 def most_nodes(averages: SystemAverages, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray) -> float:
-    """The largest number of nodes that one average over several variables asks for at a state (states,); 0 for a system
-    without such averages."""
+    """The largest number of nodes that one average over several variables asks for at a state (states,).
+
+    The number is 0 for a system without such averages.
+    """
     return max(_sizes(nodes_asked, averages, values, tables, state), default=0.0)
 
 
@@ -206,7 +215,7 @@ def _numbers_at(
 ) -> dict[sp.Symbol, np.ndarray]:
     """The values (n,) of every state, parameter and named subexpression without an average, at the states (n, states).
 
-    A coefficient may contain beta, whose value hardly matters to a rule. Beta is taken as one.
+    Coefficients of an average may contain beta, whose value hardly matters to a rule; they are taken at beta = 1.
     """
     count = len(states)
     numbers: dict[sp.Symbol, np.ndarray] = {BETA: np.ones(count)}
@@ -228,8 +237,10 @@ def _rule(
     limits: np.ndarray,
     tolerance: float,
 ) -> tuple[Callable[..., np.ndarray], NormalRule, tuple[np.ndarray, ...]]:
-    """The vectorised integrand, a rule that suffices at every state within the limits, and sampled arguments at which
-    to measure its error."""
+    """The vectorised integrand, a rule that suffices at every state within the limits, and sampled arguments.
+
+    The error of the rule is measured at these arguments.
+    """
     expression, state = average
     (z,) = expression.variables
     concrete = written_out(expression.integrand, system).xreplace({s: sp.Float(v, 20) for s, v in values.items()})

@@ -1,5 +1,7 @@
-"""The source of a system's averages: one function per table, and one function per group of averages over several
-variables."""
+"""The source of a system's averages.
+
+There is one function per table, and one function per group of averages over several variables.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _TAKEN = re.compile(
     r"|scratch|start|t|tables|tanh|weight|work|x|y|abs|max|min|range|float32|float64|real|LANES|WIDTH"
     r"|(average|constant|group|level|mean|moments|shared)_\d+|moment_\d+_\d+|interpolated"
 )
-"""The names that the generated functions use themselves."""
+"""The names that the generated functions use themselves, so that no symbol may have them."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ device = cuda.jit(device=True)
 def lanes_for(states: int, target: str, has_lattices: bool) -> int:
     """How many trajectories advance together.
 
-    On the CPU as many as hide the latency of an instruction behind the other lanes, while the slopes of all stages of
-    a step stay in the first-level cache. One where averages over several variables fill the vector registers by
-    themselves. One on CUDA, where each thread has a trajectory of its own.
+    On the CPU the number is large enough for the other lanes to hide the latency of an instruction, and small enough
+    for the slopes of all stages of a step to stay in the first-level cache. The number is one where averages over
+    several variables fill the vector registers by themselves. It is one on CUDA, where each thread has a trajectory of
+    its own.
     """
     if target == "cuda" or has_lattices:
         return 1

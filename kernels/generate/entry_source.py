@@ -31,11 +31,11 @@ ARRAYS = {
 
 
 class Entry(NamedTuple):
-    """An entry of the generated module. arguments: after the flag. arrays: those of ARRAYS that it needs. body: the
-    lines that do one unit of work.
+    """An entry of the generated module.
 
-    A unit is one part of the trajectories of one set of parameters, m. Units run over the parts of set 0, then of set
-    1, and so on.
+    arguments: the text of the arguments after the flag. arrays: the arrays of ARRAYS that the entry needs. body: the
+    lines that do one unit of work. A unit is one part of the trajectories of one set of parameters, m. Units run over
+    the parts of set 0, then of set 1, and so on.
     """
 
     arguments: str

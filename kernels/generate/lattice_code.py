@@ -31,8 +31,11 @@ INVERSE_ROOT = "0.3989422804014327"  # 1/√(2π)
 
 
 class RowSum(NamedTuple):
-    """A weighted sum over a row: the power of the innermost variable, and the powers of the shares and of their
-    logarithms."""
+    """A weighted sum over a row of nodes.
+
+    power: the power of the innermost variable in the summand. shares, logs: the powers of the shares and of their
+    logarithms.
+    """
 
     power: int
     shares: tuple[int, ...]
@@ -63,15 +66,19 @@ CHI_HEAD = ("degrees", "normaliser", "lowest", "highest", "own_density", "steepe
 
 
 def lattice_functions(n: int, pattern: Pattern) -> list[str]:
-    """The texts of `row_n`, the innermost loop, and of `moments_n`, which writes the moments of a pattern to the
-    scratch array."""
+    """The texts of the functions of pattern n: `row_n` and `moments_n`.
+
+    `row_n` is the innermost loop. `moments_n` writes the moments of the pattern to the scratch array.
+    """
     sums = sorted({_row_sum(pattern, m) for m in range(len(pattern.moments))})
     return [_row_function(n, pattern, sums), _moments_function(n, pattern, sums)]
 
 
 def outer_variables(pattern: Pattern) -> list[str]:
-    """All variables but the innermost, which is the last normal variable, or the χ² variable where there is no
-    other."""
+    """All variables but the innermost.
+
+    The innermost variable is the last normal variable, or the χ² variable where there is no other.
+    """
     if pattern.normals == 0:
         return []
     return [*(["c"] if pattern.chi_squared else []), *(f"z_{n}" for n in range(pattern.normals - 1))]
@@ -83,8 +90,10 @@ def _row_sum(pattern: Pattern, m: int) -> RowSum:
 
 
 class _Text:
-    """The lines of a function under construction: indented by the open loops, with products named once per loop
-    body."""
+    """The lines of a function under construction.
+
+    The open loops indent a line, and a product gets a name once per loop body.
+    """
 
     def __init__(self, head: str) -> None:
         self.lines = [head]
@@ -128,8 +137,11 @@ def _row_arguments(pattern: Pattern) -> list[str]:
 
 
 def _row_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
-    """The text of `row_n`. Sums with and without logarithms have separate loops, so that the latter do not wait for a
-    logarithm."""
+    """The text of `row_n`.
+
+    Sums with logarithms and sums without logarithms have separate loops, so that the latter do not wait for a
+    logarithm.
+    """
     text = _Text(f"@fused\ndef row_{n}({', '.join(_row_arguments(pattern))}):")
     for logarithms in (False, True):
         kept = [(k, s) for k, s in enumerate(sums) if any(s.logs) == logarithms]
@@ -189,8 +201,11 @@ def _moments_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
 
 
 def _return_when_halted(text: _Text) -> None:
-    """Lines that return when the flag is set. They run once per row, which costs nothing beside the nodes of the row.
-    The number of nodes visited so far tells how long the rest would take."""
+    """Lines that return when the flag is set.
+
+    The lines run once per row, which costs nothing beside the nodes of the row. The number of nodes visited so far,
+    which they leave in the scratch array, tells how long the rest would take.
+    """
     text("if halted(flag):", f"    scratch[{COUNTER}] += visited", "    return")
 
 
@@ -214,8 +229,10 @@ def _spread(names: list[str]) -> str:
 
 
 def _choose_steps(text: _Text, pattern: Pattern, layout: Layout) -> None:
-    """Lines for the steps of the axes along which the trapezoidal rule sums, and for the number of nodes of the
-    innermost axis."""
+    """Lines that choose the steps of the axes along which the trapezoidal rule sums.
+
+    The lines also compute the number of nodes of the innermost axis.
+    """
     components = range(pattern.components)
     inner = pattern.normals - 1
     text("radius = math.sqrt(2.0 * nats)")
@@ -284,8 +301,10 @@ def _open_points(text: _Text, pattern: Pattern, outer: list[str]) -> None:
 
 
 def _open_axes(text: _Text, pattern: Pattern, outer: list[str]) -> None:
-    """Loops over the outer axes, within the ball where the Gaussian weights are not negligible, and the part of each
-    row that lies within the ball."""
+    """Lines that open the loops over the outer axes, and find the part of each row that lies within the ball.
+
+    Within the ball the Gaussian weights are not negligible.
+    """
     components = range(pattern.components)
     budget, weight, level = "nats", "1.0", "level_{}"
     for k, v in enumerate(outer):

@@ -14,8 +14,11 @@ from kernels.lower.lowering import lower, share
 
 
 def gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter) -> str:
-    """The text of `gram`, which writes the lower triangle of the Gram matrix into the rows of `matrix` and returns the
-    size of the Gram matrix."""
+    """The text of `gram`.
+
+    `gram` writes the lower triangle of the Gram matrix into the rows of `matrix`, and returns the size of the Gram
+    matrix.
+    """
     matrix = system.gram
     size = matrix.shape[0]
     used = matrix.free_symbols
@@ -31,8 +34,10 @@ def gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer:
 def rates_function(
     averages: SystemAverages, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter
 ) -> tuple[str, int]:
-    """The text of `rates`, which writes the rates of each lane to the rows of `dy`, and the number of averages over one
-    variable that it evaluates."""
+    """The text of `rates`, and the number of averages over one variable that `rates` evaluates.
+
+    `rates` writes the rates of each lane to the rows of `dy`.
+    """
     system = averages.system
     combinations, moment_lines = averages_from_moments(averages, printer)
     calls: dict[Expectation, sp.Symbol] = {}
@@ -59,7 +64,9 @@ def rates_function(
 
 
 def _call_of_average(row: int, calls: int, table: int, state: int | None) -> str:
-    """The line that evaluates an average into a row of `means`. The function works in the rows behind all `calls`
-    averages."""
+    """The line that evaluates an average into a row of `means`.
+
+    The average's function uses the rows behind those of all `calls` averages as work space.
+    """
     x, mean = (f"{array}[{r} * LANES : {r + 1} * LANES]" for array, r in (("y", state or 0), ("means", row)))
     return f"average_{table}({x}, y, {mean}, means[{calls} * LANES :], p, tables, layout, ranges)"

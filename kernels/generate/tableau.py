@@ -72,8 +72,10 @@ def _list(values: np.ndarray, printer: ScalarPrinter) -> str:
 
 
 def dop853() -> Tableau:
-    """Dormand and Prince's pair of order 8, with error estimators of orders 5 and 3 and the coefficients of SciPy's
-    public class."""
+    """Dormand and Prince's pair of order 8, with error estimators of orders 5 and 3.
+
+    The coefficients are those of SciPy's public class.
+    """
     return Tableau(
         "DOP853",
         8,

@@ -20,7 +20,7 @@ def copied_text(name: str) -> str:
 
 
 def text_in_precision(name: str, printer: ScalarPrinter) -> str:
-    """The same part with every float literal in the printer's precision."""
+    """The text of `copied_text` with every float literal in the printer's precision."""
     text = copied_text(name)
     lines = text.splitlines(keepends=True)
     for token in reversed(list(tokenize.generate_tokens(io.StringIO(text).readline))):

@@ -1,1 +1,1 @@
-"""Compiled systems, the integration of batches of initial states, and the law of the initial overlaps."""
+"""Compiled systems, the integration of batches of initial states, shooting, and the law of the initial overlaps."""

@@ -65,11 +65,11 @@ def integrate_sets(
 ) -> list[Trajectories]:
     """Integrate several sets of parameters in one launch, and return the trajectories of each set in the same order.
 
-    One launch fills a GPU where one set alone would not. kernels: of one system on one device, as `with_parameters`
-    makes them. initial: (N, states) for all sets, or (sets, N, states). times: (n_out,) for all sets, or (sets, n_out).
-    traps: one array for all sets, or one for each set. The other arguments and the errors are those of
-    `Kernel.integrate`. The trajectory of an error counts within its set, and the message names the set where there are
-    several.
+    One launch fills a GPU where one set alone would not. kernels: one per set, all of one system on one device, as
+    `with_parameters` makes them. initial: (N, states) for all sets, or (sets, N, states). times: (n_out,) for all sets,
+    or (sets, n_out). traps: one array for all sets, or one for each set. The other arguments and the errors are those
+    of `Kernel.integrate`. The trajectory of an error counts within its set, and the message names the set where there
+    are several.
     """
     one, count = kernels[0], len(kernels)
     if any(k.module is not one.module or k.where != one.where for k in kernels):

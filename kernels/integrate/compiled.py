@@ -30,7 +30,10 @@ BRIEF = 10_000
 
 @dataclass(frozen=True)
 class Request:
-    """What a compilation is asked for besides the system; see `kernels.integrate.kernel.compile_system`."""
+    """What a compilation is asked for besides the system.
+
+    The attributes are the arguments of `kernels.integrate.kernel.compile_system`.
+    """
 
     beta: sp.Expr
     schedule_parameters: tuple[sp.Symbol, ...]
@@ -51,7 +54,7 @@ class Request:
 
 @dataclass(frozen=True)
 class CompiledSystem:
-    """A compiled system.
+    """A system compiled for one device and one schedule, with values of its parameters.
 
     Attributes
     ----------
@@ -133,7 +136,7 @@ class CompiledSystem:
 
     @property
     def system(self) -> OdeSystem:
-        """The system."""
+        """The closed system of the derivation."""
         return self.averages.system
 
     @property
@@ -168,14 +171,18 @@ class CompiledSystem:
 
     @property
     def measured_errors(self) -> tuple[MeasuredError, ...]:
-        """How each average is approximated, and the error that was measured. The rounding of the working precision is
-        not included."""
+        """How each average is approximated, and the error that was measured.
+
+        The error does not include the rounding of the working precision.
+        """
         return self.tables.measured_errors
 
     @property
     def average_error(self) -> float:
-        """The largest measured error of an average. It exceeds the tolerance where quasi-random points could not reach
-        the tolerance."""
+        """The largest measured error of an average.
+
+        The error exceeds the tolerance where quasi-random points could not reach the tolerance.
+        """
         return max((c.error for c in self.measured_errors), default=0.0)
 
     def known_values(self) -> dict[sp.Symbol, float]:
@@ -218,11 +225,10 @@ class CompiledSystem:
         return all_nodes(self.averages, self.known_values(), self.tables, state)
 
     def seconds_per_rate(self, y: np.ndarray, within: float = np.inf) -> float:
-        """The measured time of one right-hand side in seconds, on average over the states y (N, states), with all
-        threads at work.
+        """The measured time of one right-hand side in seconds, averaged over the states y (N, states).
 
-        A measurement that takes more than `within` seconds is stopped. The time then follows from the number of nodes
-        that were visited and the number that the states ask for.
+        All threads are at work. A measurement that takes more than `within` seconds is stopped. The time then follows
+        from the number of nodes that were visited and the number that the states ask for.
         """
         self._rates(1.0, np.empty((0, len(self.system.states))))  # compiles
         states = np.atleast_2d(np.asarray(y, float))
@@ -239,8 +245,11 @@ class CompiledSystem:
     def _rates(
         self, beta: float | np.ndarray, y: np.ndarray, nodes: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """dy/dt (N, states), and the number of nodes of averages over several variables that each right-hand side
-        visited. The array `nodes` (N,), where given, receives these numbers even if the work is stopped."""
+        """dy/dt (N, states), and the number (N,) of nodes that each right-hand side visited.
+
+        These are the nodes of averages over several variables. The array `nodes` (N,), where given, receives the
+        numbers even if the work is stopped.
+        """
         states = self.checked_states(y)
         dy = np.empty(states.shape, self.precision)
         nodes = np.empty(len(states), self.precision) if nodes is None else nodes

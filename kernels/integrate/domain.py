@@ -11,8 +11,8 @@ import sympy as sp
 from kernels.integrate.compiled import CompiledSystem
 
 STRAY = 1e-9
-"""How far beyond its interval, relative to the interval's length, an initial state may lie. The states come from other
-computations, whose rounding this allows for."""
+"""How far beyond its interval, relative to the interval's length, an initial state may lie. Initial states come from
+other computations, and the allowance covers the rounding of these."""
 MOST_FOR_PARALLEL = 1e-3
 """The largest tolerance that nearly parallel vectors alone can bring; see `domain_tolerance`."""
 
@@ -61,8 +61,10 @@ def first_stray(compiled: CompiledSystem, y: np.ndarray) -> str | None:
 
 
 def excess(compiled: CompiledSystem, y: np.ndarray) -> np.ndarray:
-    """How far each of the states y (N, states) lies beyond its interval, relative to the interval's length. Negative
-    inside."""
+    """How far each of the states y (N, states) lies beyond its interval, relative to the interval's length.
+
+    The value is negative inside the interval.
+    """
     low, high = compiled.limits.T
     return np.maximum(low - y, y - high) / (high - low)
 

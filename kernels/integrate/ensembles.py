@@ -18,10 +18,11 @@ class GramStream:
     """
 
     def __init__(self, dimension: int, radii: np.ndarray, target_gram: np.ndarray, seed: int) -> None:
-        """radii: (L,) the lengths of the means. target_gram: (k, k) the Gram matrix of the modes, of any rank up to
-        `dimension`.
+        """Prepare the stream.
 
-        Raises ValueError for a dimension below the rank of the modes, or for a matrix that is no Gram matrix.
+        radii: (L,) the lengths of the means. target_gram: (k, k) the Gram matrix of the modes, of any rank up to
+        `dimension`. Raises ValueError for a dimension below the rank of the modes, or for a matrix that is no Gram
+        matrix.
         """
         self.radii = np.asarray(radii, float)
         self.modes = _coordinates(np.asarray(target_gram, float))

@@ -1,4 +1,4 @@
-"""The errors of an integration. Each knows where the trajectory stopped."""
+"""The errors of an integration, each of which holds the state at which the trajectory stopped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DomainError(IntegrationError):
 class StoppedError(TimeLimitError):
     """The time limit of `kernels.machine.threads.at_most` stopped an integration.
 
-    The attributes describe the first trajectory that had begun.
+    The attributes describe the first trajectory that had begun when the integration stopped.
 
     Attributes
     ----------

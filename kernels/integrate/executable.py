@@ -21,7 +21,7 @@ RESIDENT_THREADS = 2**18
 over another one."""
 PARTS_PER_THREAD, ROUNDS = 4, 8
 """A batch has at most PARTS_PER_THREAD parts for each CPU thread, and a part fills its lanes at least ROUNDS times. In
-fewer rounds lanes would spend too much of the time waiting for the last one."""
+fewer rounds the lanes would spend too much of their time waiting for the last trajectory."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ class Executable:
     ) -> None:
         """Run an entry of the module and wait for it.
 
-        units: of work; on CUDA each unit is a thread. numbers: the entry's last arguments. brief: whether the work on
-        the CPU is over so soon that the caller's thread should do it.
+        units: the number of units of work; on CUDA each unit is a thread. numbers: the entry's last arguments. inputs,
+        outputs: the arrays that the entry reads and those that it writes. brief: whether the work on the CPU is over so
+        soon that the caller's thread should do it.
         """
         entry = getattr(self.module, name)
         # Numba would compile anew for another dtype, for a read-only array and for an array that is not contiguous.

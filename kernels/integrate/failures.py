@@ -20,8 +20,8 @@ from kernels.integrate.domain import excess, interval_text
 from kernels.integrate.errors import DomainError, IntegrationError, TooManyStepsError
 
 NEARLY = 0.99
-"""A step that leads to averages of too many nodes shrinks until the state before the step asks for this part of the
-most nodes."""
+"""A step that leads to averages of too many nodes shrinks until the state before the step asks for at least this
+fraction of the largest number of nodes."""
 
 REASONS = {
     TOO_MANY_STEPS: "too many steps; use a larger rtol or a shorter time",
@@ -36,8 +36,8 @@ def raise_for_failure(
 ) -> None:
     """Raise an IntegrationError for the first trajectory that failed, if one did.
 
-    status: (N,). reached: (N, 3), see `integrate_some`. states: (N, states) where each trajectory stopped. number: that
-    of the first trajectory.
+    status: (N,) how each trajectory ended. reached: (N, 3), see `integrate_some`. states: (N, states) the state at
+    which each trajectory stopped. number: the number of the first trajectory in a larger batch.
     """
     failed = np.flatnonzero(status != DONE)
     if len(failed) == 0:
@@ -52,8 +52,10 @@ def raise_for_failure(
 
 
 def why_not_finite(compiled: CompiledSystem, state: np.ndarray) -> str:
-    """Why the rates are not finite one step after a state (states,): an average may ask for too many nodes there, even
-    if it does not yet at the state itself."""
+    """Why the rates are not finite one step after a state (states,), in words.
+
+    One step after the state, an average may ask for too many nodes even if it does not do so at the state itself.
+    """
     asked = most_nodes(compiled.averages, compiled.known_values(), compiled.tables, state)
     limit = f"and {MOST_NODES:.0e} are the most; bring lengths and scales closer to one another, or end the run before"
     if asked > NEARLY * MOST_NODES:
@@ -66,8 +68,11 @@ def why_not_finite(compiled: CompiledSystem, state: np.ndarray) -> str:
 
 
 def _why_outside(compiled: CompiledSystem, state: np.ndarray) -> str:
-    """Why a state (states,) leaves its interval: by an error of the integration where geometry sets the end, and
-    otherwise because the flow may lead there."""
+    """Why a state (states,) leaves its interval, in words.
+
+    The cause is an error of the integration where geometry sets the end of the interval. Otherwise the flow itself may
+    lead beyond the end.
+    """
     n = int(excess(compiled, state[None])[0].argmax())
     end = int(state[n] > compiled.limits[n, 1])
     bound = compiled.system.variables[n].interval[end].xreplace(compiled.known_values())

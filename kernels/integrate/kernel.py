@@ -55,13 +55,13 @@ class Kernel(CompiledSystem):
             The number of attempted steps after which a trajectory fails.
         domain_tolerance
             How far below zero the eigenvalues of the Gram matrix may come, relative to its trace, and how far a state
-            may pass its bounds. By default 1000 rtol, and at least 1e-9: local errors add up over tens to hundreds of
-            steps, whereas a wrong equation leaves the domain by orders of magnitude more. Nearly parallel vectors are
-            allowed more; see the method `domain_tolerance`.
+            may pass its bounds. By default 1000 rtol, kept between 1e-9 and 1e-2: local errors add up over tens to
+            hundreds of steps, whereas a wrong equation leaves the domain by orders of magnitude more. Nearly parallel
+            vectors are allowed more; see the method `domain_tolerance`.
         traps
-            (n, 5) sets that the flow is known not to leave. A trajectory stops in such a set and keeps its state. Each
-            row (sign_1, sign_2, level, least beta, together) is {sign_i y_i >= level, i = 1, 2} once beta has reached
-            its least value, or {sign_1 y_1 + sign_2 y_2 >= level} where together is 1.
+            (n, 5) sets that the flow is known not to leave. A trajectory stops in such a set and keeps its state. A row
+            (sign_1, sign_2, level, least beta, together) stands for the set {sign_i y_i >= level, i = 1, 2}, or for
+            {sign_1 y_1 + sign_2 y_2 >= level} where together is 1. The set counts from least beta on.
         number
             The number of the first trajectory, where the batch is a part of a larger one.
 
@@ -147,13 +147,17 @@ class Kernel(CompiledSystem):
         )
 
     def domain_tolerance(self, states: np.ndarray, rtol: float) -> float:
-        """The default domain tolerance of an integration from the states (N, states); see
-        `kernels.integrate.domain.domain_tolerance`."""
+        """The default domain tolerance of an integration from the states (N, states).
+
+        See `kernels.integrate.domain.domain_tolerance`.
+        """
         return domain.domain_tolerance(self, states, rtol)
 
     def outside(self, y: np.ndarray) -> str | None:
-        """The first of the states y (N, states) that lies outside the interval for which the averages' tables are made,
-        in words, or None."""
+        """The first of the states y (N, states) that lies outside its interval, in words, or None.
+
+        The tables behind the averages are made for the states within their intervals.
+        """
         return domain.first_stray(self, y)
 
 
@@ -185,7 +189,7 @@ def compile_system(
     breakpoints
         The times of the schedule's kinks and jumps.
     tolerance
-        The absolute error of every average.
+        The wanted error of every average; see `kernels.averages.tables.build_tables`.
     expectations
         "proxy" evaluates an average by a Chebyshev proxy where one reaches the tolerance, and otherwise by the
         trapezoidal rule. "quadrature" always uses the trapezoidal rule.

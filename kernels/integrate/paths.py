@@ -79,8 +79,11 @@ def _extended(values: np.ndarray, length: int, last: float) -> np.ndarray:
 def _landings(
     wanted: np.ndarray, breakpoints: tuple[float, ...], real: np.dtype
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All targets, the latest time at which a stage before each target may look at beta, and whether each target is an
-    output."""
+    """The targets, which are the output times and the breakpoints, as three arrays.
+
+    The arrays hold the time of each target, the latest time at which a stage before the target may look at beta, and
+    whether the target is an output.
+    """
     wanted = wanted.astype(real)
     if (np.diff(wanted) <= 0).any():
         raise ValueError(f"times must be increasing, also when rounded to {real}")

@@ -20,7 +20,7 @@ from derive.objects.system import OdeSystem
 from kernels.lower.lattice import Group, Pattern, groups_of, is_lattice_average, patterns_of
 
 ARGUMENT = sp.Symbol("argument", real=True)
-"""Stands for the state in an average that depends on one state only."""
+"""The symbol that replaces the state in an average that depends on one state only."""
 
 
 class TabulatedAverage(NamedTuple):

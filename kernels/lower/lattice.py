@@ -1,11 +1,13 @@
 """Averages over several independent scalars, recognised and sorted into groups that take one pass each.
 
 Such an average is the expectation of a polynomial in the variables, in softmax shares ρ_l and in the logarithms of the
-shares. The variables are standard normals z_1 … z_r and at most one χ² variable c. The logits are separable: ℓ_l = A_l
-+ Σ_n (B_ln z_n + k_ln z_n²) + k'_l c. All averages of a system with the same logits form a group. The averages of a
-group are combinations of moments E[Π z_n^a c^b Π ρ_l^p Π (log ρ_l)^q], which depend on the coefficients of the logits
-alone. A compiled function of these moments therefore contains nothing of the system's states, and groups of one pattern
-share it.
+shares. The variables are standard normals z_1 … z_r and at most one χ² variable c. The logits are separable:
+
+    ℓ_l = A_l + Σ_n (B_ln z_n + k_ln z_n²) + k'_l c.
+
+All averages of a system with the same logits form a group. The averages of a group are combinations of moments
+E[Π z_n^a c^b Π ρ_l^p Π (log ρ_l)^q], which depend on the coefficients of the logits alone. A compiled function of these
+moments therefore contains nothing of the system's states, and groups of one pattern share the function.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ MOST_TENSOR_VARIABLES = 3
 
 
 class Moment(NamedTuple):
-    """E[Π x_n^variables[n] · Π ρ_l^shares[l] · Π (log ρ_l)^logs[l]]; the χ² variable, if there is one, comes last in
-    `variables`."""
+    """The powers in the moment E[Π x_n^variables[n] · Π ρ_l^shares[l] · Π (log ρ_l)^logs[l]].
+
+    The χ² variable, if there is one, comes last in `variables`.
+    """
 
     variables: tuple[int, ...]
     shares: tuple[int, ...]
@@ -189,8 +193,10 @@ def patterns_of(groups: list[Group]) -> list[Pattern]:
 
 
 def _shape(group: Group) -> tuple:
-    """Groups of one shape share a function. Logarithms cost several times more, so groups with and without them have
-    different shapes."""
+    """The properties of a group that decide which groups share a compiled function.
+
+    Logarithms cost several times more than shares, so groups with and without logarithms have different shapes.
+    """
     logarithms = any(any(m.logs) for m in group.moments)
     return len(group.normals), group.chi_squared is not None, len(group.offsets), group.curved, logarithms
 

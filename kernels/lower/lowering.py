@@ -17,8 +17,10 @@ ROUNDING = 1e-15
 
 
 def stable_log_sum_exp(expression: sp.Expr) -> sp.Expr:
-    """log Σ exp(a_i) = m + log Σ exp(a_i − m) with m the largest a_i. No exponential overflows, and one of them is
-    exp(0)."""
+    """log Σ exp(a_i) = m + log Σ exp(a_i − m) with m the largest a_i.
+
+    No exponential overflows, and one of the exponentials is exp(0).
+    """
 
     def is_log_sum_exp(e: sp.Expr) -> bool:
         return isinstance(e, sp.log) and _is_sum_of_exponentials(e.args[0])
@@ -31,8 +33,10 @@ def stable_log_sum_exp(expression: sp.Expr) -> sp.Expr:
 
 
 def stable_softmax(expression: sp.Expr) -> sp.Expr:
-    """exp(b)/(Σ exp(a_i))^n = exp(b − n m)/(Σ exp(a_i − m))^n with m the largest a_i. The sigmoid is the case of two
-    terms."""
+    """exp(b)/(Σ exp(a_i))^n = exp(b − n m)/(Σ exp(a_i − m))^n with m the largest a_i.
+
+    The sigmoid is the case of two terms.
+    """
 
     def is_inverse_sum(e: sp.Expr) -> bool:
         return e.is_Pow and e.exp.is_Integer and e.exp.is_negative and _is_sum_of_exponentials(e.base)
@@ -125,8 +129,10 @@ def guarded_cholesky_root(expression: sp.Expr) -> sp.Expr:
 
 
 def written_out_choice(expression: sp.Expr) -> sp.Expr:
-    """AtLargest by comparisons of every key with the largest key. The keys are symbols, so that the comparison meets
-    the very numbers from which the largest key was taken."""
+    """AtLargest, written as comparisons of every key with the largest key.
+
+    The keys are symbols, so that the comparison meets the very numbers from which the largest key was taken.
+    """
     return expression.replace(lambda e: isinstance(e, AtLargest), lambda e: e.explicit())
 
 
@@ -149,8 +155,7 @@ def lower(expression: sp.Expr) -> sp.Expr:
 
 
 def hoisted(expression: sp.Expr, bound: set[sp.Symbol]) -> tuple[list[tuple[sp.Symbol, sp.Expr]], sp.Expr]:
-    """Names for the largest parts that do not depend on the bound variables, and the expression in terms of these
-    names.
+    """Names for the largest parts that do not depend on the bound variables, and the expression in these names.
 
     A loop over the nodes of the bound variables then computes those parts only once.
     """
@@ -172,6 +177,8 @@ def hoisted(expression: sp.Expr, bound: set[sp.Symbol]) -> tuple[list[tuple[sp.S
 
 
 def share(expressions: list[sp.Expr]) -> tuple[list[tuple[sp.Symbol, sp.Expr]], list[sp.Expr]]:
-    """Names for common subexpressions, and the expressions in terms of these names. The names and their order are
-    deterministic."""
+    """Names for common subexpressions, and the expressions in terms of these names.
+
+    The names and their order are deterministic.
+    """
     return sp.cse(expressions, symbols=(sp.Symbol(f"shared_{n}") for n in range(10**6)), order="canonical")

@@ -1,4 +1,4 @@
-"""Device functions of CUDA kernels: functions of the CPU's kernels compiled for CUDA, too, and functions of CUDA only.
+"""Device functions of CUDA kernels: functions that the CPU's kernels share, and functions for CUDA alone.
 
 Importing this module imports numba.cuda, which is slow to load and optional.
 """
@@ -17,7 +17,7 @@ from numba.core.dispatcher import Dispatcher
 
 @cache
 def for_cuda(function: Any) -> Any:
-    """A function compiled for the CPU, and all compiled functions that it calls, as device functions for CUDA.
+    """The CUDA device function of a function compiled for the CPU; compiled functions that it calls are converted too.
 
     The device functions use CUDA's strict arithmetic. Numba would carry the CPU's options over; but on CUDA the
     permission to regroup sums also brings approximate division and roots. The simulator runs the CPU's functions.

@@ -43,7 +43,7 @@ class KeptCode(Cache):
     def __init__(self, function: Any) -> None:
         self._py_func = function
         self._source = b""
-        with suppress(OSError):  # a module without a file is told by its name
+        with suppress(OSError):  # a module without a file is known by its name alone
             self._source = Path(function.__code__.co_filename).read_bytes()
         self.enable()
 

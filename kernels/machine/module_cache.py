@@ -57,7 +57,7 @@ def keep(name: str, content: bytes) -> None:
         return
     beside = directory / f".{secrets.token_hex(8)}.tmp"
     try:
-        try:  # begins before the file exists, so that an interrupt at any time removes it
+        try:  # entered before the file exists, so that an interrupt at any time removes the file
             with open(beside, "xb", opener=_for_the_owner) as stream:
                 stream.write(content)
             os.replace(beside, directory / name)
@@ -66,7 +66,7 @@ def keep(name: str, content: bytes) -> None:
                 beside.unlink()
             raise
     except OSError as error:
-        _not_kept(_reason(error, directory))  # names the folder, so that a full disk gives one message only
+        _not_kept(_reason(error, directory))  # the message names the folder alone, so a full disk gives one
 
 
 def load_module(source: str, stem: str) -> ModuleType:
@@ -88,7 +88,7 @@ def load_module(source: str, stem: str) -> ModuleType:
     try:
         exec(
             compile(source, module.__file__, "exec", dont_inherit=True), module.__dict__
-        )  # the given source, and not the content of the file
+        )  # the module runs the given source, and not the content of the file
     except BaseException:
         del sys.modules[name]
         raise
@@ -111,7 +111,7 @@ def environment_digest() -> str:
 def _wanted_directory() -> Path | None:
     """The folder that the environment asks for, or None without a home directory.
 
-    A home directory that does not exist is not created, and a relative one does not count.
+    The function never creates a missing home directory, and a home directory with a relative path does not count.
     """
     if named := os.environ.get(VARIABLE):
         return Path(named).absolute()

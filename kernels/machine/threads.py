@@ -57,8 +57,9 @@ def run_on_threads(kernel: Any, units: int, *arguments: Any, brief: bool = False
     There are numba.get_num_threads() threads, and more ranges than threads, so that a thread that finishes its units
     early takes others. The function returns when the kernel has run for all ranges. flag: one integer, (1,). It is zero
     until the kernel must return as soon as possible with its work unfinished: after an interrupt, an error in another
-    thread, or the limit of `at_most`. The function raises each of these. brief: whether the work takes only
-    milliseconds; then the caller's thread does it, because passing it to other threads would take longer.
+    thread, or the limit of `at_most`. Each of these raises its exception here once the threads have returned. brief:
+    whether the work takes only milliseconds; then the caller's thread does it, because passing it to other threads
+    would take longer.
     """
     flag = np.zeros(1, np.int64)
     with stage("compiling the kernels"):

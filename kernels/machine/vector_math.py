@@ -1,7 +1,7 @@
 """Elementary functions without branches or calls, in double precision on the CPU.
 
-LLVM turns them into vector instructions, while a library's functions would stay scalar. On CUDA, and in single
-precision, kernels call the library's functions.
+LLVM turns loops over these functions into vector instructions, while a library's functions would stay scalar. On CUDA,
+and in single precision, kernels call the library's functions.
 """
 
 from __future__ import annotations

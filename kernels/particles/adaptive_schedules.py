@@ -3,15 +3,14 @@
 Every `every` steps the rule draws fresh particles from the replica's mixture q, evaluates log p* at these particles,
 and chooses the next beta:
 
-* AdaAnn (Cobian, Hauenstein, Liu and Schiavazzi, "AdaAnn: adaptive annealing scheduler for probability density
-approximation"):
-  beta' = beta + tau / sqrt(Var_q[log p*]), since the KL from p*^beta to p*^beta' is about (beta' - beta)^2 / 2 times
-  that variance;
-* the effective sample size: the largest beta' for which the weights p*^(beta' - beta) of q's particles are still even
-enough.
+* AdaAnn takes beta' = beta + tau / sqrt(Var_q[log p*]), since the KL from p*^beta to p*^beta' is about
+  (beta' - beta)^2 / 2 times that variance (Cobian, Hauenstein, Liu and Schiavazzi, "AdaAnn: adaptive annealing
+  scheduler for probability density approximation").
+* The rule of the effective sample size takes the largest beta' for which the weights p*^(beta' - beta) of q's particles
+  are still even enough.
 
-Both rules stop at beta = 1. No step uses the particles of a rule. The CPU draws them in double precision even if the
-steps run on the GPU, because rules need them too seldom for a kernel of their own.
+Both rules stop at beta = 1. No step uses the particles of a rule. The CPU draws the rule's particles in double
+precision even if the steps run on the GPU, because a rule draws too seldom for a kernel of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from kernels.particles.simulation import run_and_record
 from kernels.particles.start import Manifold, ParticleSimulation, Precision, check_integer, prepare_simulation
 
 BISECTIONS = 40
-"""Bisection then finds the beta' of a given effective sample size to (1 - beta) 2^-40, which is below 1e-12."""
+"""With so many halvings, bisection finds the beta' of a given effective sample size to (1 - beta) 2^-40 < 1e-12."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,13 @@ class ScheduleCost:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveRun(ParticleRun):
-    """A ParticleRun whose beta is (n_out, replicas), with the cost of its schedule."""
+    """A ParticleRun whose beta is (n_out, replicas), with the cost of its schedule.
+
+    Attributes
+    ----------
+    cost
+        The cost of the schedule, for each replica. The other attributes are those of `ParticleRun`.
+    """
 
     cost: ScheduleCost
 
@@ -256,7 +261,7 @@ class _Controller:
 
 
 def mixture_variance(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """An unbiased estimate of Var_q of a function, (...).
+    """An unbiased estimate of the variance of a function under the mixture q, an array (...) over the leading axes.
 
     values: the function at the same number of particles of each component, (..., L, particles); weights: (..., L). The
     estimate is the particles' variance within the components, plus the variance of the components' means, minus the

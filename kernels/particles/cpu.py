@@ -27,7 +27,7 @@ from kernels.particles.step import (
 
 @compiled
 def add_block(dots: np.ndarray, squares: np.ndarray, normals: np.ndarray, differences: np.ndarray, block: int) -> None:
-    """Adds the contributions of coordinates 4 block .. 4 block + 3 to dots (L + K, LANES) and squares (LANES,)."""
+    """Adds what coordinates 4 block .. 4 block + 3 contribute to dots (L + K, LANES) and squares (LANES,)."""
     first, second, third, fourth = (
         normals[4 * block],
         normals[4 * block + 1],

@@ -209,8 +209,8 @@ def _reach(
 def _predicted_steps(measure: _Parameters, mixtures: tuple[_Parameters, ...], reach: float, tolerance: float) -> Array:
     """The steps, (d,), for which the rule's error is about the tolerance.
 
-    Moving the contour by y into the complex plane, short of the nearest zero, bounds the error by exp(y^2 / (2 sigma^2)
-    - 2 pi y / step) times the density below the contour.
+    The contour of integration may be moved by y into the complex plane, short of the nearest zero. This bounds the
+    error by exp(y^2 / (2 sigma^2) - 2 pi y / step) times the density below the contour.
     """
     digits = math.log(10 / tolerance)
     offsets = np.linspace(-reach, reach, 201)

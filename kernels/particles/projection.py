@@ -83,7 +83,7 @@ def basis_with_targets(targets: np.ndarray, proposals: int) -> tuple[np.ndarray,
 
 @compiled
 def noise_factor(weight: float, scale: float, total_pull: float, particles: int) -> float:
-    """The factor of the standard normals in a component's gradient, in each direction outside the span."""
+    """The factor of the standard normals in a component's gradient, in each direction outside the centres' span."""
     return -weight * total_pull * scale / math.sqrt(particles)
 
 

@@ -33,12 +33,12 @@ MAX_REPLICAS = 2**24
 MAX_STEPS = 2**32
 MAX_PARTICLES = 2**32 - 2
 INITIAL_STATE, ORTHOGONAL_NOISE = 2**32 - 1, 2**32 - 2
-"""Particle numbers that no particle has. They number the draws of initial states and of the noise outside the centres'
-span."""
+"""Particle numbers that no particle has. The draws of initial states, and of the noise outside the centres' span, have
+these numbers instead."""
 
 LANES = 32
-"""How many particles the CPU draws at once. They fill several vector registers, so that instructions wait less for each
-other's results."""
+"""How many particles the CPU draws at once. So many particles fill several vector registers, so that instructions wait
+less for each other's results."""
 LOG_2, QUARTER_TURN = math.log(2), math.pi / 2
 SQRT_HALF_BITS = {32: 0x3F3504F3, 64: 0x3FE6A09E667F3BCD}
 """The bits of √½ as a floating-point number of 32 and of 64 bits."""
@@ -181,9 +181,10 @@ def draw_block(
 ) -> None:
     """Draws coordinates 4 block .. 4 block + 3 of the particles first_particle .. first_particle + LANES − 1.
 
-    It writes them to the rows 4 block .. 4 block + 3 of `normals`, (4 blocks, LANES) of float32 or float64. words: work
-    space, (4, LANES) of uint32. It separates the integers of Philox, which are twice as wide as numbers of single
-    precision, from the normals; a loop over both would leave half of each vector register empty.
+    The function writes the normals to the rows 4 block .. 4 block + 3 of `normals`, (4 blocks, LANES) of float32 or
+    float64. words: work space, (4, LANES) of uint32. The work space separates the integers of Philox, which are twice
+    as wide as numbers of single precision, from the normals; a loop over both would leave half of each vector register
+    empty.
     """
     real = normals.dtype.type
     chain = (np.uint64(replica) << COMPONENT_BITS) | np.uint64(component)

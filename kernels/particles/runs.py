@@ -53,8 +53,8 @@ class ParticleRun:
 class VelocityEstimate:
     """The flow's velocity at one state.
 
-    Each part has its standard error in the attribute `..._standard_error`. Both are zero for a parameter that is not
-    learned.
+    Each part has its standard error in the attribute `..._standard_error`. The velocity of a parameter that is not
+    learned, and its standard error, are zero.
 
     Attributes
     ----------
@@ -133,10 +133,11 @@ def mean_and_standard_error(values: np.ndarray, axis: int = 1) -> tuple[np.ndarr
 def extrapolate_step(coarse: ParticleRun, fine: ParticleRun) -> ExtrapolatedRun:
     """The limit dt = 0 of two runs, of which the second has half the first one's step.
 
-    This is Richardson's extrapolation 2 fine - coarse, for each replica. Both runs need the same number of replicas
-    with the same initial states, the same recorded times (so that record_every is twice as large in the finer run), and
-    one schedule for all replicas. Different seeds make the noises of the two runs independent. Raises ValueError if the
-    runs are no such pair.
+    The limit is Richardson's extrapolation, 2 fine - coarse, for each replica. Both runs need the same number of
+    replicas with the same initial states, the same recorded times (so that record_every is twice as large in the finer
+    run), and one schedule for all replicas. Different seeds make the noises of the two runs independent. Raises
+    ValueError where steps, shapes, recorded times or the shape of beta do not fit. The function does not compare the
+    initial states, nor the values of beta.
     """
     if not np.isclose(coarse.dt, 2 * fine.dt, rtol=1e-12, atol=0):
         raise ValueError(f"the fine run needs half the coarse run's step {coarse.dt:g}, but has {fine.dt:g}")

@@ -37,8 +37,8 @@ from kernels.particles.start import (
 from kernels.particles.step import Replicas, draws_per_component
 
 COORDINATES_PER_CALL = {"cpu": 2e7, "cuda": 2e9}
-"""How many particle coordinates a run draws between two reports of progress. They take a fraction of a second, after
-which the run also heeds an interrupt."""
+"""How many particle coordinates a run draws between two reports of progress. Drawing so many takes a fraction of a
+second, after which the run also heeds an interrupt."""
 
 FARTHEST = 1e6
 """A mean this many times farther out than all lengths and scales has diverged. No flow takes a mean there: the target
@@ -240,8 +240,8 @@ def estimate_velocity(
     """Estimate the velocity of the flow at one state, the means (L, d) with weights and scales (L,).
 
     The velocity is the average of `replicas` independent estimates, at least 2, from `particles` samples of each
-    component. It is unbiased for every number of particles and involves no step size: the right-hand side of an exact
-    equation must equal it within the standard error. The other arguments and the errors are those of
+    component. The estimate is unbiased for every number of particles and involves no step size: the right-hand side of
+    an exact equation must equal it within the standard error. The other arguments and the errors are those of
     `simulate_particles`.
     """
     state = finite_array("means", means, 2)
@@ -280,7 +280,7 @@ def estimate_velocity(
 def _velocities(simulation: ParticleSimulation, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Independent estimates of da_i/dt (replicas, L, d), dw_i/dt and dsigma_i/dt (replicas, L).
 
-    Those of parameters that are not learned are zero.
+    The estimates for parameters that are not learned are zero.
     """
     flow, state, estimates = simulation.flow, simulation.replicas.state(), simulation.replicas.estimates(beta)
     velocity = -estimates.gradients * flow.learns_means

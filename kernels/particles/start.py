@@ -32,7 +32,7 @@ class ParticleSimulation:
     device
         The device that holds the replicas.
     replicas
-        A `kernels.particles.cpu.CpuParticles`, or the object of the same methods for CUDA or for projected particles.
+        A `kernels.particles.cpu.CpuParticles`, or an object with the same methods for CUDA or for projected particles.
     projected
         Whether the particles are drawn in the span of the centres.
     """

@@ -122,8 +122,8 @@ class Estimates(NamedTuple):
 def draws_per_component(d: int, centres: int, particles: int, projected: bool) -> int:
     """How many standard normals one step draws for each component.
 
-    These are d coordinates of each particle. Where the particles are projected onto the span of the `centres` = L + K
-    centres, these are L + K coordinates of each particle and one vector of R^d for all of them.
+    A step draws the d coordinates of each particle. Where the particles are projected onto the span of the
+    `centres` = L + K centres, a step draws L + K coordinates of each particle and one vector of R^d for all particles.
     """
     return particles * centres + d if projected else particles * d
 
@@ -192,8 +192,8 @@ def find_pulls(
 ) -> None:
     """Finds the pulls k_c(x) of all centres c on some particles x of component i, one particle in each lane.
 
-    It writes the pulls to `pulls` (L + K, lanes), their sums over the centres to `totals` (lanes,), and log q and
-    log p* at x, up to a constant, to `log_sums` (2, lanes). dots: z . (a_i - c), (L + K, lanes); squares: |z|^2,
+    The function writes the pulls to `pulls` (L + K, lanes), their sums over the centres to `totals` (lanes,), and log q
+    and log p* at x, up to a constant, to `log_sums` (2, lanes). dots: z . (a_i - c), (L + K, lanes); squares: |z|^2,
     (lanes,); separations: |a_i - c|^2, (L + K,); scale: sigma_i; log_amplitudes: log weight - d log scale, (L + K,);
     precisions: 1 / scale^2, (L + K,); proposals: L.
     """
@@ -230,9 +230,9 @@ def move_shapes(
     """Euler step of one replica's weights and scales, in place.
 
     The step follows dtheta_i/dt = -w_i (e_i - sum_j w_j e_j), with e_i in `log_ratios`, and dtau_i/dt = -w_i s_i, with
-    s_i in `stretches`. It also renews the proposal's part of `log_amplitudes` and `precisions`. All arrays have a row
-    for each replica, because Numba's CUDA simulator cannot hand on a row of an array. The function is plain Python, and
-    the CPU's and the GPU's compilers each compile it.
+    s_i in `stretches`. The function also renews the proposal's part of `log_amplitudes` and `precisions`. All arrays
+    have a row for each replica, because Numba's CUDA simulator cannot hand on a row of an array. The function is plain
+    Python, and the CPU's and the GPU's compilers each compile it.
     """
     proposals = weights.shape[1]
     average = 0.0

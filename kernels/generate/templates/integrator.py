@@ -160,8 +160,11 @@ def clenshaw(
 def find_outside(
     y: np.ndarray, p: np.ndarray, limits: np.ndarray, tolerance: float, matrix: np.ndarray, place: np.ndarray
 ) -> None:
-    """Set the status of each lane: DONE inside the domain, OUTSIDE_BOUNDS where a state leaves its interval, and
-    OUTSIDE_GRAM where gram + tolerance · trace · I has no Cholesky factor."""
+    """Set the status of each lane by whether its state lies in the domain.
+
+    DONE: inside. OUTSIDE_BOUNDS: a state leaves its interval. OUTSIDE_GRAM: gram + tolerance · trace · I has no
+    Cholesky factor.
+    """
     for lane in range(LANES):
         place[STATUS * LANES + lane] = DONE
     size = gram(y, p, matrix)
@@ -262,8 +265,11 @@ def land(lane: int, t: float, path: Path, group: Group, out: np.ndarray) -> bool
 
 @device
 def all_set_out(path: Path, group: Group, out: np.ndarray) -> bool:
-    """Compute the slopes of the lanes that begin a trajectory or have met a breakpoint, and the first step of those
-    that begin. False where a trajectory ends at once; row STATUS of `place` then says why."""
+    """Compute the slopes of the lanes that begin a trajectory or have met a breakpoint.
+
+    A lane that begins also gets its first step. False where a trajectory ends at once; row STATUS of `place` then says
+    why.
+    """
     times = path.times
     y, K, clock, place, betas, matrix = group.y, group.K, group.clock, group.place, group.betas, group.matrix
     rtol, atol = path.control.rtol, path.control.atol
@@ -318,8 +324,10 @@ def combine(s: int, y: np.ndarray, K: np.ndarray, clock: np.ndarray, trial: np.n
 
 @device
 def find_errors(y: np.ndarray, trial: np.ndarray, K: np.ndarray, rtol: float, atol: float, clock: np.ndarray) -> None:
-    """Write the squared norms of the two error estimates relative to the tolerance, before division by the number of
-    states, into rows FIFTH and THIRD of `clock`. Row FLAW becomes zero where the new state is finite."""
+    """Write the squared norms of both error estimates, relative to the tolerance, to rows FIFTH and THIRD of `clock`.
+
+    The norms are not divided by the number of states. Row FLAW becomes zero where the new state is finite.
+    """
     for row in range(FIFTH, FLAW + 1):
         for lane in range(LANES):
             clock[row * LANES + lane] = 0.0
@@ -379,8 +387,10 @@ def attempt(path: Path, group: Group) -> None:
 
 @device
 def move_on(path: Path, group: Group, out: np.ndarray) -> None:
-    """Take the steps whose error is small enough, and choose the next steps. The status of a lane says how its
-    trajectory has ended, or RUNNING."""
+    """Take the steps whose error is small enough, and choose the next steps.
+
+    The status of a lane says how its trajectory has ended, or RUNNING.
+    """
     times, p, traps = path.times, path.p, path.traps
     y, trial, K, clock, place, betas = group.y, group.trial, group.K, group.clock, group.place, group.betas
     fixed, most = path.control.fixed_steps, path.control.most_steps

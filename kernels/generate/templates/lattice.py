@@ -3,9 +3,9 @@
 Along one variable the sum of exponentials Σ e^{ℓ_l} cannot vanish while the phases of all terms lie within a half
 plane. Let S be the largest difference between the slopes of two logits. The phases stay within a half plane up to the
 imaginary distance δ = π/S, and the softmax shares are analytic up to that distance. The trapezoidal rule with step h
-then errs by about e^{−2πδ/h + δ²/2} for N(0, 1), see `quadrature`, whatever the values of the other variables. An
-error of e^{−nats} therefore takes 1/h = q + g²/(4q) nodes per unit length, with q = nats S/(2π²) and
-g = √(2 nats)/(2π). Where q < g/2, g nodes suffice: g is the limit that the Gaussian weight itself sets.
+then errs by about e^{−2πδ/h + δ²/2} for N(0, 1), see `kernels.averages.quadrature`, whatever the values of the other
+variables. An error of e^{−nats} therefore takes 1/h = q + g²/(4q) nodes per unit length, with q = nats S/(2π²) and g =
+√(2 nats)/(2π). Where q < g/2, g nodes suffice: g is the limit that the Gaussian weight itself sets.
 
 The χ² variable with ν degrees of freedom is written c = ν e^t with t = τ − e^{−τ}/ν. Its density in τ decays doubly
 exponentially on both sides for every ν ≥ 1, whereas the left tail of its density in log c has length 2 nats/ν.
@@ -40,8 +40,10 @@ def normal_density(linear: float, quadratic: float, nats: float) -> float:
 
 @device
 def chi_density(slope: float, own: float, steepest: float) -> float:
-    """Nodes per unit of τ. slope: the largest difference between the slopes of two logits in c. own, steepest: see
-    `chi_law.ChiLaw`."""
+    """Nodes per unit of τ for the χ² variable.
+
+    slope: the largest difference between the slopes of two logits in c. own, steepest: see `chi_law.ChiLaw`.
+    """
     q = slope * steepest
     return own if q <= 0.5 * own else q + 0.5 * own
 

@@ -1,7 +1,7 @@
 """The particle simulation on CUDA. Only a run on CUDA imports it, because numba.cuda is optional and slow to load.
 
-One block of threads computes the estimates of one component of one replica. It takes the component's particles a tile
-at a time, in four stages:
+One block of threads computes the estimates of one component of one replica. The block takes the component's particles
+one tile at a time. A tile is the set of particles between two rounds of sums, and takes four stages:
 
 1. The threads draw the tile's particles. A thread draws four coordinates of a particle at once, keeps them, and writes
    their contributions to the dot products with the centres into shared memory. `BlockShape.span` threads share each

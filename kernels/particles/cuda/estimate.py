@@ -34,8 +34,8 @@ def centre_loader(real: Any, centre_count: int, shape: BlockShape) -> Any:
     ) -> None:
         """Writes |a_i - c|^2, log weight - d log scale and 1 / scale^2 of all centres c to the first three arguments.
 
-        These are shared arrays, (L + K,). differences: local, (L + K, coordinates) flat; receives the thread's own
-        coordinates of a_i - c. parts: shared work space, (L + K, threads) flat.
+        The first three arguments are shared arrays, (L + K,). differences: local, (L + K, coordinates) flat; receives
+        the thread's own coordinates of a_i - c. parts: shared work space, (L + K, threads) flat.
         """
         replica, component, thread, d = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x, centres.shape[2]
         column = thread % span

@@ -1,9 +1,9 @@
 """The four stages of a tile of particles, as device functions of the kernel `estimate`.
 
 The package's docstring describes the stages. All threads of a block call each function at once, and the caller makes
-the threads wait for each other in between. Of a tile's particles a thread draws the numbers group, group + groups, and
-so on; of each such particle it draws the blocks of four coordinates with the numbers column, column + span, and so on.
-The centres are the L + K = `centre_count` means of proposal and target, the proposal's first.
+the threads wait for each other in between. A thread draws the particles group, group + groups, … of a tile. Of each
+such particle the thread draws the blocks of four coordinates with the numbers column, column + span, …. The centres are
+the L + K = `centre_count` means of proposal and target, the proposal's first.
 """
 
 from __future__ import annotations
@@ -165,8 +165,11 @@ def gradient_adder(real: Any, centre_count: int, shape: BlockShape) -> Any:
         members: int,
         d: int,
     ) -> None:
-        """Adds the tile's pulls to the shared array `pull_sums`, (L + K,), and subtracts the kept normals times their
-        particles' total pulls from the local array `gradient`, the thread's own coordinates of the gradient."""
+        """Adds what the tile's particles contribute to the gradient.
+
+        The function adds the tile's pulls to the shared array `pull_sums`, (L + K,). From the local array `gradient`,
+        the thread's own coordinates of the gradient, it subtracts the kept normals times their particles' total pulls.
+        """
         column, group = cuda.threadIdx.x % span, cuda.threadIdx.x // span
         tile_gradient = cuda.local.array(coordinates, real)
         for c in range(cuda.threadIdx.x, centre_count, threads):
