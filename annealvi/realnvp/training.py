@@ -119,7 +119,18 @@ class Optimiser:
         require_positive(batch=self.batch, learning_rate=self.learning_rate, clip=1 if self.clip is None else self.clip)
 
     def rates(self, steps: int) -> np.ndarray:
-        """Return the learning rate of each step of a run, (steps,)."""
+        """Return the learning rate of each step of a run.
+
+        Parameters
+        ----------
+        steps : int
+            How many steps the whole run has; a cosine falls over all of them.
+
+        Returns
+        -------
+        ndarray
+            Single-precision learning rates, shape (steps,).
+        """
         if self.decay == "constant":
             return np.full(steps, self.learning_rate, np.float32)
         return np.asarray(

@@ -360,7 +360,14 @@ class Session:
         return random_states_in_parts(self.coordinates, n, seed, size)
 
     def end_time(self) -> float:
-        """Return the schedule's settling time plus `TIME_TO_SETTLE`, at which a run ends by default."""
+        """Return the time at which a run ends by default.
+
+        Returns
+        -------
+        float
+            The settling time of the schedule plus `TIME_TO_SETTLE`, in units of the flow's time; `TIME_TO_SETTLE`
+            alone at a constant temperature.
+        """
         if self.schedule.kind == "constant":
             return TIME_TO_SETTLE
         return settling_time(self.schedule) + TIME_TO_SETTLE
