@@ -156,8 +156,10 @@ def system_equations(
 
 
 def _steps_behind(label: str, derivation: Derivation) -> list[Step]:
-    """The steps that introduce or change an equation, under its own label or under that of the overlap of which the
-    state is a multiple."""
+    """The steps that introduce or change an equation.
+
+    A step names the equation by its own label, or by the label of the overlap of which the state is a multiple.
+    """
     names = dict(derivation.overlaps.names)
     labels = {
         label,

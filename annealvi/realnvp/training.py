@@ -266,8 +266,10 @@ class _OneFlow:
     def advance(
         self, state: State, task: Task, rule: Rule, first: jax.Array, count: jax.Array, steps: Steps
     ) -> tuple[State, Losses]:
-        """Take `count` steps. The arrays of `steps` have room for more, so that every count shares one compiled
-        loop."""
+        """Take `count` steps.
+
+        The arrays of `steps` have room for more steps than that, so that every count shares one compiled loop.
+        """
         stream = jax.random.fold_in(task.key, TRAINING)
 
         def step(n: jax.Array, before: tuple[State, Losses]) -> tuple[State, Losses]:

@@ -1,5 +1,7 @@
-"""Estimate how long a run will take before it begins, so that a long run is announced and one beyond a limit is
-refused."""
+"""Estimate how long a run will take, before it begins.
+
+A long run is announced, and a run beyond the user's limit is refused.
+"""
 
 from __future__ import annotations
 
@@ -151,8 +153,10 @@ class Pace:
 
 
 def affordable_number(pace: Pace, max_cost: float | None, tell: Callable[[str], None] | None) -> int:
-    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST; `tell` hears the number and
-    the reason."""
+    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST if none is.
+
+    `tell` is called with a line that says the number and the reason.
+    """
     seconds = PATIENCE if max_cost is None else min(PATIENCE, max_cost)
     n = max((step for step in LADDER if step <= pace.affordable(seconds) and not pace.least), default=FEWEST)
     if n < MOST and tell is not None:
@@ -237,10 +241,10 @@ class _Pilot:
         """Split the path from the time `first` on into equal intervals, and measure the pace in the middle of each.
 
         At each station a trajectory starts in the middle of the interval, in the state where the station before left
-        it; it is soon where the flow takes it at that temperature. One run takes WARMING steps and another takes WARMED
-        steps; the distance between their ends gives the number of steps in the interval. There are fewer stations where
-        STATIONS of them would take more than LONGEST_PILOT seconds. Returns the parts, and whether they are a lower
-        bound because one station was stopped after that time.
+        it; the state is soon where the flow takes it at that temperature. One run takes WARMING steps and another takes
+        WARMED steps; the distance between their ends gives the number of steps in the interval. There are fewer
+        stations where STATIONS of them would take more than LONGEST_PILOT seconds. Returns the parts, and whether they
+        are a lower bound because one station was stopped after that time.
         """
         from kernels.integrate.errors import StoppedError
         from kernels.machine.threads import at_most

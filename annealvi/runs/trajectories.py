@@ -1,5 +1,7 @@
-"""Paths of the summary statistics, by two independent routes: `integrate` follows the derived equations, and `simulate`
-runs particles in d dimensions."""
+"""Paths of the summary statistics, by two independent routes.
+
+`integrate` follows the derived equations, and `simulate` runs particles in d dimensions.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The derived equations as plain values, for scripts: right-hand sides in SymPy, their limits, their stability, and a
-compiled function that evaluates them."""
+"""The derived equations as plain values, for scripts.
+
+They are right-hand sides in SymPy, their limits, their stability, and a compiled function that evaluates them.
+"""
 
 from __future__ import annotations
 

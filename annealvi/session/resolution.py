@@ -1,7 +1,7 @@
-"""Warnings about a target: modes that make one maximum of its density, and modes so light that nothing here resolves
-them.
+"""Warnings about a target whose modes cannot be told apart, or are too light to be resolved.
 
-Such a problem is computed all the same. The warnings stand beside the result, so that nobody reads more into it.
+Two modes cannot be told apart where they make one maximum of the density. Such a problem is computed all the same. The
+warnings stand beside the result, so that nobody reads more into it.
 """
 
 from __future__ import annotations

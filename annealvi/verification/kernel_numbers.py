@@ -190,8 +190,10 @@ def fastest_rate(kernel: Kernel, beta: float, y: np.ndarray) -> float:
 
 
 def _fixed_step_errors(kernel: Kernel, states: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Root-mean-square error at the end for each of ORDER_STEPS, against the adaptive integrator at its tightest
-    tolerance."""
+    """Root-mean-square error at the end of the span, for each of ORDER_STEPS.
+
+    The reference is the adaptive integrator at its tightest tolerance.
+    """
     reference = kernel.integrate(states, times, rtol=1e-13, atol=1e-15).y[:, -1]
     finals = [kernel.integrate(states, times, fixed_steps=n).y[:, -1] for n in ORDER_STEPS]
     return np.array([np.sqrt(np.mean((final - reference) ** 2)) for final in finals])
