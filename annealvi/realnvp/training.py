@@ -48,11 +48,11 @@ class Architecture:
 
     Attributes
     ----------
-    layers
+    layers : int
         Number of coupling layers.
-    width, depth
+    width, depth : int
         Width and number of the hidden layers of each of a coupling's two networks.
-    kind
+    kind : {"plain", "study"}
         "plain", or "study" for batch normalisation on each network's input, as in the code of the study's first
         author. Diagnoses use the running averages, so that log q is a density.
 
@@ -84,16 +84,16 @@ class Optimiser:
 
     Attributes
     ----------
-    batch
+    batch : int
         Number of samples of q in each step.
-    learning_rate
+    learning_rate : float
         Learning rate of the first step.
-    gradient
+    gradient : {"path", "total"}
         "path" for the path gradient, or "total" for the whole derivative of log q.
-    decay
+    decay : {"cosine", "constant"}
         "cosine", by which the learning rate falls to a hundredth, or "constant".
-    clip
-        Largest norm of a gradient, longer ones are scaled down; None for no limit.
+    clip : float or None
+        Largest norm of a gradient; a longer gradient is scaled down to it. None for no limit.
 
     Raises
     ------

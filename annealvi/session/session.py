@@ -76,7 +76,7 @@ class Session:
 
     @cached_property
     def coordinates(self) -> Coordinates:
-        """The maps to and from states, to which the methods below hand on."""
+        """The maps to and from states, to which the methods below delegate."""
         return Coordinates(self.problem, self.symbolic, self.derivation)
 
     @property
@@ -196,7 +196,7 @@ class Session:
         Q : ndarray, shape (..., L, L)
             Inner products of proposal means.
         weights, scales : ndarray, shape (..., L)
-            Of the proposal; only learned ones enter.
+            Weights and scales of the proposal; only learned ones enter.
 
         Returns
         -------
@@ -333,7 +333,7 @@ class Session:
         Parameters
         ----------
         n : int
-            How many, zero included.
+            Number of states, zero included.
         seed : int
 
         Returns

@@ -24,7 +24,7 @@ def derivation_checks(derivation: Derivation) -> Iterator[Check | str]:
 
     Parameters
     ----------
-    derivation
+    derivation : Derivation
         The derivation to check, such as `session.derivation`.
 
     Yields
