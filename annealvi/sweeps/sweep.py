@@ -1,4 +1,4 @@
-"""What every sweep provides to the code that runs it: independent units, and the layout and labels of their results."""
+"""The interface of a sweep: independent units, and the layout and labels of their results."""
 
 from __future__ import annotations
 
