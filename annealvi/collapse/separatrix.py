@@ -299,7 +299,7 @@ class Separatrix:
     def _shoot(
         self, low: np.ndarray, high: np.ndarray, inside: int, width: float, bracket: np.ndarray, accuracy: Accuracy
     ) -> Shooting:
-        """Bisect along each segment for the end of the stretch, from its low end, whose outcomes are among `inside`."""
+        """Bisect each segment for the end of the stretch that begins at `low` and has outcomes among `inside`."""
         n = len(low)
         widths, insides = np.full(n, width), np.full(n, inside)
 

@@ -257,7 +257,7 @@ class FlowMap(FlowSweep):
 
 @dataclass(frozen=True)
 class KindsOfSchedule(FlowSweep):
-    """Kinds of schedule at equal numbers of steps, each from all initial temperatures, and no annealing."""
+    """Kinds of schedule at equal numbers of steps, each from all initial temperatures; and no annealing."""
 
     temperatures: tuple[float, ...]
     kinds: tuple[str, ...] = KINDS
@@ -383,11 +383,12 @@ def compare_kinds(
     path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
-    """Compare kinds of schedule at equal numbers of steps, each from several temperatures, and no annealing.
+    """Compare kinds of schedule, each from several temperatures, and no annealing, at equal numbers of steps.
 
-    Every schedule with a formula reaches T = 1.05 after `anneal` steps (`hold` jumps there). AdaAnn decides for itself,
-    and `annealed_at` says when. Its τ = √(d/2) log T0 × interval / anneal gives it the same length while q follows p^β
-    and p^β is nearly Gaussian; a flow that has not reached T0 yet has a smaller variance, so its β rises faster.
+    Every schedule with a formula reaches T = 1.05 after `anneal` steps (`hold` jumps there). AdaAnn decides by itself
+    when it reaches T = 1.05, and `annealed_at` says when. With τ = √(d/2) log T0 × interval / anneal it takes `anneal`
+    steps as long as q follows p^β and p^β is nearly Gaussian. A flow that has not reached T0 yet has a smaller
+    variance, so its β rises faster.
 
     Parameters
     ----------

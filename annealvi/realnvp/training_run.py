@@ -98,7 +98,7 @@ class FlowRun:
 
     @property
     def sampling_error(self) -> float:
-        """The value that `weight_errors` of right weights, counted in as many samples, seldom exceeds."""
+        """The value that chance alone lets the `weight_errors` of right weights exceed in one of a thousand cases."""
         return sampling_error(
             self.data["target_weights"].to_numpy(), json.loads(self.data.attrs["settings"])["samples"]
         )

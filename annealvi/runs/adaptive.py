@@ -1,6 +1,6 @@
 """Paths under an adaptive schedule, which gives each path an inverse temperature beta of its own.
 
-`integrate` takes `integrate_with_rule`, which follows AdaAnn's derived flow of beta; `simulate` takes
+`integrate` calls `integrate_with_rule`, which follows AdaAnn's derived flow of beta; `simulate` calls
 `simulate_with_rule`, in which each replica's rule looks at its particles.
 """
 

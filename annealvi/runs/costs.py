@@ -28,7 +28,7 @@ PILOT_SECONDS, LONGEST_PILOT = 0.5, 10.0
 """How long the pilot run is meant to take, and how long any part of it may take, in seconds."""
 FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
 """Limits of the pilot's steps. The first steps are shorter than those that follow: four of them would suggest a hundred
-times too many."""
+times too many steps."""
 SHORT_STEPS = 3
 """Steps that do not predict those that follow: the first is a guess, and each may be ten times the one before."""
 OVERRUN = 2.0
@@ -176,9 +176,9 @@ def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, r
     The second follows `side_by_side` trajectories for about PILOT_SECONDS with the run's own tolerance, because threads
     that share a core or the memory slow one another down. Steps grow or shrink by orders of magnitude as the
     temperature falls and the flow becomes stiff, so a third measurement samples the rest of the path at STATIONS times,
-    see `_at_stations`. Where one measurement takes more than LONGEST_PILOT seconds, the pace is a lower bound: it takes
-    the size and the price of the step at which the measurement was stopped, or one step for each output time where the
-    measurement did not come beyond the first, short steps.
+    see `_at_stations`. Where one measurement takes more than LONGEST_PILOT seconds, the pace is a lower bound. It
+    then has the size and the price of the step at which the measurement was stopped, or one step for each output time
+    where the measurement did not come beyond the first, short steps.
     """
     from kernels.machine.stages import stage
 

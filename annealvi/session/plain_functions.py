@@ -223,7 +223,7 @@ def linear_stability(problem: Problem) -> BimodalStability:
 
 
 def _bimodal(derived: Callable[[], Derived]) -> Derived:
-    """The result of a derivation for the bimodal problem, which refuses other problems with a ValueError."""
+    """Return the result of `derived`, whose ValueError for other problems than the bimodal one becomes BadInput."""
     try:
         return derived()
     except BadInput:

@@ -98,7 +98,7 @@ def maxima_between(weights: tuple[float, float], scales: tuple[float, float], di
 
 
 def _groups_of_one(problem: Problem) -> list[list[int]]:
-    """Groups of two or more modes that make one maximum: each is linked to the others by pairs that alone make one."""
+    """Groups of two or more modes that make one maximum, linked by pairs of which each alone makes one maximum."""
     target = problem.target
     means = np.array(target.means)
     group = list(range(len(means)))
