@@ -6,7 +6,7 @@ The functions of this package do what the commands of the program `annealvi` do:
     session = annealvi.open_session(problem)      # derivation, schedule, parameter values
     paths = annealvi.integrate(session, n=100)    # summary-statistics ODE
     cloud = annealvi.simulate(session)            # d-dimensional particles
-    checks = annealvi.verify(session)             # every check of the two
+    checks = annealvi.verify(session)             # every check of equations, kernels and simulation
     found = annealvi.collapse_probability(session)  # by the separatrix formula and by an ensemble of the ODE
     points = annealvi.find_fixed_points(session)  # with spectra; continue_branches follows them in the temperature
     advice = annealvi.recommend(problem, 0.05)    # the shortest schedule with P(collapse) <= 0.05

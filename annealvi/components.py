@@ -23,6 +23,6 @@ def require(purpose: str, *libraries: str, extra: str = "flows") -> None:
 
 
 def how_to_install(extra: str) -> str:
-    """Say how to install an extra, by the distribution's name and in a clone, which need not be published."""
+    """Say how to install an extra: of the published distribution, and in a clone of the repository."""
     in_a_clone = f'`pip install ".[{extra}]"` or `uv run --extra {extra}`'
     return f'install the extra with `pip install "annealvi[{extra}]"`, in a clone with {in_a_clone}'

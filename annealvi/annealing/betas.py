@@ -35,7 +35,7 @@ _PRINTING = {"fully_qualified_modules": False, "inline": True, "allow_unknown_fu
 
 
 class _TracedPrinter(JaxPrinter):
-    """JAX code with every literal to the last bit, and with functions that take numbers beside arrays."""
+    """Printer of JAX code: literals are exact to the last bit, and functions take numbers as well as arrays."""
 
     def _print_Float(self, literal: sp.Float) -> str:
         return repr(float(literal))

@@ -1,4 +1,4 @@
-"""The command line: its parser, one module a command, and what every command shares."""
+"""The command line: its parser, one module for each command, and the code that commands share."""
 
 from annealvi.cli.program import main
 

@@ -1,4 +1,4 @@
-"""What all commands share: they read the problem, refuse outputs that cannot be written, and speak to people."""
+"""Code that all commands share: it reads the problem, refuses outputs that cannot be written, and speaks to people."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def live_line(text: str) -> None:
 
 @contextmanager
 def telling_stages(command: str) -> Iterator[None]:
-    """Tell people, on standard error, what a command does where that takes long: each stage once, in its own line."""
+    """Print the stages of a slow command on standard error: each stage once, on its own line."""
     from annealvi.show.remarks import tell
     from kernels.machine.stages import is_spoken_for, now, stage
 

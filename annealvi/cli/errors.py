@@ -18,7 +18,7 @@ INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of SIGINT, of SIGTERM
 
 
 def told(error: Exception, options: argparse.Namespace) -> tuple[int, str] | None:
-    """The exit status and the line for an error that the user can mend; None for a defect of the program."""
+    """Return the exit status and the line for an error that the user can mend; None for a defect of the program."""
     status, option = getattr(error, "exit_status", None), getattr(error, "option", None)
     if option is not None and hasattr(options, option.removeprefix("--")):
         return BAD_INPUT, f"{option}: {error}; {error.remedy}"  # type: ignore[attr-defined]

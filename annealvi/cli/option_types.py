@@ -1,5 +1,7 @@
-"""Types of the command line's options: each turns an option's text into a checked value or raises
-argparse.ArgumentTypeError."""
+"""Types of the command line's options, which turn the text of an option into a checked value.
+
+Text that is no such value raises argparse.ArgumentTypeError.
+"""
 
 from __future__ import annotations
 

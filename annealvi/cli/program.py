@@ -49,7 +49,7 @@ def _guarded(arguments: Sequence[str] | None, signals: list[signal.Signals]) -> 
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no β must end a run whose terminal is not UTF-8
+            stream.reconfigure(errors="backslashreplace")  # a β must not end a run whose terminal is not UTF-8
     options = argparse.Namespace(problem="problem", set=[])
     try:
         status = _run(list(sys.argv[1:] if arguments is None else arguments), options, arguments is None)

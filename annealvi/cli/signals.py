@@ -22,13 +22,12 @@ SOON = 0.5
 def insisting_on_interrupts(
     signals: list[signal.Signals], guarded: Callable[..., Any], afterwards: Any
 ) -> Iterator[None]:
-    """Treat SIGTERM and a closed terminal as Ctrl-C, note each signal, and raise it again each second until the command
-    has ended.
+    """Treat SIGTERM and a closed terminal as Ctrl-C, and repeat the interrupt until the command has ended.
 
-    Raising it again is needed because the compiler drops some KeyboardInterrupts. Two kinds of signals are noted only:
-    one that comes soon after another, so that files are removed undisturbed, and one that arrives outside `guarded`, so
-    that the code of this context manager is not interrupted. A signal that the caller handles or ignores stays as it
-    is, and so do all signals outside the main thread.
+    Every signal is noted, and raised again each second, because the compiler drops some KeyboardInterrupts. Two kinds
+    of signals are noted only: one that comes soon after another, so that files are removed undisturbed, and one that
+    arrives outside `guarded`, so that the code of this context manager is not interrupted. A signal that the caller
+    handles or ignores keeps its handler, and so do all signals outside the main thread.
 
     signals: the list to which the signals are appended. guarded: the function that runs the command. afterwards: the
     handler of Ctrl-C once the context has ended.

@@ -55,8 +55,11 @@ def show_plans(options: argparse.Namespace, sweeps: dict[Path, Sweep], figure: P
 
 
 def require_places(options: argparse.Namespace, sweep: Sweep, path: Path, *beside: Path) -> None:
-    """Refuse files that cannot be written, that exist already, that a link leads out of the folder, or that --json
-    would overwrite."""
+    """Refuse a sweep's files where they cannot be written or must not be.
+
+    Refused are files that cannot be written, that exist already, that a link leads out of the folder, or that --json
+    would overwrite.
+    """
     from annealvi.show.output import require_inside, require_writable
     from annealvi.sweeps.running import parts_of, refuse_overwriting
     from derive.problem.specification import BadInput

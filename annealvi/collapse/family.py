@@ -37,7 +37,10 @@ class Member:
 
     @classmethod
     def of(cls, problem: Problem, device: str) -> Member:
-        """Derive and compile. Raises BadInput for a problem that the formula does not cover, or only in a long time."""
+        """Derive and compile a problem.
+
+        Raises BadInput for a problem that the formula does not cover, or covers only in a long time.
+        """
         require_quick(problem, "use `annealvi collapse --method ode`")
         session = open_session(problem)
         kernel = session.compile(device, AVERAGES)
@@ -84,7 +87,7 @@ class Family:
         Raises
         ------
         BadInput
-            For a problem that the formula does not cover, or only in a long time.
+            For a problem that the formula does not cover, or covers only in a long time.
         """
         return cls(Member.of(problem, device))
 

@@ -49,7 +49,7 @@ def require_covered(problem: Problem, remedy: str) -> None:
 
 
 def require_quick(problem: Problem, remedy: str) -> None:
-    """Raise BadInput for a problem that the formula does not cover, or only in a long time."""
+    """Raise BadInput for a problem that the formula does not cover, or covers only in a long time."""
     require_covered(problem, remedy)
     if not has_equal_scales(problem):
         key = "target.scales" if len(set(problem.target.scales)) > 1 else "proposal.scales"

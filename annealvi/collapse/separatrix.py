@@ -38,7 +38,7 @@ FARTHEST = np.sqrt(2) * (1 - 1e-12)
 """The largest b = m_1 − m_2 of vectors with m_1 + m_2 = s = 0."""
 
 VANISHING = 1e-13
-"""Places closer to b = 0 than this are rounding: there every b separates, as at w* = ½."""
+"""A boundary closer to b = 0 than this is rounding error and counts as zero: every b ≠ 0 separates, as at w* = ½."""
 
 BEYOND = 1e-6
 """Probability of the initial states that lie farther out than every segment."""
@@ -299,7 +299,7 @@ class Separatrix:
     def _shoot(
         self, low: np.ndarray, high: np.ndarray, inside: int, width: float, bracket: np.ndarray, accuracy: Accuracy
     ) -> Shooting:
-        """Bisect along each segment for the end of the stretch, from its low end, whose outcomes are among `inside`."""
+        """Bisect each segment for the end of the stretch that begins at `low` and has outcomes among `inside`."""
         n = len(low)
         widths, insides = np.full(n, width), np.full(n, inside)
 

@@ -88,11 +88,11 @@ def beyond_steps(sets: np.ndarray, rtol: float) -> np.ndarray:
 
 
 def lasting_beta(session: Session) -> float:
-    """The largest least β that lasts once β(t) has reached it: 1 where β never falls below 1 again, else the smallest β
-    that is known of.
+    """Return the largest β below which β(t) is known never to fall again, once it has reached that β.
 
-    The record of a kind says whether its temperature never rises. A table may rise, and of a user's expression nothing
-    is known.
+    A set whose least β is at most this one stays closed to the end of the schedule. The result is 1 for a kind whose
+    record says that its temperature never rises, and for a table that falls. A table that rises gives 1/max T. Of a
+    user's expression nothing is known, so it gives 0.
     """
     kind = session.schedule.kind
     if kind == "table":

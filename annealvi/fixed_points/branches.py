@@ -169,7 +169,7 @@ def continue_branches(
     Raises
     ------
     BadInput
-        For a range or number of levels that is none, and for a flow that is not covered, see `find_fixed_points`.
+        For an empty range, for fewer than two levels, and for a flow that is not covered, see `find_fixed_points`.
 
     Examples
     --------

@@ -75,7 +75,8 @@ def _linear_parts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return velocity, derivative, tangent basis and directions other than rotations.
 
-    Their shapes are (D'), (D', D' + 1) by angles and log T, (L, n, n − 1), and (D, D').
+    The means have D = L(n − 1) angles, and D' of the directions are no rotations about the modes. The velocity has
+    shape (D'), the derivative by angles and log T (D', D' + 1), the basis (L, n, n − 1), and the directions (D, D').
     """
     beta = math.exp(-log_t)
     velocity, basis = flow.tangent_velocity(beta, means[None])

@@ -1,4 +1,4 @@
-"""Writes the paper's files, all or none, and typesets the article if LaTeX is installed."""
+"""Write the paper's files, all or none, and typeset the article if LaTeX is installed."""
 
 from __future__ import annotations
 
@@ -90,8 +90,10 @@ def rebuild(folder: Path, own: Problem, device: str, seed: int, tell: Progress, 
 
 
 def appendix_name(own: Problem) -> str | None:
-    """A name for the problem's labels beside the article's; None if the article has the same equations, with any
-    numbers."""
+    """A name for the problem's labels beside the article's; None if the article has the same equations.
+
+    Problems that differ in numbers alone have the same equations.
+    """
     if any(_same_equations(own, BUILT_IN[name]) for name in ARTICLE):
         return None
     # A built-in problem with changed keys keeps its name, which may be one of the article's.
@@ -117,8 +119,10 @@ def write(
     notes: Sequence[str] = (),
     force: bool = False,
 ) -> Paper:
-    """Write all files from the results. extra: mixtures besides the article's. notes: lines for the outcome's notes.
-    force: overwrite files."""
+    """Write all files from the results.
+
+    extra: mixtures besides the article's. notes: lines for the outcome's notes. force: overwrite files.
+    """
     others = (*results.others, *extra)
     equations = collect(results, others)
     tell("writing equations, tables and figures")

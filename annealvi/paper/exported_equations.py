@@ -35,19 +35,19 @@ class PaperEquation:
 
     Attributes
     ----------
-    label
+    label : str
         PROBLEM:NAME, unique.
-    lines
+    lines : tuple of str
         LaTeX lines, aligned at `&`.
-    rule
+    rule : str
         The rule or module that derives the equation.
-    kernel
+    kernel : str
         The function or module that evaluates the equation in numbers.
-    checks
+    checks : tuple of Check
         Checks of this equation alone.
-    whole
+    whole : tuple of Check
         Checks of the system that contains the equation.
-    test
+    test : str
         The test that compares the equation, by pytest's name; empty for a user's own mixture.
     """
 
@@ -156,8 +156,10 @@ def system_equations(
 
 
 def _steps_behind(label: str, derivation: Derivation) -> list[Step]:
-    """The steps that introduce or change an equation, under its own label or under that of the overlap of which the
-    state is a multiple."""
+    """The steps that introduce or change an equation.
+
+    A step names the equation by its own label, or by the label of the overlap of which the state is a multiple.
+    """
     names = dict(derivation.overlaps.names)
     labels = {
         label,

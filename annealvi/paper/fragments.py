@@ -91,8 +91,10 @@ _ACCENTS = dict(
 
 
 def text(words: str) -> str:
-    """Plain text for LaTeX, in ASCII. A character without a letter in LaTeX's default font encoding, OT1, becomes a
-    question mark."""
+    """Plain text for LaTeX, in ASCII.
+
+    A character that LaTeX's default font encoding, OT1, does not have becomes a question mark.
+    """
     return "".join(_letter(c) for c in words)
 
 

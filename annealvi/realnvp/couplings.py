@@ -52,12 +52,15 @@ class Coupling(eqx.Module):
     moments: Moments | None
 
     def __init__(self, staying: int, moving: int, width: int, depth: int, normalised: bool, key: jax.Array):
-        """staying, moving: numbers of coordinates. width, depth: of the hidden ReLU layers."""
+        """Make both networks.
+
+        staying, moving: numbers of coordinates. width, depth: width and number of the hidden ReLU layers.
+        """
         self.scale, self.shift = (Network(staying, moving, width, depth, normalised, k) for k in jax.random.split(key))
         self.moments = Moments(jnp.zeros(staying), jnp.ones(staying)) if normalised else None
 
     def parameters(self, stays: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """s and t."""
+        """The log-scales s and the shifts t of the moving coordinates."""
         if self.moments is not None:
             stays = (stays - self.moments.mean) / jnp.sqrt(self.moments.variance + VARIANCE_FLOOR)
         return jnp.tanh(self.scale(stays)), self.shift(stays)
@@ -87,13 +90,16 @@ class Coupling(eqx.Module):
 
 
 class RealNVP(eqx.Module):
-    """The law of x = f(z) for standard normal z in R^d. Coordinates of even and of odd number stay in turn."""
+    """The law of x = f(z) for standard normal z in R^d. Layers keep the even and the odd coordinates in turn."""
 
     layers: tuple[Coupling, ...]
     dimension: int = eqx.field(static=True)
 
     def __init__(self, dimension: int, layers: int, width: int, depth: int, key: jax.Array, normalised: bool = False):
-        """dimension: at least 2, so that each half has a coordinate. normalised: with batch normalisation."""
+        """Make the coupling layers.
+
+        dimension: at least 2, so that each half has a coordinate. normalised: with batch normalisation.
+        """
         keys, sizes = jax.random.split(key, layers), ((dimension + 1) // 2, dimension // 2)
         self.layers = tuple(
             Coupling(sizes[n % 2], sizes[1 - n % 2], width, depth, normalised, k) for n, k in enumerate(keys)

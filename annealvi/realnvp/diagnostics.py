@@ -19,21 +19,21 @@ class Diagnostics(NamedTuple):
 
     Attributes
     ----------
-    mode_weights
+    mode_weights : jax.Array
         E_q[p(mode k | x)], (K,).
-    projected_mean, projected_variance
+    projected_mean, projected_variance : jax.Array
         Mean and variance of q along the first axis; the variance is biased by 1/n.
-    entropic_mode_coverage
+    entropic_mode_coverage : jax.Array
         Entropy of the mode weights over log K; one for equal weights.
-    reverse_ess
+    reverse_ess : jax.Array
         (Σw)²/(n Σw²) at x ~ q with w = p/q; one for q = p. It sees only the region that q covers.
-    forward_ess
+    forward_ess : jax.Array
         1/E_p[p/q]; near zero if q misses a mode, or if its tails are too light. The few largest ratios decide it.
-    uncovered
+    uncovered : jax.Array
         Share of the target's samples with q < p/FAR_BELOW, with a binomial error; a missed mode adds its weight.
-    reverse_kl, forward_kl
+    reverse_kl, forward_kl : jax.Array
         KL(q‖p) and KL(p‖q), with the standard errors `reverse_kl_error` and `forward_kl_error`.
-    projection
+    projection : jax.Array
         Samples of q along both axes, (n, 2).
     """
 

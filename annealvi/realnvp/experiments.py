@@ -1,5 +1,7 @@
-"""Flows under many schedules with the theory of mixtures beside them: sweep, theory, table and figure of each
-experiment."""
+"""Flows under many schedules, with the theory of mixtures beside them.
+
+An experiment is a map over two keys or a comparison of kinds. Each has its sweep, its theory, its table and its figure.
+"""
 
 from __future__ import annotations
 

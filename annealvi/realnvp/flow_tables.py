@@ -122,8 +122,10 @@ def _missed_in_words(covered: np.ndarray) -> list[str]:
 
 
 def print_map(data: xr.Dataset, name: str) -> None:
-    """Print P(collapse), the weight error and the recovery in three tables: rows for the second key, columns for the
-    first."""
+    """Print P(collapse), the weight error and the recovery of a map in three tables.
+
+    Rows are values of the second key, columns are values of the first.
+    """
     to, flows = Terminal(), data.sizes["seed"]
     steps, annealed = data["steps"].to_numpy()[..., None], data["annealed_at"].to_numpy()
     shares = tuple(data[of].to_numpy() for of in ("p", "p_low", "p_high"))
@@ -232,8 +234,10 @@ def _recovery_in_words(half_lives: np.ndarray) -> str:
 
 
 def _recovery(half_lives: np.ndarray) -> tuple[str, str]:
-    """How many of the flows with wrong weights recovered, and their median half-life; "right" if no flow had wrong
-    weights."""
+    """How many of the flows with wrong weights recovered, and their median half-life.
+
+    The first word is "right" if no flow had wrong weights.
+    """
     judged = half_lives[~np.isnan(half_lives)]
     wrong = judged[judged > 0]
     recovered = wrong[np.isfinite(wrong)]

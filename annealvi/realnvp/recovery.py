@@ -19,8 +19,10 @@ def weight_error(mode_weights: np.ndarray, target_weights: np.ndarray) -> np.nda
 
 
 def sampling_error(target_weights: np.ndarray, samples: int) -> float:
-    """The value that `weight_error` of right weights, counted in so many samples, exceeds in one of a thousand cases
-    at most."""
+    """The largest `weight_error` that chance alone gives to right weights.
+
+    Right weights, counted in so many samples, exceed it in one of a thousand cases at most.
+    """
     errors = np.sqrt(target_weights * (1 - target_weights) / samples)
     # Half the mean of a sum of absolute normal deviates, and LIKELY times a bound of its standard deviation.
     return 0.5 * float(math.sqrt(2 / math.pi) * errors.sum() + LIKELY * np.sqrt((errors**2).sum()))

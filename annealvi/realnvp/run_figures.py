@@ -42,9 +42,9 @@ def flow_figure(data: xr.Dataset, target_scales: np.ndarray) -> Figure:
 
     Parameters
     ----------
-    data
+    data : xarray.Dataset
         `FlowRun.data` of `annealvi.train_flow`.
-    target_scales
+    target_scales : ndarray
         Standard deviations of the target's modes, (K,).
 
     Returns

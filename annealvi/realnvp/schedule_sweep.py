@@ -73,23 +73,23 @@ class Training:
 
     Attributes
     ----------
-    steps
+    steps : int or None
         Steps of every cell. None gives each cell `after` steps once its schedule has reached T = 1.05 (rounded up to a
         multiple of 250), so that all flows are judged after the same time at the target's own temperature.
-    after
+    after : int
         Steps after T = 1.05, if `steps` is None.
-    seeds
+    seeds : int
         Flows in each cell.
-    architecture, optimiser
+    architecture, optimiser : Architecture and Optimiser
         Shape of the flows, and how they are trained.
-    time_per_step
+    time_per_step : float
         The schedule's time per optimiser step.
-    samples
+    samples : int
         Number of samples in each diagnosis.
-    seed
+    seed : int
         Seed of the first cell; the n-th has seed + n.
-    device
-        "auto", "cpu" or "cuda".
+    device : {"auto", "cpu", "cuda"}
+        Where the flows are trained; "auto" takes a GPU if JAX has one.
     """
 
     steps: int | None = None
@@ -257,7 +257,7 @@ class FlowMap(FlowSweep):
 
 @dataclass(frozen=True)
 class KindsOfSchedule(FlowSweep):
-    """Kinds of schedule at equal numbers of steps, each from all initial temperatures, and no annealing."""
+    """Kinds of schedule at equal numbers of steps, each from all initial temperatures; and no annealing."""
 
     temperatures: tuple[float, ...]
     kinds: tuple[str, ...] = KINDS
@@ -338,13 +338,13 @@ def flow_map(
 
     Parameters
     ----------
-    problem
+    problem : Problem
         The problem at the keys' other values.
-    x, y
+    x, y : Axis or Choices
         The two keys with their values. The time scale t0 counts steps times `training.time_per_step`.
-    training
+    training : Training, optional
         How the flows of each cell are trained; None for the defaults.
-    path
+    path : path-like, optional
         A netCDF file to write. An interrupted map goes on to the same file, byte for byte.
     **running
         `how` (an `annealvi.Execution`), `progress` and `tell`: processes to use, and where progress goes.
@@ -383,25 +383,26 @@ def compare_kinds(
     path: PathLike | None = None,
     **running: Any,
 ) -> xr.Dataset:
-    """Compare kinds of schedule at equal numbers of steps, each from several temperatures, and no annealing.
+    """Compare kinds of schedule, each from several temperatures, and no annealing, at equal numbers of steps.
 
-    Every schedule with a formula reaches T = 1.05 after `anneal` steps (`hold` jumps there). AdaAnn decides for itself,
-    and `annealed_at` says when. Its τ = √(d/2) log T0 × interval / anneal gives it the same length while q follows p^β
-    and p^β is nearly Gaussian; a flow that has not reached T0 yet has a smaller variance, so its β rises faster.
+    Every schedule with a formula reaches T = 1.05 after `anneal` steps (`hold` jumps there). AdaAnn decides by itself
+    when it reaches T = 1.05, and `annealed_at` says when. With τ = √(d/2) log T0 × interval / anneal it takes `anneal`
+    steps as long as q follows p^β and p^β is nearly Gaussian. A flow that has not reached T0 yet has a smaller
+    variance, so its β rises faster.
 
     Parameters
     ----------
-    problem
+    problem : Problem
         The problem; its schedule is not used.
-    temperatures
+    temperatures : sequence of float
         Initial temperatures T0, each above 1.05.
-    kinds
+    kinds : sequence of str, optional
         Kinds of schedule to compare.
-    anneal
+    anneal : int, optional
         Steps from T0 to T = 1.05.
-    training
+    training : Training, optional
         How the flows are trained; None for the defaults. If its `steps` is None, there are `after` steps once annealed.
-    path
+    path : path-like, optional
         A netCDF file to write. An interrupted comparison goes on to the same file, byte for byte.
     **running
         `how` (an `annealvi.Execution`), `progress` and `tell`: processes to use, and where progress goes.

@@ -32,8 +32,11 @@ def computing_on(where: Any) -> Iterator[None]:
 
 
 def number_of_groups(flows: int, platform: str) -> int:
-    """The number of groups: on a CPU at least two, of two to four flows each; one for fewer than four flows, and one on
-    a GPU."""
+    """The number of groups into which the flows of a run are split.
+
+    A CPU has at least two groups, of two to four flows each. Fewer than four flows are one group, and so are all flows
+    on a GPU.
+    """
     return 1 if platform != "cpu" or flows < 4 else max(2, math.ceil(flows / LARGEST_GROUP))
 
 

@@ -38,11 +38,11 @@ def map_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Figu
 
     Parameters
     ----------
-    flows
+    flows : xarray.Dataset
         The dataset of `annealvi.flow_map`.
-    theory
+    theory : xarray.Dataset or None
         The theory's map over the same keys, or None for the flows alone.
-    title
+    title : str
         Title of the flows' panel.
 
     Returns
@@ -113,11 +113,11 @@ def kinds_figure(flows: xr.Dataset, theory: xr.Dataset | None, title: str) -> Fi
 
     Parameters
     ----------
-    flows
+    flows : xarray.Dataset
         The dataset of `annealvi.compare_kinds`.
-    theory
+    theory : xarray.Dataset or None
         The theory's P for the same kinds over T0, or None for the flows alone.
-    title
+    title : str
         Title of the first panel.
 
     Returns
@@ -191,7 +191,7 @@ def training_figure(runs: xr.Dataset) -> Figure:
 
     Parameters
     ----------
-    runs
+    runs : xarray.Dataset
         Diagnostics over (run, seed, step), with kind, T0, cooling, gradient and decay of each run.
 
     Returns

@@ -48,11 +48,11 @@ class Architecture:
 
     Attributes
     ----------
-    layers
+    layers : int
         Number of coupling layers.
-    width, depth
+    width, depth : int
         Width and number of the hidden layers of each of a coupling's two networks.
-    kind
+    kind : {"plain", "study"}
         "plain", or "study" for batch normalisation on each network's input, as in the code of the study's first
         author. Diagnoses use the running averages, so that log q is a density.
 
@@ -84,16 +84,16 @@ class Optimiser:
 
     Attributes
     ----------
-    batch
+    batch : int
         Number of samples of q in each step.
-    learning_rate
+    learning_rate : float
         Learning rate of the first step.
-    gradient
+    gradient : {"path", "total"}
         "path" for the path gradient, or "total" for the whole derivative of log q.
-    decay
+    decay : {"cosine", "constant"}
         "cosine", by which the learning rate falls to a hundredth, or "constant".
-    clip
-        Largest norm of a gradient, longer ones are scaled down; None for no limit.
+    clip : float or None
+        Largest norm of a gradient; a longer gradient is scaled down to it. None for no limit.
 
     Raises
     ------
@@ -119,7 +119,18 @@ class Optimiser:
         require_positive(batch=self.batch, learning_rate=self.learning_rate, clip=1 if self.clip is None else self.clip)
 
     def rates(self, steps: int) -> np.ndarray:
-        """Return the learning rate of each step of a run, (steps,)."""
+        """Return the learning rate of each step of a run.
+
+        Parameters
+        ----------
+        steps : int
+            How many steps the whole run has; a cosine falls over all of them.
+
+        Returns
+        -------
+        ndarray
+            Single-precision learning rates, shape (steps,).
+        """
         if self.decay == "constant":
             return np.full(steps, self.learning_rate, np.float32)
         return np.asarray(
@@ -255,8 +266,10 @@ class _OneFlow:
     def advance(
         self, state: State, task: Task, rule: Rule, first: jax.Array, count: jax.Array, steps: Steps
     ) -> tuple[State, Losses]:
-        """Take `count` steps. The arrays of `steps` have room for more, so that every count shares one compiled
-        loop."""
+        """Take `count` steps.
+
+        The arrays of `steps` have room for more steps than that, so that every count shares one compiled loop.
+        """
         stream = jax.random.fold_in(task.key, TRAINING)
 
         def step(n: jax.Array, before: tuple[State, Losses]) -> tuple[State, Losses]:

@@ -65,12 +65,12 @@ class FlowRun:
 
     Attributes
     ----------
-    data
+    data : xarray.Dataset
         The diagnostics, with axes seed, step (of the records), mode, sample and axis. Its variable `annealed_at` is the
         first step that each flow took at T <= 1.05, as known at each record; NaN before.
-    device
+    device : str
         The device of the training, in words.
-    method
+    method : str
         Architecture and optimiser, in words.
     """
 
@@ -98,7 +98,7 @@ class FlowRun:
 
     @property
     def sampling_error(self) -> float:
-        """The value that `weight_errors` of right weights, counted in as many samples, seldom exceeds."""
+        """The value that chance alone lets the `weight_errors` of right weights exceed in one of a thousand cases."""
         return sampling_error(
             self.data["target_weights"].to_numpy(), json.loads(self.data.attrs["settings"])["samples"]
         )
@@ -155,32 +155,32 @@ def train_flow(
 
     Parameters
     ----------
-    problem
+    problem : Problem
         Target, schedule and dimension; the proposal is not used.
-    steps
+    steps : int, optional
         Number of optimiser steps; None for the schedule's settling time and 20000 more.
-    seeds
+    seeds : int, optional
         Number of flows.
-    architecture, optimiser
+    architecture, optimiser : Architecture and Optimiser, optional
         Shape of the flows, and how they are trained; None for the defaults.
-    time_per_step
+    time_per_step : float, optional
         The schedule's time per optimiser step.
-    records
+    records : int, optional
         Number of diagnoses at even distances, besides the one at the start.
-    samples
+    samples : int, optional
         Number of samples in each diagnosis.
-    seed
+    seed : int, optional
         Seed of all random numbers. Flow n depends on (seed, n) and not on the number of flows, up to the rounding of
         differently grouped sums.
-    device
+    device : {"auto", "cpu", "cuda"}, optional
         "cpu", "cuda", or "auto" for a GPU if JAX has one.
-    checkpoint
+    checkpoint : path-like, optional
         File that is updated after each record; a run with the same settings goes on from it.
-    max_cost
+    max_cost : float, optional
         Longest expected time in seconds; a run that is expected to take longer is refused.
-    progress
+    progress : callable, optional
         Called with (steps done, steps in all).
-    tell
+    tell : callable, optional
         Called with a line that says how long the run may take.
 
     Returns

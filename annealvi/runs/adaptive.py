@@ -1,6 +1,6 @@
 """Paths under an adaptive schedule, which gives each path an inverse temperature beta of its own.
 
-`integrate` takes `integrate_with_rule`, which follows AdaAnn's derived flow of beta; `simulate` takes
+`integrate` calls `integrate_with_rule`, which follows AdaAnn's derived flow of beta; `simulate` calls
 `simulate_with_rule`, in which each replica's rule looks at its particles.
 """
 
@@ -184,10 +184,10 @@ def _expected_end(kernel: Kernel, start: np.ndarray) -> float:
 def _until_cold(
     kernel: Kernel, start: np.ndarray, times: np.ndarray, rtol: float, progress: Callable[[int, int], None] | None
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Integrate until TIME_TO_SETTLE after the last beta is one; return times, values (n, n_out, states) and
-    the method.
+    """Integrate until TIME_TO_SETTLE after the last beta is one.
 
-    The system is autonomous, so each piece begins at time zero.
+    Returns the times, the values (n, n_out, states) and the method. The path is followed in pieces; the system is
+    autonomous, so each piece begins at time zero.
     """
     t, pieces, here = np.zeros(1), [start[:, None]], start
     for _ in range(MOST_PIECES):

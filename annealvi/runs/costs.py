@@ -1,5 +1,7 @@
-"""Estimate how long a run will take before it begins, so that a long run is announced and one beyond a limit is
-refused."""
+"""Estimate how long a run will take, before it begins.
+
+A long run is announced, and a run beyond the user's limit is refused.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ PILOT_SECONDS, LONGEST_PILOT = 0.5, 10.0
 """How long the pilot run is meant to take, and how long any part of it may take, in seconds."""
 FEWEST_STEPS, MOST_PILOT_STEPS = 16, 8192
 """Limits of the pilot's steps. The first steps are shorter than those that follow: four of them would suggest a hundred
-times too many."""
+times too many steps."""
 SHORT_STEPS = 3
 """Steps that do not predict those that follow: the first is a guess, and each may be ten times the one before."""
 OVERRUN = 2.0
@@ -151,8 +153,10 @@ class Pace:
 
 
 def affordable_number(pace: Pace, max_cost: float | None, tell: Callable[[str], None] | None) -> int:
-    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST; `tell` hears the number and
-    the reason."""
+    """The largest number of LADDER whose cost is within PATIENCE and max_cost, or FEWEST if none is.
+
+    `tell` is called with a line that says the number and the reason.
+    """
     seconds = PATIENCE if max_cost is None else min(PATIENCE, max_cost)
     n = max((step for step in LADDER if step <= pace.affordable(seconds) and not pace.least), default=FEWEST)
     if n < MOST and tell is not None:
@@ -172,9 +176,9 @@ def pace_of_integration(kernel: Kernel, states: np.ndarray, times: np.ndarray, r
     The second follows `side_by_side` trajectories for about PILOT_SECONDS with the run's own tolerance, because threads
     that share a core or the memory slow one another down. Steps grow or shrink by orders of magnitude as the
     temperature falls and the flow becomes stiff, so a third measurement samples the rest of the path at STATIONS times,
-    see `_at_stations`. Where one measurement takes more than LONGEST_PILOT seconds, the pace is a lower bound: it takes
-    the size and the price of the step at which the measurement was stopped, or one step for each output time where the
-    measurement did not come beyond the first, short steps.
+    see `_at_stations`. Where one measurement takes more than LONGEST_PILOT seconds, the pace is a lower bound. It
+    then has the size and the price of the step at which the measurement was stopped, or one step for each output time
+    where the measurement did not come beyond the first, short steps.
     """
     from kernels.machine.stages import stage
 
@@ -237,10 +241,10 @@ class _Pilot:
         """Split the path from the time `first` on into equal intervals, and measure the pace in the middle of each.
 
         At each station a trajectory starts in the middle of the interval, in the state where the station before left
-        it; it is soon where the flow takes it at that temperature. One run takes WARMING steps and another takes WARMED
-        steps; the distance between their ends gives the number of steps in the interval. There are fewer stations where
-        STATIONS of them would take more than LONGEST_PILOT seconds. Returns the parts, and whether they are a lower
-        bound because one station was stopped after that time.
+        it; the state is soon where the flow takes it at that temperature. One run takes WARMING steps and another takes
+        WARMED steps; the distance between their ends gives the number of steps in the interval. There are fewer
+        stations where STATIONS of them would take more than LONGEST_PILOT seconds. Returns the parts, and whether they
+        are a lower bound because one station was stopped after that time.
         """
         from kernels.integrate.errors import StoppedError
         from kernels.machine.threads import at_most

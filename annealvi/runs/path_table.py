@@ -20,10 +20,10 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 
 def print_path_table(paths: Paths, to: Printer | None = None) -> None:
-    """Print the mean of each state over the paths at a few times, quantiles and nearest modes at the end, and what the
-    states' names mean.
+    """Print the mean of each state at a few times, and the spread of the states at the end.
 
-    Beside a mean stands its standard error for particles, and the standard deviation for trajectories of the ODE.
+    The table of the end has quantiles and nearest modes. A legend says what the states' names mean. Beside a
+    mean stands its standard error for particles, and the standard deviation for trajectories of the ODE.
     """
     to = to or Terminal()
     count = len(paths.values)

@@ -1,5 +1,7 @@
-"""Paths of the summary statistics, the result of every run; and the limits, the remedies and the words that runs
-share."""
+"""Paths of the summary statistics, which are the result of every run.
+
+The module also has the limits, the remedies and the words that `integrate` and `simulate` share.
+"""
 
 from __future__ import annotations
 
@@ -136,8 +138,11 @@ def refuse_start_outside(kernel: Kernel, states: np.ndarray) -> None:
 
 
 def chunk_of(kernel: Kernel) -> int:
-    """How many trajectories are integrated in one call: enough to keep all lanes busy, and few enough that an interrupt
-    and the progress bar need not wait long."""
+    """How many trajectories are integrated in one call.
+
+    The number is large enough to keep all lanes busy, and small enough that an interrupt and the progress bar need not
+    wait long.
+    """
     if kernel.where.kind != "cpu":
         return 2**20
     # A kernel with a single lane has averages over several variables, which are slow.
@@ -210,8 +215,11 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def refuse_projection(problem: Problem) -> None:
-    """Raise BadInput for a problem whose particles, drawn in the span of modes and means only, would not have the law
-    of particles in all d dimensions."""
+    """Raise BadInput for a problem that projected particles cannot simulate.
+
+    Particles that are drawn in the span of modes and means only have the law of particles in all d dimensions only if
+    each mixture has one scale and nothing but means is learned.
+    """
     for name, scales in (("target", problem.target.scales), ("proposal", problem.proposal.scales)):
         if len(set(scales)) > 1:
             raise BadInput(

@@ -1,5 +1,7 @@
-"""Paths of the summary statistics, by two independent routes: `integrate` follows the derived equations, and `simulate`
-runs particles in d dimensions."""
+"""Paths of the summary statistics, by two independent routes.
+
+`integrate` follows the derived equations, and `simulate` runs particles in d dimensions.
+"""
 
 from __future__ import annotations
 
@@ -191,7 +193,7 @@ def simulate(
     seed : int, optional
         Seed of the initial means and of the noise.
     precision : {"float64", "float32"}, optional
-        Of the samples.
+        Precision of the samples.
     extrapolate : bool, optional
         Run once more with dt/2 and independent noise, return the paths extrapolated to dt = 0, replica by replica, and
         report the bias. Not under an adaptive schedule.

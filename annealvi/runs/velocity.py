@@ -45,7 +45,7 @@ class State:
     means : tuple of L tuples of float
         Coordinates of the means, equally many for each.
     weights, scales : tuple of L floats
-        Of the components.
+        The components' weights and scales.
     beta : float
         The inverse temperature, at least 0.
     by_overlaps : bool
@@ -163,7 +163,7 @@ def _beside(document: Mapping[str, Any], problem: Problem, source: str) -> tuple
 
 
 def _by_overlaps(document: Mapping[str, Any], key: str, problem: Problem, source: str) -> State:
-    """Make a state from its summary statistics. Its means have as few coordinates as hold all modes and means."""
+    """Make a state from its summary statistics. Its means have the fewest coordinates that hold all modes and means."""
     session = open_session(problem)
     proposal, beta = _beside(document, problem, source)
     weights, scales = np.array(proposal.weights), np.array(proposal.scales)

@@ -1,1 +1,1 @@
-"""From a problem to what commands and scripts work with: derivation, coordinates, initial states, kernels."""
+"""A session joins a problem with its derivation, coordinates, initial states and compiled kernels."""

@@ -1,5 +1,7 @@
-"""The derived equations as plain values, for scripts: right-hand sides in SymPy, their limits, their stability, and a
-compiled function that evaluates them."""
+"""The derived equations as plain values, for scripts.
+
+They are right-hand sides in SymPy, their limits, their stability, and a compiled function that evaluates them.
+"""
 
 from __future__ import annotations
 
@@ -221,7 +223,7 @@ def linear_stability(problem: Problem) -> BimodalStability:
 
 
 def _bimodal(derived: Callable[[], Derived]) -> Derived:
-    """The result of a derivation for the bimodal problem, which refuses other problems with a ValueError."""
+    """Return the result of `derived`, whose ValueError for other problems than the bimodal one becomes BadInput."""
     try:
         return derived()
     except BadInput:

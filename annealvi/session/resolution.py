@@ -1,7 +1,7 @@
-"""Warnings about a target: modes that make one maximum of its density, and modes so light that nothing here resolves
-them.
+"""Warnings about a target whose modes cannot be told apart, or are too light to be resolved.
 
-Such a problem is computed all the same. The warnings stand beside the result, so that nobody reads more into it.
+Two modes cannot be told apart where they make one maximum of the density. Such a problem is computed all the same. The
+warnings stand beside the result, so that nobody reads more into it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def maxima_between(weights: tuple[float, float], scales: tuple[float, float], di
 
 
 def _groups_of_one(problem: Problem) -> list[list[int]]:
-    """Groups of two or more modes that make one maximum: each is linked to the others by pairs that alone make one."""
+    """Groups of two or more modes that make one maximum, linked by pairs of which each alone makes one maximum."""
     target = problem.target
     means = np.array(target.means)
     group = list(range(len(means)))

@@ -76,7 +76,7 @@ class Session:
 
     @cached_property
     def coordinates(self) -> Coordinates:
-        """The maps to and from states, to which the methods below hand on."""
+        """The maps to and from states, to which the methods below delegate."""
         return Coordinates(self.problem, self.symbolic, self.derivation)
 
     @property
@@ -196,7 +196,7 @@ class Session:
         Q : ndarray, shape (..., L, L)
             Inner products of proposal means.
         weights, scales : ndarray, shape (..., L)
-            Of the proposal; only learned ones enter.
+            Weights and scales of the proposal; only learned ones enter.
 
         Returns
         -------
@@ -333,7 +333,7 @@ class Session:
         Parameters
         ----------
         n : int
-            How many, zero included.
+            Number of states, zero included.
         seed : int
 
         Returns
@@ -360,7 +360,14 @@ class Session:
         return random_states_in_parts(self.coordinates, n, seed, size)
 
     def end_time(self) -> float:
-        """Return the schedule's settling time plus `TIME_TO_SETTLE`, at which a run ends by default."""
+        """Return the time at which a run ends by default.
+
+        Returns
+        -------
+        float
+            The settling time of the schedule plus `TIME_TO_SETTLE`, in units of the flow's time; `TIME_TO_SETTLE`
+            alone at a constant temperature.
+        """
         if self.schedule.kind == "constant":
             return TIME_TO_SETTLE
         return settling_time(self.schedule) + TIME_TO_SETTLE

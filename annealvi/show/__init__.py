@@ -1,1 +1,1 @@
-"""What leaves the package: files, tables for people, figures and their style."""
+"""Output of the package: files, tables for people, figures and their style."""

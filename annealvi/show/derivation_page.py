@@ -1,7 +1,7 @@
-"""The derivation as one self-contained HTML page, with steps that fold, rendered mathematics, and the check of each
-step.
+"""The derivation as one self-contained HTML page.
 
-The page treats everything that comes from a problem file as text, never as markup or script.
+Steps fold, mathematics is rendered, and each step has its check beside it. The page treats everything that comes from a
+problem file as text, never as markup or script.
 """
 
 from __future__ import annotations

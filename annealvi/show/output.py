@@ -82,8 +82,10 @@ def write_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def temporary(folder: Path) -> Iterator[Path]:
-    """Yield a name for a file that the block makes in a folder. The file is removed afterwards unless the block has
-    renamed it."""
+    """Yield a name for a file that the block makes in a folder.
+
+    The file is removed afterwards unless the block has renamed it.
+    """
     beside = folder / f".{secrets.token_hex(8)}.tmp"
     try:  # begins before the file exists, so that no interrupt leaves it behind
         yield beside
@@ -157,8 +159,10 @@ def require_inside(path: Path, folder: Path, option: str) -> None:
 
 
 def read_json(path: str) -> Any:
-    """Read a user's JSON file. Raises OSError, ValueError or RecursionError as `open` and `json` do, and BadInput for
-    a file that is too large."""
+    """Read a user's JSON file.
+
+    Raises OSError, ValueError or RecursionError as `open` and `json` do, and BadInput for a file that is too large.
+    """
     with open(path, "rb") as file:
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:

@@ -128,8 +128,10 @@ def _plain(cell: Any) -> str:
 
 
 def fitted(text: str) -> str:
-    """Break lines between words to the terminal's width, and indent their continuations; without a terminal, leave the
-    text as it is."""
+    """Break lines between words to the terminal's width, and indent their continuations.
+
+    Without a terminal the text stays as it is.
+    """
     width = text_width()
     if width is None:
         return text

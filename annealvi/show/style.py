@@ -192,14 +192,14 @@ class Drawing(Figure):
 def figure(
     width: float = TWO_COLUMNS, height: float = 2.6, rows: int = 1, columns: int = 1, **options: Any
 ) -> Iterator[tuple[Any, Any]]:
-    """Begin a figure, with the style in force inside the `with`. Labels are fitted in by themselves.
+    """Begin a figure, with the style in force inside the `with`. Matplotlib makes room for the labels.
 
     Parameters
     ----------
     width, height : float
-        In inches; for print the width is ONE_COLUMN or TWO_COLUMNS.
+        Size in inches; for print the width is ONE_COLUMN or TWO_COLUMNS.
     rows, columns : int
-        Of panels.
+        Numbers of panels.
     **options
         Passed to `Figure.subplots`: sharex, sharey, squeeze, height_ratios, and so on.
 

@@ -37,7 +37,7 @@ class Axis:
     Raises
     ------
     BadInput
-        For an unknown key, an empty range, and a number of points that is none.
+        For an unknown key, an empty range, and a number of points below 2 or above MOST_POINTS.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a sweep may vary: every key of a problem file, and three numbers of the bimodal case."""
+"""The keys that a sweep may vary: every key of a problem file, and three numbers of the bimodal case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep will take, stated before it begins."""
+"""The time, the memory and the disk space that a sweep will take, stated before it begins."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Plan:
 
 
 def make_plan(sweep: Sweep, finished: int, engine: Engine, chunk: int | None) -> Plan:
-    """Time what can be timed, and size the chunks. `chunk` is a wanted number of units, if any."""
+    """Estimate the time of a sweep, and choose the size of its chunks. `chunk` is a wanted number of units, if any."""
     left, workers = sweep.units - finished, engine.workers
     each = sweep.seconds_per_unit() if left else 0.0
     if chunk is None:

@@ -1,4 +1,4 @@
-"""What made a result: the versions and source that decide its digits, and the processor."""
+"""The origin of a result: the versions and the source that decide its digits, and the processor."""
 
 from __future__ import annotations
 

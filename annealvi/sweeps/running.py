@@ -125,7 +125,7 @@ def sweeping(
 def plan_sweep(sweep: Sweep, path: Path, how: Execution) -> Plan:
     """Return what `sweeping` would do.
 
-    It writes nothing, and computes only what it times. Raises BadInput as `sweeping` does.
+    It writes nothing, and computes only the few points whose time it measures. Raises BadInput as `sweeping` does.
     """
     sweep.check()
     engine = _engine(sweep, how)

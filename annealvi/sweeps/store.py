@@ -112,7 +112,7 @@ class Store:
         return _gaps(self._chunks, self.sweep.units)
 
     def keep(self, first: int, arrays: Arrays) -> None:
-        """Keep the variables of units first, first + 1, …"""
+        """Keep the variables of a chunk: arrays whose rows are the units first, first + 1, and so on."""
         stop = first + len(next(iter(arrays.values())))
         content = _as_netcdf(self.sweep, arrays)
         path = self.folder / f"{first:09d}-{stop:09d}-{_digest(content)}.nc"

@@ -1,4 +1,4 @@
-"""What every sweep provides to the code that runs it: independent units, and the layout and labels of their results."""
+"""The interface of a sweep: independent units, and the layout and labels of their results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Sweep(ABC):
     libraries: tuple[str, ...] = ("numpy", "scipy", "sympy", "numba", "llvmlite")
     """Libraries whose versions decide the last digits."""
     workers: int = 1
-    """Default number of processes, which uses this machine's cores best: one whose kernels use threads, or more."""
+    """Default number of processes: one for kernels that use all cores by threads, more where threads gain little."""
     on_gpu: bool = False
 
     @property

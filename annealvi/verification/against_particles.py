@@ -52,23 +52,23 @@ class PathComparison:
 
     Attributes
     ----------
-    setting
+    setting : PathSetting
         Schedule, end time and time step.
-    t
+    t : ndarray
         Times of the comparison, (n_out,).
-    ode, particles, standard_error
+    ode, particles, standard_error : ndarray
         States by the ODE and by the particles, extrapolated to dt = 0, with their standard error: (n_out, states).
-    bias
+    bias : ndarray
         Bias of the finer run by extrapolation, (n_out, states).
-    remainder
+    remainder : ndarray
         Bias that extrapolation may leave, (n_out, states): the bias times coarse step × fastest rate, since the term of
         second order in the step has one more rate as a factor.
-    z
+    z : ndarray
         Excess of the differences over the remainder in standard errors, (n_out − 1, states), without the common start;
         zero for states that rest.
-    drawn_t, drawn
+    drawn_t, drawn : ndarray
         The ODE on a fine grid, for figures.
-    device
+    device : str
         The device of the particles.
     """
 

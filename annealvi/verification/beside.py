@@ -18,11 +18,11 @@ class Beside:
 
     Parameters
     ----------
-    program
+    program : str
         Module of `annealvi.verification` to run as a program.
-    given
+    given : Any
         What the program reads from its standard input, pickled.
-    environment
+    environment : mapping from str to str, or None
         Environment variables that differ from those of this process.
     """
 

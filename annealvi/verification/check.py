@@ -16,15 +16,15 @@ class Check:
 
     Attributes
     ----------
-    name
+    name : str
         What was compared.
-    kind
-        "symbolic", "numeric" or "monte-carlo".
-    statistic
+    kind : {"symbolic", "numeric", "monte-carlo"}
+        How the two sides were compared.
+    statistic : float
         The measured difference.
-    bound
+    bound : float
         The largest statistic that passes.
-    note
+    note : str
         The argument for the bound, or what ran.
     """
 

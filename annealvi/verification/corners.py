@@ -48,7 +48,7 @@ def corner_checks(system: OdeSystem, stability: BimodalStability) -> Iterator[tu
 
 
 def _spectrum(name: str, corner: Linearisation, measured: sp.Matrix) -> Check:
-    """Count the wrong ones of two conclusions, saddle and stable, by those from the measured matrix."""
+    """Count how many of two conclusions, saddle and stable, differ from those that the measured matrix gives."""
     trace, determinant = measured.trace(), measured.det()
     found = {"saddle": bool(determinant < 0), "stable": bool(trace < 0 < determinant)}
     wrong = (corner.is_saddle != found["saddle"]) + (corner.is_stable != found["stable"])

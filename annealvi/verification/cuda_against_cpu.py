@@ -12,7 +12,7 @@ from annealvi.verification.beside import Beside, last_words
 from annealvi.verification.check import Check
 
 LONGEST_SIMULATION = 600
-"""Seconds of waiting after which Numba's simulator, some ten thousand times slower than the CPU, is left alone."""
+"""Seconds of waiting after which Numba's simulator, some ten thousand times slower than the CPU, is given up."""
 BOUND = 1e-11
 
 

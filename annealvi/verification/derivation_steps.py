@@ -24,7 +24,7 @@ def derivation_checks(derivation: Derivation) -> Iterator[Check | str]:
 
     Parameters
     ----------
-    derivation
+    derivation : Derivation
         The derivation to check, such as `session.derivation`.
 
     Yields
@@ -61,8 +61,10 @@ def derivation_checks(derivation: Derivation) -> Iterator[Check | str]:
 
 
 def system_check(derivation: Derivation) -> Check:
-    """Compare the system, from which kernels are generated, with the end of the last step; the statistic counts
-    rates and named averages that differ."""
+    """Compare the system, from which kernels are generated, with the end of the last step.
+
+    The statistic is the number of rates and named averages that differ.
+    """
     system, final = derivation.system, derivation.steps[-1].after if derivation.steps else ()
     found = {f"d{state.name}": rate for state, rate in zip(system.states, system.rhs, strict=True)}
     expected = {e.label: e.value for e in final if e.symbol is None}

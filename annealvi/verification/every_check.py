@@ -54,23 +54,23 @@ class Verification:
 
     Attributes
     ----------
-    problem
+    problem : str
         The problem's name.
-    device
+    device : str
         The device on which the kernels ran.
-    checks
+    checks : tuple of Check
         All checks, each with `name`, `kind`, `statistic`, `bound`, `note` and `passed`.
-    comparisons
+    comparisons : tuple of PathComparison
         The paths behind the checks against particles; none after a quick verification.
-    measured_errors
+    measured_errors : tuple of MeasuredError
         Measured errors of the kernel's averages, see `kernels.averages.tables.MeasuredError`.
-    theory
+    theory : Theory or None
         Limits, symmetric states and protected pair, if the problem has such a theory. Its checks are among `checks`.
-    notes
+    notes : tuple of str
         Lines that say which checks did not run, and why.
-    seconds
+    seconds : float
         Wall time.
-    quick
+    quick : bool
         Whether only the quick subset of the checks ran.
     """
 
@@ -153,15 +153,15 @@ def verify(
 
     Parameters
     ----------
-    session
+    session : Session
         The problem with its derivation, from `annealvi.open_session`.
-    device
+    device : {"auto", "cpu", "cuda"}, optional
         Where kernels and particles run: "cpu", "cuda", or "auto" for a GPU if one is usable.
-    seed
+    seed : int, optional
         Seed of the particle simulations.
-    progress
+    progress : callable, optional
         Called with a line that says what runs now.
-    quick
+    quick : bool, optional
         Run a subset of the checks, for a first look after an installation: the derivation's steps, the gradient of the
         KL on grids, the kernels' numbers and one velocity by particles. The result says that it is a subset.
 

@@ -71,14 +71,14 @@ ROUNDING = 1e-13
 
 
 def worst_state_check(session: Session) -> Check | str:
-    """Check that averages keep their tolerance at the state where a rate shows the largest share of it.
+    """Check that averages keep their tolerance at the worst state that a search finds.
 
     The error that is measured when a table is made belongs to a few states; other states can exceed it. So a loose
-    kernel is compared with one that is a thousand times more accurate, and the differences of the rates with the errors
-    that the two tolerances allow. The search starts at random states and at the corners, where every mean is at a mode,
-    and continues between the worst state and the others, nearer and nearer; all states between two Gram matrices are
-    Gram matrices too. If averages run over several variables, their errors are relative to the averages' sizes, nothing
-    is searched, and a line says so.
+    kernel is compared with one that is a thousand times more accurate. The worst state is the one where the difference
+    of a rate is the largest share of the error that the two tolerances allow. The search starts at random states and
+    at the corners, where every mean is at a mode. It continues at states between the worst state and the others, nearer
+    and nearer to the worst; all states between two Gram matrices are Gram matrices too. If averages run over several
+    variables, their errors are relative to the averages' sizes, nothing is searched, and a line says so.
     """
     if widest_average(session) > 1:
         return "kernel at its worst state: not searched, since averages run over several variables"
@@ -190,8 +190,10 @@ def fastest_rate(kernel: Kernel, beta: float, y: np.ndarray) -> float:
 
 
 def _fixed_step_errors(kernel: Kernel, states: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Root-mean-square error at the end for each of ORDER_STEPS, against the adaptive integrator at its tightest
-    tolerance."""
+    """Root-mean-square error at the end of the span, for each of ORDER_STEPS.
+
+    The reference is the adaptive integrator at its tightest tolerance.
+    """
     reference = kernel.integrate(states, times, rtol=1e-13, atol=1e-15).y[:, -1]
     finals = [kernel.integrate(states, times, fixed_steps=n).y[:, -1] for n in ORDER_STEPS]
     return np.array([np.sqrt(np.mean((final - reference) ** 2)) for final in finals])

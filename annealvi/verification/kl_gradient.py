@@ -44,13 +44,13 @@ class Reference:
 
     Attributes
     ----------
-    dimension
+    dimension : int
         The dimension d of the grid.
-    numbers
+    numbers : dict from sympy.Symbol to sympy.Float
         The value of every symbol, β included.
-    rates
+    rates : ndarray
         The rates of the states by the grid, (states,).
-    bound
+    bound : float
         The largest error that right rates may have.
     """
 
@@ -86,7 +86,7 @@ class Evaluator:
         return np.array([value.real if value.imag == 0 else np.nan for value in values])
 
     def rates_or_nan(self, system: OdeSystem, numbers: dict[sp.Symbol, sp.Float]) -> np.ndarray:
-        """The same, or NaN if an average has poles on the real axis, since a mutation made a radicand negative."""
+        """The rates, or NaN if an average has poles on the real axis, since a mutation made a radicand negative."""
         try:
             return self.rates(system, numbers)
         except NotConvergedError:
@@ -172,11 +172,11 @@ def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, p
 
     Parameters
     ----------
-    problem
+    problem : Problem
         The problem; its parameters are random, only its numbers of modes and components and its flow matter.
-    dimensions
+    dimensions : tuple of int, optional
         Dimensions of the grids, up to three.
-    points
+    points : int, optional
         Number of states in one and two dimensions; there is one state in three.
 
     Returns
@@ -210,13 +210,13 @@ def grid_checks(
 
     Parameters
     ----------
-    problem
+    problem : Problem
         The problem that was derived.
-    derivation
+    derivation : Derivation
         Its derivation, such as `session.derivation`.
-    grid
+    grid : list of Reference
         States in R² and R³ with their rates, from `annealvi.references`.
-    values
+    values : mapping from sympy.Symbol to float
         The problem's own parameters, such as `session.values`.
 
     Yields

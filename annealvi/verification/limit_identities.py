@@ -146,8 +146,11 @@ IDENTITIES: dict[str, Callable[[Numbers], Sides]] = {
 
 
 def _integrated(growth: HotGrowth, numbers: Numbers) -> Sides:
-    """T at t_c; and Λ_hot against the antipodal pair's growth per β, from the rates, times the numerical integral of
-    β."""
+    """Λ_hot, and the temperature at the end of the hot phase, each beside its value from numbers.
+
+    Λ_hot must equal the growth rate of the antipodal pair per β, measured from the rates, times the numerical integral
+    of β up to the time t_c. The temperature at t_c must equal T_c.
+    """
     schedule = make_schedule(ScheduleSpec(growth.kind, 2.0, 1.0)).beta.subs(SCHEDULE)
     slope = numbers.value(sp.diff(PULL(MEAN), MEAN).subs(MEAN, 0), {})
     end, exponent = (

@@ -1,5 +1,8 @@
-"""The argument for hold and quench against the derived rates: the protected pair's linear flow, and the slope of its
-switching function."""
+"""The argument for hold and quench, checked against the derived rates.
+
+The checks compare the linear flow of the protected pair (near m_1 = m_2 = 0, s = −1), and the slope of its switching
+function: the change of log b_c by a short pulse of β, as a function of the time of the pulse.
+"""
 
 from __future__ import annotations
 
@@ -63,8 +66,10 @@ def _value(expression: sp.Expr, numbers: Numbers) -> sp.Expr:
 
 
 def _measured(numbers: Numbers, beta: sp.Expr) -> _LinearFlow:
-    """The linear flow by difference quotients of the rates, over pairs of unit vectors: m_1 + m_2 = a needs
-    |μ_1 + μ_2| ≥ |a|."""
+    """The linear flow, measured by difference quotients of the rates.
+
+    The states must belong to pairs of unit vectors: m_1 + m_2 = a needs |μ_1 + μ_2| ≥ |a|, so s = a²/2 − 1 at a.
+    """
 
     def of_sum(a: sp.Expr) -> sp.Expr:
         first, second, _ = numbers.rates(a / 2, a / 2, a**2 / 2 - 1, beta)

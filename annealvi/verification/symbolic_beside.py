@@ -18,7 +18,7 @@ from derive.dynamics.derivation import Derivation
 
 
 class Task(NamedTuple):
-    """The derivation whose steps are checked, and the one whose limits are, if any."""
+    """The derivation whose steps are checked, and the derivation whose limits are checked, if any."""
 
     steps_of: Derivation
     limits_of: Derivation | None

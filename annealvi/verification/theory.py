@@ -17,7 +17,7 @@ from derive.dynamics.derivation import Derivation
 
 @dataclass(frozen=True)
 class Theory:
-    """The theory of one system. checks: by the results' names, each against that system's own rates."""
+    """The theory of one system. checks: the check of each result, by its name, against the rates of that system."""
 
     limits: Asymptotics
     stability: BimodalStability

@@ -65,7 +65,18 @@ class BadInput(ValueError):  # noqa: N818
         return one_line(": ".join(part for part in (self.source, self.key, f"{self.found}; {self.remedy}") if part))
 
     def at(self, source: str) -> BadInput:
-        """The same mistake, said to be in `source`, such as the name of a file."""
+        """Return the same mistake with another place.
+
+        Parameters
+        ----------
+        source : str
+            The place that the message names in front, such as the name of a file.
+
+        Returns
+        -------
+        BadInput
+            A new error with this key, fault and remedy.
+        """
         return BadInput(self.key, self.found, self.remedy, source)
 
 

@@ -1,4 +1,4 @@
-"""`annealvi phase`: a map of the probability of collapse over two numbers of the problem."""
+"""`annealvi phase`: a map of the probability of collapse over two keys of the problem."""
 
 from __future__ import annotations
 
