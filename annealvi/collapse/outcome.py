@@ -125,9 +125,8 @@ class Outcomes:
     def _missed_sets(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the different sets of missed modes (sets, K), and the number of runs that missed each (sets,)."""
         modes = self.covered.shape[1]
-        bits = np.packbits(
-            ~self.covered, axis=1
-        )  # NumPy sorts short words faster than rows, which it takes for records
+        # NumPy sorts short words faster than rows, which it takes for records.
+        bits = np.packbits(~self.covered, axis=1)
         words, counts = np.unique(bits.view(f"S{bits.shape[1]}"), return_counts=True)
         return np.unpackbits(words.view(np.uint8).reshape(len(words), -1), axis=1, count=modes).astype(bool), counts
 

@@ -64,9 +64,8 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
             "1/(1 + e^y) = ½ + ½ tanh(−y/2), and E[1] = 1.",
             _target_as_tanh(setting, steps[-1].after),
         )
-    equal = (
-        len(set(setting.proposal.scales)) == 1
-    )  # with unequal scales the two fluxes are equal in every dimension, but not after the limit of many dimensions
+    # With unequal scales the two fluxes are equal in every dimension, but not after the limit of many dimensions.
+    equal = len(set(setting.proposal.scales)) == 1
     if (
         setting.proposal.size == 2
         and equal

@@ -43,9 +43,8 @@ class _DoublePrinter(PythonCodePrinter):
         return repr(float(literal))
 
     def _print_Mul(self, product: sp.Mul) -> str:
-        return "*".join(
-            self.parenthesize(factor, PRECEDENCE["Mul"]) for factor in product.args
-        )  # without a division, which may raise an error
+        # A product without a division, which may raise an error.
+        return "*".join(self.parenthesize(factor, PRECEDENCE["Mul"]) for factor in product.args)
 
 
 def double_exp(x: float) -> float:

@@ -80,9 +80,8 @@ def rule_for(group: Group, pattern: Pattern, numbers: Mapping[sp.Symbol, np.ndar
     if pattern.sampled:
         return _sampled_rule(group, survey, tolerance)
     nats = math.log(CONSTANT * pattern.variables / tolerance)
-    nats += (
-        max(sum(m.variables[: len(group.normals)]) for m in group.moments) * math.log(2 * nats) / 2
-    )  # the size of a power of z at the radius of the ball
+    highest_power = max(sum(m.variables[: len(group.normals)]) for m in group.moments)
+    nats += highest_power * math.log(2 * nats) / 2  # the size of this power of z at the radius of the ball
     survey.refuse_large(nats, 0)
     for _ in range(TIGHTENINGS):
         error, sizes = survey.axis_errors(nats)

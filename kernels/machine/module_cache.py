@@ -86,9 +86,8 @@ def load_module(source: str, stem: str) -> ModuleType:
     module.__file__ = str((cache_directory() or Path()) / file)
     sys.modules[name] = module
     try:
-        exec(
-            compile(source, module.__file__, "exec", dont_inherit=True), module.__dict__
-        )  # the module runs the given source, and not the content of the file
+        # The module runs the given source, and not the content of the file.
+        exec(compile(source, module.__file__, "exec", dont_inherit=True), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
