@@ -318,7 +318,9 @@ def test_ctrl_c_ends_a_sweep_and_its_workers_with_status_130(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     begun = time.monotonic()
-    while process.poll() is None and time.monotonic() - begun < 300 and not list(tmp_path.glob("map/phase.parts/0*.nc")):
+    while (
+        process.poll() is None and time.monotonic() - begun < 300 and not list(tmp_path.glob("map/phase.parts/0*.nc"))
+    ):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
