@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from kernels.machine.threads import TimeLimitError
@@ -19,6 +21,8 @@ class IntegrationError(ArithmeticError):
     state
         (states,) the state at which it stopped.
     """
+
+    exit_status: ClassVar[int] = 1
 
     def __init__(self, message: str, trajectory: int, time: float, state: np.ndarray) -> None:
         super().__init__(message)
