@@ -50,14 +50,14 @@ ROOM = 1.5
 """The largest factor between a work and its estimate, in either direction."""
 
 
-@pytest.mark.parametrize("name", sorted(set(annealvi.BUILT_IN) - {"slips-16", "slips-32", "slips-64"}))
+@pytest.mark.parametrize("name", sorted(set(annealvi.BUILT_IN) - {"slips-8", "slips-16", "slips-32", "slips-64"}))
 def test_the_work_is_estimated_from_short_samples_of_the_path(name, monkeypatch):
     """The estimated work of a path agrees with the counted work.
 
     For the estimate at most 64 steps are followed from the start, and the rest of the path is sampled. Then the whole
     path is integrated in pieces and its work counted. No clock decides: a counter stands in its place. SLIPS has the
-    same equations in all its dimensions, so only its smallest and its largest dimension are tested. The first steps
-    alone would give a tenth of the work, because the flow becomes stiff as the temperature falls.
+    same equations in all its dimensions, so only its largest dimension is tested. The first steps alone would give a
+    tenth of the work, because the flow becomes stiff as the temperature falls.
     """
     session = annealvi.open_session(annealvi.load_problem(name))
     kernel = session.compile("cpu", 1e-6)
