@@ -18,7 +18,7 @@ from kernels.averages.lattice_states import random_states
 from kernels.averages.proxy import fit
 from kernels.averages.quadrature import NormalRule, averages, measured_error, normal_rule, pole_distance
 from kernels.averages.reach import Reach, intervals, reach_of
-from kernels.generate.templates.integrator import UNROLLED
+from kernels.generate.templates.clenshaw import UNROLLED
 from kernels.lower.analysis import ARGUMENT, SystemAverages, TabulatedAverage, written_out
 from kernels.lower.lowering import lower
 

@@ -1,6 +1,7 @@
-"""From the averages of a system and a schedule to the source of one module, for the CPU or for CUDA.
+"""From the averages of a system and a schedule to the source of a kernel, for the CPU or for CUDA.
 
-The source contains only the structure of the equations. Parameter values, and the tables behind the averages, are
+On CUDA a kernel is one module. On the CPU it is two, the system's and the integrator's; see `system_calls`. The source
+contains only the structure of the equations. Parameter values, and the tables behind the averages, are
 arrays that a kernel reads at run time, so a sweep over R, w* or T0 compiles nothing. Averages over one variable that
 differ only in the state on which they depend share one function and one table. `lattice_code` writes the functions of
 averages over several variables, where averages of the same softmax shares take one pass.
@@ -17,11 +18,12 @@ import sympy as sp
 
 from derive.objects.system import TIME
 from kernels.generate.average_source import CLENSHAW_ROWS, average_function, lattice_blocks
-from kernels.generate.entry_source import entry_functions
+from kernels.generate.entry_source import entry_functions, sizes
 from kernels.generate.lattice_code import scratch_size
 from kernels.generate.printer import ScalarPrinter
 from kernels.generate.rates_source import gram_function, rates_function
-from kernels.generate.schedule_source import beta_function
+from kernels.generate.schedule_source import betas_function
+from kernels.generate.system_calls import calls, decorators
 from kernels.generate.tableau import dop853, tableau_constants
 from kernels.generate.template_source import text_in_precision
 from kernels.lower.analysis import SystemAverages
@@ -45,7 +47,9 @@ class Program:
     Attributes
     ----------
     source
-        The text of the module.
+        The text of the system's module, which on CUDA contains the integrator.
+    integrator
+        On the CPU the text of the integrator's module.
     parameters
         The order of the parameters' run-time values.
     lanes
@@ -53,10 +57,13 @@ class Program:
     """
 
     source: str
+    integrator: str | None
     parameters: tuple[sp.Symbol, ...]
     lanes: int
 
 
+# Only an entry allocates arrays, so the functions that it calls count no references (_nrt), which would take longer than
+# an inlined call does.
 _HEADER = {
     "cpu": """import numpy as np
 from numba import njit
@@ -64,10 +71,11 @@ from numpy import int64, {real}
 
 from kernels.machine.halting import halted
 from kernels.machine.kept_code import kept
+from kernels.machine.native_function import native
 from {library} import exp, log, tanh
 
 real = {real}
-device = njit(error_model='numpy', fastmath={{'contract'}}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+device = njit(error_model='numpy', fastmath={{'contract'}}, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
 entry = kept(njit(nogil=True, error_model='numpy', fastmath={{'contract'}}))
 """,
     "cuda": """from math import exp, log, tanh
@@ -121,36 +129,53 @@ def generate(
     parameters = (*system.parameters, *schedule_parameters)
     _require_usable_names(_local_symbols(averages, parameters))
     lanes = lanes_for(len(system.states), target, bool(averages.groups))
-    rates, calls = rates_function(averages, parameters, printer)
+    own = decorators(target, precision)
+    rates, rows = rates_function(averages, parameters, printer, own["rates"])
     functions = [
         average_function(n, proxies.get(n, False), averages, parameters, printer)
         for n in range(len(averages.tabulated))
     ]
-    sizes = {
-        "STATES": len(system.states),
-        "LANES": lanes,
+    constants = {
         "SCRATCH": scratch_size(averages.patterns),
-        "MEAN_ROWS": calls + max([CLENSHAW_ROWS, *(rows for _, rows in functions)]),
+        "MEAN_ROWS": rows + max([CLENSHAW_ROWS, *(rows for _, rows in functions)]),
         "GRAM_ENTRIES": max(1, system.gram.shape[0] ** 2),
     }
-    blocks = [
-        _header(system.label, target, precision),
-        "\n".join([*(f"{name} = {size}" for name, size in sizes.items()), "WIDTH = STATES * LANES"]),
-        tableau_constants(dop853(), printer),
-        *(text_in_precision(name, printer) for name in ("integrator", "shooting", "rates", "schedule")),
+    shape = _constants({"STATES": len(system.states), "LANES": lanes})
+    own_blocks = [
+        _constants(constants),
+        sizes(of_the_system=True),
+        *(text_in_precision(name, printer) for name in ("clenshaw", "schedule")),
         *(text for text, _ in functions),
         *lattice_blocks(averages, parameters, printer, target),
-        beta_function(beta, parameters, printer),
-        gram_function(system, parameters, printer),
+        betas_function(beta, parameters, printer, own["set_betas"]),
+        gram_function(system, parameters, printer, own["gram"]),
         rates,
+    ]
+    integrator = [
+        "WIDTH = STATES * LANES",
+        tableau_constants(dop853(), printer),
+        calls(target),
+        *(text_in_precision(name, printer) for name in ("integrator", "shooting", "rates")),
+        sizes(of_the_system=False),
         *entry_functions(target),
     ]
-    # Numba looks up a called function when it compiles the caller, so the order of the blocks is free.
-    return Program("\n\n\n".join(block.strip() for block in blocks) + "\n", parameters, lanes)
+    header = _header(f"the derived system {system.label!r}", target, precision)
+    if target == "cuda":
+        return Program(_joined([header, shape, *own_blocks, *integrator]), None, parameters, lanes)
+    of_shape = _header(f"its integrator, for {len(system.states)} states in {lanes} lanes", target, precision)
+    return Program(_joined([header, shape, *own_blocks]), _joined([of_shape, shape, *integrator]), parameters, lanes)
 
 
-def _header(label: str, target: str, precision: str) -> str:
-    title = f"Generated by annealvi from the derived system {label!r}; do not edit."
+def _constants(values: Mapping[str, int]) -> str:
+    return "\n".join(f"{name} = {value}" for name, value in values.items())
+
+
+def _joined(blocks: list[str]) -> str:
+    return "\n\n\n".join(block.strip() for block in blocks) + "\n"
+
+
+def _header(origin: str, target: str, precision: str) -> str:
+    title = f"Generated by annealvi from {origin}; do not edit."
     library = "kernels.machine.vector_math" if precision == "float64" else "math"
     imports = "import math\nfrom typing import Any, NamedTuple"
     return f"{title!r}\n\n{imports}\n\n{_HEADER[target].format(real=precision, library=library)}"

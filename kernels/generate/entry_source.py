@@ -1,10 +1,11 @@
-"""The entry points of every generated module. An entry gives a thread its trajectories and the arrays of its lanes."""
+"""The entry points of every integrator. An entry gives a thread its trajectories and the arrays of its lanes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kernels.generate.system_calls import OWN
 from kernels.generate.templates.integrator import Control, Group, Path
 
 WITHOUT_SETS = {"tables", "control"}
@@ -27,7 +28,10 @@ ARRAYS = {
     "scratch": ("SCRATCH * LANES", "real"),
     "search": ("SEARCH_ROWS * LANES", "real"),
 }
-"""The arrays of a group of lanes: their sizes, in constants of the module, and their types."""
+"""The arrays of a group of lanes: their sizes, in constants of the modules, and their types."""
+
+OF_THE_SYSTEM = ("means", "matrix", "scratch")
+"""The arrays whose sizes are those of a system, and not those of all systems with as many states."""
 
 
 class Entry(NamedTuple):
@@ -67,55 +71,59 @@ ENTRIES = {
         ["y", "K", "betas", "means", "scratch"],
         [
             "arrays = RateArrays(y, K, betas, means, scratch)",
-            "rates_some(unit % parts, parts, all_betas, states, p[m], tables, layout[m], "
+            "rates_some(unit % parts, parts, system, all_betas, states, p[m], tables, layout[m], "
             "ranges[m], dy, counts, arrays, flag)",
         ],
+    ),
+    "beta": Entry(
+        "times, p, found, parts", ["betas"], ["betas_some(unit % parts, parts, system, times, p[m], found, betas)"]
     ),
 }
 
 
+def sizes(of_the_system: bool) -> str:
+    """The constants with the arrays' sizes, either those of a system or the others.
+
+    The size of a local array on CUDA must be a constant. On the CPU an entry has the sizes of a system as arguments.
+    """
+    return "\n".join(
+        f"{_size(name)} = {size}" for name, (size, _) in ARRAYS.items() if (name in OF_THE_SYSTEM) == of_the_system
+    )
+
+
+def system_sizes() -> list[str]:
+    """The names of the constants of a system's module that its integrator's entries take as arguments on the CPU."""
+    return [_size(name) for name in OF_THE_SYSTEM]
+
+
 def entry_functions(target: str) -> list[str]:
-    """The texts of the arrays' sizes and of the entries `integrate_all`, `bisect_all`, `rates_all` and `beta_all`.
+    """The texts of the entries `integrate_all`, `bisect_all`, `rates_all` and `beta_all`.
 
     A CUDA thread does one unit. On the CPU an entry does the units from its argument `first` to before its argument
-    `stop`; `run_on_threads` hands out such ranges. The argument `flag` stops an entry on both targets.
+    `stop`; `run_on_threads` hands out such ranges. The argument `flag` stops an entry on both targets. On the CPU the
+    system's own functions and the sizes of its arrays follow as arguments.
     """
-    sizes = "\n".join(f"{_size(name)} = {size}" for name, (size, _) in ARRAYS.items())
-    return [sizes, *(_entry(name, target) for name in ENTRIES), _beta_entry(target)]
+    return [_entry(name, target) for name in ENTRIES]
 
 
 def _size(name: str) -> str:
-    """The name of the constant that holds an array's size. The size of a local array on CUDA must be a constant."""
     return f"{name.upper()}_SIZE"
 
 
 def _entry(name: str, target: str) -> str:
     entry = ENTRIES[name]
-    allocate = "cuda.local.array" if target == "cuda" else "np.zeros"
-    made = [f"{a} = {allocate}({_size(a)}, {ARRAYS[a][1]})" for a in entry.arrays]
     if target == "cuda":
-        work = [*_lines_of_one("unit", "p.shape[0] * parts"), *_indented([*made, "m = unit // parts", *entry.body])]
+        made = [f"{a} = cuda.local.array({_size(a)}, {ARRAYS[a][1]})" for a in entry.arrays]
+        head = f"@cuda.jit\ndef {name}_all(flag, {entry.arguments}):"
+        unit = ["system = 0", *made, "m = unit // parts", *entry.body]
+        lines = ["unit = cuda.grid(1)", "if unit < p.shape[0] * parts:", *_indented(unit)]
     else:
-        work = [*made, "for unit in range(first, stop):", *_indented(["m = unit // parts", *entry.body])]
-    return _function(f"{name}_all", entry.arguments, work, target)
-
-
-def _beta_entry(target: str) -> str:
-    head = _lines_of_one("n", "times.shape[0]") if target == "cuda" else ["for n in range(first, stop):"]
-    return _function("beta_all", "times, p, betas", [*head, *_indented(["betas[n] = beta_at(times[n], p)"])], target)
-
-
-def _lines_of_one(name: str, count: str) -> list[str]:
-    """The first lines of a CUDA kernel whose threads have the numbers from 0 to before `count`."""
-    return [f"{name} = cuda.grid(1)", f"if {name} < {count}:"]
-
-
-def _function(name: str, arguments: str, lines: Sequence[str], target: str) -> str:
-    head = (
-        f"@cuda.jit\ndef {name}(flag, {arguments}):"
-        if target == "cuda"
-        else f"@entry\ndef {name}(first, stop, flag, {arguments}):"
-    )
+        given = {a: _size(a).lower() for a in OF_THE_SYSTEM}
+        made = [f"{a} = np.zeros({given.get(a, _size(a))}, {ARRAYS[a][1]})" for a in entry.arrays]
+        of_system = ", ".join([*OWN.values(), *given.values()])
+        head = f"@entry\ndef {name}_all(first, stop, flag, {of_system}, {entry.arguments}):"
+        unit = ["m = unit // parts", *entry.body]
+        lines = [f"system = System({', '.join(OWN.values())})", *made, "for unit in range(first, stop):", *_indented(unit)]
     return "\n".join([head, *_indented(lines)])
 
 

@@ -1,4 +1,4 @@
-"""The source of a system's own functions: `rates`, its right-hand sides, and `gram`, the Gram matrix of its domain."""
+"""The source of `own_rates`, a system's right-hand sides, and of `own_gram`, the Gram matrix of its domain."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from derive.objects.system import BETA, OdeSystem
 from kernels.generate.average_source import averages_from_moments
 from kernels.generate.printer import ScalarPrinter
 from kernels.generate.source_text import device_function, for_each_lane, states_of_lane, symbols_of, unpacked
+from kernels.generate.system_calls import FUNCTIONS
 from kernels.lower.analysis import SystemAverages, written_out
 from kernels.lower.lowering import lower, share
 
 
-def gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter) -> str:
-    """The text of `gram`.
+def gram_function(
+    system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter, decorator: str
+) -> str:
+    """The text of `own_gram`.
 
-    `gram` writes the lower triangle of the Gram matrix into the rows of `matrix`, and returns the size of the Gram
+    `own_gram` writes the lower triangle of the Gram matrix into the rows of `matrix`, and returns the size of the Gram
     matrix.
     """
     matrix = system.gram
@@ -28,15 +31,16 @@ def gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer:
         for j in range(i + 1)
     ]
     lines = for_each_lane([*states_of_lane(system.states, used), *entries]) if entries else []
-    return device_function("gram", "y, p, matrix", [*unpacked(parameters, used, "p"), *lines, f"return {size}"])
+    lines = [*unpacked(parameters, used, "p"), *lines, f"return {size}"]
+    return device_function("own_gram", FUNCTIONS["gram"], lines, decorator)
 
 
 def rates_function(
-    averages: SystemAverages, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter
+    averages: SystemAverages, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter, decorator: str
 ) -> tuple[str, int]:
-    """The text of `rates`, and the number of averages over one variable that `rates` evaluates.
+    """The text of `own_rates`, and the number of averages over one variable that it evaluates.
 
-    `rates` writes the rates of each lane to the rows of `dy`.
+    `own_rates` writes the rates of each lane to the rows of `dy`.
     """
     system = averages.system
     combinations, moment_lines = averages_from_moments(averages, printer)
@@ -59,8 +63,7 @@ def rates_function(
     lines = ["if halted(flag):", "    return"]
     lines += [*unpacked(parameters, used, "p"), *moment_lines]
     lines += [_call_of_average(row, len(calls), *averages.table_of(a)) for row, a in enumerate(calls)]
-    arguments = "betas, y, p, tables, layout, ranges, dy, means, scratch, flag"
-    return device_function("rates", arguments, [*lines, *for_each_lane(of_lane)]), len(calls)
+    return device_function("own_rates", FUNCTIONS["rates"], [*lines, *for_each_lane(of_lane)], decorator), len(calls)
 
 
 def _call_of_average(row: int, calls: int, table: int, state: int | None) -> str:

@@ -1,12 +1,14 @@
-"""The source of a schedule: the function `beta_at`, and the points of an interpolation as run-time parameters."""
+"""The source of a schedule: the function `own_set_betas`, and the points of an interpolation as run-time parameters."""
 
 from __future__ import annotations
 
 import sympy as sp
 
+from derive.objects.system import TIME
 from derive.problem.interpolation import Interpolated, Numbers
 from kernels.generate.printer import ScalarPrinter
-from kernels.generate.source_text import device_function, symbols_of, unpacked
+from kernels.generate.source_text import device_function, for_each_lane, symbols_of, unpacked
+from kernels.generate.system_calls import FUNCTIONS
 
 
 def rows_as_parameters(beta: sp.Expr) -> tuple[sp.Expr, dict[sp.Symbol, float]]:
@@ -25,8 +27,8 @@ def rows_as_parameters(beta: sp.Expr) -> tuple[sp.Expr, dict[sp.Symbol, float]]:
     return beta.xreplace(named), values
 
 
-def beta_function(beta: sp.Expr, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter) -> str:
-    """The text of `beta_at`.
+def betas_function(beta: sp.Expr, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter, decorator: str) -> str:
+    """The text of `own_set_betas`, which replaces the lanes' times by the inverse temperatures at these times.
 
     The function reads the points of an interpolation from the array of parameters. Raises ValueError where the points
     are not neighbours in that array.
@@ -48,5 +50,7 @@ def beta_function(beta: sp.Expr, parameters: tuple[sp.Symbol, ...], printer: Sca
         )
     beta = beta.xreplace(calls)
     used = symbols_of([beta, *(node.args[0] for node in calls)])
-    lines = [*unpacked(parameters, used, "p"), *lines, f"return {printer.text(beta)}"]
-    return device_function("beta_at", "t, p", lines)
+    of_lane = [f"{TIME.name} = betas[lane]", *lines, f"betas[lane] = {printer.text(beta)}"]
+    return device_function(
+        "own_set_betas", FUNCTIONS["set_betas"], [*unpacked(parameters, used, "p"), *for_each_lane(of_lane)], decorator
+    )

@@ -22,9 +22,9 @@ def for_each_lane(lines: list[str]) -> list[str]:
     return ["for lane in range(LANES):", *(f"    {line}" for line in lines)]
 
 
-def device_function(name: str, arguments: str, lines: list[str]) -> str:
+def device_function(name: str, arguments: str, lines: list[str], decorator: str = "device") -> str:
     """A function that kernels call."""
-    return f"@device\ndef {name}({arguments}):\n" + "\n".join(f"    {line}" for line in lines)
+    return f"@{decorator}\ndef {name}({arguments}):\n" + "\n".join(f"    {line}" for line in lines)
 
 
 def symbols_of(expressions: Iterable[sp.Expr]) -> set[sp.Symbol]:

@@ -109,7 +109,9 @@ class CompiledSystem:
         reach = reach_of(system, own) if request.reach is None else request.reach.with_other(reach_of(system, own))
         tables = build_tables(averages, own, request.tolerance, request.expectations == "proxy", reach)
         program = generate(averages, formula, of_schedule, tables.by_proxy, where.kind, request.precision)
-        module = load_module(program.source, f"{where.kind}_{request.precision}_{_stem(system.label)}")
+        prefix = f"{where.kind}_{request.precision}"
+        module = load_module(program.source, f"{prefix}_{_stem(system.label)}")
+        integrator = module if program.integrator is None else load_module(program.integrator, f"{prefix}_integrator")
         return cls(
             averages,
             replace(request, schedule_parameters=of_schedule, parameter_values=numbers),
@@ -118,7 +120,7 @@ class CompiledSystem:
             _times(request.breakpoints, numbers),
             tables,
             intervals(system, own, reach),
-            Executable(module, where, request.precision, program.lanes),
+            Executable(module, integrator, where, request.precision, program.lanes),
         )
 
     def with_parameters(self, values: Mapping[sp.Symbol | str, float]) -> Self:
@@ -209,7 +211,8 @@ class CompiledSystem:
         """The schedule's inverse temperature (n,) at times t (a number or (n,))."""
         times = np.atleast_1d(np.asarray(t, float))
         betas = np.empty(len(times), self.precision)
-        self.executable.launch("beta_all", len(times), [], [times, self.values], [betas], brief=True)
+        parts = self.executable.parts(len(times))
+        self.executable.launch("beta_all", parts, [parts], [times, self.values[None]], [betas], brief=True)
         return betas
 
     def nodes(self, y: np.ndarray, beta: float | np.ndarray = 1.0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A generated module on its device: how its entries are launched, on CPU threads or on a GPU."""
+"""Generated modules on their device: how their entries are launched, on CPU threads or on a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import Any
 import numba
 import numpy as np
 
+from kernels.generate.entry_source import system_sizes
+from kernels.generate.system_calls import OWN
 from kernels.machine.device import Device
+from kernels.machine.stages import stage
 from kernels.machine.threads import run_on_threads, wait_until
 
 THREADS_PER_BLOCK = 64
@@ -26,12 +29,14 @@ fewer rounds the lanes would spend too much of their time waiting for the last t
 
 @dataclass(frozen=True)
 class Executable:
-    """A generated module on a device.
+    """The generated modules of a system on a device.
 
     Attributes
     ----------
     module
-        The module, whose entries are compiled when they first run.
+        The system's module.
+    integrator
+        The module with the entries, which are compiled when they first run: on CUDA the same one.
     where
         The device.
     precision
@@ -41,6 +46,7 @@ class Executable:
     """
 
     module: ModuleType
+    integrator: ModuleType
     where: Device
     precision: str
     lanes: int
@@ -62,17 +68,22 @@ class Executable:
         outputs: Sequence[np.ndarray],
         brief: bool = False,
     ) -> None:
-        """Run an entry of the module and wait for it.
+        """Run an entry of the integrator and wait for it.
 
         units: the number of units of work; on CUDA each unit is a thread. numbers: the entry's last arguments. inputs,
         outputs: the arrays that the entry reads and those that it writes. brief: whether the work on the CPU is over so
         soon that the caller's thread should do it.
         """
-        entry = getattr(self.module, name)
+        entry = getattr(self.integrator, name)
         # Numba would compile anew for another dtype, for a read-only array and for an array that is not contiguous.
         inputs = [np.require(a, self.precision if a.dtype.kind == "f" else a.dtype, ["C", "W"]) for a in inputs]
         if self.where.kind == "cpu":
-            run_on_threads(entry, units, *inputs, *outputs, *numbers, brief=brief)
+            own = [getattr(self.module, name) for name in OWN.values()]
+            with stage("compiling the kernels"):
+                for function in own:
+                    function.compile()
+            sizes = [getattr(self.module, name) for name in system_sizes()]
+            run_on_threads(entry, units, *own, *sizes, *inputs, *outputs, *numbers, brief=brief)
         elif units > 0:
             self._launch_on_gpu(entry, units, numbers, inputs, outputs)
 

@@ -1,7 +1,7 @@
 """The text of the adaptive Runge–Kutta integrator, which advances LANES trajectories together, one per lane.
 
-`codegen` copies this text into every generated module, beside the system's own `rates`, `gram` and `beta_at` and the
-tableau's constants, so that one file holds everything that Numba compiles, for the CPU and for CUDA. The functions use
+`codegen` copies this text into a generated module, beside the tableau's constants and the functions `rates`, `gram` and
+`set_betas`, by which it calls the system's own functions; see `kernels.generate.system_calls`. The functions use
 scalars, loops and preallocated arrays only, which both targets can compile. Tests run the functions from this module as
 plain Python; kernels never do. For single precision `codegen` casts every float literal, and `real` casts each integer
 that meets a float.
@@ -19,7 +19,7 @@ import numpy as np
 
 rates: Any = None
 gram: Any = None
-beta_at: Any = None
+set_betas: Any = None
 halted: Any = None
 real: Any = None
 STATES: Any = None
@@ -49,7 +49,6 @@ NOBODY = -1
 """The trajectory of an idle lane."""
 # The columns of `reached`.
 STEPS_REACHED, TIME_REACHED, STEP_REACHED = 0, 1, 2
-UNROLLED = 8
 
 
 class Control(NamedTuple):
@@ -92,11 +91,12 @@ class Path(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The arrays of a group of lanes, and the flag by which another thread stops the group.
+    """The arrays of a group of lanes, the flag by which another thread stops the group, and the system.
 
     y, trial: the states, and the states that a step or stage tries. K: the slopes of all stages. clock, place: the rows
     named above. betas: the lanes' inverse temperatures. means: values of averages, and their working rows. matrix: the
     Gram matrices. scratch: what averages over several variables work in. flag: (1,), zero until the group must stop.
+    system: how to call the system's own functions, see `kernels.generate.system_calls`.
     """
 
     y: Any
@@ -109,65 +109,20 @@ class Group(NamedTuple):
     matrix: Any
     scratch: Any
     flag: Any
+    system: Any
 
 
 @device
-def clenshaw(
-    tables: np.ndarray,
-    start: int,
-    count: int,
-    low: float,
-    high: float,
-    x: np.ndarray,
-    mean: np.ndarray,
-    work: np.ndarray,
-) -> None:
-    """Write Σ c_n T_n at x (LANES,) into mean (LANES,) by Clenshaw's recurrence. work: three rows of lanes.
-
-    The loop takes UNROLLED coefficients at a time and keeps the sums in registers, so count − 1 must be a multiple of
-    UNROLLED.
-    """
-    scale = 2.0 / (high - low)
-    for lane in range(LANES):
-        work[lane] = 2.0 * ((x[lane] - low) * scale - 1.0)
-        work[LANES + lane] = 0.0
-        work[2 * LANES + lane] = 0.0
-    n = start + count - 1
-    while n > start:
-        c_0, c_1, c_2, c_3 = tables[n], tables[n - 1], tables[n - 2], tables[n - 3]
-        c_4, c_5, c_6, c_7 = tables[n - 4], tables[n - 5], tables[n - 6], tables[n - 7]
-        for lane in range(LANES):
-            u = work[lane]
-            last = work[LANES + lane]
-            later = work[2 * LANES + lane]
-            later = (c_0 - later) + u * last
-            last = (c_1 - last) + u * later
-            later = (c_2 - later) + u * last
-            last = (c_3 - last) + u * later
-            later = (c_4 - later) + u * last
-            last = (c_5 - last) + u * later
-            later = (c_6 - later) + u * last
-            last = (c_7 - last) + u * later
-            work[LANES + lane] = last
-            work[2 * LANES + lane] = later
-        n -= UNROLLED
-    constant = tables[start]
-    for lane in range(LANES):
-        mean[lane] = constant + 0.5 * work[lane] * work[LANES + lane] - work[2 * LANES + lane]
-
-
-@device
-def find_outside(
-    y: np.ndarray, p: np.ndarray, limits: np.ndarray, tolerance: float, matrix: np.ndarray, place: np.ndarray
-) -> None:
+def find_outside(path: Path, group: Group) -> None:
     """Set the status of each lane by whether its state lies in the domain.
 
     DONE: inside. OUTSIDE_BOUNDS: a state leaves its interval. OUTSIDE_GRAM: gram + tolerance · trace · I has no
     Cholesky factor.
     """
+    y, matrix, place, limits, tolerance = group.y, group.matrix, group.place, path.limits, path.control.domain_tolerance
     for lane in range(LANES):
         place[STATUS * LANES + lane] = DONE
-    size = gram(y, p, matrix)
+    size = gram(group.system, y, path.p, matrix)
     for lane in range(LANES):
         trace = 0.0
         for i in range(size):
@@ -213,11 +168,12 @@ def find_trapped(y: np.ndarray, betas: np.ndarray, traps: np.ndarray, clock: np.
 
 
 @device
-def find_betas(fraction: float, p: np.ndarray, clock: np.ndarray, betas: np.ndarray) -> None:
+def find_betas(fraction: float, system: Any, p: np.ndarray, clock: np.ndarray, betas: np.ndarray) -> None:
     """Write each lane's inverse temperature after the given fraction of its present step."""
     for lane in range(LANES):
         t = clock[TIME * LANES + lane] + fraction * clock[NOW * LANES + lane]
-        betas[lane] = beta_at(min(t, clock[LATEST * LANES + lane]), p)
+        betas[lane] = min(t, clock[LATEST * LANES + lane])
+    set_betas(system, betas, p)
 
 
 @device
@@ -271,14 +227,14 @@ def all_set_out(path: Path, group: Group, out: np.ndarray) -> bool:
     why.
     """
     times = path.times
-    y, K, clock, place, betas, matrix = group.y, group.K, group.clock, group.place, group.betas, group.matrix
+    y, K, clock, place, betas = group.y, group.K, group.clock, group.place, group.betas
     rtol, atol = path.control.rtol, path.control.atol
     fresh_lanes = 0
     for lane in range(LANES):
         fresh_lanes += place[FRESH * LANES + lane]
     if fresh_lanes == 0:
         return True
-    find_outside(y, path.p, path.limits, path.control.domain_tolerance, matrix, place)
+    find_outside(path, group)
     for lane in range(LANES):
         fresh = place[FRESH * LANES + lane] == 1
         if place[STATUS * LANES + lane] == DONE or not fresh:
@@ -286,9 +242,10 @@ def all_set_out(path: Path, group: Group, out: np.ndarray) -> bool:
         begins = fresh and place[STATUS * LANES + lane] == RUNNING and place[TARGET * LANES + lane] == 0
         if begins and land(lane, clock[TIME * LANES + lane], path, group, out):
             place[STATUS * LANES + lane] = DONE
-    find_betas(0.0, path.p, clock, betas)
+    find_betas(0.0, group.system, path.p, clock, betas)
     slopes = K[STAGES * WIDTH : (STAGES + 1) * WIDTH]
-    rates(betas, y, path.p, path.tables, path.layout, path.ranges, slopes, group.means, group.scratch, group.flag)
+    p, tables, layout, ranges = path.p, path.tables, path.layout, path.ranges
+    rates(group.system, betas, y, p, tables, layout, ranges, slopes, group.means, group.scratch, group.flag)
     for lane in range(LANES):
         if place[FRESH * LANES + lane] == 1:
             place[FRESH * LANES + lane] = 0
@@ -358,7 +315,7 @@ def attempt(path: Path, group: Group) -> None:
     # Numba counts references at every access to an array of a tuple, so the loop over the stages takes local names.
     times, p, tables, layout, ranges, control = path.times, path.p, path.tables, path.layout, path.ranges, path.control
     y, trial, K, clock, place, betas = group.y, group.trial, group.K, group.clock, group.place, group.betas
-    means, scratch, flag = group.means, group.scratch, group.flag
+    means, scratch, flag, system = group.means, group.scratch, group.flag, group.system
     fixed = control.fixed_steps
     for lane in range(LANES):
         if place[TRAJECTORY * LANES + lane] == NOBODY:
@@ -370,8 +327,8 @@ def attempt(path: Path, group: Group) -> None:
         clock[NOW * LANES + lane] = end - t if last else h
     for s in range(1, STAGES + 1):
         combine(s, y, K, clock, trial)
-        find_betas(FRACTIONS[s], p, clock, betas)
-        rates(betas, trial, p, tables, layout, ranges, K[s * WIDTH : (s + 1) * WIDTH], means, scratch, flag)
+        find_betas(FRACTIONS[s], system, p, clock, betas)
+        rates(system, betas, trial, p, tables, layout, ranges, K[s * WIDTH : (s + 1) * WIDTH], means, scratch, flag)
     find_errors(y, trial, K, control.rtol, control.atol, clock)
     for lane in range(LANES):
         fifth = clock[FIFTH * LANES + lane]
@@ -391,7 +348,7 @@ def move_on(path: Path, group: Group, out: np.ndarray) -> None:
 
     The status of a lane says how its trajectory has ended, or RUNNING.
     """
-    times, p, traps = path.times, path.p, path.traps
+    times, traps = path.times, path.traps
     y, trial, K, clock, place, betas = group.y, group.trial, group.K, group.clock, group.place, group.betas
     fixed, most = path.control.fixed_steps, path.control.most_steps
     for i in range(STATES):
@@ -400,9 +357,9 @@ def move_on(path: Path, group: Group, out: np.ndarray) -> None:
             accepted = clock[ACCEPTED * LANES + lane] == 1.0
             y[n] = trial[n] if accepted else y[n]
             K[n] = K[STAGES * WIDTH + n] if accepted else K[n]
-    find_outside(y, p, path.limits, path.control.domain_tolerance, group.matrix, place)
+    find_outside(path, group)
     if traps.shape[0] > 0:
-        find_betas(1.0, p, clock, betas)
+        find_betas(1.0, group.system, path.p, clock, betas)
         find_trapped(y, betas, traps, clock)
     for lane in range(LANES):
         status = place[STATUS * LANES + lane]

@@ -1,6 +1,6 @@
-"""The text that evaluates the right-hand side at given states, LANES states at a time.
+"""The text that evaluates the right-hand side at given states, and the schedule at given times, LANES at a time.
 
-`codegen` copies this text into every generated module. No kernel runs the function from this module.
+`codegen` copies this text after the integrator. No kernel runs the functions from this module.
 """
 
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 rates: Any = None
+set_betas: Any = None
 halted: Any = None
 STATES: Any = None
 LANES: Any = None
@@ -33,6 +34,7 @@ class RateArrays(NamedTuple):
 def rates_some(
     first: int,
     stride: int,
+    system: Any,
     all_betas: np.ndarray,
     states: np.ndarray,
     p: np.ndarray,
@@ -57,7 +59,7 @@ def rates_some(
             for i in range(STATES):
                 y[i * LANES + lane] = states[n, i]
         scratch[0] = 0.0
-        rates(betas, y, p, tables, layout, ranges, slopes, means, scratch, flag)
+        rates(system, betas, y, p, tables, layout, ranges, slopes, means, scratch, flag)
         for lane in range(LANES):
             n = group * LANES + lane
             if n < total:
@@ -66,3 +68,19 @@ def rates_some(
                     dy[n, i] = slopes[i * LANES + lane]
         if halted(flag):
             return
+
+
+@device
+def betas_some(
+    first: int, stride: int, system: Any, times: np.ndarray, p: np.ndarray, found: np.ndarray, betas: np.ndarray
+) -> None:
+    """Write the inverse temperatures at the times of the groups first, first + stride, … of LANES each into found (N,)."""
+    total = times.shape[0]
+    for group in range(first, (total + LANES - 1) // LANES, stride):
+        for lane in range(LANES):
+            betas[lane] = times[min(group * LANES + lane, total - 1)]
+        set_betas(system, betas, p)
+        for lane in range(LANES):
+            n = group * LANES + lane
+            if n < total:
+                found[n] = betas[lane]
