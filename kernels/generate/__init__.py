@@ -1,1 +1,1 @@
-"""From an analysed system and a schedule to the source of one module, for the CPU or for CUDA."""
+"""From an analysed system and a schedule to the source of a kernel, for the CPU or for CUDA."""

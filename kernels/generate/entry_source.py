@@ -35,7 +35,7 @@ OF_THE_SYSTEM = ("means", "matrix", "scratch")
 
 
 class Entry(NamedTuple):
-    """An entry of the generated module.
+    """An entry of an integrator.
 
     arguments: the text of the arguments after the flag. arrays: the arrays of ARRAYS that the entry needs. body: the
     lines that do one unit of work. A unit is one part of the trajectories of one set of parameters, m. Units run over
@@ -123,7 +123,8 @@ def _entry(name: str, target: str) -> str:
         of_system = ", ".join([*OWN.values(), *given.values()])
         head = f"@entry\ndef {name}_all(first, stop, flag, {of_system}, {entry.arguments}):"
         unit = ["m = unit // parts", *entry.body]
-        lines = [f"system = System({', '.join(OWN.values())})", *made, "for unit in range(first, stop):", *_indented(unit)]
+        system = f"system = System({', '.join(OWN.values())})"
+        lines = [system, *made, "for unit in range(first, stop):", *_indented(unit)]
     return "\n".join([head, *_indented(lines)])
 
 

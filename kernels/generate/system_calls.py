@@ -1,8 +1,8 @@
 """How an integrator calls the functions of a system: the text between the two.
 
-A system has three functions of its own: `own_rates`, `own_gram` and `own_set_betas`. On CUDA one module holds them and the
-integrator. On the CPU the integrator is a module of its own, which calls them by pointer: compiling an integrator takes
-several times as long as compiling a system, and so it is compiled once for all systems of as many states.
+A system has three functions of its own: `own_rates`, `own_gram` and `own_set_betas`. On CUDA one module holds them and
+the integrator. On the CPU the integrator is a module of its own, which calls them by pointer: compiling an integrator
+takes several times as long as compiling a system, and so it is compiled once for all systems of as many states.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ def decorators(target: str, precision: str) -> dict[str, str]:
 
 def calls(target: str) -> str:
     """The text by which an integrator calls the functions of the system that it is handed as `system`."""
-    before, call = ("", "{own}({arguments})") if target == "cuda" else (f"{_BY_POINTER}\n\n\n", "system.{name}({arguments})")
-    functions = (
-        f"@device\ndef {name}(system, {arguments}):\n    return "
-        + call.format(name=name, own=OWN[name], arguments=arguments)
+    called = OWN if target == "cuda" else {name: f"system.{name}" for name in FUNCTIONS}
+    functions = [
+        f"@device\ndef {name}(system, {arguments}):\n    return {called[name]}({arguments})"
         for name, arguments in FUNCTIONS.items()
-    )
-    return before + "\n\n\n".join(functions)
+    ]
+    return "\n\n\n".join(functions if target == "cuda" else [_BY_POINTER, *functions])

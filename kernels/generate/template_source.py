@@ -1,4 +1,4 @@
-"""The texts of templates/, as they are copied into every generated module."""
+"""The texts of templates/, as they are copied into generated modules."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class CompiledSystem:
     limits
         (states, 2) the states' intervals, outside of which the tables do not hold.
     executable
-        The generated module on its device.
+        The generated modules on their device.
     """
 
     averages: SystemAverages
@@ -148,7 +148,7 @@ class CompiledSystem:
 
     @property
     def module(self) -> ModuleType:
-        """The generated module."""
+        """The generated module of the system."""
         return self.executable.module
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit, types
+from numba import config, njit, types
 from numba.core.sigutils import normalize_signature
 
 from kernels.machine.kept_code import kept
@@ -34,7 +34,12 @@ class NativeFunction(types.WrapperAddressProtocol):
 
     def compile(self) -> None:
         """Compile the function, or read it from the cache, unless this is done already."""
-        self.dispatcher.compile(self._signature)
+        if not config.DISABLE_JIT:
+            self.dispatcher.compile(self._signature)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the function where Numba is disabled, which debugging may ask for."""
+        return self.dispatcher(*arguments)
 
     def __wrapper_address__(self) -> int:
         self.compile()

@@ -27,6 +27,7 @@ from derive.objects.expectation import Expectation
 from derive.objects.states import StateKind, StateVariable
 from derive.objects.system import BETA, OdeSystem
 from kernels.generate.codegen import generate
+from kernels.generate.system_calls import calls
 from kernels.integrate.kernel import compile_system
 from kernels.lower.analysis import analyse_averages
 
@@ -86,7 +87,7 @@ def test_other_parameters_share_the_compiled_code(kernel):
     np.testing.assert_allclose(other.rhs_at_beta(0.9, np.array(STATE_TEXTS[:2], float)), expected, rtol=0, atol=6e-12)
     assert other.beta_at(0.0) == pytest.approx([1 / 5])
     assert kernel.beta_at(0.0) == pytest.approx([1 / 30])
-    assert len(kernel.module.rates_all.signatures) == 1
+    assert len(kernel.executable.integrator.rates_all.signatures) == 1
 
 
 def test_one_beta_per_state(kernel):
@@ -114,20 +115,26 @@ def program(target="cpu", precision="float64", system=None, beta=None, parameter
 
 @pytest.mark.quick
 def test_values_and_tables_are_not_in_the_source():
-    body = program().source.split("def rates(")[1].split("def ")[0]
+    body = program().source.split("def own_rates(")[1].split("def ")[0]
     numbers = {float(n) for n in re.findall(r"(?<![\w.\[])\d+\.\d+", body)}
     assert numbers <= {0.0, 0.25, 0.5, 1.0, 2.0}
 
 
-def test_cpu_and_cuda_differ_only_in_header_lanes_and_entry():
-    def body(target):
-        lines = program(target, precision="float32").source.split("\ndevice = ")[1].split("\n", 1)[1].splitlines()
-        start = next(n for n, line in enumerate(lines) if line.startswith("def integrate_all("))
-        return [line for line in lines[: start - 1] if not line.startswith(("LANES = ", "entry = "))]
+def test_cpu_and_cuda_differ_only_in_headers_lanes_entries_and_calls_of_the_system():
+    """On CUDA one module holds what on the CPU is divided between two."""
 
-    assert body("cpu") == body("cuda")
+    def body(target, source):
+        lines = source.split("\ndevice = ")[1].split("\n", 1)[1].replace(calls(target), "").splitlines()
+        lines = [re.sub(r"@native\(.*\)", "@device", line) for line in lines]
+        end = next((n - 1 for n, line in enumerate(lines) if line.startswith("def integrate_all(")), len(lines))
+        return [line for line in lines[:end] if line and not line.startswith(("STATES", "LANES = ", "entry = "))]
+
+    cpu, cuda = program("cpu", precision="float32"), program("cuda", precision="float32")
+    assert body("cpu", cpu.source) + body("cpu", cpu.integrator) == body("cuda", cuda.source)
+    assert cuda.integrator is None
     assert "fastmath" not in program("cuda").source
-    assert set(re.findall(r"fastmath=\{([^}]*)\}", program("cpu").source)) == {"'contract'"}
+    for source in (program("cpu").source, program("cpu").integrator):
+        assert set(re.findall(r"fastmath=\{([^}]*)\}", source)) == {"'contract'"}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +160,7 @@ def test_single_precision_rates(kernel):
     rates = single.rhs_at_beta(0.4, states)
     assert rates.dtype == np.float32
     np.testing.assert_allclose(rates, kernel.rhs_at_beta(0.4, states), rtol=0, atol=3e-6)
-    (text,) = single.module.rates_all.inspect_llvm().values()
+    (text,) = single.module.own_rates.dispatcher.inspect_llvm().values()
     assert " double " not in text.split("define ")[1]
 
 

@@ -246,17 +246,17 @@ def test_rates_without_a_value_are_an_error(escaping):
 def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch):
     """dy/dt = y² from y = 1 diverges at t = 1. The integrator's source runs as plain Python here."""
 
-    def rates(betas, y, p, tables, layout, ranges, dy, means, scratch, flag):
+    def rates(system, betas, y, p, tables, layout, ranges, dy, means, scratch, flag):
         dy[0] = y[0] * y[0]
 
-    def gram(y, p, matrix):
+    def gram(system, y, p, matrix):
         matrix[0] = 1.0
         return 1
 
     names = {
         "rates": rates,
         "gram": gram,
-        "beta_at": lambda t, p: 1.0,
+        "set_betas": lambda system, betas, p: betas.fill(1.0),
         "real": float,
         "STATES": 1,
         "LANES": 1,
@@ -285,7 +285,8 @@ def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch
     )
     clock, place = np.empty(integrator_source.CLOCK_ROWS), np.empty(integrator_source.PLACE_ROWS, int)
     of_one = {name: np.empty(1) for name in ("y", "trial", "betas", "means", "matrix", "scratch")}
-    group = integrator_source.Group(**of_one, K=np.empty(13), clock=clock, place=place, flag=np.zeros(1, np.int64))
+    flag = np.zeros(1, np.int64)
+    group = integrator_source.Group(**of_one, K=np.empty(13), clock=clock, place=place, flag=flag, system=None)
     with np.errstate(all="ignore"):
         integrator_source.integrate_some(0, 1, np.array([[1.0]]), path, group, out, reached, status)
     assert status[0] == integrator_source.STEP_TOO_SMALL

@@ -175,7 +175,8 @@ def test_the_averages_are_vector_instructions(kernel, starts):
     """Vector instructions are the purpose of the lanes, and a careless index would prevent them."""
     kernel.rhs_at_beta(0.5, starts[:2])
     kernel.integrate(starts[:2], [0.0, 1.0])
-    for entry in (kernel.module.integrate_all, kernel.module.rates_all):
+    entries = kernel.executable.integrator
+    for entry in (entries.integrate_all, kernel.module.own_rates.dispatcher):
         options = {name: value for name, value in entry.targetoptions.items() if name != "nopython"}
         compiled = njit(**options)(entry.py_func)  # code from the cache has no assembly text
         compiled.compile(entry.signatures[0])

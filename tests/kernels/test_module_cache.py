@@ -38,10 +38,12 @@ from handtyped import T0, VALUES, bimodal_system, exponential_beta, t0
 from kernels.integrate.kernel import compile_system
 kernel = compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, T0: 30.0, t0: 288.0}, device="cpu")
 y = kernel.integrate(np.array([[0.1, -0.2, 0.05]]), [0.0, 5.0, 40.0]).y
-entries = [kernel.module.integrate_all, kernel.module.rates_all, kernel.module.beta_all]
 kernel.rhs(1.0, y[0])
-counts = {e.__name__: [sum(e.stats.cache_hits.values()), sum(e.stats.cache_misses.values())] for e in entries}
-print(json.dumps({"file": kernel.module.__file__, "y": y.tolist(), "counts": counts}))
+module, integrator = kernel.module, kernel.executable.integrator
+compiled = [integrator.integrate_all, integrator.rates_all, integrator.beta_all]
+compiled += [own.dispatcher for own in (module.own_rates, module.own_gram, module.own_set_betas)]
+counts = {c.__name__: [sum(c.stats.cache_hits.values()), sum(c.stats.cache_misses.values())] for c in compiled}
+print(json.dumps({"files": [module.__file__, integrator.__file__], "y": y.tolist(), "counts": counts}))
 """
 
 
@@ -73,9 +75,31 @@ def test_two_processes_that_compile_at_once_agree_and_a_third_compiles_nothing(t
     for process in (first, second):
         assert all(hits + misses == 1 for hits, misses in process["counts"].values())
     assert all(hits == 1 and misses == 0 for hits, misses in third["counts"].values())
-    assert first["file"] == second["file"] == third["file"]
+    assert first["files"] == second["files"] == third["files"]
     assert first["y"] == second["y"] == third["y"]
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".compiled"] * 3 + [".py"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".compiled"] * 6 + [".py"] * 2
+
+
+ANOTHER_SYSTEM = """
+import numpy as np
+from dataclasses import replace
+from handtyped import T0, VALUES, bimodal_system, exponential_beta, t0
+from kernels.integrate.kernel import compile_system
+system = bimodal_system()
+others = [system, replace(system, label="other", rhs=tuple(2 * rate for rate in system.rhs))]
+values = {**VALUES, T0: 30.0, t0: 288.0}
+kernels = [compile_system(s, exponential_beta(), (T0, t0), values, device="cpu") for s in others]
+start = np.array([[0.1, -0.2, 0.05]])
+one, twice = (kernel.rhs(1.0, start) for kernel in kernels)
+np.testing.assert_allclose(twice, 2 * one, rtol=1e-13)
+assert kernels[0].module is not kernels[1].module
+assert kernels[0].executable.integrator is kernels[1].executable.integrator
+assert len(kernels[0].executable.integrator.rates_all.signatures) == 1
+"""
+
+
+def test_systems_of_as_many_states_share_their_integrator(tmp_path):
+    ended(started(ANOTHER_SYSTEM, tmp_path))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from derive.objects.system import OdeSystem
 from kernels.averages.proxy import fit
 from kernels.averages.quadrature import averages, normal_rule, pole_distance
 from kernels.averages.tables import build_tables
-from kernels.generate.templates import integrator as integrator_source
+from kernels.generate.templates import clenshaw as clenshaw_source
 from kernels.lower.analysis import analyse_averages
 
 
@@ -78,9 +78,9 @@ def test_a_feature_between_the_first_nodes_is_found():
 
 def recurrence(table, start, count, low, high, x, monkeypatch):
     """The kernel's sum at one point, by the kernel's source run as plain Python."""
-    monkeypatch.setattr(integrator_source, "LANES", 1)
+    monkeypatch.setattr(clenshaw_source, "LANES", 1)
     mean = np.full(1, np.nan)
-    integrator_source.clenshaw(table, start, count, low, high, np.array([x]), mean, np.full(3, np.nan))
+    clenshaw_source.clenshaw(table, start, count, low, high, np.array([x]), mean, np.full(3, np.nan))
     return mean[0]
 
 

@@ -74,7 +74,7 @@ def rates_some(
 def betas_some(
     first: int, stride: int, system: Any, times: np.ndarray, p: np.ndarray, found: np.ndarray, betas: np.ndarray
 ) -> None:
-    """Write the inverse temperatures at the times of the groups first, first + stride, … of LANES each into found (N,)."""
+    """Write beta at the times (N,) of the groups first, first + stride, … of LANES each into found (N,)."""
     total = times.shape[0]
     for group in range(first, (total + LANES - 1) // LANES, stride):
         for lane in range(LANES):

@@ -1,4 +1,4 @@
-"""The text of a schedule's linear interpolation between points, which `codegen` copies into every generated module."""
+"""The text of a schedule's linear interpolation between points, which `codegen` copies beside the schedule."""
 
 from typing import Any
 

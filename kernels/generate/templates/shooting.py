@@ -1,6 +1,6 @@
 """The text of the shooting method: bisection for the place on a segment of initial states where the outcome changes.
 
-`codegen` copies this text into every generated module, after the integrator. Each segment is searched by a slot of
+`codegen` copies this text after the integrator. Each segment is searched by a slot of
 `places` lanes, which try different places on the segment at the same time. No kernel runs the functions from this
 module.
 """
