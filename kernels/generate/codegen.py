@@ -62,7 +62,7 @@ class Program:
     lanes: int
 
 
-# Only an entry allocates arrays. The functions that it calls count no references (_nrt), since counting them at each call
+# Only an entry allocates arrays. The functions that it calls count no references (_nrt), as counting them at each call
 # by pointer would make an integration a sixth longer.
 _HEADER = {
     "cpu": """import numpy as np

@@ -99,7 +99,7 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies):
         "integrate_all": (cube, *path, tower, cube, whole[:, ::1], whole),
         "bisect_all": (table, table, whole[::1], line, *path, cube, table, whole[::1], table, whole, whole),
         "rates_all": (line, table, table, line, whole[:, :, ::1], cube, table, line, whole),
-        "beta_all": (line, line, line),
+        "beta_all": (line, table, line, whole),
     }
     for name, signature in signatures.items():
         ptx = ptx_for_hopper(getattr(module, name).py_func, (whole[::1], *signature))
