@@ -14,9 +14,7 @@ from kernels.lower.analysis import SystemAverages, written_out
 from kernels.lower.lowering import lower, share
 
 
-def gram_function(
-    system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter, decorator: str
-) -> str:
+def gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter, decorator: str) -> str:
     """The text of `own_gram`.
 
     `own_gram` writes the lower triangle of the Gram matrix into the rows of `matrix`, and returns the size of the Gram
