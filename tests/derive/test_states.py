@@ -7,8 +7,9 @@ import pytest
 import sympy as sp
 
 from derive.dynamics.adaptive_schedule import INVERSE_TEMPERATURE, with_adaann
-from derive.dynamics.learned import PARAMETERS, parameters_in
+from derive.dynamics.learned import LEARNED, parameters_in
 from derive.dynamics.symbolic_problem import derive_problem, symbolise
+from derive.objects.parameters import PARAMETERS, SCALES, WEIGHTS
 from derive.objects.states import StateKind
 from derive.problem.built_in import BUILT_IN
 from derive.problem.specification import LEARNABLE, Flow, Problem
@@ -32,10 +33,10 @@ def test_the_records_of_the_bimodal_case():
         ("m_1", StateKind.MODE_OVERLAP, (0,), COSINE),
         ("m_2", StateKind.MODE_OVERLAP, (1,), COSINE),
         ("s", StateKind.MEAN_OVERLAP, (0, 1), COSINE),
-        ("w_1", StateKind.WEIGHT, (0,), UNIT),
-        ("w_2", StateKind.WEIGHT, (1,), UNIT),
-        ("sigma_1", StateKind.SCALE, (0,), LENGTH),
-        ("sigma_2", StateKind.SCALE, (1,), LENGTH),
+        ("w_1", WEIGHTS, (0,), UNIT),
+        ("w_2", WEIGHTS, (1,), UNIT),
+        ("sigma_1", SCALES, (0,), LENGTH),
+        ("sigma_2", SCALES, (1,), LENGTH),
     ]
 
 
@@ -54,13 +55,14 @@ def test_the_records_of_free_means():
 def test_every_learned_parameter_has_a_record_and_every_record_a_name_in_the_problem_file():
     assert ("means", *(parameter.name for parameter in PARAMETERS)) == LEARNABLE
     assert parameters_in(("means",)) == ()
-    kinds = [parameter.kind for parameter in PARAMETERS]
-    assert len(set(kinds)) == len(kinds)
+    assert tuple(learned.slope.parameter for learned in LEARNED) == PARAMETERS
+    for letters in ([parameter.letter for parameter in PARAMETERS], [learned.slope.letter for learned in LEARNED]):
+        assert len(set(letters)) == len(letters)
 
 
 def test_a_parameter_with_too_few_slopes_is_refused():
     setting = symbolise(BUILT_IN["learned-weights"]).setting
-    for parameter in PARAMETERS:
+    for parameter in LEARNED:
         with pytest.raises(ArithmeticError, match=f"0 slopes for 2 {parameter.name}"):
             parameter.unevaluated_rates(setting.proposal, ())
 
