@@ -67,6 +67,12 @@ class Slope(sp.Expr):
         """LaTeX of the parameter of one component in its coordinates, as it stands behind d/dt."""
         return rf" e^{{\{cls.letter}_{{{component + 1}}}}}"
 
+    @classmethod
+    def plain(cls, symbols: Symbols, component: int, rates: Sequence[sp.Expr]) -> str:
+        """The rate before the chain rule in plain text."""
+        name = cls.parameter.name[:-1]
+        return f"{name.title()}Rate({name}={symbols[component]}, component={component}, log_rate={rates[component]})"
+
     def _latex(self, printer: LatexPrinter) -> str:
         return rf"\partial_{{\{self.letter}_{{{self.args[2] + 1}}}}}\left[{printer.doprint(self.args[0])}\right]"
 
@@ -108,8 +114,12 @@ class LogitSlope(Slope):
     def written(cls, component: int) -> str:
         return rf"\operatorname{{softmax}}_{{{component + 1}}}(\{cls.letter})"
 
+    @classmethod
+    def plain(cls, symbols: Symbols, component: int, rates: Sequence[sp.Expr]) -> str:
+        return f"WeightRate(weights={symbols}, component={component}, logit_rates={rates})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ParameterRate:
     """The rate of a parameter of one component before the chain rule.
 
@@ -129,6 +139,9 @@ class ParameterRate:
     symbols: tuple[sp.Symbol, ...]
     component: int
     rates: tuple[sp.Expr, ...]
+
+    def __repr__(self) -> str:
+        return self.slope.plain(self.symbols, self.component, self.rates)
 
     def latex(self) -> str:
         return rf"\frac{{d}}{{dt}}{self.slope.written(self.component)}"

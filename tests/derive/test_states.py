@@ -11,6 +11,7 @@ from derive.dynamics.learned import LEARNED, parameters_in
 from derive.dynamics.symbolic_problem import derive_problem, symbolise
 from derive.objects.parameters import PARAMETERS, SCALES, WEIGHTS
 from derive.objects.states import StateKind
+from derive.objects.step import Equation
 from derive.problem.built_in import BUILT_IN
 from derive.problem.specification import LEARNABLE, Flow, Problem
 from derive.rules.geometry import R, overlaps_of
@@ -65,6 +66,16 @@ def test_a_parameter_with_too_few_slopes_is_refused():
     for parameter in LEARNED:
         with pytest.raises(ArithmeticError, match=f"0 slopes for 2 {parameter.name}"):
             parameter.unevaluated_rates(setting.proposal, ())
+
+
+def test_a_rate_before_the_chain_rule_in_plain_text():
+    """The JSON of a derivation holds this text."""
+    proposal = symbolise(Problem(flow=Flow(learn=("weights", "scales")))).setting.proposal
+    slopes = tuple(Equation(f"slope_{i}", "", sp.Symbol(f"g_{i}")) for i in (1, 2))
+    assert [str(learned.unevaluated_rates(proposal, slopes)[1].value) for learned in LEARNED] == [
+        "WeightRate(weights=(w_1, w_2), component=1, logit_rates=(-g_1, -g_2))",
+        "ScaleRate(scale=sigma_2, component=1, log_rate=-g_2)",
+    ]
 
 
 def test_a_rules_beta_is_the_last_record():
