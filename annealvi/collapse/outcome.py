@@ -10,8 +10,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from annealvi.session.session import Session
+from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
-from derive.objects.states import StateKind
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput
 
@@ -175,7 +175,7 @@ def judging(session: Session, least_weight: float | None = None) -> Callable[[np
     least_weight is the share of a mode's own weight that the components nearest to it must hold, LEAST_WEIGHT by
     default. Raises BadInput for a share outside (0, 1), and for any share where weights are not learned.
     """
-    learned = session.positions_of(StateKind.WEIGHT)
+    learned = session.positions_of(WEIGHTS)
     if least_weight is not None and not learned:
         raise BadInput(
             "--least-weight", "the proposal's weights are not learned", "leave it out, or add weights to flow.learn", ""

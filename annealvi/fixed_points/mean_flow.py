@@ -14,6 +14,7 @@ import numpy as np
 
 from annealvi.session.session import Session
 from derive.dynamics.forces import force_system
+from derive.objects.parameters import parameters_of
 from derive.objects.short_repr import short_repr
 from derive.problem.specification import BadInput, Problem
 from kernels.integrate.kernel import Kernel
@@ -234,13 +235,13 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
 def symmetries_of(problem: Problem, modes: np.ndarray) -> tuple[tuple[tuple[int, ...], np.ndarray], ...]:
     """Return the problem's symmetries, the identity first.
 
-    They are exchanges of components of equal weight, scale and radius, times rotations of modes (K, r) onto modes of
-    equal weight and scale. For a problem with more than MOST_SYMMETRIES only the identity is returned.
+    They are exchanges of components of equal parameters and radius, times rotations of modes (K, r) onto modes of equal
+    parameters. For a problem with more than MOST_SYMMETRIES only the identity is returned.
     """
     proposal, target = problem.proposal, problem.target
-    exchanges = _permutations(list(zip(proposal.weights, proposal.scales, proposal.radii, strict=True)))
+    exchanges = _permutations(list(zip(*parameters_of(proposal).values(), proposal.radii, strict=True)))
     turns = []
-    for order in _permutations(list(zip(target.weights, target.scales, strict=True))):
+    for order in _permutations(list(zip(*parameters_of(target).values(), strict=True))):
         turn = np.linalg.lstsq(modes, modes[list(order)], rcond=None)[0]
         if np.allclose(modes @ turn, modes[list(order)], atol=1e-9 * np.abs(modes).max()) and np.allclose(
             turn @ turn.T, np.eye(len(turn))

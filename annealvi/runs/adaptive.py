@@ -311,7 +311,7 @@ def _refuse_many_records(session: Session, replicas: int, records: int) -> None:
 def _paths_of(session: Session, run: AdaptiveRun, points: int, method: str) -> Paths:
     """The Paths of a run, at up to `points` of its recorded times."""
     kept = np.unique(np.linspace(0, len(run.t) - 1, points).round().astype(int))
-    values = session.states_of_overlaps(run.M, run.Q, run.weights, run.scales).transpose(1, 0, 2)[:, kept]
+    values = session.states_of_overlaps(run.M, run.Q, run.parameters).transpose(1, 0, 2)[:, kept]
     return Paths(
         run.t[kept],
         run.beta[kept].T,

@@ -376,7 +376,7 @@ def _simulated(
         projected=projected,
         progress=progress,
     )
-    return run, session.states_of_overlaps(run.M, run.Q, run.weights, run.scales).transpose(1, 0, 2)
+    return run, session.states_of_overlaps(run.M, run.Q, run.parameters).transpose(1, 0, 2)
 
 
 def _end_time(session: Session, t_end: float | None) -> float:

@@ -15,8 +15,8 @@ from annealvi.show.output import read_json
 from derive.checks.velocity import Velocity, velocity_at
 from derive.dynamics.symbolic_problem import symbolise
 from derive.objects.expectation import Expectation
+from derive.objects.parameters import PARAMETERS, parameters_of
 from derive.objects.short_repr import short_repr
-from derive.objects.states import StateKind
 from derive.problem.arguments import checked
 from derive.problem.field_checks import one_line
 from derive.problem.specification import BadInput, Problem, Proposal
@@ -29,7 +29,7 @@ LEAST_ACCURATE = 1e-5
 """Largest error of an average in a velocity. Only averages over more than three variables, which are sampled, can
 exceed it."""
 
-_KEYS = ("means", "states", "overlaps", "weights", "scales", "beta")
+_KEYS = ("means", "states", "overlaps", *(parameter.name for parameter in PARAMETERS), "beta")
 _EXAMPLE = (
     '{"means": [[3, 0], [0, 3]], "beta": 1}, {"states": {"m_1": 0.1, ...}} or {"overlaps": '
     '{"M": [[...]], "Q": [[...]]}}'
@@ -38,14 +38,14 @@ _EXAMPLE = (
 
 @dataclass(frozen=True)
 class State:
-    """A proposal of L components and an inverse temperature.
+    """A proposal of L components with their means, and an inverse temperature.
 
     Attributes
     ----------
     means : tuple of L tuples of float
         Coordinates of the means, equally many for each.
-    weights, scales : tuple of L floats
-        The components' weights and scales.
+    proposal : Proposal
+        The components' weights and scales. Its radius plays no part.
     beta : float
         The inverse temperature, at least 0.
     by_overlaps : bool
@@ -54,13 +54,12 @@ class State:
     Examples
     --------
     >>> import annealvi
-    >>> annealvi.State(((3.0, 0.0), (0.0, 3.0)), (0.5, 0.5), (1.0, 1.0), beta=0.5).means
+    >>> annealvi.State(((3.0, 0.0), (0.0, 3.0)), annealvi.Proposal((0.5, 0.5), (1.0, 1.0)), beta=0.5).means
     ((3.0, 0.0), (0.0, 3.0))
     """
 
     means: tuple[tuple[float, ...], ...]
-    weights: tuple[float, ...]
-    scales: tuple[float, ...]
+    proposal: Proposal
     beta: float
     by_overlaps: bool = False
 
@@ -137,23 +136,18 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
                 source,
             )
     proposal, beta = _beside(document, problem, source)
-    return State(rows, proposal.weights, proposal.scales, beta)
+    return State(rows, proposal, beta)
 
 
 def _beside(document: Mapping[str, Any], problem: Problem, source: str) -> tuple[Proposal, float]:
-    """The weights and scales of a document, as a proposal, and its beta."""
+    """The parameters of a document, as a proposal, and its beta."""
     count = len(problem.proposal.weights)
-    for key in ("weights", "scales"):
-        if isinstance(document.get(key), Sequence) and len(document[key]) != count:
-            raise BadInput(
-                key, f"{len(document[key])} entries", f"give {count}, as many as the proposal's components", source
-            )
+    given = {parameter.name: document[parameter.name] for parameter in PARAMETERS if parameter.name in document}
+    for key, values in given.items():
+        if isinstance(values, Sequence) and len(values) != count:
+            raise BadInput(key, f"{len(values)} entries", f"give {count}, as many as the proposal's components", source)
     try:
-        proposal = Proposal(
-            document.get("weights", problem.proposal.weights),
-            document.get("scales", problem.proposal.scales),
-            problem.proposal.radius,
-        )
+        proposal = dataclasses.replace(problem.proposal, **given)
     except BadInput as mistake:
         raise BadInput(mistake.key.removeprefix("proposal."), mistake.found, mistake.remedy, source) from None
     (beta,) = _numbers("beta", [document.get("beta", 1.0)], source)
@@ -166,15 +160,15 @@ def _by_overlaps(document: Mapping[str, Any], key: str, problem: Problem, source
     """Make a state from its summary statistics. Its means have the fewest coordinates that hold all modes and means."""
     session = open_session(problem)
     proposal, beta = _beside(document, problem, source)
-    weights, scales = np.array(proposal.weights), np.array(proposal.scales)
+    learned: dict[str, tuple[float, ...]] = {}
     if key == "states":
         state = _named_states(document["states"], session, source)
-        for kind, values in ((StateKind.WEIGHT, weights), (StateKind.SCALE, scales)):
-            if learned := session.positions_of(kind):
-                values[:] = state[learned]
+        for parameter in PARAMETERS:
+            if places := session.positions_of(parameter):
+                learned[parameter.name] = tuple(state[places].tolist())
     else:
         M, Q = _matrices(document["overlaps"], problem, source)
-        state = session.states_of_overlaps(M, Q, weights, scales)
+        state = session.states_of_overlaps(M, Q, parameters_of(proposal))
         modes = len(M[0])
         gram = session.gram_of_states(state)
         for name, matrix, own in (("M", M, gram[modes:, :modes]), ("Q", Q, gram[modes:, modes:])):
@@ -189,14 +183,13 @@ def _by_overlaps(document: Mapping[str, Any], key: str, problem: Problem, source
                     source,
                 )
     session.require_state(state, key, source)
-    room = min(problem.space.dimension, problem.target.coordinates + len(weights))
+    room = min(problem.space.dimension, problem.target.coordinates + len(proposal.weights))
     try:
         means = session.means_of_states(state, room)
     except ValueError as error:
         raise BadInput(key, str(error), "give overlaps of real vectors", source) from None
-    return State(
-        tuple(map(tuple, means.tolist())), tuple(weights.tolist()), tuple(scales.tolist()), beta, by_overlaps=True
-    )
+    rows = tuple(map(tuple, means.tolist()))
+    return State(rows, dataclasses.replace(proposal, **learned), beta, by_overlaps=True)
 
 
 def _named_states(given: Any, session: Session, source: str) -> np.ndarray:
@@ -248,8 +241,8 @@ def velocity(problem: Problem, state: State | Mapping[str, Any]) -> Velocity:
     Returns
     -------
     Velocity
-        Rates per unit of the flow's time: `means` (da_i/dt, with as many coordinates as the given means), `weights`,
-        `scales`, and the overlaps `M` (L, K) and `Q` (L, L).
+        Rates per unit of the flow's time: `means` (da_i/dt, with as many coordinates as the given means), `parameters`
+        (by name, "weights" and "scales"), and the overlaps `M` (L, K) and `Q` (L, L).
 
     Raises
     ------
@@ -280,7 +273,7 @@ def velocity(problem: Problem, state: State | Mapping[str, Any]) -> Velocity:
 
     if not isinstance(state, State):
         state = parse_state(state, problem)
-    proposal = Proposal(state.weights, state.scales, problem.proposal.radius)
+    proposal = dataclasses.replace(state.proposal, radius=problem.proposal.radius)
     at_state = dataclasses.replace(problem, proposal=proposal)
     try:
         symbolic = symbolise(at_state)
@@ -295,7 +288,7 @@ def velocity(problem: Problem, state: State | Mapping[str, Any]) -> Velocity:
 
 
 def result(problem: Problem, state: State) -> dict[str, Any]:
-    """The JSON form of the velocity: every number is a rate of change, zero for a weight or scale that is not learned.
+    """The JSON form of the velocity: every number is a rate of change, zero for a parameter that is not learned.
 
     For a state that was given by its overlaps the rates of the states, by name, stand in place of those of the means.
     """
@@ -303,12 +296,11 @@ def result(problem: Problem, state: State) -> dict[str, Any]:
     first: dict[str, Any] = {"means": rates.means}
     if state.by_overlaps:
         session = open_session(problem)
-        parts = map(np.array, (rates.M, rates.Q, rates.weights, rates.scales))
-        first = {"states": dict(zip(session.state_names, session.states_of_overlaps(*parts).tolist(), strict=True))}
+        states = session.states_of_overlaps(np.array(rates.M), np.array(rates.Q), rates.parameters)
+        first = {"states": dict(zip(session.state_names, states.tolist(), strict=True))}
     return {
         **first,
-        "weights": rates.weights,
-        "scales": rates.scales,
+        **rates.parameters,
         "overlaps": {"M": rates.M, "Q": rates.Q},
         "device": "cpu",
     }

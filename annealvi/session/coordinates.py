@@ -1,26 +1,24 @@
 """The maps between a problem's states and the vectors that they describe.
 
-A state is the vector of the summary statistics, in the order of the derived system: the overlaps first, then learned
-weights, then learned scales. The maps lead to and from proposal means, Gram matrices, and the overlaps M and Q.
+A state is the vector of the summary statistics, in the order of the derived system: the overlaps first, then the
+learned parameters of the components. The maps lead to and from proposal means, Gram matrices, and the overlaps M and Q.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from derive.dynamics.derivation import Derivation
-from derive.dynamics.learned import PARAMETERS
 from derive.dynamics.symbolic_problem import SymbolicProblem
+from derive.objects.parameters import PARAMETERS, WEIGHTS, Parameter, parameters_of
 from derive.objects.states import StateKind
 from derive.objects.vectors import Inner
 from derive.problem.field_checks import SUM_TOLERANCE
 from derive.problem.specification import BadInput, Problem
-
-PARAMETER_KINDS = tuple(parameter.kind for parameter in PARAMETERS)
-"""The kinds of the states that are learned parameters, all of them positive."""
 
 CHECKED_AT_ONCE = 2**14
 """States checked together. Their Gram matrices take several times the memory of the states themselves."""
@@ -38,7 +36,7 @@ class Coordinates:
     def state_names(self) -> tuple[str, ...]:
         return tuple(s.name for s in self.derivation.system.states)
 
-    def positions_of(self, *kinds: StateKind) -> list[int]:
+    def positions_of(self, *kinds: StateKind | Parameter) -> list[int]:
         """The places of the states of these kinds, in the order of the states."""
         return [n for n, variable in enumerate(self.derivation.system.variables) if variable.kind in kinds]
 
@@ -53,8 +51,7 @@ class Coordinates:
         """States (n, states) from Gram matrices (n, r + L, r + L) of the independent modes and the means."""
         index = self._gram_index()
         overlaps = [gram[:, index[inner.args[0]], index[inner.args[1]]] / unit for inner, unit in self._measured()]
-        proposal = self.problem.proposal
-        return self._with_parameters(overlaps, np.array(proposal.weights), np.array(proposal.scales), gram.shape[:1])
+        return self._with_parameters(overlaps, parameters_of(self.problem.proposal), gram.shape[:1])
 
     def states_of_vectors(self, means: np.ndarray) -> np.ndarray:
         """States (n, states) of proposal means (n, L, d)."""
@@ -72,8 +69,8 @@ class Coordinates:
         left, _, right = np.linalg.svd(modes.T @ embedded)
         return means @ (left @ right).T
 
-    def states_of_overlaps(self, M: np.ndarray, Q: np.ndarray, weights: np.ndarray, scales: np.ndarray) -> np.ndarray:
-        """States (..., states) of overlaps M (..., L, K) and Q (..., L, L), weights and scales (..., L)."""
+    def states_of_overlaps(self, M: np.ndarray, Q: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
+        """States (..., states) of overlaps M (..., L, K) and Q (..., L, L), and of parameters (..., L) by name."""
         means = {a: i for i, a in enumerate(self.derivation.setting.proposal.means)}
         modes = {nu: k for k, nu in enumerate(self.derivation.setting.target.means)}
         columns = []
@@ -84,15 +81,15 @@ class Coordinates:
                 (mode,) = (modes[a] for a in inner.args if a in modes)
                 value = M[..., means[inside[0]], mode]
             columns.append(value / unit)
-        return self._with_parameters(columns, weights, scales, Q.shape[:-2])
+        return self._with_parameters(columns, parameters, Q.shape[:-2])
 
     def _with_parameters(
-        self, overlaps: list[np.ndarray], weights: np.ndarray, scales: np.ndarray, shape: tuple[int, ...]
+        self, overlaps: list[np.ndarray], parameters: Mapping[str, Any], shape: tuple[int, ...]
     ) -> np.ndarray:
-        """The overlaps' columns and, after them, those of the learned weights and scales."""
-        given = {StateKind.WEIGHT: weights, StateKind.SCALE: scales}
+        """The overlaps' columns and, after them, those of the learned parameters."""
+        given = {name: np.asarray(values) for name, values in parameters.items()}
         learned = self.derivation.system.variables[len(overlaps) :]
-        columns = [np.broadcast_to(given[v.kind][..., v.components[0]], shape) for v in learned]
+        columns = [np.broadcast_to(given[v.kind.name][..., v.components[0]], shape) for v in learned]
         return np.stack([*overlaps, *columns], axis=-1)
 
     def gram_of_states(self, states: np.ndarray) -> np.ndarray:
@@ -116,11 +113,12 @@ class Coordinates:
         if not np.isfinite(gram).all() or np.linalg.eigvalsh(gram).min() < -1e-9 * gram.trace():
             found = "no vectors have these overlaps (their Gram matrix is not positive)"
             raise BadInput(key, found, "give overlaps of real vectors", source)
-        for n in self.positions_of(*PARAMETER_KINDS):
+        for n in self.positions_of(*PARAMETERS):
             if state[n] <= 0:
                 found = f"{state[n]:g} is not positive"
-                raise BadInput(f"{key}.{self.state_names[n]}", found, "give weights and scales above zero", source)
-        weights = [float(state[n]) for n in self.positions_of(StateKind.WEIGHT)]
+                names = " and ".join(parameter.name for parameter in PARAMETERS)
+                raise BadInput(f"{key}.{self.state_names[n]}", found, f"give {names} above zero", source)
+        weights = [float(state[n]) for n in self.positions_of(WEIGHTS)]
         if weights and abs(sum(weights) - 1) > SUM_TOLERANCE:
             shares = ", ".join(f"w_{i} = {w / sum(weights)!r}" for i, w in enumerate(weights, 1))
             remedy = f"make them sum to one within {SUM_TOLERANCE:g}, such as {shares}"
@@ -134,7 +132,7 @@ class Coordinates:
         width = states.shape[1]
         constant = self.gram_of_states(np.zeros(width))
         slopes = np.stack([self.gram_of_states(row) - constant for row in np.eye(width)])
-        learned, weights = self.positions_of(*PARAMETER_KINDS), self.positions_of(StateKind.WEIGHT)
+        learned, weights = self.positions_of(*PARAMETERS), self.positions_of(WEIGHTS)
         for first in range(0, len(states), CHECKED_AT_ONCE):
             part = states[first : first + CHECKED_AT_ONCE]
             with np.errstate(over="ignore", invalid="ignore"):

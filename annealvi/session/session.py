@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import sympy as sp
@@ -20,6 +20,7 @@ from annealvi.session.starts import random_states_in_parts
 from derive.dynamics.adaptive_schedule import with_adaann
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.symbolic_problem import SymbolicProblem, symbolise
+from derive.objects.parameters import Parameter, parameters_of
 from derive.objects.short_repr import short_repr
 from derive.objects.states import StateKind
 from derive.problem.arguments import LEAST, checked
@@ -38,9 +39,9 @@ class Session:
     """One problem with its derived equations, its schedule, and the numbers of its parameters.
 
     Make one with `annealvi.open_session`. The states of a session are the summary statistics in the order of
-    `state_names`: the overlaps first, then learned weights, then learned scales. K is the number of modes of the
-    target, L the number of components of the proposal, d the dimension of the space, and r the number of linearly
-    independent modes.
+    `state_names`: the overlaps first, then the learned parameters of the components, weights before scales. K is the
+    number of modes of the target, L the number of components of the proposal, d the dimension of the space, and r the
+    number of linearly independent modes.
 
     Attributes
     ----------
@@ -89,12 +90,12 @@ class Session:
         """How many of the states are overlaps."""
         return len(self.derivation.overlaps.moving)
 
-    def positions_of(self, *kinds: StateKind) -> list[int]:
+    def positions_of(self, *kinds: StateKind | Parameter) -> list[int]:
         """Return the places of the states of some kinds.
 
         Parameters
         ----------
-        *kinds : StateKind
+        *kinds : StateKind or Parameter
 
         Returns
         -------
@@ -119,7 +120,7 @@ class Session:
 
     def mixtures(
         self, dimension: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
         """Return the numbers of the two mixtures, as the particle simulation takes them.
 
         Parameters
@@ -130,12 +131,16 @@ class Session:
         Returns
         -------
         modes : ndarray, shape (K, dimension)
-        target_weights, target_scales : ndarray, shape (K,)
-        proposal_weights, proposal_scales : ndarray, shape (L,)
+        target : dict from str to ndarray, shape (K,)
+            The target's weights and scales by name.
+        proposal : dict from str to ndarray, shape (L,)
+            The proposal's weights and scales by name.
         """
-        target, proposal = self.problem.target, self.problem.proposal
-        parts = np.array(target.weights), np.array(target.scales), np.array(proposal.weights), np.array(proposal.scales)
-        return self.modes(dimension), *parts
+        target, proposal = (
+            {name: np.array(values) for name, values in parameters_of(mixture).items()}
+            for mixture in (self.problem.target, self.problem.proposal)
+        )
+        return self.modes(dimension), target, proposal
 
     def states_of_gram(self, gram: np.ndarray) -> np.ndarray:
         """Compute states from Gram matrices of the independent modes and the proposal means, in that order.
@@ -186,8 +191,8 @@ class Session:
         """
         return self.coordinates.means_of_states(states, dimension)
 
-    def states_of_overlaps(self, M: np.ndarray, Q: np.ndarray, weights: np.ndarray, scales: np.ndarray) -> np.ndarray:
-        """Compute states from overlaps, weights and scales. The map is linear, so it takes rates to rates.
+    def states_of_overlaps(self, M: np.ndarray, Q: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
+        """Compute states from overlaps and learned parameters. The map is linear, so it takes rates to rates.
 
         Parameters
         ----------
@@ -195,14 +200,14 @@ class Session:
             Inner products of proposal means and modes.
         Q : ndarray, shape (..., L, L)
             Inner products of proposal means.
-        weights, scales : ndarray, shape (..., L)
-            Weights and scales of the proposal; only learned ones enter.
+        parameters : mapping from str to array-like, shape (..., L)
+            The proposal's parameters by name, such as "weights"; only learned ones enter, and others may be left out.
 
         Returns
         -------
         ndarray, shape (..., states)
         """
-        return self.coordinates.states_of_overlaps(M, Q, weights, scales)
+        return self.coordinates.states_of_overlaps(M, Q, parameters)
 
     def gram_of_states(self, states: np.ndarray) -> np.ndarray:
         """Compute the Gram matrix of all modes and all proposal means at one state.

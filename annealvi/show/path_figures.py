@@ -10,6 +10,7 @@ import numpy as np
 from annealvi.show import style
 from annealvi.verification.against_particles import PathComparison
 from derive.objects.notation import symbol_tex
+from derive.objects.parameters import PARAMETERS
 
 MOST_COLUMNS = 5
 
@@ -69,9 +70,10 @@ def draw_paths(paths: Any, path: Path) -> Path:
 
 
 def _colour_of(name: str) -> str:
-    """The colour of a state's kind: overlaps with the target, overlaps within the proposal, weights, or scales."""
-    kinds = ("m", "M", "s", "Q", "w", "sigma")
-    return style.SERIES[kinds.index(name.split("_")[0]) // 2 + (name.startswith("sigma"))]
+    """The colour of a state's kind: overlaps with the target, overlaps within the proposal, or a learned parameter."""
+    kinds = ("m M", "s Q", *(parameter.letter for parameter in PARAMETERS))
+    (place,) = (n for n, letters in enumerate(kinds) if name.split("_")[0] in letters.split())
+    return style.SERIES[place % len(style.SERIES)]
 
 
 def _state_tex(name: str) -> str:

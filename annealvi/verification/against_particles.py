@@ -15,6 +15,7 @@ from annealvi.verification.check import Check
 from annealvi.verification.kernel_numbers import COLD, fastest_rate
 from annealvi.verification.kl_gradient import Evaluator, most_mutants
 from derive.checks.mutations import one_term_mutations
+from derive.objects.parameters import WEIGHTS, parameters_of
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
@@ -163,16 +164,11 @@ def compare_velocity(session: Session, device: str, seed: int) -> VelocityCompar
         device=device,
     )
     state = session.states_of_vectors(means[None])
-    errors = (
-        estimate.M_standard_error,
-        estimate.Q_standard_error,
-        estimate.weights_standard_error,
-        estimate.scales_standard_error,
-    )
+    errors = estimate.M_standard_error, estimate.Q_standard_error, estimate.parameters_standard_error
     return VelocityComparison(
         state[0],
         compile_for_paths(session).rhs_at_beta(VELOCITY_BETA, state)[0],
-        session.states_of_overlaps(estimate.M, estimate.Q, estimate.weights, estimate.scales),
+        session.states_of_overlaps(estimate.M, estimate.Q, estimate.parameters),
         np.abs(session.states_of_overlaps(*errors)),
         estimate.device,
     )
@@ -222,17 +218,12 @@ def compare_paths(
     initial = here.states_of_vectors(means[None])
     ode = kernel.integrate(initial, at_zero.t, rtol=PATH_RTOL, atol=PATH_RTOL / 100).y[0]
     drawn_t = np.linspace(0, float(at_zero.t[-1]), 200)
-    particles = here.states_of_overlaps(at_zero.M, at_zero.Q, at_zero.weights, at_zero.scales)
-    errors = (
-        at_zero.M_standard_error,
-        at_zero.Q_standard_error,
-        at_zero.weights_standard_error,
-        at_zero.scales_standard_error,
-    )
+    particles = here.states_of_overlaps(at_zero.M, at_zero.Q, at_zero.parameters)
+    errors = at_zero.M_standard_error, at_zero.Q_standard_error, at_zero.parameters_standard_error
     error = np.abs(here.states_of_overlaps(*errors))
     moving = error[1:].max(0) > 0  # a state that rests has no error and must not have moved
     strayed = np.where(moving | (np.abs(particles[1:] - ode[1:]) < 1e-8), 0.0, np.inf)
-    bias = here.states_of_overlaps(at_zero.M_bias, at_zero.Q_bias, at_zero.weights_bias, at_zero.scales_bias)
+    bias = here.states_of_overlaps(at_zero.M_bias, at_zero.Q_bias, at_zero.parameters_bias)
     remainder = stiffness * np.abs(bias)
     excess = np.sign(particles - ode) * np.maximum(np.abs(particles - ode) - remainder, 0)
     return PathComparison(
@@ -287,9 +278,9 @@ def records_of_one_path(session: Session, means: np.ndarray, run: ParticleRun) -
     own, modes = np.linalg.norm(means, axis=1), np.linalg.norm(session.modes(), axis=1)
     if session.problem.flow.manifold == "euclidean":  # a mean may start short on its way to a mode
         own = np.maximum(own, modes.max())
-    shapes = np.ones(len(means)), np.array(session.problem.proposal.scales)
-    size = np.abs(session.states_of_overlaps(np.outer(own, modes), np.outer(own, own), *shapes))
-    scatter = session.states_of_overlaps(run.M, run.Q, run.weights, run.scales).std(axis=1, ddof=1)
+    shapes = parameters_of(session.problem.proposal) | {WEIGHTS.name: np.ones(len(means))}
+    size = np.abs(session.states_of_overlaps(np.outer(own, modes), np.outer(own, own), shapes))
+    scatter = session.states_of_overlaps(run.M, run.Q, run.parameters).std(axis=1, ddof=1)
     scattered = (scatter > MOST_SCATTER * size).any(axis=1)
     return int(np.argmax(scattered)) if scattered.any() else len(run.t)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import sympy as sp
@@ -18,6 +17,7 @@ from derive.dynamics.symbolic_problem import derive_in_dimension
 from derive.objects.expectation import Expectation, NotConvergedError, StandardNormal, without_idle_variables
 from derive.objects.mixtures import DIMENSION, Mixture
 from derive.objects.objective import Setting
+from derive.objects.parameters import parameters_of
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
 from derive.problem.specification import Problem
@@ -122,13 +122,13 @@ def reference(
 
     def mixture(source: Mixture) -> kl_grid.Mixture:
         means = np.array([[float(x) for x in point.vectors[v]] for v in source.means])
-        return kl_grid.Mixture(
-            means, *(np.array([float(e.xreplace(exact)) for e in part]) for part in (source.weights, source.scales))
-        )
+        numbers = {name: [float(e.xreplace(exact)) for e in part] for name, part in parameters_of(source).items()}
+        return kl_grid.Mixture(means, **{name: np.array(part) for name, part in numbers.items()})
 
     q, p, beta = mixture(setting.proposal), mixture(setting.target), float(exact[BETA])
-    velocity = _velocity_by_grid(setting, q, p, beta, TOLERANCE[dimension])
-    M, half = (velocity.means @ np.asarray(mixture.means).T for mixture in (p, q))
+    gradient = kl_grid.kl_gradient(q, p, beta, TOLERANCE[dimension])
+    velocity = _velocity_by_grid(setting, np.asarray(q.means, float), gradient)
+    M, half = (velocity @ np.asarray(mixture.means).T for mixture in (p, q))
     Q = half + half.T
     means, modes = list(setting.proposal.means), list(setting.target.means)
     rates = []
@@ -140,27 +140,18 @@ def reference(
             else M[inside[0], next(modes.index(a) for a in inner.args if a in modes)]
         )
         rates.append(rate / float(unit.xreplace(exact)))
+    of_parameters = kl_grid.rates(q, gradient)
     for parameter in parameters_in(setting.learn):
-        rates += [*getattr(velocity, parameter.name)]
+        rates += [*of_parameters[parameter.name]]
     return Reference(dimension, exact, np.array(rates), 10 * TOLERANCE[dimension])
 
 
-class _Velocity(NamedTuple):
-    means: np.ndarray
-    weights: np.ndarray
-    scales: np.ndarray
-
-
-def _velocity_by_grid(
-    setting: Setting, q: kl_grid.Mixture, p: kl_grid.Mixture, beta: float, tolerance: float
-) -> _Velocity:
-    """da/dt (L, d), dw/dt and dσ/dt (L,) of the setting's flow, from the gradient of the KL on a grid."""
-    gradient = kl_grid.kl_gradient(q, p, beta, tolerance)
-    means, weights, scales = (np.asarray(part, float) for part in q)
+def _velocity_by_grid(setting: Setting, means: np.ndarray, gradient: kl_grid.KlGradient) -> np.ndarray:
+    """da/dt (L, d) of the setting's flow, from the gradient of the KL on a grid."""
     moved = -gradient.means if "means" in setting.learn else np.zeros_like(means)
     if setting.manifold == "sphere":
         moved = moved - means * np.sum(means * moved, axis=1, keepdims=True) / np.sum(means**2, axis=1, keepdims=True)
-    return _Velocity(moved, weights * (weights @ gradient.logits - gradient.logits), -scales * gradient.log_scales)
+    return moved
 
 
 LOW_DIMENSIONS = (2, 3)

@@ -29,7 +29,7 @@ from derive.objects.vectors import (
 )
 from derive.rules.flow import Descent, OverlapRate
 from derive.rules.reduction import AtLargest, CholeskyRoot
-from derive.rules.slopes import LogitSlope, LogScaleSlope, ScaleRate, WeightRate
+from derive.rules.slopes import ParameterRate, Slope
 
 
 class Meaning:
@@ -70,10 +70,8 @@ class _Evaluation(CoordinateNumbers):
             return self._descent(value)
         if isinstance(value, OverlapRate):
             return [self._overlap_rate(value)]
-        if isinstance(value, WeightRate):
-            return [self._weight_rate(value)]
-        if isinstance(value, ScaleRate):
-            return [self._scale_rate(value)]
+        if isinstance(value, ParameterRate):
+            return [self._parameter_rate(value)]
         if not isinstance(value, Vector):
             return self.numeric([self.scalar(value)])
         outer = [(a, c) for a, c in value if isinstance(a, Gradient)]
@@ -106,31 +104,22 @@ class _Evaluation(CoordinateNumbers):
         u, v = value.overlap.args
         return mpmath.fsum(a * b for a, b in zip(moved(u), moved(v), strict=True)).imag / step.imag
 
-    def _weight_rate(self, value: WeightRate) -> mpmath.mpf:
-        """Differentiate softmax(θ + t dθ/dt) by a complex step in t."""
+    def _parameter_rate(self, value: ParameterRate) -> mpmath.mpf:
+        """Differentiate the parameter, such as softmax(θ + t dθ/dt), by a complex step in t."""
         step = _tiny_step()
-        weights = self.numeric(list(value.weights))
-        rates = self.numeric([self.scalar(rate) for rate in value.logit_rates])
-        moved = [w * mpmath.exp(mpmath.mpc(0, step) * rate) for w, rate in zip(weights, rates, strict=True)]
-        return (moved[value.component] / mpmath.fsum(moved)).imag / step
+        rates = self.numeric([self.scalar(rate) for rate in value.rates])
+        by = [mpmath.mpc(0, step) * rate for rate in rates]
+        moved = value.slope.moved(self.numeric(list(value.symbols)), by)
+        return moved[value.component].imag / step
 
-    def _scale_rate(self, value: ScaleRate) -> mpmath.mpf:
-        step = _tiny_step()
-        (scale,), (rate,) = self.numeric([value.scale]), self.numeric([self.scalar(value.log_rate)])
-        return (scale * mpmath.exp(mpmath.mpc(0, step) * rate)).imag / step
-
-    def _parameter_slope(self, slope: LogitSlope | LogScaleSlope) -> mpmath.mpf:
-        """Differentiate the functional along one softmax logit or log scale of the mixture, by a complex step."""
+    def _parameter_slope(self, slope: Slope) -> mpmath.mpf:
+        """Differentiate the functional along one coordinate of a parameter of the mixture, by a complex step."""
         functional, mixture, component = slope.args
-        step = _tiny_step()
+        step, symbols = _tiny_step(), slope.symbols(mixture)
+        by = [mpmath.mpc(0, step * int(j == component)) for j in range(len(symbols))]
         moved = _Evaluation(self.point, self.definitions, {})
-        if isinstance(slope, LogScaleSlope):
-            scale = mixture.scales[int(component)]
-            moved.numbers[scale] = moved.numbers[scale] * mpmath.exp(mpmath.mpc(0, step))
-        else:
-            own = self.numbers[mixture.weights[int(component)]]
-            for j, weight in enumerate(mixture.weights):
-                moved.numbers[weight] = moved.numbers[weight] * mpmath.mpc(1, step * (int(j == int(component)) - own))
+        numbers = slope.moved([self.numbers[symbol] for symbol in symbols], by)
+        moved.numbers.update(zip(symbols, numbers, strict=True))
         return moved.numeric([moved.scalar(functional)])[0].imag / step
 
     def _functional_gradient(self, functional: sp.Expr, mean: VectorSymbol) -> list:
@@ -157,7 +146,7 @@ class _Evaluation(CoordinateNumbers):
             function, x = self.scalar(expression.args[0]), expression.args[1]
             pairs = zip(self.symbols_of(x), self.symbols_of(x.mean), strict=True)
             return sp.Add(*((a - b) * sp.diff(function, a) for a, b in pairs))
-        if isinstance(expression, LogitSlope | LogScaleSlope):
+        if isinstance(expression, Slope):
             number = sp.Dummy("slope")
             self.numbers[number] = self._parameter_slope(expression)
             return number

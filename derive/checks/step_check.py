@@ -12,6 +12,7 @@ import sympy as sp
 from derive.checks.concrete import Meaning
 from derive.checks.coordinate_numbers import DIGITS, GUARD, Point
 from derive.dynamics.derivation import Derivation
+from derive.objects.parameters import parameters_of
 from derive.objects.step import Equation, Step
 from derive.objects.system import BETA
 from derive.objects.vectors import VectorSymbol
@@ -132,10 +133,10 @@ def sample_point(
         for mixture in (setting.proposal, setting.target):
             shares = [uniform(0.5, 2) for _ in mixture.weights]
             scalars.update({w: s / mpmath.fsum(shares) for w, s in zip(mixture.weights, shares, strict=True)})
-            several = len(set(mixture.scales)) > 1  # averages are expensive only where scales differ
-            scalars.update(
-                {s: uniform(*(scales if several else (0.8, 1.2))) for s in dict.fromkeys(mixture.scales) if s.is_Symbol}
-            )
+            for symbols in parameters_of(mixture).values():
+                several = len(set(symbols)) > 1  # averages are expensive only where scales differ
+                free = (s for s in dict.fromkeys(symbols) if s.is_Symbol and s not in scalars)
+                scalars.update({s: uniform(*(scales if several else (0.8, 1.2))) for s in free})
         for length in dict.fromkeys(length for _, length in geometry.lengths):
             scalars[length] = uniform(*lengths)
         for coefficient in sorted(

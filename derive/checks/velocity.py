@@ -1,7 +1,7 @@
 """The flow's velocity at one concrete state: the derived vector equations with numbers put in.
 
-The step before the overlaps gives each da_i/dt as a combination of means and modes, and the flows of weights and scales
-as averages over samples. mpmath evaluates averages over one normal variable to 17 digits; the caller's rule evaluates
+The step before the overlaps gives each da_i/dt as a combination of means and modes, and the flows of the parameters as
+averages over samples. mpmath evaluates averages over one normal variable to 17 digits; the caller's rule evaluates
 averages over several variables.
 """
 
@@ -16,6 +16,7 @@ import sympy as sp
 
 from derive.dynamics.derivation import Derivation
 from derive.objects.expectation import Expectation, StandardNormal
+from derive.objects.parameters import parameters_of
 from derive.objects.short_repr import short_repr
 from derive.objects.step import Equation
 from derive.objects.system import BETA
@@ -39,8 +40,8 @@ class Velocity:
     ----------
     means : tuple
         da_i/dt, L lists of coordinates.
-    weights, scales : tuple of float
-        dw_i/dt and dσ_i/dt, L numbers, zero where not learned.
+    parameters : dict
+        By the name of each parameter, such as "weights", the rates of its L numbers, zero where not learned.
     M : tuple
         d(a_i·ν_k)/dt, L lists of K numbers.
     Q : tuple
@@ -48,8 +49,7 @@ class Velocity:
     """
 
     means: tuple[tuple[float, ...], ...]
-    weights: tuple[float, ...]
-    scales: tuple[float, ...]
+    parameters: dict[str, tuple[float, ...]]
     M: tuple[tuple[float, ...], ...]
     Q: tuple[tuple[float, ...], ...]
 
@@ -67,9 +67,9 @@ def velocity_at(
     """Return the velocity at the given means, with the rates of the overlaps.
 
     means: L lists of coordinates. modes: K lists of as many coordinates. parameters: the values of the symbols of
-    weights, scales and the dimension. beta: the inverse temperature. several: the caller's rule, which returns the
-    value of an average over several variables, or over a χ² variable, in which every symbol is a number. The means may
-    have any lengths; on the sphere none may be zero.
+    the mixtures' parameters and the dimension. beta: the inverse temperature. several: the caller's rule, which returns
+    the value of an average over several variables, or over a χ² variable, in which every symbol is a number. The means
+    may have any lengths; on the sphere none may be zero.
     """
     setting, geometry = derivation.setting, derivation.geometry
     names = dict(derivation.overlaps.names)
@@ -110,8 +110,10 @@ def velocity_at(
         energies = [(e.symbol, e.value) for e in found.values() if e.symbol is not None]
         count, size = len(means), len(means[0])
         velocities = [_combine(found.get(f"velocity_{i}"), coordinates, number, size) for i in range(1, count + 1)]
-        weights = [_rate_of(symbol, found, number, "weights" in setting.learn) for symbol in setting.proposal.weights]
-        scales = [_rate_of(symbol, found, number, "scales" in setting.learn) for symbol in setting.proposal.scales]
+        learned = {
+            name: tuple(float(_rate_of(symbol, found, number, name in setting.learn)) for symbol in symbols)
+            for name, symbols in parameters_of(setting.proposal).items()
+        }
         positions = [coordinates[a] for a in setting.proposal.means]
         targets = [coordinates[nu] for nu in setting.target.means]
         M = [[mpmath.fdot(v, nu) for nu in targets] for v in velocities]
@@ -119,9 +121,8 @@ def velocity_at(
             [mpmath.fdot(vi, aj) + mpmath.fdot(ai, vj) for vj, aj in zip(velocities, positions, strict=True)]
             for vi, ai in zip(velocities, positions, strict=True)
         ]
-    plain = (tuple(map(float, weights)), tuple(map(float, scales)))
     rows = [tuple(tuple(float(x) for x in row) for row in rows) for rows in (velocities, M, Q)]
-    return Velocity(rows[0], *plain, *rows[1:])
+    return Velocity(rows[0], learned, *rows[1:])
 
 
 def _evaluated(expression: sp.Expr, several: AverageRule) -> sp.Expr:

@@ -13,16 +13,16 @@ from derive.rules.gradient_rules import RuleDoesNotApplyError, second_moments, s
 from derive.rules.slopes import (
     LogitSlope,
     LogScaleSlope,
+    Slope,
     component_averages,
     exchanged,
     logs_of_responsibilities,
+    parameter_slope,
     radial_scores,
-    scale_slope,
-    softmax_slope,
 )
 
 Parts = list[tuple[sp.Expr, sp.Expr]]
-"""The two parts of each component's slope, as the functions of `derive.rules.slopes` return them."""
+"""The two parts of each component's slope, as `parameter_slope` returns them."""
 
 MEAN_ENERGY = sp.Symbol("e_mean", real=True)
 
@@ -38,8 +38,7 @@ def energy(component: int) -> sp.Symbol:
 def weight_steps(setting: Setting) -> tuple[Step, ...]:
     """From 𝓛_β to ∂𝓛_β/∂θ_i = w_i (e_i − Σ_j w_j e_j), with the components' energies e_i written in averages."""
     q = setting.proposal
-    whole = _whole(setting, LogitSlope, r"\theta", "theta")
-    parts = [softmax_slope(expand_over_components(setting), q, i) for i in range(q.size)]
+    whole, parts = _unevaluated(setting, LogitSlope), _parts(setting, LogitSlope)
     through, explicit = _through(whole, parts), _explicit(whole, parts)
     rest = map_values(explicit, lambda part: _without_weights_sum(exchanged(part, q, setting.samples), q))
     collected = _collected(whole, through, rest)
@@ -87,8 +86,7 @@ def weight_steps(setting: Setting) -> tuple[Step, ...]:
 def scale_steps(setting: Setting) -> tuple[Step, ...]:
     """From 𝓛_β to ∂𝓛_β/∂τ_i as combinations of inner products, whose coefficients are averages."""
     q = setting.proposal
-    whole = _whole(setting, LogScaleSlope, r"\tau", "tau")
-    parts = [scale_slope(expand_over_components(setting), q, i) for i in range(q.size)]
+    whole, parts = _unevaluated(setting, LogScaleSlope), _parts(setting, LogScaleSlope)
     through, explicit = _through(whole, parts), _explicit(whole, parts)
     scored_through, scored_explicit = map_values(through, radial_scores), map_values(explicit, radial_scores)
     rest = map_values(scored_explicit, lambda part: sp.expand(second_moments(exchanged(part, q, setting.samples))))
@@ -136,16 +134,21 @@ def scale_steps(setting: Setting) -> tuple[Step, ...]:
     )
 
 
-def _whole(setting: Setting, node: type, letter: str, name: str) -> Equations:
-    expanded = expand_over_components(setting)
+def _unevaluated(setting: Setting, slope: type[Slope]) -> Equations:
+    expanded, letter = expand_over_components(setting), slope.letter
     return tuple(
         Equation(
-            f"slope_{name}_{i}",
-            rf"\partial_{{{letter}_{{{i}}}}}\mathcal{{L}}_\beta",
-            node(expanded, setting.proposal, i - 1),
+            f"slope_{letter}_{i}",
+            rf"\partial_{{\{letter}_{{{i}}}}}\mathcal{{L}}_\beta",
+            slope(expanded, setting.proposal, i - 1),
         )
         for i in range(1, setting.proposal.size + 1)
     )
+
+
+def _parts(setting: Setting, slope: type[Slope]) -> Parts:
+    expanded, q = expand_over_components(setting), setting.proposal
+    return [parameter_slope(slope, expanded, q, i) for i in range(q.size)]
 
 
 def _through(whole: Equations, parts: Parts) -> Equations:

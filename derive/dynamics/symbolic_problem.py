@@ -14,11 +14,12 @@ from derive.dynamics.derivation import Derivation, derive
 from derive.objects.mixtures import DIMENSION, Mixture
 from derive.objects.notation import indexed_name
 from derive.objects.objective import Setting, tempered_reverse_kl
+from derive.objects.parameters import PARAMETERS, Parameter
 from derive.objects.short_repr import short_repr
 from derive.objects.system import OdeSystem
 from derive.objects.vectors import Inner, Vector, VectorSymbol
 from derive.problem.arguments import checked
-from derive.problem.specification import BadInput, Problem
+from derive.problem.specification import BadInput, Problem, Proposal, Target
 from derive.rules.flow import gram_symbols
 from derive.rules.geometry import RADIUS, Geometry, R, antipodal, overlaps_of, unrelated
 from derive.rules.reduction import holds_in
@@ -61,7 +62,7 @@ class SymbolicProblem:
 
 
 def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProblem:
-    """The problem in symbols: its weights, scales, lengths and Gram entries.
+    """The problem in symbols: the parameters of its mixtures, its lengths and Gram entries.
 
     A scale that all components of a mixture share is one symbol, or the number one. Among unequal scales each value has
     a symbol, and among learned scales each component. Two opposite modes become an antipodal pair at distance R from
@@ -78,8 +79,8 @@ def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProble
             "flow.learn", "learned scales have no limit of many dimensions", "leave out --large-dimension or the scales"
         )
     values: dict[sp.Symbol, float] = {DIMENSION: float(problem.space.dimension)}
-    proposal = _mixture(_PROPOSAL, problem.proposal.weights, problem.proposal.scales, values, "scales" in learn)
-    target = _mixture(_TARGET, problem.target.weights, problem.target.scales, values)
+    proposal = _mixture(("q", r"\rho", "a", "a", ""), problem.proposal, values, learn)
+    target = _mixture((r"p^{\star}", r"\rho^{\star}", "nu", r"\nu", "_star"), problem.target, values)
     setting = tempered_reverse_kl(proposal, target, problem.flow.manifold, learn)
     radii = _radius_symbols(problem, values)
     means = problem.target.means
@@ -100,31 +101,27 @@ def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProble
     return SymbolicProblem(setting, geometry, values, independent)
 
 
-_PROPOSAL = ("q", r"\rho", "a", "a", "w", "sigma")
-_TARGET = (r"p^{\star}", r"\rho^{\star}", "nu", r"\nu", "w_star", "sigma_star")
-
-
 def _mixture(
-    names: tuple[str, ...],
-    weights: Sequence[float],
-    scales: Sequence[float],
-    values: dict[sp.Symbol, float],
-    learned: bool = False,
+    names: tuple[str, ...], given: Proposal | Target, values: dict[sp.Symbol, float], learn: Sequence[str] = ()
 ) -> Mixture:
-    density, posterior, letter, letter_tex, weight, scale = names
-    weight_symbols = [sp.Symbol(f"{weight}_{j}", positive=True) for j in range(1, len(weights) + 1)]
-    values.update(zip(weight_symbols, weights, strict=True))
-    vectors = [VectorSymbol(f"{letter}_{j}", f"{letter_tex}_{{{j}}}") for j in range(1, len(weights) + 1)]
-    if learned or len(set(scales)) > 1:
-        first = [j if learned else scales.index(value) for j, value in enumerate(scales)]
-        scale_symbols = [sp.Symbol(f"{scale}_{j + 1}", positive=True) for j in first]
-        values.update(zip(scale_symbols, scales, strict=True))
-    elif scales[0] == 1:
-        scale_symbols = [sp.S.One] * len(scales)
-    else:
-        scale_symbols = [sp.Symbol(scale, positive=True)] * len(scales)
-        values[scale_symbols[0]] = scales[0]
-    return Mixture(sp.Symbol(density), sp.Symbol(posterior), weight_symbols, vectors, scale_symbols)
+    density, posterior, letter, letter_tex, star = names
+    vectors = [VectorSymbol(f"{letter}_{j}", f"{letter_tex}_{{{j}}}") for j in range(1, len(given.weights) + 1)]
+    symbols: dict[str, list[sp.Expr]] = {}
+    for parameter in PARAMETERS:
+        numbers = getattr(given, parameter.name)
+        found = _symbols(parameter, parameter.letter + star, numbers, parameter.name in learn)
+        values.update((symbol, x) for symbol, x in zip(found, numbers, strict=True) if symbol != 1)
+        symbols[parameter.name] = found
+    return Mixture(sp.Symbol(density), sp.Symbol(posterior), means=vectors, **symbols)
+
+
+def _symbols(parameter: Parameter, head: str, numbers: Sequence[float], learned: bool) -> list[sp.Expr]:
+    """The symbols of a mixture's numbers: one each, or for a shared parameter one for each value."""
+    if not parameter.shared or learned:
+        return [sp.Symbol(f"{head}_{j}", positive=True) for j in range(1, len(numbers) + 1)]
+    if len(set(numbers)) > 1:
+        return [sp.Symbol(f"{head}_{numbers.index(value) + 1}", positive=True) for value in numbers]
+    return [sp.S.One if numbers[0] == 1 else sp.Symbol(head, positive=True)] * len(numbers)
 
 
 def _radius_symbols(problem: Problem, values: dict[sp.Symbol, float]) -> list[sp.Symbol]:
@@ -200,7 +197,7 @@ def _require_motion(problem: Problem, setting: Setting, geometry: Geometry) -> N
         raise BadInput(
             "target.means",
             "nothing moves: every mode is at the origin",
-            "give a mode elsewhere, or learn weights or scales",
+            f"give a mode elsewhere, or learn {' or '.join(parameter.name for parameter in PARAMETERS)}",
         )
 
 

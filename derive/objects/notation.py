@@ -10,17 +10,19 @@ code depends on the digits.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
 from sympy.printing.latex import LatexPrinter
 
+from derive.objects.parameters import PARAMETERS, Parameter
+
 _HEADS = {
+    **{parameter.letter: parameter.tex for parameter in PARAMETERS},
     "rho": r"\bar{\rho}",
     "ell": r"\ell",
-    "sigma": r"\sigma",
     "Gamma": r"\Gamma",
     "lambda_q": r"\eta",
     "log_Z": r"\log Z(\beta)",
@@ -36,7 +38,8 @@ MOST_TOGETHER = 9
 _NAME = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?P<groups>(?:_[0-9]+){0,3})(?P<lifted>\+)?")
 _SEPARATED = re.compile(r"_[0-9]_[0-9]$|_[0-9]{2}_[0-9]|_[0-9]+_[0-9]+_[0-9]")
 _WITH_A_GROUP_OF_TWO = {"rho", "C"}
-_ONE_INDEX = {"w", "m", "sigma", "r", "e", "ell", "ellsq", "ellS", "F", "U", "V", "N", "z", "a", "nu", "x"}
+_ONE_INDEX = {"m", "r", "e", "ell", "ellsq", "ellS", "F", "U", "V", "N", "z", "a", "nu", "x"}
+_ONE_INDEX |= {parameter.letter for parameter in PARAMETERS}
 
 
 def indices_apart(*sizes: int) -> bool:
@@ -193,6 +196,19 @@ class Family:
     tex: str
 
 
+def _families_of(parameter: Parameter) -> Iterator[Family]:
+    """The families of a parameter's symbols, of the proposal and of the target."""
+    many, one = parameter.name, parameter.name[:-1]
+    for owner, star, raised, index in (("proposal", "", "", "i"), ("target", "_star", r"^\star", "k")):
+        head, written = parameter.letter + star, parameter.tex + raised
+        if parameter.shared:
+            plain = f"{head} ({head}_{index}): the {owner}'s {one} ({many})"
+            yield Family(f"{head}(_#)?", plain, f"${written}$ (${written}_{index}$), the {owner}'s {one} ({many})")
+        else:
+            plain = f"{head}_{index}: the {owner}'s {many}"
+            yield Family(f"{head}_#", plain, f"${written}_{index}$, the {owner}'s {many}")
+
+
 FAMILIES = (
     Family(r"beta", "beta = 1/T, the inverse temperature", r"$\beta = 1/T$, the inverse temperature"),
     Family(r"d", "d: the dimension of space", r"$d$, the dimension of space"),
@@ -225,18 +241,7 @@ FAMILIES = (
         r"$R$, the length of the two modes, on the sphere also of the means unless that is $r$",
     ),
     Family(r"r(_#)?", "r (r_i): the length of the means (of a_i)", r"$r$ ($r_i$), the length of the means (of $a_i$)"),
-    Family(r"w_#", "w_i: the proposal's weights", r"$w_i$, the proposal's weights"),
-    Family(r"w_star_#", "w_star_k: the target's weights", r"$w^\star_k$, the target's weights"),
-    Family(
-        r"sigma(_#)?",
-        "sigma (sigma_i): the proposal's scale (scales)",
-        r"$\sigma$ ($\sigma_i$), the proposal's scale (scales)",
-    ),
-    Family(
-        r"sigma_star(_#)?",
-        "sigma_star (sigma_star_k): the target's scale (scales)",
-        r"$\sigma^\star$ ($\sigma^\star_k$), the target's scale (scales)",
-    ),
+    *(family for parameter in PARAMETERS for family in _families_of(parameter)),
     Family(
         r"rho_##",
         "rho_ij = E_i[rho_j], the proposal's responsibility j averaged over component i",

@@ -1,7 +1,7 @@
 """The records of a system's states: what each state is, whose it is, and where it lives.
 
-A record is made where its state is made. Whoever needs to know whether a state is an overlap, a weight or a scale asks
-the record, not the state's name.
+A record is made where its state is made. Whoever needs to know whether a state is an overlap or a component's parameter
+asks the record, not the state's name.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from enum import Enum
 
 import sympy as sp
 
+from derive.objects.parameters import Parameter
 from derive.objects.short_repr import short_repr
 
 
 class StateKind(Enum):
-    """What a state measures. An overlap may be an inner product (M, Q) or, divided by the lengths, a cosine (m, s)."""
+    """What a state measures that is no parameter of a component.
+
+    An overlap may be an inner product (M, Q) or, divided by the lengths, a cosine (m, s).
+    """
 
     MODE_OVERLAP = "overlap of a mean and a mode"
     MEAN_OVERLAP = "overlap of two means"
-    WEIGHT = "weight"
-    SCALE = "scale"
     INVERSE_TEMPERATURE = "inverse temperature"
 
 
@@ -32,8 +34,8 @@ class StateVariable:
     ----------
     symbol : sympy.Symbol
         The state's symbol in the equations.
-    kind : StateKind
-        What the state measures.
+    kind : StateKind or Parameter
+        What the state measures; for a component's parameter, the parameter's record.
     components : tuple of int
         The components of the proposal that the state belongs to, counted from 0: two for the overlap of two means (the
         same one twice for a squared length), none for the inverse temperature, else one.
@@ -42,7 +44,7 @@ class StateVariable:
     """
 
     symbol: sp.Symbol
-    kind: StateKind
+    kind: StateKind | Parameter
     components: tuple[int, ...]
     interval: tuple[sp.Expr, sp.Expr]
 

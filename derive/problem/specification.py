@@ -12,6 +12,7 @@ import numbers
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from derive.objects.parameters import PARAMETERS
 from derive.objects.short_repr import short_repr
 from derive.problem.field_checks import (
     MOST_DIMENSIONS,
@@ -39,7 +40,7 @@ ADAPTIVE_KINDS = names_of_kinds(lambda kind: kind.adaptive)
 """The kinds that are rules: they raise beta by what the proposal has become, and have no formula in t."""
 
 MANIFOLDS = ("sphere", "euclidean")
-LEARNABLE = ("means", "weights", "scales")
+LEARNABLE = ("means", *(parameter.name for parameter in PARAMETERS))
 LAWS = ("uniform-sphere",)
 
 

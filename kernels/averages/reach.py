@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import sympy as sp
 
-from derive.objects.states import StateKind, StateVariable
+from derive.objects.parameters import SCALES
+from derive.objects.states import StateVariable
 from derive.objects.system import OdeSystem
 
 FARTHER = 4.0
@@ -84,7 +85,7 @@ def intervals(
 
     def interval(state: StateVariable) -> tuple[float, float]:
         low, high = state.interval
-        if state.kind is StateKind.SCALE and not high.is_finite:
+        if state.kind == SCALES and not high.is_finite:
             return reach.followed_scales if scales is None else scales
         return number(low), number(high)
 

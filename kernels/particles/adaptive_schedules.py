@@ -16,7 +16,7 @@ precision even if the steps run on the GPU, because a rule draws too seldom for 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from kernels.machine.device import DeviceRequest
 from kernels.particles.cpu import log_target_of_particles
 from kernels.particles.random_stream import MAX_PARTICLES, MAX_STEPS
 from kernels.particles.runs import ParticleRun
+from kernels.particles.shapes import WEIGHTS
 from kernels.particles.simulation import run_and_record
 from kernels.particles.start import Manifold, ParticleSimulation, Precision, check_integer, prepare_simulation
 
@@ -155,10 +156,8 @@ class AdaptiveRun(ParticleRun):
 def simulate_adaptively(
     initial_means: np.ndarray,
     target_means: np.ndarray,
-    target_weights: np.ndarray,
-    target_scales: np.ndarray,
-    proposal_weights: np.ndarray,
-    proposal_scales: np.ndarray,
+    target: Mapping[str, np.ndarray],
+    proposal: Mapping[str, np.ndarray],
     rule: Rule,
     dt: float,
     *,
@@ -188,10 +187,8 @@ def simulate_adaptively(
     simulation = prepare_simulation(
         initial_means,
         target_means,
-        target_weights,
-        target_scales,
-        proposal_weights,
-        proposal_scales,
+        target,
+        proposal,
         dt,
         particles=particles,
         seed=seed,
@@ -216,7 +213,7 @@ def simulate_adaptively(
         ended=None if steps_after_one is None else lambda done: controller.settled(done, steps_after_one),
         progress=progress,
     )
-    replicas, L = run.final_weights.shape
+    replicas, L, _ = run.final_means.shape
     cost = ScheduleCost(
         updates=controller.updates,
         steps_to_one=controller.steps_to_one,
@@ -255,7 +252,7 @@ class _Controller:
         log_targets = log_target_of_particles(
             state, simulation.target_means, rising, self._rule.particles, simulation.flow.seed, step
         )
-        self._betas[rising] = self._rule.next_betas(self._betas[rising], log_targets, state.weights[rising])
+        self._betas[rising] = self._rule.next_betas(self._betas[rising], log_targets, state.values[WEIGHTS, rising])
         self.updates[rising] += 1
         self.steps_to_one[rising[self._betas[rising] == 1]] = step
 

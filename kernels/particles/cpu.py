@@ -15,14 +15,8 @@ from kernels.machine.halting import halted
 from kernels.machine.kept_code import kept
 from kernels.machine.threads import run_on_threads
 from kernels.particles.random_stream import LANES, MAX_PARTICLES, compiled, draw_block
-from kernels.particles.step import (
-    Estimates,
-    ParticleFlow,
-    Replicas,
-    find_pulls,
-    move_shapes,
-    normalise_exponentials,
-)
+from kernels.particles.shapes import NO_SUMS, SCALES, WEIGHTS, add_slopes, move_shapes
+from kernels.particles.step import Estimates, ParticleFlow, Replicas, find_pulls, normalise_exponentials
 
 
 @compiled
@@ -88,15 +82,15 @@ def estimate_component(
     """Writes the estimates of one component of one replica.
 
     centres: (L + K, d), of the working precision. The function draws LANES particles at a time, one in each place of
-    the vector registers. with_shapes: whether to estimate what moves weights and scales; it is a constant wherever the
+    the vector registers. with_shapes: whether to estimate the parameters' slopes; it is a constant wherever the
     function is inlined, so that no test of it remains. flag: once it is set, the function returns, and its results are
     incomplete.
     """
     gradient = estimates.gradients[replica, component]
     log_amplitudes, precisions = state.log_amplitudes[replica], state.precisions[replica]
-    count, L, d = len(centres), state.weights.shape[1], gradient.size
+    count, L, d = len(centres), state.means.shape[1], gradient.size
     blocks = (d + 3) // 4
-    mean, scale, real = centres[component], state.scales[replica, component], centres.dtype.type
+    mean, scale, real = centres[component], state.values[SCALES, replica, component], centres.dtype.type
     normals, words = np.empty((4 * blocks, LANES), centres.dtype), np.empty((4, LANES), np.uint32)
     dots, squares, weights = (
         np.empty((count, LANES), centres.dtype),
@@ -106,7 +100,7 @@ def estimate_component(
     pulls, totals, log_sums = np.empty((count, LANES)), np.empty(LANES), np.empty((2, LANES))
     differences, separations, pull_sums = np.zeros((count, 4 * blocks), centres.dtype), np.zeros(count), np.zeros(count)
     noise = np.zeros(4 * blocks)
-    log_ratio_sum, stretch_sum = 0.0, 0.0
+    sums = NO_SUMS
     for c in range(count):
         for coordinate in range(d):
             difference = np.float64(mean[coordinate]) - np.float64(centres[c, coordinate])
@@ -133,22 +127,17 @@ def estimate_component(
             for lane in range(members):
                 pull_sums[c] += pulls[c, lane]
         if with_shapes:
-            for lane in range(members):
-                log_ratio_sum += log_sums[0, lane] - beta * log_sums[1, lane]
-                stretch_sum -= scale * scale * totals[lane] * squares[lane]
-            for c in range(count):
-                for lane in range(members):
-                    stretch_sum -= scale * pulls[c, lane] * dots[c, lane]
+            sums = add_slopes(sums, pulls, dots, squares, totals, log_sums, scale, beta, members)
     for coordinate in range(d):
         gradient[coordinate] = scale * noise[coordinate]
     for c in range(count):
         for coordinate in range(d):
             gradient[coordinate] -= pull_sums[c] * np.float64(differences[c, coordinate])
     for coordinate in range(d):
-        gradient[coordinate] *= state.weights[replica, component] / flow.particles
+        gradient[coordinate] *= state.values[WEIGHTS, replica, component] / flow.particles
     if with_shapes:
-        estimates.log_ratios[replica, component] = log_ratio_sum / flow.particles
-        estimates.stretches[replica, component] = stretch_sum / flow.particles
+        for n in range(len(sums)):
+            estimates.slopes[n, replica, component] = sums[n] / flow.particles
 
 
 @compiled
@@ -215,19 +204,15 @@ def move_replica(state: Replicas, estimates: Estimates, flow: ParticleFlow, repl
             )
     if with_shapes:
         compiled_move_shapes(
-            state.log_weights,
-            state.log_scales,
-            state.weights,
-            state.scales,
+            state.logs,
+            state.values,
             state.log_amplitudes,
             state.precisions,
-            estimates.log_ratios,
-            estimates.stretches,
+            estimates.slopes,
             replica,
             d,
             flow.dt,
-            flow.learns_weights,
-            flow.learns_scales,
+            flow.learns,
         )
 
 
@@ -262,7 +247,7 @@ def compile_cpu_kernels(with_shapes: bool) -> tuple[Any, Any]:
         flow: ParticleFlow,
     ) -> None:
         """Moves the state in place by one step for each row of `betas`, (steps, 1) or (steps, replicas)."""
-        centres = centres_with_targets(flow.targets, state.weights.shape[1])
+        centres = centres_with_targets(flow.targets, state.means.shape[1])
         for replica in range(first, stop):
             column = min(replica, betas.shape[1] - 1)
             for n in range(len(betas)):
@@ -278,7 +263,7 @@ def compile_cpu_kernels(with_shapes: bool) -> tuple[Any, Any]:
         first: int, stop: int, flag: np.ndarray, state: Replicas, estimates: Estimates, flow: ParticleFlow, beta: float
     ) -> None:
         """Writes independent estimates, one at the state of each replica."""
-        centres = centres_with_targets(flow.targets, state.weights.shape[1])
+        centres = centres_with_targets(flow.targets, state.means.shape[1])
         for replica in range(first, stop):
             estimate_replica(estimates, centres, state, flow, beta, replica, 0, with_shapes, flag)
 
@@ -305,7 +290,7 @@ def compile_log_target_kernel() -> Any:
         log_targets: (chosen, L, particles). The particles' numbers count down from the largest one, where no step has
         particles.
         """
-        proposals, d, count = state.weights.shape[1], targets.shape[1], len(targets)
+        proposals, d, count = state.means.shape[1], targets.shape[1], len(targets)
         blocks = (d + 3) // 4
         normals, words = np.zeros((4 * blocks, LANES)), np.empty((4, LANES), np.uint32)
         logits, log_sums = np.empty((count, LANES)), np.empty(LANES)
@@ -320,7 +305,8 @@ def compile_log_target_kernel() -> Any:
                     for k in range(count):
                         logits[k] = 0.0
                         for c in range(d):
-                            separation, scale = state.means[replica, i, c] - targets[k, c], state.scales[replica, i]
+                            separation = state.means[replica, i, c] - targets[k, c]
+                            scale = state.values[SCALES, replica, i]
                             for lane in range(LANES):
                                 difference = separation + scale * normals[c, lane]
                                 logits[k, lane] += difference * difference
@@ -346,9 +332,7 @@ class CpuParticles:
 
     def __init__(self, start: Replicas, flow: ParticleFlow):
         self._state, self._flow = Replicas(*(array.copy() for array in start)), flow
-        self._estimates = Estimates(
-            np.empty_like(start.means), np.zeros_like(start.weights), np.zeros_like(start.weights)
-        )
+        self._estimates = Estimates(np.empty_like(start.means), np.zeros_like(start.values))
         self._advance, self._estimate = KERNELS[flow.learns_shapes]
 
     def state(self) -> Replicas:
@@ -375,6 +359,6 @@ def log_target_of_particles(
     target_means: (K, d); chosen: numbers of the replicas; particles: particles of each component. No step of a run uses
     these draws, as long as the run has at most MAX_PARTICLES - particles particles of its own.
     """
-    log_targets = np.empty((len(chosen), state.weights.shape[1], particles))
+    log_targets = np.empty((len(chosen), state.means.shape[1], particles))
     run_on_threads(write_log_targets, len(chosen), log_targets, chosen, state, target_means, seed, step)
     return log_targets

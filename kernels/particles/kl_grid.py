@@ -68,6 +68,15 @@ class KlGradient(NamedTuple):
     error: float
 
 
+def rates(mixture: Mixture, gradient: KlGradient) -> dict[str, Array]:
+    """The rates, (L,), of a mixture's weights and scales whose logits and log scales follow minus the gradient."""
+    weights, scales = np.asarray(mixture.weights, float), np.asarray(mixture.scales, float)
+    return {
+        "weights": weights * (weights @ gradient.logits - gradient.logits),
+        "scales": -scales * gradient.log_scales,
+    }
+
+
 class _Parameters(NamedTuple):
     """A mixture in unconstrained coordinates, real or complex."""
 

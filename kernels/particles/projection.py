@@ -25,6 +25,7 @@ import numpy as np
 from kernels.machine.halting import halted
 from kernels.particles.cpu import CpuParticles, estimate_component, move_replica, threadable
 from kernels.particles.random_stream import ORTHOGONAL_NOISE, compiled, fill_normals
+from kernels.particles.shapes import SCALES, WEIGHTS
 from kernels.particles.step import Estimates, ParticleFlow, Replicas
 
 DEPENDENT = 1e-12
@@ -121,7 +122,8 @@ def estimate_replica(
     for i in range(proposals):
         estimate_component(within, i, centres, state, flow, beta, replica, step, False, flag)
         total_pull = state.precisions[replica, i] - beta * state.precisions[replica, proposals]
-        factor = noise_factor(state.weights[replica, i], state.scales[replica, i], total_pull, flow.particles)
+        weight, scale = state.values[WEIGHTS, replica, i], state.values[SCALES, replica, i]
+        factor = noise_factor(weight, scale, total_pull, flow.particles)
         gradient = estimates.gradients[replica, i]
         fill_normals(normals, flow.seed, replica, step, i, ORTHOGONAL_NOISE)
         for c in range(d):
@@ -148,7 +150,7 @@ def compile_projected_kernels() -> tuple[Any, Any]:
         within: Estimates,
     ) -> None:
         """Moves the state in place by one step for each row of `betas`, (steps, 1) or (steps, replicas)."""
-        basis, centres = basis_with_targets(flow.targets, state.weights.shape[1])
+        basis, centres = basis_with_targets(flow.targets, state.means.shape[1])
         for replica in range(first, stop):
             column = min(replica, betas.shape[1] - 1)
             for n in range(len(betas)):
@@ -171,7 +173,7 @@ def compile_projected_kernels() -> tuple[Any, Any]:
         within: Estimates,
     ) -> None:
         """Writes independent estimates, one at the state of each replica."""
-        basis, centres = basis_with_targets(flow.targets, state.weights.shape[1])
+        basis, centres = basis_with_targets(flow.targets, state.means.shape[1])
         for replica in range(first, stop):
             estimate_replica(estimates, within, basis, centres, state, flow, beta, replica, 0, flag)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +23,10 @@ class ParticleRun:
         Overlaps a_i . nu_k, (n_out, replicas, L, K).
     Q
         Overlaps a_i . a_j, (n_out, replicas, L, L).
-    weights, scales
-        Weights and scales of the proposal, (n_out, replicas, L).
+    parameters
+        The proposal's "weights" and "scales", (n_out, replicas, L) each.
     final_means
         Means of the proposal at the end, (replicas, L, d).
-    final_weights, final_scales
-        Weights and scales of the proposal at the end, (replicas, L).
     device, projected
         The device that ran, and whether the particles were projected onto the span of the centres.
     seed, dt, particles
@@ -37,11 +37,8 @@ class ParticleRun:
     beta: np.ndarray
     M: np.ndarray
     Q: np.ndarray
-    weights: np.ndarray
-    scales: np.ndarray
+    parameters: dict[str, np.ndarray]
     final_means: np.ndarray
-    final_weights: np.ndarray
-    final_scales: np.ndarray
     device: str
     seed: int
     dt: float
@@ -62,8 +59,8 @@ class VelocityEstimate:
         da_i/dt, (L, d).
     M, Q
         dM/dt, (L, K), and dQ/dt, (L, L).
-    weights, scales
-        dw_i/dt and dsigma_i/dt, (L,).
+    parameters
+        By "weights" and "scales" dw_i/dt and dsigma_i/dt, (L,).
     device
         The device that ran.
     """
@@ -71,13 +68,11 @@ class VelocityEstimate:
     means: np.ndarray
     M: np.ndarray
     Q: np.ndarray
-    weights: np.ndarray
-    scales: np.ndarray
+    parameters: dict[str, np.ndarray]
     means_standard_error: np.ndarray
     M_standard_error: np.ndarray
     Q_standard_error: np.ndarray
-    weights_standard_error: np.ndarray
-    scales_standard_error: np.ndarray
+    parameters_standard_error: dict[str, np.ndarray]
     device: str
 
 
@@ -94,28 +89,31 @@ class ExtrapolatedRun:
         Times and inverse temperatures of the records, (n_out,).
     M, Q
         Overlaps, (n_out, L, K) and (n_out, L, L).
-    weights, scales
-        Weights and scales of the proposal, (n_out, L).
+    parameters
+        The proposal's "weights" and "scales", (n_out, L) each.
     """
 
     t: np.ndarray
     beta: np.ndarray
     M: np.ndarray
     Q: np.ndarray
-    weights: np.ndarray
-    scales: np.ndarray
+    parameters: dict[str, np.ndarray]
     M_standard_error: np.ndarray
     Q_standard_error: np.ndarray
-    weights_standard_error: np.ndarray
-    scales_standard_error: np.ndarray
+    parameters_standard_error: dict[str, np.ndarray]
     M_bias: np.ndarray
     Q_bias: np.ndarray
-    weights_bias: np.ndarray
-    scales_bias: np.ndarray
+    parameters_bias: dict[str, np.ndarray]
 
     def until(self, records: int) -> ExtrapolatedRun:
         """The same run with its first records only."""
-        return ExtrapolatedRun(*(values[:records] for values in vars(self).values()))
+
+        def first(values: Any) -> Any:
+            if isinstance(values, dict):
+                return {name: first(entry) for name, entry in values.items()}
+            return values[:records]
+
+        return ExtrapolatedRun(*map(first, vars(self).values()))
 
 
 def mean_and_standard_error(values: np.ndarray, axis: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -145,26 +143,11 @@ def extrapolate_step(coarse: ParticleRun, fine: ParticleRun) -> ExtrapolatedRun:
         raise ValueError("the two runs must have the same replicas, components and recorded times")
     if coarse.beta.ndim != 1 or fine.beta.ndim != 1:
         raise ValueError("runs under an adaptive schedule have no common temperatures to extrapolate at")
-    M, M_error, M_bias = _extrapolated(coarse.M, fine.M)
-    Q, Q_error, Q_bias = _extrapolated(coarse.Q, fine.Q)
-    weights, weights_error, weights_bias = _extrapolated(coarse.weights, fine.weights)
-    scales, scales_error, scales_bias = _extrapolated(coarse.scales, fine.scales)
-    return ExtrapolatedRun(
-        coarse.t,
-        coarse.beta,
-        M,
-        Q,
-        weights,
-        scales,
-        M_error,
-        Q_error,
-        weights_error,
-        scales_error,
-        M_bias,
-        Q_bias,
-        weights_bias,
-        scales_bias,
-    )
+    M, Q = _extrapolated(coarse.M, fine.M), _extrapolated(coarse.Q, fine.Q)
+    found = {name: _extrapolated(coarse.parameters[name], values) for name, values in fine.parameters.items()}
+    parameters = ({name: parts[n] for name, parts in found.items()} for n in range(3))
+    fields: Iterator[Any] = (field for trio in zip(M, Q, parameters, strict=True) for field in trio)
+    return ExtrapolatedRun(coarse.t, coarse.beta, *fields)
 
 
 def _extrapolated(coarse: np.ndarray, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ overlaps by O(dt), and `extrapolate_step` removes this bias. One velocity, from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import ClassVar
@@ -24,8 +24,10 @@ from typing import ClassVar
 import numpy as np
 
 from kernels.machine.device import DeviceRequest
+from kernels.particles import shapes
 from kernels.particles.random_stream import MAX_REPLICAS, MAX_STEPS
 from kernels.particles.runs import ParticleRun, VelocityEstimate, mean_and_standard_error
+from kernels.particles.shapes import PARAMETERS, SCALES, WEIGHTS
 from kernels.particles.start import (
     Manifold,
     ParticleSimulation,
@@ -45,10 +47,6 @@ FARTHEST = 1e6
 attracts, and components repel each other only over a distance of some scales. With too long a step a mean gets there
 within a few dozen steps."""
 
-LIGHTEST = 1e-30
-"""A weight below this fraction of its initial value has diverged. No flow makes a weight so small: its logarithm falls
-at a rate proportional to the weight, and so like -log t."""
-
 
 class DivergenceError(ArithmeticError):
     """The step is too long for Euler's method to follow the flow; the message says how long the step may be."""
@@ -61,10 +59,8 @@ class DivergenceError(ArithmeticError):
 def simulate_particles(
     initial_means: np.ndarray,
     target_means: np.ndarray,
-    target_weights: np.ndarray,
-    target_scales: np.ndarray,
-    proposal_weights: np.ndarray,
-    proposal_scales: np.ndarray,
+    target: Mapping[str, np.ndarray],
+    proposal: Mapping[str, np.ndarray],
     betas: np.ndarray,
     dt: float,
     *,
@@ -89,10 +85,10 @@ def simulate_particles(
         Means of the proposal at t = 0, (replicas, L, d).
     target_means
         Means of the target, (K, d).
-    target_weights, target_scales
-        Weights and scales of the target, (K,).
-    proposal_weights, proposal_scales
-        Weights and scales of the proposal at t = 0, (L,) or (replicas, L).
+    target
+        The "weights" and "scales" of the target, (K,).
+    proposal
+        The "weights" and "scales" of the proposal at t = 0, (L,) or (replicas, L).
     betas
         Inverse temperature at the start t = n dt of each step, (steps,).
     dt
@@ -132,10 +128,8 @@ def simulate_particles(
     simulation = prepare_simulation(
         initial_means,
         target_means,
-        target_weights,
-        target_scales,
-        proposal_weights,
-        proposal_scales,
+        target,
+        proposal,
         dt,
         particles=particles,
         seed=seed,
@@ -172,18 +166,18 @@ def run_and_record(
     check_integer("record_every", record_every, 1, MAX_STEPS)
     flow, replicas = simulation.flow, simulation.replicas
     start = state = replicas.state()
-    _, L, d = state.means.shape
-    draws = state.weights.size * draws_per_component(d, L + len(flow.targets), flow.particles, simulation.projected)
+    replica_count, L, d = state.means.shape
+    draws = replica_count * L * draws_per_component(d, L + len(flow.targets), flow.particles, simulation.projected)
     chunk = max(1, int(COORDINATES_PER_CALL[simulation.device.kind] / draws))
     records = [*range(0, steps, record_every), steps]
-    M = np.empty((len(records), *state.weights.shape, len(flow.targets)))
-    Q = np.empty((len(records), *state.weights.shape, state.weights.shape[1]))
-    weights, scales = np.empty((2, len(records), *state.weights.shape))
+    M = np.empty((len(records), replica_count, L, len(flow.targets)))
+    Q = np.empty((len(records), replica_count, L, L))
+    values = np.empty((len(state.values), len(records), replica_count, L))
     betas = []
 
     def record(out: int) -> None:
         M[out], Q[out] = _overlaps(state.means, simulation.target_means)
-        weights[out], scales[out] = state.weights, state.scales
+        values[:, out] = state.values
 
     record(0)
     for out, (begin, stop) in enumerate(pairwise(records), start=1):
@@ -199,18 +193,15 @@ def run_and_record(
         record(out)
         if ended is not None and ended(stop):
             records = records[: out + 1]
-            M, Q, weights, scales = (values[: out + 1] for values in (M, Q, weights, scales))
+            M, Q, values = M[: out + 1], Q[: out + 1], values[:, : out + 1]
             break
     return ParticleRun(
         t=np.array(records) * flow.dt,
         beta=np.array([*betas, piece[-1]]),
         M=M,
         Q=Q,
-        weights=weights,
-        scales=scales,
+        parameters=dict(zip(PARAMETERS, values, strict=True)),
         final_means=state.means,
-        final_weights=state.weights,
-        final_scales=state.scales,
         device=simulation.device.name,
         seed=int(flow.seed),
         dt=flow.dt,
@@ -222,10 +213,8 @@ def run_and_record(
 def estimate_velocity(
     means: np.ndarray,
     target_means: np.ndarray,
-    target_weights: np.ndarray,
-    target_scales: np.ndarray,
-    proposal_weights: np.ndarray,
-    proposal_scales: np.ndarray,
+    target: Mapping[str, np.ndarray],
+    proposal: Mapping[str, np.ndarray],
     beta: float,
     *,
     particles: int,
@@ -252,10 +241,8 @@ def estimate_velocity(
     simulation = prepare_simulation(
         np.repeat(state[None], replicas, axis=0),
         target_means,
-        target_weights,
-        target_scales,
-        finite_array("proposal_weights", proposal_weights, 1),
-        finite_array("proposal_scales", proposal_scales, 1),
+        target,
+        {name: finite_array(f"proposal {name}", values, 1) for name, values in proposal.items()},
         1.0,
         particles=particles,
         seed=seed,
@@ -265,20 +252,17 @@ def estimate_velocity(
         device=device,
         projected=projected,
     )
-    velocity, weight_velocity, scale_velocity = _velocities(simulation, beta)
+    velocity, rates = _velocities(simulation, beta)
     inner = np.einsum("ric,jc->rij", velocity, state)
     mean, mean_error = mean_and_standard_error(velocity, axis=0)
     M, M_error = mean_and_standard_error(velocity @ simulation.target_means.T, axis=0)
     Q, Q_error = mean_and_standard_error(inner + inner.transpose(0, 2, 1), axis=0)
-    weights, weights_error = mean_and_standard_error(weight_velocity, axis=0)
-    scales, scales_error = mean_and_standard_error(scale_velocity, axis=0)
-    return VelocityEstimate(
-        mean, M, Q, weights, scales, mean_error, M_error, Q_error, weights_error, scales_error, simulation.device.name
-    )
+    parameters, errors = (dict(zip(PARAMETERS, found, strict=True)) for found in mean_and_standard_error(rates, axis=1))
+    return VelocityEstimate(mean, M, Q, parameters, mean_error, M_error, Q_error, errors, simulation.device.name)
 
 
-def _velocities(simulation: ParticleSimulation, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Independent estimates of da_i/dt (replicas, L, d), dw_i/dt and dsigma_i/dt (replicas, L).
+def _velocities(simulation: ParticleSimulation, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    """Independent estimates of da_i/dt, (replicas, L, d), and of the parameters' rates, (parameters, replicas, L).
 
     The estimates for parameters that are not learned are zero.
     """
@@ -287,29 +271,21 @@ def _velocities(simulation: ParticleSimulation, beta: float) -> tuple[np.ndarray
     if flow.spherical:
         along = np.sum(velocity * state.means, axis=-1, keepdims=True) / np.sum(state.means**2, axis=-1, keepdims=True)
         velocity -= along * state.means
-    logits = -state.weights * _centred(estimates.log_ratios, state.weights) * flow.learns_weights
-    log_scales = -state.weights * estimates.stretches * flow.learns_scales
-    return velocity, state.weights * _centred(logits, state.weights), state.scales * log_scales
-
-
-def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The values, (replicas, L), less their weighted mean over the components."""
-    return values - np.sum(weights * values, axis=-1, keepdims=True)
+    return velocity, shapes.velocities(state.values, estimates.slopes, flow.learns)
 
 
 def _refuse_divergence(simulation: ParticleSimulation, start: Replicas, state: Replicas) -> None:
-    """Raises DivergenceError where a mean is beyond FARTHEST, a weight below LIGHTEST, or a scale zero or infinite.
+    """Raises DivergenceError where a mean is beyond FARTHEST, or a parameter has diverged.
 
     Values that are not numbers count as diverged. The message names the longest step for which Euler's method is stable
     near the optimum; a start far from the optimum may need a shorter step.
     """
-    heaviest, sharpest, d = start.weights.max(), start.precisions.max(), start.means.shape[-1]
+    d, fastest = start.means.shape[-1], start.precisions.max() * start.values[WEIGHTS].max()
     ends = [np.linalg.norm(vectors, axis=-1).max() for vectors in (start.means, simulation.target_means)]
-    whole = np.nanmax([*ends, start.precisions.min() ** -0.5, state.scales.max()])
+    whole = np.nanmax([*ends, start.precisions.min() ** -0.5, state.values[SCALES].max()])
     checks = {
-        "means": (np.abs(state.means) <= FARTHEST * whole, "2 sigma^2 / w_i", 2 / (sharpest * heaviest)),
-        "weights": (state.weights > LIGHTEST * start.weights, "2 / w_i", 2 / heaviest),
-        "scales": ((state.scales > 0) & (state.scales < np.inf), "1 / (d w_i)", 1 / (d * heaviest)),
+        "means": (np.abs(state.means) <= FARTHEST * whole, "2 sigma^2 / w_i", 2 / fastest),
+        **shapes.longest_steps(start.values, state.values, d),
     }
     broken = [name for name, (sound, _, _) in checks.items() if not np.all(sound)]
     if broken:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,8 @@ import numpy as np
 from kernels.machine.device import Device, DeviceRequest, resolve_device
 from kernels.particles.initial_means import checked_seed
 from kernels.particles.random_stream import MAX_COMPONENTS, MAX_PARTICLES, MAX_REPLICAS
+from kernels.particles.shapes import LEARNABLE, PARAMETERS
 from kernels.particles.step import ParticleFlow, Replicas, replicas_at
-
-LEARNABLE = ("means", "weights", "scales")
 
 Manifold = str  # "sphere" or "euclidean"; checked when a run begins
 Precision = str  # "float32" or "float64"; checked when a run begins
@@ -47,10 +46,8 @@ class ParticleSimulation:
 def prepare_simulation(
     means: np.ndarray,
     target_means: Any,
-    target_weights: Any,
-    target_scales: Any,
-    proposal_weights: Any,
-    proposal_scales: Any,
+    target: Mapping[str, Any],
+    proposal: Mapping[str, Any],
     dt: float,
     *,
     particles: int,
@@ -89,13 +86,8 @@ def prepare_simulation(
     if dt <= 0:
         raise ValueError(f"dt must be positive, not {dt!r}")
     check_integer("particles", particles, 1, MAX_PARTICLES)
-    start = replicas_at(
-        means,
-        _per_replica(_weights("proposal_weights", proposal_weights, L, 1, 2), replicas, "proposal_weights"),
-        _per_replica(_positive("proposal_scales", proposal_scales, L, 1, 2), replicas, "proposal_scales"),
-        _weights("target_weights", target_weights, K, 1),
-        _positive("target_scales", target_scales, K, 1),
-    )
+    own = [_per_replica(_numbers("proposal", proposal, name, L, 1, 2), replicas, name) for name in PARAMETERS]
+    start = replicas_at(means, np.array(own), np.array([_numbers("target", target, name, K, 1) for name in PARAMETERS]))
     if projected:
         _refuse_projection(start, L, learn)
     flow = ParticleFlow(
@@ -105,8 +97,7 @@ def prepare_simulation(
         seed=checked_seed(seed),
         spherical=manifold == "sphere",
         learns_means="means" in learn,
-        learns_weights="weights" in learn,
-        learns_scales="scales" in learn,
+        learns=tuple(name in learn for name in PARAMETERS),
     )
     where = resolve_device(device)
     return ParticleSimulation(flow, targets, where, _replicas_on(where, start, flow, projected), projected)
@@ -159,24 +150,21 @@ def finite_array(name: str, values: Any, *dimensions: int) -> np.ndarray:
     return array
 
 
-def _positive(name: str, values: Any, length: int, *dimensions: int) -> np.ndarray:
-    array = finite_array(name, values, *dimensions)
+def _numbers(mixture: str, parameters: Mapping[str, Any], parameter: str, length: int, *dimensions: int) -> np.ndarray:
+    """The numbers of one parameter of a mixture, all positive; weights sum to one."""
+    name = f"{mixture} {parameter}"
+    array = finite_array(name, parameters[parameter], *dimensions)
     if array.shape[-1] != length or not np.all(array > 0):
         raise ValueError(f"{name} must be {length} positive numbers, not {array.tolist()!r}")
-    return array
-
-
-def _weights(name: str, values: Any, length: int, *dimensions: int) -> np.ndarray:
-    array = _positive(name, values, length, *dimensions)
     worst = array.sum(-1).flat[np.argmax(np.abs(array.sum(-1) - 1))]
-    if abs(worst - 1) > 1e-9:
+    if parameter == "weights" and abs(worst - 1) > 1e-9:
         raise ValueError(f"{name} must sum to one, not to {worst:.12g}")
     return array
 
 
-def _per_replica(array: np.ndarray, replicas: int, name: str) -> np.ndarray:
+def _per_replica(array: np.ndarray, replicas: int, parameter: str) -> np.ndarray:
     if array.ndim == 2 and len(array) != replicas:
-        raise ValueError(f"{name} must have one row for each of {replicas} replicas, not {len(array)}")
+        raise ValueError(f"proposal {parameter} must have one row for each of {replicas} replicas, not {len(array)}")
     return np.array(np.broadcast_to(array, (replicas, array.shape[-1])))
 
 

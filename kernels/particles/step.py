@@ -34,6 +34,7 @@ import numpy as np
 
 from kernels.machine.vector_math import exp
 from kernels.particles.random_stream import compiled
+from kernels.particles.shapes import SCALES, WEIGHTS
 
 
 class ParticleFlow(NamedTuple):
@@ -51,8 +52,10 @@ class ParticleFlow(NamedTuple):
         Seed of the random stream.
     spherical
         Whether the means stay on their spheres.
-    learns_means, learns_weights, learns_scales
-        Whether the means, weights and scales move.
+    learns_means
+        Whether the means move.
+    learns
+        Whether each parameter of `PARAMETERS` moves.
     """
 
     targets: np.ndarray
@@ -61,13 +64,12 @@ class ParticleFlow(NamedTuple):
     seed: np.uint64
     spherical: bool
     learns_means: bool
-    learns_weights: bool
-    learns_scales: bool
+    learns: tuple[bool, ...]
 
     @property
     def learns_shapes(self) -> bool:
-        """Whether weights or scales move, so that the kernels need two more sums for each component."""
-        return self.learns_weights or self.learns_scales
+        """Whether any parameter moves, so that the kernels need one more sum for each parameter of each component."""
+        return any(self.learns)
 
 
 class Replicas(NamedTuple):
@@ -79,10 +81,10 @@ class Replicas(NamedTuple):
         Means of the proposal, (replicas, L, d).
     radii
         Radii of the means' spheres, (replicas, L).
-    log_weights, log_scales
-        The coordinates in which weights and scales move, (replicas, L).
-    weights, scales
-        Their exponentials, (replicas, L).
+    logs
+        The coordinates in which the parameters move, (parameters, replicas, L) in the order of `PARAMETERS`.
+    values
+        Their exponentials, such as weights and scales.
     log_amplitudes
         log weight - d log scale of all centres, (replicas, L + K).
     precisions
@@ -91,10 +93,8 @@ class Replicas(NamedTuple):
 
     means: np.ndarray
     radii: np.ndarray
-    log_weights: np.ndarray
-    log_scales: np.ndarray
-    weights: np.ndarray
-    scales: np.ndarray
+    logs: np.ndarray
+    values: np.ndarray
     log_amplitudes: np.ndarray
     precisions: np.ndarray
 
@@ -102,21 +102,19 @@ class Replicas(NamedTuple):
 class Estimates(NamedTuple):
     """What one step estimates for each replica, from fresh particles.
 
-    Where neither weights nor scales are learned, the kernels leave log_ratios and stretches unchanged.
+    Where no parameter is learned, the kernels leave the slopes unchanged.
 
     Attributes
     ----------
     gradients
         Gradients of the objective in the means, (replicas, L, d).
-    log_ratios
-        E_i[f] up to a constant that all components share, (replicas, L).
-    stretches
-        E_i[(x - a_i) . grad f], (replicas, L).
+    slopes
+        What `kernels.particles.shapes.move_shapes` follows, (parameters, replicas, L): for the weights E_i[f] up to a
+        constant that all components share, for the scales E_i[(x - a_i) . grad f].
     """
 
     gradients: np.ndarray
-    log_ratios: np.ndarray
-    stretches: np.ndarray
+    slopes: np.ndarray
 
 
 def draws_per_component(d: int, centres: int, particles: int, projected: bool) -> int:
@@ -128,27 +126,20 @@ def draws_per_component(d: int, centres: int, particles: int, projected: bool) -
     return particles * centres + d if projected else particles * d
 
 
-def replicas_at(
-    means: np.ndarray, weights: np.ndarray, scales: np.ndarray, target_weights: np.ndarray, target_scales: np.ndarray
-) -> Replicas:
-    """The state with the given means (replicas, L, d).
+def replicas_at(means: np.ndarray, values: np.ndarray, targets: np.ndarray) -> Replicas:
+    """The state with the given means, (replicas, L, d), and values of `PARAMETERS`.
 
-    The proposal's weights and scales are (replicas, L), the target's (K,).
+    values: the proposal's, (parameters, replicas, L); targets: the target's, (parameters, K).
     """
     replicas, _, d = means.shape
-    all_weights, all_scales = (
-        np.concatenate([own, np.broadcast_to(target, (replicas, len(target)))], axis=1)
-        for own, target in ((weights, target_weights), (scales, target_scales))
-    )
+    all_values = np.concatenate([values, np.repeat(targets[:, None], replicas, axis=1)], axis=2)
     return Replicas(
         means=means.copy(),
         radii=np.linalg.norm(means, axis=-1),
-        log_weights=np.log(weights),
-        log_scales=np.log(scales),
-        weights=weights.copy(),
-        scales=scales.copy(),
-        log_amplitudes=np.log(all_weights) - d * np.log(all_scales),
-        precisions=1 / all_scales**2,
+        logs=np.log(values),
+        values=values.copy(),
+        log_amplitudes=np.log(all_values[WEIGHTS]) - d * np.log(all_values[SCALES]),
+        precisions=1 / all_values[SCALES] ** 2,
     )
 
 
@@ -210,49 +201,3 @@ def find_pulls(
         for lane in range(lanes):
             pulls[c, lane] *= factor
             totals[lane] += pulls[c, lane]
-
-
-def move_shapes(
-    log_weights: np.ndarray,
-    log_scales: np.ndarray,
-    weights: np.ndarray,
-    scales: np.ndarray,
-    log_amplitudes: np.ndarray,
-    precisions: np.ndarray,
-    log_ratios: np.ndarray,
-    stretches: np.ndarray,
-    replica: int,
-    d: int,
-    dt: float,
-    learns_weights: bool,
-    learns_scales: bool,
-) -> None:
-    """Euler step of one replica's weights and scales, in place.
-
-    The step follows dtheta_i/dt = -w_i (e_i - sum_j w_j e_j), with e_i in `log_ratios`, and dtau_i/dt = -w_i s_i, with
-    s_i in `stretches`. The function also renews the proposal's part of `log_amplitudes` and `precisions`. All arrays
-    have a row for each replica, because Numba's CUDA simulator cannot hand on a row of an array. The function is plain
-    Python, and the CPU's and the GPU's compilers each compile it.
-    """
-    proposals = weights.shape[1]
-    average = 0.0
-    for i in range(proposals):
-        average += weights[replica, i] * log_ratios[replica, i]
-    largest = -math.inf
-    for i in range(proposals):
-        if learns_scales:
-            log_scales[replica, i] -= dt * weights[replica, i] * stretches[replica, i]
-            scales[replica, i] = math.exp(log_scales[replica, i])
-        if learns_weights:
-            log_weights[replica, i] -= dt * weights[replica, i] * (log_ratios[replica, i] - average)
-        largest = max(largest, log_weights[replica, i])
-    if learns_weights:
-        total = 0.0
-        for i in range(proposals):
-            total += math.exp(log_weights[replica, i] - largest)
-        for i in range(proposals):
-            log_weights[replica, i] -= largest + math.log(total)
-            weights[replica, i] = math.exp(log_weights[replica, i])
-    for i in range(proposals):
-        log_amplitudes[replica, i] = log_weights[replica, i] - d * log_scales[replica, i]
-        precisions[replica, i] = math.exp(-2.0 * log_scales[replica, i])

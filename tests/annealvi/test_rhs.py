@@ -91,7 +91,7 @@ def test_velocity_is_the_derivative_of_integrated_paths(manifold, capsys, tmp_pa
     path = integrate(session, session.states_of_vectors(means[None]), t_end=2 * h, points=3, rtol=1e-12).values[0]
     derivative = (-3 * path[0] + 4 * path[1] - path[2]) / (2 * h)
     M, Q = (np.array(rates["overlaps"][name]) for name in "MQ")
-    wanted = session.states_of_overlaps(M, Q, np.array(rates["weights"]), np.array(rates["scales"]))
+    wanted = session.states_of_overlaps(M, Q, rates)
     assert np.allclose(derivative, wanted, atol=1e-5)
 
 

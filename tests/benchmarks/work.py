@@ -72,10 +72,8 @@ def particle_rate(
         return simulate_particles(
             means,
             modes,
-            np.full(K, 1 / K),
-            np.ones(K),
-            np.full(L, 1 / L),
-            np.ones(L),
+            {"weights": np.full(K, 1 / K), "scales": np.ones(K)},
+            {"weights": np.full(L, 1 / L), "scales": np.ones(L)},
             np.full(steps, 0.1),
             0.02,
             particles=particles,

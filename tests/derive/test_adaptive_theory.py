@@ -181,14 +181,9 @@ def test_the_flow_is_that_of_the_schedule_it_traces():
 
 def particles_under_the_rule(session, means, tau, interval, dt, t_end):
     rule = AdaAnn(tau, round(interval / dt), session.rule.start_beta, 256)
-    problem = session.problem
     return simulate_adaptively(
         means,
-        session.modes(),
-        problem.target.weights,
-        problem.target.scales,
-        problem.proposal.weights,
-        problem.proposal.scales,
+        *session.mixtures(),
         rule,
         dt,
         steps=round(t_end / dt),

@@ -48,14 +48,14 @@ def random_means(problem, seed):
 
 
 def state_of(problem, means, beta):
-    return State(tuple(map(tuple, means)), problem.proposal.weights, problem.proposal.scales, beta)
+    return State(tuple(map(tuple, means)), problem.proposal, beta)
 
 
 def as_states(session, means, velocity):
     """The rates of the states that follow from the rates of means, weights and scales."""
     half = velocity.means @ means.T
     M = velocity.means @ session.modes(means.shape[1]).T
-    return session.states_of_overlaps(M, half + half.T, velocity.weights, velocity.scales)
+    return session.states_of_overlaps(M, half + half.T, {"weights": velocity.weights, "scales": velocity.scales})
 
 
 def test_every_problem_that_has_a_name_is_one_of_these():
@@ -184,7 +184,7 @@ def test_far_apart_slips_components_move_as_single_gaussians(name):
     beta, variance = 0.35, 0.05
     velocity = -np.array(problem.proposal.weights)[:, None] * beta * (means - modes) / variance
     half = velocity @ means.T
-    wanted = session.states_of_overlaps(velocity @ modes.T, half + half.T, np.zeros(2), np.zeros(2))
+    wanted = session.states_of_overlaps(velocity @ modes.T, half + half.T, {})
     found = session.compile("cpu").rhs_at_beta(beta, session.states_of_vectors(means[None]))[0]
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12 * np.abs(modes @ modes.T).max() / variance)
 
@@ -200,16 +200,7 @@ def test_the_compiled_system_agrees_with_particles_in_its_own_dimension(name):
     means = random_means(problem, 7)
     estimate = estimate_velocity(
         means,
-        session.modes(),
-        *(
-            np.array(part)
-            for part in (
-                problem.target.weights,
-                problem.target.scales,
-                problem.proposal.weights,
-                problem.proposal.scales,
-            )
-        ),
+        *session.mixtures(),
         beta,
         particles=1024,
         replicas=replicas,
@@ -219,13 +210,12 @@ def test_the_compiled_system_agrees_with_particles_in_its_own_dimension(name):
         device="cpu",
     )
     found = session.compile("cpu", 1e-9).rhs_at_beta(beta, session.states_of_vectors(means[None]))[0]
-    wanted = session.states_of_overlaps(estimate.M, estimate.Q, estimate.weights, estimate.scales)
+    wanted = session.states_of_overlaps(estimate.M, estimate.Q, estimate.parameters)
     error = np.abs(
         session.states_of_overlaps(
             estimate.M_standard_error,
             estimate.Q_standard_error,
-            estimate.weights_standard_error,
-            estimate.scales_standard_error,
+            estimate.parameters_standard_error,
         )
     )
     bound = stats.t.isf(1e-3 / (2 * len(found)), replicas - 1)
@@ -394,7 +384,7 @@ def test_components_of_unequal_scale_beyond_the_dimensions_move_by_the_kls_gradi
     proposal = Proposal((0.2, 0.3, 0.5), (1.0, 0.9, 1.1), (0.4, 1.0, 1.2))
     problem = Problem("three on a line", Target((1.0,), ((0.0,),), (1.0,)), proposal, Flow("euclidean"), space=Space(1))
     for means in (((0.4,), (-1.0,), (1.2,)), ((0.0,), (0.0,), (1.2,))):
-        state = State(means, proposal.weights, proposal.scales, 0.5)
+        state = State(means, proposal, 0.5)
         wanted = velocity_by_grid(problem, state)
         assert np.abs(np.array(velocity(problem, state).means) - wanted.means).max() <= wanted.bound
 
@@ -434,7 +424,7 @@ def test_ten_components_on_a_line_have_averages_over_one_variable():
     problem = Problem(
         "ten", Target((0.7, 0.3), ((1.5,), (-1.0,)), (1.0, 1.0)), proposal, Flow("euclidean"), space=Space(1)
     )
-    state = State(tuple((0.3 * n - 1.2,) for n in range(10)), proposal.weights, proposal.scales, 0.5)
+    state = State(tuple((0.3 * n - 1.2,) for n in range(10)), proposal, 0.5)
     wanted = velocity_by_grid(problem, state)
     assert np.abs(np.array(velocity(problem, state).means) - wanted.means).max() <= wanted.bound
 

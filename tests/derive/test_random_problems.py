@@ -81,14 +81,12 @@ def random_problem(rng, dimensions, most, spare, costly, sizes):
         Flow("sphere" if d > 1 and rng.random() < 0.5 else "euclidean", learn),
         space=Space(d),
     )
-    return problem, State(
-        tuple(map(tuple, means)), problem.proposal.weights, problem.proposal.scales, rng.uniform(0.05, 1)
-    )
+    return problem, State(tuple(map(tuple, means)), problem.proposal, rng.uniform(0.05, 1))
 
 
 def rates(problem, state):
     found = velocity(problem, state)
-    return [np.array(part) for part in (found.means, found.weights, found.scales)]
+    return [np.array(part) for part in (found.means, *found.parameters.values())]
 
 
 def with_target(problem, means, order=slice(None)):
@@ -100,7 +98,7 @@ def with_target(problem, means, order=slice(None)):
 def with_proposal(problem, state, means, weights, scales):
     """The problem and the state, both with another proposal."""
     proposal = Proposal(weights, scales, tuple(np.linalg.norm(means, axis=1)))
-    moved = State(tuple(tuple(map(float, row)) for row in means), proposal.weights, proposal.scales, state.beta)
+    moved = State(tuple(tuple(map(float, row)) for row in means), proposal, state.beta)
     return dataclasses.replace(problem, proposal=proposal), moved
 
 
@@ -145,7 +143,9 @@ def test_a_rotation_of_all_vectors_rotates_the_velocity(drawn, seed):
     rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(problem.space.dimension,) * 2))[0]
     rotated = with_target(problem, padded_modes(problem) @ rotation)
     means, weights, scales = rates(problem, state)
-    turned = rates(*with_proposal(rotated, state, np.array(state.means) @ rotation, state.weights, state.scales))
+    turned = rates(
+        *with_proposal(rotated, state, np.array(state.means) @ rotation, state.proposal.weights, state.proposal.scales)
+    )
     np.testing.assert_allclose(turned[0], means @ rotation, rtol=0, atol=SAME)
     np.testing.assert_allclose(turned[1], weights, rtol=0, atol=SAME)
     np.testing.assert_allclose(turned[2], scales, rtol=0, atol=SAME)
@@ -155,10 +155,10 @@ def test_a_rotation_of_all_vectors_rotates_the_velocity(drawn, seed):
 @given(problems(), st.randoms(use_true_random=False))
 def test_other_labels_permute_the_velocity(drawn, random):
     problem, state = drawn
-    modes, components = list(range(len(problem.target.weights))), list(range(len(state.weights)))
+    modes, components = list(range(len(problem.target.weights))), list(range(len(state.proposal.weights)))
     random.shuffle(modes)
     random.shuffle(components)
-    parts = (np.array(part)[components] for part in (state.means, state.weights, state.scales))
+    parts = (np.array(part)[components] for part in (state.means, state.proposal.weights, state.proposal.scales))
     relabelled = rates(*with_proposal(with_target(problem, padded_modes(problem), modes), state, *parts))
     for plain, permuted in zip(rates(problem, state), relabelled, strict=True):
         np.testing.assert_allclose(permuted, plain[components], rtol=0, atol=SAME)
@@ -184,16 +184,16 @@ def halves_are_as_fast_together(drawn, random):
     means, logits and log scales.
     """
     problem, state = drawn
-    halved = random.randrange(len(state.weights))
-    twice = [*range(len(state.weights)), halved]
-    weights = np.array(state.weights)
+    halved = random.randrange(len(state.proposal.weights))
+    twice = [*range(len(state.proposal.weights)), halved]
+    weights = np.array(state.proposal.weights)
     weights[halved] /= 2
-    parts = np.array(state.means)[twice], weights[twice], np.array(state.scales)[twice]
+    parts = np.array(state.means)[twice], weights[twice], np.array(state.proposal.scales)[twice]
     share = np.where(np.array(twice) == halved, 0.5, 1.0)
     whole, halves = rates(problem, state), rates(*with_proposal(problem, state, *parts))
     np.testing.assert_allclose(halves[0], share[:, None] * whole[0][twice], rtol=0, atol=SAME)
     np.testing.assert_allclose(halves[2], share * whole[2][twice], rtol=0, atol=SAME)
-    logits = logit_rates(state.weights, whole[1])
+    logits = logit_rates(state.proposal.weights, whole[1])
     np.testing.assert_allclose(
         logit_rates(weights[twice], halves[1]), share * logits[twice], rtol=0, atol=SAME / min(weights)
     )
@@ -208,7 +208,7 @@ def test_the_objective_falls_along_the_flow(drawn):
     """
     problem, state = drawn
     means, weights, scales = rates(problem, state)
-    logits, log_scales = logit_rates(state.weights, weights), scales / np.array(state.scales)
+    logits, log_scales = logit_rates(state.proposal.weights, weights), scales / np.array(state.proposal.scales)
     gradient = velocity_by_grid(problem, state).gradient
     slope = np.sum(gradient.means * means) + gradient.logits @ logits + gradient.log_scales @ log_scales
     squared_length = np.sum(means**2) + logits @ logits + log_scales @ log_scales
@@ -218,8 +218,8 @@ def test_the_objective_falls_along_the_flow(drawn):
     step, moved = 1e-3, np.array(state.means) + 1e-3 * means
     if problem.flow.manifold == "sphere":
         moved *= (np.linalg.norm(state.means, axis=1) / np.linalg.norm(moved, axis=1))[:, None]
-    shares = np.array(state.weights) * np.exp(step * logits)
-    after = Mixture(moved, shares / shares.sum(), np.array(state.scales) * np.exp(step * log_scales))
+    shares = np.array(state.proposal.weights) * np.exp(step * logits)
+    after = Mixture(moved, shares / shares.sum(), np.array(state.proposal.scales) * np.exp(step * log_scales))
     (before, before_error), (later, later_error) = (objective(q, target, state.beta, 1e-11) for q in (proposal, after))
     assert before - later >= step * squared_length / 2 - before_error - later_error
 
@@ -280,7 +280,7 @@ def test_the_compiled_system_is_the_velocity_of_the_overlaps(drawn):
     problem, state = drawn
     session = annealvi.open_session(problem)
     found = velocity(problem, state)
-    wanted = session.states_of_overlaps(*map(np.array, (found.M, found.Q, found.weights, found.scales)))
+    wanted = session.states_of_overlaps(np.array(found.M), np.array(found.Q), found.parameters)
     kernel = session.compile("cpu")
     states = session.states_of_vectors(np.array([state.means]))
     factor = max(1.0, np.abs(wanted).max(), *(1 / np.array(problem.proposal.radii) ** 2))

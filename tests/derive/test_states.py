@@ -7,9 +7,11 @@ import pytest
 import sympy as sp
 
 from derive.dynamics.adaptive_schedule import INVERSE_TEMPERATURE, with_adaann
-from derive.dynamics.learned import PARAMETERS, parameters_in
+from derive.dynamics.learned import LEARNED, parameters_in
 from derive.dynamics.symbolic_problem import derive_problem, symbolise
+from derive.objects.parameters import PARAMETERS, SCALES, WEIGHTS
 from derive.objects.states import StateKind
+from derive.objects.step import Equation
 from derive.problem.built_in import BUILT_IN
 from derive.problem.specification import LEARNABLE, Flow, Problem
 from derive.rules.geometry import R, overlaps_of
@@ -32,10 +34,10 @@ def test_the_records_of_the_bimodal_case():
         ("m_1", StateKind.MODE_OVERLAP, (0,), COSINE),
         ("m_2", StateKind.MODE_OVERLAP, (1,), COSINE),
         ("s", StateKind.MEAN_OVERLAP, (0, 1), COSINE),
-        ("w_1", StateKind.WEIGHT, (0,), UNIT),
-        ("w_2", StateKind.WEIGHT, (1,), UNIT),
-        ("sigma_1", StateKind.SCALE, (0,), LENGTH),
-        ("sigma_2", StateKind.SCALE, (1,), LENGTH),
+        ("w_1", WEIGHTS, (0,), UNIT),
+        ("w_2", WEIGHTS, (1,), UNIT),
+        ("sigma_1", SCALES, (0,), LENGTH),
+        ("sigma_2", SCALES, (1,), LENGTH),
     ]
 
 
@@ -54,15 +56,26 @@ def test_the_records_of_free_means():
 def test_every_learned_parameter_has_a_record_and_every_record_a_name_in_the_problem_file():
     assert ("means", *(parameter.name for parameter in PARAMETERS)) == LEARNABLE
     assert parameters_in(("means",)) == ()
-    kinds = [parameter.kind for parameter in PARAMETERS]
-    assert len(set(kinds)) == len(kinds)
+    assert tuple(learned.slope.parameter for learned in LEARNED) == PARAMETERS
+    for letters in ([parameter.letter for parameter in PARAMETERS], [learned.slope.letter for learned in LEARNED]):
+        assert len(set(letters)) == len(letters)
 
 
 def test_a_parameter_with_too_few_slopes_is_refused():
     setting = symbolise(BUILT_IN["learned-weights"]).setting
-    for parameter in PARAMETERS:
+    for parameter in LEARNED:
         with pytest.raises(ArithmeticError, match=f"0 slopes for 2 {parameter.name}"):
             parameter.unevaluated_rates(setting.proposal, ())
+
+
+def test_a_rate_before_the_chain_rule_in_plain_text():
+    """The JSON of a derivation holds this text."""
+    proposal = symbolise(Problem(flow=Flow(learn=("weights", "scales")))).setting.proposal
+    slopes = tuple(Equation(f"slope_{i}", "", sp.Symbol(f"g_{i}")) for i in (1, 2))
+    assert [str(learned.unevaluated_rates(proposal, slopes)[1].value) for learned in LEARNED] == [
+        "WeightRate(weights=(w_1, w_2), component=1, logit_rates=(-g_1, -g_2))",
+        "ScaleRate(scale=sigma_2, component=1, log_rate=-g_2)",
+    ]
 
 
 def test_a_rules_beta_is_the_last_record():

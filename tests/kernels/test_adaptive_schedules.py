@@ -32,10 +32,8 @@ STANDARD_ERRORS = 4.5
 
 BIMODAL = {
     "target_means": [[2.0, 0, 0, 0], [-2.0, 0, 0, 0]],
-    "target_weights": [0.8, 0.2],
-    "target_scales": [1.0, 0.8],
-    "proposal_weights": [0.6, 0.4],
-    "proposal_scales": [1.0, 1.2],
+    "target": {"weights": [0.8, 0.2], "scales": [1.0, 0.8]},
+    "proposal": {"weights": [0.6, 0.4], "scales": [1.0, 1.2]},
 }
 ADAANN = AdaAnn(tau=0.2, every=3, start_beta=0.05, particles=50)
 ESS = EffectiveSampleSize(level=0.9, every=3, start_beta=0.05, particles=50)
@@ -56,10 +54,8 @@ def first_betas_of_one_gaussian(rule, replicas):
     run = simulate_adaptively(
         means,
         nu,
-        [1.0],
-        [TARGET_SIGMA],
-        [1.0],
-        [SIGMA],
+        {"weights": [1.0], "scales": [TARGET_SIGMA]},
+        {"weights": [1.0], "scales": [SIGMA]},
         rule,
         0.1,
         steps=2,
@@ -133,7 +129,7 @@ def test_the_rule_sees_the_target_at_particles_of_its_own():
     """log p* equals NumPy's up to a constant, at draws whose numbers count down from the last one of a component."""
     means, scales = uniform_sphere_means(3, 2, 5, 2.0, seed=4), np.array([[1.0, 0.5], [0.8, 1.2], [2.0, 0.1]])
     nu, target_weights, target_scales = np.eye(5)[:2], np.array([0.7, 0.3]), np.array([1.0, 0.4])
-    state = replicas_at(means, np.full((3, 2), 0.5), scales, target_weights, target_scales)
+    state = replicas_at(means, np.array([np.full((3, 2), 0.5), scales]), np.array([target_weights, target_scales]))
     found = log_target_of_particles(state, nu, np.array([2, 0]), 3, np.uint64(9), 17)
     assert found.shape == (2, 2, 3)
     z = np.empty(8)
@@ -204,8 +200,10 @@ def test_the_same_betas_given_beforehand_give_the_same_run():
             learn=learn,
             device="cpu",
         )
-        for name in ("M", "Q", "weights", "scales"):
-            np.testing.assert_array_equal(getattr(run, name)[:, :1], getattr(again, name))
+        np.testing.assert_array_equal(run.M[:, :1], again.M)
+        np.testing.assert_array_equal(run.Q[:, :1], again.Q)
+        for name, values in again.parameters.items():
+            np.testing.assert_array_equal(run.parameters[name][:, :1], values)
         assert (run.dt, run.seed, run.particles) == (0.05, 11, 6)
 
 

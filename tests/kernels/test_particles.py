@@ -10,6 +10,7 @@ import time
 import numba
 import numpy as np
 import pytest
+from changed import changed
 from scipy.integrate import solve_ivp
 from scipy.special import expit, logsumexp
 
@@ -25,10 +26,8 @@ STANDARD_ERRORS = 4.5
 
 UNEQUAL = {
     "target_means": np.array([[2.0, 0.5], [-1.5, 1.0], [0.0, -2.0]]),
-    "target_weights": [0.5, 0.3, 0.2],
-    "target_scales": [1.0, 0.7, 1.3],
-    "proposal_weights": [0.6, 0.4],
-    "proposal_scales": [1.2, 0.8],
+    "target": {"weights": [0.5, 0.3, 0.2], "scales": [1.0, 0.7, 1.3]},
+    "proposal": {"weights": [0.6, 0.4], "scales": [1.2, 0.8]},
 }
 UNEQUAL_MEANS = np.array([[1.0, 0.8], [-0.6, 0.9]])
 
@@ -38,10 +37,8 @@ def bimodal(d, R=R):
     target[:, 0] = R, -R
     return {
         "target_means": target,
-        "target_weights": [W_STAR, 1 - W_STAR],
-        "target_scales": [1, 1],
-        "proposal_weights": [0.5, 0.5],
-        "proposal_scales": [1, 1],
+        "target": {"weights": [W_STAR, 1 - W_STAR], "scales": [1, 1]},
+        "proposal": {"weights": [0.5, 0.5], "scales": [1, 1]},
     }
 
 
@@ -66,8 +63,10 @@ def reverse_kl_on_a_grid(means, beta, problem, normalised=True):
     """KL(q || p*^beta) in two dimensions by the trapezoidal rule, which is exact to rounding for smooth densities."""
     axis = np.linspace(-11, 11, 221)
     x = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
-    log_q = log_mixture(x, means, problem["proposal_weights"], problem["proposal_scales"])
-    log_p = log_mixture(x, problem["target_means"], problem["target_weights"], problem["target_scales"], normalised)
+    log_q = log_mixture(x, means, problem["proposal"]["weights"], problem["proposal"]["scales"])
+    log_p = log_mixture(
+        x, problem["target_means"], problem["target"]["weights"], problem["target"]["scales"], normalised
+    )
     return np.sum(np.exp(log_q) * (log_q - beta * log_p)) * (axis[1] - axis[0]) ** 2
 
 
@@ -326,7 +325,8 @@ def test_means_that_diverge_are_an_error_that_names_the_step(steps):
 
     A step below the limit of Euler's method, 2 sigma^2 / w_i = 0.04, is none.
     """
-    narrow = {**bimodal(4), "target_scales": [0.1, 0.1], "proposal_scales": [0.1, 0.1]}
+    narrow = {**bimodal(4), "target": {"weights": [W_STAR, 1 - W_STAR], "scales": [0.1, 0.1]}}
+    narrow["proposal"] = {"weights": [0.5, 0.5], "scales": [0.1, 0.1]}
     options = {"particles": 4, "seed": 3, "manifold": "euclidean", "device": "cpu", "record_every": steps}
     means = uniform_sphere_means(2, 2, 4, R, seed=3)
     with pytest.raises(DivergenceError, match=r"means diverge with dt = 0\.1; .* below 2 sigma\^2 / w_i, here 0\.04$"):
@@ -403,12 +403,12 @@ GOOD = {
         ("initial_means", np.ones((0, 2, 2)), "dimension"),
         ("initial_means", "means", "numbers"),
         ("target_means", np.zeros((0, 2)), "dimension"),
-        ("target_weights", [0.5, 0.5], "target_weights"),
-        ("target_weights", [0.5, 0.3, 0.3], "sum to one"),
-        ("target_weights", [0.5, 0.6, -0.1], "positive"),
-        ("target_scales", [1.0, 0.0, 1.0], "positive"),
-        ("proposal_weights", [1.0], "proposal_weights"),
-        ("proposal_scales", [1.0, np.inf], "finite"),
+        ("target weights", [0.5, 0.5], "target weights"),
+        ("target weights", [0.5, 0.3, 0.3], "sum to one"),
+        ("target weights", [0.5, 0.6, -0.1], "positive"),
+        ("target scales", [1.0, 0.0, 1.0], "positive"),
+        ("proposal weights", [1.0], "proposal weights"),
+        ("proposal scales", [1.0, np.inf], "finite"),
         ("betas", [], "betas"),
         ("betas", [0.5, -0.1], "negative"),
         ("dt", 0.0, "dt"),
@@ -426,7 +426,7 @@ GOOD = {
 )
 def test_bad_input_is_one_clear_line(key, value, message):
     with pytest.raises(ValueError, match=message) as caught:
-        simulate_particles(**{**GOOD, key: value})
+        simulate_particles(**changed(GOOD, key, value))
     assert "\n" not in str(caught.value)
 
 
@@ -436,7 +436,7 @@ def test_good_input_is_accepted_at_the_limits():
     with pytest.raises(ValueError, match="2 replicas"):
         estimate_velocity(UNEQUAL_MEANS, **UNEQUAL, beta=1.0, particles=4, replicas=1, seed=0)
     one = simulate_particles(
-        [[[2.0]]], [[1.0]], [1.0], [1.0], [1.0], [1.0], [1.0], 0.1, particles=1, seed=0, device="cpu"
+        [[[2.0]]], [[1.0]], *[{"weights": [1.0], "scales": [1.0]}] * 2, [1.0], 0.1, particles=1, seed=0, device="cpu"
     )
     assert one.final_means.shape == (1, 1, 1)
     assert abs(one.final_means[0, 0, 0]) == pytest.approx(2.0)

@@ -19,10 +19,8 @@ from kernels.particles.simulation import estimate_velocity, simulate_particles
 
 PROBLEM = {
     "target_means": [[3.0, 0, 0, 0, 0], [-1, 2, 0, 0, 0], [0, 0, 1, 0, -2]],
-    "target_weights": [0.5, 0.3, 0.2],
-    "target_scales": [1.0, 0.7, 1.4],
-    "proposal_weights": [0.6, 0.4],
-    "proposal_scales": [1.2, 0.8],
+    "target": {"weights": [0.5, 0.3, 0.2], "scales": [1.0, 0.7, 1.4]},
+    "proposal": {"weights": [0.6, 0.4], "scales": [1.2, 0.8]},
 }
 ALL = ("means", "weights", "scales")
 CASES = [("float64", "sphere"), ("float64", "euclidean"), ("float32", "sphere")]
@@ -62,16 +60,18 @@ def results(device, particles):
             precision=precision,
             device=device,
         )
-        found |= {f"{precision} {manifold} learned {name}": getattr(run, f"final_{name}").tolist() for name in ALL}
+        final = {"means": run.final_means, **{name: values[-1] for name, values in run.parameters.items()}}
+        found |= {f"{precision} {manifold} learned {name}": values.tolist() for name, values in final.items()}
     learned = estimate_velocity(
         means[0], **PROBLEM, beta=0.5, particles=20, replicas=2, seed=1, learn=ALL, device=device
     )
-    found["velocity of weights"], found["velocity of scales"] = learned.weights.tolist(), learned.scales.tolist()
+    found |= {f"velocity of {name}": rates.tolist() for name, rates in learned.parameters.items()}
     rule = AdaAnn(tau=0.3, every=1, start_beta=0.1, particles=20)
     adaptive = simulate_adaptively(
         means, **PROBLEM, rule=rule, dt=0.1, steps=2, particles=5, seed=4, learn=("weights", "scales"), device=device
     )
-    found |= {f"adaptive {name}": getattr(adaptive, name).tolist() for name in ("beta", "weights", "scales")}
+    found |= {f"adaptive {name}": values.tolist() for name, values in adaptive.parameters.items()}
+    found["adaptive beta"] = adaptive.beta.tolist()
     np.testing.assert_array_equal(adaptive.final_means, means)
     velocity = estimate_velocity(means[0], **PROBLEM, beta=0.5, particles=20, replicas=2, seed=1, device=device)
     found["velocity"] = velocity.means.tolist()
@@ -109,6 +109,7 @@ def test_gpu_agrees_with_the_cpu():
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes):
     from numba import boolean, float64, from_dtype, int64, uint64
+    from numba.core.types import UniTuple
 
     from kernels.particles.cuda.blocks import block_shape
     from kernels.particles.cuda.estimate import estimate_source
@@ -120,9 +121,9 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes):
     move_means, move_all_shapes = move_means_source(np.dtype(precision).type, shape.threads), move_all_shapes_source()
     table, cube = float64[:, ::1], float64[:, :, ::1]
     signatures = {
-        estimate: (cube, table, table, real[:, :, ::1], table, table, table, table, table, int64, int64, uint64, int64),
+        estimate: (cube, cube, real[:, :, ::1], cube, table, table, table, int64, int64, uint64, int64),
         move_means: (cube, real[:, :, ::1], cube, table, float64, boolean),
-        move_all_shapes: (*[table] * 8, int64, float64, boolean, boolean),
+        move_all_shapes: (cube, cube, table, table, cube, int64, float64, UniTuple(boolean, 2)),
     }
     for kernel, signature in signatures.items():
         ptx = ptx_for_hopper(kernel, signature)

@@ -7,6 +7,7 @@ Seeds are fixed. A comparison uses Student's t at a level of 1e-3, divided among
 import numba
 import numpy as np
 import pytest
+from changed import changed
 from scipy.stats import t as student
 
 from kernels.particles.kl_grid import KlGradient, Mixture, kl_gradient
@@ -16,12 +17,8 @@ from kernels.particles.simulation import DivergenceError, estimate_velocity, sim
 ALL = ("means", "weights", "scales")
 REPLICAS = 64
 
-TARGET = {
-    "target_means": [[2.0, 0.5, 0.3], [-1.5, 1.0, -0.4]],
-    "target_weights": [0.7, 0.3],
-    "target_scales": [1.0, 0.7],
-}
-PROPOSAL = {"proposal_weights": [0.6, 0.4], "proposal_scales": [1.2, 0.8]}
+TARGET = {"means": [[2.0, 0.5, 0.3], [-1.5, 1.0, -0.4]], "weights": [0.7, 0.3], "scales": [1.0, 0.7]}
+PROPOSAL = {"weights": [0.6, 0.4], "scales": [1.2, 0.8]}
 MEANS = np.array([[1.0, 0.8, -0.2], [-0.6, 0.9, 0.5]])
 
 
@@ -37,42 +34,36 @@ def bound(numbers, replicas=REPLICAS):
 
 def problem(d, proposals=2, targets=2):
     """The mixtures above in their first d coordinates and with their first components; the weights again sum to one."""
-    weights, target_weights = (
-        np.array(PROPOSAL["proposal_weights"])[:proposals],
-        np.array(TARGET["target_weights"])[:targets],
-    )
+    weights, target_weights = np.array(PROPOSAL["weights"])[:proposals], np.array(TARGET["weights"])[:targets]
     mixtures = {
-        "target_means": np.array(TARGET["target_means"])[:targets, :d],
-        "target_weights": target_weights / target_weights.sum(),
-        "target_scales": TARGET["target_scales"][:targets],
-        "proposal_weights": weights / weights.sum(),
-        "proposal_scales": np.array(PROPOSAL["proposal_scales"])[:proposals],
+        "target_means": np.array(TARGET["means"])[:targets, :d],
+        "target": {"weights": target_weights / target_weights.sum(), "scales": TARGET["scales"][:targets]},
+        "proposal": {"weights": weights / weights.sum(), "scales": np.array(PROPOSAL["scales"])[:proposals]},
     }
     return MEANS[:proposals, :d], mixtures
 
 
 def grid_gradient(means, mixtures, beta):
-    proposal = Mixture(means, mixtures["proposal_weights"], mixtures["proposal_scales"])
-    target = Mixture(mixtures["target_means"], mixtures["target_weights"], mixtures["target_scales"])
+    proposal = Mixture(means, **mixtures["proposal"])
+    target = Mixture(mixtures["target_means"], **mixtures["target"])
     return kl_gradient(proposal, target, beta, 1e-6)
 
 
 def expected_velocities(gradient: KlGradient, mixtures):
     """da/dt, dw/dt and dsigma/dt in Euclidean space, from the gradient in the means, logits and log scales."""
-    weights = mixtures["proposal_weights"]
+    weights = mixtures["proposal"]["weights"]
     return (
         -gradient.means,
         -weights * (gradient.logits - weights @ gradient.logits),
-        -mixtures["proposal_scales"] * gradient.log_scales,
+        -mixtures["proposal"]["scales"] * gradient.log_scales,
     )
 
 
 def compare(estimate: VelocityEstimate, expected):
     differences = [
-        found - exact
-        for found, exact in zip((estimate.means, estimate.weights, estimate.scales), expected, strict=True)
+        found - exact for found, exact in zip((estimate.means, *estimate.parameters.values()), expected, strict=True)
     ]
-    errors = [estimate.means_standard_error, estimate.weights_standard_error, estimate.scales_standard_error]
+    errors = [estimate.means_standard_error, *estimate.parameters_standard_error.values()]
     return largest_z(differences, errors)
 
 
@@ -93,10 +84,15 @@ def test_velocities_of_weights_and_scales_descend_the_kl(d, beta, precision):
     )
     expected = expected_velocities(grid_gradient(means, mixtures, beta), mixtures)
     assert compare(estimate, expected) < bound(means.size + 4)
-    assert max(estimate.weights_standard_error.max(), estimate.scales_standard_error.max()) < 4e-3
+    assert (
+        max(estimate.parameters_standard_error["weights"].max(), estimate.parameters_standard_error["scales"].max())
+        < 4e-3
+    )
     colder = expected_velocities(grid_gradient(means, mixtures, 2 * beta), mixtures)
-    assert np.abs((estimate.weights - colder[1]) / estimate.weights_standard_error).min() > 10
-    assert np.abs((estimate.scales - colder[2]) / estimate.scales_standard_error).min() > 10
+    assert (
+        np.abs((estimate.parameters["weights"] - colder[1]) / estimate.parameters_standard_error["weights"]).min() > 10
+    )
+    assert np.abs((estimate.parameters["scales"] - colder[2]) / estimate.parameters_standard_error["scales"]).min() > 10
 
 
 @pytest.mark.parametrize(("proposals", "targets"), [(1, 2), (2, 1)])
@@ -115,17 +111,18 @@ def test_velocities_with_a_single_component_on_one_side(proposals, targets):
     )
     expected = expected_velocities(grid_gradient(means, mixtures, 0.6), mixtures)
     if proposals == 1:
-        assert estimate.weights == pytest.approx(0, abs=1e-15)
-        expected = (expected[0], estimate.weights, expected[2])
-        estimate.weights_standard_error[:] = 1.0
+        assert estimate.parameters["weights"] == pytest.approx(0, abs=1e-15)
+        expected = (expected[0], estimate.parameters["weights"], expected[2])
+        estimate.parameters_standard_error["weights"][:] = 1.0
     assert compare(estimate, expected) < bound(3 * proposals)
 
 
 def test_what_is_not_learned_rests():
     means, mixtures = problem(3)
-    start = {"means": means, "weights": mixtures["proposal_weights"], "scales": mixtures["proposal_scales"]}
+    start = {"means": means, **mixtures["proposal"]}
     options = {"particles": 16, "replicas": 4, "seed": 3, "beta": 0.5, "device": "cpu"}
     everything = estimate_velocity(means, **mixtures, learn=ALL, **options)
+    whole = {"means": everything.means, **everything.parameters}
     for learned in (("means",), ("weights",), ("scales",), ("weights", "means")):
         run = simulate_particles(
             means[None],
@@ -139,18 +136,17 @@ def test_what_is_not_learned_rests():
             device="cpu",
         )
         velocity = estimate_velocity(means, **mixtures, learn=learned, **options)
-        final = {"means": run.final_means, "weights": run.final_weights, "scales": run.final_scales}
+        final = {"means": run.final_means, **{name: values[-1] for name, values in run.parameters.items()}}
+        rates = {"means": velocity.means, **velocity.parameters}
         for name, value in start.items():
             if name in learned:
                 assert np.abs(final[name][0] - value).min() > 1e-6
-                np.testing.assert_allclose(getattr(velocity, name), getattr(everything, name), rtol=1e-12, atol=1e-15)
+                np.testing.assert_allclose(rates[name], whole[name], rtol=1e-12, atol=1e-15)
             else:
                 np.testing.assert_array_equal(final[name][0], value)
-                np.testing.assert_array_equal(getattr(velocity, name), 0.0)
-        assert run.weights.shape == run.scales.shape == (4, 1, 2)
-        np.testing.assert_array_equal(run.weights[-1], run.final_weights)
-        np.testing.assert_array_equal(run.scales[-1], run.final_scales)
-        np.testing.assert_allclose(run.final_weights.sum(-1), 1.0, rtol=1e-14)
+                np.testing.assert_array_equal(rates[name], 0.0)
+        assert run.parameters["weights"].shape == run.parameters["scales"].shape == (4, 1, 2)
+        np.testing.assert_allclose(run.parameters["weights"][-1].sum(-1), 1.0, rtol=1e-14)
 
 
 def test_first_step_moves_logits_and_log_scales_by_the_velocity_of_the_same_draws():
@@ -158,20 +154,23 @@ def test_first_step_moves_logits_and_log_scales_by_the_velocity_of_the_same_draw
     dt, options = 0.1, {"particles": 10, "seed": 4, "manifold": "euclidean", "learn": ALL, "device": "cpu"}
     run = simulate_particles(np.repeat(means[None], 2, axis=0), **mixtures, betas=[0.5], dt=dt, **options)
     velocity = estimate_velocity(means, **mixtures, beta=0.5, replicas=2, **options)
-    weights, scales = mixtures["proposal_weights"], mixtures["proposal_scales"]
-    np.testing.assert_allclose(np.log(run.final_scales / scales).mean(0), dt * velocity.scales / scales, rtol=1e-12)
-    moved = np.log(run.final_weights / weights).mean(0)
+    weights, scales = mixtures["proposal"].values()
     np.testing.assert_allclose(
-        moved[0] - moved[1], dt * (velocity.weights[0] / weights[0] - velocity.weights[1] / weights[1]), rtol=1e-12
+        np.log(run.parameters["scales"][-1] / scales).mean(0), dt * velocity.parameters["scales"] / scales, rtol=1e-12
+    )
+    moved = np.log(run.parameters["weights"][-1] / weights).mean(0)
+    np.testing.assert_allclose(
+        moved[0] - moved[1],
+        dt * (velocity.parameters["weights"][0] / weights[0] - velocity.parameters["weights"][1] / weights[1]),
+        rtol=1e-12,
     )
 
 
-def one_gaussian(d, target_scale):
+def one_gaussian(d, target_scale, scale):
     return {
         "target_means": np.linspace(-1, 1, d)[None] if d > 1 else np.array([[0.7]]),
-        "target_weights": [1.0],
-        "target_scales": [target_scale],
-        "proposal_weights": [1.0],
+        "target": {"weights": [1.0], "scales": [target_scale]},
+        "proposal": {"weights": [1.0], "scales": [scale]},
     }
 
 
@@ -182,12 +181,11 @@ def test_means_of_a_gaussian_relax_geometrically(d):
     There the particles' noise cancels.
     """
     scale, dt, steps = 1.3, 0.2, 12
-    mixtures = one_gaussian(d, scale)
+    mixtures = one_gaussian(d, scale, scale)
     start = np.sin(np.arange(2.0 * d)).reshape(2, 1, d)
     run = simulate_particles(
         start,
         **mixtures,
-        proposal_scales=[scale],
         betas=np.ones(steps),
         dt=dt,
         particles=3,
@@ -210,12 +208,11 @@ def exact_scale(t, d, start, target_scale, beta):
 def test_one_gaussian_follows_the_exact_path_and_ends_at_the_target():
     """Extrapolation leaves the term of second order, for which the test allows a quarter of the finer run's bias."""
     d, scale, start_scale, beta, dt = 3, 1.6, 0.7, 0.8, 0.02
-    mixtures, start = one_gaussian(d, scale), np.full((REPLICAS, 1, d), 0.5)
+    mixtures, start = one_gaussian(d, scale, start_scale), np.full((REPLICAS, 1, d), 0.5)
     runs = [
         simulate_particles(
             start,
             **mixtures,
-            proposal_scales=[start_scale],
             betas=np.full(20 * halvings, beta),
             dt=dt / halvings,
             particles=4096,
@@ -229,16 +226,17 @@ def test_one_gaussian_follows_the_exact_path_and_ends_at_the_target():
     ]
     both = extrapolate_step(*runs)
     exact = exact_scale(both.t, d, start_scale, scale, beta)[1:, None]
-    excess = np.abs(both.scales[1:] - exact) - 0.25 * np.abs(both.scales_bias[1:])
-    assert np.all(excess < bound(exact.size) * both.scales_standard_error[1:])
-    assert np.max(np.abs(both.scales_bias[1:]) / both.scales_standard_error[1:]) > 5
-    np.testing.assert_allclose(both.scales + both.scales_bias, runs[1].scales.mean(1))
-    np.testing.assert_array_equal(both.weights, 1.0)
+    excess = np.abs(both.parameters["scales"][1:] - exact) - 0.25 * np.abs(both.parameters_bias["scales"][1:])
+    assert np.all(excess < bound(exact.size) * both.parameters_standard_error["scales"][1:])
+    assert np.max(np.abs(both.parameters_bias["scales"][1:]) / both.parameters_standard_error["scales"][1:]) > 5
+    np.testing.assert_allclose(
+        both.parameters["scales"] + both.parameters_bias["scales"], runs[1].parameters["scales"].mean(1)
+    )
+    np.testing.assert_array_equal(both.parameters["weights"], 1.0)
 
     end = simulate_particles(
         start[:2],
         **mixtures,
-        proposal_scales=[start_scale],
         betas=np.ones(1500),
         dt=0.05,
         particles=8,
@@ -250,7 +248,7 @@ def test_one_gaussian_follows_the_exact_path_and_ends_at_the_target():
     )
     # At the target the noise vanishes, so that the run reaches the limit to rounding.
     np.testing.assert_allclose(end.final_means, np.broadcast_to(mixtures["target_means"], (2, 1, d)), atol=1e-10)
-    np.testing.assert_allclose(end.final_scales, scale, rtol=1e-10)
+    np.testing.assert_allclose(end.parameters["scales"][-1], scale, rtol=1e-10)
 
 
 def test_a_mixture_with_everything_learned_ends_at_the_target():
@@ -269,8 +267,8 @@ def test_a_mixture_with_everything_learned_ends_at_the_target():
         device="cpu",
     )
     np.testing.assert_allclose(run.final_means[0], mixtures["target_means"], atol=1e-6)
-    np.testing.assert_allclose(run.final_weights[0], mixtures["target_weights"], atol=1e-6)
-    np.testing.assert_allclose(run.final_scales[0], mixtures["target_scales"], atol=1e-6)
+    np.testing.assert_allclose(run.parameters["weights"][-1][0], mixtures["target"]["weights"], atol=1e-6)
+    np.testing.assert_allclose(run.parameters["scales"][-1][0], mixtures["target"]["scales"], atol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
@@ -282,10 +280,8 @@ def test_a_thousand_dimensions_neither_overflow_nor_lose_accuracy(precision):
     estimate = estimate_velocity(
         means,
         nu,
-        [1.0],
-        [target_scale],
-        weights,
-        scales,
+        {"weights": [1.0], "scales": [target_scale]},
+        {"weights": weights, "scales": scales},
         beta,
         particles=64,
         replicas=32,
@@ -304,7 +300,7 @@ def test_a_thousand_dimensions_neither_overflow_nor_lose_accuracy(precision):
         scales * weights * d * (1 - beta * scales**2 / target_scale**2),
     )
     assert compare(estimate, expected) < bound(means.size + 4, 32)
-    assert np.all(estimate.scales_standard_error < 1e-2 * np.abs(estimate.scales))
+    assert np.all(estimate.parameters_standard_error["scales"] < 1e-2 * np.abs(estimate.parameters["scales"]))
 
 
 def test_single_precision_agrees_with_double():
@@ -323,10 +319,9 @@ def test_single_precision_agrees_with_double():
         )
         for precision in ("float64", "float32")
     )
-    for name in ("means", "weights", "scales"):
-        np.testing.assert_allclose(
-            getattr(single, f"final_{name}"), getattr(double, f"final_{name}"), rtol=0, atol=1e-6
-        )
+    np.testing.assert_allclose(single.final_means, double.final_means, rtol=0, atol=1e-6)
+    for name, values in double.parameters.items():
+        np.testing.assert_allclose(single.parameters[name][-1], values[-1], rtol=0, atol=1e-6)
 
 
 def test_each_replica_has_its_own_start_and_no_thread_count_matters(monkeypatch):
@@ -336,7 +331,7 @@ def test_each_replica_has_its_own_start_and_no_thread_count_matters(monkeypatch)
     scales = np.linspace(0.5, 1.5, 10).reshape(5, 2)
 
     def run(rows=slice(None), **options):
-        arguments = {**mixtures, "proposal_weights": weights[rows], "proposal_scales": scales[rows], **options}
+        arguments = {**mixtures, "proposal": {"weights": weights[rows], "scales": scales[rows]}, **options}
         return simulate_particles(
             starts[rows],
             **arguments,
@@ -350,18 +345,20 @@ def test_each_replica_has_its_own_start_and_no_thread_count_matters(monkeypatch)
         )
 
     reference = run()
-    np.testing.assert_array_equal(reference.weights[0], weights)
-    np.testing.assert_array_equal(reference.scales[0], scales)
-    assert np.all(reference.weights[-1] != reference.weights[0])
+    np.testing.assert_array_equal(reference.parameters["weights"][0], weights)
+    np.testing.assert_array_equal(reference.parameters["scales"][0], scales)
+    assert np.all(reference.parameters["weights"][-1] != reference.parameters["weights"][0])
     for threads in (1, 2, 7):
         monkeypatch.setattr(numba, "get_num_threads", lambda threads=threads: threads)
         again = run()
-        for name in ("M", "weights", "scales", "final_means"):
-            np.testing.assert_array_equal(getattr(again, name), getattr(reference, name))
-    np.testing.assert_array_equal(run(slice(0, 2)).scales, reference.scales[:, :2])
-    same_for_all = run(proposal_weights=weights[0], proposal_scales=scales[0])
-    np.testing.assert_array_equal(same_for_all.final_weights[0], reference.final_weights[0])
-    np.testing.assert_array_equal(same_for_all.scales[0], np.broadcast_to(scales[0], (5, 2)))
+        np.testing.assert_array_equal(again.M, reference.M)
+        np.testing.assert_array_equal(again.final_means, reference.final_means)
+        for name, values in reference.parameters.items():
+            np.testing.assert_array_equal(again.parameters[name], values)
+    np.testing.assert_array_equal(run(slice(0, 2)).parameters["scales"], reference.parameters["scales"][:, :2])
+    same_for_all = run(proposal={"weights": weights[0], "scales": scales[0]})
+    np.testing.assert_array_equal(same_for_all.parameters["weights"][-1][0], reference.parameters["weights"][-1][0])
+    np.testing.assert_array_equal(same_for_all.parameters["scales"][0], np.broadcast_to(scales[0], (5, 2)))
 
 
 def test_standard_errors_of_weights_fall_with_the_particles():
@@ -374,17 +371,18 @@ def test_standard_errors_of_weights_fall_with_the_particles():
         estimate_velocity(means, **mixtures, beta=0.5, particles=n, replicas=800, seed=n, learn=ALL, device="cpu")
         for n in (32, 128)
     )
-    assert np.all(np.abs(few.weights_standard_error / many.weights_standard_error - 2) < 0.35)
-    assert np.all(np.abs(few.scales_standard_error / many.scales_standard_error - 2) < 0.35)
+    assert np.all(
+        np.abs(few.parameters_standard_error["weights"] / many.parameters_standard_error["weights"] - 2) < 0.35
+    )
+    assert np.all(np.abs(few.parameters_standard_error["scales"] / many.parameters_standard_error["scales"] - 2) < 0.35)
 
 
 def test_too_long_a_step_of_the_scales_is_an_error():
-    mixtures = one_gaussian(64, 1.0)
+    mixtures = one_gaussian(64, 1.0, 2.0)
     with pytest.raises(DivergenceError, match=r"^the scales diverge with dt = 5; .* below 1 / \(d w_i\), here 0\.016$"):
         simulate_particles(
             np.ones((1, 1, 64)),
             **mixtures,
-            proposal_scales=[2.0],
             betas=np.ones(9),
             dt=5.0,
             particles=4,
@@ -408,23 +406,23 @@ def test_too_long_a_step_of_the_weights_is_an_error():
         ("learn", (), "learn"),
         ("learn", "means", "in a tuple"),
         ("learn", ("means", "variances"), "weights"),
-        ("proposal_weights", [[0.5, 0.5]], "2 replicas"),
-        ("proposal_weights", [[0.5, 0.5], [0.5, 0.6]], r"not to 1\.1"),
-        ("proposal_scales", np.ones((2, 3)), "2 positive numbers"),
-        ("proposal_scales", np.zeros((2, 2)), "2 positive numbers"),
-        ("proposal_scales", np.ones((1, 2, 2)), "1 or 2 dimensions"),
+        ("proposal weights", [[0.5, 0.5]], "2 replicas"),
+        ("proposal weights", [[0.5, 0.5], [0.5, 0.6]], r"not to 1\.1"),
+        ("proposal scales", np.ones((2, 3)), "2 positive numbers"),
+        ("proposal scales", np.zeros((2, 2)), "2 positive numbers"),
+        ("proposal scales", np.ones((1, 2, 2)), "1 or 2 dimensions"),
     ],
 )
 def test_bad_input_is_one_clear_line(key, value, message):
     means, mixtures = problem(3)
     good = {**mixtures, "betas": [0.5], "dt": 0.1, "particles": 4, "seed": 0, "learn": ALL, "device": "cpu"}
     with pytest.raises(ValueError, match=message) as caught:
-        simulate_particles(np.repeat(means[None], 2, axis=0), **{**good, key: value})
+        simulate_particles(np.repeat(means[None], 2, axis=0), **changed(good, key, value))
     assert "\n" not in str(caught.value)
 
 
 def test_a_velocity_has_one_state():
     means, mixtures = problem(3)
-    rows = {**mixtures, "proposal_weights": np.full((4, 2), 0.5)}
-    with pytest.raises(ValueError, match="proposal_weights"):
+    rows = changed(mixtures, "proposal weights", np.full((4, 2), 0.5))
+    with pytest.raises(ValueError, match="proposal weights"):
         estimate_velocity(means, **rows, beta=0.5, particles=4, replicas=4, seed=0)

@@ -35,10 +35,8 @@ PARTICLES = 3
 def mixtures(targets, target_weights, target_scale, weights, scale):
     return {
         "target_means": np.array(targets, float),
-        "target_weights": target_weights,
-        "target_scales": [target_scale] * len(target_weights),
-        "proposal_weights": weights,
-        "proposal_scales": [scale] * len(weights),
+        "target": {"weights": target_weights, "scales": [target_scale] * len(target_weights)},
+        "proposal": {"weights": weights, "scales": [scale] * len(weights)},
     }
 
 
@@ -194,10 +192,10 @@ def test_what_is_outside_has_the_variance_of_the_theory(case, projected):
         "device": "cpu",
     }
     steps = simulate_particles(start, **problem, betas=[beta], dt=1.0, **options).final_means - means
-    scale = problem["proposal_scales"][0]
-    pull = 1 / scale**2 - beta / problem["target_scales"][0] ** 2
+    scale = problem["proposal"]["scales"][0]
+    pull = 1 / scale**2 - beta / problem["target"]["scales"][0] ** 2
     level = LEVEL / (2 * len(means))
-    for weight, parts in zip(problem["proposal_weights"], (steps @ directions.T).transpose(1, 0, 2), strict=True):
+    for weight, parts in zip(problem["proposal"]["weights"], (steps @ directions.T).transpose(1, 0, 2), strict=True):
         squares = np.sum((parts / (weight * pull * scale / math.sqrt(PARTICLES))) ** 2)
         assert stats.chi2.ppf(level, parts.size) < squares < stats.chi2.isf(level, parts.size)
 
@@ -341,7 +339,7 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision):
     coordinates = from_dtype(np.dtype(precision))[:, :, ::1]
     signatures = {
         span_means: (cube, coordinates, cube),
-        lift: (cube, cube, cube, table, table, table, table, int64, int64, uint64, int64),
+        lift: (cube, cube, cube, cube, table, table, int64, int64, uint64, int64),
     }
     for kernel, signature in signatures.items():
         assert ".shared" in ptx_for_hopper(kernel, signature)
@@ -351,11 +349,11 @@ def test_kernels_compile_for_hopper_without_a_gpu(precision):
     ("change", "message"),
     [
         (
-            {"target_scales": [1.0, 1.0 + 1e-15]},
+            {"target": {"weights": [0.8, 0.2], "scales": [1.0, 1.0 + 1e-15]}},
             "one scale in each mixture, and the target's differ: leave out projected=True",
         ),
         (
-            {"proposal_scales": [1.0, 2.0]},
+            {"proposal": {"weights": [0.5, 0.5], "scales": [1.0, 2.0]}},
             "one scale in each mixture, and the proposal's differ: leave out projected=True",
         ),
         ({"learn": ("means", "weights")}, "means alone, not means and weights: leave out projected=True"),
@@ -379,10 +377,10 @@ def test_what_has_another_law_is_refused(change, message):
 
 
 def test_replicas_may_differ_in_their_scale():
-    scales = np.array([[1.0, 1.0], [2.0, 2.0]])
+    proposal = {"weights": [0.5, 0.5], "scales": np.array([[1.0, 1.0], [2.0, 2.0]])}
     means = uniform_sphere_means(2, 2, 8, 3.0, seed=6)
     options = {"betas": [0.5], "dt": 0.1, "particles": 4, "seed": 0, "device": "cpu", "projected": True}
-    both = simulate_particles(means, **{**BIMODAL, "proposal_scales": scales}, **options).final_means
+    both = simulate_particles(means, **{**BIMODAL, "proposal": proposal}, **options).final_means
     narrow = simulate_particles(means, **BIMODAL, **options).final_means
     np.testing.assert_array_equal(both[0], narrow[0])
     assert np.abs(both[1] - narrow[1]).max() > 1e-3

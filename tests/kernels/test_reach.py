@@ -23,12 +23,10 @@ def test_states_of_different_intervals_do_not_share_an_average():
     """With two collinear modes and means of different lengths, M_11 and M_21 have one average and two bounds."""
     here = session("target.means=[[1.0],[3.0]]", "proposal.radius=[1.0,2.0]", "space.dimension=4")
     means = np.array([[0.6, 0.8, 0.0, 0.0], [-1.2, 0.0, 1.6, 0.0]])
-    wanted = velocity(
-        here.problem, State(tuple(map(tuple, means)), here.problem.proposal.weights, here.problem.proposal.scales, 0.4)
-    )
+    wanted = velocity(here.problem, State(tuple(map(tuple, means)), here.problem.proposal, 0.4))
     rates = here.compile("cpu").rhs_at_beta(0.4, here.states_of_vectors(means[None]))[0]
-    parts = map(np.array, (wanted.M, wanted.Q, wanted.weights, wanted.scales))
-    np.testing.assert_allclose(rates, here.states_of_overlaps(*parts), rtol=0, atol=1e-10)
+    states = here.states_of_overlaps(np.array(wanted.M), np.array(wanted.Q), wanted.parameters)
+    np.testing.assert_allclose(rates, states, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(

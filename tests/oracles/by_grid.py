@@ -39,7 +39,8 @@ def mixtures(problem: Problem, state: State) -> tuple[Mixture, Mixture]:
     means = np.array(state.means)
     modes = np.zeros((len(problem.target.means), means.shape[1]))
     modes[:, : problem.target.coordinates] = problem.target.means
-    return Mixture(means, state.weights, state.scales), Mixture(modes, problem.target.weights, problem.target.scales)
+    target = Mixture(modes, problem.target.weights, problem.target.scales)
+    return Mixture(means, state.proposal.weights, state.proposal.scales), target
 
 
 def velocity_by_grid(problem: Problem, state: State, tolerance: float | None = None) -> GridVelocity:

@@ -32,13 +32,12 @@ def run(options: argparse.Namespace) -> int:
     problem = problem_of(options, "rhs.json")
     from annealvi.runs import velocity
     from annealvi.show.output import write_json
+    from derive.objects.parameters import PARAMETERS
 
     result = velocity.result(problem, velocity.read_state(options.state, problem))
     rows = {f"a_{i}": _row(row) for i, row in enumerate(result.get("means", ()), 1)}
     rows |= {name: f"{rate:.12g}" for name, rate in result.get("states", {}).items()}
-    rows |= {
-        name: _row(result[key]) for key, name in (("weights", "w"), ("scales", "sigma")) if key in problem.flow.learn
-    }
+    rows |= {p.letter: _row(result[p.name]) for p in PARAMETERS if p.name in problem.flow.learn}
     rows |= {name: f"[{', '.join(map(_row, matrix))}]" for name, matrix in result["overlaps"].items()}
     longest = max(map(len, rows))
     for name, row in rows.items():

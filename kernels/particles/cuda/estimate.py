@@ -13,6 +13,7 @@ from numba import cuda
 from kernels.machine.cuda_functions import device_function
 from kernels.particles.cuda.blocks import BlockShape, block_adder, row_adder
 from kernels.particles.cuda.tiles import dot_product_adder, gradient_adder, particle_drawer, pull_finder
+from kernels.particles.shapes import NO_SUMS, SCALES, WEIGHTS
 
 
 def centre_loader(real: Any, centre_count: int, shape: BlockShape) -> Any:
@@ -111,14 +112,14 @@ def mean_writer(threads: int) -> Any:
     sum_over_block = block_adder(threads)
 
     @device_function
-    def write_mean(means: np.ndarray, parts: np.ndarray, own: float, particles: int) -> None:
-        """Writes the mean over the particles to the component's place in `means`, (replicas, L).
+    def write_mean(means: np.ndarray, row: int, parts: np.ndarray, own: float, particles: int) -> None:
+        """Writes the mean over the particles to the component's place in a row of `means`, (rows, replicas, L).
 
         own: the thread's part of the sum over the particles; parts: shared work space, (threads,) or longer.
         """
         total = sum_over_block(parts, own)
         if cuda.threadIdx.x == 0:
-            means[cuda.blockIdx.x, cuda.blockIdx.y] = total / particles
+            means[row, cuda.blockIdx.x, cuda.blockIdx.y] = total / particles
 
     return write_mean
 
@@ -126,8 +127,7 @@ def mean_writer(threads: int) -> Any:
 def estimate_source(real: Any, centre_count: int, shape: BlockShape, with_shapes: bool) -> Any:
     """The Python function of the kernel `estimate`, before compilation.
 
-    real: the precision of particles and centres; with_shapes: whether the kernel also estimates what moves weights and
-    scales.
+    real: the precision of particles and centres; with_shapes: whether the kernel also estimates the parameters' slopes.
     """
     float64 = np.float64
     threads, span, passes, groups, tile = shape
@@ -143,11 +143,9 @@ def estimate_source(real: Any, centre_count: int, shape: BlockShape, with_shapes
 
     def estimate(
         gradients: np.ndarray,
-        log_ratios: np.ndarray,
-        stretches: np.ndarray,
+        slopes: np.ndarray,
         centres: np.ndarray,
-        weights: np.ndarray,
-        scales: np.ndarray,
+        values: np.ndarray,
         log_amplitudes: np.ndarray,
         precisions: np.ndarray,
         betas: np.ndarray,
@@ -156,13 +154,13 @@ def estimate_source(real: Any, centre_count: int, shape: BlockShape, with_shapes
         seed: np.uint64,
         step: int,
     ) -> None:
-        """Writes the three arrays of `Estimates` for the given centres, (replicas, L + K, d) of `real`.
+        """Writes the arrays of `Estimates` for the given centres, (replicas, L + K, d) of `real`.
 
         betas: (rows, 1) or (rows, replicas); the kernel uses the given row. Grid (replicas, L).
         """
         replica, component, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
-        d, proposals, weight = gradients.shape[2], gradients.shape[1], weights[replica, component]
-        beta, scale = betas[row, min(replica, betas.shape[1] - 1)], scales[replica, component]
+        d, proposals, beta = gradients.shape[2], gradients.shape[1], betas[row, min(replica, betas.shape[1] - 1)]
+        weight, scale = values[WEIGHTS, replica, component], values[SCALES, replica, component]
         separations = cuda.shared.array(centre_count, float64)
         amplitudes = cuda.shared.array(centre_count, float64)
         inverse_variances = cuda.shared.array(centre_count, float64)
@@ -175,8 +173,7 @@ def estimate_source(real: Any, centre_count: int, shape: BlockShape, with_shapes
         kept = cuda.local.array(kept_size, real)
         differences = cuda.local.array(differences_size, real)
         gradient = cuda.local.array(coordinates, float64)
-        shape_sums = cuda.local.array(2, float64)
-        shape_sums[0], shape_sums[1] = 0.0, 0.0
+        slope_sums = NO_SUMS
         for c in range(thread, centre_count, threads):
             pull_sums[c] = 0.0
         for n in range(coordinates):
@@ -192,14 +189,14 @@ def estimate_source(real: Any, centre_count: int, shape: BlockShape, with_shapes
             add_dot_products(sums, partials, members)
             cuda.syncthreads()
             if thread < members:
-                find_pulls_of_particle(
-                    pulls, totals, shape_sums, sums, separations, amplitudes, inverse_variances, scale, proposals, beta
+                slope_sums = find_pulls_of_particle(
+                    pulls, totals, slope_sums, sums, separations, amplitudes, inverse_variances, scale, proposals, beta
                 )
             cuda.syncthreads()
             add_to_gradient(gradient, pull_sums, pulls, totals, kept, members, d)
         write_gradient(gradients, gradient, pull_sums, differences, scale, weight, particles)
         if with_shapes:
-            write_mean(log_ratios, parts, shape_sums[0], particles)
-            write_mean(stretches, parts, shape_sums[1], particles)
+            for n in range(len(slope_sums)):
+                write_mean(slopes, n, parts, slope_sums[n], particles)
 
     return estimate

@@ -1,4 +1,4 @@
-"""The kernels that move the replicas by one Euler step: their means, and their weights and scales."""
+"""The kernels that move the replicas by one Euler step: their means, and the parameters of their components."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numba import cuda
 
 from kernels.machine.cuda_functions import device_function
 from kernels.particles.cuda.blocks import block_adder
-from kernels.particles.step import move_shapes
+from kernels.particles.shapes import move_shapes
 
 
 def move_means_source(real: Any, threads: int) -> Any:
@@ -58,36 +58,18 @@ def move_all_shapes_source() -> Any:
     move_shapes_there = device_function(move_shapes)
 
     def move_all_shapes(
-        log_weights: np.ndarray,
-        log_scales: np.ndarray,
-        weights: np.ndarray,
-        scales: np.ndarray,
+        logs: np.ndarray,
+        values: np.ndarray,
         log_amplitudes: np.ndarray,
         precisions: np.ndarray,
-        log_ratios: np.ndarray,
-        stretches: np.ndarray,
+        slopes: np.ndarray,
         d: int,
         dt: float,
-        learns_weights: bool,
-        learns_scales: bool,
+        learns: tuple[bool, ...],
     ) -> None:
-        """Euler step of the weights and scales of all replicas, in place; one thread for each replica."""
+        """Euler step of the parameters of all replicas, in place; one thread for each replica."""
         replica = cuda.grid(1)
-        if replica < len(weights):
-            move_shapes_there(
-                log_weights,
-                log_scales,
-                weights,
-                scales,
-                log_amplitudes,
-                precisions,
-                log_ratios,
-                stretches,
-                replica,
-                d,
-                dt,
-                learns_weights,
-                learns_scales,
-            )
+        if replica < len(log_amplitudes):
+            move_shapes_there(logs, values, log_amplitudes, precisions, slopes, replica, d, dt, learns)
 
     return move_all_shapes

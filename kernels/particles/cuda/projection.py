@@ -17,6 +17,7 @@ from kernels.particles.cuda.blocks import block_adder
 from kernels.particles.cuda.replicas import CudaParticles
 from kernels.particles.projection import DEPENDENT, basis_with_targets, noise_factor
 from kernels.particles.random_stream import ORTHOGONAL_NOISE, four_normals
+from kernels.particles.shapes import SCALES, WEIGHTS
 from kernels.particles.step import ParticleFlow, Replicas
 
 
@@ -77,8 +78,7 @@ def lift_source(threads: int) -> Any:
         gradients: np.ndarray,
         within: np.ndarray,
         basis: np.ndarray,
-        weights: np.ndarray,
-        scales: np.ndarray,
+        values: np.ndarray,
         precisions: np.ndarray,
         betas: np.ndarray,
         row: int,
@@ -95,7 +95,8 @@ def lift_source(threads: int) -> Any:
         _, proposals, d = gradients.shape
         beta = betas[row, min(replica, betas.shape[1] - 1)]
         total_pull = precisions[replica, component] - beta * precisions[replica, proposals]
-        factor = noise_factor_there(weights[replica, component], scales[replica, component], total_pull, particles)
+        weight, scale = values[WEIGHTS, replica, component], values[SCALES, replica, component]
+        factor = noise_factor_there(weight, scale, total_pull, particles)
         partial_sums = cuda.shared.array(threads, np.float64)
         for block in range(thread, (d + 3) // 4, threads):
             coordinate = 4 * block
@@ -148,8 +149,7 @@ class ProjectedCudaParticles(CudaParticles):
             self._estimates.gradients,
             self._within.gradients,
             self._basis,
-            state.weights,
-            state.scales,
+            state.values,
             state.precisions,
             betas,
             row,

@@ -44,9 +44,8 @@ class CudaParticles:
         )
         self._state: Any = Replicas(*(cuda.to_device(array) for array in start))
         self._centres = cuda.to_device(np.ascontiguousarray(centres, flow.targets.dtype))
-        zeros = np.zeros_like(start.weights)
         self._estimates: Any = Estimates(
-            *(cuda.to_device(array) for array in (np.zeros_like(start.means), zeros, zeros))
+            *(cuda.to_device(np.zeros_like(array)) for array in (start.means, start.values))
         )
         self._flow = flow
 
@@ -83,8 +82,7 @@ class CudaParticles:
         self._estimate[self._grid, self._threads](
             *estimates,
             centres,
-            state.weights,
-            state.scales,
+            state.values,
             state.log_amplitudes,
             state.precisions,
             betas,
@@ -96,7 +94,7 @@ class CudaParticles:
 
     def _launch_moves(self) -> None:
         state, flow = self._state, self._flow
-        gradients, log_ratios, stretches = self._estimates
+        gradients, slopes = self._estimates
         if flow.learns_means:
             self._move_means[self._grid, self._threads](
                 state.means, self._centres, gradients, state.radii, flow.dt, flow.spherical
@@ -104,16 +102,12 @@ class CudaParticles:
         if flow.learns_shapes:
             replicas, _, d = state.means.shape
             self._move_all_shapes[(replicas + self._threads - 1) // self._threads, self._threads](
-                state.log_weights,
-                state.log_scales,
-                state.weights,
-                state.scales,
+                state.logs,
+                state.values,
                 state.log_amplitudes,
                 state.precisions,
-                log_ratios,
-                stretches,
+                slopes,
                 d,
                 flow.dt,
-                flow.learns_weights,
-                flow.learns_scales,
+                flow.learns,
             )

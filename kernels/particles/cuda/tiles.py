@@ -16,6 +16,7 @@ from numba import cuda
 from kernels.machine.cuda_functions import device_function, for_cuda
 from kernels.particles.cuda.blocks import BlockShape
 from kernels.particles.random_stream import four_normals
+from kernels.particles.shapes import add_slopes
 from kernels.particles.step import find_pulls
 
 
@@ -92,15 +93,15 @@ def dot_product_adder(centre_count: int, shape: BlockShape) -> Any:
 
 
 def pull_finder(centre_count: int, shape: BlockShape, with_shapes: bool) -> Any:
-    """The device function of the third stage. with_shapes: whether it also adds up what moves weights and scales."""
+    """The device function of the third stage. with_shapes: whether it also adds up the parameters' slopes."""
     tile, float64 = shape.tile, np.float64
-    find_pulls_there = for_cuda(find_pulls)
+    find_pulls_there, add_slopes_there = for_cuda(find_pulls), for_cuda(add_slopes)
 
     @device_function
     def find_pulls_of_particle(
         tile_pulls: np.ndarray,
         tile_totals: np.ndarray,
-        shape_sums: np.ndarray,
+        slope_sums: tuple[float, ...],
         sums: np.ndarray,
         separations: np.ndarray,
         amplitudes: np.ndarray,
@@ -108,12 +109,12 @@ def pull_finder(centre_count: int, shape: BlockShape, with_shapes: bool) -> Any:
         scale: float,
         proposals: int,
         beta: float,
-    ) -> None:
+    ) -> tuple[float, ...]:
         """Finds the pulls on the tile's particle that has the thread's number, by `kernels.particles.step.find_pulls`.
 
         tile_pulls, tile_totals: shared, (L + K, tile) and (tile,); receive the pulls and their sums over the centres.
-        sums: those of `add_dot_products`. shape_sums: local, (2,); the function adds f(x) and (x - a_i) . grad f(x) at
-        the particle x to its entries.
+        sums: those of `add_dot_products`. slope_sums: the thread's, which the function returns with what the particle
+        adds to them by `kernels.particles.shapes.add_slopes`.
         """
         thread = cuda.threadIdx.x
         dots = cuda.local.array((centre_count, 1), float64)
@@ -142,10 +143,8 @@ def pull_finder(centre_count: int, shape: BlockShape, with_shapes: bool) -> Any:
         for c in range(centre_count):
             tile_pulls[c, thread] = pulls[c, 0]
         if with_shapes:
-            shape_sums[0] += log_sums[0, 0] - beta * log_sums[1, 0]
-            shape_sums[1] -= scale * scale * totals[0] * squares[0]
-            for c in range(centre_count):
-                shape_sums[1] -= scale * pulls[c, 0] * dots[c, 0]
+            return add_slopes_there(slope_sums, pulls, dots, squares, totals, log_sums, scale, beta, 1)
+        return slope_sums
 
     return find_pulls_of_particle
 
