@@ -159,13 +159,19 @@ def tidied(equations: Equations) -> Equations:
 
     def tidy(expression: sp.Expr) -> sp.Expr:
         rooted = expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half, lambda e: sp.sqrt(_factored(e.base)))
-        return rooted if rooted.has(Expectation) else _grouped(sp.expand(rooted), order)
+        return rooted if rooted.has(Expectation) else _grouped(_expanded(rooted), order)
 
     return map_values(equations, tidy)
 
 
 _factored = lru_cache(maxsize=256)(sp.factor)
 """The same few radicands stand in many averages, and in every step."""
+
+
+def _expanded(expression: sp.Expr) -> sp.Expr:
+    """The sum, expanded; most of its terms hold no sum."""
+    terms = sp.Add.make_args(expression)
+    return sp.Add(*(sp.expand(term) if term.has(sp.Add) else term for term in terms))
 
 
 def _grouped(expanded: sp.Expr, order: Mapping[sp.Symbol, int]) -> sp.Expr:
@@ -178,7 +184,8 @@ def _grouped(expanded: sp.Expr, order: Mapping[sp.Symbol, int]) -> sp.Expr:
         first = min(term.free_symbols & order.keys(), key=order.__getitem__, default=None)
         rest, power = (term, sp.S.One) if first is None else term.as_independent(first, as_Add=False)
         groups[power].append(rest)
-    return sp.Add(*(power * sp.factor_terms(sp.Add(*rests)) for power, rests in groups.items()))
+    totals = ((power, sp.Add(*rests)) for power, rests in groups.items())
+    return sp.Add(*(power * (sp.factor_terms(total) if total.has(sp.Add) else total) for power, total in totals))
 
 
 def _target_as_tanh(setting: Setting, current: Equations) -> Equations:

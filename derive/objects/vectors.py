@@ -232,7 +232,7 @@ class Vector:
 
 def gradient(scalar: sp.Expr, v: VectorSymbol) -> Vector:
     """The gradient of a scalar with respect to the vector `v`, by the chain rule over the scalar's vector nodes."""
-    nodes = sorted(_vector_nodes(scalar), key=sp.default_sort_key)
+    nodes = sorted((n for n in _vector_nodes(scalar) if v in n.free_symbols), key=sp.default_sort_key)
     stand_in = {node: sp.Dummy(f"node{n}", real=True) for n, node in enumerate(nodes)}
     plain = scalar.xreplace(stand_in)
     back = {dummy: node for node, dummy in stand_in.items()}
