@@ -184,6 +184,12 @@ class Vector:
     def __len__(self) -> int:
         return len(self._terms)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vector) and self._terms == other._terms
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._terms.items()))
+
     def coefficient(self, atom: sp.Basic) -> sp.Expr:
         return self._terms.get(atom, sp.S.Zero)
 
