@@ -73,6 +73,7 @@ class _Evaluation(CoordinateNumbers):
     ) -> None:
         super().__init__(point, averages)
         self.definitions = definitions
+        self.defined: set[sp.Symbol] = set()
 
     def coordinates_of(self, value: Value) -> list:
         if isinstance(value, Descent):
@@ -195,10 +196,13 @@ class _Evaluation(CoordinateNumbers):
             density = sp.Add(*_weighted_densities(mixture, x, self.point.dimension))
             return Average(density * self.scalar(integrand), x)
         if expression in self.definitions:
-            (number,) = self.coordinates_of(self.definitions[expression])
-            self.numbers[expression] = number
+            if expression not in self.defined:
+                (self.numbers[expression],) = self.coordinates_of(self.definitions[expression])
+                self.defined.add(expression)
             return expression
-        return expression.func(*map(self.scalar, expression.args)) if expression.args else expression
+        arguments = [self.scalar(argument) for argument in expression.args]
+        unchanged = all(new is old for new, old in zip(arguments, expression.args, strict=True))
+        return expression if unchanged else expression.func(*arguments)
 
     def _vector_coordinates(self, vector: Vector) -> list[sp.Expr]:
         total: list[sp.Expr] = [sp.S.Zero] * self.point.dimension
