@@ -9,13 +9,22 @@ both of its sides in this way and comparing them to 30 digits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import mpmath
 import sympy as sp
 
-from derive.checks.coordinate_numbers import DIGITS, GUARD, Average, CoordinateNumbers, Point, squared_outside
+from derive.checks.coordinate_numbers import (
+    DIGITS,
+    GUARD,
+    Average,
+    CoordinateNumbers,
+    Point,
+    coordinate_symbols,
+    squared_outside,
+)
 from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
-from derive.objects.mixtures import LogDensity, Responsibility
+from derive.objects.mixtures import LogDensity, Mixture, Responsibility
 from derive.objects.objective import MixtureExpectation
 from derive.objects.step import Value
 from derive.objects.vectors import (
@@ -64,6 +73,7 @@ class _Evaluation(CoordinateNumbers):
     ) -> None:
         super().__init__(point, averages)
         self.definitions = definitions
+        self.defined: set[sp.Symbol] = set()
 
     def coordinates_of(self, value: Value) -> list:
         if isinstance(value, Descent):
@@ -135,9 +145,7 @@ class _Evaluation(CoordinateNumbers):
     def scalar(self, expression: sp.Expr) -> sp.Expr:
         """Return an expression in coordinate symbols, with averages still inside it."""
         if isinstance(expression, Inner):
-            u, v = (self.symbols_of(a) for a in expression.args)
-            outside = squared_outside(expression.args[0]) if expression.args[0] == expression.args[1] else sp.S.Zero
-            return sp.Add(*(a * b for a, b in zip(u, v, strict=True)), outside)
+            return _inner_product(expression, self.point.dimension)
         if isinstance(expression, SquaredDeviation):
             (x,) = expression.args
             pairs = zip(self.symbols_of(x), self.symbols_of(x.mean), strict=True)
@@ -161,12 +169,9 @@ class _Evaluation(CoordinateNumbers):
             return self.scalar(expression.values[max(range(len(keys)), key=lambda n: (keys[n], -n))])
         if isinstance(expression, LogDensity):
             mixture, x = expression.args
-            return sp.log(sp.Add(*(sp.exp(self.scalar(mixture.logit(j, x))) for j in range(mixture.size))))
+            return sp.log(sp.Add(*_weighted_densities(mixture, x, self.point.dimension)))
         if isinstance(expression, Responsibility):
-            weights = [
-                sp.exp(self.scalar(expression.mixture.logit(j, expression.point)))
-                for j in range(expression.mixture.size)
-            ]
+            weights = _weighted_densities(expression.mixture, expression.point, self.point.dimension)
             return weights[expression.component] / sp.Add(*weights)
         if isinstance(expression, Expectation):
             if all(isinstance(v, StandardNormal | ChiSquared) for v in expression.variables):
@@ -177,13 +182,16 @@ class _Evaluation(CoordinateNumbers):
             return Average(self.scalar(expression.integrand), x)
         if isinstance(expression, MixtureExpectation):
             integrand, x, mixture = expression.args
-            density = sp.Add(*(sp.exp(self.scalar(mixture.logit(j, x))) for j in range(mixture.size)))
+            density = sp.Add(*_weighted_densities(mixture, x, self.point.dimension))
             return Average(density * self.scalar(integrand), x)
         if expression in self.definitions:
-            (number,) = self.coordinates_of(self.definitions[expression])
-            self.numbers[expression] = number
+            if expression not in self.defined:
+                (self.numbers[expression],) = self.coordinates_of(self.definitions[expression])
+                self.defined.add(expression)
             return expression
-        return expression.func(*map(self.scalar, expression.args)) if expression.args else expression
+        arguments = [self.scalar(argument) for argument in expression.args]
+        unchanged = all(new is old for new, old in zip(arguments, expression.args, strict=True))
+        return expression if unchanged else expression.func(*arguments)
 
     def _vector_coordinates(self, vector: Vector) -> list[sp.Expr]:
         total: list[sp.Expr] = [sp.S.Zero] * self.point.dimension
@@ -202,6 +210,20 @@ class _Evaluation(CoordinateNumbers):
             factor, inner, x = atom.args
             return [Average(self.scalar(factor) * c, x) for c in self._atom_coordinates(inner)]
         raise TypeError(f"no coordinates for {type(atom).__name__}")
+
+
+def _inner_product(node: Inner, dimension: int) -> sp.Expr:
+    u, v = node.args
+    products = (a * b for a, b in zip(coordinate_symbols(u, dimension), coordinate_symbols(v, dimension), strict=True))
+    return sp.Add(*products, squared_outside(u) if u == v else sp.S.Zero)
+
+
+@lru_cache(maxsize=256)
+def _weighted_densities(mixture: Mixture, x: VectorSymbol, dimension: int) -> tuple[sp.Expr, ...]:
+    """Return w_j N_j(x) of each component in coordinate symbols."""
+    logits = [mixture.logit(j, x) for j in range(mixture.size)]
+    in_coordinates = {node: _inner_product(node, dimension) for logit in logits for node in logit.atoms(Inner)}
+    return tuple(sp.exp(logit.xreplace(in_coordinates)) for logit in logits)
 
 
 def _tiny_step() -> mpmath.mpf:

@@ -9,9 +9,10 @@ complex zero of a mixture density sets.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import mpmath
 import sympy as sp
@@ -62,43 +63,32 @@ class CoordinateNumbers:
             self.numbers.update(zip(self.symbols_of(vector), coordinates, strict=True))
 
     def symbols_of(self, vector: VectorSymbol) -> tuple[sp.Symbol, ...]:
-        return tuple(sp.Symbol(f"{vector.name}[{c}]", real=True) for c in range(self.point.dimension))
+        return coordinate_symbols(vector, self.point.dimension)
 
     def numeric(self, expressions: list[sp.Expr]) -> list:
         """Return numbers for expressions in coordinate symbols.
 
         All averages over one sample share one pass over the nodes.
         """
-        averages = sorted(set().union(*(e.atoms(Average) for e in expressions)), key=sp.default_sort_key)
-        known: dict[sp.Expr, sp.Symbol] = {}
-        numbers = dict(self.numbers)
-        new = [a for a in averages if a not in self.averages]
-        for x in dict.fromkeys(a.args[1] for a in new):
+        nodes = _outermost_averages(expressions)
+        new = [node for node in nodes if isinstance(node, Average) and node not in self.averages]
+        for x in dict.fromkeys(average.args[1] for average in new):
             group = [a for a in new if a.args[1] == x]
             self.averages.update(zip(group, self._lattice_sums([a.args[0] for a in group], x), strict=True))
-        for average in averages:
-            known[average] = sp.Dummy("average")
-            numbers[known[average]] = self.averages[average]
-        plain = [e.xreplace(known) for e in expressions]
-        nodes = sorted(set().union(*(e.atoms(Expectation) for e in plain)), key=sp.default_sort_key)
-        exact = {node: self._exact(node, numbers) for node in nodes}
-        # Where vectors coincide nothing is left to average.
-        for constant in (e for e in exact.values() if not isinstance(e, Expectation)):
-            self.averages[constant] = constant.evalf(DIGITS + GUARD)._to_mpmath(mpmath.mp.prec)
+        exact = {node: self._exact(node) if isinstance(node, Expectation) else node for node in nodes}
         new = [e for e in exact.values() if e not in self.averages]
+        # Where vectors coincide nothing is left to average.
+        for constant in (e for e in new if not isinstance(e, Expectation)):
+            self.averages[constant] = constant.evalf(DIGITS + GUARD)._to_mpmath(mpmath.mp.prec)
+        new = [e for e in new if isinstance(e, Expectation)]
         for key in dict.fromkeys(map(_shared_pass, new)):
             group = [e for e in new if _shared_pass(e) == key]
             self.averages.update(zip(group, evaluate(group, DIGITS + 3), strict=True))
-        for node in nodes:
-            known[node] = sp.Dummy("average")
-            numbers[known[node]] = self.averages[exact[node]]
-        plain = [e.xreplace(known) for e in plain]
-        symbols = sorted(set().union(*(e.free_symbols for e in plain)), key=sp.default_sort_key)
-        function = sp.lambdify(symbols, plain, modules="mpmath", cse=True, dummify=True)
-        return [mpmath.mpmathify(v) for v in function(*(numbers[s] for s in symbols))]
+        known = {**self.numbers, **{node: self.averages[e] for node, e in exact.items()}}
+        return [_number(e, known) for e in expressions]
 
-    def _exact(self, average: Expectation, numbers: Mapping[sp.Symbol, mpmath.mpf]) -> sp.Expr:
-        given = average.xreplace({s: sp.Float(numbers[s], DIGITS + GUARD) for s in average.free_symbols})
+    def _exact(self, average: Expectation) -> sp.Expr:
+        given = average.xreplace({s: sp.Float(self.numbers[s], DIGITS + GUARD) for s in average.free_symbols})
         return without_idle_variables(given, DIGITS + 3) if isinstance(given, Expectation) else given
 
     def _lattice_sums(self, integrands: list[sp.Expr], x: VectorSymbol) -> list:
@@ -147,12 +137,58 @@ class CoordinateNumbers:
 @lru_cache(maxsize=256)
 def _compiled(symbols: tuple[sp.Symbol, ...], expressions: tuple[sp.Expr, ...]) -> Callable[..., list]:
     """Compile expressions once: complex steps and points give the same expressions other numbers."""
-    return sp.lambdify(symbols, list(expressions), modules="mpmath", cse=True, dummify=True)
+    return sp.lambdify(symbols, list(expressions), modules="mpmath", cse=True)
+
+
+_FUNCTIONS = {
+    sp.Add: lambda *terms: mpmath.fsum(terms),
+    sp.Mul: lambda *factors: mpmath.fprod(factors),
+    sp.Pow: operator.pow,
+    sp.Abs: abs,
+    sp.Max: max,
+    sp.exp: mpmath.exp,
+    sp.log: mpmath.log,
+}
+
+
+def _number(expression: sp.Expr, known: dict[sp.Expr, mpmath.mpf]) -> mpmath.mpf:
+    """Return an expression's number.
+
+    `known` holds the numbers of symbols and averages, and takes those of all nodes.
+    """
+    if expression not in known:
+        if expression.args:
+            arguments = [_number(argument, known) for argument in expression.args]
+            known[expression] = _FUNCTIONS[expression.func](*arguments)
+        else:
+            known[expression] = expression._to_mpmath(mpmath.mp.prec)
+    return known[expression]
+
+
+def _outermost_averages(expressions: Iterable[sp.Basic]) -> list[sp.Expr]:
+    """Return the averages that lie in no other average, in the order in which they occur."""
+    found: dict[sp.Basic, None] = {}
+    visited: set[sp.Basic] = set()
+    left = [*expressions]
+    while left:
+        node = left.pop()
+        if isinstance(node, Average | Expectation):
+            found[node] = None
+        elif node.args and node not in visited:
+            visited.add(node)
+            left.extend(node.args)
+    return list(found)
+
+
+@cache
+def coordinate_symbols(vector: VectorSymbol, dimension: int) -> tuple[sp.Symbol, ...]:
+    """Return the symbols of a vector's coordinates. Their names are names in Python, too."""
+    return tuple(sp.Symbol(f"{vector.name}_at_{c}", real=True) for c in range(dimension))
 
 
 def squared_outside(x: VectorSymbol) -> sp.Expr:
     """Return the squared length of a lifted sample's coordinates outside the space of the means."""
-    return sp.Symbol(f"{x.name}[outside]", real=True) if isinstance(x, GaussianVector) and x.extra else sp.S.Zero
+    return sp.Symbol(f"{x.name}_outside", real=True) if isinstance(x, GaussianVector) and x.extra else sp.S.Zero
 
 
 def _shared_pass(average: Expectation) -> tuple:

@@ -13,7 +13,8 @@ two components alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import sympy as sp
 
@@ -69,7 +70,17 @@ class Derivation:
 
 
 def derive(setting: Setting, geometry: Geometry, label: str) -> Derivation:
-    """Apply every rule in order, from the setting's objective to the closed system, whose label is `label`."""
+    """Apply every rule in order, from the setting's objective to the closed system, whose label is `label`.
+
+    Problems that differ in their numbers alone, such as the points of a phase map, share the steps.
+    """
+    derivation = apply_rules(setting, geometry)
+    return replace(derivation, system=replace(derivation.system, label=label))
+
+
+@lru_cache(maxsize=16)
+def apply_rules(setting: Setting, geometry: Geometry) -> Derivation:
+    """The derivation, with a system that has no label yet."""
     overlaps = overlaps_of(setting, geometry)
     slopes = {"means": gradient_steps(setting)} if "means" in setting.learn else {}
     slopes |= {parameter.name: parameter.slope_steps(setting) for parameter in parameters_in(setting.learn)}
@@ -82,11 +93,11 @@ def derive(setting: Setting, geometry: Geometry, label: str) -> Derivation:
         geometry,
         overlaps,
         (first, *(s for steps in slopes.values() for s in steps), *flow, *scalar),
-        _carrier(setting, overlaps, scalar[-1].after, label),
+        _carrier(setting, overlaps, scalar[-1].after),
     )
 
 
-def _carrier(setting: Setting, overlaps: Overlaps, final: Equations, label: str) -> OdeSystem:
+def _carrier(setting: Setting, overlaps: Overlaps, final: Equations) -> OdeSystem:
     learned = (v for parameter in parameters_in(setting.learn) for v in parameter.variables(setting.proposal))
     variables = (*overlaps.variables, *learned)
     states = [variable.symbol for variable in variables]
@@ -97,7 +108,7 @@ def _carrier(setting: Setting, overlaps: Overlaps, final: Equations, label: str)
     written = (*rhs, *(v for _, v in named), *overlaps.gram, *bounds)
     free: set[sp.Symbol] = set().union(*(e.free_symbols for e in written))
     parameters = sorted(free - set(states) - {s for s, _ in named} - {BETA}, key=lambda s: s.name)
-    return OdeSystem(label, variables, tuple(parameters), named, rhs, overlaps.gram)
+    return OdeSystem("", variables, tuple(parameters), named, rhs, overlaps.gram)
 
 
 def in_order_of_use(named: tuple[tuple[sp.Symbol, sp.Expr], ...]) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import sympy as sp
 
@@ -152,12 +155,37 @@ def _per_state(rate: Equation, state: sp.Symbol, factor: sp.Expr) -> Equation:
 def tidied(equations: Equations) -> Equations:
     """The equations with factored radicands, and with the terms of each rate grouped by the averages."""
     averages = [e.symbol for e in definitions(equations) if e.kind is not DefinitionKind.FACTOR]
+    order = {symbol: n for n, symbol in enumerate(averages)}
 
     def tidy(expression: sp.Expr) -> sp.Expr:
-        rooted = expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half, lambda e: sp.sqrt(sp.factor(e.base)))
-        return rooted if rooted.has(Expectation) else sp.collect(sp.expand(rooted), averages, sp.factor_terms)
+        rooted = expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half, lambda e: sp.sqrt(_factored(e.base)))
+        return rooted if rooted.has(Expectation) else _grouped(_expanded(rooted), order)
 
     return map_values(equations, tidy)
+
+
+_factored = lru_cache(maxsize=256)(sp.factor)
+"""The same few radicands stand in many averages, and in every step."""
+
+
+def _expanded(expression: sp.Expr) -> sp.Expr:
+    """The sum, expanded; most of its terms hold no sum."""
+    terms = sp.Add.make_args(expression)
+    return sp.Add(*(sp.expand(term) if term.has(sp.Add) else term for term in terms))
+
+
+def _grouped(expanded: sp.Expr, order: Mapping[sp.Symbol, int]) -> sp.Expr:
+    """The sum with its terms grouped by the power of the first symbol of the order that they contain.
+
+    This is SymPy's `collect`, in one pass over the terms.
+    """
+    groups: dict[sp.Expr, list[sp.Expr]] = defaultdict(list)
+    for term in sp.Add.make_args(expanded):
+        first = min(term.free_symbols & order.keys(), key=order.__getitem__, default=None)
+        rest, power = (term, sp.S.One) if first is None else term.as_independent(first, as_Add=False)
+        groups[power].append(rest)
+    totals = ((power, sp.Add(*rests)) for power, rests in groups.items())
+    return sp.Add(*(power * (sp.factor_terms(total) if total.has(sp.Add) else total) for power, total in totals))
 
 
 def _target_as_tanh(setting: Setting, current: Equations) -> Equations:

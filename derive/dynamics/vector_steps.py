@@ -146,7 +146,7 @@ def flow_steps(setting: Setting, overlaps: Overlaps, slopes: Mapping[str, Equati
         chained = (*chained, *done, *used)
     averages = sorted(set().union(*(e.value.atoms(Expectation) for e in chained)), key=sp.default_sort_key)
     named = {average: average_name(average, setting) for average in averages}
-    closed = map_values(chained, lambda rate: close(rate.xreplace(named), names))
+    closed = map_values(chained, lambda rate: close(rate, {**named, **names}))
     steps.append(
         Step(
             "closure",

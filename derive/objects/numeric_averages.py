@@ -156,7 +156,8 @@ def _sums(
             values, sizes = [mpmath.mpf(0)] * len(found), [mpmath.mpf(0)] * len(found)
         for n, f in enumerate(found):
             values[n] += weight * f
-            sizes[n] += weight * mpmath.mpc(abs(mpmath.re(f)), abs(mpmath.im(f)))
+            size = mpmath.mpc(abs(f.real), abs(f.imag)) if isinstance(f, mpmath.mpc) else abs(f)
+            sizes[n] += weight * size
     return values, sizes
 
 
@@ -177,25 +178,63 @@ def laguerre(order: int, degrees: Any) -> tuple[tuple, ...]:
 
 @cache
 def _hermite(order: int, precision: int) -> tuple[tuple, ...]:
-    return _golub_welsch([mpmath.mpf(0)] * order, [mpmath.sqrt(n) for n in range(1, order)])
+    return _gauss_rule([mpmath.mpf(0)] * order, [mpmath.sqrt(n) for n in range(1, order)])
 
 
 @cache
 def _laguerre(order: int, degrees: Any, precision: int) -> tuple[tuple, ...]:
+    if degrees == 0:
+        return ((mpmath.mpf(1), mpmath.mpf(0)),)
     shape = degrees / 2
-    inner = _golub_welsch(
+    inner = _gauss_rule(
         [2 * n + shape for n in range(order)], [mpmath.sqrt(n * (n + shape - 1)) for n in range(1, order)]
     )
     return tuple((weight, 2 * node) for weight, node in inner)
 
 
-def _golub_welsch(diagonal: list, off_diagonal: list) -> tuple[tuple, ...]:
-    """Nodes and weights from the eigenvalues and first components of the orthogonal polynomials' Jacobi matrix."""
-    size = len(diagonal)
-    jacobi = mpmath.zeros(size)
-    for n in range(size):
-        jacobi[n, n] = diagonal[n]
-        if n:
-            jacobi[n, n - 1] = jacobi[n - 1, n] = off_diagonal[n - 1]
-    nodes, vectors = mpmath.eigsy(jacobi)
-    return tuple((vectors[0, n] ** 2, nodes[n]) for n in range(size))
+def _gauss_rule(diagonal: list, off_diagonal: list) -> tuple[tuple, ...]:
+    """The (weight, node) pairs of the Gauss rule whose orthonormal polynomials have this Jacobi matrix.
+
+    The nodes are the matrix's eigenvalues, that is, the zeros of the last polynomial: bisection gives them in double
+    precision, and Newton's method in the working precision. A weight is 1/Σ p_n² at its node.
+    """
+    pairs = []
+    for start in _eigenvalues([float(a) for a in diagonal], [float(b) for b in off_diagonal]):
+        node, step = mpmath.mpf(start), mpmath.mpf(1)
+        while abs(step) > (abs(node) + 1) * mpmath.ldexp(1, -2 * mpmath.mp.prec // 3):
+            value, slope, _ = _orthonormal_polynomials(node, diagonal, off_diagonal)
+            step = value / slope
+            node -= step
+        pairs.append((1 / _orthonormal_polynomials(node, diagonal, off_diagonal)[2], node))
+    return tuple(pairs)
+
+
+def _eigenvalues(diagonal: list[float], off_diagonal: list[float]) -> list[float]:
+    """The eigenvalues of a Jacobi matrix by bisection: Sturm's sequence counts those below a number."""
+    squares = [0.0, *(b * b for b in off_diagonal)]
+    reach = max(map(abs, diagonal)) + 2 * max(off_diagonal, default=0.0)
+
+    def count_below(x: float) -> int:
+        pivot, count = 1.0, 0
+        for a, square in zip(diagonal, squares, strict=True):
+            pivot = a - x - square / pivot or 1e-300
+            count += pivot < 0
+        return count
+
+    def eigenvalue(n: int) -> float:
+        low, high = -reach, reach
+        while low < (middle := (low + high) / 2) < high:
+            low, high = (low, middle) if count_below(middle) > n else (middle, high)
+        return middle
+
+    return [eigenvalue(n) for n in range(len(diagonal))]
+
+
+def _orthonormal_polynomials(x: mpmath.mpf, diagonal: list, off_diagonal: list) -> tuple:
+    """p_N up to a factor, its slope, and Σ_{n<N} p_n², from b_{n+1} p_{n+1} = (x − a_n) p_n − b_n p_{n−1}."""
+    before, value, slope_before, slope, squares = 0, mpmath.mpf(1), 0, mpmath.mpf(0), mpmath.mpf(0)
+    for a, b, below in zip(diagonal, [*off_diagonal, 1], [0, *off_diagonal], strict=True):
+        squares += value * value
+        after, slope_after = (x - a) * value - below * before, (x - a) * slope + value - below * slope_before
+        before, value, slope_before, slope = value, after / b, slope, slope_after / b
+    return value, slope, squares

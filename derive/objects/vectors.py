@@ -184,6 +184,12 @@ class Vector:
     def __len__(self) -> int:
         return len(self._terms)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vector) and self._terms == other._terms
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._terms.items()))
+
     def coefficient(self, atom: sp.Basic) -> sp.Expr:
         return self._terms.get(atom, sp.S.Zero)
 
@@ -232,7 +238,7 @@ class Vector:
 
 def gradient(scalar: sp.Expr, v: VectorSymbol) -> Vector:
     """The gradient of a scalar with respect to the vector `v`, by the chain rule over the scalar's vector nodes."""
-    nodes = sorted(_vector_nodes(scalar), key=sp.default_sort_key)
+    nodes = sorted((n for n in _vector_nodes(scalar) if v in n.free_symbols), key=sp.default_sort_key)
     stand_in = {node: sp.Dummy(f"node{n}", real=True) for n, node in enumerate(nodes)}
     plain = scalar.xreplace(stand_in)
     back = {dummy: node for node, dummy in stand_in.items()}

@@ -67,11 +67,17 @@ def project(descent: Descent) -> Vector:
 
 
 def product_rule(rate: OverlapRate) -> sp.Expr:
-    """d(u·v)/dt = u̇·v + u·v̇."""
+    """d(u·v)/dt = u̇·v + u·v̇, expanded; the velocities' coefficients are expanded already."""
     u, v = rate.overlap.args
     velocities, still = dict(rate.velocities), Vector()
-    total = velocities.get(u, still).dot(Vector({v: sp.S.One})) + Vector({u: sp.S.One}).dot(velocities.get(v, still))
-    return sp.expand(total)
+    return sp.Add(
+        *(
+            term * Inner(atom, other)
+            for moving, other in ((u, v), (v, u))
+            for atom, coefficient in velocities.get(moving, still)
+            for term in sp.Add.make_args(coefficient)
+        )
+    )
 
 
 def gram_symbols(target: tuple[VectorSymbol, ...], proposal: tuple[VectorSymbol, ...]) -> dict[Inner, sp.Symbol]:

@@ -76,9 +76,9 @@ def test_a_path_is_compared_until_the_replicas_scatter(study):
         """The number of records that are compared for a scatter, relative to |a||ν|, that grows from record to
         record."""
         moved = np.linspace(0, 1, 5)[:, None] * scatter * 9 * alternating
-        run = ParticleRun(*(np.empty(0),) * 9, device="", seed=0, dt=1.0, particles=1)
-        run = dataclasses.replace(run, t=np.arange(5.0), M=overlaps[0] + moved[..., None, None], Q=overlaps[1])
-        return records_of_one_path(study, means, dataclasses.replace(run, weights=quiet[..., 0], scales=quiet[..., 0]))
+        M, still = overlaps[0] + moved[..., None, None], {"weights": quiet[..., 0], "scales": quiet[..., 0]}
+        run = ParticleRun(np.arange(5.0), np.ones(5), M, overlaps[1], still, means, "", seed=0, dt=1.0, particles=1)
+        return records_of_one_path(study, means, run)
 
     assert records(0.9 * MOST_SCATTER) == 5
     assert records(2.5 * MOST_SCATTER) == 2

@@ -18,7 +18,7 @@ from annealvi import equations, open_session, rate_function
 from derive.checks import concrete, coordinate_numbers
 from derive.checks.concrete import Meaning
 from derive.checks.step_check import BOUND, check_derivation, check_step, sample_point
-from derive.dynamics.derivation import derive
+from derive.dynamics.derivation import apply_rules, derive
 from derive.dynamics.symbolic_problem import derive_problem, symbolise
 from derive.objects.expectation import Expectation, StandardNormal
 from derive.objects.mixtures import LogDensity, Mixture
@@ -179,7 +179,8 @@ def test_steins_lemma_of_unequal_scales_needs_the_two_further_coordinates(monkey
     problem = STEP_CASES["unequal target scales"]
 
     def check_of_stein():
-        derivation = derive_problem(problem)
+        symbolic = symbolise(problem)
+        derivation = apply_rules.__wrapped__(symbolic.setting, symbolic.geometry)
         (step,) = (step for step in derivation.steps if step.rule == "Stein's lemma")
         return check_step(step, [Meaning(sample_point(derivation, 1, 0, False))])
 
@@ -242,6 +243,22 @@ def test_the_euclidean_flow_lets_the_lengths_move():
     sphere, euclidean = derive_problem(Problem()).system, derive_problem(Problem(flow=Flow("euclidean"))).system
     assert [x.name for x in sphere.states] == ["m_1", "m_2", "s"]
     assert [x.name for x in euclidean.states] == ["M_11", "M_21", "Q_11", "Q_12", "Q_22"]
+
+
+def test_problems_that_differ_in_numbers_alone_share_their_steps_and_others_do_not(bimodal):
+    other = Problem("other", Target((0.6, 0.4), ((2.0,), (-2.0,))), Proposal(radius=2.0))
+    assert derive_problem(other).steps is bimodal.steps
+    assert derive_problem(other).system.label == "other"
+    for changed in (
+        {"target": Target(scales=(0.9, 0.9))},
+        {"proposal": Proposal(radius=2.0)},
+        {"space": Space(3)},
+        {"flow": Flow(learn=("means", "weights"))},
+        {"flow": Flow("euclidean")},
+    ):
+        problem = Problem(**changed)
+        assert derive_problem(problem).steps is not bimodal.steps
+        assert derive_problem(problem).steps is derive_problem(problem).steps
 
 
 @pytest.mark.quick

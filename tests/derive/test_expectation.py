@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mpmath
 import pytest
 import sympy as sp
 from mpmath import nstr
 from retyped import F_mp, exchange_sech_mp
 
 from derive.objects.expectation import Expectation, NotConvergedError, StandardNormal
+from derive.objects.numeric_averages import hermite, laguerre
 
 z, y = StandardNormal("z"), StandardNormal("y")
 a, b = sp.symbols("a b", real=True)
@@ -53,3 +55,20 @@ def test_constants_leave_and_bound_names_stay_bound():
 @pytest.mark.quick
 def test_differentiation_goes_under_the_integral():
     assert Expectation(sp.tanh(a + z), z).diff(a) == Expectation(1 - sp.tanh(a + z) ** 2, z)
+
+
+@pytest.mark.parametrize("order", [1, 6, 60])
+@pytest.mark.parametrize("degrees", [0, 1, 7.5, 300])
+def test_a_gauss_rule_has_the_moments_of_its_law(order, degrees):
+    """A rule of n nodes is exact for polynomials of degree 2n − 1, so it has the known moments E c^k of its law."""
+    with mpmath.workdps(50):
+        moments = [mpmath.fprod(degrees + 2 * j for j in range(k)) for k in range(2 * order)]
+        assert_moments(laguerre(order, mpmath.mpf(degrees)), moments)
+        double_factorials = [0 if k % 2 else mpmath.fac2(k - 1) for k in range(2 * order)]
+        assert_moments(hermite(order), double_factorials)
+
+
+def assert_moments(rule, moments):
+    for k, moment in enumerate(moments):
+        size = mpmath.fsum(weight * abs(node) ** k for weight, node in rule)
+        assert abs(mpmath.fsum(weight * node**k for weight, node in rule) - moment) <= mpmath.mpf(10) ** -46 * size
