@@ -25,6 +25,8 @@ class NativeFunction(types.WrapperAddressProtocol):
     def __init__(self, function: Any, signature: str) -> None:
         arguments, result = normalize_signature(signature)
         self._signature = result(*arguments)
+        self._numba_type_ = types.FunctionType(self._signature)
+        self._address = 0
         compiler = njit(error_model="numpy", fastmath={"contract"}, no_cpython_wrapper=True, _nrt=False)
         self.dispatcher = kept(compiler)(function)
 
@@ -34,8 +36,10 @@ class NativeFunction(types.WrapperAddressProtocol):
 
     def compile(self) -> None:
         """Compile the function, or read it from the cache, unless this is done already."""
-        if not config.DISABLE_JIT:
+        if not self._address and not config.DISABLE_JIT:
             self.dispatcher.compile(self._signature)
+            compiled = self.dispatcher.overloads[self._signature.args]
+            self._address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the function where Numba is disabled, which debugging may ask for."""
@@ -43,5 +47,4 @@ class NativeFunction(types.WrapperAddressProtocol):
 
     def __wrapper_address__(self) -> int:
         self.compile()
-        compiled = self.dispatcher.overloads[self._signature.args]
-        return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)
+        return self._address
