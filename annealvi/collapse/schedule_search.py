@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,10 @@ from derive.problem.specification import BadInput, Problem, ScheduleSpec
 
 LONGEST = 1e6
 """Longest duration of the search, in units of the flow's time."""
+SPANS = ((1.0, 1e3), (1e3, LONGEST**0.75), (LONGEST**0.75, LONGEST))
+"""Spans of durations in which the first duration is sought, one after the other: most shortest schedules lie in the
+first, and paths under cold schedules as long as LONGEST take a thousand times as long to compute.
+"""
 HOTTEST = 1e5
 """Highest T0 of the search; the lowest is 1.5."""
 SEPARATIONS = 5
@@ -66,7 +71,7 @@ class ScheduleSearch:
     def __init__(self, members: list[tuple[Family, Member]], kind: str, p_max: float) -> None:
         self.members, self.kind, self.p_max = members, kind, p_max
         self.T0 = self.t0 = math.nan
-        self.duration = math.inf
+        self.duration, self.span = math.inf, SPANS[0]
 
     @classmethod
     def of(
@@ -96,9 +101,7 @@ class ScheduleSearch:
         The search takes a grid over log T0, then a golden section around its best point.
         """
         grid = np.linspace(math.log(1.5), math.log(HOTTEST), 12)
-        durations = []
-        for x in grid:
-            durations.append(self._shortest(x))
+        durations = self._durations(grid)
         best = int(np.argmin(durations))
         if durations[best] > LONGEST:
             return
@@ -108,10 +111,18 @@ class ScheduleSearch:
     def tightened(self, p_max: float) -> ScheduleSearch:
         """Return the same search for another P, near the temperature of this one."""
         other, x = ScheduleSearch(self.members, self.kind, p_max), math.log(self.T0)
-        duration = other._shortest(x)
+        (duration,) = other._durations([x])
         if duration <= LONGEST:
             other._refine(max(x - NEAR, math.log(1.5)), min(x + NEAR, math.log(HOTTEST)), x, duration)
         return other
+
+    def _durations(self, grid: Iterable[float]) -> list[float]:
+        """Return the shortest duration at each log T0, from the first span that holds one of them."""
+        for self.span in SPANS:
+            durations = [self._shortest(x) for x in grid]
+            if math.isfinite(self.duration):
+                break
+        return durations
 
     def _refine(self, low: float, high: float, x: float, duration: float) -> None:
         """Set T0, t0 and duration to the shortest schedule with log T0 between low and high, or at x."""
@@ -154,10 +165,11 @@ class ScheduleSearch:
     def _shortest(self, x: float) -> float:
         """Return the shortest duration at T0 = e^x with P <= p_max, to 1 %.
 
-        The result is beyond LONGEST where no duration up to LONGEST is enough, or T0 is too cold.
+        It is at most 5 % above the shortest known duration, or within the span where none is known. The result is
+        beyond LONGEST where no such duration is enough, or T0 is too cold.
         """
         T0 = math.exp(x)
-        low, high = 1.0, min(LONGEST, 1.05 * self.duration)
+        low, high = (1.0, min(LONGEST, 1.05 * self.duration)) if math.isfinite(self.duration) else self.span
         if self.p(T0, self._scale(T0, high)) > self.p_max:
             return 2 * LONGEST
         while high > 1.01 * low:

@@ -76,16 +76,17 @@ def test_density_is_the_change_of_variables(dimension):
 def test_density_integrates_to_one_in_the_plane(normalised):
     """The trapezoidal rule on a square that holds all of the mass gives one.
 
-    The running averages of a normalised flow are those that a few batches leave.
+    The running averages of a normalised flow are those that a few batches leave. The rule's own error with 400
+    intervals along each axis is a third of the bound, and a tenth of that with 800.
     """
     flow = wide_flow(2, normalised)
     for n in range(3 if normalised else 0):
         flow = flow.remembering(flow.normalised_by(jax.random.normal(jax.random.key(n), (64, 2)) + n), 64)
     x, _ = flow.sample(jax.random.key(0), 4000)
     low, high = np.asarray(x).min(0) - 3, np.asarray(x).max(0) + 3
-    axes = [np.linspace(a, b, 801) for a, b in zip(low, high, strict=True)]
+    axes = [np.linspace(a, b, 401) for a, b in zip(low, high, strict=True)]
     points = jnp.array(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2))
-    total = np.exp(np.asarray(jax.vmap(flow.log_density)(points))).sum() * np.prod((high - low) / 800)
+    total = np.exp(np.asarray(jax.vmap(flow.log_density)(points))).sum() * np.prod((high - low) / 400)
     assert total == pytest.approx(1, abs=2e-3)
 
 

@@ -6,6 +6,7 @@ They keep their promise, no shorter schedule of their kind does, and wrong reque
 from __future__ import annotations
 
 import json
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from annealvi.cli.program import main
 from annealvi.collapse import recommendation as advice
 from annealvi.collapse.outcome import Outcomes
 from annealvi.collapse.recommendation import recommend
+from annealvi.collapse.schedule_search import ScheduleSearch
 from derive.problem.specification import BadInput
 
 EASY = ["target.means=[[2.0], [-2.0]]", "proposal.radius=2.0", "space.dimension=64"]
@@ -99,6 +101,35 @@ def test_too_few_trajectories_to_confirm_are_said_at_once(monkeypatch):
     assert 0.99**fewest <= 0.05 / 4 < 0.99 ** (fewest - 1)
     assert advice._confirm(Known(0.01, 0.1), 0.01, fewest, 0, "cpu").upper <= 0.01
     assert advice._confirm(Known(0.01, 0.1), 0.01, fewest - 1, 0, "cpu").upper > 0.01
+
+
+class Falling(ScheduleSearch):
+    """A search whose P is 0.1 from the duration `needed` on, at every T0, and 0.2 before."""
+
+    def __init__(self, needed):
+        super().__init__([], "hold", 0.1)
+        self.needed, self.tried = needed, []
+
+    def p(self, T0, t0):
+        self.tried.append(t0)
+        return 0.1 if t0 >= self.needed else 0.2
+
+    def _scale(self, T0, duration):
+        return duration
+
+
+@pytest.mark.parametrize(("needed", "longest"), [(30.0, 1e3), (2e4, 1e6**0.75), (9e5, 1e6)])
+def test_the_shortest_duration_is_found_and_none_much_longer_is_tried(needed, longest):
+    search = Falling(needed)
+    search.find()
+    assert needed <= search.duration <= 1.01 * needed
+    assert max(search.tried) == longest
+
+
+def test_a_bound_that_no_duration_keeps_gives_no_schedule():
+    search = Falling(1.1e6)
+    search.find()
+    assert search.duration == math.inf
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-import matplotlib
+import matplotlib.font_manager  # it keeps its list of fonts in the home, which tests change
 import numpy as np
 import pytest
 import xarray as xr
@@ -350,7 +350,7 @@ COMMANDS = {
         ["collapse", "--method", "ode", "--n", "10", "--over", "R=2,3"],
         ["collapse.nc", "collapse.png"],
     ),
-    "phase": (["phase", "--x", "R=2,3", "--y", "w_star=0.6,0.7"], ["phase.nc", "phase.png"]),
+    "phase": (["phase", "--x", "schedule.T0=3,9", "--y", "schedule.t0=5,20"], ["phase.nc", "phase.png"]),
 }
 SLOW_COMMANDS = {
     "fixed-points": (["fixed-points"], ["fixed-points.json"]),
