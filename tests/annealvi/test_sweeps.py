@@ -104,6 +104,28 @@ def test_an_interrupted_sweep_computes_what_is_missing_and_ends_in_the_same_file
     assert not parts_of(path).exists()
 
 
+def test_an_interrupt_at_the_end_of_writing_the_first_chunk_keeps_it(tmp_path, whole, monkeypatch):
+    path = tmp_path / "map.nc"
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "write_file", written_and_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(SWEEP, path, Execution(chunk=5))
+    (kept,) = chunks_of(path)
+    written = kept.read_bytes()
+    held = Store(parts_of(path), SWEEP)
+    assert (held.finished, kept.read_bytes()) == (5, written)
+    held.close()
+    run_sweep(SWEEP, path, Execution(chunk=5))
+    assert path.read_bytes() == whole
+
+
+def written_and_interrupted(path, content):
+    """Write a file; Ctrl-C is pressed once a chunk is written, before anything can note it."""
+    output.write_file(path, content)
+    if path.suffix == ".nc":
+        raise KeyboardInterrupt
+
+
 def test_progress_begins_with_what_is_there_already(tmp_path):
     interrupted(tmp_path / "found.nc", 10)
     kept = 2 * len(chunks_of(tmp_path / "found.nc"))
