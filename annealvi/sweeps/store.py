@@ -147,7 +147,7 @@ class Store:
 
     def close(self) -> None:
         """Release the folder. A folder without a chunk is removed, with the folders that were made for it."""
-        # An interrupt may fall between the writing of the first chunk and its entry in the list, so the folder is asked.
+        # An interrupt may fall between the writing of a chunk and its entry in the list, so the folder is asked.
         if self._begun and not any(_CHUNK.fullmatch(path.name) for path in self.folder.iterdir()):
             self._empty()
         for place in dict.fromkeys([*([self.folder] if self._begun else []), *self._made]):
