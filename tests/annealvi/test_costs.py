@@ -85,7 +85,7 @@ def test_the_seconds_are_estimated_from_those_of_the_sample(weights, monkeypatch
     changes."""
     kernel = weights.compile("cpu", 1e-10)
     states, times = weights.random_states(12, 0), np.linspace(0, 10_000, 11)
-    monkeypatch.setattr(costs, "PILOT_SECONDS", 0.01)
+    monkeypatch.setattr(costs, "PILOT_SECONDS", 0.05)
     monkeypatch.setattr(costs.time, "perf_counter", time.process_time)
     cost = cost_of_integration(kernel, states, times, 1e-9, side_by_side=1)
     begun = time.process_time()

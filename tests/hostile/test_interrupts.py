@@ -28,20 +28,20 @@ from kernels.machine import module_cache
 
 @pytest.fixture
 def heard_interrupts():
-    """Let Ctrl-C raise KeyboardInterrupt, as in a terminal's program; shells let background jobs ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Give these tests the signal handlers of a terminal's program."""
+    before = hear_all()
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def hear_all():
-    """Give a started process the signal handlers of a terminal's program.
+    """Set the signal handlers of a terminal's program, and return those before.
 
     A process inherits ignored signals from nohup, or from a shell that starts these tests in the background.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    return {number: signal.signal(number, handler) for number, handler in usual.items()}
 
 
 def started(program, folder, cache=None):
