@@ -20,11 +20,6 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(KEPT / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
-def pytest_xdist_auto_num_workers():
-    """One more worker than cores: tests spend a fifth of their time waiting for processes that they start."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_ignore_collect(collection_path, config):
     """With `-m quick`, skip the test files that hold no quick test, so that pytest does not import them."""
     quick = config.option.markexpr == "quick" and collection_path.name.startswith("test_")
