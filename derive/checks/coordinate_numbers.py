@@ -9,7 +9,6 @@ complex zero of a mixture density sets.
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -140,15 +139,14 @@ def _compiled(symbols: tuple[sp.Symbol, ...], expressions: tuple[sp.Expr, ...]) 
     return sp.lambdify(symbols, list(expressions), modules="mpmath", cse=True)
 
 
-_FUNCTIONS = {
-    sp.Add: lambda *terms: mpmath.fsum(terms),
-    sp.Mul: lambda *factors: mpmath.fprod(factors),
-    sp.Pow: operator.pow,
-    sp.Abs: abs,
-    sp.Max: max,
-    sp.exp: mpmath.exp,
-    sp.log: mpmath.log,
-}
+@cache
+def _operation(function: type[sp.Expr], count: int) -> Callable[..., mpmath.mpf]:
+    """Return mpmath's form of one SymPy operation on `count` numbers."""
+    if function in (sp.Add, sp.Mul):
+        reduce = mpmath.fsum if function is sp.Add else mpmath.fprod
+        return lambda *numbers: reduce(numbers)
+    arguments = sp.symbols(f"x:{count}")
+    return sp.lambdify(arguments, function(*arguments), modules="mpmath")
 
 
 def _number(expression: sp.Expr, known: dict[sp.Expr, mpmath.mpf]) -> mpmath.mpf:
@@ -159,9 +157,9 @@ def _number(expression: sp.Expr, known: dict[sp.Expr, mpmath.mpf]) -> mpmath.mpf
     if expression not in known:
         if expression.args:
             arguments = [_number(argument, known) for argument in expression.args]
-            known[expression] = _FUNCTIONS[expression.func](*arguments)
+            known[expression] = _operation(expression.func, len(arguments))(*arguments)
         else:
-            known[expression] = expression._to_mpmath(mpmath.mp.prec)
+            known[expression] = mpmath.mpmathify(expression.evalf(mpmath.mp.dps + 3))
     return known[expression]
 
 

@@ -46,7 +46,7 @@ class LearnedParameter:
     def variables(self, proposal: Mixture) -> tuple[StateVariable, ...]:
         """The records of the parameter's states, one per component."""
         parameter = self.slope.parameter
-        interval = sp.S.Zero, sp.sympify(parameter.highest)
+        interval = sp.S.Zero, sp.sympify(parameter.highest, strict=True)
         return tuple(
             StateVariable(symbol, parameter, (i,), interval) for i, symbol in enumerate(self.slope.symbols(proposal))
         )

@@ -178,7 +178,8 @@ def laguerre(order: int, degrees: Any) -> tuple[tuple, ...]:
 
 @cache
 def _hermite(order: int, precision: int) -> tuple[tuple, ...]:
-    return _gauss_rule([mpmath.mpf(0)] * order, [mpmath.sqrt(n) for n in range(1, order)])
+    nodes, weights = mpmath.mp.gauss_quadrature(order, "hermite")  # for e^{−x²}
+    return tuple((w / mpmath.sqrt(mpmath.pi), mpmath.sqrt(2) * x) for w, x in zip(weights, nodes, strict=True))
 
 
 @cache
@@ -186,55 +187,5 @@ def _laguerre(order: int, degrees: Any, precision: int) -> tuple[tuple, ...]:
     if degrees == 0:
         return ((mpmath.mpf(1), mpmath.mpf(0)),)
     shape = degrees / 2
-    inner = _gauss_rule(
-        [2 * n + shape for n in range(order)], [mpmath.sqrt(n * (n + shape - 1)) for n in range(1, order)]
-    )
-    return tuple((weight, 2 * node) for weight, node in inner)
-
-
-def _gauss_rule(diagonal: list, off_diagonal: list) -> tuple[tuple, ...]:
-    """The (weight, node) pairs of the Gauss rule whose orthonormal polynomials have this Jacobi matrix.
-
-    The nodes are the matrix's eigenvalues, that is, the zeros of the last polynomial: bisection gives them in double
-    precision, and Newton's method in the working precision. A weight is 1/Σ p_n² at its node.
-    """
-    pairs = []
-    for start in _eigenvalues([float(a) for a in diagonal], [float(b) for b in off_diagonal]):
-        node, step = mpmath.mpf(start), mpmath.mpf(1)
-        while abs(step) > (abs(node) + 1) * mpmath.ldexp(1, -2 * mpmath.mp.prec // 3):
-            value, slope, _ = _orthonormal_polynomials(node, diagonal, off_diagonal)
-            step = value / slope
-            node -= step
-        pairs.append((1 / _orthonormal_polynomials(node, diagonal, off_diagonal)[2], node))
-    return tuple(pairs)
-
-
-def _eigenvalues(diagonal: list[float], off_diagonal: list[float]) -> list[float]:
-    """The eigenvalues of a Jacobi matrix by bisection: Sturm's sequence counts those below a number."""
-    squares = [0.0, *(b * b for b in off_diagonal)]
-    reach = max(map(abs, diagonal)) + 2 * max(off_diagonal, default=0.0)
-
-    def count_below(x: float) -> int:
-        pivot, count = 1.0, 0
-        for a, square in zip(diagonal, squares, strict=True):
-            pivot = a - x - square / pivot or 1e-300
-            count += pivot < 0
-        return count
-
-    def eigenvalue(n: int) -> float:
-        low, high = -reach, reach
-        while low < (middle := (low + high) / 2) < high:
-            low, high = (low, middle) if count_below(middle) > n else (middle, high)
-        return middle
-
-    return [eigenvalue(n) for n in range(len(diagonal))]
-
-
-def _orthonormal_polynomials(x: mpmath.mpf, diagonal: list, off_diagonal: list) -> tuple:
-    """p_N up to a factor, its slope, and Σ_{n<N} p_n², from b_{n+1} p_{n+1} = (x − a_n) p_n − b_n p_{n−1}."""
-    before, value, slope_before, slope, squares = 0, mpmath.mpf(1), 0, mpmath.mpf(0), mpmath.mpf(0)
-    for a, b, below in zip(diagonal, [*off_diagonal, 1], [0, *off_diagonal], strict=True):
-        squares += value * value
-        after, slope_after = (x - a) * value - below * before, (x - a) * slope + value - below * slope_before
-        before, value, slope_before, slope = value, after / b, slope, slope_after / b
-    return value, slope, squares
+    nodes, weights = mpmath.mp.gauss_quadrature(order, "glaguerre", alpha=shape - 1)  # for x^{ν/2 − 1} e^{−x}
+    return tuple((w / mpmath.gamma(shape), 2 * x) for w, x in zip(weights, nodes, strict=True))
