@@ -25,6 +25,7 @@ class NativeFunction(types.WrapperAddressProtocol):
     def __init__(self, function: Any, signature: str) -> None:
         arguments, result = normalize_signature(signature)
         self._signature = result(*arguments)
+        # Numba asks for type and address at every call; finding them anew would take a hundred microseconds.
         self._numba_type_ = types.FunctionType(self._signature)
         self._address = 0
         compiler = njit(error_model="numpy", fastmath={"contract"}, no_cpython_wrapper=True, _nrt=False)
