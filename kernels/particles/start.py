@@ -86,6 +86,9 @@ def prepare_simulation(
     if dt <= 0:
         raise ValueError(f"dt must be positive, not {dt!r}")
     check_integer("particles", particles, 1, MAX_PARTICLES)
+    for name, parameters in (("target", target), ("proposal", proposal)):
+        if set(parameters) != set(PARAMETERS):
+            raise ValueError(f"the {name} has {' and '.join(PARAMETERS)}, not {' and '.join(parameters) or 'nothing'}")
     own = [_per_replica(_numbers("proposal", proposal, name, L, 1, 2), replicas, name) for name in PARAMETERS]
     start = replicas_at(means, np.array(own), np.array([_numbers("target", target, name, K, 1) for name in PARAMETERS]))
     if projected:
