@@ -27,9 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     signals: list[signal.Signals] = []
     try:
-        with insisting_on_interrupts(
-            signals, _guarded, afterwards=signal.SIG_IGN if arguments is None else signal.default_int_handler
-        ):
+        with insisting_on_interrupts(signals, _guarded, own_process=arguments is None):
             status = _guarded(arguments, signals)
     except KeyboardInterrupt:
         return interrupted(signals)

@@ -20,7 +20,7 @@ SOON = 0.5
 
 @contextmanager
 def insisting_on_interrupts(
-    signals: list[signal.Signals], guarded: Callable[..., Any], afterwards: Any
+    signals: list[signal.Signals], guarded: Callable[..., Any], own_process: bool
 ) -> Iterator[None]:
     """Treat SIGTERM and a closed terminal as Ctrl-C, and repeat the interrupt until the command has ended.
 
@@ -29,10 +29,13 @@ def insisting_on_interrupts(
     arrives outside `guarded`, so that the code of this context manager is not interrupted. A signal that the caller
     handles or ignores keeps its handler, and so do all signals outside the main thread.
 
-    signals: the list to which the signals are appended. guarded: the function that runs the command. afterwards: the
-    handler of Ctrl-C once the context has ended.
+    After a signal destructors fail unheard: an object whose constructor was interrupted lacks what they look for.
+
+    signals: the list to which the signals are appended. guarded: the function that runs the command. own_process:
+    whether the process ends with the command; then Ctrl-C is ignored once the context has ended, and destructors that
+    run at exit are unheard, too.
     """
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    usual: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     if hasattr(signal, "SIGHUP"):  # not on Windows
         usual[signal.SIGHUP] = signal.SIG_DFL
     in_main = threading.current_thread() is threading.main_thread()
@@ -53,7 +56,7 @@ def insisting_on_interrupts(
             raise KeyboardInterrupt
 
     def unraisable(found: Any) -> None:
-        if not isinstance(found.exc_value, KeyboardInterrupt):  # an interrupt is noted, and raised again later
+        if not signals:  # an interrupt that a destructor drops is noted, and raised again later
             before(found)
 
     before = sys.unraisablehook
@@ -64,9 +67,11 @@ def insisting_on_interrupts(
         yield
     finally:
         ended.set()
+        usual[signal.SIGINT] = signal.SIG_IGN if own_process else usual[signal.SIGINT]
         for number in ours:
-            signal.signal(number, afterwards if number == signal.SIGINT else signal.SIG_DFL)
-        sys.unraisablehook = before
+            signal.signal(number, usual[number])
+        if not own_process:
+            sys.unraisablehook = before
 
 
 def interrupted(signals: list[signal.Signals]) -> int:

@@ -159,7 +159,7 @@ def _number(expression: sp.Expr, known: dict[sp.Expr, mpmath.mpf]) -> mpmath.mpf
             arguments = [_number(argument, known) for argument in expression.args]
             known[expression] = _operation(expression.func, len(arguments))(*arguments)
         else:
-            known[expression] = mpmath.mpmathify(expression.evalf(mpmath.mp.dps + 3))
+            known[expression] = mpmath.mpmathify(sp.lambdify((), expression, modules="mpmath")())
     return known[expression]
 
 

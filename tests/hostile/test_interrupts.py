@@ -384,6 +384,32 @@ def test_ctrl_c_that_was_dropped_is_status_130_at_the_end_and_what_failed_after_
     assert told == []
 
 
+CUT_SHORT = """
+import gc, signal, sys
+from annealvi.cli import program
+from annealvi.cli.commands import derive
+
+class CutShort:
+    def __init__(self):
+        self.itself = self  # collected at exit
+        signal.raise_signal(signal.SIGINT)
+        self.handle = 1
+
+    def __del__(self):
+        assert self.handle
+
+gc.disable()
+derive.run = lambda options: CutShort()
+sys.argv[1:] = ["derive"]
+sys.exit(program.main())
+"""
+
+
+def test_an_object_whose_constructor_is_interrupted_is_collected_unheard(tmp_path):
+    """So it happens to the strings of LLVM's binding."""
+    ends_interrupted(started(["-c", CUT_SHORT], tmp_path), tmp_path)
+
+
 @pytest.mark.usefixtures("heard_interrupts")
 def test_what_is_removed_after_ctrl_c_is_removed_undisturbed_by_another(monkeypatch):
     removed = []
