@@ -38,7 +38,7 @@ from derive.objects.vectors import (
 )
 from derive.rules.flow import Descent, OverlapRate
 from derive.rules.reduction import AtLargest, CholeskyRoot
-from derive.rules.slopes import ParameterRate, Slope
+from derive.rules.coordinates import ParameterRate, Slope
 
 
 class Meaning:
@@ -103,7 +103,7 @@ class _Evaluation(CoordinateNumbers):
     def _overlap_rate(self, value: OverlapRate) -> mpmath.mpf:
         """Differentiate u(t)·v(t) by a complex step along the two velocities."""
         step = mpmath.mpc(0, _tiny_step())
-        velocities = dict(value.velocities)
+        velocities = dict(value.velocity)
 
         def moved(vector: VectorSymbol) -> list:
             position = self.point.vectors[vector]

@@ -7,7 +7,6 @@ averages over several variables.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import mpmath
 import sympy as sp
 
 from derive.dynamics.derivation import Derivation
+from derive.dynamics.instances import Instance
 from derive.objects.expectation import Expectation, StandardNormal
 from derive.objects.parameters import parameters_of
 from derive.objects.short_repr import short_repr
@@ -99,15 +99,15 @@ def velocity_at(
 
         def number(coefficient: sp.Expr) -> mpmath.mpf:
             written = coefficient
-            for symbol, definition in reversed(energies):
-                written = written.xreplace({symbol: definition})
+            while written.free_symbols & named.keys():
+                written = written.xreplace(named)
             averages = sorted(written.atoms(Expectation), key=sp.default_sort_key)
             plain = close(written.xreplace({a: value(a) for a in averages}), names).xreplace(exact)
             return mpmath.mpf(plain.evalf(DIGITS + 3)._to_mpmath(mpmath.mp.prec))
 
-        with_vectors = itertools.takewhile(lambda step: step.rule != "closure", derivation.steps)
-        found = {e.label: e for step in with_vectors for e in step.after}
-        energies = [(e.symbol, e.value) for e in found.values() if e.symbol is not None]
+        instance = Instance(setting, derivation.general)
+        found = {e.label: e for e in (*instance.velocities(), *instance.closed())}
+        named = {e.symbol: e.value for e in found.values() if e.symbol is not None}
         count, size = len(means), len(means[0])
         velocities = [_combine(found.get(f"velocity_{i}"), coordinates, number, size) for i in range(1, count + 1)]
         learned = {

@@ -12,24 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import sympy as sp
 
 from derive.dynamics.derivation import Derivation, in_order_of_use
+from derive.dynamics.general import GeneralDerivation, averages_named, closed_form, over_components
+from derive.dynamics.instances import Instance
 from derive.dynamics.scalar_steps import in_scalars, tidied
-from derive.dynamics.vector_steps import average_definitions, average_name
+
 from derive.objects.expectation import ChiSquared, Expectation
-from derive.objects.mixtures import DIMENSION, LogDensity, Responsibility
-from derive.objects.notation import symbol_tex
+from derive.objects.indices import COMPONENTS, Entry, I, Sum, fresh
+from derive.objects.mixtures import PROPOSAL, TARGET, Average, LogDensity, Responsibility, Sample
 from derive.objects.objective import POINT, MixtureExpectation, Setting
 from derive.objects.softmax import Softmax
 from derive.objects.states import StateKind, StateVariable
 from derive.objects.step import Equation, Equations, Step, definitions, map_values, rates
 from derive.objects.system import BETA, OdeSystem
-from derive.objects.vectors import GaussianVector, Inner, Vector
-from derive.rules.flow import close
+from derive.objects.vectors import Inner
 from derive.rules.geometry import Geometry, Overlaps
-from derive.rules.gradient_rules import average, second_moments
+from derive.rules.gradient_rules import in_deviations, stein
 from derive.rules.reduction import Surroundings
 
 INVERSE_TEMPERATURE = sp.Symbol("b", positive=True)
@@ -46,6 +48,7 @@ def with_adaann(derivation: Derivation) -> Derivation:
 
     STEP and INTERVAL become the system's last two parameters.
     """
+    general = general_variance()
     variance = variance_steps(derivation.setting, derivation.geometry, derivation.overlaps)
     final = variance[-1].after
     rate = sp.Piecewise((STEP / (INTERVAL * sp.sqrt(VARIANCE)), INVERSE_TEMPERATURE < 1), (sp.S.Zero, True))
@@ -68,45 +71,43 @@ def with_adaann(derivation: Derivation) -> Derivation:
     )
     return replace(
         derivation,
+        general=replace(
+            derivation.general,
+            steps=(*derivation.general.steps, *general.steps),
+            closed=(*derivation.general.closed, *_not_yet_defined(general.closed, derivation.general.closed)),
+        ),
         steps=(*derivation.steps, *variance, flow),
         system=_with_beta_as_state(derivation.system, (*added, V), rate),
     )
 
 
-def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> tuple[Step, ...]:
-    """From Var_q[log p*] to averages over independent scalars in the final states, exact in every dimension.
+@cache
+def general_variance() -> GeneralDerivation:
+    """From Var_q[log p*] to averages over components, in index notation for any number of modes and components.
 
     Every step contains the equation with the label `V`.
     """
-    names, relations = dict(overlaps.names), dict(overlaps.relations)
-    in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
-    log_density = LogDensity(setting.target, POINT)
-    whole = _variance(lambda power: MixtureExpectation(log_density**power, POINT, setting.proposal))
-    parts = _variance(
-        lambda power: _over_components(setting, lambda x: Expectation(log_density.xreplace({POINT: x}) ** power, x))
+    log_density = LogDensity(TARGET, POINT)
+    x, nu = Sample(PROPOSAL, I), TARGET.mean(TARGET.size)
+    distance = Inner(x, x) - 2 * Inner(x, nu) + Inner(nu, nu)
+    shifted = distance / (2 * TARGET.scale(TARGET.size) ** 2) + sp.log(Responsibility(TARGET, TARGET.size, x))
+    j = fresh(COMPONENTS)
+    w, U, V = PROPOSAL.weight(j), Entry("U", j), Entry("V", j)
+    mean = Sum(w * U, j).xreplace({j: fresh(COMPONENTS, j)})
+    named = (
+        Equation("U_i", "U_{i}", Average(shifted, x), Entry("U", I), indices=(I,)),
+        Equation("V_i", "V_{i}", Average(sp.expand(shifted**2), x) - Entry("U", I) ** 2, Entry("V", I), indices=(I,)),
     )
-    unit = 1 / (2 * setting.target.scales[-1] ** 2)
-
-    def shifted(x: GaussianVector) -> sp.Expr:
-        return unit * _squared_distance(setting, x) + _log_responsibility(setting, x)
-
-    apart = _variance(lambda power: _over_components(setting, lambda x: average(sp.expand(shifted(x) ** power), x)))
-    split = _within_and_between(setting)
-    moments = tuple(replace(e, value=_in_moments(e, setting)) for e in split)
-    averages = sorted(set().union(*(e.value.atoms(Expectation) for e in moments)), key=sp.default_sort_key)
-    named = {a: average_name(a, setting) for a in averages}
-    if len(set(named.values())) < len(named):
-        raise ArithmeticError("two averages share a name")
-    closed = map_values(moments, lambda value: close(value.xreplace(named), names))
-    over_vectors = average_definitions(named, setting)
-    surroundings = Surroundings.of(setting, geometry)
-    over_scalars = map_values(in_scalars(setting, surroundings, names, over_vectors), without_idle_chi_squared)
-    scalar = (*closed, *over_scalars)
-    # An average that the rates name too must take the same form here.
-    related = (*closed, *tidied(map_values(over_scalars, lambda value: value.xreplace(relations))))
-    final = map_values(related, lambda value: value.xreplace(relations).xreplace(in_states))
-    final = (*final[: len(closed)], *tidied(final[len(closed) :]))
-    return (
+    whole = _variance(lambda power: MixtureExpectation(log_density**power, POINT, PROPOSAL))
+    parts = _variance(lambda power: over_components(log_density**power))
+    apart = _variance(lambda power: _sum_of_averages(sp.expand(shifted**power)))
+    split = (Equation(VARIANCE.name, VARIANCE_TEX, Sum(w * (V + (U - mean) ** 2), j)), *named)
+    U_i = _moments(named[0].value)
+    V_i = sp.expand(_moments(named[1].value.xreplace({Entry("U", I): sp.S.Zero})) - U_i**2)
+    moments = (split[0], replace(named[0], value=U_i), replace(named[1], value=V_i))
+    closed = map_values(moments, closed_form)
+    averages = averages_named(moments)
+    steps = (
         Step(
             "average of the log density over components", "An average under q is the mixture of averages.", whole, parts
         ),
@@ -131,11 +132,49 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
             split,
             moments,
         ),
-        Step("closure of the variance", "Name the inner products and the averages.", moments, (*closed, *over_vectors)),
+        Step("closure of the variance", "Name the inner products and the averages.", moments, (*closed, *averages)),
+    )
+    return GeneralDerivation(steps, (), (*closed, *averages))
+
+
+def _variance(moment: Callable[[int], sp.Expr]) -> Equations:
+    """The equation V = E[f²] − E[f]², where `moment` gives E[f^power] for a power."""
+    return (Equation(VARIANCE.name, VARIANCE_TEX, moment(2) - moment(1) ** 2),)
+
+
+def _sum_of_averages(f: sp.Expr) -> sp.Expr:
+    """Σ_j w_j E_j[f] for a function of the sample of component i."""
+    j = fresh(COMPONENTS, f)
+    return Sum((PROPOSAL.weight(I) * Average(f, Sample(PROPOSAL, I))).xreplace({I: j}), j)
+
+
+def _moments(value: sp.Expr) -> sp.Expr:
+    return stein(in_deviations(value))
+
+
+def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> tuple[Step, ...]:
+    """From the closed variance at the setting's K and L to averages over independent scalars in the final states.
+
+    Exact in every dimension. Every step contains the equation with the label `V`.
+    """
+    names, relations = dict(overlaps.names), dict(overlaps.relations)
+    in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
+    instance = Instance(setting, general_variance())
+    before = instance.closed()
+    over_vectors = tuple(e for e in before if isinstance(e.value, Expectation))
+    closed = tuple(e for e in before if e not in over_vectors)
+    surroundings = Surroundings.of(setting, geometry)
+    over_scalars = map_values(in_scalars(setting, surroundings, names, over_vectors), without_idle_chi_squared)
+    scalar = (*closed, *over_scalars)
+    # An average that the rates name too must take the same form here.
+    related = (*closed, *tidied(map_values(over_scalars, lambda value: value.xreplace(relations))))
+    final = map_values(related, lambda value: value.xreplace(relations).xreplace(in_states))
+    final = (*final[: len(closed)], *tidied(final[len(closed) :]))
+    return (
         Step(
             "jointly Gaussian scalars of the variance",
             "As for the rates; a χ² variable that the shares do not see is replaced by its mean.",
-            (*closed, *over_vectors),
+            before,
             scalar,
             in_geometry=bool(geometry.images),
         ),
@@ -147,72 +186,6 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
             True,
         ),
     )
-
-
-def _variance(moment: Callable[[int], sp.Expr]) -> Equations:
-    """The equation V = E[f²] − E[f]², where `moment` gives E[f^power] for a power."""
-    return (Equation(VARIANCE.name, VARIANCE_TEX, moment(2) - moment(1) ** 2),)
-
-
-def _over_components(setting: Setting, of_sample: Callable[[GaussianVector], sp.Expr]) -> sp.Expr:
-    return sp.Add(*(w * of_sample(x) for w, x in zip(setting.proposal.weights, setting.samples, strict=True)))
-
-
-def _squared_distance(setting: Setting, x: GaussianVector) -> sp.Expr:
-    """‖x − ν_K‖²."""
-    nu = setting.target.means[-1]
-    return Inner(x, x) - 2 * Inner(x, nu) + Inner(nu, nu)
-
-
-def _log_responsibility(setting: Setting, x: GaussianVector) -> sp.Expr:
-    """log ρ*_K(x), zero for a single mode."""
-    return sp.log(Responsibility(setting.target, setting.target.size - 1, x))
-
-
-def _within_and_between(setting: Setting) -> Equations:
-    """The variance of X + H within and between components, where X = ‖x − ν_K‖²/(2 σ*_K²) and H = log ρ*_K.
-
-    The average over component i is U_i = E_i[X + H]. The variance in component i is
-    V_i = E_i[X²] − E_i[X]² + 2 Cov_i[X, H] + Var_i[H], where E_i[X²] is kept as one average.
-    """
-    weights, unit = setting.proposal.weights, 1 / (2 * setting.target.scales[-1] ** 2)
-    defined: list[Equation] = []
-    for i, x in enumerate(setting.samples, 1):
-        distance, H = _squared_distance(setting, x), _log_responsibility(setting, x)
-        mean_X, mean_H = unit * average(distance, x), average(H, x)
-        covariance = unit * average(sp.expand(distance * H), x) - mean_X * mean_H
-        variance = unit**2 * Expectation(distance**2, x) - mean_X**2 + 2 * covariance + average(H**2, x) - mean_H**2
-        U, V = _component_average(i), _component_variance(i)
-        defined += [Equation(U.name, symbol_tex(U), mean_X + mean_H, U), Equation(V.name, symbol_tex(V), variance, V)]
-    mean = sp.Add(*(w * _component_average(i) for i, w in enumerate(weights, 1)))
-    total = sp.Add(
-        *(w * (_component_variance(i) + (_component_average(i) - mean) ** 2) for i, w in enumerate(weights, 1))
-    )
-    if len(weights) == 1:
-        total = _component_variance(1)
-    return (Equation(VARIANCE.name, VARIANCE_TEX, total), *defined)
-
-
-def _component_average(i: int) -> sp.Symbol:
-    return sp.Symbol(f"U_{i}", real=True)
-
-
-def _component_variance(i: int) -> sp.Symbol:
-    return sp.Symbol(f"V_{i}", real=True)
-
-
-def _in_moments(equation: Equation, setting: Setting) -> sp.Expr:
-    """The right-hand side with the Gaussian moments of ‖x − ν_K‖² carried out.
-
-    With x = a + σz and D = ‖a − ν‖, Var‖x − ν‖² = 4σ² D² + 2dσ⁴.
-    """
-    value = equation.value
-    for x in setting.samples:
-        distance = _squared_distance(setting, x)
-        apart = Vector({x.mean: sp.S.One, setting.target.means[-1]: sp.S.NegativeOne})
-        spread = 4 * x.scale**2 * apart.dot(apart) + 2 * DIMENSION * x.scale**4
-        value = value.xreplace({Expectation(distance**2, x): spread + average(distance, x) ** 2})
-    return sp.expand(second_moments(value)) if value.has(Expectation) else value
 
 
 def without_idle_chi_squared(expression: sp.Expr) -> sp.Expr:

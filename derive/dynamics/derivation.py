@@ -18,9 +18,10 @@ from functools import lru_cache
 
 import sympy as sp
 
+from derive.dynamics.general import GeneralDerivation, general_derivation
+from derive.dynamics.instances import Instance
 from derive.dynamics.learned import parameters_in
 from derive.dynamics.scalar_steps import scalar_steps
-from derive.dynamics.vector_steps import flow_steps, gradient_steps, objective_step
 from derive.objects.objective import Setting
 from derive.objects.short_repr import short_repr
 from derive.objects.step import Equation, Equations, Step, definitions, display, rates
@@ -40,8 +41,10 @@ class Derivation:
         What is assumed of the vectors: dependent modes, fixed lengths, the dimension.
     overlaps : Overlaps
         The names of all inner products, and those that move.
+    general : GeneralDerivation
+        The steps from the objective to the closed flow for any numbers of modes and components, in index notation.
     steps : tuple of Step
-        The steps from the objective to the closed system, in order.
+        The steps from the closed flow of the setting's own numbers of modes and components to the system, in order.
     system : OdeSystem
         The closed system, ready for kernels.
     """
@@ -49,6 +52,7 @@ class Derivation:
     setting: Setting
     geometry: Geometry
     overlaps: Overlaps
+    general: GeneralDerivation
     steps: tuple[Step, ...]
     system: OdeSystem
 
@@ -82,18 +86,10 @@ def derive(setting: Setting, geometry: Geometry, label: str) -> Derivation:
 def apply_rules(setting: Setting, geometry: Geometry) -> Derivation:
     """The derivation, with a system that has no label yet."""
     overlaps = overlaps_of(setting, geometry)
-    slopes = {"means": gradient_steps(setting)} if "means" in setting.learn else {}
-    slopes |= {parameter.name: parameter.slope_steps(setting) for parameter in parameters_in(setting.learn)}
-    flow = flow_steps(setting, overlaps, {name: steps[-1].after for name, steps in slopes.items()})
-    scalar = scalar_steps(setting, geometry, overlaps, flow[-1].after)
-    # The objective is split over components once, for all slopes.
-    first = objective_step(setting)
+    general = general_derivation(setting)
+    scalar = scalar_steps(setting, geometry, overlaps, Instance(setting, general).closed())
     return Derivation(
-        setting,
-        geometry,
-        overlaps,
-        (first, *(s for steps in slopes.values() for s in steps), *flow, *scalar),
-        _carrier(setting, overlaps, scalar[-1].after),
+        setting, geometry, overlaps, general, scalar, _carrier(setting, overlaps, scalar[-1].after)
     )
 
 

@@ -16,13 +16,11 @@ from dataclasses import replace
 import sympy as sp
 
 from derive.dynamics.derivation import Derivation
+from derive.dynamics.instances import Instance
 from derive.dynamics.scalar_steps import scalar_steps
-from derive.dynamics.vector_steps import average_definitions, average_name
-from derive.objects.expectation import Expectation
 from derive.objects.step import Equation, Equations, definitions, rates
 from derive.objects.system import OdeSystem
 from derive.objects.vectors import Inner, Vector, VectorSymbol
-from derive.rules.flow import close
 
 
 def force_system(derivation: Derivation) -> OdeSystem:
@@ -34,32 +32,22 @@ def force_system(derivation: Derivation) -> OdeSystem:
     setting, overlaps = derivation.setting, derivation.overlaps
     if setting.manifold != "sphere" or tuple(setting.learn) != ("means",):
         raise ValueError("forces are derived for the spherical flow of the means")
-    names = dict(overlaps.names)
-    velocities = _velocities(derivation)
-    images = dict(derivation.geometry.images)
+    names, images = dict(overlaps.names), dict(derivation.geometry.images)
+    instance = Instance(setting, derivation.general)
+    velocities = {a: e.value for a, e in zip(setting.proposal.means, instance.velocities(), strict=True)}
     closed = []
     for _, inner, _ in overlaps.moving:
         means = [a for a in inner.args if a in velocities]
         # The force is the average of the coefficients in both means' velocities, which are equal by the symmetry of f.
         # Both coefficients are kept so that the rules for a pair of averages apply.
         shares = [_coefficient(velocities[a], other, images) / len(means) for a, other in _ends(inner, means)]
-        closed.append((names[inner], sp.expand(sp.Add(*shares))))
-    averages = sorted(set().union(*(value.atoms(Expectation) for _, value in closed)), key=sp.default_sort_key)
-    named = {average: average_name(average, setting) for average in averages}
-    # The forces take the labels of the overlaps' rates, since `scalar_steps` rewrites the values under those labels.
-    equations = (
-        *(Equation(f"d{name.name}", "", close(value.xreplace(named), names)) for name, value in closed),
-        *average_definitions(named, setting),
-    )
+        # The forces take the labels of the overlaps' rates, since `scalar_steps` rewrites the values under those labels.
+        closed.append(Equation(f"d{names[inner].name}", "", sp.expand(sp.Add(*shares))))
+    equations = (*closed, *instance.definitions(tuple(closed)))
     final = scalar_steps(setting, derivation.geometry, overlaps, equations)[-1].after
     values = {e.label: e.value for e in rates(final)}
     forces = tuple(sp.expand(factor * values[f"d{state.name}"]) for state, _, factor in overlaps.moving)
     return replace(derivation.system, subexpressions=_named(final), rhs=forces)
-
-
-def _velocities(derivation: Derivation) -> dict[VectorSymbol, Vector]:
-    (projected,) = (step for step in derivation.steps if step.rule == "projected flow")
-    return {a: e.value for a, e in zip(derivation.setting.proposal.means, projected.after, strict=True)}
 
 
 def _ends(inner: Inner, means: list[VectorSymbol]) -> list[tuple[VectorSymbol, VectorSymbol]]:

@@ -7,19 +7,40 @@ hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
+from sympy.printing.str import StrPrinter
 
-from derive.objects.vectors import Inner, Vector, VectorSymbol, gradient
+from derive.objects.indices import COMPONENTS, MODES, Entry, VectorEntry
+from derive.objects.vectors import Inner, VectorSymbol
 
 DIMENSION = sp.Symbol("d", positive=True, integer=True)
 
 
-class Mixture(sp.Basic):
-    """The mixture Σ_j weights[j] N(x; means[j], scales[j]² I_d).
+class _Components(sp.Basic):
+    """What a mixture of given components and one in index notation share: the law of a component."""
+
+    def component(self, j: Any) -> tuple[sp.Expr, Any, sp.Expr]:
+        """The weight, the mean and the scale of one component."""
+        raise NotImplementedError
+
+    def logit(self, j: Any, x: Any) -> sp.Expr:
+        """log(w_j N(x; a_j, σ_j² I)), written in inner products."""
+        weight, mean, scale = self.component(j)
+        squared_distance = Inner(x, x) - 2 * Inner(x, mean) + Inner(mean, mean)
+        return (
+            sp.log(weight)
+            - squared_distance / (2 * scale**2)
+            - DIMENSION * sp.log(scale)
+            - DIMENSION * sp.log(2 * sp.pi) / 2
+        )
+
+
+class Mixture(_Components):
+    """The mixture Σ_j weights[j] N(x; means[j], scales[j]² I_d) of given components.
 
     name: LaTeX of the density. posterior: LaTeX of the responsibilities.
     """
@@ -47,16 +68,138 @@ class Mixture(sp.Basic):
     def size(self) -> int:
         return len(self.weights)
 
-    def logit(self, j: int, x: VectorSymbol) -> sp.Expr:
-        """log(w_j N(x; a_j, σ_j² I)), written in inner products."""
-        weight, mean, scale = self.weights[j], self.means[j], self.scales[j]
-        squared_distance = Inner(x, x) - 2 * Inner(x, mean) + Inner(mean, mean)
-        return (
-            sp.log(weight)
-            - squared_distance / (2 * scale**2)
-            - DIMENSION * sp.log(scale)
-            - DIMENSION * sp.log(2 * sp.pi) / 2
-        )
+    def component(self, j: int) -> tuple[sp.Expr, VectorSymbol, sp.Expr]:
+        return self.weights[j], self.means[j], self.scales[j]
+
+
+class IndexedMixture(_Components):
+    """The mixture Σ_j w_j N(x; a_j, σ_j² I_d) of a symbolic number of components, in index notation.
+
+    name, posterior: as in `Mixture`. mean: the letter of the means. star: "_star" for the target, else "". size: the
+    number of components.
+    """
+
+    def __new__(
+        cls, name: sp.Symbol, posterior: sp.Symbol, mean: sp.Symbol, star: sp.Symbol, size: sp.Symbol
+    ) -> IndexedMixture:
+        return super().__new__(cls, name, posterior, mean, star, size)
+
+    @property
+    def star(self) -> str:
+        return self.args[3].name
+
+    @property
+    def size(self) -> sp.Symbol:
+        return self.args[4]
+
+    @property
+    def free_symbols(self) -> set[sp.Symbol]:
+        """The number of components; what else the mixture is made of are names."""
+        return {self.size}
+
+    def weight(self, j: sp.Expr) -> Entry:
+        return Entry(f"w{self.star}", j)
+
+    def mean(self, j: sp.Expr) -> VectorEntry:
+        return VectorEntry(self.args[2], j)
+
+    def scale(self, j: sp.Expr) -> Entry:
+        return Entry(f"sigma{self.star}", j)
+
+    def component(self, j: sp.Expr) -> tuple[sp.Expr, VectorEntry, sp.Expr]:
+        return self.weight(j), self.mean(j), self.scale(j)
+
+    def _latex(self, printer: LatexPrinter) -> str:
+        return self.args[0].name
+
+
+PROPOSAL = IndexedMixture(*(sp.Symbol(s) for s in ("q", r"\rho", "a")), sp.Symbol(""), COMPONENTS)
+TARGET = IndexedMixture(*(sp.Symbol(s) for s in (r"p^{\star}", r"\rho^{\star}", "nu", "_star")), MODES)
+
+
+class Sample(sp.Expr):
+    """A sample of one component of a mixture in index notation, x_i ~ N(a_i, σ_i² I) in d + `extra` dimensions."""
+
+    is_commutative = True
+
+    def __new__(cls, mixture: IndexedMixture, index: sp.Expr, extra: int = 0) -> Sample:
+        return super().__new__(cls, mixture, sp.sympify(index, strict=True), sp.Integer(extra))
+
+    @property
+    def mixture(self) -> IndexedMixture:
+        return self.args[0]
+
+    @property
+    def component(self) -> sp.Expr:
+        return self.args[1]
+
+    @property
+    def extra(self) -> int:
+        return int(self.args[2])
+
+    @property
+    def mean(self) -> VectorEntry:
+        return self.mixture.mean(self.component)
+
+    @property
+    def scale(self) -> Entry:
+        return self.mixture.scale(self.component)
+
+    def lifted(self) -> Sample:
+        """A sample with the same law in two dimensions more."""
+        return Sample(self.mixture, self.component, self.extra + 2)
+
+    def _latex(self, printer: LatexPrinter) -> str:
+        letter = "y" if self.mixture.star else "x"
+        return rf"{letter}_{{{self.component}}}" + (r"^{+}" if self.extra else "")
+
+    def _sympystr(self, printer: StrPrinter) -> str:
+        letter = "y" if self.mixture.star else "x"
+        return f"{letter}_{self.component}" + ("+" if self.extra else "")
+
+
+class Deviation(sp.Expr):
+    """x − a, the deviation of a sample from its mean: a vector atom."""
+
+    is_commutative = True
+
+    def __new__(cls, x: Sample) -> Deviation:
+        return super().__new__(cls, x)
+
+    def _latex(self, printer: LatexPrinter) -> str:
+        (x,) = self.args
+        return rf"({printer.doprint(x)} - {printer.doprint(x.mean)})"
+
+    def _sympystr(self, printer: StrPrinter) -> str:
+        (x,) = self.args
+        return f"({x} - {x.mean})"
+
+
+class Average(sp.Expr):
+    """E_x[f(x)] over a sample in index notation, for a scalar or a vector f; what does not depend on x stands before it.
+
+    Sums stay together; only a rule of the derivation splits a sum.
+    """
+
+    is_commutative = True
+
+    def __new__(cls, integrand: sp.Expr, x: Sample) -> sp.Expr:
+        constant, rest = integrand.as_independent(x, as_Add=False)
+        return constant if rest == 1 else constant * super().__new__(cls, rest, x)
+
+    @property
+    def integrand(self) -> sp.Expr:
+        return self.args[0]
+
+    @property
+    def sample(self) -> Sample:
+        return self.args[1]
+
+    def _latex(self, printer: LatexPrinter) -> str:
+        return rf"\mathbb{{E}}_{{{printer.doprint(self.sample)}}}\left[{printer.doprint(self.integrand)}\right]"
+
+    def _sympystr(self, printer: StrPrinter) -> str:
+        return f"E_{self.sample}[{printer.doprint(self.integrand)}]"
 
 
 class LogDensity(sp.Expr):
@@ -65,23 +208,8 @@ class LogDensity(sp.Expr):
     is_commutative = True
     is_real = True
 
-    def __new__(cls, mixture: Mixture, x: VectorSymbol) -> LogDensity:
+    def __new__(cls, mixture: Mixture | IndexedMixture, x: Any) -> LogDensity:
         return super().__new__(cls, mixture, x)
-
-    def vector_gradient(self, v: VectorSymbol) -> Vector:
-        """Σ_j ∂log q/∂logit_j ∇_v logit_j, where the partial derivatives are the responsibilities."""
-        mixture, x = self.args
-        _require_softmax_calculus()
-        total = Vector()
-        for j in range(mixture.size):
-            total += Responsibility(mixture, j, x) * gradient(mixture.logit(j, x), v)
-        return total
-
-    def parameter_derivative(self, derivative: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
-        """Σ_j ρ_j ∂logit_j, the derivative by a parameter of the mixture; `derivative` differentiates one logit."""
-        mixture, x = self.args
-        _require_softmax_calculus()
-        return sp.Add(*(Responsibility(mixture, j, x) * derivative(mixture.logit(j, x)) for j in range(mixture.size)))
 
     def _latex(self, printer: LatexPrinter) -> str:
         mixture, x = self.args
@@ -93,51 +221,41 @@ class LogDensity(sp.Expr):
 
 
 class Responsibility(sp.Expr):
-    """ρ_j(x), the softmax of the mixture's logits at x."""
+    """ρ_j(x), the softmax of the mixture's logits at x.
+
+    The components of a `Mixture` count from 0, those of an `IndexedMixture` from 1.
+    """
 
     is_commutative = True
     is_real = True
     is_positive = True
 
-    def __new__(cls, mixture: Mixture, j: int, x: VectorSymbol) -> sp.Expr:
+    def __new__(cls, mixture: Mixture | IndexedMixture, j: Any, x: Any) -> sp.Expr:
         if mixture.size == 1:
             return sp.S.One
-        return super().__new__(cls, mixture, sp.Integer(j), x)
+        return super().__new__(cls, mixture, sp.sympify(j, strict=True), x)
 
     @property
-    def mixture(self) -> Mixture:
+    def mixture(self) -> Any:
         return self.args[0]
 
     @property
-    def component(self) -> int:
-        return int(self.args[1])
+    def component(self) -> Any:
+        return int(self.args[1]) if self.args[1].is_Integer else self.args[1]
 
     @property
-    def point(self) -> VectorSymbol:
+    def point(self) -> Any:
         return self.args[2]
 
-    def relative_logits(self) -> tuple[sp.Expr, ...]:
-        """logit_l − logit_j for every l ≠ j; terms that all components share cancel."""
-        own = self.mixture.logit(self.component, self.point)
-        others = (l for l in range(self.mixture.size) if l != self.component)
-        return tuple(sp.expand(self.mixture.logit(l, self.point) - own) for l in others)
-
-    def vector_gradient(self, v: VectorSymbol) -> Vector:
-        """Σ_l ∂ρ_j/∂logit_l ∇_v logit_l, where differentiating the softmax gives ρ_j (δ_jl − ρ_l)."""
-        mixture, j, x = self.mixture, self.component, self.point
-        _require_softmax_calculus()
-        total = Vector()
-        for l in range(mixture.size):
-            kronecker = sp.Integer(int(j == l))
-            total += self * (kronecker - Responsibility(mixture, l, x)) * gradient(mixture.logit(l, x), v)
-        return total
+    def _number(self) -> sp.Expr:
+        return self.args[1] + int(isinstance(self.mixture, Mixture))
 
     def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
-        body = rf"{self.mixture.args[1].name}_{{{self.component + 1}}}({printer.doprint(self.point)})"
+        body = rf"{self.mixture.args[1].name}_{{{self._number()}}}({printer.doprint(self.point)})"
         return body if exp is None else rf"{body}^{{{exp}}}"
 
-    def _sympystr(self, printer: sp.printing.str.StrPrinter) -> str:
-        return f"{_plain(self.mixture.args[1].name)}_{self.component + 1}({self.point})"
+    def _sympystr(self, printer: StrPrinter) -> str:
+        return f"{_plain(self.mixture.args[1].name)}_{self._number()}({self.point})"
 
 
 def _plain(tex: str) -> str:
@@ -145,7 +263,7 @@ def _plain(tex: str) -> str:
 
 
 @cache
-def _require_softmax_calculus() -> None:
+def require_softmax_calculus() -> None:
     """Check by differentiating that ∂ log Σ exp/∂ℓ_j = ρ_j and ∂ρ_j/∂ℓ_l = ρ_j (δ_jl − ρ_l).
 
     For a derivative along one or two logits the exponentials of all other logits are one constant, whatever their

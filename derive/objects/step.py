@@ -9,6 +9,7 @@ from typing import Any
 
 import sympy as sp
 
+from derive.objects.indices import Index
 from derive.objects.line_breaking import broken, terms_tex
 from derive.objects.notation import tex
 from derive.objects.short_repr import short_repr
@@ -42,6 +43,9 @@ class Equation:
     kind : DefinitionKind or None
         What a definition names. The kind is no part of what the equation states: equations that differ in their kind
         alone are equal.
+    indices : tuple of Index
+        The free indices of an equation in index notation, which holds for each of their values. The label and the
+        left-hand side end in them.
     """
 
     label: str
@@ -49,6 +53,7 @@ class Equation:
     value: Value
     symbol: sp.Symbol | None = None
     kind: DefinitionKind | None = field(default=None, compare=False, repr=False)
+    indices: tuple[Index, ...] = ()
 
     __repr__ = short_repr
 

@@ -1,18 +1,18 @@
-"""Abstract vectors of R^d, their inner products, and gradients with respect to vectors.
+"""Abstract vectors of R^d and their inner products.
 
 A `VectorSymbol` stands for a vector whose coordinates are never written. A scalar contains vectors only in `Inner`
-products, or in nodes that have a `vector_gradient` of their own, such as a log density. A `Vector` is a linear
-combination of vector atoms with scalar coefficients. Nothing in this module depends on the dimension d.
+products, or in nodes such as a log density. A `Vector` is a linear combination of vector atoms with scalar
+coefficients. Nothing in this module depends on the dimension d.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-from derive.objects.expectation import Expectation
 from derive.objects.notation import tex
 
 
@@ -68,7 +68,7 @@ class SquaredDeviation(sp.Expr):
     is_real = True
     is_nonnegative = True
 
-    def __new__(cls, x: GaussianVector) -> SquaredDeviation:
+    def __new__(cls, x: Any) -> SquaredDeviation:
         return super().__new__(cls, x)
 
     def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
@@ -89,7 +89,7 @@ class RadialSlope(sp.Expr):
     is_commutative = True
     is_real = True
 
-    def __new__(cls, scalar: sp.Expr, x: GaussianVector) -> RadialSlope:
+    def __new__(cls, scalar: sp.Expr, x: Any) -> RadialSlope:
         return super().__new__(cls, scalar, x)
 
     def _latex(self, printer: LatexPrinter) -> str:
@@ -106,23 +106,14 @@ class RadialSlope(sp.Expr):
 
 
 class Inner(sp.Expr):
-    """The inner product u·v of two vector symbols, stored in one order because it is symmetric."""
+    """The inner product u·v of two vector atoms, stored in one order because it is symmetric."""
 
     is_commutative = True
     is_real = True
 
-    def __new__(cls, u: VectorSymbol, v: VectorSymbol) -> Inner:
+    def __new__(cls, u: sp.Basic, v: sp.Basic) -> Inner:
         first, second = sorted((u, v), key=sp.default_sort_key)
         return super().__new__(cls, first, second)
-
-    def vector_gradient(self, v: VectorSymbol) -> Vector:
-        first, second = self.args
-        result = Vector()
-        if first == v:
-            result += Vector({second: sp.S.One})
-        if second == v:
-            result += Vector({first: sp.S.One})
-        return result
 
     def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
         first, second = (printer.doprint(a) for a in self.args)
@@ -134,10 +125,12 @@ class Inner(sp.Expr):
         return f"<{first},{second}>"
 
 
-class Gradient(sp.Basic):
-    """The unevaluated gradient of a scalar with respect to a vector symbol: a vector atom."""
+class Gradient(sp.Expr):
+    """The unevaluated gradient of a scalar with respect to a vector: a vector atom."""
 
-    def __new__(cls, scalar: sp.Expr, v: VectorSymbol) -> Gradient:
+    is_commutative = True
+
+    def __new__(cls, scalar: sp.Expr, v: sp.Basic) -> Gradient:
         return super().__new__(cls, scalar, v)
 
     def _latex(self, printer: LatexPrinter) -> str:
@@ -234,29 +227,6 @@ class Vector:
 
     def __repr__(self) -> str:
         return " + ".join(f"({c})*{a}" if c.is_Add else f"{c}*{a}" for a, c in self) or "0"
-
-
-def gradient(scalar: sp.Expr, v: VectorSymbol) -> Vector:
-    """The gradient of a scalar with respect to the vector `v`, by the chain rule over the scalar's vector nodes."""
-    nodes = sorted((n for n in _vector_nodes(scalar) if v in n.free_symbols), key=sp.default_sort_key)
-    stand_in = {node: sp.Dummy(f"node{n}", real=True) for n, node in enumerate(nodes)}
-    plain = scalar.xreplace(stand_in)
-    back = {dummy: node for node, dummy in stand_in.items()}
-    result = Vector()
-    for node, dummy in stand_in.items():
-        partial = sp.diff(plain, dummy)
-        if partial != 0:
-            result += partial.xreplace(back) * node.vector_gradient(v)
-    return result
-
-
-def _vector_nodes(expression: sp.Basic) -> set[sp.Expr]:
-    """The outermost nodes through which a scalar depends on vectors."""
-    if hasattr(expression, "vector_gradient"):
-        return {expression}
-    if isinstance(expression, Expectation):
-        raise TypeError("the gradient of an expectation is the pathwise rule's business")
-    return set().union(*(_vector_nodes(a) for a in expression.args)) if expression.args else set()
 
 
 def substitute_vectors(scalar: sp.Expr, replacements: Mapping[VectorSymbol, Vector]) -> sp.Expr:

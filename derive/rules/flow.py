@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import sympy as sp
 
-from derive.objects.notation import indexed_name, indices_apart
+from derive.objects.indices import I, VectorEntry
+from derive.objects.notation import indexed_name, indices_apart, tex
 from derive.objects.vectors import Inner, Vector, VectorSymbol
-from derive.rules.gradient_rules import RuleDoesNotApplyError
+from derive.rules.gradient_rules import RuleDoesNotApplyError, inner, map_atoms, slopes_written_out
 
 MANIFOLDS = ("sphere", "euclidean")
 
@@ -19,21 +21,22 @@ class Descent:
 
     Attributes
     ----------
-    gradient : Vector
-        ∇𝓛, the gradient of the objective by the mean.
-    mean : VectorSymbol
+    gradient : sympy.Expr or Vector
+        ∇𝓛, the gradient of the objective by the mean, in index notation or for given components.
+    mean : VectorEntry or VectorSymbol
         The mean that moves.
     manifold : {"sphere", "euclidean"}
         The manifold on which it moves.
     """
 
-    gradient: Vector
-    mean: VectorSymbol
+    gradient: Any
+    mean: Any
     manifold: str
 
     def latex(self) -> str:
-        projection = rf"P_{{{sp.latex(self.mean)}}}" if self.manifold == "sphere" else ""
-        return rf"-{projection}\left[{self.gradient.latex()}\right]"
+        projection = rf"P_{{{tex(self.mean)}}}" if self.manifold == "sphere" else ""
+        written = self.gradient.latex() if isinstance(self.gradient, Vector) else tex(self.gradient)
+        return rf"-{projection}\left[{written}\right]"
 
 
 @dataclass(frozen=True)
@@ -44,40 +47,34 @@ class OverlapRate:
     ----------
     overlap : Inner
         The inner product u·v.
-    velocities : tuple of (VectorSymbol, Vector)
-        The velocity of each vector that moves; a vector without an entry is constant.
+    velocity : sympy.Expr or tuple of (VectorSymbol, Vector)
+        The velocity of the mean a_i in index notation, or that of each vector that moves for given components.
     """
 
     overlap: Inner
-    velocities: tuple[tuple[VectorSymbol, Vector], ...]
+    velocity: Any
 
     def latex(self) -> str:
-        return rf"\frac{{d}}{{dt}}\left({sp.latex(self.overlap)}\right)"
+        return rf"\frac{{d}}{{dt}}\left({tex(self.overlap)}\right)"
 
 
-def project(descent: Descent) -> Vector:
+def project(descent: Descent) -> sp.Expr:
     """The velocity with the projection P = I − a aᵀ/‖a‖² carried out; raises ValueError for an unknown manifold."""
     if descent.manifold not in MANIFOLDS:
         raise ValueError(f"manifold must be one of {', '.join(MANIFOLDS)}, not {descent.manifold!r}")
-    velocity = -descent.gradient
+    velocity, mean = -slopes_written_out(descent.gradient), descent.mean
     if descent.manifold == "sphere":
-        mean = Vector({descent.mean: sp.S.One})
-        velocity = velocity - velocity.dot(mean) / mean.dot(mean) * mean
-    return velocity.map(sp.expand)
+        return map_atoms(velocity, lambda v: v - Inner(v, mean) / Inner(mean, mean) * mean)
+    return velocity
 
 
 def product_rule(rate: OverlapRate) -> sp.Expr:
-    """d(u·v)/dt = u̇·v + u·v̇, expanded; the velocities' coefficients are expanded already."""
-    u, v = rate.overlap.args
-    velocities, still = dict(rate.velocities), Vector()
-    return sp.Add(
-        *(
-            term * Inner(atom, other)
-            for moving, other in ((u, v), (v, u))
-            for atom, coefficient in velocities.get(moving, still)
-            for term in sp.Add.make_args(coefficient)
-        )
-    )
+    """d(a_i·v)/dt = ȧ_i·v + a_i·v̇, where v moves if it is a mean too."""
+    mean, other = rate.overlap.args if rate.overlap.args[0].indices == (I,) else reversed(rate.overlap.args)
+    total = inner(rate.velocity, other) if rate.velocity != 0 else sp.S.Zero
+    if rate.velocity != 0 and other.family == mean.family:
+        total += inner(rate.velocity.xreplace({I: other.indices[0]}), mean)
+    return total
 
 
 def gram_symbols(target: tuple[VectorSymbol, ...], proposal: tuple[VectorSymbol, ...]) -> dict[Inner, sp.Symbol]:
@@ -105,7 +102,7 @@ def close(expression: sp.Expr, names: dict[Inner, sp.Symbol]) -> sp.Expr:
     Raises RuleDoesNotApplyError if a vector is left.
     """
     closed = expression.xreplace(names)
-    stray = closed.atoms(VectorSymbol)
+    stray = closed.atoms(VectorSymbol, VectorEntry)
     if stray:
         raise RuleDoesNotApplyError(f"the system does not close: {sorted(map(str, stray))} are left")
     return closed

@@ -1,243 +1,349 @@
-"""Rules that turn the gradient of the objective into means and modes with averaged responsibilities as coefficients.
+"""The rules that lead from the objective to averaged responsibilities, in index notation.
 
-Each rule is a function from a vector to a vector, or from a scalar to a scalar, and holds for any number of components
-and modes.
+Each rule is a function from an expression to an expression of the same value, for any number of components and modes.
+A vector is an expression that is linear in vector atoms: entries such as a_j, samples, deviations and gradients.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Callable
 
 import sympy as sp
 
-from derive.objects.expectation import Expectation
-from derive.objects.mixtures import DIMENSION, Mixture, Responsibility
-from derive.objects.objective import POINT
-from derive.objects.vectors import (
-    ExpectedVector,
-    GaussianVector,
-    Gradient,
-    Inner,
-    SquaredDeviation,
-    Vector,
-    VectorSymbol,
-    gradient,
+from derive.objects.indices import I, Index, Sum, VectorEntry, fresh, products, total
+from derive.objects.mixtures import (
+    DIMENSION,
+    PROPOSAL,
+    TARGET,
+    Average,
+    Deviation,
+    IndexedMixture,
+    LogDensity,
+    Responsibility,
+    Sample,
+    require_softmax_calculus,
 )
+from derive.objects.vectors import Gradient, Inner, RadialSlope, SquaredDeviation
+
+VECTOR_ATOMS = VectorEntry | Sample | Deviation | Gradient
 
 
 class RuleDoesNotApplyError(ValueError):
     """A rule met an expression outside its hypotheses; the message names the hypothesis."""
 
 
-def expect(vector: Vector, x: GaussianVector) -> Vector:
-    """E_x of a vector by linearity; atoms that do not depend on x leave the expectation."""
-    total = Vector()
-    for atom, coefficient in vector:
-        if x not in atom.free_symbols:
-            total += Vector({atom: Expectation(coefficient, x)})
+def map_atoms(vector: sp.Expr, image: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
+    """The image of a vector under a linear map, which is given on vector atoms; averages stay outside of it."""
+    if isinstance(vector, VECTOR_ATOMS):
+        return image(vector)
+    if vector.is_Add:
+        return sp.Add(*(map_atoms(term, image) for term in vector.args))
+    if vector.is_Mul:
+        return sp.Mul(*(map_atoms(f, image) if has_vectors(f) else f for f in vector.args))
+    if isinstance(vector, Sum):
+        return Sum(map_atoms(vector.term, image), vector.index)
+    if isinstance(vector, Average):
+        return Average(map_atoms(vector.integrand, image), vector.sample)
+    if vector == 0:
+        return vector
+    raise RuleDoesNotApplyError(f"{vector} is no vector")
+
+
+def has_vectors(factor: sp.Expr) -> bool:
+    """Whether a factor is a vector and not a scalar."""
+    if isinstance(factor, Sum | Average) or factor.is_Add or factor.is_Mul:
+        parts = factor.args[:1] if isinstance(factor, Sum | Average) else factor.args
+        return any(has_vectors(part) for part in parts)
+    return isinstance(factor, VECTOR_ATOMS)
+
+
+def inner(u: sp.Expr, v: sp.Expr) -> sp.Expr:
+    """The inner product of two vectors by bilinearity."""
+    for node in v.atoms(Sum):  # the sums of the two vectors must have indices of their own
+        if node.index in u.atoms(Index):
+            v = v.xreplace({node: _renamed(node, u, v)})
+    return map_atoms(u, lambda a: map_atoms(v, lambda b: Inner(a, b)))
+
+
+def _renamed(node: Sum, *others: sp.Expr) -> Sum:
+    index = fresh(node.index.size, node, *others)
+    return Sum(node.term.xreplace({node.index: index}), index)
+
+
+def gradient(scalar: sp.Expr, v: sp.Expr) -> sp.Expr:
+    """The gradient of a scalar by a vector, by the chain rule over the scalar's nodes in which vectors stand."""
+    nodes = sorted(scalar.atoms(LogDensity, Responsibility), key=sp.default_sort_key)
+    hidden = {node: sp.Dummy(positive=True) for node in nodes}
+    plain = scalar.xreplace(hidden)
+    hidden |= {node: sp.Dummy(real=True) for node in sorted(plain.atoms(Inner), key=sp.default_sort_key)}
+    plain = scalar.xreplace(hidden)
+    back = {dummy: node for node, dummy in hidden.items()}
+    parts = [sp.diff(plain, dummy).xreplace(back) * _node_gradient(node, v) for node, dummy in hidden.items()]
+    return sp.factor_terms(sp.Add(*parts))
+
+
+def _node_gradient(node: sp.Expr, v: sp.Expr) -> sp.Expr:
+    if isinstance(node, Inner):
+        first, second = node.args
+        return _same(first, v) * second + _same(second, v) * first
+    require_softmax_calculus()
+    if isinstance(node, LogDensity):  # Σ_j ∂log q/∂logit_j ∇logit_j
+        mixture, x = node.args
+        j = fresh(mixture.size, x, v)
+        slope = gradient(mixture.logit(j, x), v)
+        rho = Responsibility(mixture, j, x)
+        return total(rho * slope, j) if slope.has(sp.KroneckerDelta) else Sum(rho * slope, j)
+    # Σ_l ρ_j (δ_jl − ρ_l) ∇logit_l, where ρ_j = Σ_l ρ_j ρ_l
+    mixture, j, x = node.args
+    l = fresh(mixture.size, node, v)
+    slopes = gradient(mixture.logit(j, x), v) - gradient(mixture.logit(l, x), v)
+    return Sum(node * Responsibility(mixture, l, x) * slopes, l)
+
+
+def _same(u: sp.Expr, v: sp.Expr) -> sp.Expr:
+    """1 for two names of one vector, 0 for two vectors, and a Kronecker delta for members of one family."""
+    if isinstance(u, VectorEntry) and isinstance(v, VectorEntry) and u.family == v.family:
+        return sp.Mul(*(sp.KroneckerDelta(a, b) for a, b in zip(u.indices, v.indices, strict=True)))
+    return sp.Integer(int(u == v))
+
+
+def scores(expression: sp.Expr) -> sp.Expr:
+    """The expression with all gradients and slopes of log densities carried out as averages of the components' scores."""
+
+    def carried_out(node: sp.Expr) -> sp.Expr:
+        scalar, v = node.args
+        if isinstance(node, Gradient):
+            return gradient(scalar, v)
+        return inner(gradient(scalar, v), Deviation(v))
+
+    return expression.replace(lambda e: isinstance(e, Gradient | RadialSlope), carried_out)
+
+
+def split(expression: sp.Expr) -> sp.Expr:
+    """The expression with every average split, by linearity, into averages of single products under their sums."""
+
+    def parts(integrand: sp.Expr, x: Sample) -> sp.Expr:
+        found = []
+        for product, bound in products(integrand):
+            part = Average(product, x)
+            for index in reversed(bound):
+                part = Sum(part, index)
+            found.append(part)
+        return sp.Add(*found)
+
+    return _at_averages(expression, parts)
+
+
+def _at_averages(expression: sp.Expr, rule: Callable[[sp.Expr, Sample], sp.Expr]) -> sp.Expr:
+    """The expression with each average E_x[f] replaced by `rule(f, x)`."""
+    if isinstance(expression, Average):
+        return rule(*expression.args)
+    if not expression.has(Average):
+        return expression
+    arguments = [_at_averages(a, rule) for a in expression.args[: 1 if isinstance(expression, Sum) else None]]
+    if isinstance(expression, Sum):
+        return total(arguments[0], expression.index)
+    return sp.expand(expression.func(*arguments))
+
+
+def exchange_responsibilities(expression: sp.Expr, mixture: IndexedMixture) -> sp.Expr:
+    """Σ_j w_j E_{x_j}[ρ_i(x_j) f(x_j)] = w_i E_{x_i}[f(x_i)], since ρ_i q = w_i N_i pointwise; f does not depend on j.
+
+    Terms of another form stay as they are.
+    """
+
+    def exchanged(term: sp.Expr) -> sp.Expr:
+        constant, sums = term.as_independent(Sum, as_Add=False)
+        if not isinstance(sums, Sum):
+            return term
+        weight, average = sums.term.as_independent(Average, as_Add=False)
+        if not isinstance(average, Average) or average.sample != Sample(mixture, sums.index):
+            return term
+        x = average.sample
+        own = [f for f in sp.Mul.make_args(average.integrand) if isinstance(f, Responsibility) and f.mixture == mixture]
+        if len(own) != 1:
+            return term
+        i = own[0].component
+        rest = average.integrand / own[0] * weight / mixture.weight(sums.index)
+        moved = rest.xreplace({x: Sample(mixture, i)})
+        if moved.has(sums.index):
+            return term
+        return constant * mixture.weight(i) * Average(moved, Sample(mixture, i))
+
+    return sp.Add(*(exchanged(term) for term in sp.Add.make_args(split(expression))))
+
+
+def sums_to_one(expression: sp.Expr) -> sp.Expr:
+    """The expression with Σ_j E[ρ_j] = 1 and Σ_j w_j = 1."""
+
+    def complete(node: sp.Expr) -> bool:
+        if not isinstance(node, Sum):
+            return False
+        term, j = node.args
+        if isinstance(term, Average):
+            rho = term.integrand
+            return isinstance(rho, Responsibility) and rho.component == j
+        return term == PROPOSAL.weight(j)
+
+    return expression.replace(complete, lambda node: sp.S.One)
+
+
+def logs_of_responsibilities(expression: sp.Expr) -> sp.Expr:
+    """The expression with log p(x) = log(w_c N_c(x)) − log ρ_c(x) in every average.
+
+    The component c is the sample's own for a sample of the mixture, and the last one otherwise.
+    """
+
+    def taken_apart(f: sp.Expr, x: Sample) -> sp.Expr:
+        def log_of_one(node: LogDensity) -> sp.Expr:
+            mixture = node.args[0]
+            c = x.component if mixture == x.mixture else mixture.size
+            return mixture.logit(c, x) - sp.log(Responsibility(mixture, c, x))
+
+        logs = {node: log_of_one(node) for node in f.atoms(LogDensity)}
+        return split(Average(sp.expand(f.xreplace(logs)), x))
+
+    return _at_averages(expression, taken_apart)
+
+
+def in_deviations(expression: sp.Expr) -> sp.Expr:
+    """The expression with x = a_i + (x − a_i) in every average over x ~ N(a_i, σ_i² I).
+
+    What the deviation multiplies is written in the slopes of the logits at a_i: a_j = a_i + σ_j² u_ij.
+    """
+
+    def rewritten(f: sp.Expr, x: Sample) -> sp.Expr:
+        deviation = Deviation(x)
+
+        def at_sample(atom: sp.Expr) -> sp.Expr:
+            return x.mean + deviation if atom == x else atom
+
+        def in_slopes(atom: sp.Expr) -> sp.Expr:
+            return x.mean + deviation if atom == x else by_slope(atom, x)
+
+        def product(node: Inner) -> sp.Expr:
+            image = in_slopes if deviation in node.args else at_sample
+            u, v = (image(a) for a in node.args)
+            return inner(u, v).xreplace({Inner(deviation, deviation): x.scale**2 * SquaredDeviation(x)})
+
+        seen = {node: product(node) for node in f.atoms(Inner) if x in node.args or deviation in node.args}
+        changed = f.xreplace(seen)
+        changed = map_atoms(changed, in_slopes) if has_vectors(changed) else changed
+        return split(Average(sp.expand(changed), x))
+
+    return _at_averages(expression, rewritten)
+
+
+def by_slope(atom: sp.Expr, x: Sample) -> sp.Expr:
+    """The mean of a component j in its slope at the mean of a sample: a_i + σ_j² u_ij; other vectors stay."""
+    for mixture in (PROPOSAL, TARGET):
+        if isinstance(atom, VectorEntry) and atom.family == mixture.mean(I).family:
+            return x.mean + mixture.scale(*atom.indices) ** 2 * slope_at_mean(mixture, *atom.indices, x)
+    return atom
+
+
+def slope_at_mean(mixture: IndexedMixture, j: sp.Expr, x: Sample) -> sp.Expr:
+    """u_ij, the slope of logit j at the mean a_i of a sample; zero for the sample's own component."""
+    own = x.mixture == mixture and x.component == j
+    return sp.S.Zero if own else VectorEntry(f"u{mixture.star}", x.component, j)
+
+
+def slopes_written_out(expression: sp.Expr) -> sp.Expr:
+    """The expression with u_ij = (a_j − a_i)/σ_j²."""
+
+    def written(u: VectorEntry) -> sp.Expr:
+        mixture = TARGET if u.family.endswith("_star") else PROPOSAL
+        i, j = u.indices
+        return (mixture.mean(j) - PROPOSAL.mean(i)) / mixture.scale(j) ** 2
+
+    nodes = {u: written(u) for u in expression.atoms(VectorEntry) if len(u.indices) == 2}
+    products_of = {
+        node: inner(*(nodes.get(a, a) for a in node.args)) for node in expression.atoms(Inner) if nodes.keys() & set(node.args)
+    }
+    return expression.xreplace(products_of).xreplace(nodes)
+
+
+def stein(expression: sp.Expr) -> sp.Expr:
+    """E[f (x − a)] = σ² E_{x⁺}[∇f without the multiples of x − a], applied to every average linear in the deviation.
+
+    f is a product of responsibilities or the logarithm of one. With unequal scales f depends on x = a + σz through
+    linear forms u_l·z and through s = ‖z‖². Stein's lemma then gives E[f z] = Σ_l E[∂_l f] u_l + 2 E[∂_s f z], whose
+    last term has the form of the left-hand side. Repeated use gives E[f z] = Σ_l E[(1 − 2∂_s)^{−1} ∂_l f] u_l. Since
+    (1 − 2∂_s)^{−1} g(s) is the average of g(s + c) over c ~ χ²_2, the result is one average in two dimensions more,
+    over x⁺. With equal scales f does not depend on s, and the average over x⁺ is the one over x.
+    """
+
+    def lemma(f: sp.Expr, x: Sample) -> sp.Expr:
+        deviation = Deviation(x)
+        if not f.atoms(Responsibility):
+            return _moment(f, x)
+        linear = [g for g in sp.Mul.make_args(f) if g == deviation or (isinstance(g, Inner) and deviation in g.args)]
+        if not linear:
+            return Average(f, x)
+        (factor,) = linear
+        slope = lifted_slope(f / factor, x)
+        if factor != deviation:
+            slope = inner(slope, next(a for a in factor.args if a != deviation))
+        return sp.expand(x.scale**2 * slope)
+
+    return _at_averages(split(expression), lemma)
+
+
+def _moment(f: sp.Expr, x: Sample) -> sp.Expr:
+    """The average of a product of at most two linear forms of the deviation, or of powers of its square up to two."""
+    deviation, squared = Deviation(x), SquaredDeviation(x)
+    factors = [base for base, power in f.as_powers_dict().items() for _ in range(int(power))]
+    forms = [g for g in factors if g == deviation or (isinstance(g, Inner) and deviation in g.args)]
+    squares = factors.count(squared)
+    if len(forms) + squares < len(factors) or squares > 2 or (len(forms) == 2 and squares):
+        raise RuleDoesNotApplyError(f"no moment of {f}")
+    if len(forms) % 2:
+        return sp.S.Zero
+    if forms:
+        u, v = (next(a for a in g.args if a != deviation) for g in forms)
+        return x.scale**2 * inner(u, v)
+    return (sp.S.One, DIMENSION, DIMENSION * (DIMENSION + 2))[squares]
+
+
+def lifted_slope(f: sp.Expr, x: Sample) -> sp.Expr:
+    """E_{x⁺}[∇f without the multiples of x − a], for a product of responsibilities or the logarithm of one."""
+    slope = gradient(f, x)
+    if slope == 0:
+        return slope
+    at_mean = sp.expand(map_atoms(slope, lambda atom: x.mean if atom == x else by_slope(atom, x)))
+    return split(Average(at_mean.xreplace({x: x.lifted()}), x.lifted()))
+
+
+def gathered(expression: sp.Expr) -> sp.Expr:
+    """A combination of slopes with one sum for each of their families, Σ_j (…) u_ij, by the renaming of bound indices."""
+    groups: dict[tuple[str, Index], sp.Expr] = {}
+    for product, bound in products(expression):
+        (u,) = (factor for factor in sp.Mul.make_args(product) if has_vectors(factor))
+        j, others = u.indices[-1], tuple(index for index in bound if index != u.indices[-1])
+        first = fresh(j.size)
+        names = {j: first}
+        for index in others:
+            names[index] = fresh(index.size, *names.values())
+        apart = {old: sp.Dummy() for old in names}
+        renamed = (product / u).xreplace(apart).xreplace({apart[old]: new for old, new in names.items()})
+        for index in others:
+            renamed = Sum(renamed, names[index])
+        key = (u.family, first)
+        groups[key] = groups.get(key, sp.S.Zero) + renamed
+    return sp.Add(
+        *(Sum(collected(share) * VectorEntry(family, I, j), j) for (family, j), share in groups.items())
+    )
+
+
+def collected(expression: sp.Expr) -> sp.Expr:
+    """The expression with sums over one index put together, and with common factors before them."""
+    by_index: dict[Index | None, sp.Expr] = {}
+    for term in sp.Add.make_args(expression):
+        constant, node = term.as_independent(Sum, as_Add=False)
+        if isinstance(node, Sum):
+            by_index[node.index] = by_index.get(node.index, sp.S.Zero) + constant * node.term
         else:
-            constant, factor = coefficient.as_independent(x, as_Add=False)
-            total += Vector({ExpectedVector(factor, atom, x): constant})
-    return total
-
-
-def pathwise(objective: sp.Expr, mean: VectorSymbol) -> tuple[Vector, Vector]:
-    """The gradient of the objective by a mean, from x_i = a_i + σ_i z and differentiation under the integral.
-
-    Returns two parts: the part through the sample (∇_x of the integrand), and the part through the integrand's own
-    dependence on the mean at fixed x.
-    """
-    through_sample, explicit = Vector(), Vector()
-    for term in sp.Add.make_args(objective):
-        weight, average = term.as_independent(Expectation, as_Add=False)
-        if average == 1:
-            continue
-        (x,) = average.variables
-        if x.mean == mean:
-            through_sample += weight * expect(Vector({Gradient(average.integrand, x): sp.S.One}), x)
-        explicit += weight * expect(Vector({Gradient(average.integrand, mean): sp.S.One}), x)
-    return through_sample, explicit
-
-
-def evaluate_gradients(vector: Vector) -> Vector:
-    """The vector with the gradients of log densities carried out as responsibilities times (mean − x)/σ²."""
-    total = Vector()
-    for atom, coefficient in vector:
-        if isinstance(atom, ExpectedVector) and isinstance(atom.args[1], Gradient):
-            factor, inner, x = atom.args
-            total += coefficient * expect(factor * gradient(*inner.args), x)
-        else:
-            total += Vector({atom: coefficient})
-    return total
-
-
-def exchange_responsibilities(vector: Vector, proposal: Mixture, samples: tuple[GaussianVector, ...]) -> Vector:
-    """Σ_j w_j E_{x_j}[ρ_i(x_j) f(x_j)] = w_i E_{x_i}[f(x_i)], since ρ_i q = w_i N_i pointwise.
-
-    The rule applies to complete sums over j; other terms stay as they are.
-    """
-    weight_of = dict(zip(samples, proposal.weights, strict=True))
-    kept = Vector()
-    groups: dict[tuple, dict[GaussianVector, Vector]] = defaultdict(dict)
-    for atom, coefficient in vector:
-        for term in sp.Add.make_args(sp.expand(coefficient)):
-            outer, factor, x, inner = _as_average(atom, term)
-            own = [r for r in factor.atoms(Responsibility) if r.mixture == proposal and r.point == x]
-            if x is None or len(own) != 1 or factor.coeff(own[0]) == 0:
-                kept += Vector({atom: term})
-                continue
-            f = (factor / own[0]).xreplace({x: POINT})
-            key = (own[0].component, outer / weight_of[x], f, inner.xreplace({x: POINT}))
-            groups[key][x] = Vector({atom: term})
-    for (component, outer, f, inner), members in groups.items():
-        if set(members) == set(samples):
-            x = samples[component]
-            kept += outer * weight_of[x] * expect(Vector({inner.xreplace({POINT: x}): f.xreplace({POINT: x})}), x)
-        else:
-            kept += sum(members.values(), Vector())
-    return kept
-
-
-def _as_average(atom: sp.Basic, term: sp.Expr) -> tuple[sp.Expr, sp.Expr, GaussianVector | None, sp.Basic]:
-    """The parts (outer, factor, x, inner) of coefficient × atom, read as outer × E_x[factor × inner]."""
-    if isinstance(atom, ExpectedVector):
-        factor, inner, x = atom.args
-        return term, factor, x, inner
-    averages = term.atoms(Expectation)
-    if len(averages) == 1:
-        (average,) = averages
-        outer = term / average
-        if not outer.has(Expectation) and len(average.variables) == 1:
-            return outer, average.integrand, average.variables[0], atom
-    return term, sp.S.One, None, atom
-
-
-def responsibilities_sum_to_one(vector: Vector) -> Vector:
-    """The vector after two uses of Σ_j ρ_j(x) = 1.
-
-    In the factors of E_x[· x] the identity removes the last responsibility, which leaves constants if the scales are
-    equal. In the coefficient of a component's own mean the identity replaces the average of the component's own
-    responsibility by the averages of the others.
-    """
-    total = Vector()
-    for atom, coefficient in vector:
-        if isinstance(atom, ExpectedVector):
-            factor, inner, x = atom.args
-            total += coefficient * expect(Vector({inner: _eliminate_last(factor)}), x)
-        else:
-            total += Vector(
-                {atom: coefficient.xreplace({a: _by_the_others(a) for a in coefficient.atoms(Expectation)})}
-            )
-    return total.map(sp.expand)
-
-
-def _by_the_others(average: Expectation) -> sp.Expr:
-    """E_i[ρ_i] as 1 − Σ_{j≠i} E_i[ρ_j]; any other average stays as it is."""
-    rho = average.integrand
-    if not isinstance(rho, Responsibility) or rho.mixture.means[rho.component] != rho.point.mean:
-        return average
-    others = (Responsibility(rho.mixture, j, rho.point) for j in range(rho.mixture.size) if j != rho.component)
-    return 1 - sp.Add(*(Expectation(other, *average.variables) for other in others))
-
-
-def _eliminate_last(factor: sp.Expr) -> sp.Expr:
-    replacements = {}
-    for node in factor.atoms(Responsibility):
-        if node.component == node.mixture.size - 1:
-            others = (Responsibility(node.mixture, j, node.point) for j in range(node.component))
-            replacements[node] = 1 - sp.Add(*others)
-    return sp.expand(factor.xreplace(replacements))
-
-
-def stein(vector: Vector) -> Vector:
-    """The vector with E_x[f(x) x] = a E_x[f] + σ² E_{x⁺}[∇f with x − a = 0 outside f]; see `lifted_gradient`."""
-    total = Vector()
-    for atom, coefficient in vector:
-        if not isinstance(atom, ExpectedVector):
-            total += Vector({atom: coefficient})
-            continue
-        factor, inner, x = atom.args
-        if inner != x:
-            raise RuleDoesNotApplyError(f"Stein's lemma needs E[f x], not E[f {inner}]")
-        total += coefficient * (Vector({x.mean: average(factor, x)}) + x.scale**2 * lifted_gradient(factor, x))
-    return total.map(sp.expand)
-
-
-def lifted_gradient(factor: sp.Expr, x: GaussianVector) -> Vector:
-    """E_x[f(x) (x − a)]/σ² by Stein's lemma.
-
-    f is a product of responsibilities or the logarithm of one responsibility. With equal scales the result is E_x[∇f],
-    in which the multiples of x cancel. With unequal scales f depends on x = a + σz through linear forms B_l·z and
-    through s = ‖z‖². Stein's lemma then gives E[f z] = Σ_l E[∂_l f] B_l + 2 E[∂_s f z], whose last term has the form of
-    the left-hand side. Repeated use gives E[f z] = Σ_l E[(1 − 2∂_s)^{−1} ∂_l f] B_l. Since (1 − 2∂_s)^{−1} g(s) is the
-    average of g(s + c) over c ~ χ²_2, the result is one average in two dimensions more: E_{x⁺}[∇f], without the
-    multiples of x − a in ∇f.
-    """
-    slope = gradient(factor, x).map(_in_pairs)
-    if factor.has(sp.log):
-        slope = slope.map(_eliminate_last)  # a logarithm's slope is linear in the shares
-    sample = x if slope.coefficient(x) == 0 else x.lifted()
-    total = Vector()
-    for atom, coefficient in slope:
-        total += Vector({x.mean if atom == x else atom: coefficient})
-    return total.map(lambda coefficient: average(sp.expand(coefficient).xreplace({x: sample}), sample))
-
-
-def average(expression: sp.Expr, x: GaussianVector) -> sp.Expr:
-    """E_x of the expression by linearity, with one average for each product of responsibilities."""
-    return sp.Add(*(Expectation(term, x) for term in sp.Add.make_args(sp.expand(expression))))
-
-
-def _in_pairs(expression: sp.Expr) -> sp.Expr:
-    """The expression with squares of responsibilities as products of two: ρ_j² = ρ_j − Σ_{l≠j} ρ_j ρ_l."""
-
-    def square(power: sp.Pow) -> sp.Expr:
-        rho = power.base
-        return rho - sp.Add(
-            *(rho * Responsibility(rho.mixture, l, rho.point) for l in range(rho.mixture.size) if l != rho.component)
-        )
-
-    expanded = sp.expand(expression)
-    return sp.expand(expanded.replace(lambda e: e.is_Pow and isinstance(e.base, Responsibility) and e.exp == 2, square))
-
-
-def second_moments(expression: sp.Expr) -> sp.Expr:
-    """The expression with E_x[f x·u] and E_x[f ‖x‖²] carried out.
-
-    f is a product of responsibilities or the logarithm of one responsibility. The rule writes x = a + (x − a) and
-    applies Stein's lemma to the terms linear in x − a.
-    """
-    return expression.xreplace({node: _moments(node) for node in expression.atoms(Expectation)})
-
-
-def sum_to_one_in_moments(expression: sp.Expr) -> sp.Expr:
-    """The expression with Σ_j ρ_j = 1 used in averages of responsibilities times inner products with x.
-
-    The identity removes the last responsibility of each mixture.
-    """
-
-    def eliminated(node: Expectation) -> sp.Expr:
-        return average(_eliminate_last(sp.expand(node.integrand)), *node.variables)
-
-    return expression.xreplace({node: eliminated(node) for node in expression.atoms(Expectation)})
-
-
-def _moments(node: Expectation) -> sp.Expr:
-    (x,) = node.variables
-    total = sp.S.Zero
-    for term in sp.Add.make_args(sp.expand(node.integrand)):
-        inners = [e for e in sp.Mul.make_args(term) if isinstance(e, Inner) and x in e.args]
-        if not inners:
-            total += Expectation(term, x)
-            continue
-        (inner,) = inners
-        constant, factor = (term / inner).as_independent(x, as_Add=False)
-        deviation = x.scale**2 * lifted_gradient(factor, x) if factor != 1 else Vector()
-        others = [u for u in inner.args if u != x] or [x.mean]
-        along = deviation.dot(Vector({others[0]: sp.S.One}))
-        if inner.args == (x, x):
-            squared = Expectation(factor * SquaredDeviation(x), x) if factor != 1 else DIMENSION
-            total += constant * (Inner(x.mean, x.mean) * average(factor, x) + 2 * along + x.scale**2 * squared)
-        else:
-            total += constant * (Inner(x.mean, others[0]) * average(factor, x) + along)
-    return sp.expand(total)
+            by_index[None] = by_index.get(None, sp.S.Zero) + term
+    return sp.Add(
+        *(term if index is None else Sum(sp.factor_terms(term), index) for index, term in by_index.items())
+    )

@@ -1,0 +1,396 @@
+"""The derivation for any number K of modes and L of components, in index notation.
+
+The steps lead from the objective to the closed flow of the overlaps, weights and scales. Their number and length depend
+on what is learned and not on K and L. The equations of a problem are these with its indices given; see `instances`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import sympy as sp
+
+from derive.dynamics.learned import LearnedParameter, parameters_in
+from derive.objects.indices import COMPONENTS, MODE, MODES, OTHER, Entry, I, Index, Sum, fresh
+from derive.objects.mixtures import PROPOSAL, TARGET, Average, IndexedMixture, Responsibility, Sample
+from derive.objects.notation import dotted, tex
+from derive.objects.objective import POINT, MixtureExpectation, Setting
+from derive.objects.short_repr import short_repr
+from derive.objects.step import Equation, Equations, Step, definitions, display, map_values, rates
+from derive.objects.vectors import Gradient, Inner, SquaredDeviation
+from derive.rules.coordinates import ParameterRate, mean_slope, parameter_slope
+from derive.rules.flow import Descent, OverlapRate, close, product_rule, project
+from derive.rules.gradient_rules import (
+    exchange_responsibilities,
+    gathered,
+    in_deviations,
+    inner,
+    logs_of_responsibilities,
+    scores,
+    slopes_written_out,
+    stein,
+    sums_to_one,
+)
+
+OBJECTIVE = r"\mathcal{L}_\beta"
+MEAN_ENERGY = Entry("e_mean")
+
+
+@dataclass(frozen=True)
+class GeneralDerivation:
+    """The derivation of the summary-statistics flow in index notation.
+
+    Attributes
+    ----------
+    steps : tuple of Step
+        The steps from the objective to the closed flow. An equation's free indices are in `Equation.indices`.
+    velocities : tuple of Equation
+        The velocity of a mean; empty where the means rest.
+    closed : tuple of Equation
+        The closed equations: the rates, and the definitions that they use.
+    """
+
+    steps: tuple[Step, ...]
+    velocities: Equations
+    closed: Equations
+
+    __repr__ = short_repr
+
+    def _repr_latex_(self) -> str:
+        return display(self.closed)
+
+
+def general_derivation(setting: Setting) -> GeneralDerivation:
+    """The general derivation of a setting's objective and flow; the setting's own K and L play no part."""
+    general = {setting.proposal: PROPOSAL, setting.target: TARGET}
+    return apply_general_rules(
+        setting.integrand.xreplace(general), setting.constant, setting.manifold, tuple(setting.learn)
+    )
+
+
+@lru_cache(maxsize=32)
+def apply_general_rules(
+    integrand: sp.Expr, constant: sp.Expr, manifold: str, learn: tuple[str, ...]
+) -> GeneralDerivation:
+    """Apply the rules in order to the objective E_q[integrand] + constant."""
+    objective = MixtureExpectation(integrand, POINT, PROPOSAL) + constant
+    expanded = over_components(integrand) + constant
+    steps = [
+        Step(
+            "average over components",
+            "An average under a mixture is the mixture of the averages under its components.",
+            (Equation("objective", OBJECTIVE, objective),),
+            (Equation("objective", OBJECTIVE, expanded),),
+        )
+    ]
+    learned = parameters_in(learn)
+    with_means = "means" in learn
+    wholes, parts = [], []
+    if with_means:
+        a = PROPOSAL.mean(I)
+        wholes.append(Equation("gradient_i", rf"\nabla_{{{tex(a)}}}{OBJECTIVE}", Gradient(expanded, a), indices=(I,)))
+        parts.append(mean_slope(expanded, a))
+    for parameter in learned:
+        slope = parameter.slope(expanded, PROPOSAL, I)
+        left = rf"\partial_{{\{parameter.slope.letter}_i}}{OBJECTIVE}"
+        wholes.append(Equation(f"slope_{parameter.slope.letter}_i", left, slope, indices=(I,)))
+        parts.append(parameter_slope(parameter.slope, expanded, I))
+    current = _slope_steps(steps, tuple(wholes), parts)
+    record = _Recorder(steps, current)
+    record(
+        "deviation from the own mean",
+        "x = a_i + (x − a_i) in every average over component i, with u_ij = (a_j − a_i)/σ_j², the slope of logit j "
+        "at a_i (u*_ik likewise of mode k).",
+        lambda value: in_deviations(value) if not value.has(sp.log) else value,
+        of=("gradient_i", "slope_tau_i"),
+    )
+    if any(parameter.name == "weights" for parameter in learned):
+        _energy_steps(record, integrand)
+    record(
+        "Stein's lemma",
+        "E[f (x − a)] = σ² E[∇f] for x ~ N(a, σ² I), with ∇ρ_j = Σ_l ρ_j ρ_l (u_j(x) − u_l(x)). Where scales differ "
+        "∇f contains x again; the recursion sums to an average over a sample x^+ with two coordinates more, with x = a "
+        "outside the responsibilities.",
+        stein,
+    )
+    if with_means:
+        record.shares()
+    return _flow_steps(record, manifold, with_means, learned)
+
+
+def over_components(integrand: sp.Expr) -> sp.Expr:
+    """E_q[f] = Σ_j w_j E_{x_j}[f(x_j)]."""
+    j = fresh(COMPONENTS)
+    x = Sample(PROPOSAL, j)
+    return Sum(PROPOSAL.weight(j) * Average(integrand.xreplace({POINT: x}), x), j)
+
+
+def _slope_steps(steps: list[Step], wholes: Equations, parts: Sequence[tuple[sp.Expr, sp.Expr]]) -> Equations:
+    """The steps from unevaluated slopes to slopes in averages of single responsibilities, which are returned."""
+    names = [whole.label.removeprefix("slope_") for whole in wholes]
+    through = tuple(
+        Equation(f"through_{n}", rf"p_{{{tex_index(n)}}}", p, indices=(I,))
+        for n, (p, _) in zip(names, parts, strict=True)
+    )
+    explicit = tuple(
+        Equation(f"explicit_{n}", rf"e'_{{{tex_index(n)}}}", e, indices=(I,))
+        for n, (_, e) in zip(names, parts, strict=True)
+    )
+    summed = tuple(replace(w, value=p + e) for w, (p, e) in zip(wholes, parts, strict=True))
+    scored, scored_explicit = map_values(through, scores), map_values(explicit, scores)
+    exchanged = map_values(scored_explicit, lambda e: exchange_responsibilities(e, PROPOSAL))
+    vanished = map_values(exchanged, lambda e: sums_to_one(sums_to_one(stein(in_deviations(e)))))
+    collected = tuple(
+        replace(w, value=p.value + e.value) for w, p, e in zip(wholes, scored, vanished, strict=True)
+    )
+    steps += [
+        Step(
+            "pathwise gradient",
+            "Write x_j = a_j + σ_j z and differentiate under the integral: through the weights and the samples (p), "
+            "and through log q at a fixed sample (e'). ∂x_j/∂a_i = δ_ij, ∂x_j/∂τ_i = δ_ij (x_j − a_j), ∂w_j/∂θ_i = "
+            "w_j (δ_ij − w_i); log Z(β) does not depend on the proposal.",
+            wholes,
+            (*summed, *through, *explicit),
+        ),
+        Step(
+            "mixture score",
+            "The gradient of a mixture's log density is the average of its components' scores under the "
+            "responsibilities.",
+            (*through, *explicit),
+            (*scored, *scored_explicit),
+        ),
+        Step(
+            "exchange of responsibilities",
+            "Σ_j w_j E_j[ρ_i f] = w_i E_i[f], since ρ_i q = w_i N_i.",
+            (*scored, *scored_explicit),
+            (*scored, *exchanged),
+        ),
+        Step(
+            "score-function part vanishes",
+            "E_i[x − a_i] = 0, E_i‖x − a_i‖² = d σ_i² and Σ_j w_j = 1 leave nothing of the explicit part.",
+            (*scored, *exchanged),
+            (*scored, *vanished),
+        ),
+        Step("collect the gradient", "The two parts add up.", (*wholes, *scored, *vanished), collected),
+    ]
+    return collected
+
+
+def tex_index(name: str) -> str:
+    """The name of a slope as an index in LaTeX."""
+    letter, _, index = name.partition("_")
+    return index if letter == "gradient" else rf"\{letter}_{index}"
+
+
+class _Recorder:
+    """The steps so far, and the equations that the next step rewrites."""
+
+    def __init__(self, steps: list[Step], current: Equations) -> None:
+        self.steps, self.current = steps, current
+
+    def __call__(
+        self, rule: str, statement: str, change: Callable[[sp.Expr], sp.Expr], of: Iterable[str] | None = None
+    ) -> None:
+        """Record a step that changes the value of every equation, or of those with the labels `of`."""
+        after = tuple(
+            replace(e, value=change(e.value)) if of is None or e.label in of else e for e in self.current
+        )
+        if after != self.current:
+            self.record(rule, statement, after)
+
+    def record(self, rule: str, statement: str, after: Equations) -> None:
+        self.steps.append(Step(rule, statement, self.current, after))
+        self.current = after
+
+    def value(self, label: str) -> sp.Expr:
+        (found,) = (e.value for e in self.current if e.label == label)
+        return found
+
+    def shares(self) -> None:
+        """Gather the gradient by slopes, and name the coefficients."""
+        combination = gathered(self.value("gradient_i"))
+        total, named = sp.S.Zero, []
+        for term in sp.Add.make_args(combination):
+            outer, node = term.as_independent(Sum, as_Add=False)
+            u = next(f for f in sp.Mul.make_args(node.term) if isinstance(f, Entry) and f.family.startswith("u"))
+            mixture = TARGET if u.family.endswith("_star") else PROPOSAL
+            alone = Average(Responsibility(mixture, node.index, Sample(PROPOSAL, I)), Sample(PROPOSAL, I))
+            whole = sp.expand(node.term / u)
+            factor = whole.coeff(alone)
+            symbol = Entry(f"share{mixture.star}", I, node.index)
+            total += outer * factor * Sum(u * symbol, node.index)
+            named.append(
+                Equation(symbol.name, tex(symbol), _in_shares(whole / factor), symbol, indices=(I, node.index))
+            )
+        others = tuple(replace(e, value=total) if e.label == "gradient_i" else e for e in self.current)
+        self.record(
+            "shares",
+            "Bound indices renamed, every slope u_ij has one coefficient, the share of component j in the pull on "
+            "component i: its average responsibility, corrected where scales differ.",
+            (*others, *named),
+        )
+
+
+def _in_shares(value: sp.Expr) -> sp.Expr:
+    from derive.rules.gradient_rules import collected
+
+    return collected(sp.expand(value))
+
+
+def _energy_steps(record: _Recorder, integrand: sp.Expr) -> None:
+    """∂𝓛/∂θ_i = w_i (e_i − Σ_j w_j e_j) with the components' energies e_i in averages."""
+    x, j = Sample(PROPOSAL, I), fresh(COMPONENTS)
+    whole = Entry("E", I)
+    energy = Entry("e", I)
+    slope = PROPOSAL.weight(I) * (whole - Sum(PROPOSAL.weight(j) * Entry("E", j), j))
+    named = Equation("E_i", "E_{i}", Average(integrand.xreplace({POINT: x}), x), whole, indices=(I,))
+    others = tuple(replace(e, value=slope) if e.label == "slope_theta_i" else e for e in record.current)
+    record.record(
+        "energies of the components", "Name the averages of log q − β log p* over the components.", (*others, named)
+    )
+    record(
+        "one component and its responsibility",
+        "log q = log(w_i N_i) − log ρ_i at a sample of component i, and log p* = log(w*_K N_K) − log ρ*_K with the "
+        "last mode.",
+        lambda value: stein(in_deviations(logs_of_responsibilities(value))),
+        of=("E_i",),
+    )
+    own = sp.Add(*(term for term in sp.Add.make_args(sp.expand(record.value("E_i"))) if I in term.free_symbols))
+    mean = Equation("e_mean", r"\bar e", Sum(PROPOSAL.weight(j) * Entry("e", j), j), MEAN_ENERGY)
+    kept = tuple(
+        replace(e, value=PROPOSAL.weight(I) * (energy - MEAN_ENERGY)) if e.label == "slope_theta_i" else e
+        for e in record.current
+        if e.label != "E_i"
+    )
+    record.record(
+        "energies up to a constant",
+        "What all components share drops out, since Σ_j w_j (δ_ij − w_i) = 0.",
+        (*kept, Equation("e_i", "e_{i}", own, energy, indices=(I,)), mean),
+    )
+
+
+def _flow_steps(
+    record: _Recorder, manifold: str, with_means: bool, learned: tuple[LearnedParameter, ...]
+) -> GeneralDerivation:
+    """From slopes to the closed rates of overlaps, weights and scales."""
+    used = definitions(record.current)
+    a = PROPOSAL.mean(I)
+    overlaps = {Entry("M", I, MODE): TARGET.mean(MODE), Entry("Q", I, OTHER): PROPOSAL.mean(OTHER)}
+    velocities: Equations = ()
+    if with_means:
+        descent = Equation("velocity_i", dotted(tex(a)), Descent(record.value("gradient_i"), a, manifold), indices=(I,))
+        on_sphere = manifold == "sphere"
+        velocities = (replace(descent, value=project(descent.value)),)
+        record.steps.append(
+            Step(
+                "projected flow" if on_sphere else "gradient flow",
+                "Each mean follows minus its gradient"
+                + (", projected on the tangent space of its sphere." if on_sphere else "."),
+                (descent, *used),
+                (*velocities, *used),
+            )
+        )
+    shares = tuple(e for e in used if e.label.startswith("share"))
+    velocity = velocities[0].value if velocities else sp.S.Zero
+    unevaluated = tuple(
+        Equation(f"d{name.name}", _rate(name), OverlapRate(Inner(a, b), velocity), indices=name.indices)
+        for name, b in overlaps.items()
+    )
+    pull = Entry("D", I, OTHER)
+    carried: Equations = tuple(replace(e, value=product_rule(e.value)) for e in unevaluated)
+    if with_means:
+        of_means = Equation("D_in", tex(pull), inner(velocity, PROPOSAL.mean(OTHER)), pull, indices=(I, OTHER))
+        carried = (carried[0], replace(carried[1], value=pull + Entry("D", OTHER, I)), of_means)
+    record.steps.append(
+        Step("product rule", "d(u·v)/dt = u̇·v + u·v̇.", (*unevaluated, *shares), (*carried, *shares))
+    )
+    for parameter in learned:
+        rate = parameter.unevaluated_rate(-record.value(f"slope_{parameter.slope.letter}_i"))
+        done = replace(rate, value=rate.value.by_chain_rule())
+        own = tuple(e for e in used if not e.label.startswith("share"))
+        record.steps.append(Step(parameter.rule, parameter.statement, (rate, *own), (done, *own)))
+        carried = (*carried, done)
+    chained = (*carried, *used)
+    closed = map_values(chained, closed_form)
+    averages = averages_named(chained)
+    record.steps.append(
+        Step(
+            "closure",
+            "Only inner products of the means and modes are left: name them, and name the averages.",
+            chained,
+            (*rates(closed), *averages, *definitions(closed)),
+        )
+    )
+    return GeneralDerivation(tuple(record.steps), velocities, record.steps[-1].after)
+
+
+def _rate(name: Entry) -> str:
+    return dotted(tex(name))
+
+
+def closed_form(value: sp.Expr) -> sp.Expr:
+    """The value with names for inner products and averages; raises RuleDoesNotApplyError if a vector is left."""
+    written = slopes_written_out(value)
+    named = {node: average_entry(node) for node in written.atoms(Average)}
+    overlaps = {node: overlap_entry(node) for node in written.atoms(Inner)}
+    return close(written.xreplace(named).xreplace(overlaps), {})
+
+
+def overlap_entry(node: Inner) -> Entry:
+    """The name of an inner product: M_ik = a_i·ν_k, Q_ij = a_i·a_j, Γ_kl = ν_k·ν_l."""
+    means = [v for v in node.args if v.family == "a"]
+    modes = [v for v in node.args if v.family == "nu"]
+    family = {2: "Q", 1: "M", 0: "Gamma"}[len(means)]
+    return Entry(family, *(index for v in (*means, *modes) for index in v.indices))
+
+
+def average_entry(average: Average) -> Entry:
+    """The name of an average over component i; the family ends in `_star` for the target's responsibilities.
+
+    The names of averages of the proposal's responsibilities are
+
+        rho_ij = E_i[ρ_j],    rho_i_jl = E_i[ρ_j ρ_l],    S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²],
+        ell_i = E_i[log ρ_i],    ellsq_i = E_i[(log ρ_i)²],    ellS_i = E_i[log ρ_i ‖x − a_i‖²/σ_i²],
+
+    and rhoup_ij is rho_ij for a sample in two dimensions more. Raises TypeError for any other average.
+    """
+    x, f = average.sample, average.integrand
+    shares = sorted(f.atoms(Responsibility), key=sp.default_sort_key)
+    rest = f.xreplace({rho: sp.S.One for rho in shares if not f.has(sp.log(rho))})
+    indices = [rho.component for rho in shares]
+    star = shares[0].mixture.star
+    logs = [sp.log(rho) for rho in shares]
+    by_rest = {
+        sp.S.One: ("rhoup" if x.extra and len(shares) == 1 else "rho", indices),
+        SquaredDeviation(x): ("S", indices),
+        logs[0]: ("ell", []),
+        logs[0] ** 2: ("ellsq", []),
+        logs[0] * SquaredDeviation(x): ("ellS", []),
+    }
+    if rest not in by_rest:
+        raise TypeError(f"no name for the average of {f}")
+    family, own = by_rest[rest]
+    return Entry(family + star, x.component, *own)
+
+
+def averages_named(equations: Equations) -> Equations:
+    """The definitions of the averages that occur, each once, with the indices of its name free."""
+    found: dict[str, Equation] = {}
+    for node in sorted(set().union(*(e.value.atoms(Average) for e in equations)), key=sp.default_sort_key):
+        free = _with_free_indices(node)
+        name = average_entry(free)
+        indices = tuple(index for index in name.indices if isinstance(index, Index))
+        found.setdefault(name.family + str(len(name.indices)), Equation(name.name, tex(name), free, name, indices=indices))
+    return tuple(found.values())
+
+
+def _with_free_indices(average: Average) -> Average:
+    """The average with its sample's index as i, and its responsibilities' as the first bound names of their range."""
+    x = average.sample
+    names: dict[Index, Index] = {x.component: I}
+    for index in sorted(average.atoms(Index) - {x.component}, key=sp.default_sort_key):
+        names[index] = fresh(index.size, *names.values())
+    apart = {old: sp.Dummy() for old in names}
+    return average.xreplace(apart).xreplace({apart[old]: new for old, new in names.items()})
