@@ -58,7 +58,7 @@ def check_derivation(derivation: Derivation, points: int = 2, dimension: int | N
     meanings = {
         flag: [Meaning(sample_point(derivation, place, seed, flag)) for seed in range(points)] for flag in (False, True)
     }
-    for step in derivation.steps:
+    for step in derivation.written_out():
         if not step.limit:
             yield check_step(step, meanings[step.in_geometry])
 

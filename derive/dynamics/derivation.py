@@ -62,6 +62,17 @@ class Derivation:
         """LaTeX of the closed system."""
         return display(tuple(self.equations().values()))
 
+    def written_out(self) -> tuple[Step, ...]:
+        """All steps for the setting's own numbers of modes and components: the general ones, then its own.
+
+        Returns
+        -------
+        tuple of Step
+            The general steps with their indices given, the step that leads from them to the closed equations, and
+            `steps`. Each equation stands there once for each value of its free indices.
+        """
+        return (*Instance(self.setting, self.general).steps(), *self.steps)
+
     def equations(self) -> Mapping[str, Equation]:
         """The final equations: the definitions and the rates of the states.
 

@@ -43,7 +43,7 @@ from derive.rules.coordinates import ParameterRate, Slope
 from derive.rules.flow import Descent, OverlapRate
 from derive.rules.gradient_rules import has_vectors, slopes_written_out
 
-Point = dict[sp.Symbol, sp.Integer]
+Point = dict[sp.Symbol, int]
 
 _WRITTEN_OUT = ("share", "share_star", "D")
 """Families that only the general equations use."""
@@ -60,7 +60,8 @@ class Instance:
         self._sizes = {COMPONENTS: setting.proposal.size, MODES: setting.target.size}
         self._at_sizes = {symbol: sp.Integer(size) for symbol, size in self._sizes.items()}
         self._defined = {(e.symbol.family, len(e.indices)): e for e in definitions(general.closed)}
-        self._known: dict[Entry, sp.Expr] = {}
+        self._known: dict[tuple[str, tuple[int, ...]], sp.Expr] = {}
+        self._plans: dict[Sum, tuple[list[sp.Expr], list[sp.Expr]]] = {}
         self._averages: dict[sp.Symbol, Expectation] = {}
 
     def steps(self) -> tuple[Step, ...]:
@@ -74,10 +75,20 @@ class Instance:
                 "given numbers of modes and components",
                 "Sums are written out, with Σ_k ρ*_k = 1 and Σ_j ρ_j ‖x − a_i‖² = ‖x − a_i‖² where scales coincide, and "
                 "where all responsibilities are one.",
-                self._equations(self.general.closed, frozenset()),
-                self.closed(),
+                *self._given(self.closed()),
             ),
         )
+
+    def _given(self, closed: Equations) -> tuple[Equations, Equations]:
+        """The closed equations before and after they get their final form.
+
+        A definition of which a common constant is dropped has another label before.
+        """
+        constants = {e.label for e in self._energies(closed)} | {"e_mean"}
+        before = self._equations(self.general.closed, frozenset())
+        return tuple(
+            replace(e, label=f"{e.label} with constants") if e.label in constants else e for e in before
+        ), closed
 
     def _step(self, step: Step) -> Step:
         vectors = frozenset(e.label for e in (*step.before, *step.after) if _is_vector(e.value))
@@ -97,11 +108,16 @@ class Instance:
 
     def velocities(self) -> Equations:
         """The velocity of each mean as a combination of means and modes, with named averages as coefficients."""
+
+        def coefficient(factor: sp.Expr) -> sp.Expr:
+            return self._written(closed_form(factor), {})
+
         found = []
         for equation in rates(self.general.velocities):
             for point in self._points(equation):
                 label, left, _ = self._named(equation, point)
-                found.append(Equation(label, left, self._closed_vector(equation.value.xreplace(point))))
+                vector = self._combined(slopes_written_out(equation.value.xreplace(_numbers(point))), coefficient)
+                found.append(Equation(label, left, vector))
         return tuple(found)
 
     def closed(self) -> Equations:
@@ -116,7 +132,7 @@ class Instance:
             for point in self._points(equation):
                 label, left, symbol = self._named(equation, point)
                 if label not in found:
-                    found[label] = Equation(label, left, self._written(equation.value.xreplace(point)), symbol)
+                    found[label] = Equation(label, left, self._written(equation.value, point), symbol)
         closed = self._without_common_energies(tuple(found.values()))
         return (*closed, *self.definitions(closed))
 
@@ -138,12 +154,12 @@ class Instance:
     def _points(self, equation: Equation) -> Iterator[Point]:
         ranges = (range(1, self._sizes[index.size] + 1) for index in equation.indices)
         for values in itertools.product(*ranges):
-            yield dict(zip(equation.indices, map(sp.Integer, values), strict=True))
+            yield dict(zip(equation.indices, values, strict=True))
 
     def _named(self, equation: Equation, point: Point) -> tuple[str, str, sp.Symbol | None]:
         """The label, the left-hand side and the symbol of an equation at one value of its indices."""
         if equation.symbol is not None:
-            symbol = self._symbol(equation.symbol.xreplace(point))
+            symbol = self._symbol(equation.symbol.xreplace(_numbers(point)))
             return symbol.name, symbol_tex(symbol), symbol
         stem, values = equation.label.removesuffix("_" + "".join(map(str, point))), list(point.values())
         if stem == "dQ":
@@ -159,53 +175,62 @@ class Instance:
 
     # The closed equations: entries become symbols, and averages that are constants become numbers.
 
-    def _written(self, expression: sp.Expr) -> sp.Expr:
+    def _written(self, expression: sp.Expr, at: Point) -> sp.Expr:
+        """A closed value at given indices."""
         if isinstance(expression, Entry):
-            return self._entry(expression.xreplace(self._at_sizes))
+            return self._entry(expression.family, tuple(self._at(index, at) for index in expression.indices))
         if isinstance(expression, Sum):
-            return self._written_sum(expression)
+            constants, parts = self._parts(expression)
+            numbers = range(1, self._sizes[expression.index.size] + 1)
+            terms = (self._written(part, {**at, expression.index: n}) for part in parts for n in numbers)
+            return sp.Add(*(self._written(constant, at) for constant in constants), *terms)
         if not expression.args:
             return self._at_sizes.get(expression, expression)
-        return expression.func(*(self._written(argument) for argument in expression.args))
+        if expression.is_Mul:  # the entries last: an average with the factor 1/σ_j² − 1/σ_l² = 0 is not needed
+            factors: list[sp.Expr] = []
+            for factor in sorted(expression.args, key=lambda e: isinstance(e, Entry)):
+                factors.append(self._written(factor, at))
+                if factors[-1] == 0:
+                    return sp.S.Zero
+            return sp.Mul(*factors)
+        return expression.func(*(self._written(argument, at) for argument in expression.args))
 
-    def _written_sum(self, node: Sum) -> sp.Expr:
-        parts, total = [node.term], []
-        target = node.index.size == MODES
-        mixture = self.setting.target if target else self.setting.proposal
-        if _coincide(mixture):
-            # Σ_k ρ̄*_ik = 1 and Σ_j S_ij = d. The own mean's part in the shares of the proposal vanishes as it is.
-            whole = {"S_star": DIMENSION, "share_star": sp.S.One} if target else {"S": DIMENSION}
+    def _at(self, index: sp.Expr, at: Point) -> int:
+        return at[index] if index in at else int(self._at_sizes.get(index, index))
+
+    def _parts(self, node: Sum) -> tuple[list[sp.Expr], list[sp.Expr]]:
+        """What of a sum needs no writing out if scales coincide, and the terms that do.
+
+        Σ_k ρ̄*_ik = 1 and Σ_j S_ij = d. The own mean's part in the shares of the proposal vanishes as it is.
+        """
+        if node not in self._plans:
+            of_target = node.index.size == MODES
+            mixture, general = (self.setting.target, TARGET) if of_target else (self.setting.proposal, PROPOSAL)
+            whole = {"S_star": DIMENSION, "share_star": sp.S.One} if of_target else {"S": DIMENSION}
             alone = {e: whole[e.family] for e in node.term.atoms(Entry) if e.family in whole}
-            if alone:
-                scale = {self._scale(mixture, node.index): mixture.scales[0]}
-                parts = []
-                for part in sp.Add.make_args(sp.expand(node.term.xreplace(scale))):
-                    constant, rest = part.as_independent(node.index, as_Add=False)
-                    if rest in alone:
-                        total.append(self._written(constant) * alone[rest])
-                    else:
-                        parts.append(part)
-        for part in parts:
-            for n in range(1, self._sizes[node.index.size] + 1):
-                total.append(self._written(part.xreplace({node.index: sp.Integer(n)})))
-        return sp.Add(*total)
+            constants, parts = [], [node.term]
+            if alone and _coincide(mixture):
+                term = sp.expand(node.term.xreplace({general.scale(node.index): mixture.scales[0]}))
+                split = [part.as_independent(node.index, as_Add=False) for part in sp.Add.make_args(term)]
+                constants = [constant * alone[rest] for constant, rest in split if rest in alone]
+                parts = [constant * rest for constant, rest in split if rest not in alone]
+            self._plans[node] = constants, parts
+        return self._plans[node]
 
-    def _scale(self, mixture: Mixture, index: sp.Expr) -> Entry:
-        return (TARGET if mixture == self.setting.target else PROPOSAL).scale(index)
-
-    def _entry(self, entry: Entry) -> sp.Expr:
-        if entry not in self._known:
-            self._known[entry] = self._meaning(entry)
-        return self._known[entry]
+    def _entry(self, family: str, indices: tuple[int, ...]) -> sp.Expr:
+        key = family, indices
+        if key not in self._known:
+            self._known[key] = self._meaning(Entry(family, *indices))
+        return self._known[key]
 
     def _meaning(self, entry: Entry) -> sp.Expr:
         equation = self._defined.get((entry.family, len(entry.indices)))
         if equation is None or not (_is_average(equation) or entry.family in _WRITTEN_OUT):
             return self._symbol(entry)
-        point = dict(zip(equation.symbol.indices, entry.indices, strict=True))
+        numbers = dict(zip(equation.symbol.indices, entry.indices, strict=True))
         if entry.family in _WRITTEN_OUT:
-            return self._written(equation.value.xreplace(point))
-        average = self.scalar(equation.value.xreplace(point))
+            return self._written(equation.value, {index: int(n) for index, n in numbers.items()})
+        average = self.scalar(equation.value.xreplace(numbers))
         if not isinstance(average, Expectation):
             return average
         (x,) = average.variables
@@ -219,7 +244,7 @@ class Instance:
 
     def _without_common_energies(self, closed: Equations) -> Equations:
         """The equations without the energies' terms that all components share, which drop out of the rates."""
-        energies = [e for e in closed if re.fullmatch(r"e_\d+", e.label)]
+        energies = self._energies(closed)
         if len(energies) < 2:
             return closed
         terms = {e.label: dict.fromkeys(sp.Add.make_args(sp.expand(e.value))) for e in energies}
@@ -231,23 +256,19 @@ class Instance:
             for e in closed
         )
 
-    def _closed_vector(self, expression: sp.Expr) -> Vector:
-        """A combination of means and modes, whose coefficients are in overlaps' inner products and named averages."""
-
-        def scalar(factor: sp.Expr) -> sp.Expr:
-            return self._written(closed_form(factor))
-
-        return self._combined(slopes_written_out(expression), scalar)
+    def _energies(self, closed: Equations) -> Equations:
+        return tuple(e for e in closed if re.fullmatch(r"e_\d+", e.label))
 
     # Any general value: the nodes keep their meaning, and get the setting's mixtures, vectors and samples.
 
-    def value(self, value: object, point: Point, vector: bool = False) -> object:
+    def value(self, value: Any, point: Point, vector: bool = False) -> Any:
         """A value at the given indices, in the nodes that the checks know."""
+        at = _numbers(point)
         if isinstance(value, Descent):
-            gradient = self._vector(value.gradient.xreplace(point))
-            return Descent(gradient, self._vector_symbol(value.mean.xreplace(point)), value.manifold)
+            gradient = self._vector(value.gradient.xreplace(at))
+            return Descent(gradient, self._vector_symbol(value.mean.xreplace(at)), value.manifold)
         if isinstance(value, OverlapRate):
-            overlap = self.scalar(value.overlap.xreplace(point))
+            overlap = self.scalar(value.overlap.xreplace(at))
             moving = tuple(
                 (a, self._vector(value.velocity.xreplace({I: sp.Integer(n)})))
                 for n, a in enumerate(self.setting.proposal.means, 1)
@@ -257,11 +278,11 @@ class Instance:
         if isinstance(value, ParameterRate):
             numbers = range(1, self.setting.proposal.size + 1)
             rates_of_all = tuple(self.scalar(value.rates.xreplace({I: sp.Integer(n)})) for n in numbers)
-            component = int(value.component.xreplace(point)) - 1
+            component = int(value.component.xreplace(at)) - 1
             return ParameterRate(
                 value.slope, component, rates_of_all, tuple(value.slope.symbols(self.setting.proposal))
             )
-        expression = value.xreplace(point)
+        expression = value.xreplace(at)
         return self._vector(expression) if vector else self.scalar(expression)
 
     def scalar(self, expression: sp.Expr) -> sp.Expr:
@@ -356,6 +377,10 @@ class Instance:
             if entry.family.removesuffix("_star") == parameter.letter:
                 return getattr(mixture, parameter.name)[numbers[0] - 1]
         return sp.Symbol(Entry(entry.family, *numbers).named(self.setting.apart), real=True)
+
+
+def _numbers(point: Point) -> dict[sp.Symbol, sp.Integer]:
+    return {index: sp.Integer(n) for index, n in point.items()}
 
 
 def _is_vector(value: object) -> bool:

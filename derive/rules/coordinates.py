@@ -57,7 +57,7 @@ class Slope(sp.Expr):
     @classmethod
     def rate(cls, i: sp.Expr, rate: sp.Expr) -> sp.Expr:
         """The rate of a parameter by the chain rule, from the rate of coordinate i: σ_i dτ_i/dt."""
-        return Entry(cls.parameter.letter, i) * rate
+        return sp.expand(Entry(cls.parameter.letter, i) * rate)
 
     @classmethod
     def moved(cls, numbers: list[Any], by: list[Any]) -> list[Any]:

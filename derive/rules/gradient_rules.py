@@ -251,16 +251,22 @@ def slope_at_mean(mixture: IndexedMixture, j: sp.Expr, x: Sample) -> sp.Expr:
 def slopes_written_out(expression: sp.Expr) -> sp.Expr:
     """The expression with u_ij = (a_j − a_i)/σ_j²."""
 
-    def written(u: VectorEntry) -> sp.Expr:
-        mixture = TARGET if u.family.endswith("_star") else PROPOSAL
-        i, j = u.indices
-        return (mixture.mean(j) - PROPOSAL.mean(i)) / mixture.scale(j) ** 2
+    def apart(v: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+        """A slope's difference of means and its squared scale; any other vector stays."""
+        if not isinstance(v, VectorEntry) or len(v.indices) < 2:
+            return v, sp.S.One
+        mixture = TARGET if v.family.endswith("_star") else PROPOSAL
+        i, j = v.indices
+        return mixture.mean(j) - PROPOSAL.mean(i), mixture.scale(j) ** 2
 
-    nodes = {u: written(u) for u in expression.atoms(VectorEntry) if len(u.indices) == 2}
-    products_of = {
-        node: inner(*(nodes.get(a, a) for a in node.args)) for node in expression.atoms(Inner) if nodes.keys() & set(node.args)
-    }
-    return expression.xreplace(products_of).xreplace(nodes)
+    written: dict[sp.Expr, sp.Expr] = {}
+    for node in expression.atoms(Inner):
+        (u, over), (v, by) = (apart(a) for a in node.args)
+        written[node] = inner(u, v) / (over * by)
+    for node in expression.atoms(VectorEntry):
+        difference, square = apart(node)
+        written[node] = difference / square
+    return expression.xreplace({old: new for old, new in written.items() if old != new})
 
 
 def stein(expression: sp.Expr) -> sp.Expr:

@@ -1,6 +1,6 @@
 """A derivation for people: plain text, Markdown and LaTeX.
 
-Each form prints the steps, the equations for any K and L, and the closed system. Logits get names where softmaxes share
+Each form prints the steps for any K and L, those for the problem's own, and the closed system. Logits get names where softmaxes share
 them. A step prints only the equations that it changes.
 """
 
@@ -14,14 +14,13 @@ import sympy as sp
 
 from derive.dynamics.derivation import Derivation
 from derive.objects.expectation import ChiSquared, Expectation
+from derive.objects.indices import Entry
 from derive.objects.line_breaking import align, broken, markdown_display, terms_tex
 from derive.objects.notation import Family, families_of
 from derive.objects.objective import Setting
 from derive.objects.softmax import Softmax
 from derive.objects.step import Equation, Equations, Step
 from derive.objects.vectors import Vector
-from derive.writing.indexed_equations import IndexedEquation, indexed_equations
-from derive.writing.indexed_sums import Entry
 from derive.writing.named_logits import with_named_logits
 from derive.writing.slug import slug
 
@@ -70,19 +69,20 @@ def as_text(derivation: Derivation) -> str:
         lines = [f"     {_plain(e)}" for e in with_named_logits(changed)] + ([f"   {remark}"] if remark else [])
         return "\n".join([f"{number}. {step.rule}", _filled(step.statement, "   "), *lines])
 
-    general = indexed_equations(derivation.setting)
+    general, own = _numbered(derivation, block)
     system = final_equations(derivation)
     legend = "\n".join(
         _filled(line, "     ", "  ") for line in [*_softmax_in_words(system), *(f.plain for f in _families(system))]
     )
-    words = [*_general_in_words(derivation.setting), *(f.plain for f in _of_general(general))]
+    words = [*_general_in_words(derivation.setting), *(f.plain for f in _of_general(derivation))]
     about = "\n".join(_filled(line, "     ", "  ") for line in words)
     parts = [
         headline(derivation),
-        *_numbered(derivation, block),
         "For any K and L",
         about,
-        "\n".join(f"     {e.plain()}" for e in general),
+        *general,
+        _numbers(derivation),
+        *own,
         "The closed system",
         legend,
         "\n".join(f"     {_plain(e)}" for e in with_named_logits(system)),
@@ -96,17 +96,18 @@ def as_markdown(derivation: Derivation) -> str:
     def block(step: Step, number: int) -> str:
         changed, remark = changed_equations(step, derivation)
         displays = [markdown_display(e.left, terms_tex(e)) for e in with_named_logits(changed)]
-        return "\n\n".join([f"## {number}. {step.rule}", step.statement, *displays, *([remark] if remark else [])])
+        return "\n\n".join([f"### {number}. {step.rule}", step.statement, *displays, *([remark] if remark else [])])
 
-    general = indexed_equations(derivation.setting)
+    general, own = _numbered(derivation, block)
     system = final_equations(derivation)
     parts = [
         f"# {headline(derivation)}",
-        *_numbered(derivation, block),
         "## For any K and L",
         _general_in_tex(derivation.setting),
-        "\n".join(f"- {f.tex}" for f in _of_general(general)),
-        *(markdown_display(e.latex_left(), e.latex_terms()) for e in general),
+        "\n".join(f"- {f.tex}" for f in _of_general(derivation)),
+        *general,
+        f"## {_numbers(derivation)}",
+        *own,
         "## The closed system",
         "\n".join(f"- {line}" for line in [*_softmax_in_tex(system), *(f.tex for f in _families(system))]),
         *(markdown_display(e.left, terms_tex(e)) for e in with_named_logits(system)),
@@ -119,28 +120,36 @@ def as_latex(derivation: Derivation) -> str:
 
     Each step is one paragraph with one aligned display, and every final equation has a label.
     """
-
-    def block(step: Step, number: int) -> str:
-        changed, remark = changed_equations(step, derivation)
-        display = [align([broken(e.left, terms_tex(e)) for e in with_named_logits(changed)])] if changed else []
-        heading = f"\\paragraph{{{number}. {_in_tex(step.rule)}.}} {_in_tex(step.statement)}"
-        return "\n".join([heading, *display, *([f"\\noindent {remark}"] if remark else [])])
-
     parts = [
         f"% {headline(derivation)}",
-        *_numbered(derivation, block),
         general_as_latex(derivation),
+        own_steps_as_latex(derivation),
         closed_system_as_latex(derivation),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def general_as_latex(derivation: Derivation) -> str:
-    """Write the equations for any K and L as a LaTeX fragment with its legend."""
-    general = indexed_equations(derivation.setting)
-    legend = "; ".join(f.tex for f in _of_general(general))
-    rows = [broken(e.latex_left(), e.latex_terms()) for e in general]
-    return f"\\paragraph{{For any $K$ and $L$.}} {_general_in_tex(derivation.setting)} Here {legend}.\n{align(rows)}"
+    """Write the derivation for any K and L as a LaTeX fragment with its legend."""
+    legend = "; ".join(f.tex for f in _of_general(derivation))
+    about = f"\\paragraph{{For any $K$ and $L$.}} {_general_in_tex(derivation.setting)} Here {legend}."
+    return "\n\n".join([about, *_numbered(derivation, _block_in_latex(derivation))[0]])
+
+
+def own_steps_as_latex(derivation: Derivation) -> str:
+    """Write the steps from the general equations to the closed system as a LaTeX fragment."""
+    heading = f"\\paragraph{{{_in_tex(_numbers(derivation))}.}}"
+    return "\n\n".join([heading, *_numbered(derivation, _block_in_latex(derivation))[1]])
+
+
+def _block_in_latex(derivation: Derivation) -> Callable[[Step, int], str]:
+    def block(step: Step, number: int) -> str:
+        changed, remark = changed_equations(step, derivation)
+        display = [align([broken(e.left, terms_tex(e)) for e in with_named_logits(changed)])] if changed else []
+        heading = f"\\paragraph{{{number}. {_in_tex(step.rule)}.}} {_in_tex(step.statement)}"
+        return "\n".join([heading, *display, *([f"\\noindent {remark}"] if remark else [])])
+
+    return block
 
 
 def closed_system_as_latex(derivation: Derivation) -> str:
@@ -158,7 +167,7 @@ def closed_system_as_latex(derivation: Derivation) -> str:
 
 def general_legend(derivation: Derivation) -> tuple[str, ...]:
     """Explain the symbols of the equations for any K and L, with $mathematics$."""
-    return _general_in_tex(derivation.setting), *(f.tex for f in _of_general(indexed_equations(derivation.setting)))
+    return _general_in_tex(derivation.setting), *(f.tex for f in _of_general(derivation))
 
 
 def closed_legend(derivation: Derivation) -> tuple[str, ...]:
@@ -186,8 +195,23 @@ def same_value(old: object, new: object) -> bool:
     return list(old) == list(new) if isinstance(old, Vector) and isinstance(new, Vector) else old == new
 
 
-def _numbered(derivation: Derivation, block: Callable[[Step, int], str]) -> list[str]:
-    return [block(step, number) for number, step in enumerate(derivation.steps, 1)]
+def _numbered(derivation: Derivation, block: Callable[[Step, int], str]) -> tuple[list[str], list[str]]:
+    """The blocks of the general steps and those of the steps that follow them, numbered on."""
+    general, own = derivation.general.steps, own_steps(derivation)
+    return (
+        [block(step, number) for number, step in enumerate(general, 1)],
+        [block(step, number) for number, step in enumerate(own, len(general) + 1)],
+    )
+
+
+def own_steps(derivation: Derivation) -> tuple[Step, ...]:
+    """Return the steps from the general equations to the closed system, the first of which gives numbers to indices."""
+    return derivation.written_out()[len(derivation.general.steps) :]
+
+
+def _numbers(derivation: Derivation) -> str:
+    setting = derivation.setting
+    return f"For K = {setting.target.size} and L = {setting.proposal.size}"
 
 
 def headline(derivation: Derivation) -> str:
@@ -215,10 +239,11 @@ def _of_law(variable: sp.Symbol) -> set[sp.Symbol]:
     return variable.degrees.free_symbols if isinstance(variable, ChiSquared) else set()
 
 
-def _of_general(general: Sequence[IndexedEquation]) -> tuple[Family, ...]:
-    entries = {entry for e in general for entry in (e.left, *e.value.atoms(Entry))}
+def _of_general(derivation: Derivation) -> tuple[Family, ...]:
+    values = [e.value for e in derivation.general.closed]
+    entries = {e for value in values for e in value.atoms(Entry)} | {e.symbol for e in derivation.general.closed if e.symbol}
     ones = {Entry(entry.family, *(1 for _ in entry.indices)).name for entry in entries}
-    scalars = {s.name for e in general for s in e.value.atoms(sp.Symbol)} & {"beta", "d", "sigma", "sigma_star"}
+    scalars = {s.name for value in values for s in value.atoms(sp.Symbol)} & {"beta", "d"}
     return families_of(ones | scalars)
 
 
@@ -250,9 +275,10 @@ def _general_in_words(setting: Setting) -> list[str]:
         else []
     )
     return [
-        "sum_j and sum_l are over components 1, ..., L, sum_k (and sum_l beside k) over modes 1, ..., K",
+        "sum_j and sum_l are over components 1, ..., L, sum_k and sum_m over modes 1, ..., K",
         "n: a mode in M_in, a component in D_in = a_n·da_i/dt and Q_in",
-        "E_i: the average over x ~ N(a_i, sigma_i^2 I)",
+        "E_x_i: the average over x_i ~ N(a_i, sigma_i^2 I); x_i+: the same with two coordinates more",
+        "u_ij = (a_j - a_i)/sigma_j^2 and u_star_ik = (nu_k - a_i)/sigma_star_k^2: slopes of the logits at a_i",
         "rho_j(x) = w_j N(x; a_j, sigma_j^2 I)/q(x) and rho*_k(x) = w_star_k N(x; nu_k, sigma_star_k^2 "
         "I)/p*(x), the responsibilities",
         *tangent,
@@ -261,10 +287,11 @@ def _general_in_words(setting: Setting) -> list[str]:
 
 def _general_in_tex(setting: Setting) -> str:
     words = (
-        r"Components are $i, j, l = 1,\dots,L$ and modes $k, l = 1,\dots,K$; $n$ is a mode in "
+        r"Components are $i, j, l = 1,\dots,L$ and modes $k, m = 1,\dots,K$; $n$ is a mode in "
         r"$M_{in}$ and a component in "
-        r"$D_{in} = a_n\cdot da_i/dt$ and in $Q_{in}$. $\mathbb E_i$ averages over $x \sim N(a_i, "
-        r"\sigma_i^2 I)$. The responsibilities are "
+        r"$D_{in} = a_n\cdot da_i/dt$ and in $Q_{in}$. $\mathbb E_{x_i}$ averages over $x_i \sim N(a_i, "
+        r"\sigma_i^2 I)$, and $x_i^+$ has two coordinates more. The slopes of the logits at $a_i$ are $u_{ij} = (a_j - "
+        r"a_i)/\sigma_j^2$ and $u^\star_{ik} = (\nu_k - a_i)/\sigma_k^{\star 2}$. The responsibilities are "
         r"$\rho_j(x) = w_j N(x; a_j, \sigma_j^2 I)/q(x)$ and $\rho^\star_k(x) = w^\star_k N(x; \nu_k, "
         r"\sigma_k^{\star 2} I)/p^\star(x)$."
     )
