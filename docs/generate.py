@@ -229,6 +229,7 @@ GROUPS = {
         "BadInput",
     ),
     "Derivation": (
+        "derivation",
         "derive_problem",
         "equations",
         "rate_function",
@@ -236,7 +237,6 @@ GROUPS = {
         "asymptotics",
         "linear_stability",
         "final_equations",
-        "indexed_equations",
     ),
     "Runs": ("Session", "open_session", "integrate", "simulate", "State", "velocity", "verify"),
     "Checks": ("derivation_checks", "grid_checks", "references"),

@@ -38,7 +38,6 @@ import annealvi
 from annealvi import (
     collapse_by_ensemble,
     grid_checks,
-    indexed_equations,
     outcomes_of_states,
     problem_to_toml,
     references,
@@ -77,13 +76,13 @@ except annealvi.BadInput as mistake:
 #
 # Three means $a_i$ on a sphere of radius 3 in 32 dimensions under three modes $\nu_k$ in a plane. The program finds
 # that the third mode is a combination of the other two, $\nu_3 = -0.8\,\nu_1 - 0.6\,\nu_2$, so nine overlaps are left:
-# six $M_{ik} = a_i \cdot \nu_k$ of a mean with a mode, and three $Q_{ij} = a_i \cdot a_j$ of two means. Their rates,
-# for any number of modes and components (the responsibilities are averaged over component $i$):
+# six $M_{ik} = a_i \cdot \nu_k$ of a mean with a mode, and three $Q_{ij} = a_i \cdot a_j$ of two means. Their rates
+# are derived once, for any number of modes and components (the responsibilities are averaged over component $i$):
 
 # %%
 session = annealvi.open_session(problem)
-for equation in indexed_equations(session.derivation.setting):
-    display(Math(equation.latex_left() + " = " + " ".join(equation.latex_terms())))
+for equation in annealvi.derivation(problem).closed:
+    display(Math(equation.latex()))
 print("states:", *session.state_names)
 assert len(session.state_names) == 9
 

@@ -165,7 +165,7 @@ def _steps_behind(label: str, derivation: Derivation) -> list[Step]:
         label,
         *(f"d{names[inner].name}" for state, inner, _ in derivation.overlaps.moving if label == f"d{state.name}"),
     }
-    return [step for step in derivation.steps if any(_changes(step, name) for name in labels)]
+    return [step for step in derivation.written_out if any(_changes(step, name) for name in labels)]
 
 
 def _changes(step: Step, label: str) -> bool:
@@ -175,7 +175,7 @@ def _changes(step: Step, label: str) -> bool:
 
 def _rule_of(equation: Equation, derivation: Derivation) -> str:
     """The rule of the last step that introduced or changed the equation."""
-    behind = [step.rule for step in derivation.steps if _changes(step, equation.label)]
+    behind = [step.rule for step in derivation.written_out if _changes(step, equation.label)]
     return behind[-1] if behind else "naming of the logits"
 
 

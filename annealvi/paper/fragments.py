@@ -182,7 +182,7 @@ def step_table(derivation: Derivation, checks: Sequence[Check]) -> str:
     """The table of a derivation's rules with the difference that each check found."""
     found = {c.name.removeprefix("step: "): c for c in checks}
     rows = []
-    for n, step in enumerate(derivation.steps, 1):
+    for n, step in enumerate(derivation.written_out, 1):
         check = found.get(step.rule)
         outcome = "--" if check is None else f"{rough(check.statistic)} {'' if check.passed else 'FAILED'}"
         rows.append((str(n), text(step.rule), outcome))
@@ -285,7 +285,7 @@ def numbers(results: Results, flows: Mapping[str, str]) -> dict[str, str]:
         "heavier-weight": number(max(problem.target.weights), 1),
         "first-weight": number(problem.proposal.weights[0], 1),
         "dimension": str(problem.space.dimension),
-        "steps": str(len(results.session.derivation.steps)),
+        "steps": str(len(results.session.derivation.written_out)),
         "steps-checked": str(len(steps)),
         "steps-worst": rough(max(c.statistic for c in steps)),
         "step-digits": str(round(-math.log10(BOUND))),

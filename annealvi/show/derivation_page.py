@@ -21,7 +21,6 @@ from derive.dynamics.derivation import Derivation
 from derive.objects.line_breaking import broken, terms_tex
 from derive.objects.short_repr import short_repr
 from derive.objects.step import Step
-from derive.writing.indexed_equations import indexed_equations
 from derive.writing.named_logits import with_named_logits
 from derive.writing.rendering import changed_equations, closed_legend, final_equations, general_legend, headline
 
@@ -39,7 +38,10 @@ MARKS = {
 
 @dataclass(frozen=True)
 class CheckedStep:
-    """A step and its check, or the reason why the step was not compared."""
+    """A step as it is shown, and its check or the reason why it was not compared.
+
+    A general step is shown in index notation, and checked at the problem's own numbers of modes and components.
+    """
 
     step: Step
     check: Check | None
@@ -57,18 +59,20 @@ def check_steps(derivation: Derivation, progress: Callable[[str], None] | None =
     outcomes = derivation_checks(derivation)
     checked: list[CheckedStep] = []
     beyond = ""
-    for step in derivation.steps:
+    general = derivation.general.steps
+    for n, step in enumerate(derivation.written_out):
+        shown = general[n] if n < len(general) else step
         if step.limit:
-            checked.append(CheckedStep(step, None, "a limit d → ∞ is no equality"))
+            checked.append(CheckedStep(shown, None, "a limit d → ∞ is no equality"))
             continue
         outcome = beyond or next(outcomes)
         if isinstance(outcome, str):
             beyond = outcome
-            checked.append(CheckedStep(step, None, "its averages run over too many variables for 30 digits"))
+            checked.append(CheckedStep(shown, None, "its averages run over too many variables for 30 digits"))
             continue
         if outcome.name != f"step: {step.rule}":
             raise AssertionError(f"{outcome.name!r} is no check of the step {step.rule!r}")
-        checked.append(CheckedStep(step, outcome))
+        checked.append(CheckedStep(shown, outcome))
         if progress is not None:
             progress(f"checked: {step.rule}")
     return tuple(checked)
@@ -76,18 +80,19 @@ def check_steps(derivation: Derivation, progress: Callable[[str], None] | None =
 
 def derivation_page(derivation: Derivation, steps: Sequence[CheckedStep]) -> str:
     """Write a derivation as HTML. steps: all steps of the derivation, from `check_steps`."""
-    title = f"Derivation: {derivation.system.label}"
+    title, setting = f"Derivation: {derivation.system.label}", derivation.setting
+    numbered = [_step(n, checked, derivation) for n, checked in enumerate(steps, 1)]
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(headline(derivation))}.</p>",
         f'<p class="summary {_verdict(steps)}">{_summary(steps)}</p>',
         '<p class="buttons"><button type="button" data-open="1">Unfold all</button> <button '
         'type="button">Fold all</button></p>',
-        "<h2>From the objective to the closed system</h2>",
-        *(_step(n, checked, derivation) for n, checked in enumerate(steps, 1)),
         '<h2 id="general">For any <i>K</i> and <i>L</i></h2>',
         *_legend(general_legend(derivation)),
-        *(_display(broken(e.latex_left(), e.latex_terms(), LINE)) for e in indexed_equations(derivation.setting)),
+        *numbered[: len(derivation.general.steps)],
+        f'<h2 id="own">For <i>K</i> = {setting.target.size} and <i>L</i> = {setting.proposal.size}</h2>',
+        *numbered[len(derivation.general.steps) :],
         '<h2 id="closed">The closed system</h2>',
         *_legend(closed_legend(derivation)),
         *(

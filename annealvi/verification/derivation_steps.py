@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import zip_longest
 
 import sympy as sp
@@ -41,19 +40,20 @@ def derivation_checks(derivation: Derivation) -> Iterator[Check | str]:
     >>> all(check.passed for check in annealvi.derivation_checks(session.derivation))  # doctest: +SKIP
     True
     """
-    if not derivation.steps:
+    steps = derivation.written_out
+    if not steps:
         yield Check("step: none", "symbolic", math.inf, float(BOUND), "a derivation without steps")
     dimension = check_dimension(derivation)
     widest = max(
         (len(a.variables) for _, e in derivation.system.subexpressions for a in e.atoms(Expectation)), default=0
     )
     points = 2 if widest <= 2 else 1
-    checkable = next((n for n, step in enumerate(derivation.steps) if _out_of_reach(step)), len(derivation.steps))
-    for step in check_derivation(replace(derivation, steps=derivation.steps[:checkable]), points, dimension):
+    checkable = next((n for n, step in enumerate(steps) if _out_of_reach(step)), len(steps))
+    for step in check_derivation(derivation, points, dimension, steps[:checkable]):
         note = f"{step.compared} comparisons, points of R^{dimension}: {points}, 30 digits"
         yield Check(f"step: {step.rule}", "symbolic", step.difference, float(BOUND), note)
-    if checkable < len(derivation.steps):
-        left = ", ".join(step.rule for step in derivation.steps[checkable:])
+    if checkable < len(steps):
+        left = ", ".join(step.rule for step in steps[checkable:])
         yield (
             f"steps not compared to 30 digits, since their averages run over "
             f"{MOST_VARIABLES + 1} variables and more: {left}"

@@ -60,7 +60,7 @@ def print_session(session: Session, to: Printer) -> None:
     from rich.table import Table
 
     problem, system = session.problem, session.derivation.system
-    table = Table(title=f"{problem.name} · {len(session.derivation.steps)} steps", title_justify="left")
+    table = Table(title=f"{problem.name} · {len(session.derivation.written_out)} steps", title_justify="left")
     for heading in ("", ""):
         table.add_column(heading, justify="left")
     table.add_row("states", ", ".join(session.state_names))

@@ -36,9 +36,9 @@ from derive.objects.vectors import (
     Vector,
     VectorSymbol,
 )
+from derive.rules.coordinates import ParameterRate, Slope
 from derive.rules.flow import Descent, OverlapRate
 from derive.rules.reduction import AtLargest, CholeskyRoot
-from derive.rules.coordinates import ParameterRate, Slope
 
 
 class Meaning:

@@ -49,8 +49,13 @@ class StepCheck:
     passed: bool
 
 
-def check_derivation(derivation: Derivation, points: int = 2, dimension: int | None = None) -> Iterator[StepCheck]:
+def check_derivation(
+    derivation: Derivation, points: int = 2, dimension: int | None = None, steps: Sequence[Step] | None = None
+) -> Iterator[StepCheck]:
     """Yield the check of each step in turn, at `points` random points of R^dimension (default: `check_dimension`).
+
+    The general steps are checked at the setting's own numbers of modes and components. steps: those to check, all of
+    them by default.
 
     A limit d → ∞ is no equality and is left out.
     """
@@ -58,7 +63,7 @@ def check_derivation(derivation: Derivation, points: int = 2, dimension: int | N
     meanings = {
         flag: [Meaning(sample_point(derivation, place, seed, flag)) for seed in range(points)] for flag in (False, True)
     }
-    for step in derivation.written_out():
+    for step in derivation.written_out if steps is None else steps:
         if not step.limit:
             yield check_step(step, meanings[step.in_geometry])
 

@@ -20,7 +20,6 @@ from derive.dynamics.derivation import Derivation, in_order_of_use
 from derive.dynamics.general import GeneralDerivation, averages_named, closed_form, over_components
 from derive.dynamics.instances import Instance
 from derive.dynamics.scalar_steps import in_scalars, tidied
-
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.indices import COMPONENTS, Entry, I, Sum, fresh
 from derive.objects.mixtures import PROPOSAL, TARGET, Average, LogDensity, Responsibility, Sample

@@ -2,19 +2,20 @@
 
 The steps for learned means are, in order:
 
-objective → average over components → pathwise gradient → mixture scores → score-function part vanishes →
-responsibilities sum to one → Stein → projected flow → product rule → closure in the overlaps → jointly Gaussian scalars
-→ geometry → two-mode forms → final variables.
+objective → average over components → pathwise gradient → mixture score → exchange of responsibilities → score-function
+part vanishes → deviation from the own mean → Stein → shares → projected flow → product rule → closure in the overlaps,
+all in index notation for any numbers of modes and components; then, for the setting's own numbers,
 
-Every rule but the two-mode rules holds for any number of modes and components; the two-mode rules apply to two modes or
-two components alone.
+given numbers of modes and components → jointly Gaussian scalars → geometry → two-mode forms → final variables.
+
+The two-mode rules apply to two modes or two components alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import sympy as sp
 
@@ -62,16 +63,14 @@ class Derivation:
         """LaTeX of the closed system."""
         return display(tuple(self.equations().values()))
 
+    @cached_property
     def written_out(self) -> tuple[Step, ...]:
         """All steps for the setting's own numbers of modes and components: the general ones, then its own.
 
-        Returns
-        -------
-        tuple of Step
-            The general steps with their indices given, the step that leads from them to the closed equations, and
-            `steps`. Each equation stands there once for each value of its free indices.
+        They are the general steps with their indices given, the step that leads from these to the closed equations, and
+        `steps`. Each equation stands there once for each value of its free indices.
         """
-        return (*Instance(self.setting, self.general).steps(), *self.steps)
+        return (*(Instance(self.setting, self.general).steps() if self.general.steps else ()), *self.steps)
 
     def equations(self) -> Mapping[str, Equation]:
         """The final equations: the definitions and the rates of the states.
@@ -99,9 +98,7 @@ def apply_rules(setting: Setting, geometry: Geometry) -> Derivation:
     overlaps = overlaps_of(setting, geometry)
     general = general_derivation(setting)
     scalar = scalar_steps(setting, geometry, overlaps, Instance(setting, general).closed())
-    return Derivation(
-        setting, geometry, overlaps, general, scalar, _carrier(setting, overlaps, scalar[-1].after)
-    )
+    return Derivation(setting, geometry, overlaps, general, scalar, _carrier(setting, overlaps, scalar[-1].after))
 
 
 def _carrier(setting: Setting, overlaps: Overlaps, final: Equations) -> OdeSystem:

@@ -41,7 +41,7 @@ def force_system(derivation: Derivation) -> OdeSystem:
         # The force is the average of the coefficients in both means' velocities, which are equal by the symmetry of f.
         # Both coefficients are kept so that the rules for a pair of averages apply.
         shares = [_coefficient(velocities[a], other, images) / len(means) for a, other in _ends(inner, means)]
-        # The forces take the labels of the overlaps' rates, since `scalar_steps` rewrites the values under those labels.
+        # The forces take the labels of the overlaps' rates, under which `scalar_steps` rewrites the values.
         closed.append(Equation(f"d{names[inner].name}", "", sp.expand(sp.Add(*shares))))
     equations = (*closed, *instance.definitions(tuple(closed)))
     final = scalar_steps(setting, derivation.geometry, overlaps, equations)[-1].after

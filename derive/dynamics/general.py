@@ -13,14 +13,14 @@ from functools import lru_cache
 import sympy as sp
 
 from derive.dynamics.learned import LearnedParameter, parameters_in
-from derive.objects.indices import COMPONENTS, MODE, MODES, OTHER, Entry, I, Index, Sum, fresh
-from derive.objects.mixtures import PROPOSAL, TARGET, Average, IndexedMixture, Responsibility, Sample
+from derive.objects.indices import COMPONENTS, MODE, OTHER, Entry, I, Index, Sum, fresh
+from derive.objects.mixtures import PROPOSAL, TARGET, Average, Responsibility, Sample
 from derive.objects.notation import dotted, tex
 from derive.objects.objective import POINT, MixtureExpectation, Setting
 from derive.objects.short_repr import short_repr
 from derive.objects.step import Equation, Equations, Step, definitions, display, map_values, rates
 from derive.objects.vectors import Gradient, Inner, SquaredDeviation
-from derive.rules.coordinates import ParameterRate, mean_slope, parameter_slope
+from derive.rules.coordinates import mean_slope, parameter_slope
 from derive.rules.flow import Descent, OverlapRate, close, product_rule, project
 from derive.rules.gradient_rules import (
     exchange_responsibilities,
@@ -142,9 +142,7 @@ def _slope_steps(steps: list[Step], wholes: Equations, parts: Sequence[tuple[sp.
     scored, scored_explicit = map_values(through, scores), map_values(explicit, scores)
     exchanged = map_values(scored_explicit, lambda e: exchange_responsibilities(e, PROPOSAL))
     vanished = map_values(exchanged, lambda e: sums_to_one(sums_to_one(stein(in_deviations(e)))))
-    collected = tuple(
-        replace(w, value=p.value + e.value) for w, p, e in zip(wholes, scored, vanished, strict=True)
-    )
+    collected = tuple(replace(w, value=p.value + e.value) for w, p, e in zip(wholes, scored, vanished, strict=True))
     steps += [
         Step(
             "pathwise gradient",
@@ -194,9 +192,7 @@ class _Recorder:
         self, rule: str, statement: str, change: Callable[[sp.Expr], sp.Expr], of: Iterable[str] | None = None
     ) -> None:
         """Record a step that changes the value of every equation, or of those with the labels `of`."""
-        after = tuple(
-            replace(e, value=change(e.value)) if of is None or e.label in of else e for e in self.current
-        )
+        after = tuple(replace(e, value=change(e.value)) if of is None or e.label in of else e for e in self.current)
         if after != self.current:
             self.record(rule, statement, after)
 
@@ -303,9 +299,7 @@ def _flow_steps(
     if with_means:
         of_means = Equation("D_in", tex(pull), inner(velocity, PROPOSAL.mean(OTHER)), pull, indices=(I, OTHER))
         carried = (carried[0], replace(carried[1], value=pull + Entry("D", OTHER, I)), of_means)
-    record.steps.append(
-        Step("product rule", "d(u·v)/dt = u̇·v + u·v̇.", (*unevaluated, *shares), (*carried, *shares))
-    )
+    record.steps.append(Step("product rule", "d(u·v)/dt = u̇·v + u·v̇.", (*unevaluated, *shares), (*carried, *shares)))
     for parameter in learned:
         rate = parameter.unevaluated_rate(-record.value(f"slope_{parameter.slope.letter}_i"))
         done = replace(rate, value=rate.value.by_chain_rule())
@@ -382,7 +376,9 @@ def averages_named(equations: Equations) -> Equations:
         free = _with_free_indices(node)
         name = average_entry(free)
         indices = tuple(index for index in name.indices if isinstance(index, Index))
-        found.setdefault(name.family + str(len(name.indices)), Equation(name.name, tex(name), free, name, indices=indices))
+        found.setdefault(
+            name.family + str(len(name.indices)), Equation(name.name, tex(name), free, name, indices=indices)
+        )
     return tuple(found.values())
 
 

@@ -92,9 +92,7 @@ class Instance:
 
     def _step(self, step: Step) -> Step:
         vectors = frozenset(e.label for e in (*step.before, *step.after) if _is_vector(e.value))
-        return replace(
-            step, before=self._equations(step.before, vectors), after=self._equations(step.after, vectors)
-        )
+        return replace(step, before=self._equations(step.before, vectors), after=self._equations(step.after, vectors))
 
     def _equations(self, equations: Equations, vectors: frozenset[str]) -> Equations:
         found: dict[str, Equation] = {}

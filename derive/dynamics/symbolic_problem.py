@@ -11,6 +11,7 @@ import mpmath
 import sympy as sp
 
 from derive.dynamics.derivation import Derivation, derive
+from derive.dynamics.general import GeneralDerivation, general_derivation
 from derive.objects.mixtures import DIMENSION, Mixture
 from derive.objects.notation import indexed_name
 from derive.objects.objective import Setting, tempered_reverse_kl
@@ -199,6 +200,40 @@ def _require_motion(problem: Problem, setting: Setting, geometry: Geometry) -> N
             "nothing moves: every mode is at the origin",
             f"give a mode elsewhere, or learn {' or '.join(parameter.name for parameter in PARAMETERS)}",
         )
+
+
+@checked
+def derivation(problem: Problem | None = None) -> GeneralDerivation:
+    """Derive the flow of the summary statistics for any numbers of modes and components, in index notation.
+
+    Parameters
+    ----------
+    problem : Problem, optional
+        Its flow and objective; the study's by default. The mixtures' own numbers play no part.
+
+    Returns
+    -------
+    GeneralDerivation
+        The steps from the objective to the closed flow as SymPy objects: sums over bound indices from 1 to the symbols
+        `L` (components) and `K` (modes), and entries of families such as w_i, M_in and Q_in. Times and lengths have the
+        units of `derive_problem`.
+
+    Raises
+    ------
+    BadInput
+        Where the derivation does not cover the problem.
+
+    References
+    ----------
+    Soletskyi, Gabrié and Loureiro, arXiv:2410.13300; Fogliani, Loureiro and Gabrié, arXiv:2602.12923; the theory page
+    of the documentation.
+
+    Examples
+    --------
+    >>> general = derivation()
+    >>> print(len(general.steps), general.velocities[0].value)
+    """
+    return general_derivation(symbolise(problem or Problem()).setting)
 
 
 @checked

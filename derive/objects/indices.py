@@ -37,7 +37,7 @@ class Index(sp.Symbol):
         return (*super()._hashable_content(), self.size)
 
 
-I = Index("i", COMPONENTS)  # noqa: E741
+I = Index("i", COMPONENTS)
 """The free index of a component."""
 
 OTHER, MODE = Index("n", COMPONENTS), Index("n", MODES)
@@ -218,6 +218,7 @@ def products(expression: sp.Expr, bound: tuple[Index, ...] = ()) -> list[tuple[s
 
 def _canonical(product: sp.Expr, bound: tuple[Index, ...]) -> sp.Expr:
     """The product under that renaming of its bound indices which comes first."""
+
     def named(order: tuple[Index, ...]) -> sp.Expr:
         names = {index: Index(f"_{n}", index.size) for n, index in enumerate(order)}
         return product.xreplace(names)

@@ -336,9 +336,7 @@ def gathered(expression: sp.Expr) -> sp.Expr:
             renamed = Sum(renamed, names[index])
         key = (u.family, first)
         groups[key] = groups.get(key, sp.S.Zero) + renamed
-    return sp.Add(
-        *(Sum(collected(share) * VectorEntry(family, I, j), j) for (family, j), share in groups.items())
-    )
+    return sp.Add(*(Sum(collected(share) * VectorEntry(family, I, j), j) for (family, j), share in groups.items()))
 
 
 def collected(expression: sp.Expr) -> sp.Expr:
@@ -350,6 +348,4 @@ def collected(expression: sp.Expr) -> sp.Expr:
             by_index[node.index] = by_index.get(node.index, sp.S.Zero) + constant * node.term
         else:
             by_index[None] = by_index.get(None, sp.S.Zero) + term
-    return sp.Add(
-        *(term if index is None else Sum(sp.factor_terms(term), index) for index, term in by_index.items())
-    )
+    return sp.Add(*(term if index is None else Sum(sp.factor_terms(term), index) for index, term in by_index.items()))

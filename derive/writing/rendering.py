@@ -206,7 +206,7 @@ def _numbered(derivation: Derivation, block: Callable[[Step, int], str]) -> tupl
 
 def own_steps(derivation: Derivation) -> tuple[Step, ...]:
     """Return the steps from the general equations to the closed system, the first of which gives numbers to indices."""
-    return derivation.written_out()[len(derivation.general.steps) :]
+    return derivation.written_out[len(derivation.general.steps) :]
 
 
 def _numbers(derivation: Derivation) -> str:
@@ -241,7 +241,9 @@ def _of_law(variable: sp.Symbol) -> set[sp.Symbol]:
 
 def _of_general(derivation: Derivation) -> tuple[Family, ...]:
     values = [e.value for e in derivation.general.closed]
-    entries = {e for value in values for e in value.atoms(Entry)} | {e.symbol for e in derivation.general.closed if e.symbol}
+    entries = {e for value in values for e in value.atoms(Entry)} | {
+        e.symbol for e in derivation.general.closed if e.symbol
+    }
     ones = {Entry(entry.family, *(1 for _ in entry.indices)).name for entry in entries}
     scalars = {s.name for value in values for s in value.atoms(sp.Symbol)} & {"beta", "d"}
     return families_of(ones | scalars)

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 import sympy as sp
+from derive.dynamics.parameter_steps import scale_steps, weight_steps
+from derive.dynamics.vector_steps import flow_steps, gradient_steps
+from derive.writing.indexed_equations import IndexedEquation, indexed_equations
+from derive.writing.indexed_instances import instantiate
 
 from derive.dynamics.derivation import Derivation
-from derive.dynamics.parameter_steps import scale_steps, weight_steps
 from derive.dynamics.symbolic_problem import derive_problem, symbolise
-from derive.dynamics.vector_steps import flow_steps, gradient_steps
 from derive.objects.expectation import Expectation
 from derive.objects.mixtures import DIMENSION
 from derive.objects.notation import indexed_name
@@ -22,8 +24,6 @@ from derive.problem.built_in import BUILT_IN
 from derive.problem.specification import Flow, Problem, Proposal, Space, Target
 from derive.rules.flow import close
 from derive.rules.geometry import overlaps_of
-from derive.writing.indexed_equations import IndexedEquation, indexed_equations
-from derive.writing.indexed_instances import instantiate
 
 DIGITS = 40
 BOUND = sp.Float("1e-30", DIGITS)

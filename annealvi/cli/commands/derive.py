@@ -12,7 +12,7 @@ from annealvi.cli.shared_options import add_common_options, add_limit_option
 
 if TYPE_CHECKING:
     from derive.dynamics.derivation import Derivation
-    from derive.writing.indexed_equations import IndexedEquation
+    from derive.objects.step import Step
 
 NAME = "derive"
 ABOUT = "the derivation, step by step"
@@ -67,7 +67,6 @@ def _require_page(options: argparse.Namespace) -> None:
 
 def _as_dict(derivation: Derivation) -> dict[str, Any]:
     """The JSON form of a derivation."""
-    from derive.writing.indexed_equations import indexed_equations
     from derive.writing.rendering import final_equations
 
     names = {f"d{s.name}": s.name for s in derivation.system.states}
@@ -76,30 +75,27 @@ def _as_dict(derivation: Derivation) -> dict[str, Any]:
         "states": [s.name for s in derivation.system.states],
         "equations": {names[e.label]: _both(e) for e in equations if e.symbol is None},
         "definitions": {e.label: _both(e) for e in equations if e.symbol is not None},
-        "indexed": [_sums(e) for e in indexed_equations(derivation.setting)],
-        "steps": [
-            {
-                "rule": step.rule,
-                "statement": step.statement,
-                "before": [{"label": e.label, "expression": _expression(e), "latex": e.latex()} for e in step.before],
-                "after": [{"label": e.label, "expression": _expression(e), "latex": e.latex()} for e in step.after],
-            }
-            for step in derivation.steps
-        ],
+        "indexed": [_labelled(e) for e in derivation.general.closed],
+        "general_steps": [_step(step) for step in derivation.general.steps],
+        "steps": [_step(step) for step in derivation.written_out],
     }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "rule": step.rule,
+        "statement": step.statement,
+        "before": [_labelled(e) for e in step.before],
+        "after": [_labelled(e) for e in step.after],
+    }
+
+
+def _labelled(equation: Any) -> dict[str, str]:
+    return {"label": equation.label, "expression": _expression(equation), "latex": equation.latex()}
 
 
 def _both(equation: Any) -> dict[str, str]:
     return {"expression": str(equation.value), "latex": equation.latex()}
-
-
-def _sums(equation: IndexedEquation) -> dict[str, str]:
-    left, _, right = equation.plain().partition(" = ")
-    return {
-        "label": left.removesuffix("/dt"),
-        "expression": right,
-        "latex": f"{equation.latex_left()} = {' '.join(equation.latex_terms())}",
-    }
 
 
 def _expression(equation: Any) -> str:
