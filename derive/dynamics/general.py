@@ -23,6 +23,7 @@ from derive.objects.vectors import Gradient, Inner, SquaredDeviation
 from derive.rules.coordinates import mean_slope, parameter_slope
 from derive.rules.flow import Descent, OverlapRate, close, product_rule, project
 from derive.rules.gradient_rules import (
+    collected,
     exchange_responsibilities,
     gathered,
     in_deviations,
@@ -218,7 +219,13 @@ class _Recorder:
             symbol = Entry(f"share{mixture.star}", I, node.index)
             total += outer * factor * Sum(u * symbol, node.index)
             named.append(
-                Equation(symbol.name, tex(symbol), _in_shares(whole / factor), symbol, indices=(I, node.index))
+                Equation(
+                    symbol.name,
+                    tex(symbol),
+                    collected(sp.expand(whole / factor)),
+                    symbol,
+                    indices=(I, node.index),
+                )
             )
         others = tuple(replace(e, value=total) if e.label == "gradient_i" else e for e in self.current)
         self.record(
@@ -227,12 +234,6 @@ class _Recorder:
             "component i: its average responsibility, corrected where scales differ.",
             (*others, *named),
         )
-
-
-def _in_shares(value: sp.Expr) -> sp.Expr:
-    from derive.rules.gradient_rules import collected
-
-    return collected(sp.expand(value))
 
 
 def _energy_steps(record: _Recorder, integrand: sp.Expr) -> None:
@@ -376,9 +377,7 @@ def averages_named(equations: Equations) -> Equations:
         free = _with_free_indices(node)
         name = average_entry(free)
         indices = tuple(index for index in name.indices if isinstance(index, Index))
-        found.setdefault(
-            name.family + str(len(name.indices)), Equation(name.name, tex(name), free, name, indices=indices)
-        )
+        found.setdefault(name.name, Equation(name.name, tex(name), free, name, indices=indices))
     return tuple(found.values())
 
 

@@ -59,7 +59,7 @@ class Instance:
         self.setting, self.general = setting, general
         self._sizes = {COMPONENTS: setting.proposal.size, MODES: setting.target.size}
         self._at_sizes = {symbol: sp.Integer(size) for symbol, size in self._sizes.items()}
-        self._defined = {(e.symbol.family, len(e.indices)): e for e in definitions(general.closed)}
+        self._defined = {(e.symbol.family, len(e.indices)): e for e in definitions(general.closed) if e.symbol}
         self._known: dict[tuple[str, tuple[int, ...]], sp.Expr] = {}
         self._plans: dict[Sum, tuple[list[sp.Expr], list[sp.Expr]]] = {}
         self._averages: dict[sp.Symbol, Expectation] = {}
@@ -73,8 +73,8 @@ class Instance:
             *(self._step(step) for step in self.general.steps),
             Step(
                 "given numbers of modes and components",
-                "Sums are written out, with Σ_k ρ*_k = 1 and Σ_j ρ_j ‖x − a_i‖² = ‖x − a_i‖² where scales coincide, and "
-                "where all responsibilities are one.",
+                "Sums are written out. Where a mixture's scales coincide Σ_k ρ*_k = 1 and Σ_j ρ_j ‖x − a_i‖² = "
+                "‖x − a_i‖² are used, and pairs of responsibilities leave the shares.",
                 *self._given(self.closed()),
             ),
         )
@@ -223,7 +223,8 @@ class Instance:
 
     def _meaning(self, entry: Entry) -> sp.Expr:
         equation = self._defined.get((entry.family, len(entry.indices)))
-        if equation is None or not (_is_average(equation) or entry.family in _WRITTEN_OUT):
+        named = equation is None or not (_is_average(equation) or entry.family in _WRITTEN_OUT)
+        if equation is None or equation.symbol is None or named:
             return self._symbol(entry)
         numbers = dict(zip(equation.symbol.indices, entry.indices, strict=True))
         if entry.family in _WRITTEN_OUT:

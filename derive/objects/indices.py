@@ -43,14 +43,14 @@ I = Index("i", COMPONENTS)
 OTHER, MODE = Index("n", COMPONENTS), Index("n", MODES)
 """The second free index of an overlap: a component in Q_in, a mode in M_in."""
 
-_BOUND = {COMPONENTS: "jlj", MODES: "kmk"}
+_BOUND = {COMPONENTS: ("j", "l"), MODES: ("k", "m")}
 
 
 def fresh(size: sp.Symbol, *taken: sp.Basic) -> Index:
     """An index of the given range that occurs in none of the expressions, neither free nor bound."""
     used = {s.name for e in taken for s in e.atoms(Index)}
-    first, second, letter = _BOUND[size]
-    names = (first, second, *(f"{letter}{n}" for n in range(1, len(used) + 2)))
+    letters = _BOUND[size]
+    names = (*letters, *(f"{letters[0]}{n}" for n in range(1, len(used) + 2)))
     return Index(next(name for name in names if name not in used), size)
 
 

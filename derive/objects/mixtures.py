@@ -113,8 +113,8 @@ class IndexedMixture(_Components):
         return self.args[0].name
 
 
-PROPOSAL = IndexedMixture(*(sp.Symbol(s) for s in ("q", r"\rho", "a")), sp.Symbol(""), COMPONENTS)
-TARGET = IndexedMixture(*(sp.Symbol(s) for s in (r"p^{\star}", r"\rho^{\star}", "nu", "_star")), MODES)
+PROPOSAL = IndexedMixture(sp.Symbol("q"), sp.Symbol(r"\rho"), sp.Symbol("a"), sp.Symbol(""), COMPONENTS)
+TARGET = IndexedMixture(sp.Symbol(r"p^{\star}"), sp.Symbol(r"\rho^{\star}"), sp.Symbol("nu"), sp.Symbol("_star"), MODES)
 
 
 class Sample(sp.Expr):
@@ -176,9 +176,9 @@ class Deviation(sp.Expr):
 
 
 class Average(sp.Expr):
-    """E_x[f(x)] over a sample in index notation, for a scalar or a vector f; what does not depend on x stands before it.
+    """E_x[f(x)] over a sample in index notation, for a scalar or a vector f.
 
-    Sums stay together; only a rule of the derivation splits a sum.
+    What does not depend on x stands before the average. Sums stay together; only a rule of the derivation splits a sum.
     """
 
     is_commutative = True

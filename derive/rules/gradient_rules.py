@@ -108,7 +108,7 @@ def _same(u: sp.Expr, v: sp.Expr) -> sp.Expr:
 
 
 def scores(expression: sp.Expr) -> sp.Expr:
-    """The expression with all gradients and slopes of log densities carried out as averages of the components' scores."""
+    """The expression with all gradients of log densities carried out, as averages of the components' scores."""
 
     def carried_out(node: sp.Expr) -> sp.Expr:
         scalar, v = node.args
@@ -238,7 +238,7 @@ def by_slope(atom: sp.Expr, x: Sample) -> sp.Expr:
     """The mean of a component j in its slope at the mean of a sample: a_i + σ_j² u_ij; other vectors stay."""
     for mixture in (PROPOSAL, TARGET):
         if isinstance(atom, VectorEntry) and atom.family == mixture.mean(I).family:
-            return x.mean + mixture.scale(*atom.indices) ** 2 * slope_at_mean(mixture, *atom.indices, x)
+            return x.mean + mixture.scale(atom.indices[0]) ** 2 * slope_at_mean(mixture, atom.indices[0], x)
     return atom
 
 
@@ -321,7 +321,7 @@ def lifted_slope(f: sp.Expr, x: Sample) -> sp.Expr:
 
 
 def gathered(expression: sp.Expr) -> sp.Expr:
-    """A combination of slopes with one sum for each of their families, Σ_j (…) u_ij, by the renaming of bound indices."""
+    """A combination of slopes, with bound indices renamed such that each family has one sum, Σ_j (…) u_ij."""
     groups: dict[tuple[str, Index], sp.Expr] = {}
     for product, bound in products(expression):
         (u,) = (factor for factor in sp.Mul.make_args(product) if has_vectors(factor))

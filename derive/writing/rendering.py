@@ -1,7 +1,7 @@
 """A derivation for people: plain text, Markdown and LaTeX.
 
-Each form prints the steps for any K and L, those for the problem's own, and the closed system. Logits get names where softmaxes share
-them. A step prints only the equations that it changes.
+Each form prints the steps for any K and L, those for the problem's own, and the closed system. Logits get names where
+softmaxes share them. A step prints only the equations that it changes.
 """
 
 from __future__ import annotations
@@ -240,10 +240,9 @@ def _of_law(variable: sp.Symbol) -> set[sp.Symbol]:
 
 
 def _of_general(derivation: Derivation) -> tuple[Family, ...]:
-    values = [e.value for e in derivation.general.closed]
-    entries = {e for value in values for e in value.atoms(Entry)} | {
-        e.symbol for e in derivation.general.closed if e.symbol
-    }
+    closed = derivation.general.closed
+    values = [e.value for e in closed]
+    entries = {e for value in values for e in value.atoms(Entry)} | {e.symbol for e in closed if e.symbol}
     ones = {Entry(entry.family, *(1 for _ in entry.indices)).name for entry in entries}
     scalars = {s.name for value in values for s in value.atoms(sp.Symbol)} & {"beta", "d"}
     return families_of(ones | scalars)
