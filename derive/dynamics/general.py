@@ -13,7 +13,7 @@ from functools import lru_cache
 import sympy as sp
 
 from derive.dynamics.learned import LearnedParameter, parameters_in
-from derive.objects.indices import COMPONENTS, MODE, OTHER, Entry, I, Index, Sum, fresh
+from derive.objects.indices import COMPONENTS, MODE, MODES, OTHER, Entry, I, Index, Sum, fresh
 from derive.objects.mixtures import PROPOSAL, TARGET, Average, Responsibility, Sample
 from derive.objects.notation import dotted, tex
 from derive.objects.objective import POINT, MixtureExpectation, Setting
@@ -32,7 +32,9 @@ from derive.rules.gradient_rules import (
     scores,
     slopes_written_out,
     stein,
+    split,
     sums_to_one,
+    without_responsibilities,
 )
 
 OBJECTIVE = r"\mathcal{L}_\beta"
@@ -66,18 +68,18 @@ class GeneralDerivation:
 def general_derivation(setting: Setting) -> GeneralDerivation:
     """The general derivation of a setting's objective and flow; the setting's own K and L play no part."""
     general = {setting.proposal: PROPOSAL, setting.target: TARGET}
-    return apply_general_rules(
-        setting.integrand.xreplace(general), setting.constant, setting.manifold, tuple(setting.learn)
-    )
+    under_each = tuple(f.xreplace(general) for f in (setting.integrand, setting.under_target))
+    return apply_general_rules(under_each, setting.constant, setting.manifold, tuple(setting.learn))
 
 
 @lru_cache(maxsize=32)
 def apply_general_rules(
-    integrand: sp.Expr, constant: sp.Expr, manifold: str, learn: tuple[str, ...]
+    under_each: tuple[sp.Expr, sp.Expr], constant: sp.Expr, manifold: str, learn: tuple[str, ...]
 ) -> GeneralDerivation:
-    """Apply the rules in order to the objective E_q[integrand] + constant."""
-    objective = MixtureExpectation(integrand, POINT, PROPOSAL) + constant
-    expanded = over_components(integrand) + constant
+    """Apply the rules in order to the objective E_q[f] + E_{p*}[g] + constant; under_each: f and g."""
+    parts_of = [(f, m) for f, m in zip(under_each, (PROPOSAL, TARGET), strict=True) if f != 0]
+    objective = sp.Add(*(MixtureExpectation(f, POINT, m) for f, m in parts_of), constant)
+    expanded = sp.Add(*(over_components(f, m) for f, m in parts_of), constant)
     steps = [
         Step(
             "average over components",
@@ -108,7 +110,7 @@ def apply_general_rules(
         of=("gradient_i", "slope_tau_i"),
     )
     if any(parameter.name == "weights" for parameter in learned):
-        _energy_steps(record, integrand)
+        _energy_steps(record, under_each[0])
     record(
         "Stein's lemma",
         "E[f (x − a)] = σ² E[∇f] for x ~ N(a, σ² I), with ∇ρ_j = Σ_l ρ_j ρ_l (u_j(x) − u_l(x)). Where scales differ "
@@ -116,16 +118,16 @@ def apply_general_rules(
         "outside the responsibilities.",
         stein,
     )
-    if with_means:
+    if with_means and under_each[0] != 0:
         record.shares()
     return _flow_steps(record, manifold, with_means, learned)
 
 
-def over_components(integrand: sp.Expr) -> sp.Expr:
-    """E_q[f] = Σ_j w_j E_{x_j}[f(x_j)]."""
-    j = fresh(COMPONENTS)
-    x = Sample(PROPOSAL, j)
-    return Sum(PROPOSAL.weight(j) * Average(integrand.xreplace({POINT: x}), x), j)
+def over_components(integrand: sp.Expr, mixture: IndexedMixture = PROPOSAL) -> sp.Expr:
+    """E_q[f] = Σ_j w_j E_{x_j}[f(x_j)], or likewise under the target."""
+    j = fresh(mixture.size)
+    x = Sample(mixture, j)
+    return Sum(mixture.weight(j) * Average(integrand.xreplace({POINT: x}), x), j)
 
 
 def _slope_steps(steps: list[Step], wholes: Equations, parts: Sequence[tuple[sp.Expr, sp.Expr]]) -> Equations:
@@ -142,7 +144,7 @@ def _slope_steps(steps: list[Step], wholes: Equations, parts: Sequence[tuple[sp.
     summed = tuple(replace(w, value=p + e) for w, (p, e) in zip(wholes, parts, strict=True))
     scored, scored_explicit = map_values(through, scores), map_values(explicit, scores)
     exchanged = map_values(scored_explicit, lambda e: exchange_responsibilities(e, PROPOSAL))
-    vanished = map_values(exchanged, lambda e: sums_to_one(sums_to_one(stein(in_deviations(e)))))
+    vanished = map_values(exchanged, lambda e: sums_to_one(sums_to_one(without_responsibilities(e))))
     collected = tuple(replace(w, value=p.value + e.value) for w, p, e in zip(wholes, scored, vanished, strict=True))
     steps += [
         Step(
@@ -207,8 +209,8 @@ class _Recorder:
 
     def shares(self) -> None:
         """Gather the gradient by slopes, and name the coefficients."""
-        combination = gathered(self.value("gradient_i"))
-        total, named = sp.S.Zero, []
+        combination, total = gathered(self.value("gradient_i"))
+        named = []
         for term in sp.Add.make_args(combination):
             outer, node = term.as_independent(Sum, as_Add=False)
             u = next(f for f in sp.Mul.make_args(node.term) if isinstance(f, Entry) and f.family.startswith("u"))
@@ -237,12 +239,17 @@ class _Recorder:
 
 
 def _energy_steps(record: _Recorder, integrand: sp.Expr) -> None:
-    """∂𝓛/∂θ_i = w_i (e_i − Σ_j w_j e_j) with the components' energies e_i in averages."""
+    """∂𝓛/∂θ_i = w_i (e_i − Σ_j w_j e_j) with the components' energies e_i in averages; what is under p* stays."""
+    if integrand == 0:
+        return
     x, j = Sample(PROPOSAL, I), fresh(COMPONENTS)
+    f = integrand.xreplace({POINT: x})
     whole = Entry("E", I)
     energy = Entry("e", I)
-    slope = PROPOSAL.weight(I) * (whole - Sum(PROPOSAL.weight(j) * Entry("E", j), j))
-    named = Equation("E_i", "E_{i}", Average(integrand.xreplace({POINT: x}), x), whole, indices=(I,))
+    centred = PROPOSAL.weight(I) * (Average(f, x) - Sum(PROPOSAL.weight(j) * Average(f, x).xreplace({I: j}), j))
+    rest = split(record.value("slope_theta_i") - sp.expand(centred))
+    slope = rest + PROPOSAL.weight(I) * (whole - Sum(PROPOSAL.weight(j) * Entry("E", j), j))
+    named = Equation("E_i", "E_{i}", Average(f, x), whole, indices=(I,))
     others = tuple(replace(e, value=slope) if e.label == "slope_theta_i" else e for e in record.current)
     record.record(
         "energies of the components", "Name the averages of log q − β log p* over the components.", (*others, named)
@@ -257,7 +264,7 @@ def _energy_steps(record: _Recorder, integrand: sp.Expr) -> None:
     own = sp.Add(*(term for term in sp.Add.make_args(sp.expand(record.value("E_i"))) if I in term.free_symbols))
     mean = Equation("e_mean", r"\bar e", Sum(PROPOSAL.weight(j) * Entry("e", j), j), MEAN_ENERGY)
     kept = tuple(
-        replace(e, value=PROPOSAL.weight(I) * (energy - MEAN_ENERGY)) if e.label == "slope_theta_i" else e
+        replace(e, value=rest + PROPOSAL.weight(I) * (energy - MEAN_ENERGY)) if e.label == "slope_theta_i" else e
         for e in record.current
         if e.label != "E_i"
     )
@@ -349,9 +356,11 @@ def average_entry(average: Average) -> Entry:
         rho_ij = E_i[ρ_j],    rho_i_jl = E_i[ρ_j ρ_l],    S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²],
         ell_i = E_i[log ρ_i],    ellsq_i = E_i[(log ρ_i)²],    ellS_i = E_i[log ρ_i ‖x − a_i‖²/σ_i²],
 
-    and rhoup_ij is rho_ij for a sample in two dimensions more. Raises TypeError for any other average.
+    and rhoup_ij is rho_ij for a sample in two dimensions more. Over a sample of mode k they are rhoat_kj, rhoat_k_jl and
+    Sat_kj. Raises TypeError for any other average.
     """
     x, f = average.sample, average.integrand
+    at = "at" if x.mixture == TARGET else ""
     shares = sorted(f.atoms(Responsibility), key=sp.default_sort_key)
     rest = f.xreplace({rho: sp.S.One for rho in shares if not f.has(sp.log(rho))})
     indices = [rho.component for rho in shares]
@@ -367,7 +376,7 @@ def average_entry(average: Average) -> Entry:
     if rest not in by_rest:
         raise TypeError(f"no name for the average of {f}")
     family, own = by_rest[rest]
-    return Entry(family + star, x.component, *own)
+    return Entry(family + at + star, x.component, *own)
 
 
 def averages_named(equations: Equations) -> Equations:
@@ -382,9 +391,9 @@ def averages_named(equations: Equations) -> Equations:
 
 
 def _with_free_indices(average: Average) -> Average:
-    """The average with its sample's index as i, and its responsibilities' as the first bound names of their range."""
+    """The average with its sample's index as i or k, and its responsibilities' as the next names of their range."""
     x = average.sample
-    names: dict[Index, Index] = {x.component: I}
+    names: dict[Index, Index] = {x.component: I if x.mixture == PROPOSAL else fresh(MODES)}
     for index in sorted(average.atoms(Index) - {x.component}, key=sp.default_sort_key):
         names[index] = fresh(index.size, *names.values())
     apart = {old: sp.Dummy() for old in names}

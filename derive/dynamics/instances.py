@@ -360,11 +360,12 @@ class Instance:
     def _sample(self, x: Any) -> GaussianVector | VectorSymbol:
         if not isinstance(x, Sample):
             return x
-        sample = self.setting.samples[self._number(x.component) - 1]
+        samples = self.setting.target_samples if x.mixture == TARGET else self.setting.samples
+        sample = samples[self._number(x.component) - 1]
         return sample.lifted() if x.extra else sample
 
     def _vector_symbol(self, atom: sp.Expr) -> VectorSymbol:
-        if isinstance(atom, Sample):
+        if isinstance(atom, Sample | VectorSymbol):
             return self._sample(atom)
         mixture = self.setting.target if atom.family == "nu" else self.setting.proposal
         return mixture.means[self._number(atom.indices[0]) - 1]

@@ -124,13 +124,16 @@ def factor_names(average: Expectation, setting: Setting) -> FactorNames:
     """The names of the entries of the Cholesky factor in an average over a sample of component i.
 
     They begin with C_i where the average is of the proposal's responsibilities. For the target's responsibilities they
-    begin with C_star where equal scales make the factor the same for every component, and with C_star_i otherwise.
+    begin with C_star where equal scales make the factor the same for every component, and with C_star_i otherwise. For
+    the proposal's responsibilities over a sample of mode k they begin with Cat_k.
     """
     (x,) = average.variables
-    i = next(n for n, sample in enumerate(setting.samples, 1) if sample.mean == x.mean)
+    over_target = x.mean in setting.target.means
+    samples = setting.target_samples if over_target else setting.samples
+    i = next(n for n, sample in enumerate(samples, 1) if sample.mean == x.mean)
     (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}
     if mixture != setting.target:
-        return FactorNames("C", (i,), setting.apart)
+        return FactorNames("Cat" if over_target else "C", (i,), setting.apart)
     return FactorNames("C_star", () if len(set(mixture.scales)) == 1 else (i,), setting.apart)
 
 

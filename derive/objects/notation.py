@@ -30,6 +30,10 @@ _HEADS = {
     "ellsq": r"\overline{\ell^2}",
     "ellS": r"\overline{\ell S}",
     "rhoup": r"\bar{\varrho}",
+    "rhoat": r"\tilde{\rho}",
+    "Sat": r"\tilde{S}",
+    "Cat": r"\tilde{C}",
+    "sigma_ref": r"\sigma_0",
     "T0": r"T_0",
     "t0": r"t_0",
 }
@@ -37,7 +41,7 @@ MOST_TOGETHER = 9
 """The largest number of modes or components for which every index has one digit."""
 _NAME = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?P<groups>(?:_[0-9]+){0,3})(?P<lifted>\+)?")
 _SEPARATED = re.compile(r"_[0-9]_[0-9]$|_[0-9]{2}_[0-9]|_[0-9]+_[0-9]+_[0-9]")
-_WITH_A_GROUP_OF_TWO = {"rho", "C"}
+_WITH_A_GROUP_OF_TWO = {"rho", "rhoat", "C", "Cat"}
 _ONE_INDEX = {"m", "r", "e", "ell", "ellsq", "ellS", "F", "U", "V", "N", "z", "a", "nu", "x"}
 _ONE_INDEX |= {parameter.letter for parameter in PARAMETERS}
 
@@ -263,6 +267,28 @@ FAMILIES = (
         r"$\bar\rho^\star_{i;kl} = \mathbb E_i[\rho^\star_k\rho^\star_l]$, likewise of the target",
     ),
     Family(
+        r"rhoat_##",
+        "rhoat_kj = E_{nu_k}[rho_j], the proposal's responsibility j averaged over mode k",
+        r"$\tilde\rho_{kj} = \mathbb E_{y_k}[\rho_j]$, the proposal's responsibility $j$ averaged over mode $k$",
+    ),
+    Family(
+        r"rhoat_#_##",
+        "rhoat_k_jl = E_{nu_k}[rho_j rho_l], where unequal scales put the sample in two dimensions more",
+        r"$\tilde\rho_{k;jl} = \mathbb E_{y_k}[\rho_j\rho_l]$, where unequal scales put the sample in two dimensions "
+        r"more",
+    ),
+    Family(
+        r"Sat_##",
+        "Sat_kj = E_{nu_k}[rho_j |y - nu_k|^2/sigma_star_k^2]",
+        r"$\tilde S_{kj} = \mathbb E_{y_k}[\rho_j\,\|y - \nu_k\|^2/\sigma_k^{\star 2}]$",
+    ),
+    Family(
+        r"sigma_ref",
+        "sigma_ref: the scale of the reference q0 = N(0, sigma_ref^2 I)",
+        r"$\sigma_0$, the scale of the reference $q_0 = N(0, \sigma_0^2 I)$",
+    ),
+    Family(r"v", "v: the forward KL's share of the objective", r"$v$, the forward KL's share of the objective"),
+    Family(
         r"S_##",
         "S_ij = E_i[rho_j |x - a_i|^2/sigma_i^2]",
         r"$S_{ij} = \mathbb E_i[\rho_j\,\|x - a_i\|^2/\sigma_i^2]$",
@@ -320,9 +346,9 @@ FAMILIES = (
     ),
     Family(r"g", "g = w_1 E_1[rho_2] = w_2 E_2[rho_1]", r"$g = w_1\mathbb E_1[\rho_2] = w_2\mathbb E_2[\rho_1]$"),
     Family(
-        r"C_star_##|C_(star_)?#_##",
+        r"C_star_##|C_(star_)?#_##|Cat_#_##",
         "C_..: Cholesky entries of the Gram matrix of the logits' linear forms (C_star: the "
-        "target's; C_i: component i's)",
+        "target's; C_i: component i's; Cat_k: at mode k)",
         r"$C$, Cholesky entries of the Gram matrix of the logits' linear forms ($C^\star$: the target's; "
         r"$C_{i;\cdot}$: component $i$'s)",
     ),

@@ -1,21 +1,22 @@
-"""The objective: the reverse KL divergence KL(q ‖ p*^β/Z) between the proposal q and the tempered target.
+"""The objectives: functionals of the proposal's means, weights and scales.
 
-The objective is a functional of the proposal's means, weights and scales.
+The study's is the reverse KL divergence KL(q ‖ p*^β/Z) between the proposal q and the tempered target. A geometric path
+from a reference Gaussian, and the forward KL divergence KL(p* ‖ q), are variations of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-from derive.objects.expectation import Expectation
-from derive.objects.mixtures import LogDensity, Mixture
+from derive.objects.mixtures import DIMENSION, LogDensity, Mixture
 from derive.objects.notation import indices_apart
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA
-from derive.objects.vectors import GaussianVector, VectorSymbol
+from derive.objects.vectors import GaussianVector, Inner, VectorSymbol
 
 POINT = VectorSymbol("x", "x")
 LOG_PARTITION = sp.Symbol("log_Z", real=True)
@@ -58,6 +59,8 @@ class Setting:
         "sphere" keeps the length of each mean, "euclidean" lets it evolve.
     learn : tuple of str
         What moves: some of "means", "weights" and "scales".
+    under_target : sympy.Expr
+        The function of `POINT` that the objective averages under p*; zero for the reverse KL divergence.
     """
 
     proposal: Mixture
@@ -67,8 +70,20 @@ class Setting:
     constant: sp.Expr = LOG_PARTITION
     manifold: str = "sphere"
     learn: tuple[str, ...] = ("means",)
+    under_target: sp.Expr = sp.S.Zero
 
     __repr__ = short_repr
+
+    @property
+    def target_samples(self) -> tuple[GaussianVector, ...]:
+        """One sample y_k ~ N(ν_k, σ*_k² I) per mode of p*."""
+        return _samples("y", self.target)
+
+    def averaged(self) -> Iterator[tuple[Mixture, GaussianVector]]:
+        """The pairs of a mixture and a sample over which the mixture's responsibilities are averaged."""
+        pairs = [(mixture, self.samples) for mixture in (self.proposal, self.target)]
+        pairs += [(self.proposal, self.target_samples)] if self.under_target != 0 else []
+        return ((mixture, x) for mixture, samples in pairs for x in samples)
 
     @property
     def apart(self) -> bool:
@@ -77,7 +92,8 @@ class Setting:
 
     @property
     def objective(self) -> sp.Expr:
-        return MixtureExpectation(self.integrand, POINT, self.proposal) + self.constant
+        parts = [(self.integrand, self.proposal), (self.under_target, self.target)]
+        return sp.Add(*(MixtureExpectation(f, POINT, mixture) for f, mixture in parts if f != 0), self.constant)
 
 
 def tempered_reverse_kl(
@@ -87,18 +103,26 @@ def tempered_reverse_kl(
 
     The flow moves the parameters `learn`, and the means on the `manifold`; see `Setting`.
     """
-    samples = tuple(
-        GaussianVector(f"x_{i + 1}", mean, scale)
-        for i, (mean, scale) in enumerate(zip(proposal.means, proposal.scales, strict=True))
-    )
     integrand = LogDensity(proposal, POINT) - BETA * LogDensity(target, POINT)
-    return Setting(proposal, target, samples, integrand, manifold=manifold, learn=learn)
+    return Setting(proposal, target, _samples("x", proposal), integrand, manifold=manifold, learn=learn)
 
 
-def expand_over_components(setting: Setting) -> sp.Expr:
-    """E_q[f] = Σ_i w_i E_{x_i}[f(x_i)]: an average under a mixture is the mixture of averages."""
-    averages = (
-        weight * Expectation(setting.integrand.xreplace({POINT: x}), x)
-        for weight, x in zip(setting.proposal.weights, setting.samples, strict=True)
+def along_geometric_path(setting: Setting, scale: sp.Expr) -> Setting:
+    """The setting with the path q0^{1−β} p*^β in place of p*^β, where q0 = N(0, scale² I)."""
+    log_reference = -Inner(POINT, POINT) / (2 * scale**2) - DIMENSION * sp.log(2 * sp.pi * scale**2) / 2
+    return replace(setting, integrand=setting.integrand - sp.expand((1 - BETA) * log_reference))
+
+
+def with_forward_kl(setting: Setting, share: sp.Expr) -> Setting:
+    """The setting of (1 − share) times its objective plus share · KL(p* ‖ q), which no temperature enters."""
+    return replace(
+        setting,
+        integrand=sp.expand((1 - share) * setting.integrand),
+        constant=(1 - share) * setting.constant,
+        under_target=share * LogDensity(setting.target, POINT) - share * LogDensity(setting.proposal, POINT),
     )
-    return sp.Add(*averages, setting.constant)
+
+
+def _samples(letter: str, mixture: Mixture) -> tuple[GaussianVector, ...]:
+    pairs = zip(mixture.means, mixture.scales, strict=True)
+    return tuple(GaussianVector(f"{letter}_{n}", mean, scale) for n, (mean, scale) in enumerate(pairs, 1))

@@ -183,9 +183,16 @@ def sums_to_one(expression: sp.Expr) -> sp.Expr:
         if isinstance(term, Average):
             rho = term.integrand
             return isinstance(rho, Responsibility) and rho.component == j
-        return term == PROPOSAL.weight(j)
+        return term in (PROPOSAL.weight(j), TARGET.weight(j))
 
     return expression.replace(complete, lambda node: sp.S.One)
+
+
+def without_responsibilities(expression: sp.Expr) -> sp.Expr:
+    """The expression with the moments of the deviation in averages over the proposal's samples without responsibilities."""
+    terms = sp.Add.make_args(split(expression))
+    plain = [term for term in terms if not term.atoms(Responsibility)]
+    return stein(in_deviations(sp.Add(*plain))) + sp.Add(*(term for term in terms if term not in plain))
 
 
 def logs_of_responsibilities(expression: sp.Expr) -> sp.Expr:
@@ -243,13 +250,14 @@ def by_slope(atom: sp.Expr, x: Sample) -> sp.Expr:
 
 
 def slope_at_mean(mixture: IndexedMixture, j: sp.Expr, x: Sample) -> sp.Expr:
-    """u_ij, the slope of logit j at the mean a_i of a sample; zero for the sample's own component."""
+    """u_ij, the slope of logit j at the mean a_i of a sample (v_kj at a mode ν_k); zero for the sample's own component."""
     own = x.mixture == mixture and x.component == j
-    return sp.S.Zero if own else VectorEntry(f"u{mixture.star}", x.component, j)
+    letter = "v" if x.mixture == TARGET else "u"
+    return sp.S.Zero if own else VectorEntry(f"{letter}{mixture.star}", x.component, j)
 
 
 def slopes_written_out(expression: sp.Expr) -> sp.Expr:
-    """The expression with u_ij = (a_j − a_i)/σ_j²."""
+    """The expression with u_ij = (a_j − a_i)/σ_j² and v_kj = (a_j − ν_k)/σ_j²."""
 
     def apart(v: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
         """A slope's difference of means and its squared scale; any other vector stays."""
@@ -257,7 +265,8 @@ def slopes_written_out(expression: sp.Expr) -> sp.Expr:
             return v, sp.S.One
         mixture = TARGET if v.family.endswith("_star") else PROPOSAL
         i, j = v.indices
-        return mixture.mean(j) - PROPOSAL.mean(i), mixture.scale(j) ** 2
+        origin = (TARGET if v.family.startswith("v") else PROPOSAL).mean(i)
+        return mixture.mean(j) - origin, mixture.scale(j) ** 2
 
     written: dict[sp.Expr, sp.Expr] = {}
     for node in expression.atoms(Inner):
@@ -320,23 +329,33 @@ def lifted_slope(f: sp.Expr, x: Sample) -> sp.Expr:
     return split(Average(at_mean.xreplace({x: x.lifted()}), x.lifted()))
 
 
-def gathered(expression: sp.Expr) -> sp.Expr:
-    """A combination of slopes, with bound indices renamed such that each family has one sum, Σ_j (…) u_ij."""
+def gathered(expression: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """A combination of slopes u_ij, with bound indices renamed such that each family has one sum, Σ_j (…) u_ij.
+
+    Returns this combination, and the terms in other vectors as they are.
+    """
     groups: dict[tuple[str, Index], sp.Expr] = {}
+    others = sp.S.Zero
     for product, bound in products(expression):
         (u,) = (factor for factor in sp.Mul.make_args(product) if has_vectors(factor))
-        j, others = u.indices[-1], tuple(index for index in bound if index != u.indices[-1])
+        if not (isinstance(u, VectorEntry) and u.family.startswith("u")):
+            for index in reversed(bound):
+                product = Sum(product, index)
+            others += product
+            continue
+        j, rest = u.indices[-1], tuple(index for index in bound if index != u.indices[-1])
         first = fresh(j.size)
         names = {j: first}
-        for index in others:
+        for index in rest:
             names[index] = fresh(index.size, *names.values())
         apart = {old: sp.Dummy() for old in names}
         renamed = (product / u).xreplace(apart).xreplace({apart[old]: new for old, new in names.items()})
-        for index in others:
+        for index in rest:
             renamed = Sum(renamed, names[index])
         key = (u.family, first)
         groups[key] = groups.get(key, sp.S.Zero) + renamed
-    return sp.Add(*(Sum(collected(share) * VectorEntry(family, I, j), j) for (family, j), share in groups.items()))
+    sums = (Sum(collected(share) * VectorEntry(family, I, j), j) for (family, j), share in groups.items())
+    return sp.Add(*sums), others
 
 
 def collected(expression: sp.Expr) -> sp.Expr:

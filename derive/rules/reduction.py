@@ -242,7 +242,7 @@ def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
     """
     own = Surroundings.of(setting, geometry)
     for mixture in (setting.proposal, setting.target):
-        forms = max(count_forms(mixture, x, own) for x in setting.samples)
+        forms = max(count_forms(mixture, x, own) for seen, x in setting.averaged() if seen == mixture)
         fits = not more_than_fit(forms, own)
         if len(set(mixture.scales)) > 1:
             fits = fits and forms != own.dimension and forms < dimension
@@ -258,7 +258,7 @@ def most_forms(setting: Setting, geometry: Geometry) -> int:
     """
     own = Surroundings.of(setting, geometry)
     unequal = [mixture for mixture in (setting.proposal, setting.target) if len(set(mixture.scales)) > 1]
-    most = max((count_forms(mixture, x, own) for mixture in unequal for x in setting.samples), default=0)
+    most = max((count_forms(mixture, x, own) for mixture, x in setting.averaged() if mixture in unequal), default=0)
     return most if own.dimension is None else min(most, own.dimension)
 
 
