@@ -36,6 +36,7 @@ _HOMES = {  # public name → the module that defines it
     "Flow": "derive.problem.specification",
     "Problem": "derive.problem.specification",
     "Proposal": "derive.problem.specification",
+    "Objective": "derive.problem.specification",
     "ScheduleSpec": "derive.problem.specification",
     "Space": "derive.problem.specification",
     "Target": "derive.problem.specification",

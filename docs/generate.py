@@ -26,6 +26,7 @@ from derive.problem.specification import (
     SCHEDULE_KINDS,
     Flow,
     Init,
+    Objective,
     Problem,
     Proposal,
     ScheduleSpec,
@@ -121,7 +122,7 @@ def problem_file() -> str:
         "numbers out of range are refused "
         "in one line that names the key and the remedy. Expressions are parsed by a whitelist and never run as Python.",
     ]
-    for section in (Target, Proposal, Flow, ScheduleSpec, Space, Init):
+    for section in (Target, Proposal, Flow, ScheduleSpec, Space, Init, Objective):
         name = {"ScheduleSpec": "schedule"}.get(section.__name__, section.__name__.lower())
         fields = dataclasses.fields(section)
         prose, meanings = described(inspect.cleandoc(section.__doc__ or ""), [f.name for f in fields])
@@ -221,6 +222,7 @@ GROUPS = {
         "Target",
         "Proposal",
         "Flow",
+        "Objective",
         "ScheduleSpec",
         "Space",
         "BUILT_IN",

@@ -140,4 +140,4 @@ def _but_for_cheap(problem: Problem) -> tuple[Any, ...]:
     """Return all of a problem that decides its averages."""
     schedule = {name: value for name, value in vars(problem.schedule).items() if name not in CHEAP}
     infinite = math.isinf(problem.schedule.T0)  # such a schedule has a formula without T0
-    return problem.target, problem.proposal, problem.flow, problem.init, schedule, infinite
+    return problem.target, problem.proposal, problem.flow, problem.init, problem.objective, schedule, infinite

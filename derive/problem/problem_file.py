@@ -26,6 +26,7 @@ from derive.problem.specification import (
     NEEDED,
     Flow,
     Init,
+    Objective,
     Problem,
     Proposal,
     ScheduleSpec,
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type] = {
     "schedule": ScheduleSpec,
     "space": Space,
     "init": Init,
+    "objective": Objective,
 }
 
 KEYS = tuple(f"{name}.{f.name}" for name, section in SECTIONS.items() for f in fields(section))
@@ -66,7 +68,8 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
     overrides : iterable of str
         Changes `section.key=value` or `name=value`, the value in TOML; later ones win. A bare word counts as text, and
         so does the name of a file of points, so `schedule.kind=linear` needs no quotes. A new schedule.kind sets aside
-        what belongs to the old kind alone, and a new formula replaces the old one.
+        what belongs to the old kind alone, and a new formula replaces the old one. A new objective.kind other than
+        "mixed" sets the old weight aside.
 
     Returns
     -------
@@ -95,13 +98,15 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
     if "schedule.kind" in changed:
         _drop_details_of_other_kinds(document, changed["schedule.kind"])
     _drop_replaced_formula(document, changed)
+    _drop_weight_of_another_objective(document, changed)
     for key, value in changes:
         _apply_override(document, key, value, source)
     try:
         problem = problem_from_dict(document)
         make_schedule(problem.schedule)
     except BadInput as mistake:
-        raise mistake.at("--set" if mistake.key.split("[")[0] in changed else source) from None
+        at_fault = source in BUILT_IN or mistake.key.split("[")[0] in changed  # a built-in problem itself is right
+        raise mistake.at("--set" if at_fault else source) from None
     return problem
 
 
@@ -115,6 +120,7 @@ def with_changes(problem: Problem, changes: Mapping[str, Any]) -> Problem:
     """
     document = problem_as_dict(problem)
     _drop_replaced_formula(document, changes)
+    _drop_weight_of_another_objective(document, changes)
     for key, value in changes.items():
         _set(document, key, value)
     if "schedule.kind" in changes:
@@ -154,12 +160,17 @@ def problem_from_dict(document: Mapping[str, Any], source: str = "problem") -> P
 
 
 def problem_as_dict(problem: Problem) -> dict[str, Any]:
-    """The problem as nested dictionaries and lists, for JSON and for `problem_from_dict`; empty values are left out."""
+    """The problem as nested dictionaries and lists, for JSON and for `problem_from_dict`.
+
+    Empty values are left out, and so is the section of the objective where that is the tempered reverse KL.
+    """
     document: dict[str, Any] = {"name": problem.name}
     for name in SECTIONS:
         section = getattr(problem, name)
         values = {f.name: _as_lists(getattr(section, f.name)) for f in fields(section)}
         document[name] = {key: value for key, value in values.items() if value not in ([], "", None)}
+    if problem.objective == Objective():  # files and results from before there were others stay as they are
+        del document["objective"]
     return document
 
 
@@ -174,7 +185,7 @@ def problem_to_toml(problem: Problem) -> str:
     Returns
     -------
     str
-        The text of a problem file, with every section and key.
+        The text of a problem file: every section and key, but the objective only if it is not the tempered reverse KL.
 
     Examples
     --------
@@ -293,7 +304,7 @@ def _set(document: dict[str, Any], key: str, value: Any) -> None:
         return
     if plain not in KEYS:
         raise BadInput(_short(plain), "an unknown key", _choice(plain, KEYS))
-    content = document[section].get(leaf)
+    content = document.get(section, {}).get(leaf)
     if plain == "proposal.radius" and not isinstance(content, list):
         content = [content] * len(document[section]["weights"])
     entries: Any = content
@@ -330,6 +341,12 @@ def _drop_replaced_formula(document: dict[str, Any], changed: Collection[str]) -
     if isinstance(schedule, dict) and any(f"schedule.{formula}" in changed for formula in formulas):
         for formula in formulas:
             schedule.pop(formula, None)
+
+
+def _drop_weight_of_another_objective(document: dict[str, Any], changed: Mapping[str, Any]) -> None:
+    objective = document.get("objective")
+    if isinstance(objective, dict) and changed.get("objective.kind", "mixed") != "mixed":
+        objective.pop("weight", None)
 
 
 def _unknown(key: str, value: Any) -> BadInput:

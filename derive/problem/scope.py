@@ -84,20 +84,23 @@ OUTSIDE = (
     Outside(
         "*geometric[ _-]path* *geometric[ _-]bridge* *geometric[ _-]mixture* schedule.kind=*path "
         "schedule.kind=*bridge *.path",
-        "the path q0^(1-beta) p^beta is not covered: what is tempered is p^beta, and kind = "
+        "the path q0^(1-beta) p^beta is no schedule: target.reference_scale states its q0, and kind = "
         '"geometric" is cooling, T = T0^(1 - t/t0)',
-        'leave it out, or choose kind = "geometric" for that cooling',
+        'set target.reference_scale, or choose kind = "geometric" for that cooling',
     ),
     Outside(
-        "prior* *.prior* *.base* *.q0 *.p0 *.reference*",
-        "there is no prior and no base density: all of log p is multiplied by beta",
-        "leave it out, and state the whole target, with its prior if it has one, in [target]",
+        "prior* *.prior* *.base* *.q0 *.p0 *.reference reference* *.reference_[mwdcp]*",
+        "there is no prior; the one base density is q0 = N(0, target.reference_scale^2 I) of the path "
+        "q0^(1-beta) p^beta",
+        "state the whole target, with its prior if it has one, in [target]; for the path set target.reference_scale",
     ),
     Outside(
-        "objective* loss* divergence* flow.objective* flow.loss* flow.divergence* "
-        "flow.estimator* *alpha_divergence* *renyi*",
-        "the objective is the reverse KL(q || p^beta/Z): no other divergence or distance is covered",
-        "leave it out",
+        "loss* divergence* target.objective* proposal.objective* flow.objective* flow.loss* flow.divergence* "
+        "flow.estimator* *alpha_divergence* *renyi* objective.kind=* objective.name* objective.type* objective.alpha* "
+        "objective.divergence* objective.loss*",
+        "the objective is the reverse KL(q || p^beta/Z), the forward KL(p || q) or both: no other divergence or "
+        "distance is covered",
+        'set objective.kind to "reverse-kl", "forward-kl" or "mixed", or leave it out',
     ),
     Outside(
         "mcmc* sampler* langevin* hmc* smc* ais* annealing* tempering* parallel* flow.noise* "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from derive.objects.parameters import PARAMETERS
 from derive.objects.short_repr import short_repr
@@ -41,7 +41,13 @@ ADAPTIVE_KINDS = names_of_kinds(lambda kind: kind.adaptive)
 
 MANIFOLDS = ("sphere", "euclidean")
 LEARNABLE = ("means", *(parameter.name for parameter in PARAMETERS))
+OBJECTIVES = ("reverse-kl", "forward-kl", "mixed")
 LAWS = ("uniform-sphere",)
+
+
+def without(left_out: str, instance: object) -> tuple[str, ...]:
+    """The names of a dataclass's fields, one left out."""
+    return tuple(field.name for field in fields(instance) if field.name != left_out)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,9 @@ class Target:
         kept, so r never counts mere padding.
     scales : tuple of float, length K
         Positive standard deviations.
+    reference_scale : float or None
+        Positive. With it the tempered target is the geometric path q0^(1-beta) p*^beta from the reference
+        q0 = N(0, reference_scale^2 I); without it, p*^beta.
 
     Raises
     ------
@@ -77,6 +86,7 @@ class Target:
     weights: tuple[float, ...] = (0.8, 0.2)
     means: tuple[tuple[float, ...], ...] = ((3.0,), (-3.0,))
     scales: tuple[float, ...] = (1.0, 1.0)
+    reference_scale: float | None = None
 
     __repr__ = short_repr
 
@@ -88,12 +98,20 @@ class Target:
         scales = positives("target.scales", self.scales)
         require_length("target.scales", scales, len(weights), count)
         require_distinct_modes(means, scales)
-        keep(self, weights=weights, means=means, scales=scales)
+        reference = self.reference_scale
+        if reference is not None:
+            reference = positive("target.reference_scale", reference)
+        keep(self, weights=weights, means=means, scales=scales, reference_scale=reference)
 
     @property
     def coordinates(self) -> int:
         """The number r of coordinates of each mean, which is at least the dimension of the means' span."""
         return len(self.means[0])
+
+    @property
+    def SHOWN(self) -> tuple[str, ...]:
+        """The fields of the repr: a reference only where there is one."""
+        return without("reference_scale", self) if self.reference_scale is None else ()
 
 
 @dataclass(frozen=True)
@@ -285,6 +303,54 @@ kinds "table" and "expression" may be colder than 1 on the way
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What the flow minimises: the tempered reverse KL, the forward KL, or both in a fixed proportion.
+
+    Attributes
+    ----------
+    kind : {"reverse-kl", "forward-kl", "mixed"}
+        "reverse-kl" is KL(q || p*^beta / Z), up to log Z(beta). "forward-kl" is KL(p* || q), whose samples come from
+        the target: beta does not enter it. "mixed" is (1 - weight) times the first plus weight times the second.
+    weight : float or None
+        For "mixed" alone, which needs it: the share of the forward KL, between 0 and 1.
+
+    Raises
+    ------
+    BadInput
+        If the kind is unknown, the weight is missing or out of range, or another kind has one.
+
+    Examples
+    --------
+    >>> from annealvi import Objective
+    >>> Objective("mixed", 0.25).forward_share
+    0.25
+    """
+
+    kind: str = "reverse-kl"
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        key, kind, weight = "objective.weight", one_of("objective.kind", self.kind, OBJECTIVES), self.weight
+        if kind == "mixed":
+            if weight is None:
+                raise BadInput(
+                    key, "objective.kind 'mixed' needs it", "give the forward KL's share, objective.weight = 0.5, say"
+                )
+            weight = positive(key, weight)
+            if weight >= 1:
+                raise BadInput(key, f"{weight} is not below 1", "give the forward KL's share, between 0 and 1")
+        elif weight is not None:
+            remedy = 'set objective.kind = "mixed" or leave it out'
+            raise BadInput(key, f"objective.kind {kind!r} has no use for it", remedy)
+        keep(self, kind=kind, weight=weight)
+
+    @property
+    def forward_share(self) -> float:
+        """The factor of the forward KL, from 0 to 1; the tempered reverse KL has the rest."""
+        return float(self.kind == "forward-kl") if self.weight is None else self.weight
+
+
+@dataclass(frozen=True)
 class Space:
     """The space R^dimension of x.
 
@@ -364,11 +430,14 @@ class Problem:
         The dimension.
     init : Init
         The law of the proposal's means at the start.
+    objective : Objective
+        What the flow minimises.
 
     Raises
     ------
     BadInput
-        If a section is of another type, the name cannot serve in file names, or the dimension is too small.
+        If a section is of another type, the name cannot serve in file names, the dimension is too small, or the
+        schedule does not fit the objective: the forward KL has no temperature, and adaptive rules look at log p* alone.
 
     Examples
     --------
@@ -385,6 +454,7 @@ class Problem:
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     space: Space = field(default_factory=Space)
     init: Init = field(default_factory=Init)
+    objective: Objective = field(default_factory=Objective)
 
     __repr__ = short_repr
 
@@ -396,6 +466,7 @@ class Problem:
             ("schedule", ScheduleSpec),
             ("space", Space),
             ("init", Init),
+            ("objective", Objective),
         ):
             if not isinstance(getattr(self, key), kind):
                 raise BadInput(
@@ -404,7 +475,8 @@ class Problem:
                     f"make one by annealvi.{kind.__name__}(...)",
                 )
         if self.name == "":
-            own = (self.target, self.proposal, self.flow) == (Target(), Proposal(), Flow())
+            given = (self.target, self.proposal, self.flow, self.objective)
+            own = given == (Target(), Proposal(), Flow(), Objective())
             keep(self, name="bimodal" if own else "unnamed")
         require_name("name", self.name)
         d, r = self.space.dimension, self.target.coordinates
@@ -414,3 +486,28 @@ class Problem:
                 f"{d} is smaller than the {r} coordinates that target.means use",
                 f"give at least {r}, or rotate the means into fewer coordinates",
             )
+        _require_a_temperature_with_meaning(self)
+
+    @property
+    def SHOWN(self) -> tuple[str, ...]:
+        """The fields of the repr: the objective only where it is another one than the tempered reverse KL."""
+        return without("objective", self) if self.objective == Objective() else ()
+
+
+def _require_a_temperature_with_meaning(problem: Problem) -> None:
+    """Raise BadInput for a schedule or a reference that the objective has no use for."""
+    objective, schedule, reference = problem.objective.kind, problem.schedule, problem.target.reference_scale
+    if objective == "forward-kl":
+        meaningless = "beta has no meaning for objective.kind 'forward-kl', whose samples come from p* itself"
+        if (schedule.kind, schedule.T0) != ("constant", 1.0):
+            key = "schedule.T0" if schedule.kind == "constant" else "schedule.kind"
+            raise BadInput(key, meaningless, 'set schedule.kind = "constant" and schedule.T0 = 1')
+        if reference is not None:
+            raise BadInput("target.reference_scale", meaningless, "leave it out")
+    if schedule.kind in ADAPTIVE_KINDS and (objective != "reverse-kl" or reference is not None):
+        what = f"objective.kind {objective!r}" if objective != "reverse-kl" else "target.reference_scale"
+        raise BadInput(
+            "schedule.kind",
+            f"the rule {schedule.kind!r} looks at log p* alone, and {what} brings in more",
+            "choose a schedule with a formula",
+        )

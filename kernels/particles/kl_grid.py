@@ -1,8 +1,9 @@
-"""The gradient of the tempered reverse KL of Gaussian mixtures by quadrature on a grid, in up to three dimensions.
+"""The gradient of an objective of Gaussian mixtures by quadrature on a grid, in up to three dimensions.
 
-The quadrature is a second route to every drift, and imports nothing of the derivation: it evaluates densities at points
-and sums. No score, no responsibility and no Gaussian identity enters. The gradient is the complex-step derivative of
-the quadrature's own value. This derivative is exact to rounding, because both log densities are analytic in their
+The objectives are those of `kernels.particles.objective`: the tempered reverse KL, the forward KL, or both. The
+quadrature is a second route to every drift, and imports nothing of the derivation: it evaluates densities at points and
+sums. No score, no responsibility and no Gaussian identity enters. The gradient is the complex-step derivative of the
+quadrature's own value. This derivative is exact to rounding, because the log densities are analytic in their
 parameters.
 
 The rule is trapezoidal. Its error falls exponentially with the inverse step. The distance from the real axis to the
@@ -20,6 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from kernels.particles.objective import TEMPERED_REVERSE_KL, Objective
 
 MAX_NODES = 20_000_000
 CHUNK_NODES = 1 << 15
@@ -85,22 +88,55 @@ class _Parameters(NamedTuple):
     log_scales: NDArray
 
 
-def kl_gradient(proposal: Mixture, target: Mixture, beta: float, tolerance: float = 1e-10) -> KlGradient:
-    """The gradient of the reverse KL in the proposal's parameters, on which log Z(beta) does not depend.
+def kl_gradient(
+    proposal: Mixture,
+    target: Mixture,
+    beta: float,
+    tolerance: float = 1e-10,
+    objective: Objective = TEMPERED_REVERSE_KL,
+) -> KlGradient:
+    """The gradient of the objective in the proposal's parameters, on which log Z(beta) does not depend.
 
     Raises ValueError for a malformed mixture, and ArithmeticError where the tolerance needs more than MAX_NODES nodes.
     """
     q, p = _checked(proposal, target)
+    share, parts = objective.forward_share, []
+    if share < 1:
+        parts.append((1 - share, *_reverse_gradient(q, p, beta, objective.reference_scale, tolerance)))
+    if share > 0:
+        parts.append((share, *_forward_gradient(q, p, tolerance)))
+    value = np.sum([factor * found for factor, found, _ in parts], axis=0)
+    error = sum(factor * found for factor, _, found in parts)
+    means, logits, log_scales = np.split(value, np.cumsum([q.means.size, q.logits.size]))
+    return KlGradient(means.reshape(q.means.shape), logits, log_scales, error)
+
+
+def _reverse_gradient(
+    q: _Parameters, p: _Parameters, beta: float, reference_scale: float, tolerance: float
+) -> tuple[Array, float]:
+    """The derivatives of E_q[log q - beta log p - (1 - beta) log q0] in all parameters of q, and their error."""
+    displaced, rewards = tuple(_complex_displacements(q)), [(beta, p)]
+    if reference_scale < math.inf:
+        reference = _Parameters(np.zeros((1, p.means.shape[1])), np.zeros(1), np.log([reference_scale]))
+        rewards.append((1 - beta, reference))
+
+    def sums(axes: Axes) -> Array:
+        reward = np.sum([factor * _log_density(axes, density) for factor, density in rewards], axis=0)
+        return np.array([np.sum(_integrand(axes, moved, reward)).imag / COMPLEX_STEP for moved in displaced])
+
+    magnitude = (1 + sum(abs(factor) for factor, _ in rewards)) / min(1.0, float(np.exp(np.min(q.log_scales))))
+    return _quadrature(sums, q, (q, *(density for _, density in rewards)), magnitude, tolerance)
+
+
+def _forward_gradient(q: _Parameters, p: _Parameters, tolerance: float) -> tuple[Array, float]:
+    """The derivatives of -E_p[log q] in all parameters of q, and their error."""
     displaced = tuple(_complex_displacements(q))
 
     def sums(axes: Axes) -> Array:
-        reward = beta * _log_density(axes, p)
-        return np.array([np.sum(_integrand(axes, moved, reward)).imag / COMPLEX_STEP for moved in displaced])
+        density = np.exp(_log_density(axes, p))
+        return np.array([-np.sum(density * _log_density(axes, moved).imag) / COMPLEX_STEP for moved in displaced])
 
-    smallest = float(np.exp(np.min(q.log_scales)))
-    value, error = _quadrature(sums, q, (q, p), (1 + beta) / min(1.0, smallest), tolerance)
-    means, logits, log_scales = np.split(value, np.cumsum([q.means.size, q.logits.size]))
-    return KlGradient(means.reshape(q.means.shape), logits, log_scales, error)
+    return _quadrature(sums, p, (q,), 2 / min(1.0, float(np.exp(np.min(q.log_scales)))), tolerance)
 
 
 def _checked(*mixtures: Mixture) -> tuple[_Parameters, ...]:

@@ -18,6 +18,7 @@ from derive.problem.problem_file import (
     problem_as_dict,
     problem_from_dict,
     problem_to_toml,
+    with_changes,
 )
 from derive.problem.scope import OUTSIDE, outside
 from derive.problem.specification import (
@@ -26,6 +27,7 @@ from derive.problem.specification import (
     SCHEDULE_KINDS,
     BadInput,
     Flow,
+    Objective,
     Problem,
     Proposal,
     ScheduleSpec,
@@ -255,6 +257,37 @@ BAD_FILES = [
     ("[space]\ndimension = 1_000_000_001", ["space.dimension", "at most 10^9"]),
     ("[space]\ndimension = 1\n[target]\nmeans = [[1, 2], [2, 1]]", ["space.dimension", "at least 2"]),
     ("[init]\nlaw = 1979-05-27", ["init.law", "uniform-sphere"]),
+    ("[target]\nreference_scale = 0.0", ["target.reference_scale", "not positive"]),
+    ("[target]\nreference_scale = inf", ["target.reference_scale", "inf is not finite"]),
+    ("[target]\nreference_scale = [2.0]", ["target.reference_scale", "not a number"]),
+    ("[target]\nreference_scale = true", ["target.reference_scale", "True is not a number"]),
+    ("[target]\nreference_scales = 2.0", ["target.reference_scales", "did you mean reference_scale?"]),
+    ("[objective]\nkind = 3", ["objective.kind", "choose one of reverse-kl, forward-kl, mixed"]),
+    ("[objective]\nkind = 'mixed'", ["objective.weight", "needs it", "objective.weight = 0.5"]),
+    ("[objective]\nkind = 'mixed'\nweight = 0", ["objective.weight", "not positive"]),
+    ("[objective]\nkind = 'mixed'\nweight = 1.0", ["objective.weight", "1.0 is not below 1"]),
+    ("[objective]\nkind = 'mixed'\nweight = nan", ["objective.weight", "nan is not finite"]),
+    ("[objective]\nkind = 'mixed'\nweight = '0.5'", ["objective.weight", "not a number"]),
+    ("[objective]\nweight = 0.5", ["objective.weight", "'reverse-kl' has no use for it", "mixed"]),
+    ("[objective]\nkind = 'forward-kl'\nweight = 0.5", ["objective.weight", "'forward-kl' has no use for it"]),
+    ("[objective]\nkind = 'forward-kl'", ["schedule.kind", "beta has no meaning", '"constant" and schedule.T0 = 1']),
+    (
+        "[objective]\nkind = 'forward-kl'\n[schedule]\nkind = 'constant'",
+        ["schedule.T0", "beta has no meaning", "schedule.T0 = 1"],
+    ),
+    (
+        "[objective]\nkind = 'forward-kl'\n[schedule]\nkind = 'constant'\nT0 = 1\n[target]\nreference_scale = 2",
+        ["target.reference_scale", "beta has no meaning", "leave it out"],
+    ),
+    (
+        "[objective]\nkind = 'mixed'\nweight = 0.5\n[schedule]\nkind = 'adaann'",
+        ["schedule.kind", "'adaann' looks at log p* alone", "objective.kind 'mixed'", "a schedule with a formula"],
+    ),
+    (
+        "[target]\nreference_scale = 2\n[schedule]\nkind = 'ess'",
+        ["schedule.kind", "'ess' looks at log p* alone", "target.reference_scale"],
+    ),
+    ("objective = 'mixed'", ["objective", "write [objective]"]),
     ("name = 3", ["name", "quotes"]),
     ("name = ''", ["name", "1 to 80"]),
     ("name = '../x'", ["name", "slashes"]),
@@ -309,7 +342,10 @@ OUTSIDE_THE_THEORY = [
     ('schedule.kind = "geometric-path"', "schedule.kind", 'kind = "geometric" is cooling'),
     ("prior.scale = 2.0", "prior", "no prior"),
     ("target.base = 1", "target.base", "no prior"),
-    ('objective.kind = "forward-kl"', "objective", "reverse KL"),
+    ("target.reference_mean = 1", "target.reference_mean", "target.reference_scale"),
+    ('objective.kind = "hellinger"', "objective.kind", "forward KL"),
+    ("objective.alpha = 0.5", "objective.alpha", "forward KL"),
+    ('loss = "elbo"', "loss", "forward KL"),
     ("mcmc.steps = 10", "mcmc", "no sampler"),
     ('schedule.kind = "warm-up"', "schedule.kind", "opposite direction"),
     ('schedule.kind = "cyclical"', "schedule.kind", "rises again"),
@@ -342,7 +378,53 @@ def test_every_line_on_what_is_not_covered_is_said_somewhere_and_hides_nothing_t
         assert outside(f"schedule.kind={kind}") is None
 
 
+CONSTANT = ["schedule.kind=constant", "schedule.T0=1"]
+
+
+def test_objectives_and_references_are_read_written_and_set(tmp_path: Path) -> None:
+    forward = load_problem("bimodal", ["objective.kind=forward-kl", *CONSTANT])
+    assert forward.objective == Objective("forward-kl")
+    mixed = load_problem("bimodal", ["objective.kind=mixed", "objective.weight=0.25", "target.reference_scale=2"])
+    assert mixed.objective == Objective("mixed", 0.25)
+    assert mixed.target.reference_scale == 2.0
+    for problem, share in ((forward, 1.0), (mixed, 0.25), (Problem(), 0.0)):
+        assert problem.objective.forward_share == share
+        path = write(tmp_path, problem_to_toml(problem))
+        assert load_problem(path) == problem_from_dict(problem_as_dict(problem)) == problem
+    assert repr(mixed.target).endswith("reference_scale=2.0)")
+    assert "Objective(kind='mixed', weight=0.25)" in repr(mixed)
+    assert load_problem(write(tmp_path, problem_to_toml(mixed)), ["objective.weight=0.5"]).objective.weight == 0.5
+    assert problem_as_dict(mixed)["objective"] == {"kind": "mixed", "weight": 0.25}
+
+
+def test_a_new_objective_sets_the_weight_of_a_mixed_one_aside(tmp_path: Path) -> None:
+    path = write(tmp_path, "[objective]\nkind = 'mixed'\nweight = 0.25")
+    assert load_problem(path, ["objective.kind=reverse-kl"]).objective == Objective()
+    assert with_changes(load_problem(path), {"objective.kind": "reverse-kl"}).objective == Objective()
+    assert with_changes(load_problem(path), {"objective.weight": 0.75}).objective == Objective("mixed", 0.75)
+    for key in ("objective.weight[0]", "target.reference_scale[1]"):
+        with pytest.raises(BadInput, match="no such entry"):
+            with_changes(Problem(), {key: 0.5})
+
+
+def test_the_objective_and_the_reference_leave_no_trace_where_they_are_absent() -> None:
+    """Keys of results and caches are made of these texts."""
+    stated = problem_from_dict({"objective": {"kind": "reverse-kl"}})
+    assert stated == Problem()
+    for text in (problem_to_toml(stated), repr(stated), json.dumps(problem_as_dict(stated))):
+        assert "objective" not in text
+        assert "reference" not in text
+    assert Problem(objective=Objective("mixed", 0.5)).name == "unnamed"
+    assert Problem(objective=Objective("mixed", 0.5)) != Problem(name="unnamed")
+
+
 BAD_OVERRIDES = [
+    ("objective.weight=0.5", ["objective.weight", "no use for it"]),
+    ("objective.kind=mixed", ["objective.weight", "needs it"]),
+    ("objective.kind=forward-kl", ["schedule.kind", "beta has no meaning"]),
+    ("objective.kind=jeffreys", ["objective.kind", "no other divergence"]),
+    ("objective=forward-kl", ["KEY one of kind, weight"]),
+    ("target.reference_scale=-1", ["target.reference_scale", "not positive"]),
     ("schedul.T0=5", ["schedul", "did you mean schedule?"]),
     ("schedule.t1=5", ["schedule.t1", "unknown key"]),
     ("target.weights[0]=3", ["target.weights[0]", "did you mean weights?"]),
@@ -408,9 +490,10 @@ def problems(draw: st.DrawFn) -> Problem:
             lambda s: s.isprintable() and s[0] != "."
         )
     )
+    reference = draw(st.none() | scales)
     return Problem(
         name=name,
-        target=Target(target_weights, tuple(means), draw(st.tuples(*[scales] * count))),
+        target=Target(target_weights, tuple(means), draw(st.tuples(*[scales] * count)), reference),
         proposal=Proposal(proposal_weights, draw(st.tuples(*[scales] * len(proposal_weights))), draw(scales)),
         flow=Flow(
             draw(st.sampled_from(["sphere", "euclidean"])), tuple(draw(st.sets(st.sampled_from(LEARNABLE), min_size=1)))
@@ -423,6 +506,9 @@ def problems(draw: st.DrawFn) -> Problem:
             )
         ),
         space=Space(draw(st.integers(3, 10**9))),
+        objective=draw(
+            st.just(Objective()) | st.builds(Objective, st.just("mixed"), st.floats(1e-9, 1, exclude_max=True))
+        ),
     )
 
 
@@ -445,7 +531,6 @@ def test_a_written_file_loads_as_the_same_problem(tmp_path: Path) -> None:
     st.data(),
 )
 def test_any_value_of_any_key_is_taken_or_plainly_refused(value: object, data: st.DataObject) -> None:
-    section = data.draw(st.sampled_from([name for name in INTERFACE_DEFAULTS if name != "name"]))
-    key = data.draw(st.sampled_from(sorted(INTERFACE_DEFAULTS[section])))  # type: ignore[arg-type]
+    section, _, key = data.draw(st.sampled_from(KEYS)).partition(".")
     answer = answer_to({section: {key: value}})
     assert isinstance(answer, Problem) or (str(answer).startswith("x.toml: ") and str(answer).isprintable())

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 Entry = tuple[str, str, str]
 TOP = ""
 KEYS = {
-    "target": ("weights", "means", "scales"),
+    "target": ("weights", "means", "scales", "reference_scale"),
     "proposal": ("weights", "scales", "radius"),
     "flow": ("manifold", "learn"),
     "schedule": ("kind", "T0", "t0", "points", "expression", "beta_expression", "tau", "level"),
     "space": ("dimension",),
     "init": ("law",),
+    "objective": ("kind", "weight"),
 }
 PLACES = [(TOP, "name"), *((section, key) for section, keys in KEYS.items() for key in keys)]
 FROM_INFINITY = ("beta-exponential", "beta-linear", "hold")
@@ -405,6 +406,13 @@ def good_documents(draw: st.DrawFn) -> list[Entry]:
         entries.append(("space", "dimension", str(dimension)))
     if draw(st.booleans()):
         entries.append(("init", "law", quoted("uniform-sphere")))
+    if not draw(st.integers(0, 7)):
+        entries.append(("target", "reference_scale", draw(positives)))
+    if not draw(st.integers(0, 7)):
+        kind = draw(st.sampled_from(["reverse-kl", "forward-kl", "mixed"]))
+        entries.append(("objective", "kind", quoted(kind)))
+        if kind == "mixed":
+            entries.append(("objective", "weight", draw(st.sampled_from(["0.5", "1e-9", "0.999", "1e-100"]))))
     return entries
 
 

@@ -11,6 +11,7 @@ from grid_kl import flow_velocity, log_partition, objective, overlap_velocity, r
 
 from kernels.particles import kl_grid
 from kernels.particles.kl_grid import Mixture, kl_gradient
+from kernels.particles.objective import Objective
 
 
 def random_mixture(
@@ -62,6 +63,75 @@ def test_single_gaussians_in_closed_form(dimension, beta):
     assert np.max(np.abs(gradient.means[0] - (a - nu) / tempered)) < gradient.error < 1e-10
     assert abs(gradient.log_scales[0] - dimension * (sigma**2 / tempered - 1)) < gradient.error
     assert gradient.logits[0] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+@pytest.mark.parametrize("beta", [1.3, 1.0, 0.3])
+def test_a_reference_and_the_forward_kl_of_single_gaussians_in_closed_form(dimension, beta):
+    """The reference adds (1 - beta) (|a|^2 + d sigma^2) / (2 sigma0^2); the forward KL of Gaussians is known."""
+    a, nu = np.array([0.4, -1.1, 0.7])[:dimension], np.array([1.3, 0.2, -0.5])[:dimension]
+    sigma, target_sigma, reference = 0.8, 1.7, 2.3
+    q, p = Mixture([a], [1.0], [sigma]), Mixture([nu], [1.0], [target_sigma])
+    tempered, squared = target_sigma**2 / beta, np.sum((a - nu) ** 2)
+    mean = (a - nu) / tempered + (1 - beta) * a / reference**2
+    log_scale = dimension * (sigma**2 / tempered - 1 + (1 - beta) * sigma**2 / reference**2)
+    forward_mean = (a - nu) / sigma**2
+    forward_log_scale = dimension - (dimension * target_sigma**2 + squared) / sigma**2
+    for share in (0.0, 0.25, 1.0):
+        found = kl_gradient(q, p, beta, 1e-9, Objective(share, reference))
+        assert 0 < found.error <= 1e-9
+        exact = (1 - share) * mean + share * forward_mean
+        assert np.max(np.abs(found.means[0] - exact)) < found.error
+        exact = (1 - share) * log_scale + share * forward_log_scale
+        assert abs(found.log_scales[0] - exact) < found.error
+        assert found.logits[0] == pytest.approx(0, abs=1e-11)
+
+
+@pytest.mark.parametrize("dimension", [1, 2])
+def test_other_objectives_against_central_differences_of_a_plain_sum(dimension):
+    """The objective is summed on an axis that is far longer and finer than any component, with densities from above."""
+    generator = np.random.default_rng(90 + dimension)
+    q, p = random_mixture(generator, 2, dimension), random_mixture(generator, 3, dimension)
+    beta, reference, step = 0.4, 1.8, 1e-3
+    axis = np.linspace(-14, 14, 281)
+    x = np.stack(np.meshgrid(*[axis] * dimension, indexing="ij"), axis=-1).reshape(-1, dimension)
+    cell = (axis[1] - axis[0]) ** dimension
+    log_p, log_q0 = log_density(x, p), -np.sum(x**2, axis=1) / (2 * reference**2)
+
+    def value(mixture: Mixture, share: float) -> float:
+        squares = np.sum((x[:, None, :] - mixture.means) ** 2, axis=2)
+        heights = np.log(mixture.weights) - dimension * np.log(mixture.scales * math.sqrt(2 * math.pi))
+        log_q = np.logaddexp.reduce(heights - squares / (2 * mixture.scales**2), axis=1)
+        reverse = np.exp(log_q) @ (log_q - beta * np.nan_to_num(log_p, neginf=-700.0) - (1 - beta) * log_q0)
+        return cell * float((1 - share) * reverse - share * np.exp(log_p) @ log_q)
+
+    for share in (0.0, 0.3, 1.0):
+        gradient = kl_gradient(q, p, beta, 1e-8, Objective(share, reference))
+        for group in ("means", "logits", "log_scales"):
+            computed = getattr(gradient, group)
+            for index in np.ndindex(computed.shape):
+                half, whole = (
+                    (value(moved(q, group, index, h), share) - value(moved(q, group, index, -h), share)) / (2 * h)
+                    for h in (step / 2, step)
+                )
+                assert computed[index] == pytest.approx((4 * half - whole) / 3, abs=1e-6)
+
+
+def test_the_target_itself_is_a_fixed_point_of_every_objective_at_beta_one():
+    generator = np.random.default_rng(95)
+    p = random_mixture(generator, 2, 2)
+    for minimised in (Objective(0.0, 2.0), Objective(0.5, 2.0), Objective(1.0)):
+        gradient = kl_gradient(p, p, 1.0, 1e-8, minimised)
+        assert max(np.max(np.abs(part)) for part in gradient[:3]) < gradient.error
+    assert np.abs(kl_gradient(p, p, 0.5, 1e-8, Objective(1.0)).means).max() < 1e-8
+    assert np.abs(kl_gradient(p, p, 0.5, 1e-8, Objective(0.0, 2.0)).means).max() > 1e-2
+
+
+@pytest.mark.parametrize(("share", "scale"), [(-0.1, 1.0), (1.1, 1.0), (math.nan, 1.0), (0.5, 0.0), (0.5, math.nan)])
+def test_an_objective_out_of_range_is_refused(share, scale):
+    with pytest.raises(ValueError, match=r"share of the forward KL|reference_scale"):
+        Objective(share, scale)
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3])
