@@ -142,6 +142,7 @@ def sample_point(
                 several = len(set(symbols)) > 1  # averages are expensive only where scales differ
                 free = (s for s in dict.fromkeys(symbols) if s.is_Symbol and s not in scalars)
                 scalars.update({s: uniform(*(scales if several else (0.8, 1.2))) for s in free})
+        scalars.update({s: uniform(0.6, 0.9) for s in setting.parameters})
         for length in dict.fromkeys(length for _, length in geometry.lengths):
             scalars[length] = uniform(*lengths)
         for coefficient in sorted(

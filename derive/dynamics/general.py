@@ -67,19 +67,16 @@ class GeneralDerivation:
 
 def general_derivation(setting: Setting) -> GeneralDerivation:
     """The general derivation of a setting's objective and flow; the setting's own K and L play no part."""
-    general = {setting.proposal: PROPOSAL, setting.target: TARGET}
-    under_each = tuple(f.xreplace(general) for f in (setting.integrand, setting.under_target))
-    return apply_general_rules(under_each, setting.constant, setting.manifold, tuple(setting.learn))
+    objective = setting.objective.xreplace({setting.proposal: PROPOSAL, setting.target: TARGET})
+    return apply_general_rules(objective, setting.manifold, tuple(setting.learn))
 
 
 @lru_cache(maxsize=32)
-def apply_general_rules(
-    under_each: tuple[sp.Expr, sp.Expr], constant: sp.Expr, manifold: str, learn: tuple[str, ...]
-) -> GeneralDerivation:
-    """Apply the rules in order to the objective E_q[f] + E_{p*}[g] + constant; under_each: f and g."""
-    parts_of = [(f, m) for f, m in zip(under_each, (PROPOSAL, TARGET), strict=True) if f != 0]
-    objective = sp.Add(*(MixtureExpectation(f, POINT, m) for f, m in parts_of), constant)
-    expanded = sp.Add(*(over_components(f, m) for f, m in parts_of), constant)
+def apply_general_rules(objective: sp.Expr, manifold: str, learn: tuple[str, ...]) -> GeneralDerivation:
+    """Apply the rules in order to an objective, which is a sum of averages under the two mixtures and of constants."""
+    averages = {node: (node.args[0], node.args[2]) for node in objective.atoms(MixtureExpectation)}
+    expanded = objective.xreplace({node: over_components(f, mixture) for node, (f, mixture) in averages.items()})
+    integrand = next((f for f, mixture in averages.values() if mixture == PROPOSAL), sp.S.Zero)
     steps = [
         Step(
             "average over components",
@@ -110,7 +107,7 @@ def apply_general_rules(
         of=("gradient_i", "slope_tau_i"),
     )
     if any(parameter.name == "weights" for parameter in learned):
-        _energy_steps(record, under_each[0])
+        _energy_steps(record, integrand)
     record(
         "Stein's lemma",
         "E[f (x − a)] = σ² E[∇f] for x ~ N(a, σ² I), with ∇ρ_j = Σ_l ρ_j ρ_l (u_j(x) − u_l(x)). Where scales differ "
@@ -118,7 +115,7 @@ def apply_general_rules(
         "outside the responsibilities.",
         stein,
     )
-    if with_means and under_each[0] != 0:
+    if with_means and integrand != 0:
         record.shares()
     return _flow_steps(record, manifold, with_means, learned)
 

@@ -14,7 +14,7 @@ from derive.dynamics.derivation import Derivation, derive
 from derive.dynamics.general import GeneralDerivation, general_derivation
 from derive.objects.mixtures import DIMENSION, Mixture
 from derive.objects.notation import indexed_name
-from derive.objects.objective import Setting, tempered_reverse_kl
+from derive.objects.objective import Setting, along_geometric_path, tempered_reverse_kl, with_forward_kl
 from derive.objects.parameters import PARAMETERS, Parameter
 from derive.objects.short_repr import short_repr
 from derive.objects.system import OdeSystem
@@ -24,6 +24,9 @@ from derive.problem.specification import BadInput, Problem, Proposal, Target
 from derive.rules.flow import gram_symbols
 from derive.rules.geometry import RADIUS, Geometry, R, antipodal, overlaps_of, unrelated
 from derive.rules.reduction import holds_in
+
+REFERENCE_SCALE = sp.Symbol("sigma_ref", positive=True)
+FORWARD_SHARE = sp.Symbol("v", positive=True)
 
 DEPENDENT = 1e-12
 """The distance from the span of other modes, relative to a mode's own length, up to which the mode is dependent. The
@@ -82,7 +85,7 @@ def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProble
     values: dict[sp.Symbol, float] = {DIMENSION: float(problem.space.dimension)}
     proposal = _mixture(("q", r"\rho", "a", "a", ""), problem.proposal, values, learn)
     target = _mixture((r"p^{\star}", r"\rho^{\star}", "nu", r"\nu", "_star"), problem.target, values)
-    setting = tempered_reverse_kl(proposal, target, problem.flow.manifold, learn)
+    setting = _setting(problem, tempered_reverse_kl(proposal, target, problem.flow.manifold, learn), values)
     radii = _radius_symbols(problem, values)
     means = problem.target.means
     if len(means) == 2 and any(means[0]) and all(x == -y for x, y in zip(*means, strict=True)):
@@ -100,6 +103,19 @@ def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProble
     geometry = replace(geometry, dimension=problem.space.dimension, large_dimension=large_dimension)
     _require_motion(problem, setting, geometry)
     return SymbolicProblem(setting, geometry, values, independent)
+
+
+def _setting(problem: Problem, setting: Setting, values: dict[sp.Symbol, float]) -> Setting:
+    """The setting with the problem's own path and objective."""
+    if problem.target.reference_scale is not None:
+        values[REFERENCE_SCALE] = problem.target.reference_scale
+        setting = along_geometric_path(setting, REFERENCE_SCALE)
+    if problem.objective.kind == "forward-kl":
+        return with_forward_kl(setting, sp.S.One)
+    if problem.objective.kind == "mixed":
+        values[FORWARD_SHARE] = problem.objective.forward_share
+        return with_forward_kl(setting, FORWARD_SHARE)
+    return setting
 
 
 def _mixture(

@@ -79,6 +79,14 @@ class Setting:
         """One sample y_k ~ N(ν_k, σ*_k² I) per mode of p*."""
         return _samples("y", self.target)
 
+    @property
+    def parameters(self) -> tuple[sp.Symbol, ...]:
+        """The objective's own parameters, such as the scale of a reference."""
+        found: set[sp.Symbol] = set()
+        for f in (self.integrand, self.under_target):
+            found |= f.xreplace(dict.fromkeys(f.atoms(LogDensity, Inner), sp.S.One)).free_symbols
+        return tuple(sorted(found - {BETA, DIMENSION}, key=lambda s: s.name))
+
     def averaged(self) -> Iterator[tuple[Mixture, GaussianVector]]:
         """The pairs of a mixture and a sample over which the mixture's responsibilities are averaged."""
         pairs = [(mixture, self.samples) for mixture in (self.proposal, self.target)]
