@@ -13,7 +13,7 @@ from derive.checks.mutations import Mutant, one_term_mutations
 from derive.checks.step_check import sample_point
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.learned import parameters_in
-from derive.dynamics.symbolic_problem import derive_in_dimension
+from derive.dynamics.symbolic_problem import FORWARD_SHARE, REFERENCE_SCALE, derive_in_dimension
 from derive.objects.expectation import Expectation, NotConvergedError, StandardNormal, without_idle_variables
 from derive.objects.mixtures import DIMENSION, Mixture
 from derive.objects.objective import Setting
@@ -24,6 +24,7 @@ from derive.problem.specification import Problem
 from derive.rules.reduction import holds_in
 from kernels.averages.lattice_reference import average_and_error
 from kernels.particles import kl_grid
+from kernels.particles.objective import Objective
 
 TOLERANCE = {1: 1e-11, 2: 1e-11, 3: 1e-9}
 """Tolerance of the grid in each dimension; a rate sums fewer than ten of its entries with factors of order one."""
@@ -126,7 +127,7 @@ def reference(
         return kl_grid.Mixture(means, **{name: np.array(part) for name, part in numbers.items()})
 
     q, p, beta = mixture(setting.proposal), mixture(setting.target), float(exact[BETA])
-    gradient = kl_grid.kl_gradient(q, p, beta, TOLERANCE[dimension])
+    gradient = kl_grid.kl_gradient(q, p, beta, TOLERANCE[dimension], _objective(setting, exact))
     velocity = _velocity_by_grid(setting, np.asarray(q.means, float), gradient)
     M, half = (velocity @ np.asarray(mixture.means).T for mixture in (p, q))
     Q = half + half.T
@@ -144,6 +145,14 @@ def reference(
     for parameter in parameters_in(setting.learn):
         rates += [*of_parameters[parameter.name]]
     return Reference(dimension, exact, np.array(rates), 10 * TOLERANCE[dimension])
+
+
+def _objective(setting: Setting, numbers: Mapping[sp.Symbol, sp.Float]) -> Objective:
+    """The setting's objective with the numbers of its parameters."""
+    scale = float(numbers.get(REFERENCE_SCALE, np.inf))
+    if setting.integrand == 0:
+        return Objective(1.0, scale)
+    return Objective(0.0 if setting.under_target == 0 else float(numbers[FORWARD_SHARE]), scale)
 
 
 def _velocity_by_grid(setting: Setting, means: np.ndarray, gradient: kl_grid.KlGradient) -> np.ndarray:
