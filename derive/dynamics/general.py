@@ -14,7 +14,7 @@ import sympy as sp
 
 from derive.dynamics.learned import LearnedParameter, parameters_in
 from derive.objects.indices import COMPONENTS, MODE, MODES, OTHER, Entry, I, Index, Sum, fresh
-from derive.objects.mixtures import PROPOSAL, TARGET, Average, Responsibility, Sample
+from derive.objects.mixtures import PROPOSAL, TARGET, Average, IndexedMixture, Responsibility, Sample
 from derive.objects.notation import dotted, tex
 from derive.objects.objective import POINT, MixtureExpectation, Setting
 from derive.objects.short_repr import short_repr
@@ -31,8 +31,8 @@ from derive.rules.gradient_rules import (
     logs_of_responsibilities,
     scores,
     slopes_written_out,
-    stein,
     split,
+    stein,
     sums_to_one,
     without_responsibilities,
 )
@@ -353,8 +353,8 @@ def average_entry(average: Average) -> Entry:
         rho_ij = E_i[ρ_j],    rho_i_jl = E_i[ρ_j ρ_l],    S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²],
         ell_i = E_i[log ρ_i],    ellsq_i = E_i[(log ρ_i)²],    ellS_i = E_i[log ρ_i ‖x − a_i‖²/σ_i²],
 
-    and rhoup_ij is rho_ij for a sample in two dimensions more. Over a sample of mode k they are rhoat_kj, rhoat_k_jl and
-    Sat_kj. Raises TypeError for any other average.
+    and rhoup_ij is rho_ij for a sample in two dimensions more. Over a sample of mode k they are rhoat_kj, rhoat_k_jl
+    and Sat_kj. Raises TypeError for any other average.
     """
     x, f = average.sample, average.integrand
     at = "at" if x.mixture == TARGET else ""

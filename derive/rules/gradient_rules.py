@@ -189,7 +189,7 @@ def sums_to_one(expression: sp.Expr) -> sp.Expr:
 
 
 def without_responsibilities(expression: sp.Expr) -> sp.Expr:
-    """The expression with the moments of the deviation in averages over the proposal's samples without responsibilities."""
+    """The expression with the averages that contain no responsibility carried out."""
     terms = sp.Add.make_args(split(expression))
     plain = [term for term in terms if not term.atoms(Responsibility)]
     return stein(in_deviations(sp.Add(*plain))) + sp.Add(*(term for term in terms if term not in plain))
@@ -250,7 +250,7 @@ def by_slope(atom: sp.Expr, x: Sample) -> sp.Expr:
 
 
 def slope_at_mean(mixture: IndexedMixture, j: sp.Expr, x: Sample) -> sp.Expr:
-    """u_ij, the slope of logit j at the mean a_i of a sample (v_kj at a mode ν_k); zero for the sample's own component."""
+    """u_ij, the slope of logit j at the mean a_i of a sample, or v_kj at a mode; zero for the sample's own component."""
     own = x.mixture == mixture and x.component == j
     letter = "v" if x.mixture == TARGET else "u"
     return sp.S.Zero if own else VectorEntry(f"{letter}{mixture.star}", x.component, j)
