@@ -250,7 +250,7 @@ def by_slope(atom: sp.Expr, x: Sample) -> sp.Expr:
 
 
 def slope_at_mean(mixture: IndexedMixture, j: sp.Expr, x: Sample) -> sp.Expr:
-    """u_ij, the slope of logit j at the mean a_i of a sample, or v_kj at a mode; zero for the sample's own component."""
+    """u_ij, the slope of logit j at a sample's mean a_i, or v_kj at a mode; zero for the sample's own component."""
     own = x.mixture == mixture and x.component == j
     letter = "v" if x.mixture == TARGET else "u"
     return sp.S.Zero if own else VectorEntry(f"{letter}{mixture.star}", x.component, j)
