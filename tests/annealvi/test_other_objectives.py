@@ -121,6 +121,14 @@ def test_paths_are_compared_at_temperatures_that_have_a_meaning():
             assert annealvi.Problem(schedule=setting.schedule, objective=problem(kind).objective)
 
 
+def test_a_reference_must_fit_into_single_precision(capfd):
+    settings = ("--set", "target.reference_scale=1e60", "--set", "space.dimension=6")
+    assert main(["simulate", "--precision", "float32", *settings]) == 2
+    line = capfd.readouterr().err
+    assert "1e+60 do not fit into float32" in line
+    assert line.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["recommend", "fixed-points", "phase", "collapse"])
 def test_commands_end_with_status_two_and_one_line(command, capfd, tmp_path):
     options = {
