@@ -18,6 +18,7 @@ from annealvi.collapse.separatrix import Accuracy
 from annealvi.session.session import open_session
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
+from derive.problem.objective_scope import require_tempered_reverse_kl
 from derive.problem.specification import BadInput, Problem, ScheduleSpec
 
 HOTTEST = 1e7
@@ -106,6 +107,7 @@ def best_hold(problem: Problem, duration: float, leading: bool = False, device: 
         raise BadInput("duration", f"{duration!r} is not a positive number", "give the time that the hold may take", "")
     if leading and len(set(problem.target.weights)) == 1:
         raise BadInput("target.weights", "b_c is zero to leading order for equal modes", "leave `leading` out", "")
+    require_tempered_reverse_kl(problem, "holds are sought for", "leave it out")
     family = Family.of(replace(problem, schedule=ScheduleSpec("hold", 100.0, duration)), device)
     member = family.base
 

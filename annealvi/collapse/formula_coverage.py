@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from derive.problem.objective_scope import key_of_another_objective, require_tempered_reverse_kl
 from derive.problem.specification import ADAPTIVE_KINDS, BadInput, Problem
 
 LEAST_DIMENSION = 3
@@ -9,7 +10,7 @@ LEAST_DIMENSION = 3
 
 UNCOVERED = (
     "the formula covers two components on the sphere that learn their means under two opposite modes, "
-    "with a schedule that is a function of time"
+    "with a schedule that is a function of time, under the tempered reverse KL"
 )
 
 INSTEAD_OF_MAPPING = "map P by ODE ensembles with --result p_ode"
@@ -29,7 +30,7 @@ def uncovered_key(problem: Problem) -> str | None:
         "flow.learn": set(flow.learn) == {"means"},
         "schedule.kind": problem.schedule.kind not in ADAPTIVE_KINDS,
     }
-    return next((key for key, holds in covered.items() if not holds), None)
+    return key_of_another_objective(problem) or next((key for key, holds in covered.items() if not holds), None)
 
 
 def is_covered(problem: Problem) -> bool:
@@ -44,6 +45,7 @@ def is_quick(problem: Problem) -> bool:
 
 def require_covered(problem: Problem, remedy: str) -> None:
     """Raise BadInput for a problem that the formula does not cover."""
+    require_tempered_reverse_kl(problem, "the formula covers", remedy)
     if (key := uncovered_key(problem)) is not None:
         raise BadInput(key, UNCOVERED, remedy)
 

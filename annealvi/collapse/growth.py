@@ -12,6 +12,7 @@ import numpy as np
 
 from annealvi.collapse.trapping import is_pair_on_a_line
 from annealvi.session.session import Session
+from derive.problem.objective_scope import require_tempered_reverse_kl
 from derive.problem.specification import BadInput
 from kernels.integrate.kernel import Kernel
 
@@ -87,6 +88,7 @@ def heavier_side(kernel: Kernel) -> float:
 
 def require_alike(session: Session) -> None:
     """Raise BadInput unless the problem is two alike components under two opposite modes."""
+    require_tempered_reverse_kl(session.problem, "waiting pairs are known for", "leave it out")
     if not is_pair_on_a_line(session) or len(set(session.problem.proposal.weights)) > 1:
         found = "its components are not alike, or its modes not two opposite ones"
         raise BadInput("problem", found, "give two components of one weight, scale and radius", "")

@@ -25,6 +25,7 @@ from annealvi.collapse.trapping import beyond_steps, decided_sets
 from annealvi.session.session import Session
 from annealvi.show.remarks import tell
 from derive.objects.short_repr import short_repr
+from derive.problem.objective_scope import key_of_another_objective
 from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput
 from kernels.integrate.errors import IntegrationError
@@ -47,9 +48,10 @@ BEYOND = 1e-6
 def covers(session: Session) -> bool:
     """Return whether the formula covers the problem.
 
-    It covers two components on the sphere under two opposite modes, and a schedule β(t).
+    It covers two components on the sphere under two opposite modes, a schedule β(t), and the tempered reverse KL.
     """
-    return session.state_names == ("m_1", "m_2", "s") and session.rule is None
+    plain = session.rule is None and key_of_another_objective(session.problem) is None
+    return plain and session.state_names == ("m_1", "m_2", "s")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ import numpy as np
 from annealvi.collapse.pair_flow import PairFlow
 from annealvi.session.session import Session
 from derive.problem.kinds import names_of_kinds
+from derive.problem.objective_scope import key_of_another_objective
 from kernels.integrate.kernel import Kernel
 from kernels.integrate.paths import NO_TRAPS
 
@@ -105,13 +106,14 @@ def lasting_beta(session: Session) -> float:
 def is_pair_on_a_line(session: Session) -> bool:
     """Return whether the problem is a pair of similar components under two opposite modes.
 
-    The components have one radius and scale, and learn their means on the sphere.
+    The components have one radius and scale, and learn their means on the sphere under the tempered reverse KL.
     """
     problem = session.problem
     target, proposal = problem.target, problem.proposal
     alike = all(len(set(values)) == 1 for values in (proposal.radii, proposal.scales, target.scales))
     return (
         alike
+        and key_of_another_objective(problem) is None
         and session.state_names == ("m_1", "m_2", "s")
         and problem.flow.manifold == "sphere"
         and problem.flow.learn == ("means",)

@@ -16,6 +16,7 @@ from annealvi.session.session import Session
 from derive.dynamics.forces import force_system
 from derive.objects.parameters import parameters_of
 from derive.objects.short_repr import short_repr
+from derive.problem.objective_scope import require_tempered_reverse_kl
 from derive.problem.specification import BadInput, Problem
 from kernels.integrate.kernel import Kernel
 
@@ -183,10 +184,13 @@ class MeanFlow:
 def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cpu") -> MeanFlow:
     """Compile the flow of a problem's means. tolerance is the absolute error of each average.
 
-    Raises BadInput for what is not covered: Euclidean flows, learned weights or scales, and the limit of many
-    dimensions.
+    Raises BadInput for what is not covered: other objectives, Euclidean flows, learned weights or scales, and the limit
+    of many dimensions.
     """
     problem, derivation = session.problem, session.derivation
+    require_tempered_reverse_kl(
+        problem, "fixed points are found for", "leave it out, or follow the flow by `annealvi integrate`"
+    )
     if problem.flow.manifold != "sphere":
         raise BadInput("flow.manifold", "fixed points are found on spheres alone", "set flow.manifold = sphere")
     if problem.flow.learn != ("means",):

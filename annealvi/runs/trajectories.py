@@ -30,6 +30,7 @@ from annealvi.runs.paths import (
     require_tolerance,
     side_by_side,
 )
+from annealvi.session.particle_objective import objective_of_particles
 from annealvi.session.session import TIME_TO_SETTLE, Session
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput, Problem
@@ -312,9 +313,10 @@ def _work(problem: Problem, steps: float, particles: int, projected: bool) -> tu
     """Coordinates and particles that are drawn in the steps of all replicas. steps: their number, over all replicas."""
     from kernels.particles.step import draws_per_component
 
-    size = len(problem.proposal.weights)
-    draws = draws_per_component(problem.space.dimension, size + len(problem.target.weights), particles, projected)
-    return steps * size * draws, steps * size * particles
+    size, modes, share = len(problem.proposal.weights), len(problem.target.weights), problem.objective.forward_share
+    draws = draws_per_component(problem.space.dimension, size + modes, particles, projected)
+    sampled = size * (share < 1) + modes * (share > 0)
+    return steps * sampled * draws, steps * sampled * particles
 
 
 def _refuse_much(problem: Problem, work: float, runs: int, recorded: int) -> None:
@@ -374,6 +376,7 @@ def _simulated(
         precision=precision,
         device=device,
         projected=projected,
+        objective=objective_of_particles(session.problem),
         progress=progress,
     )
     return run, session.states_of_overlaps(run.M, run.Q, run.parameters).transpose(1, 0, 2)

@@ -10,6 +10,7 @@ import numpy as np
 import sympy as sp
 from scipy import stats
 
+from annealvi.session.particle_objective import objective_of_particles
 from annealvi.session.session import Session
 from annealvi.verification.check import Check
 from annealvi.verification.kernel_numbers import COLD, fastest_rate
@@ -19,7 +20,7 @@ from derive.objects.parameters import WEIGHTS, parameters_of
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
-from derive.problem.specification import ScheduleSpec
+from derive.problem.specification import Problem, ScheduleSpec
 from kernels.integrate.kernel import Kernel
 from kernels.particles.runs import ParticleRun, extrapolate_step
 from kernels.particles.simulation import estimate_velocity, simulate_particles
@@ -45,6 +46,11 @@ SETTINGS = (
     PathSetting("hot and fast", ScheduleSpec("exponential", 20.0, 0.5), 9.0, 0.075),
 )
 REPLICAS, PARTICLES, TIMES = 24, 256, 12
+
+
+def settings_of(problem: Problem) -> tuple[PathSetting, ...]:
+    """The settings that have a meaning for a problem's objective: the forward KL knows no temperature."""
+    return SETTINGS[:1] if problem.objective.kind == "forward-kl" else SETTINGS
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,7 @@ def compare_velocity(session: Session, device: str, seed: int) -> VelocityCompar
         manifold=manifold,
         learn=session.problem.flow.learn,
         device=device,
+        objective=objective_of_particles(session.problem),
     )
     state = session.states_of_vectors(means[None])
     errors = estimate.M_standard_error, estimate.Q_standard_error, estimate.parameters_standard_error
@@ -320,5 +327,6 @@ def _run(
         learn=session.problem.flow.learn,
         record_every=round(setting.t_end / setting.dt) // TIMES * halvings,
         device=device,
+        objective=objective_of_particles(session.problem),
         progress=progress,
     )

@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 
+from annealvi.session.particle_objective import objective_of_particles
 from annealvi.session.session import Session
 from annealvi.verification.kernel_numbers import widest_average
 from kernels.particles.initial_means import uniform_sphere_means
@@ -47,6 +48,7 @@ def main() -> None:
             manifold=problem.flow.manifold,
             learn=problem.flow.learn,
             device=device,
+            objective=objective_of_particles(problem),
         ).final_means
         for device in ("cuda", "cpu")
     ]

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 from annealvi.session.session import Session
 from annealvi.verification.against_particles import (
-    SETTINGS,
     PathComparison,
     compare_paths,
     compare_velocity,
     path_checks,
+    settings_of,
     velocity_checks,
 )
 from annealvi.verification.check import Check
@@ -37,11 +37,16 @@ from annealvi.verification.symbolic_beside import Task, found_by, start_symbolic
 from annealvi.verification.theory import Theory
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
+from derive.problem.objective_scope import key_of_another_objective
 from derive.problem.specification import BadInput
 
 SUBJECTS = ("steps", "grid", "kernels", "limits", "velocity", "paths", "cuda", "mutants")
 """What the checks are about, in the order in which they are listed."""
 
+NO_LIMITS = (
+    "limits, symmetric states and holds: not compared, since they are derived for the tempered reverse KL of "
+    "p*^beta alone"
+)
 LEFT_OUT = (
     "quick: a subset of the checks; left out are whole paths against particles, the kernel at its worst state, the "
     "order of the integrator, limits of the theory, CUDA against CPU, and one-term mutants on a grid"
@@ -191,7 +196,8 @@ def verify(
     comparisons: list[PathComparison] = []
     with ExitStack() as processes:
         stepwise = session.with_rule() if rule == "adaann" else session.derivation
-        task = Task(stepwise, None if quick else session.derivation)
+        limits = key_of_another_objective(session.problem) is None
+        task = Task(stepwise, session.derivation if limits and not quick else None)
         symbolic = processes.enter_context(start_symbolic(task))
         found.now("compiling the generated kernels")
         kernel = session.compile(device, KERNEL_TOLERANCE if widest_average(session) <= 2 else COARSE_TOLERANCE)
@@ -215,6 +221,8 @@ def verify(
         steps, theory = found_by(symbolic)
         found.take("steps", [*steps, system_check(session.derivation)])
         found.take("limits", theory.checks.values() if isinstance(theory, Theory) else [theory] if theory else [])
+        if not (limits or quick):
+            found.take("limits", [NO_LIMITS])
         if not quick:
             found.now("CUDA against CPU")
             found.take("cuda", [twin if isinstance(twin, str) else cuda_check(*twin)])
@@ -240,7 +248,7 @@ def _paths(session: Session, device: str, seed: int, found: _Findings) -> list[P
         found.take("paths", [note])
     comparisons = [
         compare_paths(session, setting, device, seed, _percentage(found.now, f"particles, {setting.name}"))
-        for setting in SETTINGS
+        for setting in settings_of(session.problem)
     ]
     found.take("paths", path_checks(comparisons))
     return comparisons

@@ -25,7 +25,7 @@ COARSE_TOLERANCE = 5e-10
 """Tolerance of averages over three variables and more; the reference rule takes seconds to reach it."""
 WORST_ERROR = 1e-4
 """The largest measured error of quasi-random averages that is accepted, so that rates are of use to a trajectory."""
-COLD = ScheduleSpec("exponential", 1.0, 1.0)
+COLD = ScheduleSpec("constant", 1.0, 1.0)
 """β = 1 at all times, in the formula of the study's own schedule: the same compiled kernel serves both."""
 STATES = 12
 ORDER_STEPS = (4, 5, 6, 7, 8)

@@ -9,8 +9,9 @@ and chooses the next beta:
 * The rule of the effective sample size takes the largest beta' for which the weights p*^(beta' - beta) of q's particles
   are still even enough.
 
-Both rules stop at beta = 1. No step uses the particles of a rule. The CPU draws the rule's particles in double
-precision even if the steps run on the GPU, because a rule draws too seldom for a kernel of its own.
+Both rules stop at beta = 1, and both are rules for the tempered reverse KL alone. No step uses the particles of a rule.
+The CPU draws the rule's particles in double precision even if the steps run on the GPU, because a rule draws too seldom
+for a kernel of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 
 from kernels.machine.device import DeviceRequest
 from kernels.particles.cpu import log_target_of_particles
+from kernels.particles.objective import TEMPERED_REVERSE_KL
 from kernels.particles.random_stream import MAX_PARTICLES, MAX_STEPS
 from kernels.particles.runs import ParticleRun
 from kernels.particles.shapes import WEIGHTS
@@ -197,6 +199,7 @@ def simulate_adaptively(
         precision=precision,
         device=device,
         projected=projected,
+        objective=TEMPERED_REVERSE_KL,
     )
     if particles + rule.particles > MAX_PARTICLES:
         raise ValueError(

@@ -6,6 +6,7 @@ One thread runs all steps of a replica, so that the numbers do not depend on the
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,56 +15,18 @@ from numba import njit
 from kernels.machine.halting import halted
 from kernels.machine.kept_code import kept
 from kernels.machine.threads import run_on_threads
+from kernels.particles.forward import add_forward_part
+from kernels.particles.lanes import add_block, subtract_weighted
 from kernels.particles.random_stream import LANES, MAX_PARTICLES, compiled, draw_block
 from kernels.particles.shapes import NO_SUMS, SCALES, WEIGHTS, add_slopes, move_shapes
-from kernels.particles.step import Estimates, ParticleFlow, Replicas, find_pulls, normalise_exponentials
-
-
-@compiled
-def add_block(dots: np.ndarray, squares: np.ndarray, normals: np.ndarray, differences: np.ndarray, block: int) -> None:
-    """Adds what coordinates 4 block .. 4 block + 3 contribute to dots (L + K, LANES) and squares (LANES,)."""
-    first, second, third, fourth = (
-        normals[4 * block],
-        normals[4 * block + 1],
-        normals[4 * block + 2],
-        normals[4 * block + 3],
-    )
-    for lane in range(LANES):
-        low = first[lane] * first[lane] + second[lane] * second[lane]
-        squares[lane] += low + (third[lane] * third[lane] + fourth[lane] * fourth[lane])
-    for c in range(len(dots)):
-        row = dots[c]
-        along = differences[c, 4 * block : 4 * block + 4]
-        for lane in range(LANES):
-            low = along[0] * first[lane] + along[1] * second[lane]
-            row[lane] += low + (along[2] * third[lane] + along[3] * fourth[lane])
-
-
-@compiled
-def subtract_weighted(gradient: np.ndarray, normals: np.ndarray, weights: np.ndarray) -> None:
-    """Subtracts the normals (4 blocks, LANES), times weights (LANES,) and summed over the lanes, from the gradient.
-
-    gradient: (4 blocks,). The loop adds up four rows at once: a single row's sum would be over before the pipelines of
-    the processor are full.
-    """
-    real = normals.dtype.type
-    for block in range(len(normals) // 4):
-        first, second, third, fourth = (
-            normals[4 * block],
-            normals[4 * block + 1],
-            normals[4 * block + 2],
-            normals[4 * block + 3],
-        )
-        sum_1, sum_2, sum_3, sum_4 = real(0), real(0), real(0), real(0)
-        for lane in range(LANES):
-            sum_1 += weights[lane] * first[lane]
-            sum_2 += weights[lane] * second[lane]
-            sum_3 += weights[lane] * third[lane]
-            sum_4 += weights[lane] * fourth[lane]
-        gradient[4 * block] -= np.float64(sum_1)
-        gradient[4 * block + 1] -= np.float64(sum_2)
-        gradient[4 * block + 2] -= np.float64(sum_3)
-        gradient[4 * block + 3] -= np.float64(sum_4)
+from kernels.particles.step import (
+    Estimates,
+    ParticleFlow,
+    Replicas,
+    Terms,
+    find_pulls,
+    normalise_exponentials,
+)
 
 
 @compiled
@@ -77,13 +40,15 @@ def estimate_component(
     replica: int,
     step: int,
     with_shapes: bool,
+    with_reference: bool,
     flag: np.ndarray,
 ) -> None:
-    """Writes the estimates of one component of one replica.
+    """Writes the estimates of the tempered reverse KL for one component of one replica.
 
-    centres: (L + K, d), of the working precision. The function draws LANES particles at a time, one in each place of
-    the vector registers. with_shapes: whether to estimate the parameters' slopes; it is a constant wherever the
-    function is inlined, so that no test of it remains. flag: once it is set, the function returns, and its results are
+    centres: (L + K, d), of the working precision, and after them the origin if there is a reference. The function draws
+    LANES particles at a time, one in each place of the vector registers. with_shapes: whether to estimate the
+    parameters' slopes; with_reference: whether there is a reference. Both are constants wherever the function is
+    inlined, so that no test of them remains. flag: once it is set, the function returns, and its results are
     incomplete.
     """
     gradient = estimates.gradients[replica, component]
@@ -97,7 +62,7 @@ def estimate_component(
         np.empty(LANES, centres.dtype),
         np.empty(LANES, centres.dtype),
     )
-    pulls, totals, log_sums = np.empty((count, LANES)), np.empty(LANES), np.empty((2, LANES))
+    pulls, totals, log_sums = np.empty((count, LANES)), np.empty(LANES), np.empty((3, LANES))
     differences, separations, pull_sums = np.zeros((count, 4 * blocks), centres.dtype), np.zeros(count), np.zeros(count)
     noise = np.zeros(4 * blocks)
     sums = NO_SUMS
@@ -118,7 +83,19 @@ def estimate_component(
                 normals[d:] = real(0)
             add_block(dots, squares, normals, differences, block)
         find_pulls(
-            pulls, dots, squares, totals, log_sums, separations, scale, log_amplitudes, precisions, L, beta, LANES
+            pulls,
+            dots,
+            squares,
+            totals,
+            log_sums,
+            separations,
+            scale,
+            log_amplitudes,
+            precisions,
+            L,
+            beta,
+            with_reference,
+            LANES,
         )
         for lane in range(LANES):
             weights[lane] = totals[lane] if lane < members else 0.0
@@ -127,7 +104,7 @@ def estimate_component(
             for lane in range(members):
                 pull_sums[c] += pulls[c, lane]
         if with_shapes:
-            sums = add_slopes(sums, pulls, dots, squares, totals, log_sums, scale, beta, members)
+            sums = add_slopes(sums, pulls, dots, squares, totals, log_sums, scale, beta, with_reference, members)
     for coordinate in range(d):
         gradient[coordinate] = scale * noise[coordinate]
     for c in range(count):
@@ -150,18 +127,26 @@ def estimate_replica(
     replica: int,
     step: int,
     with_shapes: bool,
+    with_reference: bool,
+    with_forward: bool,
     flag: np.ndarray,
 ) -> None:
     """Writes the estimates of one replica.
 
-    centres: work space, (L + K, d), whose last rows already hold the targets.
+    centres: work space for the centres of `estimate_component`, in which all rows but the proposal's are set.
+    with_forward: whether the objective has a part of the forward KL; a constant like the others.
     """
     means = state.means[replica]
     for i in range(len(means)):
         for c in range(means.shape[1]):
             centres[i, c] = means[i, c]
-    for i in range(len(means)):
-        estimate_component(estimates, i, centres, state, flow, beta, replica, step, with_shapes, flag)
+    if not with_forward or flow.forward_share < 1.0:
+        for i in range(len(means)):
+            estimate_component(
+                estimates, i, centres, state, flow, beta, replica, step, with_shapes, with_reference, flag
+            )
+    if with_forward:
+        add_forward_part(estimates, centres, state, flow, replica, step, with_shapes, flag)
 
 
 @compiled
@@ -229,11 +214,13 @@ def centres_with_targets(targets: np.ndarray, proposals: int) -> np.ndarray:
 threadable = kept(njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}))
 
 
-def compile_cpu_kernels(with_shapes: bool) -> tuple[Any, Any]:
-    """The two kernels of a step.
+@lru_cache
+def compile_cpu_kernels(terms: Terms) -> tuple[Any, Any]:
+    """The two kernels of a step, each of which compiles at its first call.
 
     Each works on the replicas first .. stop - 1, so that `run_on_threads` can share the replicas out among threads.
     """
+    with_shapes, with_reference, with_forward = terms
 
     @threadable
     def advance(
@@ -254,7 +241,17 @@ def compile_cpu_kernels(with_shapes: bool) -> tuple[Any, Any]:
                 if halted(flag):
                     return
                 estimate_replica(
-                    estimates, centres, state, flow, betas[n, column], replica, first_step + n, with_shapes, flag
+                    estimates,
+                    centres,
+                    state,
+                    flow,
+                    betas[n, column],
+                    replica,
+                    first_step + n,
+                    with_shapes,
+                    with_reference,
+                    with_forward,
+                    flag,
                 )
                 move_replica(state, estimates, flow, replica, with_shapes)
 
@@ -265,7 +262,9 @@ def compile_cpu_kernels(with_shapes: bool) -> tuple[Any, Any]:
         """Writes independent estimates, one at the state of each replica."""
         centres = centres_with_targets(flow.targets, state.means.shape[1])
         for replica in range(first, stop):
-            estimate_replica(estimates, centres, state, flow, beta, replica, 0, with_shapes, flag)
+            estimate_replica(
+                estimates, centres, state, flow, beta, replica, 0, with_shapes, with_reference, with_forward, flag
+            )
 
     return advance, estimate
 
@@ -323,7 +322,6 @@ def compile_log_target_kernel() -> Any:
     return write_log_targets
 
 
-KERNELS = {with_shapes: compile_cpu_kernels(with_shapes) for with_shapes in (False, True)}
 write_log_targets = compile_log_target_kernel()
 
 
@@ -333,7 +331,7 @@ class CpuParticles:
     def __init__(self, start: Replicas, flow: ParticleFlow):
         self._state, self._flow = Replicas(*(array.copy() for array in start)), flow
         self._estimates = Estimates(np.empty_like(start.means), np.zeros_like(start.values))
-        self._advance, self._estimate = KERNELS[flow.learns_shapes]
+        self._advance, self._estimate = compile_cpu_kernels(flow.terms)
 
     def state(self) -> Replicas:
         """A copy of the replicas' state."""

@@ -120,7 +120,7 @@ def estimate_replica(
         add_to_basis(basis, len(basis) - proposals + i, state.means[replica, i], centres[i])
     normals = np.empty(4 * ((d + 3) // 4))
     for i in range(proposals):
-        estimate_component(within, i, centres, state, flow, beta, replica, step, False, flag)
+        estimate_component(within, i, centres, state, flow, beta, replica, step, False, False, flag)
         total_pull = state.precisions[replica, i] - beta * state.precisions[replica, proposals]
         weight, scale = state.values[WEIGHTS, replica, i], state.values[SCALES, replica, i]
         factor = noise_factor(weight, scale, total_pull, flow.particles)

@@ -33,6 +33,7 @@ def add_slopes(
     log_sums: np.ndarray,
     scale: float,
     beta: float,
+    with_reference: bool,
     members: int,
 ) -> tuple[float, ...]:
     """The sums, one for each parameter, with what the particles of the first `members` lanes add to them.
@@ -43,11 +44,23 @@ def add_slopes(
     log_ratios, stretches = sums
     for lane in range(members):
         log_ratios += log_sums[0, lane] - beta * log_sums[1, lane]
+        if with_reference:
+            log_ratios -= (1.0 - beta) * log_sums[2, lane]
         stretches -= scale * scale * totals[lane] * squares[lane]
     for c in range(len(pulls)):
         for lane in range(members):
             stretches -= scale * pulls[c, lane] * dots[c, lane]
     return log_ratios, stretches
+
+
+@compiled
+def add_forward_slopes(sums: np.ndarray, share: float, squared_distance: float, precision: float, d: int) -> None:
+    """Adds to the sums, (parameters,), what one sample x of the target adds to the forward KL's slopes, times -w_i.
+
+    share: the responsibility rho_i(x); squared_distance: |x - a_i|^2; precision: 1 / sigma_i^2.
+    """
+    sums[WEIGHTS] += share
+    sums[SCALES] += share * (precision * squared_distance - d)
 
 
 def move_shapes(

@@ -1,6 +1,6 @@
 """The particle simulation: stochastic gradient flow of the tempered reverse KL in all d dimensions.
 
-The simulation knows the two densities and how to sample from one of them. It knows nothing of summary statistics or of
+The simulation knows the two densities and how to sample from them. It knows nothing of summary statistics or of
 `derive`, and is therefore an independent check of the derived equations. The target is p*(x) = sum_k w*_k N(x; nu_k,
 sigma*_k^2 I), the proposal q(x) = sum_i w_i N(x; a_i, sigma_i^2 I). The means follow da_i/dt = -g_i, or the part of it
 that is tangential to the sphere |a_i| = const. Here g_i is the gradient of KL(q || p*^beta / Z), which every step
@@ -9,6 +9,9 @@ estimates from fresh particles. The metric on the means a_i is the unit metric, 
 The weights w = softmax(theta) and the scales sigma_i = exp(tau_i) are constant, or the run learns them from the same
 particles: dtheta/dt and dtau/dt are minus the objective's derivatives, with the unit metric on theta and tau. Near its
 optimum tau_i relaxes at the rate 2 d w_i, which Euler's method follows only for dt < 1 / (d w_i).
+
+Other objectives are those of `kernels.particles.objective`: with a reference, and with a part of the forward KL, for
+which a step samples the target too.
 
 A run differs from the flow only because its step is finite: Euler's method and the gradient's noise both bias the
 overlaps by O(dt), and `extrapolate_step` removes this bias. One velocity, from `estimate_velocity`, has no bias at all.
@@ -25,6 +28,7 @@ import numpy as np
 
 from kernels.machine.device import DeviceRequest
 from kernels.particles import shapes
+from kernels.particles.objective import TEMPERED_REVERSE_KL, Objective
 from kernels.particles.random_stream import MAX_REPLICAS, MAX_STEPS
 from kernels.particles.runs import ParticleRun, VelocityEstimate, mean_and_standard_error
 from kernels.particles.shapes import PARAMETERS, SCALES, WEIGHTS
@@ -72,6 +76,7 @@ def simulate_particles(
     precision: Precision = "float64",
     device: DeviceRequest = "auto",
     projected: bool = False,
+    objective: Objective = TEMPERED_REVERSE_KL,
     progress: Callable[[int, int], None] | None = None,
 ) -> ParticleRun:
     """Run the stochastic gradient flow of all replicas at once, one Euler step for each entry of `betas`.
@@ -109,7 +114,10 @@ def simulate_particles(
         "auto", "cpu" or "cuda".
     projected
         Draw the particles in the span of the centres, which gives other numbers with the same law
-        (`kernels.particles.projection`). Possible only where each mixture has one scale and only means are learned.
+        (`kernels.particles.projection`). Possible only where each mixture has one scale and only means are learned,
+        under the tempered reverse KL.
+    objective
+        What the flow minimises. A part of the forward KL takes as many samples of each target component in each step.
     progress
         Called as progress(steps_done, steps_total) a few times a second.
 
@@ -138,6 +146,7 @@ def simulate_particles(
         precision=precision,
         device=device,
         projected=projected,
+        objective=objective,
     )
     run = run_and_record(
         simulation, len(betas), record_every, lambda first, last: betas[first:last, None], progress=progress
@@ -167,10 +176,11 @@ def run_and_record(
     flow, replicas = simulation.flow, simulation.replicas
     start = state = replicas.state()
     replica_count, L, d = state.means.shape
-    draws = replica_count * L * draws_per_component(d, L + len(flow.targets), flow.particles, simulation.projected)
+    K = len(simulation.target_means)
+    draws = replica_count * L * draws_per_component(d, L + K, flow.particles, simulation.projected)
     chunk = max(1, int(COORDINATES_PER_CALL[simulation.device.kind] / draws))
     records = [*range(0, steps, record_every), steps]
-    M = np.empty((len(records), replica_count, L, len(flow.targets)))
+    M = np.empty((len(records), replica_count, L, K))
     Q = np.empty((len(records), replica_count, L, L))
     values = np.empty((len(state.values), len(records), replica_count, L))
     betas = []
@@ -225,6 +235,7 @@ def estimate_velocity(
     precision: Precision = "float64",
     device: DeviceRequest = "auto",
     projected: bool = False,
+    objective: Objective = TEMPERED_REVERSE_KL,
 ) -> VelocityEstimate:
     """Estimate the velocity of the flow at one state, the means (L, d) with weights and scales (L,).
 
@@ -251,6 +262,7 @@ def estimate_velocity(
         precision=precision,
         device=device,
         projected=projected,
+        objective=objective,
     )
     velocity, rates = _velocities(simulation, beta)
     inner = np.einsum("ric,jc->rij", velocity, state)

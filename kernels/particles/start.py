@@ -10,8 +10,9 @@ import numpy as np
 
 from kernels.machine.device import Device, DeviceRequest, resolve_device
 from kernels.particles.initial_means import checked_seed
+from kernels.particles.objective import TEMPERED_REVERSE_KL, Objective
 from kernels.particles.random_stream import MAX_COMPONENTS, MAX_PARTICLES, MAX_REPLICAS
-from kernels.particles.shapes import LEARNABLE, PARAMETERS
+from kernels.particles.shapes import LEARNABLE, PARAMETERS, SCALES, WEIGHTS
 from kernels.particles.step import ParticleFlow, Replicas, replicas_at
 
 Manifold = str  # "sphere" or "euclidean"; checked when a run begins
@@ -57,6 +58,7 @@ def prepare_simulation(
     precision: str,
     device: DeviceRequest,
     projected: bool,
+    objective: Objective,
 ) -> ParticleSimulation:
     """Checks the arguments of `simulate_particles` and puts the replicas, with means (replicas, L, d), at their start.
 
@@ -90,24 +92,35 @@ def prepare_simulation(
         if set(parameters) != set(PARAMETERS):
             raise ValueError(f"the {name} has {' and '.join(PARAMETERS)}, not {' and '.join(parameters) or 'nothing'}")
     own = [_per_replica(_numbers("proposal", proposal, name, L, 1, 2), replicas, name) for name in PARAMETERS]
-    start = replicas_at(means, np.array(own), np.array([_numbers("target", target, name, K, 1) for name in PARAMETERS]))
+    modes = np.array([_numbers("target", target, name, K, 1) for name in PARAMETERS])
+    centres, reference_scale = targets, None
+    if objective.has_reference:
+        centres, reference_scale = np.concatenate([targets, np.zeros((1, d))]), objective.reference_scale
+    if objective.forward_share > 0 and L + K > MAX_COMPONENTS:
+        raise ValueError(f"the forward KL takes at most {MAX_COMPONENTS} components in all, not {L + K}")
+    start = replicas_at(means, np.array(own), modes, reference_scale)
     if projected:
-        _refuse_projection(start, L, learn)
+        _refuse_projection(start, L, learn, objective)
     flow = ParticleFlow(
-        targets=np.ascontiguousarray(targets, precision),
+        targets=np.ascontiguousarray(centres, precision),
+        target_weights=modes[WEIGHTS].copy(),
+        target_scales=modes[SCALES].copy(),
         dt=dt,
         particles=int(particles),
         seed=checked_seed(seed),
         spherical=manifold == "sphere",
         learns_means="means" in learn,
         learns=tuple(name in learn for name in PARAMETERS),
+        forward_share=float(objective.forward_share),
     )
     where = resolve_device(device)
     return ParticleSimulation(flow, targets, where, _replicas_on(where, start, flow, projected), projected)
 
 
-def _refuse_projection(start: Replicas, proposals: int, learn: Sequence[str]) -> None:
+def _refuse_projection(start: Replicas, proposals: int, learn: Sequence[str], objective: Objective) -> None:
     """Raises ValueError where the noise outside the centres' span is not that of one Gaussian vector."""
+    if objective != TEMPERED_REVERSE_KL:
+        raise ValueError("projected particles know the tempered reverse KL of p*^beta alone: leave out projected=True")
     for name, precisions in (
         ("proposal", start.precisions[:, :proposals]),
         ("target", start.precisions[:, proposals:]),

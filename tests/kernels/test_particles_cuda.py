@@ -15,6 +15,7 @@ from kernels.machine import device
 from kernels.machine.device import DeviceUnavailable, resolve_device
 from kernels.particles.adaptive_schedules import AdaAnn, simulate_adaptively
 from kernels.particles.initial_means import uniform_sphere_means
+from kernels.particles.objective import Objective
 from kernels.particles.simulation import estimate_velocity, simulate_particles
 
 PROBLEM = {
@@ -78,6 +79,42 @@ def results(device, particles):
     return found
 
 
+OBJECTIVES = {
+    "reference": Objective(reference_scale=1.6),
+    "forward": Objective(1.0),
+    "mixed with a reference": Objective(0.4, 1.6),
+}
+
+
+def results_of_objectives(device, particles):
+    """Runs of two steps under each objective, so that the second forgets the estimates of the first."""
+    means = uniform_sphere_means(2, 2, 5, 3.0, seed=2**63 + 7)
+    found = {}
+    cases = [
+        ("reference", "float64", ALL),
+        ("forward", "float64", ALL),
+        ("mixed with a reference", "float32", ALL),
+        ("mixed with a reference", "float64", ("means",)),
+    ]
+    for name, precision, learn in cases:
+        run = simulate_particles(
+            means,
+            **PROBLEM,
+            betas=[0.2, 0.7],
+            dt=0.1,
+            particles=particles,
+            seed=2**40,
+            manifold="euclidean",
+            learn=learn,
+            precision=precision,
+            device=device,
+            objective=OBJECTIVES[name],
+        )
+        final = {"means": run.final_means, **{key: values[-1] for key, values in run.parameters.items()}}
+        found |= {f"{name} {precision} {key}": values.tolist() for key, values in final.items()}
+    return found
+
+
 def assert_same_to_rounding(found, expected):
     for name, value in expected.items():
         if name != "device":
@@ -95,6 +132,19 @@ def test_simulated_cuda_kernels_agree_with_the_cpu():
     assert_same_to_rounding(found, results("cpu", 11))
 
 
+def test_simulated_kernels_of_other_objectives_agree_with_the_cpu():
+    few_threads = "import kernels.particles.cuda.blocks as p; p.THREADS = (4,)"
+    found = in_simulator("t.results_of_objectives('cuda', 7)", "test_particles_cuda", before=few_threads)
+    assert_same_to_rounding(found, results_of_objectives("cpu", 7))
+
+
+@needs_gpu
+def test_gpu_agrees_with_the_cpu_under_other_objectives():
+    found = results_of_objectives("cuda", 131)
+    assert found == results_of_objectives("cuda", 131)
+    assert_same_to_rounding(found, results_of_objectives("cpu", 131))
+
+
 @needs_gpu
 def test_gpu_agrees_with_the_cpu():
     found = results("cuda", 131)
@@ -105,23 +155,29 @@ def test_gpu_agrees_with_the_cpu():
 
 @needs_compiler
 @pytest.mark.usefixtures("hopper")
-@pytest.mark.parametrize("with_shapes", [False, True])
+@pytest.mark.parametrize(("with_shapes", "with_reference"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes):
+def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes, with_reference):
     from numba import boolean, float64, from_dtype, int64, uint64
     from numba.core.types import UniTuple
 
     from kernels.particles.cuda.blocks import block_shape
     from kernels.particles.cuda.estimate import estimate_source
+    from kernels.particles.cuda.forward import add_forward_part_source
     from kernels.particles.cuda.moves import move_all_shapes_source, move_means_source
 
     real = from_dtype(np.dtype(precision))
     shape = block_shape(128, 256, 5, real.bitwidth // 8)
-    estimate = estimate_source(np.dtype(precision).type, 5, shape, with_shapes)
+    estimate = estimate_source(np.dtype(precision).type, 5, shape, with_shapes, with_reference)
+    forward = add_forward_part_source(np.dtype(precision).type, 5, shape, with_shapes)
     move_means, move_all_shapes = move_means_source(np.dtype(precision).type, shape.threads), move_all_shapes_source()
-    table, cube = float64[:, ::1], float64[:, :, ::1]
+    row, table, cube = float64[::1], float64[:, ::1], float64[:, :, ::1]
     signatures = {
         estimate: (cube, cube, real[:, :, ::1], cube, table, table, table, int64, int64, uint64, int64),
+        forward: (
+            *(cube, cube, real[:, :, ::1], cube, table, table, row, row),
+            *(float64, int64, uint64, int64),
+        ),
         move_means: (cube, real[:, :, ::1], cube, table, float64, boolean),
         move_all_shapes: (cube, cube, table, table, cube, int64, float64, UniTuple(boolean, 2)),
     }

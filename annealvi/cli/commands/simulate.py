@@ -86,6 +86,8 @@ def _require_single_precision(problem: Problem) -> None:
 
     target, proposal = problem.target, problem.proposal
     sizes = [*target.scales, *proposal.scales, *proposal.radii, *(abs(x) for row in target.means for x in row if x)]
+    if target.reference_scale is not None:
+        sizes.append(target.reference_scale)
     smallest, largest = SINGLE_PRECISION
     if not smallest <= min(sizes) <= max(sizes) <= largest:
         found = f"lengths and scales from {min(sizes):g} to {max(sizes):g} do not fit into float32"

@@ -14,6 +14,6 @@ So no normal is drawn twice, every sum has a fixed order, and memory does not gr
 particles.
 
 Modules: `blocks` (how a block shares out its work, and its sums), `tiles` (the four stages), `estimate` and `moves`
-(the kernels of one step), `replicas` (the state on the device, and the launches), `projection` (particles in the span
-of the centres).
+(the kernels of one step), `forward` (the part of the forward KL), `replicas` (the state on the device, and the
+launches), `projection` (particles in the span of the centres).
 """

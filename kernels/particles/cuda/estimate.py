@@ -29,16 +29,18 @@ def centre_loader(real: Any, centre_count: int, shape: BlockShape) -> Any:
         inverse_variances: np.ndarray,
         differences: np.ndarray,
         parts: np.ndarray,
+        component: int,
         centres: np.ndarray,
         log_amplitudes: np.ndarray,
         precisions: np.ndarray,
     ) -> None:
-        """Writes |a_i - c|^2, log weight - d log scale and 1 / scale^2 of all centres c to the first three arguments.
+        """Writes |a - c|^2, log weight - d log scale and 1 / scale^2 of all centres c to the first three arguments.
 
-        The first three arguments are shared arrays, (L + K,). differences: local, (L + K, coordinates) flat; receives
-        the thread's own coordinates of a_i - c. parts: shared work space, (L + K, threads) flat.
+        a is the mean in the row `component` of the replica's centres. The first three arguments are shared arrays,
+        (L + K,). differences: local, (L + K, coordinates) flat; receives the thread's own coordinates of a - c. parts:
+        shared work space, (L + K, threads) flat.
         """
-        replica, component, thread, d = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x, centres.shape[2]
+        replica, thread, d = cuda.blockIdx.x, cuda.threadIdx.x, centres.shape[2]
         column = thread % span
         for c in range(thread, centre_count, threads):
             amplitudes[c] = log_amplitudes[replica, c]
@@ -67,8 +69,11 @@ def centre_loader(real: Any, centre_count: int, shape: BlockShape) -> Any:
     return load_centres
 
 
-def gradient_writer(centre_count: int, shape: BlockShape) -> Any:
-    """The device function that gathers the groups' parts of the gradient."""
+def gradient_writer(centre_count: int, shape: BlockShape, adds: bool) -> Any:
+    """The device function that gathers the groups' parts of the gradient.
+
+    adds: whether the gradient is added to what is there, instead of replacing it.
+    """
     threads, span, passes, groups, _ = shape
     coordinates = passes * 4
 
@@ -102,7 +107,8 @@ def gradient_writer(centre_count: int, shape: BlockShape) -> Any:
                         total *= scale
                         for c in range(centre_count):
                             total -= pull_sums[c] * np.float64(differences[c * coordinates + n + e])
-                        gradients[replica, component, coordinate] = total * weight / particles
+                        before = gradients[replica, component, coordinate] if adds else 0.0
+                        gradients[replica, component, coordinate] = before + total * weight / particles
 
     return write_gradient
 
@@ -124,10 +130,13 @@ def mean_writer(threads: int) -> Any:
     return write_mean
 
 
-def estimate_source(real: Any, centre_count: int, shape: BlockShape, with_shapes: bool) -> Any:
+def estimate_source(
+    real: Any, centre_count: int, shape: BlockShape, with_shapes: bool, with_reference: bool = False
+) -> Any:
     """The Python function of the kernel `estimate`, before compilation.
 
-    real: the precision of particles and centres; with_shapes: whether the kernel also estimates the parameters' slopes.
+    real: the precision of particles and centres; with_shapes: whether the kernel also estimates the parameters' slopes;
+    with_reference: whether the last centre is a reference.
     """
     float64 = np.float64
     threads, span, passes, groups, tile = shape
@@ -137,9 +146,9 @@ def estimate_source(real: Any, centre_count: int, shape: BlockShape, with_shapes
     load_centres = centre_loader(real, centre_count, shape)
     draw_particles = particle_drawer(real, centre_count, shape)
     add_dot_products = dot_product_adder(centre_count, shape)
-    find_pulls_of_particle = pull_finder(centre_count, shape, with_shapes)
+    find_pulls_of_particle = pull_finder(centre_count, shape, with_shapes, with_reference)
     add_to_gradient = gradient_adder(real, centre_count, shape)
-    write_gradient, write_mean = gradient_writer(centre_count, shape), mean_writer(threads)
+    write_gradient, write_mean = gradient_writer(centre_count, shape, False), mean_writer(threads)
 
     def estimate(
         gradients: np.ndarray,
@@ -179,12 +188,20 @@ def estimate_source(real: Any, centre_count: int, shape: BlockShape, with_shapes
         for n in range(coordinates):
             gradient[n] = 0.0
         load_centres(
-            separations, amplitudes, inverse_variances, differences, parts, centres, log_amplitudes, precisions
+            separations,
+            amplitudes,
+            inverse_variances,
+            differences,
+            parts,
+            component,
+            centres,
+            log_amplitudes,
+            precisions,
         )
         cuda.syncthreads()
         for first in range(0, particles, tile):
             members = min(tile, particles - first)
-            draw_particles(partials, kept, differences, seed, step, first, members, d)
+            draw_particles(partials, kept, differences, seed, step, component, first, members, d)
             cuda.syncthreads()
             add_dot_products(sums, partials, members)
             cuda.syncthreads()

@@ -15,8 +15,9 @@ from numba import cuda
 
 from kernels.machine.cuda_functions import device_function, for_cuda
 from kernels.particles.cuda.blocks import BlockShape
+from kernels.particles.forward import find_shares
 from kernels.particles.random_stream import four_normals
-from kernels.particles.shapes import add_slopes
+from kernels.particles.shapes import add_forward_slopes, add_slopes
 from kernels.particles.step import find_pulls
 
 
@@ -33,17 +34,20 @@ def particle_drawer(real: Any, centre_count: int, shape: BlockShape) -> Any:
         differences: np.ndarray,
         seed: np.uint64,
         step: int,
+        component: int,
         first: int,
         members: int,
         d: int,
     ) -> None:
-        """Draws the component's particles first .. first + members - 1, and keeps the thread's own coordinates.
+        """Draws a component's particles first .. first + members - 1, and keeps the thread's own coordinates.
+
+        component: its number in the random stream.
 
         kept: local, (own particles, coordinates) flat. partials: shared, (L + K + 1, tile, span + 1) flat; receives
         what the thread's coordinates contribute to z . (a_i - c) for each centre, and to |z|^2 in the last row.
         differences: local, the thread's coordinates of a_i - c, (L + K, coordinates) flat.
         """
-        replica, component = cuda.blockIdx.x, cuda.blockIdx.y
+        replica = cuda.blockIdx.x
         column, group = cuda.threadIdx.x % span, cuda.threadIdx.x // span
         along = cuda.local.array(centre_count, real)
         normals = cuda.local.array(4, real)
@@ -92,8 +96,11 @@ def dot_product_adder(centre_count: int, shape: BlockShape) -> Any:
     return add_dot_products
 
 
-def pull_finder(centre_count: int, shape: BlockShape, with_shapes: bool) -> Any:
-    """The device function of the third stage. with_shapes: whether it also adds up the parameters' slopes."""
+def pull_finder(centre_count: int, shape: BlockShape, with_shapes: bool, with_reference: bool) -> Any:
+    """The device function of the third stage.
+
+    with_shapes: whether it also adds up the parameters' slopes. with_reference: whether the last centre is a reference.
+    """
     tile, float64 = shape.tile, np.float64
     find_pulls_there, add_slopes_there = for_cuda(find_pulls), for_cuda(add_slopes)
 
@@ -121,7 +128,7 @@ def pull_finder(centre_count: int, shape: BlockShape, with_shapes: bool) -> Any:
         squares = cuda.local.array(1, float64)
         pulls = cuda.local.array((centre_count, 1), float64)
         totals = cuda.local.array(1, float64)
-        log_sums = cuda.local.array((2, 1), float64)
+        log_sums = cuda.local.array((3, 1), float64)
         for c in range(centre_count):
             dots[c, 0] = sums[c * tile + thread]
         squares[0] = sums[centre_count * tile + thread]
@@ -137,16 +144,71 @@ def pull_finder(centre_count: int, shape: BlockShape, with_shapes: bool) -> Any:
             inverse_variances,
             proposals,
             beta,
+            with_reference,
             1,
         )
         tile_totals[thread] = totals[0]
         for c in range(centre_count):
             tile_pulls[c, thread] = pulls[c, 0]
         if with_shapes:
-            return add_slopes_there(slope_sums, pulls, dots, squares, totals, log_sums, scale, beta, 1)
+            return add_slopes_there(slope_sums, pulls, dots, squares, totals, log_sums, scale, beta, with_reference, 1)
         return slope_sums
 
     return find_pulls_of_particle
+
+
+def share_finder(component_count: int, shape: BlockShape, with_shapes: bool) -> Any:
+    """The device function of the third stage for samples of the target. with_shapes: whether it adds up slopes too."""
+    tile, float64 = shape.tile, np.float64
+    find_shares_there, add_forward_slopes_there = for_cuda(find_shares), for_cuda(add_forward_slopes)
+
+    @device_function
+    def find_shares_of_sample(
+        tile_pulls: np.ndarray,
+        tile_totals: np.ndarray,
+        slope_sums: np.ndarray,
+        sums: np.ndarray,
+        separations: np.ndarray,
+        amplitudes: np.ndarray,
+        inverse_variances: np.ndarray,
+        scale: float,
+        d: int,
+    ) -> None:
+        """Finds the block's component's responsibility for the tile's sample that has the thread's number.
+
+        The share stands in `tile_totals`, (tile,), and in the component's row of `tile_pulls`, (L, tile), whose other
+        rows receive zeros: the other components have blocks of their own. sums: those of `add_dot_products`.
+        slope_sums: local, (parameters,); receives what `kernels.particles.shapes.add_forward_slopes` adds.
+        """
+        component, thread = cuda.blockIdx.y, cuda.threadIdx.x
+        dots = cuda.local.array((component_count, 1), float64)
+        squares = cuda.local.array(1, float64)
+        shares = cuda.local.array((component_count, 1), float64)
+        squared_distances = cuda.local.array((component_count, 1), float64)
+        log_sums = cuda.local.array(1, float64)
+        for i in range(component_count):
+            dots[i, 0] = sums[i * tile + thread]
+        squares[0] = sums[component_count * tile + thread]
+        find_shares_there(
+            shares,
+            squared_distances,
+            dots,
+            squares,
+            log_sums,
+            separations,
+            scale,
+            amplitudes,
+            inverse_variances,
+            1,
+        )
+        tile_totals[thread] = shares[component, 0]
+        for i in range(component_count):
+            tile_pulls[i, thread] = shares[i, 0] if i == component else 0.0
+        if with_shapes:
+            precision = inverse_variances[component]
+            add_forward_slopes_there(slope_sums, shares[component, 0], squared_distances[component, 0], precision, d)
+
+    return find_shares_of_sample
 
 
 def gradient_adder(real: Any, centre_count: int, shape: BlockShape) -> Any:
