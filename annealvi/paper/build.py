@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import ClassVar
@@ -14,8 +14,10 @@ from typing import ClassVar
 from annealvi.paper.article_figures import draw_all
 from annealvi.paper.article_results import OTHERS, Mixture, Progress, Results, compute, mixture, stored_flows
 from annealvi.paper.exported_equations import (
+    COLUMN,
     PaperEquation,
     bundle,
+    general_equations,
     hold_equations,
     in_letters,
     limit_equations,
@@ -27,10 +29,12 @@ from annealvi.paper.fragments import breakable, checked, index, named, numbers, 
 from annealvi.paper.stored_flows import flow_datasets, flow_numbers, flow_tables
 from annealvi.show.no_figure import NoFigure, drawn
 from annealvi.show.output import write_file
-from derive.dynamics.symbolic_problem import symbolise
+from derive.dynamics.derivation import Derivation
+from derive.dynamics.symbolic_problem import derive_problem, symbolise
+from derive.objects.parameters import PARAMETERS
 from derive.problem.built_in import BUILT_IN
 from derive.problem.specification import BadInput, Problem
-from derive.writing.rendering import as_latex, closed_system_as_latex, general_as_latex
+from derive.writing.rendering import closed_system_as_latex, general_as_latex, own_steps_as_latex
 from derive.writing.slug import slug
 
 ARTICLE = ("bimodal", *OTHERS)
@@ -38,6 +42,9 @@ ARTICLE = ("bimodal", *OTHERS)
 
 PACKAGES = "latexmk texlive-latex-base texlive-latex-recommended"
 READ_BACK = "tests/annealvi/test_paper.py::test_the_exported_equations_say_what_the_kernel_computes[{}]"
+READ_BACK_GENERAL = (
+    "tests/annealvi/test_read_back.py::test_the_printed_general_equations_are_the_gradient_of_the_divergence"
+)
 AUXILIARY = ("aux", "fdb_latexmk", "fls", "log", "out")
 
 TOLERATED = 10.0
@@ -134,8 +141,11 @@ def write(
         written = _write_tables(scratch, {**tables(results), **flow_tables(flows)})
         _write(scratch / "numbers.tex", named(numbers(results, flow_numbers(flows)), "num"))
         _write(scratch / "checks.tex", named(checked(equations), "chk"))
-        _write(scratch / "derivation.tex", as_latex(results.session.derivation))
-        _write(scratch / "index.tex", index(e for e in equations if e.label.startswith("bimodal:")))
+        own, learned = results.session.derivation, with_all_learned(results.session.problem)
+        _write(scratch / "general.tex", general_as_latex(own, COLUMN))
+        _write(scratch / "derivation.tex", f"{own_steps_as_latex(own)}\n\n{closed_system_as_latex(own)}\n")
+        _write(scratch / "learned.tex", general_as_latex(learned))
+        _write(scratch / "index.tex", index(e for e in equations if e.label.startswith(("general:", "bimodal:"))))
         _write(scratch / "mixtures.tex", "\n".join(_appendix(m) for m in others))
         _write(scratch / "article.tex", article_source())
         figures = drawn(draw_all, results, flows, scratch / "figures")
@@ -153,12 +163,24 @@ def write(
     )
 
 
+def with_all_learned(problem: Problem) -> Derivation:
+    """The derivation of a problem whose flow learns weights and scales beside the means."""
+    learn = ("means", *(parameter.name for parameter in PARAMETERS))
+    return derive_problem(replace(problem, name="learned", flow=replace(problem.flow, learn=learn)))
+
+
 def collect(results: Results, others: Sequence[Mixture]) -> tuple[PaperEquation, ...]:
     """All equations with their checks; a label, macro or file name that occurs twice is an error."""
     checks = results.verification.checks
     steps = [c for c in checks if c.name.startswith("step: ")]
     whole = [c for c in checks if c.name.startswith(("right-hand side", "kernel"))]
+    derived = [
+        (results.session.derivation, steps),
+        *((m.derivation, m.checks) for m in results.others),
+        (with_all_learned(results.session.problem), ()),
+    ]
     found = [
+        *distinct(e for derivation, own in derived for e in general_equations(derivation, own, READ_BACK_GENERAL)),
         *system_equations("bimodal", results.session.derivation, steps, whole, READ_BACK.format("bimodal")),
         *limit_equations("bimodal", results.theory.limits, results.theory.checks),
         *stability_equations("bimodal", results.theory.stability, results.theory.checks),
@@ -172,6 +194,15 @@ def collect(results: Results, others: Sequence[Mixture]) -> tuple[PaperEquation,
         if twice := {n for n in names if names.count(n) > 1}:
             raise ValueError(f"two equations have the name {sorted(twice)[0]}")
     return tuple(found)
+
+
+def distinct(equations: Iterable[PaperEquation]) -> tuple[PaperEquation, ...]:
+    """The equations, each once with the checks that come first; two of one label that differ are an error."""
+    found: dict[str, PaperEquation] = {}
+    for equation in equations:
+        if found.setdefault(equation.label, equation).lines != equation.lines:
+            raise ValueError(f"{equation.label} stands for two equations")
+    return tuple(found.values())
 
 
 def write_equations(folder: Path, equations: Sequence[PaperEquation]) -> None:
@@ -199,11 +230,19 @@ def _write_tables(folder: Path, found: dict[str, str]) -> list[Path]:
 
 
 def _appendix(m: Mixture) -> str:
-    """The appendix of one mixture: general sums, closed system and steps."""
+    """The appendix of one mixture: which instance it is, the closed system and the steps.
+
+    A flow in the whole space, which is not projected, has general equations of its own.
+    """
+    setting = m.derivation.setting
+    where = "sec:general" if setting.learn == ("means",) else "app:learned"
+    projected = setting.manifold == "sphere"
     parts = [
         rf"\subsection{{\texttt{{{breakable(m.name)}}}}}\label{{mixture:{slug(m.name)}}}",
         r"{\footnotesize",
-        general_as_latex(m.derivation),
+        rf"\noindent $K = {setting.target.size}$, $L = {setting.proposal.size}$"
+        + (rf": an instance of the equations of \ref{{{where}}}." if projected else "; the flow is not projected."),
+        *([] if projected else [general_as_latex(m.derivation)]),
         closed_system_as_latex(m.derivation),
         r"\par}",
         r"\begin{center}\footnotesize",

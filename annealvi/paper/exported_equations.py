@@ -155,6 +155,28 @@ def system_equations(
     return tuple(found)
 
 
+def general_equations(derivation: Derivation, steps: Sequence[Check], test: str = "") -> tuple[PaperEquation, ...]:
+    """The equations for any K and L: the velocity of a mean, and the closed rates with their definitions.
+
+    steps: the checks of the derivation's steps, which compare the general ones at its own K and L.
+    """
+    general = derivation.general
+    found = []
+    for e in (*general.velocities, *general.closed):
+        behind = [step.rule for step in general.steps if _changes(step, e.label)]
+        found.append(
+            PaperEquation(
+                f"general:{e.label}",
+                tuple(broken(e.left, terms_tex(e, COLUMN), COLUMN)),
+                behind[-1],
+                "derive.dynamics.instances.Instance",
+                tuple(c for c in steps if c.name.removeprefix("step: ") in behind),
+                test=test,
+            )
+        )
+    return tuple(found)
+
+
 def _steps_behind(label: str, derivation: Derivation) -> list[Step]:
     """The steps that introduce or change an equation.
 

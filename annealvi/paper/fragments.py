@@ -285,6 +285,7 @@ def numbers(results: Results, flows: Mapping[str, str]) -> dict[str, str]:
         "heavier-weight": number(max(problem.target.weights), 1),
         "first-weight": number(problem.proposal.weights[0], 1),
         "dimension": str(problem.space.dimension),
+        "general-steps": str(len(results.session.derivation.general.steps)),
         "steps": str(len(results.session.derivation.written_out)),
         "steps-checked": str(len(steps)),
         "steps-worst": rough(max(c.statistic for c in steps)),

@@ -14,7 +14,7 @@ import sympy as sp
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
-from derive.objects.notation import indexed_name, name_tex
+from derive.objects.notation import LAST, indexed_name, name_tex
 
 COMPONENTS, MODES = sp.symbols("L K", integer=True, positive=True)
 """The numbers of the proposal's components and of the target's modes."""
@@ -63,6 +63,7 @@ class Entry(sp.Expr):
     is_commutative = True
     is_real = True
     _diff_wrt = True
+    print_rank = 0
 
     def __new__(cls, family: str | sp.Symbol, *indices: sp.Expr) -> Entry:
         name = str(family)
@@ -73,8 +74,8 @@ class Entry(sp.Expr):
 
     @classmethod
     def class_key(cls) -> tuple:
-        """The key by which SymPy sorts, and so prints, an entry like a symbol."""
-        return 2, 0, cls.__name__
+        """The key by which SymPy sorts, and so prints, an entry like a symbol, behind the symbols without an index."""
+        return 2, 0, "Symbols"  # behind "Symbol"
 
     @property
     def is_positive(self) -> bool | None:
@@ -118,6 +119,8 @@ _HEADS = {"nu": r"\nu", "share": r"\hat{\rho}"}
 class VectorEntry(Entry):
     """A vector by its indices; it is printed behind its coefficient."""
 
+    print_rank = 3
+
     @classmethod
     def class_key(cls) -> tuple:
         return 2, 1, cls.__name__
@@ -131,6 +134,7 @@ class Sum(sp.Expr):
 
     is_commutative = True
     is_real = True
+    print_rank = LAST
 
     def __new__(cls, term: sp.Expr, index: Index) -> sp.Expr:
         if index not in term.free_symbols:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import sympy as sp
 
-from derive.objects.notation import tex
+from derive.objects.notation import ordered_terms, tex
 from derive.objects.vectors import Vector
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def terms_tex(equation: Equation, line: int = LINE) -> list[str]:
     """
     value = equation.value
     if isinstance(value, sp.Expr):
-        written = [tex(term) for term in value.as_ordered_terms()]
-        wide = [tex(term, long_frac_ratio=2) for term in value.as_ordered_terms()]
+        written = [tex(term) for term in ordered_terms(value)]
+        wide = [tex(term, long_frac_ratio=2) for term in ordered_terms(value)]
         return _with_signs([w if _symbols(t) > line else t for t, w in zip(written, wide, strict=True)])
     if isinstance(value, Vector) and len(value):
         units = [(sp.Dummy("unit", commutative=True), atom, coefficient) for atom, coefficient in value]

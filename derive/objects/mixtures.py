@@ -121,6 +121,7 @@ class Sample(sp.Expr):
     """A sample of one component of a mixture in index notation, x_i ~ N(a_i, σ_i² I) in d + `extra` dimensions."""
 
     is_commutative = True
+    print_rank = 3
 
     def __new__(cls, mixture: IndexedMixture, index: sp.Expr, extra: int = 0) -> Sample:
         return super().__new__(cls, mixture, sp.sympify(index, strict=True), sp.Integer(extra))
@@ -162,6 +163,7 @@ class Deviation(sp.Expr):
     """x − a, the deviation of a sample from its mean: a vector atom."""
 
     is_commutative = True
+    print_rank = 3
 
     def __new__(cls, x: Sample) -> Deviation:
         return super().__new__(cls, x)
@@ -182,6 +184,7 @@ class Average(sp.Expr):
     """
 
     is_commutative = True
+    print_rank = 2
 
     def __new__(cls, integrand: sp.Expr, x: Sample) -> sp.Expr:
         constant, rest = integrand.as_independent(x, as_Add=False)
@@ -196,7 +199,7 @@ class Average(sp.Expr):
         return self.args[1]
 
     def _latex(self, printer: LatexPrinter) -> str:
-        return rf"\mathbb{{E}}_{{{printer.doprint(self.sample)}}}\left[{printer.doprint(self.integrand)}\right]"
+        return rf"\mathbb{{E}}_{{{self.sample.component}}}\left[{printer.doprint(self.integrand)}\right]"
 
     def _sympystr(self, printer: StrPrinter) -> str:
         return f"E_{self.sample}[{printer.doprint(self.integrand)}]"

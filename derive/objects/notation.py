@@ -140,8 +140,57 @@ def symbol_tex(symbol: sp.Symbol) -> str:
     )
 
 
+def ordered_terms(expression: sp.Expr) -> list[sp.Expr]:
+    """The terms of a sum as they are printed: sums over indices behind the others, and a positive term first."""
+    terms = sorted(expression.as_ordered_terms(), key=lambda term: any(map(_is_sum, sp.Mul.make_args(term))))
+    first = next((n for n, term in enumerate(terms) if not term.as_coeff_Mul()[0].is_negative), 0)
+    return [terms[first], *terms[:first], *terms[first + 1 :]]
+
+
+def _is_sum(factor: sp.Expr) -> bool:
+    return getattr(factor, "print_rank", 0) == LAST
+
+
+LAST = 4
+"""The `print_rank` of a sum over an index, behind which no factor stands."""
+
+
+def _rank(factor: sp.Expr) -> int:
+    """How far behind a factor stands in a product in index notation; its nodes have a `print_rank`.
+
+    Scalars are in front in one fraction, then come brackets, averages, vectors and sums.
+    """
+    if factor.is_Add:
+        return int(any(hasattr(node, "print_rank") for node in sp.preorder_traversal(factor)))
+    return getattr(factor, "print_rank", 0)
+
+
 class _Printer(LatexPrinter):
-    """SymPy's LaTeX printer, with primes for derivatives of an unknown function of one variable, as in F'(0)."""
+    """SymPy's LaTeX printer with the order of terms and factors in which one writes by hand.
+
+    An exponent stands beside the star of a target's symbol, and primes are derivatives of an unknown function of one
+    variable, as in F'(0).
+    """
+
+    def _as_ordered_terms(self, expr: sp.Expr, order: str | None = None) -> list[sp.Expr]:
+        return ordered_terms(expr)
+
+    def _print_Mul(self, expr: sp.Mul) -> str:
+        behind = sorted(filter(_rank, expr.args), key=_rank)
+        if not behind:
+            return super()._print_Mul(expr)
+        front = sp.Mul(*(factor for factor in expr.args if not _rank(factor)))
+        head = {sp.S.One: "", sp.S.NegativeOne: "-"}.get(front)
+        written = [self._print(front) if head is None else head]
+        written += [self._add_parens(self._print(f)) if f.is_Add else self._print(f) for f in behind]
+        return " ".join(filter(None, written))
+
+    def _helper_print_standard_power(self, expr: sp.Pow, template: str) -> str:
+        base = self._print(expr.base) if expr.base.is_Symbol or hasattr(expr.base, "print_rank") else ""
+        if r"^{\star}" not in base:
+            return super()._helper_print_standard_power(expr, template)
+        whole = base[1:-1] if base.startswith("{") else base
+        return whole.replace(r"^{\star}", rf"^{{\star {self._print(expr.exp)}}}")
 
     def _print_Derivative(self, expr: sp.Derivative) -> str:
         primed = _primed(expr, expr.args[0])

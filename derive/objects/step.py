@@ -11,7 +11,7 @@ import sympy as sp
 
 from derive.objects.indices import Index
 from derive.objects.line_breaking import broken, terms_tex
-from derive.objects.notation import tex
+from derive.objects.notation import ordered_terms, tex
 from derive.objects.short_repr import short_repr
 from derive.objects.vectors import Vector
 
@@ -69,7 +69,7 @@ class Equation:
             return self.value.latex_terms()
         if not isinstance(self.value, sp.Basic):
             return [self.value.latex()]
-        terms = [tex(term) for term in self.value.as_ordered_terms()]
+        terms = [tex(term) for term in ordered_terms(self.value)]
         return [term if term.startswith("-") or not n else f"+ {term}" for n, term in enumerate(terms)]
 
 

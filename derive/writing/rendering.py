@@ -15,9 +15,8 @@ import sympy as sp
 from derive.dynamics.derivation import Derivation
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.indices import Entry
-from derive.objects.line_breaking import align, broken, markdown_display, terms_tex
+from derive.objects.line_breaking import LINE, align, broken, markdown_display, terms_tex
 from derive.objects.notation import Family, families_of
-from derive.objects.objective import Setting
 from derive.objects.softmax import Softmax
 from derive.objects.step import Equation, Equations, Step
 from derive.objects.vectors import Vector
@@ -74,7 +73,7 @@ def as_text(derivation: Derivation) -> str:
     legend = "\n".join(
         _filled(line, "     ", "  ") for line in [*_softmax_in_words(system), *(f.plain for f in _families(system))]
     )
-    words = [*_general_in_words(derivation.setting), *(f.plain for f in _of_general(derivation))]
+    words = [*_general_in_words(), *(f.plain for f in _of_general(derivation))]
     about = "\n".join(_filled(line, "     ", "  ") for line in words)
     parts = [
         headline(derivation),
@@ -103,7 +102,7 @@ def as_markdown(derivation: Derivation) -> str:
     parts = [
         f"# {headline(derivation)}",
         "## For any K and L",
-        _general_in_tex(derivation.setting),
+        _GENERAL_IN_TEX,
         "\n".join(f"- {f.tex}" for f in _of_general(derivation)),
         *general,
         f"## {_numbers(derivation)}",
@@ -129,11 +128,11 @@ def as_latex(derivation: Derivation) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def general_as_latex(derivation: Derivation) -> str:
-    """Write the derivation for any K and L as a LaTeX fragment with its legend."""
+def general_as_latex(derivation: Derivation, line: int = LINE) -> str:
+    """Write the derivation for any K and L as a LaTeX fragment with its legend, with `line` symbols on a line."""
     legend = "; ".join(f.tex for f in _of_general(derivation))
-    about = f"\\paragraph{{For any $K$ and $L$.}} {_general_in_tex(derivation.setting)} Here {legend}."
-    return "\n\n".join([about, *_numbered(derivation, _block_in_latex(derivation))[0]])
+    about = f"\\paragraph{{For any $K$ and $L$.}} {_GENERAL_IN_TEX} Here {legend}."
+    return "\n\n".join([about, *_numbered(derivation, _block_in_latex(derivation, line))[0]])
 
 
 def own_steps_as_latex(derivation: Derivation) -> str:
@@ -142,14 +141,19 @@ def own_steps_as_latex(derivation: Derivation) -> str:
     return "\n\n".join([heading, *_numbered(derivation, _block_in_latex(derivation))[1]])
 
 
-def _block_in_latex(derivation: Derivation) -> Callable[[Step, int], str]:
+def _block_in_latex(derivation: Derivation, line: int = LINE) -> Callable[[Step, int], str]:
     def block(step: Step, number: int) -> str:
         changed, remark = changed_equations(step, derivation)
-        display = [align([broken(e.left, terms_tex(e)) for e in with_named_logits(changed)])] if changed else []
-        heading = f"\\paragraph{{{number}. {_in_tex(step.rule)}.}} {_in_tex(step.statement)}"
+        rows = [broken(e.left, terms_tex(e, line), line) for e in with_named_logits(changed)]
+        display = [align(rows)] if rows else []
+        heading = f"\\paragraph{{{number}. {_sentence(step.rule)}}} {_in_tex(step.statement)}"
         return "\n".join([heading, *display, *([f"\\noindent {remark}"] if remark else [])])
 
     return block
+
+
+def _sentence(rule: str) -> str:
+    return _in_tex(f"{rule[0].upper()}{rule[1:]}.")
 
 
 def closed_system_as_latex(derivation: Derivation) -> str:
@@ -167,7 +171,7 @@ def closed_system_as_latex(derivation: Derivation) -> str:
 
 def general_legend(derivation: Derivation) -> tuple[str, ...]:
     """Explain the symbols of the equations for any K and L, with $mathematics$."""
-    return _general_in_tex(derivation.setting), *(f.tex for f in _of_general(derivation))
+    return _GENERAL_IN_TEX, *(f.tex for f in _of_general(derivation))
 
 
 def closed_legend(derivation: Derivation) -> tuple[str, ...]:
@@ -269,39 +273,25 @@ def _softmax_in_tex(system: Sequence[Equation]) -> list[str]:
     ]
 
 
-def _general_in_words(setting: Setting) -> list[str]:
-    tangent = (
-        ["P_i = I - a_i a_i^T/|a_i|^2, the projection on the tangent space of the sphere at a_i"]
-        if _projects(setting)
-        else []
-    )
+def _general_in_words() -> list[str]:
     return [
         "sum_j and sum_l are over components 1, ..., L, sum_k and sum_m over modes 1, ..., K",
         "n: a mode in M_in, a component in D_in = a_n·da_i/dt and Q_in",
         "E_x_i: the average over x_i ~ N(a_i, sigma_i^2 I); x_i+: the same with two coordinates more",
         "u_ij = (a_j - a_i)/sigma_j^2 and u_star_ik = (nu_k - a_i)/sigma_star_k^2: slopes of the logits at a_i",
-        "rho_j(x) = w_j N(x; a_j, sigma_j^2 I)/q(x) and rho*_k(x) = w_star_k N(x; nu_k, sigma_star_k^2 "
-        "I)/p*(x), the responsibilities",
-        *tangent,
+        "rho_j(x): responsibilities, in proportion to w_j sigma_j^-d exp(-|x - a_j|^2/(2 sigma_j^2)) also at x_i+, "
+        "where the further coordinates of a_j are zero; rho*_k(x): likewise of mode k",
     ]
 
 
-def _general_in_tex(setting: Setting) -> str:
-    words = (
-        r"Components are $i, j, l = 1,\dots,L$ and modes $k, m = 1,\dots,K$; $n$ is a mode in "
-        r"$M_{in}$ and a component in "
-        r"$D_{in} = a_n\cdot da_i/dt$ and in $Q_{in}$. $\mathbb E_{x_i}$ averages over $x_i \sim N(a_i, "
-        r"\sigma_i^2 I)$, and $x_i^+$ has two coordinates more. The slopes of the logits at $a_i$ are $u_{ij} = (a_j - "
-        r"a_i)/\sigma_j^2$ and $u^\star_{ik} = (\nu_k - a_i)/\sigma_k^{\star 2}$. The responsibilities are "
-        r"$\rho_j(x) = w_j N(x; a_j, \sigma_j^2 I)/q(x)$ and $\rho^\star_k(x) = w^\star_k N(x; \nu_k, "
-        r"\sigma_k^{\star 2} I)/p^\star(x)$."
-    )
-    tangent = r" $P_i = I - a_i a_i^{\mathsf T}/\|a_i\|^2$ projects on the tangent space of the sphere at $a_i$."
-    return words + tangent if _projects(setting) else words
-
-
-def _projects(setting: Setting) -> bool:
-    return setting.manifold == "sphere" and "means" in setting.learn
+_GENERAL_IN_TEX = (
+    r"Components are $i, j, l = 1,\dots,L$ and modes $k, m = 1,\dots,K$; $n$ is a mode in $M_{in}$ and a component in "
+    r"$Q_{in}$ and $D_{in} = a_n\cdot\dot a_i$. The average $\mathbb E_i$ is over $x_i \sim \mathcal N(a_i, \sigma_i^2 "
+    r"I)$; $x_i^+$ is such a sample with two coordinates more, in which the means are zero. The slopes of the logits "
+    r"at $a_i$ are $u_{ij} = (a_j - a_i)/\sigma_j^2$ and $u^\star_{ik} = (\nu_k - a_i)/\sigma_k^{\star 2}$. The "
+    r"responsibilities $\rho_j(x)$ are in proportion to $w_j\,\sigma_j^{-d}\,e^{-\|x - a_j\|^2/2\sigma_j^2}$, also at "
+    r"$x_i^+$, and $\rho^\star_k(x)$ likewise of the modes."
+)
 
 
 def _plain(equation: Equation) -> str:
@@ -315,31 +305,77 @@ def _plain(equation: Equation) -> str:
 
 
 _MATH = {
-    "σ": r"\sigma",
-    "β": r"\beta",
-    "ρ": r"\rho",
-    "Σ": r"\sum",
-    "∇": r"\nabla",
-    "½": r"\tfrac12",
-    "²": "^2",
-    "→": r"\to",
-}
-_MATH |= {
-    "−": "-",
-    "·": r"\cdot",
+    "σ": r"\sigma ",
+    "β": r"\beta ",
+    "ρ": r"\rho ",
+    "τ": r"\tau ",
+    "θ": r"\theta ",
+    "δ": r"\delta ",
+    "χ": r"\chi ",
+    "Σ": r"\sum ",
+    "∂": r"\partial ",
+    "∇": r"\nabla ",
+    "𝓛": r"\mathcal L",
     "u̇": r"\dot u",
     "v̇": r"\dot v",
-    "⋆": r"\star",
-    "𝓛": r"\mathcal L",
-    "∞": r"\infty",
+    "½": r"\tfrac12",
+    "²": "^2",
     "⁺": "^+",
+    "*": r"^\star ",
+    "⋆": r"\star ",
+    "‖": r"\|",
+    "·": r"\cdot ",
+    "~": r"\sim ",
+    "−": "-",
+    "→": r"\to ",
+    "∞": r"\infty ",
 }
-_MATH |= {"τ": r"\tau", "θ": r"\theta", "δ": r"\delta", "∂": r"\partial", "χ": r"\chi", "‖": r"\|", "~": r"\sim"}
+"""LaTeX of the mathematical characters in statements."""
+
+_CHARACTERS = "".join(characters for characters in _MATH if len(characters) == 1)
+_IN_FORMULA = re.compile(
+    rf"[{re.escape(_CHARACTERS)}\u0307_^=+]|^\(?[b-zB-Z]'?[)\]]*$|^a[)\]]+$|^[A-Z][(\[]|^[\d/(]+$|^log$"
+)
+"""What makes a word of a statement part of a formula."""
 
 
 def _in_tex(statement: str) -> str:
-    """Write the mathematical characters of a statement as LaTeX; `_1` and `^y` become subscripts and superscripts."""
-    marked = re.sub(r"(?:(?<![A-Za-z])([A-Za-z]))?([_^])([^\W_]+|\{[^}]*\}|\+)", r"\\ensuremath{\1\2{\3}}", statement)
-    for character, macro in sorted(_MATH.items(), key=lambda item: -len(item[0])):
-        marked = marked.replace(character, rf"\ensuremath{{{macro}}}")
-    return marked
+    """Write a statement for LaTeX; words that contain mathematics are formulas."""
+    parts: list[str] = []
+    formula: list[str] = []
+    for word, stop in re.findall(r"(\S+?)([.,;:]?)(?:\s+|$)", statement):
+        is_text = not (_IN_FORMULA.search(word) or _is_open(formula))
+        if not is_text:
+            formula.append(word)
+        if is_text or (stop and not _is_open(formula)):
+            parts += [_formula(formula), word] if is_text else [_formula(formula)]
+            parts[-1] += stop
+            formula = []
+        elif stop:
+            formula[-1] += stop
+    return " ".join(filter(None, [*parts, _formula(formula)]))
+
+
+def _is_open(words: Sequence[str]) -> bool:
+    """Whether a formula goes on, as behind a sign or within the arguments of N(…)."""
+    return re.search(r"(?<!\S)[=+−]$|N\([^)]*$", " ".join(words)) is not None
+
+
+def _formula(words: Sequence[str]) -> str:
+    """Words as one formula, in text or in mathematics; `_1` and `^y` are subscripts and superscripts."""
+    joined = " ".join(words)
+    if not re.search(r"\w", joined):
+        return joined
+    before, _, behind = joined.rpartition(" (")
+    if before and ")" not in behind:  # what stands in brackets is a remark, which begins with a formula
+        return f"{_formula([before])} {_formula(['(' + behind])}"
+    opened = "(" * (joined.startswith("(") and joined.count("(") > joined.count(")"))
+    closed = ")" * (joined.endswith(")") and joined.count(")") > joined.count("("))
+    body = joined[len(opened) : len(joined) - len(closed)]
+    body = re.sub(r"([_^])([^\W_²⁺]+)", r"\1{\2}", body)
+    body = re.sub(r"\b(log|tanh|exp)\b", r"\\\1 ", body)
+    body = re.sub(r"\bE(?=[\[_])", r"\\mathbb E", body)
+    for characters, macro in _MATH.items():
+        body = body.replace(characters, macro)
+    body = re.sub(r"\b(softmax)\b", r"\\operatorname{\1}", body)
+    return rf"{opened}\ensuremath{{{body.strip()}}}{closed}"

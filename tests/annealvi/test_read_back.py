@@ -1,6 +1,8 @@
-"""The printed formulas of limits, corners and holds, read from their LaTeX alone, equal those in SymPy.
+"""The printed formulas, read from their LaTeX alone, state what was derived.
 
-Symbols and left-hand sides are typed here from the page; the exporter's table of names is not used.
+Those of limits, corners and holds equal the expressions in SymPy. Those for any K and L give the gradient of the
+divergence, which is differentiated here from the two densities. Symbols and left-hand sides are typed here from the
+page; the exporter's table of names is not used.
 """
 
 from __future__ import annotations
@@ -13,10 +15,17 @@ import numpy as np
 import pytest
 import sympy as sp
 from derived_limits import limits
-from latex_numbers import Formula, Reader, formulas_in
+from latex_numbers import Formula, IndexReader, MixtureNumbers, Reader, equations_in, formulas_in
 
 import annealvi
-from annealvi.paper.exported_equations import PaperEquation, hold_equations, limit_equations, stability_equations
+from annealvi.paper.build import with_all_learned
+from annealvi.paper.exported_equations import (
+    PaperEquation,
+    general_equations,
+    hold_equations,
+    limit_equations,
+    stability_equations,
+)
 from annealvi.verification.check import Check
 from derive.asymptotics.equal_weights import PULL, REPULSION
 from derive.asymptotics.hold_and_quench import SUM, protected_pair
@@ -215,3 +224,95 @@ def test_a_wrong_sign_in_a_file_is_found(name):
     sign = re.search(r" [+-] ", text)
     swapped = text[: sign.start()] + (" + " if "-" in sign[0] else " - ") + text[sign.end() :]
     assert differences(replace(equation, lines=tuple(swapped.split("\n"))), meanings()[name]) > 1e-6
+
+
+WEIGHTS, MEANS = np.array([0.35, 0.65]), np.array([[0.9, -0.3], [0.2, 0.8]])
+PROPOSAL = MixtureNumbers(WEIGHTS, MEANS, np.array([0.9, 1.15]))
+TARGET = MixtureNumbers(
+    np.array([0.5, 0.2, 0.3]), np.array([[0.8, 0.1], [-0.7, 0.4], [0.3, -0.9]]), np.array([1.0, 0.85, 1.2])
+)
+HOT = 0.4
+"""The inverse temperature of the comparison. All scales differ, and K = 3 and L = 2 differ, too."""
+
+
+@cache
+def general() -> tuple[PaperEquation, ...]:
+    return general_equations(with_all_learned(annealvi.Problem()), ())
+
+
+def index_reader(equations: tuple[PaperEquation, ...]) -> IndexReader:
+    definitions = {left: right for e in equations for left, (_, right) in equations_in(e.as_file()).items()}
+    assert len(definitions) == len(equations)
+    values = {r"\beta": HOT, "d": MEANS.shape[1]}
+    for star, mean, mixture in (("", "a", PROPOSAL), (r"^\star", r"\nu", TARGET)):
+        for n, numbers in enumerate(zip(mixture.weights, mixture.means, mixture.scales, strict=True), 1):
+            values |= dict(zip((f"w{star}_{n}", f"{mean}_{n}", rf"\sigma{star}_{n}"), numbers, strict=True))
+    for name, one, other in (("M", PROPOSAL, TARGET), ("Q", PROPOSAL, PROPOSAL), (r"\Gamma", TARGET, TARGET)):
+        gram = one.means @ other.means.T
+        values |= {f"{name}_{i + 1}{j + 1}": x for (i, j), x in np.ndenumerate(gram)}
+    return IndexReader(definitions, values, PROPOSAL, TARGET)
+
+
+def printed_rates(equations: tuple[PaperEquation, ...]) -> np.ndarray:
+    """The rates of means, overlaps, weights and scales that the files state, one after the other."""
+    read, L, K = index_reader(equations), len(WEIGHTS), len(TARGET.weights)
+    names = [rf"\dota_{i}" for i in range(1, L + 1)]
+    names += [rf"\dotM_{i}{n}" for i in range(1, L + 1) for n in range(1, K + 1)]
+    names += [rf"\dotQ_{i}{n}" for i in range(1, L + 1) for n in range(1, L + 1)]
+    names += [f"{rate}_{i}" for rate in ("dw", r"d\sigma") for i in range(1, L + 1)]
+    return np.concatenate([np.atleast_1d(read.look_up(name, {})) for name in names])
+
+
+def divergence(means: np.ndarray, theta: np.ndarray, tau: np.ndarray) -> complex:
+    """E_q[log q − β log p*] on a grid, for complex arguments."""
+    weights, scales = np.exp(theta) / np.exp(theta).sum(), np.exp(tau)
+    line = np.arange(-8, 8.1, 0.4)
+    z = np.stack(np.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2)
+    share = np.exp(-(z**2).sum(-1) / 2)
+
+    def log_density(x: np.ndarray, w: np.ndarray, a: np.ndarray, s: np.ndarray) -> np.ndarray:
+        squares = ((x[:, None] - a) ** 2).sum(-1)
+        return np.log((w * np.exp(-squares / (2 * s**2)) / s**2).sum(-1))
+
+    total = 0j
+    for w, a, s in zip(weights, means, scales, strict=True):
+        x = a + s * z
+        target = log_density(x, TARGET.weights, TARGET.means, TARGET.scales)
+        total += w * (share * (log_density(x, weights, means, scales) - HOT * target)).sum() / share.sum()
+    return total
+
+
+def rates_by_gradient() -> np.ndarray:
+    """The same rates by complex steps of the divergence."""
+    start = (MEANS.astype(complex), np.log(WEIGHTS).astype(complex), np.log(PROPOSAL.scales).astype(complex))
+    slopes = [np.zeros(x.shape) for x in start]
+    for n, x in enumerate(start):
+        for place in np.ndindex(x.shape):
+            moved = [y.copy() for y in start]
+            moved[n][place] += 1e-30j
+            slopes[n][place] = divergence(*moved).imag / 1e-30
+    along = (slopes[0] * MEANS).sum(-1, keepdims=True) / (MEANS**2).sum(-1, keepdims=True)
+    velocity = along * MEANS - slopes[0]
+    pull = velocity @ MEANS.T
+    weights = WEIGHTS * (WEIGHTS @ slopes[1] - slopes[1])
+    rates = (velocity, velocity @ TARGET.means.T, pull + pull.T, weights, -PROPOSAL.scales * slopes[2])
+    return np.concatenate([rate.ravel() for rate in rates])
+
+
+def test_the_printed_general_equations_are_the_gradient_of_the_divergence():
+    """Both sides are sums over grids, of which the step and the reach leave an error below 1e-9."""
+    np.testing.assert_allclose(printed_rates(general()), rates_by_gradient(), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "label", ["velocity_i", "dM_in", "D_in", "share_ij", "share_star_ik", "e_i", "dw_i", "dsigma_i"]
+)
+def test_a_wrong_sign_in_a_general_equation_is_found(label):
+    spoiled = tuple(
+        replace(e, lines=tuple("\n".join(e.lines).replace(" - ", " + ", 1).split("\n")))
+        if e.label == f"general:{label}"
+        else e
+        for e in general()
+    )
+    assert spoiled != general()
+    assert np.abs(printed_rates(spoiled) - rates_by_gradient()).max() > 1e-4

@@ -3,6 +3,10 @@
 The module understands sums, products by juxtaposition, fractions, roots, powers, the functions below and those that the
 reader is given, integrals between limits, and averages over independent normal and χ² variables. It evaluates integrals
 and averages by quadrature. The key of a symbol is its LaTeX without spaces.
+
+In index notation it also understands sums over bound indices, definitions that hold for each value of their indices,
+inner products and lengths of vectors, and averages over a sample of one component, with the responsibilities as
+functions.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ FUNCTIONS = {
     "atan": np.arctan,
     "sech": lambda x: 1 / np.cosh(x),
 }
-ACCENTS = {r"\bar", r"\overline", r"\dot"}
+ACCENTS = {r"\bar", r"\overline", r"\dot", r"\hat"}
 NORMAL_STEP, NORMAL_REACH, CHI_NODES, LEGENDRE_NODES = 0.1, 9.0, 80, 60
 
 
@@ -109,6 +113,7 @@ class Reader:
 
     def __init__(self, definitions: dict[str, str], values: dict[str, float], functions: dict | None = None) -> None:
         self.definitions, self.values, self.functions, self.known = definitions, values, functions or {}, {}
+        self.sizes: dict[str, int] = {}
 
     def value(self, name: str):
         """The number of a definition that contains no variable of an average."""
@@ -132,9 +137,76 @@ class Reader:
         raise KeyError(f"{name} is not defined")
 
 
+@dataclass(frozen=True)
+class MixtureNumbers:
+    """A mixture in numbers: weights (n,), means (n, d), scales (n,)."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    scales: np.ndarray
+
+    def log_share(self, j: int, x: np.ndarray) -> np.ndarray:
+        """log ρ_j, where ρ_j is in proportion to w_j exp(−‖x − a_j‖²/2σ_j²)/σ_j^d, with zeros behind a_j."""
+        d = self.means.shape[1]
+        means = np.pad(self.means, ((0, 0), (0, x.shape[-1] - d)))
+        squares = ((x[..., None, :] - means) ** 2).sum(-1)
+        terms = np.log(self.weights) - squares / (2 * self.scales**2) - d * np.log(self.scales)
+        return terms[..., j - 1] - np.logaddexp.reduce(terms, axis=-1)
+
+    def sample(self, i: int, lifted: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Nodes and weights for a sample of component i; of two coordinates more the length alone is a coordinate."""
+        d = self.means.shape[1]
+        line = np.arange(-GRID_REACH, GRID_REACH + GRID_STEP / 2, GRID_STEP)
+        t, w = roots_genlaguerre(CHI_NODES // 2, 0) if lifted else (np.zeros(1), np.ones(1))
+        z = np.stack(np.meshgrid(*[line] * d, np.sqrt(2 * t), indexing="ij"), -1).reshape(-1, d + 1)
+        weight = (np.exp(-(z[:, :d] ** 2).sum(-1) / 2).reshape(-1, len(w)) * w).ravel()
+        x = np.pad(self.means[i - 1], (0, 1)) + self.scales[i - 1] * z
+        return x[:, : d + lifted], weight / weight.sum()
+
+
+GRID_STEP, GRID_REACH = 0.5, 8.0
+
+
+class IndexReader(Reader):
+    """Evaluates equations in index notation at given mixtures.
+
+    definitions: as in `Reader`; indices that are letters in a name are free. values: name with numbers as indices →
+    number or vector.
+    """
+
+    def __init__(
+        self, definitions: dict[str, str], values: dict, proposal: MixtureNumbers, target: MixtureNumbers
+    ) -> None:
+        super().__init__({}, values)
+        self.proposal, self.target = proposal, target
+        self.sizes = {"L": len(proposal.weights), "K": len(target.weights)}
+        self.general = {_shape(name): (name, right) for name, right in definitions.items()}
+
+    def look_up(self, name: str, variables: dict):
+        if name in self.values:
+            return self.values[name]
+        if name in variables:
+            return variables[name]
+        if name not in self.known:
+            left, right = self.general[_shape(name)]
+            bound = dict(zip(_subscript(left), map(int, _subscript(name)), strict=True))
+            self.known[name] = self.evaluate(right, bound)
+        return self.known[name]
+
+
+def _subscript(name: str) -> str:
+    return name.rpartition("_")[2].replace(";", "") if "_" in name else ""
+
+
+def _shape(name: str) -> str:
+    head, mark, indices = name.rpartition("_")
+    return head + mark + re.sub(r"\w", "#", indices) if mark else name
+
+
 class _Parser:
     def __init__(self, tokens: list[str], reader: Reader, variables: dict) -> None:
         self.tokens, self.at, self.reader, self.variables = tokens, 0, reader, variables
+        self.in_norm = False
 
     def peek(self) -> str:
         return self.tokens[self.at] if self.at < len(self.tokens) else ""
@@ -164,7 +236,9 @@ class _Parser:
 
     def product(self):
         value = self.power()
-        while self.peek() not in ("", "+", "-", "}", ")", "]", ","):
+        while self.peek() not in ("", "+", "-", "}", ")", "]", ",", r"\rangle") and not (
+            self.in_norm and self.peek() == r"\|"
+        ):
             value = value * self.power()
         return value
 
@@ -220,10 +294,56 @@ class _Parser:
             return self.average()
         if token == r"\int":
             return self.integral()
-        name = self.symbol()
+        if token == r"\sum":
+            return self.sum_over_index()
+        if token == r"\langle":
+            return self.inner_product()
+        if token == r"\|":
+            return self.length()
+        name, power = self.symbol_and_power()
         if name in self.reader.functions:
             return self.applied(self.reader.functions[name])
-        return self.reader.look_up(name, self.variables)
+        if re.fullmatch(r"\\rho(\^\\star)?_\d", name) and self.peek() == "(":
+            return self.responsibility(name)
+        return self.reader.look_up(name, self.variables) ** power
+
+    def sum_over_index(self):
+        """A sum over one index, which reaches to the next sign outside brackets."""
+        self.take()
+        self.take("_")
+        index = self.raw().partition("=")[0]
+        self.take("^")
+        size = self.reader.sizes[self.raw()]
+        begun, total = self.at, 0.0
+        for n in range(1, size + 1):
+            inner = _Parser(self.tokens, self.reader, {**self.variables, index: n})
+            inner.at, inner.in_norm = begun, self.in_norm
+            total = total + inner.product()
+            self.at = inner.at
+        return total
+
+    def inner_product(self):
+        self.take()
+        one = self.sum()
+        self.take(",")
+        other = self.sum()
+        self.take(r"\rangle")
+        return (one * other).sum(-1)
+
+    def length(self):
+        self.take()
+        self.in_norm = True
+        vector = self.sum()
+        self.in_norm = False
+        self.take(r"\|")
+        return np.sqrt((vector**2).sum(-1))
+
+    def responsibility(self, name: str):
+        self.take("(")
+        point = self.variables[self.symbol()]
+        self.take(")")
+        mixture = self.reader.target if r"\star" in name else self.reader.proposal
+        return np.exp(mixture.log_share(int(_subscript(name)), point))
 
     def applied(self, function):
         raised = None
@@ -247,7 +367,14 @@ class _Parser:
             taken.append(token)
 
     def symbol(self) -> str:
-        name = self.take()
+        name, power = self.symbol_and_power()
+        if power != 1:
+            raise ValueError(f"{name} has an exponent")
+        return name
+
+    def symbol_and_power(self) -> tuple[str, int]:
+        """A symbol, with numbers for its bound indices, and the exponent that stands beside a star."""
+        name, power = self.take(), 1
         if name in ACCENTS:
             name += self.raw()
         while self.peek() in ("_", "^") or self.peek().startswith("'"):
@@ -255,10 +382,20 @@ class _Parser:
                 name += self.take()
                 continue
             ahead = "".join(self.tokens[self.at + 1 : self.at + 3])
-            if self.peek() == "^" and r"\star" not in ahead:
+            if self.peek() == "^" and r"\star" not in ahead and ahead not in ("+", "{+"):
                 break  # a power
-            name += self.take() + self.raw()
-        return _joined(name)
+            mark, raised = self.take(), self.raw()
+            if mark == "_":
+                raised = "".join(str(self.number(letter)) for letter in raised)
+            elif starred := re.fullmatch(r"\\star(\d+)", raised):
+                raised, power = r"\star", int(starred[1])
+            name += f"{mark}{{{raised}}}"
+        return _joined(name), power
+
+    def number(self, letter: str) -> str | int:
+        """The number of a bound index, or of the last component or mode; any other character itself."""
+        bound = self.variables.get(letter)
+        return bound if isinstance(bound, int) else self.reader.sizes.get(letter, letter)
 
     def named(self):
         self.take()
@@ -280,6 +417,8 @@ class _Parser:
         if self.raw() != "E":
             raise ValueError("an average was expected")
         self.take("_")
+        if isinstance(self.variables.get(self.tokens[self.at + (self.peek() == "{")]), int):
+            return self.average_over_component()
         laws = [law.split(r"\sim\chi^2_") for law in self.raw().split(",")]
         begun = self.at
         nodes, weights = zip(*(self.rule(law[1] if len(law) > 1 else None) for law in laws), strict=True)
@@ -291,6 +430,19 @@ class _Parser:
             {**self.variables, **{_joined(n): g for (n, *_), g in zip(laws, grid, strict=True)}},
         )
         inner.at = begun
+        value = inner.within("[", "]")
+        self.at = inner.at
+        return float((value * weight).sum())
+
+    def average_over_component(self):
+        """E_i[…] over x_i, or over x_i^+ in two coordinates more if that occurs."""
+        index = self.raw()
+        i = self.variables[index]
+        end = self.tokens.index("]", self.at)
+        lifted = f"x_{{{index}}}^" in "".join(self.tokens[self.at : end])
+        x, weight = self.reader.proposal.sample(i, lifted)
+        inner = _Parser(self.tokens, self.reader, {**self.variables, f"x_{i}" + "^+" * lifted: x})
+        inner.at = self.at
         value = inner.within("[", "]")
         self.at = inner.at
         return float((value * weight).sum())
