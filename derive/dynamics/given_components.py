@@ -68,6 +68,13 @@ class GivenComponents:
     def scalar(self, expression: sp.Expr, at: Numbers) -> sp.Expr:
         if isinstance(expression, Entry):
             return self.entry(expression.family, tuple(self.number(index, at) for index in expression.indices))
+        if expression.is_Mul:  # the entries last: an average with the factor 1/σ_j² − 1/σ_l² = 0 is not needed
+            factors: list[sp.Expr] = []
+            for factor in sorted(expression.args, key=lambda e: isinstance(e, Entry)):
+                factors.append(self.scalar(factor, at))
+                if factors[-1] == 0:
+                    return sp.S.Zero
+            return sp.Mul(*factors)
         if isinstance(expression, Sum):
             return sp.Add(*(self.scalar(term, here) for term, here in self.terms(expression, at)))
         if isinstance(expression, Average):
@@ -94,13 +101,6 @@ class GivenComponents:
             return expression.func(self.scalar(functional, at), self.mixture(mixture), self.number(i, at) - 1)
         if not expression.args:
             return sp.Integer(self.sizes[expression]) if expression in self.sizes else expression
-        if expression.is_Mul:  # the entries last: an average with the factor 1/σ_j² − 1/σ_l² = 0 is not needed
-            factors: list[sp.Expr] = []
-            for factor in sorted(expression.args, key=lambda e: isinstance(e, Entry)):
-                factors.append(self.scalar(factor, at))
-                if factors[-1] == 0:
-                    return sp.S.Zero
-            return sp.Mul(*factors)
         return expression.func(*(self.scalar(argument, at) for argument in expression.args))
 
     def vector(self, expression: sp.Expr, at: Numbers) -> Vector:
