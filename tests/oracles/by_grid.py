@@ -1,4 +1,4 @@
-"""The velocity of a problem's flow from the gradient of the KL on a grid.
+"""The velocity of a problem's flow from the gradient of its objective on a grid.
 
 This route uses the densities and the definition of the flow, and no derived equation.
 """
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from annealvi.runs.velocity import State
+from annealvi.session.particle_objective import objective_of_particles
 from derive.problem.specification import Problem
 from kernels.particles.kl_grid import KlGradient, Mixture, kl_gradient
 
@@ -47,7 +48,9 @@ def velocity_by_grid(problem: Problem, state: State, tolerance: float | None = N
     proposal, target = mixtures(problem, state)
     means, weights, scales = (np.asarray(part, float) for part in proposal)
     dimension, learn = means.shape[1], problem.flow.learn
-    gradient = kl_gradient(proposal, target, state.beta, tolerance or TOLERANCE[dimension])
+    gradient = kl_gradient(
+        proposal, target, state.beta, tolerance or TOLERANCE[dimension], objective_of_particles(problem)
+    )
     descent = -gradient.means
     if problem.flow.manifold == "sphere":
         descent = descent - means * np.sum(means * descent, axis=1, keepdims=True) / np.sum(
