@@ -148,14 +148,10 @@ def _block_in_latex(derivation: Derivation, line: int = LINE) -> Callable[[Step,
         changed, remark = changed_equations(step, derivation)
         rows = [broken(e.left, terms_tex(e, line), line) for e in with_named_logits(changed)]
         display = [align(rows)] if rows else []
-        heading = f"\\paragraph{{{number}. {_sentence(step.rule)}}} {with_formulas(step.statement)}"
+        heading = f"\\paragraph{{{number}. {with_formulas(step.rule)}.}} {with_formulas(step.statement)}"
         return "\n".join([heading, *display, *([f"\\noindent {remark}"] if remark else [])])
 
     return block
-
-
-def _sentence(rule: str) -> str:
-    return with_formulas(f"{rule[0].upper()}{rule[1:]}.")
 
 
 def closed_system_as_latex(derivation: Derivation) -> str:
