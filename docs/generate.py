@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import griffe
@@ -16,7 +16,9 @@ from mkdocs.structure.files import File, Files
 
 import annealvi
 from annealvi.cli.program import build_parser
+from derive.dynamics.derivation import Derivation
 from derive.dynamics.symbolic_problem import derive_problem
+from derive.objects.step import Equation
 from derive.problem.built_in import BUILT_IN
 from derive.problem.field_checks import FROM_INFINITY
 from derive.problem.kinds import KINDS
@@ -33,7 +35,7 @@ from derive.problem.specification import (
     Space,
     Target,
 )
-from derive.writing.rendering import closed_legend, final_equations
+from derive.writing.rendering import closed_legend, final_equations, general_legend
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,22 +69,25 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: Files) -> str:
     """Replace the marker in a page by the derived equations."""
-    return (
-        markdown.replace("<!-- the closed system -->", closed_system())
-        if "<!-- the closed system -->" in markdown
-        else markdown
-    )
+    for marker, equations in (("general flow", general_flow), ("closed system", closed_system)):
+        comment = f"<!-- the {marker} -->"
+        if comment in markdown:
+            markdown = markdown.replace(comment, equations(derive_problem(Problem())))
+    return markdown
 
 
-def closed_system() -> str:
-    derivation = derive_problem(Problem())
-    rows = " \\\\[0.6em]\n".join(e.latex().replace(" = ", " &= ", 1) for e in final_equations(derivation))
-    return (
-        f"$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$"
-        + "\n\nHere "
-        + "; ".join(closed_legend(derivation))
-        + "."
-    )
+def general_flow(derivation: Derivation) -> str:
+    about, *families = general_legend(derivation)
+    return f"{_aligned(derivation.general.closed)}\n\n{about} Here {'; '.join(families)}."
+
+
+def closed_system(derivation: Derivation) -> str:
+    return f"{_aligned(final_equations(derivation))}\n\nHere {'; '.join(closed_legend(derivation))}."
+
+
+def _aligned(equations: Sequence[Equation]) -> str:
+    rows = " \\\\[0.6em]\n".join(e.latex().replace(" = ", " &= ", 1) for e in equations)
+    return f"$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$"
 
 
 def command_line() -> str:

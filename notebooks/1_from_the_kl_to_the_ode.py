@@ -34,7 +34,8 @@ from annealvi import derivation_checks, final_equations, outcomes_of_states, sty
 
 problem = annealvi.load_problem("bimodal")
 session = annealvi.open_session(problem)
-steps = session.derivation.steps
+general = session.derivation.general.steps
+steps = (*general, *session.derivation.written_out[len(general) :])
 
 
 def show(number, *labels):
@@ -49,10 +50,9 @@ def show(number, *labels):
 # %% [markdown]
 # ## The objective
 #
-# The target $p^\star$ has two opposite modes $\nu_1 = R\mu^\star$ and $\nu_2 = -R\mu^\star$ of weights $w^\star = 0.8$
-# and $1 - w^\star$; $\|\mu^\star\| = 1$ and $R = 3$. The proposal $q$ has two components of weight one half, whose
-# means $a_i = R\mu_i$ with $\|\mu_i\| = 1$ move on the sphere of radius $R$ in $d = 128$ dimensions. At inverse
-# temperature $\beta = 1/T$ the means descend the divergence of $q$ from $(p^\star)^\beta / Z(\beta)$.
+# The target $p^\star$ is a mixture of $K$ Gaussians with means $\nu_k$, the proposal $q$ one of $L$ with means $a_i$,
+# which move on spheres. At inverse temperature $\beta = 1/T$ they descend the divergence of $q$ from
+# $(p^\star)^\beta / Z(\beta)$. The derivation is done once, for any $K$ and $L$.
 
 # %%
 display(Math(steps[0].before[0].latex()))
@@ -63,19 +63,24 @@ show(1, "objective")
 #
 # A mean enters twice: through the samples of its component, and through $\log q$. The second part is zero, as always
 # with a score function. Of the first, Stein's lemma leaves nothing but averages of responsibilities: $\rho_j(x)$, the
-# probability that $x$ came from component $j$ of $q$, and $\rho^\star_k(x)$, that it came from mode $k$. Equations are
-# shown for the first component; the second has the same ones.
+# probability that $x$ came from component $j$ of $q$, and $\rho^\star_k(x)$, that it came from mode $k$. $\mathbb E_i$
+# is the average over $x_i \sim N(a_i, \sigma_i^2 I)$.
 
 # %%
-show(2, "pathwise_1", "explicit_1")
-show(3)
-show(4, "explicit_1")
-show(5)
-show(6)
-show(7, "gradient_1")
+show(2, "through_gradient_i", "explicit_gradient_i")
+show(3, "through_gradient_i", "explicit_gradient_i")
+show(4, "explicit_gradient_i")
+show(5, "explicit_gradient_i")
+show(6, "gradient_i")
+show(7, "gradient_i")
+show(8)
+show(9, "gradient_i", "share_ij", "share_star_ik")
 
 # %% [markdown]
-# ## From $d$ dimensions to three numbers
+# The share $\hat\rho_{ij}$ is component $j$'s responsibility, averaged under component $i$; where scales differ, pairs
+# of responsibilities correct it.
+#
+# ## From $d$ dimensions to a few numbers
 #
 # The flow moves each mean against its gradient, along the sphere. Every velocity is a combination of means and modes,
 # so the inner products of those vectors, $M_{ik} = a_i \cdot \nu_k$ and $Q_{ij} = a_i \cdot a_j$, change at rates that
@@ -83,22 +88,25 @@ show(7, "gradient_1")
 # jointly Gaussian. The system is closed, exactly and in every dimension.
 
 # %%
-show(8, "velocity_1")
-show(9)
-show(10, "dM_11", "rho_12", "rho_star_11")
-show(11, "rho_12", "rho_star_11", "y_12", "y_star_11")
-show(12, "dM_11")
+show(10, "velocity_i")
+show(11)
+show(12, "dM_in", "D_in", "rho_ij", "rho_star_ik")
 
 # %% [markdown]
 # ## Two modes, two components
 #
-# With two of each a softmax is a hyperbolic tangent, and a shift of the integration variable makes the repulsion
-# symmetric.
+# The study's target has two opposite modes $\nu_1 = R\mu^\star$ and $\nu_2 = -R\mu^\star$ of weights $w^\star = 0.8$
+# and $1 - w^\star$; $\|\mu^\star\| = 1$ and $R = 3$. The proposal has two components of weight one half, whose means
+# $a_i = R\mu_i$ move on the sphere of radius $R$ in $d = 128$ dimensions; all scales are one. With two of each a
+# softmax is a hyperbolic tangent, and a shift of the integration variable makes the repulsion symmetric.
 
 # %%
-show(13, "F_1", "h_star", "dM_11")
-show(14, "g", "lambda_q", "dM_11")
-show(15)
+show(13, "dM_11")
+show(14, "rho_12", "rho_star_11")
+show(15, "dM_11")
+show(16, "F_1", "h_star", "dM_11")
+show(17, "g", "lambda_q", "dM_11")
+show(18)
 
 # %% [markdown]
 # The result, in the cosines $m_i$ between $\mu_i$ and $\mu^\star$ and the cosine $s$ between $\mu_1$ and $\mu_2$; $z$
@@ -113,13 +121,14 @@ for equation in final_equations(session.derivation):
 # entropy's, which β does not touch. All of annealing is in this difference.
 #
 # None of it has to be believed. Each step says that two sides are equal, and both have a meaning in coordinates that
-# owes nothing to the algebra: at random points the two are computed to 30 digits and compared.
+# owes nothing to the algebra: at random points, the general steps at $K = L = 2$, the two are computed to 30 digits and
+# compared.
 
 # %%
 checks = list(derivation_checks(session.derivation))
 for number, check in enumerate(checks, 1):
     print(f"{number:2d}. {check.name.removeprefix('step: '):32s} largest difference {check.statistic:.0e}")
-assert len(checks) == len(steps) == 15
+assert len(checks) == len(steps) == 18
 assert all(check.passed for check in checks)
 
 # %% [markdown]

@@ -22,7 +22,14 @@ from derive.objects.line_breaking import broken, terms_tex
 from derive.objects.short_repr import short_repr
 from derive.objects.step import Step
 from derive.writing.named_logits import with_named_logits
-from derive.writing.rendering import changed_equations, closed_legend, final_equations, general_legend, headline
+from derive.writing.rendering import (
+    changed_equations,
+    closed_legend,
+    final_equations,
+    general_legend,
+    headline,
+    with_formulas,
+)
 
 LINE = 70
 """Symbols on a line of a wide screen. On a narrow screen a long formula scrolls."""
@@ -172,10 +179,10 @@ def _step(number: int, checked: CheckedStep, derivation: Derivation) -> str:
             f'<details id="step-{number}" class="{checked.status}"{" open" if checked.status == "failed" else ""}>',
             f'<summary><span class="number">{number}</span> <span class="rule">{escape(checked.step.rule)}</span> '
             f"{_mark(checked.status)}</summary>",
-            f"<p>{_with_indices(checked.step.statement)}</p>",
+            f"<p>{_in_html(with_formulas(checked.step.statement))}</p>",
             *(_display(broken(e.left, terms_tex(e, LINE), LINE)) for e in with_named_logits(changed)),
             *([f"<p>{escape(remark)}</p>"] if remark else []),
-            f'<p class="check">{_with_indices(outcome)}</p>',
+            f'<p class="check">{_in_html(with_formulas(outcome))}</p>',
             "</details>",
         ]
     )
@@ -184,13 +191,6 @@ def _step(number: int, checked: CheckedStep, derivation: Derivation) -> str:
 def _mark(status: str) -> str:
     sign, word = MARKS[status]
     return f'<span class="mark {status}">{sign} {word}</span>'
-
-
-def _with_indices(statement: str) -> str:
-    """A rule's statement as HTML, with x_i and R^d as subscripts and superscripts."""
-    marked = re.sub(r"_(\{[^}]*\}|\w+)", r"<sub>\1</sub>", escape(statement))
-    marked = re.sub(r"\^(\{[^}]*\}|[\w+−-]+)", r"<sup>\1</sup>", marked)
-    return re.sub(r"[{}]", "", marked)
 
 
 def _display(lines: Sequence[str], label: str = "") -> str:
@@ -207,14 +207,15 @@ def _legend(lines: Iterable[str]) -> Iterator[str]:
     """A list of sentences that contain $mathematics$."""
     yield "<ul>"
     for line in lines:
-        # A word joiner keeps a comma on the line of the formula before it.
-        pieces = ["\u2060" + piece if piece[:1] in tuple(".,;:)") else piece for piece in line.split("$")]
-        yield (
-            "<li>"
-            + "".join(f'<span class="tex">{escape(p)}</span>' if n % 2 else escape(p) for n, p in enumerate(pieces))
-            + "</li>"
-        )
+        yield f"<li>{_in_html(line)}</li>"
     yield "</ul>"
+
+
+def _in_html(line: str) -> str:
+    """A sentence that contains $mathematics$."""
+    # A word joiner keeps a comma on the line of the formula before it.
+    pieces = ["\u2060" + piece if piece[:1] in tuple(".,;:)") else piece for piece in line.split("$")]
+    return "".join(f'<span class="tex">{escape(p)}</span>' if n % 2 else escape(p) for n, p in enumerate(pieces))
 
 
 def _packaged(path: str) -> str:

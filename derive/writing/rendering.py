@@ -95,7 +95,9 @@ def as_markdown(derivation: Derivation) -> str:
     def block(step: Step, number: int) -> str:
         changed, remark = changed_equations(step, derivation)
         displays = [markdown_display(e.left, terms_tex(e)) for e in with_named_logits(changed)]
-        return "\n\n".join([f"### {number}. {step.rule}", step.statement, *displays, *([remark] if remark else [])])
+        return "\n\n".join(
+            [f"### {number}. {step.rule}", with_formulas(step.statement), *displays, *([remark] if remark else [])]
+        )
 
     general, own = _numbered(derivation, block)
     system = final_equations(derivation)
@@ -137,7 +139,7 @@ def general_as_latex(derivation: Derivation, line: int = LINE) -> str:
 
 def own_steps_as_latex(derivation: Derivation) -> str:
     """Write the steps from the general equations to the closed system as a LaTeX fragment."""
-    heading = f"\\paragraph{{{_in_tex(_numbers(derivation))}.}}"
+    heading = f"\\paragraph{{{with_formulas(_numbers(derivation))}.}}"
     return "\n\n".join([heading, *_numbered(derivation, _block_in_latex(derivation))[1]])
 
 
@@ -146,14 +148,10 @@ def _block_in_latex(derivation: Derivation, line: int = LINE) -> Callable[[Step,
         changed, remark = changed_equations(step, derivation)
         rows = [broken(e.left, terms_tex(e, line), line) for e in with_named_logits(changed)]
         display = [align(rows)] if rows else []
-        heading = f"\\paragraph{{{number}. {_sentence(step.rule)}}} {_in_tex(step.statement)}"
+        heading = f"\\paragraph{{{number}. {with_formulas(step.rule)}.}} {with_formulas(step.statement)}"
         return "\n".join([heading, *display, *([f"\\noindent {remark}"] if remark else [])])
 
     return block
-
-
-def _sentence(rule: str) -> str:
-    return _in_tex(f"{rule[0].upper()}{rule[1:]}.")
 
 
 def closed_system_as_latex(derivation: Derivation) -> str:
@@ -334,17 +332,17 @@ _MATH = {
 
 _CHARACTERS = "".join(characters for characters in _MATH if len(characters) == 1)
 _IN_FORMULA = re.compile(
-    rf"[{re.escape(_CHARACTERS)}\u0307_^=+]|^\(?[b-zB-Z]'?[)\]]*$|^a[)\]]+$|^[A-Z][(\[]|^[\d/(]+$|^log$"
+    rf"[{re.escape(_CHARACTERS)}\u0307_^=+]|^\(?[b-zB-Z]'?[)\]]*$|^a[)\]]+$|^[A-Z][(\[]|^\d+/\(?\d+$"
 )
 """What makes a word of a statement part of a formula."""
 
 
-def _in_tex(statement: str) -> str:
-    """Write a statement for LaTeX; words that contain mathematics are formulas."""
+def with_formulas(statement: str) -> str:
+    """Write a rule's statement with $mathematics$ in place of the words that contain mathematical characters."""
     parts: list[str] = []
     formula: list[str] = []
-    for word, stop in re.findall(r"(\S+?)([.,;:]?)(?:\s+|$)", statement):
-        is_text = not (_IN_FORMULA.search(word) or _is_open(formula))
+    for word, stop in re.findall(r"((?:log )?\S+?)([.,;:]?)(?:\s+|$)", statement):
+        is_text = not (_IN_FORMULA.search(word.removeprefix("log ")) or _is_open(formula))
         if not is_text:
             formula.append(word)
         if is_text or (stop and not _is_open(formula)):
@@ -378,4 +376,4 @@ def _formula(words: Sequence[str]) -> str:
     for characters, macro in _MATH.items():
         body = body.replace(characters, macro)
     body = re.sub(r"\b(softmax)\b", r"\\operatorname{\1}", body)
-    return rf"{opened}\ensuremath{{{body.strip()}}}{closed}"
+    return f"{opened}${body.strip()}${closed}"

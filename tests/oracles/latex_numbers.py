@@ -164,7 +164,7 @@ class MixtureNumbers:
         return x[:, : d + lifted], weight / weight.sum()
 
 
-GRID_STEP, GRID_REACH = 0.5, 8.0
+GRID_STEP, GRID_REACH = 0.4, 8.0
 
 
 class IndexReader(Reader):
