@@ -319,7 +319,10 @@ def made_equations() -> tuple[PaperEquation, ...]:
     )
     return (
         *system_equations(
-            "bimodal", derivation, [Check(f"step: {s.rule}", "symbolic", 0.0, 1.0) for s in derivation.steps], [check]
+            "bimodal",
+            derivation,
+            [Check(f"step: {s.rule}", "symbolic", 0.0, 1.0) for s in derivation.written_out],
+            [check],
         ),
         *limit_equations("bimodal", limits(), checks),
         *stability_equations("bimodal", bimodal_stability(derivation), checks),
