@@ -182,15 +182,13 @@ def mutants(equation: Equation) -> Iterator[tuple[str, Equation]]:
                 for other in (*equation.indices, *bound):
                     if other.size == index.size and other != index:
                         swapped = type(e)(e.family, *e.indices[:m], other, *e.indices[m + 1 :])
-                        yield (
-                            f"{equation.label}: {e} as {swapped}",
-                            replace(equation, value=rebuilt(value, path, swapped)),
-                        )
+                        wrong = rebuilt(value, path, swapped)
+                        yield f"{equation.label}: {e} as {swapped}", replace(equation, value=wrong)
 
 
 @pytest.mark.parametrize("manifold", MANIFOLDS)
 def test_every_mutant_of_a_closed_equation_is_caught(manifold):
-    """A mutant that is the same sum in another form, as M_ik and M_im in a sum that is symmetric in k and m, is none."""
+    """A mutant that is the same sum in another form, as with M_im for M_ik in a sum that is symmetric, is none."""
     learn, point = LEARN[-1], Point(2, 3)
     closed = general_of(manifold, learn).closed
     survivors, tried = [], 0

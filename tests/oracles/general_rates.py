@@ -95,7 +95,7 @@ def of_total(total: mpf, rng: random.Random, size: int) -> list[mpf]:
 
 
 def rates(point: Point, manifold: str, learn: Sequence[str]) -> dict[tuple, mpf]:
-    """The rates ("M", i, k), ("Q", i, j), and ("w", i) and ("sigma", i) where they are learned; i, j, k count from 1."""
+    """The rates ("M", i, k), ("Q", i, j), and ("w", i) and ("sigma", i) where learned; i, j, k count from 1."""
     with mpmath.workdps(DIGITS):
         a, nu, components = point.q.means, point.p.means, range(point.q.size)
         rest = [mpf(0)] * len(a[0])
