@@ -10,21 +10,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import mpmath
+import numpy as np
 import pytest
 import sympy as sp
 from general_rates import DIGITS, Point, rates
 from settings_of_any_size import LEARN, MANIFOLDS, problem_of
 
-from derive.dynamics.general import GeneralDerivation, general_derivation
+from annealvi.verification.kl_gradient import Evaluator, reference
+from derive.dynamics import derivation as derivation_module
+from derive.dynamics.derivation import Derivation, apply_rules
+from derive.dynamics.general import GeneralDerivation, apply_general_rules, general_derivation
 from derive.dynamics.instances import Instance
 from derive.dynamics.symbolic_problem import derivation as derivation_for_any_numbers
-from derive.dynamics.symbolic_problem import symbolise
-from derive.objects.indices import COMPONENTS, MODES, Entry, Index, Sum, equal
-from derive.objects.mixtures import Average
+from derive.dynamics.symbolic_problem import derive_problem, symbolise
+from derive.objects.indices import COMPONENTS, MODES, OTHER, Entry, I, Index, Sum, equal
+from derive.objects.mixtures import PROPOSAL, TARGET, Average, LogDensity
 from derive.objects.notation import indexed_name
-from derive.objects.objective import Setting
+from derive.objects.objective import POINT, Setting
 from derive.objects.step import Equation, definitions
-from derive.problem.specification import Flow, Problem
+from derive.objects.system import BETA
+from derive.objects.vectors import Inner
+from derive.problem.specification import Flow, Problem, Proposal, Space, Target
+from derive.rules.gradient_rules import map_atoms
 
 BOUND = mpmath.mpf("1e-30")
 
@@ -202,3 +209,81 @@ def test_every_mutant_of_a_closed_equation_is_caught(manifold):
                     survivors.append(name)
     assert tried > 150
     assert survivors == []
+
+
+def test_a_mutant_of_each_closed_equation_is_rejected_by_the_kl_on_a_grid(monkeypatch):
+    """The grid knows nothing of the derivation. Each mutant goes through all scalar steps to a system."""
+    right = derive_problem(
+        Problem(
+            target=Target((0.6, 0.4), ((1.2,), (-0.7,)), (1.0, 0.8)),
+            proposal=Proposal((0.3, 0.7), (1.1, 0.9)),
+            flow=Flow("euclidean", LEARN[-1]),
+            space=Space(1),
+        )
+    )
+    state, evaluator = reference(right, 1, 0), Evaluator()
+
+    def off(derivation: Derivation) -> float:
+        return np.abs(evaluator.rates_or_nan(derivation.system, state.numbers) - state.rates).max()
+
+    assert off(right) <= state.bound + evaluator.uncertainty
+    closed, tried = right.general.closed, []
+    for n, equation in enumerate(closed):
+        if not isinstance(equation.value, Average):
+            name, wrong = next((name, wrong) for name, wrong in mutants(equation) if name.endswith("of other sign"))
+            general = replace(right.general, closed=(*closed[:n], wrong, *closed[n + 1 :]))
+            monkeypatch.setattr(derivation_module, "general_derivation", lambda setting, general=general: general)
+            mutant = apply_rules.__wrapped__(right.setting, right.geometry)
+            assert not off(mutant) <= 1e6 * state.bound, name
+            tried.append(equation.label)
+    rates_and_slopes = {"dM_in", "dQ_in", "D_in", "dw_i", "dsigma_i"}
+    assert set(tried) == rates_and_slopes | {"share_ij", "share_star_ik", "e_i", "e_mean"}
+
+
+def velocity_of(integrand: sp.Expr, manifold: str) -> sp.Expr:
+    """The general velocity of a mean for the objective E_q[integrand]."""
+    general = apply_general_rules(integrand, sp.S.Zero, manifold, ("means",))
+    named = {e.symbol.family: e for e in general.steps[-2].after if e.symbol is not None}
+
+    def written_out(share: Entry) -> sp.Expr:
+        equation = named[share.family]
+        return equation.value.xreplace(dict(zip(equation.indices, share.indices, strict=True)))
+
+    value = general.velocities[0].value
+    shares = [e for e in value.atoms(Entry) if e.family.startswith("share")]
+    return value.xreplace({share: written_out(share) for share in shares})
+
+
+@pytest.mark.parametrize("manifold", MANIFOLDS)
+def test_the_entropy_and_the_energy_add_up(manifold):
+    """Without log q no other mean pulls, without log p* no mode does, and both together are the whole velocity."""
+    entropy, energy = LogDensity(PROPOSAL, POINT), -BETA * LogDensity(TARGET, POINT)
+    whole, repulsion, attraction = (velocity_of(f, manifold) for f in (entropy + energy, entropy, energy))
+    assert not repulsion.has(BETA)
+    assert not any(e.family.endswith("_star") or e.family == "nu" for e in repulsion.atoms(Entry))
+    assert {e.indices for e in attraction.atoms(Entry) if e.family == "a"} <= {(I,)}
+    assert attraction.has(BETA)
+    assert equal(whole, repulsion + attraction)
+    assert not equal(whole, attraction)
+    assert not equal(whole, repulsion)
+
+
+def test_the_sphere_projects_the_euclidean_velocity():
+    a = PROPOSAL.mean(I)
+    sphere, euclidean = (general_of(manifold).velocities[0].value for manifold in ("sphere", "euclidean"))
+    shortened = map_atoms(euclidean, lambda v: v - Inner(v, a) / Inner(a, a) * a)
+    assert equal(sphere, shortened)
+    assert not equal(sphere, euclidean)
+
+
+def test_the_sphere_keeps_every_length_for_any_k_and_l():
+    for manifold in MANIFOLDS:
+        (pull,) = (e.value for e in general_of(manifold).closed if e.label == "D_in")
+        assert equal(pull.xreplace({OTHER: I}), sp.S.Zero) == (manifold == "sphere")
+
+
+def test_resting_means_have_no_rate():
+    general = general_of("euclidean", ("weights", "scales"))
+    assert general.velocities == ()
+    assert [e.value for e in general.closed if e.label in ("dM_in", "dQ_in")] == [0, 0]
+    assert not any(e.label.startswith(("D_", "share")) for e in general.closed)
