@@ -26,7 +26,7 @@ from derive.dynamics.symbolic_problem import derive_problem, symbolise
 from derive.objects.indices import COMPONENTS, MODES, OTHER, Entry, I, Index, Sum, equal
 from derive.objects.mixtures import PROPOSAL, TARGET, Average, LogDensity
 from derive.objects.notation import indexed_name
-from derive.objects.objective import POINT, Setting
+from derive.objects.objective import POINT, MixtureExpectation, Setting
 from derive.objects.step import Equation, definitions
 from derive.objects.system import BETA
 from derive.objects.vectors import Inner
@@ -242,7 +242,7 @@ def test_a_mutant_of_each_closed_equation_is_rejected_by_the_kl_on_a_grid(monkey
 
 def velocity_of(integrand: sp.Expr, manifold: str) -> sp.Expr:
     """The general velocity of a mean for the objective E_q[integrand]."""
-    general = apply_general_rules(integrand, sp.S.Zero, manifold, ("means",))
+    general = apply_general_rules(MixtureExpectation(integrand, POINT, PROPOSAL), manifold, ("means",))
     named = {e.symbol.family: e for e in general.steps[-2].after if e.symbol is not None}
 
     def written_out(share: Entry) -> sp.Expr:

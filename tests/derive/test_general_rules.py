@@ -170,13 +170,13 @@ def test_the_exchange_leaves_what_has_another_form(left):
 
 
 def test_what_sums_to_one():
-    assert sums_to_one(Sum(W(J), J)) == 1
+    assert sums_to_one(Sum(W(J), J)) == sums_to_one(Sum(TARGET.weight(K), K)) == 1
     assert sums_to_one(W(I) * Sum(Average(rho(J, X), X), J)) == W(I)
     assert sums_to_one(Sum(Average(rho(K, X, TARGET), X), K)) == 1
     for left in (
         Sum(W(J) ** 2, J),
         Sum(W(J) * SIGMA(J), J),
-        Sum(TARGET.weight(J), J),
+        Sum(TARGET.weight(K) ** 2, K),
         Sum(Average(rho(J, X) ** 2, X), J),
         Sum(Average(rho(J, X) * rho(I, X), X), J),
         Sum(SIGMA(J) * Average(rho(J, X), X), J),
@@ -231,6 +231,8 @@ def test_gradients_of_what_does_not_depend_on_the_vector_vanish():
 def test_slopes_are_gathered_into_one_sum_for_each_family():
     u = VectorEntry("u", I, J)
     two = Sum(W(J) * u, J) + 2 * Sum(SIGMA(L) * VectorEntry("u", I, L), L)
-    found = gathered(two)
+    other = Sum(W(J) * A(J), J)
+    found, rest = gathered(two + other)
     assert isinstance(found, Sum)
     assert equal(found, Sum((W(J) + 2 * SIGMA(J)) * u, J))
+    assert equal(rest, other)
