@@ -26,6 +26,7 @@ from derive.dynamics.derivation import Derivation
 from derive.dynamics.symbolic_problem import derive_problem
 from derive.objects.vectors import Gradient
 from derive.problem.specification import BadInput
+from derive.rules.coordinates import ParameterRate, Slope
 from derive.rules.flow import Descent, OverlapRate
 from kernels.particles.runs import ParticleRun
 
@@ -126,7 +127,15 @@ def test_every_setting_of_the_path_check_ends_cold():
         assert schedule.beta_at(setting.t_end) > 0.25
 
 
-@pytest.mark.parametrize("overrides", [(), ("flow.manifold=euclidean",), ("target.means=[[3.0,0.0],[-1.0,2.0]]",)])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("flow.manifold=euclidean",),
+        ("target.means=[[3.0,0.0],[-1.0,2.0]]",),
+        ("flow.learn=['means','weights','scales']", "space.dimension=4"),
+    ],
+)
 def test_every_equation_that_a_step_starts_from_was_derived_or_says_what_it_means(overrides):
     """A step may start only from what earlier steps derived.
 
@@ -137,22 +146,29 @@ def test_every_equation_that_a_step_starts_from_was_derived_or_says_what_it_mean
     units = {f"d{state.name}": (str(inner), unit) for state, inner, unit in derivation.overlaps.moving}
     names = {f"d{name.name}": str(inner) for inner, name in derivation.overlaps.names}
     by_overlap = {names[label]: label for label in names}
-    for step in derivation.steps:
+    for step in derivation.written_out:
         for equation in step.before:
-            value = equation.value
-            if known.get(equation.label) == value or repr(known.get(equation.label)) == repr(value):
+            value, label = equation.value, equation.label.removesuffix(" with constants")
+            if known.get(label) == value or repr(known.get(label)) == repr(value):
                 continue
             if isinstance(value, Descent):
-                assert repr(value.gradient) == repr(known[f"gradient_{equation.label[-1]}"])
+                assert repr(value.gradient) == repr(known[f"gradient_{label[-1]}"])
             elif isinstance(value, OverlapRate):
-                assert names[equation.label] == str(value.overlap)
-                for vector, velocity in value.velocities:
+                assert names[label] == str(value.overlap)
+                for vector, velocity in value.velocity:
                     assert repr(velocity) == repr(known[f"velocity_{vector.name[-1]}"])
-            elif equation.label.startswith("gradient_"):
+            elif isinstance(value, ParameterRate):
+                assert label == f"d{value.symbols[value.component]}"
+                for i, rate in enumerate(value.rates, 1):
+                    assert rate == -known[f"slope_{value.slope.letter}_{i}"]
+            elif isinstance(value, Slope):
+                assert label == f"slope_{value.letter}_{value.args[2] + 1}"
+                assert value.args[0] == known["objective"]
+            elif label.startswith("gradient_"):
                 ((atom, coefficient),) = value
                 assert isinstance(atom, Gradient)
                 assert (atom.args[0], coefficient) == (known["objective"], 1)
             else:
-                overlap, unit = units[equation.label]
+                overlap, unit = units[label]
                 assert value == known[by_overlap[overlap]] / unit
         known.update({e.label: e.value for e in step.after})

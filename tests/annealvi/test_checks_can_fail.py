@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import sympy as sp
 from derived_limits import limits
+from given_steps import with_steps
 
 import annealvi
 import annealvi.verification
@@ -173,11 +174,11 @@ def without_repulsion(derivation: Derivation) -> Derivation:
 
 RIGHT_AND_WRONG = {
     "derivation_checks": (
-        lambda: derivation_checks(replace(session().derivation, steps=session().derivation.steps[-1:])),
+        lambda: derivation_checks(with_steps(session().derivation, session().derivation.steps[-1])),
         {
-            "a wrong step": lambda: derivation_checks(replace(session().derivation, steps=(wrong_step(OFF),))),
-            "no number": lambda: derivation_checks(replace(session().derivation, steps=(wrong_step(sp.nan),))),
-            "no step": lambda: derivation_checks(replace(session().derivation, steps=())),
+            "a wrong step": lambda: derivation_checks(with_steps(session().derivation, wrong_step(OFF))),
+            "no number": lambda: derivation_checks(with_steps(session().derivation, wrong_step(sp.nan))),
+            "no step": lambda: derivation_checks(with_steps(session().derivation)),
         },
     ),
     "system_check": (
@@ -185,7 +186,7 @@ RIGHT_AND_WRONG = {
         {
             "a wrong rate": lambda: [system_check(off(session().derivation))],
             "no definitions": lambda: [system_check(still(session().derivation))],
-            "no step": lambda: [system_check(replace(session().derivation, steps=()))],
+            "no step": lambda: [system_check(with_steps(session().derivation))],
         },
     ),
     "grid_checks": (
@@ -343,14 +344,14 @@ def test_the_device_is_given_the_sessions_own_system():
 def test_another_process_checks_the_derivation_that_it_is_given():
     """The other process checks the steps and the limits of its system; an error raised there is raised here."""
     steps = (*session().derivation.steps[-1:], wrong_step(OFF))
-    with start_symbolic(Task(replace(session().derivation, steps=steps), session().derivation)) as program:
+    with start_symbolic(Task(with_steps(session().derivation, *steps), session().derivation)) as program:
         found = found_by(program)
     assert [check.passed for check in found.steps] == [True, False]
-    assert found.steps[:1] == list(derivation_checks(replace(session().derivation, steps=steps[:1])))
+    assert found.steps[:1] == list(derivation_checks(with_steps(session().derivation, steps[0])))
     assert found.theory == checked_theory(session().derivation)
     nothing_shared = replace(session().derivation.steps[-1], after=())
     with (
-        start_symbolic(Task(replace(session().derivation, steps=(nothing_shared,)), None)) as program,
+        start_symbolic(Task(with_steps(session().derivation, nothing_shared), None)) as program,
         pytest.raises(ValueError, match="no equation stands on both sides"),
     ):
         found_by(program)

@@ -274,10 +274,15 @@ def test_json_of_derive_separates_equations_from_definitions(capsys):
     assert all(
         set(e) == {"expression", "latex"} for e in (*result["equations"].values(), *result["definitions"].values())
     )
-    assert {"rule", "statement", "before", "after"} <= set(result["steps"][0])
-    assert [e["label"] for e in result["indexed"]] == ["da_i", "dM_in", "D_in", "dQ_in"]
-    assert all(f"{e['expression']}\n" in err for e in result["indexed"])
-    assert result["indexed"][-1]["latex"] == r"\frac{dQ_{in}}{dt} = D_{in} + D_{ni}"
+    for step in (*result["general_steps"], *result["steps"]):
+        assert {"rule", "statement", "before", "after"} == set(step)
+    rules = [[step["rule"] for step in result[key]] for key in ("general_steps", "steps")]
+    assert rules[1][: len(rules[0])] == rules[0]
+    assert rules[1][len(rules[0])] == "given numbers of modes and components"
+    general = {e["label"]: e for e in result["indexed"]}
+    assert {"dM_in", "dQ_in", "D_in", "share_ij", "share_star_ik", "rho_ij", "rho_star_ik"} <= set(general)
+    assert all(f"{e['expression']}\n" in err for e in general.values())
+    assert general["dQ_in"]["latex"] == r"\dot{Q}_{in} = D_{in} + D_{ni}"
     assert "The closed system" in err
 
 

@@ -18,12 +18,14 @@ from html.parser import HTMLParser
 
 import pytest
 import sympy as sp
+from given_steps import with_steps
 
 import annealvi
 from annealvi.cli.program import main
 from annealvi.show.derivation_page import CheckedStep, check_steps, derivation_page
 from derive.dynamics.symbolic_problem import derive_problem
 from derive.problem.specification import Problem
+from derive.writing.rendering import own_steps
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = (
@@ -74,7 +76,7 @@ def bimodal():
 def test_every_step_has_the_mark_of_its_check(bimodal):
     derivation, steps, text = bimodal
     page = Page(text)
-    assert page.steps == ["passed"] * len(derivation.steps)
+    assert page.steps == ["passed"] * len(derivation.written_out)
     for step in steps:
         assert f"the two sides differ by {step.check.statistic:.1e}" in text
     assert [named["id"] for tag, named in page.tags if tag == "details"] == [f"step-{n + 1}" for n in range(len(steps))]
@@ -88,11 +90,11 @@ def test_a_wrong_step_is_marked_and_open(bimodal):
         last, after=tuple(replace(e, value=e.value * sp.Rational(11, 10)) if e.label == "ds" else e for e in last.after)
     )
     spoiled = replace(derivation, steps=(*derivation.steps[:-1], wrong))
-    steps = [*right, *check_steps(replace(derivation, steps=(wrong,)))]
+    steps = [*right, *check_steps(with_steps(derivation, wrong))]
     text = derivation_page(spoiled, steps)
     assert Page(text).steps == ["passed"] * (len(steps) - 1) + ["failed"]
     assert text.count("<details") == text.count("</details>")
-    assert re.search(r'<details id="step-15" class="failed" open>', text)
+    assert re.search(rf'<details id="step-{len(steps)}" class="failed" open>', text)
     assert "<strong>failed</strong>" in text
 
 
@@ -100,7 +102,7 @@ def test_a_step_to_the_limit_says_that_it_was_not_compared():
     derivation = derive_problem(annealvi.load_problem("two-scales"), large_dimension=True)
     limits = [step for step in derivation.steps if step.limit]
     assert limits
-    only = replace(derivation, steps=(*derivation.steps[:1], *limits))
+    only = with_steps(derivation, derivation.steps[0], *limits)
     assert [step.status for step in check_steps(only)] == ["passed"] + ["left"] * len(limits)
 
 
@@ -117,7 +119,7 @@ def test_the_page_needs_no_network(bimodal):
 def test_a_name_from_a_problem_file_is_text():
     name = '<script>alert(1)<img src=x onerror="alert(2)">'
     derivation = derive_problem(Problem(name))
-    page = Page(derivation_page(derivation, check_steps(replace(derivation, steps=derivation.steps[:1]))))
+    page = Page(derivation_page(derivation, check_steps(with_steps(derivation, derivation.steps[0]))))
     assert not [tag for tag, _ in page.tags if tag == "img"]
     assert sum(tag == "script" for tag, _ in page.tags) == 2
 
@@ -133,25 +135,27 @@ def test_a_page_on_which_not_all_was_compared_says_which_steps_were_not(bimodal)
     derivation, steps, text = bimodal
     status, sentence = summary(text)
     assert status == "passed"
-    assert sentence.startswith("✓ holds 15 steps, 15 compared")
+    number = len(derivation.written_out)
+    assert len(steps) == number
+    assert sentence.startswith(f"✓ holds {number} steps, {number} compared")
     assert "all hold. The largest" in sentence
 
     left = [CheckedStep(s.step, None, "too wide") for s in steps]
-    status, sentence = summary(derivation_page(derivation, [*steps[:13], *left[13:]]))
+    status, sentence = summary(derivation_page(derivation, [*steps[:-2], *left[-2:]]))
     assert status == "partly"
-    assert sentence.startswith("◐ partly compared 15 steps, 13 compared")
-    assert "these hold; not compared: steps 14, 15." in sentence
+    assert sentence.startswith(f"◐ partly compared {number} steps, {number - 2} compared")
+    assert f"these hold; not compared: steps {number - 1}, {number}." in sentence
 
     status, sentence = summary(derivation_page(derivation, left))
     assert (status, sentence) == (
         "left",
-        "– not compared 15 steps, none of them compared with its meaning in coordinates.",
+        f"– not compared {number} steps, none of them compared with its meaning in coordinates.",
     )
 
     failed = replace(steps[0], check=replace(steps[0].check, statistic=float("nan")))
-    status, sentence = summary(derivation_page(derivation, [failed, *steps[1:14], left[14]]))
+    status, sentence = summary(derivation_page(derivation, [failed, *steps[1:-1], left[-1]]))
     assert status == "failed"
-    assert "1 failed; not compared: step 15." in sentence
+    assert f"1 failed; not compared: step {number}." in sentence
 
 
 def drawn(text, folder, fragment=""):
@@ -181,7 +185,8 @@ def assert_every_formula_is_drawn(text, document):
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_a_browser_renders_every_formula(tmp_path):
     derivation = derive_problem(annealvi.load_problem("learned-weights"))
-    text = derivation_page(derivation, [CheckedStep(step, None, "only rendered here") for step in derivation.steps])
+    steps = (*derivation.general.steps, *own_steps(derivation))
+    text = derivation_page(derivation, [CheckedStep(step, None, "only rendered here") for step in steps])
     assert_every_formula_is_drawn(text, drawn(text, tmp_path))
 
 
@@ -240,7 +245,7 @@ def test_in_a_browser_steps_fold_and_marks_show_and_nothing_else_runs(bimodal, t
     assert found["followed"] == ["step-2", "step-4"]
 
     marks, colours = zip(*found["marks"], strict=True)
-    assert list(marks) == ["✓ holds"] * 5 + ["✗ failed", "✓ holds", "– not compared"] + ["✓ holds"] * 7
+    assert list(marks) == [*["✓ holds"] * 5, "✗ failed", "✓ holds", "– not compared", *["✓ holds"] * (len(steps) - 8)]
     assert len({colours[0], colours[5], colours[7]}) == 3
     assert found["refused"] == ["script-src-elem"]
     assert '<body id="refused"' not in document

@@ -221,7 +221,8 @@ def test_notebooks_get_tables_and_mathematics(session, points):
     assert "<td" in found
     assert "P(collapse)" in found
     derivation = session.derivation
-    for value in (derivation, derivation.system, *derivation.steps, *derivation.steps[-1].after):
+    of_any_size = (derivation.general, *derivation.general.steps, *derivation.general.closed)
+    for value in (*of_any_size, derivation, derivation.system, *derivation.steps, *derivation.steps[-1].after):
         shown = value._repr_latex_()
         assert shown.startswith("$$")
         assert shown.endswith("$$")

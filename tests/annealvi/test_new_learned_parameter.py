@@ -33,30 +33,26 @@ EDITS = {
     "derive/objects/mixtures.py": {
         "means: sp.Tuple, scales: sp.Tuple\n": "means: sp.Tuple, scales: sp.Tuple, tails: sp.Tuple\n",
         "sp.Tuple(*scales))": "sp.Tuple(*scales), sp.Tuple(*tails))",
-        "    @property\n    def size(self)": (
+        "    @property\n    def size(self) -> int:": (
             "    @property\n    def tails(self) -> sp.Tuple:\n        return self.args[5]\n\n"
-            "    @property\n    def size(self)"
+            "    @property\n    def size(self) -> int:"
         ),
     },
-    "derive/rules/slopes.py": {
+    "derive/rules/coordinates.py": {
         "import SCALES, WEIGHTS, Parameter": "import SCALES, TAILS, WEIGHTS, Parameter",
         "class LogitSlope(Slope)": (
-            'class LogTailSlope(Slope):\n    parameter, letter = TAILS, "kappa"\n\n\nclass LogitSlope(Slope)'
+            'class LogTailSlope(Slope):\n    parameter, letter = TAILS, "kappa"\n\n'
+            "    @classmethod\n    def rate(cls, i: sp.Expr, rate: sp.Expr) -> sp.Expr:\n"
+            '        """The slope is made up."""\n'
+            "        return super().rate(i, -PROPOSAL.weight(i))\n\n\n"
+            "class LogitSlope(Slope)"
         ),
     },
-    "derive/dynamics/parameter_steps.py": {
-        "    LogScaleSlope,\n": "    LogScaleSlope,\n    LogTailSlope,\n",
-        "def _unevaluated(": "def tail_steps(setting: Setting) -> tuple[Step, ...]:\n"
-        "    whole = _unevaluated(setting, LogTailSlope)\n"
-        "    slopes = tuple(replace(w, value=sp.Integer(i)) for i, w in enumerate(whole, 1))\n"
-        '    return (Step("slope along a log tail", "It is made up.", whole, slopes),)\n\n\ndef _unevaluated(',
-    },
     "derive/dynamics/learned.py": {
-        "import scale_steps, weight_steps": "import scale_steps, tail_steps, weight_steps",
         "import LogitSlope, LogScaleSlope,": "import LogitSlope, LogScaleSlope, LogTailSlope,",
         '        "σ_i = exp(τ_i) and dτ_i/dt = −∂𝓛/∂τ_i give dσ_i/dt = σ_i dτ_i/dt.",\n    ),\n': (
             '        "σ_i = exp(τ_i) and dτ_i/dt = −∂𝓛/∂τ_i give dσ_i/dt = σ_i dτ_i/dt.",\n    ),\n'
-            '    LearnedParameter(LogTailSlope, tail_steps, "flow of the tails", "α_i = exp(κ_i)."),\n'
+            '    LearnedParameter(LogTailSlope, "flow of the tails", "α_i = exp(κ_i)."),\n'
         ),
     },
     "kernels/particles/shapes.py": {
@@ -65,7 +61,7 @@ EDITS = {
         "    log_ratios, stretches = sums\n": "    log_ratios, stretches, tails = sums\n    tails += 1.0 * members\n",
         "    return log_ratios, stretches\n": "    return log_ratios, stretches, tails\n",
         "        if learns[SCALES]:\n": "        if learns[TAILS]:\n"
-        "            logs[TAILS, replica, i] -= dt * (i + 1) * slopes[TAILS, replica, i]\n"
+        "            logs[TAILS, replica, i] -= dt * values[WEIGHTS, replica, i] * slopes[TAILS, replica, i]\n"
         "            values[TAILS, replica, i] = math.exp(logs[TAILS, replica, i])\n"
         "        if learns[SCALES]:\n",
     },

@@ -313,14 +313,13 @@ def made_equations() -> tuple[PaperEquation, ...]:
     """The equations of the study, with checks that compare nothing."""
     derivation = derive_problem(annealvi.load_problem("bimodal"))
     check = Check("none", "numeric", 0.0, 1.0)
+    steps = [Check(f"step: {step.rule}", "symbolic", 0.0, 1.0) for step in derivation.written_out]
     names = [f"{corner}-{part}" for corner in ("collapsed", "mixed", "separated") for part in ("matrix", "determinant")]
     checks = dict.fromkeys(
         [*names, "protected-sum", "protected-difference", "switching-slope", *limits().latex()], check
     )
     return (
-        *system_equations(
-            "bimodal", derivation, [Check(f"step: {s.rule}", "symbolic", 0.0, 1.0) for s in derivation.steps], [check]
-        ),
+        *system_equations("bimodal", derivation, steps, [check]),
         *limit_equations("bimodal", limits(), checks),
         *stability_equations("bimodal", bimodal_stability(derivation), checks),
         *hold_equations("bimodal", protected_pair(limits().path), checks),

@@ -182,10 +182,10 @@ def test_steins_lemma_of_unequal_scales_needs_the_two_further_coordinates(monkey
     """
     derivation = derive_problem(STEP_CASES["unequal target scales"])
     setting = derivation.setting
-    in_general = setting.integrand.xreplace({setting.proposal: PROPOSAL, setting.target: TARGET})
+    objective = setting.objective.xreplace({setting.proposal: PROPOSAL, setting.target: TARGET})
 
     def check_of_stein():
-        general = apply_general_rules.__wrapped__(in_general, setting.constant, setting.manifold, setting.learn)
+        general = apply_general_rules.__wrapped__(objective, setting.manifold, setting.learn)
         (step,) = (step for step in Instance(setting, general).steps() if step.rule == "Stein's lemma")
         return check_step(step, [Meaning(sample_point(derivation, 1, 0, False))])
 

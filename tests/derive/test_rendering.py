@@ -18,14 +18,15 @@ from annealvi.cli.program import main
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.symbolic_problem import derive_problem
 from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
-from derive.objects.notation import dotted, families_of, symbol_tex
+from derive.objects.indices import Entry
+from derive.objects.notation import dotted, families_of, symbol_tex, tex
 from derive.objects.softmax import Softmax
 from derive.objects.step import Equation
 from derive.problem.built_in import BUILT_IN
 from derive.problem.specification import Flow, Problem, Proposal, Space, Target
 from derive.rules.reduction import CholeskyRoot
 from derive.writing.named_logits import with_named_logits
-from derive.writing.rendering import RENDERERS, as_latex, as_markdown, as_text, final_equations
+from derive.writing.rendering import RENDERERS, as_latex, as_markdown, as_text, final_equations, own_steps
 
 NAMES = [
     name for name in BUILT_IN if name not in ("slips-16", "slips-32", "slips-64", "slips-128")
@@ -98,10 +99,15 @@ def test_legends_of_names_with_indices_apart():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_symbol_of_every_problem_is_one_letter_with_indices(name):
-    expressions = [e.value for step in derived(name).steps for e in step.after if isinstance(e.value, sp.Basic)]
-    symbols = {s for e in expressions for s in e.atoms(sp.Symbol) if type(s) is sp.Symbol}
-    for s in symbols:
-        assert not re.search(r"[A-Za-z]{2}", re.sub(r"\\[A-Za-z]+", "", symbol_tex(s))), s
+    general, own = (
+        [e.value for step in steps for e in step.after if isinstance(e.value, sp.Basic)]
+        for steps in (derived(name).general.steps, derived(name).steps)
+    )
+    names = {tex(entry): entry for e in general for entry in e.atoms(Entry)}
+    names |= {symbol_tex(s): s for e in own for s in e.atoms(sp.Symbol) if type(s) is sp.Symbol}
+    for latex, named in names.items():
+        # Indices are letters of their own in a general equation.
+        assert not re.search(r"[A-Za-z]{2}", re.sub(r"\\[A-Za-z]+|_\{[a-zKL;,0-9]+\}", "", latex)), named
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -199,21 +205,25 @@ def test_nodes_of_the_reduction_in_print():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("form", RENDERERS)
 def test_sections_in_order(name, form):
-    text = RENDERERS[form](derived(name))
+    derivation = derived(name)
+    text, general = RENDERERS[form](derivation), derivation.general.steps
     any_number = {"latex": "For any $K$ and $L$"}.get(form, "For any K and L")
-    headings = [f"{number}. {step.rule}" for number, step in enumerate(derived(name).steps, 1)]
-    places = [text.index(heading) for heading in (*headings, any_number)] + [text.rindex("The closed system")]
+    own_number = f"For K = {derivation.setting.target.size} and L = {derivation.setting.proposal.size}"
+    rules = [step.rule for step in (*general, *own_steps(derivation))]
+    headings = [f"{number}. {rule}" for number, rule in enumerate(rules, 1)]
+    in_order = [any_number, *headings[: len(general)], own_number, *headings[len(general) :]]
+    places = [text.index(heading) for heading in in_order] + [text.rindex("The closed system")]
     assert places == sorted(places)
     assert "Dummy" not in text
 
 
 def test_what_a_step_leaves_is_not_printed_again():
     text = as_text(derived("simplex"))
-    geometry = text.partition("jointly Gaussian scalars")[2].partition("For any K and L")[0]
-    assert "The other equations stay as they are." in geometry
-    assert (
-        text.count("dQ_12/dt = ") == 4
-    )  # in product rule, closure, geometry and, once, closed system; not in step "jointly Gaussian"
+    gaussian = text.partition("jointly Gaussian scalars")[2].partition(". geometry")[0]
+    assert "The other equations stay as they are." in gaussian
+    # in the steps "given numbers of modes and components" and "geometry" and, once, in the closed system
+    assert text.count("dQ_12/dt = ") == 3
+    assert "dQ_12/dt = " not in gaussian
     assert "This is the closed system below." in text
 
 
@@ -243,7 +253,7 @@ def test_the_json_form_stays_explicit(tmp_path, capsys):
     assert found["states"] == ["m_1", "m_2", "s"] == list(found["equations"])
     assert not any(re.search(r"\by_", d["expression"]) for d in found["definitions"].values())
     assert "log(w_star_1)" in found["definitions"]["rho_star_11"]["expression"]
-    assert [step["rule"] for step in found["steps"]] == [step.rule for step in derived("two-scales").steps]
+    assert [step["rule"] for step in found["steps"]] == [step.rule for step in derived("two-scales").written_out]
 
 
 DOCUMENT = r"""\documentclass[10pt]{article}

@@ -1,7 +1,7 @@
 """Walks a throw-away learned parameter through a copy of the package that has it. Run as a program of its own.
 
-The parameter `tails` of the components enters no density. Its slope is made up: along the logarithm of the i-th
-component's tail it is i, and so the tail falls as exp(-i t), by the derived equations and by the particles.
+The parameter `tails` of the components enters no density. Its slope is made up: along the logarithm of a component's
+tail it is the component's weight w, and so the tail falls as exp(-w t), by the derived equations and by the particles.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from derive.problem.problem_file import load_problem, problem_to_toml
 from derive.problem.specification import LEARNABLE, BadInput
 from kernels.particles import shapes
 
-TAILS, MEANS = np.array([1.5, 0.5]), [[3, 0.2], [0.3, 2.9]]
+TAILS, WEIGHTS, MEANS = np.array([1.5, 0.5]), np.array([0.25, 0.75]), [[3, 0.2], [0.3, 2.9]]
 CHANGES = (
     'flow.learn=["tails", "means", "scales"]',
     "proposal.tails=[1.5, 0.5]",
+    "proposal.weights=[0.25, 0.75]",
     "space.dimension=4",
     'schedule.kind="constant"',
     "schedule.T0=2",
@@ -37,7 +38,7 @@ SESSION = annealvi.open_session(PROBLEM)
 
 
 def exact(t: np.ndarray) -> np.ndarray:
-    return TAILS * np.exp(-np.multiply.outer(t, [1, 2]))
+    return TAILS * np.exp(-np.multiply.outer(t, WEIGHTS))
 
 
 def lists_of_parameters() -> None:
@@ -57,28 +58,29 @@ def problem_file() -> None:
 def equations() -> None:
     found = {symbol.name: rate for symbol, rate in annealvi.equations(PROBLEM).items()}
     assert [*found] == ["m_1", "m_2", "s", "sigma_1", "sigma_2", "alpha_1", "alpha_2"]
-    for i, symbol in enumerate(SESSION.derivation.setting.proposal.tails, 1):
-        assert found[symbol.name] == -i * symbol
+    proposal = SESSION.derivation.setting.proposal
+    for i, (symbol, weight) in enumerate(zip(proposal.tails, proposal.weights, strict=True), 1):
+        assert found[symbol.name] == -weight * symbol
         assert symbol_tex(symbol) == rf"\alpha_{{{i}}}"
     assert [family.plain for family in families_of(["alpha_1"])] == ["alpha_i: the proposal's tails"]
 
 
 def output_of_rhs() -> None:
-    by_means = {"means": MEANS, "tails": [3.0, 1.0]}
-    by_name = {"states": dict(zip(SESSION.state_names, [0.3, 0.1, 0.2, 1.0, 1.1, 3.0, 1.0], strict=True))}
+    by_means = {"means": MEANS, "tails": [3.0, 2.0]}
+    by_name = {"states": dict(zip(SESSION.state_names, [0.3, 0.1, 0.2, 1.0, 1.1, 3.0, 2.0], strict=True))}
     for state in (by_means, by_name):
         rates = annealvi.velocity(PROBLEM, state).parameters
         assert [*rates] == ["weights", "scales", "tails"]
         assert rates["weights"] == (0.0, 0.0) != rates["scales"]
-        assert rates["tails"] == (-3.0, -2.0)
+        assert rates["tails"] == (-0.75, -1.5)
     with tempfile.TemporaryDirectory() as folder:
         state, out = Path(folder) / "state.json", Path(folder) / "out.json"
         state.write_text(json.dumps(by_name), encoding="utf-8")
         options = [word for change in CHANGES for word in ("--set", change)]
         assert main(["rhs", "bimodal", *options, "--state", str(state), "--json", str(out)]) == 0
         result = json.loads(out.read_text(encoding="utf-8"))
-    assert result["tails"] == [-3.0, -2.0]
-    assert result["states"]["alpha_2"] == -2.0
+    assert result["tails"] == [-0.75, -1.5]
+    assert result["states"]["alpha_2"] == -1.5
 
 
 def derived_path() -> None:
