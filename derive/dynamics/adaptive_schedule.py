@@ -163,7 +163,7 @@ def variance_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps) -> 
     over_vectors = tuple(e for e in before if isinstance(e.value, Expectation))
     closed = tuple(e for e in before if e not in over_vectors)
     surroundings = Surroundings.of(setting, geometry)
-    over_scalars = map_values(in_scalars(setting, surroundings, names, over_vectors), without_idle_chi_squared)
+    over_scalars = map_values(in_scalars(setting, surroundings, over_vectors), without_idle_chi_squared)
     scalar = (*closed, *over_scalars)
     # An average that the rates name too must take the same form here.
     related = (*closed, *tidied(map_values(over_scalars, lambda value: value.xreplace(relations))))

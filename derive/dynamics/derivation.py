@@ -118,11 +118,12 @@ def _carrier(setting: Setting, overlaps: Overlaps, final: Equations) -> OdeSyste
 def in_order_of_use(named: tuple[tuple[sp.Symbol, sp.Expr], ...]) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
     """The definitions in an order in which each one follows the definitions that it uses."""
     values = dict(named)
+    position = {symbol: n for n, symbol in enumerate(values)}
     ordered: dict[sp.Symbol, sp.Expr] = {}
 
     def place(symbol: sp.Symbol) -> None:
         if symbol not in ordered:
-            for used in sorted(values[symbol].free_symbols & set(values), key=list(values).index):
+            for used in sorted(values[symbol].free_symbols & values.keys(), key=position.__getitem__):
                 place(used)
             ordered[symbol] = values[symbol]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,15 +10,14 @@ from functools import lru_cache
 
 import sympy as sp
 
-from derive.objects.expectation import Expectation, StandardNormal
+from derive.objects.expectation import Expectation, StandardNormal, rewriter
 from derive.objects.mixtures import Responsibility
 from derive.objects.notation import first_index, indexed_name, symbol_tex
 from derive.objects.objective import Setting
 from derive.objects.softmax import Softmax
 from derive.objects.step import DefinitionKind, Equation, Equations, Step, definitions, map_values, needed, rates
-from derive.rules.flow import close
 from derive.rules.geometry import Geometry, Overlaps
-from derive.rules.reduction import FactorNames, Surroundings, reduce_to_scalars
+from derive.rules.reduction import CholeskyRoot, FactorNames, Surroundings, reduce_to_scalars
 from derive.rules.two_modes import cameron_martin_to_sech, sigmoid_as_tanh
 
 
@@ -37,14 +37,14 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         "A responsibility sees its sample only through the linear forms in its logits, which are jointly "
         "Gaussian, and with unequal scales "
         "through the sample's squared length, of which an independent χ² variable is left.",
-        (*rates(closed), *in_scalars(setting, exact, names, definitions(closed))),
+        (*rates(closed), *in_scalars(setting, exact, definitions(closed))),
     )
     if geometry.large_dimension:
         limit = Surroundings.of(setting, geometry, large_dimension=True)
         record(
             "limit of many dimensions",
             "As d → ∞ the squared length becomes Gaussian, N(d, 2d), and the logits jointly Gaussian.",
-            (*rates(closed), *in_scalars(setting, limit, names, definitions(closed))),
+            (*rates(closed), *in_scalars(setting, limit, definitions(closed))),
             limit=True,
         )
     by_label = {e.label: e for e in steps[-1].after}
@@ -58,7 +58,7 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         "geometry",
         "Put in what is known of the vectors' lengths and relations; dependent overlaps leave the list, "
         "and averages that no rate uses.",
-        needed(tidied(map_values(kept, lambda value: value.xreplace(relations)))),
+        needed(tidied(_put_in(kept, relations))),
     )
     first_order = [e for e in definitions(steps[-1].after) if _is_sigmoid(e.value)]
     if setting.target.size == 2 and any(e.kind is DefinitionKind.TARGET_SHARE for e in first_order):
@@ -86,8 +86,8 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         *(_per_state(e, *per_state[e.label]) if e.label in per_state else e for e in rates(steps[-1].after)),
         *definitions(steps[-1].after),
     )
-    in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving}
-    final = tidied(map_values(scaled, lambda value: value.xreplace(in_states)))
+    in_states = {names[inner]: factor * state for state, inner, factor in overlaps.moving if names[inner] != state}
+    final = tidied(_put_in(scaled, in_states), steps[-1].after)
     steps.append(
         Step(
             "final variables",
@@ -100,12 +100,17 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
     return tuple(steps)
 
 
-def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, defined: Equations) -> Equations:
+def _put_in(equations: Equations, values: Mapping[sp.Symbol, sp.Expr]) -> Equations:
+    """The equations with symbols replaced."""
+    return map_values(equations, rewriter(lambda e: values.get(e, e))) if values else equations
+
+
+def in_scalars(setting: Setting, surroundings: Surroundings, defined: Equations) -> Equations:
     """The definitions, with every average reduced to one over independent scalars.
 
     The definitions of the Cholesky entries that the averages use come first.
     """
-    factors: dict[sp.Symbol, Equation] = {}
+    factors: dict[sp.Symbol, sp.Expr] = {}
     reduced: list[Equation] = []
     for equation in defined:
         if not isinstance(equation.value, Expectation):
@@ -113,11 +118,11 @@ def in_scalars(setting: Setting, surroundings: Surroundings, names: dict, define
             continue
         result = reduce_to_scalars(equation.value, surroundings, factor_names(equation.value, setting))
         for symbol, value in result.factor:
-            entry = Equation(symbol.name, symbol_tex(symbol), close(value, names), symbol, DefinitionKind.FACTOR)
-            if factors.setdefault(symbol, entry).value != entry.value:
+            if factors.setdefault(symbol, value) != value:
                 raise ArithmeticError(f"two Cholesky factors share the name {symbol}")
-        reduced.append(replace(equation, value=close(result.average, names)))
-    return (*factors.values(), *reduced)
+        reduced.append(replace(equation, value=result.average))
+    entries = (Equation(s.name, symbol_tex(s), value, s, DefinitionKind.FACTOR) for s, value in factors.items())
+    return (*entries, *reduced)
 
 
 def factor_names(average: Expectation, setting: Setting) -> FactorNames:
@@ -155,16 +160,29 @@ def _per_state(rate: Equation, state: sp.Symbol, factor: sp.Expr) -> Equation:
     return Equation(f"d{state.name}", rf"\frac{{d{symbol_tex(state)}}}{{dt}}", rate.value / factor)
 
 
-def tidied(equations: Equations) -> Equations:
-    """The equations with factored radicands, and with the terms of each rate grouped by the averages."""
+def tidied(equations: Equations, known: Equations = ()) -> Equations:
+    """The equations with factored radicands, and with the terms of each rate grouped by the averages.
+
+    The values of the `known` equations are tidy already.
+    """
     averages = [e.symbol for e in definitions(equations) if e.kind is not DefinitionKind.FACTOR]
     order = {symbol: n for n, symbol in enumerate(averages)}
+    tidy_values = {e.value for e in known}
+    rooted = rewriter(lambda e: sp.sqrt(_factored(e.base)) if e.is_Pow and e.exp == sp.S.Half else e)
 
     def tidy(expression: sp.Expr) -> sp.Expr:
-        rooted = expression.replace(lambda e: e.is_Pow and e.exp == sp.S.Half, lambda e: sp.sqrt(_factored(e.base)))
-        return rooted if rooted.has(Expectation) else _grouped(_expanded(rooted), order)
+        expression = rooted(expression)
+        return expression if expression.has(Expectation) else _grouped(_expanded(expression), order)
 
-    return map_values(equations, tidy)
+    def tidied_value(equation: Equation) -> sp.Expr:
+        value = equation.value
+        if value in tidy_values:
+            return value
+        # A Cholesky entry is a root, or a quotient by an earlier entry, and holds no average.
+        in_parts = equation.kind is DefinitionKind.FACTOR and (value.is_Mul or isinstance(value, CholeskyRoot))
+        return value.func(*map(tidy, value.args)) if in_parts else tidy(value)
+
+    return tuple(replace(e, value=tidied_value(e)) for e in equations)
 
 
 _factored = lru_cache(maxsize=256)(sp.factor)
@@ -172,9 +190,19 @@ _factored = lru_cache(maxsize=256)(sp.factor)
 
 
 def _expanded(expression: sp.Expr) -> sp.Expr:
-    """The sum, expanded; most of its terms hold no sum."""
-    terms = sp.Add.make_args(expression)
-    return sp.Add(*(sp.expand(term) if term.has(sp.Add) else term for term in terms))
+    """The sum, expanded; most of its terms hold no sum, or are a monomial times a sum of monomials."""
+    return sp.Add(*(part for term in sp.Add.make_args(expression) for part in _parts(term)))
+
+
+def _parts(term: sp.Expr) -> list[sp.Expr]:
+    if not term.has(sp.Add):
+        return [term]
+    factors = sp.Mul.make_args(term)
+    sums = [f for f in factors if f.is_Add]
+    outside = [f for f in factors if not f.is_Add]
+    if len(sums) == 1 and not any(f.has(sp.Add, sp.Function) for f in (*outside, *sums[0].args)):
+        return [sp.Mul(*outside, inside) for inside in sums[0].args]
+    return [sp.expand(term)]
 
 
 def _grouped(expanded: sp.Expr, order: Mapping[sp.Symbol, int]) -> sp.Expr:
@@ -182,13 +210,41 @@ def _grouped(expanded: sp.Expr, order: Mapping[sp.Symbol, int]) -> sp.Expr:
 
     This is SymPy's `collect`, in one pass over the terms.
     """
-    groups: dict[sp.Expr, list[sp.Expr]] = defaultdict(list)
+    groups: dict[sp.Expr, list[list[sp.Expr]]] = defaultdict(list)
     for term in sp.Add.make_args(expanded):
-        first = min(term.free_symbols & order.keys(), key=order.__getitem__, default=None)
-        rest, power = (term, sp.S.One) if first is None else term.as_independent(first, as_Add=False)
-        groups[power].append(rest)
-    totals = ((power, sp.Add(*rests)) for power, rests in groups.items())
-    return sp.Add(*(power * (sp.factor_terms(total) if total.has(sp.Add) else total) for power, total in totals))
+        factors = sp.Mul.make_args(term)
+        first = min((s for f in factors for s in f.free_symbols if s in order), key=order.__getitem__, default=None)
+        power = sp.Mul(*(f for f in factors if first in f.free_symbols))
+        groups[power].append([f for f in factors if first not in f.free_symbols])
+    return sp.Add(*(power * _common_factors_out(rests) for power, rests in groups.items()))
+
+
+def _common_factors_out(terms: list[list[sp.Expr]]) -> sp.Expr:
+    """The sum of terms, each a list of its factors, as SymPy's `factor_terms` writes it.
+
+    That function is slow, and most sums have nothing in common but whole factors.
+    """
+    common = [f for f in terms[0] if _is_power(f) and all(f in term for term in terms)]
+    total = sp.Add(*(sp.Mul(*(f for f in term if f not in common)) for term in terms))
+    if total.has(sp.Add) and not _nothing_in_common(total):
+        total = sp.factor_terms(total)
+    return sp.Mul(*common, total)
+
+
+def _nothing_in_common(total: sp.Expr) -> bool:
+    """Whether the terms are monomials without a common symbol, number or sign."""
+    coefficients, monomials = zip(*(term.as_coeff_Mul() for term in sp.Add.make_args(total)), strict=True)
+    return (
+        not set.intersection(*(monomial.free_symbols for monomial in monomials))
+        and all(c.is_Integer for c in coefficients)
+        and max(coefficients) > 0
+        and math.gcd(*map(int, coefficients)) == 1
+        and all(f == 1 or _is_power(f) for monomial in monomials for f in sp.Mul.make_args(monomial))
+    )
+
+
+def _is_power(factor: sp.Expr) -> bool:
+    return factor.as_base_exp()[0].is_Symbol
 
 
 def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
@@ -209,16 +265,16 @@ def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
     named = [Equation(F.name, symbol_tex(F), log_ratio.name_in(tangent, sp.tanh), F) for F, tangent in tangents.items()]
     kept = [e for e in definitions(current) if e.symbol not in replaced]
     moved = map_values(rates(current), lambda rate: rate.xreplace(replaced))
-    return tidied((*moved, log_ratio.definition(), *named, *kept))
+    return tidied((*moved, log_ratio.definition(), *named, *kept), current)
 
 
 def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
     """ρ̄_12 = g/w_1 and ρ̄_21 = g/w_2, once both fluxes w_i ρ̄_ij have become the same expression."""
     log_ratio = _LogRatio(sp.Symbol("lambda_q", real=True), setting.proposal.weights, halves=1)
     weight_of = dict(zip(_fluxes(setting), setting.proposal.weights, strict=True))
-    averages = [e for e in definitions(current) if e.label in weight_of]
+    averages = tuple(e for e in definitions(current) if e.label in weight_of)
     g = sp.Symbol("g", positive=True)
-    fluxes = map_values(tidied(tuple(averages)), cameron_martin_to_sech)
+    fluxes = map_values(averages, cameron_martin_to_sech)
     fluxes = tuple(Equation(e.label, e.left, weight_of[e.label] * e.value, e.symbol) for e in fluxes)
     if len(fluxes) != 2 or sp.simplify(fluxes[0].value - fluxes[1].value) != 0:
         raise ArithmeticError("w_1 E_1[ρ_2] and w_2 E_2[ρ_1] did not become one expression")
@@ -226,7 +282,7 @@ def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
     replaced = {e.symbol: g / weight_of[e.label] for e in averages}
     kept = [e for e in definitions(current) if e.symbol not in replaced]
     moved = map_values(rates(current), lambda rate: rate.xreplace(replaced))
-    return tidied((*moved, *kept, log_ratio.definition(), flux))
+    return tidied((*moved, *kept, log_ratio.definition(), flux), current)
 
 
 class _LogRatio:

@@ -174,15 +174,24 @@ def _independent_modes(
     """
     lengths = [math.hypot(*row) for row in means]
     kept: list[int] = []
-    for off in (WELL_APART, DEPENDENT):
-        for k, row in enumerate(means):
-            if k not in kept and _least_squares([means[j] for j in kept], row)[1] > off * lengths[k]:
-                kept.append(k)
+    directions: list[list[mpmath.mpf]] = []
+    # Each direction may lose as many digits as a factor 1/DEPENDENT takes.
+    with mpmath.workdps(60 + 24 * len(means)):
+        for off in (WELL_APART, DEPENDENT):
+            for k in (k for k in range(len(means)) if k not in kept):
+                rest = [mpmath.mpf(x) for x in means[k]]
+                for u in directions:
+                    along = mpmath.fdot(rest, u)
+                    rest = [x - along * y for x, y in zip(rest, u, strict=True)]
+                distance = mpmath.norm(rest)
+                if distance > off * lengths[k]:
+                    kept.append(k)
+                    directions.append([x / distance for x in rest])
     kept.sort()
     images: list[tuple[VectorSymbol, Vector]] = []
     for k in (k for k in range(len(means)) if k not in kept):
         terms: dict[VectorSymbol, sp.Expr] = {}
-        for c, j in zip(_least_squares([means[j] for j in kept], means[k])[0], kept, strict=True):
+        for c, j in zip(_least_squares([means[j] for j in kept], means[k]), kept, strict=True):
             simple = Fraction(c).limit_denominator(64)
             if abs(c - simple) * lengths[j] <= DEPENDENT * lengths[k]:
                 terms[vectors[j]] = sp.Rational(simple.numerator, simple.denominator)
@@ -194,19 +203,17 @@ def _independent_modes(
     return tuple(kept), images
 
 
-def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) -> tuple[list[float], float]:
-    """The combination of the independent `columns` that is nearest to `wanted`: its coefficients and its distance."""
+def _least_squares(columns: Sequence[Sequence[float]], wanted: Sequence[float]) -> list[float]:
+    """The coefficients of the combination of the independent `columns` that is nearest to `wanted`."""
+    if not columns:
+        return []
     # The normal equations square the condition number, to which each column may contribute a factor 1/DEPENDENT.
     with mpmath.workdps(60 + 24 * len(columns)):
         lengths = [mpmath.norm(column) for column in columns]
         units = [[x / length for x in column] for column, length in zip(columns, lengths, strict=True)]
-        rest = [mpmath.mpf(x) for x in wanted]
-        if not units:
-            return [], float(mpmath.norm(rest))
         gram = mpmath.matrix([[mpmath.fdot(u, v) for v in units] for u in units])
-        solution = list(mpmath.lu_solve(gram, mpmath.matrix([mpmath.fdot(u, rest) for u in units])))
-        rest = [x - mpmath.fsum(c * u[n] for c, u in zip(solution, units, strict=True)) for n, x in enumerate(rest)]
-        return [float(c / length) for c, length in zip(solution, lengths, strict=True)], float(mpmath.norm(rest))
+        solution = mpmath.lu_solve(gram, mpmath.matrix([mpmath.fdot(u, wanted) for u in units]))
+        return [float(c / length) for c, length in zip(solution, lengths, strict=True)]
 
 
 def _require_motion(problem: Problem, setting: Setting, geometry: Geometry) -> None:

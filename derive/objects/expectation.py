@@ -8,6 +8,7 @@ value until the reduction has replaced the vector by scalars.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import mpmath
 import sympy as sp
@@ -18,7 +19,15 @@ from derive.objects.lambdified import Coded
 from derive.objects.numeric_averages import NotConvergedError, averages
 from derive.objects.softmax import LogSoftmax, Softmax, written_out
 
-__all__ = ["ChiSquared", "Expectation", "NotConvergedError", "StandardNormal", "evaluate", "without_idle_variables"]
+__all__ = [
+    "ChiSquared",
+    "Expectation",
+    "NotConvergedError",
+    "StandardNormal",
+    "evaluate",
+    "rewriter",
+    "without_idle_variables",
+]
 
 
 class StandardNormal(sp.Symbol):
@@ -104,13 +113,15 @@ class Expectation(Coded, sp.Expr):
         if self in rule:
             return rule[self], True
         result = self._of(lambda e: e.xreplace(rule))
-        return result, result != self
+        return result, result is not self
 
     def _of(self, change: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
         """The expectation with its integrand and its variables' degrees of freedom changed."""
         variables = [ChiSquared(v.name, change(v.degrees)) if isinstance(v, ChiSquared) else v for v in self.variables]
         renamed = {old: new for old, new in zip(self.variables, variables, strict=True) if old != new}
         integrand = change(self.integrand)
+        if integrand == self.integrand and not renamed:
+            return self
         return Expectation(integrand.xreplace(renamed) if renamed else integrand, *variables)
 
     def _eval_derivative(self, symbol: sp.Symbol) -> sp.Expr:
@@ -146,6 +157,22 @@ class Expectation(Coded, sp.Expr):
         degrees = ", ".join(printer.doprint(v.degrees) for v in laws)
         call = printer._module_format("derive.objects.numeric_averages.of_function")
         return f"{call}(lambda {names}: {printer.doprint(_codeable(self.integrand))}, {len(normals)}, [{degrees}])"
+
+
+def rewriter(change: Callable[[sp.Expr], sp.Expr]) -> Callable[[sp.Expr], sp.Expr]:
+    """The function that applies `change` to every node of an expression, beginning with the innermost nodes.
+
+    The function knows the nodes that it has met, in every expression: the averages over one sample share their logits.
+    """
+
+    @cache
+    def rewritten(e: sp.Expr) -> sp.Expr:
+        if isinstance(e, Expectation):
+            return change(e._of(rewritten))
+        args = tuple(map(rewritten, e.args))
+        return change(e if args == e.args else e.func(*args))
+
+    return rewritten
 
 
 def _codeable(integrand: sp.Expr) -> sp.Expr:

@@ -6,6 +6,7 @@ A responsibility becomes a share once the reduction has made its logits scalars.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import sympy as sp
 from sympy.printing.codeprinter import CodePrinter
@@ -39,6 +40,10 @@ class Softmax(Coded, sp.Function):
     def logits(self) -> tuple[sp.Expr, ...]:
         return self.args[1:]
 
+    @property
+    def free_symbols(self) -> set[sp.Symbol]:
+        return set(_symbols_in(self.logits))
+
     def explicit(self) -> sp.Expr:
         """1/(1 + Σ_{l≠j} e^{ℓ_l − ℓ_j}): the definition divided through by its own exponential."""
         own = self.logits[self.component - 1]
@@ -66,6 +71,12 @@ class Softmax(Coded, sp.Function):
     def _code(self, printer: CodePrinter, name: Callable[[str], str]) -> str:
         call = printer._module_format("derive.objects.lambdified.share")
         return f"{call}({_arguments(self, printer)}, {name('exp')}, {name('maximum')})"
+
+
+@lru_cache(maxsize=256)
+def _symbols_in(logits: tuple[sp.Expr, ...]) -> frozenset[sp.Symbol]:
+    """The symbols of all logits, which the shares in every average over one sample have in common."""
+    return frozenset().union(*(logit.free_symbols for logit in logits))
 
 
 class LogSoftmax(Coded, sp.Function):

@@ -12,8 +12,9 @@ no χ² variable is left.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -26,9 +27,10 @@ from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
 from derive.objects.lambdified import Coded
 from derive.objects.mixtures import DIMENSION, Mixture, Responsibility
 from derive.objects.notation import indexed_name
-from derive.objects.objective import Setting
+from derive.objects.objective import POINT, Setting
 from derive.objects.softmax import Softmax
-from derive.objects.vectors import GaussianVector, Inner, SquaredDeviation, Vector, VectorSymbol, substitute_vectors
+from derive.objects.vectors import GaussianVector, Inner, SquaredDeviation, Vector, VectorSymbol
+from derive.rules.flow import close, gram_symbols
 from derive.rules.geometry import Geometry
 
 
@@ -117,6 +119,8 @@ class Surroundings:
     large_dimension : bool
         Whether to replace ‖z‖² by its Gaussian limit N(d, 2d). The limit is exact as d → ∞, also where scales differ by
         O(d^{−1/2}).
+    names : dict of Inner to sympy.Symbol
+        The symbols of all inner products.
     """
 
     images: Mapping[VectorSymbol, Vector]
@@ -125,12 +129,16 @@ class Surroundings:
     means: tuple[VectorSymbol, ...]
     apart: bool = False
     large_dimension: bool = False
+    names: dict[Inner, sp.Symbol] = field(default_factory=dict)
 
     @classmethod
     def of(cls, setting: Setting, geometry: Geometry, large_dimension: bool = False) -> Surroundings:
         images = dict(geometry.images)
         modes = tuple(nu for nu in setting.target.means if nu not in images)
-        return cls(images, geometry.dimension, modes, tuple(setting.proposal.means), setting.apart, large_dimension)
+        names = gram_symbols(tuple(setting.target.means), tuple(setting.proposal.means))
+        return cls(
+            images, geometry.dimension, modes, tuple(setting.proposal.means), setting.apart, large_dimension, names
+        )
 
 
 @dataclass(frozen=True)
@@ -178,7 +186,7 @@ form."""
 
 
 def reduce_to_scalars(average: Expectation, surroundings: Surroundings, names: FactorNames | None = None) -> Reduced:
-    """The average over independent scalars that equals an average over a vector sample.
+    """The average over independent scalars that equals an average over a vector sample, closed in the overlaps.
 
     The integrand is a polynomial in the responsibilities of one mixture, their logarithms and ‖x − a‖²/σ². names: the
     names of the Cholesky factor's entries.
@@ -200,28 +208,41 @@ class _Logits(NamedTuple):
     factor: tuple[tuple[sp.Symbol, sp.Expr], ...]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _logits_in_scalars(mixture: Mixture, x: GaussianVector, surroundings: Surroundings, names: FactorNames) -> _Logits:
     """The logits of a mixture at a sample in scalars, cached, since many averages are over the same sample."""
     parts = _quadratic_forms(mixture, x, surroundings)
-    basis = _independent([p.linear for p in parts])
-    if surroundings.dimension is not None and more_than_fit(len(basis), surroundings):
-        normals = _standard_normals(surroundings.dimension)
-        coordinates, entries = frame(surroundings, surroundings.dimension)
-        lines = [x.scale * _along(part.linear, coordinates, normals) for part in parts]
-    else:
-        normals = _standard_normals(len(basis))
-        lengths = {Inner(RADIAL, RADIAL): 2 * DIMENSION * x.scale**2}
-        gram = sp.Matrix(len(basis), len(basis), lambda i, j: _without_radial(basis[i].dot(basis[j]).xreplace(lengths)))
-        factor, entries = _cholesky(gram, names)
-        scalars = [x.scale * sp.Add(*(factor[i, j] * normals[j] for j in range(i + 1))) for i in range(len(basis))]
-        lines = [sp.Add(*(c * y for c, y in zip(_coordinates(p.linear, basis), scalars, strict=True))) for p in parts]
+    lines, normals, entries = _in_normals(tuple(part.linear for part in parts), x.scale, surroundings, names)
     squared, rest = _squared_length(x, normals, surroundings)
     typical = DIMENSION if surroundings.large_dimension else squared
     logits = tuple(
-        part.constant + line + x.scale**2 * part.curvature * typical for part, line in zip(parts, lines, strict=True)
+        close(part.constant, surroundings.names) + line + x.scale**2 * part.curvature * typical
+        for part, line in zip(parts, lines, strict=True)
     )
     return _Logits(logits, squared, (*normals, *rest), entries)
+
+
+@lru_cache(maxsize=64)
+def _in_normals(
+    forms: tuple[Vector, ...], scale: sp.Expr, surroundings: Surroundings, names: FactorNames
+) -> tuple[tuple[sp.Expr, ...], tuple[StandardNormal, ...], tuple[tuple[sp.Symbol, sp.Expr], ...]]:
+    """Linear forms of σ z in independent normal variables, these variables, and the entries of the factor."""
+    basis = _independent(forms)
+    if surroundings.dimension is not None and more_than_fit(len(basis), surroundings):
+        normals = _standard_normals(surroundings.dimension)
+        coordinates, entries = frame(surroundings, surroundings.dimension)
+        entries = tuple((symbol, close(value, surroundings.names)) for symbol, value in entries)
+        return tuple(scale * _along(form, coordinates, normals) for form in forms), normals, entries
+    normals = _standard_normals(len(basis))
+    lengths = {Inner(RADIAL, RADIAL): 2 * DIMENSION * scale**2}
+
+    def inner(u: Vector, v: Vector) -> sp.Expr:
+        return close(_without_radial(u.dot(v).xreplace(lengths)), surroundings.names)
+
+    factor, entries = _cholesky([[inner(u, v) for v in basis[: i + 1]] for i, u in enumerate(basis)], names)
+    scalars = [scale * sp.Add(*(c * z for c, z in zip(row, normals, strict=False))) for row in factor]
+    found = (zip(_coordinates(form, basis), scalars, strict=True) for form in forms)
+    return tuple(sp.Add(*(c * y for c, y in terms)) for terms in found), normals, entries
 
 
 def more_than_fit(forms: int, surroundings: Surroundings) -> bool:
@@ -265,7 +286,13 @@ def most_forms(setting: Setting, geometry: Geometry) -> int:
 def _quadratic_forms(mixture: Mixture, x: GaussianVector, surroundings: Surroundings) -> list[_QuadraticForm]:
     means = list(mixture.means)
     reference = means.index(x.mean) if x.mean in means else mixture.size - 1
-    return [_QuadraticForm.of(mixture, c, reference, x, surroundings) for c in range(mixture.size)]
+    logits = _expanded_logits(mixture)
+    return [_QuadraticForm.of(logit - logits[reference], x.mean, surroundings) for logit in logits]
+
+
+@lru_cache(maxsize=16)
+def _expanded_logits(mixture: Mixture) -> tuple[sp.Expr, ...]:
+    return tuple(sp.expand(mixture.logit(c, POINT)) for c in range(mixture.size))
 
 
 def _along(
@@ -283,27 +310,33 @@ class _QuadraticForm:
     curvature: sp.Expr
 
     @classmethod
-    def of(
-        cls, mixture: Mixture, component: int, reference: int, x: GaussianVector, surroundings: Surroundings
-    ) -> _QuadraticForm:
-        logit = sp.expand(mixture.logit(component, x) - mixture.logit(reference, x))
-        curvature = logit.coeff(Inner(x, x))
-        linear = 2 * curvature * Vector({x.mean: sp.S.One})
-        for node in sorted(
-            (n for n in logit.atoms(Inner) if x in n.args and n.args != (x, x)), key=sp.default_sort_key
-        ):
-            linear += Vector({node.args[1] if node.args[0] == x else node.args[0]: logit.coeff(node)})
+    def of(cls, logit: sp.Expr, a: VectorSymbol, surroundings: Surroundings) -> _QuadraticForm:
+        """The form of an expanded relative logit at POINT."""
+        slopes: dict[VectorSymbol, sp.Expr] = defaultdict(lambda: sp.S.Zero)
+        at_a: dict[Inner, Inner] = {}
+        for term in sp.Add.make_args(logit):
+            for node in sp.Mul.make_args(term):
+                if isinstance(node, Inner) and POINT in node.args:
+                    other = node.args[1] if node.args[0] == POINT else node.args[0]
+                    slopes[other] += term / node
+                    at_a[node] = Inner(a, a if other == POINT else other)
+        curvature = slopes.pop(POINT, sp.S.Zero)
+        slopes[a] += 2 * curvature
         if surroundings.large_dimension:
-            linear += Vector({RADIAL: curvature})
-        constant = sp.expand(substitute_vectors(logit, {x: Vector({x.mean: sp.S.One})}))
-        return cls(constant, _in_independent_vectors(linear, surroundings.images), sp.factor(curvature))
+            slopes[RADIAL] = curvature
+        linear = _in_independent_vectors(Vector(slopes), surroundings.images)
+        return cls(logit.xreplace(at_a), linear, sp.factor(curvature))
 
 
 def _in_independent_vectors(form: Vector, images: Mapping[VectorSymbol, Vector]) -> Vector:
     total = Vector()
     for symbol, coefficient in form:
         total += coefficient * images[symbol] if symbol in images else Vector({symbol: coefficient})
-    return total.map(sp.cancel)
+    return total.map(_cancelled)
+
+
+def _cancelled(coefficient: sp.Expr) -> sp.Expr:
+    return coefficient if coefficient.is_Rational else sp.cancel(coefficient)
 
 
 def _without_radial(inner_products: sp.Expr) -> sp.Expr:
@@ -326,7 +359,7 @@ def _standard_normals(count: int) -> tuple[StandardNormal, ...]:
     return (StandardNormal("z"),) if count == 1 else tuple(StandardNormal(f"z_{n + 1}") for n in range(count))
 
 
-def _independent(forms: list[Vector]) -> list[Vector]:
+def _independent(forms: Sequence[Vector]) -> list[Vector]:
     """A basis among the forms.
 
     A numeric leading coefficient is made positive, so that u and −u give the same scalar.
@@ -338,10 +371,11 @@ def _independent(forms: list[Vector]) -> list[Vector]:
         leading = next((form.coefficient(s) for s in symbols if form.coefficient(s) != 0), sp.S.Zero)
         rest = form
         for pivot, row in eliminated:
-            rest = (rest - rest.coefficient(pivot) * row).map(sp.cancel)
+            if coefficient := rest.coefficient(pivot):
+                rest = (rest - coefficient * row).map(_cancelled)
         if len(rest):
             pivot, coefficient = next(iter(rest))
-            eliminated.append((pivot, (rest * (1 / coefficient)).map(sp.cancel)))
+            eliminated.append((pivot, (rest * (1 / coefficient)).map(_cancelled)))
             basis.append(-form if leading.is_negative else form)
     return basis
 
@@ -349,8 +383,8 @@ def _independent(forms: list[Vector]) -> list[Vector]:
 def _coordinates(form: Vector, basis: list[Vector]) -> list[sp.Expr]:
     """The coefficients of a form in the basis; a form outside the basis's span is an error."""
     for n, u in enumerate(basis):
-        for sign in (1, -1):
-            if not len(form - sign * u):
+        for sign, same in ((1, u), (-1, -u)):
+            if form == same:
                 return [sp.Integer(sign * (m == n)) for m in range(len(basis))]
     symbols = sorted({s for f in [*basis, form] for s, _ in f}, key=sp.default_sort_key)
     if not len(form):
@@ -363,25 +397,26 @@ def _coordinates(form: Vector, basis: list[Vector]) -> list[sp.Expr]:
     return list(solution)
 
 
-def _cholesky(gram: sp.Matrix, names: FactorNames) -> tuple[sp.Matrix, tuple[tuple[sp.Symbol, sp.Expr], ...]]:
+def _cholesky(
+    gram: list[list[sp.Expr]], names: FactorNames
+) -> tuple[list[list[sp.Expr]], tuple[tuple[sp.Symbol, sp.Expr], ...]]:
     """The lower triangular factor of a symbolic Gram matrix, with named entries, and the values of the names.
 
-    The root of a single form is written out without a name. The factor's formulas need no proof from SymPy that the
-    matrix is positive.
+    Of both matrices the rows up to the diagonal are given. The root of a single form is written out without a name. The
+    factor's formulas need no proof from SymPy that the matrix is positive.
     """
-    size = gram.shape[0]
-    if size <= 1:
-        return gram.applyfunc(lambda e: sp.sqrt(sp.expand(e))), ()
-    factor = sp.zeros(size, size)
+    if len(gram) <= 1:
+        return [[sp.sqrt(sp.expand(e)) for e in row] for row in gram], ()
+    factor: list[list[sp.Expr]] = []
     entries = []
-    for i in range(size):
-        for j in range(i + 1):
-            remainder = sp.expand(gram[i, j]) - sp.Add(*(factor[i, k] * factor[j, k] for k in range(j)))
+    for i, row in enumerate(gram):
+        factor.append([])
+        for j, entry in enumerate(row):
+            known = sp.expand(entry)
+            remainder = sp.Add(known, *(-a * b for a, b in zip(factor[i], factor[j][:j], strict=True)))
             name = names(i + 1, j + 1)
-            entries.append(
-                (name, CholeskyRoot(remainder, sp.expand(gram[i, i])) if i == j else remainder / factor[j, j])
-            )
-            factor[i, j] = name
+            entries.append((name, CholeskyRoot(remainder, known) if i == j else remainder / factor[j][j]))
+            factor[i].append(name)
     return factor, tuple(entries)
 
 
