@@ -235,13 +235,13 @@ def _appendix(m: Mixture) -> str:
     A flow in the whole space, which is not projected, has general equations of its own.
     """
     setting = m.derivation.setting
-    where = "sec:general" if setting.learn == ("means",) else "app:learned"
+    where = r"Section~\ref{sec:general}" if setting.learn == ("means",) else r"Appendix~\ref{app:learned}"
     projected = setting.manifold == "sphere"
     parts = [
         rf"\subsection{{\texttt{{{breakable(m.name)}}}}}\label{{mixture:{slug(m.name)}}}",
         r"{\footnotesize",
         rf"\noindent $K = {setting.target.size}$, $L = {setting.proposal.size}$"
-        + (rf": an instance of the equations of \ref{{{where}}}." if projected else "; the flow is not projected."),
+        + (f": an instance of the equations of {where}." if projected else "; the flow is not projected."),
         *([] if projected else [general_as_latex(m.derivation)]),
         closed_system_as_latex(m.derivation),
         r"\par}",

@@ -27,10 +27,12 @@ from annealvi.paper.article_figures import draw_all
 from annealvi.paper.article_results import Mixture, mixture, stored_flows
 from annealvi.paper.build import (
     READ_BACK,
+    READ_BACK_GENERAL,
     TypesettingError,
     _appendix,
     appendix_name,
     article_source,
+    distinct,
     faults,
     rebuild,
     typeset,
@@ -41,6 +43,7 @@ from annealvi.paper.build import (
 from annealvi.paper.exported_equations import (
     PaperEquation,
     bundle,
+    general_equations,
     hold_equations,
     limit_equations,
     stability_equations,
@@ -219,6 +222,28 @@ def test_a_changed_built_in_problem_gets_labels_of_its_own(monkeypatch):
     assert r"\label{eq:bimodal:" not in _appendix(there)
 
 
+def test_an_appendix_says_which_instance_a_mixture_is_and_prints_what_the_article_does_not_derive():
+    def appendix(name: str, **flow) -> str:
+        problem = annealvi.load_problem(name)
+        derivation = derive_problem(replace(problem, flow=replace(problem.flow, **flow)))
+        return _appendix(Mixture("own", problem, derivation, (), ()))
+
+    assert r"$K = 3$, $L = 3$: an instance of the equations of Section~\ref{sec:general}" in appendix("simplex")
+    assert r"\ref{app:learned}" in appendix("learned-weights")
+    assert r"\sum_{k=1}^{K}" not in appendix("simplex")
+    assert r"\sum_{k=1}^{K}" in appendix("one-component", manifold="euclidean")
+
+
+def test_a_general_label_stands_for_one_equation():
+    one, other = (
+        PaperEquation("general:x", ("x &= 1",), "", "", ()),
+        PaperEquation("general:x", ("x &= 2",), "", "", ()),
+    )
+    assert distinct([one, one]) == (one,)
+    with pytest.raises(ValueError, match="general:x"):
+        distinct([one, other])
+
+
 @pytest.mark.parametrize("name", ["two_scales", "bimodal!", "Two scales", "learned+weights"])
 def test_a_name_with_the_articles_labels_is_refused_before_anything_is_computed(name, monkeypatch, tmp_path):
     monkeypatch.setattr("annealvi.paper.build.compute", lambda *_: pytest.fail("computed"))
@@ -318,7 +343,9 @@ def made_equations() -> tuple[PaperEquation, ...]:
     checks = dict.fromkeys(
         [*names, "protected-sum", "protected-difference", "switching-slope", *limits().latex()], check
     )
+    steps = [Check(f"step: {s.rule}", "symbolic", 0.0, 1.0) for s in derivation.written_out]
     return (
+        *general_equations(derivation, steps, READ_BACK_GENERAL),
         *system_equations("bimodal", derivation, steps, [check]),
         *limit_equations("bimodal", limits(), checks),
         *stability_equations("bimodal", bimodal_stability(derivation), checks),
@@ -388,6 +415,8 @@ def test_each_equation_has_the_steps_that_led_to_it_and_the_words_for_the_others
     steps = {
         e.label.removeprefix("bimodal:"): [c.name.removeprefix("step: ") for c in e.checks] for e in equations.values()
     }
+    assert steps["general:D_in"] == ["product rule", "closure"]
+    assert steps["general:share_ij"] == ["shares", "closure"]
     assert steps["h_star"] == ["two modes: tanh"]
     assert steps["g"] == ["two components: sech", "final variables"]
     assert {"product rule", "closure", "final variables"} < set(steps["dm_1"])
@@ -411,8 +440,9 @@ def test_kernels_and_tests_are_names_that_can_be_followed():
             file, _, function = equation.test.partition("::")
             assert f"def {function.partition('[')[0]}(" in (ROOT / file).read_text(encoding="utf-8")
         assert equation.test or equation.whole
-    file, _, function = READ_BACK.partition("::")
-    assert f"def {function.partition('[')[0]}(" in (ROOT / file).read_text(encoding="utf-8")
+    for test in (READ_BACK, READ_BACK_GENERAL):
+        file, _, function = test.partition("::")
+        assert f"def {function.partition('[')[0]}(" in (ROOT / file).read_text(encoding="utf-8")
 
 
 def test_fragments():
