@@ -236,3 +236,33 @@ def test_slopes_are_gathered_into_one_sum_for_each_family():
     assert isinstance(found, Sum)
     assert equal(found, Sum((W(J) + 2 * SIGMA(J)) * u, J))
     assert equal(rest, other)
+
+
+def test_the_exchange_lets_no_bound_index_out():
+    own = Sum(W(J) * Average(rho(J, XJ), XJ), J)
+    assert J not in exchange_responsibilities(own, PROPOSAL).free_symbols
+    assert equal(exchange_responsibilities(own, PROPOSAL), own)
+
+
+def test_a_power_of_a_sum_is_a_double_sum():
+    assert equal(Sum(W(J), J) ** 2, Sum(Sum(W(J) * W(L), L), J))
+
+
+def test_no_way_of_substitution_captures_an_index():
+    sum_over_j = Sum(W(J) * q(I, J), J)
+    for found in (sum_over_j.xreplace({I: J}), sum_over_j.subs(I, J), sum_over_j.subs({I: J}, simultaneous=True)):
+        assert equal(found, Sum(W(L) * q(J, L), L))
+    assert sum_over_j.subs(J, 3) == sum_over_j
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        Inner(Deviation(X), A(J)) ** 4,
+        Inner(Deviation(X), A(J)) * sp.exp(SquaredDeviation(X)),
+        rho(J, X) * Inner(Deviation(X), A(J)) * Inner(Deviation(X), A(L)),
+    ],
+)
+def test_steins_lemma_names_what_it_does_not_cover(f):
+    with pytest.raises(RuleDoesNotApplyError):
+        stein(Average(f, X))

@@ -17,7 +17,7 @@ from derive.checks.step_check import BOUND, StepCheck, check_derivation, check_s
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.instances import Instance
 from derive.dynamics.symbolic_problem import derivation, derive_problem
-from derive.objects.mixtures import Average
+from derive.objects.mixtures import Average, Sample
 from derive.objects.step import Step
 from derive.problem.specification import Flow, Problem, Proposal, Target
 
@@ -68,7 +68,8 @@ def test_an_average_with_another_meaning_fails_the_closure():
     for n, equation in enumerate(closure.after):
         if isinstance(equation.value, Average):
             integrand, x = equation.value.args
-            for value in (Average(integrand, x.lifted()), 2 * equation.value):
+            other = Sample(x.mixture, x.component, 0 if x.extra else 2)
+            for value in (Average(integrand.xreplace({x: other}), other), 2 * equation.value):
                 wrong = replace(equation, value=value)
                 after = (*closure.after[:n], wrong, *closure.after[n + 1 :])
                 general = replace(found.general, steps=(replace(closure, after=after),))
