@@ -172,6 +172,9 @@ class Sum(sp.Expr):
         changed, any_change = term._xreplace(rule)
         return (Sum(changed, index), True) if any_change or index != self.index else (self, False)
 
+    def _eval_subs(self, old: sp.Expr, new: sp.Expr) -> sp.Expr:
+        return self._xreplace({old: new})[0]
+
     def _latex(self, printer: LatexPrinter) -> str:
         term = printer.doprint(self.term)
         body = rf"\left({term}\right)" if self.term.is_Add else term
@@ -209,7 +212,8 @@ def products(expression: sp.Expr, bound: tuple[Index, ...] = ()) -> list[tuple[s
     """The products, free of sums, that an expression is the sum of, each with its bound indices, outermost first."""
     found = []
     for term in sp.Add.make_args(sp.expand(expression)):
-        inner = next((factor for factor in sp.Mul.make_args(term) if isinstance(factor, Sum)), None)
+        powers = (factor.as_base_exp() for factor in sp.Mul.make_args(term))
+        inner = next((base for base, power in powers if isinstance(base, Sum) and power.is_positive), None)
         if inner is None:
             found.append((term, bound))
             continue

@@ -164,6 +164,8 @@ def exchange_responsibilities(expression: sp.Expr, mixture: IndexedMixture) -> s
         if len(own) != 1:
             return term
         i = own[0].component
+        if i.has(sums.index):
+            return term
         rest = average.integrand / own[0] * weight / mixture.weight(sums.index)
         moved = rest.xreplace({x: Sample(mixture, i)})
         if moved.has(sums.index):
@@ -295,6 +297,8 @@ def stein(expression: sp.Expr) -> sp.Expr:
         linear = [g for g in sp.Mul.make_args(f) if g == deviation or (isinstance(g, Inner) and deviation in g.args)]
         if not linear:
             return Average(f, x)
+        if len(linear) > 1:
+            raise RuleDoesNotApplyError(f"Stein's lemma needs one factor in the deviation, not those of {f}")
         (factor,) = linear
         slope = lifted_slope(f / factor, x)
         if factor != deviation:
@@ -307,10 +311,11 @@ def stein(expression: sp.Expr) -> sp.Expr:
 def _moment(f: sp.Expr, x: Sample) -> sp.Expr:
     """The average of a product of at most two linear forms of the deviation, or of powers of its square up to two."""
     deviation, squared = Deviation(x), SquaredDeviation(x)
-    factors = [base for base, power in f.as_powers_dict().items() for _ in range(int(power))]
+    powers = [factor.as_base_exp() for factor in sp.Mul.make_args(f) if factor != 1]
+    factors = [base for base, power in powers for _ in range(int(power) if power.is_Integer else 1)]
     forms = [g for g in factors if g == deviation or (isinstance(g, Inner) and deviation in g.args)]
     squares = factors.count(squared)
-    if len(forms) + squares < len(factors) or squares > 2 or (len(forms) == 2 and squares):
+    if len(forms) + squares < len(factors) or squares > 2 or len(forms) > 2 or (len(forms) == 2 and squares):
         raise RuleDoesNotApplyError(f"no moment of {f}")
     if len(forms) % 2:
         return sp.S.Zero
