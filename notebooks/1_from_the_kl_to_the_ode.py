@@ -127,7 +127,7 @@ for equation in final_equations(session.derivation):
 # %%
 checks = list(derivation_checks(session.derivation))
 for number, check in enumerate(checks, 1):
-    print(f"{number:2d}. {check.name.removeprefix('step: '):32s} largest difference {check.statistic:.0e}")
+    print(f"{number:2d}. {check.name.removeprefix('step: '):38s} largest difference {check.statistic:.0e}")
 assert len(checks) == len(steps) == 18
 assert all(check.passed for check in checks)
 

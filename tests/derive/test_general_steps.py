@@ -47,7 +47,7 @@ def test_every_step_holds_for_one_learned_parameter(learn):
     assert_all_hold(list(check_derivation(found, 1, 1)), found.written_out)
 
 
-@pytest.mark.parametrize(("K", "L"), [(1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3)])
+@pytest.mark.parametrize(("K", "L"), SIZES)
 def test_every_step_holds_from_the_projection_on_the_sphere_on(K, L):
     euclidean = up_to_closure(problem_of(K, L, "euclidean"))
     sphere = up_to_closure(problem_of(K, L, "sphere"))
