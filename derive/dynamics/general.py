@@ -246,17 +246,14 @@ def _energy_steps(record: _Recorder, integrand: sp.Expr) -> None:
     centred = PROPOSAL.weight(I) * (Average(f, x) - Sum(PROPOSAL.weight(j) * Average(f, x).xreplace({I: j}), j))
     rest = split(record.value("slope_theta_i") - sp.expand(centred))
     slope = rest + PROPOSAL.weight(I) * (whole - Sum(PROPOSAL.weight(j) * Entry("E", j), j))
-    named = Equation("E_i", "E_{i}", Average(f, x), whole, indices=(I,))
+    taken_apart = stein(in_deviations(logs_of_responsibilities(Average(f, x))))
+    named = Equation("E_i", "E_{i}", taken_apart, whole, indices=(I,))
     others = tuple(replace(e, value=slope) if e.label == "slope_theta_i" else e for e in record.current)
     record.record(
-        "energies of the components", "Name the averages of log q − β log p* over the components.", (*others, named)
-    )
-    record(
-        "one component and its responsibility",
-        "log q = log(w_i N_i) − log ρ_i at a sample of component i, and log p* = log(w*_K N_K) − log ρ*_K with the "
-        "last mode.",
-        lambda value: stein(in_deviations(logs_of_responsibilities(value))),
-        of=("E_i",),
+        "energies of the components",
+        "The averages E_i of log q − β log p* over the components, with log q = log(w_i N_i) − log ρ_i at a sample of "
+        "component i, and log p* = log(w*_K N_K) − log ρ*_K with the last mode.",
+        (*others, named),
     )
     own = sp.Add(*(term for term in sp.Add.make_args(sp.expand(record.value("E_i"))) if I in term.free_symbols))
     mean = Equation("e_mean", r"\bar e", Sum(PROPOSAL.weight(j) * Entry("e", j), j), MEAN_ENERGY)
