@@ -254,7 +254,8 @@ def derivation(problem: Problem | None = None) -> GeneralDerivation:
     Examples
     --------
     >>> general = derivation()
-    >>> print(len(general.steps), general.velocities[0].value)
+    >>> len(general.steps), general.closed[0].label
+    (12, 'dM_in')
     """
     return general_derivation(symbolise(problem or Problem()).setting)
 

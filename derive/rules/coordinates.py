@@ -112,7 +112,7 @@ class LogitSlope(Slope):
         return rf"\operatorname{{softmax}}_{{{component}}}(\{cls.letter})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParameterRate:
     """The rate of a parameter of one component before the chain rule.
 
@@ -133,9 +133,14 @@ class ParameterRate:
     rates: Any
     symbols: tuple[sp.Symbol, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"d/dt {self.slope.parameter.name[:-1]}({self.slope.letter}, {self._number()}, rate={self.rates})"
+
     def latex(self) -> str:
-        number = self.component + 1 if self.symbols else self.component
-        return rf"\frac{{d}}{{dt}}{self.slope.written(number)}"
+        return rf"\frac{{d}}{{dt}}{self.slope.written(self._number())}"
+
+    def _number(self) -> Any:
+        return self.component + 1 if self.symbols else self.component
 
     def by_chain_rule(self) -> sp.Expr:
         return self.slope.rate(self.component, self.rates)
