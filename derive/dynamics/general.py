@@ -6,7 +6,7 @@ on what is learned and not on K and L. The equations of a problem are these with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ import sympy as sp
 
 from derive.dynamics.learned import LearnedParameter, parameters_in
 from derive.objects.indices import COMPONENTS, MODE, MODES, OTHER, Entry, I, Index, Sum, fresh
-from derive.objects.mixtures import PROPOSAL, TARGET, Average, IndexedMixture, Responsibility, Sample
+from derive.objects.mixtures import PROPOSAL, TARGET, Average, IndexedMixture, LogDensity, Responsibility, Sample
 from derive.objects.notation import dotted, tex
 from derive.objects.objective import POINT, MixtureExpectation, Setting
 from derive.objects.short_repr import short_repr
@@ -87,24 +87,25 @@ def apply_general_rules(objective: sp.Expr, manifold: str, learn: tuple[str, ...
     ]
     learned = parameters_in(learn)
     with_means = "means" in learn
-    wholes, parts = [], []
+    wholes, parts, jacobians = [], [], []
     if with_means:
         a = PROPOSAL.mean(I)
         wholes.append(Equation("gradient_i", rf"\nabla_{{{tex(a)}}}{OBJECTIVE}", Gradient(expanded, a), indices=(I,)))
         parts.append(mean_slope(expanded, a))
+        jacobians.append("∂x_j/∂a_i = δ_ij")
     for parameter in learned:
         slope = parameter.slope(expanded, PROPOSAL, I)
         left = rf"\partial_{{\{parameter.slope.letter}_i}}{OBJECTIVE}"
         wholes.append(Equation(f"slope_{parameter.slope.letter}_i", left, slope, indices=(I,)))
         parts.append(parameter_slope(parameter.slope, expanded, I))
-    current = _slope_steps(steps, tuple(wholes), parts)
+        jacobians.append(parameter.slope.jacobian)
+    current = _slope_steps(steps, tuple(wholes), parts, ", ".join(jacobians))
     record = _Recorder(steps, current)
     record(
         "deviation from the own mean",
         "x = a_i + (x − a_i) in every average over component i, with u_ij = (a_j − a_i)/σ_j², the slope of logit j "
         "at a_i (u*_ik likewise of mode k).",
-        lambda value: in_deviations(value) if not value.has(sp.log) else value,
-        of=("gradient_i", "slope_tau_i"),
+        lambda value: value if value.has(LogDensity) else in_deviations(value),
     )
     if any(parameter.name == "weights" for parameter in learned):
         _energy_steps(record, integrand)
@@ -127,7 +128,9 @@ def over_components(integrand: sp.Expr, mixture: IndexedMixture = PROPOSAL) -> s
     return Sum(mixture.weight(j) * Average(integrand.xreplace({POINT: x}), x), j)
 
 
-def _slope_steps(steps: list[Step], wholes: Equations, parts: Sequence[tuple[sp.Expr, sp.Expr]]) -> Equations:
+def _slope_steps(
+    steps: list[Step], wholes: Equations, parts: Sequence[tuple[sp.Expr, sp.Expr]], jacobians: str
+) -> Equations:
     """The steps from unevaluated slopes to slopes in averages of single responsibilities, which are returned."""
     names = [whole.label.removeprefix("slope_") for whole in wholes]
     through = tuple(
@@ -147,8 +150,7 @@ def _slope_steps(steps: list[Step], wholes: Equations, parts: Sequence[tuple[sp.
         Step(
             "pathwise gradient",
             "Write x_j = a_j + σ_j z and differentiate under the integral: through the weights and the samples (p), "
-            "and through log q at a fixed sample (e'). ∂x_j/∂a_i = δ_ij, ∂x_j/∂τ_i = δ_ij (x_j − a_j), ∂w_j/∂θ_i = "
-            "w_j (δ_ij − w_i); log Z(β) does not depend on the proposal.",
+            f"and through log q at a fixed sample (e'), with {jacobians}; log Z(β) does not depend on the proposal.",
             wholes,
             (*summed, *through, *explicit),
         ),
@@ -188,11 +190,9 @@ class _Recorder:
     def __init__(self, steps: list[Step], current: Equations) -> None:
         self.steps, self.current = steps, current
 
-    def __call__(
-        self, rule: str, statement: str, change: Callable[[sp.Expr], sp.Expr], of: Iterable[str] | None = None
-    ) -> None:
-        """Record a step that changes the value of every equation, or of those with the labels `of`."""
-        after = tuple(replace(e, value=change(e.value)) if of is None or e.label in of else e for e in self.current)
+    def __call__(self, rule: str, statement: str, change: Callable[[sp.Expr], sp.Expr]) -> None:
+        """Record a step that changes the values of the equations, unless it changes none."""
+        after = map_values(self.current, change)
         if after != self.current:
             self.record(rule, statement, after)
 
@@ -316,7 +316,7 @@ def _flow_steps(
             "closure",
             "Only inner products of the means and modes are left: name them, and name the averages.",
             chained,
-            (*rates(closed), *averages, *definitions(closed)),
+            (*rates(closed), *definitions(closed), *averages),
         )
     )
     return GeneralDerivation(tuple(record.steps), velocities, record.steps[-1].after)

@@ -15,6 +15,7 @@ from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
 from derive.objects.notation import LAST, indexed_name, name_tex
+from derive.objects.parameters import PARAMETERS
 
 COMPONENTS, MODES = sp.symbols("L K", integer=True, positive=True)
 """The numbers of the proposal's components and of the target's modes."""
@@ -79,7 +80,7 @@ class Entry(sp.Expr):
 
     @property
     def is_positive(self) -> bool | None:
-        return self.family.removesuffix("_star") in ("w", "sigma") or None
+        return self.family.removesuffix("_star") in {parameter.letter for parameter in PARAMETERS} or None
 
     @property
     def family(self) -> str:

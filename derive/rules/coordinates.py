@@ -34,6 +34,7 @@ class Slope(sp.Expr):
     is_real = True
     parameter: Parameter
     letter: str  # the coordinates', in plain text; its LaTeX has a backslash before it
+    jacobian: str  # what depends on the coordinates, in words
 
     def __new__(cls, functional: sp.Expr, mixture: Any, component: Any) -> Self:
         return super().__new__(cls, functional, mixture, sp.sympify(component, strict=True))
@@ -82,13 +83,13 @@ class Slope(sp.Expr):
 class LogScaleSlope(Slope):
     """∂functional/∂τ_i where the mixture's scales are e^τ."""
 
-    parameter, letter = SCALES, "tau"
+    parameter, letter, jacobian = SCALES, "tau", "∂x_j/∂τ_i = δ_ij (x_j − a_j)"
 
 
 class LogitSlope(Slope):
     """∂functional/∂θ_i where the mixture's weights are softmax(θ)."""
 
-    parameter, letter = WEIGHTS, "theta"
+    parameter, letter, jacobian = WEIGHTS, "theta", "∂w_j/∂θ_i = w_j (δ_ij − w_i)"
 
     @classmethod
     def of_entry(cls, entry: Entry, i: sp.Expr) -> sp.Expr:

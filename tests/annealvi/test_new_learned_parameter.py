@@ -41,7 +41,7 @@ EDITS = {
     "derive/rules/coordinates.py": {
         "import SCALES, WEIGHTS, Parameter": "import SCALES, TAILS, WEIGHTS, Parameter",
         "class LogitSlope(Slope)": (
-            'class LogTailSlope(Slope):\n    parameter, letter = TAILS, "kappa"\n\n'
+            'class LogTailSlope(Slope):\n    parameter, letter, jacobian = TAILS, "kappa", "∂w_j/∂κ_i = 0"\n\n'
             "    @classmethod\n    def rate(cls, i: sp.Expr, rate: sp.Expr) -> sp.Expr:\n"
             '        """The slope is made up."""\n'
             "        return super().rate(i, -PROPOSAL.weight(i))\n\n\n"
