@@ -214,14 +214,14 @@ class _Recorder:
             mixture = TARGET if u.family.endswith("_star") else PROPOSAL
             alone = Average(Responsibility(mixture, node.index, Sample(PROPOSAL, I)), Sample(PROPOSAL, I))
             whole = sp.expand(node.term / u)
-            factor = whole.coeff(alone)
+            factor = sp.factor(whole.coeff(alone))
             symbol = Entry(f"share{mixture.star}", I, node.index)
             total += outer * factor * Sum(u * symbol, node.index)
             named.append(
                 Equation(
                     symbol.name,
                     tex(symbol),
-                    collected(sp.expand(whole / factor)),
+                    collected(sp.expand((whole / factor).xreplace(_cancelled(factor)))),
                     symbol,
                     indices=(I, node.index),
                 )
@@ -233,6 +233,13 @@ class _Recorder:
             "component i: its average responsibility, corrected where scales differ.",
             (*others, *named),
         )
+
+
+def _cancelled(factor: sp.Expr) -> dict[sp.Symbol, sp.Expr]:
+    """Values for those of the objective's parameters that cancel in a quotient by a factor 1 − v, and nothing else."""
+    plain = factor.xreplace({e: sp.Dummy() for e in factor.atoms(Entry)})
+    parameters = [s for s in plain.free_symbols if not isinstance(s, sp.Dummy)]
+    return {s: sp.S.Zero for s in parameters if plain.subs(s, 0) not in (0, plain)}
 
 
 def _energy_steps(record: _Recorder, integrand: sp.Expr) -> None:

@@ -16,7 +16,8 @@ import annealvi
 from annealvi.cli.program import main
 from derive.checks.concrete import Meaning
 from derive.checks.step_check import check_dimension, check_step, sample_point
-from derive.dynamics.adaptive_schedule import variance_steps, with_adaann
+from derive.dynamics.adaptive_schedule import general_variance, variance_steps, with_adaann
+from derive.dynamics.instances import Instance
 from kernels.particles.adaptive_schedules import AdaAnn, simulate_adaptively
 from kernels.particles.initial_means import uniform_sphere_means
 
@@ -129,11 +130,13 @@ def test_the_variance_is_that_of_samples_in_many_dimensions(name):
 @pytest.mark.parametrize("name", ["bimodal", "two scales", "one mode", "one component"])
 def test_every_step_to_the_variance_holds_to_thirty_digits(name):
     derivation = session_of(SETTINGS[name], 64).derivation
-    steps = variance_steps(derivation.setting, derivation.geometry, derivation.overlaps)
+    setting = derivation.setting
+    own = variance_steps(setting, derivation.geometry, derivation.overlaps)
+    steps = (*Instance(setting, general_variance()).steps(), *own)
     place = check_dimension(derivation)
     meaning = {flag: [Meaning(sample_point(derivation, place, 3, flag))] for flag in (False, True)}
     checks = [check_step(step, meaning[step.in_geometry]) for step in steps]
-    assert len(checks) == 7
+    assert len(checks) == 8
     assert all(check.passed for check in checks), checks
 
 

@@ -209,12 +209,8 @@ def test_sections_in_order(name, form):
     text, general = RENDERERS[form](derivation), derivation.general.steps
     any_number = {"latex": "For any $K$ and $L$"}.get(form, "For any K and L")
     K, L = derivation.setting.target.size, derivation.setting.proposal.size
-    own_number = {"latex": rf"For \ensuremath{{K = {K}}} and \ensuremath{{L = {L}}}"}.get(
-        form, f"For K = {K} and L = {L}"
-    )
+    own_number = {"latex": f"For $K = {K}$ and $L = {L}$"}.get(form, f"For K = {K} and L = {L}")
     rules = [step.rule for step in (*general, *own_steps(derivation))]
-    if form == "latex":
-        rules = [rule[0].upper() + rule[1:] for rule in rules]
     headings = [f"{number}. {rule}" for number, rule in enumerate(rules, 1)]
     in_order = [any_number, *headings[: len(general)], own_number, *headings[len(general) :]]
     places = [text.index(heading) for heading in in_order] + [text.rindex("The closed system")]

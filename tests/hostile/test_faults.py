@@ -154,14 +154,14 @@ scales = [1, 1]
 
 def test_files_are_utf8_and_have_any_name_whatever_the_locale(tmp_path):
     (tmp_path / "prob-β.toml").write_text(PROBLEM, encoding="utf-8")
-    outputs = ["--json", "größe.json", "--out", "ordner-ü", "--format", "markdown"]
+    outputs = ["--json", "größe.json", "--out", "ordner-ü"]
     process = started(
         ["derive", "prob-β.toml", *outputs], program=("-c", IN_FOLDER.format(folder=str(tmp_path))), **LATIN
     )
     status, _, err = ended(process)
     assert (status, err) == (0, b"")
     assert json.loads((tmp_path / "größe.json").read_bytes().decode())["states"] == ["m_1", "m_2", "s"]
-    assert "β" in (tmp_path / "ordner-ü" / "derivation.md").read_bytes().decode()
+    assert "β" in (tmp_path / "ordner-ü" / "derivation.txt").read_bytes().decode()
 
 
 IN_FOLDER = "import os; os.chdir({folder!r}); from annealvi.cli.program import main; raise SystemExit(main())"
