@@ -13,7 +13,7 @@ from functools import lru_cache
 import sympy as sp
 
 from derive.dynamics.learned import LearnedParameter, parameters_in
-from derive.objects.indices import COMPONENTS, MODE, MODES, OTHER, Entry, I, Index, Sum, fresh
+from derive.objects.indices import COMPONENTS, MODE, MODES, OTHER, Entry, I, Index, Sum, equal, fresh
 from derive.objects.mixtures import PROPOSAL, TARGET, Average, IndexedMixture, LogDensity, Responsibility, Sample
 from derive.objects.notation import dotted, tex
 from derive.objects.objective import POINT, MixtureExpectation, Setting
@@ -23,6 +23,7 @@ from derive.objects.vectors import Gradient, Inner, SquaredDeviation
 from derive.rules.coordinates import mean_slope, parameter_slope
 from derive.rules.flow import Descent, OverlapRate, close, product_rule, project
 from derive.rules.gradient_rules import (
+    RuleDoesNotApplyError,
     collected,
     exchange_responsibilities,
     gathered,
@@ -215,17 +216,12 @@ class _Recorder:
             alone = Average(Responsibility(mixture, node.index, Sample(PROPOSAL, I)), Sample(PROPOSAL, I))
             whole = sp.expand(node.term / u)
             factor = sp.factor(whole.coeff(alone))
+            share = collected(sp.expand((whole / factor).xreplace(_cancelled(factor))))
+            if not equal(whole, factor * share):
+                raise RuleDoesNotApplyError(f"{factor} is no factor of {whole}")
             symbol = Entry(f"share{mixture.star}", I, node.index)
             total += outer * factor * Sum(u * symbol, node.index)
-            named.append(
-                Equation(
-                    symbol.name,
-                    tex(symbol),
-                    collected(sp.expand((whole / factor).xreplace(_cancelled(factor)))),
-                    symbol,
-                    indices=(I, node.index),
-                )
-            )
+            named.append(Equation(symbol.name, tex(symbol), share, symbol, indices=(I, node.index)))
         others = tuple(replace(e, value=total) if e.label == "gradient_i" else e for e in self.current)
         self.record(
             "shares",
@@ -236,7 +232,7 @@ class _Recorder:
 
 
 def _cancelled(factor: sp.Expr) -> dict[sp.Symbol, sp.Expr]:
-    """Values for those of the objective's parameters that cancel in a quotient by a factor 1 − v, and nothing else."""
+    """Values for those of the objective's parameters that cancel in a quotient by a factor such as 1 − v."""
     plain = factor.xreplace({e: sp.Dummy() for e in factor.atoms(Entry)})
     parameters = [s for s in plain.free_symbols if not isinstance(s, sp.Dummy)]
     return {s: sp.S.Zero for s in parameters if plain.subs(s, 0) not in (0, plain)}
