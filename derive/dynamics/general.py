@@ -13,7 +13,7 @@ from functools import lru_cache
 import sympy as sp
 
 from derive.dynamics.learned import LearnedParameter, parameters_in
-from derive.objects.indices import COMPONENTS, MODE, MODES, OTHER, Entry, I, Index, Sum, equal, fresh
+from derive.objects.indices import COMPONENTS, MODE, MODES, OTHER, Entry, I, Index, Sum, equal, fresh, multiplied_out
 from derive.objects.mixtures import PROPOSAL, TARGET, Average, IndexedMixture, LogDensity, Responsibility, Sample
 from derive.objects.notation import dotted, tex
 from derive.objects.objective import POINT, MixtureExpectation, Setting
@@ -214,9 +214,9 @@ class _Recorder:
             u = next(f for f in sp.Mul.make_args(node.term) if isinstance(f, Entry) and f.family.startswith("u"))
             mixture = TARGET if u.family.endswith("_star") else PROPOSAL
             alone = Average(Responsibility(mixture, node.index, Sample(PROPOSAL, I)), Sample(PROPOSAL, I))
-            whole = sp.expand(node.term / u)
+            whole = multiplied_out(node.term / u)
             factor = sp.factor(whole.coeff(alone))
-            share = collected(sp.expand((whole / factor).xreplace(_cancelled(factor))))
+            share = collected(multiplied_out((whole / factor).xreplace(_cancelled(factor))))
             if not equal(whole, factor * share):
                 raise RuleDoesNotApplyError(f"{factor} is no factor of {whole}")
             symbol = Entry(f"share{mixture.star}", I, node.index)
@@ -247,7 +247,7 @@ def _energy_steps(record: _Recorder, integrand: sp.Expr) -> None:
     whole = Entry("E", I)
     energy = Entry("e", I)
     centred = PROPOSAL.weight(I) * (Average(f, x) - Sum(PROPOSAL.weight(j) * Average(f, x).xreplace({I: j}), j))
-    rest = split(record.value("slope_theta_i") - sp.expand(centred))
+    rest = split(record.value("slope_theta_i") - multiplied_out(centred))
     slope = rest + PROPOSAL.weight(I) * (whole - Sum(PROPOSAL.weight(j) * Entry("E", j), j))
     taken_apart = stein(in_deviations(logs_of_responsibilities(Average(f, x))))
     named = Equation("E_i", "E_{i}", taken_apart, whole, indices=(I,))
@@ -258,7 +258,7 @@ def _energy_steps(record: _Recorder, integrand: sp.Expr) -> None:
         "component i, and log p* = log(w*_K N_K) − log ρ*_K with the last mode.",
         (*others, named),
     )
-    own = sp.Add(*(term for term in sp.Add.make_args(sp.expand(record.value("E_i"))) if I in term.free_symbols))
+    own = sp.Add(*(term for term in sp.Add.make_args(multiplied_out(record.value("E_i"))) if I in term.free_symbols))
     mean = Equation("e_mean", r"\bar e", Sum(PROPOSAL.weight(j) * Entry("e", j), j), MEAN_ENERGY)
     kept = tuple(
         replace(e, value=rest + PROPOSAL.weight(I) * (energy - MEAN_ENERGY)) if e.label == "slope_theta_i" else e

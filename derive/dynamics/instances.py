@@ -12,7 +12,7 @@ import sympy as sp
 from derive.dynamics.general import GeneralDerivation, overlap_entry
 from derive.dynamics.given_components import GivenComponents, Numbers, coincide
 from derive.objects.expectation import Expectation
-from derive.objects.indices import MODES, Entry, Sum
+from derive.objects.indices import MODES, Entry, Sum, multiplied_out
 from derive.objects.mixtures import DIMENSION, PROPOSAL, TARGET, Average, Responsibility
 from derive.objects.notation import indexed_name, symbol_tex
 from derive.objects.objective import Setting
@@ -170,7 +170,7 @@ class _ClosedForm(GivenComponents):
         alone = {e: whole[e.family] for e in node.term.atoms(Entry) if e.family in whole}
         if not alone or not coincide(mixture):
             return sp.S.Zero, node.term
-        term = sp.expand(node.term.xreplace({general.scale(node.index): mixture.scales[0]}))
+        term = multiplied_out(node.term.xreplace({general.scale(node.index): mixture.scales[0]}))
         split = [part.as_independent(node.index, as_Add=False) for part in sp.Add.make_args(term)]
         constants = (constant * alone[rest] for constant, rest in split if rest in alone)
         return sp.Add(*constants), sp.Add(*(constant * rest for constant, rest in split if rest not in alone))
@@ -210,7 +210,7 @@ def _without_common_energies(closed: Equations) -> Equations:
     energies = _energies(closed)
     if len(energies) < 2:
         return closed
-    terms = {e.label: dict.fromkeys(sp.Add.make_args(sp.expand(e.value))) for e in energies}
+    terms = {e.label: dict.fromkeys(sp.Add.make_args(multiplied_out(e.value))) for e in energies}
     common = set.intersection(*map(set, terms.values()))
     own = {label: sp.Add(*(term for term in found if term not in common)) for label, found in terms.items()}
     return tuple(replace(e, value=own.get(e.label, e.value)) for e in closed)

@@ -185,9 +185,17 @@ class Sum(sp.Expr):
         return f"sum_{self.index}[{printer.doprint(self.term)}]"
 
 
+def multiplied_out(expression: sp.Expr) -> sp.Expr:
+    """The expression with products and powers of sums multiplied out.
+
+    Each other hint of SymPy's `expand` would go through the expression once more.
+    """
+    return sp.expand(expression, log=False, power_base=False, power_exp=False, basic=False)
+
+
 def total(term: sp.Expr, index: Index) -> sp.Expr:
     """Σ of a term over an index, with one sum for each part of the expanded term."""
-    return sp.Add(*(Sum(part, index) for part in sp.Add.make_args(sp.expand(term))))
+    return sp.Add(*(Sum(part, index) for part in sp.Add.make_args(multiplied_out(term))))
 
 
 def flattened(expression: sp.Expr) -> dict[sp.Expr, sp.Expr]:
@@ -212,7 +220,7 @@ def equal(one: sp.Expr, other: sp.Expr) -> bool:
 def products(expression: sp.Expr, bound: tuple[Index, ...] = ()) -> list[tuple[sp.Expr, tuple[Index, ...]]]:
     """The products, free of sums, that an expression is the sum of, each with its bound indices, outermost first."""
     found = []
-    for term in sp.Add.make_args(sp.expand(expression)):
+    for term in sp.Add.make_args(multiplied_out(expression)):
         powers = (factor.as_base_exp() for factor in sp.Mul.make_args(term))
         inner = next((base for base, power in powers if isinstance(base, Sum) and power.is_positive), None)
         if inner is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import sympy as sp
 
-from derive.objects.indices import I, Index, Sum, VectorEntry, fresh, products, total
+from derive.objects.indices import I, Index, Sum, VectorEntry, fresh, multiplied_out, products, total
 from derive.objects.mixtures import (
     DIMENSION,
     PROPOSAL,
@@ -143,7 +143,7 @@ def _at_averages(expression: sp.Expr, rule: Callable[[sp.Expr, Sample], sp.Expr]
     arguments = [_at_averages(a, rule) for a in expression.args[: 1 if isinstance(expression, Sum) else None]]
     if isinstance(expression, Sum):
         return total(arguments[0], expression.index)
-    return sp.expand(expression.func(*arguments))
+    return multiplied_out(expression.func(*arguments))
 
 
 def exchange_responsibilities(expression: sp.Expr, mixture: IndexedMixture) -> sp.Expr:
@@ -210,7 +210,7 @@ def logs_of_responsibilities(expression: sp.Expr) -> sp.Expr:
             return mixture.logit(c, x) - sp.log(Responsibility(mixture, c, x))
 
         logs = {node: log_of_one(node) for node in f.atoms(LogDensity)}
-        return split(Average(sp.expand(f.xreplace(logs)), x))
+        return split(Average(multiplied_out(f.xreplace(logs)), x))
 
     return _at_averages(expression, taken_apart)
 
@@ -238,7 +238,7 @@ def in_deviations(expression: sp.Expr) -> sp.Expr:
         seen = {node: product(node) for node in f.atoms(Inner) if x in node.args or deviation in node.args}
         changed = f.xreplace(seen)
         changed = map_atoms(changed, in_slopes) if has_vectors(changed) else changed
-        return split(Average(sp.expand(changed), x))
+        return split(Average(multiplied_out(changed), x))
 
     return _at_averages(expression, rewritten)
 
@@ -303,7 +303,7 @@ def stein(expression: sp.Expr) -> sp.Expr:
         slope = lifted_slope(f / factor, x)
         if factor != deviation:
             slope = inner(slope, next(a for a in factor.args if a != deviation))
-        return sp.expand(x.scale**2 * slope)
+        return multiplied_out(x.scale**2 * slope)
 
     return _at_averages(split(expression), lemma)
 
@@ -330,7 +330,7 @@ def lifted_slope(f: sp.Expr, x: Sample) -> sp.Expr:
     slope = gradient(f, x)
     if slope == 0:
         return slope
-    at_mean = sp.expand(map_atoms(slope, lambda atom: x.mean if atom == x else by_slope(atom, x)))
+    at_mean = multiplied_out(map_atoms(slope, lambda atom: x.mean if atom == x else by_slope(atom, x)))
     return split(Average(at_mean.xreplace({x: x.lifted()}), x.lifted()))
 
 

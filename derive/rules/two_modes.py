@@ -40,7 +40,7 @@ def cameron_martin_to_sech(average: Expectation) -> sp.Expr:
     mean, slope = _in_powers_of(y, z).as_independent(z)[0], sp.expand(y).coeff(z)
     A, B, c = sp.symbols("A B c", real=True, cls=sp.Dummy)
     exponent = sp.expand(-c * z - c**2 / 2 - (A + B * (z + c)) / 2)
-    (shift,) = sp.solve(exponent.coeff(z, 1), c)
+    _, shift = sp.solve_linear(exponent.coeff(z, 1), symbols=[c])
 
     def in_overlaps(polynomial: sp.Expr) -> sp.Expr:
         return sp.expand(sp.expand(polynomial).subs(B**2, sp.expand(slope**2)).xreplace({A: mean, B: slope}))
