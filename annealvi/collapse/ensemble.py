@@ -32,6 +32,11 @@ Outcomes need less accuracy than paths: a local error moves the boundary between
 relative to the overlaps, and that is far below the standard error of any affordable number of runs.
 """
 
+AVERAGES = 1e-8
+"""Error of each average where averages run over several variables: a hundredth of the error of a step. Tables of these
+averages are then small; to 1e-12 many have none.
+"""
+
 READ = np.array([0.25, 0.5, 1.0])
 """With learned weights, trajectories are read at these fractions of the time between the schedule's end and the run's
 end.
@@ -174,7 +179,7 @@ def collapse_by_ensemble(
         raise BadInput("space.dimension", "on a sphere in one dimension no mean can move", "give 2 dimensions or more")
     settling_time(session.schedule)  # refuses one that never reaches T = 1
     end = session.end_time() if t_end is None else t_end
-    kernel = kernel or session.compile(device)
+    kernel = kernel or compiled_for_ensembles(session, device)
     traps = beyond_steps(decided_sets(session, kernel), rtol)
     times = _reading_times(session, end)
     if len(traps) == 0 and (n is None or max_cost is not None or tell is not None):
@@ -206,6 +211,12 @@ def collapse_by_ensemble(
     return Ensemble(readings[float(times[-1])], reached, undecided, kernel.device, method, readings, share)
 
 
+def compiled_for_ensembles(session: Session, device: str) -> Kernel:
+    """Compile the kernel of a problem with averages to the error that outcomes need."""
+    several = session.derivation.system.widest_average > 1
+    return session.compile(device, AVERAGES) if several else session.compile(device)
+
+
 def _reading_times(session: Session, end: float) -> np.ndarray:
     """Return 0 and the reading times.
 
@@ -228,7 +239,7 @@ def seconds_of_ensemble(
     session, kernel = point()  # makes whatever all points share
     begun = time.perf_counter()
     session, kernel = point()
-    kernel = kernel or (session.compile(device) if session.rule is None else None)
+    kernel = kernel or (compiled_for_ensembles(session, device) if session.rule is None else None)
     seconds = time.perf_counter() - begun
     if kernel is None or len(decided_sets(session, kernel)) > 0:
         few = min(n, PILOT_RUNS if kernel is not None else PILOT_RUNS_WITH_RULE)

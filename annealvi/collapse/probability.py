@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annealvi.collapse.by_particles import ParticleRuns, collapse_by_particles
-from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
+from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble, compiled_for_ensembles
 from annealvi.collapse.formula import Formula, collapse_by_formula
 from annealvi.collapse.formula_coverage import LEAST_DIMENSION, has_equal_scales
 from annealvi.collapse.outcome import judging
@@ -151,7 +151,9 @@ def collapse_probability(
                 "--projected", "no particles are asked for", "add particles to --method, or leave it out", ""
             )
         refuse_projection(session.problem)
-    kernel = session.compile(device) if session.rule is None and {"formula", "ode"} & set(methods) else None
+    kernel = (
+        compiled_for_ensembles(session, device) if session.rule is None and {"formula", "ode"} & set(methods) else None
+    )
     formula = (
         collapse_by_formula(session, kernel=kernel, device=device, max_cost=max_cost, tell=tell)
         if "formula" in methods

@@ -14,7 +14,6 @@ import numpy as np
 
 from annealvi.session.particle_objective import objective_of_particles
 from annealvi.session.session import Session
-from annealvi.verification.kernel_numbers import widest_average
 from kernels.particles.initial_means import uniform_sphere_means
 from kernels.particles.simulation import simulate_particles
 
@@ -29,7 +28,7 @@ def _ode_numbers(session: Session, device: str, states: np.ndarray) -> np.ndarra
     The steps are fixed: where the error is far below a tolerance, its estimate is rounding, which differs between the
     devices and would decide the length of an adaptive step.
     """
-    if widest_average(session) > 1:
+    if session.derivation.system.widest_average > 1:
         return session.compile(device, COARSE).rhs_at_beta(0.5, states[:1])
     return session.compile(device).integrate(states, np.array([0.0, 2.0]), fixed_steps=8).y
 

@@ -28,7 +28,6 @@ from annealvi.verification.kernel_numbers import (
     COARSE_TOLERANCE,
     kernel_checks,
     order_check,
-    widest_average,
     worst_state_check,
 )
 from annealvi.verification.kernel_numbers import TOLERANCE as KERNEL_TOLERANCE
@@ -200,7 +199,9 @@ def verify(
         task = Task(stepwise, session.derivation if limits and not quick else None)
         symbolic = processes.enter_context(start_symbolic(task))
         found.now("compiling the generated kernels")
-        kernel = session.compile(device, KERNEL_TOLERANCE if widest_average(session) <= 2 else COARSE_TOLERANCE)
+        kernel = session.compile(
+            device, KERNEL_TOLERANCE if session.derivation.system.widest_average <= 2 else COARSE_TOLERANCE
+        )
         found.now("kernels against mpmath")
         found.take("kernels", kernel_checks(session, device))
         if not quick:

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import sympy as sp
 
+from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
 from derive.objects.states import StateVariable
 
@@ -63,6 +64,11 @@ class OdeSystem:
     def states(self) -> tuple[sp.Symbol, ...]:
         """The states' symbols, in order."""
         return tuple(variable.symbol for variable in self.variables)
+
+    @property
+    def widest_average(self) -> int:
+        """The largest number of variables of an average in the system."""
+        return max((len(a.variables) for _, e in self.subexpressions for a in e.atoms(Expectation)), default=0)
 
     def _repr_latex_(self) -> str:
         from derive.objects.notation import dotted, symbol_tex

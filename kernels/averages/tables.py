@@ -13,13 +13,16 @@ import sympy as sp
 from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
+from kernels.averages.coordinates import coordinates_of
 from kernels.averages.lattice_rule import SCRAMBLE_STATES, nodes_asked, nodes_visited, rule_for
 from kernels.averages.lattice_states import random_states
 from kernels.averages.proxy import fit
 from kernels.averages.quadrature import NormalRule, averages, measured_error, normal_rule, pole_distance
 from kernels.averages.reach import Reach, intervals, reach_of
+from kernels.averages.surfaces import Surface, Surfaces
 from kernels.generate.templates.clenshaw import UNROLLED
 from kernels.lower.analysis import ARGUMENT, SystemAverages, TabulatedAverage, written_out
+from kernels.lower.lattice import Group
 from kernels.lower.lowering import lower
 
 LATTICE_STATES = 12
@@ -39,7 +42,8 @@ class MeasuredError(NamedTuple):
     average
         The average.
     method
-        "Chebyshev proxy", "trapezoidal rule", or a lattice and its number of variables.
+        "Chebyshev proxy", "trapezoidal rule", "Chebyshev series" and its number of coordinates, or a lattice and its
+        number of variables.
     size
         The number of coefficients or nodes; at a typical state where the number depends on the state.
     error
@@ -71,6 +75,9 @@ class Tables:
         (averages + groups, 2) the intervals of proxies.
     by_proxy
         Whether a proxy serves an average over one variable, by index.
+    surfaces
+        The coordinates, in states and parameters, at which a group's table is read, by the group's index. The other
+        groups are summed over lattices.
     measured_errors
         One record for each average over one variable, and one for each group.
     """
@@ -79,9 +86,15 @@ class Tables:
     layout: np.ndarray
     ranges: np.ndarray
     by_proxy: dict[int, bool]
+    surfaces: dict[int, tuple[sp.Expr, ...]]
     measured_errors: tuple[MeasuredError, ...]
 
     __repr__ = short_repr
+
+    @property
+    def has_series(self) -> bool:
+        """Whether a series stands for some average, rather than a sum over nodes."""
+        return any(self.by_proxy.values()) or bool(self.surfaces)
 
 
 def build_tables(
@@ -104,15 +117,44 @@ def build_tables(
     limits = intervals(system, values, reach)
     entries = [_tabulated(average, system, values, limits, tolerance, proxies) for average in averages.tabulated]
     sampled = intervals(system, values, reach, reach.sampled_scales)
-    entries += _lattice_entries(averages, values, sampled, tolerance)
-    starts = np.cumsum([0, *(len(entry.values) for entry in entries)])[:-1]
+    surfaces = _surfaces(averages, values, limits, tolerance) if proxies else {}
+    entries += _group_entries(averages, values, sampled, tolerance, surfaces)
+    parts, starts = _without_copies([entry.values for entry in entries])
     return Tables(
-        np.concatenate([entry.values for entry in entries]) if entries else np.zeros(1),
+        np.concatenate(parts) if parts else np.zeros(1),
         np.array([(start, e.size) for start, e in zip(starts, entries, strict=True)], np.int64).reshape(-1, 2),
         np.array([entry.interval for entry in entries], float).reshape(-1, 2),
         {n: entries[n].by_proxy for n in range(len(averages.tabulated))},
+        {g: surface.coordinates for g, surface in surfaces.items()},
         tuple(entry.measured for entry in entries),
     )
+
+
+def _surfaces(
+    averages: SystemAverages, values: Mapping[sp.Symbol, float], limits: np.ndarray, tolerance: float
+) -> dict[int, Surface]:
+    """The tables of the groups that have one, by the group's index."""
+    numbers = {s: float(v) for s, v in values.items()}
+    ends = {s: (float(low), float(high)) for s, (low, high) in zip(averages.system.states, limits, strict=True)}
+    made = Surfaces(tolerance)
+    found: dict[int, Surface] = {}
+    for g, (group, invariants) in enumerate(zip(averages.groups, averages.invariants, strict=True)):
+        coordinates = None if invariants is None else coordinates_of(group, invariants, numbers, ends)
+        surface = None if coordinates is None else made.surface_of(coordinates)
+        if surface is not None:
+            found[g] = surface
+    return found
+
+
+def _without_copies(tables: list[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
+    """The tables, each once, and where each begins. Groups whose moments are one function hand in one array."""
+    starts: dict[int, int] = {}
+    kept: list[np.ndarray] = []
+    for table in tables:
+        if id(table) not in starts:
+            starts[id(table)] = sum(map(len, kept))
+            kept.append(table)
+    return kept, [starts[id(table)] for table in tables]
 
 
 class _Entry(NamedTuple):
@@ -166,16 +208,26 @@ def _padded(coefficients: np.ndarray) -> np.ndarray:
     return np.pad(coefficients, (0, -(len(coefficients) - 1) % UNROLLED))
 
 
-def _lattice_entries(
-    averages: SystemAverages, values: Mapping[sp.Symbol, float], limits: np.ndarray, tolerance: float
+def _group_entries(
+    averages: SystemAverages,
+    values: Mapping[sp.Symbol, float],
+    limits: np.ndarray,
+    tolerance: float,
+    surfaces: Mapping[int, Surface],
 ) -> list[_Entry]:
-    """The rules of the groups of averages over several variables, with errors measured at random states."""
-    if not averages.groups:
-        return []
+    """The tables of the groups of averages over several variables, and the rules of those that have none.
+
+    The errors of rules are measured at random states.
+    """
     system = averages.system
-    numbers = _numbers_at(system, values, random_states(system, values, limits, LATTICE_STATES))
+    numbers: dict[sp.Symbol, np.ndarray] = {}
+    if len(surfaces) < len(averages.groups):
+        numbers = _numbers_at(system, values, random_states(system, values, limits, LATTICE_STATES))
     found = []
-    for group, pattern in zip(averages.groups, averages.patterns, strict=True):
+    for g, (group, pattern) in enumerate(zip(averages.groups, averages.patterns, strict=True)):
+        if g in surfaces:
+            found.append(_of_surface(group, surfaces[g]))
+            continue
         rule = rule_for(group, pattern, numbers, tolerance)
         kind = "quasi-random lines" if pattern.sampled else "trapezoidal lattice"
         method = f"{kind}, {pattern.variables} variable{'s' * (pattern.variables > 1)}"
@@ -183,6 +235,14 @@ def _lattice_entries(
         measured = MeasuredError(str(group), method, rule.size, rule.error, seen)
         found.append(_Entry(rule.table, rule.points, (0.0, 0.0), False, measured))
     return found
+
+
+def _of_surface(group: Group, surface: Surface) -> _Entry:
+    count = len(surface.coordinates)
+    method = f"Chebyshev series, {count} coordinate{'s' * (count > 1)}"
+    seen = f"{surface.probes} points of the box of its coordinates, half of them at the ends"
+    measured = MeasuredError(str(group), method, surface.size, surface.error, seen)
+    return _Entry(surface.table, len(group.moments), (0.0, 0.0), False, measured)
 
 
 def most_nodes(averages: SystemAverages, values: Mapping[sp.Symbol, float], tables: Tables, state: np.ndarray) -> float:
@@ -206,8 +266,9 @@ def _sizes(
     state: np.ndarray,
 ) -> list[float]:
     numbers = _numbers_at(averages.system, values, state[None])
-    rows = zip(averages.groups, tables.layout[len(averages.tabulated) :], strict=True)
-    return [size(group, numbers, tables.values[start], points) for group, (start, points) in rows]
+    rows = enumerate(zip(averages.groups, tables.layout[len(averages.tabulated) :], strict=True))
+    summed = [row for g, row in rows if g not in tables.surfaces]
+    return [size(group, numbers, tables.values[start], points) for group, (start, points) in summed]
 
 
 def _numbers_at(

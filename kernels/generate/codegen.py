@@ -13,11 +13,12 @@ import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import sympy as sp
 
 from derive.objects.system import TIME
-from kernels.generate.average_source import CLENSHAW_ROWS, average_function, lattice_blocks
+from kernels.generate.average_source import CLENSHAW_ROWS, SURFACE_ROWS, average_function, group_blocks
 from kernels.generate.entry_source import entry_functions, sizes
 from kernels.generate.lattice_code import scratch_size
 from kernels.generate.printer import ScalarPrinter
@@ -33,7 +34,7 @@ FIRST_LEVEL_CACHE = 24 * 1024
 """Bytes for the slopes of all stages: half of a usual first-level cache, so that the tables fit in as well."""
 
 _TAKEN = re.compile(
-    r"argument|beta|beta_now|betas|clenshaw|count|dy|exp|flag|halted|j|lane|layout|log|math|matrix|mean|means|p|ranges"
+    r"argument|axis|beta|beta_now|betas|clenshaw|count|dy|exp|flag|found|halted|j|lane|layout|log|math|matrix|mean|means|p|ranges"
     r"|scratch|start|t|tables|tanh|weight|work|x|y|abs|max|min|range|float32|float64|real|LANES|WIDTH"
     r"|(average|constant|group|level|mean|moments|shared)_\d+|moment_\d+_\d+|interpolated"
 )
@@ -92,7 +93,7 @@ device = cuda.jit(device=True)
 }
 
 
-def lanes_for(states: int, target: str, has_lattices: bool) -> int:
+def lanes_for(states: int, target: str, has_lattices: bool, has_surfaces: bool = False) -> int:
     """How many trajectories advance together.
 
     On the CPU the number is large enough for the other lanes to hide the latency of an instruction, and small enough
@@ -102,6 +103,8 @@ def lanes_for(states: int, target: str, has_lattices: bool) -> int:
     """
     if target == "cuda" or has_lattices:
         return 1
+    if has_surfaces:  # the more lanes a coefficient serves the better, and shorter loops are unrolled without vectors
+        return 32
     return next((lanes for lanes in (32, 16) if lanes * states * 13 * 8 <= FIRST_LEVEL_CACHE), 8)
 
 
@@ -112,12 +115,14 @@ def generate(
     proxies: Mapping[int, bool],
     target: str,
     precision: str = "float64",
+    surfaces: Mapping[int, tuple[sp.Expr, ...]] = MappingProxyType({}),
 ) -> Program:
     """The program of a system under a schedule.
 
     averages: the analysed system. proxies: for each tabulated average, by index, whether a proxy serves it. target:
-    "cpu" or "cuda". precision: "float64" or "float32", of every number in the program. Raises TypeError for an
-    expression without a kernel form, and ValueError for a stray symbol or a name that the program cannot use.
+    "cpu" or "cuda". precision: "float64" or "float32", of every number in the program. surfaces: the coordinates of
+    each group that is read from a table, by the group's index. Raises TypeError for an expression without a kernel
+    form, and ValueError for a stray symbol or a name that the program cannot use.
     """
     system = averages.system
     stray = beta.free_symbols - {TIME, *schedule_parameters}
@@ -128,16 +133,18 @@ def generate(
     printer = ScalarPrinter(precision)
     parameters = (*system.parameters, *schedule_parameters)
     _require_usable_names(_local_symbols(averages, parameters))
-    lanes = lanes_for(len(system.states), target, bool(averages.groups))
+    lattices = [pattern for g, pattern in enumerate(averages.patterns) if g not in surfaces]
+    lanes = lanes_for(len(system.states), target, bool(lattices), bool(surfaces))
     own = decorators(target, precision)
-    rates, rows = rates_function(averages, parameters, printer, own["rates"])
+    rates, rows = rates_function(averages, surfaces, parameters, printer, own["rates"])
     functions = [
         average_function(n, proxies.get(n, False), averages, parameters, printer)
         for n in range(len(averages.tabulated))
     ]
+    of_surfaces = [SURFACE_ROWS[len(coordinates)] for coordinates in surfaces.values()]
     constants = {
-        "SCRATCH": scratch_size(averages.patterns),
-        "MEAN_ROWS": rows + max([CLENSHAW_ROWS, *(rows for _, rows in functions)]),
+        "SCRATCH": scratch_size(lattices),
+        "MEAN_ROWS": rows + max([CLENSHAW_ROWS, *(n for _, n in functions), *of_surfaces]),
         "GRAM_ENTRIES": max(1, system.gram.shape[0] ** 2),
     }
     shape = _constants({"STATES": len(system.states), "LANES": lanes})
@@ -146,7 +153,7 @@ def generate(
         sizes(of_the_system=True),
         *(text_in_precision(name, printer) for name in ("clenshaw", "schedule")),
         *(text for text, _ in functions),
-        *lattice_blocks(averages, parameters, printer, target),
+        *group_blocks(averages, surfaces, parameters, printer, target),
         betas_function(beta, parameters, printer, own["set_betas"]),
         gram_function(system, parameters, printer, own["gram"]),
         rates,

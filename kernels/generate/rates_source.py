@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sympy as sp
 
 from derive.objects.expectation import Expectation
 from derive.objects.system import BETA, OdeSystem
-from kernels.generate.average_source import averages_from_moments
+from kernels.generate.average_source import WORK, averages_from_moments
 from kernels.generate.printer import ScalarPrinter
 from kernels.generate.source_text import device_function, for_each_lane, states_of_lane, symbols_of, unpacked
 from kernels.generate.system_calls import FUNCTIONS
@@ -34,14 +36,18 @@ def gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer:
 
 
 def rates_function(
-    averages: SystemAverages, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter, decorator: str
+    averages: SystemAverages,
+    surfaces: Mapping[int, tuple[sp.Expr, ...]],
+    parameters: tuple[sp.Symbol, ...],
+    printer: ScalarPrinter,
+    decorator: str,
 ) -> tuple[str, int]:
-    """The text of `own_rates`, and the number of averages over one variable that it evaluates.
+    """The text of `own_rates`, and the number of rows of `means` that it fills: one per moment or average of a lane.
 
     `own_rates` writes the rates of each lane to the rows of `dy`.
     """
     system = averages.system
-    combinations, moment_lines = averages_from_moments(averages, printer)
+    combinations, moment_lines, moments = averages_from_moments(averages, surfaces, printer)
     calls: dict[Expectation, sp.Symbol] = {}
 
     def without_averages(expression: sp.Expr) -> sp.Expr:
@@ -55,19 +61,18 @@ def rates_function(
     shared, right = share([e.xreplace(definitions) for e in right])
     used = symbols_of([*right, *(e for _, e in shared)])
     of_lane = [*states_of_lane(system.states, used), *([] if BETA not in used else ["beta = betas[lane]"])]
-    of_lane += [f"{name.name} = means[{row} * LANES + lane]" for row, name in enumerate(calls.values()) if name in used]
+    rows = {**moments, **{name: len(moments) + n for n, name in enumerate(calls.values())}}
+    work = f"means[{len(rows)} * LANES :]"
+    of_lane += [f"{name.name} = means[{row} * LANES + lane]" for name, row in rows.items() if name in used]
     of_lane += [f"{s.name} = {printer.text(e)}" for s, e in shared]
     of_lane += [f"dy[{n} * LANES + lane] = {printer.text(e)}" for n, e in enumerate(right)]
     lines = ["if halted(flag):", "    return"]
-    lines += [*unpacked(parameters, used, "p"), *moment_lines]
-    lines += [_call_of_average(row, len(calls), *averages.table_of(a)) for row, a in enumerate(calls)]
-    return device_function("own_rates", FUNCTIONS["rates"], [*lines, *for_each_lane(of_lane)], decorator), len(calls)
+    lines += [*unpacked(parameters, used, "p"), *(line.replace(WORK, work) for line in moment_lines)]
+    lines += [_call_of_average(rows[name], work, *averages.table_of(a)) for a, name in calls.items()]
+    return device_function("own_rates", FUNCTIONS["rates"], [*lines, *for_each_lane(of_lane)], decorator), len(rows)
 
 
-def _call_of_average(row: int, calls: int, table: int, state: int | None) -> str:
-    """The line that evaluates an average into a row of `means`.
-
-    The average's function uses the rows behind those of all `calls` averages as work space.
-    """
+def _call_of_average(row: int, work: str, table: int, state: int | None) -> str:
+    """The line that evaluates an average into a row of `means`."""
     x, mean = (f"{array}[{r} * LANES : {r + 1} * LANES]" for array, r in (("y", state or 0), ("means", row)))
-    return f"average_{table}({x}, y, {mean}, means[{calls} * LANES :], p, tables, layout, ranges)"
+    return f"average_{table}({x}, y, {mean}, {work}, p, tables, layout, ranges)"

@@ -108,7 +108,9 @@ class CompiledSystem:
         own = {s: numbers[s] for s in system.parameters}
         reach = reach_of(system, own) if request.reach is None else request.reach.with_other(reach_of(system, own))
         tables = build_tables(averages, own, request.tolerance, request.expectations == "proxy", reach)
-        program = generate(averages, formula, of_schedule, tables.by_proxy, where.kind, request.precision)
+        program = generate(
+            averages, formula, of_schedule, tables.by_proxy, where.kind, request.precision, tables.surfaces
+        )
         prefix = f"{where.kind}_{request.precision}"
         module = load_module(program.source, f"{prefix}_{_stem(system.label)}")
         integrator = module if program.integrator is None else load_module(program.integrator, f"{prefix}_integrator")

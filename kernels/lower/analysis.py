@@ -17,6 +17,7 @@ import sympy as sp
 from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
 from derive.objects.system import OdeSystem
+from kernels.lower.invariants import Invariants, invariants_of
 from kernels.lower.lattice import Group, Pattern, groups_of, is_lattice_average, patterns_of
 
 ARGUMENT = sp.Symbol("argument", real=True)
@@ -57,6 +58,11 @@ class SystemAverages:
     patterns: tuple[Pattern, ...]
 
     __repr__ = short_repr
+
+    @cached_property
+    def invariants(self) -> tuple[Invariants | None, ...]:
+        """What the moments of each group depend on, or None."""
+        return tuple(invariants_of(group, self.system) for group in self.groups)
 
     @cached_property
     def _tables(self) -> dict[tuple, int]:

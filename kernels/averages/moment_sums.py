@@ -1,0 +1,157 @@
+"""Moments of softmax shares at many sets of logits at once, by sums over a tensor grid; tables are made from them.
+
+The sums serve numbers, where the functions that `kernels.generate.lattice_code` writes serve one system: the number of
+logits, of variables and of moments is data here, and the code is compiled once for all systems.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+
+from kernels.averages.chi_law import chi_law, chi_nodes
+from kernels.generate.templates.lattice import chi_density, normal_density
+from kernels.lower.lattice import Moment
+from kernels.machine.kept_code import kept
+from kernels.machine.threads import run_on_threads
+
+STEEPEST = 40.0
+"""The largest slope of a logit, relative to another, in a normal variable. The factors exp(slope z) that the sums are
+made of are finite with room to spare, and a table of a steeper function would not pay."""
+
+
+def moments_at(
+    offsets: np.ndarray,
+    slopes: np.ndarray,
+    curvatures: np.ndarray,
+    chi_slopes: np.ndarray,
+    degrees: float | None,
+    moments: Sequence[Moment],
+    nats: float,
+    finer: float = 1.0,
+) -> np.ndarray:
+    """E[Π ρ_l^p (log ρ_l)^q] with logits A_l + B_l·z + k_l ‖z‖² + k'_l c at N sets of coefficients: (N, moments).
+
+    offsets: (N, C). slopes: (N, C, r), r at most three. curvatures, chi_slopes: (C,), the same for all. One of the C
+    logits is zero, to which the others are relative. degrees: of the χ² variable c, or None. moments: without powers of
+    the variables. nats: the accuracy e^{−nats}. finer: more nodes by this factor along each axis, for measurements.
+    """
+    points, components, normals = slopes.shape
+    if normals == 0:
+        slopes, normals = np.zeros((points, components, 1)), 1
+    spread = slopes.max(axis=1) - slopes.min(axis=1)
+    quadratic = 2 * float(np.ptp(curvatures))
+    densities = np.array([[finer * normal_density(s, quadratic, nats) for s in row] for row in spread])
+    c, c_weights = _chi_rule(chi_slopes, degrees, nats, finer)
+    found = np.empty((points, len(moments)))
+    powers = np.array([(m.shares, m.logs) for m in moments], np.int64)
+    radius = math.sqrt(2 * nats)
+    run_on_threads(
+        _sums, points, offsets, slopes, curvatures, chi_slopes, densities, c, c_weights, radius, powers, found
+    )
+    return found
+
+
+def nodes_of(
+    slopes: np.ndarray, curvatures: np.ndarray, chi_slopes: np.ndarray, degrees: float | None, nats: float
+) -> float:
+    """About how many nodes the sums take at the steepest of N sets of slopes (N, C, r); see `moments_at`."""
+    spread = (slopes.max(axis=1) - slopes.min(axis=1)).max(axis=0)
+    quadratic = 2 * float(np.ptp(curvatures))
+    of_normals = math.prod(2 * math.sqrt(2 * nats) * normal_density(s, quadratic, nats) for s in spread)
+    return of_normals * len(_chi_rule(chi_slopes, degrees, nats, 1.0)[0])
+
+
+def _chi_rule(
+    chi_slopes: np.ndarray, degrees: float | None, nats: float, finer: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nodes and weights of the χ² variable, or those of a constant where there is none."""
+    if degrees is None:
+        return np.zeros(1), np.ones(1)
+    law = chi_law(degrees, nats)
+    density = finer * chi_density(float(np.ptp(chi_slopes)), law.own_density, law.steepest)
+    c, log_weights = chi_nodes(law, np.arange(law.lowest, law.highest + 1 / density, 1 / density))
+    return c, np.exp(log_weights) / density
+
+
+@kept(njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}))
+def _sums(first, stop, flag, offsets, slopes, curvatures, chi_slopes, densities, c, c_weights, radius, powers, found):  # type: ignore[no-untyped-def]
+    """Write the moments at the points first … stop; see `moments_at`. The last normal variable is the inner one."""
+    components, normals = slopes.shape[1], slopes.shape[2]
+    for n in range(first, stop):
+        if flag[0] != 0:
+            return
+        reach = np.zeros(3, np.int64)
+        step = np.ones(3)
+        slope = np.zeros((components, 3))
+        for axis in range(normals):
+            place = 3 - normals + axis
+            step[place] = 1 / densities[n, axis]
+            reach[place] = int(radius * densities[n, axis]) + 1
+            for l in range(components):
+                slope[l, place] = slopes[n, l, axis]
+        width = 2 * reach[2] + 1
+        weights, total, term = np.empty(width), np.empty(width), np.empty(width)
+        exponents, factors = np.empty((components, width)), np.empty((components, width))
+        shares, logs = np.empty((components, width)), np.empty((components, width))
+        for i in range(width):
+            x = (i - reach[2]) * step[2]
+            weights[i] = step[2] / math.sqrt(2 * math.pi) * math.exp(-0.5 * x * x)
+            for l in range(components):
+                exponents[l, i] = (slope[l, 2] + curvatures[l] * x) * x
+                factors[l, i] = math.exp(exponents[l, i])
+        found[n] = 0.0
+        logarithms = powers[:, 1].max() > 0
+        for k in range(len(c)):
+            for i_0 in range(-reach[0], reach[0] + 1):
+                z_0 = i_0 * step[0]
+                for i_1 in range(-reach[1], reach[1] + 1):
+                    z_1 = i_1 * step[1]
+                    left = radius * radius - (z_0 * z_0 + z_1 * z_1)
+                    if left < 0.0:
+                        continue
+                    half = min(reach[2], int(math.sqrt(left) / step[2]) + 1)
+                    begin, end = reach[2] - half, reach[2] + half + 1
+                    outer = c_weights[k]
+                    if normals > 1:
+                        outer *= step[1] / math.sqrt(2 * math.pi) * math.exp(-0.5 * z_1 * z_1)
+                    if normals > 2:
+                        outer *= step[0] / math.sqrt(2 * math.pi) * math.exp(-0.5 * z_0 * z_0)
+                    highest = -np.inf
+                    levels = np.empty(components)
+                    for l in range(components):
+                        levels[l] = offsets[n, l] + chi_slopes[l] * c[k]
+                        levels[l] += (slope[l, 0] + curvatures[l] * z_0) * z_0
+                        levels[l] += (slope[l, 1] + curvatures[l] * z_1) * z_1
+                        highest = max(highest, levels[l])
+                    total[begin:end] = 0.0
+                    for l in range(components):
+                        scale = math.exp(levels[l] - highest)
+                        for i in range(begin, end):
+                            shares[l, i] = scale * factors[l, i]
+                            total[i] += shares[l, i]
+                    if logarithms:
+                        for i in range(begin, end):
+                            logs[0, i] = math.log(total[i])
+                        for l in range(components - 1, -1, -1):
+                            for i in range(begin, end):
+                                logs[l, i] = levels[l] - highest + exponents[l, i] - logs[0, i]
+                    for i in range(begin, end):
+                        total[i] = 1 / total[i]
+                    for m in range(len(powers)):
+                        for i in range(begin, end):
+                            term[i] = weights[i]
+                        for l in range(components):
+                            for _ in range(powers[m, 0, l]):
+                                for i in range(begin, end):
+                                    term[i] *= shares[l, i] * total[i]
+                            for _ in range(powers[m, 1, l]):
+                                for i in range(begin, end):
+                                    term[i] *= logs[l, i]
+                        part = 0.0
+                        for i in range(begin, end):
+                            part += term[i]
+                        found[n, m] += outer * part
