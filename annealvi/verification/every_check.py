@@ -199,9 +199,8 @@ def verify(
         task = Task(stepwise, session.derivation if limits and not quick else None)
         symbolic = processes.enter_context(start_symbolic(task))
         found.now("compiling the generated kernels")
-        kernel = session.compile(
-            device, KERNEL_TOLERANCE if session.derivation.system.widest_average <= 2 else COARSE_TOLERANCE
-        )
+        narrow = session.derivation.system.widest_average <= 2
+        kernel = session.compile(device, KERNEL_TOLERANCE if narrow else COARSE_TOLERANCE)
         found.now("kernels against mpmath")
         found.take("kernels", kernel_checks(session, device))
         if not quick:

@@ -1,0 +1,248 @@
+"""Tables of averages over several variables: compared with the reference's sums of the derivation's integrands, which
+know nothing of invariants, coordinates and series."""
+
+from dataclasses import replace
+
+import numba
+import numpy as np
+import pytest
+import sympy as sp
+from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
+
+import annealvi
+from derive.objects.expectation import Expectation
+from kernels.averages import coordinates, surfaces
+from kernels.averages.lattice_reference import average_and_error
+from kernels.averages.tables import build_tables
+from kernels.generate.codegen import generate
+from kernels.integrate.kernel import compile_system
+from kernels.lower.analysis import analyse_averages
+from kernels.machine.module_cache import load_module
+
+FOUR_IN_SPACE = (
+    "target.means=[[2.0,0.0,0.0],[0.0,2.0,0.0],[0.0,0.0,2.0],[-1.0,-1.0,-1.0]]",
+    "target.weights=[0.25,0.25,0.25,0.25]",
+    "target.scales=[1.0,1.0,1.0,1.0]",
+    "proposal.radius=2.0",
+)
+PROBLEMS = {
+    "simplex": ("simplex", (), 1e-6, [2, 2, 2, 3, 3, 3]),
+    "more-components": ("more-components", (), 1e-6, [3, 3, 3]),
+    "two-scales": ("two-scales", (), 1e-10, [1] * 8),
+    "unequal weights": ("simplex", ("proposal.weights=[0.7,0.2,0.1]", "target.weights=[0.05,0.15,0.8]"), 1e-6, [2, 3]),
+    "few dimensions": ("two-scales", ("space.dimension=2",), 1e-8, [1]),
+    "four modes in space": ("bimodal", FOUR_IN_SPACE, 1e-3, [3]),
+}
+"""The problem, the tolerance, and how many coordinates its tables have."""
+
+
+def session_of(name, changes=()):
+    return annealvi.open_session(annealvi.load_problem(name, list(changes)))
+
+
+def of_averages(session, some):
+    """The session's system with averages for rates, as many as it has states from number `some` on, in a circle."""
+    system = session.derivation.system
+    averages = list(dict.fromkeys(a for _, e in system.subexpressions for a in e.atoms(Expectation)))
+    averages = [a for a in sorted(averages, key=sp.default_sort_key) if len(a.variables) > 1]
+    chosen = [averages[(some + n) % len(averages)] for n in range(len(system.states))]
+    return replace(system, rhs=tuple(chosen)), chosen
+
+
+def compiled(session, system, tolerance, **options):
+    options = {"device": "cpu", **options}
+    return compile_system(system, sp.S.One, (), session.values, tolerance=tolerance, **options)
+
+
+def states_of(session, count, seed=3):
+    """Random states in few dimensions, where overlaps of every size occur, and states with coinciding means."""
+    few = replace(session.problem, space=replace(session.problem.space, dimension=4))
+    near = annealvi.open_session(few).random_states(count, seed)
+    return np.concatenate([near, session.random_states(2, seed)])
+
+
+def expected(session, system, chosen, states):
+    rows = []
+    for y in states:
+        numbers = {**session.values, **dict(zip(system.states, map(float, y), strict=True))}
+        for symbol, definition in system.subexpressions:
+            if not definition.has(Expectation):
+                numbers[symbol] = float(definition.xreplace({s: sp.Float(v, 17) for s, v in numbers.items()}))
+        rows.append([average_and_error(a, numbers)[0] for a in chosen])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_averages_are_those_of_the_reference(name):
+    problem, changes, tolerance, counts = PROBLEMS[name]
+    session = session_of(problem, changes)
+    system, chosen = of_averages(session, 0)
+    kernel = compiled(session, system, tolerance)
+    found = [len(where) for where in kernel.tables.surfaces.values()]
+    assert set(counts) == set(found)
+    assert len(kernel.tables.surfaces) == len(kernel.averages.groups)
+    states = states_of(session, 4)
+    difference = np.abs(kernel.rhs_at_beta(1.0, states) - expected(session, system, chosen, states)).max()
+    assert difference <= tolerance
+    assert kernel.average_error <= tolerance
+    assert difference > 0  # a table is no sum
+
+
+def test_the_comparison_rejects_a_wrong_cosine_and_a_wrong_offset(monkeypatch):
+    """Tables are measured with their own idea of the logits, so only the comparison can find it wrong."""
+    session = session_of("simplex")
+    system, chosen = of_averages(session, 0)
+    states = states_of(session, 2)
+    exact = expected(session, system, chosen, states)
+
+    def difference():
+        return np.abs(compiled(session, system, 1e-6).rhs_at_beta(1.0, states) - exact).max()
+
+    with monkeypatch.context() as wrong:
+        wrong.setattr(surfaces, "read_kept", lambda name: None)
+        wrong.setattr(surfaces, "keep", lambda name, content: None)
+        true = coordinates.Coordinates.basic
+
+        def basic(self, u):
+            found = true(self, u)
+            for k in dict(self.cosines):
+                found[:, k] *= 0.99
+            return found
+
+        wrong.setattr(coordinates.Coordinates, "basic", basic)
+        assert difference() > 1e-5
+    with monkeypatch.context() as wrong:
+        wrong.setattr(surfaces, "read_kept", lambda name: None)
+        wrong.setattr(surfaces, "keep", lambda name, content: None)
+        right = coordinates.moments_at
+        wrong.setattr(coordinates, "moments_at", lambda offsets, *rest: right(1.0001 * offsets, *rest))
+        assert difference() > 1e-5
+
+
+def test_groups_of_one_function_share_a_table():
+    """The three means of the simplex see its modes alike."""
+    session = session_of("simplex")
+    averages = analyse_averages(session.derivation.system)
+    tables = build_tables(averages, session.values, 1e-6, True)
+    starts = tables.layout[:, 0]
+    assert starts[0] == starts[1] == starts[2] < starts[3]
+    unequal = session_of("simplex", ("proposal.scales=[1.0,1.0,1.1]",))
+    tables = build_tables(analyse_averages(unequal.derivation.system), unequal.values, 1e-4, True)
+    assert len(set(tables.layout[:, 0].tolist())) > 2
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "tolerance", "why"),
+    [
+        ("square", (), 1e-4, "the proposal's averages look at six overlaps"),
+        ("simplex", (), 1e-12, "three coordinates need too many terms"),
+        ("simplex", ("proposal.radius=40.0",), 1e-4, "the logits are too steep"),
+        ("learned-weights", (), 1e-8, "a logarithm of a weight is not affine in the states"),
+        ("learned-scales", (), 1e-8, "nor is a scale's square"),
+    ],
+)
+def test_what_has_no_table_is_summed_over_a_lattice_and_says_so(name, changes, tolerance, why):
+    session = session_of(name, changes)
+    averages = analyse_averages(session.derivation.system)
+    tables = build_tables(averages, session.values, tolerance, True)
+    assert len(tables.surfaces) < len(averages.groups), why
+    methods = [m.method for m in tables.measured_errors]
+    assert any("lattice" in m for m in methods)
+    assert sum("series" in m for m in methods) == len(tables.surfaces)
+    assert not build_tables(averages, session.values, 1e-4, False).surfaces, "quadrature makes no table"
+
+
+def test_a_state_outside_its_interval_is_no_number():
+    session = session_of("two-scales")
+    kernel = session.compile("cpu", 1e-8)
+    inside, outside = [0.2, 0.1, 1.005], [0.2, 0.1, 1.1]
+    rates = kernel.rhs_at_beta(1.0, [inside, outside])
+    assert np.isfinite(rates[0]).all()
+    assert np.isnan(rates[1]).any()
+
+
+def test_a_state_has_the_same_rates_in_any_company_and_on_any_number_of_threads(monkeypatch):
+    session = session_of("simplex")
+    kernel = session.compile("cpu", 1e-6)
+    states = session.random_states(70, 5)
+    together = kernel.rhs_at_beta(0.7, states)
+    np.testing.assert_array_equal(kernel.rhs_at_beta(0.7, states[[69]])[0], together[69])
+    np.testing.assert_array_equal(kernel.rhs_at_beta(0.7, states[::-1]), together[::-1])
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 1)
+    np.testing.assert_array_equal(kernel.rhs_at_beta(0.7, states), together)
+
+
+def test_paths_by_tables_are_those_by_lattices():
+    """The tables' error enters a rate some ten times, and β is small while the paths of this time part."""
+    session = session_of("two-scales")
+    states = session.random_states(8, 2)
+    times = np.linspace(0, 400, 5)
+    by_table, by_lattice = (
+        session.compile("cpu", 1e-8, way).integrate(states, times, rtol=1e-8, atol=1e-10).y
+        for way in ("proxy", "quadrature")
+    )
+    np.testing.assert_allclose(by_table, by_lattice, atol=3e-6)
+
+
+def test_a_table_is_kept_and_a_damaged_file_is_made_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("ANNEALVI_CACHE_DIR", str(tmp_path))
+    session = session_of("two-scales")
+    averages = analyse_averages(session.derivation.system)
+    made = []
+    original = surfaces._made
+    monkeypatch.setattr(surfaces, "_made", lambda *given: made.append(1) or original(*given))
+    first = build_tables(averages, session.values, 1e-6, True)
+    count = len(made)
+    assert count > 0
+    again = build_tables(averages, session.values, 1e-6, True)
+    assert len(made) == count
+    np.testing.assert_array_equal(again.values, first.values)
+    assert again.measured_errors == first.measured_errors
+    for file in tmp_path.glob("table-*.npy"):
+        file.write_bytes(file.read_bytes()[:-3] + b"abc")
+    np.testing.assert_array_equal(build_tables(averages, session.values, 1e-6, True).values, first.values)
+    assert len(made) == 2 * count
+
+
+def rates_on(device):
+    """Rates by tables in one, two and three coordinates."""
+    found = {}
+    for name, changes in (("two-scales", ()), ("simplex", ("proposal.radius=1.0",))):
+        session = session_of(name, changes)
+        kernel = session.compile(device, 1e-2)
+        assert kernel.tables.surfaces
+        assert len(kernel.tables.surfaces) == len(kernel.averages.groups)
+        found[name] = kernel.rhs_at_beta(0.5, session.random_states(2, 1)).tolist()
+        found["device"] = kernel.device
+    return found
+
+
+def assert_same_to_rounding(found, wanted):
+    for name in wanted.keys() - {"device"}:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_simulated_cuda_agrees_with_the_cpu():
+    found = in_simulator("t.rates_on('cuda')", "test_surfaces")
+    assert found["device"] == "cuda simulator"
+    assert_same_to_rounding(found, rates_on("cpu"))
+
+
+@needs_gpu
+def test_gpu_agrees_with_the_cpu():
+    found = rates_on("cuda")
+    assert found["device"].startswith("cuda: ")
+    assert_same_to_rounding(found, rates_on("cpu"))
+
+
+@needs_compiler
+@pytest.mark.usefixtures("hopper")
+def test_tables_compile_for_hopper_without_a_gpu():
+    session = session_of("simplex")
+    averages = analyse_averages(session.derivation.system)
+    tables = build_tables(averages, session.values, 1e-4, True)
+    program = generate(averages, sp.S.One, (), tables.by_proxy, "cuda", surfaces=tables.surfaces)
+    module = load_module(program.source, "ptx_surfaces")
+    line, table, cube, whole = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1], numba.int64
+    signature = (whole[::1], line, table, table, line, whole[:, :, ::1], cube, table, line, whole)
+    ptx_for_hopper(module.rates_all.py_func, signature)
