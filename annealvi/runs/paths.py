@@ -146,8 +146,8 @@ def chunk_of(kernel: Kernel) -> int:
     """
     if kernel.where.kind != "cpu":
         return 2**20
-    # A kernel with a single lane has averages over several variables, which are slow.
-    return 250 * kernel.lanes if kernel.lanes > 1 else 8 * side_by_side(kernel)
+    # Averages over several variables are slow.
+    return 8 * side_by_side(kernel) if kernel.averages.groups else 250 * kernel.lanes
 
 
 def chunks_of(kernel: Kernel, n: int) -> list[slice]:

@@ -266,7 +266,8 @@ class Session:
         tolerance : float
             Absolute error of each average.
         expectations : {"proxy", "quadrature"}
-            How the kernel computes averages: by Chebyshev tables where these reach the tolerance, or by quadrature.
+            How the kernel computes averages: by Chebyshev tables where these reach the tolerance, in up to three
+            coordinates for averages over several variables, or by quadrature.
         precision : {"float64", "float32"}
 
         Returns

@@ -107,7 +107,7 @@ def build_tables(
     """Tables for every average of a system at the given parameter values.
 
     tolerance: the wanted error of each average; for an average over several variables it is relative to E|f| where E|f|
-    exceeds one. proxies: use a Chebyshev proxy where an average depends on one bounded state and is smooth enough, and
+    exceeds one. proxies: use a Chebyshev series where an average looks at few bounded states and is smooth enough, and
     the trapezoidal rule otherwise. reach: how far the states go; by default what the parameter values say. Raises
     ArithmeticError where the measured error of an average over one variable exceeds twice the tolerance, or that of a
     tensor grid the tolerance. Quasi-random points may miss the tolerance; `measured_errors` then says by how much.
@@ -133,7 +133,7 @@ def build_tables(
 def _surfaces(
     averages: SystemAverages, values: Mapping[sp.Symbol, float], limits: np.ndarray, tolerance: float
 ) -> dict[int, Surface]:
-    """The tables of the groups that have one, by the group's index. All states that such a group looks at are bounded."""
+    """The tables of the groups that have one, by index. All states that such a group looks at are bounded."""
     bounded = {v.symbol for v in averages.system.variables if all(end.is_finite for end in v.interval)}
     numbers = {s: float(v) for s, v in values.items()}
     ends = {s: (float(low), float(high)) for s, (low, high) in zip(averages.system.states, limits, strict=True)}

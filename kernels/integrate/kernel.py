@@ -191,8 +191,8 @@ def compile_system(
     tolerance
         The wanted error of every average; see `kernels.averages.tables.build_tables`.
     expectations
-        "proxy" evaluates an average by a Chebyshev proxy where one reaches the tolerance, and otherwise by the
-        trapezoidal rule. "quadrature" always uses the trapezoidal rule.
+        "proxy" evaluates an average by a Chebyshev series, in up to three coordinates, where one reaches the tolerance,
+        and otherwise by the trapezoidal rule. "quadrature" always uses the trapezoidal rule.
     precision
         "float64" or "float32", for all numbers in the kernel, times included.
     device
