@@ -1,11 +1,11 @@
 """Benchmarks against other libraries, both sides in one run, and how speed scales.
 
-    uv run --extra bench python tests/benchmarks/run.py                 # all parts, some five minutes
-    uv run --extra bench python tests/benchmarks/run.py ensemble        # one part: ensemble, particles, startup
+    uv run --extra bench python tests/benchmarks/run.py                 # ensemble, particles, startup; five minutes
+    uv run --extra bench python tests/benchmarks/run.py mixtures        # one part: mixtures, or one of those
     uv run python tests/benchmarks/run.py --out DIR --trajectories 512  # without the peers that are not installed
 
-The results are written as JSON, as a table and as a figure. An error is checked before a time is reported. For a GPU
-see gpu.py.
+The results are written as JSON, as a table and as a figure, named cpu or after the chosen parts. An error is checked
+before a time is reported. For a GPU see gpu.py.
 """
 
 from __future__ import annotations
@@ -119,7 +119,23 @@ def startup(options):
     return rows
 
 
-PARTS = {"ensemble": ensemble, "particles": particles, "startup": startup}
+def mixtures(options):
+    """Times mixtures whose averages run over several variables, by series and by sums over lattices in turn."""
+    rows = []
+    for name in work.MIXTURES:
+        found = work.mixture(name)
+        error = float(np.abs(found["series"].rates - found["lattice"].rates).max())
+        for way in ("lattice", "series"):
+            timed = found[way]
+            more = {"error": error} if way == "series" else {}
+            rows.append(row(f"{name}, {way}", "µs per right-hand side", 1e6 * timed.per_rate, **more))
+            rows.append(row(f"{name}, {way}", "ms per trajectory", 1e3 * timed.per_trajectory))
+        rows.append(row(f"{name}, series", "s to make the tables", found["series"].tables))
+    return rows
+
+
+PARTS = {"ensemble": ensemble, "particles": particles, "startup": startup, "mixtures": mixtures}
+USUAL = ("ensemble", "particles", "startup")
 
 
 def row(name, unit, value, **more):
@@ -213,7 +229,7 @@ def section(part, rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: {', '.join(USUAL)})")
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="folder for the results (default: beside this script)"
     )
@@ -223,7 +239,7 @@ def main():
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: no such part; the parts are {', '.join(PARTS)}")
     found = {}
-    for part in options.parts or PARTS:
+    for part in options.parts or USUAL:
         found[part] = PARTS[part](options)
         print(section(part, found[part]), flush=True)
     wrong = [
@@ -241,11 +257,12 @@ def main():
         "machine": machine(),
         **found,
     }
-    (options.out / "cpu.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    stem = "-".join(options.parts) or "cpu"
+    (options.out / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     tables = "\n".join(section(part, rows) for part, rows in found.items())
     place = f"{record['date']}, {record['machine']['processor']}, {record['machine']['threads']} threads\n\n`{command}`"
-    (options.out / "cpu.md").write_text(f"# Benchmarks\n\n{place}\n\n{tables}", encoding="utf-8")
-    figure(found, options.out / "cpu.png")
+    (options.out / f"{stem}.md").write_text(f"# Benchmarks\n\n{place}\n\n{tables}", encoding="utf-8")
+    figure(found, options.out / f"{stem}.png")
     print(f"written to {options.out}")
     if wrong:
         sys.exit(f"errors above {LARGEST_ERROR:g}: {', '.join(wrong)}")

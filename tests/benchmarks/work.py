@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 from time import perf_counter
+from typing import NamedTuple
+from unittest import mock
 
 import numba
 import numpy as np
@@ -139,3 +141,39 @@ def derive_and_compile():
             )
             found.append([float(word) for word in done.stdout.split()])
     return found
+
+
+MIXTURES = ("two-scales", "simplex", "more-components")
+
+
+class Timed(NamedTuple):
+    """The seconds of a right-hand side, of a trajectory and of making the tables, and the rates at common states."""
+
+    per_rate: float
+    per_trajectory: float
+    tables: float
+    rates: np.ndarray
+
+
+def mixture(name):
+    """A mixture by series to 1e-8 and by lattices to as much, at states along paths under the problem's schedule.
+
+    By lattices a trajectory would take seconds; its time is that of its right-hand sides, of which a step has twelve.
+    """
+    session = annealvi.open_session(annealvi.load_problem(name))
+    starts, times = session.random_states(512, 0), np.array([0.0, 0.25, 1.0]) * session.end_time()
+    with tempfile.TemporaryDirectory() as empty, mock.patch.dict(os.environ, {"ANNEALVI_CACHE_DIR": empty}):
+        begun = perf_counter()
+        kernel = session.compile("cpu", 1e-8)
+        tables = perf_counter() - begun
+    kernel.integrate(starts[:1], [0.0, 1e-3])  # compiles
+    begun = perf_counter()
+    run = kernel.integrate(starts, times, rtol=1e-6, atol=1e-8, domain_tolerance=1e-3)
+    per_trajectory = (perf_counter() - begun) / len(starts)
+    states = np.concatenate(run.y.transpose(1, 0, 2))
+    per_rate = min(kernel.seconds_per_rate(states) for _ in range(20))
+    series = Timed(per_rate, per_trajectory, tables, kernel.rhs_at_beta(1.0, states))
+    sums = session.compile("cpu", 1e-8, "quadrature")
+    per_rate = min(sums.seconds_per_rate(states) for _ in range(3))
+    lattice = Timed(per_rate, 12 * run.steps.mean() * per_rate, 0.0, sums.rhs_at_beta(1.0, states))
+    return {"series": series, "lattice": lattice}
