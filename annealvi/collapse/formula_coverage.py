@@ -55,7 +55,7 @@ def require_quick(problem: Problem, remedy: str) -> None:
     require_covered(problem, remedy)
     if not has_equal_scales(problem):
         key = "target.scales" if len(set(problem.target.scales)) > 1 else "proposal.scales"
-        raise BadInput(key, "with unequal scales each point of the formula would take many minutes", remedy)
+        raise BadInput(key, "with unequal scales each point of the formula would take a minute or more", remedy)
     if problem.space.dimension < LEAST_DIMENSION:
         found = f"the formula needs d >= {LEAST_DIMENSION}, not {problem.space.dimension}"
         raise BadInput("space.dimension", found, f"{remedy}, or more dimensions")
@@ -64,6 +64,6 @@ def require_quick(problem: Problem, remedy: str) -> None:
 def has_equal_scales(problem: Problem) -> bool:
     """Return whether the scales within each mixture are equal.
 
-    Otherwise each rate is a sum over a lattice, and shooting takes a thousand times longer.
+    Otherwise no trap is known, every trajectory that is shot runs to its end, and shooting takes a minute or more.
     """
     return all(len(set(scales)) == 1 for scales in (problem.target.scales, problem.proposal.scales))
