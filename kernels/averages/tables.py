@@ -92,6 +92,13 @@ class Tables:
     __repr__ = short_repr
 
     @property
+    def way_with_groups(self) -> str:
+        """How averages over several variables are computed, as the end of a sentence; empty where there are none."""
+        sums = len(self.layout) - len(self.by_proxy) - len(self.surfaces)
+        ways = [f"{way} ({count})" for way, count in (("by series", len(self.surfaces)), ("by sums", sums)) if count]
+        return f", averages over several variables {' and '.join(ways)}" if ways else ""
+
+    @property
     def has_series(self) -> bool:
         """Whether a series stands for some average, rather than a sum over nodes."""
         return any(self.by_proxy.values()) or bool(self.surfaces)

@@ -96,7 +96,7 @@ def integrate_sets(
             if count > 1:
                 error.args = (f"set {n}: {error}",)
             raise
-    method = method_text(control, one.precision)
+    method = method_text(control, one.precision) + one.tables.way_with_groups
     return [
         Trajectories(
             wanted[n],

@@ -1,6 +1,8 @@
 """Tables of averages over several variables: compared with the reference's sums of the derivation's integrands, which
 know nothing of invariants, coordinates and series."""
 
+import platform
+import re
 from dataclasses import replace
 
 import numba
@@ -246,3 +248,17 @@ def test_tables_compile_for_hopper_without_a_gpu():
     line, table, cube, whole = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1], numba.int64
     signature = (whole[::1], line, table, table, line, whole[:, :, ::1], cube, table, line, whole)
     ptx_for_hopper(module.rates_all.py_func, signature)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86-64 instructions")
+def test_sums_of_series_are_vector_instructions():
+    """A slice or an index that LLVM cannot follow, or too short a loop over lanes, would make them scalar."""
+    session = session_of("two-scales")
+    kernel = session.compile("cpu", 1e-6)
+    kernel.rhs_at_beta(1.0, session.random_states(1, 0))
+    summed = numba.njit(error_model="numpy", fastmath={"contract"}, _nrt=False)(kernel.module.summed.py_func)
+    summed(np.zeros(64), 0, 2, np.zeros(64 * kernel.lanes), 0)
+    (text,) = summed.inspect_asm().values()
+    packed, scalar = (len(re.findall(rf"\tvf\w*{kind}\b", text)) for kind in ("pd", "sd"))
+    assert packed > 0
+    assert scalar == 0
