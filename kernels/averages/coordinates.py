@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import sympy as sp
@@ -110,11 +110,11 @@ class Coordinates:
     box: np.ndarray
     logits: Logits
     deviations: tuple[int, ...] = ()
-    cosines: Mapping[int, tuple[int, int]] = ()  # type: ignore[assignment]
+    cosines: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     def same(self, other: Coordinates) -> bool:
         """Whether the moments are the same functions of the coordinates."""
-        mine, others = ((c.deviations, dict(c.cosines), c.box.shape) for c in (self, other))
+        mine, others = ((c.deviations, c.cosines, c.box.shape) for c in (self, other))
         return mine == others and np.allclose(self.box, other.box, rtol=SAME) and self.logits.same(other.logits)
 
     def basic(self, u: np.ndarray) -> np.ndarray:
@@ -124,7 +124,7 @@ class Coordinates:
         found = coordinates.copy()
         for k in self.deviations:
             found[:, k] = coordinates[:, k] ** 2
-        for k, (one, other) in dict(self.cosines).items():
+        for k, (one, other) in self.cosines.items():
             found[:, k] = coordinates[:, k] * coordinates[:, one] * coordinates[:, other]
         return found
 

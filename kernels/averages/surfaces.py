@@ -82,7 +82,7 @@ def _kept_or_made(coordinates: Coordinates, tolerance: float) -> Surface | None:
     """The table from the cache directory, or a new one, which is then kept there; an empty one stands for None."""
     logits = coordinates.logits
     numbers = (coordinates.box, logits.offsets, logits.covariances, logits.constants)
-    rest = (coordinates.deviations, sorted(dict(coordinates.cosines).items()), logits.normals, logits.degrees)
+    rest = (coordinates.deviations, sorted(coordinates.cosines.items()), logits.normals, logits.degrees)
     key = repr((environment_digest(), [n.tolist() for n in numbers], rest, logits.moments, tolerance))
     name = f"table-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
     content = read_kept(name)

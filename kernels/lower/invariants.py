@@ -8,7 +8,7 @@ of them are independent, and a table in as many coordinates holds a moment at ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 import sympy as sp
@@ -72,7 +72,7 @@ def invariants_of(group: Group, system: OdeSystem) -> Invariants | None:
     found = Invariants(
         (), offsets, tuple(written_out(k - curvatures[reference]) for k in curvatures), chi_slopes, covariances
     )
-    if any(e.free_symbols & {*system.states} for e in (*found.curvatures, *found.chi_slopes)):
+    if any(e.free_symbols & set(system.states) for e in (*found.curvatures, *found.chi_slopes)):
         return None
     if any(BETA in e.free_symbols for e in found.varying):
         return None
@@ -80,4 +80,4 @@ def invariants_of(group: Group, system: OdeSystem) -> Invariants | None:
     slopes_in_states = (sp.diff(e, s) for e in found.varying for s in states)
     if any(slope.free_symbols & set(states) for slope in slopes_in_states):
         return None
-    return Invariants(states, *(getattr(found, name) for name in list(Invariants.__dataclass_fields__)[1:]))
+    return replace(found, states=states)

@@ -107,7 +107,7 @@ def test_the_comparison_rejects_a_wrong_cosine_and_a_wrong_offset(monkeypatch):
 
         def basic(self, u):
             found = true(self, u)
-            for k in dict(self.cosines):
+            for k in self.cosines:
                 found[:, k] *= 0.99
             return found
 
