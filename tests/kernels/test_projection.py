@@ -292,9 +292,9 @@ def results(device, d, particles):
         found[f"{precision} {manifold}"] = run.final_means.tolist()
         found["device"] = run.device
     found["velocity"] = estimate_velocity(
-        means[0], **problem, beta=0.5, particles=20, replicas=2, **options
+        means[0], **problem, beta=0.5, particles=particles, replicas=2, **options
     ).means.tolist()
-    rule = AdaAnn(tau=0.3, every=1, start_beta=0.1, particles=20)
+    rule = AdaAnn(tau=0.3, every=1, start_beta=0.1, particles=particles)
     adaptive = simulate_adaptively(means, **problem, rule=rule, dt=0.1, steps=2, particles=5, **options)
     found |= {"adaptive": adaptive.final_means.tolist(), "adaptive beta": adaptive.beta.tolist()}
     assert adaptive.projected
