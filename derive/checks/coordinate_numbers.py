@@ -140,13 +140,20 @@ def _compiled(symbols: tuple[sp.Symbol, ...], expressions: tuple[sp.Expr, ...]) 
 
 
 @cache
-def _operation(function: type[sp.Expr], count: int) -> Callable[..., mpmath.mpf]:
+def operation(function: type[sp.Expr], count: int) -> Callable[..., mpmath.mpf]:
     """Return mpmath's form of one SymPy operation on `count` numbers."""
     if function in (sp.Add, sp.Mul):
         reduce = mpmath.fsum if function is sp.Add else mpmath.fprod
         return lambda *numbers: reduce(numbers)
     arguments = sp.symbols(f"x:{count}")
     return sp.lambdify(arguments, function(*arguments), modules="mpmath")
+
+
+@cache
+def constant(expression: sp.Expr) -> Callable[[], mpmath.mpf]:
+    """Return the function whose value is a number of SymPy in mpmath's precision at the time of the call."""
+    compiled = sp.lambdify((), expression, modules="mpmath")
+    return lambda: mpmath.mpmathify(compiled())
 
 
 def _number(expression: sp.Expr, known: dict[sp.Expr, mpmath.mpf]) -> mpmath.mpf:
@@ -157,9 +164,9 @@ def _number(expression: sp.Expr, known: dict[sp.Expr, mpmath.mpf]) -> mpmath.mpf
     if expression not in known:
         if expression.args:
             arguments = [_number(argument, known) for argument in expression.args]
-            known[expression] = _operation(expression.func, len(arguments))(*arguments)
+            known[expression] = operation(expression.func, len(arguments))(*arguments)
         else:
-            known[expression] = mpmath.mpmathify(sp.lambdify((), expression, modules="mpmath")())
+            known[expression] = constant(expression)()
     return known[expression]
 
 

@@ -19,6 +19,7 @@ from itertools import permutations, product
 
 import sympy as sp
 
+from derive.checks.system_numbers import SystemNumbers, same
 from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
 from derive.objects.softmax import Softmax
 from derive.objects.system import OdeSystem
@@ -61,12 +62,18 @@ def one_term_mutations(system: OdeSystem, most: int | None = None) -> tuple[Muta
     if most is not None and len(candidates) > most:
         chosen = sorted(random.Random(0).sample(range(len(candidates)), most))
         candidates = [candidates[n] for n in chosen]
-    seen = {_system_form(system)}
+    kept = [system]
+    numbers = SystemNumbers()
+    rates = [numbers.rates(system)]
+    form = cache(_system_form)
     mutants = []
     for label, kind, candidate in candidates:
-        form = _system_form(candidate)
-        if form not in seen:
-            seen.add(form)
+        found = numbers.rates(candidate)
+        alike = [other for other, known in zip(kept, rates, strict=True) if same(known, found)]
+        # The normal form is the only proof. It takes long, and systems with other rates cannot have the same one.
+        if not any(form(other) == form(candidate) for other in alike):
+            kept.append(candidate)
+            rates.append(found)
             mutants.append(Mutant(label, kind, candidate))
     return tuple(mutants)
 

@@ -13,6 +13,7 @@ import mpmath
 import numpy as np
 import pytest
 import sympy as sp
+from settings_of_any_size import general_equations, own_steps, problem_of
 
 from annealvi import equations, open_session, rate_function
 from derive.checks import concrete, coordinate_numbers
@@ -144,11 +145,18 @@ SLOW_STEP_CASES |= {
 def broken_steps(problem, dimension=None):
     """The rules of the steps whose two sides differ at a random point.
 
-    The number of checks must equal the number of steps, so that no step goes unchecked.
+    The number of checks must equal the number of steps, so that no step goes unchecked. The bimodal problem's general
+    steps are checked here, in the plane, and those for all parameters learned on a line in test_general_steps.py. No
+    other problem has a general equation of its own.
     """
     derivation = derive_problem(problem)
-    checks = list(check_derivation(derivation, points=1, dimension=dimension))
-    assert [c.rule for c in checks] == [step.rule for step in derivation.written_out]
+    steps = derivation.written_out
+    if problem != Problem():
+        everything_learned = problem_of(2, 2, "euclidean", LEARNABLE, (1.25, 0.75), (0.8, 1.3))
+        assert general_equations(problem) <= general_equations(everything_learned) | general_equations(Problem())
+        steps = own_steps(derivation)
+    checks = list(check_derivation(derivation, 1, dimension, steps))
+    assert [c.rule for c in checks] == [step.rule for step in steps]
     assert all(c.compared > 0 for c in checks)
     return [c.rule for c in checks if not c.passed]
 

@@ -64,17 +64,17 @@ def results(device, particles):
         final = {"means": run.final_means, **{name: values[-1] for name, values in run.parameters.items()}}
         found |= {f"{precision} {manifold} learned {name}": values.tolist() for name, values in final.items()}
     learned = estimate_velocity(
-        means[0], **PROBLEM, beta=0.5, particles=20, replicas=2, seed=1, learn=ALL, device=device
+        means[0], **PROBLEM, beta=0.5, particles=particles, replicas=2, seed=1, learn=ALL, device=device
     )
     found |= {f"velocity of {name}": rates.tolist() for name, rates in learned.parameters.items()}
-    rule = AdaAnn(tau=0.3, every=1, start_beta=0.1, particles=20)
+    rule = AdaAnn(tau=0.3, every=1, start_beta=0.1, particles=particles)
     adaptive = simulate_adaptively(
         means, **PROBLEM, rule=rule, dt=0.1, steps=2, particles=5, seed=4, learn=("weights", "scales"), device=device
     )
     found |= {f"adaptive {name}": values.tolist() for name, values in adaptive.parameters.items()}
     found["adaptive beta"] = adaptive.beta.tolist()
     np.testing.assert_array_equal(adaptive.final_means, means)
-    velocity = estimate_velocity(means[0], **PROBLEM, beta=0.5, particles=20, replicas=2, seed=1, device=device)
+    velocity = estimate_velocity(means[0], **PROBLEM, beta=0.5, particles=particles, replicas=2, seed=1, device=device)
     found["velocity"] = velocity.means.tolist()
     return found
 

@@ -23,7 +23,10 @@ def in_simulator(expression, module, before="pass"):
 
     The expression may use the test module as t, such as t.results('cuda'). before: statements that run first.
     """
-    program = f"{before}; import json, {module} as t; print(json.dumps({expression}))"
+    # The simulator's main thread asks without a pause whether the others wait. Each hand-over of the interpreter to one
+    # of them takes the switch interval, which by default is longer than all of its work.
+    hurry = "import sys; sys.setswitchinterval(1e-4)"
+    program = f"{hurry}; {before}; import json, {module} as t; print(json.dumps({expression}))"
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": PYTHONPATH}
     finished = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.general import general_derivation
 from derive.dynamics.symbolic_problem import symbolise
+from derive.objects.step import Step
 from derive.problem.specification import LEARNABLE, Flow, Problem, Proposal, Space, Target
 from derive.rules.flow import MANIFOLDS as MANIFOLDS
 from derive.rules.geometry import overlaps_of
@@ -41,3 +42,22 @@ def up_to_closure(problem: Problem) -> Derivation:
     symbolic = symbolise(problem)
     setting, geometry = symbolic.setting, symbolic.geometry
     return Derivation(setting, geometry, overlaps_of(setting, geometry), general_derivation(setting), (), None)
+
+
+def general_equations(problem: Problem) -> set[tuple]:
+    """What the general steps of a problem's derivation say: every equation on either side of each, with its rule.
+
+    Problems that share these equations share their proof, which has to be checked for one of them alone.
+    """
+    steps = general_derivation(symbolise(problem).setting).steps
+    return {
+        (step.rule, side, equation.label, equation.value)
+        for step in steps
+        for side, equations in (("before", step.before), ("after", step.after))
+        for equation in equations
+    }
+
+
+def own_steps(derivation: Derivation) -> tuple[Step, ...]:
+    """The steps that use the setting's own numbers of modes and components, from where these are given on."""
+    return derivation.written_out[len(derivation.general.steps) :]
