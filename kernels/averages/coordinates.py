@@ -144,7 +144,10 @@ def coordinates_of(
     halves = (high - low) / 2
     at_middle = {**values, **dict(zip(invariants.states, (low + high) / 2, strict=True))}
     central = np.array([float(e.xreplace(at_middle)) for e in invariants.varying])
-    slopes = [[float(sp.diff(e, s).xreplace(values)) for s in invariants.states] for e in invariants.varying]
+    slopes = [
+        [float(sp.diff(e, s).xreplace(values)) if s in e.free_symbols else 0.0 for s in invariants.states]
+        for e in invariants.varying
+    ]
     ranges = np.array(slopes).reshape(len(central), -1) * halves
     if not ranges.size or not np.isfinite(ranges).all():
         return None

@@ -27,8 +27,8 @@ from kernels.machine.module_cache import environment_digest, keep, read_kept
 FIRST_TERMS, GROWTH = 14, 1.25
 """The number of terms along an axis that is tried first, and the factor by which it grows until it suffices."""
 LINES = 8
-MOST_SUMMED = 2e10
-"""The most nodes, some ten seconds of work, that the values of one table may take."""
+MOST_SUMMED = 2e9
+"""The most nodes, a second or two of work, that the values of one table may take."""
 PROBES = 400
 SHARPER = 8
 """How often what is left out is halved until the measured error is small enough."""

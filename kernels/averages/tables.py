@@ -140,16 +140,13 @@ def build_tables(
 def _surfaces(
     averages: SystemAverages, values: Mapping[sp.Symbol, float], limits: np.ndarray, tolerance: float
 ) -> dict[int, Surface]:
-    """The tables of the groups that have one, by index. All states that such a group looks at are bounded."""
-    bounded = {v.symbol for v in averages.system.variables if all(end.is_finite for end in v.interval)}
+    """The tables of the groups that have one, by index."""
     numbers = {s: float(v) for s, v in values.items()}
     ends = {s: (float(low), float(high)) for s, (low, high) in zip(averages.system.states, limits, strict=True)}
     made = Surfaces(tolerance)
     found: dict[int, Surface] = {}
     for g, (group, invariants) in enumerate(zip(averages.groups, averages.invariants, strict=True)):
-        if invariants is None or not bounded.issuperset(invariants.states):
-            continue
-        coordinates = coordinates_of(group, invariants, numbers, ends)
+        coordinates = None if invariants is None else coordinates_of(group, invariants, numbers, ends)
         surface = None if coordinates is None else made.surface_of(coordinates)
         if surface is not None:
             found[g] = surface
