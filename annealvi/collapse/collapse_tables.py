@@ -92,7 +92,8 @@ def _decided_in_words(result: Ensemble | ParticleRuns) -> str:
         return f", read at t = {result.t_end:.4g}"
     if result.undecided == 0:
         return f", all proven decided by t = {result.t.max():.4g}"
-    return f", {result.undecided} of them run to the end, t = {result.t.max():.4g}"
+    settled = "" if result.settled == 0 else f"{result.settled} of them settled, "
+    return f", {settled}{result.undecided - result.settled} of them run to the end, t = {result.t.max():.4g}"
 
 
 def print_grid(data: xr.Dataset, methods: Sequence[str], title: str) -> None:

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annealvi.collapse.outcome import LEAST_WEIGHT, Outcomes, judging
+from annealvi.collapse.settling import COMPANY, SCOUTS, Scouts, Task, follow
 from annealvi.collapse.trapping import beyond_steps, decided_sets
 from annealvi.runs.adaptive import ends_with_rule
-from annealvi.runs.costs import MOST, Pace, affordable_number, pace_of_integration, require_affordable, stopped_in_time
+from annealvi.runs.costs import (
+    LONGEST_PILOT,
+    MOST,
+    Pace,
+    affordable_number,
+    pace_of_integration,
+    require_affordable,
+    stopped_in_time,
+)
 from annealvi.runs.paths import FASTER_ENSEMBLE, random_chunks, side_by_side
 from annealvi.runs.trajectories import COARSEST_AVERAGES
 from annealvi.session.session import Session
@@ -61,9 +70,12 @@ class Ensemble:
     outcomes : Outcomes
         Outcomes at the last reading.
     t : ndarray
-        Shape (n,). Time at which each trajectory was decided, or the final time, in units of the flow's time.
+        Shape (n,). Time to which each trajectory was followed, in units of the flow's time: until it was decided, until
+        it settled, or to the end.
     undecided : int
         Number of trajectories that no trap has proven decided.
+    settled : int
+        Number of those among them that stopped in a settled cell, see `annealvi.collapse.settling`.
     device, method : str
         Where and how the trajectories were integrated.
     readings : Mapping[float, Outcomes]
@@ -80,13 +92,16 @@ class Ensemble:
     method: str
     readings: Mapping[float, Outcomes] = field(default_factory=dict)
     least_weight: float = LEAST_WEIGHT
+    settled: int = 0
 
     SHOWN: ClassVar = ("outcomes", "undecided", "device", "method")
     __repr__ = short_repr
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        more: dict[str, Any] = {"decided_by": float(self.t.max()), "proven_decided": len(self.t) - self.undecided}
+        proven, to_end = len(self.t) - self.undecided, self.undecided - self.settled
+        more: dict[str, Any] = {"decided_by": float(self.t.max()), "proven_decided": proven}
+        more |= {"settled": self.settled, "run_to_end": to_end}
         if self.outcomes.mechanisms is not None:
             more["least_weight"] = self.least_weight
             more["in_time"] = [{"t": t, "p": read.p, **(read.mechanisms or {})} for t, read in self.readings.items()]
@@ -110,9 +125,9 @@ def collapse_by_ensemble(
 ) -> Ensemble:
     """Integrate trajectories of the summary-statistics ODE, and read their outcomes.
 
-    The initial states are drawn from the exact law of the initial overlaps. A trajectory stops early only inside a set
-    that the flow provably never leaves (see `annealvi.collapse.trapping`). Where no such set is known, every trajectory
-    runs to `t_end`.
+    The initial states are drawn from the exact law of the initial overlaps. A trajectory stops early inside a set that
+    the flow provably never leaves (see `annealvi.collapse.trapping`). Where no such set is known, it stops where it has
+    settled among trajectories that are followed to `t_end` (see `annealvi.collapse.settling`).
 
     Parameters
     ----------
@@ -170,9 +185,7 @@ def collapse_by_ensemble(
             )
         options: dict[str, Any] = {"device": device, "max_cost": max_cost, "progress": progress, "tell": tell}
         ends = ends_with_rule(session, n, seed=seed, rtol=rtol, tolerance=min(COARSEST_AVERAGES, rtol), **options)
-        outcomes = Outcomes.joined(
-            [judge(part) for part in np.array_split(ends.states, 1 + len(ends.states) // JUDGED_AT_ONCE)]
-        )
+        outcomes = _judged(judge, ends.states)
         n = len(ends.states)
         return Ensemble(outcomes, np.full(n, ends.t), n, ends.device, ends.method, {ends.t: outcomes}, share)
     if session.problem.space.dimension == 1 and session.problem.flow.manifold == "sphere":
@@ -182,33 +195,47 @@ def collapse_by_ensemble(
     kernel = kernel or compiled_for_ensembles(session, device)
     traps = beyond_steps(decided_sets(session, kernel), rtol)
     times = _reading_times(session, end)
+    control: dict[str, Any] = {
+        "rtol": rtol,
+        "atol": rtol / 100,
+        # Among many states some are nearly parallel; that allowance must not depend on the part they fall into.
+        "domain_tolerance": widest_tolerance(rtol),
+    }
+    task, scouts = Task(kernel, times[1:], judge, control), None
     if len(traps) == 0 and (n is None or max_cost is not None or tell is not None):
-        pace = _pace(session, kernel, times, rtol, seed)
+        pace, scouts = _pace(session, task, n, seed)
         if n is None:
             n = affordable_number(pace, max_cost, tell)
         require_affordable(pace.cost(n), max_cost, FASTER_ENSEMBLE, tell)
     n = MOST if n is None else n  # decided trajectories are cheap
     parts: list[list[Outcomes]] = []
-    reached, method = np.empty(n), ""
-    # Among many states some are nearly parallel; the allowance for those must not depend on the part they fall into.
-    control: dict[str, Any] = {
-        "rtol": rtol,
-        "atol": rtol / 100,
-        "traps": traps,
-        "domain_tolerance": widest_tolerance(rtol),
-    }
-    if progress is not None:
-        progress(0, n)
+    reached, settled, method = np.empty(n), 0, ""
+    report = progress or (lambda done, total: None)
+    report(0, n)
     with stopped_in_time(max_cost, FASTER_ENSEMBLE):
-        for part, states in random_chunks(session, kernel, n, seed):
-            run = kernel.integrate(states, times, number=part.start, **control)
-            reached[part], method = run.reached, run.method
-            parts.append([judge(states) for states in run.y.transpose(1, 0, 2)[1:]])
-            if progress is not None:
-                progress(part.stop, n)
-    undecided = int((reached >= end).sum())
+        if len(traps) > 0:
+            for part, states in random_chunks(session, kernel, n, seed):
+                run = kernel.integrate(states, times, number=part.start, traps=traps, **control)
+                reached[part], method = run.reached, run.method
+                parts.append([judge(states) for states in run.y.transpose(1, 0, 2)[1:]])
+                report(part.stop, n)
+        else:
+            first = 0
+            companies = session.random_states_in_parts(n, seed, COMPANY)
+            for found in follow(task, companies, lambda done: report(done, n), scouts):
+                last = first + len(found.t)
+                reached[first:last], method = found.t, found.method
+                settled += int(found.settled.sum())
+                parts.append([_judged(judge, states) for states in found.y.transpose(1, 0, 2)])
+                first = last
+    undecided = n if len(traps) == 0 else int((reached >= end).sum())
     readings = {float(t): Outcomes.joined(read) for t, read in zip(times[1:], zip(*parts, strict=True), strict=True)}
-    return Ensemble(readings[float(times[-1])], reached, undecided, kernel.device, method, readings, share)
+    last_reading = readings[float(times[-1])]
+    return Ensemble(last_reading, reached, undecided, kernel.device, method, readings, share, settled)
+
+
+def _judged(judge: Callable[[np.ndarray], Outcomes], states: np.ndarray) -> Outcomes:
+    return Outcomes.joined([judge(part) for part in np.array_split(states, 1 + len(states) // JUDGED_AT_ONCE)])
 
 
 def compiled_for_ensembles(session: Session, device: str) -> Kernel:
@@ -248,10 +275,23 @@ def seconds_of_ensemble(
         begun = time.perf_counter()
         run(n=few)
         return seconds + (time.perf_counter() - begun) * n / few
+    from kernels.integrate.domain import widest_tolerance
+
+    control = {"rtol": RTOL, "atol": RTOL / 100, "domain_tolerance": widest_tolerance(RTOL)}
     times = _reading_times(session, session.end_time() if t_end is None else t_end)
-    return seconds + _pace(session, kernel, times, RTOL, 0).cost(n).seconds
+    pace, _ = _pace(session, Task(kernel, times[1:], judging(session), control), n, 0)
+    return seconds + pace.cost(n).seconds
 
 
-def _pace(session: Session, kernel: Kernel, times: np.ndarray, rtol: float, seed: int) -> Pace:
-    crew = side_by_side(kernel)
-    return pace_of_integration(kernel, session.random_states(crew, seed), times, rtol, crew)
+def _pace(session: Session, task: Task, n: int | None, seed: int) -> tuple[Pace, Scouts | None]:
+    """Measure the pace of an ensemble without traps.
+
+    Scouts are sent, and returned, where they take at most LONGEST_PILOT seconds; else the pace is that of trajectories
+    that are followed to the end.
+    """
+    crew, times = side_by_side(task.kernel), np.array([0.0, *task.readings])
+    pace = pace_of_integration(task.kernel, session.random_states(crew, seed), times, task.options["rtol"], crew)
+    if (n is not None and n <= SCOUTS) or pace.least or pace.cost(SCOUTS).seconds > LONGEST_PILOT:
+        return pace, None
+    scouts = Scouts.of(task, session.random_states(SCOUTS, seed))
+    return scouts.pace(task, pace), scouts

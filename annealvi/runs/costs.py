@@ -117,7 +117,8 @@ class Part:
 class Pace:
     """How long one of many trajectories takes: the sum of its parts.
 
-    bytes: the size of its result. least: whether the sum is a lower bound.
+    bytes: the size of its result. least: whether the sum is a lower bound. beforehand: seconds that an ensemble takes
+    however many trajectories it has.
     """
 
     parts: tuple[Part, ...]
@@ -125,6 +126,7 @@ class Pace:
     bytes: float
     device: str
     least: bool
+    beforehand: float = 0.0
 
     @property
     def steps(self) -> float:
@@ -145,11 +147,12 @@ class Pace:
         visited = f"{self.nodes / rates:.1e} nodes per rate, " if self.nodes > 0 else ""
         sizes = f"{count} trajectories on {self.device}, {1e-6 * count * self.bytes:.1f} MB of results"
         basis = f"{visited}{rates:.1e} rates per trajectory, {sizes}"
-        return Cost(-(-count // self.side_by_side) * self.seconds, basis, self.least)
+        return Cost(self.beforehand + -(-count // self.side_by_side) * self.seconds, basis, self.least)
 
     def affordable(self, seconds: float) -> int:
         """How many trajectories are expected to take at most this many seconds."""
-        return int(seconds / self.seconds * self.side_by_side) if self.seconds > 0 else MOST_TRAJECTORIES
+        rest = max(0.0, seconds - self.beforehand)
+        return int(rest / self.seconds * self.side_by_side) if self.seconds > 0 else MOST_TRAJECTORIES
 
 
 def affordable_number(pace: Pace, max_cost: float | None, tell: Callable[[str], None] | None) -> int:

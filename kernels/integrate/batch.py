@@ -61,7 +61,7 @@ def integrate_sets(
     most_steps: int = MOST_STEPS,
     domain_tolerance: float | None = None,
     traps: Sequence[np.ndarray] = (NO_TRAPS,),
-    number: int = 0,
+    number: int | np.ndarray = 0,
 ) -> list[Trajectories]:
     """Integrate several sets of parameters in one launch, and return the trajectories of each set in the same order.
 

@@ -32,12 +32,12 @@ KINDS = {TOO_MANY_STEPS: TooManyStepsError, OUTSIDE_GRAM: DomainError, OUTSIDE_B
 
 
 def raise_for_failure(
-    compiled: CompiledSystem, status: np.ndarray, reached: np.ndarray, states: np.ndarray, number: int
+    compiled: CompiledSystem, status: np.ndarray, reached: np.ndarray, states: np.ndarray, number: int | np.ndarray
 ) -> None:
     """Raise an IntegrationError for the first trajectory that failed, if one did.
 
     status: (N,) how each trajectory ended. reached: (N, 3), see `integrate_some`. states: (N, states) the state at
-    which each trajectory stopped. number: the number of the first trajectory in a larger batch.
+    which each trajectory stopped. number: the number of the first trajectory in a larger batch, or those of all, (N,).
     """
     failed = np.flatnonzero(status != DONE)
     if len(failed) == 0:
@@ -47,8 +47,9 @@ def raise_for_failure(
     of_state = {NOT_FINITE: why_not_finite, OUTSIDE_BOUNDS: _why_outside}
     why = of_state[code](compiled, state) if code in of_state else REASONS[code]
     others = f" (the first of {len(failed)} that fail)" if len(failed) > 1 else ""
-    place = f"trajectory {number + n}{others} at t = {time:.6g}, state {np.array2string(state, precision=6)}"
-    raise KINDS.get(code, IntegrationError)(f"{place}: {why}", number + n, time, state)
+    name = int(number[n]) if isinstance(number, np.ndarray) else number + n
+    place = f"trajectory {name}{others} at t = {time:.6g}, state {np.array2string(state, precision=6)}"
+    raise KINDS.get(code, IntegrationError)(f"{place}: {why}", name, time, state)
 
 
 def why_not_finite(compiled: CompiledSystem, state: np.ndarray) -> str:

@@ -34,7 +34,7 @@ class Kernel(CompiledSystem):
         most_steps: int = MOST_STEPS,
         domain_tolerance: float | None = None,
         traps: np.ndarray = NO_TRAPS,
-        number: int = 0,
+        number: int | np.ndarray = 0,
     ) -> Trajectories:
         """Integrate every initial state and return the states at the given times.
 
@@ -63,7 +63,7 @@ class Kernel(CompiledSystem):
             (sign_1, sign_2, level, least beta, together) stands for the set {sign_i y_i >= level, i = 1, 2}, or for
             {sign_1 y_1 + sign_2 y_2 >= level} where together is 1. The set counts from least beta on.
         number
-            The number of the first trajectory, where the batch is a part of a larger one.
+            The number of the first trajectory, or (N,) those of all, where the batch is a part of a larger one.
 
         Returns
         -------
