@@ -32,7 +32,7 @@ def draw_phase(
     """
     with style.figure(4.6, 3.6) as (figure, axes):
         mesh = phase_panel(axes, data, ode, particles)
-        (values,) = data.data_vars.values()
+        values = next(iter(data.data_vars.values()))
         figure.colorbar(mesh, label=values.attrs["long_name"])
         if ode is not None or particles is not None:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
@@ -74,7 +74,7 @@ def phase_panel(
     >>> mesh.get_array().shape
     (2, 2)
     """
-    (result,) = data.data_vars
+    result = next(iter(data.data_vars))
     data = _in_order(data)
     values = data[result]
     y, x = (str(key) for key in values.dims)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from annealvi.collapse.outcome import LEAST_WEIGHT, Outcomes, judging
-from annealvi.collapse.settling import COMPANY, SCOUTS, Scouts, Task, follow
+from annealvi.collapse.settling import COMPANY, SCOUTS, Followed, Scouts, Task, follow
 from annealvi.collapse.trapping import beyond_steps, decided_sets
 from annealvi.runs.adaptive import ends_with_rule
 from annealvi.runs.costs import (
@@ -23,7 +24,7 @@ from annealvi.runs.costs import (
     require_affordable,
     stopped_in_time,
 )
-from annealvi.runs.paths import FASTER_ENSEMBLE, random_chunks, side_by_side
+from annealvi.runs.paths import FASTER_ENSEMBLE, chunk_of, side_by_side
 from annealvi.runs.trajectories import COARSEST_AVERAGES
 from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
@@ -54,6 +55,11 @@ end.
 JUDGED_AT_ONCE = 2**14
 """Number of final states judged together; their distances to the modes take several times the memory of the states."""
 
+
+FIRST_SHARE = 128
+"""Number of trajectories after which the standard error is first looked at, where a given error is enough; later
+numbers are multiples of it.
+"""
 
 PILOT_RUNS, PILOT_RUNS_WITH_RULE = 2000, 10
 """Number of trajectories that are timed before a sweep, without and with an adaptive rule."""
@@ -113,6 +119,7 @@ def collapse_by_ensemble(
     session: Session,
     *,
     n: int | None = 10_000,
+    error: float = 0.0,
     rtol: float = RTOL,
     t_end: float | None = None,
     least_weight: float | None = None,
@@ -135,6 +142,9 @@ def collapse_by_ensemble(
         The problem with its schedule and parameter values.
     n : int or None
         Number of trajectories; None takes as many as are affordable for the problem.
+    error : float
+        Standard error of P that is enough: the ensemble then stops before it has n trajectories. By default 0, which
+        takes all n.
     rtol : float
         Relative tolerance of each integration step.
     t_end : float, optional
@@ -209,29 +219,64 @@ def collapse_by_ensemble(
         require_affordable(pace.cost(n), max_cost, FASTER_ENSEMBLE, tell)
     n = MOST if n is None else n  # decided trajectories are cheap
     parts: list[list[Outcomes]] = []
-    reached, settled, method = np.empty(n), 0, ""
-    report = progress or (lambda done, total: None)
-    report(0, n)
+    if error > 0:
+        smallest = session.random_states_in_parts(n, seed, FIRST_SHARE)
+        companies = _as_wanted(smallest, lambda: _still_wanted([read[-1] for read in parts], error))
+    else:
+        companies = session.random_states_in_parts(n, seed, COMPANY if len(traps) == 0 else chunk_of(kernel))
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(done, n)
+
+    report(0)
+    runs = follow(task, companies, report, scouts) if len(traps) == 0 else _until_proven(task, companies, report, traps)
+    reached, settled, method = [], 0, ""
     with stopped_in_time(max_cost, FASTER_ENSEMBLE):
-        if len(traps) > 0:
-            for part, states in random_chunks(session, kernel, n, seed):
-                run = kernel.integrate(states, times, number=part.start, traps=traps, **control)
-                reached[part], method = run.reached, run.method
-                parts.append([judge(states) for states in run.y.transpose(1, 0, 2)[1:]])
-                report(part.stop, n)
-        else:
-            first = 0
-            companies = session.random_states_in_parts(n, seed, COMPANY)
-            for found in follow(task, companies, lambda done: report(done, n), scouts):
-                last = first + len(found.t)
-                reached[first:last], method = found.t, found.method
-                settled += int(found.settled.sum())
-                parts.append([_judged(judge, states) for states in found.y.transpose(1, 0, 2)])
-                first = last
-    undecided = n if len(traps) == 0 else int((reached >= end).sum())
-    readings = {float(t): Outcomes.joined(read) for t, read in zip(times[1:], zip(*parts, strict=True), strict=True)}
-    last_reading = readings[float(times[-1])]
-    return Ensemble(last_reading, reached, undecided, kernel.device, method, readings, share, settled)
+        for run in runs:
+            reached.append(run.t)
+            settled, method = settled + int(run.settled.sum()), run.method
+            parts.append([_judged(judge, states) for states in run.y.transpose(1, 0, 2)])
+    t = np.concatenate(reached)
+    readings = {
+        float(at): Outcomes.joined(read) for at, read in zip(task.readings, zip(*parts, strict=True), strict=True)
+    }
+    undecided = len(t) if len(traps) == 0 else int((t >= end).sum())
+    return Ensemble(readings[float(end)], t, undecided, kernel.device, method, readings, share, settled)
+
+
+def _still_wanted(outcomes: list[Outcomes], error: float) -> int:
+    """Estimate how many trajectories are still missing to the standard error that is enough."""
+    if not outcomes:
+        return 1
+    found = Outcomes.joined(outcomes)
+    seen = len(found.covered)
+    return 0 if found.stderr <= error else max(1, math.ceil(seen * (found.stderr / error) ** 2) - seen)
+
+
+def _as_wanted(parts: Iterator[np.ndarray], wanted: Callable[[], int]) -> Iterator[np.ndarray]:
+    """Join parts into companies, each with as many trajectories as are wanted when its turn comes, or a few more."""
+    for first in parts:
+        missing = wanted()
+        if missing == 0:
+            return
+        company, missing = [first], missing - len(first)
+        while missing > 0 and (part := next(parts, None)) is not None:
+            company.append(part)
+            missing -= len(part)
+        yield np.concatenate(company)
+
+
+def _until_proven(
+    task: Task, companies: Iterator[np.ndarray], progress: Callable[[int], None], traps: np.ndarray
+) -> Iterator[Followed]:
+    """Follow each trajectory until it is in a trap, or to the end."""
+    number, times = 0, np.array([0.0, *task.readings])
+    for states in companies:
+        run = task.kernel.integrate(states, times, number=number, traps=traps, **task.options)
+        number += len(states)
+        progress(number)
+        yield Followed(run.y[:, 1:], run.reached, np.zeros(len(states), bool), run.method)
 
 
 def _judged(judge: Callable[[np.ndarray], Outcomes], states: np.ndarray) -> Outcomes:

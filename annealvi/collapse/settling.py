@@ -41,6 +41,8 @@ NEAR = 0.02
 WITNESSES = 5
 FEWEST_IN_CELL = 2 * WITNESSES
 """A cell with fewer members runs on: witnesses would spare too little."""
+ENOUGH_INHERITED = 2 * WITNESSES
+"""A cell in which earlier companies have followed as many needs no witnesses of its own."""
 MOST_CELLS = 256
 """Most cells at a station. Members outside of them run on."""
 TOGETHER = 1e-4
@@ -97,10 +99,10 @@ class Scouts:
     seconds: float
 
     @classmethod
-    def of(cls, task: Task, states: np.ndarray, number: int = 0) -> Scouts:
-        """Follow the first of the states (n, states), whose numbers begin with `number`."""
+    def of(cls, task: Task, states: np.ndarray) -> Scouts:
+        """Follow the first of the states (n, states)."""
         begun = time.perf_counter()
-        run = task.kernel.integrate(states[:SCOUTS], task.grid, number=number, **task.options)
+        run = task.kernel.integrate(states[:SCOUTS], task.grid, **task.options)
         return cls(run.y, run.method, time.perf_counter() - begun)
 
     @cached_property
@@ -182,28 +184,36 @@ def follow(
     IntegrationError
         For a trajectory that fails.
     """
-    number = 0
+    number, paths = 0, None
     for states in companies:
-        ahead = scouts if number == 0 and scouts is not None and len(scouts.paths) <= len(states) else None
-        company = _Company(task, ahead or Scouts.of(task, states, number), states, number)
+        if scouts is None or (number == 0 and len(scouts.paths) > len(states)):
+            scouts = Scouts.of(task, states)
+        company = _Company(task, scouts, states, number, paths)
         yield company.follow(progress)
-        number += len(states)
+        number, paths = number + len(states), company.paths
 
 
 class _Company:
     """The trajectories of one company: those that are under way, all at one time, and those that have been followed."""
 
-    def __init__(self, task: Task, scouts: Scouts, states: np.ndarray, number: int) -> None:
-        n, ahead = len(states), len(scouts.paths)
+    def __init__(
+        self, task: Task, scouts: Scouts, states: np.ndarray, number: int, paths: np.ndarray | None = None
+    ) -> None:
+        """Prepare to follow states (n, states).
+
+        paths: those that earlier companies have followed to the end. The first company has none, and begins with the
+        scouts.
+        """
+        n, ahead = len(states), len(scouts.paths) if paths is None else 0
         self.task, self.number = task, number
         self.stations, self.scale, self.method = scouts.stations, scouts.scale, scouts.method
         self.time, self.states = 0.0, np.array(states, float)
         self.y = np.empty((n, len(task.readings), states.shape[1]))
         self.t, self.settled = np.full(n, task.readings[-1]), np.zeros(n, bool)
         self.under_way = np.arange(ahead, n)
-        # The paths of the members that have been followed to the end, from the station where that began.
-        self.followed, self.paths = np.arange(ahead), scouts.paths
-        self.y[:ahead] = scouts.paths[:, np.searchsorted(task.grid, task.readings)]
+        # Each path begins at the station from which its trajectory was followed to the end, and is NaN before.
+        self.paths, self.inherited = (scouts.paths, 0) if paths is None else (paths, len(paths))
+        self.y[:ahead] = scouts.paths[:ahead, np.searchsorted(task.grid, task.readings)]
 
     def follow(self, progress: Callable[[int], None]) -> Followed:
         """Follow all, from station to station and to the end."""
@@ -229,34 +239,35 @@ class _Company:
                 self.y[members, self.task.readings == t] = y[:, times == t][:, 0]
             self.states[members] = y[:, -1]
             if first:
-                progress(self.number + len(self.followed) + part.stop)
+                progress(self.number + len(self.states) - len(self.under_way) + part.stop)
         self.time = float(until)
 
     def settle(self, station: int) -> None:
         """Find cells of those under way, follow their witnesses, and let the members of settled cells stop."""
-        known = len(self.followed)
-        places = np.concatenate([self.paths[:, station], self.states[self.under_way]]) / self.scale
+        known = np.flatnonzero(np.isfinite(self.paths[:, station, 0]))
+        places = np.concatenate([self.paths[known, station], self.states[self.under_way]]) / self.scale
         labels, count = _cells(places, NEAR)
+        under_way, first = self.under_way, len(self.paths)
         cells: list[tuple[np.ndarray, np.ndarray]] = []
-        witnesses: list[np.ndarray] = []
+        witnesses: list[int] = []
         for cell in range(count):
-            mates = np.flatnonzero(labels[known:] == cell)
-            if len(mates) >= FEWEST_IN_CELL:
-                chosen = mates[_far_apart(places[known + mates], WITNESSES)]
-                rows = np.flatnonzero(labels[:known] == cell)
-                first = len(self.followed) + WITNESSES * len(cells)
-                cells.append((np.setdiff1d(mates, chosen), np.append(rows, np.arange(first, first + WITNESSES))))
-                witnesses.append(chosen)
-        if not cells:
-            return
-        under_way = self.under_way
-        self.run_to_end(under_way[np.concatenate(witnesses)])
+            rows, mates = known[labels[: len(known)] == cell], np.flatnonzero(labels[len(known) :] == cell)
+            if np.count_nonzero(rows < self.inherited) < ENOUGH_INHERITED:
+                if len(mates) < FEWEST_IN_CELL:
+                    continue
+                chosen = mates[_far_apart(places[len(known) + mates], WITNESSES)]
+                rows = np.append(rows, first + len(witnesses) + np.arange(WITNESSES))
+                mates = np.setdiff1d(mates, chosen)
+                witnesses.extend(chosen)
+            cells.append((rows, under_way[mates]))
+        self.run_to_end(under_way[witnesses])
+        read = np.searchsorted(self.task.grid, self.task.readings)
         later = self.task.readings > self.time
-        for mates, rows in cells:
+        for rows, members in cells:
             if self._agree(self.paths[rows, station:], station):
-                distances = np.abs(self.paths[rows, station] / self.scale - places[known + mates, None]).max(axis=2)
-                nearest, members = self.followed[rows[distances.argmin(axis=1)]], under_way[mates]
-                self.y[np.ix_(members, later)] = self.y[np.ix_(nearest, later)]
+                there = self.states[members, None] / self.scale
+                nearest = rows[np.abs(self.paths[rows, station] / self.scale - there).max(axis=2).argmin(axis=1)]
+                self.y[np.ix_(members, later)] = self.paths[np.ix_(nearest, read[later])]
                 self.t[members], self.settled[members] = self.time, True
         self.under_way = self.under_way[~self.settled[self.under_way]]
 
@@ -264,14 +275,13 @@ class _Company:
         """Follow members from where they are to the end."""
         grid, readings = self.task.grid, self.task.readings
         times = np.array([self.time, *grid[grid > self.time]])
+        later = readings > self.time
         for part in chunks_of(self.task.kernel, len(members)):
             some = members[part]
             paths = np.full((len(some), len(grid), self.paths.shape[2]), np.nan)
             paths[:, len(grid) - len(times) :] = self._integrate(some, times)
             self.paths = np.concatenate([self.paths, paths])
-            later = readings > self.time
             self.y[np.ix_(some, later)] = paths[:, np.searchsorted(grid, readings[later])]
-        self.followed = np.concatenate([self.followed, members])
         self.under_way = np.setdiff1d(self.under_way, members, assume_unique=True)
 
     def _agree(self, paths: np.ndarray, station: int) -> bool:

@@ -31,12 +31,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--result",
         choices=("p", "p_leading", "b_c", "growth", "p_ode"),
-        default="p",
-        help="p by the formula, its leading order, b_c, the growth exponent, or p by an ODE ensemble (default: p)",
+        help="p by the formula, its leading order, b_c, the growth exponent, or p by ODE ensembles (default: p where "
+        "the formula covers the problem, else p_ode)",
     )
     add_weight_option(parser)
     parser.add_argument(
-        "--n", type=types.count, default=4000, help="trajectories per point of an ODE ensemble (default: 4000)"
+        "--n", type=types.count, default=4000, help="most trajectories per point of an ODE ensemble (default: 4000)"
+    )
+    parser.add_argument(
+        "--error",
+        type=types.error,
+        default=0.02,
+        metavar="E",
+        help="standard error of p_ode that is enough at a point; 0 takes all --n (default: 0.02)",
     )
     parser.add_argument(
         "--ode",
@@ -63,18 +70,21 @@ def run(options: argparse.Namespace) -> int:
     from annealvi.show.remarks import noted
     from annealvi.sweeps.axis import parse_axis, require_ends
 
-    if options.result != "p_ode":
+    by_formula = options.result not in (None, "p_ode")
+    if by_formula:
         require_quick(problem, INSTEAD_OF_MAPPING)
     x, y = parse_axis(options.x, "--x"), parse_axis(options.y, "--y")
     tried = require_ends(problem, (x, y))
-    for one in tried if options.result != "p_ode" else ():
+    for one in tried if by_formula else ():
         require_quick(one, INSTEAD_OF_MAPPING)
     from annealvi.collapse.collapse_figures import draw_phase
     from annealvi.collapse.map_overlays import ensemble_map, particle_grid
     from annealvi.collapse.phase_maps import PhaseMap
 
     judged = {"seed": options.seed, "device": options.device, "least_weight": options.least_weight}
-    sweep = PhaseMap(problem, x, y, options.result, options.n, **judged)
+    sweep = PhaseMap(problem, x, y, options.result or "", options.n, error=options.error, **judged)
+    if options.result is None and sweep.result == "p_ode":
+        say(options, "the formula does not cover this problem: P by ODE ensembles")
     ode = None if options.ode is None else ensemble_map(problem, x, y, options.ode, options.n, **judged)
     particles = None
     if options.particles is not None:
