@@ -146,7 +146,7 @@ def print_recommendation(found: Recommendation, title: str = "", to: Printer | N
     if not found.confirmed:
         lines.append(f"P <= {p_max:g} takes more runs: --n {max(4 * found.n, 2 * fewest_to_confirm(p_max))}")
     if found.duration > found.compared[0].duration:
-        lines.append(f"longer than the formula's own (in the table), so that the runs confirm {p_max:g}")
-    lines += [*SCOPE, f"a schedule has ended once T <= {1 + ANNEALED:g} · {found.device}"]
+        lines.append(f"longer than the search's own (in the table), so that the runs confirm {p_max:g}")
+    lines += [*SCOPE[found.method], f"a schedule has ended once T <= {1 + ANNEALED:g} · {found.device}"]
     for line in lines:
         console.print(f"  {line}", highlight=False)

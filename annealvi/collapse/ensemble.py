@@ -120,6 +120,7 @@ def collapse_by_ensemble(
     *,
     n: int | None = 10_000,
     error: float = 0.0,
+    wanted: Callable[[Outcomes | None], int] | None = None,
     rtol: float = RTOL,
     t_end: float | None = None,
     least_weight: float | None = None,
@@ -145,6 +146,9 @@ def collapse_by_ensemble(
     error : float
         Standard error of P that is enough: the ensemble then stops before it has n trajectories. By default 0, which
         takes all n.
+    wanted : callable, optional
+        Says how many more trajectories are wanted after the outcomes so far, which are None at first. It takes the
+        place of `error`.
     rtol : float
         Relative tolerance of each integration step.
     t_end : float, optional
@@ -219,9 +223,11 @@ def collapse_by_ensemble(
         require_affordable(pace.cost(n), max_cost, FASTER_ENSEMBLE, tell)
     n = MOST if n is None else n  # decided trajectories are cheap
     parts: list[list[Outcomes]] = []
-    if error > 0:
-        smallest = session.random_states_in_parts(n, seed, FIRST_SHARE)
-        companies = _as_wanted(smallest, lambda: _still_wanted([read[-1] for read in parts], error))
+    if wanted is None and error > 0:
+        wanted = partial(_to_error, error)
+    if wanted is not None:
+        of_parts = partial(_of_parts, wanted, parts)
+        companies = _as_wanted(session.random_states_in_parts(n, seed, FIRST_SHARE), of_parts)
     else:
         companies = session.random_states_in_parts(n, seed, COMPANY if len(traps) == 0 else chunk_of(kernel))
 
@@ -245,13 +251,17 @@ def collapse_by_ensemble(
     return Ensemble(readings[float(end)], t, undecided, kernel.device, method, readings, share, settled)
 
 
-def _still_wanted(outcomes: list[Outcomes], error: float) -> int:
+def _to_error(error: float, found: Outcomes | None) -> int:
     """Estimate how many trajectories are still missing to the standard error that is enough."""
-    if not outcomes:
-        return 1
-    found = Outcomes.joined(outcomes)
+    if found is None:
+        return FIRST_SHARE
     seen = len(found.covered)
     return 0 if found.stderr <= error else max(1, math.ceil(seen * (found.stderr / error) ** 2) - seen)
+
+
+def _of_parts(wanted: Callable[[Outcomes | None], int], parts: list[list[Outcomes]]) -> int:
+    """Ask how many more are wanted after the last readings of the parts so far."""
+    return wanted(Outcomes.joined([read[-1] for read in parts]) if parts else None)
 
 
 def _as_wanted(parts: Iterator[np.ndarray], wanted: Callable[[], int]) -> Iterator[np.ndarray]:

@@ -14,7 +14,6 @@ UNCOVERED = (
 )
 
 INSTEAD_OF_MAPPING = "map P by ODE ensembles with --result p_ode"
-INSTEAD_OF_RECOMMENDING = "compare schedules by ensembles: `annealvi collapse --over schedule.T0=LO:HI:N:log`"
 
 
 def uncovered_key(problem: Problem) -> str | None:

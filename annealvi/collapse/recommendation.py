@@ -9,24 +9,39 @@ from typing import Any
 
 from annealvi.annealing.betas import TIMED_KINDS
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
+from annealvi.collapse.ensemble_search import EnsembleSearch, require_enough_components
 from annealvi.collapse.family import Member
-from annealvi.collapse.formula_coverage import INSTEAD_OF_RECOMMENDING, require_quick
-from annealvi.collapse.schedule_search import LONGEST, Candidate, ScheduleSearch
+from annealvi.collapse.formula_coverage import is_quick
+from annealvi.collapse.schedule_search import Candidate, ScheduleSearch
 from annealvi.session.resolution import warnings_of
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked, require_choice
+from derive.problem.objective_scope import require_tempered_reverse_kl
 from derive.problem.specification import BadInput, Problem, ScheduleSpec
 
 KINDS = TIMED_KINDS
 CONFIDENCE, ROUNDS = 0.95, 4
 """Confidence of all rounds of confirmation together: each of the ROUNDS rounds may be wrong in 5 %/ROUNDS only."""
 
-SCOPE = (
-    "for two Gaussian components of fixed width and weight on a sphere, without",
-    "the noise of finite samples;",
-    "T0 and t0 do not carry over to flows, whose width is free: see find_barrier",
-)
-"""What a recommendation covers, in words."""
+RUNS_BY_FORMULA, RUNS_BY_ENSEMBLES = 20_000, 4_000
+"""Number of trajectories that are to confirm the result, where the formula or ensembles guide the search."""
+MARGIN = 3.0
+"""Standard errors of the confirming ensemble by which a search by ensembles aims below the wanted bound, which that
+ensemble could otherwise not confirm.
+"""
+
+SCOPE = {
+    "formula": (
+        "for two Gaussian components of fixed width and weight on a sphere, without",
+        "the noise of finite samples;",
+        "T0 and t0 do not carry over to flows, whose width is free: see find_barrier",
+    ),
+    "ensembles": (
+        "for this problem's mixtures, without the noise of finite samples;",
+        "T0 and t0 do not carry over to flows: see find_barrier",
+    ),
+}
+"""What a recommendation covers, in words, by what guided the search."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Recommendation:
     schedule : ScheduleSpec
         The schedule.
     p : float
-        Its P(collapse) by the separatrix formula, the largest one if R ranges over an interval.
+        Its P(collapse) by what guided the search, the largest one if R ranges over an interval.
     duration : float
         Its duration, in units of the flow's time.
     separation : float
@@ -46,7 +61,7 @@ class Recommendation:
     p_ode, stderr : float
         Its P(collapse) by an ODE ensemble, and the standard error.
     compared : tuple of Candidate
-        The best schedule of each kind by the formula, cheapest first.
+        The best schedule of each kind by what guided the search, cheapest first.
     device : str
         Where the ensemble ran.
     p_max : float
@@ -57,6 +72,8 @@ class Recommendation:
         Whether p_upper <= p_max.
     n : int
         Number of trajectories of the ensemble.
+    method : {"formula", "ensembles"}
+        What guided the search: the separatrix formula where it covers the problem, else ensembles.
     warnings : tuple of str
         Warnings about modes that cannot be told apart, see `annealvi.session.resolution`.
     """
@@ -73,6 +90,7 @@ class Recommendation:
     p_upper: float
     confirmed: bool
     n: int
+    method: str = "formula"
     warnings: tuple[str, ...] = ()
 
     __repr__ = short_repr
@@ -92,7 +110,8 @@ class Recommendation:
             "p_upper": self.p_upper,
             "confidence": CONFIDENCE,
             "confirmed": self.confirmed,
-            "covers": " ".join(SCOPE),
+            "method": self.method,
+            "covers": " ".join(SCOPE[self.method]),
         }
         sampled["warnings"] = list(self.warnings)
         return {
@@ -111,29 +130,32 @@ def recommend(
     *,
     kinds: Sequence[str] = KINDS,
     R: tuple[float, float] | None = None,
-    n: int = 20_000,
+    n: int | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Recommendation:
     """Find the schedule of shortest duration with P(collapse) <= p_max, and the best schedule of each kind beside it.
 
-    The separatrix formula guides the search. An ODE ensemble then has to confirm P <= p_max with a confidence of 95 %.
-    Where it does not, the search goes on to longer schedules of the same kind, in at most four rounds.
+    The separatrix formula guides the search where it covers the problem; ensembles guide it for every other problem,
+    over fewer temperatures and to 10 % in the duration. An ODE ensemble with other starts then has to confirm P <=
+    p_max with a confidence of 95 %. Where it does not, the search goes on to longer schedules of the same kind, in at
+    most four rounds.
 
     Parameters
     ----------
     problem : Problem
-        A problem that the formula covers; its schedule is ignored.
+        The problem; its schedule is ignored.
     p_max : float
         The wanted bound of P(collapse), between 0 and 1.
     kinds : sequence of str
         Kinds of schedule to compare; by default all kinds with T0 and t0.
     R : tuple of float, optional
-        A range of the separation, (LO, HI), for the worst case over it: modes at ±R and components on a sphere of
-        radius R. By default the problem's own separation.
-    n : int
-        Number of trajectories of each ensemble.
+        A range of the separation, (LO, HI), for the worst case over it: R is the distance of the farthest mode from the
+        origin and the radius of the components. By default the problem's own separation.
+    n : int, optional
+        Number of trajectories of each ensemble that is to confirm the result; by default 20 000 where the formula
+        guides the search, else 4000.
     seed : int
         Seed of the first ensemble; later rounds take the seeds that follow.
     device : {"auto", "cpu", "cuda"}
@@ -149,9 +171,9 @@ def recommend(
     Raises
     ------
     BadInput
-        For p_max outside (0, 1), for an empty range R, for unknown kinds, for a problem that the formula does not
-        cover, for modes so close that the heavier one attracts from everywhere, and where no schedule of a duration up
-        to 1e6 is good enough.
+        For p_max outside (0, 1), for an empty range R, for unknown kinds, for fewer components than modes, for two
+        modes so close that the heavier one attracts from everywhere, and where no schedule of a duration up to 1e6 (by
+        ensembles 1e5) is good enough.
 
     Examples
     --------
@@ -166,10 +188,19 @@ def recommend(
         raise BadInput("kinds", "no kind to choose from", f"give some of {', '.join(KINDS)}", "")
     if R is not None and not (0 < R[0] < R[1] < math.inf):
         raise BadInput("--R", f"the range {R[0]:g}:{R[1]:g} is empty", "give LO:HI with 0 < LO < HI", "")
-    require_quick(problem, INSTEAD_OF_RECOMMENDING)
-    searches = []
+    require_tempered_reverse_kl(
+        problem, "schedules are recommended for", "compare schedules by `annealvi collapse --over`"
+    )
+    require_enough_components(problem)
+    by_formula = is_quick(problem)
+    n = n or (RUNS_BY_FORMULA if by_formula else RUNS_BY_ENSEMBLES)
+    searches: list[Search] = []
     for done, kind in enumerate(kinds):
-        searches.append(ScheduleSearch.of(problem, kind, R, p_max, device))
+        if by_formula:
+            searches.append(ScheduleSearch.of(problem, kind, R, p_max, device))
+        else:
+            aim = max(p_max - MARGIN * math.sqrt(p_max * (1 - p_max) / n), p_max / 2)
+            searches.append(EnsembleSearch.of(problem, kind, R, aim, device, (seed + ROUNDS) % 2**64))
         if progress is not None:
             progress(2 * done + 1, 3 * len(kinds))
         searches[-1].find()
@@ -178,7 +209,9 @@ def recommend(
     found = sorted((s for s in searches if math.isfinite(s.duration)), key=lambda s: s.duration)
     if not found:
         remedy = "ask for a larger --p-max, or for modes that are closer or more alike"
-        raise BadInput("--p-max", f"no schedule of duration up to {LONGEST:.0e} reaches P <= {p_max:g}", remedy, "")
+        raise BadInput(
+            "--p-max", f"no schedule of duration up to {searches[0].longest:.0e} reaches P <= {p_max:g}", remedy, ""
+        )
     check = _confirm(found[0], p_max, n, seed, device)
     best = check.search
     compared = []
@@ -200,10 +233,14 @@ def recommend(
         p_upper=upper,
         confirmed=upper <= p_max,
         n=n,
+        method="formula" if by_formula else "ensembles",
         warnings=tuple(
             dict.fromkeys(line for _, member in best.members for line in warnings_of(member.session.problem))
         ),
     )
+
+
+Search = ScheduleSearch | EnsembleSearch
 
 
 @dataclass(frozen=True)
@@ -212,10 +249,10 @@ class _Check:
 
     Attributes
     ----------
-    search : ScheduleSearch
+    search : Search
         The search whose schedule was tested last.
     p : float
-        The largest P by the formula over the separations.
+        The largest P over the separations by what guided the search.
     worst : Member
         The member of the separation where P is largest.
     ensemble : Ensemble
@@ -224,22 +261,24 @@ class _Check:
         The ensemble's upper confidence bound.
     """
 
-    search: ScheduleSearch
+    search: Search
     p: float
     worst: Member
     ensemble: Ensemble
     upper: float
 
 
-def _confirm(search: ScheduleSearch, p_max: float, n: int, seed: int, device: str) -> _Check:
-    """Ask the formula for a smaller P until an ensemble with its own seed confirms P <= p_max.
+def _confirm(search: Search, p_max: float, n: int, seed: int, device: str) -> _Check:
+    """Search for a smaller P until an ensemble with its own seed confirms P <= p_max.
 
     The search stops early where n runs could not confirm p_max even if none of them collapsed.
     """
-    aim, confidence = p_max, 1 - (1 - CONFIDENCE) / ROUNDS
+    aim, confidence = search.p_max, 1 - (1 - CONFIDENCE) / ROUNDS
     for done in range(1, ROUNDS + 1):
         p, worst = search.checked()
-        ensemble = collapse_by_ensemble(worst.session, n=n, seed=(seed + done - 1) % 2**64, device=device)
+        kernel = worst.kernel if isinstance(search, EnsembleSearch) else None
+        starts = (seed + done - 1) % 2**64
+        ensemble = collapse_by_ensemble(worst.session, n=n, seed=starts, device=device, kernel=kernel)
         check = _Check(search, p, worst, ensemble, ensemble.outcomes.upper_bound(confidence))
         if check.upper <= p_max or done == ROUNDS or n < fewest_to_confirm(p_max):
             break

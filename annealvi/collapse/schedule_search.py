@@ -68,6 +68,8 @@ class Candidate:
 class ScheduleSearch:
     """The search within one kind, over T0, for the shortest time scale with P <= p_max."""
 
+    longest = LONGEST
+
     def __init__(self, members: list[tuple[Family, Member]], kind: str, p_max: float) -> None:
         self.members, self.kind, self.p_max = members, kind, p_max
         self.T0 = self.t0 = math.nan

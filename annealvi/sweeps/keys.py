@@ -17,8 +17,8 @@ from derive.problem.specification import BadInput, Problem, ScheduleSpec, Space
 
 
 def _with_separation(problem: Problem, R: float) -> Problem:
-    lengths = [math.hypot(*row) for row in problem.target.means]
-    means = tuple(tuple(R * x / length for x in row) for row, length in zip(problem.target.means, lengths, strict=True))
+    longest = max(math.hypot(*row) for row in problem.target.means)
+    means = tuple(tuple(R * x / longest for x in row) for row in problem.target.means)
     return replace(problem, target=replace(problem.target, means=means), proposal=replace(problem.proposal, radius=R))
 
 
@@ -37,8 +37,8 @@ SHORT: Mapping[str, Callable[[Problem, float], Problem]] = {
 }
 """Short keys.
 
-R sets the distance of all modes from the origin and the radius of all components at once, w_star the first mode's
-weight, and w_1 the first component's weight.
+R scales all modes so that the farthest is at distance R from the origin, and sets the radius of all components; w_star
+is the first mode's weight, and w_1 the first component's.
 """
 
 
@@ -72,7 +72,7 @@ def vary(problem: Problem, settings: Mapping[str, Any]) -> Problem:
         raise wrong.at(f"at {in_words(settings)}") from None
     except ZeroDivisionError:
         raise BadInput(
-            "R", "a mode is at the origin, so no factor brings it to a distance", "vary target.means[k][n] instead", ""
+            "R", "all modes are at the origin, and no factor moves them", "vary target.means[k][n] instead", ""
         ) from None
 
 

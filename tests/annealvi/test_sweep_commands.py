@@ -131,9 +131,18 @@ def test_what_a_problem_refuses_is_refused_with_its_place(settings, said):
     assert said in str(refused.value)
 
 
-def test_a_mode_at_the_origin_has_no_direction_to_be_moved_in():
-    centred = annealvi.load_problem("bimodal", ["target.means=[[0], [3]]"])
-    with pytest.raises(BadInput, match="at the origin"):
+def test_a_separation_scales_all_modes_by_one_factor():
+    uneven = annealvi.load_problem(
+        "bimodal", ["target.means=[[0], [3], [-1.5]]", "target.weights=[0.5, 0.3, 0.2]", "target.scales=[1, 1, 1]"]
+    )
+    moved = vary(uneven, {"R": 2.0})
+    assert moved.target.means == ((0.0,), (2.0,), (-1.0,))
+    assert moved.proposal.radii == (2.0, 2.0)
+
+
+def test_modes_at_the_origin_cannot_be_moved_apart():
+    centred = annealvi.load_problem("bimodal", ["target.means=[[0], [0]]", "target.scales=[1, 2]"])
+    with pytest.raises(BadInput, match="all modes are at the origin"):
         vary(centred, {"R": 2.0})
 
 

@@ -33,22 +33,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n",
         type=types.count,
-        default=20_000,
         help="trajectories of each ODE ensemble that is to confirm the result; status 1 where "
-        "it does not (default: 20000)",
+        "it does not (default: 20000 where the formula guides the search, else 4000)",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     problem = problem_of(options, "recommendation.json")
-    from annealvi.collapse.formula_coverage import INSTEAD_OF_RECOMMENDING, require_quick
+    from annealvi.collapse.collapse_tables import print_recommendation
+    from annealvi.collapse.recommendation import KINDS, recommend
     from annealvi.show.output import write_json
     from annealvi.show.remarks import noted
     from derive.problem.specification import BadInput
-
-    require_quick(problem, INSTEAD_OF_RECOMMENDING)
-    from annealvi.collapse.collapse_tables import print_recommendation
-    from annealvi.collapse.recommendation import KINDS, recommend
 
     kinds = options.kinds or KINDS
     if stray := [kind for kind in kinds if kind not in KINDS]:
