@@ -8,6 +8,7 @@ answer is clear. All ensembles of a search begin with the same starts, so that n
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,6 @@ from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
 from annealvi.collapse.family import Family, Member
 from annealvi.collapse.outcome import Outcomes
 from annealvi.collapse.schedule_search import HOTTEST, SEPARATIONS, Candidate
-from derive.objects.short_repr import short_repr
 from derive.problem.schedules import settling_time
 from derive.problem.specification import BadInput, Problem, ScheduleSpec
 
@@ -29,7 +29,7 @@ PRECISION = 1.1
 """Ratio to which a duration is found, and by which a schedule has to be shorter to be better."""
 GALLOP = 4.0
 STEP = 2.0
-"""Ratio between the start temperatures that are compared."""
+"""Ratio between the start temperatures that are compared at first; those compared last have its square root."""
 FIRST_T0 = 10.0
 """The first start temperature, in units of the largest squared distance of a mode from the origin, in whose units the
 temperature is at which modes part.
@@ -53,8 +53,6 @@ class EnsembleSearch:
         self.answers: dict[tuple[float, float], bool] = {}
         self.values: dict[tuple[float, float], float] = {}
 
-    __repr__ = short_repr
-
     @classmethod
     def of(
         cls, problem: Problem, kind: str, R: tuple[float, float] | None, p_max: float, device: str, seed: int
@@ -77,19 +75,21 @@ class EnsembleSearch:
                 return
         self.duration = PRECISION * duration
         self._try(first)
-        for factor in (1 / STEP, STEP):
+        for factor in (1 / STEP, STEP, 1 / math.sqrt(STEP), math.sqrt(STEP)):
             T0 = self.T0 * factor
             while COLDEST <= T0 <= HOTTEST and self._try(T0):
                 T0 *= factor
 
     def tightened(self, p_max: float) -> EnsembleSearch:
         """Return the same search for another P, near the temperature of this one."""
-        other = EnsembleSearch(self.members, self.kind, p_max, self.seed)
+        other = copy(self)
+        other.p_max, other.answers = p_max, {}
         duration = self.duration
         while not other._is_enough(self.T0, duration) and duration <= LONGEST:
             duration *= PRECISION**2
         other.duration = PRECISION * duration
-        other._try(self.T0)
+        if not other._try(self.T0):
+            other.duration = math.inf
         return other
 
     def candidate(self, duration: float) -> Candidate:

@@ -71,17 +71,17 @@ class PhaseMap(KernelSweep):
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        if not self.result:
-            object.__setattr__(self, "result", default_result(self.problem, self.varied))
-        require_choice("result", [self.result], tuple(RESULTS))
-        if self.least_weight is not None and self.result != "p_ode":
-            raise BadInput("--least-weight", "no ensemble is asked for", "add --result p_ode, or leave it out", "")
+        require_choice("result", [self.result or "p"], tuple(RESULTS))
         if self.x.key == self.y.key:
             raise BadInput("--y", f"{self.y.key!r} is the key of --x already", "vary another key", "")
         require_independent((self.x.key, self.y.key))
         if (points := len(self.x.values) * len(self.y.values)) > MOST_POINTS:
             raise BadInput("--x", f"{points} points", f"ask for at most {MOST_POINTS:.0e}", "")
+        if not self.result:
+            object.__setattr__(self, "result", default_result(self.problem, self.varied))
         if self.result != "p_ode":
+            if self.least_weight is not None:
+                raise BadInput("--least-weight", "no ensemble is asked for", "add --result p_ode, or leave it out", "")
             require_quick(self.problem, INSTEAD_OF_MAPPING)
         self.settle_device()
 

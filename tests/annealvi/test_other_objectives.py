@@ -134,7 +134,7 @@ def test_commands_end_with_status_two_and_one_line(command, capfd, tmp_path):
     options = {
         "recommend": ["--p-max", "0.1"],
         "fixed-points": [],
-        "phase": ["--x", "w_star=0.5:0.8:2", "--y", "R=2:3:2", "--out", str(tmp_path)],
+        "phase": ["--x", "w_star=0.5:0.8:2", "--y", "R=2:3:2", "--result", "p", "--out", str(tmp_path)],
         "collapse": ["--method", "formula"],
     }[command]
     settings = [part for change in (*MIXED, "space.dimension=6") for part in ("--set", change)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy.stats import binom
 import annealvi
 from annealvi.cli.program import main
 from annealvi.collapse import recommendation as advice
+from annealvi.collapse.ensemble_search import EnsembleSearch
 from annealvi.collapse.outcome import Outcomes
 from annealvi.collapse.recommendation import recommend
 from annealvi.collapse.schedule_search import ScheduleSearch
@@ -61,9 +63,10 @@ class Known:
 
     def __init__(self, p_max, promised, stubborn=False):
         self.p, self.promised, self.stubborn, self.duration = p_max * promised, promised, stubborn, 1 / p_max
+        self.p_max = p_max
 
     def checked(self):
-        return self.p, SimpleNamespace(session=self)
+        return self.p, SimpleNamespace(session=self, kernel=None)
 
     def tightened(self, p_max):
         return self if self.stubborn else Known(p_max, self.promised)
@@ -80,7 +83,7 @@ def test_longer_schedules_are_tried_until_an_ensemble_confirms(monkeypatch, prom
     """
     seen = []
 
-    def exactly(session, n, seed, device):
+    def exactly(session, n, seed, device, kernel):
         seen.append(seed)
         return SimpleNamespace(outcomes=Outcomes(np.arange(n)[:, None] >= round(min(session.p, 1) * n)))
 
@@ -144,6 +147,71 @@ def test_a_range_of_separations_gets_the_schedule_of_its_worst_case(easy):
         assert annealvi.collapse_probability(session, ["formula"]).formula.p <= 0.4 * 1.01
 
 
+class FallingOverStarts(EnsembleSearch):
+    """A search whose P is known: it falls with the duration, and is smallest at T0 = 1000."""
+
+    def __init__(self, p_max, needed):
+        super().__init__([], "hold", p_max, 0)
+        self.needed, self.tried = needed, []
+
+    _first_start = 90.0
+
+    def _share(self, T0, duration):
+        self.tried.append((T0, duration))
+        return 0.1 * (self.needed / duration) ** 0.5 * (1 + math.log(T0 / 1000) ** 2)
+
+    def _p(self, T0, duration):
+        return self._share(T0, duration)
+
+    def _is_enough(self, T0, duration):
+        return self._share(T0, duration) <= self.p_max
+
+    def _scale(self, T0, duration):
+        return duration
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("needed", [30.0, 2e3, 5e4])
+def test_a_search_by_ensembles_finds_the_valley(needed):
+    search = FallingOverStarts(0.1, needed)
+    search.find()
+    # The grid of T0 passes within a factor of √√2 of the best, where the shortest duration is 1.06 times as long.
+    assert needed <= search.duration <= 1.1 * 1.06 * needed
+    assert 1000 / 2**0.5 <= search.T0 <= 1000 * 2**0.5
+    assert len(search.tried) < 70
+    tighter = search.tightened(0.08)
+    assert 1.4 * search.duration < tighter.duration < 1.8 * search.duration
+
+
+def test_a_search_by_ensembles_gives_up_where_no_duration_is_enough():
+    search = FallingOverStarts(0.1, 1e6)
+    search.find()
+    assert search.duration == math.inf
+
+
+def test_a_search_by_ensembles_agrees_with_the_formula_where_both_hold(easy):
+    by_formula = ScheduleSearch.of(easy, "hold", None, 0.3, "cpu")
+    by_formula.find()
+    search = EnsembleSearch.of(easy, "hold", None, 0.3, "cpu", 5)
+    search.find()
+    assert by_formula.duration / 1.1 < search.duration < 1.3 * by_formula.duration
+    p = by_formula.p(search.T0, search.t0)
+    assert abs(search.checked()[0] - p) < 4 * math.sqrt(0.3 * 0.7 / 256)
+    assert p < 0.3 + 4 * math.sqrt(0.3 * 0.7 / 4096)  # the ensemble that took it has at most 4096 starts
+
+
+def test_a_mixture_without_a_formula_has_a_recommendation():
+    uneven = annealvi.load_problem("two-scales", ["space.dimension=16", "target.means=[[2],[-2]]", "proposal.radius=2"])
+    found = recommend(uneven, 0.5, kinds=("hold",), n=1000, seed=2)
+    assert found.method == "ensembles"
+    assert found.confirmed
+    assert found.p_ode < found.p_upper <= 0.5
+    shorter = replace(found.schedule, t0=found.schedule.t0 / 3)
+    session = annealvi.open_session(replace(uneven, schedule=shorter))
+    assert annealvi.collapse_by_ensemble(session, n=1000, seed=9).outcomes.p > 0.4
+    assert "this problem's mixtures" in found.as_dict()["covers"]
+
+
 @pytest.mark.parametrize("p_max", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_no_probability_is_refused(easy, p_max):
     with pytest.raises(BadInput, match="no probability"):
@@ -169,7 +237,8 @@ def test_an_empty_range_is_refused(easy):
         [],
         ["--p-max", "0.1", "--R", "3:2"],
         ["--p-max", "0.1", "--kinds", "table"],
-        ["simplex", "--p-max", "0.1"],
+        ["one-component", "--p-max", "0.1"],
+        ["--p-max", "0.1", "--n", "0"],
     ],
 )
 def test_the_command_refuses_with_one_line_and_status_2(arguments, capsys):

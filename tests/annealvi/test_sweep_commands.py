@@ -22,7 +22,7 @@ from places import ROOT
 
 import annealvi
 from annealvi.cli.program import main
-from annealvi.collapse.phase_maps import _family_of, phase_map
+from annealvi.collapse.phase_maps import PhaseMap, _family_of, phase_map
 from annealvi.collapse.probability import collapse_probability
 from annealvi.collapse.probability_grid import CollapseGrid, Sampling, collapse_grid
 from annealvi.sweeps.axis import Axis, Choices, parse_axis
@@ -193,16 +193,34 @@ def test_ensembles_have_maps_of_problems_without_a_formula():
     euclidean = annealvi.load_problem("bimodal", [*QUICK[1::2], "flow.manifold=euclidean"])
     axes = Choices("schedule.T0", (3.0, 5.0)), Choices("schedule.t0", (5.0, 6.0))
     with pytest.raises(BadInput, match="the formula covers"):
-        phase_map(euclidean, *axes)
-    told = []
-    assert phase_map(euclidean, *axes, "p_ode", n=20, tell=told.append)["p_ode"].shape == (2, 2)
-    assert [line for line in told if "derived and compiled by itself" in line] == told[:1]
+        phase_map(euclidean, *axes, "p")
+    data = phase_map(euclidean, *axes, n=600, error=0.05, seed=4)
+    assert data["p_ode"].shape == data["stderr_ode"].shape == (2, 2)
+    assert (data["stderr_ode"] <= 0.05).all()
+    assert (data["runs_ode"] < 600).all()
+    session = annealvi.open_session(vary(euclidean, {"schedule.T0": 5.0, "schedule.t0": 6.0}))
+    alone = annealvi.collapse_by_ensemble(session, n=600, error=0.05, seed=4)
+    assert data["p_ode"][1, 1] == alone.outcomes.p
+    assert data["runs_ode"][1, 1] == len(alone.t)
+
+
+def test_maps_take_the_formula_only_where_it_holds_over_both_axes(problem):
+    schedule = Choices("schedule.T0", (3.0, 5.0))
+    assert PhaseMap(problem, schedule, Choices("w_star", (0.5, 0.7))).result == "p"
+    assert PhaseMap(problem, schedule, Choices("target.scales[0]", (1.0, 0.9))).result == "p_ode"
+
+
+def test_a_map_under_an_adaptive_schedule_says_what_each_point_takes():
+    adaptive = annealvi.load_problem("bimodal", ["schedule.kind=adaann"])
+    sweep = PhaseMap(adaptive, Choices("R", (2.0, 3.0)), Choices("w_star", (0.5, 0.7)))
+    assert sweep.result == "p_ode"
+    assert "derived and compiled by itself" in sweep.remarks[0]
 
 
 def test_ensembles_take_their_own_route_for_want_of_a_formula_alone(problem, monkeypatch):
     """Maps of ensembles take their own route only where a formula is missing; any other refusal reaches the user."""
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise BadInput("schedule.T0", "something else is wrong", "correct it", "")
 
     monkeypatch.setattr("annealvi.collapse.phase_maps.Family.of", refuse)
