@@ -20,7 +20,7 @@ from annealvi.collapse.family import Family, Member
 from annealvi.collapse.outcome import Outcomes
 from annealvi.collapse.schedule_search import HOTTEST, SEPARATIONS, Candidate
 from derive.problem.schedules import settling_time
-from derive.problem.specification import BadInput, Problem, ScheduleSpec
+from derive.problem.specification import Problem, ScheduleSpec
 
 LONGEST = 1e5
 """Longest duration of the search, in units of the flow's time."""
@@ -173,11 +173,3 @@ class EnsembleSearch:
         if len(self.members) > 1:
             numbers["R"] = member.session.problem.proposal.radii[0]
         return family.at(numbers, member)
-
-
-def require_enough_components(problem: Problem) -> None:
-    """Raise BadInput for a proposal that cannot cover all modes, whatever the schedule."""
-    modes, components = len(problem.target.weights), len(problem.proposal.weights)
-    if components < modes:
-        found = f"under any schedule {components} components miss some of {modes} modes"
-        raise BadInput("proposal.weights", found, "give as many components as modes")

@@ -1,4 +1,4 @@
-"""Which problems the separatrix formula covers, decided from the problem alone, before any derivation."""
+"""Which problems the separatrix formula and recommendations cover, decided from the problem alone."""
 
 from __future__ import annotations
 
@@ -58,6 +58,17 @@ def require_quick(problem: Problem, remedy: str) -> None:
     if problem.space.dimension < LEAST_DIMENSION:
         found = f"the formula needs d >= {LEAST_DIMENSION}, not {problem.space.dimension}"
         raise BadInput("space.dimension", found, f"{remedy}, or more dimensions")
+
+
+def require_recommendable(problem: Problem) -> None:
+    """Raise BadInput for a problem for which no schedule can be recommended, by formula or by ensembles."""
+    require_tempered_reverse_kl(
+        problem, "schedules are recommended for", "compare ensembles with `annealvi collapse --over`"
+    )
+    modes, components = len(problem.target.weights), len(problem.proposal.weights)
+    if components < modes:
+        found = f"under any schedule {components} of {modes} modes are covered at most"
+        raise BadInput("proposal.weights", found, "give as many components as modes")
 
 
 def has_equal_scales(problem: Problem) -> bool:

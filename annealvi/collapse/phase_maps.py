@@ -158,7 +158,7 @@ class PhaseMap(KernelSweep):
         """The problem's family; None under an adaptive schedule, whose kernels belong to one schedule each."""
         if self.problem.schedule.kind in ADAPTIVE_KINDS:
             return None
-        return _family_of(self.problem, self.device, self.result != "p_ode" or is_quick(self.problem))
+        return _family_of(self.problem, self.device, default_result(self.problem, self.varied) == "p")
 
     def _at(self, values: Mapping[str, Any]) -> tuple[Session, Kernel | None]:
         """Return a point's session, and its kernel where the family has compiled it."""

@@ -9,14 +9,13 @@ from typing import Any
 
 from annealvi.annealing.betas import TIMED_KINDS
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble
-from annealvi.collapse.ensemble_search import EnsembleSearch, require_enough_components
+from annealvi.collapse.ensemble_search import EnsembleSearch
 from annealvi.collapse.family import Member
-from annealvi.collapse.formula_coverage import is_quick
+from annealvi.collapse.formula_coverage import is_quick, require_recommendable
 from annealvi.collapse.schedule_search import Candidate, ScheduleSearch
 from annealvi.session.resolution import warnings_of
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked, require_choice
-from derive.problem.objective_scope import require_tempered_reverse_kl
 from derive.problem.specification import BadInput, Problem, ScheduleSpec
 
 KINDS = TIMED_KINDS
@@ -188,10 +187,7 @@ def recommend(
         raise BadInput("kinds", "no kind to choose from", f"give some of {', '.join(KINDS)}", "")
     if R is not None and not (0 < R[0] < R[1] < math.inf):
         raise BadInput("--R", f"the range {R[0]:g}:{R[1]:g} is empty", "give LO:HI with 0 < LO < HI", "")
-    require_tempered_reverse_kl(
-        problem, "schedules are recommended for", "compare schedules by `annealvi collapse --over`"
-    )
-    require_enough_components(problem)
+    require_recommendable(problem)
     by_formula = is_quick(problem)
     n = n or (RUNS_BY_FORMULA if by_formula else RUNS_BY_ENSEMBLES)
     searches: list[Search] = []

@@ -151,8 +151,10 @@ def test_an_axis_made_in_code_is_checked_too(wrong):
 
 
 def test_an_axis_of_dimensions_begins_where_the_formula_holds():
+    axes = Axis("space.dimension", 2, 4, 3), Axis("schedule.t0", 10, 30, 2)
     with pytest.raises(annealvi.BadInput, match="d >= 3, not 2"):
-        phase_map(annealvi.load_problem("bimodal"), Axis("space.dimension", 2, 4, 3), Axis("schedule.t0", 10, 30, 2))
+        phase_map(annealvi.load_problem("bimodal"), *axes, "p")
+    assert phase_map(annealvi.load_problem("bimodal"), *axes, n=100)["p_ode"].shape == (2, 3)
 
 
 VARIANTS = {
@@ -178,14 +180,13 @@ def test_what_the_formula_covers_is_known_before_a_derivation(name):
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (["phase", "simplex"], "--result p_ode"),
-        (["phase", "two-scales"], "--result p_ode"),
-        (["phase", "slips-8", "--plan"], "--result p_ode"),
-        (["phase", "bimodal", "--set", "space.dimension=2"], "--result p_ode"),
-        (["recommend", "simplex", "--p-max", "0.1"], "collapse --over"),
-        (["recommend", "two-scales", "--p-max", "0.1"], "collapse --over"),
+        (["phase", "simplex", "--result", "p"], "--result p_ode"),
+        (["phase", "two-scales", "--result", "b_c"], "--result p_ode"),
+        (["phase", "slips-8", "--result", "p", "--plan"], "--result p_ode"),
+        (["phase", "bimodal", "--result", "p", "--set", "space.dimension=2"], "--result p_ode"),
+        (["recommend", "one-component", "--p-max", "0.1"], "as many components as modes"),
         (["collapse", "simplex", "--method", "formula"], "--method ode"),
-        (["phase", "bimodal", "--x", "space.dimension=2:9:3"], "--result p_ode"),
+        (["phase", "bimodal", "--result", "p", "--x", "space.dimension=2:9:3"], "--result p_ode"),
     ],
 )
 def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(
@@ -207,7 +208,7 @@ def test_what_the_formula_does_not_cover_is_refused_before_a_derivation(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["recommend", "k3.toml", "--p-max", "0.1"], "k3.toml: target.means: the formula covers"),
+        (["recommend", "k3.toml", "--p-max", "0.1"], "k3.toml: proposal.weights: under any schedule 2 of 3"),
         (["collapse", "k3.toml", "--method", "formula"], "k3.toml: target.means: the formula covers"),
         (["phase", "k3.toml", "--result", "p_ode", "--x", "schedule.T0=0.1:30:4"], "at schedule.T0 = 0.1"),
         (

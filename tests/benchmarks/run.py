@@ -131,6 +131,15 @@ def mixtures(options):
             rows.append(row(f"{name}, {way}", "µs per right-hand side", 1e6 * timed.per_rate, **more))
             rows.append(row(f"{name}, {way}", "ms per trajectory", 1e3 * timed.per_trajectory))
         rows.append(row(f"{name}, series", "s to make the tables", found["series"].tables))
+    for name in work.ENSEMBLES:
+        for settings in work.SCHEDULES:
+            found = work.settled_ensemble(name, settings)
+            label = f"{name}, ensemble, T0, t0 = {settings[0]:g}, {settings[1]:g}"
+            rows.append(row(label, f"ms per trajectory, {found.n} of them", 1e3 * found.per_trajectory))
+            rows.append(row(label, "ms per trajectory run to the end", 1e3 * found.per_full_trajectory))
+            rows.append(row(label, "P(collapse)", found.p))
+            rows.append(row(label, "share settled", found.settled))
+            rows.append(row(label, f"outcomes unlike those of {found.compared} full runs", found.unlike))
     return rows
 
 

@@ -18,6 +18,8 @@ import numpy as np
 import peers
 
 import annealvi
+from annealvi.collapse.ensemble import compiled_for_ensembles
+from annealvi.collapse.outcome import outcomes_of_states
 from kernels.particles.simulation import simulate_particles
 
 STUDY = ["schedule.T0=30", "schedule.t0=288"]
@@ -143,6 +145,11 @@ def derive_and_compile():
     return found
 
 
+ENSEMBLES = ("one-component", "two-scales", "more-components", "simplex", "learned-weights")
+SCHEDULES = ((300.0, 1152.0), (30.0, 288.0))
+"""T0 and t0: the study's, and one under which many runs collapse."""
+SLOW = ("learned-weights",)
+"""Mixtures with averages by sums, of which a tenth of the trajectories is run."""
 MIXTURES = ("two-scales", "simplex", "more-components")
 
 
@@ -177,3 +184,35 @@ def mixture(name):
     per_rate = min(sums.seconds_per_rate(states) for _ in range(3))
     lattice = Timed(per_rate, 12 * run.steps.mean() * per_rate, 0.0, sums.rhs_at_beta(1.0, states))
     return {"series": series, "lattice": lattice}
+
+
+class Settled(NamedTuple):
+    """An ensemble of n trajectories that stop once they have settled, and `compared` of them run to the end."""
+
+    n: int
+    compared: int
+    per_trajectory: float
+    per_full_trajectory: float
+    p: float
+    settled: float
+    unlike: int
+
+
+def settled_ensemble(name, settings, n=10_000, compared=2000):
+    """Compare an ensemble whose trajectories settle with runs to the end, under a schedule (T0, t0)."""
+    T0, t0 = settings
+    problem = annealvi.load_problem(name, [f"schedule.T0={T0}", f"schedule.t0={t0}"])
+    session = annealvi.open_session(problem)
+    kernel = compiled_for_ensembles(session, "cpu")
+    annealvi.collapse_by_ensemble(session, n=100, kernel=kernel)  # compiles
+    n, compared = (n, compared) if name not in SLOW else (n // 10, compared // 10)
+    begun = perf_counter()
+    found = annealvi.collapse_by_ensemble(session, n=n, kernel=kernel, seed=1)
+    per_trajectory = (perf_counter() - begun) / n
+    options = {"rtol": 1e-6, "atol": 1e-8, "domain_tolerance": 1e-3}
+    begun = perf_counter()
+    ends = kernel.integrate(session.random_states(compared, 1), [0.0, session.end_time()], **options).y[:, -1]
+    per_full = (perf_counter() - begun) / compared
+    unlike = (outcomes_of_states(session, ends).covered != found.outcomes.covered[:compared]).any(axis=1).sum()
+    share = found.settled / n
+    return Settled(n, compared, per_trajectory, per_full, found.outcomes.p, share, int(unlike))

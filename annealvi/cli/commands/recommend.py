@@ -40,6 +40,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     problem = problem_of(options, "recommendation.json")
+    from annealvi.collapse.formula_coverage import require_recommendable
+
+    require_recommendable(problem)
     from annealvi.collapse.collapse_tables import print_recommendation
     from annealvi.collapse.recommendation import KINDS, recommend
     from annealvi.show.output import write_json
