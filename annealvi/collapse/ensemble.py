@@ -145,7 +145,7 @@ def collapse_by_ensemble(
         Number of trajectories; None takes as many as are affordable for the problem.
     error : float
         Standard error of P that is enough: the ensemble then stops before it has n trajectories. By default 0, which
-        takes all n.
+        takes all n, as an adaptive schedule always does.
     wanted : callable, optional
         Says how many more trajectories are wanted after the outcomes so far, which are None at first. It takes the
         place of `error`.
@@ -237,17 +237,18 @@ def collapse_by_ensemble(
 
     report(0)
     runs = follow(task, companies, report, scouts) if len(traps) == 0 else _until_proven(task, companies, report, traps)
-    reached, settled, method = [], 0, ""
+    t, seen, settled, method = np.empty(n), 0, 0, ""
     with stopped_in_time(max_cost, FASTER_ENSEMBLE):
         for run in runs:
-            reached.append(run.t)
+            t[seen : seen + len(run.t)] = run.t
+            seen += len(run.t)
             settled, method = settled + int(run.settled.sum()), run.method
             parts.append([_judged(judge, states) for states in run.y.transpose(1, 0, 2)])
-    t = np.concatenate(reached)
+    t = t[:seen]
     readings = {
         float(at): Outcomes.joined(read) for at, read in zip(task.readings, zip(*parts, strict=True), strict=True)
     }
-    undecided = len(t) if len(traps) == 0 else int((t >= end).sum())
+    undecided = seen if len(traps) == 0 else int((t >= end).sum())
     return Ensemble(readings[float(end)], t, undecided, kernel.device, method, readings, share, settled)
 
 
