@@ -14,6 +14,7 @@ import numpy as np
 from annealvi.collapse.outcome import LEAST_WEIGHT, Outcomes, judging
 from annealvi.collapse.settling import COMPANY, SCOUTS, Followed, Scouts, Task, follow
 from annealvi.collapse.trapping import beyond_steps, decided_sets
+from annealvi.runs import paths
 from annealvi.runs.adaptive import ends_with_rule
 from annealvi.runs.costs import (
     LONGEST_PILOT,
@@ -24,7 +25,6 @@ from annealvi.runs.costs import (
     require_affordable,
     stopped_in_time,
 )
-from annealvi.runs.paths import FASTER_ENSEMBLE, chunk_of, side_by_side
 from annealvi.runs.trajectories import COARSEST_AVERAGES
 from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
@@ -220,7 +220,7 @@ def collapse_by_ensemble(
         pace, scouts = _pace(session, task, n, seed)
         if n is None:
             n = affordable_number(pace, max_cost, tell)
-        require_affordable(pace.cost(n), max_cost, FASTER_ENSEMBLE, tell)
+        require_affordable(pace.cost(n), max_cost, paths.FASTER_ENSEMBLE, tell)
     n = MOST if n is None else n  # decided trajectories are cheap
     parts: list[list[Outcomes]] = []
     if wanted is None and error > 0:
@@ -229,7 +229,7 @@ def collapse_by_ensemble(
         of_parts = partial(_of_parts, wanted, parts)
         companies = _as_wanted(session.random_states_in_parts(n, seed, FIRST_SHARE), of_parts)
     else:
-        companies = session.random_states_in_parts(n, seed, COMPANY if len(traps) == 0 else chunk_of(kernel))
+        companies = session.random_states_in_parts(n, seed, COMPANY if len(traps) == 0 else paths.chunk_of(kernel))
 
     def report(done: int) -> None:
         if progress is not None:
@@ -238,7 +238,7 @@ def collapse_by_ensemble(
     report(0)
     runs = follow(task, companies, report, scouts) if len(traps) == 0 else _until_proven(task, companies, report, traps)
     t, seen, settled, method = np.empty(n), 0, 0, ""
-    with stopped_in_time(max_cost, FASTER_ENSEMBLE):
+    with stopped_in_time(max_cost, paths.FASTER_ENSEMBLE):
         for run in runs:
             t[seen : seen + len(run.t)] = run.t
             seen += len(run.t)
@@ -345,7 +345,7 @@ def _pace(session: Session, task: Task, n: int | None, seed: int) -> tuple[Pace,
     Scouts are sent, and returned, where they take at most LONGEST_PILOT seconds; else the pace is that of trajectories
     that are followed to the end.
     """
-    crew, times = side_by_side(task.kernel), np.array([0.0, *task.readings])
+    crew, times = paths.side_by_side(task.kernel), np.array([0.0, *task.readings])
     pace = pace_of_integration(task.kernel, session.random_states(crew, seed), times, task.options["rtol"], crew)
     if (n is not None and n <= SCOUTS) or pace.least or pace.cost(SCOUTS).seconds > LONGEST_PILOT:
         return pace, None
