@@ -189,7 +189,7 @@ def recommend(
         raise BadInput("--R", f"the range {R[0]:g}:{R[1]:g} is empty", "give LO:HI with 0 < LO < HI", "")
     require_recommendable(problem)
     by_formula = is_quick(problem)
-    n = n or (RUNS_BY_FORMULA if by_formula else RUNS_BY_ENSEMBLES)
+    n = (RUNS_BY_FORMULA if by_formula else RUNS_BY_ENSEMBLES) if n is None else n
     searches: list[Search] = []
     for done, kind in enumerate(kinds):
         if by_formula:
