@@ -406,7 +406,7 @@ def test_a_terminal_without_unicode_gets_escapes_and_no_traceback():
     done = command("derive", PYTHONIOENCODING="ascii", LC_ALL="C")
     assert done.returncode == 0
     assert b"\\u" in done.stdout
-    assert done.stderr in (b"", b"derive: computing \\u2026\n")  # on a slow machine it says what it does
+    assert done.stderr == b""
 
 
 def test_a_reader_that_leaves_early_is_not_an_error():
