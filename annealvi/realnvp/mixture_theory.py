@@ -30,7 +30,7 @@ TEMPERATURES = np.geomspace(3.0, 3000.0, 16)
 
 def theory_map(problem: Problem, x: Axis | Choices, y: Axis | Choices, device: str = "auto") -> xr.Dataset:
     """P(collapse) by the formula over the keys of x and y. Raises BadInput for a problem outside the formula."""
-    return phase_map(problem, _in_its_own_time(x), _in_its_own_time(y), device=device)
+    return phase_map(problem, _in_its_own_time(x), _in_its_own_time(y), "p", device=device)
 
 
 def theory_of_kinds(
