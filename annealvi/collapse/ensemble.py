@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -121,6 +121,7 @@ def collapse_by_ensemble(
     n: int | None = 10_000,
     error: float = 0.0,
     wanted: Callable[[Outcomes | None], int] | None = None,
+    starts: np.ndarray | None = None,
     rtol: float = RTOL,
     t_end: float | None = None,
     least_weight: float | None = None,
@@ -149,6 +150,9 @@ def collapse_by_ensemble(
     wanted : callable, optional
         Says how many more trajectories are wanted after the outcomes so far, which are None at first. It takes the
         place of `error`.
+    starts : ndarray, optional
+        Shape (n, states). Initial states in the place of random ones; they set n, and need a schedule that is a
+        function of time.
     rtol : float
         Relative tolerance of each integration step.
     t_end : float, optional
@@ -191,6 +195,7 @@ def collapse_by_ensemble(
     from kernels.integrate.domain import widest_tolerance
 
     judge = judging(session, least_weight)
+    n = n if starts is None else len(starts)
     share = LEAST_WEIGHT if least_weight is None else least_weight
     if session.rule is not None:
         if t_end is not None and tell is not None:
@@ -225,11 +230,14 @@ def collapse_by_ensemble(
     parts: list[list[Outcomes]] = []
     if wanted is None and error > 0:
         wanted = partial(_to_error, error)
-    if wanted is not None:
+    size = COMPANY if len(traps) == 0 else paths.chunk_of(kernel)
+    if starts is not None:
+        companies: Iterable[np.ndarray] = (starts[first : first + size] for first in range(0, n, size))
+    elif wanted is not None:
         of_parts = partial(_of_parts, wanted, parts)
         companies = _as_wanted(session.random_states_in_parts(n, seed, FIRST_SHARE), of_parts)
     else:
-        companies = session.random_states_in_parts(n, seed, COMPANY if len(traps) == 0 else paths.chunk_of(kernel))
+        companies = session.random_states_in_parts(n, seed, size)
 
     def report(done: int) -> None:
         if progress is not None:
@@ -279,7 +287,7 @@ def _as_wanted(parts: Iterator[np.ndarray], wanted: Callable[[], int]) -> Iterat
 
 
 def _until_proven(
-    task: Task, companies: Iterator[np.ndarray], progress: Callable[[int], None], traps: np.ndarray
+    task: Task, companies: Iterable[np.ndarray], progress: Callable[[int], None], traps: np.ndarray
 ) -> Iterator[Followed]:
     """Follow each trajectory until it is in a trap, or to the end."""
     number, times = 0, np.array([0.0, *task.readings])
