@@ -88,6 +88,7 @@ _HOMES = {  # public name → the module that defines it
     "references": "annealvi.verification.kl_gradient",
     "outcomes_of_states": "annealvi.collapse.outcome",
     "collapse_by_ensemble": "annealvi.collapse.ensemble",
+    "collapse_law": "annealvi.collapse.collapse_law",
     "collapse_by_particles": "annealvi.collapse.by_particles",
     "Family": "annealvi.collapse.family",
     "phase_panel": "annealvi.collapse.collapse_figures",

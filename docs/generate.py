@@ -255,6 +255,7 @@ GROUPS = {
         "ultimate_hold",
         "scaling_law",
         "collapse_by_ensemble",
+        "collapse_law",
         "collapse_by_particles",
         "outcomes_of_states",
         "Family",

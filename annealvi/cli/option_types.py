@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-METHODS = ("formula", "ode", "particles")
+METHODS = ("formula", "ode", "law", "particles")
 
 
 def number(convert: Callable[[str], Any], accept: Callable[[Any], bool], wanted: str) -> Callable[[str], Any]:
@@ -59,6 +59,11 @@ def methods(text: str) -> tuple[str, ...]:
     if not set(chosen) <= set(METHODS) or len(set(chosen)) < len(chosen):
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a list of {', '.join(METHODS)}, separated by commas")
     return tuple(chosen)
+
+
+def dimensions(text: str) -> tuple[int, ...]:
+    """Numbers of dimensions, separated by commas."""
+    return tuple(count(part) for part in text.split(","))
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -19,10 +19,13 @@ from annealvi.show.printing import Printer, Terminal
 if TYPE_CHECKING:
     import xarray as xr
 
+    from annealvi.collapse.collapse_law import CollapseLaw
     from annealvi.collapse.probability import Collapse
 
 MOST_ROWS = 20
 """Number of a grid's points that a table shows."""
+MOST_SETS = 4
+"""Number of sets of missed modes that a table shows."""
 
 
 def print_collapse(found: Collapse, title: str, to: Printer | None = None) -> None:
@@ -49,7 +52,8 @@ def print_collapse(found: Collapse, title: str, to: Printer | None = None) -> No
                 f"{outcomes.stderr:.4f}",
                 f"{len(outcomes.covered)} {what}{_decided_in_words(result)}",
             )
-    console.print(table)
+    if table.rows:
+        console.print(table)
     for result in (found.ode, found.particles):
         missed = {} if result is None else result.outcomes.as_dict()["modes_missed"]
         if missed and (result is found.ode or found.ode is None):
@@ -59,6 +63,32 @@ def print_collapse(found: Collapse, title: str, to: Printer | None = None) -> No
         console.print(f"  {line}", highlight=False)
     for method, device in ((r.method, r.device) for r in (found.formula, found.ode, found.particles) if r is not None):
         console.print(f"  {method} · {device}", highlight=False)
+    if found.law is not None:
+        print_law(found.law, title, console)
+
+
+def print_law(law: CollapseLaw, title: str = "", to: Printer | None = None) -> None:
+    """Print one row per dimension: P(collapse), and the probability of each of the sets that are missed most."""
+    console = to or Terminal()
+    order = "exact starts" if law.exact else "leading order in 1/√d"
+    heading = " · ".join(filter(None, ("law of mode collapse over dimensions", order, title)))
+    table = Table(title=heading, title_justify="left", header_style="bold")
+    sets = sorted(law.missed, key=lambda modes: -law.missed[modes][:, 0].max())[:MOST_SETS]
+    for name in ("d", "P(collapse)", *("missed " + ",".join(map(str, modes)) for modes in sets)):
+        table.add_column(name, justify="right")
+    for place, d in enumerate(law.dimensions):
+        shares = [(law.p[place], law.stderr[place]), *(law.missed[modes][place] for modes in sets)]
+        table.add_row(str(d), *(f"{p:.4f} ± {error:.4f}" for p, error in shares))
+    console.print(table)
+    growing, count = law.growing, law.growing.overlaps.count
+    factors = ", ".join(f"e^{growth:.2f}" for growth in growing.growth[:MOST_ROWS]) or "none"
+    lines = [
+        f"{len(growing.growth)} of {count} directions of initial overlaps grow: by {factors}, until t = "
+        f"{growing.until:.4g}",
+        f"{law.n} trajectories, of which {min(law.effective):.0f} or more count in each dimension · {law.device}",
+    ]
+    for line in lines:
+        console.print(f"  {line}", highlight=False)
 
 
 def _separatrix_in_words(formula: Formula) -> str:

@@ -197,6 +197,12 @@ def collapse_by_ensemble(
     judge = judging(session, least_weight)
     n = n if starts is None else len(starts)
     share = LEAST_WEIGHT if least_weight is None else least_weight
+    if starts is not None:
+        session.require_states(starts, "starts", "")
+        if session.rule is not None:
+            raise BadInput(
+                "starts", "an adaptive schedule draws its own", "choose a schedule that is a function of time"
+            )
     if session.rule is not None:
         if t_end is not None and tell is not None:
             tell(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annealvi.collapse.by_particles import ParticleRuns, collapse_by_particles
+from annealvi.collapse.collapse_law import DIMENSIONS, TRAJECTORIES, CollapseLaw, collapse_law, require_law
 from annealvi.collapse.ensemble import Ensemble, collapse_by_ensemble, compiled_for_ensembles
 from annealvi.collapse.formula import Formula, collapse_by_formula
 from annealvi.collapse.formula_coverage import LEAST_DIMENSION, has_equal_scales
@@ -19,7 +20,7 @@ from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked, require_choice
 from derive.problem.specification import BadInput
 
-METHODS = ("formula", "ode", "particles")
+METHODS = ("formula", "ode", "law", "particles")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Collapse:
         Result of the separatrix formula; None if it was not asked for, as for the next two.
     ode : Ensemble or None
         Result of the ODE ensemble.
+    law : CollapseLaw or None
+        Probabilities by dimension, to leading order in 1/√d.
     particles : ParticleRuns or None
         Result of the particle simulation.
     warnings : tuple of str
@@ -40,6 +43,7 @@ class Collapse:
 
     formula: Formula | None = None
     ode: Ensemble | None = None
+    law: CollapseLaw | None = None
     particles: ParticleRuns | None = None
     warnings: tuple[str, ...] = ()
 
@@ -53,7 +57,7 @@ class Collapse:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form: one object per method with `p` and, where sampled, `stderr`; and `warnings`."""
-        found = {"formula": self.formula, "ode": self.ode, "particles": self.particles}
+        found = {"formula": self.formula, "ode": self.ode, "law": self.law, "particles": self.particles}
         by_method = {name: result.as_dict() for name, result in found.items() if result is not None}
         return {**by_method, "warnings": list(self.warnings)}
 
@@ -64,6 +68,7 @@ def collapse_probability(
     methods: Sequence[str] | None = None,
     *,
     n: int | None = None,
+    dimensions: Sequence[int] | None = None,
     replicas: int = 64,
     particles: int = 256,
     dt: float = 0.1,
@@ -79,17 +84,19 @@ def collapse_probability(
 ) -> Collapse:
     """Compute P(collapse) of a problem by one or more routes.
 
-    The routes are the separatrix formula, an ensemble of the summary-statistics ODE, and the d-dimensional particle
-    simulation.
+    The routes are the separatrix formula, an ensemble of the summary-statistics ODE, the d-dimensional particle
+    simulation, and the law of many dimensions, which gives P in several dimensions at once.
 
     Parameters
     ----------
     session : Session
         The problem with its schedule and parameter values.
-    methods : sequence of {"formula", "ode", "particles"}, optional
+    methods : sequence of {"formula", "ode", "law", "particles"}, optional
         By default the ODE ensemble and, where the formula covers the problem and takes at most seconds, the formula.
     n : int, optional
-        Number of ODE trajectories; by default as many as are affordable for the problem.
+        Number of ODE trajectories; by default as many as are affordable for the problem, and 4096 for the law.
+    dimensions : sequence of int, optional
+        The dimensions of the law; by default 32, 128, 1024 and 16 384.
     replicas : int
         Number of independent particle simulations.
     particles : int
@@ -126,8 +133,8 @@ def collapse_probability(
     Raises
     ------
     BadInput
-        For a method that does not cover the problem, for `projected` without particles, and for a method dearer than
-        `max_cost`.
+        For a method that does not cover the problem, for `projected` without particles and `dimensions` without the
+        law, and for a method dearer than `max_cost`.
 
     References
     ----------
@@ -145,6 +152,10 @@ def collapse_probability(
     if not methods:
         raise BadInput("methods", "none is asked for", f"name some of {', '.join(METHODS)}", "")
     judging(session, least_weight)  # refuses a meaningless least_weight, whatever the methods
+    if dimensions is not None and "law" not in methods:
+        raise BadInput("--dimensions", "the law is not asked for", "add law to --method, or leave it out", "")
+    if "law" in methods:
+        require_law(session)
     if projected:  # before the other methods take their time
         if "particles" not in methods:
             raise BadInput(
@@ -152,24 +163,28 @@ def collapse_probability(
             )
         refuse_projection(session.problem)
     kernel = (
-        compiled_for_ensembles(session, device) if session.rule is None and {"formula", "ode"} & set(methods) else None
+        compiled_for_ensembles(session, device)
+        if session.rule is None and {"formula", "ode", "law"} & set(methods)
+        else None
     )
     formula = (
         collapse_by_formula(session, kernel=kernel, device=device, max_cost=max_cost, tell=tell)
         if "formula" in methods
         else None
     )
-    ode = None
+    ode = law = None
+    options: dict[str, Any] = {
+        "max_cost": max_cost,
+        "progress": progress,
+        "tell": tell,
+        "seed": seed,
+        "device": device,
+    }
+    options |= {"t_end": t_end, "least_weight": least_weight, "kernel": kernel}
     if "ode" in methods:
-        options: dict[str, Any] = {
-            "max_cost": max_cost,
-            "progress": progress,
-            "tell": tell,
-            "seed": seed,
-            "device": device,
-        }
-        options |= {"t_end": t_end, "least_weight": least_weight}
-        ode = collapse_by_ensemble(session, n=n, kernel=kernel, **options)
+        ode = collapse_by_ensemble(session, n=n, **options)
+    if "law" in methods:
+        law = collapse_law(session, dimensions or DIMENSIONS, n=n or TRAJECTORIES, **options)
     runs = None
     if "particles" in methods:
         if t_end is None and ode is not None and ode.undecided == 0:
@@ -190,7 +205,7 @@ def collapse_probability(
             "least_weight": least_weight,
         }
         runs = collapse_by_particles(session, t_end=t_end, **options)
-    return Collapse(formula, ode, runs, warnings_of(session.problem))
+    return Collapse(formula, ode, law, runs, warnings_of(session.problem))
 
 
 def default_methods(session: Session) -> tuple[str, ...]:

@@ -29,17 +29,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--method",
         type=types.methods,
         metavar="LIST",
-        help="formula, ode and particles, separated by commas; the formula covers two components "
-        "under two opposite modes, "
-        "the others cover every problem (default: formula,ode, or ode where the formula does not cover "
+        help="formula, ode, law and particles, separated by commas; the formula covers two components "
+        "under two opposite modes, the law gives P in several dimensions at once where no scales differ or are "
+        "learned, the others cover every problem (default: formula,ode, or ode where the formula does not cover "
         "the problem or would take long)",
+    )
+    parser.add_argument(
+        "--dimensions",
+        type=types.dimensions,
+        metavar="D,D,…",
+        help="the dimensions of the law (default: 32,128,1024,16384)",
     )
     parser.add_argument(
         "--n",
         type=types.count,
         help="trajectories of the ODE ensemble (default: 10000; fewer, and no fewer than 100, where those "
         "would take more than two minutes "
-        "here, but with --over always 10000)",
+        "here, but with --over always 10000; of the law 4096, shared by its dimensions)",
     )
     parser.add_argument(
         "--replicas", type=types.replicas, default=64, metavar="N", help="independent particle runs (default: 64)"
@@ -94,6 +100,7 @@ def _of_one_problem(options: argparse.Namespace) -> int:
         found = collapse_probability(
             session,
             options.method,
+            dimensions=options.dimensions,
             **_sampling(options),
             device=options.device,
             max_cost=options.max_cost,
@@ -114,6 +121,10 @@ def _over_a_grid(options: argparse.Namespace) -> int:
     folder = Path(options.out or "collapse")
     problem = problem_of(options)
     from annealvi.collapse.formula_coverage import require_covered
+    from derive.problem.specification import BadInput
+
+    if options.dimensions is not None or "law" in (options.method or ()):
+        raise BadInput("--method", "a grid has no law", "leave out --over, or use --method ode", "")
     from annealvi.show.no_figure import drawn
     from annealvi.show.output import write_json
     from annealvi.show.remarks import noted
