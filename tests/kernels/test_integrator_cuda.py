@@ -1,9 +1,8 @@
 """The ODE kernels on CUDA: Numba's simulator agrees with the CPU, the kernels compile to PTX, and a GPU runs them."""
 
-import numba
 import numpy as np
 import pytest
-from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
+from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu
 from handtyped import (
     T0,
     VALUES,
@@ -14,12 +13,11 @@ from handtyped import (
     states_of_unit_vectors,
     t0,
 )
+from hopper_kernels import assembled, integrator_kernels, ptx_of
 
-from kernels.generate.codegen import generate
 from kernels.integrate.errors import DomainError
 from kernels.integrate.kernel import compile_system
 from kernels.lower.analysis import analyse_averages
-from kernels.machine.module_cache import load_module
 
 STATES = states_of_unit_vectors(3, 4, 1)
 CASES = {
@@ -90,19 +88,10 @@ def test_gpu_agrees_with_the_cpu():
 def test_kernels_compile_for_hopper_without_a_gpu(precision, proxies):
     """The module loads without a GPU, since its decorators are lazy; single precision uses no double at all."""
     averages = analyse_averages(bimodal_system())
-    program = generate(averages, exponential_beta(), (T0, t0), {0: proxies, 1: proxies}, "cuda", precision)
-    module = load_module(program.source, f"ptx_{precision}")
-    real = numba.from_dtype(np.dtype(precision))
-    line, table, cube, tower, whole = real[::1], real[:, ::1], real[:, :, ::1], real[:, :, :, ::1], numba.int64
-    path = (table, table, whole[:, ::1], table, line, whole[:, :, ::1], cube, cube, cube, line)
-    signatures = {
-        "integrate_all": (cube, *path, tower, cube, whole[:, ::1], whole),
-        "bisect_all": (table, table, whole[::1], line, *path, cube, table, whole[::1], table, whole, whole),
-        "rates_all": (line, table, table, line, whole[:, :, ::1], cube, table, line, whole),
-        "beta_all": (line, table, line, whole),
-    }
-    for name, signature in signatures.items():
-        ptx = ptx_for_hopper(getattr(module, name).py_func, (whole[::1], *signature))
+    by_proxy = {0: proxies, 1: proxies}
+    for kernel in integrator_kernels("bimodal", averages, exponential_beta(), (T0, t0), by_proxy, precision):
+        ptx = ptx_of(kernel)
         assert (".f64" in ptx) == (precision == "float64"), (
-            f"{name}: {[line for line in ptx.splitlines() if '.f64' in line][:5]}"
+            f"{kernel.name}: {[line for line in ptx.splitlines() if '.f64' in line][:5]}"
         )
+        assert assembled(ptx).spilled == 0

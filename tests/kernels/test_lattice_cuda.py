@@ -1,16 +1,14 @@
 """Averages over several variables on CUDA: Numba's simulator agrees with the CPU, the kernels compile to PTX, and a GPU
 runs them."""
 
-import numba
 import numpy as np
 import pytest
 import sympy as sp
-from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
+from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu
+from hopper_kernels import assembled, integrator_kernels, ptx_of
 from lattice_probes import compiled, probe_system, random_numbers, softmax_averages
 
-from kernels.generate.codegen import generate
 from kernels.lower.analysis import analyse_averages
-from kernels.machine.module_cache import load_module
 
 CASES = {"one": (1, None), "two": (2, None), "chi": (0, 5), "both": (1, 5), "sampled": (4, None)}
 
@@ -65,7 +63,5 @@ def test_gpu_agrees_with_the_cpu():
 def test_lattices_compile_for_hopper_without_a_gpu(name):
     averages, states = softmax_averages(*CASES[name], 3, extra=logarithm)
     system = analyse_averages(probe_system(averages, states))
-    module = load_module(generate(system, sp.S.One, (), {}, "cuda").source, "ptx_lattice")
-    line, table, cube, whole = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1], numba.int64
-    signature = (whole[::1], line, table, table, line, whole[:, :, ::1], cube, table, line, whole)
-    ptx_for_hopper(module.rates_all.py_func, signature)
+    (rates,) = (k for k in integrator_kernels(name, system, sp.S.One, (), {}) if "rates_all" in k.name)
+    assert assembled(ptx_of(rates)).spilled == 0

@@ -8,7 +8,8 @@ import numba
 import numba.cuda
 import numpy as np
 import pytest
-from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
+from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu
+from hopper_kernels import assembled, particle_kernels, ptx_of
 
 from annealvi.cli.program import main
 from kernels.machine import device
@@ -158,32 +159,11 @@ def test_gpu_agrees_with_the_cpu():
 @pytest.mark.parametrize(("with_shapes", "with_reference"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_kernels_compile_for_hopper_without_a_gpu(precision, with_shapes, with_reference):
-    from numba import boolean, float64, from_dtype, int64, uint64
-    from numba.core.types import UniTuple
-
-    from kernels.particles.cuda.blocks import block_shape
-    from kernels.particles.cuda.estimate import estimate_source
-    from kernels.particles.cuda.forward import add_forward_part_source
-    from kernels.particles.cuda.moves import move_all_shapes_source, move_means_source
-
-    real = from_dtype(np.dtype(precision))
-    shape = block_shape(128, 256, 5, real.bitwidth // 8)
-    estimate = estimate_source(np.dtype(precision).type, 5, shape, with_shapes, with_reference)
-    forward = add_forward_part_source(np.dtype(precision).type, 5, shape, with_shapes)
-    move_means, move_all_shapes = move_means_source(np.dtype(precision).type, shape.threads), move_all_shapes_source()
-    row, table, cube = float64[::1], float64[:, ::1], float64[:, :, ::1]
-    signatures = {
-        estimate: (cube, cube, real[:, :, ::1], cube, table, table, table, int64, int64, uint64, int64),
-        forward: (
-            *(cube, cube, real[:, :, ::1], cube, table, table, row, row),
-            *(float64, int64, uint64, int64),
-        ),
-        move_means: (cube, real[:, :, ::1], cube, table, float64, boolean),
-        move_all_shapes: (cube, cube, table, table, cube, int64, float64, UniTuple(boolean, 2)),
-    }
-    for kernel, signature in signatures.items():
-        ptx = ptx_for_hopper(kernel, signature)
-        assert (".shared" in ptx) == (kernel is not move_all_shapes)
+    for kernel in particle_kernels(precision, with_shapes, with_reference):
+        ptx = ptx_of(kernel)
+        found = assembled(ptx)
+        assert (found.shared > 0) == (kernel.name != "move shapes")
+        assert found.spilled == 0
         assert not re.search(r"(div|sqrt)\.approx", ptx)
 
 

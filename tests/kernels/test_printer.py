@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import sympy as sp
 from coverage_expressions import EXPRESSIONS, POINTS, SYMBOLS, exact, x, y
-from cuda_without_gpu import needs_compiler, ptx_for_hopper
+from cuda_without_gpu import needs_compiler
+from hopper_kernels import CudaKernel, ptx_of
 from places import PYTHONPATH
 
 from kernels.generate.printer import ScalarPrinter
@@ -96,19 +97,19 @@ def test_single_precision_promotes_nothing():
 @needs_compiler
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_every_expression_compiles_for_hopper(precision):
-    assert ".f64" in ptx_of(precision)
+    assert ".f64" in ptx_of_all(precision)
 
 
 @needs_compiler
 def test_single_precision_on_cuda_promotes_nothing():
     """The trigonometric functions are the exception: their library code reduces large arguments in double precision."""
-    assert ".f64" not in ptx_of("float32", without=("sin", "cos", "tan"))
+    assert ".f64" not in ptx_of_all("float32", without=("sin", "cos", "tan"))
 
 
-def ptx_of(precision, without=()):
+def ptx_of_all(precision, without=()):
     real = numba.from_dtype(np.dtype(precision))
     function = coverage_module("cuda", precision, without).evaluate.py_func
-    return ptx_for_hopper(function, (real[:, ::1], real[:, ::1]))
+    return ptx_of(CudaKernel("every expression", function, (real[:, ::1], real[:, ::1]), 64))
 
 
 @pytest.mark.quick

@@ -16,7 +16,8 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
+from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu
+from hopper_kernels import assembled, projected_kernels, ptx_of
 from scipy import stats
 
 import annealvi
@@ -334,19 +335,10 @@ def test_gpu_agrees_with_the_cpu():
 @pytest.mark.usefixtures("hopper")
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_kernels_compile_for_hopper_without_a_gpu(precision):
-    from numba import float64, from_dtype, int64, uint64
-
-    from kernels.particles.cuda.projection import lift_source, span_means_source
-
-    span_means, lift = span_means_source(np.dtype(precision).type, 128), lift_source(128)
-    table, cube = float64[:, ::1], float64[:, :, ::1]
-    coordinates = from_dtype(np.dtype(precision))[:, :, ::1]
-    signatures = {
-        span_means: (cube, coordinates, cube),
-        lift: (cube, cube, cube, cube, table, table, int64, int64, uint64, int64),
-    }
-    for kernel, signature in signatures.items():
-        assert ".shared" in ptx_for_hopper(kernel, signature)
+    for kernel in projected_kernels(precision):
+        found = assembled(ptx_of(kernel))
+        assert found.shared > 0
+        assert found.spilled == 0
 
 
 @pytest.mark.parametrize(

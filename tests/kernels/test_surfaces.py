@@ -9,17 +9,16 @@ import numba
 import numpy as np
 import pytest
 import sympy as sp
-from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu, ptx_for_hopper
+from cuda_without_gpu import in_simulator, needs_compiler, needs_gpu
+from hopper_kernels import assembled, integrator_kernels, ptx_of
 
 import annealvi
 from derive.objects.expectation import Expectation
 from kernels.averages import coordinates, surfaces
 from kernels.averages.lattice_reference import average_and_error
 from kernels.averages.tables import build_tables
-from kernels.generate.codegen import generate
 from kernels.integrate.kernel import compile_system
 from kernels.lower.analysis import analyse_averages
-from kernels.machine.module_cache import load_module
 
 FOUR_IN_SPACE = (
     "target.means=[[2.0,0.0,0.0],[0.0,2.0,0.0],[0.0,0.0,2.0],[-1.0,-1.0,-1.0]]",
@@ -243,11 +242,9 @@ def test_tables_compile_for_hopper_without_a_gpu():
     session = session_of("simplex")
     averages = analyse_averages(session.derivation.system)
     tables = build_tables(averages, session.values, 1e-4, True)
-    program = generate(averages, sp.S.One, (), tables.by_proxy, "cuda", surfaces=tables.surfaces)
-    module = load_module(program.source, "ptx_surfaces")
-    line, table, cube, whole = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1], numba.int64
-    signature = (whole[::1], line, table, table, line, whole[:, :, ::1], cube, table, line, whole)
-    ptx_for_hopper(module.rates_all.py_func, signature)
+    kernels = integrator_kernels("simplex", averages, sp.S.One, (), tables.by_proxy, surfaces=tables.surfaces)
+    (rates,) = (kernel for kernel in kernels if "rates_all" in kernel.name)
+    assert assembled(ptx_of(rates)).spilled == 0
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86-64 instructions")

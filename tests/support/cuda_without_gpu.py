@@ -33,11 +33,3 @@ def in_simulator(expression, module, before="pass"):
     )
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)
-
-
-def ptx_for_hopper(kernel, signature):
-    """The PTX for sm_90 of a kernel that is given as a Python function."""
-    ptx, _ = numba.cuda.compile_ptx(kernel, signature, cc=(9, 0))
-    assert ".entry" in ptx
-    assert ".target sm_90" in ptx
-    return ptx
