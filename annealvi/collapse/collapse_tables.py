@@ -81,10 +81,10 @@ def print_law(law: CollapseLaw, title: str = "", to: Printer | None = None) -> N
         table.add_row(str(d), *(f"{p:.4f} ± {error:.4f}" for p, error in shares))
     console.print(table)
     growing, count = law.growing, law.growing.overlaps.count
-    factors = ", ".join(f"e^{growth:.2f}" for growth in growing.growth[:MOST_ROWS]) or "none"
+    factors = ", ".join(f"e^{growth:.2f}" for growth in growing.growth[:MOST_ROWS])
+    grow = f"{len(growing.growth)} of {count} directions of initial overlaps grow"
     lines = [
-        f"{len(growing.growth)} of {count} directions of initial overlaps grow: by {factors}, until t = "
-        f"{growing.until:.4g}",
+        f"{grow}{': by ' if factors else ''}{factors}, until t = {growing.until:.4g}",
         f"{law.n} trajectories, of which {min(law.effective):.0f} or more count in each dimension · {law.device}",
     ]
     for line in lines:

@@ -228,7 +228,8 @@ def collapse_by_ensemble(
     }
     task, scouts = Task(kernel, times[1:], judge, control), None
     if len(traps) == 0 and (n is None or max_cost is not None or tell is not None):
-        pace, scouts = _pace(session, task, n, seed)
+        first = session.random_states(max(SCOUTS, paths.side_by_side(kernel)), seed) if starts is None else starts
+        pace, scouts = _pace(task, n, first)
         if n is None:
             n = affordable_number(pace, max_cost, tell)
         require_affordable(pace.cost(n), max_cost, paths.FASTER_ENSEMBLE, tell)
@@ -349,19 +350,21 @@ def seconds_of_ensemble(
 
     control = {"rtol": RTOL, "atol": RTOL / 100, "domain_tolerance": widest_tolerance(RTOL)}
     times = _reading_times(session, session.end_time() if t_end is None else t_end)
-    pace, _ = _pace(session, Task(kernel, times[1:], judging(session), control), n, 0)
+    first = session.random_states(max(SCOUTS, paths.side_by_side(kernel)), 0)
+    pace, _ = _pace(Task(kernel, times[1:], judging(session), control), n, first)
     return seconds + pace.cost(n).seconds
 
 
-def _pace(session: Session, task: Task, n: int | None, seed: int) -> tuple[Pace, Scouts | None]:
-    """Measure the pace of an ensemble without traps.
+def _pace(task: Task, n: int | None, first: np.ndarray) -> tuple[Pace, Scouts | None]:
+    """Measure the pace of an ensemble of n without traps, of which `first` (some, states) are the first states.
 
     Scouts are sent, and returned, where they take at most LONGEST_PILOT seconds; else the pace is that of trajectories
     that are followed to the end.
     """
     crew, times = paths.side_by_side(task.kernel), np.array([0.0, *task.readings])
-    pace = pace_of_integration(task.kernel, session.random_states(crew, seed), times, task.options["rtol"], crew)
+    some = np.resize(first, (crew, first.shape[1]))
+    pace = pace_of_integration(task.kernel, some, times, task.options["rtol"], crew)
     if (n is not None and n <= SCOUTS) or pace.least or pace.cost(SCOUTS).seconds > LONGEST_PILOT:
         return pace, None
-    scouts = Scouts.of(task, session.random_states(SCOUTS, seed))
+    scouts = Scouts.of(task, first)
     return scouts.pace(task, pace), scouts

@@ -156,6 +156,19 @@ def test_what_has_no_law_is_one_line(arguments, words, capsys):
     assert words in error[0]
 
 
+def test_given_starts_are_those_that_are_followed_whether_or_not_the_cost_is_estimated():
+    session = session_of("one-component", 30, 30)
+    starts = np.full((200, 1), 0.9)
+    assert annealvi.outcomes_of_states(session, starts).covered[:, 0].all()
+    for options in ({}, {"max_cost": 1e6}):
+        found = annealvi.collapse_by_ensemble(session, starts=starts, **options)
+        assert len(found.outcomes.covered) == 200
+        assert found.outcomes.covered[:, 0].all()
+        assert not found.outcomes.covered[:, 1].any()
+    with pytest.raises(annealvi.BadInput, match="starts"):
+        annealvi.collapse_by_ensemble(session, starts=np.full((3, 1), 1.5))
+
+
 def test_dimensions_too_far_apart_for_the_starts_are_refused():
     session = session_of("bimodal", 30, 30)
     with pytest.raises(annealvi.BadInput, match="starts count at d = "):
