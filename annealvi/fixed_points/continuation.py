@@ -27,6 +27,10 @@ SHARPEST_TURN = 0.2
 MOST_STEPS = 5000
 LOCATED = 1e-11
 """Arclength to which a bifurcation is located."""
+FLAT = 1e-5
+"""A slope below this value has no known sign; it comes from differences of second order. Along a branch on which two
+components of learned weights nearly coincide and exchange their weights, the temperature may be constant to this.
+"""
 BEFORE_THE_END = 0.98
 """Part of the last step up to which eigenvalues are compared, where a branch ends at an eigenvalue zero."""
 BROKEN = 1e-6
@@ -152,13 +156,16 @@ def _meet(flow: MeanFlow, arm: Arm, here: PathPoint, spectrum: Spectrum, length:
     there = _within(flow, here, length)
     reached = spectrum_at(flow, there.beta, there.place)
     met: list[tuple[float, str, bool]] = []
-    if here.slope * there.slope < 0:
+    near = 1e-4
+    if here.slope * there.slope < 0 and max(abs(here.slope), abs(there.slope)) > FLAT:
         met.append((_located(flow, here, length, lambda p: p.slope), "fold", False))
+        near = max(near, FLAT / abs(here.slope - there.slope))
+    known = max(spectrum.resolution, reached.resolution)
     for name in ("within", "across"):
         before, after = getattr(spectrum, name), getattr(reached, name)
-        for k in np.flatnonzero(before * after < 0):
+        for k in np.flatnonzero((before * after < 0) & (np.maximum(np.abs(before), np.abs(after)) > known)):
             place = _located(flow, here, length, _eigenvalue(flow, name, int(k)))
-            if not any(abs(place - other) < 1e-4 * length for other, _, across in met if across == (name == "across")):
+            if not any(abs(place - other) < near * length for other, _, across in met if across == (name == "across")):
                 met.append((place, "", name == "across"))
     for place, kind, across in sorted(met):
         point = _within(flow, here, place)

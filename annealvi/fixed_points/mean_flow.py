@@ -119,7 +119,7 @@ class MeanFlow:
 
     def is_covered(self, places: np.ndarray) -> np.ndarray:
         """Whether each place's states lie in the intervals for which the kernel's averages are made, shape (N,)."""
-        return (excess(self.kernel, self.states(places)) <= STRAY).all(axis=1)
+        return np.all(excess(self.kernel, self.states(places)) <= STRAY, axis=1)
 
     def log_weights(self, places: np.ndarray) -> np.ndarray:
         """Return the log weights, shape (N, L), of places (N, L, p + n)."""
