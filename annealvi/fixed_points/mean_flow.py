@@ -33,6 +33,8 @@ That distance is an angle of a mean, in radians the smallest scale divided by th
 logarithm. The rule of sixth order errs by some 1e-13 of the forces, and amplifies their own error of 1e-12 a
 hundredfold.
 """
+MOST_UNEQUAL = 4.0
+"""Largest ratio of learned scales. The time that an average over two variables takes grows like its fifth power."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,15 @@ class MeanFlow:
         return states
 
     def is_covered(self, places: np.ndarray) -> np.ndarray:
-        """Whether each place's states lie in the intervals for which the kernel's averages are made, shape (N,)."""
-        return np.all(excess(self.kernel, self.states(places)) <= STRAY, axis=1)
+        """Whether each place is one where the averages are accurate and in reach, shape (N,).
+
+        Its states lie in the intervals for which the kernel's averages are made, and its learned scales within a factor
+        MOST_UNEQUAL of each other.
+        """
+        covered = np.all(excess(self.kernel, self.states(places)) <= STRAY, axis=1)
+        if SCALES in self.learned:
+            covered &= np.ptp(places[..., self.lead - 1], axis=1) <= np.log(MOST_UNEQUAL)
+        return covered
 
     def log_weights(self, places: np.ndarray) -> np.ndarray:
         """Return the log weights, shape (N, L), of places (N, L, p + n)."""
@@ -168,7 +177,7 @@ class MeanFlow:
         heaviest = np.exp(self.log_weights(places).max(axis=1))
         sizes = self.radii if self.on_spheres else np.linalg.norm(means, axis=-1)
         pulls = np.abs(to_modes) @ lengths + (np.abs(to_means) @ sizes[..., None])[..., 0]
-        longest = lengths.max() if self.on_spheres else self.radii.max()
+        longest = self.radii.max() if len(lengths) == 0 or not self.on_spheres else lengths.max()
         strengths = [np.max(pulls, axis=1), np.asarray(beta) * heaviest * longest]
         if WEIGHTS in self.learned:
             strengths.append(heaviest * (1 + np.asarray(beta) / self.angle**2))
@@ -203,7 +212,7 @@ class MeanFlow:
         reaches = self.angle * self.units(width)
         reaches[:, : self.lead] = 1.0
         if SCALES in self.learned:  # The squared length of a sample has a relative spread of √(2/d).
-            reaches[:, self.lead - 1] = min(1.0, np.sqrt(2 / self.dimension))
+            reaches[:, self.lead - 1] = min(1.0, float(np.sqrt(2 / self.dimension)))
         return reaches
 
     def moved(self, places: np.ndarray, basis: np.ndarray, step: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def zeros_near(flow: MeanFlow, beta: np.ndarray | float, starts: np.ndarray) -> 
 
     Returns the places (N, L, p + n) and the relative velocity (N,) left there. beta is one number, or an array (N,).
     The method is Levenberg–Marquardt, in the eigenbasis of the symmetric linearisation. Where the relative velocity is
-    above RESOLVED, no zero was found.
+    above RESOLVED, no zero was found; it is infinite at a place that the flow does not cover.
     """
     places = starts.copy()
     betas = np.broadcast_to(beta, len(places)).astype(float)
@@ -57,6 +57,10 @@ def zeros_near(flow: MeanFlow, beta: np.ndarray | float, starts: np.ndarray) -> 
         sizes = np.linalg.norm(step.reshape(-1, *units.shape) / units, axis=2)
         step *= np.minimum(1.0, LARGEST_STEP / np.maximum(sizes.max(1), 1e-300))[:, None]
         trial = flow.moved(places[active], basis[active], step)
+        if flow.learned:
+            covered = flow.is_covered(trial)
+            places[active[~covered]], left[active[~covered]] = trial[~covered], np.inf
+            active, trial = active[covered], trial[covered]
         trial_velocity, trial_basis = flow.tangent_velocity(betas[active], trial)
         trial_left = np.linalg.norm(trial_velocity, axis=1)
         better = trial_left < left[active]
@@ -85,7 +89,7 @@ def starts(flow: MeanFlow, beta: float, orthogonal: int, count: int, random: np.
 
     The first `count` means are uniform, on their spheres or in a ball. Then components are placed near modes, their
     opposites, orthogonal axes and, off spheres, the origin, in all ways or in 2 `count` ways at random, each of them
-    twice (see JITTERS). There, weights are equal; all other logarithms are random.
+    twice (see JITTERS), first with equal weights and equal scales. All other logarithms are random.
     """
     n, size = flow.span + orthogonal, len(flow.radii)
     uniform = random.normal(size=(count, size, n))
@@ -98,7 +102,9 @@ def starts(flow: MeanFlow, beta: float, orthogonal: int, count: int, random: np.
         lengths = random.uniform(0, FARTHEST, size=(count, size, 1))
         means = np.concatenate([lengths * uniform / np.linalg.norm(uniform, axis=-1, keepdims=True), *structured])
         means *= flow.radii[:, None]
-    return np.concatenate([_logarithms(flow, beta, count, len(means), random), means], axis=-1)
+    number = np.arange(len(means))
+    alike = (count <= number) & (number < count + len(choices))
+    return np.concatenate([_logarithms(flow, beta, alike, random), means], axis=-1)
 
 
 def _axes(flow: MeanFlow, orthogonal: int, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -119,24 +125,23 @@ def _axes(flow: MeanFlow, orthogonal: int, count: int, random: np.random.Generat
     return _choices(len(axes), size, 2 * count, random), axes
 
 
-def _logarithms(flow: MeanFlow, beta: float, count: int, total: int, random: np.random.Generator) -> np.ndarray:
-    """Return log weights, of which the first `count` are random and the others equal, and random log scales.
+def _logarithms(flow: MeanFlow, beta: float, alike: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return random log weights and log scales, shape (N, L, p), equal for all components where `alike` (N,).
 
-    Their shape is (total, L, p).
-
-    A component alone under a mode of scale σ* has the scale σ*/√β at rest, and many share a wider one.
+    A component alone under a mode of scale σ* has the scale σ*/√β at rest, and one that lies over many modes a wider
+    one.
     """
-    size = len(flow.radii)
+    size = len(alike), len(flow.radii)
     columns = []
     if WEIGHTS in flow.learned:
-        logs = random.normal(size=(total, size))
-        logs[count:] = 0.0
+        logs = random.normal(size=size) * ~alike[:, None]
         columns.append(logs - logsumexp(logs, axis=1, keepdims=True))
     if SCALES in flow.learned:
         scales = flow.session.problem.target.scales
         low, high = math.log(min(scales)), math.log(max(scales)) - math.log(beta) / 2
-        columns.append(random.uniform(low - 0.5, high + 0.5, size=(total, size)))
-    return np.stack(columns, axis=-1) if columns else np.zeros((total, size, 0))
+        common = random.uniform(low - 0.3, high + 0.3, size=(len(alike), 1))
+        columns.append(common + random.uniform(-0.3, 0.3, size=size) * ~alike[:, None])
+    return np.stack(columns, axis=-1) if columns else np.zeros((*size, 0))
 
 
 def _choices(axes: int, size: int, most: int, random: np.random.Generator) -> np.ndarray:
