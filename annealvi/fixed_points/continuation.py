@@ -33,6 +33,10 @@ components of learned weights nearly coincide and exchange their weights, the te
 """
 BEFORE_THE_END = 0.98
 """Part of the last step up to which eigenvalues are compared, where a branch ends at an eigenvalue zero."""
+BESIDE_THE_END = 0.03
+"""Part of the asymmetry, left after a step, below which the branch ends there. The tangent is rounding so close to the
+end.
+"""
 BROKEN = 1e-6
 """Relative difference of the overlaps from their images from which a symmetry counts as broken."""
 SYMMETRIC = 1e-4
@@ -146,7 +150,7 @@ def _first_end(
     for part in (_least_part, _asymmetry):
         before, after = part(flow, here, here), part(flow, here, there)
         # The curve is singular where it meets its mirror image, so the end is interpolated, not located.
-        if after < 0:
+        if after < BESIDE_THE_END * before:
             ends.append((length * before / (before - after), "pitchfork"))
     return min(ends, default=(length, ""))
 

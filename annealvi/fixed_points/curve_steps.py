@@ -22,6 +22,10 @@ CONVERGED = 1e-11
 """Velocity left after the corrections, relative to the forces. It is ten times what the search asks for, because the
 linearisation here is a difference of second order.
 """
+SINGULAR = 1e-6
+"""Smallest singular value of a correction, relative to the largest; differences of second order know it to some 1e-7.
+Below it, at a branch point, a correction would be rounding over zero, and lead to another branch.
+"""
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,7 @@ def _corrected(
         if np.linalg.norm(velocity) <= CONVERGED * strength:
             return place, log_t, n
         square = np.vstack([matrix, _in_coordinates(direction, slope, basis, rest)])
-        try:
-            step = np.linalg.solve(square, np.append(-velocity, 0.0))
-        except np.linalg.LinAlgError:
-            return None
+        step = np.linalg.lstsq(square, np.append(-velocity, 0.0), rcond=SINGULAR)[0]
         if not np.linalg.norm(step) < 1:
             return None
         moves = flow.units(basis.shape[-1]).ravel() * (rest @ step[:-1])
