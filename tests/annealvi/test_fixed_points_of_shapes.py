@@ -31,6 +31,16 @@ def session_of(*changes: str):
     return annealvi.open_session(annealvi.load_problem("bimodal", list(changes)))
 
 
+def means_in_plane(session, point: FixedPoint) -> np.ndarray:
+    """The point's means, (L, 2), with the problem's modes on the first axis; a point knows its span up to the sign."""
+    state = np.array(list(point.state.values()))[: session.overlap_count]
+    padded = np.pad(point.means, ((0, 0), (0, 2 - point.means.shape[1])))
+    choices = [padded * (sign, 1.0) for sign in (1, -1)]
+    errors = [np.abs(session.states_of_vectors(c[None])[0, : len(state)] - state).max() for c in choices]
+    assert min(errors) < 1e-12 * max(1.0, np.abs(state).max())
+    return choices[int(np.argmin(errors))]
+
+
 class OnGrid:
     """The flow near one point in the plane, in its own coordinates: arcs or means, then θ, then τ.
 
@@ -40,8 +50,7 @@ class OnGrid:
     def __init__(self, session, point: FixedPoint):
         self.problem, self.beta = session.problem, point.beta
         self.sphere = self.problem.flow.manifold == "sphere"
-        state = np.array([point.state[name] for name in session.state_names])
-        self.means = session.means_of_states(state, 2)
+        self.means = means_in_plane(session, point)
         self.weights, self.scales = (
             np.array([point.state.get(f"{letter}_{i}", given) for i, given in enumerate(values, 1)])
             for letter, values in (("w", self.problem.proposal.weights), ("sigma", self.problem.proposal.scales))
