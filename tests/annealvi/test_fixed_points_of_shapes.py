@@ -7,6 +7,7 @@ flow, and with targets whose fixed points are known in closed form.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -47,12 +48,11 @@ class OnGrid:
     Each coordinate has the unit metric. Coordinates of what is not learned are left out.
     """
 
-    def __init__(self, session, point: FixedPoint):
-        self.problem, self.beta = session.problem, point.beta
+    def __init__(self, session, means: np.ndarray, state: Mapping[str, float], beta: float):
+        self.problem, self.means, self.beta = session.problem, means, beta
         self.sphere = self.problem.flow.manifold == "sphere"
-        self.means = means_in_plane(session, point)
         self.weights, self.scales = (
-            np.array([point.state.get(f"{letter}_{i}", given) for i, given in enumerate(values, 1)])
+            np.array([state.get(f"{letter}_{i}", given) for i, given in enumerate(values, 1)])
             for letter, values in (("w", self.problem.proposal.weights), ("sigma", self.problem.proposal.scales))
         )
         self.parts = ["means", *(name for name in ("weights", "scales") if name in self.problem.flow.learn)]
@@ -108,8 +108,118 @@ def test_points_are_zeros_and_spectra_those_of_the_kl_on_a_grid(changes, count, 
     points = annealvi.find_fixed_points(session, [BETA], count=count).points
     assert len(points) >= least
     for point in points:
-        on_grid = OnGrid(session, point)
+        on_grid = OnGrid(session, means_in_plane(session, point), point.state, BETA)
         assert np.abs(on_grid.velocity(np.zeros(sum(on_grid.sizes)))).max() < 1e-9
         shift = [0.0] if "weights" in on_grid.parts else []
         own = np.sort([*point.spectrum.within, *np.tile(point.spectrum.across, point.spectrum.copies), *shift])[::-1]
         assert own == pytest.approx(on_grid.spectrum(), abs=ACCURATE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "temperature", "t_end", "count"),
+    [
+        ((WEIGHTS,), 1 / BETA, 1000, 12),
+        ((EUCLIDEAN,), 1 / BETA, 1500, 12),
+        pytest.param((SCALES, "space.dimension=3"), 2, 600, 6, marks=pytest.mark.slow),
+    ],
+)
+def test_trajectories_end_at_points_that_are_said_to_attract(changes, temperature, t_end, count):
+    session = session_of(*changes, "schedule.kind=constant", f"schedule.T0={temperature}")
+    found = annealvi.find_fixed_points(session, [1 / temperature], count=count)
+    stable = np.array([list(p.state.values()) for p in found.points if p.stable])
+    ends = annealvi.integrate(session, session.random_states(12, seed=1), t_end=t_end, points=2).values[:, -1]
+    assert np.abs(ends[:, None] - stable).max(axis=2).min(axis=1).max() < 1e-6
+
+
+def test_one_gaussian_takes_the_place_of_another_and_its_tempered_scale():
+    """𝓛 = −dτ + β (d e^{2τ} + ‖a − ν‖²)/(2σ*²), up to a constant, has one zero: a = ν and σ = σ*/√β."""
+    one = ("target.weights=[1.0]", "target.means=[[2.0]]", "target.scales=[1.5]", "proposal.weights=[1.0]")
+    session = session_of(*one, "proposal.scales=[1.0]", "space.dimension=5", EUCLIDEAN, SCALES)
+    found = annealvi.find_fixed_points(session, [0.25], count=8)
+    (point,) = found.points
+    assert point.state == pytest.approx({"M_11": 4, "Q_11": 4, "sigma_1": 3}, abs=1e-9)
+    rate = -0.25 / 1.5**2
+    assert point.spectrum.within == pytest.approx([rate, -2 * 5], abs=1e-8)
+    assert point.spectrum.across == pytest.approx([rate], abs=1e-8)
+    assert found.index_sums == {0.25: 1}
+
+
+def test_the_target_itself_is_a_fixed_point_of_learned_weights():
+    points = annealvi.find_fixed_points(session_of(EUCLIDEAN, WEIGHTS), [1.0], count=12).points
+    target = {"M_11": 9, "M_21": -9, "Q_11": 9, "Q_12": -9, "Q_22": 9, "w_1": 0.8, "w_2": 0.2}
+    (same,) = (p for p in points if p.state == pytest.approx(target, abs=1e-8))
+    assert same.stable
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"), [((EUCLIDEAN,), 24), pytest.param((SCALES, "space.dimension=3"), 8, marks=pytest.mark.slow)]
+)
+def test_a_missing_point_shows_in_the_indices(changes, count):
+    session = session_of(*changes)
+    found = annealvi.find_fixed_points(session, [BETA], count=count)
+    assert found.index_sums == {BETA: 1}
+    flow = open_mean_flow(session)
+    counted = [p for p in found.points if p.spectrum.index]
+    assert len(counted) >= 5
+    for gone in counted:
+        assert index_sum(flow, [p for p in found.points if p is not gone]) != 1
+
+
+def test_components_that_die_are_counted_and_not_found():
+    found = annealvi.find_fixed_points(session_of(WEIGHTS), [BETA], count=12)
+    assert found.ran_away[BETA] > 0
+    assert min(min(p.state["w_1"], p.state["w_2"]) for p in found.points) > 0.01
+    assert found.index_sums == {BETA: None}
+    text = fixed_point_table(found)
+    assert "no check of completeness: learned weights may vanish" in text
+    assert f"{found.ran_away[BETA]} starts ran away" in text
+    assert found.as_dict()["counts"][0]["runaway_starts"] == found.ran_away[BETA]
+
+
+def test_branches_of_learned_weights():
+    """The branches pass through every fixed point, and an eigenvalue by the grid vanishes at every bifurcation."""
+    session = session_of(PLANE, WEIGHTS)
+    branches = annealvi.continue_branches(session, 2.0, 300.0, levels=3, count=24)
+    assert branches.complete
+    kinds = [b.kind for b in branches.bifurcations]
+    assert (kinds.count("fold"), kinds.count("pitchfork")) == (1, 2)
+    for bifurcation in branches.bifurcations:
+        state = dict(zip(branches.state_names, bifurcation.state, strict=True))
+        means = session.means_of_states(bifurcation.state, 2)
+        spectrum = OnGrid(session, means, state, 1 / bifurcation.temperature).spectrum()
+        # One eigenvalue belongs to the common shift of θ. A state gives means in a plane to 1e-8 alone.
+        assert np.sort(np.abs(spectrum))[1] < 2 * ACCURATE
+    for point in annealvi.find_fixed_points(session, [0.1], count=24).points:
+        assert distance_from(branches, point) < 5e-3  # the error of a chord
+
+
+def test_branches_of_the_euclidean_flow():
+    session = session_of(EUCLIDEAN)
+    branches = annealvi.continue_branches(session, 1.5, 30.0, levels=3, count=24)
+    assert branches.complete
+    assert {b.kind for b in branches.bifurcations} == {"fold"}
+    assert "M_11" in bifurcation_table(branches)
+    for point in annealvi.find_fixed_points(session, [0.1], count=24).points:
+        assert distance_from(branches, point) < 5e-2  # the same for overlaps of some ten
+
+
+def distance_from(branches, point: FixedPoint) -> float:
+    """How far the point's state lies from the chords of the branches and their images at the point's temperature."""
+    state, level = np.array(list(point.state.values())), -math.log(point.beta)
+    gaps = []
+    for branch in branches.branches:
+        log_t = np.log(branch.temperature)
+        for k in np.flatnonzero((log_t[:-1] - level) * (log_t[1:] - level) <= 0):
+            share = (level - log_t[k]) / (log_t[k + 1] - log_t[k])
+            gaps += [np.abs((1 - share) * x[k] + share * x[k + 1] - state).max() for x in branch.images]
+    return min(gaps)
+
+
+def test_the_command_shows_weights_and_refuses_means_that_rest(capsys):
+    assert main(["fixed-points", "learned-weights", "--T", "3", "--starts", "4"]) == 0
+    header = next(line for line in capsys.readouterr().out.splitlines() if "growth rates" in line)
+    assert header.split() == ["m_1", "m_2", "s", "w_1", "w_2", "growth", "rates"]
+    assert main(["fixed-points", "--set", 'flow.learn=["weights"]']) == 2
+    refusal = capsys.readouterr().err.strip()
+    assert "let the flow learn the means as well" in refusal
+    assert "\n" not in refusal
