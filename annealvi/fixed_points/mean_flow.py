@@ -105,6 +105,11 @@ class MeanFlow:
         return self.lead + self.span
 
     @property
+    def least_orthogonal(self) -> int:
+        """1 on spheres if all modes are at the origin, else 0: how many orthogonal dimensions the means need."""
+        return int(self.on_spheres and self.span == 0)
+
+    @property
     def most_orthogonal(self) -> int:
         """min(L, d − r), the number of dimensions orthogonal to the modes that the means can span."""
         return min(len(self.radii), self.dimension - self.span)
@@ -201,6 +206,11 @@ class MeanFlow:
         basis[..., p:, p:] = along
         return basis
 
+    @property
+    def least_unit(self) -> float:
+        """The smallest natural size of a coordinate."""
+        return min(float(self.radii.min()), 1.0 if self.learned else np.inf)
+
     def units(self, width: int) -> np.ndarray:
         """Return the natural size of each of `width` columns or directions, shape (L, width)."""
         units = np.repeat(self.radii[:, None], width, axis=1)
@@ -250,7 +260,7 @@ class MeanFlow:
         moves = h * signed[:, None, None] * np.diag(reaches)
         shifted = self.moved(places[:, None, None], basis[:, None, None], moves[None])
         betas = np.repeat(np.broadcast_to(beta, count), len(signed) * len(reaches))
-        velocities = self.velocity(betas, shifted.reshape(-1, size, columns))
+        velocities = self.velocity(betas, shifted.reshape(len(betas), size, columns))
         velocities = velocities.reshape(count, len(signed), len(reaches), size, columns)
         projected = _in_basis(basis[:, None, None], velocities)
         slopes = np.tensordot(np.concatenate([weights, -weights]), projected, (0, 1)) / h

@@ -291,7 +291,7 @@ def search(flow: MeanFlow, beta: float, count: int, seed: int, known: Sequence[F
     unresolved = ran_away = 0
     for _ in range(MOST_ROUNDS):
         before = len(found)
-        for rank in range(flow.most_orthogonal + 1):
+        for rank in range(flow.least_orthogonal, flow.most_orthogonal + 1):
             near = [p.place[None] for p in known if p.rank == rank]
             places, left = zeros_near(flow, beta, np.concatenate([*near, starts(flow, beta, rank, count, random)]))
             gone = ~flow.is_covered(places)
@@ -335,7 +335,7 @@ def fixed_point(flow: MeanFlow, beta: float, place: np.ndarray, residual: float)
     strength = float(flow.strength(beta, place[None])[0])
     slowest = np.abs(spectrum.within).min(initial=np.inf)
     error = float(residual * strength / max(slowest, spectrum.resolution, np.finfo(float).tiny))
-    error /= float(flow.units(place.shape[1]).min())
+    error /= flow.least_unit
     if slowest < spectrum.resolution:
         error = np.inf
     rank = place.shape[1] - flow.unturned

@@ -71,14 +71,14 @@ def spectrum_at(flow: MeanFlow, beta: float, place: np.ndarray, fine: bool = Tru
     slopes = flow.linearisation(beta, place[None], basis, fine)[0]
     symmetric = (slopes + slopes.T) / 2
     strength = float(flow.strength(beta, place[None])[0])
-    radius = float(flow.units(place.shape[1]).min())
+    unit = flow.least_unit
     within = np.linalg.eigvalsh(_outside(idle_motions(flow, place, basis[0]), symmetric))
     copies = flow.dimension - place.shape[1] + flow.lead
     across = (
         np.linalg.eigvalsh(_outside(place[:, flow.unturned :], flow.transverse(beta, place))) if copies else np.zeros(0)
     )
     asymmetry = float(np.abs(slopes - slopes.T).max(initial=0.0))
-    return Spectrum(within[::-1], across[::-1], copies, max(asymmetry, (1e-10 if fine else 1e-6) * strength / radius))
+    return Spectrum(within[::-1], across[::-1], copies, max(asymmetry, (1e-10 if fine else 1e-6) * strength / unit))
 
 
 def slowest_motion(flow: MeanFlow, beta: float, place: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ def symmetries_of(problem: Problem, modes: np.ndarray) -> tuple[tuple[tuple[int,
     turns = []
     for order in _permutations(list(zip(*parameters_of(target).values(), strict=True))):
         turn = np.linalg.lstsq(modes, modes[list(order)], rcond=None)[0]
-        if np.allclose(modes @ turn, modes[list(order)], atol=1e-9 * np.abs(modes).max()) and np.allclose(
+        if np.allclose(modes @ turn, modes[list(order)], atol=1e-9 * np.abs(modes).max(initial=0.0)) and np.allclose(
             turn @ turn.T, np.eye(len(turn))
         ):
             turns.append(turn)
