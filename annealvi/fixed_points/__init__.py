@@ -1,8 +1,9 @@
-"""Fixed points of the spherical flow of the means, their stability, and how they branch as the temperature varies.
+"""Fixed points of the flow, their stability, and how they branch as the temperature varies.
 
 The modules in the order in which they build on one another:
 
-* `mean_flow`: velocity and linearisation of the means themselves.
+* `symmetries`, `mean_flow`: the problem's symmetries; velocity and linearisation of the components themselves, of their
+  means, log weights and log scales.
 * `zeros`, `spectra`, `search`: zeros of the velocity, their spectra, and all fixed points at given temperatures.
 * `curve_steps`, `continuation`, `branches`: one step along a branch, one branch with its folds and pitchforks, and all
   branches.

@@ -7,21 +7,21 @@ unstable across its span, because there the set is a cone that the flow expands 
 (−1)^(number of unstable directions within the span). A sum other than one shows that a point is missing. The search
 adds starts until they find nothing new and the sum is one, in at most MOST_ROUNDS rounds.
 
-Off spheres and with learned scales the set is not compact, and the theorem holds because of two facts about
-𝓛 = −H(q) − β E_q[log p*] at β > 0 and constant weights.
+Off spheres and with learned scales the set is not compact. Two facts about 𝓛 = −H(q) − β E_q[log p*] at β > 0 and
+constant weights take the place of compactness.
 
 * 𝓛 grows without bound where a mean runs away, or a scale vanishes or grows without bound: −H(q) is at least
-  −Σ_i w_i d log σ_i up to a constant, and −β E_q[log p*] grows like Σ_i w_i (d σ_i² + ‖a_i‖²). So the flow stays where
-  𝓛 is below any of its values, which is a compact set.
-* The fixed points lie in a compact set. A dilation of the proposal changes 𝓛 at the rate −d − β E_q[x·∇log p*], which
-  is positive once means or scales are large. A dilation of the components that are narrow and close to the narrowest
-  one, about this one's mean, changes 𝓛 at the rate −d Σ w_i in the limit in which they vanish. Scales alone that grow
-  on spheres change 𝓛 as a dilation does.
+  −Σ_i w_i d log σ_i up to a constant, and −β E_q[log p*] grows like Σ_i w_i (d σ_i² + ‖a_i‖²). So the places where 𝓛 is
+  at most c form a compact set, which the flow does not leave.
+* The fixed points lie in a compact set as well. Means that spread, with their scales where these are learned, change 𝓛
+  by the target at a rate that grows like Σ_i w_i ‖a_i‖², and by the entropy at a rate that grows like ‖a_i‖ at most.
+  The same holds for growing scales alone, on spheres. Take the narrowest component, and those that are comparably
+  narrow and comparably close to it: in the limit in which their scales vanish, they see nothing else, and their
+  dilation about this component's mean changes 𝓛 at the rate −d Σ w_i.
 
-Hence the set where 𝓛 is below a value above all those at fixed points is as contractible as the whole space, and the
-sum is one again. With learned weights the flow has no such set, because 𝓛 stays finite where a weight vanishes: a
-component dies there, fixed points of fewer components lie at this edge with the dead mean at any place, and the indices
-of the others may sum to anything.
+Hence, for large c, the places where 𝓛 is at most c are as contractible as all places, and the sum is one again. With
+learned weights 𝓛 stays finite where a weight vanishes. Fixed points of fewer components lie at that edge, with the dead
+component's mean anywhere, and no sum is known for the others.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def fixed_point_table(found: FixedPoints) -> str:
             )
         if found.ran_away[beta]:
             lines.append(
-                f"  {_count(found.ran_away[beta], 'start')} ran away: a learned weight vanished, or a state left the "
-                f"interval that the averages cover"
+                f"  {_count(found.ran_away[beta], 'start')} ran away to a vanishing weight or out of the range of the "
+                f"averages"
             )
         lines.append("")
     lines += [family.plain for family in families_of(found.state_names)]
