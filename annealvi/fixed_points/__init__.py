@@ -4,7 +4,8 @@ The modules in the order in which they build on one another:
 
 * `symmetries`, `mean_flow`: the problem's symmetries; velocity and linearisation of the components themselves, of their
   means, log weights and log scales.
-* `zeros`, `spectra`, `search`: zeros of the velocity, their spectra, and all fixed points at given temperatures.
+* `zeros`, `spectra`, `completeness`, `search`: zeros of the velocity, their spectra, a check that none is missing, and
+  all fixed points at given temperatures.
 * `curve_steps`, `continuation`, `branches`: one step along a branch, one branch with its folds and pitchforks, and all
   branches.
 * `table`, `bifurcation_diagram`: the results for people.

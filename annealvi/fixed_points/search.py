@@ -1,38 +1,19 @@
 """All fixed points at given temperatures, with a check of completeness.
 
-The search starts from many places, in every number of orthogonal dimensions, and keeps each point once. In enough
-dimensions, d ≥ r + L, the overlaps form a convex set of Gram matrices, which the flow maps into itself. By the
-Lefschetz–Hopf theorem the indices of the fixed points in this set sum to one. The index is 0 for a point that is
-unstable across its span, because there the set is a cone that the flow expands from its tip. Otherwise it is
-(−1)^(number of unstable directions within the span). A sum other than one shows that a point is missing. The search
-adds starts until they find nothing new and the sum is one, in at most MOST_ROUNDS rounds.
-
-Off spheres and with learned scales the set is not compact. Two facts about 𝓛 = −H(q) − β E_q[log p*] at β > 0 and
-constant weights take the place of compactness.
-
-* 𝓛 grows without bound where a mean runs away, or a scale vanishes or grows without bound: −H(q) is at least
-  −Σ_i w_i d log σ_i up to a constant, and −β E_q[log p*] grows like Σ_i w_i (d σ_i² + ‖a_i‖²). So the places where 𝓛 is
-  at most c form a compact set, which the flow does not leave.
-* The fixed points lie in a compact set as well. Means that spread, with their scales where these are learned, change 𝓛
-  by the target at a rate that grows like Σ_i w_i ‖a_i‖², and by the entropy at a rate that grows like ‖a_i‖ at most.
-  The same holds for growing scales alone, on spheres. Take the narrowest component, and those that are comparably
-  narrow and comparably close to it: in the limit in which their scales vanish, they see nothing else, and their
-  dilation about this component's mean changes 𝓛 at the rate −d Σ w_i.
-
-Hence, for large c, the places where 𝓛 is at most c are as contractible as all places, and the sum is one again. With
-learned weights 𝓛 stays finite where a weight vanishes. Fixed points of fewer components lie at that edge, with the dead
-component's mean anywhere, and no sum is known for the others.
+The search starts from many places, in every number of orthogonal dimensions, and keeps each point once. It adds starts
+until they find nothing new and the points' indices sum to one (see `completeness`), in at most MOST_ROUNDS rounds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from annealvi.fixed_points.completeness import index_sum, why_unchecked
 from annealvi.fixed_points.mean_flow import MeanFlow, open_mean_flow
 from annealvi.fixed_points.spectra import Spectrum, spectrum_at
 from annealvi.fixed_points.zeros import RESOLVED, starts, zeros_near
@@ -148,7 +129,8 @@ class FixedPoints:
         For each beta, the sum of the points' indices, which is one if none is missing. None where the theorem does not
         apply, for the reason in `unchecked`.
     unchecked : Mapping[float, str]
-        For each beta without an index sum, why it has none: learned weights, d < r + L, or a sign that is not resolved.
+        For each beta without an index sum, why it has none: learned weights, spheres in d < r + L dimensions, or an
+        unknown sign.
     unresolved : Mapping[float, int]
         For each beta, the number of starts that ended at no isolated point: at a bifurcation or a continuous family.
     ran_away : Mapping[float, int]
@@ -351,23 +333,6 @@ def distance(flow: MeanFlow, first: np.ndarray, second: np.ndarray) -> float:
     left, _, right = np.linalg.svd(first[:, q:].T @ second[:, q:])
     turned = np.concatenate([first[:, :q], first[:, q:] @ (left @ right)], axis=1)
     return float(np.max(np.linalg.norm((turned - second) / flow.units(first.shape[1]), axis=1)))
-
-
-def index_sum(flow: MeanFlow, found: Iterable[FixedPoint]) -> int | None:
-    """Return the sum of the points' indices, which is one if none is missing; None where the theorem does not apply."""
-    points = list(found)
-    return None if why_unchecked(flow, points) else sum(p.spectrum.index for p in points)
-
-
-def why_unchecked(flow: MeanFlow, found: Iterable[FixedPoint]) -> str:
-    """Return why the sum of the indices says nothing, or "" where it is one if no point is missing."""
-    if WEIGHTS in flow.learned:
-        return "learned weights may vanish"
-    if flow.dimension < flow.span + len(flow.radii):
-        return "too few dimensions"
-    if not all(p.spectrum.resolved for p in found):
-        return "an eigenvalue whose sign is not resolved"
-    return ""
 
 
 def require_betas(betas: Sequence[float]) -> tuple[float, ...]:

@@ -57,7 +57,7 @@ class Spectrum:
 
     @property
     def index(self) -> int:
-        """The point's contribution to the Euler characteristic of the set of Gram matrices, see `search`."""
+        """The point's contribution to the Euler characteristic of the set of Gram matrices, see `completeness`."""
         return 0 if (self.across > 0).any() else (-1) ** int((self.within > 0).sum())
 
 

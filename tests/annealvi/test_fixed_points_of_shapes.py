@@ -15,6 +15,7 @@ import pytest
 import annealvi
 from annealvi.cli.program import main
 from annealvi.fixed_points import FixedPoint, bifurcation_table, fixed_point_table
+from annealvi.fixed_points.completeness import frames_characteristic
 from annealvi.fixed_points.mean_flow import open_mean_flow
 from annealvi.fixed_points.search import index_sum
 from kernels.particles.kl_grid import Mixture, kl_gradient
@@ -163,6 +164,20 @@ def test_a_missing_point_shows_in_the_indices(changes, count):
     assert len(counted) >= 5
     for gone in counted:
         assert index_sum(flow, [p for p in found.points if p is not gone]) != 1
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 4])
+def test_the_indices_sum_to_one_off_spheres_in_any_number_of_dimensions(dimension):
+    found = annealvi.find_fixed_points(session_of(EUCLIDEAN, f"space.dimension={dimension}"), [BETA], count=24)
+    assert found.index_sums == {BETA: 1}
+    assert len(found.points) >= 9
+
+
+@pytest.mark.quick
+def test_frames_have_known_characteristics():
+    """One frame of no vector, two points, a circle, a sphere, and the two circles of O(2)."""
+    known = {(0, 3): 1, (1, 1): 2, (1, 2): 0, (1, 3): 2, (2, 2): 0, (2, 3): 0}
+    assert {key: frames_characteristic(*key) for key in known} == known
 
 
 def test_components_that_die_are_counted_and_not_found():
