@@ -45,8 +45,8 @@ class Branch:
         The bifurcations on the curve, in order.
     ends : tuple of str
         How the curve ends on either side. "range": at the range's edge. "pitchfork": where it meets its own mirror
-        image on another branch, which lists the bifurcation. "dying": where a learned weight falls to 1e-6 on its way
-        to zero. "closed": the curve is closed. "not followed": the continuation failed.
+        image on another branch, which lists the bifurcation. "dying": where a learned weight falls below 1e-6.
+        "closed": the curve is closed. "not followed": the continuation failed.
     """
 
     rank: int

@@ -24,7 +24,8 @@ linearisation here is a difference of second order.
 """
 SINGULAR = 1e-6
 """Smallest singular value of a correction, relative to the largest; differences of second order know it to some 1e-7.
-Below it, at a branch point, a correction would be rounding over zero, and lead to another branch.
+Below it, at a branch point, a correction would be rounding over zero, and lead to another branch. It is that of equal
+weights: the forces on a component are proportional to its weight.
 """
 
 
@@ -120,7 +121,8 @@ def _corrected(
         if np.linalg.norm(velocity) <= CONVERGED * strength:
             return place, log_t, n
         square = np.vstack([matrix, _in_coordinates(direction, slope, basis, rest)])
-        step = np.linalg.lstsq(square, np.append(-velocity, 0.0), rcond=SINGULAR)[0]
+        lightest = math.exp(-np.ptp(flow.log_weights(place[None])))
+        step = np.linalg.lstsq(square, np.append(-velocity, 0.0), rcond=SINGULAR * lightest)[0]
         if not np.linalg.norm(step) < 1:
             return None
         moves = flow.units(basis.shape[-1]).ravel() * (rest @ step[:-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from annealvi.fixed_points.branches import Branches
-from annealvi.fixed_points.search import FixedPoint, FixedPoints
+from annealvi.fixed_points.search import LIGHTEST, FixedPoint, FixedPoints
 from annealvi.show.printing import Printer, text_width
 from derive.objects.notation import families_of
 
@@ -60,8 +60,11 @@ def bifurcation_table(branches: Branches) -> str:
     broken = sum("not followed" in branch.ends for branch in branches.branches)
     lines = [
         f"{_count(len(branches.branches), 'branch', 'branches')}, {_count(len(rows) - 1, 'bifurcation')}",
-        *_aligned(rows),
+        *(_aligned(rows) if len(rows) > 1 else ()),
     ]
+    dying = sum("dying" in branch.ends for branch in branches.branches)
+    if dying:
+        lines.append(f"  {_count(dying, 'branch', 'branches')} followed to where a weight falls below {LIGHTEST:g}")
     if broken:
         lines.append(f"  {_count(broken, 'branch', 'branches')} could not be followed to the end")
     return "\n".join(lines)

@@ -152,6 +152,15 @@ def test_the_target_itself_is_a_fixed_point_of_learned_weights():
     assert same.stable
 
 
+def test_far_components_share_the_weight_of_the_tempered_target():
+    """Far apart, one component at each mode has log w_i − β log w*_i = constant, up to overlaps of e^{−R²/2}."""
+    points = annealvi.find_fixed_points(session_of(WEIGHTS), [BETA], count=12).points
+    (apart,) = (p for p in points if p.state["m_1"] > 0.999 and p.state["m_2"] < -0.999 and p.stable)
+    ratio = (0.8 / 0.2) ** BETA
+    assert apart.state["w_1"] == pytest.approx(ratio / (1 + ratio), abs=math.exp(-4.5))
+    assert apart.state["w_1"] + apart.state["w_2"] == pytest.approx(1, abs=1e-14)
+
+
 @pytest.mark.parametrize(
     ("changes", "count"), [((EUCLIDEAN,), 24), pytest.param((SCALES, "space.dimension=3"), 8, marks=pytest.mark.slow)]
 )
@@ -206,6 +215,20 @@ def test_branches_of_learned_weights():
         assert np.sort(np.abs(spectrum))[1] < 2 * ACCURATE
     for point in annealvi.find_fixed_points(session, [0.1], count=24).points:
         assert distance_from(branches, point) < 5e-3  # the error of a chord
+
+
+@pytest.mark.slow
+def test_branches_end_where_a_component_dies():
+    """A narrow component in many dimensions loses its weight as the temperature rises, like 0.9^{d(1 − β)}."""
+    problem = annealvi.load_problem("two-scales", [WEIGHTS, "space.dimension=200"])
+    branches = annealvi.continue_branches(annealvi.open_session(problem), 2.0, 10.0, levels=2, count=4)
+    assert branches.complete
+    dying = [branch for branch in branches.branches if "dying" in branch.ends]
+    assert len(dying) >= 2
+    for branch in dying:
+        last = branch.states[-1 if branch.ends[1] == "dying" else 0]
+        assert min(last[-2:]) == pytest.approx(1e-6, rel=1e-6)
+    assert "followed to where a weight falls below 1e-06" in bifurcation_table(branches)
 
 
 def test_branches_of_the_euclidean_flow():
