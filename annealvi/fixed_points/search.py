@@ -134,8 +134,8 @@ class FixedPoints:
     unresolved : Mapping[float, int]
         For each beta, the number of starts that ended at no isolated point: at a bifurcation or a continuous family.
     ran_away : Mapping[float, int]
-        For each beta, the number of starts at whose end a component was dying, its learned weight below 1e-6, or a
-        state was outside the interval for which the averages are made.
+        For each beta, the number of starts at whose end a component was dying, its learned weight below 1e-6, a state
+        was outside the interval for which the averages are made, or learned scales differed by more than a factor 4.
     device : str
         Where the kernel ran.
     """
