@@ -2,8 +2,8 @@
 
 The modules in the order in which they build on one another:
 
-* `symmetries`, `mean_flow`: the problem's symmetries; velocity and linearisation of the components themselves, of their
-  means, log weights and log scales.
+* `tangent_spaces`, `symmetries`: moves on spheres; the problem's symmetries.
+* `mean_flow`: velocity and linearisation of the components themselves, of their means, log weights and log scales.
 * `zeros`, `spectra`, `completeness`, `search`: zeros of the velocity, their spectra, a check that none is missing, and
   all fixed points at given temperatures.
 * `curve_steps`, `continuation`, `branches`: one step along a branch, one branch with its folds and pitchforks, and all

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from annealvi.fixed_points.symmetries import symmetries_of
+from annealvi.fixed_points.tangent_spaces import in_basis, retract, tangent_basis
 from annealvi.session.session import Session
 from derive.dynamics.forces import descent_system
 from derive.objects.parameters import PARAMETERS, SCALES, WEIGHTS, Parameter
@@ -244,7 +245,7 @@ class MeanFlow:
     def tangent_velocity(self, beta: np.ndarray | float, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the velocity (N, D) in the basis of the places, and the basis (N, L, p + n, p + m)."""
         basis = self.basis(places)
-        return _in_basis(basis, self.velocity(beta, places)), basis
+        return in_basis(basis, self.velocity(beta, places)), basis
 
     def linearisation(
         self, beta: np.ndarray | float, places: np.ndarray, basis: np.ndarray, fine: bool = False
@@ -262,7 +263,7 @@ class MeanFlow:
         betas = np.repeat(np.broadcast_to(beta, count), len(signed) * len(reaches))
         velocities = self.velocity(betas, shifted.reshape(len(betas), size, columns))
         velocities = velocities.reshape(count, len(signed), len(reaches), size, columns)
-        projected = _in_basis(basis[:, None, None], velocities)
+        projected = in_basis(basis[:, None, None], velocities)
         slopes = np.tensordot(np.concatenate([weights, -weights]), projected, (0, 1)) / h
         slopes /= reaches[:, None]
         return slopes.transpose(0, 2, 1)
@@ -349,30 +350,3 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
         tuple(towards),
         tuple(between),
     )
-
-
-def tangent_basis(means: np.ndarray) -> np.ndarray:
-    """Return orthonormal bases (..., n, n − 1) of the spaces orthogonal to the means (..., n).
-
-    The basis is the columns, other than the mean itself, of a reflection that maps the first axis to the mean.
-    """
-    unit = means / np.linalg.norm(means, axis=-1, keepdims=True)
-    n = unit.shape[-1]
-    sign = np.where(unit[..., :1] < 0, -1.0, 1.0)
-    normal = unit.copy()
-    normal[..., :1] += sign
-    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    return np.eye(n)[:, 1:] - 2 * normal[..., :, None] * normal[..., None, 1:]
-
-
-def retract(means: np.ndarray, basis: np.ndarray, step: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Move the means (..., L, n) by tangent coordinates (..., L(n − 1)), and put them back on their spheres."""
-    size, n = means.shape[-2:]
-    parts = step.reshape(*step.shape[:-1], size, n - 1)
-    moved = means + np.einsum("...inm,...im->...in", basis, parts)
-    return radii[:, None] * moved / np.linalg.norm(moved, axis=-1, keepdims=True)
-
-
-def _in_basis(basis: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    parts = np.einsum("...inm,...in->...im", basis, vectors)
-    return parts.reshape(*parts.shape[:-2], parts.shape[-2] * parts.shape[-1])
