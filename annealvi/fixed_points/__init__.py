@@ -1,9 +1,11 @@
-"""Fixed points of the spherical flow of the means, their stability, and how they branch as the temperature varies.
+"""Fixed points of the flow, their stability, and how they branch as the temperature varies.
 
 The modules in the order in which they build on one another:
 
-* `mean_flow`: velocity and linearisation of the means themselves.
-* `zeros`, `spectra`, `search`: zeros of the velocity, their spectra, and all fixed points at given temperatures.
+* `tangent_spaces`, `symmetries`: moves on spheres; the problem's symmetries.
+* `mean_flow`: velocity and linearisation of the components themselves, of their means, log weights and log scales.
+* `zeros`, `spectra`, `completeness`, `search`: zeros of the velocity, their spectra, a check that none is missing, and
+  all fixed points at given temperatures.
 * `curve_steps`, `continuation`, `branches`: one step along a branch, one branch with its folds and pitchforks, and all
   branches.
 * `table`, `bifurcation_diagram`: the results for people.

@@ -35,7 +35,7 @@ class Branch:
     temperature : ndarray
         Shape (n,). The temperature T = 1/β.
     states : ndarray
-        Shape (n, states). The overlaps.
+        Shape (n, states). The overlaps, and learned weights and scales.
     images : tuple of ndarray
         Each of shape (n, states): the curves that the problem's symmetries make of this one, itself first. Their
         spectra and bifurcations are the same.
@@ -45,8 +45,8 @@ class Branch:
         The bifurcations on the curve, in order.
     ends : tuple of str
         How the curve ends on either side. "range": at the range's edge. "pitchfork": where it meets its own mirror
-        image on another branch, which lists the bifurcation. "closed": the curve is closed. "not followed": the
-        continuation failed.
+        image on another branch, which lists the bifurcation. "dying": where a learned weight falls below 1e-6.
+        "closed": the curve is closed. "not followed": the continuation failed.
     """
 
     rank: int
@@ -84,7 +84,7 @@ class Branches:
     Attributes
     ----------
     state_names : tuple of str
-        The overlaps' names.
+        The states' names.
     branches : tuple of Branch
         The branches.
     seeds : tuple of FixedPoint
@@ -147,7 +147,7 @@ def continue_branches(
     Parameters
     ----------
     session : Session
-        The problem: a spherical flow of the means alone.
+        The problem, whose flow learns the means.
     lowest, highest : float
         The range of temperatures, 1 <= lowest < highest.
     levels : int
@@ -189,34 +189,34 @@ def continue_branches(
     branches: list[Branch] = []
     passed: list[tuple[float, np.ndarray]] = []
     for level in map(float, log_t):
-        here, _ = search(flow, math.exp(-level), count, seed, points)
+        here = search(flow, math.exp(-level), count, seed, points).found
         for point in here:
-            if not _is_passed(flow, level, point.means, passed):
+            if not _is_passed(flow, level, point.place, passed):
                 branch, crossings = _trace(flow, point, level, log_t)
                 branches.append(branch)
-                passed += [(level, point.means), *crossings]
+                passed += [(level, point.place), *crossings]
         points += here
     return Branches(session.state_names, tuple(branches), tuple(points), flow.kernel.device)
 
 
-def _is_passed(flow: MeanFlow, level: float, means: np.ndarray, passed: list[tuple[float, np.ndarray]]) -> bool:
-    same_place = [other for at, other in passed if at == level and other.shape == means.shape]
-    return any(distance(flow, image, means) < 10 * SAME for other in same_place for image in flow.images(other))
+def _is_passed(flow: MeanFlow, level: float, place: np.ndarray, passed: list[tuple[float, np.ndarray]]) -> bool:
+    alike = [other for at, other in passed if at == level and other.shape == place.shape]
+    return any(distance(flow, image, place) < 10 * SAME for other in alike for image in flow.images(other))
 
 
 def _trace(
     flow: MeanFlow, point: FixedPoint, level: float, levels: np.ndarray
 ) -> tuple[Branch, list[tuple[float, np.ndarray]]]:
-    """Return the whole branch through a fixed point, and the means where it passes one of the levels of log T."""
-    start = on_path(flow, point.means, level)
+    """Return the whole branch through a fixed point, and the places where it passes one of the levels of log T."""
+    start = on_path(flow, point.place, level)
     up = follow(flow, start, levels)
     down = Arm(end="closed") if up.end == "closed" else follow(flow, start.reversed(), levels)
     points = [*down.points[::-1], start, *up.points]
-    states = np.concatenate([flow.states(p.means[None]) for p in points])
+    states = np.concatenate([flow.states(p.place[None]) for p in points])
     temperature = np.exp([p.log_t for p in points])
-    spectra = tuple(spectrum_at(flow, p.beta, p.means) for p in points)
+    spectra = tuple(spectrum_at(flow, p.beta, p.place) for p in points)
     bifurcations = (*down.bifurcations[::-1], *up.bifurcations)
-    images = np.stack([flow.states(flow.images(p.means)) for p in points], axis=1)
+    images = np.stack([flow.states(flow.images(p.place)) for p in points], axis=1)
     branch = Branch(point.rank, temperature, states, _distinct(images), spectra, bifurcations, (down.end, up.end))
     return branch, [*down.crossings, *up.crossings]
 

@@ -15,9 +15,10 @@ import numpy as np
 from scipy.optimize import brentq
 
 from annealvi.fixed_points.curve_steps import PathPoint, advance
-from annealvi.fixed_points.mean_flow import MeanFlow, retract, tangent_basis
-from annealvi.fixed_points.search import SAME, distance
+from annealvi.fixed_points.mean_flow import MeanFlow
+from annealvi.fixed_points.search import LIGHTEST, SAME, distance
 from annealvi.fixed_points.spectra import Spectrum, slowest_motion, spectrum_at
+from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
 
 FIRST_STEP, SMALLEST_STEP, LARGEST_STEP = 0.02, 1e-7, 0.12
@@ -26,8 +27,16 @@ SHARPEST_TURN = 0.2
 MOST_STEPS = 5000
 LOCATED = 1e-11
 """Arclength to which a bifurcation is located."""
+FLAT = 1e-5
+"""A slope below this value has no known sign; it comes from differences of second order. Along a branch on which two
+components of learned weights nearly coincide and exchange their weights, the temperature may be constant to this.
+"""
 BEFORE_THE_END = 0.98
 """Part of the last step up to which eigenvalues are compared, where a branch ends at an eigenvalue zero."""
+BESIDE_THE_END = 0.03
+"""Part of the asymmetry, left after a step, below which the branch ends there. The tangent is rounding so close to the
+end.
+"""
 BROKEN = 1e-6
 """Relative difference of the overlaps from their images from which a symmetry counts as broken."""
 SYMMETRIC = 1e-4
@@ -45,7 +54,7 @@ class Bifurcation:
     temperature : float
         The temperature T = 1/β.
     state : ndarray
-        Shape (states,). The overlaps.
+        Shape (states,). The overlaps, and learned weights and scales.
     images : ndarray
         Shape (G, states). What the problem's symmetries make of the state, itself first.
     across : bool
@@ -75,7 +84,7 @@ class Bifurcation:
 class Arm:
     """One side of a branch, without its start.
 
-    `crossings` holds (level of log T, means there). For `end` see `branches.Branch.ends`.
+    `crossings` holds (level of log T, place there). For `end` see `branches.Branch.ends`.
     """
 
     points: list[PathPoint] = field(default_factory=list)
@@ -95,7 +104,7 @@ def follow(flow: MeanFlow, start: PathPoint, levels: np.ndarray) -> Arm:
     """
     arm = Arm()
     here, length = start, FIRST_STEP
-    spectrum = spectrum_at(flow, here.beta, here.means)
+    spectrum = spectrum_at(flow, here.beta, here.place)
     for _ in range(MOST_STEPS):
         there = advance(flow, here, length)
         if there is None or _turn(here, there) > SHARPEST_TURN:
@@ -114,10 +123,10 @@ def follow(flow: MeanFlow, start: PathPoint, levels: np.ndarray) -> Arm:
             return arm
         if end == "range":
             arm.crossings += [
-                (float(level), p.means) for level in levels for p in arm.points[-1:] if abs(p.log_t - level) < LOCATED
+                (float(level), p.place) for level in levels for p in arm.points[-1:] if abs(p.log_t - level) < LOCATED
             ]
         elif any(
-            level == start.log_t and distance(flow, means, start.means) < 10 * SAME for level, means in arm.crossings
+            level == start.log_t and distance(flow, place, start.place) < 10 * SAME for level, place in arm.crossings
         ):
             end = "closed"
         if end:
@@ -136,10 +145,12 @@ def _first_end(
     for edge, outward in ((levels[0], -1), (levels[-1], 1)):
         if outward * (there.log_t - edge) > 0:
             ends.append((_located(flow, here, length, _above(edge)), "range"))
+    if WEIGHTS in flow.learned and _lightest(flow)(there) < 0:
+        ends.append((_located(flow, here, length, _lightest(flow)), "dying"))
     for part in (_least_part, _asymmetry):
         before, after = part(flow, here, here), part(flow, here, there)
         # The curve is singular where it meets its mirror image, so the end is interpolated, not located.
-        if after < 0:
+        if after < BESIDE_THE_END * before:
             ends.append((length * before / (before - after), "pitchfork"))
     return min(ends, default=(length, ""))
 
@@ -147,15 +158,18 @@ def _first_end(
 def _meet(flow: MeanFlow, arm: Arm, here: PathPoint, spectrum: Spectrum, length: float, levels: np.ndarray) -> Spectrum:
     """Record the point at `length` and everything that lies before it; return the spectrum there."""
     there = _within(flow, here, length)
-    reached = spectrum_at(flow, there.beta, there.means)
+    reached = spectrum_at(flow, there.beta, there.place)
     met: list[tuple[float, str, bool]] = []
-    if here.slope * there.slope < 0:
+    near = 1e-4
+    if here.slope * there.slope < 0 and max(abs(here.slope), abs(there.slope)) > FLAT:
         met.append((_located(flow, here, length, lambda p: p.slope), "fold", False))
+        near = max(near, FLAT / abs(here.slope - there.slope))
+    known = max(spectrum.resolution, reached.resolution)
     for name in ("within", "across"):
         before, after = getattr(spectrum, name), getattr(reached, name)
-        for k in np.flatnonzero(before * after < 0):
+        for k in np.flatnonzero((before * after < 0) & (np.maximum(np.abs(before), np.abs(after)) > known)):
             place = _located(flow, here, length, _eigenvalue(flow, name, int(k)))
-            if not any(abs(place - other) < 1e-4 * length for other, _, across in met if across == (name == "across")):
+            if not any(abs(place - other) < near * length for other, _, across in met if across == (name == "across")):
                 met.append((place, "", name == "across"))
     for place, kind, across in sorted(met):
         point = _within(flow, here, place)
@@ -163,13 +177,13 @@ def _meet(flow: MeanFlow, arm: Arm, here: PathPoint, spectrum: Spectrum, length:
     for level in levels:
         if (here.log_t - level) * (there.log_t - level) < 0:
             place = _located(flow, here, length, _above(level))
-            arm.crossings.append((float(level), _within(flow, here, place).means))
+            arm.crossings.append((float(level), _within(flow, here, place).place))
     arm.points.append(there)
     return reached
 
 
 def _bifurcation(flow: MeanFlow, kind: str, point: PathPoint, across: bool) -> Bifurcation:
-    images = flow.states(flow.images(point.means))
+    images = flow.states(flow.images(point.place))
     return Bifurcation(kind, math.exp(point.log_t), images[0], images, across)
 
 
@@ -181,13 +195,13 @@ def _kind(flow: MeanFlow, point: PathPoint, across: bool) -> str:
     """
     if across:
         return "pitchfork"
-    basis = tangent_basis(point.means)
-    motion = slowest_motion(flow, point.beta, point.means)
+    basis = flow.basis(point.place)
+    motion = slowest_motion(flow, point.beta, point.place)
     angle = 0.1 * flow.angle
-    moves = angle * np.repeat(flow.radii, point.means.shape[1] - 1) * motion
-    ends = np.stack([retract(point.means, basis, sign * moves, flow.radii) for sign in (1, -1)])
+    moves = angle * flow.units(basis.shape[-1]).ravel() * motion
+    ends = np.stack([flow.moved(point.place, basis, sign * moves) for sign in (1, -1)])
     speeds = np.einsum("inm,sin->sim", basis, flow.velocity(point.beta, ends)).reshape(2, -1) @ motion
-    strength = float(flow.strength(point.beta, point.means[None])[0])
+    strength = float(flow.strength(point.beta, point.place[None])[0])
     return "pitchfork" if abs(speeds.sum()) / angle**2 < SYMMETRIC * strength else "branch point"
 
 
@@ -200,8 +214,12 @@ def _above(level: float) -> Callable[[PathPoint], float]:
     return lambda point: point.log_t - level
 
 
+def _lightest(flow: MeanFlow) -> Callable[[PathPoint], float]:
+    return lambda point: float(flow.log_weights(point.place[None]).min()) - math.log(LIGHTEST)
+
+
 def _eigenvalue(flow: MeanFlow, name: str, k: int) -> Callable[[PathPoint], float]:
-    return lambda point: getattr(spectrum_at(flow, point.beta, point.means), name)[k]
+    return lambda point: getattr(spectrum_at(flow, point.beta, point.place), name)[k]
 
 
 def _within(flow: MeanFlow, here: PathPoint, length: float) -> PathPoint:
@@ -215,11 +233,11 @@ def _within(flow: MeanFlow, here: PathPoint, length: float) -> PathPoint:
 
 def _least_part(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
     """Return the smallest singular value of the means' orthogonal parts `here`, followed to `there` with its sign."""
-    r = flow.span
-    if here.means.shape[1] == r:
+    q = flow.unturned
+    if here.place.shape[1] == q:
         return 1.0
-    left, _, right = np.linalg.svd(here.means[:, r:] / flow.radii[:, None], full_matrices=False)
-    return float(left[:, -1] @ (there.means[:, r:] / flow.radii[:, None]) @ right[-1])
+    left, _, right = np.linalg.svd(here.place[:, q:] / flow.radii[:, None], full_matrices=False)
+    return float(left[:, -1] @ (there.place[:, q:] / flow.radii[:, None]) @ right[-1])
 
 
 def _asymmetry(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
@@ -228,7 +246,7 @@ def _asymmetry(flow: MeanFlow, here: PathPoint, there: PathPoint) -> float:
     The difference is taken `here` and followed to `there` with its sign; the result is the least over broken
     symmetries.
     """
-    before, after = (flow.states(flow.images(p.means)) for p in (here, there))
+    before, after = (flow.states(flow.images(p.place)) for p in (here, there))
     off, still_off = before[0] - before[1:], after[0] - after[1:]
     lengths = np.linalg.norm(off, axis=1)
     broken = lengths > BROKEN * np.linalg.norm(before[0])

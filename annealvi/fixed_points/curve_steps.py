@@ -1,10 +1,10 @@
-"""One step along a curve of fixed points in (means, log T): predictor and Newton corrections.
+"""One step along a curve of fixed points in (place, log T): predictor and Newton corrections.
 
 The predictor goes along the tangent, and the corrections are orthogonal to the tangent.
 
-The curve's parameter is its arclength, in which angles of the means and log T count alike. So a step passes folds. In
-the embedding of the means it also passes the point where the curve loses a dimension and goes on into its own mirror
-image.
+The curve's parameter is its arclength, in which angles of the means, logarithms of the components and log T count
+alike. So a step passes folds. In the embedding of the means it also passes the point where the curve loses a dimension
+and goes on into its own mirror image.
 """
 
 from __future__ import annotations
@@ -14,13 +14,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annealvi.fixed_points.mean_flow import MeanFlow, retract, tangent_basis
-from annealvi.fixed_points.spectra import rotations
+from annealvi.fixed_points.mean_flow import MeanFlow
+from annealvi.fixed_points.spectra import idle_motions
 
 CORRECTIONS = 8
 CONVERGED = 1e-11
 """Velocity left after the corrections, relative to the forces. It is ten times what the search asks for, because the
 linearisation here is a difference of second order.
+"""
+SINGULAR = 1e-6
+"""Smallest singular value of a correction, relative to the largest; differences of second order know it to some 1e-7.
+Below it, at a branch point, a correction would be rounding over zero, and lead to another branch. It is that of equal
+weights: the forces on a component are proportional to its weight.
 """
 
 
@@ -28,11 +33,11 @@ linearisation here is a difference of second order.
 class PathPoint:
     """A point of the curve, with its unit tangent.
 
-    `means` has shape (L, n), at log temperature `log_t`. The tangent's part in angles is `direction`, shape (L, n), and
-    its part in log T is `slope`. `corrections` is the number of Newton corrections.
+    `place` has shape (L, p + n), at log temperature `log_t`. The tangent's part in the flow's units, such as angles, is
+    `direction`, shape (L, p + n), and its part in log T is `slope`. `corrections` is the number of Newton corrections.
     """
 
-    means: np.ndarray
+    place: np.ndarray
     log_t: float
     direction: np.ndarray
     slope: float
@@ -45,13 +50,13 @@ class PathPoint:
 
     def reversed(self) -> PathPoint:
         """Return the same point with the opposite tangent."""
-        return PathPoint(self.means, self.log_t, -self.direction, -self.slope)
+        return PathPoint(self.place, self.log_t, -self.direction, -self.slope)
 
 
-def on_path(flow: MeanFlow, means: np.ndarray, log_t: float) -> PathPoint:
-    """Return the point at a fixed point's means (L, n), with the tangent towards higher temperatures."""
-    tangent = _tangent(flow, means, log_t, np.zeros_like(means), 1.0)
-    return PathPoint(means, log_t, *tangent)
+def on_path(flow: MeanFlow, place: np.ndarray, log_t: float) -> PathPoint:
+    """Return the point at a fixed point's place (L, p + n), with the tangent towards higher temperatures."""
+    tangent = _tangent(flow, place, log_t, np.zeros_like(place), 1.0)
+    return PathPoint(place, log_t, *tangent)
 
 
 def advance(flow: MeanFlow, start: PathPoint, length: float) -> PathPoint | None:
@@ -59,34 +64,35 @@ def advance(flow: MeanFlow, start: PathPoint, length: float) -> PathPoint | None
 
     Returns None where the corrections do not converge.
     """
-    basis = tangent_basis(start.means)
-    step = length * flow.radii[:, None] * np.einsum("inm,in->im", basis, start.direction)
-    predicted = retract(start.means, basis, step.ravel(), flow.radii)
+    basis = flow.basis(start.place)
+    step = length * flow.units(basis.shape[-1]) * np.einsum("inm,in->im", basis, start.direction)
+    predicted = flow.moved(start.place, basis, step.ravel())
     found = _corrected(flow, predicted, start.log_t + length * start.slope, start.direction, start.slope)
     if found is None:
         return None
-    means, log_t, corrections = found
-    direction, slope = _tangent(flow, means, log_t, start.direction, start.slope)
-    return PathPoint(means, log_t, direction, slope, corrections)
+    place, log_t, corrections = found
+    direction, slope = _tangent(flow, place, log_t, start.direction, start.slope)
+    return PathPoint(place, log_t, direction, slope, corrections)
 
 
 def _linear_parts(
-    flow: MeanFlow, means: np.ndarray, log_t: float
+    flow: MeanFlow, place: np.ndarray, log_t: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return velocity, derivative, tangent basis and directions other than rotations.
+    """Return velocity, derivative, basis and directions that change a state.
 
-    The means have D = L(n − 1) angles, and D' of the directions are no rotations about the modes. The velocity has
-    shape (D'), the derivative by angles and log T (D', D' + 1), the basis (L, n, n − 1), and the directions (D, D').
+    The place has D = L(p + m) coordinates, and D' of the directions change a state. The velocity has shape (D'), the
+    derivative by coordinates, in the flow's units, and log T (D', D' + 1), the basis (L, p + n, p + m), and the
+    directions (D, D').
     """
     beta = math.exp(-log_t)
-    velocity, basis = flow.tangent_velocity(beta, means[None])
-    angles = np.repeat(flow.radii, means.shape[1] - 1)
-    slopes = flow.linearisation(beta, means[None], basis)[0]
+    velocity, basis = flow.tangent_velocity(beta, place[None])
+    units = flow.units(basis.shape[-1]).ravel()
+    slopes = flow.linearisation(beta, place[None], basis)[0]
     # The velocity is affine in beta, and d/d(log T) = −β d/dβ.
-    by_log_t = flow.tangent_velocity(0.0, means[None])[0][0] - velocity[0]
-    turning = rotations(flow, means, basis[0]) / angles[:, None]
-    rest = np.linalg.qr(turning, mode="complete")[0][:, turning.shape[1] :] if turning.shape[1] else np.eye(len(angles))
-    matrix = np.column_stack([rest.T @ (slopes * angles) @ rest, rest.T @ by_log_t])
+    by_log_t = flow.tangent_velocity(0.0, place[None])[0][0] - velocity[0]
+    idle = idle_motions(flow, place, basis[0]) / units[:, None]
+    rest = np.linalg.qr(idle, mode="complete")[0][:, idle.shape[1] :] if idle.shape[1] else np.eye(len(units))
+    matrix = np.column_stack([rest.T @ (slopes * units) @ rest, rest.T @ by_log_t])
     return rest.T @ velocity[0], matrix, basis[0], rest
 
 
@@ -95,32 +101,30 @@ def _in_coordinates(direction: np.ndarray, slope: float, basis: np.ndarray, rest
 
 
 def _tangent(
-    flow: MeanFlow, means: np.ndarray, log_t: float, direction: np.ndarray, slope: float
+    flow: MeanFlow, place: np.ndarray, log_t: float, direction: np.ndarray, slope: float
 ) -> tuple[np.ndarray, float]:
     """Return the curve's unit tangent, on the side of the given direction."""
-    _, matrix, basis, rest = _linear_parts(flow, means, log_t)
+    _, matrix, basis, rest = _linear_parts(flow, place, log_t)
     null = np.linalg.svd(matrix)[2][-1]
     if null @ _in_coordinates(direction, slope, basis, rest) < 0:
         null = -null
-    parts = (rest @ null[:-1]).reshape(len(means), -1)
+    parts = (rest @ null[:-1]).reshape(len(place), -1)
     return np.einsum("inm,im->in", basis, parts), float(null[-1])
 
 
 def _corrected(
-    flow: MeanFlow, means: np.ndarray, log_t: float, direction: np.ndarray, slope: float
+    flow: MeanFlow, place: np.ndarray, log_t: float, direction: np.ndarray, slope: float
 ) -> tuple[np.ndarray, float, int] | None:
     for n in range(CORRECTIONS):
-        velocity, matrix, basis, rest = _linear_parts(flow, means, log_t)
-        strength = float(flow.strength(math.exp(-log_t), means[None])[0])
+        velocity, matrix, basis, rest = _linear_parts(flow, place, log_t)
+        strength = float(flow.strength(math.exp(-log_t), place[None])[0])
         if np.linalg.norm(velocity) <= CONVERGED * strength:
-            return means, log_t, n
+            return place, log_t, n
         square = np.vstack([matrix, _in_coordinates(direction, slope, basis, rest)])
-        try:
-            step = np.linalg.solve(square, np.append(-velocity, 0.0))
-        except np.linalg.LinAlgError:
-            return None
+        lightest = math.exp(-np.ptp(flow.log_weights(place[None])))
+        step = np.linalg.lstsq(square, np.append(-velocity, 0.0), rcond=SINGULAR * lightest)[0]
         if not np.linalg.norm(step) < 1:
             return None
-        moves = np.repeat(flow.radii, means.shape[1] - 1) * (rest @ step[:-1])
-        means, log_t = retract(means, basis, moves, flow.radii), log_t + float(step[-1])
+        moves = flow.units(basis.shape[-1]).ravel() * (rest @ step[:-1])
+        place, log_t = flow.moved(place, basis, moves), log_t + float(step[-1])
     return None

@@ -1,31 +1,34 @@
 """All fixed points at given temperatures, with a check of completeness.
 
-The search starts from many means, in every number of orthogonal dimensions, and keeps each point once. In enough
-dimensions, d ≥ r + L, the overlaps form a convex set of Gram matrices, which the flow maps into itself. By the
-Lefschetz–Hopf theorem the indices of the fixed points in this set sum to one. The index is 0 for a point that is
-unstable across its span, because there the set is a cone that the flow expands from its tip. Otherwise it is
-(−1)^(number of unstable directions within the span). A sum other than one shows that a point is missing. The search
-adds starts until they find nothing new and the sum is one, in at most MOST_ROUNDS rounds.
+The search starts from many places, in every number of orthogonal dimensions, and keeps each point once. It adds starts
+until they find nothing new and the points' indices sum to one (see `completeness`), in at most MOST_ROUNDS rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from annealvi.fixed_points.completeness import index_sum, why_unchecked
 from annealvi.fixed_points.mean_flow import MeanFlow, open_mean_flow
 from annealvi.fixed_points.spectra import Spectrum, spectrum_at
 from annealvi.fixed_points.zeros import RESOLVED, starts, zeros_near
 from annealvi.session.session import Session
+from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
 from derive.problem.specification import BadInput
 
 SAME = 1e-5
-"""Largest distance, in radii, between means of the same point; Newton's iteration leaves some 1e-8."""
+"""Largest distance, in radii and logarithms, between places of the same point; Newton's iteration leaves some 1e-8."""
+LIGHTEST = 1e-6
+"""A component with a learned weight below this value counts as dying. Its forces are proportional to its weight, so
+nothing beyond could be told from rest.
+"""
 RANK = 1e-6
 """Smallest singular value, in radii, of the means' orthogonal parts that counts as a dimension."""
 MOST_ROUNDS = 4
@@ -40,10 +43,12 @@ class FixedPoint:
     beta : float
         The inverse temperature.
     state : Mapping[str, float]
-        Overlap by name.
-    means : ndarray
-        Shape (L, r + rank). The means in the span of the modes and `rank` orthogonal dimensions, unique up to rotations
-        about the modes.
+        Overlap, learned weight or learned scale by name.
+    place : ndarray
+        Shape (L, p + r + rank). For each component its p learned logarithms, of the weight before that of the scale,
+        and its mean; see `means`.
+    logarithms : int
+        p, the number of learned parameters of a component beside its mean.
     rank : int
         Number of dimensions orthogonal to the modes into which the means reach.
     spectrum : Spectrum
@@ -51,18 +56,27 @@ class FixedPoint:
     residual : float
         The velocity left, relative to the forces that cancel at the point.
     error : float
-        Error of the means, in radii.
+        Error of the means, in radii, and of the logarithms.
     """
 
     beta: float
     state: Mapping[str, float]
-    means: np.ndarray
+    place: np.ndarray
+    logarithms: int
     rank: int
     spectrum: Spectrum
     residual: float
     error: float
 
     __repr__ = short_repr
+
+    @property
+    def means(self) -> np.ndarray:
+        """The means in the span of the modes and `rank` orthogonal dimensions, shape (L, r + rank).
+
+        They are unique up to rotations about the modes.
+        """
+        return self.place[:, self.logarithms :]
 
     @property
     def stable(self) -> bool:
@@ -82,7 +96,7 @@ class FixedPoint:
 
     @property
     def unstable_directions(self) -> int:
-        """The number of independent directions in which a perturbation of the means grows."""
+        """The number of independent directions in which a perturbation grows."""
         return int((self.spectrum.within > 0).sum() + self.spectrum.copies * (self.spectrum.across > 0).sum())
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,14 +122,20 @@ class FixedPoints:
     Attributes
     ----------
     state_names : tuple of str
-        The overlaps' names.
+        The states' names.
     points : tuple of FixedPoint
         By falling beta, the stable points first.
     index_sums : Mapping[float, int or None]
         For each beta, the sum of the points' indices, which is one if none is missing. None where the theorem does not
-        apply: d < r + L, or a sign that is not resolved.
+        apply, for the reason in `unchecked`.
+    unchecked : Mapping[float, str]
+        For each beta without an index sum, why it has none: learned weights, spheres in d < r + L dimensions, or an
+        unknown sign.
     unresolved : Mapping[float, int]
         For each beta, the number of starts that ended at no isolated point: at a bifurcation or a continuous family.
+    ran_away : Mapping[float, int]
+        For each beta, the number of starts at whose end a component was dying, its learned weight below 1e-6, a state
+        was outside the interval for which the averages are made, or learned scales differed by more than a factor 4.
     device : str
         Where the kernel ran.
     """
@@ -123,7 +143,9 @@ class FixedPoints:
     state_names: tuple[str, ...]
     points: tuple[FixedPoint, ...]
     index_sums: Mapping[float, int | None]
+    unchecked: Mapping[float, str]
     unresolved: Mapping[float, int]
+    ran_away: Mapping[float, int]
     device: str
 
     __repr__ = short_repr
@@ -146,7 +168,14 @@ class FixedPoints:
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         by_beta = [
-            {"beta": b, "index_sum": s, "unresolved_starts": self.unresolved[b]} for b, s in self.index_sums.items()
+            {
+                "beta": b,
+                "index_sum": s,
+                "no_index_sum": self.unchecked.get(b, ""),
+                "unresolved_starts": self.unresolved[b],
+                "runaway_starts": self.ran_away[b],
+            }
+            for b, s in self.index_sums.items()
         ]
         return {
             "states": self.state_names,
@@ -166,16 +195,17 @@ def find_fixed_points(
     tolerance: float = 1e-12,
     device: str = "cpu",
 ) -> FixedPoints:
-    """Find the fixed points of the spherical flow of the means at given temperatures, with their spectra.
+    """Find the fixed points of the flow at given temperatures, with their spectra.
 
-    The search starts from random and structured means. A start that leads to no zero of the velocity is dropped. A zero
-    whose place is not resolved is counted, and not returned. The points' indices tell whether a point is missing, see
-    `FixedPoints.index_sums`.
+    The flow is on spheres or Euclidean, and learns the means alone or with weights, scales or both. The search starts
+    from random and structured places. A start that leads to no zero of the velocity is dropped. A zero whose place is
+    not resolved is counted, and not returned; so is a start that runs away, such as one along which a learned weight
+    vanishes. The points' indices tell whether a point is missing, see `FixedPoints.index_sums`.
 
     Parameters
     ----------
     session : Session
-        The problem: a spherical flow of the means alone.
+        The problem, whose flow learns the means.
     betas : sequence of float
         Inverse temperatures, 0 < beta <= 1.
     count : int
@@ -195,8 +225,8 @@ def find_fixed_points(
     Raises
     ------
     BadInput
-        For a beta outside (0, 1], and for a flow that is not covered: Euclidean, with learned weights or scales, or in
-        the limit of many dimensions.
+        For a beta outside (0, 1], and for a flow that is not covered: one whose means rest, or the limit of many
+        dimensions.
 
     Examples
     --------
@@ -208,88 +238,101 @@ def find_fixed_points(
     wanted = require_betas(betas)
     flow = open_mean_flow(session, tolerance, device)
     points: list[FixedPoint] = []
-    sums: dict[float, int | None] = {}
-    unresolved: dict[float, int] = {}
+    searches: dict[float, Search] = {}
     for beta in wanted:
-        found, left = search(flow, beta, count, seed, points)
-        sums[beta], unresolved[beta] = index_sum(flow, found), left
+        searches[beta] = search(flow, beta, count, seed, points)
+        found = searches[beta].found
         points += sorted(found, key=lambda p: (not p.stable, p.unstable_directions, [-x for x in p.state.values()]))
-    return FixedPoints(session.state_names, tuple(points), sums, unresolved, flow.kernel.device)
+    reasons = {beta: why_unchecked(flow, s.found) for beta, s in searches.items()}
+    return FixedPoints(
+        session.state_names,
+        tuple(points),
+        {beta: index_sum(flow, s.found) for beta, s in searches.items()},
+        {beta: reason for beta, reason in reasons.items() if reason},
+        {beta: s.unresolved for beta, s in searches.items()},
+        {beta: s.ran_away for beta, s in searches.items()},
+        flow.kernel.device,
+    )
 
 
-def search(
-    flow: MeanFlow, beta: float, count: int, seed: int, known: Sequence[FixedPoint] = ()
-) -> tuple[list[FixedPoint], int]:
-    """Return the fixed points at one beta, and how many starts ended at a point that is not resolved.
+class Search(NamedTuple):
+    """The fixed points at one beta, and the numbers of starts that ended elsewhere; see `FixedPoints`."""
+
+    found: list[FixedPoint]
+    unresolved: int
+    ran_away: int
+
+
+def search(flow: MeanFlow, beta: float, count: int, seed: int, known: Sequence[FixedPoint] = ()) -> Search:
+    """Return the fixed points at one beta, and how many starts ended at a point that is not resolved or ran away.
 
     `known` holds points at other temperatures, which serve as further starts.
     """
     random = np.random.default_rng(seed)
     found: list[FixedPoint] = []
-    unresolved = 0
+    unresolved = ran_away = 0
     for _ in range(MOST_ROUNDS):
         before = len(found)
-        for rank in range(flow.most_orthogonal + 1):
-            near = [p.means[None] for p in known if p.rank == rank]
-            means, left = zeros_near(flow, beta, np.concatenate([*near, starts(flow, rank, count, random)]))
-            unresolved += _add_new(flow, beta, means[left <= RESOLVED], left[left <= RESOLVED], found)
+        for rank in range(flow.least_orthogonal, flow.most_orthogonal + 1):
+            near = [p.place[None] for p in known if p.rank == rank]
+            places, left = zeros_near(flow, beta, np.concatenate([*near, starts(flow, beta, rank, count, random)]))
+            gone = ~flow.is_covered(places)
+            if WEIGHTS in flow.learned:
+                gone |= flow.log_weights(places).min(axis=1) < math.log(LIGHTEST)
+            ran_away += int(gone.sum())
+            rests = ~gone & (left <= RESOLVED)
+            unresolved += _add_new(flow, beta, places[rests], left[rests], found)
         if len(found) == before and index_sum(flow, found) in (None, 1):
             break
-    return found, unresolved
+    return Search(found, unresolved, ran_away)
 
 
-def _add_new(flow: MeanFlow, beta: float, means: np.ndarray, left: np.ndarray, found: list[FixedPoint]) -> int:
-    """Add new points among the zeros (N, L, n), with their images under the problem's symmetries.
+def _add_new(flow: MeanFlow, beta: float, places: np.ndarray, left: np.ndarray, found: list[FixedPoint]) -> int:
+    """Add new points among the zeros (N, L, p + n), with their images under the problem's symmetries.
 
     Returns the number of zeros that are not resolved.
     """
     unresolved = 0
-    rank = means.shape[2] - flow.span
-    for zero, residual in zip(means, left, strict=True):
-        parts = np.linalg.svd(zero[:, flow.span :] / flow.radii[:, None], compute_uv=False)
+    rank = places.shape[2] - flow.unturned
+    for zero, residual in zip(places, left, strict=True):
+        parts = np.linalg.svd(zero[:, flow.unturned :] / flow.radii[:, None], compute_uv=False)
         if rank and parts[-1] < RANK:
             continue  # a point of lower rank, which the search at that rank finds
-        if any(distance(flow, zero, p.means) < SAME for p in found if p.rank == rank):
+        if any(distance(flow, zero, p.place) < SAME for p in found if p.rank == rank):
             continue
         point = fixed_point(flow, beta, zero, float(residual))
         if point.error > min(SAME, 0.1 * parts[-1] if rank else SAME):
             unresolved += 1
             continue
         for image in flow.images(zero):
-            if not any(distance(flow, image, p.means) < SAME for p in found if p.rank == rank):
+            if not any(distance(flow, image, p.place) < SAME for p in found if p.rank == rank):
                 found.append(fixed_point(flow, beta, image, float(residual)))
     return unresolved
 
 
-def fixed_point(flow: MeanFlow, beta: float, means: np.ndarray, residual: float) -> FixedPoint:
-    """Return the point with its spectrum at a zero (L, n) of the velocity whose means reach into all n dimensions."""
-    spectrum = spectrum_at(flow, beta, means)
-    state = dict(zip(flow.session.state_names, map(float, flow.states(means[None])[0]), strict=True))
-    strength = float(flow.strength(beta, means[None])[0])
+def fixed_point(flow: MeanFlow, beta: float, place: np.ndarray, residual: float) -> FixedPoint:
+    """Return the point with its spectrum at a zero (L, p + n) whose means reach into all n dimensions."""
+    spectrum = spectrum_at(flow, beta, place)
+    state = dict(zip(flow.session.state_names, map(float, flow.states(place[None])[0]), strict=True))
+    strength = float(flow.strength(beta, place[None])[0])
     slowest = np.abs(spectrum.within).min(initial=np.inf)
-    error = float(residual * strength / max(slowest, spectrum.resolution, np.finfo(float).tiny) / flow.radii.min())
+    error = float(residual * strength / max(slowest, spectrum.resolution, np.finfo(float).tiny))
+    error /= flow.least_unit
     if slowest < spectrum.resolution:
         error = np.inf
-    return FixedPoint(beta, state, means, means.shape[1] - flow.span, spectrum, residual, error)
+    rank = place.shape[1] - flow.unturned
+    return FixedPoint(beta, state, place, flow.lead, rank, spectrum, residual, error)
 
 
 def distance(flow: MeanFlow, first: np.ndarray, second: np.ndarray) -> float:
-    """Return the largest distance of a mean, in radii, between two sets (L, n) of means.
+    """Return the largest distance of a component, in radii and logarithms, between two places (L, p + n).
 
-    The sets are brought closest by a rotation about the modes before.
+    The places are brought closest by a rotation about the modes before.
     """
-    r = flow.span
-    left, _, right = np.linalg.svd(first[:, r:].T @ second[:, r:])
-    turned = np.concatenate([first[:, :r], first[:, r:] @ (left @ right)], axis=1)
-    return float(np.max(np.linalg.norm(turned - second, axis=1) / flow.radii))
-
-
-def index_sum(flow: MeanFlow, found: Iterable[FixedPoint]) -> int | None:
-    """Return the sum of the points' indices, which is one if none is missing; None where the theorem does not apply."""
-    points = list(found)
-    if flow.dimension < flow.span + len(flow.radii) or not all(p.spectrum.resolved for p in points):
-        return None
-    return sum(p.spectrum.index for p in points)
+    q = flow.unturned
+    left, _, right = np.linalg.svd(first[:, q:].T @ second[:, q:])
+    turned = np.concatenate([first[:, :q], first[:, q:] @ (left @ right)], axis=1)
+    return float(np.max(np.linalg.norm((turned - second) / flow.units(first.shape[1]), axis=1)))
 
 
 def require_betas(betas: Sequence[float]) -> tuple[float, ...]:

@@ -1,8 +1,9 @@
-"""Spectra at a fixed point of the means: motions within the span of modes and means, and motions orthogonal to it.
+"""Spectra at a fixed point: motions within the span of modes and means, and motions of the means orthogonal to it.
 
-Let the means reach into `rank` dimensions orthogonal to the modes. Within the span there are L(r + rank − 1) −
-rank(rank − 1)/2 eigenvalues, each once. Across it there are L − rank for each of the remaining d − r − rank dimensions.
-Rotations about the modes change no overlap, so they are left out.
+Let the means reach into `rank` dimensions orthogonal to the modes. Within the span there are, on spheres, L(r + rank −
+1) − rank(rank − 1)/2 eigenvalues, each once; without spheres L more, with learned weights L − 1 more and with learned
+scales L more. Across it there are L − rank for each of the remaining d − r − rank dimensions. Rotations about the modes
+and the common shift of the log weights change no state, so they are left out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annealvi.fixed_points.mean_flow import MeanFlow, tangent_basis
+from annealvi.fixed_points.mean_flow import MeanFlow
+from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
 
 
@@ -22,7 +24,7 @@ class Spectrum:
     Attributes
     ----------
     within : ndarray
-        Eigenvalues within the span of modes and means, decreasing.
+        Eigenvalues within the span of modes and means, those of weights and scales included, decreasing.
     across : ndarray
         Eigenvalues across the span, decreasing; each occurs `copies` times.
     copies : int
@@ -55,52 +57,57 @@ class Spectrum:
 
     @property
     def index(self) -> int:
-        """The point's contribution to the Euler characteristic of the set of Gram matrices, see `search`."""
+        """The point's contribution to the Euler characteristic of the set of Gram matrices, see `completeness`."""
         return 0 if (self.across > 0).any() else (-1) ** int((self.within > 0).sum())
 
 
-def spectrum_at(flow: MeanFlow, beta: float, means: np.ndarray, fine: bool = True) -> Spectrum:
-    """Return the spectrum at a zero (L, r + rank) of the velocity whose means reach into all of its dimensions.
+def spectrum_at(flow: MeanFlow, beta: float, place: np.ndarray, fine: bool = True) -> Spectrum:
+    """Return the spectrum at a zero (L, p + r + rank) of the velocity whose means reach into all of its dimensions.
 
     With `fine` the differences are of sixth order and accurate to some 1e-11 of the forces, otherwise of second order
     and accurate to some 1e-7.
     """
-    basis = tangent_basis(means[None])
-    slopes = flow.linearisation(beta, means[None], basis, fine)[0]
+    basis = flow.basis(place[None])
+    slopes = flow.linearisation(beta, place[None], basis, fine)[0]
     symmetric = (slopes + slopes.T) / 2
-    strength = float(flow.strength(beta, means[None])[0])
-    radius = float(flow.radii.min())
-    within = np.linalg.eigvalsh(_outside(rotations(flow, means, basis[0]), symmetric))
-    copies = flow.dimension - means.shape[1]
+    strength = float(flow.strength(beta, place[None])[0])
+    unit = flow.least_unit
+    within = np.linalg.eigvalsh(_outside(idle_motions(flow, place, basis[0]), symmetric))
+    copies = flow.dimension - place.shape[1] + flow.lead
     across = (
-        np.linalg.eigvalsh(_outside(means[:, flow.span :], flow.transverse(beta, means))) if copies else np.zeros(0)
+        np.linalg.eigvalsh(_outside(place[:, flow.unturned :], flow.transverse(beta, place))) if copies else np.zeros(0)
     )
     asymmetry = float(np.abs(slopes - slopes.T).max(initial=0.0))
-    return Spectrum(within[::-1], across[::-1], copies, max(asymmetry, (1e-10 if fine else 1e-6) * strength / radius))
+    return Spectrum(within[::-1], across[::-1], copies, max(asymmetry, (1e-10 if fine else 1e-6) * strength / unit))
 
 
-def slowest_motion(flow: MeanFlow, beta: float, means: np.ndarray) -> np.ndarray:
-    """Return the unit motion (D,) within the span, in tangent coordinates, whose eigenvalue is closest to zero."""
-    basis = tangent_basis(means[None])
-    slopes = flow.linearisation(beta, means[None], basis, fine=True)[0]
-    rest = _complement(rotations(flow, means, basis[0]))
+def slowest_motion(flow: MeanFlow, beta: float, place: np.ndarray) -> np.ndarray:
+    """Return the unit motion (D,) within the span, in the flow's coordinates, whose eigenvalue is closest to zero."""
+    basis = flow.basis(place[None])
+    slopes = flow.linearisation(beta, place[None], basis, fine=True)[0]
+    rest = _complement(idle_motions(flow, place, basis[0]))
     values, vectors = np.linalg.eigh(rest.T @ (slopes + slopes.T) @ rest)
     return rest @ vectors[:, np.abs(values).argmin()]
 
 
-def rotations(flow: MeanFlow, means: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Return the means' motions under rotations that leave the modes in place.
+def idle_motions(flow: MeanFlow, place: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Return the motions that change no state: rotations about the modes, and the common shift of the log weights.
 
-    The motions are in tangent coordinates, shape (D, rank(rank − 1)/2).
+    The motions are in the flow's coordinates, shape (D, rank(rank − 1)/2), or one more with learned weights.
     """
-    size, n = means.shape
-    columns = []
-    for p in range(flow.span, n):
-        for q in range(p + 1, n):
-            motion = np.zeros((size, n))
-            motion[:, p], motion[:, q] = -means[:, q], means[:, p]
-            columns.append(np.einsum("inm,in->im", basis, motion).ravel())
-    return np.array(columns).reshape(len(columns), size * (n - 1)).T
+    size, columns = place.shape
+    motions = []
+    for p in range(flow.unturned, columns):
+        for q in range(p + 1, columns):
+            motion = np.zeros((size, columns))
+            motion[:, p], motion[:, q] = -place[:, q], place[:, p]
+            motions.append(motion)
+    if WEIGHTS in flow.learned:
+        shift = np.zeros((size, columns))
+        shift[:, 0] = 1.0
+        motions.append(shift)
+    along = [np.einsum("inm,in->im", basis, motion).ravel() for motion in motions]
+    return np.array(along).reshape(len(along), size * basis.shape[-1]).T
 
 
 def _outside(directions: np.ndarray, symmetric: np.ndarray) -> np.ndarray:

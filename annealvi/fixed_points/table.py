@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from annealvi.fixed_points.branches import Branches
-from annealvi.fixed_points.search import FixedPoint, FixedPoints
+from annealvi.fixed_points.search import LIGHTEST, FixedPoint, FixedPoints
 from annealvi.show.printing import Printer, text_width
 from derive.objects.notation import families_of
 
@@ -19,7 +19,7 @@ def fixed_point_table(found: FixedPoints) -> str:
     The line has its state, whether it attracts, and its largest growth rates per unit of the flow's time.
     """
     lines = []
-    for beta, total in found.index_sums.items():
+    for beta in found.index_sums:
         points = found.at(beta)
         attractors = sum(p.stable for p in points)
         lines.append(
@@ -29,11 +29,16 @@ def fixed_point_table(found: FixedPoints) -> str:
         lines += _rows(found.state_names, points[:MOST_ROWS])
         if len(points) > MOST_ROWS:
             lines.append(f"  ... and {len(points) - MOST_ROWS} more")
-        lines.append(f"  {_completeness(total)}")
+        lines.append(f"  {_completeness(found, beta)}")
         if found.unresolved[beta]:
             lines.append(
                 f"  {_count(found.unresolved[beta], 'start')} ended at no isolated point: a "
                 f"bifurcation, or a continuous family"
+            )
+        if found.ran_away[beta]:
+            lines.append(
+                f"  {_count(found.ran_away[beta], 'start')} ran away to a vanishing weight or out of the range of the "
+                f"averages"
             )
         lines.append("")
     lines += [family.plain for family in families_of(found.state_names)]
@@ -55,8 +60,11 @@ def bifurcation_table(branches: Branches) -> str:
     broken = sum("not followed" in branch.ends for branch in branches.branches)
     lines = [
         f"{_count(len(branches.branches), 'branch', 'branches')}, {_count(len(rows) - 1, 'bifurcation')}",
-        *_aligned(rows),
+        *(_aligned(rows) if len(rows) > 1 else ()),
     ]
+    dying = sum("dying" in branch.ends for branch in branches.branches)
+    if dying:
+        lines.append(f"  {_count(dying, 'branch', 'branches')} followed to where a weight falls below {LIGHTEST:g}")
     if broken:
         lines.append(f"  {_count(broken, 'branch', 'branches')} could not be followed to the end")
     return "\n".join(lines)
@@ -109,9 +117,10 @@ def _line(row: list[str], widths: list[int], columns: Iterable[int]) -> str:
     return "".join(row[n].rjust(widths[n]) for n in columns).rstrip()
 
 
-def _completeness(total: int | None) -> str:
+def _completeness(found: FixedPoints, beta: float) -> str:
+    total = found.index_sums[beta]
     if total is None:
-        return "no check of completeness: too few dimensions, or an eigenvalue whose sign is not resolved"
+        return f"no check of completeness: {found.unchecked[beta]}"
     if total == 1:
         return "the indices sum to one, as those of all fixed points do"
     return f"the indices sum to {total} instead of one: at least one fixed point is missing; give more starts"

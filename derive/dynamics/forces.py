@@ -5,8 +5,9 @@ combinations of independent ones, therefore,
 
     da_i/dt = P_i [ Σ_k f_ik ν_k + Σ_{j≠i} f_ij a_j ],    f_ij = f_ji.
 
-On the sphere, if the means alone are learned, there are as many forces as states. At fixed points the means are usually
-linearly dependent. There the forces still determine the velocity of every mean, whereas the overlaps' rates do not.
+The Euclidean flow has no P_i, and the sum has a term for j = i, with f_ii the coefficient of a_i. So there are as many
+forces as overlaps that move. At fixed points the means are usually linearly dependent. There the forces still determine
+the velocity of every mean, whereas the overlaps' rates do not.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from dataclasses import replace
 
 import sympy as sp
 
-from derive.dynamics.derivation import Derivation
+from derive.dynamics.derivation import Derivation, in_order_of_use
 from derive.dynamics.instances import Instance
 from derive.dynamics.scalar_steps import scalar_steps
+from derive.objects.expectation import Expectation
 from derive.objects.step import Equation, Equations, definitions, rates
 from derive.objects.system import OdeSystem
 from derive.objects.vectors import Inner, Vector, VectorSymbol
@@ -26,12 +28,23 @@ from derive.objects.vectors import Inner, Vector, VectorSymbol
 def force_system(derivation: Derivation) -> OdeSystem:
     """The derived system with the force on each state's overlap in place of the state's rate.
 
-    A force is the coefficient of ν_k, or of a_j, in da_i/dt before the projection; the force is not divided by the
-    state's unit. Raises ValueError unless the flow is spherical and learns the means alone.
+    Raises ValueError unless the flow is spherical and learns the means alone; see `descent_system` for other flows.
     """
-    setting, overlaps = derivation.setting, derivation.overlaps
+    setting = derivation.setting
     if setting.manifold != "sphere" or tuple(setting.learn) != ("means",):
         raise ValueError("forces are derived for the spherical flow of the means")
+    return descent_system(derivation)
+
+
+def descent_system(derivation: Derivation) -> OdeSystem:
+    """The derived system with forces in place of the overlaps' rates; learned weights and scales keep their rates.
+
+    A force is the coefficient of ν_k, or of a_j, in da_i/dt before the projection; the force is not divided by the
+    state's unit. Raises ValueError where the means rest.
+    """
+    setting, overlaps = derivation.setting, derivation.overlaps
+    if "means" not in setting.learn:
+        raise ValueError("means that rest have no forces")
     names, images = dict(overlaps.names), dict(derivation.geometry.images)
     instance = Instance(setting, derivation.general)
     velocities = {a: e.value for a, e in zip(setting.proposal.means, instance.velocities(), strict=True)}
@@ -43,11 +56,20 @@ def force_system(derivation: Derivation) -> OdeSystem:
         shares = [_coefficient(velocities[a], other, images) / len(means) for a, other in _ends(inner, means)]
         # The forces take the labels of the overlaps' rates, under which `scalar_steps` rewrites the values.
         closed.append(Equation(f"d{names[inner].name}", "", sp.expand(sp.Add(*shares))))
-    equations = (*closed, *instance.definitions(tuple(closed)))
+    learned = _of_learned_parameters(instance.closed(), derivation) if len(setting.learn) > 1 else ()
+    equations = (*closed, *learned, *instance.definitions((*closed, *learned)))
     final = scalar_steps(setting, derivation.geometry, overlaps, equations)[-1].after
     values = {e.label: e.value for e in rates(final)}
-    forces = tuple(sp.expand(factor * values[f"d{state.name}"]) for state, _, factor in overlaps.moving)
-    return replace(derivation.system, subexpressions=_named(final), rhs=forces)
+    forces = [sp.expand(factor * values[f"d{state.name}"]) for state, _, factor in overlaps.moving]
+    others = [values[f"d{state.name}"] for state in derivation.system.states[len(forces) :]]
+    return replace(derivation.system, subexpressions=in_order_of_use(_named(final)), rhs=(*forces, *others))
+
+
+def _of_learned_parameters(closed: Equations, derivation: Derivation) -> Equations:
+    """The rates of the learned weights and scales, and the definitions other than averages that the rates use."""
+    labels = {f"d{state.name}" for state in derivation.system.states[len(derivation.overlaps.moving) :]}
+    named = (e for e in definitions(closed) if not isinstance(e.value, Expectation))
+    return (*(e for e in rates(closed) if e.label in labels), *named)
 
 
 def _ends(inner: Inner, means: list[VectorSymbol]) -> list[tuple[VectorSymbol, VectorSymbol]]:

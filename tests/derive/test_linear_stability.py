@@ -14,7 +14,7 @@ from retyped import F_mp, G_1_mp, gaussian_mean_mp
 
 from derive.asymptotics.limits import asymptotics
 from derive.asymptotics.linear_stability import EXCHANGE, PULL, bimodal_stability, pull_condition
-from derive.dynamics.forces import force_system
+from derive.dynamics.forces import descent_system, force_system
 from derive.dynamics.symbolic_problem import derive_problem
 from derive.objects.expectation import Expectation, StandardNormal
 from derive.objects.system import BETA
@@ -182,3 +182,18 @@ def test_forces_of_both_means_on_one_overlap_agree(derivation):
     """
     forces = force_system(derivation)
     assert [str(f) for f in forces.rhs] == ["F_1*beta*w_1", "F_2*beta*w_2", "-g"]
+
+
+def test_off_spheres_a_mean_is_also_pulled_along_itself():
+    """For the modes ±ν, da_i/dt = w_i β (F_i ν − a_i) + g (a_i − a_j) with unit scales.
+
+    The target pulls at β w_i (E[tanh] ν − a_i), and the components repel each other at equal and opposite rates.
+    """
+    forces = descent_system(derive_problem(load_problem("bimodal", ['flow.manifold="euclidean"'])))
+    assert [s.name for s in forces.states] == ["M_11", "M_21", "Q_11", "Q_12", "Q_22"]
+    assert [str(f) for f in forces.rhs] == ["F_1*beta*w_1", "F_2*beta*w_2", "-beta*w_1 + g", "-g", "-beta*w_2 + g"]
+
+
+def test_means_that_rest_have_no_forces():
+    with pytest.raises(ValueError, match="rest"):
+        descent_system(derive_problem(load_problem("bimodal", ['flow.learn=["weights"]'])))

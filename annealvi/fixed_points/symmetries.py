@@ -1,0 +1,50 @@
+"""The symmetries of a problem: exchanges of equal components, and rotations that exchange equal modes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from derive.objects.parameters import parameters_of
+from derive.problem.specification import Problem
+
+MOST_PERMUTED = 6
+MOST_SYMMETRIES = 200
+"""With more symmetries than this, the search looks for each image of a fixed point as for any other point."""
+
+
+def symmetries_of(problem: Problem, modes: np.ndarray) -> tuple[tuple[tuple[int, ...], np.ndarray], ...]:
+    """Return the problem's symmetries, the identity first.
+
+    They are exchanges of components of equal constants, times rotations of modes (K, r) onto modes of equal parameters.
+    A component's constants are its radius on the sphere and the parameters that it does not learn. For a problem with
+    more than MOST_SYMMETRIES only the identity is returned.
+    """
+    proposal, target = problem.proposal, problem.target
+    constants = [x for name, x in parameters_of(proposal).items() if name not in problem.flow.learn]
+    if problem.flow.manifold == "sphere":
+        constants.append(proposal.radii)
+    size = len(proposal.weights)
+    exchanges = _permutations(list(zip(*constants, strict=True)) if constants else [()] * size)
+    turns = []
+    for order in _permutations(list(zip(*parameters_of(target).values(), strict=True))):
+        turn = np.linalg.lstsq(modes, modes[list(order)], rcond=None)[0]
+        if np.allclose(modes @ turn, modes[list(order)], atol=1e-9 * np.abs(modes).max(initial=0.0)) and np.allclose(
+            turn @ turn.T, np.eye(len(turn))
+        ):
+            turns.append(turn)
+    if len(exchanges) * len(turns) > MOST_SYMMETRIES:
+        exchanges, turns = exchanges[:1], turns[:1]
+    return tuple(itertools.product(exchanges, turns))
+
+
+def _permutations(kinds: list[tuple[float, ...]]) -> list[tuple[int, ...]]:
+    """Return the permutations of equal things among each other, the identity first.
+
+    Only the identity is returned where there are too many things.
+    """
+    if len(kinds) > MOST_PERMUTED:
+        return [tuple(range(len(kinds)))]
+    orders = itertools.permutations(range(len(kinds)))
+    return [order for order in orders if all(kinds[i] == kinds[j] for i, j in enumerate(order))]
