@@ -5,6 +5,8 @@ Reference: Sommeijer, Shampine and Verwer, RKC: an explicit solver for parabolic
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import sympy as sp
 
@@ -16,12 +18,12 @@ MOST_PARTS = 5
 
 
 def stage_rows(stages: int) -> np.ndarray:
-    """The rows (stages + 1, 6) of a step of the given number of stages s, one for each evaluation of the rates.
+    """The rows (stages + 2, 6) of a step of the given number of stages s, one for each evaluation of the rates.
 
-    The first evaluation measures the radius, and the one after it is at stage 1. A row holds the time of its
-    evaluation as a fraction of the step, and the coefficients with which the stage after it combines the first state,
-    the stage of the evaluation and the one before, and h times the slopes at the evaluation and at the first state.
-    The last row's coefficients are not used.
+    The first two evaluations measure the radius at the end of the step, and the third is at stage 1. A row holds the
+    time of its evaluation as a fraction of the step, and the coefficients with which the following stage combines the
+    first state, the stage of the evaluation and the one before, and h times the slopes at the evaluation and at the
+    first state. The coefficients of the first and the last row are not used.
     """
     w_0 = 1 + DAMPING / stages**2
     T = np.polynomial.chebyshev.Chebyshev.basis
@@ -30,7 +32,7 @@ def stage_rows(stages: int) -> np.ndarray:
     w_1 = slope[-1] / bend[-1]
     b = np.ones(stages + 1)
     b[2:] = bend[2:] / slope[2:] ** 2
-    b[0], b[1] = b[2], 1 / w_0
+    b[:2] = b[2]
     a = 1 - b * t
     c = np.zeros(stages + 1)
     c[2:] = w_1 * bend[2:] / slope[2:]
@@ -45,7 +47,7 @@ def stage_rows(stages: int) -> np.ndarray:
 
 
 def longest_stable_step(stages: int) -> float:
-    """The longest stable step, times the radius, a tenth of a per cent on the safe side."""
+    """The longest stable step on the negative real axis, times the radius."""
     w_0 = 1 + DAMPING / stages**2
     T = np.polynomial.chebyshev.Chebyshev.basis(stages)
     return float((w_0 + 1) * T.deriv(2)(w_0) / T.deriv(1)(w_0))
@@ -54,15 +56,15 @@ def longest_stable_step(stages: int) -> float:
 def chebyshev_constants(evaluations: int, printer: ScalarPrinter) -> str:
     """The text of the constants of steps of 1 to MOST_PARTS parts of so many evaluations each.
 
-    BOUNDS[parts] is the longest stable step times the radius. CHEBYSHEV holds the rows of `stage_rows`, from those of
+    LONGEST[parts] is the longest stable step times the radius. CHEBYSHEV holds the rows of `stage_rows`, from those of
     one part on.
     """
     stages = [parts * evaluations - 2 for parts in range(1, MOST_PARTS + 1)]
     rows = np.concatenate([stage_rows(s) for s in stages])
-    bounds = [0.0, *map(longest_stable_step, stages)]
+    longest = [0.0, *map(longest_stable_step, stages)]
 
-    def numbers(values: object) -> str:
+    def numbers(values: Iterable[float]) -> str:
         return f"[{', '.join(printer.literal(sp.Float(v, 17)) for v in values)}]"
 
-    table = f"[{', '.join(numbers(row) for row in rows)}]"
-    return f"MOST_PARTS = {MOST_PARTS}\nBOUNDS = np.array({numbers(bounds)})\nCHEBYSHEV = np.array({table})"
+    table = f"[{', '.join(map(numbers, rows))}]"
+    return f"MOST_PARTS = {MOST_PARTS}\nLONGEST = np.array({numbers(longest)})\nCHEBYSHEV = np.array({table})"

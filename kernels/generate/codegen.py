@@ -123,9 +123,9 @@ def generate(
 
     averages: the analysed system. proxies: for each tabulated average, by index, whether a proxy serves it. target:
     "cpu" or "cuda". precision: "float64" or "float32", of every number in the program. surfaces: the coordinates of
-    each group that is read from a table, by the group's index. stabilised: whether the program contains RKC as well, see
-    `templates/chebyshev.py`. Raises TypeError for an expression without a kernel
-    form, and ValueError for a stray symbol or a name that the program cannot use.
+    each group that is read from a table, by the group's index. stabilised: whether the program has RKC as a second
+    method, see `templates/chebyshev.py`. Raises TypeError for an expression without a kernel form, and ValueError for a
+    stray symbol or a name that the program cannot use.
     """
     system = averages.system
     stray = beta.free_symbols - {TIME, *schedule_parameters}
@@ -168,7 +168,11 @@ def generate(
         calls(target),
         *(text_in_precision(name, printer) for name in ("integrator", "shooting", "rates")),
         sizes(of_the_system=False),
-        *([chebyshev_constants(len(tableau.B), printer), text_in_precision("chebyshev", printer)] if stabilised else []),
+        *(
+            [chebyshev_constants(len(tableau.B), printer), text_in_precision("chebyshev", printer)]
+            if stabilised
+            else []
+        ),
         *entry_functions(target),
     ]
     header = _header(f"from the derived system {system.label!r}", target, precision)
