@@ -80,9 +80,13 @@ REACH = 6.0
 """About the longest stable step of DOP853, times the radius."""
 BOUND_FROM = 4.0
 """A step of DOP853 is bound by stability from this length on, times the radius; such steps vary around REACH."""
-STEPS_BOUND, STEPS_SHORT = 2.0, 3.0
-"""The numbers of steps in a row, bound by stability or within DOP853's reach, after which the other method takes over.
-DOP853 leaves an error along the eigenvector, which makes RKC's first steps short."""
+DAMPING = 2.5
+"""The length of the steps by which DOP853 damps its error, times the radius."""
+STEPS_BOUND = 2.0
+STEPS_DAMPED = 2.0
+STEPS_SHORT = 2.0
+"""The numbers of steps in a row, bound by stability, damping or within DOP853's reach, before the other method takes
+over."""
 SAFETY = 1.2
 """The radius is that of a power iteration, which comes from below, times this factor."""
 SMALL = 1.0e-6
@@ -189,28 +193,36 @@ def notice_bound(lane: int, K: np.ndarray, clock: np.ndarray, trial: np.ndarray)
     """Count the accepted steps of DOP853 in a row that stability bounds, and let RKC take over after some of them.
 
     The last two stages of DOP853 are at the same time, and where stability bounds the step, they differ by about an
-    eigenvector of the largest eigenvalue.
+    eigenvector of the largest eigenvalue. Such steps leave an error along that eigenvector, which RKC would see as its
+    own. So DOP853 takes a few shorter steps before, which damp it.
     """
-    before, after = 0.0, 0.0
-    for i in range(STATES):
-        n = i * LANES + lane
-        moved = 0.0
-        for r in range(STAGES):
-            moved += (COEFFICIENTS[STAGES, r] - COEFFICIENTS[STAGES - 1, r]) * K[r * WIDTH + n]
-        moved *= clock[NOW * LANES + lane]
-        turned = K[STAGES * WIDTH + n] - K[(STAGES - 1) * WIDTH + n]
-        trial[DISPLACEMENT + n] = turned
-        before += moved * moved
-        after += turned * turned
-    radius = math.sqrt(after / before) if before > 0.0 else 0.0
-    count = clock[COUNT * LANES + lane] + 1.0 if clock[NOW * LANES + lane] * radius > BOUND_FROM else 0.0
-    clock[COUNT * LANES + lane] = count
-    if count >= STEPS_BOUND:
+    count, h = clock[COUNT * LANES + lane], clock[NOW * LANES + lane]
+    if count < STEPS_BOUND:
+        before, after = 0.0, 0.0
+        for i in range(STATES):
+            n = i * LANES + lane
+            moved = 0.0
+            for r in range(STAGES):
+                moved += (COEFFICIENTS[STAGES, r] - COEFFICIENTS[STAGES - 1, r]) * K[r * WIDTH + n]
+            turned = K[STAGES * WIDTH + n] - K[(STAGES - 1) * WIDTH + n]
+            trial[DISPLACEMENT + n] = turned
+            before += h * h * moved * moved
+            after += turned * turned
+        radius = math.sqrt(after / before) if before > 0.0 else 0.0
+        if h * radius <= BOUND_FROM:
+            clock[COUNT * LANES + lane] = 0.0
+            return
         for i in range(STATES):
             trial[DISPLACEMENT + i * LANES + lane] *= SMALL / math.sqrt(after)
         clock[RADIUS * LANES + lane] = SAFETY * radius
+    count += 1.0
+    if count >= STEPS_BOUND:
+        clock[FACTOR * LANES + lane] = DAMPING * SAFETY / (clock[RADIUS * LANES + lane] * h)
+    if count == STEPS_BOUND + STEPS_DAMPED:
+        clock[FACTOR * LANES + lane] = REACH / DAMPING
         clock[PARTS * LANES + lane] = 1.0
-        clock[COUNT * LANES + lane] = 0.0
+        count = 0.0
+    clock[COUNT * LANES + lane] = count
 
 
 @device
