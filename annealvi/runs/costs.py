@@ -248,9 +248,9 @@ class _Pilot:
 
         At each station a trajectory starts in the middle of the interval, in the state where the station before left
         it; the state is soon where the flow takes it at that temperature. One run takes WARMING steps and another takes
-        WARMED steps, or STABILISED_TIMES as many; the distance between their ends gives the number of steps in the interval. There are fewer
-        stations where STATIONS of them would take more than LONGEST_PILOT seconds. Returns the parts, and whether they
-        are a lower bound because one station was stopped after that time.
+        WARMED steps, or STABILISED_TIMES as many; the distance between their ends gives the number of steps in the
+        interval. There are fewer stations where STATIONS of them would take more than LONGEST_PILOT seconds. Returns
+        the parts, and whether they are a lower bound because one station was stopped after that time.
         """
         from kernels.integrate.errors import StoppedError
         from kernels.machine.threads import at_most
