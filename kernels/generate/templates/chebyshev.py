@@ -63,11 +63,12 @@ def device(function: Any) -> Any:
 
 # The copied text begins below this line.
 # More rows of `clock`. PARTS is the number of parts of a step of RKC, and zero in a lane that DOP853 advances. PART is
-# how many of them are done. COUNT is the number of steps in a row that speak for the other method. WANTED and MAY_GROW
-# keep the rows STEP and GROWN until a step ends.
+# how many of them are done. COUNT is the number of steps in a row that speak for the other method; below zero, DOP853 still
+# has so many steps to take. PAUSE is how many it takes when it takes over again. WANTED and MAY_GROW keep the rows STEP
+# and GROWN until a step ends.
 PARTS, PART, RADIUS = CLOCK_ROWS, CLOCK_ROWS + 1, CLOCK_ROWS + 2
-COUNT, WANTED, MAY_GROW = CLOCK_ROWS + 3, CLOCK_ROWS + 4, CLOCK_ROWS + 5
-CLOCK_SIZE = CLOCK_SIZE + 6 * LANES
+COUNT, WANTED, MAY_GROW, PAUSE = CLOCK_ROWS + 3, CLOCK_ROWS + 4, CLOCK_ROWS + 5, CLOCK_ROWS + 6
+CLOCK_SIZE = CLOCK_SIZE + 7 * LANES
 # More entries of `trial`: the present and the former stage of RKC, and a small displacement along the eigenvector of
 # the largest eigenvalue.
 STAGE, FORMER, DISPLACEMENT = WIDTH, 2 * WIDTH, 3 * WIDTH
@@ -87,6 +88,9 @@ STEPS_DAMPED = 2.0
 STEPS_SHORT = 2.0
 """The numbers of steps in a row, bound by stability, damping or within DOP853's reach, before the other method takes
 over."""
+SHORTEST_PAUSE = 8.0
+LONGEST_PAUSE = 64.0
+"""The numbers of steps that DOP853 takes before RKC may take over again. They double while RKC gains nothing."""
 SAFETY = 1.2
 """The radius is that of a power iteration, which comes from below, times this factor."""
 SMALL = 1.0e-6
@@ -102,6 +106,7 @@ def begin_steps(path: Path, group: Group) -> None:
         if place[TRAJECTORY * LANES + lane] == NOBODY or clock[ATTEMPTS * LANES + lane] == 0.0:
             for row in (PARTS, PART, COUNT, NOW):
                 clock[row * LANES + lane] = 0.0
+            clock[PAUSE * LANES + lane] = SHORTEST_PAUSE
         if place[TRAJECTORY * LANES + lane] == NOBODY or clock[PART * LANES + lane] > 0.0:
             continue
         t, h, end = clock[TIME * LANES + lane], clock[STEP * LANES + lane], times[place[TARGET * LANES + lane]]
@@ -197,6 +202,9 @@ def notice_bound(lane: int, K: np.ndarray, clock: np.ndarray, trial: np.ndarray)
     own. So DOP853 takes a few shorter steps before, which damp it.
     """
     count, h = clock[COUNT * LANES + lane], clock[NOW * LANES + lane]
+    if count < 0.0:
+        clock[COUNT * LANES + lane] = count + 1.0
+        return
     if count < STEPS_BOUND:
         before, after = 0.0, 0.0
         for i in range(STATES):
@@ -263,9 +271,12 @@ def judge_part(
     if clock[ACCEPTED * LANES + lane] == 1.0 and place[LAST * LANES + lane] == 0:
         short = h * min(factor, 10.0) * clock[RADIUS * LANES + lane] < SAFETY * REACH
         clock[COUNT * LANES + lane] = clock[COUNT * LANES + lane] + 1.0 if short else 0.0
+        if not short:
+            clock[PAUSE * LANES + lane] = SHORTEST_PAUSE
         if clock[COUNT * LANES + lane] >= STEPS_SHORT:
             clock[PARTS * LANES + lane] = 0.0
-            clock[COUNT * LANES + lane] = 0.0
+            clock[COUNT * LANES + lane] = -clock[PAUSE * LANES + lane]
+            clock[PAUSE * LANES + lane] = min(2.0 * clock[PAUSE * LANES + lane], LONGEST_PAUSE)
 
 
 @device
