@@ -63,9 +63,9 @@ def device(function: Any) -> Any:
 
 # The copied text begins below this line.
 # More rows of `clock`. PARTS is the number of parts of a step of RKC, and zero in a lane that DOP853 advances. PART is
-# how many of them are done. COUNT is the number of steps in a row that speak for the other method; below zero, DOP853 still
-# has so many steps to take. PAUSE is how many it takes when it takes over again. WANTED and MAY_GROW keep the rows STEP
-# and GROWN until a step ends.
+# how many of them are done. COUNT is the number of steps in a row that speak for the other method; below zero, DOP853
+# still has so many steps to take. PAUSE is how many it takes when it takes over again. WANTED and MAY_GROW keep the
+# rows STEP and GROWN until a step ends.
 PARTS, PART, RADIUS = CLOCK_ROWS, CLOCK_ROWS + 1, CLOCK_ROWS + 2
 COUNT, WANTED, MAY_GROW, PAUSE = CLOCK_ROWS + 3, CLOCK_ROWS + 4, CLOCK_ROWS + 5, CLOCK_ROWS + 6
 CLOCK_SIZE = CLOCK_SIZE + 7 * LANES
