@@ -310,9 +310,13 @@ def _judged(judge: Callable[[np.ndarray], Outcomes], states: np.ndarray) -> Outc
 
 
 def compiled_for_ensembles(session: Session, device: str) -> Kernel:
-    """Compile the kernel of a problem with averages to the error that outcomes need."""
+    """Compile the kernel of a problem with averages to the error that outcomes need.
+
+    Rates with averages over several variables are dear, and at high temperatures stability alone bounds the steps of
+    DOP853; the kernel then has a second method, whose steps are longer there.
+    """
     several = session.derivation.system.widest_average > 1
-    return session.compile(device, AVERAGES) if several else session.compile(device)
+    return session.compile(device, AVERAGES, stabilised=True) if several else session.compile(device)
 
 
 def _reading_times(session: Session, end: float) -> np.ndarray:

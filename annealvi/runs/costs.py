@@ -40,6 +40,9 @@ of the path or more."""
 WARMING, WARMED = 16, 48
 """Steps of the first and the second run at a station. Sixteen steps are enough to grow from the first guess to the size
 that the flow allows."""
+STABILISED_TIMES = 2
+"""How many times as many steps a stabilised kernel takes at a station. Its steps go on to grow after those of DOP853
+are as long as stability allows."""
 MOST_TRAJECTORIES = 10**9
 STAGES = 12
 """Right-hand sides per step of DOP853."""
@@ -245,14 +248,16 @@ class _Pilot:
 
         At each station a trajectory starts in the middle of the interval, in the state where the station before left
         it; the state is soon where the flow takes it at that temperature. One run takes WARMING steps and another takes
-        WARMED steps; the distance between their ends gives the number of steps in the interval. There are fewer
-        stations where STATIONS of them would take more than LONGEST_PILOT seconds. Returns the parts, and whether they
-        are a lower bound because one station was stopped after that time.
+        WARMED steps, or STABILISED_TIMES as many; the distance between their ends gives the number of steps in the
+        interval. There are fewer stations where STATIONS of them would take more than LONGEST_PILOT seconds. Returns
+        the parts, and whether they are a lower bound because one station was stopped after that time.
         """
         from kernels.integrate.errors import StoppedError
         from kernels.machine.threads import at_most
 
-        count = max(2, min(STATIONS, int(LONGEST_PILOT / ((WARMING + WARMED) * seconds_per_step))))
+        times = STABILISED_TIMES if self.kernel.request.stabilised else 1
+        short, long = times * WARMING, times * WARMED
+        count = max(2, min(STATIONS, int(LONGEST_PILOT / ((short + long) * seconds_per_step))))
         parts: list[Part] = []
         end = float(self.times[-1])
         length = (end - first) / count
@@ -261,9 +266,9 @@ class _Pilot:
             due = np.concatenate([[middle], self.times[self.times > middle]])
             try:
                 with at_most(LONGEST_PILOT):
-                    warming, warm, _ = _follow(self.kernel, crew, due, self.rtol, WARMING)
+                    warming, warm, _ = _follow(self.kernel, crew, due, self.rtol, short)
                     begun = time.perf_counter()
-                    steps, reached, state = _follow(self.kernel, crew, due, self.rtol, WARMED)
+                    steps, reached, state = _follow(self.kernel, crew, due, self.rtol, long)
                     seconds = time.perf_counter() - begun
             except StoppedError as stopped:
                 return [*parts, self._stopped(stopped, end + length / 2)], True

@@ -256,7 +256,12 @@ class Session:
         self.coordinates.require_states(states, key, source)
 
     def compile(
-        self, device: str = "auto", tolerance: float = 1e-12, expectations: str = "proxy", precision: str = "float64"
+        self,
+        device: str = "auto",
+        tolerance: float = 1e-12,
+        expectations: str = "proxy",
+        precision: str = "float64",
+        stabilised: bool = False,
     ) -> Kernel:
         """Generate and compile the kernel of the derived system with this problem's parameters and schedule.
 
@@ -269,6 +274,8 @@ class Session:
             How the kernel computes averages: by Chebyshev tables where these reach the tolerance, in up to three
             coordinates for averages over several variables, or by quadrature.
         precision : {"float64", "float32"}
+        stabilised : bool
+            Whether the kernel has a second method, RKC, for steps that stability bounds; it acts at rtol >= 1e-7.
 
         Returns
         -------
@@ -282,6 +289,7 @@ class Session:
             If the device cannot run here.
         """
         options = {"tolerance": tolerance, "expectations": expectations, "device": device, "precision": precision}
+        options["stabilised"] = stabilised
         return compilation.compile_with_schedule(
             self.problem, self.derivation.system, self.values, self.schedule, **options
         )

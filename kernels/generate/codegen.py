@@ -19,6 +19,7 @@ import sympy as sp
 
 from derive.objects.system import TIME
 from kernels.generate.average_source import CLENSHAW_ROWS, SURFACE_ROWS, average_function, group_blocks
+from kernels.generate.chebyshev import chebyshev_constants
 from kernels.generate.entry_source import entry_functions, sizes
 from kernels.generate.lattice_code import scratch_size
 from kernels.generate.printer import ScalarPrinter
@@ -116,13 +117,15 @@ def generate(
     target: str,
     precision: str = "float64",
     surfaces: Mapping[int, tuple[sp.Expr, ...]] = MappingProxyType({}),
+    stabilised: bool = False,
 ) -> Program:
     """The program of a system under a schedule.
 
     averages: the analysed system. proxies: for each tabulated average, by index, whether a proxy serves it. target:
     "cpu" or "cuda". precision: "float64" or "float32", of every number in the program. surfaces: the coordinates of
-    each group that is read from a table, by the group's index. Raises TypeError for an expression without a kernel
-    form, and ValueError for a stray symbol or a name that the program cannot use.
+    each group that is read from a table, by the group's index. stabilised: whether the program has RKC as a second
+    method, see `templates/chebyshev.py`. Raises TypeError for an expression without a kernel form, and ValueError for a
+    stray symbol or a name that the program cannot use.
     """
     system = averages.system
     stray = beta.free_symbols - {TIME, *schedule_parameters}
@@ -158,12 +161,18 @@ def generate(
         gram_function(system, parameters, printer, own["gram"]),
         rates,
     ]
+    tableau = dop853()
     integrator = [
         "WIDTH = STATES * LANES",
-        tableau_constants(dop853(), printer),
+        tableau_constants(tableau, printer),
         calls(target),
         *(text_in_precision(name, printer) for name in ("integrator", "shooting", "rates")),
         sizes(of_the_system=False),
+        *(
+            [chebyshev_constants(len(tableau.B), printer), text_in_precision("chebyshev", printer)]
+            if stabilised
+            else []
+        ),
         *entry_functions(target),
     ]
     header = _header(f"from the derived system {system.label!r}", target, precision)

@@ -32,7 +32,8 @@ class Trajectories:
     y
         (N, n_out, states) the states at these times.
     steps
-        (N,) how many steps each trajectory attempted.
+        (N,) how many steps each trajectory attempted. A step of RKC counts as often as it evaluates the rates as many
+        times as a step of DOP853 does.
     reached
         (N,) the time to which each trajectory was integrated: the last time, or the time at which a trap stopped it.
     device, method
@@ -96,7 +97,7 @@ def integrate_sets(
             if count > 1:
                 error.args = (f"set {n}: {error}",)
             raise
-    method = method_text(control, one.precision) + one.tables.way_with_groups
+    method = method_text(control, one.precision, one.request.stabilised) + one.tables.way_with_groups
     return [
         Trajectories(
             wanted[n],

@@ -44,6 +44,7 @@ class Request:
     precision: str
     device: DeviceRequest
     reach: Reach | None
+    stabilised: bool = False
 
     def __post_init__(self) -> None:
         if self.expectations not in ("proxy", "quadrature"):
@@ -109,7 +110,14 @@ class CompiledSystem:
         reach = reach_of(system, own) if request.reach is None else request.reach.with_other(reach_of(system, own))
         tables = build_tables(averages, own, request.tolerance, request.expectations == "proxy", reach)
         program = generate(
-            averages, formula, of_schedule, tables.by_proxy, where.kind, request.precision, tables.surfaces
+            averages,
+            formula,
+            of_schedule,
+            tables.by_proxy,
+            where.kind,
+            request.precision,
+            tables.surfaces,
+            request.stabilised,
         )
         prefix = f"{where.kind}_{request.precision}"
         module = load_module(program.source, f"{prefix}_{_stem(system.label)}")

@@ -173,6 +173,7 @@ def compile_system(
     precision: str = "float64",
     device: DeviceRequest = "auto",
     reach: Reach | None = None,
+    stabilised: bool = False,
 ) -> Kernel:
     """Generate and compile a system under a schedule.
 
@@ -199,6 +200,9 @@ def compile_system(
         "auto", "cpu" or "cuda".
     reach
         How far the states go, where the problem knows more than its parameters say.
+    stabilised
+        Whether the kernel has RKC as a second method, for steps that stability bounds: an explicit method of order 2
+        with many stages. At tolerances rtol below 1e-7 DOP853 takes all steps nevertheless.
 
     Returns
     -------
@@ -222,5 +226,6 @@ def compile_system(
         precision,
         device,
         reach,
+        stabilised,
     )
     return Kernel.compiled(analyse_averages(system), request)

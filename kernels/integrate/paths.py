@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kernels.generate.templates.chebyshev import LEAST_RTOL
 from kernels.generate.templates.integrator import Control, Path
 from kernels.integrate.compiled import CompiledSystem
 
@@ -65,11 +66,12 @@ def paths_of(
     )
 
 
-def method_text(control: Control, precision: str) -> str:
-    """The method of integration in words."""
+def method_text(control: Control, precision: str, stabilised: bool) -> str:
+    """The method of integration in words. stabilised: whether the kernel has RKC as a second method."""
     rtol, atol, fixed = control.rtol, control.atol, control.fixed_steps
     steps = f"{fixed} equal steps per interval" if fixed else f"rtol = {rtol:g}, atol = {atol:g}"
-    return f"DOP853, {steps}, {precision}"
+    second = ", RKC where stability bounds its steps" if stabilised and not fixed and rtol >= LEAST_RTOL else ""
+    return f"DOP853{second}, {steps}, {precision}"
 
 
 def _extended(values: np.ndarray, length: int, last: float) -> np.ndarray:

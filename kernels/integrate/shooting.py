@@ -65,4 +65,6 @@ def shoot_segments(
         n = int(np.argmin(runs))
         time, state = float(failed[n, 0]), failed[n, 1:].astype(float)
         raise IntegrationError(f"a trajectory of the shooting fails at t = {time:.6g}, state {state}", n, time, state)
-    return Shooting(found, int(runs.sum()), kernel.device, method_text(control, kernel.precision))
+    return Shooting(
+        found, int(runs.sum()), kernel.device, method_text(control, kernel.precision, kernel.request.stabilised)
+    )

@@ -50,8 +50,13 @@ ROOM = 1.5
 """The largest factor between a work and its estimate, in either direction."""
 
 
-@pytest.mark.parametrize("name", sorted(set(annealvi.BUILT_IN) - {"slips-8", "slips-16", "slips-32", "slips-64"}))
-def test_the_work_is_estimated_from_short_samples_of_the_path(name, monkeypatch):
+PROBLEMS = sorted(set(annealvi.BUILT_IN) - {"slips-8", "slips-16", "slips-32", "slips-64"})
+
+
+@pytest.mark.parametrize(
+    ("name", "stabilised"), [*((name, False) for name in PROBLEMS), ("learned-weights", True), ("simplex", True)]
+)
+def test_the_work_is_estimated_from_short_samples_of_the_path(name, stabilised, monkeypatch):
     """The estimated work of a path agrees with the counted work.
 
     For the estimate at most 64 steps are followed from the start, and the rest of the path is sampled. Then the whole
@@ -60,7 +65,7 @@ def test_the_work_is_estimated_from_short_samples_of_the_path(name, monkeypatch)
     tenth of the work, because the flow becomes stiff as the temperature falls.
     """
     session = annealvi.open_session(annealvi.load_problem(name))
-    kernel = session.compile("cpu", 1e-6)
+    kernel = session.compile("cpu", 1e-6, stabilised=stabilised)
     here, times = session.random_states(2, 0), np.append(0.0, session.end_time() * np.geomspace(1e-3, 1, 10))
     monkeypatch.setattr(costs, "MOST_PILOT_STEPS", 64)
     monkeypatch.setattr(costs, "LONGEST_PILOT", 1e6)
