@@ -112,13 +112,18 @@ class Scouts:
 
     @cached_property
     def stations(self) -> np.ndarray:
-        """Places on the grid, after the start, from which scouts with a common end only come closer, and are near."""
+        """Places on the grid, after the start, from which scouts with a common end only come closer, and are near.
+
+        They are the first such place and some later ones at distances that double: what has not settled at a station
+        seldom does so soon after, and each stop costs a few steps.
+        """
         ends, count = _cells(self.paths[:, -1] / self.scale, TOGETHER)
         widths = np.max([_widths(self.paths[ends == cell], self.scale) for cell in range(count)], axis=0)
         widest_after = np.maximum.accumulate(widths[::-1])[::-1]
         narrow = (widest_after <= np.maximum(widths, TOGETHER)) & (widest_after <= NEAR)
         alone = count > len(self.paths) / 2  # too many ends for so few paths to show anything
-        return 1 + np.flatnonzero(narrow[1:-1] & (not alone))
+        found = 1 + np.flatnonzero(narrow[1:-1] & (not alone))
+        return found[2 ** np.arange(len(found).bit_length()) - 1]
 
     def pace(self, task: Task, pace: Pace) -> Pace:
         """Return the pace of an ensemble, most of whose trajectories settle at the first station.
