@@ -27,8 +27,8 @@ TIMES = 256
 """Number of times at which deviations are compared."""
 LOOKED_AT_ONCE = 16
 """Number of times between two looks at whether the deviations are still small."""
-GREW = 1.0
-"""Deviations that nowhere exceed this multiple of their first size are damped."""
+GREW = 1 + SMALL
+"""Deviations that nowhere exceed this multiple of their first size are damped. One, but for the differences' error."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class GrowingDirections:
     until : float
         The time to which the deviations are small, in units of the flow's time.
     damped : float
-        The logarithm of the largest growth of all other directions; not positive.
+        The logarithm of the largest growth of all other directions: zero, as at the start, but for numerical error.
     """
 
     overlaps: InitialOverlaps
@@ -166,7 +166,7 @@ def _by_growth(overlaps: InitialOverlaps, maps: np.ndarray, until: float) -> Gro
         _, sizes, directions = np.linalg.svd(maps @ rest.T, full_matrices=False)
         largest = int(sizes[:, 0].argmax())
         growth.append(float(np.log(sizes[largest, 0])))
-        if sizes[largest, 0] <= GREW * (1 + SMALL):
+        if sizes[largest, 0] <= GREW:
             break
         found.append(directions[largest, 0] @ rest)
         rest = rest[:0] if len(found) == overlaps.count else _complement(np.array(found))
