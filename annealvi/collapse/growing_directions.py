@@ -75,7 +75,7 @@ class InitialOverlaps:
         """Return Gram matrices (n, r + L, r + L) of orthonormal vectors and unit means, at coordinates (n, count)."""
         L, r = self.components, len(self.independent_modes)
         gram = np.tile(np.eye(r + L), (len(coordinates), 1, 1))
-        gram[:, r:, :r] = coordinates[:, : L * r].reshape(-1, L, r)
+        gram[:, r:, :r] = coordinates[:, : L * r].reshape(len(coordinates), L, r)
         rows, columns = np.tril_indices(L, -1)
         gram[:, r + rows, r + columns] = coordinates[:, L * r :]
         return gram + np.tril(gram, -1).swapaxes(1, 2)

@@ -188,3 +188,12 @@ def test_the_command_prints_and_writes_a_law(tmp_path, capsys):
     sums = np.sum([rows["p"] for rows in found["modes_missed"].values()], axis=0)
     assert sums == pytest.approx(found["p"])
     assert min(found["effective_runs"]) > 100
+
+
+def test_a_single_mode_at_the_origin_is_never_missed():
+    """The modes span nothing, and the only coordinate is the cosine of the two means."""
+    one = ("target.means=[[0.0]]", "target.weights=[1.0]", "target.scales=[1.0]", "proposal.radius=3.0")
+    law = annealvi.collapse_law(session_of("bimodal", 30, 30, 128, *one), [8, 64], n=1)
+    assert law.growing.overlaps.count == 1
+    assert not law.p.any()
+    assert not law.missed
