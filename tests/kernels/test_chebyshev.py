@@ -4,12 +4,12 @@ DOP853 takes over at tolerances just below LEAST_RTOL, so one kernel shows both 
 """
 
 import numba
-import numba.cuda
 import numpy as np
 import pytest
 import sympy as sp
 from cuda_without_gpu import in_simulator, needs_compiler
 from handtyped import COSINES, GRAM
+from hopper_kernels import assembled, integrator_kernels, ptx_of
 
 import annealvi
 from annealvi.collapse.ensemble import compiled_for_ensembles
@@ -22,7 +22,6 @@ from kernels.integrate.domain import widest_tolerance
 from kernels.integrate.errors import DomainError, TooManyStepsError
 from kernels.integrate.kernel import compile_system
 from kernels.lower.analysis import analyse_averages
-from kernels.machine.module_cache import load_module
 
 FAST, GROWTH, DECAY = sp.symbols("fast growth decay", real=True)
 NUMBERS = {FAST: 5.0, GROWTH: -0.0002, DECAY: 3000.0}
@@ -194,11 +193,7 @@ def test_simulated_cuda_agrees_with_the_cpu():
 @needs_compiler
 @pytest.mark.usefixtures("hopper")
 def test_the_kernel_compiles_for_hopper_without_a_gpu():
-    program = generate(analyse_averages(relaxing_system()), sp.S.One, (), {}, "cuda", stabilised=True)
-    module = load_module(program.source, "ptx_stabilised")
-    real, whole = numba.float64, numba.int64
-    line, table, cube, tower = real[::1], real[:, ::1], real[:, :, ::1], real[:, :, :, ::1]
-    path = (table, table, whole[:, ::1], table, line, whole[:, :, ::1], cube, cube, cube, line)
-    signature = (whole[::1], cube, *path, tower, cube, whole[:, ::1], whole)
-    ptx, _ = numba.cuda.compile_ptx(module.integrate_all.py_func, signature, cc=(9, 0))
-    assert ".target sm_90" in ptx
+    averages = analyse_averages(relaxing_system())
+    integrate_all, *_ = integrator_kernels("stabilised", averages, sp.S.One, (), {}, stabilised=True)
+    found = assembled(ptx_of(integrate_all))
+    assert found.spilled == 0

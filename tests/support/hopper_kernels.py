@@ -89,9 +89,11 @@ def assembly_in(log):
     return Assembly(int(registers), stack, stored + loaded, int(shared))
 
 
-def integrator_kernels(name, averages, beta, parameters, by_proxy, precision="float64", surfaces=None):
+def integrator_kernels(
+    name, averages, beta, parameters, by_proxy, precision="float64", surfaces=None, stabilised=False
+):
     """The kernels of one system of ordinary differential equations."""
-    program = generate(averages, beta, parameters, by_proxy, "cuda", precision, surfaces=surfaces or {})
+    program = generate(averages, beta, parameters, by_proxy, "cuda", precision, surfaces or {}, stabilised)
     module = load_module(program.source, f"ptx_{re.sub('[^a-z0-9]', '_', name.lower())}_{precision}")
     real = numba.from_dtype(np.dtype(precision))
     line, table, cube, tower, whole = real[::1], real[:, ::1], real[:, :, ::1], real[:, :, :, ::1], int64

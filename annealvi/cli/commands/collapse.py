@@ -19,7 +19,7 @@ from annealvi.cli.shared_options import (
 from annealvi.cli.sweep_runs import path_of, refuse_sweep_options, show_plans, sweeping
 
 NAME = "collapse"
-ABOUT = "the probability of mode collapse, by formula, ODE ensemble and particles"
+ABOUT = "the probability of mode collapse, by formula, ODE ensemble, particles and the law over dimensions"
 EXAMPLE = "collapse bimodal --set schedule.T0=100 --method formula,ode --n 20000"
 
 
