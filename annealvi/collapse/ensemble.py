@@ -43,8 +43,8 @@ relative to the overlaps, and that is far below the standard error of any afford
 """
 
 AVERAGES = 1e-8
-"""Error of each average where averages run over several variables: a hundredth of the error of a step. Tables of these
-averages are then small; to 1e-12 many have none.
+"""Error of each average where averages run over several variables or look at several states: a hundredth of the error
+of a step. Tables of these averages are then small; to 1e-12 many have none.
 """
 
 READ = np.array([0.25, 0.5, 1.0])
@@ -312,11 +312,13 @@ def _judged(judge: Callable[[np.ndarray], Outcomes], states: np.ndarray) -> Outc
 def compiled_for_ensembles(session: Session, device: str) -> Kernel:
     """Compile the kernel of a problem with averages to the error that outcomes need.
 
-    Rates with averages over several variables are dear, and at high temperatures stability alone bounds the steps of
-    DOP853; the kernel then has a second method, whose steps are longer there.
+    Rates with averages over several variables or at several states are dear, and at high temperatures stability alone
+    bounds the steps of DOP853; the kernel then has a second method, whose steps are longer there.
     """
-    several = session.derivation.system.widest_average > 1
-    return session.compile(device, AVERAGES, stabilised=True) if several else session.compile(device)
+    from kernels.lower.lattice import averages_of
+
+    dear = bool(averages_of(session.derivation.system))
+    return session.compile(device, AVERAGES, stabilised=True) if dear else session.compile(device)
 
 
 def _reading_times(session: Session, end: float) -> np.ndarray:

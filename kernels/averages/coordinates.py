@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import sympy as sp
 
-from kernels.averages.moment_sums import moments_at
+from kernels.averages.moment_sums import Coefficients
 from kernels.lower.invariants import Invariants
 from kernels.lower.lattice import Group, Moment
 
@@ -54,6 +54,12 @@ class Logits:
     degrees: float | None
     moments: tuple[Moment, ...]
 
+    @property
+    def numbers(self) -> tuple:
+        """What decides the moments as functions of the basic invariants."""
+        arrays = (self.offsets, self.covariances, self.constants)
+        return *(a.tolist() for a in arrays), self.normals, self.degrees, self.moments
+
     def same(self, other: Logits) -> bool:
         """Whether the moments are the same functions of the basic invariants."""
         if (self.normals, self.degrees, self.moments) != (other.normals, other.degrees, other.moments):
@@ -74,18 +80,10 @@ class Logits:
         slopes[missed > NEGATIVE * np.maximum(variances[:, 0], 1.0)] = np.nan
         return np.pad(slopes, ((0, 0), (0, 0), (0, self.normals - slopes.shape[2])))
 
-    def moments_at(self, basic: np.ndarray, nats: float, finer: float = 1.0) -> np.ndarray:
-        """The moments (N, moments) at basic invariants (N, n); nan where no logits have these.
-
-        nats, finer: see `moment_sums.moments_at`.
-        """
-        slopes = self.slopes(basic)
-        offsets = _with_one(basic) @ self.offsets.T
-        exist = np.isfinite(slopes).all(axis=(1, 2))
-        curvatures, chi_slopes = self.constants
-        some_slopes = np.where(exist[:, None, None], slopes, 0.0)
-        found = moments_at(offsets, some_slopes, curvatures, chi_slopes, self.degrees, self.moments, nats, finer)
-        return np.where(exist[:, None], found, np.nan)
+    def at(self, basic: np.ndarray) -> Coefficients:
+        """The logits at basic invariants (N, n), with slopes that are nan where there are none."""
+        curvatures, chi_slopes = (np.broadcast_to(row, (len(basic), len(row))) for row in self.constants)
+        return Coefficients(_with_one(basic) @ self.offsets.T, self.slopes(basic), curvatures, chi_slopes)
 
 
 @dataclass(frozen=True)
@@ -112,10 +110,39 @@ class Coordinates:
     deviations: tuple[int, ...] = ()
     cosines: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
-    def same(self, other: Coordinates) -> bool:
+    everywhere = True
+    """Whether the states stay within the box."""
+
+    @property
+    def degrees(self) -> float | None:
+        """The degrees of freedom of the χ² variable, or None."""
+        return self.logits.degrees
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        """The moments of the table."""
+        return self.logits.moments
+
+    @property
+    def own_moments(self) -> tuple[Moment, ...]:
+        """The moments of the group, in the order of the table's."""
+        return self.logits.moments
+
+    @property
+    def numbers(self) -> tuple:
+        """What decides the moments as functions of the coordinates."""
+        return self.box.tolist(), self.deviations, sorted(self.cosines.items()), *self.logits.numbers
+
+    def same(self, other: object) -> bool:
         """Whether the moments are the same functions of the coordinates."""
+        if not isinstance(other, Coordinates):
+            return False
         mine, others = ((c.deviations, c.cosines, c.box.shape) for c in (self, other))
         return mine == others and np.allclose(self.box, other.box, rtol=SAME) and self.logits.same(other.logits)
+
+    def logits_at(self, u: np.ndarray) -> Coefficients:
+        """The logits at points u (N, n) of the cube from −1 to 1, with slopes that are nan where none exist."""
+        return self.logits.at(self.basic(u))
 
     def basic(self, u: np.ndarray) -> np.ndarray:
         """The basic invariants (N, n) at points u (N, n) of the cube from −1 to 1 that stands for the box."""

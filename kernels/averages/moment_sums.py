@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -23,46 +24,58 @@ STEEPEST = 40.0
 made of are finite with room to spare, and a table of a steeper function would not pay."""
 
 
-def moments_at(
-    offsets: np.ndarray,
-    slopes: np.ndarray,
-    curvatures: np.ndarray,
-    chi_slopes: np.ndarray,
-    degrees: float | None,
-    moments: Sequence[Moment],
-    nats: float,
-    finer: float = 1.0,
-) -> np.ndarray:
-    """E[Π ρ_l^p (log ρ_l)^q] with logits A_l + B_l·z + k_l ‖z‖² + k'_l c at N sets of coefficients: (N, moments).
+class Coefficients(NamedTuple):
+    """The coefficients of C logits A_l + B_l·z + k_l ‖z‖² + k'_l c at N points.
 
-    offsets: (N, C). slopes: (N, C, r), r at most three. curvatures, chi_slopes: (C,), the same for all. One of the C
-    logits is zero, to which the others are relative. degrees: of the χ² variable c, or None. moments: without powers of
-    the variables. nats: the accuracy e^{−nats}. finer: more nodes by this factor along each axis, for measurements.
+    One of the logits is zero, to which the others are relative.
+
+    Attributes
+    ----------
+    offsets
+        (N, C) A_l.
+    slopes
+        (N, C, r) B_l, r at most three.
+    curvatures, chi_slopes
+        (N, C) k_l and k'_l.
     """
-    points, components, normals = slopes.shape
-    if normals == 0:
-        slopes, normals = np.zeros((points, components, 1)), 1
-    spread = slopes.max(axis=1) - slopes.min(axis=1)
-    quadratic = 2 * float(np.ptp(curvatures))
-    densities = np.array([[finer * normal_density(s, quadratic, nats) for s in row] for row in spread])
-    c, c_weights = _chi_rule(chi_slopes, degrees, nats, finer)
+
+    offsets: np.ndarray
+    slopes: np.ndarray
+    curvatures: np.ndarray
+    chi_slopes: np.ndarray
+
+
+def moments_at(
+    logits: Coefficients, degrees: float | None, moments: Sequence[Moment], nats: float, finer: float = 1.0
+) -> np.ndarray:
+    """E[Π z^a c^b Π ρ_l^p (log ρ_l)^q] at N sets of coefficients: (N, moments).
+
+    degrees: of the χ² variable c, or None. moments: a power of a normal variable is only for r = 1. nats: the accuracy
+    e^{−nats}. finer: more nodes by this factor along each axis, for measurements.
+    """
+    points, components, normals = logits.slopes.shape
+    slopes = logits.slopes if normals > 0 else np.zeros((points, components, 1))
+    spread = np.ptp(slopes, axis=1)
+    quadratic = 2 * np.ptp(logits.curvatures, axis=1)
+    densities = np.array(
+        [[finer * normal_density(s, q, nats) for s in row] for row, q in zip(spread, quadratic, strict=True)]
+    )
+    c, c_weights = _chi_rule(logits.chi_slopes, degrees, nats, finer)
     found = np.empty((points, len(moments)))
     powers = np.array([(m.shares, m.logs) for m in moments], np.int64)
+    of_variables = np.array([(sum(m.variables[:normals]), sum(m.variables[normals:])) for m in moments], np.int64)
     radius = math.sqrt(2 * nats)
-    run_on_threads(
-        _sums, points, offsets, slopes, curvatures, chi_slopes, densities, c, c_weights, radius, powers, found
-    )
+    coefficients = (logits.offsets, slopes, logits.curvatures, logits.chi_slopes)
+    run_on_threads(_sums, points, *coefficients, densities, c, c_weights, radius, powers, of_variables, found)
     return found
 
 
-def nodes_of(
-    slopes: np.ndarray, curvatures: np.ndarray, chi_slopes: np.ndarray, degrees: float | None, nats: float
-) -> float:
-    """About how many nodes the sums take at the steepest of N sets of slopes (N, C, r); see `moments_at`."""
-    spread = (slopes.max(axis=1) - slopes.min(axis=1)).max(axis=0)
-    quadratic = 2 * float(np.ptp(curvatures))
+def nodes_of(logits: Coefficients, degrees: float | None, nats: float) -> float:
+    """About how many nodes the sums take at the steepest of N sets of coefficients; see `moments_at`."""
+    spread = np.ptp(logits.slopes, axis=1).max(axis=0)
+    quadratic = 2 * float(np.ptp(logits.curvatures, axis=1).max())
     of_normals = math.prod(2 * math.sqrt(2 * nats) * normal_density(s, quadratic, nats) for s in spread)
-    return of_normals * len(_chi_rule(chi_slopes, degrees, nats, 1.0)[0])
+    return of_normals * len(_chi_rule(logits.chi_slopes, degrees, nats, 1.0)[0])
 
 
 def _chi_rule(
@@ -72,13 +85,28 @@ def _chi_rule(
     if degrees is None:
         return np.zeros(1), np.ones(1)
     law = chi_law(degrees, nats)
-    density = finer * chi_density(float(np.ptp(chi_slopes)), law.own_density, law.steepest)
+    density = finer * chi_density(float(np.ptp(chi_slopes, axis=1).max()), law.own_density, law.steepest)
     c, log_weights = chi_nodes(law, np.arange(law.lowest, law.highest + 1 / density, 1 / density))
     return c, np.exp(log_weights) / density
 
 
 @kept(njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}))
-def _sums(first, stop, flag, offsets, slopes, curvatures, chi_slopes, densities, c, c_weights, radius, powers, found):  # type: ignore[no-untyped-def]
+def _sums(  # type: ignore[no-untyped-def]
+    first,
+    stop,
+    flag,
+    offsets,
+    slopes,
+    curvatures,
+    chi_slopes,
+    densities,
+    c,
+    c_weights,
+    radius,
+    powers,
+    of_variables,
+    found,
+):
     """Write the moments at the points first … stop; see `moments_at`. The last normal variable is the inner one."""
     components, normals = slopes.shape[1], slopes.shape[2]
     for n in range(first, stop):
@@ -101,7 +129,7 @@ def _sums(first, stop, flag, offsets, slopes, curvatures, chi_slopes, densities,
             x = (i - reach[2]) * step[2]
             weights[i] = step[2] / math.sqrt(2 * math.pi) * math.exp(-0.5 * x * x)
             for l in range(components):
-                exponents[l, i] = (slope[l, 2] + curvatures[l] * x) * x
+                exponents[l, i] = (slope[l, 2] + curvatures[n, l] * x) * x
                 factors[l, i] = math.exp(exponents[l, i])
         found[n] = 0.0
         logarithms = powers[:, 1].max() > 0
@@ -123,9 +151,9 @@ def _sums(first, stop, flag, offsets, slopes, curvatures, chi_slopes, densities,
                     highest = -np.inf
                     levels = np.empty(components)
                     for l in range(components):
-                        levels[l] = offsets[n, l] + chi_slopes[l] * c[k]
-                        levels[l] += (slope[l, 0] + curvatures[l] * z_0) * z_0
-                        levels[l] += (slope[l, 1] + curvatures[l] * z_1) * z_1
+                        levels[l] = offsets[n, l] + chi_slopes[n, l] * c[k]
+                        levels[l] += (slope[l, 0] + curvatures[n, l] * z_0) * z_0
+                        levels[l] += (slope[l, 1] + curvatures[n, l] * z_1) * z_1
                         highest = max(highest, levels[l])
                     total[begin:end] = 0.0
                     for l in range(components):
@@ -144,6 +172,9 @@ def _sums(first, stop, flag, offsets, slopes, curvatures, chi_slopes, densities,
                     for m in range(len(powers)):
                         for i in range(begin, end):
                             term[i] = weights[i]
+                        for _ in range(of_variables[m, 0]):
+                            for i in range(begin, end):
+                                term[i] *= (i - reach[2]) * step[2]
                         for l in range(components):
                             for _ in range(powers[m, 0, l]):
                                 for i in range(begin, end):
@@ -154,4 +185,4 @@ def _sums(first, stop, flag, offsets, slopes, curvatures, chi_slopes, densities,
                         part = 0.0
                         for i in range(begin, end):
                             part += term[i]
-                        found[n, m] += outer * part
+                        found[n, m] += outer * c[k] ** of_variables[m, 1] * part

@@ -19,9 +19,11 @@ import sympy as sp
 from scipy.fft import dctn
 
 from kernels.averages.coordinates import Coordinates
-from kernels.averages.moment_sums import STEEPEST, nodes_of
+from kernels.averages.moment_sums import STEEPEST, moments_at, nodes_of
+from kernels.averages.pairs import PairCoordinates
 from kernels.averages.quadrature import CONSTANT
 from kernels.generate.templates.surface import MOST_FUNCTIONS, MOST_TERMS, PIECE
+from kernels.lower.lattice import Moment
 from kernels.machine.module_cache import environment_digest, keep, read_kept
 
 FIRST_TERMS, GROWTH = 14, 1.25
@@ -33,6 +35,7 @@ PROBES = 400
 SHARPER = 8
 """How often what is left out is halved until the measured error is small enough."""
 
+AnyCoordinates = Coordinates | PairCoordinates
 Moments = Callable[..., np.ndarray]
 """The moments (N, moments) at points u (N, n) of the cube from −1 to 1, which stands for the box of the coordinates."""
 
@@ -47,6 +50,10 @@ class Surface:
         Where to read it, as expressions in states and parameters.
     table
         (n,) what `kernels.generate.templates.surface` reads.
+    moments
+        The moments in the table's order.
+    everywhere
+        Whether the states stay where the table holds. Outside its box the kernel sums.
     size
         The number of coefficients.
     error
@@ -56,6 +63,8 @@ class Surface:
     """
 
     coordinates: tuple[sp.Expr, ...]
+    moments: tuple[Moment, ...]
+    everywhere: bool
     table: np.ndarray
     size: int
     error: float
@@ -67,29 +76,37 @@ class Surfaces:
 
     def __init__(self, tolerance: float) -> None:
         self.tolerance = tolerance
-        self.made: list[tuple[Coordinates, Surface | None]] = []
+        self.made: list[tuple[AnyCoordinates, Surface | None]] = []
 
-    def surface_of(self, coordinates: Coordinates) -> Surface | None:
+    def surface_of(self, coordinates: AnyCoordinates) -> Surface | None:
         """The table of a group with these coordinates, or None where its moments are not smooth enough."""
         known = [surface for others, surface in self.made if others.same(coordinates)]
         surface = known[0] if known else _kept_or_made(coordinates, self.tolerance)
         if not known:
             self.made.append((coordinates, surface))
-        return None if surface is None else replace(surface, coordinates=coordinates.expressions)
+        if surface is None:
+            return None
+        return replace(
+            surface,
+            coordinates=coordinates.expressions,
+            moments=coordinates.own_moments,
+            everywhere=coordinates.everywhere,
+        )
 
 
-def _kept_or_made(coordinates: Coordinates, tolerance: float) -> Surface | None:
+def _kept_or_made(coordinates: AnyCoordinates, tolerance: float) -> Surface | None:
     """The table from the cache directory, or a new one, which is then kept there; an empty one stands for None."""
-    logits = coordinates.logits
-    numbers = (coordinates.box, logits.offsets, logits.covariances, logits.constants)
-    rest = (coordinates.deviations, sorted(coordinates.cosines.items()), logits.normals, logits.degrees)
-    key = repr((environment_digest(), [n.tolist() for n in numbers], rest, logits.moments, tolerance))
+    key = repr((environment_digest(), coordinates.numbers, tolerance))
     name = f"table-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
     content = read_kept(name)
     if content is not None:
         found = _unpacked(content)
         if found is not None:
-            return None if len(found) == 0 else Surface((), found[3:], int(found[0]), float(found[1]), int(found[2]))
+            return (
+                None
+                if len(found) == 0
+                else Surface((), (), True, found[3:], int(found[0]), float(found[1]), int(found[2]))
+            )
     surface = _made(coordinates, tolerance)
     array = (
         np.zeros(0)
@@ -112,23 +129,29 @@ def _unpacked(content: bytes) -> np.ndarray | None:
     return np.load(io.BytesIO(rest), allow_pickle=False) if hashlib.sha256(rest).digest() == seal else None
 
 
-def _made(coordinates: Coordinates, tolerance: float) -> Surface | None:
+def _made(coordinates: AnyCoordinates, tolerance: float) -> Surface | None:
     """The table of the moments to the tolerance, or None."""
-    logits, box = coordinates.logits, coordinates.box
-    if logits.degrees is not None and not logits.degrees >= 1:
+    degrees, dimension = coordinates.degrees, len(coordinates.box)
+    if degrees is not None and not degrees >= 1:
         return None
-    nats = math.log(10 * CONSTANT * max(logits.normals, 1) / tolerance)
-    dimension = len(box)
+    corners = np.array(list(product((-1.0, 1.0), repeat=dimension)))
+    at_corners = coordinates.logits_at(corners)
+    normals = at_corners.slopes.shape[2]
+    of_logs = np.abs(at_corners.offsets).max() if any(any(m.logs) for m in coordinates.moments) else 1.0
+    of_variables = degrees or 1.0 if any(any(m.variables) for m in coordinates.moments) else 1.0
+    largest = max(normals, of_logs, of_variables)
+    nats = math.log(10 * CONSTANT * largest / tolerance)
 
     def moments(u: np.ndarray, more_nats: float = 0.0, finer: float = 1.0) -> np.ndarray:
-        return logits.moments_at(coordinates.basic(u), nats + more_nats, finer)
+        logits = coordinates.logits_at(u)
+        exist = np.isfinite(logits.slopes).all(axis=(1, 2))
+        logits = logits._replace(slopes=np.where(exist[:, None, None], logits.slopes, 0.0))
+        found = moments_at(logits, degrees, coordinates.moments, nats + more_nats, finer)
+        return np.where(exist[:, None], found, np.nan)
 
-    corners = np.array(list(product((-1.0, 1.0), repeat=dimension)))
-    slopes = logits.slopes(coordinates.basic(corners))
-    if not np.abs(slopes).max() <= STEEPEST:
+    if not np.abs(at_corners.slopes).max() <= STEEPEST * (1 + 1e-9):
         return None
-    curvatures, chi_slopes = logits.constants
-    most_points = MOST_SUMMED / nodes_of(slopes, curvatures, chi_slopes, logits.degrees, nats)
+    most_points = MOST_SUMMED / nodes_of(at_corners, degrees, nats)
     if max(FIRST_TERMS**dimension, 4 * LINES * MOST_TERMS[dimension]) > most_points:
         return None
     terms = np.array([_terms_along(moments, axis, dimension, tolerance / 8) for axis in range(dimension)])
@@ -148,7 +171,9 @@ def _made(coordinates: Coordinates, tolerance: float) -> Surface | None:
         found = _factored(series, tolerance / 2**sharper)
         error = float(np.abs(found.at(u) - exact).max())
         if error <= tolerance / 2:
-            return Surface((), found.table(box), found.size, error, len(u)) if found.fits else None
+            return (
+                Surface((), (), True, found.table(coordinates.box), found.size, error, len(u)) if found.fits else None
+            )
     return None
 
 

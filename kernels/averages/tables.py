@@ -16,16 +16,18 @@ from derive.objects.system import BETA, OdeSystem
 from kernels.averages.coordinates import coordinates_of
 from kernels.averages.lattice_rule import SCRAMBLE_STATES, nodes_asked, nodes_visited, rule_for
 from kernels.averages.lattice_states import random_states
+from kernels.averages.pairs import pair_coordinates
 from kernels.averages.proxy import fit
 from kernels.averages.quadrature import NormalRule, averages, measured_error, normal_rule, pole_distance
 from kernels.averages.reach import Reach, intervals, reach_of
-from kernels.averages.surfaces import Surface, Surfaces
+from kernels.averages.surfaces import AnyCoordinates, Surface, Surfaces
 from kernels.generate.templates.clenshaw import UNROLLED
-from kernels.lower.analysis import ARGUMENT, SystemAverages, TabulatedAverage, written_out
+from kernels.lower.analysis import ARGUMENT, SystemAverages, TablePlace, TabulatedAverage, written_out
 from kernels.lower.lattice import Group
 from kernels.lower.lowering import lower
 
 LATTICE_STATES = 12
+PAIR_STATES = 64
 SAMPLES = 67  # a prime, so that every stride of `_samples` visits all points
 MOST_AT_ONCE = 1e6
 """The most integrand values that are in memory at once while an average over one variable is tabulated, unless a single
@@ -76,8 +78,7 @@ class Tables:
     by_proxy
         Whether a proxy serves an average over one variable, by index.
     surfaces
-        The coordinates, in states and parameters, at which a group's table is read, by the group's index. The other
-        groups are summed over lattices.
+        Where a group's table is read, by the group's index. The other groups are summed over lattices.
     measured_errors
         One record for each average over one variable, and one for each group.
     """
@@ -86,7 +87,7 @@ class Tables:
     layout: np.ndarray
     ranges: np.ndarray
     by_proxy: dict[int, bool]
-    surfaces: dict[int, tuple[sp.Expr, ...]]
+    surfaces: dict[int, TablePlace]
     measured_errors: tuple[MeasuredError, ...]
 
     __repr__ = short_repr
@@ -94,8 +95,10 @@ class Tables:
     @property
     def way_with_groups(self) -> str:
         """How averages over several variables are computed, as the end of a sentence; empty where there are none."""
-        sums = len(self.layout) - len(self.by_proxy) - len(self.surfaces)
-        ways = [f"{way} ({count})" for way, count in (("by series", len(self.surfaces)), ("by sums", sums)) if count]
+        boxed = sum(where.sums is not None for where in self.surfaces.values())
+        sums = len(self.layout) - len(self.by_proxy) - len(self.surfaces) - boxed
+        series = "by series" if not boxed else f"by series, {boxed} of them in a box and outside by sums"
+        ways = [f"{way} ({count})" for way, count in ((series, len(self.surfaces)), ("by sums", sums)) if count]
         return f", averages over several variables {' and '.join(ways)}" if ways else ""
 
     @property
@@ -124,29 +127,46 @@ def build_tables(
     limits = intervals(system, values, reach)
     entries = [_tabulated(average, system, values, limits, tolerance, proxies) for average in averages.tabulated]
     sampled = intervals(system, values, reach, reach.sampled_scales)
-    surfaces = _surfaces(averages, values, limits, tolerance) if proxies else {}
-    entries += _group_entries(averages, values, sampled, tolerance, surfaces)
+    surfaces = _surfaces(averages, values, limits, sampled, tolerance) if proxies else {}
+    of_groups, of_sums = _group_entries(averages, values, sampled, tolerance, surfaces)
+    first = len(entries) + len(of_groups)
+    rows = {g: first + n for n, g in enumerate(of_sums)}
+    entries += [*of_groups, *of_sums.values()]
     parts, starts = _without_copies([entry.values for entry in entries])
     return Tables(
         np.concatenate(parts) if parts else np.zeros(1),
         np.array([(start, e.size) for start, e in zip(starts, entries, strict=True)], np.int64).reshape(-1, 2),
         np.array([entry.interval for entry in entries], float).reshape(-1, 2),
         {n: entries[n].by_proxy for n in range(len(averages.tabulated))},
-        {g: surface.coordinates for g, surface in surfaces.items()},
-        tuple(entry.measured for entry in entries),
+        {g: TablePlace(surface.coordinates, surface.moments, rows.get(g)) for g, surface in surfaces.items()},
+        tuple(entry.measured for entry in entries[:first]),
     )
 
 
 def _surfaces(
-    averages: SystemAverages, values: Mapping[sp.Symbol, float], limits: np.ndarray, tolerance: float
+    averages: SystemAverages,
+    values: Mapping[sp.Symbol, float],
+    limits: np.ndarray,
+    sampled: np.ndarray,
+    tolerance: float,
 ) -> dict[int, Surface]:
-    """The tables of the groups that have one, by index."""
+    """The tables of the groups that have one, by index.
+
+    sampled: the states' intervals, from which random states are drawn where a box is not that of the states.
+    """
+    system = averages.system
+    drawn = dict(zip(system.states, random_states(system, values, sampled, PAIR_STATES).T, strict=True))
     numbers = {s: float(v) for s, v in values.items()}
-    ends = {s: (float(low), float(high)) for s, (low, high) in zip(averages.system.states, limits, strict=True)}
+    ends = {s: (float(low), float(high)) for s, (low, high) in zip(system.states, limits, strict=True)}
     made = Surfaces(tolerance)
     found: dict[int, Surface] = {}
-    for g, (group, invariants) in enumerate(zip(averages.groups, averages.invariants, strict=True)):
-        coordinates = None if invariants is None else coordinates_of(group, invariants, numbers, ends)
+    for g, group in enumerate(averages.groups):
+        invariants, pair = averages.invariants[g], averages.pairs[g]
+        coordinates: AnyCoordinates | None = None
+        if invariants is not None:
+            coordinates = coordinates_of(group, invariants, numbers, ends)
+        elif pair is not None:
+            coordinates = pair_coordinates(group, pair, numbers, drawn)
         surface = None if coordinates is None else made.surface_of(coordinates)
         if surface is not None:
             found[g] = surface
@@ -221,34 +241,39 @@ def _group_entries(
     limits: np.ndarray,
     tolerance: float,
     surfaces: Mapping[int, Surface],
-) -> list[_Entry]:
+) -> tuple[list[_Entry], dict[int, _Entry]]:
     """The tables of the groups of averages over several variables, and the rules of those that have none.
 
-    The errors of rules are measured at random states.
+    Also the rules of those groups, by index, whose table ends within the states' domain. The errors of rules are
+    measured at random states.
     """
     system = averages.system
-    numbers: dict[sp.Symbol, np.ndarray] = {}
-    if len(surfaces) < len(averages.groups):
-        numbers = _numbers_at(system, values, random_states(system, values, limits, LATTICE_STATES))
-    found = []
-    for g, (group, pattern) in enumerate(zip(averages.groups, averages.patterns, strict=True)):
-        if g in surfaces:
-            found.append(_of_surface(group, surfaces[g]))
-            continue
+    summed = [g for g in range(len(averages.groups)) if g not in surfaces or not surfaces[g].everywhere]
+    numbers = _numbers_at(system, values, random_states(system, values, limits, LATTICE_STATES)) if summed else {}
+    rules: dict[int, _Entry] = {}
+    for g in summed:
+        group, pattern = averages.groups[g], averages.patterns[g]
         rule = rule_for(group, pattern, numbers, tolerance)
         kind = "quasi-random lines" if pattern.sampled else "trapezoidal lattice"
         method = f"{kind}, {pattern.variables} variable{'s' * (pattern.variables > 1)}"
         seen = f"{SCRAMBLE_STATES if pattern.sampled else LATTICE_STATES} random states"
         measured = MeasuredError(str(group), method, rule.size, rule.error, seen)
-        found.append(_Entry(rule.table, rule.points, (0.0, 0.0), False, measured))
-    return found
+        rules[g] = _Entry(rule.table, rule.points, (0.0, 0.0), False, measured)
+    tables = {g: _of_surface(averages.groups[g], surface, rules.get(g)) for g, surface in surfaces.items()}
+    found = [tables.get(g) or rules[g] for g in range(len(averages.groups))]
+    return found, {g: rules[g] for g in summed if g in surfaces}
 
 
-def _of_surface(group: Group, surface: Surface) -> _Entry:
+def _of_surface(group: Group, surface: Surface, sums: _Entry | None) -> _Entry:
     count = len(surface.coordinates)
     method = f"Chebyshev series, {count} coordinate{'s' * (count > 1)}"
     seen = f"{surface.probes} points of the box of its coordinates, half of them at the ends"
-    measured = MeasuredError(str(group), method, surface.size, surface.error, seen)
+    error = surface.error
+    if sums is not None:
+        method += f", and outside their box {sums.measured.method}"
+        seen += f", and outside {sums.measured.samples}"
+        error = max(error, sums.measured.error)
+    measured = MeasuredError(str(group), method, surface.size, error, seen)
     return _Entry(surface.table, len(group.moments), (0.0, 0.0), False, measured)
 
 
@@ -273,7 +298,8 @@ def _sizes(
     state: np.ndarray,
 ) -> list[float]:
     numbers = _numbers_at(averages.system, values, state[None])
-    rows = enumerate(zip(averages.groups, tables.layout[len(averages.tabulated) :], strict=True))
+    first = len(averages.tabulated)
+    rows = enumerate(zip(averages.groups, tables.layout[first : first + len(averages.groups)], strict=True))
     summed = [row for g, row in rows if g not in tables.surfaces]
     return [size(group, numbers, tables.values[start], points) for group, (start, points) in summed]
 

@@ -16,8 +16,8 @@ from kernels.generate.printer import ScalarPrinter
 from kernels.generate.source_text import device_function, for_each_lane, states_of_lane, symbols_of, unpacked
 from kernels.generate.template_source import copied_text, text_in_precision
 from kernels.generate.templates.surface import MOST_FUNCTIONS, MOST_TERMS, PIECE
-from kernels.lower.analysis import ARGUMENT, SystemAverages
-from kernels.lower.lattice import definitions_for
+from kernels.lower.analysis import ARGUMENT, SystemAverages, TablePlace
+from kernels.lower.lattice import Pattern, definitions_for
 from kernels.lower.lowering import hoisted, lower, share
 
 CLENSHAW_ROWS = 3
@@ -73,7 +73,7 @@ def average_function(
 
 def group_blocks(
     averages: SystemAverages,
-    surfaces: Mapping[int, tuple[sp.Expr, ...]],
+    surfaces: Mapping[int, TablePlace],
     parameters: tuple[sp.Symbol, ...],
     printer: ScalarPrinter,
     target: str,
@@ -83,28 +83,41 @@ def group_blocks(
     surfaces: where a group's table is read, by the group's index. The other groups are summed over lattices, and groups
     of one pattern share a function.
     """
-    read = [_surface_function(g, coordinates, averages, parameters, printer) for g, coordinates in surfaces.items()]
-    summed = {g: pattern for g, pattern in enumerate(averages.patterns) if g not in surfaces}
+    read = [_surface_function(g, where, averages, parameters, printer) for g, where in surfaces.items()]
+    summed = summed_patterns(averages, surfaces)
     blocks = [text_in_precision("surface", printer), *read] if read else []
     if not summed:
         return blocks
     distinct = list(dict.fromkeys(summed.values()))
     functions = [text for n, pattern in enumerate(distinct) for text in lattice_functions(n, pattern)]
     functions += [
-        _group_function(g, distinct.index(pattern), averages, parameters, printer) for g, pattern in summed.items()
+        _sums_function(g, distinct.index(pattern), row_of_sums(g, averages, surfaces), averages, parameters, printer)
+        for g, pattern in summed.items()
     ]
     return [*blocks, FUSED[target], copied_text("lattice"), *functions]
 
 
+def summed_patterns(averages: SystemAverages, surfaces: Mapping[int, TablePlace]) -> dict[int, Pattern]:
+    """The patterns of the groups that are summed over lattices, everywhere or outside their table's box, by index."""
+    patterns = enumerate(averages.patterns)
+    return {g: pattern for g, pattern in patterns if g not in surfaces or surfaces[g].sums is not None}
+
+
+def row_of_sums(g: int, averages: SystemAverages, surfaces: Mapping[int, TablePlace]) -> int:
+    """The row of the layout with the lattice rule of a group."""
+    own = surfaces[g].sums if g in surfaces else None
+    return len(averages.tabulated) + g if own is None else own
+
+
 def _surface_function(
     g: int,
-    coordinates: tuple[sp.Expr, ...],
+    where: TablePlace,
     averages: SystemAverages,
     parameters: tuple[sp.Symbol, ...],
     printer: ScalarPrinter,
 ) -> str:
     """The text of `group_g`, which computes the coordinates of each lane and reads its moments from its table."""
-    states = averages.system.states
+    states, coordinates = averages.system.states, where.coordinates
     shared, places = share([lower(e) for e in coordinates])
     used = symbols_of([*places, *(e for _, e in shared)])
     lines = [*states_of_lane(states, used), *(f"{s.name} = {printer.text(e)}" for s, e in shared)]
@@ -115,50 +128,62 @@ def _surface_function(
     return device_function(f"group_{g}", "y, found, work, p, tables, layout", body)
 
 
-def _group_function(
-    g: int, function: int, averages: SystemAverages, parameters: tuple[sp.Symbol, ...], printer: ScalarPrinter
+def _sums_function(
+    g: int,
+    function: int,
+    row: int,
+    averages: SystemAverages,
+    parameters: tuple[sp.Symbol, ...],
+    printer: ScalarPrinter,
 ) -> str:
-    """The text of `group_g`, which computes the coefficients of the logits and calls the pattern's function."""
+    """The text of `sums_g`, which computes the coefficients of a lane's logits and calls the pattern's function."""
     group, system = averages.groups[g], averages.system
     definitions = [(s, lower(e)) for s, e in definitions_for(group.coefficients, system)]
     shared, coefficients = share([lower(c) for c in group.coefficients])
     used = symbols_of([*coefficients, *(e for _, e in (*definitions, *shared))])
     lines = [
-        *unpacked(system.states, used, "y"),
+        *states_of_lane(system.states, used),
         *unpacked(parameters, used, "p"),
-        *(["beta = beta_now"] if BETA in used else []),
+        *(["beta = betas[lane]"] if BETA in used else []),
     ]
     lines += [f"{s.name} = {printer.text(e)}" for s, e in (*definitions, *shared)]
     place = Layout(averages.patterns[g]).coefficients
     lines += [f"scratch[{place + k}] = {printer.text(c)}" for k, c in enumerate(coefficients)]
-    row = len(averages.tabulated) + g
     lines += [f"moments_{function}(tables, layout[{row}, 0], layout[{row}, 1], scratch, flag)"]
-    return device_function(f"group_{g}", "beta_now, y, p, tables, layout, scratch, flag", lines)
+    return device_function(f"sums_{g}", "lane, betas, y, p, tables, layout, scratch, flag", lines)
 
 
 def averages_from_moments(
-    averages: SystemAverages, surfaces: Mapping[int, tuple[sp.Expr, ...]], printer: ScalarPrinter
+    averages: SystemAverages, surfaces: Mapping[int, TablePlace], printer: ScalarPrinter
 ) -> tuple[dict[Expectation, sp.Expr], list[str], dict[sp.Symbol, int]]:
     """Every average over several variables as a combination of moments.
 
-    Also the lines that compute the moments, and the rows of `means` of those moments that each lane has for itself. The
-    lines for these use the text WORK for the rows behind all means.
+    Also the lines that compute the moments, and the row of `means` of each moment. The lines use the text WORK for the
+    rows behind all means.
     """
     combinations: dict[Expectation, sp.Expr] = {}
-    lines = [f"scratch[{COUNTER}] = {printer.literal(sp.S.Zero)}"] if len(surfaces) < len(averages.groups) else []
+    summed = summed_patterns(averages, surfaces)
+    lines = [f"scratch[{COUNTER}] = {printer.literal(sp.S.Zero)}"] if summed else []
     rows: dict[sp.Symbol, int] = {}
-    for g, (group, pattern) in enumerate(zip(averages.groups, averages.patterns, strict=True)):
-        moments = sorted(group.moments) if g in surfaces else pattern.moments
+    for g, group in enumerate(averages.groups):
+        moments, first = surfaces[g].moments if g in surfaces else sorted(group.moments), len(rows)
         names = {m: sp.Symbol(f"moment_{g}_{k}", real=True) for k, m in enumerate(moments)}
         for average, combination in group.averages.items():
-            combinations[average] = sp.Add(*(c * names[m] for m, c in combination.items()))
+            combinations[average] = sp.Add(*(c * names.get(m, sp.S.One) for m, c in combination.items()))
+        rows |= {name: first + k for k, name in enumerate(names.values())}
         if g in surfaces:
-            lines.append(f"group_{g}(y, means[{len(rows)} * LANES :], {WORK}, p, tables, layout)")
-            rows |= {name: len(rows) + k for k, name in enumerate(names.values())}
-            continue
-        place = Layout(pattern).moments
-        lines.append(f"group_{g}(betas[0], y, p, tables, layout, scratch, flag)")
-        lines += [
-            f"{name.name} = scratch[{place + k}]" for k, (m, name) in enumerate(names.items()) if m in group.moments
-        ]
+            lines.append(f"group_{g}(y, means[{first} * LANES :], {WORK}, p, tables, layout)")
+        if g in summed:
+            pattern = summed[g]
+            place = Layout(pattern).moments
+            sums = [
+                f"sums_{g}(lane, betas, y, p, tables, layout, scratch, flag)",
+                *(
+                    f"means[{first + k} * LANES + lane] = scratch[{place + pattern.moments.index(m)}]"
+                    for k, m in enumerate(moments)
+                ),
+            ]
+            # Outside the box of its coordinates a table has no number.
+            outside = f"if math.isnan(means[{first} * LANES + lane]):"
+            lines += for_each_lane([outside, *(f"    {line}" for line in sums)] if g in surfaces else sums)
     return combinations, lines, rows

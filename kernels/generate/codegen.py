@@ -18,7 +18,13 @@ from types import MappingProxyType
 import sympy as sp
 
 from derive.objects.system import TIME
-from kernels.generate.average_source import CLENSHAW_ROWS, SURFACE_ROWS, average_function, group_blocks
+from kernels.generate.average_source import (
+    CLENSHAW_ROWS,
+    SURFACE_ROWS,
+    average_function,
+    group_blocks,
+    summed_patterns,
+)
 from kernels.generate.chebyshev import chebyshev_constants
 from kernels.generate.entry_source import entry_functions, sizes
 from kernels.generate.lattice_code import scratch_size
@@ -28,7 +34,7 @@ from kernels.generate.schedule_source import betas_function
 from kernels.generate.system_calls import calls, decorators
 from kernels.generate.tableau import dop853, tableau_constants
 from kernels.generate.template_source import text_in_precision
-from kernels.lower.analysis import SystemAverages
+from kernels.lower.analysis import SystemAverages, TablePlace
 from kernels.lower.lattice import definitions_for
 
 FIRST_LEVEL_CACHE = 24 * 1024
@@ -116,14 +122,14 @@ def generate(
     proxies: Mapping[int, bool],
     target: str,
     precision: str = "float64",
-    surfaces: Mapping[int, tuple[sp.Expr, ...]] = MappingProxyType({}),
+    surfaces: Mapping[int, TablePlace] = MappingProxyType({}),
     stabilised: bool = False,
 ) -> Program:
     """The program of a system under a schedule.
 
     averages: the analysed system. proxies: for each tabulated average, by index, whether a proxy serves it. target:
-    "cpu" or "cuda". precision: "float64" or "float32", of every number in the program. surfaces: the coordinates of
-    each group that is read from a table, by the group's index. stabilised: whether the program has RKC as a second
+    "cpu" or "cuda". precision: "float64" or "float32", of every number in the program. surfaces: where each
+    group is read that has a table, by the group's index. stabilised: whether the program has RKC as a second
     method, see `templates/chebyshev.py`. Raises TypeError for an expression without a kernel form, and ValueError for a
     stray symbol or a name that the program cannot use.
     """
@@ -136,17 +142,16 @@ def generate(
     printer = ScalarPrinter(precision)
     parameters = (*system.parameters, *schedule_parameters)
     _require_usable_names(_local_symbols(averages, parameters))
-    lattices = [pattern for g, pattern in enumerate(averages.patterns) if g not in surfaces]
-    lanes = lanes_for(len(system.states), target, bool(lattices), bool(surfaces))
+    lanes = lanes_for(len(system.states), target, len(surfaces) < len(averages.groups), bool(surfaces))
     own = decorators(target, precision)
     rates, rows = rates_function(averages, surfaces, parameters, printer, own["rates"])
     functions = [
         average_function(n, proxies.get(n, False), averages, parameters, printer)
         for n in range(len(averages.tabulated))
     ]
-    of_surfaces = [SURFACE_ROWS[len(coordinates)] for coordinates in surfaces.values()]
+    of_surfaces = [SURFACE_ROWS[len(where.coordinates)] for where in surfaces.values()]
     constants = {
-        "SCRATCH": scratch_size(lattices),
+        "SCRATCH": scratch_size(list(summed_patterns(averages, surfaces).values())),
         "MEAN_ROWS": rows + max([CLENSHAW_ROWS, *(n for _, n in functions), *of_surfaces]),
         "GRAM_ENTRIES": max(1, system.gram.shape[0] ** 2),
     }

@@ -12,7 +12,7 @@ from kernels.generate.average_source import WORK, averages_from_moments
 from kernels.generate.printer import ScalarPrinter
 from kernels.generate.source_text import device_function, for_each_lane, states_of_lane, symbols_of, unpacked
 from kernels.generate.system_calls import FUNCTIONS
-from kernels.lower.analysis import SystemAverages, written_out
+from kernels.lower.analysis import SystemAverages, TablePlace, written_out
 from kernels.lower.lowering import lower, share
 
 
@@ -37,7 +37,7 @@ def gram_function(system: OdeSystem, parameters: tuple[sp.Symbol, ...], printer:
 
 def rates_function(
     averages: SystemAverages,
-    surfaces: Mapping[int, tuple[sp.Expr, ...]],
+    surfaces: Mapping[int, TablePlace],
     parameters: tuple[sp.Symbol, ...],
     printer: ScalarPrinter,
     decorator: str,

@@ -2,8 +2,8 @@
 
 The analysis stands between the derivation and the kernels: `analyse_averages` makes one frozen `SystemAverages` of an
 `OdeSystem`, and both the source of a kernel and the tables behind its averages are made from that value. An average of
-tanh or sech over one normal variable has a table of its own. Averages of softmax shares, or over several variables,
-form the groups of `kernels.lower.lattice`.
+tanh or sech over one normal variable has a table of its own, unless it looks at several states. Averages of softmax
+shares, over several variables or at several states form the groups of `kernels.lower.lattice`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import sympy as sp
 from derive.objects.expectation import Expectation
 from derive.objects.short_repr import short_repr
 from derive.objects.system import OdeSystem
-from kernels.lower.invariants import Invariants, invariants_of
-from kernels.lower.lattice import Group, Pattern, groups_of, is_lattice_average, patterns_of
+from kernels.lower.invariants import Invariants, Pair, invariants_of, pair_of
+from kernels.lower.lattice import Group, Moment, Pattern, groups_of, is_lattice_average, patterns_of, written_out
 
 ARGUMENT = sp.Symbol("argument", real=True)
 """The symbol that replaces the state in an average that depends on one state only."""
@@ -34,6 +34,19 @@ class TabulatedAverage(NamedTuple):
 
     expression: Expectation
     state: int | None
+
+
+class TablePlace(NamedTuple):
+    """Where a kernel reads the moments of a group.
+
+    coordinates: those of the table, in states and parameters. moments: in the table's order. sums: the row of the
+    layout with the rule by which the kernel sums where the coordinates are outside the table's box; None where states
+    never are.
+    """
+
+    coordinates: tuple[sp.Expr, ...]
+    moments: tuple[Moment, ...]
+    sums: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,11 @@ class SystemAverages:
         return tuple(invariants_of(group, self.system) for group in self.groups)
 
     @cached_property
+    def pairs(self) -> tuple[Pair | None, ...]:
+        """What the moments of each group of two components depend on, or None."""
+        return tuple(pair_of(group, self.system) for group in self.groups)
+
+    @cached_property
     def _tables(self) -> dict[tuple, int]:
         return {_table_key(average, self.system): n for n, average in enumerate(self.tabulated)}
 
@@ -84,17 +102,11 @@ def analyse_averages(system: OdeSystem) -> SystemAverages:
     return SystemAverages(system, tuple(found.values()), tuple(groups), tuple(patterns_of(groups)))
 
 
-def written_out(expression: sp.Expr, system: OdeSystem) -> sp.Expr:
-    """The expression with every named subexpression that contains no average replaced by its definition."""
-    for symbol, definition in reversed(system.subexpressions):
-        if not definition.has(Expectation):
-            expression = expression.xreplace({symbol: definition})
-    return expression
-
-
 def _averages_in_order(system: OdeSystem) -> list[Expectation]:
     expressions = [*(e for _, e in system.subexpressions), *system.rhs]
-    found = ([written_out(a, system) for a in e.atoms(Expectation) if not is_lattice_average(a)] for e in expressions)
+    found = (
+        [written_out(a, system) for a in e.atoms(Expectation) if not is_lattice_average(a, system)] for e in expressions
+    )
     return [a for averages in found for a in sorted(averages, key=sp.default_sort_key)]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import NamedTuple
 
 import sympy as sp
 
@@ -44,6 +45,26 @@ class Invariants:
         return (*self.offsets, *self.covariances.values())
 
 
+@dataclass(frozen=True)
+class Pair:
+    """The logit of one of two components relative to the other, ℓ = A + B z + k (z² + c), in states and parameters.
+
+    Moments with even powers of z depend on A, |B| and k alone, whatever the states do.
+
+    Attributes
+    ----------
+    offset, slope, curvature
+        A, B and k.
+    component
+        The index, 0 or 1, of the component whose logit ℓ is.
+    """
+
+    offset: sp.Expr
+    slope: sp.Expr
+    curvature: sp.Expr
+    component: int
+
+
 def invariants_of(group: Group, system: OdeSystem) -> Invariants | None:
     """The invariants of a group.
 
@@ -51,27 +72,21 @@ def invariants_of(group: Group, system: OdeSystem) -> Invariants | None:
     """
     if any(any(m.variables) for m in group.moments) or any(len(set(row)) > 1 for row in group.curvatures):
         return None
-    definitions = definitions_for(group.coefficients, system)
     moving = set(system.states)
-
-    def written_out(expression: sp.Expr) -> sp.Expr:
-        for symbol, definition in reversed(definitions):
-            expression = expression.xreplace({symbol: definition})
-        return expression.replace(lambda e: isinstance(e, CholeskyRoot), lambda e: e.explicit())
 
     def expanded(expression: sp.Expr) -> sp.Expr:
         """A sum in which a Cholesky factor's roots have cancelled; what contains no state need not be read."""
         return sp.expand(expression) if expression.free_symbols & moving else expression
 
-    offsets, chi_slopes = (tuple(map(written_out, row)) for row in (group.offsets, group.chi_slopes))
-    curvatures = tuple(written_out(row[0]) if row else sp.S.Zero for row in group.curvatures)
-    slopes = [tuple(map(written_out, row)) for row in group.slopes]
+    rows = _written_out(group, system)
+    offsets, slopes, chi_slopes = rows.offsets, rows.slopes, rows.chi_slopes
+    curvatures = tuple(row[0] if row else sp.S.Zero for row in rows.curvatures)
     found = set().union(*(e.free_symbols for e in (*offsets, *(b for row in slopes for b in row))))
     bounded = {v.symbol for v in system.variables if all(end.is_finite for end in v.interval)}
     constant = set().union(*(e.free_symbols for e in (*curvatures, *chi_slopes)))
     if constant & moving or BETA in found or not found & moving <= bounded:
         return None
-    reference = next((l for l, logit in enumerate(group.logits) if logit == 0), len(offsets) - 1)
+    reference = _reference(group)
     apart = [[b - b_0 for b, b_0 in zip(row, slopes[reference], strict=True)] for row in slopes]
     relative = tuple(expanded(a - offsets[reference]) for a in offsets)
     covariances = {
@@ -89,3 +104,49 @@ def invariants_of(group: Group, system: OdeSystem) -> Invariants | None:
         tuple(k - chi_slopes[reference] for k in chi_slopes),
         covariances,
     )
+
+
+def pair_of(group: Group, system: OdeSystem) -> Pair | None:
+    """The logit of a group of two components with one normal variable; None for any other group."""
+    even = all(m.variables[0] % 2 == 0 for m in group.moments) if len(group.normals) == 1 else False
+    if len(group.logits) != 2 or not even:
+        return None
+    rows, reference = _written_out(group, system), _reference(group)
+    component = 1 - reference
+    offset, slope, curvature, chi_slope = (
+        sp.expand(row[component] - row[reference])
+        for row in (rows.offsets, [s for (s,) in rows.slopes], [k for (k,) in rows.curvatures], rows.chi_slopes)
+    )
+    in_one_variable = group.chi_squared is None or sp.expand(curvature - chi_slope) == 0
+    if not in_one_variable or BETA in offset.free_symbols | slope.free_symbols | curvature.free_symbols:
+        return None
+    return Pair(offset, slope, curvature, component)
+
+
+class _Rows(NamedTuple):
+    """The coefficients of a group's logits in states and parameters; see `Group`."""
+
+    offsets: tuple[sp.Expr, ...]
+    slopes: tuple[tuple[sp.Expr, ...], ...]
+    curvatures: tuple[tuple[sp.Expr, ...], ...]
+    chi_slopes: tuple[sp.Expr, ...]
+
+
+def _written_out(group: Group, system: OdeSystem) -> _Rows:
+    """The coefficients of a group's logits without named subexpressions."""
+    definitions = definitions_for(group.coefficients, system)
+
+    def written_out(expression: sp.Expr) -> sp.Expr:
+        for symbol, definition in reversed(definitions):
+            expression = expression.xreplace({symbol: definition})
+        return expression.replace(lambda e: isinstance(e, CholeskyRoot), lambda e: e.explicit())
+
+    slopes, curvatures = (
+        tuple(tuple(map(written_out, row)) for row in rows) for rows in (group.slopes, group.curvatures)
+    )
+    return _Rows(tuple(map(written_out, group.offsets)), slopes, curvatures, tuple(map(written_out, group.chi_slopes)))
+
+
+def _reference(group: Group) -> int:
+    """The component to which the logits are relative."""
+    return next((l for l, logit in enumerate(group.logits) if logit == 0), len(group.logits) - 1)

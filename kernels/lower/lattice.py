@@ -38,6 +38,11 @@ class Moment(NamedTuple):
     shares: tuple[int, ...]
     logs: tuple[int, ...]
 
+    @property
+    def powers(self) -> int:
+        """The sum of all powers; zero for the moment E[1] = 1."""
+        return sum(self.variables) + sum(self.shares) + sum(self.logs)
+
 
 @dataclass(frozen=True)
 class Pattern:
@@ -118,8 +123,8 @@ class Group:
 
     @cached_property
     def moments(self) -> frozenset[Moment]:
-        """The moments that appear in the averages."""
-        return frozenset(m for combination in self.averages.values() for m in combination)
+        """The moments that appear in the averages, without E[1]."""
+        return frozenset(m for combination in self.averages.values() for m in combination if m.powers)
 
     @property
     def coefficients(self) -> tuple[sp.Expr, ...]:
@@ -134,18 +139,64 @@ class Group:
         return f"{shortened} and {others} more of the same shares" if others else shortened
 
 
-def is_lattice_average(average: Expectation) -> bool:
-    """Whether an average belongs to a group. The other averages are those of tanh and sech over one normal variable."""
-    return average.has(Softmax) or len(average.variables) != 1 or not isinstance(average.variables[0], StandardNormal)
+def is_lattice_average(average: Expectation, system: OdeSystem) -> bool:
+    """Whether an average belongs to a group.
+
+    The other averages are those of tanh and sech over one normal variable. Where such an average looks at several
+    states, one rule for all of them is a fine one, while the rule of a group adapts to the state.
+    """
+    if average.has(Softmax) or len(average.variables) != 1 or not isinstance(average.variables[0], StandardNormal):
+        return True
+    if len(_states_in(average, system)) < 2:
+        return False
+    in_shares = _in_shares(average.integrand, system)
+    return not in_shares.has(sp.tanh, sp.sech) and len(_families(in_shares)) == 1
+
+
+def _states_in(average: Expectation, system: OdeSystem) -> set[sp.Symbol]:
+    symbols = set(average.free_symbols)
+    for symbol, definition in reversed(system.subexpressions):
+        if symbol in symbols:
+            symbols |= definition.free_symbols
+    return symbols & set(system.states)
+
+
+def _in_shares(integrand: sp.Expr, system: OdeSystem) -> sp.Expr:
+    """The integrand with tanh x = 1 − 2ρ and sech² x = 4ρ(1 − ρ), where ρ = 1/(1 + e^{2x}) is a share."""
+
+    def share(x: sp.Expr) -> sp.Expr:
+        return Softmax(2, sp.expand(2 * written_out(x, system)), sp.S.Zero)
+
+    squared = integrand.replace(
+        lambda e: e.is_Pow and isinstance(e.base, sp.sech) and e.exp == 2,
+        lambda e: 4 * share(e.base.args[0]) * (1 - share(e.base.args[0])),
+    )
+    return squared.replace(sp.tanh, lambda x: 1 - 2 * share(x))
+
+
+def _families(integrand: sp.Expr) -> set[tuple[sp.Expr, ...]]:
+    """The sets of logits in an integrand."""
+    return {node.logits for node in integrand.atoms(Softmax)}
 
 
 def averages_of(system: OdeSystem) -> list[Expectation]:
     """Every average of the system that belongs to a group, once, in order of appearance."""
     expressions = (*(e for _, e in system.subexpressions), *system.rhs)
     found = (
-        a for e in expressions for a in sorted(e.atoms(Expectation), key=sp.default_sort_key) if is_lattice_average(a)
+        a
+        for e in expressions
+        for a in sorted(e.atoms(Expectation), key=sp.default_sort_key)
+        if is_lattice_average(a, system)
     )
     return list(dict.fromkeys(found))
+
+
+def written_out(expression: sp.Expr, system: OdeSystem) -> sp.Expr:
+    """The expression with every named subexpression that contains no average replaced by its definition."""
+    for symbol, definition in reversed(system.subexpressions):
+        if not definition.has(Expectation):
+            expression = expression.xreplace({symbol: definition})
+    return expression
 
 
 def definitions_for(expressions: Iterable[sp.Expr], system: OdeSystem) -> list[tuple[sp.Symbol, sp.Expr]]:
@@ -168,9 +219,9 @@ def groups_of(system: OdeSystem) -> list[Group]:
     """The groups of a system's averages. Raises ValueError for an average that has no kernel form."""
     sorted_out: dict[tuple[sp.Expr, ...], list[Expectation]] = {}
     for average in averages_of(system):
-        logits = _logits(average)
+        logits = _logits(average, system)
         sorted_out.setdefault(logits or average.variables, []).append(average)
-    groups = [_group(_logits(averages[0]), averages) for averages in sorted_out.values()]
+    groups = [_group(_logits(averages[0], system), averages, system) for averages in sorted_out.values()]
     known = {*system.states, *system.parameters, BETA, *(s for s, _ in system.subexpressions)}
     for group in groups:
         definitions_for(group.coefficients, system)
@@ -201,14 +252,14 @@ def _shape(group: Group) -> tuple:
     return len(group.normals), group.chi_squared is not None, len(group.offsets), group.curved, logarithms
 
 
-def _logits(average: Expectation) -> tuple[sp.Expr, ...]:
-    found = {node.logits for node in average.integrand.atoms(Softmax)}
+def _logits(average: Expectation, system: OdeSystem) -> tuple[sp.Expr, ...]:
+    found = _families(_in_shares(average.integrand, system))
     if len(found) > 1:
         raise ValueError(f"{average} contains shares of more than one set of logits")
     return found.pop() if found else ()
 
 
-def _group(logits: tuple[sp.Expr, ...], averages: list[Expectation]) -> Group:
+def _group(logits: tuple[sp.Expr, ...], averages: list[Expectation], system: OdeSystem) -> Group:
     variables = list(dict.fromkeys(v for a in sorted(averages, key=lambda a: -len(a.variables)) for v in a.variables))
     normals = tuple(v for v in variables if isinstance(v, StandardNormal))
     others = [v for v in variables if not isinstance(v, StandardNormal)]
@@ -220,7 +271,7 @@ def _group(logits: tuple[sp.Expr, ...], averages: list[Expectation]) -> Group:
     parts = [_separated(logit, normals, chi_squared) for logit in (logits or (sp.S.Zero,))]
     offsets, slopes, curvatures, chi_slopes = zip(*parts, strict=True)
     bound = (*normals, *others)
-    combinations = {a: _moments(a, logits, bound) for a in averages}
+    combinations = {a: _moments(a, logits, bound, system) for a in averages}
     return Group(normals, chi_squared, logits, offsets, slopes, curvatures, chi_slopes, combinations)
 
 
@@ -249,11 +300,13 @@ def _separated(
     return offset, slopes, curvatures, chi_slope
 
 
-def _moments(average: Expectation, logits: tuple[sp.Expr, ...], bound: tuple[sp.Symbol, ...]) -> dict[Moment, sp.Expr]:
+def _moments(
+    average: Expectation, logits: tuple[sp.Expr, ...], bound: tuple[sp.Symbol, ...], system: OdeSystem
+) -> dict[Moment, sp.Expr]:
     count = max(len(logits), 1)
     shares = sp.symbols(f"share_:{count}", positive=True)
     logs = sp.symbols(f"log_share_:{count}", real=True)
-    flat = average.integrand.replace(
+    flat = _in_shares(average.integrand, system).replace(
         lambda e: isinstance(e, sp.log) and isinstance(e.args[0], Softmax), lambda e: logs[e.args[0].component - 1]
     )
     flat = flat.xreplace({node: shares[node.component - 1] for node in flat.atoms(Softmax)})

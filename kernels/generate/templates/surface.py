@@ -17,7 +17,7 @@ int64: Any = None
 
 MOST_TERMS = {1: 256, 2: 128, 3: 64}
 """The most polynomials T_n along an axis, by the number of coordinates."""
-MOST_FUNCTIONS = 32
+MOST_FUNCTIONS = 40
 """The most functions along an axis."""
 
 
