@@ -42,8 +42,8 @@ Outcomes need less accuracy than paths: a local error moves the boundary between
 relative to the overlaps, and that is far below the standard error of any affordable number of runs.
 """
 
-AVERAGES = 1e-8
-"""Error of each average where averages run over several variables or look at several states: a hundredth of the error
+AVERAGES = 1e-7
+"""Error of each average where averages run over several variables or look at several states: a tenth of the error
 of a step. Tables of these averages are then small; to 1e-12 many have none.
 """
 

@@ -24,6 +24,10 @@ STEEPEST = 40.0
 made of are finite with room to spare, and a table of a steeper function would not pay."""
 
 
+CHI_RULES = 12
+"""How many rules for the χ² variable serve the points of a table."""
+
+
 class Coefficients(NamedTuple):
     """The coefficients of C logits A_l + B_l·z + k_l ‖z‖² + k'_l c at N points.
 
@@ -55,18 +59,26 @@ def moments_at(
     """
     points, components, normals = logits.slopes.shape
     slopes = logits.slopes if normals > 0 else np.zeros((points, components, 1))
-    spread = np.ptp(slopes, axis=1)
     quadratic = 2 * np.ptp(logits.curvatures, axis=1)
     densities = np.array(
-        [[finer * normal_density(s, q, nats) for s in row] for row, q in zip(spread, quadratic, strict=True)]
+        [
+            [finer * normal_density(s, q, nats) for s in row]
+            for row, q in zip(np.ptp(slopes, axis=1), quadratic, strict=True)
+        ]
     )
-    c, c_weights = _chi_rule(logits.chi_slopes, degrees, nats, finer)
     found = np.empty((points, len(moments)))
     powers = np.array([(m.shares, m.logs) for m in moments], np.int64)
     of_variables = np.array([(sum(m.variables[:normals]), sum(m.variables[normals:])) for m in moments], np.int64)
-    radius = math.sqrt(2 * nats)
-    coefficients = (logits.offsets, slopes, logits.curvatures, logits.chi_slopes)
-    run_on_threads(_sums, points, *coefficients, densities, c, c_weights, radius, powers, of_variables, found)
+    # Points with a like slope in c share the nodes of the χ² variable, and no point pays for a much steeper one.
+    steepness = np.ptp(logits.chi_slopes, axis=1)
+    parts = np.array_split(np.argsort(steepness), CHI_RULES) if np.ptp(steepness) > 0 else [np.arange(points)]
+    for part in (p for p in parts if len(p)):
+        coefficients = (logits.offsets[part], slopes[part], logits.curvatures[part], logits.chi_slopes[part])
+        c, c_weights = _chi_rule(coefficients[3], degrees, nats, finer)
+        rule = (densities[part], c, c_weights, math.sqrt(2 * nats))
+        some = np.empty((len(part), len(moments)))
+        run_on_threads(_sums, len(part), *coefficients, *rule, powers, of_variables, some)
+        found[part] = some
     return found
 
 
@@ -133,12 +145,14 @@ def _sums(  # type: ignore[no-untyped-def]
                 factors[l, i] = math.exp(exponents[l, i])
         found[n] = 0.0
         logarithms = powers[:, 1].max() > 0
+        highest_weight = c_weights.max()
         for k in range(len(c)):
+            within = radius * radius + 2.0 * math.log(max(c_weights[k] / highest_weight, 1e-300))
             for i_0 in range(-reach[0], reach[0] + 1):
                 z_0 = i_0 * step[0]
                 for i_1 in range(-reach[1], reach[1] + 1):
                     z_1 = i_1 * step[1]
-                    left = radius * radius - (z_0 * z_0 + z_1 * z_1)
+                    left = within - (z_0 * z_0 + z_1 * z_1)
                     if left < 0.0:
                         continue
                     half = min(reach[2], int(math.sqrt(left) / step[2]) + 1)

@@ -226,10 +226,11 @@ class CompiledSystem:
         return betas
 
     def nodes(self, y: np.ndarray, beta: float | np.ndarray = 1.0) -> np.ndarray:
-        """How many nodes of averages over several variables one right-hand side visits at each state: (N,) integers.
+        """How many nodes of averages in groups one right-hand side visits at each state: (N,) integers.
 
         y: (N, states). beta: a number or (N,). These nodes are nearly all of the cost of such a right-hand side. The
-        numbers are zero for a system whose averages all have one variable.
+        numbers are zero for a system whose averages all have tables. Of states that advance together, as `lanes` do,
+        each has the number of all.
         """
         return self._rates(beta, y)[1].astype(np.int64)
 

@@ -272,6 +272,8 @@ def _group(logits: tuple[sp.Expr, ...], averages: list[Expectation], system: Ode
     offsets, slopes, curvatures, chi_slopes = zip(*parts, strict=True)
     bound = (*normals, *others)
     combinations = {a: _moments(a, logits, bound, system) for a in averages}
+    if len(logits) == 2:
+        combinations = _without_complements(combinations, 1 if logits[1] == 0 else 0, chi_squared)
     return Group(normals, chi_squared, logits, offsets, slopes, curvatures, chi_slopes, combinations)
 
 
@@ -318,6 +320,37 @@ def _moments(
         first = len(bound)
         found[Moment(power[:first], power[first : first + count], power[first + count :])] = coefficient.xreplace(back)
     return found
+
+
+def _without_complements(
+    combinations: dict[Expectation, dict[Moment, sp.Expr]], replaced: int, chi_squared: ChiSquared | None
+) -> dict[Expectation, dict[Moment, sp.Expr]]:
+    """The combinations of moments of two shares with E[f ρ_j] = E[f] − E[f ρ_k] where both moments appear.
+
+    replaced: j, the index 0 or 1. f is a power of the variables, so that E[f] is a number.
+    """
+    own, others = ((0, 1), (1, 0)) if replaced else ((1, 0), (0, 1))
+    known = {m for combination in combinations.values() for m in combination}
+    found = {}
+    for average, combination in combinations.items():
+        found[average] = dict[Moment, sp.Expr]()
+        for moment, coefficient in combination.items():
+            other = moment._replace(shares=others)
+            if moment.shares != own or any(moment.logs) or other not in known:
+                parts = {moment: coefficient}
+            else:
+                one = moment._replace(variables=(0,) * len(moment.variables), shares=(0, 0))
+                parts = {one: coefficient * _mean_of_powers(moment.variables, chi_squared), other: -coefficient}
+            for part, c in parts.items():
+                found[average][part] = found[average].get(part, sp.S.Zero) + c
+    return found
+
+
+def _mean_of_powers(powers: tuple[int, ...], chi_squared: ChiSquared | None) -> sp.Expr:
+    """E[Π z_n^{a_n} c^b], where the χ² variable, if there is one, comes last."""
+    normal, chi = (powers, 0) if chi_squared is None else (powers[:-1], powers[-1])
+    rising = (chi_squared.degrees + 2 * k for k in range(chi)) if chi_squared is not None else ()
+    return sp.Mul(*(sp.S.Zero if a % 2 else sp.factorial2(a - 1) for a in normal), *rising)
 
 
 def _polynomial(expression: sp.Expr, generators: tuple[sp.Symbol, ...], what: sp.Expr) -> sp.Poly:

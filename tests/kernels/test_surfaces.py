@@ -14,11 +14,12 @@ from hopper_kernels import assembled, integrator_kernels, ptx_of
 
 import annealvi
 from derive.objects.expectation import Expectation
-from kernels.averages import coordinates, surfaces
+from kernels.averages import coordinates, pairs, surfaces
 from kernels.averages.lattice_reference import average_and_error
 from kernels.averages.tables import build_tables
 from kernels.integrate.kernel import compile_system
 from kernels.lower.analysis import analyse_averages
+from kernels.lower.lattice import averages_of
 
 FOUR_IN_SPACE = (
     "target.means=[[2.0,0.0,0.0],[0.0,2.0,0.0],[0.0,0.0,2.0],[-1.0,-1.0,-1.0]]",
@@ -26,6 +27,7 @@ FOUR_IN_SPACE = (
     "target.scales=[1.0,1.0,1.0,1.0]",
     "proposal.radius=2.0",
 )
+MORE = ("proposal.weights=[0.4,0.3,0.3]", "proposal.scales=[1.0,1.0,1.0]")
 PROBLEMS = {
     "simplex": ("simplex", (), 1e-6, [2, 2, 2, 3, 3, 3]),
     "more-components": ("more-components", (), 1e-6, [3, 3, 3]),
@@ -33,6 +35,14 @@ PROBLEMS = {
     "unequal weights": ("simplex", ("proposal.weights=[0.7,0.2,0.1]", "target.weights=[0.05,0.15,0.8]"), 1e-6, [2, 3]),
     "few dimensions": ("two-scales", ("space.dimension=2",), 1e-8, [1]),
     "four modes in space": ("bimodal", FOUR_IN_SPACE, 1e-3, [3]),
+    "learned-weights": ("learned-weights", (), 1e-8, [1, 2]),
+    "learned-scales": ("learned-scales", (), 1e-8, [2]),
+    "learned scales, unequal weights": (
+        "learned-scales",
+        ("proposal.weights=[0.3,0.7]", "space.dimension=3"),
+        1e-6,
+        [2],
+    ),
 }
 """The problem, the tolerance, and how many coordinates its tables have."""
 
@@ -44,8 +54,7 @@ def session_of(name, changes=()):
 def of_averages(session, some):
     """The session's system with averages for rates, as many as it has states from number `some` on, in a circle."""
     system = session.derivation.system
-    averages = list(dict.fromkeys(a for _, e in system.subexpressions for a in e.atoms(Expectation)))
-    averages = [a for a in sorted(averages, key=sp.default_sort_key) if len(a.variables) > 1]
+    averages = sorted(averages_of(system), key=sp.default_sort_key)
     chosen = [averages[(some + n) % len(averages)] for n in range(len(system.states))]
     return replace(system, rhs=tuple(chosen)), chosen
 
@@ -56,10 +65,21 @@ def compiled(session, system, tolerance, **options):
 
 
 def states_of(session, count, seed=3):
-    """Random states in few dimensions, where overlaps of every size occur, and states with coinciding means."""
+    """Random states in few dimensions, where overlaps of every size occur, and states in the problem's own dimension.
+
+    Learned weights are of every size, and learned scales differ by a factor of up to two.
+    """
     few = replace(session.problem, space=replace(session.problem.space, dimension=4))
     near = annealvi.open_session(few).random_states(count, seed)
-    return np.concatenate([near, session.random_states(2, seed)])
+    states = np.concatenate([near, session.random_states(2, seed)])
+    generator = np.random.default_rng(seed)
+    names = [s.name for s in session.derivation.system.states]
+    scales = [n for n, name in enumerate(names) if name.startswith("sigma")]
+    states[:, scales] = np.exp(generator.uniform(-0.25, 0.25, (len(states), len(scales))))
+    if "w_2" in names:
+        least = 10 ** -generator.uniform(0.1, 9, len(states))
+        states[:, [names.index("w_1"), names.index("w_2")]] = np.stack([1 - least, least], axis=1)
+    return states
 
 
 def expected(session, system, chosen, states):
@@ -67,7 +87,7 @@ def expected(session, system, chosen, states):
     for y in states:
         numbers = {**session.values, **dict(zip(system.states, map(float, y), strict=True))}
         for symbol, definition in system.subexpressions:
-            if not definition.has(Expectation):
+            if definition.free_symbols <= numbers.keys() and not definition.has(Expectation):
                 numbers[symbol] = float(definition.xreplace({s: sp.Float(v, 17) for s, v in numbers.items()}))
         rows.append([average_and_error(a, numbers)[0] for a in chosen])
     return np.array(rows)
@@ -77,16 +97,60 @@ def expected(session, system, chosen, states):
 def test_averages_are_those_of_the_reference(name):
     problem, changes, tolerance, counts = PROBLEMS[name]
     session = session_of(problem, changes)
-    system, chosen = of_averages(session, 0)
-    kernel = compiled(session, system, tolerance)
-    found = [len(where) for where in kernel.tables.surfaces.values()]
-    assert set(counts) == set(found)
-    assert len(kernel.tables.surfaces) == len(kernel.averages.groups)
-    states = states_of(session, 4)
-    difference = np.abs(kernel.rhs_at_beta(1.0, states) - expected(session, system, chosen, states)).max()
-    assert difference <= tolerance
+    found = set()
+    for some in (0, len(session.derivation.system.states)):
+        system, chosen = of_averages(session, some)
+        kernel = compiled(session, system, tolerance)
+        found |= {len(where.coordinates) for where in kernel.tables.surfaces.values()}
+        assert len(kernel.tables.surfaces) == len(kernel.averages.groups)
+        states = states_of(session, 4)
+        difference = np.abs(kernel.rhs_at_beta(1.0, states) - expected(session, system, chosen, states)).max()
+        assert difference <= tolerance
+        if len(averages_of(session.derivation.system)) <= len(system.states):
+            break
+    assert set(counts) == found
     assert kernel.average_error <= tolerance
     assert difference > 0  # a table is no sum
+
+
+LEARNED = {
+    "learned-weights": (lambda y: np.where([0, 0, 0, 1, 1], [0, 0, 0, 1 - 1e-30, 1e-30], y), "a weight of 1e-30"),
+    "learned-scales": (lambda y: np.where([0, 0, 0, 1, 1], [0, 0, 0, 3.0, 0.5], y), "scales in the ratio 6"),
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_states_outside_the_box_are_summed(name):
+    """The sums outside the box are the lattice's, bit for bit, in the company of lanes that read the table."""
+    session = session_of(name)
+    far, what = LEARNED[name]
+    by_table, by_sums = (session.compile("cpu", 1e-6, way) for way in ("proxy", "quadrature"))
+    states = session.random_states(2 * by_table.lanes, 3)
+    assert (by_table.nodes(states) == 0).all()
+    mixed = states.copy()
+    mixed[20] = far(states[20])
+    visited = by_table.nodes(mixed)
+    assert visited[20] > 0, what
+    assert (visited[by_table.lanes :] == 0).all()
+    rates = by_table.rhs_at_beta(1.0, mixed)
+    np.testing.assert_array_equal(np.delete(rates - by_table.rhs_at_beta(1.0, states), 20, axis=0), 0.0)
+    np.testing.assert_allclose(rates[20], by_sums.rhs_at_beta(1.0, mixed[20:21])[0], rtol=1e-12)
+
+
+def test_the_comparison_rejects_a_wrong_offset_of_a_pair(monkeypatch):
+    session = session_of("learned-scales")
+    system, chosen = of_averages(session, 0)
+    states = states_of(session, 2)
+    monkeypatch.setattr(surfaces, "read_kept", lambda name: None)
+    monkeypatch.setattr(surfaces, "keep", lambda name, content: None)
+    right = pairs.PairCoordinates.logits_at
+    monkeypatch.setattr(
+        pairs.PairCoordinates,
+        "logits_at",
+        lambda self, u: right(self, u)._replace(offsets=right(self, u).offsets * 1.001),
+    )
+    wrong = compiled(session, system, 1e-6).rhs_at_beta(1.0, states)
+    assert np.abs(wrong - expected(session, system, chosen, states)).max() > 1e-5
 
 
 def test_the_comparison_rejects_a_wrong_cosine_and_a_wrong_offset(monkeypatch):
@@ -115,8 +179,13 @@ def test_the_comparison_rejects_a_wrong_cosine_and_a_wrong_offset(monkeypatch):
     with monkeypatch.context() as wrong:
         wrong.setattr(surfaces, "read_kept", lambda name: None)
         wrong.setattr(surfaces, "keep", lambda name, content: None)
-        right = coordinates.moments_at
-        wrong.setattr(coordinates, "moments_at", lambda offsets, *rest: right(1.0001 * offsets, *rest))
+        right = coordinates.Coordinates.logits_at
+
+        def with_wrong_offsets(self, u):
+            logits = right(self, u)
+            return logits._replace(offsets=1.0001 * logits.offsets)
+
+        wrong.setattr(coordinates.Coordinates, "logits_at", with_wrong_offsets)
         assert difference() > 1e-5
 
 
@@ -138,8 +207,8 @@ def test_groups_of_one_function_share_a_table():
         ("square", (), 1e-4, "the proposal's averages look at six overlaps"),
         ("simplex", (), 1e-12, "three coordinates need too many terms"),
         ("simplex", ("proposal.radius=40.0",), 1e-4, "the logits are too steep"),
-        ("learned-weights", (), 1e-8, "a logarithm of a weight is not affine in the states"),
-        ("learned-scales", (), 1e-8, "nor is a scale's square"),
+        ("learned-weights", MORE, 1e-8, "three components with learned weights have five coordinates"),
+        ("learned-scales", ('flow.learn=["means","weights","scales"]',), 1e-8, "the offset of the logits has its own"),
     ],
 )
 def test_what_has_no_table_is_summed_over_a_lattice_and_says_so(name, changes, tolerance, why):
@@ -208,7 +277,7 @@ def test_a_table_is_kept_and_a_damaged_file_is_made_again(monkeypatch, tmp_path)
 def rates_on(device):
     """Rates by tables in one, two and three coordinates."""
     found = {}
-    for name, changes in (("two-scales", ()), ("simplex", ("proposal.radius=1.0",))):
+    for name, changes in (("two-scales", ()), ("simplex", ("proposal.radius=1.0",)), ("learned-weights", ())):
         session = session_of(name, changes)
         kernel = session.compile(device, 1e-2)
         assert kernel.tables.surfaces
@@ -238,11 +307,12 @@ def test_gpu_agrees_with_the_cpu():
 
 @needs_compiler
 @pytest.mark.usefixtures("hopper")
-def test_tables_compile_for_hopper_without_a_gpu():
-    session = session_of("simplex")
+@pytest.mark.parametrize("name", ["simplex", "learned-scales"])
+def test_tables_compile_for_hopper_without_a_gpu(name):
+    session = session_of(name)
     averages = analyse_averages(session.derivation.system)
     tables = build_tables(averages, session.values, 1e-4, True)
-    kernels = integrator_kernels("simplex", averages, sp.S.One, (), tables.by_proxy, surfaces=tables.surfaces)
+    kernels = integrator_kernels(name, averages, sp.S.One, (), tables.by_proxy, surfaces=tables.surfaces)
     (rates,) = (kernel for kernel in kernels if "rates_all" in kernel.name)
     assert assembled(ptx_of(rates)).spilled == 0
 
