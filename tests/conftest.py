@@ -7,6 +7,10 @@ import pytest
 os.environ.pop("COLUMNS", None)
 """COLUMNS sets the width of text that is printed to no terminal; a test that needs a width sets COLUMNS itself."""
 
+# OpenBLAS's threads wait for one another without a pause. Where other workers have the cores, small matrices would take
+# ten times as long with them.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 KEPT = Path(__file__).parents[1] / ".pytest_cache"
 
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):

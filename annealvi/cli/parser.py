@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import cache
 from typing import NoReturn
 
 from annealvi import __version__
@@ -19,6 +20,7 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(BAD_INPUT)
 
 
+@cache  # a program that calls `main` often would spend most of its time here
 def parser_of_all_commands() -> argparse.ArgumentParser:
     """The parser of `annealvi`, with a subparser for each command. Options cannot be abbreviated."""
     parser = _Parser(

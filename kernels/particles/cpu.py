@@ -128,25 +128,21 @@ def estimate_replica(
     step: int,
     with_shapes: bool,
     with_reference: bool,
-    with_forward: bool,
     flag: np.ndarray,
 ) -> None:
-    """Writes the estimates of one replica.
+    """Writes the estimates of the tempered reverse KL for one replica, unless its share of the objective is zero.
 
     centres: work space for the centres of `estimate_component`, in which all rows but the proposal's are set.
-    with_forward: whether the objective has a part of the forward KL; a constant like the others.
     """
     means = state.means[replica]
     for i in range(len(means)):
         for c in range(means.shape[1]):
             centres[i, c] = means[i, c]
-    if not with_forward or flow.forward_share < 1.0:
+    if flow.forward_share < 1.0:
         for i in range(len(means)):
             estimate_component(
                 estimates, i, centres, state, flow, beta, replica, step, with_shapes, with_reference, flag
             )
-    if with_forward:
-        add_forward_part(estimates, centres, state, flow, replica, step, with_shapes, flag)
 
 
 @compiled
@@ -171,34 +167,16 @@ def move_mean(mean: np.ndarray, gradient: np.ndarray, dt: float, spherical: bool
             mean[c] *= rescaling
 
 
-compiled_move_shapes = compiled(move_shapes)
-
-
 @compiled
-def move_replica(state: Replicas, estimates: Estimates, flow: ParticleFlow, replica: int, with_shapes: bool) -> None:
-    """Euler step of one replica, in place."""
-    _, proposals, d = state.means.shape
-    if flow.learns_means or not with_shapes:
-        for i in range(proposals):
-            move_mean(
-                state.means[replica, i],
-                estimates.gradients[replica, i],
-                flow.dt,
-                flow.spherical,
-                state.radii[replica, i],
-            )
-    if with_shapes:
-        compiled_move_shapes(
-            state.logs,
-            state.values,
-            state.log_amplitudes,
-            state.precisions,
-            estimates.slopes,
-            replica,
-            d,
-            flow.dt,
-            flow.learns,
+def move_means(state: Replicas, estimates: Estimates, flow: ParticleFlow, replica: int) -> None:
+    """Euler step of one replica's means, in place."""
+    for i in range(state.means.shape[1]):
+        move_mean(
+            state.means[replica, i], estimates.gradients[replica, i], flow.dt, flow.spherical, state.radii[replica, i]
         )
+
+
+compiled_move_shapes = compiled(move_shapes)
 
 
 @compiled
@@ -219,6 +197,8 @@ def compile_cpu_kernels(terms: Terms) -> tuple[Any, Any]:
     """The two kernels of a step, each of which compiles at its first call.
 
     Each works on the replicas first .. stop - 1, so that `run_on_threads` can share the replicas out among threads.
+    The terms are constants of the kernels. Numba drops what stands behind a term that is missing before it compiles
+    it, where the test is in the kernel itself.
     """
     with_shapes, with_reference, with_forward = terms
 
@@ -240,31 +220,38 @@ def compile_cpu_kernels(terms: Terms) -> tuple[Any, Any]:
             for n in range(len(betas)):
                 if halted(flag):
                     return
+                beta, step = betas[n, column], first_step + n
                 estimate_replica(
-                    estimates,
-                    centres,
-                    state,
-                    flow,
-                    betas[n, column],
-                    replica,
-                    first_step + n,
-                    with_shapes,
-                    with_reference,
-                    with_forward,
-                    flag,
+                    estimates, centres, state, flow, beta, replica, step, with_shapes, with_reference, flag
                 )
-                move_replica(state, estimates, flow, replica, with_shapes)
+                if with_forward:
+                    add_forward_part(estimates, centres, state, flow, replica, step, with_shapes, flag)
+                if flow.learns_means or not with_shapes:
+                    move_means(state, estimates, flow, replica)
+                if with_shapes:
+                    compiled_move_shapes(
+                        state.logs,
+                        state.values,
+                        state.log_amplitudes,
+                        state.precisions,
+                        estimates.slopes,
+                        replica,
+                        state.means.shape[2],
+                        flow.dt,
+                        flow.learns,
+                    )
 
     @threadable
     def estimate(
         first: int, stop: int, flag: np.ndarray, state: Replicas, estimates: Estimates, flow: ParticleFlow, beta: float
     ) -> None:
         """Writes independent estimates, one at the state of each replica."""
+        step = np.int64(0)  # of the type of a run's steps, which a literal is not, so that both share what is compiled
         centres = centres_with_targets(flow.targets, state.means.shape[1])
         for replica in range(first, stop):
-            estimate_replica(
-                estimates, centres, state, flow, beta, replica, 0, with_shapes, with_reference, with_forward, flag
-            )
+            estimate_replica(estimates, centres, state, flow, beta, replica, step, with_shapes, with_reference, flag)
+            if with_forward:
+                add_forward_part(estimates, centres, state, flow, replica, step, with_shapes, flag)
 
     return advance, estimate
 

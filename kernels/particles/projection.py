@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from kernels.machine.halting import halted
-from kernels.particles.cpu import CpuParticles, estimate_component, move_replica, threadable
+from kernels.particles.cpu import CpuParticles, estimate_component, move_means, threadable
 from kernels.particles.random_stream import ORTHOGONAL_NOISE, compiled, fill_normals
 from kernels.particles.shapes import SCALES, WEIGHTS
 from kernels.particles.step import Estimates, ParticleFlow, Replicas
@@ -159,7 +159,7 @@ def compile_projected_kernels() -> tuple[Any, Any]:
                 estimate_replica(
                     estimates, within, basis, centres, state, flow, betas[n, column], replica, first_step + n, flag
                 )
-                move_replica(state, estimates, flow, replica, False)
+                move_means(state, estimates, flow, replica)
 
     @threadable
     def estimate(
@@ -173,9 +173,10 @@ def compile_projected_kernels() -> tuple[Any, Any]:
         within: Estimates,
     ) -> None:
         """Writes independent estimates, one at the state of each replica."""
+        step = np.int64(0)  # as in `kernels.particles.cpu.compile_cpu_kernels`
         basis, centres = basis_with_targets(flow.targets, state.means.shape[1])
         for replica in range(first, stop):
-            estimate_replica(estimates, within, basis, centres, state, flow, beta, replica, 0, flag)
+            estimate_replica(estimates, within, basis, centres, state, flow, beta, replica, step, flag)
 
     return advance, estimate
 

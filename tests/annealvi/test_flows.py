@@ -28,7 +28,7 @@ from annealvi.realnvp.diagnostics import diagnose
 from annealvi.realnvp.side_by_side import LARGEST_GROUP, in_groups, number_of_groups
 from annealvi.realnvp.target import Mixture, main_axes, turned
 from annealvi.realnvp.tempering import AFTER_SETTLING, betas_of, default_steps, next_beta
-from annealvi.realnvp.training import Architecture, Optimiser, Rule, Steps, make_trainer
+from annealvi.realnvp.training import STEPS_AT_ONCE, Architecture, Optimiser, Rule, Steps, make_trainer
 from annealvi.realnvp.training_run import _tasks, train_flow
 from derive.problem.specification import BadInput, Problem, ScheduleSpec, Space, Target
 from kernels.particles.simulation import DivergenceError
@@ -48,11 +48,22 @@ def in_double():
         yield
 
 
+diagnosed = eqx.filter_jit(diagnose)
+"""Compiled as a whole, as the training compiles it; each operation alone takes much longer to compile."""
+
+
 def wide_flow(dimension, normalised=False):
     """A flow whose parameters are far from their initial values, at which all layers are nearly the identity."""
     flow = RealNVP(dimension, 5, 16, 2, jax.random.key(dimension), normalised)
     arrays, rest = eqx.partition(flow, eqx.is_inexact_array)
     return eqx.combine(jax.tree.map(lambda a: 1.7 * a.astype(float), arrays), rest)
+
+
+@eqx.filter_jit
+def changed_variables(flow, z):
+    """log q(x) at x = f(z) along the map and against it, and f'(z)."""
+    x, log_q = flow.forward(z)
+    return log_q, flow.log_density(x), jax.jacfwd(lambda z: flow.forward(z)[0])(z)
 
 
 @pytest.mark.usefixtures("in_double")
@@ -64,11 +75,10 @@ def test_density_is_the_change_of_variables(dimension):
     """
     flow = wide_flow(dimension)
     for z in np.random.default_rng(dimension).normal(size=(5, dimension)):
-        x, log_q = flow.forward(jnp.array(z))
-        jacobian = jax.jacfwd(lambda z: flow.forward(z)[0])(jnp.array(z))
+        log_q, against, jacobian = changed_variables(flow, jnp.array(z))
         expected = multivariate_normal(np.zeros(dimension)).logpdf(z) - np.linalg.slogdet(np.asarray(jacobian))[1]
         assert log_q == pytest.approx(expected, abs=1e-11)
-        assert flow.log_density(x) == pytest.approx(expected, abs=1e-9)
+        assert against == pytest.approx(expected, abs=1e-9)
         assert abs(np.linalg.slogdet(np.asarray(jacobian))[1]) > 0.05  # the map is not the identity
 
 
@@ -83,11 +93,11 @@ def test_density_integrates_to_one_in_the_plane(normalised):
     flow = wide_flow(2, normalised)
     for n in range(3 if normalised else 0):
         flow = flow.remembering(flow.normalised_by(jax.random.normal(jax.random.key(n), (64, 2)) + n), 64)
-    x, _ = flow.sample(jax.random.key(0), 4000)
+    x, _ = eqx.filter_jit(RealNVP.sample)(flow, jax.random.key(0), 4000)
     low, high = np.asarray(x).min(0) - 3, np.asarray(x).max(0) + 3
     axes = [np.linspace(a, b, 401) for a, b in zip(low, high, strict=True)]
     points = jnp.array(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2))
-    total = np.exp(np.asarray(jax.vmap(flow.log_density)(points))).sum() * np.prod((high - low) / 400)
+    total = np.exp(np.asarray(jax.jit(jax.vmap(flow.log_density))(points))).sum() * np.prod((high - low) / 400)
     assert total == pytest.approx(1, abs=2e-3)
 
 
@@ -133,7 +143,7 @@ def test_diagnostics_are_right_where_everything_is_known():
     )
     mixture = Mixture(jnp.array([m], jnp.float32), jnp.ones(1), jnp.full(1, s, jnp.float32))
     axes = np.stack([m / np.linalg.norm(m), np.array([2.0, 3, 0, 0]) / math.sqrt(13)])
-    found = diagnose(flow, mixture, jnp.array(axes, jnp.float32), jax.random.key(1), n)
+    found = diagnosed(flow, mixture, jnp.array(axes, jnp.float32), jax.random.key(1), n)
     square = m @ m
     reverse = 0.5 * ((d + square) / s**2 - d + 2 * d * math.log(s))
     forward = 0.5 * (d * s**2 + square - d - 2 * d * math.log(s))
@@ -153,7 +163,7 @@ def test_mode_weights_and_coverage_of_a_flow_between_two_equal_modes():
         lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, RealNVP(3, 2, 4, 1, jax.random.key(0))
     )
     mixture, axes = turned(Target(weights=(0.5, 0.5)), 3, 0, 0)
-    found = diagnose(flow, mixture, jnp.array(axes, jnp.float32), jax.random.key(1), 20_000)
+    found = diagnosed(flow, mixture, jnp.array(axes, jnp.float32), jax.random.key(1), 20_000)
     np.testing.assert_allclose(found.mode_weights, [0.5, 0.5], atol=5 * 0.5 / math.sqrt(20_000))
     assert float(found.entropic_mode_coverage) == pytest.approx(1, abs=1e-3)
 
@@ -257,12 +267,12 @@ def test_uncovered_is_the_weight_of_the_mode_that_is_missed():
         lambda a: jnp.zeros_like(a) if eqx.is_inexact_array(a) else a, RealNVP(4, 2, 4, 1, jax.random.key(0))
     )
     modes = jnp.array([[0.0, 0, 0, 0], [9.0, 0, 0, 0]])
-    found = diagnose(
+    found = diagnosed(
         flow, Mixture(modes, jnp.array([0.7, 0.3]), jnp.ones(2)), jnp.eye(4)[:2], jax.random.key(1), 20_000
     )
     assert float(found.uncovered) == pytest.approx(0.3, abs=5 * math.sqrt(0.21 / 20_000))
     assert float(found.entropic_mode_coverage) == pytest.approx(0, abs=1e-3)
-    one = diagnose(flow, Mixture(modes[:1], jnp.ones(1), jnp.ones(1)), jnp.eye(4)[:2], jax.random.key(1), 2000)
+    one = diagnosed(flow, Mixture(modes[:1], jnp.ones(1), jnp.ones(1)), jnp.eye(4)[:2], jax.random.key(1), 2000)
     assert float(one.uncovered) == 0
     assert float(one.entropic_mode_coverage) == 1
 
@@ -390,16 +400,20 @@ def test_the_cores_decide_nothing(monkeypatch):
     xr.testing.assert_identical(*found)
 
 
+EVERY_FOUR_STEPS = 4, SMALL["architecture"], Optimiser(32, 1.0, decay="constant"), SMALL["samples"], "adaann", 4
+"""The trainer of the first test of adaptive rules, so that its compiled steps serve here too."""
+
+
 def test_steps_taken_at_once_are_those_taken_one_by_one(monkeypatch):
     """Steps taken at once give the same bits as steps taken one by one.
 
     Each step has draws of its own, and β is adjusted in between.
     """
-    trainer = make_trainer(4, Architecture(2, 8, 2), Optimiser(32, decay="constant"), 50, "adaann", 2)
-    tasks, rule, taken = _tasks(problem_in(4), 0, 2), Rule(0.05, 0.1), 6
+    trainer, taken = make_trainer(*EVERY_FOUR_STEPS), 12
+    tasks, rule = _tasks(problem_in(4), 0, 2), Rule(0.05, 0.1)
     rates = np.linspace(1e-3, 1e-2, taken, dtype=np.float32)
     found = []
-    for at_once in (4, 1):
+    for at_once in (STEPS_AT_ONCE, 1):
         monkeypatch.setattr("annealvi.realnvp.training.STEPS_AT_ONCE", at_once)
         found.append(
             trainer.advance(trainer.begin(tasks, rule), tasks, rule, 0, Steps(np.ones(taken, np.float32), rates))
@@ -414,8 +428,8 @@ def test_steps_taken_at_once_are_those_taken_one_by_one(monkeypatch):
 
 
 def test_an_interrupt_ends_the_steps(monkeypatch):
-    monkeypatch.setattr("annealvi.realnvp.training.STEPS_AT_ONCE", 4)
-    trainer = make_trainer(4, Architecture(2, 8, 2), Optimiser(32, decay="constant"), 50, "adaann", 2)
+    monkeypatch.setattr("annealvi.realnvp.training.STEPS_AT_ONCE", 1)
+    trainer = make_trainer(*EVERY_FOUR_STEPS)
     tasks, rule = _tasks(problem_in(4), 0, 2), Rule(0.05, 0.1)
     steps = Steps(np.ones(10, np.float32), np.full(10, 1e-3, np.float32))
     looks = iter([False, True])

@@ -123,7 +123,14 @@ def test_the_command_writes_a_labelled_file_and_a_figure(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--x", "schedule.T0=5:1:3"], ["--x", X, "--y", X], ["--result", "q"], ["simplex"], ["--ode", "1"]]
+    "arguments",
+    [
+        ["--x", "schedule.T0=5:1:3"],
+        ["--x", X, "--y", X],
+        ["--result", "q"],
+        ["learned-weights", "--max-cost", "60"],  # hours of ensembles; its averages are quicker to tabulate than others
+        ["--ode", "1"],
+    ],
 )
 def test_the_command_refuses_with_status_2_and_writes_nothing(arguments, tmp_path, capsys):
     assert main(["phase", *arguments, "--out", str(tmp_path / "map")]) == 2

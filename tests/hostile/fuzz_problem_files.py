@@ -28,7 +28,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from threading import Lock
 from types import FrameType
@@ -224,11 +223,8 @@ class ReadingEndedError(BaseException):
 def stop_after_reading(kind: str) -> Callable[..., Any]:
     """Make each command read and check its input as usual, and stop before its first computation.
 
-    All cases share one parser of the command line, which takes longer to build than most cases to read. Returns the
-    real `open_session`.
+    Returns the real `open_session`.
     """
-    program = importlib.import_module("annealvi.cli.program")
-    program.build_parser = cache(program.build_parser)
     sessions = importlib.import_module("annealvi.session.session")
     open_session = sessions.open_session
 

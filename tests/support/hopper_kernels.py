@@ -5,6 +5,7 @@ NVIDIA's linker contains its assembler, which counts registers and the bytes tha
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 import numba
 import numba.cuda
@@ -58,12 +59,18 @@ class Assembly:
 
 def ptx_of(kernel):
     """The PTX of a kernel for sm_90."""
-    ptx, _ = numba.cuda.compile_ptx(kernel.function, kernel.signature, cc=(9, 0))
+    return _ptx(kernel.function, kernel.signature)
+
+
+@cache
+def _ptx(function, signature):
+    ptx, _ = numba.cuda.compile_ptx(function, signature, cc=(9, 0))
     assert ".entry" in ptx
     assert ".target sm_90" in ptx
     return ptx
 
 
+@cache
 def assembled(ptx, *options):
     """What the assembler and the linker report of one kernel's PTX."""
     from cuda.bindings import nvjitlink
@@ -110,6 +117,12 @@ def integrator_kernels(
     ]
 
 
+@cache
+def made(source, *arguments):
+    """The kernel that `source` makes; the same one for the same arguments, so that it is compiled once in a process."""
+    return source(*arguments)
+
+
 def particle_kernels(precision, with_shapes, with_reference, d=128, particles=256, centres=5):
     """The kernels of a particle simulation with all its centres in shared memory."""
     real = numba.from_dtype(np.dtype(precision))
@@ -121,10 +134,10 @@ def particle_kernels(precision, with_shapes, with_reference, d=128, particles=25
     moves = (cube, real[:, :, ::1], cube, table, float64, boolean)
     shapes = (cube, cube, table, table, cube, int64, float64, UniTuple(boolean, 2))
     kinds = {
-        "estimate": (estimate_source(scalar, centres, shape, with_shapes, with_reference), estimate),
-        "forward part": (add_forward_part_source(scalar, centres, shape, with_shapes), forward),
-        "move means": (move_means_source(scalar, shape.threads), moves),
-        "move shapes": (move_all_shapes_source(), shapes),
+        "estimate": (made(estimate_source, scalar, centres, shape, with_shapes, with_reference), estimate),
+        "forward part": (made(add_forward_part_source, scalar, centres, shape, with_shapes), forward),
+        "move means": (made(move_means_source, scalar, shape.threads), moves),
+        "move shapes": (made(move_all_shapes_source), shapes),
     }
     return [CudaKernel(name, function, signature, shape.threads) for name, (function, signature) in kinds.items()]
 
@@ -136,6 +149,6 @@ def projected_kernels(precision, threads=128):
     coordinates = numba.from_dtype(np.dtype(precision))[:, :, ::1]
     lift = (cube, cube, cube, cube, table, table, int64, int64, uint64, int64)
     return [
-        CudaKernel("span means", span_means_source(scalar, threads), (cube, coordinates, cube), threads),
-        CudaKernel("lift", lift_source(threads), lift, threads),
+        CudaKernel("span means", made(span_means_source, scalar, threads), (cube, coordinates, cube), threads),
+        CudaKernel("lift", made(lift_source, threads), lift, threads),
     ]
