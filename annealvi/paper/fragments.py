@@ -23,7 +23,8 @@ from annealvi.paper.article_results import (
 )
 from annealvi.paper.exported_equations import PaperEquation
 from annealvi.verification.check import Check
-from annealvi.verification.kl_gradient import DIGITS, MUTANTS
+from annealvi.verification.evaluator import DIGITS
+from annealvi.verification.kl_gradient import MUTANTS
 from annealvi.verification.limit_identities import MARGIN
 from annealvi.verification.limit_numbers import IDENTITY
 from derive.checks.step_check import BOUND

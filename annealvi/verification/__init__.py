@@ -1,6 +1,7 @@
 """The checks of `annealvi verify`, one subject per module; each function yields `Check` values and prints nothing.
 
 * `derivation_steps`, `kl_gradient`: the steps in coordinates, and the equations and their mutants against grids.
+* `evaluator`: right-hand sides in numbers that no kernel computes, to which the other modules compare.
 * `kernel_numbers`, `cuda_against_cpu`, `cuda_twin`: the kernels against mpmath, and CUDA against the CPU.
 * `against_particles`: the equations against the particle simulation.
 * `limit_identities`, `corners`, `protected_pair`: the limits of the theory against the rates, in the numbers of

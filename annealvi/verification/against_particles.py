@@ -10,16 +10,17 @@ import numpy as np
 import sympy as sp
 from scipy import stats
 
+from annealvi.collapse.ensemble import AVERAGES
 from annealvi.session.particle_objective import objective_of_particles
 from annealvi.session.session import Session
 from annealvi.verification.check import Check
-from annealvi.verification.kernel_numbers import COLD, fastest_rate
-from annealvi.verification.kl_gradient import Evaluator, most_mutants
+from annealvi.verification.evaluator import Evaluator
+from annealvi.verification.kernel_numbers import COLD, fastest_rate, under
+from annealvi.verification.kl_gradient import most_mutants
 from derive.checks.mutations import one_term_mutations
 from derive.objects.parameters import WEIGHTS, parameters_of
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA
-from derive.problem.schedules import make_schedule
 from derive.problem.specification import Problem, ScheduleSpec
 from kernels.integrate.kernel import Kernel
 from kernels.particles.runs import ParticleRun, extrapolate_step
@@ -114,8 +115,9 @@ def start(session: Session) -> np.ndarray:
     return np.array(problem.proposal.radii)[:, None] * means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
-PATH_TOLERANCE, PATH_RTOL = 1e-9, 1e-8
-"""Tolerances of the derived path's averages and steps, far below the particles' standard errors of some 1e-3."""
+PATH_TOLERANCE, PATH_RTOL = AVERAGES, 1e-8
+"""Tolerances of the derived path's averages and steps, far below the particles' standard errors of some 1e-3. The
+averages have the tolerance of ensembles, whose tables and kernel another check compares with sums."""
 
 
 def compile_for_paths(session: Session) -> Kernel:
@@ -174,7 +176,7 @@ def compare_velocity(session: Session, device: str, seed: int) -> VelocityCompar
     errors = estimate.M_standard_error, estimate.Q_standard_error, estimate.parameters_standard_error
     return VelocityComparison(
         state[0],
-        compile_for_paths(session).rhs_at_beta(VELOCITY_BETA, state)[0],
+        compile_for_paths(under(session, COLD)).rhs_at_beta(VELOCITY_BETA, state)[0],
         session.states_of_overlaps(estimate.M, estimate.Q, estimate.parameters),
         np.abs(session.states_of_overlaps(*errors)),
         estimate.device,
@@ -213,8 +215,7 @@ def compare_paths(
     session: Session, setting: PathSetting, device: str, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> PathComparison:
     """Run the ODE and two particle ensembles (dt and dt/2) from one start; extrapolate the ensembles to dt = 0."""
-    here = dataclasses.replace(session, problem=dataclasses.replace(session.problem, schedule=setting.schedule))
-    here = dataclasses.replace(here, schedule=make_schedule(setting.schedule))
+    here = under(session, setting.schedule)
     means = start(here)
     setting, stiffness = slowed_down(here, means, setting)
     coarse = _run(here, means, setting, 1, device, seed, progress)

@@ -26,8 +26,10 @@ from annealvi.verification.cuda_against_cpu import cuda_check, start_twin
 from annealvi.verification.derivation_steps import system_check
 from annealvi.verification.kernel_numbers import (
     COARSE_TOLERANCE,
+    COLD,
     kernel_checks,
     order_check,
+    under,
     worst_state_check,
 )
 from annealvi.verification.kernel_numbers import TOLERANCE as KERNEL_TOLERANCE
@@ -200,7 +202,7 @@ def verify(
         symbolic = processes.enter_context(start_symbolic(task))
         found.now("compiling the generated kernels")
         narrow = session.derivation.system.widest_average <= 2
-        kernel = session.compile(device, KERNEL_TOLERANCE if narrow else COARSE_TOLERANCE)
+        kernel = under(session, COLD).compile(device, KERNEL_TOLERANCE if narrow else COARSE_TOLERANCE)
         found.now("kernels against mpmath")
         found.take("kernels", kernel_checks(session, device))
         if not quick:

@@ -13,7 +13,7 @@ import sympy as sp
 from annealvi.collapse.ensemble import AVERAGES
 from annealvi.session.session import Session
 from annealvi.verification.check import Check
-from annealvi.verification.kl_gradient import Evaluator
+from annealvi.verification.evaluator import Evaluator
 from derive.objects.expectation import Expectation
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
@@ -26,12 +26,17 @@ COARSE_TOLERANCE = 5e-10
 """Tolerance of averages over three variables and more; the reference rule takes seconds to reach it."""
 WORST_ERROR = 1e-4
 """The largest measured error of quasi-random averages that is accepted, so that rates are of use to a trajectory."""
-COLD = ScheduleSpec("constant", 1.0, 1.0)
-"""β = 1 at all times, in the formula of the study's own schedule: the same compiled kernel serves both."""
+COLD = ScheduleSpec("exponential", 1.0, 1.0)
+"""β = 1 at all times, in the formula of the study's own schedule, so that kernels of one formula serve all checks."""
 STATES = 12
 ORDER_STEPS = (4, 5, 6, 7, 8)
 LONGEST_SPAN = 16.0
 """Longest time span, in units of the flow's shortest time: four steps over it are as long as stability allows."""
+
+
+def under(session: Session, schedule: ScheduleSpec) -> Session:
+    """The same session under another schedule. Right-hand sides are given β, so that any schedule serves them."""
+    return dataclasses.replace(session, schedule=make_schedule(schedule))
 
 
 def kernel_checks(session: Session, device: str) -> Iterator[Check]:
@@ -39,6 +44,7 @@ def kernel_checks(session: Session, device: str) -> Iterator[Check]:
 
     The states are drawn in R⁴, where overlaps of every size occur.
     """
+    session = under(session, COLD)
     system = session.derivation.system
     widest = session.derivation.system.widest_average
     count, tolerance = (STATES, TOLERANCE) if widest <= 2 else (2, COARSE_TOLERANCE)
@@ -86,6 +92,7 @@ def worst_state_check(session: Session) -> Check | str:
     """
     if session.derivation.system.widest_average > 1:
         return "kernel at its worst state: not searched, since averages run over several variables"
+    session = under(session, COLD)
     loose, tight = (session.compile("cpu", tolerance) for tolerance in (LOOSE_TOLERANCE, TOLERANCE))
     sensitivity, error = _sensitivity(session), LOOSE_TOLERANCE + TOLERANCE
     states = np.concatenate([_of_every_size(session).random_states(SEARCHED, seed=13), _corners(session)])
@@ -151,8 +158,7 @@ def order_check(session: Session) -> Check | str:
             "order of the integrator: not measured, since averages over three variables at full "
             "precision would take minutes"
         )
-    cold = dataclasses.replace(session.problem, schedule=COLD)
-    here = dataclasses.replace(session, problem=cold, schedule=make_schedule(cold.schedule))
+    here = under(session, COLD)
     kernel = here.compile("cpu")
     states = _of_every_size(here).random_states(8, seed=3)
     scale = float(np.abs(states).max())

@@ -9,12 +9,13 @@ import numpy as np
 import sympy as sp
 
 from annealvi.verification.check import Check
+from annealvi.verification.evaluator import Evaluator
 from derive.checks.mutations import Mutant, one_term_mutations
 from derive.checks.step_check import sample_point
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.learned import parameters_in
 from derive.dynamics.symbolic_problem import FORWARD_SHARE, REFERENCE_SCALE, derive_in_dimension
-from derive.objects.expectation import Expectation, NotConvergedError, StandardNormal, without_idle_variables
+from derive.objects.expectation import Expectation
 from derive.objects.mixtures import DIMENSION, Mixture
 from derive.objects.objective import Setting
 from derive.objects.parameters import parameters_of
@@ -22,7 +23,6 @@ from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
 from derive.problem.specification import Problem
 from derive.rules.reduction import holds_in
-from kernels.averages.lattice_reference import average_and_error
 from kernels.particles import kl_grid
 from kernels.particles.objective import Objective
 
@@ -30,13 +30,8 @@ TOLERANCE = {1: 1e-11, 2: 1e-11, 3: 1e-9}
 """Tolerance of the grid in each dimension; a rate sums fewer than ten of its entries with factors of order one."""
 LENGTHS = {1: (0.8, 2.5), 2: (0.8, 2.5), 3: (0.8, 1.8)}
 SCALES = (0.8, 1.25)
-DIGITS = 20
-AVERAGE_TOLERANCE, AVERAGE_DIGITS = 1e-12, 14
 MUTANTS = "negative controls: surviving one-term mutants"
 TOO_MANY = "not run, since the problem's own equations hold in more dimensions than it has"
-SAMPLED_ERRORS = 60
-"""Error allowed in a rate, in standard errors of its quasi-random averages: six for each of some ten averages with
-factors of order one."""
 
 
 @dataclass(frozen=True)
@@ -61,54 +56,6 @@ class Reference:
     bound: float
 
     __repr__ = short_repr
-
-
-class Evaluator:
-    """Right-hand sides in numbers; each average is integrated once.
-
-    mpmath integrates averages over one normal variable to 20 digits. A NumPy tensor rule on the derived integrand
-    itself integrates averages over two and three variables; its step is halved until the result settles to 1e-12 of
-    E|f|. Quasi-random points give averages over more variables, and only their error counts: `uncertainty` is the error
-    that it allows in the rates found last.
-    """
-
-    def __init__(self) -> None:
-        self._averages: dict[sp.Expr, sp.Expr] = {}
-        self._errors: dict[sp.Expr, float] = {}
-        self.uncertainty = 0.0
-
-    def rates(self, system: OdeSystem, numbers: dict[sp.Symbol, sp.Float]) -> np.ndarray:
-        """The system's right-hand sides (states,) with all symbols, β included, given by number."""
-        known = dict(numbers)
-        self.uncertainty = 0.0
-        for symbol, expression in system.subexpressions:
-            known[symbol] = self._number(expression, known)
-        values = [complex(self._number(rate, known)) for rate in system.rhs]  # a mutant's root may be imaginary
-        return np.array([value.real if value.imag == 0 else np.nan for value in values])
-
-    def rates_or_nan(self, system: OdeSystem, numbers: dict[sp.Symbol, sp.Float]) -> np.ndarray:
-        """The rates, or NaN if an average has poles on the real axis, since a mutation made a radicand negative."""
-        try:
-            return self.rates(system, numbers)
-        except NotConvergedError:
-            return np.full(len(system.states), np.nan)
-
-    def _number(self, expression: sp.Expr, known: dict[sp.Symbol, sp.Float]) -> sp.Float:
-        concrete = expression.xreplace(known)
-        for average in concrete.atoms(Expectation):
-            if average not in self._averages:
-                self._averages[average], self._errors[average] = self._average(
-                    without_idle_variables(average, AVERAGE_DIGITS)
-                )
-            self.uncertainty = max(self.uncertainty, SAMPLED_ERRORS * self._errors[average])
-        return concrete.xreplace(self._averages).evalf(DIGITS)
-
-    def _average(self, average: sp.Expr) -> tuple[sp.Expr, float]:
-        variables = average.variables if isinstance(average, Expectation) else ()
-        if not variables or (len(variables) == 1 and isinstance(variables[0], StandardNormal)):
-            return average.evalf(DIGITS), 0.0
-        value, error = average_and_error(average, {}, AVERAGE_TOLERANCE)
-        return sp.Float(value, 17), error if len(variables) > 3 else 0.0
 
 
 def reference(

@@ -8,8 +8,7 @@ complex zero of a mixture density sets.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -18,7 +17,7 @@ import sympy as sp
 
 from derive.objects.expectation import Expectation, evaluate, without_idle_variables
 from derive.objects.mixtures import DIMENSION
-from derive.objects.numeric_averages import gauss
+from derive.objects.numeric_averages import function_of, gauss, weighted_sums, with_numbers
 from derive.objects.objective import LOG_PARTITION
 from derive.objects.softmax import Softmax
 from derive.objects.vectors import GaussianVector, VectorSymbol
@@ -92,31 +91,37 @@ class CoordinateNumbers:
 
     def _lattice_sums(self, integrands: list[sp.Expr], x: VectorSymbol) -> list:
         """Return E over x ~ N(mean, scale² I), or the plain integral over x when x carries no law of its own."""
-        bound = [*self.symbols_of(x), *([squared_outside(x)] if squared_outside(x) != 0 else [])]
-        free = sorted(set().union(*(i.free_symbols for i in integrands)) - set(bound), key=sp.default_sort_key)
-        compiled = _compiled((*bound, *free), tuple(integrands))
-        constants = [self.numbers[s] for s in free]
+        bound = (*self.symbols_of(x), *([squared_outside(x)] if squared_outside(x) != 0 else []))
+        varying, fixed = _parted(tuple(integrands), bound)
+        compiled = function_of((*bound, *fixed), varying)
+        constants = [_number(e, self.numbers) for e in fixed.values()]
         if not isinstance(x, GaussianVector):
-            return self._plain_integrals(lambda *point: compiled(*point, *constants))
+            return self._plain_integrals(with_numbers(compiled, lambda numbers, point: (*point, *numbers), constants))
         (scale,) = self.numeric([x.scale])
         centre = [self.numbers[s] for s in self.symbols_of(x.mean)]
+        size = len(centre)
 
-        def function(*point: mpmath.mpf) -> list[mpmath.mpf]:
-            sample = [m + scale * z for m, z in zip(centre, point, strict=False)]
-            return compiled(*sample, *(scale**2 * squared for squared in point[len(centre) :]), *constants)
+        def sample(numbers: Sequence, point: Sequence) -> list:
+            mean, scale, others = numbers[:size], numbers[size], numbers[size + 1 :]
+            moved = [m + scale * z for m, z in zip(mean, point, strict=False)]
+            return [*moved, *(scale**2 * squared for squared in point[size:]), *others]
 
+        function = with_numbers(compiled, sample, [*centre, scale, *constants])
         return gauss(function, self.point.dimension, [mpmath.mpf(x.extra)] if x.extra else [], DIGITS + 3)
 
-    def _plain_integrals(self, function: Callable[..., list[mpmath.mpf]]) -> list:
-        """Return ∫ f(x) dx by the trapezoidal rule on a lattice, for f that decays like a mixture density."""
+    def _plain_integrals(self, function: Callable[..., Sequence]) -> list:
+        """Return ∫ f(x) dx by the trapezoidal rule on a lattice, for f that decays like a mixture density.
+
+        The lattice ends where the density of every component has fallen by DIGITS + 6 digits.
+        """
         h = self._lattice_step()
-        reach = mpmath.sqrt(2 * (DIGITS + 6) * mpmath.log(10)) + 2
-        line = [h * n for n in range(-int(reach / h) - 1, int(reach / h) + 2)]
-        totals: list = []
-        for point in itertools.product(line, repeat=self.point.dimension):
-            found = function(*point)
-            totals = [t + f for t, f in zip(totals, found, strict=True)] if totals else list(found)
-        return [h**self.point.dimension * t for t in totals]
+        farthest = max(mpmath.norm(v) for v in self.point.vectors.values())
+        radius = farthest + max(self._scales()) * mpmath.sqrt(2 * (DIGITS + 6) * mpmath.log(10))
+        line = tuple((h, h * n) for n in range(-int(radius / h) - 1, int(radius / h) + 2))
+        return weighted_sums(function, [line] * self.point.dimension, radius=radius)[0]
+
+    def _scales(self) -> list[mpmath.mpf]:
+        return [mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma"))]
 
     def _lattice_step(self) -> mpmath.mpf:
         """Return the step h for which both error terms are below 10^−(digits + 3).
@@ -128,15 +133,40 @@ class CoordinateNumbers:
         separation = max(
             mpmath.sqrt(mpmath.fsum((a - b) ** 2 for a, b in zip(u, v, strict=True))) for u in vectors for v in vectors
         )
-        scales = [mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma"))]
+        scales = self._scales()
         strip = mpmath.pi * min(scales) ** 2 / (max(separation, mpmath.mpf(1) / 10) * max(scales))
         return min(2 * mpmath.pi * strip / target, mpmath.pi * mpmath.sqrt(2 / target) * min(scales) / max(scales))
 
 
 @lru_cache(maxsize=256)
-def _compiled(symbols: tuple[sp.Symbol, ...], expressions: tuple[sp.Expr, ...]) -> Callable[..., list]:
-    """Compile expressions once: complex steps and points give the same expressions other numbers."""
-    return sp.lambdify(symbols, list(expressions), modules="mpmath", cse=True)
+def _parted(
+    expressions: tuple[sp.Expr, ...], bound: tuple[sp.Symbol, ...]
+) -> tuple[tuple[sp.Expr, ...], dict[sp.Symbol, sp.Expr]]:
+    """The expressions with a symbol for each largest part without bound symbols, and these parts by symbol."""
+    names: dict[sp.Expr, sp.Symbol] = {}
+
+    @cache
+    def varies(e: sp.Basic) -> bool:
+        return e in bound or any(map(varies, e.args))
+
+    def named(e: sp.Expr) -> sp.Expr:
+        return e if e.is_Integer else names.setdefault(e, sp.Dummy(f"fixed_{len(names)}"))
+
+    @cache
+    def rebuilt(e: sp.Expr) -> sp.Expr:
+        if not varies(e):
+            return named(e)
+        if not e.args:
+            return e
+        if isinstance(e, sp.Add | sp.Mul):
+            fixed = e.func(*(part for part in e.args if not varies(part)))
+            return e.func(named(fixed), *(rebuilt(part) for part in e.args if varies(part)))
+        if isinstance(e, sp.Pow) and not varies(e.exp):
+            return rebuilt(e.base) ** e.exp
+        return e.func(*map(rebuilt, e.args))
+
+    found = tuple(map(rebuilt, expressions))
+    return found, {symbol: e for e, symbol in names.items()}
 
 
 @cache

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import permutations, product
 
 import sympy as sp
@@ -52,6 +52,7 @@ class Mutant:
     system: OdeSystem
 
 
+@lru_cache(maxsize=4)
 def one_term_mutations(system: OdeSystem, most: int | None = None) -> tuple[Mutant, ...]:
     """Return every one-term mutant of the system, in a fixed order.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import cmath
 import itertools
 import random
-from collections.abc import Mapping
 
 import mpmath
 import sympy as sp
@@ -31,30 +30,42 @@ Numbers = dict[sp.Basic, mpmath.mpf]
 
 
 class SystemNumbers:
-    """Rates at one point. Averages that occur in several systems are computed once."""
+    """Rates at one point. What occurs in several systems with the same numbers is computed once."""
 
     def __init__(self) -> None:
         self._symbols: Numbers = {}
-        self._averages: dict[tuple, mpmath.mpf] = {}
+        self._symbols_in: dict[sp.Expr, frozenset[sp.Basic]] = {}
+        self._found: dict[tuple, mpmath.mpf] = {}
 
     def rates(self, system: OdeSystem) -> tuple[complex, ...] | None:
         """The system's rates, or None where one is not a finite number."""
         with mpmath.workdps(DIGITS):
             named: Numbers = {}
-            known: Numbers = {}
             try:
                 for symbol, value in system.subexpressions:
-                    named[symbol] = self._number(value, known, named)
-                    known[symbol] = named[symbol]
-                found = tuple(complex(self._number(rate, known, named)) for rate in system.rhs)
+                    named[symbol] = self._once(value, named)
+                found = tuple(complex(self._once(rate, named)) for rate in system.rhs)
             except (ArithmeticError, TypeError, ValueError):  # a pole, or a comparison of complex numbers
                 return None
             return found if all(map(cmath.isfinite, found)) else None
 
-    def _number(self, node: sp.Basic, known: Numbers, named: Mapping[sp.Symbol, mpmath.mpf]) -> mpmath.mpf:
+    def _once(self, expression: sp.Expr, named: Numbers) -> mpmath.mpf:
+        """The number of a whole expression or an average, which is known if the named symbols in it are the same."""
+        if expression not in self._symbols_in:
+            self._symbols_in[expression] = frozenset(expression.free_symbols)
+        inside = self._symbols_in[expression]
+        key = expression, tuple((s, n) for s, n in named.items() if s in inside)
+        if key not in self._found:
+            average = isinstance(expression, Expectation)
+            self._found[key] = (
+                self._average(expression, named) if average else self._number(expression, dict(named), named)
+            )
+        return self._found[key]
+
+    def _number(self, node: sp.Basic, known: Numbers, named: Numbers) -> mpmath.mpf:
         if node not in known:
             if isinstance(node, Expectation):
-                known[node] = self._average(node, known, named)
+                known[node] = self._once(node, named)
             elif isinstance(node, Softmax):
                 own, *logits = (self._number(n, known, named) for n in (node.logits[node.component - 1], *node.logits))
                 known[node] = 1 / mpmath.fsum(mpmath.exp(logit - own) for logit in logits)
@@ -75,16 +86,13 @@ class SystemNumbers:
             self._symbols[symbol] = mpmath.mpf(random.Random(symbol.name).uniform(0.2, 0.9))
         return self._symbols[symbol]
 
-    def _average(self, average: Expectation, known: Numbers, named: Mapping[sp.Symbol, mpmath.mpf]) -> mpmath.mpf:
-        used = tuple((s, n) for s, n in named.items() if s in average.free_symbols)
-        if (average, used) not in self._averages:
-            nodes = [(NODE, -NODE) if isinstance(v, StandardNormal) else (NODE,) for v in average.variables]
-            values = [
-                self._number(average.integrand, {**named, **dict(zip(average.variables, place, strict=True))}, named)
-                for place in itertools.product(*nodes)
-            ]
-            self._averages[average, used] = mpmath.fsum(values) / len(values)
-        return self._averages[average, used]
+    def _average(self, average: Expectation, named: Numbers) -> mpmath.mpf:
+        nodes = [(NODE, -NODE) if isinstance(v, StandardNormal) else (NODE,) for v in average.variables]
+        values = [
+            self._number(average.integrand, {**named, **dict(zip(average.variables, place, strict=True))}, named)
+            for place in itertools.product(*nodes)
+        ]
+        return mpmath.fsum(values) / len(values)
 
 
 def same(first: tuple[complex, ...] | None, second: tuple[complex, ...] | None) -> bool:

@@ -8,7 +8,7 @@ value until the reduction has replaced the vector by scalars.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import mpmath
 import sympy as sp
@@ -199,13 +199,15 @@ def evaluate(expectations: Sequence[Expectation], digits: int) -> list:
     return averages([written_out(e.integrand) for e in expectations], normals, rest, digits)
 
 
-def without_idle_variables(average: Expectation, digits: int) -> sp.Expr:
+def without_idle_variables(
+    average: Expectation, digits: int, numbers: Mapping[sp.Symbol, sp.Expr] | None = None
+) -> sp.Expr:
     """The average without the normal variables whose coefficients in the logits are zero within rounding.
 
-    Every symbol of the average except its variables must already be replaced by a number. Vectors in fewer dimensions
-    than the derivation has linear forms are dependent, so some coefficients vanish and only rounding errors stand in
-    their place. Leaving out a coefficient changes the average by its square, since a normal variable has mean zero;
-    `digits` digits of the average are kept.
+    numbers: the number of each symbol of the average except its variables; by default these are replaced by numbers
+    already. Vectors in fewer dimensions than the derivation has linear forms are dependent, so some coefficients vanish
+    and only rounding errors stand in their place. Leaving out a coefficient changes the average by its square, since a
+    normal variable has mean zero; `digits` digits of the average are kept.
     """
     idle = {v for v in average.variables if isinstance(v, StandardNormal)}
     shares = average.integrand.atoms(Softmax)
@@ -214,10 +216,19 @@ def without_idle_variables(average: Expectation, digits: int) -> sp.Expr:
         return average
     least = sp.Float(10) ** (-(digits + 3) / sp.Integer(2))
     for logit in dict.fromkeys(logit for share in shares for logit in share.logits):
-        for powers, coefficient in sp.Poly(logit, *average.variables).terms():
-            if abs(coefficient.evalf(2 * digits)) > least:
-                idle -= {v for v, power in zip(average.variables, powers, strict=True) if power}
+        for present, coefficient in _terms(logit, average.variables):
+            if present & idle and abs(coefficient.xreplace(dict(numbers or {})).evalf(2 * digits)) > least:
+                idle -= present
+    if not idle:
+        return average
     zeros = dict.fromkeys(idle, 0)
     return average.xreplace(
         {share: Softmax(share.component, *(logit.subs(zeros) for logit in share.logits)) for share in shares}
     )
+
+
+@lru_cache(maxsize=1024)
+def _terms(logit: sp.Expr, variables: tuple[sp.Symbol, ...]) -> tuple[tuple[frozenset[sp.Symbol], sp.Expr], ...]:
+    """The variables in each term of a polynomial in the variables, with the term's coefficient."""
+    terms = sp.Poly(logit, *variables).terms()
+    return tuple((frozenset(v for v, power in zip(variables, p, strict=True) if power), c) for p, c in terms)

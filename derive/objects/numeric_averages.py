@@ -1,4 +1,7 @@
-"""Averages over independent standard normal and χ² variables in mpmath, to a wanted number of digits.
+"""Averages over independent standard normal and χ² variables, to a wanted number of digits.
+
+Nodes and weights are those of mpmath. Real integrands are evaluated and summed in decimals, which take a tenth of the
+time, and the others in mpmath's numbers.
 
 An average over one normal variable uses the trapezoidal rule: halving the step squares its error, also where the
 integrand has a pole close to the real axis. An average over several variables uses products of Gauss rules, which need
@@ -8,14 +11,20 @@ few nodes where the integrand's slopes are gentle; elsewhere they raise NotConve
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import mpmath
 import sympy as sp
 
-ORDERS = range(6, 61, 6)
+from derive.objects import decimals
+
+Axis = tuple[tuple[Any, Any], ...]
+"""(weight, node) pairs of a rule for one variable."""
+ORDERS = range(6, 63, 8)
+"""Three orders are the fewest that show how the error falls. So far apart, they leave most nodes to the last one."""
 MOST_NODES = 400_000
 
 
@@ -40,12 +49,46 @@ def averages(
     integrands. Raises NotConvergedError.
     """
     with mpmath.workdps(digits + 10):
-        variables = [*normals, *(c for c, _ in chi_squared)]
-        function = sp.lambdify(variables, list(integrands), modules="mpmath", cse=True)
+        function = function_of((*normals, *(c for c, _ in chi_squared)), tuple(integrands))
         degrees = [mpmath.mpf(sp.Float(k, digits + 10)._to_mpmath(mpmath.mp.prec)) for _, k in chi_squared]
         if len(normals) == 1 and not degrees:
             return trapezoid(function, digits)
         return gauss(function, len(normals), degrees, digits)
+
+
+class DecimalFunction:
+    """A function whose arguments and values are decimals, or duals."""
+
+    def __init__(self, function: Callable[..., Sequence]) -> None:
+        self.function = function
+
+    def __call__(self, *point: Any) -> Sequence:
+        return self.function(*point)
+
+
+def function_of(symbols: tuple[sp.Symbol, ...], expressions: tuple[sp.Expr, ...]) -> Callable[..., Sequence]:
+    """The expressions as a function of decimals, or of mpmath's numbers where decimals do not suffice."""
+    return _function_of(symbols, expressions, mpmath.mp.prec)
+
+
+@lru_cache(maxsize=256)
+def _function_of(
+    symbols: tuple[sp.Symbol, ...], expressions: tuple[sp.Expr, ...], precision: int
+) -> Callable[..., Sequence]:
+    if decimals.is_real(expressions):
+        return DecimalFunction(decimals.function_of(symbols, expressions))
+    return sp.lambdify(symbols, list(expressions), modules="mpmath", cse=True)
+
+
+def with_numbers(
+    function: Callable[..., Sequence], change: Callable[..., Sequence], numbers: Sequence
+) -> Callable[..., Sequence]:
+    """The function x ↦ function(*change(numbers, x)), with the numbers and x in the function's own kind of numbers."""
+    if not isinstance(function, DecimalFunction):
+        return lambda *point: function(*change(numbers, point))
+    with decimals.context():
+        own = [decimals.decimal_of(x) for x in numbers]
+    return DecimalFunction(lambda *point: function.function(*change(own, point)))
 
 
 def of_function(function: Callable[..., Any], normals: int, degrees: Sequence) -> Any:
@@ -73,7 +116,9 @@ def trapezoid(function: Callable[..., Sequence], digits: int) -> list:
     half_width, step, previous, sums = mpmath.sqrt(2 * nats), mpmath.mpf(1) / 2, None, None
     while step > mpmath.mpf(1) / 600:
         count = int(mpmath.ceil(half_width / step))
-        values, sizes = sums = _sums(function, _trapezoid_rule(count, step, sums is not None, mpmath.mp.prec), sums)
+        values, sizes = sums = weighted_sums(
+            function, [_trapezoid_rule(count, step, sums is not None, mpmath.mp.prec)], sums
+        )
         sizes = [mpmath.re(size) for size in sizes]
         present = [size for size in sizes if size > 0]
         wanted = mpmath.sqrt(2 * (nats + max(0, -mpmath.log(min(present))))) if present else half_width
@@ -92,10 +137,8 @@ def trapezoid(function: Callable[..., Sequence], digits: int) -> list:
 
 
 @lru_cache(maxsize=128)
-def _trapezoid_rule(
-    count: int, step: mpmath.mpf, new_only: bool, precision: int
-) -> tuple[tuple[mpmath.mpf, tuple], ...]:
-    """The (weight, point) pairs for N(0, 1) at the nodes j · step, with |j| up to `count`.
+def _trapezoid_rule(count: int, step: mpmath.mpf, new_only: bool, precision: int) -> Axis:
+    """The (weight, node) pairs for N(0, 1) at the nodes j · step, with |j| up to `count`.
 
     new_only: whether to give only the nodes that the rule with twice the step does not have. Nodes come in pairs ±x, so
     that an odd integrand cancels exactly.
@@ -103,7 +146,7 @@ def _trapezoid_rule(
     nodes = (
         sign * j * step for j in range(1 if new_only else 0, count + 1, 2 if new_only else 1) for sign in _SIGNS[j > 0]
     )
-    return tuple((mpmath.exp(-x * x / 2) * step / mpmath.sqrt(2 * mpmath.pi), (x,)) for x in nodes)
+    return tuple((mpmath.exp(-x * x / 2) * step / mpmath.sqrt(2 * mpmath.pi), x) for x in nodes)
 
 
 _SIGNS = ((1,), (1, -1))
@@ -120,7 +163,7 @@ def gauss(function: Callable[..., Sequence], normals: int, degrees: Sequence, di
         if order ** (normals + len(degrees)) > MOST_NODES:
             break
         axes = [hermite(order)] * normals + [laguerre(order, k) for k in degrees]
-        values, sizes = _sums(function, _product(axes))
+        values, sizes = weighted_sums(function, axes)
         history.append(values)
         if len(history) >= 3 and all(map(_settled, *history[-3:], sizes, [digits] * len(sizes))):
             return values
@@ -140,30 +183,48 @@ def _settled(first: Any, second: Any, third: Any, size: Any, digits: int) -> boo
     return True
 
 
-def _sums(
+def weighted_sums(
     function: Callable[..., Sequence],
-    rule: Iterable[tuple[mpmath.mpf, tuple]],
+    axes: Sequence[Axis],
     before: tuple[list, list] | None = None,
+    radius: mpmath.mpf | None = None,
 ) -> tuple[list, list]:
-    """Σ weight f, and Σ weight |f| of the real and imaginary parts, over (weight, point) pairs.
+    """Σ weight f, and Σ weight |f| of the real and imaginary parts, over the products of the axes' nodes.
 
-    before: sums over other pairs, to which these sums are added.
+    before: sums over other nodes, to which these sums are added. radius: leave out the nodes beyond it.
     """
-    values, sizes = before or ([], [])
-    for weight, point in rule:
-        found = function(*point)
-        if not values:
-            values, sizes = [mpmath.mpf(0)] * len(found), [mpmath.mpf(0)] * len(found)
-        for n, f in enumerate(found):
-            values[n] += weight * f
-            size = mpmath.mpc(abs(f.real), abs(f.imag)) if isinstance(f, mpmath.mpc) else abs(f)
-            sizes[n] += weight * size
+    if isinstance(function, DecimalFunction):
+        with decimals.context():
+            own = [_in_decimals(axis, mpmath.mp.prec) for axis in axes]
+            sums = _sums_of(function, own, None if radius is None else decimals.decimal_of(radius))
+        sums = [decimals.mpmath_of(x) for x in sums[0]], [decimals.mpmath_of(x) for x in sums[1]]
+    else:
+        sums = _sums_of(function, axes, radius)
+    if before is None:
+        return sums
+    values, sizes = ([x + y for x, y in zip(*parts, strict=True)] for parts in zip(before, sums, strict=True))
     return values, sizes
 
 
-def _product(axes: Sequence[Sequence[tuple]]) -> Iterator[tuple[mpmath.mpf, tuple]]:
-    for point in itertools.product(*axes):
-        yield mpmath.fprod(w for w, _ in point), tuple(x for _, x in point)
+def _sums_of(function: Callable[..., Sequence], axes: Sequence[Axis], radius: Any) -> tuple[list, list]:
+    values: list = []
+    sizes: list = []
+    for pairs in itertools.product(*axes):
+        if radius is not None and sum(x * x for _, x in pairs) > radius * radius:
+            continue
+        weight = math.prod(w for w, _ in pairs)
+        found = function(*(x for _, x in pairs))
+        if not values:
+            values, sizes = [0] * len(found), [0] * len(found)
+        for n, f in enumerate(found):
+            values[n] += weight * f
+            sizes[n] += weight * (mpmath.mpc(abs(f.real), abs(f.imag)) if isinstance(f, mpmath.mpc) else abs(f))
+    return values, sizes
+
+
+@lru_cache(maxsize=128)
+def _in_decimals(axis: Axis, precision: int) -> tuple[tuple, ...]:
+    return tuple((decimals.decimal_of(w), decimals.decimal_of(x)) for w, x in axis)
 
 
 def hermite(order: int) -> tuple[tuple, ...]:

@@ -1,6 +1,7 @@
 """Reference values of averages over several variables, by slow NumPy sums on grids.
 
-The steps of a grid are halved until nothing changes. The reference shares with the kernels the derived integrand and
+The steps of a grid are halved until nothing changes; a halved grid keeps the sums over the nodes that it has already.
+Averages over the same variables share the nodes. The reference shares with the kernels the derived integrand and
 nothing else: no rewrite, no moments, no rule and no table. It forms the softmax shares from their logits and integrates
 the χ² variable in log c. In the other direction, `lattice_rule` measures the errors of the kernels' rules with these
 integrands.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import sympy as sp
@@ -23,7 +25,8 @@ SQUARED_ROUNDING = 1e-9
 """How far below zero rounding may take a squared distance. The root of a more negative number, which only a wrong
 equation produces, is not a number."""
 MOST_NODES = 2**26
-CHUNK = 2**18
+CHUNK = 2**14
+"""How many nodes are summed at once. The arrays of so many numbers stay in a core's own cache."""
 SMALLEST_SIZE = 1e-12
 """The error of an average whose E|f| is smaller than this is relative to this size."""
 MOST_EXTRA_NATS = -math.log(SMALLEST_SIZE)
@@ -95,22 +98,37 @@ def average_and_error(
     """
     if not isinstance(expectation, Expectation):
         return _combined(expectation, numbers, tolerance)
-    variables = expectation.variables
-    free = sorted(expectation.integrand.free_symbols - set(variables), key=lambda s: s.name)
-    evaluate = integrand_values([expectation.integrand], variables, free)
-    known = {s: np.asarray(float(numbers[s])) for s in free}
+    return averages_and_errors([expectation], numbers, tolerance)[0]
+
+
+def averages_and_errors(
+    expectations: Sequence[Expectation], numbers: Mapping[sp.Symbol, complex], tolerance: float = 1e-13
+) -> list[tuple[float, float]]:
+    """What `average_and_error` finds for each of some averages over the same variables, from one set of nodes.
+
+    An average that is not finite and real makes all of them nan.
+    """
+    variables = expectations[0].variables
+    integrands = tuple(e.integrand for e in expectations)
+    free = tuple(sorted(set().union(*(e.free_symbols for e in expectations)), key=lambda s: s.name))
+    evaluate = _compiled(integrands, variables, free)
+    known = {s: np.asarray(numbers[s]) for s in free}
     degrees = [_number(v.degrees, numbers) if isinstance(v, ChiSquared) else None for v in variables]
 
     def integrand(values: Sequence[np.ndarray]) -> np.ndarray:
-        found = np.broadcast_to(evaluate(values, known)[0], values[0].shape)
-        return found if np.isrealobj(found) else np.full(values[0].shape, np.nan)
+        found = np.stack([np.broadcast_to(f, values[0].shape) for f in evaluate(values, known)])
+        return found if np.isrealobj(found) else np.full(found.shape, np.nan)
 
     with np.errstate(all="ignore"):
         if any(k is not None and not k > 0 for k in degrees):
-            return math.nan, math.nan
-        if len(variables) > 3:
-            return _quasi_random(integrand, degrees)
-        return _settled(integrand, degrees, tolerance)
+            return [(math.nan, math.nan)] * len(expectations)
+        found = _quasi_random(integrand, degrees) if len(variables) > 3 else _settled(integrand, degrees, tolerance)
+    values, errors = (np.broadcast_to(part, len(expectations)).tolist() for part in found)
+    return list(zip(values, errors, strict=True))
+
+
+_compiled = lru_cache(maxsize=1024)(integrand_values)
+"""The functions of integrands, compiled once for all numbers."""
 
 
 def _combined(expression: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance: float) -> tuple[float, float]:
@@ -135,41 +153,46 @@ def _combined(expression: sp.Expr, numbers: Mapping[sp.Symbol, float], tolerance
         return centre, sum(abs(m - centre) for m in moved)
 
 
-def _number(expression: sp.Expr, numbers: Mapping[sp.Symbol, float]) -> float:
-    return float(expression.xreplace({s: sp.Float(v, 17) for s, v in numbers.items()}))
+def _number(expression: sp.Expr, numbers: Mapping[sp.Symbol, complex]) -> float:
+    return float(expression.xreplace({s: sp.Float(numbers[s], 17) for s in expression.free_symbols}))
 
 
 def _settled(
     integrand: Callable[..., np.ndarray], degrees: list[float | None], tolerance: float
-) -> tuple[float, float]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Halve the step of one axis at a time, until a halving changes nothing or two successive changes bound the next.
 
     Once the step resolves the integrand, halving it squares the error of the axis. Before that, and while another axis
     is still coarse, the changes fall at least geometrically. After successive changes d and e the remaining error is
     therefore below e²/d. The width of the grid follows from E|f|: where E|f| is small, the integrand is large only far
-    from the origin.
+    from the origin. Both results have an entry for each integrand, and all of these must settle.
     """
     nats = math.log(1e3 / tolerance)
     steps = [0.7 if k is None else 0.7 * _log_width(k) for k in degrees]
-    _, size = _sums(integrand, degrees, steps, nats)
-    nats += min(max(0.0, -math.log(size)), MOST_EXTRA_NATS) if size > 0 else MOST_EXTRA_NATS
     value, size = _sums(integrand, degrees, steps, nats)
+    smallest = size.min()
+    more = min(max(0.0, -math.log(smallest)), MOST_EXTRA_NATS) if smallest > 0 else MOST_EXTRA_NATS
+    if more > 0:
+        nats += more
+        value, size = _sums(integrand, degrees, steps, nats)
     for n in range(len(steps)):
-        before = math.inf
+        before = np.full(len(value), np.inf)
         while True:
             finer = [h / 2 if m == n else h for m, h in enumerate(steps)]
-            next_value, next_size = _sums(integrand, degrees, finer, nats)
-            if not math.isfinite(next_size):
-                return math.nan, math.nan
-            change, size = abs(next_value - value), next_size
-            enough = 0.1 * tolerance * max(size, SMALLEST_SIZE)
-            if change <= enough:
+            # Halving the step halves the weights of the nodes that there are, and adds the odd multiples of the step.
+            new, new_size = _sums(integrand, degrees, finer, nats, n)
+            new, size = value / 2 + new, size / 2 + new_size
+            if not np.isfinite(size).all():
+                return np.full(1, np.nan), np.full(1, np.nan)
+            change, enough = np.abs(new - value), 0.1 * tolerance * np.maximum(size, SMALLEST_SIZE)
+            if (change <= enough).all():
                 break
-            value, steps = next_value, finer
-            if change < before < math.inf and change * change / before <= enough:
+            falling = (change < before) & np.isfinite(before) & (change * change <= enough * before)
+            value, steps = new, finer
+            if ((change <= enough) | falling).all():
                 break
             before = change
-    return value, tolerance * max(size, SMALLEST_SIZE)
+    return value, tolerance * np.maximum(size, SMALLEST_SIZE)
 
 
 def _log_width(degrees: float) -> float:
@@ -182,37 +205,55 @@ def _log_width(degrees: float) -> float:
 
 
 def _sums(
-    integrand: Callable[..., np.ndarray], degrees: list[float | None], steps: list[float], nats: float
-) -> tuple[float, float]:
-    """Σ weight f and Σ weight |f| over the nodes whose weight is not negligible at e^{−nats}.
+    integrand: Callable[..., np.ndarray],
+    degrees: list[float | None],
+    steps: list[float],
+    nats: float,
+    odd: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Σ weight f and Σ weight |f| of each integrand over the nodes whose weight is not negligible at e^{−nats}.
 
-    Both sums are nan where the grid is too large.
+    odd: an axis of which only the odd multiples of the step count. Both sums are nan where the grid is too large.
     """
-    axes = [_axis(k, h, nats) for k, h in zip(degrees, steps, strict=True)]
-    if math.prod(len(x) for x, _ in axes) > MOST_NODES:
-        return math.nan, math.nan
+    axes = [_axis(k, h, nats, n == odd) for n, (k, h) in enumerate(zip(degrees, steps, strict=True))]
     totals, sizes = [], []
-    for values, log_weight in _chunks(axes, nats):
+    most = MOST_NODES if odd is None else MOST_NODES / 2
+    for values, log_weight in _chunks(axes, nats) if math.prod(len(x) for x, _ in axes) <= most else ():
         f, weight = integrand(values), np.exp(log_weight)
         totals.append(f @ weight)
         sizes.append(np.abs(f) @ weight)
-    return math.fsum(totals), math.fsum(sizes)
+    if not totals:
+        return np.full(1, np.nan), np.full(1, np.nan)
+    return np.sum(totals, axis=0), np.sum(sizes, axis=0)
 
 
-def _axis(degrees: float | None, step: float, nats: float) -> tuple[np.ndarray, np.ndarray]:
-    """The nodes of an axis, and the logarithms of weights that sum to one."""
+def _axis(degrees: float | None, step: float, nats: float, odd: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The nodes of an axis, all of them or the odd multiples of the step, and the logarithms of their weights."""
     if degrees is None:
         count = math.ceil(1.1 * math.sqrt(2 * nats) / step)
-        nodes = step * np.arange(-count, count + 1)
+        multiples = np.arange(-count, count + 1)
+        nodes = step * (multiples[multiples % 2 == 1] if odd else multiples)
         return nodes, -(nodes**2) / 2 + math.log(step / math.sqrt(2 * math.pi))
     lowest, highest = (
         -2 * nats / degrees - 10 * _log_width(degrees),
         math.log1p(4 * nats / degrees + 10 * math.sqrt(nats / degrees)),
     )
+    multiples = np.arange(math.floor(lowest / step), math.ceil(highest / step) + 1)
+    t = step * (multiples[multiples % 2 == 1] if odd else multiples)
+    return degrees * np.exp(t), _log_density(degrees, t) + math.log(step) - _log_mass(degrees, lowest, highest)
+
+
+def _log_density(degrees: float, t: np.ndarray) -> np.ndarray:
+    """The logarithm of the χ² density of log c, without its constant factor, at c = degrees e^t."""
+    return degrees / 2 * (t - np.expm1(t))
+
+
+@lru_cache(maxsize=256)
+def _log_mass(degrees: float, lowest: float, highest: float) -> float:
+    """The logarithm of the integral of that density, by the same rule with a step that resolves it to rounding."""
+    step = 0.02 * _log_width(degrees)
     t = step * np.arange(math.floor(lowest / step), math.ceil(highest / step) + 1)
-    log_weight = degrees / 2 * (t - np.expm1(t))
-    log_weight -= log_weight.max()
-    return degrees * np.exp(t), log_weight - math.log(np.exp(log_weight).sum())
+    return math.log(math.fsum(np.exp(_log_density(degrees, t))) * step)
 
 
 def _chunks(axes: list[tuple[np.ndarray, np.ndarray]], nats: float) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
@@ -241,11 +282,11 @@ def _chunks(axes: list[tuple[np.ndarray, np.ndarray]], nats: float) -> Iterator[
 
 def _quasi_random(
     integrand: Callable[..., np.ndarray], degrees: list[float | None], log_points: int = 15
-) -> tuple[float, float]:
-    """The mean of independently scrambled Sobol rules, and the standard error of the mean."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of independently scrambled Sobol rules for each integrand, and the standard error of the mean."""
     means = []
     for seed in range(SCRAMBLES):
         uniform = qmc.Sobol(len(degrees), scramble=True, rng=np.random.default_rng([seed, 20])).random_base2(log_points)
         values = [ndtri(u) if k is None else chi2.ppf(u, k) for u, k in zip(uniform.T, degrees, strict=True)]
-        means.append(integrand(values).mean())
-    return float(np.mean(means)), float(np.std(means, ddof=1) / math.sqrt(SCRAMBLES))
+        means.append(integrand(values).mean(axis=1))
+    return np.mean(means, axis=0), np.std(means, axis=0, ddof=1) / math.sqrt(SCRAMBLES)

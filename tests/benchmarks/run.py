@@ -1,7 +1,7 @@
 """Benchmarks against other libraries, both sides in one run, and how speed scales.
 
     uv run --extra bench python tests/benchmarks/run.py                 # ensemble, particles, startup; five minutes
-    uv run --extra bench python tests/benchmarks/run.py mixtures        # one part: mixtures, or one of those
+    uv run --extra bench python tests/benchmarks/run.py mixtures        # one part: mixtures, verify, or one of those
     uv run python tests/benchmarks/run.py --out DIR --trajectories 512  # without the peers that are not installed
 
 The results are written as JSON, as a table and as a figure, named cpu or after the chosen parts. An error is checked
@@ -143,7 +143,17 @@ def mixtures(options):
     return rows
 
 
-PARTS = {"ensemble": ensemble, "particles": particles, "startup": startup, "mixtures": mixtures}
+def verify(options):
+    """Times `annealvi verify` for every built-in problem with an empty cache and with a filled one."""
+    rows = []
+    for name in work.VERIFIED:
+        for cache, (wall, processor) in zip(("empty", "filled"), work.verified(name), strict=True):
+            rows.append(row(f"{name}, {cache} cache", "s", wall))
+            rows.append(row(f"{name}, {cache} cache", "processor seconds", processor))
+    return rows
+
+
+PARTS = {"ensemble": ensemble, "particles": particles, "startup": startup, "mixtures": mixtures, "verify": verify}
 USUAL = ("ensemble", "particles", "startup")
 
 

@@ -20,6 +20,7 @@ import peers
 import annealvi
 from annealvi.collapse.ensemble import compiled_for_ensembles
 from annealvi.collapse.outcome import outcomes_of_states
+from derive.problem.built_in import BUILT_IN
 from kernels.particles.simulation import simulate_particles
 
 STUDY = ["schedule.T0=30", "schedule.t0=288"]
@@ -142,6 +143,27 @@ def derive_and_compile():
                 text=True,
             )
             found.append([float(word) for word in done.stdout.split()])
+    return found
+
+
+VERIFIED = tuple(BUILT_IN)
+
+
+def verified(name):
+    """Wall and processor seconds of `annealvi verify`, with an empty cache and then with a filled one."""
+    found = []
+    with tempfile.TemporaryDirectory() as cache:
+        for _ in range(2):
+            before, begun = os.times(), perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "annealvi", "verify", name, "--device", "cpu"],
+                env={**os.environ, "ANNEALVI_CACHE_DIR": cache},
+                check=True,
+                capture_output=True,
+            )
+            wall, after = perf_counter() - begun, os.times()
+            of_children = after.children_user + after.children_system - before.children_user - before.children_system
+            found.append((wall, of_children))
     return found
 
 

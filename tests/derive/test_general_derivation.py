@@ -16,7 +16,8 @@ import sympy as sp
 from general_rates import DIGITS, Point, rates
 from settings_of_any_size import LEARN, MANIFOLDS, problem_of
 
-from annealvi.verification.kl_gradient import Evaluator, reference
+from annealvi.verification.evaluator import Evaluator
+from annealvi.verification.kl_gradient import reference
 from derive.dynamics import derivation as derivation_module
 from derive.dynamics.derivation import Derivation, apply_rules
 from derive.dynamics.general import GeneralDerivation, apply_general_rules, general_derivation

@@ -9,7 +9,7 @@ from lattice_probes import Z, average_value
 
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.softmax import Softmax
-from kernels.averages.lattice_reference import average_and_error
+from kernels.averages.lattice_reference import average_and_error, averages_and_errors
 
 a, b = sp.symbols("a b", real=True)
 
@@ -43,6 +43,18 @@ def test_a_tail_of_an_exponential_law():
     with mpmath.workdps(25):
         exact = mpmath.quad(lambda x: mpmath.exp(-x / 2) / 2 / (1 + mpmath.exp(x + 20)), [0, 1, 5, 20, 60])
     assert value == pytest.approx(float(exact), rel=1e-12)
+
+
+@pytest.mark.parametrize("variables", [Z[:2], (Z[0], ChiSquared("c", sp.Float(14)))])
+def test_averages_that_share_nodes_are_what_each_is_alone(variables):
+    logit = a + b * variables[0] - variables[1] / 5
+    averages = [
+        Expectation(f, *variables) for f in (Softmax(1, logit, sp.S.Zero), sp.log(Softmax(2, logit, sp.S.Zero)))
+    ]
+    together = averages_and_errors(averages, {a: 0.7, b: 2.5}, 1e-12)
+    for average, (value, error) in zip(averages, together, strict=True):
+        alone, error_alone = average_and_error(average, {a: 0.7, b: 2.5}, 1e-12)
+        assert abs(value - alone) <= error + error_alone
 
 
 def test_a_small_tail_does_not_pass_for_convergence():
