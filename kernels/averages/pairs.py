@@ -33,7 +33,8 @@ MOST_NATS = 60.0
 FARTHEST = 12.0
 """The largest δ of a table. Beyond, the shares of components of like scales overlap by less than e^{−18}."""
 WIDEST = 2.5
-"""The largest |log τ| of a table, times √D: the deviation of the logit is √2 times as large."""
+"""The largest |log τ| of a table, times √D: the deviation of the logit is √2 times as large. In few dimensions the
+steepest logit of a table bounds it."""
 SAME = 1e-9
 """The relative error to which λ is constant."""
 
@@ -133,7 +134,7 @@ def pair_coordinates(
     if not np.abs(missed).max() <= SAME * (1 + np.abs(offset).max()) or dimensions <= 0:
         return None
     squared = 1 - 2 * pair.curvature
-    widest_scale = WIDEST / math.sqrt(dimensions)
+    widest_scale = min(WIDEST / math.sqrt(dimensions), math.log(STEEPEST / FARTHEST))
     box = np.array([(0.0, FARTHEST), (-widest_scale, widest_scale)])
     # Rounding to twelve digits lets groups of one function share a table.
     constants = float(f"{constant:.12g}") if abs(constant) > SAME else 0.0, float(f"{dimensions:.12g}")

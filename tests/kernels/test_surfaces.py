@@ -36,7 +36,8 @@ PROBLEMS = {
     "few dimensions": ("two-scales", ("space.dimension=2",), 1e-8, [1]),
     "four modes in space": ("bimodal", FOUR_IN_SPACE, 1e-3, [3]),
     "learned-weights": ("learned-weights", (), 1e-8, [1, 2]),
-    "learned-scales": ("learned-scales", (), 1e-8, [2]),
+    "learned-scales": ("learned-scales", (), 1e-7, [2]),
+    "learned-scales, further averages": ("learned-scales", (), 1e-7, [2]),
     "learned scales, unequal weights": (
         "learned-scales",
         ("proposal.weights=[0.3,0.7]", "space.dimension=3"),
@@ -97,18 +98,14 @@ def expected(session, system, chosen, states):
 def test_averages_are_those_of_the_reference(name):
     problem, changes, tolerance, counts = PROBLEMS[name]
     session = session_of(problem, changes)
-    found = set()
-    for some in (0, len(session.derivation.system.states)):
-        system, chosen = of_averages(session, some)
-        kernel = compiled(session, system, tolerance)
-        found |= {len(where.coordinates) for where in kernel.tables.surfaces.values()}
-        assert len(kernel.tables.surfaces) == len(kernel.averages.groups)
-        states = states_of(session, 4)
-        difference = np.abs(kernel.rhs_at_beta(1.0, states) - expected(session, system, chosen, states)).max()
-        assert difference <= tolerance
-        if len(averages_of(session.derivation.system)) <= len(system.states):
-            break
-    assert set(counts) == found
+    some = len(session.derivation.system.states) if "further" in name else 0
+    system, chosen = of_averages(session, some)
+    kernel = compiled(session, system, tolerance)
+    assert {len(where.coordinates) for where in kernel.tables.surfaces.values()} == set(counts)
+    assert len(kernel.tables.surfaces) == len(kernel.averages.groups)
+    states = states_of(session, 4)
+    difference = np.abs(kernel.rhs_at_beta(1.0, states) - expected(session, system, chosen, states)).max()
+    assert difference <= tolerance
     assert kernel.average_error <= tolerance
     assert difference > 0  # a table is no sum
 
@@ -121,7 +118,7 @@ LEARNED = {
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_states_outside_the_box_are_summed(name):
-    """The sums outside the box are the lattice's, bit for bit, in the company of lanes that read the table."""
+    """They are right to the tables' error times the factors of the rates, and lanes that read tables do not notice."""
     session = session_of(name)
     far, what = LEARNED[name]
     by_table, by_sums = (session.compile("cpu", 1e-6, way) for way in ("proxy", "quadrature"))
@@ -134,7 +131,8 @@ def test_states_outside_the_box_are_summed(name):
     assert (visited[by_table.lanes :] == 0).all()
     rates = by_table.rhs_at_beta(1.0, mixed)
     np.testing.assert_array_equal(np.delete(rates - by_table.rhs_at_beta(1.0, states), 20, axis=0), 0.0)
-    np.testing.assert_allclose(rates[20], by_sums.rhs_at_beta(1.0, mixed[20:21])[0], rtol=1e-12)
+    summed = by_sums.rhs_at_beta(1.0, mixed[20:21])[0]
+    np.testing.assert_allclose(rates[20], summed, rtol=0, atol=2e-6 * max(1.0, np.abs(summed).max()))
 
 
 def test_the_comparison_rejects_a_wrong_offset_of_a_pair(monkeypatch):
