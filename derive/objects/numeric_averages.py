@@ -10,6 +10,7 @@ few nodes where the integrand's slopes are gentle; elsewhere they raise NotConve
 
 from __future__ import annotations
 
+import decimal
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -57,10 +58,14 @@ def averages(
 
 
 class DecimalFunction:
-    """A function whose arguments and values are decimals, or duals."""
+    """A function whose arguments and values are decimals, or duals.
 
-    def __init__(self, function: Callable[..., Sequence]) -> None:
-        self.function = function
+    in_mpmath: makes the same function of mpmath's numbers, whose exponents have no bounds and whose roots and
+    logarithms of negative numbers are complex.
+    """
+
+    def __init__(self, function: Callable[..., Sequence], in_mpmath: Callable[[], Callable[..., Sequence]]) -> None:
+        self.function, self.in_mpmath = function, in_mpmath
 
     def __call__(self, *point: Any) -> Sequence:
         return self.function(*point)
@@ -75,20 +80,29 @@ def function_of(symbols: tuple[sp.Symbol, ...], expressions: tuple[sp.Expr, ...]
 def _function_of(
     symbols: tuple[sp.Symbol, ...], expressions: tuple[sp.Expr, ...], precision: int
 ) -> Callable[..., Sequence]:
-    if decimals.is_real(expressions):
-        return DecimalFunction(decimals.function_of(symbols, expressions))
-    return sp.lambdify(symbols, list(expressions), modules="mpmath", cse=True)
+    def in_mpmath() -> Callable[..., Sequence]:
+        return sp.lambdify(symbols, list(expressions), modules="mpmath", cse=True)
+
+    try:
+        real = decimals.is_real(expressions) and decimals.function_of(symbols, expressions)
+    except decimal.DecimalException:  # a constant overflows
+        real = False
+    return DecimalFunction(real, in_mpmath) if real else in_mpmath()
 
 
 def with_numbers(
     function: Callable[..., Sequence], change: Callable[..., Sequence], numbers: Sequence
 ) -> Callable[..., Sequence]:
     """The function x ↦ function(*change(numbers, x)), with the numbers and x in the function's own kind of numbers."""
+
+    def over(f: Callable[..., Sequence], values: Sequence) -> Callable[..., Sequence]:
+        return lambda *point: f(*change(values, point))
+
     if not isinstance(function, DecimalFunction):
-        return lambda *point: function(*change(numbers, point))
+        return over(function, numbers)
     with decimals.context():
         own = [decimals.decimal_of(x) for x in numbers]
-    return DecimalFunction(lambda *point: function.function(*change(own, point)))
+    return DecimalFunction(over(function.function, own), lambda: over(function.in_mpmath(), numbers))
 
 
 def of_function(function: Callable[..., Any], normals: int, degrees: Sequence) -> Any:
@@ -193,17 +207,27 @@ def weighted_sums(
 
     before: sums over other nodes, to which these sums are added. radius: leave out the nodes beyond it.
     """
-    if isinstance(function, DecimalFunction):
-        with decimals.context():
-            own = [_in_decimals(axis, mpmath.mp.prec) for axis in axes]
-            sums = _sums_of(function, own, None if radius is None else decimals.decimal_of(radius))
-        sums = [decimals.mpmath_of(x) for x in sums[0]], [decimals.mpmath_of(x) for x in sums[1]]
-    else:
-        sums = _sums_of(function, axes, radius)
+    sums = _decimal_sums(function, axes, radius) if isinstance(function, DecimalFunction) else None
+    if sums is None:
+        plain = function.in_mpmath() if isinstance(function, DecimalFunction) else function
+        sums = _sums_of(plain, axes, radius)
     if before is None:
         return sums
     values, sizes = ([x + y for x, y in zip(*parts, strict=True)] for parts in zip(before, sums, strict=True))
     return values, sizes
+
+
+def _decimal_sums(
+    function: DecimalFunction, axes: Sequence[Axis], radius: mpmath.mpf | None
+) -> tuple[list, list] | None:
+    """The sums in decimals, converted to mpmath's numbers; None where a decimal overflows or is not real."""
+    try:
+        with decimals.context():
+            own = [_in_decimals(axis, mpmath.mp.prec) for axis in axes]
+            sums = _sums_of(function, own, None if radius is None else decimals.decimal_of(radius))
+    except (decimal.DecimalException, ValueError):
+        return None
+    return [decimals.mpmath_of(x) for x in sums[0]], [decimals.mpmath_of(x) for x in sums[1]]
 
 
 def _sums_of(function: Callable[..., Sequence], axes: Sequence[Axis], radius: Any) -> tuple[list, list]:

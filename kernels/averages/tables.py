@@ -155,7 +155,9 @@ def _surfaces(
     sampled: the states' intervals, from which random states are drawn where a box is not that of the states.
     """
     system = averages.system
-    drawn = dict(zip(system.states, random_states(system, values, sampled, PAIR_STATES).T, strict=True))
+    in_boxes = [p is not None and i is None for p, i in zip(averages.pairs, averages.invariants, strict=True)]
+    states = random_states(system, values, sampled, PAIR_STATES) if any(in_boxes) else np.zeros((0, len(system.states)))
+    drawn = dict(zip(system.states, states.T, strict=True))
     numbers = {s: float(v) for s, v in values.items()}
     ends = {s: (float(low), float(high)) for s, (low, high) in zip(system.states, limits, strict=True)}
     made = Surfaces(tolerance)

@@ -105,6 +105,109 @@ def diffrax(starts, solver):
     return perf_counter() - start, np.array(final)
 
 
+def learned_weights(jnp, jax):
+    """The vector field of (m_1, m_2, s, w_1, w_2) at an inverse temperature, with averages on the nodes of `Z`."""
+    z, weights = jnp.array(Z), jnp.array(WEIGHTS)
+    softplus, sigmoid = jax.nn.softplus, jax.nn.sigmoid
+
+    def field(beta, y):
+        m, s, w = y[:2], y[2], y[3:]
+        gap = jnp.maximum(1 - s, 1e-14)
+        target = 2 * R2 * m[:, None] + 2 * R * z + 2 * H
+        pull = jnp.tanh(target / 2) @ weights
+        other = (jnp.log(w[::-1] / w) - R2 * gap)[:, None] + jnp.sqrt(2 * R2 * gap) * z
+        push = sigmoid(other) @ weights
+        energy = R2 * beta * m - beta * softplus(target) @ weights + softplus(other) @ weights + jnp.log(w)
+        mean = energy @ w
+        theta = -w * (energy - mean)
+        return jnp.array(
+            [
+                w[0] * (beta * pull[0] * (1 - m[0] ** 2) - push[0] * (m[1] - s * m[0])),
+                w[1] * (beta * pull[1] * (1 - m[1] ** 2) - push[1] * (m[0] - s * m[1])),
+                beta * (w[0] * pull[0] * (m[1] - m[0] * s) + w[1] * pull[1] * (m[0] - m[1] * s))
+                - (w @ push) * (1 - s * s),
+                *(w * (theta - theta @ w)),
+            ]
+        )
+
+    return field
+
+
+PLANE = 2 * np.pi * np.arange(3) / 3
+MODES, MODE_WEIGHTS = R * np.stack([np.cos(PLANE), np.sin(PLANE)], 1), np.array([0.5, 0.3, 0.2])
+
+
+def simplex(jnp, jax):
+    """The vector field of three unit vectors (3, 5) whose first two entries are those in the plane of the modes.
+
+    Shares of modes, and of components, are averaged over two normal variables on a grid of 81 × 81 nodes.
+    """
+    z, weights = normal_rule(81)
+    z = jnp.stack([a.ravel() for a in np.meshgrid(z, z)])
+    weights = jnp.array(np.multiply.outer(weights, weights).ravel())
+    modes, log_weights = jnp.array(MODES), jnp.log(jnp.array(MODE_WEIGHTS))
+
+    def shares(logits):
+        return jax.nn.softmax(logits, 0) @ weights
+
+    def of_components(means, i):
+        others = jnp.array([n for n in range(3) if n != i])
+        apart = R * (means[others] - means[i])
+        gram = apart @ apart.T
+        # The Cholesky factor of the two differences, also where they are parallel.
+        first = jnp.sqrt(jnp.maximum(gram[0, 0], 1e-14))
+        along = gram[0, 1] / first
+        rest = jnp.sqrt(jnp.maximum(gram[1, 1] - along**2, 1e-14))
+        logits = jnp.stack([first * z[0] - gram[0, 0] / 2, along * z[0] + rest * z[1] - gram[1, 1] / 2])
+        found = shares(jnp.concatenate([jnp.zeros((1, logits.shape[1])), logits]))
+        return jnp.zeros(3).at[i].set(found[0]).at[others].set(found[1:])
+
+    def field(beta, y):
+        means = y.reshape(3, 5)
+        forces = []
+        for i in range(3):
+            logits = modes @ (R * means[i, :2, None] + z) + (log_weights - R2 / 2)[:, None]
+            pull = jnp.zeros(5).at[:2].set(shares(logits) @ modes / R)
+            force = (beta * pull - of_components(means, i) @ means) / 3
+            forces.append(force - (force @ means[i]) * means[i])
+        return jnp.concatenate(forces)
+
+    return field
+
+
+def mixture(field_of, starts, settings, t_end, rtol=1e-6):
+    """Seconds and final states of a mixture by diffrax's Dopri8, vectorised, under the schedule (T0, t0)."""
+    import diffrax as dfx
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    field = field_of(jnp, jax)
+    t_hot, t_schedule = settings
+
+    def velocity(t, y, _):
+        return field(1 / (1 + (t_hot - 1) * jnp.exp(-t / t_schedule)), y)
+
+    def one(y):
+        return dfx.diffeqsolve(
+            dfx.ODETerm(velocity),
+            dfx.Dopri8(),
+            0.0,
+            t_end,
+            0.01,
+            y,
+            max_steps=100_000,
+            stepsize_controller=dfx.PIDController(rtol=rtol, atol=rtol / 100),
+            saveat=dfx.SaveAt(t1=True),
+        ).ys[0]
+
+    solve = jax.jit(jax.vmap(one))
+    compiled = solve.lower(starts).compile()
+    start = perf_counter()
+    final = compiled(starts).block_until_ready()
+    return perf_counter() - start, np.array(final)
+
+
 def heyoka(starts, tol):
     """heyoka's adaptive Taylor integrator in batch mode, as an ensemble over both cores."""
     import heyoka as hy

@@ -5,6 +5,7 @@ import pytest
 import sympy as sp
 
 from derive.objects import decimals
+from derive.objects.numeric_averages import function_of, weighted_sums
 
 X, Y = sp.symbols("x y", real=True)
 STEP = mpmath.mpf(10) ** -98
@@ -56,3 +57,18 @@ def test_what_is_not_real_is_left_to_mpmath():
     assert decimals.is_real(EXPRESSIONS)
     assert not decimals.is_real([sp.exp(sp.I * X)])
     assert not decimals.is_real([sp.erf(X)])
+
+
+@pytest.mark.parametrize(
+    ("integrand", "what"),
+    [
+        (sp.exp(X * sp.Float("1e200")), "an exponent without bound"),
+        (sp.exp(sp.Float("1e200")) * X, "a constant without bound"),
+        (sp.sqrt(-1 - X**2), "an imaginary root"),
+        (sp.log(-1 - X**2), "a complex logarithm"),
+    ],
+)
+def test_what_decimals_do_not_hold_is_left_to_mpmath(integrand, what):
+    rule = ((mpmath.mpf(1), mpmath.mpf(2)),)
+    (found,), _ = weighted_sums(function_of((X,), (integrand,)), [rule])
+    assert mpmath.almosteq(found, sp.lambdify(X, integrand, "mpmath")(mpmath.mpf(2))), what
