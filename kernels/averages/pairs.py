@@ -28,6 +28,8 @@ LINEAR = 3.0
 distance π."""
 ROOM = 1.5
 """How much farther a table reaches than the random states of which some coordinate is the largest."""
+ROUND = 5.0
+"""Of which number the farthest slope and offset are multiples."""
 MOST_NATS = 60.0
 """The largest |A| of a table."""
 FARTHEST = 12.0
@@ -120,8 +122,9 @@ def pair_coordinates(
     own_moments, rest = tuple(of_table[m] for m in moments), (degrees, moments)
     size = sp.Abs(pair.slope)
     if np.ptp(curvature) == 0:
-        widest = min(ROOM * float(np.abs(slope).max()), STEEPEST), min(ROOM * float(np.abs(offset).max()), MOST_NATS)
-        ends = [math.asinh(x / LINEAR) for x in widest]
+        # Rounding lets groups of one function share a table; they see other random states.
+        farthest = (ROUND * math.ceil(ROOM * float(np.abs(x).max()) / ROUND) for x in (slope, offset))
+        ends = [math.asinh(min(x, most) / LINEAR) for x, most in zip(farthest, (STEEPEST, MOST_NATS), strict=True)]
         if min(ends) == 0:
             return None
         expressions = tuple(sp.log((x + sp.sqrt(x**2 + LINEAR**2)) / LINEAR) for x in (size, pair.offset))
@@ -136,7 +139,6 @@ def pair_coordinates(
     squared = 1 - 2 * pair.curvature
     widest_scale = min(WIDEST / math.sqrt(dimensions), math.log(STEEPEST / FARTHEST))
     box = np.array([(0.0, FARTHEST), (-widest_scale, widest_scale)])
-    # Rounding to twelve digits lets groups of one function share a table.
     constants = float(f"{constant:.12g}") if abs(constant) > SAME else 0.0, float(f"{dimensions:.12g}")
     expressions = size / sp.sqrt(squared), sp.log(squared) / 2
     return PairCoordinates(expressions, box, own_moments, None, constants, *rest)
