@@ -164,7 +164,11 @@ def test_files_are_utf8_and_have_any_name_whatever_the_locale(tmp_path):
     assert "β" in (tmp_path / "ordner-ü" / "derivation.txt").read_bytes().decode()
 
 
-IN_FOLDER = "import os; os.chdir({folder!r}); from annealvi.cli.program import main; raise SystemExit(main())"
+IN_FOLDER = (
+    "import os; os.chdir({folder!r}); from annealvi.cli import console, program; "
+    "console.SILENCE = 1e6; raise SystemExit(program.main())"
+)
+"""A process of the command in a folder. It reports no stages, which depend on how fast the machine is."""
 
 
 def test_errors_are_one_line_without_utf8(tmp_path):
