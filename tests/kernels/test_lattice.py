@@ -138,6 +138,22 @@ def test_an_entropy_of_shares_that_underflow():
     assert found[2] == pytest.approx(float(exact), abs=1e-11)
 
 
+def test_tanh_and_sech_of_several_variables_are_those_of_one():
+    """A sum of normal variables is normal, so that E f(z_1 + A z_2) = E f(√(1 + A²) z)."""
+    a = sp.Symbol("A", real=True)
+    x = sp.Rational(1, 3) + Z[0] + a * Z[1]
+    averages = [Expectation(f, Z[0], Z[1]) for f in (sp.tanh(x), sp.sech(x) ** 2, sp.tanh(x) ** 3)]
+    rest = sp.symbols("B C", real=True)
+    found = compiled(averages, (a, *rest), 1e-11).rhs_at_beta(1.0, [[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]])
+    for width, row in zip((1.0, 5.0**0.5), found, strict=True):
+        with mpmath.workdps(25):
+            exact = [
+                mpmath.quad(lambda z: f(mpmath.mpf(1) / 3 + width * z) * mpmath.npdf(z), mpmath.linspace(-13, 13, 60))
+                for f in (mpmath.tanh, lambda y: mpmath.sech(y) ** 2, lambda y: mpmath.tanh(y) ** 3)
+            ]
+        np.testing.assert_allclose(row, np.array(exact, float), rtol=0, atol=1e-11)
+
+
 def test_polynomials_without_shares():
     c = ChiSquared("c", sp.Integer(7))
     kernel = compiled(
@@ -298,7 +314,8 @@ CHI = ChiSquared("c", sp.Integer(4))
 @pytest.mark.parametrize(
     ("average", "message"),
     [
-        (Expectation(sp.tanh(Z[0] + A * Z[1]), Z[0], Z[1]), "polynomial"),
+        (Expectation(sp.sech(Z[0] + A * Z[1]), Z[0], Z[1]), "polynomial"),
+        (Expectation(sp.tanh(Z[0]) * sp.tanh(A * Z[1]), Z[0], Z[1]), "more than one set of logits"),
         (Expectation(1 / (1 + Softmax(1, A * Z[0], Z[1])), Z[0], Z[1]), "polynomial"),
         (Expectation(Softmax(1, A * Z[0] * Z[1], sp.S.Zero), Z[0], Z[1]), "one variable each"),
         (Expectation(Softmax(1, A * CHI**2, sp.S.Zero), CHI), "one variable each"),
