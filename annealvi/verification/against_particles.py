@@ -51,7 +51,9 @@ REPLICAS, PARTICLES, TIMES = 24, 256, 12
 
 def settings_of(problem: Problem) -> tuple[PathSetting, ...]:
     """The settings that have a meaning for a problem's objective: the forward KL knows no temperature."""
-    return SETTINGS[:1] if problem.objective.kind == "forward-kl" else SETTINGS
+    if problem.objective.kind != "forward-kl":
+        return SETTINGS
+    return (dataclasses.replace(SETTINGS[0], schedule=ScheduleSpec("constant", 1.0)),)
 
 
 @dataclass(frozen=True)

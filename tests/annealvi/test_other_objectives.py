@@ -114,7 +114,7 @@ def test_no_closed_form_of_the_pair_is_used(kind):
 
 
 def test_paths_are_compared_at_temperatures_that_have_a_meaning():
-    assert settings_of(problem("forward")) == SETTINGS[:1]
+    assert [s.name for s in settings_of(problem("forward"))] == [SETTINGS[0].name]
     assert settings_of(problem("mixed")) == settings_of(annealvi.Problem()) == SETTINGS
     for kind in CHANGES:
         for setting in settings_of(problem(kind)):
