@@ -145,13 +145,17 @@ def test_tanh_and_sech_of_several_variables_are_those_of_one():
     averages = [Expectation(f, Z[0], Z[1]) for f in (sp.tanh(x), sp.sech(x) ** 2, sp.tanh(x) ** 3)]
     rest = sp.symbols("B C", real=True)
     found = compiled(averages, (a, *rest), 1e-11).rhs_at_beta(1.0, [[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]])
+    of_y = (mpmath.tanh, lambda y: mpmath.sech(y) ** 2, lambda y: mpmath.tanh(y) ** 3)
     for width, row in zip((1.0, 5.0**0.5), found, strict=True):
-        with mpmath.workdps(25):
-            exact = [
-                mpmath.quad(lambda z: f(mpmath.mpf(1) / 3 + width * z) * mpmath.npdf(z), mpmath.linspace(-13, 13, 60))
-                for f in (mpmath.tanh, lambda y: mpmath.sech(y) ** 2, lambda y: mpmath.tanh(y) ** 3)
-            ]
+        exact = [_mean(f, width) for f in of_y]
         np.testing.assert_allclose(row, np.array(exact, float), rtol=0, atol=1e-11)
+
+
+def _mean(f, width):
+    """E f(1/3 + width z)."""
+    with mpmath.workdps(25):
+        third = mpmath.mpf(1) / 3
+        return mpmath.quad(lambda z: f(third + width * z) * mpmath.npdf(z), mpmath.linspace(-13, 13, 60))
 
 
 def test_polynomials_without_shares():
