@@ -131,7 +131,7 @@ def mixtures(options):
             rows.append(row(f"{name}, {way}", "µs per right-hand side", 1e6 * timed.per_rate, **more))
             rows.append(row(f"{name}, {way}", "ms per trajectory", 1e3 * timed.per_trajectory))
         rows.append(row(f"{name}, series", "s to make the tables", found["series"].tables))
-    for name, count in work.PEERS.items():
+    for name, (count, part) in work.PEERS.items():
         try:
             by_peer, own, error = work.beside_diffrax(name)
         except ImportError as missing:
@@ -139,9 +139,9 @@ def mixtures(options):
                 row(f"{name}, diffrax Dopri8", "ms per trajectory", None, note=f"not installed: {missing.name}")
             )
             continue
-        label = f"ms per trajectory run to the end, {count} of them"
-        rows.append(row(f"{name}, diffrax Dopri8", label, by_peer, error=error))
-        rows.append(row(f"{name}, annealvi, after diffrax", "ms per trajectory run to the end, 1024 of them", own))
+        label = "ms per trajectory run " + ("to the end" if part == 1 else f"over {part:.0%} of the time")
+        rows.append(row(f"{name}, diffrax Dopri8", f"{label}, {count} of them", by_peer, error=error))
+        rows.append(row(f"{name}, annealvi, after diffrax", f"{label}, 1024 of them", own))
     for name in work.ENSEMBLES:
         for settings in work.SCHEDULES:
             found = work.settled_ensemble(name, settings)
