@@ -1,10 +1,11 @@
 """From the averages of a system and a schedule to the source of a kernel, for the CPU or for CUDA.
 
-On CUDA a kernel is one module. On the CPU it is two, the system's and the integrator's; see `system_calls`. The source
-contains only the structure of the equations. Parameter values, and the tables behind the averages, are
-arrays that a kernel reads at run time, so a sweep over R, w* or T0 compiles nothing. Averages over one variable that
-differ only in the state on which they depend share one function and one table. `lattice_code` writes the functions of
-averages over several variables, where averages of the same softmax shares take one pass.
+On CUDA a kernel is one module. On the CPU it is three, of the system, the schedule and the integrator, so that another
+schedule does not compile the system anew, nor another system the integrator; see `system_calls`. The source contains
+only the structure of the equations. Parameter values, and the tables behind the averages, are arrays that a kernel
+reads at run time, so a sweep over R, w* or T0 compiles nothing. Averages over one variable that differ only in the
+state on which they depend share one function and one table. `lattice_code` writes the functions of averages over
+several variables, where averages of the same softmax shares take one pass.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ FIRST_LEVEL_CACHE = 24 * 1024
 
 _TAKEN = re.compile(
     r"argument|axis|beta|beta_now|betas|clenshaw|count|dy|exp|flag|found|halted|j|lane|layout|log|math|matrix|mean|means|p|ranges"
-    r"|scratch|start|t|tables|tanh|weight|work|x|y|abs|max|min|range|float32|float64|real|LANES|WIDTH"
+    r"|scratch|start|t|tables|tanh|weight|work|x|y|abs|max|min|range|float32|float64|real|LANES"
     r"|(average|constant|group|level|mean|moments|shared)_\d+|moment_\d+_\d+|interpolated"
 )
 """The names that the generated functions use themselves, so that no symbol may have them."""
@@ -55,9 +56,9 @@ class Program:
     Attributes
     ----------
     source
-        The text of the system's module, which on CUDA contains the integrator.
-    integrator
-        On the CPU the text of the integrator's module.
+        The text of the system's module, which on CUDA contains the schedule and the integrator.
+    schedule, integrator
+        On the CPU the texts of their modules.
     parameters
         The order of the parameters' run-time values.
     lanes
@@ -65,6 +66,7 @@ class Program:
     """
 
     source: str
+    schedule: str | None
     integrator: str | None
     parameters: tuple[sp.Symbol, ...]
     lanes: int
@@ -151,40 +153,48 @@ def generate(
     ]
     of_surfaces = [SURFACE_ROWS[len(where.coordinates)] for where in surfaces.values()]
     constants = {
+        "STATES": len(system.states),
         "SCRATCH": scratch_size(list(summed_patterns(averages, surfaces).values())),
         "MEAN_ROWS": rows + max([CLENSHAW_ROWS, *(n for _, n in functions), *of_surfaces]),
         "GRAM_ENTRIES": max(1, system.gram.shape[0] ** 2),
     }
-    shape = _constants({"STATES": len(system.states), "LANES": lanes})
+    shape = _constants({"LANES": lanes})
     own_blocks = [
         _constants(constants),
-        sizes(of_the_system=True),
-        *(text_in_precision(name, printer) for name in ("clenshaw", "schedule")),
+        text_in_precision("clenshaw", printer),
         *(text for text, _ in functions),
         *group_blocks(averages, surfaces, parameters, printer, target),
-        betas_function(beta, parameters, printer, own["set_betas"]),
         gram_function(system, parameters, printer, own["gram"]),
         rates,
     ]
+    schedule = [
+        text_in_precision("schedule", printer),
+        betas_function(beta, parameters, printer, own["set_betas"]),
+    ]
     tableau = dop853()
     integrator = [
-        "WIDTH = STATES * LANES",
         tableau_constants(tableau, printer),
         calls(target),
         *(text_in_precision(name, printer) for name in ("integrator", "shooting", "rates")),
-        sizes(of_the_system=False),
         *(
             [chebyshev_constants(len(tableau.B), printer), text_in_precision("chebyshev", printer)]
             if stabilised
             else []
         ),
+        *([sizes()] if target == "cuda" else []),
         *entry_functions(target),
     ]
     header = _header(f"from the derived system {system.label!r}", target, precision)
     if target == "cuda":
-        return Program(_joined([header, shape, *own_blocks, *integrator]), None, parameters, lanes)
-    of_shape = _header(f"for all systems of {len(system.states)} states", target, precision)
-    return Program(_joined([header, shape, *own_blocks]), _joined([of_shape, shape, *integrator]), parameters, lanes)
+        return Program(_joined([header, shape, *own_blocks, *schedule, *integrator]), None, None, parameters, lanes)
+    of_schedule, of_all = (_header(origin, target, precision) for origin in ("for a schedule", "for all systems"))
+    return Program(
+        _joined([header, shape, *own_blocks]),
+        _joined([of_schedule, shape, *schedule]),
+        _joined([of_all, shape, *integrator]),
+        parameters,
+        lanes,
+    )
 
 
 def _constants(values: Mapping[str, int]) -> str:

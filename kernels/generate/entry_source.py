@@ -17,21 +17,21 @@ PATH = f"Path({', '.join(CONTROL if f == 'control' else f if f in WITHOUT_SETS e
 GROUP = f"Group({', '.join(Group._fields)})"
 
 ARRAYS = {
-    "y": ("WIDTH", "real"),
-    "trial": ("WIDTH", "real"),
-    "K": ("(STAGES + 1) * WIDTH", "real"),
-    "clock": ("CLOCK_ROWS * LANES", "real"),
-    "place": ("PLACE_ROWS * LANES", "int64"),
-    "betas": ("LANES", "real"),
-    "means": ("MEAN_ROWS * LANES", "real"),
-    "matrix": ("GRAM_ENTRIES * LANES", "real"),
-    "scratch": ("SCRATCH * LANES", "real"),
-    "search": ("SEARCH_ROWS * LANES", "real"),
+    "y": ("STATES", "real"),
+    "trial": ("TRIAL_PARTS * STATES", "real"),
+    "K": ("(STAGES + 1) * STATES", "real"),
+    "clock": ("CLOCK_ROWS", "real"),
+    "place": ("PLACE_ROWS", "int64"),
+    "betas": ("1", "real"),
+    "means": ("MEAN_ROWS", "real"),
+    "matrix": ("GRAM_ENTRIES", "real"),
+    "scratch": ("SCRATCH", "real"),
+    "search": ("SEARCH_ROWS", "real"),
 }
-"""The arrays of a group of lanes: their sizes, in constants of the modules, and their types."""
+"""The arrays of a group of lanes: their rows of LANES entries, in constants of the modules, and their types."""
 
-OF_THE_SYSTEM = ("means", "matrix", "scratch")
-"""The arrays whose sizes are those of a system, and not those of all systems with as many states."""
+OF_THE_SYSTEM = ("STATES", "MEAN_ROWS", "GRAM_ENTRIES", "SCRATCH")
+"""The constants of a system's module that its integrator's entries take as arguments on the CPU."""
 
 
 class Entry(NamedTuple):
@@ -81,19 +81,9 @@ ENTRIES = {
 }
 
 
-def sizes(of_the_system: bool) -> str:
-    """The constants with the arrays' sizes, either those of a system or the others.
-
-    The size of a local array on CUDA must be a constant. On the CPU an entry has the sizes of a system as arguments.
-    """
-    return "\n".join(
-        f"{_size(name)} = {size}" for name, (size, _) in ARRAYS.items() if (name in OF_THE_SYSTEM) == of_the_system
-    )
-
-
-def system_sizes() -> list[str]:
-    """The names of the constants of a system's module that its integrator's entries take as arguments on the CPU."""
-    return [_size(name) for name in OF_THE_SYSTEM]
+def sizes() -> str:
+    """The constants with the arrays' sizes for CUDA, where the size of a local array must be a constant."""
+    return "\n".join(f"{_size(name)} = {rows} * LANES" for name, (rows, _) in ARRAYS.items())
 
 
 def entry_functions(target: str) -> list[str]:
@@ -101,7 +91,7 @@ def entry_functions(target: str) -> list[str]:
 
     A CUDA thread does one unit. On the CPU an entry does the units from its argument `first` to before its argument
     `stop`; `run_on_threads` hands out such ranges. The argument `flag` stops an entry on both targets. On the CPU the
-    system's own functions and the sizes of its arrays follow as arguments.
+    system's own functions and the constants OF_THE_SYSTEM follow as arguments.
     """
     return [_entry(name, target) for name in ENTRIES]
 
@@ -118,14 +108,21 @@ def _entry(name: str, target: str) -> str:
         unit = ["system = 0", *made, "m = unit // parts", *entry.body]
         lines = ["unit = cuda.grid(1)", "if unit < p.shape[0] * parts:", *_indented(unit)]
     else:
-        given = {a: _size(a).lower() for a in OF_THE_SYSTEM}
-        made = [f"{a} = np.zeros({given.get(a, _size(a))}, {ARRAYS[a][1]})" for a in entry.arrays]
-        of_system = ", ".join([*OWN.values(), *given.values()])
+        made = [f"{a} = np.zeros({_of_arguments(ARRAYS[a][0])} * LANES, {ARRAYS[a][1]})" for a in entry.arrays]
+        of_system = ", ".join([*OWN.values(), *map(_argument, OF_THE_SYSTEM)])
         head = f"@entry\ndef {name}_all(first, stop, flag, {of_system}, {entry.arguments}):"
         unit = ["m = unit // parts", *entry.body]
         system = f"system = System({', '.join(OWN.values())})"
         lines = [system, *made, "for unit in range(first, stop):", *_indented(unit)]
     return "\n".join([head, *_indented(lines)])
+
+
+def _argument(constant: str) -> str:
+    return f"own_{constant.lower()}"
+
+
+def _of_arguments(rows: str) -> str:
+    return " ".join(_argument(word) if word in OF_THE_SYSTEM else word for word in rows.split(" "))
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

@@ -1,8 +1,9 @@
-"""How an integrator calls the functions of a system: the text between the two.
+"""How an integrator calls the functions of a system and its schedule: the text between them.
 
-A system has three functions of its own: `own_rates`, `own_gram` and `own_set_betas`. On CUDA one module holds them and
-the integrator. On the CPU the integrator is a module of its own, which calls them by pointer: compiling an integrator
-takes several times as long as compiling a system, and so it is compiled once for all systems of as many states.
+A system has two functions of its own, `own_rates` and `own_gram`, and its schedule has `own_set_betas`. On CUDA one
+module holds them and the integrator. On the CPU each is a module of its own, and the integrator calls the functions by
+pointer: compiling an integrator takes several times as long as compiling a system, and so it is compiled once for all
+systems that advance as many lanes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ FUNCTIONS = {
 """The arguments of the functions. An integrator calls `rates`, which calls the system's `own_rates`, and so on."""
 
 OWN = {name: f"own_{name}" for name in FUNCTIONS}
-"""The names of a system's own functions."""
+"""The names of the functions of a system and its schedule."""
 
 _TYPES = {"layout": "int64[:, ::1]", "ranges": "{real}[:, ::1]", "flag": "int64[::1]"}
 _RESULTS = {"gram": "int64"}
@@ -24,7 +25,7 @@ _BY_POINTER = f"class System(NamedTuple):\n{chr(10).join(f'    {name}: Any' for 
 
 
 def decorators(target: str, precision: str) -> dict[str, str]:
-    """The decorator of each of the system's own functions, by the function's name."""
+    """The decorator of each of the functions of a system and its schedule, by the function's name."""
     if target == "cuda":
         return dict.fromkeys(FUNCTIONS, "device")
     found = {}

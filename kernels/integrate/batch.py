@@ -73,7 +73,7 @@ def integrate_sets(
     are several.
     """
     one, count = kernels[0], len(kernels)
-    if any(k.module is not one.module or k.where != one.where for k in kernels):
+    if any(k.executable != one.executable for k in kernels):
         raise ValueError("the kernels of a batch must be those of one system on one device, made by `with_parameters`")
     given = np.asarray(initial, float)
     batches = np.array([one.checked_states(b) for b in (given if given.ndim == 3 else [given])])

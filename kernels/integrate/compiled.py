@@ -121,7 +121,10 @@ class CompiledSystem:
         )
         prefix = f"{where.kind}_{request.precision}"
         module = load_module(program.source, f"{prefix}_{_stem(system.label)}")
-        integrator = module if program.integrator is None else load_module(program.integrator, f"{prefix}_integrator")
+        schedule, integrator = (
+            module if text is None else load_module(text, f"{prefix}_{name}")
+            for text, name in ((program.schedule, "schedule"), (program.integrator, "integrator"))
+        )
         return cls(
             averages,
             replace(request, schedule_parameters=of_schedule, parameter_values=numbers),
@@ -130,7 +133,7 @@ class CompiledSystem:
             _times(request.breakpoints, numbers),
             tables,
             intervals(system, own, reach),
-            Executable(module, integrator, where, request.precision, program.lanes),
+            Executable(module, schedule, integrator, where, request.precision, program.lanes),
         )
 
     def with_parameters(self, values: Mapping[sp.Symbol | str, float]) -> Self:

@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from kernels.generate.entry_source import system_sizes
+from kernels.generate.entry_source import OF_THE_SYSTEM
 from kernels.generate.system_calls import OWN
 from kernels.machine.device import Device
 from kernels.machine.stages import stage
@@ -35,8 +35,10 @@ class Executable:
     ----------
     module
         The system's module.
+    schedule
+        The module of the schedule: on CUDA the system's.
     integrator
-        The module with the entries, which are compiled when they first run: on CUDA the same one.
+        The module with the entries, which are compiled when they first run: on CUDA the system's.
     where
         The device.
     precision
@@ -46,6 +48,7 @@ class Executable:
     """
 
     module: ModuleType
+    schedule: ModuleType
     integrator: ModuleType
     where: Device
     precision: str
@@ -78,12 +81,12 @@ class Executable:
         # Numba would compile anew for another dtype, for a read-only array and for an array that is not contiguous.
         inputs = [np.require(a, self.precision if a.dtype.kind == "f" else a.dtype, ["C", "W"]) for a in inputs]
         if self.where.kind == "cpu":
-            own = [getattr(self.module, name) for name in OWN.values()]
+            own = [getattr(self.schedule if name == OWN["set_betas"] else self.module, name) for name in OWN.values()]
             with stage("compiling the kernels"):
                 for function in own:
                     function.compile()
-            sizes = [getattr(self.module, name) for name in system_sizes()]
-            run_on_threads(entry, units, *own, *sizes, *inputs, *outputs, *numbers, brief=brief)
+            constants = [getattr(self.module, name) for name in OF_THE_SYSTEM]
+            run_on_threads(entry, units, *own, *constants, *inputs, *outputs, *numbers, brief=brief)
         elif units > 0:
             self._launch_on_gpu(entry, units, numbers, inputs, outputs)
 

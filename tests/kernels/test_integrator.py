@@ -258,9 +258,7 @@ def test_a_path_that_ends_in_finite_time_stops_with_too_small_a_step(monkeypatch
         "gram": gram,
         "set_betas": lambda system, betas, p: betas.fill(1.0),
         "real": float,
-        "STATES": 1,
         "LANES": 1,
-        "WIDTH": 1,
     }
     names["halted"] = lambda flag: False
     tables = {"np": np}

@@ -39,11 +39,11 @@ from kernels.integrate.kernel import compile_system
 kernel = compile_system(bimodal_system(), exponential_beta(), (T0, t0), {**VALUES, T0: 30.0, t0: 288.0}, device="cpu")
 y = kernel.integrate(np.array([[0.1, -0.2, 0.05]]), [0.0, 5.0, 40.0]).y
 kernel.rhs(1.0, y[0])
-module, integrator = kernel.module, kernel.executable.integrator
+module, schedule, integrator = kernel.module, kernel.executable.schedule, kernel.executable.integrator
 compiled = [integrator.integrate_all, integrator.rates_all, integrator.beta_all]
-compiled += [own.dispatcher for own in (module.own_rates, module.own_gram, module.own_set_betas)]
+compiled += [own.dispatcher for own in (module.own_rates, module.own_gram, schedule.own_set_betas)]
 counts = {c.__name__: [sum(c.stats.cache_hits.values()), sum(c.stats.cache_misses.values())] for c in compiled}
-print(json.dumps({"files": [module.__file__, integrator.__file__], "y": y.tolist(), "counts": counts}))
+print(json.dumps({"files": [m.__file__ for m in (module, schedule, integrator)], "y": y.tolist(), "counts": counts}))
 """
 
 
@@ -77,7 +77,7 @@ def test_two_processes_that_compile_at_once_agree_and_a_third_compiles_nothing(t
     assert all(hits == 1 and misses == 0 for hits, misses in third["counts"].values())
     assert first["files"] == second["files"] == third["files"]
     assert first["y"] == second["y"] == third["y"]
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".compiled"] * 6 + [".py"] * 2
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".compiled"] * 6 + [".py"] * 3
 
 
 ANOTHER_SYSTEM = """

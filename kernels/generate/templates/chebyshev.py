@@ -47,13 +47,9 @@ THIRD: Any = None
 FLAW: Any = None
 FACTOR: Any = None
 ACCEPTED: Any = None
-STATES: Any = 0
 LANES: Any = 0
-WIDTH: Any = 0
 STAGES: Any = 0
 CLOCK_ROWS: Any = 0
-CLOCK_SIZE: Any = 0
-TRIAL_SIZE: Any = 0
 """Stand-ins: the integrator's module defines these names before this text."""
 
 
@@ -68,11 +64,10 @@ def device(function: Any) -> Any:
 # rows STEP and GROWN until a step ends.
 PARTS, PART, RADIUS = CLOCK_ROWS, CLOCK_ROWS + 1, CLOCK_ROWS + 2
 COUNT, WANTED, MAY_GROW, PAUSE = CLOCK_ROWS + 3, CLOCK_ROWS + 4, CLOCK_ROWS + 5, CLOCK_ROWS + 6
-CLOCK_SIZE = CLOCK_SIZE + 7 * LANES
-# More entries of `trial`: the present and the former stage of RKC, and a small displacement along the eigenvector of
-# the largest eigenvalue.
-STAGE, FORMER, DISPLACEMENT = WIDTH, 2 * WIDTH, 3 * WIDTH
-TRIAL_SIZE = TRIAL_SIZE + 3 * WIDTH
+CLOCK_ROWS = CLOCK_ROWS + 7
+# More parts of `trial`: the present and the former stage of RKC, and a small displacement along the eigenvector of the
+# largest eigenvalue.
+STAGE, FORMER, DISPLACEMENT, TRIAL_PARTS = 1, 2, 3, 4
 # The columns of CHEBYSHEV.
 FRACTION, OF_Y, OF_STAGE, OF_FORMER, OF_SLOPE, OF_FIRST = 0, 1, 2, 3, 4, 5
 LEAST_RTOL = 1.0e-7
@@ -136,14 +131,18 @@ def row_of(s: int, lane: int, clock: np.ndarray) -> int:
 @device
 def place_stages(s: int, y: np.ndarray, clock: np.ndarray, trial: np.ndarray, betas: np.ndarray) -> None:
     """Write the states and times of evaluation s; those states of DOP853 are in `trial` already."""
+    width, states = y.shape[0], y.shape[0] // LANES
     for lane in range(LANES):
         fraction = FRACTIONS[s]
         if clock[PARTS * LANES + lane] > 0.0:
             fraction = CHEBYSHEV[row_of(s, lane, clock), FRACTION]
             measuring = s <= 2 and clock[PART * LANES + lane] == 0.0
-            for i in range(STATES):
+            for i in range(states):
                 n = i * LANES + lane
-                trial[n] = trial[STAGE + n] if not measuring else y[n] if s == 1 else y[n] + trial[DISPLACEMENT + n]
+                if not measuring:
+                    trial[n] = trial[STAGE * width + n]
+                else:
+                    trial[n] = y[n] if s == 1 else y[n] + trial[DISPLACEMENT * width + n]
         t = clock[TIME * LANES + lane] + fraction * clock[NOW * LANES + lane]
         betas[lane] = min(t, clock[LATEST * LANES + lane])
 
@@ -156,19 +155,20 @@ def measure_radius(
 
     A step that proves too long for its number of stages becomes shorter.
     """
+    width, states = y.shape[0], y.shape[0] // LANES
     before, after = 0.0, 0.0
-    for i in range(STATES):
+    for i in range(states):
         n = i * LANES + lane
-        trial[STAGE + n] = y[n]
-        trial[FORMER + n] = y[n]
-        turned = K[2 * WIDTH + n] - K[WIDTH + n]
-        before += trial[DISPLACEMENT + n] * trial[DISPLACEMENT + n]
+        trial[STAGE * width + n] = y[n]
+        trial[FORMER * width + n] = y[n]
+        turned = K[2 * width + n] - K[width + n]
+        before += trial[DISPLACEMENT * width + n] * trial[DISPLACEMENT * width + n]
         after += turned * turned
     if after > 0.0 and after < 1.0e30:
         clock[RADIUS * LANES + lane] = SAFETY * math.sqrt(after / before)
-        for i in range(STATES):
+        for i in range(states):
             n = i * LANES + lane
-            trial[DISPLACEMENT + n] = (K[2 * WIDTH + n] - K[WIDTH + n]) * (SMALL / math.sqrt(after))
+            trial[DISPLACEMENT * width + n] = (K[2 * width + n] - K[width + n]) * (SMALL / math.sqrt(after))
     longest = LONGEST[int(clock[PARTS * LANES + lane])] / clock[RADIUS * LANES + lane]
     if clock[NOW * LANES + lane] > longest:
         clock[NOW * LANES + lane] = longest
@@ -178,6 +178,7 @@ def measure_radius(
 @device
 def find_stages(s: int, y: np.ndarray, K: np.ndarray, clock: np.ndarray, place: np.ndarray, trial: np.ndarray) -> None:
     """Find the stages of RKC that follow evaluation s."""
+    width, states = y.shape[0], y.shape[0] // LANES
     for lane in range(LANES):
         measuring = s <= 2 and clock[PART * LANES + lane] == 0.0
         if clock[PARTS * LANES + lane] == 0.0 or (measuring and s == 1):
@@ -185,12 +186,13 @@ def find_stages(s: int, y: np.ndarray, K: np.ndarray, clock: np.ndarray, place: 
         if measuring:
             measure_radius(lane, y, K, clock, place, trial)
         h, row = clock[NOW * LANES + lane], row_of(s, lane, clock)
-        for i in range(STATES):
+        for i in range(states):
             n = i * LANES + lane
-            slopes = CHEBYSHEV[row, OF_SLOPE] * K[s * WIDTH + n] + CHEBYSHEV[row, OF_FIRST] * K[n]
-            stages = CHEBYSHEV[row, OF_STAGE] * trial[STAGE + n] + CHEBYSHEV[row, OF_FORMER] * trial[FORMER + n]
-            trial[FORMER + n] = trial[STAGE + n]
-            trial[STAGE + n] = CHEBYSHEV[row, OF_Y] * y[n] + stages + h * slopes
+            slopes = CHEBYSHEV[row, OF_SLOPE] * K[s * width + n] + CHEBYSHEV[row, OF_FIRST] * K[n]
+            present, former = trial[STAGE * width + n], trial[FORMER * width + n]
+            stages = CHEBYSHEV[row, OF_STAGE] * present + CHEBYSHEV[row, OF_FORMER] * former
+            trial[FORMER * width + n] = present
+            trial[STAGE * width + n] = CHEBYSHEV[row, OF_Y] * y[n] + stages + h * slopes
 
 
 @device
@@ -206,22 +208,24 @@ def notice_bound(lane: int, K: np.ndarray, clock: np.ndarray, trial: np.ndarray)
         clock[COUNT * LANES + lane] = count + 1.0
         return
     if count < STEPS_BOUND:
+        width = trial.shape[0] // TRIAL_PARTS
+        states = width // LANES
         before, after = 0.0, 0.0
-        for i in range(STATES):
+        for i in range(states):
             n = i * LANES + lane
             moved = 0.0
             for r in range(STAGES):
-                moved += (COEFFICIENTS[STAGES, r] - COEFFICIENTS[STAGES - 1, r]) * K[r * WIDTH + n]
-            turned = K[STAGES * WIDTH + n] - K[(STAGES - 1) * WIDTH + n]
-            trial[DISPLACEMENT + n] = turned
+                moved += (COEFFICIENTS[STAGES, r] - COEFFICIENTS[STAGES - 1, r]) * K[r * width + n]
+            turned = K[STAGES * width + n] - K[(STAGES - 1) * width + n]
+            trial[DISPLACEMENT * width + n] = turned
             before += h * h * moved * moved
             after += turned * turned
         radius = math.sqrt(after / before) if before > 0.0 else 0.0
         if h * radius <= BOUND_FROM:
             clock[COUNT * LANES + lane] = 0.0
             return
-        for i in range(STATES):
-            trial[DISPLACEMENT + i * LANES + lane] *= SMALL / math.sqrt(after)
+        for i in range(states):
+            trial[DISPLACEMENT * width + i * LANES + lane] *= SMALL / math.sqrt(after)
         clock[RADIUS * LANES + lane] = SAFETY * radius
     count += 1.0
     if count >= STEPS_BOUND:
@@ -260,12 +264,13 @@ def judge_part(
     clock[STEP * LANES + lane] = clock[WANTED * LANES + lane]
     place[GROWN * LANES + lane] = int(clock[MAY_GROW * LANES + lane])
     h, squares = clock[NOW * LANES + lane], 0.0
-    for i in range(STATES):
+    width, states = y.shape[0], y.shape[0] // LANES
+    for i in range(states):
         n = i * LANES + lane
-        error = 0.8 * (y[n] - trial[n]) + 0.4 * h * (K[n] + K[STAGES * WIDTH + n])
+        error = 0.8 * (y[n] - trial[n]) + 0.4 * h * (K[n] + K[STAGES * width + n])
         error /= atol + rtol * max(abs(y[n]), abs(trial[n]))
         squares += error * error
-    error = math.sqrt(squares / real(STATES))
+    error = math.sqrt(squares / real(states))
     factor = 0.8 / max(error, 1.0e-30) ** (1.0 / 3.0)
     judge(lane, error, factor, clock)
     if clock[ACCEPTED * LANES + lane] == 1.0 and place[LAST * LANES + lane] == 0:
@@ -289,12 +294,13 @@ def attempt(path: Path, group: Group) -> None:
     p, tables, layout, ranges, control = path.p, path.tables, path.layout, path.ranges, path.control
     y, trial, K, clock, place, betas = group.y, group.trial, group.K, group.clock, group.place, group.betas
     means, scratch, flag, system = group.means, group.scratch, group.flag, group.system
+    width, states = y.shape[0], y.shape[0] // LANES
     begin_steps(path, group)
     for s in range(1, STAGES + 1):
         combine(s, y, K, clock, trial)
         place_stages(s, y, clock, trial, betas)
         set_betas(system, betas, p)
-        rates(system, betas, trial, p, tables, layout, ranges, K[s * WIDTH : (s + 1) * WIDTH], means, scratch, flag)
+        rates(system, betas, trial, p, tables, layout, ranges, K[s * width : (s + 1) * width], means, scratch, flag)
         find_stages(s, y, K, clock, place, trial)
     find_errors(y, trial, K, control.rtol, control.atol, clock)
     for lane in range(LANES):
@@ -302,7 +308,7 @@ def attempt(path: Path, group: Group) -> None:
             judge_part(lane, y, K, path, clock, place, trial)
             continue
         fifth = clock[FIFTH * LANES + lane]
-        norm = (fifth + 0.01 * clock[THIRD * LANES + lane]) * real(STATES)
+        norm = (fifth + 0.01 * clock[THIRD * LANES + lane]) * real(states)
         error = clock[NOW * LANES + lane] * fifth / math.sqrt(norm if norm > 0.0 else 1.0)
         judge(lane, error, 0.9 / math.sqrt(math.sqrt(math.sqrt(max(error, 1.0e-30)))), clock)
         if control.fixed_steps > 0.0:

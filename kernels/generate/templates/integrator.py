@@ -22,9 +22,7 @@ gram: Any = None
 set_betas: Any = None
 halted: Any = None
 real: Any = None
-STATES: Any = None
 LANES: Any = None
-WIDTH: Any = None
 STAGES: Any = None
 FRACTIONS: Any = None
 COEFFICIENTS: Any = None
@@ -43,6 +41,8 @@ RUNNING = -1
 # The rows of `clock`, whose entries are real numbers.
 TIME, STEP, NOW, LATEST, TAKEN, ATTEMPTS = 0, 1, 2, 3, 4, 5
 FIFTH, THIRD, FLAW, FACTOR, ACCEPTED, TRAPPED, SUM, CLOCK_ROWS = 6, 7, 8, 9, 10, 11, 12, 13
+TRIAL_PARTS = 1
+"""How many times as long as `y` `trial` is."""
 # The rows of `place`, whose entries are integers.
 TRAJECTORY, TARGET, ROW, GROWN, FRESH, LAST, STATUS, PLACE_ROWS = 0, 1, 2, 3, 4, 5, 6, 7
 NOBODY = -1
@@ -120,6 +120,7 @@ def find_outside(path: Path, group: Group) -> None:
     Cholesky factor.
     """
     y, matrix, place, limits, tolerance = group.y, group.matrix, group.place, path.limits, path.control.domain_tolerance
+    states = y.shape[0] // LANES
     for lane in range(LANES):
         place[STATUS * LANES + lane] = DONE
     size = gram(group.system, y, path.p, matrix)
@@ -144,7 +145,7 @@ def find_outside(path: Path, group: Group) -> None:
             if not pivot > 0.0:
                 place[STATUS * LANES + lane] = OUTSIDE_GRAM
             matrix[(i * size + i) * LANES + lane] = math.sqrt(pivot) if pivot > 0.0 else 1.0
-    for i in range(STATES):
+    for i in range(states):
         slack = tolerance * max(1.0, abs(limits[i, 1]))
         lowest, highest = limits[i, 0] - slack, limits[i, 1] + slack
         for lane in range(LANES):
@@ -198,12 +199,13 @@ def land(lane: int, t: float, path: Path, group: Group, out: np.ndarray) -> bool
     """Keep the outputs that are due at time t and aim at the next target. True where no target is left."""
     times, ends, kept, fixed = path.times, path.ends, path.kept, path.control.fixed_steps
     y, clock, place = group.y, group.clock, group.place
+    states = y.shape[0] // LANES
     target = place[TARGET * LANES + lane]
     n = place[TRAJECTORY * LANES + lane]
     while target < times.shape[0] and times[target] <= t:
         if kept[target] == 1:
             row = place[ROW * LANES + lane]
-            for i in range(STATES):
+            for i in range(states):
                 out[n, row, i] = y[i * LANES + lane]
             place[ROW * LANES + lane] = row + 1
         if ends[target] < times[target]:
@@ -228,6 +230,7 @@ def all_set_out(path: Path, group: Group, out: np.ndarray) -> bool:
     """
     times = path.times
     y, K, clock, place, betas = group.y, group.K, group.clock, group.place, group.betas
+    width, states = y.shape[0], y.shape[0] // LANES
     rtol, atol = path.control.rtol, path.control.atol
     fresh_lanes = 0
     for lane in range(LANES):
@@ -243,15 +246,15 @@ def all_set_out(path: Path, group: Group, out: np.ndarray) -> bool:
         if begins and land(lane, clock[TIME * LANES + lane], path, group, out):
             place[STATUS * LANES + lane] = DONE
     find_betas(0.0, group.system, path.p, clock, betas)
-    slopes = K[STAGES * WIDTH : (STAGES + 1) * WIDTH]
+    slopes = K[STAGES * width : (STAGES + 1) * width]
     p, tables, layout, ranges = path.p, path.tables, path.layout, path.ranges
     rates(group.system, betas, y, p, tables, layout, ranges, slopes, group.means, group.scratch, group.flag)
     for lane in range(LANES):
         if place[FRESH * LANES + lane] == 1:
             place[FRESH * LANES + lane] = 0
             slope = 0.0
-            for i in range(STATES):
-                K[i * LANES + lane] = K[STAGES * WIDTH + i * LANES + lane]
+            for i in range(states):
+                K[i * LANES + lane] = K[STAGES * width + i * LANES + lane]
                 slope = max(slope, abs(K[i * LANES + lane]) / (atol + rtol * abs(y[i * LANES + lane])))
             if clock[STEP * LANES + lane] == 0.0 and place[STATUS * LANES + lane] == RUNNING:
                 span = times[place[TARGET * LANES + lane]] - clock[TIME * LANES + lane]
@@ -266,14 +269,15 @@ def all_set_out(path: Path, group: Group, out: np.ndarray) -> bool:
 @device
 def combine(s: int, y: np.ndarray, K: np.ndarray, clock: np.ndarray, trial: np.ndarray) -> None:
     """Write the state at which stage s evaluates the rates into `trial`."""
-    for n in range(WIDTH):
+    width, states = y.shape[0], y.shape[0] // LANES
+    for n in range(width):
         trial[n] = 0.0
     for r in range(s):
         coefficient = COEFFICIENTS[s, r]
         if coefficient != 0.0:
-            for n in range(WIDTH):
-                trial[n] += coefficient * K[r * WIDTH + n]
-    for i in range(STATES):
+            for n in range(width):
+                trial[n] += coefficient * K[r * width + n]
+    for i in range(states):
         for lane in range(LANES):
             n = i * LANES + lane
             trial[n] = y[n] + clock[NOW * LANES + lane] * trial[n]
@@ -285,10 +289,11 @@ def find_errors(y: np.ndarray, trial: np.ndarray, K: np.ndarray, rtol: float, at
 
     The norms are not divided by the number of states. Row FLAW becomes zero where the new state is finite.
     """
+    width, states = y.shape[0], y.shape[0] // LANES
     for row in range(FIFTH, FLAW + 1):
         for lane in range(LANES):
             clock[row * LANES + lane] = 0.0
-    for i in range(STATES):
+    for i in range(states):
         for estimate in range(2):
             for lane in range(LANES):
                 clock[SUM * LANES + lane] = 0.0
@@ -296,7 +301,7 @@ def find_errors(y: np.ndarray, trial: np.ndarray, K: np.ndarray, rtol: float, at
                 coefficient = ERRORS[estimate, r]
                 if coefficient != 0.0:
                     for lane in range(LANES):
-                        clock[SUM * LANES + lane] += coefficient * K[r * WIDTH + i * LANES + lane]
+                        clock[SUM * LANES + lane] += coefficient * K[r * width + i * LANES + lane]
             for lane in range(LANES):
                 n = i * LANES + lane
                 error = clock[SUM * LANES + lane] / (atol + rtol * max(abs(y[n]), abs(trial[n])))
@@ -316,6 +321,7 @@ def attempt(path: Path, group: Group) -> None:
     times, p, tables, layout, ranges, control = path.times, path.p, path.tables, path.layout, path.ranges, path.control
     y, trial, K, clock, place, betas = group.y, group.trial, group.K, group.clock, group.place, group.betas
     means, scratch, flag, system = group.means, group.scratch, group.flag, group.system
+    width, states = y.shape[0], y.shape[0] // LANES
     fixed = control.fixed_steps
     for lane in range(LANES):
         if place[TRAJECTORY * LANES + lane] == NOBODY:
@@ -328,11 +334,11 @@ def attempt(path: Path, group: Group) -> None:
     for s in range(1, STAGES + 1):
         combine(s, y, K, clock, trial)
         find_betas(FRACTIONS[s], system, p, clock, betas)
-        rates(system, betas, trial, p, tables, layout, ranges, K[s * WIDTH : (s + 1) * WIDTH], means, scratch, flag)
+        rates(system, betas, trial, p, tables, layout, ranges, K[s * width : (s + 1) * width], means, scratch, flag)
     find_errors(y, trial, K, control.rtol, control.atol, clock)
     for lane in range(LANES):
         fifth = clock[FIFTH * LANES + lane]
-        norm = (fifth + 0.01 * clock[THIRD * LANES + lane]) * real(STATES)
+        norm = (fifth + 0.01 * clock[THIRD * LANES + lane]) * real(states)
         error = clock[NOW * LANES + lane] * fifth / math.sqrt(norm if norm > 0.0 else 1.0)
         finite = clock[FLAW * LANES + lane] == 0.0 and error < 1.0e30
         error = error if finite else 1.0e10
@@ -351,12 +357,13 @@ def move_on(path: Path, group: Group, out: np.ndarray) -> None:
     times, traps = path.times, path.traps
     y, trial, K, clock, place, betas = group.y, group.trial, group.K, group.clock, group.place, group.betas
     fixed, most = path.control.fixed_steps, path.control.most_steps
-    for i in range(STATES):
+    width, states = y.shape[0], y.shape[0] // LANES
+    for i in range(states):
         for lane in range(LANES):
             n = i * LANES + lane
             accepted = clock[ACCEPTED * LANES + lane] == 1.0
             y[n] = trial[n] if accepted else y[n]
-            K[n] = K[STAGES * WIDTH + n] if accepted else K[n]
+            K[n] = K[STAGES * width + n] if accepted else K[n]
     find_outside(path, group)
     if traps.shape[0] > 0:
         find_betas(1.0, group.system, path.p, clock, betas)
@@ -408,7 +415,7 @@ def fill(lane: int, n: int, initial: np.ndarray, path: Path, group: Group) -> in
     """Start trajectory n of `initial` (N, states) in a lane and return 1; let the lane idle and return 0 if n ≥ N."""
     y, clock, place = group.y, group.clock, group.place
     if n < initial.shape[0]:
-        for i in range(STATES):
+        for i in range(initial.shape[1]):
             y[i * LANES + lane] = initial[n, i]
         begin(lane, n, path.times[0], clock, place)
         return 1
@@ -435,10 +442,11 @@ def integrate_some(
     another thread sets the flag, the trajectories that have begun and not ended become HALTED.
     """
     y, clock, place = group.y, group.clock, group.place
+    states = initial.shape[1]
     following = first
     running = 0
     for lane in range(LANES):
-        for i in range(STATES):
+        for i in range(states):
             y[i * LANES + lane] = initial[0, i]
         running += fill(lane, following, initial, path, group)
         following += stride
@@ -459,7 +467,7 @@ def integrate_some(
                 reached[n, TIME_REACHED] = clock[TIME * LANES + lane]
                 row = place[ROW * LANES + lane]
                 for rest in range(row if ended == DONE else out.shape[1] - 1, out.shape[1]):
-                    for i in range(STATES):
+                    for i in range(states):
                         out[n, rest, i] = y[i * LANES + lane]
                 running += fill(lane, following, initial, path, group) - 1
                 following += stride
@@ -470,5 +478,5 @@ def integrate_some(
             reached[n, STEPS_REACHED] = clock[ATTEMPTS * LANES + lane]
             reached[n, TIME_REACHED] = clock[TIME * LANES + lane]
             reached[n, STEP_REACHED] = clock[STEP * LANES + lane]
-            for i in range(STATES):
+            for i in range(states):
                 out[n, out.shape[1] - 1, i] = y[i * LANES + lane]

@@ -10,7 +10,6 @@ import numpy as np
 rates: Any = None
 set_betas: Any = None
 halted: Any = None
-STATES: Any = None
 LANES: Any = None
 """Stand-ins: every generated module defines these names itself."""
 
@@ -51,12 +50,12 @@ def rates_some(
     counts: (N,) receives how many nodes of averages over several variables each right-hand side visited.
     """
     y, slopes, betas, means, scratch = arrays.y, arrays.slopes, arrays.betas, arrays.means, arrays.scratch
-    total = states.shape[0]
+    total, width = states.shape
     for group in range(first, (total + LANES - 1) // LANES, stride):
         for lane in range(LANES):
             n = min(group * LANES + lane, total - 1)
             betas[lane] = all_betas[n]
-            for i in range(STATES):
+            for i in range(width):
                 y[i * LANES + lane] = states[n, i]
         scratch[0] = 0.0
         rates(system, betas, y, p, tables, layout, ranges, slopes, means, scratch, flag)
@@ -64,7 +63,7 @@ def rates_some(
             n = group * LANES + lane
             if n < total:
                 counts[n] = scratch[0]
-                for i in range(STATES):
+                for i in range(width):
                     dy[n, i] = slopes[i * LANES + lane]
         if halted(flag):
             return

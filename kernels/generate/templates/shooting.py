@@ -17,7 +17,6 @@ attempt: Any = None
 move_on: Any = None
 halted: Any = None
 real: Any = None
-STATES: Any = None
 LANES: Any = None
 RUNNING: Any = None
 NOBODY: Any = None
@@ -87,7 +86,7 @@ def try_places(
             c, places, search[INNER * LANES + head], search[OUTER * LANES + head], bracket[n, 0], bracket[n, 1]
         )
         search[TRIED * LANES + lane] = tried
-        for i in range(STATES):
+        for i in range(low.shape[1]):
             y[i * LANES + lane] = low[n, i] + tried * (high[n, i] - low[n, i])
         begin(lane, n, path.times[0], clock, place)
     search[PENDING * LANES + head] = real(places)
@@ -171,7 +170,7 @@ def bisect_some(
     following = first
     running = 0
     for lane in range(LANES):
-        for i in range(STATES):
+        for i in range(low.shape[1]):
             y[i * LANES + lane] = low[0, i]
         begin(lane, NOBODY, path.times[0], clock, place)
     for slot in range(LANES // places):
@@ -194,7 +193,7 @@ def bisect_some(
             if ended != 0:
                 search[RUNS * LANES + head] = -abs(search[RUNS * LANES + head])
                 failed[n, 0] = clock[TIME * LANES + lane]
-                for i in range(STATES):
+                for i in range(low.shape[1]):
                     failed[n, 1 + i] = y[i * LANES + lane]
             if search[PENDING * LANES + head] > 0.0:
                 continue
