@@ -51,6 +51,8 @@ _HOMES = {  # public name → the module that defines it
     "Session": "annealvi.session.session",
     "open_session": "annealvi.session.session",
     "velocity": "annealvi.runs.velocity",
+    "compare": "annealvi.comparison.compare",
+    "Comparison": "annealvi.comparison.compare",
     "integrate": "annealvi.runs.trajectories",
     "simulate": "annealvi.runs.trajectories",
     "verify": "annealvi.verification.every_check",

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache, reduce
 from typing import Any
 
 from sympy.printing.codeprinter import CodePrinter
@@ -23,6 +25,7 @@ WIDTH = 8.5
 """How many standard deviations the nodes reach on either side; the tails beyond have the weight 2e-17."""
 COARSEST = 48
 MOST_NODES = 4_000_000
+_most_nodes: ContextVar[int] = ContextVar("most_nodes", default=MOST_NODES)
 
 
 class Coded:
@@ -47,6 +50,16 @@ class Coded:
         return self._code(printer, lambda function: plain.get(function) or printer._module_format(f"mpmath.{function}"))
 
 
+@contextmanager
+def at_most_nodes(count: int) -> Iterator[None]:
+    """A context in which averages that take more nodes raise NotAveragedError at once."""
+    token = _most_nodes.set(count)
+    try:
+        yield
+    finally:
+        _most_nodes.reset(token)
+
+
 class NotAveragedError(ArithmeticError):
     """An average did not settle with the largest number of nodes."""
 
@@ -62,14 +75,14 @@ def gaussian_average(
     one by one. Raises NotAveragedError.
     """
     count, previous = COARSEST, None
-    while count ** len(degrees) <= MOST_NODES:
+    most = _most_nodes.get()
+    while count ** len(degrees) <= most:
         found = _sum(function, [_nodes(count, k) for k in degrees], arange)
         if previous is not None and _largest(found - previous) <= TOLERANCE * max(1.0, _largest(found)):
             return found
         count, previous = 2 * count, found
     raise NotAveragedError(
-        f"an average over {len(degrees)} variables did not settle with {MOST_NODES:.0e} "
-        f"nodes; use annealvi.rate_function"
+        f"an average over {len(degrees)} variables did not settle with {most:.0e} nodes; use annealvi.rate_function"
     )
 
 
@@ -128,12 +141,17 @@ def _row(
 
 def _nodes(count: int, degrees: Any) -> tuple[list[float], list[float]]:
     """Nodes and weights of one variable's rule; the weights sum to one within rounding."""
+    return _rule(count, None if degrees is None else float(degrees))
+
+
+@lru_cache(maxsize=64)
+def _rule(count: int, degrees: float | None) -> tuple[list[float], list[float]]:
     if degrees is None:
         step = 2 * WIDTH / count
         nodes = [-WIDTH + (j + 0.5) * step for j in range(count)]
         weights = [math.exp(-x * x / 2) for x in nodes]
     else:
-        k = float(degrees)
+        k = degrees
         # log c = log k + u: the density of u is smooth on the whole line, and falls off doubly exponentially above and
         # exponentially below.
         low, high = -min(80.0 / k, 700.0) - WIDTH * math.sqrt(2 / k), min(WIDTH * math.sqrt(2 / k), 4.0) + 40 / (k + 10)

@@ -95,11 +95,11 @@ def parse_expression(
     column of the first part that is not plain mathematics or is too large.
     """
     with sympy_guard(key, source):
-        return _Parser(text, symbols, key, source).parse()
+        return Parser(text, symbols, key, source).parse()
 
 
 @dataclass(frozen=True)
-class _Token:
+class Token:
     kind: str
     text: str
     column: int
@@ -109,30 +109,40 @@ class _Token:
 
 
 _NUMBER = r"(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
-_TOKEN = re.compile(_NUMBER + r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<sign>\*\*|[-+*/(),])")
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
-class _Parser:
-    """A recursive-descent parser for one text."""
+def parts(signs: str = "") -> re.Pattern[str]:
+    """The pattern of a number, a name or a sign. signs: further signs of one character each."""
+    return re.compile(_NUMBER + rf"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<sign>\*\*|[-+*/(),{re.escape(signs)}])")
+
+
+class Parser:
+    """A recursive-descent parser for one text.
+
+    A subclass may allow more characters, nodes and signs, and read more kinds of atoms.
+    """
+
+    most_characters, most_nodes = MOST_CHARACTERS, MOST_NODES
+    part = parts()
 
     def __init__(self, text: str, symbols: Mapping[str, sp.Symbol], key: str, source: str) -> None:
         self.key, self.source = key, source
         self.names: dict[str, sp.Expr] = {**CONSTANTS, **symbols}
         self.nodes = self.nesting = self.position = 0
-        if len(text) > MOST_CHARACTERS:
-            self.fail(f"{len(text)} characters", f"shorten it to at most {MOST_CHARACTERS}")
+        if len(text) > self.most_characters:
+            self.fail(f"{len(text)} characters", f"shorten it to at most {self.most_characters}")
         self.tokens = self.tokenise(text)
 
-    def fail(self, found: str, remedy: str, token: _Token | None = None) -> NoReturn:
+    def fail(self, found: str, remedy: str, token: Token | None = None) -> NoReturn:
         where = f"column {token.column}: " if token else ""
         raise BadInput(self.key, where + found, remedy, self.source)
 
-    def tokenise(self, text: str) -> list[_Token]:
-        tokens: list[_Token] = []
+    def tokenise(self, text: str) -> list[Token]:
+        tokens: list[Token] = []
         start = _BLANK.match(text).end()  # type: ignore[union-attr]
         while start < len(text):
-            match = _TOKEN.match(text, start)
+            match = self.part.match(text, start)
             if match is None:
                 remedy = (
                     "write ** for powers"
@@ -140,23 +150,23 @@ class _Parser:
                     else "write numbers, names, + - * / ** ( ) and commas only"
                 )
                 self.fail(
-                    f"{text[start]!a} is not part of plain mathematics", remedy, _Token("sign", text[start], start + 1)
+                    f"{text[start]!a} is not part of plain mathematics", remedy, Token("sign", text[start], start + 1)
                 )
-            tokens.append(_Token(match.lastgroup or "", match.group(), start + 1))
+            tokens.append(Token(match.lastgroup or "", match.group(), start + 1))
             start = _BLANK.match(text, match.end()).end()  # type: ignore[union-attr]
-        tokens.append(_Token("end", "", len(text) + 1))
+        tokens.append(Token("end", "", len(text) + 1))
         return tokens
 
     @property
-    def ahead(self) -> _Token:
+    def ahead(self) -> Token:
         return self.tokens[self.position]
 
-    def take(self) -> _Token:
+    def take(self) -> Token:
         token = self.ahead
         self.position += 1
         return token
 
-    def take_if(self, *signs: str) -> _Token | None:
+    def take_if(self, *signs: str) -> Token | None:
         return self.take() if self.ahead.kind == "sign" and self.ahead.text in signs else None
 
     def require(self, sign: str) -> None:
@@ -203,7 +213,7 @@ class _Parser:
         sign = self.take_if("**")
         return base if sign is None else self.raised(base, self.signed(), sign)
 
-    def raised(self, base: sp.Expr, exponent: sp.Expr, sign: _Token) -> sp.Expr:
+    def raised(self, base: sp.Expr, exponent: sp.Expr, sign: Token) -> sp.Expr:
         if base.is_number and exponent.is_number:
             return self.constant(math.pow, (base, exponent), sign)
         if exponent.is_number:
@@ -234,13 +244,13 @@ class _Parser:
             return value
         self.fail(f"found {token}", "put a number, a name or a bracket there", token)
 
-    def number(self, token: _Token) -> sp.Expr:
+    def number(self, token: Token) -> sp.Expr:
         return self.bounded(
             sp.Integer(int(token.text)) if token.text.isdigit() else sp.Float(self.finite(float(token.text), token)),
             token,
         )
 
-    def named(self, token: _Token) -> sp.Expr:
+    def named(self, token: Token) -> sp.Expr:
         if token.text in FUNCTIONS:
             self.fail(f"the function {token.text} without an argument", f"write {token.text}(...)", token)
         if token.text not in self.names:
@@ -251,7 +261,7 @@ class _Parser:
             )
         return self.bounded(self.names[token.text], token)
 
-    def call(self, token: _Token) -> sp.Expr:
+    def call(self, token: Token) -> sp.Expr:
         function = FUNCTIONS.get(token.text)
         if function is None:
             self.fail(f"{token} is not a known function", f"use * to multiply, or one of {', '.join(FUNCTIONS)}", token)
@@ -273,7 +283,7 @@ class _Parser:
         self.require(")")
         return values
 
-    def constant(self, function: Callable[..., float], arguments: tuple[sp.Expr, ...], token: _Token) -> sp.Expr:
+    def constant(self, function: Callable[..., float], arguments: tuple[sp.Expr, ...], token: Token) -> sp.Expr:
         """The double value of a function at constants.
 
         A whole value becomes an integer, so that t**(2*2) stays a polynomial.
@@ -285,22 +295,22 @@ class _Parser:
         exact = value.is_integer() and abs(value) <= LARGEST_EXACT_INTEGER
         return self.bounded(sp.Integer(int(value)) if exact else sp.Float(value), token)
 
-    def double(self, constant: sp.Expr, token: _Token) -> float:
+    def double(self, constant: sp.Expr, token: Token) -> float:
         return self.finite(float(constant), token)
 
-    def finite(self, value: float, token: _Token) -> float:
+    def finite(self, value: float, token: Token) -> float:
         if not math.isfinite(value):
             self.fail(f"{token} gives a number beyond double precision", "keep numbers below 1e308", token)
         return value
 
-    def bounded(self, value: sp.Expr, token: _Token) -> sp.Expr:
+    def bounded(self, value: sp.Expr, token: Token) -> sp.Expr:
         """`value` counted as one more node, with large exact numbers turned into doubles.
 
         Fails where a number or an exponent is out of range.
         """
         self.nodes += 1
-        if self.nodes > MOST_NODES:
-            self.fail(f"more than {MOST_NODES} numbers, names and operations", "simplify it", token)
+        if self.nodes > self.most_nodes:
+            self.fail(f"more than {self.most_nodes} numbers, names and operations", "simplify it", token)
         large: dict[sp.Expr, sp.Expr] = {}
         for node in sp.preorder_traversal(value):
             if node in _NOT_REAL:
@@ -322,7 +332,7 @@ class _Parser:
         self.require_shallow(sums_in_sums(value), token)
         return value.xreplace(large) if large else value
 
-    def require_shallow(self, depth: int, token: _Token) -> None:
+    def require_shallow(self, depth: int, token: Token) -> None:
         if depth > MOST_SUMS_IN_SUMS:
             self.fail(
                 f"sums within sums, over {MOST_SUMS_IN_SUMS} levels deep", "multiply it out or simplify it", token

@@ -49,6 +49,7 @@ ROOMS = {
         "cli",
         "session",
         "runs",
+        "comparison",
         "annealing",
         "verification",
         "collapse",

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from annealvi.cli.commands import (
     collapse,
+    compare,
     derive,
     fixed_points,
     flow,
@@ -40,6 +41,7 @@ class Command(Protocol):
 COMMANDS: tuple[Command, ...] = (
     verify,
     derive,
+    compare,
     rhs,
     integrate,
     simulate,

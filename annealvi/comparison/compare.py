@@ -1,0 +1,335 @@
+"""The verdict on somebody's equations: equal, equal up to a unit of time, equal in a limit, or different and where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from annealvi.comparison.evaluation import evaluated
+from annealvi.comparison.factors import named_factor, same
+from annealvi.comparison.location import Repair, Search, derived_definitions
+from annealvi.comparison.samples import Samples, random_samples
+from annealvi.comparison.terms import expanded_terms, terms_as_written
+from annealvi.comparison.theirs import OwnDefinition, Theirs, given_equations, read_equations
+from annealvi.session.session import Session, open_session
+from derive.objects.expectation import Expectation
+from derive.objects.lambdified import NotAveragedError
+from derive.objects.parameters import WEIGHTS
+from derive.objects.short_repr import short_repr
+from derive.objects.system import BETA, OdeSystem
+from derive.problem.specification import BadInput, Problem
+
+EQUAL, TIME_UNIT, IN_LIMIT, DIFFERENT = "equal", "equal-up-to-time-unit", "equal-in-limit", "different"
+STEP = 1e-3
+"""The inverse temperature at which the first order in it is told from the second."""
+
+
+@dataclass(frozen=True)
+class EquationVerdict:
+    """What was found about one equation.
+
+    Attributes
+    ----------
+    state : sympy.Symbol
+        The state whose rate it is.
+    verdict : str
+        "equal" (in the common unit of time), "factor" (equal up to a factor of its own), "different" or "missing".
+    factor : sympy.Expr or None
+        Theirs divided by the derived rate, where this is one factor.
+    worst : dict of str to float
+        The state and inverse temperature, in their names, at which the two differ most, and both values there.
+    repairs : tuple of Repair
+        The changes that would each make it right.
+    """
+
+    state: sp.Symbol
+    verdict: str
+    factor: sp.Expr | None = None
+    worst: Mapping[str, float] | None = None
+    repairs: tuple[Repair, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Somebody's equations beside the derived ones.
+
+    Attributes
+    ----------
+    verdict : str
+        "equal", "equal-up-to-time-unit", "equal-in-limit" or "different".
+    time_unit : sympy.Expr or None
+        What their rates are multiples of the derived ones by, where it is not one.
+    limit : str
+        The limit in which the two are equal; empty for any other verdict.
+    equations : tuple of EquationVerdict
+        One for each state.
+    points : int
+        At how many points the two were compared.
+    seed : int
+        The seed of the points.
+    theirs : Theirs
+        The equations as they were read.
+    repaired : Theirs or None
+        Their equations with the first repair of each wrong one, where that makes all of them right.
+    """
+
+    verdict: str
+    time_unit: sp.Expr | None
+    limit: str
+    equations: tuple[EquationVerdict, ...]
+    points: int
+    seed: int
+    theirs: Theirs
+    repaired: Theirs | None = None
+
+    SHOWN = ("verdict", "time_unit", "limit")
+    __repr__ = short_repr
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the equations are right, in their unit of time or not."""
+        return self.verdict in (EQUAL, TIME_UNIT)
+
+
+def compare(
+    problem: Problem | Session, equations: Mapping[Any, Any] | str | os.PathLike[str], seed: int = 0
+) -> Comparison:
+    """Compare somebody's equations with those that are derived for a problem.
+
+    Both sides are evaluated at random states, inverse temperatures, weights and lengths. Averages have an error of
+    1e-12, and rates count as equal within 1e-8 of their largest value.
+
+    Parameters
+    ----------
+    problem : Problem or Session
+    equations : mapping or path
+        The rate of each state as a SymPy expression, by symbol or name; or a TOML file with the tables `names`,
+        `definitions` and `equations`.
+    seed : int, optional
+        Seed of the points.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    BadInput
+        For equations that cannot be read.
+
+    Examples
+    --------
+    >>> import annealvi
+    >>> problem = annealvi.load_problem("bimodal")
+    >>> rates = annealvi.equations(problem)
+    >>> annealvi.compare(problem, {s: 2 * rate for s, rate in rates.items()}).time_unit
+    2
+    """
+    session = problem if isinstance(problem, Session) else open_session(problem)
+    system, values = session.derivation.system, session.symbolic.values
+    if isinstance(equations, Mapping):
+        theirs = given_equations(equations, system, values)
+    else:
+        theirs = read_equations(equations, system, values)
+    return compared(session, _completed(theirs, system), seed)
+
+
+def compared(session: Session, theirs: Theirs, seed: int) -> Comparison:
+    """The comparison with equations that are read already."""
+    system = session.derivation.system
+    found = _Rates(system, theirs, random_samples(session, seed))
+    unit = found.common_unit()
+    verdicts = tuple(found.verdict(state, unit) for state in system.states)
+    comparison = Comparison(DIFFERENT, None if unit == 1 else unit, "", verdicts, found.samples.size, seed, theirs)
+    if all(v.verdict == "equal" for v in verdicts):
+        return replace(comparison, verdict=EQUAL if unit == 1 else TIME_UNIT)
+    missing = any(v.verdict == "missing" for v in verdicts)
+    limit = "" if missing else _limit(session, theirs, seed)
+    if limit:
+        return replace(comparison, verdict=IN_LIMIT, limit=limit)
+    return _located(session, comparison, found, unit)
+
+
+class _Rates:
+    """The rates of both sides at the points."""
+
+    def __init__(self, system: OdeSystem, theirs: Theirs, samples: Samples) -> None:
+        self.system, self.theirs, self.samples = system, theirs, samples
+        ours = samples.values(system.subexpressions)
+        own = _their_values(theirs, samples)
+        self.ours = {s: evaluated(e, ours) for s, e in zip(system.states, system.rhs, strict=True)}
+        self.own = {s: _their_rate(theirs, s, own) for s in theirs.rates}
+        self.parameters = {s: samples.numbers[s] for s in system.parameters}
+        self._factors: dict[sp.Symbol, sp.Expr | None] = {}
+
+    def size(self, state: sp.Symbol) -> float:
+        return float(np.abs(self.ours[state]).max())
+
+    def factor(self, state: sp.Symbol) -> sp.Expr | None:
+        """Their rate divided by the derived one, where this is a factor made of numbers and parameters."""
+        if state not in self._factors:
+            self._factors[state] = self._factor(state)
+        return self._factors[state]
+
+    def _factor(self, state: sp.Symbol) -> sp.Expr | None:
+        if same(self.ours[state], self.own[state], self.size(state)):
+            return sp.S.One
+        ratios = np.empty(self.samples.size)
+        for n in np.unique(self.samples.sets):
+            here = self.samples.sets == n
+            a, b = self.ours[state][here], self.own[state][here]
+            ratio = float(a @ b / (a @ a))
+            if not np.isfinite(ratio) or ratio == 0 or not same(ratio * a, b, abs(ratio) * np.abs(a).max()):
+                return None
+            ratios[here] = ratio
+        return named_factor(ratios, self.parameters)
+
+    def common_unit(self) -> sp.Expr:
+        """The factor that most equations have in common, one where there is none."""
+        factors = [f for f in map(self.factor, self.own) if f is not None]
+        counts = {f: factors.count(f) for f in factors}
+        return max(counts, key=lambda f: (counts[f], f == 1)) if counts else sp.S.One
+
+    def wanted(self, state: sp.Symbol, unit: sp.Expr) -> np.ndarray:
+        """The derived rate (n,) in their unit of time."""
+        return self.ours[state] * evaluated(sp.sympify(unit), self.parameters)
+
+    def verdict(self, state: sp.Symbol, unit: sp.Expr) -> EquationVerdict:
+        """What holds for one equation in a unit of time."""
+        if state not in self.own:
+            return EquationVerdict(state, "missing")
+        factor = self.factor(state)
+        if factor == unit:
+            return EquationVerdict(state, "equal", factor)
+        away = np.abs(self.own[state] - self.wanted(state, unit))
+        n = int(np.argmax(np.where(np.isfinite(away), away, np.inf)))
+        place = {self.theirs.written(s): float(self.samples.numbers[s][n]) for s in (*self.system.states, BETA)}
+        place |= {self.theirs.written(s): float(self.samples.numbers[s][n]) for s in self.system.parameters}
+        worst = {**place, "theirs": float(self.own[state][n]), "ours": float(self.wanted(state, unit)[n])}
+        return EquationVerdict(state, "different" if factor is None else "factor", factor, worst)
+
+
+@contextmanager
+def _told(key: str, source: str) -> Iterator[None]:
+    """A context in which an average that does not settle is bad input."""
+    try:
+        yield
+    except NotAveragedError:
+        remedy = "write it over at most three variables, with an integrand that grows more slowly than exp(z**2/2)"
+        raise BadInput(key, "an average does not settle", remedy, source) from None
+
+
+def _their_values(theirs: Theirs, samples: Samples) -> dict[sp.Symbol, np.ndarray]:
+    with _told("definitions", theirs.source):
+        return samples.values(theirs.subexpressions)
+
+
+def _their_rate(theirs: Theirs, state: sp.Symbol, values: Mapping[sp.Symbol, np.ndarray]) -> np.ndarray:
+    key = f"equations.d{theirs.written(state)}/dt"
+    with _told(key, theirs.source):
+        rate = evaluated(theirs.rates[state], values)
+    if np.isfinite(rate).all():
+        return rate
+    n = int(np.flatnonzero(~np.isfinite(rate))[0])
+    used = sorted(theirs.rates[state].free_symbols, key=lambda s: s.name)
+    place = ", ".join(f"{theirs.written(s)} = {values[s][n]:.4g}" for s in used)
+    remedy = "avoid division by zero and logarithms of negative numbers"
+    raise BadInput(key, f"no finite number at {place}", remedy, theirs.source)
+
+
+LIMITS = (
+    ("the proposal's weights are equal", ("proposal",)),
+    ("the target's weights are equal", ("target",)),
+    ("all weights are equal", ("target", "proposal")),
+)
+"""Special cases, and the mixtures whose weights are equal in them."""
+
+
+def _limit(session: Session, theirs: Theirs, seed: int) -> str:
+    """The first limit in which the equations agree; empty where there is none.
+
+    Equations for equal weights do not contain these weights. Those that do contain them, and agree where the weights
+    are equal, have one weight in the place of another.
+    """
+    system, setting = session.derivation.system, session.derivation.setting
+    weights = {"proposal": set(setting.proposal.weights), "target": set(setting.target.weights)}
+    used = theirs.used_symbols()
+    for text, equal in LIMITS:
+        if any(used & weights[mixture] for mixture in equal):
+            continue
+        found = _Rates(system, theirs, random_samples(session, seed, equal))
+        if all(found.verdict(s, found.common_unit()).verdict == "equal" for s in system.states):
+            unit = found.common_unit()
+            return f"where {text}" + (f", in a unit of time {unit} times as short" if unit != 1 else "")
+    levels = random_samples(session, seed, betas=(0.0, STEP, 2 * STEP))
+    found = _Rates(system, theirs, levels)
+    order = np.rint(levels.numbers[BETA] / STEP).astype(int)
+    for state in system.states:
+        away = [(found.own[state] - found.ours[state])[order == n] for n in range(3)]
+        change = np.abs(found.ours[state][order == 1] - found.ours[state][order == 0]).max()
+        first_order = (4 * away[1] - away[2] - 3 * away[0]) / 2
+        if not same(away[0], 0 * away[0], found.size(state)) or np.abs(first_order).max() > STEP * change:
+            return ""
+    return "to first order in beta, at high temperature"
+
+
+def _located(session: Session, comparison: Comparison, found: _Rates, unit: sp.Expr) -> Comparison:
+    """The comparison with repairs of the wrong equations, and with the repaired equations."""
+    theirs, system = comparison.theirs, session.derivation.system
+    wrong = tuple(v.state for v in comparison.equations if v.verdict in ("different", "factor"))
+    wanted = {s: found.wanted(s, unit) for s in theirs.rates}
+    repairs = Search(system, theirs, found.samples, wanted, wrong).repairs()
+    verdicts = tuple(replace(v, repairs=repairs.get(v.state, ())) for v in comparison.equations)
+    repaired = theirs
+    for v in verdicts:
+        if v.repairs:
+            repaired = with_repair(repaired, v.state, v.repairs[0], system)
+    if wrong and all(repairs[s] for s in wrong):
+        again = _Rates(system, repaired, found.samples)
+        if all(again.verdict(s, unit).verdict == "equal" for s in theirs.rates):
+            return replace(comparison, equations=verdicts, repaired=repaired)
+    return replace(comparison, equations=verdicts)
+
+
+def with_repair(theirs: Theirs, state: sp.Symbol, repair: Repair, system: OdeSystem) -> Theirs:
+    """The equations with one repair made, and with the derived definitions that a missing term brings along."""
+    if repair.place == "definition":
+        definitions = [replace(d, formula=repair.new) if d.name == repair.name else d for d in theirs.definitions]
+        changed = {s: e for d in definitions for s, e in d.applied(d.formula).items()}
+        named = tuple((s, changed[s]) for s, _ in theirs.subexpressions)
+        return replace(theirs, subexpressions=named, definitions=tuple(definitions))
+    rates = {**theirs.rates, state: _exchanged(theirs, state, repair)}
+    needed, brought = set(repair.new.free_symbols) if repair.place == "missing term" else set(), []
+    for symbol, definition in reversed(derived_definitions(system, theirs)):
+        if symbol in needed:
+            needed |= definition.free_symbols
+            brought.append((symbol, definition))
+    more = tuple(OwnDefinition(s.name, (), e, {s: ()}) for s, e in brought[::-1])
+    named = (*theirs.subexpressions, *brought[::-1])
+    return replace(theirs, rates=rates, subexpressions=named, definitions=(*theirs.definitions, *more))
+
+
+def _exchanged(theirs: Theirs, state: sp.Symbol, repair: Repair) -> sp.Expr:
+    """The right-hand side with the new term in the place of the old one."""
+    rate = theirs.rates[state]
+    averages = {s for s, e in theirs.subexpressions if e.has(Expectation)}
+    for terms in (sp.Add.make_args(rate), terms_as_written(rate, averages), expanded_terms(rate)):
+        if repair.old in terms:
+            return sp.Add(*(repair.new if term == repair.old else term for term in terms))
+    return rate + repair.new
+
+
+def _completed(theirs: Theirs, system: OdeSystem) -> Theirs:
+    """The equations with the one rate of learned weights that is left out: the weights sum to one."""
+    weights = [v.symbol for v in system.variables if v.kind == WEIGHTS]
+    missing = [s for s in system.states if s not in theirs.rates]
+    if len(missing) != 1 or missing[0] not in weights:
+        return theirs
+    others = sp.Add(*(theirs.rates[s] for s in weights if s != missing[0]))
+    return replace(theirs, rates={**theirs.rates, missing[0]: -others})

@@ -1,0 +1,270 @@
+"""Where somebody's equation goes wrong: the one term or definition whose repair makes it right.
+
+An equation is repaired in one term of its right-hand side where such a repair exists: what the term must be multiplied
+by is the ratio of what it should be to what it is, at every point, and this ratio is then given a name. Otherwise a
+term of the derived equation may be missing, or one of the definitions may be wrong. A repair counts if it makes the
+equation right at every point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import sympy as sp
+
+from annealvi.comparison.evaluation import evaluated
+from annealvi.comparison.factors import CLOSE, named_factor, same
+from annealvi.comparison.samples import Samples
+from annealvi.comparison.terms import expanded_terms, single_changes, terms_as_written
+from annealvi.comparison.theirs import OwnDefinition, Theirs
+from derive.objects.expectation import Expectation
+from derive.objects.lambdified import at_most_nodes
+from derive.objects.system import BETA, OdeSystem
+
+MOST_REPAIRS = 2
+FEW_POINTS = 4
+MOST_CHANGES = 3000
+SEARCH_NODES = 40_000
+"""The most nodes of an average in the search: most changes make it unlike any average of interest."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A change that makes an equation right.
+
+    Attributes
+    ----------
+    place : str
+        "term", "missing term" or "definition".
+    name : str
+        The definition's name; empty for a term.
+    old, new : sympy.Expr
+        What stands there, zero for a missing term, and what should stand there.
+    coefficient : sympy.Expr or None
+        By what the old term is to be multiplied.
+    """
+
+    place: str
+    name: str
+    old: sp.Expr
+    new: sp.Expr
+    coefficient: sp.Expr | None = None
+
+    @property
+    def exchanged(self) -> tuple[sp.Symbol, sp.Symbol] | None:
+        """Where the repair exchanges two symbols: the one that stands there, and the one that should."""
+        if self.coefficient is None:
+            return None
+        wanted, present = self.coefficient.as_numer_denom()
+        return (present, wanted) if wanted.is_Symbol and present.is_Symbol else None
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search for repairs.
+
+    ours, theirs: the two systems. samples: the points. wanted: (n,) for each state what their right-hand side should
+    be, in their unit of time. wrong: the states whose equations differ.
+    """
+
+    ours: OdeSystem
+    theirs: Theirs
+    samples: Samples
+    wanted: Mapping[sp.Symbol, np.ndarray]
+    wrong: tuple[sp.Symbol, ...]
+
+    @cached_property
+    def values(self) -> dict[sp.Symbol, np.ndarray]:
+        """The values of all symbols of both systems; those of their definitions have their names."""
+        return self.samples.values(self.theirs.subexpressions)
+
+    @cached_property
+    def derived_terms(self) -> dict[sp.Symbol, list[tuple[sp.Expr, np.ndarray]]]:
+        """The terms of each derived rate with their values."""
+        named = derived_definitions(self.ours, self.theirs)
+        known, averages = self.samples.values(named), {s for s, e in named if e.has(Expectation)}
+        names = {old: new for (old, _), (new, _) in zip(self.ours.subexpressions, named, strict=True)}
+        found = {}
+        for state, rhs in zip(self.ours.states, self.ours.rhs, strict=True):
+            rate = rhs.xreplace(names)
+            terms = dict.fromkeys([*terms_as_written(rate, averages), *expanded_terms(rate)])
+            found[state] = [(term, evaluated(term, known)) for term in terms]
+        return found
+
+    def repairs(self) -> dict[sp.Symbol, tuple[Repair, ...]]:
+        """At most MOST_REPAIRS repairs of each wrong equation, the plainest first.
+
+        A definition's repair that makes several equations right at once comes before those of single terms.
+        """
+        found = {state: [(1, repair) for repair in self._of_terms(state)] for state in self.wrong}
+        unrepaired = [state for state in self.wrong if not found[state]]
+        if unrepaired or len(self.wrong) > 1:
+            for repair, mended in self._of_definitions(unrepaired or list(self.wrong)):
+                for state in mended:
+                    found[state].append((len(mended), repair))
+        plainest = {state: sorted(pairs, key=lambda pair: -pair[0]) for state, pairs in found.items()}
+        return {state: tuple(repair for _, repair in pairs[:MOST_REPAIRS]) for state, pairs in plainest.items()}
+
+    def _of_terms(self, state: sp.Symbol) -> Iterator[Repair]:
+        rate, wanted = self.theirs.rates[state], self.wanted[state]
+        present = evaluated(rate, self.values)
+        lacking, size = wanted - present, np.abs(wanted).max()
+        averages = {s for s, e in self.theirs.subexpressions if e.has(Expectation)}
+        terms = dict.fromkeys([*sp.Add.make_args(rate), *terms_as_written(rate, averages), *expanded_terms(rate)])
+        bases = {s: v for s, v in self.values.items() if s in self._plausible}
+        for term in terms:
+            value = evaluated(term, self.values)
+            with np.errstate(all="ignore"):
+                ratio = (lacking + value) / value
+            if np.abs(lacking + value).max() <= CLOSE * size:
+                ratio = np.zeros_like(value)
+            factor = named_factor(ratio, bases) if np.isfinite(ratio).all() else None
+            if factor is not None:
+                yield Repair("term", "", term, factor * term, factor)
+        for term, value in self.derived_terms[state]:
+            with np.errstate(all="ignore"):
+                ratio = lacking / value
+            if np.isfinite(ratio).all() and np.ptp(ratio) <= CLOSE * np.abs(ratio).max():
+                factor = named_factor(ratio, {})
+                if factor is not None and factor != 0:
+                    yield Repair("missing term", "", sp.S.Zero, factor * term, factor)
+
+    @cached_property
+    def _plausible(self) -> set[sp.Symbol]:
+        """The symbols that may be a factor: those of their equations and definitions, and states and parameters."""
+        defined = {s for s, _ in self.theirs.subexpressions}
+        return {*self.values} & {BETA, *self.ours.states, *self.ours.parameters, *defined}
+
+    def _of_definitions(self, states: list[sp.Symbol]) -> Iterator[tuple[Repair, list[sp.Symbol]]]:
+        ways = (self._plain_slips, self._slips_outside_averages, self._derived_formulas, self._slips)
+        tried, complete = 0, False
+        for way in ways:
+            for definition in self.theirs.definitions:
+                using = [s for s in states if self._depends(self.theirs.rates[s], set(definition.applications))]
+                for formula in dict.fromkeys(way(definition, using[0])) if using else ():
+                    tried += 1
+                    if tried > MOST_CHANGES:
+                        return
+                    changed = definition.applied(formula)
+                    with at_most_nodes(SEARCH_NODES):
+                        if formula == definition.formula or not self._right(using[:1], changed, self._few):
+                            continue
+                    mended = [s for s in using if self._right([s], changed)]
+                    if len(mended) < len(using) and len(changed) > 1 and way == self._derived_formulas:
+                        continue  # right for one of its arguments alone
+                    if mended and self._right(self._unaffected(changed), changed):
+                        complete = complete or len(mended) == len(states)
+                        yield Repair("definition", definition.name, definition.formula, formula), mended
+                        break
+            if complete:
+                return
+
+    def _plain_slips(self, definition: OwnDefinition, _: sp.Symbol) -> Iterator[sp.Expr]:
+        """The commonest slips: signs, factors of two, terms too many, and exchanged symbols."""
+        return single_changes(definition.formula, self._alike, ())
+
+    def _slips_outside_averages(self, definition: OwnDefinition, _: sp.Symbol) -> Iterator[sp.Expr]:
+        return self._slips(definition, _) if not definition.formula.has(Expectation) else iter(())
+
+    def _slips(self, definition: OwnDefinition, _: sp.Symbol) -> Iterator[sp.Expr]:
+        """All slips, among them terms and factors that are missing."""
+        return single_changes(definition.formula, self._alike, self._factors)
+
+    def _derived_formulas(self, definition: OwnDefinition, state: sp.Symbol) -> Iterator[sp.Expr]:
+        """The derived averages that a definition would have to be for an equation to be right.
+
+        The equation must be linear in the definition, which then follows from the equation at every point.
+        """
+        for symbol, arguments in definition.applications.items():
+            at = [self._rate_where(state, symbol, number) for number in (0.0, 1.0, 2.0)]
+            slope = at[1] - at[0]
+            if not (slope != 0).all() or not same(at[2] - at[1], slope, np.abs(slope).max()):
+                continue
+            needed = (self.wanted[state] - at[0]) / slope
+            for derived, value in self._derived_averages:
+                with np.errstate(all="ignore"):
+                    factor = named_factor(needed / value, {s: self.samples.numbers[s] for s in self.ours.parameters})
+                if factor is not None and factor != 0:
+                    back = {a: own for a, own in zip(arguments, definition.arguments, strict=True) if a.is_Symbol}
+                    yield (factor * derived).xreplace(back)
+
+    def _rate_where(self, state: sp.Symbol, symbol: sp.Symbol, number: float) -> np.ndarray:
+        """The rate (n,) of a state where a symbol has the same value at every point."""
+        known = {**self.values, symbol: np.full(self.samples.size, number)}
+        stale = {symbol}
+        for name, definition in self.theirs.subexpressions:
+            if name != symbol and definition.free_symbols & stale:
+                stale.add(name)
+                known[name] = evaluated(definition, known)
+        return evaluated(self.theirs.rates[state], known)
+
+    @cached_property
+    def _derived_averages(self) -> list[tuple[sp.Expr, np.ndarray]]:
+        """The derived averages, written out, with their values."""
+        known, found, written = self.samples.values(self.ours.subexpressions), [], dict[sp.Symbol, sp.Expr]()
+        for symbol, definition in self.ours.subexpressions:
+            written[symbol] = definition.xreplace(written)
+            if definition.has(Expectation):
+                found.append((written[symbol], known[symbol]))
+        return found
+
+    def _unaffected(self, changed: Mapping[sp.Symbol, sp.Expr]) -> list[sp.Symbol]:
+        """The states whose equations are right and contain the changed definitions."""
+        return [s for s, rate in self.theirs.rates.items() if s not in self.wrong and self._depends(rate, set(changed))]
+
+    @cached_property
+    def _few(self) -> np.ndarray:
+        return np.linspace(0, self.samples.size - 1, FEW_POINTS).astype(int)
+
+    def _depends(self, expression: sp.Expr, symbols: set[sp.Symbol]) -> bool:
+        inside = set(expression.free_symbols)
+        for name, definition in reversed(self.theirs.subexpressions):
+            if name in inside:
+                inside |= definition.free_symbols
+        return bool(inside & symbols)
+
+    def _right(
+        self, states: list[sp.Symbol], changed: Mapping[sp.Symbol, sp.Expr], points: np.ndarray | slice = slice(None)
+    ) -> bool:
+        """Whether the equations of some states are right where some symbols have other definitions."""
+        known = {s: v[points] for s, v in self.values.items()}
+        stale: set[sp.Symbol] = set()
+        try:
+            for name, definition in self.theirs.subexpressions:
+                present = changed.get(name, definition)
+                if name in changed or present.free_symbols & stale:
+                    stale.add(name)
+                    known[name] = evaluated(present, known)
+            return all(
+                same(self.wanted[s][points], evaluated(self.theirs.rates[s], known), np.abs(self.wanted[s]).max())
+                for s in states
+            )
+        except (ArithmeticError, TypeError, ValueError):
+            return False
+
+    @cached_property
+    def _alike(self) -> dict[sp.Symbol, list[sp.Symbol]]:
+        """The symbols that a slip of the pen may exchange: states, and parameters of one letter."""
+        groups: dict[str, list[sp.Symbol]] = {}
+        for s in (*self.ours.states, *self.ours.parameters):
+            groups.setdefault("state" if s in self.ours.states else s.name.rstrip("0123456789"), []).append(s)
+        return {s: [other for other in group if other != s] for group in groups.values() for s in group}
+
+    @cached_property
+    def _factors(self) -> list[sp.Expr]:
+        """What a term of a definition may lack: a parameter, or a definition without an argument."""
+        lengths = [s for s in self.ours.parameters if s.name in ("R", "r")]
+        plain = [s for s, e in self.theirs.subexpressions if "(" not in s.name and not e.has(Expectation)]
+        logarithms = [sp.log(s) for s in self.ours.parameters if s.name.startswith("w_")]
+        return [*self.ours.parameters, *(s**2 for s in lengths), *logarithms, *plain]
+
+
+def derived_definitions(ours: OdeSystem, theirs: Theirs) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
+    """The named subexpressions of the derived system, under other names where theirs are the same."""
+    taken = {s.name for s, _ in theirs.subexpressions} | {d.name.partition("(")[0] for d in theirs.definitions}
+    taken |= set(theirs.names.values())
+    names = {s: sp.Symbol(f"derived_{s.name}", real=True) for s, _ in ours.subexpressions if s.name in taken}
+    return tuple((names.get(s, s), e.xreplace(names)) for s, e in ours.subexpressions)

@@ -1,0 +1,204 @@
+"""Somebody's equations: read from a TOML file or given in SymPy, in the symbols of a derived system."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sympy as sp
+
+from annealvi.comparison.formulas import Definition, Scope, definition_of
+from derive.objects.expectation import Expectation, StandardNormal
+from derive.objects.system import BETA, OdeSystem
+from derive.problem.field_checks import BadInput, shown
+
+MOST_BYTES = 2**18
+SECTIONS = ("names", "definitions", "equations")
+_RATE = re.compile(r"\s*d\s*([A-Za-z_]\w*)\s*/\s*dt\s*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class OwnDefinition:
+    """A definition in somebody's equations.
+
+    Attributes
+    ----------
+    name : str
+        Its name, with its arguments: "h" or "F(u)".
+    arguments : tuple of sympy.Symbol
+    formula : sympy.Expr
+        Its right-hand side in the arguments.
+    applications : mapping of sympy.Symbol to tuple of sympy.Expr
+        The symbols that stand for it in the equations, with the arguments of each.
+    """
+
+    name: str
+    arguments: tuple[sp.Symbol, ...]
+    formula: sp.Expr
+    applications: Mapping[sp.Symbol, tuple[sp.Expr, ...]]
+
+    def applied(self, formula: sp.Expr) -> dict[sp.Symbol, sp.Expr]:
+        """What each application is where the definition has this formula."""
+        return {
+            symbol: formula.xreplace(dict(zip(self.arguments, given, strict=True)))
+            for symbol, given in self.applications.items()
+        }
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """Somebody's equations.
+
+    Attributes
+    ----------
+    source : str
+        Where they stand, for messages.
+    rates : mapping of sympy.Symbol to sympy.Expr
+        The right-hand side of each state that has an equation, in states, parameters, `BETA` and the symbols of
+        `subexpressions`.
+    subexpressions : tuple of (sympy.Symbol, sympy.Expr)
+        Their definitions, in an order in which each uses earlier symbols alone.
+    names : mapping of sympy.Symbol to str
+        Their name of each symbol that has another one in the derived system.
+    definitions : tuple of OwnDefinition
+        The definitions behind the subexpressions.
+    """
+
+    source: str
+    rates: Mapping[sp.Symbol, sp.Expr]
+    subexpressions: tuple[tuple[sp.Symbol, sp.Expr], ...]
+    names: Mapping[sp.Symbol, str]
+    definitions: tuple[OwnDefinition, ...] = ()
+
+    def used_symbols(self) -> set[sp.Symbol]:
+        """All symbols in the equations and in the definitions that they use."""
+        used = set().union(*(rate.free_symbols for rate in self.rates.values()))
+        for symbol, definition in reversed(self.subexpressions):
+            if symbol in used:
+                used |= definition.free_symbols
+        return used
+
+    def written(self, expression: sp.Expr) -> str:
+        """The text of an expression in their names."""
+        return str(expression.xreplace({s: sp.Symbol(name) for s, name in self.names.items()}))
+
+
+def known_symbols(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> dict[str, sp.Symbol]:
+    """The symbols that equations may contain, by name: states, parameters of the problem, and beta."""
+    return {s.name: s for s in (*system.states, *system.parameters, *values, BETA)}
+
+
+def read_equations(path: str | os.PathLike[str], system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Theirs:
+    """The equations of a TOML file. Raises BadInput with the place of a mistake."""
+    source = os.fsdecode(path)
+    document = _read_toml(source)
+    known = known_symbols(system, values)
+    stray = [key for key in document if key not in SECTIONS]
+    if stray:
+        raise BadInput(shown(stray[0]), "no such section", f"the sections are {', '.join(SECTIONS)}", source)
+    names, definitions, equations = (_texts(document, section, source) for section in SECTIONS)
+    if not equations:
+        raise BadInput("equations", "there is none", f'write "d{system.states[0]}/dt" = "..."', source)
+    scope = Scope(_symbols(names, known, source), _definitions(definitions, source), source)
+    rates: dict[sp.Symbol, sp.Expr] = {}
+    for key, text in equations.items():
+        match = _RATE.fullmatch(key)
+        state = scope.symbols.get(match[1]) if match else None
+        if state not in system.states:
+            states = ", ".join(f"d{scope.written(s)}/dt" for s in system.states)
+            raise BadInput(f"equations.{shown(key)}", "this is the rate of no state", f"the rates are {states}", source)
+        if state in rates:
+            raise BadInput(f"equations.{shown(key)}", "a second equation of one state", "leave one out", source)
+        rates[state] = scope.read(text, f"equations.{key}")
+    for name, definition in scope.definitions.items():  # a definition that nothing uses is read as well
+        if not definition.arguments and name not in {s.name for s in scope.named}:
+            scope.read(name, f"definitions.{name}")
+    own = {known[ours]: name for name, ours in names.items()}
+    named = tuple(scope.named.items())
+    applied: dict[str, dict[sp.Symbol, tuple[sp.Expr, ...]]] = {}
+    for symbol, (name, arguments) in scope.applied.items():
+        applied.setdefault(name, {})[symbol] = arguments
+    found = tuple(_own_definition(scope, name, symbols) for name, symbols in applied.items())
+    return Theirs(source, rates, named, own, found)
+
+
+def _own_definition(scope: Scope, name: str, symbols: Mapping[sp.Symbol, tuple[sp.Expr, ...]]) -> OwnDefinition:
+    arguments, formula = scope.body(name)
+    shown_name = f"{name}({', '.join(map(str, arguments))})" if arguments else name
+    return OwnDefinition(shown_name, arguments, formula, symbols)
+
+
+def given_equations(equations: Mapping[Any, Any], system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Theirs:
+    """Equations given in SymPy: the right-hand side of each state, by symbol or name.
+
+    Symbols count by their names, so that those of another session or with other assumptions are the same.
+    """
+    source, known = "equations", known_symbols(system, values)
+    rates = {}
+    for key, value in equations.items():
+        state = known.get(str(key))
+        if state not in system.states:
+            states = ", ".join(map(str, system.states))
+            raise BadInput(shown(str(key)), "this is no state", f"the states are {states}", source)
+        if not isinstance(value, sp.Expr | int | float):
+            raise BadInput(str(key), f"a {type(value).__name__}", "give a SymPy expression", source)
+        expression = sp.sympify(value, strict=True)
+        stray = [s for s in expression.free_symbols if s.name not in known or isinstance(s, StandardNormal)]
+        if stray:
+            names = ", ".join(sorted(s.name for s in stray))
+            raise BadInput(
+                str(key), f"{names} has no meaning", f"use {', '.join(known)}, and Expectation for averages", source
+            )
+        rates[state] = expression.xreplace({s: known[s.name] for s in expression.free_symbols})
+    averages = sorted(set().union(*(r.atoms(Expectation) for r in rates.values())), key=sp.default_sort_key)
+    symbols = {average: sp.Symbol(f"average_{n}", real=True) for n, average in enumerate(averages, 1)}
+    found = tuple(OwnDefinition(s.name, (), average, {s: ()}) for average, s in symbols.items())
+    named = tuple((s, average) for average, s in symbols.items())
+    return Theirs(source, {s: rate.xreplace(symbols) for s, rate in rates.items()}, named, {}, found)
+
+
+def _read_toml(source: str) -> dict[str, Any]:
+    try:
+        with Path(source).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInput("", f"cannot be read ({reason})", "give a TOML file of equations", source) from None
+    if len(content) > MOST_BYTES:
+        raise BadInput("", f"larger than {MOST_BYTES} bytes", "give a TOML file of equations", source)
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput("", f"no TOML ({error})", "put texts and keys such as F(u) in quotes", source) from None
+
+
+def _texts(document: Mapping[str, Any], section: str, source: str) -> dict[str, str]:
+    table = document.get(section, {})
+    if not isinstance(table, dict):
+        raise BadInput(section, "no table", f"write [{section}]", source)
+    for key, text in table.items():
+        if not isinstance(text, str | int | float) or isinstance(text, bool):
+            raise BadInput(f"{section}.{shown(key)}", "no text", "write a formula in quotes", source)
+    return {key: str(text) for key, text in table.items()}
+
+
+def _symbols(names: Mapping[str, str], known: Mapping[str, sp.Symbol], source: str) -> dict[str, sp.Symbol]:
+    symbols = dict(known)
+    for name, ours in names.items():
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+            raise BadInput(f"names.{shown(name)}", "no name", "use letters, digits and _", source)
+        if ours not in known:
+            raise BadInput(
+                f"names.{name}", f"{shown(ours)} has no meaning here", f"write one of {', '.join(known)}", source
+            )
+        symbols[name] = known[ours]
+    return symbols
+
+
+def _definitions(texts: Mapping[str, str], source: str) -> dict[str, Definition]:
+    return dict(definition_of(key, text, source) for key, text in texts.items())
