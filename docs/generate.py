@@ -246,6 +246,7 @@ GROUPS = {
         "final_equations",
     ),
     "Runs": ("Session", "open_session", "integrate", "simulate", "State", "velocity", "verify"),
+    "Somebody's equations": ("compare", "Comparison"),
     "Checks": ("derivation_checks", "grid_checks", "references"),
     "Collapse": (
         "collapse_probability",

@@ -315,7 +315,7 @@ class Session:
             raise BadInput("schedule.kind", found, "leave out --large-dimension, or choose a schedule with a formula")
         return with_adaann(self.derivation)
 
-    def compile_with_rule(self, device: str, tolerance: float) -> Kernel:
+    def compile_with_rule(self, device: str, tolerance: float, expectations: str = "proxy") -> Kernel:
         """Generate and compile the kernel of the autonomous system that `with_rule` derives.
 
         Parameters
@@ -323,6 +323,8 @@ class Session:
         device : {"auto", "cpu", "cuda"}
         tolerance : float
             Absolute error of each average.
+        expectations : {"proxy", "quadrature"}
+            As for `compile`.
 
         Returns
         -------
@@ -337,7 +339,7 @@ class Session:
         assert self.rule is not None  # with_rule refuses a session without a rule
         values = self.symbolic.values
         return compilation.compile_with_rule(
-            self.problem, system, values, self.rule, tolerance=tolerance, device=device
+            self.problem, system, values, self.rule, tolerance=tolerance, device=device, expectations=expectations
         )
 
     @partial(checked, least={**LEAST, "n": 0})

@@ -209,7 +209,7 @@ def test_the_compiled_system_agrees_with_particles_in_its_own_dimension(name):
         learn=problem.flow.learn,
         device="cpu",
     )
-    found = session.compile("cpu", 1e-9).rhs_at_beta(beta, session.states_of_vectors(means[None]))[0]
+    found = session.compile("cpu", 1e-7).rhs_at_beta(beta, session.states_of_vectors(means[None]))[0]
     wanted = session.states_of_overlaps(estimate.M, estimate.Q, estimate.parameters)
     error = np.abs(
         session.states_of_overlaps(
@@ -299,7 +299,9 @@ def test_dependent_modes_in_a_space_that_they_fill(modes, scales):
     session = annealvi.open_session(problem)
     means = random_means(problem, 3)
     wanted = velocity_by_grid(problem, state_of(problem, means, 0.7))
-    found = session.compile("cpu").rhs_at_beta(0.7, session.states_of_vectors(means[None]))[0]
+    found = session.compile("cpu", expectations="quadrature").rhs_at_beta(0.7, session.states_of_vectors(means[None]))[
+        0
+    ]
     np.testing.assert_allclose(found, as_states(session, means, wanted), rtol=0, atol=2 * 4.5 * wanted.bound + 1e-10)
 
 
@@ -322,7 +324,9 @@ def test_modes_of_unequal_scale_beyond_the_dimensions_compile_to_the_kls_gradien
     assert sorted(len([v for v in found if not isinstance(v, ChiSquared)]) for found in variables) == [2, 2]
     means = random_means(problem, 1)
     wanted = velocity_by_grid(problem, state_of(problem, means, 0.6))
-    found = session.compile("cpu").rhs_at_beta(0.6, session.states_of_vectors(means[None]))[0]
+    found = session.compile("cpu", expectations="quadrature").rhs_at_beta(0.6, session.states_of_vectors(means[None]))[
+        0
+    ]
     np.testing.assert_allclose(found, as_states(session, means, wanted), rtol=0, atol=2 * 2 * wanted.bound + 1e-10)
 
 

@@ -391,7 +391,8 @@ def test_the_limit_of_many_dimensions_is_approached_like_one_over_their_root(une
             BUILT_IN["two-scales"], space=Space(dimension), **{"proposal": Proposal(), **{p: parts[p] for p in unequal}}
         )
         exact, limit = (
-            open_session(problem, large).compile("cpu", 1e-9).rhs_at_beta(0.7, LIMIT_STATES) for large in (False, True)
+            open_session(problem, large).compile("cpu", 1e-9, "quadrature").rhs_at_beta(0.7, LIMIT_STATES)
+            for large in (False, True)
         )
         return np.abs(exact - limit).max()
 
@@ -405,7 +406,7 @@ def test_scales_that_close_still_change_the_rates():
     """The comparison with the limit has power: equal scales change the rates by far more than the limit does."""
     plain, unequal = (
         open_session(Problem(target=Target(scales=(1.0, scale)), space=Space(10**4)))
-        .compile("cpu", 1e-9)
+        .compile("cpu", 1e-9, "quadrature")
         .rhs_at_beta(0.7, LIMIT_STATES)
         for scale in (1.0, 1 - 0.5 / 100)
     )
