@@ -164,6 +164,8 @@ def simplex(jnp, jax):
 
     def field(beta, y):
         means = y.reshape(3, 5)
+        # Where the components repel one another, a tangential field alone does not keep the vectors at length one.
+        means = means / jnp.linalg.norm(means, axis=1, keepdims=True)
         forces = []
         for i in range(3):
             logits = modes @ (R * means[i, :2, None] + z) + (log_weights - R2 / 2)[:, None]

@@ -266,5 +266,6 @@ def beside_diffrax(name, settings=SCHEDULES[1]):
     run = kernel.integrate(own, [0.0, t_end], **options).y[:, -1]
     per_trajectory = (perf_counter() - begun) / len(own)
     if name == "simplex":
-        ends = session.states_of_vectors(peers.R * ends.reshape(len(few), 3, 5))
+        ends = ends.reshape(len(few), 3, 5)
+        ends = session.states_of_vectors(peers.R * ends / np.linalg.norm(ends, axis=2, keepdims=True))
     return 1e3 * seconds / len(few), 1e3 * per_trajectory, float(np.abs(ends - run[: len(few)]).max())
