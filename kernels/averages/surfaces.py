@@ -155,6 +155,8 @@ def _made(coordinates: AnyCoordinates, tolerance: float) -> Surface | None:
     if max(FIRST_TERMS**dimension, 4 * LINES * MOST_TERMS[dimension]) > most_points:
         return None
     terms = np.array([_terms_along(moments, axis, dimension, tolerance / 8) for axis in range(dimension)])
+    u = np.concatenate([corners, _probes(dimension)])
+    exact = moments(u, 3.0, 1.3)
     while True:
         if terms.max() > MOST_TERMS[dimension] or math.prod(map(int, terms)) > most_points:
             return None
@@ -163,18 +165,14 @@ def _made(coordinates: AnyCoordinates, tolerance: float) -> Surface | None:
             return None
         short = np.array([_tail(series, axis) > tolerance / 8 for axis in range(dimension)])
         if not short.any():
-            break
+            for sharper in range(SHARPER):
+                found = _factored(series, tolerance / 2**sharper)
+                error = float(np.abs(found.at(u) - exact).max())
+                if error <= tolerance / 2:
+                    table = found.table(coordinates.box)
+                    return Surface((), (), True, table, found.size, error, len(u)) if found.fits else None
+            short[:] = True  # the last coefficients happen to be small, and further ones are not
         terms = np.where(short, np.ceil(GROWTH * terms).astype(int), terms)
-    u = np.concatenate([corners, _probes(dimension)])
-    exact = moments(u, 3.0, 1.3)
-    for sharper in range(SHARPER):
-        found = _factored(series, tolerance / 2**sharper)
-        error = float(np.abs(found.at(u) - exact).max())
-        if error <= tolerance / 2:
-            return (
-                Surface((), (), True, found.table(coordinates.box), found.size, error, len(u)) if found.fits else None
-            )
-    return None
 
 
 def _probes(dimension: int) -> np.ndarray:
