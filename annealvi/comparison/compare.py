@@ -198,7 +198,7 @@ class _Rates:
 
     def wanted(self, state: sp.Symbol, unit: sp.Expr) -> np.ndarray:
         """The derived rate (n,) in their unit of time."""
-        return self.ours[state] * evaluated(sp.sympify(unit), self.parameters)
+        return self.ours[state] * evaluated(unit, self.parameters)
 
     def verdict(self, state: sp.Symbol, unit: sp.Expr) -> EquationVerdict:
         """What holds for one equation in a unit of time."""

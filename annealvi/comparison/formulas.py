@@ -108,7 +108,8 @@ class Scope:
     def body(self, name: str) -> tuple[tuple[sp.Symbol, ...], sp.Expr]:
         """The arguments of a definition and its formula in them."""
         arguments = tuple(sp.Symbol(a, real=True) for a in self.definitions[name].arguments)
-        return arguments, self._formula_of(name, arguments)
+        with sympy_guard(f"definitions.{name}", self.source):
+            return arguments, self._formula_of(name, arguments)
 
     def _formula_of(self, name: str, arguments: tuple[sp.Expr, ...]) -> sp.Expr:
         definition = self.definitions[name]

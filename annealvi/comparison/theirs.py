@@ -116,7 +116,9 @@ def read_equations(path: str | os.PathLike[str], system: OdeSystem, values: Mapp
             raise BadInput(f"equations.{shown(key)}", "a second equation of one state", "leave one out", source)
         rates[state] = scope.read(text, f"equations.{key}")
     for name, definition in scope.definitions.items():  # a definition that nothing uses is read as well
-        if not definition.arguments and name not in {s.name for s in scope.named}:
+        if definition.arguments:
+            scope.body(name)
+        elif name not in {s.name for s in scope.named}:
             scope.read(name, f"definitions.{name}")
     own = {known[ours]: name for name, ours in names.items()}
     named = tuple(scope.named.items())
@@ -147,7 +149,7 @@ def given_equations(equations: Mapping[Any, Any], system: OdeSystem, values: Map
             raise BadInput(shown(str(key)), "this is no state", f"the states are {states}", source)
         if not isinstance(value, sp.Expr | int | float):
             raise BadInput(str(key), f"a {type(value).__name__}", "give a SymPy expression", source)
-        expression = sp.sympify(value, strict=True)
+        expression = value if isinstance(value, sp.Expr) else sp.Number(value)
         stray = [s for s in expression.free_symbols if s.name not in known or isinstance(s, StandardNormal)]
         if stray:
             names = ", ".join(sorted(s.name for s in stray))

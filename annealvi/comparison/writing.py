@@ -172,7 +172,7 @@ def _of_equation(found: Comparison, v: EquationVerdict, common: list[Repair]) ->
             factor = written(r.coefficient if r.coefficient is not None else sp.S.One)
             lines.append(f"{start}the term {written(r.old)} should be multiplied by {factor}: {written(r.new)}")
     if not v.repairs:
-        lines.append("  no single term, factor or symbol explains it")
+        lines.append("  no repair of one term, factor or symbol was found")
     return lines
 
 

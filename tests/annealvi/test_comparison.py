@@ -77,7 +77,7 @@ REWRITTEN = {
     ],
     "products multiplied out": [("F(x)*(1 - x**2)", "(F(x) - F(x)*x*x)"), ("(1 - q**2)", "(1 - q)*(1 + q)")],
     "two variables for one": [("E[tanh(R**2*u + h + R*z)]", "E[tanh(R**2*u + h + R*(0.6*z1 + 0.8*z2))]")],
-    "an idle error function": [("(1 - q**2)", "(1 - q**2 + 0*erf(x)*abs(y))")],
+    "a mean of the error function": [("(1 - q**2)", "(1 - q**2 + E[erf(q + z)] - erf(q/sqrt(3)))")],
     "one exchange for both": [("(w_1*G(L) + w_2*G(-L))", "2*w_1*G(L)")],
 }
 
@@ -93,7 +93,7 @@ def test_equations_written_in_another_way_are_equal(changes, verdict):
 def test_another_unit_of_time_is_named(factor, named, verdict):
     text = RIGHT
     for rate in ("dx", "dy", "dq"):
-        text = text.replace(f'"{rate}/dt" = "', f'"{rate}/dt" = "{factor}(').replace("", "")
+        text = text.replace(f'"{rate}/dt" = "', f'"{rate}/dt" = "{factor}(')
     text = "\n".join(line[:-1] + ')"' if line.startswith('"d') else line for line in text.splitlines())
     found = verdict(text=text)
     assert found.verdict == "equal-up-to-time-unit"
@@ -134,8 +134,7 @@ def test_a_slip_in_one_term_is_found(slip, verdict):
     found = verdict((slip.old, slip.new))
     assert found.verdict == "different"
     wrong = [v for v in found.equations if v.verdict != "equal"]
-    if slip.state != "m_2":
-        assert [v.state.name for v in wrong] == [slip.state]
+    assert [v.state.name for v in wrong] == [slip.state]
     words = writing.in_words(found)
     assert slip.told in words, words
     assert found.repaired is not None
@@ -163,7 +162,8 @@ def test_slips_in_two_equations_are_each_found(verdict):
     found = verdict(("F(x)*(1 - x**2)", "F(x)*(1 + x**2)"), ("(1 - q**2)", "(1 - q)"))
     assert {s: v.verdict for s, v in by_state(found).items()} == {"m_1": "different", "m_2": "equal", "s": "different"}
     assert by_state(found)["m_1"].repairs
-    assert found.repaired is None or len(by_state(found)["s"].repairs) > 0
+    assert "no repair of one term, factor or symbol was found" in writing.in_words(found)
+    assert found.repaired is None
 
 
 @pytest.mark.parametrize(
