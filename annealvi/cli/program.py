@@ -70,6 +70,8 @@ def _guarded(arguments: Sequence[str] | None, signals: list[signal.Signals]) -> 
             _abandon_standard_output()
         status, line = found
         complain(line)
+        if excerpt := getattr(error, "excerpt", ""):  # the place in a user's formula, with a caret
+            sys.stderr.write(f"{excerpt}\n")
         return status
 
 

@@ -1,4 +1,4 @@
-"""Somebody's equations: read from a TOML file or given in SymPy, in the symbols of a derived system."""
+"""Somebody's equations: read from a TOML or LaTeX file or given in SymPy, in the symbols of a derived system."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import sympy as sp
 
 from annealvi.comparison.formulas import Definition, Scope, definition_of
+from annealvi.comparison.latex_document import read_document
 from derive.objects.expectation import Expectation, StandardNormal
 from derive.objects.system import BETA, OdeSystem
 from derive.problem.field_checks import BadInput, shown
@@ -67,6 +68,10 @@ class Theirs:
         Their name of each symbol that has another one in the derived system.
     definitions : tuple of OwnDefinition
         The definitions behind the subexpressions.
+    tex : mapping of str to str
+        The LaTeX of names, where the equations are from a LaTeX file.
+    left_aside : tuple of str
+        Displayed equations that are neither rates nor definitions of new symbols.
     """
 
     source: str
@@ -74,6 +79,8 @@ class Theirs:
     subexpressions: tuple[tuple[sp.Symbol, sp.Expr], ...]
     names: Mapping[sp.Symbol, str]
     definitions: tuple[OwnDefinition, ...] = ()
+    tex: Mapping[str, str] = field(default_factory=dict)
+    left_aside: tuple[str, ...] = ()
 
     def used_symbols(self) -> set[sp.Symbol]:
         """All symbols in the equations and in the definitions that they use."""
@@ -94,17 +101,25 @@ def known_symbols(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> dict[
 
 
 def read_equations(path: str | os.PathLike[str], system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Theirs:
-    """The equations of a TOML file. Raises BadInput with the place of a mistake."""
+    """The equations of a TOML file, or of a LaTeX file, whose name then ends with .tex.
+
+    Raises BadInput with the place of a mistake.
+    """
     source = os.fsdecode(path)
-    document = _read_toml(source)
     known = known_symbols(system, values)
+    return (_read_latex if source.endswith(".tex") else _read_toml)(source, known, system)
+
+
+def _read_toml(source: str, known: Mapping[str, sp.Symbol], system: OdeSystem) -> Theirs:
+    document = _toml_in(source)
     stray = [key for key in document if key not in SECTIONS]
     if stray:
         raise BadInput(shown(stray[0]), "no such section", f"the sections are {', '.join(SECTIONS)}", source)
     names, definitions, equations = (_texts(document, section, source) for section in SECTIONS)
     if not equations:
         raise BadInput("equations", "there is none", f'write "d{system.states[0]}/dt" = "..."', source)
-    scope = Scope(_symbols(names, known, source), _definitions(definitions, source), source)
+    symbols = _symbols(names, known, source)
+    scope = Scope(symbols, _definitions(definitions, symbols, source), source)
     rates: dict[sp.Symbol, sp.Expr] = {}
     for key, text in equations.items():
         match = _RATE.fullmatch(key)
@@ -115,18 +130,54 @@ def read_equations(path: str | os.PathLike[str], system: OdeSystem, values: Mapp
         if state in rates:
             raise BadInput(f"equations.{shown(key)}", "a second equation of one state", "leave one out", source)
         rates[state] = scope.read(text, f"equations.{key}")
-    for name, definition in scope.definitions.items():  # a definition that nothing uses is read as well
-        if definition.arguments:
-            scope.body(name)
-        elif name not in {s.name for s in scope.named}:
-            scope.read(name, f"definitions.{name}")
-    own = {known[ours]: name for name, ours in names.items()}
-    named = tuple(scope.named.items())
+    for name in scope.definitions:  # a definition that nothing uses is read as well
+        _read_definition(scope, name)
+    return _theirs(scope, rates, {known[ours]: name for name, ours in names.items()})
+
+
+def _read_latex(source: str, known: Mapping[str, sp.Symbol], system: OdeSystem) -> Theirs:
+    text = _content(source, "a LaTeX file with displayed equations")
+    document = read_document(text, known, source)
+    scope = document.scope
+    rates: dict[sp.Symbol, sp.Expr] = {}
+    for name, state_tokens, tokens in document.rates:
+        state = scope.symbols.get(name)
+        fail = scope.failing(state_tokens[0])
+        if state not in system.states:
+            fail(
+                "this is the rate of no state",
+                f"the states are {', '.join(scope.spelled(s.name) for s in system.states)}",
+            )
+        if state in rates:
+            fail("a second equation of one state", "leave one out")
+        rates[state] = scope.read(tokens, "")
+    if not rates:
+        state = scope.spelled(system.states[0].name)
+        raise BadInput("", "no rate of a state is displayed", rf"write \dot{{{state}}} = …", source)
+    left_aside = list(document.left_aside)
+    for name in scope.definitions:
+        try:
+            _read_definition(scope, name)
+        except BadInput as error:  # nothing uses it, or the equations would have failed
+            left_aside.append(f"the definition of {scope.spelled(name)} ({error.found})")
+    theirs = _theirs(scope, rates, {known[ours]: name for name, ours in document.names.items()})
+    return replace(theirs, tex=scope.tex, left_aside=tuple(left_aside))
+
+
+def _read_definition(scope: Scope, name: str) -> None:
+    if scope.definitions[name].arguments:
+        scope.body(name)
+    elif name not in {s.name for s in scope.named}:
+        scope.read(name, f"definitions.{name}")
+
+
+def _theirs(scope: Scope, rates: Mapping[sp.Symbol, sp.Expr], names: Mapping[sp.Symbol, str]) -> Theirs:
+    """The equations with what was read of their definitions."""
     applied: dict[str, dict[sp.Symbol, tuple[sp.Expr, ...]]] = {}
     for symbol, (name, arguments) in scope.applied.items():
         applied.setdefault(name, {})[symbol] = arguments
     found = tuple(_own_definition(scope, name, symbols) for name, symbols in applied.items())
-    return Theirs(source, rates, named, own, found)
+    return Theirs(scope.source, rates, tuple(scope.named.items()), names, found)
 
 
 def _own_definition(scope: Scope, name: str, symbols: Mapping[sp.Symbol, tuple[sp.Expr, ...]]) -> OwnDefinition:
@@ -164,19 +215,25 @@ def given_equations(equations: Mapping[Any, Any], system: OdeSystem, values: Map
     return Theirs(source, {s: rate.xreplace(symbols) for s, rate in rates.items()}, named, {}, found)
 
 
-def _read_toml(source: str) -> dict[str, Any]:
+def _toml_in(source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(_content(source, "a TOML file of equations"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadInput("", f"no TOML ({error})", "put texts and keys such as F(u) in quotes", source) from None
+
+
+def _content(source: str, wanted: str) -> str:
+    """The text of a file of equations."""
     try:
         with Path(source).open("rb") as file:
             content = file.read(MOST_BYTES + 1)
+        text = content.decode("utf-8")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BadInput("", f"cannot be read ({reason})", "give a TOML file of equations", source) from None
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
+        raise BadInput("", f"cannot be read ({reason})", f"give {wanted}", source) from None
     if len(content) > MOST_BYTES:
-        raise BadInput("", f"larger than {MOST_BYTES} bytes", "give a TOML file of equations", source)
-    try:
-        return tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput("", f"no TOML ({error})", "put texts and keys such as F(u) in quotes", source) from None
+        raise BadInput("", f"larger than {MOST_BYTES} bytes", f"give {wanted}", source)
+    return text
 
 
 def _texts(document: Mapping[str, Any], section: str, source: str) -> dict[str, str]:
@@ -202,5 +259,12 @@ def _symbols(names: Mapping[str, str], known: Mapping[str, sp.Symbol], source: s
     return symbols
 
 
-def _definitions(texts: Mapping[str, str], source: str) -> dict[str, Definition]:
-    return dict(definition_of(key, text, source) for key, text in texts.items())
+def _definitions(texts: Mapping[str, str], symbols: Mapping[str, sp.Symbol], source: str) -> dict[str, Definition]:
+    definitions: dict[str, Definition] = {}
+    for key, text in texts.items():
+        name, definition = definition_of(key, text, source)
+        if name in symbols or name in definitions:
+            found = "the name has a meaning already" if name in symbols else "a second definition"
+            raise BadInput(f"definitions.{name}", found, "choose another name", source)
+        definitions[name] = definition
+    return definitions

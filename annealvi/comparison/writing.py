@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy as sp
@@ -15,6 +16,8 @@ from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.softmax import Softmax
 from derive.rules.reduction import CholeskyRoot
 
+Pen = Callable[[sp.Expr], str]
+"""How formulas are written: as text, or in LaTeX."""
 UNIT_CONVENTIONS = {
     "R**2": "as for means that are R times a unit vector whose own gradient flow is taken",
     "R**(-2)": "as for unit directions in place of means of length R",
@@ -129,11 +132,13 @@ def in_words(found: Comparison) -> str:
         common = _common_definitions(wrong)
         for r in common:
             rates = _listed([_rate(found, v.state) for v in wrong if r in v.repairs])
-            lines += ["", f"{_definition(found, r)}; this makes {rates} right"]
+            lines += ["", f"{_definition(r, found.theirs.written)}; this makes {rates} right"]
         lines += [line for v in wrong for line in _of_equation(found, v, common)]
         text = repaired_toml(found)
         if text is not None:
             lines += ["With the first repair of each, the equations are right:", "", text.rstrip()]
+    if found.theirs.left_aside:
+        lines.append("left aside, as no rate and no definition of a new symbol: " + "; ".join(found.theirs.left_aside))
     lines.append(f"compared at {found.points} points (seed {found.seed}), to 1e-8 of each rate's largest value")
     return "\n".join(lines)
 
@@ -144,36 +149,54 @@ def _common_definitions(wrong: list[EquationVerdict]) -> list[Repair]:
     return [r for r in dict.fromkeys(repairs) if repairs.count(r) > 1]
 
 
-def _definition(found: Comparison, r: Repair) -> str:
-    return f"the definition {r.name} should be {found.theirs.written(r.new)}, not {found.theirs.written(r.old)}"
+def _definition(r: Repair, write: Pen, name: Callable[[str], str] = str) -> str:
+    return f"the definition {name(r.name)} should be {write(r.new)}, not {write(r.old)}"
 
 
 def _of_equation(found: Comparison, v: EquationVerdict, common: list[Repair]) -> list[str]:
     assert v.worst is not None
-    written = found.theirs.written
     place = ", ".join(f"{name} = {x:.4g}" for name, x in v.worst.items() if name not in ("theirs", "ours"))
     lines = ["", f"{_rate(found, v.state)}: {v.worst['theirs']:.6g} in place of {v.worst['ours']:.6g} at {place}"]
-    if v.factor is not None:
-        lines.append(f"  it is the derived rate times {written(v.factor)}")
-    for n, r in enumerate([r for r in v.repairs if r not in common]):
-        start = "  or: " if n else "  "
-        if r.place == "missing term":
-            lines.append(f"{start}the derived term {written(r.new)} is missing")
-        elif r.place == "definition":
-            lines.append(f"{start}{_definition(found, r)}")
-        elif r.coefficient == 0:
-            lines.append(f"{start}the term {written(r.old)} should not be there")
-        elif r.coefficient == -1:
-            lines.append(f"{start}the sign of the term {written(r.old)} is wrong")
-        elif r.exchanged is not None:
-            found_one, wanted = map(written, r.exchanged)
-            lines.append(f"{start}the term {written(r.old)} has {found_one} in the place of {wanted}: {written(r.new)}")
-        else:
-            factor = written(r.coefficient if r.coefficient is not None else sp.S.One)
-            lines.append(f"{start}the term {written(r.old)} should be multiplied by {factor}: {written(r.new)}")
-    if not v.repairs:
-        lines.append("  no repair of one term, factor or symbol was found")
+    told = sentences(v, found.theirs.written, leave=common)
+    return lines + [f"  {sentence}" for sentence in told]
+
+
+def sentences(
+    v: EquationVerdict,
+    write: Pen,
+    name: Callable[[str], str] = str,
+    leave: Sequence[Repair] = (),
+    alternative: str = "or: ",
+) -> list[str]:
+    """What is wrong with an equation, in words.
+
+    write, name: how formulas and names of definitions are written. leave: the repairs that are told elsewhere.
+    alternative: what stands before all repairs but the first.
+    """
+    lines = []
+    if v.factor is not None and v.verdict == "factor":
+        lines.append(f"it is the derived rate times {write(v.factor)}")
+    for n, r in enumerate([r for r in v.repairs if r not in leave]):
+        lines.append((alternative if n else "") + _sentence(r, write, name))
+    if not v.repairs and v.verdict == "different":
+        lines.append("no repair of one term, factor or symbol was found")
     return lines
+
+
+def _sentence(r: Repair, write: Pen, name: Callable[[str], str]) -> str:
+    if r.place == "missing term":
+        return f"the derived term {write(r.new)} is missing"
+    if r.place == "definition":
+        return _definition(r, write, name)
+    if r.coefficient == 0:
+        return f"the term {write(r.old)} should not be there"
+    if r.coefficient == -1:
+        return f"the sign of the term {write(r.old)} is wrong"
+    if r.exchanged is not None:
+        present, wanted = map(write, r.exchanged)
+        return f"the term {write(r.old)} has {present} in the place of {wanted}: {write(r.new)}"
+    assert r.coefficient is not None
+    return f"the term {write(r.old)} should be multiplied by {write(r.coefficient)}: {write(r.new)}"
 
 
 def report(found: Comparison, problem: str) -> str:

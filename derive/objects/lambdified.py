@@ -78,12 +78,29 @@ def gaussian_average(
     most = _most_nodes.get()
     while count ** len(degrees) <= most:
         found = _sum(function, [_nodes(count, k) for k in degrees], arange)
-        if previous is not None and _largest(found - previous) <= TOLERANCE * max(1.0, _largest(found)):
+        allowed = TOLERANCE * max(1.0, _largest(found))
+        if previous is not None and _largest(found - previous) <= allowed:
+            if _largest_at_the_ends(function, degrees, count) > allowed:
+                raise NotAveragedError(
+                    f"an average has more than {TOLERANCE:.0e} of its value beyond {WIDTH} deviations"
+                )
             return found
         count, previous = 2 * count, found
     raise NotAveragedError(
         f"an average over {len(degrees)} variables did not settle with {most:.0e} nodes; use annealvi.rate_function"
     )
+
+
+def _largest_at_the_ends(function: Callable[..., Any], degrees: Sequence[Any], count: int) -> float:
+    """The largest term of the rule at an end of a normal variable, with the other variables in their middles."""
+    axes = [_nodes(count, k) for k in degrees]
+    middle = [0.0 if k is None else nodes[len(nodes) // 2] for k, (nodes, _) in zip(degrees, axes, strict=True)]
+    largest = 0.0
+    for n, (k, (nodes, weights)) in enumerate(zip(degrees, axes, strict=True)):
+        if k is None:
+            for end in (0, -1):
+                largest = max(largest, weights[end] * _largest(function(*middle[:n], nodes[end], *middle[n + 1 :])))
+    return largest
 
 
 def share(component: int, logits: Sequence[Any], exp: Callable, maximum: Callable) -> Any:

@@ -262,10 +262,13 @@ class Parser:
         return self.bounded(self.names[token.text], token)
 
     def call(self, token: Token) -> sp.Expr:
-        function = FUNCTIONS.get(token.text)
-        if function is None:
+        if token.text not in FUNCTIONS:
             self.fail(f"{token} is not a known function", f"use * to multiply, or one of {', '.join(FUNCTIONS)}", token)
-        arguments = self.arguments()
+        return self.applied(token, self.arguments())
+
+    def applied(self, token: Token, arguments: list[sp.Expr]) -> sp.Expr:
+        """The value of the function that a token names."""
+        function = FUNCTIONS[token.text]
         if len(arguments) > 1:
             self.require_shallow(depth_of_sum(arguments), token)  # SymPy forms their differences
         if not function.fewest <= len(arguments) <= function.most:

@@ -15,13 +15,17 @@ EXAMPLE = 'compare theirs.toml bimodal, with "dm_1/dt" = "w_1*(...)" under [equa
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("theirs", metavar="THEIRS", help="TOML with the tables names, definitions and equations")
+    parser.add_argument(
+        "theirs",
+        metavar="THEIRS",
+        help="TOML with the tables names, definitions and equations, or a .tex file with displays",
+    )
     add_common_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    problem = problem_of(options, "compare.json", "compare.md", "repaired.toml")
-    from annealvi.comparison import writing
+    problem = problem_of(options, "compare.json", "compare.md", "compare.tex", "repaired.toml", "repaired.tex")
+    from annealvi.comparison import latex_writing, writing
     from annealvi.comparison.compare import compare
     from annealvi.show.output import write_file, write_json
 
@@ -32,6 +36,9 @@ def run(options: argparse.Namespace) -> int:
         folder = Path(options.out)
         write_json(str(folder / "compare.json"), result)
         write_file(folder / "compare.md", writing.report(found, problem.name).encode())
+        write_file(folder / "compare.tex", latex_writing.report(found, problem.name).encode())
+        if found.repaired is not None:
+            write_file(folder / "repaired.tex", latex_writing.tex_of(found.repaired).encode())
         if result["repaired"] is not None:
             write_file(folder / "repaired.toml", result["repaired"].encode())
     write_json(options.json, result)

@@ -1,0 +1,442 @@
+"""The displayed equations of a LaTeX document: rates, definitions and names, as tokens with their places in the file.
+
+Comments, labels, spacing and sizes of brackets are left out, macros without arguments are replaced by what they stand
+for, and rows of a display are joined into equations. A document without displays is taken as one display whose rows
+are its lines. Equations that are neither the rate of a state nor the definition of a symbol are left aside, and so are
+definitions of symbols that have a meaning already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import sympy as sp
+
+from annealvi.comparison.formulas import NORMAL, Definition, Scope, UnreadableFormula, excerpt
+from annealvi.comparison.latex_formulas import BRACKETS, LatexFormula, LatexToken, comma_separated, spelled, written
+from derive.objects.notation import symbol_tex
+from derive.problem.expression_parser import FUNCTIONS, Token
+from derive.problem.field_checks import BadInput
+
+MOST_EXPANSIONS = 10_000
+ENVIRONMENTS = r"equation|align|alignat|flalign|gather|multline|eqnarray|displaymath|math|dmath"
+_DISPLAY = re.compile(
+    rf"\\begin\s*\{{(?P<name>(?:{ENVIRONMENTS})\*?)\}}(?P<body>.*?)\\end\s*\{{(?P=name)\}}"
+    r"|\\\[(?P<square>.*?)\\\]|\$\$(?P<dollars>.*?)\$\$",
+    re.DOTALL,
+)
+_PART = re.compile(
+    r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)|(?P<name>\\[A-Za-z]+|[A-Za-z])|(?P<sign>\\.|'+|:=|[^\sA-Za-z0-9])|\s+",
+    re.DOTALL,
+)
+_COMMENT = re.compile(r"(?<!\\)%.*")
+_SIZES = {rf"\{size}{side}" for size in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r", "m")}
+_SIZES |= {r"\left", r"\right", r"\middle"}
+_IGNORED = {r"\,", r"\;", r"\:", r"\!", "\\ ", r"\>", "~", "$", "&", r"\thinspace", r"\hfill", r"\allowbreak"}
+_IGNORED |= {r"\displaystyle", r"\textstyle", r"\limits", r"\nolimits", r"\nonumber", r"\notag"}
+_WITH_AN_ARGUMENT = {r"\label", r"\tag", r"\vspace", r"\hspace", r"\phantom", r"\vphantom", r"\begin", r"\end"}
+_TEXTS = {r"\text", r"\mbox", r"\textrm", r"\intertext", r"\shortintertext"}
+_EQUALS = {"=", ":=", r"\coloneqq", r"\equiv", r"\triangleq", r"\eqqcolon", r"\doteq", r"\defeq"}
+_OTHER_RELATIONS = {r"\approx", r"\simeq", r"\sim", r"\propto", r"\to", r"\le", r"\leq", r"\ge", r"\geq", r"\neq"}
+_OTHER_RELATIONS |= {"<", ">"}
+_LENGTH = re.compile(r"\[ (?:- )?[0-9.]+ (?:[a-z] [a-z]|\\[a-z]+) \]")
+"""The distance of the next row, behind a double backslash."""
+_RATE_OF = {"d", r"\partial"}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An equation, or another relation: the tokens of its two sides, without punctuation."""
+
+    left: tuple[Token, ...]
+    relation: Token
+    right: tuple[Token, ...]
+
+
+@dataclass
+class LatexScope(Scope):
+    """The scope of formulas in a LaTeX document, which knows where they stand.
+
+    text: the document. tex: the LaTeX of names, as it was written first.
+    """
+
+    text: str = ""
+    tex: dict[str, str] = field(default_factory=dict)
+
+    def place(self, position: int) -> tuple[int, int, str]:
+        """The line and column, from one, of a token, and an excerpt with a caret below it."""
+        return place(self.text, position)
+
+    def failing(self, token: Token) -> Callable[[str, str], NoReturn]:
+        """What raises BadInput with the place of a token."""
+        return lambda found, remedy: _fail(self.text, self.source, token, found, remedy)
+
+    def spelled(self, name: str) -> str:
+        """The LaTeX of a name."""
+        return self.tex.get(name) or symbol_tex(sp.Symbol(name))
+
+
+Rate = tuple[str, tuple[Token, ...], tuple[Token, ...]]
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a document states.
+
+    Attributes
+    ----------
+    scope : LatexScope
+        Its names and definitions.
+    rates : tuple of Rate
+        The name of each state, its tokens, and those of its rate, in the order of the document.
+    names : mapping of str to str
+        Names for symbols of the derived system, as x = m_1 gives them.
+    left_aside : tuple of str
+        Lines of the document with equations that were not used.
+    """
+
+    scope: LatexScope
+    rates: tuple[Rate, ...]
+    names: Mapping[str, str]
+    left_aside: tuple[str, ...]
+
+
+def read_document(text: str, known: Mapping[str, sp.Symbol], source: str) -> Document:
+    """The rates, definitions and names that a document states in displays.
+
+    known: the symbols of the derived system by name. Raises BadInput with the place of a mistake.
+    """
+    symbols, tex = _symbols(known, source)
+    scope = LatexScope(symbols, {}, source, grammar=LatexFormula, text=text, tex=tex)
+    statements, left_aside = _statements(text, source)
+    rates: list[Rate] = []
+    definitions: dict[str, Definition] = {}
+    names: dict[str, str] = {}
+    for s in statements:
+        state = _state_of_rate(s.left)
+        if state and s.relation.text not in _EQUALS:
+            _fail(text, source, s.relation, f"{s.relation.text} in the place of =", "write =; limits are found")
+        if state:
+            rates.append((_name_of(state, scope), state, s.right))
+            continue
+        named = _defined(s.left, scope) if s.relation.text in _EQUALS else None
+        name, arguments = named or ("", ())
+        ours = "" if arguments else _name_of(s.right, scope)
+        if not name or name in symbols or NORMAL.fullmatch(name):
+            line, _, _ = place(text, s.relation.column)
+            left_aside.append(f"line {line} ({written(s.left)} {s.relation.text} …)")
+        elif name in definitions or name in names:
+            _fail(text, source, s.left[0], f"a second definition of {written(s.left)}", "leave one out")
+        elif ours in symbols:
+            names[name] = symbols[ours].name
+        else:
+            definitions[name] = Definition(arguments, s.right)
+        if name not in symbols:
+            scope.tex.setdefault(name, written(_before_bracket(s.left)))
+    scope.symbols = {**symbols, **{name: known[ours] for name, ours in names.items()}}
+    scope.definitions = definitions
+    return Document(scope, tuple(rates), names, tuple(left_aside))
+
+
+def place(text: str, position: int) -> tuple[int, int, str]:
+    """The line and column, from one, of a position in a text, and an excerpt with a caret below it."""
+    before = text[: position - 1]
+    line, start = before.count("\n") + 1, before.rfind("\n") + 1
+    column = position - start
+    return line, column, excerpt(text[start:].partition("\n")[0], column)
+
+
+def _fail(text: str, source: str, token: Token, found: str, remedy: str) -> NoReturn:
+    line, column, shown = place(text, token.column)
+    raise UnreadableFormula("", f"line {line}, column {column}: {found}", remedy, source, shown)
+
+
+def _symbols(known: Mapping[str, sp.Symbol], source: str) -> tuple[dict[str, sp.Symbol], dict[str, str]]:
+    """The symbols by the names that their LaTeX makes, and by their own; and the LaTeX of each name."""
+    symbols, tex = dict(known), {}
+    for name, symbol in known.items():
+        written = symbol_tex(symbol)
+        tex[name] = written
+        canonical = _name_of(_tokens(written, 0), LatexScope({}, {}, source, text=written))
+        symbols.setdefault(canonical, symbol)
+        pair = re.fullmatch(r"(\w+_)(\d)(\d)", canonical)
+        if pair:
+            symbols.setdefault(f"{pair[1]}{pair[2]}_{pair[3]}", symbol)
+    return symbols, tex
+
+
+# From the text to statements
+
+
+def _statements(text: str, source: str) -> tuple[list[Statement], list[str]]:
+    """The equations in the displays of a document, and the pieces behind commas that belong to none."""
+    plain, macros = _without_macros(_COMMENT.sub(lambda m: " " * len(m[0]), text))
+    displays = [(m.start(m.lastgroup or ""), m[m.lastgroup or ""]) for m in _DISPLAY.finditer(plain)]
+    if not displays and r"\begin{document}" in plain:
+        raise BadInput("", "no displayed equation", r"write equations in \[ … \] or in an align environment", source)
+    parts = [_tokens(body, offset) for offset, body in displays] or [_rows(plain)]
+    statements: list[Statement] = []
+    stray: list[str] = []
+    for part in parts:
+        tokens = _plain(_expanded(part, macros, text, source))
+        for piece in _pieces(tokens):
+            relation = next((n for n, t in _outermost(piece) if t.text in {*_EQUALS, *_OTHER_RELATIONS}), None)
+            if relation:
+                right = piece[relation + 1 :]
+                while right and right[-1].text in (".", ",", ";"):
+                    right = right[:-1]
+                statements.append(Statement(tuple(piece[:relation]), piece[relation], tuple(right)))
+            elif piece and relation is None:
+                stray.append(f"line {place(text, piece[0].column)[0]} ({written(piece)})")
+    return statements, stray
+
+
+def _tokens(text: str, offset: int) -> list[Token]:
+    """The tokens of a text; the column of a token is its place in the document, from one."""
+    found: list[Token] = []
+    for match in _PART.finditer(text):
+        if match.lastgroup:
+            found.append(LatexToken(match.lastgroup, match.group(), offset + match.start() + 1))
+    return found
+
+
+def _rows(text: str) -> list[Token]:
+    """The tokens of a text whose lines are rows of a display."""
+    found: list[Token] = []
+    offset = 0
+    for line in text.splitlines(keepends=True):
+        found += [*_tokens(line, offset), LatexToken("sign", r"\\", offset + len(line))]
+        offset += len(line)
+    return found
+
+
+_MACRO = re.compile(
+    r"\\(?:re|provide)?newcommand\*?\s*\{?\s*(?P<new>\\[A-Za-z]+)\s*\}?\s*(?P<arguments>\[[^\]]*\])?\s*\{"
+    r"|\\providecommand\*?\s*\{?\s*(?P<provided>\\[A-Za-z]+)\s*\}?\s*(?P<more>\[[^\]]*\])?\s*\{"
+    r"|\\def\s*(?P<def>\\[A-Za-z]+)\s*(?P<parameters>[^{]*)\{"
+    r"|\\DeclareMathOperator\*?\s*\{?\s*(?P<operator>\\[A-Za-z]+)\s*\}?\s*\{"
+)
+
+
+@dataclass(frozen=True)
+class _Macro:
+    tokens: tuple[Token, ...]
+    has_arguments: bool
+
+
+def _without_macros(text: str) -> tuple[str, dict[str, _Macro]]:
+    """The text without definitions of macros, which become blanks, and the macros."""
+    macros: dict[str, _Macro] = {}
+    while match := _MACRO.search(text):
+        end = _closing_brace(text, match.end())
+        body = text[match.end() : end]
+        name = match["new"] or match["provided"] or match["def"] or match["operator"]
+        if match["operator"]:
+            body = rf"\operatorname{{{body}}}"
+        arguments = bool(match["arguments"] or match["more"] or (match["parameters"] or "").strip())
+        macros[name] = _Macro(tuple(_tokens(body, match.start())), arguments)
+        blank = re.sub(r"[^\n]", " ", text[match.start() : end + 1])
+        text = text[: match.start()] + blank + text[end + 1 :]
+    return text, macros
+
+
+def _closing_brace(text: str, start: int) -> int:
+    """Where the group whose inside begins at `start` ends."""
+    depth = 1
+    for n in range(start, len(text)):
+        escaped = n > 0 and text[n - 1] == "\\"
+        depth += 0 if escaped else {"{": 1, "}": -1}.get(text[n], 0)
+        if depth == 0:
+            return n
+    return len(text)
+
+
+def _expanded(tokens: Sequence[Token], macros: Mapping[str, _Macro], text: str, source: str) -> list[Token]:
+    """The tokens with macros replaced; what a macro stands for has the place at which the macro is used."""
+    found: list[Token] = []
+    waiting, expansions = list(reversed(tokens)), 0
+    while waiting:
+        token = waiting.pop()
+        macro = macros.get(token.text)
+        if macro is None:
+            found.append(token)
+            continue
+        expansions += 1
+        if macro.has_arguments:
+            _fail(text, source, token, f"the macro {token.text} has arguments", "write out what it stands for")
+        if expansions > MOST_EXPANSIONS or len(waiting) > MOST_EXPANSIONS:
+            _fail(text, source, token, f"the macro {token.text} has no end", "define it without itself")
+        waiting += [LatexToken(t.kind, t.text, token.column) for t in reversed(macro.tokens)]
+    return found
+
+
+def _plain(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens without what only a typesetter needs."""
+    found: list[Token] = []
+    n = 0
+    while n < len(tokens):
+        text = tokens[n].text
+        ahead = tokens[n + 1].text if n + 1 < len(tokens) else ""
+        if text in _SIZES:
+            n += 1 + (ahead == ".")
+            continue
+        if text in _WITH_AN_ARGUMENT and (text not in (r"\begin", r"\end") or _is_alignment(tokens, n)):
+            n = _behind_group(tokens, n + 1)
+            if text == r"\begin" and n < len(tokens) and tokens[n].text == "{":  # alignedat has a number
+                n = _behind_group(tokens, n)
+            continue
+        if text == r"\\" and (length := _LENGTH.match(" ".join(t.text for t in tokens[n + 1 : n + 9]))):
+            found.append(tokens[n])
+            n += 1 + len(length[0].split(" "))
+            continue
+        of_time = [t.text for t in tokens[n : n + 3]] == ["(", "t", ")"]
+        if of_time and found and (found[-1].kind != "sign" or found[-1].text == "}"):
+            n += 3
+            continue
+        if text not in _IGNORED:
+            found.append(tokens[n])
+        n += 1
+    return found
+
+
+def _is_alignment(tokens: Sequence[Token], n: int) -> bool:
+    name = "".join(t.text for t in tokens[n + 1 : _behind_group(tokens, n + 1)])
+    return re.fullmatch(r"\{(aligned|alignedat|split|gathered|multlined|subequations)\*?\}", name) is not None
+
+
+def _behind_group(tokens: Sequence[Token], start: int) -> int:
+    """The place behind the group in braces that begins at `start`, or behind the one token there."""
+    if start >= len(tokens) or tokens[start].text != "{":
+        return start + 1
+    depth = 0
+    for n in range(start, len(tokens)):
+        depth += {"{": 1, "}": -1}.get(tokens[n].text, 0)
+        if depth == 0:
+            return n + 1
+    return len(tokens)
+
+
+_OPENING = {*BRACKETS, "{", r"\langle", r"\lvert"}
+_CLOSING = {*BRACKETS.values(), "}", r"\rangle", r"\rvert"}
+
+
+def _outermost(tokens: Sequence[Token]) -> Iterator[tuple[int, Token]]:
+    """The tokens outside of all brackets, with their numbers."""
+    depth = 0
+    for n, token in enumerate(tokens):
+        if token.text in _OPENING:
+            depth += 1
+        elif token.text in _CLOSING:
+            depth = max(depth - 1, 0)
+        elif depth == 0:
+            yield n, token
+
+
+def _pieces(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """The equations of a display, with their rows joined, and what stands behind a comma and is none."""
+    cuts = [(n, t.text) for n, t in _outermost(tokens) if _is_cut(tokens, n)]
+    piece: list[Token] = []
+    begun, joins = 0, False
+    for n, text in [*cuts, (len(tokens), "")]:
+        part = [t for t in tokens[begun:n] if t.text not in (r"\\", r"\quad", r"\qquad")]  # those within brackets
+        relation = any(t.text in {*_EQUALS, *_OTHER_RELATIONS} for _, t in _outermost(part))
+        if relation or not (joins or (part and part[0].text in "+-")):
+            if piece:
+                yield piece
+            piece = part
+        else:
+            piece += part
+        joins = text in (r"\\", r"\quad", r"\qquad") and (joins or bool(part) or not piece)
+        begun = _behind_group(tokens, n + 1) if text in _TEXTS else n + 1
+    if piece:
+        yield piece
+
+
+def _is_cut(tokens: Sequence[Token], n: int) -> bool:
+    text = tokens[n].text
+    if text in _TEXTS:
+        return spelled(tokens[n + 1 : _behind_group(tokens, n + 1)]) not in FUNCTIONS
+    return text in (r"\\", r"\quad", r"\qquad", ",", ";")
+
+
+# Left-hand sides
+
+
+def _state_of_rate(left: Sequence[Token]) -> tuple[Token, ...]:
+    """The symbol whose rate a left-hand side is; empty where it is none."""
+    tokens = list(left)
+    texts = [t.text for t in tokens]
+    if not texts:
+        return ()
+    if texts[0] == r"\dot":
+        end = _behind_group(tokens, 1)
+        return (*_inside(tokens[1:end]), *tokens[end:])
+    if texts[0] in (r"\frac", r"\dfrac", r"\tfrac"):
+        middle = _behind_group(tokens, 1)
+        end = _behind_group(tokens, middle)
+        above, below = (_upright(_inside(part)) for part in (tokens[1:middle], tokens[middle:end]))
+        if [t.text for t in below] in (["d", "t"], [r"\partial", "t"]) and above and above[0].text in _RATE_OF:
+            return (*above[1:], *tokens[end:])
+        return ()
+    if texts[0] == r"\dv":
+        end = _behind_group(tokens, 1)
+        return tuple(_inside(tokens[1:end]))
+    if texts[:3] == [r"\partial", "_", "t"]:
+        return tuple(tokens[3:])
+    plain = _upright(tokens)
+    if len(plain) > 4 and plain[0].text == "d" and [t.text for t in plain[-3:]] == ["/", "d", "t"]:
+        return tuple(plain[1:-3])
+    return ()
+
+
+def _inside(tokens: Sequence[Token]) -> list[Token]:
+    return list(tokens[1:-1]) if tokens and tokens[0].text == "{" else list(tokens)
+
+
+def _upright(tokens: Sequence[Token]) -> list[Token]:
+    r"""The tokens with d in the place of \mathrm{d}."""
+    found: list[Token] = []
+    n = 0
+    while n < len(tokens):
+        if tokens[n].text in (r"\mathrm", r"\operatorname", r"\text"):
+            end = _behind_group(tokens, n + 1)
+            if [t.text for t in _inside(tokens[n + 1 : end])] == ["d"]:
+                found += [t for t in tokens[n + 1 : end] if t.text == "d"]
+                n = end
+                continue
+        found.append(tokens[n])
+        n += 1
+    return found
+
+
+def _name_of(tokens: Sequence[Token], scope: LatexScope) -> str:
+    """The name that tokens make if they are one symbol; empty if they are not."""
+    if not tokens:
+        return ""
+    reader = LatexFormula(tuple(tokens), scope, {}, "")
+    try:
+        name, power = reader.symbol()
+    except UnreadableFormula:
+        return ""
+    return name if reader.ahead.kind == "end" and power is None else ""
+
+
+def _defined(left: Sequence[Token], scope: LatexScope) -> tuple[str, tuple[str, ...]] | None:
+    """The name and the arguments of a definition whose left-hand side this is."""
+    head = _before_bracket(left)
+    name = _name_of(head, scope)
+    if not name:
+        return None
+    inside = list(left[len(head) + 1 : -1])
+    if not left[len(head) :]:
+        return name, ()
+    arguments = [_name_of(part, scope) for part in comma_separated(inside)]
+    return (name, tuple(arguments)) if arguments and all(arguments) and left[-1].text in _CLOSING else None
+
+
+def _before_bracket(left: Sequence[Token]) -> Sequence[Token]:
+    cut = next((n for n, t in enumerate(left) if t.text in BRACKETS), len(left))
+    return left[:cut]
