@@ -103,9 +103,11 @@ def report(found: Comparison, problem: str) -> str:
 def _table_row(found: Comparison, v: EquationVerdict) -> str:
     rate = rf"$\frac{{d{formula_tex(found.theirs, v.state)}}}{{dt}}$"
     values = ("", "") if v.worst is None else (f"${v.worst['theirs']:.5g}$", f"${v.worst['ours']:.5g}$")
-    wrong = "; or: ".join(
-        sentences(v, lambda e: f"${formula_tex(found.theirs, e)}$", lambda name: f"${name}$", alternative="")
+    theirs = found.theirs
+    told = sentences(
+        v, lambda e: f"${formula_tex(theirs, e)}$", lambda d: f"${_defined_tex(theirs, d)}$", alternative=""
     )
+    wrong = "; or: ".join(told)
     return " & ".join((rate, v.verdict, *values, wrong))
 
 
