@@ -13,12 +13,10 @@ import sympy as sp
 
 from annealvi.comparison.evaluation import evaluated
 from annealvi.comparison.factors import named_factor, same
-from annealvi.comparison.location import Repair, Search, derived_definitions
+from annealvi.comparison.location import Repair, Search, derived_definitions, splittings
 from annealvi.comparison.samples import Samples, random_samples
-from annealvi.comparison.terms import expanded_terms, terms_as_written
 from annealvi.comparison.theirs import OwnDefinition, Theirs, given_equations, read_equations
 from annealvi.session.session import Session, open_session
-from derive.objects.expectation import Expectation
 from derive.objects.lambdified import NotAveragedError
 from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
@@ -316,12 +314,12 @@ def with_repair(theirs: Theirs, state: sp.Symbol, repair: Repair, system: OdeSys
 
 
 def _exchanged(theirs: Theirs, state: sp.Symbol, repair: Repair) -> sp.Expr:
-    """The right-hand side with the new term in the place of the old one."""
+    """The right-hand side with the new terms in the places of the old ones."""
     rate = theirs.rates[state]
-    averages = {s for s, e in theirs.subexpressions if e.has(Expectation)}
-    for terms in (sp.Add.make_args(rate), terms_as_written(rate, averages), expanded_terms(rate)):
-        if repair.old in terms:
-            return sp.Add(*(repair.new if term == repair.old else term for term in terms))
+    new = {part.old: part.new for part in repair.parts or (repair,)}
+    for terms in splittings(theirs, rate):
+        if set(new) <= set(terms):
+            return sp.Add(*(new.get(term, term) for term in terms))
     return rate + repair.new
 
 

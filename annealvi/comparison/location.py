@@ -8,7 +8,7 @@ equation right at every point.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,7 @@ import numpy as np
 import sympy as sp
 
 from annealvi.comparison.evaluation import evaluated
-from annealvi.comparison.factors import CLOSE, named_factor, same
+from annealvi.comparison.factors import CLOSE, FactorNames, named_factor, named_number, same
 from annealvi.comparison.samples import Samples
 from annealvi.comparison.terms import expanded_terms, single_changes, terms_as_written
 from annealvi.comparison.theirs import OwnDefinition, Theirs
@@ -25,6 +25,7 @@ from derive.objects.lambdified import at_most_nodes
 from derive.objects.system import BETA, OdeSystem
 
 MOST_REPAIRS = 2
+MOST_TERMS = 24
 FEW_POINTS = 4
 MOST_CHANGES = 3000
 SEARCH_NODES = 40_000
@@ -38,13 +39,15 @@ class Repair:
     Attributes
     ----------
     place : str
-        "term", "missing term" or "definition".
+        "term", "missing term", "definition", or "terms" for several terms at once.
     name : str
         The definition's name; empty for a term.
     old, new : sympy.Expr
         What stands there, zero for a missing term, and what should stand there.
     coefficient : sympy.Expr or None
         By what the old term is to be multiplied.
+    parts : tuple of Repair
+        The repairs of the single terms, which together make the equation right.
     """
 
     place: str
@@ -52,6 +55,7 @@ class Repair:
     old: sp.Expr
     new: sp.Expr
     coefficient: sp.Expr | None = None
+    parts: tuple[Repair, ...] = ()
 
     @property
     def exchanged(self) -> tuple[sp.Symbol, sp.Symbol] | None:
@@ -105,6 +109,9 @@ class Search:
             for repair, mended in self._of_definitions(unrepaired or list(self.wrong)):
                 for state in mended:
                     found[state].append((len(mended), repair))
+        for state in self.wrong:
+            if not found[state]:
+                found[state] += [(1, repair) for repair in self._of_several_terms(state)]
         plainest = {state: sorted(pairs, key=lambda pair: -pair[0]) for state, pairs in found.items()}
         return {state: tuple(repair for _, repair in pairs[:MOST_REPAIRS]) for state, pairs in plainest.items()}
 
@@ -112,16 +119,13 @@ class Search:
         rate, wanted = self.theirs.rates[state], self.wanted[state]
         present = evaluated(rate, self.values)
         lacking, size = wanted - present, np.abs(wanted).max()
-        averages = {s for s, e in self.theirs.subexpressions if e.has(Expectation)}
-        terms = dict.fromkeys([*sp.Add.make_args(rate), *terms_as_written(rate, averages), *expanded_terms(rate)])
-        bases = {s: v for s, v in self.values.items() if s in self._plausible}
-        for term in terms:
+        for term in dict.fromkeys(term for terms in splittings(self.theirs, rate) for term in terms):
             value = evaluated(term, self.values)
             with np.errstate(all="ignore"):
                 ratio = (lacking + value) / value
             if np.abs(lacking + value).max() <= CLOSE * size:
                 ratio = np.zeros_like(value)
-            factor = named_factor(ratio, bases) if np.isfinite(ratio).all() else None
+            factor = self._names.name(ratio)
             if factor is not None:
                 yield Repair("term", "", term, factor * term, factor)
         for term, value in self.derived_terms[state]:
@@ -131,6 +135,61 @@ class Search:
                 factor = named_factor(ratio, {})
                 if factor is not None and factor != 0:
                     yield Repair("missing term", "", sp.S.Zero, factor * term, factor)
+
+    def _of_several_terms(self, state: sp.Symbol) -> Iterator[Repair]:
+        """Changes of several terms: all wrong numbers by least squares, else two terms with any named factors."""
+        rate, wanted = self.theirs.rates[state], self.wanted[state]
+        size = np.abs(wanted).max()
+        for terms in splittings(self.theirs, rate):
+            values = np.stack([evaluated(term, self.values) for term in terms], axis=1)
+            fitted, _, rank, _ = np.linalg.lstsq(values, wanted, rcond=CLOSE)
+            numbers = [named_number(c) if abs(c) > CLOSE else sp.S.Zero for c in fitted]
+            if (
+                rank == len(terms) <= self.samples.size // 2
+                and same(wanted, values @ fitted, size)
+                and None not in numbers
+            ):
+                wrong = [(term, c) for term, c in zip(terms, numbers, strict=True) if c != 1]
+                yield _together([Repair("term", "", term, c * term, c) for term, c in wrong])
+                return
+        for terms in splittings(self.theirs, rate):
+            if len(terms) <= MOST_TERMS:
+                yield from self._of_two_terms(terms, wanted, size)
+
+    def _of_two_terms(self, terms: Sequence[sp.Expr], wanted: np.ndarray, size: float) -> Iterator[Repair]:
+        values = [evaluated(term, self.values) for term in terms]
+        lacking = wanted - sum(values)
+        for n, term in enumerate(terms):
+            for factor, ratio in self._likely_factors(term):
+                left = lacking - (ratio - 1) * values[n]
+                for other in range(len(terms)):
+                    if other == n:
+                        continue
+                    needed = left + values[other]
+                    if np.abs(needed).max() <= CLOSE * size:
+                        needed = np.zeros_like(needed)
+                    with np.errstate(all="ignore"):
+                        second = self._names.name(needed / values[other])
+                    if second is not None:
+                        parts = [(term, factor), (terms[other], second)]
+                        yield _together([Repair("term", "", t, f * t, f) for t, f in parts])
+                        return
+
+    def _likely_factors(self, term: sp.Expr) -> Iterator[tuple[sp.Expr, np.ndarray]]:
+        """What a term may have to be multiplied by: numbers, a symbol, or the exchange of one of its symbols."""
+        ones = np.ones(self.samples.size)
+        for number in (-1, 0, 2, sp.S.Half):
+            yield sp.sympify(number), float(number) * ones
+        for symbol in (BETA, *self.ours.parameters):
+            for power in (1, -1, 2, -2):
+                yield symbol**power, self.values[symbol] ** float(power)
+        for symbol in sorted(term.free_symbols, key=str):
+            for other in self._alike.get(symbol, ()):
+                yield other / symbol, self.values[other] / self.values[symbol]
+
+    @cached_property
+    def _names(self) -> FactorNames:
+        return FactorNames({s: v for s, v in self.values.items() if s in self._plausible})
 
     @cached_property
     def _plausible(self) -> set[sp.Symbol]:
@@ -260,6 +319,17 @@ class Search:
         plain = [s for s, e in self.theirs.subexpressions if "(" not in s.name and not e.has(Expectation)]
         logarithms = [sp.log(s) for s in self.ours.parameters if s.name.startswith("w_")]
         return [*self.ours.parameters, *(s**2 for s in lengths), *logarithms, *plain]
+
+
+def splittings(theirs: Theirs, rate: sp.Expr) -> tuple[list[sp.Expr], ...]:
+    """The terms of a right-hand side: as written, with products distributed over averages, and multiplied out."""
+    averages = {s for s, e in theirs.subexpressions if e.has(Expectation)}
+    return list(sp.Add.make_args(rate)), terms_as_written(rate, averages), expanded_terms(rate)
+
+
+def _together(parts: Sequence[Repair]) -> Repair:
+    old, new = (sp.Add(*(getattr(part, side) for part in parts)) for side in ("old", "new"))
+    return Repair("terms", "", old, new, None, tuple(parts))
 
 
 def derived_definitions(ours: OdeSystem, theirs: Theirs) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:

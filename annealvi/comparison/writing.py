@@ -83,12 +83,12 @@ def _equation(found: Comparison, v: EquationVerdict) -> dict[str, Any]:
     if v.worst is not None:
         state = {name: x for name, x in v.worst.items() if name not in ("theirs", "ours")}
         worst = {"state": state, "theirs": v.worst["theirs"], "ours": v.worst["ours"]}
-    terms = [r for r in v.repairs if r.place != "missing term"]
+    terms = [(n, part) for n, r in enumerate(v.repairs) for part in r.parts or (r,) if r.place != "missing term"]
     return {
         "verdict": v.verdict,
         "factor": None if v.factor is None else str(v.factor),
         "worst": worst,
-        "terms": [_repair(found, r) for r in terms],
+        "terms": [{"repair": n, **_repair(found, r)} for n, r in terms],
         "missing": [found.theirs.written(r.new) for r in v.repairs if r.place == "missing term"],
     }
 
@@ -184,6 +184,8 @@ def sentences(
 
 
 def _sentence(r: Repair, write: Pen, name: Callable[[str], str]) -> str:
+    if r.parts:
+        return "; and ".join(_sentence(part, write, name) for part in r.parts)
     if r.place == "missing term":
         return f"the derived term {write(r.new)} is missing"
     if r.place == "definition":
