@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, reduce
 from typing import Any
 
@@ -12,7 +12,7 @@ import sympy as sp
 from scipy.special import erf
 
 from derive.objects.expectation import ChiSquared, Expectation
-from derive.objects.lambdified import gaussian_average, share
+from derive.objects.lambdified import gaussian_average
 from derive.objects.softmax import Softmax
 
 Numbers = Mapping[sp.Symbol, Any]
@@ -43,7 +43,35 @@ def evaluated(expression: sp.Expr, numbers: Mapping[sp.Symbol, np.ndarray]) -> n
     return np.broadcast_to(value, next(iter(numbers.values())).shape)
 
 
-def _value(e: sp.Expr, numbers: Numbers, known: dict[sp.Expr, Any]) -> Any:
+def evaluated_in_order(
+    subexpressions: Sequence[tuple[sp.Symbol, sp.Expr]], numbers: Mapping[sp.Symbol, np.ndarray]
+) -> dict[sp.Symbol, np.ndarray]:
+    """The numbers with the values (n,) of named subexpressions, each of which uses earlier ones alone.
+
+    Averages over the same variables are computed side by side, since their integrands have most parts in common.
+    """
+    known, size = dict(numbers), next(iter(numbers.values())).shape
+    waiting = list(subexpressions)
+    while waiting:
+        symbol, expression = waiting[0]
+        together = [(symbol, expression)]
+        if isinstance(expression, Expectation):
+            together = [
+                (s, e)
+                for s, e in waiting
+                if isinstance(e, Expectation) and e.variables == expression.variables and e.free_symbols <= set(known)
+            ]
+            with np.errstate(all="ignore"):
+                values = _averages([e for _, e in together], known, {})
+            known |= {s: np.broadcast_to(v, size) for (s, _), v in zip(together, values, strict=True)}
+        else:
+            known[symbol] = evaluated(expression, known)
+        done = {s for s, _ in together}
+        waiting = [(s, e) for s, e in waiting if s not in done]
+    return known
+
+
+def _value(e: sp.Expr, numbers: Numbers, known: dict[Any, Any]) -> Any:
     if e in known:
         return known[e]
     if isinstance(e, sp.Symbol):
@@ -54,9 +82,11 @@ def _value(e: sp.Expr, numbers: Numbers, known: dict[sp.Expr, Any]) -> Any:
         combine = operator.add if isinstance(e, sp.Add) else operator.mul
         value = reduce(combine, (_value(a, numbers, known) for a in e.args))
     elif isinstance(e, Expectation):
-        value = _average(e, numbers, known)
+        (value,) = _averages([e], numbers, known)
     elif isinstance(e, Softmax):
-        value = share(e.component, [_value(l, numbers, known) for l in e.logits], np.exp, np.maximum)
+        if e.logits not in known:
+            known[e.logits] = _shares([_value(l, numbers, known) for l in e.logits])
+        value = known[e.logits][e.component - 1]
     elif type(e) in FUNCTIONS:
         value = FUNCTIONS[type(e)](*(_value(a, numbers, known) for a in e.args))
     else:
@@ -66,17 +96,36 @@ def _value(e: sp.Expr, numbers: Numbers, known: dict[sp.Expr, Any]) -> Any:
     return value
 
 
-def _average(e: Expectation, numbers: Numbers, known: dict[sp.Expr, Any]) -> Any:
-    outside = {s: known[s] for s in e.free_symbols if s in known}
+def _shares(logits: list[Any]) -> list[Any]:
+    """The shares of all components; no exponential overflows."""
+    top = reduce(np.maximum, logits)
+    exponentials = [np.exp(logit - top) for logit in logits]
+    total = sum(exponentials)
+    return [e / total for e in exponentials]
 
-    def integrand(*point: Any) -> Any:
-        return _value(e.integrand, {**numbers, **dict(zip(e.variables, point, strict=True))}, dict(outside))
+
+def _averages(averages: Sequence[Expectation], numbers: Numbers, known: dict[Any, Any]) -> Sequence[Any]:
+    """The values of averages over the same variables, nan where an integrand is not real at some node."""
+    variables = averages[0].variables
+    outside = {s: known[s] for e in averages for s in e.free_symbols if s in known}
+    unreal: Any = False
+
+    def integrands(*point: Any) -> Any:
+        nonlocal unreal
+        inside, shared = {**numbers, **dict(zip(variables, point, strict=True))}, dict(outside)
+        values = [np.atleast_2d(_value(e.integrand, inside, shared)) for e in averages]
+        stacked = np.concatenate(np.broadcast_arrays(*values), axis=-2)
+        missing = np.isnan(stacked)
+        if missing.any():
+            unreal = unreal | missing.reshape(-1, *missing.shape[-2:]).any(axis=0)
+            stacked = np.where(missing, 0.0, stacked)
+        return stacked
 
     degrees = [
-        float(np.ravel(_value(v.degrees, numbers, known))[0]) if isinstance(v, ChiSquared) else None
-        for v in e.variables
+        float(np.ravel(_value(v.degrees, numbers, known))[0]) if isinstance(v, ChiSquared) else None for v in variables
     ]
-    return gaussian_average(integrand, degrees, np.arange)
+    found = np.asarray(gaussian_average(integrands, degrees, np.arange))
+    return np.where(unreal, np.nan, found)
 
 
 @lru_cache(maxsize=1024)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import sympy as sp
 
-from annealvi.comparison.evaluation import evaluated
+from annealvi.comparison.evaluation import evaluated_in_order
 from annealvi.session.coordinates import Coordinates
 from annealvi.session.session import Session
 from derive.dynamics.symbolic_problem import symbolise
@@ -46,10 +46,7 @@ class Samples:
         """The numbers with those of named subexpressions."""
         key = tuple(subexpressions)
         if key not in self._known:
-            known = dict(self.numbers)
-            for symbol, expression in subexpressions:
-                known[symbol] = evaluated(expression, known)
-            self._known[key] = known
+            self._known[key] = evaluated_in_order(subexpressions, self.numbers)
         return dict(self._known[key])
 
 

@@ -72,17 +72,18 @@ def gaussian_average(
     """E[function(x_1, …)] over independent normal and χ² variables.
 
     degrees: one entry per variable, None for an N(0, 1) variable and the degrees of freedom for a χ² variable. arange:
-    NumPy's `arange` or one like it. With it, `function` takes all nodes of the last variable at once, as an array of
+    NumPy's `arange` or one like it. With it, `function` takes many nodes of the last two variables at once, as arrays of
     shape (nodes, 1, …), and the function's other arguments may be arrays of any shape. Without it the nodes are taken
     one by one. Raises NotAveragedError.
     """
+    known = [None if k is None else float(k) for k in degrees]
     count, previous = COARSEST, None
     most = _most_nodes.get()
     while count ** len(degrees) <= most:
-        found = _sum(function, [_nodes(count, k) for k in degrees], arange)
+        found = _sum(function, [(count, k) for k in known], arange)
         allowed = TOLERANCE * max(1.0, _largest(found))
         if previous is not None and _largest(found - previous) <= allowed:
-            if _largest_at_the_ends(function, degrees, count) > allowed:
+            if _largest_at_the_ends(function, known, count) > allowed:
                 raise NotAveragedError(
                     f"an average has more than {TOLERANCE:.0e} of its value beyond {WIDTH} deviations"
                 )
@@ -93,9 +94,9 @@ def gaussian_average(
     )
 
 
-def _largest_at_the_ends(function: Callable[..., Any], degrees: Sequence[Any], count: int) -> float:
+def _largest_at_the_ends(function: Callable[..., Any], degrees: Sequence[float | None], count: int) -> float:
     """The largest term of the rule at an end of a normal variable, with the other variables in their middles."""
-    axes = [_nodes(count, k) for k in degrees]
+    axes = [_rule(count, k) for k in degrees]
     middle = [0.0 if k is None else nodes[len(nodes) // 2] for k, (nodes, _) in zip(degrees, axes, strict=True)]
     largest = 0.0
     for n, (k, (nodes, weights)) in enumerate(zip(degrees, axes, strict=True)):
@@ -127,47 +128,56 @@ def cholesky_root(remainder: Any, whole: Any, sqrt: Callable, maximum: Callable)
 
 
 def _sum(
-    function: Callable[..., Any], axes: Sequence[tuple[list[float], list[float]]], arange: Callable[[int], Any] | None
+    function: Callable[..., Any], axes: Sequence[tuple[int, float | None]], arange: Callable[[int], Any] | None
 ) -> Any:
-    inner = 0 if arange is None else 2
-    outer, last = axes[: len(axes) - inner], axes[max(len(axes) - inner, 0) :]
+    """The sum over all nodes; axes: the count and the degrees of freedom of each variable's rule."""
     total: Any = 0.0
-    for point in itertools.product(*(zip(*axis, strict=True) for axis in outer)):
+    if arange is None:
+        for point in itertools.product(*(zip(*_rule(*axis), strict=True) for axis in axes)):
+            total = total + math.prod(w for _, w in point) * function(*(x for x, _ in point))
+        return total
+    outer, inner = axes[:-2], axes[-2:]
+    for point in itertools.product(*(zip(*_rule(*axis), strict=True) for axis in outer)):
         place, factor = [x for x, _ in point], math.prod(w for _, w in point)
-        total = total + factor * (function(*place) if arange is None else _block(function, place, last, arange))
+        total = total + factor * _block(function, place, tuple(inner), arange)
     return total
 
 
 def _block(
     function: Callable[..., Any],
     place: list[float],
-    axes: Sequence[tuple[list[float], list[float]]],
+    axes: tuple[tuple[int, float | None], ...],
     arange: Callable[[int], Any],
 ) -> Any:
-    """The sum over all nodes of the last variables, some at a time.
+    """The sum over all nodes of the last variables, many at a time.
 
     The axis of the nodes stands before the axes of the function's other arguments.
     """
-    nodes = [point for point in itertools.product(*(zip(*axis, strict=True) for axis in axes))]
-    behind = getattr(function(*place, *(x for x, _ in nodes[0])), "ndim", 0)
+    chunks = _chunks(axes)
+    behind = getattr(function(*place, *(column[0] for column in chunks[0][:-1])), "ndim", 0)
     total: Any = 0.0
-    for start in range(0, len(nodes), MOST_AT_ONCE):
-        some = nodes[start : start + MOST_AT_ONCE]
-        index = arange(len(some))
-        shape = (len(some), *(1,) * behind)
-        columns = [[x for x, _ in column] for column in zip(*some, strict=True)]
-        w = (0.0 * index + [math.prod(w for _, w in point) for point in some]).reshape(shape)
-        total = total + (w * function(*place, *((0.0 * index + c).reshape(shape) for c in columns))).sum(axis=0)
+    for chunk in chunks:
+        index = arange(len(chunk[-1]))
+        shape = (len(chunk[-1]), *(1,) * behind)
+        *columns, weights = ((0.0 * index + numbers).reshape(shape) for numbers in chunk)
+        total = total + (weights * function(*place, *columns)).sum(axis=0)
     return total
 
 
-def _nodes(count: int, degrees: Any) -> tuple[list[float], list[float]]:
-    """Nodes and weights of one variable's rule; the weights sum to one within rounding."""
-    return _rule(count, None if degrees is None else float(degrees))
+@lru_cache(maxsize=16)
+def _chunks(axes: tuple[tuple[int, float | None], ...]) -> list[tuple[list[float], ...]]:
+    """The nodes of the product of rules, a list for each variable, with the weights behind, `MOST_AT_ONCE` at a time."""
+    points = list(itertools.product(*(zip(*_rule(*axis), strict=True) for axis in axes)))
+    chunks = [points[start : start + MOST_AT_ONCE] for start in range(0, len(points), MOST_AT_ONCE)]
+    return [
+        (*([x for x, _ in column] for column in zip(*chunk, strict=True)), [math.prod(w for _, w in p) for p in chunk])
+        for chunk in chunks
+    ]
 
 
 @lru_cache(maxsize=64)
 def _rule(count: int, degrees: float | None) -> tuple[list[float], list[float]]:
+    """Nodes and weights of one variable's rule; the weights sum to one within rounding."""
     if degrees is None:
         step = 2 * WIDTH / count
         nodes = [-WIDTH + (j + 0.5) * step for j in range(count)]
