@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
-from annealvi.comparison.evaluation import evaluated
-from annealvi.comparison.factors import named_factor, same
+from annealvi.comparison.limits import limit_of_agreement
 from annealvi.comparison.location import Repair, Search, derived_definitions, splittings
-from annealvi.comparison.samples import Samples, random_samples
+from annealvi.comparison.rates import Rates
+from annealvi.comparison.samples import random_samples
 from annealvi.comparison.theirs import OwnDefinition, Theirs, given_equations, read_equations
 from annealvi.session.session import Session, open_session
-from derive.objects.lambdified import NotAveragedError
 from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
-from derive.problem.specification import BadInput, Problem
+from derive.problem.specification import Problem
 
 EQUAL, TIME_UNIT, IN_LIMIT, DIFFERENT = "equal", "equal-up-to-time-unit", "equal-in-limit", "different"
-STEP = 1e-3
-"""The inverse temperature at which the first order in it is told from the second."""
 
 
 @dataclass(frozen=True)
@@ -141,143 +137,35 @@ def compare(
 def compared(session: Session, theirs: Theirs, seed: int) -> Comparison:
     """The comparison with equations that are read already."""
     system = session.derivation.system
-    found = _Rates(system, theirs, random_samples(session, seed))
+    found = Rates(system, theirs, random_samples(session, seed))
     unit = found.common_unit()
-    verdicts = tuple(found.verdict(state, unit) for state in system.states)
+    verdicts = tuple(_verdict(found, state, unit) for state in system.states)
     comparison = Comparison(DIFFERENT, None if unit == 1 else unit, "", verdicts, found.samples.size, seed, theirs)
     if all(v.verdict == "equal" for v in verdicts):
         return replace(comparison, verdict=EQUAL if unit == 1 else TIME_UNIT)
     missing = any(v.verdict == "missing" for v in verdicts)
-    limit = "" if missing else _limit(session, theirs, seed)
+    limit = "" if missing else limit_of_agreement(session, theirs, seed)
     if limit:
         return replace(comparison, verdict=IN_LIMIT, limit=limit)
     return _located(session, comparison, found, unit)
 
 
-class _Rates:
-    """The rates of both sides at the points."""
-
-    def __init__(self, system: OdeSystem, theirs: Theirs, samples: Samples) -> None:
-        self.system, self.theirs, self.samples = system, theirs, samples
-        ours = samples.values(system.subexpressions)
-        own = _their_values(theirs, samples)
-        self.ours = {s: evaluated(e, ours) for s, e in zip(system.states, system.rhs, strict=True)}
-        self.own = {s: _their_rate(theirs, s, own) for s in theirs.rates}
-        self.parameters = {s: samples.numbers[s] for s in system.parameters}
-        self._factors: dict[sp.Symbol, sp.Expr | None] = {}
-
-    def size(self, state: sp.Symbol) -> float:
-        return float(np.abs(self.ours[state]).max())
-
-    def factor(self, state: sp.Symbol) -> sp.Expr | None:
-        """Their rate divided by the derived one, where this is a factor made of numbers and parameters."""
-        if state not in self._factors:
-            self._factors[state] = self._factor(state)
-        return self._factors[state]
-
-    def _factor(self, state: sp.Symbol) -> sp.Expr | None:
-        if same(self.ours[state], self.own[state], self.size(state)):
-            return sp.S.One
-        ratios = np.empty(self.samples.size)
-        for n in np.unique(self.samples.sets):
-            here = self.samples.sets == n
-            a, b = self.ours[state][here], self.own[state][here]
-            ratio = float(a @ b / (a @ a))
-            if not np.isfinite(ratio) or ratio == 0 or not same(ratio * a, b, abs(ratio) * np.abs(a).max()):
-                return None
-            ratios[here] = ratio
-        return named_factor(ratios, self.parameters)
-
-    def common_unit(self) -> sp.Expr:
-        """The factor that most equations have in common, one where there is none."""
-        factors = [f for f in map(self.factor, self.own) if f is not None]
-        counts = {f: factors.count(f) for f in factors}
-        return max(counts, key=lambda f: (counts[f], f == 1)) if counts else sp.S.One
-
-    def wanted(self, state: sp.Symbol, unit: sp.Expr) -> np.ndarray:
-        """The derived rate (n,) in their unit of time."""
-        return self.ours[state] * evaluated(unit, self.parameters)
-
-    def verdict(self, state: sp.Symbol, unit: sp.Expr) -> EquationVerdict:
-        """What holds for one equation in a unit of time."""
-        if state not in self.own:
-            return EquationVerdict(state, "missing")
-        factor = self.factor(state)
-        if factor == unit:
-            return EquationVerdict(state, "equal", factor)
-        away = np.abs(self.own[state] - self.wanted(state, unit))
-        n = int(np.argmax(np.where(np.isfinite(away), away, np.inf)))
-        place = {self.theirs.written(s): float(self.samples.numbers[s][n]) for s in (*self.system.states, BETA)}
-        place |= {self.theirs.written(s): float(self.samples.numbers[s][n]) for s in self.system.parameters}
-        worst = {**place, "theirs": float(self.own[state][n]), "ours": float(self.wanted(state, unit)[n])}
-        return EquationVerdict(state, "different" if factor is None else "factor", factor, worst)
+def _verdict(found: Rates, state: sp.Symbol, unit: sp.Expr) -> EquationVerdict:
+    """What holds for one equation in a unit of time."""
+    if state not in found.own:
+        return EquationVerdict(state, "missing")
+    factor = found.factor(state)
+    if factor == unit:
+        return EquationVerdict(state, "equal", factor)
+    away = np.abs(found.own[state] - found.wanted(state, unit))
+    n = int(np.argmax(np.where(np.isfinite(away), away, np.inf)))
+    symbols = (*found.system.states, BETA, *found.system.parameters)
+    place = {found.theirs.written(s): float(found.samples.numbers[s][n]) for s in symbols}
+    worst = {**place, "theirs": float(found.own[state][n]), "ours": float(found.wanted(state, unit)[n])}
+    return EquationVerdict(state, "different" if factor is None else "factor", factor, worst)
 
 
-@contextmanager
-def _told(key: str, source: str) -> Iterator[None]:
-    """A context in which an average that does not settle is bad input."""
-    try:
-        yield
-    except NotAveragedError:
-        remedy = "write it over at most three variables, with an integrand that grows more slowly than exp(z**2/2)"
-        raise BadInput(key, "an average does not settle", remedy, source) from None
-
-
-def _their_values(theirs: Theirs, samples: Samples) -> dict[sp.Symbol, np.ndarray]:
-    with _told("definitions", theirs.source):
-        return samples.values(theirs.subexpressions)
-
-
-def _their_rate(theirs: Theirs, state: sp.Symbol, values: Mapping[sp.Symbol, np.ndarray]) -> np.ndarray:
-    key = f"equations.d{theirs.written(state)}/dt"
-    with _told(key, theirs.source):
-        rate = evaluated(theirs.rates[state], values)
-    if np.isfinite(rate).all():
-        return rate
-    n = int(np.flatnonzero(~np.isfinite(rate))[0])
-    used = sorted(theirs.rates[state].free_symbols, key=lambda s: s.name)
-    place = ", ".join(f"{theirs.written(s)} = {values[s][n]:.4g}" for s in used)
-    remedy = "avoid division by zero and logarithms of negative numbers"
-    raise BadInput(key, f"no finite number at {place}", remedy, theirs.source)
-
-
-LIMITS = (
-    ("the proposal's weights are equal", ("proposal",)),
-    ("the target's weights are equal", ("target",)),
-    ("all weights are equal", ("target", "proposal")),
-)
-"""Special cases, and the mixtures whose weights are equal in them."""
-
-
-def _limit(session: Session, theirs: Theirs, seed: int) -> str:
-    """The first limit in which the equations agree; empty where there is none.
-
-    Equations for equal weights do not contain these weights. Those that do contain them, and agree where the weights
-    are equal, have one weight in the place of another.
-    """
-    system, setting = session.derivation.system, session.derivation.setting
-    weights = {"proposal": set(setting.proposal.weights), "target": set(setting.target.weights)}
-    used = theirs.used_symbols()
-    for text, equal in LIMITS:
-        if any(used & weights[mixture] for mixture in equal):
-            continue
-        found = _Rates(system, theirs, random_samples(session, seed, equal))
-        if all(found.verdict(s, found.common_unit()).verdict == "equal" for s in system.states):
-            unit = found.common_unit()
-            return f"where {text}" + (f", in a unit of time {unit} times as short" if unit != 1 else "")
-    levels = random_samples(session, seed, betas=(0.0, STEP, 2 * STEP))
-    found = _Rates(system, theirs, levels)
-    order = np.rint(levels.numbers[BETA] / STEP).astype(int)
-    for state in system.states:
-        away = [(found.own[state] - found.ours[state])[order == n] for n in range(3)]
-        change = np.abs(found.ours[state][order == 1] - found.ours[state][order == 0]).max()
-        first_order = (4 * away[1] - away[2] - 3 * away[0]) / 2
-        if not same(away[0], 0 * away[0], found.size(state)) or np.abs(first_order).max() > STEP * change:
-            return ""
-    return "to first order in beta, at high temperature"
-
-
-def _located(session: Session, comparison: Comparison, found: _Rates, unit: sp.Expr) -> Comparison:
+def _located(session: Session, comparison: Comparison, found: Rates, unit: sp.Expr) -> Comparison:
     """The comparison with repairs of the wrong equations, and with the repaired equations."""
     theirs, system = comparison.theirs, session.derivation.system
     wrong = tuple(v.state for v in comparison.equations if v.verdict in ("different", "factor"))
@@ -289,8 +177,8 @@ def _located(session: Session, comparison: Comparison, found: _Rates, unit: sp.E
         if v.repairs:
             repaired = with_repair(repaired, v.state, v.repairs[0], system)
     if wrong and all(repairs[s] for s in wrong):
-        again = _Rates(system, repaired, found.samples)
-        if all(again.verdict(s, unit).verdict == "equal" for s in theirs.rates):
+        again = Rates(system, repaired, found.samples)
+        if all(again.factor(s) == unit for s in theirs.rates):
             return replace(comparison, equations=verdicts, repaired=repaired)
     return replace(comparison, equations=verdicts)
 

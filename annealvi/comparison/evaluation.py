@@ -104,7 +104,7 @@ def _shares(logits: list[Any]) -> list[Any]:
     return [e / total for e in exponentials]
 
 
-def _averages(averages: Sequence[Expectation], numbers: Numbers, known: dict[Any, Any]) -> Sequence[Any]:
+def _averages(averages: Sequence[Expectation], numbers: Numbers, known: dict[Any, Any]) -> np.ndarray:
     """The values of averages over the same variables, nan where an integrand is not real at some node."""
     variables = averages[0].variables
     outside = {s: known[s] for e in averages for s in e.free_symbols if s in known}

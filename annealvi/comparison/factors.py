@@ -83,6 +83,6 @@ def named_number(value: float) -> sp.Expr | None:
     return None
 
 
-def same(first: np.ndarray, second: np.ndarray, size: float) -> bool:
+def same(first: np.ndarray, second: np.ndarray, size: float, close: float = CLOSE) -> bool:
     """Whether two lists of numbers are equal within rounding; `size` is that of the numbers."""
-    return bool(np.isfinite(second).all() and np.abs(first - second).max() <= CLOSE * size)
+    return bool(np.isfinite(second).all() and np.abs(first - second).max() <= close * size)

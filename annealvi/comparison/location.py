@@ -8,28 +8,29 @@ equation right at every point.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import sympy as sp
 
-from annealvi.comparison.evaluation import evaluated
+from annealvi.comparison.evaluation import evaluated, evaluated_in_order
 from annealvi.comparison.factors import CLOSE, FactorNames, named_factor, named_number, same
 from annealvi.comparison.samples import Samples
 from annealvi.comparison.terms import expanded_terms, single_changes, terms_as_written
 from annealvi.comparison.theirs import OwnDefinition, Theirs
 from derive.objects.expectation import Expectation
-from derive.objects.lambdified import at_most_nodes
+from derive.objects.lambdified import one_rule
 from derive.objects.system import BETA, OdeSystem
 
 MOST_REPAIRS = 2
 MOST_TERMS = 24
 FEW_POINTS = 4
 MOST_CHANGES = 3000
-SEARCH_NODES = 40_000
-"""The most nodes of an average in the search: most changes make it unlike any average of interest."""
+COARSE, COARSE_NODES = 1e-2, (128, 128, 64, 24)
+"""How close a change must come at few points to be tried at all of them, and the nodes a variable of averages in the
+first trial, by their number of variables. Such a rule's error is at most a third of this, at slopes of R = 3."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ class Search:
     def derived_terms(self) -> dict[sp.Symbol, list[tuple[sp.Expr, np.ndarray]]]:
         """The terms of each derived rate with their values."""
         named = derived_definitions(self.ours, self.theirs)
-        known, averages = self.samples.values(named), {s for s, e in named if e.has(Expectation)}
+        averages = {s for s, e in named if e.has(Expectation)}
+        known = self.samples.values(self.ours.subexpressions)
+        known |= {new: known[old] for (old, _), (new, _) in zip(self.ours.subexpressions, named, strict=True)}
         names = {old: new for (old, _), (new, _) in zip(self.ours.subexpressions, named, strict=True)}
         found = {}
         for state, rhs in zip(self.ours.states, self.ours.rhs, strict=True):
@@ -104,16 +107,23 @@ class Search:
         A definition's repair that makes several equations right at once comes before those of single terms.
         """
         found = {state: [(1, repair) for repair in self._of_terms(state)] for state in self.wrong}
-        unrepaired = [state for state in self.wrong if not found[state]]
-        if unrepaired or len(self.wrong) > 1:
-            for repair, mended in self._of_definitions(unrepaired or list(self.wrong)):
-                for state in mended:
-                    found[state].append((len(mended), repair))
-        for state in self.wrong:
-            if not found[state]:
-                found[state] += [(1, repair) for repair in self._of_several_terms(state)]
+        plain = (self._plain_slips, self._slips_outside_averages, self._derived_formulas)
+        for state, repair, mended in self._of_definitions(self._unrepaired(found) or self._several_wrong, plain):
+            found[state].append((mended, repair))
+        for state in self._unrepaired(found):
+            found[state] += [(1, repair) for repair in self._of_several_terms(state)]
+        for state, repair, mended in self._of_definitions(self._unrepaired(found), (self._slips,)):
+            found[state].append((mended, repair))
         plainest = {state: sorted(pairs, key=lambda pair: -pair[0]) for state, pairs in found.items()}
         return {state: tuple(repair for _, repair in pairs[:MOST_REPAIRS]) for state, pairs in plainest.items()}
+
+    def _unrepaired(self, found: Mapping[sp.Symbol, list]) -> list[sp.Symbol]:
+        return [state for state in self.wrong if not found[state]]
+
+    @property
+    def _several_wrong(self) -> list[sp.Symbol]:
+        """All wrong equations if there are several: one definition may explain them better than a term of each."""
+        return list(self.wrong) if len(self.wrong) > 1 else []
 
     def _of_terms(self, state: sp.Symbol) -> Iterator[Repair]:
         rate, wanted = self.theirs.rates[state], self.wanted[state]
@@ -142,6 +152,8 @@ class Search:
         size = np.abs(wanted).max()
         for terms in splittings(self.theirs, rate):
             values = np.stack([evaluated(term, self.values) for term in terms], axis=1)
+            if not np.isfinite(values).all():
+                return
             fitted, _, rank, _ = np.linalg.lstsq(values, wanted, rcond=CLOSE)
             numbers = [named_number(c) if abs(c) > CLOSE else sp.S.Zero for c in fitted]
             if (
@@ -197,10 +209,17 @@ class Search:
         defined = {s for s, _ in self.theirs.subexpressions}
         return {*self.values} & {BETA, *self.ours.states, *self.ours.parameters, *defined}
 
-    def _of_definitions(self, states: list[sp.Symbol]) -> Iterator[tuple[Repair, list[sp.Symbol]]]:
-        ways = (self._plain_slips, self._slips_outside_averages, self._derived_formulas, self._slips)
-        tried, complete = 0, False
+    def _of_definitions(
+        self, states: list[sp.Symbol], ways: Sequence[Callable]
+    ) -> Iterator[tuple[sp.Symbol, Repair, int]]:
+        """The repairs of a definition, each with an equation that it makes right and the number of all such equations.
+
+        A change is tried at few points with a coarse rule for averages, and counts if it is right at all points.
+        """
+        tried, complete = 0, not states
         for way in ways:
+            if complete:
+                return
             for definition in self.theirs.definitions:
                 using = [s for s in states if self._depends(self.theirs.rates[s], set(definition.applications))]
                 for formula in dict.fromkeys(way(definition, using[0])) if using else ():
@@ -208,18 +227,17 @@ class Search:
                     if tried > MOST_CHANGES:
                         return
                     changed = definition.applied(formula)
-                    with at_most_nodes(SEARCH_NODES):
-                        if formula == definition.formula or not self._right(using[:1], changed, self._few):
+                    with one_rule(COARSE_NODES[min(self.ours.widest_average, 3)]):
+                        if formula == definition.formula or not self._right(using[:1], changed, self._few, COARSE):
                             continue
                     mended = [s for s in using if self._right([s], changed)]
                     if len(mended) < len(using) and len(changed) > 1 and way == self._derived_formulas:
                         continue  # right for one of its arguments alone
                     if mended and self._right(self._unaffected(changed), changed):
                         complete = complete or len(mended) == len(states)
-                        yield Repair("definition", definition.name, definition.formula, formula), mended
+                        repair = Repair("definition", definition.name, definition.formula, formula)
+                        yield from ((state, repair, len(mended)) for state in mended)
                         break
-            if complete:
-                return
 
     def _plain_slips(self, definition: OwnDefinition, _: sp.Symbol) -> Iterator[sp.Expr]:
         """The commonest slips: signs, factors of two, terms too many, and exchanged symbols."""
@@ -286,22 +304,29 @@ class Search:
         return bool(inside & symbols)
 
     def _right(
-        self, states: list[sp.Symbol], changed: Mapping[sp.Symbol, sp.Expr], points: np.ndarray | slice = slice(None)
+        self,
+        states: list[sp.Symbol],
+        changed: Mapping[sp.Symbol, sp.Expr],
+        points: np.ndarray | slice = slice(None),
+        close: float = CLOSE,
     ) -> bool:
         """Whether the equations of some states are right where some symbols have other definitions."""
         known = {s: v[points] for s, v in self.values.items()}
-        stale: set[sp.Symbol] = set()
+        stale: dict[sp.Symbol, sp.Expr] = {}
         try:
             for name, definition in self.theirs.subexpressions:
                 present = changed.get(name, definition)
-                if name in changed or present.free_symbols & stale:
-                    stale.add(name)
-                    known[name] = evaluated(present, known)
+                if name in changed or present.free_symbols & set(stale):
+                    stale[name] = present
+                    del known[name]
+            known = evaluated_in_order(tuple(stale.items()), known)
             return all(
-                same(self.wanted[s][points], evaluated(self.theirs.rates[s], known), np.abs(self.wanted[s]).max())
+                same(
+                    self.wanted[s][points], evaluated(self.theirs.rates[s], known), np.abs(self.wanted[s]).max(), close
+                )
                 for s in states
             )
-        except (ArithmeticError, TypeError, ValueError):
+        except (ArithmeticError, TypeError, ValueError, KeyError):  # KeyError: a change that makes a circle
             return False
 
     @cached_property

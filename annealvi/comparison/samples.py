@@ -50,13 +50,10 @@ class Samples:
         return dict(self._known[key])
 
 
-def random_samples(
-    session: Session, seed: int, equal_weights: Sequence[str] = (), betas: Sequence[float] | None = None
-) -> Samples:
+def random_samples(session: Session, seed: int, equal_weights: Sequence[str] = ()) -> Samples:
     """Points of the problem's domain under random weights and lengths.
 
-    equal_weights: the mixtures, "target" or "proposal", whose weights are equal in all sets. betas: the inverse
-    temperatures, each of which every state has; by default each state has a random one.
+    equal_weights: the mixtures, "target" or "proposal", whose weights are equal in all sets.
     """
     rng = np.random.default_rng([seed, 11])
     system, columns, sets = session.derivation.system, [], []
@@ -66,12 +63,10 @@ def random_samples(
         symbolic = symbolise(problem, session.derivation.geometry.large_dimension)
         coordinates = Coordinates(problem, symbolic, session.derivation)
         states = coordinates.states_of_vectors(_random_means(coordinates, count, rng))
-        for beta in [None] if betas is None else betas:
-            drawn = rng.uniform(0.02, 1.0, len(states)) if beta is None else np.full(len(states), beta)
-            known = dict(zip(system.states, states.T, strict=True)) | {BETA: drawn}
-            fixed = {s: np.full(len(states), float(v)) for s, v in symbolic.values.items() if s not in known}
-            columns.append(known | fixed)
-            sets.append(np.full(len(states), n))
+        known = dict(zip(system.states, states.T, strict=True)) | {BETA: rng.uniform(0.02, 1.0, len(states))}
+        fixed = {s: np.full(len(states), float(v)) for s, v in symbolic.values.items() if s not in known}
+        columns.append(known | fixed)
+        sets.append(np.full(len(states), n))
     symbols = set(columns[0]).intersection(*columns)
     missing = {*system.states, *system.parameters} - symbols
     if missing:

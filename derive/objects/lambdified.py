@@ -27,7 +27,7 @@ COARSEST = 48
 MOST_AT_ONCE = 2048
 """How many nodes a function takes at once: as many as leave its arrays in a processor's cache."""
 MOST_NODES = 4_000_000
-_most_nodes: ContextVar[int] = ContextVar("most_nodes", default=MOST_NODES)
+_one_rule: ContextVar[int] = ContextVar("one_rule", default=0)
 
 
 class Coded:
@@ -53,13 +53,13 @@ class Coded:
 
 
 @contextmanager
-def at_most_nodes(count: int) -> Iterator[None]:
-    """A context in which averages that take more nodes raise NotAveragedError at once."""
-    token = _most_nodes.set(count)
+def one_rule(count: int) -> Iterator[None]:
+    """A context in which averages have `count` nodes a variable, whatever their error: for a search's first look."""
+    token = _one_rule.set(count)
     try:
         yield
     finally:
-        _most_nodes.reset(token)
+        _one_rule.reset(token)
 
 
 class NotAveragedError(ArithmeticError):
@@ -72,14 +72,15 @@ def gaussian_average(
     """E[function(x_1, …)] over independent normal and χ² variables.
 
     degrees: one entry per variable, None for an N(0, 1) variable and the degrees of freedom for a χ² variable. arange:
-    NumPy's `arange` or one like it. With it, `function` takes many nodes of the last two variables at once, as arrays of
-    shape (nodes, 1, …), and the function's other arguments may be arrays of any shape. Without it the nodes are taken
-    one by one. Raises NotAveragedError.
+    NumPy's `arange` or one like it. With it, `function` takes many nodes of the last two variables at once, as arrays
+    of shape (nodes, 1, …), and the function's other arguments may be arrays of any shape. Without it the nodes are
+    taken one by one. Raises NotAveragedError.
     """
     known = [None if k is None else float(k) for k in degrees]
+    if _one_rule.get():
+        return _sum(function, [(_one_rule.get(), k) for k in known], arange)
     count, previous = COARSEST, None
-    most = _most_nodes.get()
-    while count ** len(degrees) <= most:
+    while count ** len(degrees) <= MOST_NODES:
         found = _sum(function, [(count, k) for k in known], arange)
         allowed = TOLERANCE * max(1.0, _largest(found))
         if previous is not None and _largest(found - previous) <= allowed:
@@ -90,7 +91,8 @@ def gaussian_average(
             return found
         count, previous = 2 * count, found
     raise NotAveragedError(
-        f"an average over {len(degrees)} variables did not settle with {most:.0e} nodes; use annealvi.rate_function"
+        f"an average over {len(degrees)} variables did not settle with {MOST_NODES:.0e} nodes; "
+        "use annealvi.rate_function"
     )
 
 
@@ -166,7 +168,7 @@ def _block(
 
 @lru_cache(maxsize=16)
 def _chunks(axes: tuple[tuple[int, float | None], ...]) -> list[tuple[list[float], ...]]:
-    """The nodes of the product of rules, a list for each variable, with the weights behind, `MOST_AT_ONCE` at a time."""
+    """The nodes of a product of rules, a list a variable, with the weights behind, `MOST_AT_ONCE` at a time."""
     points = list(itertools.product(*(zip(*_rule(*axis), strict=True) for axis in axes)))
     chunks = [points[start : start + MOST_AT_ONCE] for start in range(0, len(points), MOST_AT_ONCE)]
     return [
