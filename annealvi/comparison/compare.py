@@ -14,7 +14,7 @@ from annealvi.comparison.limits import limit_of_agreement
 from annealvi.comparison.location import Repair, Search, derived_definitions, splittings
 from annealvi.comparison.rates import Rates
 from annealvi.comparison.samples import random_samples
-from annealvi.comparison.theirs import OwnDefinition, Theirs, given_equations, read_equations
+from annealvi.comparison.theirs import OwnDefinition, Theirs, given_equations, in_order, read_equations
 from annealvi.session.session import Session, open_session
 from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
@@ -187,8 +187,9 @@ def with_repair(theirs: Theirs, state: sp.Symbol, repair: Repair, system: OdeSys
     """The equations with one repair made, and with the derived definitions that a missing term brings along."""
     if repair.place == "definition":
         definitions = [replace(d, formula=repair.new) if d.name == repair.name else d for d in theirs.definitions]
-        changed = {s: e for d in definitions for s, e in d.applied(d.formula).items()}
-        named = tuple((s, changed[s]) for s, _ in theirs.subexpressions)
+        (new,) = (d for d in definitions if d.name == repair.name)
+        changed = new.applied(new.formula)
+        named = in_order((s, changed.get(s, e)) for s, e in theirs.subexpressions)
         return replace(theirs, subexpressions=named, definitions=tuple(definitions))
     rates = {**theirs.rates, state: _exchanged(theirs, state, repair)}
     needed, brought = set(repair.new.free_symbols) if repair.place == "missing term" else set(), []

@@ -78,6 +78,16 @@ class Scope:
         of an average around it has no symbol and is written out there.
     applied
         The definition and the arguments of each symbol in `named`.
+    under_way
+        The definitions that are being read.
+    known
+        What each application of a definition has been read as.
+    random
+        The definitions that contain a variable of an average around them, with the variables of the first such average.
+    kept
+        The one of them that is not written out but stands as a function of its arguments and variables.
+    grammar
+        The parser of formulas.
     """
 
     symbols: Mapping[str, sp.Symbol]
@@ -87,6 +97,8 @@ class Scope:
     applied: dict[sp.Symbol, tuple[str, tuple[sp.Expr, ...]]] = field(default_factory=dict)
     under_way: tuple[str, ...] = ()
     known: dict[tuple, sp.Expr] = field(default_factory=dict)
+    random: dict[str, Mapping[str, sp.Symbol]] = field(default_factory=dict)
+    kept: str = ""
     grammar: type[Formula] | None = None
 
     def read(self, text: str | tuple[Token, ...], key: str) -> sp.Expr:
@@ -127,7 +139,11 @@ class Scope:
         value = self._formula_of(name, arguments, bound)
         if varying and value.has(Expectation):
             fail(f"{name} is an average, and its argument varies with {varying[0]}", "write one average over both")
-        if any(isinstance(v, RANDOM) for v in value.free_symbols):
+        variables = sorted((v for v in value.free_symbols if isinstance(v, RANDOM)), key=str)
+        if variables:
+            self.random.setdefault(name, dict(bound))
+            if name == self.kept:
+                value = sp.Function(name, real=True)(*arguments, *variables)
             self.known[key] = value
             return value
         applied = f"{name}({', '.join(map(self.written, arguments))})" if arguments else name
@@ -137,11 +153,15 @@ class Scope:
         self.known[key] = symbol
         return symbol
 
+    def keeping(self, name: str) -> Scope:
+        """The same scope before anything is read, in which a random definition is not written out."""
+        return replace(self, named={}, applied={}, known={}, random={}, kept=name)
+
     def body(self, name: str) -> tuple[tuple[sp.Symbol, ...], sp.Expr]:
         """The arguments of a definition and its formula in them."""
         arguments = tuple(sp.Symbol(a, real=True) for a in self.definitions[name].arguments)
         with sympy_guard(f"definitions.{name}", self.source):
-            return arguments, self._formula_of(name, arguments, {})
+            return arguments, self._formula_of(name, arguments, self.random.get(name, {}))
 
     def _formula_of(self, name: str, arguments: tuple[sp.Expr, ...], bound: Mapping[str, sp.Symbol]) -> sp.Expr:
         definition = self.definitions[name]

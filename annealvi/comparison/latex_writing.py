@@ -1,4 +1,4 @@
-"""Equations and verdicts in LaTeX, as they can be read again and as a referee attaches them."""
+"""Somebody's equations in LaTeX, as they can be read again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import re
 import sympy as sp
 from sympy.printing.latex import greek_letters_set, other_symbols
 
-import annealvi
-from annealvi.comparison.compare import Comparison, EquationVerdict
 from annealvi.comparison.theirs import Theirs
-from annealvi.comparison.writing import sentences
 from derive.objects.line_breaking import align, broken
 from derive.objects.notation import ordered_terms, read_name, symbol_tex, tex
 
@@ -42,7 +39,7 @@ def _letter(head: str) -> str:
     return head if len(head) == 1 else rf"\mathrm{{{head}}}"
 
 
-def _defined_tex(theirs: Theirs, name: str) -> str:
+def defined_tex(theirs: Theirs, name: str) -> str:
     """LaTeX of a definition's name with its arguments, such as F(u)."""
     head, _, arguments = name.partition("(")
     inside = ", ".join(name_tex(theirs, a.strip()) for a in arguments.rstrip(")").split(",") if a)
@@ -70,8 +67,8 @@ def tex_of(theirs: Theirs) -> str:
     """The equations as a display that can be read again: names, definitions and rates."""
     extra = _symbols(theirs)
     rows = [[f"{name_tex(theirs, name)} &= {symbol_tex(s)}"] for s, name in theirs.names.items()]
-    for d in theirs.definitions:
-        rows.append(_row(_defined_tex(theirs, d.name), d.formula, extra))
+    for d in (d for d in theirs.definitions if d.applications):
+        rows.append(_row(defined_tex(theirs, d.name), d.formula, extra))
     for state, rate in theirs.rates.items():
         rows.append(_row(rf"\frac{{d{extra.get(state) or symbol_tex(state)}}}{{dt}}", rate, extra))
     return align(rows) + "\n"
@@ -82,35 +79,3 @@ def _row(left: str, value: sp.Expr, extra: dict[sp.Symbol, str]) -> list[str]:
     return broken(
         left, [term if term.startswith("-") or not n else f"+ {term}" for n, term in enumerate(written)], LINE
     )
-
-
-def report(found: Comparison, problem: str) -> str:
-    """A LaTeX fragment that can be attached to a review: a table of the equations and the repaired ones."""
-    theirs = found.theirs
-    lines = [
-        f"% annealvi {annealvi.__version__}: {_text(theirs.source)} and the equations derived for {_text(problem)}",
-        f"% {found.verdict}; {found.points} points, seed {found.seed}, to 1e-8 of each rate's largest value",
-        r"\begin{tabular}{llrrp{0.45\linewidth}}",
-        r"  rate & verdict & theirs & derived & what is wrong \\ \hline",
-        *(f"  {_table_row(found, v)} \\\\" for v in found.equations),
-        r"\end{tabular}",
-    ]
-    if found.repaired is not None:
-        lines += ["", "With the first repair of each, the equations are right:", tex_of(found.repaired).rstrip()]
-    return "\n".join(lines) + "\n"
-
-
-def _table_row(found: Comparison, v: EquationVerdict) -> str:
-    rate = rf"$\frac{{d{formula_tex(found.theirs, v.state)}}}{{dt}}$"
-    values = ("", "") if v.worst is None else (f"${v.worst['theirs']:.5g}$", f"${v.worst['ours']:.5g}$")
-    theirs = found.theirs
-    told = sentences(
-        v, lambda e: f"${formula_tex(theirs, e)}$", lambda d: f"${_defined_tex(theirs, d)}$", alternative=""
-    )
-    wrong = "; or: ".join(told)
-    return " & ".join((rate, v.verdict, *values, wrong))
-
-
-def _text(words: str) -> str:
-    """Text of a comment, on one line."""
-    return "".join(c if c.isprintable() else " " for c in words)

@@ -82,6 +82,14 @@ class Search:
     wrong: tuple[sp.Symbol, ...]
 
     @cached_property
+    def _partial(self) -> list[tuple[sp.Symbol, Repair, int]]:
+        """Changes of a definition that make some but not all of the wrong equations right that use it.
+
+        They are told of an equation that nothing else repairs.
+        """
+        return []
+
+    @cached_property
     def values(self) -> dict[sp.Symbol, np.ndarray]:
         """The values of all symbols of both systems; those of their definitions have their names."""
         return self.samples.values(self.theirs.subexpressions)
@@ -114,6 +122,9 @@ class Search:
             found[state] += [(1, repair) for repair in self._of_several_terms(state)]
         for state, repair, mended in self._of_definitions(self._unrepaired(found), (self._slips,)):
             found[state].append((mended, repair))
+        for state, repair, mended in self._partial:
+            if state in self._unrepaired(found):
+                found[state].append((mended, repair))
         plainest = {state: sorted(pairs, key=lambda pair: -pair[0]) for state, pairs in found.items()}
         return {state: tuple(repair for _, repair in pairs[:MOST_REPAIRS]) for state, pairs in plainest.items()}
 
@@ -221,7 +232,7 @@ class Search:
             if complete:
                 return
             for definition in self.theirs.definitions:
-                using = [s for s in states if self._depends(self.theirs.rates[s], set(definition.applications))]
+                using = [s for s in states if self._depends(self.theirs.rates[s], definition.symbols)]
                 for formula in dict.fromkeys(way(definition, using[0])) if using else ():
                     tried += 1
                     if tried > MOST_CHANGES:
@@ -231,13 +242,16 @@ class Search:
                         if formula == definition.formula or not self._right(using[:1], changed, self._few, COARSE):
                             continue
                     mended = [s for s in using if self._right([s], changed)]
-                    if len(mended) < len(using) and len(changed) > 1 and way == self._derived_formulas:
-                        continue  # right for one of its arguments alone
-                    if mended and self._right(self._unaffected(changed), changed):
-                        complete = complete or len(mended) == len(states)
-                        repair = Repair("definition", definition.name, definition.formula, formula)
-                        yield from ((state, repair, len(mended)) for state in mended)
-                        break
+                    if not mended or not self._right(self._unaffected(changed), changed):
+                        continue
+                    repair = Repair("definition", definition.name, definition.formula, formula)
+                    told = [(state, repair, len(mended)) for state in mended]
+                    if len(mended) < len(using):
+                        self._partial.extend(told)
+                        continue
+                    complete = complete or len(mended) == len(states)
+                    yield from told
+                    break
 
     def _plain_slips(self, definition: OwnDefinition, _: sp.Symbol) -> Iterator[sp.Expr]:
         """The commonest slips: signs, factors of two, terms too many, and exchanged symbols."""

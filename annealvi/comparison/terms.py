@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
 
 from derive.objects.expectation import Expectation
 
@@ -41,22 +42,28 @@ def single_changes(
 
     alike: for each symbol those that may stand in its place. factors: what a term may lack, or have too much.
     """
-    yield from (e for e in _changed_terms(expression, factors) if not e.has(sp.zoo, sp.nan, sp.oo, sp.I))
+    for changed in _changes(expression, alike, factors):
+        if not changed.has(sp.zoo, sp.nan, sp.oo, sp.I):
+            yield changed
+
+
+def _changes(
+    expression: sp.Expr, alike: Mapping[sp.Symbol, Sequence[sp.Symbol]], factors: Sequence[sp.Expr]
+) -> Iterator[sp.Expr]:
+    yield from _changed_terms(expression, factors)
     if isinstance(expression, sp.Symbol):
         yield from alike.get(expression, ())
     for n, argument in enumerate(expression.args):
         if (isinstance(expression, Expectation) and n > 0) or not isinstance(argument, sp.Expr):
             continue
-        if expression.is_Pow and n == 1:
+        if (expression.is_Pow and n == 1) or isinstance(expression, AppliedUndef):
             continue
-        for changed in single_changes(argument, alike, factors):
-            whole = expression.func(*expression.args[:n], changed, *expression.args[n + 1 :])
-            if not whole.has(sp.zoo, sp.nan, sp.oo, sp.I):
-                yield whole
+        for changed in _changes(argument, alike, factors):
+            yield expression.func(*expression.args[:n], changed, *expression.args[n + 1 :])
 
 
 def _changed_terms(expression: sp.Expr, factors: Sequence[sp.Expr]) -> Iterator[sp.Expr]:
-    """The expression with one term of it multiplied, divided, dropped or added."""
+    """The expression with one term of it multiplied, divided, dropped or added, or multiplied as a whole."""
     if expression.is_Add:
         for term in expression.args:
             rest = expression - term
@@ -66,6 +73,8 @@ def _changed_terms(expression: sp.Expr, factors: Sequence[sp.Expr]) -> Iterator[
             for factor in factors:
                 yield rest + factor * term
                 yield rest + term / factor
+        for factor in FACTORS:
+            yield factor * expression
         for factor in factors:
             yield expression + factor
             yield expression - factor

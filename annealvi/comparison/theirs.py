@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
 
 from annealvi.comparison.formulas import Definition, Scope, definition_of
 from annealvi.comparison.latex_document import read_document
@@ -36,19 +37,33 @@ class OwnDefinition:
         Its right-hand side in the arguments.
     applications : mapping of sympy.Symbol to tuple of sympy.Expr
         The symbols that stand for it in the equations, with the arguments of each.
+    inside : mapping of sympy.Symbol to sympy.Expr
+        For a definition that contains variables of averages: the definitions of averages that use it, in which it
+        stands as a function of its arguments and of these variables.
     """
 
     name: str
     arguments: tuple[sp.Symbol, ...]
     formula: sp.Expr
     applications: Mapping[sp.Symbol, tuple[sp.Expr, ...]]
+    inside: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
+
+    @property
+    def symbols(self) -> set[sp.Symbol]:
+        """The symbols whose definitions it determines."""
+        return {*self.applications, *self.inside}
 
     def applied(self, formula: sp.Expr) -> dict[sp.Symbol, sp.Expr]:
-        """What each application is where the definition has this formula."""
-        return {
+        """The definitions of these symbols where the definition has this formula."""
+        found = {
             symbol: formula.xreplace(dict(zip(self.arguments, given, strict=True)))
             for symbol, given in self.applications.items()
         }
+        for symbol, written in self.inside.items():
+            uses = [e for e in written.atoms(AppliedUndef) if e.func.__name__ == self.name.partition("(")[0]]
+            values = {use: formula.xreplace(dict(zip(self.arguments, use.args, strict=False))) for use in uses}
+            found[symbol] = written.xreplace(values)
+        return found
 
 
 @dataclass(frozen=True)
@@ -176,14 +191,38 @@ def _theirs(scope: Scope, rates: Mapping[sp.Symbol, sp.Expr], names: Mapping[sp.
     applied: dict[str, dict[sp.Symbol, tuple[sp.Expr, ...]]] = {}
     for symbol, (name, arguments) in scope.applied.items():
         applied.setdefault(name, {})[symbol] = arguments
-    found = tuple(_own_definition(scope, name, symbols) for name, symbols in applied.items())
-    return Theirs(scope.source, rates, tuple(scope.named.items()), names, found)
+    found = [_own_definition(scope, name, symbols) for name, symbols in applied.items()]
+    for name in scope.random:
+        again = scope.keeping(name)
+        inside = {}
+        for symbol, (outer, arguments) in scope.applied.items():
+            again.defined(outer, arguments, _impossible)
+            written = again.named[symbol]
+            if any(use.func.__name__ == name for use in written.atoms(AppliedUndef)):
+                inside[symbol] = written
+        found.append(replace(_own_definition(scope, name, {}), inside=inside))
+    return Theirs(scope.source, rates, tuple(scope.named.items()), names, tuple(found))
+
+
+def _impossible(found: str, remedy: str) -> NoReturn:
+    raise AssertionError(f"a formula that was read before cannot be read: {found}; {remedy}")
 
 
 def _own_definition(scope: Scope, name: str, symbols: Mapping[sp.Symbol, tuple[sp.Expr, ...]]) -> OwnDefinition:
     arguments, formula = scope.body(name)
     shown_name = f"{name}({', '.join(map(str, arguments))})" if arguments else name
     return OwnDefinition(shown_name, arguments, formula, symbols)
+
+
+def in_order(named: Iterable[tuple[sp.Symbol, sp.Expr]]) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
+    """Definitions in an order in which each uses earlier ones alone. Raises ValueError for a circle."""
+    waiting, found = dict(named), dict[sp.Symbol, sp.Expr]()
+    while waiting:
+        ready = [s for s, e in waiting.items() if not e.free_symbols & set(waiting)]
+        if not ready:
+            raise ValueError(f"a circle of definitions among {', '.join(map(str, waiting))}")
+        found |= {s: waiting.pop(s) for s in ready}
+    return tuple(found.items())
 
 
 def given_equations(equations: Mapping[Any, Any], system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Theirs:

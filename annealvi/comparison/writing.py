@@ -1,7 +1,8 @@
-"""Comparisons in words, as JSON, and as a report; equations as the TOML from which they can be read."""
+"""Comparisons in words and as JSON; equations as the TOML from which they can be read."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from sympy.printing.str import StrPrinter
 
 import annealvi
 from annealvi.comparison.compare import Comparison, EquationVerdict
+from annealvi.comparison.latex_writing import tex_of
 from annealvi.comparison.location import Repair
 from annealvi.comparison.theirs import Theirs
 from derive.objects.expectation import ChiSquared, Expectation
@@ -56,9 +58,11 @@ def toml_of(theirs: Theirs) -> str:
     """The equations as a TOML file. Raises ValueError where one of them has no text."""
     lines = ["[names]"] if theirs.names else []
     lines += [f'{name} = "{s.name}"' for s, name in theirs.names.items()]
-    if theirs.definitions:
+    # Definitions that contain a variable of an average are written out in the averages.
+    definitions = [d for d in theirs.definitions if d.applications]
+    if definitions:
         lines += ["", "[definitions]"]
-        lines += [f'"{d.name}" = "{text_of(theirs, d.formula)}"' for d in theirs.definitions]
+        lines += [f'"{d.name}" = "{text_of(theirs, d.formula)}"' for d in definitions]
     lines += ["", "[equations]"]
     rates = {f"d{text_of(theirs, s)}/dt": text_of(theirs, rate) for s, rate in theirs.rates.items()}
     return "\n".join([*lines, *(f'"{rate}" = "{text}"' for rate, text in rates.items())]).strip() + "\n"
@@ -82,7 +86,8 @@ def _equation(found: Comparison, v: EquationVerdict) -> dict[str, Any]:
     worst = None
     if v.worst is not None:
         state = {name: x for name, x in v.worst.items() if name not in ("theirs", "ours")}
-        worst = {"state": state, "theirs": v.worst["theirs"], "ours": v.worst["ours"]}
+        theirs = v.worst["theirs"] if math.isfinite(v.worst["theirs"]) else None
+        worst = {"state": state, "theirs": theirs, "ours": v.worst["ours"]}
     terms = [(n, part) for n, r in enumerate(v.repairs) for part in r.parts or (r,) if r.place != "missing term"]
     return {
         "verdict": v.verdict,
@@ -110,6 +115,11 @@ def repaired_toml(found: Comparison) -> str | None:
         return None
 
 
+def repaired_text(found: Comparison) -> str | None:
+    """The repaired equations as they were given, in TOML or LaTeX; None where they were not repaired."""
+    return tex_of(found.repaired) if found.repaired is not None and found.theirs.tex else repaired_toml(found)
+
+
 def in_words(found: Comparison) -> str:
     """The verdict for people."""
     wrong = [v for v in found.equations if v.verdict in ("different", "factor")]
@@ -118,23 +128,23 @@ def in_words(found: Comparison) -> str:
         "equal": "equal: the equations are the derived ones",
         "equal-up-to-time-unit": f"equal up to a unit of time: each rate is {found.time_unit} times the derived one",
         "equal-in-limit": f"equal in a limit: {found.limit}",
-        "different": f"different: {_listed([_rate(found, v.state) for v in wrong])}" if wrong else "different",
+        "different": f"different: {_listed([rate_name(found, v.state) for v in wrong])}" if wrong else "different",
     }[found.verdict]
     convention = UNIT_CONVENTIONS.get(str(found.time_unit))
     if found.verdict == "equal-up-to-time-unit" and convention:
         headline += f" ({convention})"
     lines = [headline]
     if missing:
-        lines.append(f"no equation is given for {_listed([_rate(found, s) for s in missing])}")
+        lines.append(f"no equation is given for {_listed([rate_name(found, s) for s in missing])}")
     if found.verdict == "different":
         if found.time_unit is not None:
             lines.append(f"all others are {found.time_unit} times the derived rates, and so are the values below")
         common = _common_definitions(wrong)
         for r in common:
-            rates = _listed([_rate(found, v.state) for v in wrong if r in v.repairs])
+            rates = _listed([rate_name(found, v.state) for v in wrong if r in v.repairs])
             lines += ["", f"{_definition(r, found.theirs.written)}; this makes {rates} right"]
         lines += [line for v in wrong for line in _of_equation(found, v, common)]
-        text = repaired_toml(found)
+        text = repaired_text(found)
         if text is not None:
             lines += ["With the first repair of each, the equations are right:", "", text.rstrip()]
     if found.theirs.left_aside:
@@ -156,7 +166,8 @@ def _definition(r: Repair, write: Pen, name: Callable[[str], str] = str) -> str:
 def _of_equation(found: Comparison, v: EquationVerdict, common: list[Repair]) -> list[str]:
     assert v.worst is not None
     place = ", ".join(f"{name} = {x:.4g}" for name, x in v.worst.items() if name not in ("theirs", "ours"))
-    lines = ["", f"{_rate(found, v.state)}: {v.worst['theirs']:.6g} in place of {v.worst['ours']:.6g} at {place}"]
+    value = f"{v.worst['theirs']:.6g}" if math.isfinite(v.worst["theirs"]) else "no finite number"
+    lines = ["", f"{rate_name(found, v.state)}: {value} in place of {v.worst['ours']:.6g} at {place}"]
     told = sentences(v, found.theirs.written, leave=common)
     return lines + [f"  {sentence}" for sentence in told]
 
@@ -179,7 +190,7 @@ def sentences(
     for n, r in enumerate([r for r in v.repairs if r not in leave]):
         lines.append((alternative if n else "") + _sentence(r, write, name))
     if not v.repairs and v.verdict == "different":
-        lines.append("no repair of one term, factor or symbol was found")
+        lines.append("no repair was found: neither of one or two terms, nor of one definition")
     return lines
 
 
@@ -201,29 +212,7 @@ def _sentence(r: Repair, write: Pen, name: Callable[[str], str]) -> str:
     return f"the term {write(r.old)} should be multiplied by {write(r.coefficient)}: {write(r.new)}"
 
 
-def report(found: Comparison, problem: str) -> str:
-    """A report in Markdown that can be attached to a review."""
-    rows = ["| rate | verdict | theirs | derived |", "|---|---|---|---|"]
-    for v in found.equations:
-        values = ("", "") if v.worst is None else (f"{v.worst['theirs']:.6g}", f"{v.worst['ours']:.6g}")
-        rows.append(f"| {_rate(found, v.state)} | {v.verdict} | {values[0]} | {values[1]} |")
-    return "\n".join(
-        [
-            f"# {found.theirs.source} and the equations derived for {problem}",
-            "",
-            "```",
-            in_words(found),
-            "```",
-            "",
-            *rows,
-            "",
-            f"annealvi {annealvi.__version__}; values are those at the point where the two differ most.",
-            "",
-        ]
-    )
-
-
-def _rate(found: Comparison, state: sp.Symbol) -> str:
+def rate_name(found: Comparison, state: sp.Symbol) -> str:
     return f"d{found.theirs.written(state)}/dt"
 
 

@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     problem = problem_of(options, "compare.json", "compare.md", "compare.tex", "repaired.toml", "repaired.tex")
-    from annealvi.comparison import latex_writing, writing
+    from annealvi.comparison import latex_writing, report, writing
     from annealvi.comparison.compare import compare
     from annealvi.show.output import write_file, write_json
 
@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
     if options.out is not None:
         folder = Path(options.out)
         write_json(str(folder / "compare.json"), result)
-        write_file(folder / "compare.md", writing.report(found, problem.name).encode())
-        write_file(folder / "compare.tex", latex_writing.report(found, problem.name).encode())
+        write_file(folder / "compare.md", report.in_markdown(found, problem.name).encode())
+        write_file(folder / "compare.tex", report.in_latex(found, problem.name).encode())
         if found.repaired is not None:
             write_file(folder / "repaired.tex", latex_writing.tex_of(found.repaired).encode())
         if result["repaired"] is not None:
