@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from annealvi.comparison.digits import agreeing_digits
+from annealvi.comparison.identity import is_identity
 from annealvi.comparison.limits import limit_of_agreement
 from annealvi.comparison.location import Repair, Search, derived_definitions, splittings
 from annealvi.comparison.rates import Rates
@@ -71,6 +73,11 @@ class Comparison:
         The equations as they were read.
     repaired : Theirs or None
         Their equations with the first repair of each wrong one, where that makes all of them right.
+    digits : int or None
+        To how many digits, at most 30, equal rates agree at three points; None where averages are over several
+        variables.
+    identical : bool
+        Whether SymPy finds equal rates identical by rearrangement.
     """
 
     verdict: str
@@ -81,6 +88,8 @@ class Comparison:
     seed: int
     theirs: Theirs
     repaired: Theirs | None = None
+    digits: int | None = None
+    identical: bool = False
 
     SHOWN = ("verdict", "time_unit", "limit")
     __repr__ = short_repr
@@ -142,7 +151,9 @@ def compared(session: Session, theirs: Theirs, seed: int) -> Comparison:
     verdicts = tuple(_verdict(found, state, unit) for state in system.states)
     comparison = Comparison(DIFFERENT, None if unit == 1 else unit, "", verdicts, found.samples.size, seed, theirs)
     if all(v.verdict == "equal" for v in verdicts):
-        return replace(comparison, verdict=EQUAL if unit == 1 else TIME_UNIT)
+        verdict = EQUAL if unit == 1 else TIME_UNIT
+        identical = is_identity(system, theirs, unit)
+        return replace(comparison, verdict=verdict, digits=agreeing_digits(found, unit), identical=identical)
     missing = any(v.verdict == "missing" for v in verdicts)
     limit = "" if missing else limit_of_agreement(session, theirs, seed)
     if limit:

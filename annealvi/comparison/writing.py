@@ -77,6 +77,8 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "equations": {v.state.name: _equation(found, v) for v in found.equations},
         "repaired": repaired_toml(found),
         "points": found.points,
+        "digits": found.digits,
+        "identical": found.identical,
         "seed": found.seed,
         "version": annealvi.__version__,
     }
@@ -149,7 +151,10 @@ def in_words(found: Comparison) -> str:
             lines += ["With the first repair of each, the equations are right:", "", text.rstrip()]
     if found.theirs.left_aside:
         lines.append("left aside, as no rate and no definition of a new symbol: " + "; ".join(found.theirs.left_aside))
-    lines.append(f"compared at {found.points} points (seed {found.seed}), to 1e-8 of each rate's largest value")
+    if found.identical:
+        lines.append("SymPy turns each into the other by rearrangement")
+    precise = "" if found.digits is None else f", and at three of them to {found.digits} digits"
+    lines.append(f"compared at {found.points} points (seed {found.seed}) to 1e-8 of each rate's largest value{precise}")
     return "\n".join(lines)
 
 
