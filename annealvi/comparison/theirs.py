@@ -18,7 +18,7 @@ from derive.objects.system import BETA, OdeSystem
 from derive.problem.field_checks import BadInput, shown
 
 MOST_BYTES = 2**18
-SECTIONS = ("names", "definitions", "equations")
+SECTIONS = ("names", "definitions", "equations", "claims", "ranges")
 _RATE = re.compile(r"\s*d\s*([A-Za-z_]\w*)\s*/\s*dt\s*", re.ASCII)
 
 
@@ -96,15 +96,13 @@ def known_symbols(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> dict[
 def read_equations(path: str | os.PathLike[str], system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Theirs:
     """The equations of a TOML file. Raises BadInput with the place of a mistake."""
     source = os.fsdecode(path)
-    document = _read_toml(source)
+    document = read_toml(source)
     known = known_symbols(system, values)
-    stray = [key for key in document if key not in SECTIONS]
-    if stray:
-        raise BadInput(shown(stray[0]), "no such section", f"the sections are {', '.join(SECTIONS)}", source)
-    names, definitions, equations = (_texts(document, section, source) for section in SECTIONS)
+    require_sections(document, source)
+    names, equations = (_texts(document, section, source) for section in ("names", "equations"))
     if not equations:
         raise BadInput("equations", "there is none", f'write "d{system.states[0]}/dt" = "..."', source)
-    scope = Scope(_symbols(names, known, source), _definitions(definitions, source), source)
+    scope = scope_of(document, known, source)
     rates: dict[sp.Symbol, sp.Expr] = {}
     for key, text in equations.items():
         match = _RATE.fullmatch(key)
@@ -115,7 +113,8 @@ def read_equations(path: str | os.PathLike[str], system: OdeSystem, values: Mapp
         if state in rates:
             raise BadInput(f"equations.{shown(key)}", "a second equation of one state", "leave one out", source)
         rates[state] = scope.read(text, f"equations.{key}")
-    for name, definition in scope.definitions.items():  # a definition that nothing uses is read as well
+    unread = {} if "claims" in document else scope.definitions  # claims may use what means nothing in equations
+    for name, definition in unread.items():  # a definition that nothing uses is read as well
         if definition.arguments:
             scope.body(name)
         elif name not in {s.name for s in scope.named}:
@@ -164,7 +163,20 @@ def given_equations(equations: Mapping[Any, Any], system: OdeSystem, values: Map
     return Theirs(source, {s: rate.xreplace(symbols) for s, rate in rates.items()}, named, {}, found)
 
 
-def _read_toml(source: str) -> dict[str, Any]:
+def require_sections(document: Mapping[str, Any], source: str) -> None:
+    """Raise BadInput for an unknown section of a file."""
+    stray = [key for key in document if key not in SECTIONS]
+    if stray:
+        raise BadInput(shown(stray[0]), "no such section", f"the sections are {', '.join(SECTIONS)}", source)
+
+
+def scope_of(document: Mapping[str, Any], known: Mapping[str, sp.Symbol], source: str) -> Scope:
+    """What names stand for in the formulas of a file. known: the symbols that formulas may contain, by name."""
+    names, definitions = (_texts(document, section, source) for section in ("names", "definitions"))
+    return Scope(_symbols(names, known, source), _definitions(definitions, source), source)
+
+
+def read_toml(source: str) -> dict[str, Any]:
     try:
         with Path(source).open("rb") as file:
             content = file.read(MOST_BYTES + 1)

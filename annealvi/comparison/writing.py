@@ -69,6 +69,8 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "limit": found.limit or None,
         "equations": {v.state.name: _equation(found, v) for v in found.equations},
         "repaired": repaired_toml(found),
+        "claims": {v.name: v.as_dict() for v in found.claims},
+        "agrees": found.agrees,
         "points": found.points,
         "seed": found.seed,
         "version": annealvi.__version__,
@@ -109,6 +111,15 @@ def repaired_toml(found: Comparison) -> str | None:
 
 def in_words(found: Comparison) -> str:
     """The verdict for people."""
+    parts = [_equations_in_words(found)] if found.equations else []
+    if found.claims:
+        from annealvi.comparison.claims import words
+
+        parts.append(words.in_words(found.claims))
+    return "\n\n".join(parts)
+
+
+def _equations_in_words(found: Comparison) -> str:
     wrong = [v for v in found.equations if v.verdict in ("different", "factor")]
     missing = [v.state for v in found.equations if v.verdict == "missing"]
     headline = {
@@ -178,24 +189,19 @@ def _of_equation(found: Comparison, v: EquationVerdict, common: list[Repair]) ->
 
 def report(found: Comparison, problem: str) -> str:
     """A report in Markdown that can be attached to a review."""
-    rows = ["| rate | verdict | theirs | derived |", "|---|---|---|---|"]
-    for v in found.equations:
-        values = ("", "") if v.worst is None else (f"{v.worst['theirs']:.6g}", f"{v.worst['ours']:.6g}")
-        rows.append(f"| {_rate(found, v.state)} | {v.verdict} | {values[0]} | {values[1]} |")
-    return "\n".join(
-        [
-            f"# {found.theirs.source} and the equations derived for {problem}",
-            "",
-            "```",
-            in_words(found),
-            "```",
-            "",
-            *rows,
-            "",
-            f"annealvi {annealvi.__version__}; values are those at the point where the two differ most.",
-            "",
-        ]
-    )
+    parts = [f"# {found.theirs.source} and what is derived for {problem}"]
+    if found.equations:
+        rows = ["| rate | verdict | theirs | derived |", "|---|---|---|---|"]
+        for v in found.equations:
+            values = ("", "") if v.worst is None else (f"{v.worst['theirs']:.6g}", f"{v.worst['ours']:.6g}")
+            rows.append(f"| {_rate(found, v.state)} | {v.verdict} | {values[0]} | {values[1]} |")
+        parts += [f"```\n{_equations_in_words(found)}\n```", "\n".join(rows)]
+        parts.append("Values are those at the point where the two differ most.")
+    if found.claims:
+        from annealvi.comparison.claims import words
+
+        parts.append(words.markdown(found.claims))
+    return "\n\n".join([*parts, f"annealvi {annealvi.__version__}"]) + "\n"
 
 
 def _rate(found: Comparison, state: sp.Symbol) -> str:
