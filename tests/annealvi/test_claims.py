@@ -160,6 +160,9 @@ def test_the_leading_order_of_p_is_compatible_and_a_wrong_one_is_not(short, boun
     wrong = one(short, "P", f"erf({1.15 * boundary_by_scipy!r}*sqrt(d)/2)", ranges, runs=4000)
     assert wrong.verdict == "different"
     assert wrong.p_value < 1e-3
+    half = one(short, "P", f"erf({boundary_by_scipy!r}*sqrt(d)/2)/2", ranges, runs=4000)
+    assert half.verdict == "factor"
+    assert abs(float(half.factor) - 0.5) < 0.02
     circulating = one(short, "P", "exp(-T0/t0)", runs=500)
     assert circulating.verdict == "different"
     assert set(circulating.ranges) == {"T0", "t0"}

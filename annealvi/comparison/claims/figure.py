@@ -83,7 +83,7 @@ def _pair(upper: Axes, lower: Axes, verdict: ClaimVerdict | FixedPointVerdict, n
         _scale(lower.set_yscale, ratio[shown])
         lower.axhline(1, **style.REFERENCE)
         lower.set_ylabel("claim/ours")
-    upper.set_title(f"{verdict.name}: {verdict.verdict}")
+    upper.set_title(f"{SYMBOLS.get(verdict.name, verdict.name)}: {verdict.verdict}")
     upper.margins(y=0.1)
     lower.margins(y=0.2)
     upper.tick_params(labelbottom=False)

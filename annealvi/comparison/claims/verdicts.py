@@ -209,13 +209,9 @@ def judged(claim: Claim, session: Session, effort: Effort, source: str) -> Claim
     return replace(verdict, verdict=found_verdict, limit=limit, **more)
 
 
-def _columns(points: Sequence[ClaimPoint]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return tuple(np.array([getattr(p, name) for p in points]) for name in ("claim", "ours", "error"))  # type: ignore
-
-
 def _computed(verdict: ClaimVerdict, claim: Claim) -> dict[str, Any]:
     """The verdict on a result without sampling error: within its numerical error and rounding."""
-    claimed, ours, error = _columns(verdict.points)
+    claimed, ours, error = np.array([(p.claim, p.ours, p.error) for p in verdict.points]).T
     if (np.abs(claimed - ours) <= CLOSE * np.abs(ours) + error).all():
         return {"verdict": EQUAL}
     if (ours == 0).any() or (claimed == 0).any():
@@ -249,7 +245,7 @@ def _constant(value: float, error: float) -> sp.Expr:
 
 def _sampled(verdict: ClaimVerdict) -> dict[str, Any]:
     """The verdict on a probability that an ensemble samples."""
-    claimed, _, _ = _columns(verdict.points)
+    claimed = np.array([p.claim for p in verdict.points])
     collapsed, runs = (np.array([p.more[name] for p in verdict.points], float) for name in ("collapsed", "runs"))
     p_value = sampled.p_value(collapsed, runs, claimed)
     hidden = sampled.smallest_factor_found(collapsed, runs)

@@ -136,7 +136,7 @@ def _cells(p: ClaimPoint | StatePoint) -> list[str]:
 
 
 def _ratio(p: ClaimPoint) -> str:
-    return "-" if math.isnan(p.ratio) else f"{p.ratio:.4g}"
+    return f"{p.claim:.4g}/0" if math.isnan(p.ratio) else f"{p.ratio:.4g}"
 
 
 def _aligned(rows: Rows) -> list[str]:
