@@ -300,6 +300,8 @@ BAD = {
     "not finite": ('[claims]\nT_c = "1/(R - 3)"\n[ranges]\nR = [3, 4]\n', "no finite real number at R = 3"),
     "not real": ('[claims]\nT_c = "log(-R)"\n', "claims.T_c: no finite real number at R = 1.5"),
     "an average that diverges": ('[claims]\nT_c = "E[exp(R*z**2)]"\n', "claims.T_c: an average does not settle"),
+    "an average with a pole": ('[claims]\nT_c = "E[1/(z - R)]"\n', "claims.T_c: an average does not settle"),
+    "an average of 0/0": ('[claims]\nT_c = "E[tanh(R*z)/z]"\n', "claims.T_c: an average does not settle"),
     "an idle range": ('[claims]\nT_c = "R"\n[ranges]\nT0 = [2, 3]\n', "ranges.T0: no claim varies with it"),
     "a reversed range": ('[claims]\nT_c = "R"\n[ranges]\nR = [4, 2]\n', "the smaller first: [2, 4]"),
     "a range of text": ('[claims]\nT_c = "R"\n[ranges]\nR = ["a", 2]\n', "write two positive numbers"),

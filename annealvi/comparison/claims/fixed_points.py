@@ -11,7 +11,7 @@ import numpy as np
 import sympy as sp
 
 from annealvi.comparison.claims.ranges import Place, Range, base_of, places_of, ranges_of
-from annealvi.comparison.claims.results import Effort, number
+from annealvi.comparison.claims.results import Effort, claimed_number
 from annealvi.comparison.factors import CLOSE
 from annealvi.fixed_points.mean_flow import MeanFlow, open_mean_flow
 from annealvi.fixed_points.search import RANK, distance, fixed_point
@@ -192,14 +192,12 @@ def fixed_point_claim(name: str, table: Mapping[str, Any], reader: Reader, count
     places = places_of(ranges, problem, source)
     betas, found = [], []
     for place in places:
-        numbers = dict(place.numbers)
-        where = ", ".join(f"{n} = {x:.4g}" for n, x in place.at.items()) or "the problem's numbers"
-        level = number(beta, {BETA: 1.0, **numbers})
+        where = place.words
+        level = claimed_number(beta, {BETA: 1.0, **place.numbers}, where, f"{key}.beta", source)
         if not 0 < level <= 1:
             raise BadInput(f"{key}.beta", f"{level:g} at {where}", "give an inverse temperature in (0, 1]", source)
-        values = np.array([number(given[s], {**numbers, BETA: level}) for s in states])
-        if not np.isfinite(values).all():
-            raise BadInput(key, f"no finite real number at {where}", "state another range", source)
+        numbers = {**place.numbers, BETA: level}
+        values = np.array([claimed_number(given[s], numbers, where, f"{key}.{s}", source) for s in states])
         try:
             open_session(place.problem).coordinates.require_state(values, key, source)
         except BadInput as wrong:

@@ -71,6 +71,11 @@ class Place:
     problem: Problem
     numbers: Mapping[sp.Symbol, float]
 
+    @property
+    def words(self) -> str:
+        """The place in words that follow "at"."""
+        return ", ".join(f"{name} = {x:.4g}" for name, x in self.at.items()) or "the problem's numbers"
+
 
 def numbers_at(problem: Problem) -> dict[sp.Symbol, float]:
     """The numbers of a problem and of its schedule by symbol."""

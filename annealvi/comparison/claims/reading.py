@@ -10,8 +10,8 @@ import sympy as sp
 
 from annealvi.comparison.claims.fixed_points import FixedPointClaim, fixed_point_claim
 from annealvi.comparison.claims.ranges import SCHEDULE_NUMBERS, numbers_at, places_of, ranges_of, stated_ranges
-from annealvi.comparison.claims.results import RESULTS
-from annealvi.comparison.claims.verdicts import Claim, values_of
+from annealvi.comparison.claims.results import RESULTS, claimed_number
+from annealvi.comparison.claims.verdicts import Claim
 from annealvi.comparison.formulas import Scope
 from annealvi.comparison.theirs import known_symbols, require_sections, scope_of
 from annealvi.session.session import Session
@@ -86,7 +86,8 @@ class Reader:
         count = SAMPLED_POINTS if result.sampled else POINTS
         ranges = ranges_of(varied, self.stated, problem, self.scope, count)
         places = places_of(ranges, problem, source)
-        return Claim(str(value), expression, result, ranges, places, values_of(expression, places, key, source))
+        values = tuple(claimed_number(expression, place.numbers, place.words, key, source) for place in places)
+        return Claim(str(value), expression, result, ranges, places, values)
 
 
 def claims_of_file(document: Mapping[str, Any], session: Session, source: str) -> tuple[Claim | FixedPointClaim, ...]:

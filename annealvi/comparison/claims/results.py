@@ -6,6 +6,7 @@ A claim adds nothing of its own here. The critical temperature, slopes and hot g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -125,6 +126,19 @@ def number(expression: sp.Expr, numbers: Mapping[sp.Symbol, float]) -> float:
         value = value.xreplace({a: _average(a) for a in averages if not a.integrand.has(Expectation)})
     value = value.evalf(DIGITS)
     return float(value) if value.is_Float or value.is_Rational or value.is_NumberSymbol else float("nan")
+
+
+def claimed_number(expression: sp.Expr, numbers: Mapping[sp.Symbol, float], where: str, key: str, source: str) -> float:
+    """A claimed formula at numbers. Raises BadInput where it is no finite real number. where: the place, in words."""
+    try:
+        value = number(expression, numbers)
+    except ArithmeticError:  # an average that diverges, or has a pole at a node
+        remedy = "write an integrand without poles that grows more slowly than exp(z**2/2)"
+        raise BadInput(key, f"an average does not settle at {where}", remedy, source) from None
+    if not math.isfinite(value):
+        remedy = "avoid division by zero and roots of negative numbers, or state another range"
+        raise BadInput(key, f"no finite real number at {where}", remedy, source)
+    return value
 
 
 @lru_cache(maxsize=4096)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,10 +12,9 @@ import sympy as sp
 
 from annealvi.comparison.claims import sampled
 from annealvi.comparison.claims.ranges import Place, Range, base_of
-from annealvi.comparison.claims.results import Effort, Result, number
+from annealvi.comparison.claims.results import Effort, Result
 from annealvi.comparison.factors import CLOSE, named_factor, named_number
 from annealvi.session.session import Session
-from derive.objects.expectation import NotConvergedError
 from derive.objects.short_repr import short_repr
 from derive.problem.specification import BadInput
 
@@ -166,23 +165,6 @@ class ClaimVerdict:
             ],
             **(sample if self.p_value is not None else {}),
         }
-
-
-def values_of(expression: sp.Expr, places: Sequence[Place], key: str, source: str) -> tuple[float, ...]:
-    """A formula's values at the places. Raises BadInput where one is no finite real number."""
-    values = []
-    for place in places:
-        try:
-            value = number(expression, place.numbers)
-        except NotConvergedError:
-            remedy = "write an integrand that grows more slowly than exp(z**2/2)"
-            raise BadInput(key, "an average does not settle", remedy, source) from None
-        if not math.isfinite(value):
-            where = ", ".join(f"{name} = {x:.4g}" for name, x in place.at.items()) or "the problem's numbers"
-            remedy = "avoid division by zero and roots of negative numbers, or state another range"
-            raise BadInput(key, f"no finite real number at {where}", remedy, source)
-        values.append(value)
-    return tuple(values)
 
 
 def judged(claim: Claim, session: Session, effort: Effort, source: str) -> ClaimVerdict:
