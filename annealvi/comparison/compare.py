@@ -153,13 +153,14 @@ def compare(
     """
     session = problem if isinstance(problem, Session) else open_session(problem)
     system, values = session.derivation.system, session.symbolic.values
-    of_file = {} if isinstance(equations, Mapping) else read_toml(os.fsdecode(equations))
+    of_file: Mapping[str, Any] = {}
     if isinstance(equations, Mapping):
         theirs = given_equations(equations, system, values)
-    elif "equations" in of_file or "claims" not in of_file:
-        theirs = read_equations(equations, system, values)
     else:
-        theirs = Theirs(os.fsdecode(equations), {}, (), {})
+        of_file = read_toml(os.fsdecode(equations))
+        of_claims = "claims" in of_file and "equations" not in of_file
+        no_equations = Theirs(os.fsdecode(equations), {}, (), {})
+        theirs = no_equations if of_claims else read_equations(equations, system, values)
     if claims is None and ranges is not None:
         raise BadInput("ranges", "given without claims", "give claims too, or write both in the file", "ranges")
     if claims is not None and "claims" in of_file:
