@@ -28,10 +28,10 @@ alone.
 """
 
 
-def transverse_growth(kernel: Kernel, traps: np.ndarray, t_end: float) -> float:
+def transverse_growth(kernel: Kernel, traps: np.ndarray, t_end: float, cells: int = CELLS) -> float:
     """Compute Λ by the midpoint rule; it is infinite at w* = ½, where the path waits between the modes.
 
-    The schedule's breakpoints are ends of cells, so the error is of the order of 1/CELLS². The path is followed for
+    The schedule's breakpoints are ends of cells, so the error is of the order of 1/cells². The path is followed for
     twice the time it takes to be decided, because λ < 0 from there on, as near any mode.
     """
     start = np.zeros((1, 3))
@@ -40,7 +40,7 @@ def transverse_growth(kernel: Kernel, traps: np.ndarray, t_end: float) -> float:
     decided = float(kernel.integrate(start, [0.0, t_end], rtol=1e-6, atol=1e-8, traps=traps).reached[0])
     last = min(t_end, 2 * decided)
     # Half of the cells refine geometrically towards t = 0, where s relaxes on a time scale of its own.
-    spread = np.concatenate([np.linspace(0, last, CELLS // 2 + 1), np.geomspace(1e-6 * last, last, CELLS // 2)])
+    spread = np.concatenate([np.linspace(0, last, cells // 2 + 1), np.geomspace(1e-6 * last, last, cells // 2)])
     ends = np.unique(np.concatenate([spread, [b for b in kernel.breakpoints if 0 < b < last]]))
     middles = (ends[1:] + ends[:-1]) / 2
     times = np.concatenate([[0.0], middles])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy as sp
@@ -16,12 +16,16 @@ from annealvi.comparison.limits import limit_of_agreement
 from annealvi.comparison.location import Repair, Search, derived_definitions, splittings
 from annealvi.comparison.rates import Rates
 from annealvi.comparison.samples import random_samples
-from annealvi.comparison.theirs import OwnDefinition, Theirs, given_equations, in_order, read_equations
+from annealvi.comparison.theirs import OwnDefinition, Theirs, given_equations, in_order, read_equations, read_toml
 from annealvi.session.session import Session, open_session
 from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
-from derive.problem.specification import Problem
+from derive.problem.specification import BadInput, Problem
+
+if TYPE_CHECKING:
+    from annealvi.comparison.claims.fixed_points import FixedPointVerdict
+    from annealvi.comparison.claims.verdicts import ClaimVerdict
 
 EQUAL, TIME_UNIT, IN_LIMIT, DIFFERENT = "equal", "equal-up-to-time-unit", "equal-in-limit", "different"
 
@@ -58,7 +62,7 @@ class Comparison:
     Attributes
     ----------
     verdict : str
-        "equal", "equal-up-to-time-unit", "equal-in-limit" or "different".
+        "equal", "equal-up-to-time-unit", "equal-in-limit" or "different"; of the claims where no equation is given.
     time_unit : sympy.Expr or None
         What their rates are multiples of the derived ones by, where it is not one.
     limit : str
@@ -78,6 +82,8 @@ class Comparison:
         variables.
     identical : bool
         Whether SymPy finds equal rates identical by rearrangement.
+    claims : tuple
+        What was found about each claim.
     """
 
     verdict: str
@@ -90,20 +96,27 @@ class Comparison:
     repaired: Theirs | None = None
     digits: int | None = None
     identical: bool = False
+    claims: tuple[ClaimVerdict | FixedPointVerdict, ...] = ()
 
     SHOWN = ("verdict", "time_unit", "limit")
     __repr__ = short_repr
 
     @property
     def agrees(self) -> bool:
-        """Whether the equations are right, in their unit of time or not."""
-        return self.verdict in (EQUAL, TIME_UNIT)
+        """Whether the equations are right, in their unit of time or not, and every claim holds."""
+        return self.verdict in (EQUAL, TIME_UNIT) and all(claim.agrees for claim in self.claims)
 
 
 def compare(
-    problem: Problem | Session, equations: Mapping[Any, Any] | str | os.PathLike[str], seed: int = 0
+    problem: Problem | Session,
+    equations: Mapping[Any, Any] | str | os.PathLike[str],
+    seed: int = 0,
+    *,
+    claims: Mapping[str, Any] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    device: str = "auto",
 ) -> Comparison:
-    """Compare somebody's equations with those that are derived for a problem.
+    """Compare somebody's equations and claims with what is derived and computed for a problem.
 
     Both sides are evaluated at random states, inverse temperatures, weights and lengths. Averages have an error of
     1e-12, and rates count as equal within 1e-8 of their largest value.
@@ -113,9 +126,16 @@ def compare(
     problem : Problem or Session
     equations : mapping or path
         The rate of each state as a SymPy expression, by symbol or name; or a TOML file with the tables `names`,
-        `definitions` and `equations`.
+        `definitions`, `equations`, `claims` and `ranges`, or a LaTeX file (.tex) with displayed equations.
     seed : int, optional
-        Seed of the points.
+        Seed of the points and of ensembles.
+    claims : mapping, optional
+        A formula for each result such as "T_c", as text or as a SymPy expression, or the states of a fixed point;
+        beside equations in SymPy, which may be none.
+    ranges : mapping, optional
+        The two ends of the range of each parameter over which the claims are compared.
+    device : {"auto", "cpu", "cuda"}
+        Where ensembles run.
 
     Returns
     -------
@@ -124,7 +144,7 @@ def compare(
     Raises
     ------
     BadInput
-        For equations that cannot be read.
+        For equations and claims that cannot be read, and for claims about what the problem does not have.
 
     Examples
     --------
@@ -136,11 +156,46 @@ def compare(
     """
     session = problem if isinstance(problem, Session) else open_session(problem)
     system, values = session.derivation.system, session.symbolic.values
+    of_file: Mapping[str, Any] = {}
     if isinstance(equations, Mapping):
         theirs = given_equations(equations, system, values)
     else:
-        theirs = read_equations(equations, system, values)
-    return compared(session, _completed(theirs, system), seed)
+        source = os.fsdecode(equations)
+        of_file = {} if source.endswith(".tex") else read_toml(source)
+        of_claims = "claims" in of_file and "equations" not in of_file
+        no_equations = Theirs(source, {}, (), {})
+        theirs = no_equations if of_claims else read_equations(equations, system, values)
+    if claims is None and ranges is not None:
+        raise BadInput("ranges", "given without claims", "give claims too, or write both in the file", "ranges")
+    if claims is not None and "claims" in of_file:
+        raise BadInput("claims", "given twice, in the file and beside it", "give them once", "claims")
+    if claims is None and "claims" not in of_file and "ranges" not in of_file:
+        return compared(session, _completed(theirs, system), seed)
+    return _with_claims(session, theirs, of_file, claims, ranges, seed, device)
+
+
+def _with_claims(
+    session: Session,
+    theirs: Theirs,
+    of_file: Mapping[str, Any],
+    claims: Mapping[str, Any] | None,
+    ranges: Mapping[str, Any] | None,
+    seed: int,
+    device: str,
+) -> Comparison:
+    """The comparison of claims, and of the equations beside them where there are any."""
+    from annealvi.comparison.claims.comparing import compared_claims
+    from annealvi.comparison.claims.reading import claims_of_file, given_claims
+    from annealvi.comparison.claims.results import Effort
+
+    read = claims_of_file(of_file, session, theirs.source) if claims is None else given_claims(claims, ranges, session)
+    found = Comparison(EQUAL, None, "", (), 0, seed, theirs)
+    if theirs.rates:
+        found = compared(session, _completed(theirs, session.derivation.system), seed)
+    verdicts = compared_claims(read, session, Effort(device, seed), theirs.source if claims is None else "claims")
+    if theirs.rates or all(v.agrees for v in verdicts):
+        return replace(found, claims=verdicts)
+    return replace(found, verdict=DIFFERENT, claims=verdicts)
 
 
 def compared(session: Session, theirs: Theirs, seed: int) -> Comparison:

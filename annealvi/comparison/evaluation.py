@@ -48,6 +48,7 @@ def evaluated_in_order(
 ) -> dict[sp.Symbol, np.ndarray]:
     """The numbers with the values (n,) of named subexpressions, each of which uses earlier ones alone.
 
+    Raises KeyError for one that uses a later one.
     Averages over the same variables are computed side by side, since their integrands have most parts in common.
     """
     known, size = dict(numbers), next(iter(numbers.values())).shape
@@ -61,6 +62,8 @@ def evaluated_in_order(
                 for s, e in waiting
                 if isinstance(e, Expectation) and e.variables == expression.variables and e.free_symbols <= set(known)
             ]
+            if not together:
+                raise KeyError(symbol)
             with np.errstate(all="ignore"):
                 values = _averages([e for _, e in together], known, {})
             known |= {s: np.broadcast_to(v, size) for (s, _), v in zip(together, values, strict=True)}

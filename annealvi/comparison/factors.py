@@ -11,7 +11,7 @@ import sympy as sp
 CLOSE = 1e-8
 """The largest relative difference of numbers that count as equal. Averages have an error of 1e-12, and a factor that is
 found by division at most ten thousand times that."""
-LARGEST_DENOMINATOR = 64
+LARGEST_DENOMINATOR, LARGEST_PRODUCT = 64, 1000
 POWERS = tuple(Fraction(n, 2) for n in (2, -2, 4, -4, 1, -1))
 
 
@@ -77,6 +77,8 @@ def named_number(value: float) -> sp.Expr | None:
     """A fraction, or the root of one, that equals a number."""
     for power in (1, 2):
         fraction = Fraction(value**power).limit_denominator(LARGEST_DENOMINATOR)
+        if abs(fraction.numerator) * fraction.denominator > LARGEST_PRODUCT:
+            continue  # near any large number there is some fraction
         if fraction and abs(float(fraction) - value**power) <= CLOSE * abs(value**power) * power:
             exact = sp.Rational(fraction.numerator, fraction.denominator)
             return exact if power == 1 else sp.sign(value) * sp.sqrt(exact)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import sympy as sp
 
@@ -155,7 +155,11 @@ class Scope:
 
     def keeping(self, name: str) -> Scope:
         """The same scope before anything is read, in which a random definition is not written out."""
-        return replace(self, named={}, applied={}, known={}, random={}, kept=name)
+        return self.afresh(kept=name)
+
+    def afresh(self, **changes: Any) -> Scope:
+        """The same scope before anything is read, with some attributes changed."""
+        return replace(self, **{"named": {}, "applied": {}, "known": {}, "random": {}, **changes})
 
     def body(self, name: str) -> tuple[tuple[sp.Symbol, ...], sp.Expr]:
         """The arguments of a definition and its formula in them."""

@@ -8,6 +8,7 @@ equation right at every point.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ import numpy as np
 import sympy as sp
 
 from annealvi.comparison.evaluation import evaluated, evaluated_in_order
-from annealvi.comparison.factors import CLOSE, FactorNames, named_factor, named_number, same
+from annealvi.comparison.factors import CLOSE, FactorNames, named_number, same
 from annealvi.comparison.samples import Samples
 from annealvi.comparison.terms import expanded_terms, single_changes, terms_as_written
 from annealvi.comparison.theirs import OwnDefinition, Theirs
@@ -99,7 +100,7 @@ class Search:
         """The terms of each derived rate with their values."""
         named = derived_definitions(self.ours, self.theirs)
         averages = {s for s, e in named if e.has(Expectation)}
-        known = self.samples.values(self.ours.subexpressions)
+        known = dict(self._derived_values)
         known |= {new: known[old] for (old, _), (new, _) in zip(self.ours.subexpressions, named, strict=True)}
         names = {old: new for (old, _), (new, _) in zip(self.ours.subexpressions, named, strict=True)}
         found = {}
@@ -153,8 +154,8 @@ class Search:
             with np.errstate(all="ignore"):
                 ratio = lacking / value
             if np.isfinite(ratio).all() and np.ptp(ratio) <= CLOSE * np.abs(ratio).max():
-                factor = named_factor(ratio, {})
-                if factor is not None and factor != 0:
+                factor = named_number(float(ratio.mean())) if ratio.any() else None
+                if factor is not None:
                     yield Repair("missing term", "", sp.S.Zero, factor * term, factor)
 
     def _of_several_terms(self, state: sp.Symbol) -> Iterator[Repair]:
@@ -265,22 +266,30 @@ class Search:
         return single_changes(definition.formula, self._alike, self._factors)
 
     def _derived_formulas(self, definition: OwnDefinition, state: sp.Symbol) -> Iterator[sp.Expr]:
-        """The derived averages that a definition would have to be for an equation to be right.
+        """The derived definitions that a definition would have to be, or whose terms it lacks, by one equation.
 
         The equation must be linear in the definition, which then follows from the equation at every point.
         """
+        parameters = FactorNames({s: self.samples.numbers[s] for s in self.ours.parameters})
         for symbol, arguments in definition.applications.items():
             at = [self._rate_where(state, symbol, number) for number in (0.0, 1.0, 2.0)]
             slope = at[1] - at[0]
             if not (slope != 0).all() or not same(at[2] - at[1], slope, np.abs(slope).max()):
                 continue
             needed = (self.wanted[state] - at[0]) / slope
-            for derived, value in self._derived_averages:
+            back = {a: own for a, own in zip(arguments, definition.arguments, strict=True) if a.is_Symbol}
+            for written, value in self._derived_definitions:
                 with np.errstate(all="ignore"):
-                    factor = named_factor(needed / value, {s: self.samples.numbers[s] for s in self.ours.parameters})
+                    factor = parameters.name(needed / value)
                 if factor is not None and factor != 0:
-                    back = {a: own for a, own in zip(arguments, definition.arguments, strict=True) if a.is_Symbol}
-                    yield (factor * derived).xreplace(back)
+                    yield from ((factor * derived).xreplace(back) for derived in written)
+            for written, value in self._derived_parts:
+                with np.errstate(all="ignore"):
+                    ratio = (needed - self.values[symbol]) / value
+                if np.isfinite(ratio).all() and np.ptp(ratio) <= CLOSE * np.abs(ratio).max():
+                    number = named_number(float(ratio.mean())) if ratio.any() else None
+                    if number is not None:
+                        yield from (definition.formula + (number * term).xreplace(back) for term in written)
 
     def _rate_where(self, state: sp.Symbol, symbol: sp.Symbol, number: float) -> np.ndarray:
         """The rate (n,) of a state where a symbol has the same value at every point."""
@@ -293,14 +302,36 @@ class Search:
         return evaluated(self.theirs.rates[state], known)
 
     @cached_property
-    def _derived_averages(self) -> list[tuple[sp.Expr, np.ndarray]]:
-        """The derived averages, written out, with their values."""
-        known, found, written = self.samples.values(self.ours.subexpressions), [], dict[sp.Symbol, sp.Expr]()
+    def _derived_definitions(self) -> list[tuple[tuple[sp.Expr, ...], np.ndarray]]:
+        """The derived definitions with their values, in their symbols where these have the same values and in full."""
+        return [(self._written(e), self._derived_values[s]) for s, e in self.ours.subexpressions]
+
+    @cached_property
+    def _derived_parts(self) -> list[tuple[tuple[sp.Expr, ...], np.ndarray]]:
+        """The terms of derived definitions, likewise."""
+        sums = [e for _, e in self.ours.subexpressions if e.is_Add]
+        terms = dict.fromkeys(term for e in sums for term in sp.Add.make_args(e))
+        return [(self._written(term), evaluated(term, self._derived_values)) for term in terms]
+
+    @cached_property
+    def _derived_values(self) -> dict[sp.Symbol, np.ndarray]:
+        return self.samples.values(self.ours.subexpressions)
+
+    def _written(self, expression: sp.Expr) -> tuple[sp.Expr, ...]:
+        shortly, fully = self._names_of_derived
+        return tuple(dict.fromkeys((expression.xreplace(shortly), expression.xreplace(fully))))
+
+    @cached_property
+    def _names_of_derived(self) -> tuple[dict[sp.Symbol, sp.Expr], dict[sp.Symbol, sp.Expr]]:
+        """What each derived definition is called: by their symbol of the same values, and written out in full."""
+        shortly, fully = dict[sp.Symbol, sp.Expr](), dict[sp.Symbol, sp.Expr]()
+        own = [(s, self.values[s]) for s, _ in self.theirs.subexpressions]
         for symbol, definition in self.ours.subexpressions:
-            written[symbol] = definition.xreplace(written)
-            if definition.has(Expectation):
-                found.append((written[symbol], known[symbol]))
-        return found
+            value = self._derived_values[symbol]
+            twins = (s for s, v in own if same(value, v, np.abs(value).max()))
+            fully[symbol] = definition.xreplace(fully)
+            shortly[symbol] = next(twins, definition.xreplace(shortly))
+        return shortly, fully
 
     def _unaffected(self, changed: Mapping[sp.Symbol, sp.Expr]) -> list[sp.Symbol]:
         """The states whose equations are right and contain the changed definitions."""
@@ -345,10 +376,12 @@ class Search:
 
     @cached_property
     def _alike(self) -> dict[sp.Symbol, list[sp.Symbol]]:
-        """The symbols that a slip of the pen may exchange: states, and parameters of one letter."""
+        """The symbols that a slip of the pen may exchange: states, and parameters or definitions of one letter."""
         groups: dict[str, list[sp.Symbol]] = {}
         for s in (*self.ours.states, *self.ours.parameters):
             groups.setdefault("state" if s in self.ours.states else s.name.rstrip("0123456789"), []).append(s)
+        for s, _ in self.theirs.subexpressions:
+            groups.setdefault("definition " + re.sub(r"(\(.*\)|(_?\d+)+)$", "", s.name), []).append(s)
         return {s: [other for other in group if other != s] for group in groups.values() for s in group}
 
     @cached_property
@@ -356,7 +389,8 @@ class Search:
         """What a term of a definition may lack: a parameter, or a definition without an argument."""
         lengths = [s for s in self.ours.parameters if s.name in ("R", "r")]
         plain = [s for s, e in self.theirs.subexpressions if "(" not in s.name and not e.has(Expectation)]
-        logarithms = [sp.log(s) for s in self.ours.parameters if s.name.startswith("w_")]
+        weights = [s for s in (*self.ours.parameters, *self.ours.states) if s.name.startswith("w_")]
+        logarithms = [sp.log(s) for s in weights]
         return [*self.ours.parameters, *(s**2 for s in lengths), *logarithms, *plain]
 
 

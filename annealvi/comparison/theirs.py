@@ -20,7 +20,7 @@ from derive.objects.system import BETA, OdeSystem
 from derive.problem.field_checks import BadInput, shown
 
 MOST_BYTES = 2**18
-SECTIONS = ("names", "definitions", "equations")
+SECTIONS = ("names", "definitions", "equations", "claims", "ranges")
 _RATE = re.compile(r"\s*d\s*([A-Za-z_]\w*)\s*/\s*dt\s*", re.ASCII)
 
 
@@ -122,19 +122,16 @@ def read_equations(path: str | os.PathLike[str], system: OdeSystem, values: Mapp
     """
     source = os.fsdecode(path)
     known = known_symbols(system, values)
-    return (_read_latex if source.endswith(".tex") else _read_toml)(source, known, system)
+    return (_read_latex if source.endswith(".tex") else _equations_of_toml)(source, known, system)
 
 
-def _read_toml(source: str, known: Mapping[str, sp.Symbol], system: OdeSystem) -> Theirs:
-    document = _toml_in(source)
-    stray = [key for key in document if key not in SECTIONS]
-    if stray:
-        raise BadInput(shown(stray[0]), "no such section", f"the sections are {', '.join(SECTIONS)}", source)
-    names, definitions, equations = (_texts(document, section, source) for section in SECTIONS)
+def _equations_of_toml(source: str, known: Mapping[str, sp.Symbol], system: OdeSystem) -> Theirs:
+    document = read_toml(source)
+    require_sections(document, source)
+    names, equations = (_texts(document, section, source) for section in ("names", "equations"))
     if not equations:
         raise BadInput("equations", "there is none", f'write "d{system.states[0]}/dt" = "..."', source)
-    symbols = _symbols(names, known, source)
-    scope = Scope(symbols, _definitions(definitions, symbols, source), source)
+    scope = scope_of(document, known, source)
     rates: dict[sp.Symbol, sp.Expr] = {}
     for key, text in equations.items():
         match = _RATE.fullmatch(key)
@@ -145,8 +142,9 @@ def _read_toml(source: str, known: Mapping[str, sp.Symbol], system: OdeSystem) -
         if state in rates:
             raise BadInput(f"equations.{shown(key)}", "a second equation of one state", "leave one out", source)
         rates[state] = scope.read(text, f"equations.{key}")
-    for name in scope.definitions:  # a definition that nothing uses is read as well
-        _read_definition(scope, name)
+    if "claims" not in document:  # claims may use what means nothing in equations
+        for name in scope.definitions:  # a definition that nothing uses is read as well
+            read_definition(scope, name)
     return _theirs(scope, rates, {known[ours]: name for name, ours in names.items()})
 
 
@@ -172,14 +170,15 @@ def _read_latex(source: str, known: Mapping[str, sp.Symbol], system: OdeSystem) 
     left_aside = list(document.left_aside)
     for name in scope.definitions:
         try:
-            _read_definition(scope, name)
+            read_definition(scope, name)
         except BadInput as error:  # nothing uses it, or the equations would have failed
             left_aside.append(f"the definition of {scope.spelled(name)} ({error.found})")
     theirs = _theirs(scope, rates, {known[ours]: name for name, ours in document.names.items()})
     return replace(theirs, tex=scope.tex, left_aside=tuple(left_aside))
 
 
-def _read_definition(scope: Scope, name: str) -> None:
+def read_definition(scope: Scope, name: str) -> None:
+    """Read a definition that may not have been used. Raises BadInput with the place of a mistake."""
     if scope.definitions[name].arguments:
         scope.body(name)
     elif name not in {s.name for s in scope.named}:
@@ -254,7 +253,22 @@ def given_equations(equations: Mapping[Any, Any], system: OdeSystem, values: Map
     return Theirs(source, {s: rate.xreplace(symbols) for s, rate in rates.items()}, named, {}, found)
 
 
-def _toml_in(source: str) -> dict[str, Any]:
+def require_sections(document: Mapping[str, Any], source: str) -> None:
+    """Raise BadInput for an unknown section of a file."""
+    stray = [key for key in document if key not in SECTIONS]
+    if stray:
+        raise BadInput(shown(stray[0]), "no such section", f"the sections are {', '.join(SECTIONS)}", source)
+
+
+def scope_of(document: Mapping[str, Any], known: Mapping[str, sp.Symbol], source: str) -> Scope:
+    """What names stand for in the formulas of a file. known: the symbols that formulas may contain, by name."""
+    names, definitions = (_texts(document, section, source) for section in ("names", "definitions"))
+    symbols = _symbols(names, known, source)
+    return Scope(symbols, _definitions(definitions, symbols, source), source)
+
+
+def read_toml(source: str) -> dict[str, Any]:
+    """The tables of a TOML file. Raises BadInput where it cannot be read."""
     try:
         return tomllib.loads(_content(source, "a TOML file of equations"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -76,6 +76,8 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "limit": found.limit or None,
         "equations": {v.state.name: _equation(found, v) for v in found.equations},
         "repaired": repaired_toml(found),
+        "claims": {v.name: v.as_dict() for v in found.claims},
+        "agrees": found.agrees,
         "points": found.points,
         "digits": found.digits,
         "identical": found.identical,
@@ -124,6 +126,15 @@ def repaired_text(found: Comparison) -> str | None:
 
 def in_words(found: Comparison) -> str:
     """The verdict for people."""
+    parts = [equations_in_words(found)] if found.equations else []
+    if found.claims:
+        from annealvi.comparison.claims import words
+
+        parts.append(words.in_words(found.claims))
+    return "\n\n".join(parts)
+
+
+def equations_in_words(found: Comparison) -> str:
     wrong = [v for v in found.equations if v.verdict in ("different", "factor")]
     missing = [v.state for v in found.equations if v.verdict == "missing"]
     headline = {

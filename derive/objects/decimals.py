@@ -253,10 +253,12 @@ def decimal_of(number: Any) -> Any:
 
 
 def mpmath_of(number: Any) -> Any:
-    """The inverse of `decimal_of`, in mpmath's working precision."""
+    """The inverse of `decimal_of`, in mpmath's working precision. Raises ValueError for no finite number."""
     if isinstance(number, Dual):
         return mpmath.mpc(mpmath_of(number.value), mpmath_of(number.slope))
     _, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int):
+        raise ValueError(f"{number} is no finite number")
     mantissa = int("".join(map(str, digits)))
     value = mpmath.mpf(mantissa) * mpmath.mpf(10) ** exponent
     return -value if number.is_signed() else value

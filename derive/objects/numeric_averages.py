@@ -225,9 +225,9 @@ def _decimal_sums(
         with decimals.context():
             own = [_in_decimals(axis, mpmath.mp.prec) for axis in axes]
             sums = _sums_of(function, own, None if radius is None else decimals.decimal_of(radius))
+        return [decimals.mpmath_of(x) for x in sums[0]], [decimals.mpmath_of(x) for x in sums[1]]
     except (decimal.DecimalException, ValueError):
         return None
-    return [decimals.mpmath_of(x) for x in sums[0]], [decimals.mpmath_of(x) for x in sums[1]]
 
 
 def _sums_of(function: Callable[..., Sequence], axes: Sequence[Axis], radius: Any) -> tuple[list, list]:

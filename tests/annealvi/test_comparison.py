@@ -320,8 +320,8 @@ def test_one_term_mutants_are_different_and_are_repaired_at_their_place(session,
 BAD = {
     "no TOML": ("[equations", "no TOML"),
     "an unknown section": (
-        RIGHT + "[claims]\n",
-        "no such section; the sections are names, definitions, equations",
+        RIGHT + "[rates]\n",
+        "no such section; the sections are names, definitions, equations, claims, ranges",
     ),
     "no equation": ("[names]\nx = 'm_1'\n", "equations: there is none"),
     "an unknown name": (RIGHT.replace("h + R*z", "k + R*z"), "definitions.F: column 17: the name 'k' is unknown"),

@@ -72,3 +72,9 @@ def test_what_decimals_do_not_hold_is_left_to_mpmath(integrand, what):
     rule = ((mpmath.mpf(1), mpmath.mpf(2)),)
     (found,), _ = weighted_sums(function_of((X,), (integrand,)), [rule])
     assert mpmath.almosteq(found, sp.lambdify(X, integrand, "mpmath")(mpmath.mpf(2))), what
+
+
+def test_a_pole_at_a_node_is_left_to_mpmath():
+    rule = ((mpmath.mpf(1), mpmath.mpf(2)),)
+    with pytest.raises(ZeroDivisionError):
+        weighted_sums(function_of((X,), (1 / (X - 2),)), [rule])

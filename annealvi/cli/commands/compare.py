@@ -1,37 +1,39 @@
-"""`annealvi compare`: somebody's equations beside the derived ones."""
+"""`annealvi compare`: somebody's equations and claims beside the derived ones."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from annealvi.cli.console import problem_of, say
+from annealvi.cli.console import problem_of, say, show_figure
 from annealvi.cli.errors import CHECK_FAILED, DONE
 from annealvi.cli.shared_options import add_common_options
 
 NAME = "compare"
-ABOUT = "somebody's equations beside the derived ones: equal, or where not"
+ABOUT = "somebody's equations or claims beside the derived ones: equal, or where not"
 EXAMPLE = 'compare theirs.toml bimodal, with "dm_1/dt" = "w_1*(...)" under [equations] in theirs.toml'
+
+FILES = ("compare.json", "compare.md", "compare.tex", "repaired.toml", "repaired.tex", "claims.png", "claims.pdf")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "theirs",
         metavar="THEIRS",
-        help="TOML with the tables names, definitions and equations, or a .tex file with displays",
+        help="TOML with the tables names, definitions, equations, claims and ranges, or a .tex file with displays",
     )
     add_common_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    problem = problem_of(options, "compare.json", "compare.md", "compare.tex", "repaired.toml", "repaired.tex")
+    problem = problem_of(options, *FILES)
     from annealvi.comparison import latex_writing, report, writing
     from annealvi.comparison.compare import compare
     from annealvi.show.output import write_file, write_json
 
-    found = compare(problem, options.theirs, options.seed)
+    found = compare(problem, options.theirs, options.seed, device=options.device)
     say(options, writing.in_words(found))
-    result = writing.as_dict(found)
+    result, figure = writing.as_dict(found), None
     if options.out is not None:
         folder = Path(options.out)
         write_json(str(folder / "compare.json"), result)
@@ -41,5 +43,12 @@ def run(options: argparse.Namespace) -> int:
             write_file(folder / "repaired.tex", latex_writing.tex_of(found.repaired).encode())
         if result["repaired"] is not None:
             write_file(folder / "repaired.toml", result["repaired"].encode())
+        if found.claims:
+            from annealvi.comparison.claims.figure import draw_claims
+            from annealvi.show.no_figure import drawn
+
+            figure = drawn(draw_claims, found.claims, folder / "claims.png")
     write_json(options.json, result)
+    if figure is not None:
+        show_figure(options, figure, folder / "claims.png")
     return DONE if found.agrees else CHECK_FAILED
