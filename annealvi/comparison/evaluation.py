@@ -12,10 +12,12 @@ import sympy as sp
 from scipy.special import erf
 
 from derive.objects.expectation import ChiSquared, Expectation
-from derive.objects.lambdified import gaussian_average
+from derive.objects.lambdified import NotAveragedError, gaussian_average
 from derive.objects.softmax import Softmax
 
 Numbers = Mapping[sp.Symbol, Any]
+LEAST_SETTLED = 0.3
+"""The least share of points at which an average settles that is no mistake in its formula."""
 
 FUNCTIONS: Mapping[type, Callable] = {
     sp.exp: np.exp,
@@ -108,7 +110,7 @@ def _shares(logits: list[Any]) -> list[Any]:
 
 
 def _averages(averages: Sequence[Expectation], numbers: Numbers, known: dict[Any, Any]) -> np.ndarray:
-    """The values of averages over the same variables, nan where an integrand is not real at some node."""
+    """The values of averages over the same variables, nan where an integrand is not real or the average not settled."""
     variables = averages[0].variables
     outside = {s: known[s] for e in averages for s in e.free_symbols if s in known}
     unreal: Any = False
@@ -121,13 +123,17 @@ def _averages(averages: Sequence[Expectation], numbers: Numbers, known: dict[Any
         missing = np.isnan(stacked)
         if missing.any():
             unreal = unreal | missing.reshape(-1, *missing.shape[-2:]).any(axis=0)
-            stacked = np.where(missing, 0.0, stacked)
-        return stacked
+        return stacked if unreal is False else np.where(unreal, 0.0, stacked)
 
     degrees = [
         float(np.ravel(_value(v.degrees, numbers, known))[0]) if isinstance(v, ChiSquared) else None for v in variables
     ]
-    found = np.asarray(gaussian_average(integrands, degrees, np.arange))
+    try:
+        found = np.asarray(gaussian_average(integrands, degrees, np.arange))
+    except NotAveragedError as error:
+        if error.settled is None or np.mean(error.settled) < LEAST_SETTLED:
+            raise
+        found = np.where(error.settled, error.found, np.nan)
     return np.where(unreal, np.nan, found)
 
 

@@ -9,7 +9,7 @@ import sympy as sp
 
 from annealvi.comparison.factors import same
 from annealvi.comparison.rates import Rates
-from annealvi.comparison.samples import Samples, random_samples
+from annealvi.comparison.samples import Samples, has_geometry, random_samples
 from annealvi.comparison.theirs import Theirs
 from annealvi.session.session import Session
 from derive.objects.states import StateKind
@@ -45,6 +45,11 @@ def limit_of_agreement(session: Session, theirs: Theirs, seed: int) -> str:
     def shrunk(numbers: Numbers, step: float) -> Numbers:
         return {**numbers, **{v.symbol: step * numbers[v.symbol] for v in overlaps}}
 
+    if has_geometry(session):
+        found = Rates(system, theirs, random_samples(session, seed, own_geometry=True))
+        if all(found.factor(s) == found.common_unit() for s in system.states):
+            unit = found.common_unit()
+            return "for the lengths and angles of this problem's modes" + _in_unit(unit)
     words = _equal_weights(session, theirs, seed)
     if words:
         return words
@@ -66,8 +71,12 @@ def _equal_weights(session: Session, theirs: Theirs, seed: int) -> str:
         found = Rates(system, theirs, random_samples(session, seed, equal))
         unit = found.common_unit()
         if all(found.factor(s) == unit for s in system.states):
-            return f"where {text}" + (f", in a unit of time {unit} times as short" if unit != 1 else "")
+            return f"where {text}" + _in_unit(unit)
     return ""
+
+
+def _in_unit(unit: sp.Expr) -> str:
+    return f", in a unit of time {unit} times as short" if unit != 1 else ""
 
 
 def _first_order(

@@ -18,7 +18,8 @@ from derive.problem.specification import BadInput, Problem
 PARAMETER_SETS, STATES_PER_SET = 8, 6
 FEWER = (5, 4)
 """The same for averages over several variables, which take a hundred times as long."""
-LEAST_WEIGHT = 0.15
+LEAST_WEIGHT, DEFORMATION = 0.15, 0.2
+GRAM = "Gamma_"
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,25 @@ class Samples:
         return dict(self._known[key])
 
 
-def random_samples(session: Session, seed: int, equal_weights: Sequence[str] = ()) -> Samples:
+def has_geometry(session: Session) -> bool:
+    """Whether lengths and angles of the modes are parameters of the derived system, as entries of a Gram matrix."""
+    return any(s.name.startswith(GRAM) for s in session.derivation.system.parameters)
+
+
+def random_samples(
+    session: Session, seed: int, equal_weights: Sequence[str] = (), own_geometry: bool = False
+) -> Samples:
     """Points of the problem's domain under random weights and lengths.
 
-    equal_weights: the mixtures, "target" or "proposal", whose weights are equal in all sets.
+    equal_weights: the mixtures, "target" or "proposal", whose weights are equal in all sets. own_geometry: whether the
+    modes keep their angles and the ratios of their lengths also where these are parameters.
     """
     rng = np.random.default_rng([seed, 11])
     system, columns, sets = session.derivation.system, [], []
+    deformed = has_geometry(session) and not own_geometry
     parameter_sets, count = (PARAMETER_SETS, STATES_PER_SET) if system.widest_average < 2 else FEWER
     for n in range(parameter_sets):
-        problem = _varied(session.problem, rng, equal_weights) if n else _varied(session.problem, None, equal_weights)
+        problem = _varied(session.problem, rng if n else None, equal_weights, deformed)
         symbolic = symbolise(problem, session.derivation.geometry.large_dimension)
         coordinates = Coordinates(problem, symbolic, session.derivation)
         states = coordinates.states_of_vectors(_random_means(coordinates, count, rng))
@@ -74,14 +84,20 @@ def random_samples(session: Session, seed: int, equal_weights: Sequence[str] = (
     return Samples({s: np.concatenate([c[s] for c in columns]) for s in symbols}, np.concatenate(sets))
 
 
-def _varied(problem: Problem, rng: np.random.Generator | None, equal_weights: Sequence[str]) -> Problem:
-    """The problem with random weights and with all lengths times a random factor; as it is where there is no rng."""
+def _varied(problem: Problem, rng: np.random.Generator | None, equal_weights: Sequence[str], deformed: bool) -> Problem:
+    """The problem with random weights and with all lengths times a random factor; as it is where there is no rng.
+
+    deformed: whether the modes also go through a random linear map, which keeps their linear relations.
+    """
     target, proposal = problem.target, problem.proposal
     if rng is not None:
         factor = float(rng.uniform(0.5, 1.05))
         radius = proposal.radius
         longer = tuple(factor * r for r in radius) if isinstance(radius, tuple) else factor * radius
-        means = tuple(tuple(factor * x for x in mean) for mean in target.means)
+        modes = factor * np.asarray(target.means)
+        if deformed:
+            modes = modes @ (np.eye(modes.shape[1]) + DEFORMATION * rng.uniform(-1, 1, [modes.shape[1]] * 2))
+        means = tuple(map(tuple, modes.tolist()))
         target = replace(target, means=means, weights=_weights(len(target.weights), rng))
         proposal = replace(proposal, radius=longer, weights=_weights(len(proposal.weights), rng))
     if "target" in equal_weights:

@@ -26,7 +26,7 @@ WIDTH = 8.5
 COARSEST = 48
 MOST_AT_ONCE = 2048
 """How many nodes a function takes at once: as many as leave its arrays in a processor's cache."""
-MOST_NODES = 4_000_000
+MOST_NODES, MOST_A_VARIABLE = 4_000_000, 50_000
 _one_rule: ContextVar[int] = ContextVar("one_rule", default=0)
 
 
@@ -63,7 +63,14 @@ def one_rule(count: int) -> Iterator[None]:
 
 
 class NotAveragedError(ArithmeticError):
-    """An average did not settle with the largest number of nodes."""
+    """An average did not settle with the largest number of nodes.
+
+    found: its values by the last rule. settled: which of them are settled.
+    """
+
+    def __init__(self, message: str, found: Any = None, settled: Any = None) -> None:
+        super().__init__(message)
+        self.found, self.settled = found, settled
 
 
 def gaussian_average(
@@ -80,7 +87,7 @@ def gaussian_average(
     if _one_rule.get():
         return _sum(function, [(_one_rule.get(), k) for k in known], arange)
     count, previous = COARSEST, None
-    while count ** len(degrees) <= MOST_NODES:
+    while count ** len(degrees) <= MOST_NODES and count <= MOST_A_VARIABLE:
         found = _sum(function, [(count, k) for k in known], arange)
         allowed = TOLERANCE * max(1.0, _largest(found))
         if previous is not None and _largest(found - previous) <= allowed:
@@ -89,11 +96,10 @@ def gaussian_average(
                     f"an average has more than {TOLERANCE:.0e} of its value beyond {WIDTH} deviations"
                 )
             return found
+        settled = None if previous is None else abs(found - previous) <= allowed
         count, previous = 2 * count, found
-    raise NotAveragedError(
-        f"an average over {len(degrees)} variables did not settle with {MOST_NODES:.0e} nodes; "
-        "use annealvi.rate_function"
-    )
+    message = f"an average over {len(degrees)} variables did not settle with {(count // 2) ** len(degrees):.0e} nodes"
+    raise NotAveragedError(f"{message}; use annealvi.rate_function", previous, settled)
 
 
 def _largest_at_the_ends(function: Callable[..., Any], degrees: Sequence[float | None], count: int) -> float:
