@@ -101,6 +101,24 @@ class Comparison:
     SHOWN = ("verdict", "time_unit", "limit")
     __repr__ = short_repr
 
+    def __str__(self) -> str:
+        """The verdict in words: what is wrong, where, and what makes it right."""
+        from annealvi.comparison.writing import in_words
+
+        return in_words(self)
+
+    def repaired_toml(self) -> str | None:
+        """Return the repaired equations as a TOML file, or None where they were not repaired or have no such text."""
+        from annealvi.comparison.writing import repaired_toml
+
+        return repaired_toml(self)
+
+    def repaired_latex(self) -> str | None:
+        """Return the repaired equations as a LaTeX display that can be read again, or None likewise."""
+        from annealvi.comparison.latex_writing import tex_of
+
+        return None if self.repaired is None else tex_of(self.repaired)
+
     @property
     def agrees(self) -> bool:
         """Whether the equations are right, in their unit of time or not, and every claim holds."""

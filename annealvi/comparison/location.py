@@ -28,7 +28,8 @@ from derive.objects.system import BETA, OdeSystem
 MOST_REPAIRS = 2
 MOST_TERMS = 24
 FEW_POINTS = 4
-MOST_CHANGES = 3000
+MOST_CHANGES = 1500
+"""The most changes of definitions of one kind that are tried."""
 COARSE, COARSE_NODES = 1e-2, (128, 128, 64, 24)
 """How close a change must come at few points to be tried at all of them, and the nodes a variable of averages in the
 first trial, by their number of variables. Such a rule's error is at most a third of this, at slopes of R = 3."""
@@ -140,7 +141,7 @@ class Search:
     def _of_terms(self, state: sp.Symbol) -> Iterator[Repair]:
         rate, wanted = self.theirs.rates[state], self.wanted[state]
         present = evaluated(rate, self.values)
-        lacking, size = wanted - present, np.abs(wanted).max()
+        lacking, size, sign_is_wrong = wanted - present, np.abs(wanted).max(), False
         for term in dict.fromkeys(term for terms in splittings(self.theirs, rate) for term in terms):
             value = evaluated(term, self.values)
             with np.errstate(all="ignore"):
@@ -149,7 +150,10 @@ class Search:
                 ratio = np.zeros_like(value)
             factor = self._names.name(ratio)
             if factor is not None:
+                sign_is_wrong = sign_is_wrong or factor == -1
                 yield Repair("term", "", term, factor * term, factor)
+        if sign_is_wrong:  # then twice the same term is missing, which says less
+            return
         for term, value in self.derived_terms[state]:
             with np.errstate(all="ignore"):
                 ratio = lacking / value
@@ -228,16 +232,17 @@ class Search:
 
         A change is tried at few points with a coarse rule for averages, and counts if it is right at all points.
         """
-        tried, complete = 0, not states
+        complete = not states
         for way in ways:
             if complete:
                 return
+            tried = 0
             for definition in self.theirs.definitions:
                 using = [s for s in states if self._depends(self.theirs.rates[s], definition.symbols)]
                 for formula in dict.fromkeys(way(definition, using[0])) if using else ():
                     tried += 1
                     if tried > MOST_CHANGES:
-                        return
+                        break
                     changed = definition.applied(formula)
                     with one_rule(COARSE_NODES[min(self.ours.widest_average, 3)]):
                         if formula == definition.formula or not self._right(using[:1], changed, self._few, COARSE):
