@@ -173,7 +173,7 @@ BAD = {
     "a circle": ([(r"\lambda = ", r"\lambda = \lambda + ")], "a circle of definitions", r"\lambda + "),
     "an integral with limits": ([(F, r"\int_0^1 Dz\, z")], "an integral with finite limits", r"\int"),
     "an integral without a measure": ([(F, r"\int \tanh(u)")], "an integral without a measure", r"\int"),
-    "a macro with arguments": ([(r"{\E}{", r"{\E}[1]{")], r"the macro \E has arguments", r"\E_z\left"),
+    "a macro with a default": ([(r"{\E}{", r"{\E}[1][z]{")], r"the macro \E has an argument with", r"\E_z\left"),
     "a macro in itself": ([(r"{\mathbb{E}}", r"{\E}")], r"the macro \E has no end", r"\E_z\left"),
     "a sum over an index": ([("- G(", r"- \sum_j G(")], r"found \sum; put a number", r"\sum"),
     "cases": ([(X, X + r"\begin{cases} 1 \end{cases}")], r"found \begin; put", r"\begin{cases}"),
