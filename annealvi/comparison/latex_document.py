@@ -82,7 +82,14 @@ class LatexScope(Scope):
 
     def read(self, text: str | tuple[Token, ...], key: str) -> sp.Expr:
         """The formula that tokens state, or that of the definition which a text names."""
-        return self.body(text)[1] if isinstance(text, str) else super().read(text, key)
+        if isinstance(text, str):
+            return self.body(text)[1]
+        try:
+            return super().read(text, key)
+        except UnreadableFormula:
+            raise
+        except BadInput as error:  # of the formula as a whole
+            self.failing(text[0])(error.found, error.remedy.replace("E[...]", r"\mathbb{E}_z[…]"))
 
     def place(self, position: int) -> tuple[int, int, str]:
         """The line and column, from one, of a token, and an excerpt with a caret below it."""
@@ -138,6 +145,8 @@ def read_document(text: str, known: Mapping[str, sp.Symbol], source: str) -> Doc
         state = _state_of_rate(s.left)
         if state and s.relation.text not in _EQUALS:
             _fail(text, source, s.relation, f"{s.relation.text} in the place of =", "write =; limits are found")
+        if not s.right:
+            _fail(text, source, s.relation, f"nothing behind {s.relation.text}", "write the right-hand side there")
         if state:
             rates.append((_name_of(state, scope), state, s.right))
             continue
@@ -336,10 +345,11 @@ def _expanded(tokens: Sequence[Token], macros: Mapping[str, _Macro], text: str, 
         for part in reversed(macro.body):
             if not isinstance(part, int):
                 waiting += [LatexToken(t.kind, t.text, token.column) for t in reversed(part)]
-            elif part <= len(arguments) and arguments[part - 1] is not None:
-                waiting += reversed(arguments[part - 1])
-            else:
+                continue
+            argument = arguments[part - 1] if part <= len(arguments) else None
+            if argument is None:
                 _fail(text, source, token, f"the macro {token.text} without its argument {part}", "put it in braces")
+            waiting += reversed(argument)
         if expansions > MOST_EXPANSIONS or len(waiting) + len(found) > 10 * MOST_EXPANSIONS + len(tokens):
             _fail(text, source, token, f"the macro {token.text} has no end", "define it without itself")
     return found
@@ -371,7 +381,7 @@ def _plain(tokens: Sequence[Token]) -> list[Token]:
                 found.append(LatexToken("name", rf"\{side}vert", tokens[n + 1].column))
                 n += 2
                 continue
-            before_system = ahead == r"\{" and not found and tokens[n + 2 : n + 3] and tokens[n + 2].text == r"\begin"
+            before_system = not found and [t.text for t in tokens[n + 1 : n + 3]] == [r"\{", r"\begin"]
             n += 1 + (ahead == "." or before_system)
             continue
         if text in (r"\begin", r"\end"):

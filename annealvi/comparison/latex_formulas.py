@@ -366,7 +366,7 @@ class LatexFormula(Formula):
                 raised = self._raw_ahead(1)
                 marked = raised and raised[0].text in {*STARS, "+", r"\prime", r"\dagger"}
                 behind_it = self.position + len(raised) + 1 + 2 * (self.tokens[self.position + 1].text == "{")
-                if not marked and (power is not None or self.tokens[behind_it].text != "_"):
+                if not marked and (power is not None or [t.text for t in self.tokens[behind_it:][:1]] != ["_"]):
                     break
                 sign = self.take()
                 if not marked:  # as in w^2_1
