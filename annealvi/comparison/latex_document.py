@@ -446,17 +446,18 @@ def _first_relation(tokens: Sequence[Token]) -> int | None:
 
 def _pieces(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     """The equations of a display, with their rows joined, and what stands behind a comma and is none."""
-    cuts = [(n, t.text) for n, t in _outermost(tokens) if _is_cut(tokens, n)]
     piece: list[Token] = []
+    related = False  # whether the piece has a relation
     begun, cut = 0, _ROW
-    for n, text in [*cuts, (len(tokens), _ROW)]:
-        if text == "&" and _first_relation(tokens[begun:n]) is None:  # a column of one equation
-            continue
+    for n in [*_cuts(tokens), len(tokens)]:
+        text = tokens[n].text if n < len(tokens) else _ROW
         part = [t for t in tokens[begun:n] if t.text not in (_ROW, *_SPACES)]  # those within brackets
-        if part and piece and not _continues(piece, cut, part):
+        relation = _first_relation(part)
+        if part and piece and not _continues(piece, related, cut, part, relation):
             yield piece
-            piece = []
+            piece, related = [], False
         piece += part
+        related = related or relation is not None
         if part or text not in (_ROW, *_SPACES):
             cut = text
         elif text == _ROW:
@@ -466,29 +467,35 @@ def _pieces(tokens: Sequence[Token]) -> Iterator[list[Token]]:
         yield piece
 
 
-def _continues(piece: Sequence[Token], cut: str, part: Sequence[Token]) -> bool:
+def _cuts(tokens: Sequence[Token]) -> Iterator[int]:
+    """Where an equation may end. The columns of one equation are no such places."""
+    related = False
+    for n, token in _outermost(tokens):
+        related = related or token.text in {*_EQUALS, *_OTHER_RELATIONS}
+        if token.text in _TEXTS:
+            of_symbol = n > 0 and tokens[n - 1].text in ("_", "^")
+            cut = not of_symbol and spelled(tokens[n + 1 : _behind_group(tokens, n + 1)]) not in FUNCTIONS
+        else:
+            cut = token.text in (_ROW, *_SPACES, ",", ";") and (related or token.text != "&")
+        if cut:
+            related = False
+            yield n
+
+
+def _continues(piece: Sequence[Token], related: bool, cut: str, part: Sequence[Token], relation: int | None) -> bool:
     """Whether what stands behind a cut belongs to the equation before it.
 
     A row does, and what has an operator at the cut; but not so behind a comma in a row.
     """
-    relation = _first_relation(part)
     if relation is not None:
-        return relation == 0 and _first_relation(piece) is None
+        return relation == 0 and not related
     if cut in (",", ";"):
         return False
     operators = {"+", "-", r"\cdot", r"\times"}
     at_sign = part[0].text in operators
     if cut in _SPACES:
-        return at_sign or piece[-1].text in {*operators, *_EQUALS} or _first_relation(piece) is None
+        return at_sign or piece[-1].text in {*operators, *_EQUALS} or not related
     return at_sign or cut == _ROW
-
-
-def _is_cut(tokens: Sequence[Token], n: int) -> bool:
-    text = tokens[n].text
-    if text in _TEXTS:
-        of_symbol = n > 0 and tokens[n - 1].text in ("_", "^")
-        return not of_symbol and spelled(tokens[n + 1 : _behind_group(tokens, n + 1)]) not in FUNCTIONS
-    return text in (_ROW, *_SPACES, ",", ";")
 
 
 # Left-hand sides

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import sympy as sp
@@ -512,7 +513,7 @@ class LatexFormula(Formula):
             self.fail(found, r"write z \sim \mathcal N(0,1)", law[cut])
         taken = {v.name for v in bound.values()}
         wanted = [name] if NORMAL.fullmatch(name) else ["z"] if "z" not in self.scope.letters else []
-        free = next(n for n in (*wanted, *(f"z{k}" for k in range(1, 100))) if n not in taken)
+        free = next(n for n in chain(wanted, (f"z{k}" for k in count(1))) if n not in taken)
         return name, StandardNormal(free)
 
     def angle_average(self, token: Token) -> sp.Expr:
