@@ -396,6 +396,9 @@ def _plain(tokens: Sequence[Token]) -> list[Token]:
                 if text == r"\begin" and name in ("array", "alignedat"):
                     n = _behind_group(tokens, n)
                 continue
+        if text == "{" and ahead == "}" and not (found and re.fullmatch(r"\\[A-Za-z]+|[_^}]", found[-1].text)):
+            n += 2
+            continue
         if text in _WITH_AN_ARGUMENT:
             n = _behind_group(tokens, n + 1 + (ahead == "*"))
             continue

@@ -132,6 +132,8 @@ class LatexFormula(Formula):
                 return self.applied(Token("name", "exp", base_token.column), [self.exponent(sign)])
             value = self.atom()
             self._pass_time()
+            if self.ahead.text == "^" and base_token.text in FRACTIONS:
+                self.fail("a power of a fraction or of its numerator", "put the fraction in brackets", self.ahead)
             if self.ahead.text == "^":
                 sign = self.take()
                 value = self.raised(value, self.exponent(sign), Token("sign", "**", sign.column))
@@ -167,6 +169,9 @@ class LatexFormula(Formula):
     def exponent(self, sign: Token) -> sp.Expr:
         if self.ahead.kind == "number" and len(self.ahead.text) > 1:
             self.fail(f"{self.ahead} is a power of one digit in TeX", f"write ^{{{self.ahead.text}}}", self.ahead)
+        inside = [t.text for t in self._raw_ahead(0)]
+        if inside[:1] == ["("] and len(inside) == 3:
+            self.fail("an index in the place of an exponent", "write indices below, exponents without ( )", self.ahead)
         return self.group()
 
     def group(self) -> sp.Expr:
@@ -181,6 +186,8 @@ class LatexFormula(Formula):
         if token.kind == "name" and not token.text.startswith("\\"):
             self.take()
             return self.symbol_value(token.text, token)
+        if token.text in (*BRACKETS, *BARS):
+            self.fail(f"{token} is all that TeX takes there", "put braces around the whole", token)
         return self.atom()
 
     # Atoms
@@ -237,8 +244,8 @@ class LatexFormula(Formula):
             if name == "sigma":
                 return self.function(Token("name", "sigmoid", token.column))
             if name == "Phi":
-                argument = self.function_arguments(token)[0]
-                error = self.applied(Token("name", "erf", token.column), [argument / sp.sqrt(2)])
+                arguments = [a / sp.sqrt(2) for a in self.function_arguments(token)]
+                error = self.applied(Token("name", "erf", token.column), arguments)
                 return self.bounded((1 + error) / 2, token)
         value = self.symbol_value(name, token)
         return value if power is None else self.raised(value, power, Token("sign", "**", token.column))
@@ -367,7 +374,9 @@ class LatexFormula(Formula):
                 raised = self._raw_ahead(1)
                 marked = raised and raised[0].text in {*STARS, "+", r"\prime", r"\dagger"}
                 behind_it = self.position + len(raised) + 1 + 2 * (self.tokens[self.position + 1].text == "{")
-                if not marked and (power is not None or [t.text for t in self.tokens[behind_it:][:1]] != ["_"]):
+                if not marked and power is not None:
+                    self.fail("a second exponent", "put the first power in brackets", self.ahead)
+                if not marked and [t.text for t in self.tokens[behind_it:][:1]] != ["_"]:
                     break
                 sign = self.take()
                 if not marked:  # as in w^2_1
@@ -413,6 +422,9 @@ class LatexFormula(Formula):
             found = f"{self.ahead} is an index of one digit in TeX"
             self.fail(found, f"write _{{{self.ahead.text}}}", self.ahead)
         inside = self.raw()
+        stray = [t for t in inside if t.kind == "sign" and t.text not in {*STARS, *"+-,;_{}"}]
+        if stray:
+            self.fail(f"{stray[0]} in an index", "use letters, digits and commas in names", stray[0])
         starred = any(t.text in STARS for t in inside)
         return starred, spelled([t for t in inside if t.text not in STARS])
 
@@ -479,8 +491,11 @@ class LatexFormula(Formula):
         """A context in which the variables of an average have a meaning."""
         outside, variables = self.bound, []
         inside = dict(outside)
+        of_chi = any(r"\chi" in (t.text for t in law) for law in laws)
         for law in laws:
             name, variable = self.variable(law, inside)
+            if of_chi and isinstance(variable, StandardNormal) and not NORMAL.fullmatch(name) and len(law) < 3:
+                self.fail("a variable without a law", r"write z for a standard normal, or c \sim \chi^2_n", law[0])
             inside[name] = variable
             variables.append(variable)
         self.bound = inside
@@ -587,10 +602,19 @@ class LatexFormula(Formula):
                 end = n + width + reader.position
                 law = self.tokens[n + width : end]
                 kind = "D" if "D" in {t.text for t in self.tokens[n : n + width]} else "d"
-                behind = depth == 0 and n > self.position and self.tokens[n - 1].text != UNIT
+                behind = depth == 0 and n > self._behind_signs()
                 self.tokens[n:end] = [LatexToken("name", MEASURE if behind else UNIT, self.tokens[n].column)]
                 return kind, law, behind
         self.fail("an integral without a measure", r"write \int Dz …, with Dz = e^{-z^2/2} dz/\sqrt{2\pi}", token)
+
+    def _behind_signs(self) -> int:
+        """Where the signs, limits and measures of integrals that stand ahead end."""
+        n = self.position
+        while (text := self.tokens[n].text) in (r"\int", r"\iint", UNIT, "_", "^"):
+            n += 1
+            if text in ("_", "^"):
+                n += len(self._raw_ahead(n - self.position)) + 2 * (self.tokens[n].text == "{")
+        return n
 
     def _differential(self, n: int) -> int:
         """Of how many tokens the sign of a measure at n consists; zero where there is none."""
