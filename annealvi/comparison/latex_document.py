@@ -1,8 +1,8 @@
 """The displayed equations of a LaTeX document: rates, definitions and names, as tokens with their places in the file.
 
-Comments, labels, spacing and sizes of brackets are left out, macros without arguments are replaced by what they stand
-for, and rows of a display are joined into equations. A document without displays is taken as one display whose rows
-are its lines. Equations that are neither the rate of a state nor the definition of a symbol are left aside, and so are
+Comments, labels, spacing and sizes of brackets are left out, macros are replaced by what they stand for, and rows of a
+display are joined into equations. A document without displays is taken as one display whose rows are its lines.
+Equations that are neither the rate of a state nor the definition of a symbol are left aside and told, and so are
 definitions of symbols that have a meaning already.
 """
 
@@ -16,7 +16,15 @@ from typing import NoReturn
 import sympy as sp
 
 from annealvi.comparison.formulas import NORMAL, Definition, Scope, UnreadableFormula, excerpt
-from annealvi.comparison.latex_formulas import BRACKETS, LatexFormula, LatexToken, comma_separated, spelled, written
+from annealvi.comparison.latex_formulas import (
+    BRACKETS,
+    OPERATORS,
+    LatexFormula,
+    LatexToken,
+    comma_separated,
+    spelled,
+    written,
+)
 from derive.objects.notation import symbol_tex
 from derive.problem.expression_parser import FUNCTIONS, Token
 from derive.problem.field_checks import BadInput
@@ -506,10 +514,11 @@ def _continues(piece: Sequence[Token], related: bool, cut: str, part: Sequence[T
 
 def _without_time(left: Sequence[Token], right: Sequence[Token]) -> Sequence[Token]:
     """A left-hand side x(t) as x, unless t is an argument that the right-hand side uses outside of x(t)."""
-    texts, used = [t.text for t in left], [t.text for t in right]
-    bare = any(u == "t" and (used[n - 1 : n], used[n + 1 : n + 2]) != (["("], [")"]) for n, u in enumerate(used))
-    if bare or "t" not in texts:
-        return left
+    texts, used = [t.text for t in left], ["", "", *(t.text for t in right), ""]
+    applied = {rf"\{name}" for name in (*FUNCTIONS, *OPERATORS)}
+    for n in [n for n, text in enumerate(used) if text == "t"]:
+        if (used[n - 1], used[n + 1]) != ("(", ")") or used[n - 2] in applied:
+            return left
     kept = list(left)
     for n in range(len(texts) - 3, 0, -1):
         if texts[n : n + 3] == ["(", "t", ")"]:

@@ -342,6 +342,7 @@ DOCUMENTS = {
     "an argument of another name": (r"\[\dot x = f(y),\ f(u) = g,\ g = u,\ u = q\]", "q"),
     "an argument behind a semicolon": (r"\[\dot x = f(x; R),\quad f(u; a) = a u\]", "R*x"),
     "functions of time": (r"\[\dot x(t) = \Delta(t)x(t)\]\[\Delta(t) = R^2(1-q(t))\]", "R**2*(1-q)*x"),
+    "a function whose argument is t": (r"\[\dot x = f(x),\quad f(t) = \tanh(t)\]", "tanh(x)"),
     "an upright index": (r"\[\dot x = a_\mathrm{eff}x,\quad a_\text{eff} = R\]", "R*x"),
     "a prime": (r"\[\dot x = a' a^2,\quad a' = R,\quad a = q\]", "R*q**2"),
 }
