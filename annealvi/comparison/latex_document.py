@@ -1,8 +1,8 @@
 """The displayed equations of a LaTeX document: rates, definitions and names, as tokens with their places in the file.
 
-Comments, labels, spacing and sizes of brackets are left out, macros without arguments are replaced by what they stand
-for, and rows of a display are joined into equations. A document without displays is taken as one display whose rows
-are its lines. Equations that are neither the rate of a state nor the definition of a symbol are left aside, and so are
+Comments, labels, spacing and sizes of brackets are left out, macros are replaced by what they stand for, and rows of a
+display are joined into equations. A document without displays is taken as one display whose rows are its lines.
+Equations that are neither the rate of a state nor the definition of a symbol are left aside and told, and so are
 definitions of symbols that have a meaning already.
 """
 
@@ -16,29 +16,50 @@ from typing import NoReturn
 import sympy as sp
 
 from annealvi.comparison.formulas import NORMAL, Definition, Scope, UnreadableFormula, excerpt
-from annealvi.comparison.latex_formulas import BRACKETS, LatexFormula, LatexToken, comma_separated, spelled, written
+from annealvi.comparison.latex_formulas import (
+    BRACKETS,
+    OPERATORS,
+    LatexFormula,
+    LatexToken,
+    comma_separated,
+    spelled,
+    written,
+)
 from derive.objects.notation import symbol_tex
 from derive.problem.expression_parser import FUNCTIONS, Token
 from derive.problem.field_checks import BadInput
 
 MOST_EXPANSIONS = 10_000
-ENVIRONMENTS = r"equation|align|alignat|flalign|gather|multline|eqnarray|displaymath|math|dmath"
+MOST_BRACES = 100
+"""How many groups may stand within each other."""
+ENVIRONMENTS = r"equation|align|x?alignat|flalign|gather|multline|eqnarray|IEEEeqnarray|displaymath|math|dmath"
 _DISPLAY = re.compile(
-    rf"\\begin\s*\{{(?P<name>(?:{ENVIRONMENTS})\*?)\}}(?P<body>.*?)\\end\s*\{{(?P=name)\}}"
-    r"|\\\[(?P<square>.*?)\\\]|\$\$(?P<dollars>.*?)\$\$",
+    rf"\\begin\s*\{{\s*(?P<name>(?:{ENVIRONMENTS})\*?)\s*\}}(?:\s*\{{(?:[0-9]+|[rclRCL]+)\}})?"
+    r"|(?P<square>\\\[)|(?P<dollars>\$\$)|\\[\\$]|\$(?:\\.|[^$\\])+\$",
     re.DOTALL,
 )
+"""The beginning of a display, or a line break, a dollar or a formula within the text, which begin none."""
 _PART = re.compile(
     r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)|(?P<name>\\[A-Za-z]+|[A-Za-z])|(?P<sign>\\.|'+|:=|[^\sA-Za-z0-9])|\s+",
     re.DOTALL,
 )
-_COMMENT = re.compile(r"(?<!\\)%.*")
+_HIDDEN = re.compile(
+    r"(?P<shown>\\[^A-Za-z])|%[^\n]*|\\iffalse(?![A-Za-z]).*?(?:\\fi(?![A-Za-z])|\Z)|\\end\s*\{document\}.*"
+    r"|\\begin\s*\{(?P<unread>comment|verbatim|lstlisting)\}.*?(?:\\end\s*\{(?P=unread)\}|\Z)",
+    re.DOTALL,
+)
+"""What TeX does not read: comments, and what stands behind the end."""
 _SIZES = {rf"\{size}{side}" for size in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r", "m")}
 _SIZES |= {r"\left", r"\right", r"\middle"}
-_IGNORED = {r"\,", r"\;", r"\:", r"\!", "\\ ", r"\>", "~", "$", "&", r"\thinspace", r"\hfill", r"\allowbreak"}
+_IGNORED = {r"\,", r"\;", r"\:", r"\!", "\\ ", r"\>", "~", "$", r"\thinspace", r"\hfill", r"\allowbreak"}
 _IGNORED |= {r"\displaystyle", r"\textstyle", r"\limits", r"\nolimits", r"\nonumber", r"\notag"}
-_WITH_AN_ARGUMENT = {r"\label", r"\tag", r"\vspace", r"\hspace", r"\phantom", r"\vphantom", r"\begin", r"\end"}
+_WITH_AN_ARGUMENT = {r"\label", r"\tag", r"\vspace", r"\hspace", r"\phantom", r"\vphantom", r"\hphantom"}
+_ALIGNMENTS = re.compile(r"aligned|alignedat|split|gathered|multlined|subequations")
+_SYSTEMS = {"cases", "dcases", "array"}
+"""Environments that are equations where a display begins with them."""
 _TEXTS = {r"\text", r"\mbox", r"\textrm", r"\intertext", r"\shortintertext"}
+_ROW = r"\\"
+_SPACES = (r"\quad", r"\qquad", "&")
 _EQUALS = {"=", ":=", r"\coloneqq", r"\equiv", r"\triangleq", r"\eqqcolon", r"\doteq", r"\defeq"}
 _OTHER_RELATIONS = {r"\approx", r"\simeq", r"\sim", r"\propto", r"\to", r"\le", r"\leq", r"\ge", r"\geq", r"\neq"}
 _OTHER_RELATIONS |= {"<", ">"}
@@ -60,11 +81,23 @@ class Statement:
 class LatexScope(Scope):
     """The scope of formulas in a LaTeX document, which knows where they stand.
 
-    text: the document. tex: the LaTeX of names, as it was written first.
+    text: the document. tex: the LaTeX of names, as it was written first. letters: all tokens of the equations.
     """
 
     text: str = ""
     tex: dict[str, str] = field(default_factory=dict)
+    letters: frozenset[str] = frozenset()
+
+    def read(self, text: str | tuple[Token, ...], key: str) -> sp.Expr:
+        """The formula that tokens state, or that of the definition which a text names."""
+        if isinstance(text, str):
+            return self.body(text)[1]
+        try:
+            return super().read(text, key)
+        except UnreadableFormula:
+            raise
+        except BadInput as error:  # of the formula as a whole
+            self.failing(text[0])(error.found, error.remedy.replace("E[...]", r"\mathbb{E}_z[…]"))
 
     def place(self, position: int) -> tuple[int, int, str]:
         """The line and column, from one, of a token, and an excerpt with a caret below it."""
@@ -112,6 +145,7 @@ def read_document(text: str, known: Mapping[str, sp.Symbol], source: str) -> Doc
     symbols, tex = _symbols(known, source)
     scope = LatexScope(symbols, {}, source, grammar=LatexFormula, text=text, tex=tex)
     statements, left_aside = _statements(text, source)
+    scope.letters = frozenset(t.text for s in statements for t in (*s.left, *s.right))
     rates: list[Rate] = []
     definitions: dict[str, Definition] = {}
     names: dict[str, str] = {}
@@ -119,13 +153,15 @@ def read_document(text: str, known: Mapping[str, sp.Symbol], source: str) -> Doc
         state = _state_of_rate(s.left)
         if state and s.relation.text not in _EQUALS:
             _fail(text, source, s.relation, f"{s.relation.text} in the place of =", "write =; limits are found")
+        if not s.right:
+            _fail(text, source, s.relation, f"nothing behind {s.relation.text}", "write the right-hand side there")
         if state:
             rates.append((_name_of(state, scope), state, s.right))
             continue
         named = _defined(s.left, scope) if s.relation.text in _EQUALS else None
         name, arguments = named or ("", ())
         ours = "" if arguments else _name_of(s.right, scope)
-        if not name or name in symbols or NORMAL.fullmatch(name):
+        if not name or name in symbols or name in FUNCTIONS or NORMAL.fullmatch(name):
             line, _, _ = place(text, s.relation.column)
             left_aside.append(f"line {line} ({written(s.left)} {s.relation.text} …)")
         elif name in definitions or name in names:
@@ -173,25 +209,65 @@ def _symbols(known: Mapping[str, sp.Symbol], source: str) -> tuple[dict[str, sp.
 
 def _statements(text: str, source: str) -> tuple[list[Statement], list[str]]:
     """The equations in the displays of a document, and the pieces behind commas that belong to none."""
-    plain, macros = _without_macros(_COMMENT.sub(lambda m: " " * len(m[0]), text))
-    displays = [(m.start(m.lastgroup or ""), m[m.lastgroup or ""]) for m in _DISPLAY.finditer(plain)]
-    if not displays and r"\begin{document}" in plain:
+    plain, macros = _without_macros(_HIDDEN.sub(lambda m: m["shown"] or _blank(m[0]), text), source)
+    parts = list(_displays(plain, text, source))
+    if not parts and r"\begin{document}" in plain:
         raise BadInput("", "no displayed equation", r"write equations in \[ … \] or in an align environment", source)
-    parts = [_tokens(body, offset) for offset, body in displays] or [_rows(plain)]
+    parts = parts or [_rows(plain)]
     statements: list[Statement] = []
     stray: list[str] = []
     for part in parts:
-        tokens = _plain(_expanded(part, macros, text, source))
-        for piece in _pieces(tokens):
-            relation = next((n for n, t in _outermost(piece) if t.text in {*_EQUALS, *_OTHER_RELATIONS}), None)
+        tokens = _expanded(part, macros, text, source)
+        _require_pairs(tokens, text, source)
+        for piece in _pieces(_plain(tokens)):
+            relation = _first_relation(piece)
             if relation:
                 right = piece[relation + 1 :]
                 while right and right[-1].text in (".", ",", ";"):
                     right = right[:-1]
-                statements.append(Statement(tuple(piece[:relation]), piece[relation], tuple(right)))
-            elif piece and relation is None:
+                left = _without_time(piece[:relation], right)
+                statements.append(Statement(tuple(left), piece[relation], tuple(right)))
+            else:
                 stray.append(f"line {place(text, piece[0].column)[0]} ({written(piece)})")
     return statements, stray
+
+
+def _blank(text: str) -> str:
+    """A text of the same lines without characters."""
+    return re.sub(r"[^\n]", " ", text)
+
+
+def _displays(plain: str, text: str, source: str) -> Iterator[list[Token]]:
+    """The tokens of each display."""
+    position = 0
+    while begin := _DISPLAY.search(plain, position):
+        position = begin.end()
+        if begin.lastgroup is None:
+            continue
+        name = re.escape(begin["name"] or "")
+        ending = {"square": r"\\\]", "dollars": r"\$\$"}.get(begin.lastgroup, rf"\\end\s*\{{\s*{name}\s*\}}")
+        end = re.compile(rf"\\\\|(?P<end>{ending})").finditer(plain, position)
+        closing = next((m for m in end if m["end"]), None)
+        if closing is None:
+            _fail(text, source, LatexToken("sign", "", begin.start() + 1), "an open display", "close it")
+        yield _tokens(plain[position : closing.start()], position)
+        position = closing.end()
+
+
+def _require_pairs(tokens: Sequence[Token], text: str, source: str) -> None:
+    """Fail at a brace without its partner."""
+    open_braces: list[Token] = []
+    for token in tokens:
+        if token.text == "{":
+            open_braces.append(token)
+        elif token.text == "}" and not open_braces:
+            _fail(text, source, token, "a closing brace without an opening one", "leave it out")
+        elif token.text == "}":
+            open_braces.pop()
+        if len(open_braces) > MOST_BRACES:
+            _fail(text, source, token, f"more than {MOST_BRACES} braces within each other", "simplify it")
+    if open_braces:
+        _fail(text, source, open_braces[-1], "an open brace", "close it")
 
 
 def _tokens(text: str, offset: int) -> list[Token]:
@@ -214,44 +290,50 @@ def _rows(text: str) -> list[Token]:
 
 
 _MACRO = re.compile(
-    r"\\(?:re|provide)?newcommand\*?\s*\{?\s*(?P<new>\\[A-Za-z]+)\s*\}?\s*(?P<arguments>\[[^\]]*\])?\s*\{"
-    r"|\\providecommand\*?\s*\{?\s*(?P<provided>\\[A-Za-z]+)\s*\}?\s*(?P<more>\[[^\]]*\])?\s*\{"
-    r"|\\def\s*(?P<def>\\[A-Za-z]+)\s*(?P<parameters>[^{]*)\{"
+    r"\\(?P<command>new|renew|provide)command\*?\s*\{?\s*(?P<name>\\[A-Za-z]+)\s*\}?"
+    r"\s*(?:\[(?P<count>[0-9])\])?\s*(?P<default>\[[^\]]*\])?\s*\{"
+    r"|\\def\s*(?P<def>\\[A-Za-z]+)\s*(?P<parameters>(?:#[0-9])*)\s*\{"
     r"|\\DeclareMathOperator\*?\s*\{?\s*(?P<operator>\\[A-Za-z]+)\s*\}?\s*\{"
 )
 
 
 @dataclass(frozen=True)
 class _Macro:
-    tokens: tuple[Token, ...]
-    has_arguments: bool
+    """What a macro stands for: tokens, and numbers of its arguments; `wrong` tells why it cannot be used."""
+
+    body: tuple[int | tuple[Token, ...], ...]
+    arguments: int = 0
+    wrong: str = ""
 
 
-def _without_macros(text: str) -> tuple[str, dict[str, _Macro]]:
+def _without_macros(text: str, source: str) -> tuple[str, dict[str, _Macro]]:
     """The text without definitions of macros, which become blanks, and the macros."""
     macros: dict[str, _Macro] = {}
     while match := _MACRO.search(text):
         end = _closing_brace(text, match.end())
-        body = text[match.end() : end]
-        name = match["new"] or match["provided"] or match["def"] or match["operator"]
+        if end is None:
+            _fail(text, source, LatexToken("sign", "", match.start() + 1), "an open brace", "close it")
+        name, body = match["name"] or match["def"] or match["operator"], text[match.end() : end]
         if match["operator"]:
             body = rf"\operatorname{{{body}}}"
-        arguments = bool(match["arguments"] or match["more"] or (match["parameters"] or "").strip())
-        macros[name] = _Macro(tuple(_tokens(body, match.start())), arguments)
-        blank = re.sub(r"[^\n]", " ", text[match.start() : end + 1])
-        text = text[: match.start()] + blank + text[end + 1 :]
+        parts = (int(p[1:]) if re.fullmatch("#[1-9]", p) else tuple(_tokens(p, 0)) for p in re.split("(#[1-9])", body))
+        count = int(match["count"] or (match["parameters"] or "")[-1:] or 0)
+        macro = _Macro(tuple(parts), count, "has an argument with a default" if match["default"] else "")
+        earlier = macros.get(name)
+        if earlier is None or match["command"] != "provide":
+            macros[name] = macro if earlier in (None, macro) else _Macro((), 0, "is defined twice")
+        text = text[: match.start()] + _blank(text[match.start() : end + 1]) + text[end + 1 :]
     return text, macros
 
 
-def _closing_brace(text: str, start: int) -> int:
+def _closing_brace(text: str, start: int) -> int | None:
     """Where the group whose inside begins at `start` ends."""
     depth = 1
-    for n in range(start, len(text)):
-        escaped = n > 0 and text[n - 1] == "\\"
-        depth += 0 if escaped else {"{": 1, "}": -1}.get(text[n], 0)
+    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
         if depth == 0:
-            return n
-    return len(text)
+            return match.start()
+    return None
 
 
 def _expanded(tokens: Sequence[Token], macros: Mapping[str, _Macro], text: str, source: str) -> list[Token]:
@@ -265,46 +347,79 @@ def _expanded(tokens: Sequence[Token], macros: Mapping[str, _Macro], text: str, 
             found.append(token)
             continue
         expansions += 1
-        if macro.has_arguments:
-            _fail(text, source, token, f"the macro {token.text} has arguments", "write out what it stands for")
-        if expansions > MOST_EXPANSIONS or len(waiting) > MOST_EXPANSIONS:
+        if macro.wrong:
+            _fail(text, source, token, f"the macro {token.text} {macro.wrong}", "write out what it stands for")
+        arguments = [_argument(waiting) for _ in range(macro.arguments)]
+        for part in reversed(macro.body):
+            if not isinstance(part, int):
+                waiting += [LatexToken(t.kind, t.text, token.column) for t in reversed(part)]
+                continue
+            argument = arguments[part - 1] if part <= len(arguments) else None
+            if argument is None:
+                _fail(text, source, token, f"the macro {token.text} without its argument {part}", "put it in braces")
+            waiting += reversed(argument)
+        if expansions > MOST_EXPANSIONS or len(waiting) + len(found) > 10 * MOST_EXPANSIONS + len(tokens):
             _fail(text, source, token, f"the macro {token.text} has no end", "define it without itself")
-        waiting += [LatexToken(t.kind, t.text, token.column) for t in reversed(macro.tokens)]
     return found
+
+
+def _argument(waiting: list[Token]) -> list[Token] | None:
+    """Take the next argument of a macro from the end of the reversed tokens: the inside of a group, or one token."""
+    taken: list[Token] = []
+    depth = 0
+    while waiting and (taken or waiting[-1].text != "}"):
+        taken.append(waiting.pop())
+        depth += {"{": 1, "}": -1}.get(taken[-1].text, 0)
+        if depth == 0:
+            return _inside(taken)
+    return None
 
 
 def _plain(tokens: Sequence[Token]) -> list[Token]:
     """The tokens without what only a typesetter needs."""
     found: list[Token] = []
+    systems: set[str] = set()
     n = 0
     while n < len(tokens):
         text = tokens[n].text
         ahead = tokens[n + 1].text if n + 1 < len(tokens) else ""
         if text in _SIZES:
-            n += 1 + (ahead == ".")
+            if ahead in ("|", r"\vert") and text[-1] in "tlr":  # of \left, \right, \bigl, …
+                side = "r" if text == r"\right" or text.endswith("gr") else "l"
+                found.append(LatexToken("name", rf"\{side}vert", tokens[n + 1].column))
+                n += 2
+                continue
+            before_system = not found and [t.text for t in tokens[n + 1 : n + 3]] == [r"\{", r"\begin"]
+            n += 1 + (ahead == "." or before_system)
             continue
-        if text in _WITH_AN_ARGUMENT and (text not in (r"\begin", r"\end") or _is_alignment(tokens, n)):
-            n = _behind_group(tokens, n + 1)
-            if text == r"\begin" and n < len(tokens) and tokens[n].text == "{":  # alignedat has a number
-                n = _behind_group(tokens, n)
+        if text in (r"\begin", r"\end"):
+            end = _behind_group(tokens, n + 1)
+            name = "".join(t.text for t in _inside(tokens[n + 1 : end]))
+            if text == r"\begin" and not found and name in _SYSTEMS:
+                systems.add(name)
+            if name in systems or _ALIGNMENTS.fullmatch(name):
+                n = end
+                if text == r"\begin" and [t.text for t in tokens[n : n + 3 : 2]] == ["[", "]"]:
+                    n += 3
+                if text == r"\begin" and name in ("array", "alignedat"):
+                    n = _behind_group(tokens, n)
+                continue
+        if text == "{" and ahead == "}" and not (found and re.fullmatch(r"\\[A-Za-z]+|[_^}]", found[-1].text)):
+            n += 2
             continue
-        if text == r"\\" and (length := _LENGTH.match(" ".join(t.text for t in tokens[n + 1 : n + 9]))):
+        if text in _WITH_AN_ARGUMENT:
+            n = _behind_group(tokens, n + 1 + (ahead == "*"))
+            continue
+        if text == r"\\":
             found.append(tokens[n])
-            n += 1 + len(length[0].split(" "))
-            continue
-        of_time = [t.text for t in tokens[n : n + 3]] == ["(", "t", ")"]
-        if of_time and found and (found[-1].kind != "sign" or found[-1].text == "}"):
-            n += 3
+            n += 1 + (ahead == "*")
+            length = _LENGTH.match(" ".join(t.text for t in tokens[n : n + 8]))
+            n += len(length[0].split(" ")) if length else 0
             continue
         if text not in _IGNORED:
             found.append(tokens[n])
         n += 1
     return found
-
-
-def _is_alignment(tokens: Sequence[Token], n: int) -> bool:
-    name = "".join(t.text for t in tokens[n + 1 : _behind_group(tokens, n + 1)])
-    return re.fullmatch(r"\{(aligned|alignedat|split|gathered|multlined|subequations)\*?\}", name) is not None
 
 
 def _behind_group(tokens: Sequence[Token], start: int) -> int:
@@ -335,34 +450,80 @@ def _outermost(tokens: Sequence[Token]) -> Iterator[tuple[int, Token]]:
             yield n, token
 
 
+def _first_relation(tokens: Sequence[Token]) -> int | None:
+    """The number of the first relation outside of brackets."""
+    return next((n for n, t in _outermost(tokens) if t.text in {*_EQUALS, *_OTHER_RELATIONS}), None)
+
+
 def _pieces(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     """The equations of a display, with their rows joined, and what stands behind a comma and is none."""
-    cuts = [(n, t.text) for n, t in _outermost(tokens) if _is_cut(tokens, n)]
     piece: list[Token] = []
-    begun, joins = 0, False
-    for n, text in [*cuts, (len(tokens), "")]:
-        part = [t for t in tokens[begun:n] if t.text not in (r"\\", r"\quad", r"\qquad")]  # those within brackets
-        relation = any(t.text in {*_EQUALS, *_OTHER_RELATIONS} for _, t in _outermost(part))
-        if relation or not (joins or (part and part[0].text in "+-")):
-            if piece:
-                yield piece
-            piece = part
-        else:
-            piece += part
-        joins = text in (r"\\", r"\quad", r"\qquad") and (joins or bool(part) or not piece)
+    related = False  # whether the piece has a relation
+    begun, cut = 0, _ROW
+    for n in [*_cuts(tokens), len(tokens)]:
+        text = tokens[n].text if n < len(tokens) else _ROW
+        part = [t for t in tokens[begun:n] if t.text not in (_ROW, *_SPACES)]  # those within brackets
+        relation = _first_relation(part)
+        if part and piece and not _continues(piece, related, cut, part, relation):
+            yield piece
+            piece, related = [], False
+        piece += part
+        related = related or relation is not None
+        if part or text not in (_ROW, *_SPACES):
+            cut = text
+        elif text == _ROW:
+            cut = _ROW if cut in (_ROW, *_SPACES) else "text"
         begun = _behind_group(tokens, n + 1) if text in _TEXTS else n + 1
     if piece:
         yield piece
 
 
-def _is_cut(tokens: Sequence[Token], n: int) -> bool:
-    text = tokens[n].text
-    if text in _TEXTS:
-        return spelled(tokens[n + 1 : _behind_group(tokens, n + 1)]) not in FUNCTIONS
-    return text in (r"\\", r"\quad", r"\qquad", ",", ";")
+def _cuts(tokens: Sequence[Token]) -> Iterator[int]:
+    """Where an equation may end. The columns of one equation are no such places."""
+    related = False
+    for n, token in _outermost(tokens):
+        related = related or token.text in {*_EQUALS, *_OTHER_RELATIONS}
+        if token.text in _TEXTS:
+            of_symbol = n > 0 and tokens[n - 1].text in ("_", "^")
+            cut = not of_symbol and spelled(tokens[n + 1 : _behind_group(tokens, n + 1)]) not in FUNCTIONS
+        else:
+            cut = token.text in (_ROW, *_SPACES, ",", ";") and (related or token.text != "&")
+        if cut:
+            related = False
+            yield n
+
+
+def _continues(piece: Sequence[Token], related: bool, cut: str, part: Sequence[Token], relation: int | None) -> bool:
+    """Whether what stands behind a cut belongs to the equation before it.
+
+    A row does, and what has an operator at the cut; but not so behind a comma in a row.
+    """
+    if relation is not None:
+        return relation == 0 and not related
+    if cut in (",", ";"):
+        return False
+    operators = {"+", "-", r"\cdot", r"\times"}
+    at_sign = part[0].text in operators
+    if cut in _SPACES:
+        return at_sign or piece[-1].text in {*operators, *_EQUALS} or not related
+    return at_sign or cut == _ROW
 
 
 # Left-hand sides
+
+
+def _without_time(left: Sequence[Token], right: Sequence[Token]) -> Sequence[Token]:
+    """A left-hand side x(t) as x, unless t is an argument that the right-hand side uses outside of x(t)."""
+    texts, used = [t.text for t in left], ["", "", *(t.text for t in right), ""]
+    applied = {rf"\{name}" for name in (*FUNCTIONS, *OPERATORS)}
+    for n in [n for n, text in enumerate(used) if text == "t"]:
+        if (used[n - 1], used[n + 1]) != ("(", ")") or used[n - 2] in applied:
+            return left
+    kept = list(left)
+    for n in range(len(texts) - 3, 0, -1):
+        if texts[n : n + 3] == ["(", "t", ")"]:
+            del kept[n : n + 3]
+    return kept
 
 
 def _state_of_rate(left: Sequence[Token]) -> tuple[Token, ...]:
@@ -382,8 +543,9 @@ def _state_of_rate(left: Sequence[Token]) -> tuple[Token, ...]:
             return (*above[1:], *tokens[end:])
         return ()
     if texts[0] == r"\dv":
-        end = _behind_group(tokens, 1)
-        return tuple(_inside(tokens[1:end]))
+        middle = _behind_group(tokens, 1)
+        end = _behind_group(tokens, middle)
+        return (*_inside(tokens[1:middle]), *tokens[end:]) if texts[middle:end] == ["{", "t", "}"] else ()
     if texts[:3] == [r"\partial", "_", "t"]:
         return tuple(tokens[3:])
     plain = _upright(tokens)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import sympy as sp
@@ -23,18 +24,21 @@ if TYPE_CHECKING:
     from annealvi.comparison.latex_document import LatexScope
 
 BRACKETS = {"(": ")", "[": "]", r"\{": r"\}", r"\lbrace": r"\rbrace", r"\lbrack": r"\rbrack"}
-ENDS = frozenset({*BRACKETS.values(), "}", r"\rangle", r"\rvert", r"\vert", "|", "+", "-", "/", ",", ";", "=", "&"})
-"""What ends a product."""
+MEASURE, UNIT = r"\measure", r"\unit"
+"""What stands in the place of the measure of an integral once it is read: behind the integrand, or in front of it."""
+TIMES, OVER = (r"\cdot", r"\times", "*"), ("/", r"\slash")
+ENDS = frozenset({*BRACKETS.values(), *TIMES, *OVER, "}", r"\rangle", r"\rvert", "+", "-", ",", ";", "=", MEASURE})
+"""What ends a product, or stands between its factors."""
+FRACTIONS = (r"\frac", r"\tfrac", r"\dfrac", r"\cfrac", r"\nicefrac", r"\sfrac")
+BARS = {"|": "|", r"\vert": r"\vert", r"\lvert": r"\rvert"}
 ACCENTS = ("bar", "overline", "hat", "widehat", "tilde", "widetilde", "check", "breve", "underline")
 FONTS = {"mathcal": "cal_", "mathscr": "scr_", "mathfrak": "frak_", "mathbf": "bf_", "boldsymbol": "bf_", "bm": "bf_"}
 UPRIGHT = ("mathrm", "mathit", "mathsf", "mathnormal", "operatorname", "text", "textrm", "textnormal", "mathop")
-OPERATORS = {"ln": "log", "lg": "log", "arctan": "atan"}
+OPERATORS = {"ln": "log", "arctan": "atan"}
 """LaTeX's names of functions that have another one here."""
 NO_SYMBOLS = {r"\dot", r"\ddot", r"\sum", r"\prod", r"\infty", r"\nabla", r"\partial", r"\sim", r"\to", r"\in", r"\end"}
 NO_SYMBOLS |= {r"\mid", r"\approx", r"\dots", r"\ldots", r"\cdots", r"\begin", r"\input", r"\include"}
 STARS = frozenset({r"\star", r"\ast", "*"})
-UNIT = r"\unit"
-"""What stands in the place of the measure of an integral once it has been read."""
 GAUSS = ("D", "d")
 
 
@@ -51,6 +55,7 @@ class LatexFormula(Formula):
     scope: LatexScope
 
     def tokenise(self, text: Any) -> list[Token]:
+        self.closing: list[str] = []
         tokens = cast(Sequence[Token], text)
         last = tokens[-1] if tokens else LatexToken("end", "", 1)
         return [*tokens, LatexToken("end", "", last.column + len(last.text))]
@@ -78,9 +83,9 @@ class LatexFormula(Formula):
     def product(self) -> sp.Expr:
         value = self.power()
         while True:
-            if sign := self.take_if(r"\cdot", r"\times", "*"):
+            if sign := self.take_if(*TIMES):
                 value = self.bounded(value * self.power(), sign)
-            elif sign := self.take_if("/", r"\slash"):
+            elif sign := self.take_if(*OVER):
                 value = self.bounded(value / self.power(), sign)
                 if self.at_factor():
                     self.fail("a quotient before a further factor", r"write \frac{a}{b} or brackets", self.ahead)
@@ -108,7 +113,15 @@ class LatexFormula(Formula):
 
     def at_factor(self) -> bool:
         """Whether a further factor of a product stands ahead."""
-        return self.ahead.kind != "end" and self.ahead.text not in ENDS
+        return self.ahead.kind != "end" and self.ahead.text not in {*ENDS, *self.closing[-1:]}
+
+    def inside(self, closing: str) -> sp.Expr:
+        """The sum up to a closing bracket."""
+        self.closing.append(closing)
+        value = self.sum()
+        self.require(closing)
+        self.closing.pop()
+        return value
 
     def power(self) -> sp.Expr:
         with self._deeper():
@@ -118,10 +131,21 @@ class LatexFormula(Formula):
                 sign = self.take()
                 return self.applied(Token("name", "exp", base_token.column), [self.exponent(sign)])
             value = self.atom()
-            while self.ahead.text == "^":
+            self._pass_time()
+            if self.ahead.text == "^" and base_token.text in FRACTIONS:
+                self.fail("a power of a fraction or of its numerator", "put the fraction in brackets", self.ahead)
+            if self.ahead.text == "^":
                 sign = self.take()
                 value = self.raised(value, self.exponent(sign), Token("sign", "**", sign.column))
+                self._pass_time()
+            if self.ahead.text == "^":
+                self.fail("a second exponent", "put the first power in brackets", self.ahead)
             return value
+
+    def _pass_time(self) -> None:
+        """Pass over the (t) of a function of time."""
+        if [t.text for t in self.tokens[self.position : self.position + 3]] == ["(", "t", ")"]:
+            self.position += 0 if self._has_meaning("t") else 3
 
     @contextmanager
     def _deeper(self) -> Iterator[None]:
@@ -145,14 +169,15 @@ class LatexFormula(Formula):
     def exponent(self, sign: Token) -> sp.Expr:
         if self.ahead.kind == "number" and len(self.ahead.text) > 1:
             self.fail(f"{self.ahead} is a power of one digit in TeX", f"write ^{{{self.ahead.text}}}", self.ahead)
+        inside = [t.text for t in self._raw_ahead(0)]
+        if inside[:1] == ["("] and len(inside) == 3:
+            self.fail("an index in the place of an exponent", "write indices below, exponents without ( )", self.ahead)
         return self.group()
 
     def group(self) -> sp.Expr:
         """The value of a group in braces, or of one token as TeX takes it."""
         if self.take_if("{"):
-            value = self.sum()
-            self.require("}")
-            return value
+            return self.inside("}")
         token = self.ahead
         if token.kind == "number" and len(token.text) > 1:
             self.tokens[self.position : self.position + 1] = [
@@ -161,6 +186,8 @@ class LatexFormula(Formula):
         if token.kind == "name" and not token.text.startswith("\\"):
             self.take()
             return self.symbol_value(token.text, token)
+        if token.text in (*BRACKETS, *BARS):
+            self.fail(f"{token} is all that TeX takes there", "put braces around the whole", token)
         return self.atom()
 
     # Atoms
@@ -172,15 +199,11 @@ class LatexFormula(Formula):
             return self.number(self.take())
         if text in BRACKETS or text == "{":
             self.take()
-            value = self.sum()
-            self.require(BRACKETS.get(text, "}"))
-            return value
-        if text in ("|", r"\vert", r"\lvert"):
+            return self.inside(BRACKETS.get(text, "}"))
+        if text in BARS:
             self.take()
-            value = self.sum()
-            self.require(r"\rvert" if text == r"\lvert" else text)
-            return self.applied(Token("name", "abs", token.column), [value])
-        if text in (r"\frac", r"\tfrac", r"\dfrac", r"\nicefrac", r"\sfrac"):
+            return self.applied(Token("name", "abs", token.column), [self.inside(BARS[text])])
+        if text in FRACTIONS:
             self.take()
             value = self.group()
             return self.bounded(value / self.group(), token)
@@ -200,8 +223,7 @@ class LatexFormula(Formula):
     def root(self, token: Token) -> sp.Expr:
         degree = sp.Integer(2)
         if self.take_if("["):
-            degree = self.sum()
-            self.require("]")
+            degree = self.inside("]")
         value = self.group()
         if degree == 2:
             return self.applied(Token("name", "sqrt", token.column), [value])
@@ -222,8 +244,8 @@ class LatexFormula(Formula):
             if name == "sigma":
                 return self.function(Token("name", "sigmoid", token.column))
             if name == "Phi":
-                argument = self.function_arguments(token)[0]
-                error = self.applied(Token("name", "erf", token.column), [argument / sp.sqrt(2)])
+                arguments = [a / sp.sqrt(2) for a in self.function_arguments(token)]
+                error = self.applied(Token("name", "erf", token.column), arguments)
                 return self.bounded((1 + error) / 2, token)
         value = self.symbol_value(name, token)
         return value if power is None else self.raised(value, power, Token("sign", "**", token.column))
@@ -307,25 +329,25 @@ class LatexFormula(Formula):
                 if self.take_if("}"):
                     return values
                 self.fail("a function with a bracket before further factors", "put all of it in brackets", self.ahead)
-            values = [self.sum()]
-            self.require("}")
-            return values
+            return [self.inside("}")]
         if self.ahead.text in BRACKETS:
             closing = BRACKETS[self.take().text]
+            self.closing.append(closing)
             values = [self.sum()]
             while self.take_if(",", ";"):
                 values.append(self.sum())
             self.require(closing)
+            self.closing.pop()
             return values
-        value, first = sp.S.One, True
-        while self.at_factor():
-            if not first and (self.ahead.text in BRACKETS or self._at_function()):
-                self.fail(f"it is not clear where the argument of {token.text} ends", "put it in brackets", self.ahead)
-            value = self.bounded(value * self.power(), token)
-            first = False
-        if first:
+        if not self.at_factor():
             self.fail(f"{token.text} without an argument", "write its argument in brackets", self.ahead)
-        if self.ahead.text == "/":
+        alone = self.ahead.text in (*BARS, *FRACTIONS)
+        value = self.power()
+        while self.at_factor():
+            if (alone and not value.is_number) or self.ahead.text in (*BRACKETS, *BARS) or self._at_function():
+                break
+            value = self.bounded(value * self.power(), token)
+        if self.at_factor() or self.ahead.text in (*TIMES, *OVER):
             self.fail(f"it is not clear where the argument of {token.text} ends", "put it in brackets", self.ahead)
         return [value]
 
@@ -350,9 +372,17 @@ class LatexFormula(Formula):
                 star, indices = "_star" if starred else star, indices + f"_{index}" * bool(index)
             else:
                 raised = self._raw_ahead(1)
-                if not raised or raised[0].text not in {*STARS, "+", r"\prime", r"\dagger"}:
+                marked = raised and raised[0].text in {*STARS, "+", r"\prime", r"\dagger"}
+                behind_it = self.position + len(raised) + 1 + 2 * (self.tokens[self.position + 1].text == "{")
+                if not marked and power is not None:
+                    self.fail("a second exponent", "put the first power in brackets", self.ahead)
+                if not marked and [t.text for t in self.tokens[behind_it:][:1]] != ["_"]:
                     break
-                self.take()
+                sign = self.take()
+                if not marked:  # as in w^2_1
+                    power = self.inner([*self.tokens[self.position : behind_it]]).exponent(sign)
+                    self.position = behind_it
+                    continue
                 inside = self.raw()
                 for n, part in enumerate(inside):
                     if part.text in STARS:
@@ -378,7 +408,10 @@ class LatexFormula(Formula):
         if text == "mathbb":
             return "bb_" + spelled(self.raw())
         if text in UPRIGHT:
-            return spelled(self.raw())
+            name = spelled(self.raw())
+            if name == "d":
+                self.fail("the sign of a differential", "write d for a symbol", token)
+            return name
         if not text.isalpha() or token.text in NO_SYMBOLS:
             self.fail(f"found {token}", "put a symbol there", token)
         return text
@@ -389,11 +422,16 @@ class LatexFormula(Formula):
             found = f"{self.ahead} is an index of one digit in TeX"
             self.fail(found, f"write _{{{self.ahead.text}}}", self.ahead)
         inside = self.raw()
+        stray = [t for t in inside if t.kind == "sign" and t.text not in {*STARS, *"+-,;_{}"}]
+        if stray:
+            self.fail(f"{stray[0]} in an index", "use letters, digits and commas in names", stray[0])
         starred = any(t.text in STARS for t in inside)
         return starred, spelled([t for t in inside if t.text not in STARS])
 
     def raw(self) -> list[Token]:
-        """The tokens of a group in braces, or one token."""
+        """The tokens of a group in braces, or one token, with a font or without."""
+        if self.ahead.text.removeprefix("\\") in UPRIGHT:
+            self.take()
         inside = self._raw_ahead(0)
         if self.ahead.kind == "end":
             self.fail("found the end", "put a symbol or a group in braces there", self.ahead)
@@ -425,9 +463,10 @@ class LatexFormula(Formula):
         laws = comma_separated(self.raw()) if self.take_if("_") else []
         with self.over(laws) as variables:
             if self.ahead.text in BRACKETS:
-                closing = BRACKETS[self.take().text]
-                integrand = self.sum()
-                self.require(closing)
+                bracket = self.take()
+                integrand = self.inside(BRACKETS[bracket.text])
+                if self.ahead.text == "^" and bracket.text == "(":
+                    self.fail("a power of the average or of its integrand", r"write \mathbb{E}_z[…]", self.ahead)
             else:
                 integrand = self.product()
         return self.average_of(integrand, variables, token)
@@ -452,8 +491,11 @@ class LatexFormula(Formula):
         """A context in which the variables of an average have a meaning."""
         outside, variables = self.bound, []
         inside = dict(outside)
+        of_chi = any(r"\chi" in (t.text for t in law) for law in laws)
         for law in laws:
             name, variable = self.variable(law, inside)
+            if of_chi and isinstance(variable, StandardNormal) and not NORMAL.fullmatch(name) and len(law) < 3:
+                self.fail("a variable without a law", r"write z for a standard normal, or c \sim \chi^2_n", law[0])
             inside[name] = variable
             variables.append(variable)
         self.bound = inside
@@ -485,8 +527,8 @@ class LatexFormula(Formula):
             found = "only standard normal and chi-squared variables are averaged over"
             self.fail(found, r"write z \sim \mathcal N(0,1)", law[cut])
         taken = {v.name for v in bound.values()}
-        wanted = [name] if NORMAL.fullmatch(name) else ["z"]
-        free = next(n for n in (*wanted, *(f"z{k}" for k in range(1, 100))) if n not in taken)
+        wanted = [name] if NORMAL.fullmatch(name) else ["z"] if "z" not in self.scope.letters else []
+        free = next(n for n in chain(wanted, (f"z{k}" for k in count(1))) if n not in taken)
         return name, StandardNormal(free)
 
     def angle_average(self, token: Token) -> sp.Expr:
@@ -503,20 +545,23 @@ class LatexFormula(Formula):
             laws = comma_separated(self.raw())
         behind, self.position = self.position, here
         with self.over(laws) as variables:
+            self.closing.append(r"\rangle")
             integrand = self.sum()
             if self.ahead.text == ",":
                 self.fail("an inner product", "write the overlap by its symbol", self.ahead)
             self.require(r"\rangle")
+            self.closing.pop()
         self.position = behind
         return self.average_of(integrand, variables, token)
 
     def integral(self, token: Token) -> sp.Expr:
         """An integral over all real numbers with the measure Dz, or with dz and the density in the integrand."""
         self._limits(token)
-        measure = self._measure(token)
-        kind, law = measure
+        kind, law, measure_behind = self._measure(token)
         with self.over([law]) as variables:
             integrand = self.product()
+            if measure_behind and not self.take_if(MEASURE):
+                self.fail("a sum before the measure of an integral", "put it in brackets", self.ahead)
         if kind == "d":
             integrand = self.bounded(self.over_normal(integrand, variables[0], token), token)
         return self.average_of(integrand, variables, token)
@@ -540,8 +585,8 @@ class LatexFormula(Formula):
                 if limit not in whole:
                     self.fail("an integral with finite limits", "write an average over a normal variable", token)
 
-    def _measure(self, token: Token) -> tuple[str, list[Token]]:
-        """Take the measure of the integral out of the formula: its kind and its variable."""
+    def _measure(self, token: Token) -> tuple[str, list[Token], bool]:
+        """Take the measure of the integral out of the formula: its kind, its variable, and whether it ends it."""
         depth = 0
         for n in range(self.position, len(self.tokens)):
             text = self.tokens[n].text
@@ -557,9 +602,19 @@ class LatexFormula(Formula):
                 end = n + width + reader.position
                 law = self.tokens[n + width : end]
                 kind = "D" if "D" in {t.text for t in self.tokens[n : n + width]} else "d"
-                self.tokens[n:end] = [Token("name", UNIT, self.tokens[n].column)]
-                return kind, law
+                behind = depth == 0 and n > self._behind_signs()
+                self.tokens[n:end] = [LatexToken("name", MEASURE if behind else UNIT, self.tokens[n].column)]
+                return kind, law, behind
         self.fail("an integral without a measure", r"write \int Dz …, with Dz = e^{-z^2/2} dz/\sqrt{2\pi}", token)
+
+    def _behind_signs(self) -> int:
+        """Where the signs, limits and measures of integrals that stand ahead end."""
+        n = self.position
+        while (text := self.tokens[n].text) in (r"\int", r"\iint", UNIT, "_", "^"):
+            n += 1
+            if text in ("_", "^"):
+                n += len(self._raw_ahead(n - self.position)) + 2 * (self.tokens[n].text == "{")
+        return n
 
     def _differential(self, n: int) -> int:
         """Of how many tokens the sign of a measure at n consists; zero where there is none."""
@@ -589,12 +644,12 @@ def written(tokens: Sequence[Token]) -> str:
 
 
 def comma_separated(tokens: Sequence[Token]) -> list[list[Token]]:
-    """The parts of a list between its commas; laws behind all of several variables hold for each."""
+    """The parts of a list between its commas."""
     parts: list[list[Token]] = [[]]
     depth = 0
     for token in tokens:
         depth += (token.text in BRACKETS or token.text == "{") - (token.text in BRACKETS.values() or token.text == "}")
-        if token.text == "," and depth == 0:
+        if token.text in (",", ";") and depth == 0:
             parts.append([])
         else:
             parts[-1].append(token)

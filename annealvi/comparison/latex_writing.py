@@ -5,38 +5,49 @@ from __future__ import annotations
 import re
 
 import sympy as sp
-from sympy.printing.latex import greek_letters_set, other_symbols
 
+from annealvi.comparison.formulas import AVERAGE, NORMAL
 from annealvi.comparison.theirs import Theirs
 from derive.objects.line_breaking import align, broken
-from derive.objects.notation import ordered_terms, read_name, symbol_tex, tex
+from derive.objects.notation import ordered_terms, symbol_tex, tex
+from derive.objects.system import BETA
+from derive.problem.expression_parser import CONSTANTS, FUNCTIONS
 
-_LETTERS = {*greek_letters_set, *other_symbols, "ell"}
+_LETTER = re.compile(
+    r"[A-Za-z]|alpha|beta|gamma|delta|zeta|eta|iota|kappa|lambda|mu|nu|xi|tau|upsilon|chi|psi|omega|ell|hbar"
+    r"|(?:var)?(?:epsilon|theta|pi|rho|sigma|phi)|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
+)
+_SYMBOL = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?P<indices>(?:_(?!star)[A-Za-z0-9]+)*)")
 LINE = 60
 """Number of symbols on a line of a portrait page."""
 
 
 def name_tex(theirs: Theirs, name: str) -> str:
-    """LaTeX of a name in somebody's equations, as they wrote it or as it is read again."""
+    """LaTeX of a name in somebody's equations: as they wrote it or, without another meaning, as it is read again."""
     if name in theirs.tex:
         return theirs.tex[name]
-    own = read_name(name)
-    if own is not None and (own.star or own.groups) and _is_letter(own.head):
-        return symbol_tex(sp.Symbol(name))
-    head, _, index = name.partition("_")
-    letters, digits = re.fullmatch(r"(.*?)([0-9]*)", head).groups()  # type: ignore[union-attr]
-    indices = [i if len(i) == 1 or i.isdigit() else rf"\mathrm{{{i}}}" for i in [digits, *index.split("_")] if i]
-    return _letter(letters) + (f"_{{{','.join(indices)}}}" if indices else "")
+    plain = re.sub(r"__+", "_", name).strip("_")
+    reserved = plain in {*FUNCTIONS, *CONSTANTS, *_derived_names(theirs)} or NORMAL.fullmatch(plain)
+    if plain != name or reserved:
+        return rf"\tilde{{{_upright(plain)}}}"
+    match = _SYMBOL.fullmatch(name)
+    if match is None or not _LETTER.fullmatch(match["head"]) or (match["head"] == AVERAGE and match["indices"]):
+        return _upright(name)
+    head = match["head"] if len(match["head"]) == 1 else rf"\{match['head']}"
+    indices = [i if len(i) == 1 or i.isdigit() else _upright(i) for i in match["indices"].split("_")[1:]]
+    return head + r"^{\star}" * bool(match["star"]) + (f"_{{{','.join(indices)}}}" if indices else "")
 
 
-def _is_letter(head: str) -> bool:
-    return len(head) == 1 or head in _LETTERS
+def _upright(name: str) -> str:
+    written = name.replace("_", r"\_")
+    return rf"\mathrm{{{written}}}"
 
 
-def _letter(head: str) -> str:
-    if head in _LETTERS:
-        return rf"\{head}"
-    return head if len(head) == 1 else rf"\mathrm{{{head}}}"
+def _derived_names(theirs: Theirs) -> set[str]:
+    """The names of the derived system's symbols in the equations."""
+    return {s.name for s in (*theirs.rates, *theirs.names, *theirs.used_symbols(), BETA)} - {
+        s.name for s, _ in theirs.subexpressions
+    }
 
 
 def defined_tex(theirs: Theirs, name: str) -> str:

@@ -3,15 +3,25 @@ r"""`annealvi compare` with equations in LaTeX: typed by hand as papers write th
 from __future__ import annotations
 
 import json
+import random
+import re
 import subprocess
+import time
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import sympy as sp
 
 import annealvi
 from annealvi.cli.program import main
 from annealvi.comparison import latex_writing, writing
 from annealvi.comparison.compare import compare
+from annealvi.comparison.formulas import UnreadableFormula
+from annealvi.comparison.theirs import read_equations
+from derive.objects.expectation import Expectation, StandardNormal
+from derive.problem.field_checks import BadInput
 from derive.writing.rendering import closed_system_as_latex
 
 PAPER = r"""
@@ -173,7 +183,7 @@ BAD = {
     "a circle": ([(r"\lambda = ", r"\lambda = \lambda + ")], "a circle of definitions", r"\lambda + "),
     "an integral with limits": ([(F, r"\int_0^1 Dz\, z")], "an integral with finite limits", r"\int"),
     "an integral without a measure": ([(F, r"\int \tanh(u)")], "an integral without a measure", r"\int"),
-    "a macro with arguments": ([(r"{\E}{", r"{\E}[1]{")], r"the macro \E has arguments", r"\E_z\left"),
+    "a macro with a default": ([(r"{\E}{", r"{\E}[1][z]{")], r"the macro \E has an argument with", r"\E_z\left"),
     "a macro in itself": ([(r"{\mathbb{E}}", r"{\E}")], r"the macro \E has no end", r"\E_z\left"),
     "a sum over an index": ([("- G(", r"- \sum_j G(")], r"found \sum; put a number", r"\sum"),
     "cases": ([(X, X + r"\begin{cases} 1 \end{cases}")], r"found \begin; put", r"\begin{cases}"),
@@ -238,3 +248,209 @@ def test_the_report_is_latex_that_compiles(tmp_path, capsys):
     except FileNotFoundError:
         pytest.skip("needs pdflatex, which is not on this machine")
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+NAMES = r"\[ x = m_1, \quad y = m_2, \quad q = s \] "
+POINT = {"m_1": 0.31, "m_2": -0.23, "s": 0.17, "R": 1.3, "w_1": 0.6, "w_2": 0.4, "w_star_1": 0.7, "w_star_2": 0.3}
+POINT |= {"beta": 0.83, "d": 20.0}
+
+
+@pytest.fixture
+def read(session, tmp_path):
+    def theirs(text, name="theirs.tex"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return read_equations(path, session.derivation.system, session.symbolic.values)
+
+    return theirs
+
+
+def number(theirs):
+    """The first rate at a point."""
+    value = next(iter(theirs.rates.values()))
+    for symbol, definition in reversed(theirs.subexpressions):
+        value = value.xreplace({symbol: definition})
+    return complex(value.subs({s: POINT[s.name] for s in value.free_symbols}).evalf(15))
+
+
+def typed(expected):
+    """The number of an expression in SymPy's own notation."""
+    z = StandardNormal("z")
+    letters = {name: sp.Symbol(name, real=True) for name in POINT}
+    letters |= {"x": letters["m_1"], "y": letters["m_2"], "q": letters["s"], "z": z, "E": lambda e: Expectation(e, z)}
+    value = sp.sympify(expected, locals=letters)
+    return complex(value.subs({s: POINT[s.name] for s in value.free_symbols}).evalf(15))
+
+
+MEANT = {
+    r"-x^2": "-x**2",
+    r"x^{-1}y": "y/x",
+    r"{w_1}^2 w^2_1": "w_1**4",
+    r"\frac12x\frac1{2y}": "x/(4*y)",
+    r"\sqrt2x": "sqrt(2)*x",
+    r"\sqrt[3]R\,x": "R**Rational(1,3)*x",
+    r"\log^2R + \log R^2": "log(R)**2 + log(R**2)",
+    r"\tanh 2x": "tanh(2*x)",
+    r"\tanh(x)^2y": "tanh(x)**2*y",
+    r"\tanh(x)y": "tanh(x)*y",
+    r"e^xy": "exp(x)*y",
+    r"2|x-y||q|": "2*Abs(x-y)*Abs(q)",
+    r"\left|x\left|y\right|q\right|": "Abs(x*Abs(y)*q)",
+    r"\log|x|": "log(Abs(x))",
+    r"R^2(t)x(t)^2": "R**2*x**2",
+    r"w_\mathrm{1}w_{\text{2}}": "w_1*w_2",
+    r"x \quad + y": "x + y",
+    r"={} x {}+ y": "x + y",
+    r"\mathbb{E}_z[\tanh(x+z)]^2": "E(tanh(x+z))**2",
+    r"\mathbb{E}_z\tanh^2(x+z)y + q": "E(tanh(x+z)**2)*y + q",
+    r"\mathbb{E}_z[z^2]\,\mathbb{E}_z[\tanh(x+z)]": "E(tanh(x+z))",
+    r"\langle\tanh(x+z)\rangle_z^2": "E(tanh(x+z))**2",
+    r"y\int Dz\,\tanh(x+z)R - q": "R*y*E(tanh(x+z)) - q",
+    r"\int\tanh(x+z)\,Dz\,y": "y*E(tanh(x+z))",
+    r"\int\!\int z^2u^2\,Dz\,Du": "1",
+    r"\int_{-\infty}^\infty\int Dz\,Du\,z^2u^2": "1",
+    r"\int dz\, e^{-z^2/2} z^2": "sqrt(2*pi)",
+    r"\int \frac{dz\,e^{-(z-x)^2/(2R^2)}}{\sqrt{2\pi R^2}} z^2": "x**2 + R**2",
+}
+
+
+@pytest.mark.parametrize(("latex", "meant"), MEANT.items(), ids=MEANT)
+def test_a_formula_means_what_its_reader_takes_it_for(latex, meant, read):
+    theirs = read(NAMES + (rf"\[ \dot x {latex} \]" if latex.startswith("=") else rf"\[ \dot x = {latex} \]"))
+    assert theirs.left_aside == ()
+    assert number(theirs) == pytest.approx(typed(meant), rel=1e-12)
+    assert number(read(latex_writing.tex_of(theirs))) == pytest.approx(typed(meant), rel=1e-12)
+
+
+DOCUMENTS = {
+    "columns": (r"\begin{align}\dot y &= q & \dot x &= h \\ && &+ q, & h &= R\end{align}", "R + q"),
+    "eqnarray": (r"\begin{eqnarray}\dot x &=& R \nonumber\\ && - q\,.\end{eqnarray}", "R - q"),
+    "columns that are counted": (r"\begin{alignat*}{2}\dot x &= R && \text{(here)}\end{alignat*}", "R"),
+    "a row behind a comma": (r"\begin{align}\dot x &= R, \\* &\qquad + q\end{align}", "R + q"),
+    "a bracket over rows": (r"\begin{align}\dot x &= \left(R \right. \\ &\left. + q\right)x\end{align}", "(R + q)*x"),
+    "an operator at the end": (r"\begin{align}\dot x &= R\, - \\ &\quad q\end{align}", "R - q"),
+    "a system": (r"\[\left\{\begin{array}{rl}\dot x &= R\\ &+ q \\ \dot y &= q\end{array}\right.\]", "R + q"),
+    "a comment behind a row": ("\\[\\dot x = R \\\\% - y\n + q\\]", "R + q"),
+    "hidden equations": (r"\begin{comment}\[q = 2\]\end{comment}\iffalse\[\dot x = y\]\fi\[\dot x = R\]", "R"),
+    "behind the end": (r"\[\dot x = R\]\end{document}\[\dot x = q\]", "R"),
+    "a line break in the text": (r"a \\[2pt] b \[\dot x = R\]", "R"),
+    "dollars in the text": (r"costs \$3, $a$$b$ \[\dot x = R\]", "R"),
+    "a macro with arguments": (r"\newcommand{\a}[2]{\frac{#2}{#1}}\[\dot x = \a{q+1}x\]", "x/(q+1)"),
+    "a macro in a macro": (r"\def\b{\a^2}\newcommand\a{x+y}\[\dot x = 2\b\]", "2*x + y**2"),
+    "an index by a macro": (r"\newcommand\ws{w^\star}\[\dot x = \ws_1^2\]", "w_star_1**2"),
+    "a shadowed argument": (r"\[\dot x = f(y, x), \quad f(x, y) = x - 2y\]", "y - 2*x"),
+    "an argument of another name": (r"\[\dot x = f(y),\ f(u) = g,\ g = u,\ u = q\]", "q"),
+    "an argument behind a semicolon": (r"\[\dot x = f(x; R),\quad f(u; a) = a u\]", "R*x"),
+    "functions of time": (r"\[\dot x(t) = \Delta(t)x(t)\]\[\Delta(t) = R^2(1-q(t))\]", "R**2*(1-q)*x"),
+    "a function whose argument is t": (r"\[\dot x = f(x),\quad f(t) = \tanh(t)\]", "tanh(x)"),
+    "an upright index": (r"\[\dot x = a_\mathrm{eff}x,\quad a_\text{eff} = R\]", "R*x"),
+    "a prime": (r"\[\dot x = a' a^2,\quad a' = R,\quad a = q\]", "R*q**2"),
+}
+
+
+@pytest.mark.parametrize(("latex", "meant"), DOCUMENTS.values(), ids=DOCUMENTS)
+def test_a_document_means_what_its_reader_takes_it_for(latex, meant, read):
+    theirs = read(NAMES + latex)
+    rates = {s.name: rate for s, rate in theirs.rates.items()}
+    only = replace(theirs, rates={sp.Symbol("m_1"): rates["m_1"]})
+    assert theirs.left_aside == ()
+    assert number(only) == pytest.approx(typed(meant), rel=1e-12)
+
+
+REFUSED = {
+    "x^2^2": ("a second exponent", "^2"),
+    r"\frac12^2": ("a power of a fraction", "^2"),
+    r"w_1^2^3": ("a second exponent", "^3"),
+    r"\sqrt(1-q)": ("all that TeX takes", "(1"),
+    r"\mathbb{E}_z(z+1)^2": ("a power of the average or of its integrand", "^2"),
+    r"\mathbb{E}_\xi[\xi z^2]": ("z stands outside", r"\mathbb"),
+    r"\int (x+z) Dz\, z": ("z stands outside", r"\int"),
+    r"\int x + z Dz": ("a sum before the measure", "+ z"),
+    r"\mathbb{E}_{u,c\sim\chi^2_3}[uc]": ("a variable without a law", "u,"),
+    r"\tanh x\cdot y": ("where the argument of tanh ends", r"\cdot"),
+    r"\log|x|y": ("where the argument of log ends", "y"),
+    r"\log\frac{x}{y}R": ("where the argument of log ends", "R"),
+    r"\Phi(x, y)": ("erf with 2 arguments", r"\Phi"),
+    r"\lg R": (r"the symbol \lg has no meaning", r"\lg"),
+    r"x^{(1)}": ("an index in the place of an exponent", "{(1)"),
+    r"w_{1'}": ("' in an index", "'}"),
+    r"\mathrm{d}x": ("the sign of a differential", r"\mathrm"),
+    r"\begin{cases}x & y > 0\end{cases}": (r"found \begin", r"\begin"),
+    "": ("nothing behind =", "="),
+    r"x}": ("a closing brace without", "}"),
+    r"x{": ("an open brace", "{"),
+    r"x \] \[ y": ("an open display", r"\["),
+    r"x \renewcommand\a{1}\newcommand\a{2}\a": (r"the macro \a is defined twice", r"\a "),
+}
+
+
+@pytest.mark.parametrize(("latex", "expected"), REFUSED.items(), ids=REFUSED)
+def test_what_has_two_meanings_or_none_is_refused_at_its_place(latex, expected, read):
+    told, at = expected
+    closing = "" if told == "an open display" else r" \]"
+    with pytest.raises(UnreadableFormula, match=re.escape(told)) as refused:
+        read(NAMES + "\n" + rf"\[ \dot x = {latex}{closing}")
+    shown, caret = refused.value.excerpt.splitlines()
+    assert shown[caret.index("^") :].startswith(at)
+    assert str(refused.value).partition(": ")[2].startswith("line 2, column ")
+
+
+def test_other_equations_of_a_display_are_told(read):
+    theirs = read(NAMES + r"\begin{align}\dot x &= R \quad (1), \\ \dot y &= x \\ &= q, \quad i = 1, 2\end{align}")
+    assert theirs.left_aside == ("line 1 ((1))", "line 1 (=q)", "line 1 (2)")
+    assert str(theirs.rates[sp.Symbol("m_1", real=True)]) == "R"
+
+
+ODD = ["x1", "xx", "exp1", "log_x", "beta2", "in", "pi2", "E1", "E_0", "lambda_q", "u_star", "u_1_star", "phi_star"]
+ODD += ["theta_12", "mu_1", "omicron", "a_b_c", "a_", "_a", "a__b", "beta_", "d1", "e", "frac", "k_eff", "w1", "eth"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_unusual_names_are_written_so_that_they_are_read_back(name, read):
+    definition = f'[definitions]\n"{name}" = "R + beta"\n"f(v)" = "{name}*v"\n[equations]\n"dm_1/dt" = "f(s)**2"'
+    argument = f'[definitions]\n"f({name})" = "{name}**2 + {name}*beta"\n[equations]\n"dm_1/dt" = "f(m_2)*m_1"'
+    renamed = f'[names]\n{name} = "m_1"\n[equations]\n"d{name}/dt" = "{name}**2*R - s"'
+    for text in (definition, argument, renamed):
+        theirs = read(text, "theirs.toml")
+        again = read(latex_writing.tex_of(theirs))
+        assert number(again) == pytest.approx(number(theirs), rel=1e-12)
+        assert again.left_aside == ()
+
+
+def test_a_document_with_a_few_wrong_tokens_is_read_or_refused(read):
+    tokens = re.findall(r"\\[A-Za-z]+|\\.|[0-9]+|\s+|.", PAPER[PAPER.index(r"\[") :], re.DOTALL)
+    others = [
+        *sorted(set(tokens)),
+        *re.findall(r"\S+", r"\left. \langle \int Dz \frac # ^ _ ' $ $$ | % & \\ \begin{cases}"),
+    ]
+    draw = random.Random(0)
+    told = []
+    for _ in range(150):
+        changed = list(tokens)
+        for _ in range(draw.randrange(1, 4)):
+            n = draw.randrange(len(changed))
+            changed[n : n + draw.randrange(3)] = [draw.choice(others) for _ in range(draw.randrange(2))]
+        try:
+            read("".join(changed))
+        except BadInput as error:
+            told.append(str(error))
+    assert len(told) > 50
+    assert all(re.search(r": line [0-9]+, column |no rate of a state is displayed", message) for message in told)
+
+
+HUGE = {
+    "open displays": r"\begin{align}" * 10_000,
+    "columns": r"\[ \dot x = " + "& a " * 50_000 + r"\]",
+    "braces": r"\[ \dot x = " + "{" * 50_000 + "}" * 50_000 + r"\]",
+    "variables": r"\[ \dot m_1 = \mathbb{E}_{" + ",".join(f"u_{{{n}}}" for n in range(3000)) + r"}[u_{1}] \]",
+    "macros": "".join(rf"\def\{a}{{\{b}\{b}}}" for a, b in pairwise("abcdefghijklmnopqrstu")) + r"\[\dot x = \a\]",
+    "a macro in its argument": r"\newcommand{\a}[1]{\a{#1#1}}\[ \dot x = \a{R} \]",
+}
+
+
+@pytest.mark.parametrize("text", HUGE.values(), ids=HUGE)
+def test_huge_documents_are_refused_soon(text, read):
+    start = time.process_time()
+    with pytest.raises(BadInput):
+        read(text)
+    assert time.process_time() - start < 10
