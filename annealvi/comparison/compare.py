@@ -108,13 +108,25 @@ class Comparison:
         return in_words(self)
 
     def repaired_toml(self) -> str | None:
-        """Return the repaired equations as a TOML file, or None where they were not repaired or have no such text."""
+        """Write the repaired equations as TOML.
+
+        Returns
+        -------
+        str or None
+            The text of a file that can be compared again; None where they were not repaired or have no such text.
+        """
         from annealvi.comparison.writing import repaired_toml
 
         return repaired_toml(self)
 
     def repaired_latex(self) -> str | None:
-        """Return the repaired equations as a LaTeX display that can be read again, or None likewise."""
+        """Write the repaired equations as a LaTeX display.
+
+        Returns
+        -------
+        str or None
+            The text of a file that can be compared again; None where they were not repaired.
+        """
         from annealvi.comparison.latex_writing import tex_of
 
         return None if self.repaired is None else tex_of(self.repaired)

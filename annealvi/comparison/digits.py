@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import mpmath
 import numpy as np
 import sympy as sp
 
@@ -36,12 +35,11 @@ def agreeing_digits(found: Rates, unit: sp.Expr) -> int | None:
             own = _values(theirs.subexpressions, theirs.rates, point)
         except (NotConvergedError, ArithmeticError, TypeError, ValueError):
             return None
-        with mpmath.workdps(DIGITS + SPARE):
-            factor = _number(unit, point)
-            for state in system.states:
-                away, size = abs(own[state] - ours[state] * factor), found.size(state) * abs(factor)
-                if away:
-                    least = min(least, int(-mpmath.log10(away / size)))
+        factor = _number(unit, point)
+        for state in system.states:
+            away, size = abs(own[state] - ours[state] * factor), abs(factor) * sp.Float(found.size(state), DIGITS)
+            if away:
+                least = min(least, int(-sp.log(away / size, 10).evalf()))
     return least
 
 
@@ -49,16 +47,15 @@ def _values(named: Named, rates: Mapping[sp.Symbol, sp.Expr], point: dict[sp.Sym
     """The rates at a point, as numbers of `DIGITS` + `SPARE` digits, of which averages have `DIGITS` + 3."""
     known = dict(point)
     for symbol, expression in named:
-        known[symbol] = sp.Float(_number(expression, known), DIGITS + SPARE)
+        known[symbol] = _number(expression, known)
     return {state: _number(rate, known) for state, rate in rates.items()}
 
 
-def _number(expression: sp.Expr, known: Mapping[sp.Symbol, sp.Expr]) -> mpmath.mpf:
+def _number(expression: sp.Expr, known: Mapping[sp.Symbol, sp.Expr]) -> sp.Float:
     def value(average: Expectation) -> sp.Expr:
         (number,) = evaluate([average.xreplace(known)], DIGITS + 3)
         return sp.Float(number, DIGITS + SPARE)
 
     averages = {average: value(average) for average in expression.atoms(Expectation)}
     plain = written_out(expression.xreplace(averages)).xreplace(dict(known))
-    with mpmath.workdps(DIGITS + SPARE):
-        return mpmath.mpf(sp.N(plain, DIGITS + SPARE))
+    return sp.Float(sp.N(plain, DIGITS + SPARE), DIGITS + SPARE)

@@ -179,6 +179,8 @@ def _read_latex(source: str, known: Mapping[str, sp.Symbol], system: OdeSystem) 
 
 def read_definition(scope: Scope, name: str) -> None:
     """Read a definition that may not have been used. Raises BadInput with the place of a mistake."""
+    if name in scope.random:
+        return  # it was read where its variables have a meaning
     if scope.definitions[name].arguments:
         scope.body(name)
     elif name not in {s.name for s in scope.named}:

@@ -11,6 +11,7 @@ from sympy.printing.str import StrPrinter
 
 import annealvi
 from annealvi.comparison.compare import Comparison, EquationVerdict
+from annealvi.comparison.formulas import NORMAL
 from annealvi.comparison.latex_writing import tex_of
 from annealvi.comparison.location import Repair
 from annealvi.comparison.theirs import Theirs
@@ -39,10 +40,21 @@ class _Printer(StrPrinter):
     def _print_Expectation(self, e: Expectation) -> str:  # the printer's own naming
         if any(isinstance(v, ChiSquared) for v in e.variables):
             raise ValueError("averages over a chi-squared variable have no text")
+        if any(inner.free_symbols & set(e.variables) for inner in e.integrand.atoms(Expectation)):
+            raise ValueError("an average of an average over another variable has no text")
         return f"E[{self._print(e.integrand)}]"
 
     def _print_Softmax(self, e: Softmax) -> str:
         return f"({self._print(e.explicit())})"
+
+    def _print_Abs(self, e: sp.Abs) -> str:
+        return f"abs({self._print(e.args[0])})"
+
+    def _print_Max(self, e: sp.Max) -> str:
+        return f"max({', '.join(map(self._print, e.args))})"
+
+    def _print_Min(self, e: sp.Min) -> str:
+        return f"min({', '.join(map(self._print, e.args))})"
 
     def _print_CholeskyRoot(self, e: CholeskyRoot) -> str:
         return f"sqrt({self._print(e.args[0])})"
@@ -58,6 +70,8 @@ def toml_of(theirs: Theirs) -> str:
     """The equations as a TOML file. Raises ValueError where one of them has no text."""
     lines = ["[names]"] if theirs.names else []
     lines += [f'{name} = "{s.name}"' for s, name in theirs.names.items()]
+    if any(NORMAL.fullmatch(a.name) for d in theirs.definitions for a in d.arguments if d.applications):
+        raise ValueError("an argument named like a normal variable has no text")
     # Definitions that contain a variable of an average are written out in the averages.
     definitions = [d for d in theirs.definitions if d.applications]
     if definitions:

@@ -289,6 +289,18 @@ def test_equations_in_sympy_of_other_symbols_are_compared_by_name(session):
         compare(session, {"m_1": sp.Symbol("k")})
 
 
+def test_texts_of_all_functions_are_read_back(session, tmp_path):
+    text = RIGHT.replace(
+        "(1 - q**2)",
+        "(1 - q**2)*max(abs(x), min(-1, x))/abs(x)",
+    )
+    path = tmp_path / "theirs.toml"
+    path.write_text(text, encoding="utf-8")
+    found = compare(session, path)
+    path.write_text(writing.toml_of(found.theirs), encoding="utf-8")
+    assert compare(session, path).verdict == found.verdict == "equal"
+
+
 def test_derived_equations_of_three_modes_are_equal_in_their_own_text(tmp_path):
     session = annealvi.open_session(annealvi.load_problem("simplex"))
     system = session.derivation.system
