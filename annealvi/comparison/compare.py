@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sympy as sp
 
-from annealvi.comparison.digits import agreeing_digits
-from annealvi.comparison.identity import is_identity
-from annealvi.comparison.limits import limit_of_agreement
-from annealvi.comparison.location import Repair, Search, derived_definitions, splittings
-from annealvi.comparison.rates import Rates
-from annealvi.comparison.samples import random_samples
-from annealvi.comparison.theirs import OwnDefinition, Theirs, given_equations, in_order, read_equations, read_toml
+from annealvi.comparison.evidence.digits import agreeing_digits
+from annealvi.comparison.evidence.identity import is_identity
+from annealvi.comparison.evidence.limits import limit_of_agreement
+from annealvi.comparison.evidence.rates import Rates
+from annealvi.comparison.evidence.samples import random_samples
+from annealvi.comparison.location.repairs import Repair, Search, derived_definitions, splittings
+from annealvi.comparison.reading.theirs import (
+    OwnDefinition,
+    Theirs,
+    given_equations,
+    in_order,
+    read_equations,
+    read_toml,
+)
 from annealvi.session.session import Session, open_session
 from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
@@ -103,7 +110,7 @@ class Comparison:
 
     def __str__(self) -> str:
         """The verdict in words: what is wrong, where, and what makes it right."""
-        from annealvi.comparison.writing import in_words
+        from annealvi.comparison.writing.words import in_words
 
         return in_words(self)
 
@@ -115,7 +122,7 @@ class Comparison:
         str or None
             The text of a file that can be compared again; None where they were not repaired or have no such text.
         """
-        from annealvi.comparison.writing import repaired_toml
+        from annealvi.comparison.writing.words import repaired_toml
 
         return repaired_toml(self)
 
@@ -127,7 +134,7 @@ class Comparison:
         str or None
             The text of a file that can be compared again; None where they were not repaired.
         """
-        from annealvi.comparison.latex_writing import tex_of
+        from annealvi.comparison.writing.latex import tex_of
 
         return None if self.repaired is None else tex_of(self.repaired)
 

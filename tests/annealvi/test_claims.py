@@ -19,11 +19,11 @@ from scipy.stats import binom
 
 import annealvi
 from annealvi.cli.program import main
-from annealvi.comparison import writing
 from annealvi.comparison.claims import sampled
 from annealvi.comparison.claims.comparing import compared_claims
 from annealvi.comparison.claims.reading import given_claims
 from annealvi.comparison.claims.results import RESULTS, Effort
+from annealvi.comparison.writing import words as writing
 
 THEORY = """
 [definitions]

@@ -12,9 +12,9 @@ import sympy as sp
 
 import annealvi
 from annealvi.cli.program import main
-from annealvi.comparison import writing
 from annealvi.comparison.compare import compare, compared
-from annealvi.comparison.theirs import OwnDefinition, Theirs, read_equations
+from annealvi.comparison.reading.theirs import OwnDefinition, Theirs, read_equations
+from annealvi.comparison.writing import words as writing
 from derive.checks.mutations import one_term_mutations
 from derive.objects.expectation import Expectation, StandardNormal
 

@@ -16,10 +16,11 @@ import sympy as sp
 
 import annealvi
 from annealvi.cli.program import main
-from annealvi.comparison import latex_writing, writing
 from annealvi.comparison.compare import compare
-from annealvi.comparison.formulas import UnreadableFormula
-from annealvi.comparison.theirs import read_equations
+from annealvi.comparison.reading.formulas import UnreadableFormula
+from annealvi.comparison.reading.theirs import read_equations
+from annealvi.comparison.writing import latex as latex_writing
+from annealvi.comparison.writing import words as writing
 from derive.objects.expectation import Expectation, StandardNormal
 from derive.problem.field_checks import BadInput
 from derive.writing.rendering import closed_system_as_latex

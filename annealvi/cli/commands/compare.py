@@ -27,20 +27,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     problem = problem_of(options, *FILES)
-    from annealvi.comparison import latex_writing, report, writing
     from annealvi.comparison.compare import compare
+    from annealvi.comparison.writing import latex, report, words
     from annealvi.show.output import write_file, write_json
 
     found = compare(problem, options.theirs, options.seed, device=options.device)
-    say(options, writing.in_words(found))
-    result, figure = writing.as_dict(found), None
+    say(options, words.in_words(found))
+    result, figure = words.as_dict(found), None
     if options.out is not None:
         folder = Path(options.out)
         write_json(str(folder / "compare.json"), result)
         write_file(folder / "compare.md", report.in_markdown(found, problem.name).encode())
         write_file(folder / "compare.tex", report.in_latex(found, problem.name).encode())
         if found.repaired is not None:
-            write_file(folder / "repaired.tex", latex_writing.tex_of(found.repaired).encode())
+            write_file(folder / "repaired.tex", latex.tex_of(found.repaired).encode())
         if result["repaired"] is not None:
             write_file(folder / "repaired.toml", result["repaired"].encode())
         if found.claims:

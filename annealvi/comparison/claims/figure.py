@@ -10,7 +10,7 @@ import numpy as np
 
 from annealvi.comparison.claims.fixed_points import FixedPointVerdict
 from annealvi.comparison.claims.verdicts import ClaimVerdict
-from annealvi.comparison.factors import CLOSE
+from annealvi.comparison.evidence.factors import CLOSE
 from annealvi.show import style
 
 if TYPE_CHECKING:

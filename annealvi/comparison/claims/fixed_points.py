@@ -12,7 +12,7 @@ import sympy as sp
 
 from annealvi.comparison.claims.ranges import Place, Range, base_of, places_of, ranges_of
 from annealvi.comparison.claims.results import Effort, claimed_number
-from annealvi.comparison.factors import CLOSE
+from annealvi.comparison.evidence.factors import CLOSE
 from annealvi.fixed_points.mean_flow import MeanFlow, open_mean_flow
 from annealvi.fixed_points.search import RANK, distance, fixed_point
 from annealvi.fixed_points.zeros import RESOLVED, zeros_near

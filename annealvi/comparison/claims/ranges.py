@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from annealvi.comparison.formulas import Scope
+from annealvi.comparison.reading.formulas import Scope
 from annealvi.sweeps.keys import numbers_of, vary
 from derive.dynamics.symbolic_problem import symbolise
 from derive.objects.mixtures import DIMENSION

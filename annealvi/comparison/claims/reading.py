@@ -12,8 +12,8 @@ from annealvi.comparison.claims.fixed_points import FixedPointClaim, fixed_point
 from annealvi.comparison.claims.ranges import SCHEDULE_NUMBERS, numbers_at, places_of, ranges_of, stated_ranges
 from annealvi.comparison.claims.results import RESULTS, claimed_number
 from annealvi.comparison.claims.verdicts import Claim
-from annealvi.comparison.formulas import Scope
-from annealvi.comparison.theirs import known_symbols, read_definition, require_sections, scope_of
+from annealvi.comparison.reading.formulas import Scope
+from annealvi.comparison.reading.theirs import known_symbols, read_definition, require_sections, scope_of
 from annealvi.session.session import Session
 from derive.objects.expectation import StandardNormal
 from derive.objects.system import BETA

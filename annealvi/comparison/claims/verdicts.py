@@ -13,7 +13,7 @@ import sympy as sp
 from annealvi.comparison.claims import sampled
 from annealvi.comparison.claims.ranges import Place, Range, base_of
 from annealvi.comparison.claims.results import Effort, Result
-from annealvi.comparison.factors import CLOSE, named_factor, named_number
+from annealvi.comparison.evidence.factors import CLOSE, named_factor, named_number
 from annealvi.session.session import Session
 from derive.objects.short_repr import short_repr
 from derive.problem.specification import BadInput

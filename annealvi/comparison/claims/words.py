@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from annealvi.comparison.claims.fixed_points import FixedPointVerdict, StatePoint
 from annealvi.comparison.claims.sampled import LEVEL
 from annealvi.comparison.claims.verdicts import ClaimPoint, ClaimVerdict
-from annealvi.comparison.factors import CLOSE
+from annealvi.comparison.evidence.factors import CLOSE
 
 Verdict = ClaimVerdict | FixedPointVerdict
 Rows = list[list[str]]

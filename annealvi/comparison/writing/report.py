@@ -6,8 +6,8 @@ import math
 
 import annealvi
 from annealvi.comparison.compare import Comparison, EquationVerdict
-from annealvi.comparison.latex_writing import defined_tex, formula_tex, tex_of
-from annealvi.comparison.writing import equations_in_words, rate_name, sentences
+from annealvi.comparison.writing.latex import defined_tex, formula_tex, tex_of
+from annealvi.comparison.writing.words import equations_in_words, rate_name, sentences
 
 
 def in_markdown(found: Comparison, problem: str) -> str:

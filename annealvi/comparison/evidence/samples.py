@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import sympy as sp
 
-from annealvi.comparison.evaluation import evaluated_in_order
+from annealvi.comparison.evidence.evaluation import evaluated_in_order
 from annealvi.session.coordinates import Coordinates
 from annealvi.session.session import Session
 from derive.dynamics.symbolic_problem import symbolise

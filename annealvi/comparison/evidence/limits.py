@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import sympy as sp
 
-from annealvi.comparison.factors import same
-from annealvi.comparison.rates import Rates
-from annealvi.comparison.samples import Samples, has_geometry, random_samples
-from annealvi.comparison.theirs import Theirs
+from annealvi.comparison.evidence.factors import same
+from annealvi.comparison.evidence.rates import Rates
+from annealvi.comparison.evidence.samples import Samples, has_geometry, random_samples
+from annealvi.comparison.reading.theirs import Theirs
 from annealvi.session.session import Session
 from derive.objects.states import StateKind
 from derive.objects.system import BETA

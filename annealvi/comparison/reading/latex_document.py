@@ -15,8 +15,8 @@ from typing import NoReturn
 
 import sympy as sp
 
-from annealvi.comparison.formulas import NORMAL, Definition, Scope, UnreadableFormula, excerpt
-from annealvi.comparison.latex_formulas import (
+from annealvi.comparison.reading.formulas import NORMAL, Definition, Scope, UnreadableFormula, excerpt
+from annealvi.comparison.reading.latex_formulas import (
     BRACKETS,
     OPERATORS,
     LatexFormula,

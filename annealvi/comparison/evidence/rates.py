@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 import sympy as sp
 
-from annealvi.comparison.evaluation import evaluated
-from annealvi.comparison.factors import named_factor, same
-from annealvi.comparison.samples import Samples
-from annealvi.comparison.theirs import Theirs
+from annealvi.comparison.evidence.evaluation import evaluated
+from annealvi.comparison.evidence.factors import named_factor, same
+from annealvi.comparison.evidence.samples import Samples
+from annealvi.comparison.reading.theirs import Theirs
 from derive.objects.lambdified import NotAveragedError
 from derive.objects.system import OdeSystem
 from derive.problem.specification import BadInput

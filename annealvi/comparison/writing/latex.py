@@ -6,8 +6,8 @@ import re
 
 import sympy as sp
 
-from annealvi.comparison.formulas import AVERAGE, NORMAL
-from annealvi.comparison.theirs import Theirs
+from annealvi.comparison.reading.formulas import AVERAGE, NORMAL
+from annealvi.comparison.reading.theirs import Theirs
 from derive.objects.line_breaking import align, broken
 from derive.objects.notation import ordered_terms, symbol_tex, tex
 from derive.objects.system import BETA

@@ -1,4 +1,4 @@
-"""Formulas in LaTeX: the same mathematics as `annealvi.comparison.formulas`, as papers write it.
+"""Formulas in LaTeX: the same mathematics as `annealvi.comparison.reading.formulas`, as papers write it.
 
 Products are written side by side, averages as \\mathbb E_z[…], ⟨…⟩_z or ∫Dz …, stars and indices belong to symbols, and
 a function may stand without brackets. What TeX or a reader could understand in two ways is refused: a quotient a/bc, an
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import sympy as sp
 
-from annealvi.comparison.formulas import NORMAL, RANDOM, Formula, UnreadableFormula
+from annealvi.comparison.reading.formulas import NORMAL, RANDOM, Formula, UnreadableFormula
 from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
 from derive.objects.softmax import Softmax
 from derive.problem.expression_parser import FUNCTIONS, Token
 
 if TYPE_CHECKING:
-    from annealvi.comparison.latex_document import LatexScope
+    from annealvi.comparison.reading.latex_document import LatexScope
 
 BRACKETS = {"(": ")", "[": "]", r"\{": r"\}", r"\lbrace": r"\rbrace", r"\lbrack": r"\rbrack"}
 MEASURE, UNIT = r"\measure", r"\unit"

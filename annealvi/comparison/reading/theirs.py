@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from annealvi.comparison.formulas import Definition, Scope, definition_of
-from annealvi.comparison.latex_document import read_document
+from annealvi.comparison.reading.formulas import Definition, Scope, definition_of
+from annealvi.comparison.reading.latex_document import read_document
 from derive.objects.expectation import Expectation, StandardNormal
 from derive.objects.system import BETA, OdeSystem
 from derive.problem.field_checks import BadInput, shown

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import sympy as sp
 
-from annealvi.comparison.rates import Rates
+from annealvi.comparison.evidence.rates import Rates
 from derive.objects.expectation import Expectation, NotConvergedError, evaluate
 from derive.objects.softmax import written_out
 

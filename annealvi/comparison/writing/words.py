@@ -11,10 +11,10 @@ from sympy.printing.str import StrPrinter
 
 import annealvi
 from annealvi.comparison.compare import Comparison, EquationVerdict
-from annealvi.comparison.formulas import NORMAL
-from annealvi.comparison.latex_writing import tex_of
-from annealvi.comparison.location import Repair
-from annealvi.comparison.theirs import Theirs
+from annealvi.comparison.location.repairs import Repair
+from annealvi.comparison.reading.formulas import NORMAL
+from annealvi.comparison.reading.theirs import Theirs
+from annealvi.comparison.writing.latex import tex_of
 from derive.objects.expectation import ChiSquared, Expectation
 from derive.objects.softmax import Softmax
 from derive.rules.reduction import CholeskyRoot
@@ -33,7 +33,7 @@ UNIT_CONVENTIONS = {
 
 
 class _Printer(StrPrinter):
-    """The text of an expression in the grammar of `annealvi.comparison.formulas`."""
+    """The text of an expression in the grammar of `annealvi.comparison.reading.formulas`."""
 
     printmethod = "_formula_text"  # no node has it, so that nodes do not print themselves in their own way
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import sympy as sp
 
-from annealvi.comparison.theirs import Theirs
+from annealvi.comparison.reading.theirs import Theirs
 from derive.objects.expectation import Expectation, StandardNormal
 from derive.objects.softmax import Softmax, written_out
 from derive.objects.system import OdeSystem

@@ -16,11 +16,11 @@ from functools import cached_property
 import numpy as np
 import sympy as sp
 
-from annealvi.comparison.evaluation import evaluated, evaluated_in_order
-from annealvi.comparison.factors import CLOSE, FactorNames, named_number, same
-from annealvi.comparison.samples import Samples
-from annealvi.comparison.terms import expanded_terms, single_changes, terms_as_written
-from annealvi.comparison.theirs import OwnDefinition, Theirs
+from annealvi.comparison.evidence.evaluation import evaluated, evaluated_in_order
+from annealvi.comparison.evidence.factors import CLOSE, FactorNames, named_number, same
+from annealvi.comparison.evidence.samples import Samples
+from annealvi.comparison.location.terms import expanded_terms, single_changes, terms_as_written
+from annealvi.comparison.reading.theirs import OwnDefinition, Theirs
 from derive.objects.expectation import Expectation
 from derive.objects.lambdified import one_rule
 from derive.objects.system import BETA, OdeSystem

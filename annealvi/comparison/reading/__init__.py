@@ -1,0 +1,1 @@
+"""Somebody's equations as expressions: from TOML, from LaTeX or from SymPy."""
