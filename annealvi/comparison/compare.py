@@ -24,6 +24,7 @@ from annealvi.comparison.reading.theirs import (
     read_equations,
     read_toml,
 )
+from annealvi.comparison.reading.variables import in_variables
 from annealvi.session.session import Session, open_session
 from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
@@ -237,7 +238,7 @@ def _with_claims(
 
 def compared(session: Session, theirs: Theirs, seed: int) -> Comparison:
     """The comparison with equations that are read already."""
-    system = session.derivation.system
+    system = in_variables(session.derivation.system, theirs.variables)
     found = Rates(system, theirs, random_samples(session, seed))
     unit = found.common_unit()
     verdicts = tuple(_verdict(found, state, unit) for state in system.states)
@@ -250,7 +251,7 @@ def compared(session: Session, theirs: Theirs, seed: int) -> Comparison:
     limit = "" if missing else limit_of_agreement(session, theirs, seed)
     if limit:
         return replace(comparison, verdict=IN_LIMIT, limit=limit)
-    return _located(session, comparison, found, unit)
+    return _located(comparison, found, unit)
 
 
 def _verdict(found: Rates, state: sp.Symbol, unit: sp.Expr) -> EquationVerdict:
@@ -268,9 +269,9 @@ def _verdict(found: Rates, state: sp.Symbol, unit: sp.Expr) -> EquationVerdict:
     return EquationVerdict(state, "different" if factor is None else "factor", factor, worst)
 
 
-def _located(session: Session, comparison: Comparison, found: Rates, unit: sp.Expr) -> Comparison:
+def _located(comparison: Comparison, found: Rates, unit: sp.Expr) -> Comparison:
     """The comparison with repairs of the wrong equations, and with the repaired equations."""
-    theirs, system = comparison.theirs, session.derivation.system
+    theirs, system = comparison.theirs, found.system
     wrong = tuple(v.state for v in comparison.equations if v.verdict in ("different", "factor"))
     wanted = {s: found.wanted(s, unit) for s in theirs.rates}
     repairs = Search(system, theirs, found.samples, wanted, wrong).repairs()
@@ -319,7 +320,7 @@ def _completed(theirs: Theirs, system: OdeSystem) -> Theirs:
     """The equations with the one rate of learned weights that is left out: the weights sum to one."""
     weights = [v.symbol for v in system.variables if v.kind == WEIGHTS]
     missing = [s for s in system.states if s not in theirs.rates]
-    if len(missing) != 1 or missing[0] not in weights:
+    if len(missing) != 1 or missing[0] not in weights or theirs.variables:
         return theirs
     others = sp.Add(*(theirs.rates[s] for s in weights if s != missing[0]))
     return replace(theirs, rates={**theirs.rates, missing[0]: -others})

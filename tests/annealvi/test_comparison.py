@@ -249,6 +249,34 @@ def test_the_repaired_equations_are_right(verdict, session, tmp_path):
     assert compare(session, path).verdict == "equal"
 
 
+X, Y = "w_1*(beta*F(x)*(1 - x**2) - G(L)*(y - q*x))", "w_2*(beta*F(y)*(1 - y**2) - G(-L)*(x - q*y))"
+OWN_VARIABLES = {
+    "a length": ('M = "R**2*m_1"', ["dM", f"R**2*{X}", "dy", Y], "equal"),
+    "sum and difference": ('a = "(x + y)/2"\nb = "x - y"', ["da", f"({X} + {Y})/2", "db", f"{X} - {Y}"], "equal"),
+    "an angle": ('phi = "atan(x/y)"', ["dphi", f"({X}*y - {Y}*x)/(x**2 + y**2)", "dy", Y], "equal"),
+    "a wrong sum": ('a = "x + y"', ["da", f"{X} - {Y}", "dy", Y], "different"),
+}
+
+
+@pytest.mark.parametrize(("defined", "rates", "expected"), OWN_VARIABLES.values(), ids=OWN_VARIABLES)
+def test_rates_of_their_own_variables_are_compared(defined, rates, expected, verdict, session, tmp_path):
+    first, one, second, other = rates
+    text = RIGHT.replace("[definitions]", f"[definitions]\n{defined}")
+    text = "\n".join(line for line in text.splitlines() if not line.startswith(('"dx', '"dy')))
+    found = verdict(text=f'{text}\n"{first}/dt" = "{one}"\n"{second}/dt" = "{other}"\n')
+    assert found.verdict == expected
+    assert (f"{first}/dt:" in writing.in_words(found)) == (expected == "different")
+    path = tmp_path / "again.toml"
+    path.write_text(writing.toml_of(found.repaired or found.theirs), encoding="utf-8")
+    assert compare(session, path).verdict == "equal"
+
+
+def test_rates_of_dependent_variables_are_bad_input(verdict):
+    text = RIGHT.replace("[definitions]", '[definitions]\nM = "R**2*m_1"').replace('"dy/dt"', '"dM/dt"')
+    with pytest.raises(annealvi.BadInput, match="one of these rates follows from the others"):
+        verdict(text=text)
+
+
 def test_a_missing_equation_is_said(verdict):
     text = RIGHT[: RIGHT.index('"dq/dt"')]
     found = verdict(text=text)

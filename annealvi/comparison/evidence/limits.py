@@ -11,9 +11,10 @@ from annealvi.comparison.evidence.factors import same
 from annealvi.comparison.evidence.rates import Rates
 from annealvi.comparison.evidence.samples import Samples, has_geometry, random_samples
 from annealvi.comparison.reading.theirs import Theirs
+from annealvi.comparison.reading.variables import in_variables
 from annealvi.session.session import Session
 from derive.objects.states import StateKind
-from derive.objects.system import BETA
+from derive.objects.system import BETA, OdeSystem
 
 STEP = 1e-3
 """The inverse temperature, or the scale of overlaps, at which the first order in it is told from the second."""
@@ -36,7 +37,7 @@ def limit_of_agreement(session: Session, theirs: Theirs, seed: int) -> str:
     are equal, have one weight in the place of another. Equations for small overlaps are linear in them: others that
     agree to first order may have a slip in a higher one.
     """
-    system = session.derivation.system
+    system = in_variables(session.derivation.system, theirs.variables)
     overlaps = [v for v in system.variables if v.kind in (StateKind.MODE_OVERLAP, StateKind.MEAN_OVERLAP)]
 
     def cooled(numbers: Numbers, step: float) -> Numbers:
@@ -50,19 +51,19 @@ def limit_of_agreement(session: Session, theirs: Theirs, seed: int) -> str:
         if all(found.factor(s) == found.common_unit() for s in system.states):
             unit = found.common_unit()
             return "for the lengths and angles of this problem's modes" + _in_unit(unit)
-    words = _equal_weights(session, theirs, seed)
+    words = _equal_weights(session, system, theirs, seed)
     if words:
         return words
-    if _first_order(session, theirs, seed, cooled):
+    if _first_order(session, system, theirs, seed, cooled):
         return "to first order in beta, at high temperature"
     lengths = any(len(set(v.components)) < len(v.components) for v in overlaps)
-    if overlaps and not lengths and _first_order(session, theirs, seed, shrunk, linear=True):
+    if overlaps and not lengths and _first_order(session, system, theirs, seed, shrunk, linear=True):
         return "to first order in the overlaps, where these are small"
     return ""
 
 
-def _equal_weights(session: Session, theirs: Theirs, seed: int) -> str:
-    system, setting = session.derivation.system, session.derivation.setting
+def _equal_weights(session: Session, system: OdeSystem, theirs: Theirs, seed: int) -> str:
+    setting = session.derivation.setting
     weights = {"proposal": set(setting.proposal.weights), "target": set(setting.target.weights)}
     used = theirs.used_symbols()
     for text, equal in EQUAL_WEIGHTS:
@@ -80,7 +81,12 @@ def _in_unit(unit: sp.Expr) -> str:
 
 
 def _first_order(
-    session: Session, theirs: Theirs, seed: int, at: Callable[[Numbers, float], Numbers], linear: bool = False
+    session: Session,
+    system: OdeSystem,
+    theirs: Theirs,
+    seed: int,
+    at: Callable[[Numbers, float], Numbers],
+    linear: bool = False,
 ) -> bool:
     """Whether both sides agree to first order in a number, at which `at` puts the states; at few points first.
 
@@ -91,8 +97,8 @@ def _first_order(
         numbers = {s: v[points] for s, v in samples.numbers.items()}
         levels = [at(numbers, step) for step in (0.0, STEP, 2 * STEP)]
         together = {s: np.concatenate([level[s] for level in levels]) for s in numbers}
-        found = Rates(session.derivation.system, theirs, Samples(together, np.tile(samples.sets[points], 3)))
-        if not all(_agrees(found, state, linear) for state in session.derivation.system.states):
+        found = Rates(system, theirs, Samples(together, np.tile(samples.sets[points], 3)))
+        if not all(_agrees(found, state, linear) for state in system.states):
             return False
     return True
 

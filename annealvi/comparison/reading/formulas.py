@@ -175,6 +175,11 @@ class Scope:
         formula.bound = {variable: v for variable, v in bound.items() if variable not in own}
         return formula.parse()
 
+    def spelled(self, name: str) -> str:
+        """A name as these formulas write it."""
+        symbol = self.symbols.get(name)
+        return next((own for own, s in self.symbols.items() if s == symbol and own != name), name)
+
     def written(self, expression: sp.Expr) -> str:
         """An expression in the names of these formulas."""
         return str(expression.xreplace({s: sp.Symbol(name) for name, s in self.symbols.items()}))

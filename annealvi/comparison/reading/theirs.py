@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ from sympy.core.function import AppliedUndef
 
 from annealvi.comparison.reading.formulas import Definition, Scope, definition_of
 from annealvi.comparison.reading.latex_document import read_document
+from annealvi.comparison.reading.variables import Fail, states_of, variable_named
 from derive.objects.expectation import Expectation, StandardNormal
 from derive.objects.system import BETA, OdeSystem
 from derive.problem.field_checks import BadInput, shown
@@ -87,6 +88,8 @@ class Theirs:
         The LaTeX of names, where the equations are from a LaTeX file.
     left_aside : tuple of str
         Displayed equations that are neither rates nor definitions of new symbols.
+    variables : mapping of sympy.Symbol to (str, sympy.Expr)
+        For a state in whose place a variable of their own has a rate: its name, and its value in states and parameters.
     """
 
     source: str
@@ -96,6 +99,7 @@ class Theirs:
     definitions: tuple[OwnDefinition, ...] = ()
     tex: Mapping[str, str] = field(default_factory=dict)
     left_aside: tuple[str, ...] = ()
+    variables: Mapping[sp.Symbol, tuple[str, sp.Expr]] = field(default_factory=dict)
 
     def used_symbols(self) -> set[sp.Symbol]:
         """All symbols in the equations and in the definitions that they use."""
@@ -104,6 +108,11 @@ class Theirs:
             if symbol in used:
                 used |= definition.free_symbols
         return used
+
+    def variable(self, state: sp.Symbol) -> sp.Symbol:
+        """The variable whose rate has the place of a state's, by its name."""
+        name = self.variables[state][0] if state in self.variables else self.names.get(state, state.name)
+        return sp.Symbol(name)
 
     def written(self, expression: sp.Expr) -> str:
         """The text of an expression in their names."""
@@ -132,38 +141,29 @@ def _equations_of_toml(source: str, known: Mapping[str, sp.Symbol], system: OdeS
     if not equations:
         raise BadInput("equations", "there is none", f'write "d{system.states[0]}/dt" = "..."', source)
     scope = scope_of(document, known, source)
-    rates: dict[sp.Symbol, sp.Expr] = {}
+    given = []
     for key, text in equations.items():
+        fail = _failing(f"equations.{shown(key)}", source)
         match = _RATE.fullmatch(key)
-        state = scope.symbols.get(match[1]) if match else None
-        if state not in system.states:
-            states = ", ".join(f"d{scope.written(s)}/dt" for s in system.states)
-            raise BadInput(f"equations.{shown(key)}", "this is the rate of no state", f"the rates are {states}", source)
-        if state in rates:
-            raise BadInput(f"equations.{shown(key)}", "a second equation of one state", "leave one out", source)
-        rates[state] = scope.read(text, f"equations.{key}")
+        if match is None:
+            fail("this is no rate", f'write "d{scope.spelled(system.states[0].name)}/dt" = "..."')
+        given.append((match[1], lambda t=text, k=key: scope.read(t, f"equations.{k}"), fail))
+    rates, variables = _rates(scope, given, system)
     if "claims" not in document:  # claims may use what means nothing in equations
         for name in scope.definitions:  # a definition that nothing uses is read as well
             read_definition(scope, name)
-    return _theirs(scope, rates, {known[ours]: name for name, ours in names.items()})
+    theirs = _theirs(scope, rates, {known[ours]: name for name, ours in names.items()})
+    return replace(theirs, variables=variables)
 
 
 def _read_latex(source: str, known: Mapping[str, sp.Symbol], system: OdeSystem) -> Theirs:
     text = _content(source, "a LaTeX file with displayed equations")
     document = read_document(text, known, source)
     scope = document.scope
-    rates: dict[sp.Symbol, sp.Expr] = {}
-    for name, state_tokens, tokens in document.rates:
-        state = scope.symbols.get(name)
-        fail = scope.failing(state_tokens[0])
-        if state not in system.states:
-            fail(
-                "this is the rate of no state",
-                f"the states are {', '.join(scope.spelled(s.name) for s in system.states)}",
-            )
-        if state in rates:
-            fail("a second equation of one state", "leave one out")
-        rates[state] = scope.read(tokens, "")
+    given = [
+        (name, lambda t=tokens: scope.read(t, ""), scope.failing(state[0])) for name, state, tokens in document.rates
+    ]
+    rates, variables = _rates(scope, given, system)
     if not rates:
         state = scope.spelled(system.states[0].name)
         raise BadInput("", "no rate of a state is displayed", rf"write \dot{{{state}}} = …", source)
@@ -174,7 +174,33 @@ def _read_latex(source: str, known: Mapping[str, sp.Symbol], system: OdeSystem) 
         except BadInput as error:  # nothing uses it, or the equations would have failed
             left_aside.append(f"the definition of {scope.spelled(name)} ({error.found})")
     theirs = _theirs(scope, rates, {known[ours]: name for name, ours in document.names.items()})
-    return replace(theirs, tex=scope.tex, left_aside=tuple(left_aside))
+    return replace(theirs, tex=scope.tex, left_aside=tuple(left_aside), variables=variables)
+
+
+def _rates(
+    scope: Scope, given: Sequence[tuple[str, Callable[[], sp.Expr], Fail]], system: OdeSystem
+) -> tuple[dict[sp.Symbol, sp.Expr], dict[sp.Symbol, tuple[str, sp.Expr]]]:
+    """The rates by state, and the variables of their own that stand in the places of states.
+
+    given: the name of each variable, what reads its rate, and what raises BadInput at its place.
+    """
+    values = [variable_named(scope, name, system, fail) for name, _, fail in given]
+    for n, (_, _, fail) in enumerate(given):
+        if values[n] in values[:n]:
+            fail("a second equation of one state", "leave one out")
+    states = states_of(values, system.states) if values else []
+    if states is None:
+        given[-1][2]("one of these rates follows from the others", "give rates of independent variables")
+    rates = {state: read() for state, (_, read, _) in zip(states, given, strict=True)}
+    own = zip(states, given, values, strict=True)
+    return rates, {state: (name, value) for state, (name, _, _), value in own if value != state}
+
+
+def _failing(key: str, source: str) -> Fail:
+    def fail(found: str, remedy: str) -> NoReturn:
+        raise BadInput(key, found, remedy, source)
+
+    return fail
 
 
 def read_definition(scope: Scope, name: str) -> None:

@@ -62,6 +62,13 @@ def formula_tex(theirs: Theirs, expression: sp.Expr) -> str:
     return tex(expression, _symbols(theirs))
 
 
+def rate_tex(theirs: Theirs, state: sp.Symbol) -> str:
+    """LaTeX of the rate that has the place of a state's."""
+    if state not in theirs.variables and state not in theirs.names:
+        return rf"\frac{{d{symbol_tex(state)}}}{{dt}}"
+    return rf"\frac{{d{name_tex(theirs, str(theirs.variable(state)))}}}{{dt}}"
+
+
 def _symbols(theirs: Theirs) -> dict[sp.Symbol, str]:
     """LaTeX of the symbols that have another one than the derived system's."""
     found = {s: name_tex(theirs, name) for s, name in theirs.names.items()}
@@ -81,7 +88,7 @@ def tex_of(theirs: Theirs) -> str:
     for d in (d for d in theirs.definitions if d.applications):
         rows.append(_row(defined_tex(theirs, d.name), d.formula, extra))
     for state, rate in theirs.rates.items():
-        rows.append(_row(rf"\frac{{d{extra.get(state) or symbol_tex(state)}}}{{dt}}", rate, extra))
+        rows.append(_row(rate_tex(theirs, state), rate, extra))
     return align(rows) + "\n"
 
 

@@ -6,7 +6,7 @@ import math
 
 import annealvi
 from annealvi.comparison.compare import Comparison, EquationVerdict
-from annealvi.comparison.writing.latex import defined_tex, formula_tex, tex_of
+from annealvi.comparison.writing.latex import defined_tex, formula_tex, rate_tex, tex_of
 from annealvi.comparison.writing.words import equations_in_words, rate_name, sentences
 
 
@@ -57,7 +57,7 @@ def _values(v: EquationVerdict, digits: int) -> tuple[str, str]:
 
 
 def _table_row(found: Comparison, v: EquationVerdict) -> str:
-    rate = rf"$\frac{{d{formula_tex(found.theirs, v.state)}}}{{dt}}$"
+    rate = f"${rate_tex(found.theirs, v.state)}$"
     values = [f"${value}$" if value[-1:].isdigit() else value for value in _values(v, 5)]
     theirs = found.theirs
     told = sentences(

@@ -78,7 +78,7 @@ def toml_of(theirs: Theirs) -> str:
         lines += ["", "[definitions]"]
         lines += [f'"{d.name}" = "{text_of(theirs, d.formula)}"' for d in definitions]
     lines += ["", "[equations]"]
-    rates = {f"d{text_of(theirs, s)}/dt": text_of(theirs, rate) for s, rate in theirs.rates.items()}
+    rates = {f"d{theirs.variable(s)}/dt": text_of(theirs, rate) for s, rate in theirs.rates.items()}
     return "\n".join([*lines, *(f'"{rate}" = "{text}"' for rate, text in rates.items())]).strip() + "\n"
 
 
@@ -243,7 +243,7 @@ def _sentence(r: Repair, write: Pen, name: Callable[[str], str]) -> str:
 
 
 def rate_name(found: Comparison, state: sp.Symbol) -> str:
-    return f"d{found.theirs.written(state)}/dt"
+    return f"d{found.theirs.variable(state)}/dt"
 
 
 def _listed(items: list[str]) -> str:
