@@ -22,10 +22,10 @@
 import tempfile
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 from IPython.display import Math, display
 
 import annealvi
+from annealvi import style
 
 DRAFT = r"""
 Let $x$ and $y$ be the overlaps of the two means with the first mode, and $q$ that of the means,
@@ -99,17 +99,20 @@ assert [claim.verdict for claim in found.claims] == ["different", "different"]
 
 # %%
 temperature, collapse = found.claims
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-points = temperature.along("R")
-left.plot([p.at["R"] for p in points], [p.ratio for p in points], "o-")
-left.axhline(1, color="0.6", linewidth=0.8)
-left.set(xlabel="separation R", ylabel="claimed / computed", title="critical temperature")
-points = collapse.along("T0")
-places = [p.at["T0"] for p in points]
-right.errorbar(places, [p.ours for p in points], [p.error for p in points], fmt="o", label="ensembles")
-right.plot(places, [p.claim for p in points], "o--", label="claimed")
-right.set(xlabel="initial temperature $T_0$", ylabel="P(collapse)", title="probability of collapse", ylim=(0, None))
-right.legend()
+with style.figure(style.TWO_COLUMNS, 2.4, columns=2) as (figure, (left, right)):
+    points = temperature.along("R")
+    left.plot([p.at["R"] for p in points], [p.ratio for p in points], **style.line(0))
+    left.axhline(1, color=style.FAINT, linewidth=0.7)
+    left.set_xlabel(style.LABELS["R"])
+    left.set_ylabel("claimed / computed $T_c$")
+    points = collapse.along("T0")
+    places = [p.at["T0"] for p in points]
+    right.errorbar(places, [p.ours for p in points], [p.error for p in points], **style.points(0), label="ensembles")
+    right.plot(places, [p.claim for p in points], **style.line(1), label="claimed")
+    right.set_xlabel(style.LABELS["schedule.T0"])
+    right.set_ylabel("P(collapse)")
+    right.set_ylim(0, None)
+    right.legend()
 figure
 
 # %% [markdown]

@@ -86,7 +86,7 @@ def gaussian_average(
     known = [None if k is None else float(k) for k in degrees]
     if _one_rule.get():
         return _sum(function, [(_one_rule.get(), k) for k in known], arange)
-    count, previous = COARSEST, None
+    count, tried, previous = COARSEST, 0, None
     while count ** len(degrees) <= MOST_NODES and count <= MOST_A_VARIABLE:
         found = _sum(function, [(count, k) for k in known], arange)
         allowed = TOLERANCE * max(1.0, _largest(found))
@@ -97,8 +97,9 @@ def gaussian_average(
                 )
             return found
         settled = None if previous is None else abs(found - previous) <= allowed
-        count, previous = 2 * count, found
-    message = f"an average over {len(degrees)} variables did not settle with {(count // 2) ** len(degrees):.0e} nodes"
+        tried, previous = count, found
+        count = 2 * count if len(degrees) < 3 else 4 * count // 3
+    message = f"an average over {len(degrees)} variables did not settle with {tried ** len(degrees):.0e} nodes"
     raise NotAveragedError(f"{message}; use annealvi.rate_function", previous, settled)
 
 

@@ -15,9 +15,9 @@ from derive.dynamics.symbolic_problem import symbolise
 from derive.objects.system import BETA
 from derive.problem.specification import BadInput, Problem
 
-PARAMETER_SETS, STATES_PER_SET = 8, 6
-FEWER = (5, 4)
-"""The same for averages over several variables, which take a hundred times as long."""
+POINTS = ((8, 6), (8, 6), (5, 4), (3, 2))
+"""The number of sets of parameters and of states in each, by the number of variables of averages: each variable more
+takes a hundred times as long."""
 LEAST_WEIGHT, DEFORMATION = 0.15, 0.2
 GRAM = "Gamma_"
 
@@ -67,7 +67,7 @@ def random_samples(
     rng = np.random.default_rng([seed, 11])
     system, columns, sets = session.derivation.system, [], []
     deformed = has_geometry(session) and not own_geometry
-    parameter_sets, count = (PARAMETER_SETS, STATES_PER_SET) if system.widest_average < 2 else FEWER
+    parameter_sets, count = POINTS[min(system.widest_average, 3)]
     for n in range(parameter_sets):
         problem = _varied(session.problem, rng if n else None, equal_weights, deformed)
         symbolic = symbolise(problem, session.derivation.geometry.large_dimension)

@@ -14,9 +14,10 @@ from typing import NoReturn
 import sympy as sp
 
 from annealvi.comparison.reading.formulas import NORMAL, Definition, Scope, UnreadableFormula
-from annealvi.comparison.reading.latex_formulas import BRACKETS, LatexFormula, comma_separated, written
+from annealvi.comparison.reading.latex_formulas import LatexFormula
 from annealvi.comparison.reading.latex_source import fail_at, place, tokens_of
 from annealvi.comparison.reading.latex_statements import CLOSING, EQUALS, state_of_rate, statements_in
+from annealvi.comparison.reading.latex_symbols import BRACKETS, comma_separated, written
 from derive.objects.notation import symbol_tex
 from derive.problem.expression_parser import FUNCTIONS, Token
 from derive.problem.field_checks import BadInput

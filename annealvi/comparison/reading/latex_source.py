@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from annealvi.comparison.reading.formulas import UnreadableFormula, excerpt
-from annealvi.comparison.reading.latex_formulas import LatexToken
+from annealvi.comparison.reading.latex_symbols import LatexToken
 from derive.problem.expression_parser import Token
 from derive.problem.field_checks import BadInput
 

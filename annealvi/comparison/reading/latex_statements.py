@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from annealvi.comparison.reading.latex_formulas import BRACKETS, OPERATORS, LatexToken, spelled, written
 from annealvi.comparison.reading.latex_source import displays, inside, place
+from annealvi.comparison.reading.latex_symbols import BRACKETS, OPERATORS, LatexToken, spelled, written
 from derive.problem.expression_parser import FUNCTIONS, Token
 
 _SIZES = {rf"\{size}{side}" for size in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r", "m")}
