@@ -1,9 +1,9 @@
-"""Where somebody's equation goes wrong: the one term or definition whose repair makes it right.
+"""Where somebody's equation goes wrong: the term, the definition or the two terms whose repair makes it right.
 
 An equation is repaired in one term of its right-hand side where such a repair exists: what the term must be multiplied
 by is the ratio of what it should be to what it is, at every point, and this ratio is then given a name. Otherwise a
-term of the derived equation may be missing, or one of the definitions may be wrong. A repair counts if it makes the
-equation right at every point.
+term of the derived equation may be missing, one of the definitions may be wrong, or several terms. A repair counts if
+it makes the equation right at every point.
 """
 
 from __future__ import annotations
