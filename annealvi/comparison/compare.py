@@ -205,9 +205,9 @@ def compare(
         theirs = no_equations if of_claims else read_equations(equations, system, values)
     if claims is None and ranges is not None:
         raise BadInput("ranges", "given without claims", "give claims too, or write both in the file", "ranges")
-    if claims is not None and "claims" in of_file:
+    if claims is not None and ("claims" in of_file or theirs.claimed):
         raise BadInput("claims", "given twice, in the file and beside it", "give them once", "claims")
-    if claims is None and "claims" not in of_file and "ranges" not in of_file:
+    if claims is None and not theirs.claimed and "claims" not in of_file and "ranges" not in of_file:
         return compared(session, _completed(theirs, system), seed)
     return _with_claims(session, theirs, of_file, claims, ranges, seed, device)
 
@@ -223,10 +223,13 @@ def _with_claims(
 ) -> Comparison:
     """The comparison of claims, and of the equations beside them where there are any."""
     from annealvi.comparison.claims.comparing import compared_claims
-    from annealvi.comparison.claims.reading import claims_of_file, given_claims
+    from annealvi.comparison.claims.reading import claims_of_file, claims_of_latex, given_claims
     from annealvi.comparison.claims.results import Effort
 
-    read = claims_of_file(of_file, session, theirs.source) if claims is None else given_claims(claims, ranges, session)
+    if claims is not None:
+        read = given_claims(claims, ranges, session)
+    else:
+        read = claims_of_latex(theirs, session) if theirs.claimed else claims_of_file(of_file, session, theirs.source)
     found = Comparison(EQUAL, None, "", (), 0, seed, theirs)
     if theirs.rates:
         found = compared(session, _completed(theirs, session.derivation.system), seed)

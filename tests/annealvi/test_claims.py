@@ -383,3 +383,24 @@ def test_every_result_is_in_the_documentation():
     page = (ROOT / "docs" / "how-to" / "check.md").read_text(encoding="utf-8")
     for name in RESULTS:
         assert f"`{name}`" in page, name
+
+
+IN_LATEX = r"""
+\[ T_c = \frac{R^2\, \mathbb{E}_z[\operatorname{sech}^2(h + R z)]}{2 G}, \qquad h = \tfrac12 \log\frac{w_1^\star}{w_2^\star} \]
+\[ G = \mathbb{E}_z\left[ \frac{1}{1 + e^{2 R^2 + 2 R z}} \right], \qquad \beta_c = 1 / R^2 \]
+"""
+
+
+def test_displayed_results_are_claims(tmp_path, capsys):
+    path = tmp_path / "claims.tex"
+    path.write_text(IN_LATEX, encoding="utf-8")
+    assert main(["compare", str(path), "--json", str(tmp_path / "found.json")]) == 1
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert {name: claim["verdict"] for name, claim in found["claims"].items()} == {
+        "T_c": "equal",
+        "beta_c": "different",
+    }
+    path.write_text(IN_LATEX.replace("G =", "G = k"), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["compare", str(path)]) == 2
+    assert "line 3, column 8: the symbol k has no meaning" in capsys.readouterr().err

@@ -13,7 +13,15 @@ from annealvi.comparison.claims.ranges import SCHEDULE_NUMBERS, numbers_at, plac
 from annealvi.comparison.claims.results import RESULTS, claimed_number
 from annealvi.comparison.claims.verdicts import Claim
 from annealvi.comparison.reading.formulas import Scope
-from annealvi.comparison.reading.theirs import known_symbols, read_definition, require_sections, scope_of
+from annealvi.comparison.reading.latex_symbols import written
+from annealvi.comparison.reading.theirs import (
+    Theirs,
+    known_symbols,
+    latex_scope,
+    read_definition,
+    require_sections,
+    scope_of,
+)
 from annealvi.session.session import Session
 from derive.objects.expectation import StandardNormal
 from derive.objects.system import BETA
@@ -53,7 +61,7 @@ class Reader:
         """
         source = self.scope.source
         symbols = {**self.scope.symbols, **(more or {})}
-        if isinstance(value, bool) or not isinstance(value, str | int | float | sp.Expr):
+        if isinstance(value, bool) or not isinstance(value, str | int | float | sp.Expr | tuple):
             raise BadInput(key, f"a {type(value).__name__}", "write a formula in quotes, or a number", source)
         if isinstance(value, sp.Expr):
             stray = [s.name for s in value.free_symbols if s.name not in symbols or isinstance(s, StandardNormal)]
@@ -62,7 +70,7 @@ class Reader:
             named = value.xreplace({s: symbols[s.name] for s in value.free_symbols})
             return named, set(named.free_symbols)
         scope = self.scope.afresh(symbols=symbols)
-        expression = scope.read(str(value), key)
+        expression = scope.read(value if isinstance(value, tuple) else str(value), key)
         mentioned = set(expression.free_symbols)
         for symbol, formula in reversed(scope.named.items()):
             if symbol in mentioned:
@@ -87,7 +95,8 @@ class Reader:
         ranges = ranges_of(varied, self.stated, problem, self.scope, count)
         places = places_of(ranges, problem, source)
         values = tuple(claimed_number(expression, place.numbers, place.words, key, source) for place in places)
-        return Claim(str(value), expression, result, ranges, places, values)
+        text = written(value) if isinstance(value, tuple) else str(value)
+        return Claim(text, expression, result, ranges, places, values)
 
 
 def claims_of_file(document: Mapping[str, Any], session: Session, source: str) -> tuple[Claim | FixedPointClaim, ...]:
@@ -102,6 +111,14 @@ def claims_of_file(document: Mapping[str, Any], session: Session, source: str) -
     for name in scope.definitions:
         read_definition(scope, name)
     return _claims(document["claims"], document.get("ranges", {}), scope, session)
+
+
+def claims_of_latex(theirs: Theirs, session: Session) -> tuple[Claim | FixedPointClaim, ...]:
+    """The claims of a LaTeX file, whose ranges are the default ones."""
+    scope = latex_scope(theirs.source, _known(session))
+    formulas = {name: scope.definitions[name].text for name in theirs.claimed}
+    scope.definitions = {name: d for name, d in scope.definitions.items() if name not in formulas}
+    return _claims(formulas, {}, scope, session)
 
 
 def given_claims(

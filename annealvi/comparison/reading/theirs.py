@@ -21,6 +21,8 @@ from derive.objects.system import BETA, OdeSystem
 from derive.problem.field_checks import BadInput, shown
 
 MOST_BYTES = 2**18
+CLAIMS_IN_LATEX = frozenset({"beta_c", "T_c", "b_c", "Lambda", "P"})
+"""The results that displayed equations may claim: symbols that have this meaning where no rate uses them."""
 SECTIONS = ("names", "definitions", "equations", "claims", "ranges")
 _RATE = re.compile(r"\s*d\s*([A-Za-z_]\w*)\s*/\s*dt\s*", re.ASCII)
 
@@ -90,6 +92,8 @@ class Theirs:
         Displayed equations that are neither rates nor definitions of new symbols.
     variables : mapping of sympy.Symbol to (str, sympy.Expr)
         For a state in whose place a variable of their own has a rate: its name, and its value in states and parameters.
+    claimed : tuple of str
+        The results that displayed equations claim, such as T_c.
     """
 
     source: str
@@ -100,6 +104,7 @@ class Theirs:
     tex: Mapping[str, str] = field(default_factory=dict)
     left_aside: tuple[str, ...] = ()
     variables: Mapping[sp.Symbol, tuple[str, sp.Expr]] = field(default_factory=dict)
+    claimed: tuple[str, ...] = ()
 
     def used_symbols(self) -> set[sp.Symbol]:
         """All symbols in the equations and in the definitions that they use."""
@@ -164,17 +169,21 @@ def _read_latex(source: str, known: Mapping[str, sp.Symbol], system: OdeSystem) 
         (name, lambda t=tokens: scope.read(t, ""), scope.failing(state[0])) for name, state, tokens in document.rates
     ]
     rates, variables = _rates(scope, given, system)
-    if not rates:
+    used = {name for name, _ in scope.applied.values()}
+    claimed = tuple(n for n in scope.definitions if n in CLAIMS_IN_LATEX - used and not scope.definitions[n].arguments)
+    if not rates and not claimed:
         state = scope.spelled(system.states[0].name)
         raise BadInput("", "no rate of a state is displayed", rf"write \dot{{{state}}} = …", source)
     left_aside = list(document.left_aside)
     for name in scope.definitions:
+        if claimed:
+            break  # claims may use what means nothing in equations
         try:
             read_definition(scope, name)
         except BadInput as error:  # nothing uses it, or the equations would have failed
             left_aside.append(f"the definition of {scope.spelled(name)} ({error.found})")
     theirs = _theirs(scope, rates, {known[ours]: name for name, ours in document.names.items()})
-    return replace(theirs, tex=scope.tex, left_aside=tuple(left_aside), variables=variables)
+    return replace(theirs, tex=scope.tex, left_aside=tuple(left_aside), variables=variables, claimed=claimed)
 
 
 def _rates(
@@ -301,6 +310,11 @@ def read_toml(source: str) -> dict[str, Any]:
         return tomllib.loads(_content(source, "a TOML file of equations"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadInput("", f"no TOML ({error})", "put texts and keys such as F(u) in quotes", source) from None
+
+
+def latex_scope(source: str, known: Mapping[str, sp.Symbol]) -> Scope:
+    """What names stand for in the displays of a LaTeX file. known: the symbols that they may contain, by name."""
+    return read_document(_content(source, "a LaTeX file with displayed equations"), known, source).scope
 
 
 def _content(source: str, wanted: str) -> str:
