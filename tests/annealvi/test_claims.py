@@ -386,7 +386,8 @@ def test_every_result_is_in_the_documentation():
 
 
 IN_LATEX = r"""
-\[ T_c = \frac{R^2\, \mathbb{E}_z[\operatorname{sech}^2(h + R z)]}{2 G}, \qquad h = \tfrac12 \log\frac{w_1^\star}{w_2^\star} \]
+\[ T_c = \frac{R^2\, \mathbb{E}_z[\operatorname{sech}^2(h + R z)]}{2 G}, \]
+\[ h = \tfrac12 \log\frac{w_1^\star}{w_2^\star} \]
 \[ G = \mathbb{E}_z\left[ \frac{1}{1 + e^{2 R^2 + 2 R z}} \right], \qquad \beta_c = 1 / R^2 \]
 """
 
@@ -403,4 +404,4 @@ def test_displayed_results_are_claims(tmp_path, capsys):
     path.write_text(IN_LATEX.replace("G =", "G = k"), encoding="utf-8")
     capsys.readouterr()
     assert main(["compare", str(path)]) == 2
-    assert "line 3, column 8: the symbol k has no meaning" in capsys.readouterr().err
+    assert "line 4, column 8: the symbol k has no meaning" in capsys.readouterr().err
