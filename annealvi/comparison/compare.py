@@ -45,7 +45,7 @@ class EquationVerdict:
     Attributes
     ----------
     state : sympy.Symbol
-        The state whose rate it is.
+        The state whose rate it is, or in whose place a variable of their own has a rate.
     verdict : str
         "equal" (in the common unit of time), "factor" (equal up to a factor of its own), "different" or "missing".
     factor : sympy.Expr or None
@@ -76,7 +76,7 @@ class Comparison:
     limit : str
         The limit in which the two are equal; empty for any other verdict.
     equations : tuple of EquationVerdict
-        One for each state.
+        One for each state; none where claims alone were given.
     points : int
         At how many points the two were compared.
     seed : int
@@ -228,8 +228,11 @@ def _with_claims(
 
     if claims is not None:
         read = given_claims(claims, ranges, session)
+    elif theirs.claimed:
+        read, left_aside = claims_of_latex(theirs, session)
+        theirs = replace(theirs, left_aside=(*theirs.left_aside, *left_aside))
     else:
-        read = claims_of_latex(theirs, session) if theirs.claimed else claims_of_file(of_file, session, theirs.source)
+        read = claims_of_file(of_file, session, theirs.source)
     found = Comparison(EQUAL, None, "", (), 0, seed, theirs)
     if theirs.rates:
         found = compared(session, _completed(theirs, session.derivation.system), seed)

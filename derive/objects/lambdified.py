@@ -19,10 +19,13 @@ from typing import Any
 from sympy.printing.codeprinter import CodePrinter
 
 TOLERANCE = 1e-12
-"""The largest difference of two successive rules that is accepted, relative to the largest average or to one. The finer
-rule's error is then far below this difference."""
+"""The largest difference of two successive rules that is accepted, beside one plus the average. The finer rule's error
+is then far below this difference."""
 WIDTH = 8.5
-"""How many standard deviations the nodes reach on either side; the tails beyond have the weight 2e-17."""
+"""How many standard deviations the nodes reach on either side, if the integrand does not grow; the tails beyond have
+the weight 2e-17."""
+Axis = tuple[int, float | None, float]
+"""A variable's rule: the number of nodes, the degrees of freedom of a χ² variable, and the reach of the nodes."""
 COARSEST = 48
 MOST_AT_ONCE = 2048
 """How many nodes a function takes at once: as many as leave its arrays in a processor's cache."""
@@ -85,34 +88,51 @@ def gaussian_average(
     """
     known = [None if k is None else float(k) for k in degrees]
     if _one_rule.get():
-        return _sum(function, [(_one_rule.get(), k) for k in known], arange)
-    count, tried, previous = COARSEST, 0, None
-    while count ** len(degrees) <= MOST_NODES and count <= MOST_A_VARIABLE:
-        found = _sum(function, [(count, k) for k in known], arange)
-        allowed = TOLERANCE * max(1.0, _largest(found))
-        if previous is not None and _largest(found - previous) <= allowed:
-            if _largest_at_the_ends(function, known, count) > allowed:
-                raise NotAveragedError(
-                    f"an average has more than {TOLERANCE:.0e} of its value beyond {WIDTH} deviations"
-                )
+        return _sum(function, [(_one_rule.get(), k, WIDTH) for k in known], arange)
+    for width in (WIDTH, 2 * WIDTH, 4 * WIDTH):
+        found, axes = _settled(function, known, width, arange)
+        if _largest(_terms_at_the_ends(function, axes) / _allowed(found)) <= 1:
             return found
-        settled = None if previous is None else abs(found - previous) <= allowed
-        tried, previous = count, found
+    raise NotAveragedError(f"an average has more than {TOLERANCE:.0e} of its value beyond {4 * WIDTH:g} deviations")
+
+
+def _settled(
+    function: Callable[..., Any],
+    degrees: Sequence[float | None],
+    width: float,
+    arange: Callable[[int], Any] | None,
+) -> tuple[Any, list[Axis]]:
+    """The average by the first of ever finer rules that changes it no more, and that rule's axes."""
+    count, previous, settled, axes = COARSEST * round(width / WIDTH), None, None, list[Axis]()
+    while count ** len(degrees) <= MOST_NODES and count <= MOST_A_VARIABLE:
+        axes = [(count, k, width) for k in degrees]
+        found = _sum(function, axes, arange)
+        if previous is not None:
+            away = abs(found - previous) / _allowed(found)
+            if _largest(away) <= 1:
+                return found, axes
+            settled = away <= 1
+        previous = found
         count = 2 * count if len(degrees) < 3 else 4 * count // 3
-    message = f"an average over {len(degrees)} variables did not settle with {tried ** len(degrees):.0e} nodes"
+    nodes = math.prod(axis[0] for axis in axes)
+    message = f"an average over {len(degrees)} variables did not settle with {nodes:.0e} nodes"
     raise NotAveragedError(f"{message}; use annealvi.rate_function", previous, settled)
 
 
-def _largest_at_the_ends(function: Callable[..., Any], degrees: Sequence[float | None], count: int) -> float:
-    """The largest term of the rule at an end of a normal variable, with the other variables in their middles."""
-    axes = [_rule(count, k) for k in degrees]
-    middle = [0.0 if k is None else nodes[len(nodes) // 2] for k, (nodes, _) in zip(degrees, axes, strict=True)]
-    largest = 0.0
-    for n, (k, (nodes, weights)) in enumerate(zip(degrees, axes, strict=True)):
-        if k is None:
-            for end in (0, -1):
-                largest = max(largest, weights[end] * _largest(function(*middle[:n], nodes[end], *middle[n + 1 :])))
-    return largest
+def _allowed(found: Any) -> Any:
+    """The error of an average that is accepted."""
+    return TOLERANCE * (1 + abs(found))
+
+
+def _terms_at_the_ends(function: Callable[..., Any], axes: Sequence[Axis]) -> Any:
+    """The sum of the rule's terms at the ends of the normal variables, with the other variables in their middles."""
+    rules = [_rule(*axis) for axis in axes]
+    middle = [0.0 if k is None else nodes[len(nodes) // 2] for (_, k, _), (nodes, _) in zip(axes, rules, strict=True)]
+    total: Any = 0.0
+    for n, ((_, k, _), (nodes, weights)) in enumerate(zip(axes, rules, strict=True)):
+        for end in (0, -1) if k is None else ():
+            total = total + weights[end] * abs(function(*middle[:n], nodes[end], *middle[n + 1 :]))
+    return total
 
 
 def share(component: int, logits: Sequence[Any], exp: Callable, maximum: Callable) -> Any:
@@ -136,10 +156,8 @@ def cholesky_root(remainder: Any, whole: Any, sqrt: Callable, maximum: Callable)
     return sqrt(maximum(remainder, (whole + 1) * 1e-13))
 
 
-def _sum(
-    function: Callable[..., Any], axes: Sequence[tuple[int, float | None]], arange: Callable[[int], Any] | None
-) -> Any:
-    """The sum over all nodes; axes: the count and the degrees of freedom of each variable's rule."""
+def _sum(function: Callable[..., Any], axes: Sequence[Axis], arange: Callable[[int], Any] | None) -> Any:
+    """The sum over all nodes."""
     total: Any = 0.0
     if arange is None:
         for point in itertools.product(*(zip(*_rule(*axis), strict=True) for axis in axes)):
@@ -155,7 +173,7 @@ def _sum(
 def _block(
     function: Callable[..., Any],
     place: list[float],
-    axes: tuple[tuple[int, float | None], ...],
+    axes: tuple[Axis, ...],
     arange: Callable[[int], Any],
 ) -> Any:
     """The sum over all nodes of the last variables, many at a time.
@@ -174,7 +192,7 @@ def _block(
 
 
 @lru_cache(maxsize=16)
-def _chunks(axes: tuple[tuple[int, float | None], ...]) -> list[tuple[list[float], ...]]:
+def _chunks(axes: tuple[Axis, ...]) -> list[tuple[list[float], ...]]:
     """The nodes of a product of rules, a list a variable, with the weights behind, `MOST_AT_ONCE` at a time."""
     points = list(itertools.product(*(zip(*_rule(*axis), strict=True) for axis in axes)))
     chunks = [points[start : start + MOST_AT_ONCE] for start in range(0, len(points), MOST_AT_ONCE)]
@@ -185,17 +203,17 @@ def _chunks(axes: tuple[tuple[int, float | None], ...]) -> list[tuple[list[float
 
 
 @lru_cache(maxsize=64)
-def _rule(count: int, degrees: float | None) -> tuple[list[float], list[float]]:
+def _rule(count: int, degrees: float | None, width: float) -> tuple[list[float], list[float]]:
     """Nodes and weights of one variable's rule; the weights sum to one within rounding."""
     if degrees is None:
-        step = 2 * WIDTH / count
-        nodes = [-WIDTH + (j + 0.5) * step for j in range(count)]
+        step = 2 * width / count
+        nodes = [-width + (j + 0.5) * step for j in range(count)]
         weights = [math.exp(-x * x / 2) for x in nodes]
     else:
         k = degrees
         # log c = log k + u: the density of u is smooth on the whole line, and falls off doubly exponentially above and
         # exponentially below.
-        low, high = -min(80.0 / k, 700.0) - WIDTH * math.sqrt(2 / k), min(WIDTH * math.sqrt(2 / k), 4.0) + 40 / (k + 10)
+        low, high = -min(80.0 / k, 700.0) - width * math.sqrt(2 / k), min(width * math.sqrt(2 / k), 4.0) + 40 / (k + 10)
         step = (high - low) / (2 * count)
         logs = [low + (j + 0.5) * step for j in range(2 * count)]
         nodes = [k * math.exp(u) for u in logs]

@@ -242,6 +242,41 @@ def test_the_first_order_at_high_temperature_is_told(verdict):
     assert "first order in beta" in found.limit
 
 
+def test_a_small_error_at_first_order_is_no_limit(verdict):
+    found = verdict(("beta*F(x)*(1 - x**2)", "1.0005*tanh(beta)*F(x)*(1 - x**2)"))
+    assert found.verdict == "different"
+
+
+def test_time_that_runs_backwards_is_no_unit(verdict):
+    text = "\n".join(
+        f'{line[:-1]})"'.replace('= "', '= "-(') if line.startswith('"d') else line for line in RIGHT.splitlines()
+    )
+    found = verdict(text=text)
+    assert (found.verdict, found.time_unit) == ("different", None)
+    assert "it is the derived rate times -1" in writing.in_words(found)
+
+
+def test_equations_that_are_nearly_right_are_equal_to_fewer_digits(verdict):
+    found = verdict(("w_1*(beta*F(x)", "1.000000001*w_1*(beta*F(x)"))
+    assert writing.in_words(found).startswith("equal to ")
+    assert 8 <= found.digits <= 10
+
+
+def test_averages_with_tails_are_computed_and_those_with_kinks_are_refused(verdict):
+    tilted = ("E[tanh(R**2*u + h + R*z)]", "exp(-R**2/2)*E[exp(R*z)*tanh(R**2*u + h + R*(z - R))]")
+    assert verdict(tilted).verdict == "equal"
+    assert verdict(("G(L)*(y", "G(L)*E[exp(R*z/4 - R**2/32)]*(y")).verdict == "equal"
+    with pytest.raises(annealvi.BadInput, match="does not settle"):
+        verdict(("G(-L)*(x", "G(-L)*sqrt(pi/2)*E[abs(z)]*(x"))
+
+
+def test_what_has_no_value_is_bad_input(session):
+    m_1 = sp.Symbol("m_1")
+    for formula in (sp.Function("F")(m_1), sp.Derivative(m_1**2, m_1), sp.I * m_1):
+        with pytest.raises(annealvi.BadInput, match="has no value"):
+            compare(session, {"m_1": formula})
+
+
 def test_the_repaired_equations_are_right(verdict, session, tmp_path):
     found = verdict(("sqrt(2*D)", "sqrt(D)"))
     path = tmp_path / "repaired.toml"
@@ -271,9 +306,15 @@ def test_rates_of_their_own_variables_are_compared(defined, rates, expected, ver
     assert compare(session, path).verdict == "equal"
 
 
+def test_a_variable_that_changes_with_beta_is_bad_input(verdict):
+    text = RIGHT.replace("[definitions]", '[definitions]\nM = "beta*m_1"').replace('"dx/dt"', '"dM/dt"')
+    with pytest.raises(annealvi.BadInput, match="changes with beta"):
+        verdict(text=text)
+
+
 def test_rates_of_dependent_variables_are_bad_input(verdict):
     text = RIGHT.replace("[definitions]", '[definitions]\nM = "R**2*m_1"').replace('"dy/dt"', '"dM/dt"')
-    with pytest.raises(annealvi.BadInput, match="one of these rates follows from the others"):
+    with pytest.raises(annealvi.BadInput, match="follows from the others"):
         verdict(text=text)
 
 
@@ -412,7 +453,7 @@ def test_the_command_writes_what_it_says(tmp_path, capsys):
     found = json.loads((out / "compare.json").read_text())
     assert found["verdict"] == "different"
     equation = found["equations"]["m_1"]
-    assert set(equation) == {"verdict", "factor", "worst", "terms", "missing"}
+    assert set(equation) == {"rate", "verdict", "factor", "worst", "terms", "missing"}
     assert equation["terms"][0]["coefficient"] == "-1"
     assert set(equation["worst"]) == {"state", "theirs", "ours"}
     assert tomllib.loads(found["repaired"])["equations"]

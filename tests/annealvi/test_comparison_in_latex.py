@@ -98,6 +98,7 @@ WRITTEN = {
     ],
     "a sigmoid": [(F, r"\E_z[2\,\sigma(2(R^2 u + h + R z)) - 1]")],
     "the normal law's distribution": [(RATE, r"(1 - x^2 + \E_z[\Phi(x + z)] - \Phi(x/\sqrt{2}))")],
+    "braces with words": [(RATE, r"\underbrace{(1 - x^2)}_{\text{projection}}")],
     "a power of a function": [(RATE, r"(\cosh^2 x - \sinh^2 x - x^2)")],
     "functions without brackets": [(r"\ln\frac{\ws_1}{\ws_2}", r"(\log\ws_1 - \log \ws_2)")],
     "stars behind indices": [(r"\ln\frac{\ws_1}{\ws_2}", r"\ln\frac{w_1^*}{w_{2}^{\ast}}")],

@@ -211,7 +211,10 @@ def fixed_point_claim(name: str, table: Mapping[str, Any], reader: Reader, count
 
 
 def judged_fixed_point(claim: FixedPointClaim, session: Session, effort: Effort, source: str) -> FixedPointVerdict:
-    """Find the fixed point nearest to the claimed state at each place. Raises BadInput for a flow without them."""
+    """Find the fixed point to which Newton's iteration leads from the claimed state at each place.
+
+    Raises BadInput for a flow without fixed points.
+    """
     points = []
     for place, state, beta in zip(claim.places, claim.states, claim.betas, strict=True):
         try:
@@ -219,9 +222,12 @@ def judged_fixed_point(claim: FixedPointClaim, session: Session, effort: Effort,
         except BadInput as wrong:
             raise BadInput(f"claims.{claim.name}", wrong.found, wrong.remedy, source) from None
         points.append(_nearest(flow, place, state, beta))
-    right = all(p.away <= CLOSE and claim.stable in (None, p.stable) for p in points)
+    near = all(p.away <= CLOSE for p in points)
+    told = near and all(p.stable is not None for p in points)
+    right = near and all(claim.stable in (None, p.stable) for p in points)
     ranges = {r.name: (r.values[0], r.values[-1]) for r in claim.ranges}
-    verdict = "equal" if right else "different"
+    undecided = near and not told and all(p.stable in (None, claim.stable) for p in points)
+    verdict = "equal" if right else "undecided" if undecided else "different"
     return FixedPointVerdict(
         claim.name, claim.text, verdict, ranges, base_of(session.problem), tuple(points), claim.stable
     )

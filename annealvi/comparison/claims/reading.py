@@ -28,6 +28,8 @@ from derive.objects.system import BETA
 from derive.problem.field_checks import shown
 from derive.problem.specification import BadInput
 
+LETTERS = frozenset({"P", "Lambda"})
+"""Results whose symbol is a letter that documents use for other things as well."""
 POINTS, SAMPLED_POINTS = 7, 5
 """Points along each range, and those of a result that takes an ensemble at each point."""
 
@@ -113,12 +115,24 @@ def claims_of_file(document: Mapping[str, Any], session: Session, source: str) -
     return _claims(document["claims"], document.get("ranges", {}), scope, session)
 
 
-def claims_of_latex(theirs: Theirs, session: Session) -> tuple[Claim | FixedPointClaim, ...]:
-    """The claims of a LaTeX file, whose ranges are the default ones."""
+def claims_of_latex(theirs: Theirs, session: Session) -> tuple[tuple[Claim | FixedPointClaim, ...], tuple[str, ...]]:
+    """The claims of a LaTeX file, whose ranges are the default ones, and what cannot be read and is left aside.
+
+    A letter such as P may mean something else in a document, so what cannot be read as a claim of it is no mistake.
+    """
     scope = latex_scope(theirs.source, _known(session))
-    formulas = {name: scope.definitions[name].text for name in theirs.claimed}
-    scope.definitions = {name: d for name, d in scope.definitions.items() if name not in formulas}
-    return _claims(formulas, {}, scope, session)
+    formulas, left_aside = {}, []
+    for name in scope.definitions:
+        try:
+            scope.afresh().body(name)
+        except BadInput as wrong:
+            if name in theirs.claimed and name not in LETTERS:
+                raise
+            left_aside.append(f"the definition of {scope.spelled(name)} ({wrong.found})")
+        else:
+            if name in theirs.claimed:
+                formulas[name] = scope.definitions[name].text
+    return (_claims(formulas, {}, scope, session) if formulas else ()), tuple(left_aside)
 
 
 def given_claims(

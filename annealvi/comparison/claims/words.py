@@ -126,7 +126,7 @@ def _of_fixed_point(v: FixedPointVerdict) -> list[str]:
             *lines,
             f"  different: no fixed point; Newton's iteration{where} ends at {state}, {worst.away:.2g} away",
         ]
-    return [*lines, f"  different: a fixed point, {kind}, and claimed to be {'stable' if v.stable else 'unstable'}"]
+    return [*lines, f"  {v.verdict}: a fixed point, {kind}, and claimed to be {'stable' if v.stable else 'unstable'}"]
 
 
 def _table(v: Verdict, few: bool) -> Rows:

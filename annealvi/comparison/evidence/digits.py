@@ -33,13 +33,13 @@ def agreeing_digits(found: Rates, unit: sp.Expr) -> int | None:
         try:
             ours = _values(system.subexpressions, dict(zip(system.states, system.rhs, strict=True)), point)
             own = _values(theirs.subexpressions, theirs.rates, point)
+            factor = _number(unit, point)
+            for state in system.states:
+                away, size = abs(own[state] - ours[state] * factor), abs(factor) * sp.Float(found.size(state), DIGITS)
+                if away:
+                    least = min(least, int(-sp.log(away / size, 10).evalf()))
         except (NotConvergedError, ArithmeticError, TypeError, ValueError):
             return None
-        factor = _number(unit, point)
-        for state in system.states:
-            away, size = abs(own[state] - ours[state] * factor), abs(factor) * sp.Float(found.size(state), DIGITS)
-            if away:
-                least = min(least, int(-sp.log(away / size, 10).evalf()))
     return least
 
 
@@ -52,10 +52,7 @@ def _values(named: Named, rates: Mapping[sp.Symbol, sp.Expr], point: dict[sp.Sym
 
 
 def _number(expression: sp.Expr, known: Mapping[sp.Symbol, sp.Expr]) -> sp.Float:
-    def value(average: Expectation) -> sp.Expr:
-        (number,) = evaluate([average.xreplace(known)], DIGITS + 3)
-        return sp.Float(number, DIGITS + SPARE)
-
-    averages = {average: value(average) for average in expression.atoms(Expectation)}
-    plain = written_out(expression.xreplace(averages)).xreplace(dict(known))
+    substituted = expression.xreplace(dict(known))
+    averages = {e: sp.Float(evaluate([e], DIGITS + 3)[0], DIGITS + SPARE) for e in substituted.atoms(Expectation)}
+    plain = written_out(substituted.xreplace(averages))
     return sp.Float(sp.N(plain, DIGITS + SPARE), DIGITS + SPARE)

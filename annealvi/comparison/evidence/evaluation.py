@@ -41,8 +41,10 @@ def evaluated(expression: sp.Expr, numbers: Mapping[sp.Symbol, np.ndarray]) -> n
     NotAveragedError for one that does not settle.
     """
     with np.errstate(all="ignore"):
-        value = np.asarray(_value(expression, numbers, {}), float)
-    return np.broadcast_to(value, next(iter(numbers.values())).shape)
+        value = np.asarray(_value(expression, numbers, {}))
+        if np.iscomplexobj(value):
+            value = np.where(value.imag == 0, value.real, np.nan)
+    return np.broadcast_to(value.astype(float), next(iter(numbers.values())).shape)
 
 
 def evaluated_in_order(
@@ -50,8 +52,8 @@ def evaluated_in_order(
 ) -> dict[sp.Symbol, np.ndarray]:
     """The numbers with the values (n,) of named subexpressions, each of which uses earlier ones alone.
 
-    Raises KeyError for one that uses a later one.
-    Averages over the same variables are computed side by side, since their integrands have most parts in common.
+    Averages over the same variables are computed side by side, since their integrands have most parts in common. Raises
+    KeyError for a subexpression that uses a later one.
     """
     known, size = dict(numbers), next(iter(numbers.values())).shape
     waiting = list(subexpressions)
@@ -125,16 +127,21 @@ def _averages(averages: Sequence[Expectation], numbers: Numbers, known: dict[Any
             unreal = unreal | missing.reshape(-1, *missing.shape[-2:]).any(axis=0)
         return stacked if unreal is False else np.where(unreal, 0.0, stacked)
 
-    degrees = [
-        float(np.ravel(_value(v.degrees, numbers, known))[0]) if isinstance(v, ChiSquared) else None for v in variables
-    ]
+    degrees = [_degrees(_value(v.degrees, numbers, known)) if isinstance(v, ChiSquared) else None for v in variables]
     try:
         found = np.asarray(gaussian_average(integrands, degrees, np.arange))
     except NotAveragedError as error:
-        if error.settled is None or np.mean(error.settled) < LEAST_SETTLED:
+        if error.settled is None or np.mean(error.settled, axis=-1).min() < LEAST_SETTLED:
             raise
         found = np.where(error.settled, error.found, np.nan)
     return np.where(unreal, np.nan, found)
+
+
+def _degrees(values: Any) -> float:
+    """The degrees of freedom of a variable, which are the same at all points."""
+    if np.ptp(values) > 0:
+        raise NotAveragedError("the degrees of freedom of a variable differ between states")
+    return float(np.ravel(values)[0])
 
 
 @lru_cache(maxsize=1024)

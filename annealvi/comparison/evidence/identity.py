@@ -65,5 +65,5 @@ def _canonical(average: Expectation) -> sp.Expr:
 
 
 def _expanded(expression: sp.Expr) -> sp.Expr:
-    logs = expression.replace(sp.log, lambda x: sp.expand_log(sp.log(x), force=True))
+    logs = expression.replace(sp.log, lambda x: sp.expand_log(sp.log(x)))
     return sp.expand(sp.powsimp(logs), power_exp=False, log=False)

@@ -27,6 +27,8 @@ class Rates:
         self.system, self.theirs, self.samples = system, theirs, samples
         try:
             ours = samples.values(system.subexpressions)
+            if not all(np.isfinite(v).all() for v in ours.values()):
+                raise NotAveragedError("some of them at some states")
         except NotAveragedError:
             found = "the averages of its derived equations do not settle"
             raise BadInput("problem", found, "compare a problem with averages over fewer variables") from None
@@ -60,9 +62,12 @@ class Rates:
 
     def common_unit(self) -> sp.Expr:
         """The factor that most equations have in common, one where there is none."""
-        factors = [f for f in map(self.factor, self.own) if f is not None]
+        factors = [f for f in map(self.factor, self.own) if f is not None and self._is_positive(f)]
         counts = {f: factors.count(f) for f in factors}
         return max(counts, key=lambda f: (counts[f], f == 1)) if counts else sp.S.One
+
+    def _is_positive(self, factor: sp.Expr) -> bool:
+        return bool((evaluated(factor, self.parameters) > 0).all()) if self.parameters else factor > 0
 
     def wanted(self, state: sp.Symbol, unit: sp.Expr) -> np.ndarray:
         """The derived rate (n,) in their unit of time."""
@@ -74,9 +79,10 @@ def _told(key: str, source: str) -> Iterator[None]:
     """A context in which an average that does not settle is bad input."""
     try:
         yield
-    except NotAveragedError:
-        remedy = "write it over at most three variables, with an integrand that grows more slowly than exp(z**2/2)"
-        raise BadInput(key, "an average does not settle", remedy, source) from None
+    except NotAveragedError as error:
+        reason = str(error).partition(";")[0]
+        remedy = "write it over at most three variables, smooth, and growing more slowly than exp(z**2/2)"
+        raise BadInput(key, f"an average does not settle ({reason})", remedy, source) from None
 
 
 def _their_values(theirs: Theirs, samples: Samples) -> dict[sp.Symbol, np.ndarray]:

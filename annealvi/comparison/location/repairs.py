@@ -70,6 +70,18 @@ class Repair:
 
 
 @dataclass(frozen=True)
+class Mended:
+    """A repair of a definition, and the wrong equations that it makes right.
+
+    whole: whether these are all wrong equations that use the definition.
+    """
+
+    repair: Repair
+    states: tuple[sp.Symbol, ...]
+    whole: bool
+
+
+@dataclass(frozen=True)
 class Search:
     """The search for repairs.
 
@@ -84,14 +96,6 @@ class Search:
     wrong: tuple[sp.Symbol, ...]
 
     @cached_property
-    def _partial(self) -> list[tuple[sp.Symbol, Repair, int]]:
-        """Changes of a definition that make some but not all of the wrong equations right that use it.
-
-        They are told of an equation that nothing else repairs.
-        """
-        return []
-
-    @cached_property
     def values(self) -> dict[sp.Symbol, np.ndarray]:
         """The values of all symbols of both systems; those of their definitions have their names."""
         return self.samples.values(self.theirs.subexpressions)
@@ -101,9 +105,8 @@ class Search:
         """The terms of each derived rate with their values."""
         named = derived_definitions(self.ours, self.theirs)
         averages = {s for s, e in named if e.has(Expectation)}
-        known = dict(self._derived_values)
-        known |= {new: known[old] for (old, _), (new, _) in zip(self.ours.subexpressions, named, strict=True)}
         names = {old: new for (old, _), (new, _) in zip(self.ours.subexpressions, named, strict=True)}
+        known = {**self._derived_values, **{new: self._derived_values[old] for old, new in names.items()}}
         found = {}
         for state, rhs in zip(self.ours.states, self.ours.rhs, strict=True):
             rate = rhs.xreplace(names)
@@ -117,26 +120,30 @@ class Search:
         A definition's repair that makes several equations right at once comes before those of single terms.
         """
         found = {state: [(1, repair) for repair in self._of_terms(state)] for state in self.wrong}
+        partial: list[Mended] = []
         plain = (self._plain_slips, self._slips_outside_averages, self._derived_formulas)
-        for state, repair, mended in self._of_definitions(self._unrepaired(found) or self._several_wrong, plain):
-            found[state].append((mended, repair))
-        for state in self._unrepaired(found):
-            found[state] += [(1, repair) for repair in self._of_several_terms(state)]
-        for state, repair, mended in self._of_definitions(self._unrepaired(found), (self._slips,)):
-            found[state].append((mended, repair))
-        for state, repair, mended in self._partial:
-            if state in self._unrepaired(found):
-                found[state].append((mended, repair))
+        for ways in (plain, (), (self._slips,)):
+            states = self._unrepaired(found)
+            if not ways:
+                for state in states:
+                    found[state] += [(1, repair) for repair in self._of_several_terms(state)]
+                continue
+            if ways is plain and not states and len(self.wrong) > 1:
+                states = list(self.wrong)  # one definition may explain them better than a term of each
+            for mended in self._of_definitions(states, ways):
+                if not mended.whole:
+                    partial.append(mended)
+                    continue
+                for state in mended.states:
+                    found[state].append((len(mended.states), mended.repair))
+        for mended in partial:  # told of an equation that nothing else repairs
+            for state in set(mended.states) & set(self._unrepaired(found)):
+                found[state].append((len(mended.states), mended.repair))
         plainest = {state: sorted(pairs, key=lambda pair: -pair[0]) for state, pairs in found.items()}
         return {state: tuple(repair for _, repair in pairs[:MOST_REPAIRS]) for state, pairs in plainest.items()}
 
     def _unrepaired(self, found: Mapping[sp.Symbol, list]) -> list[sp.Symbol]:
         return [state for state in self.wrong if not found[state]]
-
-    @property
-    def _several_wrong(self) -> list[sp.Symbol]:
-        """All wrong equations if there are several: one definition may explain them better than a term of each."""
-        return list(self.wrong) if len(self.wrong) > 1 else []
 
     def _of_terms(self, state: sp.Symbol) -> Iterator[Repair]:
         rate, wanted = self.theirs.rates[state], self.wanted[state]
@@ -225,10 +232,8 @@ class Search:
         defined = {s for s, _ in self.theirs.subexpressions}
         return {*self.values} & {BETA, *self.ours.states, *self.ours.parameters, *defined}
 
-    def _of_definitions(
-        self, states: list[sp.Symbol], ways: Sequence[Callable]
-    ) -> Iterator[tuple[sp.Symbol, Repair, int]]:
-        """The repairs of a definition, each with an equation that it makes right and the number of all such equations.
+    def _of_definitions(self, states: list[sp.Symbol], ways: Sequence[Callable]) -> Iterator[Mended]:
+        """The repairs of a definition with the equations that each makes right.
 
         A change is tried at few points with a coarse rule for averages, and counts if it is right at all points.
         """
@@ -251,13 +256,10 @@ class Search:
                     if not mended or not self._right(self._unaffected(changed), changed):
                         continue
                     repair = Repair("definition", definition.name, definition.formula, formula)
-                    told = [(state, repair, len(mended)) for state in mended]
-                    if len(mended) < len(using):
-                        self._partial.extend(told)
-                        continue
+                    yield Mended(repair, tuple(mended), len(mended) == len(using))
                     complete = complete or len(mended) == len(states)
-                    yield from told
-                    break
+                    if len(mended) == len(using):
+                        break
 
     def _plain_slips(self, definition: OwnDefinition, _: sp.Symbol) -> Iterator[sp.Expr]:
         """The commonest slips: signs, factors of two, terms too many, and exchanged symbols."""

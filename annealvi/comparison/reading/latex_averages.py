@@ -146,7 +146,7 @@ class LatexAverages(LatexSymbols):
         return (integrand * width).xreplace({z: width * z}) * sp.sqrt(2 * sp.pi) * sp.exp(z**2 / 2)
 
     def _limits(self, token: Token) -> None:
-        for _ in "ab":
+        for _ in range(2):
             if self.ahead.text in ("_", "^"):
                 sign = self.take().text
                 limit = "".join(t.text for t in self.raw() if t.text not in "{}")

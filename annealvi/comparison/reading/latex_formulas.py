@@ -78,8 +78,7 @@ class LatexFormula(LatexAverages):
     def power(self) -> sp.Expr:
         with self._deeper():
             base_token = self.ahead
-            if self._is_exponential():
-                self.take()
+            if self._take_exponential():
                 sign = self.take()
                 return self.applied(Token("name", "exp", base_token.column), [self.exponent(sign)])
             value = self.atom()
@@ -107,16 +106,15 @@ class LatexFormula(LatexAverages):
         yield
         self.nesting -= 1
 
-    def _is_exponential(self) -> bool:
-        """Whether the base of the natural logarithm stands ahead with an exponent, as e^x or \\mathrm{e}^x."""
-        texts = [t.text for t in self.tokens[self.position : self.position + 5]]
-        if texts[:3] == [r"\mathrm", "e", "^"]:
-            del self.tokens[self.position]
-            return True
-        if texts[:4] in ([r"\mathrm", "{", "e", "}"], [r"\operatorname", "{", "e", "}"]) and texts[4:] == ["^"]:
-            del self.tokens[self.position : self.position + 2], self.tokens[self.position + 1]
-            return True
-        return texts[:2] == ["e", "^"] and not self._has_meaning("e")
+    def _take_exponential(self) -> bool:
+        """Take the base of the natural logarithm if it stands ahead with an exponent, as e^x or \\mathrm{e}^x."""
+        for form in (["e"], [r"\mathrm", "e"], [r"\mathrm", "{", "e", "}"], [r"\operatorname", "{", "e", "}"]):
+            end = self.position + len(form)
+            ahead = [t.text for t in self.tokens[self.position : end + 1]]
+            if ahead == [*form, "^"] and (len(form) > 1 or not self._has_meaning("e")):
+                self.position = end
+                return True
+        return False
 
     # Atoms
 

@@ -15,6 +15,7 @@ _SIZES |= {r"\left", r"\right", r"\middle"}
 _IGNORED = {r"\,", r"\;", r"\:", r"\!", "\\ ", r"\>", "~", "$", r"\thinspace", r"\hfill", r"\allowbreak"}
 _IGNORED |= {r"\displaystyle", r"\textstyle", r"\limits", r"\nolimits", r"\nonumber", r"\notag"}
 _WITH_AN_ARGUMENT = {r"\label", r"\tag", r"\vspace", r"\hspace", r"\phantom", r"\vphantom", r"\hphantom"}
+_BRACES = {r"\underbrace", r"\overbrace", r"\boxed"}
 _ALIGNMENTS = re.compile(r"aligned|alignedat|split|gathered|multlined|subequations")
 _SYSTEMS = {"cases", "dcases", "array"}
 """Environments that are equations where a display begins with them."""
@@ -88,6 +89,11 @@ def _plain(tokens: Sequence[Token]) -> list[Token]:
         if text == "{" and ahead == "}" and not (found and re.fullmatch(r"\\[A-Za-z]+|[_^}]", found[-1].text)):
             n += 2
             continue
+        if text in _BRACES:  # the group stays, what is written at the brace goes
+            end = _behind_group(tokens, n + 1)
+            found += _plain(tokens[n + 1 : end])
+            n = _behind_group(tokens, end + 1) if end < len(tokens) and tokens[end].text in "_^" else end
+            continue
         if text in _WITH_AN_ARGUMENT:
             n = _behind_group(tokens, n + 1 + (ahead == "*"))
             continue
@@ -115,7 +121,7 @@ def _behind_group(tokens: Sequence[Token], start: int) -> int:
     return len(tokens)
 
 
-_OPENING = {*BRACKETS, "{", r"\langle", r"\lvert"}
+OPENING = {*BRACKETS, "{", r"\langle", r"\lvert"}
 
 
 CLOSING = {*BRACKETS.values(), "}", r"\rangle", r"\rvert"}
@@ -125,7 +131,7 @@ def _outermost(tokens: Sequence[Token]) -> Iterator[tuple[int, Token]]:
     """The tokens outside of all brackets, with their numbers."""
     depth = 0
     for n, token in enumerate(tokens):
-        if token.text in _OPENING:
+        if token.text in OPENING:
             depth += 1
         elif token.text in CLOSING:
             depth = max(depth - 1, 0)

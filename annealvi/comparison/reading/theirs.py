@@ -78,8 +78,8 @@ class Theirs:
     source : str
         Where they stand, for messages.
     rates : mapping of sympy.Symbol to sympy.Expr
-        The right-hand side of each state that has an equation, in states, parameters, `BETA` and the symbols of
-        `subexpressions`.
+        The right-hand side of each state that has an equation, or of the variable in its place, in states, parameters,
+        `BETA` and the symbols of `subexpressions`.
     subexpressions : tuple of (sympy.Symbol, sympy.Expr)
         Their definitions, in an order in which each uses earlier symbols alone.
     names : mapping of sympy.Symbol to str
@@ -199,7 +199,9 @@ def _rates(
             fail("a second equation of one state", "leave one out")
     states = states_of(values, system.states) if values else []
     if states is None:
-        given[-1][2]("one of these rates follows from the others", "give rates of independent variables")
+        given[-1][2](
+            "one of these variables follows from the others or is not real", "give rates of independent variables"
+        )
     rates = {state: read() for state, (_, read, _) in zip(states, given, strict=True)}
     own = zip(states, given, values, strict=True)
     return rates, {state: (name, value) for state, (name, _, _), value in own if value != state}
@@ -276,6 +278,10 @@ def given_equations(equations: Mapping[Any, Any], system: OdeSystem, values: Map
         if not isinstance(value, sp.Expr | int | float):
             raise BadInput(str(key), f"a {type(value).__name__}", "give a SymPy expression", source)
         expression = value if isinstance(value, sp.Expr) else sp.Number(value)
+        unknown = expression.atoms(AppliedUndef, sp.Derivative, sp.Integral, sp.Subs)
+        if unknown or expression.has(sp.I):
+            what = shown(str(min(unknown, key=str))) if unknown else "the imaginary unit"
+            raise BadInput(str(key), f"{what} has no value", "write it out in real functions", source)
         stray = [s for s in expression.free_symbols if s.name not in known or isinstance(s, StandardNormal)]
         if stray:
             names = ", ".join(sorted(s.name for s in stray))

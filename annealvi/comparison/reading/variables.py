@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
 import numpy as np
 import sympy as sp
+from scipy.optimize import linear_sum_assignment
 
 from annealvi.comparison.reading.formulas import Scope
 from derive.objects.expectation import Expectation
-from derive.objects.system import OdeSystem
+from derive.objects.system import BETA, OdeSystem
 
 Fail = Callable[[str, str], NoReturn]
 
@@ -26,6 +26,8 @@ def variable_named(scope: Scope, name: str, system: OdeSystem, fail: Fail) -> sp
         value: sp.Expr = scope.defined(name, (), fail)
         for symbol, formula in reversed(scope.named.items()):
             value = value.xreplace({symbol: formula})
+        if BETA in value.free_symbols:
+            fail("a variable that changes with beta itself", "define it by states and parameters alone")
         if value.free_symbols & set(system.states) and not value.has(Expectation):
             return value
     states = ", ".join(scope.spelled(s.name) for s in system.states)
@@ -33,18 +35,20 @@ def variable_named(scope: Scope, name: str, system: OdeSystem, fail: Fail) -> sp
 
 
 def states_of(variables: Sequence[sp.Expr], states: Sequence[sp.Symbol]) -> list[sp.Symbol] | None:
-    """A state for each variable that contains it, all different; None where there are no such states."""
-    own = [[v] if v in states else [s for s in states if s in v.free_symbols] for v in variables]
-    found = next((c for c in itertools.islice(itertools.product(*own), 10_000) if len(set(c)) == len(c)), None)
-    return None if found is None or not _independent(variables, states) else list(found)
+    """A state for each variable that contains it, all different.
 
-
-def _independent(variables: Sequence[sp.Expr], states: Sequence[sp.Symbol]) -> bool:
-    """Whether no variable is a function of the others, by their derivatives at a random state."""
+    None where a variable follows from the others or is not real, by the derivatives at a random state.
+    """
     slopes = sp.Matrix([[sp.diff(v, s) for s in states] for v in variables])
     rng = np.random.default_rng(0)
     numbers = {s: sp.Float(rng.uniform(0.2, 0.8)) for s in sorted(slopes.free_symbols, key=str)}
-    return int(np.linalg.matrix_rank(np.array(slopes.xreplace(numbers).evalf(), float))) == len(variables)
+    values = np.array(slopes.xreplace(numbers).evalf(), complex)
+    if np.abs(values.imag).max() > 0 or not np.isfinite(values).all():
+        return None
+    if int(np.linalg.matrix_rank(values.real)) < len(variables):
+        return None
+    _, chosen = linear_sum_assignment(values.real == 0)
+    return [states[n] for n in chosen]
 
 
 def in_variables(system: OdeSystem, variables: Mapping[sp.Symbol, tuple[str, sp.Expr]]) -> OdeSystem:

@@ -11,6 +11,7 @@ from sympy.printing.str import StrPrinter
 
 import annealvi
 from annealvi.comparison.compare import Comparison, EquationVerdict
+from annealvi.comparison.evidence.digits import DIGITS
 from annealvi.comparison.location.repairs import Repair
 from annealvi.comparison.reading.formulas import NORMAL
 from annealvi.comparison.reading.theirs import Theirs
@@ -108,6 +109,7 @@ def _equation(found: Comparison, v: EquationVerdict) -> dict[str, Any]:
         worst = {"state": state, "theirs": theirs, "ours": v.worst["ours"]}
     terms = [(n, part) for n, r in enumerate(v.repairs) for part in r.parts or (r,) if r.place != "missing term"]
     return {
+        "rate": rate_name(found, v.state),
         "verdict": v.verdict,
         "factor": None if v.factor is None else str(v.factor),
         "worst": worst,
@@ -152,8 +154,9 @@ def equations_in_words(found: Comparison) -> str:
     wrong = [v for v in found.equations if v.verdict in ("different", "factor")]
     missing = [v.state for v in found.equations if v.verdict == "missing"]
     headline = {
-        "equal": "equal: the equations are the derived ones",
-        "equal-up-to-time-unit": f"equal up to a unit of time: each rate is {found.time_unit} times the derived one",
+        "equal": f"equal{_to_digits(found)}: the equations are the derived ones",
+        "equal-up-to-time-unit": f"equal up to a unit of time{_to_digits(found)}: each rate is {found.time_unit} "
+        "times the derived one",
         "equal-in-limit": f"equal in a limit: {found.limit}",
         "different": f"different: {_listed([rate_name(found, v.state) for v in wrong])}" if wrong else "different",
     }[found.verdict]
@@ -176,11 +179,17 @@ def equations_in_words(found: Comparison) -> str:
             lines += ["With the first repair of each, the equations are right:", "", text.rstrip()]
     if found.theirs.left_aside:
         lines.append("left aside, as no rate and no definition of a new symbol: " + "; ".join(found.theirs.left_aside))
+    if found.digits is not None and found.digits < DIGITS:
+        lines.append("exact formulas agree to 30 digits: here a number has fewer, or a small term is wrong")
     if found.identical:
         lines.append("SymPy turns each into the other by rearrangement")
     precise = "" if found.digits is None else f", and at three of them to {found.digits} digits"
     lines.append(f"compared at {found.points} points (seed {found.seed}) to 1e-8 of each rate's largest value{precise}")
     return "\n".join(lines)
+
+
+def _to_digits(found: Comparison) -> str:
+    return "" if found.digits is None or found.digits >= DIGITS else f" to {found.digits} digits"
 
 
 def _common_definitions(wrong: list[EquationVerdict]) -> list[Repair]:
