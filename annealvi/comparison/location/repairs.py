@@ -19,7 +19,7 @@ import sympy as sp
 from annealvi.comparison.evidence.evaluation import evaluated, evaluated_in_order
 from annealvi.comparison.evidence.factors import CLOSE, FactorNames, named_number, same
 from annealvi.comparison.evidence.samples import Samples
-from annealvi.comparison.location.terms import expanded_terms, single_changes, terms_as_written
+from annealvi.comparison.location.terms import FACTORS, expanded_terms, single_changes, terms_as_written
 from annealvi.comparison.reading.theirs import OwnDefinition, Theirs
 from derive.objects.expectation import Expectation
 from derive.objects.lambdified import one_rule
@@ -213,8 +213,8 @@ class Search:
     def _likely_factors(self, term: sp.Expr) -> Iterator[tuple[sp.Expr, np.ndarray]]:
         """What a term may have to be multiplied by: numbers, a symbol, or the exchange of one of its symbols."""
         ones = np.ones(self.samples.size)
-        for number in (-1, 0, 2, sp.S.Half):
-            yield sp.sympify(number), float(number) * ones
+        for number in (*FACTORS, sp.S.Zero):
+            yield number, float(number) * ones
         for symbol in (BETA, *self.ours.parameters):
             for power in (1, -1, 2, -2):
                 yield symbol**power, self.values[symbol] ** float(power)
