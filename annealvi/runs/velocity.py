@@ -160,7 +160,7 @@ def _by_overlaps(document: Mapping[str, Any], key: str, problem: Problem, source
     """Make a state from its summary statistics. Its means have the fewest coordinates that hold all modes and means."""
     session = open_session(problem)
     proposal, beta = _beside(document, problem, source)
-    learned: dict[str, tuple[float, ...]] = {}
+    learned: dict[str, Any] = {}
     if key == "states":
         state = _named_states(document["states"], session, source)
         for parameter in PARAMETERS:

@@ -14,6 +14,8 @@ import reprlib
 from collections.abc import Collection, Mapping, Set
 from typing import Any, ClassVar
 
+import mpmath
+
 from derive.problem.kinds import names_of_kinds
 from derive.problem.points_file import MOST_POINTS, BadPointsError, read_points
 from derive.problem.scope import outside
@@ -27,6 +29,12 @@ SUM_TOLERANCE = 1e-9
 LARGEST = 1e100
 """The largest magnitude of a number. Squares and ratios of such numbers stay finite in double precision."""
 SMALLEST = 1e-100
+MOST_SPAN = 16
+"""The most coordinates of a covariance matrix."""
+ASYMMETRY = 1e-9
+"""The relative difference of two entries of a symmetric matrix that counts as rounding."""
+SINGULAR = 1e-12
+"""The ratio of the smallest and the largest eigenvalue up to which a covariance counts as singular."""
 
 FROM_INFINITY = names_of_kinds(lambda kind: kind.starts_at_zero_beta)
 """The kinds whose formula has a meaning for T0 = inf, where beta begins at 0."""
@@ -185,6 +193,53 @@ def padded_alike(means: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...
     return tuple((*row[:used], *[0.0] * (used - len(row))) for row in means)
 
 
+def padded_to(means: tuple[tuple[float, ...], ...], size: int) -> tuple[tuple[float, ...], ...]:
+    """All means padded with zeros to `size` coordinates."""
+    return tuple((*row, *[0.0] * (size - len(row))) for row in means)
+
+
+def covariance_matrices(key: str, value: Any) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """Symmetric positive definite matrices of one size; an asymmetry of rounding is removed."""
+    remedy = "write one matrix per component, such as [[[1.0, 0.3], [0.3, 0.5]], [[1.0, 0.0], [0.0, 1.0]]]"
+    found = [
+        _covariance(f"{key}[{k}]", matrix, remedy)
+        for k, matrix in enumerate(sequence(key, value, remedy, MOST_COMPONENTS))
+    ]
+    for k, matrix in enumerate(found):
+        if len(matrix) != len(found[0]):
+            size, first = len(matrix), len(found[0])
+            raise BadInput(
+                f"{key}[{k}]", f"{size} x {size} entries", f"give {first} x {first} entries, as {key}[0] has"
+            )
+    return tuple(found)
+
+
+def _covariance(key: str, value: Any, remedy: str) -> tuple[tuple[float, ...], ...]:
+    given = sequence(key, value, remedy, MOST_SPAN)
+    rows = [sequence(f"{key}[{n}]", row, remedy, MOST_SPAN) for n, row in enumerate(given)]
+    size = len(rows)
+    if not rows:
+        raise BadInput(key, "an empty matrix", remedy)
+    for n, row in enumerate(rows):
+        if len(row) != size:
+            raise BadInput(f"{key}[{n}]", f"{len(row)} entries in a matrix of {size} rows", f"give {size} entries")
+    entries = [[real(f"{key}[{n}][{m}]", x) for m, x in enumerate(row)] for n, row in enumerate(rows)]
+    for n in range(size):
+        for m in range(n):
+            above, below = entries[m][n], entries[n][m]
+            if abs(above - below) > ASYMMETRY * max(abs(above), abs(below)):
+                found = f"not symmetric: entry [{m}][{n}] is {above}, and [{n}][{m}] is {below}"
+                raise BadInput(key, found, "write a symmetric matrix")
+            entries[n][m] = entries[m][n] = (above + below) / 2
+    with mpmath.workdps(30):
+        eigenvalues = mpmath.eigsy(mpmath.matrix(entries), eigvals_only=True)
+        least, largest = min(eigenvalues), max(abs(x) for x in eigenvalues)
+        if least <= SINGULAR * largest or least < SMALLEST:
+            found = f"not positive definite: its smallest eigenvalue is {mpmath.nstr(least, 6)}"
+            raise BadInput(key, found, "give a covariance matrix with positive eigenvalues")
+    return tuple(map(tuple, entries))
+
+
 def start_temperature(kind: str, value: Any) -> float:
     key = "schedule.T0"
     if isinstance(value, numbers.Real) and value == math.inf:
@@ -257,12 +312,17 @@ def require_length(key: str, entries: Collection[Any], wanted: int, reason: str)
         raise BadInput(key, f"{len(entries)} entries", f"give {reason}")
 
 
-def require_distinct_modes(means: tuple[tuple[float, ...], ...], scales: tuple[float, ...]) -> None:
-    seen: dict[tuple[tuple[float, ...], float], int] = {}
-    for k, mode in enumerate(zip(means, scales, strict=True)):
+def require_distinct_modes(
+    means: tuple[tuple[float, ...], ...],
+    scales: tuple[float, ...],
+    covariances: tuple[tuple[tuple[float, ...], ...], ...],
+) -> None:
+    seen: dict[tuple, int] = {}
+    for k, mode in enumerate(zip(means, scales, covariances or [()] * len(means), strict=True)):
         if mode in seen:
+            what = "mean, scale and covariance" if covariances else "mean and scale"
             remedy = "merge them into one, adding their weights"
-            raise BadInput(f"target.means[{k}]", f"the same mean and scale as target.means[{seen[mode]}]", remedy)
+            raise BadInput(f"target.means[{k}]", f"the same {what} as target.means[{seen[mode]}]", remedy)
         seen[mode] = k
 
 

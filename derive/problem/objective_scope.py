@@ -6,7 +6,7 @@ alone, and calls `require_tempered_reverse_kl` before it computes.
 
 from __future__ import annotations
 
-from derive.problem.specification import BadInput, Objective, Problem
+from derive.problem.specification import COVARIANCES, BadInput, Objective, Problem
 
 
 def key_of_another_objective(problem: Problem) -> str | None:
@@ -23,3 +23,14 @@ def require_tempered_reverse_kl(problem: Problem, what: str, remedy: str) -> Non
     """
     if (key := key_of_another_objective(problem)) is not None:
         raise BadInput(key, f"{what} the tempered reverse KL of p*^beta alone", remedy)
+
+
+def require_isotropic(problem: Problem, what: str, remedy: str) -> None:
+    """Raise BadInput for a problem in which covariances are given or learned.
+
+    what: what is confined to isotropic components, as the beginning of a sentence such as "fixed points are found for".
+    """
+    if problem.has_covariances:
+        sections = {"target": problem.target, "proposal": problem.proposal}
+        given = [f"{name}.{COVARIANCES}" for name, mixture in sections.items() if mixture.covariances]
+        raise BadInput((given or ["flow.learn"])[0], f"{what} isotropic components alone", remedy)

@@ -22,6 +22,7 @@ from derive.problem.field_checks import LONGEST_NAME, BadInput, require_name, sh
 from derive.problem.schedules import make_schedule
 from derive.problem.scope import outside
 from derive.problem.specification import (
+    COVARIANCES,
     DETAILS,
     NEEDED,
     Flow,
@@ -171,6 +172,8 @@ def problem_as_dict(problem: Problem) -> dict[str, Any]:
         document[name] = {key: value for key, value in values.items() if value not in ([], "", None)}
     if problem.objective == Objective():  # files and results from before there were others stay as they are
         del document["objective"]
+    if COVARIANCES not in problem.flow.learn:
+        del document["flow"]["metric"]
     return document
 
 

@@ -46,8 +46,8 @@ OUTSIDE = (
         "target.cov* proposal.cov* target.precision* proposal.precision* target.cholesky* proposal.cholesky* "
         "target.sigma* proposal.sigma*  "
         "target.std* proposal.std* target.variance* proposal.variance* flow.learn[[]*=cov* flow.learn[[]*=precision*",
-        "components are isotropic, N(mean, scale^2 I): full and diagonal covariances are not covered",
-        "give one standard deviation per component, scales = [1.0, 1.0]",
+        "a component's spread is stated by scales, and by covariances in the coordinates of target.means",
+        "give scales = [1.0, 1.0], say, or one matrix per component, covariances = [[[1.0, 0.3], [0.3, 0.5]], ...]",
     ),
     Outside(
         "proposal.mean* proposal.init* init.mean* init.state* init.law=gauss* init.law=normal* init.law=zero* "
@@ -143,9 +143,10 @@ OUTSIDE = (
     ),
     Outside(
         "flow.manifold=torus flow.manifold=simplex flow.manifold=hyperbolic flow.manifold=stiefel "
-        "flow.manifold=*wasserstein* flow.manifold=bures* flow.manifold=fisher* flow.metric* flow.geometry*",
-        "means move on their spheres or freely in Euclidean space: other manifolds and metrics are not covered",
-        "let manifold be one of sphere, euclidean",
+        "flow.manifold=*wasserstein* flow.manifold=bures* flow.manifold=fisher* flow.metric=* flow.geometry*",
+        "means move on their spheres or freely in Euclidean space, and learned covariances in the metric log or "
+        "bures-wasserstein: other manifolds and metrics are not covered",
+        "let flow.manifold be one of sphere, euclidean, and flow.metric one of log, bures-wasserstein",
     ),
 )
 """The features outside the theory. The first entry that fits a key or value gives the message."""

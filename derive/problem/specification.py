@@ -17,11 +17,13 @@ from derive.objects.short_repr import short_repr
 from derive.problem.field_checks import (
     MOST_DIMENSIONS,
     BadInput,
+    covariance_matrices,
     keep,
     mean_vectors,
     mixture_weights,
     one_of,
     padded_alike,
+    padded_to,
     positive,
     positives,
     require_distinct_modes,
@@ -40,22 +42,27 @@ ADAPTIVE_KINDS = names_of_kinds(lambda kind: kind.adaptive)
 """The kinds that are rules: they raise beta by what the proposal has become, and have no formula in t."""
 
 MANIFOLDS = ("sphere", "euclidean")
-LEARNABLE = ("means", *(parameter.name for parameter in PARAMETERS))
+COVARIANCES = "covariances"
+LEARNABLE = ("means", *(parameter.name for parameter in PARAMETERS), COVARIANCES)
+METRICS = ("log", "bures-wasserstein")
 OBJECTIVES = ("reverse-kl", "forward-kl", "mixed")
 LAWS = ("uniform-sphere",)
 
 
-def without(left_out: str, instance: object) -> tuple[str, ...]:
-    """The names of a dataclass's fields, one left out."""
-    return tuple(field.name for field in fields(instance) if field.name != left_out)  # type: ignore[arg-type]
+Matrices = tuple[tuple[tuple[float, ...], ...], ...]
+
+
+def without(instance: object, *left_out: str) -> tuple[str, ...]:
+    """The names of a dataclass's fields, some left out."""
+    return tuple(field.name for field in fields(instance) if field.name not in left_out)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Target:
     """The target mixture p*(x) = sum_k weights[k] N(x; means[k], scales[k]^2 I) of K Gaussian components.
 
-    Two components with the same mean and scale are refused: they are one component, so the number of modes that a run
-    has found would be undefined.
+    Two components with the same mean, scale and covariance are refused: they are one component, so the number of modes
+    that a run has found would be undefined.
 
     Attributes
     ----------
@@ -66,7 +73,10 @@ class Target:
         differ in length. Trailing coordinates that are zero in every mean are dropped, but one coordinate is always
         kept, so r never counts mere padding.
     scales : tuple of float, length K
-        Positive standard deviations.
+        Positive standard deviations; where there are covariances, those outside the r coordinates.
+    covariances : tuple of K tuples of r tuples of r floats
+        The covariance matrix of each component in the r coordinates of the means, which then keep all r coordinates;
+        without covariances, scales[k]^2 I.
     reference_scale : float or None
         Positive. With it the tempered target is the geometric path q0^(1-beta) p*^beta from the reference
         q0 = N(0, reference_scale^2 I); without it, p*^beta.
@@ -87,6 +97,7 @@ class Target:
     means: tuple[tuple[float, ...], ...] = ((3.0,), (-3.0,))
     scales: tuple[float, ...] = (1.0, 1.0)
     reference_scale: float | None = None
+    covariances: Matrices = ()
 
     __repr__ = short_repr
 
@@ -97,11 +108,22 @@ class Target:
         require_length("target.means", means, len(weights), count)
         scales = positives("target.scales", self.scales)
         require_length("target.scales", scales, len(weights), count)
-        require_distinct_modes(means, scales)
+        covariances = covariance_matrices("target.covariances", self.covariances)
+        if covariances:
+            require_length("target.covariances", covariances, len(weights), count)
+            r = len(covariances[0])
+            if len(means[0]) > r:
+                raise BadInput(
+                    "target.covariances[0]",
+                    f"{r} x {r} entries, and target.means use {len(means[0])} coordinates",
+                    f"give {len(means[0])} x {len(means[0])} entries",
+                )
+            means = padded_to(means, r)
+        require_distinct_modes(means, scales, covariances)
         reference = self.reference_scale
         if reference is not None:
             reference = positive("target.reference_scale", reference)
-        keep(self, weights=weights, means=means, scales=scales, reference_scale=reference)
+        keep(self, weights=weights, means=means, scales=scales, reference_scale=reference, covariances=covariances)
 
     @property
     def coordinates(self) -> int:
@@ -110,8 +132,9 @@ class Target:
 
     @property
     def SHOWN(self) -> tuple[str, ...]:
-        """The fields of the repr: a reference only where there is one."""
-        return without("reference_scale", self) if self.reference_scale is None else ()
+        """The fields of the repr: a reference and covariances only where there are some."""
+        absent = {"reference_scale"} if self.reference_scale is None else set()
+        return without(self, *absent, *(() if self.covariances else (COVARIANCES,)))
 
 
 @dataclass(frozen=True)
@@ -128,6 +151,9 @@ class Proposal:
         Positive standard deviations.
     radius : float or tuple of float, length L
         The length of each mean at the start, ||a_i||: one positive number for all components, or one for each.
+    covariances : tuple of L tuples of r tuples of r floats
+        The covariance matrix of each component in the r coordinates of the target's means (at the start, where
+        covariances are learned), with scales[i]^2 I outside them; without covariances, scales[i]^2 I.
 
     Raises
     ------
@@ -144,6 +170,7 @@ class Proposal:
     weights: tuple[float, ...] = (0.5, 0.5)
     scales: tuple[float, ...] = (1.0, 1.0)
     radius: float | tuple[float, ...] = 3.0
+    covariances: Matrices = ()
 
     __repr__ = short_repr
 
@@ -161,7 +188,17 @@ class Proposal:
             )
         else:
             radius = positive("proposal.radius", self.radius)
-        keep(self, weights=weights, scales=scales, radius=radius)
+        covariances = covariance_matrices("proposal.covariances", self.covariances)
+        if covariances:
+            require_length(
+                "proposal.covariances", covariances, len(weights), f"as many as proposal.weights, {len(weights)}"
+            )
+        keep(self, weights=weights, scales=scales, radius=radius, covariances=covariances)
+
+    @property
+    def SHOWN(self) -> tuple[str, ...]:
+        """The fields of the repr: covariances only where there are some."""
+        return () if self.covariances else without(self, COVARIANCES)
 
     @property
     def radii(self) -> tuple[float, ...]:
@@ -178,7 +215,12 @@ class Flow:
     manifold : {"sphere", "euclidean"}
         "sphere" keeps every length ||a_i||; "euclidean" lets the lengths change.
     learn : tuple of str
-        The parameters that move: some of "means", "weights" and "scales", kept in this order whatever the order given.
+        The parameters that move: some of "means", "weights", "scales" and "covariances", kept in this order whatever
+        the order given. "covariances" are the r x r blocks in the target's coordinates; "scales" are then those
+        outside.
+    metric : {"log", "bures-wasserstein"}
+        How a learned covariance C follows the symmetric gradient G of the objective in it: "log" is dC/dt = -4 C G C,
+        the unit metric on log sigma along a diagonal; "bures-wasserstein" is dC/dt = -2 (C G + G C).
 
     Raises
     ------
@@ -194,8 +236,12 @@ class Flow:
 
     manifold: str = "sphere"
     learn: tuple[str, ...] = ("means",)
+    metric: str = METRICS[0]
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
+        metric = one_of("flow.metric", self.metric, METRICS)
         manifold = one_of("flow.manifold", self.manifold, MANIFOLDS)
         given = sequence("flow.learn", self.learn, 'write a list such as ["means"]', len(LEARNABLE))
         chosen = [one_of(f"flow.learn[{i}]", item, LEARNABLE) for i, item in enumerate(given)]
@@ -203,7 +249,16 @@ class Flow:
             raise BadInput("flow.learn", "nothing is learned", f"name at least one of {', '.join(LEARNABLE)}")
         if len(set(chosen)) < len(chosen):
             raise BadInput("flow.learn", f"{shown(chosen)} names one thing twice", "name each once")
-        keep(self, manifold=manifold, learn=tuple(item for item in LEARNABLE if item in chosen))
+        if metric != METRICS[0] and COVARIANCES not in chosen:
+            raise BadInput(
+                "flow.metric", "no covariance is learned", 'add "covariances" to flow.learn or leave flow.metric out'
+            )
+        keep(self, manifold=manifold, learn=tuple(item for item in LEARNABLE if item in chosen), metric=metric)
+
+    @property
+    def SHOWN(self) -> tuple[str, ...]:
+        """The fields of the repr: the metric only where covariances are learned."""
+        return () if COVARIANCES in self.learn else without(self, "metric")
 
 
 DETAILS = {key: kind.name for kind in KINDS.values() for key in kind.own_keys}
@@ -479,19 +534,62 @@ class Problem:
             own = given == (Target(), Proposal(), Flow(), Objective())
             keep(self, name="bimodal" if own else "unnamed")
         require_name("name", self.name)
-        d, r = self.space.dimension, self.target.coordinates
+        d, r = self.space.dimension, self.coordinates
+        _require_one_size_of_covariances(self)
         if d < r:
             raise BadInput(
                 "space.dimension",
-                f"{d} is smaller than the {r} coordinates that target.means use",
+                f"{d} is smaller than the {r} coordinates that "
+                f"{'the covariances' if r > self.target.coordinates else 'target.means'} use",
                 f"give at least {r}, or rotate the means into fewer coordinates",
             )
         _require_a_temperature_with_meaning(self)
 
     @property
+    def coordinates(self) -> int:
+        """The number r of coordinates of the target's means and of the covariances."""
+        return max(self.target.coordinates, *(len(matrix) for matrix in self.proposal.covariances[:1]), 1)
+
+    @property
+    def has_covariances(self) -> bool:
+        """Whether any covariance is given or learned."""
+        return bool(self.target.covariances or self.proposal.covariances or COVARIANCES in self.flow.learn)
+
+    @property
+    def modes(self) -> tuple[tuple[float, ...], ...]:
+        """The target's means in all r coordinates."""
+        return padded_to(self.target.means, self.coordinates)
+
+    @property
+    def mode_covariances(self) -> Matrices:
+        """The covariance of each mode in the r coordinates."""
+        return self.target.covariances or _isotropic(self.target.scales, self.coordinates)
+
+    @property
+    def component_covariances(self) -> Matrices:
+        """The covariance of each component in the r coordinates, at the start."""
+        return self.proposal.covariances or _isotropic(self.proposal.scales, self.coordinates)
+
+    @property
     def SHOWN(self) -> tuple[str, ...]:
         """The fields of the repr: the objective only where it is another one than the tempered reverse KL."""
-        return without("objective", self) if self.objective == Objective() else ()
+        return without(self, "objective") if self.objective == Objective() else ()
+
+
+def _isotropic(scales: tuple[float, ...], size: int) -> Matrices:
+    return tuple(tuple(tuple(s**2 * (m == n) for m in range(size)) for n in range(size)) for s in scales)
+
+
+def _require_one_size_of_covariances(problem: Problem) -> None:
+    """Raise BadInput unless the proposal's covariances have the size of the target's span."""
+    own, r = problem.proposal.covariances, problem.target.coordinates
+    wrong = bool(own) and (len(own[0]) != r if problem.target.covariances else len(own[0]) < r)
+    if wrong:
+        raise BadInput(
+            "proposal.covariances[0]",
+            f"{len(own[0])} x {len(own[0])} entries, and the target has {r} coordinates",
+            f"give {r} x {r} entries, in the coordinates of target.means",
+        )
 
 
 def _require_a_temperature_with_meaning(problem: Problem) -> None:

@@ -329,8 +329,8 @@ OUTSIDE_THE_THEORY = [
     ('target.family = "student-t"', "target.family", "Student's t"),
     ("target.df = 3", "target.df", "Student's t"),
     ('proposal.family = "full-rank"', "proposal.family", "Gaussian mixtures"),
-    ("target.covariances = [[[1.0]]]", "target.covariances", "isotropic"),
-    ('flow.learn = ["covariances"]', "flow.learn[0]", "isotropic"),
+    ("target.covariance = [[[1.0]]]", "target.covariance", "one matrix per component"),
+    ('flow.learn = ["precisions"]', "flow.learn[0]", "one matrix per component"),
     ("proposal.means = [[1.0]]", "proposal.means", "--initial"),
     ('init.law = "gaussian"', "init.law", "proposal.radius"),
     ("flow.learning_rate = 0.1", "flow.learning_rate", "no learning rate"),
@@ -370,7 +370,7 @@ def test_every_line_on_what_is_not_covered_is_said_somewhere_and_hides_nothing_t
         outside(key.strip(), tomllib.loads(f"x = {value}")["x"])
         for key, _, value in (x[0].partition("=") for x in OUTSIDE_THE_THEORY)
     }
-    said.add(outside("flow.learn[0]=covariances"))
+    said.add(outside("flow.learn[0]=precisions"))
     assert said >= {(entry.found, entry.remedy) for entry in OUTSIDE}
     for key in KEYS:
         assert outside(key) is None
