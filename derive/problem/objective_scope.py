@@ -31,6 +31,6 @@ def require_isotropic(problem: Problem, what: str, remedy: str) -> None:
     what: what is confined to isotropic components, as the beginning of a sentence such as "fixed points are found for".
     """
     if problem.has_covariances:
-        sections = {"target": problem.target, "proposal": problem.proposal}
-        given = [f"{name}.{COVARIANCES}" for name, mixture in sections.items() if mixture.covariances]
-        raise BadInput((given or ["flow.learn"])[0], f"{what} isotropic components alone", remedy)
+        given = {"target": problem.target.covariances, "proposal": problem.proposal.covariances}
+        keys = [f"{section}.{COVARIANCES}" for section, matrices in given.items() if matrices]
+        raise BadInput(next(iter(keys), "flow.learn"), f"{what} isotropic components alone", remedy)

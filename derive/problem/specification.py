@@ -43,7 +43,8 @@ ADAPTIVE_KINDS = names_of_kinds(lambda kind: kind.adaptive)
 
 MANIFOLDS = ("sphere", "euclidean")
 COVARIANCES = "covariances"
-LEARNABLE = ("means", *(parameter.name for parameter in PARAMETERS), COVARIANCES)
+LEARNABLE = ("means", *(parameter.name for parameter in PARAMETERS))
+"""What a flow of isotropic components may learn; covariances are learned beside these."""
 METRICS = ("log", "bures-wasserstein")
 OBJECTIVES = ("reverse-kl", "forward-kl", "mixed")
 LAWS = ("uniform-sphere",)
@@ -243,17 +244,18 @@ class Flow:
     def __post_init__(self) -> None:
         metric = one_of("flow.metric", self.metric, METRICS)
         manifold = one_of("flow.manifold", self.manifold, MANIFOLDS)
-        given = sequence("flow.learn", self.learn, 'write a list such as ["means"]', len(LEARNABLE))
-        chosen = [one_of(f"flow.learn[{i}]", item, LEARNABLE) for i, item in enumerate(given)]
+        learnable = (*LEARNABLE, COVARIANCES)
+        given = sequence("flow.learn", self.learn, 'write a list such as ["means"]', len(learnable))
+        chosen = [one_of(f"flow.learn[{i}]", item, learnable) for i, item in enumerate(given)]
         if not chosen:
-            raise BadInput("flow.learn", "nothing is learned", f"name at least one of {', '.join(LEARNABLE)}")
+            raise BadInput("flow.learn", "nothing is learned", f"name at least one of {', '.join(learnable)}")
         if len(set(chosen)) < len(chosen):
             raise BadInput("flow.learn", f"{shown(chosen)} names one thing twice", "name each once")
         if metric != METRICS[0] and COVARIANCES not in chosen:
             raise BadInput(
                 "flow.metric", "no covariance is learned", 'add "covariances" to flow.learn or leave flow.metric out'
             )
-        keep(self, manifold=manifold, learn=tuple(item for item in LEARNABLE if item in chosen), metric=metric)
+        keep(self, manifold=manifold, learn=tuple(item for item in learnable if item in chosen), metric=metric)
 
     @property
     def SHOWN(self) -> tuple[str, ...]:
