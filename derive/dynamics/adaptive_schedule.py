@@ -16,8 +16,9 @@ from functools import cache
 
 import sympy as sp
 
+from derive.dynamics.closure import averages_named, closed_form
 from derive.dynamics.derivation import Derivation, in_order_of_use
-from derive.dynamics.general import GeneralDerivation, averages_named, closed_form, over_components
+from derive.dynamics.general import GeneralDerivation, over_components
 from derive.dynamics.instances import Instance
 from derive.dynamics.scalar_steps import in_scalars, tidied
 from derive.objects.expectation import ChiSquared, Expectation

@@ -12,16 +12,31 @@ from functools import lru_cache
 
 import sympy as sp
 
+from derive.dynamics import in_span
+from derive.dynamics.closure import averages_named, closed_form
 from derive.dynamics.learned import LearnedParameter, parameters_in
-from derive.objects.indices import COMPONENTS, MODE, MODES, OTHER, Entry, I, Index, Sum, equal, fresh, multiplied_out
+from derive.objects.indices import (
+    COMPONENTS,
+    FIRST,
+    MODE,
+    OTHER,
+    SECOND,
+    Entry,
+    I,
+    Sum,
+    equal,
+    fresh,
+    multiplied_out,
+)
 from derive.objects.mixtures import PROPOSAL, TARGET, Average, IndexedMixture, LogDensity, Responsibility, Sample
 from derive.objects.notation import dotted, tex
-from derive.objects.objective import POINT, MixtureExpectation, Setting
+from derive.objects.objective import POINT, SPANNED_POINT, MixtureExpectation, Setting
 from derive.objects.short_repr import short_repr
 from derive.objects.step import Equation, Equations, Step, definitions, display, map_values, rates
-from derive.objects.vectors import Gradient, Inner, SquaredDeviation
+from derive.objects.vectors import Gradient, Inner
+from derive.problem.specification import COVARIANCES
 from derive.rules.coordinates import mean_slope, parameter_slope
-from derive.rules.flow import Descent, OverlapRate, close, product_rule, project
+from derive.rules.flow import Descent, OverlapRate, product_rule, project
 from derive.rules.gradient_rules import (
     RuleDoesNotApplyError,
     collected,
@@ -31,12 +46,12 @@ from derive.rules.gradient_rules import (
     inner,
     logs_of_responsibilities,
     scores,
-    slopes_written_out,
     split,
     stein,
     sums_to_one,
     without_responsibilities,
 )
+from derive.rules.spans import covariance_slope, span_mean_slope, span_scores
 
 OBJECTIVE = r"\mathcal{L}_\beta"
 MEAN_ENERGY = Entry("e_mean")
@@ -69,12 +84,15 @@ class GeneralDerivation:
 def general_derivation(setting: Setting) -> GeneralDerivation:
     """The general derivation of a setting's objective and flow; the setting's own K and L play no part."""
     objective = setting.objective.xreplace({setting.proposal: PROPOSAL, setting.target: TARGET})
-    return apply_general_rules(objective, setting.manifold, tuple(setting.learn))
+    return apply_general_rules(objective, setting.manifold, tuple(setting.learn), setting.metric)
 
 
 @lru_cache(maxsize=32)
-def apply_general_rules(objective: sp.Expr, manifold: str, learn: tuple[str, ...]) -> GeneralDerivation:
+def apply_general_rules(
+    objective: sp.Expr, manifold: str, learn: tuple[str, ...], metric: str = "log"
+) -> GeneralDerivation:
     """Apply the rules in order to an objective, which is a sum of averages under the two mixtures and of constants."""
+    spanned = objective.has(SPANNED_POINT)
     averages = {node: (node.args[0], node.args[2]) for node in objective.atoms(MixtureExpectation)}
     expanded = objective.xreplace({node: over_components(f, mixture) for node, (f, mixture) in averages.items()})
     integrand = next((f for f, mixture in averages.values() if mixture == PROPOSAL), sp.S.Zero)
@@ -94,20 +112,29 @@ def apply_general_rules(objective: sp.Expr, manifold: str, learn: tuple[str, ...
         wholes.append(Equation("gradient_i", rf"\nabla_{{{tex(a)}}}{OBJECTIVE}", Gradient(expanded, a), indices=(I,)))
         parts.append(mean_slope(expanded, a))
         jacobians.append("∂x_j/∂a_i = δ_ij")
+        if spanned:
+            wholes.append(in_span.whole_mean_slope(expanded))
+            parts.append(span_mean_slope(expanded, I, FIRST))
     for parameter in learned:
         slope = parameter.slope(expanded, PROPOSAL, I)
         left = rf"\partial_{{\{parameter.slope.letter}_i}}{OBJECTIVE}"
         wholes.append(Equation(f"slope_{parameter.slope.letter}_i", left, slope, indices=(I,)))
         parts.append(parameter_slope(parameter.slope, expanded, I))
         jacobians.append(parameter.slope.jacobian)
+    if COVARIANCES in learn:
+        wholes.append(in_span.whole_covariance_slope(expanded))
+        parts.append(covariance_slope(expanded, I, FIRST, SECOND))
+        jacobians.append(in_span.JACOBIAN)
     current = _slope_steps(steps, tuple(wholes), parts, ", ".join(jacobians))
-    record = _Recorder(steps, current)
+    record = Recorder(steps, current)
     record(
         "deviation from the own mean",
         "x = a_i + (x − a_i) in every average over component i, with u_ij = (a_j − a_i)/σ_j², the slope of logit j "
         "at a_i (u*_ik likewise of mode k).",
         lambda value: value if value.has(LogDensity) else in_deviations(value),
     )
+    if spanned:
+        in_span.moment_steps(record, integrand)
     if any(parameter.name == "weights" for parameter in learned):
         _energy_steps(record, integrand)
     record(
@@ -119,14 +146,20 @@ def apply_general_rules(objective: sp.Expr, manifold: str, learn: tuple[str, ...
     )
     if with_means and integrand != 0:
         record.shares()
-    return _flow_steps(record, manifold, with_means, learned)
+    return _flow_steps(record, manifold, with_means, learned, metric if spanned else None)
 
 
 def over_components(integrand: sp.Expr, mixture: IndexedMixture = PROPOSAL) -> sp.Expr:
     """E_q[f] = Σ_j w_j E_{x_j}[f(x_j)], or likewise under the target."""
     j = fresh(mixture.size)
-    x = Sample(mixture, j)
-    return Sum(mixture.weight(j) * Average(integrand.xreplace({POINT: x}), x), j)
+    f, x = at_sample(integrand, mixture, j)
+    return Sum(mixture.weight(j) * Average(f, x), j)
+
+
+def at_sample(integrand: sp.Expr, mixture: IndexedMixture, index: sp.Expr) -> tuple[sp.Expr, Sample]:
+    """An integrand at a sample of a component, and the sample."""
+    x = Sample(mixture, index, spanned=integrand.has(SPANNED_POINT))
+    return integrand.xreplace({POINT: x, SPANNED_POINT: x}), x
 
 
 def _slope_steps(
@@ -135,15 +168,15 @@ def _slope_steps(
     """The steps from unevaluated slopes to slopes in averages of single responsibilities, which are returned."""
     names = [whole.label.removeprefix("slope_") for whole in wholes]
     through = tuple(
-        Equation(f"through_{n}", rf"p_{{{tex_index(n)}}}", p, indices=(I,))
-        for n, (p, _) in zip(names, parts, strict=True)
+        Equation(f"through_{n}", rf"p_{{{tex_index(n)}}}", p, indices=whole.indices)
+        for whole, n, (p, _) in zip(wholes, names, parts, strict=True)
     )
     explicit = tuple(
-        Equation(f"explicit_{n}", rf"e'_{{{tex_index(n)}}}", e, indices=(I,))
-        for n, (_, e) in zip(names, parts, strict=True)
+        Equation(f"explicit_{n}", rf"e'_{{{tex_index(n)}}}", e, indices=whole.indices)
+        for whole, n, (_, e) in zip(wholes, names, parts, strict=True)
     )
     summed = tuple(replace(w, value=p + e) for w, (p, e) in zip(wholes, parts, strict=True))
-    scored, scored_explicit = map_values(through, scores), map_values(explicit, scores)
+    scored, scored_explicit = (map_values(side, lambda e: span_scores(scores(e))) for side in (through, explicit))
     exchanged = map_values(scored_explicit, lambda e: exchange_responsibilities(e, PROPOSAL))
     vanished = map_values(exchanged, lambda e: sums_to_one(sums_to_one(without_responsibilities(e))))
     collected = tuple(replace(w, value=p.value + e.value) for w, p, e in zip(wholes, scored, vanished, strict=True))
@@ -182,10 +215,12 @@ def _slope_steps(
 def tex_index(name: str) -> str:
     """The name of a slope as an index in LaTeX."""
     letter, _, index = name.partition("_")
-    return index if letter == "gradient" else rf"\{letter}_{index}"
+    if letter == "gradient":
+        return index
+    return rf"\{letter}_{index if len(index) == 1 else f'{{{index}}}'}"
 
 
-class _Recorder:
+class Recorder:
     """The steps so far, and the equations that the next step rewrites."""
 
     def __init__(self, steps: list[Step], current: Equations) -> None:
@@ -213,7 +248,8 @@ class _Recorder:
             outer, node = term.as_independent(Sum, as_Add=False)
             u = next(f for f in sp.Mul.make_args(node.term) if isinstance(f, Entry) and f.family.startswith("u"))
             mixture = TARGET if u.family.endswith("_star") else PROPOSAL
-            alone = Average(Responsibility(mixture, node.index, Sample(PROPOSAL, I)), Sample(PROPOSAL, I))
+            (x,) = {average.sample.plain() for average in node.term.atoms(Average)}
+            alone = Average(Responsibility(mixture, node.index, x), x)
             whole = multiplied_out(node.term / u)
             factor = sp.factor(whole.coeff(alone))
             share = collected(multiplied_out((whole / factor).xreplace(_cancelled(factor))))
@@ -238,12 +274,12 @@ def _cancelled(factor: sp.Expr) -> dict[sp.Symbol, sp.Expr]:
     return {s: sp.S.Zero for s in parameters if plain.subs(s, 0) not in (0, plain)}
 
 
-def _energy_steps(record: _Recorder, integrand: sp.Expr) -> None:
+def _energy_steps(record: Recorder, integrand: sp.Expr) -> None:
     """∂𝓛/∂θ_i = w_i (e_i − Σ_j w_j e_j) with the components' energies e_i in averages; what is under p* stays."""
     if integrand == 0:
         return
-    x, j = Sample(PROPOSAL, I), fresh(COMPONENTS)
-    f = integrand.xreplace({POINT: x})
+    j = fresh(COMPONENTS)
+    f, x = at_sample(integrand, PROPOSAL, I)
     whole = Entry("E", I)
     energy = Entry("e", I)
     centred = PROPOSAL.weight(I) * (Average(f, x) - Sum(PROPOSAL.weight(j) * Average(f, x).xreplace({I: j}), j))
@@ -273,14 +309,21 @@ def _energy_steps(record: _Recorder, integrand: sp.Expr) -> None:
 
 
 def _flow_steps(
-    record: _Recorder, manifold: str, with_means: bool, learned: tuple[LearnedParameter, ...]
+    record: Recorder, manifold: str, with_means: bool, learned: tuple[LearnedParameter, ...], metric: str | None
 ) -> GeneralDerivation:
-    """From slopes to the closed rates of overlaps, weights and scales."""
+    """From slopes to the closed rates of overlaps, weights, scales and, in a span, coordinates and covariances.
+
+    metric: that of covariances; None where there is no span.
+    """
     used = definitions(record.current)
     a = PROPOSAL.mean(I)
     overlaps = {Entry("M", I, MODE): TARGET.mean(MODE), Entry("Q", I, OTHER): PROPOSAL.mean(OTHER)}
     velocities: Equations = ()
-    if with_means:
+    of_coordinates: Equations = ()
+    if metric is not None:
+        del overlaps[Entry("M", I, MODE)]
+        velocities, of_coordinates = in_span.velocities(record, manifold) if with_means else ((), ())
+    elif with_means:
         descent = Equation("velocity_i", dotted(tex(a)), Descent(record.value("gradient_i"), a, manifold), indices=(I,))
         on_sphere = manifold == "sphere"
         velocities = (replace(descent, value=project(descent.value)),)
@@ -296,21 +339,24 @@ def _flow_steps(
     shares = tuple(e for e in used if e.label.startswith("share"))
     velocity = velocities[0].value if velocities else sp.S.Zero
     unevaluated = tuple(
-        Equation(f"d{name.name}", _rate(name), OverlapRate(Inner(a, b), velocity), indices=name.indices)
+        Equation(f"d{name.name}", dotted(tex(name)), OverlapRate(Inner(a, b), velocity), indices=name.indices)
         for name, b in overlaps.items()
     )
     pull = Entry("D", I, OTHER)
     carried: Equations = tuple(replace(e, value=product_rule(e.value)) for e in unevaluated)
     if with_means:
         of_means = Equation("D_in", tex(pull), inner(velocity, PROPOSAL.mean(OTHER)), pull, indices=(I, OTHER))
-        carried = (carried[0], replace(carried[1], value=pull + Entry("D", OTHER, I)), of_means)
-    record.steps.append(Step("product rule", "d(u·v)/dt = u̇·v + u·v̇.", (*unevaluated, *shares), (*carried, *shares)))
+        carried = (*carried[:-1], replace(carried[-1], value=pull + Entry("D", OTHER, I)), of_means)
+    named = (*shares, *definitions(of_coordinates))
+    record.steps.append(Step("product rule", "d(u·v)/dt = u̇·v + u·v̇.", (*unevaluated, *named), (*carried, *named)))
     for parameter in learned:
         rate = parameter.unevaluated_rate(-record.value(f"slope_{parameter.slope.letter}_i"))
         done = replace(rate, value=rate.value.by_chain_rule())
-        own = tuple(e for e in used if not e.label.startswith("share"))
+        own = tuple(e for e in used if e.label in ("e_i", "e_mean"))
         record.steps.append(Step(parameter.rule, parameter.statement, (rate, *own), (done, *own)))
         carried = (*carried, done)
+    if metric is not None:
+        carried = (*of_coordinates, *carried, *in_span.covariance_rates(record, metric))
     chained = (*carried, *used)
     closed = map_values(chained, closed_form)
     averages = averages_named(chained)
@@ -323,75 +369,3 @@ def _flow_steps(
         )
     )
     return GeneralDerivation(tuple(record.steps), velocities, record.steps[-1].after)
-
-
-def _rate(name: Entry) -> str:
-    return dotted(tex(name))
-
-
-def closed_form(value: sp.Expr) -> sp.Expr:
-    """The value with names for inner products and averages; raises RuleDoesNotApplyError if a vector is left."""
-    written = slopes_written_out(value)
-    named = {node: average_entry(node) for node in written.atoms(Average)}
-    overlaps = {node: overlap_entry(node) for node in written.atoms(Inner)}
-    return close(written.xreplace(named).xreplace(overlaps), {})
-
-
-def overlap_entry(node: Inner) -> Entry:
-    """The name of an inner product: M_ik = a_i·ν_k, Q_ij = a_i·a_j, Γ_kl = ν_k·ν_l."""
-    means = [v for v in node.args if v.family == "a"]
-    modes = [v for v in node.args if v.family == "nu"]
-    family = {2: "Q", 1: "M", 0: "Gamma"}[len(means)]
-    return Entry(family, *(index for v in (*means, *modes) for index in v.indices))
-
-
-def average_entry(average: Average) -> Entry:
-    """The name of an average over component i; the family ends in `_star` for the target's responsibilities.
-
-    The names of averages of the proposal's responsibilities are
-
-        rho_ij = E_i[ρ_j],    rho_i_jl = E_i[ρ_j ρ_l],    S_ij = E_i[ρ_j ‖x − a_i‖²/σ_i²],
-        ell_i = E_i[log ρ_i],    ellsq_i = E_i[(log ρ_i)²],    ellS_i = E_i[log ρ_i ‖x − a_i‖²/σ_i²],
-
-    and rhoup_ij is rho_ij for a sample in two dimensions more. Over a sample of mode k they are rhoat_kj, rhoat_k_jl
-    and Sat_kj. Raises TypeError for any other average.
-    """
-    x, f = average.sample, average.integrand
-    at = "at" if x.mixture == TARGET else ""
-    shares = sorted(f.atoms(Responsibility), key=sp.default_sort_key)
-    rest = f.xreplace({rho: sp.S.One for rho in shares if not f.has(sp.log(rho))})
-    indices = [rho.component for rho in shares]
-    star = shares[0].mixture.star
-    logs = [sp.log(rho) for rho in shares]
-    by_rest = {
-        sp.S.One: ("rhoup" if x.extra and len(shares) == 1 else "rho", indices),
-        SquaredDeviation(x): ("S", indices),
-        logs[0]: ("ell", []),
-        logs[0] ** 2: ("ellsq", []),
-        logs[0] * SquaredDeviation(x): ("ellS", []),
-    }
-    if rest not in by_rest:
-        raise TypeError(f"no name for the average of {f}")
-    family, own = by_rest[rest]
-    return Entry(family + at + star, x.component, *own)
-
-
-def averages_named(equations: Equations) -> Equations:
-    """The definitions of the averages that occur, each once, with the indices of its name free."""
-    found: dict[str, Equation] = {}
-    for node in sorted(set().union(*(e.value.atoms(Average) for e in equations)), key=sp.default_sort_key):
-        free = _with_free_indices(node)
-        name = average_entry(free)
-        indices = tuple(index for index in name.indices if isinstance(index, Index))
-        found.setdefault(name.name, Equation(name.name, tex(name), free, name, indices=indices))
-    return tuple(found.values())
-
-
-def _with_free_indices(average: Average) -> Average:
-    """The average with its sample's index as i or k, and its responsibilities' as the next names of their range."""
-    x = average.sample
-    names: dict[Index, Index] = {x.component: I if x.mixture == PROPOSAL else fresh(MODES)}
-    for index in sorted(average.atoms(Index) - {x.component}, key=sp.default_sort_key):
-        names[index] = fresh(index.size, *names.values())
-    apart = {old: sp.Dummy() for old in names}
-    return average.xreplace(apart).xreplace({apart[old]: new for old, new in names.items()})

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import sympy as sp
 
-from derive.dynamics.general import GeneralDerivation, overlap_entry
+from derive.dynamics.closure import overlap_entry
+from derive.dynamics.general import GeneralDerivation
 from derive.dynamics.given_components import GivenComponents, Numbers, coincide
 from derive.objects.expectation import Expectation
 from derive.objects.indices import MODES, Entry, Sum, multiplied_out

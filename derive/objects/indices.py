@@ -17,8 +17,8 @@ from sympy.printing.str import StrPrinter
 from derive.objects.notation import LAST, indexed_name, name_tex
 from derive.objects.parameters import PARAMETERS
 
-COMPONENTS, MODES = sp.symbols("L K", integer=True, positive=True)
-"""The numbers of the proposal's components and of the target's modes."""
+COMPONENTS, MODES, COORDINATES = sp.symbols("L K r", integer=True, positive=True)
+"""The numbers of the proposal's components, of the target's modes, and of the coordinates with covariances."""
 
 
 class Index(sp.Symbol):
@@ -44,7 +44,10 @@ I = Index("i", COMPONENTS)
 OTHER, MODE = Index("n", COMPONENTS), Index("n", MODES)
 """The second free index of an overlap: a component in Q_in, a mode in M_in."""
 
-_BOUND = {COMPONENTS: ("j", "l"), MODES: ("k", "m")}
+FIRST, SECOND = Index("n", COORDINATES), Index("m", COORDINATES)
+"""The free indices of coordinates: X_in is a coordinate of a mean, Sigma_i_nm an entry of a covariance."""
+
+_BOUND = {COMPONENTS: ("j", "l"), MODES: ("k", "m"), COORDINATES: ("o", "p")}
 
 
 def fresh(size: sp.Symbol, *taken: sp.Basic) -> Index:
@@ -56,9 +59,9 @@ def fresh(size: sp.Symbol, *taken: sp.Basic) -> Index:
 
 
 class Entry(sp.Expr):
-    """One member of a family of symbols, by its indices: w_i, Q_ij or rho_i_jl.
+    """One member of a family of symbols, by its indices: w_i, Q_ij, rho_i_jl or Sigma_i_nm.
 
-    With three indices the last two form a group.
+    With more than two indices all but the first form a group.
     """
 
     is_commutative = True
@@ -69,7 +72,7 @@ class Entry(sp.Expr):
     def __new__(cls, family: str | sp.Symbol, *indices: sp.Expr) -> Entry:
         name = str(family)
         found = tuple(sp.sympify(index, strict=True) for index in indices)
-        if name in ("Q", "Gamma") or len(found) == 3:  # symmetric families
+        if name in ("Q", "Gamma") or (len(found) > 2 and name.removesuffix("_star") not in _ORDERED):  # symmetric
             found = (*found[:-2], *sorted(found[-2:], key=sp.default_sort_key))
         return super().__new__(cls, sp.Symbol(name), *found)
 
@@ -102,7 +105,7 @@ class Entry(sp.Expr):
         return indexed_name(self.family, *self._groups(), apart=apart)
 
     def _groups(self) -> tuple[tuple[sp.Expr, ...], ...]:
-        return (self.indices[:1], self.indices[1:]) if len(self.indices) == 3 else (self.indices,)
+        return (self.indices[:1], self.indices[1:]) if len(self.indices) > 2 else (self.indices,)
 
     def _latex(self, printer: LatexPrinter) -> str:
         head = self.family.removesuffix("_star")
@@ -115,6 +118,8 @@ class Entry(sp.Expr):
 
 
 _HEADS = {"nu": r"\nu", "share": r"\hat{\rho}"}
+_ORDERED = {"y", "B"}
+"""The families of more than two indices that are not symmetric in the last two."""
 
 
 class VectorEntry(Entry):

@@ -7,6 +7,7 @@ hand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -14,10 +15,16 @@ import sympy as sp
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
-from derive.objects.indices import COMPONENTS, MODES, Entry, VectorEntry
+from derive.objects.indices import COMPONENTS, COORDINATES, MODES, Entry, VectorEntry
+from derive.objects.spans import SpanLaw, SpanLogDensity, is_spanned
 from derive.objects.vectors import Inner, VectorSymbol
 
 DIMENSION = sp.Symbol("d", positive=True, integer=True)
+
+
+def dimension_outside(x: Any) -> sp.Expr:
+    """The dimension of the space in which the vector part of a point lies: d − r for a point with r coordinates."""
+    return DIMENSION - COORDINATES if is_spanned(x) else DIMENSION
 
 
 class _Components(sp.Basic):
@@ -28,29 +35,43 @@ class _Components(sp.Basic):
         raise NotImplementedError
 
     def logit(self, j: Any, x: Any) -> sp.Expr:
-        """log(w_j N(x; a_j, σ_j² I)), written in inner products."""
+        """log(w_j N(x; a_j, σ_j² I)), written in inner products.
+
+        At a point with coordinates in a span, the inner products are those outside the span, and the density within it
+        is a node of its own.
+        """
         weight, mean, scale = self.component(j)
         squared_distance = Inner(x, x) - 2 * Inner(x, mean) + Inner(mean, mean)
+        dimension = dimension_outside(x)
         return (
             sp.log(weight)
             - squared_distance / (2 * scale**2)
-            - DIMENSION * sp.log(scale)
-            - DIMENSION * sp.log(2 * sp.pi) / 2
+            - dimension * sp.log(scale)
+            - dimension * sp.log(2 * sp.pi) / 2
+            + (SpanLogDensity(self, j, x) if is_spanned(x) else 0)
         )
 
 
 class Mixture(_Components):
     """The mixture Σ_j weights[j] N(x; means[j], scales[j]² I_d) of given components.
 
-    name: LaTeX of the density. posterior: LaTeX of the responsibilities.
+    name: LaTeX of the density. posterior: LaTeX of the responsibilities. span: the laws of the components within the
+    span, where covariances stand there; means and scales are then those outside.
     """
 
     def __new__(
-        cls, name: sp.Symbol, posterior: sp.Symbol, weights: sp.Tuple, means: sp.Tuple, scales: sp.Tuple
+        cls,
+        name: sp.Symbol,
+        posterior: sp.Symbol,
+        weights: sp.Tuple,
+        means: sp.Tuple,
+        scales: sp.Tuple,
+        span: Sequence[SpanLaw] = (),
     ) -> Mixture:
         if not len(weights) == len(means) == len(scales) >= 1:
             raise ValueError("a mixture needs one weight, one mean and one scale per component")
-        return super().__new__(cls, name, posterior, sp.Tuple(*weights), sp.Tuple(*means), sp.Tuple(*scales))
+        parts = (sp.Tuple(*part) for part in (weights, means, scales, span))
+        return super().__new__(cls, name, posterior, *parts)
 
     @property
     def weights(self) -> sp.Tuple:
@@ -63,6 +84,10 @@ class Mixture(_Components):
     @property
     def scales(self) -> sp.Tuple:
         return self.args[4]
+
+    @property
+    def span(self) -> tuple[SpanLaw, ...]:
+        return tuple(self.args[5])
 
     @property
     def size(self) -> int:
@@ -123,8 +148,9 @@ class Sample(sp.Expr):
     is_commutative = True
     print_rank = 3
 
-    def __new__(cls, mixture: IndexedMixture, index: sp.Expr, extra: int = 0) -> Sample:
-        return super().__new__(cls, mixture, sp.sympify(index, strict=True), sp.Integer(extra))
+    def __new__(cls, mixture: IndexedMixture, index: sp.Expr, extra: int = 0, spanned: bool = False) -> Sample:
+        index = sp.sympify(index, strict=True)
+        return super().__new__(cls, mixture, index, sp.Integer(extra), sp.Integer(spanned))
 
     @property
     def mixture(self) -> IndexedMixture:
@@ -139,6 +165,11 @@ class Sample(sp.Expr):
         return int(self.args[2])
 
     @property
+    def spanned(self) -> bool:
+        """Whether the sample has coordinates in a span; the vector is then its part outside."""
+        return bool(self.args[3])
+
+    @property
     def mean(self) -> VectorEntry:
         return self.mixture.mean(self.component)
 
@@ -148,7 +179,15 @@ class Sample(sp.Expr):
 
     def lifted(self) -> Sample:
         """A sample with the same law in two dimensions more."""
-        return Sample(self.mixture, self.component, self.extra + 2)
+        return Sample(self.mixture, self.component, self.extra + 2, self.spanned)
+
+    def of_component(self, index: sp.Expr) -> Sample:
+        """A sample of another component of the same mixture."""
+        return Sample(self.mixture, index, self.extra, self.spanned)
+
+    def plain(self) -> Sample:
+        """A sample of the same component without further dimensions."""
+        return Sample(self.mixture, self.component, spanned=self.spanned)
 
     def _latex(self, printer: LatexPrinter) -> str:
         letter = "y" if self.mixture.star else "x"

@@ -16,9 +16,11 @@ from derive.objects.mixtures import DIMENSION, LogDensity, Mixture
 from derive.objects.notation import indices_apart
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA
-from derive.objects.vectors import GaussianVector, Inner, VectorSymbol
+from derive.objects.vectors import GaussianVector, Inner, SpannedPoint, VectorSymbol
 
 POINT = VectorSymbol("x", "x")
+SPANNED_POINT = SpannedPoint("x", "x")
+"""The point at which densities are taken where covariances stand in a span."""
 LOG_PARTITION = sp.Symbol("log_Z", real=True)
 
 
@@ -61,6 +63,8 @@ class Setting:
         What moves: some of "means", "weights" and "scales".
     under_target : sympy.Expr
         The function of `POINT` that the objective averages under p*; zero for the reverse KL divergence.
+    metric : str
+        The metric in which learned covariances move, "log" or "bures-wasserstein".
     """
 
     proposal: Mixture
@@ -71,8 +75,24 @@ class Setting:
     manifold: str = "sphere"
     learn: tuple[str, ...] = ("means",)
     under_target: sp.Expr = sp.S.Zero
+    metric: str = "log"
 
     __repr__ = short_repr
+
+    @property
+    def point(self) -> VectorSymbol:
+        """The point of which the integrands are functions."""
+        return SPANNED_POINT if self.spanned else POINT
+
+    @property
+    def spanned(self) -> bool:
+        """Whether the components have covariances in a span."""
+        return bool(self.proposal.span)
+
+    @property
+    def coordinates(self) -> int:
+        """The number r of coordinates in which covariances stand; 0 where all components are isotropic."""
+        return self.proposal.span[0].size if self.spanned else 0
 
     @property
     def target_samples(self) -> tuple[GaussianVector, ...]:
@@ -101,18 +121,23 @@ class Setting:
     @property
     def objective(self) -> sp.Expr:
         parts = [(self.integrand, self.proposal), (self.under_target, self.target)]
-        return sp.Add(*(MixtureExpectation(f, POINT, mixture) for f, mixture in parts if f != 0), self.constant)
+        return sp.Add(*(MixtureExpectation(f, self.point, mixture) for f, mixture in parts if f != 0), self.constant)
 
 
 def tempered_reverse_kl(
-    proposal: Mixture, target: Mixture, manifold: str = "sphere", learn: tuple[str, ...] = ("means",)
+    proposal: Mixture,
+    target: Mixture,
+    manifold: str = "sphere",
+    learn: tuple[str, ...] = ("means",),
+    metric: str = "log",
 ) -> Setting:
     """The setting of the objective KL(q ‖ p*^β/Z(β)) = E_q[log q − β log p*] + log Z(β).
 
     The flow moves the parameters `learn`, and the means on the `manifold`; see `Setting`.
     """
-    integrand = LogDensity(proposal, POINT) - BETA * LogDensity(target, POINT)
-    return Setting(proposal, target, _samples("x", proposal), integrand, manifold=manifold, learn=learn)
+    point = SPANNED_POINT if proposal.span else POINT
+    integrand = LogDensity(proposal, point) - BETA * LogDensity(target, point)
+    return Setting(proposal, target, _samples("x", proposal), integrand, manifold=manifold, learn=learn, metric=metric)
 
 
 def along_geometric_path(setting: Setting, scale: sp.Expr) -> Setting:
@@ -132,5 +157,7 @@ def with_forward_kl(setting: Setting, share: sp.Expr) -> Setting:
 
 
 def _samples(letter: str, mixture: Mixture) -> tuple[GaussianVector, ...]:
-    pairs = zip(mixture.means, mixture.scales, strict=True)
-    return tuple(GaussianVector(f"{letter}_{n}", mean, scale) for n, (mean, scale) in enumerate(pairs, 1))
+    triples = zip(mixture.means, mixture.scales, mixture.span or [None] * mixture.size, strict=True)
+    return tuple(
+        GaussianVector(f"{letter}_{n}", mean, scale, span=span) for n, (mean, scale, span) in enumerate(triples, 1)
+    )

@@ -14,6 +14,7 @@ import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
 from derive.objects.notation import tex
+from derive.objects.spans import SpanLaw
 
 
 class VectorSymbol(sp.Symbol):
@@ -33,32 +34,52 @@ class VectorSymbol(sp.Symbol):
         return self.tex
 
 
+class SpannedPoint(VectorSymbol):
+    """A point with coordinates in a span; the vector is its part outside the span."""
+
+    spanned = True
+
+
 class GaussianVector(VectorSymbol):
     """A random vector with the law N(mean, scale² I) in d + `extra` dimensions.
 
-    The extra coordinates lie outside the space of the means.
+    The extra coordinates lie outside the space of the means. With a law `span` of coordinates in a span, the vector is
+    the part outside the span.
     """
 
     mean: VectorSymbol
     scale: sp.Expr
     extra: int
+    span: SpanLaw | None
 
     def __new__(
-        cls, name: str, mean: VectorSymbol, scale: sp.Expr, tex: str | None = None, extra: int = 0
+        cls,
+        name: str,
+        mean: VectorSymbol,
+        scale: sp.Expr,
+        tex: str | None = None,
+        extra: int = 0,
+        span: SpanLaw | None = None,
     ) -> GaussianVector:
         symbol = super().__new__(cls, name, tex)
         symbol.mean, symbol.scale, symbol.extra = mean, sp.sympify(scale, strict=True), extra
+        symbol.span = span
         return symbol
+
+    @property
+    def spanned(self) -> bool:
+        return self.span is not None
 
     def lifted(self) -> GaussianVector:
         """A vector with the same law in two dimensions more."""
-        return GaussianVector(f"{self.name}_plus", self.mean, self.scale, f"{self.tex}^{{+}}", self.extra + 2)
+        name, tex = f"{self.name}_plus", f"{self.tex}^{{+}}"
+        return GaussianVector(name, self.mean, self.scale, tex, self.extra + 2, self.span)
 
     def __getnewargs_ex__(self) -> tuple:
-        return (self.name, self.mean, self.scale, self.tex, self.extra), {}
+        return (self.name, self.mean, self.scale, self.tex, self.extra, self.span), {}
 
     def _hashable_content(self) -> tuple:
-        return (*super()._hashable_content(), self.mean, self.scale, self.extra)
+        return (*super()._hashable_content(), self.mean, self.scale, self.extra, self.span)
 
 
 class SquaredDeviation(sp.Expr):

@@ -159,8 +159,8 @@ def mean_slope(objective: sp.Expr, mean: VectorEntry) -> tuple[sp.Expr, sp.Expr]
         same = sp.KroneckerDelta(*mean.indices, x.component) if x.mixture == PROPOSAL else 0
         return same * Average(Gradient(average.integrand, x), x)
 
-    through = _over_averages(objective, lambda weight, average: weight * moves(average))
-    explicit = _over_averages(
+    through = over_averages(objective, lambda weight, average: weight * moves(average))
+    explicit = over_averages(
         objective, lambda weight, average: weight * Average(Gradient(average.integrand, mean), average.sample)
     )
     return through, explicit
@@ -180,20 +180,20 @@ def parameter_slope(slope: type[Slope], objective: sp.Expr, i: sp.Expr) -> tuple
     def inside(weight: sp.Expr, average: Average) -> sp.Expr:
         x, f = average.sample, average.integrand
         logs = sorted(f.atoms(LogDensity), key=sp.default_sort_key)
-        parts = (f.coeff(log) * _of_log_density(log, lambda e: slope.along(e, i)) for log in logs)
+        parts = (f.coeff(log) * of_log_density(log, lambda e: slope.along(e, i)) for log in logs)
         return weight * Average(sp.Add(*parts), x)
 
-    return _over_averages(objective, moves), _over_averages(objective, inside)
+    return over_averages(objective, moves), over_averages(objective, inside)
 
 
-def _of_log_density(log: LogDensity, derivative: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
+def of_log_density(log: LogDensity, derivative: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
     """Σ_j ρ_j ∂logit_j, the derivative by a parameter of the mixture; `derivative` differentiates one logit."""
     mixture, x = log.args
     j = fresh(mixture.size, x)
     return total(Responsibility(mixture, j, x) * derivative(mixture.logit(j, x)), j)
 
 
-def _over_averages(objective: sp.Expr, rule: Callable[[sp.Expr, Average], sp.Expr]) -> sp.Expr:
+def over_averages(objective: sp.Expr, rule: Callable[[sp.Expr, Average], sp.Expr]) -> sp.Expr:
     """Σ_j of `rule(w_j, E_j[f])` for every sum Σ_j w_j E_j[f] of the objective."""
     return sp.Add(
         *(constant * total(rule(weight, mean), index) for constant, weight, mean, index in _averages_in(objective))

@@ -40,6 +40,43 @@ class Descent:
 
 
 @dataclass(frozen=True)
+class SpannedDescent:
+    """The velocity of a mean with coordinates in a span, before the projection is carried out.
+
+    Attributes
+    ----------
+    outside : sympy.Expr or Vector
+        ∇𝓛 outside the span.
+    within : sympy.Expr or tuple of sympy.Expr
+        ∂𝓛/∂X_in in index notation, or for all coordinates of given components.
+    component : Index or int
+        The component; a number counts from 1.
+    coordinate : Index, int or None
+        The coordinate whose velocity is meant, or None for the part outside the span.
+    manifold : {"sphere", "euclidean"}
+        The manifold on which the mean moves.
+    mean : VectorSymbol or None
+        The mean's part outside, for given components.
+    position : tuple of sympy.Expr
+        The mean's coordinates in the span, for given components.
+    """
+
+    outside: Any
+    within: Any
+    component: Any
+    coordinate: Any
+    manifold: str
+    mean: Any = None
+    position: tuple[sp.Expr, ...] = ()
+
+    def latex(self) -> str:
+        index = r"\perp" if self.coordinate is None else self.coordinate
+        projection = rf"P_{{a_{{{self.component}}}}}" if self.manifold == "sphere" else ""
+        slope = rf"{projection}\nabla_{{a_{{{self.component}}}}}\mathcal{{L}}_\beta"
+        return rf"-\left({slope}\right)_{{{index}}}"
+
+
+@dataclass(frozen=True)
 class OverlapRate:
     """d(u·v)/dt before the product rule.
 

@@ -10,9 +10,19 @@ from collections.abc import Callable
 
 import sympy as sp
 
-from derive.objects.indices import I, Index, Sum, VectorEntry, fresh, multiplied_out, products, total
+from derive.objects.indices import (
+    COORDINATES,
+    Entry,
+    I,
+    Index,
+    Sum,
+    VectorEntry,
+    fresh,
+    multiplied_out,
+    products,
+    total,
+)
 from derive.objects.mixtures import (
-    DIMENSION,
     PROPOSAL,
     TARGET,
     Average,
@@ -21,8 +31,10 @@ from derive.objects.mixtures import (
     LogDensity,
     Responsibility,
     Sample,
+    dimension_outside,
     require_softmax_calculus,
 )
+from derive.objects.spans import SpanLogDensity, SpanScore
 from derive.objects.vectors import Gradient, Inner, RadialSlope, SquaredDeviation
 
 VECTOR_ATOMS = VectorEntry | Sample | Deviation | Gradient
@@ -157,9 +169,11 @@ def exchange_responsibilities(expression: sp.Expr, mixture: IndexedMixture) -> s
         if not isinstance(sums, Sum):
             return term
         weight, average = sums.term.as_independent(Average, as_Add=False)
-        if not isinstance(average, Average) or average.sample != Sample(mixture, sums.index):
+        if not isinstance(average, Average):
             return term
         x = average.sample
+        if x != Sample(mixture, sums.index, spanned=x.spanned):
+            return term
         own = [f for f in sp.Mul.make_args(average.integrand) if isinstance(f, Responsibility) and f.mixture == mixture]
         if len(own) != 1:
             return term
@@ -167,10 +181,11 @@ def exchange_responsibilities(expression: sp.Expr, mixture: IndexedMixture) -> s
         if i.has(sums.index):
             return term
         rest = average.integrand / own[0] * weight / mixture.weight(sums.index)
-        moved = rest.xreplace({x: Sample(mixture, i)})
+        own_sample = x.of_component(i)
+        moved = rest.xreplace({x: own_sample})
         if moved.has(sums.index):
             return term
-        return constant * mixture.weight(i) * Average(moved, Sample(mixture, i))
+        return constant * mixture.weight(i) * Average(moved, own_sample)
 
     return sp.Add(*(exchanged(term) for term in sp.Add.make_args(split(expression))))
 
@@ -309,9 +324,14 @@ def stein(expression: sp.Expr) -> sp.Expr:
 
 
 def _moment(f: sp.Expr, x: Sample) -> sp.Expr:
-    """The average of a product of at most two linear forms of the deviation, or of powers of its square up to two."""
-    deviation, squared = Deviation(x), SquaredDeviation(x)
-    powers = [factor.as_base_exp() for factor in sp.Mul.make_args(f) if factor != 1]
+    """The average of a product of at most two linear forms of the deviation, or of powers of its square up to two.
+
+    In a span, f may be the log density of a component, or a product of at most two of the sample's own scores.
+    """
+    if f.atoms(SpanLogDensity, SpanScore):
+        return _moment_in_span(f, x)
+    deviation, squared, dimension = Deviation(x), SquaredDeviation(x), dimension_outside(x)
+    powers = _powers(f)
     factors = [base for base, power in powers for _ in range(int(power) if power.is_Integer else 1)]
     forms = [g for g in factors if g == deviation or (isinstance(g, Inner) and deviation in g.args)]
     squares = factors.count(squared)
@@ -322,7 +342,31 @@ def _moment(f: sp.Expr, x: Sample) -> sp.Expr:
     if forms:
         u, v = (next(a for a in g.args if a != deviation) for g in forms)
         return x.scale**2 * inner(u, v)
-    return (sp.S.One, DIMENSION, DIMENSION * (DIMENSION + 2))[squares]
+    return (sp.S.One, dimension, dimension * (dimension + 2))[squares]
+
+
+def _moment_in_span(f: sp.Expr, x: Sample) -> sp.Expr:
+    """E[s_n] = 0 and E[s_n s_m] = Λ_nm of the own score, and
+
+    −2 E[log N(x; X_j, Σ_j)] = log det 2πΣ_j + Σ_no Λ_jno (Σ_ino + (X_i − X_j)_n (X_i − X_j)_o).
+    """
+    i, factors = x.component, [base for base, power in _powers(f) for _ in range(int(power))]
+    if len(factors) == 1 and isinstance(factors[0], SpanLogDensity):
+        mixture, j, _ = factors[0].args
+        o, p = (Index(name, COORDINATES) for name in ("o", "p"))
+        same = (mixture, j) == (x.mixture, i)
+        apart = [Entry(f"X{x.mixture.star}", i, n) - Entry(f"X{mixture.star}", j, n) for n in (o, p)]
+        second = Entry(f"Sigma{x.mixture.star}", i, o, p) + sp.Mul(*apart)
+        inside = COORDINATES if same else total(total(Entry(f"Lambda{mixture.star}", j, o, p) * second, p), o)
+        return -(Entry(f"logdet{mixture.star}", j) + COORDINATES * sp.log(2 * sp.pi) + inside) / 2
+    scores = [g.args[3] for g in factors if isinstance(g, SpanScore) and g.args[:2] == (x.mixture, i)]
+    if len(scores) < len(factors) or len(scores) > 2:
+        raise RuleDoesNotApplyError(f"no moment of {f}")
+    return sp.S.Zero if len(scores) == 1 else Entry(f"Lambda{x.mixture.star}", i, *scores)
+
+
+def _powers(f: sp.Expr) -> list[tuple[sp.Expr, sp.Expr]]:
+    return [factor.as_base_exp() for factor in sp.Mul.make_args(f) if factor != 1]
 
 
 def lifted_slope(f: sp.Expr, x: Sample) -> sp.Expr:
