@@ -12,7 +12,7 @@ from typing import Any
 import sympy as sp
 
 from derive.objects.expectation import Expectation
-from derive.objects.indices import COMPONENTS, MODES, Entry, I, Sum
+from derive.objects.indices import COMPONENTS, COORDINATES, FIRST, MODES, SECOND, Entry, I, Sum
 from derive.objects.mixtures import (
     TARGET,
     Average,
@@ -25,6 +25,7 @@ from derive.objects.mixtures import (
 )
 from derive.objects.objective import MixtureExpectation, Setting
 from derive.objects.parameters import PARAMETERS
+from derive.objects.spans import SpanDeviation, SpanLogDensity, SpanScore, SpanSlope
 from derive.objects.vectors import (
     ExpectedVector,
     GaussianVector,
@@ -36,8 +37,12 @@ from derive.objects.vectors import (
     VectorSymbol,
 )
 from derive.rules.coordinates import ParameterRate, Slope
-from derive.rules.flow import Descent, OverlapRate
+from derive.rules.flow import Descent, OverlapRate, SpannedDescent
 from derive.rules.gradient_rules import has_vectors, slopes_written_out
+from derive.rules.spans import CovarianceRate, CovarianceSlope, SpanMeanSlope
+
+OF_SPAN = {"X": "mean", "Sigma": "covariance", "Lambda": "precision", "logdet": "log_determinant"}
+"""The families of entries that a component's law in the span has."""
 
 Numbers = dict[sp.Symbol, int]
 """The numbers of the free indices, counted from 1."""
@@ -48,7 +53,7 @@ class GivenComponents:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.sizes = {COMPONENTS: setting.proposal.size, MODES: setting.target.size}
+        self.sizes = {COMPONENTS: setting.proposal.size, MODES: setting.target.size, COORDINATES: setting.coordinates}
 
     def value(self, value: Any, at: Numbers, is_vector: bool) -> Any:
         """A value of an equation. is_vector: tells what a zero is."""
@@ -63,6 +68,10 @@ class GivenComponents:
             rates = tuple(self.scalar(value.rates, {I: n}) for n in range(1, proposal.size + 1))
             component = self.number(value.component, at) - 1
             return ParameterRate(value.slope, component, rates, tuple(value.slope.symbols(proposal)))
+        if isinstance(value, SpannedDescent):
+            return self._spanned_descent(value, at)
+        if isinstance(value, CovarianceRate):
+            return self._covariance_rate(value, at)
         return self.vector(value, at) if is_vector else self.scalar(value, at)
 
     def scalar(self, expression: sp.Expr, at: Numbers) -> sp.Expr:
@@ -92,6 +101,19 @@ class GivenComponents:
         if isinstance(expression, MixtureExpectation):
             integrand, x, mixture = expression.args
             return MixtureExpectation(self.scalar(integrand, at), x, self.mixture(mixture))
+        if isinstance(expression, SpanLogDensity | SpanScore):
+            mixture, j, x, *rest = expression.args
+            numbers = (self.number(n, at) for n in rest)
+            return expression.func(self.mixture(mixture), self.number(j, at) - 1, self.sample(x, at), *numbers)
+        if isinstance(expression, SpanDeviation):
+            return SpanDeviation(self.sample(expression.args[0], at), self.number(expression.args[1], at))
+        if isinstance(expression, SpanSlope):
+            f, x, n = expression.args
+            return SpanSlope(self.scalar(f, at), self.sample(x, at), self.number(n, at))
+        if isinstance(expression, SpanMeanSlope | CovarianceSlope):
+            functional, mixture, *indices = expression.args
+            numbers = (self.number(index, at) for index in indices)
+            return expression.func(self.scalar(functional, at), self.mixture(mixture), *numbers)
         if isinstance(expression, SquaredDeviation):
             return SquaredDeviation(self.sample(expression.args[0], at))
         if isinstance(expression, RadialSlope):
@@ -135,11 +157,20 @@ class GivenComponents:
 
     def symbol(self, entry: Entry) -> sp.Symbol:
         """The setting's own symbol for an entry, of which the indices are numbers."""
-        mixture = self.setting.target if entry.family.endswith("_star") else self.setting.proposal
+        mixture = self.mixture_of(entry)
+        family = entry.family.removesuffix("_star")
         for parameter in PARAMETERS:
-            if entry.family.removesuffix("_star") == parameter.letter:
+            if family == parameter.letter:
                 return getattr(mixture, parameter.name)[int(entry.indices[0]) - 1]
+        if mixture.span and family in OF_SPAN:
+            j, *place = (int(index) - 1 for index in entry.indices)
+            found = getattr(mixture.span[j], OF_SPAN[family])
+            return found[tuple(place) if len(place) == 2 else place[0]] if place else found
         return sp.Symbol(entry.named(self.setting.apart), real=True)
+
+    def mixture_of(self, entry: Entry) -> Mixture:
+        """The mixture whose family an entry belongs to."""
+        return self.setting.target if entry.family.endswith("_star") else self.setting.proposal
 
     def number(self, index: sp.Expr, at: Numbers) -> int:
         return at[index] if index in at else int(self.sizes.get(index, index))
@@ -158,9 +189,29 @@ class GivenComponents:
         """The integrand and the sample, without further dimensions if equal scales keep the integrand from them."""
         f, x = average.args
         if x.extra and all(coincide(self.mixture(rho.mixture)) for rho in f.atoms(Responsibility)):
-            plain = Sample(x.mixture, x.component)
+            plain = x.plain()
             return f.xreplace({x: plain}), plain
         return f, x
+
+    def _spanned_descent(self, value: SpannedDescent, at: Numbers) -> SpannedDescent:
+        i, n = self.number(value.component, at), value.coordinate
+        within = tuple(self.scalar(value.within, {I: i, FIRST: m}) for m in range(1, self.setting.coordinates + 1))
+        return SpannedDescent(
+            self.vector(value.outside, {I: i}),
+            within,
+            i,
+            None if n is None else self.number(n, at),
+            value.manifold,
+            self.setting.proposal.means[i - 1],
+            tuple(self.setting.proposal.span[i - 1].mean),
+        )
+
+    def _covariance_rate(self, value: CovarianceRate, at: Numbers) -> CovarianceRate:
+        i, n, m = (self.number(index, at) for index in (value.component, value.row, value.column))
+        places = range(1, self.setting.coordinates + 1)
+        slopes = tuple(tuple(self.scalar(value.slopes, {I: i, FIRST: a, SECOND: b}) for b in places) for a in places)
+        covariance = self.setting.proposal.span[i - 1].covariance
+        return CovarianceRate(value.metric, i, n, m, slopes, tuple(map(tuple, covariance.tolist())))
 
     def _atom(self, atom: sp.Expr, at: Numbers) -> VectorSymbol:
         if isinstance(atom, Sample | VectorSymbol):
@@ -172,6 +223,11 @@ class GivenComponents:
 def coincide(mixture: Mixture) -> bool:
     """Whether all scales of the mixture are one symbol."""
     return len(set(mixture.scales)) == 1
+
+
+def alike(mixture: Mixture) -> bool:
+    """Whether all components have one scale and, in a span, one covariance: their log densities differ linearly."""
+    return coincide(mixture) and len({law.covariance for law in mixture.span}) <= 1
 
 
 def _expected(vector: Vector, x: GaussianVector) -> Vector:

@@ -11,15 +11,15 @@ import sympy as sp
 
 from derive.dynamics.closure import overlap_entry
 from derive.dynamics.general import GeneralDerivation
-from derive.dynamics.given_components import GivenComponents, Numbers, coincide
+from derive.dynamics.given_components import GivenComponents, Numbers, alike, coincide
 from derive.objects.expectation import Expectation
-from derive.objects.indices import MODES, Entry, Sum, multiplied_out
+from derive.objects.indices import COORDINATES, MODES, Entry, Sum, multiplied_out
 from derive.objects.mixtures import DIMENSION, PROPOSAL, TARGET, Average, Responsibility
 from derive.objects.notation import indexed_name, symbol_tex
 from derive.objects.objective import Setting
 from derive.objects.step import DefinitionKind, Equation, Equations, Step
 from derive.objects.vectors import Inner, SquaredDeviation
-from derive.rules.flow import Descent
+from derive.rules.flow import Descent, SpannedDescent
 from derive.rules.gradient_rules import has_vectors
 
 _WRITTEN_OUT = ("share", "share_star", "D")
@@ -122,16 +122,17 @@ class Instance:
             symbol = self._given.scalar(equation.symbol, at)
             return symbol.name, symbol_tex(symbol), symbol
         stem, values = equation.label.removesuffix("_" + "".join(map(str, at))), list(at.values())
-        if stem == "dQ":
-            values.sort()
+        if stem == "dQ" or stem == "dSigma":
+            values = [*values[:-2], *sorted(values[-2:])]
         numbers = {str(index): str(value) for index, value in zip(at, values, strict=True)}
 
         def in_numbers(match: re.Match) -> str:
-            found = [numbers.get(letter, letter) for letter in match[2]]
-            return f"_{{{(',' if self.setting.apart else '').join(found)}}}"
+            groups = ([numbers.get(letter, letter) for letter in group] for group in match[2].split(";"))
+            return f"_{{{';'.join((',' if self.setting.apart else '').join(group) for group in groups)}}}"
 
-        left = re.sub(r"_(\{)?([a-z]+)(?(1)\})", in_numbers, equation.left)
-        return indexed_name(stem, values, apart=self.setting.apart) if values else stem, left, None
+        left = re.sub(r"_(\{)?([a-z;]+)(?(1)\})", in_numbers, equation.left)
+        grouped = (values[:1], values[1:]) if len(values) > 2 else (values,)
+        return indexed_name(stem, *grouped, apart=self.setting.apart) if values else stem, left, None
 
 
 class _ClosedForm(GivenComponents):
@@ -165,9 +166,14 @@ class _ClosedForm(GivenComponents):
             yield from ((term, {**at, node.index: n}) for n in range(1, self.sizes[node.index.size] + 1))
 
     def _without_complete_sums(self, node: Sum) -> tuple[sp.Expr, sp.Expr]:
+        if node.index.size == COORDINATES:
+            return sp.S.Zero, node.term
         of_target = node.index.size == MODES
         mixture, general = (self.setting.target, TARGET) if of_target else (self.setting.proposal, PROPOSAL)
-        whole = {"S_star": DIMENSION, "share_star": sp.S.One} if of_target else {"S": DIMENSION}
+        if any(e.family == f"Lambda{general.star}" for e in node.term.atoms(Entry)):
+            return _complete_in_span(node, general.star) if alike(mixture) else (sp.S.Zero, node.term)
+        dimension = DIMENSION - self.setting.coordinates
+        whole = {"S_star": dimension, "share_star": sp.S.One} if of_target else {"S": dimension}
         alone = {e: whole[e.family] for e in node.term.atoms(Entry) if e.family in whole}
         if not alone or not coincide(mixture):
             return sp.S.Zero, node.term
@@ -183,6 +189,8 @@ class _ClosedForm(GivenComponents):
         return self._known[key]
 
     def _meaning(self, entry: Entry) -> sp.Expr:
+        if entry.family in ("y", "y_star") and alike(self._given.mixture_of(entry)):
+            return self._by_stein(entry)
         equation = self._defined.get((entry.family, len(entry.indices)))
         if equation is None or not (_is_average(equation) or entry.family in _WRITTEN_OUT):
             return self.symbol(entry)
@@ -194,12 +202,54 @@ class _ClosedForm(GivenComponents):
             return average
         (x,) = average.variables
         if average.integrand == SquaredDeviation(x):
-            return DIMENSION + x.extra
+            return DIMENSION - self.setting.coordinates + x.extra
         if entry.family.startswith("rhoup") and not x.extra:
             entry = Entry(entry.family.replace("rhoup", "rho"), *entry.indices)
         symbol = self.symbol(entry)
         self.averages[symbol] = average
         return symbol
+
+    def _by_stein(self, entry: Entry) -> sp.Expr:
+        """E_i[ρ_j (x − X_i)_n] = Σ_mlo Σ_inm E_i[ρ_j ρ_l] Λ_mo (X_jo − X_lo) for a common Λ."""
+        mixture = self._given.mixture_of(entry)
+        i, j, n = (int(index) for index in entry.indices)
+        x = self.setting.samples[i - 1]
+        own = mixture.span[j - 1]
+        places = range(own.size)
+        total = sp.S.Zero
+        for l, other in enumerate(mixture.span, 1):
+            apart = (own.mean[o] - other.mean[o] for o in places)
+            pull = own.precision * sp.Matrix(list(apart))
+            slope = sp.Add(*(x.span.covariance[n - 1, m] * pull[m] for m in places))
+            if slope != 0:
+                star = "_star" if entry.family.endswith("_star") else ""
+                average = Expectation(Responsibility(mixture, j - 1, x) * Responsibility(mixture, l - 1, x), x)
+                symbol = self.symbol(Entry(f"rho{star}", i, j, l))
+                self.averages[symbol] = average
+                total += slope * symbol
+        return sp.expand(total)
+
+
+def _complete_in_span(node: Sum, star: str) -> tuple[sp.Expr, sp.Expr]:
+    """The part of a sum over components that Σ_j ρ_j = 1 makes a constant, and the term of the rest.
+
+    All components have the precision of the first one. Then Σ_j y_i_jn = 0 and Σ_j yy_i_jnm = Σ_inm, too.
+    """
+    index, lambdas = node.index, f"Lambda{star}"
+    common = {e: Entry(lambdas, 1, *e.indices[1:]) for e in node.term.atoms(Entry) if e.family == lambdas}
+    constant = rest = sp.S.Zero
+    for part in sp.Add.make_args(multiplied_out(node.term.xreplace(common))):
+        moments = [e for e in part.atoms(Entry) if e.family in {family + star for family in ("rho", "y", "yy")}]
+        (moment,) = moments
+        family = moment.family.removesuffix("_star")
+        whole = {"rho": sp.S.One, "y": sp.S.Zero}.get(family, Entry("Sigma", moment.indices[0], *moment.indices[2:]))
+        completed = part.xreplace({moment: whole})
+        own = family == "rho" and not star  # in a sum of differences X_i − X_j, in which component i has no part
+        if index in completed.free_symbols or own:
+            rest += part
+        else:
+            constant += completed
+    return constant, rest
 
 
 def _energies(closed: Equations) -> Equations:
@@ -218,6 +268,8 @@ def _without_common_energies(closed: Equations) -> Equations:
 
 
 def _is_vector(value: object) -> bool:
+    if isinstance(value, SpannedDescent):
+        return value.coordinate is None
     return isinstance(value, Descent) or (isinstance(value, sp.Expr) and has_vectors(value))
 
 

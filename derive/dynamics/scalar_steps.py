@@ -18,6 +18,7 @@ from derive.objects.softmax import Softmax
 from derive.objects.step import DefinitionKind, Equation, Equations, Step, definitions, map_values, needed, rates
 from derive.rules.geometry import Geometry, Overlaps
 from derive.rules.reduction import CholeskyRoot, FactorNames, Surroundings, reduce_to_scalars
+from derive.rules.span_reduction import names_in_law
 from derive.rules.two_modes import cameron_martin_to_sech, sigmoid_as_tanh
 
 
@@ -37,7 +38,7 @@ def scalar_steps(setting: Setting, geometry: Geometry, overlaps: Overlaps, close
         "A responsibility sees its sample only through the linear forms in its logits, which are jointly "
         "Gaussian, and with unequal scales "
         "through the sample's squared length, of which an independent χ² variable is left.",
-        (*rates(closed), *in_scalars(setting, exact, definitions(closed))),
+        (*rates(closed), *span_definitions(setting), *in_scalars(setting, exact, definitions(closed))),
     )
     if geometry.large_dimension:
         limit = Surroundings.of(setting, geometry, large_dimension=True)
@@ -140,6 +141,13 @@ def factor_names(average: Expectation, setting: Setting) -> FactorNames:
     if mixture != setting.target:
         return FactorNames("Cat" if over_target else "C", (i,), setting.apart)
     return FactorNames("C_star", () if len(set(mixture.scales)) == 1 else (i,), setting.apart)
+
+
+def span_definitions(setting: Setting) -> Equations:
+    """The definitions of the entries of precisions and of Cholesky factors of the covariances in a span."""
+    laws = [law for mixture in (setting.target, setting.proposal) for law in mixture.span]
+    found = dict(item for law in laws for item in names_in_law(law))
+    return tuple(Equation(s.name, symbol_tex(s), value, s, DefinitionKind.FACTOR) for s, value in found.items())
 
 
 def _fluxes(setting: Setting) -> tuple[str, str]:
@@ -259,13 +267,21 @@ def _target_as_tanh(setting: Setting, current: Equations) -> Equations:
         F = sp.Symbol(f"F_{i}", real=True)
         half_sum = sigmoid_as_tanh(average.value)
         (tangent,) = half_sum.atoms(Expectation)
-        replaced[average.symbol] = half_sum.xreplace({tangent: F})
-        if tangents.setdefault(F, tangent) != tangent:
+        first = tangents.setdefault(F, tangent)
+        # SymPy takes the sign out of one of tanh(x) and tanh(−x), unless x has factors that are sums.
+        opposite = first != tangent and _sum_of_arguments(first, tangent) == 0
+        if first != tangent and not opposite:
             raise ArithmeticError("the averages of two responsibilities are not one average of tanh")
+        replaced[average.symbol] = half_sum.xreplace({tangent: -F if opposite else F})
     named = [Equation(F.name, symbol_tex(F), log_ratio.name_in(tangent, sp.tanh), F) for F, tangent in tangents.items()]
     kept = [e for e in definitions(current) if e.symbol not in replaced]
-    moved = map_values(rates(current), lambda rate: rate.xreplace(replaced))
-    return tidied((*moved, log_ratio.definition(), *named, *kept), current)
+    used = _with_averages(replaced, (*rates(current), *kept))
+    own, others = rates(used), definitions(used)
+    return tidied((*own, log_ratio.definition(), *named, *others), current)
+
+
+def _sum_of_arguments(*averages: sp.Expr) -> sp.Expr:
+    return sp.expand(sp.Add(*(argument.args[0] for average in averages for argument in average.atoms(sp.tanh))))
 
 
 def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
@@ -281,8 +297,12 @@ def _proposal_as_sech(setting: Setting, current: Equations) -> Equations:
     flux = Equation("g", "g", log_ratio.name_in(fluxes[0].value, sp.sech), g)
     replaced = {e.symbol: g / weight_of[e.label] for e in averages}
     kept = [e for e in definitions(current) if e.symbol not in replaced]
-    moved = map_values(rates(current), lambda rate: rate.xreplace(replaced))
-    return tidied((*moved, *kept, log_ratio.definition(), flux), current)
+    return tidied((*_with_averages(replaced, (*rates(current), *kept)), log_ratio.definition(), flux), current)
+
+
+def _with_averages(replaced: Mapping[sp.Symbol, sp.Expr], equations: Equations) -> Equations:
+    """The equations with named averages replaced where they are used; an average itself stays as it is."""
+    return map_values(equations, lambda value: value if value.has(Expectation) else value.xreplace(replaced))
 
 
 class _LogRatio:

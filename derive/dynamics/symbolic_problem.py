@@ -13,20 +13,26 @@ import sympy as sp
 from derive.dynamics.derivation import Derivation, derive
 from derive.dynamics.general import GeneralDerivation, general_derivation
 from derive.objects.mixtures import DIMENSION, Mixture
-from derive.objects.notation import indexed_name
+from derive.objects.notation import indexed_name, indices_apart
 from derive.objects.objective import Setting, along_geometric_path, tempered_reverse_kl, with_forward_kl
 from derive.objects.parameters import PARAMETERS, Parameter
 from derive.objects.short_repr import short_repr
 from derive.objects.system import OdeSystem
 from derive.objects.vectors import Inner, Vector, VectorSymbol
 from derive.problem.arguments import checked
-from derive.problem.specification import BadInput, Problem, Proposal, Target
+from derive.problem.objective_scope import require_tempered_reverse_kl
+from derive.problem.specification import COVARIANCES, BadInput, Problem, Proposal, Target
 from derive.rules.flow import gram_symbols
-from derive.rules.geometry import RADIUS, Geometry, R, antipodal, overlaps_of, unrelated
+from derive.rules.geometry import RADIUS, Geometry, R, antipodal, in_span, overlaps_of, unrelated
 from derive.rules.reduction import holds_in
+from derive.rules.span_reduction import span_law
 
 REFERENCE_SCALE = sp.Symbol("sigma_ref", positive=True)
 FORWARD_SHARE = sp.Symbol("v", positive=True)
+
+PROPOSAL_NAMES = ("q", r"\rho", "a", "a", "")
+TARGET_NAMES = (r"p^{\star}", r"\rho^{\star}", "nu", r"\nu", "_star")
+"""The density, the responsibilities, the means in plain text and in LaTeX, and the star of the other symbols."""
 
 DEPENDENT = 1e-12
 """The distance from the span of other modes, relative to a mode's own length, up to which the mode is dependent. The
@@ -82,9 +88,11 @@ def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProble
         raise BadInput(
             "flow.learn", "learned scales have no limit of many dimensions", "leave out --large-dimension or the scales"
         )
+    if problem.has_covariances:
+        return _with_covariances(problem, large_dimension)
     values: dict[sp.Symbol, float] = {DIMENSION: float(problem.space.dimension)}
-    proposal = _mixture(("q", r"\rho", "a", "a", ""), problem.proposal, values, learn)
-    target = _mixture((r"p^{\star}", r"\rho^{\star}", "nu", r"\nu", "_star"), problem.target, values)
+    proposal = _mixture(PROPOSAL_NAMES, problem.proposal, values, learn)
+    target = _mixture(TARGET_NAMES, problem.target, values)
     setting = _setting(problem, tempered_reverse_kl(proposal, target, problem.flow.manifold, learn), values)
     radii = _radius_symbols(problem, values)
     means = problem.target.means
@@ -103,6 +111,67 @@ def symbolise(problem: Problem, large_dimension: bool = False) -> SymbolicProble
     geometry = replace(geometry, dimension=problem.space.dimension, large_dimension=large_dimension)
     _require_motion(problem, setting, geometry)
     return SymbolicProblem(setting, geometry, values, independent)
+
+
+def _with_covariances(problem: Problem, large_dimension: bool) -> SymbolicProblem:
+    """The problem in symbols where covariances are given or learned: coordinates in a span, and vectors outside it.
+
+    A coordinate of a mode or an entry of a given covariance that is zero stays zero; all others are symbols.
+    """
+    require_tempered_reverse_kl(problem, "covariances are covered for", "leave out the covariances or the objective")
+    if large_dimension:
+        raise BadInput(
+            "space.dimension", "with covariances there is no limit of many dimensions", "leave out --large-dimension"
+        )
+    learn, d, r = problem.flow.learn, problem.space.dimension, problem.coordinates
+    values: dict[sp.Symbol, float] = {DIMENSION: float(d)}
+    target = _in_span(_mixture(TARGET_NAMES, problem.target, values), problem, values)
+    proposal = _in_span(_mixture(PROPOSAL_NAMES, problem.proposal, values, learn), problem, values)
+    setting = tempered_reverse_kl(proposal, target, problem.flow.manifold, learn, problem.flow.metric)
+    unequal = any(len(set(mixture.scales)) > 1 for mixture in (target, proposal))
+    if unequal and d > r and d - r <= proposal.size:
+        raise BadInput(
+            "space.dimension",
+            f"unequal scales outside the covariances' {r} coordinates need more than {r + proposal.size} dimensions",
+            f"give at least {r + proposal.size + 1}, or equal scales",
+        )
+    radii = problem.proposal.radii
+    if len(set(radii)) == 1:
+        symbols = [R] * len(radii)
+    else:
+        symbols = [sp.Symbol(f"R_{i}", positive=True) for i in range(1, len(radii) + 1)]
+    values.update(zip(symbols, radii, strict=True))
+    return SymbolicProblem(setting, in_span(setting, symbols, d), values, ())
+
+
+def _in_span(mixture: Mixture, problem: Problem, values: dict[sp.Symbol, float]) -> Mixture:
+    """The mixture with its components' laws in the span; the numbers of their symbols join `values`."""
+    of_target = mixture.means[0].name.startswith("nu")
+    star = "_star" if of_target else ""
+    given = problem.target.covariances if of_target else problem.proposal.covariances
+    learned = not of_target and COVARIANCES in problem.flow.learn
+    numbers = problem.mode_covariances if of_target else problem.component_covariances
+    places = range(problem.coordinates)
+    apart = indices_apart(len(problem.target.weights), len(problem.proposal.weights), len(places))
+
+    def symbol(head: str, j: int, *index: int) -> sp.Symbol:
+        groups = ((j + 1,), index) if len(index) > 1 else ((j + 1, *index),)
+        return sp.Symbol(indexed_name(head + star, *groups, apart=apart), real=True)
+
+    laws = []
+    for j, scale in enumerate(mixture.scales):
+        mean: list[sp.Expr] = [symbol("X", j, n + 1) for n in places]
+        if of_target:
+            values.update(zip(mean, problem.modes[j], strict=True))
+            mean = [s if values[s] != 0 else sp.S.Zero for s in mean]
+        first = j if learned else numbers.index(numbers[j])  # the components with one covariance share its symbols
+        matrix = [[scale**2 if n == m else sp.S.Zero for m in places] for n in places]
+        if given or learned:
+            entries = [[symbol("Sigma", first, *sorted((n + 1, m + 1))) for m in places] for n in places]
+            values.update((entries[n][m], numbers[j][n][m]) for n in places for m in places)
+            matrix = [[e if learned or values[e] != 0 else sp.S.Zero for e in row] for row in entries]
+        laws.append(span_law(mean, matrix, star, first + 1, apart))
+    return Mixture(*mixture.args[:5], laws)
 
 
 def _setting(problem: Problem, setting: Setting, values: dict[sp.Symbol, float]) -> Setting:

@@ -23,6 +23,8 @@ class StateKind(Enum):
 
     MODE_OVERLAP = "overlap of a mean and a mode"
     MEAN_OVERLAP = "overlap of two means"
+    COORDINATE = "coordinate of a mean in the span"
+    COVARIANCE = "entry of a covariance"
     INVERSE_TEMPERATURE = "inverse temperature"
 
 

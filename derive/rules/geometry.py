@@ -38,6 +38,8 @@ class Geometry:
         The dimension d, where it is known. The number matters only where modes and means may span the whole space.
     large_dimension : bool
         Whether to take the limit d → ∞ for the part of ‖x‖² outside the span of the logits' linear forms.
+    radii : tuple of sympy.Expr
+        Where covariances stand in a span: the lengths of the whole means on the sphere.
     """
 
     images: tuple[tuple[VectorSymbol, Vector], ...] = ()
@@ -45,6 +47,7 @@ class Geometry:
     cosines: bool = False
     dimension: int | None = None
     large_dimension: bool = False
+    radii: tuple[sp.Expr, ...] = ()
 
     __repr__ = short_repr
 
@@ -75,6 +78,43 @@ def unrelated(
     )
 
 
+def in_span(setting: Setting, radii: Sequence[sp.Expr], dimension: int) -> Geometry:
+    """The geometry of modes and covariances in a span: outside it every mode is zero.
+
+    radii: the lengths of the means on the sphere. Where the span is the whole space, the means have no part outside.
+    """
+    nothing = tuple((nu, Vector()) for nu in setting.target.means)
+    means = tuple(setting.proposal.means)
+    if dimension == setting.coordinates:
+        return Geometry((*nothing, *((a, Vector()) for a in means)), dimension=dimension, radii=tuple(radii))
+    if setting.manifold != "sphere":
+        return Geometry(nothing, dimension=dimension, radii=tuple(radii))
+    squares = (sp.Add(*(x**2 for x in law.mean)) for law in setting.proposal.span)
+    outside = (sp.sqrt(radius**2 - square) for radius, square in zip(radii, squares, strict=True))
+    return Geometry(nothing, tuple(zip(means, outside, strict=True)), dimension=dimension, radii=tuple(radii))
+
+
+def variables_in_span(setting: Setting, radii: Sequence[sp.Expr]) -> tuple[tuple[StateVariable, ...], ...]:
+    """The records of the coordinates of the means, and of the learned covariances' entries.
+
+    radii: the lengths of the means on the sphere.
+    """
+    on_sphere = setting.manifold == "sphere" and "means" in setting.learn
+    coordinates = [
+        StateVariable(x, StateKind.COORDINATE, (i,), (-radius, radius) if on_sphere else (-sp.oo, sp.oo))
+        for i, (law, radius) in enumerate(zip(setting.proposal.span, radii, strict=True))
+        for x in law.mean
+    ]
+    entries = [
+        StateVariable(law.covariance[n, m], StateKind.COVARIANCE, (i,), (sp.S.Zero if n == m else -sp.oo, sp.oo))
+        for i, law in enumerate(setting.proposal.span)
+        for n in range(law.size)
+        for m in range(n, law.size)
+    ]
+    learned = "covariances" in setting.learn
+    return tuple(coordinates), tuple(entries) if learned else ()
+
+
 @dataclass(frozen=True)
 class Overlaps:
     """The inner products of all modes and means, and those among them that are states.
@@ -91,7 +131,9 @@ class Overlaps:
         The records of these states.
     gram : sympy.ImmutableMatrix
         The Gram matrix of the independent modes and the means in the states, divided by the lengths where the states
-        are cosines.
+        are cosines. In a span, the learned covariances are further blocks of it.
+    coordinates, covariances : tuple of StateVariable
+        The records of the means' coordinates in a span, and of the learned covariances' entries.
     """
 
     names: tuple[tuple[Inner, sp.Symbol], ...]
@@ -99,6 +141,8 @@ class Overlaps:
     moving: tuple[tuple[sp.Symbol, Inner, sp.Expr], ...]
     variables: tuple[StateVariable, ...]
     gram: sp.ImmutableMatrix
+    coordinates: tuple[StateVariable, ...] = ()
+    covariances: tuple[StateVariable, ...] = ()
 
     __repr__ = short_repr
 
@@ -137,28 +181,42 @@ def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
             tail = () if len(means) == 2 else (i, j)
             factor = lengths[a] * lengths[means[j - 1]] if geometry.cosines else sp.S.One
             moving.append((named("s", *tail) if geometry.cosines else names[inner], inner, factor))
+    coordinates, covariances = variables_in_span(setting, geometry.radii)
+    gram = _gram([*independent, *means], geometry, names, relations, moving)
+    if covariances:
+        gram = sp.ImmutableMatrix(sp.diag(gram, *(law.covariance for law in setting.proposal.span)))
     return Overlaps(
         tuple(names.items()),
         tuple(relations.items()),
         tuple(moving),
-        _variables(means, geometry, names, relations, moving),
-        _gram([*independent, *means], geometry, names, relations, moving),
+        _variables(means, geometry, names, relations, moving, [x for law in setting.proposal.span for x in law.mean]),
+        gram,
+        coordinates,
+        covariances,
     )
 
 
 def _variables(
-    means: tuple[VectorSymbol, ...], geometry: Geometry, names: Names, relations: Relations, moving: Moving
+    means: tuple[VectorSymbol, ...],
+    geometry: Geometry,
+    names: Names,
+    relations: Relations,
+    moving: Moving,
+    coordinates: Sequence[sp.Symbol],
 ) -> tuple[StateVariable, ...]:
-    """The records of the overlaps that move.
+    """The records of the overlaps that move. coordinates: those of the means in a span.
 
     Two vectors of known lengths bound their overlap by the product of the lengths.
     """
     moves = {names[inner] for _, inner, _ in moving}
+    within = dict.fromkeys(coordinates, sp.S.Zero)
 
     def interval(inner: Inner) -> tuple[sp.Expr, sp.Expr]:
         if geometry.cosines:
             return -sp.S.One, sp.S.One
         squares = [sp.sqrt(relations.get(names[Inner(v, v)], names[Inner(v, v)])) for v in inner.args]
+        # In a span a mean has a part there, too: the lengths of the whole means bound the overlap.
+        squares = [s.xreplace(within) for s in squares]
         if any(s.free_symbols & moves for s in squares):
             return (sp.S.Zero if inner.args[0] == inner.args[1] else -sp.oo), sp.oo
         return -squares[0] * squares[1], squares[0] * squares[1]

@@ -121,6 +121,8 @@ class Surroundings:
         O(d^{−1/2}).
     names : dict of Inner to sympy.Symbol
         The symbols of all inner products.
+    coordinates : int
+        The number r of coordinates in a span; the vectors are then those of the d − r dimensions outside.
     """
 
     images: Mapping[VectorSymbol, Vector]
@@ -130,15 +132,17 @@ class Surroundings:
     apart: bool = False
     large_dimension: bool = False
     names: dict[Inner, sp.Symbol] = field(default_factory=dict)
+    coordinates: int = 0
 
     @classmethod
     def of(cls, setting: Setting, geometry: Geometry, large_dimension: bool = False) -> Surroundings:
         images = dict(geometry.images)
         modes = tuple(nu for nu in setting.target.means if nu not in images)
         names = gram_symbols(tuple(setting.target.means), tuple(setting.proposal.means))
-        return cls(
-            images, geometry.dimension, modes, tuple(setting.proposal.means), setting.apart, large_dimension, names
-        )
+        means = tuple(setting.proposal.means)
+        # Outside a span, vectors that are dependent are no exception: a Cholesky factor serves them, too.
+        dimension = None if setting.spanned else geometry.dimension
+        return cls(images, dimension, modes, means, setting.apart, large_dimension, names, setting.coordinates)
 
 
 @dataclass(frozen=True)
@@ -192,15 +196,22 @@ def reduce_to_scalars(average: Expectation, surroundings: Surroundings, names: F
     names of the Cholesky factor's entries.
     """
     (x,) = average.variables
+    if x.span is not None:
+        from derive.rules.span_reduction import reduce_in_span
+
+        return reduce_in_span(average, surroundings, names or FactorNames("C"))
     (mixture,) = {rho.mixture for rho in average.integrand.atoms(Responsibility)}
-    found = _logits_in_scalars(mixture, x, surroundings, names or FactorNames("C"))
+    found = logits_outside(mixture, x, surroundings, names or FactorNames("C"))
     scalar_nodes = {rho: Softmax(rho.component + 1, *found.logits) for rho in average.integrand.atoms(Responsibility)}
     scalar_nodes |= dict.fromkeys(average.integrand.atoms(SquaredDeviation), found.squared)
     return Reduced(Expectation(average.integrand.xreplace(scalar_nodes), *found.variables), found.factor)
 
 
-class _Logits(NamedTuple):
-    """A mixture's logits at a sample, and `squared` = ‖x − a‖²/σ², both in scalar `variables`."""
+class Logits(NamedTuple):
+    """A mixture's logits at a sample, and `squared` = ‖x − a‖²/σ², both in scalar `variables`.
+
+    Of a sample with coordinates in a span, both concern the part outside.
+    """
 
     logits: tuple[sp.Expr, ...]
     squared: sp.Expr
@@ -209,7 +220,7 @@ class _Logits(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _logits_in_scalars(mixture: Mixture, x: GaussianVector, surroundings: Surroundings, names: FactorNames) -> _Logits:
+def logits_outside(mixture: Mixture, x: GaussianVector, surroundings: Surroundings, names: FactorNames) -> Logits:
     """The logits of a mixture at a sample in scalars, cached, since many averages are over the same sample."""
     parts = _quadratic_forms(mixture, x, surroundings)
     lines, normals, entries = _in_normals(tuple(part.linear for part in parts), x.scale, surroundings, names)
@@ -219,7 +230,15 @@ def _logits_in_scalars(mixture: Mixture, x: GaussianVector, surroundings: Surrou
         close(part.constant, surroundings.names) + line + x.scale**2 * part.curvature * typical
         for part, line in zip(parts, lines, strict=True)
     )
-    return _Logits(logits, squared, (*normals, *rest), entries)
+    return Logits(logits, squared, (*normals, *rest), entries)
+
+
+def outside_forms(
+    mixture: Mixture, x: GaussianVector, surroundings: Surroundings
+) -> tuple[list[sp.Expr], list[Vector]]:
+    """The constants and the linear forms of a mixture's relative logits outside a span, for equal scales."""
+    parts = _quadratic_forms(mixture, x, surroundings)
+    return [close(part.constant, surroundings.names) for part in parts], [part.linear for part in parts]
 
 
 @lru_cache(maxsize=64)
@@ -229,17 +248,17 @@ def _in_normals(
     """Linear forms of σ z in independent normal variables, these variables, and the entries of the factor."""
     basis = _independent(forms)
     if surroundings.dimension is not None and more_than_fit(len(basis), surroundings):
-        normals = _standard_normals(surroundings.dimension)
+        normals = standard_normals(surroundings.dimension)
         coordinates, entries = frame(surroundings, surroundings.dimension)
         entries = tuple((symbol, close(value, surroundings.names)) for symbol, value in entries)
         return tuple(scale * _along(form, coordinates, normals) for form in forms), normals, entries
-    normals = _standard_normals(len(basis))
+    normals = standard_normals(len(basis))
     lengths = {Inner(RADIAL, RADIAL): 2 * DIMENSION * scale**2}
 
     def inner(u: Vector, v: Vector) -> sp.Expr:
         return close(_without_radial(u.dot(v).xreplace(lengths)), surroundings.names)
 
-    factor, entries = _cholesky([[inner(u, v) for v in basis[: i + 1]] for i, u in enumerate(basis)], names)
+    factor, entries = cholesky([[inner(u, v) for v in basis[: i + 1]] for i, u in enumerate(basis)], names)
     scalars = [scale * sp.Add(*(c * z for c, z in zip(row, normals, strict=False))) for row in factor]
     found = (zip(_coordinates(form, basis), scalars, strict=True) for form in forms)
     return tuple(sp.Add(*(c * y for c, y in terms)) for terms in found), normals, entries
@@ -286,13 +305,15 @@ def most_forms(setting: Setting, geometry: Geometry) -> int:
 def _quadratic_forms(mixture: Mixture, x: GaussianVector, surroundings: Surroundings) -> list[_QuadraticForm]:
     means = list(mixture.means)
     reference = means.index(x.mean) if x.mean in means else mixture.size - 1
-    logits = _expanded_logits(mixture)
+    logits = _expanded_logits(mixture, surroundings.coordinates)
     return [_QuadraticForm.of(logit - logits[reference], x.mean, surroundings) for logit in logits]
 
 
 @lru_cache(maxsize=16)
-def _expanded_logits(mixture: Mixture) -> tuple[sp.Expr, ...]:
-    return tuple(sp.expand(mixture.logit(c, POINT)) for c in range(mixture.size))
+def _expanded_logits(mixture: Mixture, coordinates: int) -> tuple[sp.Expr, ...]:
+    """The logits at POINT; the dimension is that outside a span."""
+    outside = {DIMENSION: DIMENSION - coordinates}
+    return tuple(sp.expand(mixture.logit(c, POINT).xreplace(outside)) for c in range(mixture.size))
 
 
 def _along(
@@ -351,11 +372,11 @@ def _squared_length(
     along = sp.Add(*(z**2 for z in normals))
     if surroundings.dimension == len(normals) and not x.extra:
         return along, ()
-    rest = ChiSquared("c", DIMENSION - len(normals) + x.extra)
+    rest = ChiSquared("c", DIMENSION - surroundings.coordinates - len(normals) + x.extra)
     return along + rest, (rest,)
 
 
-def _standard_normals(count: int) -> tuple[StandardNormal, ...]:
+def standard_normals(count: int) -> tuple[StandardNormal, ...]:
     return (StandardNormal("z"),) if count == 1 else tuple(StandardNormal(f"z_{n + 1}") for n in range(count))
 
 
@@ -397,8 +418,8 @@ def _coordinates(form: Vector, basis: list[Vector]) -> list[sp.Expr]:
     return list(solution)
 
 
-def _cholesky(
-    gram: list[list[sp.Expr]], names: FactorNames
+def cholesky(
+    gram: list[list[sp.Expr]], names: Callable[[int, int], sp.Symbol]
 ) -> tuple[list[list[sp.Expr]], tuple[tuple[sp.Symbol, sp.Expr], ...]]:
     """The lower triangular factor of a symbolic Gram matrix, with named entries, and the values of the names.
 
