@@ -21,11 +21,13 @@ from derive.checks.coordinate_numbers import (
     CoordinateNumbers,
     Point,
     coordinate_symbols,
+    span_symbols,
     squared_outside,
 )
 from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
 from derive.objects.mixtures import LogDensity, Mixture, Responsibility
 from derive.objects.objective import MixtureExpectation
+from derive.objects.spans import SpanDeviation, SpanLaw, SpanLogDensity, SpanScore, SpanSlope
 from derive.objects.step import Value
 from derive.objects.vectors import (
     ExpectedVector,
@@ -37,8 +39,9 @@ from derive.objects.vectors import (
     VectorSymbol,
 )
 from derive.rules.coordinates import ParameterRate, Slope
-from derive.rules.flow import Descent, OverlapRate
+from derive.rules.flow import Descent, OverlapRate, SpannedDescent
 from derive.rules.reduction import AtLargest, CholeskyRoot
+from derive.rules.spans import CovarianceRate, CovarianceSlope, SpanMeanSlope
 
 
 class Meaning:
@@ -82,6 +85,10 @@ class _Evaluation(CoordinateNumbers):
             return [self._overlap_rate(value)]
         if isinstance(value, ParameterRate):
             return [self._parameter_rate(value)]
+        if isinstance(value, SpannedDescent):
+            return self._spanned_descent(value)
+        if isinstance(value, CovarianceRate):
+            return [self._covariance_rate(value)]
         if not isinstance(value, Vector):
             return self.numeric([self.scalar(value)])
         outer = [(a, c) for a, c in value if isinstance(a, Gradient)]
@@ -100,6 +107,35 @@ class _Evaluation(CoordinateNumbers):
         radial = mpmath.fdot(mean, slope) / mpmath.fdot(mean, mean)
         return [radial * a - g for a, g in zip(mean, slope, strict=True)]
 
+    def _spanned_descent(self, value: SpannedDescent) -> list:
+        """−∇𝓛 of the whole mean, less its part along the mean on the sphere; the coordinate or the part outside."""
+        slope = [*self.numeric([self.scalar(s) for s in value.within]), *self.coordinates_of(value.outside)]
+        mean = [*self.numeric([self.scalar(x) for x in value.position]), *self.point.vectors[value.mean]]
+        along = mpmath.fdot(mean, slope) / mpmath.fdot(mean, mean) if value.manifold == "sphere" else mpmath.mpf(0)
+        velocity = [along * x - g for x, g in zip(mean, slope, strict=True)]
+        r = len(value.position)
+        return velocity[r:] if value.coordinate is None else [velocity[value.coordinate - 1]]
+
+    def _covariance_rate(self, value: CovarianceRate) -> mpmath.mpf:
+        size = len(value.covariance)
+        flat = [entry for rows in (value.slopes, value.covariance) for row in rows for entry in row]
+        numbers = self.numeric([self.scalar(entry) for entry in flat])
+        slope, sigma = (mpmath.matrix(size, size) for _ in range(2))
+        for n in range(size):
+            for m in range(size):
+                slope[n, m], sigma[n, m] = numbers[n * size + m], numbers[size * size + n * size + m]
+        products = sigma * slope, slope * sigma
+        rate = -4 * products[0] * sigma if value.metric == "log" else -2 * (products[0] + products[1])
+        return rate[value.row - 1, value.column - 1]
+
+    def _slope_in_span(self, functional: sp.Expr, moved: Mapping[sp.Symbol, int]) -> mpmath.mpf:
+        """Differentiate a functional along some scalar symbols at once, by a complex step."""
+        step = _tiny_step()
+        other = _Evaluation(self.point, self.definitions, {})
+        for symbol, times in moved.items():
+            other.numbers[symbol] += mpmath.mpc(0, times * step)
+        return other.numeric([other.scalar(functional)])[0].imag / step
+
     def _overlap_rate(self, value: OverlapRate) -> mpmath.mpf:
         """Differentiate u(t)·v(t) by a complex step along the two velocities."""
         step = mpmath.mpc(0, _tiny_step())
@@ -111,8 +147,14 @@ class _Evaluation(CoordinateNumbers):
                 return list(position)
             return [x + step * v for x, v in zip(position, self.coordinates_of(velocities[vector]), strict=True)]
 
-        u, v = value.overlap.args
-        return mpmath.fsum(a * b for a, b in zip(moved(u), moved(v), strict=True)).imag / step.imag
+        def moved_within(pair: tuple) -> list:
+            position, rates = (self.numeric([self.scalar(x) for x in part]) for part in pair)
+            return [x + step * v for x, v in zip(position, rates, strict=True)]
+
+        ends = [moved(u) for u in value.overlap.args]
+        if value.within is not None:
+            ends = [[*within, *end] for within, end in zip(map(moved_within, value.within), ends, strict=True)]
+        return mpmath.fsum(a * b for a, b in zip(*ends, strict=True)).imag / step.imag
 
     def _parameter_rate(self, value: ParameterRate) -> mpmath.mpf:
         """Differentiate the parameter, such as softmax(θ + t dθ/dt), by a complex step in t."""
@@ -155,9 +197,28 @@ class _Evaluation(CoordinateNumbers):
             pairs = zip(self.symbols_of(x), self.symbols_of(x.mean), strict=True)
             return sp.Add(*((a - b) * sp.diff(function, a) for a, b in pairs))
         if isinstance(expression, Slope):
-            number = sp.Dummy("slope")
-            self.numbers[number] = self._parameter_slope(expression)
-            return number
+            return self._known(self._parameter_slope(expression))
+        if isinstance(expression, SpanMeanSlope):
+            functional, mixture, i, n = expression.args
+            return self._known(self._slope_in_span(functional, {mixture.span[int(i) - 1].mean[int(n) - 1]: 1}))
+        if isinstance(expression, CovarianceSlope):
+            functional, mixture, i, n, m = expression.args
+            entry = mixture.span[int(i) - 1].covariance[int(n) - 1, int(m) - 1]
+            # One symbol stands for two entries off the diagonal; the symmetric gradient has half its derivative.
+            return self._known(self._slope_in_span(functional, {entry: 1}) / (1 if n == m else 2))
+        if isinstance(expression, SpanLogDensity):
+            mixture, j, x = expression.args
+            return span_log_density(mixture.span[int(j)], self.span_symbols_of(x))
+        if isinstance(expression, SpanScore):
+            mixture, j, x, n = expression.args
+            symbols = self.span_symbols_of(x)
+            return sp.diff(span_log_density(mixture.span[int(j)], symbols), symbols[int(n) - 1])
+        if isinstance(expression, SpanDeviation):
+            x, n = expression.args
+            return self.span_symbols_of(x)[int(n) - 1] - x.span.mean[int(n) - 1]
+        if isinstance(expression, SpanSlope):
+            function, x, n = expression.args
+            return sp.diff(self.scalar(function), self.span_symbols_of(x)[int(n) - 1])
         if isinstance(expression, CholeskyRoot):
             remainder, whole = self.numeric([self.scalar(argument) for argument in expression.args])
             root = sp.Dummy("root")
@@ -193,6 +254,12 @@ class _Evaluation(CoordinateNumbers):
         unchanged = all(new is old for new, old in zip(arguments, expression.args, strict=True))
         return expression if unchanged else expression.func(*arguments)
 
+    def _known(self, number: mpmath.mpf) -> sp.Expr:
+        """A symbol with this number."""
+        symbol = sp.Dummy("slope")
+        self.numbers[symbol] = number
+        return symbol
+
     def _vector_coordinates(self, vector: Vector) -> list[sp.Expr]:
         total: list[sp.Expr] = [sp.S.Zero] * self.point.dimension
         for atom, coefficient in vector:
@@ -223,7 +290,20 @@ def _weighted_densities(mixture: Mixture, x: VectorSymbol, dimension: int) -> tu
     """Return w_j N_j(x) of each component in coordinate symbols."""
     logits = [mixture.logit(j, x) for j in range(mixture.size)]
     in_coordinates = {node: _inner_product(node, dimension) for logit in logits for node in logit.atoms(Inner)}
+    if mixture.span:
+        place = span_symbols(x, mixture.span[0].size)
+        in_coordinates |= {
+            SpanLogDensity(mixture, j, x): span_log_density(law, place) for j, law in enumerate(mixture.span)
+        }
     return tuple(sp.exp(logit.xreplace(in_coordinates)) for logit in logits)
+
+
+def span_log_density(law: SpanLaw, place: Sequence[sp.Expr]) -> sp.Expr:
+    """Return log N(place; X, Σ), written out in the entries of Σ."""
+    away = sp.Matrix([x - m for x, m in zip(place, law.mean, strict=True)])
+    determinant = law.covariance.det()
+    form = (away.T * law.covariance.adjugate() * away)[0] / determinant
+    return -form / 2 - sp.log(determinant) / 2 - law.size * sp.log(2 * sp.pi) / 2
 
 
 def _tiny_step() -> mpmath.mpf:

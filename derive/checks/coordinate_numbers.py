@@ -16,10 +16,12 @@ import mpmath
 import sympy as sp
 
 from derive.objects.expectation import Expectation, evaluate, without_idle_variables
+from derive.objects.indices import COORDINATES
 from derive.objects.mixtures import DIMENSION
 from derive.objects.numeric_averages import function_of, gauss, weighted_sums, with_numbers
 from derive.objects.objective import LOG_PARTITION
 from derive.objects.softmax import Softmax
+from derive.objects.spans import is_spanned
 from derive.objects.vectors import GaussianVector, VectorSymbol
 
 DIGITS = 34
@@ -40,11 +42,14 @@ class Point:
         The d coordinates of each mode and mean.
     scalars : mapping of sympy.Symbol to mpmath.mpf
         The number of each scalar symbol.
+    coordinates : int
+        The number r of coordinates in a span, beside the d of the vectors outside it.
     """
 
     dimension: int
     vectors: Mapping[VectorSymbol, tuple]
     scalars: Mapping[sp.Symbol, mpmath.mpf]
+    coordinates: int = 0
 
 
 class CoordinateNumbers:
@@ -55,13 +60,18 @@ class CoordinateNumbers:
         self.point = point
         self.averages = averages
         self.numbers: dict[sp.Symbol, mpmath.mpf] = dict(point.scalars)
-        self.numbers[DIMENSION] = mpmath.mpf(point.dimension)
+        self.numbers[DIMENSION] = mpmath.mpf(point.dimension + point.coordinates)
+        self.numbers[COORDINATES] = mpmath.mpf(point.coordinates)
         self.numbers.setdefault(LOG_PARTITION, mpmath.mpf(0))
         for vector, coordinates in point.vectors.items():
             self.numbers.update(zip(self.symbols_of(vector), coordinates, strict=True))
 
     def symbols_of(self, vector: VectorSymbol) -> tuple[sp.Symbol, ...]:
         return coordinate_symbols(vector, self.point.dimension)
+
+    def span_symbols_of(self, x: VectorSymbol) -> tuple[sp.Symbol, ...]:
+        """The symbols of a point's coordinates in the span."""
+        return span_symbols(x, self.point.coordinates if is_spanned(x) else 0)
 
     def numeric(self, expressions: list[sp.Expr]) -> list:
         """Return numbers for expressions in coordinate symbols.
@@ -91,7 +101,8 @@ class CoordinateNumbers:
 
     def _lattice_sums(self, integrands: list[sp.Expr], x: VectorSymbol) -> list:
         """Return E over x ~ N(mean, scale² I), or the plain integral over x when x carries no law of its own."""
-        bound = (*self.symbols_of(x), *([squared_outside(x)] if squared_outside(x) != 0 else []))
+        outside = (*self.symbols_of(x), *([squared_outside(x)] if squared_outside(x) != 0 else []))
+        bound = (*self.span_symbols_of(x), *outside)
         varying, fixed = _parted(tuple(integrands), bound)
         compiled = function_of((*bound, *fixed), varying)
         constants = [_number(e, self.numbers) for e in fixed.values()]
@@ -99,15 +110,35 @@ class CoordinateNumbers:
             return self._plain_integrals(with_numbers(compiled, lambda numbers, point: (*point, *numbers), constants))
         (scale,) = self.numeric([x.scale])
         centre = [self.numbers[s] for s in self.symbols_of(x.mean)]
-        size = len(centre)
+        within, factor = self._law_in_span(x)
+        r, size = len(within), len(centre)
 
         def sample(numbers: Sequence, point: Sequence) -> list:
-            mean, scale, others = numbers[:size], numbers[size], numbers[size + 1 :]
-            moved = [m + scale * z for m, z in zip(mean, point, strict=False)]
-            return [*moved, *(scale**2 * squared for squared in point[size:]), *others]
+            span, mean = numbers[:r], numbers[r : r + size]
+            rows, (scale, *others) = numbers[r + size : r + size + r * r], numbers[r + size + r * r :]
+            inside = list(span)
+            for n in range(r):
+                for m in range(n + 1):  # by additions alone, which decimals know, too
+                    inside[n] = inside[n] + rows[n * r + m] * point[m]
+            moved = [m + scale * z for m, z in zip(mean, point[r:], strict=False)]
+            return [*inside, *moved, *(scale**2 * squared for squared in point[r + size :]), *others]
 
-        function = with_numbers(compiled, sample, [*centre, scale, *constants])
-        return gauss(function, self.point.dimension, [mpmath.mpf(x.extra)] if x.extra else [], DIGITS + 3)
+        function = with_numbers(compiled, sample, [*within, *centre, *factor, scale, *constants])
+        return gauss(function, r + self.point.dimension, [mpmath.mpf(x.extra)] if x.extra else [], DIGITS + 3)
+
+    def _law_in_span(self, x: GaussianVector) -> tuple[list, list]:
+        """The mean of a sample in the span, and the rows of a factor of its covariance; complex where they are."""
+        if x.span is None:
+            return [], []
+        mean = self.numeric(list(x.span.mean))
+        size = len(mean)
+        sigma = self.numeric(list(x.span.covariance))
+        factor = mpmath.zeros(size)
+        for n in range(size):
+            for m in range(n + 1):
+                rest = sigma[n * size + m] - mpmath.fsum(factor[n, k] * factor[m, k] for k in range(m))
+                factor[n, m] = mpmath.sqrt(rest) if n == m else rest / factor[m, m]
+        return mean, list(factor)
 
     def _plain_integrals(self, function: Callable[..., Sequence]) -> list:
         """Return ∫ f(x) dx by the trapezoidal rule on a lattice, for f that decays like a mixture density.
@@ -118,10 +149,13 @@ class CoordinateNumbers:
         farthest = max(mpmath.norm(v) for v in self.point.vectors.values())
         radius = farthest + max(self._scales()) * mpmath.sqrt(2 * (DIGITS + 6) * mpmath.log(10))
         line = tuple((h, h * n) for n in range(-int(radius / h) - 1, int(radius / h) + 2))
-        return weighted_sums(function, [line] * self.point.dimension, radius=radius)[0]
+        return weighted_sums(function, [line] * (self.point.dimension + self.point.coordinates), radius=radius)[0]
 
     def _scales(self) -> list[mpmath.mpf]:
-        return [mpmath.mpf(1), *(v for s, v in self.point.scalars.items() if s.name.startswith("sigma"))]
+        """The scales, and the roots of the covariances' diagonal entries, which differ little from the eigenvalues'."""
+        scalars = self.point.scalars.items()
+        variances = [v for s, v in scalars if s.name.startswith("Sigma") and v > mpmath.mpf(1) / 2]
+        return [mpmath.mpf(1), *(v for s, v in scalars if s.name.startswith("sigma")), *map(mpmath.sqrt, variances)]
 
     def _lattice_step(self) -> mpmath.mpf:
         """Return the step h for which both error terms are below 10^−(digits + 3).
@@ -219,6 +253,12 @@ def _outermost_averages(expressions: Iterable[sp.Basic]) -> list[sp.Expr]:
 def coordinate_symbols(vector: VectorSymbol, dimension: int) -> tuple[sp.Symbol, ...]:
     """Return the symbols of a vector's coordinates. Their names are names in Python, too."""
     return tuple(sp.Symbol(f"{vector.name}_at_{c}", real=True) for c in range(dimension))
+
+
+@cache
+def span_symbols(vector: VectorSymbol, coordinates: int) -> tuple[sp.Symbol, ...]:
+    """Return the symbols of a point's coordinates in the span."""
+    return tuple(sp.Symbol(f"{vector.name}_in_span_{c}", real=True) for c in range(coordinates))
 
 
 def squared_outside(x: VectorSymbol) -> sp.Expr:

@@ -11,6 +11,7 @@ import sympy as sp
 
 from derive.checks.concrete import Meaning
 from derive.checks.coordinate_numbers import DIGITS, GUARD, Point
+from derive.checks.points_in_span import point_in_span
 from derive.dynamics.derivation import Derivation
 from derive.objects.parameters import parameters_of
 from derive.objects.step import Equation, Step
@@ -73,9 +74,14 @@ def check_dimension(derivation: Derivation) -> int:
 
     The dimension is 2 if all scales are equal. With unequal scales, whose averages cost most, it is the number of
     linear forms in a mixture's logits, but on a sphere at least 2, because means on a sphere in one dimension cannot
-    move. If the equations hold only in the problem's own dimension, that dimension is returned.
+    move. If the equations hold only in the problem's own dimension, that dimension is returned. Where covariances
+    stand in a span, it is the dimension outside the span: 1 if all scales are equal.
     """
     setting, geometry = derivation.setting, derivation.geometry
+    if setting.spanned:
+        outside = (geometry.dimension or 0) - setting.coordinates
+        unequal = any(len(set(mixture.scales)) > 1 for mixture in (setting.proposal, setting.target))
+        return min(outside, setting.proposal.size + 1 if unequal else 1)
     forms = most_forms(setting, geometry)
     if geometry.dimension is not None and not holds_in(setting, geometry, geometry.dimension + 1):
         return geometry.dimension
@@ -143,6 +149,8 @@ def sample_point(
                 free = (s for s in dict.fromkeys(symbols) if s.is_Symbol and s not in scalars)
                 scalars.update({s: uniform(*(scales if several else (0.8, 1.2))) for s in free})
         scalars.update({s: uniform(0.6, 0.9) for s in setting.parameters})
+        if setting.spanned:
+            return point_in_span(derivation, dimension, in_geometry, scalars, uniform, lengths, fixed)
         for length in dict.fromkeys(length for _, length in geometry.lengths):
             scalars[length] = uniform(*lengths)
         for coefficient in sorted(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from derive.objects.indices import MODES, Entry, I, Index, fresh
+from derive.objects.indices import COORDINATES, MODES, Entry, I, Index, Sum, fresh
 from derive.objects.mixtures import PROPOSAL, TARGET, Average, Responsibility
 from derive.objects.notation import tex
 from derive.objects.spans import SpanDeviation
@@ -14,12 +14,25 @@ from derive.rules.flow import close
 from derive.rules.gradient_rules import slopes_written_out
 
 
-def closed_form(value: sp.Expr) -> sp.Expr:
-    """The value with names for inner products and averages; raises RuleDoesNotApplyError if a vector is left."""
+def closed_form(value: sp.Expr, spanned: bool = False) -> sp.Expr:
+    """The value with names for inner products and averages; raises RuleDoesNotApplyError if a vector is left.
+
+    spanned: the vectors are the parts outside a span.
+    """
     written = slopes_written_out(value)
     named = {node: average_entry(node) for node in written.atoms(Average)}
-    overlaps = {node: overlap_entry(node) for node in written.atoms(Inner)}
+    overlap = overlap_outside if spanned else overlap_entry
+    overlaps = {node: overlap(node) for node in written.atoms(Inner)}
     return close(written.xreplace(named).xreplace(overlaps), {})
+
+
+def overlap_outside(node: Inner) -> sp.Expr:
+    """An inner product outside a span: Q_ij − Σ_o X_io X_jo for two means, zero for a mode."""
+    if any(v.family == "nu" for v in node.args):
+        return sp.S.Zero
+    i, j = (v.indices[0] for v in node.args)
+    o = fresh(COORDINATES)
+    return overlap_entry(node) - Sum(Entry("X", i, o) * Entry("X", j, o), o)
 
 
 def overlap_entry(node: Inner) -> Entry:

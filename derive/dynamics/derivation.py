@@ -103,7 +103,7 @@ def apply_rules(setting: Setting, geometry: Geometry) -> Derivation:
 
 def _carrier(setting: Setting, overlaps: Overlaps, final: Equations) -> OdeSystem:
     learned = (v for parameter in parameters_in(setting.learn) for v in parameter.variables(setting.proposal))
-    variables = (*overlaps.coordinates, *overlaps.variables, *learned, *overlaps.covariances)
+    variables = (*overlaps.variables, *learned, *overlaps.covariances)
     states = [variable.symbol for variable in variables]
     named = in_order_of_use(tuple((e.symbol, e.value) for e in definitions(final)))
     right = {e.label: e.value for e in rates(final)}

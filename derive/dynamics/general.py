@@ -322,7 +322,7 @@ def _flow_steps(
     of_coordinates: Equations = ()
     if metric is not None:
         del overlaps[Entry("M", I, MODE)]
-        velocities, of_coordinates = in_span.velocities(record, manifold) if with_means else ((), ())
+        velocities, of_coordinates = in_span.velocities(record, manifold) if with_means else ((), in_span.AT_REST)
     elif with_means:
         descent = Equation("velocity_i", dotted(tex(a)), Descent(record.value("gradient_i"), a, manifold), indices=(I,))
         on_sphere = manifold == "sphere"
@@ -336,16 +336,21 @@ def _flow_steps(
                 (*velocities, *used),
             )
         )
-    shares = tuple(e for e in used if e.label.startswith("share"))
+    shares = tuple(e for e in used if e.label.startswith("share") or e.label == "f_in")
     velocity = velocities[0].value if velocities else sp.S.Zero
     unevaluated = tuple(
         Equation(f"d{name.name}", dotted(tex(name)), OverlapRate(Inner(a, b), velocity), indices=name.indices)
         for name, b in overlaps.items()
     )
+    if of_coordinates:
+        unevaluated = (in_span.overlap_rate(velocity, of_coordinates),)
     pull = Entry("D", I, OTHER)
     carried: Equations = tuple(replace(e, value=product_rule(e.value)) for e in unevaluated)
     if with_means:
-        of_means = Equation("D_in", tex(pull), inner(velocity, PROPOSAL.mean(OTHER)), pull, indices=(I, OTHER))
+        along = inner(velocity, PROPOSAL.mean(OTHER))
+        if metric is not None:
+            along += in_span.inner_within(of_coordinates)
+        of_means = Equation("D_in", tex(pull), along, pull, indices=(I, OTHER))
         carried = (*carried[:-1], replace(carried[-1], value=pull + Entry("D", OTHER, I)), of_means)
     named = (*shares, *definitions(of_coordinates))
     record.steps.append(Step("product rule", "d(u·v)/dt = u̇·v + u·v̇.", (*unevaluated, *named), (*carried, *named)))
@@ -358,7 +363,7 @@ def _flow_steps(
     if metric is not None:
         carried = (*of_coordinates, *carried, *in_span.covariance_rates(record, metric))
     chained = (*carried, *used)
-    closed = map_values(chained, closed_form)
+    closed = map_values(chained, lambda value: closed_form(value, metric is not None))
     averages = averages_named(chained)
     record.steps.append(
         Step(

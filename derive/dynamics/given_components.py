@@ -63,7 +63,8 @@ class GivenComponents:
         if isinstance(value, OverlapRate):
             numbered = enumerate(proposal.means, 1) if value.velocity != 0 else ()
             moving = tuple((a, self.vector(value.velocity, {I: n})) for n, a in numbered)
-            return OverlapRate(self.scalar(value.overlap, at), moving)
+            overlap = self.scalar(value.overlap, at)
+            return OverlapRate(overlap, moving, None if value.within is None else self._pair_within(value, at))
         if isinstance(value, ParameterRate):
             rates = tuple(self.scalar(value.rates, {I: n}) for n in range(1, proposal.size + 1))
             component = self.number(value.component, at) - 1
@@ -205,6 +206,15 @@ class GivenComponents:
             self.setting.proposal.means[i - 1],
             tuple(self.setting.proposal.span[i - 1].mean),
         )
+
+    def _pair_within(self, value: OverlapRate, at: Numbers) -> tuple:
+        """The coordinates and their velocities of the two means of an overlap."""
+        found, places = [], range(1, self.setting.coordinates + 1)
+        for mean in value.overlap.args:
+            i = self.number(mean.indices[0], at)
+            rates = tuple(self.scalar(value.within, {I: i, FIRST: n}) for n in places)
+            found.append((tuple(self.setting.proposal.span[i - 1].mean), rates))
+        return tuple(found)
 
     def _covariance_rate(self, value: CovarianceRate, at: Numbers) -> CovarianceRate:
         i, n, m = (self.number(index, at) for index in (value.component, value.row, value.column))

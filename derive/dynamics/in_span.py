@@ -1,6 +1,7 @@
 """The steps of the general derivation for coordinates in the span, where covariances stand.
 
-The mean of component i has the coordinates X_in and a part a_i outside, its covariance the entries Σ_inm. With
+The mean of component i has the coordinates X_in and a part a_i outside, its covariance the entries Σ_inm. The overlaps
+Q_ij are those of whole means. With
 f = log q − β log p*, the flow needs the averages
 
     f_in = E_i[∂_n f],    B_inm = E_i[(x − X_i)_n ∂_m f],
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING
 
 import sympy as sp
 
-from derive.objects.indices import COORDINATES, FIRST, SECOND, Entry, I, Sum, fresh
+from derive.objects.indices import COORDINATES, FIRST, OTHER, SECOND, Entry, I, Sum, fresh, total
 from derive.objects.mixtures import PROPOSAL, Average, Sample
 from derive.objects.notation import dotted, tex
 from derive.objects.objective import SPANNED_POINT
 from derive.objects.spans import SpanDeviation, SpanScore, SpanSlope
 from derive.objects.step import Equation, Equations, Step, definitions
 from derive.objects.vectors import Inner
-from derive.rules.flow import SpannedDescent
+from derive.rules.flow import OverlapRate, SpannedDescent
 from derive.rules.gradient_rules import inner, slopes_written_out
 from derive.rules.spans import (
     CovarianceRate,
@@ -39,6 +40,8 @@ from derive.rules.spans import (
 if TYPE_CHECKING:
     from derive.dynamics.general import Recorder
 
+AT_REST: Equations = (Equation("dX_in", dotted(tex(coordinate(PROPOSAL, I, FIRST))), sp.S.Zero, indices=(I, FIRST)),)
+"""The rates of the coordinates where the means are not learned."""
 JACOBIAN = "dx_j = ½ dΣ_i Σ_i⁻¹ (x_j − X_j) δ_ij"
 _X, _SIGMA = coordinate(PROPOSAL, I, FIRST), covariance(PROPOSAL, I, FIRST, SECOND)
 _MEAN, _PRODUCT = Entry("f", I, FIRST), Entry("B", I, FIRST, SECOND)
@@ -123,6 +126,19 @@ def velocities(record: Recorder, manifold: str) -> tuple[Equations, Equations]:
         )
     )
     return (moved[0],), (moved[1], *normal)
+
+
+def overlap_rate(velocity: sp.Expr, of_coordinates: Equations) -> Equation:
+    """d(a_i·a_n)/dt of two whole means before the product rule."""
+    name, other = Entry("Q", I, OTHER), PROPOSAL.mean(OTHER)
+    rate = OverlapRate(Inner(PROPOSAL.mean(I), other), velocity, of_coordinates[0].value)
+    return Equation("dQ_in", dotted(tex(name)), rate, indices=(I, OTHER))
+
+
+def inner_within(of_coordinates: Equations) -> sp.Expr:
+    """Σ_o Ẋ_io X_no, what the coordinates add to the inner product of a velocity with a mean."""
+    o = fresh(COORDINATES)
+    return total(of_coordinates[0].value.xreplace({FIRST: o}) * coordinate(PROPOSAL, OTHER, o), o)
 
 
 def covariance_rates(record: Recorder, metric: str) -> Equations:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import sympy as sp
 
-from derive.dynamics.closure import overlap_entry
+from derive.dynamics.closure import overlap_entry, overlap_outside
 from derive.dynamics.general import GeneralDerivation
 from derive.dynamics.given_components import GivenComponents, Numbers, alike, coincide
 from derive.objects.expectation import Expectation
@@ -150,7 +150,9 @@ class _ClosedForm(GivenComponents):
         self._parts: dict[Sum, tuple[sp.Expr, sp.Expr]] = {}
 
     def scalar(self, expression: sp.Expr, at: Numbers) -> sp.Expr:
-        return super().scalar(overlap_entry(expression) if isinstance(expression, Inner) else expression, at)
+        if isinstance(expression, Inner):
+            expression = overlap_outside(expression) if self.setting.spanned else overlap_entry(expression)
+        return super().scalar(expression, at)
 
     def terms(self, node: Sum, at: Numbers) -> Iterable[tuple[sp.Expr, Numbers]]:
         """The terms of a sum, of which those that a complete sum leaves stand first.
@@ -245,7 +247,7 @@ def _complete_in_span(node: Sum, star: str) -> tuple[sp.Expr, sp.Expr]:
         whole = {"rho": sp.S.One, "y": sp.S.Zero}.get(family, Entry("Sigma", moment.indices[0], *moment.indices[2:]))
         completed = part.xreplace({moment: whole})
         own = family == "rho" and not star  # in a sum of differences X_i − X_j, in which component i has no part
-        if index in completed.free_symbols or own:
+        if own or index in part.xreplace({moment: sp.Dummy()}).free_symbols:
             rest += part
         else:
             constant += completed

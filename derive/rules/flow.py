@@ -86,10 +86,14 @@ class OverlapRate:
         The inner product u·v.
     velocity : sympy.Expr or tuple of (VectorSymbol, Vector)
         The velocity of the mean a_i in index notation, or that of each vector that moves for given components.
+    within : sympy.Expr, tuple or None
+        Where means have coordinates in a span, the overlap is that of the whole means, and this is dX_in/dt in index
+        notation; for given components, the coordinates of the two means with their velocities, ((u, u̇), (v, v̇)).
     """
 
     overlap: Inner
     velocity: Any
+    within: Any = None
 
     def latex(self) -> str:
         return rf"\frac{{d}}{{dt}}\left({tex(self.overlap)}\right)"

@@ -38,8 +38,6 @@ class Geometry:
         The dimension d, where it is known. The number matters only where modes and means may span the whole space.
     large_dimension : bool
         Whether to take the limit d → ∞ for the part of ‖x‖² outside the span of the logits' linear forms.
-    radii : tuple of sympy.Expr
-        Where covariances stand in a span: the lengths of the whole means on the sphere.
     """
 
     images: tuple[tuple[VectorSymbol, Vector], ...] = ()
@@ -47,7 +45,6 @@ class Geometry:
     cosines: bool = False
     dimension: int | None = None
     large_dimension: bool = False
-    radii: tuple[sp.Expr, ...] = ()
 
     __repr__ = short_repr
 
@@ -83,36 +80,15 @@ def in_span(setting: Setting, radii: Sequence[sp.Expr], dimension: int) -> Geome
 
     radii: the lengths of the means on the sphere. Where the span is the whole space, the means have no part outside.
     """
-    nothing = tuple((nu, Vector()) for nu in setting.target.means)
-    means = tuple(setting.proposal.means)
-    if dimension == setting.coordinates:
-        return Geometry((*nothing, *((a, Vector()) for a in means)), dimension=dimension, radii=tuple(radii))
-    if setting.manifold != "sphere":
-        return Geometry(nothing, dimension=dimension, radii=tuple(radii))
-    squares = (sp.Add(*(x**2 for x in law.mean)) for law in setting.proposal.span)
-    outside = (sp.sqrt(radius**2 - square) for radius, square in zip(radii, squares, strict=True))
-    return Geometry(nothing, tuple(zip(means, outside, strict=True)), dimension=dimension, radii=tuple(radii))
+    outside = [*setting.target.means, *(setting.proposal.means if dimension == setting.coordinates else ())]
+    nothing = tuple((v, Vector()) for v in outside)
+    lengths = tuple(zip(setting.proposal.means, radii, strict=True)) if setting.manifold == "sphere" else ()
+    return Geometry(nothing, lengths, dimension=dimension)
 
 
-def variables_in_span(setting: Setting, radii: Sequence[sp.Expr]) -> tuple[tuple[StateVariable, ...], ...]:
-    """The records of the coordinates of the means, and of the learned covariances' entries.
-
-    radii: the lengths of the means on the sphere.
-    """
-    on_sphere = setting.manifold == "sphere" and "means" in setting.learn
-    coordinates = [
-        StateVariable(x, StateKind.COORDINATE, (i,), (-radius, radius) if on_sphere else (-sp.oo, sp.oo))
-        for i, (law, radius) in enumerate(zip(setting.proposal.span, radii, strict=True))
-        for x in law.mean
-    ]
-    entries = [
-        StateVariable(law.covariance[n, m], StateKind.COVARIANCE, (i,), (sp.S.Zero if n == m else -sp.oo, sp.oo))
-        for i, law in enumerate(setting.proposal.span)
-        for n in range(law.size)
-        for m in range(n, law.size)
-    ]
-    learned = "covariances" in setting.learn
-    return tuple(coordinates), tuple(entries) if learned else ()
+def axes(coordinates: int) -> list[VectorSymbol]:
+    """The unit vectors e_1 … e_r of a span, with which the means' coordinates are overlaps."""
+    return [VectorSymbol(f"e_{n}", f"e_{{{n}}}") for n in range(1, coordinates + 1)]
 
 
 @dataclass(frozen=True)
@@ -131,9 +107,9 @@ class Overlaps:
         The records of these states.
     gram : sympy.ImmutableMatrix
         The Gram matrix of the independent modes and the means in the states, divided by the lengths where the states
-        are cosines. In a span, the learned covariances are further blocks of it.
-    coordinates, covariances : tuple of StateVariable
-        The records of the means' coordinates in a span, and of the learned covariances' entries.
+        are cosines. In a span, that of its axes and the means, with the learned covariances as further blocks.
+    covariances : tuple of StateVariable
+        The records of the learned covariances' entries.
     """
 
     names: tuple[tuple[Inner, sp.Symbol], ...]
@@ -141,7 +117,6 @@ class Overlaps:
     moving: tuple[tuple[sp.Symbol, Inner, sp.Expr], ...]
     variables: tuple[StateVariable, ...]
     gram: sp.ImmutableMatrix
-    coordinates: tuple[StateVariable, ...] = ()
     covariances: tuple[StateVariable, ...] = ()
 
     __repr__ = short_repr
@@ -149,6 +124,65 @@ class Overlaps:
 
 def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
     """The overlaps of the setting's modes and means, as the geometry relates them."""
+    return _overlaps_in_span(setting, geometry) if setting.spanned else _overlaps_of_vectors(setting, geometry)
+
+
+def _overlaps_in_span(setting: Setting, geometry: Geometry) -> Overlaps:
+    """The coordinates X_in = a_i·e_n and the overlaps Q_ij of the whole means."""
+    means, directions, laws = tuple(setting.proposal.means), axes(setting.coordinates), setting.proposal.span
+    lengths, images = dict(geometry.lengths), dict(geometry.images)
+    pairs = [(i, j) for i in range(len(means)) for j in range(i, len(means))]
+    products = {Inner(means[i], means[j]): s for (i, j), s in _products(setting, pairs).items()}
+    coordinates = {
+        Inner(a, e): x for a, law in zip(means, laws, strict=True) for e, x in zip(directions, law.mean, strict=True)
+    }
+    relations: dict[sp.Symbol, sp.Expr] = {}
+    for (i, j), name in zip(pairs, products.values(), strict=True):
+        if means[i] in images:
+            relations[name] = sp.Add(*(x * y for x, y in zip(laws[i].mean, laws[j].mean, strict=True)))
+        elif i == j and means[i] in lengths:
+            relations[name] = lengths[means[i]] ** 2
+    moving = [
+        (name, inner, sp.S.One) for inner, name in (*coordinates.items(), *products.items()) if name not in relations
+    ]
+    place = {a: i for i, a in enumerate(means)}
+
+    def variable(name: sp.Symbol, inner: Inner) -> StateVariable:
+        components = tuple(sorted(place[v] for v in inner.args if v in place))
+        if inner in products:
+            bound = sp.Mul(*(lengths.get(a, sp.oo) for a in inner.args))
+            low = sp.S.Zero if inner.args[0] == inner.args[1] else -bound
+            return StateVariable(name, StateKind.MEAN_OVERLAP, (components * 2)[:2], (low, bound))
+        bound = lengths.get(means[components[0]], sp.oo)
+        return StateVariable(name, StateKind.COORDINATE, components, (-bound, bound))
+
+    entries = tuple(
+        StateVariable(law.covariance[n, m], StateKind.COVARIANCE, (i,), (sp.S.Zero if n == m else -sp.oo, sp.oo))
+        for i, law in enumerate(laws)
+        for n in range(law.size)
+        for m in range(n, law.size)
+    )
+    learned = "covariances" in setting.learn
+    X = sp.Matrix([list(law.mean) for law in laws])
+    Q = sp.Matrix(len(means), len(means), lambda i, j: products[Inner(means[i], means[j])]).xreplace(relations)
+    gram = sp.Matrix(sp.BlockMatrix([[sp.eye(len(directions)), X.T], [X, Q]]))
+    if learned:
+        gram = sp.diag(gram, *(law.covariance for law in laws))
+    return Overlaps(
+        (*coordinates.items(), *products.items()),
+        tuple(relations.items()),
+        tuple(moving),
+        tuple(variable(name, inner) for name, inner, _ in moving),
+        sp.ImmutableMatrix(gram),
+        entries if learned else (),
+    )
+
+
+def _products(setting: Setting, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], sp.Symbol]:
+    return {(i, j): sp.Symbol(indexed_name("Q", (i + 1, j + 1), apart=setting.apart), real=True) for i, j in pairs}
+
+
+def _overlaps_of_vectors(setting: Setting, geometry: Geometry) -> Overlaps:
     modes, means = tuple(setting.target.means), tuple(setting.proposal.means)
     names = gram_symbols(modes, means)
     images, lengths = dict(geometry.images), dict(geometry.lengths)
@@ -181,42 +215,28 @@ def overlaps_of(setting: Setting, geometry: Geometry) -> Overlaps:
             tail = () if len(means) == 2 else (i, j)
             factor = lengths[a] * lengths[means[j - 1]] if geometry.cosines else sp.S.One
             moving.append((named("s", *tail) if geometry.cosines else names[inner], inner, factor))
-    coordinates, covariances = variables_in_span(setting, geometry.radii)
-    gram = _gram([*independent, *means], geometry, names, relations, moving)
-    if covariances:
-        gram = sp.ImmutableMatrix(sp.diag(gram, *(law.covariance for law in setting.proposal.span)))
     return Overlaps(
         tuple(names.items()),
         tuple(relations.items()),
         tuple(moving),
-        _variables(means, geometry, names, relations, moving, [x for law in setting.proposal.span for x in law.mean]),
-        gram,
-        coordinates,
-        covariances,
+        _variables(means, geometry, names, relations, moving),
+        _gram([*independent, *means], geometry, names, relations, moving),
     )
 
 
 def _variables(
-    means: tuple[VectorSymbol, ...],
-    geometry: Geometry,
-    names: Names,
-    relations: Relations,
-    moving: Moving,
-    coordinates: Sequence[sp.Symbol],
+    means: tuple[VectorSymbol, ...], geometry: Geometry, names: Names, relations: Relations, moving: Moving
 ) -> tuple[StateVariable, ...]:
-    """The records of the overlaps that move. coordinates: those of the means in a span.
+    """The records of the overlaps that move.
 
     Two vectors of known lengths bound their overlap by the product of the lengths.
     """
     moves = {names[inner] for _, inner, _ in moving}
-    within = dict.fromkeys(coordinates, sp.S.Zero)
 
     def interval(inner: Inner) -> tuple[sp.Expr, sp.Expr]:
         if geometry.cosines:
             return -sp.S.One, sp.S.One
         squares = [sp.sqrt(relations.get(names[Inner(v, v)], names[Inner(v, v)])) for v in inner.args]
-        # In a span a mean has a part there, too: the lengths of the whole means bound the overlap.
-        squares = [s.xreplace(within) for s in squares]
         if any(s.free_symbols & moves for s in squares):
             return (sp.S.Zero if inner.args[0] == inner.args[1] else -sp.oo), sp.oo
         return -squares[0] * squares[1], squares[0] * squares[1]

@@ -142,7 +142,22 @@ class Surroundings:
         means = tuple(setting.proposal.means)
         # Outside a span, vectors that are dependent are no exception: a Cholesky factor serves them, too.
         dimension = None if setting.spanned else geometry.dimension
+        if setting.spanned:  # the overlaps are those of whole means
+            names = _names_outside(setting, names)
         return cls(images, dimension, modes, means, setting.apart, large_dimension, names, setting.coordinates)
+
+
+def _names_outside(setting: Setting, names: Mapping[Inner, sp.Symbol]) -> dict[Inner, sp.Expr]:
+    """The inner products outside a span in overlaps of whole means, Q_ij − Σ_n X_in X_jn."""
+    place = {a: law.mean for a, law in zip(setting.proposal.means, setting.proposal.span, strict=True)}
+
+    def outside(inner: Inner, name: sp.Symbol) -> sp.Expr:
+        u, v = inner.args
+        if u not in place or v not in place:
+            return sp.S.Zero
+        return name - sp.Add(*(x * y for x, y in zip(place[u], place[v], strict=True)))
+
+    return {inner: outside(inner, name) for inner, name in names.items()}
 
 
 @dataclass(frozen=True)
