@@ -130,15 +130,29 @@ def factors_of(proposal: np.ndarray, target: np.ndarray) -> Factors:
     return Factors(factors, np.linalg.inv(factors), log_volumes)
 
 
-@compiled
 def turn_entry(
     inverses: np.ndarray, factors: np.ndarray, replica: int, centre: int, component: int, row: int, column: int
 ) -> float:
-    """One entry of A_c^-1 A_i, with the arrays of `Factors`."""
+    """One entry of A_c^-1 A_i, with the arrays of `Factors`.
+
+    This and the other functions of arrays with a row for each replica are plain Python, and the CPU's and the GPU's
+    compilers each compile them.
+    """
     entry = 0.0
     for n in range(inverses.shape[3]):
         entry += inverses[replica, centre, row, n] * factors[replica, component, n, column]
     return entry
+
+
+@compiled
+def find_seen(seen: np.ndarray, inside: np.ndarray, offsets: np.ndarray, turns: np.ndarray, c: int, lanes: int) -> None:
+    """Writes u_c to `seen`, (r, lanes), with the other arguments of `find_covariant_pulls`."""
+    for n in range(len(seen)):
+        for lane in range(lanes):
+            seen[n, lane] = offsets[c, n]
+        for m in range(len(seen)):
+            for lane in range(lanes):
+                seen[n, lane] += turns[c, n, m] * inside[m, lane]
 
 
 @compiled
@@ -164,24 +178,21 @@ def find_covariant_pulls(
     """Finds the pulls of all centres c on some particles x of component i, one particle in each lane.
 
     The function writes k_c(x) / sigma_c^2, the pulls outside S, to `pulls` (L + K, lanes), their sums over the centres
-    to `totals` (lanes,), u_c to `seen` (L + K, r, lanes), v to `pushes` (r, lanes), and log q and log p* at x, up to
-    constants, to the first two rows of `log_sums`. dots, squares, separations: those of
-    `kernels.particles.step.find_pulls` outside S; inside: z in S, (r, lanes). offsets: A_c^-1 (a_i - c), (L + K, r);
-    turns: A_c^-1 A_i, (L + K, r, r); log_amplitudes: log weight - log det A - (d - r) log scale, (L + K,).
+    to `totals` (lanes,), v to `pushes` (r, lanes), and log q and log p* at x, up to constants, to `log_sums` (2,
+    lanes). seen: work space, (r, lanes); the function finds u_c twice, because a GPU has no registers to keep it for
+    all centres. dots, squares, separations: those of `kernels.particles.step.find_pulls` outside S; inside: z in S, (r,
+    lanes). offsets: A_c^-1 (a_i - c), (L + K, r); turns: A_c^-1 A_i, (L + K, r, r); log_amplitudes: log weight - log
+    det A - (d - r) log scale, (L + K,).
     """
     r = len(pushes)
     for c in range(len(pulls)):
         for lane in range(lanes):
             squared_distance = separations[c] + scale * (2.0 * dots[c, lane] + scale * squares[lane])
             pulls[c, lane] = log_amplitudes[c] - 0.5 * precisions[c] * squared_distance
+        find_seen(seen, inside, offsets, turns, c, lanes)
         for n in range(r):
             for lane in range(lanes):
-                seen[c, n, lane] = offsets[c, n]
-            for m in range(r):
-                for lane in range(lanes):
-                    seen[c, n, lane] += turns[c, n, m] * inside[m, lane]
-            for lane in range(lanes):
-                pulls[c, lane] -= 0.5 * seen[c, n, lane] * seen[c, n, lane]
+                pulls[c, lane] -= 0.5 * seen[n, lane] * seen[n, lane]
     normalise_exponentials(pulls, 0, proposals, log_sums[0], lanes)
     normalise_exponentials(pulls, proposals, len(pulls), log_sums[1], lanes)
     for lane in range(lanes):
@@ -190,28 +201,16 @@ def find_covariant_pulls(
             pushes[n, lane] = 0.0
     for c in range(len(pulls)):
         factor = 1.0 if c < proposals else -beta
+        find_seen(seen, inside, offsets, turns, c, lanes)
         for n in range(r):
             for m in range(r):
                 for lane in range(lanes):
-                    pushes[n, lane] -= factor * pulls[c, lane] * turns[c, m, n] * seen[c, m, lane]
+                    pushes[n, lane] -= factor * pulls[c, lane] * turns[c, m, n] * seen[m, lane]
         for lane in range(lanes):
             pulls[c, lane] *= factor * precisions[c]
             totals[lane] += pulls[c, lane]
 
 
-@compiled
-def add_pushes(sums: np.ndarray, pushes: np.ndarray, inside: np.ndarray, members: int) -> None:
-    """Adds v and v z^T of the first `members` lanes to the sums, (r + r^2,)."""
-    r = len(pushes)
-    for n in range(r):
-        for lane in range(members):
-            sums[n] += pushes[n, lane]
-        for m in range(r):
-            for lane in range(members):
-                sums[r + n * r + m] += pushes[n, lane] * inside[m, lane]
-
-
-@compiled
 def write_inside(
     gradients: np.ndarray,
     whitened: np.ndarray,
@@ -222,7 +221,10 @@ def write_inside(
     replica: int,
     component: int,
 ) -> None:
-    """Writes a component's gradient in S, and its entry of `CovariantEstimates.whitened`, from `add_pushes`' sums."""
+    """Writes a component's gradient in S, and its entry of `CovariantEstimates.whitened`, from sums over its particles.
+
+    sums: those of v and, row by row, of v z^T, (r + r^2,).
+    """
     r = whitened.shape[2]
     for n in range(r):
         total = 0.0
@@ -247,8 +249,7 @@ def move_covariance(
 ) -> None:
     """Euler step of one component's covariance, in place in the arrays of `Factors`.
 
-    change, moved: work space, (r, r). The function is plain Python, and the CPU's and the GPU's compilers each compile
-    it.
+    change, moved: work space, (r, r).
     """
     r = whitened.shape[2]
     for n in range(r):

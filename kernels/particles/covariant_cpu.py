@@ -16,7 +16,6 @@ from kernels.particles.covariances import (
     CovarianceFlow,
     CovariantEstimates,
     Factors,
-    add_pushes,
     find_covariant_pulls,
     move_covariance,
     turn_entry,
@@ -33,6 +32,21 @@ from kernels.particles.lanes import add_block, subtract_weighted
 from kernels.particles.random_stream import LANES, compiled, draw_block
 from kernels.particles.shapes import NO_SUMS, SCALES, WEIGHTS, add_slopes
 from kernels.particles.step import Estimates, ParticleFlow, Replicas
+
+compiled_turn_entry, compiled_write_inside = compiled(turn_entry), compiled(write_inside)
+compiled_move_covariance = compiled(move_covariance)
+
+
+@compiled
+def add_pushes(sums: np.ndarray, pushes: np.ndarray, inside: np.ndarray, members: int) -> None:
+    """Adds v and v z^T of the first `members` lanes to the sums, (r + r^2,)."""
+    r = len(pushes)
+    for n in range(r):
+        for lane in range(members):
+            sums[n] += pushes[n, lane]
+        for m in range(r):
+            for lane in range(members):
+                sums[r + n * r + m] += pushes[n, lane] * inside[m, lane]
 
 
 @compiled
@@ -67,7 +81,7 @@ def estimate_component(
         np.empty(LANES, centres.dtype),
     )
     pulls, totals, log_sums = np.empty((count, LANES)), np.empty(LANES), np.empty((2, LANES))
-    inside, pushes, seen = np.empty((r, LANES)), np.empty((r, LANES)), np.empty((count, r, LANES))
+    inside, pushes, seen = np.empty((r, LANES)), np.empty((r, LANES)), np.empty((r, LANES))
     differences, separations, pull_sums = np.zeros((count, 4 * blocks), centres.dtype), np.zeros(count), np.zeros(count)
     offsets, turns = np.zeros((count, r)), np.empty((count, r, r))
     noise, inner_sums = np.zeros(4 * blocks), np.zeros(r + r * r)
@@ -83,7 +97,7 @@ def estimate_component(
                     offsets[c, n] += factors.inverses[replica, c, n, coordinate] * difference
         for n in range(r):
             for m in range(r):
-                turns[c, n, m] = turn_entry(factors.inverses, factors.factors, replica, c, component, n, m)
+                turns[c, n, m] = compiled_turn_entry(factors.inverses, factors.factors, replica, c, component, n, m)
     for first in range(0, flow.particles, LANES):
         members = min(LANES, flow.particles - first)
         dots[:] = real(0)
@@ -133,7 +147,7 @@ def estimate_component(
         for c in range(count):
             total -= pull_sums[c] * np.float64(differences[c, coordinate])
         gradient[coordinate] = weight * total / flow.particles
-    write_inside(
+    compiled_write_inside(
         estimates.gradients, whitened, inner_sums, factors.inverses, weight, flow.particles, replica, component
     )
     if with_shapes:
@@ -164,9 +178,6 @@ def estimate_replica(
         estimate_component(
             estimates, whitened, i, centres, state, factors, flow, beta, replica, step, with_shapes, flag
         )
-
-
-compiled_move_covariance = compiled(move_covariance)
 
 
 @lru_cache

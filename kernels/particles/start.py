@@ -176,7 +176,9 @@ def _covariant_replicas_on(
     device: Device, start: Replicas, flow: ParticleFlow, factors: Factors, covariance_flow: CovarianceFlow
 ) -> Any:
     if device.kind == "cuda":
-        raise ValueError("covariances are known to the CPU alone: use device='cpu'")
+        from kernels.particles.cuda.covariances import CovariantCudaParticles
+
+        return CovariantCudaParticles(start, flow, factors, covariance_flow)
     from kernels.particles.covariant_cpu import CovariantCpuParticles
 
     return CovariantCpuParticles(start, flow, factors, covariance_flow)
