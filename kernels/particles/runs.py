@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +30,10 @@ class ParticleRun:
         The device that ran, and whether the particles were projected onto the span of the centres.
     seed, dt, particles
         As given to `simulate_particles`.
+    X
+        The means' first r coordinates, (n_out, replicas, L, r); None in a run without covariances.
+    covariances
+        Covariances of the proposal in these coordinates, (n_out, replicas, L, r, r); None in a run without covariances.
     """
 
     t: np.ndarray
@@ -44,6 +47,8 @@ class ParticleRun:
     dt: float
     particles: int
     projected: bool = False
+    X: np.ndarray | None = None
+    covariances: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ class VelocityEstimate:
         By "weights" and "scales" dw_i/dt and dsigma_i/dt, (L,).
     device
         The device that ran.
+    X
+        Velocity of the means' first r coordinates, (L, r); None without covariances.
+    covariances
+        dC_i/dt, (L, r, r); None without covariances.
     """
 
     means: np.ndarray
@@ -74,6 +83,10 @@ class VelocityEstimate:
     Q_standard_error: np.ndarray
     parameters_standard_error: dict[str, np.ndarray]
     device: str
+    X: np.ndarray | None = None
+    covariances: np.ndarray | None = None
+    X_standard_error: np.ndarray | None = None
+    covariances_standard_error: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,9 @@ class ExtrapolatedRun:
         Overlaps, (n_out, L, K) and (n_out, L, L).
     parameters
         The proposal's "weights" and "scales", (n_out, L) each.
+    X, covariances
+        The means' first r coordinates, (n_out, L, r), and the covariances, (n_out, L, r, r); with their errors and
+        biases None in runs without covariances.
     """
 
     t: np.ndarray
@@ -104,6 +120,12 @@ class ExtrapolatedRun:
     M_bias: np.ndarray
     Q_bias: np.ndarray
     parameters_bias: dict[str, np.ndarray]
+    X: np.ndarray | None = None
+    covariances: np.ndarray | None = None
+    X_standard_error: np.ndarray | None = None
+    covariances_standard_error: np.ndarray | None = None
+    X_bias: np.ndarray | None = None
+    covariances_bias: np.ndarray | None = None
 
     def until(self, records: int) -> ExtrapolatedRun:
         """The same run with its first records only."""
@@ -111,7 +133,7 @@ class ExtrapolatedRun:
         def first(values: Any) -> Any:
             if isinstance(values, dict):
                 return {name: first(entry) for name, entry in values.items()}
-            return values[:records]
+            return None if values is None else values[:records]
 
         return ExtrapolatedRun(*map(first, vars(self).values()))
 
@@ -141,16 +163,26 @@ def extrapolate_step(coarse: ParticleRun, fine: ParticleRun) -> ExtrapolatedRun:
         raise ValueError(f"the fine run needs half the coarse run's step {coarse.dt:g}, but has {fine.dt:g}")
     if coarse.M.shape != fine.M.shape or coarse.Q.shape != fine.Q.shape or not np.allclose(coarse.t, fine.t, rtol=1e-9):
         raise ValueError("the two runs must have the same replicas, components and recorded times")
+    covariant = [(coarse.X, fine.X), (coarse.covariances, fine.covariances)]
+    if any(np.asarray(here).shape != np.asarray(there).shape for here, there in covariant):
+        raise ValueError("both runs must have covariances in the same coordinates, or neither")
     if coarse.beta.ndim != 1 or fine.beta.ndim != 1:
         raise ValueError("runs under an adaptive schedule have no common temperatures to extrapolate at")
     M, Q = _extrapolated(coarse.M, fine.M), _extrapolated(coarse.Q, fine.Q)
     found = {name: _extrapolated(coarse.parameters[name], values) for name, values in fine.parameters.items()}
     parameters = ({name: parts[n] for name, parts in found.items()} for n in range(3))
-    fields: Iterator[Any] = (field for trio in zip(M, Q, parameters, strict=True) for field in trio)
+    fields: list[Any] = [field for trio in zip(M, Q, parameters, strict=True) for field in trio]
+    for pair in zip(*(_extrapolated(*runs) for runs in covariant), strict=True):
+        fields += pair
     return ExtrapolatedRun(coarse.t, coarse.beta, *fields)
 
 
-def _extrapolated(coarse: np.ndarray, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mean over the replicas at dt = 0, its standard error, and the bias of the finer run's mean."""
+def _extrapolated(coarse: np.ndarray | None, fine: np.ndarray | None) -> tuple[Any, Any, Any]:
+    """The mean over the replicas at dt = 0, its standard error, and the bias of the finer run's mean.
+
+    Each is None for what the runs do not have.
+    """
+    if coarse is None or fine is None:
+        return None, None, None
     mean, error = mean_and_standard_error(2 * fine - coarse)
     return mean, error, fine.mean(1) - mean

@@ -76,10 +76,11 @@ def move_shapes(
 ) -> None:
     """Euler step of one replica's parameters, in place.
 
-    The step follows dtheta_i/dt = -w_i (e_i - sum_j w_j e_j), with e_i in the weights' slopes, and dtau_i/dt = -w_i
-    s_i, with s_i in the scales'. The function also renews the proposal's part of `log_amplitudes` and `precisions`. All
-    arrays have a row for each replica, because Numba's CUDA simulator cannot hand on a row of an array. The function is
-    plain Python, and the CPU's and the GPU's compilers each compile it.
+    d: the number of coordinates that the scales cover. The step follows dtheta_i/dt = -w_i (e_i - sum_j w_j e_j), with
+    e_i in the weights' slopes, and dtau_i/dt = -w_i s_i, with s_i in the scales'. The function also renews the
+    proposal's part of `log_amplitudes` and `precisions`. All arrays have a row for each replica, because Numba's CUDA
+    simulator cannot hand on a row of an array. The function is plain Python, and the CPU's and the GPU's compilers each
+    compile it.
     """
     proposals = values.shape[2]
     average = 0.0
@@ -121,13 +122,15 @@ def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return values - np.sum(weights * values, axis=-1, keepdims=True)
 
 
-def longest_steps(start: np.ndarray, now: np.ndarray, d: int) -> dict[str, tuple[np.ndarray, str, float]]:
+def longest_steps(start: np.ndarray, now: np.ndarray, d: int, r: int) -> dict[str, tuple[np.ndarray, str, float]]:
     """For each parameter: where it has not diverged, and the longest step near the optimum, in words and in numbers.
 
-    start, now: the parameters' values at the start of a run and now, (parameters, replicas, L).
+    start, now: the parameters' values at the start of a run and now, (parameters, replicas, L). r: in how many of the d
+    coordinates covariances take the place of the scales.
     """
     heaviest = start[WEIGHTS].max()
+    dimensions, scaled = ("(d - r)", max(d - r, 1)) if r else ("d", d)
     return {
         "weights": (now[WEIGHTS] > LIGHTEST * start[WEIGHTS], "2 / w_i", 2 / heaviest),
-        "scales": ((now[SCALES] > 0) & (now[SCALES] < np.inf), "1 / (d w_i)", 1 / (d * heaviest)),
+        "scales": ((now[SCALES] > 0) & (now[SCALES] < np.inf), f"1 / ({dimensions} w_i)", 1 / (scaled * heaviest)),
     }

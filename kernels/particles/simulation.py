@@ -10,6 +10,9 @@ The weights w = softmax(theta) and the scales sigma_i = exp(tau_i) are constant,
 particles: dtheta/dt and dtau/dt are minus the objective's derivatives, with the unit metric on theta and tau. Near its
 optimum tau_i relaxes at the rate 2 d w_i, which Euler's method follows only for dt < 1 / (d w_i).
 
+With `covariances`, components have covariances in the first r coordinates, which may be learned too
+(`kernels.particles.covariances`); the scales then apply to the other d - r coordinates.
+
 Other objectives are those of `kernels.particles.objective`: with a reference, and with a part of the forward KL, for
 which a step samples the target too.
 
@@ -28,6 +31,7 @@ import numpy as np
 
 from kernels.machine.device import DeviceRequest
 from kernels.particles import shapes
+from kernels.particles.covariances import Covariances, Factors, covariance_velocities
 from kernels.particles.objective import TEMPERED_REVERSE_KL, Objective
 from kernels.particles.random_stream import MAX_REPLICAS, MAX_STEPS
 from kernels.particles.runs import ParticleRun, VelocityEstimate, mean_and_standard_error
@@ -77,6 +81,7 @@ def simulate_particles(
     device: DeviceRequest = "auto",
     projected: bool = False,
     objective: Objective = TEMPERED_REVERSE_KL,
+    covariances: Covariances | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ParticleRun:
     """Run the stochastic gradient flow of all replicas at once, one Euler step for each entry of `betas`.
@@ -105,7 +110,8 @@ def simulate_particles(
     manifold
         "sphere" keeps every |a_i|, "euclidean" lets it evolve.
     learn
-        Which of "means", "weights" and "scales" move; the others are constant.
+        Which of "means", "weights" and "scales", and of "covariances" where there are any, move; the others are
+        constant.
     record_every
         Steps between two records. The run also records the state at t = 0 and at the end.
     precision
@@ -118,6 +124,9 @@ def simulate_particles(
         under the tempered reverse KL.
     objective
         What the flow minimises. A part of the forward KL takes as many samples of each target component in each step.
+    covariances
+        Covariances of both mixtures in the first r of the d coordinates, and their metric. Scales go on to apply
+        outside these coordinates. Possible only under the tempered reverse KL, and not with `projected`.
     progress
         Called as progress(steps_done, steps_total) a few times a second.
 
@@ -126,7 +135,7 @@ def simulate_particles(
     ValueError
         For bad input.
     DivergenceError
-        Where means, weights or scales diverge because dt is too large.
+        Where means, weights, scales or covariances diverge because dt is too large.
     kernels.machine.device.DeviceUnavailable
         Where `device` cannot run.
     """
@@ -147,6 +156,7 @@ def simulate_particles(
         device=device,
         projected=projected,
         objective=objective,
+        covariances=covariances,
     )
     run = run_and_record(
         simulation, len(betas), record_every, lambda first, last: betas[first:last, None], progress=progress
@@ -183,11 +193,16 @@ def run_and_record(
     M = np.empty((len(records), replica_count, L, K))
     Q = np.empty((len(records), replica_count, L, L))
     values = np.empty((len(state.values), len(records), replica_count, L))
-    betas = []
+    factors = _factors(simulation)
+    variances = _extreme_variances(start, factors)
+    X, covariances, betas = [], [], []
 
     def record(out: int) -> None:
         M[out], Q[out] = _overlaps(state.means, simulation.target_means)
         values[:, out] = state.values
+        if factors is not None:
+            X.append(state.means[..., : factors.factors.shape[-1]])
+            covariances.append(factors.covariances()[:, :L])
 
     record(0)
     for out, (begin, stop) in enumerate(pairwise(records), start=1):
@@ -198,8 +213,8 @@ def run_and_record(
             replicas.advance(piece, first)
             if progress is not None:
                 progress(last, steps)
-        state = replicas.state()
-        _refuse_divergence(simulation, start, state)
+        state, factors = replicas.state(), _factors(simulation)
+        _refuse_divergence(simulation, start, state, variances, factors)
         record(out)
         if ended is not None and ended(stop):
             records = records[: out + 1]
@@ -217,6 +232,8 @@ def run_and_record(
         dt=flow.dt,
         particles=flow.particles,
         projected=simulation.projected,
+        X=np.array(X) if X else None,
+        covariances=np.array(covariances) if covariances else None,
     )
 
 
@@ -236,6 +253,7 @@ def estimate_velocity(
     device: DeviceRequest = "auto",
     projected: bool = False,
     objective: Objective = TEMPERED_REVERSE_KL,
+    covariances: Covariances | None = None,
 ) -> VelocityEstimate:
     """Estimate the velocity of the flow at one state, the means (L, d) with weights and scales (L,).
 
@@ -249,6 +267,8 @@ def estimate_velocity(
     beta = float(finite_array("beta", beta, 0))
     if replicas < 2 or beta < 0:
         raise ValueError("a velocity needs at least 2 replicas for its standard error, and beta must not be negative")
+    if covariances is not None:
+        finite_array("proposal covariances", covariances.proposal, 3)
     simulation = prepare_simulation(
         np.repeat(state[None], replicas, axis=0),
         target_means,
@@ -263,47 +283,86 @@ def estimate_velocity(
         device=device,
         projected=projected,
         objective=objective,
+        covariances=covariances,
     )
-    velocity, rates = _velocities(simulation, beta)
+    velocity, rates, covariance_rates = _velocities(simulation, beta)
     inner = np.einsum("ric,jc->rij", velocity, state)
     mean, mean_error = mean_and_standard_error(velocity, axis=0)
     M, M_error = mean_and_standard_error(velocity @ simulation.target_means.T, axis=0)
     Q, Q_error = mean_and_standard_error(inner + inner.transpose(0, 2, 1), axis=0)
     parameters, errors = (dict(zip(PARAMETERS, found, strict=True)) for found in mean_and_standard_error(rates, axis=1))
-    return VelocityEstimate(mean, M, Q, parameters, mean_error, M_error, Q_error, errors, simulation.device.name)
+    found = VelocityEstimate(mean, M, Q, parameters, mean_error, M_error, Q_error, errors, simulation.device.name)
+    if covariance_rates is None:
+        return found
+    r = covariance_rates.shape[-1]
+    C, C_error = mean_and_standard_error(covariance_rates, axis=0)
+    return replace(
+        found, X=mean[:, :r], covariances=C, X_standard_error=mean_error[:, :r], covariances_standard_error=C_error
+    )
 
 
-def _velocities(simulation: ParticleSimulation, beta: float) -> tuple[np.ndarray, np.ndarray]:
+def _factors(simulation: ParticleSimulation) -> Factors | None:
+    """The factors of the covariances now; None without covariances."""
+    return None if simulation.covariance_flow is None else simulation.replicas.factors()
+
+
+def _velocities(simulation: ParticleSimulation, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Independent estimates of da_i/dt, (replicas, L, d), and of the parameters' rates, (parameters, replicas, L).
 
-    The estimates for parameters that are not learned are zero.
+    With covariances, the last part is the estimates of their rates, (replicas, L, r, r). The estimates for what is not
+    learned are zero.
     """
     flow, state, estimates = simulation.flow, simulation.replicas.state(), simulation.replicas.estimates(beta)
     velocity = -estimates.gradients * flow.learns_means
     if flow.spherical:
         along = np.sum(velocity * state.means, axis=-1, keepdims=True) / np.sum(state.means**2, axis=-1, keepdims=True)
         velocity -= along * state.means
-    return velocity, shapes.velocities(state.values, estimates.slopes, flow.learns)
+    factors, covariance_rates = _factors(simulation), None
+    if factors is not None and simulation.covariance_flow is not None:
+        covariance_rates = covariance_velocities(factors, estimates.whitened, simulation.covariance_flow)
+    return velocity, shapes.velocities(state.values, estimates.slopes, flow.learns), covariance_rates
 
 
-def _refuse_divergence(simulation: ParticleSimulation, start: Replicas, state: Replicas) -> None:
-    """Raises DivergenceError where a mean is beyond FARTHEST, or a parameter has diverged.
+def _refuse_divergence(
+    simulation: ParticleSimulation,
+    start: Replicas,
+    state: Replicas,
+    variances: tuple[float, float],
+    factors: Factors | None,
+) -> None:
+    """Raises DivergenceError where a mean is beyond FARTHEST, or a parameter or a covariance has diverged.
 
     Values that are not numbers count as diverged. The message names the longest step for which Euler's method is stable
-    near the optimum; a start far from the optimum may need a shorter step.
+    near the optimum; a start far from the optimum may need a shorter step. In the rules sigma^2 is the smallest of the
+    `variances` at the start.
     """
-    d, fastest = start.means.shape[-1], start.precisions.max() * start.values[WEIGHTS].max()
+    d, heaviest = start.means.shape[-1], start.values[WEIGHTS].max()
+    smallest, largest = variances
     ends = [np.linalg.norm(vectors, axis=-1).max() for vectors in (start.means, simulation.target_means)]
-    whole = np.nanmax([*ends, start.precisions.min() ** -0.5, state.values[SCALES].max()])
+    whole = np.nanmax([*ends, largest**0.5, state.values[SCALES].max()])
+    r = simulation.covariance_flow.coordinates if simulation.covariance_flow is not None else 0
     checks = {
-        "means": (np.abs(state.means) <= FARTHEST * whole, "2 sigma^2 / w_i", 2 / fastest),
-        **shapes.longest_steps(start.values, state.values, d),
+        "means": (np.abs(state.means) <= FARTHEST * whole, "2 sigma^2 / w_i", 2 * smallest / heaviest),
+        **shapes.longest_steps(start.values, state.values, d, r),
     }
+    if factors is not None and simulation.covariance_flow is not None:
+        sound = (np.abs(factors.factors) <= FARTHEST * whole).all(axis=(-2, -1)) & np.isfinite(factors.log_volumes)
+        logarithmic = simulation.covariance_flow.logarithmic
+        rule, limit = ("1 / w_i", 1 / heaviest) if logarithmic else ("sigma^2 / w_i", smallest / heaviest)
+        checks["covariances"] = (sound, rule, limit)
     broken = [name for name, (sound, _, _) in checks.items() if not np.all(sound)]
     if broken:
         _, rule, limit = min((checks[name] for name in broken), key=lambda check: check[2])
         what = f"the {' and '.join(broken)} diverge with dt = {simulation.flow.dt:g}"
         raise DivergenceError(f"{what}; near the optimum the step must be below {rule}, here {limit:.2g}")
+
+
+def _extreme_variances(start: Replicas, factors: Factors | None) -> tuple[float, float]:
+    """The smallest and the largest variance of any centre in any direction at the start."""
+    variances = [] if factors is None else [np.linalg.eigvalsh(factors.covariances())]
+    if factors is None or factors.factors.shape[-1] < start.means.shape[-1]:
+        variances.append(1 / start.precisions)
+    return float(min(v.min() for v in variances)), float(max(v.max() for v in variances))
 
 
 def _overlaps(means: np.ndarray, target_means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kernels.machine.device import Device, DeviceRequest, resolve_device
+from kernels.particles.covariances import METRICS, CovarianceFlow, Covariances, Factors, factors_of
 from kernels.particles.initial_means import checked_seed
 from kernels.particles.objective import TEMPERED_REVERSE_KL, Objective
 from kernels.particles.random_stream import MAX_COMPONENTS, MAX_PARTICLES, MAX_REPLICAS
@@ -35,6 +36,8 @@ class ParticleSimulation:
         A `kernels.particles.cpu.CpuParticles`, or an object with the same methods for CUDA or for projected particles.
     projected
         Whether the particles are drawn in the span of the centres.
+    covariance_flow
+        The constants of the covariances' flow; None without covariances.
     """
 
     flow: ParticleFlow
@@ -42,6 +45,7 @@ class ParticleSimulation:
     device: Device
     replicas: Any
     projected: bool
+    covariance_flow: CovarianceFlow | None = None
 
 
 def prepare_simulation(
@@ -59,6 +63,7 @@ def prepare_simulation(
     device: DeviceRequest,
     projected: bool,
     objective: Objective,
+    covariances: Covariances | None = None,
 ) -> ParticleSimulation:
     """Checks the arguments of `simulate_particles` and puts the replicas, with means (replicas, L, d), at their start.
 
@@ -80,8 +85,9 @@ def prepare_simulation(
         raise ValueError(f'manifold must be "sphere" or "euclidean", not {manifold!r}')
     if manifold == "sphere" and not np.all(np.any(means != 0, axis=-1)):
         raise ValueError("on the sphere no initial mean may be zero")
-    if isinstance(learn, str) or not learn or not set(learn) <= set(LEARNABLE):
-        raise ValueError(f"learn must name at least one of {', '.join(LEARNABLE)} in a tuple, not {learn!r}")
+    learnable = LEARNABLE if covariances is None else (*LEARNABLE, "covariances")
+    if isinstance(learn, str) or not learn or not set(learn) <= set(learnable):
+        raise ValueError(f"learn must name at least one of {', '.join(learnable)} in a tuple, not {learn!r}")
     if precision not in ("float32", "float64"):
         raise ValueError(f'precision must be "float32" or "float64", not {precision!r}')
     dt = float(finite_array("dt", dt, 0))
@@ -98,7 +104,17 @@ def prepare_simulation(
         centres, reference_scale = np.concatenate([targets, np.zeros((1, d))]), objective.reference_scale
     if objective.forward_share > 0 and L + K > MAX_COMPONENTS:
         raise ValueError(f"the forward KL takes at most {MAX_COMPONENTS} components in all, not {L + K}")
-    start = replicas_at(means, np.array(own), modes, reference_scale)
+    r, factors, covariance_flow = 0, None, None
+    if covariances is not None:
+        if projected or objective != TEMPERED_REVERSE_KL:
+            raise ValueError(
+                "covariances need the tempered reverse KL of p*^beta and particles in all d dimensions: "
+                "leave out objective and projected=True"
+            )
+        factors = _checked_factors(covariances, replicas, L, K, d)
+        r = factors.factors.shape[-1]
+        covariance_flow = CovarianceFlow(r, covariances.metric == "log", "covariances" in learn)
+    start = replicas_at(means, np.array(own), modes, reference_scale, r)
     if projected:
         _refuse_projection(start, L, learn, objective)
     flow = ParticleFlow(
@@ -114,7 +130,12 @@ def prepare_simulation(
         forward_share=float(objective.forward_share),
     )
     where = resolve_device(device)
-    return ParticleSimulation(flow, targets, where, _replicas_on(where, start, flow, projected), projected)
+    there = (
+        _replicas_on(where, start, flow, projected)
+        if factors is None or covariance_flow is None
+        else _covariant_replicas_on(where, start, flow, factors, covariance_flow)
+    )
+    return ParticleSimulation(flow, targets, where, there, projected, covariance_flow)
 
 
 def _refuse_projection(start: Replicas, proposals: int, learn: Sequence[str], objective: Objective) -> None:
@@ -151,6 +172,18 @@ def _replicas_on(device: Device, start: Replicas, flow: ParticleFlow, projected:
     return CpuParticles(start, flow)
 
 
+def _covariant_replicas_on(
+    device: Device, start: Replicas, flow: ParticleFlow, factors: Factors, covariance_flow: CovarianceFlow
+) -> Any:
+    if device.kind == "cuda":
+        from kernels.particles.cuda.covariances import CovariantCudaParticles
+
+        return CovariantCudaParticles(start, flow, factors, covariance_flow)
+    from kernels.particles.covariant_cpu import CovariantCpuParticles
+
+    return CovariantCpuParticles(start, flow, factors, covariance_flow)
+
+
 def finite_array(name: str, values: Any, *dimensions: int) -> np.ndarray:
     """The values as a finite array with one of the given numbers of dimensions; raises ValueError otherwise."""
     try:
@@ -176,6 +209,30 @@ def _numbers(mixture: str, parameters: Mapping[str, Any], parameter: str, length
     if parameter == "weights" and abs(worst - 1) > 1e-9:
         raise ValueError(f"{name} must sum to one, not to {worst:.12g}")
     return array
+
+
+def _checked_factors(covariances: Covariances, replicas: int, L: int, K: int, d: int) -> Factors:
+    """The factors of the covariances of L and K components; raises ValueError unless these are as they must be."""
+    if covariances.metric not in METRICS:
+        raise ValueError(f"metric must be {' or '.join(map(repr, METRICS))}, not {covariances.metric!r}")
+    target = finite_array("target covariances", covariances.target, 3)
+    proposal = finite_array("proposal covariances", covariances.proposal, 3, 4)
+    r = target.shape[-1]
+    for name, matrices, count in (("target", target, K), ("proposal", proposal, L)):
+        if matrices.shape[-3:] != (count, r, r) or not 1 <= r <= d:
+            raise ValueError(
+                f"{name} covariances must be {count} matrices of one size r from 1 to {d}, "
+                f"not of shape {matrices.shape}"
+            )
+        largest = np.abs(matrices).max(axis=(-2, -1), keepdims=True)
+        if np.any(np.abs(matrices - matrices.swapaxes(-2, -1)) > 1e-12 * largest):
+            raise ValueError(f"{name} covariances must be symmetric")
+    if proposal.ndim == 4 and len(proposal) != replicas:
+        raise ValueError(f"proposal covariances must have one row for each of {replicas} replicas, not {len(proposal)}")
+    try:
+        return factors_of(np.broadcast_to(proposal, (replicas, L, r, r)), target)
+    except np.linalg.LinAlgError:
+        raise ValueError("covariances must be positive definite") from None
 
 
 def _per_replica(array: np.ndarray, replicas: int, parameter: str) -> np.ndarray:

@@ -120,7 +120,8 @@ class Replicas(NamedTuple):
     values
         Their exponentials, such as weights and scales.
     log_amplitudes
-        log weight - d log scale of all centres, (replicas, L + K), and zero for a reference after them.
+        log weight - d log scale of all centres, (replicas, L + K), and zero for a reference after them. With
+        covariances in r coordinates d - r takes the place of d.
     precisions
         1 / scale^2 of all centres, (replicas, L + K), and of a reference after them.
     """
@@ -161,15 +162,16 @@ def draws_per_component(d: int, centres: int, particles: int, projected: bool) -
 
 
 def replicas_at(
-    means: np.ndarray, values: np.ndarray, targets: np.ndarray, reference_scale: float | None = None
+    means: np.ndarray, values: np.ndarray, targets: np.ndarray, reference_scale: float | None = None, r: int = 0
 ) -> Replicas:
     """The state with the given means, (replicas, L, d), and values of `PARAMETERS`.
 
-    values: the proposal's, (parameters, replicas, L); targets: the target's, (parameters, K).
+    values: the proposal's, (parameters, replicas, L); targets: the target's, (parameters, K). r: in how many
+    coordinates covariances take the place of the scales.
     """
     replicas, _, d = means.shape
     all_values = np.concatenate([values, np.repeat(targets[:, None], replicas, axis=1)], axis=2)
-    log_amplitudes = np.log(all_values[WEIGHTS]) - d * np.log(all_values[SCALES])
+    log_amplitudes = np.log(all_values[WEIGHTS]) - (d - r) * np.log(all_values[SCALES])
     precisions = 1 / all_values[SCALES] ** 2
     if reference_scale is not None:
         log_amplitudes = np.pad(log_amplitudes, ((0, 0), (0, 1)))

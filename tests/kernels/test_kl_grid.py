@@ -25,7 +25,7 @@ def random_mixture(
 
 
 def log_density(x: np.ndarray, mixture: Mixture) -> np.ndarray:
-    means, weights, scales = (np.asarray(a, dtype=float) for a in mixture)
+    means, weights, scales = (np.asarray(a, dtype=float) for a in mixture[:3])
     squares = np.sum((x[:, None, :] - means) ** 2, axis=2)
     return np.log(
         np.sum(weights * np.exp(-squares / (2 * scales**2)) / (2 * math.pi * scales**2) ** (x.shape[1] / 2), axis=1)
@@ -33,7 +33,7 @@ def log_density(x: np.ndarray, mixture: Mixture) -> np.ndarray:
 
 
 def samples(generator: np.random.Generator, mixture: Mixture, count: int) -> np.ndarray:
-    means, weights, scales = (np.asarray(a, dtype=float) for a in mixture)
+    means, weights, scales = (np.asarray(a, dtype=float) for a in mixture[:3])
     chosen = generator.choice(len(weights), size=count, p=weights)
     return means[chosen] + scales[chosen, None] * generator.normal(size=(count, means.shape[1]))
 
@@ -166,7 +166,7 @@ def test_value_and_mean_gradient_against_monte_carlo(dimension):
 
     # The score-function estimator, E_q[(log q - beta log p*) grad_a log q], evaluates the densities only, as the grid
     # does.
-    means, weights, scales = (np.asarray(a, dtype=float) for a in q)
+    means, weights, scales = (np.asarray(a, dtype=float) for a in q[:3])
     gradient = kl_gradient(q, p, beta, 1e-6).means
     for i in range(3):
         own = log_density(x, Mixture(means[i : i + 1], [1.0], scales[i : i + 1]))

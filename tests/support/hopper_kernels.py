@@ -17,6 +17,11 @@ from kernels.generate.codegen import generate
 from kernels.integrate.executable import THREADS_PER_BLOCK
 from kernels.machine.module_cache import load_module
 from kernels.particles.cuda.blocks import block_shape
+from kernels.particles.cuda.covariances import (
+    covariant_block_shape,
+    estimate_covariant_source,
+    move_covariances_source,
+)
 from kernels.particles.cuda.estimate import estimate_source
 from kernels.particles.cuda.forward import add_forward_part_source
 from kernels.particles.cuda.moves import move_all_shapes_source, move_means_source
@@ -152,3 +157,21 @@ def projected_kernels(precision, threads=128):
         CudaKernel("span means", made(span_means_source, scalar, threads), (cube, coordinates, cube), threads),
         CudaKernel("lift", made(lift_source, threads), lift, threads),
     ]
+
+
+def covariant_kernels(precision, with_shapes, r, d=128, particles=256, centres=4):
+    """The kernels of mixtures with covariances in r coordinates."""
+    real = numba.from_dtype(np.dtype(precision))
+    scalar = np.dtype(precision).type
+    shape = covariant_block_shape(d, particles, centres, r, real.bitwidth // 8)
+    table, cube, tower = float64[:, ::1], float64[:, :, ::1], float64[:, :, :, ::1]
+    estimate = (cube, cube, tower, real[:, :, ::1], cube, table, table, tower, tower, table, table)
+    moves = (tower, tower, table, tower, float64, boolean)
+    kinds = {
+        "estimate covariant": (
+            made(estimate_covariant_source, scalar, centres, r, shape, with_shapes),
+            (*estimate, int64, int64, uint64, int64),
+        ),
+        "move covariances": (made(move_covariances_source, r), moves),
+    }
+    return [CudaKernel(name, function, signature, shape.threads) for name, (function, signature) in kinds.items()]

@@ -15,5 +15,5 @@ particles.
 
 Modules: `blocks` (how a block shares out its work, and its sums), `tiles` (the four stages), `estimate` and `moves`
 (the kernels of one step), `forward` (the part of the forward KL), `replicas` (the state on the device, and the
-launches), `projection` (particles in the span of the centres).
+launches), `projection` (particles in the span of the centres), `covariances` (mixtures with covariances).
 """

@@ -42,8 +42,10 @@ class BlockShape(NamedTuple):
     tile: int
 
 
-def block_shape(d: int, particles: int, centres: int, real_bytes: int) -> BlockShape:
+def block_shape(d: int, particles: int, centres: int, real_bytes: int, more: int = 0) -> BlockShape:
     """The shape for particles of d coordinates under L + K = `centres` centres, in a precision of `real_bytes` bytes.
+
+    more: the bytes of shared memory that the kernel needs for other things.
 
     A block has fewer than THREADS[0] threads where a particle has few blocks of coordinates, or where the centres are
     many. Raises ValueError where shared memory cannot hold the sums for so many centres.
@@ -57,7 +59,7 @@ def block_shape(d: int, particles: int, centres: int, real_bytes: int) -> BlockS
         tile = most // groups * groups
         shared = tile * sums_of_particle + 8 * (threads * (centres + 5) + 4 * centres)
         enough = threads == THREADS[-1] or blocks * particles > threads // 2
-        if enough and shared <= SHARED_BYTES:
+        if enough and shared + more <= SHARED_BYTES:
             return BlockShape(threads, span, -(-blocks // span), groups, tile)
     raise ValueError(f"the CUDA simulation has no room for {centres} mixture components in all: use device='cpu'")
 

@@ -16,8 +16,11 @@ from kernels.particles.cuda.tiles import dot_product_adder, gradient_adder, part
 from kernels.particles.shapes import NO_SUMS, SCALES, WEIGHTS
 
 
-def centre_loader(real: Any, centre_count: int, shape: BlockShape) -> Any:
-    """The device function that loads what the particles' densities need of the centres."""
+def centre_loader(real: Any, centre_count: int, shape: BlockShape, r: int = 0) -> Any:
+    """The device function that loads what the particles' densities need of the centres.
+
+    r: how many of the first coordinates do not count, because covariances take the place of the scales there.
+    """
     threads, span, passes, _, _ = shape
     coordinates = passes * 4
     add_up = row_adder(threads)
@@ -47,7 +50,7 @@ def centre_loader(real: Any, centre_count: int, shape: BlockShape) -> Any:
             inverse_variances[c] = precisions[replica, c]
         for c in range(centre_count):
             part = 0.0
-            for coordinate in range(thread, d, threads):
+            for coordinate in range(r + thread, d, threads):
                 difference = np.float64(centres[replica, component, coordinate]) - np.float64(
                     centres[replica, c, coordinate]
                 )
@@ -60,7 +63,7 @@ def centre_loader(real: Any, centre_count: int, shape: BlockShape) -> Any:
             coordinate = 4 * (column + n // 4 * span) + n % 4
             for c in range(centre_count):
                 difference = np.float64(0)
-                if coordinate < d:
+                if r <= coordinate < d:
                     difference = np.float64(centres[replica, component, coordinate]) - np.float64(
                         centres[replica, c, coordinate]
                     )

@@ -46,6 +46,7 @@ class CudaParticles:
         shape = block_shape(drawn or centres.shape[2], flow.particles, centres.shape[1], flow.targets.dtype.itemsize)
         self._threads = shape.threads
         self._grid = (replicas, proposals)
+        self._scaled = start.means.shape[2]  # how many coordinates the scales cover
         self._estimate, self._move_means, self._move_all_shapes = compiled_kernels(
             flow.targets.dtype.name, centres.shape[1], shape, flow.terms
         )
@@ -131,14 +132,14 @@ class CudaParticles:
                 state.means, self._centres, gradients, state.radii, flow.dt, flow.spherical
             )
         if flow.learns_shapes:
-            replicas, _, d = state.means.shape
-            self._move_all_shapes[(replicas + self._threads - 1) // self._threads, self._threads](
+            blocks = (self._grid[0] + self._threads - 1) // self._threads
+            self._move_all_shapes[blocks, self._threads](
                 state.logs,
                 state.values,
                 state.log_amplitudes,
                 state.precisions,
                 slopes,
-                d,
+                self._scaled,
                 flow.dt,
                 flow.learns,
             )
