@@ -9,9 +9,10 @@ import numpy as np
 import sympy as sp
 
 from derive.dynamics.adaptive_schedule import INTERVAL, STEP
+from derive.objects.parameters import SCALES
 from derive.objects.system import OdeSystem
 from derive.problem.schedules import AdaptiveRule, Schedule
-from derive.problem.specification import BadInput, Problem
+from derive.problem.specification import COVARIANCES, BadInput, Problem
 
 if TYPE_CHECKING:
     from kernels.integrate.kernel import Kernel
@@ -51,13 +52,17 @@ def _compiled(
     from kernels.machine.stages import stage
 
     target, proposal = problem.target, problem.proposal
-    scales = (*target.scales, *proposal.scales)
+    scales = [*target.scales, *proposal.scales]
+    if problem.has_covariances:
+        variances = np.linalg.eigvalsh([*problem.mode_covariances, *problem.component_covariances])
+        scales += list(np.sqrt(variances.ravel()))
     longest = max(*proposal.radii, float(np.linalg.norm(target.means, axis=1).max()))
+    shapes = {SCALES.name, COVARIANCES} & set(problem.flow.learn)
+    hottest = problem.schedule.T0 if shapes and np.isfinite(problem.schedule.T0) else 1.0
+    reach = Reach(longest, min(scales), max(scales), hottest)
     try:
         with stage("tabulating averages and writing the kernels"):
-            return compile_system(
-                system, beta, parameters, values, reach=Reach(longest, min(scales), max(scales)), **options
-            )
+            return compile_system(system, beta, parameters, values, reach=reach, **options)
     except (ArithmeticError, ValueError) as error:  # an average that no table resolves
         remedy = (
             "bring target.means and proposal.radius within a few hundred scales, and scales within a factor of thirty"

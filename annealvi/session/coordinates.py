@@ -6,7 +6,7 @@ learned parameters of the components. The maps lead to and from proposal means, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from derive.dynamics.derivation import Derivation
 from derive.dynamics.symbolic_problem import SymbolicProblem
 from derive.objects.parameters import PARAMETERS, WEIGHTS, Parameter, parameters_of
 from derive.objects.states import StateKind
-from derive.objects.vectors import Inner
+from derive.objects.vectors import Inner, VectorSymbol
 from derive.problem.field_checks import SUM_TOLERANCE
 from derive.problem.specification import BadInput, Problem
 
@@ -42,7 +42,7 @@ class Coordinates:
 
     def modes(self, dimension: int | None = None) -> np.ndarray:
         """The target's means, padded with zeros to (K, dimension)."""
-        given = np.array(self.problem.target.means)
+        given = np.array(self.problem.modes)
         modes = np.zeros((len(given), dimension or self.problem.space.dimension))
         modes[:, : given.shape[1]] = given
         return modes
@@ -51,11 +51,19 @@ class Coordinates:
         """States (n, states) from Gram matrices (n, r + L, r + L) of the independent modes and the means."""
         index = self._gram_index()
         overlaps = [gram[:, index[inner.args[0]], index[inner.args[1]]] / unit for inner, unit in self._measured()]
-        return self._with_parameters(overlaps, parameters_of(self.problem.proposal), gram.shape[:1])
+        return self._with_parameters(overlaps, self.own_parameters(), gram.shape[:1])
+
+    def own_parameters(self) -> dict[str, Any]:
+        """The numbers of the problem's own components, by the names of what may be learned."""
+        return parameters_of(self.problem.proposal)
+
+    def directions(self, dimension: int | None = None) -> np.ndarray:
+        """The vectors (r, dimension) with which the means' overlaps are states: the independent modes."""
+        return self.modes(dimension)[list(self.symbolic.independent_modes)]
 
     def states_of_vectors(self, means: np.ndarray) -> np.ndarray:
         """States (n, states) of proposal means (n, L, d)."""
-        modes = self.modes(means.shape[-1])[list(self.symbolic.independent_modes)]
+        modes = self.directions(means.shape[-1])
         vectors = np.concatenate([np.broadcast_to(modes, (len(means), *modes.shape)), means], axis=1)
         return self.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
 
@@ -94,11 +102,14 @@ class Coordinates:
 
     def gram_of_states(self, states: np.ndarray) -> np.ndarray:
         """The Gram matrix (K + L, K + L) of all modes and means at one state (states,)."""
+        return self._gram_of(states, [*self.derivation.setting.target.means, *self.derivation.setting.proposal.means])
+
+    def _gram_of(self, states: np.ndarray, vectors: Sequence[VectorSymbol]) -> np.ndarray:
+        """The Gram matrix of some vectors at one state (states,)."""
         names = dict(self.derivation.overlaps.names)
         relations: dict[Any, Any] = dict(self.derivation.overlaps.relations)
         moving = {names[inner]: unit * float(x) for (inner, unit), x in zip(self._measured(), states, strict=False)}
         fixed = dict(self.symbolic.values)
-        vectors = [*self.derivation.setting.target.means, *self.derivation.setting.proposal.means]
 
         def entry(u: Any, v: Any) -> float:
             name = names[Inner(u, v)]
@@ -153,5 +164,7 @@ class Coordinates:
         ]
 
     def _gram_index(self) -> dict[Any, int]:
-        modes = [self.derivation.setting.target.means[k] for k in self.symbolic.independent_modes]
-        return {v: n for n, v in enumerate([*modes, *self.derivation.setting.proposal.means])}
+        return {v: n for n, v in enumerate([*self._directions(), *self.derivation.setting.proposal.means])}
+
+    def _directions(self) -> list[VectorSymbol]:
+        return [self.derivation.setting.target.means[k] for k in self.symbolic.independent_modes]

@@ -16,6 +16,7 @@ import sympy as sp
 
 from annealvi.session import compilation
 from annealvi.session.coordinates import Coordinates
+from annealvi.session.span_coordinates import SpanCoordinates
 from annealvi.session.starts import random_states_in_parts
 from derive.dynamics.adaptive_schedule import with_adaann
 from derive.dynamics.derivation import Derivation
@@ -25,10 +26,11 @@ from derive.objects.short_repr import short_repr
 from derive.objects.states import StateKind
 from derive.problem.arguments import LEAST, checked
 from derive.problem.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
-from derive.problem.specification import BadInput, Problem
+from derive.problem.specification import COVARIANCES, BadInput, Problem
 
 if TYPE_CHECKING:
     from kernels.integrate.kernel import Kernel
+    from kernels.particles.covariances import Covariances
 
 TIME_TO_SETTLE = 50.0
 """Time that the flow is given to settle once the schedule has ended."""
@@ -78,7 +80,8 @@ class Session:
     @cached_property
     def coordinates(self) -> Coordinates:
         """The maps to and from states, to which the methods below delegate."""
-        return Coordinates(self.problem, self.symbolic, self.derivation)
+        kind = SpanCoordinates if self.problem.has_covariances else Coordinates
+        return kind(self.problem, self.symbolic, self.derivation)
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -142,6 +145,42 @@ class Session:
         )
         return self.modes(dimension), target, proposal
 
+    def covariances(self) -> Covariances | None:
+        """Return the covariances of the two mixtures, as the particle simulation takes them.
+
+        Returns
+        -------
+        Covariances or None
+            The K and L matrices of shape (r, r) in the target's coordinates, and the metric of learned ones; None
+            where all components are isotropic.
+        """
+        from kernels.particles.covariances import Covariances
+
+        problem = self.problem
+        if not problem.has_covariances:
+            return None
+        target, proposal = np.array(problem.mode_covariances), np.array(problem.component_covariances)
+        return Covariances(target, proposal, problem.flow.metric)
+
+    def states_of_run(self, run: Any, suffix: str = "") -> np.ndarray:
+        """Compute the states of a run's records, or of rates, errors or biases in the same form.
+
+        Parameters
+        ----------
+        run : ParticleRun, ExtrapolatedRun or VelocityEstimate
+        suffix : str
+            The ending of the attributes that are read, such as "_standard_error".
+
+        Returns
+        -------
+        ndarray, shape (..., states)
+        """
+        M, Q, parameters = (getattr(run, f"{name}{suffix}") for name in ("M", "Q", "parameters"))
+        if self.problem.has_covariances:
+            M, covariances = getattr(run, f"X{suffix}"), getattr(run, f"covariances{suffix}")
+            parameters = {**parameters, COVARIANCES: covariances}
+        return self.states_of_overlaps(M, Q, parameters)
+
     def states_of_gram(self, gram: np.ndarray) -> np.ndarray:
         """Compute states from Gram matrices of the independent modes and the proposal means, in that order.
 
@@ -197,7 +236,8 @@ class Session:
         Parameters
         ----------
         M : ndarray, shape (..., L, K)
-            Inner products of proposal means and modes.
+            Inner products of proposal means and modes; where covariances stand in a span, the means' coordinates in
+            it, (..., L, r).
         Q : ndarray, shape (..., L, L)
             Inner products of proposal means.
         parameters : mapping from str to array-like, shape (..., L)

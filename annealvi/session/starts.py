@@ -17,7 +17,7 @@ def random_states_in_parts(coordinates: Coordinates, n: int, seed: int, size: in
     from kernels.integrate.ensembles import GramStream
 
     problem = coordinates.problem
-    independent = coordinates.modes(len(problem.target.means[0]))[list(coordinates.symbolic.independent_modes)]
+    independent = coordinates.directions(problem.coordinates)
     stream = GramStream(problem.space.dimension, np.array(problem.proposal.radii), independent @ independent.T, seed)
     for part in _shares(n, size):
         yield np.concatenate([coordinates.states_of_gram(stream.draw(few)) for few in _shares(part, DRAWN_AT_ONCE)])

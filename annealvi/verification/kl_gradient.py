@@ -21,7 +21,8 @@ from derive.objects.objective import Setting
 from derive.objects.parameters import parameters_of
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
-from derive.problem.specification import Problem
+from derive.problem.specification import COVARIANCES, Problem
+from derive.rules.geometry import axes
 from derive.rules.reduction import holds_in
 from kernels.particles import kl_grid
 from kernels.particles.objective import Objective
@@ -62,16 +63,23 @@ def reference(
     derivation: Derivation, dimension: int, seed: int, fixed: Mapping[sp.Symbol, float] | None = None
 ) -> Reference:
     """A random state in R^dimension with its rates by the grid. Parameters are random, except for the fixed ones."""
-    point = sample_point(derivation, dimension, seed, True, LENGTHS[dimension], SCALES, fixed)
     setting = derivation.setting
+    outside = dimension - setting.coordinates
+    point = sample_point(derivation, outside, seed, True, LENGTHS[dimension], SCALES, fixed)
     exact = {symbol: sp.Float(value, 30) for symbol, value in point.scalars.items()} | {
         DIMENSION: sp.Integer(dimension)
     }
 
     def mixture(source: Mixture) -> kl_grid.Mixture:
         means = np.array([[float(x) for x in point.vectors[v]] for v in source.means])
+        within = [[float(x.xreplace(exact)) for x in law.mean] for law in source.span]
+        covariances = [[float(x.xreplace(exact)) for x in law.covariance] for law in source.span]
+        size = setting.coordinates
+        if source.span:
+            means = np.concatenate([within, means], axis=1)
         numbers = {name: [float(e.xreplace(exact)) for e in part] for name, part in parameters_of(source).items()}
-        return kl_grid.Mixture(means, **{name: np.array(part) for name, part in numbers.items()})
+        own = np.reshape(covariances, (-1, size, size)) if source.span else None
+        return kl_grid.Mixture(means, **{name: np.array(part) for name, part in numbers.items()}, covariances=own)
 
     q, p, beta = mixture(setting.proposal), mixture(setting.target), float(exact[BETA])
     gradient = kl_grid.kl_gradient(q, p, beta, TOLERANCE[dimension], _objective(setting, exact))
@@ -79,6 +87,8 @@ def reference(
     M, half = (velocity @ np.asarray(mixture.means).T for mixture in (p, q))
     Q = half + half.T
     means, modes = list(setting.proposal.means), list(setting.target.means)
+    if setting.spanned:
+        modes, M = axes(setting.coordinates), velocity
     rates = []
     for _, inner, unit in derivation.overlaps.moving:
         inside = [means.index(a) for a in inner.args if a in means]
@@ -88,9 +98,12 @@ def reference(
             else M[inside[0], next(modes.index(a) for a in inner.args if a in modes)]
         )
         rates.append(rate / float(unit.xreplace(exact)))
-    of_parameters = kl_grid.rates(q, gradient)
+    of_parameters = kl_grid.rates(q, gradient, setting.metric)
     for parameter in parameters_in(setting.learn):
         rates += [*of_parameters[parameter.name]]
+    if COVARIANCES in setting.learn:
+        upper = np.triu_indices(setting.coordinates)
+        rates += [*of_parameters[COVARIANCES][:, upper[0], upper[1]].ravel()]
     return Reference(dimension, exact, np.array(rates), 10 * TOLERANCE[dimension])
 
 

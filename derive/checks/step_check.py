@@ -150,7 +150,7 @@ def sample_point(
                 scalars.update({s: uniform(*(scales if several else (0.8, 1.2))) for s in free})
         scalars.update({s: uniform(0.6, 0.9) for s in setting.parameters})
         if setting.spanned:
-            return point_in_span(derivation, dimension, in_geometry, scalars, uniform, lengths, fixed)
+            return point_in_span(derivation, dimension, in_geometry, scalars, uniform, lengths, scales, fixed or {})
         for length in dict.fromkeys(length for _, length in geometry.lengths):
             scalars[length] = uniform(*lengths)
         for coefficient in sorted(

@@ -135,13 +135,17 @@ def _with_covariances(problem: Problem, large_dimension: bool) -> SymbolicProble
             f"unequal scales outside the covariances' {r} coordinates need more than {r + proposal.size} dimensions",
             f"give at least {r + proposal.size + 1}, or equal scales",
         )
+    symbols = _radii_in_span(problem)
+    values.update(zip(symbols, problem.proposal.radii, strict=True))
+    return SymbolicProblem(setting, in_span(setting, symbols, d), values, ())
+
+
+def _radii_in_span(problem: Problem) -> list[sp.Symbol]:
+    """The symbols of the lengths of whole means: R, or R_1, R_2, … for different ones."""
     radii = problem.proposal.radii
     if len(set(radii)) == 1:
-        symbols = [R] * len(radii)
-    else:
-        symbols = [sp.Symbol(f"R_{i}", positive=True) for i in range(1, len(radii) + 1)]
-    values.update(zip(symbols, radii, strict=True))
-    return SymbolicProblem(setting, in_span(setting, symbols, d), values, ())
+        return [R] * len(radii)
+    return [sp.Symbol(f"R_{i}", positive=True) for i in range(1, len(radii) + 1)]
 
 
 def _in_span(mixture: Mixture, problem: Problem, values: dict[sp.Symbol, float]) -> Mixture:
@@ -171,7 +175,8 @@ def _in_span(mixture: Mixture, problem: Problem, values: dict[sp.Symbol, float])
             values.update((entries[n][m], numbers[j][n][m]) for n in places for m in places)
             matrix = [[e if learned or values[e] != 0 else sp.S.Zero for e in row] for row in entries]
         laws.append(span_law(mean, matrix, star, first + 1, apart))
-    return Mixture(*mixture.args[:5], laws)
+    density, posterior, weights, means, scales = mixture.args[:5]
+    return Mixture(density, posterior, weights, means, scales, laws)
 
 
 def _setting(problem: Problem, setting: Setting, values: dict[sp.Symbol, float]) -> Setting:
@@ -378,6 +383,10 @@ def derive_in_dimension(problem: Problem, dimension: int, manifold: str | None =
     symbolic = symbolise(problem)
     setting = symbolic.setting if manifold is None else replace(symbolic.setting, manifold=manifold)
     geometry = symbolic.geometry
+    if setting.spanned:
+        if not holds_in(setting, geometry, dimension) or manifold is not None:
+            geometry = in_span(setting, _radii_in_span(problem), dimension)
+        return derive(setting, geometry, problem.name)
     if manifold == "euclidean":
         geometry = replace(
             geometry, lengths=tuple((v, r) for v, r in geometry.lengths if v in setting.target.means), cosines=False

@@ -50,7 +50,7 @@ class GaussianVector(VectorSymbol):
     mean: VectorSymbol
     scale: sp.Expr
     extra: int
-    span: SpanLaw | None
+    span: Any  # SpanLaw, or None
 
     def __new__(
         cls,

@@ -32,6 +32,13 @@ def _slips(dimension: int) -> Problem:
     )
 
 
+def _elongated(angle: float) -> tuple[tuple[float, ...], ...]:
+    """The covariance diag(4, 0.25), turned by an angle in degrees."""
+    c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    across = round((4 - 0.25) * c * s, 12)
+    return ((round(4 * c * c + 0.25 * s * s, 12), across), (across, round(4 * s * s + 0.25 * c * c, 12)))
+
+
 def _learned_scales() -> Problem:
     """Learned scales in 16 dimensions and on a short schedule.
 
@@ -56,6 +63,13 @@ _PROBLEMS = (
     Problem("more-components", proposal=Proposal((0.4, 0.3, 0.3), (1.0,) * 3)),
     Problem("one-component", proposal=Proposal((1.0,), (1.0,))),
     *map(_slips, (8, 16, 32, 64, 128)),
+    Problem("elongated", Target(means=((3, 0), (-3, 0)), covariances=(_elongated(15), _elongated(-15)))),
+    Problem("full-covariance", flow=Flow(learn=("means", "covariances"))),
+    Problem(
+        "cross",
+        Target((0.5, 0.5), ((0,), (0,)), covariances=(_elongated(45), _elongated(-45))),
+        flow=Flow(learn=("means", "covariances")),
+    ),
 )
 
 BUILT_IN: dict[str, Problem] = {problem.name: problem for problem in _PROBLEMS}

@@ -43,9 +43,11 @@ OUTSIDE = (
         "annealvi.beta_schedule into your own loop",
     ),
     Outside(
-        "target.cov* proposal.cov* target.precision* proposal.precision* target.cholesky* proposal.cholesky* "
+        "*.cov *.covs *.covariance *.cov_* *.covariance_* target.precision* proposal.precision* target.cholesky* "
+        "proposal.cholesky* "
         "target.sigma* proposal.sigma*  "
-        "target.std* proposal.std* target.variance* proposal.variance* flow.learn[[]*=cov* flow.learn[[]*=precision*",
+        "target.std* proposal.std* target.variance* proposal.variance* flow.learn[[]*=cov flow.learn[[]*=covariance "
+        "flow.learn[[]*=precision*",
         "a component's spread is stated by scales, and by covariances in the coordinates of target.means",
         "give scales = [1.0, 1.0], say, or one matrix per component, covariances = [[[1.0, 0.3], [0.3, 0.5]], ...]",
     ),

@@ -293,8 +293,14 @@ def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
     """Whether the equations of this geometry's own dimension hold in R^dimension too.
 
     For equal scales they do, unless the equations use a frame of their own dimension. For unequal scales the dimension
-    must exceed the number of forms, so that the χ² variable exists.
+    must exceed the number of forms, so that the χ² variable exists. With covariances in a span, all of this concerns
+    the dimensions outside, and a span that is the whole space has equations of its own.
     """
+    if setting.spanned:
+        outside = dimension - setting.coordinates
+        unequal = any(len(set(mixture.scales)) > 1 for mixture in (setting.proposal, setting.target))
+        least = setting.proposal.size + 1 if unequal else 1
+        return outside == 0 if geometry.dimension == setting.coordinates else outside >= least
     own = Surroundings.of(setting, geometry)
     for mixture in (setting.proposal, setting.target):
         forms = max(count_forms(mixture, x, own) for seen, x in setting.averaged() if seen == mixture)

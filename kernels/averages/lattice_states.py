@@ -64,8 +64,11 @@ def _vectors(system: OdeSystem, gram: sp.Matrix, state: np.ndarray, generator: n
     size = gram.shape[0]
     known = dict(zip(system.states, state, strict=True))
     lengths = np.array([float(gram[i, i].xreplace(known)) for i in range(size)])
-    fixed = [i for i in range(size) if gram[i, i].is_number and sum(gram[i, j].is_number for j in range(size)) > 1]
-    fixed = [i for i in fixed if all(gram[i, j].is_number for j in fixed)]
+    fixed: list[int] = []
+    for i in range(size):
+        if all(gram[i, j].is_number for j in (*fixed, i)):
+            fixed.append(i)
+    fixed = fixed if len(fixed) > 1 else []  # a single vector may have any direction
     directions = generator.normal(size=(size, size)) + np.exp(generator.uniform(-4, 3)) * generator.normal(size=size)
     vectors = (
         directions / np.linalg.norm(directions, axis=1, keepdims=True) * np.sqrt(np.maximum(lengths, 0))[:, None]

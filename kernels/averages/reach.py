@@ -10,7 +10,7 @@ import numpy as np
 import sympy as sp
 
 from derive.objects.parameters import SCALES
-from derive.objects.states import StateVariable
+from derive.objects.states import StateKind, StateVariable
 from derive.objects.system import OdeSystem
 
 FARTHER = 4.0
@@ -27,17 +27,20 @@ class Reach:
     length
         The length of the longest vector.
     smallest, largest
-        The smallest and the largest scale.
+        The smallest and the largest scale, roots of covariances' eigenvalues included.
+    hottest
+        The highest temperature. A component that learns its shape spreads with the root of the temperature.
     """
 
     length: float
     smallest: float
     largest: float
+    hottest: float = 1.0
 
     @property
     def followed_scales(self) -> tuple[float, float]:
         """The interval in which the integrator follows learned scales."""
-        return 0.05 * self.smallest, 30 * self.largest
+        return 0.05 * self.smallest, max(30.0, 3 * self.hottest**0.5) * self.largest
 
     @property
     def sampled_scales(self) -> tuple[float, float]:
@@ -51,7 +54,10 @@ class Reach:
     def with_other(self, other: Reach) -> Reach:
         """The reach that covers both."""
         return Reach(
-            max(self.length, other.length), min(self.smallest, other.smallest), max(self.largest, other.largest)
+            max(self.length, other.length),
+            min(self.smallest, other.smallest),
+            max(self.largest, other.largest),
+            max(self.hottest, other.hottest),
         )
 
 
@@ -63,7 +69,9 @@ def reach_of(system: OdeSystem, values: Mapping[sp.Symbol, float]) -> Reach:
     gram = system.gram.xreplace(dict(values))
     lengths = [float(sp.sqrt(gram[i, i])) for i in range(gram.shape[0]) if gram[i, i].is_number]
     lengths += [v for s, v in values.items() if re.fullmatch(r"R|r(_\d+)?", s.name)]
-    scales = [v for s, v in values.items() if s.name.startswith("sigma")] or [1.0]
+    scales = [v for s, v in values.items() if s.name.startswith("sigma")]
+    scales += [v**0.5 for s, v in values.items() if s.name.startswith("Sigma") and v > 0]
+    scales = scales or [1.0]
     return Reach(max(lengths, default=1.0), min(scales), max(scales))
 
 
@@ -74,8 +82,9 @@ def intervals(
 
     Outside the intervals no average was measured, and the integrator stops. An unbounded state gets the interval that
     follows from means of length 2 · reach.length + FARTHER · (the largest scale, or one). An unbounded scale gets the
-    interval `scales`, by default reach.followed_scales.
+    interval `scales`, by default reach.followed_scales, and an entry of a covariance that of its square.
     """
+    followed = reach.followed_scales if scales is None else scales
     known = dict(values)
     farthest = (2 * reach.length + FARTHER * max(1.0, reach.largest)) ** 2
 
@@ -86,7 +95,9 @@ def intervals(
     def interval(state: StateVariable) -> tuple[float, float]:
         low, high = state.interval
         if state.kind == SCALES and not high.is_finite:
-            return reach.followed_scales if scales is None else scales
+            return followed
+        if state.kind == StateKind.COVARIANCE:
+            return (followed[0] ** 2 if low.is_finite else -(followed[1] ** 2)), followed[1] ** 2
         return number(low), number(high)
 
     return np.array([interval(state) for state in system.variables]).reshape(-1, 2)
