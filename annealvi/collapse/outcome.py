@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.stats import binomtest
 
 from annealvi.session.session import Session
+from annealvi.session.span_coordinates import SpanCoordinates
 from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
@@ -135,7 +137,8 @@ class Outcomes:
 def outcomes_of_states(session: Session, states: np.ndarray, least_weight: float | None = None) -> Outcomes:
     """Read the outcomes of final states.
 
-    A mode's distance is that of its mean, whatever its scale.
+    A mode's distance is that of its mean, whatever its scale. Where covariances are given or learned, the mode nearest
+    to a component is the one under which the component's samples are likeliest, in the target's coordinates.
 
     Parameters
     ----------
@@ -185,17 +188,12 @@ def judging(session: Session, least_weight: float | None = None) -> Callable[[np
         raise BadInput(
             "--least-weight", f"{share:g} is no share of a mode's weight", "give a number above 0 and below 1", ""
         )
-    constant, slopes = _distances_to_modes(session)
+    distances_of = _distances_to_modes(session)
     wanted = share * np.array(session.problem.target.weights)
 
     def judge(states: np.ndarray) -> Outcomes:
         approached, held = np.zeros((len(states), len(wanted)), bool), np.zeros((len(states), len(wanted)))
-        for component in range(len(constant)):
-            distances = np.tile(constant[component], (len(states), 1))
-            # Add the states in their order: in a product of matrices, the rounding of a row depends on the number of
-            # rows and of threads.
-            for column, slope in zip(states.T, slopes[:, component], strict=True):
-                distances += column[:, None] * slope
+        for component, distances in enumerate(distances_of(states)):
             nearest = distances.argmin(axis=1)[:, None] == np.arange(len(wanted))
             approached |= nearest
             if learned:
@@ -206,27 +204,63 @@ def judging(session: Session, least_weight: float | None = None) -> Callable[[np
 
 
 def nearest_modes(session: Session, states: np.ndarray) -> np.ndarray:
-    """Return the mode nearest to each component's mean, counted from 0, shape (n, L), at states (n, states)."""
-    constant, slopes = _distances_to_modes(session)
-    nearest = np.empty((len(states), len(constant)), int)
-    for component, distances in enumerate(constant):
-        terms = (column[:, None] * slope for column, slope in zip(states.T, slopes[:, component], strict=True))
-        nearest[:, component] = sum(terms, start=distances).argmin(axis=1)
-    return nearest
+    """Return the mode nearest to each component, counted from 0, shape (n, L), at states (n, states)."""
+    return np.stack([distances.argmin(axis=1) for distances in _distances_to_modes(session)(states)], axis=1)
 
 
-def _distances_to_modes(session: Session) -> tuple[np.ndarray, np.ndarray]:
-    """Return |ν_k|² − 2 a_l·ν_k at the state 0, shape (L, K), and its change with each state, shape (states, L, K).
+Distances = Callable[[np.ndarray], Iterator[np.ndarray]]
+"""From states (n, states) to one array (n, K) per component, which orders the modes by their distance from it."""
 
-    This quantity orders the modes by their distance from component l. It is affine in the states, as the Gram matrix
-    is, so its values at 0 and at the unit states give all others.
+
+def _distances_to_modes(session: Session) -> Distances:
+    if session.problem.has_covariances:
+        return partial(_distances_in_span, session)
+    return _distances_of_means(session)
+
+
+def _distances_of_means(session: Session) -> Distances:
+    """Return the function to |ν_k|² − 2 a_l·ν_k, which orders the modes by their distance from component l.
+
+    This quantity is affine in the states, as the Gram matrix is, so its values at 0 and at the unit states give all
+    others.
     """
-    count = len(session.problem.target.weights)
+    count, width = len(session.problem.target.weights), len(session.state_names)
 
-    def distances(state: np.ndarray) -> np.ndarray:
+    def at(state: np.ndarray) -> np.ndarray:
         gram = session.gram_of_states(state)
         return np.diagonal(gram)[:count] - 2 * gram[count:, :count]
 
-    width = len(session.state_names)
-    constant = distances(np.zeros(width))
-    return constant, np.stack([distances(row) - constant for row in np.eye(width)])
+    constant = at(np.zeros(width))
+    slopes = np.stack([at(row) - constant for row in np.eye(width)])
+
+    def distances(states: np.ndarray) -> Iterator[np.ndarray]:
+        for component in range(len(constant)):
+            found = np.tile(constant[component], (len(states), 1))
+            # Add the states in their order: in a product of matrices, the rounding of a row depends on the number of
+            # rows and of threads.
+            for column, slope in zip(states.T, slopes[:, component], strict=True):
+                found += column[:, None] * slope
+            yield found
+
+    return distances
+
+
+def _distances_in_span(session: Session, states: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield −2 E_l[log N(x; ν_k, Σ*_k)] in the span, up to a constant: tr(Λ_k Σ_l) + |X_l − ν_k|²_Λ + log det Σ*_k.
+
+    The nearest mode is the one under which a component's samples are likeliest. For modes of one covariance the order
+    is that of the distances of the means.
+    """
+    coordinates = session.coordinates
+    assert isinstance(coordinates, SpanCoordinates)
+    places, shapes = coordinates.coordinates_of_states(states), coordinates.covariances_of_states(states)
+    modes, matrices = np.array(session.problem.modes), np.array(session.problem.mode_covariances)
+    precisions, volumes = np.linalg.inv(matrices), np.linalg.slogdet(matrices)[1]
+    pairs = list(np.ndindex(coordinates.size, coordinates.size))
+    for component in range(places.shape[1]):
+        away = places[:, component, None] - modes  # (n, K, r)
+        # Add term by term, as for the means.
+        yield sum(
+            (precisions[:, n, m] * (shapes[:, component, n, m, None] + away[..., n] * away[..., m]) for n, m in pairs),
+            start=np.tile(volumes, (len(states), 1)),
+        )
