@@ -20,7 +20,7 @@ from derive.dynamics.forces import descent_system
 from derive.objects.parameters import PARAMETERS, SCALES, WEIGHTS, Parameter
 from derive.objects.short_repr import short_repr
 from derive.problem.objective_scope import require_tempered_reverse_kl
-from derive.problem.specification import BadInput
+from derive.problem.specification import COVARIANCES, BadInput
 from kernels.integrate.domain import STRAY, excess
 from kernels.integrate.kernel import Kernel
 
@@ -318,16 +318,22 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
             "the limit of many dimensions is no gradient flow at unequal scales",
             "leave out --large-dimension",
         )
+    if COVARIANCES in problem.flow.learn:
+        found = "fixed points are found for covariances that rest"
+        raise BadInput("flow.learn", found, "leave covariances out, or follow the flow by `annealvi integrate`")
     forces = replace(session, derivation=replace(derivation, system=descent_system(derivation)))
-    given = session.modes(problem.target.coordinates)
-    kept = list(session.symbolic.independent_modes)
-    frame = np.linalg.qr(given[kept].T)[0]
+    given = session.modes(problem.coordinates)
+    directions = session.coordinates.directions(problem.coordinates)
+    frame = np.linalg.qr(directions.T)[0]
     in_span = given @ frame
     on_spheres = problem.flow.manifold == "sphere"
     scales = problem.target.scales + (() if "scales" in problem.flow.learn else problem.proposal.scales)
+    if problem.has_covariances:
+        variances = np.linalg.eigvalsh([*problem.mode_covariances, *problem.component_covariances])
+        scales = (*scales, *np.sqrt(variances.ravel()))
     farthest = float(np.linalg.norm(given, axis=1).max())
     radii = np.array(problem.proposal.radii if on_spheres else (max(farthest, *scales),) * len(problem.proposal.radii))
-    modes = {session.derivation.setting.target.means[k]: n for n, k in enumerate(session.symbolic.independent_modes)}
+    modes = {v: n for n, v in enumerate(session.coordinates.direction_symbols())}
     means = {a: i for i, a in enumerate(derivation.setting.proposal.means)}
     towards, between = [], []
     for n, (_, inner, _) in enumerate(derivation.overlaps.moving):
@@ -339,14 +345,14 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
     return MeanFlow(
         session,
         forces.compile(device, tolerance),
-        in_span[kept],
+        directions @ frame,
         in_span,
         tuple(parameter for parameter in PARAMETERS if parameter.name in problem.flow.learn),
         on_spheres,
         radii,
         problem.space.dimension,
         min(1.0, min(scales) / max(float(radii.max()), farthest)),
-        symmetries_of(problem, in_span),
+        symmetries_of(problem, in_span, frame),
         tuple(towards),
         tuple(between),
     )

@@ -164,7 +164,8 @@ class Coordinates:
         ]
 
     def _gram_index(self) -> dict[Any, int]:
-        return {v: n for n, v in enumerate([*self._directions(), *self.derivation.setting.proposal.means])}
+        return {v: n for n, v in enumerate([*self.direction_symbols(), *self.derivation.setting.proposal.means])}
 
-    def _directions(self) -> list[VectorSymbol]:
+    def direction_symbols(self) -> list[VectorSymbol]:
+        """The symbols of `directions`."""
         return [self.derivation.setting.target.means[k] for k in self.symbolic.independent_modes]

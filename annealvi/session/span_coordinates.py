@@ -33,7 +33,7 @@ class SpanCoordinates(Coordinates):
         """The axes of the span, (r, dimension)."""
         return np.eye(self.size, dimension or self.problem.space.dimension)
 
-    def _directions(self) -> list[VectorSymbol]:
+    def direction_symbols(self) -> list[VectorSymbol]:
         return axes(self.size)
 
     def own_parameters(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class SpanCoordinates(Coordinates):
         parameters: weights and scales (..., L), covariances (..., L, r, r).
         """
         means = {a: i for i, a in enumerate(self.derivation.setting.proposal.means)}
-        places = {e: n for n, e in enumerate(self._directions())}
+        places = {e: n for n, e in enumerate(self.direction_symbols())}
         columns = []
         for inner, _ in self._measured():
             inside = [means[v] for v in inner.args if v in means]
