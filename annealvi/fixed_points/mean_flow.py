@@ -2,8 +2,8 @@
 
 The means move in the span of the modes and a few orthogonal dimensions. The overlaps are poor coordinates wherever
 means and modes are linearly dependent. The means, on spheres moved along the tangent spaces, remain good coordinates
-there. Learned weights w = softmax(θ) and scales σ = e^τ move through θ and τ. In these coordinates the flow is the
-gradient flow of the unit metric, so the linearisation is symmetric and its eigenvalues are real.
+there. Learned weights w = softmax(θ), scales σ = e^τ and variances e^{2τ} move through θ and τ. In these coordinates
+the flow is the gradient flow of the unit metric, so the linearisation is symmetric and its eigenvalues are real.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from annealvi.session.session import Session
 from derive.dynamics.forces import descent_system
 from derive.objects.parameters import PARAMETERS, SCALES, WEIGHTS, Parameter
 from derive.objects.short_repr import short_repr
+from derive.objects.states import StateKind
 from derive.problem.objective_scope import require_tempered_reverse_kl
 from derive.problem.specification import COVARIANCES, BadInput
 from kernels.integrate.domain import STRAY, excess
@@ -56,8 +57,8 @@ class MeanFlow:
         Shape (r, r). The independent modes in coordinates of their span.
     all_modes : ndarray
         Shape (K, r). All modes in these coordinates.
-    learned : tuple of Parameter
-        The p learned parameters, WEIGHTS before SCALES.
+    learned : tuple of Parameter or StateKind
+        The p learned parameters, WEIGHTS before SCALES before StateKind.COVARIANCE, the variance along an axis.
     on_spheres : bool
         Whether each mean keeps its length.
     radii : ndarray
@@ -79,7 +80,7 @@ class MeanFlow:
     kernel: Kernel
     modes: np.ndarray
     all_modes: np.ndarray
-    learned: tuple[Parameter, ...]
+    learned: tuple[Parameter | StateKind, ...]
     on_spheres: bool
     radii: np.ndarray
     dimension: int
@@ -122,7 +123,7 @@ class MeanFlow:
         vectors = np.concatenate([np.broadcast_to(modes, (len(means), *modes.shape)), means], axis=1)
         states = self.session.states_of_gram(vectors @ vectors.transpose(0, 2, 1))
         for n, parameter in enumerate(self.learned):
-            states[:, self.session.positions_of(parameter)] = np.exp(places[..., n])
+            states[:, self.session.positions_of(parameter)] = np.exp(_power(parameter) * places[..., n])
         return states
 
     def is_covered(self, places: np.ndarray) -> np.ndarray:
@@ -132,8 +133,9 @@ class MeanFlow:
         MOST_UNEQUAL of each other.
         """
         covered = np.all(excess(self.kernel, self.states(places)) <= STRAY, axis=1)
-        if SCALES in self.learned:
-            covered &= np.ptp(places[..., self.lead - 1], axis=1) <= np.log(MOST_UNEQUAL)
+        for n, parameter in enumerate(self.learned):
+            if parameter is not WEIGHTS:
+                covered &= np.ptp(places[..., n], axis=1) <= np.log(MOST_UNEQUAL)
         return covered
 
     def log_weights(self, places: np.ndarray) -> np.ndarray:
@@ -159,7 +161,7 @@ class MeanFlow:
         rates = np.zeros((count, size, self.lead))
         for n, parameter in enumerate(self.learned):
             own = self.session.positions_of(parameter)
-            rates[..., n] = values[:, own] / states[:, own]
+            rates[..., n] = values[:, own] / states[:, own] / _power(parameter)
         if WEIGHTS in self.learned:  # The slopes along θ sum to zero, whereas a softmax knows θ up to a common shift.
             rates[..., 0] -= rates[..., 0].mean(axis=1, keepdims=True)
         return to_modes, to_means, rates
@@ -189,6 +191,8 @@ class MeanFlow:
             strengths.append(heaviest * (1 + np.asarray(beta) / self.angle**2))
         if SCALES in self.learned:
             strengths.append(heaviest * self.dimension)
+        if StateKind.COVARIANCE in self.learned:
+            strengths.append(heaviest)
         return np.max(np.broadcast_arrays(*strengths), axis=0)
 
     def basis(self, places: np.ndarray) -> np.ndarray:
@@ -223,7 +227,7 @@ class MeanFlow:
         reaches = self.angle * self.units(width)
         reaches[:, : self.lead] = 1.0
         if SCALES in self.learned:  # The squared length of a sample has a relative spread of √(2/d).
-            reaches[:, self.lead - 1] = min(1.0, float(np.sqrt(2 / self.dimension)))
+            reaches[:, self.learned.index(SCALES)] = min(1.0, float(np.sqrt(2 / self.dimension)))
         return reaches
 
     def moved(self, places: np.ndarray, basis: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -300,6 +304,11 @@ class MeanFlow:
         return np.pad(self.modes, ((0, 0), (0, n - self.span)))
 
 
+def _power(parameter: Parameter | StateKind) -> int:
+    """The power of e^τ that a learned parameter is: a variance is the square of a scale."""
+    return 2 if parameter == StateKind.COVARIANCE else 1
+
+
 def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cpu") -> MeanFlow:
     """Compile the flow of a problem's components. tolerance is the absolute error of each average.
 
@@ -318,8 +327,11 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
             "the limit of many dimensions is no gradient flow at unequal scales",
             "leave out --large-dimension",
         )
-    if COVARIANCES in problem.flow.learn:
-        found = "fixed points are found for covariances that rest"
+    variances = COVARIANCES in problem.flow.learn
+    if variances and (problem.coordinates > 1 or problem.flow.metric != "log"):
+        found = (
+            "fixed points are found for given covariances, and for one learned variance of each component in metric log"
+        )
         raise BadInput("flow.learn", found, "leave covariances out, or follow the flow by `annealvi integrate`")
     forces = replace(session, derivation=replace(derivation, system=descent_system(derivation)))
     given = session.modes(problem.coordinates)
@@ -329,8 +341,8 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
     on_spheres = problem.flow.manifold == "sphere"
     scales = problem.target.scales + (() if "scales" in problem.flow.learn else problem.proposal.scales)
     if problem.has_covariances:
-        variances = np.linalg.eigvalsh([*problem.mode_covariances, *problem.component_covariances])
-        scales = (*scales, *np.sqrt(variances.ravel()))
+        given_shapes = [*problem.mode_covariances, *(() if variances else problem.component_covariances)]
+        scales = (*scales, *np.sqrt(np.linalg.eigvalsh(given_shapes).ravel()))
     farthest = float(np.linalg.norm(given, axis=1).max())
     radii = np.array(problem.proposal.radii if on_spheres else (max(farthest, *scales),) * len(problem.proposal.radii))
     modes = {v: n for n, v in enumerate(session.coordinates.direction_symbols())}
@@ -347,7 +359,10 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
         forces.compile(device, tolerance),
         directions @ frame,
         in_span,
-        tuple(parameter for parameter in PARAMETERS if parameter.name in problem.flow.learn),
+        (
+            *(parameter for parameter in PARAMETERS if parameter.name in problem.flow.learn),
+            *([StateKind.COVARIANCE] if variances else []),
+        ),
         on_spheres,
         radii,
         problem.space.dimension,

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from derive.objects.parameters import parameters_of
-from derive.problem.specification import Problem
+from derive.problem.specification import COVARIANCES, Problem
 
 MOST_PERMUTED = 6
 MOST_SYMMETRIES = 200
@@ -29,7 +29,7 @@ def symmetries_of(
     constants = [x for name, x in parameters_of(proposal).items() if name not in problem.flow.learn]
     if problem.flow.manifold == "sphere":
         constants.append(proposal.radii)
-    if problem.has_covariances:
+    if problem.has_covariances and COVARIANCES not in problem.flow.learn:
         constants.append(problem.component_covariances)
     size = len(proposal.weights)
     exchanges = _permutations(list(zip(*constants, strict=True)) if constants else [()] * size)
@@ -54,7 +54,8 @@ def _keeps_covariances(problem: Problem, order: tuple[int, ...], turn: np.ndarra
         return True
     target, proposal = np.array(problem.mode_covariances), np.array(problem.component_covariances)
     turned = [turn.T @ matrices @ turn for matrices in (target, proposal)]
-    return np.allclose(turned[0], target[list(order)]) and np.allclose(turned[1], proposal)
+    rest = COVARIANCES not in problem.flow.learn
+    return np.allclose(turned[0], target[list(order)]) and (not rest or np.allclose(turned[1], proposal))
 
 
 def _permutations(kinds: list[tuple[float, ...]]) -> list[tuple[int, ...]]:

@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from annealvi.fixed_points.mean_flow import MeanFlow
 from derive.objects.parameters import SCALES, WEIGHTS
+from derive.objects.states import StateKind
 
 ITERATIONS = 60
 RESOLVED = 1e-12
@@ -136,8 +137,10 @@ def _logarithms(flow: MeanFlow, beta: float, alike: np.ndarray, random: np.rando
     if WEIGHTS in flow.learned:
         logs = random.normal(size=size) * ~alike[:, None]
         columns.append(logs - logsumexp(logs, axis=1, keepdims=True))
-    if SCALES in flow.learned:
-        scales = flow.session.problem.target.scales
+    problem = flow.session.problem
+    along_axis = tuple(math.sqrt(matrix[0][0]) for matrix in problem.mode_covariances)
+    shapes = {SCALES: problem.target.scales, StateKind.COVARIANCE: along_axis}
+    for scales in (shapes[parameter] for parameter in flow.learned if parameter in shapes):
         low, high = math.log(min(scales)), math.log(max(scales)) - math.log(beta) / 2
         common = random.uniform(low - 0.3, high + 0.3, size=(len(alike), 1))
         columns.append(common + random.uniform(-0.3, 0.3, size=size) * ~alike[:, None])
