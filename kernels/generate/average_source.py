@@ -94,7 +94,8 @@ def group_blocks(
         _sums_function(g, distinct.index(pattern), row_of_sums(g, averages, surfaces), averages, parameters, printer)
         for g, pattern in summed.items()
     ]
-    return [*blocks, FUSED[target], copied_text("lattice"), *functions]
+    crossed = [copied_text("crossed")] if any(pattern.crossed for pattern in distinct) else []
+    return [*blocks, FUSED[target], copied_text("lattice"), *crossed, *functions]
 
 
 def summed_patterns(averages: SystemAverages, surfaces: Mapping[int, TablePlace]) -> dict[int, Pattern]:

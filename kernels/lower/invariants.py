@@ -70,7 +70,8 @@ def invariants_of(group: Group, system: OdeSystem) -> Invariants | None:
 
     None where its moments depend on more than these, or where the invariants are not affine in bounded states.
     """
-    if any(any(m.variables) for m in group.moments) or any(len(set(row)) > 1 for row in group.curvatures):
+    isotropic = not group.crossed and all(len(set(row)) <= 1 for row in group.curvatures)
+    if any(any(m.variables) for m in group.moments) or not isotropic:
         return None
     moving = set(system.states)
 
