@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import NamedTuple
 
+from kernels.generate.template_source import copied_text
 from kernels.lower.lattice import MOST_TENSOR_VARIABLES, Pattern
 
 BLOCK = 128
@@ -56,6 +57,7 @@ class Layout:
 
     def __init__(self, pattern: Pattern) -> None:
         c, r = pattern.components, pattern.normals
+        self.normals = r
         self.coefficients = COUNTER + 1
         self.forms = c * (1 + r * (1 + pattern.curved) + len(pattern.pairs))
         self.moments = self.coefficients + self.forms + c * pattern.chi_squared
@@ -75,8 +77,23 @@ def scratch_size(patterns: Sequence[Pattern]) -> int:
     return max((Layout(p).size for p in patterns), default=1)
 
 
+FUSED = {
+    "cpu": "fused = njit(error_model='numpy', fastmath={'contract', 'reassoc'}, "
+    "no_cpython_wrapper=True, no_cfunc_wrapper=True)\n",
+    "cuda": "fused = device\n",
+}
+"""The decorator of the innermost loops of lattice averages, by target. The loops sum many terms of similar size, and
+the compiler can only vectorise them if it may add the terms in any order."""
+
 CHI_HEAD = ("degrees", "normaliser", "lowest", "highest", "own_density", "steepest", "peak")
 """The numbers of a χ² law that follow the nats at the head of a group's table; see `chi_law.ChiLaw`."""
+
+
+def pattern_blocks(patterns: Sequence[Pattern], target: str) -> list[str]:
+    """The texts of all functions of some patterns, those of the n-th with the number n, and of what they call."""
+    crossed = [copied_text("crossed")] if any(pattern.crossed for pattern in patterns) else []
+    functions = [text for n, pattern in enumerate(patterns) for text in lattice_functions(n, pattern)]
+    return [FUSED[target], copied_text("lattice"), *crossed, *functions]
 
 
 def lattice_functions(n: int, pattern: Pattern) -> list[str]:

@@ -144,12 +144,20 @@ class Group:
         return frozenset(m for combination in self.averages.values() for m in combination if m.powers)
 
     @property
+    def blocks(self) -> tuple[tuple[sp.Expr, ...], ...]:
+        """The kinds of coefficients that the logits have, each for one component after the other."""
+        kinds = [self.offsets, *((tuple(b for row in self.slopes for b in row),) if self.normals else ())]
+        kinds += [tuple(k for row in rows for k in row) for rows, there in self._quadratic if there]
+        return (*kinds, self.chi_slopes) if self.chi_squared is not None else tuple(kinds)
+
+    @property
+    def _quadratic(self) -> tuple[tuple[tuple[tuple[sp.Expr, ...], ...], bool], ...]:
+        return (self.curvatures, self.curved), (self.crossings, self.crossed)
+
+    @property
     def coefficients(self) -> tuple[sp.Expr, ...]:
         """The coefficients of the logits in the order in which a compiled function reads them."""
-        rows = [*self.offsets, *(b for row in self.slopes for b in row)]
-        rows += [k for row in self.curvatures for k in row] if self.curved else []
-        rows += [k for row in self.crossings for k in row] if self.crossed else []
-        return (*rows, *self.chi_slopes) if self.chi_squared is not None else tuple(rows)
+        return tuple(c for kind in self.blocks for c in kind)
 
     def __str__(self) -> str:
         first, others = str(next(iter(self.averages))), len(self.averages) - 1

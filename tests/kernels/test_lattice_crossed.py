@@ -177,6 +177,16 @@ def test_components_hundreds_of_units_apart():
         assert (np.abs(row[: len(averages)] - expected) <= 1e-9 * np.maximum(1, np.abs(expected))).all()
 
 
+def test_steep_logits_without_a_pole_nearby():
+    """Far apart, one component has every share; the slopes are then hundreds, and there is nothing to resolve."""
+    averages, kernel = probe(2, 2, 1e-12)
+    mixtures = random_mixtures(2, 2, 40, 200.0, seed=7)
+    found = kernel.rhs_at_beta(1.0, states_of(kernel, [logits_of(*m) for m in mixtures]))[:, : len(averages)]
+    shares = np.array([mixture_averages(*m, 8)[:2] for m in mixtures])
+    np.testing.assert_allclose(found[:, :2], shares, rtol=0, atol=1e-12)
+    assert np.isfinite(found).all()
+
+
 def test_poles_ask_for_fewer_nodes_than_a_bound_on_the_slopes(monkeypatch):
     """A rule that seeks poles has the accuracy of one that does not, at many random mixtures."""
     mixtures = random_mixtures(2, 2, 60, 1.0, seed=5)

@@ -26,6 +26,9 @@ def fused(function: Any) -> Any:
 
 
 # The copied text begins below this line.
+MOST_PER_STEP = 75.0
+
+
 @device
 def hessian(forms: np.ndarray, components: int, normals: int, one: int, other: int, row: int, column: int) -> float:
     """An entry of the Hessian of the difference of two logits. forms: see `crossed_densities`."""
@@ -129,6 +132,8 @@ def crossed_densities(
     if seek and asked > (5000.0 if normals == 2 else 100000.0):
         for axis in range(normals):
             densities[axis] = min(densities[axis], density_at_poles(forms, components, normals, axis, nats))
+        # Where no pole is near, a logit may still be steep, and over eight nodes its exponential must not overflow.
+        densities[normals - 1] = max(densities[normals - 1], steepest / MOST_PER_STEP)
     return steepest
 
 
