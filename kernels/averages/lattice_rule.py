@@ -24,7 +24,8 @@ from scipy.stats import chi2, qmc
 from kernels.averages.chi_law import ChiLaw, chi_law, chi_nodes
 from kernels.averages.lattice_reference import Integrand, integrand_values
 from kernels.averages.quadrature import CONSTANT
-from kernels.generate.lattice_code import MOST_NODES
+from kernels.generate.lattice_code import MOST_NODES, seeks_poles
+from kernels.generate.templates.crossed import crossed_densities
 from kernels.generate.templates.lattice import chi_density, normal_density
 from kernels.lower.lattice import Group, Pattern
 from kernels.lower.lowering import lower
@@ -166,6 +167,9 @@ class _Survey:
         self.linear = [_spread(self._at_states(row[n]) for row in group.slopes) for n in range(r)]
         self.quadratic = [2 * _spread(self._at_states(row[n]) for row in group.curvatures) for n in range(r)]
         self.chi_slope = _spread(self._at_states(k) for k in group.chi_slopes)
+        rows = [group.offsets, *group.slopes, *group.curvatures, *group.crossings]
+        self.forms = np.stack([self._at_states(e) for row in rows for e in row], axis=1)
+        self.densities: dict[tuple[int, float], np.ndarray] = {}
 
     @cached_property
     def evaluate(self) -> Integrand:
@@ -188,9 +192,19 @@ class _Survey:
     def density(self, state: int, axis: int, nats: float) -> float:
         """The nodes per unit length along an axis. The axis of the χ² variable, where there is one, is the last."""
         if axis < len(self.group.normals):
+            if self.group.crossed:
+                return float(self._crossed_densities(state, nats)[axis])
             return normal_density(self.linear[axis][state], self.quadratic[axis][state], nats)
         law = chi_law(self.degrees, nats)
         return chi_density(self.chi_slope[state], law.own_density, law.steepest)
+
+    def _crossed_densities(self, state: int, nats: float) -> np.ndarray:
+        if (state, nats) not in self.densities:
+            group, found = self.group, np.empty(len(self.group.normals))
+            seek = seeks_poles(len(group.normals), group.chi_squared is not None)
+            crossed_densities(self.forms[state], len(group.offsets), len(group.normals), nats, seek, found)
+            self.densities[state, nats] = found
+        return self.densities[state, nats]
 
     def nodes_along(self, state: int, axis: int, nats: float) -> float:
         """The nodes along an axis."""

@@ -22,6 +22,7 @@ from kernels.averages.coordinates import Coordinates
 from kernels.averages.moment_sums import STEEPEST, moments_at, nodes_of
 from kernels.averages.pairs import PairCoordinates
 from kernels.averages.quadrature import CONSTANT
+from kernels.averages.state_coordinates import StateCoordinates
 from kernels.generate.templates.surface import MOST_FUNCTIONS, MOST_TERMS, PIECE
 from kernels.lower.lattice import Moment
 from kernels.machine.module_cache import environment_digest, keep, read_kept
@@ -35,7 +36,7 @@ PROBES = 400
 SHARPER = 8
 """How often what is left out is halved until the measured error is small enough."""
 
-AnyCoordinates = Coordinates | PairCoordinates
+AnyCoordinates = Coordinates | PairCoordinates | StateCoordinates
 Moments = Callable[..., np.ndarray]
 """The moments (N, moments) at points u (N, n) of the cube from −1 to 1, which stands for the box of the coordinates."""
 
@@ -131,10 +132,40 @@ def _unpacked(content: bytes) -> np.ndarray | None:
 
 def _made(coordinates: AnyCoordinates, tolerance: float) -> Surface | None:
     """The table of the moments to the tolerance, or None."""
-    degrees, dimension = coordinates.degrees, len(coordinates.box)
-    if degrees is not None and not degrees >= 1:
-        return None
+    dimension = len(coordinates.box)
     corners = np.array(list(product((-1.0, 1.0), repeat=dimension)))
+    if coordinates.degrees is not None and not coordinates.degrees >= 1:
+        return None
+    sums = _sums_in_states if isinstance(coordinates, StateCoordinates) else _sums_of_invariants
+    found = sums(coordinates, corners, tolerance)  # type: ignore[arg-type]
+    return None if found is None else _interpolated(*found, corners, coordinates.box, tolerance)
+
+
+def _sums_in_states(
+    coordinates: StateCoordinates, corners: np.ndarray, tolerance: float
+) -> tuple[Moments, float] | None:
+    """The moments by the sums of kernels, and about how many nodes they take at the worst of some points."""
+    degree = max(sum(m.variables[: coordinates.pattern.normals]) + 2 * sum(m.logs) for m in coordinates.moments)
+    of_logs = np.abs(coordinates.coefficients_at(corners)).max() if coordinates.pattern.logged else 1.0
+    nats = math.log(
+        10 * CONSTANT * coordinates.pattern.variables * max(of_logs, coordinates.degrees or 1.0) / tolerance
+    )
+    nats += degree * math.log(2 * nats) / 2
+
+    def moments(u: np.ndarray, more_nats: float = 0.0, finer: float = 1.0) -> np.ndarray:
+        return coordinates.moments_at(u, finer * nats + more_nats)
+
+    return moments, coordinates.nodes_at(np.concatenate([corners, np.zeros((1, corners.shape[1]))]), nats)
+
+
+def _sums_of_invariants(
+    coordinates: Coordinates | PairCoordinates, corners: np.ndarray, tolerance: float
+) -> tuple[Moments, float] | None:
+    """The moments at the logits that the coordinates stand for, and about how many nodes they take at most.
+
+    None where a logit is too steep.
+    """
+    degrees = coordinates.degrees
     at_corners = coordinates.logits_at(corners)
     normals = at_corners.slopes.shape[2]
     of_logs = np.abs(at_corners.offsets).max() if any(any(m.logs) for m in coordinates.moments) else 1.0
@@ -151,7 +182,15 @@ def _made(coordinates: AnyCoordinates, tolerance: float) -> Surface | None:
 
     if not np.abs(at_corners.slopes).max() <= STEEPEST * (1 + 1e-9):
         return None
-    most_points = MOST_SUMMED / nodes_of(at_corners, degrees, nats)
+    return moments, nodes_of(at_corners, degrees, nats)
+
+
+def _interpolated(
+    moments: Moments, nodes: float, corners: np.ndarray, box: np.ndarray, tolerance: float
+) -> Surface | None:
+    """The table of moments over a box to the tolerance, or None. nodes: how many a sum takes."""
+    dimension = len(box)
+    most_points = MOST_SUMMED / nodes
     if max(FIRST_TERMS**dimension, 4 * LINES * MOST_TERMS[dimension]) > most_points:
         return None
     terms = np.array([_terms_along(moments, axis, dimension, tolerance / 8) for axis in range(dimension)])
@@ -169,7 +208,7 @@ def _made(coordinates: AnyCoordinates, tolerance: float) -> Surface | None:
                 found = _factored(series, tolerance / 2**sharper)
                 error = float(np.abs(found.at(u) - exact).max())
                 if error <= tolerance / 2:
-                    table = found.table(coordinates.box)
+                    table = found.table(box)
                     return Surface((), (), True, table, found.size, error, len(u)) if found.fits else None
             short[:] = True  # the last coefficients happen to be small, and further ones are not
         terms = np.where(short, np.ceil(GROWTH * terms).astype(int), terms)

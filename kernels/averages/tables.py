@@ -20,14 +20,19 @@ from kernels.averages.pairs import pair_coordinates
 from kernels.averages.proxy import fit
 from kernels.averages.quadrature import NormalRule, averages, measured_error, normal_rule, pole_distance
 from kernels.averages.reach import Reach, intervals, reach_of
+from kernels.averages.state_coordinates import state_coordinates
 from kernels.averages.surfaces import AnyCoordinates, Surface, Surfaces
 from kernels.generate.templates.clenshaw import UNROLLED
 from kernels.lower.analysis import ARGUMENT, SystemAverages, TablePlace, TabulatedAverage, written_out
+from kernels.lower.invariants import relative_coefficients
 from kernels.lower.lattice import Group
 from kernels.lower.lowering import lower
 
 LATTICE_STATES = 12
 PAIR_STATES = 64
+BEYOND = 2.0
+"""The table of a group in unbounded states follows them to so many of the largest scale, or of one, beyond the longest
+vector's length. Farther out, kernels sum."""
 SAMPLES = 67  # a prime, so that every stride of `_samples` visits all points
 MOST_AT_ONCE = 1e6
 """The most integrand values that are in memory at once while an average over one variable is tabulated, unless a single
@@ -127,7 +132,7 @@ def build_tables(
     limits = intervals(system, values, reach)
     entries = [_tabulated(average, system, values, limits, tolerance, proxies) for average in averages.tabulated]
     sampled = intervals(system, values, reach, reach.sampled_scales)
-    surfaces = _surfaces(averages, values, limits, sampled, tolerance) if proxies else {}
+    surfaces = _surfaces(averages, values, limits, sampled, tolerance, reach) if proxies else {}
     of_groups, of_sums = _group_entries(averages, values, sampled, tolerance, surfaces)
     first = len(entries) + len(of_groups)
     rows = {g: first + n for n, g in enumerate(of_sums)}
@@ -149,17 +154,23 @@ def _surfaces(
     limits: np.ndarray,
     sampled: np.ndarray,
     tolerance: float,
+    reach: Reach,
 ) -> dict[int, Surface]:
     """The tables of the groups that have one, by index.
 
     sampled: the states' intervals, from which random states are drawn where a box is not that of the states.
     """
     system = averages.system
-    in_boxes = [p is not None and i is None for p, i in zip(averages.pairs, averages.invariants, strict=True)]
+    in_boxes = [
+        i is None and (p is not None or group.crossed)
+        for group, p, i in zip(averages.groups, averages.pairs, averages.invariants, strict=True)
+    ]
     states = random_states(system, values, sampled, PAIR_STATES) if any(in_boxes) else np.zeros((0, len(system.states)))
     drawn = dict(zip(system.states, states.T, strict=True))
     numbers = {s: float(v) for s, v in values.items()}
     ends = {s: (float(low), float(high)) for s, (low, high) in zip(system.states, limits, strict=True)}
+    bounded = {v.symbol: ends[v.symbol] for v in system.variables if all(end.is_finite for end in v.interval)}
+    beyond = reach.length + BEYOND * max(1.0, reach.largest)
     made = Surfaces(tolerance)
     found: dict[int, Surface] = {}
     for g, group in enumerate(averages.groups):
@@ -169,6 +180,9 @@ def _surfaces(
             coordinates = coordinates_of(group, invariants, numbers, ends)
         elif pair is not None:
             coordinates = pair_coordinates(group, pair, numbers, drawn)
+        elif group.crossed:
+            of_logits = relative_coefficients(group, system)
+            coordinates = state_coordinates(group, of_logits, numbers, drawn, bounded, beyond)
         surface = None if coordinates is None else made.surface_of(coordinates)
         if surface is not None:
             found[g] = surface

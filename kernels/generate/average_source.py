@@ -11,10 +11,10 @@ import sympy as sp
 
 from derive.objects.expectation import Expectation
 from derive.objects.system import BETA
-from kernels.generate.lattice_code import COUNTER, Layout, lattice_functions
+from kernels.generate.lattice_code import COUNTER, Layout, pattern_blocks
 from kernels.generate.printer import ScalarPrinter
 from kernels.generate.source_text import device_function, for_each_lane, states_of_lane, symbols_of, unpacked
-from kernels.generate.template_source import copied_text, text_in_precision
+from kernels.generate.template_source import text_in_precision
 from kernels.generate.templates.surface import MOST_FUNCTIONS, MOST_TERMS, PIECE
 from kernels.lower.analysis import ARGUMENT, SystemAverages, TablePlace
 from kernels.lower.lattice import Pattern, definitions_for
@@ -27,13 +27,6 @@ SURFACE_ROWS = {
 }
 """The rows of lanes in which a table in n coordinates is read."""
 WORK = "WORK"
-FUSED = {
-    "cpu": "fused = njit(error_model='numpy', fastmath={'contract', 'reassoc'}, "
-    "no_cpython_wrapper=True, no_cfunc_wrapper=True)\n",
-    "cuda": "fused = device\n",
-}
-"""The decorator of the innermost loops of lattice averages, by target. The loops sum many terms of similar size, and
-the compiler can only vectorise them if it may add the terms in any order."""
 
 
 def average_function(
@@ -89,12 +82,11 @@ def group_blocks(
     if not summed:
         return blocks
     distinct = list(dict.fromkeys(summed.values()))
-    functions = [text for n, pattern in enumerate(distinct) for text in lattice_functions(n, pattern)]
-    functions += [
+    functions = [
         _sums_function(g, distinct.index(pattern), row_of_sums(g, averages, surfaces), averages, parameters, printer)
         for g, pattern in summed.items()
     ]
-    return [*blocks, FUSED[target], copied_text("lattice"), *functions]
+    return [*blocks, *pattern_blocks(distinct, target), *functions]
 
 
 def summed_patterns(averages: SystemAverages, surfaces: Mapping[int, TablePlace]) -> dict[int, Pattern]:

@@ -197,6 +197,11 @@ def generate(
     )
 
 
+def module_text(origin: str, blocks: list[str]) -> str:
+    """The text of a module for the CPU with these functions. origin: what it is made from, or for what."""
+    return _joined([_header(origin, "cpu", "float64"), *blocks])
+
+
 def _constants(values: Mapping[str, int]) -> str:
     return "\n".join(f"{name} = {value}" for name, value in values.items())
 

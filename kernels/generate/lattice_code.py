@@ -1,28 +1,34 @@
 """The text of the functions that sum the moments of a group over a lattice, for the CPU and for CUDA.
 
-The logits are separable, so e^{ℓ_l} = e^{a_l} e^{φ_l(x)}, where a_l comes from the outer variables and x is the
+Where the logits are separable, e^{ℓ_l} = e^{a_l} e^{φ_l(x)}, where a_l comes from the outer variables and x is the
 innermost variable. A function tabulates the factors e^{φ_l(x)} once per call. The innermost loop then multiplies, adds
-and divides once per node, without branches.
+and divides once per node, without branches. Where logits contain products of normal variables, the outer variables also
+change the slope in x. Along a row this is a factor in geometric progression, by which the row's factors are multiplied
+before the innermost loop.
 
 No exponential overflows, however far apart the components are. The innermost axis is cut into blocks of at most BLOCK
 nodes. The table of a block holds the differences of the exponents from the middle of the block and from the first
 component. The step follows from the slopes, so logits differ by a few units at most from node to node, and the factors
 stay within e^{±600}. The logits at the middle of the block are shifted by the largest of them before they are
 exponentiated. A component that underflows there is smaller than the largest by more than its factors can compensate
-within the block.
+within the block. With products of normal variables the blocks are as short as the steepest slope asks for, and the
+geometric progression, which starts with its part of the logit at the first node, stays within the same bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import NamedTuple
 
-from kernels.lower.lattice import Pattern
+from kernels.generate.template_source import copied_text
+from kernels.lower.lattice import MOST_TENSOR_VARIABLES, Pattern
 
 BLOCK = 128
 LANES = 8
 """The length of a row is a multiple of this number, so that no remainder is left to scalar instructions."""
+WIDEST = 600.0
+"""The largest difference of exponents across a block of a pattern with products of normal variables."""
 MOST_NODES = 1.0e10
 """The most nodes of an average, minutes of work. An average that asks for more is nan: its state makes no sense."""
 COUNTER = 0
@@ -43,17 +49,27 @@ class RowSum(NamedTuple):
 
 
 class Layout:
-    """The places of a pattern's arrays in the scratch array: coefficients, moments, then the tables of a block."""
+    """The places of a pattern's arrays in the scratch array: coefficients, moments, then the tables of a block.
+
+    Of the coefficients, the first `forms` are those of normal variables. A pattern with products of normal variables
+    also has tables of a row, and room for the powers of a ratio and for the densities of the axes.
+    """
 
     def __init__(self, pattern: Pattern) -> None:
         c, r = pattern.components, pattern.normals
+        self.normals = r
         self.coefficients = COUNTER + 1
-        self.moments = self.coefficients + c * (1 + r * (1 + pattern.curved) + pattern.chi_squared)
+        self.forms = c * (1 + r * (1 + pattern.curved) + len(pattern.pairs))
+        self.moments = self.coefficients + self.forms + c * pattern.chi_squared
         self.nodes = self.moments + len(pattern.moments)
         self.weights = self.nodes + BLOCK
         self.factors = self.weights + BLOCK
         self.exponents = self.factors + (c - 1) * BLOCK
-        self.size = self.exponents + (c - 1) * BLOCK * bool(pattern.logged)
+        self.tilted_factors = self.exponents + (c - 1) * BLOCK * bool(pattern.logged)
+        self.tilted_exponents = self.tilted_factors + (c - 1) * BLOCK * pattern.crossed
+        self.powers = self.tilted_exponents + (c - 1) * BLOCK * (pattern.crossed and bool(pattern.logged))
+        self.densities = self.powers + LANES * pattern.crossed
+        self.size = self.densities + r * pattern.crossed
 
 
 def scratch_size(patterns: Sequence[Pattern]) -> int:
@@ -61,8 +77,23 @@ def scratch_size(patterns: Sequence[Pattern]) -> int:
     return max((Layout(p).size for p in patterns), default=1)
 
 
+FUSED = {
+    "cpu": "fused = njit(error_model='numpy', fastmath={'contract', 'reassoc'}, "
+    "no_cpython_wrapper=True, no_cfunc_wrapper=True)\n",
+    "cuda": "fused = device\n",
+}
+"""The decorator of the innermost loops of lattice averages, by target. The loops sum many terms of similar size, and
+the compiler can only vectorise them if it may add the terms in any order."""
+
 CHI_HEAD = ("degrees", "normaliser", "lowest", "highest", "own_density", "steepest", "peak")
 """The numbers of a χ² law that follow the nats at the head of a group's table; see `chi_law.ChiLaw`."""
+
+
+def pattern_blocks(patterns: Sequence[Pattern], target: str) -> list[str]:
+    """The texts of all functions of some patterns, those of the n-th with the number n, and of what they call."""
+    crossed = [copied_text("crossed")] if any(pattern.crossed for pattern in patterns) else []
+    functions = [text for n, pattern in enumerate(patterns) for text in lattice_functions(n, pattern)]
+    return [FUSED[target], copied_text("lattice"), *crossed, *functions]
 
 
 def lattice_functions(n: int, pattern: Pattern) -> list[str]:
@@ -183,7 +214,12 @@ def _moments_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
     _read_coefficients(text, pattern, layout)
     _choose_steps(text, pattern, layout)
     text(*(f"total_{m} = 0.0" for m in range(len(pattern.moments))), "visited = 0")
-    text(f"blocks = (count + {BLOCK - 1}) // {BLOCK}")
+    if pattern.crossed:
+        of_lanes = f"int({WIDEST} / ({LANES} * max(1.0, steepest_slope * step)))"
+        text(f"longest = {LANES} * max(1, min({BLOCK // LANES}, {of_lanes}))")
+        text("blocks = (count + longest - 1) // longest")
+    else:
+        text(f"blocks = (count + {BLOCK - 1}) // {BLOCK}")
     text(f"length = {LANES} * ((count + {LANES} * blocks - 1) // ({LANES} * blocks))")
     text.open("for block in range(blocks):")
     _return_when_halted(text)
@@ -200,6 +236,14 @@ def _moments_function(n: int, pattern: Pattern, sums: list[RowSum]) -> str:
     return str(text)
 
 
+def seeks_poles(normals: int, chi_squared: bool) -> bool:
+    """Whether axes are as fine as the poles of shares ask for; see `templates.crossed`.
+
+    A χ² variable would move the poles, and there are rays for two or three normal variables.
+    """
+    return not chi_squared and normals <= MOST_TENSOR_VARIABLES
+
+
 def _return_when_halted(text: _Text) -> None:
     """Lines that return when the flag is set.
 
@@ -214,6 +258,7 @@ def _read_coefficients(text: _Text, pattern: Pattern, layout: Layout) -> None:
     names = [f"offset_{l}" for l in components]
     names += [f"slope_{l}_{v}" for l in components for v in normals]
     names += [f"curve_{l}_{v}" for l in components for v in normals] if pattern.curved else []
+    names += [f"cross_{l}_{v}_{w}" for l in components for v, w in pattern.pairs]
     names += [f"chi_{l}" for l in components] if pattern.chi_squared else []
     text(*(f"{name} = scratch[{layout.coefficients + k}]" for k, name in enumerate(names)))
     head = ("nats", *(CHI_HEAD if pattern.chi_squared else ()))
@@ -237,7 +282,18 @@ def _choose_steps(text: _Text, pattern: Pattern, layout: Layout) -> None:
     inner = pattern.normals - 1
     text("radius = math.sqrt(2.0 * nats)")
     sizes = []
+    if pattern.crossed:
+        forms = f"scratch[{layout.coefficients} : {layout.coefficients + layout.forms}]"
+        densities = f"scratch[{layout.densities} : {layout.densities + pattern.normals}]"
+        sizes_of_pattern = (
+            f"{pattern.components}, {pattern.normals}, nats, {seeks_poles(pattern.normals, pattern.chi_squared)}"
+        )
+        text(f"steepest_slope = crossed_densities({forms}, {sizes_of_pattern}, {densities})")
     for v in [inner] if pattern.sampled else range(pattern.normals):
+        if pattern.crossed:
+            text(f"density_{v} = scratch[{layout.densities + v}]", f"step_{v} = 1.0 / density_{v}")
+            sizes.append(f"2.0 * radius * density_{v}")
+            continue
         quadratic = f"2.0 * ({_spread([f'curve_{l}_{v}' for l in components])})" if pattern.curved else "0.0"
         text(f"density_{v} = normal_density({_spread([f'slope_{l}_{v}' for l in components])}, {quadratic}, nats)")
         text(f"step_{v} = 1.0 / density_{v}")
@@ -281,10 +337,19 @@ def _tabulate_block(text: _Text, pattern: Pattern, layout: Layout) -> None:
 
 
 def _logit_part(pattern: Pattern, l: int, variable: str, value: str) -> str:
-    """The text of the term that one variable adds to a logit."""
+    """The text of the terms that one variable adds to a logit, the innermost one first.
+
+    The terms contain the products with the variables before it, among which the innermost one is at the middle of a
+    block.
+    """
     if variable == "c":
         return f"chi_{l} * {value}"
     v = variable.removeprefix("z_")
+    inner = pattern.normals - 1
+    if pattern.crossed and int(v) != inner:
+        earlier = "".join(f" + cross_{l}_{u}_{v} * z_{u}" for u in range(int(v)))
+        slope = f"slope_{l}_{v} + curve_{l}_{v} * {value}{earlier} + cross_{l}_{v}_{inner} * middle"
+        return f"({slope}) * {value}"
     return f"(slope_{l}_{v} + curve_{l}_{v} * {value}) * {value}" if pattern.curved else f"slope_{l}_{v} * {value}"
 
 
@@ -343,10 +408,16 @@ def _sum_row(text: _Text, n: int, pattern: Pattern, sums: list[RowSum], outer: l
     def section(offset: int) -> str:
         return f"scratch[{offset} + first : {offset} + last]"
 
-    arguments = [section(layout.nodes), section(layout.weights), *(f"exp(f_{l})" for l in components)]
-    arguments += [section(layout.factors + (l - 1) * BLOCK) for l in components[1:]]
+    row_factors, row_exponents = layout.factors, layout.exponents
+    at_first = {l: f"exp(f_{l})" for l in components}
+    if pattern.crossed:
+        row_factors, row_exponents = layout.tilted_factors, layout.tilted_exponents
+        at_first |= {l: f"exp(f_{l} + tilt_{l} * first_away)" for l in components[1:]}
+        _tilt_row(text, pattern, section)
+    arguments = [section(layout.nodes), section(layout.weights), *at_first.values()]
+    arguments += [section(row_factors + (l - 1) * BLOCK) for l in components[1:]]
     arguments += [f"f_{l}" for l in pattern.logged]
-    arguments += [section(layout.exponents + (l - 1) * BLOCK) for l in pattern.logged if l]
+    arguments += [section(row_exponents + (l - 1) * BLOCK) for l in pattern.logged if l]
     text(f"({', '.join(f'part_{k}' for k in range(len(sums)))},) = row_{n}({', '.join(arguments)})")
     for m, moment in enumerate(pattern.moments):
         powers = {f"z_{v}": moment.variables[v] for v in range(pattern.normals)}
@@ -354,3 +425,20 @@ def _sum_row(text: _Text, n: int, pattern: Pattern, sums: list[RowSum], outer: l
         factors = ("outer_weight", *(v for v in outer for _ in range(powers[v])))
         text(f"total_{m} += {text.product(factors)} * part_{sums.index(_row_sum(pattern, m))}")
     text("visited += last - first")
+
+
+def _tilt_row(text: _Text, pattern: Pattern, section: Callable[[int], str]) -> None:
+    """Lines that change the factors of a row by the products of the innermost variable and the outer ones."""
+    inner, layout = pattern.normals - 1, Layout(pattern)
+    powers = f"scratch[{layout.powers} : {layout.powers + LANES}]"
+    text("first_away = begin + first * step - middle")
+    for l in range(1, pattern.components):
+        place = (l - 1) * BLOCK
+        products = (f"(cross_{l}_{v}_{inner} - cross_0_{v}_{inner}) * z_{v}" for v in range(inner))
+        text(f"tilt_{l} = {' + '.join(products)}")
+        changed = section(layout.tilted_factors + place)
+        text(f"tilt({section(layout.factors + place)}, exp(tilt_{l} * step), {powers}, {changed})")
+        if l in pattern.logged:
+            changed = section(layout.tilted_exponents + place)
+            given = f"{section(layout.exponents + place)}, {section(layout.nodes)}"
+            text(f"tilt_exponents({given}, tilt_{l}, middle, {changed})")

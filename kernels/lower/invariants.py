@@ -8,6 +8,7 @@ of them are independent, and a table in as many coordinates holds a moment at ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import NamedTuple
@@ -70,7 +71,8 @@ def invariants_of(group: Group, system: OdeSystem) -> Invariants | None:
 
     None where its moments depend on more than these, or where the invariants are not affine in bounded states.
     """
-    if any(any(m.variables) for m in group.moments) or any(len(set(row)) > 1 for row in group.curvatures):
+    isotropic = not group.crossed and all(len(set(row)) <= 1 for row in group.curvatures)
+    if any(any(m.variables) for m in group.moments) or not isotropic:
         return None
     moving = set(system.states)
 
@@ -123,6 +125,16 @@ def pair_of(group: Group, system: OdeSystem) -> Pair | None:
     return Pair(offset, slope, curvature, component)
 
 
+def relative_coefficients(group: Group, system: OdeSystem) -> tuple[sp.Expr, ...]:
+    """The coefficients of a group's logits relative to one of them, in states and parameters, in the group's order."""
+    reference, components, written_out = _reference(group), len(group.offsets), _writer(group, system)
+    found: list[sp.Expr] = []
+    for rows in group.blocks:
+        width = len(rows) // components
+        found += [written_out(e) - written_out(rows[reference * width + n % width]) for n, e in enumerate(rows)]
+    return tuple(sp.expand(e) for e in found)
+
+
 class _Rows(NamedTuple):
     """The coefficients of a group's logits in states and parameters; see `Group`."""
 
@@ -134,6 +146,15 @@ class _Rows(NamedTuple):
 
 def _written_out(group: Group, system: OdeSystem) -> _Rows:
     """The coefficients of a group's logits without named subexpressions."""
+    written_out = _writer(group, system)
+    slopes, curvatures = (
+        tuple(tuple(map(written_out, row)) for row in rows) for rows in (group.slopes, group.curvatures)
+    )
+    return _Rows(tuple(map(written_out, group.offsets)), slopes, curvatures, tuple(map(written_out, group.chi_slopes)))
+
+
+def _writer(group: Group, system: OdeSystem) -> Callable[[sp.Expr], sp.Expr]:
+    """A function that writes a coefficient of a group's logits without named subexpressions."""
     definitions = definitions_for(group.coefficients, system)
 
     def written_out(expression: sp.Expr) -> sp.Expr:
@@ -141,10 +162,7 @@ def _written_out(group: Group, system: OdeSystem) -> _Rows:
             expression = expression.xreplace({symbol: definition})
         return expression.replace(lambda e: isinstance(e, CholeskyRoot), lambda e: e.explicit())
 
-    slopes, curvatures = (
-        tuple(tuple(map(written_out, row)) for row in rows) for rows in (group.slopes, group.curvatures)
-    )
-    return _Rows(tuple(map(written_out, group.offsets)), slopes, curvatures, tuple(map(written_out, group.chi_slopes)))
+    return written_out
 
 
 def _reference(group: Group) -> int:

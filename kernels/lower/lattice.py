@@ -1,9 +1,9 @@
 """Averages over several independent scalars, recognised and sorted into groups that take one pass each.
 
 Such an average is the expectation of a polynomial in the variables, in softmax shares ρ_l and in the logarithms of the
-shares. The variables are standard normals z_1 … z_r and at most one χ² variable c. The logits are separable:
+shares. The variables are standard normals z_1 … z_r and at most one χ² variable c. The logits are
 
-    ℓ_l = A_l + Σ_n (B_ln z_n + k_ln z_n²) + k'_l c.
+    ℓ_l = A_l + Σ_n (B_ln z_n + k_ln z_n²) + Σ_{n<m} k_lnm z_n z_m + k'_l c.
 
 All averages of a system with the same logits form a group. The averages of a group are combinations of moments
 E[Π z_n^a c^b Π ρ_l^p Π (log ρ_l)^q], which depend on the coefficients of the logits alone. A compiled function of these
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import NamedTuple
 
 import sympy as sp
@@ -57,7 +58,9 @@ class Pattern:
     components
         The number of logits.
     curved
-        Whether a logit is quadratic in a normal variable.
+        Whether a logit is quadratic in the normal variables.
+    crossed
+        Whether a logit contains a product of two normal variables. Such a pattern is curved, too.
     moments
         The moments that the function computes.
     """
@@ -66,12 +69,18 @@ class Pattern:
     chi_squared: bool
     components: int
     curved: bool
+    crossed: bool
     moments: tuple[Moment, ...]
 
     @property
     def variables(self) -> int:
         """The number of variables."""
         return self.normals + self.chi_squared
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """The pairs of normal variables whose products appear in the logits, in the order of their coefficients."""
+        return _pairs(self.normals) if self.crossed else ()
 
     @property
     def sampled(self) -> bool:
@@ -98,6 +107,8 @@ class Group:
         (C,) the coefficients A_l and k'_l.
     slopes, curvatures
         (C, r) the coefficients B_ln and k_ln.
+    crossings
+        (C, r(r − 1)/2) the coefficients k_lnm, in the order of `Pattern.pairs`.
     averages
         Each average as a combination of moments, whose coefficients do not depend on the variables.
     """
@@ -108,6 +119,7 @@ class Group:
     offsets: tuple[sp.Expr, ...]
     slopes: tuple[tuple[sp.Expr, ...], ...]
     curvatures: tuple[tuple[sp.Expr, ...], ...]
+    crossings: tuple[tuple[sp.Expr, ...], ...]
     chi_slopes: tuple[sp.Expr, ...]
     averages: Mapping[Expectation, Mapping[Moment, sp.Expr]]
 
@@ -118,8 +130,13 @@ class Group:
 
     @property
     def curved(self) -> bool:
-        """Whether a logit is quadratic in a normal variable."""
-        return any(k != 0 for row in self.curvatures for k in row)
+        """Whether a logit is quadratic in the normal variables."""
+        return self.crossed or any(k != 0 for row in self.curvatures for k in row)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether a logit contains a product of two normal variables."""
+        return any(k != 0 for row in self.crossings for k in row)
 
     @cached_property
     def moments(self) -> frozenset[Moment]:
@@ -127,11 +144,20 @@ class Group:
         return frozenset(m for combination in self.averages.values() for m in combination if m.powers)
 
     @property
+    def blocks(self) -> tuple[tuple[sp.Expr, ...], ...]:
+        """The kinds of coefficients that the logits have, each for one component after the other."""
+        kinds = [self.offsets, *((tuple(b for row in self.slopes for b in row),) if self.normals else ())]
+        kinds += [tuple(k for row in rows for k in row) for rows, there in self._quadratic if there]
+        return (*kinds, self.chi_slopes) if self.chi_squared is not None else tuple(kinds)
+
+    @property
+    def _quadratic(self) -> tuple[tuple[tuple[tuple[sp.Expr, ...], ...], bool], ...]:
+        return (self.curvatures, self.curved), (self.crossings, self.crossed)
+
+    @property
     def coefficients(self) -> tuple[sp.Expr, ...]:
         """The coefficients of the logits in the order in which a compiled function reads them."""
-        rows = [*self.offsets, *(b for row in self.slopes for b in row)]
-        rows += [k for row in self.curvatures for k in row] if self.curved else []
-        return (*rows, *self.chi_slopes) if self.chi_squared is not None else tuple(rows)
+        return tuple(c for kind in self.blocks for c in kind)
 
     def __str__(self) -> str:
         first, others = str(next(iter(self.averages))), len(self.averages) - 1
@@ -238,7 +264,14 @@ def patterns_of(groups: list[Group]) -> list[Pattern]:
     for group, shape in zip(groups, shapes, strict=True):
         unions.setdefault(shape, set()).update(group.moments)
     return [
-        Pattern(len(g.normals), g.chi_squared is not None, len(g.offsets), g.curved, tuple(sorted(unions[shape])))
+        Pattern(
+            len(g.normals),
+            g.chi_squared is not None,
+            len(g.offsets),
+            g.curved,
+            g.crossed,
+            tuple(sorted(unions[shape])),
+        )
         for g, shape in zip(groups, shapes, strict=True)
     ]
 
@@ -249,7 +282,12 @@ def _shape(group: Group) -> tuple:
     Logarithms cost several times more than shares, so groups with and without logarithms have different shapes.
     """
     logarithms = any(any(m.logs) for m in group.moments)
-    return len(group.normals), group.chi_squared is not None, len(group.offsets), group.curved, logarithms
+    quadratic = group.curved, group.crossed
+    return len(group.normals), group.chi_squared is not None, len(group.offsets), *quadratic, logarithms
+
+
+def _pairs(normals: int) -> tuple[tuple[int, int], ...]:
+    return tuple(combinations(range(normals), 2))
 
 
 def _logits(average: Expectation, system: OdeSystem) -> tuple[sp.Expr, ...]:
@@ -268,38 +306,37 @@ def _group(logits: tuple[sp.Expr, ...], averages: list[Expectation], system: Ode
             f"{averages[0]}: beside standard normal variables an average may have one chi-squared variable"
         )
     chi_squared = others[0] if others else None
-    parts = [_separated(logit, normals, chi_squared) for logit in (logits or (sp.S.Zero,))]
-    offsets, slopes, curvatures, chi_slopes = zip(*parts, strict=True)
+    parts = [_coefficients(logit, normals, chi_squared) for logit in (logits or (sp.S.Zero,))]
+    offsets, slopes, curvatures, crossings, chi_slopes = zip(*parts, strict=True)
     bound = (*normals, *others)
-    combinations = {a: _moments(a, logits, bound, system) for a in averages}
+    averages_of_moments = {a: _moments(a, logits, bound, system) for a in averages}
     if len(logits) == 2:
-        combinations = _without_complements(combinations, 1 if logits[1] == 0 else 0, chi_squared)
-    return Group(normals, chi_squared, logits, offsets, slopes, curvatures, chi_slopes, combinations)
+        averages_of_moments = _without_complements(averages_of_moments, 1 if logits[1] == 0 else 0, chi_squared)
+    return Group(normals, chi_squared, logits, offsets, slopes, curvatures, crossings, chi_slopes, averages_of_moments)
 
 
-def _separated(
+def _coefficients(
     logit: sp.Expr, normals: tuple[StandardNormal, ...], chi_squared: ChiSquared | None
-) -> tuple[sp.Expr, tuple[sp.Expr, ...], tuple[sp.Expr, ...], sp.Expr]:
-    """The coefficients A, B_n, k_n and k' of a logit. Raises ValueError for a logit that is not separable."""
+) -> tuple[sp.Expr, tuple[sp.Expr, ...], tuple[sp.Expr, ...], tuple[sp.Expr, ...], sp.Expr]:
+    """The coefficients A, B_n, k_n, k_nm and k' of a logit. Raises ValueError for a logit that has other terms."""
     bound = (*normals, *((chi_squared,) if chi_squared is not None else ()))
     constants, text = hoisted(logit, set(bound))
     polynomial = _polynomial(text, bound, logit)
     back = dict(constants)
     found: dict[tuple[int, ...], sp.Expr] = {power: c.xreplace(back) for power, c in polynomial.terms()}
 
-    def take(*power: int) -> sp.Expr:
-        return found.pop(power, sp.S.Zero)
+    def take(*factors: int) -> sp.Expr:
+        """The coefficient of a product of variables, given by their indices."""
+        return found.pop(tuple(factors.count(m) for m in range(len(bound))), sp.S.Zero)
 
-    def unit(n: int, order: int) -> tuple[int, ...]:
-        return tuple(order * (m == n) for m in range(len(bound)))
-
-    offset = take(*unit(-1, 0))
-    slopes = tuple(take(*unit(n, 1)) for n in range(len(normals)))
-    curvatures = tuple(take(*unit(n, 2)) for n in range(len(normals)))
-    chi_slope = take(*unit(len(normals), 1)) if chi_squared is not None else sp.S.Zero
+    offset = take()
+    slopes = tuple(take(n) for n in range(len(normals)))
+    curvatures = tuple(take(n, n) for n in range(len(normals)))
+    crossings = tuple(take(n, m) for n, m in _pairs(len(normals)))
+    chi_slope = take(len(normals)) if chi_squared is not None else sp.S.Zero
     if any(c != 0 for c in found.values()):
-        raise ValueError(f"the logit {logit} is not a sum of functions of one variable each, linear or quadratic")
-    return offset, slopes, curvatures, chi_slope
+        raise ValueError(f"the logit {logit} is not quadratic in normal variables plus linear in a chi-squared one")
+    return offset, slopes, curvatures, crossings, chi_slope
 
 
 def _moments(

@@ -321,8 +321,9 @@ CHI = ChiSquared("c", sp.Integer(4))
         (Expectation(sp.sech(Z[0] + A * Z[1]), Z[0], Z[1]), "polynomial"),
         (Expectation(sp.tanh(Z[0]) * sp.tanh(A * Z[1]), Z[0], Z[1]), "more than one set of logits"),
         (Expectation(1 / (1 + Softmax(1, A * Z[0], Z[1])), Z[0], Z[1]), "polynomial"),
-        (Expectation(Softmax(1, A * Z[0] * Z[1], sp.S.Zero), Z[0], Z[1]), "one variable each"),
-        (Expectation(Softmax(1, A * CHI**2, sp.S.Zero), CHI), "one variable each"),
+        (Expectation(Softmax(1, A * Z[0] ** 2 * Z[1], sp.S.Zero), Z[0], Z[1]), "not quadratic"),
+        (Expectation(Softmax(1, A * Z[0] * CHI, sp.S.Zero), Z[0], CHI), "not quadratic"),
+        (Expectation(Softmax(1, A * CHI**2, sp.S.Zero), CHI), "not quadratic"),
         (Expectation(Softmax(1, A + Z[0], sp.S.Zero) * Softmax(1, A - Z[0], sp.S.Zero), Z[0]), "more than one set"),
         (
             Expectation(CHI * ChiSquared("c_2", sp.Integer(3)) * A, CHI, ChiSquared("c_2", sp.Integer(3))),

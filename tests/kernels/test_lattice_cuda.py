@@ -10,7 +10,7 @@ from lattice_probes import compiled, probe_system, random_numbers, softmax_avera
 
 from kernels.lower.analysis import analyse_averages
 
-CASES = {"one": (1, None), "two": (2, None), "chi": (0, 5), "both": (1, 5), "sampled": (4, None)}
+CASES = {"one": (1, None), "two": (2, None), "chi": (0, 5), "both": (1, 5), "sampled": (4, None), "crossed": (2, None)}
 
 
 def logarithm(shares, variables):
@@ -21,7 +21,7 @@ def results(device, names):
     """Rates, nodes and a short path for every kind of group, at a tolerance that the simulator can reach quickly."""
     found = {}
     for name in names:
-        averages, states = softmax_averages(*CASES[name], 2, extra=logarithm)
+        averages, states = softmax_averages(*CASES[name], 2, extra=logarithm, crossed=name == "crossed")
         kernel = compiled(averages, states, 1e-2, 0.3, device)
         numbers = random_numbers(kernel, 2, 0.7, 0.1)
         found[name] = kernel.rhs_at_beta(1.0, numbers).tolist()
@@ -59,9 +59,9 @@ def test_gpu_agrees_with_the_cpu():
 
 @needs_compiler
 @pytest.mark.usefixtures("hopper")
-@pytest.mark.parametrize("name", ["both", "sampled"])
+@pytest.mark.parametrize("name", ["both", "sampled", "crossed"])
 def test_lattices_compile_for_hopper_without_a_gpu(name):
-    averages, states = softmax_averages(*CASES[name], 3, extra=logarithm)
+    averages, states = softmax_averages(*CASES[name], 3, extra=logarithm, crossed=name == "crossed")
     system = analyse_averages(probe_system(averages, states))
     (rates,) = (k for k in integrator_kernels(name, system, sp.S.One, (), {}) if "rates_all" in k.name)
     assert assembled(ptx_of(rates)).spilled == 0

@@ -3,6 +3,8 @@
 Every coefficient of the logits is a state, so that tests can try any coefficients with one compiled kernel.
 """
 
+from itertools import combinations
+
 import numpy as np
 import sympy as sp
 
@@ -34,11 +36,14 @@ def probe_system(averages, states, steepest=1.0):
     return OdeSystem("probe", variables, (), tuple(zip(names, averages, strict=True)), rates, gram)
 
 
-def softmax_averages(normals, degrees=None, components=3, curved=False, extra=lambda shares, variables: []):
+def softmax_averages(
+    normals, degrees=None, components=3, curved=False, extra=lambda shares, variables: [], crossed=False
+):
     """The averages of all shares and of what `extra` makes of them, and the states in their logits.
 
     The states are A_l, B_ln and k_l for every component but the last, whose logit is 0. k_l multiplies c − degrees, or
-    with `curved` the sum of all squares and c.
+    with `curved` the sum of all squares and c. With `crossed` there are also k_l_nn for the squares and k_l_nm for the
+    products of two normal variables.
     """
     c = () if degrees is None else (ChiSquared("c", sp.sympify(degrees)),)
     variables = (*Z[:normals], *c)
@@ -51,6 +56,11 @@ def softmax_averages(normals, degrees=None, components=3, curved=False, extra=la
             k = sp.Symbol(f"k_{l}", real=True)
             states.append(k)
             logit += k * (sum(z**2 for z in Z[:normals]) + sum(c) if curved else c[0] - degrees)
+        if crossed:
+            factors = [*((n, n) for n in range(normals)), *combinations(range(normals), 2)]
+            products = sp.symbols([f"k_{l}_{n}{m}" for n, m in factors], real=True)
+            states += products
+            logit += sum(k * Z[n] * Z[m] for k, (n, m) in zip(products, factors, strict=True))
         logits.append(logit)
     shares = [Softmax(j + 1, *logits, sp.S.Zero) for j in range(components)]
     return [Expectation(f, *variables) for f in (*shares, *extra(shares, variables))], tuple(states)
