@@ -68,7 +68,8 @@ _PROBLEMS = (
     Problem(
         "cross",
         Target((0.5, 0.5), ((0,), (0,)), covariances=(_elongated(45), _elongated(-45))),
-        flow=Flow(learn=("means", "covariances")),
+        flow=Flow("euclidean", ("means", "covariances")),
+        schedule=ScheduleSpec("exponential", 30.0, 100.0),
     ),
 )
 
