@@ -329,9 +329,7 @@ def open_mean_flow(session: Session, tolerance: float = 1e-12, device: str = "cp
         )
     variances = COVARIANCES in problem.flow.learn
     if variances and (problem.coordinates > 1 or problem.flow.metric != "log"):
-        found = (
-            "fixed points are found for given covariances, and for one learned variance of each component in metric log"
-        )
+        found = "fixed points are found for one learned variance of each component, in metric log"
         raise BadInput("flow.learn", found, "leave covariances out, or follow the flow by `annealvi integrate`")
     forces = replace(session, derivation=replace(derivation, system=descent_system(derivation)))
     given = session.modes(problem.coordinates)
