@@ -162,6 +162,27 @@ class Session:
         target, proposal = np.array(problem.mode_covariances), np.array(problem.component_covariances)
         return Covariances(target, proposal, problem.flow.metric)
 
+    def covariances_of_states(self, states: np.ndarray) -> np.ndarray:
+        """Return the components' covariances at some states, in the target's coordinates.
+
+        Parameters
+        ----------
+        states : ndarray, shape (..., states)
+
+        Returns
+        -------
+        ndarray, shape (..., L, r, r)
+            Those of the problem where they are not learned.
+
+        Raises
+        ------
+        BadInput
+            If all components are isotropic.
+        """
+        if not isinstance(self.coordinates, SpanCoordinates):
+            raise BadInput("proposal.covariances", "all components are isotropic", "give covariances or learn them")
+        return self.coordinates.covariances_of_states(states)
+
     def states_of_run(self, run: Any, suffix: str = "") -> np.ndarray:
         """Compute the states of a run's records, or of rates, errors or biases in the same form.
 

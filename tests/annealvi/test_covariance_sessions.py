@@ -121,7 +121,7 @@ def test_fixed_points_of_a_learned_variance_rest_on_the_grid() -> None:
     for point in stable[:3]:
         state = np.array([point.state[name] for name in session.state_names])
         means = session.means_of_states(state, 2)
-        covariances = session.coordinates.covariances_of_states(state)  # type: ignore[attr-defined]
+        covariances = session.covariances_of_states(state)
         proposal = kl_grid.Mixture(means, [0.5, 0.5], [1.0, 1.0], covariances)
         gradient = kl_grid.kl_gradient(proposal, target, 1.0, 1e-11)
         tangent = gradient.means - means * np.sum(gradient.means * means, axis=1, keepdims=True) / 9
@@ -139,7 +139,7 @@ def test_crossed_components_find_the_crossed_modes() -> None:
     problem = annealvi.load_problem("cross", ["schedule.T0=5", "schedule.t0=5", "space.dimension=6"])
     session = annealvi.open_session(problem)
     paths = annealvi.integrate(session, n=2, seed=1, points=2, t_end=120.0, rtol=1e-6)
-    ends = session.coordinates.covariances_of_states(paths.values[:, -1])  # type: ignore[attr-defined]
+    ends = session.covariances_of_states(paths.values[:, -1])
     wanted = np.array(problem.mode_covariances)
     for found in ends:
         order = [0, 1] if found[0, 0, 1] > 0 else [1, 0]
