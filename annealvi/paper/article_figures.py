@@ -11,6 +11,7 @@ import numpy as np
 from annealvi.collapse.collapse_figures import draw_phase
 from annealvi.fixed_points.bifurcation_diagram import bifurcation_figure
 from annealvi.paper.article_results import STARTS, Results
+from annealvi.paper.learned_shapes import draw_shapes
 from annealvi.paper.stored_flows import draw_flows
 from annealvi.show import style
 from annealvi.show.path_figures import draw_comparisons
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def draw_all(results: Results, flows: dict[str, xr.Dataset], folder: Path) -> tuple[Path, ...]:
-    """Draw all figures and return their files. flows: from `flow_datasets`; empty for no figures of flows."""
+def draw_all(
+    results: Results, flows: dict[str, xr.Dataset], shapes: dict[str, xr.Dataset], folder: Path
+) -> tuple[Path, ...]:
+    """Draw all figures and return their files.
+
+    flows, shapes: from `flow_datasets` and `shape_datasets`; empty for no figures of these.
+    """
     drawn: list[Path] = []
     for suffix in (".pdf", ".png"):
         states = results.session.derivation.system.states
@@ -32,6 +38,7 @@ def draw_all(results: Results, flows: dict[str, xr.Dataset], folder: Path) -> tu
         bifurcation_figure(results.branches, folder / f"bifurcations{suffix}")
         drawn.append(folder / f"bifurcations{suffix}")
         drawn.extend(draw_flows(flows, folder, suffix))
+        drawn.extend(draw_shapes(shapes, folder, suffix))
     return tuple(drawn)
 
 

@@ -1,4 +1,7 @@
-"""The results that the article states, computed anew. Only the flows, whose training takes hours, are stored."""
+"""The results that the article states, computed anew.
+
+The flows, whose training takes hours, and the maps for components that learn their shape are stored.
+"""
 
 from __future__ import annotations
 
@@ -206,7 +209,7 @@ def _critical(limits: Asymptotics, separation: int, weight: float) -> Critical:
     return Critical(separation, float(exact), float(expansion.expression.subs(at).evalf(15)))
 
 
-def stored_flows() -> Path | None:
-    """The folder with the flows' stored results, or None if the package does not run from its repository."""
-    folder = Path(__file__).resolve().parents[2] / "tests" / "benchmarks" / "results" / "flows"
+def stored_results(name: str) -> Path | None:
+    """A folder of stored results, "flows" or "shapes"; None if the package does not run from its repository."""
+    folder = Path(__file__).resolve().parents[2] / "tests" / "benchmarks" / "results" / name
     return folder if folder.is_dir() else None

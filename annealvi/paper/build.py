@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from annealvi.paper.article_figures import draw_all
-from annealvi.paper.article_results import OTHERS, Mixture, Progress, Results, compute, mixture, stored_flows
+from annealvi.paper.article_results import OTHERS, Mixture, Progress, Results, compute, mixture, stored_results
 from annealvi.paper.exported_equations import (
     COLUMN,
     PaperEquation,
@@ -26,6 +26,7 @@ from annealvi.paper.exported_equations import (
 )
 from annealvi.paper.folder import renewed
 from annealvi.paper.fragments import breakable, checked, index, named, numbers, step_table, tables, text
+from annealvi.paper.learned_shapes import shape_datasets, shape_numbers
 from annealvi.paper.stored_flows import flow_datasets, flow_numbers, flow_tables
 from annealvi.show.no_figure import NoFigure, drawn
 from annealvi.show.output import write_file
@@ -133,13 +134,15 @@ def write(
     others = (*results.others, *extra)
     equations = collect(results, others)
     tell("writing equations, tables and figures")
-    flows = flow_datasets(stored_flows())
+    flows, shapes = flow_datasets(stored_results("flows")), shape_datasets(stored_results("shapes"))
     told = [*notes, *([] if flows else ["the flows' results are not at hand: their section is left out"])]
     told += [note for m in others for note in m.notes]
     with renewed(folder, (TypesettingError, NoFigure), force) as scratch:
         write_equations(scratch, equations)
         written = _write_tables(scratch, {**tables(results), **flow_tables(flows)})
-        _write(scratch / "numbers.tex", named(numbers(results, flow_numbers(flows)), "num"))
+        _write(
+            scratch / "numbers.tex", named(numbers(results, {**flow_numbers(flows), **shape_numbers(shapes)}), "num")
+        )
         _write(scratch / "checks.tex", named(checked(equations), "chk"))
         own, learned = results.session.derivation, with_all_learned(results.session.problem)
         _write(scratch / "general.tex", general_as_latex(own, COLUMN))
@@ -148,7 +151,7 @@ def write(
         _write(scratch / "index.tex", index(e for e in equations if e.label.startswith(("general:", "bimodal:"))))
         _write(scratch / "mixtures.tex", "\n".join(_appendix(m) for m in others))
         _write(scratch / "article.tex", article_source())
-        figures = drawn(draw_all, results, flows, scratch / "figures")
+        figures = drawn(draw_all, results, flows, shapes, scratch / "figures")
         if isinstance(figures, NoFigure):
             raise NoFigure(f"{figures} in {scratch}")
         pdf, remarks = typeset(scratch, tell, wide_is_fault=not extra)

@@ -24,7 +24,7 @@ from places import ROOT
 import annealvi
 from annealvi.cli.program import main
 from annealvi.paper.article_figures import draw_all
-from annealvi.paper.article_results import Mixture, mixture, stored_flows
+from annealvi.paper.article_results import Mixture, mixture, stored_results
 from annealvi.paper.build import (
     READ_BACK,
     READ_BACK_GENERAL,
@@ -374,7 +374,7 @@ def test_what_the_article_looks_up_is_made():
     macros = set(re.findall(r"(?<!\|)\\AV[A-Za-z]+", source))
     assert len(macros) > 15
     assert macros <= {e.macro for e in made.values()}
-    flows = flow_datasets(stored_flows())
+    flows = flow_datasets(stored_results("flows"))
     assert set(re.findall(r"\\input\{tables/([\w-]+)\}", source)) == keys_returned(tables) | set(flow_tables(flows))
     drawn = set(re.findall(r"([\w-]+)\{suffix\}", inspect.getsource(draw_all)))
     assert set(re.findall(r"figures/([\w-]+)\.pdf", source)) == drawn | set(FIGURES)
