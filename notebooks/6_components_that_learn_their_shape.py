@@ -39,9 +39,9 @@ print(annealvi.problem_to_toml(problem))
 print("states:", *session.state_names)
 
 # %% [markdown]
-# The mean of component $i$ has the coordinates $X_{in}$ in the target's span, and $\Sigma_i$ is its covariance there. In
-# the metric "log", $\dot\Sigma = -4\,\Sigma\,\nabla_\Sigma\mathcal L\,\Sigma$, and the derivation finds that only
-# moments of single responsibilities are needed, whatever the number of coordinates:
+# The mean of component $i$ has the coordinates $X_{in}$ in the target's span, and $\Sigma_i$ is its covariance there.
+# In the metric "log", $\dot\Sigma = -4\,\Sigma\,\nabla_\Sigma\mathcal L\,\Sigma$, and the derivation finds that
+# only moments of single responsibilities are needed, whatever the number of coordinates:
 
 # %%
 wanted = ("dX_in", "dSigma_inm", "f_in", "B_inm")

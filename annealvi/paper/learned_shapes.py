@@ -32,7 +32,7 @@ def shape_datasets(folder: Path | None) -> dict[str, xr.Dataset]:
 
 
 def shape_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
-    """The article's numbers by name: P at the hottest and slowest schedule, and how many schedules each kind changes."""
+    """The article's numbers: P under the hottest and slowest schedule, and how many schedules each kind changes."""
     if not data:
         return {}
     n = int(data["fixed"].attrs["n"])
