@@ -46,7 +46,7 @@ def mixtures(problem: Problem, state: State) -> tuple[Mixture, Mixture]:
 
 def velocity_by_grid(problem: Problem, state: State, tolerance: float | None = None) -> GridVelocity:
     proposal, target = mixtures(problem, state)
-    means, weights, scales = (np.asarray(part, float) for part in proposal)
+    means, weights, scales = (np.asarray(part, float) for part in proposal[:3])
     dimension, learn = means.shape[1], problem.flow.learn
     gradient = kl_gradient(
         proposal, target, state.beta, tolerance or TOLERANCE[dimension], objective_of_particles(problem)
