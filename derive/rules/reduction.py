@@ -298,9 +298,7 @@ def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
     """
     if setting.spanned:
         outside = dimension - setting.coordinates
-        unequal = any(len(set(mixture.scales)) > 1 for mixture in (setting.proposal, setting.target))
-        least = setting.proposal.size + 1 if unequal else 1
-        return outside == 0 if geometry.dimension == setting.coordinates else outside >= least
+        return outside == 0 if geometry.dimension == setting.coordinates else outside >= least_outside(setting)
     own = Surroundings.of(setting, geometry)
     for mixture in (setting.proposal, setting.target):
         forms = max(count_forms(mixture, x, own) for seen, x in setting.averaged() if seen == mixture)
@@ -310,6 +308,15 @@ def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
         if not fits and dimension != own.dimension:
             return False
     return True
+
+
+def least_outside(setting: Setting) -> int:
+    """The least number of dimensions outside a span, if there are any, that the equations take.
+
+    With unequal scales the means outside, L vectors, must leave a dimension for the χ² variable.
+    """
+    unequal = any(len(set(mixture.scales)) > 1 for mixture in (setting.proposal, setting.target))
+    return setting.proposal.size + 1 if unequal else 1
 
 
 def most_forms(setting: Setting, geometry: Geometry) -> int:
