@@ -122,7 +122,8 @@ class Surroundings:
     names : dict of Inner to sympy.Symbol
         The symbols of all inner products.
     coordinates : int
-        The number r of coordinates in a span; the vectors are then those of the d − r dimensions outside.
+        The number r of coordinates in a span; the vectors are then those of the d − r dimensions outside, and the
+        dimension is known where there are none.
     """
 
     images: Mapping[VectorSymbol, Vector]
@@ -140,10 +141,11 @@ class Surroundings:
         modes = tuple(nu for nu in setting.target.means if nu not in images)
         names = gram_symbols(tuple(setting.target.means), tuple(setting.proposal.means))
         means = tuple(setting.proposal.means)
-        # Outside a span, vectors that are dependent are no exception: a Cholesky factor serves them, too.
-        dimension = None if setting.spanned else geometry.dimension
+        dimension = geometry.dimension
         if setting.spanned:  # the overlaps are those of whole means
             names = _names_outside(setting, names)
+            # Outside a span, vectors that are dependent are no exception: a Cholesky factor serves them, too.
+            dimension = 0 if geometry.dimension == setting.coordinates else None
         return cls(images, dimension, modes, means, setting.apart, large_dimension, names, setting.coordinates)
 
 
