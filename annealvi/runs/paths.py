@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from derive.objects.short_repr import short_repr
-from derive.problem.objective_scope import require_tempered_reverse_kl
+from derive.problem.objective_scope import require_isotropic, require_tempered_reverse_kl
 from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
@@ -219,9 +219,11 @@ def refuse_projection(problem: Problem) -> None:
     """Raise BadInput for a problem that projected particles cannot simulate.
 
     Particles that are drawn in the span of modes and means only have the law of particles in all d dimensions only if
-    each mixture has one scale and nothing but means is learned, and they are drawn for the tempered reverse KL.
+    each mixture has one scale and nothing but means is learned, and they are drawn for the tempered reverse KL of
+    isotropic components.
     """
     require_tempered_reverse_kl(problem, "projected particles are drawn for", NOT_PROJECTED)
+    require_isotropic(problem, "projected particles are drawn for", NOT_PROJECTED)
     for name, scales in (("target", problem.target.scales), ("proposal", problem.proposal.scales)):
         if len(set(scales)) > 1:
             raise BadInput(

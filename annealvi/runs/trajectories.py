@@ -201,7 +201,7 @@ def simulate(
     projected : bool, optional
         Draw the particles in the span of the modes and the means. The numbers differ, their law is the same, and the
         run is faster where the span has far fewer than d dimensions. Needs one scale in each mixture, and nothing
-        learned but means.
+        learned but means, and no covariances.
     max_cost : float, optional
         Seconds: refuse a run that is expected to take longer.
     device : {"auto", "cpu", "cuda"}, optional
@@ -326,8 +326,8 @@ def _refuse_much(problem: Problem, work: float, runs: int, recorded: int) -> Non
         raise BadInput(
             "--particles", found, f"ask for at most {MOST_WORK:.0e}: fewer particles, replicas, steps or dimensions", ""
         )
-    size = len(problem.proposal.weights)
-    refuse_large("--replicas or --points", runs * recorded * size * (size + len(problem.target.weights)))
+    size, r = len(problem.proposal.weights), problem.coordinates * problem.has_covariances
+    refuse_large("--replicas or --points", runs * recorded * size * (size + len(problem.target.weights) + r + r**2))
     _refuse_large_means(problem, runs)
 
 
@@ -377,9 +377,10 @@ def _simulated(
         device=device,
         projected=projected,
         objective=objective_of_particles(session.problem),
+        covariances=session.covariances(),
         progress=progress,
     )
-    return run, session.states_of_overlaps(run.M, run.Q, run.parameters).transpose(1, 0, 2)
+    return run, session.states_of_run(run).transpose(1, 0, 2)
 
 
 def _end_time(session: Session, t_end: float | None) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -21,7 +22,7 @@ from derive.checks.mutations import one_term_mutations
 from derive.objects.parameters import WEIGHTS, parameters_of
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA
-from derive.problem.specification import Problem, ScheduleSpec
+from derive.problem.specification import COVARIANCES, Problem, ScheduleSpec
 from kernels.integrate.kernel import Kernel
 from kernels.particles.runs import ParticleRun, extrapolate_step
 from kernels.particles.simulation import estimate_velocity, simulate_particles
@@ -173,14 +174,14 @@ def compare_velocity(session: Session, device: str, seed: int) -> VelocityCompar
         learn=session.problem.flow.learn,
         device=device,
         objective=objective_of_particles(session.problem),
+        covariances=session.covariances(),
     )
     state = session.states_of_vectors(means[None])
-    errors = estimate.M_standard_error, estimate.Q_standard_error, estimate.parameters_standard_error
     return VelocityComparison(
         state[0],
         compile_for_paths(under(session, COLD)).rhs_at_beta(VELOCITY_BETA, state)[0],
-        session.states_of_overlaps(estimate.M, estimate.Q, estimate.parameters),
-        np.abs(session.states_of_overlaps(*errors)),
+        session.states_of_run(estimate),
+        np.abs(session.states_of_run(estimate, "_standard_error")),
         estimate.device,
     )
 
@@ -228,12 +229,11 @@ def compare_paths(
     initial = here.states_of_vectors(means[None])
     ode = kernel.integrate(initial, at_zero.t, rtol=PATH_RTOL, atol=PATH_RTOL / 100).y[0]
     drawn_t = np.linspace(0, float(at_zero.t[-1]), 200)
-    particles = here.states_of_overlaps(at_zero.M, at_zero.Q, at_zero.parameters)
-    errors = at_zero.M_standard_error, at_zero.Q_standard_error, at_zero.parameters_standard_error
-    error = np.abs(here.states_of_overlaps(*errors))
+    particles = here.states_of_run(at_zero)
+    error = np.abs(here.states_of_run(at_zero, "_standard_error"))
     moving = error[1:].max(0) > 0  # a state that rests has no error and must not have moved
     strayed = np.where(moving | (np.abs(particles[1:] - ode[1:]) < 1e-8), 0.0, np.inf)
-    bias = here.states_of_overlaps(at_zero.M_bias, at_zero.Q_bias, at_zero.parameters_bias)
+    bias = here.states_of_run(at_zero, "_bias")
     remainder = stiffness * np.abs(bias)
     excess = np.sign(particles - ode) * np.maximum(np.abs(particles - ode) - remainder, 0)
     return PathComparison(
@@ -285,14 +285,28 @@ LEAST_COMPARED = 3
 
 def records_of_one_path(session: Session, means: np.ndarray, run: ParticleRun) -> int:
     """The number of records before the replicas scatter."""
+    scatter = session.states_of_run(run).std(axis=1, ddof=1)
+    scattered = (scatter > MOST_SCATTER * natural_sizes(session, means, run)).any(axis=1)
+    return int(np.argmax(scattered)) if scattered.any() else len(run.t)
+
+
+def natural_sizes(session: Session, means: np.ndarray, run: ParticleRun) -> np.ndarray:
+    """The states' natural sizes at the records of a run, (n_out, states).
+
+    They are products of lengths, and the scales at the start. A learned covariance grows with the temperature, and its
+    size is the product of its present standard deviations.
+    """
     own, modes = np.linalg.norm(means, axis=1), np.linalg.norm(session.modes(), axis=1)
     if session.problem.flow.manifold == "euclidean":  # a mean may start short on its way to a mode
         own = np.maximum(own, modes.max())
-    shapes = parameters_of(session.problem.proposal) | {WEIGHTS.name: np.ones(len(means))}
-    size = np.abs(session.states_of_overlaps(np.outer(own, modes), np.outer(own, own), shapes))
-    scatter = session.states_of_overlaps(run.M, run.Q, run.parameters).std(axis=1, ddof=1)
-    scattered = (scatter > MOST_SCATTER * size).any(axis=1)
-    return int(np.argmax(scattered)) if scattered.any() else len(run.t)
+    sizes: dict[str, Any] = parameters_of(session.problem.proposal) | {WEIGHTS.name: np.ones(len(means))}
+    M, Q = np.outer(own, modes), np.outer(own, own)
+    if run.covariances is not None:
+        M = np.repeat(own[:, None], session.problem.coordinates, axis=1)
+        deviations = np.sqrt(np.diagonal(run.covariances.mean(axis=1), axis1=-2, axis2=-1))
+        sizes[COVARIANCES] = deviations[..., None] * deviations[..., None, :]
+    M, Q = (np.broadcast_to(overlaps, (len(run.t), *overlaps.shape)) for overlaps in (M, Q))
+    return np.abs(session.states_of_overlaps(M, Q, sizes))
 
 
 def path_checks(comparisons: list[PathComparison]) -> Iterator[Check]:
@@ -331,5 +345,6 @@ def _run(
         record_every=round(setting.t_end / setting.dt) // TIMES * halvings,
         device=device,
         objective=objective_of_particles(session.problem),
+        covariances=session.covariances(),
         progress=progress,
     )

@@ -15,6 +15,7 @@ import numpy as np
 from annealvi.session.particle_objective import objective_of_particles
 from annealvi.session.session import Session
 from kernels.particles.initial_means import uniform_sphere_means
+from kernels.particles.runs import ParticleRun
 from kernels.particles.simulation import simulate_particles
 
 COARSE = 0.05
@@ -52,13 +53,20 @@ def main() -> None:
             learn=problem.flow.learn,
             device=device,
             objective=objective_of_particles(problem),
-        ).final_means
+            covariances=session.covariances(),
+        )
         for device in ("cuda", "cpu")
     ]
+    ends = [_end_of(cloud) for cloud in clouds]
     json.dump(
-        {"ode": float(np.abs(ode[0] - ode[1]).max()), "particles": float(np.abs(clouds[0] - clouds[1]).max())},
-        sys.stdout,
+        {"ode": float(np.abs(ode[0] - ode[1]).max()), "particles": float(np.abs(ends[0] - ends[1]).max())}, sys.stdout
     )
+
+
+def _end_of(run: ParticleRun) -> np.ndarray:
+    """The numbers of a run's end: the means, and the covariances if there are any."""
+    covariances = [] if run.covariances is None else run.covariances[-1]
+    return np.concatenate([run.final_means.ravel(), np.ravel(covariances)])
 
 
 if __name__ == "__main__":

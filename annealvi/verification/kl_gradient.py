@@ -14,7 +14,7 @@ from derive.checks.mutations import Mutant, one_term_mutations
 from derive.checks.step_check import sample_point
 from derive.dynamics.derivation import Derivation
 from derive.dynamics.learned import parameters_in
-from derive.dynamics.symbolic_problem import FORWARD_SHARE, REFERENCE_SCALE, derive_in_dimension
+from derive.dynamics.symbolic_problem import FORWARD_SHARE, REFERENCE_SCALE, derive_in_dimension, symbolise
 from derive.objects.expectation import Expectation
 from derive.objects.mixtures import DIMENSION, Mixture
 from derive.objects.objective import Setting
@@ -23,7 +23,7 @@ from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
 from derive.problem.specification import COVARIANCES, Problem
 from derive.rules.geometry import axes
-from derive.rules.reduction import holds_in
+from derive.rules.reduction import holds_in, least_outside
 from kernels.particles import kl_grid
 from kernels.particles.objective import Objective
 
@@ -127,6 +127,12 @@ LOW_DIMENSIONS = (2, 3)
 """Dimensions of the grids; a sphere in R¹ does not move."""
 
 
+def grids_of(setting: Setting) -> tuple[int, ...]:
+    """The dimensions, up to three, in which the setting has equations: with covariances it needs those of the span."""
+    r = setting.coordinates
+    return tuple(d for d in (1, *LOW_DIMENSIONS) if not setting.spanned or d == r or d >= r + least_outside(setting))
+
+
 def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, points: int = 3) -> list[Reference]:
     """Compute rates at random states from the gradient of the KL on grids.
 
@@ -135,7 +141,7 @@ def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, p
     problem : Problem
         The problem; its parameters are random, only its numbers of modes and components and its flow matter.
     dimensions : tuple of int, optional
-        Dimensions of the grids, up to three.
+        Dimensions of the grids, up to three. Those in which a problem with covariances has no equations are left out.
     points : int, optional
         Number of states in one and two dimensions; there is one state in three.
 
@@ -151,9 +157,11 @@ def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, p
     >>> found[0].rates.shape  # doctest: +SKIP
     (3,)
     """
+    possible = grids_of(symbolise(problem).setting)
     return [
         reference(derive_in_dimension(problem, d), d, seed)
         for d in dimensions
+        if d in possible
         for seed in range(points if d < 3 else 1)
     ]
 
@@ -163,10 +171,11 @@ def grid_checks(
 ) -> Iterator[Check | str]:
     """Compare a derivation's right-hand sides with the gradient of the KL on grids, in R¹, R² and R³.
 
-    The system is compared at random parameters, and in R² at the problem's own values too. If the derivation does not
-    hold in so few dimensions, the problem's equations are derived anew there; on a sphere, R¹ gets the equations of the
-    Euclidean flow, since a sphere in R¹ does not move. The names of these checks say so: they judge how the problem is
-    derived, and not the given system.
+    The system is compared at random parameters, and in the lower one of R² and R³ at the problem's own values too. If
+    the derivation does not hold in so few dimensions, the problem's equations are derived anew there; on a sphere, R¹
+    gets the equations of the Euclidean flow, since a sphere in R¹ does not move. The names of these checks say so: they
+    judge how the problem is derived, and not the given system. Where covariances stand in a span, grids have its
+    dimensions at least.
 
     Parameters
     ----------
@@ -181,8 +190,9 @@ def grid_checks(
 
     Yields
     ------
-    Check
-        One for each comparison, with the largest error of a rate; infinite if there was no state to compare.
+    Check or str
+        One for each comparison, with the largest error of a rate; infinite if there was no state to compare. A line
+        says in which dimensions there are no equations to compare.
 
     Examples
     --------
@@ -196,20 +206,29 @@ def grid_checks(
     setting = derivation.setting
     own = {symbol: value for symbol, value in values.items() if symbol != DIMENSION}
     compared: list[tuple[str, OdeSystem, list[Reference], int]] = []
-    given = setting.manifold == "euclidean" and holds_in(setting, derivation.geometry, 1)
-    line = derivation if given else derive_in_dimension(problem, 1, "euclidean")
-    what = "euclidean" if given else "Euclidean twin, derived anew"
-    compared.append((what, line.system, [reference(line, 1, seed) for seed in range(2)], 1))
-    for d in LOW_DIMENSIONS:
+    possible = grids_of(setting)
+    if 1 in possible:
+        given = setting.manifold == "euclidean" and holds_in(setting, derivation.geometry, 1)
+        line = derivation if given else derive_in_dimension(problem, 1, "euclidean")
+        what = "euclidean" if given else "Euclidean twin, derived anew"
+        compared.append((what, line.system, [reference(line, 1, seed) for seed in range(2)], 1))
+    planes = [d for d in LOW_DIMENSIONS if d in possible]
+    for d in planes:
         given = holds_in(setting, derivation.geometry, d)
         here, anew = (derivation, "") if given else (derive_in_dimension(problem, d), ", derived anew")
         compared.append((f"{setting.manifold}{anew}", here.system, [r for r in grid if r.dimension == d], d))
-        if d == LOW_DIMENSIONS[0]:
+        if d == planes[0]:
             compared.append(
                 (f"own parameters{anew}", here.system, [reference(here, d, seed, own) for seed in range(2)], d)
             )
     for what, system, states, d in compared:
         yield _grid_check(f"right-hand side against the KL on a grid, d = {d}, {what}", system, states)
+    missing = [d for d in (1, *LOW_DIMENSIONS) if d not in possible]
+    if missing:
+        yield (
+            f"right-hand side against the KL on a grid: not compared in d = {', '.join(map(str, missing))}, where a "
+            f"span of {setting.coordinates} coordinates has no equations"
+        )
 
 
 def _grid_check(name: str, system: OdeSystem, states: list[Reference]) -> Check:

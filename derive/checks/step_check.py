@@ -17,7 +17,7 @@ from derive.objects.parameters import parameters_of
 from derive.objects.step import Equation, Step
 from derive.objects.system import BETA
 from derive.objects.vectors import VectorSymbol
-from derive.rules.reduction import holds_in, most_forms
+from derive.rules.reduction import holds_in, least_outside, most_forms
 
 BOUND = mpmath.mpf(10) ** -30
 SMALLEST = mpmath.mpf(10) ** -3
@@ -79,9 +79,7 @@ def check_dimension(derivation: Derivation) -> int:
     """
     setting, geometry = derivation.setting, derivation.geometry
     if setting.spanned:
-        outside = (geometry.dimension or 0) - setting.coordinates
-        unequal = any(len(set(mixture.scales)) > 1 for mixture in (setting.proposal, setting.target))
-        return min(outside, setting.proposal.size + 1 if unequal else 1)
+        return min((geometry.dimension or 0) - setting.coordinates, least_outside(setting))
     forms = most_forms(setting, geometry)
     if geometry.dimension is not None and not holds_in(setting, geometry, geometry.dimension + 1):
         return geometry.dimension

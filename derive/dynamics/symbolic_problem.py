@@ -24,7 +24,7 @@ from derive.problem.objective_scope import require_tempered_reverse_kl
 from derive.problem.specification import COVARIANCES, BadInput, Problem, Proposal, Target
 from derive.rules.flow import gram_symbols
 from derive.rules.geometry import RADIUS, Geometry, R, antipodal, in_span, overlaps_of, unrelated
-from derive.rules.reduction import holds_in
+from derive.rules.reduction import holds_in, least_outside
 from derive.rules.span_reduction import span_law
 
 REFERENCE_SCALE = sp.Symbol("sigma_ref", positive=True)
@@ -128,8 +128,7 @@ def _with_covariances(problem: Problem, large_dimension: bool) -> SymbolicProble
     target = _in_span(_mixture(TARGET_NAMES, problem.target, values), problem, values)
     proposal = _in_span(_mixture(PROPOSAL_NAMES, problem.proposal, values, learn), problem, values)
     setting = tempered_reverse_kl(proposal, target, problem.flow.manifold, learn, problem.flow.metric)
-    unequal = any(len(set(mixture.scales)) > 1 for mixture in (target, proposal))
-    if unequal and d > r and d - r <= proposal.size:
+    if 0 < d - r < least_outside(setting):
         raise BadInput(
             "space.dimension",
             f"unequal scales outside the covariances' {r} coordinates need more than {r + proposal.size} dimensions",

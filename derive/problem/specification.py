@@ -494,7 +494,8 @@ class Problem:
     ------
     BadInput
         If a section is of another type, the name cannot serve in file names, the dimension is too small, or the
-        schedule does not fit the objective: the forward KL has no temperature, and adaptive rules look at log p* alone.
+        schedule does not fit: the forward KL has no temperature, and adaptive rules look at log p* alone and know no
+        covariances.
 
     Examples
     --------
@@ -610,4 +611,10 @@ def _require_a_temperature_with_meaning(problem: Problem) -> None:
             "schedule.kind",
             f"the rule {schedule.kind!r} looks at log p* alone, and {what} brings in more",
             "choose a schedule with a formula",
+        )
+    if schedule.kind in ADAPTIVE_KINDS and problem.has_covariances:
+        raise BadInput(
+            "schedule.kind",
+            f"the rule {schedule.kind!r} covers isotropic components alone",
+            "choose a schedule with a formula, or leave out the covariances",
         )

@@ -122,7 +122,8 @@ class Surroundings:
     names : dict of Inner to sympy.Symbol
         The symbols of all inner products.
     coordinates : int
-        The number r of coordinates in a span; the vectors are then those of the d − r dimensions outside.
+        The number r of coordinates in a span; the vectors are then those of the d − r dimensions outside, and the
+        dimension is known where there are none.
     """
 
     images: Mapping[VectorSymbol, Vector]
@@ -140,10 +141,11 @@ class Surroundings:
         modes = tuple(nu for nu in setting.target.means if nu not in images)
         names = gram_symbols(tuple(setting.target.means), tuple(setting.proposal.means))
         means = tuple(setting.proposal.means)
-        # Outside a span, vectors that are dependent are no exception: a Cholesky factor serves them, too.
-        dimension = None if setting.spanned else geometry.dimension
+        dimension = geometry.dimension
         if setting.spanned:  # the overlaps are those of whole means
             names = _names_outside(setting, names)
+            # Outside a span, vectors that are dependent are no exception: a Cholesky factor serves them, too.
+            dimension = 0 if geometry.dimension == setting.coordinates else None
         return cls(images, dimension, modes, means, setting.apart, large_dimension, names, setting.coordinates)
 
 
@@ -298,9 +300,7 @@ def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
     """
     if setting.spanned:
         outside = dimension - setting.coordinates
-        unequal = any(len(set(mixture.scales)) > 1 for mixture in (setting.proposal, setting.target))
-        least = setting.proposal.size + 1 if unequal else 1
-        return outside == 0 if geometry.dimension == setting.coordinates else outside >= least
+        return outside == 0 if geometry.dimension == setting.coordinates else outside >= least_outside(setting)
     own = Surroundings.of(setting, geometry)
     for mixture in (setting.proposal, setting.target):
         forms = max(count_forms(mixture, x, own) for seen, x in setting.averaged() if seen == mixture)
@@ -310,6 +310,15 @@ def holds_in(setting: Setting, geometry: Geometry, dimension: int) -> bool:
         if not fits and dimension != own.dimension:
             return False
     return True
+
+
+def least_outside(setting: Setting) -> int:
+    """The least number of dimensions outside a span, if there are any, that the equations take.
+
+    With unequal scales the means outside, L vectors, must leave a dimension for the χ² variable.
+    """
+    unequal = any(len(set(mixture.scales)) > 1 for mixture in (setting.proposal, setting.target))
+    return setting.proposal.size + 1 if unequal else 1
 
 
 def most_forms(setting: Setting, geometry: Geometry) -> int:

@@ -82,10 +82,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _require_single_precision(problem: Problem) -> None:
+    import numpy as np
+
     from derive.problem.specification import BadInput
 
     target, proposal = problem.target, problem.proposal
     sizes = [*target.scales, *proposal.scales, *proposal.radii, *(abs(x) for row in target.means for x in row if x)]
+    sizes += [x**0.5 for matrix in (*target.covariances, *proposal.covariances) for x in np.linalg.eigvalsh(matrix)]
     if target.reference_scale is not None:
         sizes.append(target.reference_scale)
     smallest, largest = SINGLE_PRECISION
