@@ -33,7 +33,7 @@ from matplotlib.patches import Ellipse
 import annealvi
 from annealvi import collapse_by_ensemble, grid_checks, load_problem, open_session, references, style
 
-problem = load_problem("full-covariance", ["schedule.T0=20", "schedule.t0=100", "space.dimension=16"])
+problem = load_problem("full-covariance", ["schedule.T0=20", "schedule.t0=100", "space.dimension=8"])
 session = open_session(problem)
 print(annealvi.problem_to_toml(problem))
 print("states:", *session.state_names)
@@ -86,6 +86,7 @@ with style.figure(style.TWO_COLUMNS, 2.5, columns=3, sharex=True) as (figure, pa
     for panel in panels:
         panel.set(xlabel="time $t$")
     panels[0].legend()
+figure
 
 # %% [markdown]
 # ## How often
@@ -96,8 +97,8 @@ with style.figure(style.TWO_COLUMNS, 2.5, columns=3, sharex=True) as (figure, pa
 
 # %%
 KINDS = {"fixed": ("means",), "learned scales": ("means", "scales"), "learned variances": ("means", "covariances")}
-STARTS = (1.0, 3.0, 10.0, 30.0, 100.0)
-n = 400
+STARTS = (1.0, 5.0, 25.0)
+n = 200
 
 
 def collapse(learn, T0):
@@ -115,13 +116,14 @@ with style.figure(style.ONE_COLUMN, 2.6) as (figure, axes):
     axes.legend()
 hot = {name: outcomes[-1] for name, outcomes in found.items()}
 assert hot["learned scales"].p < hot["fixed"].p < hot["learned variances"].p
+figure
 
 # %% [markdown]
 # The particles, which know nothing of these equations, agree. Here the learned variances, with as many replicas as a
 # minute allows:
 
 # %%
-particles = annealvi.collapse_by_particles(session, replicas=60, particles=64, dt=0.2, seed=3)
+particles = annealvi.collapse_by_particles(session, replicas=48, particles=32, dt=0.25, seed=3)
 ensemble = collapse_by_ensemble(session, n=2000, seed=2)
 print(f"particles {particles.outcomes.p:.3f} ± {particles.outcomes.stderr:.3f}, ", end="")
 print(f"equations {ensemble.outcomes.p:.3f} ± {ensemble.outcomes.stderr:.3f}")
@@ -155,6 +157,7 @@ with style.figure(style.TWO_COLUMNS, 2.4, columns=3) as (figure, panels):
             panel.add_patch(ellipse(covariance, lw=1.4, color=f"C{n}"))
         panel.set(xlim=(-5, 5), ylim=(-5, 5), aspect="equal", title=f"$t = {paths.t[at]:g}$")
 assert not annealvi.outcomes_of_states(cross, paths.values[:, -1]).collapsed[0]
+figure
 
 # %% [markdown]
 # At the end each component has the covariance of one mode (grey: two standard deviations of the modes). `annealvi
