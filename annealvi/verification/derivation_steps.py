@@ -19,7 +19,8 @@ def derivation_checks(derivation: Derivation) -> Iterator[Check | str]:
     """Check every step of a derivation: both sides must agree to 30 digits at random points.
 
     Vectors get coordinates, expectations become sums over nodes, and gradients become complex-step derivatives; no rule
-    of the derivation is used. There are two points, or one if averages run over three variables, which take minutes.
+    of the derivation is used. There are two points, or one if averages run over three variables, which take minutes, as
+    those over points of R³ do.
 
     Parameters
     ----------
@@ -44,13 +45,11 @@ def derivation_checks(derivation: Derivation) -> Iterator[Check | str]:
     if not steps:
         yield Check("step: none", "symbolic", math.inf, float(BOUND), "a derivation without steps")
     dimension = check_dimension(derivation)
-    widest = max(
-        (len(a.variables) for _, e in derivation.system.subexpressions for a in e.atoms(Expectation)), default=0
-    )
-    points = 2 if widest <= 2 else 1
+    whole = dimension + derivation.setting.coordinates
+    points = 2 if max(derivation.system.widest_average, whole) <= 2 else 1
     checkable = next((n for n, step in enumerate(steps) if _out_of_reach(step)), len(steps))
     for step in check_derivation(derivation, points, dimension, steps[:checkable]):
-        note = f"{step.compared} comparisons, points of R^{dimension}: {points}, 30 digits"
+        note = f"{step.compared} comparisons, points of R^{whole}: {points}, 30 digits"
         yield Check(f"step: {step.rule}", "symbolic", step.difference, float(BOUND), note)
     if checkable < len(steps):
         left = ", ".join(step.rule for step in steps[checkable:])

@@ -15,6 +15,7 @@ from annealvi.session.session import Session
 from annealvi.verification.check import Check
 from annealvi.verification.evaluator import Evaluator
 from derive.objects.expectation import Expectation
+from derive.objects.states import StateKind
 from derive.objects.system import BETA
 from derive.problem.schedules import make_schedule
 from derive.problem.specification import ScheduleSpec, Space
@@ -42,13 +43,13 @@ def under(session: Session, schedule: ScheduleSpec) -> Session:
 def kernel_checks(session: Session, device: str) -> Iterator[Check]:
     """Compare kernels with mpmath, for each lowering of the averages, at random states and inverse temperatures.
 
-    The states are drawn in R⁴, where overlaps of every size occur.
+    The states are drawn in R⁴, where overlaps of every size occur, and learned covariances are random.
     """
     session = under(session, COLD)
     system = session.derivation.system
     widest = session.derivation.system.widest_average
     count, tolerance = (STATES, TOLERANCE) if widest <= 2 else (2, COARSE_TOLERANCE)
-    states = _of_every_size(session).random_states(count, seed=7)
+    states = with_random_covariances(session, _of_every_size(session).random_states(count, seed=7), seed=7)
     betas = np.linspace(0.05, 1.0, count)
     numbers = {s: sp.Float(v, 30) for s, v in session.values.items()}
     evaluator = Evaluator()
@@ -72,6 +73,24 @@ def kernel_checks(session: Session, device: str) -> Iterator[Check]:
             f"factors of order one; {kernel.device}"
         )
         yield Check(name, "numeric", float(np.abs(got - exact).max()) / scale, 20 * error + uncertainty / scale, note)
+
+
+STRETCH = 0.3
+"""Random covariances are F C Fᵀ for a start C, where F differs by so much from the identity in each entry."""
+
+
+def with_random_covariances(session: Session, states: np.ndarray, seed: int) -> np.ndarray:
+    """The states (n, states) with random covariances where these are learned; at a start they may all be equal."""
+    entries = session.positions_of(StateKind.COVARIANCE)
+    if not entries:
+        return states
+    own = np.array(session.problem.component_covariances)
+    factors = np.random.default_rng(seed).uniform(-STRETCH, STRETCH, (len(states), *own.shape)) + np.eye(own.shape[-1])
+    matrices = factors @ own @ factors.swapaxes(-2, -1)
+    upper = np.triu_indices(own.shape[-1])
+    changed = states.copy()
+    changed[:, entries] = matrices[..., upper[0], upper[1]].reshape(len(states), -1)
+    return changed
 
 
 LOOSE_TOLERANCE = 1e-9

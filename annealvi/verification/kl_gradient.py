@@ -143,7 +143,8 @@ def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, p
     dimensions : tuple of int, optional
         Dimensions of the grids, up to three. Those in which a problem with covariances has no equations are left out.
     points : int, optional
-        Number of states in one and two dimensions; there is one state in three.
+        Number of states in one and two dimensions; there is one state in three, unless covariances stand in a span,
+        whose own equations may hold in no fewer.
 
     Returns
     -------
@@ -157,12 +158,13 @@ def references(problem: Problem, dimensions: tuple[int, ...] = LOW_DIMENSIONS, p
     >>> found[0].rates.shape  # doctest: +SKIP
     (3,)
     """
-    possible = grids_of(symbolise(problem).setting)
+    setting = symbolise(problem).setting
+    possible = grids_of(setting)
     return [
         reference(derive_in_dimension(problem, d), d, seed)
         for d in dimensions
         if d in possible
-        for seed in range(points if d < 3 else 1)
+        for seed in range(points if d < 3 or setting.spanned else 1)
     ]
 
 

@@ -41,7 +41,9 @@ def point_in_span(
         for n in range(r):
             for m in range(n, r):
                 if law.covariance[n, m].is_Symbol:
-                    scalars.setdefault(law.covariance[n, m], int(n == m) + uniform(-spread, spread))
+                    # An entry near zero off the diagonal would hide a mistake in whatever has it as a factor.
+                    across = uniform(spread / 2, spread) * (1 if uniform(-1, 1) > 0 else -1)
+                    scalars.setdefault(law.covariance[n, m], 1 + uniform(-spread, spread) if n == m else across)
     for length in dict.fromkeys(known.values()):
         scalars[length] = uniform(*lengths)
     vectors: dict[VectorSymbol, tuple] = {}
