@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 
 from annealvi.session.session import Session, open_session
+from annealvi.session.span_coordinates import SpanCoordinates
 from annealvi.show.output import read_json
 from derive.checks.velocity import Velocity, velocity_at
 from derive.dynamics.symbolic_problem import symbolise
 from derive.objects.expectation import Expectation
 from derive.objects.parameters import PARAMETERS, parameters_of
 from derive.objects.short_repr import short_repr
+from derive.objects.states import StateKind
 from derive.problem.arguments import checked
-from derive.problem.field_checks import one_line
-from derive.problem.specification import BadInput, Problem, Proposal
+from derive.problem.field_checks import one_line, padded_to
+from derive.problem.specification import COVARIANCES, BadInput, Problem, Proposal
 
 CONSISTENT = 1e-6
 """How far an overlap that is given may lie from the value that the other overlaps imply, as a share of the largest
@@ -29,7 +31,9 @@ LEAST_ACCURATE = 1e-5
 """Largest error of an average in a velocity. Only averages over more than three variables, which are sampled, can
 exceed it."""
 
-_KEYS = ("means", "states", "overlaps", *(parameter.name for parameter in PARAMETERS), "beta")
+_OF_COMPONENTS = (*(parameter.name for parameter in PARAMETERS), COVARIANCES)
+"""The keys of what the components have beside their means."""
+_KEYS = ("means", "states", "overlaps", *_OF_COMPONENTS, "beta")
 _EXAMPLE = (
     '{"means": [[3, 0], [0, 3]], "beta": 1}, {"states": {"m_1": 0.1, ...}} or {"overlaps": '
     '{"M": [[...]], "Q": [[...]]}}'
@@ -45,7 +49,7 @@ class State:
     means : tuple of L tuples of float
         Coordinates of the means, equally many for each.
     proposal : Proposal
-        The components' weights and scales. Its radius plays no part.
+        The components' weights, scales and covariances. Its radius plays no part.
     beta : float
         The inverse temperature, at least 0.
     by_overlaps : bool
@@ -90,8 +94,8 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
     """Make a state from plain values.
 
     document: {"means": L lists}, {"states": {name: number}} or {"overlaps": {"M": L lists of K numbers, "Q": L lists of
-    L numbers}}, and optionally the keys "weights" and "scales" (by default the problem's own) and "beta" (by default
-    1). BadInput names the source and the key.
+    L numbers}}, and optionally the keys "weights", "scales" and "covariances" (L matrices; by default the problem's
+    own) and "beta" (by default 1). BadInput names the source and the key.
     """
     if not isinstance(document, Mapping):
         raise BadInput("", "the state is not a JSON object", 'write {"means": [[3, 0], [0, 3]], "beta": 1}', source)
@@ -119,7 +123,7 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
             raise BadInput(f"means[{i}]", "a mean without coordinates", "give at least one coordinate", source)
     longest = max(map(len, rows))
     rows = tuple((*row, *[0.0] * (longest - len(row))) for row in rows)
-    span = problem.target.coordinates
+    span = problem.coordinates
     if not span <= len(rows[0]) <= problem.space.dimension:
         raise BadInput(
             "means",
@@ -142,18 +146,29 @@ def parse_state(document: Any, problem: Problem, source: str = "state") -> State
 def _beside(document: Mapping[str, Any], problem: Problem, source: str) -> tuple[Proposal, float]:
     """The parameters of a document, as a proposal, and its beta."""
     count = len(problem.proposal.weights)
-    given = {parameter.name: document[parameter.name] for parameter in PARAMETERS if parameter.name in document}
+    given = {key: document[key] for key in _OF_COMPONENTS if key in document}
     for key, values in given.items():
         if isinstance(values, Sequence) and len(values) != count:
             raise BadInput(key, f"{len(values)} entries", f"give {count}, as many as the proposal's components", source)
-    try:
-        proposal = dataclasses.replace(problem.proposal, **given)
-    except BadInput as mistake:
-        raise BadInput(mistake.key.removeprefix("proposal."), mistake.found, mistake.remedy, source) from None
+    if COVARIANCES in given and not problem.has_covariances:
+        remedy = "leave it out, or give or learn covariances in the problem"
+        raise BadInput(COVARIANCES, "the problem neither gives nor learns covariances", remedy, source)
+    proposal = _with(problem.proposal, given, source)
+    r = problem.coordinates
+    if COVARIANCES in given and (size := len(proposal.covariances[0])) != r:
+        raise BadInput(f"{COVARIANCES}[0]", f"{size} x {size} entries", f"give {r} x {r} entries", source)
     (beta,) = _numbers("beta", [document.get("beta", 1.0)], source)
     if beta < 0:
         raise BadInput("beta", f"{beta:g} is negative", "give an inverse temperature of at least 0", source)
     return proposal, beta
+
+
+def _with(proposal: Proposal, given: Mapping[str, Any], source: str) -> Proposal:
+    """The proposal with other numbers of its components."""
+    try:
+        return dataclasses.replace(proposal, **given)
+    except BadInput as mistake:
+        raise BadInput(mistake.key.removeprefix("proposal."), mistake.found, mistake.remedy, source) from None
 
 
 def _by_overlaps(document: Mapping[str, Any], key: str, problem: Problem, source: str) -> State:
@@ -166,9 +181,12 @@ def _by_overlaps(document: Mapping[str, Any], key: str, problem: Problem, source
         for parameter in PARAMETERS:
             if places := session.positions_of(parameter):
                 learned[parameter.name] = tuple(state[places].tolist())
+        if isinstance(session.coordinates, SpanCoordinates) and session.positions_of(StateKind.COVARIANCE):
+            session.require_state(state, key, source)
+            learned[COVARIANCES] = session.coordinates.covariances_of_states(state).tolist()
     else:
         M, Q = _matrices(document["overlaps"], problem, source)
-        state = session.states_of_overlaps(M, Q, parameters_of(proposal))
+        state = _state_of_overlaps(M, Q, session, proposal, source)
         modes = len(M[0])
         gram = session.gram_of_states(state)
         for name, matrix, own in (("M", M, gram[modes:, :modes]), ("Q", Q, gram[modes:, modes:])):
@@ -183,13 +201,29 @@ def _by_overlaps(document: Mapping[str, Any], key: str, problem: Problem, source
                     source,
                 )
     session.require_state(state, key, source)
-    room = min(problem.space.dimension, problem.target.coordinates + len(proposal.weights))
+    room = min(problem.space.dimension, problem.coordinates + len(proposal.weights))
     try:
         means = session.means_of_states(state, room)
     except ValueError as error:
         raise BadInput(key, str(error), "give overlaps of real vectors", source) from None
     rows = tuple(map(tuple, means.tolist()))
-    return State(rows, dataclasses.replace(proposal, **learned), beta, by_overlaps=True)
+    return State(rows, _with(proposal, learned, source), beta, by_overlaps=True)
+
+
+def _state_of_overlaps(M: np.ndarray, Q: np.ndarray, session: Session, proposal: Proposal, source: str) -> np.ndarray:
+    """The state of some overlaps; raises BadInput where they leave coordinates of the means open."""
+    parameters: dict[str, Any] = parameters_of(proposal)
+    problem = session.problem
+    if not problem.has_covariances:
+        return session.states_of_overlaps(M, Q, parameters)
+    modes = np.array(problem.modes)
+    rank, r = int(np.linalg.matrix_rank(modes)), problem.coordinates
+    if rank < r:
+        found = f"the modes span {rank} of the {r} coordinates, so overlaps leave coordinates of the means open"
+        raise BadInput("overlaps", found, 'give "means" or "states"', source)
+    within = np.linalg.lstsq(modes, M.T, rcond=None)[0].T
+    parameters[COVARIANCES] = dataclasses.replace(problem, proposal=proposal).component_covariances
+    return session.states_of_overlaps(within, Q, parameters)
 
 
 def _named_states(given: Any, session: Session, source: str) -> np.ndarray:
@@ -228,21 +262,22 @@ def _matrices(given: Any, problem: Problem, source: str) -> tuple[np.ndarray, np
 
 @checked
 def velocity(problem: Problem, state: State | Mapping[str, Any]) -> Velocity:
-    """Evaluate the derived equations at one state: the rates of the means, weights, scales and overlaps.
+    """Evaluate the derived equations at one state: the rates of means, weights, scales, covariances, overlaps.
 
     Parameters
     ----------
     problem : Problem
     state : State or mapping
         A mapping has one of the keys "means" (L lists of coordinates), "states" (a number by name of each state) and
-        "overlaps" ({"M": L lists of K, "Q": L lists of L}). It may also have "weights" and "scales", by default the
-        problem's own, and "beta", by default 1.
+        "overlaps" ({"M": L lists of K, "Q": L lists of L}). It may also have "weights", "scales" and, where the
+        problem has covariances, "covariances" (L matrices), by default the problem's own, and "beta", by default 1.
 
     Returns
     -------
     Velocity
         Rates per unit of the flow's time: `means` (da_i/dt, with as many coordinates as the given means), `parameters`
-        (by name, "weights" and "scales"), and the overlaps `M` (L, K) and `Q` (L, L).
+        (by name, "weights" and "scales"), `covariances` (L matrices, where the problem has any), and the overlaps `M`
+        (L, K) and `Q` (L, L).
 
     Raises
     ------
@@ -282,8 +317,7 @@ def velocity(problem: Problem, state: State | Mapping[str, Any]) -> Velocity:
         raise BadInput(
             "problem", f"the derivation stops ({error})", "please report it with this problem file"
         ) from error
-    length = len(state.means[0])
-    modes = [[*mean, *[0.0] * (length - len(mean))] for mean in problem.target.means]
+    modes = padded_to(problem.modes, len(state.means[0]))
     return velocity_at(derivation, state.means, modes, symbolic.values, state.beta, several)
 
 
@@ -294,13 +328,16 @@ def result(problem: Problem, state: State) -> dict[str, Any]:
     """
     rates = velocity(problem, state)
     first: dict[str, Any] = {"means": rates.means}
+    covariances = {COVARIANCES: rates.covariances} if problem.has_covariances else {}
     if state.by_overlaps:
         session = open_session(problem)
-        states = session.states_of_overlaps(np.array(rates.M), np.array(rates.Q), rates.parameters)
+        M = np.array(rates.means)[:, : problem.coordinates] if problem.has_covariances else np.array(rates.M)
+        states = session.states_of_overlaps(M, np.array(rates.Q), {**rates.parameters, **covariances})
         first = {"states": dict(zip(session.state_names, states.tolist(), strict=True))}
     return {
         **first,
         **rates.parameters,
+        **covariances,
         "overlaps": {"M": rates.M, "Q": rates.Q},
         "device": "cpu",
     }

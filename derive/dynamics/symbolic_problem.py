@@ -175,6 +175,8 @@ def _in_span(mixture: Mixture, problem: Problem, values: dict[sp.Symbol, float])
             matrix = [[e if learned or values[e] != 0 else sp.S.Zero for e in row] for row in entries]
         laws.append(span_law(mean, matrix, star, first + 1, apart))
     density, posterior, weights, means, scales = mixture.args[:5]
+    if problem.space.dimension == problem.coordinates:  # nothing lies outside, and scales play no part
+        scales = [sp.S.One] * mixture.size
     return Mixture(density, posterior, weights, means, scales, laws)
 
 

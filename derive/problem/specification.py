@@ -539,6 +539,7 @@ class Problem:
         require_name("name", self.name)
         d, r = self.space.dimension, self.coordinates
         _require_one_size_of_covariances(self)
+        _require_scales_outside(self)
         if d < r:
             raise BadInput(
                 "space.dimension",
@@ -592,6 +593,25 @@ def _require_one_size_of_covariances(problem: Problem) -> None:
             "proposal.covariances[0]",
             f"{len(own[0])} x {len(own[0])} entries, and the target has {r} coordinates",
             f"give {r} x {r} entries, in the coordinates of target.means",
+        )
+
+
+def _require_scales_outside(problem: Problem) -> None:
+    """Raise BadInput where scales are learned beside covariances, and it is unclear or empty what they scale."""
+    learn, r = problem.flow.learn, problem.coordinates
+    if "scales" not in learn or not problem.has_covariances:
+        return
+    if COVARIANCES not in learn and not problem.proposal.covariances:
+        raise BadInput(
+            "flow.learn",
+            f"scales are those outside the {r} coordinates of target.covariances, and nothing says what is within",
+            'add "covariances", or give proposal.covariances, which then stay as they are',
+        )
+    if problem.space.dimension == r:
+        raise BadInput(
+            "flow.learn",
+            f"scales are those outside the covariances' {r} coordinates, and space.dimension = {r} leaves none",
+            'leave out "scales", or give a larger space.dimension',
         )
 
 

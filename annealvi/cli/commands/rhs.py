@@ -21,8 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--state",
         required=True,
         metavar="FILE",
-        help='JSON: {"means": one list of coordinates per component, "weights", "scales", "beta"}, or '
-        '{"states": {"m_1": 0.1, ...}} or '
+        help='JSON: {"means": one list of coordinates per component, "weights", "scales", "covariances", "beta"}, '
+        'or {"states": {"m_1": 0.1, ...}} or '
         '{"overlaps": {"M": [[...]], "Q": [[...]]}} in place of means; the others may be left '
         "out: the problem's and beta = 1",
     )
@@ -33,12 +33,15 @@ def run(options: argparse.Namespace) -> int:
     from annealvi.runs import velocity
     from annealvi.show.output import write_json
     from derive.objects.parameters import PARAMETERS
+    from derive.problem.specification import COVARIANCES
 
     result = velocity.result(problem, velocity.read_state(options.state, problem))
     rows = {f"a_{i}": _row(row) for i, row in enumerate(result.get("means", ()), 1)}
     rows |= {name: f"{rate:.12g}" for name, rate in result.get("states", {}).items()}
     rows |= {p.letter: _row(result[p.name]) for p in PARAMETERS if p.name in problem.flow.learn}
-    rows |= {name: f"[{', '.join(map(_row, matrix))}]" for name, matrix in result["overlaps"].items()}
+    if COVARIANCES in problem.flow.learn:
+        rows |= {f"C_{i}": _matrix(rate) for i, rate in enumerate(result[COVARIANCES], 1)}
+    rows |= {name: _matrix(rate) for name, rate in result["overlaps"].items()}
     longest = max(map(len, rows))
     for name, row in rows.items():
         say(options, f"{f'd{name}/dt':{longest + 4}} = {row}")
@@ -50,3 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _row(numbers: Any) -> str:
     return f"[{', '.join(f'{x:.12g}' for x in numbers)}]"
+
+
+def _matrix(rows: Any) -> str:
+    return f"[{', '.join(map(_row, rows))}]"
