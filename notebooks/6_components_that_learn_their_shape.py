@@ -15,7 +15,7 @@
 #
 # Gaussian-mixture variational inference as it is practised learns covariances, too. Does that change mode collapse?
 # This notebook lets the two components of the study learn the variance along the axis through the modes, or a scale in
-# all directions, and compares: the one makes annealing worse than useless, the other makes it far better. It ends with
+# all directions, and compares: the one undoes what annealing gains, the other makes it far better. It ends with
 # two crossed modes at one place, which no overlap of means tells apart.
 #
 # ## A problem with covariances

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def shape_numbers(data: dict[str, xr.Dataset]) -> dict[str, str]:
     """The article's numbers: P under the hottest and slowest schedule, and how many schedules each kind changes."""
     if not data:
         return {}
-    n = int(data["fixed"].attrs["n"])
+    n = int(json.loads(data["fixed"].attrs["request"])["n"])
     p = {kind: values["p_ode"].transpose("schedule.t0", "schedule.T0").to_numpy() for kind, values in data.items()}
     error = {kind: np.sqrt(np.maximum(x * (1 - x), 1 / n) / n) for kind, x in p.items()}
 
