@@ -64,7 +64,8 @@ def draw_shapes(data: dict[str, xr.Dataset], folder: Path, suffix: str) -> list[
     with style.figure(style.TWO_COLUMNS, 2.5, columns=len(KINDS), sharex=True, sharey=True) as (figure, panels):
         for panel, (kind, title) in zip(panels, KINDS.items(), strict=True):
             mesh = phase_panel(panel, data[kind])
-            panel.set_title(title)
+            ends = [data[kind][key].to_numpy()[[0, -1]] for key in ("schedule.T0", "schedule.t0")]
+            panel.set(title=title, xlim=ends[0], ylim=ends[1])
         for panel in panels[1:]:
             panel.set_ylabel("")
         figure.colorbar(mesh, ax=list(panels), label=style.LABELS["p"])
