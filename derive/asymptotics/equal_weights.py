@@ -65,7 +65,8 @@ def equal_weights(system: OdeSystem) -> EqualWeights:
     symbols = {symbol.name: symbol for symbol in (*system.parameters, *named)}
     if not is_bimodal(system):
         raise ValueError(
-            "the theory's expansions are of two antipodal modes and two components of equal scales on the modes' sphere"
+            "the theory's expansions are of two antipodal modes and two isotropic components of equal scales, whose "
+            "means alone move on the modes' sphere"
         )
     m_1, m_2, s = system.states
     halves = {symbols["w_1"]: sp.S.Half, symbols["w_2"]: sp.S.Half}

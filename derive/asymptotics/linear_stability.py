@@ -181,8 +181,8 @@ def bimodal_stability(derivation: Derivation) -> BimodalStability:
     forces = force_system(derivation)
     if not is_bimodal(forces):
         raise ValueError(
-            "linear stability is derived for two antipodal modes and two components of equal "
-            "scales on the modes' sphere"
+            "linear stability is derived for two antipodal modes and two isotropic components of equal scales, whose "
+            "means alone move on the modes' sphere"
         )
     return BimodalStability(
         _corner(forces, "collapsed", (1, 1)),
