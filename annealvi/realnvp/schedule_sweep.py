@@ -33,7 +33,7 @@ from annealvi.sweeps.running import run_sweep
 from annealvi.sweeps.sweep import Sweep, Variable
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
-from derive.problem.objective_scope import require_tempered_reverse_kl
+from derive.problem.objective_scope import require_isotropic, require_tempered_reverse_kl
 from derive.problem.problem_file import problem_to_toml
 from derive.problem.schedules import make_rule
 from derive.problem.specification import BadInput, Problem, ScheduleSpec
@@ -168,6 +168,7 @@ class FlowSweep(Sweep):
     def check(self) -> None:
         for problem in dict.fromkeys(problem for problem, _ in self.cells):
             require_tempered_reverse_kl(problem, "RealNVP flows are trained on", "leave it out")
+            require_isotropic(problem, "RealNVP flows are trained on mixtures of", "leave the covariances out")
             if problem.space.dimension < 2:
                 found = "a coupling layer has nothing to couple in one dimension"
                 raise BadInput("space.dimension", found, "begin at 2 dimensions or more", "")

@@ -40,7 +40,7 @@ from annealvi.runs.costs import FASTER_TRAINING, Cost, require_affordable
 from annealvi.show.output import PathLike
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
-from derive.problem.objective_scope import require_tempered_reverse_kl
+from derive.problem.objective_scope import require_isotropic, require_tempered_reverse_kl
 from derive.problem.schedules import AdaptiveRule, make_rule
 from derive.problem.specification import BadInput, Problem
 from kernels.machine.device import tell_of_fallback
@@ -241,6 +241,7 @@ def train_flow(
 def _trainable_dimension(problem: Problem, architecture: Architecture, optimiser: Optimiser) -> int:
     """The problem's dimension; raises BadInput if such a flow cannot be trained there."""
     require_tempered_reverse_kl(problem, "RealNVP flows are trained on", "leave it out")
+    require_isotropic(problem, "RealNVP flows are trained on mixtures of", "leave the covariances out")
     if architecture.kind == "study" and optimiser.batch < 2:
         raise BadInput(
             "--batch", "one sample has no variance to normalise by", "choose at least 2 with --architecture study", ""

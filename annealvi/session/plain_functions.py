@@ -19,7 +19,7 @@ from derive.asymptotics.linear_stability import BimodalStability, bimodal_stabil
 from derive.dynamics.symbolic_problem import derive_problem
 from derive.objects.system import BETA, TIME
 from derive.problem.arguments import checked
-from derive.problem.objective_scope import require_tempered_reverse_kl
+from derive.problem.objective_scope import require_isotropic, require_tempered_reverse_kl
 from derive.problem.specification import BadInput, Problem
 
 Derived = TypeVar("Derived")
@@ -193,6 +193,7 @@ def asymptotics(problem: Problem) -> Asymptotics:
     >>> sorted(limits.latex())  # doctest: +SKIP
     """
     require_tempered_reverse_kl(problem, "limits are derived for", "leave it out")
+    require_isotropic(problem, "limits are derived for", "leave it out")
     return _bimodal(lambda: limits_of(derive_problem(problem).system))
 
 
@@ -222,6 +223,7 @@ def linear_stability(problem: Problem) -> BimodalStability:
     >>> sorted(stability.latex())  # doctest: +SKIP
     """
     require_tempered_reverse_kl(problem, "the states are linearised for", "leave it out")
+    require_isotropic(problem, "the states are linearised for", "leave it out")
     return _bimodal(lambda: bimodal_stability(derive_problem(problem)))
 
 

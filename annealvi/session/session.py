@@ -25,6 +25,7 @@ from derive.objects.parameters import Parameter, parameters_of
 from derive.objects.short_repr import short_repr
 from derive.objects.states import StateKind
 from derive.problem.arguments import LEAST, checked
+from derive.problem.objective_scope import require_isotropic
 from derive.problem.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
 from derive.problem.specification import COVARIANCES, BadInput, Problem
 
@@ -366,7 +367,8 @@ class Session:
         ------
         BadInput
             If the schedule has no such rule, or the session was opened in the limit of many dimensions: there the
-            squared length is correlated with the logits, and the variance that the rule needs is not derived.
+            squared length is correlated with the logits, and the variance that the rule needs is not derived. Nor is
+            it with covariances.
         """
         if self.rule is None or self.rule.kind != "adaann":
             found = f"{self.problem.schedule.kind!r} has no equation in the summary statistics"
@@ -374,6 +376,9 @@ class Session:
         if self.derivation.geometry.large_dimension:
             found = "the rule's variance is not derived in the limit of many dimensions"
             raise BadInput("schedule.kind", found, "leave out --large-dimension, or choose a schedule with a formula")
+        require_isotropic(
+            self.problem, "the flow of beta under a rule is derived for", "choose a schedule with a formula"
+        )
         return with_adaann(self.derivation)
 
     def compile_with_rule(self, device: str, tolerance: float, expectations: str = "proxy") -> Kernel:

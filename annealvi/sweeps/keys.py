@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -87,9 +88,20 @@ def require_independent(keys: Sequence[str]) -> None:
     """Raise BadInput for two keys that set the same number, so that one undoes the other."""
     for one, other in combinations(keys, 2):
         common = _set_by(one) & _set_by(other)
-        entries = "[" in one and "[" in other and not (one.startswith(other) or other.startswith(one))
+        places = [_above_the_diagonal(key) for key in (one, other)]
+        inside = places[0].startswith(places[1]) or places[1].startswith(places[0])
+        entries = "[" in one and "[" in other and not inside
         if common and not (entries and not common & {"target.weights", "proposal.weights"}):
             raise BadInput("axis", f"{one} and {other} both set {min(common)}", "vary one of them", "")
+
+
+def _above_the_diagonal(key: str) -> str:
+    """A key of an entry of a covariance as that of the equal entry on or above the diagonal; any other key as it is."""
+    entry = re.fullmatch(r"(.*\.covariances\[\d+\])\[(\d+)\]\[(\d+)\]", key)
+    if entry is None:
+        return key
+    row, column = sorted(map(int, entry.groups()[1:]))
+    return f"{entry[1]}[{row}][{column}]"
 
 
 def _set_by(key: str) -> set[str]:

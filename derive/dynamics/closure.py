@@ -53,10 +53,9 @@ def average_entry(average: Average) -> Entry:
 
     and rhoup_ij is rho_ij for a sample in two dimensions more. In a span with the coordinates n and m,
 
-        y_i_jn = E_i[ρ_j (x − X_i)_n],    yy_i_jnm = E_i[ρ_j (x − X_i)_n (x − X_i)_m].
+        rhoy_i_jn = E_i[ρ_j (x − X_i)_n],    rhoyy_i_jnm = E_i[ρ_j (x − X_i)_n (x − X_i)_m].
 
-    Over a sample of mode k they are rhoat_kj, rhoat_k_jl
-    and Sat_kj. Raises TypeError for any other average.
+    Over a sample of mode k they are rhoat_kj, rhoat_k_jl and Sat_kj. Raises TypeError for any other average.
     """
     x, f = average.sample, average.integrand
     at = "at" if x.mixture == TARGET else ""
@@ -67,7 +66,7 @@ def average_entry(average: Average) -> Entry:
     logs = [sp.log(rho) for rho in shares]
     within = [base.args[1] for base, power in _powers(rest) for _ in range(power) if isinstance(base, SpanDeviation)]
     if within and rest == sp.Mul(*(SpanDeviation(x, n) for n in within)):
-        return Entry("y" * len(within) + star, x.component, *indices, *within)
+        return Entry("rho" + "y" * len(within) + star, x.component, *indices, *within)
     by_rest = {
         sp.S.One: ("rhoup" if x.extra and len(shares) == 1 else "rho", indices),
         SquaredDeviation(x): ("S", indices),

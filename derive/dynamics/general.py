@@ -139,7 +139,7 @@ def apply_general_rules(
         _energy_steps(record, integrand)
     record(
         "Stein's lemma",
-        "E[f (x − a)] = σ² E[∇f] for x ~ N(a, σ² I), with ∇ρ_j = Σ_l ρ_j ρ_l (u_j(x) − u_l(x)). Where scales differ "
+        "E[f (x − a)] = σ² E[∇f] for x ~ N(a, σ² I), with ∇ρ_j = ∑_l ρ_j ρ_l (u_j(x) − u_l(x)). Where scales differ "
         "∇f contains x again; the recursion sums to an average over a sample x^+ with two coordinates more, with x = a "
         "outside the responsibilities.",
         stein,
@@ -197,13 +197,13 @@ def _slope_steps(
         ),
         Step(
             "exchange of responsibilities",
-            "Σ_j w_j E_j[ρ_i f] = w_i E_i[f], since ρ_i q = w_i N_i.",
+            "∑_j w_j E_j[ρ_i f] = w_i E_i[f], since ρ_i q = w_i N_i.",
             (*scored, *scored_explicit),
             (*scored, *exchanged),
         ),
         Step(
             "score-function part vanishes",
-            "E_i[x − a_i] = 0, E_i‖x − a_i‖² = d σ_i² and Σ_j w_j = 1 leave nothing of the explicit part.",
+            "E_i[x − a_i] = 0, E_i‖x − a_i‖² = d σ_i² and ∑_j w_j = 1 leave nothing of the explicit part.",
             (*scored, *exchanged),
             (*scored, *vanished),
         ),
@@ -303,7 +303,7 @@ def _energy_steps(record: Recorder, integrand: sp.Expr) -> None:
     )
     record.record(
         "energies up to a constant",
-        "What all components share drops out, since Σ_j w_j (δ_ij − w_i) = 0.",
+        "What all components share drops out, since ∑_j w_j (δ_ij − w_i) = 0.",
         (*kept, Equation("e_i", "e_{i}", own, energy, indices=(I,)), mean),
     )
 

@@ -92,7 +92,7 @@ def moment_steps(record: Recorder, integrand: sp.Expr) -> None:
         named.append(Equation("B_inm", tex(_PRODUCT), value, _PRODUCT, indices=_PRODUCT.indices))
     record.record(
         "moments in the span",
-        "f_in = E_i[∂_n f] and B_inm = E_i[(x − X_i)_n ∂_m f], with s_jn(x) = −Σ_o Λ_jno (x − X_j)_o and x = X_i + "
+        "f_in = E_i[∂_n f] and B_inm = E_i[(x − X_i)_n ∂_m f], with s_jn(x) = −∑_o Λ_jno (x − X_j)_o and x = X_i + "
         "(x − X_i).",
         (*with_values(values), *named),
     )

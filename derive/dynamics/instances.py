@@ -52,7 +52,7 @@ class Instance:
             *(self._step(step) for step in self.general.steps),
             Step(
                 "given numbers of modes and components",
-                "Sums are written out. Where a mixture's scales coincide Σ_k ρ*_k = 1 and Σ_j ρ_j ‖x − a_i‖² = "
+                "Sums are written out. Where a mixture's scales coincide ∑_k ρ*_k = 1 and ∑_j ρ_j ‖x − a_i‖² = "
                 "‖x − a_i‖² are used, and pairs of responsibilities leave the shares.",
                 tuple(before),
                 closed,
@@ -191,7 +191,7 @@ class _ClosedForm(GivenComponents):
         return self._known[key]
 
     def _meaning(self, entry: Entry) -> sp.Expr:
-        if entry.family in ("y", "y_star") and alike(self._given.mixture_of(entry)):
+        if entry.family in ("rhoy", "rhoy_star") and alike(self._given.mixture_of(entry)):
             return self._by_stein(entry)
         equation = self._defined.get((entry.family, len(entry.indices)))
         if equation is None or not (_is_average(equation) or entry.family in _WRITTEN_OUT):
@@ -235,16 +235,16 @@ class _ClosedForm(GivenComponents):
 def _complete_in_span(node: Sum, star: str) -> tuple[sp.Expr, sp.Expr]:
     """The part of a sum over components that Σ_j ρ_j = 1 makes a constant, and the term of the rest.
 
-    All components have the precision of the first one. Then Σ_j y_i_jn = 0 and Σ_j yy_i_jnm = Σ_inm, too.
+    All components have the precision of the first one. Then Σ_j rhoy_i_jn = 0 and Σ_j rhoyy_i_jnm = Σ_inm, too.
     """
     index, lambdas = node.index, f"Lambda{star}"
     common = {e: Entry(lambdas, 1, *e.indices[1:]) for e in node.term.atoms(Entry) if e.family == lambdas}
     constant = rest = sp.S.Zero
     for part in sp.Add.make_args(multiplied_out(node.term.xreplace(common))):
-        moments = [e for e in part.atoms(Entry) if e.family in {family + star for family in ("rho", "y", "yy")}]
+        moments = [e for e in part.atoms(Entry) if e.family in {family + star for family in ("rho", "rhoy", "rhoyy")}]
         (moment,) = moments
         family = moment.family.removesuffix("_star")
-        whole = {"rho": sp.S.One, "y": sp.S.Zero}.get(family, Entry("Sigma", moment.indices[0], *moment.indices[2:]))
+        whole = {"rho": sp.S.One, "rhoy": sp.S.Zero}.get(family, Entry("Sigma", moment.indices[0], *moment.indices[2:]))
         completed = part.xreplace({moment: whole})
         own = family == "rho" and not star  # in a sum of differences X_i − X_j, in which component i has no part
         if own or index in part.xreplace({moment: sp.Dummy()}).free_symbols:

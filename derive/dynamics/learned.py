@@ -59,7 +59,7 @@ LEARNED = (
     LearnedParameter(
         LogitSlope,
         "flow of the weights",
-        "w = softmax(θ) and dθ_i/dt = −∂𝓛/∂θ_i give dw_i/dt = w_i (dθ_i/dt − Σ_j w_j dθ_j/dt).",
+        "w = softmax(θ) and dθ_i/dt = −∂𝓛/∂θ_i give dw_i/dt = w_i (dθ_i/dt − ∑_j w_j dθ_j/dt).",
     ),
     LearnedParameter(
         LogScaleSlope,

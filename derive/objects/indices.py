@@ -118,7 +118,7 @@ class Entry(sp.Expr):
 
 
 _HEADS = {"nu": r"\nu", "share": r"\hat{\rho}"}
-_ORDERED = {"y", "B"}
+_ORDERED = {"rhoy", "B"}
 """The families of more than two indices that are not symmetric in the last two."""
 
 

@@ -33,16 +33,23 @@ _HEADS = {
     "rhoat": r"\tilde{\rho}",
     "Sat": r"\tilde{S}",
     "Cat": r"\tilde{C}",
+    "Sigma": r"\Sigma",
+    "Lambda": r"\Lambda",
+    "logdet": r"\log\det\Sigma",
+    "mu": r"\mu",
+    "rhoy": r"\overline{\rho y}",
+    "rhoyy": r"\overline{\rho y^2}",
     "sigma_ref": r"\sigma_0",
     "T0": r"T_0",
     "t0": r"t_0",
 }
 MOST_TOGETHER = 9
 """The largest number of modes or components for which every index has one digit."""
-_NAME = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?P<groups>(?:_[0-9]+){0,3})(?P<lifted>\+)?")
+_NAME = re.compile(r"(?P<head>[A-Za-z]+)(?P<star>_star)?(?P<groups>(?:_[0-9]+){0,4})(?P<lifted>\+)?")
 _SEPARATED = re.compile(r"_[0-9]_[0-9]$|_[0-9]{2}_[0-9]|_[0-9]+_[0-9]+_[0-9]")
-_WITH_A_GROUP_OF_TWO = {"rho", "rhoat", "C", "Cat"}
-_ONE_INDEX = {"m", "r", "e", "ell", "ellsq", "ellS", "F", "U", "V", "N", "z", "a", "nu", "x"}
+_WITH_A_GROUP = {"rho", "rhoat", "C", "Cat", "Sigma", "Lambda", "A", "B", "rhoy", "rhoyy"}
+"""The heads of names with a component's index in front of a group of indices."""
+_ONE_INDEX = {"m", "r", "e", "ell", "ellsq", "ellS", "F", "U", "V", "N", "z", "a", "nu", "x", "R", "mu", "logdet"}
 _ONE_INDEX |= {parameter.letter for parameter in PARAMETERS}
 
 
@@ -93,15 +100,11 @@ def read_name(name: str) -> Name | None:
     if match is None:
         return None
     found = match["groups"].split("_")[1:]
-    apart = bool(_SEPARATED.search(match["groups"])) or (len(found) > 1 and match["head"] not in _WITH_A_GROUP_OF_TWO)
+    apart = bool(_SEPARATED.search(match["groups"])) or (len(found) > 1 and match["head"] not in _WITH_A_GROUP)
     groups: tuple[tuple[str, ...], ...] = tuple(tuple(group) for group in found)
     if len(found) == 1 and (match["head"] in _ONE_INDEX or len(found[0]) > 2):
         groups = ((found[0],),)
-    elif (
-        match["head"] in _WITH_A_GROUP_OF_TWO
-        and len(found) > 1
-        and not (match["head"] == "C" and apart and len(found) == 2)
-    ):
+    elif match["head"] in _WITH_A_GROUP and len(found) > 1 and not (match["head"] == "C" and apart and len(found) == 2):
         groups = ((found[0],), tuple(found[1:]) if apart else tuple(found[1]))
     elif len(found) > 1:
         groups = (tuple(found),)
@@ -289,9 +292,11 @@ FAMILIES = (
         r"$c_{kl}$, with $\nu_k = \sum_l c_{kl}\,\nu_l$ for a mode that depends on the others",
     ),
     Family(
-        r"R",
-        "R: the length of the two modes, on the sphere also of the means unless that is r",
-        r"$R$, the length of the two modes, on the sphere also of the means unless that is $r$",
+        r"R(_#)?",
+        "R: the length of the two modes, on the sphere also of the means unless that is r; with covariances R (R_i) is "
+        "that of the means (of a_i)",
+        r"$R$, the length of the two modes, on the sphere also of the means unless that is $r$; with covariances $R$ "
+        r"($R_i$) is that of the means (of $a_i$)",
     ),
     Family(r"r(_#)?", "r (r_i): the length of the means (of a_i)", r"$r$ ($r_i$), the length of the means (of $a_i$)"),
     *(family for parameter in PARAMETERS for family in _families_of(parameter)),
@@ -403,9 +408,58 @@ FAMILIES = (
     ),
     Family(
         r"X_(star_)?##",
-        "X_in (X_star_kn): coordinate n of a_i (nu_k) in orthonormal directions, first those of the modes",
-        r"$X_{in}$ ($X^\star_{kn}$), coordinate $n$ of $a_i$ ($\nu_k$) in orthonormal "
-        r"directions, first those of the modes",
+        "X_in (X_star_kn): coordinate n of a_i (nu_k) in the axes of the covariances or, without these, in orthonormal "
+        "directions, first those of the modes",
+        r"$X_{in}$ ($X^\star_{kn}$), coordinate $n$ of $a_i$ ($\nu_k$) in the axes of the covariances or, without "
+        r"these, in orthonormal directions, first those of the modes",
+    ),
+    Family(
+        r"Sigma_(star_)?#_##",
+        "Sigma_i_nm (Sigma_star_k_nm): entries of the covariance of component i (mode k)",
+        r"$\Sigma_{i;nm}$ ($\Sigma^\star_{k;nm}$), entries of the covariance of component $i$ (mode $k$)",
+    ),
+    Family(
+        r"Lambda_(star_)?#_##",
+        "Lambda_i_nm (Lambda_star_k_nm): entries of the inverse of that covariance",
+        r"$\Lambda_{i;nm}$ ($\Lambda^\star_{k;nm}$), entries of the inverse of that covariance",
+    ),
+    Family(
+        r"A_(star_)?#_##",
+        "A_i_nm (A_star_k_nm): entries of its lower triangular Cholesky factor, A A^T = Sigma",
+        r"$A_{i;nm}$ ($A^\star_{k;nm}$), entries of its lower triangular Cholesky factor, $A A^{\mathsf T} = \Sigma$",
+    ),
+    Family(
+        r"logdet_(star_)?#",
+        "logdet_i (logdet_star_k): the logarithm of its determinant",
+        r"$\log\det\Sigma_i$ ($\log\det\Sigma^\star_k$), the logarithm of its determinant",
+    ),
+    Family(
+        r"rhoy_(star_)?#_##",
+        "rhoy_i_jn = E_i[rho_j (x - X_i)_n] (rhoy_star_i_kn: of rho*_k), n a coordinate",
+        r"$\overline{\rho y}_{i;jn} = \mathbb E_i[\rho_j\,(x - X_i)_n]$ ($\overline{\rho y}^\star_{i;kn}$: of "
+        r"$\rho^\star_k$), $n$ a coordinate",
+    ),
+    Family(
+        r"rhoyy_(star_)?#_(###|#_##)",
+        "rhoyy_i_jnm = E_i[rho_j (x - X_i)_n (x - X_i)_m] (rhoyy_star_i_knm: of rho*_k)",
+        r"$\overline{\rho y^2}_{i;jnm} = \mathbb E_i[\rho_j\,(x - X_i)_n\,(x - X_i)_m]$ "
+        r"($\overline{\rho y^2}^\star_{i;knm}$: of $\rho^\star_k$)",
+    ),
+    Family(
+        r"f_##",
+        "f_in = E_i[d_n (log q - beta log p*)], d_n the derivative by coordinate n",
+        r"$f_{in} = \mathbb E_i[\partial_n(\log q - \beta\log p^\star)]$, $\partial_n$ the derivative by "
+        r"coordinate $n$",
+    ),
+    Family(
+        r"B_#_##",
+        "B_i_nm = E_i[(x - X_i)_n d_m (log q - beta log p*)]",
+        r"$B_{i;nm} = \mathbb E_i[(x - X_i)_n\,\partial_m(\log q - \beta\log p^\star)]$",
+    ),
+    Family(
+        r"mu_#",
+        "mu_i: the normal part of component i's flow, which keeps |a_i|",
+        r"$\mu_i$, the normal part of component $i$'s flow, which keeps $\|a_i\|$",
     ),
     Family(
         r"P_##",

@@ -91,7 +91,8 @@ class SpanScore(SpanNode):
 
     def _sympystr(self, printer: StrPrinter) -> str:
         mixture, j, x, n = self.args
-        return f"s_{_number(mixture, j)}_{n}({x})"
+        star = "*" if _star(mixture) else ""
+        return f"s{star}_{_number(mixture, j)}_{n}({x})"
 
 
 class SpanDeviation(SpanNode):
@@ -102,12 +103,12 @@ class SpanDeviation(SpanNode):
 
     def _latex(self, printer: LatexPrinter, exp: str | None = None) -> str:
         x, n = self.args
-        body = rf"({printer.doprint(x)} - X)_{{{n}}}"
+        body = rf"({printer.doprint(x)} - X_{{{_component(x)}}})_{{{n}}}"
         return body if exp is None else rf"{body}^{{{exp}}}"
 
     def _sympystr(self, printer: StrPrinter) -> str:
         x, n = self.args
-        return f"({x} - X)_{n}"
+        return f"({x} - X_{_component(x)})_{n}"
 
 
 class SpanSlope(SpanNode):
@@ -123,6 +124,11 @@ class SpanSlope(SpanNode):
     def _sympystr(self, printer: StrPrinter) -> str:
         scalar, _, n = self.args
         return f"d_{n}({printer.doprint(scalar)})"
+
+
+def _component(x: Any) -> Any:
+    """The component of a sample, as an index or a number."""
+    return x.component if hasattr(x, "component") else x.mean.name.partition("_")[2]
 
 
 def _number(mixture: Any, j: sp.Expr) -> sp.Expr:

@@ -234,9 +234,12 @@ def _covariance(key: str, value: Any, remedy: str) -> tuple[tuple[float, ...], .
     with mpmath.workdps(30):
         eigenvalues = mpmath.eigsy(mpmath.matrix(entries), eigvals_only=True)
         least, largest = min(eigenvalues), max(abs(x) for x in eigenvalues)
-        if least <= SINGULAR * largest or least < SMALLEST:
+        if least <= 0:
             found = f"not positive definite: its smallest eigenvalue is {mpmath.nstr(least, 6)}"
             raise BadInput(key, found, "give a covariance matrix with positive eigenvalues")
+        if least <= SINGULAR * largest or least < SMALLEST:
+            found = f"nearly singular: its eigenvalues reach from {mpmath.nstr(least, 6)} to {mpmath.nstr(largest, 6)}"
+            raise BadInput(key, found, f"give eigenvalues within a factor of {1 / SINGULAR:g}, above {SMALLEST:g}")
     return tuple(map(tuple, entries))
 
 

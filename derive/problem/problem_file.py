@@ -67,8 +67,9 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
         A TOML file, or the name of a built-in problem. A built-in name comes before a file of the same name: write
         ./bimodal for the file. A file that states no name is called by its own name without the ending.
     overrides : iterable of str
-        Changes `section.key=value` or `name=value`, the value in TOML; later ones win. A bare word counts as text, and
-        so does the name of a file of points, so `schedule.kind=linear` needs no quotes. A new schedule.kind sets aside
+        Changes `section.key=value` or `name=value`, the value in TOML; later ones win. One entry of a list is numbered
+        from 0, as in `target.means[0][1]=2`; such changes come last. A bare word counts as text, and so does the name
+        of a file of points, so `schedule.kind=linear` needs no quotes. A new schedule.kind sets aside
         what belongs to the old kind alone, and a new formula replaces the old one. A new objective.kind other than
         "mixed" sets the old weight aside.
 
@@ -95,15 +96,18 @@ def load_problem(path_or_name: str | os.PathLike[str], overrides: Iterable[str] 
     else:
         document = {"name": _name_of_file(source), **_beside(source, _read_toml(source))}
     changes = [_parse_override(text) for text in overrides]
-    changed = dict(changes)
+    entries = {key: value for key, value in changes if _split(key)[1] and is_key(key)}
+    changed = {_split(key)[0]: value for key, value in changes}
     if "schedule.kind" in changed:
         _drop_details_of_other_kinds(document, changed["schedule.kind"])
     _drop_replaced_formula(document, changed)
     _drop_weight_of_another_objective(document, changed)
     for key, value in changes:
-        _apply_override(document, key, value, source)
+        if key not in entries:
+            _apply_override(document, key, value, source)
     try:
         problem = problem_from_dict(document)
+        problem = with_changes(problem, entries) if entries else problem
         make_schedule(problem.schedule)
     except BadInput as mistake:
         at_fault = source in BUILT_IN or mistake.key.split("[")[0] in changed  # a built-in problem itself is right
@@ -115,7 +119,8 @@ def with_changes(problem: Problem, changes: Mapping[str, Any]) -> Problem:
     """The problem with other values at some keys, checked like a file.
 
     A key is `name`, `section.key`, or one entry of a list, numbered from 0: `target.scales[1]`, `target.means[0][1]`.
-    A new weight at one entry keeps the proportions of the other weights, so that all still sum to one. A whole float
+    A new weight at one entry keeps the proportions of the other weights, so that all still sum to one. A new entry of a
+    covariance off the diagonal is set on both sides of it, so that the matrix stays symmetric. A whole float
     counts as an integer where the file wants an integer. One component's radius may be set where the problem has one
     radius for all. Raises BadInput for an unknown key and for a value that a file may not have.
     """
@@ -316,9 +321,12 @@ def _set(document: dict[str, Any], key: str, value: Any) -> None:
     last = indices[-1]
     if not isinstance(entries, list) or last >= len(entries):
         raise BadInput(_short(key), "no such entry", f"{plain} is {shown(content)}; entries are numbered from 0")
-    if leaf == "weights" and isinstance(value, float | int) and (rest := sum(entries) - entries[last]) > 0:
+    share = isinstance(value, float | int) and 0 < value < 1
+    if leaf == "weights" and share and (rest := sum(entries) - entries[last]) > 0:
         entries[:] = [w * (1 - value) / rest for w in entries]
     entries[last] = value
+    if leaf == COVARIANCES and len(indices) == 3 and len(content[indices[0]]) > last:
+        content[indices[0]][last][indices[1]] = value
     document[section][leaf] = content
 
 

@@ -25,7 +25,7 @@ def with_named_logits(equations: Sequence[Equation]) -> tuple[Equation, ...]:
     values: dict[sp.Symbol, sp.Expr] = {}
     definitions: list[Equation] = []
     shortened = list(equations)
-    apart = apart_in(e.label for e in equations)
+    apart = apart_in(e.label.removeprefix("d") for e in equations)
     for n in sorted(range(len(equations)), key=lambda n: _most_variables(equations[n])):
         shortened[n] = _shortened(equations[n], values, definitions, apart)
     first = next((n for n, (old, new) in enumerate(zip(equations, shortened, strict=True)) if old != new), 0)

@@ -73,7 +73,7 @@ def as_text(derivation: Derivation) -> str:
     legend = "\n".join(
         _filled(line, "     ", "  ") for line in [*_softmax_in_words(system), *(f.plain for f in _families(system))]
     )
-    words = [*_general_in_words(), *(f.plain for f in _of_general(derivation))]
+    words = [*_general_in_words(derivation), *(f.plain for f in _of_general(derivation))]
     about = "\n".join(_filled(line, "     ", "  ") for line in words)
     parts = [
         headline(derivation),
@@ -104,7 +104,7 @@ def as_markdown(derivation: Derivation) -> str:
     parts = [
         f"# {headline(derivation)}",
         "## For any K and L",
-        _GENERAL_IN_TEX,
+        _general_in_tex(derivation),
         "\n".join(f"- {f.tex}" for f in _of_general(derivation)),
         *general,
         f"## {_numbers(derivation)}",
@@ -133,7 +133,7 @@ def as_latex(derivation: Derivation) -> str:
 def general_as_latex(derivation: Derivation, line: int = LINE) -> str:
     """Write the derivation for any K and L as a LaTeX fragment with its legend, with `line` symbols on a line."""
     legend = "; ".join(f.tex for f in _of_general(derivation))
-    about = f"\\paragraph{{For any $K$ and $L$.}} {_GENERAL_IN_TEX} Here {legend}."
+    about = f"\\paragraph{{For any $K$ and $L$.}} {_general_in_tex(derivation)} Here {legend}."
     return "\n\n".join([about, *_numbered(derivation, _block_in_latex(derivation, line))[0]])
 
 
@@ -169,7 +169,7 @@ def closed_system_as_latex(derivation: Derivation) -> str:
 
 def general_legend(derivation: Derivation) -> tuple[str, ...]:
     """Explain the symbols of the equations for any K and L, with $mathematics$."""
-    return _GENERAL_IN_TEX, *(f.tex for f in _of_general(derivation))
+    return _general_in_tex(derivation), *(f.tex for f in _of_general(derivation))
 
 
 def closed_legend(derivation: Derivation) -> tuple[str, ...]:
@@ -271,15 +271,31 @@ def _softmax_in_tex(system: Sequence[Equation]) -> list[str]:
     ]
 
 
-def _general_in_words() -> list[str]:
-    return [
-        "sum_j and sum_l are over components 1, ..., L, sum_k and sum_m over modes 1, ..., K",
-        "n: a mode in M_in, a component in D_in = a_n·da_i/dt and Q_in",
-        "E_x_i: the average over x_i ~ N(a_i, sigma_i^2 I); x_i+: the same with two coordinates more",
-        "u_ij = (a_j - a_i)/sigma_j^2 and u_star_ik = (nu_k - a_i)/sigma_star_k^2: slopes of the logits at a_i",
-        "rho_j(x): responsibilities, in proportion to w_j sigma_j^-d exp(-|x - a_j|^2/(2 sigma_j^2)) also at x_i+, "
-        "where the further coordinates of a_j are zero; rho*_k(x): likewise of mode k",
-    ]
+def _general_in_words(derivation: Derivation) -> list[str]:
+    return [*_GENERAL_IN_WORDS, *(_SPAN_IN_WORDS if derivation.setting.spanned else ())]
+
+
+def _general_in_tex(derivation: Derivation) -> str:
+    return f"{_GENERAL_IN_TEX} {_SPAN_IN_TEX}" if derivation.setting.spanned else _GENERAL_IN_TEX
+
+
+_GENERAL_IN_WORDS = (
+    "sum_j and sum_l are over components 1, ..., L, sum_k and sum_m over modes 1, ..., K",
+    "n: a mode in M_in, a component in D_in = a_n·da_i/dt and Q_in",
+    "E_x_i: the average over x_i ~ N(a_i, sigma_i^2 I); x_i+: the same with two coordinates more",
+    "u_ij = (a_j - a_i)/sigma_j^2 and u_star_ik = (nu_k - a_i)/sigma_star_k^2: slopes of the logits at a_i",
+    "rho_j(x): responsibilities, in proportion to w_j sigma_j^-d exp(-|x - a_j|^2/(2 sigma_j^2)) also at x_i+, "
+    "where the further coordinates of a_j are zero; rho*_k(x): likewise of mode k",
+)
+_SPAN_IN_WORDS = (
+    "with covariances, a_i, nu_k, x_i, norms and inner products <u, v> are those outside the coordinates 1, ..., r of "
+    "the target, where nu_k = 0; within, x_i ~ N(X_i, Sigma_i), and rho_j has the further factor "
+    "N(x; X_j, Sigma_j), and d - r for d",
+    "Q_in is still the product of whole means; n and m in X_in, f_in, Sigma_i_nm, B_i_nm and s_i_n, and the o and p of "
+    "sums are coordinates",
+    "s_i_n(x) = d_n log N(x; X_i, Sigma_i) and s*_k_n: scores, d_n the derivative by coordinate n; (x_i - X_i)_n: a "
+    "coordinate of the deviation",
+)
 
 
 _GENERAL_IN_TEX = (
@@ -289,6 +305,14 @@ _GENERAL_IN_TEX = (
     r"at $a_i$ are $u_{ij} = (a_j - a_i)/\sigma_j^2$ and $u^\star_{ik} = (\nu_k - a_i)/\sigma_k^{\star 2}$. The "
     r"responsibilities $\rho_j(x)$ are in proportion to $w_j\,\sigma_j^{-d}\,e^{-\|x - a_j\|^2/2\sigma_j^2}$, also at "
     r"$x_i^+$, and $\rho^\star_k(x)$ likewise of the modes."
+)
+_SPAN_IN_TEX = (
+    r"With covariances, $a_i$, $\nu_k$, $x_i$, norms and inner products are those outside the coordinates "
+    r"$1, \dots, r$ of the target, where $\nu_k = 0$; within, $x_i \sim \mathcal N(X_i, \Sigma_i)$, and $\rho_j$ has "
+    r"the further factor $N(x; X_j, \Sigma_j)$ and $d - r$ for $d$. $Q_{in}$ is still the product of whole means; "
+    r"$n$ and $m$ in $X_{in}$, $f_{in}$, $\Sigma_{i;nm}$, $B_{i;nm}$ and $s_{i;n}$, and the $o$ and $p$ of sums are "
+    r"coordinates. $s_{i;n}(x) = \partial_n\log N(x; X_i, \Sigma_i)$ and $s^\star_{k;n}$ are scores, and "
+    r"$\partial_n$ is the derivative by coordinate $n$."
 )
 
 
@@ -310,7 +334,12 @@ _MATH = {
     "θ": r"\theta ",
     "δ": r"\delta ",
     "χ": r"\chi ",
-    "Σ": r"\sum ",
+    "∑": r"\sum ",
+    "Σ": r"\Sigma ",
+    "Λ": r"\Lambda ",
+    "μ": r"\mu ",
+    "ᵀ": r"^{\mathsf T}",
+    "⁻¹": "^{-1}",
     "∂": r"\partial ",
     "∇": r"\nabla ",
     "𝓛": r"\mathcal L",
@@ -370,7 +399,7 @@ def _formula(words: Sequence[str]) -> str:
     opened = "(" * (joined.startswith("(") and joined.count("(") > joined.count(")"))
     closed = ")" * (joined.endswith(")") and joined.count(")") > joined.count("("))
     body = joined[len(opened) : len(joined) - len(closed)]
-    body = re.sub(r"([_^])([^\W_²⁺]+)", r"\1{\2}", body)
+    body = re.sub(r"([_^])([^\W_²⁺ᵀ]+)", r"\1{\2}", body)
     body = re.sub(r"\b(log|tanh|exp)\b", r"\\\1 ", body)
     body = re.sub(r"\bE(?=[\[_])", r"\\mathbb E", body)
     for characters, macro in _MATH.items():

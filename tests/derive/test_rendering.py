@@ -19,14 +19,22 @@ from derive.dynamics.derivation import Derivation
 from derive.dynamics.symbolic_problem import derive_problem
 from derive.objects.expectation import ChiSquared, Expectation, StandardNormal
 from derive.objects.indices import Entry
-from derive.objects.notation import dotted, families_of, symbol_tex, tex
+from derive.objects.notation import apart_in, dotted, families_of, symbol_tex, tex
 from derive.objects.softmax import Softmax
 from derive.objects.step import Equation
 from derive.problem.built_in import BUILT_IN
 from derive.problem.specification import Flow, Problem, Proposal, Space, Target
 from derive.rules.reduction import CholeskyRoot
 from derive.writing.named_logits import with_named_logits
-from derive.writing.rendering import RENDERERS, as_latex, as_markdown, as_text, final_equations, own_steps
+from derive.writing.rendering import (
+    RENDERERS,
+    as_latex,
+    as_markdown,
+    as_text,
+    final_equations,
+    own_steps,
+    with_formulas,
+)
 
 NAMES = [
     name for name in BUILT_IN if name not in ("slips-16", "slips-32", "slips-64", "slips-128")
@@ -73,6 +81,16 @@ def derived(name: str) -> Derivation:
         ("C_star_10_2", r"C^{\star}_{10,2}"),
         ("C_star_1_10_2", r"C^{\star}_{1;10,2}"),
         ("y_star_1_12+", r"y^{\star+}_{1,12}"),
+        ("Sigma_1_12", r"\Sigma_{1;12}"),
+        ("Sigma_star_12_1_2", r"\Sigma^{\star}_{12;1,2}"),
+        ("Lambda_star_1_22", r"\Lambda^{\star}_{1;22}"),
+        ("A_2_21", "A_{2;21}"),
+        ("B_10_1_2", "B_{10;1,2}"),
+        ("rhoy_star_1_21", r"\overline{\rho y}^{\star}_{1;21}"),
+        ("rhoyy_1_212", r"\overline{\rho y^2}_{1;212}"),
+        ("rhoyy_10_2_1_2", r"\overline{\rho y^2}_{10;2,1,2}"),
+        ("logdet_star_12", r"\log\det\Sigma^{\star}_{12}"),
+        ("mu_1", r"\mu_{1}"),
         ("X_star_21", r"X^{\star}_{21}"),
         ("h_star", r"h^{\star}"),
         ("lambda_q", r"\eta"),
@@ -115,6 +133,32 @@ def test_the_legend_tells_every_symbol_of_the_closed_system(name):
     for equation in final_equations(derived(name)):
         for symbol in equation.value.atoms(sp.Symbol):
             assert families_of([symbol.name]) or symbol.name in DEFINED_BY_THEIR_EQUATION, symbol
+
+
+@pytest.mark.parametrize(
+    ("apart", "names"),
+    [
+        (
+            False,
+            ["X_11", "Sigma_1_12", "Lambda_star_2_12", "A_1_21", "B_2_12", "rhoy_1_21", "rhoyy_star_1_212", "f_12"],
+        ),
+        (True, ["X_1_1", "Sigma_1_1_2", "A_star_11_2_1", "B_2_1_2", "rhoy_11_2_1", "rhoyy_star_1_12_1_2", "f_1_2"]),
+    ],
+)
+def test_names_of_covariances_have_one_meaning_each(apart, names):
+    assert apart_in(names) == apart
+    meanings = [family.plain.split()[0] for family in families_of(names)]
+    assert len(meanings) == len(names)
+    heads = {name.split("_")[0] for name in names}
+    assert {meaning.split("_")[0] for meaning in meanings} == heads
+
+
+def test_statements_tell_sums_from_covariances():
+    assert with_formulas("Here ∑_j w_j = 1.") == r"Here $\sum _{j} w_{j} = 1$."
+    assert with_formulas("dΣ_i/dt = Σ_i G_i, and Λ_i = Σ_i⁻¹.") == (
+        r"$d\Sigma _{i}/dt = \Sigma _{i} G_{i}$, and $\Lambda _{i} = \Sigma _{i}^{-1}$."
+    )
+    assert with_formulas("with G_i = B_iᵀ Λ_i.") == r"with $G_{i} = B_{i}^{\mathsf T} \Lambda _{i}$."
 
 
 def test_a_dot_stands_on_the_letter():
