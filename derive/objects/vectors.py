@@ -79,7 +79,8 @@ class GaussianVector(VectorSymbol):
         return (self.name, self.mean, self.scale, self.tex, self.extra, self.span), {}
 
     def _hashable_content(self) -> tuple:
-        return (*super()._hashable_content(), self.mean, self.scale, self.extra, self.span)
+        span = sp.Tuple() if self.span is None else self.span  # SymPy orders these by comparison, which None has not
+        return (*super()._hashable_content(), self.mean, self.scale, self.extra, span)
 
 
 class SquaredDeviation(sp.Expr):
