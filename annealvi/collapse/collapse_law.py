@@ -27,6 +27,7 @@ from annealvi.session.session import Session
 from derive.objects.mixtures import DIMENSION
 from derive.objects.short_repr import short_repr
 from derive.problem.arguments import checked
+from derive.problem.objective_scope import require_isotropic
 from derive.problem.specification import BadInput
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ def collapse_law(
 
 def require_law(session: Session) -> None:
     """Raise BadInput for a problem that has no law over dimensions."""
+    require_isotropic(session.problem, "the law over dimensions is made for", "use the ODE ensemble in each dimension")
     if session.rule is not None:
         found = f"{session.problem.schedule.kind!r} takes its temperatures from the ensemble, which has one dimension"
         raise BadInput("schedule.kind", found, "choose a schedule that is a function of time")

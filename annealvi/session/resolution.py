@@ -100,14 +100,27 @@ def maxima_between(weights: tuple[float, float], scales: tuple[float, float], di
 def _groups_of_one(problem: Problem) -> list[list[int]]:
     """Groups of two or more modes that make one maximum, linked by pairs of which each alone makes one maximum."""
     target = problem.target
-    means = np.array(target.means)
+    means = np.array(problem.modes)
     group = list(range(len(means)))
     for i, j in itertools.combinations(range(len(means)), 2):
         distance = float(np.linalg.norm(means[i] - means[j]))
-        pair = (target.weights[i], target.weights[j]), (target.scales[i], target.scales[j])
-        if distance == 0 or maxima_between(*pair, distance) == 1:
+        if distance == 0 and target.covariances:
+            continue  # modes at one place that differ in their shapes
+        weights = target.weights[i], target.weights[j]
+        if distance == 0 or maxima_between(weights, _scales_along(problem, i, j), distance) == 1:
             group = [group[i] if g == group[j] else g for g in group]
     return [members for g in dict.fromkeys(group) if len(members := [k for k, own in enumerate(group) if own == g]) > 1]
+
+
+def _scales_along(problem: Problem, i: int, j: int) -> tuple[float, float]:
+    """The standard deviations of two modes along the line through their means."""
+    target = problem.target
+    if not target.covariances:
+        return target.scales[i], target.scales[j]
+    line = np.subtract(problem.modes[i], problem.modes[j])
+    line /= np.linalg.norm(line)
+    first, second = (math.sqrt(line @ np.array(target.covariances[k]) @ line) for k in (i, j))
+    return first, second
 
 
 def _warnings_at(problem: Problem, point: Mapping[str, Any], samples: int | None) -> tuple[str, ...]:
