@@ -34,8 +34,10 @@ def symmetries_of(
     size = len(proposal.weights)
     exchanges = _permutations(list(zip(*constants, strict=True)) if constants else [()] * size)
     turns = []
+    # Directions of the span in which no mode lies stay as they are.
+    rest = np.eye(modes.shape[1]) - np.linalg.pinv(modes) @ modes
     for order in _permutations(list(zip(*parameters_of(target).values(), strict=True))):
-        turn = np.linalg.lstsq(modes, modes[list(order)], rcond=None)[0]
+        turn = np.linalg.lstsq(modes, modes[list(order)], rcond=None)[0] + rest
         same_modes = np.allclose(modes @ turn, modes[list(order)], atol=1e-9 * np.abs(modes).max(initial=0.0))
         if (
             same_modes

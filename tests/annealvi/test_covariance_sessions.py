@@ -160,3 +160,14 @@ def test_a_learned_covariance_changes_the_probability_of_collapse_as_particles_s
         shares[learn] = annealvi.collapse_by_ensemble(annealvi.open_session(problem), n=2000, seed=3).outcomes
     fixed, learned = shares.values()
     assert learned.p - fixed.p > 3 * np.hypot(learned.stderr, fixed.stderr)
+
+
+def test_all_fixed_points_under_elongated_modes_are_found() -> None:
+    """By the Poincaré-Hopf theorem their indices sum to one; modes that do not span their plane are no obstacle."""
+    found = annealvi.find_fixed_points(annealvi.open_session(BUILT_IN["elongated"]), [1.0])
+    assert sum(p.spectrum.index for p in found.points) == 1
+    assert {tuple(np.sign(np.round([p.state["X_11"], p.state["X_21"]]))) for p in found.points if p.stable} >= {
+        (1.0, -1.0),
+        (-1.0, 1.0),
+        (1.0, 1.0),
+    }
