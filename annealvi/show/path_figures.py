@@ -13,6 +13,8 @@ from derive.objects.notation import symbol_tex
 from derive.objects.parameters import PARAMETERS
 
 MOST_COLUMNS = 5
+OVERLAPS = ("m", "M", "s", "Q")
+"""The first letters of overlaps' names."""
 
 
 def draw_comparisons(comparisons: tuple[PathComparison, ...], states: tuple[Any, ...], path: Path) -> Path:
@@ -35,7 +37,8 @@ def draw_comparisons(comparisons: tuple[PathComparison, ...], states: tuple[Any,
             above.set_title(comparison.setting.name)
             below.axhspan(-2, 2, color=style.BAND, zorder=0)
             below.set_xlabel(style.LABELS["t"])
-        grid[0, 0].set_ylabel("overlap")
+        overlaps = all(state.name.split("_")[0] in OVERLAPS for state in states)
+        grid[0, 0].set_ylabel("overlap" if overlaps else "state")
         grid[1, 0].set_ylabel("difference / s.e.")
         grid[0, -1].legend(loc="best", title="line: ODE\npoints: particles", alignment="left")
     return style.save(figure, path)
@@ -70,8 +73,10 @@ def draw_paths(paths: Any, path: Path) -> Path:
 
 
 def _colour_of(name: str) -> str:
-    """The colour of a state's kind: overlaps with the target, overlaps within the proposal, or a learned parameter."""
-    kinds = ("m M", "s Q", *(parameter.letter for parameter in PARAMETERS))
+    """The colour of a state's kind: overlaps with the target or coordinates in its span, overlaps within the proposal,
+    or what is learned.
+    """
+    kinds = ("m M X", "s Q", *(parameter.letter for parameter in PARAMETERS), "Sigma")
     (place,) = (n for n, letters in enumerate(kinds) if name.split("_")[0] in letters.split())
     return style.SERIES[place % len(style.SERIES)]
 

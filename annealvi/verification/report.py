@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 PATHS = (
-    "![Overlaps along the flow: lines are the derived ODE, points the particles with bands of two standard errors]"
+    "![States along the flow: lines are the derived ODE, points the particles with bands of two standard errors]"
     "(paths.png)"
 )
 

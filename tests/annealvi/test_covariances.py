@@ -40,12 +40,14 @@ def test_extrapolated_particles_follow_the_ode(extra):
     assert np.abs(theory[-1] - theory[0])[session.positions_of(StateKind.COVARIANCE)].min() > 0.05
 
 
-def test_the_command_simulates_covariances(capsys):
+def test_the_command_simulates_covariances(capsys, tmp_path):
     arguments = ["simulate", "elongated", "--replicas", "2", "--particles", "16", "--t-end", "1", "--points", "3"]
-    assert main([*arguments, "--set", "space.dimension=4", "--json", "-"]) == 0
+    arguments += ["--set", "space.dimension=4", "--out", str(tmp_path)]
+    assert main([*arguments, "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["states"] == ["X_11", "X_12", "X_21", "X_22", "Q_12"]
     assert np.shape(found["trajectories"]["Q_12"]) == (2, 3)
+    assert (tmp_path / "paths.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_kernels_are_compared_at_covariances_that_differ():
 
 
 def test_the_natural_size_of_a_covariance_grows_with_it():
-    session = annealvi.open_session(annealvi.load_problem("cross", ["space.dimension=3"]))
+    session = annealvi.open_session(annealvi.load_problem("cross", ["space.dimension=3", "flow.manifold='sphere'"]))
     means = np.array([[3.0, 0, 0], [0, 3.0, 0]])
     covariances = (
         np.array([[[4.0, 0], [0, 1.0]], [[1.0, 0], [0, 1.0]]]) * np.array([1.0, 9.0])[:, None, None, None, None]
