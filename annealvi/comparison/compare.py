@@ -29,6 +29,7 @@ from annealvi.session.session import Session, open_session
 from derive.objects.parameters import WEIGHTS
 from derive.objects.short_repr import short_repr
 from derive.objects.system import BETA, OdeSystem
+from derive.problem.objective_scope import require_isotropic
 from derive.problem.specification import BadInput, Problem
 
 if TYPE_CHECKING:
@@ -192,6 +193,10 @@ def compare(
     >>> annealvi.compare(problem, {s: 2 * rate for s, rate in rates.items()}).time_unit
     2
     """
+    own = problem.problem if isinstance(problem, Session) else problem
+    require_isotropic(
+        own, "equations are compared for", "evaluate yours beside `annealvi rhs`, which takes covariances"
+    )
     session = problem if isinstance(problem, Session) else open_session(problem)
     system, values = session.derivation.system, session.symbolic.values
     of_file: Mapping[str, Any] = {}

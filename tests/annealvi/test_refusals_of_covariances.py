@@ -35,8 +35,11 @@ def test_functions_refuse_covariances(call, name, key):
     [
         (["flow", "cross", "--steps", "1"], "RealNVP flows"),
         (["flow", "cross", "--x", "schedule.T0=10:20:2", "--y", "schedule.t0=10:20:2"], "RealNVP flows"),
-        (["derive", "full-covariance", *ADAANN], "the flow of beta under a rule"),
-        (["integrate", "full-covariance", "--n", "2", *ADAANN], "the flow of beta under a rule"),
+        (["compare", "theirs.toml", "cross"], "equations are compared for"),
+        (["collapse", "full-covariance", "--method", "law"], "the law over dimensions is made for"),
+        (["fixed-points", "cross"], "fixed points are found for one learned variance"),
+        (["derive", "full-covariance", *ADAANN], "covers isotropic components alone"),
+        (["integrate", "full-covariance", "--n", "2", *ADAANN], "covers isotropic components alone"),
         (["derive", "elongated", "--large-dimension"], "no limit of many dimensions"),
         (["derive", "cross", "--set", "target.reference_scale=2"], "covariances are covered for"),
         (
