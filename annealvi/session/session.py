@@ -25,7 +25,6 @@ from derive.objects.parameters import Parameter, parameters_of
 from derive.objects.short_repr import short_repr
 from derive.objects.states import StateKind
 from derive.problem.arguments import LEAST, checked
-from derive.problem.objective_scope import require_isotropic
 from derive.problem.schedules import AdaptiveRule, Schedule, make_rule, make_schedule, settling_time
 from derive.problem.specification import COVARIANCES, BadInput, Problem
 
@@ -376,9 +375,6 @@ class Session:
         if self.derivation.geometry.large_dimension:
             found = "the rule's variance is not derived in the limit of many dimensions"
             raise BadInput("schedule.kind", found, "leave out --large-dimension, or choose a schedule with a formula")
-        require_isotropic(
-            self.problem, "the flow of beta under a rule is derived for", "choose a schedule with a formula"
-        )
         return with_adaann(self.derivation)
 
     def compile_with_rule(self, device: str, tolerance: float, expectations: str = "proxy") -> Kernel:
