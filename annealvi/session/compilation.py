@@ -9,7 +9,6 @@ import numpy as np
 import sympy as sp
 
 from derive.dynamics.adaptive_schedule import INTERVAL, STEP
-from derive.objects.parameters import SCALES
 from derive.objects.system import OdeSystem
 from derive.problem.schedules import AdaptiveRule, Schedule
 from derive.problem.specification import COVARIANCES, BadInput, Problem
@@ -57,8 +56,8 @@ def _compiled(
         variances = np.linalg.eigvalsh([*problem.mode_covariances, *problem.component_covariances])
         scales += list(np.sqrt(variances.ravel()))
     longest = max(*proposal.radii, float(np.linalg.norm(target.means, axis=1).max()))
-    shapes = {SCALES.name, COVARIANCES} & set(problem.flow.learn)
-    hottest = problem.schedule.T0 if shapes and np.isfinite(problem.schedule.T0) else 1.0
+    stretches = COVARIANCES in problem.flow.learn and np.isfinite(problem.schedule.T0)
+    hottest = problem.schedule.T0 if stretches else 1.0
     reach = Reach(longest, min(scales), max(scales), hottest)
     try:
         with stage("tabulating averages and writing the kernels"):

@@ -29,7 +29,7 @@ class Reach:
     smallest, largest
         The smallest and the largest scale, roots of covariances' eigenvalues included.
     hottest
-        The highest temperature. A component that learns its shape spreads with the root of the temperature.
+        The highest temperature. A component that learns its covariance spreads with the root of the temperature.
     """
 
     length: float
