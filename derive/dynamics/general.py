@@ -167,6 +167,8 @@ def _slope_steps(
 ) -> Equations:
     """The steps from unevaluated slopes to slopes in averages of single responsibilities, which are returned."""
     names = [whole.label.removeprefix("slope_") for whole in wholes]
+    in_a_span = any(whole.label in ("gradient_in", "slope_Sigma_inm") for whole in wholes)
+    dimension = "(d − r)" if in_a_span else "d"
     through = tuple(
         Equation(f"through_{n}", rf"p_{{{tex_index(n)}}}", p, indices=whole.indices)
         for whole, n, (p, _) in zip(wholes, names, parts, strict=True)
@@ -203,7 +205,7 @@ def _slope_steps(
         ),
         Step(
             "score-function part vanishes",
-            "E_i[x − a_i] = 0, E_i‖x − a_i‖² = d σ_i² and ∑_j w_j = 1 leave nothing of the explicit part.",
+            f"E_i[x − a_i] = 0, E_i‖x − a_i‖² = {dimension} σ_i² and ∑_j w_j = 1 leave nothing of the explicit part.",
             (*scored, *exchanged),
             (*scored, *vanished),
         ),
