@@ -51,7 +51,7 @@ ROOM = 1.5
 
 
 PROBLEMS = sorted(set(annealvi.BUILT_IN) - {"slips-8", "slips-16", "slips-32", "slips-64", "cross"})
-"""In `cross` hot components stretch far beyond a sample that is cooled at once; its work is seven times the estimate."""
+"""In `cross` hot components stretch far beyond a sample that is cooled at once; its work is 7 times the estimate."""
 
 
 @pytest.mark.parametrize(

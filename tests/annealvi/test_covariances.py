@@ -104,8 +104,8 @@ def test_unequal_scales_leave_the_grids_of_the_span_alone():
 @pytest.mark.parametrize(
     ("name", "dimension", "heads"),
     [
-        ("elongated", 3, {"f", "mu", "y_star", "rho_star", "Lambda_star", "dX", "dQ"}),
-        ("full-covariance", 2, {"f", "mu", "B", "y", "yy", "dX", "dQ", "dSigma"}),
+        ("elongated", 3, {"f", "mu", "rhoy_star", "rho_star", "Lambda_star", "dX", "dQ"}),
+        ("full-covariance", 2, {"f", "mu", "B", "rhoy", "rhoyy", "dX", "dQ", "dSigma"}),
     ],
 )
 def test_the_grid_rejects_mutants_of_every_kind_of_definition_in_the_span(name, dimension, heads):
