@@ -25,16 +25,18 @@ EDITS = {
         ),
         "    radius: float | tuple[float, ...] = 3.0\n": "    radius: float | tuple[float, ...] = 3.0\n"
         "    tails: tuple[float, ...] = (1.0, 1.0)\n",
-        "        keep(self, weights=weights, scales=scales, radius=radius)\n": (
+        "        keep(self, weights=weights, scales=scales, radius=radius, covariances=covariances)\n": (
             '        tails = positives("proposal.tails", self.tails)\n'
-            "        keep(self, weights=weights, scales=scales, radius=radius, tails=tails)\n"
+            "        keep(self, weights=weights, scales=scales, radius=radius, covariances=covariances, tails=tails)\n"
         ),
     },
     "derive/objects/mixtures.py": {
-        "means: sp.Tuple, scales: sp.Tuple\n": "means: sp.Tuple, scales: sp.Tuple, tails: sp.Tuple\n",
-        "sp.Tuple(*scales))": "sp.Tuple(*scales), sp.Tuple(*tails))",
+        "        span: Sequence[SpanLaw] = (),\n": (
+            "        span: Sequence[SpanLaw] = (),\n        tails: sp.Tuple = (),\n"
+        ),
+        "(weights, means, scales, span))": "(weights, means, scales, span, tails))",
         "    @property\n    def size(self) -> int:": (
-            "    @property\n    def tails(self) -> sp.Tuple:\n        return self.args[5]\n\n"
+            "    @property\n    def tails(self) -> sp.Tuple:\n        return self.args[6]\n\n"
             "    @property\n    def size(self) -> int:"
         ),
     },
