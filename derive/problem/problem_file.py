@@ -321,8 +321,7 @@ def _set(document: dict[str, Any], key: str, value: Any) -> None:
     last = indices[-1]
     if not isinstance(entries, list) or last >= len(entries):
         raise BadInput(_short(key), "no such entry", f"{plain} is {shown(content)}; entries are numbered from 0")
-    share = isinstance(value, float | int) and 0 < value < 1
-    if leaf == "weights" and share and (rest := sum(entries) - entries[last]) > 0:
+    if leaf == "weights" and isinstance(value, float | int) and (rest := sum(entries) - entries[last]) > 0:
         entries[:] = [w * (1 - value) / rest for w in entries]
     entries[last] = value
     if leaf == COVARIANCES and len(indices) == 3 and len(content[indices[0]]) > last:

@@ -427,7 +427,7 @@ BAD_OVERRIDES = [
     ("target.reference_scale=-1", ["target.reference_scale", "not positive"]),
     ("schedul.T0=5", ["schedul", "did you mean schedule?"]),
     ("schedule.t1=5", ["schedule.t1", "unknown key"]),
-    ("target.weights[0]=3", ["target.weights", "sum to 3.2"]),
+    ("target.weights[0]=3", ["target.weights[1]", "not positive"]),
     ("target.weight[0]=3", ["target.weight[0]", "did you mean weights?"]),
     ("schedule", ["section.key=value"]),
     ("=5", ["section.key=value"]),
