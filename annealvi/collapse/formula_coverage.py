@@ -23,6 +23,8 @@ def uncovered_key(problem: Problem) -> str | None:
         len(target.means) == 2 and any(target.means[0]) and all(x == -y for x, y in zip(*target.means, strict=True))
     )
     covered = {
+        "target.covariances": not target.covariances,
+        "proposal.covariances": not proposal.covariances,
         "target.means": opposite,
         "proposal.weights": len(proposal.weights) == 2,
         "flow.manifold": flow.manifold == "sphere",

@@ -23,6 +23,7 @@ from places import ROOT
 
 import annealvi
 from annealvi.cli.program import main
+from annealvi.paper import learned_shapes
 from annealvi.paper.article_figures import draw_all
 from annealvi.paper.article_results import Mixture, mixture, stored_results
 from annealvi.paper.build import (
@@ -377,10 +378,14 @@ def test_what_the_article_looks_up_is_made():
     flows = flow_datasets(stored_results("flows"))
     assert set(re.findall(r"\\input\{tables/([\w-]+)\}", source)) == keys_returned(tables) | set(flow_tables(flows))
     drawn = set(re.findall(r"([\w-]+)\{suffix\}", inspect.getsource(draw_all)))
-    assert set(re.findall(r"figures/([\w-]+)\.pdf", source)) == drawn | set(FIGURES)
+    assert set(re.findall(r"figures/([\w-]+)\.pdf", source)) == drawn | {*FIGURES, learned_shapes.FIGURE}
     named_numbers = set(re.findall(r"\\num\{([^}#]+)\}", source))
-    assert {n for n in named_numbers if not n.startswith("flow-")} == keys_returned(numbers)
-    assert {n for n in named_numbers if n.startswith("flow-")} <= set(flow_numbers(flows))
+    stored = {
+        *flow_numbers(flows),
+        *learned_shapes.shape_numbers(learned_shapes.shape_datasets(stored_results("shapes"))),
+    }
+    assert {n for n in named_numbers if not n.startswith(("flow-", "shape-"))} == keys_returned(numbers)
+    assert {n for n in named_numbers if n.startswith(("flow-", "shape-"))} <= stored
     written = set(re.findall(r'scratch / "([\w-]+)\.tex"', inspect.getsource(write))) - {"article"}
     assert set(re.findall(r"\\input\{([\w-]+)\}", source)) == written
     assert set(re.findall(r"\\cite\{(\w+)\}", source)) == set(re.findall(r"\\bibitem\{(\w+)\}", source))

@@ -25,7 +25,7 @@ from kernels.particles.simulation import estimate_velocity
 
 SLIPS = [name for name in BUILT_IN if name.startswith("slips")]
 SHAPED = [name for name, problem in BUILT_IN.items() if problem.has_covariances]
-"""Problems with covariances, whose rates `test_covariances` and `test_covariance_sessions` compare with grids."""
+"""Problems with covariances, whose rates `test_covariance_equations` compares with grids."""
 SMALL = [name for name in BUILT_IN if name not in (*SLIPS, *SHAPED)]
 STATES = {
     "bimodal": "m_1 m_2 s",
